@@ -1,0 +1,66 @@
+"""Parts that all tests share: one real mongod per test process, and a database and home folder per test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Before Django reads its settings: tests never touch the home folder, ports or configuration of a checkout in use.
+_HOME = Path(tempfile.mkdtemp(prefix="zarkov-test-"))
+for _name in [name for name in os.environ if name.startswith("ZARKOV_")]:
+    del os.environ[_name]
+os.environ["ZARKOV_HOME"] = str(_HOME)
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # playwright's sync interface runs an event loop
+os.environ.pop("DATABASE_URL", None)
+for _key in ("BSON_BIND_ADDRESS", "JSON_BIND_ADDRESS", "ACK_BIND_ADDRESS", "PUBLISH_BIND_ADDRESS"):
+    os.environ[f"ZARKOV_{_key}"] = "tcp://127.0.0.1:0"
+for _key in ("REQ_BIND", "WORKER_BIND"):
+    os.environ[f"ZARKOV_ZMR__{_key}"] = "tcp://127.0.0.1:0"
+
+from pymongo import MongoClient  # noqa: E402
+from pymongo.database import Database  # noqa: E402
+
+from zarkov_site.home import HomeFolder  # noqa: E402
+from zarkov_site.mongod import LocalMongod  # noqa: E402
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def mongo_uri() -> Iterator[str]:
+    """Connection string of a mongod (one-member replica set) of this test process."""
+    mongod = LocalMongod(HomeFolder(_HOME))
+    try:
+        yield mongod.start()
+    finally:
+        mongod.stop()
+
+
+@pytest.fixture(scope="session")
+def mongo_client(mongo_uri: str) -> Iterator[MongoClient[dict[str, Any]]]:
+    """A client for looking at what the code under test did; timezone-aware."""
+    with MongoClient(mongo_uri, tz_aware=True) as client:
+        yield client
+
+
+@pytest.fixture
+def database(mongo_client: MongoClient[dict[str, Any]]) -> Iterator[Database[dict[str, Any]]]:
+    """An empty database of the test's own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield mongo_client[name]
+    mongo_client.drop_database(name)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> HomeFolder:
+    """A home folder of the test's own."""
+    return HomeFolder(tmp_path / "home")
