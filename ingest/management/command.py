@@ -1,0 +1,153 @@
+"""The manner of every command: example in the help, mistakes as one line and an exit code, signals as a flag.
+
+What a command does belongs into the core of its app; a command turns arguments into a call and its result into an
+exit code.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from pymongo.errors import PyMongoError
+
+INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
+
+
+class StopSignal:
+    """Whether SIGTERM or SIGINT came. The handler sets a flag and wakes up whoever waits on `fileno()`.
+
+    May be used from any thread, and from a gevent loop that watches `fileno()`, which is readable once set.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
+
+    def __call__(self, number: int = 0, frame: FrameType | None = None) -> None:
+        """Set the flag; the signature is that of a signal handler, and calling it by hand is allowed."""
+        if not self._set:
+            self._set = True
+            os.write(self._write_end, b"x")
+
+    def is_set(self) -> bool:
+        """Whether the process was asked to stop."""
+        return self._set
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable, and stays so, once the flag is set."""
+        return self._read_end
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Block the thread until the flag is set, at most `timeout_s`; return whether it is set."""
+
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._set:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            # In slices, because only the main thread runs Python's signal handlers.
+            select.select([self._read_end], [], [], 0.5 if left is None else min(left, 0.5))
+        return self._set
+
+    def close(self) -> None:
+        """Give back the descriptors; the flag stays readable."""
+        os.close(self._read_end)
+        os.close(self._write_end)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopSignal]:
+    """A `StopSignal` that SIGTERM and SIGINT set; the handlers that were there come back at the end."""
+    stop = StopSignal()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        stop.close()
+
+
+class ZarkovCommand(BaseCommand):
+    """Base of all commands. A subclass says `help` and `example` and implements `perform`.
+
+    An error of ours (an exception with a stable `code` and `retryable`), or one of MongoDB's driver, ends the command
+    with one line on standard error and the error's `exit_code` (1 when it has none). Called through `call_command` the
+    same error is a `CommandError` with that text and `returncode`.
+    """
+
+    example: ClassVar[str] = ""
+    long_running: ClassVar[bool] = False  # sets up logging, prints configuration warnings, takes signals as a flag
+    binds: ClassVar[bool] = False  # refuses to start when a socket would listen beyond loopback unasked
+    requires_system_checks: list[str] = []
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Django's parser with the example below the options."""
+        if self.example:
+            kwargs.setdefault("epilog", f"example: {self.example}")
+        return super().create_parser(prog_name, subcommand, **kwargs)
+
+    def perform(self, options: dict[str, Any]) -> int | None:
+        """Do the work; return the exit code, None meaning 0. Raise an error that says what was wrong."""
+        raise CommandError(f"{type(self).__module__} has no perform()")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run `perform` between the common steps; exit when it returns a code other than 0."""
+        try:
+            code = self._handle_long_running(options) if self.long_running else self.perform(options)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except CommandError:
+            raise
+        except Exception as error:
+            if options.get("traceback") or not is_known(error):
+                raise
+            raise CommandError(one_line(error), returncode=getattr(error, "exit_code", 1)) from error
+        if code:
+            sys.exit(code)
+
+    def _handle_long_running(self, options: dict[str, Any]) -> int | None:
+        set_up_logging(verbose=settings.ZARKOV.verbose or options.get("verbosity", 1) > 1)
+        for warning in settings.ZARKOV_WARNINGS:
+            self.stderr.write(f"warning: {warning}")
+        if self.binds:
+            settings.ZARKOV.refuse_exposure()
+        with stop_on_signals() as self.stop:
+            return self.perform(options)
+
+
+def set_up_logging(*, verbose: bool) -> None:
+    """Log to standard error, one line per record."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("pymongo", "kombu", "amqp", "asyncio", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def is_known(error: Exception) -> bool:
+    """Whether the error's text was written for a person: ours have `code` and `retryable`, the driver's are named."""
+    ours = isinstance(getattr(error, "code", None), str) and isinstance(getattr(error, "retryable", None), bool)
+    return ours or isinstance(error, PyMongoError)
+
+
+def one_line(error: Exception) -> str:
+    """The error's text on one line; the driver's own is cut where its topology dump begins."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, PyMongoError):
+        text = f"MongoDB: {text.split(', Topology Description:')[0].split(', full error:')[0]}"
+    return text

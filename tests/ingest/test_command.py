@@ -1,0 +1,85 @@
+"""The common manner of commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+import pytest
+from django.core.management.base import CommandError
+from pymongo.errors import ServerSelectionTimeoutError
+
+from ingest.management.command import StopSignal, ZarkovCommand, one_line, stop_on_signals
+
+
+class RefusedError(Exception):
+    code = "refused"
+    retryable = False
+    exit_code = 2
+
+
+def command(action: Any, **attributes: Any) -> ZarkovCommand:
+    return type("Command", (ZarkovCommand,), {"perform": lambda self, options: action(), **attributes})()
+
+
+def raises(error: BaseException) -> Any:
+    def action() -> None:
+        raise error
+
+    return action
+
+
+def test_a_known_error_is_one_line_with_its_exit_code() -> None:
+    with pytest.raises(CommandError, match="no such thing") as caught:
+        command(raises(RefusedError("no\nsuch thing"))).handle()
+    assert caught.value.returncode == 2
+
+
+def test_an_unknown_error_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        command(lambda: 1 / 0).handle()
+
+
+def test_ctrl_c_ends_a_short_command_with_130() -> None:
+    with pytest.raises(SystemExit) as caught:
+        command(raises(KeyboardInterrupt())).handle()
+    assert caught.value.code == 130
+
+
+def test_a_code_returned_is_the_exit_code() -> None:
+    with pytest.raises(SystemExit) as caught:
+        command(lambda: 3).handle()
+    assert caught.value.code == 3
+    command(lambda: None).handle()
+
+
+def test_a_driver_error_is_cut_before_its_topology() -> None:
+    error = ServerSelectionTimeoutError("no server, Timeout: 1s, Topology Description: <long>")
+    assert one_line(error) == "MongoDB: no server, Timeout: 1s"
+
+
+def test_the_help_ends_with_the_example() -> None:
+    parser = command(lambda: None, example="manage.py x").create_parser("manage.py", "x")
+    assert parser.format_help().rstrip().endswith("example: manage.py x")
+
+
+def test_a_signal_wakes_up_who_waits_and_old_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_on_signals() as stop:
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.start()
+        assert stop.wait(10)
+        timer.join()
+    assert stop.is_set()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_stop_signal_can_be_set_twice_and_waiting_is_bounded() -> None:
+    stop = StopSignal()
+    assert not stop.wait(0.01)
+    stop()
+    stop()
+    assert stop.wait(0)
+    stop.close()
