@@ -7,6 +7,7 @@ import sys
 from collections.abc import MutableMapping, Sequence
 
 from zarkov_site.exceptions import ConfigError, SiteError
+from zarkov_site.process import end_with_parent
 from zarkov_site.source import FILE_VARIABLE, SET_VARIABLE, load
 
 
@@ -45,6 +46,7 @@ _EXAMPLES = {"-y": "-y zarkov.yaml", "--config": "--config zarkov.yaml", "--set"
 def main(arguments: Sequence[str]) -> int:
     """Run one management command; a mistake in the configuration is one line on standard error and code 1."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
+    end_with_parent()
     try:
         left = take_configuration(arguments, os.environ)
         load()

@@ -127,3 +127,8 @@ class HomeFolder:
         with self.locked("addresses"):
             left = {key: value for key, value in self.addresses().items() if addresses.get(key) != value}
             self.write(self.run / "addresses.json", json.dumps(left, indent=1, sort_keys=True) + "\n")
+
+    def forget_all_addresses(self) -> None:
+        """Empty `run/addresses.json`: nothing runs in this home folder."""
+        with self.locked("addresses"):
+            (self.run / "addresses.json").unlink(missing_ok=True)

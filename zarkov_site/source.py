@@ -18,7 +18,7 @@ from zarkov_site.exceptions import ConfigError
 PREFIX = "ZARKOV_"
 FILE_VARIABLE = "ZARKOV_CONFIG"
 SET_VARIABLE = "ZARKOV_SET"  # carries `--set` to child processes: one key=value per line
-RESERVED = frozenset({FILE_VARIABLE, SET_VARIABLE, "ZARKOV_TEST_HOME"})
+RESERVED = frozenset({FILE_VARIABLE, SET_VARIABLE, "ZARKOV_END_WITH_PARENT"})
 OF_2011 = {
     "zmr.map_page_size": "splits are cut by document count now (zmr.map_job_size)",
     "zmr.request_greenlets": "the router answers all requests from one loop now",
@@ -63,6 +63,14 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[st
             yield from known_keys(nested, f"{prefix}{name}.")
         else:
             yield prefix + name
+
+
+def value_at(config: Config, key: str) -> Any:
+    """The value of a dotted key."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
 
 
 def load(

@@ -1,0 +1,75 @@
+# Everything a person types: `make run`, `make test`, `make bench`, `make lint`. What is installed lies in .venv and
+# node_modules; a stamp file says which lock file it was installed from.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
+RUN_STAMP := $(VENV)/.installed-run
+DEV_STAMP := $(VENV)/.installed-dev
+NPM_STAMP := node_modules/.installed
+ONLY ?=
+
+.PHONY: run setup test test-long soak bench lint format lock client screenshots clean
+
+run: setup
+	$(BIN)/python manage.py up --set anonymous_read=true
+
+setup: $(RUN_STAMP) $(NPM_STAMP)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Zarkov needs Python 3.11 or newer; say which with: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "Python's venv is missing; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): requirements.txt | $(BIN)/python
+	@echo "Installing Python packages (once; a minute or two)"
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.txt $(RUN_STAMP)
+	@echo "Installing Python packages for development (once)"
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+# npm of the machine, else the one in a wheel.
+$(NPM_STAMP): package-lock.json | $(BIN)/python
+	@echo "Installing front-end packages (once)"
+	@command -v npm >/dev/null || $(PIP) -r requirements-node.txt
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" npm ci --silent --no-progress
+	@touch $@
+
+test: setup $(DEV_STAMP)
+	$(BIN)/python -m pytest -n auto $(PYTEST)
+
+test-long: setup $(DEV_STAMP)
+	ZARKOV_TEST_LONG=1 $(BIN)/python -m pytest -n 0 --timeout=7200 -m long $(PYTEST)
+
+bench: setup $(DEV_STAMP)
+	$(BIN)/python -m tests.bench --only "$(ONLY)"
+
+lint: setup $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy -p mapreduce -p ingest -p aggregates -p zarkov_site
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+screenshots: setup $(DEV_STAMP)
+	$(BIN)/python -m tests.screenshots docs/images
+
+# The lock files are made anew from pyproject.toml; addresses of package indexes stay out of them.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+lock: $(BIN)/python
+	$(BIN)/python -m pip --quiet install uv
+	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --extra dev --extra cluster -c requirements.txt -o requirements-dev.txt
+	$(LOCK) --group node -o requirements-node.txt
+
+clean:
+	rm -rf $(VENV) node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,67 @@
+"""The Celery app that runs scheduled aggregates.
+
+Its broker is the MongoDB already in use (polled), unless `CELERY_BROKER_URL` names Redis or RabbitMQ. What is to be
+run is kept by the AggDefs, not by the broker: a lost message costs time, never a run.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from celery import Celery, signals
+from django.conf import settings
+
+from ingest.management.command import set_up_logging
+from zarkov_site.process import end_with_parent
+
+
+
+end_with_parent()
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
+
+BROKER_DATABASE_SUFFIX = "_celery"
+POLLING_INTERVAL_S = 0.2
+
+
+def broker_url(mongo_address: str, database: str) -> str:
+    """The same MongoDB as seen by kombu: the connection string with a database of Celery's own."""
+    parts = urlsplit(mongo_address)
+    options = parts.query
+    if parts.username and "authSource" not in options:
+        options = "&".join(filter(None, [options, f"authSource={parts.path.strip('/') or 'admin'}"]))
+    return urlunsplit(parts._replace(path=f"/{database}{BROKER_DATABASE_SUFFIX}", query=options))
+
+
+def _configuration() -> dict[str, Any]:
+    config = settings.ZARKOV
+    outside = os.environ.get("CELERY_BROKER_URL")
+    return {
+        "broker_url": outside or broker_url(config.mongo_address(), config.mongo_database),
+        "broker_transport_options": {} if outside else {"polling_interval": POLLING_INTERVAL_S},
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "task_acks_late": True,
+        "task_ignore_result": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "worker_prefetch_multiplier": 1,
+        "worker_enable_remote_control": bool(outside),
+        "worker_hijack_root_logger": False,
+        "worker_send_task_events": False,
+        "beat_scheduler": "django_celery_beat.schedulers:DatabaseScheduler",
+        "beat_max_loop_interval": 5,
+        "timezone": config.time_zone,
+        "enable_utc": True,
+    }
+
+
+app = Celery("zarkov", fixups=["celery.fixups.django:fixup"])
+app.add_defaults(_configuration)
+app.autodiscover_tasks(related_name="schedule")
+
+
+@signals.setup_logging.connect
+def _log_as_every_process_does(**_: Any) -> None:
+    set_up_logging(verbose=settings.ZARKOV.verbose)

@@ -1,0 +1,146 @@
+"""`up` as steps: take the home folder, start the parts in order, load the sample on the first start, watch, stop.
+
+What the parts are is `zarkov_site.up`; how they are watched is `zarkov_site.supervisor`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from django.core.management import call_command
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from aggregates import first_use, sample
+from aggregates.registry import task_files
+from zarkov_site import up
+from zarkov_site.config import REPOSITORY, Config
+from zarkov_site.exceptions import HomeError
+from zarkov_site.mongod import refuse_standalone
+from zarkov_site.supervisor import Part, Supervisor
+
+READY_WITHIN_S = 60.0
+TASK_FILES_EVERY_S = 1.0
+
+
+class Stop(Protocol):
+    """A wish to stop that a signal handler or a test sets."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+
+
+class StoppedEarlyError(Exception):
+    """Ctrl-C came while the parts were still starting."""
+
+
+class Launch:
+    """One running system. `run` blocks until `stop` is set or a part is hopeless, and leaves nothing behind."""
+
+    def __init__(self, config: Config, stop: Stop, *, with_sample: bool) -> None:
+        self._config = config
+        self._stop = stop
+        self._with_sample = with_sample
+        self._supervisor = Supervisor(
+            config.folder, up.environment(os.environ), cwd=Path.cwd(), verbose=config.verbose
+        )
+
+    def run(self) -> None:
+        """Start everything, say so, watch. Raises a `SiteError` that says which part failed, why, and what to do."""
+        self._config.refuse_exposure()
+        with self._config.folder.locked("up", wait=False):
+            up.refuse_taken_ports(self._config)
+            self._config.folder.forget_all_addresses()
+            try:
+                self._start()
+                self._watch()
+            except StoppedEarlyError:
+                pass
+            finally:
+                self._supervisor.say("stopping")
+                self._supervisor.stop(last="mongod")
+                self._config.folder.forget_all_addresses()
+
+    def _start(self) -> None:
+        if not self._config.mongo_uri:
+            self._start_mongod()
+        self._check_mongo()
+        call_command("migrate", verbosity=0, interactive=False)
+        call_command("initdb", verbosity=0)
+        password = first_use.admin_password(self._config.folder)
+        first_start = self._with_sample and not sample.was_offered(self._config.folder)
+        for part in up.parts(self._config):
+            self._supervisor.start(part)
+        for part in up.parts(self._config):
+            self._wait(lambda part=part: self._is_ready(part), part.name)
+        if first_start:
+            self._load_sample()
+        token = first_use.ingest_token()
+        self._supervisor.say(
+            up.greeting(self._address(), self._config.folder.admin_password, password, token)
+        )
+
+    def _start_mongod(self) -> None:
+        self._supervisor.start(up.mongod_part())
+        self._wait(self._mongod_is_ready, "mongod")
+
+    def _mongod_is_ready(self) -> bool:
+        if "mongod" not in self._supervisor.running():
+            return False
+        with contextlib.suppress(HomeError, PyMongoError):
+            options = {"serverSelectionTimeoutMS": 200, "connectTimeoutMS": 200}
+            with MongoClient(self._config.folder.mongo_uri(), **options) as client:
+                return bool(client.admin.command("hello").get("isWritablePrimary"))
+        return False
+
+    def _check_mongo(self) -> None:
+        with MongoClient(self._config.mongo_address(), serverSelectionTimeoutMS=10_000) as client:
+            refuse_standalone(client)
+
+    def _is_ready(self, part: Part) -> bool:
+        recorded = self._config.folder.addresses()
+        return part.name in self._supervisor.running() and all(key in recorded for key in part.ready)
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        def met() -> bool:
+            if self._stop.is_set():
+                raise StoppedEarlyError
+            return condition()
+
+        self._supervisor.wait(met, READY_WITHIN_S, what)
+
+    def _load_sample(self) -> None:
+        self._supervisor.say("first start: loading the sample, commits of celery, gevent and pyzmq")
+        for done in sample.load(self._config):
+            self._supervisor.step(0.0)
+            if self._stop.is_set():
+                raise StoppedEarlyError
+            if done.message:
+                self._supervisor.say(done.message)
+        sample.mark_offered(self._config.folder)
+
+    def _address(self) -> str:
+        return self._config.folder.address("web")
+
+    def _watch(self) -> None:
+        files = up.TaskFiles(task_files)
+        look_at = time.monotonic() + TASK_FILES_EVERY_S
+        while not self._stop.is_set():
+            self._supervisor.step(0.2)
+            if time.monotonic() < look_at:
+                continue
+            look_at = time.monotonic() + TASK_FILES_EVERY_S
+            if changed := files.changed():
+                names = ", ".join(_shown(path) for path in changed)
+                self._supervisor.say(f"{names} changed: starting the parts that hold tasks anew")
+                self._supervisor.restart_task_holders()
+
+
+def _shown(path: Path) -> str:
+    """The path as a person would say it."""
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
