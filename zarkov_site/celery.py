@@ -16,8 +16,6 @@ from django.conf import settings
 from ingest.management.command import set_up_logging
 from zarkov_site.process import end_with_parent
 
-
-
 end_with_parent()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
 

@@ -110,9 +110,7 @@ class ZmrConfig(_Section):
 
     engine: Literal["zmq", "inline", "dask"] = Field("zmq", description="Who runs the jobs.")
     req_bind: Address = Field("tcp://127.0.0.1:5555", description="Where the router takes requests.")
-    req_uri: Address | None = Field(
-        None, description="Where clients find the router; by default where `req_bind` is."
-    )
+    req_uri: Address | None = Field(None, description="Where clients find the router; by default where `req_bind` is.")
     worker_bind: Address = Field("tcp://127.0.0.1:5556", description="Where the router takes workers.")
     worker_uri: Annotated[str, AfterValidator(_worker_address)] | None = Field(
         None,
@@ -121,9 +119,7 @@ class ZmrConfig(_Section):
     local_workers: int | None = Field(
         None, ge=1, description="Worker processes that `up` starts; none = number of CPUs."
     )
-    processes_per_worker: int = Field(
-        0, ge=0, description="Worker processes of one `runworker`; 0 = number of CPUs."
-    )
+    processes_per_worker: int = Field(0, ge=0, description="Worker processes of one `runworker`; 0 = number of CPUs.")
     job_root: Path | None = Field(None, description="Folder of spill files; by default `zmr` in `home`.")
     reduce_count: int = Field(32, ge=1, le=4096, description="Reduce partitions of a job.")
     map_job_size: int = Field(10_000, ge=1, description="Documents per split.")

@@ -46,9 +46,7 @@ class Launch:
         self._config = config
         self._stop = stop
         self._with_sample = with_sample
-        self._supervisor = Supervisor(
-            config.folder, up.environment(os.environ), cwd=Path.cwd(), verbose=config.verbose
-        )
+        self._supervisor = Supervisor(config.folder, up.environment(os.environ), cwd=Path.cwd(), verbose=config.verbose)
 
     def run(self) -> None:
         """Start everything, say so, watch. Raises a `SiteError` that says which part failed, why, and what to do."""
@@ -81,9 +79,7 @@ class Launch:
         if first_start:
             self._load_sample()
         token = first_use.ingest_token()
-        self._supervisor.say(
-            up.greeting(self._address(), self._config.folder.admin_password, password, token)
-        )
+        self._supervisor.say(up.greeting(self._address(), self._config.folder.admin_password, password, token))
 
     def _start_mongod(self) -> None:
         self._supervisor.start(up.mongod_part())

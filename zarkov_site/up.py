@@ -76,7 +76,7 @@ def _taken(key: str, address: str) -> str | None:
     parts_ = urlsplit(address)
     if parts_.scheme != "tcp" or not parts_.port:
         return None
-    host = {"*": "0.0.0.0", None: "0.0.0.0"}.get(parts_.hostname, parts_.hostname)  # noqa: S104 - only probed
+    host = {"*": "0.0.0.0", None: "0.0.0.0"}.get(parts_.hostname, parts_.hostname)
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, parts_.port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:

@@ -1,0 +1,49 @@
+"""The import rule: the cores never load Django, and layers import one way."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import ingest
+import mapreduce
+from zarkov_site.config import REPOSITORY
+
+EDGE = (
+    "ingest.management",
+    "ingest.apps",
+    "ingest.models",
+    "ingest.admin",
+    "ingest.views",
+    "ingest.urls",
+    "ingest.checks",
+)
+
+
+def core_modules() -> list[str]:
+    found = [package.__name__ for package in (ingest, mapreduce)]
+    for package in (ingest, mapreduce):
+        found += [module.name for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+    return [name for name in found if not name.startswith(EDGE) and not name.endswith("__main__")]
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.mark.parametrize("name", core_modules())
+def test_a_core_module_loads_without_django(name: str) -> None:
+    code = (
+        f"import {name}, sys; bad = sorted(m for m in sys.modules if m.split('.')[0] in "
+        "('django', 'rest_framework', 'celery', 'zarkov_site', 'aggregates')); sys.exit(', '.join(bad))"
+    )
+    done = run(sys.executable, "-W", "error", "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_layers_hold() -> None:
+    done = run(sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()")
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,193 @@
+"""Configuration: sources, their order, and what is refused in which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zarkov_site.config import Config
+from zarkov_site.exceptions import ConfigError
+from zarkov_site.source import FILE_VARIABLE, SET_VARIABLE, known_keys, load, value_at
+
+BLOG_2011 = """
+bson_bind_address: tcp://0.0.0.0:6543
+json_bind_address: tcp://0.0.0.0:6544
+web_port: 8081
+backdoor: 127.0.0.1:6545
+mongo_uri: mongodb://localhost:27017
+mongo_database: zarkov
+verbose: true
+incremental: 0
+zmr:
+  req_uri: tcp://127.0.0.1:5555
+  req_bind: tcp://0.0.0.0:5555
+  worker_uri: tcp://0.0.0.0
+  local_workers: 2
+  job_root: /tmp/zmr
+  map_page_size: 250000000
+  map_job_size: 10000
+  outstanding_maps: 16
+  outstanding_reduces: 16
+  request_greenlets: 16
+  compress: 0
+  src_port: 0
+  sink_port: 0
+  processes_per_worker: null
+"""
+
+
+def config(tmp_path: Path, environ: dict[str, str] | None = None) -> Config:
+    return load(environ or {}, [tmp_path])[0]
+
+
+def file(tmp_path: Path, text: str) -> dict[str, str]:
+    path = tmp_path / "given.yaml"
+    path.write_text(text)
+    return {FILE_VARIABLE: str(path)}
+
+
+def refusal(tmp_path: Path, environ: dict[str, str]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(environ, [tmp_path])
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
+    got = config(tmp_path)
+    expected = {
+        "home": Path("var"),
+        "bson_bind_address": "tcp://127.0.0.1:6543",
+        "json_bind_address": "tcp://127.0.0.1:6544",
+        "ack_bind_address": "tcp://127.0.0.1:6546",
+        "publish_bind_address": "tcp://127.0.0.1:6547",
+        "web_host": "127.0.0.1",
+        "web_port": 8081,
+        "mongo_uri": None,
+        "mongo_database": "zarkov",
+        "time_zone": "UTC",
+        "journal_segment_bytes": 8 * 2**20,
+        "journal_max_bytes": 2**30,
+        "journal_sync": "batch",
+        "refresh_min_ms": 100,
+        "anonymous_read": False,
+        "allow_insecure_bind": False,
+        "zmr.engine": "zmq",
+        "zmr.req_bind": "tcp://127.0.0.1:5555",
+        "zmr.worker_bind": "tcp://127.0.0.1:5556",
+        "zmr.reduce_count": 32,
+        "zmr.map_job_size": 10_000,
+        "zmr.outstanding_maps": 16,
+        "zmr.outstanding_reduces": 16,
+        "metrics.port": 5550,
+    }
+    assert {key: value_at(got, key) for key in expected} == expected
+    assert got.connect_address("zmr.req_uri") == "tcp://127.0.0.1:5555"
+    assert got.connect_address("zmr.worker_uri") == "tcp://127.0.0.1:5556"
+    assert got.journal_folder == got.folder.root / "journal"
+    assert got.job_root == got.folder.root / "zmr"
+
+
+def test_sources_rise_from_file_over_environment_to_set(tmp_path: Path) -> None:
+    environ = file(tmp_path, "web_port: 1\nrefresh_min_ms: 1\nincremental: 1\nzmr: {reduce_count: 1, map_job_size: 1}")
+    environ |= {"ZARKOV_REFRESH_MIN_MS": "2", "ZARKOV_INCREMENTAL": "2", "ZARKOV_ZMR__MAP_JOB_SIZE": "2"}
+    environ |= {SET_VARIABLE: "incremental=3\nzmr.outstanding_maps=3"}
+    got = config(tmp_path, environ)
+    assert (got.web_port, got.refresh_min_ms, got.incremental) == (1, 2, 3)
+    assert (got.zmr.reduce_count, got.zmr.map_job_size, got.zmr.outstanding_maps) == (1, 2, 3)
+
+
+def test_zarkov_yaml_is_read_when_present_and_a_named_file_goes_before_it(tmp_path: Path) -> None:
+    (tmp_path / "zarkov.yaml").write_text("web_port: 7")
+    assert config(tmp_path).web_port == 7
+    assert config(tmp_path, file(tmp_path, "incremental: 1")).web_port == 8081
+
+
+def test_the_file_of_2011_loads_and_says_what_has_no_meaning_any_more(tmp_path: Path) -> None:
+    got, warnings = load(file(tmp_path, BLOG_2011), [tmp_path])
+    assert got.verbose
+    assert got.backdoor == "127.0.0.1:6545"
+    assert got.job_root == Path("/tmp/zmr")
+    assert got.local_workers == 2
+    text = "\n".join(warnings)
+    assert "zmr.map_page_size = 250000000" in text
+    assert "zmr.request_greenlets = 16" in text
+    assert "bson_bind_address = tcp://0.0.0.0:6543 listens beyond loopback" in text
+    assert got.engine_settings(()).worker_interface == "tcp://0.0.0.0"
+    assert got.connect_address("zmr.worker_uri") == "tcp://127.0.0.1:5556"
+    with pytest.raises(ConfigError, match="allow_insecure_bind: true"):
+        got.refuse_exposure()
+
+
+def test_exposure_is_allowed_when_said(tmp_path: Path) -> None:
+    got = config(tmp_path, {"ZARKOV_BSON_BIND_ADDRESS": "tcp://*:6543", "ZARKOV_ALLOW_INSECURE_BIND": "yes"})
+    got.refuse_exposure()
+    config(tmp_path).refuse_exposure()
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"ZARKOV_FOO": "1"}, ["unknown key foo = '1'", "environment variable ZARKOV_FOO", "Known keys: home"]),
+        ({SET_VARIABLE: "web_prot=1"}, ["unknown key web_prot", "did you mean web_port", "--set web_prot=1"]),
+        ({SET_VARIABLE: "web_port"}, ["--set web_port: allowed is key=value"]),
+        ({SET_VARIABLE: "web_port.x=1"}, ["web_port.x"]),
+        ({"ZARKOV_WEB_PORT": "99999"}, ["web_port: '99999' is not allowed", "ZARKOV_WEB_PORT", "65535"]),
+        ({"ZARKOV_ZMR__ENGINE": "x"}, ["zmr.engine: 'x'", "'zmq', 'inline' or 'dask'"]),
+        ({"ZARKOV_ZMR": "x"}, ["zmr: 'x'", "mapping of zmr.* keys"]),
+        ({"ZARKOV_JOURNAL_SYNC": "interval:0"}, ["journal_sync: 'interval:0'", "interval:MS"]),
+        ({"ZARKOV_BSON_BIND_ADDRESS": "localhost:1"}, ["bson_bind_address: 'localhost:1'", "tcp://HOST:PORT"]),
+        ({"ZARKOV_BSON_BIND_ADDRESS": "tcp://h:70000"}, ["tcp://h:70000", "tcp://HOST:PORT"]),
+        ({"ZARKOV_TIME_ZONE": "Mars/Base"}, ["time_zone: 'Mars/Base'", "Europe/Berlin"]),
+        ({"ZARKOV_MONGO_URI": "localhost"}, ["mongo_uri: 'localhost'", "mongodb://"]),
+        ({"ZARKOV_MONGO_DATABASE": "a.b"}, ["mongo_database: 'a.b'"]),
+        ({"ZARKOV_JOURNAL_MAX_BYTES": "2 XiB"}, ["journal_max_bytes: '2 XiB'"]),
+        ({"ZARKOV_BACKDOOR": "6545"}, ["backdoor: '6545'", "HOST:PORT"]),
+        (
+            {"ZARKOV_ZMR__REQ_BIND": "tcp://127.0.0.1:6543"},
+            ["zmr.req_bind and bson_bind_address are both tcp://127.0.0.1:6543"],
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_key_value_source_and_what_is_allowed(
+    tmp_path: Path, environ: dict[str, str], words: list[str]
+) -> None:
+    message = refusal(tmp_path, environ)
+    assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize("text", ["web_port: [", "- 1\n- 2", "web_port: {a: 1}", "zmr: {nope: 1}", "zmr: 3"])
+def test_a_broken_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    assert "given.yaml" in refusal(tmp_path, file(tmp_path, text))
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    assert "nowhere.yaml" in refusal(tmp_path, {FILE_VARIABLE: str(tmp_path / "nowhere.yaml")})
+
+
+def test_null_means_the_default(tmp_path: Path) -> None:
+    got = config(tmp_path, file(tmp_path, "web_port: null\nzmr: {reduce_count: null}\nmetrics: {}\n"))
+    assert got.web_port == 8081
+    assert got.zmr.reduce_count == 32
+    assert config(tmp_path, {"ZARKOV_WEB_PORT": ""}).web_port == 8081
+
+
+def test_lists_and_sizes_are_read_from_text(tmp_path: Path) -> None:
+    got = config(tmp_path, {"ZARKOV_TASK_MODULES": "a.b, c", "ZARKOV_JOURNAL_SEGMENT_BYTES": "2 MiB"})
+    assert got.task_modules == ["a.b", "c"]
+    assert got.journal_segment_bytes == 2 * 2**20
+
+
+def test_a_port_0_is_looked_up_among_the_recorded_addresses(tmp_path: Path) -> None:
+    got = config(tmp_path, {"ZARKOV_HOME": str(tmp_path), "ZARKOV_ZMR__REQ_BIND": "tcp://127.0.0.1:0"})
+    with pytest.raises(Exception, match=r"zmr\.req_bind has port 0") as caught:
+        got.connect_address("zmr.req_uri")
+    assert "addresses.json" in str(caught.value)
+    got.folder.record_addresses({"zmr.req_bind": "tcp://127.0.0.1:4242"})
+    assert got.connect_address("zmr.req_uri") == "tcp://127.0.0.1:4242"
+
+
+def test_every_key_is_known_once() -> None:
+    keys = list(known_keys())
+    assert len(keys) == len(set(keys))
+    assert {"home", "zmr.reduce_count", "metrics.port"} <= set(keys)

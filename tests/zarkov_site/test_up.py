@@ -1,0 +1,51 @@
+"""What `up` checks and says before and while it runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from zarkov_site import up
+from zarkov_site.source import load
+
+
+def test_a_taken_port_is_named_with_its_holder_and_the_way_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        config, _ = load({"ZARKOV_BSON_BIND_ADDRESS": address})
+        with pytest.raises(up.PortTakenError) as caught:
+            up.refuse_taken_ports(config)
+    message = str(caught.value)
+    assert f"bson_bind_address: {address} cannot be used" in message
+    assert f"by process {os.getpid()}" in message
+    assert "--set bson_bind_address=tcp://127.0.0.1:0" in message
+
+
+def test_free_and_chosen_ports_pass() -> None:
+    keys = ("BSON_BIND_ADDRESS", "JSON_BIND_ADDRESS", "ACK_BIND_ADDRESS", "PUBLISH_BIND_ADDRESS")
+    environ = {f"ZARKOV_{key}": "tcp://127.0.0.1:0" for key in (*keys, "ZMR__REQ_BIND", "ZMR__WORKER_BIND")}
+    config, _ = load(environ | {"ZARKOV_WEB_PORT": "0"})
+    up.refuse_taken_ports(config)
+
+
+def test_changed_new_and_removed_task_files_are_seen_once(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.py", tmp_path / "two.py"
+    one.write_text("1")
+    files = up.TaskFiles(lambda: [one, two])
+    assert files.changed() == []
+    one.write_text("1 + 1")
+    two.write_text("2")
+    assert files.changed() == [one, two]
+    assert files.changed() == []
+    two.unlink()
+    assert files.changed() == [two]
+
+
+def test_other_engines_need_no_router_and_no_workers() -> None:
+    names = [part.name for part in up.parts(load({})[0])]
+    assert names == ["ingester", "router", "worker", "web", "aggregator", "celery", "beat"]
+    inline = [part.name for part in up.parts(load({"ZARKOV_ZMR__ENGINE": "inline"})[0])]
+    assert inline == ["ingester", "web", "aggregator", "celery", "beat"]

@@ -1,0 +1,19 @@
+"""What `manage.py shell` has at hand beside the models: `db`, the MongoDB database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.utils.functional import SimpleLazyObject
+from pymongo import MongoClient
+from pymongo.database import Database
+
+
+def _connect() -> Database[dict[str, Any]]:
+    config = settings.ZARKOV
+    client: MongoClient[dict[str, Any]] = MongoClient(config.mongo_address(), tz_aware=True)
+    return client[config.mongo_database]
+
+
+db = SimpleLazyObject(_connect)  # connects at its first use, so that a shell opens without a mongod too
