@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from django.core.management import call_command
 from pymongo import MongoClient
@@ -42,11 +42,13 @@ class StoppedEarlyError(Exception):
 class Launch:
     """One running system. `run` blocks until `stop` is set or a part is hopeless, and leaves nothing behind."""
 
-    def __init__(self, config: Config, stop: Stop, *, with_sample: bool) -> None:
+    def __init__(self, config: Config, stop: Stop, *, with_sample: bool, output: TextIO) -> None:
         self._config = config
         self._stop = stop
         self._with_sample = with_sample
-        self._supervisor = Supervisor(config.folder, up.environment(os.environ), cwd=Path.cwd(), verbose=config.verbose)
+        self._supervisor = Supervisor(
+            config.folder, up.environment(os.environ), cwd=Path.cwd(), verbose=config.verbose, output=output
+        )
 
     def run(self) -> None:
         """Start everything, say so, watch. Raises a `SiteError` that says which part failed, why, and what to do."""

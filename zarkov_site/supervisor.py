@@ -12,13 +12,13 @@ import queue
 import re
 import shlex
 import signal
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from honcho.colour import get_colours
 from honcho.printer import Message, Printer
@@ -91,13 +91,15 @@ class Supervisor:
     `verbose`, are shown as well.
     """
 
-    def __init__(self, folder: HomeFolder, environment: Mapping[str, str], *, cwd: Path, verbose: bool) -> None:
+    def __init__(
+        self, folder: HomeFolder, environment: Mapping[str, str], *, cwd: Path, verbose: bool, output: TextIO
+    ) -> None:
         self._folder = folder
         self._environment = dict(environment)
         self._cwd = cwd
         self._verbose = verbose
         self._events: queue.Queue[Message] = queue.Queue()
-        self._printer = Printer(sys.stdout, width=len("aggregator"))
+        self._printer = Printer(output, width=len("aggregator"))
         self._colours = get_colours()
         self._children: dict[str, _Child] = {}
         self._logs: dict[str, Path] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -17,8 +18,13 @@ from zarkov_site.supervisor import Part, PartFailedError, RestartPolicy, Supervi
 
 
 @pytest.fixture
-def supervisor(home: HomeFolder, tmp_path: Path) -> Iterator[Supervisor]:
-    made = Supervisor(home, os.environ, cwd=tmp_path, verbose=False)
+def output() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def supervisor(home: HomeFolder, tmp_path: Path, output: io.StringIO) -> Iterator[Supervisor]:
+    made = Supervisor(home, os.environ, cwd=tmp_path, verbose=False, output=output)
     yield made
     made.stop()
 
@@ -41,15 +47,13 @@ def test_pauses_double_and_a_calm_life_starts_over() -> None:
     assert [policy.died(0.1) for _ in range(4)] == [2, 4, 5, None]
 
 
-def test_a_killed_part_is_named_with_its_cause_and_started_again(
-    capfd: pytest.CaptureFixture[str], supervisor: Supervisor
-) -> None:
+def test_a_killed_part_is_named_with_its_cause_and_started_again(supervisor: Supervisor, output: io.StringIO) -> None:
     supervisor.start(python("sleeper", SLEEP))
     until(supervisor, lambda: bool(supervisor.running()))
     first = supervisor.running()["sleeper"]
     os.kill(first, signal.SIGKILL)
     until(supervisor, lambda: supervisor.running().get("sleeper", first) != first)
-    shown = capfd.readouterr().out
+    shown = output.getvalue()
     assert "sleeper ended with signal SIGKILL" in shown
     assert "started again in 0.5 s" in shown
 
@@ -89,7 +93,7 @@ def test_stop_ends_parts_that_listen_and_parts_that_do_not(
     supervisor.stop()
 
 
-def test_warnings_are_shown_and_all_is_logged(capfd: pytest.CaptureFixture[str], supervisor: Supervisor) -> None:
+def test_warnings_are_shown_and_all_is_logged(supervisor: Supervisor, output: io.StringIO) -> None:
     lines = [
         "2026-01-01 00:00:00,000 INFO zarkov: nothing much",
         "2026-01-01 00:00:00,000 WARNING zarkov: look here",
@@ -99,7 +103,7 @@ def test_warnings_are_shown_and_all_is_logged(capfd: pytest.CaptureFixture[str],
     supervisor.start(python("talker", f"print({chr(10).join(lines)!r}); {SLEEP}"))
     log = supervisor._folder.log / "talker.log"
     until(supervisor, lambda: log.exists() and "awake" in log.read_text())
-    shown = capfd.readouterr().out
+    shown = output.getvalue()
     assert "look here" in shown
     assert "and here" in shown
     assert "nothing much" not in shown

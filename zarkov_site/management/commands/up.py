@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from django.conf import settings
@@ -23,5 +24,5 @@ class Command(ZarkovCommand):
         for warning in settings.ZARKOV_WARNINGS:
             self.stderr.write(f"warning: {warning}")
         with stop_on_signals() as stop:
-            Launch(settings.ZARKOV, stop, with_sample=not options["no_sample"]).run()
+            Launch(settings.ZARKOV, stop, with_sample=not options["no_sample"], output=sys.stdout).run()
         return 0
