@@ -1,0 +1,94 @@
+"""What the sample consists of: its events, aggregate definitions, charts and dashboard."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FILE = Path(__file__).with_name("commits.jsonl.gz")  # commit histories of celery, gevent and pyzmq, 2009 to 2026
+ID_PREFIX = "sample:"
+EVENT_COUNT = 78_253
+TASKS = "aggregates.agg_tasks."
+DASHBOARD = ("open-source", "Three open-source projects", "Every commit to celery, gevent and pyzmq since 2009.")
+
+
+def json_lines() -> Iterator[bytes]:
+    """The events as lines in the JSON wire format, oldest first; each has an `id`, so that none is stored twice."""
+    with gzip.open(FILE, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            yield b'{"id":"%s%d",' % (ID_PREFIX.encode(), number) + line.lstrip()[1:].rstrip()
+
+
+@dataclass(frozen=True)
+class SampleAggregate:
+    """One AggDef of the sample."""
+
+    name: str
+    task: str  # class in aggregates.agg_tasks
+    description: str
+    filter: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SampleChart:
+    """One chart of the sample, and its place on the dashboard."""
+
+    slug: str
+    title: str
+    aggregate: str
+    kind: str
+    description: str
+    options: dict[str, str] = field(default_factory=dict)
+    wide: bool = False
+
+
+AGGREGATES = (
+    SampleAggregate(
+        "commits_by_day",
+        "CommitsByDay",
+        "Commits of each project on each day; key project/date.",
+        {"type": "commit"},
+    ),
+    SampleAggregate(
+        "lines_by_day",
+        "LinesChangedByDay",
+        "Lines inserted and deleted in each project on each day; key project/date.",
+        {"type": "commit"},
+    ),
+    SampleAggregate(
+        "changes_by_kind",
+        "ChangesByKind",
+        "Files touched, by project and kind of file; key project/kind.",
+        {"type": "change"},
+    ),
+)
+
+CHARTS = (
+    SampleChart(
+        "commits-per-day",
+        "Commits per day",
+        "commits_by_day",
+        "line",
+        "How many commits each project got on each day.",
+        {"unit": "commits"},
+        wide=True,
+    ),
+    SampleChart(
+        "lines-per-day",
+        "Lines changed per day",
+        "lines_by_day",
+        "area",
+        "Lines inserted and deleted in celery.",
+        {"prefix": "celery/", "fields": "insertions, deletions", "unit": "lines"},
+    ),
+    SampleChart(
+        "changes-by-kind",
+        "Files touched by kind",
+        "changes_by_kind",
+        "bar",
+        "Which kinds of files are changed most often.",
+        {"unit": "files"},
+    ),
+)

@@ -1,0 +1,103 @@
+"""Puts the sample in, through the ingester like any producer, and takes it out again."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo.database import Database
+
+from aggregates import services
+from aggregates.models import AggDef, Chart, Dashboard, DashboardItem
+from aggregates.sample.content import AGGREGATES, CHARTS, DASHBOARD, EVENT_COUNT, ID_PREFIX, TASKS, json_lines
+from ingest.client import AckClient
+
+BATCH = 1_000
+POLL_S = 0.1
+_OF_SAMPLE = {"id": {"$gte": ID_PREFIX, "$lt": ID_PREFIX[:-1] + chr(ord(ID_PREFIX[-1]) + 1)}}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far loading is."""
+
+    step: str  # "send", "store", "aggregate"
+    done: int
+    total: int
+
+
+def load(address: str, database: Database[Any]) -> Iterator[Progress]:
+    """Send the events to the acknowledged door at `address`, then define aggregates and charts; yields as it goes.
+
+    A second load stores nothing twice and changes no definition. Ends when every event is stored; the aggregates
+    follow by themselves, see `wait_for_aggregates`. Raises what `AckClient.send` raises.
+    """
+    sent = 0
+    with AckClient(address) as client:
+        lines = json_lines()
+        while batch := list(itertools.islice(lines, BATCH)):
+            client.send_json(b"\n".join(batch))
+            sent += len(batch)
+            yield Progress("send", sent, EVENT_COUNT)
+    while (stored := database["event"].count_documents(_OF_SAMPLE)) < EVENT_COUNT:
+        yield Progress("store", stored, EVENT_COUNT)
+        time.sleep(POLL_S)
+    define()
+
+
+def define() -> None:
+    """Make the AggDefs, charts and the dashboard of the sample; what is there already stays as it is."""
+    for aggregate in AGGREGATES:
+        if not AggDef.objects.filter(name=aggregate.name).exists():
+            services.define(
+                name=aggregate.name,
+                task_name=TASKS + aggregate.task,
+                description=aggregate.description,
+                filter=aggregate.filter,
+                realtime=True,
+            )
+    slug, title, description = DASHBOARD
+    dashboard, _ = Dashboard.objects.get_or_create(slug=slug, defaults={"title": title, "description": description})
+    for position, sample in enumerate(CHARTS):
+        defaults = {
+            "title": sample.title,
+            "aggregate": sample.aggregate,
+            "kind": sample.kind,
+            "description": sample.description,
+        }
+        chart, _ = Chart.objects.get_or_create(slug=sample.slug, defaults=defaults | sample.options)
+        place = {"position": position, "wide": sample.wide}
+        DashboardItem.objects.get_or_create(dashboard=dashboard, chart=chart, defaults=place)
+
+
+def wait_for_aggregates(through: int, give_up: Callable[[], bool]) -> Iterator[Progress]:
+    """Yield until every AggDef of the sample has taken in the events up to id `through`, or `give_up` says so."""
+    names = [aggregate.name for aggregate in AGGREGATES]
+    while not give_up():
+        reached = AggDef.objects.filter(name__in=names, last_id__gte=through).count()
+        yield Progress("aggregate", reached, len(names))
+        if reached == len(names):
+            return
+        time.sleep(POLL_S)
+
+
+def remove(database: Database[Any]) -> tuple[int, list[str]]:
+    """Take events, aggregates and charts of the sample out.
+
+    Returns how many events went, and the names of other aggregates over events, which have counted them: they need a
+    full run.
+    """
+    names = [aggregate.name for aggregate in AGGREGATES]
+    for aggdef in AggDef.objects.filter(name__in=names):
+        services.remove(aggdef)
+    Dashboard.objects.filter(slug=DASHBOARD[0]).delete()
+    Chart.objects.filter(slug__in=[chart.slug for chart in CHARTS]).delete()
+    removed = 0
+    for name in database.list_collection_names(filter={"name": re.compile(r"^event\.\d+$")}):
+        removed += database[name].delete_many(_OF_SAMPLE).deleted_count
+    others = [aggdef.name for aggdef in AggDef.objects.all() if "event" in aggdef.inputs] if removed else []
+    return removed, others
