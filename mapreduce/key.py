@@ -1,0 +1,188 @@
+"""Keys as MongoDB compares `_id`: one form per value, a total order, and a hash that all processes share.
+
+Numbers of all types are one key when they are equal, booleans are none of them, dates are cut to milliseconds, and
+documents are equal field by field in order (MongoDB manual, "Comparison/Sort Order").
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import struct
+import uuid
+import zlib
+from collections.abc import Hashable
+from decimal import Context
+from typing import Any
+
+from bson.binary import Binary
+from bson.datetime_ms import DatetimeMS
+from bson.decimal128 import Decimal128
+from bson.max_key import MaxKey
+from bson.min_key import MinKey
+from bson.objectid import ObjectId
+from bson.timestamp import Timestamp
+
+from mapreduce.exceptions import KeyRefusedError
+
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MILLISECOND = datetime.timedelta(milliseconds=1)
+_EXACT = Context(prec=40)  # a Decimal128 has 34 digits
+_ALLOWED = (
+    "a string, number, boolean, datetime, None, bytes, UUID, ObjectId, or a document of these (not an array, a regular "
+    "expression or NaN)"
+)
+
+
+def normalise(key: Any) -> Any:
+    """The one form that stands for `key` and all that MongoDB holds equal to it; normalising it again changes nothing.
+
+    A naive datetime is taken as UTC, as BSON does. Raises `KeyRefusedError` for what cannot be an `_id`.
+    """
+    if isinstance(key, list | tuple):
+        raise _refused(key)
+    return _normal(key)
+
+
+def _normal(value: Any) -> Any:
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or isinstance(value, bool | ObjectId | Timestamp | MinKey | MaxKey):
+        return value
+    if isinstance(value, int | float | Decimal128):
+        return _number(value)
+    if isinstance(value, datetime.datetime | DatetimeMS):
+        return _date(value)
+    if isinstance(value, bytes | uuid.UUID):
+        return _binary(value)
+    if isinstance(value, dict):
+        return {_field(name): _normal(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):  # inside a document only
+        return [_normal(item) for item in value]
+    raise _refused(value)
+
+
+def _refused(value: Any) -> KeyRefusedError:
+    return KeyRefusedError(f"key {value!r} of type {type(value).__name__}: allowed is {_ALLOWED}")
+
+
+def _text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise KeyRefusedError(f"key {value!r}: allowed is text that can be encoded as UTF-8") from None
+    return str(value)
+
+
+def _field(name: Any) -> str:
+    if not isinstance(name, str) or name.startswith("$") or "\0" in name:
+        raise KeyRefusedError(f"key with field name {name!r}: allowed are strings without $ in front and without NUL")
+    return _text(name)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, Decimal128):
+        return _decimal(value)
+    if isinstance(value, float):
+        if math.isnan(value):
+            raise _refused(value)
+        if not value.is_integer() or not _INT64_MIN <= int(value) <= _INT64_MAX:
+            return float(value)
+    number = int(value)
+    if not _INT64_MIN <= number <= _INT64_MAX:
+        raise KeyRefusedError(f"key {number}: allowed are whole numbers of 64 bits")
+    return number
+
+
+def _decimal(value: Decimal128) -> Any:
+    exact = value.to_decimal()
+    if exact.is_nan():
+        raise _refused(value)
+    if exact.is_infinite():
+        return float(exact)
+    # The exponent is looked at first: int() of 1E+6000 would build all its digits.
+    if exact.is_zero() or (exact.adjusted() < 20 and exact == exact.to_integral_value(context=_EXACT)):
+        whole = int(exact)
+        if _INT64_MIN <= whole <= _INT64_MAX:
+            return whole
+    as_float = float(exact)
+    if math.isfinite(as_float) and as_float == exact:
+        return as_float
+    return Decimal128(_EXACT.normalize(exact))
+
+
+def _date(value: datetime.datetime | DatetimeMS) -> Any:
+    if isinstance(value, DatetimeMS):
+        milliseconds = int(value)
+        try:
+            return _EPOCH + datetime.timedelta(milliseconds=milliseconds)
+        except OverflowError:
+            return value
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=datetime.UTC)
+    milliseconds = (value - _EPOCH) // _MILLISECOND
+    return _EPOCH + datetime.timedelta(milliseconds=milliseconds)
+
+
+def _binary(value: bytes | uuid.UUID) -> Any:
+    if isinstance(value, uuid.UUID):
+        return value
+    subtype = value.subtype if isinstance(value, Binary) else 0
+    if subtype == 0:
+        return bytes(value)
+    return uuid.UUID(bytes=bytes(value)) if subtype == 4 and len(value) == 16 else value
+
+
+def canonical(key: Any) -> bytes:
+    """Bytes that are equal for equal normalised keys and only for them, and that put keys into a total order.
+
+    Strings stand in the order of their code points. The order is the engine's own, not MongoDB's.
+    """
+    kind = type(key)
+    if kind is str:
+        return b"S" + key.encode()  # type: ignore[no-any-return]
+    if kind is int:
+        return b"I" + struct.pack(">Q", key + 2**63)
+    if kind is dict:
+        return b"{" + b"".join(_sized(name.encode()) + _sized(canonical(item)) for name, item in key.items())
+    if kind is list:
+        return b"[" + b"".join(_sized(canonical(item)) for item in key)
+    return _SCALARS[kind](key)  # type: ignore[no-any-return]
+
+
+def _sized(part: bytes) -> bytes:
+    return struct.pack(">I", len(part)) + part
+
+
+_SCALARS: dict[type, Any] = {
+    type(None): lambda _: b"0",
+    bool: lambda key: b"T" if key else b"F",
+    float: lambda key: b"D" + struct.pack(">d", key),
+    Decimal128: lambda key: b"E" + key.bid,
+    datetime.datetime: lambda key: b"M" + struct.pack(">q", (key - _EPOCH) // _MILLISECOND),
+    DatetimeMS: lambda key: b"M" + struct.pack(">q", int(key)),
+    bytes: lambda key: b"B\x00" + key,
+    Binary: lambda key: b"B" + bytes([key.subtype]) + bytes(key),
+    uuid.UUID: lambda key: b"B\x04" + key.bytes,
+    ObjectId: lambda key: b"O" + key.binary,
+    Timestamp: lambda key: b"Z" + struct.pack(">II", key.time, key.inc),
+    MinKey: lambda _: b"-",
+    MaxKey: lambda _: b"~",
+}
+
+
+def identity(key: Any) -> tuple[Hashable, Any]:
+    """`(what to group by, normalised key)`: strings and whole numbers stand for themselves, the rest for `canonical`.
+
+    A plain `str` or `int` need not be passed through here: it is its own identity (checked when it is written).
+    """
+    normal = normalise(key)
+    if type(normal) is str or type(normal) is int:
+        return normal, normal
+    return canonical(normal), normal
+
+
+def partition(key: Any, count: int) -> int:
+    """The partition of a normalised key, 0 to `count` - 1: the same in every process and on every machine."""
+    return zlib.crc32(canonical(key)) % count

@@ -1,0 +1,317 @@
+"""Runs the map over one split: groups what it yields, combines early, and writes sorted runs by partition.
+
+Memory is bounded by `MapLimits.spill_bytes`: above it, what is held is combined, and when that does not help,
+written as a run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymongo.errors import PyMongoError
+
+from mapreduce.codec import NOT_BSON, encode
+from mapreduce.exceptions import KeyRefusedError, MapFailedError, MapReduceError, ReduceFailedError
+from mapreduce.key import canonical, identity
+from mapreduce.output import RunWriter
+from mapreduce.source import Documents
+from mapreduce.traceback_text import task_traceback
+
+PAIRS_AT_ONCE = 2_048  # pairs taken from the map before memory is looked at
+COMBINE_AT = 50_000  # values held before they are combined
+OBJECT_BYTES = 150  # what a value held in Python takes beside its encoded size
+SKIPPED_SHOWN = 1_000  # ids of skipped documents that are kept; beyond that they are counted
+
+MapFunction = Callable[[Iterator[dict[str, Any]]], Iterable[Any]]
+ReduceFunction = Callable[[Any, Any], Any]
+
+
+@dataclass
+class MapCounts:
+    """What one map did."""
+
+    docs_in: int = 0
+    pairs_out: int = 0
+    skipped_count: int = 0
+    skipped_ids: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class MapJob:
+    """What a map run needs beside its documents."""
+
+    map: MapFunction
+    combine: ReduceFunction | None  # the reduce, when it is associative
+    labelled: bool  # whether the map yields {c, k, v}
+    partitions: int
+    spill_bytes: int
+    id_key: str = "_id"
+
+
+def stored_pairs(documents: Iterator[dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
+    """The map of a source without one: documents are `{_id: key, value: value}` already."""
+    for document in documents:
+        yield document["_id"], document["value"]
+
+
+class Collector:
+    """Groups pairs by key and label, and writes them to a `RunWriter` sorted and partitioned. One thread."""
+
+    def __init__(self, job: MapJob, writer: RunWriter) -> None:
+        self._job = job
+        self._writer = writer
+        self._groups: dict[str, dict[Hashable, list[Any]]] = {}
+        self._keys: dict[bytes, Any] = {}  # normalised keys that do not stand for themselves
+        self._held = 0
+        self._since_combine = 0
+        self._value_bytes = 64.0
+        self.pairs = 0
+
+    def take(self, pairs: Iterable[Any]) -> None:
+        """Take in all that a map yields. What the map raises goes through."""
+        stream = iter(pairs)
+        add = self._add_labelled if self._job.labelled else self._add_plain
+        while chunk := list(itertools.islice(stream, PAIRS_AT_ONCE)):
+            try:
+                add(chunk)
+            except (TypeError, ValueError, KeyError) as error:
+                raise _no_pair(chunk, labelled=self._job.labelled) or error from error
+            self._grown(chunk)
+
+    def finish(self) -> None:
+        """Combine and write what is held."""
+        self._combine()
+        self._write()
+
+    def _add_plain(self, chunk: list[Any]) -> None:
+        groups = self._groups.setdefault("", {})
+        find = groups.get
+        for key, value in chunk:
+            kind = type(key)
+            name = key if kind is str or kind is int else self._identity(key)
+            values = find(name)
+            if values is None:
+                groups[name] = [value]
+            else:
+                values.append(value)
+
+    def _add_labelled(self, chunk: list[Any]) -> None:
+        for item in chunk:
+            label, key, value = item["c"], item["k"], item["v"]
+            if type(label) is not str:
+                raise MapFailedError(f"the map yielded c = {label!r}; allowed is the name of an output")
+            kind = type(key)
+            name = key if kind is str or kind is int else self._identity(key)
+            self._groups.setdefault(label, {}).setdefault(name, []).append(value)
+
+    def _identity(self, key: Any) -> Hashable:
+        name, normal = identity(key)
+        if type(name) is bytes:
+            self._keys[name] = normal
+        return name
+
+    def _grown(self, chunk: list[Any]) -> None:
+        count = len(chunk)
+        self.pairs += count
+        self._held += count
+        self._since_combine += count
+        self._measure(chunk[0])
+        limit = self._job.spill_bytes
+        if self._since_combine >= COMBINE_AT or self._held * (self._value_bytes + OBJECT_BYTES) > limit:
+            self._combine()
+            if self._held * (self._value_bytes + OBJECT_BYTES) > limit / 2:
+                self._write()
+
+    def _measure(self, item: Any) -> None:
+        """Follow the size of values with one of each chunk; a big one counts at once."""
+        value = item["v"] if self._job.labelled else item[1]
+        if type(value) is int or type(value) is float:
+            size = 16
+        else:
+            try:
+                size = len(encode({"v": value}))
+            except NOT_BSON:  # reported with its key when it is written
+                return
+        self._value_bytes = max(size, 0.9 * self._value_bytes + 0.1 * size)
+
+    def _combine(self) -> None:
+        self._since_combine = 0
+        combine = self._job.combine
+        if combine is None:
+            return
+        held = 0
+        for groups in self._groups.values():
+            for name, values in groups.items():
+                if len(values) > 1:
+                    groups[name] = [self._reduced(combine, name, values)]
+            held += len(groups)
+        self._held = held
+
+    def _reduced(self, combine: ReduceFunction, name: Hashable, values: list[Any]) -> Any:
+        key = self._key(name)
+        try:
+            return combine(key, values)
+        except Exception as error:
+            raise reduce_failed(key, error) from error
+
+    def _key(self, name: Hashable) -> Any:
+        return self._keys[name] if type(name) is bytes else name
+
+    def _write(self) -> None:
+        for label, groups in self._groups.items():
+            if groups:
+                self._write_label(label, groups)
+        self._groups.clear()
+        self._keys.clear()
+        self._held = 0
+
+    def _write_label(self, label: str, groups: dict[Hashable, list[Any]]) -> None:
+        count = self._job.partitions
+        parts: dict[int, tuple[list[Any], list[Any]]] = {}
+        for code, name in _ordered(groups):
+            keys, values = parts.setdefault(zlib.crc32(code) % count, ([], []))
+            found = groups[name]
+            keys += [self._key(name)] * len(found)
+            values += found
+        for index, (keys, values) in parts.items():
+            self._writer.write(label, index, keys, values)
+
+
+def _ordered(groups: dict[Hashable, Any]) -> list[tuple[bytes, Any]]:
+    """Names with their canonical bytes, in that order."""
+    try:
+        return sorted(((name if type(name) is bytes else canonical(name)), name) for name in groups)
+    except UnicodeEncodeError as error:
+        raise KeyRefusedError(f"key {error.object!r}: allowed is text that can be encoded as UTF-8") from None
+    except Exception:
+        for name in groups:
+            identity(name)  # names the whole number of more than 64 bits
+        raise
+
+
+def reduce_failed(key: Any, error: Exception) -> MapReduceError:
+    """The error for what a reduce raised."""
+    if isinstance(error, MapReduceError):
+        return error
+    return ReduceFailedError(
+        f"reduce failed on key {key!r}: {type(error).__name__}: {error}",
+        {"key": key, "traceback": task_traceback(error)},
+    )
+
+
+def _no_pair(chunk: list[Any], *, labelled: bool) -> MapFailedError | None:
+    for item in chunk:
+        if labelled and not (isinstance(item, dict) and {"c", "k", "v"} <= set(item)):
+            return MapFailedError(f"the map yielded {item!r}; allowed is {{'c': output, 'k': key, 'v': value}}")
+        if not labelled and not (isinstance(item, tuple | list) and len(item) == 2):
+            return MapFailedError(f"the map yielded {item!r}; allowed is (key, value)")
+    return None
+
+
+def run_map(
+    job: MapJob, read: Callable[[], Iterable[bytes]], make_writer: Callable[[], RunWriter], *, skip: bool
+) -> tuple[RunWriter, MapCounts]:
+    """Map all documents of a split. `read` gives its raw batches anew each time it is called.
+
+    When the map raises, `MapFailedError` names the document; with `skip`, the split is mapped again document by
+    document, and those on which the map fails are left out and counted. Other errors go through.
+    """
+    documents = Documents(read())
+    writer = make_writer()
+    collector = Collector(job, writer)
+    try:
+        collector.take(job.map(iter(documents)))
+        collector.finish()
+    except MapReduceError as error:
+        writer.discard()
+        if not skip or isinstance(error, ReduceFailedError):
+            raise _named(error, documents, job.id_key) from error
+    except Exception as error:
+        writer.discard()
+        if isinstance(error, PyMongoError):
+            raise
+        if not skip:
+            raise _map_failed(job, documents, read, error) from error
+    except BaseException:
+        writer.discard()
+        raise
+    else:
+        return writer, MapCounts(documents.count, collector.pairs)
+    return _run_each(job, read, make_writer())
+
+
+def _run_each(job: MapJob, read: Callable[[], Iterable[bytes]], writer: RunWriter) -> tuple[RunWriter, MapCounts]:
+    """Map each document by itself, so that one on which the map fails leaves nothing behind."""
+    counts = MapCounts()
+    collector = Collector(job, writer)
+    try:
+        for document in Documents(read()):
+            counts.docs_in += 1
+            try:
+                pairs = _checked(list(job.map(iter([document]))), labelled=job.labelled)
+            except Exception as error:
+                if isinstance(error, PyMongoError):
+                    raise
+                counts.skipped_count += 1
+                if len(counts.skipped_ids) < SKIPPED_SHOWN:
+                    counts.skipped_ids.append(document.get(job.id_key, document.get("_id")))
+            else:
+                collector.take(pairs)
+        collector.finish()
+    except BaseException:
+        writer.discard()
+        raise
+    counts.pairs_out = collector.pairs
+    return writer, counts
+
+
+def _checked(pairs: list[Any], *, labelled: bool) -> list[Any]:
+    """`pairs`, after a look at each. Raises what the collector would raise, before it has taken any."""
+    if fault := _no_pair(pairs, labelled=labelled):
+        raise fault
+    for item in pairs:
+        key, value = (item["k"], item["v"]) if labelled else item
+        identity(key)
+        encode({"v": value})
+    return pairs
+
+
+def _map_failed(
+    job: MapJob, documents: Documents, read: Callable[[], Iterable[bytes]], error: Exception
+) -> MapFailedError:
+    document = documents.current
+    if document is None or not _fails_alone(job, document):
+        # A map that reads ahead fails late: look for the document that fails by itself.
+        document = next((item for item in Documents(read()) if _fails_alone(job, item)), None)
+    where = "no single document" if document is None else f"document {document.get(job.id_key)!r}"
+    return MapFailedError(
+        f"map failed on {where}: {type(error).__name__}: {error}",
+        {
+            "document_id": None if document is None else document.get(job.id_key),
+            "traceback": task_traceback(error),
+        },
+    )
+
+
+def _fails_alone(job: MapJob, document: dict[str, Any]) -> bool:
+    try:
+        list(job.map(iter([document])))
+    except Exception:  # noqa: BLE001 - whatever a task raises
+        return True
+    return False
+
+
+def _named(error: MapReduceError, documents: Documents, id_key: str) -> MapReduceError:
+    """`error`, with a document near which it came up when it is the map's."""
+    document = documents.current
+    if (
+        isinstance(error, MapFailedError | KeyRefusedError)
+        and document is not None
+        and "document_id" not in error.details
+    ):
+        error.details["document_near"] = document.get(id_key)
+    return error

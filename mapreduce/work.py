@@ -1,0 +1,127 @@
+"""The steps of a job as every engine performs them: plan, map a split, reduce partitions, publish."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mapreduce import commit, split
+from mapreduce.codec import CODEC
+from mapreduce.mapping import MapCounts, MapJob, run_map, stored_pairs
+from mapreduce.output import MapOutput, RunWriter
+from mapreduce.reducing import ReduceJob, Run, reduce_runs
+from mapreduce.registry import Registry
+from mapreduce.source import Range, raw_batches
+from mapreduce.spec import REDUCE, JobSpec
+
+MEMORY_SHARE = 4  # a partition of up to spill_bytes / MEMORY_SHARE encoded bytes is grouped in memory
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds the memory of one step, and how splits are cut."""
+
+    map_job_size: int
+    spill_bytes: int
+    compress: int
+    scratch: Path  # folder of files of this process
+
+
+@dataclass(frozen=True)
+class ReduceCounts:
+    """What the reduction of some partitions did."""
+
+    keys: int  # distinct keys
+    written: int  # documents written by this call
+    present: int  # documents that had taken in this range before
+    late: int  # documents that are past this range already
+
+
+class Work:
+    """One job, with its functions resolved in this process. Belongs to one thread; every step blocks.
+
+    Raises `FunctionRefusedError` or `CodeChangedError` when the job's functions are not those of this process.
+    """
+
+    def __init__(self, spec: JobSpec, client: Any, registry: Registry, limits: Limits) -> None:
+        registry.demand(spec.code)
+        self.spec = spec
+        self._client = client
+        self._limits = limits
+        self._database = client.get_database(spec.database, codec_options=CODEC)
+        self._maps = [registry.resolve(s.map_name, spec.params) if s.map_name else None for s in spec.sources]
+        self._reduce = registry.resolve(spec.reduce_name, spec.params) if spec.reduce_name else None
+        self._finalize = registry.resolve(spec.finalize_name, spec.params) if spec.finalize_name else None
+        self._numbers = itertools.count()
+
+    def plan(self) -> list[Range]:
+        """Cut the inputs into splits, and make room for outputs that are replaced as a whole."""
+        for output in self.spec.outputs.values():
+            if output.output_type == "replace":
+                commit.prepare_replacement(self._database, self.spec.job_id, output.collection)
+        return split.plan(self._client, self.spec, self._limits.map_job_size)
+
+    def map(self, span: Range, partitions: int) -> tuple[MapOutput, MapCounts]:
+        """Map one split into sorted runs by partition."""
+        source = self.spec.sources[span.source]
+        database = self._client.get_database(source.database or self.spec.database)
+        job = MapJob(
+            map=self._maps[span.source] or stored_pairs,
+            combine=self._reduce if self.spec.associative else None,
+            labelled=self.spec.labelled(),
+            partitions=partitions,
+            spill_bytes=self._limits.spill_bytes,
+            id_key=source.id_key,
+        )
+        writer, counts = run_map(
+            job,
+            lambda: raw_batches(database, source, span),
+            lambda: RunWriter(self._scratch("map"), self._limits.compress),
+            skip=self.spec.on_error == "skip",
+        )
+        return writer.finish(), counts
+
+    def reduce(
+        self,
+        partitions: Mapping[str, Sequence[Sequence[Run]]],
+        said: Callable[[str], None] = lambda phase: None,
+    ) -> dict[str, ReduceCounts]:
+        """Reduce and commit: for each output label, its partitions, each given by its runs. Returns counts by label.
+
+        `said` is called with the phase whenever one begins. What was committed before a failure stays: repeating
+        the call completes it.
+        """
+        found: dict[str, ReduceCounts] = {}
+        for label, groups in partitions.items():
+            said(REDUCE)
+            output = self.spec.output(label)
+            # A stamp makes repeats of `reduce` harmless; others write the same documents again.
+            job = commit.CommitJob(output, self._reduce, self._finalize, self.spec.stamp)
+            seen = itertools.count()
+            counts = commit.commit(self._database, self.spec.job_id, job, self._results(groups, seen), said)
+            found[label] = ReduceCounts(next(seen), counts.written, counts.present, counts.late)
+        return found
+
+    def publish(self) -> None:
+        """Put outputs of type replace in place of what stood there, each in one step."""
+        for output in self.spec.outputs.values():
+            if output.output_type == "replace":
+                commit.publish(self._database, self.spec.job_id, output.collection)
+
+    def _results(self, groups: Sequence[Sequence[Run]], seen: Iterator[int]) -> Iterator[tuple[Any, Any]]:
+        job = ReduceJob(
+            reduce=self._reduce,
+            associative=self.spec.associative,
+            memory_bytes=self._limits.spill_bytes // MEMORY_SHARE,
+            scratch=lambda: self._scratch("merge"),
+        )
+        for runs in groups:
+            for result in reduce_runs(job, runs):
+                next(seen)
+                yield result
+
+    def _scratch(self, kind: str) -> Path:
+        return self._limits.scratch / f"{self.spec.job_id}.{kind}.{next(self._numbers)}.bson"

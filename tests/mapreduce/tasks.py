@@ -1,0 +1,160 @@
+"""Functions that test jobs name: the module `tests.mapreduce.tasks` is what the tests allow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+def by_type(events):
+    for event in events:
+        yield event["type"], 1
+
+
+def by_day(events):
+    for event in events:
+        yield f"{event['project']}/{event['timestamp']:%Y-%m-%d}", 1
+
+
+def as_given(documents):
+    """Each document says what to yield: `pairs` is a list of `[key, value]`."""
+    for document in documents:
+        for key, value in document["pairs"]:
+            yield key, value
+
+
+def two_outputs(events):
+    for event in events:
+        yield {"c": "types", "k": event["type"], "v": 1}
+        yield {"c": "days", "k": f"{event['timestamp']:%Y-%m-%d}", "v": 1}
+
+
+def add(key, values):
+    return sum(values)
+
+
+def add_slowly(key, values):
+    time.sleep(0.05)
+    return sum(values)
+
+
+def gather(key, values):
+    """Not associative: the sorted list of all values."""
+    return sorted(values)
+
+
+def average(key, values):
+    """Not associative."""
+    found = list(values)
+    return sum(found) / len(found)
+
+
+def doubled(key, value):
+    return value * 2
+
+
+def spoil(key, value):
+    """Changes what it is given, which must not be the stored state."""
+    value["n"] = -1
+    return value
+
+
+def add_n(key, values):
+    return {"n": sum(value["n"] for value in values)}
+
+
+def ones(events):
+    for event in events:
+        yield event["type"], {"n": 1}
+
+
+def fail_on_seven(events):
+    for event in events:
+        if event["_id"] == 7:
+            raise ValueError("seven is not allowed")
+        yield event["type"], 1
+
+
+def read_ahead_and_fail(events):
+    for event in list(events):
+        if event["_id"] == 7:
+            raise ValueError("seven is not allowed")
+        yield event["type"], 1
+
+
+def no_pairs(events):
+    for event in events:
+        yield event["type"]
+
+
+def list_keys(events):
+    for event in events:
+        yield [event["type"]], 1
+
+
+def fail_to_add(key, values):
+    raise RuntimeError("cannot add")
+
+
+def fail_to_finalize(key, value):
+    raise RuntimeError("cannot finalize")
+
+
+def unstorable(events):
+    for event in events:
+        yield event["type"], {1, 2}
+
+
+class Weighted:
+    """A class whose methods are named; made with the job's params."""
+
+    def __init__(self, weight: int = 1) -> None:
+        self.weight = weight
+
+    def map(self, events):
+        for event in events:
+            yield event["type"], self.weight
+
+    def reduce(self, key, values):
+        return sum(values)
+
+
+def multiply(one: int, other: int = 1) -> int:
+    return one * other
+
+
+def raise_it() -> None:
+    raise LookupError("nothing there")
+
+
+def whereabouts() -> dict[str, Any]:
+    return {"pid": os.getpid(), "parent": os.getppid()}
+
+
+def busy_map(events):
+    """About 20 microseconds per document."""
+    for event in events:
+        end = time.perf_counter() + 20e-6
+        while time.perf_counter() < end:
+            pass
+        yield event["type"], 1
+
+
+def gated_map(events):
+    """Waits, split by split, as long as the file of the environment variable is there."""
+    gate = Path(os.environ["ZARKOV_TEST_GATE"])
+    for event in events:
+        while gate.exists():
+            time.sleep(0.005)
+        yield event["type"], 1
+
+
+def stop_parent_once(flag: str) -> None:
+    """Send SIGSTOP to the worker host of this process, the first time only."""
+    with Path(flag).open("x"):
+        psutil.Process(os.getppid()).send_signal(signal.SIGSTOP)
