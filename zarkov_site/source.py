@@ -18,7 +18,7 @@ from zarkov_site.exceptions import ConfigError
 PREFIX = "ZARKOV_"
 FILE_VARIABLE = "ZARKOV_CONFIG"
 SET_VARIABLE = "ZARKOV_SET"  # carries `--set` to child processes: one key=value per line
-RESERVED = frozenset({FILE_VARIABLE, SET_VARIABLE, "ZARKOV_END_WITH_PARENT"})
+RESERVED = frozenset({FILE_VARIABLE, SET_VARIABLE, "ZARKOV_END_WITH_PARENT", "ZARKOV_TEST_LONG", "ZARKOV_TEST_SLOWNESS"})
 OF_2011 = {
     "zmr.map_page_size": "splits are cut by document count now (zmr.map_job_size)",
     "zmr.request_greenlets": "the router answers all requests from one loop now",

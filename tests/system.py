@@ -1,0 +1,166 @@
+"""A whole running system for tests: `manage.py up` in a home folder of its own, on free ports."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from zarkov_site.config import REPOSITORY
+from zarkov_site.home import HomeFolder
+
+READY_WITHIN_S = 170.0
+FREE_PORTS = {
+    "ZARKOV_BSON_BIND_ADDRESS": "tcp://127.0.0.1:0",
+    "ZARKOV_JSON_BIND_ADDRESS": "tcp://127.0.0.1:0",
+    "ZARKOV_ACK_BIND_ADDRESS": "tcp://127.0.0.1:0",
+    "ZARKOV_PUBLISH_BIND_ADDRESS": "tcp://127.0.0.1:0",
+    "ZARKOV_ZMR__REQ_BIND": "tcp://127.0.0.1:0",
+    "ZARKOV_ZMR__WORKER_BIND": "tcp://127.0.0.1:0",
+    "ZARKOV_WEB_PORT": "0",
+    "ZARKOV_ANONYMOUS_READ": "true",
+}
+
+
+def eventually(condition: Callable[[], object], timeout_s: float = 20.0, what: str = "the condition") -> None:
+    """Poll until `condition` is true; an assertion error after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come true within {timeout_s} s"
+        time.sleep(0.02)
+
+
+class System:
+    """`manage.py up` as a child process."""
+
+    def __init__(self, home: Path, *arguments: str, cwd: Path | None = None, **environ: str) -> None:
+        self.folder = HomeFolder(home)
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("ZARKOV_")}
+        clean.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)
+        self.environ = clean | FREE_PORTS | {"ZARKOV_HOME": str(home)} | environ
+        self.cwd = cwd or REPOSITORY
+        self.lines: list[str] = []
+        self.started = time.monotonic()
+        self.ready_s = 0.0
+        self.process = subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "manage.py"), "up", *arguments],
+            env=self.environ,
+            cwd=self.cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def output(self) -> str:
+        """Everything printed so far."""
+        return "\n".join(self.lines)
+
+    def wait_until_ready(self) -> None:
+        """Wait for the greeting."""
+        eventually(
+            lambda: "Ctrl-C stops everything" in self.output or self.process.poll() is not None,
+            READY_WITHIN_S,
+            f"`up`; it printed so far:\n{self.output}",
+        )
+        assert self.process.poll() is None, self.output
+        self.ready_s = time.monotonic() - self.started
+
+    def url(self, path: str = "") -> str:
+        """Address of a page."""
+        return self.folder.address("web").rstrip("/") + "/" + path
+
+    def get(self, path: str) -> str:
+        """Body of a page that anybody may read."""
+        with urllib.request.urlopen(self.url(path), timeout=20) as answer:
+            return str(answer.read().decode())
+
+    def curl_line(self) -> str:
+        """The curl command as the greeting prints it."""
+        printed = [re.sub(r"^.*?\| ?", "", line) for line in self.lines]
+        start = next(i for i, line in enumerate(printed) if "curl -H" in line)
+        taken = []
+        for line in printed[start:]:
+            taken.append(line)
+            if not line.endswith("\\"):
+                break
+        return "\n".join(taken).split("send", 1)[1].strip()
+
+    def manage(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run another management command against this system."""
+        command = [sys.executable, str(REPOSITORY / "manage.py"), *arguments]
+        return subprocess.run(
+            command,
+            env=self.environ,
+            cwd=self.cwd,
+            input=stdin,
+            stdin=None if stdin is not None else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    def descendants(self) -> list[psutil.Process]:
+        """Every process that belongs to it."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> float:
+        """Send the signal, wait for the end; return the seconds it took."""
+        before = time.monotonic()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.process.wait(30)
+        self._reader.join(5)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return time.monotonic() - before
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that have not ended; a zombie has."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+@contextlib.contextmanager
+def running(home: Path, *arguments: str, cwd: Path | None = None, **environ: str) -> Iterator[System]:
+    """A ready system, ended afterwards; if a test let it go wrong, everything of it is killed."""
+    system = System(home, *arguments, cwd=cwd, **environ)
+    try:
+        system.wait_until_ready()
+        yield system
+    finally:
+        left = system.descendants()
+        try:
+            system.stop()
+        finally:
+            if system.process.poll() is None:
+                system.process.kill()
+                system.process.wait(10)
+            for process in alive(left):
+                process.kill()

@@ -1,0 +1,204 @@
+"""`up` from an empty home folder to numbers on a page, and back to nothing."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from aggregates.sample.content import EVENT_COUNT, FILE
+from tests.system import System, alive, eventually, running
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def work_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The current folder of the commands: empty but for what a test saves there."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, work_folder: Path) -> Iterator[System]:
+    home = tmp_path_factory.mktemp("system") / "home"
+    with running(home, cwd=work_folder, ZARKOV_TASK_MODULES="my.tasks") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def db(system: System) -> Iterator[Database[dict[str, Any]]]:
+    with MongoClient(system.folder.mongo_uri(), tz_aware=True) as client:
+        yield client["zarkov"]
+
+
+def data_file() -> list[dict[str, Any]]:
+    with gzip.open(FILE, "rt") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def day(event: dict[str, Any]) -> str:
+    return f"{datetime.fromtimestamp(event['timestamp']['$datetime'], UTC):%Y-%m-%d}"
+
+
+def test_the_sample_equals_counts_taken_straight_from_the_file(db: Database[dict[str, Any]]) -> None:
+    events = data_file()
+    assert len(events) == EVENT_COUNT
+    assert db["event"].count_documents({"id": {"$gte": "sample:", "$lt": "sample;"}}) == EVENT_COUNT
+    expected = Counter(f"{e['context']['project']}/{day(e)}" for e in events if e["type"] == "commit")
+    stored = {d["_id"]: d["value"] for d in db["zagg.commits_by_day"].find()}
+    assert stored == expected
+    lines: Counter[str] = Counter()
+    for event in events:
+        if event["type"] == "commit":
+            lines[f"{event['context']['project']}/{day(event)}"] += event["extra"]["insertions"]
+    shown = {d["_id"]: d["value"]["insertions"] for d in db["zagg.lines_by_day"].find()}
+    assert shown == {key: count for key, count in lines.items() if key in shown}
+    assert shown.keys() == expected.keys()
+    kinds = Counter(f"{e['context']['project']}/{e['extra']['kind']}" for e in events if e["type"] == "change")
+    assert {d["_id"]: d["value"] for d in db["zagg.changes_by_kind"].find()} == kinds
+
+
+def test_a_second_load_of_the_sample_stores_nothing(system: System, db: Database[dict[str, Any]]) -> None:
+    done = system.manage("sampledata", "load")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert db["event"].count_documents({"id": {"$gte": "sample:", "$lt": "sample;"}}) == EVENT_COUNT
+
+
+def test_the_curl_line_works_as_printed(system: System, db: Database[dict[str, Any]]) -> None:
+    done = subprocess.run(system.curl_line(), shell=True, capture_output=True, text=True, timeout=20, check=True)
+    assert json.loads(done.stdout) == {"accepted": 1, "rejected": []}
+    eventually(lambda: db["event"].find_one({"type": "hello"}), what="the event in MongoDB")
+
+
+def test_the_greeting_says_where_and_with_which_login(system: System) -> None:
+    password = system.folder.admin_password.read_text().strip()
+    assert system.url() in system.output
+    assert f"user admin, password {password}" in system.output
+    assert system.folder.admin_password.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_walk_of_2011(system: System, work_folder: Path, db: Database[dict[str, Any]]) -> None:
+    bson_door = system.folder.address("bson_bind_address")
+    sent = system.manage("zsend", bson_door, stdin='{"type":"nop"}\n')
+    assert sent.returncode == 0, sent.stderr
+    code = (
+        "from ingest.client import ZarkovClient; c = ZarkovClient("
+        f"{bson_door!r}); c.event('nop', {{'sample_context_key': 'sample_context_val'}}); c.close()"
+    )
+    done = system.manage("shell", "-c", code)
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: db["event"].count_documents({"type": "nop"}) == 2)
+    bare, rich = db["event"].find({"type": "nop"}).sort("_id")
+    assert list(bare) == ["_id", "timestamp", "type", "context"]
+    assert bare["context"] == {}
+    assert isinstance(bare["_id"], int)
+    assert rich["context"] == {"sample_context_key": "sample_context_val"}
+    seen = system.manage("shell", "-c", "print(db.event.count_documents({'type': 'nop'}), 'nops')")
+    assert "2 nops" in seen.stdout, seen.stderr
+
+    (work_folder / "my").mkdir()
+    (work_folder / "my" / "tasks.py").write_text(
+        "from aggregates.task import Task\n\n\n"
+        "def map(objects):\n    for object in objects:\n        yield object['type'], 1\n\n\n"
+        "def reduce(key, values):\n    return sum(values)\n\n\n"
+        "class MyTask(Task):\n"
+        "    def _start_jobs(self, socket, full):\n"
+        "        self.start_mr(socket, self.db.zagg.my_agg, full, map=map, reduce=reduce)\n"
+    )
+    eventually(lambda: "tasks.py changed" in system.output, what="that the new task file is seen")
+    define = "AggDef.objects.create(name='my_agg_def', task_name='my.tasks.MyTask')"
+    done = system.manage("shell", "-c", define)
+    assert done.returncode == 0, done.stderr
+    done = system.manage("aggregate", "my_agg_def")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    def counts() -> dict[str, int]:
+        return {d["_id"]: d["value"] for d in db["zagg.my_agg"].find()}
+
+    def recount() -> dict[str, int]:
+        return dict(Counter(e["type"] for e in db["event"].find({}, {"type": 1})))
+
+    first = counts()
+    assert first == recount()
+    assert first["nop"] == 2
+    system.manage("zsend", bson_door, stdin='{"type":"nop"}\n')
+    eventually(lambda: db["event"].count_documents({"type": "nop"}) == 3)
+    done = system.manage("aggregate", "my_agg_def")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert counts() == recount()
+    assert counts()["nop"] == 3
+    before = {d["_id"]: d["through"] for d in db["zagg.my_agg"].find()}
+    assert before["change"] < before["nop"], "the second run touched what had nothing new"
+
+    answer = json.loads(system.get("q?foo=" + '{"c":"my_agg"}'.replace('"', "%22")))
+    assert ["nop", 3] in answer["foo"]["hits"]
+    checked = system.manage("verify", "my_agg_def")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_part_that_is_killed_is_named_and_comes_back(system: System) -> None:
+    log = system.output
+    match = re.search(r"pid (\d+)", (system.folder.log / "ingester.log").read_text())
+    victims = [p for p in system.descendants() if "runingest" in p.cmdline()]
+    assert victims, (match, log)
+    os.kill(victims[0].pid, signal.SIGKILL)
+    eventually(lambda: "ingester ended with signal SIGKILL" in system.output)
+    eventually(lambda: [p for p in system.descendants() if "runingest" in p.cmdline() and p.pid != victims[0].pid])
+
+    def accepted() -> bool:
+        done = subprocess.run(system.curl_line(), shell=True, capture_output=True, text=True, timeout=30, check=False)
+        return '"accepted":1' in done.stdout.replace(" ", "")
+
+    eventually(accepted, 30, "that an event is accepted again")
+
+
+def test_a_second_up_in_the_same_home_is_refused(system: System) -> None:
+    done = system.manage("up")
+    assert done.returncode == 1
+    assert f"process {system.process.pid} holds" in done.stderr
+
+
+def test_ctrl_c_ends_everything_and_the_second_start_is_quick(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for attempt in (1, 2):
+        with running(home, "--no-sample") as made:
+            processes = made.descendants()
+            assert len(processes) >= 8
+            if attempt == 2:
+                assert made.ready_s < 15 * float(os.environ.get("ZARKOV_TEST_SLOWNESS", "1"))
+            assert made.stop() < 5
+            assert alive(processes) == []
+
+
+def test_nothing_outlives_an_up_that_is_killed(tmp_path: Path) -> None:
+    with running(tmp_path / "home", "--no-sample") as made:
+        processes = made.descendants()
+        made.process.kill()
+        eventually(lambda: alive(processes) == [], 20, "the end of all parts")
+    before = time.monotonic()
+    with running(tmp_path / "home", "--no-sample") as again:
+        assert again.process.poll() is None
+    assert time.monotonic() - before < 60
+
+
+def test_a_taken_port_stops_the_start_with_its_name(system: System, tmp_path: Path) -> None:
+    taken = system.folder.address("bson_bind_address")
+    other = System(tmp_path / "other", ZARKOV_BSON_BIND_ADDRESS=taken)
+    assert other.process.wait(30) == 1
+    eventually(lambda: "bson_bind_address" in other.output)
+    assert f"{taken} cannot be used" in other.output
+    assert "--set bson_bind_address=" in other.output
+    other.stop()
