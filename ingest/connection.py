@@ -1,0 +1,68 @@
+"""The one place that makes MongoDB clients for the ingester, and makes a new one when the server has moved."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pymongo import MongoClient, ReadPreference, WriteConcern
+from pymongo.database import Database
+from pymongo.read_concern import ReadConcern
+
+DURABLE = WriteConcern("majority", j=True)
+MAJORITY = ReadConcern("majority")
+SELECTION_TIMEOUT_S = 5.0
+SOCKET_TIMEOUT_S = 30.0
+
+Document = dict[str, Any]
+
+
+class Connection:
+    """A client of the server that `address` names at the moment. Thread-safe; nothing connects before first use.
+
+    A local mongod may come back on another port. After an error that a lost server explains, call `renew`.
+    """
+
+    def __init__(
+        self, address: Callable[[], str] | str, database: str, *, selection_timeout_s: float = SELECTION_TIMEOUT_S
+    ) -> None:
+        self._address = address if callable(address) else lambda: address
+        self._database = database
+        self._selection_timeout_s = selection_timeout_s
+        self._guard = threading.Lock()
+        self._client: MongoClient[Document] | None = None
+        self._connected_to = ""
+
+    def client(self) -> MongoClient[Document]:
+        """The client. Raises whatever `address` raises while no server is known."""
+        with self._guard:
+            if self._client is None:
+                self._connected_to = self._address()
+                self._client = MongoClient(
+                    self._connected_to,
+                    tz_aware=True,
+                    serverSelectionTimeoutMS=int(self._selection_timeout_s * 1000),
+                    socketTimeoutMS=int(SOCKET_TIMEOUT_S * 1000),
+                )
+            return self._client
+
+    def database(self) -> Database[Document]:
+        """The database, read from the primary and written durably whatever the address says."""
+        return self.client().get_database(
+            self._database, write_concern=DURABLE, read_preference=ReadPreference.PRIMARY, read_concern=MAJORITY
+        )
+
+    def renew(self) -> None:
+        """Ask for the address again; if it is another one, the next use connects there."""
+        with self._guard:
+            if self._client is not None and self._address() != self._connected_to:
+                self._client.close()
+                self._client = None
+
+    def close(self) -> None:
+        """Close the client. A later use connects again."""
+        with self._guard:
+            if self._client is not None:
+                self._client.close()
+                self._client = None

@@ -1,0 +1,108 @@
+"""What an event is: the rules for its fields, and the completion of what may be left out.
+
+Pure: decoded documents and bytes in, verdicts and bytes out. How bytes become documents is `ingest.bson_wire` and
+`ingest.json_wire`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+FIELDS = frozenset({"timestamp", "type", "context", "extra", "id"})
+MAX_EVENT_BYTES = 2**20
+MAX_TEXT_CHARS = 256
+MAX_DEPTH = 100
+# An embedded document costs at least 7 bytes (type, empty name, length, end): below this none is too deep.
+_NEVER_TOO_DEEP_BYTES = MAX_DEPTH * 7
+_HEADER_AND_DATE = struct.Struct("<i11sq").pack
+_TIMESTAMP = b"\x09timestamp\x00"
+_EMPTY_CONTEXT = b"\x03context\x00\x05\x00\x00\x00\x00"
+_LENGTH = struct.Struct("<i")
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+Fault = tuple[str, str]  # code and message
+
+
+def fault_of(document: Mapping[str, Any], size_bytes: int, *, check_fields: bool = True) -> Fault | None:
+    """Why `document`, which takes `size_bytes` as BSON, is no event; None when it is one.
+
+    With `check_fields` false (`event_noval`) only what protects the store is checked: size, depth, `id`, and no
+    top-level name that MongoDB or the ingester itself gives out.
+    """
+    if size_bytes > MAX_EVENT_BYTES:
+        return "event_too_big", f"the event has {size_bytes} bytes; allowed are {MAX_EVENT_BYTES}"
+    if size_bytes > _NEVER_TOO_DEEP_BYTES and depth(document) > MAX_DEPTH:
+        return "nested_too_deep", f"documents or arrays are nested deeper than {MAX_DEPTH}"
+    return _field_fault(document) if check_fields else _store_fault(document)
+
+
+def _field_fault(document: Mapping[str, Any]) -> Fault | None:
+    unknown = sorted(document.keys() - FIELDS)
+    if unknown:
+        return "unknown_field", f"unknown field {_names(unknown)}; an event has {_names(sorted(FIELDS))}"
+    if "type" not in document:
+        return "missing_type", "the event has no type"
+    type_ = document["type"]
+    if not _is_text(type_):
+        return "bad_type", f"type is {_shown(type_)}; allowed is text of 1 to {MAX_TEXT_CHARS} characters"
+    if not isinstance(document.get("context", {}), dict):
+        return "bad_context", f"context is {_shown(document['context'])}; allowed is a document"
+    return _store_fault(document)
+
+
+def _store_fault(document: Mapping[str, Any]) -> Fault | None:
+    if "_id" in document or any(name.startswith("$") for name in document):
+        return "unknown_field", "_id is given by the ingester, and names that begin with $ are MongoDB's"
+    if "id" in document and not _is_text(document["id"]):
+        return "bad_id", f"id is {_shown(document['id'])}; allowed is text of 1 to {MAX_TEXT_CHARS} characters"
+    if "timestamp" in document and not isinstance(document["timestamp"], dt.datetime):
+        return "bad_timestamp", f"timestamp is {_shown(document['timestamp'])}; allowed is a date"
+    return None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT_CHARS
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(name[:60] for name in list(names)[:10])
+
+
+def depth(document: Any) -> int:
+    """How many documents and arrays lie in each other at the deepest place; an empty document has 1."""
+    deepest, stack = 0, [(document, 1)]
+    while stack:
+        value, level = stack.pop()
+        if isinstance(value, dict):
+            children: Iterable[Any] = value.values()
+        elif isinstance(value, list):
+            children = value
+        else:
+            continue
+        deepest = max(deepest, level)
+        if deepest > MAX_DEPTH:
+            return deepest
+        stack += [(child, level + 1) for child in children if isinstance(child, dict | list)]
+    return deepest
+
+
+def complete(raw: bytes, document: Mapping[str, Any], now_ms: int) -> bytes:
+    """`raw` with the timestamp and the context that it may lack; the rest stays byte for byte."""
+    if "context" not in document:
+        raw = _LENGTH.pack(len(raw) + len(_EMPTY_CONTEXT)) + raw[4:-1] + _EMPTY_CONTEXT + b"\x00"
+    if "timestamp" not in document:
+        raw = _HEADER_AND_DATE(len(raw) + 19, _TIMESTAMP, now_ms) + raw[4:]
+    return raw
+
+
+def milliseconds(time: dt.datetime) -> int:
+    """A timezone-aware time as BSON has it: milliseconds since 1970, rounded down."""
+    return (time - _EPOCH) // dt.timedelta(milliseconds=1)

@@ -1,0 +1,41 @@
+"""What came in through a door and is on its way to the journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ingest.refusal import Refusal
+
+
+@dataclass(slots=True)
+class Intake:
+    """Accepted events as raw BSON without `_id`, refused input, and commands that are no events.
+
+    `ids` has one entry per event, None where the event has no `id`; it stays empty as long as none has one.
+    """
+
+    source: str
+    events: list[bytes] = field(default_factory=list)
+    ids: list[str | None] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    commands: list[dict[str, Any]] = field(default_factory=list)
+    size_bytes: int = 0  # of events and refused input
+
+    def accept(self, raw: bytes, id_: str | None) -> None:
+        """Add one event."""
+        if id_ is not None or self.ids:
+            self.ids += [None] * (len(self.events) - len(self.ids))
+            self.ids.append(id_)
+        self.events.append(raw)
+        self.size_bytes += len(raw)
+
+    def refuse(self, code: str, message: str, raw: bytes, index: int = 0) -> None:
+        """Add one refusal."""
+        self.refusals.append(Refusal(code, message, raw, index))
+        self.size_bytes += len(raw)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing for the journal."""
+        return not self.events and not self.refusals

@@ -1,0 +1,99 @@
+"""The store document: reservation, watermark, settling, partitions."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from ingest.block import Span
+from ingest.exceptions import StaleBlockError, StoreChangedError, StoreUnpreparedError
+from ingest.journal import StoreMark
+from ingest.store import Store, connect
+
+J, K = str(uuid.uuid4()), str(uuid.uuid4())
+
+
+@pytest.fixture
+def store(mongo_uri: str, database: Database[Any]) -> Iterator[Store]:
+    store = connect(mongo_uri, database.name)
+    yield store
+    store.connection.close()
+
+
+@pytest.fixture
+def mark(store: Store) -> StoreMark:
+    return store.prepare()
+
+
+def test_an_empty_store_has_watermark_zero(store: Store, mark: StoreMark) -> None:
+    watermark = store.watermark()
+    assert watermark.through == 0
+    assert [(p.name, p.first_id) for p in watermark.partitions] == [("event.1", 1)]
+    assert (watermark.store, watermark.epoch) == (mark.store, mark.epoch)
+    assert abs(watermark.complete_through - dt.datetime.now(dt.UTC)) < dt.timedelta(seconds=5)
+
+
+def test_preparing_twice_keeps_the_store(store: Store, mark: StoreMark) -> None:
+    assert store.prepare() == mark
+
+
+def test_an_unprepared_store_names_the_remedy(store: Store) -> None:
+    with pytest.raises(StoreUnpreparedError, match="initdb"):
+        store.watermark()
+
+
+def test_the_watermark_ends_below_the_lowest_open_block(store: Store, mark: StoreMark) -> None:
+    one = store.reserve(mark, (J, 1), Span(1, 1), 10)
+    two = store.reserve(mark, (K, 1), Span(1, 3), 5)
+    assert (one.first, two.first) == (1, 11)
+    store.settle(mark, [(K, 1)])
+    assert store.watermark().through == 0
+    assert store.watermark().complete_through == store.open_blocks()[0]["at"]
+    store.settle(mark, [(J, 1)])
+    assert store.watermark().through == 15
+
+
+def test_reserving_again_answers_the_same_ids_and_span(store: Store, mark: StoreMark) -> None:
+    one = store.reserve(mark, (J, 1), Span(1, 2), 10)
+    again = store.reserve(mark, (J, 1), Span(1, 7), 99)
+    assert (again.first, again.count, again.span) == (one.first, 10, Span(1, 2, 1))
+    assert store.reserve(mark, (J, 2), Span(8, 9), 1).first == 11
+
+
+def test_a_settled_number_cannot_be_reserved_again(store: Store, mark: StoreMark) -> None:
+    store.reserve(mark, (J, 1), Span(1, 1), 10)
+    store.settle(mark, [(J, 1)])
+    with pytest.raises(StaleBlockError):
+        store.reserve(mark, (J, 1), Span(1, 1), 10)
+    assert store.watermark().through == 10
+
+
+def test_settling_goes_with_the_next_reservation(store: Store, mark: StoreMark) -> None:
+    store.reserve(mark, (J, 1), Span(1, 1), 10)
+    store.reserve(mark, (J, 2), Span(2, 2), 1, settled=[(J, 1)])
+    assert [(b["j"], b["s"]) for b in store.open_blocks()] == [(J, 2)]
+    assert store.watermark().through == 10
+
+
+@pytest.mark.parametrize("change", [lambda m: StoreMark("other", m.epoch), lambda m: StoreMark(m.store, 2)])
+def test_another_store_or_epoch_is_refused(
+    store: Store, mark: StoreMark, change: Callable[[StoreMark], StoreMark]
+) -> None:
+    with pytest.raises(StoreChangedError, match="rebind"):
+        store.reserve(change(mark), (J, 1), Span(1, 1), 1)
+
+
+def test_an_emptied_store_document_does_not_give_ids_out_again(store: Store, database: Database[Any]) -> None:
+    database["event.1"].insert_one({"_id": 41, "type": "x"})
+    assert store.reserve(store.prepare(), (J, 1), Span(1, 1), 1).first == 42
+
+
+def test_a_collection_of_the_views_name_is_not_touched(store: Store, database: Database[Any]) -> None:
+    database["event"].insert_one({"type": "of 2011"})
+    with pytest.raises(StoreChangedError, match="rename"):
+        store.prepare()
