@@ -1,0 +1,82 @@
+"""Tasks for the sample data, and for the front page: also examples of how tasks are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from aggregates import period
+from aggregates.period import Span
+from aggregates.task import Task, register
+
+
+@register
+class CommitsByDay(Task):
+    """Commits of each project on each day; key `project/YYYY-MM-DD`. Filter `{"type": "commit"}`."""
+
+    fields = ["timestamp", "context.project"]
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield f"{event['context']['project']}/{event['timestamp']:%Y-%m-%d}", 1
+
+    def reduce(self, key: str, values: Iterable[int]) -> int:
+        return sum(values)
+
+    def period(self, key: str) -> Span:
+        return period.day(key.rpartition("/")[2])
+
+
+@register
+class LinesChangedByDay(Task):
+    """Lines inserted and deleted in each project on each day. Filter `{"type": "commit"}`."""
+
+    fields = ["timestamp", "context.project", "extra.insertions", "extra.deletions"]
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, dict[str, int]]]:
+        for event in events:
+            key = f"{event['context']['project']}/{event['timestamp']:%Y-%m-%d}"
+            extra = event["extra"]
+            yield key, {"insertions": extra["insertions"], "deletions": extra["deletions"]}
+
+    def reduce(self, key: str, values: Iterable[dict[str, int]]) -> dict[str, int]:
+        insertions = deletions = 0
+        for value in values:
+            insertions += value["insertions"]
+            deletions += value["deletions"]
+        return {"insertions": insertions, "deletions": deletions}
+
+    def period(self, key: str) -> Span:
+        return period.day(key.rpartition("/")[2])
+
+
+@register
+class ChangesByKind(Task):
+    """Files touched, by project and kind of file; key `project/kind`. Filter `{"type": "change"}`."""
+
+    fields = ["context.project", "extra.kind"]
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield f"{event['context']['project']}/{event['extra']['kind']}", 1
+
+    def reduce(self, key: str, values: Iterable[int]) -> int:
+        return sum(values)
+
+
+@register
+class EventsByMinute(Task):
+    """All events by type and minute; key `type/YYYY-MM-DDTHH:MM`, with `/` and `%` of the type percent-encoded."""
+
+    fields = ["timestamp", "type"]
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            kind = event["type"].replace("%", "%25").replace("/", "%2F")
+            yield f"{kind}/{event['timestamp']:%Y-%m-%dT%H:%M}", 1
+
+    def reduce(self, key: str, values: Iterable[int]) -> int:
+        return sum(values)
+
+    def period(self, key: str) -> Span:
+        return period.minute(key.rpartition("/")[2])

@@ -1,0 +1,123 @@
+"""What one process of Django has open towards MongoDB and the engine, as configured; opened on first use."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from aggregates.exceptions import RouterAbsentError
+from aggregates.registry import task_modules
+from aggregates.run.room import Room
+
+if TYPE_CHECKING:
+    from mapreduce.engine import Engine
+
+PING_S = 3.0
+
+
+class Resources:
+    """Database, event store, engine and `Room` of one process. Thread-safe.
+
+    A local mongod that came back on another port is found: the address is looked up at each access, and a changed one
+    opens everything anew.
+    """
+
+    def __init__(self, config: Any, modules: Callable[[], tuple[str, ...]] = task_modules) -> None:
+        self._config = config
+        self._modules = modules
+        self._lock = threading.RLock()
+        self._address = ""
+        self._client: MongoClient[dict[str, Any]] | None = None
+        self._engine: Engine | None = None
+        self._room: Room | None = None
+
+    @property
+    def database(self) -> Database[dict[str, Any]]:
+        """The event database; datetimes are timezone-aware."""
+        with self._lock:
+            address = self._config.mongo_address()
+            if self._client is None or address != self._address:
+                self.close()
+                self._client = MongoClient(address, tz_aware=True, appname="zarkov-aggregates")
+                self._address = address
+            return self._client[self._config.mongo_database]
+
+    @property
+    def engine(self) -> Engine:
+        """The map-reduce engine; connects when it is used."""
+        from mapreduce.engine import open_engine
+
+        with self._lock:
+            if self._engine is None:
+                self._engine = open_engine(self._config.engine_settings(self._modules()))
+            return self._engine
+
+    @property
+    def room(self) -> Room:
+        """What runs need."""
+        from ingest.store import connect
+
+        with self._lock:
+            database = self.database
+            if self._room is None:
+                self._room = Room(
+                    database=database,
+                    store=connect(self._config.mongo_address, self._config.mongo_database),
+                    engine=self.engine,
+                    modules=self._modules(),
+                    durable_jobs=self._config.zmr.engine == "zmq",
+                )
+            return self._room
+
+    def demand_engine(self, timeout_s: float = PING_S) -> None:
+        """Raise `RouterAbsentError`, naming `req_uri` and its address, when the engine takes no jobs."""
+        if self._config.zmr.engine == "inline":
+            return
+        try:
+            address = self._config.connect_address("zmr.req_uri")
+            answered = self.engine.ping(timeout_s)
+        except Exception as error:
+            if not getattr(error, "code", ""):
+                raise
+            raise RouterAbsentError(f"no router is known for zmr.req_uri: {error}") from error
+        if not answered:
+            raise RouterAbsentError(
+                f"no router answers at zmr.req_uri = {address}: start one with `manage.py up` or "
+                "`manage.py runrouter`, or correct req_uri"
+            )
+
+    def close(self) -> None:
+        """Close what is open; the next use opens it again."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.close()
+            if self._room is not None and hasattr(self._room.store, "close"):
+                self._room.store.close()
+            if self._client is not None:
+                self._client.close()
+            self._client = self._engine = self._room = None
+
+
+_held: dict[int, Resources] = {}
+
+
+def resources() -> Resources:
+    """The resources of this process; a fork gets its own."""
+    pid = os.getpid()
+    if pid not in _held:
+        _held.clear()  # a parent's sockets are not ours to close
+        _held[pid] = Resources(settings.ZARKOV)
+    return _held[pid]
+
+
+def reset() -> None:
+    """Close and forget this process's resources, as tests do when the configuration changes."""
+    held = _held.pop(os.getpid(), None)
+    if held is not None:
+        held.close()

@@ -1,0 +1,37 @@
+"""Whether two results are equal as far as they can be: floats may have been added in another order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson.decimal128 import Decimal128
+
+RELATIVE = 1e-9
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Whether two values of an output agree: exact, floats within 1e-9 relative, datetimes to the millisecond."""
+    if isinstance(one, bool) or isinstance(other, bool) or one is None or other is None:
+        return one is other
+    if isinstance(one, float) or isinstance(other, float):
+        return _close(one, other)
+    if isinstance(one, datetime) and isinstance(other, datetime):
+        return abs(one - other) < timedelta(milliseconds=1)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(equal(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(equal(a, b) for a, b in zip(one, other, strict=True))
+    if isinstance(one, Decimal128) and isinstance(other, Decimal128):
+        return bool(one.to_decimal() == other.to_decimal())
+    return bool(one == other)
+
+
+def _close(one: Any, other: Any) -> bool:
+    if not isinstance(one, int | float) or not isinstance(other, int | float):
+        return False
+    if math.isnan(one) or math.isnan(other):
+        return math.isnan(one) and math.isnan(other)
+    return math.isclose(one, other, rel_tol=RELATIVE, abs_tol=1e-12)

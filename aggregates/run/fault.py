@@ -1,0 +1,29 @@
+"""Named points of a run at which a crash test can stop the process; in production they do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+POINTS = (
+    "claimed",  # the position document exists
+    "leased",  # the lease is held
+    "planned",  # the step is computed, nothing is recorded
+    "recorded",  # the step is recorded, no job is submitted
+    "submitted",  # the first job is with the engine
+    "jobs_done",  # all jobs of the step are complete, the position has not moved
+    "moved",  # the position has moved
+    "generation_made",  # a build is recorded and its collection exists
+    "copied",  # a rebuild has copied what lies outside its range
+    "caught_up",  # a build is level with the current generation
+    "switched",  # the position document names the new generation
+    "shown",  # the view shows the new generation
+    "dropped",  # old generations are gone
+)
+
+hook: Callable[[str], None] | None = None
+
+
+def reach(point: str) -> None:
+    """Say that the process is at this point."""
+    if hook is not None:
+        hook(point)

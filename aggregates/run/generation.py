@@ -1,0 +1,153 @@
+"""Generations of an output and the view that shows one of them.
+
+A generation is the collection `zgen.<name>.<n>`, the view `zagg.<name>`. An output `<name>.*` stands for every output
+whose name begins like that; which there are is seen from the collections of a generation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+
+from aggregates.exceptions import OutputTakenError
+from aggregates.run import fault
+from aggregates.run.ledger import Ledger
+from aggregates.run.position import Position
+
+_NAMESPACE_EXISTS = 48
+_NAMESPACE_NOT_FOUND = 26
+_NOT_A_VIEW = 72  # InvalidOptions: collMod with viewOn on a plain collection
+
+
+def collection_name(output: str, generation: int) -> str:
+    """The collection of one output's generation."""
+    return f"zgen.{output}.{generation}"
+
+
+def is_pattern(output: str) -> bool:
+    """Whether the name stands for many outputs."""
+    return output.endswith("*")
+
+
+class Generations:
+    """Makes, shows and drops generations. Every method blocks on MongoDB and may be called again."""
+
+    def __init__(self, database: Database[dict[str, Any]], ledger: Ledger) -> None:
+        self._database = database
+        self._ledger = ledger
+
+    def make(self, outputs: Iterable[str], generation: int) -> None:
+        """Make the empty collections, so that readers find an empty output rather than none."""
+        for output in outputs:
+            if not is_pattern(output):
+                _make(self._database, collection_name(output, generation))
+
+    def expand(self, outputs: Iterable[str], generation: int) -> list[str]:
+        """The outputs, with those that a pattern stands for as this generation has them."""
+        names: list[str] = []
+        for output in outputs:
+            if not is_pattern(output):
+                names.append(output)
+                continue
+            pattern = f"^zgen\\.{re.escape(output[:-1])}(.+)\\.{generation}$"
+            found = self._database.list_collection_names(filter={"name": {"$regex": pattern}})
+            names += sorted(name.removeprefix("zgen.").rpartition(".")[0] for name in found)
+        return names
+
+    def show(self, position: Position) -> Position:
+        """Make the views show the position's generation, each in one step; without effect when they do.
+
+        A process that was slow and set an older generation sees so from the position, and puts it right.
+        """
+        patterns = [output for output in position.outputs if is_pattern(output)]
+        if position.shown == position.generation and patterns:
+            self._show(position)
+        while position.shown != position.generation and position.generation:
+            self._show(position)
+            fault.reach("switched")
+            position = self._ledger.showing(position.name, position.generation)
+        return position
+
+    def _show(self, position: Position) -> None:
+        for output in self.expand(position.outputs, position.generation):
+            self._set_view(output, collection_name(output, position.generation))
+
+    def _set_view(self, output: str, target: str) -> None:
+        view = f"zagg.{output}"
+        try:
+            self._database.command({"collMod": view, "viewOn": target, "pipeline": []})
+        except OperationFailure as error:
+            if error.code != _NAMESPACE_NOT_FOUND:
+                raise self._translated(error, view) from error
+            try:
+                self._database.command({"create": view, "viewOn": target, "pipeline": []})
+            except OperationFailure as second:
+                if second.code != _NAMESPACE_EXISTS:
+                    raise self._translated(second, view) from second
+                self._set_view(output, target)
+
+    def check_free(self, outputs: Iterable[str]) -> None:
+        """Raise `OutputTakenError` when a plain collection lies where a view is to be."""
+        wanted = {f"zagg.{output}" for output in outputs if not is_pattern(output)}
+        query = {"name": {"$in": sorted(wanted)}, "type": "collection"}
+        for name in self._database.list_collection_names(filter=query):
+            raise OutputTakenError(_taken(name))
+
+    def _translated(self, error: OperationFailure, view: str) -> Exception:
+        plain = self._database.list_collection_names(filter={"name": view, "type": "collection"})
+        return OutputTakenError(_taken(view)) if plain or error.code == _NOT_A_VIEW else error
+
+    def sweep(self, position: Position, grace_s: float, pinned: Iterable[int] = ()) -> list[int]:
+        """Drop generations that were retired at least `grace_s` ago and collections that no generation knows.
+
+        Returns the numbers of retired generations that are gone. A late worker may have made a dropped collection
+        anew; that one goes too.
+        """
+        now = self._ledger.now()
+        kept = {position.generation, position.shown, *pinned}
+        below = position.making.generation if position.making else position.next_generation
+        waiting = {n for n, at in position.retired if (now - at).total_seconds() < grace_s}
+        for output in position.outputs:
+            for name, number in self._of(output):
+                if number not in kept | waiting and number < below:
+                    self._database.drop_collection(name)
+        gone = [n for n, _ in position.retired if n not in kept | waiting]
+        if gone:
+            fault.reach("dropped")
+            self._ledger.dropped(position.name, gone)
+        return gone
+
+    def _of(self, output: str) -> list[tuple[str, int]]:
+        stem = re.escape(output[:-1]) + ".+" if is_pattern(output) else re.escape(output)
+        found = self._database.list_collection_names(filter={"name": {"$regex": f"^zgen\\.{stem}\\.[0-9]+$"}})
+        return [(name, int(name.rpartition(".")[2])) for name in found]
+
+    def remove(self, position: Position) -> None:
+        """Drop the views and all generations; the position is the caller's business."""
+        for output in position.outputs:
+            names = self.expand([output], position.generation) if is_pattern(output) else [output]
+            for name in names:
+                views = self._database.list_collection_names(filter={"name": f"zagg.{name}", "type": "view"})
+                for view in views:
+                    self._database.drop_collection(view)
+            for collection, _ in self._of(output):
+                self._database.drop_collection(collection)
+
+
+def _make(database: Database[dict[str, Any]], name: str) -> None:
+    try:
+        database.command({"create": name})
+    except OperationFailure as error:
+        if error.code != _NAMESPACE_EXISTS:
+            raise
+
+
+def _taken(name: str) -> str:
+    return (
+        f"{name} is a collection, and a view is to lie there: rename it, or give the aggregate another output "
+        "(aggregates keep their documents in zgen.* and show them as views)"
+    )

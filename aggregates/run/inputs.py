@@ -1,0 +1,118 @@
+"""Up to where each kind of input may be read: events by their watermark, other collections by a settling time.
+
+Aggregates as inputs are read from their current generation while nothing is written to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pymongo.database import Database
+
+from aggregates.definition import EVENT, OUTPUT_PREFIX, Definition
+from aggregates.exceptions import DefinitionError, UnknownAggregateError
+from aggregates.run.ledger import clock
+from aggregates.run.source import Mark, event_mark
+
+if TYPE_CHECKING:
+    from aggregates.run.room import Room
+
+SEEN = "agg.seen"
+
+
+def input_mark(room: Room, definition: Definition) -> Mark:
+    """The mark of the definition's inputs."""
+    if definition.kind == EVENT:
+        return event_mark(room.store)
+    if definition.kind == "aggregate":
+        return _aggregate_mark(room, definition)
+    return _collection_mark(room.database, definition)
+
+
+def _aggregate_mark(room: Room, definition: Definition) -> Mark:
+    names = []
+    through = 0
+    complete: list[datetime] = []
+    for name in definition.inputs:
+        position = room.ledger.find(name.removeprefix(OUTPUT_PREFIX))
+        if position is None or not position.generation:
+            raise UnknownAggregateError(f"input {name} of {definition.name} has not run yet: run it first")
+        output = name.removeprefix(OUTPUT_PREFIX)
+        names += [
+            f"zgen.{each}.{position.generation}" for each in room.generations.expand([output], position.generation)
+        ]
+        through = max(through, position.position if isinstance(position.position, int) else 0)
+        if position.complete_through is not None:
+            complete.append(position.complete_through)
+    first = room.ledger.get(definition.inputs[0].removeprefix(OUTPUT_PREFIX))
+    return Mark(
+        through=through,
+        complete_through=min(complete, default=None),
+        store=first.store,
+        epoch=first.epoch,
+        first=0,
+        collections=tuple((name, 0) for name in names),
+        integral=False,
+    )
+
+
+def _collection_mark(database: Database[dict[str, Any]], definition: Definition) -> Mark:
+    """The highest id that was already there `settle_s` ago, as far as this was noted.
+
+    What the highest id was at which time is kept in `agg.seen`, since the ids of a foreign collection may say nothing
+    about time, and a transaction may make a lower id visible after a higher one.
+    """
+    client = database.client
+    names = []
+    highest: Any = None
+    key = definition.id_key
+    for full_name in definition.inputs:
+        database_name, _, name = full_name.partition(".")
+        newest = client[database_name][name].find_one({key: {"$exists": True}}, {key: 1}, sort=[(key, -1)])
+        names.append((database_name, name))
+        value = _path(newest, key) if newest else None
+        if value is not None and (highest is None or value > highest):
+            highest = value
+    databases = {database_name for database_name, _ in names}
+    if len(databases) > 1:
+        raise DefinitionError(f"inputs {list(definition.inputs)}: all must lie in one database", "inputs")
+    now = clock(database)
+    through = settled(database, definition, highest, now)
+    return Mark(
+        through=through,
+        complete_through=now - timedelta(seconds=definition.settle_s) if through is not None else None,
+        store=f"{definition.inputs[0]}#{key}",
+        epoch=0,
+        first=None,
+        collections=tuple((name, 0) for _, name in names),
+        database=databases.pop(),
+        id_key=key,
+        integral=False,
+    )
+
+
+def settled(database: Database[dict[str, Any]], definition: Definition, highest: Any, now: datetime) -> Any:
+    """The highest id that was seen at least `settle_s` ago; notes the present one for later calls."""
+    if definition.settle_s <= 0 or highest is None:
+        return highest
+    seen = database[SEEN]
+    found: Mapping[str, Any] = seen.find_one({"_id": definition.name}) or {}
+    notes = [note for note in found.get("notes", []) if note["id"] <= highest]
+    limit = now - timedelta(seconds=definition.settle_s)
+    old = [note for note in notes if note["at"] <= limit]
+    if not notes or (
+        notes[-1]["id"] != highest and (now - notes[-1]["at"]).total_seconds() >= definition.settle_s / 50
+    ):
+        notes.append({"id": highest, "at": now})
+    kept = old[-1:] + [note for note in notes if note["at"] > limit]
+    seen.replace_one({"_id": definition.name}, {"notes": kept}, upsert=True)
+    return old[-1]["id"] if old else None
+
+
+def _path(document: Mapping[str, Any], path: str) -> Any:
+    value: Any = document
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

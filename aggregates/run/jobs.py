@@ -1,0 +1,132 @@
+"""Performs the jobs of a recorded step: submits them, waits, says what came out. Decides nothing about positions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from aggregates.exceptions import RunCancelledError, RunFailedError
+from aggregates.run import fault
+from aggregates.run.outcome import Tally
+from aggregates.run.position import Step
+from mapreduce.exceptions import JobTimeoutError, MapReduceError
+from mapreduce.spec import CANCELLED, COMPLETE, UNKNOWN, JobSpec, JobStatus
+
+WAIT_S = 0.5
+CHECK_S = 1.0
+NOTHING_WRITTEN = frozenset(
+    {"map_failed", "key_refused", "function_refused", "code_changed", "input_refused", "bad_request"}
+)  # errors of the phases before any result is committed
+
+
+class EngineLike(Protocol):
+    """`mapreduce.engine.Engine`, as far as it is needed here."""
+
+    def submit(self, spec: JobSpec) -> str: ...
+    def status(self, job_id: str) -> JobStatus: ...
+    def wait(self, job_id: str, timeout_s: float | None = None) -> JobStatus: ...
+    def cancel(self, job_id: str) -> JobStatus: ...
+    def call(self, func_name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any: ...
+
+
+def specs(step: Step) -> list[JobSpec]:
+    """The jobs of the step's present attempt."""
+    return [
+        replace(spec, job_id=f"{spec.job_id}.{step.attempt}")
+        for spec in (JobSpec.from_document(document) for document in step.jobs)
+    ]
+
+
+def perform(engine: EngineLike, step: Step, check: Callable[[], None]) -> Tally:
+    """Run the step's jobs to their end; the same step may be performed again and is the same jobs.
+
+    `check` is called at least once a second and may raise to stop the waiting. Raises `RunFailedError` and
+    `RunCancelledError`, which say whether something may have been written.
+    """
+    wanted = specs(step)
+    check()
+    for number, spec in enumerate(wanted):
+        _submit(engine, spec, wrote=number > 0)
+        fault.reach("submitted")
+    tally = Tally()
+    for number, spec in enumerate(wanted):
+        status = _wait(engine, spec, check)
+        if status.state != COMPLETE:
+            for other in wanted[number + 1 :]:
+                engine.cancel(other.job_id)
+            raise _failure(status, others=len(wanted) > 1)
+        tally += _tally(status)
+    for call in step.basic:
+        _call(engine, call)
+    return tally
+
+
+def _submit(engine: EngineLike, spec: JobSpec, *, wrote: bool) -> None:
+    try:
+        engine.submit(spec)
+    except MapReduceError as error:
+        if error.retryable:
+            raise
+        raise RunFailedError(f"job {spec.job_id} was refused: {error}", wrote=wrote) from error
+
+
+def _call(engine: EngineLike, call: Mapping[str, Any]) -> None:
+    try:
+        engine.call(call["func_name"], call["args"], call["kwargs"])
+    except MapReduceError as error:
+        if error.retryable:
+            raise
+        raise RunFailedError(f"{call['func_name']}: {error}", wrote=True) from error
+
+
+def _wait(engine: EngineLike, spec: JobSpec, check: Callable[[], None]) -> JobStatus:
+    checked = time.monotonic()
+    while True:
+        try:
+            status = engine.wait(spec.job_id, WAIT_S)
+        except JobTimeoutError:
+            pass
+        else:
+            if status.state != UNKNOWN:
+                return status
+            _submit(engine, spec, wrote=True)
+        if time.monotonic() - checked >= CHECK_S:
+            check()
+            checked = time.monotonic()
+
+
+def _failure(status: JobStatus, *, others: bool) -> RunFailedError:
+    error = status.error or {}
+    code = str(error.get("code", ""))
+    wrote = others or not (code in NOTHING_WRITTEN or nothing_written(status))
+    if status.state == CANCELLED:
+        return RunCancelledError(f"job {status.job_id} was cancelled", wrote=wrote)
+    message = str(error.get("message") or status.state)
+    return RunFailedError(f"job {status.job_id}: {message}", status.traceback or "", wrote=wrote)
+
+
+def nothing_written(status: JobStatus) -> bool:
+    """Whether the job cannot have committed anything: no partition was ever handed out for reducing."""
+    progress = status.progress
+    return "reduces_started" in progress and not progress["reduces_started"]
+
+
+def _tally(status: JobStatus) -> Tally:
+    progress = status.progress
+    skipped = tuple(progress.get("skipped_ids", ()))
+    return Tally(
+        docs_in=int(progress.get("docs_in", 0)),
+        keys=int(progress.get("keys_out", 0)),
+        skipped=skipped[:1000],
+        skipped_count=int(progress.get("skipped_count", len(skipped))),
+        job_ids=(status.job_id,),
+    )
+
+
+def discard(engine: EngineLike, step: Step) -> None:
+    """Cancel jobs of a step that nobody waits for any more."""
+    for spec in specs(step):
+        if not engine.status(spec.job_id).ended:
+            engine.cancel(spec.job_id)

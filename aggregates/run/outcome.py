@@ -1,0 +1,62 @@
+"""What came out of a run, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+State = Literal["complete", "nothing", "blocked"]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a step, or several, read and wrote."""
+
+    docs_in: int = 0  # documents handed to maps
+    keys: int = 0  # output documents touched
+    skipped: tuple[Any, ...] = ()  # ids of documents passed over, at most a thousand
+    skipped_count: int = 0
+    job_ids: tuple[str, ...] = ()
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.docs_in + other.docs_in,
+            self.keys + other.keys,
+            (self.skipped + other.skipped)[:1000],
+            self.skipped_count + other.skipped_count,
+            self.job_ids + other.job_ids,
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call of a run service did."""
+
+    name: str  # of the AggDef
+    mode: str  # incremental, full or rebuild
+    state: State
+    reason: str = ""  # why nothing was done, or why a full run is due
+    uid: str = ""
+    start: Any = None  # the run took in ids above this one
+    through: Any = None  # where the position stands now
+    complete_through: datetime | None = None
+    generation: int = 0
+    outputs: tuple[str, ...] = ()
+    tally: Tally = Tally()
+    duration_s: float = 0.0
+    due: str = ""  # why a full run is due although this one went well
+
+    def sentence(self) -> str:
+        """For a person, on one line."""
+        targets = ", ".join(f"zagg.{name}" for name in self.outputs)
+        if self.state == "blocked":
+            return f"{self.name}: a full run is due: {self.reason}"
+        if self.state == "nothing":
+            return f"{self.name}: {self.reason}; {targets} holds all events through {self.through}"
+        skipped = f", {self.tally.skipped_count} skipped" if self.tally.skipped_count else ""
+        span = f"({self.start}, {self.through}]" if self.start is not None else f"through {self.through}"
+        return (
+            f"{self.name}: {self.mode} run over events {span}: {self.tally.docs_in} read{skipped}, "
+            f"{self.tally.keys} keys of {targets} written in {self.duration_s:.2f} s"
+        )

@@ -1,0 +1,223 @@
+"""Turns what a task describes into jobs of the engine: which outputs there are, and one job for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bson.min_key import MinKey
+from pymongo.database import Database
+
+from aggregates.definition import Definition, check_filter, output_name
+from aggregates.exceptions import TaskError
+from aggregates.registry import code_version, function_name, module_version, resolve
+from aggregates.run.source import Range
+from aggregates.task import BasicCall, MapReduceCall, Task, TaskContext, bind
+from mapreduce.spec import ANY_LABEL, JobSpec, Output, Source
+
+
+@dataclass(frozen=True)
+class PlannedSource:
+    """A map and what narrows its input beside the run's range."""
+
+    map_name: str
+    query: Mapping[str, Any]
+    fields: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """What feeds one output, or with `start_xmr` several, through one shuffle."""
+
+    outputs: Mapping[str, str]  # name below "zagg." by label; {"": name} for plain map-reduce
+    sources: tuple[PlannedSource, ...]
+    reduce_name: str
+    finalize_name: str | None
+    params: Mapping[str, Any]
+    associative: bool
+    on_error: str
+
+    def spec(self, uid: str, database: str, generation: int, span: Range, code: Mapping[str, str]) -> JobSpec:
+        """The engine's job for this range into this generation. An empty range start means from the beginning."""
+        kind = "reduce" if self.associative else "merge"
+        begin = MinKey() if span.start is None else span.start
+        return JobSpec(
+            job_id=uid,
+            database=database,
+            sources=tuple(self._source(source, span) for source in self.sources),
+            outputs={
+                label: Output(f"zgen.{name}.{generation}", kind)  # type: ignore[arg-type]
+                for label, name in self.outputs.items()
+            },
+            reduce_name=self.reduce_name,
+            finalize_name=self.finalize_name,
+            id_min=span.start,
+            id_max=span.through,
+            params=self.params,
+            associative=self.associative,
+            on_error=self.on_error,  # type: ignore[arg-type]
+            stamp=(begin, span.through),
+            code=code,
+        )
+
+    def _source(self, source: PlannedSource, span: Range) -> Source:
+        return Source(
+            input_names=span.collections,
+            map_name=source.map_name,
+            query={**source.query, **span.narrowing} if span.narrowing else source.query,
+            fields=source.fields,
+            id_key=span.id_key,
+            database=span.database,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a task wants done in a run, apart from the range."""
+
+    task: Task
+    jobs: tuple[PlannedJob, ...]
+    basic: tuple[Mapping[str, Any], ...]  # {func_name, args, kwargs}
+    code: Mapping[str, str]  # sha256 by module
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All outputs, the first one first."""
+        return tuple(dict.fromkeys(name for job in self.jobs for name in job.outputs.values()))
+
+    @property
+    def associative(self) -> bool:
+        """Whether increments are possible."""
+        return all(job.associative for job in self.jobs)
+
+    @property
+    def version(self) -> str:
+        """The version of all code that the run uses."""
+        return code_version(self.code)
+
+    def specs(self, uid: str, database: str, generation: int, span: Range) -> list[JobSpec]:
+        """One engine job per planned job, with ids made from `uid`."""
+        return [
+            job.spec(f"{uid}.{number}", database, generation, span, self.code) for number, job in enumerate(self.jobs)
+        ]
+
+
+class Planner:
+    """What a task gets as `socket`: takes its calls down, and says at once what cannot be run."""
+
+    def __init__(self, definition: Definition, modules: Sequence[str]) -> None:
+        self._definition = definition
+        self._modules = tuple(modules)
+        self._calls: list[MapReduceCall] = []
+        self._basic: list[Mapping[str, Any]] = []
+
+    def record(self, call: MapReduceCall | BasicCall) -> None:
+        """Take down one call. Raises `TaskError` for a function that workers could not find."""
+        if isinstance(call, BasicCall):
+            name = function_name(call.func, self._modules)
+            self._basic.append({"func_name": name, "args": list(call.args), "kwargs": dict(call.kwargs)})
+        else:
+            self._calls.append(call)
+
+    def jobs(self) -> tuple[PlannedJob, ...]:
+        """Calls for the same output joined into one job. Raises `TaskError` when they contradict each other."""
+        joined: dict[tuple[str, ...], PlannedJob] = {}
+        owner: dict[str, tuple[str, ...]] = {}
+        for call in self._calls:
+            job = self._job(call)
+            key = tuple(job.outputs.values())
+            for output in key:
+                if owner.setdefault(output, key) != key:
+                    raise TaskError(f"output zagg.{output} is filled by two jobs that differ in their other outputs")
+            joined[key] = _join(joined[key], job) if key in joined else job
+        return tuple(joined.values())
+
+    @property
+    def basic(self) -> tuple[Mapping[str, Any], ...]:
+        """The calls of `start_basic_job`."""
+        return tuple(self._basic)
+
+    def _job(self, call: MapReduceCall) -> PlannedJob:
+        cls = type(call.task)
+        names = [function_name(f, self._modules) if f else None for f in (call.map, call.reduce, call.finalize)]
+        assert names[0] is not None
+        assert names[1] is not None
+        query = dict(self._definition.filter)
+        if call.filter:
+            own = check_filter({k: v for k, v in call.filter.items() if k != self._definition.id_key})
+            query = {"$and": [query, own]} if query else own
+        return PlannedJob(
+            outputs=self._outputs(call),
+            sources=(PlannedSource(names[0], query, tuple(cls.fields) if cls.fields is not None else None),),
+            reduce_name=names[1],
+            finalize_name=names[2],
+            params=dict(call.task._given),
+            associative=bool(cls.associative),
+            on_error=self._definition.on_error or cls.on_error,
+        )
+
+    def _outputs(self, call: MapReduceCall) -> dict[str, str]:
+        if call.collection is not None:
+            return {"": output_name(call.collection)}
+        prefix = call.prefix or f"{self._definition.output}."
+        labels = type(call.task).outputs
+        if not labels:
+            output_name(f"{prefix}x")
+            return {ANY_LABEL: f"{prefix}*"}
+        return {label: output_name(f"{call.prefix}{label.removeprefix('zagg.')}") for label in labels}
+
+
+def _join(one: PlannedJob, other: PlannedJob) -> PlannedJob:
+    name = next(iter(one.outputs.values()))
+    for what in ("reduce_name", "finalize_name", "params", "associative", "on_error"):
+        if getattr(one, what) != getattr(other, what):
+            raise TaskError(
+                f"output zagg.{name} is filled by two jobs that differ in {what} "
+                f"({getattr(one, what)!r} and {getattr(other, what)!r}): jobs of one output share all but their map"
+            )
+    return PlannedJob(
+        outputs=one.outputs,
+        sources=one.sources + other.sources,
+        reduce_name=one.reduce_name,
+        finalize_name=one.finalize_name,
+        params=one.params,
+        associative=one.associative,
+        on_error=one.on_error,
+    )
+
+
+def make_plan(
+    definition: Definition,
+    modules: Sequence[str],
+    database: Database[dict[str, Any]],
+    query: Mapping[str, Any],
+    full: bool,
+) -> Plan:
+    """Ask the task what it wants done. `query` is what it sees as `self.query`.
+
+    Raises `TaskError` when it cannot be found, does not run, or describes something that cannot be done.
+    """
+    cls = resolve(definition.task_name, modules)
+    context = TaskContext(db=database, query=query, output=definition.output, full=full)
+    planner = Planner(definition, modules)
+    try:
+        task = bind(cls(**definition.params), context, definition.params)
+        task.run(planner, full)
+    except TaskError:
+        raise
+    except Exception as error:
+        raise TaskError(
+            f"task {definition.task_name} fails to start its jobs: {type(error).__name__}: {error}"
+        ) from error
+    jobs = planner.jobs()
+    if not jobs:
+        raise TaskError(f"task {definition.task_name} starts no job: call start_mr or start_xmr in _start_jobs")
+    names = {definition.task_name.rpartition(".")[0]} | {
+        name.partition(":")[0]
+        for job in jobs
+        for name in (job.reduce_name, job.finalize_name, *(s.map_name for s in job.sources))
+        if name
+    }
+    versions = {name: module_version(name) for name in names if name in modules}
+    return Plan(task, jobs, planner.basic, versions)

@@ -1,0 +1,101 @@
+"""What a rebuild does beside a full run: widens the range to whole periods, and copies what lies outside of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from pymongo import ReplaceOne, WriteConcern
+
+from aggregates.definition import EVENT, Definition
+from aggregates.exceptions import NotRebuildableError
+from aggregates.period import Span, overlaps, union
+from aggregates.run.generation import collection_name
+from aggregates.run.planner import Plan
+from aggregates.run.position import Build, Position
+from aggregates.run.refresh import demand_unblocked
+from aggregates.run.room import Room
+from aggregates.task import has_period
+
+BATCH = 1_000
+DURABLE = WriteConcern(w="majority", j=True)
+
+
+class Rebuild:
+    """The parts of one rebuild. Raises `NotRebuildableError` when the task cannot say what its keys stand for."""
+
+    def __init__(self, room: Room, definition: Definition, plan: Plan) -> None:
+        if not has_period(type(plan.task)):
+            raise NotRebuildableError(
+                f"{definition.task_name} has no period(key), so nobody knows which keys belong to a range of time: "
+                "add one, or make a full run"
+            )
+        if definition.kind != EVENT or not plan.associative:
+            raise NotRebuildableError(
+                f"{definition.name} does not aggregate events in increments; every run of it is a full one"
+            )
+        self._room = room
+        self._task = plan.task
+
+    def widen(self, position: Position, since: datetime, until: datetime) -> Span:
+        """The smallest range around [since, until) that cuts through no period of an existing key."""
+        demand_unblocked(position)
+        if position.generation == 0 or position.step is not None:
+            raise NotRebuildableError(f"zagg.{position.name} has an unfinished run: run it first")
+        if not since < until:
+            raise NotRebuildableError(f"since {since} is not before until {until}")
+        span = (since, until)
+        while True:
+            wider = span
+            for key, _ in self._documents(position, position.generation, {"_id": 1}):
+                period = self._task.period(key)
+                if period is not None and overlaps(period, span):
+                    wider = union(wider, period)
+            if wider == span:
+                return span
+            span = wider
+
+    def narrowing(self, making: Build) -> Mapping[str, Any]:
+        """The condition on events that belong to the range."""
+        return {"timestamp": {"$gte": making.since, "$lt": making.until}}
+
+    def _inside(self, key: Any, making: Build) -> bool:
+        period = self._task.period(key)
+        assert making.since is not None
+        assert making.until is not None
+        return period is not None and overlaps(period, (making.since, making.until))
+
+    def copy_outside(self, position: Position, making: Build) -> None:
+        """Put what the range does not touch into the new generation."""
+        self._copy(position, position.generation, making, inside=False)
+
+    def copy_inside(self, position: Position, making: Build, scratch: int) -> None:
+        """Put what was computed for the range into the new generation, and nothing else of it."""
+        self._copy(position, scratch, making, inside=True)
+
+    def _copy(self, position: Position, source: int, making: Build, *, inside: bool) -> None:
+        batches: dict[str, list[ReplaceOne[dict[str, Any]]]] = {}
+        for document, output in self._documents(position, source, None):
+            if self._inside(document["_id"], making) == inside:
+                batch = batches.setdefault(output, [])
+                batch.append(ReplaceOne({"_id": document["_id"]}, document, upsert=True))
+                if len(batch) >= BATCH:
+                    self._write(output, making.generation, batch)
+        for output, batch in batches.items():
+            self._write(output, making.generation, batch)
+
+    def _write(self, output: str, generation: int, batch: list[ReplaceOne[dict[str, Any]]]) -> None:
+        if batch:
+            name = collection_name(output, generation)
+            self._room.database.get_collection(name, write_concern=DURABLE).bulk_write(batch, ordered=False)
+            batch.clear()
+
+    def _documents(
+        self, position: Position, generation: int, fields: Mapping[str, int] | None
+    ) -> Iterator[tuple[Any, str]]:
+        """Documents, or keys alone when `fields` asks for nothing else, of all outputs, each with its output."""
+        for output in self._room.generations.expand(position.outputs, generation):
+            found = self._room.database[collection_name(output, generation)].find({}, fields)
+            for document in found:
+                yield (document["_id"] if fields else document), output

@@ -1,0 +1,230 @@
+"""Makes one aggregate current by an increment, or by rolling forward the one that was interrupted."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from aggregates.definition import Definition
+from aggregates.exceptions import FullRunDueError, RunCancelledError, RunFailedError
+from aggregates.run import fault, jobs
+from aggregates.run.decide import Decision, change_of, next_run
+from aggregates.run.keeper import Kept
+from aggregates.run.ledger import Reached
+from aggregates.run.outcome import Outcome, Tally
+from aggregates.run.planner import Plan
+from aggregates.run.position import Position, Step
+from aggregates.run.room import Room
+from aggregates.run.source import Mark, Range
+
+
+def new_uid() -> str:
+    """Names one step: the jobs made of it, and their results."""
+    return uuid.uuid4().hex[:20]
+
+
+def make_step(room: Room, plan: Plan, span: Range, generation: int, mark: Mark, uid: str = "") -> Step:
+    """The step that takes `span` into `generation`, as it is to be recorded."""
+    uid = uid or new_uid()
+    specs = plan.specs(uid, room.database.name, generation, span)
+    return Step(
+        uid=uid,
+        start=span.start,
+        through=span.through,
+        generation=generation,
+        code=plan.version,
+        jobs=tuple(spec.to_document() for spec in specs),
+        basic=plan.basic,
+        complete_through=mark.complete_through,
+    )
+
+
+def refresh(room: Room, definition: Definition) -> Outcome | Decision:
+    """Take in what is new, and return what was done; or a decision to `build`, which is another service's work.
+
+    Blocks until the jobs are done. Raises `BusyError` when another process is at it, `TaskError`, `RunFailedError`
+    when a job fails (the position has not moved), and whatever the engine or MongoDB raise. Called again after any of
+    these, or after the death of this process, it carries on without taking an event in twice or passing one over.
+    """
+    mark = room.mark(definition)
+    name = room.lead(definition, mark)
+    position = room.ledger.get(name)
+    if idle := _idle(definition, position, mark):
+        return idle
+    plan = room.plan(definition, mark.range(position.position, mark.through), full=False)
+    decision = next_run(position, mark, definition, associative=plan.associative)
+    if decision.action == "build":
+        return decision
+    with room.holding(name, "live") as (kept, held):
+        return Refresh(room, definition, kept, mark).run(held, plan)
+
+
+def _idle(definition: Definition, position: Position, mark: Mark) -> Outcome | None:
+    """What there is to say when nothing can be done; spares the lease and the plan."""
+    if position.shown != position.generation:
+        return None
+    decision = next_run(position, mark, definition, associative=True)
+    if decision.action == "nothing":
+        return outcome_of(definition, position, "nothing", decision.reason)
+    if decision.action == "blocked":
+        return outcome_of(definition, position, "blocked", decision.reason)
+    return None
+
+
+def outcome_of(
+    definition: Definition, position: Position, state: Any, reason: str = "", mode: str = "incremental"
+) -> Outcome:
+    """An outcome that says where the position stands."""
+    return Outcome(
+        name=definition.name,
+        mode=mode,
+        state=state,
+        reason=reason,
+        through=position.position,
+        complete_through=position.complete_through,
+        generation=position.generation,
+        outputs=position.outputs,
+        due=position.due,
+    )
+
+
+class Refresh:
+    """One refresh under a held lease."""
+
+    def __init__(self, room: Room, definition: Definition, kept: Kept, mark: Mark) -> None:
+        self._room = room
+        self._definition = definition
+        self._kept = kept
+        self._mark = mark
+
+    def run(self, position: Position, plan: Plan) -> Outcome | Decision:
+        """Roll forward what is open, then take in what is new."""
+        began = time.monotonic()
+        position = self._room.generations.show(position)
+        tally = Tally()
+        start = position.position
+        uid = ""
+        while True:
+            decision = next_run(position, self._mark, self._definition, associative=plan.associative)
+            if decision.action == "forward":
+                assert position.step is not None
+                step: Step | None = self.current(position, position.step, plan)
+            elif decision.action == "increment":
+                step = self._begin(position, plan, decision)
+            else:
+                break
+            if step is None:
+                position = self._room.ledger.get(position.name)
+                continue
+            uid = step.uid
+            done, position = self.perform(position, step)
+            tally += done
+            if plan.code and step.through != self._mark.through:
+                plan = self._plan(position)
+        if uid or position.position != start:
+            moved = outcome_of(self._definition, position, "complete")
+            return replace(moved, uid=uid, start=start, tally=tally, duration_s=time.monotonic() - began)
+        if decision.action == "build":
+            return decision
+        state = "blocked" if decision.action == "blocked" else "nothing"
+        return outcome_of(self._definition, position, state, decision.reason)
+
+    def _plan(self, position: Position) -> Plan:
+        span = self._mark.range(position.position, self._mark.through)
+        return self._room.plan(self._definition, span, full=False)
+
+    def _begin(self, position: Position, plan: Plan, decision: Decision) -> Step | None:
+        """Record the increment; None when its range holds nothing for this aggregate and was passed over."""
+        if not position.due and (due := change_of(position, plan.version, self._definition.fingerprint())):
+            self._room.ledger.say_due(position.name, due)
+        span = self._mark.range(decision.start, decision.through)
+        if not self._any(plan, span):
+            reached = Reached(span.through, self._mark.complete_through)
+            self._room.ledger.pass_over(self._kept.lease, span.start, reached)
+            return None
+        step = make_step(self._room, plan, span, position.generation, self._mark)
+        fault.reach("planned")
+        self._room.ledger.begin(self._kept.lease, step)
+        fault.reach("recorded")
+        return step
+
+    def _any(self, plan: Plan, span: Range) -> bool:
+        """Whether a source has a document in the range: a look that spares a job for nothing."""
+        if plan.basic:
+            return True
+        home = self._room.database
+        database = home.client[span.database] if span.database else home
+        queries = {repr(source.query): source.query for job in plan.jobs for source in job.sources}
+        return any(
+            database[name].find_one({"$and": [span.condition(), dict(query)]}, {"_id": 1}) is not None
+            for query in queries.values()
+            for name in span.collections
+        )
+
+    def current(self, position: Position, step: Step, plan: Plan) -> Step | None:
+        """The open step as it can be carried on: with the code that it began with, or anew if it never began.
+
+        None when it was given up, which leaves the aggregate waiting for a full run.
+        """
+        if step.code == plan.version and not self._changed_output(position, step):
+            return step
+        states = [self._room.engine.status(spec.job_id) for spec in jobs.specs(step)]
+        if any(status.state not in ("UNKNOWN", "error", "cancelled") for status in states) and all(
+            status.state not in ("error", "cancelled") for status in states
+        ):
+            return step
+        clean = not step.wrote and all(
+            jobs.nothing_written(status) or (status.state == "UNKNOWN" and self._room.durable_jobs) for status in states
+        )
+        if clean:
+            span = self._mark.range(step.start, step.through)
+            again = make_step(self._room, plan, span, position.generation, self._mark)
+            again = replace(again, complete_through=step.complete_through)
+            self._room.ledger.abandon(self._kept.lease, step)
+            self._room.ledger.begin(self._kept.lease, again)
+            return again
+        reason = f"the code of the task was changed while a run through {step.through} was half done"
+        self._room.ledger.abandon(self._kept.lease, step, due=reason, blocked=True)
+        return None
+
+    def _changed_output(self, position: Position, step: Step) -> bool:
+        return step.generation != position.generation
+
+    def perform(self, position: Position, step: Step) -> tuple[Tally, Position]:
+        """Perform a recorded step, and move the position over it."""
+        ledger = self._room.ledger
+        try:
+            tally = jobs.perform(self._room.engine, step, self._room.watch(self._kept, step.uid))
+        except RunCancelledError as error:
+            self._cancel(step, error)
+            raise
+        except RunFailedError as error:
+            step = ledger.failed(self._kept.lease, step, wrote=error.wrote)
+            if not step.wrote:
+                ledger.abandon(self._kept.lease, step)
+            raise
+        fault.reach("jobs_done")
+        reached = Reached(step.through, step.complete_through, tally.skipped, tally.skipped_count)
+        position = ledger.advance(self._kept.lease, step, reached)
+        fault.reach("moved")
+        if any(name.endswith("*") for name in position.outputs):
+            position = self._room.generations.show(position)
+        return tally, position
+
+    def _cancel(self, step: Step, error: RunCancelledError) -> None:
+        """A cancelled run that may have written asks for a full run; one that has not leaves no trace."""
+        engine = self._room.engine
+        for spec in jobs.specs(step):
+            engine.cancel(spec.job_id)
+        states = [engine.status(spec.job_id) for spec in jobs.specs(step)]
+        clean = not step.wrote and all(status.ended and jobs.nothing_written(status) for status in states)
+        due = "" if clean else f"the run through {step.through} was cancelled when it may have written"
+        self._room.ledger.abandon(self._kept.lease, step, due=due, blocked=bool(due))
+
+
+def demand_unblocked(position: Position) -> None:
+    """Raise `FullRunDueError` when only a full run helps."""
+    if position.blocked:
+        raise FullRunDueError(f"zagg.{position.name}: a full run is due: {position.due}")

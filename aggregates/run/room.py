@@ -1,0 +1,107 @@
+"""What every run needs at hand: database, watermark, engine, position documents, and who may hold tasks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymongo.database import Database
+
+from aggregates.definition import Definition
+from aggregates.exceptions import BusyError, RunCancelledError
+from aggregates.run import fault
+from aggregates.run.generation import Generations
+from aggregates.run.inputs import input_mark
+from aggregates.run.jobs import EngineLike
+from aggregates.run.keeper import Keeper, Kept
+from aggregates.run.ledger import Lease, Ledger
+from aggregates.run.planner import Plan, make_plan
+from aggregates.run.position import Position, SlotName
+from aggregates.run.source import EventSource, Mark, Range
+
+RETRY_S = 0.02
+
+
+@dataclass
+class Room:
+    """One per process. Thread-safe when its engine and database are."""
+
+    database: Database[dict[str, Any]]
+    store: EventSource
+    engine: EngineLike
+    modules: tuple[str, ...]
+    durable_jobs: bool = True  # whether the engine still knows a job after this process has died
+    grace_s: float = 60.0  # how long a generation that is no longer shown is kept for readers in the middle of it
+    ledger: Ledger = field(init=False)
+    generations: Generations = field(init=False)
+    keeper: Keeper = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.database)
+        self.generations = Generations(self.database, self.ledger)
+        self.keeper = Keeper(self.ledger)
+        self._leads: dict[tuple[str, str], str] = {}
+        self._lock = threading.Lock()
+
+    def mark(self, definition: Definition) -> Mark:
+        """Up to where the definition's inputs may be read now."""
+        return input_mark(self, definition)
+
+    def plan(self, definition: Definition, span: Range, *, full: bool) -> Plan:
+        """What the task wants done with the range. Raises `TaskError`."""
+        query = {**span.condition(), **definition.filter}
+        return make_plan(definition, self.modules, self.database, query, full)
+
+    def lead(self, definition: Definition, mark: Mark) -> str:
+        """The name of the position document, which is made if it is missing. Raises `OutputTakenError`."""
+        key = (definition.name, definition.fingerprint())
+        with self._lock:
+            known = self._leads.get(key)
+        if known is not None and self.ledger.find(known) is not None:
+            return known
+        plan = self.plan(definition, mark.range(None, mark.through), full=True)
+        self.generations.check_free(plan.outputs)
+        position = self.ledger.claim(plan.outputs, definition.name)
+        fault.reach("claimed")
+        with self._lock:
+            self._leads[key] = position.name
+        return position.name
+
+    @contextmanager
+    def holding(self, name: str, slot: SlotName, wait_s: float = 0.0) -> Iterator[tuple[Kept, Position]]:
+        """Hold and renew the lease of a slot inside the block.
+
+        Raises `BusyError` when another one has it still after `wait_s`. The position is as of the moment of taking.
+        """
+        lease, position = self._acquire(name, slot, wait_s)
+        try:
+            fault.reach("leased")
+            with self.keeper.keep(lease) as kept:
+                yield kept, position
+        finally:
+            self.ledger.release(lease)
+
+    def _acquire(self, name: str, slot: SlotName, wait_s: float) -> tuple[Lease, Position]:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                return self.ledger.acquire(name, slot)
+            except BusyError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(RETRY_S)  # nobody says when a lease is given back
+
+    def watch(self, kept: Kept, uid: str) -> Callable[[], None]:
+        """A check for long waits: raises when the lease is lost, or a person asked to cancel `uid`."""
+
+        def check() -> None:
+            kept.check()
+            slot = getattr(self.ledger.get(kept.lease.name), kept.lease.slot)
+            if slot.cancel == uid:
+                raise RunCancelledError(f"run {uid} was cancelled", wrote=True)
+
+        return check

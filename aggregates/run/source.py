@@ -1,0 +1,104 @@
+"""What a run may read: the watermark of the event store, or of another input, and ranges below it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+
+class PartitionLike(Protocol):
+    """A collection of events from `first_id` to the next partition's."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def first_id(self) -> int: ...
+
+
+class WatermarkLike(Protocol):
+    """`ingest.store.Watermark`, as far as it is needed here."""
+
+    @property
+    def through(self) -> int: ...
+    @property
+    def complete_through(self) -> datetime: ...
+    @property
+    def store(self) -> str: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def partitions(self) -> tuple[PartitionLike, ...]: ...
+
+
+class EventSource(Protocol):
+    """`ingest.store.Store`, as far as it is needed here."""
+
+    def watermark(self) -> WatermarkLike: ...
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Up to where an input may be read now."""
+
+    through: Any  # highest id; None = there is nothing
+    complete_through: datetime | None
+    store: str  # identity of what the ids belong to
+    epoch: int
+    first: Any  # ids up to this one are not stored any more; 0 = all are
+    collections: tuple[tuple[str, int], ...]  # name and first id, in rising order
+    database: str | None = None
+    id_key: str = "_id"
+    integral: bool = True  # whether ids are integers, which stamps need
+
+    def range(self, start: Any, through: Any, narrowing: Mapping[str, Any] | None = None) -> Range:
+        """The range (start, through], with only those collections that have a part of it."""
+        names = []
+        for number, (name, first) in enumerate(self.collections):
+            following = self.collections[number + 1][1] if number + 1 < len(self.collections) else None
+            begins_after = self.integral and first > through
+            ends_before = self.integral and following is not None and start is not None and following <= start + 1
+            if not (begins_after or ends_before):
+                names.append(name)
+        return Range(
+            start=start,
+            through=through,
+            collections=tuple(names) or (self.collections[-1][0],),
+            database=self.database,
+            id_key=self.id_key,
+            integral=self.integral,
+            narrowing=narrowing or {},
+        )
+
+
+@dataclass(frozen=True)
+class Range:
+    """Ids above `start`, up to and with `through`, and where they lie."""
+
+    start: Any
+    through: Any
+    collections: tuple[str, ...]
+    database: str | None = None
+    id_key: str = "_id"
+    integral: bool = True
+    narrowing: Mapping[str, Any] = field(default_factory=dict)  # a further condition on documents
+
+    def condition(self) -> dict[str, Any]:
+        """The range as a MongoDB filter."""
+        bounds = {} if self.start is None else {"$gt": self.start}
+        return {self.id_key: {**bounds, "$lte": self.through}, **self.narrowing}
+
+
+def event_mark(source: EventSource) -> Mark:
+    """Up to where events may be read."""
+    mark = source.watermark()
+    first = mark.partitions[0].first_id - 1 if mark.partitions else 0
+    return Mark(
+        through=mark.through,
+        complete_through=mark.complete_through,
+        store=str(mark.store),
+        epoch=mark.epoch,
+        first=first,
+        collections=tuple((partition.name, partition.first_id) for partition in mark.partitions),
+    )

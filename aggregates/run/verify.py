@@ -1,0 +1,140 @@
+"""Proves an aggregate right, or lists where it is wrong: a plain recount to a pinned position, compared in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aggregates.definition import Definition
+from aggregates.exceptions import UnknownAggregateError
+from aggregates.run.compare import equal
+from aggregates.run.decide import foreign, gone
+from aggregates.run.generation import collection_name
+from aggregates.run.position import Position
+from aggregates.run.recount import AWARE, Recounter, comparable
+from aggregates.run.room import Room
+
+MOST_DIFFERENCES = 100
+WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One key on which output and recount do not agree."""
+
+    output: str
+    key: Any
+    kind: str  # "missing", "unexpected" or "different"
+    stored: Any = None
+    recounted: Any = None
+
+    def sentence(self) -> str:
+        """For a person, on one line."""
+        where = f"zagg.{self.output} {self.key!r}"
+        if self.kind == "missing":
+            return f"{where}: missing, the recount has {self.recounted!r}"
+        if self.kind == "unexpected":
+            return f"{where}: has {self.stored!r}, the recount has no such key"
+        return f"{where}: has {self.stored!r}, the recount has {self.recounted!r}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verification found."""
+
+    name: str
+    through: Any  # the position to which was recounted
+    generation: int
+    docs_in: int
+    keys: int
+    skipped_count: int
+    differences: tuple[Difference, ...]  # the first hundred
+    difference_count: int
+    refused: str = ""  # why nothing could be compared
+
+    @property
+    def ok(self) -> bool:
+        """Whether output and recount are equal."""
+        return not self.difference_count and not self.refused
+
+    def sentence(self) -> str:
+        """For a person, on one line."""
+        if self.refused:
+            return f"{self.name}: cannot be verified: {self.refused}"
+        counted = f"{self.docs_in} events through {self.through}, {self.keys} keys"
+        if self.ok:
+            return f"{self.name}: equal to the recount of {counted}"
+        return f"{self.name}: {self.difference_count} differences from the recount of {counted}"
+
+
+def verify(room: Room, definition: Definition) -> Verdict:
+    """Recount and compare. Increments go on during the recount, and are held up for its last part and the comparison.
+
+    Blocks; memory grows with the number of keys. Raises what the task raises, `BusyError` when an increment takes
+    longer than a minute.
+    """
+    mark = room.mark(definition)
+    name = room.lead(definition, mark)
+    position = room.ledger.get(name)
+    if reason := foreign(position, mark) or gone(position, mark):
+        return _refused(definition, position, reason)
+    if position.generation == 0:
+        raise UnknownAggregateError(f"{definition.name} has not run yet: run it first")
+    start = position.base if position.base is not None else mark.first
+    reached = position.position
+    plan = room.plan(definition, mark.range(start, reached), full=True)
+    recounter = Recounter(plan, room.database)
+    if reached is not None:
+        recounter.take(mark.range(start, reached))
+    with room.holding(name, "live", WAIT_S) as (_, pinned):
+        if pinned.step is not None:
+            return _refused(definition, pinned, "a run was interrupted and waits to be rolled forward: run it first")
+        if pinned.position is not None and pinned.position != reached:
+            recounter.take(room.mark(definition).range(reached if reached is not None else start, pinned.position))
+        return _compare(room, definition, pinned, recounter)
+
+
+def _refused(definition: Definition, position: Position, reason: str) -> Verdict:
+    return Verdict(definition.name, position.position, position.generation, 0, 0, 0, (), 0, reason)
+
+
+def _compare(room: Room, definition: Definition, position: Position, recounter: Recounter) -> Verdict:
+    recounted = recounter.results()
+    differences: list[Difference] = []
+    count = keys = 0
+    for output in room.generations.expand(position.outputs, position.generation):
+        collection = room.database.get_collection(collection_name(output, position.generation), codec_options=AWARE)
+        expected = recounted.pop(output, {})
+        keys += len(expected)
+        for difference in _differences(output, collection.find({}), expected):
+            count += 1
+            if count <= MOST_DIFFERENCES:
+                differences.append(difference)
+    for output, expected in recounted.items():  # a label of start_xmr of which nothing was stored
+        for key, value in expected.values():
+            count += 1
+            differences.append(Difference(output, key, "missing", recounted=value))
+    return Verdict(
+        name=definition.name,
+        through=position.position,
+        generation=position.generation,
+        docs_in=recounter.found.docs_in,
+        keys=keys,
+        skipped_count=len(recounter.found.skipped),
+        differences=tuple(differences[:MOST_DIFFERENCES]),
+        difference_count=count,
+    )
+
+
+def _differences(output: str, stored: Any, expected: Mapping[Any, tuple[Any, Any]]) -> Iterator[Difference]:
+    left = dict(expected)
+    for document in stored:
+        key, value = document["_id"], document.get("value")
+        wanted = left.pop(comparable(key), None)
+        if wanted is None:
+            yield Difference(output, key, "unexpected", stored=value)
+        elif not equal(value, wanted[1]):
+            yield Difference(output, key, "different", stored=value, recounted=wanted[1])
+    for key, value in left.values():
+        yield Difference(output, key, "missing", recounted=value)

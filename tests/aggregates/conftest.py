@@ -1,0 +1,92 @@
+"""A room of its own for each test: database, event store and inline engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from aggregates.definition import Definition
+from aggregates.run.build import full_run
+from aggregates.run.decide import Decision
+from aggregates.run.outcome import Outcome
+from aggregates.run.refresh import refresh
+from aggregates.run.room import Room
+from aggregates.run.verify import verify
+from ingest.store import Store, connect
+from mapreduce.engine import Engine, open_engine
+from mapreduce.settings import EngineSettings
+from tests.aggregates.event_source import Producer
+
+MODULES = ("tests.aggregates.tasks",)
+
+
+def engine_settings(uri: str, database: str, root: Path) -> EngineSettings:
+    return EngineSettings(
+        engine="inline",
+        req_bind="tcp://127.0.0.1:0",
+        worker_bind="tcp://127.0.0.1:0",
+        req_uri=lambda: "",
+        worker_uri=lambda: "",
+        mongo_address=lambda: uri,
+        mongo_database=database,
+        job_root=root,
+        allowed_modules=MODULES,
+    )
+
+
+@pytest.fixture
+def store(mongo_uri: str, database: Database[dict[str, Any]]) -> Iterator[Store]:
+    opened = connect(mongo_uri, database.name)
+    yield opened
+    opened.connection.close()
+
+
+@pytest.fixture
+def producer(store: Store) -> Producer:
+    return Producer(store)
+
+
+@pytest.fixture
+def engine(mongo_uri: str, database: Database[dict[str, Any]], tmp_path: Path) -> Iterator[Engine]:
+    with open_engine(engine_settings(mongo_uri, database.name, tmp_path / "zmr")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def room(database: Database[dict[str, Any]], store: Store, producer: Producer, engine: Engine) -> Room:
+    return Room(database, store, engine, MODULES, durable_jobs=False)
+
+
+def define(task: str, name: str = "", **more: Any) -> Definition:
+    name = name or task.lower()
+    return Definition(name=name, task_name=f"tests.aggregates.tasks.{task}", output=name, **more)
+
+
+@pytest.fixture
+def run(room: Room) -> Callable[[Definition], Outcome]:
+    """Make an aggregate current, whatever that takes."""
+
+    def perform(definition: Definition) -> Outcome:
+        done = refresh(room, definition)
+        return full_run(room, definition) if isinstance(done, Decision) else done
+
+    return perform
+
+
+@pytest.fixture
+def right(room: Room) -> Callable[[Definition], None]:
+    """Assert that an aggregate equals the plain recount."""
+
+    def check(definition: Definition) -> None:
+        verdict = verify(room, definition)
+        assert verdict.ok, [d.sentence() for d in verdict.differences] or verdict.refused
+
+    return check
+
+
+def values(database: Database[dict[str, Any]], output: str) -> dict[Any, Any]:
+    return {document["_id"]: document["value"] for document in database[f"zagg.{output}"].find()}

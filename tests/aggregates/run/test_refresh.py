@@ -1,0 +1,248 @@
+"""Increments: what they take in, and what happens around them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from aggregates.exceptions import BusyError, OutputTakenError, RunFailedError, TaskError
+from aggregates.run.room import Room
+from tests.aggregates import tasks
+from tests.aggregates.conftest import define, values
+from tests.aggregates.event_source import NOON, Producer, event, rotate
+
+
+def test_the_first_run_is_a_full_one_and_the_next_takes_only_new_events(run, room: Room, producer: Producer, right):
+    definition = define("CountByDay")
+    last = producer.send(event(), event(project="q"), event(at=NOON + timedelta(days=1)))
+    first = run(definition)
+    assert (first.mode, first.state, first.through, first.tally.docs_in) == ("full", "complete", last, 3)
+    assert values(room.database, "countbyday") == {"p/2011-07-01": 1, "q/2011-07-01": 1, "p/2011-07-02": 1}
+    last = producer.send(event(), event(project="new"))
+    second = run(definition)
+    assert (second.mode, second.start, second.through, second.tally.docs_in) == ("incremental", 3, last, 2)
+    assert values(room.database, "countbyday")["p/2011-07-01"] == 2
+    right(definition)
+
+
+def test_a_run_without_new_events_changes_nothing(run, room: Room, producer: Producer):
+    definition = define("CountByDay")
+    producer.send(event())
+    run(definition)
+    before = room.ledger.get("countbyday")
+    assert run(definition).state == "nothing"
+    assert room.ledger.get("countbyday") == before
+
+
+def test_an_empty_store_gives_an_empty_output(run, room: Room, producer: Producer, right):
+    definition = define("CountByDay")
+    assert run(definition).state == "complete"
+    assert values(room.database, "countbyday") == {}
+    producer.send(event())
+    run(definition)
+    assert values(room.database, "countbyday") == {"p/2011-07-01": 1}
+    right(definition)
+
+
+def test_late_events_land_in_their_own_period(run, room: Room, producer: Producer, right):
+    definition = define("CountByDay")
+    producer.send(event())
+    run(definition)
+    producer.send(event(at=NOON - timedelta(days=4000)), event(at=NOON))
+    run(definition)
+    assert values(room.database, "countbyday") == {"p/2011-07-01": 2, "p/2000-07-18": 1}
+    right(definition)
+
+
+def test_events_of_an_open_block_are_waited_for_and_never_passed_over(
+    run, room: Room, store, producer: Producer, right
+):
+    definition = define("CountByDay")
+    others = Producer(store), Producer(store)
+    slow = producer.reserve([event(project="slow")])
+    quick = others[0].reserve([event(project="quick")])
+    others[0].settle(quick)
+    assert run(definition).through == 0
+    third = others[1].reserve([event(project="third")])
+    producer.settle(slow)
+    assert run(definition).through == 2
+    others[1].settle(third)
+    assert run(definition).through == 3
+    assert set(values(room.database, "countbyday").values()) == {1}
+    right(definition)
+
+
+def test_a_filter_selects_events_and_a_range_without_any_is_passed_over(run, room: Room, producer: Producer, right):
+    definition = define("CountByDay", filter={"type": "wanted"})
+    producer.send(event("wanted"), event("other"))
+    run(definition)
+    last = producer.send(event("other"), event("other"))
+    outcome = run(definition)
+    assert (outcome.through, outcome.tally.docs_in) == (last, 0)
+    assert values(room.database, "countbyday") == {"p/2011-07-01": 1}
+    right(definition)
+
+
+def test_partitions_are_read_one_after_the_other(run, room: Room, store, producer: Producer, right):
+    definition = define("CountByDay")
+    producer.send(event(), event())
+    run(definition)
+    producer.send(event())
+    rotate(store)
+    producer.send(event())
+    rotate(store)
+    producer.send(event())
+    assert run(definition).tally.docs_in == 3
+    assert values(room.database, "countbyday") == {"p/2011-07-01": 5}
+    right(definition)
+
+
+def test_finalize_is_shown_and_the_state_is_what_goes_on(run, room: Room, producer: Producer, right):
+    definition = define("Mean")
+    for numbers in ((1, 2), (6, 7)):
+        producer.send(*(event("m", n=n) for n in numbers))
+        run(definition)
+    assert values(room.database, "mean") == {"m": 4.0}
+    right(definition)
+
+
+def test_a_task_that_is_not_associative_runs_in_full_each_time(run, room: Room, producer: Producer, right):
+    definition = define("Median")
+    for numbers, median in (((1, 5, 9), 5), ((2, 3), 3)):
+        producer.send(*(event("m", n=n) for n in numbers))
+        assert run(definition).mode == "full"
+        assert values(room.database, "median") == {"m": median}
+    assert run(definition).state == "nothing"
+    right(definition)
+
+
+def test_the_manner_of_2011_writes_to_the_output_that_the_task_names(run, room: Room, producer: Producer, right):
+    definition = define("Manner2011", name="agg")
+    producer.send(event("a"), event("b"), event("a"))
+    assert run(definition).outputs == ("of_2011",)
+    assert values(room.database, "of_2011") == {"a": 2, "b": 1}
+    right(definition)
+
+
+def test_two_calls_for_one_output_are_one_job(run, room: Room, producer: Producer, right):
+    definition = define("TwoSources")
+    producer.send(event("a", project="a"), event("b", project="x"))
+    assert len(run(definition).tally.job_ids) == 1
+    assert values(room.database, "both") == {"a": 2, "b": 1}
+    producer.send(event("a", project="y"))
+    run(definition)
+    assert values(room.database, "both") == {"a": 3, "b": 1, "y": 1}
+    right(definition)
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs"),
+    [
+        ("TwoOutputs", ("one", "other")),
+        ("Labelled", ("labelled.types", "labelled.projects")),
+        ("PerType", ("pertype.a", "pertype.b")),
+        ("WithSubtasks", ("of_2011", "one", "other")),
+    ],
+)
+def test_every_output_of_a_task_is_kept_right(task, outputs, run, room: Room, producer: Producer, right):
+    definition = define(task)
+    producer.send(event("a"))
+    run(definition)
+    producer.send(event("b", project="q"), event("a"))
+    run(definition)
+    right(definition)
+    views = set(room.database.list_collection_names(filter={"type": "view"}))
+    assert {f"zagg.{name}" for name in outputs} <= views
+    assert sum(values(room.database, outputs[0]).values()) in (2, 3)
+
+
+def test_a_basic_job_is_called_when_the_results_are_in(run, producer: Producer):
+    tasks.CALLS.clear()
+    producer.send(event("a"))
+    run(define("WithCall"))
+    assert tasks.CALLS == [("hello", True)]
+
+
+def test_parameters_reach_the_workers(run, room: Room, producer: Producer, right):
+    definition = define("Scaled", params={"factor": 5})
+    producer.send(event("a"))
+    run(definition)
+    assert values(room.database, "scaled") == {"a": 5}
+    right(definition)
+
+
+@pytest.mark.parametrize(
+    ("task", "words"), [("Lambda", "cannot be found by name"), ("Idle", "starts no job"), ("Nothing", "no such task")]
+)
+def test_a_task_that_cannot_run_says_why(task, words, run):
+    with pytest.raises(TaskError, match=words):
+        run(define(task))
+
+
+def test_an_output_belongs_to_one_aggdef(run, room: Room, producer: Producer):
+    run(define("Manner2011", name="first"))
+    with pytest.raises(OutputTakenError, match="'first'"):
+        run(define("Manner2011", name="second"))
+    room.database["zagg.mine"].insert_one({})
+    with pytest.raises(OutputTakenError, match=r"zagg\.mine"):
+        run(define("CountByDay", name="mine"))
+
+
+def test_a_failing_map_moves_nothing_and_is_taken_in_when_the_event_is_gone(run, room: Room, producer: Producer, right):
+    definition = define("Fragile")
+    producer.send(event("a"))
+    run(definition)
+    bad = producer.send(event("a", bad=True))
+    for _ in range(2):
+        with pytest.raises(RunFailedError, match="bad event") as caught:
+            run(definition)
+        assert "bad event" in caught.value.traceback
+        assert not caught.value.wrote
+    assert room.ledger.get("fragile").position == 1
+    producer.send(event("a"))
+    room.database["event.1"].update_one({"_id": bad}, {"$unset": {"extra": 1}})
+    run(definition)
+    assert values(room.database, "fragile") == {"a": 3}
+    right(definition)
+
+
+def test_a_task_that_skips_keeps_the_ids_and_verify_knows_them(run, room: Room, producer: Producer, right):
+    definition = define("Tolerant")
+    producer.send(event("a"))
+    run(definition)
+    bad = producer.send(event("a"), event("a", bad=True))
+    outcome = run(definition)
+    assert outcome.tally.skipped == (bad,)
+    position = room.ledger.get("tolerant")
+    assert (position.skipped, position.skipped_count) == ((bad,), 1)
+    assert values(room.database, "tolerant") == {"a": 2}
+    right(definition)
+
+
+def test_two_processes_never_run_one_aggregate_at_once(run, room: Room, producer: Producer):
+    definition = define("CountByDay")
+    producer.send(event())
+    run(definition)
+    producer.send(event())
+    with room.holding("countbyday", "live"), pytest.raises(BusyError):
+        run(definition)
+    assert run(definition).through == 2
+
+
+def test_the_query_that_a_task_sees_selects_the_events_of_the_run(run, room: Room, producer: Producer, monkeypatch):
+    seen: list[Any] = []
+
+    def start(self: Any, socket: Any, full: bool) -> None:
+        seen.append((full, self.db.event.count_documents(self.query)))
+        self.start_mr(socket, "asked", full, map=tasks.by_type, reduce=tasks.add)
+
+    monkeypatch.setattr(tasks.Manner2011, "_start_jobs", start)
+    definition = define("Manner2011", filter={"type": "a"})
+    producer.send(event("a"), event("b"))
+    run(definition)
+    producer.send(event("a"), event("a"))
+    run(definition)
+    assert seen[-1] == (False, 2)
+    assert (True, 1) in seen

@@ -1,0 +1,235 @@
+"""Tasks of the tests. What a test wants to go wrong is said by fields of the events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from aggregates import period
+from aggregates.task import Task, register
+
+
+class CountByDay(Task):
+    """Counts by project and day."""
+
+    fields = ["timestamp", "context.project"]
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield f"{event['context']['project']}/{event['timestamp']:%Y-%m-%d}", 1
+
+    def reduce(self, key: str, values: Iterable[int]) -> int:
+        return sum(values)
+
+    def period(self, key: str) -> period.Span:
+        return period.day(key.rpartition("/")[2])
+
+
+class Mean(CountByDay):
+    """With finalize: the state keeps sum and count."""
+
+    fields = None
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[Any, Any]]:
+        for event in events:
+            yield event["type"], {"sum": event["extra"]["n"], "count": 1}
+
+    def reduce(self, key: Any, values: Iterable[Any]) -> Any:
+        total = count = 0
+        for value in values:
+            total += value["sum"]
+            count += value["count"]
+        return {"sum": total, "count": count}
+
+    def finalize(self, key: Any, value: Any) -> float:
+        return value["sum"] / value["count"]
+
+    period = Task.period
+
+
+class Median(Task):
+    """Not associative."""
+
+    associative = False
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield event["type"], event["extra"]["n"]
+
+    def reduce(self, key: str, values: Iterable[int]) -> int:
+        ordered = sorted(values)
+        return ordered[len(ordered) // 2]
+
+
+class Fragile(CountByDay):
+    """Fails on an event with `extra.bad`."""
+
+    fields = None
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            if event.get("extra", {}).get("bad"):
+                raise ValueError(f"bad event {event['_id']}")
+            yield event["type"], 1
+
+
+class FragileReduce(Task):
+    """The reduce fails on key `poison`."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield event["type"], 1
+
+    def reduce(self, key: str, values: Iterable[int]) -> int:
+        if key == "poison":
+            raise ValueError("poisoned")
+        return sum(values)
+
+
+class Tolerant(Fragile):
+    """Skips what it fails on."""
+
+    on_error = "skip"
+
+
+class Scaled(Task):
+    """With a parameter."""
+
+    def __init__(self, factor: int = 1) -> None:
+        super().__init__(factor=factor)
+        self.factor = factor
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield event["type"], self.factor
+
+    def reduce(self, key: str, values: Iterable[int]) -> int:
+        return sum(values)
+
+
+def by_type(objects: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+    for item in objects:
+        yield item["type"], 1
+
+
+def by_project(objects: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+    for item in objects:
+        yield item["context"].get("project", "none"), 1
+
+
+def add(key: str, values: Iterable[int]) -> int:
+    return sum(values)
+
+
+class Manner2011(Task):
+    """With module-level functions, into an output of its own name."""
+
+    def _start_jobs(self, socket: Any, full: bool) -> None:
+        self.start_mr(socket, self.db.zagg.of_2011, full, map=by_type, reduce=add)
+
+
+class TwoSources(Task):
+    """Two calls for one output share their reduce."""
+
+    def _start_jobs(self, socket: Any, full: bool) -> None:
+        self.start_mr(socket, "zagg.both", full, map=by_type, reduce=add)
+        self.start_mr(socket, "zagg.both", full, filter={"type": "a"}, map=by_project, reduce=add)
+
+
+class TwoOutputs(Task):
+    """Two outputs of one AggDef."""
+
+    def _start_jobs(self, socket: Any, full: bool) -> None:
+        self.start_mr(socket, self.db.zagg.one, full, map=by_type, reduce=add)
+        self.start_mr(socket, self.db.zagg.other, full, map=by_project, reduce=add)
+
+
+class Labelled(Task):
+    """Several outputs in one pass, declared."""
+
+    outputs = ["types", "projects"]
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+        for event in events:
+            yield {"c": "types", "k": event["type"], "v": 1}
+            yield {"c": "projects", "k": event["context"].get("project", "none"), "v": 1}
+
+    def reduce(self, key: str, values: Iterable[int]) -> int:
+        return sum(values)
+
+    def _start_jobs(self, socket: Any, full: bool) -> None:
+        self.start_xmr(socket, full, name="labelled")
+
+
+class PerType(Labelled):
+    """Several outputs in one pass, as the events say."""
+
+    outputs = ()
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+        for event in events:
+            yield {"c": event["type"], "k": event["context"].get("project", "none"), "v": 1}
+
+    def _start_jobs(self, socket: Any, full: bool) -> None:
+        self.start_xmr(socket, full, name="pertype")
+
+
+@register
+class WithSubtasks(Task):
+    """Leaves the work to other tasks."""
+
+    def run(self, socket: Any, full: bool = False) -> None:
+        self.subtask(Manner2011).run(socket, full)
+        self.subtask(TwoOutputs).run(socket, full)
+
+
+class WithCall(Task):
+    """A basic job after the map-reduce."""
+
+    def _start_jobs(self, socket: Any, full: bool) -> None:
+        self.start_mr(socket, "called", full, map=by_type, reduce=add)
+        self.start_basic_job(socket, note, "hello", full=full)
+
+
+CALLS: list[Any] = []
+
+
+def note(word: str, full: bool) -> None:
+    CALLS.append((word, full))
+
+
+class Lambda(Task):
+    """Names a function that no worker could find."""
+
+    def _start_jobs(self, socket: Any, full: bool) -> None:
+        self.start_mr(socket, "lambda", full, map=lambda objects: [], reduce=add)
+
+
+class Idle(Task):
+    """Starts nothing."""
+
+    def _start_jobs(self, socket: Any, full: bool) -> None:
+        """Nothing."""
+
+
+class TotalByType(CountByDay):
+    """Keys without a period beside others with one."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield "total", 1
+            yield f"day/{event['timestamp']:%Y-%m-%d}", 1
+
+    def period(self, key: str) -> period.Span | None:
+        return period.day(key.partition("/")[2]) if key.startswith("day/") else None
+
+
+class Sum(Task):
+    """Sums the values of another aggregate, by what stands before the slash."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for document in events:
+            yield document["_id"].partition("/")[0], document["value"]
+
+    def reduce(self, key: str, values: Iterable[int]) -> int:
+        return sum(values)
