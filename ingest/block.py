@@ -64,6 +64,8 @@ class BlockReader:
         self._records: Iterator[Record | BadRegion] = iter(())
         self._read_end = 0
         self._ahead: Record | None = None
+        self._returned: list[tuple[Record, int]] = []  # with their segment's number, last first
+        self._returned_from: int | None = None
         self.damaged = 0  # bad regions met
         self.lost_records = 0  # sequence numbers that no record has
         self._last_sequence = 0
@@ -76,16 +78,37 @@ class BlockReader:
         block = Block()
         while (record := self._peek(durable_only)) is not None:
             if self._is_settled(record):
-                self._ahead = None
+                self._forget_ahead()
                 continue
             if not self._fits(block, record, most_events, most_bytes):
                 break
-            self._ahead = None
-            assert self._segment is not None
-            self._add(block, record, self._segment)
+            number = self._number_of_segment()
+            self._forget_ahead()
+            self._add(block, record, number)
         if not block.records:
             return None
+        if block.span:
+            self._reserved.pop(block.span.first, None)
         return block
+
+    def give_back(self, block: Block, span: Span) -> None:
+        """Put the records of the last block taken back: its number turned out to be reserved for `span`."""
+        self._reserved[span.first] = span
+        numbers = [number for number, count in sorted(block.by_segment.items()) for _ in range(count)]
+        if self._ahead is not None:
+            self._returned.append((self._ahead, self._number_of_segment()))
+            self._ahead = None
+        self._returned += reversed(list(zip(block.records, numbers, strict=True)))
+        self.journal.take({number: -count for number, count in block.by_segment.items()})
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a record was read that no block took yet."""
+        return self._ahead is not None or bool(self._returned)
+
+    def unmet(self) -> list[Span]:
+        """Reserved spans of which no record was found, once everything was read."""
+        return list(self._reserved.values())
 
     def _fits(self, block: Block, record: Record, most_events: int, most_bytes: int) -> bool:
         span = self._reserved.get(record.sequence)
@@ -105,12 +128,21 @@ class BlockReader:
         """The reserved span that `sequence` lies in, when the record it began with cannot be read any more."""
         return next((s for s in self._reserved.values() if s.first <= sequence <= s.last), None)
 
-    def _add(self, block: Block, record: Record, segment: Segment) -> None:
+    def _add(self, block: Block, record: Record, segment_number: int) -> None:
         block.records.append(record)
         block.count += record.count
         block.size_bytes += len(record.payload)
-        block.by_segment[segment.number] += 1
-        self.journal.take({segment.number: 1})
+        block.by_segment[segment_number] += 1
+        self.journal.take({segment_number: 1})
+
+    def _number_of_segment(self) -> int:
+        if self._returned_from is not None:
+            return self._returned_from
+        assert self._segment is not None
+        return self._segment.number
+
+    def _forget_ahead(self) -> None:
+        self._ahead, self._returned_from = None, None
 
     def _is_settled(self, record: Record) -> bool:
         while self._settled and self._settled[0].last < record.sequence:
@@ -118,6 +150,8 @@ class BlockReader:
         return bool(self._settled) and self._settled[0].first <= record.sequence
 
     def _peek(self, durable_only: bool) -> Record | None:
+        if self._ahead is None and self._returned:
+            self._ahead, self._returned_from = self._returned.pop()
         while self._ahead is None:
             found = next(self._records, None)
             if found is None:

@@ -29,14 +29,22 @@ _ID_ELEMENT = b"\x02id\x00"
 
 def read_messages(messages: Sequence[bytes], intake: Intake, now_ms: int) -> None:
     """Sort the documents of `messages` into `intake`. Never raises on bad input."""
-    joined = messages[0] if len(messages) == 1 else b"".join(messages)
-    try:
-        documents = bson.decode_all(joined) if joined else []
-    except (BSONError, RecursionError):
-        documents = []
-    if documents and len(documents) == len(messages) and all(map(_is_one, messages)):
-        _sort(documents, messages, intake, now_ms)
-        return
+    raws: list[bytes] = []
+    for message in messages:
+        if len(message) > MAX_MESSAGE_BYTES:
+            break
+        some, rest = split(message)
+        if rest or not some:
+            break
+        raws += some
+    else:
+        try:
+            documents = bson.decode_all(b"".join(messages))
+        except (BSONError, RecursionError):
+            pass
+        else:
+            _sort(documents, raws, intake, now_ms)
+            return
     for message in messages:
         read_message(message, intake, now_ms)
 
@@ -74,10 +82,6 @@ def split(message: bytes) -> tuple[list[bytes], bytes]:
         raws.append(message[position : position + length])
         position += length
     return raws, message[position:]
-
-
-def _is_one(message: bytes) -> bool:
-    return bool(_LENGTH(message)[0] == len(message))
 
 
 def _length(rest: bytes) -> int:

@@ -1,0 +1,127 @@
+"""The listening sockets of an ingester. Each belongs to one greenlet, which drains it and hands on what came.
+
+The sockets are plain ones: waiting is done on their descriptor (ZMQ_FD, edge-triggered, see zmq_getsockopt(3)), and
+then they are read without blocking until they are empty.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import zmq
+from gevent.event import Event
+from gevent.hub import get_hub
+
+from ingest.exceptions import BindError
+
+HIGH_WATER_COUNT = 1_000  # messages that ZeroMQ holds per sender while nothing is read
+LARGEST_BYTES = 64 * 2**20  # a message above this costs its sender the connection; above 16 MiB it is refused
+DRAIN_COUNT = 1_000  # messages taken at once
+DRAIN_BYTES = 2**20
+_LENGTH = struct.Struct("<i").unpack_from
+
+
+def bind(context: zmq.Context[Any], kind: int, key: str, address: str) -> zmq.Socket[bytes]:
+    """A bound socket with limits set. Raises `BindError` with the key and the address."""
+    socket: zmq.Socket[bytes] = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.RCVHWM, HIGH_WATER_COUNT)
+    socket.setsockopt(zmq.SNDHWM, HIGH_WATER_COUNT)
+    socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_BYTES)
+    if kind == zmq.ROUTER:
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    try:
+        socket.bind(address.replace("tcp://localhost:", "tcp://127.0.0.1:"))
+    except zmq.ZMQError as error:
+        socket.close(linger=0)
+        raise BindError(
+            f"{key} = {address} cannot be bound: {error.strerror or error}; stop what uses it, or set another address"
+        ) from None
+    return socket
+
+
+def bound_address(socket: zmq.Socket[bytes]) -> str:
+    """Where the socket really listens."""
+    endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(endpoint, bytes)
+    return endpoint.rstrip(b"\x00").decode()
+
+
+class Door:
+    """Reads one socket in a greenlet as long as it is open. `receive(socket)` takes some messages, and says whether
+    there may be more."""
+
+    def __init__(self, socket: zmq.Socket[bytes], receive: Callable[[zmq.Socket[bytes]], bool]) -> None:
+        self.socket = socket
+        self._receive = receive
+        self._open = Event()
+        self._open.set()
+        self._greenlet: gevent.Greenlet | None = None
+        self._watcher = get_hub().loop.io(socket.getsockopt(zmq.FD), 1)
+        self._nudged = Event()
+
+    def start(self) -> None:
+        """Start reading."""
+        self._greenlet = gevent.spawn(self._run)
+
+    def hold(self) -> None:
+        """Stop reading until `release`; senders feel it once ZeroMQ's queues are full."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Go on reading."""
+        self._open.set()
+
+    @property
+    def held(self) -> bool:
+        """Whether reading is stopped."""
+        return not self._open.is_set()
+
+    def nudge(self) -> None:
+        """Look again whether there is something to read: sending on the socket may have eaten the signal."""
+        self._nudged.set()
+
+    def _run(self) -> None:
+        self._watcher.start(self._nudged.set)
+        try:
+            while True:
+                self._open.wait()
+                self._nudged.clear()
+                if self._receive(self.socket):
+                    gevent.sleep(0)  # others have their turn
+                else:
+                    self._nudged.wait()
+        finally:
+            self._watcher.stop()
+            self._watcher.close()
+
+    def stop(self) -> None:
+        """Stop reading for good; the socket stays open."""
+        if self._greenlet is not None:
+            self._greenlet.kill()
+            self._greenlet = None
+
+
+def drain(socket: zmq.Socket[bytes]) -> list[bytes]:
+    """Payloads of the messages that are there, at most so many; keys in front of them are passed over.
+
+    A frame before the last one is a key (what `zsend ADDRESS KEY` sends); a frame that is one whole BSON document is a
+    payload without asking further, which saves a call for most messages.
+    """
+    messages: list[bytes] = []
+    size, receive, more = 0, socket.recv, zmq.RCVMORE
+    try:
+        while len(messages) < DRAIN_COUNT and size < DRAIN_BYTES:
+            frame = receive(zmq.NOBLOCK)
+            length = len(frame)
+            if length < 5 or _LENGTH(frame)[0] != length:
+                while socket.getsockopt(more):
+                    frame = receive(zmq.NOBLOCK)
+            messages.append(frame)
+            size += len(frame)
+    except zmq.Again:
+        pass
+    return messages

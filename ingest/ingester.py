@@ -1,0 +1,296 @@
+"""The ingester: doors, journal writer and committer as one object with `start`, `run` and `stop`.
+
+Sockets live in the gevent loop of the thread that calls `start` and `run`; journal and MongoDB have threads of their
+own, and answer through the loop's async watcher. Nothing is monkey-patched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import bson
+import gevent
+import zmq
+from gevent.event import Event
+from gevent.hub import get_hub
+
+from ingest import bson_wire, json_wire, notice
+from ingest.accounting import Counters
+from ingest.committer import Committer
+from ingest.door import Door, bind, bound_address, drain
+from ingest.exceptions import JournalError, JournalLockedError
+from ingest.intake import Intake
+from ingest.journal import Journal, journal_folders
+from ingest.settings import IngestSettings
+from ingest.store import Store, Watermark, connect
+from ingest.writer import Delivery, JournalWriter
+
+log = logging.getLogger(__name__)
+
+ADOPT_EVERY_S = 5.0
+DRAIN_WITHIN_S = 3.0  # at the end: what is in the journal and not in MongoDB by then waits for the next start
+REST_WITHIN_S = 0.5  # at the end: for what ZeroMQ has received already
+
+
+class Ingester:
+    """One ingester process. `start` binds and begins, `run` returns after `stop`; `stop` may be called twice.
+
+    `start` raises `BindError` when an address is taken and `JournalError` when no journal can be made; a MongoDB that
+    is not there is waited for. All methods belong to one thread, except `request_stop`.
+    """
+
+    def __init__(self, settings: IngestSettings, *, store: Store | None = None, rebind: bool = False) -> None:
+        self.settings = settings
+        self.counters = Counters()
+        self.addresses: dict[str, str] = {}
+        self._store = store or connect(settings.mongo_address, settings.mongo_database)
+        self._rebind = rebind
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._doors: list[Door] = []
+        self._journal: Journal | None = None
+        self._calls: deque[Callable[[], None]] = deque()
+        self._stop_requested = Event()
+        self._started = self._stopped = False
+
+    # Life
+
+    def start(self) -> None:
+        """Bind, make a journal, adopt those that nobody holds, and begin to read."""
+        hub = get_hub()
+        self._async = hub.loop.async_()
+        self._async.start(self._run_calls)
+        try:
+            self._bind()
+            self._journal = Journal.create(self.settings.journal)
+        except BaseException:
+            self._close_sockets()
+            self._async.close()
+            raise
+        self.committer = Committer(
+            self._store, self.settings, self.counters, self._settled_elsewhere, rebind=self._rebind
+        )
+        self.writer = JournalWriter(
+            self._journal,
+            self.counters,
+            sync=self.settings.journal.sync,
+            record_events=self.settings.block_events,
+            on_written=self.committer.wake,
+            on_room=lambda: self._call(self._release_doors),
+        )
+        self.adopt()
+        self.committer.add(self._journal, adopted=False)
+        self.writer.start()
+        self.committer.start()
+        for door in self._doors:
+            door.start()
+        self._adopter = gevent.spawn(self._adopt_forever)
+        self._started = True
+
+    def run(self) -> None:
+        """Serve until `stop` or `request_stop` is called."""
+        self._stop_requested.wait()
+        self.stop()
+
+    def request_stop(self) -> None:
+        """Make `run` return; may be called from any thread."""
+        self._call(self._stop_requested.set)
+
+    def stop(self) -> None:
+        """Stop reading, write and commit what came in, and let go of everything; bounded to a few seconds."""
+        if not self._started or self._stopped:
+            return
+        self._stopped = True
+        self._stop_requested.set()
+        self._adopter.kill()
+        self._read_the_rest()
+        pool = get_hub().threadpool
+        deadline = time.monotonic() + DRAIN_WITHIN_S
+        written = pool.apply(self.writer.stop, (DRAIN_WITHIN_S,))
+        drained = pool.apply(self.committer.stop, (max(0.2, deadline - time.monotonic()),))
+        gevent.sleep(0)
+        self._run_calls()  # the last answers and notices
+        self._close_sockets()
+        self._async.close()
+        self._close_journal(written and drained)
+        self._store.connection.close()
+
+    def _close_journal(self, all_done: bool) -> None:
+        assert self._journal is not None
+        if all_done:
+            with contextlib.suppress(JournalError):
+                self._journal.finish()
+        self.committer.release_journals()
+
+    # Sockets
+
+    def _bind(self) -> None:
+        doors: Sequence[tuple[str, int, Callable[[zmq.Socket[bytes]], bool] | None]] = (
+            ("bson_bind_address", zmq.PULL, self._receive_bson),
+            ("json_bind_address", zmq.PULL, self._receive_json),
+            ("ack_bind_address", zmq.ROUTER, self._receive_acknowledged),
+            ("publish_bind_address", zmq.PUB, None),
+        )
+        for key, kind, receive in doors:
+            socket = bind(self._context, kind, key, getattr(self.settings, key))
+            self.addresses[key] = bound_address(socket)
+            if receive is None:
+                self._publisher = socket
+                continue
+            door = Door(socket, receive)
+            self._doors.append(door)
+            if kind == zmq.ROUTER:
+                self._acknowledged = door
+
+    def _close_sockets(self) -> None:
+        for door in self._doors:
+            door.stop()
+            door.socket.close(linger=0)
+        if hasattr(self, "_publisher"):
+            self._publisher.close(linger=500)
+        self._context.term()
+
+    def _read_the_rest(self) -> None:
+        """Take what ZeroMQ has received already, for a bounded time."""
+        deadline = time.monotonic() + REST_WITHIN_S
+        for door in self._doors:
+            door.stop()
+            with contextlib.suppress(zmq.ZMQError):
+                door.socket.unbind(bound_address(door.socket))
+            receive = door._receive
+            while not self.writer.congested and time.monotonic() < deadline and receive(door.socket):
+                pass
+
+    def _receive_bson(self, socket: zmq.Socket[bytes]) -> bool:
+        messages = drain(socket)
+        if messages:
+            intake = Intake("bson")
+            bson_wire.read_messages(messages, intake, _now_ms())
+            for command in intake.commands:
+                self._publisher.send(bson.encode(command), zmq.NOBLOCK)
+            self._put(intake)
+        return bool(messages)
+
+    def _receive_json(self, socket: zmq.Socket[bytes]) -> bool:
+        messages = drain(socket)
+        if messages:
+            intake, now_ms = Intake("json"), _now_ms()
+            for message in messages:
+                json_wire.read_message(message, intake, now_ms)
+            self._put(intake)
+        return bool(messages)
+
+    def _receive_acknowledged(self, socket: zmq.Socket[bytes]) -> bool:
+        try:
+            frames = socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        envelope, body = _split_envelope(frames)
+        if len(body) < 1 or not envelope:
+            return True
+        envelope = [*envelope, body[0]]
+        if self.writer.full:
+            self._reply(envelope, {"busy": True})
+            return True
+        intake = Intake("ack")
+        payload = b"".join(body[1:])
+        if payload:
+            bson_wire.read_message(payload, intake, _now_ms())
+        answer = {"accepted": len(intake.events), "rejected": [refusal.to_wire() for refusal in intake.refusals]}
+        if intake.empty:
+            self._reply(envelope, answer)
+            return True
+        self._put(intake, lambda: self._call(lambda: self._reply(envelope, answer)))
+        return True
+
+    def _put(self, intake: Intake, on_durable: Callable[[], None] | None = None) -> None:
+        if intake.empty:
+            return
+        self.writer.put(Delivery(intake, on_durable))
+        if self.writer.congested:
+            self._hold_doors()
+
+    def _reply(self, envelope: Sequence[bytes], answer: dict[str, Any]) -> None:
+        with contextlib.suppress(zmq.ZMQError):  # a full or vanished peer asks again
+            self._acknowledged.socket.send_multipart([*envelope, bson.encode(answer)], zmq.NOBLOCK)
+        self._acknowledged.nudge()
+
+    def _hold_doors(self) -> None:
+        """Back-pressure. The acknowledged door keeps answering that it is busy while the journal is full."""
+        for door in self._doors:
+            if door is not self._acknowledged or not self.writer.full:
+                door.hold()
+        if not any(door.held for door in self._doors):
+            return
+        gevent.spawn_later(0.05, self._release_or_hold)
+
+    def _release_or_hold(self) -> None:
+        if self._stopped:
+            return
+        if self.writer.congested:
+            if self.writer.full:
+                self._acknowledged.release()
+            gevent.spawn_later(0.05, self._release_or_hold)
+        else:
+            self._release_doors()
+
+    def _release_doors(self) -> None:
+        if not self.writer.congested:
+            for door in self._doors:
+                if door.held:
+                    door.release()
+
+    # From other threads into the loop
+
+    def _call(self, function: Callable[[], None]) -> None:
+        self._calls.append(function)
+        self._async.send_ignoring_arg(None)
+
+    def _run_calls(self) -> None:
+        while self._calls:
+            self._calls.popleft()()
+
+    def _settled_elsewhere(self, watermark: Watermark, count: int) -> None:
+        """Called from an inserter thread."""
+        self._call(lambda: self._publish(watermark.through, count))
+
+    def _publish(self, through: int, count: int) -> None:
+        with contextlib.suppress(zmq.ZMQError):
+            self._publisher.send(notice.committed(through, count), zmq.NOBLOCK)
+
+    # Journals of processes that are gone
+
+    def adopt(self) -> None:
+        """Take over every journal below the folder that nobody holds."""
+        for folder in journal_folders(self.settings.journal.folder):
+            if self._journal is not None and folder == self._journal.folder:
+                continue
+            try:
+                journal = Journal.adopt(folder, self.settings.journal)
+            except JournalLockedError:
+                continue
+            except JournalError as error:
+                log.warning("%s", error)
+                continue
+            log.info("journal %s is adopted: %d bytes", journal.uuid, journal.size_bytes)
+            self.committer.add(journal, adopted=True)
+
+    def _adopt_forever(self) -> None:
+        while True:
+            gevent.sleep(ADOPT_EVERY_S)
+            self.adopt()
+
+
+def _split_envelope(frames: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Routing frames and the rest; an empty delimiter, as a REQ socket sends it, belongs to the former."""
+    if len(frames) > 2 and frames[1] == b"":
+        return frames[:2], frames[2:]
+    return frames[:1], frames[1:]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
