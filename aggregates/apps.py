@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+SWEEP_S = 15
 
 
 class AggregatesConfig(AppConfig):
@@ -19,3 +23,16 @@ class AggregatesConfig(AppConfig):
         from aggregates.registry import make_importable
 
         make_importable([Path(__file__).resolve().parent.parent, Path.cwd()])
+        post_migrate.connect(_schedule_sweeper, sender=self)
+
+
+def _schedule_sweeper(**_: Any) -> None:
+    """Have Celery beat start the sweeper; a schedule that a person changed stays."""
+    from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+    every = {"every": SWEEP_S, "period": IntervalSchedule.SECONDS}
+    interval = IntervalSchedule.objects.filter(**every).first() or IntervalSchedule.objects.create(**every)
+    PeriodicTask.objects.get_or_create(
+        name="aggregates: put back lost runs",
+        defaults={"task": "aggregates.schedule.sweep", "interval": interval},
+    )

@@ -45,6 +45,7 @@ class Outcome:
     outputs: tuple[str, ...] = ()
     tally: Tally = Tally()
     duration_s: float = 0.0
+    code: str = ""  # version of the task's code
     due: str = ""  # why a full run is due although this one went well
 
     def sentence(self) -> str:

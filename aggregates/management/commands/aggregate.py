@@ -1,0 +1,78 @@
+"""`aggregate NAME`: runs one aggregate now, and waits until it is done."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils.dateparse import parse_date, parse_datetime
+
+from aggregates import services
+from aggregates.models import Run
+from aggregates.run.outcome import Outcome
+from aggregates.services.describe import Preview
+from ingest.management.command import ZarkovCommand
+
+
+class Command(ZarkovCommand):
+    """Runs one aggregate now."""
+
+    help = "Takes new events into an aggregate, and waits until that is done. Exits 2 when no router answers."
+    example = "manage.py aggregate commits_by_day --full"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The name, and which kind of run."""
+        parser.add_argument("name", help="name of the aggregate")
+        parser.add_argument("--full", action="store_true", help="compute it anew from all stored events")
+        parser.add_argument("--force", action="store_true", help="with --full: even if events it holds are gone")
+        parser.add_argument("--since", help="compute the periods from here anew: 2011-07-01 or 2011-07-01T13:00Z")
+        parser.add_argument("--until", help="up to here, exclusive; default: now")
+        parser.add_argument("--dry-run", action="store_true", help="show what a sample of the newest events gives")
+
+    def perform(self, options: dict[str, Any]) -> int | None:
+        """Run it; the exit code is that of the error if there is one."""
+        aggdef = services.get_aggdef(options["name"])
+        if options["dry_run"]:
+            return self._preview(services.preview(aggdef.definition()))
+        mode = Run.Mode.FULL if options["full"] else Run.Mode.INCREMENTAL
+        since = until = None
+        if options["since"] or options["until"]:
+            if options["full"]:
+                raise CommandError("--full and --since exclude each other: a full run has no range")
+            mode, since, until = Run.Mode.REBUILD, _moment(options["since"], "--since"), _until(options["until"])
+        _, outcome = services.run_now(
+            aggdef, mode, since=since, until=until, force=options["force"], say=self.stderr.write
+        )
+        self.stdout.write(outcome.sentence())
+        if isinstance(outcome, Outcome) and outcome.state == "blocked":
+            self.stderr.write(f"make one with: manage.py aggregate {aggdef.name} --full")
+            return 1
+        if isinstance(outcome, Outcome) and outcome.due:
+            self.stderr.write(f"a full run is due: {outcome.due} (manage.py aggregate {aggdef.name} --full)")
+        return None
+
+    def _preview(self, preview: Preview) -> None:
+        for output, pairs in preview.results.items():
+            for key, value in pairs:
+                self.stdout.write(f"zagg.{output}  {key!r}: {value!r}")
+        self.stdout.write(f"dry run: {preview.docs_in} events read, {preview.key_count} keys; nothing was written")
+
+
+def _moment(text: str | None, option: str) -> datetime:
+    if text is None:
+        raise CommandError(f"{option} is missing: give both ends of the range, such as --since 2011-07-01")
+    try:
+        moment = parse_datetime(text)
+        day = None if moment else parse_date(text)
+    except ValueError as error:
+        raise CommandError(f"{option} {text!r}: {error}") from None
+    if moment is None and day is not None:
+        moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    if moment is None:
+        raise CommandError(f"{option} {text!r}: allowed is such as 2011-07-01 or 2011-07-01T13:00Z")
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _until(text: str | None) -> datetime:
+    return datetime.now(UTC) if text is None else _moment(text, "--until")

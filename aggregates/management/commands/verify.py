@@ -1,0 +1,44 @@
+"""`verify NAME`: recounts an aggregate by a plain loop, and lists the differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from aggregates import services
+from aggregates.models import AggDef
+from ingest.management.command import ZarkovCommand
+
+
+class Command(ZarkovCommand):
+    """Proves aggregates right, or says where they are wrong."""
+
+    help = (
+        "Recounts an aggregate by a plain loop over the stored events, up to its position, and compares every document. "
+        "Exits 1 when there are differences."
+    )
+    example = "manage.py verify commits_by_day"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Names, or all."""
+        parser.add_argument("names", nargs="*", metavar="NAME", help="names of aggregates")
+        parser.add_argument("--all", action="store_true", help="every enabled aggregate that has run")
+
+    def perform(self, options: dict[str, Any]) -> int | None:
+        """Verify each; 1 when one of them is wrong."""
+        aggdefs = [services.get_aggdef(name) for name in options["names"]]
+        if options["all"]:
+            aggdefs += AggDef.objects.filter(enabled=True, generation__gt=0).exclude(name__in=options["names"])
+        if not aggdefs and not options["all"]:
+            services.get_aggdef("")
+        wrong = 0
+        for aggdef in aggdefs:
+            verdict = services.verify_now(aggdef)
+            self.stdout.write(verdict.sentence())
+            for difference in verdict.differences:
+                self.stdout.write(f"  {difference.sentence()}")
+            if verdict.difference_count > len(verdict.differences):
+                self.stdout.write(f"  and {verdict.difference_count - len(verdict.differences)} more")
+            wrong += not verdict.ok
+        return 1 if wrong else None

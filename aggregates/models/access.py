@@ -1,0 +1,139 @@
+"""What opens the web to others: tokens with a scope, and signed links to charts in other people's pages."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import timezone
+from knox.models import AbstractAuthToken, AuthTokenManager
+
+from aggregates.models.chart import Chart, Dashboard
+
+SCOPES = ("ingest", "read", "operate")
+_ORIGIN = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d{1,5})?\Z")
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[\s,]+", text) if word]
+
+
+class AccessToken(AbstractAuthToken):
+    """A token for programs. Only its hash is kept; the token itself is shown once, when it is made."""
+
+    name = models.CharField(max_length=120, help_text="What it is for, such as: web shop.")
+    scopes = models.CharField(
+        max_length=40,
+        default="read",
+        help_text="ingest (send events), read, operate (run and change aggregates), with commas between them.",
+    )
+    collections = models.CharField(
+        max_length=1000,
+        blank=True,
+        help_text="Which aggregates it may read, such as: commits_by_day, shop.* . Empty = all.",
+    )
+
+    objects = AuthTokenManager()  # type: ignore[django-manager-missing]
+
+    class Meta:
+        ordering = ["-created"]
+        verbose_name = "token"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.scopes})"
+
+    def scope_list(self) -> list[str]:
+        """The scopes as a list."""
+        return _words(self.scopes)
+
+    def collection_list(self) -> list[str]:
+        """Patterns of the aggregates it is limited to; empty = no limit."""
+        return _words(self.collections)
+
+    def clean(self) -> None:
+        """Refuse unknown scopes."""
+        check_scopes(self.scope_list())
+
+
+def check_scopes(scopes: list[str]) -> None:
+    """Raise `ValidationError` for an unknown scope, or none at all."""
+    unknown = [scope for scope in scopes if scope not in SCOPES]
+    if unknown or not scopes:
+        raise ValidationError({"scopes": f"{', '.join(unknown) or 'no scope'}: allowed are {', '.join(SCOPES)}"})
+
+
+def new_link_key() -> str:
+    """A name for a link that cannot be guessed."""
+    return secrets.token_urlsafe(12)
+
+
+class EmbedLink(models.Model):
+    """A link that shows one chart or dashboard to people without a login, inside other people's pages."""
+
+    key = models.CharField(max_length=32, unique=True, default=new_link_key, editable=False)
+    name = models.CharField(max_length=120, help_text="Where it is used, such as: wiki page of the shop team.")
+    chart = models.ForeignKey(Chart, on_delete=models.CASCADE, null=True, blank=True, related_name="links")
+    dashboard = models.ForeignKey(Dashboard, on_delete=models.CASCADE, null=True, blank=True, related_name="links")
+    prefix = models.CharField(
+        "locked prefix",
+        max_length=200,
+        blank=True,
+        help_text="Only keys that begin with this are shown, whatever is asked, such as customer-7/ .",
+    )
+    origins = models.CharField(
+        max_length=1000,
+        blank=True,
+        help_text="Sites whose pages may show it, such as https://wiki.example.org . Empty = this site only.",
+    )
+    range_adjustable = models.BooleanField(default=True, help_text="Whether the viewer may choose another range.")
+    expires = models.DateTimeField(null=True, blank=True, help_text="Empty = never.")
+    revoked = models.BooleanField(default=False, help_text="A revoked link shows nothing any more, at once.")
+    created = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
+    )
+
+    class Meta:
+        ordering = ["-created"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(chart__isnull=False, dashboard__isnull=True)
+                | models.Q(chart__isnull=True, dashboard__isnull=False),
+                name="embed_link_shows_one_thing",
+                violation_error_message="Choose a chart or a dashboard, one of the two.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """Refuse what is no origin."""
+        for origin in self.origin_list():
+            if not _ORIGIN.match(origin):
+                raise ValidationError(
+                    {"origins": f"{origin!r} is no origin: write scheme and host, such as https://wiki.example.org"}
+                )
+
+    def origin_list(self) -> list[str]:
+        """The origins as a list."""
+        return _words(self.origins)
+
+    def works(self) -> bool:
+        """Whether it is neither revoked nor expired."""
+        return not self.revoked and (self.expires is None or self.expires > timezone.now())
+
+    def charts(self) -> list[Chart]:
+        """What it shows, in order."""
+        if self.chart is not None:
+            return [self.chart]
+        return self.dashboard.ordered_charts() if self.dashboard is not None else []
+
+    def title(self) -> str:
+        """Title of what it shows."""
+        shown: Any = self.chart or self.dashboard
+        return str(shown.title)

@@ -1,0 +1,226 @@
+"""The aggregate definition: what people say, and a copy of how far it is for lists and forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import F, Q
+from django.urls import reverse
+
+from aggregates import definition as rules
+from aggregates.definition import Definition
+from aggregates.exceptions import AggregateError, DefinitionError
+from aggregates.models.cron import check_crontab
+
+
+def default_inputs() -> list[str]:
+    """Events."""
+    return [rules.EVENT]
+
+
+class AggDefQuerySet(models.QuerySet["AggDef"]):
+    """Reads of definitions."""
+
+    def realtime(self) -> AggDefQuerySet:
+        """Those that `runaggregator` keeps current."""
+        return self.filter(enabled=True, realtime=True)
+
+    def scheduled(self) -> AggDefQuerySet:
+        """Those that Celery beat starts."""
+        return self.filter(enabled=True, realtime=False).filter(Q(interval_s__isnull=False) | ~Q(crontab=""))
+
+    def over(self, name: str) -> AggDefQuerySet:
+        """Those that read the aggregate `name`."""
+        ids = [pk for pk, inputs in self.values_list("pk", "inputs") if f"{rules.OUTPUT_PREFIX}{name}" in inputs]
+        return self.filter(pk__in=ids)
+
+
+class AggDef(models.Model):
+    """What is aggregated how, and into which output. The truth about its position lies in MongoDB, `agg.position`."""
+
+    class State(models.TextChoices):
+        NEW = "new", "not run yet"
+        OK = "ok", "current"
+        FAILING = "failing", "failing"
+        FULL_DUE = "full_due", "waits for a full run"
+
+    name = models.CharField(
+        max_length=100,
+        unique=True,
+        help_text="Letters, digits, _, - and dots, such as commits_by_day. It cannot be changed later.",
+    )
+    description = models.TextField(blank=True, help_text="What is counted, for those who read the numbers.")
+    task_name = models.CharField(
+        "task",
+        max_length=255,
+        blank=True,
+        help_text="Dotted path of the task class, such as aggregates.agg_tasks.CommitsByDay.",
+    )
+    zql = models.TextField("ZQL", blank=True, help_text="Not available yet: write a task instead.")
+    params = models.JSONField(
+        "parameters",
+        default=dict,
+        blank=True,
+        help_text='Keyword arguments of the task, such as {"project": "celery"}.',
+    )
+    inputs = models.JSONField(
+        default=default_inputs,
+        help_text='["event"], or another collection as ["database.collection"], or aggregates as ["zagg.name"].',
+    )
+    id_key = models.CharField(
+        "increasing key",
+        max_length=100,
+        default="_id",
+        help_text="For inputs other than events: an indexed field whose values only grow.",
+    )
+    settle_s = models.FloatField(
+        "settling time (s)",
+        default=0,
+        help_text="For such inputs: how long after a document appears others with a lower key may still come.",
+    )
+    filter = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='Which events, as a MongoDB filter, such as {"type": "commit"}. Empty = all.',
+    )
+    output = models.CharField(
+        max_length=110,
+        blank=True,
+        help_text="Where the results go, such as zagg.commits_by_day. Empty = zagg. and the name.",
+    )
+    realtime = models.BooleanField(
+        default=False, help_text="Kept current all the time: new events show within a second."
+    )
+    interval_s = models.PositiveIntegerField(
+        "run every (s)", null=True, blank=True, help_text="Seconds between two runs, such as 3600. Empty = no interval."
+    )
+    crontab = models.CharField(
+        max_length=100,
+        blank=True,
+        validators=[check_crontab],
+        help_text="Minute, hour, day of month, month, day of week, such as 15 3 * * * (daily at 3:15). "
+        "Empty = no schedule.",
+    )
+    crontab_zone = models.CharField(
+        "time zone of the schedule",
+        max_length=64,
+        blank=True,
+        help_text="Such as Europe/Berlin. Empty = that of the configuration.",
+    )
+    on_error = models.CharField(
+        max_length=10,
+        blank=True,
+        choices=[("", "as the task says"), ("fail", "stop and wait for a person"), ("skip", "skip it, keep its id")],
+        help_text="What happens when the map fails on an event.",
+    )
+    enabled = models.BooleanField(default=True, help_text="A paused aggregate is run only by hand.")
+
+    created = models.DateTimeField(auto_now_add=True)
+    changed = models.DateTimeField(auto_now=True)
+
+    # Copies of what MongoDB says
+    state = models.CharField(max_length=10, choices=State.choices, default=State.NEW, editable=False)
+    last_id = models.BigIntegerField("through", null=True, editable=False, help_text="The last event id it contains.")
+    last_key = models.CharField(max_length=100, blank=True, editable=False)  # the same of inputs without integer ids
+    last_run = models.DateTimeField(null=True, editable=False)
+    complete_through = models.DateTimeField(null=True, editable=False)
+    generation = models.PositiveIntegerField(default=0, editable=False)
+    outputs = models.JSONField(default=list, editable=False)
+    full_due = models.CharField("full run due", max_length=300, blank=True, editable=False)
+    last_error = models.TextField(blank=True, editable=False)
+    last_traceback = models.TextField(blank=True, editable=False)
+    failures = models.PositiveIntegerField(default=0, editable=False)  # in a row
+    skipped_count = models.PositiveBigIntegerField(default=0, editable=False)
+    verified = models.DateTimeField("last verified", null=True, editable=False)
+    verdict = models.TextField("last verdict", blank=True, editable=False)
+    verdict_ok = models.BooleanField(null=True, editable=False)
+
+    objects = AggDefQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = "aggregate"
+        verbose_name_plural = "aggregates"
+        permissions = [("operate_aggdef", "Can run, cancel and verify aggregates")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(interval_s__isnull=True) | Q(crontab=""),
+                name="aggdef_interval_or_crontab",
+                violation_error_message="Give an interval or a crontab, not both.",
+            ),
+            models.CheckConstraint(condition=Q(settle_s__gte=0), name="aggdef_settle_s_not_negative"),
+        ]
+        indexes = [models.Index(F("state"), F("name"), name="aggdef_state")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        """The aggregate's page."""
+        return reverse("aggregate", args=[self.name])
+
+    @property
+    def through(self) -> int | None:
+        """The last event id it contains; None before the first run, and for inputs that are not events."""
+        return self.last_id
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Check what would make every run fail before it is stored. The task itself may come later."""
+        if kwargs.get("update_fields") is None:
+            self.check_fields()
+        super().save(*args, **kwargs)
+
+    def check_fields(self) -> None:
+        """Raise `DefinitionError` for the first field whose value is not allowed."""
+        if self.zql:
+            raise DefinitionError("zql: this version has no ZQL yet; write a task and name it in task_name", "zql")
+        if not self.task_name:
+            raise DefinitionError(
+                "task_name is empty: name a task class, such as aggregates.agg_tasks.CommitsByDay", "task_name"
+            )
+        self.definition()
+        if self.on_error and self.on_error not in rules.ON_ERROR:
+            raise DefinitionError(f"on_error {self.on_error!r}: allowed are {', '.join(rules.ON_ERROR)}", "on_error")
+        if self.interval_s is not None and self.interval_s < 1:
+            raise DefinitionError(f"interval_s {self.interval_s}: allowed is 1 or more", "interval_s")
+        if self.interval_s is not None and self.crontab:
+            raise DefinitionError("interval_s and crontab exclude each other: give one of them", "crontab")
+
+    def clean(self) -> None:
+        """The same for forms, with each message at its field; here the task must be there."""
+        from aggregates.registry import resolve, task_modules
+
+        try:
+            self.check_fields()
+        except DefinitionError as error:
+            raise ValidationError({error.field or "name": str(error)}) from None
+        try:
+            resolve(self.task_name, task_modules())
+        except AggregateError as error:
+            raise ValidationError({"task_name": str(error)}) from None
+
+    def definition(self) -> Definition:
+        """What runs work with. Raises `DefinitionError`."""
+        name = rules.check_name(self.name)
+        if self.settle_s < 0:
+            raise DefinitionError(f"settle_s {self.settle_s}: allowed is 0 or more seconds", "settle_s")
+        return Definition(
+            name=name,
+            task_name=self.task_name,
+            output=rules.output_name(self.output or name),
+            params=rules.check_params(self.params),
+            inputs=rules.check_inputs(self.inputs),
+            filter=rules.check_filter(self.filter),
+            id_key=self.id_key,
+            settle_s=self.settle_s,
+            on_error=self.on_error,
+            realtime=self.realtime,
+        )
+
+    @property
+    def zone(self) -> str:
+        """The time zone of the crontab."""
+        return self.crontab_zone or settings.ZARKOV.time_zone

@@ -1,0 +1,165 @@
+"""Charts and dashboards: which aggregate is shown how, and in which order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+
+from aggregates.web.exceptions import WebError
+from aggregates.web.query import SeriesQuery, collection_name
+from aggregates.web.span import is_zone, read_span
+
+_FIELDS = RegexValidator(
+    r"\A[^,$\s]+(\s*,\s*[^,$\s]+)*\Z", "Names of fields with commas between them, such as: insertions, deletions"
+)
+
+
+class Chart(models.Model):
+    """One picture of one aggregate."""
+
+    class Kind(models.TextChoices):
+        LINE = "line", "Line"
+        AREA = "area", "Area"
+        STACKED = "stacked", "Stacked areas"
+        BAR = "bar", "Bars"
+        TABLE = "table", "Table"
+        NUMBER = "number", "Single number with its trend"
+
+    class Fill(models.TextChoices):
+        NONE = "", "Leave out"
+        GAP = "gap", "Show a gap"
+        ZERO = "zero", "Show 0"
+        PREVIOUS = "previous", "Show the value before"
+
+    slug = models.SlugField(unique=True, help_text="Part of the address: /charts/<slug>/")
+    title = models.CharField(max_length=120)
+    description = models.TextField(blank=True, help_text="A sentence below the title. Say what is counted.")
+    aggregate = models.CharField(
+        max_length=200, help_text="The aggregate to show, as in the list of aggregates, such as commits_by_day."
+    )
+    kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.LINE)
+    fields = models.CharField(
+        max_length=500,
+        blank=True,
+        validators=[_FIELDS],
+        help_text="Which fields of the values, such as: insertions, deletions. Empty = all that are numbers.",
+    )
+    prefix = models.CharField(
+        max_length=200, blank=True, help_text="Only keys that begin with this, such as celery/ . Empty = all."
+    )
+    series_limit = models.PositiveSmallIntegerField(
+        "most series",
+        default=8,
+        validators=[MinValueValidator(1), MaxValueValidator(50)],
+        help_text="The largest ones are shown, 1 to 50.",
+    )
+    start = models.CharField(
+        "from", max_length=40, blank=True, help_text="-7d, -12h, -6mo, today, or a date. Empty = from the first on."
+    )
+    end = models.CharField("to", max_length=40, blank=True, help_text="As above. Empty = up to now.")
+    zone = models.CharField(
+        "time zone", max_length=64, blank=True, help_text="Such as Europe/Berlin. Empty = that of the configuration."
+    )
+    fill = models.CharField("periods without data", max_length=10, choices=Fill.choices, default=Fill.NONE, blank=True)
+    unit = models.CharField(max_length=20, blank=True, help_text="Shown behind the numbers, such as ms or commits.")
+    created = models.DateTimeField(auto_now_add=True)
+    changed = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["title"]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def get_absolute_url(self) -> str:
+        """Address of the chart's page."""
+        return reverse("chart", args=[self.slug])
+
+    def clean(self) -> None:
+        """Refuse names and ranges that could never give an answer, each at its own field."""
+        wrong: dict[str, Any] = {}
+        try:
+            if collection_name(self.aggregate) is None:
+                wrong["aggregate"] = f"{self.aggregate!r} cannot be the name of an aggregate"
+        except WebError as error:
+            wrong["aggregate"] = error.message
+        for name in ("start", "end"):
+            try:
+                read_span(getattr(self, name), "", self.effective_zone, timezone.now())
+            except WebError as error:
+                wrong[name] = error.message.removeprefix("from = ")
+        if self.zone and not is_zone(self.zone):
+            wrong["zone"] = f"{self.zone!r} is no name of the IANA time zone database, such as Europe/Berlin"
+        if wrong:
+            raise ValidationError(wrong)
+
+    @property
+    def effective_zone(self) -> str:
+        """The zone in which keys are read."""
+        return self.zone if self.zone and is_zone(self.zone) else settings.ZARKOV.time_zone
+
+    def field_list(self) -> tuple[str, ...]:
+        """The fields as a tuple; empty = all that are numbers."""
+        return tuple(name.strip() for name in self.fields.split(",") if name.strip())
+
+    def query(self, start: str | None = None, end: str | None = None) -> SeriesQuery:
+        """The question that this chart asks; a viewer's own range goes before the chart's."""
+        return SeriesQuery(
+            name=self.aggregate,
+            fields=self.field_list(),
+            prefix=self.prefix,
+            start=self.start if start is None else start,
+            end=self.end if end is None else end,
+            zone=self.effective_zone,
+            fill=self.fill,  # type: ignore[arg-type]
+            limit=self.series_limit,
+        )
+
+
+class Dashboard(models.Model):
+    """Charts on one page, in order."""
+
+    slug = models.SlugField(unique=True, help_text="Part of the address: /dashboards/<slug>/")
+    title = models.CharField(max_length=120)
+    description = models.TextField(blank=True)
+    charts = models.ManyToManyField(Chart, through="DashboardItem", related_name="dashboards")
+
+    class Meta:
+        ordering = ["title"]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def get_absolute_url(self) -> str:
+        """Address of the dashboard's page."""
+        return reverse("dashboard", args=[self.slug])
+
+    def ordered_charts(self) -> list[Chart]:
+        """The charts from top to bottom; each has `wide` from its place here."""
+        items = self.items.select_related("chart").order_by("position", "pk")
+        charts = []
+        for item in items:
+            item.chart.wide = item.wide  # type: ignore[attr-defined]
+            charts.append(item.chart)
+        return charts
+
+
+class DashboardItem(models.Model):
+    """The place of a chart on a dashboard."""
+
+    dashboard = models.ForeignKey(Dashboard, on_delete=models.CASCADE, related_name="items")
+    chart = models.ForeignKey(Chart, on_delete=models.CASCADE, related_name="places")
+    position = models.PositiveSmallIntegerField(default=0, help_text="Smaller numbers come first.")
+    wide = models.BooleanField(default=False, help_text="Takes the whole width.")
+
+    class Meta:
+        ordering = ["position", "pk"]
+
+    def __str__(self) -> str:
+        return f"{self.chart} on {self.dashboard}"

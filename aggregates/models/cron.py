@@ -1,0 +1,30 @@
+"""The five fields of a crontab line, as text and as Celery understands them."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ValidationError
+
+FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+
+
+def split_crontab(text: str) -> dict[str, str]:
+    """The fields by Celery's names. Raises `ValueError` naming what is wrong."""
+    from celery.schedules import ParseException, crontab
+
+    parts = text.split()
+    if len(parts) != len(FIELDS):
+        raise ValueError(f"crontab {text!r} has {len(parts)} fields; allowed are 5, such as 15 3 * * * (daily at 3:15)")
+    fields = dict(zip(FIELDS, parts, strict=True))
+    try:
+        crontab(**fields)
+    except (ParseException, ValueError) as error:
+        raise ValueError(f"crontab {text!r}: {error}; allowed is such as 15 3 * * * (daily at 3:15)") from None
+    return fields
+
+
+def check_crontab(text: str) -> None:
+    """The same as a validator of a form field."""
+    try:
+        split_crontab(text)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None

@@ -1,0 +1,29 @@
+"""Everything that changes aggregates in more than one step. Views, admin, commands and jobs all call these."""
+
+from aggregates.services.define import clone, define, remove, set_enabled
+from aggregates.services.describe import preview, status
+from aggregates.services.perform import perform_run, run_now, verify_now
+from aggregates.services.record import copy_position, note_failure, note_refresh
+from aggregates.services.start import cancel_run, get_aggdef, start_run, sweep
+from aggregates.services.switch import require_enabled, set_task_enabled
+
+__all__ = [
+    "cancel_run",
+    "clone",
+    "copy_position",
+    "define",
+    "get_aggdef",
+    "note_failure",
+    "note_refresh",
+    "perform_run",
+    "preview",
+    "remove",
+    "require_enabled",
+    "run_now",
+    "set_enabled",
+    "set_task_enabled",
+    "start_run",
+    "status",
+    "sweep",
+    "verify_now",
+]

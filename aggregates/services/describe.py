@@ -1,0 +1,83 @@
+"""Reads that need more than the models: how far an aggregate is behind, and what a definition would give."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from aggregates.definition import Definition
+from aggregates.models import AggDef
+from aggregates.resource import resources
+from aggregates.run.recount import Recounter
+
+PREVIEW_EVENTS = 1_000
+PREVIEW_KEYS = 50
+
+
+@dataclass(frozen=True)
+class Status:
+    """How an aggregate stands, read from MongoDB."""
+
+    through: Any
+    complete_through: datetime | None
+    behind: int | None  # events that may be read and are not in; None for inputs without integer ids
+    behind_s: float  # how old the oldest event that is not in may be; 0 when all are
+    running: bool
+    due: str
+
+
+def status(aggdef: AggDef) -> Status | None:
+    """How the aggregate stands now; None before its first run."""
+    room = resources().room
+    position = room.ledger.of_aggdef(aggdef.name)
+    if position is None or not position.generation:
+        return None
+    mark = room.mark(aggdef.definition())
+    integral = isinstance(mark.through, int) and isinstance(position.position, int)
+    behind = max(mark.through - position.position, 0) if integral else None
+    lag = (timezone.now() - position.complete_through).total_seconds() if position.complete_through and behind else 0.0
+    return Status(
+        through=position.position,
+        complete_through=mark.complete_through if behind == 0 else position.complete_through,
+        behind=behind,
+        behind_s=max(lag, 0.0),
+        running=bool(position.step or position.making),
+        due=position.due,
+    )
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a definition gives on a sample of the newest events."""
+
+    docs_in: int
+    skipped_count: int
+    results: dict[str, list[tuple[Any, Any]]]  # by output: the first keys with their values
+    key_count: int
+
+
+def preview(definition: Definition, events: int = PREVIEW_EVENTS, keys: int = PREVIEW_KEYS) -> Preview:
+    """Run the task here over the newest `events` that match, and write nothing.
+
+    Raises what the task raises, and `TaskError` when it cannot be used.
+    """
+    room = resources().room
+    mark = room.mark(definition)
+    span = mark.range(mark.first, mark.through)
+    recounter = Recounter(room.plan(definition, span, full=True), room.database)
+    newest = mark.range(max(mark.first or 0, mark.through - 20 * events), mark.through) if mark.integral else span
+    recounter.take(newest, limit=events)
+    found = recounter.results()
+    return Preview(
+        docs_in=recounter.found.docs_in,
+        skipped_count=len(recounter.found.skipped),
+        results={
+            output: list(itertools.islice(sorted(values.values(), key=lambda pair: str(pair[0])), keys))
+            for output, values in found.items()
+        },
+        key_count=sum(len(values) for values in found.values()),
+    )

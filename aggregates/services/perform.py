@@ -1,0 +1,181 @@
+"""Performing runs in the calling process, and keeping their rows of the history."""
+
+from __future__ import annotations
+
+import time
+import traceback as tracebacks
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from aggregates import announce
+from aggregates.exceptions import AggregateError, BusyError, RunCancelledError, RunStateError
+from aggregates.models import AggDef, Run
+from aggregates.resource import resources
+from aggregates.run.build import full_run, rebuild
+from aggregates.run.decide import Decision
+from aggregates.run.holder import new_holder
+from aggregates.run.outcome import Outcome
+from aggregates.run.refresh import refresh
+from aggregates.run.room import Room
+from aggregates.run.verify import Verdict, verify
+from aggregates.services.record import copy_position, note_failure
+from aggregates.services.start import new_run
+from mapreduce.exceptions import MapReduceError
+
+BUSY_RETRY_S = 0.05
+BUSY_WAIT_S = 3600.0
+
+Say = Callable[[str], None]
+
+
+def run_now(
+    aggdef: AggDef,
+    mode: str = "incremental",
+    origin: str = Run.Origin.COMMAND,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    force: bool = False,
+    say: Say = lambda line: None,
+) -> tuple[Run, Outcome | Verdict]:
+    """Record a run and perform it here; blocks until it is over. `say` hears what it waits for.
+
+    Raises what went wrong; the history has it too.
+    """
+    run = new_run(aggdef, mode, origin, since=since, until=until, force=force)
+    return run, perform_run(run, say=say)
+
+
+def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Verdict:
+    """Perform a planned run here; blocks until it is over.
+
+    Raises `RunStateError` when another process has it, or it is over, and whatever goes wrong in the run, after the
+    history and the definition show it.
+    """
+    performer = new_holder()
+    now = timezone.now()
+    planned = Run.objects.filter(pk=run.pk, state=Run.State.PLANNED)
+    if not planned.update(state=Run.State.RUNNING, performer=performer, started=now, seen=now):
+        run.refresh_from_db()
+        raise RunStateError(f"run {run.uid} is {run.state}: another process has it, or it is over")
+    run.refresh_from_db()
+    aggdef = run.aggdef
+    before = time.thread_time()
+    try:
+        outcome = _perform(run, aggdef, say)
+    except Exception as error:
+        _finish_failed(run, performer, error)
+        raise
+    _finish(run, performer, outcome, time.thread_time() - before)
+    if isinstance(outcome, Outcome) and outcome.state == "complete":
+        announce.once(outcome)
+    return outcome
+
+
+def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Verdict:
+    held = resources()
+    definition = aggdef.definition()
+    if run.mode == Run.Mode.VERIFY:
+        return verify(held.room, definition)
+    held.demand_engine()
+    room = held.room
+    if run.mode == Run.Mode.FULL:
+        return _patiently(lambda: full_run(room, definition, force=run.force), say)
+    if run.mode == Run.Mode.REBUILD:
+        assert run.since is not None
+        assert run.until is not None
+        since, until = run.since, run.until
+        return _patiently(lambda: rebuild(room, definition, since, until), say)
+    return _patiently(lambda: make_current(room, definition), say)
+
+
+def make_current(room: Room, definition: Any) -> Outcome:
+    """An increment, or the full run that the first one is, and each one of a task that knows no increments."""
+    done = refresh(room, definition)
+    return full_run(room, definition) if isinstance(done, Decision) else done
+
+
+def _patiently(work: Callable[[], Outcome], say: Say) -> Outcome:
+    deadline = time.monotonic() + BUSY_WAIT_S
+    told = False
+    while True:
+        try:
+            return work()
+        except BusyError as error:
+            if time.monotonic() > deadline:
+                raise
+            if not told:
+                say(f"waiting: {error}")
+                told = True
+        time.sleep(BUSY_RETRY_S)  # nobody says when a lease is given back
+
+
+def verify_now(aggdef: AggDef, origin: str = Run.Origin.COMMAND) -> Verdict:
+    """Verify here, and keep the verdict on the definition's page. Raises what `verify` raises."""
+    _, verdict = run_now(aggdef, Run.Mode.VERIFY, origin)
+    assert isinstance(verdict, Verdict)
+    return verdict
+
+
+def _finish(run: Run, performer: str, outcome: Outcome | Verdict, cpu_s: float) -> None:
+    now = timezone.now()
+    fields: dict[str, Any] = {"state": Run.State.COMPLETE, "finished": now, "note": outcome.sentence(), "cpu_s": cpu_s}
+    assert run.started is not None
+    fields["duration_s"] = (now - run.started).total_seconds()
+    fields["through"] = outcome.through if isinstance(outcome.through, int) else None
+    fields["generation"] = outcome.generation
+    if isinstance(outcome, Verdict):
+        fields |= {"docs_in": outcome.docs_in, "keys": outcome.keys, "skipped_count": outcome.skipped_count}
+        fields["error"] = "\n".join(difference.sentence() for difference in outcome.differences)
+        _keep_verdict(run.aggdef, outcome)
+    else:
+        fields |= {
+            "start_id": outcome.start if isinstance(outcome.start, int) else None,
+            "docs_in": outcome.tally.docs_in,
+            "keys": outcome.tally.keys,
+            "skipped_count": outcome.tally.skipped_count,
+            "job_ids": list(outcome.tally.job_ids),
+            "code": outcome.code,
+        }
+        position = resources().room.ledger.of_aggdef(run.aggdef.name)
+        if position is not None:
+            copy_position(run.aggdef, position)
+    _store(run, performer, fields)
+
+
+def _keep_verdict(aggdef: AggDef, verdict: Verdict) -> None:
+    text = "\n".join([verdict.sentence(), *(difference.sentence() for difference in verdict.differences[:20])])
+    ok = None if verdict.refused else verdict.ok
+    AggDef.objects.filter(pk=aggdef.pk).update(verified=timezone.now(), verdict=text, verdict_ok=ok)
+
+
+def _finish_failed(run: Run, performer: str, error: Exception) -> None:
+    cancelled = isinstance(error, RunCancelledError)
+    trace = getattr(error, "traceback", "") or ""
+    if not trace and not isinstance(error, AggregateError | MapReduceError):
+        trace = "".join(tracebacks.format_exception(error))
+    fields = {
+        "state": Run.State.CANCELLED if cancelled else Run.State.ERROR,
+        "finished": timezone.now(),
+        "error": str(error)[:2000],
+        "traceback": trace[:20_000],
+    }
+    _store(run, performer, fields)
+    if run.mode != Run.Mode.VERIFY:
+        position = _position_if_there(run.aggdef)
+        note_failure(run.aggdef, error, trace, position)
+
+
+def _position_if_there(aggdef: AggDef) -> Any:
+    try:
+        return resources().room.ledger.of_aggdef(aggdef.name)
+    except Exception:  # noqa: BLE001 - what failed first is told, not what fails while it is written down
+        return None
+
+
+def _store(run: Run, performer: str, fields: dict[str, Any]) -> None:
+    Run.objects.filter(pk=run.pk, performer=performer).update(**fields)
+    run.refresh_from_db()
