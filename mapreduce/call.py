@@ -21,6 +21,15 @@ class CallSpec:
     func_name: str
     arguments: bytes
 
+    def to_document(self) -> dict[str, Any]:
+        """The BSON-able form."""
+        return {"job_id": self.job_id, "func_name": self.func_name, "arguments": self.arguments}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> CallSpec:
+        """The call that `to_document` described."""
+        return cls(document["job_id"], document["func_name"], bytes(document["arguments"]))
+
     def digest(self) -> str:
         """Equal for equal calls."""
         return hashlib.sha256(self.func_name.encode() + b"\0" + self.arguments).hexdigest()

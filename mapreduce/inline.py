@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,8 @@ class InlineEngine(Engine):
             progress["docs_in"] += counts.docs_in
             progress["skipped_count"] += counts.skipped_count
             progress["skipped_ids"] = [*progress["skipped_ids"], *counts.skipped_ids][:SKIPPED_SHOWN]
-        found = work.reduce(_by_label(outputs, partitions))
+        groups = _by_label(outputs, partitions)
+        found = work.reduce({label: [partial(list, runs) for runs in parts] for label, parts in groups.items()})
         work.publish()
         progress["keys_out"] = sum(counts.keys for counts in found.values())
         progress["outputs"] = {label: counts.keys for label, counts in found.items()}

@@ -213,14 +213,19 @@ def _no_pair(chunk: list[Any], *, labelled: bool) -> MapFailedError | None:
 
 
 def run_map(
-    job: MapJob, read: Callable[[], Iterable[bytes]], make_writer: Callable[[], RunWriter], *, skip: bool
+    job: MapJob,
+    read: Callable[[], Iterable[bytes]],
+    make_writer: Callable[[], RunWriter],
+    *,
+    skip: bool,
+    said: Callable[[int], None] | None = None,
 ) -> tuple[RunWriter, MapCounts]:
-    """Map all documents of a split. `read` gives its raw batches anew each time it is called.
+    """Map all documents of a split. `read` gives its raw batches anew each time it is called; `said` hears of progress.
 
     When the map raises, `MapFailedError` names the document; with `skip`, the split is mapped again document by
     document, and those on which the map fails are left out and counted. Other errors go through.
     """
-    documents = Documents(read())
+    documents = Documents(read(), said)
     writer = make_writer()
     collector = Collector(job, writer)
     try:
@@ -241,15 +246,15 @@ def run_map(
         raise
     else:
         return writer, MapCounts(documents.count, collector.pairs)
-    return _run_each(job, read, make_writer())
+    return _run_each(job, Documents(read(), said), make_writer())
 
 
-def _run_each(job: MapJob, read: Callable[[], Iterable[bytes]], writer: RunWriter) -> tuple[RunWriter, MapCounts]:
+def _run_each(job: MapJob, documents: Documents, writer: RunWriter) -> tuple[RunWriter, MapCounts]:
     """Map each document by itself, so that one on which the map fails leaves nothing behind."""
     counts = MapCounts()
     collector = Collector(job, writer)
     try:
-        for document in Documents(read()):
+        for document in documents:
             counts.docs_in += 1
             try:
                 pairs = _checked(list(job.map(iter([document]))), labelled=job.labelled)

@@ -31,5 +31,7 @@ class EngineSettings:
     compress: int = 0  # zlib level of spill files, 0 = none
     spill_bytes: int = 32 * 2**20  # map output held in memory before a sorted run is spilled
     worker_memory_bytes: int = 256 * 2**20  # above this a worker leaves after its split and is replaced
+    split_limit_s: float = 600.0  # no attempt of a split or partition may be without progress for longer
+    steps_per_process: int = 0  # steps after which an executor process is replaced, 0 = none
     allow_source: bool = False  # whether a request may carry Python source text
     worker_setup: str | None = None  # "module:function" that each worker process calls before it imports tasks

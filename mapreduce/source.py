@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,8 +81,10 @@ class Documents:
     Iteration runs at the speed of a list. `current` tells at any time which document was handed out last.
     """
 
-    def __init__(self, batches: Iterable[bytes]) -> None:
+    def __init__(self, batches: Iterable[bytes], said: Callable[[int], None] | None = None) -> None:
+        """`said` is called with the documents handed out so far whenever a batch begins."""
         self._batches = batches
+        self._said = said
         self._held: list[dict[str, Any]] = []
         self._position: Any = iter(())
         self._before = 0
@@ -94,6 +96,8 @@ class Documents:
         for batch in self._batches:
             for part in _portions(batch):
                 self._before += len(self._held)
+                if self._said is not None:
+                    self._said(self._before)
                 self._held = bson.decode_all(part, CODEC)
                 self._position = iter(self._held)
                 yield self._position

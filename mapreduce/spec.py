@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mapreduce.codec import NOT_BSON, decode, encode
-from mapreduce.exceptions import SpecError
+from mapreduce.exceptions import CodeChangedError, SpecError
 
 OutputType = Literal["replace", "merge", "reduce"]
 OUTPUT_TYPES = ("replace", "merge", "reduce")
@@ -151,6 +151,17 @@ class JobSpec:
         if self.stamp is None:
             return ["output_type reduce needs a stamp [from, to], or id_min and id_max: it makes a repeat harmless"]
         return []
+
+    def with_code(self, versions: Mapping[str, str]) -> JobSpec:
+        """This spec, with the versions of its modules. Raises `CodeChangedError` when it asks for others."""
+        for module, version in self.code.items():
+            if versions.get(module, version) != version:
+                raise CodeChangedError(
+                    f"module {module} is in version {versions[module][:12]} now, and the job wants {version[:12]}: "
+                    "plan it again",
+                    {"module": module, "here": versions[module], "wanted": version},
+                )
+        return replace(self, code={**versions, **self.code})
 
     def digest(self) -> str:
         """Equal for equal jobs: sha256 of the document without job id and code versions."""

@@ -13,7 +13,7 @@ from mapreduce.exceptions import InputRefusedError
 from mapreduce.source import Range, id_filter
 from mapreduce.spec import JobSpec, Source
 
-MAX_SPLITS = 100_000
+MAX_SPLITS = 10_000  # bounds what the router keeps for a job; splits get bigger beyond it
 _SAMPLES_PER_SPLIT = 20
 
 

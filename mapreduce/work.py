@@ -27,7 +27,8 @@ class Limits:
     map_job_size: int
     spill_bytes: int
     compress: int
-    scratch: Path  # folder of files of this process
+    scratch: Path  # folder of this job's files
+    prefix: str = "inline"  # begins the names of this process's files
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class ReduceCounts:
     written: int  # documents written by this call
     present: int  # documents that had taken in this range before
     late: int  # documents that are past this range already
+
+
+@dataclass
+class _Seen:
+    keys: int = 0
 
 
 class Work:
@@ -64,8 +70,10 @@ class Work:
                 commit.prepare_replacement(self._database, self.spec.job_id, output.collection)
         return split.plan(self._client, self.spec, self._limits.map_job_size)
 
-    def map(self, span: Range, partitions: int) -> tuple[MapOutput, MapCounts]:
-        """Map one split into sorted runs by partition."""
+    def map(
+        self, span: Range, partitions: int, said: Callable[[int], None] | None = None
+    ) -> tuple[MapOutput, MapCounts]:
+        """Map one split into sorted runs by partition; `said` is called with the documents read, batch by batch."""
         source = self.spec.sources[span.source]
         database = self._client.get_database(source.database or self.spec.database)
         job = MapJob(
@@ -81,28 +89,31 @@ class Work:
             lambda: raw_batches(database, source, span),
             lambda: RunWriter(self._scratch("map"), self._limits.compress),
             skip=self.spec.on_error == "skip",
+            said=said,
         )
         return writer.finish(), counts
 
     def reduce(
         self,
-        partitions: Mapping[str, Sequence[Sequence[Run]]],
-        said: Callable[[str], None] = lambda phase: None,
+        partitions: Mapping[str, Sequence[Callable[[], Sequence[Run]]]],
+        said: Callable[[str, int], None] = lambda phase, keys: None,
     ) -> dict[str, ReduceCounts]:
-        """Reduce and commit: for each output label, its partitions, each given by its runs. Returns counts by label.
+        """Reduce and commit: for each output label, its partitions, each by a function that brings its runs.
 
-        `said` is called with the phase whenever one begins. What was committed before a failure stays: repeating
-        the call completes it.
+        Returns counts by label; `said` is called with phase and keys so far whenever a phase begins. What was
+        committed before a failure stays: repeating the call completes it.
         """
         found: dict[str, ReduceCounts] = {}
+        seen = _Seen()
         for label, groups in partitions.items():
-            said(REDUCE)
+            before = seen.keys
+            said(REDUCE, before)
             output = self.spec.output(label)
             # A stamp makes repeats of `reduce` harmless; others write the same documents again.
             job = commit.CommitJob(output, self._reduce, self._finalize, self.spec.stamp)
-            seen = itertools.count()
-            counts = commit.commit(self._database, self.spec.job_id, job, self._results(groups, seen), said)
-            found[label] = ReduceCounts(next(seen), counts.written, counts.present, counts.late)
+            results = self._results(groups, seen)
+            counts = commit.commit(self._database, self.spec.job_id, job, results, lambda phase: said(phase, seen.keys))
+            found[label] = ReduceCounts(seen.keys - before, counts.written, counts.present, counts.late)
         return found
 
     def publish(self) -> None:
@@ -111,17 +122,17 @@ class Work:
             if output.output_type == "replace":
                 commit.publish(self._database, self.spec.job_id, output.collection)
 
-    def _results(self, groups: Sequence[Sequence[Run]], seen: Iterator[int]) -> Iterator[tuple[Any, Any]]:
+    def _results(self, groups: Sequence[Callable[[], Sequence[Run]]], seen: _Seen) -> Iterator[tuple[Any, Any]]:
         job = ReduceJob(
             reduce=self._reduce,
             associative=self.spec.associative,
             memory_bytes=self._limits.spill_bytes // MEMORY_SHARE,
             scratch=lambda: self._scratch("merge"),
         )
-        for runs in groups:
-            for result in reduce_runs(job, runs):
-                next(seen)
+        for bring in groups:
+            for result in reduce_runs(job, bring()):
+                seen.keys += 1
                 yield result
 
     def _scratch(self, kind: str) -> Path:
-        return self._limits.scratch / f"{self.spec.job_id}.{kind}.{next(self._numbers)}.bson"
+        return self._limits.scratch / f"{self._limits.prefix}.{kind}.{next(self._numbers)}.bson"

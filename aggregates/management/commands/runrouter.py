@@ -1,0 +1,35 @@
+"""`manage.py runrouter`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+
+from aggregates.registry import task_modules
+from ingest.management.command import ZarkovCommand
+from mapreduce.router import Router
+
+
+class Command(ZarkovCommand):
+    """Take map-reduce jobs and share them out to workers."""
+
+    help = "Take map-reduce jobs, share their steps out to workers, and keep records of them in MongoDB."
+    example = "manage.py runrouter --set zmr.req_bind=tcp://127.0.0.1:5555"
+    long_running = True
+    binds = True
+
+    def perform(self, options: dict[str, Any]) -> None:
+        """Serve until a signal, or a client's `terminate`, comes."""
+        folder = settings.ZARKOV.folder
+        router = Router(settings.ZARKOV.engine_settings(task_modules()))
+        addresses: dict[str, str] = {}
+        try:
+            addresses = router.start()
+            folder.record_addresses(addresses)
+            self.stdout.write("taking jobs at " + ", ".join(f"{k} {a}" for k, a in addresses.items()))
+            self.stdout.flush()
+            router.run(self.stop)
+        finally:
+            router.stop()
+            folder.forget_addresses(addresses)

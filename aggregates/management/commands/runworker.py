@@ -1,0 +1,39 @@
+"""`manage.py runworker`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError, CommandParser
+
+from aggregates.registry import task_modules
+from ingest.management.command import ZarkovCommand
+from mapreduce.host import Host
+
+
+class Command(ZarkovCommand):
+    """Do the steps of map-reduce jobs."""
+
+    help = "Do the steps of map-reduce jobs, in one process per CPU unless told otherwise."
+    example = "manage.py runworker --processes 4"
+    long_running = True
+    binds = True
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Options."""
+        parser.add_argument("--processes", type=int, help="steps done at once (default: zmr.processes_per_worker)")
+
+    def perform(self, options: dict[str, Any]) -> None:
+        """Work until a signal comes; a router of another version ends it."""
+        processes = options["processes"]
+        if processes is not None and processes < 1:
+            raise CommandError(f"--processes {processes}: allowed is a whole number of at least 1")
+        host = Host(settings.ZARKOV.engine_settings(task_modules()), processes)
+        try:
+            host.start()
+            self.stdout.write(f"working with {host.processes} processes as {host.name}")
+            self.stdout.flush()
+            host.run(self.stop)
+        finally:
+            host.stop()

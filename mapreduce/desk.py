@@ -1,0 +1,272 @@
+"""The router's desk: answers clients, takes in jobs, and holds back answers of those who wait for a job."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mapreduce import record
+from mapreduce.call import CallSpec
+from mapreduce.codec import encode
+from mapreduce.exceptions import JobConflictError, MapReduceError
+from mapreduce.job import Job, JobLimits
+from mapreduce.message import versions
+from mapreduce.registry import Registry
+from mapreduce.request import Ask, Plain, Submit, parse
+from mapreduce.schedule import Scheduler
+from mapreduce.settings import EngineSettings
+from mapreduce.spec import UNKNOWN, JobSpec, JobStatus
+
+_JOBS_SHOWN = 1_000
+
+log = logging.getLogger(__name__)
+
+Envelope = tuple[bytes, ...]
+Reply = Callable[[Envelope, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class _Waiter:
+    envelope: Envelope
+    until_s: float | None  # None = until the job has ended
+
+
+class Desk:
+    """Belongs to the router's thread. Every request gets exactly one reply; a mistake gets `{error: {code, ...}}`."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        settings: EngineSettings,
+        limits: JobLimits,
+        recorder: record.Recorder,
+        reply: Reply,
+    ) -> None:
+        self.loaded = False  # whether the jobs of an earlier router are known
+        self.terminated = False
+        self._scheduler = scheduler
+        self._settings = settings
+        self._limits = limits
+        self._recorder = recorder
+        self._reply = reply
+        self._registry = Registry(settings.allowed_modules)
+        self._waiters: dict[str, list[_Waiter]] = {}
+        self._spec_bytes: dict[str, bytes] = {}
+
+    def request(self, envelope: Envelope, document: dict[str, Any], now: float) -> None:
+        """Take in one request."""
+        try:
+            command = parse(document)
+            if isinstance(command, Submit):
+                self._submit(envelope, command, now)
+            elif isinstance(command, Ask):
+                self._status(envelope, command.job_id, now + command.wait_s if command.wait_s else None, now)
+            else:
+                self._plain(envelope, command, now)
+        except MapReduceError as error:
+            self._reply(envelope, {"error": error.to_document()})
+        except Exception as error:
+            log.exception("request %r", document.get("$command"))
+            self._reply(envelope, {"error": MapReduceError(f"{type(error).__name__}: {error}").to_document()})
+
+    def spec_bytes(self, job: Job) -> bytes:
+        """The job's description as workers get it."""
+        if job.job_id not in self._spec_bytes:
+            self._spec_bytes[job.job_id] = encode(job.spec.to_document())
+        return self._spec_bytes[job.job_id]
+
+    def ended(self, job: Job, status: JobStatus) -> None:
+        """A job has ended and that is recorded: answer those who wait."""
+        self._spec_bytes.pop(job.job_id, None)
+        for waiter in self._waiters.pop(job.job_id, []):
+            self._reply(waiter.envelope, status.to_document())
+
+    def expire(self, now: float) -> None:
+        """Answer those who have waited as long as they wanted."""
+        for job_id, waiters in list(self._waiters.items()):
+            due = [w for w in waiters if w.until_s is not None and w.until_s <= now]
+            if not due:
+                continue
+            self._waiters[job_id] = [w for w in waiters if w not in due]
+            job = self._scheduler.jobs.get(job_id)
+            for waiter in due:
+                if job is not None:
+                    self._reply(waiter.envelope, job.status(now).to_document())
+                else:
+                    self._look_up(waiter.envelope, job_id)
+
+    def next_check_s(self, now: float) -> float:
+        """Seconds until `expire` has something to do."""
+        ends = [w.until_s - now for waiters in self._waiters.values() for w in waiters if w.until_s is not None]
+        return max(0.0, min(ends, default=60.0))
+
+    def _submit(self, envelope: Envelope, command: Submit, now: float) -> None:
+        spec = command.spec
+        job = self._scheduler.jobs.get(spec.job_id)
+        if job is not None:
+            self._same(job.spec.digest(), spec)
+            self._accepted(envelope, job, command.wait, now)
+            return
+        names = (spec.func_name,) if isinstance(spec, CallSpec) else spec.function_names()
+        for name in names:
+            self._registry.check(name)
+        if isinstance(spec, JobSpec):
+            spec = spec.with_code(self._registry.versions(names))
+        new = Job(spec, self._limits, now)
+        self._recorder.ask(
+            record.insert(job_record(new)), lambda found: self._inserted(envelope, new, command.wait, found)
+        )
+
+    def _inserted(self, envelope: Envelope, job: Job, wait: bool, found: Any) -> None:
+        now = time.monotonic()
+        if isinstance(found, MapReduceError):
+            self._reply(envelope, {"error": found.to_document()})
+            return
+        if found is not None:
+            self._again(envelope, job, wait, found, now)
+            return
+        self._scheduler.add(job)
+        self._accepted(envelope, job, wait, now)
+
+    def _again(self, envelope: Envelope, job: Job, wait: bool, found: dict[str, Any], now: float) -> None:
+        """The job was recorded before: it is the same job, or the id is taken."""
+        try:
+            self._same(found["digest"], job.spec)
+        except JobConflictError as error:
+            self._reply(envelope, {"error": error.to_document()})
+            return
+        known = self._scheduler.jobs.get(job.job_id)
+        if known is not None:
+            self._accepted(envelope, known, wait, now)
+        else:
+            self._reply(envelope, status_of(found).to_document())
+
+    def _same(self, digest: str, spec: JobSpec | CallSpec) -> None:
+        if digest != spec.digest():
+            raise JobConflictError(f"job {spec.job_id} was submitted before with other contents: choose another job_id")
+
+    def _accepted(self, envelope: Envelope, job: Job, wait: bool, now: float) -> None:
+        if wait:
+            self._waiters.setdefault(job.job_id, []).append(_Waiter(envelope, None))
+        else:
+            self._reply(envelope, job.status(now).to_document())
+
+    def _status(self, envelope: Envelope, job_id: str, until_s: float | None, now: float) -> None:
+        job = self._scheduler.jobs.get(job_id)
+        if job is None:
+            self._look_up(envelope, job_id)
+        elif until_s is None:
+            self._reply(envelope, job.status(now).to_document())
+        else:
+            self._waiters.setdefault(job_id, []).append(_Waiter(envelope, until_s))
+
+    def _look_up(self, envelope: Envelope, job_id: str) -> None:
+        def answer(found: Any) -> None:
+            job = self._scheduler.jobs.get(job_id)  # it may have been loaded meanwhile
+            if isinstance(found, MapReduceError):
+                self._reply(envelope, {"error": found.to_document()})
+            elif job is not None:
+                self._reply(envelope, job.status(time.monotonic()).to_document())
+            else:
+                status = status_of(found) if found else JobStatus(job_id, UNKNOWN)
+                self._reply(envelope, status.to_document())
+
+        self._recorder.ask(record.find(job_id), answer)
+
+    def _plain(self, envelope: Envelope, command: Plain, now: float) -> None:
+        name, document = command.command, command.document
+        if name == "echo":
+            self._reply(envelope, {"value": document.get("value")})
+        elif name == "terminate":
+            self._reply(envelope, {"terminated": True})
+            self.terminated = True
+        elif name == "config":
+            self._reply(envelope, self._config(now))
+        elif name == "cancel":
+            self._cancel(envelope, str(document.get("job_id")), now)
+        else:
+            limit = document.get("limit", 100)
+            self._jobs(envelope, limit if isinstance(limit, int) and 0 < limit <= _JOBS_SHOWN else _JOBS_SHOWN)
+
+    def _cancel(self, envelope: Envelope, job_id: str, now: float) -> None:
+        job = self._scheduler.jobs.get(job_id)
+        if job is None:
+            self._look_up(envelope, job_id)
+            return
+        self._scheduler.cancel(job_id, now)
+        self._waiters.setdefault(job_id, []).append(_Waiter(envelope, None))
+
+    def _jobs(self, envelope: Envelope, limit: int) -> None:
+        def answer(found: Any) -> None:
+            if isinstance(found, MapReduceError):
+                self._reply(envelope, {"error": found.to_document()})
+                return
+            now = time.monotonic()
+            running = self._scheduler.jobs
+            shown = []
+            for item in found:
+                live = running.get(item["_id"])
+                status = live.status(now) if live is not None else status_of(item)
+                shown.append({**status.to_document(), "kind": item["kind"], "created": item["created"]})
+            self._reply(envelope, {"jobs": shown})
+
+        self._recorder.ask(record.recent(limit), answer)
+
+    def _config(self, now: float) -> dict[str, Any]:
+        settings = self._settings
+        return {
+            "config": {
+                "engine": settings.engine,
+                "mongo_database": settings.mongo_database,
+                "allowed_modules": list(settings.allowed_modules),
+                "reduce_count": settings.reduce_count,
+                "map_job_size": settings.map_job_size,
+                "outstanding_maps": settings.outstanding_maps,
+                "outstanding_reduces": settings.outstanding_reduces,
+                "split_limit_s": settings.split_limit_s,
+                "versions": versions(),
+            },
+            "workers": [
+                {
+                    "worker_id": worker.worker_id,
+                    "name": worker.name,
+                    "slots": worker.slots,
+                    "idle": worker.idle,
+                    "running": len(worker.running),
+                    "seen_s_ago": round(now - worker.seen_s, 3),
+                }
+                for worker in self._scheduler.workers.values()
+            ],
+        }
+
+
+def job_record(job: Job) -> dict[str, Any]:
+    """The record of a new job."""
+    return {
+        "_id": job.job_id,
+        "kind": "basic" if isinstance(job.spec, CallSpec) else "mapreduce",
+        "spec": job.spec.to_document(),
+        "digest": job.spec.digest(),
+        "state": job.state,
+        "error": None,
+        "traceback": None,
+        "progress": {},
+        "result": None,
+        "created": datetime.datetime.now(datetime.UTC),
+    }
+
+
+def status_of(found: dict[str, Any]) -> JobStatus:
+    """The status that a record tells of."""
+    return JobStatus(
+        found["_id"],
+        found["state"],
+        found.get("error"),
+        found.get("traceback"),
+        found.get("progress") or {},
+        found.get("result"),
+    )

@@ -1,0 +1,109 @@
+"""Fetches map output from the worker hosts that hold it, piece by piece. Runs in an executor process."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from mapreduce.codec import decode, encode
+from mapreduce.exceptions import OutputGoneError
+from mapreduce.reducing import Run
+
+PIECE_BYTES = 2**20
+QUIET_S = 3.0  # a host that sends nothing for this long is taken for lost
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One run of a partition, and where it lies."""
+
+    worker_id: str
+    data_uri: str
+    split: int
+    attempt_id: str
+    path: str | None  # its file on the holder's machine
+    offset: int
+    length: int
+
+
+class Fetcher:
+    """Connections to other hosts' data sockets. Belongs to one thread; every call blocks."""
+
+    def __init__(self, context: Any, own_worker_id: str, quiet_s: float = QUIET_S) -> None:
+        self._context = context
+        self._own = own_worker_id
+        self._quiet_s = quiet_s
+        self._sockets: dict[str, Any] = {}
+        self._numbers = itertools.count()
+
+    def local(self, wanted: Wanted) -> Run | None:
+        """The run, when it lies in a file of this machine's own host."""
+        if wanted.worker_id != self._own or wanted.path is None:
+            return None
+        return Run(wanted.length, None, Path(wanted.path), wanted.offset)
+
+    def fetch(self, job_id: str, wanted: Sequence[Wanted], target: Path | None) -> list[Run]:
+        """Bring runs here: into memory, or one after the other into the file `target`.
+
+        Raises `OutputGoneError` whose details name every split that could not be had from the host that fell silent
+        or has it no more.
+        """
+        if target is None:
+            return [Run(item.length, b"".join(self._pieces(job_id, item, wanted))) for item in wanted]
+        runs: list[Run] = []
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with target.open("wb") as file:
+            for item in wanted:
+                start = file.tell()
+                for piece in self._pieces(job_id, item, wanted):
+                    file.write(piece)
+                runs.append(Run(item.length, None, target, start))
+        return runs
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        for socket in self._sockets.values():
+            socket.close(0)
+        self._sockets.clear()
+
+    def _pieces(self, job_id: str, item: Wanted, all_wanted: Sequence[Wanted]) -> Any:
+        position, end = item.offset, item.offset + item.length
+        while position < end:
+            length = min(PIECE_BYTES, end - position)
+            answer, data = self._ask(item, job_id, position, length)
+            if answer is None:
+                # The host is silent: whatever else it holds is not to be had either.
+                splits = sorted({other.split for other in all_wanted if other.worker_id == item.worker_id})
+                raise OutputGoneError(f"worker {item.worker_id} does not answer", {"splits": splits})
+            if not answer["ok"] or len(data) != length:
+                raise OutputGoneError(f"split {item.split}: {answer.get('why')}", {"splits": [item.split]})
+            yield data
+            position += length
+
+    def _ask(self, item: Wanted, job_id: str, offset: int, length: int) -> tuple[dict[str, Any] | None, bytes]:
+        socket = self._socket(item.data_uri)
+        number = next(self._numbers)
+        request = {"n": number, "job": job_id, "attempt": item.attempt_id, "offset": offset, "length": length}
+        socket.send(encode(request))
+        while socket.poll(int(self._quiet_s * 1000)):
+            header, data = socket.recv_multipart()
+            answer = decode(header)
+            if answer["n"] == number:
+                return answer, data
+        self._sockets.pop(item.data_uri).close(0)
+        return None, b""
+
+    def _socket(self, uri: str) -> Any:
+        if uri not in self._sockets:
+            socket = self._context.socket(zmq.DEALER)
+            socket.set(zmq.LINGER, 0)
+            socket.set(zmq.SNDHWM, 1_000)
+            socket.set(zmq.RCVHWM, 1_000)
+            socket.connect(uri)
+            self._sockets[uri] = socket
+        return self._sockets[uri]

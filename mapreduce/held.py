@@ -1,0 +1,97 @@
+"""What the router knows of the map output that workers hold, and how it shares partitions out. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mapreduce.codec import decode, encode
+
+STEP_BYTES = 4 * 2**20  # aim for the shuffled bytes of one reduce step
+ONE_STEP_BYTES = 256 * 2**10  # up to this everything is one reduce step
+
+
+@dataclass
+class SplitOutput:
+    """The output of one split: where it lies, its segments, and its bytes when they came along."""
+
+    split: int
+    attempt_id: str
+    worker_id: str
+    data_uri: str  # where the worker serves it
+    path: str | None  # its file on the worker's machine; None = in the worker's memory
+    segments: bytes  # BSON `{s: [[label, partition, offset, length, records], ...]}`
+    length: int  # bytes
+    data: bytes | None = None  # the bytes themselves, while the router keeps them
+    docs_in: int = 0
+    pairs_out: int = 0
+    skipped_count: int = 0
+    skipped_ids: list[Any] = field(default_factory=list)
+
+    def each(self) -> Iterator[list[Any]]:
+        """`[label, partition, offset, length, records]` of each segment."""
+        yield from decode(self.segments)["s"]
+
+    def add_sizes(self, sizes: dict[tuple[str, int], int]) -> None:
+        """Add the bytes of each label and partition to `sizes`."""
+        for label, partition, _, length, _ in self.each():
+            sizes[label, partition] = sizes.get((label, partition), 0) + length
+
+    def to_document(self) -> dict[str, Any]:
+        """The form in which workers report it; the bytes travel in a frame of their own."""
+        return {
+            "split": self.split,
+            "attempt": self.attempt_id,
+            "path": self.path,
+            "segments": self.segments,
+            "length": self.length,
+            "docs_in": self.docs_in,
+            "pairs_out": self.pairs_out,
+            "skipped_count": self.skipped_count,
+            "skipped_ids": self.skipped_ids,
+        }
+
+    @classmethod
+    def from_document(
+        cls, document: Mapping[str, Any], worker_id: str, data_uri: str, data: bytes | None = None
+    ) -> SplitOutput:
+        """The output that a worker reported."""
+        return cls(
+            split=document["split"],
+            attempt_id=document["attempt"],
+            worker_id=worker_id,
+            data_uri=data_uri,
+            path=document["path"],
+            segments=document["segments"],
+            length=document["length"],
+            data=data,
+            docs_in=document["docs_in"],
+            pairs_out=document["pairs_out"],
+            skipped_count=document["skipped_count"],
+            skipped_ids=document["skipped_ids"],
+        )
+
+
+def pack_segments(segments: list[list[Any]]) -> bytes:
+    """The compact form of `SplitOutput.segments`."""
+    return encode({"s": segments})
+
+
+def group_partitions(sizes: Mapping[tuple[str, int], int], slots: int) -> list[list[tuple[str, int]]]:
+    """Share partitions out to reduce steps of about equal size: few when there is little, never more than needed.
+
+    Each partition is in exactly one group; the same sizes give the same groups.
+    """
+    total = sum(sizes.values())
+    if not sizes:
+        return []
+    wanted = 1 if total <= ONE_STEP_BYTES else max(slots, math.ceil(total / STEP_BYTES))
+    groups: list[list[tuple[str, int]]] = [[] for _ in range(min(wanted, len(sizes)))]
+    filled = [0] * len(groups)
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        smallest = min(range(len(groups)), key=filled.__getitem__)
+        groups[smallest].append(name)
+        filled[smallest] += sizes[name]
+    return groups

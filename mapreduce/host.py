@@ -1,0 +1,359 @@
+"""The worker host: holds the sockets, sends heartbeats, serves map output, and has executor processes do the steps.
+
+It never runs task code itself, so no map can starve its heartbeats. All its sockets belong to one thread.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import socket as sockets
+import tempfile
+import time
+import uuid
+from collections import deque
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import zmq
+
+from mapreduce import message
+from mapreduce.child import Child, ChildFactory
+from mapreduce.codec import NOT_BSON, decode, encode
+from mapreduce.exceptions import MapReduceError, OutputGoneError, SpecError, VersionRefusedError
+from mapreduce.executor import ExecutorConfig
+from mapreduce.router import Stop
+from mapreduce.schedule import HEARTBEAT_S
+from mapreduce.settings import EngineSettings
+from mapreduce.shelf import Shelf
+
+SILENT_S = 3.0  # without a word from the router for this long, its address is asked for again
+ABORT_GRACE_S = 0.5  # an executor that goes on with an unwanted step for this long is killed
+RESTART_PAUSE_S = 1.0  # between two starts of an executor that ends before it is ready
+_HIGH_WATER = 10_000
+_LAST_WORDS_MS = 50
+_LINGER_MS = 500
+
+log = logging.getLogger(__name__)
+
+
+class Host:
+    """`start` returns once sockets are bound and executors started, `run` works until told to stop, `stop` lets go.
+
+    One thread calls all three. `run` raises `VersionRefusedError` when the router is of another version.
+    """
+
+    def __init__(self, settings: EngineSettings, processes: int | None = None) -> None:
+        self._settings = settings
+        self.processes = processes or settings.processes_per_worker
+        self.worker_id = uuid.uuid4().hex
+        self.name = f"{sockets.gethostname()}:{os.getpid()}"
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._router: Any = None
+        self._data = self._context.socket(zmq.ROUTER)
+        self._data_uri = ""
+        self._children: list[Child] = []
+        self._heard_s = 0.0
+        self._beat_s = 0.0
+        self._epoch: str | None = None
+        self._failed_start_s = 0.0
+        self._waiting: deque[list[bytes]] = deque()  # steps for a fresh executor, because the last had old code
+        self._refused: MapReduceError | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Bind the data socket, start executors, and say hello to the router as soon as it is there."""
+        root = self._settings.job_root
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _sweep(root)
+        self.folder = Path(tempfile.mkdtemp(prefix="worker-", dir=root))
+        self._lock = _lock(self.folder)
+        self.shelf = Shelf(self.folder)
+        self._factory = ChildFactory(self._context, self._config)
+        self._data.set(zmq.LINGER, _LINGER_MS)
+        self._data.set(zmq.SNDHWM, _HIGH_WATER)
+        self._data.set(zmq.RCVHWM, _HIGH_WATER)
+        self._data_uri = self._bind_data()
+        self._poller.register(self._data, zmq.POLLIN)
+        for _ in range(self.processes):
+            self._spawn()
+        self._connect()
+
+    def run(self, stop: Stop) -> None:
+        """Work until `stop` is set."""
+        self._poller.register(stop.fileno(), zmq.POLLIN)
+        while not stop.is_set():
+            self._poller.poll(self._wait_ms())
+            self.perform()
+            if self._refused is not None:
+                raise self._refused
+
+    def stop(self) -> None:
+        """Tell the router, end the executors, remove map output. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._router is not None:
+            self._router.send_multipart(message.pack(message.BYE, {}))
+        for child in self._children:
+            child.kill()
+        for child in self._children:
+            child.close()
+        self._data.close()
+        if self._router is not None:
+            self._router.close()
+        if hasattr(self, "folder"):
+            self._factory.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            os.close(self._lock)
+        self._context.term()
+
+    def perform(self) -> None:
+        """Do all that is due now: messages, heartbeats, executors that ended or will not stop."""
+        now = time.monotonic()
+        self._from_router(now)
+        for child in list(self._children):
+            for frames in child.receive():
+                self._from_child(child, frames, now)
+        self._serve()
+        self._watch_children(now)
+        self._beat(now)
+
+    # The router
+
+    def _connect(self) -> None:
+        """Connect to where the router is now; what was on its way is settled by the next heartbeats."""
+        if self._router is not None:
+            self._poller.unregister(self._router)
+            self._router.close(0)
+        self._router = self._context.socket(zmq.DEALER)
+        self._router.set(zmq.IDENTITY, self.worker_id.encode())
+        self._router.set(zmq.LINGER, _LINGER_MS)
+        self._router.set(zmq.SNDHWM, _HIGH_WATER)
+        self._router.set(zmq.RCVHWM, _HIGH_WATER)
+        self._router.set(zmq.RECONNECT_IVL, 100)
+        self._router.set(zmq.RECONNECT_IVL_MAX, 1_000)
+        self._poller.register(self._router, zmq.POLLIN)
+        self._heard_s = time.monotonic()
+        try:
+            self._router.connect(self._settings.worker_uri())
+        except Exception as error:  # noqa: BLE001 - whatever tells the address; it is asked again
+            log.warning("the router's address is not known: %s", error)
+            return
+        self._hello()
+
+    def _hello(self) -> None:
+        header = {
+            "name": self.name,
+            "versions": message.versions(),
+            "slots": self.processes,
+            "idle": self._idle(),
+            "data_uri": self._data_uri,
+            "held": list(self.shelf.inventory()),
+        }
+        self._router.send_multipart(message.pack(message.HELLO, header))
+
+    def _idle(self) -> int:
+        return max(0, sum(child.idle for child in self._children) - len(self._waiting))
+
+    def _from_router(self, now: float) -> None:
+        while True:
+            try:
+                frames = self._router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                kind, header, _ = message.unpack(frames)
+            except (*NOT_BSON, KeyError, IndexError):
+                log.warning("a message of the router cannot be read")
+                continue
+            self._heard_s = now
+            if kind == message.TASK:
+                self._give(frames, header["attempt"], now)
+            elif kind == message.ABORT:
+                self._abort(header["attempt"], now)
+            elif kind == message.FORGET:
+                self.shelf.forget(header["job"])
+            elif kind == message.WELCOME:
+                self._epoch = header["epoch"]
+            elif kind == message.REFUSED:
+                self._refused = VersionRefusedError(header["error"]["message"], header["error"]["details"])
+            elif kind == message.BEAT and (not header["known"] or self._epoch != header["epoch"]):
+                self._epoch = header["epoch"]
+                self._hello()
+
+    def _beat(self, now: float) -> None:
+        if now - self._heard_s > SILENT_S:
+            self._connect()
+        if now - self._beat_s >= HEARTBEAT_S:
+            self._beat_s = now
+            running = [child.attempt for child in self._children if child.attempt]
+            running += [message.unpack(frames)[1]["attempt"] for frames in self._waiting]
+            self._router.send_multipart(message.pack(message.BEAT, {"idle": self._idle(), "running": running}))
+
+    def _wait_ms(self) -> int:
+        return max(1, int((self._beat_s + HEARTBEAT_S - time.monotonic()) * 1000))
+
+    # The executors
+
+    def _config(self) -> ExecutorConfig:
+        settings = self._settings
+        return ExecutorConfig(
+            worker_id=self.worker_id,
+            folder=str(self.folder),
+            mongo_address=settings.mongo_address(),
+            allowed_modules=list(settings.allowed_modules),
+            worker_setup=settings.worker_setup,
+            map_job_size=settings.map_job_size,
+            spill_bytes=settings.spill_bytes,
+            compress=settings.compress,
+            memory_bytes=settings.worker_memory_bytes,
+            steps_per_process=settings.steps_per_process,
+        )
+
+    def _spawn(self) -> None:
+        try:
+            child = self._factory.spawn()
+        except Exception as error:  # noqa: BLE001 - such as: no mongod runs yet
+            log.warning("no executor can be started: %s", error)
+            self._failed_start_s = time.monotonic()
+            return
+        self._children.append(child)
+        self._poller.register(child.socket, zmq.POLLIN)
+        self._poller.register(child.lifeline, zmq.POLLIN)
+
+    def _give(self, frames: list[bytes], attempt_id: str, now: float) -> None:
+        child = next((child for child in self._children if child.idle), None)
+        if child is None:
+            self._waiting.append(frames)
+            return
+        child.begin(frames, attempt_id, now)
+
+    def _abort(self, attempt_id: str, now: float) -> None:
+        for child in self._children:
+            if child.attempt == attempt_id:
+                child.abort(now + ABORT_GRACE_S)
+        for frames in [f for f in self._waiting if message.unpack(f)[1]["attempt"] == attempt_id]:
+            self._waiting.remove(frames)
+
+    def _from_child(self, child: Child, frames: list[bytes], now: float) -> None:
+        kind, header, payload = message.unpack(frames)
+        if kind == message.PROGRESS:
+            self._router.send_multipart(frames)
+            return
+        if kind == message.STALE:
+            # A fresh process will have the code; the router need not know.
+            self._waiting.appendleft(child.frames)
+            child.end()
+            return
+        if kind == message.DONE and header["held"] is not None:
+            data = bytes(payload[0]) if payload else None
+            self.shelf.put(header["job"], header["held"], data)
+            frames = message.pack(message.DONE, header, *payload)  # the shelf may have entered a path
+        if kind in (message.DONE, message.FAILED):
+            aborted = kind == message.FAILED and header["error"] is None
+            child.end() if header["leaves"] else child.rest()
+            if not aborted:
+                self._router.send_multipart(frames)
+        if kind == message.READY:
+            child.rest()
+        if child.idle:
+            self._next(child, now)
+
+    def _next(self, child: Child, now: float) -> None:
+        if self._waiting:
+            frames = self._waiting.popleft()
+            child.begin(frames, message.unpack(frames)[1]["attempt"], now)
+        else:
+            self._router.send_multipart(message.pack(message.READY, {}))
+
+    def _watch_children(self, now: float) -> None:
+        for child in list(self._children):
+            if child.overdue(now):
+                child.kill()
+            if not child.dead():
+                continue
+            if child.attempt:
+                child.socket.poll(_LAST_WORDS_MS)
+            for frames in child.receive():  # what it said before it ended
+                self._from_child(child, frames, now)
+            self._poller.unregister(child.socket)
+            self._poller.unregister(child.lifeline)
+            self._children.remove(child)
+            if child.attempt and not child.aborted:
+                header = {"attempt": child.attempt, "job": child.job, "why": child.obituary()}
+                self._router.send_multipart(message.pack(message.BROKEN, header))
+            if not child.was_ready:
+                self._failed_start_s = now
+            child.close()
+        if len(self._children) < self.processes and now - self._failed_start_s > RESTART_PAUSE_S:
+            self._spawn()
+
+    # Other workers
+
+    def _serve(self) -> None:
+        """Answer requests for map output. A piece is small, so that this never takes long."""
+        for _ in range(100):
+            try:
+                peer, body = self._data.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            except ValueError:
+                continue
+            try:
+                asked = decode(body)
+                header = {"n": asked["n"], "ok": True}
+                length = min(asked["length"], 4 * 2**20)
+                data = self.shelf.read(asked["job"], asked["attempt"], asked["offset"], length)
+            except OutputGoneError as error:
+                header, data = {"n": asked["n"], "ok": False, "why": error.message}, b""
+            except (*NOT_BSON, KeyError):
+                continue
+            self._data.send_multipart([peer, encode(header), data])
+
+    def _bind_data(self) -> str:
+        interface, port = self._settings.worker_interface, self._settings.src_port
+        address = f"{interface}:{port or '*'}"
+        try:
+            self._data.bind(address)
+        except zmq.ZMQError as error:
+            raise SpecError(f"worker socket {address} cannot be bound: {error.strerror}; set zmr.src_port") from None
+        bound = str(self._data.getsockopt_string(zmq.LAST_ENDPOINT))
+        if "//0.0.0.0:" in bound:
+            bound = bound.replace("0.0.0.0", _own_address(self._settings.worker_uri()))
+        return bound
+
+
+def _own_address(router_uri: str) -> str:
+    """The address of this machine on the way to the router (a datagram socket connects without sending)."""
+    target = urlsplit(router_uri)
+    with sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as probe:
+        probe.connect((target.hostname or "127.0.0.1", target.port or 9))
+        return str(probe.getsockname()[0])
+
+
+def _lock(folder: Path) -> int:
+    """Hold the folder for as long as this process lives."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _sweep(root: Path) -> None:
+    """Remove the folders of hosts that are no more."""
+    for folder in root.glob("worker-*"):
+        try:
+            descriptor = os.open(folder / "lock", os.O_RDWR)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(descriptor)

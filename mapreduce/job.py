@@ -1,0 +1,333 @@
+"""The life of one job as pure decisions: what happened goes in, what is to be done comes out. No I/O, no clock.
+
+States: ready -> query -> map -> reduce, finalize, commit -> complete; from each of them error or cancelled. A job goes
+back from reduce to map when the output of a map is gone with its worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mapreduce.call import CallSpec
+from mapreduce.exceptions import CodeChangedError, MapReduceError, OutputGoneError, WorkerFailedError
+from mapreduce.held import SplitOutput, group_partitions
+from mapreduce.mapping import SKIPPED_SHOWN
+from mapreduce.source import Range
+from mapreduce.spec import (
+    CANCELLED,
+    COMMIT,
+    COMPLETE,
+    END_STATES,
+    ERROR,
+    FINALIZE,
+    MAP,
+    QUERY,
+    READY,
+    REDUCE,
+    JobSpec,
+    JobStatus,
+)
+from mapreduce.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP, Attempt, Step, Steps
+
+MAX_LOST = 5  # attempts of one step that may be lost with their worker or run out of time
+MAX_TRANSIENT = 12  # attempts of one step that may fail for a reason that passes, such as MongoDB being away
+_REDUCE_PHASES = (REDUCE, FINALIZE, COMMIT)
+
+
+@dataclass(frozen=True)
+class JobLimits:
+    """What the router's settings say about every job."""
+
+    reduce_count: int
+    outstanding_maps: int
+    outstanding_reduces: int
+    split_limit_s: float
+
+
+@dataclass
+class ReduceTotals:
+    """What the done reduce steps of a job add up to."""
+
+    keys: dict[str, int] = field(default_factory=dict)  # by output label
+    written: int = 0
+    present: int = 0
+    late: int = 0
+
+
+class Job:
+    """One job. Belongs to the router's thread. Methods that take in an event return the attempts to be aborted."""
+
+    def __init__(self, spec: JobSpec | CallSpec, limits: JobLimits, now: float) -> None:
+        self.spec = spec
+        self.job_id = spec.job_id
+        self.state = READY
+        self.error: MapReduceError | None = None
+        self.result: Any = None
+        self.created_s = now
+        self.ended_s: float | None = None
+        self.splits: list[Range] | None = None
+        self.outputs: dict[int, SplitOutput] = {}
+        self.partitions = 1
+        self.attempts_lost = 0
+        self._limits = limits
+        self._groups: list[list[tuple[str, int]]] = []
+        self._reduced = ReduceTotals()
+        self._mapped = _Mapped()
+        ceiling = (spec.split_limit_s if isinstance(spec, JobSpec) else None) or limits.split_limit_s
+        self.steps = Steps(ceiling)
+        self.steps.add(CALL if isinstance(spec, CallSpec) else PLAN, 0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.state in END_STATES
+
+    def offer(self, worker_id: str, now: float) -> Step | None:
+        """The step that an idle worker is to do for this job, if any."""
+        if self.ended:
+            return None
+        if self.state in _REDUCE_PHASES:
+            return self.steps.offer((REDUCE_STEP, PUBLISH), worker_id, now, self._limits.outstanding_reduces)
+        return self.steps.offer((CALL, PLAN, MAP_STEP), worker_id, now, self._limits.outstanding_maps)
+
+    def begin(self, step: Step, attempt_id: str, worker_id: str, now: float) -> Attempt:
+        """Note that `step` was given to a worker."""
+        if self.state == READY:
+            self.state = QUERY if step.kind == PLAN else MAP
+        return self.steps.begin(step, attempt_id, worker_id, now)
+
+    def group(self, index: int) -> list[tuple[str, int]]:
+        """Label and partition of everything that one reduce step reduces."""
+        return self._groups[index]
+
+    def progressed(self, attempt_id: str, docs: int, phase: str | None, now: float) -> None:
+        """An attempt has got further."""
+        found = self.steps.find(attempt_id)
+        if found is None or self.ended:
+            return
+        step, attempt = found
+        attempt.docs, attempt.progressed_s, attempt.phase = docs, now, phase or attempt.phase
+        if step.kind == REDUCE_STEP and self.state in _REDUCE_PHASES:
+            steps = [other for other in self.steps.under_way if other.kind == REDUCE_STEP]
+            phases = [a.phase or REDUCE for other in steps for a in other.attempts.values()]
+            self.state = min(phases, key=_REDUCE_PHASES.index)
+
+    def planned(self, splits: Iterable[Range]) -> None:
+        """The splits are known, from a plan step or from the job's record."""
+        assert isinstance(self.spec, JobSpec)
+        plan = self.steps.get(PLAN, 0)
+        if plan is not None:
+            self.steps.finish(plan)
+        self.splits = list(splits)
+        self.partitions = max(1, min(self.spec.reduce_count or self._limits.reduce_count, len(self.splits)))
+        for index in range(len(self.splits)):
+            self.steps.add(MAP_STEP, index)
+        self.state = MAP
+
+    def mapped(self, output: SplitOutput) -> list[Attempt]:
+        """The output of a split is there, from a map step or from a worker that still holds it."""
+        step = self.steps.get(MAP_STEP, output.split)
+        if step is None or step.done or self.ended:
+            return []
+        self.outputs[output.split] = output
+        self._mapped.add(output)
+        return self.steps.finish(step)
+
+    def settle(self, slots: int, now: float) -> None:
+        """Go on to the next state where everything of this one is done. `slots` = steps that can run at once."""
+        if self.state == MAP and self.splits is not None and not self.steps.left(MAP_STEP):
+            self._begin_reduce(slots)
+        if self.state in _REDUCE_PHASES and not self.steps.left(REDUCE_STEP):
+            if not self._replaces():
+                self._end(COMPLETE, now)
+            elif self.steps.get(PUBLISH, 0) is None:
+                self.state = COMMIT
+                self.steps.add(PUBLISH, 0)
+
+    def done(self, attempt_id: str, result: dict[str, Any], output: SplitOutput | None, now: float) -> list[Attempt]:
+        """An attempt has succeeded. An answer of one that was given up before changes nothing."""
+        found = self.steps.find(attempt_id)
+        if found is None or self.ended:
+            return []
+        step, attempt = found
+        self.steps.paces[step.kind].add(now - attempt.started_s)
+        others = [other for other in step.attempts.values() if other is not attempt]
+        if step.kind == PLAN:
+            self.steps.drop(step)
+            self.planned(Range.from_document(item) for item in result["splits"])
+        elif output is not None:
+            self.mapped(output)
+        else:
+            self.steps.finish(step)
+            if step.kind == REDUCE_STEP:
+                self._add_reduced(result)
+            else:
+                self.result = result.get("result")
+                self._end(COMPLETE, now)
+        return others
+
+    def failed(self, attempt_id: str, error: MapReduceError, now: float) -> list[Attempt]:
+        """An attempt has failed: the step is tried again, elsewhere or later, or the job ends in error."""
+        found = self.steps.find(attempt_id)
+        if found is None or self.ended:
+            return []
+        step, attempt = found
+        if isinstance(error, OutputGoneError):
+            step.transient += 1
+            self.steps.give_up(attempt_id, now)
+            aborts = self._lose_outputs(error.details.get("splits", []))
+        elif isinstance(error, CodeChangedError):
+            step.refused_by.add(attempt.worker_id)
+            step.lost += 1
+            self.steps.give_up(attempt_id, now)
+            aborts = []
+        elif error.retryable:
+            step.transient += 1
+            self.steps.give_up(attempt_id, now, pause=True)
+            aborts = []
+        else:
+            return self._stop(ERROR, now, error)
+        if step.transient > MAX_TRANSIENT or step.lost >= MAX_LOST:
+            return aborts + self._stop(ERROR, now, error)
+        return aborts
+
+    def lost(self, attempt_id: str, why: str, now: float) -> list[Attempt]:
+        """An attempt went with its worker, or ran out of time."""
+        found = self.steps.find(attempt_id)
+        if found is None or self.ended:
+            return []
+        step, attempt = found
+        self.steps.give_up(attempt_id, now)
+        step.lost += 1
+        self.attempts_lost += 1
+        if step.lost < MAX_LOST:
+            return []
+        what = f"{step.kind} {step.index}"
+        if step.kind == MAP_STEP and self.splits:
+            span = self.splits[step.index]
+            what = f"split {step.index} (ids above {span.low!r} to {span.high!r} of {span.collection})"
+        message = f"{what} was lost {step.lost} times, the last time on worker {attempt.worker_id}: {why}"
+        return self._stop(ERROR, now, WorkerFailedError(message, {"step": step.kind, "index": step.index}))
+
+    def worker_gone(self, worker_id: str, why: str, now: float) -> list[Attempt]:
+        """A worker is gone, with its attempts and the map output that only it held."""
+        aborts: list[Attempt] = []
+        for attempt in self.steps.attempts(lambda attempt: attempt.worker_id == worker_id):
+            aborts += self.lost(attempt.attempt_id, why, now)
+        needed = self.state == MAP or self.steps.left(REDUCE_STEP) > 0
+        if not self.ended and needed:
+            gone = [i for i, o in self.outputs.items() if o.worker_id == worker_id and o.data is None]
+            aborts += self._lose_outputs(gone)
+        return [attempt for attempt in aborts if attempt.worker_id != worker_id]
+
+    def cancel(self, now: float) -> list[Attempt]:
+        """A person wants it to stop."""
+        return [] if self.ended else self._stop(CANCELLED, now)
+
+    def fail(self, error: MapReduceError, now: float) -> list[Attempt]:
+        """It cannot go on."""
+        return [] if self.ended else self._stop(ERROR, now, error)
+
+    def status(self, now: float) -> JobStatus:
+        """State, error and progress."""
+        error = self.error.to_document() if self.error else None
+        trace = self.error.details.get("traceback") if self.error else None
+        return JobStatus(self.job_id, self.state, error, trace, self._progress(now), self.result)
+
+    def _progress(self, now: float) -> dict[str, Any]:
+        if isinstance(self.spec, CallSpec):
+            return {}
+        splits = self.steps.count(MAP_STEP)
+        splits_done = splits - self.steps.left(MAP_STEP)
+        elapsed = (now if self.ended_s is None else self.ended_s) - self.created_s
+        reading = sum(a.docs for step in self.steps.under_way if step.kind == MAP_STEP for a in step.attempts.values())
+        docs_in = self._mapped.docs_in + reading
+        reduces = self.steps.count(REDUCE_STEP)
+        known = self.state == MAP and splits_done > 0
+        return {
+            "splits": splits,
+            "splits_done": splits_done,
+            "docs_in": docs_in,
+            "docs_per_s": round(docs_in / elapsed, 1) if elapsed > 0 else 0.0,
+            "pairs_out": self._mapped.pairs_out,
+            "bytes_shuffled": self._mapped.length,
+            "reduces": reduces,
+            "reduces_done": reduces - self.steps.left(REDUCE_STEP),
+            "keys_out": sum(self._reduced.keys.values()),
+            "outputs": dict(self._reduced.keys),
+            "written": self._reduced.written,
+            "present": self._reduced.present,
+            "late": self._reduced.late,
+            "skipped_count": self._mapped.skipped_count,
+            "skipped_ids": list(self._mapped.skipped_ids),
+            "attempts_lost": self.attempts_lost,
+            "elapsed_s": round(elapsed, 3),
+            "remaining_s": round(elapsed / splits_done * (splits - splits_done), 1) if known else None,
+        }
+
+    def _begin_reduce(self, slots: int) -> None:
+        if not self._groups:
+            sizes: dict[tuple[str, int], int] = {}
+            for output in self.outputs.values():
+                output.add_sizes(sizes)
+            self._groups = group_partitions(sizes, slots)
+            for index in range(len(self._groups)):
+                self.steps.add(REDUCE_STEP, index)
+        self.state = REDUCE
+
+    def _replaces(self) -> bool:
+        outputs = self.spec.outputs.values() if isinstance(self.spec, JobSpec) else ()
+        return any(output.output_type == "replace" for output in outputs)
+
+    def _add_reduced(self, result: dict[str, Any]) -> None:
+        totals = self._reduced
+        for label, keys, written, present, late in result["outputs"]:
+            totals.keys[label] = totals.keys.get(label, 0) + keys
+            totals.written += written
+            totals.present += present
+            totals.late += late
+
+    def _lose_outputs(self, indexes: Sequence[int]) -> list[Attempt]:
+        """Map output is gone: its splits are mapped again, and reduces wait for them."""
+        for index in indexes:
+            step = self.steps.get(MAP_STEP, index)
+            if self.outputs.pop(index, None) is not None and step is not None:
+                self.steps.again(step)
+                self.state = MAP
+        if self.state != MAP:
+            return []
+        self._mapped = _Mapped()
+        for output in self.outputs.values():
+            self._mapped.add(output)
+        return self.steps.hold(REDUCE_STEP)
+
+    def _stop(self, state: str, now: float, error: MapReduceError | None = None) -> list[Attempt]:
+        self.error = error
+        ended = [attempt for step in self.steps.under_way for attempt in self.steps.drop(step)]
+        self._end(state, now)
+        return ended
+
+    def _end(self, state: str, now: float) -> None:
+        self.state = state
+        self.ended_s = now
+        self.outputs.clear()
+
+
+@dataclass
+class _Mapped:
+    """What the outputs that are there add up to."""
+
+    docs_in: int = 0
+    pairs_out: int = 0
+    length: int = 0
+    skipped_count: int = 0
+    skipped_ids: list[Any] = field(default_factory=list)
+
+    def add(self, output: SplitOutput) -> None:
+        self.docs_in += output.docs_in
+        self.pairs_out += output.pairs_out
+        self.length += output.length
+        self.skipped_count += output.skipped_count
+        self.skipped_ids = [*self.skipped_ids, *output.skipped_ids][:SKIPPED_SHOWN]

@@ -1,0 +1,320 @@
+"""The router: takes requests, gives steps to workers, keeps job records. All its sockets belong to one thread.
+
+What is to be done is decided by `mapreduce.schedule` and `mapreduce.job`; here messages come in and go out.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import uuid
+from typing import Any, Protocol
+
+import zmq
+
+from mapreduce import message, record
+from mapreduce.call import CallSpec
+from mapreduce.codec import NOT_BSON, decode, encode
+from mapreduce.desk import Desk
+from mapreduce.exceptions import MapReduceError, SpecError, VersionRefusedError, from_document
+from mapreduce.held import SplitOutput
+from mapreduce.job import Job, JobLimits
+from mapreduce.schedule import Abort, Answer, Ended, Give, Gone, Scheduler, Worker
+from mapreduce.settings import EngineSettings
+from mapreduce.source import Range
+from mapreduce.spec import JobSpec
+from mapreduce.step import MAP_STEP, REDUCE_STEP
+
+_POLL_LIMIT_S = 0.5
+_RECORD_EVERY_S = 1.0
+_LINGER_MS = 500
+_HIGH_WATER = 10_000  # messages per peer; steps are bounded by credits long before
+
+log = logging.getLogger(__name__)
+
+
+class Stop(Protocol):
+    """What tells a loop to end."""
+
+    def is_set(self) -> bool:
+        """Whether to end now."""
+        ...
+
+    def fileno(self) -> int:
+        """A descriptor that is readable once it is set."""
+        ...
+
+
+class Router:
+    """`start` binds and returns, `run` works until it is told to stop, `stop` lets go. One thread calls all three."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._limits = JobLimits(
+            settings.reduce_count, settings.outstanding_maps, settings.outstanding_reduces, settings.split_limit_s
+        )
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._requests = self._context.socket(zmq.ROUTER)
+        self._workers = self._context.socket(zmq.ROUTER)
+        self._wake_in = self._context.socket(zmq.PULL)
+        self._wake_out = self._context.socket(zmq.PUSH)
+        self._recorder = record.Recorder(settings.mongo_address, settings.mongo_database, self._wake)
+        self.scheduler = Scheduler(uuid.uuid4().hex[:8])
+        self.desk = Desk(self.scheduler, settings, self._limits, self._recorder, self._reply)
+        self._recorded: dict[str, float] = {}
+        self._closed = False
+
+    def start(self) -> dict[str, str]:
+        """Bind, load unfinished jobs, and return the real addresses by their dotted key.
+
+        Raises `SpecError` naming the address that cannot be bound.
+        """
+        for socket in (self._requests, self._workers):
+            socket.set(zmq.LINGER, _LINGER_MS)
+            socket.set(zmq.SNDHWM, _HIGH_WATER)
+            socket.set(zmq.RCVHWM, _HIGH_WATER)
+        self._workers.set(zmq.ROUTER_HANDOVER, 1)
+        self._wake_in.bind("inproc://recorder")
+        addresses = {
+            "zmr.req_bind": _bind(self._requests, "zmr.req_bind", self._settings.req_bind),
+            "zmr.worker_bind": _bind(self._workers, "zmr.worker_bind", self._settings.worker_bind),
+        }
+        self._wake_out.connect("inproc://recorder")
+        self._recorder.start()
+        self._recorder.ask(record.prepare, self._resume, insist=True)
+        return addresses
+
+    def run(self, stop: Stop) -> None:
+        """Work until `stop` is set, or a client sends `terminate`."""
+        poller = zmq.Poller()
+        for source in (self._requests, self._workers, self._wake_in, stop.fileno()):
+            poller.register(source, zmq.POLLIN)
+        while not stop.is_set() and not self.desk.terminated:
+            now = time.monotonic()
+            wait = min(_POLL_LIMIT_S, self.scheduler.next_check_s(now), self.desk.next_check_s(now))
+            poller.poll(math.ceil(wait * 1000))
+            self._receive()
+            self.perform()
+
+    def stop(self) -> None:
+        """Close sockets and finish writing records; jobs go on when a router starts again. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._recorder.stop()
+        for socket in (self._requests, self._workers, self._wake_in, self._wake_out):
+            socket.close()
+        self._context.term()
+
+    def perform(self) -> None:
+        """Do all that is due now."""
+        now = time.monotonic()
+        for order in self.scheduler.step(now):
+            if isinstance(order, Give):
+                self._give(order)
+            elif isinstance(order, Abort):
+                self._send(order.worker_id, message.pack(message.ABORT, {"attempt": order.attempt_id}))
+            elif isinstance(order, Gone):
+                log.warning("worker %s is gone: %s", order.worker_id, order.why)
+            elif isinstance(order, Ended):
+                self._ended(order.job, now)
+        self.desk.expire(now)
+        self._record_progress(now)
+
+    # Messages in
+
+    def _receive(self) -> None:
+        while self._wake_in.poll(0):
+            self._wake_in.recv()
+        self._recorder.deliver()
+        for socket, handle in ((self._requests, self._request), (self._workers, self._worker)):
+            for _ in range(1_000):  # a flood on one socket does not starve the other
+                try:
+                    frames = socket.recv_multipart(zmq.NOBLOCK)
+                except zmq.Again:
+                    break
+                handle(frames)
+
+    def _request(self, frames: list[bytes]) -> None:
+        if b"" not in frames[:-1]:
+            return  # no REQ envelope: there is nobody to answer
+        cut = frames.index(b"") + 1
+        envelope = tuple(frames[:cut])
+        try:
+            document = decode(b"".join(frames[cut:]))
+        except NOT_BSON as error:
+            self._reply(envelope, {"error": SpecError(f"a request that is no BSON document: {error}").to_document()})
+            return
+        self.desk.request(envelope, document, time.monotonic())
+
+    def _worker(self, frames: list[bytes]) -> None:
+        now = time.monotonic()
+        identity = frames[0]
+        worker_id = identity.decode("ascii", "replace")
+        try:
+            kind, header, payload = message.unpack(frames[1:])
+            self._handle(worker_id, kind, header, payload, now)
+        except VersionRefusedError as error:
+            log.warning("%s", error)
+            self._send(worker_id, message.pack(message.REFUSED, {"error": error.to_document()}))
+        except (*NOT_BSON, KeyError, IndexError) as error:
+            log.warning("a message of worker %s cannot be read: %r", worker_id, error)
+
+    def _handle(self, worker_id: str, kind: str, header: dict[str, Any], payload: Any, now: float) -> None:
+        scheduler = self.scheduler
+        if kind == message.HELLO:
+            self._hello(worker_id, header, now)
+        elif kind == message.BEAT:
+            known = scheduler.beat(worker_id, header["idle"], set(header["running"]), now)
+            self._send(worker_id, message.pack(message.BEAT, {"epoch": scheduler.epoch, "known": known}))
+        elif kind == message.READY:
+            scheduler.ready(worker_id, now)
+        elif kind == message.BYE:
+            scheduler.gone(worker_id, "it has stopped", now)
+        elif kind == message.PROGRESS:
+            scheduler.progressed(header["job"], header["attempt"], header["docs"], header["phase"], now)
+        elif kind in (message.DONE, message.FAILED, message.BROKEN):
+            answer = Answer(worker_id, header["job"], header["attempt"])
+            if kind == message.DONE:
+                output = self._output(worker_id, header, payload)
+                scheduler.done(answer, header["result"], output, now)
+                if header["result"].get("splits") is not None:
+                    self._record_plan(header["job"])
+            elif kind == message.FAILED:
+                scheduler.failed(answer, from_document(header["error"]), now)
+            else:
+                scheduler.broken(answer, header["why"], now)
+            if header.get("job") not in scheduler.jobs:
+                self._send(worker_id, message.pack(message.FORGET, {"job": header["job"]}))
+
+    def _hello(self, worker_id: str, header: dict[str, Any], now: float) -> None:
+        message.demand_versions(header["name"], header["versions"])
+        worker = Worker(worker_id, header["name"], header["slots"], header["data_uri"], now, header["idle"])
+        held: dict[str, list[SplitOutput]] = {}
+        for item in header["held"]:
+            output = SplitOutput.from_document(item, worker_id, worker.data_uri)
+            held.setdefault(item["job"], []).append(output)
+        self.scheduler.hello(worker, held)
+        self._send(worker_id, message.pack(message.WELCOME, {"epoch": self.scheduler.epoch}))
+        for job_id in held:
+            if job_id not in self.scheduler.jobs and self.desk.loaded:
+                self._send(worker_id, message.pack(message.FORGET, {"job": job_id}))
+        log.info("worker %s is here with %d slots", worker.name, worker.slots)
+
+    def _output(self, worker_id: str, header: dict[str, Any], payload: Any) -> SplitOutput | None:
+        if header.get("held") is None:
+            return None
+        worker = self.scheduler.workers.get(worker_id)
+        data = bytes(payload[0]) if payload else None
+        return SplitOutput.from_document(header["held"], worker_id, worker.data_uri if worker else "", data)
+
+    # Messages out
+
+    def _send(self, worker_id: str, frames: list[bytes]) -> None:
+        self._workers.send_multipart([worker_id.encode(), *frames])
+
+    def _reply(self, envelope: tuple[bytes, ...], document: dict[str, Any]) -> None:
+        self._requests.send_multipart([*envelope, encode(document)])
+
+    def _give(self, order: Give) -> None:
+        job, step = order.job, order.step
+        header: dict[str, Any] = {
+            "attempt": order.attempt_id,
+            "job": job.job_id,
+            "kind": step.kind,
+            "index": step.index,
+            "spec": self.desk.spec_bytes(job),
+        }
+        payload: list[bytes] = []
+        if step.kind == MAP_STEP and job.splits is not None:
+            header["split"] = job.splits[step.index].to_document()
+            header["partitions"] = job.partitions
+        elif step.kind == REDUCE_STEP:
+            header["runs"], payload = reduce_runs(job, step.index)
+        self._send(order.worker_id, message.pack(message.TASK, header, *payload))
+
+    def _ended(self, job: Job, now: float) -> None:
+        status = job.status(now)
+        fields = status.to_document()["status"]
+        self._recorded.pop(job.job_id, None)
+        self._recorder.ask(
+            record.update(job.job_id, fields, durable=True), lambda _: self.desk.ended(job, status), insist=True
+        )
+        for worker_id in self.scheduler.workers:
+            self._send(worker_id, message.pack(message.FORGET, {"job": job.job_id}))
+        log.info("job %s: %s", job.job_id, status.state)
+
+    # Records
+
+    def _wake(self) -> None:
+        self._wake_out.send(b"")
+
+    def _resume(self, records: Any) -> None:
+        now = time.monotonic()
+        for found in records if isinstance(records, list) else []:
+            try:
+                job = load_job(found, self._limits, now)
+            except MapReduceError as error:
+                log.exception("job %s cannot be resumed", found["_id"])
+                fields = {"state": "error", "error": error.to_document()}
+                self._recorder.ask(record.update(found["_id"], fields, durable=True), insist=True)
+                continue
+            self.scheduler.add(job)
+            log.info("job %s is resumed", job.job_id)
+        self.desk.loaded = True
+        # Workers that said hello before the jobs were known say it again, with what they hold.
+        for worker_id in self.scheduler.workers:
+            self._send(worker_id, message.pack(message.BEAT, {"epoch": self.scheduler.epoch, "known": False}))
+
+    def _record_plan(self, job_id: str) -> None:
+        job = self.scheduler.jobs.get(job_id)
+        if job is not None and job.splits is not None and len(job.splits) > 1:
+            plan = encode({"splits": [span.to_document() for span in job.splits]})
+            self._recorder.ask(record.update(job_id, {"plan": plan}, durable=False))
+
+    def _record_progress(self, now: float) -> None:
+        for job in self.scheduler.jobs.values():
+            if now - self._recorded.setdefault(job.job_id, now) >= _RECORD_EVERY_S:
+                self._recorded[job.job_id] = now
+                status = job.status(now)
+                fields = {"state": status.state, "progress": dict(status.progress)}
+                self._recorder.ask(record.update(job.job_id, fields, durable=False))
+
+
+def _bind(socket: Any, key: str, address: str) -> str:
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        raise SpecError(
+            f"{key} {address} cannot be bound: {error.strerror}; stop what listens there, or set {key}"
+        ) from None
+    return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))
+
+
+def reduce_runs(job: Job, index: int) -> tuple[list[list[Any]], list[bytes]]:
+    """What a reduce step needs: `[label, partition, holder, split, attempt, path, offset, length]` of each run.
+
+    `holder` is `[worker id, data_uri]`, or None when the bytes are the next frame of the payload.
+    """
+    wanted = set(job.group(index))
+    runs: list[list[Any]] = []
+    payload: list[bytes] = []
+    for output in job.outputs.values():
+        holder = None if output.data is not None else [output.worker_id, output.data_uri]
+        for label, partition, offset, length, _ in output.each():
+            if (label, partition) in wanted:
+                runs.append([label, partition, holder, output.split, output.attempt_id, output.path, offset, length])
+                if output.data is not None:
+                    payload.append(output.data[offset : offset + length])
+    return runs, payload
+
+
+def load_job(found: dict[str, Any], limits: JobLimits, now: float) -> Job:
+    """The job of a record, planned as it was. Raises `SpecError` when the record cannot be read."""
+    if found["kind"] == "basic":
+        return Job(CallSpec.from_document(found["spec"]), limits, now)
+    job = Job(JobSpec.from_document(found["spec"]), limits, now)
+    if found.get("plan") is not None:
+        job.planned(Range.from_document(item) for item in decode(found["plan"])["splits"])
+    return job

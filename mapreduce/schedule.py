@@ -1,0 +1,240 @@
+"""Decides which worker does what: credits, heartbeats, fairness between jobs. Pure: events in, orders out."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+from mapreduce.exceptions import CodeChangedError, MapReduceError
+from mapreduce.held import SplitOutput
+from mapreduce.job import Job
+from mapreduce.step import Attempt, Step
+
+HEARTBEAT_S = 0.5
+LOST_AFTER_S = 3.0  # a worker that has not been heard of for this long is gone
+KEEP_BYTES = 32 * 2**20  # map output that the router itself keeps, over all jobs
+
+
+@dataclass
+class Worker:
+    """A worker host as the router sees it."""
+
+    worker_id: str
+    name: str  # host and process id, for people
+    slots: int  # steps it can do at once
+    data_uri: str  # where it serves map output
+    seen_s: float
+    idle: int = 0  # steps it could begin now
+    running: dict[str, tuple[str, float]] = field(default_factory=dict)  # attempt id -> job id, when it was given
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Which attempt of which job a worker speaks of."""
+
+    worker_id: str
+    job_id: str
+    attempt_id: str
+
+
+@dataclass(frozen=True)
+class Give:
+    """A step for a worker."""
+
+    worker_id: str
+    job: Job
+    step: Step
+    attempt_id: str
+
+
+@dataclass(frozen=True)
+class Abort:
+    """An attempt of a worker whose answer is not wanted any more."""
+
+    worker_id: str
+    attempt_id: str
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A worker that is not counted on any more, and why."""
+
+    worker_id: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that has ended."""
+
+    job: Job
+
+
+Order = Give | Abort | Gone | Ended
+
+
+class Scheduler:
+    """All workers and running jobs. Belongs to the router's thread. `epoch` tells attempts of two routers apart."""
+
+    def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.workers: dict[str, Worker] = {}
+        self.jobs: dict[str, Job] = {}
+        self._numbers = itertools.count(1)
+        self._orders: list[Order] = []
+        self._kept: dict[str, int] = {}  # bytes of map output kept here, by job
+
+    def add(self, job: Job) -> None:
+        """Take in a job."""
+        self.jobs[job.job_id] = job
+
+    def hello(self, worker: Worker, held: dict[str, list[SplitOutput]]) -> None:
+        """A worker is here, with the map output that it still holds by job."""
+        old = self.workers.get(worker.worker_id)
+        if old is not None:
+            worker.running = old.running
+        self.workers[worker.worker_id] = worker
+        for job_id, outputs in held.items():
+            job = self.jobs.get(job_id)
+            for output in outputs if job is not None else ():
+                self._abort(job.mapped(output) if job is not None else [])
+
+    def beat(self, worker_id: str, idle: int, running: set[str], now: float) -> bool:
+        """A worker lives. Returns whether it is known here; when not, it has to say hello."""
+        worker = self.workers.get(worker_id)
+        if worker is None:
+            return False
+        worker.seen_s = now
+        fresh = 0
+        for attempt_id, (job_id, given_s) in list(worker.running.items()):
+            if attempt_id in running:
+                continue
+            if now - given_s < 2 * HEARTBEAT_S:
+                fresh += 1
+                continue
+            # It was given, and the worker does not know it: the message was lost.
+            self._lose(worker, attempt_id, job_id, "the worker does not know of it", now)
+        worker.idle = max(0, idle - fresh)
+        return True
+
+    def ready(self, worker_id: str, now: float) -> None:
+        """A worker can begin one more step."""
+        if worker_id in self.workers:
+            self.workers[worker_id].idle += 1
+            self.workers[worker_id].seen_s = now
+
+    def progressed(self, job_id: str, attempt_id: str, docs: int, phase: str | None, now: float) -> None:
+        """An attempt has got further."""
+        if job_id in self.jobs:
+            self.jobs[job_id].progressed(attempt_id, docs, phase, now)
+
+    def done(self, answer: Answer, result: dict[str, Any], output: SplitOutput | None, now: float) -> None:
+        """An attempt has succeeded; a map step comes with its output."""
+        job = self._answered(answer, now)
+        if job is None:
+            return
+        if output is not None and output.data is not None:
+            if sum(self._kept.values()) + output.length > KEEP_BYTES:
+                output.data = None
+            else:
+                self._kept[job.job_id] = self._kept.get(job.job_id, 0) + output.length
+        self._abort(job.done(answer.attempt_id, result, output, now))
+
+    def failed(self, answer: Answer, error: MapReduceError, now: float) -> None:
+        """An attempt has failed."""
+        job = self._answered(answer, now)
+        if job is None:
+            return
+        self._abort(job.failed(answer.attempt_id, error, now))
+        if isinstance(error, CodeChangedError) and job.steps.refused(set(self.workers)):
+            self._abort(job.fail(error, now))
+
+    def broken(self, answer: Answer, why: str, now: float) -> None:
+        """An attempt went with the process that ran it; its worker lives."""
+        job = self._answered(answer, now)
+        if job is not None:
+            self._abort(job.lost(answer.attempt_id, why, now))
+
+    def gone(self, worker_id: str, why: str, now: float) -> None:
+        """A worker has left, or is given up."""
+        if self.workers.pop(worker_id, None) is None:
+            return
+        self._orders.append(Gone(worker_id, why))
+        for job in self.jobs.values():
+            self._abort(job.worker_gone(worker_id, why, now))
+
+    def cancel(self, job_id: str, now: float) -> None:
+        """Stop a job."""
+        if job_id in self.jobs:
+            self._abort(self.jobs[job_id].cancel(now))
+
+    def step(self, now: float) -> list[Order]:
+        """Let time pass and give out work; returns everything that is to be done since the last call, in order."""
+        for worker in [w for w in self.workers.values() if now - w.seen_s > LOST_AFTER_S]:
+            self.gone(worker.worker_id, f"not heard of for {now - worker.seen_s:.1f} s", now)
+        for job in list(self.jobs.values()):
+            for attempt in job.steps.overdue(now):
+                quiet = attempt.quiet_s(now)
+                self._abort([attempt])
+                self._abort(job.lost(attempt.attempt_id, f"no progress for {quiet:.1f} s", now))
+        self._settle(now)
+        self._give_out(now)
+        orders, self._orders = self._orders, []
+        return orders
+
+    def next_check_s(self, now: float) -> float:
+        """Seconds until `step` may have something to do without any event."""
+        waits = [job.steps.next_check_s(now) for job in self.jobs.values()]
+        waits += [worker.seen_s + LOST_AFTER_S - now + 0.001 for worker in self.workers.values()]
+        return max(0.001, min(waits, default=60.0))
+
+    def _settle(self, now: float) -> None:
+        slots = sum(worker.slots for worker in self.workers.values())
+        for job in list(self.jobs.values()):
+            job.settle(max(slots, 1), now)
+            if job.ended:
+                self._kept.pop(job.job_id, None)
+                del self.jobs[job.job_id]
+                self._orders.append(Ended(job))
+
+    def _give_out(self, now: float) -> None:
+        """One step at a time to the worker with the most room, from the job with the fewest under way."""
+        open_jobs = [job for job in self.jobs.values() if not job.ended]
+        while open_jobs:
+            idle = sorted((w for w in self.workers.values() if w.idle > 0), key=lambda w: -w.idle)
+            given = self._first(idle, open_jobs, now)
+            if given is None:
+                return
+            worker, job, step = given
+            attempt_id = f"{self.epoch}.{next(self._numbers)}"
+            job.begin(step, attempt_id, worker.worker_id, now)
+            worker.idle -= 1
+            worker.running[attempt_id] = (job.job_id, now)
+            self._orders.append(Give(worker.worker_id, job, step, attempt_id))
+
+    def _first(self, idle: list[Worker], jobs: list[Job], now: float) -> tuple[Worker, Job, Step] | None:
+        fewest_first = sorted(jobs, key=lambda job: (len(job.steps.under_way), job.created_s))
+        for worker in idle:
+            for job in fewest_first:
+                step = job.offer(worker.worker_id, now)
+                if step is not None:
+                    return worker, job, step
+        return None
+
+    def _answered(self, answer: Answer, now: float) -> Job | None:
+        worker = self.workers.get(answer.worker_id)
+        if worker is not None:
+            worker.running.pop(answer.attempt_id, None)
+            worker.seen_s = now
+        return self.jobs.get(answer.job_id)
+
+    def _lose(self, worker: Worker, attempt_id: str, job_id: str, why: str, now: float) -> None:
+        worker.running.pop(attempt_id, None)
+        if job_id in self.jobs:
+            self._abort(self.jobs[job_id].lost(attempt_id, why, now))
+
+    def _abort(self, attempts: list[Attempt]) -> None:
+        for attempt in attempts:
+            if attempt.worker_id in self.workers:
+                self._orders.append(Abort(attempt.worker_id, attempt.attempt_id))

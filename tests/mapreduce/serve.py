@@ -1,0 +1,86 @@
+"""One router or worker host as a process of its own: `python -m tests.mapreduce.serve router|worker SETTINGS`.
+
+SETTINGS is JSON; `addresses` names the file in which the router's real addresses are recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from mapreduce.host import Host
+from mapreduce.router import Router
+from mapreduce.settings import EngineSettings
+
+
+class Signals:
+    """Set by SIGTERM and SIGINT."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        self._set = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._hit)
+
+    def _hit(self, *_: Any) -> None:
+        self._set = True
+        os.write(self._write, b"x")
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def fileno(self) -> int:
+        return self._read
+
+
+def settings_from(values: dict[str, Any]) -> EngineSettings:
+    """Engine settings of JSON values; router addresses come from the file `addresses`."""
+    values = dict(values)
+    addresses = Path(values.pop("addresses"))
+    mongo = values.pop("mongo_uri")
+
+    def read(key: str) -> str:
+        return str(json.loads(addresses.read_text())[key])
+
+    values["job_root"] = Path(values["job_root"])
+    values["allowed_modules"] = tuple(values["allowed_modules"])
+    return EngineSettings(
+        req_uri=lambda: read("zmr.req_bind"),
+        worker_uri=lambda: read("zmr.worker_bind"),
+        mongo_address=lambda: mongo,
+        **values,
+    )
+
+
+def main(role: str, text: str) -> int:
+    """Run until told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    values = json.loads(text)
+    stop = Signals()
+    settings = settings_from(values)
+    if role == "router":
+        router = Router(settings)
+        found = router.start()
+        target = Path(values["addresses"])
+        temporary = target.with_suffix(".new")
+        temporary.write_text(json.dumps(found))
+        temporary.replace(target)
+        router.run(stop)
+        router.stop()
+    else:
+        host = Host(settings)
+        try:
+            host.start()
+            host.run(stop)
+        finally:
+            host.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))
