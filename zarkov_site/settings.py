@@ -36,6 +36,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "aggregates.web.security.ContentSecurityPolicy",
+    "aggregates.web.security.CrossOrigin",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -78,14 +80,14 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-LOGIN_URL = "admin:login"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "front"
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = ZARKOV.time_zone
 USE_TZ = True
 
 STATIC_URL = "static/"
-STATIC_ROOT = ZARKOV.folder.root / "static"
 # Front-end libraries come from npm at set-up; they are served below /static/npm/.
 STATICFILES_DIRS = [
     ("npm/uplot", BASE_DIR / "node_modules" / "uplot" / "dist"),
@@ -98,16 +100,35 @@ X_FRAME_OPTIONS = "DENY"
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "aggregates.web.api.authentication.RightsTokenAuthentication",
+        "aggregates.web.api.authentication.LoginAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": ["aggregates.web.api.permission.Capability"],
+    "DEFAULT_RENDERER_CLASSES": [
+        "aggregates.web.api.renderer.AnswerRenderer",
+        "rest_framework.renderers.BrowsableAPIRenderer",
+    ],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_THROTTLE_CLASSES": ["aggregates.web.api.throttle.ScopeThrottle"],
+    "DEFAULT_THROTTLE_RATES": {"api": "6000/min", "ingest": "60000/min", "live": "3000/min", "operate": "300/min"},
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
-    "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.CursorPagination",
-    "PAGE_SIZE": 100,
+    "EXCEPTION_HANDLER": "aggregates.web.api.error.handle",
+    "DEFAULT_PAGINATION_CLASS": None,
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
+KNOX_TOKEN_MODEL = "aggregates.AccessToken"
 REST_KNOX = {"TOKEN_TTL": None, "AUTO_REFRESH": False}
-SPECTACULAR_SETTINGS = {"TITLE": "Zarkov", "VERSION": "1", "SERVE_INCLUDE_SCHEMA": False}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Zarkov",
+    "DESCRIPTION": "Events in, aggregates out. Errors have one shape; times are milliseconds since 1970 or ISO 8601.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["aggregates.web.api.permission.Capability"],
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+# Origins whose scripts may use the API with a token, such as https://wiki.example.org; "*" = all.
+CORS_ORIGINS: list[str] = []
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
 LOGGING_CONFIG = None

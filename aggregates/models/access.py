@@ -22,7 +22,7 @@ def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[\s,]+", text) if word]
 
 
-class AccessToken(AbstractAuthToken):
+class AccessToken(AbstractAuthToken):  # type: ignore[misc]
     """A token for programs. Only its hash is kept; the token itself is shown once, when it is made."""
 
     name = models.CharField(max_length=120, help_text="What it is for, such as: web shop.")
@@ -37,7 +37,7 @@ class AccessToken(AbstractAuthToken):
         help_text="Which aggregates it may read, such as: commits_by_day, shop.* . Empty = all.",
     )
 
-    objects = AuthTokenManager()  # type: ignore[django-manager-missing]
+    objects = AuthTokenManager()
 
     class Meta:
         ordering = ["-created"]

@@ -1,0 +1,29 @@
+// Horizontal bars for keys that are no dates, as HTML: readable at every width and by screen readers.
+
+import { colorOf, make } from "./dom.js";
+import { exact } from "./format.js";
+
+export function drawBars(element, state, unit, most) {
+  const rows = state.series
+    .flatMap((series, index) => series.data.map(([x, y]) => ({ x, y: y ?? 0, field: series.field, index })))
+    .sort((a, b) => b.y - a.y);
+  const largest = Math.max(...rows.map((row) => Math.abs(row.y)), 1e-12);
+  const several = state.series.length > 1;
+  const list = make("ol", { class: "bars" });
+  for (const row of rows.slice(0, most)) {
+    const bar = make("span", { class: "bar" });
+    bar.style.width = `${Math.max((Math.abs(row.y) / largest) * 100, 0.5)}%`;
+    bar.style.background = colorOf(several ? row.index : 0);
+    list.append(
+      make(
+        "li",
+        {},
+        make("span", { class: "bar-name" }, String(row.x) + (several ? ` · ${row.field}` : "")),
+        make("span", { class: "bar-track" }, bar),
+        make("span", { class: "bar-value" }, exact(row.y, unit)),
+      ),
+    );
+  }
+  element.replaceChildren(list);
+  if (rows.length > most) element.append(make("p", { class: "muted" }, `The largest ${most} of ${rows.length}.`));
+}

@@ -1,0 +1,157 @@
+// One chart on a page: chooses how to draw its kind, and keeps legend, table and words in step with the data.
+
+import { drawBars } from "./bars.js";
+import { colorOf, make } from "./dom.js";
+import { compact, exact, moment } from "./format.js";
+import { Plot } from "./plot.js";
+import { applyChange, isTime } from "./series.js";
+import { drawTable } from "./table.js";
+
+export class ChartView {
+  // `figure` has data-kind, data-zone, data-unit, data-title and inside .canvas, .legend, .table-body, .announce
+  constructor(figure) {
+    this.figure = figure;
+    this.name = figure.dataset.name ?? "";
+    this.kind = figure.dataset.kind;
+    this.zone = figure.dataset.zone;
+    this.unit = figure.dataset.unit ?? "";
+    this.canvas = figure.querySelector(".canvas");
+    this.legend = figure.querySelector(".legend");
+    this.details = figure.querySelector("details");
+    this.announcer = figure.querySelector(".announce");
+    this.details?.addEventListener("toggle", () => this.table());
+    this.reset = figure.querySelector(".reset-zoom");
+    this.reset?.addEventListener("click", () => this.plot?.resetZoom());
+  }
+
+  series(state) {
+    this.state = state;
+    this.draw();
+  }
+
+  points(change) {
+    if (!this.state) return;
+    applyChange(this.state, change);
+    this.draw();
+  }
+
+  problem(body) {
+    if (this.state) return;
+    this.clear();
+    this.canvas.append(make("p", { class: "empty", role: "alert" }, body.error?.message ?? "This cannot be shown."));
+  }
+
+  draw() {
+    const state = this.state;
+    this.figure.dataset.through = state.through ?? "";
+    if (!state.series.some((series) => series.data.length)) {
+      this.clear();
+      this.canvas.append(make("p", { class: "empty" }, "No data in this range yet."));
+    } else if (this.kind === "table") {
+      drawTable(this.canvas, state, this);
+    } else if (!isTime(state)) {
+      this.clear();
+      drawBars(this.canvas, state, this.unit, this.figure.dataset.size === "large" ? 40 : 10);
+    } else if (this.kind === "number") {
+      this.number();
+    } else {
+      this.time();
+    }
+    this.table();
+    this.words();
+    this.figure.dataset.drawn = String(Number(this.figure.dataset.drawn ?? 0) + 1);
+  }
+
+  time() {
+    if (!this.plot) {
+      this.canvas.replaceChildren();
+      this.plot = this.makePlot(this.canvas, this.kind, false);
+    }
+    this.plot.show(this.state);
+    this.drawLegend();
+  }
+
+  number() {
+    const series = this.state.series[0];
+    const [x, y] = series.data[series.data.length - 1];
+    const before = series.data.length > 1 ? series.data[series.data.length - 2][1] : null;
+    if (!this.big) {
+      this.big = make("p", { class: "big-number" });
+      this.trend = make("p", { class: "trend" });
+      const small = make("div", { class: "spark" });
+      this.canvas.replaceChildren(this.big, this.trend, small);
+      this.plot = this.makePlot(small, "area", true);
+    }
+    this.big.replaceChildren(compact(y), ...(this.unit ? [make("small", {}, ` ${this.unit}`)] : []));
+    this.trend.textContent = `${trendWords(y, before)} · ${moment(x, this.state.step, this.zone)}`;
+    this.plot.show({ ...this.state, series: [series] });
+  }
+
+  makePlot(element, kind, small) {
+    return new Plot(element, {
+      kind,
+      small,
+      zone: this.zone,
+      unit: this.unit,
+      label: this.figure.dataset.title ?? "Chart",
+      announce: (text) => this.announcer && (this.announcer.textContent = text),
+      onZoom: (zoomed) => this.reset && (this.reset.hidden = !zoomed),
+    });
+  }
+
+  clear() {
+    this.plot?.destroy();
+    this.plot = undefined;
+    this.big = undefined;
+    this.canvas.replaceChildren();
+    this.legend?.replaceChildren();
+    this.legendNames = undefined;
+  }
+
+  drawLegend() {
+    const names = this.state.series.map((series) => series.label).join("\u0000");
+    if (!this.legend || names === this.legendNames) return;
+    this.legendNames = names;
+    this.legend.replaceChildren(...this.state.series.map((series, index) => this.legendButton(series, index)));
+    if (this.state.omitted) {
+      this.legend.append(make("span", { class: "muted" }, `and ${this.state.omitted} smaller ones`));
+    }
+  }
+
+  legendButton(series, index) {
+    const dot = make("i", { class: "dot" });
+    dot.style.background = colorOf(index);
+    const button = make("button", { type: "button", "aria-pressed": "true" }, dot, series.label);
+    button.addEventListener("click", () => {
+      const on = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", String(on));
+      this.plot.toggle(index, on);
+    });
+    return button;
+  }
+
+  table() {
+    const body = this.figure.querySelector(".table-body");
+    if (body && this.details?.open && this.state) drawTable(body, this.state, this);
+  }
+
+  // One sentence for those who cannot see the picture.
+  words() {
+    const said = this.figure.querySelector(".summary");
+    if (!said) return;
+    const parts = this.state.series.slice(0, 4).map((series) => {
+      const last = series.data[series.data.length - 1];
+      return last ? `${series.label}: ${exact(last[1], this.unit)}` : series.label;
+    });
+    said.textContent = `${this.state.series.length} series. Latest values: ${parts.join("; ")}.`;
+  }
+}
+
+function trendWords(now, before) {
+  if (before === null || before === undefined || now === null) return "no earlier value";
+  if (before === 0) return now === 0 ? "unchanged" : `${now > 0 ? "▲" : "▼"} from 0`;
+  const change = ((now - before) / Math.abs(before)) * 100;
+  if (Math.abs(change) < 0.05) return "unchanged";
+  const word = Math.abs(change) >= 1000 ? compact(change) : change.toFixed(1);
+  return `${change > 0 ? "▲ +" : "▼ "}${word} % against the period before`;
+}

@@ -1,0 +1,49 @@
+// Pages with charts (a chart, a dashboard, an aggregate, an embedded one): one stream feeds all of them.
+
+import { ChartView } from "./chart.js";
+import { LiveStream, showStatus } from "./live.js";
+
+const root = document.querySelector("[data-stream]");
+const views = new Map([...document.querySelectorAll(".chart")].map((figure) => [figure.dataset.name ?? "", new ChartView(figure)]));
+
+const stream = new LiveStream(
+  root.dataset.stream,
+  {
+    series: (data, name) => views.get(name)?.series(data),
+    points: (data, name) => views.get(name)?.points(data),
+    problem: (data, name) => views.get(name)?.problem(data),
+  },
+  showStatus(document.querySelector(".live-status")),
+).listenTo([...views.keys()]);
+
+function open(from) {
+  const url = new URL(root.dataset.stream, location.href);
+  if (from !== undefined) url.searchParams.set("from", from);
+  stream.open(url.href);
+}
+
+for (const button of document.querySelectorAll(".ranges button")) {
+  button.addEventListener("click", () => {
+    for (const other of document.querySelectorAll(".ranges button")) {
+      other.setAttribute("aria-pressed", String(other === button));
+    }
+    open(button.dataset.own !== undefined ? undefined : button.dataset.from);
+  });
+}
+
+for (const button of document.querySelectorAll("button.copy")) {
+  button.addEventListener("click", async () => {
+    const text = document.getElementById(button.dataset.target).textContent.trim();
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      const range = document.createRange();
+      range.selectNodeContents(document.getElementById(button.dataset.target));
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+    }
+  });
+}
+
+open(undefined);

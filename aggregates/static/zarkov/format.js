@@ -1,0 +1,50 @@
+// Numbers and moments as people read them.
+
+const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
+const full = new Intl.NumberFormat(undefined, { maximumFractionDigits: 3 });
+
+export function compact(value) {
+  if (value === null || value === undefined) return "–";
+  return Math.abs(value) < 10000 ? full.format(value) : short.format(value);
+}
+
+export function exact(value, unit = "") {
+  if (value === null || value === undefined) return "–";
+  return unit ? `${full.format(value)} ${unit}` : full.format(value);
+}
+
+const byStep = {
+  year: { year: "numeric" },
+  month: { year: "numeric", month: "long" },
+  week: { year: "numeric", month: "short", day: "numeric" },
+  day: { weekday: "short", year: "numeric", month: "short", day: "numeric" },
+  hour: { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" },
+  minute: { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" },
+  second: { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" },
+};
+const formatters = new Map();
+
+export function moment(ms, step, zone) {
+  const name = `${step}|${zone}`;
+  if (!formatters.has(name)) {
+    formatters.set(name, new Intl.DateTimeFormat(undefined, { ...(byStep[step] ?? byStep.second), timeZone: zone }));
+  }
+  return formatters.get(name).format(ms);
+}
+
+export function ago(iso, now = Date.now()) {
+  const seconds = Math.round((now - Date.parse(iso)) / 1000);
+  if (!Number.isFinite(seconds)) return "–";
+  if (seconds < 5) return "just now";
+  for (const [limit, size, name] of [
+    [60, 1, "s"],
+    [3600, 60, "min"],
+    [86400, 3600, "h"],
+    [86400 * 60, 86400, "d"],
+    [86400 * 700, 86400 * 30.44, "months"],
+    [Infinity, 86400 * 365.25, "years"],
+  ]) {
+    if (seconds < limit) return `${Math.floor(seconds / size)} ${name} ago`;
+  }
+  return "–";
+}

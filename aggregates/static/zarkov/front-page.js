@@ -1,0 +1,107 @@
+// The front page: what comes in now, from the pulse stream.
+
+import { make } from "./dom.js";
+import { ago, compact, exact } from "./format.js";
+import { LiveStream, showStatus } from "./live.js";
+import { Plot } from "./plot.js";
+
+const root = document.querySelector("[data-stream]");
+const at = (id) => document.getElementById(id);
+let state;
+let plot;
+let skewMs = 0; // the server's clock against this one
+
+function pulse(data) {
+  state = data;
+  skewMs = data.now * 1000 - Date.now();
+  numbers();
+  rates();
+  latest();
+  aggregates();
+}
+
+function numbers() {
+  const perSecond = rateNow();
+  const lags = state.aggregates.map((item) => item.lag);
+  at("stored").textContent = compact(state.newest_id);
+  at("rate").textContent = compact(perSecond);
+  at("lag").textContent = lags.length ? compact(Math.max(...lags)) : "–";
+  at("quarantine").textContent = exact(state.quarantine);
+  at("jobs").textContent = exact(state.jobs.running);
+  at("jobs-failed").textContent = state.jobs.failed ? `${exact(state.jobs.failed)} failed` : "none failed";
+}
+
+// Mean of the last five whole seconds.
+function rateNow() {
+  const second = Math.floor((Date.now() + skewMs) / 1000);
+  let sum = 0;
+  for (const [when, counts] of state.rates) {
+    if (when < second && when >= second - 5) sum += Object.values(counts).reduce((a, b) => a + b, 0);
+  }
+  return Math.round((sum / 5) * 10) / 10;
+}
+
+function rates() {
+  const last = Math.floor((Date.now() + skewMs) / 1000);
+  const types = [...new Set(state.rates.flatMap(([, counts]) => Object.keys(counts)))].sort();
+  const bySecond = new Map(state.rates);
+  const series = (types.length ? types : ["events"]).map((type) => ({
+    label: type,
+    key: type,
+    field: "value",
+    data: Array.from({ length: state.window_s }, (_, i) => {
+      const second = last - state.window_s + 1 + i;
+      return [second * 1000, bySecond.get(second)?.[type] ?? 0];
+    }),
+  }));
+  plot ??= new Plot(at("rates"), { kind: "stacked", zone: root.dataset.zone, unit: "", label: "Events per second by type" });
+  plot.show({ series, step: "second" });
+  const words = types.map((type) => make("li", {}, type));
+  if (at("types").children.length !== words.length) at("types").replaceChildren(...words);
+}
+
+function latest() {
+  const known = new Set([...at("latest").children].map((row) => row.dataset.id));
+  const rows = state.latest.map((event) => {
+    const row = make(
+      "li",
+      { "data-id": event._id, class: known.size && !known.has(String(event._id)) ? "new" : undefined },
+      make("span", { class: "pill" }, event.type),
+      make("span", { class: "event-context" }, summary(event.context)),
+      make("time", { datetime: event.timestamp, title: event.timestamp }, ago(event.timestamp, Date.now() + skewMs)),
+    );
+    return row;
+  });
+  at("latest").replaceChildren(...rows);
+  at("no-events").hidden = rows.length > 0;
+}
+
+function summary(context) {
+  return Object.entries(context ?? {})
+    .slice(0, 4)
+    .map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`)
+    .join("  ·  ");
+}
+
+function aggregates() {
+  const rows = state.aggregates.map((item) =>
+    make(
+      "tr",
+      {},
+      make("th", { scope: "row" }, make("a", { href: `/aggregates/${encodeURIComponent(item.name)}/` }, item.name)),
+      make("td", { class: "number" }, item.lag ? `${exact(item.lag)} events` : "up to date"),
+      make("td", {}, item.complete_through ? ago(item.complete_through, Date.now() + skewMs) : "never run"),
+      make("td", {}, make("span", { class: `state ${item.running ? "running" : "calm"}` }, item.running ? "running" : "idle")),
+    ),
+  );
+  at("aggregates").replaceChildren(...rows);
+  at("no-aggregates").hidden = rows.length > 0;
+}
+
+new LiveStream(root.dataset.stream, { pulse }, showStatus(document.querySelector(".live-status"))).open();
+setInterval(() => {
+  if (state && !document.hidden) {
+    rates();
+    at("rate").textContent = compact(rateNow());
+  }
+}, 1000);

@@ -1,0 +1,85 @@
+// One stream of server-sent events for a page. It is closed while the page is hidden, because browsers allow only a
+// few open connections to a site, and takes up where it was afterwards.
+
+const HIDDEN_MS = 5000;
+
+export class LiveStream {
+  // handlers: {kind: (data, name) => void}; onStatus(status): "live", "waiting" or "paused"
+  constructor(url, handlers, onStatus = () => {}) {
+    this.handlers = handlers;
+    this.onStatus = onStatus;
+    this.names = [""];
+    this.lastId = "";
+    this.onVisibility = () => this.visibilityChanged();
+    document.addEventListener("visibilitychange", this.onVisibility);
+    addEventListener("pagehide", () => this.disconnect());
+    addEventListener("pageshow", (event) => event.persisted && this.connect());
+    this.url = url;
+  }
+
+  listenTo(names) {
+    this.names = names;
+    return this;
+  }
+
+  open(url = this.url) {
+    if (url !== this.url) this.lastId = "";
+    this.url = url;
+    this.connect();
+    return this;
+  }
+
+  close() {
+    document.removeEventListener("visibilitychange", this.onVisibility);
+    this.disconnect();
+  }
+
+  connect() {
+    this.disconnect();
+    const address = new URL(this.url, location.href);
+    if (this.lastId) address.searchParams.set("last_event_id", this.lastId);
+    const source = new EventSource(address);
+    source.onopen = () => this.onStatus("live");
+    source.onerror = () => {
+      this.onStatus("waiting");
+      // The browser tries again by itself, except after an answer that is no stream.
+      if (source.readyState === EventSource.CLOSED) this.retry = setTimeout(() => this.connect(), 3000);
+    };
+    for (const [kind, handler] of Object.entries(this.handlers)) {
+      for (const name of this.names) {
+        source.addEventListener(name ? `${kind}:${name}` : kind, (event) => {
+          if (event.lastEventId) this.lastId = event.lastEventId;
+          handler(JSON.parse(event.data), name);
+        });
+      }
+    }
+    this.source = source;
+  }
+
+  disconnect() {
+    clearTimeout(this.retry);
+    this.source?.close();
+    this.source = undefined;
+  }
+
+  visibilityChanged() {
+    clearTimeout(this.hiding);
+    if (document.hidden) {
+      this.hiding = setTimeout(() => {
+        this.disconnect();
+        this.onStatus("paused");
+      }, HIDDEN_MS);
+    } else if (!this.source) {
+      this.connect();
+    }
+  }
+}
+
+export function showStatus(element) {
+  const words = { live: "Live", waiting: "Reconnecting …", paused: "Paused" };
+  return (status) => {
+    if (!element) return;
+    element.dataset.status = status;
+    element.textContent = words[status];
+  };
+}

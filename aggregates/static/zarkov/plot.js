@@ -1,0 +1,246 @@
+// Time series on a canvas by uPlot: lines, areas, stacked areas and bars, with zoom, hover and keyboard.
+
+import uPlot from "../npm/uplot/uPlot.esm.js";
+import { colorOf, cssValue, make } from "./dom.js";
+import { compact, exact, moment } from "./format.js";
+import { align, stack } from "./series.js";
+
+// Labels of the time axis by the distance of its ticks, see uPlot's documentation of axis.values: distance, label,
+// and what stands below it where year, day or hour change.
+const [S, MIN, H, D, Y] = [1e3, 6e4, 36e5, 864e5, 31536e6];
+const TIMES = [
+  [Y, "{YYYY}", null, null, null, null, null, null, 1],
+  [D * 28, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [D, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [H, "{HH}:00", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
+  [MIN, "{HH}:{mm}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
+  [S, "{HH}:{mm}:{ss}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
+  [1, "{ss}.{fff}", "\n{D} {MMM} {HH}:{mm}", null, null, null, null, null, 1],
+];
+
+export class Plot {
+  // options: {kind, zone, unit, label, small, announce(text)}
+  constructor(element, options) {
+    this.element = element;
+    this.options = options;
+    this.shown = [];
+    this.zoomed = false;
+    this.tooltip = make("div", { class: "tooltip", hidden: true, "aria-hidden": "true" });
+    this.resizer = new ResizeObserver(() => this.resize());
+    this.resizer.observe(element);
+    this.scheme = matchMedia("(prefers-color-scheme: dark)");
+    this.scheme.addEventListener("change", () => this.rebuild());
+    if (!options.small) {
+      element.tabIndex = 0;
+      element.setAttribute("role", "group");
+      element.setAttribute("aria-label", `${options.label}. Arrow keys read values, plus and minus zoom.`);
+      element.addEventListener("keydown", (event) => this.key(event));
+    }
+  }
+
+  show(state) {
+    const names = state.series.map((series) => series.label).join("\u0000");
+    this.state = state;
+    if (this.shown.length !== state.series.length) this.shown = state.series.map(() => true);
+    if (!this.plot || names !== this.names) {
+      this.names = names;
+      this.rebuild();
+      return;
+    }
+    this.lay();
+    this.plot.setData(this.data, !this.zoomed);
+    if (this.zoomed) this.plot.redraw();
+  }
+
+  toggle(index, on) {
+    this.shown[index] = on;
+    if (!this.stacked) {
+      this.plot.setSeries(index + 1, { show: on });
+      return;
+    }
+    const { min, max } = this.plot.scales.x;
+    const zoomed = this.zoomed;
+    this.rebuild();
+    if (zoomed) this.plot.setScale("x", { min, max });
+  }
+
+  get stacked() {
+    return this.options.kind === "stacked";
+  }
+
+  lay() {
+    const [xs, ...columns] = align(this.state.series);
+    this.columns = columns;
+    this.data = [xs, ...(this.stacked ? stack(columns, this.shown) : columns)];
+  }
+
+  rebuild() {
+    if (!this.state) return;
+    this.plot?.destroy();
+    this.lay();
+    this.zoomed = false;
+    this.plot = new uPlot(this.config(), this.data, this.element);
+    this.element.append(this.tooltip);
+    this.shown.forEach((on, index) => on || this.plot.setSeries(index + 1, { show: false }));
+  }
+
+  resize() {
+    const { width, height } = this.size();
+    if (this.plot && width > 0 && (width !== this.plot.width || height !== this.plot.height)) {
+      this.plot.setSize({ width, height });
+    }
+  }
+
+  size() {
+    return { width: this.element.clientWidth, height: this.element.clientHeight };
+  }
+
+  config() {
+    const { kind, zone, small } = this.options;
+    const grid = { stroke: cssValue("--grid"), width: 1 };
+    const axis = { stroke: cssValue("--muted"), grid, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    const bars = kind === "bar" ? { paths: uPlot.paths.bars({ size: [0.8, 60], align: 1 }) } : {};
+    const filled = kind === "area" || kind === "stacked" || kind === "bar" || small;
+    const step = { year: 31536e6, month: 26784e5, week: 6048e5, day: 864e5, hour: 36e5, minute: 6e4 }[this.state.step];
+    return {
+      ...this.size(),
+      ms: 1,
+      tzDate: (ms) => uPlot.tzDate(new Date(ms), zone),
+      padding: small ? [4, 0, 0, 0] : [12, 8, 0, 0],
+      legend: { show: false },
+      cursor: {
+        show: !small,
+        drag: { x: true, y: false },
+        points: { size: 8, width: 2, stroke: (u, i) => colorOf(i - 1), fill: () => cssValue("--surface") },
+      },
+      scales: {
+        x: { time: true, range: kind === "bar" && step ? (u, low, high) => [low, high + (this.zoomed ? 0 : step)] : undefined },
+        y: { range: (u, low, high) => rangeOf(low, high, filled || low >= 0) },
+      },
+      axes: [
+        { ...axis, show: !small, grid: { show: false }, space: 70, size: 40, values: TIMES },
+        { ...axis, show: !small, size: 52, space: 40, values: (u, ticks) => ticks.map(compact) },
+      ],
+      bands: this.stacked ? this.bands() : undefined,
+      series: [
+        {},
+        ...this.state.series.map((series, index) => {
+          const color = colorOf(index);
+          return {
+            label: series.label,
+            stroke: color,
+            width: kind === "bar" ? 0 : 2,
+            fill: filled ? alpha(color, kind === "bar" ? 0.85 : kind === "stacked" ? 0.45 : 0.16) : undefined,
+            spanGaps: false,
+            points: { show: kind === "bar" || small ? false : (u, i, from, to) => to - from < 40, size: 6 },
+            ...bars,
+          };
+        }),
+      ],
+      hooks: {
+        setCursor: [() => this.hover()],
+        setScale: [(u, name) => name === "x" && this.scaled()],
+      },
+    };
+  }
+
+  // Each shown area is filled down to the shown one below it.
+  bands() {
+    const on = this.shown.flatMap((shown, index) => (shown ? [index + 1] : []));
+    return on.slice(1).map((series, i) => ({ series: [series, on[i]] }));
+  }
+
+  scaled() {
+    const { min, max } = this.plot.scales.x;
+    const xs = this.plot.data[0];
+    this.zoomed = xs.length > 1 && (min > xs[0] || max < xs[xs.length - 1]);
+    this.options.onZoom?.(this.zoomed);
+  }
+
+  hover() {
+    const u = this.plot;
+    const index = u?.cursor.idx;
+    if (index === null || index === undefined || u.cursor.left < 0) {
+      this.tooltip.hidden = true;
+      return;
+    }
+    const rows = this.rowsAt(index);
+    this.tooltip.replaceChildren(
+      make("strong", {}, moment(this.data[0][index], this.state.step, this.options.zone)),
+      ...rows.slice(0, 12).map((row) => {
+        const dot = make("i", { class: "dot" });
+        dot.style.background = colorOf(row.index);
+        return make("span", { class: "row" }, dot, make("span", {}, row.label), make("b", {}, exact(row.y, this.options.unit)));
+      }),
+    );
+    this.tooltip.hidden = rows.length === 0;
+    const left = u.bbox.left / devicePixelRatio + u.cursor.left;
+    const toTheLeft = left > this.element.clientWidth / 2;
+    this.tooltip.style.left = `${left + (toTheLeft ? -14 : 14)}px`;
+    this.tooltip.style.transform = toTheLeft ? "translateX(-100%)" : "none";
+  }
+
+  rowsAt(index) {
+    return this.state.series
+      .map((series, i) => ({ label: series.label, y: this.columns[i][index], index: i }))
+      .filter((row) => this.shown[row.index] && row.y !== undefined && row.y !== null);
+  }
+
+  resetZoom() {
+    this.zoomed = false;
+    this.plot.setData(this.data, true);
+  }
+
+  zoom(factor) {
+    const { min, max } = this.plot.scales.x;
+    const middle = this.plot.cursor.idx != null ? this.data[0][this.plot.cursor.idx] : (min + max) / 2;
+    const half = ((max - min) * factor) / 2;
+    this.plot.setScale("x", { min: middle - half, max: middle + half });
+  }
+
+  key(event) {
+    if (!this.plot || !this.data[0].length) return;
+    const last = this.data[0].length - 1;
+    const at = this.plot.cursor.idx ?? last + 1;
+    const target = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: last }[event.key];
+    if (target !== undefined) {
+      this.point(Math.min(Math.max(target, 0), last));
+    } else if (event.key === "+" || event.key === "=") {
+      this.zoom(0.5);
+    } else if (event.key === "-") {
+      this.zoom(2);
+    } else if (event.key === "Escape") {
+      this.resetZoom();
+    } else {
+      return;
+    }
+    event.preventDefault();
+  }
+
+  point(index) {
+    const x = this.data[0][index];
+    this.plot.setCursor({ left: this.plot.valToPos(x, "x"), top: 10 });
+    const rows = this.rowsAt(index).map((row) => `${row.label} ${exact(row.y, this.options.unit)}`);
+    this.options.announce?.(`${moment(x, this.state.step, this.options.zone)}: ${rows.join(", ") || "no data"}`);
+  }
+
+  destroy() {
+    this.resizer.disconnect();
+    this.plot?.destroy();
+  }
+}
+
+function rangeOf(low, high, fromZero) {
+  if (low === null || high === null) return [0, 1];
+  const bottom = fromZero ? Math.min(low, 0) : low;
+  const top = high > bottom ? high : bottom + 1;
+  const room = (top - bottom) * 0.06;
+  return [bottom < 0 || !fromZero ? bottom - room : 0, top + room];
+}
+
+function alpha(color, part) {
+  const probe = /^#([0-9a-f]{6})$/i.exec(color);
+  if (!probe) return color;
+  const number = parseInt(probe[1], 16);
+  return `rgba(${number >> 16}, ${(number >> 8) & 255}, ${number & 255}, ${part})`;
+}

@@ -1,0 +1,33 @@
+"""Addresses of everything this app answers, see docs/http-api.md."""
+
+from __future__ import annotations
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import include, path
+
+from aggregates.web import health, legacy
+from aggregates.web.pages import live, views
+
+urlpatterns = [
+    path("", views.front, name="front"),
+    path("aggregates/", views.aggregates, name="aggregates"),
+    path("aggregates/<str:name>/", views.aggregate, name="aggregate"),
+    path("charts/", views.charts, name="charts"),
+    path("charts/<slug:slug>/", views.chart, name="chart"),
+    path("dashboards/", views.dashboards, name="dashboards"),
+    path("dashboards/<slug:slug>/", views.dashboard, name="dashboard"),
+    path("embed/<str:token>/", views.embedded, name="embed"),
+    path("embed/<str:token>/live/", live.embedded, name="embed-live"),
+    path("live/charts/", live.charts, name="live-charts"),
+    path("live/pulse/", live.pulse, name="live-pulse"),
+    path("login/", LoginView.as_view(template_name="zarkov/login.html"), name="login"),
+    path("logout/", LogoutView.as_view(next_page="login"), name="logout"),
+    path("api/v1/", include("aggregates.web.api.urls")),
+    path("q", legacy.q, name="q"),
+    path("qs", legacy.qs, name="qs"),
+    path("qr", legacy.qr, name="qr"),
+    path("collections", legacy.collections, name="collections"),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("metrics", health.metrics, name="metrics"),
+]

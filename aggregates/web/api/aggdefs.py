@@ -1,0 +1,282 @@
+"""`aggdefs/`, `runs/`, `tasks/`: what is aggregated, and what became of it. All changes go through the services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from aggregates import services
+from aggregates.exceptions import DefinitionError
+from aggregates.models import AggDef, Run, TaskSwitch
+from aggregates.registry import discover, task_modules
+from aggregates.web.access import EDIT, OPERATE
+from aggregates.web.api import document
+from aggregates.web.api.page import newest
+from aggregates.web.api.read import read_number
+from aggregates.web.api.view import ApiView
+from aggregates.web.exceptions import ConflictError, NotFoundError
+
+WRITTEN = (
+    "description", "task_name", "params", "inputs", "id_key", "settle_s", "filter", "output", "realtime", "interval_s",
+    "crontab", "crontab_zone", "on_error", "enabled",
+)  # fmt: skip
+LEARNT = (
+    "state", "last_id", "last_run", "complete_through", "generation", "outputs", "full_due", "last_error", "failures",
+    "skipped_count", "created", "changed",
+)  # fmt: skip
+
+
+class AggDefShape(serializers.ModelSerializer[AggDef]):
+    """An aggregate definition. Values are checked by the service, which all ways of making one share."""
+
+    class Meta:
+        model = AggDef
+        fields = ("name", *WRITTEN, *LEARNT)
+        read_only_fields = LEARNT
+        extra_kwargs = {
+            "name": {"validators": []},
+            "task_name": {"required": True, "allow_blank": False},
+            "interval_s": {"min_value": 1},
+            "settle_s": {"min_value": 0},
+        }
+
+    inputs = serializers.ListField(child=serializers.CharField(), required=False, min_length=1)
+    params = serializers.DictField(required=False)
+    filter = serializers.DictField(required=False)
+
+
+class AggDefsShape(serializers.Serializer[None]):
+    """All definitions."""
+
+    aggdefs = AggDefShape(many=True)
+
+
+class RunRequestShape(serializers.Serializer[None]):
+    """What kind of run."""
+
+    mode = serializers.ChoiceField(["incremental", "full"], default="incremental")
+    force = serializers.BooleanField(
+        default=False, help_text="A full run although events that it needs are gone: their results are lost."
+    )
+
+
+class RunStartedShape(serializers.Serializer[None]):
+    """The run that was recorded."""
+
+    run = serializers.CharField()
+
+
+class RunShape(serializers.Serializer[None]):
+    """A run."""
+
+    run = serializers.CharField()
+    aggdef = serializers.CharField()
+    mode = serializers.CharField()
+    state = serializers.ChoiceField(Run.State.choices)
+    origin = serializers.CharField()
+    start = serializers.IntegerField(allow_null=True)
+    through = serializers.IntegerField(allow_null=True)
+    docs_in = serializers.IntegerField()
+    keys = serializers.IntegerField()
+    skipped = serializers.IntegerField()
+    duration_s = serializers.FloatField()
+    jobs = serializers.ListField(child=serializers.CharField())
+    error = serializers.CharField(allow_blank=True)
+    traceback = serializers.CharField(allow_blank=True)
+    created = serializers.DateTimeField()
+    started = serializers.DateTimeField(allow_null=True)
+    finished = serializers.DateTimeField(allow_null=True)
+
+
+class RunPageShape(serializers.Serializer[None]):
+    """Runs, newest first."""
+
+    runs = RunShape(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
+class TaskShape(serializers.Serializer[None]):
+    """A task that aggregates can use."""
+
+    task_name = serializers.CharField()
+    doc = serializers.CharField(allow_blank=True)
+    enabled = serializers.BooleanField()
+    used_by = serializers.ListField(child=serializers.CharField())
+
+
+class TaskModuleShape(serializers.Serializer[None]):
+    """A module that may hold tasks and cannot be imported."""
+
+    module = serializers.CharField()
+    error = serializers.CharField()
+
+
+class TasksShape(serializers.Serializer[None]):
+    """All tasks, and the modules that could not be read."""
+
+    tasks = TaskShape(many=True)
+    broken = TaskModuleShape(many=True)
+
+
+class AggDefsView(ApiView):
+    """All aggregate definitions."""
+
+    needs = {"POST": EDIT}
+    unlimited = True
+
+    @document.describe({200: AggDefsShape}, operation_id="aggdefs_list")
+    def get(self, request: Request) -> Response:
+        """By name."""
+        return Response({"aggdefs": AggDefShape(AggDef.objects.all(), many=True).data})
+
+    @document.describe({201: AggDefShape}, 400, 409, request=AggDefShape)
+    def post(self, request: Request) -> Response:
+        """Make one. 409 when the name is taken."""
+        shape = AggDefShape(data=request.data)
+        shape.is_valid(raise_exception=True)
+        name = shape.validated_data["name"]
+        if AggDef.objects.filter(name=name).exists():
+            raise ConflictError(f"an aggregate named {name!r} exists: change it by PATCH, or choose another name")
+        made = services.define(**shape.validated_data)
+        return Response(AggDefShape(made).data, status=201)
+
+
+class AggDefView(ApiView):
+    """One aggregate definition."""
+
+    needs = {"PUT": EDIT, "PATCH": EDIT, "DELETE": EDIT}
+    unlimited = True
+
+    @document.describe({200: AggDefShape}, 404)
+    def get(self, request: Request, name: str) -> Response:
+        """The definition, and how far it is."""
+        return Response(AggDefShape(services.get_aggdef(name)).data)
+
+    @document.describe({200: AggDefShape}, 400, 404, request=AggDefShape)
+    def put(self, request: Request, name: str) -> Response:
+        """Change it; fields that are not given keep their value."""
+        return self._change(request, name, partial=False)
+
+    @document.describe({200: AggDefShape}, 400, 404, request=AggDefShape)
+    def patch(self, request: Request, name: str) -> Response:
+        """Change some fields."""
+        return self._change(request, name, partial=True)
+
+    @document.describe({204: None}, 400, 404, 409, 503)
+    def delete(self, request: Request, name: str) -> Response:
+        """Remove it, with its results."""
+        services.remove(services.get_aggdef(name))
+        return Response(status=204)
+
+    def _change(self, request: Request, name: str, *, partial: bool) -> Response:
+        aggdef = services.get_aggdef(name)
+        shape = AggDefShape(aggdef, data=request.data, partial=partial)
+        shape.is_valid(raise_exception=True)
+        fields = dict(shape.validated_data)
+        if fields.pop("name", name) != name:
+            raise DefinitionError("name cannot be changed: make another aggregate", "name")
+        return Response(AggDefShape(services.define(name=name, **fields)).data)
+
+
+class AggDefRunView(ApiView):
+    """Runs of one aggregate."""
+
+    needs = {"POST": OPERATE}
+    unlimited = True
+
+    @document.describe({202: RunStartedShape}, 400, 404, request=RunRequestShape)
+    def post(self, request: Request, name: str) -> Response:
+        """Start one; `runs/<run>/` says what becomes of it."""
+        shape = RunRequestShape(data=request.data)
+        shape.is_valid(raise_exception=True)
+        run = services.start_run(services.get_aggdef(name), **shape.validated_data)
+        return Response({"run": run.uid}, status=202)
+
+
+class RunsView(ApiView):
+    """Runs."""
+
+    unlimited = True
+
+    @document.describe(
+        {200: RunPageShape},
+        400,
+        parameters=[
+            document.text("aggdef", "Only runs of this aggregate."),
+            document.text("state", "Only runs in this state."),
+            document.text("cursor", "`next` of the page before."),
+            document.number("limit", "Runs per page.", 1, 500, 50),
+        ],
+        operation_id="runs_list",
+    )
+    def get(self, request: Request) -> Response:
+        """Newest first."""
+        rows = Run.objects.select_related("aggdef")
+        if name := request.GET.get("aggdef", ""):
+            rows = rows.filter(aggdef__name=name)
+        if state := request.GET.get("state", ""):
+            rows = rows.filter(state=state)
+        limit = read_number(request.GET.get("limit", ""), "limit", 1, 500, 50)
+        found, following = newest(rows, request.GET.get("cursor", ""), limit)
+        return Response({"runs": [run.document() for run in found], "next": following})
+
+
+class RunView(ApiView):
+    """One run."""
+
+    unlimited = True
+
+    @document.describe({200: RunShape}, 404)
+    def get(self, request: Request, uid: str) -> Response:
+        """Its state: planned, running, complete, error, cancelled; with the traceback of a failed one."""
+        return Response(find_run(uid).document())
+
+
+class RunCancelView(ApiView):
+    """The end of a run before its time."""
+
+    needs = {"POST": OPERATE}
+    unlimited = True
+
+    @document.describe({200: RunShape}, 404, 409, 503, request=None)
+    def post(self, request: Request, uid: str) -> Response:
+        """Cancel it. 409 when it is over."""
+        return Response(services.cancel_run(find_run(uid)).document())
+
+
+class TasksView(ApiView):
+    """Tasks that aggregates can use."""
+
+    unlimited = True
+
+    @document.describe({200: TasksShape})
+    def get(self, request: Request) -> Response:
+        """All that were found, and the modules that cannot be imported."""
+        reports = discover(task_modules())
+        off = set(TaskSwitch.objects.filter(enabled=False).values_list("task_name", flat=True))
+        used: dict[str, list[str]] = {}
+        for name, task_name in AggDef.objects.values_list("name", "task_name"):
+            used.setdefault(task_name, []).append(name)
+        tasks: list[dict[str, Any]] = [
+            {
+                "task_name": task.path,
+                "doc": task.doc,
+                "enabled": task.path not in off,
+                "used_by": used.get(task.path, []),
+            }
+            for report in reports
+            for task in report.tasks
+        ]
+        broken = [{"module": report.name, "error": report.error} for report in reports if report.error]
+        return Response({"tasks": tasks, "broken": broken})
+
+
+def find_run(uid: str) -> Run:
+    """The run with this name. Raises `NotFoundError`."""
+    run = Run.objects.select_related("aggdef").filter(uid=uid).first()
+    if run is None:
+        raise NotFoundError(f"there is no run {uid[:60]!r}")
+    return run

@@ -1,0 +1,106 @@
+"""The one JSON error shape of the API, whatever raised the error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404
+from pymongo.errors import PyMongoError
+from rest_framework import exceptions as rest
+from rest_framework.response import Response
+
+from aggregates.exceptions import (
+    AggregateError,
+    BusyError,
+    EventsGoneError,
+    FullRunDueError,
+    LeaseLostError,
+    OutputTakenError,
+    RouterAbsentError,
+    RunStateError,
+    UnknownAggregateError,
+)
+from aggregates.web.exceptions import BadRequestError, ConflictError, NotFoundError, UnavailableError, WebError
+from aggregates.web.mongo import translate
+
+_OF_SERVICE: tuple[tuple[type[AggregateError], type[WebError]], ...] = (
+    (UnknownAggregateError, NotFoundError),
+    (RouterAbsentError, UnavailableError),
+    (BusyError, ConflictError),
+    (LeaseLostError, ConflictError),
+    (OutputTakenError, ConflictError),
+    (RunStateError, ConflictError),
+    (EventsGoneError, ConflictError),
+    (FullRunDueError, ConflictError),
+)
+_CODES = {
+    400: "bad_request",
+    401: "not_authenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    409: "conflict",
+    413: "too_large",
+    415: "unsupported_media_type",
+    429: "throttled",
+    500: "internal_error",
+}
+
+
+def shape(code: str, message: str, details: Any = None) -> dict[str, Any]:
+    """The body of an error."""
+    return {"error": {"code": code, "message": message, "details": details or {}}}
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    """The REST framework's exception handler; None leaves the error to Django, which answers 500."""
+    if isinstance(error, Http404):
+        error = rest.NotFound()
+    elif isinstance(error, PermissionDenied):
+        error = rest.PermissionDenied()
+    elif isinstance(error, PyMongoError):
+        error = translate(error)
+    elif isinstance(error, AggregateError):
+        error = of_service(error)
+    if isinstance(error, WebError):
+        headers = {}
+        if error.retry_after_s is not None:
+            headers["Retry-After"] = str(error.retry_after_s)
+        if error.status == 401:
+            headers["WWW-Authenticate"] = "Token"
+        return Response(error.body(), status=error.status, headers=headers)
+    if isinstance(error, ValidationError):
+        error = rest.ValidationError(error.message_dict if hasattr(error, "error_dict") else error.messages)
+    if not isinstance(error, rest.APIException):
+        return None
+    headers = {}
+    if getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]
+    if getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(error.wait) + 1)  # type: ignore[attr-defined]
+    code = _CODES.get(error.status_code, "error")
+    if isinstance(error, rest.ValidationError):
+        return Response(shape("invalid", _sentence(error.detail), error.detail), status=400, headers=headers)
+    return Response(shape(code, str(error.detail)), status=error.status_code, headers=headers)
+
+
+def of_service(error: AggregateError) -> WebError:
+    """The web's error for one of the services'; code and text stay."""
+    kind = next((kind for cause, kind in _OF_SERVICE if isinstance(error, cause)), BadRequestError)
+    made = kind(str(error))
+    made.code = error.code
+    return made
+
+
+def _sentence(detail: Any) -> str:
+    """The first complaints as one line: which field, and what about it."""
+    if isinstance(detail, dict):
+        return "; ".join(
+            f"{name}: {_sentence(item)}" if name != "non_field_errors" else _sentence(item)
+            for name, item in list(detail.items())[:5]
+        )
+    if isinstance(detail, list | tuple):
+        return " ".join(_sentence(item) for item in detail[:5])
+    return str(detail)

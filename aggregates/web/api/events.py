@@ -1,0 +1,124 @@
+"""`events/`: takes events through the ingester's acknowledged door, and shows what is stored."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiExample
+from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from aggregates.web import door, events
+from aggregates.web.access import INGEST
+from aggregates.web.api import document, shapes
+from aggregates.web.api.page import cursor_of, read_cursor
+from aggregates.web.api.read import read_number
+from aggregates.web.api.view import ApiView
+from aggregates.web.exceptions import BadRequestError, TooLargeError
+from aggregates.web.filter import check_field, read_filter
+from aggregates.web.mongo import database
+from aggregates.web.span import read_span, read_zone
+
+MAX_BODY_BYTES = 16 * 2**20
+
+
+class RawParser(BaseParser):
+    """Leaves the body as it is: the event door has its own reading of JSON, errors per event included."""
+
+    media_type = "*/*"
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        """The bytes. Raises `TooLargeError`."""
+        data: bytes = stream.read(MAX_BODY_BYTES + 1)
+        if len(data) > MAX_BODY_BYTES:
+            raise TooLargeError(f"the body has more than {MAX_BODY_BYTES} bytes: send fewer events at once")
+        return data
+
+
+class EventsView(ApiView):
+    """Events: POST them, or browse those that are stored."""
+
+    parser_classes = [RawParser]
+    needs = {"POST": INGEST}
+    unlimited = True
+    throttle_scope = "ingest"
+
+    @document.describe(
+        {200: shapes.ReceiptShape},
+        400,
+        413,
+        503,
+        request={
+            "application/json": {"oneOf": [shapes.EVENT, {"type": "array", "minItems": 1, "items": shapes.EVENT}]},
+            "application/x-ndjson": {"type": "string", "minLength": 1, "description": "One event per line."},
+        },
+        examples=[OpenApiExample("An event", {"type": "hello", "context": {"who": "world"}}, request_only=True)],
+    )
+    def post(self, request: Request) -> Response:
+        """One event, a list, or JSON lines.
+
+        200 says for each one that is not taken why; the others are on disk. 400 when none is taken. 503 when the
+        journal is full or the ingester does not answer: send the same again, with `id`s nothing comes twice.
+        """
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if length.isdigit() and int(length) > MAX_BODY_BYTES:
+            raise TooLargeError(f"the body has {length} bytes; allowed are {MAX_BODY_BYTES}")
+        body = request.data
+        receipt = door.send(body if isinstance(body, bytes) else b"")
+        return Response(receipt, status=200 if receipt["accepted"] else 400)
+
+    @document.describe(
+        {200: shapes.EventPageShape},
+        400,
+        503,
+        parameters=[
+            document.text("type", "Only events of this type."),
+            *document.RANGE,
+            document.text("context", "A field of the context and its value, such as project:celery; may be repeated."),
+            document.text("filter", 'Conditions as JSON, such as {"context.amount": {"$gt": 10}}.'),
+            document.text("cursor", "`next` of the page before."),
+            document.number("limit", "Events per page.", 1, 1000, 100),
+        ],
+    )
+    def get(self, request: Request) -> Response:
+        """Stored events, newest id first. Fields beyond the id have no index: a narrow answer can take its time."""
+        limit = read_number(request.GET.get("limit", ""), "limit", 1, 1000, 100)
+        below = read_cursor(request.GET.get("cursor", ""))
+        found = events.latest(database(), limit, condition=_condition(request), below=below)
+        following = cursor_of(found[-1]["_id"]) if len(found) == limit else None
+        return Response({"events": found, "next": following})
+
+
+def _condition(request: Request) -> dict[str, Any]:
+    given = request.GET
+    parts: list[dict[str, Any]] = []
+    if kind := given.get("type", ""):
+        parts.append({"type": kind})
+    zone = read_zone(given.get("tz", ""), "UTC")
+    span = read_span(given.get("from", ""), given.get("to", ""), zone, timezone.now())
+    if bounds := {name: moment for name, moment in (("$gte", span.start), ("$lte", span.end)) if moment}:
+        parts.append({"timestamp": bounds})
+    for pair in given.getlist("context")[:20]:
+        name, separator, value = pair.partition(":")
+        if not separator:
+            raise BadRequestError(f"context = {pair[:60]!r}: write NAME:VALUE", parameter="context")
+        check_field(name, "context")
+        parts.append({f"context.{name}": {"$in": _readings(value)}})
+    if text := given.get("filter", ""):
+        parts.append(read_filter(text, "filter"))
+    return {"$and": parts} if parts else {}
+
+
+def _readings(value: str) -> list[Any]:
+    """What a text in an address may mean: itself, and the number or truth value that it spells."""
+    readings: list[Any] = [value]
+    try:
+        other = json.loads(value)
+    except (ValueError, RecursionError):
+        return readings
+    if isinstance(other, bool | float) or (isinstance(other, int) and -(2**63) <= other < 2**63):
+        readings.append(other)
+    return readings

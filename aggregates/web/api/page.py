@@ -1,0 +1,38 @@
+"""Pages of tables in Django's database: newest first, by a cursor that new rows do not shift."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from django.db.models import QuerySet
+
+from aggregates.web.exceptions import BadRequestError
+
+
+def cursor_of(number: int) -> str:
+    """The cursor behind the row or document with this number."""
+    return base64.urlsafe_b64encode(f"id:{number}".encode()).decode("ascii").rstrip("=")
+
+
+def read_cursor(text: str) -> int | None:
+    """The number that a cursor stands for; None for an empty one. Raises `BadRequestError`."""
+    if not text:
+        return None
+    try:
+        plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+        kind, _, number = plain.partition(":")
+        if kind == "id" and number.isdigit() and int(number) < 2**63:
+            return int(number)
+    except ValueError:
+        pass
+    raise BadRequestError(f"cursor = {text[:60]!r} is none: use `next` of the page before", parameter="cursor")
+
+
+def newest(rows: QuerySet[Any], cursor: str, limit: int) -> tuple[list[Any], str | None]:
+    """Up to `limit` rows with the highest keys below the cursor, and the next cursor; None at the end."""
+    below = read_cursor(cursor)
+    found = list((rows if below is None else rows.filter(pk__lt=below)).order_by("-pk")[: limit + 1])
+    more = len(found) > limit
+    found = found[:limit]
+    return found, cursor_of(found[-1].pk) if more else None

@@ -1,0 +1,40 @@
+"""Addresses below `/api/v1/`."""
+
+from __future__ import annotations
+
+from django.urls import path, re_path
+from drf_spectacular.views import SpectacularAPIView
+
+from aggregates.web.api.aggdefs import (
+    AggDefRunView,
+    AggDefsView,
+    AggDefView,
+    RunCancelView,
+    RunsView,
+    RunView,
+    TasksView,
+)
+from aggregates.web.api.events import EventsView
+from aggregates.web.api.operation import JobsView, QuarantineView
+from aggregates.web.api.read import CollectionsView, ExportView, LiveView, RankedView, SeriesView
+
+app_name = "api"
+
+urlpatterns = [
+    path("events/", EventsView.as_view(), name="events"),
+    path("aggdefs/", AggDefsView.as_view(), name="aggdefs"),
+    path("aggdefs/<str:name>/", AggDefView.as_view(), name="aggdef"),
+    path("aggdefs/<str:name>/run/", AggDefRunView.as_view(), name="aggdef-run"),
+    path("runs/", RunsView.as_view(), name="runs"),
+    path("runs/<str:uid>/", RunView.as_view(), name="run"),
+    path("runs/<str:uid>/cancel/", RunCancelView.as_view(), name="run-cancel"),
+    path("tasks/", TasksView.as_view(), name="tasks"),
+    path("jobs/", JobsView.as_view(), name="jobs"),
+    path("quarantine/", QuarantineView.as_view(), name="quarantine"),
+    path("collections/", CollectionsView.as_view(), name="collections"),
+    path("series/<str:name>/", SeriesView.as_view(), name="series"),
+    path("ranked/<str:name>/", RankedView.as_view(), name="ranked"),
+    re_path(r"^export/(?P<name>[^/]+)\.(?P<form>csv|jsonl)$", ExportView.as_view(), name="export"),
+    path("live/<str:name>/", LiveView.as_view(), name="live"),
+    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+]

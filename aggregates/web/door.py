@@ -1,0 +1,150 @@
+"""The HTTP door for events: reads JSON and hands events to the ingester's acknowledged socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import uuid
+from typing import Any
+
+import bson
+from bson.errors import BSONError
+from django.conf import settings
+
+from aggregates.web.exceptions import BadRequestError, BusyError, UnavailableError
+from ingest import json_wire
+from ingest.client import AcknowledgedClient, Receipt
+from ingest.exceptions import BusyError as JournalBusyError
+from ingest.exceptions import DeliveryError
+
+MAX_EVENTS = 100_000  # in one request
+TIMEOUT_S = 5.0
+
+_lock = threading.Lock()
+_client: tuple[int, str, AcknowledgedClient] | None = None  # process, address, client
+
+
+def send(body: bytes) -> dict[str, Any]:
+    """Journal the events in `body`: `{accepted, rejected: [{index, code, message}]}`, in the order of the request.
+
+    Blocks until they are on the ingester's disk. Raises `BadRequestError` for an empty body, `BusyError` when the
+    journal is full, and `UnavailableError` when the ingester does not answer; nothing is known to be lost then, as a
+    retry of events with ids is harmless.
+    """
+    values, rejected = _read(body)
+    documents: list[bytes] = []
+    places: list[int] = []
+    for index, value in values:
+        try:
+            documents.append(_encode(value))
+            places.append(index)
+        except _RefusedError as refusal:
+            rejected.append({"index": index, "code": refusal.code, "message": str(refusal)})
+    accepted = 0
+    if documents:
+        receipt = _deliver(documents)
+        accepted = receipt.accepted
+        rejected += [{**item, "index": places[item["index"]]} for item in receipt.rejected]
+    return {"accepted": accepted, "rejected": sorted(rejected, key=lambda item: item["index"])}
+
+
+class _RefusedError(Exception):
+    """One value that cannot be an event; the ingester refuses the rest itself."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _read(body: bytes) -> tuple[list[tuple[int, Any]], list[dict[str, Any]]]:
+    """`(index, value)` of what is JSON, and refusals of what is not."""
+    if not body.strip():
+        raise BadRequestError("the body is empty: send an event, a list of events, or one event per line")
+    try:
+        value = json_wire.loads(body)
+    except (ValueError, RecursionError) as error:
+        return _one_by_one(body, error)
+    values = value if isinstance(value, list) else [value]
+    if len(values) > MAX_EVENTS:
+        raise BadRequestError(f"{len(values)} events at once; allowed are {MAX_EVENTS}")
+    return list(enumerate(values)), []
+
+
+def _one_by_one(body: bytes, error: Exception) -> tuple[list[tuple[int, Any]], list[dict[str, Any]]]:
+    """The items of a list, or the lines, of a body that cannot be read as a whole; the good ones are kept."""
+    pieces: list[bytes | str]
+    try:
+        value = json.loads(body)
+        pieces = [json.dumps(item) for item in value] if isinstance(value, list) else []
+    except (ValueError, RecursionError):
+        pieces = [line for line in body.splitlines() if line.strip()]
+    if len(pieces) < 2 and not isinstance(error, json_wire.DateError):
+        return [], [_refusal(0, error)]
+    good, rejected = [], []
+    for index, piece in enumerate(pieces or [body]):
+        try:
+            good.append((index, json_wire.loads(piece)))
+        except (ValueError, RecursionError) as fault:
+            rejected.append(_refusal(index, fault))
+    return good, rejected
+
+
+def _refusal(index: int, error: Exception) -> dict[str, Any]:
+    if isinstance(error, json_wire.DateError):
+        code, message = error.args
+    elif isinstance(error, RecursionError):
+        code, message = "nested_too_deep", "objects or arrays are nested too deep"
+    else:
+        code, message = "bad_json", f"not JSON in UTF-8: {error}"
+    return {"index": index, "code": code, "message": message}
+
+
+def _encode(value: Any) -> bytes:
+    """One value as the BSON that the ingester checks. Raises `_RefusedError` for what BSON cannot hold."""
+    if not isinstance(value, dict):
+        raise _RefusedError("not_a_document", f"a JSON {type(value).__name__}; allowed is an object")
+    if "$command" in value:
+        raise _RefusedError("unknown_command", "commands are not taken over HTTP")
+    try:
+        if isinstance(value.get("timestamp"), str):
+            value["timestamp"] = json_wire.parse_iso(value["timestamp"])
+        if "id" not in value:
+            value["id"] = uuid.uuid4().hex  # so that sending it again inside, after a time-out, is harmless
+        return bson.encode(value)
+    except json_wire.DateError as error:
+        raise _RefusedError(*error.args) from None
+    except RecursionError:
+        raise _RefusedError("nested_too_deep", "objects or arrays are nested too deep") from None
+    except (BSONError, OverflowError, ValueError, TypeError) as error:
+        raise _RefusedError("bad_json", f"cannot be stored as BSON: {error}") from None
+
+
+def _deliver(documents: list[bytes]) -> Receipt:
+    try:
+        return _connected().send(documents)
+    except JournalBusyError as error:
+        raise BusyError("the journal is full: send the same again later", **_partly(error)) from None
+    except DeliveryError as error:
+        raise UnavailableError(str(error), **_partly(error)) from None
+
+
+def _partly(error: DeliveryError) -> dict[str, Any]:
+    """What of a large request was journalled before the error."""
+    receipt = error.data.get("receipt")
+    return {"accepted": receipt.accepted} if isinstance(receipt, Receipt) and receipt.accepted else {}
+
+
+def _connected() -> AcknowledgedClient:
+    """This process's client for the ingester's address of now. Raises `UnavailableError` when none is known."""
+    global _client
+    try:
+        address = settings.ZARKOV.connect_address("ack_bind_address")
+    except Exception as error:
+        if getattr(error, "code", None) is None:
+            raise
+        raise UnavailableError(f"no ingester runs: {error}") from None
+    with _lock:
+        if _client is None or _client[:2] != (os.getpid(), address):
+            _client = (os.getpid(), address, AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=2))
+        return _client[2]

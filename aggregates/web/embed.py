@@ -1,0 +1,73 @@
+"""Signed links to charts for other people's pages: the token, and what an open one may show."""
+
+from __future__ import annotations
+
+from django.core import signing
+from django.db import connections
+from django.utils import timezone
+
+from aggregates.models import EmbedLink
+from aggregates.models.chart import Chart
+from aggregates.web.exceptions import ForbiddenError
+from aggregates.web.live.feed import SeriesFeed
+from aggregates.web.mongo import database
+from aggregates.web.span import read_span
+
+SALT = "aggregates.web.embed"
+
+
+def token_of(link: EmbedLink) -> str:
+    """The signed name of a link, for its address. What it shows is looked up, so nobody can change it."""
+    return signing.dumps(link.key, salt=SALT, compress=False)
+
+
+def open_link(token: str) -> EmbedLink:
+    """The link that a token names. Raises `ForbiddenError` when it is not ours, has expired or was revoked."""
+    try:
+        key = signing.loads(token, salt=SALT)
+    except signing.BadSignature:
+        raise ForbiddenError("this link is not valid") from None
+    link = EmbedLink.objects.select_related("chart", "dashboard").filter(key=key).first()
+    if link is None or not link.works():
+        raise ForbiddenError("this link has expired or was revoked")
+    return link
+
+
+def still_works(key: str) -> bool:
+    """Whether an open stream of a link may go on; the database connection is given back at once."""
+    try:
+        link = EmbedLink.objects.filter(key=key).first()
+        return link is not None and link.works()
+    finally:
+        connections.close_all()
+
+
+def frame_ancestors(link: EmbedLink) -> str:
+    """The sites that may show the link in a frame, for Content-Security-Policy."""
+    return " ".join(["'self'", *link.origin_list()])
+
+
+def feed(chart: Chart, *, start: str | None, prefix: str = "", adjustable: bool = True) -> SeriesFeed:
+    """What a stream of `chart` shows: its question, from `start` on when the viewer may choose, locked to `prefix`.
+
+    Raises `BadRequestError` for a start that is none.
+    """
+    if start is None or not adjustable:
+        asked = chart.query()
+    else:
+        read_span(start, "", chart.effective_zone, timezone.now())
+        asked = chart.query(start=start, end="" if start else chart.end)
+    return SeriesFeed(asked.locked(prefix), database)
+
+
+def code(link: EmbedLink, address: str) -> str:
+    """The HTML to copy into a page."""
+    height = 420 if link.chart is not None else 900
+    return (
+        f'<iframe src="{address}" title="{_attribute(link.title())}" width="100%" height="{height}" '
+        'loading="lazy" style="border:0"></iframe>'
+    )
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

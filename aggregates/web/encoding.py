@@ -1,0 +1,53 @@
+"""JSON as answers need it: everything MongoDB can hold has a form, and what JSON cannot say becomes null."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import Decimal128, Regex
+from bson.timestamp import Timestamp
+
+
+def to_json(value: Any) -> bytes:
+    """`value` as compact JSON in UTF-8. NaN and infinities become null, dates ISO 8601 in UTC, bytes base64.
+
+    Keys of documents become text. Never raises for what BSON can hold.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, default=plain, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    except (ValueError, TypeError):
+        return json.dumps(plain(value), allow_nan=False, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def plain(value: Any) -> Any:
+    """`value` with only the types of JSON in it, at any depth."""
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime):
+        return moment_text(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, Decimal128):
+        return plain(float(value.to_decimal()))
+    if isinstance(value, Timestamp):
+        return moment_text(value.as_datetime())
+    if isinstance(value, Regex):
+        return str(value.pattern)
+    return str(value)
+
+
+def moment_text(moment: datetime) -> str:
+    """A moment as ISO 8601 in UTC with milliseconds and `Z`."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,108 @@
+"""Filters from outside: an allow-list of MongoDB's query operators, with bounds on their size (DESIGN promise 10)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from aggregates.web.exceptions import BadRequestError
+
+COMPARE = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists"})
+COMBINE = frozenset({"$and", "$or", "$nor"})
+MAX_DEPTH = 8
+MAX_TERMS = 200
+_FIELD = re.compile(r"[^$\0.][^$\0]*\Z")
+ALLOWED = ", ".join(sorted(COMPARE | COMBINE))
+
+
+def read_filter(text: str, parameter: str) -> dict[str, Any]:
+    """The filter that a JSON text says. Raises `BadRequestError` naming `parameter` and what is not allowed."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f"{parameter} is not JSON: {error}", parameter=parameter) from None
+    return check_filter(document, parameter)
+
+
+def check_filter(document: Any, parameter: str) -> dict[str, Any]:
+    """`document` as a filter for MongoDB: only the operators of the allow-list, bounded in depth and size.
+
+    `{"$datetime": seconds}` stands for a date, as on the JSON socket.
+    """
+    return _Checker(parameter).filter(document, 0)
+
+
+def check_field(name: Any, parameter: str) -> str:
+    """`name` as the dotted path of a field. Raises `BadRequestError` for operators and empty names."""
+    if not isinstance(name, str) or not _FIELD.match(name) or len(name) > 256 or ".." in name or name.endswith("."):
+        raise BadRequestError(f"{parameter}: {name!r} is no name of a field", parameter=parameter)
+    return name
+
+
+class _Checker:
+    """Walks one filter and counts its terms."""
+
+    def __init__(self, parameter: str) -> None:
+        self._parameter = parameter
+        self._terms = 0
+
+    def filter(self, document: Any, depth: int) -> dict[str, Any]:
+        self._count(depth)
+        if not isinstance(document, Mapping):
+            raise self._refused(f"{document!r} is no document of conditions")
+        result: dict[str, Any] = {}
+        for name, condition in document.items():
+            if name in COMBINE:
+                if not isinstance(condition, list) or not condition:
+                    raise self._refused(f"{name} wants a list of conditions")
+                result[name] = [self.filter(part, depth + 1) for part in condition]
+            elif name.startswith("$"):
+                raise self._refused(f"operator {name} is not allowed; allowed are {ALLOWED}")
+            else:
+                result[check_field(name, self._parameter)] = self._condition(condition, depth + 1)
+        return result
+
+    def _condition(self, condition: Any, depth: int) -> Any:
+        if not isinstance(condition, Mapping) or not any(name.startswith("$") for name in condition):
+            return self._value(condition, depth)
+        if "$datetime" in condition:
+            return self._value(condition, depth)
+        result = {}
+        for name, value in condition.items():
+            if name not in COMPARE:
+                raise self._refused(f"operator {name} is not allowed; allowed are {ALLOWED}")
+            if name in {"$in", "$nin"} and not isinstance(value, list):
+                raise self._refused(f"{name} wants a list")
+            result[name] = bool(value) if name == "$exists" else self._value(value, depth)
+        return result
+
+    def _value(self, value: Any, depth: int) -> Any:
+        self._count(depth)
+        if isinstance(value, Mapping):
+            if set(value) == {"$datetime"}:
+                return self._moment(value["$datetime"])
+            if any(name.startswith("$") for name in value):
+                raise self._refused("operators are not allowed inside a value")
+            return {name: self._value(item, depth + 1) for name, item in value.items()}
+        if isinstance(value, list):
+            return [self._value(item, depth + 1) for item in value]
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise self._refused(f"{value} does not fit into 64 bits")
+        return value
+
+    def _moment(self, seconds: Any) -> datetime:
+        try:
+            return datetime.fromtimestamp(float(seconds), UTC)
+        except (TypeError, ValueError, OverflowError, OSError):
+            raise self._refused(f"$datetime wants seconds since 1970, not {seconds!r}") from None
+
+    def _count(self, depth: int) -> None:
+        self._terms += 1
+        if depth > MAX_DEPTH or self._terms > MAX_TERMS:
+            raise self._refused(f"more than {MAX_DEPTH} levels or {MAX_TERMS} terms")
+
+    def _refused(self, what: str) -> BadRequestError:
+        return BadRequestError(f"{self._parameter}: {what[:300]}", parameter=self._parameter)

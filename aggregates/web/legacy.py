@@ -1,0 +1,156 @@
+"""The four questions of 2011: `/q`, `/qs`, `/qr` and `/collections`. They only read, by GET or POST."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods
+
+from aggregates.web import currency, query, series
+from aggregates.web.access import Rights, rights_of
+from aggregates.web.exceptions import BadRequestError, WebError
+from aggregates.web.filter import check_field, read_filter
+from aggregates.web.mongo import answering, database
+from aggregates.web.response import error_response, json_response
+
+MAX_QUESTIONS = 64
+MAX_RANKED = 100
+_PART = re.compile(r"q-(\d{1,4})\.([a-z]+)\Z")
+
+View = Callable[..., HttpResponse]
+
+
+def _question(view: View) -> View:
+    """Common to the four: no CSRF token for what changes nothing, errors in the one JSON shape."""
+
+    @csrf_exempt
+    @require_http_methods(["GET", "HEAD", "POST"])
+    @wraps(view)
+    def answer(request: HttpRequest) -> HttpResponse:
+        try:
+            with answering():
+                return view(request)
+        except WebError as error:
+            return error_response(error)
+
+    return answer
+
+
+@_question
+def q(request: HttpRequest) -> HttpResponse:
+    """`name={"c": ..., "b": ..., "e": ..., "p": "zagg."}`, any number of them: time series by name and field."""
+    questions = [_legacy(name, text) for name, text in _parameters(request)]
+    return _time_series(rights_of(request), questions)
+
+
+@_question
+def qs(request: HttpRequest) -> HttpResponse:
+    """The same by parameters `q-0.n`, `q-0.c`, `q-0.b`, `q-0.e`, `q-0.p`, `q-1.n`, ..."""
+    return _time_series(rights_of(request), _numbered(request, {"n", "c", "b", "e", "p"}))
+
+
+@_question
+def qr(request: HttpRequest) -> HttpResponse:
+    """Ranked documents: `q-0.n`, `q-0.c`, `q-0.f` (a filter), `q-0.sort`, `q-0.limit` (at most 100)."""
+    rights = rights_of(request)
+    answers: dict[str, Any] = {}
+    questions = _numbered(request, {"n", "c", "f", "sort", "limit", "p"})
+    for number, question in enumerate(questions):
+        name = _allowed(rights, question)
+        condition = read_filter(question.get("f") or "{}", f"q-{number}.f")
+        sort = question.get("sort") or "value.rank"
+        check_field(sort.removeprefix("-"), f"q-{number}.sort")
+        limit = read_limit(question.get("limit"), f"q-{number}.limit")
+        answers[question["n"]] = query.read_ranked(database(), name, condition, sort, limit)
+    return json_response(answers, headers=_currency(questions))
+
+
+@_question
+def collections(request: HttpRequest) -> HttpResponse:
+    """Names of all aggregates, without `zagg.`."""
+    rights = rights_of(request)
+    rights.require("read")
+    return json_response({"options": [name for name in query.names(database()) if rights.may_read(name)]})
+
+
+def read_limit(text: str | None, parameter: str) -> int:
+    """A number of documents from 1 to `MAX_RANKED`, which is also what nothing means. Raises `BadRequestError`."""
+    if not text:
+        return MAX_RANKED
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_RANKED:
+        raise BadRequestError(f"{parameter} = {text[:60]!r}: allowed is 1 to {MAX_RANKED}", parameter=parameter)
+    return int(text)
+
+
+def _time_series(rights: Rights, questions: list[dict[str, Any]]) -> HttpResponse:
+    answers = {}
+    for question in questions:
+        name = _allowed(rights, question)
+        documents = query.read_range(database(), name, question.get("b"), question.get("e"))
+        answers[question["n"]] = series.by_field(documents, settings.ZARKOV.time_zone)
+    return json_response(answers, headers=_currency(questions))
+
+
+def _currency(questions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    names = [(q.get("p") or query.NAMESPACE) + q["c"] for q in questions]
+    return currency.least(database(), [name.removeprefix(query.NAMESPACE) for name in names]).headers()
+
+
+def _allowed(rights: Rights, question: Mapping[str, Any]) -> str | None:
+    """The collection of a question, once it is clear that it may be read."""
+    full = query.collection_name(question["c"], question.get("p") or query.NAMESPACE)
+    rights.require_name(full.removeprefix(query.NAMESPACE) if full else question["c"])
+    return full
+
+
+def _parameters(request: HttpRequest) -> list[tuple[str, str]]:
+    """Parameters of the address and of the form, each name once; the form counts more."""
+    merged: dict[str, str] = {}
+    for source in (request.GET, request.POST):
+        for name in source:
+            merged[name] = str(source[name])
+    if len(merged) > MAX_QUESTIONS * 8:
+        raise BadRequestError(f"{len(merged)} parameters are too many")
+    return list(merged.items())
+
+
+def _legacy(name: str, text: str) -> dict[str, Any]:
+    try:
+        question = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f"{name[:60]} is not JSON: {error}", parameter=name[:60]) from None
+    if not isinstance(question, dict):
+        raise BadRequestError(f'{name[:60]} wants a document such as {{"c": "my_agg"}}', parameter=name[:60])
+    return _checked(name, {**question, "n": name}, {"n", "c", "b", "e", "p"})
+
+
+def _numbered(request: HttpRequest, known: set[str]) -> list[dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    for name, value in _parameters(request):
+        match = _PART.match(name)
+        if match is None or match[2] not in known:
+            allowed = ", ".join(f"q-0.{part}" for part in sorted(known))
+            raise BadRequestError(f"parameter {name[:60]!r} is unknown; allowed are {allowed}", parameter=name[:60])
+        found.setdefault(int(match[1]), {})[match[2]] = value
+    if len(found) > MAX_QUESTIONS:
+        raise BadRequestError(f"{len(found)} questions at once; allowed are {MAX_QUESTIONS}")
+    for number, question in found.items():
+        if not question.get("n"):
+            raise BadRequestError(f"q-{number}.n is missing: the name of the answer", parameter=f"q-{number}.n")
+    return [_checked(f"q-{number}", question, known) for number, question in sorted(found.items())]
+
+
+def _checked(name: str, question: dict[str, Any], known: set[str]) -> dict[str, Any]:
+    for key, value in question.items():
+        if key in known and value is not None and not isinstance(value, str):
+            raise BadRequestError(f"{name[:60]}: {key} wants a text, not {value!r:.60}", parameter=name[:60])
+    if not question.get("c"):
+        raise BadRequestError(f"{name[:60]}: c is missing: the name of the aggregate", parameter=name[:60])
+    return question

@@ -1,0 +1,47 @@
+"""The state of the whole in a few numbers, for the front page: aggregates and their lag, quarantine, jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymongo.database import Database
+
+from aggregates.web import currency, events
+from aggregates.web.encoding import moment_text
+
+RUNNING = ("ready", "query", "map", "reduce", "finalize", "commit")  # states of jobs, DESIGN section 5
+
+
+def read(database: Database[dict[str, Any]]) -> dict[str, Any]:
+    """Newest event id, each aggregate with its lag in events, and counts of quarantine and jobs."""
+    newest = events.newest_id(database)
+    return {
+        "newest_id": newest,
+        "aggregates": aggregates(database, newest),
+        "quarantine": database["quarantine"].estimated_document_count(),
+        "jobs": {
+            "running": database["zmr.job"].count_documents({"state": {"$in": list(RUNNING)}}, maxTimeMS=1000),
+            "failed": database["zmr.job"].count_documents({"state": "error"}, maxTimeMS=1000),
+        },
+    }
+
+
+def aggregates(database: Database[dict[str, Any]], newest: int) -> list[dict[str, Any]]:
+    """Each output that has a position: its name, definition, currency, lag, and what is under way."""
+    found = []
+    for document in database[currency.POSITIONS].find({"lead": {"$exists": False}}).sort("_id", 1).limit(500):
+        position = document.get("position")
+        through = position if isinstance(position, int) else None
+        complete = document.get("complete_through")
+        for name in document.get("outputs") or [document["_id"]]:
+            found.append(
+                {
+                    "name": name,
+                    "aggdef": document.get("aggdef"),
+                    "through": through,
+                    "complete_through": moment_text(complete) if complete else None,
+                    "lag": max(newest - through, 0) if through is not None else newest,
+                    "running": bool(document.get("step") or document.get("making")),
+                }
+            )
+    return found

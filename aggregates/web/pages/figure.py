@@ -1,0 +1,37 @@
+"""What the template of a figure needs to know about a chart."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from aggregates.models.chart import Chart
+
+
+def of_chart(chart: Chart, *, large: bool = False) -> dict[str, Any]:
+    """Context of `zarkov/figure.html` for a chart."""
+    return {
+        "name": chart.slug,
+        "kind": chart.kind,
+        "zone": chart.effective_zone,
+        "unit": chart.unit,
+        "title": chart.title,
+        "description": chart.description,
+        "url": chart.get_absolute_url(),
+        "size": "large" if large else "",
+        "wide": large or getattr(chart, "wide", False),
+    }
+
+
+def stream_url(path: str, charts: list[Chart]) -> str:
+    """Address of the stream that feeds these charts."""
+    return f"{path}?{urlencode([('chart', chart.slug) for chart in charts])}"
+
+
+def range_words(charts: list[Chart]) -> str:
+    """The charts' own range on its button; empty when it is everything."""
+    starts = {chart.start for chart in charts}
+    if starts == {""}:
+        return ""
+    start = starts.pop() if len(starts) == 1 else ""
+    return start.removeprefix("-") if start.startswith("-") else "Default"

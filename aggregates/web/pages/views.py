@@ -1,0 +1,206 @@
+"""The pages: front, aggregates, charts, dashboards, and embedded charts."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods
+
+from aggregates.models.chart import Chart, Dashboard
+from aggregates.web import currency, embed, query
+from aggregates.web.access import EDIT, rights_of
+from aggregates.web.encoding import plain, to_json
+from aggregates.web.exceptions import NotFoundError, WebError
+from aggregates.web.mongo import database
+from aggregates.web.pages import figure
+from aggregates.web.pages.forms import EmbedLinkForm
+from aggregates.web.pages.gate import error_page, page
+
+LATEST_DOCUMENTS = 50
+
+
+@require_GET
+@page
+def front(request: HttpRequest) -> HttpResponseBase:
+    """What comes in now, and where to look further."""
+    return render(
+        request,
+        "zarkov/front.html",
+        {
+            "section": "front",
+            "zone": settings.ZARKOV.time_zone,
+            "base_url": request.build_absolute_uri("/").rstrip("/"),
+            "charts": Chart.objects.all()[:24],
+            "dashboards": Dashboard.objects.all()[:12],
+        },
+    )
+
+
+@require_GET
+@page
+def aggregates(request: HttpRequest) -> HttpResponseBase:
+    """All aggregates by name."""
+    names = query.names(database())
+    items = [{"title": name, "url": reverse("aggregate", args=[name]), "about": _about(name)} for name in names]
+    context = {
+        "section": "aggregates",
+        "heading": "Aggregates",
+        "about": "Everything below zagg. in MongoDB.",
+        "items": items,
+        "empty": "No aggregate has run yet. Define one in the admin, or by manage.py startagg.",
+    }
+    return render(request, "zarkov/list.html", context)
+
+
+@require_GET
+@page
+def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
+    """One aggregate: its chart, its latest documents, and how programs get it."""
+    collection = query.collection_name(name)
+    if collection is None or name not in query.names(database()):
+        raise NotFoundError(f"there is no aggregate {name[:100]!r}")
+    documents = [
+        {"key": plain(item["_id"]), "value": to_json(item.get("value")).decode(), "through": item.get("through")}
+        for item in database()[collection].find({}, {"state": 0}).sort("_id", -1).limit(LATEST_DOCUMENTS)
+    ]
+    series = reverse("api:series", args=[name])
+    context = {
+        "section": "aggregates",
+        "name": name,
+        "about": "",
+        "zone": settings.ZARKOV.time_zone,
+        "currency": currency.read(database(), name),
+        "documents": documents,
+        "stream": f"{reverse('api:live', args=[name])}?limit=8",
+        "shown": {"name": "", "kind": "line", "zone": settings.ZARKOV.time_zone, "title": name, "size": "large"},
+        "curl": _curl(request, series),
+        "may_edit": rights_of(request).may(EDIT),
+        "add_chart_url": f"{reverse('admin:aggregates_chart_add')}?{_prefilled(name)}",
+    }
+    return render(request, "zarkov/aggregate.html", context)
+
+
+@require_GET
+@page
+def charts(request: HttpRequest) -> HttpResponseBase:
+    """All charts."""
+    items = [
+        {
+            "title": chart.title,
+            "url": chart.get_absolute_url(),
+            "about": f"{chart.get_kind_display()} of {chart.aggregate}",
+        }
+        for chart in Chart.objects.all()
+    ]
+    return render(request, "zarkov/list.html", _list_context(request, "charts", "Charts", "chart", items))
+
+
+@require_GET
+@page
+def dashboards(request: HttpRequest) -> HttpResponseBase:
+    """All dashboards."""
+    items = [
+        {"title": board.title, "url": board.get_absolute_url(), "about": board.description}
+        for board in Dashboard.objects.all()
+    ]
+    return render(request, "zarkov/list.html", _list_context(request, "dashboards", "Dashboards", "dashboard", items))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@page
+def chart(request: HttpRequest, slug: str) -> HttpResponseBase:
+    """One chart; editors find and make the links that show it elsewhere."""
+    found = get_object_or_404(Chart, slug=slug)
+    rights = rights_of(request)
+    form = EmbedLinkForm(request.POST or None, instance=EmbedLinkForm.new(found, request.user))
+    if request.method == "POST":
+        rights.require(EDIT)
+        if form.is_valid():
+            form.save()
+            return redirect(found)
+    links = [link for link in found.links.all() if link.works()] if rights.may(EDIT) else []
+    for link in links:
+        address = request.build_absolute_uri(reverse("embed", args=[embed.token_of(link)]))
+        link.code = embed.code(link, address)  # type: ignore[attr-defined]
+    context = {
+        "section": "charts",
+        "chart": found,
+        "shown": figure.of_chart(found, large=True),
+        "stream": figure.stream_url(reverse("live-charts"), [found]),
+        "own_range": figure.range_words([found]),
+        "may_edit": rights.may(EDIT),
+        "links": links,
+        "form": form,
+    }
+    return render(request, "zarkov/chart.html", context)
+
+
+@require_GET
+@page
+def dashboard(request: HttpRequest, slug: str) -> HttpResponseBase:
+    """Charts on one page, fed by one stream."""
+    found = get_object_or_404(Dashboard, slug=slug)
+    shown = found.ordered_charts()
+    context = {
+        "section": "dashboards",
+        "dashboard": found,
+        "figures": [figure.of_chart(item) for item in shown],
+        "stream": figure.stream_url(reverse("live-charts"), shown),
+        "own_range": figure.range_words(shown),
+        "may_edit": rights_of(request).may(EDIT),
+    }
+    return render(request, "zarkov/dashboard.html", context)
+
+
+@require_GET
+def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
+    """What a signed link shows, without navigation and without cookies."""
+    try:
+        link = embed.open_link(token)
+    except WebError as error:
+        return error_page(request, error, bare=True)
+    shown = link.charts()
+    context = {
+        "link": link,
+        "figures": [figure.of_chart(item, large=len(shown) == 1) for item in shown],
+        "stream": reverse("embed-live", args=[token]),
+        "own_range": figure.range_words(shown),
+    }
+    response = render(request, "zarkov/embed.html", context)
+    response.frame_ancestors = embed.frame_ancestors(link)  # type: ignore[attr-defined]
+    response.xframe_options_exempt = True
+    return response
+
+
+def _list_context(
+    request: HttpRequest, section: str, heading: str, model: str, items: list[dict[str, Any]]
+) -> dict[str, Any]:
+    may_edit = rights_of(request).may(EDIT)
+    return {
+        "section": section,
+        "heading": heading,
+        "items": items,
+        "empty": f"There is no {model} yet.",
+        "add_url": reverse(f"admin:aggregates_{model}_add") if may_edit else "",
+        "add_text": f"Make a {model}",
+    }
+
+
+def _about(name: str) -> str:
+    current = currency.read(database(), name)
+    return f"through event {current.through}" if current.through is not None else ""
+
+
+def _prefilled(name: str) -> str:
+    slug = "".join(letter if letter.isalnum() else "-" for letter in name.lower())[:50]
+    return urlencode({"aggregate": name, "title": name.replace("_", " ").capitalize(), "slug": slug}, quote_via=quote)
+
+
+def _curl(request: HttpRequest, path: str) -> str:
+    header = "" if settings.ZARKOV.anonymous_read else " -H 'Authorization: Token …'"
+    return f"curl{header} '{request.build_absolute_uri(path)}?from=-30d'"

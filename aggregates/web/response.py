@@ -1,0 +1,30 @@
+"""JSON answers: one way to write them, one shape for errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpResponse
+
+from aggregates.web.encoding import to_json
+from aggregates.web.exceptions import WebError
+
+
+def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    """`content` as JSON. Answers are about a moment and somebody's rights, so no cache shares them."""
+    response = HttpResponse(to_json(content), content_type="application/json", status=status)
+    response["Cache-Control"] = "private, no-cache"
+    for name, value in (headers or {}).items():
+        response[name] = value
+    return response
+
+
+def error_response(error: WebError) -> HttpResponse:
+    """The JSON answer for an error; with `Retry-After` or `WWW-Authenticate` where the status wants one."""
+    response = json_response(error.body(), error.status)
+    if error.retry_after_s is not None:
+        response["Retry-After"] = str(error.retry_after_s)
+    if error.status == 401:
+        response["WWW-Authenticate"] = "Token"
+    return response

@@ -1,0 +1,30 @@
+"""The groups viewer, operator and editor, and what their members may do in the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth.management import create_permissions
+from django.contrib.auth.models import Group, Permission
+
+from aggregates.web.access import OF_GROUP
+
+_ACTIONS = {
+    "viewer": {"view"},
+    "operator": {"view", "change"},
+    "editor": {"view", "add", "change", "delete"},
+}
+_NOT_FOR_GROUPS = {"accesstoken"}  # tokens are made by superusers
+
+
+def ensure_groups(sender: Any, **kwargs: Any) -> None:
+    """Make the three groups after a migration, with the permissions of this app that they lack."""
+    create_permissions(apps.get_app_config("aggregates"), verbosity=0)
+    permissions = Permission.objects.filter(content_type__app_label="aggregates").exclude(
+        content_type__model__in=_NOT_FOR_GROUPS
+    )
+    for name in OF_GROUP:
+        group, _ = Group.objects.get_or_create(name=name)
+        wanted = [item for item in permissions if item.codename.partition("_")[0] in _ACTIONS[name]]
+        group.permissions.add(*wanted)

@@ -1,0 +1,44 @@
+"""Makes tokens: used by `manage.py token` and by the admin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from aggregates.models.access import AccessToken, check_scopes
+from aggregates.web.exceptions import BadRequestError
+
+MAX_NAME = 120
+
+
+def make_token(
+    name: str, scopes: Sequence[str], *, collections: Sequence[str] = (), days: int | None = None
+) -> tuple[AccessToken, str]:
+    """A token called `name`, and its text, which is not kept and cannot be shown again.
+
+    It belongs to a user of that name, who is made, unable to log in, if there is none: disabling the user disables the
+    token. Raises `BadRequestError` for unknown scopes.
+    """
+    if not name.strip() or len(name) > MAX_NAME:
+        raise BadRequestError(f"name {name[:60]!r}: allowed are 1 to {MAX_NAME} characters")
+    try:
+        check_scopes(list(scopes))
+    except ValidationError as error:
+        raise BadRequestError("; ".join(error.messages)) from None
+    with transaction.atomic():
+        user, made = get_user_model().objects.get_or_create(username=name)
+        if made:
+            user.set_unusable_password()
+            user.save()
+        token, text = AccessToken.objects.create(
+            user=user,
+            expiry=timedelta(days=days) if days else None,
+            name=name,
+            scopes=",".join(scopes),
+            collections=",".join(collections),
+        )
+    return token, text

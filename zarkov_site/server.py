@@ -1,0 +1,73 @@
+"""gunicorn's configuration: `gunicorn -c python:zarkov_site.server zarkov_site.wsgi:application`.
+
+It is read in gunicorn's parent process, before the gevent worker patches itself; so nothing here may import Django,
+pymongo or ZeroMQ. The number of workers is `WEB_CONCURRENCY`, 1 by default.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from zarkov_site.process import end_with_parent
+from zarkov_site.source import load
+
+_config, _ = load()
+_config.refuse_exposure()
+end_with_parent()
+
+bind = f"{_config.web_host}:{_config.web_port}"
+worker_class = "gevent"
+worker_connections = 4000  # open streams of one worker
+timeout = 60
+graceful_timeout = 1  # `up` gives every process 3 s
+keepalive = 5
+control_socket_disable = True  # it would lie in the home of the user, shared by all projects
+proc_name = "zarkov-web"
+accesslog = "-" if _config.verbose else None
+errorlog = "-"
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"level": "DEBUG" if _config.verbose else "INFO", "handlers": ["stderr"]},
+    "loggers": {
+        **{name: {"level": "WARNING"} for name in ("pymongo", "kombu", "amqp", "asyncio", "urllib3")},
+        "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
+        "gunicorn.access": {
+            "level": "INFO" if _config.verbose else "WARNING",
+            "handlers": ["stderr"],
+            "propagate": False,
+        },
+    },
+}
+_recorded: dict[str, str] = {}
+
+
+def when_ready(server: Any) -> None:
+    """Record the real address: a port 0 has been chosen by now."""
+    host, port = server.LISTENERS[0].sock.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    _recorded["web"] = f"http://{shown}:{port}"
+    _config.folder.record_addresses(_recorded)
+
+
+def on_exit(server: Any) -> None:
+    """Take the address out again."""
+    if _recorded and os.getpid() == server.pid:
+        _config.folder.forget_addresses(_recorded)
+
+
+def post_worker_init(worker: Any) -> None:
+    """End the open streams as soon as the worker is told to stop: they would hold it until it is killed."""
+    import gevent
+
+    from aggregates.web.live import runtime
+
+    def watch() -> None:
+        while worker.alive:
+            gevent.sleep(0.1)
+        runtime.stop()
+
+    gevent.spawn(watch)

@@ -1,0 +1,14 @@
+"""All addresses of the site."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", include("aggregates.urls")),
+]
+
+handler404 = "aggregates.web.pages.gate.not_found"
+handler500 = "aggregates.web.pages.gate.broken"
