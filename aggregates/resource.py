@@ -16,6 +16,7 @@ from aggregates.registry import task_modules
 from aggregates.run.room import Room
 
 if TYPE_CHECKING:
+    from ingest.store import Store
     from mapreduce.engine import Engine
 
 PING_S = 3.0
@@ -35,6 +36,7 @@ class Resources:
         self._address = ""
         self._client: MongoClient[dict[str, Any]] | None = None
         self._engine: Engine | None = None
+        self._store: Store | None = None
         self._room: Room | None = None
 
     @property
@@ -66,9 +68,10 @@ class Resources:
         with self._lock:
             database = self.database
             if self._room is None:
+                self._store = connect(self._config.mongo_address, self._config.mongo_database)
                 self._room = Room(
                     database=database,
-                    store=connect(self._config.mongo_address, self._config.mongo_database),
+                    store=self._store,
                     engine=self.engine,
                     modules=self._modules(),
                     durable_jobs=self._config.zmr.engine == "zmq",
@@ -97,11 +100,11 @@ class Resources:
         with self._lock:
             if self._engine is not None:
                 self._engine.close()
-            if self._room is not None and hasattr(self._room.store, "close"):
-                self._room.store.close()
+            if self._store is not None:
+                self._store.connection.close()
             if self._client is not None:
                 self._client.close()
-            self._client = self._engine = self._room = None
+            self._client = self._engine = self._room = self._store = None
 
 
 _held: dict[int, Resources] = {}

@@ -13,6 +13,7 @@ from django.utils import timezone
 from aggregates import announce
 from aggregates.exceptions import AggregateError, BusyError, RunCancelledError, RunStateError
 from aggregates.models import AggDef, Run
+from aggregates.registry import resolve
 from aggregates.resource import resources
 from aggregates.run.build import full_run, rebuild
 from aggregates.run.decide import Decision
@@ -80,8 +81,9 @@ def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Verdict:
     definition = aggdef.definition()
     if run.mode == Run.Mode.VERIFY:
         return verify(held.room, definition)
-    held.demand_engine()
     room = held.room
+    resolve(definition.task_name, room.modules)
+    held.demand_engine()
     if run.mode == Run.Mode.FULL:
         return _patiently(lambda: full_run(room, definition, force=run.force), say)
     if run.mode == Run.Mode.REBUILD:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from django.db.models import F
 from django.utils import timezone
+from pymongo.errors import PyMongoError
 
 from aggregates.models import AggDef, Run
+from aggregates.resource import resources
 from aggregates.run.outcome import Outcome
 from aggregates.run.position import Position
 
@@ -51,6 +54,31 @@ def note_failure(aggdef: AggDef, error: Exception, traceback: str = "", position
     }
     AggDef.objects.filter(pk=aggdef.pk).update(failures=F("failures") + 1, **fields)
     aggdef.refresh_from_db()
+
+
+def note_realtime_failure(aggdef: AggDef, error: Exception, trace: str) -> None:
+    """Show a failed refresh; the same failure again is the same row of the history, counted."""
+    position = None
+    with contextlib.suppress(PyMongoError):
+        position = resources().room.ledger.of_aggdef(aggdef.name)
+    note_failure(aggdef, error, trace, position)
+    now = timezone.now()
+    text = str(error)[:2000]
+    last = Run.objects.filter(aggdef=aggdef, origin=Run.Origin.REALTIME).order_by("-pk").first()
+    if last is not None and last.state == Run.State.ERROR and last.error == text:
+        Run.objects.filter(pk=last.pk).update(finished=now, refreshes=F("refreshes") + 1)
+        return
+    Run.objects.create(
+        aggdef=aggdef,
+        mode=Run.Mode.INCREMENTAL,
+        origin=Run.Origin.REALTIME,
+        state=Run.State.ERROR,
+        started=now,
+        finished=now,
+        refreshes=1,
+        error=text,
+        traceback=trace[:20_000],
+    )
 
 
 def note_refresh(aggdef: AggDef, outcomes: list[Outcome], position: Position) -> None:

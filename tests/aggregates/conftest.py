@@ -10,6 +10,7 @@ import pytest
 from pymongo.database import Database
 
 from aggregates.definition import Definition
+from aggregates.resource import reset, resources
 from aggregates.run.build import full_run
 from aggregates.run.decide import Decision
 from aggregates.run.outcome import Outcome
@@ -90,3 +91,22 @@ def right(room: Room) -> Callable[[Definition], None]:
 
 def values(database: Database[dict[str, Any]], output: str) -> dict[Any, Any]:
     return {document["_id"]: document["value"] for document in database[f"zagg.{output}"].find()}
+
+
+@pytest.fixture
+def site(settings: Any, db: None, mongo_uri: str, database: Database[dict[str, Any]], tmp_path: Path) -> Iterator[Any]:
+    """Django with an empty MongoDB database, the inline engine, and the tests' tasks."""
+    config = settings.ZARKOV
+    settings.ZARKOV = config.model_copy(
+        update={
+            "home": tmp_path / "home",
+            "mongo_uri": mongo_uri,
+            "mongo_database": database.name,
+            "task_modules": list(MODULES),
+            "zmr": config.zmr.model_copy(update={"engine": "inline"}),
+        }
+    )
+    reset()
+    resources().room.store.prepare()  # type: ignore[attr-defined]
+    yield settings
+    reset()

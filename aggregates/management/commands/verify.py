@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from aggregates import services
 from aggregates.models import AggDef
@@ -15,8 +15,8 @@ class Command(ZarkovCommand):
     """Proves aggregates right, or says where they are wrong."""
 
     help = (
-        "Recounts an aggregate by a plain loop over the stored events, up to its position, and compares every document. "
-        "Exits 1 when there are differences."
+        "Recounts an aggregate by a plain loop over the stored events, up to its position, and compares every "
+        "document. Exits 1 when there are differences."
     )
     example = "manage.py verify commits_by_day"
 
@@ -31,7 +31,7 @@ class Command(ZarkovCommand):
         if options["all"]:
             aggdefs += AggDef.objects.filter(enabled=True, generation__gt=0).exclude(name__in=options["names"])
         if not aggdefs and not options["all"]:
-            services.get_aggdef("")
+            raise CommandError("name at least one aggregate, or say --all")
         wrong = 0
         for aggdef in aggdefs:
             verdict = services.verify_now(aggdef)

@@ -1,0 +1,30 @@
+"""`runaggregator`: keeps realtime aggregates current until it is stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+
+from aggregates.aggregator import Aggregator
+from aggregates.resource import resources
+from ingest.management.command import ZarkovCommand
+
+
+class Command(ZarkovCommand):
+    """The realtime service."""
+
+    help = "Keeps realtime aggregates current: follows the ingester's notices and refreshes what they concern."
+    example = "manage.py runaggregator"
+    long_running = True
+
+    def perform(self, options: dict[str, Any]) -> int | None:
+        """Work until SIGTERM or SIGINT."""
+        held = resources()
+        aggregator = Aggregator(held, settings.ZARKOV)
+        try:
+            aggregator.run(self.stop.is_set)
+        finally:
+            aggregator.stop()
+            held.close()
+        return None

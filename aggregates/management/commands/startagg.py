@@ -1,0 +1,46 @@
+"""`startagg NAME`: writes a task file with a test, and says what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandParser
+
+from aggregates import scaffold
+from ingest.management.command import ZarkovCommand
+
+
+class Command(ZarkovCommand):
+    """A new aggregate to start from."""
+
+    help = "Writes the folder NAME with a task file and a test for it into the current folder. Overwrites nothing."
+    example = "manage.py startagg logins"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The name, and where."""
+        parser.add_argument("name", help="name of the aggregate and of the folder")
+        parser.add_argument("--into", type=Path, default=Path(), help="parent folder; default: the current one")
+
+    def perform(self, options: dict[str, Any]) -> int | None:
+        """Write, and print the next steps."""
+        made = scaffold.scaffold(options["name"], options["into"])
+        for path in scaffold.write(made):
+            self.stdout.write(f"wrote {path}")
+        name, modules = made.name, settings.ZARKOV.task_modules
+        steps = [f"change {made.folder / 'agg_tasks.py'} to what you want to count"]
+        if made.module not in modules:
+            wanted = ", ".join([*modules, made.module])
+            steps.append(f"add to zarkov.yaml: task_modules: [{wanted}] (and restart what is running)")
+        steps += [
+            f"try it: python -m pytest {made.folder}",
+            f"define it: in the admin, or manage.py shell -c \"AggDef.objects.create(name='{name}', "
+            f"task_name='{made.task_name}', realtime=True)\"",
+            f"run it: manage.py aggregate {name}",
+            f'look at it: /aggregates/{name}/, or manage.py shell -c "print(list(db.zagg.{name}.find()))"',
+        ]
+        self.stdout.write("next:")
+        for number, step in enumerate(steps, start=1):
+            self.stdout.write(f"  {number}. {step}")
+        return None

@@ -1,0 +1,114 @@
+"""Writes the files of a new aggregate: a task module in a folder of its own, and a test beside it."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from aggregates.exceptions import DefinitionError
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}\Z")
+
+TASK = '''"""Tasks of {name}: how events become numbers. See docs/aggregates.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from aggregates import period
+from aggregates.task import Task, register
+
+
+@register
+class {cls}(Task):
+    """Events of each type on each day; key `type/YYYY-MM-DD`."""
+
+    fields = ["timestamp", "type"]  # what map reads; leave it out to get whole events
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield f"{{event['type']}}/{{event['timestamp']:%Y-%m-%d}}", 1
+
+    def reduce(self, key: str, values: Iterable[int]) -> int:
+        return sum(values)  # gets its own results again: associative and commutative
+
+    def period(self, key: str) -> period.Span:  # leave it out if keys stand for no span of time
+        return period.day(key.rpartition("/")[2])
+'''
+
+TEST = '''"""Tests of the tasks of {name}: the functions alone, without a database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from {module} import {cls}
+
+EVENT = {{"_id": 1, "type": "login", "timestamp": datetime(2011, 7, 1, 12, tzinfo=UTC), "context": {{}}}}
+
+
+def test_an_event_counts_on_its_day() -> None:
+    assert list({cls}().map(iter([EVENT]))) == [("login/2011-07-01", 1)]
+
+
+def test_the_reduce_takes_its_own_results() -> None:
+    task = {cls}()
+    assert task.reduce("k", [task.reduce("k", [1, 1]), 1]) == task.reduce("k", [1, 1, 1]) == 3
+'''
+
+
+@dataclass(frozen=True)
+class Scaffold:
+    """The files of a new aggregate, not written yet."""
+
+    name: str
+    folder: Path
+
+    @property
+    def module(self) -> str:
+        """Dotted name of the task module."""
+        return f"{self.name}.agg_tasks"
+
+    @property
+    def cls(self) -> str:
+        """Name of the task class."""
+        return "".join(part.capitalize() for part in self.name.split("_"))
+
+    @property
+    def task_name(self) -> str:
+        """Dotted path of the task."""
+        return f"{self.module}.{self.cls}"
+
+    def files(self) -> dict[Path, str]:
+        """What is to be written where."""
+        words = {"name": self.name, "cls": self.cls, "module": self.module}
+        return {
+            self.folder / "__init__.py": "",
+            self.folder / "agg_tasks.py": TASK.format(**words),
+            self.folder / "test_agg_tasks.py": TEST.format(**words),
+        }
+
+
+def scaffold(name: str, parent: Path) -> Scaffold:
+    """The files for an aggregate in `parent`. Raises `DefinitionError` for a name that no module can have."""
+    if not _NAME.match(name) or keyword.iskeyword(name):
+        raise DefinitionError(
+            f"name {name!r}: allowed are lower-case letters, digits and _, beginning with a letter, such as logins",
+            "name",
+        )
+    return Scaffold(name, parent / name)
+
+
+def write(made: Scaffold) -> list[Path]:
+    """Write the files. Raises `DefinitionError`, and writes none, when one of them is there already."""
+    files = made.files()
+    there = [path for path in files if path.exists()]
+    if there:
+        raise DefinitionError(f"{there[0]} is there already: choose another name, or delete it first", "name")
+    made.folder.mkdir(parents=True, exist_ok=True)
+    for path, text in files.items():
+        path.write_text(text, encoding="utf-8")
+    return list(files)

@@ -1,0 +1,123 @@
+"""The commands: what they print, and the code they exit with."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from aggregates import services
+from aggregates.resource import reset, resources
+from tests.aggregates.conftest import values
+from tests.aggregates.event_source import Producer, event
+
+TASK = "tests.aggregates.tasks.CountByDay"
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def run(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command(*arguments, stdout=out, stderr=out)
+    return out.getvalue()
+
+
+@pytest.fixture
+def producer(site):
+    return Producer(resources().room.store)
+
+
+def test_aggregate_says_what_it_did(producer, database):
+    producer.send(event(), event())
+    services.define(name="days", task_name=TASK)
+    assert "full run over events" in run("aggregate", "days")
+    assert "no new events" in run("aggregate", "days")
+    producer.send(event())
+    assert "incremental run over events (2, 3]: 1 read, 1 keys" in run("aggregate", "days")
+    assert "full run over events" in run("aggregate", "days", "--full")
+    assert values(database, "days") == {"p/2011-07-01": 3}
+
+
+def test_aggregate_rebuilds_a_range_and_shows_a_dry_run(producer, database):
+    producer.send(event())
+    services.define(name="days", task_name=TASK)
+    assert "'p/2011-07-01': 1" in run("aggregate", "days", "--dry-run")
+    run("aggregate", "days")
+    database["zgen.days.1"].update_one({}, {"$set": {"value": 9}})
+    assert "rebuild run" in run("aggregate", "days", "--since", "2011-07-01", "--until", "2011-07-02T00:00Z")
+    assert values(database, "days") == {"p/2011-07-01": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing"], "no aggregate is named 'nothing'"),
+        (["days", "--since", "yesterday"], "--since 'yesterday': allowed is such as"),
+        (["days", "--until", "2011-07-01"], "--since is missing"),
+        (["days", "--full", "--since", "2011-07-01"], "exclude each other"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, words, site):
+    services.define(name="days", task_name=TASK)
+    with pytest.raises(CommandError, match=words):
+        run("aggregate", *arguments)
+
+
+def test_aggregate_exits_2_within_5_s_naming_req_uri_when_no_router_answers(site):
+    services.define(name="days", task_name=TASK)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    zmr = site.ZARKOV.zmr.model_copy(update={"engine": "zmq", "req_uri": address})
+    site.ZARKOV = site.ZARKOV.model_copy(update={"zmr": zmr})
+    reset()
+    began = time.monotonic()
+    with pytest.raises(CommandError, match=f"zmr.req_uri = {address}") as caught:
+        run("aggregate", "days")
+    assert caught.value.returncode == 2
+    assert time.monotonic() - began < 5
+
+
+def test_verify_exits_1_and_lists_the_differences(producer, database):
+    producer.send(event(), event(project="q"))
+    services.define(name="days", task_name=TASK)
+    run("aggregate", "days")
+    assert "equal to the recount of 2 events through 2, 2 keys" in run("verify", "days")
+    database["zgen.days.1"].update_one({"_id": "q/2011-07-01"}, {"$set": {"value": 5}})
+    database["zgen.days.1"].delete_one({"_id": "p/2011-07-01"})
+    database["zgen.days.1"].insert_one({"_id": "r/2011-07-01", "value": 1})
+    out = io.StringIO()
+    with pytest.raises(SystemExit) as caught:
+        call_command("verify", "--all", stdout=out)
+    assert caught.value.code == 1
+    assert "3 differences" in out.getvalue()
+    for words in ("has 5, the recount has 1", "missing, the recount has 1", "has 1, the recount has no such key"):
+        assert words in out.getvalue()
+
+
+def test_startagg_writes_a_task_that_works_and_a_test_that_passes(tmp_path):
+    environment = dict(os.environ)
+    command = [sys.executable, str(ROOT / "manage.py"), "startagg", "logins"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "task_modules: [logins.agg_tasks]" in done.stdout
+    assert "manage.py aggregate logins" in done.stdout
+    assert (tmp_path / "logins" / "agg_tasks.py").exists()
+    test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "logins"]
+    environment["PYTHONPATH"] = str(ROOT)
+    tested = subprocess.run(test, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert again.returncode == 1
+    assert "already" in again.stderr
+    bad = subprocess.run(
+        [*command[:-1], "a-b"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert bad.returncode == 1
+    assert "'a-b'" in bad.stderr

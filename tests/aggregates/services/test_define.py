@@ -1,0 +1,170 @@
+"""Definitions: made, changed, copied, removed; what is refused, and how."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.exceptions import ValidationError
+from django_celery_beat.models import PeriodicTask
+
+from aggregates import services
+from aggregates.exceptions import DefinitionError, RunStateError, TaskError, TaskRefusedError, UnknownAggregateError
+from aggregates.models import AggDef, Run, TaskSwitch
+from aggregates.resource import resources
+from tests.aggregates.conftest import values
+from tests.aggregates.event_source import Producer, event
+
+TASK = "tests.aggregates.tasks.CountByDay"
+
+
+def test_the_same_definition_twice_changes_nothing(site):
+    first = services.define(name="days", task_name=TASK, filter={"type": "a"})
+    changed = AggDef.objects.get().changed
+    assert services.define(name="days", task_name=TASK, filter={"type": "a"}) == first
+    assert AggDef.objects.get().changed == changed
+    services.define(name="days", realtime=True)
+    assert AggDef.objects.get().realtime
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"name": "a b"}, "name 'a b': allowed are"),
+        ({"task_name": ""}, "task_name is empty"),
+        ({"zql": "SELECT 1"}, "no ZQL yet"),
+        ({"inputs": "event"}, "allowed is a list"),
+        ({"inputs": ["event", "shop.orders"]}, "do not mix"),
+        ({"filter": {"$where": "1"}}, r"\$where is not allowed"),
+        ({"filter": {"_id": 3}}, "_id is not allowed"),
+        ({"filter": []}, "allowed is a document"),
+        ({"params": {"a b": 1}}, "allowed is an object"),
+        ({"output": "zagg..x"}, "output '.x'"),
+        ({"on_error": "ignore"}, "allowed are fail, skip"),
+        ({"interval_s": 5, "crontab": "* * * * *"}, "exclude each other"),
+        ({"settle_s": -1}, "0 or more"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_is_allowed(fields, words, site):
+    with pytest.raises(DefinitionError, match=words):
+        AggDef.objects.create(**{"name": "x", "task_name": TASK, **fields})
+
+
+def test_a_task_outside_the_allowed_modules_is_refused_where_it_is_used_and_the_remedy_is_named(site):
+    aggdef = AggDef.objects.create(name="outside", task_name="my.tasks.MyTask")
+    with pytest.raises(TaskRefusedError, match=r"task_modules: \[my.tasks\]"):
+        services.run_now(aggdef)
+    with pytest.raises(ValidationError, match="task_modules"):
+        aggdef.clean()
+
+
+def test_a_schedule_keeps_its_periodic_task_in_step(site):
+    aggdef = services.define(name="days", task_name=TASK, crontab="15 3 * * *", crontab_zone="Europe/Berlin")
+    task = PeriodicTask.objects.get(name="aggregate: days")
+    assert (task.crontab.hour, str(task.crontab.timezone)) == ("3", "Europe/Berlin")
+    services.define(name="days", crontab="", interval_s=60)
+    task.refresh_from_db()
+    assert (task.crontab, task.interval.every) == (None, 60)
+    services.set_enabled(aggdef, False)
+    assert not PeriodicTask.objects.filter(name="aggregate: days").exists()
+
+
+def test_removing_takes_outputs_position_and_schedule_along(site, database):
+    producer = Producer(resources().room.store)
+    producer.send(event())
+    aggdef = services.define(name="days", task_name=TASK, interval_s=60)
+    services.run_now(aggdef)
+    assert values(database, "days")
+    services.remove(aggdef)
+    left = database.list_collection_names()
+    assert not [name for name in left if name.startswith(("zagg.", "zgen."))]
+    assert database["agg.position"].count_documents({}) == 0
+    assert not PeriodicTask.objects.filter(name="aggregate: days").exists()
+    services.run_now(services.define(name="days", task_name=TASK))
+    assert values(database, "days") == {"p/2011-07-01": 1}
+
+
+def test_a_copy_is_paused_and_has_its_own_output(site):
+    aggdef = services.define(name="days", task_name=TASK, filter={"type": "a"}, output="zagg.elsewhere")
+    copy = services.clone(aggdef, "copy")
+    assert (copy.filter, copy.output, copy.enabled) == ({"type": "a"}, "", False)
+    with pytest.raises(DefinitionError, match="taken"):
+        services.clone(aggdef, "copy")
+
+
+def test_a_run_is_recorded_with_what_it_did_and_the_definition_shows_it(site):
+    producer = Producer(resources().room.store)
+    last = producer.send(event(), event(project="q"))
+    aggdef = services.define(name="days", task_name=TASK)
+    run, outcome = services.run_now(aggdef)
+    assert (run.state, run.through, run.docs_in, run.keys) == ("complete", last, 2, 2)
+    aggdef.refresh_from_db()
+    assert (aggdef.state, aggdef.last_id, aggdef.through, aggdef.outputs) == ("ok", last, last, ["days"])
+    assert outcome.sentence().startswith("days: full run")
+    assert services.status(aggdef).behind == 0
+    producer.send(event())
+    assert services.status(aggdef).behind == 1
+
+
+def test_a_failing_run_leaves_its_traceback(site):
+    producer = Producer(resources().room.store)
+    producer.send(event(bad=True))
+    aggdef = services.define(name="fragile", task_name="tests.aggregates.tasks.Fragile")
+    with pytest.raises(Exception, match="bad event"):
+        services.run_now(aggdef)
+    run = Run.objects.get()
+    assert run.state == "error"
+    assert "raise ValueError" in run.traceback
+    aggdef.refresh_from_db()
+    assert (aggdef.state, aggdef.failures) == ("failing", 1)
+    services.define(name="fragile", on_error="skip")
+    services.run_now(AggDef.objects.get())
+    aggdef.refresh_from_db()
+    assert (aggdef.state, aggdef.failures, aggdef.skipped_count, aggdef.last_error) == ("ok", 0, 1, "")
+
+
+def test_a_planned_run_can_be_cancelled_and_a_finished_one_cannot(site):
+    aggdef = services.define(name="days", task_name=TASK)
+    run = services.start_run(aggdef, "full")
+    assert services.cancel_run(run).state == "cancelled"
+    with pytest.raises(RunStateError, match="over already"):
+        services.cancel_run(run)
+    with pytest.raises(RunStateError, match="another process has it, or it is over"):
+        services.perform_run(run)
+
+
+def test_a_task_that_is_switched_off_does_not_run(site):
+    aggdef = services.define(name="days", task_name=TASK)
+    services.set_task_enabled(TASK, False, "counts twice")
+    with pytest.raises(TaskError, match=r"switched off \(counts twice\)"):
+        services.run_now(aggdef)
+    services.set_task_enabled(TASK, True)
+    assert TaskSwitch.objects.get().reason == ""
+    services.run_now(aggdef)
+
+
+def test_an_unknown_name_lists_what_there_is(site):
+    services.define(name="days", task_name=TASK)
+    with pytest.raises(UnknownAggregateError, match="there are: days"):
+        services.get_aggdef("day")
+
+
+def test_a_verdict_is_kept_with_its_differences(site, database):
+    producer = Producer(resources().room.store)
+    producer.send(event())
+    aggdef = services.define(name="days", task_name=TASK)
+    services.run_now(aggdef)
+    assert services.verify_now(aggdef).ok
+    database["zgen.days.1"].update_one({}, {"$set": {"value": 7}})
+    verdict = services.verify_now(aggdef)
+    assert verdict.difference_count == 1
+    aggdef.refresh_from_db()
+    assert aggdef.verdict_ok is False
+    assert "has 7, the recount has 1" in aggdef.verdict
+
+
+def test_a_preview_writes_nothing(site, database):
+    producer = Producer(resources().room.store)
+    producer.send(event(), event("b"))
+    before = sorted(database.list_collection_names())
+    preview = services.preview(services.define(name="days", task_name=TASK).definition())
+    assert preview.results == {"days": [("p/2011-07-01", 2)]}
+    assert sorted(database.list_collection_names()) == before

@@ -1,0 +1,119 @@
+"""Which aggregate is refreshed when."""
+
+from __future__ import annotations
+
+from aggregates.pacing import LONGEST_PAUSE_S, Paced, Pacing
+
+
+def pacing(*names: str, incremental: int = 0, most: int = 8) -> Pacing:
+    made = Pacing(refresh_min_s=0.1, incremental=incremental, most_at_once=most)
+    made.define(Paced(name) for name in names)
+    return made
+
+
+def test_everything_is_looked_at_once_at_the_start():
+    assert pacing("a", "b").start(0.0) == ["a", "b"]
+
+
+def test_a_refresh_follows_new_events_not_earlier_than_the_least_pause():
+    p = pacing("a")
+    p.start(0.0)
+    p.succeeded("a", 5, moved=True)
+    assert p.start(10.0) == []
+    p.available(6)
+    assert p.start(0.05) == []
+    assert p.wake_at() == 0.1
+    assert p.start(0.1) == ["a"]
+
+
+def test_what_piles_up_during_a_refresh_is_one_refresh_afterwards():
+    p = pacing("a")
+    p.start(0.0)
+    for through in range(1, 50):
+        p.available(through)
+        assert p.start(1.0) == []
+    p.succeeded("a", 20, moved=True)
+    assert p.start(1.0) == ["a"]
+    p.succeeded("a", 49, moved=True)
+    assert p.start(2.0) == []
+
+
+def test_incremental_is_the_number_of_events_that_a_refresh_waits_for():
+    p = pacing("a", incremental=10)
+    p.start(0.0)
+    p.succeeded("a", 0, moved=False)
+    p.available(9)
+    assert p.start(1.0) == []
+    p.available(10)
+    assert p.start(1.0) == ["a"]
+
+
+def test_a_failing_one_pauses_longer_each_time_and_holds_up_no_other():
+    p = pacing("bad", "good")
+    p.available(1)
+    now, pauses = 0.0, []
+    for _ in range(9):
+        assert "bad" in p.start(now)
+        pauses.append(p.failed("bad", now))
+        p.succeeded("good", 1, moved=False)
+        p.available(100)
+        now += 0.2
+        assert "good" in p.start(now) or "good" in p.start(now + 0.2)
+        p.succeeded("good", 1, moved=True)
+        now += pauses[-1]
+    assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert pauses[-1] == LONGEST_PAUSE_S
+    p.start(now)
+    p.succeeded("bad", 1, moved=True)
+    p.available(200)
+    p.start(now + 1)
+    assert p.failed("bad", now + 1) == 1.0
+
+
+def test_a_changed_definition_is_tried_at_once():
+    p = pacing("a")
+    p.start(0.0)
+    p.failed("a", 0.0)
+    assert p.start(0.5) == []
+    p.define([Paced("a", version=2)])
+    assert p.start(0.5) == ["a"]
+
+
+def test_no_more_are_started_than_allowed_and_the_longest_waiting_come_first():
+    p = pacing("a", "b", "c", most=2)
+    assert p.start(0.0) == ["a", "b"]
+    assert p.wake_at() is None
+    p.succeeded("a", 0, moved=False)
+    p.available(5)
+    assert p.start(1.0) == ["c"]
+
+
+def test_readers_of_an_aggregate_follow_it():
+    p = Pacing(refresh_min_s=0.1, incremental=0, most_at_once=8)
+    p.define([Paced("days"), Paced("total", "aggregate", frozenset({"days"}))])
+    p.start(0.0)
+    p.succeeded("total", 0, moved=False)
+    p.succeeded("days", 1, moved=False)
+    assert p.start(1.0) == []
+    p.available(2)
+    assert p.start(1.0) == ["days"]
+    p.succeeded("days", 2, moved=True)
+    assert p.start(1.5) == ["total"]
+
+
+def test_a_lower_watermark_makes_everything_look():
+    p = pacing("a")
+    p.available(100)
+    p.start(0.0)
+    p.succeeded("a", 100, moved=True)
+    p.available(3)
+    assert p.start(1.0) == ["a"]
+
+
+def test_one_that_is_removed_while_it_runs_is_forgotten():
+    p = pacing("a")
+    p.start(0.0)
+    p.define([])
+    p.succeeded("a", 5, moved=True)
+    assert p.names == []
+    assert p.failed("a", 1.0) == 0.0
