@@ -116,7 +116,7 @@ class Pacing:
         if moved:
             for other in self._items.values():
                 if name in other.paced.inputs:
-                    other.dirty = True
+                    other.dirty, other.failures, other.not_before = True, 0, 0.0
 
     def failed(self, name: str, now: float) -> float:
         """A refresh failed; returns the pause until the next attempt."""

@@ -16,6 +16,7 @@ from aggregates.definition import Definition
 from aggregates.exceptions import EventsGoneError, RunCancelledError, RunFailedError
 from aggregates.run import fault, jobs
 from aggregates.run.decide import gone
+from aggregates.run.inputs import pinned
 from aggregates.run.keeper import Kept
 from aggregates.run.ledger import Reached
 from aggregates.run.outcome import Outcome, Tally
@@ -59,11 +60,10 @@ def rebuild(room: Room, definition: Definition, since: datetime, until: datetime
 
 @contextmanager
 def _building(room: Room, definition: Definition) -> Iterator[tuple[Kept, Position, Mark]]:
-    mark = room.mark(definition)
-    name = room.lead(definition, mark)
-    with room.holding(name, "build") as (kept, position):
+    name = room.lead(definition)
+    with room.holding(name, "build") as (kept, position), pinned(room, definition):
         position = room.generations.show(position)
-        yield kept, position, mark
+        yield kept, position, room.mark(definition)
     room.generations.sweep(room.ledger.get(name), room.grace_s)
 
 
@@ -115,6 +115,7 @@ class Builder:
             until=until,
             store=mark.store,
             epoch=mark.epoch,
+            version=mark.version,
         )
         position = self._room.ledger.record_build(self._kept.lease, making)
         self._room.generations.make(position.outputs, making.generation)

@@ -30,6 +30,10 @@ def next_run(position: Position, mark: Mark, definition: Definition, *, associat
     """
     if position.generation == 0:
         return Decision("build", "first run")
+    if definition.kind == "aggregate":
+        if mark.version == position.version:
+            return Decision("nothing", "its inputs have not changed")
+        return Decision("build", "every run of it is a full one")
     if reason := foreign(position, mark):
         return Decision("blocked", reason)
     if position.blocked:
@@ -38,7 +42,7 @@ def next_run(position: Position, mark: Mark, definition: Definition, *, associat
         return Decision("forward", "a run was interrupted", position.step.start, position.step.through)
     if mark.through is None or not _above(mark.through, position.position):
         return Decision("nothing", "no new events")
-    if not associative or definition.kind == "aggregate":
+    if not associative:
         return Decision("build", "every run of it is a full one")
     return Decision("increment", "new events", position.position, mark.through)
 

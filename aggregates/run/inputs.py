@@ -5,7 +5,8 @@ Aggregates as inputs are read from their current generation while nothing is wri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ from pymongo.database import Database
 from aggregates.definition import EVENT, OUTPUT_PREFIX, Definition
 from aggregates.exceptions import DefinitionError, UnknownAggregateError
 from aggregates.run.ledger import clock
+from aggregates.run.position import Position
 from aggregates.run.source import Mark, event_mark
 
 if TYPE_CHECKING:
     from aggregates.run.room import Room
 
 SEEN = "agg.seen"
+PIN_WAIT_S = 60.0
 
 
 def input_mark(room: Room, definition: Definition) -> Mark:
@@ -31,30 +34,50 @@ def input_mark(room: Room, definition: Definition) -> Mark:
     return _collection_mark(room.database, definition)
 
 
-def _aggregate_mark(room: Room, definition: Definition) -> Mark:
-    names = []
-    through = 0
-    complete: list[datetime] = []
+def _input_positions(room: Room, definition: Definition) -> dict[str, Position]:
+    """The position of each input aggregate, by the name of the output that is read."""
+    found = {}
     for name in definition.inputs:
-        position = room.ledger.find(name.removeprefix(OUTPUT_PREFIX))
+        output = name.removeprefix(OUTPUT_PREFIX)
+        position = room.ledger.find(output)
         if position is None or not position.generation:
             raise UnknownAggregateError(f"input {name} of {definition.name} has not run yet: run it first")
-        output = name.removeprefix(OUTPUT_PREFIX)
-        names += [
-            f"zgen.{each}.{position.generation}" for each in room.generations.expand([output], position.generation)
-        ]
-        through = max(through, position.position if isinstance(position.position, int) else 0)
-        if position.complete_through is not None:
-            complete.append(position.complete_through)
-    first = room.ledger.get(definition.inputs[0].removeprefix(OUTPUT_PREFIX))
+        found[output] = position
+    return found
+
+
+@contextmanager
+def pinned(room: Room, definition: Definition) -> Iterator[None]:
+    """Keep input aggregates as they are inside the block: increments and switches of them wait.
+
+    Without effect for other inputs. Raises `BusyError` when an increment of an input takes longer than a minute.
+    """
+    with ExitStack() as stack:
+        if definition.kind == "aggregate":
+            for name in sorted({position.name for position in _input_positions(room, definition).values()}):
+                stack.enter_context(room.holding(name, "live", PIN_WAIT_S))
+        yield
+
+
+def _aggregate_mark(room: Room, definition: Definition) -> Mark:
+    positions = _input_positions(room, definition)
+    names = [
+        f"zgen.{each}.{position.generation}"
+        for output, position in positions.items()
+        for each in room.generations.expand([output], position.generation)
+    ]
+    first = next(iter(positions.values()))
+    complete = [p.complete_through for p in positions.values() if p.complete_through is not None]
     return Mark(
-        through=through,
+        through=min((p.position for p in positions.values() if isinstance(p.position, int)), default=0),
         complete_through=min(complete, default=None),
         store=first.store,
         epoch=first.epoch,
-        first=0,
+        first=None,
         collections=tuple((name, 0) for name in names),
         integral=False,
+        bounded=False,
+        version=";".join(f"{name}.{p.generation}.{p.position}" for name, p in sorted(positions.items())),
     )
 
 

@@ -69,7 +69,7 @@ def _submit(engine: EngineLike, spec: JobSpec, *, wrote: bool) -> None:
     except MapReduceError as error:
         if error.retryable:
             raise
-        raise RunFailedError(f"job {spec.job_id} was refused: {error}", wrote=wrote) from error
+        raise RunFailedError(f"the job was refused: {error}", wrote=wrote) from error
 
 
 def _call(engine: EngineLike, call: Mapping[str, Any]) -> None:
@@ -102,9 +102,9 @@ def _failure(status: JobStatus, *, others: bool) -> RunFailedError:
     code = str(error.get("code", ""))
     wrote = others or not (code in NOTHING_WRITTEN or nothing_written(status))
     if status.state == CANCELLED:
-        return RunCancelledError(f"job {status.job_id} was cancelled", wrote=wrote)
+        return RunCancelledError("the run was cancelled", wrote=wrote)
     message = str(error.get("message") or status.state)
-    return RunFailedError(f"job {status.job_id}: {message}", status.traceback or "", wrote=wrote)
+    return RunFailedError(message, status.traceback or "", wrote=wrote)
 
 
 def nothing_written(status: JobStatus) -> bool:

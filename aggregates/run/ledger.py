@@ -245,6 +245,7 @@ class Ledger:
                 "definition": making.definition,
                 "store": making.store,
                 "epoch": making.epoch,
+                "version": making.version,
                 "due": "",
                 "blocked": False,
             }

@@ -52,8 +52,8 @@ class PlannedJob:
             },
             reduce_name=self.reduce_name,
             finalize_name=self.finalize_name,
-            id_min=span.start,
-            id_max=span.through,
+            id_min=span.start if span.bounded else None,
+            id_max=span.through if span.bounded else None,
             params=self.params,
             associative=self.associative,
             on_error=self.on_error,  # type: ignore[arg-type]

@@ -82,6 +82,7 @@ class Build:
     step: Step | None = None
     store: str = ""  # the store that it reads
     epoch: int = 0
+    version: str = ""  # of the aggregates that it reads
     skipped: tuple[Any, ...] = ()  # as of a position, for the steps taken so far
     skipped_count: int = 0
 
@@ -124,6 +125,7 @@ class Position:
     next_generation: int = 1  # numbers are never used twice
     code: str = ""  # of the generation's base
     definition: str = ""
+    version: str = ""  # of the aggregates that it reads; "" when it reads something else
     due: str = ""  # why a full run is due; "" when none is
     blocked: bool = False  # increments would be wrong until it is made
     skipped: tuple[Any, ...] = ()  # ids of events on which the map failed; the first thousand
@@ -163,6 +165,7 @@ _PLAIN = (
     "next_generation",
     "code",
     "definition",
+    "version",
     "due",
     "blocked",
     "skipped_count",

@@ -49,7 +49,7 @@ def refresh(room: Room, definition: Definition) -> Outcome | Decision:
     these, or after the death of this process, it carries on without taking an event in twice or passing one over.
     """
     mark = room.mark(definition)
-    name = room.lead(definition, mark)
+    name = room.lead(definition)
     position = room.ledger.get(name)
     if idle := _idle(definition, position, mark):
         return idle

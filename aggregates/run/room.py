@@ -56,14 +56,14 @@ class Room:
         query = {**span.condition(), **definition.filter}
         return make_plan(definition, self.modules, self.database, query, full)
 
-    def lead(self, definition: Definition, mark: Mark) -> str:
+    def lead(self, definition: Definition) -> str:
         """The name of the position document, which is made if it is missing. Raises `OutputTakenError`."""
         key = (definition.name, definition.fingerprint())
         with self._lock:
             known = self._leads.get(key)
         if known is not None and self.ledger.find(known) is not None:
             return known
-        plan = self.plan(definition, mark.range(None, mark.through), full=True)
+        plan = self.plan(definition, Range(None, None, ()), full=True)
         self.generations.check_free(plan.outputs)
         position = self.ledger.claim(plan.outputs, definition.name)
         fault.reach("claimed")

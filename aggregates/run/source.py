@@ -50,7 +50,9 @@ class Mark:
     collections: tuple[tuple[str, int], ...]  # name and first id, in rising order
     database: str | None = None
     id_key: str = "_id"
-    integral: bool = True  # whether ids are integers, which stamps need
+    integral: bool = True  # whether ids are integers in the order of partitions
+    bounded: bool = True  # whether ids limit what is read; aggregates are read as a whole
+    version: str = ""  # inputs without growing ids: changes whenever there is something new
 
     def range(self, start: Any, through: Any, narrowing: Mapping[str, Any] | None = None) -> Range:
         """The range (start, through], with only those collections that have a part of it."""
@@ -67,7 +69,7 @@ class Mark:
             collections=tuple(names) or (self.collections[-1][0],),
             database=self.database,
             id_key=self.id_key,
-            integral=self.integral,
+            bounded=self.bounded,
             narrowing=narrowing or {},
         )
 
@@ -81,11 +83,13 @@ class Range:
     collections: tuple[str, ...]
     database: str | None = None
     id_key: str = "_id"
-    integral: bool = True
+    bounded: bool = True
     narrowing: Mapping[str, Any] = field(default_factory=dict)  # a further condition on documents
 
     def condition(self) -> dict[str, Any]:
         """The range as a MongoDB filter."""
+        if not self.bounded:
+            return dict(self.narrowing)
         bounds = {} if self.start is None else {"$gt": self.start}
         return {self.id_key: {**bounds, "$lte": self.through}, **self.narrowing}
 

@@ -11,6 +11,7 @@ from aggregates.exceptions import UnknownAggregateError
 from aggregates.run.compare import equal
 from aggregates.run.decide import foreign, gone
 from aggregates.run.generation import collection_name
+from aggregates.run.inputs import pinned
 from aggregates.run.position import Position
 from aggregates.run.recount import AWARE, Recounter, comparable
 from aggregates.run.room import Room
@@ -74,11 +75,18 @@ def verify(room: Room, definition: Definition) -> Verdict:
     Blocks; memory grows with the number of keys. Raises what the task raises, `BusyError` when an increment takes
     longer than a minute.
     """
+    with pinned(room, definition):
+        return _verify(room, definition)
+
+
+def _verify(room: Room, definition: Definition) -> Verdict:
     mark = room.mark(definition)
-    name = room.lead(definition, mark)
+    name = room.lead(definition)
     position = room.ledger.get(name)
     if reason := foreign(position, mark) or gone(position, mark):
         return _refused(definition, position, reason)
+    if mark.version != position.version:
+        return _refused(definition, position, "what it reads has changed since its last run: run it first")
     if position.generation == 0:
         raise UnknownAggregateError(f"{definition.name} has not run yet: run it first")
     start = position.base if position.base is not None else mark.first

@@ -34,7 +34,8 @@ class Command(ZarkovCommand):
         """Run it; the exit code is that of the error if there is one."""
         aggdef = services.get_aggdef(options["name"])
         if options["dry_run"]:
-            return self._preview(services.preview(aggdef.definition()))
+            self._preview(services.preview(aggdef.definition()))
+            return None
         mode = Run.Mode.FULL if options["full"] else Run.Mode.INCREMENTAL
         since = until = None
         if options["since"] or options["until"]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from aggregates.exceptions import BusyError, OutputTakenError, RunFailedError, TaskError
+from aggregates.exceptions import BusyError, OutputTakenError, RunFailedError, TaskError, UnknownAggregateError
 from aggregates.run.room import Room
 from tests.aggregates import tasks
 from tests.aggregates.conftest import define, values
@@ -246,3 +247,47 @@ def test_the_query_that_a_task_sees_selects_the_events_of_the_run(run, room: Roo
     run(definition)
     assert seen[-1] == (False, 2)
     assert (True, 1) in seen
+
+
+def test_an_aggregate_over_an_aggregate_reads_it_as_a_whole(run, room: Room, producer: Producer, right):
+    days = define("CountByDay")
+    total = define("Sum", inputs=("zagg.countbyday",))
+    with pytest.raises(UnknownAggregateError, match=r"zagg\.countbyday of sum has not run yet"):
+        run(total)
+    producer.send(event(), event(at=NOON + timedelta(days=1)), event(project="q"))
+    run(days)
+    assert run(total).through == 3
+    assert values(room.database, "sum") == {"p": 2, "q": 1}
+    assert run(total).state == "nothing"
+    producer.send(event())
+    run(days)
+    right(days)
+    assert run(total).mode == "full"
+    assert values(room.database, "sum") == {"p": 3, "q": 1}
+    right(total)
+
+
+def test_another_collection_is_read_by_its_increasing_key(run, room: Room, producer: Producer, right):
+    orders = room.database["orders"]
+    orders.create_index("number")
+    definition = define("CountByDay", inputs=(f"{room.database.name}.orders",), id_key="number")
+    orders.insert_many({"number": n, **event()} for n in (10, 20))
+    assert run(definition).through == 20
+    orders.insert_many({"number": n, **event()} for n in (21, 22))
+    outcome = run(definition)
+    assert (outcome.mode, outcome.tally.docs_in) == ("incremental", 2)
+    assert values(room.database, "countbyday") == {"p/2011-07-01": 4}
+    right(definition)
+
+
+def test_documents_of_another_collection_are_read_when_they_have_settled(run, room: Room, producer: Producer, right):
+    orders = room.database["orders"]
+    definition = define("CountByDay", inputs=(f"{room.database.name}.orders",), settle_s=0.4)
+    first = orders.insert_one(event()).inserted_id
+    assert run(definition).through is None
+    deadline = time.monotonic() + 5
+    while run(definition).through != first:
+        assert time.monotonic() < deadline
+    orders.insert_one(event())
+    assert run(definition).through == first
+    right(definition)

@@ -1,0 +1,164 @@
+"""The realtime service, with real notices over ZeroMQ."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import bson
+import pytest
+import zmq
+from django.core.management import call_command
+
+from aggregates import services
+from aggregates.aggregator import Aggregator
+from aggregates.models import AggDef, Run
+from aggregates.resource import resources
+from ingest.notice import committed
+from tests.aggregates.conftest import values
+from tests.aggregates.event_source import Producer, event
+
+pytestmark = pytest.mark.django_db(transaction=True)
+TASK = "tests.aggregates.tasks.CountByDay"
+
+
+def eventually(condition: Callable[[], Any], timeout_s: float = 15.0) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"not within {timeout_s} s: {condition}")
+
+
+class Ingester:
+    """The sockets of an ingester: notices go out, `agg_complete` comes in."""
+
+    def __init__(self) -> None:
+        self._context = zmq.Context()
+        self._publisher = self._context.socket(zmq.PUB)
+        self._door = self._context.socket(zmq.PULL)
+        self.publish = f"tcp://127.0.0.1:{self._publisher.bind_to_random_port('tcp://127.0.0.1')}"
+        self.door = f"tcp://127.0.0.1:{self._door.bind_to_random_port('tcp://127.0.0.1')}"
+
+    def say(self, through: int) -> None:
+        self._publisher.send(committed(through, 1))
+
+    def heard(self) -> list[dict[str, Any]]:
+        found = []
+        while self._door.poll(0):
+            found.append(bson.decode(self._door.recv()))
+        return found
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+
+@pytest.fixture
+def ingester() -> Iterator[Ingester]:
+    opened = Ingester()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def producer(site: Any, ingester: Ingester) -> Producer:
+    addresses = {"bson_bind_address": ingester.door, "publish_bind_address": ingester.publish}
+    site.ZARKOV = site.ZARKOV.model_copy(update=addresses)
+    return Producer(resources().room.store)
+
+
+@pytest.fixture
+def running(producer: Producer, site: Any) -> Iterator[Aggregator]:
+    stop = threading.Event()
+    aggregator = Aggregator(resources(), site.ZARKOV)
+    thread = threading.Thread(target=aggregator.run, args=(stop.is_set,))
+    thread.start()
+    yield aggregator
+    stop.set()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+
+
+def test_a_notice_is_followed_by_a_refresh_and_an_announcement(running, producer, ingester, database):
+    services.define(name="days", task_name=TASK, realtime=True)
+    eventually(lambda: AggDef.objects.get().generation)
+    ingester.heard()
+    for count in (1, 2, 3):
+        through = producer.send(event())
+        ingester.say(through)
+        eventually(lambda: values(database, "days").get("p/2011-07-01") == count)
+    said: list[dict[str, Any]] = []
+    eventually(lambda: said.extend(ingester.heard()) or (said and said[-1]["through"] == 3))
+    assert {(n["$command"], n["name"]) for n in said} == {("agg_complete", "days")}
+    eventually(lambda: AggDef.objects.get().last_id == 3)
+    eventually(lambda: sum(run.refreshes for run in Run.objects.all()) >= 3)
+    assert Run.objects.count() == 1
+
+
+def test_without_notices_the_watermark_is_polled(running, producer, database):
+    services.define(name="days", task_name=TASK, realtime=True)
+    producer.send(event())
+    eventually(lambda: values(database, "days") == {"p/2011-07-01": 1})
+    producer.send(event())
+    eventually(lambda: values(database, "days") == {"p/2011-07-01": 2})
+
+
+def test_a_failing_aggregate_is_shown_and_holds_up_no_other(running, producer, database):
+    services.define(name="good", task_name=TASK, realtime=True)
+    services.define(name="fragile", task_name="tests.aggregates.tasks.Fragile", realtime=True)
+    producer.send(event("x", bad=True))
+    eventually(lambda: values(database, "good") == {"p/2011-07-01": 1})
+    bad = eventually(lambda: AggDef.objects.filter(name="fragile", failures__gt=1).first())
+    assert bad.state == "failing"
+    assert "bad event 1" in bad.last_error
+    assert "raise ValueError" in bad.last_traceback
+    producer.send(event())
+    eventually(lambda: values(database, "good") == {"p/2011-07-01": 2})
+    failed = Run.objects.filter(aggdef=bad)
+    assert failed.count() == 1
+    services.define(name="fragile", on_error="skip")
+    eventually(lambda: values(database, "fragile") == {"nop": 1})
+    eventually(lambda: AggDef.objects.get(name="fragile").state == "ok")
+
+
+def test_paused_and_switched_off_aggregates_rest(running, producer, database):
+    services.define(name="paused", task_name=TASK, realtime=True, enabled=False)
+    services.define(name="off", task_name="tests.aggregates.tasks.Scaled", realtime=True)
+    services.set_task_enabled("tests.aggregates.tasks.Scaled", False)
+    services.define(name="witness", task_name="tests.aggregates.tasks.TwoOutputs", realtime=True)
+    producer.send(event("a"))
+    eventually(lambda: values(database, "one") == {"a": 1})
+    assert values(database, "paused") == values(database, "off") == {}
+    services.set_enabled(AggDef.objects.get(name="paused"), True)
+    services.set_task_enabled("tests.aggregates.tasks.Scaled", True)
+    eventually(lambda: values(database, "paused") and values(database, "off"))
+
+
+def test_an_aggregate_over_an_aggregate_follows_it(running, producer, database):
+    services.define(name="days", task_name=TASK, realtime=True)
+    services.define(name="total", task_name="tests.aggregates.tasks.Sum", inputs=["zagg.days"], realtime=True)
+    producer.send(event(), event(project="q"))
+    eventually(lambda: values(database, "total") == {"p": 1, "q": 1})
+    producer.send(event())
+    eventually(lambda: values(database, "total") == {"p": 2, "q": 1})
+
+
+def test_two_aggregators_and_the_command_at_once_count_each_event_once(running, producer, ingester, database, site):
+    services.define(name="days", task_name=TASK, realtime=True)
+    second = Aggregator(resources(), site.ZARKOV)
+    stop = threading.Event()
+    thread = threading.Thread(target=second.run, args=(stop.is_set,))
+    thread.start()
+    try:
+        for _ in range(30):
+            ingester.say(producer.send(event(), event()))
+        call_command("aggregate", "days", "--full")
+        call_command("aggregate", "days")
+        assert values(database, "days") == {"p/2011-07-01": 60}
+    finally:
+        stop.set()
+        thread.join(timeout=20)
+    call_command("verify", "days")
