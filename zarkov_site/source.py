@@ -18,7 +18,8 @@ from zarkov_site.exceptions import ConfigError
 PREFIX = "ZARKOV_"
 FILE_VARIABLE = "ZARKOV_CONFIG"
 SET_VARIABLE = "ZARKOV_SET"  # carries `--set` to child processes: one key=value per line
-RESERVED = frozenset({FILE_VARIABLE, SET_VARIABLE, "ZARKOV_END_WITH_PARENT", "ZARKOV_TEST_LONG", "ZARKOV_TEST_SLOWNESS"})
+RESERVED = frozenset({FILE_VARIABLE, SET_VARIABLE, "ZARKOV_END_WITH_PARENT"})
+OF_TESTS = "ZARKOV_TEST_"
 OF_2011 = {
     "zmr.map_page_size": "splits are cut by document count now (zmr.map_job_size)",
     "zmr.request_greenlets": "the router answers all requests from one loop now",
@@ -125,7 +126,7 @@ def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def _read_environment(layered: Layered, environ: Mapping[str, str]) -> None:
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in RESERVED:
+        if name.startswith(PREFIX) and name not in RESERVED and not name.startswith(OF_TESTS):
             key = name.removeprefix(PREFIX).lower().replace("__", ".")
             layered.put(key, _scalar(environ[name]), f"environment variable {name}")
 

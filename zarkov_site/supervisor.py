@@ -68,7 +68,7 @@ class RestartPolicy:
         self.seen = 1 if lived_s >= self.calm_s else self.seen + 1
         if self.seen >= self.deaths:
             return None
-        return min(self.first_s * 2 ** (self.seen - 1), self.most_s)
+        return min(self.first_s * 2.0 ** (self.seen - 1), self.most_s)
 
 
 @dataclass
@@ -98,6 +98,7 @@ class Supervisor:
         self._environment = dict(environment)
         self._cwd = cwd
         self._verbose = verbose
+        self._output = output
         self._events: queue.Queue[Message] = queue.Queue()
         self._printer = Printer(output, width=len("aggregator"))
         self._colours = get_colours()
@@ -162,6 +163,11 @@ class Supervisor:
         now = datetime.datetime.now()  # noqa: DTZ005 - shown to a person, in the zone of the terminal
         self._printer.write(Message("line", text, now, "zarkov", None))
 
+    def show(self, text: str) -> None:
+        """Print `text` as it is, so that it can be copied."""
+        self._output.write(text)
+        self._output.flush()
+
     def _launch(self, child: _Child) -> None:
         process = Process(
             "exec " + shlex.join(child.part.command),
@@ -172,6 +178,7 @@ class Supervisor:
         )
         child.started = time.monotonic()
         child.wanted_stop = False
+        child.lines.clear()
         threading.Thread(target=process.run, args=(self._events,), name=child.part.name, daemon=True).start()
 
     def _handle(self, message: Message) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import importlib.util
 import os
 import shlex
 import socket
@@ -12,6 +15,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from aggregates.registry import task_modules
 from zarkov_site.config import REPOSITORY, Config
 from zarkov_site.exceptions import SiteError
 from zarkov_site.process import END_WITH_PARENT
@@ -100,6 +104,18 @@ def _holder(port: int) -> str:
     except psutil.Error:
         pass
     return ""
+
+
+def task_files() -> list[Path]:
+    """The file of each module that may hold tasks and can be found, whether it imports or not."""
+    found = []
+    for name in task_modules():
+        with contextlib.suppress(ImportError, ValueError):
+            importlib.invalidate_caches()
+            spec = importlib.util.find_spec(name)
+            if spec is not None and spec.origin is not None:
+                found.append(Path(spec.origin))
+    return found
 
 
 class TaskFiles:

@@ -13,8 +13,8 @@ from pymongo.database import Database
 
 from aggregates import services
 from aggregates.models import AggDef, Chart, Dashboard, DashboardItem
-from aggregates.sample.content import AGGREGATES, CHARTS, DASHBOARD, EVENT_COUNT, ID_PREFIX, TASKS, json_lines
-from ingest.client import AckClient
+from aggregates.sample.content import AGGREGATES, CHARTS, DASHBOARD, EVENT_COUNT, ID_PREFIX, TASKS, events
+from ingest.client import AcknowledgedClient
 
 BATCH = 1_000
 POLL_S = 0.1
@@ -34,14 +34,13 @@ def load(address: str, database: Database[Any]) -> Iterator[Progress]:
     """Send the events to the acknowledged door at `address`, then define aggregates and charts; yields as it goes.
 
     A second load stores nothing twice and changes no definition. Ends when every event is stored; the aggregates
-    follow by themselves, see `wait_for_aggregates`. Raises what `AckClient.send` raises.
+    follow by themselves, see `wait_for_aggregates`. Raises what `AcknowledgedClient.send` raises.
     """
     sent = 0
-    with AckClient(address) as client:
-        lines = json_lines()
-        while batch := list(itertools.islice(lines, BATCH)):
-            client.send_json(b"\n".join(batch))
-            sent += len(batch)
+    with AcknowledgedClient(address) as client:
+        unsent = events()
+        while batch := list(itertools.islice(unsent, BATCH)):
+            sent += client.send(batch).accepted
             yield Progress("send", sent, EVENT_COUNT)
     while (stored := database["event"].count_documents(_OF_SAMPLE)) < EVENT_COUNT:
         yield Progress("store", stored, EVENT_COUNT)

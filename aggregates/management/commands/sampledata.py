@@ -1,0 +1,61 @@
+"""`manage.py sampledata load|remove`: the sample, in and out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandParser
+from pymongo import MongoClient
+from pymongo.database import Database
+from tqdm import tqdm
+
+from aggregates.sample import load
+from aggregates.sample.content import EVENT_COUNT
+from aggregates.sample.load import Progress
+from ingest.management.command import ZarkovCommand, stop_on_signals
+from ingest.store import connect
+
+WORDS = {"send": "sent", "store": "stored", "aggregate": "aggregated"}
+
+
+class Command(ZarkovCommand):
+    help = "Load the sample (real commits of three projects) through the running ingester, or take it out again."
+    example = "manage.py sampledata load"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("action", choices=["load", "remove"])
+
+    def perform(self, options: dict[str, Any]) -> int:
+        config = settings.ZARKOV
+        client: MongoClient[dict[str, Any]] = MongoClient(config.mongo_address(), w="majority", journal=True)
+        with client:
+            database = client[config.mongo_database]
+            return self._load(config, database) if options["action"] == "load" else self._remove(database)
+
+    def _load(self, config: Any, database: Database[dict[str, Any]]) -> int:
+        self._show(load.load(config.connect_address("ack_bind_address"), database))
+        store = connect(config.mongo_address, config.mongo_database)
+        with stop_on_signals() as stop:
+            self._show(load.wait_for_aggregates(store.watermark().through, stop.is_set))
+        self.stdout.write(f"the sample is in: {EVENT_COUNT:,} events")
+        return 0
+
+    def _show(self, steps: Iterable[Progress]) -> None:
+        for step, group in itertools.groupby(steps, key=lambda progress: progress.step):
+            with tqdm(desc=WORDS[step], unit="", disable=None) as bar:
+                for progress in group:
+                    bar.total = progress.total
+                    bar.update(progress.done - bar.n)
+
+    def _remove(self, database: Database[dict[str, Any]]) -> int:
+        removed, others = load.remove(database)
+        self.stdout.write(f"the sample is out: {removed:,} events removed")
+        if others:
+            self.stdout.write(
+                f"these aggregates of yours had counted them and need a full run: {', '.join(others)} "
+                f"(manage.py aggregate {others[0]} --full)"
+            )
+        return 0
