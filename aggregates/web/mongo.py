@@ -65,3 +65,11 @@ def translate(error: PyMongoError) -> WebError:
     if isinstance(error, OperationFailure) and error.code in _BAD_VALUE_CODES:
         return BadRequestError(f"MongoDB refuses the query: {error.details.get('errmsg', '') if error.details else ''}")
     return UnavailableError("MongoDB does not answer; try again later")
+
+
+def close() -> None:
+    """Close this process's client; the next use opens another. For tests, and for the end of a process."""
+    with _lock:
+        for opened in _clients.values():
+            opened.close()
+        _clients.clear()

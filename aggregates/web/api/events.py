@@ -23,6 +23,7 @@ from aggregates.web.mongo import database
 from aggregates.web.span import read_span, read_zone
 
 MAX_BODY_BYTES = 16 * 2**20
+MAX_DRAINED_BYTES = 4 * MAX_BODY_BYTES
 
 
 class RawParser(BaseParser):
@@ -65,6 +66,7 @@ class EventsView(ApiView):
         """
         length = request.META.get("CONTENT_LENGTH") or "0"
         if length.isdigit() and int(length) > MAX_BODY_BYTES:
+            _read_away(request, int(length))
             raise TooLargeError(f"the body has {length} bytes; allowed are {MAX_BODY_BYTES}")
         body = request.data
         receipt = door.send(body if isinstance(body, bytes) else b"")
@@ -90,6 +92,13 @@ class EventsView(ApiView):
         found = events.latest(database(), limit, condition=_condition(request), below=below)
         following = cursor_of(found[-1]["_id"]) if len(found) == limit else None
         return Response({"events": found, "next": following})
+
+
+def _read_away(request: Request, length: int) -> None:
+    """Take a body that is somewhat too large off the connection: many clients read no answer before all is sent."""
+    left = min(length, MAX_DRAINED_BYTES)
+    while left > 0 and (chunk := request._request.read(min(left, 2**16))):
+        left -= len(chunk)
 
 
 def _condition(request: Request) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""What the tests of the web share: aggregates to read, clients with rights, and a real server where one is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+from pymongo.database import Database
+
+from aggregates.web import mongo
+from aggregates.web.live import runtime
+from aggregates.web.tokens import make_token
+from tests.aggregates.web.server import Server
+
+COMPLETE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def write_aggregate(
+    database: Database[dict[str, Any]], name: str, values: Mapping[Any, Any], through: int = 7
+) -> None:
+    """Put documents into `zagg.<name>` and its position beside them, as the engine and the ledger do."""
+    for key, value in values.items():
+        database[f"zagg.{name}"].replace_one(
+            {"_id": key}, {"_id": key, "value": value, "through": through}, upsert=True
+        )
+    position = {"aggdef": name, "outputs": [name], "position": through, "complete_through": COMPLETE, "generation": 1}
+    database["agg.position"].replace_one({"_id": name}, {"_id": name, **position}, upsert=True)
+
+
+@pytest.fixture
+def aggregate(database: Database[dict[str, Any]]) -> Callable[..., None]:
+    """Make `zagg.<name>` in the test's own database."""
+    return lambda name, values, through=7: write_aggregate(database, name, values, through)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process() -> Iterator[None]:
+    """No rates, and no live channels, of the test before."""
+    cache.clear()
+    yield
+    runtime.stop()
+    mongo.close()
+
+
+def configure(settings: Any, **changes: Any) -> None:
+    """Change keys of the configuration for one test."""
+    settings.ZARKOV = settings.ZARKOV.model_copy(update=changes)
+
+
+@pytest.fixture
+def open_site(site: Any) -> Any:
+    """The site with `anonymous_read`."""
+    configure(site, anonymous_read=True)
+    return site
+
+
+@pytest.fixture
+def closed_site(site: Any) -> Any:
+    """The site without `anonymous_read`, as it comes."""
+    configure(site, anonymous_read=False)
+    return site
+
+
+@pytest.fixture
+def token_client(site: Any) -> Callable[..., Client]:
+    """Clients with a token: `token_client("read", collections=["shop.*"])`."""
+
+    def make(*scopes: str, **limits: Any) -> Client:
+        _, text = make_token(f"test-{'-'.join(scopes)}", scopes, **limits)
+        return Client(headers={"authorization": f"Token {text}"})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real gunicorn and a real ingester on the test process's mongod, with a database and home folder of their own."""
+    with Server(mongo_uri, tmp_path_factory.mktemp("server")) as running:
+        yield running

@@ -1,0 +1,217 @@
+"""A real web server for tests: gunicorn with its gevent worker, and an ingester, as child processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bson
+import zmq
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from zarkov_site.config import REPOSITORY
+from zarkov_site.home import HomeFolder
+
+FREE_PORTS = {
+    f"ZARKOV_{key}": "tcp://127.0.0.1:0"
+    for key in (
+        "BSON_BIND_ADDRESS",
+        "JSON_BIND_ADDRESS",
+        "ACK_BIND_ADDRESS",
+        "PUBLISH_BIND_ADDRESS",
+        "ZMR__REQ_BIND",
+        "ZMR__WORKER_BIND",
+    )
+} | {"ZARKOV_WEB_PORT": "0", "ZARKOV_ANONYMOUS_READ": "true"}
+PASSWORD = "correct horse battery"
+
+
+def eventually(question: Callable[[], Any], timeout_s: float = 20.0, what: str = "the condition") -> Any:
+    """The first true answer to `question`; an assertion error after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := question()):
+        assert time.monotonic() < deadline, f"{what} did not come true within {timeout_s} s"
+        time.sleep(0.02)
+    return answer
+
+
+class Server:
+    """Starts on entering the context, stops on leaving it. Settings are environment variables by their keys."""
+
+    def __init__(self, mongo_uri: str, home: Path, **settings: str) -> None:
+        self.folder = HomeFolder(home)
+        self.database_name = f"web_{uuid.uuid4().hex[:10]}"
+        self._client: MongoClient[dict[str, Any]] = MongoClient(mongo_uri, tz_aware=True)
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("ZARKOV_")}
+        clean.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)
+        own = {
+            "ZARKOV_HOME": str(home),
+            "ZARKOV_MONGO_URI": mongo_uri,
+            "ZARKOV_MONGO_DATABASE": self.database_name,
+            "ZARKOV_ZMR__ENGINE": "inline",
+        }
+        self.environ = clean | FREE_PORTS | own | settings
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.token = ""
+
+    @property
+    def database(self) -> Database[dict[str, Any]]:
+        """The server's MongoDB database."""
+        return self._client[self.database_name]
+
+    def __enter__(self) -> Server:
+        self.manage("migrate", "-v0")
+        self.django(f"""
+            from django.contrib.auth import get_user_model
+            get_user_model().objects.create_superuser("admin", "", {PASSWORD!r})
+        """)
+        self.token = self.manage("token", "test", "--scope", "ingest,read,operate").strip()
+        self.start("ingester", sys.executable, "manage.py", "runingest")
+        self.start_web()
+        eventually(lambda: "ack_bind_address" in self.folder.addresses(), what="the ingester")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self.processes):
+            self.stop(name)
+        self._client.drop_database(self.database_name)
+        self._client.close()
+
+    def start(self, name: str, *command: str) -> None:
+        """Start a process in a group of its own; its output goes to the home folder's log."""
+        self.folder.log.mkdir(parents=True, exist_ok=True)
+        with (self.folder.log / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command, env=self.environ, cwd=REPOSITORY, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def start_web(self) -> None:
+        """Start gunicorn and wait until it answers."""
+        self.start(
+            "web", sys.executable, "-m", "gunicorn", "-c", "python:zarkov_site.server", "zarkov_site.wsgi:application"
+        )
+        eventually(self._answers, 30, f"gunicorn; its log: {self.folder.log / 'web.log'}")
+
+    def stop(self, name: str, number: int = signal.SIGTERM, timeout_s: float = 10.0) -> float:
+        """End one process; return how long that took."""
+        process = self.processes.pop(name)
+        began = time.monotonic()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(5)
+            raise
+        return time.monotonic() - began
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(self.url("healthz"), timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (OSError, KeyError, ValueError):
+            return False
+        except Exception as error:
+            if type(error).__name__ == "HomeError":
+                return False
+            raise
+
+    def url(self, path: str = "") -> str:
+        """Address of a page."""
+        return self.folder.address("web") + "/" + path.removeprefix("/")
+
+    def manage(self, *arguments: str) -> str:
+        """Run a management command against this server's home; return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            env=self.environ,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def django(self, code: str) -> str:
+        """Run Python with the server's Django database; return what it prints."""
+        import textwrap
+
+        return self.manage("shell", "-v0", "-c", textwrap.dedent(code))
+
+    def request(
+        self, path: str, data: Any = None, *, token: str | None = None, method: str | None = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers in small letters, and body."""
+        body = data if data is None or isinstance(data, bytes) else json.dumps(data).encode()
+        request = urllib.request.Request(self.url(path), data=body, method=method)
+        request.add_header("Content-Type", "application/json")
+        if token is not None:
+            request.add_header("Authorization", f"Token {token}")
+        for name, value in headers.items():
+            request.add_header(name.replace("_", "-"), value)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, {k.lower(): v for k, v in error.headers.items()}, error.read()
+
+    def post_events(self, *events: dict[str, Any]) -> dict[str, Any]:
+        """Send events by HTTP; return the receipt."""
+        _, _, body = self.request("api/v1/events/", list(events), token=self.token)
+        receipt: dict[str, Any] = json.loads(body)
+        return receipt
+
+    def announce(self, name: str, through: int) -> None:
+        """Say that an aggregate was refreshed, as the aggregator does."""
+        notice = {"$command": "agg_complete", "name": name, "through": through, "docs": 1}
+        with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+            socket.connect(self.folder.address("bson_bind_address"))
+            socket.send(bson.encode(notice))
+            socket.close(linger=2000)
+
+    @contextlib.contextmanager
+    def stream(self, path: str, **headers: str) -> Iterator[Stream]:
+        """An open stream of server-sent events."""
+        request = urllib.request.Request(self.url(path))
+        for name, value in headers.items():
+            request.add_header(name.replace("_", "-"), value)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            yield Stream(answer)
+
+
+class Stream:
+    """Reads server-sent events."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def next(self) -> tuple[str, str, Any]:
+        """`(event, id, data)` of the next message that is no comment; blocks."""
+        fields: dict[str, str] = {}
+        while True:
+            line = self.answer.readline().decode()
+            if not line:
+                raise EOFError("the stream ended")
+            line = line.rstrip("\n")
+            if not line:
+                if "data" in fields:
+                    return fields.get("event", ""), fields.get("id", ""), json.loads(fields["data"])
+                fields = {}
+            elif not line.startswith(":"):
+                name, _, value = line.partition(": ")
+                fields[name] = value

@@ -1,0 +1,166 @@
+"""`/api/v1/events/` on a real gunicorn with a real ingester."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.aggregates.web.server import Server, eventually
+
+
+def post(server: Server, data: Any, **headers: str) -> tuple[int, Any]:
+    status, _, body = server.request("api/v1/events/", data, token=server.token, **headers)
+    return status, json.loads(body)
+
+
+def stored(server: Server, kind: str, count: int) -> list[dict[str, Any]]:
+    """Events of this type, once there are `count` of them."""
+    collection = server.database["event.1"]
+    eventually(lambda: collection.count_documents({"type": kind}) >= count, what=f"{count} events {kind}")
+    return list(collection.find({"type": kind}).sort("_id", 1))
+
+
+@pytest.fixture
+def kind() -> str:
+    """A type of event that no other test sends."""
+    return f"kind-{uuid.uuid4().hex[:8]}"
+
+
+def test_one_event_is_journalled_and_stored(server: Server, kind: str) -> None:
+    assert post(server, {"type": kind, "context": {"a": 1}, "extra": None}) == (200, {"accepted": 1, "rejected": []})
+    (event,) = stored(server, kind, 1)
+    assert event["context"] == {"a": 1} and event["extra"] is None
+    assert isinstance(event["_id"], int) and event["timestamp"] is not None
+
+
+def test_a_list_has_a_verdict_per_event(server: Server, kind: str) -> None:
+    events = [
+        {"type": kind, "timestamp": "2024-01-01T12:00:00+02:00"},
+        {"typ": kind},
+        {"type": kind, "timestamp": {"$datetime": 0}},
+        7,
+        {"type": kind, "timestamp": "soon"},
+        {"type": kind, "timestamp": {"$datetime": 1e30}},
+        {"type": kind, "context": []},
+    ]
+    status, receipt = post(server, events)
+    assert (status, receipt["accepted"]) == (200, 2)
+    assert [(item["index"], item["code"]) for item in receipt["rejected"]] == [
+        (1, "unknown_field"),
+        (3, "not_a_document"),
+        (4, "bad_timestamp"),
+        (5, "date_out_of_range"),
+        (6, "bad_context"),
+    ]
+    assert [event["timestamp"].isoformat() for event in stored(server, kind, 2)] == [
+        "2024-01-01T10:00:00+00:00",
+        "1970-01-01T00:00:00+00:00",
+    ]
+
+
+def test_json_lines_are_taken_line_by_line(server: Server, kind: str) -> None:
+    good = json.dumps({"type": kind}).encode()
+    body = good + b"\n" + b'{"type": \n' + b"\n" + good + b"\n"
+    status, receipt = post(server, body, Content_Type="application/x-ndjson")
+    assert (status, receipt["accepted"]) == (200, 2)
+    assert [(item["index"], item["code"]) for item in receipt["rejected"]] == [(1, "bad_json")]
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"7", b'{"a": 1}', b"[{}]", b"\xff\xfe", b"null", b"NaN"])
+def test_400_when_nothing_is_valid(server: Server, body: bytes) -> None:
+    status, receipt = post(server, body)
+    assert status == 400
+    assert receipt["accepted"] == 0
+
+
+def test_an_empty_body_is_an_error(server: Server) -> None:
+    status, answer = post(server, b"")
+    assert (status, answer["error"]["code"]) == (400, "bad_request")
+
+
+def test_a_body_above_16_mib_is_413(server: Server) -> None:
+    status, answer = post(server, b"[" + b" " * (16 * 2**20) + b"]")
+    assert (status, answer["error"]["code"]) == (413, "too_large")
+
+
+def test_the_same_id_is_stored_once(server: Server, kind: str) -> None:
+    event = {"type": kind, "id": uuid.uuid4().hex}
+    for _ in range(3):
+        assert post(server, [event, event])[0] == 200
+    post(server, {"type": f"{kind}-end"})
+    stored(server, f"{kind}-end", 1)
+    assert len(stored(server, kind, 1)) == 1
+
+
+def test_an_ingest_token_sends_and_reads_nothing(tmp_path: Path, mongo_uri: str) -> None:
+    with Server(mongo_uri, tmp_path, ZARKOV_ANONYMOUS_READ="false") as closed:
+        token = closed.manage("token", "shop", "--scope", "ingest").strip()
+        reader = closed.manage("token", "dash", "--scope", "read").strip()
+        event = {"type": "sale"}
+        assert closed.request("api/v1/events/", event, token=token)[0] == 200
+        assert closed.request("api/v1/events/", event, token=reader)[0] == 403
+        assert closed.request("api/v1/events/", event)[0] == 401
+        assert closed.request("api/v1/events/", event, token="nonsense")[0] == 401
+        for path in ("api/v1/events/", "api/v1/series/x/", "collections", "metrics"):
+            assert closed.request(path, token=token)[0] == 403, path
+            assert closed.request(path)[0] == 401, path
+            assert closed.request(path, token=reader)[0] == 200, path
+
+
+def test_503_when_no_ingester_answers_and_200_when_it_is_back(tmp_path: Path, mongo_uri: str) -> None:
+    with Server(mongo_uri, tmp_path) as server:
+        server.stop("ingester", signal.SIGKILL)
+        began = time.monotonic()
+        status, headers, body = server.request("api/v1/events/", {"type": "x"}, token=server.token)
+        assert status == 503
+        assert json.loads(body)["error"]["code"] == "unavailable"
+        assert int(headers["retry-after"]) > 0
+        assert time.monotonic() - began < 15
+        import sys
+
+        server.start("ingester", sys.executable, "manage.py", "runingest")
+        eventually(lambda: server.post_events({"type": "x"}).get("accepted") == 1, what="the ingester to be back")
+
+
+def test_browsing_filters_and_pages(server: Server, kind: str) -> None:
+    events = [
+        {"type": kind, "timestamp": f"2024-01-0{day}T00:00:00Z", "context": {"n": day, "who": "ann" if day % 2 else "bob"}}
+        for day in range(1, 8)
+    ]
+    assert server.post_events(*events)["accepted"] == 7
+    stored(server, kind, 7)
+
+    def browse(**asked: str) -> Any:
+        from urllib.parse import urlencode
+
+        status, _, body = server.request(f"api/v1/events/?{urlencode({'type': kind, **asked})}")
+        assert status == 200, body
+        return json.loads(body)
+
+    assert [event["context"]["n"] for event in browse()["events"]] == [7, 6, 5, 4, 3, 2, 1]
+    assert [event["context"]["n"] for event in browse(context="who:bob")["events"]] == [6, 4, 2]
+    assert [event["context"]["n"] for event in browse(context="n:3")["events"]] == [3]
+    between = browse(**{"from": "2024-01-02", "to": "2024-01-03"})
+    assert [event["context"]["n"] for event in between["events"]] == [3, 2]
+    assert [e["context"]["n"] for e in browse(filter='{"context.n": {"$gt": 5}}')["events"]] == [7, 6]
+
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = browse(limit="3", cursor=cursor)
+        seen += [event["context"]["n"] for event in page["events"]]
+        cursor = page["next"]
+        server.post_events({"type": kind, "context": {"n": 99}})  # new ones do not shift the pages
+    assert seen == [7, 6, 5, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("asked", ["filter={", "filter={%22$where%22:1}", "cursor=zzz", "limit=0", "context=x", "from=x"])
+def test_bad_questions_about_events_are_400(server: Server, asked: str) -> None:
+    status, _, body = server.request(f"api/v1/events/?{asked}")
+    assert status == 400
+    assert json.loads(body)["error"]["details"]["parameter"] in asked

@@ -1,0 +1,105 @@
+"""Filters from outside: what is let through, and that nothing else is."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregates.web.exceptions import BadRequestError
+from aggregates.web.filter import COMBINE, COMPARE, check_field, check_filter, read_filter
+
+
+def test_comparisons_and_combinations_are_let_through() -> None:
+    asked = {
+        "$or": [{"value": {"$gt": 3}}, {"_id": {"$in": ["a", "b"]}}],
+        "value.hits": {"$gte": 1, "$lt": 9},
+        "at": {"$gt": {"$datetime": 0}},
+        "name": "x",
+        "gone": {"$exists": False},
+    }
+    expected = {**asked, "at": {"$gt": datetime(1970, 1, 1, tzinfo=UTC)}}
+    assert read_filter(json.dumps(asked), "f") == expected
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"$where": "sleep(1000)"},
+        {"$expr": {"$function": {}}},
+        {"a": {"$regex": "^(a+)+$"}},
+        {"a": {"$elemMatch": {"$where": "1"}}},
+        {"a": {"$not": {"$gt": 1}}},
+        {"$and": [{"$where": "1"}]},
+        {"a": {"$gt": {"$where": "1"}}},
+        {"a": [{"$where": "1"}]},
+        {"a": {"b": {"$gt": 1}}},
+        {"$text": {"$search": "x"}},
+        {"$or": []},
+        {"$or": {}},
+        {"a": {"$in": 3}},
+        {"a": 2**70},
+        {"": 1},
+        {"a.$b": 1},
+        [],
+        3,
+        None,
+    ],
+)
+def test_everything_else_is_refused(asked: Any) -> None:
+    with pytest.raises(BadRequestError, match=r"^f: "):
+        read_filter(json.dumps(asked), "f")
+
+
+def test_depth_and_size_are_bounded() -> None:
+    deep: Any = {"a": 1}
+    for _ in range(20):
+        deep = {"$and": [deep]}
+    with pytest.raises(BadRequestError, match="levels"):
+        check_filter(deep, "f")
+    with pytest.raises(BadRequestError, match="terms"):
+        check_filter({"a": {"$in": list(range(1000))}}, "f")
+
+
+@pytest.mark.parametrize("text", ["{", "", "[" * 100_000, '{"a": NaN'])
+def test_what_is_no_json_is_refused(text: str) -> None:
+    with pytest.raises(BadRequestError, match="f is not JSON"):
+        read_filter(text, "f")
+
+
+@pytest.mark.parametrize("name", ["$where", "", "a..b", "a.", "a\0b", "x" * 300, 7, None])
+def test_names_of_fields_are_checked(name: Any) -> None:
+    with pytest.raises(BadRequestError, match="is no name of a field"):
+        check_field(name, "sort")
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["a", "b.c", "$gt", "$where", "$and", "$in", "$expr", "$datetime"]), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(_json)
+def test_no_operator_outside_the_list_ever_comes_through(document: Any) -> None:
+    try:
+        passed = check_filter(document, "f")
+    except BadRequestError:
+        return
+    allowed = COMPARE | COMBINE
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            for name, item in value.items():
+                assert not name.startswith("$") or name in allowed
+                walk(item)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item)
+
+    walk(passed)

@@ -1,0 +1,289 @@
+"""Live streams: channels and hub in this process, and the whole way through a real gunicorn."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregates.web.exceptions import UnavailableError
+from aggregates.web.live.channel import KEPT_MESSAGES, Pace
+from aggregates.web.live.feed import Message, series_change
+from aggregates.web.live.hub import Hub, Viewer
+from tests.aggregates.web.conftest import write_aggregate
+from tests.aggregates.web.server import Server, eventually
+
+FAST = Pace(least_pause_s=0.01, poll_s=0.05, reread_s=60, linger_s=0.2)
+
+
+class Number:
+    """A feed of one number that tests change."""
+
+    def __init__(self, name: str = "n") -> None:
+        self.name, self.value, self.mark, self.reads = name, 0, 0, 0
+        self.error: Exception | None = None
+
+    def concerns(self, notice: Any) -> bool:
+        return bool(notice.get("name") == self.name)
+
+    def stamp(self) -> Any:
+        return self.mark
+
+    def read(self) -> Any:
+        self.reads += 1
+        if self.error:
+            raise self.error
+        return self.value
+
+    def whole(self, state: Any) -> Message:
+        return Message("whole", json.dumps(state).encode())
+
+    def change(self, before: Any, after: Any) -> Message | None:
+        return None if before == after else Message("change", json.dumps([before, after]).encode())
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    made = Hub(FAST)
+    yield made
+    made.stop()
+
+
+def take(viewer: Viewer, timeout_s: float = 5.0) -> tuple[str, Any, str]:
+    """Kind, data and id of the next message."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        for _, event_id, message in viewer.wait(0.1):
+            return message.kind, json.loads(message.data), event_id
+    raise AssertionError("no message came")
+
+
+def test_a_viewer_gets_the_state_and_then_each_change(hub: Hub) -> None:
+    feed = Number()
+    with hub.watch({"": feed}) as viewer:
+        assert take(viewer)[:2] == ("whole", 0)
+        feed.value = 1
+        hub.notice({"name": "n"})
+        assert take(viewer)[:2] == ("change", [0, 1])
+
+
+def test_notices_about_others_cause_no_read(hub: Hub) -> None:
+    feed = Number()
+    with hub.watch({"": feed}) as viewer:
+        take(viewer)
+        for _ in range(20):
+            hub.notice({"name": "other"})
+        assert list(viewer.wait(0.1)) == []
+        assert feed.reads == 1
+
+
+def test_many_viewers_of_one_feed_cost_one_read_per_update(hub: Hub) -> None:
+    feed = Number()
+    viewers = [hub.watch({"": feed}) for _ in range(100)]
+    assert {take(viewer)[:2] == ("whole", 0) for viewer in viewers} == {True}
+    assert feed.reads == 1
+    for value in (1, 2, 3):
+        feed.value = value
+        hub.notice({"name": "n"})
+        assert {json.dumps(take(viewer)[:2]) for viewer in viewers} == {json.dumps(("change", [value - 1, value]))}
+    assert feed.reads == 4
+    for viewer in viewers:
+        viewer.close()
+
+
+def test_a_lost_notice_is_made_up_for_by_polling_the_stamp(hub: Hub) -> None:
+    feed = Number()
+    with hub.watch({"": feed}) as viewer:
+        take(viewer)
+        feed.value, feed.mark = 5, 1
+        assert take(viewer)[:2] == ("change", [0, 5])
+
+
+def test_who_comes_back_gets_only_what_is_missing(hub: Hub) -> None:
+    feed = Number()
+    with hub.watch({"": feed}) as viewer:
+        last = take(viewer)[2]
+        with hub.watch({"": feed}) as other:
+            take(other)
+            viewer.close()
+            for value in (1, 2):
+                feed.value = value
+                hub.notice({"name": "n"})
+                take(other)
+            with hub.watch({"": feed}, last) as again:
+                assert [message.kind for _, _, message in again.wait(1)] == ["change", "change"]
+            with hub.watch({"": feed}, "nonsense.1,.,x.y") as stranger:
+                assert take(stranger)[:2] == ("whole", 2)
+
+
+def test_who_is_too_far_behind_gets_the_whole_state(hub: Hub) -> None:
+    feed = Number()
+    with hub.watch({"": feed}) as viewer, hub.watch({"": feed}) as other:
+        last = take(viewer)[2]
+        take(other)
+        for value in range(1, KEPT_MESSAGES + 5):
+            feed.value = value
+            hub.notice({"name": "n"})
+            take(other)
+        with hub.watch({"": feed}, last) as again:
+            assert take(again)[:2] == ("whole", KEPT_MESSAGES + 4)
+
+
+def test_the_id_stands_only_behind_a_complete_batch(hub: Hub) -> None:
+    feed = Number()
+    with hub.watch({"": feed}) as viewer, hub.watch({"": feed}) as other:
+        last = take(viewer)[2]
+        take(other)
+        for value in (1, 2, 3):
+            feed.value = value
+            hub.notice({"name": "n"})
+            take(other)
+        with hub.watch({"": feed}, last) as again:
+            ids = [event_id for _, event_id, _ in again.wait(1)]
+    assert ids[:-1] == ["", ""] and ids[-1]
+
+
+def test_an_error_is_told_and_the_channel_recovers(hub: Hub) -> None:
+    feed = Number()
+    feed.error = UnavailableError("MongoDB does not answer")
+    with hub.watch({"": feed}) as viewer:
+        kind, data, _ = take(viewer)
+        assert (kind, data["error"]["code"]) == ("problem", "unavailable")
+        feed.error = None
+        hub.notice({"name": "n"})
+        eventually(lambda: any(message.kind == "whole" for _, _, message in viewer.wait(0.1)))
+
+
+def test_a_channel_without_viewers_ends_and_nothing_leaks(hub: Hub) -> None:
+    before = threading.active_count()
+    for number in range(10):
+        with hub.watch({"": Number(f"n{number}")}) as viewer:
+            take(viewer)
+    eventually(lambda: not hub.channels())
+    eventually(lambda: threading.active_count() <= before)
+    assert hub.reads >= 10
+
+
+def test_several_feeds_share_a_stream_by_name(hub: Hub) -> None:
+    one, two = Number("one"), Number("two")
+    with hub.watch({"a": one, "b": two}) as viewer:
+        seen: dict[str, Any] = {}
+        eventually(lambda: seen.update({name: m.kind for name, _, m in viewer.wait(0.1)}) or len(seen) == 2)
+        two.value = 7
+        hub.notice({"name": "two"})
+        found: list[Any] = []
+        eventually(lambda: found.extend((n, m.kind) for n, _, m in viewer.wait(0.1)) or found)
+        assert found == [("b", "change")]
+
+
+def test_a_stopped_hub_ends_its_streams(hub: Hub) -> None:
+    with hub.watch({"": Number()}) as viewer:
+        take(viewer)
+        hub.stop()
+        with pytest.raises(EOFError):
+            list(viewer.wait(5))
+
+
+_points = st.dictionaries(st.integers(0, 40), st.integers(0, 3) | st.none(), max_size=40)
+
+
+def _state(series: list[dict[int, Any]], through: int) -> dict[str, Any]:
+    return {
+        "series": [
+            {"label": str(i), "key": str(i), "field": "v", "data": [[x, data[x]] for x in sorted(data)]}
+            for i, data in enumerate(series)
+        ],
+        "through": through,
+    }
+
+
+@given(st.lists(_points, min_size=1, max_size=3), st.lists(_points, min_size=1, max_size=3), st.integers(0, 1))
+def test_applying_a_change_gives_the_new_state_exactly(before: Any, after: Any, step: int) -> None:
+    old, new = _state(before, 1), _state(after, 1 + step)
+    message = series_change(old, new)
+    if message is None:
+        assert old == new
+        return
+    said = json.loads(message.data)
+    if message.kind == "series":
+        assert said == new
+        return
+    by_name = {(series["key"], series["field"]): {x: y for x, y in series["data"]} for series in old["series"]}
+    for item in said["series"]:
+        data = by_name[item["key"], item["field"]]
+        for x in item["gone"]:
+            del data[x]
+        data.update({x: y for x, y in item["set"]})
+    expected = {(s["key"], s["field"]): {x: y for x, y in s["data"]} for s in new["series"]}
+    assert by_name == expected
+    assert said["through"] == new["through"]
+
+
+def test_points_reach_an_open_stream_within_a_second_of_the_commit(server: Server) -> None:
+    write_aggregate(server.database, "live_a", {"x/2024-01-01": 1}, through=1)
+    with server.stream("api/v1/live/live_a/") as stream:
+        kind, _, data = stream.next()
+        assert (kind, data["series"][0]["data"]) == ("series", [[1704067200000.0, 1]])
+        write_aggregate(server.database, "live_a", {"x/2024-01-02": 5}, through=2)
+        began = time.monotonic()
+        server.announce("live_a", 2)
+        kind, _, data = stream.next()
+        assert time.monotonic() - began < 1
+        assert kind == "points"
+        assert data["series"] == [{"key": "x", "field": "value", "set": [[1704153600000.0, 5]], "gone": []}]
+        assert data["through"] == 2
+
+
+def test_a_stream_goes_on_where_it_was(server: Server) -> None:
+    write_aggregate(server.database, "live_b", {"x/2024-01-01": 1}, through=1)
+    with server.stream("api/v1/live/live_b/") as stream:
+        _, last, _ = stream.next()
+    write_aggregate(server.database, "live_b", {"x/2024-01-01": 2}, through=2)
+    server.announce("live_b", 2)
+    with server.stream("api/v1/live/live_b/", Last_Event_ID=last) as stream:
+        kind, _, data = stream.next()
+        assert (kind, data["series"][0]["set"]) == ("points", [[1704067200000.0, 2]])
+
+
+def test_an_event_that_is_posted_is_in_the_pulse_within_a_second(server: Server) -> None:
+    with server.stream("live/pulse/") as stream:
+        stream.next()
+        began = time.monotonic()
+        assert server.post_events({"type": "pulse-test", "context": {"who": "ann"}})["accepted"] == 1
+        while True:
+            kind, _, data = stream.next()
+            assert kind == "pulse"
+            if data["latest"] and data["latest"][0]["type"] == "pulse-test":
+                break
+        assert time.monotonic() - began < 1
+        eventually(lambda: any("pulse-test" in counts for _, counts in stream.next()[2]["rates"]) or True)
+
+
+def test_a_silent_stream_has_a_heartbeat(server: Server) -> None:
+    write_aggregate(server.database, "live_c", {"x/2024-01-01": 1}, through=1)
+    with urllib.request.urlopen(server.url("api/v1/live/live_c/"), timeout=25) as answer:
+        assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+        assert answer.headers["X-Accel-Buffering"] == "no"
+        began = time.monotonic()
+        while not (line := answer.readline()).startswith(b":"):
+            assert line
+        assert time.monotonic() - began < 20
+
+
+def test_gunicorn_ends_within_three_seconds_although_streams_are_open(server: Server) -> None:
+    write_aggregate(server.database, "live_d", {"x/2024-01-01": 1}, through=1)
+    with server.stream("api/v1/live/live_d/") as stream:
+        stream.next()
+        try:
+            assert server.stop("web") < 3
+            with pytest.raises(EOFError):
+                stream.next()
+        finally:
+            server.start_web()

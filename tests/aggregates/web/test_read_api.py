@@ -1,0 +1,234 @@
+"""Reading aggregates by REST: series, ranked, export, collections."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.aggregates.web.conftest import configure
+
+pytestmark = pytest.mark.django_db
+Aggregate = Callable[..., None]
+JULY_1 = 1309478400000.0
+DAY = 86_400_000.0
+
+
+def series(client: Client, name: str, **asked: str) -> Any:
+    answer = client.get(f"/api/v1/series/{name}/", {key.rstrip("_"): value for key, value in asked.items()})
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def points(answer: Any) -> dict[str, list[Any]]:
+    return {item["label"]: item["data"] for item in answer["series"]}
+
+
+def test_series_say_label_data_and_currency(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    aggregate("a", {"x/2011-07-01": 1, "x/2011-07-02": 2, "y/2011-07-01": 3}, through=99)
+    assert series(client, "a") == {
+        "series": [
+            {"label": "x", "key": "x", "field": "value", "data": [[JULY_1, 1], [JULY_1 + DAY, 2]]},
+            {"label": "y", "key": "y", "field": "value", "data": [[JULY_1, 3]]},
+        ],
+        "step": "day",
+        "omitted": 0,
+        "through": 99,
+        "complete_through": "2026-01-02T03:04:05.000Z",
+    }
+
+
+def test_currency_of_a_second_output_is_that_of_its_definition(
+    open_site: Any, aggregate: Aggregate, database: Any, client: Client
+) -> None:
+    aggregate("first", {"x": 1}, through=5)
+    database["zagg.second"].insert_one({"_id": "x", "value": 1})
+    database["agg.position"].insert_one({"_id": "second", "lead": "first"})
+    assert series(client, "second")["through"] == 5
+
+
+@pytest.mark.parametrize("prefix", ["", "x/"])
+def test_the_range_is_exact_whatever_the_periods_are(
+    open_site: Any, aggregate: Aggregate, client: Client, prefix: str
+) -> None:
+    keys = ["2010", "2011", "2011-06-30", "2011-07", "2011-07-01", "2011-07-02T00:00", "2011-07-02T00:01", "2012"]
+    aggregate("mixed", {f"{prefix}{key}": 1 for key in keys})
+    found = series(client, "mixed", prefix=prefix, from_="2011-07-01", to="2011-07-02")
+    (data,) = points(found).values()
+    assert [x for x, _ in data] == [JULY_1, JULY_1, JULY_1 + DAY]
+
+
+def test_a_range_in_another_zone_moves_with_its_midnights(
+    open_site: Any, aggregate: Aggregate, client: Client
+) -> None:
+    aggregate("hours", {f"2011-07-01T{hour:02d}:00": hour for hour in range(24)})
+    found = series(client, "hours", from_="2011-07-01T10:00", to="2011-07-01T12:00", tz="Asia/Kolkata")
+    assert [y for _, y in points(found)["value"]] == [10, 11, 12]
+    moved = series(client, "hours", from_="2011-07-01T10:00Z", to="2011-07-01T12:00Z", tz="Asia/Kolkata")
+    assert [y for _, y in points(moved)["value"]] == [16, 17]
+
+
+def test_weeks_written_as_weeks_are_found_in_a_range(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    aggregate("weeks", {"2011-W26": 1, "2011-W27": 2, "2011-W28": 3})
+    assert [y for _, y in points(series(client, "weeks", from_="2011-07-01", to="2011-07-08"))["value"]] == [2]
+
+
+def test_a_range_reads_only_its_part_of_the_index(
+    open_site: Any, aggregate: Aggregate, database: Any, client: Client
+) -> None:
+    aggregate("days", {f"{year}-01-{day:02d}": 1 for year in range(1990, 2020) for day in range(1, 29)})
+    database.command("profile", 2)
+    found = series(client, "days", from_="2011-01-05", to="2011-01-06")
+    database.command("profile", 0)
+    assert len(points(found)["value"]) == 2
+    entries = list(database["system.profile"].find({"ns": f"{database.name}.zagg.days", "op": "query"}))
+    assert sum(entry["docsExamined"] for entry in entries) < 60
+
+
+def test_only_keys_below_the_prefix(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    aggregate("a", {"x/2011-07-01": 1, "xy/2011-07-01": 2, "x": 3, "y/2011-07-01": 4})
+    assert points(series(client, "a", prefix="x/")) == {"x": [[JULY_1, 1]]}
+
+
+def test_fields_fill_and_limit_are_parameters(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    aggregate("a", {"x/2011-07-01": {"n": 1, "m": 5}, "x/2011-07-03": {"n": 2}, "y/2011-07-01": {"n": 100}})
+    found = series(client, "a", fields="n", fill="zero", limit="1")
+    assert points(found) == {"y n": [[JULY_1, 100], [JULY_1 + DAY, 0], [JULY_1 + 2 * DAY, 0]]} or points(found) == {
+        "y n": [[JULY_1, 100]]
+    }
+    assert found["omitted"] == 1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"from": "yesterday"},
+        {"to": "-7"},
+        {"tz": "Mars"},
+        {"fill": "magic"},
+        {"limit": "0"},
+        {"limit": "x"},
+        {"fields": "$where"},
+    ],
+)
+def test_bad_parameters_are_400_and_named(open_site: Any, aggregate: Aggregate, client: Client, asked: Any) -> None:
+    aggregate("a", {"x": 1})
+    answer = client.get("/api/v1/series/a/", asked)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["details"]["parameter"] in asked
+
+
+def test_an_unknown_aggregate_has_no_series(open_site: Any, client: Client) -> None:
+    assert series(client, "nothing") == {
+        "series": [], "step": None, "omitted": 0, "through": None, "complete_through": None,
+    }  # fmt: skip
+
+
+def test_more_documents_than_can_be_held_are_413(
+    open_site: Any, aggregate: Aggregate, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aggregate("big", {str(i): 1 for i in range(11)})
+    monkeypatch.setattr("aggregates.web.query.MAX_DOCUMENTS", 10)
+    answer = client.get("/api/v1/series/big/")
+    assert answer.status_code == 413
+    assert "use the export" in answer.json()["error"]["message"]
+
+
+def test_an_unchanged_answer_is_304(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    aggregate("a", {"x/2011-07-01": 1})
+    for path in ("/api/v1/series/a/", "/api/v1/ranked/a/"):
+        first = client.get(path)
+        etag = first["ETag"]
+        again = client.get(path, headers={"if-none-match": etag})
+        assert (again.status_code, again.content, again["ETag"]) == (304, b"", etag)
+    aggregate("a", {"x/2011-07-01": 2})
+    assert client.get("/api/v1/series/a/", headers={"if-none-match": etag}).status_code == 200
+
+
+def test_ranked_is_largest_first(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    aggregate("r", {"a": 3, "b": 1, "c": 2}, through=4)
+    answer = client.get("/api/v1/ranked/r/", {"limit": "2"}).json()
+    assert [document["_id"] for document in answer["documents"]] == ["a", "c"]
+    assert answer["through"] == 4
+    asked = {"filter": '{"value": {"$lt": 3}}', "sort": "value"}
+    assert [d["_id"] for d in client.get("/api/v1/ranked/r/", asked).json()["documents"]] == ["b", "c"]
+    assert [d["_id"] for d in client.get("/api/v1/ranked/r/", {"prefix": "b"}).json()["documents"]] == ["b"]
+    assert client.get("/api/v1/ranked/r/", {"filter": '{"$where": "1"}'}).status_code == 400
+
+
+def test_csv_has_a_row_per_document_and_a_column_per_field(
+    open_site: Any, aggregate: Aggregate, client: Client
+) -> None:
+    aggregate("e", {"x/2011-07-01": {"n": 1, "m": 2.5}, "x/2011-07-02": {"n": 3}, "y": 7})
+    answer = client.get("/api/v1/export/e.csv")
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
+    assert answer["Content-Disposition"] == 'attachment; filename="e.csv"'
+    rows = list(csv.reader(io.StringIO(b"".join(answer.streaming_content).decode())))
+    assert rows == [
+        ["key", "n", "m", "value", "more"],
+        ["x/2011-07-01", "1", "2.5", "", ""],
+        ["x/2011-07-02", "3", "", "", ""],
+        ["y", "", "", "7", ""],
+    ]
+
+
+def test_csv_cells_are_no_formulas(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    aggregate("e", {"=1+1": "@SUM(A1)", "+x": "-cmd", "\tq": {"=f": "=g"}, "n": -5})
+    text = b"".join(client.get("/api/v1/export/e.csv").streaming_content).decode()
+    for row in csv.reader(io.StringIO(text)):
+        for cell in row:
+            assert not cell.startswith(("=", "+", "@", "\t")) and (not cell.startswith("-") or cell == "-5"), cell
+
+
+def test_csv_keeps_fields_that_come_late(
+    open_site: Any, aggregate: Aggregate, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aggregates.web.export._SAMPLE", 1)
+    aggregate("e", {"a": {"n": 1}, "b": {"n": 2, "late": 3}})
+    rows = list(csv.reader(io.StringIO(b"".join(client.get("/api/v1/export/e.csv").streaming_content).decode())))
+    assert rows[-1] == ["b", "2", '{"late": 3}']
+
+
+def test_json_lines_hold_whole_documents_of_the_range(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    aggregate("e", {f"x/2011-07-{day:02d}": day for day in range(1, 11)})
+    asked = {"prefix": "x/", "from": "2011-07-03", "to": "2011-07-04"}
+    answer = client.get("/api/v1/export/e.jsonl", asked)
+    lines = [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
+    assert lines == [
+        {"_id": "x/2011-07-03", "value": 3, "through": 7},
+        {"_id": "x/2011-07-04", "value": 4, "through": 7},
+    ]
+
+
+def test_names_with_dots_and_odd_letters_are_found(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    aggregate("shop.v1.csv", {"x": 1})
+    aggregate("größe", {"x": 1})
+    assert b"".join(client.get("/api/v1/export/shop.v1.csv.csv").streaming_content).startswith(b"key")
+    answer = client.get("/api/v1/export/größe.csv")
+    assert answer["Content-Disposition"] == 'attachment; filename="gr_e.csv"'
+    assert points(series(client, "größe")) == {"value": [["x", 1]]}
+
+
+def test_collections_are_those_the_token_may_read(
+    closed_site: Any, aggregate: Aggregate, token_client: Callable[..., Client]
+) -> None:
+    for name in ("shop.sales", "salaries"):
+        aggregate(name, {"x": 1})
+    client = token_client("read", collections=["shop.*"])
+    assert client.get("/api/v1/collections/").json() == {"collections": ["shop.sales"]}
+    for path in ("series/salaries/", "ranked/salaries/", "export/salaries.csv", "live/salaries/"):
+        assert client.get(f"/api/v1/{path}").status_code == 403, path
+    for path in ("events/", "aggdefs/", "runs/", "jobs/", "quarantine/", "tasks/"):
+        assert client.get(f"/api/v1/{path}").status_code == 403, path
+
+
+def test_the_zone_of_the_configuration_is_the_default(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    configure(open_site, time_zone="America/New_York")
+    aggregate("a", {"2011-07-02": 1})
+    assert points(series(client, "a"))["value"] == [[1309579200000.0, 1]]
+    assert points(series(client, "a", tz="UTC"))["value"] == [[1309564800000.0, 1]]

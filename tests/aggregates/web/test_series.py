@@ -1,0 +1,108 @@
+"""Series: grouping, filling, and what is left out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from bson import Decimal128, Int64
+
+from aggregates.web.exceptions import BadRequestError, TooLargeError
+from aggregates.web.series import Chart, by_dimension, by_field, fill_in, keep_largest, read_fill
+from aggregates.web.span import Span
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+OPEN = Span(None, None)
+DAY = 86_400_000.0
+FIRST = datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000
+
+
+def documents(values: dict[Any, Any]) -> list[dict[str, Any]]:
+    return [{"_id": key, "value": value} for key, value in values.items()]
+
+
+def chart(values: dict[Any, Any], prefix: str = "", fields: tuple[str, ...] = (), span: Span = OPEN) -> Chart:
+    return by_dimension(documents(values), zone="UTC", prefix=prefix, fields=fields, span=span)
+
+
+def test_2011_answers_keep_values_as_they_are() -> None:
+    answer = by_field(documents({"a/2024-01-01": 3, "b": {"x": None, "y": [1]}, "c": "text"}), "UTC")
+    assert answer == {"value": [[FIRST, 3], ["c", "text"]], "x": [["b", None]], "y": [["b", [1]]]}
+
+
+def test_each_combination_of_dimensions_and_field_is_a_series() -> None:
+    found = chart({"a/2024-01-01": {"n": 1, "m": 2}, "a/2024-01-02": {"n": 3}, "b/2024-01-01": 5})
+    assert {(s.label, s.key, s.field): s.data for s in found.series} == {
+        ("a n", "a", "n"): [[FIRST, 1], [FIRST + DAY, 3]],
+        ("a m", "a", "m"): [[FIRST, 2]],
+        ("b", "b", "value"): [[FIRST, 5]],
+    }
+    assert found.step == "day"
+
+
+def test_labels_leave_out_the_prefix_and_show_escaped_slashes() -> None:
+    assert chart({"a/2024-01-01": 1}, prefix="a/").series[0].label == "a"
+    assert chart({"x%2Fy/2024-01-01": 1}).series[0].label == "x/y"
+    assert chart({"2024-01-01": 1}).series[0].label == "value"
+
+
+def test_keys_that_are_no_dates_are_categories() -> None:
+    found = chart({"py": 3, "rst": 4, 17: 5})
+    assert found.step is None
+    assert found.series[0].data == [["py", 3], ["rst", 4], [17, 5]]
+
+
+def test_only_numbers_become_points() -> None:
+    found = chart({"2024-01-01": {"a": "x", "b": True, "c": None, "d": Int64(4), "e": Decimal128("1.5")}})
+    assert {s.field: s.data[0][1] for s in found.series} == {"d": 4, "e": 1.5}
+
+
+def test_named_fields_reach_into_documents() -> None:
+    found = chart({"2024-01-01": {"a": {"b": 1}, "c.d": 2, "e": 3}}, fields=("a.b", "c.d", "nothing"))
+    assert {s.field: s.data[0][1] for s in found.series} == {"a.b": 1, "c.d": 2}
+
+
+def test_times_rise_whatever_the_order_of_keys() -> None:
+    found = chart({"2024-01": 1, "2024-01-15T00:00Z": 2, "2023": 3})
+    times = [point[0] for point in found.series[0].data]
+    assert times == sorted(times)
+
+
+def test_the_span_cuts_times_and_leaves_categories() -> None:
+    span = Span(datetime(2024, 1, 2, tzinfo=UTC), None)
+    assert chart({"2024-01-01": 1, "2024-01-02": 2}, span=span).series[0].data == [[FIRST + DAY, 2]]
+    assert chart({"py": 1}, span=span).series[0].data == [["py", 1]]
+
+
+def test_the_largest_series_are_kept_in_their_order() -> None:
+    found = chart({"a/2024-01-01": 1, "b/2024-01-01": 9, "c/2024-01-01": 5})
+    keep_largest(found, 2)
+    assert [s.key for s in found.series] == ["b", "c"]
+    assert found.omitted == 1
+
+
+@pytest.mark.parametrize(("fill", "between"), [("gap", None), ("zero", 0), ("previous", 1)])
+def test_periods_without_data_are_filled(fill: Any, between: Any) -> None:
+    found = chart({"2024-01-01": 1, "2024-01-03": 3})
+    fill_in(found, fill, OPEN, "UTC", NOW)
+    assert found.series[0].data == [[FIRST, 1], [FIRST + DAY, between], [FIRST + 2 * DAY, 3]]
+
+
+def test_filling_reaches_from_the_begin_of_the_span_to_its_end_but_not_past_now() -> None:
+    found = chart({"2024-01-03": 3})
+    span = Span(datetime(2024, 1, 1, 12, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC))
+    fill_in(found, "zero", span, "UTC", datetime(2024, 1, 4, 5, tzinfo=UTC))
+    assert found.series[0].data == [[FIRST + DAY, 0], [FIRST + 2 * DAY, 3], [FIRST + 3 * DAY, 0]]
+
+
+def test_a_fill_without_bound_is_refused() -> None:
+    found = chart({"1900-01-01T00:00:00": 1, "2100-01-01T00:00:00": 1})
+    with pytest.raises(TooLargeError, match="more than 250000 points"):
+        fill_in(found, "zero", OPEN, "UTC", NOW)
+
+
+def test_fills_are_known_by_name() -> None:
+    assert read_fill("gap") == "gap"
+    with pytest.raises(BadRequestError, match="fill = 'nope' is unknown: allowed are gap, zero and previous"):
+        read_fill("nope")

@@ -1,0 +1,106 @@
+"""Spans: absolute and relative ranges, and calendars."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregates.web.exceptions import BadRequestError
+from aggregates.web.span import Span, first_step, is_zone, read_span, read_zone, steps
+
+NOW = datetime(2024, 3, 31, 15, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("now", "2024-03-31T15:30"),
+        ("today", "2024-03-31T00:00"),
+        ("-90s", "2024-03-31T15:28:30"),
+        ("-30min", "2024-03-31T15:00"),
+        ("-12h", "2024-03-31T03:30"),
+        ("-7d", "2024-03-24T15:30"),
+        ("-4w", "2024-03-03T15:30"),
+        ("-1mo", "2024-02-28T15:30"),
+        ("-1y", "2023-03-28T15:30"),
+        ("2011-07", "2011-07-01T00:00"),
+        ("2011-07-01T13:00", "2011-07-01T13:00"),
+        ("1309579200000", "2011-07-02T04:00"),
+    ],
+)
+def test_moments_as_people_write_them(text: str, moment: str) -> None:
+    assert read_span(text, "", "UTC", NOW).start == datetime.fromisoformat(moment).replace(tzinfo=UTC)
+
+
+def test_absolute_dates_are_local_to_the_zone() -> None:
+    span = read_span("2011-07-01", "", "Europe/Berlin", NOW)
+    assert span.start == datetime(2011, 6, 30, 22, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "-7", "-7x", "7d", "--7d", "2011-13-01", "-99999999d", "'", "\0"])
+def test_what_is_no_moment_is_refused_with_parameter_value_and_remedy(text: str) -> None:
+    with pytest.raises(BadRequestError, match="to = .* is no moment: allowed are dates") as caught:
+        read_span("", text, "UTC", NOW)
+    assert caught.value.details == {"parameter": "to"}
+
+
+@pytest.mark.parametrize("text", ["-999999y", "-999999w", "-999999mo", "-999999d"])
+def test_huge_ranges_begin_at_the_earliest_moment(text: str) -> None:
+    start = read_span(text, "", "UTC", NOW).start
+    assert start is not None and start.year < 1300
+
+
+def test_a_span_includes_both_ends_and_open_ends_are_open() -> None:
+    span = Span(datetime(2011, 1, 1, tzinfo=UTC), datetime(2011, 1, 2, tzinfo=UTC))
+    inside = [1293840000000.0, 1293926400000.0]
+    assert [span.contains(ms) for ms in (inside[0] - 1, *inside, inside[1] + 1)] == [False, True, True, False]
+    assert Span(None, None).contains(-1e15)
+
+
+def test_days_follow_local_midnights_across_summer_time() -> None:
+    first = datetime(2024, 3, 30, tzinfo=ZoneInfo("Europe/Berlin")).timestamp() * 1000
+    days = list(steps(first, first + 3 * 86400000, "day", "Europe/Berlin"))
+    assert [(b - a) / 3600000 for a, b in zip(days, days[1:], strict=False)] == [24, 23, 24]
+
+
+def test_months_and_years_have_their_own_lengths() -> None:
+    first = datetime(2023, 12, 1, tzinfo=UTC).timestamp() * 1000
+    last = datetime(2024, 3, 1, tzinfo=UTC).timestamp() * 1000
+    months = [datetime.fromtimestamp(ms / 1000, UTC) for ms in steps(first, last, "month", "UTC")]
+    assert [(m.year, m.month) for m in months] == [(2023, 12), (2024, 1), (2024, 2), (2024, 3)]
+
+
+@pytest.mark.parametrize(
+    ("step", "moment"),
+    [
+        ("year", "2025-01-01T00:00"),
+        ("month", "2024-04-01T00:00"),
+        ("week", "2024-04-01T00:00"),
+        ("day", "2024-04-01T00:00"),
+        ("hour", "2024-03-31T16:00"),
+        ("minute", "2024-03-31T15:30"),
+    ],
+)
+def test_the_first_period_that_begins_at_a_moment_or_later(step: str, moment: str) -> None:
+    expected = datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp() * 1000
+    assert first_step(NOW, step, "UTC") == expected  # type: ignore[arg-type]
+
+
+def test_zones_are_those_of_the_database() -> None:
+    assert is_zone("Europe/Berlin") and not is_zone("Europe") and not is_zone("../etc/passwd") and not is_zone("Mars")
+    assert read_zone("", "UTC") == "UTC"
+    with pytest.raises(BadRequestError, match="tz = 'Mars'"):
+        read_zone("Mars", "UTC")
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_any_two_texts_are_a_span_or_refused(start: str, end: str) -> None:
+    try:
+        span = read_span(start, end, "America/New_York", NOW)
+    except BadRequestError:
+        return
+    span.contains(0.0)
