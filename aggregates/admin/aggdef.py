@@ -1,0 +1,328 @@
+"""Aggregates in the admin: how they stand, what they are, and what one can do with them."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+from pymongo.errors import PyMongoError
+
+from aggregates import services
+from aggregates.admin.sparkline import mark, sparkline
+from aggregates.exceptions import AggregateError
+from aggregates.models import AggDef, Run
+from aggregates.registry import discover, task_modules
+from aggregates.resource import resources
+from aggregates.services.schedule import sync_schedule
+
+SPARK_RUNS = 24
+COPY_TRIES = 1000
+
+
+class AggDefForm(forms.ModelForm):
+    """The form, with the registered tasks to choose from while typing."""
+
+    class Meta:
+        model = AggDef
+        fields = "__all__"
+        widgets = {
+            "task_name": forms.TextInput(attrs={"list": "registered-tasks", "size": 70}),
+            "description": forms.Textarea(attrs={"rows": 2}),
+            "filter": forms.Textarea(attrs={"rows": 3, "cols": 70, "spellcheck": "false"}),
+            "params": forms.Textarea(attrs={"rows": 2, "cols": 70, "spellcheck": "false"}),
+            "inputs": forms.TextInput(attrs={"size": 70, "spellcheck": "false"}),
+        }
+
+
+class RebuildForm(forms.Form):
+    """The range of a rebuild."""
+
+    since = forms.DateTimeField(help_text="UTC, such as 2011-07-01 00:00. Widened to whole periods.")
+    until = forms.DateTimeField(help_text="UTC, exclusive.")
+
+
+@admin.register(AggDef)
+class AggDefAdmin(admin.ModelAdmin):
+    """List with state, lag and last run; form in the order of what one wants to do."""
+
+    form = AggDefForm
+    list_display = ("name", "status", "lag", "last_run_ago", "kept", "recent", "verdict_mark")
+    list_filter = ("state", "enabled", "realtime", "verdict_ok")
+    search_fields = ("name", "description", "task_name", "output")
+    list_per_page = 50
+    show_full_result_count = False
+    actions = ("run_now", "run_full", "verify_now", "pause", "resume", "copy")
+    save_on_top = False
+    fieldsets = (
+        ("What is counted", {"fields": ("name", "description", "task_name", "filter", "params")}),
+        ("When", {"fields": ("enabled", "realtime", "interval_s", "crontab", "crontab_zone")}),
+        ("When something is wrong with an event", {"fields": ("on_error",)}),
+        (
+            "Where from, and where to",
+            {"classes": ("collapse",), "fields": ("inputs", "id_key", "settle_s", "output")},
+        ),
+        (
+            "How it stands",
+            {"fields": ("status", "lag", "last_id", "complete_through", "last_run", "due", "failure", "last_verdict")},
+        ),
+    )
+    readonly_fields = (
+        "status",
+        "lag",
+        "last_id",
+        "complete_through",
+        "last_run",
+        "due",
+        "failure",
+        "last_verdict",
+    )
+
+    class Media:
+        css = {"all": ("zarkov-admin/admin.css",)}
+
+    # What is shown
+
+    def get_fieldsets(self, request: HttpRequest, obj: AggDef | None = None) -> Any:
+        """A new aggregate has no past to show."""
+        return self.fieldsets[:-1] if obj is None else self.fieldsets
+
+    def get_readonly_fields(self, request: HttpRequest, obj: AggDef | None = None) -> Any:
+        """The name stays: outputs and positions go by it."""
+        return self.readonly_fields if obj is None else ("name", *self.readonly_fields)
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The list, with what its page needs read once for all rows."""
+        changelist = super().get_changelist_instance(request)
+        newest = _newest()
+        for aggdef in changelist.result_list:
+            aggdef.newest = newest
+        return changelist
+
+    @admin.display(description="state", ordering="state")
+    def status(self, aggdef: AggDef) -> SafeString:
+        """State in words."""
+        if not aggdef.enabled:
+            return mark("paused", "paused")
+        words = aggdef.get_state_display()
+        if aggdef.state == AggDef.State.OK and aggdef.full_due:
+            return mark("full_due", "current, full run due")
+        if aggdef.failures > 1:
+            words += f" ({aggdef.failures} times)"
+        return mark(aggdef.state, words)
+
+    @admin.display(description="behind")
+    def lag(self, aggdef: AggDef) -> str:
+        """Events that are stored and not in, and since when."""
+        newest = aggdef.newest if hasattr(aggdef, "newest") else _newest()
+        if newest is None or aggdef.last_id is None:
+            return "–"
+        behind = max(newest - aggdef.last_id, 0)
+        if not behind:
+            return "0"
+        since = f", {timesince(aggdef.complete_through)}" if aggdef.complete_through else ""
+        return f"{behind} events{since}"
+
+    @admin.display(description="last run", ordering="last_run")
+    def last_run_ago(self, aggdef: AggDef) -> str:
+        """How long ago."""
+        return f"{timesince(aggdef.last_run)} ago" if aggdef.last_run else "never"
+
+    @admin.display(description="kept current")
+    def kept(self, aggdef: AggDef) -> str:
+        """How it is refreshed."""
+        if aggdef.realtime:
+            return "realtime"
+        if aggdef.interval_s:
+            return f"every {aggdef.interval_s} s"
+        return aggdef.crontab or "by hand"
+
+    @admin.display(description="events per run")
+    def recent(self, aggdef: AggDef) -> SafeString:
+        """The last runs as a small picture."""
+        counts = list(aggdef.runs.order_by("-pk").values_list("docs_in", flat=True)[:SPARK_RUNS])
+        return sparkline(counts[::-1], f"events read in the last {len(counts)} runs")
+
+    @admin.display(description="verified", ordering="verdict_ok")
+    def verdict_mark(self, aggdef: AggDef) -> SafeString | str:
+        """Outcome of the last verification."""
+        if aggdef.verified is None:
+            return "–"
+        state = {True: "ok", False: "failing", None: "new"}[aggdef.verdict_ok]
+        return mark(state, f"{timesince(aggdef.verified)} ago")
+
+    @admin.display(description="full run due")
+    def due(self, aggdef: AggDef) -> str:
+        """Why a full run is due."""
+        return aggdef.full_due or "no"
+
+    @admin.display(description="last error")
+    def failure(self, aggdef: AggDef) -> SafeString | str:
+        """Error and traceback of the last run that failed."""
+        if not aggdef.last_error:
+            return "none"
+        return format_html("{}<pre>{}</pre>", aggdef.last_error, aggdef.last_traceback)
+
+    @admin.display(description="last verification")
+    def last_verdict(self, aggdef: AggDef) -> SafeString | str:
+        """What was found."""
+        return format_html("{}<pre>{}</pre>", aggdef.verified, aggdef.verdict) if aggdef.verified else "never"
+
+    # What is done
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may run, cancel and verify."""
+        return request.user.has_perm("aggregates.operate_aggdef")
+
+    def save_model(self, request: HttpRequest, obj: AggDef, form: Any, change: bool) -> None:
+        """Keep the schedule in step."""
+        super().save_model(request, obj, form, change)
+        sync_schedule(obj)
+
+    def delete_model(self, request: HttpRequest, obj: AggDef) -> None:
+        """Outputs and position go along."""
+        services.remove(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
+        """Those that others read last."""
+        for aggdef in queryset:
+            services.remove(aggdef)
+
+    def _start(self, request: HttpRequest, aggdefs: Any, mode: str) -> None:
+        for aggdef in aggdefs:
+            try:
+                run = services.start_run(aggdef, mode, Run.Origin.ADMIN)
+            except AggregateError as error:
+                self.message_user(request, f"{aggdef.name}: {error}", messages.ERROR)
+            else:
+                where = reverse("admin:aggregates_run_change", args=[run.pk])
+                words = format_html('{}: <a href="{}">{} run</a> is on its way.', aggdef.name, where, mode)
+                self.message_user(request, words, messages.SUCCESS)
+
+    @admin.action(description="Run now", permissions=["operate"])
+    def run_now(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
+        """Take in what is new."""
+        self._start(request, queryset, Run.Mode.INCREMENTAL)
+
+    @admin.action(description="Recompute in full", permissions=["operate"])
+    def run_full(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
+        """A full run."""
+        self._start(request, queryset, Run.Mode.FULL)
+
+    @admin.action(description="Verify", permissions=["operate"])
+    def verify_now(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
+        """A recount."""
+        self._start(request, queryset, Run.Mode.VERIFY)
+
+    @admin.action(description="Pause", permissions=["change"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
+        """No more runs but those by hand."""
+        for aggdef in queryset:
+            services.set_enabled(aggdef, False)
+
+    @admin.action(description="Let go on", permissions=["change"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
+        """The end of a pause."""
+        for aggdef in queryset:
+            services.set_enabled(aggdef, True)
+
+    @admin.action(description="Make a copy", permissions=["add"])
+    def copy(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> HttpResponse | None:
+        """A paused copy with another name, to be changed."""
+        made = [services.clone(aggdef, _free_name(aggdef.name)) for aggdef in queryset]
+        if len(made) != 1:
+            return None
+        return HttpResponseRedirect(reverse("admin:aggregates_aggdef_change", args=[made[0].pk]))
+
+    # Pages of its own
+
+    def get_urls(self) -> list[URLPattern]:
+        """Buttons of the form, preview and rebuild."""
+        wrap = self.admin_site.admin_view
+        return [
+            path("preview/", wrap(self.preview_view), name="aggregates_aggdef_preview"),
+            path("<int:pk>/start/<str:mode>/", wrap(self.start_view), name="aggregates_aggdef_start"),
+            path("<int:pk>/rebuild/", wrap(self.rebuild_view), name="aggregates_aggdef_rebuild"),
+            *super().get_urls(),
+        ]
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: Any = None, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        """The form, with the tasks that there are."""
+        tasks = [entry for report in discover(task_modules()) for entry in report.tasks]
+        context = {
+            **(extra_context or {}),
+            "registered_tasks": tasks,
+            "may_operate": self.has_operate_permission(request),
+        }
+        return super().changeform_view(request, object_id, form_url, context)
+
+    def start_view(self, request: HttpRequest, pk: int, mode: str) -> HttpResponse:
+        """A button of the form."""
+        aggdef = self.get_object(request, str(pk))
+        if aggdef is None or request.method != "POST" or not self.has_operate_permission(request):
+            raise PermissionDenied
+        self._start(request, [aggdef], mode)
+        return HttpResponseRedirect(reverse("admin:aggregates_aggdef_change", args=[pk]))
+
+    def rebuild_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The range of a rebuild, and its start."""
+        aggdef = self.get_object(request, str(pk))
+        if aggdef is None or not self.has_operate_permission(request):
+            raise PermissionDenied
+        form = RebuildForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            since, until = (form.cleaned_data[name].replace(tzinfo=UTC) for name in ("since", "until"))
+            run = services.start_run(aggdef, Run.Mode.REBUILD, Run.Origin.ADMIN, since=since, until=until)
+            return HttpResponseRedirect(reverse("admin:aggregates_run_change", args=[run.pk]))
+        context = {**self.admin_site.each_context(request), "title": f"Rebuild a range of {aggdef}", "form": form}
+        context |= {"opts": self.opts, "original": aggdef}
+        return TemplateResponse(request, "admin/aggregates/aggdef/rebuild.html", context)
+
+    def preview_view(self, request: HttpRequest) -> HttpResponse:
+        """What the form's definition gives on the newest events; nothing is saved."""
+        if request.method != "POST" or not (self.has_add_permission(request) or self.has_change_permission(request)):
+            raise PermissionDenied
+        name = request.POST.get("name") or request.POST.get("_name")
+        existing = AggDef.objects.filter(name=name).first()
+        form = AggDefForm({**request.POST.dict(), "name": name}, instance=existing)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Preview of {name}",
+            "opts": self.opts,
+            "form": form,
+        }
+        if form.is_valid():
+            try:
+                context["preview"] = services.preview(form.instance.definition())
+            except (AggregateError, PyMongoError) as error:
+                context["failure"] = str(error)
+            except Exception as error:  # noqa: BLE001 - whatever the task raises belongs on the page
+                context["failure"] = f"{type(error).__name__}: {error}"
+        return TemplateResponse(request, "admin/aggregates/aggdef/preview.html", context)
+
+
+def _newest() -> int | None:
+    """The highest event id that may be read; None when MongoDB does not say."""
+    try:
+        return resources().room.store.watermark().through
+    except Exception as error:
+        if isinstance(error, PyMongoError) or getattr(error, "code", None):
+            return None
+        raise
+
+
+def _free_name(name: str) -> str:
+    candidates = (f"{name}_copy{number if number > 1 else ''}" for number in range(1, COPY_TRIES))
+    taken = set(AggDef.objects.filter(name__startswith=f"{name}_copy").values_list("name", flat=True))
+    return next(candidate for candidate in candidates if candidate not in taken)

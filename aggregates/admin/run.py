@@ -1,0 +1,120 @@
+"""The history of runs in the admin: read only, with cancelling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from aggregates import services
+from aggregates.admin.sparkline import mark
+from aggregates.exceptions import AggregateError
+from aggregates.models import Run
+
+
+@admin.register(Run)
+class RunAdmin(admin.ModelAdmin):
+    """What each run read, wrote and cost, and why it failed."""
+
+    list_display = (
+        "created",
+        "aggdef",
+        "mode",
+        "status",
+        "origin",
+        "docs_in",
+        "keys",
+        "skipped_count",
+        "took",
+        "summary",
+    )
+    list_display_links = ("created",)
+    list_filter = ("state", "mode", "origin")
+    search_fields = ("=aggdef__name", "=uid")
+    search_help_text = "Name of an aggregate, or uid of a run"
+    list_select_related = ("aggdef",)
+    list_per_page = 50
+    show_full_result_count = False
+    ordering = ("-pk",)
+    actions = ("cancel",)
+    fieldsets = (
+        ("What was asked for", {"fields": ("aggdef", "mode", "origin", "since", "until", "created", "uid")}),
+        ("What came of it", {"fields": ("status", "summary", "error", "trace")}),
+        (
+            "Range and cost",
+            {
+                "fields": (
+                    "start_id",
+                    "through",
+                    "generation",
+                    "docs_in",
+                    "keys",
+                    "skipped_count",
+                    "refreshes",
+                    "took",
+                    "cpu_s",
+                    "started",
+                    "finished",
+                    "performer",
+                    "code",
+                    "jobs",
+                )
+            },
+        ),
+    )
+
+    class Media:
+        css = {"all": ("zarkov-admin/admin.css",)}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Runs are started at their aggregate."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """History is not rewritten."""
+        return False
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may cancel."""
+        return request.user.has_perm("aggregates.operate_aggdef")
+
+    @admin.display(description="state", ordering="state")
+    def status(self, run: Run) -> SafeString:
+        """State in words."""
+        return mark(run.state, run.get_state_display())
+
+    @admin.display(description="took")
+    def took(self, run: Run) -> str:
+        """Duration; of a realtime hour, of all its refreshes together."""
+        return f"{run.duration_s:.2f} s"
+
+    @admin.display(description="in short")
+    def summary(self, run: Run) -> str:
+        """What it did, or why it failed, cut to a line."""
+        text = run.error or run.note or (f"{run.refreshes} refreshes" if run.refreshes else "")
+        return text if len(text) <= 120 else f"{text[:119]}…"
+
+    @admin.display(description="traceback")
+    def trace(self, run: Run) -> SafeString | str:
+        """As the worker had it."""
+        return format_html("<pre>{}</pre>", run.traceback) if run.traceback else "none"
+
+    @admin.display(description="jobs")
+    def jobs(self, run: Run) -> str:
+        """Their ids in the engine."""
+        return ", ".join(run.job_ids) or "none"
+
+    @admin.action(description="Cancel", permissions=["operate"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        """Stop those that are open."""
+        for run in queryset.select_related("aggdef"):
+            try:
+                services.cancel_run(run)
+            except AggregateError as error:
+                self.message_user(request, str(error), messages.ERROR)
+            else:
+                self.message_user(request, f"run {run.uid} of {run.aggdef} is asked to stop", messages.SUCCESS)

@@ -1,0 +1,101 @@
+"""The page of registered tasks: where each comes from, what it reads, who uses it, and its switch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+
+from aggregates import services
+from aggregates.models import AggDef, TaskSwitch
+from aggregates.registry import ModuleReport, TaskEntry, discover, task_modules
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One line of the page."""
+
+    entry: TaskEntry
+    used_by: list[AggDef]
+    switch: TaskSwitch | None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it may run."""
+        return self.switch is None or self.switch.enabled
+
+    @property
+    def fields(self) -> str:
+        """What it reads of an event."""
+        return ", ".join(self.entry.cls.fields) if self.entry.cls.fields is not None else "whole events"
+
+    @property
+    def traits(self) -> str:
+        """What is special about it."""
+        cls = self.entry.cls
+        found = [] if cls.associative else ["full runs only"]
+        found += ["ranges can be rebuilt"] if self.entry.has_period else []
+        found += ["skips events it fails on"] if cls.on_error == "skip" else []
+        return ", ".join(found)
+
+
+def rows(reports: list[ModuleReport]) -> list[tuple[ModuleReport, list[TaskRow]]]:
+    """The page's lines by module."""
+    paths = [entry.path for report in reports for entry in report.tasks]
+    users: dict[str, list[AggDef]] = {}
+    for aggdef in AggDef.objects.filter(task_name__in=paths).only("name", "task_name"):
+        users.setdefault(aggdef.task_name, []).append(aggdef)
+    switches = {switch.task_name: switch for switch in TaskSwitch.objects.filter(task_name__in=paths)}
+    return [
+        (report, [TaskRow(entry, users.get(entry.path, []), switches.get(entry.path)) for entry in report.tasks])
+        for report in reports
+    ]
+
+
+@admin.register(TaskSwitch)
+class TaskSwitchAdmin(admin.ModelAdmin):
+    """The page instead of a list of switches."""
+
+    class Media:
+        css = {"all": ("zarkov-admin/admin.css",)}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Tasks are added as files."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Tasks are deleted as files."""
+        return False
+
+    def get_urls(self) -> list[URLPattern]:
+        """The switch."""
+        view = self.admin_site.admin_view(self.switch_view)
+        return [path("switch/", view, name="aggregates_taskswitch_switch"), *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The page."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Registered tasks",
+            "opts": self.opts,
+            "modules": rows(discover(task_modules())),
+            "may_change": self.has_change_permission(request),
+            "media": self.media,
+        }
+        return TemplateResponse(request, "admin/aggregates/taskswitch/change_list.html", context)
+
+    def switch_view(self, request: HttpRequest) -> HttpResponse:
+        """Switch one task on or off."""
+        if request.method != "POST" or not self.has_change_permission(request):
+            raise PermissionDenied
+        name, on = request.POST.get("task", ""), request.POST.get("enabled") == "on"
+        services.set_task_enabled(name, on, request.POST.get("reason", ""))
+        self.message_user(request, f"{name} is switched {'on' if on else 'off'}", messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:aggregates_taskswitch_changelist"))

@@ -1,0 +1,175 @@
+"""The admin's pages: what they show, what their buttons do, who may."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from aggregates import services
+from aggregates.models import AggDef, Run, TaskSwitch
+from aggregates.resource import resources
+from tests.aggregates.conftest import values
+from tests.aggregates.event_source import Producer, event
+
+TASK = "tests.aggregates.tasks.CountByDay"
+LIST = "admin:aggregates_aggdef_changelist"
+
+
+@pytest.fixture
+def producer(site: Any, monkeypatch) -> Producer:
+    monkeypatch.setattr("aggregates.services.start.enqueue", lambda run: services.perform_run(run))
+    site.STORAGES = {
+        **site.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+    return Producer(resources().room.store)
+
+
+@pytest.fixture
+def days(producer: Producer) -> AggDef:
+    producer.send(event(), event(project="q"))
+    return services.define(name="days", task_name=TASK)
+
+
+def act(client: Any, action: str, aggdef: AggDef, django_capture_on_commit_callbacks: Any) -> str:
+    with django_capture_on_commit_callbacks(execute=True):
+        answer = client.post(reverse(LIST), {"action": action, "_selected_action": [aggdef.pk]}, follow=True)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_the_list_shows_state_lag_and_last_run(admin_client, days, producer):
+    services.run_now(days)
+    producer.send(event(), event(), event())
+    page = admin_client.get(reverse(LIST)).content.decode()
+    assert "current" in page
+    assert "3 events" in page
+    assert "0\xa0minutes ago" in page
+
+
+@pytest.mark.parametrize(
+    ("action", "mode"), [("run_now", "incremental"), ("run_full", "full"), ("verify_now", "verify")]
+)
+def test_actions_start_runs(action, mode, admin_client, days, database, django_capture_on_commit_callbacks):
+    services.run_now(days)
+    page = act(admin_client, action, days, django_capture_on_commit_callbacks)
+    assert "is on its way" in page
+    run = Run.objects.first()
+    assert (run.mode, run.origin, run.state) == (mode, "admin", "complete")
+    assert values(database, "days") == {"p/2011-07-01": 1, "q/2011-07-01": 1}
+
+
+def test_pause_resume_and_copy(admin_client, days, django_capture_on_commit_callbacks):
+    act(admin_client, "pause", days, django_capture_on_commit_callbacks)
+    days.refresh_from_db()
+    assert not days.enabled
+    act(admin_client, "resume", days, django_capture_on_commit_callbacks)
+    days.refresh_from_db()
+    assert days.enabled
+    act(admin_client, "copy", days, django_capture_on_commit_callbacks)
+    act(admin_client, "copy", days, django_capture_on_commit_callbacks)
+    assert list(AggDef.objects.values_list("name", flat=True)) == ["days", "days_copy", "days_copy2"]
+
+
+def test_a_form_with_mistakes_says_what_is_allowed_and_a_good_one_saves(admin_client, site):
+    form = {"name": "a b", "task_name": "no.such.Task", "filter": "{}", "params": "{}", "inputs": '["event"]'}
+    form |= {"id_key": "_id", "settle_s": "0", "enabled": "on"}
+    add = reverse("admin:aggregates_aggdef_add")
+    assert "allowed are 1 to 100 letters" in admin_client.post(add, form).content.decode()
+    page = admin_client.post(add, form | {"name": "days"}).content.decode()
+    assert "lies outside the modules that may hold tasks" in page
+    answer = admin_client.post(add, form | {"name": "days", "task_name": TASK, "crontab": "15 3 * * *"})
+    assert answer.status_code == 302
+    assert AggDef.objects.get().crontab == "15 3 * * *"
+
+
+def test_the_change_page_lists_tasks_and_keeps_the_name(admin_client, days):
+    page = admin_client.get(reverse("admin:aggregates_aggdef_change", args=[days.pk])).content.decode()
+    assert f'<option value="{TASK}">' in page
+    assert 'name="name"' not in page
+    assert "Recompute in full" in page
+
+
+def test_a_preview_shows_first_results_before_saving(admin_client, days):
+    form = {"_name": "days", "task_name": TASK, "filter": "{}", "params": "{}", "inputs": '["event"]', "id_key": "_id"}
+    page = admin_client.post(reverse("admin:aggregates_aggdef_preview"), form | {"settle_s": "0"}).content.decode()
+    assert "p/2011-07-01" in page
+    bad = admin_client.post(reverse("admin:aggregates_aggdef_preview"), form | {"settle_s": "0", "task_name": "x"})
+    assert "Correct the form" in bad.content.decode()
+
+
+def test_a_range_is_rebuilt_from_its_page(admin_client, days, database, django_capture_on_commit_callbacks):
+    services.run_now(days)
+    database["zgen.days.1"].update_many({}, {"$set": {"value": 9}})
+    where = reverse("admin:aggregates_aggdef_rebuild", args=[days.pk])
+    assert "Rebuild a range" in admin_client.get(where).content.decode()
+    with django_capture_on_commit_callbacks(execute=True):
+        admin_client.post(where, {"since": "2011-07-01 00:00", "until": "2011-07-02 00:00"})
+    assert values(database, "days") == {"p/2011-07-01": 1, "q/2011-07-01": 1}
+
+
+def test_the_page_of_tasks_shows_source_users_errors_and_switches(admin_client, days, site, tmp_path, monkeypatch):
+    (tmp_path / "broken_tasks.py").write_text("import no_such_module_anywhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    site.ZARKOV = site.ZARKOV.model_copy(update={"task_modules": [*site.ZARKOV.task_modules, "broken_tasks"]})
+    where = reverse("admin:aggregates_taskswitch_changelist")
+    page = admin_client.get(where).content.decode()
+    assert "Counts by project and day." in page
+    assert "timestamp, context.project" in page
+    assert ">days</a>" in page
+    assert "broken_tasks fails to import" in page
+    assert "No module named" in page
+    switch = reverse("admin:aggregates_taskswitch_switch")
+    page = admin_client.post(switch, {"task": TASK, "enabled": "off", "reason": "wrong"}, follow=True).content.decode()
+    assert "Switch on" in page
+    assert not TaskSwitch.objects.get().enabled
+
+
+def test_the_history_shows_traceback_and_cancels(admin_client, site, django_capture_on_commit_callbacks):
+    Producer(resources().room.store).send(event(bad=True))
+    aggdef = services.define(name="fragile", task_name="tests.aggregates.tasks.Fragile")
+    with pytest.raises(Exception, match="bad event"):
+        services.run_now(aggdef)
+    failed = Run.objects.get()
+    page = admin_client.get(reverse("admin:aggregates_run_change", args=[failed.pk])).content.decode()
+    assert "raise ValueError" in page
+    planned = services.start_run(aggdef)
+    form = {"action": "cancel", "_selected_action": [planned.pk, failed.pk]}
+    page = admin_client.post(reverse("admin:aggregates_run_changelist"), form, follow=True).content.decode()
+    assert "is asked to stop" in page
+    assert "over already" in page
+
+
+def test_who_may_only_view_gets_no_actions_and_no_buttons(client, days):
+    user = get_user_model().objects.create_user("viewer", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_aggdef"))
+    client.force_login(user)
+    assert "Run now" not in client.get(reverse(LIST)).content.decode()
+    page = client.get(reverse("admin:aggregates_aggdef_change", args=[days.pk])).content.decode()
+    assert "Recompute in full" not in page
+    assert client.post(reverse("admin:aggregates_aggdef_start", args=[days.pk, "full"])).status_code == 403
+    assert Run.objects.count() == 0
+
+
+@pytest.mark.parametrize("name", [LIST, "admin:aggregates_run_changelist"])
+def test_lists_are_quick_with_many_rows(name, admin_client, site):
+    made = AggDef.objects.bulk_create(AggDef(name=f"a{n}", task_name=TASK, last_id=1) for n in range(3000))
+    Run.objects.bulk_create(
+        (Run(aggdef=made[n % 3000], mode="incremental", origin="realtime", state="complete") for n in range(30_000)),
+        batch_size=5000,
+    )
+    admin_client.get(reverse(name))
+    began = time.monotonic()
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert admin_client.get(reverse(name)).status_code == 200
+    assert time.monotonic() - began < 0.5
+    assert len(queries) < 70
