@@ -65,7 +65,7 @@ def read_message(message: bytes, intake: Intake, now_ms: int) -> None:
     else:
         _sort(documents, raws, intake, now_ms)
     if rest or not raws:
-        code = "bad_bson" if _length(rest) < 5 else "truncated_message"
+        code = "bad_bson" if not rest or _length(rest) < 5 else "truncated_message"
         intake.refuse(code, f"{len(rest)} bytes at the end of the message are no whole document", rest, len(raws))
 
 

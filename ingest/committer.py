@@ -337,7 +337,7 @@ class Committer:
 
     def _say(self, error: Exception) -> None:
         """Log an error that waits for somebody, but not more often than useful."""
-        text, now = f"{type(error).__name__}: {error}"[:500], time.monotonic()
+        text, now = f"{type(error).__name__}: {str(error).split(', Topology Description')[0]:.500}", time.monotonic()
         key = text[:60]
         if now - self._said.get(key, -SAY_AGAIN_S) >= SAY_AGAIN_S:
             self._said = {k: at for k, at in self._said.items() if now - at < SAY_AGAIN_S} | {key: now}

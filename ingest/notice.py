@@ -10,6 +10,8 @@ import bson
 import zmq
 from bson.errors import BSONError
 
+from ingest import green
+
 COMMITTED = "committed"
 AGG_COMPLETE = "agg_complete"
 HIGH_WATER_COUNT = 1_000  # notices kept for a slow subscriber
@@ -44,9 +46,7 @@ class Subscription:
     """A subscriber's socket. One thread or greenlet uses it; `close` ends it."""
 
     def __init__(self, address: str) -> None:
-        self._green = _is_patched()
-        zmq_ = _zmq_for(self._green)
-        self._socket = zmq_.Context.instance().socket(zmq.SUB)
+        self._socket = green.context().socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, HIGH_WATER_COUNT)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")
@@ -68,19 +68,3 @@ class Subscription:
     def close(self) -> None:
         """Close the socket. May be called twice."""
         self._socket.close(linger=0)
-
-
-def _is_patched() -> bool:
-    try:
-        from gevent.monkey import is_module_patched
-    except ImportError:
-        return False
-    return bool(is_module_patched("socket"))
-
-
-def _zmq_for(green: bool) -> Any:
-    if not green:
-        return zmq
-    from zmq import green as green_zmq
-
-    return green_zmq

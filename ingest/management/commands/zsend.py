@@ -1,0 +1,72 @@
+"""`manage.py zsend`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import bson
+from bson.errors import BSONError
+from django.conf import settings
+from django.core.management.base import CommandError, CommandParser
+from tqdm import tqdm
+
+from ingest import json_wire
+from ingest.exceptions import DeliveryError
+from ingest.line_sender import LineSender
+from ingest.management.command import ZarkovCommand
+
+
+class Command(ZarkovCommand):
+    """Send JSON lines from standard input to a socket."""
+
+    help = (
+        "Send each line of standard input, one JSON document per line, to a PULL socket as one message. They go as "
+        "BSON, unless --json is given or ADDRESS is the configured json_bind_address."
+    )
+    example = """echo '{"type":"nop"}' | manage.py zsend tcp://localhost:6543"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Arguments as in 2011."""
+        parser.add_argument("address", help="ZeroMQ address, such as tcp://localhost:6543")
+        parser.add_argument("key", nargs="?", help="shared key sent as first frame; @FILE reads it from a file")
+        parser.add_argument("--json", action="store_true", help="send the lines as they are, to the JSON socket")
+        parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="wait for a listener (5)")
+
+    def perform(self, options: dict[str, Any]) -> None:
+        """Send line by line; say how many went."""
+        address = options["address"]
+        as_json = options["json"] or _port(address) == _port(settings.ZARKOV.json_bind_address)
+        with LineSender(address, _key(options["key"]), timeout_s=options["timeout"]) as sender:
+            for number, line in enumerate(tqdm(sys.stdin.buffer, unit=" lines", disable=None, leave=False), 1):
+                if line.strip():
+                    try:
+                        sender.send(line.strip() if as_json else _as_bson(line, number))
+                    except (CommandError, DeliveryError) as error:
+                        raise CommandError(f"{error} ({sender.count} messages were sent before)") from None
+        self.stdout.write(f"{sender.count} messages sent to {address}")
+
+
+def _as_bson(line: bytes, number: int) -> bytes:
+    try:
+        value = json_wire.loads(line)
+        if not isinstance(value, dict):
+            raise CommandError(f"line {number} is a JSON {type(value).__name__}: write one object per line")
+        return bson.encode(value)
+    except (ValueError, BSONError, RecursionError, OverflowError) as error:
+        raise CommandError(f"line {number} is not a JSON document: {error.args[-1]}") from None
+
+
+def _key(argument: str | None) -> bytes | None:
+    if argument is None or not argument.startswith("@"):
+        return argument.encode() if argument is not None else None
+    try:
+        return Path(argument[1:]).read_bytes()
+    except OSError as error:
+        raise CommandError(f"key file {argument[1:]}: {error.strerror}") from None
+
+
+def _port(address: str) -> str:
+    port = address.rpartition(":")[2]
+    return "" if port == "0" else port

@@ -1,0 +1,312 @@
+"""A whole ingester with real sockets, a real journal and a real mongod."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+import zmq
+from pymongo.database import Database
+
+from ingest import notice
+from ingest.client import AcknowledgedClient, ZarkovClient
+from ingest.exceptions import BindError, BusyError, DeliveryError, QueueFullError
+from ingest.journal import Journal, StoreMark, journal_folders
+from ingest.record import Kind
+from ingest.settings import IngestSettings, JournalSettings
+from ingest.store import connect
+from tests.ingest.conftest import RunningIngester, wait_for
+
+Start = Callable[..., RunningIngester]
+
+
+@pytest.fixture
+def push() -> Iterator[Callable[..., None]]:
+    """Pushes messages to an address."""
+    context: zmq.Context[Any] = zmq.Context()
+
+    def send(address: str, *messages: bytes | list[bytes]) -> None:
+        with context.socket(zmq.PUSH) as socket:
+            socket.connect(address)
+            for message in messages:
+                socket.send_multipart([message] if isinstance(message, bytes) else message)
+            socket.close(linger=5_000)
+
+    yield send
+    context.term()
+
+
+def events(database: Database[Any]) -> list[dict[str, Any]]:
+    return list(database["event"].find(sort=[("_id", 1)]))
+
+
+def types(database: Database[Any]) -> list[str]:
+    return [event["type"] for event in events(database)]
+
+
+def test_a_bson_event_is_stored_with_what_it_left_out(
+    ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
+) -> None:
+    push(ingester.address("bson"), bson.encode({"type": "nop"}))
+    found = wait_for(lambda: events(database))
+    assert list(found[0]) == ["_id", "timestamp", "type", "context"]
+    assert (found[0]["_id"], found[0]["type"], found[0]["context"]) == (1, "nop", {})
+
+
+def test_all_doors_lead_to_the_same_store(
+    ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
+) -> None:
+    push(ingester.address("bson"), bson.encode({"type": "a"}) + bson.encode({"type": "b"}))
+    push(ingester.address("bson"), [b"a key", bson.encode({"type": "keyed"})])
+    push(ingester.address("json"), b'{"type": "c"}\n{"type": "d", "timestamp": {"$datetime": 0}}')
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        assert client.event("e", {}).accepted == 1
+    with ZarkovClient(ingester.address("bson")) as plain:
+        plain.event("f", {"sample_context_key": "sample_context_val"})
+        plain.event_noval("g", {}, extra=1)
+    wait_for(lambda: len(events(database)) == 8)
+    assert sorted(types(database)) == ["a", "b", "c", "d", "e", "f", "g", "keyed"]
+    assert sorted(e["_id"] for e in events(database)) == list(range(1, 9))
+
+
+def test_an_acknowledged_event_is_on_disk_and_soon_readable(
+    ingester: RunningIngester, database: Database[Any], mongo_uri: str
+) -> None:
+    store = connect(mongo_uri, database.name)
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        client.event("first", {})
+        wait_for(lambda: events(database))
+        durations = []
+        for n in range(2, 12):
+            started = time.monotonic()
+            client.event("x", {})
+            wait_for(lambda n=n: store.watermark().through == n)
+            durations.append(time.monotonic() - started)
+    assert sorted(durations)[len(durations) // 2] < 0.2
+    store.connection.close()
+
+
+def test_rejected_events_are_named_and_kept_in_quarantine(
+    ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
+) -> None:
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        receipt = client.send([{"type": "a"}, {"typ": "b"}, {"type": "c"}])
+    assert receipt.accepted == 2
+    assert [(r["index"], r["code"]) for r in receipt.rejected] == [(1, "unknown_field")]
+    push(ingester.address("json"), b"nonsense")
+    kept = wait_for(lambda: (found := list(database["quarantine"].find())) and len(found) == 2 and found)
+    assert {(q["code"], q["source"]) for q in kept} == {("unknown_field", "ack"), ("bad_json", "json")}
+    assert {q["raw"] for q in kept} >= {b"nonsense"}
+    wait_for(lambda: len(events(database)) == 2)
+
+
+def test_the_verdicts_account_for_everything(
+    ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
+) -> None:
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        for _ in range(3):
+            client.send([{"type": "a", "id": "1"}, {"type": "a", "id": "1"}, {"type": "b"}, {}])
+    wait_for(lambda: len(events(database)) == 4)
+
+    def sums() -> list[int]:
+        verdicts = list(database["ingest.verdict"].find())
+        return [sum(v[k] for v in verdicts) for k in ("stored", "duplicates", "quarantined")]
+
+    wait_for(lambda: sums() == [4, 5, 3])
+    counts = ingester.ingester.counters.counts()
+    assert (counts.received, counts.stored, counts.duplicates, counts.quarantined) == (12, 4, 5, 3)
+
+
+def test_one_id_is_stored_once_whatever_the_door(
+    ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
+) -> None:
+    for _ in range(5):
+        push(ingester.address("bson"), bson.encode({"type": "a", "id": "same"}))
+        push(ingester.address("json"), b'{"type": "a", "id": "same"}')
+    wait_for(lambda: sum(v["duplicates"] for v in database["ingest.verdict"].find()) == 9)
+    assert len(events(database)) == 1
+
+
+def test_notices_say_what_may_be_read_and_pass_on_those_of_aggregates(
+    ingester: RunningIngester, push: Callable[..., None]
+) -> None:
+    subscription = notice.Subscription(ingester.address("publish"))
+    found: list[dict[str, Any]] = []
+
+    def received(command: str) -> bool:
+        push(ingester.address("bson"), notice.agg_complete("daily", 7, 3), bson.encode({"type": "x"}))
+        while got := subscription.receive(0.05):
+            found.append(got)
+        return any(n["$command"] == command for n in found)
+
+    wait_for(lambda: received("agg_complete") and received("committed"))
+    assert {"$command": "agg_complete", "name": "daily", "through": 7, "docs": 3} in found
+    committed = [n for n in found if n["$command"] == "committed"]
+    assert [n["through"] for n in committed] == sorted(n["through"] for n in committed)
+    assert all(n["count"] > 0 for n in committed)
+    subscription.close()
+
+
+def test_a_taken_address_is_named(ingester: RunningIngester, start_ingester: Start) -> None:
+    settings = dataclasses.replace(ingester.ingester.settings, json_bind_address=ingester.address("json"))
+    with pytest.raises(BindError, match="json_bind_address"):
+        start_ingester(settings)
+
+
+def test_events_wait_in_the_journal_while_mongodb_is_absent_and_then_arrive(
+    start_ingester: Start, ingest_settings: IngestSettings, mongo_uri: str, database: Database[Any]
+) -> None:
+    here = threading.Event()
+
+    def address() -> str:
+        if not here.is_set():
+            raise ConnectionError("no mongod yet")
+        return mongo_uri
+
+    running = start_ingester(dataclasses.replace(ingest_settings, mongo_address=address))
+    with AcknowledgedClient(running.address("ack")) as client:
+        assert client.send([{"type": str(n)} for n in range(100)]).accepted == 100
+    assert events(database) == []
+    here.set()
+    wait_for(lambda: len(events(database)) == 100)
+    assert types(database) == [str(n) for n in range(100)]
+
+
+def test_what_a_stopped_ingester_left_is_committed_by_the_next(
+    start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any]
+) -> None:
+    def absent() -> str:
+        raise ConnectionError("no mongod")
+
+    first = start_ingester(dataclasses.replace(ingest_settings, mongo_address=absent))
+    with AcknowledgedClient(first.address("ack")) as client:
+        client.send([{"type": "a"}, {"type": "b"}, {}])
+    first.stop()
+    assert len(journal_folders(ingest_settings.journal.folder)) == 1
+    second = start_ingester(ingest_settings)
+    wait_for(lambda: len(events(database)) == 2)
+    wait_for(lambda: len(journal_folders(ingest_settings.journal.folder)) == 1, what="the old journal is removed")
+    second.stop()
+    assert journal_folders(ingest_settings.journal.folder) == []
+    assert database["ingest.store"].find_one()["open"] == []
+
+
+def test_stopping_twice_and_at_once_is_allowed(start_ingester: Start, ingest_settings: IngestSettings) -> None:
+    running = start_ingester(ingest_settings)
+    running.ingester.request_stop()
+    running.stop()
+    running.stop()
+
+
+def test_a_full_journal_answers_busy_and_goes_on_when_there_is_room(
+    start_ingester: Start, ingest_settings: IngestSettings, mongo_uri: str, database: Database[Any]
+) -> None:
+    here = threading.Event()
+
+    def address() -> str:
+        if not here.is_set():
+            raise ConnectionError("no mongod yet")
+        return mongo_uri
+
+    journal = dataclasses.replace(ingest_settings.journal, segment_bytes=4096, max_bytes=40_000)
+    running = start_ingester(dataclasses.replace(ingest_settings, mongo_address=address, journal=journal))
+    sent = 0
+    with (
+        AcknowledgedClient(running.address("ack"), timeout_s=0.5, attempts=1) as client,
+        ZarkovClient(running.address("bson"), high_water_count=1, timeout_s=0.2) as pusher,
+    ):
+        with pytest.raises(BusyError):
+            for _ in range(200):
+                try:
+                    client.send([{"type": "a", "id": str(sent), "extra": "x" * 1_000}])
+                    sent += 1
+                except BusyError:
+                    raise
+                except DeliveryError:
+                    assert running.ingester.writer.full, "journalled later: not answered in time, but not lost"
+                    sent += 1
+        assert 20 < sent < 60
+        with pytest.raises(QueueFullError):
+            for _ in range(50_000):
+                pusher.send({"type": "b", "extra": "x" * 10_000})
+        here.set()
+        wait_for(lambda: client.send([{"type": "last"}]).accepted == 1 if not running.ingester.writer.full else 0)
+    wait_for(lambda: database["event"].count_documents({"type": "last"}) == 1)
+    wait_for(lambda: database["event"].count_documents({"type": "a"}) == sent)
+
+
+def test_a_journal_of_another_store_is_said_and_not_trusted(
+    start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal.create(ingest_settings.journal)
+    journal.append([(Kind.EVENTS, 1, bson.encode({"type": "old", "timestamp": None, "context": {}}))])
+    journal.set_mark(StoreMark("another", 1))
+    journal.finish()
+    journal.release()
+    running = start_ingester(ingest_settings)
+    with AcknowledgedClient(running.address("ack")) as client:
+        client.event("new", {})
+    wait_for(lambda: types(database) == ["new"])
+    assert "--rebind" in next(iter(running.ingester.committer.blocked().values()))
+    assert "another" in caplog.text
+    running.stop()
+    start_ingester(ingest_settings, rebind=True)
+    wait_for(lambda: sorted(types(database)) == ["new", "old"])
+
+
+def test_a_document_that_mongodb_refuses_is_quarantined_and_stops_nothing(
+    ingester: RunningIngester, database: Database[Any]
+) -> None:
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        client.event("first", {})
+        wait_for(lambda: events(database))
+        database.command("collMod", "event.1", validator={"extra": {"$ne": "poison"}})
+        client.send([{"type": "a"}, {"type": "b", "extra": "poison"}, {"type": "c"}, {"type": "d", "extra": "poison"}])
+        wait_for(lambda: types(database) == ["first", "a", "c"])
+    kept = list(database["quarantine"].find())
+    assert [q["code"] for q in kept] == ["refused_by_store"] * 2
+    assert [bson.decode(q["raw"])["type"] for q in kept] == ["b", "d"]
+
+
+def test_an_unknown_address_of_the_client_is_told_in_time() -> None:
+    with (
+        AcknowledgedClient("tcp://127.0.0.1:1", connect_timeout_s=0.1) as client,
+        pytest.raises(DeliveryError, match="no ingester listens") as caught,
+    ):
+        client.event("x", {})
+    assert not isinstance(caught.value, BusyError)
+    assert len(caught.value.data["unsent"]) == 1
+    with (
+        ZarkovClient("tcp://127.0.0.1:1", timeout_s=0.1) as plain,
+        pytest.raises(QueueFullError, match="is an ingester running"),
+    ):
+        plain.event("x", {})
+
+
+def test_many_threads_may_share_one_client(ingester: RunningIngester, database: Database[Any]) -> None:
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        threads = [threading.Thread(target=lambda: [client.event("x", {}) for _ in range(20)]) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    wait_for(lambda: len(events(database)) == 160)
+
+
+@pytest.mark.parametrize("sync", ["interval:20", "off"])
+def test_other_ways_to_sync_store_everything_too(
+    start_ingester: Start, ingest_settings: IngestSettings, tmp_path: Path, database: Database[Any], sync: str,
+    push: Callable[..., None],
+) -> None:  # fmt: skip
+    settings = dataclasses.replace(ingest_settings, journal=JournalSettings(tmp_path / "j", sync=sync))
+    running = start_ingester(settings)
+    push(running.address("bson"), *[bson.encode({"type": str(n)}) for n in range(50)])
+    wait_for(lambda: len(events(database)) == 50)
+    running.stop()
+    assert journal_folders(tmp_path / "j") == []

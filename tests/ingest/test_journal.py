@@ -1,0 +1,403 @@
+"""Records, segments and journals: what is on disk is found again, whatever happened to the rest."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.block import Block, BlockReader, Span
+from ingest.exceptions import JournalError, JournalFullError, JournalLockedError
+from ingest.journal import DAMAGED_FOLDER, Journal, StoreMark, journal_folders
+from ingest.record import (
+    FILE_HEADER_BYTES,
+    HEADER_BYTES,
+    BadRegion,
+    Kind,
+    Record,
+    checksum_seed,
+    encode,
+    events_payload,
+    file_header,
+    read_events,
+    scan,
+)
+from ingest.segment import Segment
+from ingest.settings import JournalSettings
+
+UUID = uuid.UUID(int=7)
+SEED = checksum_seed(UUID)
+
+
+def event(n: int, **more: Any) -> bytes:
+    return bson.encode({"type": "x", "extra": n, **more})
+
+
+def record(n: int) -> tuple[Kind, int, bytes]:
+    return Kind.EVENTS, 1, event(n)
+
+
+def numbers(block: Block | None) -> list[int]:
+    return [bson.decode(raw)["extra"] for r in (block.records if block else []) for raw in read_events(r)[0]]
+
+
+def everything(journal: Journal, **options: Any) -> list[int]:
+    reader, found = BlockReader(journal, **options), []
+    while block := reader.take(1_000, 2**20):
+        found += numbers(block)
+        journal.settle(block.by_segment)
+    return found
+
+
+def reopened(journal: Journal, settings: JournalSettings) -> Journal:
+    journal.release()
+    return Journal.adopt(journal.folder, settings)
+
+
+# The record format
+
+
+def segment_bytes(payloads: list[bytes]) -> bytes:
+    return file_header(UUID, 1) + b"".join(encode(Kind.EVENTS, n, 1, p, SEED) for n, p in enumerate(payloads, 1))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.binary(max_size=100), min_size=1, max_size=8), st.data())
+def test_a_changed_byte_costs_one_record_and_no_other(payloads: list[bytes], data: st.DataObject) -> None:
+    content = bytearray(segment_bytes(payloads))
+    at = data.draw(st.integers(FILE_HEADER_BYTES, len(content) - 1))
+    content[at] ^= data.draw(st.integers(1, 255))
+    found = list(scan(bytes(content), SEED))
+    good = [r for r in found if isinstance(r, Record)]
+    bad = [r for r in found if isinstance(r, BadRegion)]
+    assert len(good) == len(payloads) - 1
+    assert all(payloads[r.sequence - 1] == r.payload for r in good)
+    lost = ({*range(1, len(payloads) + 1)} - {r.sequence for r in good}).pop()
+    assert len(bad) == 1 or lost == len(payloads)
+    assert all(region.torn == (lost == len(payloads)) for region in bad)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.binary(max_size=60), min_size=1, max_size=5), st.integers(0, 400), st.booleans())
+def test_a_cut_off_end_costs_only_what_was_cut(payloads: list[bytes], cut: int, zeros: bool) -> None:
+    whole = segment_bytes(payloads)
+    end = max(FILE_HEADER_BYTES, len(whole) - cut)
+    content = whole[:end] + b"\x00" * (500 if zeros else 0)
+    good = [r for r in scan(content, SEED) if isinstance(r, Record)]
+    assert [r.payload for r in good] == payloads[: len(good)]
+    assert sum(HEADER_BYTES + len(p) for p in payloads[: len(good) + 1]) + FILE_HEADER_BYTES > end or len(good) == len(
+        payloads
+    )
+
+
+def test_records_of_another_journal_in_the_same_bytes_are_not_taken() -> None:
+    foreign = encode(Kind.EVENTS, 9, 1, b"abc", checksum_seed(uuid.UUID(int=8)))
+    found = list(scan(segment_bytes([b"a"]) + foreign + encode(Kind.EVENTS, 2, 1, b"b", SEED), SEED))
+    assert [r.payload for r in found if isinstance(r, Record)] == [b"a", b"b"]
+
+
+def test_ids_lie_beside_their_events() -> None:
+    kind, payload = events_payload([event(1), event(2)], [None, "b"])
+    assert read_events(Record(kind, 1, 2, payload)) == ([event(1), event(2)], [None, "b"])
+    kind, payload = events_payload([event(1)], [])
+    assert read_events(Record(kind, 1, 1, payload)) == ([event(1)], [])
+
+
+# Journals
+
+
+def test_what_was_synced_is_there_after_adoption_in_order(journal_settings: JournalSettings) -> None:
+    journal = Journal.create(journal_settings)
+    for n in range(5):
+        journal.append([record(2 * n), record(2 * n + 1)])
+        journal.sync()
+    assert everything(reopened(journal, journal_settings)) == list(range(10))
+
+
+def test_the_reader_follows_the_writer_and_sees_only_what_is_synced(journal_settings: JournalSettings) -> None:
+    journal = Journal.create(journal_settings)
+    reader = BlockReader(journal)
+    assert reader.take(10, 1000) is None
+    journal.append([record(1)])
+    assert reader.take(10, 1000) is None
+    assert numbers(reader.take(10, 1000, durable_only=False)) == [1]
+    journal.append([record(2)])
+    journal.sync()
+    assert numbers(reader.take(10, 1000)) == [2]
+    assert reader.take(10, 1000) is None
+
+
+def test_a_journal_is_held_by_one_process_and_adopted_after_its_death(
+    journal_settings: JournalSettings, tmp_path: Path
+) -> None:
+    script = (
+        "import sys, pathlib\n"
+        "from ingest.journal import *; from ingest.settings import *; from ingest.record import *\n"
+        "j = Journal.create(JournalSettings(pathlib.Path(sys.argv[1])))\n"
+        "j.append([(Kind.EVENTS, 1, bytes.fromhex(sys.argv[2]))]); j.sync(); print(flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, journal_settings.folder, event(3).hex()],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        folder = journal_folders(journal_settings.folder)[0]
+        with pytest.raises(JournalLockedError):
+            Journal.adopt(folder, journal_settings)
+        process.kill()
+        process.wait()
+    assert everything(Journal.adopt(folder, journal_settings)) == [3]
+
+
+def test_segments_are_closed_at_their_size_and_go_when_settled(tmp_path: Path) -> None:
+    settings = JournalSettings(tmp_path / "j", segment_bytes=4096)
+    journal = Journal.create(settings)
+    for n in range(100):
+        journal.append([(Kind.EVENTS, 1, event(n, context={"a": "x" * 200}))])
+        journal.sync()
+    assert len(journal.segments) > 5
+    assert all(segment.path.stat().st_size <= 4096 + 400 for segment in journal.segments[:-1])
+    reader = BlockReader(journal)
+    blocks = []
+    while block := reader.take(7, 2**20):
+        blocks.append(block)
+    assert [n for block in blocks for n in numbers(block)] == list(range(100))
+    files = len(list(journal.folder.glob("*.seg")))
+    journal.settle(blocks[1].by_segment)
+    assert len(list(journal.folder.glob("*.seg"))) == files, "the first segment is not settled yet"
+    for block in blocks[:1] + blocks[2:]:
+        journal.settle(block.by_segment)
+    assert [s.number for s in journal.segments] == [journal.segments[-1].number]
+    journal.finish()
+    reader.take(1, 1)
+    assert journal.drained
+    journal.remove()
+    assert not journal.folder.exists()
+
+
+def test_an_unsettled_journal_is_not_removed(journal_settings: JournalSettings) -> None:
+    journal = Journal.create(journal_settings)
+    journal.append([record(1)])
+    with pytest.raises(JournalError, match="not settled"):
+        journal.remove()
+
+
+def test_a_full_journal_takes_nothing_until_there_is_room(tmp_path: Path) -> None:
+    settings = JournalSettings(tmp_path / "j", segment_bytes=4096, max_bytes=20_000)
+    journal = Journal.create(settings)
+    with pytest.raises(JournalFullError, match="journal_max_bytes = 20000"):
+        for n in range(1_000):
+            journal.append([record(n)])
+            journal.sync()
+    before = journal.size_bytes
+    assert before <= 20_000
+    assert everything(journal)
+    assert journal.size_bytes < 8192
+    journal.append([record(1)])
+
+
+def test_the_torn_end_is_cut_off_and_damage_in_the_middle_is_stepped_over_and_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = JournalSettings(tmp_path / "j", segment_bytes=4096)
+    journal = Journal.create(settings)
+    for n in range(60):
+        journal.append([(Kind.EVENTS, 1, event(n, context={"a": "x" * 200}))])
+        journal.sync()
+    journal.finish()
+    first, newest = journal.segments[0].path, journal.segments[-1].path
+    content = bytearray(first.read_bytes())
+    content[FILE_HEADER_BYTES + HEADER_BYTES + 5] ^= 1  # in the payload of record 0
+    first.write_bytes(content)
+    newest.write_bytes(newest.read_bytes()[:-3])
+    found = everything(adopted := reopened(journal, settings))
+    assert found == list(range(1, 59))
+    assert [p.name for p in (settings.folder / DAMAGED_FOLDER).iterdir()] == [f"{journal.uuid}-00000001.seg"]
+    assert "stepped over" in caplog.text
+    adopted.release()
+
+
+@pytest.mark.parametrize("at", [0, 9, 25, 33])
+def test_a_bad_file_header_costs_no_record(journal_settings: JournalSettings, at: int) -> None:
+    journal = Journal.create(journal_settings)
+    journal.append([record(1), record(2)])
+    journal.finish()
+    path = journal.segments[0].path
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0xFF
+    path.write_bytes(content)
+    assert everything(reopened(journal, journal_settings)) == [1, 2]
+
+
+def test_the_store_a_journal_belongs_to_is_on_disk(journal_settings: JournalSettings) -> None:
+    journal = Journal.create(journal_settings)
+    assert journal.mark is None
+    journal.set_mark(StoreMark("s", 3))
+    assert reopened(journal, journal_settings).mark == StoreMark("s", 3)
+
+
+# Failing disks
+
+
+class FailingCalls:
+    """Makes an `os` call of the segment module fail a number of times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, code: int, times: int) -> None:
+        self.left, self.code, self.real = times, code, getattr(os, name)
+        monkeypatch.setattr(f"ingest.segment.os.{name}", self)
+
+    def __call__(self, *args: Any) -> Any:
+        if self.left:
+            self.left -= 1
+            raise OSError(self.code, os.strerror(self.code))
+        return self.real(*args)
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "pwrite"])
+def test_after_a_failed_write_or_sync_everything_is_written_to_another_file(
+    journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    journal = Journal.create(journal_settings)
+    journal.append([record(1)])
+    journal.sync()
+    inode = journal.segments[0].path.stat().st_ino
+    with monkeypatch.context() as patch:
+        FailingCalls(patch, call, errno.EIO, 1)
+        journal.append([record(2)])
+        journal.sync()
+    assert journal.segments[0].path.stat().st_ino != inode
+    journal.append([record(3)])
+    journal.sync()
+    assert everything(reopened(journal, journal_settings)) == [1, 2, 3]
+
+
+def test_a_sync_that_keeps_failing_is_no_success_and_may_be_repeated(
+    journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal.create(journal_settings)
+    journal.append([record(1)])
+    journal.sync()
+    journal.append([record(2)])
+    with monkeypatch.context() as patch:
+        FailingCalls(patch, "fdatasync", errno.EIO, 3)
+        with pytest.raises(JournalError):
+            journal.sync()
+        assert journal.unsynced_bytes
+        assert numbers(BlockReader(journal).take(9, 999)) == [1]
+    journal.sync()
+    assert everything(reopened(journal, journal_settings)) == [1, 2]
+
+
+def test_a_write_that_fails_leaves_nothing_behind(
+    journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal.create(journal_settings)
+    journal.append([record(1)])
+    with monkeypatch.context() as patch:
+        FailingCalls(patch, "pwrite", errno.ENOSPC, 2)
+        with pytest.raises(JournalFullError):
+            journal.append([record(2)])
+    journal.append([record(3)])
+    journal.sync()
+    assert everything(reopened(journal, journal_settings)) == [1, 3]
+
+
+def test_short_writes_are_continued(journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwrite
+    monkeypatch.setattr("ingest.segment.os.pwrite", lambda fd, data, at: real(fd, bytes(data)[:7], at))
+    journal = Journal.create(journal_settings)
+    journal.append([record(1), record(2)])
+    journal.sync()
+    assert everything(reopened(journal, journal_settings)) == [1, 2]
+
+
+def test_a_segment_that_cannot_be_made_leaves_no_file(
+    journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal.create(journal_settings)
+    FailingCalls(monkeypatch, "posix_fallocate", errno.ENOSPC, 1)
+    with pytest.raises(JournalFullError, match="no room"):
+        journal.append([record(1)])
+    assert not list(journal.folder.glob("*.seg"))
+    journal.append([record(1)])
+
+
+def test_a_new_segment_syncs_its_folder(journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal.create(journal_settings)
+    synced: list[Path] = []
+    monkeypatch.setattr("ingest.segment.sync_folder", synced.append)
+    journal.append([record(1)])
+    assert synced == [journal.folder]
+
+
+# Blocks
+
+
+def test_reserved_boundaries_are_kept_and_settled_spans_skipped(journal_settings: JournalSettings) -> None:
+    journal = Journal.create(journal_settings)
+    for n in range(1, 11):
+        journal.append([record(n)])
+    journal.sync()
+    reader = BlockReader(journal, settled=[Span(1, 2, 1), Span(5, 5, 3)], reserved=[Span(3, 4, 2), Span(8, 9, 4)])
+    blocks = []
+    while block := reader.take(2, 2**20):
+        blocks.append((block.number, numbers(block)))
+    assert blocks == [(2, [3, 4]), (None, [6, 7]), (4, [8, 9]), (None, [10])]
+    assert reader.unmet() == []
+
+
+def test_a_reserved_span_without_records_is_unmet(journal_settings: JournalSettings) -> None:
+    journal = Journal.create(journal_settings)
+    journal.append([record(1)])
+    journal.sync()
+    reader = BlockReader(journal, reserved=[Span(2, 7, 5)])
+    assert numbers(reader.take(9, 999)) == [1]
+    assert reader.take(9, 999) is None
+    assert reader.unmet() == [Span(2, 7, 5)]
+
+
+def test_a_block_given_back_is_cut_again_as_it_was_reserved(journal_settings: JournalSettings) -> None:
+    journal = Journal.create(journal_settings)
+    for n in range(1, 7):
+        journal.append([record(n)])
+    journal.sync()
+    reader = BlockReader(journal)
+    block = reader.take(3, 2**20)
+    assert block is not None
+    assert numbers(block) == [1, 2, 3]
+    reader.give_back(block, Span(1, 2, 9))
+    again = reader.take(3, 2**20)
+    assert again is not None
+    assert (again.number, numbers(again)) == (9, [1, 2])
+    assert numbers(reader.take(3, 2**20)) == [3, 4, 5]
+    assert numbers(reader.take(3, 2**20)) == [6]
+    assert journal.segments[0].open_records == 6
+
+
+def test_a_block_ends_at_its_most_bytes(journal_settings: JournalSettings) -> None:
+    journal = Journal.create(journal_settings)
+    journal.append([record(n) for n in range(10)])
+    journal.sync()
+    reader = BlockReader(journal)
+    assert numbers(reader.take(100, 3 * len(event(1)))) == [0, 1, 2]
+    assert numbers(reader.take(100, 1)) == [3], "at least one record"
+
+
+def test_an_existing_segment_is_only_read(tmp_path: Path) -> None:
+    path = tmp_path / "00000003.seg"
+    path.write_bytes(b"")
+    segment = Segment.existing(path)
+    assert (segment.number, segment.closed) == (3, True)
+    with pytest.raises(JournalError):
+        segment.append([b"x"])

@@ -1,0 +1,244 @@
+"""Event rules and wire formats."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import struct
+import time
+from typing import Any
+
+import bson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest import bson_wire, json_wire
+from ingest.event import MAX_EVENT_BYTES
+from ingest.intake import Intake
+from ingest.refusal import CODES, MAX_RAW_BYTES, Refusal
+
+NOW_MS = 1_700_000_000_000
+NOW = dt.datetime.fromtimestamp(NOW_MS / 1000, dt.UTC).replace(tzinfo=None)
+
+
+def from_bson(*messages: bytes) -> Intake:
+    intake = Intake("bson")
+    bson_wire.read_messages(messages, intake, NOW_MS)
+    return intake
+
+
+def from_json(message: bytes | str) -> Intake:
+    intake = Intake("json")
+    json_wire.read_message(message.encode() if isinstance(message, str) else message, intake, NOW_MS)
+    return intake
+
+
+def stored(intake: Intake) -> list[dict[str, Any]]:
+    return [bson.decode(raw) for raw in intake.events]
+
+
+def codes(intake: Intake) -> list[str]:
+    return [refusal.code for refusal in intake.refusals]
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+def test_what_may_be_left_out_is_filled_in_and_the_rest_stays_as_it_came() -> None:
+    intake = from_bson(bson.encode({"type": "nop"}))
+    assert stored(intake) == [{"timestamp": NOW, "type": "nop", "context": {}}]
+    raw = bson.encode({"type": "x", "context": {"a": 1}, "timestamp": NOW, "extra": bson.Int64(3)})
+    assert from_bson(raw).events == [raw]
+
+
+def test_an_absent_extra_stays_absent_and_a_null_is_kept() -> None:
+    assert "extra" not in stored(from_bson(bson.encode({"type": "x"})))[0]
+    assert stored(from_bson(bson.encode({"type": "x", "extra": None})))[0]["extra"] is None
+
+
+def test_documents_may_lie_one_after_the_other() -> None:
+    one, two = bson.encode({"type": "a"}), bson.encode({"type": "b", "id": "2"})
+    intake = from_bson(one + two, two, one)
+    assert [e["type"] for e in stored(intake)] == ["a", "b", "b", "a"]
+    assert intake.ids == [None, "2", "2", None]
+
+
+GOOD = {"timestamp": NOW, "type": "x", "context": {}}
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ({}, "missing_type"),
+        ({"type": ""}, "bad_type"),
+        ({"type": "x" * 257}, "bad_type"),
+        ({"type": 1}, "bad_type"),
+        ({"type": None}, "bad_type"),
+        ({"type": "x", "context": [1]}, "bad_context"),
+        ({"type": "x", "context": None}, "bad_context"),
+        ({"type": "x", "timestamp": 1}, "bad_timestamp"),
+        ({"type": "x", "id": 1}, "bad_id"),
+        ({"type": "x", "id": ""}, "bad_id"),
+        ({"type": "x", "more": 1}, "unknown_field"),
+        ({"type": "x", "_id": 1}, "unknown_field"),
+        ({"type": "x", "$command": "delete_all"}, "unknown_command"),
+        ({"type": "x", "$command": {"a": 1}}, "unknown_command"),
+        ({"type": "x", "context": nested(101)}, "nested_too_deep"),
+        ({"type": "x", "context": nested(900)}, "nested_too_deep"),
+        ({"type": "x", "extra": "x" * MAX_EVENT_BYTES}, "event_too_big"),
+        ({"type": "x", "extra": [{"a": bson.DatetimeMS(253402300800000)}]}, "date_out_of_range"),
+        ({"$command": "event_noval", "_id": 7}, "unknown_field"),
+        ({"$command": "event_noval", "id": 7}, "bad_id"),
+        ({"$command": "event_noval", "extra": nested(101)}, "nested_too_deep"),
+    ],
+)
+def test_each_refusal_has_its_code_and_leaves_its_neighbours_alone(document: dict[str, Any], code: str) -> None:
+    good = bson.encode(GOOD)
+    intake = from_bson(good, bson.encode(document), good + bson.encode(document))
+    assert codes(intake) == [code, code]
+    assert intake.events == [good, good]
+    assert code in CODES
+
+
+def test_a_refusal_says_its_place_in_the_message() -> None:
+    intake = Intake("ack")
+    good, bad = bson.encode(GOOD), bson.encode({})
+    bson_wire.read_message(good + bad + good + bson.encode(GOOD | {"extra": bson.DatetimeMS(2**62)}), intake, NOW_MS)
+    assert [(r.code, r.index) for r in intake.refusals] == [("missing_type", 1), ("date_out_of_range", 3)]
+
+
+def test_nesting_of_100_is_allowed() -> None:
+    assert codes(from_bson(bson.encode({"type": "x", "context": nested(97)}))) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (b"", "bad_bson"),
+        (b"x", "truncated_message"),
+        (b'{"type": "x"}', "truncated_message"),
+        (bson.encode(GOOD)[:-3], "truncated_message"),
+        (bson.encode(GOOD)[:-1] + b"\x01", "bad_bson"),
+        (bson.encode(GOOD).replace(b"\x02type", b"\x99type"), "bad_bson"),
+        (bson.encode(GOOD | {"extra": "ab"}).replace(b"ab", b"\xff\xfe"), "bad_bson"),
+        (b"\x00" * (bson_wire.MAX_MESSAGE_BYTES + 1), "oversized_message"),
+    ],
+)
+def test_bytes_that_are_no_bson_are_refused(message: bytes, code: str) -> None:
+    good = bson.encode(GOOD)
+    intake = from_bson(good, message, good)
+    assert codes(intake) == [code]
+    assert intake.events == [good, good]
+    assert from_bson(good + good[:-1]).events == [good]
+
+
+def test_two_ids_in_one_event_are_refused() -> None:
+    element = b"\x02id\x00\x02\x00\x00\x00%b\x00"
+    body = b"\x02type\x00\x02\x00\x00\x00x\x00" + element % b"1" + element % b"2" + b"\x00"
+    assert codes(from_bson(struct.pack("<i", len(body) + 4) + body)) == ["bad_id"]
+    assert codes(from_bson(bson.encode({"type": "x", "id": "1", "context": {"id": "2"}}))) == []
+
+
+def test_event_noval_skips_the_rules_for_fields() -> None:
+    intake = from_bson(bson.encode({"$command": "event_noval", "whatever": [1], "re": bson.Regex("a", "i")}))
+    assert stored(intake) == [{"timestamp": NOW, "whatever": [1], "re": bson.Regex("a", "i"), "context": {}}]
+
+
+def test_an_aggregates_notice_is_a_command_and_no_event() -> None:
+    intake = from_bson(bson.encode({"$command": "agg_complete", "name": "a", "through": 1, "docs": 2}))
+    assert intake.empty
+    assert intake.commands == [{"$command": "agg_complete", "name": "a", "through": 1, "docs": 2}]
+
+
+def test_json_takes_an_object_lines_and_dates() -> None:
+    assert stored(from_json('{"type":"nop"}')) == [{"timestamp": NOW, "type": "nop", "context": {}}]
+    intake = from_json('{"type":"a","timestamp":{"$datetime":1240572600.5}}\n\n{"type":"b","timestamp":"2011-07-01"}\n')
+    assert [e["timestamp"] for e in stored(intake)] == [
+        dt.datetime(2009, 4, 24, 11, 30, 0, 500000), dt.datetime(2011, 7, 1),  # noqa: DTZ001
+    ]  # fmt: skip
+    assert stored(from_json('{"type":"a","timestamp":"2011-07-01T02:00:00+02:00"}'))[0]["timestamp"].hour == 0
+    assert stored(from_json('{\n "type":\n "a",\n "id": "7"}'))[0]["id"] == "7"
+    assert stored(from_json('{"type":"a","extra":[{"at":{"$datetime":0}}]}'))[0]["extra"][0]["at"].year == 1970
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("", "bad_json"),
+        ("nonsense", "bad_json"),
+        (b"\xff", "bad_json"),
+        ('{"type":"x","extra":NaN}', "bad_json"),
+        ('{"type":"x","extra":1e999}', None),
+        ('{"type":"x","extra":18446744073709551616}', "bad_json"),
+        ('{"type":"x","extra":"\\ud800"}', "bad_json"),
+        ('{"type":"x","context":{"a\\u0000b":1}}', "bad_json"),
+        ("[1]", "not_a_document"),
+        ("7", "not_a_document"),
+        ('{"type":"x","timestamp":"yesterday"}', "bad_timestamp"),
+        ('{"type":"x","timestamp":{"$datetime":"1"}}', "bad_timestamp"),
+        ('{\n"type":"x","timestamp":{"$datetime":"1"}}', "bad_timestamp"),
+        ('{"type":"x","timestamp":{"$datetime":1e12}}', "date_out_of_range"),
+        ('{"type":"x","timestamp":"0001-01-01T00:00:00+10:00"}', "date_out_of_range"),
+        ('{"type":"x","timestamp":7}', "bad_timestamp"),
+        ('{"type":"x","a":1}', "unknown_field"),
+        ('{"$command":"agg_complete"}', "unknown_command"),
+        ('{"type":"x","context":' + '{"a":' * 5000 + "1" + "}" * 5001, "nested_too_deep"),
+        ('{"type":"x","context":' + '{"a":' * 150 + "1" + "}" * 151, "nested_too_deep"),
+    ],
+)
+def test_json_that_is_no_event_is_refused(message: bytes | str, code: str | None) -> None:
+    assert codes(from_json(message)) == ([code] if code else [])
+
+
+def test_a_bad_line_leaves_the_others_alone() -> None:
+    intake = from_json('{"type":"a"}\n{"type":\n{"type":"b"}')
+    assert [e["type"] for e in stored(intake)] == ["a", "b"]
+    assert [(r.code, r.index, r.raw) for r in intake.refusals] == [("bad_json", 1, b'{"type":')]
+
+
+def test_large_refused_input_is_kept_as_a_hash() -> None:
+    document = Refusal("bad_bson", "m", b"x" * (MAX_RAW_BYTES + 1)).to_document("bson", NOW)
+    assert "raw" not in document
+    assert len(document["sha256"]) == 64
+    assert Refusal("bad_bson", "m", b"x").to_document("bson", NOW)["raw"] == b"x"
+
+
+def test_dates_are_judged_in_reasonable_time_when_everything_is_bad() -> None:
+    bad = bson.encode({"type": "x", "extra": bson.DatetimeMS(2**62)})
+    started = time.monotonic()
+    assert len(from_bson(*[bad] * 2_000).refusals) == 2_000
+    assert time.monotonic() - started < 5
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=300))
+def test_no_bytes_break_the_bson_socket(data: bytes) -> None:
+    good = bson.encode(GOOD)
+    intake = from_bson(good, data, good)
+    assert intake.events.count(good) >= 2
+    assert len(intake.events) + len(intake.refusals) + len(intake.commands) >= 3
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda t: t.encode(errors="surrogatepass"))))
+def test_no_bytes_break_the_json_socket(data: bytes) -> None:
+    from_json(data)
+    intake = from_json(json.dumps({"type": "x", "extra": data.hex()}))
+    assert len(intake.events) == 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_event_is_refused_or_still_an_event(data: st.DataObject) -> None:
+    raw = bytearray(bson.encode(GOOD | {"id": "7", "context": {"a": [1, {"b": "c"}]}, "extra": 2.5}))
+    for _ in range(data.draw(st.integers(1, 3))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    intake = from_bson(bytes(raw))
+    for event in intake.events:
+        bson.decode(event)
+    assert intake.events or intake.refusals
