@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -72,8 +72,10 @@ def _sync(value: str) -> str:
 
 
 def _zone(value: str) -> str:
-    if value not in available_timezones():
-        raise ValueError("allowed is a name of the IANA time zone database, such as UTC or Europe/Berlin")
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("allowed is a name of the IANA time zone database, such as UTC or Europe/Berlin") from None
     return value
 
 

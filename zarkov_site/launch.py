@@ -71,13 +71,17 @@ class Launch:
         if not self._config.mongo_uri:
             self._start_mongod()
         self._check_mongo()
-        call_command("migrate", verbosity=0, interactive=False)
         call_command("initdb", stdout=io.StringIO())
+        parts = up.parts(self._config)
+        for part in parts:
+            if not part.needs_tables:
+                self._supervisor.start(part)
+        call_command("migrate", verbosity=0, interactive=False)
         password = first_use.admin_password(self._config.folder)
-        started = up.parts(self._config)
-        for part in started:
-            self._supervisor.start(part)
-        for part in started:
+        for part in parts:
+            if part.needs_tables:
+                self._supervisor.start(part)
+        for part in parts:
             self._wait(functools.partial(self._is_ready, part), part.name)
         if self._with_sample and first_use.is_first_start(self._config.folder):
             self._load_sample()

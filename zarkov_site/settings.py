@@ -17,7 +17,7 @@ DEBUG = False
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", ZARKOV.web_host, *ZARKOV.allowed_hosts]
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # zarkov_site.urls looks for admin modules: only the web needs them
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -27,7 +27,7 @@ from honcho.process import Process
 from zarkov_site.exceptions import SiteError
 from zarkov_site.home import HomeFolder
 
-TERMINATE_WAIT_S = 3.0  # then what is left is killed; all has to be over within 5 s
+TERMINATE_WAIT_S = 2.8  # then what is left is killed; all has to be over within 5 s
 REMEMBERED_LINES = 12
 _LEVEL = re.compile(r"^\S+ \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
 _QUIET = {"DEBUG", "INFO"}
@@ -46,6 +46,7 @@ class Part:
     name: str  # as shown, and the name of its log file
     command: tuple[str, ...]  # program and arguments
     ready: tuple[str, ...] = ()  # dotted keys that it records in run/addresses.json once it can be used
+    needs_tables: bool = False  # whether Django's tables have to be up to date before it starts
     holds_tasks: bool = False  # whether it has to start anew when a task file changes
 
 

@@ -43,7 +43,7 @@ def mongod_part() -> Part:
 
 def parts(config: Config) -> list[Part]:
     """All but mongod, in the order of their start."""
-    celery = (sys.executable, "-m", "celery", "-A", "zarkov_site")
+    celery = (sys.executable, "-m", "celery", "-A", "zarkov_site", "--skip-checks")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     schedule = config.folder.run / "celerybeat"
     found = [Part("ingester", manage("runingest"), ready=INGEST_ADDRESSES)]
@@ -56,16 +56,26 @@ def parts(config: Config) -> list[Part]:
     web = (sys.executable, "-m", "gunicorn", "-c", "python:zarkov_site.server", "zarkov_site.wsgi:application")
     return [
         *found,
-        Part("web", web, ready=("web",), holds_tasks=True),
-        Part("aggregator", manage("runaggregator"), holds_tasks=True),
-        Part("celery", (*celery, "worker", "--pool=solo", "--loglevel=INFO", *quiet), holds_tasks=True),
-        Part("beat", (*celery, "beat", "--loglevel=INFO", f"--pidfile={schedule}.pid", f"--schedule={schedule}")),
+        Part("web", web, ready=("web",), needs_tables=True, holds_tasks=True),
+        Part("aggregator", manage("runaggregator"), needs_tables=True, holds_tasks=True),
+        Part(
+            "celery",
+            (*celery, "worker", "--pool=solo", "--loglevel=INFO", *quiet),
+            needs_tables=True,
+            holds_tasks=True,
+        ),
+        Part(
+            "beat",
+            (*celery, "beat", "--loglevel=INFO", f"--pidfile={schedule}.pid", f"--schedule={schedule}"),
+            needs_tables=True,
+        ),
     ]
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Environment of the child processes."""
-    return dict(base) | {END_WITH_PARENT: "1", "PYTHONUNBUFFERED": "1"}
+    """Environment of the child processes; modules of the checkout are found from any folder."""
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), base.get("PYTHONPATH")]))
+    return dict(base) | {END_WITH_PARENT: "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
 
 
 def refuse_taken_ports(config: Config) -> None:
