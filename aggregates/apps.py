@@ -24,6 +24,7 @@ class AggregatesConfig(AppConfig):
 
         make_importable([Path(__file__).resolve().parent.parent, Path.cwd()])
         post_migrate.connect(_schedule_sweeper, sender=self)
+        post_migrate.connect(_make_groups, sender=self)
 
 
 def _schedule_sweeper(**_: Any) -> None:
@@ -36,3 +37,10 @@ def _schedule_sweeper(**_: Any) -> None:
         name="aggregates: put back lost runs",
         defaults={"task": "aggregates.schedule.sweep", "interval": interval},
     )
+
+
+def _make_groups(**rest: Any) -> None:
+    """Have the groups viewer, operator and editor."""
+    from aggregates.web.roles import ensure_groups
+
+    ensure_groups(**rest)

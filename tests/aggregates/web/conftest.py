@@ -19,9 +19,7 @@ from tests.aggregates.web.server import Server
 COMPLETE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def write_aggregate(
-    database: Database[dict[str, Any]], name: str, values: Mapping[Any, Any], through: int = 7
-) -> None:
+def write_aggregate(database: Database[dict[str, Any]], name: str, values: Mapping[Any, Any], through: int = 7) -> None:
     """Put documents into `zagg.<name>` and its position beside them, as the engine and the ledger do."""
     for key, value in values.items():
         database[f"zagg.{name}"].replace_one(
@@ -78,6 +76,6 @@ def token_client(site: Any) -> Callable[..., Client]:
 
 @pytest.fixture(scope="session")
 def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real gunicorn and a real ingester on the test process's mongod, with a database and home folder of their own."""
+    """A real gunicorn and a real ingester on this process's mongod, with a database and home folder of their own."""
     with Server(mongo_uri, tmp_path_factory.mktemp("server")) as running:
         yield running

@@ -130,7 +130,11 @@ def test_503_when_no_ingester_answers_and_200_when_it_is_back(tmp_path: Path, mo
 
 def test_browsing_filters_and_pages(server: Server, kind: str) -> None:
     events = [
-        {"type": kind, "timestamp": f"2024-01-0{day}T00:00:00Z", "context": {"n": day, "who": "ann" if day % 2 else "bob"}}
+        {
+            "type": kind,
+            "timestamp": f"2024-01-0{day}T00:00:00Z",
+            "context": {"n": day, "who": "ann" if day % 2 else "bob"},
+        }
         for day in range(1, 8)
     ]
     assert server.post_events(*events)["accepted"] == 7
@@ -159,7 +163,9 @@ def test_browsing_filters_and_pages(server: Server, kind: str) -> None:
     assert seen == [7, 6, 5, 4, 3, 2, 1]
 
 
-@pytest.mark.parametrize("asked", ["filter={", "filter={%22$where%22:1}", "cursor=zzz", "limit=0", "context=x", "from=x"])
+@pytest.mark.parametrize(
+    "asked", ["filter={", "filter={%22$where%22:1}", "cursor=zzz", "limit=0", "context=x", "from=x"]
+)
 def test_bad_questions_about_events_are_400(server: Server, asked: str) -> None:
     status, _, body = server.request(f"api/v1/events/?{asked}")
     assert status == 400

@@ -79,8 +79,12 @@ def test_names_of_fields_are_checked(name: Any) -> None:
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["a", "b.c", "$gt", "$where", "$and", "$in", "$expr", "$datetime"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["a", "b.c", "$gt", "$where", "$and", "$in", "$expr", "$datetime"]), inner, max_size=3
+        )
+    ),
     max_leaves=12,
 )
 

@@ -162,9 +162,7 @@ def test_qr_refuses_operators_and_limits_outside_its_lists(
     assert said in answer.json()["error"]["message"]
 
 
-def test_collections_are_those_below_zagg(
-    open_site: Any, aggregate: Aggregate, database: Any, client: Client
-) -> None:
+def test_collections_are_those_below_zagg(open_site: Any, aggregate: Aggregate, database: Any, client: Client) -> None:
     aggregate("b", {"x": 1})
     aggregate("a.c", {"x": 1})
     database["event.1"].insert_one({})

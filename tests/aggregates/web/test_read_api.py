@@ -63,9 +63,7 @@ def test_the_range_is_exact_whatever_the_periods_are(
     assert [x for x, _ in data] == [JULY_1, JULY_1, JULY_1 + DAY]
 
 
-def test_a_range_in_another_zone_moves_with_its_midnights(
-    open_site: Any, aggregate: Aggregate, client: Client
-) -> None:
+def test_a_range_in_another_zone_moves_with_its_midnights(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("hours", {f"2011-07-01T{hour:02d}:00": hour for hour in range(24)})
     found = series(client, "hours", from_="2011-07-01T10:00", to="2011-07-01T12:00", tz="Asia/Kolkata")
     assert [y for _, y in points(found)["value"]] == [10, 11, 12]

@@ -1,0 +1,102 @@
+"""Charts and dashboards in the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from aggregates.models.chart import Chart, Dashboard, DashboardItem
+from aggregates.web import query
+from aggregates.web.exceptions import WebError
+from aggregates.web.mongo import answering, database
+
+
+class ChartForm(forms.ModelForm):
+    """Offers the aggregates that there are, and lets one be named that is still to come."""
+
+    class Meta:
+        model = Chart
+        fields = "__all__"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        names = _aggregate_names()
+        if "aggregate" in self.fields and names:
+            self.fields["aggregate"].widget = NameInput(names)
+
+
+class NameInput(forms.TextInput):
+    """A text with suggestions."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(attrs={"class": "vTextField", "autocomplete": "off"})
+        self._names = names
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        """The input, and behind it the list of what is known."""
+        known = f"known-{name}"
+        field = super().render(name, value, {**(attrs or {}), "list": known}, renderer)
+        options = format_html_join("", '<option value="{}">', ((item,) for item in self._names))
+        return format_html('{}<datalist id="{}">{}</datalist>', field, known, options)
+
+
+def _aggregate_names() -> list[str]:
+    try:
+        with answering():
+            return query.names(database())
+    except WebError:
+        return []  # the form works without suggestions
+
+
+@admin.register(Chart)
+class ChartAdmin(admin.ModelAdmin):
+    """What is shown, how, and over which time."""
+
+    form = ChartForm
+    list_display = ("title", "kind", "aggregate", "page")
+    list_filter = ("kind",)
+    search_fields = ("title", "slug", "aggregate")
+    prepopulated_fields = {"slug": ("title",)}
+    view_on_site = True
+    fieldsets = (
+        (None, {"fields": ("title", "slug", "description")}),
+        ("What it shows", {"fields": ("aggregate", "kind", "fields", "prefix", "series_limit", "unit")}),
+        ("Which time", {"fields": ("start", "end", "zone", "fill")}),
+    )
+
+    @admin.display(description="Page")
+    def page(self, chart: Chart) -> str:
+        """A link to the chart."""
+        return format_html('<a href="{}">show</a>', chart.get_absolute_url())
+
+
+class DashboardItemInline(admin.TabularInline):
+    """Charts of a dashboard, in order."""
+
+    model = DashboardItem
+    extra = 1
+    autocomplete_fields = ("chart",)
+
+
+@admin.register(Dashboard)
+class DashboardAdmin(admin.ModelAdmin):
+    """Charts on one page."""
+
+    list_display = ("title", "page")
+    search_fields = ("title", "slug")
+    prepopulated_fields = {"slug": ("title",)}
+    inlines = (DashboardItemInline,)
+
+    @admin.display(description="Page")
+    def page(self, dashboard: Dashboard) -> str:
+        """A link to the dashboard."""
+        return format_html('<a href="{}">show</a>', dashboard.get_absolute_url())
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """All of them, charts included."""
+        return super().get_queryset(request).prefetch_related("charts")
