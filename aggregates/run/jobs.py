@@ -99,8 +99,7 @@ def _wait(engine: EngineLike, spec: JobSpec, check: Callable[[], None]) -> JobSt
 
 def _failure(status: JobStatus, *, others: bool) -> RunFailedError:
     error = status.error or {}
-    code = str(error.get("code", ""))
-    wrote = others or not (code in NOTHING_WRITTEN or nothing_written(status))
+    wrote = others or not nothing_written(status)
     if status.state == CANCELLED:
         return RunCancelledError("the run was cancelled", wrote=wrote)
     message = str(error.get("message") or status.state)
@@ -108,9 +107,9 @@ def _failure(status: JobStatus, *, others: bool) -> RunFailedError:
 
 
 def nothing_written(status: JobStatus) -> bool:
-    """Whether the job cannot have committed anything: no partition was ever handed out for reducing."""
-    progress = status.progress
-    return "reduces_started" in progress and not progress["reduces_started"]
+    """Whether the engine says that the job never came as far as reducing, which is where results are written."""
+    code = str((status.error or {}).get("code", ""))
+    return code in NOTHING_WRITTEN or status.progress.get("reduces") == 0
 
 
 def _tally(status: JobStatus) -> Tally:

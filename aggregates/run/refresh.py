@@ -178,7 +178,7 @@ class Refresh:
         clean = not step.wrote and all(
             jobs.nothing_written(status) or (status.state == "UNKNOWN" and self._room.durable_jobs) for status in states
         )
-        if clean:
+        if clean and not self._traces(step):
             span = self._mark.range(step.start, step.through)
             again = make_step(self._room, plan, span, position.generation, self._mark)
             again = replace(again, complete_through=step.complete_through)
@@ -202,7 +202,7 @@ class Refresh:
             raise
         except RunFailedError as error:
             step = ledger.failed(self._kept.lease, step, wrote=error.wrote)
-            if not step.wrote:
+            if not step.wrote and not self._traces(step):
                 ledger.abandon(self._kept.lease, step)
             raise
         fault.reach("jobs_done")
@@ -213,6 +213,15 @@ class Refresh:
             position = self._room.generations.show(position)
         return tally, position
 
+    def _traces(self, step: Step) -> bool:
+        """Whether a document shows that the step has written: asked for when it is not to be carried on."""
+        return any(
+            self._room.database[output.collection].find_one({"through": step.through}, {"_id": 1}) is not None
+            for spec in jobs.specs(step)
+            for output in spec.outputs.values()
+            if "*" not in output.collection
+        )
+
     def _cancel(self, step: Step, error: RunCancelledError) -> None:
         """A cancelled run that may have written asks for a full run; one that has not leaves no trace."""
         engine = self._room.engine
@@ -220,6 +229,7 @@ class Refresh:
             engine.cancel(spec.job_id)
         states = [engine.status(spec.job_id) for spec in jobs.specs(step)]
         clean = not step.wrote and all(status.ended and jobs.nothing_written(status) for status in states)
+        clean = clean and not self._traces(step)
         due = "" if clean else f"the run through {step.through} was cancelled when it may have written"
         self._room.ledger.abandon(self._kept.lease, step, due=due, blocked=bool(due))
 

@@ -1,0 +1,55 @@
+"""A process that runs an aggregate and is killed at a fault point; its arguments are one JSON object."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pymongo import MongoClient
+
+from aggregates.run import fault
+from aggregates.run.build import full_run, rebuild
+from aggregates.run.decide import Decision
+from aggregates.run.refresh import refresh
+from aggregates.run.room import Room
+from ingest.store import connect
+from mapreduce.engine import open_engine
+from tests.aggregates.conftest import MODULES, define, engine_settings
+
+
+def kill_at(point: str, times: int) -> None:
+    """End this process with SIGKILL when `point` is reached for the n-th time."""
+    left = times
+
+    def reach(found: str) -> None:
+        nonlocal left
+        if found == point:
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    fault.hook = reach
+
+
+def main(arguments: dict[str, Any]) -> None:
+    uri, name = arguments["uri"], arguments["database"]
+    client: MongoClient[dict[str, Any]] = MongoClient(uri, tz_aware=True)
+    engine = open_engine(engine_settings(uri, name, Path(arguments["root"])))
+    room = Room(client[name], connect(uri, name), engine, MODULES, durable_jobs=False, grace_s=0)
+    definition = define(arguments["task"])
+    kill_at(arguments["point"], arguments["times"])
+    if arguments["mode"] == "full":
+        full_run(room, definition)
+    elif arguments["mode"] == "rebuild":
+        rebuild(room, definition, *(datetime.fromisoformat(arguments[end]) for end in ("since", "until")))
+    elif isinstance(refresh(room, definition), Decision):
+        full_run(room, definition)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

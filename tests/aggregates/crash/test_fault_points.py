@@ -1,0 +1,103 @@
+"""A process killed with SIGKILL at each named point of each kind of run: the next one makes it right."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from aggregates.run import fault
+from aggregates.run.build import full_run
+from aggregates.run.room import Room
+from tests.aggregates.conftest import define, values
+from tests.aggregates.event_source import NOON, Producer, event
+
+ROOT = Path(__file__).resolve().parents[3]
+DAY = timedelta(days=1)
+
+FIRST = [
+    ("claimed", 1),
+    ("leased", 1),
+    ("generation_made", 1),
+    ("planned", 1),
+    ("recorded", 1),
+    ("submitted", 1),
+    ("jobs_done", 1),
+    ("moved", 1),
+    ("leased", 2),
+    ("caught_up", 1),
+    ("switched", 1),
+    ("shown", 1),
+]
+INCREMENT = [("leased", 1), ("planned", 1), ("recorded", 1), ("submitted", 1), ("jobs_done", 1), ("moved", 1)]
+FULL = [*FIRST[1:], ("dropped", 1)]
+REBUILD = [
+    ("leased", 1),
+    ("generation_made", 1),
+    ("copied", 1),
+    ("submitted", 1),
+    ("leased", 3),
+    ("caught_up", 1),
+    ("switched", 1),
+    ("shown", 1),
+    ("dropped", 1),
+]
+CASES = [
+    *(("first", *case) for case in FIRST),
+    *(("increment", *case) for case in INCREMENT),
+    *(("full", *case) for case in FULL),
+    *(("rebuild", *case) for case in REBUILD),
+]
+
+
+def test_every_fault_point_is_hit_by_a_case():
+    assert {point for _, point, _ in CASES} == set(fault.POINTS)
+
+
+@pytest.mark.parametrize(("mode", "point", "times"), CASES)
+@pytest.mark.parametrize("task", ["CountByDay", "TwoOutputs"])
+def test_a_run_killed_at_any_point_is_made_right_by_the_next(
+    task: str,
+    mode: str,
+    point: str,
+    times: int,
+    mongo_uri: str,
+    database: Database[dict[str, Any]],
+    room: Room,
+    producer: Producer,
+    run: Any,
+    right: Any,
+    tmp_path: Path,
+) -> None:
+    if mode == "rebuild" and task == "TwoOutputs":
+        task = "TotalByType"
+    definition = define(task)
+    producer.send(event("a"), event("b", project="q"), event(at=NOON + DAY))
+    if mode != "first":
+        run(definition)
+        producer.send(event("a"), event("c", project="r"))
+    arguments = {"uri": mongo_uri, "database": database.name, "root": str(tmp_path), "task": task, "mode": mode}
+    arguments |= {"point": point, "times": times, "since": NOON.isoformat(), "until": (NOON + DAY).isoformat()}
+    command = [sys.executable, "-m", "tests.aggregates.crash.child", json.dumps(arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    producer.send(event("a"))
+    outcome = run(definition)
+    assert outcome.state == "complete"
+    right(definition)
+    assert room.ledger.get(outcome.outputs[0]).position == (4 if mode == "first" else 6)
+    run(definition)
+    room.grace_s = 0
+    full_run(room, definition)
+    right(definition)
+    position = room.ledger.get(outcome.outputs[0])
+    left = {name for name in database.list_collection_names() if name.startswith("zgen.")}
+    assert left == {f"zgen.{output}.{position.generation}" for output in position.outputs}
+    assert sum(values(database, position.outputs[0]).values()) >= 4
