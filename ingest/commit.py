@@ -122,13 +122,14 @@ class BlockCommit:
         self._database = database
         self._expect_duplicates = False  # the last block had some: look before inserting
 
-    def run(self, reservation: Reservation, content: Content) -> Verdict:
+    def run(self, reservation: Reservation, content: Content, *, first_try: bool = False) -> Verdict:
         """Commit `content` under the reserved ids and return its verdict, or the one that it has already.
 
-        Raises `pymongo.errors.PyMongoError` when nothing was committed or nobody knows: call it again. Raises
+        `first_try` says that the ids were reserved just now, so that there cannot be a verdict to find. Raises
+        `pymongo.errors.PyMongoError` when nothing was committed or nobody knows: call it again. Raises
         `StoreChangedError` when an id that was just given out is taken.
         """
-        if verdict := self.verdict_of(reservation):
+        if not first_try and (verdict := self.verdict_of(reservation)):
             return verdict
         self._look_up(reservation, content, newest=self._expect_duplicates)
         while True:

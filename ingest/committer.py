@@ -57,6 +57,7 @@ class Work:
     source: Source
     block: Block
     reservation: Reservation
+    first_try: bool  # reserved just now: nothing of it can be committed yet
 
 
 class Committer:
@@ -253,11 +254,12 @@ class Committer:
         if (reservation.span.first, reservation.span.last) != (span.first, span.last):
             source.reader.give_back(block, reservation.span)
             return self._from_source(source, mark)
+        first_try = block.number is None
         block.number = number
         source.in_flight += 1
         if source.reader.has_more or source.again:
             self.wake()
-        return Work(source, block, reservation)
+        return Work(source, block, reservation, first_try)
 
     def _renumber(self, source: Source, block: Block, block_id: BlockId) -> None:
         """The number is used up: the block is done, or was revoked and takes another number."""
@@ -272,12 +274,13 @@ class Committer:
 
     def _commit(self, work: Work) -> None:
         """Commit one block, again and again until it is done or the time to stop is over."""
-        content, pause_s = Content.of(work.block), FIRST_PAUSE_S
+        content, pause_s, first_try = Content.of(work.block), FIRST_PAUSE_S, work.first_try
         while not self._over():
             try:
                 self._wait_for_older_partition(work.reservation)
-                verdict = BlockCommit(self._store.database()).run(work.reservation, content)
+                verdict = BlockCommit(self._store.database()).run(work.reservation, content, first_try=first_try)
             except Exception as error:  # noqa: BLE001 - the edge of the thread: said, and tried again
+                first_try = False
                 self._say(error)
                 self._recover_connection(error)
                 self._pause(pause_s)

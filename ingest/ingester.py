@@ -21,6 +21,7 @@ from gevent.hub import get_hub
 
 from ingest import bson_wire, json_wire, notice
 from ingest.accounting import Counters
+from ingest.backdoor import check_backdoor, open_backdoor
 from ingest.committer import Committer
 from ingest.door import Door, bind, bound_address, drain
 from ingest.exceptions import JournalError, JournalLockedError
@@ -65,6 +66,7 @@ class Ingester:
         self._async = hub.loop.async_()
         self._async.start(self._run_calls)
         try:
+            check_backdoor(self.settings.backdoor)
             self._bind()
             self._journal = Journal.create(self.settings.journal)
         except BaseException:
@@ -89,6 +91,7 @@ class Ingester:
         for door in self._doors:
             door.start()
         self._adopter = gevent.spawn(self._adopt_forever)
+        self._backdoor = open_backdoor(self.settings.backdoor, {"ingester": self})
         self._started = True
 
     def run(self) -> None:
@@ -107,6 +110,8 @@ class Ingester:
         self._stopped = True
         self._stop_requested.set()
         self._adopter.kill()
+        if self._backdoor is not None:
+            self._backdoor.stop(timeout=0)
         self._read_the_rest()
         pool = get_hub().threadpool
         deadline = time.monotonic() + DRAIN_WITHIN_S

@@ -1,0 +1,130 @@
+"""The commands of the ingester, run as their users run them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from tests.ingest.conftest import wait_for
+
+Manage = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def environment(mongo_uri: str, database: Database[Any], tmp_path: Path) -> dict[str, str]:
+    return os.environ | {
+        "ZARKOV_HOME": str(tmp_path / "home"),
+        "ZARKOV_MONGO_URI": mongo_uri,
+        "ZARKOV_MONGO_DATABASE": database.name,
+    }
+
+
+@pytest.fixture
+def manage(environment: dict[str, str]) -> Manage:
+    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            input=stdin, capture_output=True, text=True, timeout=60, check=False, env=environment,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def addresses(environment: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A running `runingest`: its addresses."""
+    process = subprocess.Popen([sys.executable, "manage.py", "runingest"], env=environment, stdout=subprocess.PIPE)
+    recorded = tmp_path / "home" / "run" / "addresses.json"
+    try:
+        wait_for(lambda: recorded.exists() or process.poll() is not None)
+        yield json.loads(recorded.read_text())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert json.loads(recorded.read_text()) == {}
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def types(database: Database[Any]) -> list[str]:
+    return sorted(event["type"] for event in database["event"].find())
+
+
+def test_zsend_sends_json_lines_as_in_2011(
+    addresses: dict[str, str], manage: Manage, database: Database[Any], tmp_path: Path
+) -> None:
+    bson_door = addresses["bson_bind_address"].replace("127.0.0.1", "localhost")
+    done = manage("zsend", bson_door, stdin='{"type":"nop"}\n\n{"type":"b"}\n')
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"2 messages sent to {bson_door}\n"
+    (tmp_path / "key").write_bytes(b"secret")
+    assert manage("zsend", bson_door, f"@{tmp_path}/key", stdin='{"type":"c"}').returncode == 0
+    assert manage("zsend", "--json", addresses["json_bind_address"], stdin='{"type":"d"}').returncode == 0
+    wait_for(lambda: types(database) == ["b", "c", "d", "nop"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "said"),
+    [
+        (["nonsense"], "{}", "'nonsense' is no ZeroMQ address"),
+        (["tcp://127.0.0.1:1", "--timeout", "0.2"], '{"type":"x"}', "is an ingester running"),
+        (["tcp://127.0.0.1:1", "@/no/such/file"], "{}", "key file /no/such/file"),
+        (["tcp://127.0.0.1:1"], "nonsense", "line 1 is not a JSON document"),
+        (["tcp://127.0.0.1:1"], "[]", "line 1 is a JSON list"),
+    ],
+)
+def test_zsend_says_what_was_wrong_in_one_line(manage: Manage, arguments: list[str], stdin: str, said: str) -> None:
+    done = manage("zsend", *arguments, stdin=stdin)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert said in done.stderr
+
+
+def test_loading_a_file_twice_stores_it_once(
+    addresses: dict[str, str], manage: Manage, database: Database[Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "events.jsonl.gz"
+    lines = [json.dumps({"type": "x", "timestamp": "2011-07-01"})] * 1_500 + ["nonsense", '{"typ": "x"}']
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    for _ in range(2):
+        done = manage("loadevents", str(path))
+        assert done.returncode == 1
+        assert done.stdout == "1500 events accepted, 2 refused\n"
+        assert "line 1501" in done.stderr
+        assert "line 1502: unknown_field" in done.stderr
+    received = lambda: sum(v["stored"] + v["duplicates"] for v in database["ingest.verdict"].find())  # noqa: E731
+    wait_for(lambda: received() == 3_000)
+    assert database["event"].count_documents({}) == 1_500
+
+
+def test_loadevents_names_a_missing_file_and_a_missing_ingester(manage: Manage, tmp_path: Path) -> None:
+    assert "no running process" in manage("loadevents", "x").stderr
+    done = manage("loadevents", "--address", "tcp://127.0.0.1:1", str(tmp_path / "none"))
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1)
+    assert "No such file" in done.stderr
+
+
+def test_initdb_prepares_and_may_be_repeated(manage: Manage, database: Database[Any]) -> None:
+    first, again = manage("initdb"), manage("initdb")
+    assert (first.returncode, again.stdout) == (0, first.stdout)
+    assert "event" in database.list_collection_names()
+
+
+def test_every_command_has_an_example_in_its_help() -> None:
+    from ingest.management.command import ZarkovCommand
+
+    folder = Path("ingest/management/commands")
+    for path in folder.glob("[a-z]*.py"):
+        module = __import__(f"ingest.management.commands.{path.stem}", fromlist=["Command"])
+        assert issubclass(module.Command, ZarkovCommand)
+        assert f"manage.py {path.stem}" in module.Command.example
