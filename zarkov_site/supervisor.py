@@ -48,6 +48,7 @@ class Part:
     ready: tuple[str, ...] = ()  # dotted keys that it records in run/addresses.json once it can be used
     needs_tables: bool = False  # whether Django's tables have to be up to date before it starts
     holds_tasks: bool = False  # whether it has to start anew when a task file changes
+    reload: signal.Signals | None = None  # what makes it load its code anew; None = it has to be ended and started
 
 
 @dataclass
@@ -142,9 +143,13 @@ class Supervisor:
             self.step(0.05)
 
     def restart_task_holders(self) -> None:
-        """Stop every part that has task code in memory; each starts again at once with the new code."""
+        """Make every part that has task code in memory load it anew, by a start of its own where need be."""
         for child in self._children.values():
-            if child.part.holds_tasks and child.pid is not None:
+            if not child.part.holds_tasks or child.pid is None:
+                continue
+            if child.part.reload is not None:
+                os.kill(child.pid, child.part.reload)
+            else:
                 child.wanted_stop = True
                 _signal(child.pid, signal.SIGTERM)
 

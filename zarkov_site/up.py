@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import shlex
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -56,7 +57,7 @@ def parts(config: Config) -> list[Part]:
     web = (sys.executable, "-m", "gunicorn", "-c", "python:zarkov_site.server", "zarkov_site.wsgi:application")
     return [
         *found,
-        Part("web", web, ready=("web",), needs_tables=True, holds_tasks=True),
+        Part("web", web, ready=("web",), needs_tables=True, holds_tasks=True, reload=signal.SIGHUP),
         Part("aggregator", manage("runaggregator"), needs_tables=True, holds_tasks=True),
         Part(
             "celery",

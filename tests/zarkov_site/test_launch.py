@@ -144,7 +144,7 @@ def test_the_walk_of_2011(system: System, work_folder: Path, db: Database[dict[s
     assert before["change"] < before["nop"], "the second run touched what had nothing new"
 
     answer = json.loads(system.get("q?foo=" + '{"c":"my_agg"}'.replace('"', "%22")))
-    assert ["nop", 3] in answer["foo"]["hits"]
+    assert ["nop", 3] in answer["foo"]["value"]
     checked = system.manage("verify", "my_agg_def")
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

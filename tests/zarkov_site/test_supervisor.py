@@ -120,3 +120,14 @@ def test_parts_with_tasks_start_anew_at_once(supervisor: Supervisor) -> None:
     until(supervisor, lambda: supervisor.running().get("holder", before["holder"]) != before["holder"])
     assert supervisor.running()["other"] == before["other"]
     assert supervisor._children["holder"].policy.seen == 0
+
+
+def test_a_part_that_can_reload_is_told_to_and_keeps_its_process(supervisor: Supervisor) -> None:
+    code = f"import signal; signal.signal(signal.SIGHUP, lambda *_: print('anew')); print('set'); {SLEEP}"
+    supervisor.start(Part("web", (sys.executable, "-u", "-c", code), holds_tasks=True, reload=signal.SIGHUP))
+    log = supervisor._folder.log / "web.log"
+    until(supervisor, lambda: log.exists() and "awake" in log.read_text())
+    before = supervisor.running()
+    supervisor.restart_task_holders()
+    until(supervisor, lambda: "anew" in log.read_text())
+    assert supervisor.running() == before
