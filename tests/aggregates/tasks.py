@@ -73,15 +73,18 @@ class Fragile(CountByDay):
             yield event["type"], 1
 
 
+POISON = {"poison"}
+
+
 class FragileReduce(Task):
-    """The reduce fails on key `poison`."""
+    """The reduce fails on some keys."""
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
             yield event["type"], 1
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
-        if key == "poison":
+        if key in POISON:
             raise ValueError("poisoned")
         return sum(values)
 

@@ -1,0 +1,202 @@
+"""Any sequence of sends, commits, runs, crashes, cancels, full runs, rotations and rebuilds: equal to the recount."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from pymongo import MongoClient
+
+from aggregates.exceptions import AggregateError, BusyError, RunCancelledError
+from aggregates.run import fault, holder, ledger
+from aggregates.run.build import full_run, rebuild
+from aggregates.run.decide import Decision
+from aggregates.run.refresh import refresh
+from aggregates.run.room import Room
+from aggregates.run.verify import verify
+from ingest.store import connect
+from mapreduce.engine import open_engine
+from tests.aggregates.conftest import MODULES, define, engine_settings
+from tests.aggregates.event_source import NOON, Block, Producer, event, rotate
+
+DAY = timedelta(days=1)
+EVENTS = st.lists(
+    st.builds(
+        lambda kind, project, day: event(kind, NOON + day * DAY, project),
+        st.sampled_from(["a", "b"]),
+        st.sampled_from(["p", "q"]),
+        st.integers(-3, 3),
+    ),
+    min_size=1,
+    max_size=4,
+)
+TASKS = ["CountByDay", "TwoOutputs", "PerType"]
+
+
+class Crash(BaseException):
+    """Ends a run where it stands, and with it everything that its process would still have done."""
+
+
+class Machine(RuleBasedStateMachine):
+    """One database, three ingesters, one aggregate; each crash begins a new process."""
+
+    uri = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.client: MongoClient[dict[str, Any]] = MongoClient(self.uri, tz_aware=True)
+        self.name = f"test_{uuid.uuid4().hex[:12]}"
+        self.stores = [connect(self.uri, self.name) for _ in range(3)]
+        self.producers = [Producer(store) for store in self.stores]
+        self.reserved: list[tuple[int, Block]] = []
+        self.dead: set[str] = set()
+        self.engine: Any = None
+        self.crashing = ""
+        self.start()
+
+    @initialize(task=st.sampled_from(TASKS))
+    def choose(self, task: str) -> None:
+        self.definition = define(task)
+
+    def start(self) -> None:
+        """A new process: nothing is known any more but what lies in the database."""
+        if self.engine is not None:
+            self.engine.close()
+        self.engine = open_engine(engine_settings(self.uri, self.name, Path(self.folder.name)))
+        self.room = Room(self.client[self.name], self.stores[0], self.engine, MODULES, durable_jobs=False, grace_s=0)
+        fault.hook = self.reach
+        self.crashed = False
+        release = self.room.ledger.release
+
+        def release_if_alive(lease: Any) -> None:
+            if self.crashed:
+                self.dead.add(lease.holder)
+            else:
+                release(lease)
+
+        self.room.ledger.release = release_if_alive  # type: ignore[method-assign]
+        ledger.is_dead = lambda name: name in self.dead or holder.is_dead(name)  # type: ignore[attr-defined]
+
+    def reach(self, point: str) -> None:
+        if point == self.crashing:
+            self.crashing, self.crashed = "", True
+            raise Crash
+
+    def attempt(self, work: Any, crash: str) -> None:
+        self.crashing = crash
+        try:
+            work()
+        except Crash:
+            self.start()
+        except (BusyError, RunCancelledError):
+            raise
+        except AggregateError as error:
+            if error.code not in {"not_rebuildable", "full_run_due"}:
+                raise
+        finally:
+            self.crashing = ""
+
+    @rule(who=st.integers(0, 2), events=EVENTS)
+    def reserve(self, who: int, events: list[dict[str, Any]]) -> None:
+        self.reserved.append((who, self.producers[who].reserve(events)))
+
+    @precondition(lambda self: self.reserved)
+    @rule(which=st.integers(0, 100))
+    def settle(self, which: int) -> None:
+        who, block = self.reserved.pop(which % len(self.reserved))
+        self.producers[who].settle(block)
+
+    @rule(who=st.integers(0, 2), events=EVENTS)
+    def send(self, who: int, events: list[dict[str, Any]]) -> None:
+        self.producers[who].send(*events)
+
+    @precondition(lambda self: not self.reserved)
+    @rule()
+    def rotate(self) -> None:
+        rotate(self.stores[0])
+
+    @rule(crash=st.sampled_from(["", "", *fault.POINTS]))
+    def run(self, crash: str) -> None:
+        def work() -> None:
+            if isinstance(refresh(self.room, self.definition), Decision):
+                full_run(self.room, self.definition)
+
+        self.attempt(work, crash)
+
+    @rule(crash=st.sampled_from(["", *fault.POINTS]))
+    def full(self, crash: str) -> None:
+        self.attempt(lambda: full_run(self.room, self.definition), crash)
+
+    @rule(crash=st.sampled_from(["", *fault.POINTS]), day=st.integers(-3, 3), length=st.integers(1, 3))
+    def rebuild(self, crash: str, day: int, length: int) -> None:
+        since = NOON + day * DAY
+        self.attempt(lambda: rebuild(self.room, self.definition, since, since + length * DAY), crash)
+
+    @invariant()
+    def readers_see_one_generation(self) -> None:
+        """What the view shows is a generation that exists, and never one in the making."""
+        found = self.room.ledger.of_aggdef(self.definition.name) if hasattr(self, "definition") else None
+        if found is None or not found.shown:
+            return
+        for output in self.room.generations.expand(found.outputs, found.shown):
+            options = next(iter(self.room.database.list_collections(filter={"name": f"zagg.{output}"})), None)
+            shown = int(options["options"]["viewOn"].rpartition(".")[2]) if options else 0
+            assert options is None or shown in (found.shown, found.generation)
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "definition"):
+                for who, block in self.reserved:
+                    self.producers[who].settle(block)
+                self.run("")
+                verdict = verify(self.room, self.definition)
+                assert verdict.ok, [d.sentence() for d in verdict.differences] or verdict.refused
+                assert verdict.through == self.stores[0].watermark().through
+        finally:
+            fault.hook = None
+            ledger.is_dead = holder.is_dead  # type: ignore[attr-defined]
+            self.client.drop_database(self.name)
+            self.engine.close()
+            for store in self.stores:
+                store.connection.close()
+            self.client.close()
+            self.folder.cleanup()
+
+
+def check(uri: str, examples: int, steps: int) -> None:
+    made = type("Machine", (Machine,), {"uri": uri})
+    run_state_machine_as_test(
+        made,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )
+
+
+def test_any_sequence_equals_the_recount(mongo_uri: str) -> None:
+    check(mongo_uri, examples=8, steps=15)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_any_long_sequence_equals_the_recount(mongo_uri: str) -> None:
+    check(mongo_uri, examples=200, steps=40)

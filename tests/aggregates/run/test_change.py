@@ -1,0 +1,317 @@
+"""Code that changes, runs that are cancelled, databases that are restored: said, and never half an answer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aggregates.definition import Definition
+from aggregates.exceptions import LeaseLostError, RunCancelledError, RunFailedError
+from aggregates.run import fault
+from aggregates.run.build import full_run
+from aggregates.run.ledger import Ledger
+from aggregates.run.refresh import refresh
+from aggregates.run.room import Room
+from mapreduce.engine import Engine, open_engine
+from mapreduce.spec import CANCELLED, JobSpec, JobStatus
+from tests.aggregates.conftest import define, engine_settings, values
+from tests.aggregates.event_source import Producer, event
+
+TASK = """
+from aggregates.task import Task
+
+class Changing(Task):
+    def map(self, events):
+        for event in events:
+            yield {key}, 1
+
+    def reduce(self, key, values):
+        return {reduce}
+"""
+
+
+@pytest.fixture
+def save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Write the task file anew."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(key: str = "event['type']", reduce: str = "sum(values)") -> None:
+        (tmp_path / "changing_tasks.py").write_text(TASK.format(key=key, reduce=reduce))
+
+    write()
+    yield write
+    sys.modules.pop("changing_tasks", None)
+
+
+@pytest.fixture
+def changing(save: Any) -> Definition:
+    return Definition(name="changing", task_name="changing_tasks.Changing", output="changing")
+
+
+class Restarting(Engine):
+    """The inline engine; forgets its jobs and loaded code whenever it is told to, as a new process would."""
+
+    def __init__(self, make: Callable[[], Engine]) -> None:
+        self._make = make
+        self._engine = make()
+        self.cancelled: set[str] = set()
+
+    def restart(self) -> None:
+        self._engine.close()
+        self._engine = self._make()
+
+    def submit(self, spec: JobSpec) -> str:
+        return self._engine.submit(spec)
+
+    def submit_call(self, *arguments: Any, **options: Any) -> str:
+        return self._engine.submit_call(*arguments, **options)
+
+    def status(self, job_id: str) -> JobStatus:
+        return JobStatus(job_id, CANCELLED) if job_id in self.cancelled else self._engine.status(job_id)
+
+    def wait(self, job_id: str, timeout_s: float | None = None) -> JobStatus:
+        return self.status(job_id)
+
+    def cancel(self, job_id: str) -> JobStatus:
+        return self._engine.cancel(job_id)
+
+    def jobs(self) -> list[JobStatus]:
+        return self._engine.jobs()
+
+    def ping(self, timeout_s: float = 1.0) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+@pytest.fixture
+def engine(mongo_uri: str, database: Any, tmp_path: Path) -> Iterator[Restarting]:
+    import dataclasses
+
+    settings = engine_settings(mongo_uri, database.name, tmp_path / "zmr")
+    settings = dataclasses.replace(settings, allowed_modules=(*settings.allowed_modules, "changing_tasks"))
+    with Restarting(lambda: open_engine(settings)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def room(database: Any, store: Any, producer: Producer, engine: Restarting) -> Room:
+    modules = ("tests.aggregates.tasks", "changing_tasks")
+    return Room(database, store, engine, modules, durable_jobs=False, grace_s=0)
+
+
+def crash_at(point: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reach(found: str) -> None:
+        if found == point:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fault, "hook", reach)
+
+
+def test_a_changed_task_asks_for_a_full_run_and_goes_on(run, room, producer, engine, changing, save, right):
+    producer.send(event("a"))
+    run(changing)
+    save(key="event['type'].upper()")
+    engine.restart()
+    producer.send(event("a"))
+    outcome = run(changing)
+    assert outcome.state == "complete"
+    assert "code of the task has changed" in outcome.due
+    assert values(room.database, "changing") == {"a": 1, "A": 1}
+    done = full_run(room, changing)
+    assert done.due == ""
+    assert values(room.database, "changing") == {"A": 2}
+    right(changing)
+
+
+def test_a_changed_definition_asks_for_a_full_run(run, room, producer):
+    producer.send(event("a"), event("b"))
+    run(define("CountByDay"))
+    producer.send(event("a"))
+    narrower = define("CountByDay", filter={"type": "a"})
+    assert "definition" in run(narrower).due
+    assert full_run(room, narrower).due == ""
+    assert values(room.database, "countbyday") == {"p/2011-07-01": 2}
+
+
+def test_code_that_changes_while_a_run_is_half_done_blocks_until_a_full_run(
+    run, room, producer, engine, changing, save, right, monkeypatch
+):
+    producer.send(event("a"))
+    run(changing)
+    producer.send(event("a"))
+    with monkeypatch.context() as patch:
+        crash_at("jobs_done", patch)
+        with pytest.raises(KeyboardInterrupt):
+            refresh(room, changing)
+    assert values(room.database, "changing") == {"a": 2}
+    save(key="event['type'].upper()")
+    engine.restart()
+    outcome = run(changing)
+    assert outcome.state == "blocked"
+    assert "half done" in outcome.reason
+    assert run(changing).state == "blocked"
+    full_run(room, changing)
+    assert values(room.database, "changing") == {"A": 2}
+    producer.send(event("a"))
+    assert run(changing).state == "complete"
+    right(changing)
+
+
+def test_the_repair_of_a_failing_map_is_taken_up_without_a_full_run(run, room, producer, engine, changing, save, right):
+    producer.send(event("a"))
+    run(changing)
+    producer.send(event("a"), {"type": "b", "timestamp": event()["timestamp"], "context": {}})
+    save(key="event['extra'] and event['type'] or event['type']")
+    engine.restart()
+    with pytest.raises(RunFailedError, match="KeyError"):
+        run(changing)
+    save()
+    engine.restart()
+    assert run(changing).state == "complete"
+    assert values(room.database, "changing") == {"a": 2, "b": 1}
+    right(changing)
+
+
+def test_a_reduce_that_failed_in_the_middle_is_rolled_forward_with_the_same_range(
+    run, room, producer, right, monkeypatch
+):
+    from tests.aggregates import tasks
+
+    definition = define("FragileReduce")
+    producer.send(event("a"))
+    run(definition)
+    last = producer.send(event("a"), event("poison"), event("poison"))
+    for _ in range(2):
+        with pytest.raises(RunFailedError, match="poisoned") as caught:
+            run(definition)
+        assert caught.value.wrote
+    step = room.ledger.get("fragilereduce").step
+    assert (step.through, step.attempt, step.wrote) == (last, 3, True)
+    producer.send(event("a"))
+    monkeypatch.setattr(tasks, "POISON", set())
+    run(definition)
+    assert values(room.database, "fragilereduce") == {"a": 3, "poison": 2}
+    right(definition)
+
+
+def test_a_cancelled_run_that_may_have_written_asks_for_a_full_run(run, room, producer, engine, right, monkeypatch):
+    definition = define("CountByDay")
+    producer.send(event())
+    run(definition)
+    producer.send(event())
+
+    def cancel(point: str) -> None:
+        if point == "submitted":
+            step = room.ledger.get("countbyday").step
+            engine.cancelled.update(f"{job['job_id']}.1" for job in step.jobs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fault, "hook", cancel)
+        with pytest.raises(RunCancelledError):
+            run(definition)
+    outcome = run(definition)
+    assert outcome.state == "blocked"
+    assert "cancelled" in outcome.reason
+    full_run(room, definition)
+    assert run(definition).state == "nothing"
+    right(definition)
+
+
+def test_a_wish_to_cancel_reaches_the_run(run, room, producer, right, monkeypatch):
+    definition = define("CountByDay")
+    producer.send(event())
+    run(definition)
+    before = values(room.database, "countbyday")
+    producer.send(event(project="new"))
+
+    def cancel(point: str) -> None:
+        if point == "recorded":
+            making = room.ledger.get("countbyday").making
+            assert room.ledger.ask_cancel("countbyday", "build", making.uid)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fault, "hook", cancel)
+        with pytest.raises(RunCancelledError):
+            full_run(room, definition)
+    assert values(room.database, "countbyday") == before
+    assert room.ledger.get("countbyday").making is None
+    run(definition)
+    right(definition)
+
+
+def test_a_store_that_was_emptied_or_restored_is_said_and_not_trusted(run, room, producer, database, right):
+    definition = define("CountByDay")
+    producer.send(event(), event())
+    run(definition)
+    database["ingest.store"].update_one({"_id": "event"}, {"$set": {"epoch": 2}})
+    outcome = run(definition)
+    assert outcome.state == "blocked"
+    assert "restored or emptied" in outcome.reason
+    full_run(room, definition)
+    producer.send(event())
+    assert run(definition).state == "complete"
+    right(definition)
+
+
+def test_a_position_beyond_the_store_is_not_trusted(run, room, producer, database):
+    definition = define("CountByDay")
+    producer.send(event(), event())
+    run(definition)
+    database["ingest.store"].update_one({"_id": "event"}, {"$set": {"next": 2}})
+    assert "the store ends at 1" in run(definition).reason
+
+
+def test_who_lost_the_lease_changes_nothing_any_more(run, room, producer, right, monkeypatch):
+    definition = define("CountByDay")
+    producer.send(event())
+    run(definition)
+    producer.send(event())
+    overtaken = []
+
+    def overtake(point: str) -> None:
+        """Another process finishes the run while this one sleeps after its jobs."""
+        if point == "jobs_done" and not overtaken:
+            overtaken.append(point)
+            room.database["agg.position"].update_one({}, [{"$set": {"live.until": "$$NOW"}}])
+            refresh(room, definition)
+            producer.send(event())
+            refresh(room, definition)
+
+    monkeypatch.setattr(fault, "hook", overtake)
+    with pytest.raises(LeaseLostError):
+        refresh(room, definition)
+    assert values(room.database, "countbyday") == {"p/2011-07-01": 3}
+    right(definition)
+
+
+def test_a_lease_runs_out_on_the_databases_clock(room, producer, run):
+    from aggregates.exceptions import BusyError
+
+    run(define("CountByDay"))
+    ledger: Ledger = room.ledger
+    lease, _ = ledger.acquire("countbyday", "live", lease_s=0.2)
+    with pytest.raises(BusyError):
+        ledger.acquire("countbyday", "live")
+    assert ledger.renew(lease, lease_s=0.0)
+    second, _ = ledger.acquire("countbyday", "live")
+    assert second.token == lease.token + 1
+    assert not ledger.renew(lease)
+    ledger.release(lease)
+    with pytest.raises(BusyError):
+        ledger.acquire("countbyday", "live")
+
+
+def test_a_lost_definition_finds_its_position_again(run, room, producer, right):
+    """As after Django's database was restored from before the aggregate was made, or made anew."""
+    producer.send(event())
+    run(define("CountByDay"))
+    producer.send(event())
+    outcome = run(define("CountByDay"))
+    assert (outcome.mode, outcome.start) == ("incremental", 1)
+    right(define("CountByDay"))
