@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mapreduce.codec import NOT_BSON, decode, encode
@@ -20,15 +20,22 @@ class CallSpec:
     job_id: str
     func_name: str
     arguments: bytes
+    code: Mapping[str, str] = field(default_factory=dict)  # sha256 of the source by module; empty = as it is now
 
     def to_document(self) -> dict[str, Any]:
         """The BSON-able form."""
-        return {"job_id": self.job_id, "func_name": self.func_name, "arguments": self.arguments}
+        code = [[module, version] for module, version in self.code.items()]
+        return {"job_id": self.job_id, "func_name": self.func_name, "arguments": self.arguments, "code": code}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> CallSpec:
         """The call that `to_document` described."""
-        return cls(document["job_id"], document["func_name"], bytes(document["arguments"]))
+        code = {str(module): str(version) for module, version in document["code"]}
+        return cls(document["job_id"], document["func_name"], bytes(document["arguments"]), code)
+
+    def with_code(self, versions: Mapping[str, str]) -> CallSpec:
+        """This call, with the version of its module."""
+        return replace(self, code=dict(versions))
 
     def digest(self) -> str:
         """Equal for equal calls."""
@@ -45,7 +52,11 @@ def checked_call(func_name: str, args: Sequence[Any], kwargs: Mapping[str, Any] 
 
 
 def run_call(call: CallSpec, registry: Registry) -> Any:
-    """Call the function and return its BSON-able result. Raises `CallFailedError` with the traceback."""
+    """Call the function and return its BSON-able result. Raises `CallFailedError` with the traceback.
+
+    Raises `CodeChangedError` when the module is not loaded here in the version of the call.
+    """
+    registry.demand(call.code)
     function = registry.resolve(call.func_name, {})
     given = decode(call.arguments)
     try:

@@ -12,6 +12,7 @@ import zmq
 
 from mapreduce.call import checked_call
 from mapreduce.codec import decode, encode
+from mapreduce.curve import as_client
 from mapreduce.engine import Engine
 from mapreduce.exceptions import JobTimeoutError, RouterUnreachableError, from_document
 from mapreduce.settings import EngineSettings
@@ -137,6 +138,7 @@ class ZmqEngine(Engine):
                 raise RouterUnreachableError("the engine was closed")
             socket = self._context.socket(zmq.REQ)
             self._sockets.add(socket)
+        as_client(socket, self._settings.curve)
         socket.set(zmq.LINGER, 0)
         socket.set(zmq.REQ_CORRELATE, 1)  # a late answer to an earlier request is thrown away
         socket.set(zmq.REQ_RELAXED, 1)

@@ -114,8 +114,7 @@ class Desk:
         names = (spec.func_name,) if isinstance(spec, CallSpec) else spec.function_names()
         for name in names:
             self._registry.check(name)
-        if isinstance(spec, JobSpec):
-            spec = spec.with_code(self._registry.versions(names))
+        spec = spec.with_code(self._registry.versions(names))
         new = Job(spec, self._limits, now)
         self._recorder.ask(
             record.insert(job_record(new)), lambda found: self._inserted(envelope, new, command.wait, found)

@@ -27,6 +27,7 @@ from pymongo import MongoClient
 from mapreduce import message
 from mapreduce.call import CallSpec, run_call
 from mapreduce.codec import decode, encode
+from mapreduce.curve import CurveKeys
 from mapreduce.exceptions import CodeChangedError, MapReduceError, OutputGoneError, StoreUnavailableError
 from mapreduce.fetch import Fetcher, Wanted
 from mapreduce.held import pack_segments
@@ -60,6 +61,7 @@ class ExecutorConfig:
     compress: int
     memory_bytes: int  # above this it leaves after its step
     steps_per_process: int  # it leaves after so many steps, 0 = never
+    curve: list[str] | None  # public and secret key of all sockets between machines
 
     def to_bytes(self) -> bytes:
         """The form in which it is sent."""
@@ -77,7 +79,7 @@ class Executor:
         self._socket = socket
         self._config = config
         self._registry = Registry(config.allowed_modules)
-        self._fetcher = Fetcher(context, config.worker_id)
+        self._fetcher = Fetcher(context, config.worker_id, CurveKeys(*config.curve) if config.curve else None)
         self._client: MongoClient[dict[str, Any]] | None = None
         self._works: OrderedDict[tuple[str, bytes], Work] = OrderedDict()
         self._steps = 0

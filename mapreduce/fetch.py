@@ -11,6 +11,7 @@ from typing import Any
 import zmq
 
 from mapreduce.codec import decode, encode
+from mapreduce.curve import CurveKeys, as_client
 from mapreduce.exceptions import OutputGoneError
 from mapreduce.reducing import Run
 
@@ -34,7 +35,10 @@ class Wanted:
 class Fetcher:
     """Connections to other hosts' data sockets. Belongs to one thread; every call blocks."""
 
-    def __init__(self, context: Any, own_worker_id: str, quiet_s: float = QUIET_S) -> None:
+    def __init__(
+        self, context: Any, own_worker_id: str, curve: CurveKeys | None = None, quiet_s: float = QUIET_S
+    ) -> None:
+        self._curve = curve
         self._context = context
         self._own = own_worker_id
         self._quiet_s = quiet_s
@@ -101,6 +105,7 @@ class Fetcher:
     def _socket(self, uri: str) -> Any:
         if uri not in self._sockets:
             socket = self._context.socket(zmq.DEALER)
+            as_client(socket, self._curve)
             socket.set(zmq.LINGER, 0)
             socket.set(zmq.SNDHWM, 1_000)
             socket.set(zmq.RCVHWM, 1_000)

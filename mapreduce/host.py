@@ -23,6 +23,7 @@ import zmq
 from mapreduce import message
 from mapreduce.child import Child, ChildFactory
 from mapreduce.codec import NOT_BSON, decode, encode
+from mapreduce.curve import Gate, as_client, as_server
 from mapreduce.exceptions import MapReduceError, OutputGoneError, SpecError, VersionRefusedError
 from mapreduce.executor import ExecutorConfig
 from mapreduce.router import Stop
@@ -31,6 +32,7 @@ from mapreduce.settings import EngineSettings
 from mapreduce.shelf import Shelf
 
 SILENT_S = 3.0  # without a word from the router for this long, its address is asked for again
+UNKNOWN_RETRY_S = 0.25  # before a router that has not recorded its address yet is looked for again
 ABORT_GRACE_S = 0.5  # an executor that goes on with an unwanted step for this long is killed
 RESTART_PAUSE_S = 1.0  # between two starts of an executor that ends before it is ready
 _HIGH_WATER = 10_000
@@ -54,6 +56,7 @@ class Host:
         self._context: zmq.Context[Any] = zmq.Context()
         self._poller = zmq.Poller()
         self._router: Any = None
+        self._gate = Gate(self._context, settings.curve)
         self._data = self._context.socket(zmq.ROUTER)
         self._data_uri = ""
         self._children: list[Child] = []
@@ -74,6 +77,7 @@ class Host:
         self._lock = _lock(self.folder)
         self.shelf = Shelf(self.folder)
         self._factory = ChildFactory(self._context, self._config)
+        as_server(self._data, self._settings.curve)
         self._data.set(zmq.LINGER, _LINGER_MS)
         self._data.set(zmq.SNDHWM, _HIGH_WATER)
         self._data.set(zmq.RCVHWM, _HIGH_WATER)
@@ -110,6 +114,7 @@ class Host:
             self._factory.close()
             shutil.rmtree(self.folder, ignore_errors=True)
             os.close(self._lock)
+        self._gate.close()
         self._context.term()
 
     def perform(self) -> None:
@@ -131,6 +136,7 @@ class Host:
             self._poller.unregister(self._router)
             self._router.close(0)
         self._router = self._context.socket(zmq.DEALER)
+        as_client(self._router, self._settings.curve)
         self._router.set(zmq.IDENTITY, self.worker_id.encode())
         self._router.set(zmq.LINGER, _LINGER_MS)
         self._router.set(zmq.SNDHWM, _HIGH_WATER)
@@ -142,7 +148,8 @@ class Host:
         try:
             self._router.connect(self._settings.worker_uri())
         except Exception as error:  # noqa: BLE001 - whatever tells the address; it is asked again
-            log.warning("the router's address is not known: %s", error)
+            log.info("the router's address is not known yet: %s", error)
+            self._heard_s -= SILENT_S - UNKNOWN_RETRY_S
             return
         self._hello()
 
@@ -213,6 +220,7 @@ class Host:
             compress=settings.compress,
             memory_bytes=settings.worker_memory_bytes,
             steps_per_process=settings.steps_per_process,
+            curve=None if settings.curve is None else [settings.curve.public, settings.curve.secret],
         )
 
     def _spawn(self) -> None:

@@ -16,6 +16,7 @@ from decimal import Context
 from typing import Any
 
 from bson.binary import Binary
+from bson.code import Code
 from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
 from bson.max_key import MaxKey
@@ -46,7 +47,7 @@ def normalise(key: Any) -> Any:
 
 
 def _normal(value: Any) -> Any:
-    if isinstance(value, str):
+    if isinstance(value, str) and not isinstance(value, Code):
         return _text(value)
     if value is None or isinstance(value, bool | ObjectId | Timestamp | MinKey | MaxKey):
         return value

@@ -16,6 +16,7 @@ import zmq
 from mapreduce import message, record
 from mapreduce.call import CallSpec
 from mapreduce.codec import NOT_BSON, decode, encode
+from mapreduce.curve import Gate, as_server
 from mapreduce.desk import Desk
 from mapreduce.exceptions import MapReduceError, SpecError, VersionRefusedError, from_document
 from mapreduce.held import SplitOutput
@@ -55,6 +56,7 @@ class Router:
             settings.reduce_count, settings.outstanding_maps, settings.outstanding_reduces, settings.split_limit_s
         )
         self._context: zmq.Context[Any] = zmq.Context()
+        self._gate = Gate(self._context, settings.curve)
         self._requests = self._context.socket(zmq.ROUTER)
         self._workers = self._context.socket(zmq.ROUTER)
         self._wake_in = self._context.socket(zmq.PULL)
@@ -71,6 +73,7 @@ class Router:
         Raises `SpecError` naming the address that cannot be bound.
         """
         for socket in (self._requests, self._workers):
+            as_server(socket, self._settings.curve)
             socket.set(zmq.LINGER, _LINGER_MS)
             socket.set(zmq.SNDHWM, _HIGH_WATER)
             socket.set(zmq.RCVHWM, _HIGH_WATER)
@@ -105,6 +108,7 @@ class Router:
         self._recorder.stop()
         for socket in (self._requests, self._workers, self._wake_in, self._wake_out):
             socket.close()
+        self._gate.close()
         self._context.term()
 
     def perform(self) -> None:
@@ -151,7 +155,7 @@ class Router:
     def _worker(self, frames: list[bytes]) -> None:
         now = time.monotonic()
         identity = frames[0]
-        worker_id = identity.decode("ascii", "replace")
+        worker_id = identity.decode("latin-1")
         try:
             kind, header, payload = message.unpack(frames[1:])
             self._handle(worker_id, kind, header, payload, now)
@@ -212,7 +216,7 @@ class Router:
     # Messages out
 
     def _send(self, worker_id: str, frames: list[bytes]) -> None:
-        self._workers.send_multipart([worker_id.encode(), *frames])
+        self._workers.send_multipart([worker_id.encode("latin-1"), *frames])
 
     def _reply(self, envelope: tuple[bytes, ...], document: dict[str, Any]) -> None:
         self._requests.send_multipart([*envelope, encode(document)])

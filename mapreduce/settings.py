@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mapreduce.curve import CurveKeys
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -34,4 +36,5 @@ class EngineSettings:
     split_limit_s: float = 600.0  # no attempt of a split or partition may be without progress for longer
     steps_per_process: int = 0  # steps after which an executor process is replaced, 0 = none
     allow_source: bool = False  # whether a request may carry Python source text
+    curve: CurveKeys | None = None  # keys of all sockets; None = not encrypted
     worker_setup: str | None = None  # "module:function" that each worker process calls before it imports tasks

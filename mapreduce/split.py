@@ -122,7 +122,8 @@ def _documents(database: Database[dict[str, Any]], spec: JobSpec, collection: st
 def _even_bounds(first: int, last: int, documents: int, size: int) -> list[int]:
     """Upper bounds of even ranges from `first` to `last`; wider than `size` where ids are sparse."""
     span = last - first + 1
-    width = max(size, math.ceil(size * span / max(documents, 1)) if documents < span else size)
+    sparse = 2 * documents < span
+    width = max(size, math.ceil(size * span / max(documents, 1)) if sparse else size)
     width = max(width, math.ceil(span / MAX_SPLITS))
     return [min(high, last) for high in range(first + width - 1, last + width, width)]
 

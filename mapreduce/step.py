@@ -95,17 +95,21 @@ class Steps:
         return [a for step in self.under_way for a in step.attempts.values() if wanted(a)]
 
     def offer(self, kinds: tuple[str, ...], worker_id: str, now: float, most: int) -> Step | None:
-        """What an idle worker is to do: a step that waits while fewer than `most` are under way, else a second try.
+        """What an idle worker is to do.
 
-        The second try is for a step that takes much longer than others of its kind did.
+        First a second try of a step whose worker has fallen silent for longer than others took; then a step that
+        waits, while fewer than `most` are under way; then a second try of one that is merely slow.
         """
         self._wake(now)
+        late = [s for s in self.under_way if s.kind in kinds and self._wants_backup(s, worker_id, now)]
+        silent = [step for step in late if self._is_silent(step, now)]
+        if silent:
+            return min(silent, key=lambda step: step.index)
         if len(self.under_way) < most:
             for kind in kinds:
                 for step in self._waiting[kind]:
                     if worker_id not in step.refused_by:
                         return step
-        late = (step for step in self.under_way if step.kind in kinds and self._wants_backup(step, worker_id, now))
         return min(late, key=lambda step: step.index, default=None)
 
     def begin(self, step: Step, attempt_id: str, worker_id: str, now: float) -> Attempt:
@@ -202,6 +206,10 @@ class Steps:
             self._waiting[step.kind].remove(step)
         if step in self._paused:
             self._paused.remove(step)
+
+    def _is_silent(self, step: Step, now: float) -> bool:
+        after = self.paces[step.kind].backup_after_s() or 0.0
+        return all(attempt.quiet_s(now) >= after for attempt in step.attempts.values())
 
     def _wants_backup(self, step: Step, worker_id: str, now: float) -> bool:
         after = self.paces[step.kind].backup_after_s()

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ingest.settings import IngestSettings, JournalSettings
+from mapreduce.curve import load_keys
 from mapreduce.settings import EngineSettings
 from zarkov_site.exceptions import ConfigError
 from zarkov_site.home import HomeFolder
@@ -216,11 +217,14 @@ class Config(_Section):
 
     def exposed(self) -> list[str]:
         """One sentence per socket that listens beyond loopback; empty when none does."""
+        encrypted = (self.folder.keys / "zmr.curve").exists()
         listening = self.sockets() | {"web_host": f"tcp://{self.web_host}:{self.web_port}"}
         return [
             f"{key} = {address} listens beyond loopback"
             for key, address in listening.items()
-            if (match := _TCP.match(address)) and match[1] not in _LOOPBACK
+            if (match := _TCP.match(address))
+            and match[1] not in _LOOPBACK
+            and not (encrypted and key.startswith("zmr."))
         ]
 
     def refuse_exposure(self) -> None:
@@ -320,5 +324,6 @@ class Config(_Section):
             worker_memory_bytes=self.zmr.worker_memory_bytes,
             allowed_modules=task_modules,
             allow_source=self.zmr.allow_source,
+            curve=load_keys(self.folder.keys / "zmr.curve"),
             worker_setup="zarkov_site.process:set_up_django",
         )

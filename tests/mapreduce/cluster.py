@@ -128,5 +128,8 @@ class Cluster:
             cwd=REPOSITORY,
             stdout=self._log,
             stderr=self._log,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("ZARKOV_TEST_PATH", "")]),
+            },
         )

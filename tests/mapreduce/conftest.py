@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo.database import Database
 
+from mapreduce.engine import Engine, open_engine
 from mapreduce.settings import EngineSettings
+from tests.mapreduce.cluster import Cluster
 
 TASKS = "tests.mapreduce.tasks"
 
@@ -33,3 +36,55 @@ def make_settings(tmp_path: Path, mongo_uri: str, database: Database[dict[str, A
         return EngineSettings(**{**values, **changes})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory, mongo_uri: str) -> Iterator[Cluster]:
+    """A router and two workers that nobody harms, for tests of results."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), mongo_uri, "test_zmr_shared", map_job_size=1_000)
+    try:
+        yield cluster.start(2)
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, mongo_uri: str, database: Database[dict[str, Any]]) -> Iterator[Cluster]:
+    """A cluster of the test's own, not started; the test may do to it what it likes."""
+    cluster = Cluster(tmp_path / "cluster", mongo_uri, database.name, map_job_size=100)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(params=["inline", "zmq"])
+def engine(request: pytest.FixtureRequest, make_settings: Callable[..., EngineSettings]) -> Iterator[Engine]:
+    """Each engine in turn: the same tests of results run over all of them."""
+    if request.param == "zmq":
+        yield request.getfixturevalue("shared_cluster").engine
+        return
+    with open_engine(make_settings(map_job_size=1_000)) as found:
+        yield found
+
+
+@pytest.fixture
+def events(database: Database[dict[str, Any]]) -> list[dict[str, Any]]:
+    """5,000 events in two partitions, with ids from 1 and one gap."""
+    found = make_events(5_000)
+    database["event.1"].insert_many([event for event in found if event["_id"] <= 3_000])
+    database["event.2"].insert_many([event for event in found if event["_id"] > 3_000])
+    return found
+
+
+def make_events(count: int) -> list[dict[str, Any]]:
+    """Events with skewed types and days; id 10 is missing."""
+    start = datetime.datetime(2024, 2, 27, tzinfo=datetime.UTC)
+    return [
+        {
+            "_id": number,
+            "type": "abcdefgh"[(number * number) % 8],
+            "timestamp": start + datetime.timedelta(minutes=number * 7),
+            "project": f"p{number % 3}",
+        }
+        for number in range(1, count + 1)
+        if number != 10
+    ]

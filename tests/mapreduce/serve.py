@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mapreduce import message
+from mapreduce.curve import CurveKeys
 from mapreduce.host import Host
 from mapreduce.router import Router
 from mapreduce.settings import EngineSettings
@@ -47,6 +49,8 @@ def settings_from(values: dict[str, Any]) -> EngineSettings:
     def read(key: str) -> str:
         return str(json.loads(addresses.read_text())[key])
 
+    if values.get("curve"):
+        values["curve"] = CurveKeys(**values["curve"])
     values["job_root"] = Path(values["job_root"])
     values["allowed_modules"] = tuple(values["allowed_modules"])
     return EngineSettings(
@@ -60,6 +64,7 @@ def settings_from(values: dict[str, Any]) -> EngineSettings:
 def main(role: str, text: str) -> int:
     """Run until told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    message.PROTOCOL = int(os.environ.get("ZARKOV_TEST_PROTOCOL", message.PROTOCOL))
     values = json.loads(text)
     stop = Signals()
     settings = settings_from(values)

@@ -157,3 +157,49 @@ def stop_parent_once(flag: str) -> None:
     """Send SIGSTOP to the worker host of this process, the first time only."""
     with Path(flag).open("x"):
         psutil.Process(os.getppid()).send_signal(signal.SIGSTOP)
+
+
+class Sleeper:
+    """Each document of a split takes this long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def map(self, documents):
+        for document in documents:
+            time.sleep(self.seconds)
+            yield document.get("type", "x"), 1
+
+
+class Forever:
+    """A map that does not return on one document as long as the file `gate` is there."""
+
+    def __init__(self, gate: str, number: int = 7) -> None:
+        self.gate = Path(gate)
+        self.number = number
+
+    def map(self, events):
+        for event in events:
+            while event["_id"] == self.number and self.gate.exists():
+                time.sleep(0.005)
+            yield event["type"], 1
+
+    def finalize(self, key, value):
+        while self.number < 0 and self.gate.exists():
+            time.sleep(0.005)
+        return value
+
+
+def grow(size: int) -> int:
+    """Take memory and keep it."""
+    HELD.append(b"x" * size)
+    return os.getpid()
+
+
+HELD: list[bytes] = []
+
+
+def wide(events):
+    """Output too big to travel inside messages."""
+    for event in events:
+        yield f"{event['type']}{'.' * 2_000}{event['_id'] % 100}", 1

@@ -1,0 +1,134 @@
+"""CURVE keys of the engine's sockets, and the gate that lets in only who has them.
+
+Router, workers and clients of one installation share one key pair (ZeroMQ RFC 26, CurveZMQ; RFC 27, ZAP): a socket
+that binds proves the key to whoever connects, and takes connections only from that same key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+from zmq.utils import z85
+
+from mapreduce.exceptions import SpecError
+
+_ZAP_ADDRESS = "inproc://zeromq.zap.01"
+_MODE = 0o600
+
+
+@dataclass(frozen=True)
+class CurveKeys:
+    """One key pair, both halves in Z85 as ZeroMQ takes them (40 characters each)."""
+
+    public: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"CurveKeys(public={self.public!r})"
+
+
+def make_keys() -> CurveKeys:
+    """A new key pair."""
+    public, secret = zmq.curve_keypair()
+    return CurveKeys(public.decode(), secret.decode())
+
+
+def load_keys(path: Path) -> CurveKeys | None:
+    """The keys in `path`; None without such a file. Raises `SpecError` when it holds no keys, or others can read it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if mode & 0o077:
+        raise SpecError(f"key file {path} can be read by others: chmod 600 {path}")
+    try:
+        content = json.loads(text)
+        keys = CurveKeys(zmq.curve_public(str(content["secret"]).encode()).decode(), str(content["secret"]))
+    except (ValueError, KeyError, TypeError, zmq.ZMQError) as error:
+        raise SpecError(
+            f"key file {path} holds no CURVE keys ({error}): make it again with curvekeys --force"
+        ) from None
+    return keys
+
+
+def write_keys(path: Path, keys: CurveKeys, *, replace: bool = False) -> None:
+    """Write `path` with mode 0600. Raises `SpecError` when it exists and is not to be replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.exists() and not replace:
+        raise SpecError(f"{path} exists already: every process that uses it would be locked out (--force replaces it)")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump({"public": keys.public, "secret": keys.secret}, file)
+    temporary.replace(path)
+
+
+def as_server(socket: Any, keys: CurveKeys | None) -> None:
+    """Before `bind`: take only encrypted connections. A `Gate` of the same context decides whose."""
+    if keys is not None:
+        socket.set(zmq.CURVE_SERVER, 1)
+        socket.set(zmq.CURVE_SECRETKEY, keys.secret.encode())
+        socket.set(zmq.ZAP_DOMAIN, b"zmr")
+
+
+def as_client(socket: Any, keys: CurveKeys | None) -> None:
+    """Before `connect`: demand the key of who answers, and show our own."""
+    if keys is not None:
+        socket.set(zmq.CURVE_SERVERKEY, keys.public.encode())
+        socket.set(zmq.CURVE_PUBLICKEY, keys.public.encode())
+        socket.set(zmq.CURVE_SECRETKEY, keys.secret.encode())
+
+
+class Gate:
+    """Answers ZeroMQ's questions about who may connect to the server sockets of one context, in a thread of its own.
+
+    Open it before the first `bind`; `close` it before the context is ended. Without keys it does nothing.
+    """
+
+    def __init__(self, context: Any, keys: CurveKeys | None) -> None:
+        self._thread: threading.Thread | None = None
+        if keys is None:
+            return
+        self._allowed = z85.decode(keys.public)
+        self._socket = context.socket(zmq.REP)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.bind(_ZAP_ADDRESS)
+        self._stop_in, self._stop_out = context.socket(zmq.PAIR), context.socket(zmq.PAIR)
+        self._stop_in.bind(f"inproc://gate-{id(self)}")
+        self._stop_out.connect(f"inproc://gate-{id(self)}")
+        self._thread = threading.Thread(target=self._run, name="zmr-gate", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Let nobody in any more. May be called twice."""
+        if self._thread is not None:
+            self._stop_out.send(b"")
+            self._thread.join()
+            self._stop_out.close(0)
+            self._thread = None
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._stop_in, zmq.POLLIN)
+        while not self._stop_in.poll(0):
+            poller.poll()
+            if self._socket.poll(0):
+                self._answer(self._socket.recv_multipart())
+        with contextlib.suppress(zmq.ZMQError):
+            self._socket.close(0)
+            self._stop_in.close(0)
+
+    def _answer(self, asked: list[bytes]) -> None:
+        mechanism, credentials = asked[5], asked[6:]
+        allowed = mechanism == b"CURVE" and credentials == [self._allowed]
+        code, text = (b"200", b"OK") if allowed else (b"400", b"this key is not known here")
+        self._socket.send_multipart([b"1.0", asked[1], code, text, b"", b""])

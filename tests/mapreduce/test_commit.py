@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymongo.database import Database
+
+from mapreduce.commit import (
+    IN,
+    INSERT,
+    LATE,
+    MERGE,
+    OVERLAP,
+    CommitJob,
+    commit,
+    prepare_replacement,
+    publish,
+    verdict,
+)
+from mapreduce.exceptions import CommitConflictError, FinalizeFailedError, InputRefusedError
+from mapreduce.spec import Output
+from tests.mapreduce.tasks import add, add_n, doubled, fail_to_finalize, spoil
+
+Data = Database[dict[str, Any]]
+REDUCE = Output("zagg.x", "reduce")
+
+
+def stamped(low: int, high: int, **changes: Any) -> CommitJob:
+    return CommitJob(**{"output": REDUCE, "reduce": add, "finalize": None, "stamp": (low, high), **changes})
+
+
+def stored(database: Data) -> dict[Any, Any]:
+    return {document["_id"]: document for document in database["zagg.x"].find()}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (None, INSERT),
+        ({}, MERGE),
+        ({"through": 5}, MERGE),
+        ({"through": 10}, MERGE),
+        ({"through": 15}, OVERLAP),
+        ({"through": 20}, IN),
+        ({"through": 25}, LATE),
+    ],
+)
+def test_verdict(found: Any, expected: str) -> None:
+    assert verdict(found, (10, 20)) == expected
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 100))
+def test_any_repetition_of_runs_in_order_counts_each_range_once(steps: list[int], repeat: int) -> None:
+    through: int | None = None
+    taken, at = 0, 0
+    for index, step in enumerate(steps):
+        stamp = (at, at + step)
+        for _ in range(1 + (repeat >> index) % 2):
+            found = None if through is None else {"through": through}
+            if verdict(found, stamp) in (INSERT, MERGE):
+                taken, through = taken + step, stamp[1]
+        at += step
+    assert taken == sum(steps)
+
+
+def test_a_repeated_commit_changes_nothing(database: Data) -> None:
+    first = commit(database, "j", stamped(0, 10), [("a", 1), ("b", 2)])
+    again = commit(database, "j", stamped(0, 10), [("a", 1), ("b", 2)])
+    assert (first.written, again.written, again.present) == (2, 0, 2)
+    assert stored(database) == {
+        "a": {"_id": "a", "value": 1, "through": 10},
+        "b": {"_id": "b", "value": 2, "through": 10},
+    }
+
+
+def test_an_increment_is_merged_into_what_stands_there(database: Data) -> None:
+    commit(database, "j", stamped(0, 10), [("a", 1)])
+    commit(database, "k", stamped(10, 20), [("a", 5), ("b", 7)])
+    assert stored(database)["a"] == {"_id": "a", "value": 6, "through": 20}
+    assert stored(database)["b"] == {"_id": "b", "value": 7, "through": 20}
+
+
+def test_a_late_worker_changes_nothing(database: Data) -> None:
+    commit(database, "j", stamped(0, 10), [("a", 1)])
+    commit(database, "k", stamped(10, 20), [("a", 5)])
+    late = commit(database, "j", stamped(0, 10), [("a", 1)])
+    assert late.late == 1
+    assert stored(database)["a"]["value"] == 6
+
+
+def test_overlapping_ranges_are_refused_by_key(database: Data) -> None:
+    commit(database, "j", stamped(0, 10), [("a", 1)])
+    with pytest.raises(CommitConflictError, match=r"'a'.*10.*5 to 15"):
+        commit(database, "k", stamped(5, 15), [("a", 1)])
+
+
+def test_workers_that_commit_the_same_at_once_count_it_once(database: Data) -> None:
+    commit(database, "j", stamped(0, 10), [(n, 1) for n in range(0, 3_000, 2)])
+    results = [(n, 1) for n in range(3_000)]
+    barrier = threading.Barrier(4)
+
+    def work() -> None:
+        barrier.wait()
+        commit(database, "k", stamped(10, 20), results)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = stored(database)
+    assert {n: document["value"] for n, document in found.items()} == {n: 1 if n % 2 else 2 for n in range(3_000)}
+
+
+def test_state_keeps_what_was_reduced_and_value_the_finalized(database: Data) -> None:
+    job = stamped(0, 10, finalize=doubled)
+    commit(database, "j", job, [("a", 1), ("z", 0)])
+    commit(database, "k", stamped(10, 20, finalize=doubled), [("a", 2)])
+    assert stored(database)["a"] == {"_id": "a", "value": 6, "state": 3, "through": 20}
+    assert stored(database)["z"] == {"_id": "z", "value": 0, "through": 10}  # the value is the state
+
+
+def test_a_finalize_that_changes_its_argument_does_not_reach_the_state(database: Data) -> None:
+    commit(database, "j", stamped(0, 10, reduce=add_n, finalize=spoil), [("a", {"n": 3})])
+    assert stored(database)["a"]["state"] == {"n": 3}
+    assert stored(database)["a"]["value"] == {"n": -1}
+
+
+def test_a_finalize_that_raises_is_named_with_its_key(database: Data) -> None:
+    with pytest.raises(FinalizeFailedError, match=r"'a'.*cannot finalize") as caught:
+        commit(database, "j", stamped(0, 10, finalize=fail_to_finalize), [("a", 1)])
+    assert "fail_to_finalize" in caught.value.details["traceback"]
+
+
+def test_merge_puts_its_documents_over_those_that_stand_there(database: Data) -> None:
+    database["zagg.x"].insert_many([{"_id": "a", "value": 1, "other": 1}, {"_id": "c", "value": 3}])
+    job = CommitJob(Output("zagg.x", "merge"), add, None, None)
+    commit(database, "j", job, [("a", 10), ("b", 20)])
+    assert stored(database) == {
+        "a": {"_id": "a", "value": 10},
+        "b": {"_id": "b", "value": 20},
+        "c": {"_id": "c", "value": 3},
+    }
+
+
+def test_merge_with_a_stamp_leaves_alone_what_is_past_it(database: Data) -> None:
+    database["zagg.x"].insert_many([{"_id": "a", "value": 1, "through": 30}, {"_id": "b", "value": 1, "through": 5}])
+    job = CommitJob(Output("zagg.x", "merge"), add, None, (0, 20))
+    counts = commit(database, "j", job, [("a", 10), ("b", 20)])
+    assert counts.late == 1
+    assert {k: d["value"] for k, d in stored(database).items()} == {"a": 1, "b": 20}
+
+
+def test_replace_shows_its_result_in_one_step(database: Data) -> None:
+    database["zagg.x"].insert_many([{"_id": "old", "value": 1}])
+    job = CommitJob(Output("zagg.x", "replace"), add, None, None)
+    prepare_replacement(database, "j", "zagg.x")
+    commit(database, "j", job, [("a", 10)])
+    assert set(stored(database)) == {"old"}
+    publish(database, "j", "zagg.x")
+    publish(database, "j", "zagg.x")
+    assert set(stored(database)) == {"a"}
+    assert [name for name in database.list_collection_names() if name.startswith("zmr.")] == []
+
+
+def test_fields_of_others_stay_when_an_increment_is_merged(database: Data) -> None:
+    commit(database, "j", stamped(0, 10), [("a", 1)])
+    database["zagg.x"].update_one({"_id": "a"}, {"$set": {"dims": ["x"]}})
+    commit(database, "k", stamped(10, 20), [("a", 1)])
+    assert stored(database)["a"] == {"_id": "a", "value": 2, "through": 20, "dims": ["x"]}
+
+
+def test_a_view_as_output_is_refused_by_name(database: Data) -> None:
+    database.create_collection("base")
+    database.command("create", "zagg.x", viewOn="base", pipeline=[])
+    with pytest.raises(InputRefusedError, match=r"zagg\.x is a view"):
+        commit(database, "j", stamped(0, 10), [("a", 1)])
+
+
+def test_documents_without_through_are_merged_once_even_when_two_try(database: Data) -> None:
+    database["zagg.x"].insert_one({"_id": "a", "value": 1})
+    commit(database, "j", stamped(0, 10), [("a", 1)])
+    commit(database, "j", stamped(0, 10), [("a", 1)])
+    assert stored(database)["a"] == {"_id": "a", "value": 2, "through": 10}

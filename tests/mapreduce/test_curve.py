@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+from pymongo.database import Database
+
+from mapreduce.client import ZmqEngine
+from mapreduce.curve import CurveKeys, Gate, as_client, as_server, load_keys, make_keys, write_keys
+from mapreduce.exceptions import SpecError
+from mapreduce.settings import EngineSettings
+from tests.mapreduce.cluster import Cluster
+from tests.mapreduce.test_failure import job, types, values
+
+
+def test_keys_are_kept_in_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "zmr.curve"
+    assert load_keys(path) is None
+    keys = make_keys()
+    write_keys(path, keys)
+    assert load_keys(path) == keys
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert keys.secret not in repr(keys)
+    with pytest.raises(SpecError, match="exists already"):
+        write_keys(path, make_keys())
+    path.chmod(0o644)
+    with pytest.raises(SpecError, match="chmod 600"):
+        load_keys(path)
+
+
+def test_a_file_that_holds_no_keys_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "zmr.curve"
+    path.write_text('{"public": "x", "secret": "y"}')
+    path.chmod(0o600)
+    with pytest.raises(SpecError, match="holds no CURVE keys"):
+        load_keys(path)
+
+
+@pytest.mark.parametrize(("theirs", "gets_in"), [("same", True), ("other", False), ("none", False)])
+def test_only_who_has_the_keys_gets_in(theirs: str, gets_in: bool) -> None:
+    keys = make_keys()
+    other = make_keys()
+    context: zmq.Context[Any] = zmq.Context()
+    gate = Gate(context, keys)
+    server, client = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+    for socket in (server, client):
+        socket.set(zmq.LINGER, 0)
+    as_server(server, keys)
+    port = server.bind_to_random_port("tcp://127.0.0.1")
+    shown = {"same": keys, "other": CurveKeys(other.public, other.secret), "none": None}[theirs]
+    as_client(client, shown)
+    if theirs == "other":
+        client.set(zmq.CURVE_SERVERKEY, keys.public.encode())  # it knows the server's key, and is not known there
+    client.connect(f"tcp://127.0.0.1:{port}")
+    client.send(b"x")
+    found = bool(server.poll(3_000 if gets_in else 500))
+    server.close()
+    client.close()
+    gate.close()
+    context.term()
+    assert found == gets_in
+
+
+def test_a_cluster_with_keys_does_its_jobs_and_takes_no_client_without(
+    cluster: Cluster, database: Database[dict[str, Any]], events: list[dict[str, Any]]
+) -> None:
+    cluster.values["curve"] = asdict(make_keys())
+    cluster.start(2)
+    assert cluster.engine.run(job(database, "wide"), 60).state == "complete"  # fetched from the other worker
+    database["zagg.x"].drop()
+    cluster.engine.run(job(database), 60)
+    assert values(database) == types(events)
+    bare = cluster.settings
+    stranger = EngineSettings(**{**bare.__dict__, "curve": None})
+    with ZmqEngine(stranger) as engine:
+        assert not engine.ping(1.0)

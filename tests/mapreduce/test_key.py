@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import datetime
+import math
+import re
+import subprocess
+import sys
+import uuid
+from typing import Any
+
+import bson
+import pytest
+from bson.binary import Binary
+from bson.decimal128 import Decimal128
+from bson.int64 import Int64
+from bson.objectid import ObjectId
+from hypothesis import given
+from hypothesis import strategies as st
+from pymongo.database import Database
+
+from mapreduce.codec import CODEC
+from mapreduce.exceptions import KeyRefusedError
+from mapreduce.key import canonical, identity, normalise, partition
+
+UTC = datetime.UTC
+
+scalars = (
+    st.text(max_size=20)
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.booleans()
+    | st.none()
+    | st.binary(max_size=10)
+    | st.uuids()
+    | st.datetimes(timezones=st.just(UTC))
+    | st.decimals(allow_nan=False, places=3, min_value=-(10**9), max_value=10**9).map(lambda d: Decimal128(str(d)))
+    | st.integers(0, 2**96 - 1).map(lambda n: ObjectId(n.to_bytes(12)))
+)
+keys = scalars | st.dictionaries(st.text("abc", min_size=1, max_size=3), scalars, max_size=3)
+
+
+@given(keys)
+def test_normalising_again_changes_nothing(key: Any) -> None:
+    once = normalise(key)
+    assert normalise(once) == once
+    assert canonical(normalise(once)) == canonical(once)
+
+
+@given(keys)
+def test_a_key_that_went_through_bson_is_the_same_key(key: Any) -> None:
+    normal = normalise(key)
+    back = bson.decode(bson.encode({"k": normal}, codec_options=CODEC), CODEC)["k"]
+    assert identity(back)[0] == identity(key)[0]
+
+
+@given(st.lists(st.text(), min_size=2, max_size=2))
+def test_strings_stand_in_the_order_of_their_code_points(pair: list[str]) -> None:
+    assert (canonical(pair[0]) < canonical(pair[1])) == (pair[0] < pair[1])
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        [1, 1.0, Int64(1), Decimal128("1"), Decimal128("1.00")],
+        [0, 0.0, -0.0, Decimal128("-0")],
+        [0.5, Decimal128("0.5")],
+        [2**53 + 1, Decimal128(str(2**53 + 1))],
+        [1e300, Decimal128("1E+300")] if float("1E+300") == 10**300 else [1e300],
+        [math.inf, Decimal128("Infinity")],
+        [b"x", Binary(b"x", 0)],
+        [uuid.UUID(int=5), Binary(uuid.UUID(int=5).bytes, 4)],
+        [
+            datetime.datetime(2024, 1, 1, 0, 0, 0, 1999, tzinfo=UTC),
+            datetime.datetime(2024, 1, 1, 0, 0, 0, 1000),  # noqa: DTZ001 - what BSON takes for UTC
+            datetime.datetime(2024, 1, 1, 1, 0, 0, 1500, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+        ],
+        [{"a": 1, "b": 2.0}, {"a": 1.0, "b": 2}],
+    ],
+)
+def test_what_mongodb_holds_equal_is_one_key(same: list[Any], database: Database[dict[str, Any]]) -> None:
+    assert len({identity(key)[0] for key in same}) == 1
+    collection = database.get_collection("keys", codec_options=CODEC)
+    collection.insert_one({"_id": same[0]})
+    for key in same:
+        assert collection.count_documents({"_id": key}) == 1
+        assert collection.count_documents({"_id": normalise(key)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, True),
+        (0, False),
+        ("1", 1),
+        (2**53, 2**53 + 1),
+        (float(2**53), 2**53 + 1),
+        ("", None),
+        (b"a", "a"),
+        (Binary(b"a", 5), b"a"),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ({"a": 1}, {"a": True}),
+        (0.1, Decimal128("0.1")),
+    ],
+)
+def test_what_mongodb_tells_apart_are_two_keys(one: Any, other: Any, database: Database[dict[str, Any]]) -> None:
+    assert identity(one)[0] != identity(other)[0]
+    collection = database.get_collection("keys", codec_options=CODEC)
+    collection.insert_many([{"_id": normalise(one)}, {"_id": normalise(other)}])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        [1],
+        (1, 2),
+        math.nan,
+        Decimal128("NaN"),
+        re.compile("x"),
+        bson.Regex("x"),
+        {"a": math.nan},
+        {"$a": 1},
+        {1: 2},
+        2**63,
+        "\ud800",
+        {1, 2},
+        object(),
+        bson.Code("x"),
+    ],
+)
+def test_what_cannot_be_an_id_is_refused_with_its_value(key: Any) -> None:
+    with pytest.raises(KeyRefusedError, match="allowed") as caught:
+        normalise(key)
+    assert "key" in str(caught.value)
+
+
+def test_partitions_are_the_same_in_every_process() -> None:
+    sample = ["a", "ü", 1, -5, 0.5, None, True, b"x"]
+    program = f"from mapreduce.key import partition; print([partition(k, 7) for k in {sample!r}])"
+    for seed in ("1", "2"):
+        found = subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=".",
+        )
+        assert found.stdout.strip() == str([partition(key, 7) for key in sample])

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from mapreduce.exceptions import CodeChangedError, FunctionRefusedError
+from mapreduce.registry import Registry, code_version
+from tests.mapreduce import tasks
+
+NAME = "tests.mapreduce.tasks"
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry([NAME])
+
+
+def test_a_function_of_an_allowed_module_resolves(registry: Registry) -> None:
+    registry.check(f"{NAME}:add")
+    assert registry.resolve(f"{NAME}:add", {}) is tasks.add
+
+
+def test_a_method_is_bound_to_an_instance_made_with_the_params(registry: Registry) -> None:
+    registry.check(f"{NAME}:Weighted.map")
+    bound = registry.resolve(f"{NAME}:Weighted.map", {"weight": 3})
+    assert list(bound([{"type": "x"}])) == [("x", 3)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os:system",
+        "tests.mapreduce:tasks",
+        f"{NAME}:os.system",
+        f"{NAME}:time.sleep",
+        f"{NAME}:Path",
+        f"{NAME}:psutil.Process",
+        f"{NAME}:missing",
+        f"{NAME}.add",
+        f"{NAME}:",
+        f"{NAME}:add;x",
+        "",
+    ],
+)
+def test_what_the_module_does_not_define_itself_is_refused_by_router_and_worker(registry: Registry, name: str) -> None:
+    with pytest.raises(FunctionRefusedError, match="function"):
+        registry.check(name)
+    with pytest.raises(FunctionRefusedError, match="function"):
+        registry.resolve(name, {})
+
+
+@pytest.mark.parametrize("name", ["add.__globals__", "Weighted.__init__", "Weighted.__class__", "Weighted.missing"])
+def test_nothing_inside_a_function_or_class_but_its_methods_is_reached(registry: Registry, name: str) -> None:
+    with pytest.raises(FunctionRefusedError):
+        registry.resolve(f"{NAME}:{name}", {})
+
+
+def test_the_message_lists_what_there_is(registry: Registry) -> None:
+    with pytest.raises(FunctionRefusedError, match=r"it defines .*Weighted, add,"):
+        registry.check(f"{NAME}:ad")
+
+
+def test_a_class_that_cannot_be_made_is_refused_with_the_reason(registry: Registry) -> None:
+    with pytest.raises(FunctionRefusedError, match="nothing_like_it"):
+        registry.resolve(f"{NAME}:Weighted.map", {"nothing_like_it": 1})
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A task module of its own that a test may change."""
+    path = tmp_path / "zarkov_changing_tasks.py"
+    path.write_text("def one(): return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "zarkov_changing_tasks", raising=False)
+    importlib.invalidate_caches()
+    return path
+
+
+def test_checking_runs_no_task_code(module: Path) -> None:
+    module.write_text("raise SystemExit('this ran')\ndef one(): return 1\n")
+    registry = Registry(["zarkov_changing_tasks"])
+    registry.check("zarkov_changing_tasks:one")
+    assert registry.versions(["zarkov_changing_tasks:one"])
+    assert "zarkov_changing_tasks" not in sys.modules
+
+
+def test_loaded_code_that_differs_from_the_wanted_is_refused_by_name(module: Path) -> None:
+    registry = Registry(["zarkov_changing_tasks"])
+    old = code_version("zarkov_changing_tasks")
+    registry.demand({"zarkov_changing_tasks": old})
+    module.write_text("def one(): return 2\n")
+    new = code_version("zarkov_changing_tasks")
+    assert new != old
+    with pytest.raises(CodeChangedError, match="zarkov_changing_tasks"):
+        registry.demand({"zarkov_changing_tasks": new})
+    registry.demand({"zarkov_changing_tasks": old})
+
+
+def test_a_module_that_fails_to_import_is_named_with_its_error(module: Path) -> None:
+    module.write_text("import nothing_like_this\ndef one(): return 1\n")
+    with pytest.raises(FunctionRefusedError, match=r"zarkov_changing_tasks cannot be imported.*nothing_like_this"):
+        Registry(["zarkov_changing_tasks"]).resolve("zarkov_changing_tasks:one", {})
+
+
+def test_a_module_that_is_not_there_is_named(registry: Registry) -> None:
+    with pytest.raises(FunctionRefusedError, match="no_such_tasks"):
+        Registry(["no_such_tasks"]).check("no_such_tasks:one")

@@ -1,0 +1,228 @@
+"""The request socket, spoken to with plain REQ and BSON as any client may."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import bson
+import pytest
+import zmq
+from pymongo.database import Database
+
+from mapreduce.client import ZmqEngine
+from mapreduce.exceptions import RouterUnreachableError
+from mapreduce.request import COMMANDS
+from mapreduce.settings import EngineSettings
+from mapreduce.spec import JobSpec, Output, Source
+from tests.mapreduce.cluster import Cluster, until
+
+T = "tests.mapreduce.tasks:"
+Ask = Callable[[Any], dict[str, Any]]
+Data = Database[dict[str, Any]]
+
+
+@pytest.fixture
+def ask(shared_cluster: Cluster) -> Iterator[Ask]:
+    context: zmq.Context[Any] = zmq.Context()
+    socket = context.socket(zmq.REQ)
+    socket.set(zmq.LINGER, 0)
+    socket.connect(shared_cluster.settings.req_uri())
+
+    def send(request: Any) -> dict[str, Any]:
+        socket.send(request if isinstance(request, bytes) else bson.encode(request))
+        assert socket.poll(30_000), "every request gets a reply"
+        return bson.decode(socket.recv())
+
+    yield send
+    socket.close()
+    context.term()
+
+
+@pytest.fixture
+def request_job(database: Data) -> dict[str, Any]:
+    database["event.1"].insert_many([{"_id": n, "type": "ab"[n % 2]} for n in range(1, 101)])
+    return {
+        "$command": "mapreduce",
+        "database": database.name,
+        "input_names": ["event.1"],
+        "query": {},
+        "output_name": "zagg.x",
+        "output_type": "replace",
+        "map_name": T + "by_type",
+        "reduce_name": T + "add",
+        "wait": True,
+    }
+
+
+def test_mapreduce_answers_with_the_status_of_the_ended_job(
+    ask: Ask, request_job: dict[str, Any], database: Data
+) -> None:
+    answer = ask({**request_job, "job_id": f"j-{database.name}"})
+    assert answer["job_id"] == f"j-{database.name}"
+    assert answer["status"]["state"] == "complete"
+    assert set(answer["status"]) >= {"state", "error", "traceback", "progress"}
+    assert {d["_id"]: d["value"] for d in database["zagg.x"].find()} == {"a": 50, "b": 50}
+    assert ask({"$command": "status", "job_id": answer["job_id"]})["status"]["state"] == "complete"
+
+
+def test_without_wait_the_answer_comes_at_once(ask: Ask, request_job: dict[str, Any]) -> None:
+    answer = ask({**request_job, "wait": False})
+    assert answer["status"]["state"] in ("ready", "query")
+    final = ask({"$command": "status", "job_id": answer["job_id"], "wait_s": 30})
+    assert final["status"]["state"] == "complete"
+
+
+def test_merge_and_a_stamped_reduce(ask: Ask, request_job: dict[str, Any], database: Data) -> None:
+    for low, high in ((0, 50), (50, 100), (50, 100)):
+        changes = {"output_type": "reduce", "id_min": low, "id_max": high, "stamp": [low, high]}
+        assert ask({**request_job, **changes})["status"]["state"] == "complete"
+    assert {d["_id"]: d["value"] for d in database["zagg.x"].find()} == {"a": 50, "b": 50}
+    assert ask({**request_job, "output_type": "merge", "id_max": 2})["status"]["state"] == "complete"
+    assert {d["_id"]: d["value"] for d in database["zagg.x"].find()} == {"a": 1, "b": 1}
+
+
+def test_xmapreduce_feeds_several_outputs(ask: Ask, request_job: dict[str, Any], database: Data) -> None:
+    database["event.1"].update_many({}, [{"$set": {"timestamp": "$$NOW"}}])
+    request = {**request_job, "$command": "xmapreduce", "map_name": T + "two_outputs"}
+    del request["output_name"]
+    assert ask({**request, "outputs": {"types": "zagg.t", "days": "zagg.d"}})["status"]["state"] == "complete"
+    assert database["zagg.t"].count_documents({}) == 2
+    pattern = {**request, "output_name": "zagg.each.*", "output_type": "merge"}
+    assert ask(pattern)["status"]["state"] == "complete"
+    assert database["zagg.each.days"].count_documents({}) == 1
+
+
+def test_basic_calls_a_function_on_a_worker(ask: Ask) -> None:
+    request = {"$command": "basic", "func_name": T + "multiply", "args": [6], "kwargs": {"other": 7}, "wait": True}
+    assert ask(request)["status"]["result"] == 42
+    failed = ask({"$command": "basic", "func_name": T + "raise_it", "wait": True})
+    assert failed["status"]["error"]["code"] == "call_failed"
+    assert "nothing there" in failed["status"]["traceback"]
+
+
+def test_echo_config_jobs_and_an_unknown_job(ask: Ask) -> None:
+    assert ask({"$command": "echo", "value": [1, "x"]}) == {"value": [1, "x"]}
+    config = ask({"$command": "config"})
+    assert config["config"]["allowed_modules"] == ["tests.mapreduce.tasks"]
+    assert [worker["slots"] for worker in config["workers"]] == [1, 1]
+    assert ask({"$command": "status", "job_id": "nobody"})["status"]["state"] == "UNKNOWN"
+    assert isinstance(ask({"$command": "jobs"})["jobs"], list)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "says"),
+    [
+        ({"$command": "mapreduc"}, "bad_request", "mapreduce, xmapreduce"),
+        ({"$command": None}, "bad_request", "allowed are"),
+        ({"input_names": "event.1"}, "bad_request", "input_names 'event.1'"),
+        ({"input_names": []}, "bad_request", "at least one"),
+        ({"database": ""}, "bad_request", "database"),
+        ({"database": "a.b"}, "bad_request", "database 'a.b'"),
+        ({"output_name": "event.1"}, "bad_request", "zagg."),
+        ({"output_name": "zgen.x.1"}, "bad_request", "zagg."),
+        ({"output_type": "append"}, "bad_request", "replace, merge, reduce"),
+        ({"output_type": "reduce"}, "bad_request", "stamp"),
+        ({"map_name": "os:system"}, "function_refused", "os is not allowed"),
+        ({"map_name": T + "os.system"}, "function_refused", "does not define 'os'"),
+        ({"map_name": T + "missing"}, "function_refused", "it defines"),
+        ({"map_text": "def map(x): pass"}, "bad_request", "allow_source"),
+        ({"reduce_name": 5}, "bad_request", "reduce_name 5"),
+        ({"colour": "red"}, "bad_request", "unknown colour; known are"),
+        ({"job_id": "a b"}, "bad_request", "job_id 'a b'"),
+        ({"query": [1]}, "bad_request", "query"),
+        ({"stamp": [1]}, "bad_request", r"stamp [1]"),
+        ({"split_limit_s": -1}, "bad_request", "-1"),
+        ({"on_error": "shrug"}, "bad_request", "fail, skip"),
+    ],
+)
+def test_every_mistake_gets_a_code_and_a_message(
+    ask: Ask, request_job: dict[str, Any], changes: dict[str, Any], code: str, says: str
+) -> None:
+    error = ask({**request_job, **changes})["error"]
+    assert error["code"] == code
+    assert says in error["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"\x05\x00\x00\x00\x01", bson.encode({}), b"\xff" * 100])
+def test_garbage_gets_an_error_and_the_router_goes_on(ask: Ask, body: bytes) -> None:
+    assert ask(body)["error"]["code"] == "bad_request"
+    assert ask({"$command": "echo", "value": 1}) == {"value": 1}
+
+
+def test_garbage_on_the_worker_socket_does_no_harm(shared_cluster: Cluster, ask: Ask) -> None:
+    context: zmq.Context[Any] = zmq.Context()
+    socket = context.socket(zmq.DEALER)
+    socket.set(zmq.LINGER, 0)
+    socket.connect(shared_cluster.settings.worker_uri())
+    for frames in ([b""], [b"x"], [bson.encode({"t": "done"})], [bson.encode({"t": "hello"})], [bson.encode({})]):
+        socket.send_multipart(frames)
+    socket.send_multipart([bson.encode({"t": "done", "job": "nobody", "attempt": "x", "result": {}})])
+    answered = socket.poll(5_000)
+    socket.close()
+    context.term()
+    assert answered
+    assert ask({"$command": "echo", "value": 1}) == {"value": 1}
+
+
+def test_many_threads_share_one_engine(shared_cluster: Cluster) -> None:
+    found: list[int] = []
+
+    def work(number: int) -> None:
+        found.append(shared_cluster.engine.call(T + "multiply", [number], {"other": 2}, 60))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [2 * number for number in range(20)]
+
+
+def test_a_missing_router_is_told_fast_with_its_address(make_settings: Callable[..., EngineSettings]) -> None:
+    with ZmqEngine(make_settings(req_uri=lambda: "tcp://127.0.0.1:9")) as engine:
+        assert not engine.ping(0.2)
+        with pytest.raises(RouterUnreachableError, match=r"req_uri tcp://127\.0\.0\.1:9.*runrouter"):
+            engine.status("j")
+
+
+def test_terminate_ends_the_router(cluster: Cluster) -> None:
+    cluster.start_router()
+    assert cluster.engine._ask({"$command": "terminate"}) == {"terminated": True}
+    assert cluster.router is not None
+    assert cluster.router.wait(10) == 0
+
+
+def test_a_taken_port_is_named(cluster: Cluster) -> None:
+    cluster.start_router()
+    cluster.values["addresses"] += ".second"
+    second = cluster._spawn("router", cluster.values)
+    assert second.wait(30) != 0
+    assert "zmr.req_bind tcp://127.0.0.1:" in cluster.log()
+    assert "cannot be bound" in cluster.log()
+
+
+def test_ended_jobs_are_looked_up_in_their_records_after_a_restart(cluster: Cluster, database: Data) -> None:
+    cluster.start(1)
+    database["event.1"].insert_one({"_id": 1, "type": "a"})
+    spec = JobSpec(
+        database=database.name,
+        sources=(Source(("event.1",), T + "by_type"),),
+        outputs={"": Output("zagg.x", "merge")},
+        reduce_name=T + "add",
+    )
+    cluster.engine.run(spec, 60)
+    assert cluster.router is not None
+    cluster.kill(cluster.router)
+    cluster.start_router()
+    status = cluster.engine.status(spec.job_id)
+    assert (status.state, status.progress["docs_in"]) == ("complete", 1)
+    assert cluster.engine.submit(spec) == spec.job_id
+    assert [found.job_id for found in cluster.engine.jobs()] == [spec.job_id]
+    until(lambda: cluster.idle() == 1, "the worker is back")
+
+
+def test_every_command_is_tested_here() -> None:
+    told = {"mapreduce", "xmapreduce", "basic", "submit", "status", "cancel", "jobs", "config", "echo", "terminate"}
+    assert set(COMMANDS) == told

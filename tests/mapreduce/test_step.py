@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from mapreduce.pace import Pace
+from mapreduce.step import MAP_STEP, Steps
+
+
+def steps(count: int, ceiling_s: float = 100.0) -> Steps:
+    found = Steps(ceiling_s)
+    for index in range(count):
+        found.add(MAP_STEP, index)
+    return found
+
+
+def offer(found: Steps, worker: str, now: float, most: int = 100) -> int | None:
+    step = found.offer((MAP_STEP,), worker, now, most)
+    return None if step is None else step.index
+
+
+def begin(found: Steps, worker: str, now: float, name: str) -> None:
+    step = found.offer((MAP_STEP,), worker, now, 100)
+    assert step is not None
+    found.begin(step, name, worker, now)
+
+
+def test_limits_follow_typical_durations_and_double_to_the_ceiling() -> None:
+    pace = Pace(ceiling_s=600.0)
+    assert pace.limit_s(1) == 60.0
+    for _ in range(5):
+        pace.add(20.0)
+    pace.add(1_000.0)
+    assert [pace.limit_s(n) for n in (1, 2, 3, 4, 5, 60)] == [60.0, 120.0, 240.0, 480.0, 600.0, 600.0]
+    assert pace.backup_after_s() == 30.0
+
+
+def test_short_steps_have_a_floor() -> None:
+    pace = Pace(ceiling_s=600.0)
+    pace.add(0.001)
+    assert pace.limit_s(1) == 1.0
+    assert pace.backup_after_s() == 0.021
+
+
+def test_nothing_is_begun_twice_while_nothing_is_known_of_durations() -> None:
+    found = steps(1)
+    begin(found, "w1", 0.0, "a")
+    assert offer(found, "w2", 59.0) is None
+
+
+def test_a_silent_step_is_begun_again_before_those_that_wait() -> None:
+    found = steps(3)
+    found.paces[MAP_STEP].add(1.0)
+    begin(found, "w1", 0.0, "a")
+    assert offer(found, "w2", 1.4) == 1
+    assert offer(found, "w2", 1.6) == 0
+
+
+def test_a_slow_step_that_shows_progress_is_begun_again_after_those_that_wait() -> None:
+    found = steps(2)
+    found.paces[MAP_STEP].add(1.0)
+    begin(found, "w1", 0.0, "a")
+    found.find("a")[1].progressed_s = 1.5  # type: ignore[index]
+    assert offer(found, "w2", 1.6) == 1
+    begin(found, "w2", 1.6, "b")
+    assert offer(found, "w3", 1.7) == 0
+
+
+def test_a_step_is_never_under_way_more_than_twice() -> None:
+    found = steps(1)
+    found.paces[MAP_STEP].add(1.0)
+    begin(found, "w1", 0.0, "a")
+    begin(found, "w2", 2.0, "b")
+    assert offer(found, "w3", 50.0) is None
+
+
+def test_only_so_many_are_given_out_at_once() -> None:
+    found = steps(5)
+    begin(found, "w1", 0.0, "a")
+    begin(found, "w1", 0.0, "b")
+    assert offer(found, "w1", 0.0, most=2) is None
+    assert offer(found, "w1", 0.0, most=3) == 2
+
+
+def test_a_step_that_failed_for_a_passing_reason_waits_longer_each_time() -> None:
+    found = steps(1)
+    now, pauses = 0.0, []
+    for attempt in range(4):
+        begin(found, "w1", now, f"a{attempt}")
+        step, _ = found.find(f"a{attempt}") or (None, None)
+        assert step is not None
+        step.transient += 1
+        found.give_up(f"a{attempt}", now, pause=True)
+        assert offer(found, "w1", now) is None
+        pauses.append(found.next_check_s(now))
+        now += pauses[-1] + 0.001
+    assert pauses == pytest.approx([0.2, 0.4, 0.8, 1.6])
+
+
+def test_progress_puts_off_the_limit() -> None:
+    found = steps(1)
+    begin(found, "w1", 0.0, "a")
+    assert [a.attempt_id for a in found.overdue(61.0)] == ["a"]
+    found.find("a")[1].progressed_s = 50.0  # type: ignore[index]
+    assert found.overdue(61.0) == []
+    assert [a.attempt_id for a in found.overdue(111.0)] == ["a"]
+
+
+class StepsMachine(RuleBasedStateMachine):
+    """Whatever happens, a step is waiting, paused, under way or done, and never two of these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = steps(6)
+        self.steps.paces[MAP_STEP].add(1.0)
+        self.now = 0.0
+        self.number = 0
+
+    def attempts(self) -> list[str]:
+        return sorted(attempt.attempt_id for attempt in self.steps.attempts())
+
+    @rule(worker=st.sampled_from(["w1", "w2", "w3"]), most=st.integers(1, 4))
+    def give(self, worker: str, most: int) -> None:
+        step = self.steps.offer((MAP_STEP,), worker, self.now, most)
+        if step is not None:
+            assert not step.done
+            self.number += 1
+            self.steps.begin(step, f"a{self.number:04d}", worker, self.now)
+
+    @rule(passed=st.floats(0.0, 5.0))
+    def wait(self, passed: float) -> None:
+        self.now += passed
+
+    @rule(choice=st.integers(0, 10), how=st.sampled_from(["done", "lost", "pause", "drop"]))
+    def end(self, choice: int, how: str) -> None:
+        names = self.attempts()
+        if not names:
+            return
+        name = names[choice % len(names)]
+        step, _ = self.steps.find(name) or (None, None)
+        assert step is not None
+        if how == "done":
+            self.steps.finish(step)
+        elif how == "drop":
+            self.steps.hold(MAP_STEP)
+        else:
+            step.transient += how == "pause"
+            self.steps.give_up(name, self.now, pause=how == "pause")
+
+    @rule(index=st.integers(0, 5))
+    def lose(self, index: int) -> None:
+        step = self.steps.get(MAP_STEP, index)
+        assert step is not None
+        self.steps.again(step)
+
+    @invariant()
+    def each_step_is_in_one_place(self) -> None:
+        waiting = list(self.steps._waiting[MAP_STEP])
+        paused = self.steps._paused
+        under_way = self.steps.under_way
+        for step in self.steps.each(MAP_STEP):
+            places = waiting.count(step) + paused.count(step) + (step in under_way) + step.done
+            assert places == 1, (step, places)
+        assert self.steps.left(MAP_STEP) == sum(not step.done for step in self.steps.each(MAP_STEP))
+
+
+TestSteps = StepsMachine.TestCase
