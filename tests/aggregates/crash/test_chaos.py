@@ -1,0 +1,130 @@
+"""Real processes killed at random moments under a stream of events; at the end every aggregate equals the recount."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from ingest.client import AcknowledgedClient
+from ingest.exceptions import IngestError
+from tests.aggregates.event_source import NOON, event
+from tests.aggregates.stack import Stack, until
+from zarkov_site.home import HomeFolder
+from zarkov_site.mongod import LocalMongod
+
+DATABASE = "chaos"
+AGGREGATES = {"days": "CountByDay", "both": "TwoOutputs", "mean": "Mean", "labelled": "Labelled"}
+VICTIMS = ("aggregator", "aggregator2", "router", "worker", "ingester", "mongod")
+
+
+class Stream(threading.Thread):
+    """Sends events through the acknowledged door, and counts those that were accepted."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(daemon=True)
+        self.stack = stack
+        self.stopping = threading.Event()
+        self.accepted = 0
+
+    def run(self) -> None:
+        number = 0
+        client: Any = None
+        while not self.stopping.wait(0.02):
+            batch = [{**event("m", NOON, f"p{n % 7}", n=n), "id": f"chaos-{number}-{n}"} for n in range(20)]
+            while not self.stopping.is_set():
+                try:
+                    client = client or AcknowledgedClient(self.stack.folder.address("ack_bind_address"))
+                    client.send(batch)
+                except Exception as error:
+                    if not isinstance(error, IngestError) and getattr(error, "code", None) is None:
+                        raise
+                    if client is not None:
+                        client.close()
+                        client = None
+                    continue
+                self.accepted += len(batch)
+                break
+            number += 1
+        if client is not None:
+            client.close()
+
+
+@pytest.fixture
+def mongod(tmp_path: Path) -> Iterator[LocalMongod]:
+    made = LocalMongod(HomeFolder(tmp_path / "mongo"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def stack(tmp_path: Path, mongod: LocalMongod) -> Iterator[Stack]:
+    folder = tmp_path / "stack"
+    # The parts look for the address of a local mongod in their home folder, so that it may change with a restart.
+    made = Stack(folder, "", DATABASE)
+    made.environment.pop("ZARKOV_MONGO_URI")
+    made.folder.write(made.folder.mongo / "uri", mongod.start())
+    yield made
+    made.stop()
+
+
+def crash(stack: Stack, mongod: LocalMongod, victim: str) -> None:
+    """Kill one part, leave it down for a moment, and start it again."""
+    if victim == "mongod":
+        mongod.process.kill()
+        mongod.process.wait()
+        mongod.stop()
+        stack.folder.write(stack.folder.mongo / "uri", mongod.start())
+        return
+    stack.kill(victim)
+    stack.start(victim, victim.rstrip("2"))
+
+
+def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> None:
+    chance = random.Random(seed)
+    stack.start_all()
+    stack.start("aggregator2", "aggregator")
+    defined = "; ".join(
+        f"services.define(name={name!r}, task_name='tests.aggregates.tasks.{task}', realtime=True)"
+        for name, task in AGGREGATES.items()
+    )
+    stack.shell(f"from aggregates import services; {defined}")
+    stream = Stream(stack)
+    stream.start()
+    for number in range(crashes):
+        time.sleep(chance.uniform(0.0, 1.0))  # the random moment is what is tested
+        if number % 5 == 3:
+            stack.manage("aggregate", chance.choice(sorted(AGGREGATES)), "--full", check=False)
+        crash(stack, mongod, VICTIMS[number % len(VICTIMS)] if number < len(VICTIMS) else chance.choice(VICTIMS))
+    stream.stopping.set()
+    stream.join(timeout=60)
+    with MongoClient[dict[str, Any]](stack.folder.mongo_uri()) as client:
+        database = client[DATABASE]
+
+        def counted() -> int:
+            return sum(d["value"] for d in database["zagg.days"].find())
+
+        until(lambda: counted() >= stream.accepted > 0, f"{stream.accepted} events counted", 120)
+        stored = database["event"].count_documents({})
+        assert counted() == stored >= stream.accepted
+        assert stored == len(database["event"].distinct("id"))
+    done = stack.manage("verify", "--all", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("equal to the recount") == len(AGGREGATES)
+
+
+@pytest.mark.timeout(400)
+def test_a_short_round_of_crashes(stack: Stack, mongod: LocalMongod) -> None:
+    chaos(stack, mongod, crashes=7, seed=1)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_two_hundred_crashes(stack: Stack, mongod: LocalMongod) -> None:
+    chaos(stack, mongod, crashes=200, seed=random.randrange(10**6))

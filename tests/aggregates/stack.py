@@ -1,0 +1,113 @@
+"""Ingester, router, workers and aggregator as real processes on a database of their own, for crashes and figures."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from zarkov_site.home import HomeFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = {
+    "ingester": ("runingest",),
+    "router": ("runrouter",),
+    "worker": ("runworker", "--processes", "1"),
+    "aggregator": ("runaggregator",),
+}
+READY = {"ingester": ("bson_bind_address", "publish_bind_address"), "router": ("zmr.req_bind", "zmr.worker_bind")}
+
+
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+    end = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < end, f"still not after {timeout_s} s: {what}"
+        time.sleep(0.01)
+    return found
+
+
+class Stack:
+    """Starts parts by name and kills them; `stop` ends all."""
+
+    def __init__(self, folder: Path, mongo_uri: str, database: str, **environment: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = HomeFolder(folder / "home")
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("ZARKOV_")},
+            "ZARKOV_HOME": str(self.folder.root),
+            "ZARKOV_MONGO_URI": mongo_uri,
+            "ZARKOV_MONGO_DATABASE": database,
+            "ZARKOV_TASK_MODULES": "tests.aggregates.tasks",
+            **{f"ZARKOV_{key}_BIND_ADDRESS": "tcp://127.0.0.1:0" for key in ("BSON", "JSON", "ACK", "PUBLISH")},
+            **{f"ZARKOV_ZMR__{key}_BIND": "tcp://127.0.0.1:0" for key in ("REQ", "WORKER")},
+            **environment,
+        }
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._log = (folder / "log.txt").open("ab")
+
+    def manage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end."""
+        command = [sys.executable, str(ROOT / "manage.py"), *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def shell(self, code: str) -> str:
+        """Run Python in the Django shell."""
+        return self.manage("shell", "-c", code).stdout
+
+    def start(self, name: str, kind: str = "") -> None:
+        """Start a part, and wait until it can be reached."""
+        kind = kind or name
+        command = [sys.executable, str(ROOT / "manage.py"), *COMMANDS[kind]]
+        if known := READY.get(kind):
+            addresses = self.folder.addresses()
+            self.folder.forget_addresses({key: addresses[key] for key in known if key in addresses})
+        self.processes[name] = subprocess.Popen(
+            command, cwd=ROOT, env=self.environment, stdout=self._log, stderr=self._log, start_new_session=True
+        )
+        if known:
+            until(lambda: all(key in self.folder.addresses() for key in known), f"addresses of {name}")
+            if kind == "router":  # from now on on the same ports, as a service would be
+                for key, variable in (("zmr.req_bind", "REQ"), ("zmr.worker_bind", "WORKER")):
+                    self.environment[f"ZARKOV_ZMR__{variable}_BIND"] = self.folder.address(key)
+
+    def start_all(self) -> None:
+        """Migrations, then every part."""
+        self.manage("migrate", "--verbosity", "0")
+        for name in COMMANDS:
+            self.start(name)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL the part and its children, and wait until they are gone."""
+        process = self.processes.pop(name)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+        process.kill()
+        process.wait()
+
+    def stop(self) -> None:
+        """End everything; gently first."""
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        for name in list(self.processes):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.processes[name].wait(timeout=15)
+            self.kill(name)
+        self._log.close()
+
+    def log(self) -> str:
+        """What the parts said."""
+        return Path(self._log.name).read_text(encoding="utf-8", errors="replace")
