@@ -65,6 +65,20 @@ class ChangesByKind(Task):
 
 
 @register
+class EventsByType(Task):
+    """All events by type; key `type`."""
+
+    fields = ["type"]
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield event["type"], 1
+
+    def reduce(self, key: str, values: Iterable[int]) -> int:
+        return sum(values)
+
+
+@register
 class EventsByMinute(Task):
     """All events by type and minute; key `type/YYYY-MM-DDTHH:MM`, with `/` and `%` of the type percent-encoded."""
 

@@ -14,7 +14,7 @@ import pytest
 
 # Before Django reads its settings: tests never touch the home folder, ports or configuration of a checkout in use.
 _HOME = Path(tempfile.mkdtemp(prefix="zarkov-test-"))
-for _name in [name for name in os.environ if name.startswith("ZARKOV_")]:
+for _name in [name for name in os.environ if name.startswith("ZARKOV_") and not name.startswith("ZARKOV_TEST_")]:
     del os.environ[_name]
 os.environ["ZARKOV_HOME"] = str(_HOME)
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # playwright's sync interface runs an event loop
@@ -24,11 +24,43 @@ for _key in ("BSON_BIND_ADDRESS", "JSON_BIND_ADDRESS", "ACK_BIND_ADDRESS", "PUBL
 for _key in ("REQ_BIND", "WORKER_BIND"):
     os.environ[f"ZARKOV_ZMR__{_key}"] = "tcp://127.0.0.1:0"
 
+from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 from pymongo import MongoClient  # noqa: E402
 from pymongo.database import Database  # noqa: E402
 
+from tests import chromium  # noqa: E402
 from zarkov_site.home import HomeFolder  # noqa: E402
 from zarkov_site.mongod import LocalMongod  # noqa: E402
+
+_LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only `make test-long` runs, and browser tests where there is no Chromium; the summary says so."""
+    long = os.environ.get("ZARKOV_TEST_LONG") is not None
+    kept, left_out = [], []
+    for item in items:
+        no_browser = item.get_closest_marker("browser") is not None and chromium.executable() is None
+        other_target = (item.get_closest_marker("long") is not None) != long
+        (left_out if no_browser or other_target else kept).append(item)
+        if no_browser and not other_target:
+            config.stash[_LEFT_OUT] = config.stash.get(_LEFT_OUT, 0) + 1
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if count := config.stash.get(_LEFT_OUT, 0):
+        terminalreporter.write_line(f"{count} browser tests were left out: no chromium on PATH (apt install chromium)")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium; playwright allows one per process."""
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium.executable(), args=chromium.ARGUMENTS)
+        yield opened
+        opened.close()
 
 
 def pytest_sessionfinish() -> None:

@@ -68,6 +68,7 @@ AGGREGATES = (
         "Files touched, by project and kind of file; key project/kind.",
         {"type": "change"},
     ),
+    SampleAggregate("events_by_type", "EventsByType", "All events by type; key type."),
 )
 
 CHARTS = (
@@ -77,7 +78,7 @@ CHARTS = (
         "commits_by_day",
         "line",
         "How many commits each project got on each day.",
-        {"unit": "commits"},
+        {"unit": "commits", "start": "-2y", "fill": "zero"},
         wide=True,
     ),
     SampleChart(
@@ -86,7 +87,7 @@ CHARTS = (
         "lines_by_day",
         "area",
         "Lines inserted and deleted in celery.",
-        {"prefix": "celery/", "fields": "insertions, deletions", "unit": "lines"},
+        {"prefix": "celery/", "fields": "insertions, deletions", "unit": "lines", "start": "-2y", "fill": "zero"},
     ),
     SampleChart(
         "changes-by-kind",
@@ -95,5 +96,13 @@ CHARTS = (
         "bar",
         "Which kinds of files are changed most often.",
         {"unit": "files"},
+    ),
+    SampleChart(
+        "events-by-type",
+        "Events by type",
+        "events_by_type",
+        "bar",
+        "Everything that came in; an event of your own shows here at once.",
+        {"unit": "events"},
     ),
 )

@@ -23,7 +23,7 @@ function pulse(data) {
 function numbers() {
   const perSecond = rateNow();
   const lags = state.aggregates.map((item) => item.lag);
-  at("stored").textContent = compact(state.newest_id);
+  at("stored").textContent = exact(state.newest_id);
   at("rate").textContent = compact(perSecond);
   at("lag").textContent = lags.length ? compact(Math.max(...lags)) : "–";
   at("quarantine").textContent = exact(state.quarantine);
