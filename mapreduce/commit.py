@@ -37,6 +37,8 @@ _DUPLICATE_KEY = 11000
 _ROUNDS = 50  # a document that changed under us this often says that something is wrong
 _WRITTEN_AS_A_VIEW = 166
 
+Said = Callable[[str], None]
+
 INSERT, IN, MERGE, LATE, OVERLAP = "insert", "in", "merge", "late", "overlap"
 
 
@@ -93,7 +95,7 @@ def commit(
     job_id: str,
     job: CommitJob,
     results: Iterable[tuple[Any, Any]],
-    said: Callable[[str], None] = lambda phase: None,
+    said: Said = lambda phase: None,
 ) -> CommitCounts:
     """Write `(key, state)` results; each key at most once in one call. Blocks until all are durable.
 
@@ -107,11 +109,12 @@ def commit(
     counts = CommitCounts()
     try:
         for batch in _batched(results):
-            said(FINALIZE if job.finalize else COMMIT)
+            if job.finalize is not None:
+                said(FINALIZE)
             if job.output.output_type == "reduce":
-                _reduce_into(collection, job, batch, counts)
+                _reduce_into(collection, job, batch, counts, said)
             else:
-                _write_over(collection, job, batch, counts)
+                _write_over(collection, job, batch, counts, said)
     except OperationFailure as error:
         if error.code == _WRITTEN_AS_A_VIEW or "is a view" in str(error):
             raise InputRefusedError(f"output {name} is a view: name a collection, or remove the view first") from None
@@ -191,10 +194,15 @@ def _finalized(finalize: Callable[[Any, Any], Any], key: Any, state: Any) -> Any
 
 
 def _write_over(
-    collection: Collection[dict[str, Any]], job: CommitJob, batch: list[tuple[Any, Any, int]], counts: CommitCounts
+    collection: Collection[dict[str, Any]],
+    job: CommitJob,
+    batch: list[tuple[Any, Any, int]],
+    counts: CommitCounts,
+    said: Said,
 ) -> None:
     """Insert what is absent, and put the rest in place of what stands there, unless that is past our range."""
     documents = [document_for(job, key, state) for key, state, _ in batch]
+    said(COMMIT)
     left = _inserted(collection, documents)
     writes = []
     for document in left:
@@ -226,13 +234,15 @@ def _taken(error: BulkWriteError, documents: list[dict[str, Any]]) -> list[dict[
 
 
 def _reduce_into(
-    collection: Collection[dict[str, Any]], job: CommitJob, batch: list[tuple[Any, Any, int]], counts: CommitCounts
+    collection: Collection[dict[str, Any]],
+    job: CommitJob,
+    batch: list[tuple[Any, Any, int]],
+    counts: CommitCounts,
+    said: Said,
 ) -> None:
-    stamp = job.stamp
-    assert stamp is not None
     left = [(key, state) for key, state, _ in batch]
     for _ in range(_ROUNDS):
-        left = _reduce_round(collection, job, stamp, left, counts)
+        left = _reduce_round(collection, job, left, counts, said)
         if not left:
             return
     raise CommitConflictError(
@@ -245,11 +255,13 @@ def _reduce_into(
 def _reduce_round(
     collection: Collection[dict[str, Any]],
     job: CommitJob,
-    stamp: tuple[Any, Any],
     results: list[tuple[Any, Any]],
     counts: CommitCounts,
+    said: Said,
 ) -> list[tuple[Any, Any]]:
     """Read what stands there, decide, and write conditionally; return the results that must be tried again."""
+    stamp = job.stamp
+    assert stamp is not None
     standing = _standing(collection, [key for key, _ in results])
     inserts: list[tuple[tuple[Any, Any], InsertOne[dict[str, Any]]]] = []
     merges: list[tuple[tuple[Any, Any], ReplaceOne[dict[str, Any]]]] = []
@@ -272,6 +284,7 @@ def _reduce_round(
                 f"inside the range {stamp[0]!r} to {stamp[1]!r} of this job: ranges must not overlap",
                 {"key": key, "through": found and found["through"]},
             )
+    said(COMMIT)
     again = _insert_round(collection, inserts)
     changed = _merge_round(collection, merges)
     counts.written += len(inserts) - len(again) + len(merges) - len(changed)

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,10 @@ import zmq
 from zmq.utils import z85
 
 from mapreduce.exceptions import SpecError
+from mapreduce.settings import CurveKeys
 
 _ZAP_ADDRESS = "inproc://zeromq.zap.01"
 _MODE = 0o600
-
-
-@dataclass(frozen=True)
-class CurveKeys:
-    """One key pair, both halves in Z85 as ZeroMQ takes them (40 characters each)."""
-
-    public: str
-    secret: str
-
-    def __repr__(self) -> str:
-        return f"CurveKeys(public={self.public!r})"
 
 
 def make_keys() -> CurveKeys:

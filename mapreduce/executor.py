@@ -27,12 +27,12 @@ from pymongo import MongoClient
 from mapreduce import message
 from mapreduce.call import CallSpec, run_call
 from mapreduce.codec import decode, encode
-from mapreduce.curve import CurveKeys
 from mapreduce.exceptions import CodeChangedError, MapReduceError, OutputGoneError, StoreUnavailableError
 from mapreduce.fetch import Fetcher, Wanted
 from mapreduce.held import pack_segments
 from mapreduce.reducing import Run
 from mapreduce.registry import Registry
+from mapreduce.settings import CurveKeys
 from mapreduce.source import Range
 from mapreduce.spec import JobSpec
 from mapreduce.step import CALL, MAP_STEP, PLAN, PUBLISH

@@ -11,9 +11,10 @@ from typing import Any
 import zmq
 
 from mapreduce.codec import decode, encode
-from mapreduce.curve import CurveKeys, as_client
+from mapreduce.curve import as_client
 from mapreduce.exceptions import OutputGoneError
 from mapreduce.reducing import Run
+from mapreduce.settings import CurveKeys
 
 PIECE_BYTES = 2**20
 QUIET_S = 3.0  # a host that sends nothing for this long is taken for lost

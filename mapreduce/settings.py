@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mapreduce.curve import CurveKeys
+
+@dataclass(frozen=True)
+class CurveKeys:
+    """One key pair, both halves in Z85 as ZeroMQ takes them (40 characters each)."""
+
+    public: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"CurveKeys(public={self.public!r})"
 
 
 @dataclass(frozen=True)

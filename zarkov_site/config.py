@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ingest.settings import IngestSettings, JournalSettings
-from mapreduce.curve import load_keys
 from mapreduce.settings import EngineSettings
 from zarkov_site.exceptions import ConfigError
 from zarkov_site.home import HomeFolder
@@ -299,6 +298,8 @@ class Config(_Section):
 
     def engine_settings(self, task_modules: tuple[str, ...]) -> EngineSettings:
         """What the map-reduce engine needs; `task_modules` are all modules that may hold functions."""
+        from mapreduce.curve import load_keys  # brings ZeroMQ, which most commands do without
+
         worker_interface = "tcp://127.0.0.1"
         if self.zmr.worker_uri and _TCP_NO_PORT.match(self.zmr.worker_uri):
             worker_interface = self.zmr.worker_uri

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,9 @@ class Cluster:
         found = json.loads(Path(self.values["addresses"]).read_text())
         self.values.update(req_bind=found["zmr.req_bind"], worker_bind=found["zmr.worker_bind"])
 
-    def start_worker(self, **changes: Any) -> subprocess.Popen[bytes]:
-        worker = self._spawn("worker", {**self.values, **changes})
+    def start_worker(self, prefix: Sequence[str] = (), **changes: Any) -> subprocess.Popen[bytes]:
+        """A worker host; `prefix` are words before its command, such as those that enter a namespace."""
+        worker = self._spawn("worker", {**self.values, **changes}, prefix)
         self.workers.append(worker)
         return worker
 
@@ -122,9 +123,9 @@ class Cluster:
     def log(self) -> str:
         return (self.folder / "log.txt").read_text()
 
-    def _spawn(self, role: str, values: dict[str, Any]) -> subprocess.Popen[bytes]:
+    def _spawn(self, role: str, values: dict[str, Any], prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.mapreduce.serve", role, json.dumps(values)],
+            [*prefix, sys.executable, "-m", "tests.mapreduce.serve", role, json.dumps(values)],
             cwd=REPOSITORY,
             stdout=self._log,
             stderr=self._log,

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mapreduce import message
-from mapreduce.curve import CurveKeys
 from mapreduce.host import Host
 from mapreduce.router import Router
-from mapreduce.settings import EngineSettings
+from mapreduce.settings import CurveKeys, EngineSettings
 
 
 class Signals:

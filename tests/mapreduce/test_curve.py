@@ -9,9 +9,9 @@ import zmq
 from pymongo.database import Database
 
 from mapreduce.client import ZmqEngine
-from mapreduce.curve import CurveKeys, Gate, as_client, as_server, load_keys, make_keys, write_keys
+from mapreduce.curve import Gate, as_client, as_server, load_keys, make_keys, write_keys
 from mapreduce.exceptions import SpecError
-from mapreduce.settings import EngineSettings
+from mapreduce.settings import CurveKeys, EngineSettings
 from tests.mapreduce.cluster import Cluster
 from tests.mapreduce.test_failure import job, types, values
 

@@ -45,7 +45,9 @@ def run(pool: Any, uri: str, database: str, last: int, output: str) -> None:
     with MongoClient(uri) as client:
         target = client[database].get_collection(output, write_concern=WriteConcern(w="majority", j=True))
         target.drop()
-        target.bulk_write([InsertOne({"_id": k, "value": mr_tasks.add(k, v)}) for k, v in groups.items()], ordered=False)
+        target.bulk_write(
+            [InsertOne({"_id": k, "value": mr_tasks.add(k, v)}) for k, v in groups.items()], ordered=False
+        )
 
 
 def make_pool() -> Any:
