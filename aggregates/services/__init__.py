@@ -6,13 +6,16 @@ from aggregates.services.perform import perform_run, run_now, verify_now
 from aggregates.services.record import copy_position, note_failure, note_refresh
 from aggregates.services.start import cancel_run, get_aggdef, start_run, sweep
 from aggregates.services.switch import require_enabled, set_task_enabled
+from aggregates.services.transfer import export_definitions, import_definitions
 
 __all__ = [
     "cancel_run",
     "clone",
     "copy_position",
     "define",
+    "export_definitions",
     "get_aggdef",
+    "import_definitions",
     "note_failure",
     "note_refresh",
     "perform_run",

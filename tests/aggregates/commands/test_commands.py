@@ -14,6 +14,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from aggregates import services
+from aggregates.models import AggDef
 from aggregates.resource import reset, resources
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
@@ -121,3 +122,28 @@ def test_startagg_writes_a_task_that_works_and_a_test_that_passes(tmp_path):
     )
     assert bad.returncode == 1
     assert "'a-b'" in bad.stderr
+
+
+def test_definitions_go_to_a_file_and_back(site, tmp_path):
+    services.define(name="days", task_name=TASK, filter={"type": "a"}, realtime=True)
+    services.define(name="nightly", task_name=TASK, crontab="15 3 * * *")
+    file = tmp_path / "aggregates.yaml"
+    run("aggdefs", "export", str(file))
+    assert "nothing to change" in run("aggdefs", "import", str(file))
+    services.define(name="days", filter={}, on_error="skip")
+    AggDef.objects.get(name="nightly").delete()
+    assert run("aggdefs", "import", str(file)) == "made or changed: days, nightly\n"
+    days = AggDef.objects.get(name="days")
+    assert (days.filter, days.on_error, days.realtime) == ({"type": "a"}, "", True)
+    assert run("aggdefs", "export", "-") == file.read_text()
+
+
+def test_a_file_with_a_mistake_changes_nothing(site, tmp_path):
+    file = tmp_path / "aggregates.yaml"
+    file.write_text("aggregates:\n  good: {task_name: a.b}\n  bad: {task_name: a.b, filters: {}}\n")
+    with pytest.raises(CommandError, match="aggregate bad: filters: an aggregate has no such field"):
+        run("aggdefs", "import", str(file))
+    assert not AggDef.objects.exists()
+    file.write_text("- 1\n")
+    with pytest.raises(CommandError, match="allowed is `aggregates:`"):
+        run("aggdefs", "import", str(file))
