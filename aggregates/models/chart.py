@@ -37,7 +37,7 @@ class Chart(models.Model):
         ZERO = "zero", "Show 0"
         PREVIOUS = "previous", "Show the value before"
 
-    slug = models.SlugField(unique=True, help_text="Part of the address: /charts/<slug>/")
+    slug = models.SlugField(unique=True, help_text="Part of the address: /charts/SLUG/")
     title = models.CharField(max_length=120)
     description = models.TextField(blank=True, help_text="A sentence below the title. Say what is counted.")
     aggregate = models.CharField(
@@ -125,7 +125,7 @@ class Chart(models.Model):
 class Dashboard(models.Model):
     """Charts on one page, in order."""
 
-    slug = models.SlugField(unique=True, help_text="Part of the address: /dashboards/<slug>/")
+    slug = models.SlugField(unique=True, help_text="Part of the address: /dashboards/SLUG/")
     title = models.CharField(max_length=120)
     description = models.TextField(blank=True)
     charts = models.ManyToManyField(Chart, through="DashboardItem", related_name="dashboards")

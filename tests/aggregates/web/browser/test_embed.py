@@ -1,0 +1,185 @@
+"""Charts in pages of another origin: what they show, to whom, and what they refuse."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.aggregates.web.browser.conftest import drawn
+from tests.aggregates.web.conftest import write_aggregate
+from tests.aggregates.web.server import Server
+
+pytestmark = pytest.mark.browser
+
+
+class Site:
+    """A site of somebody else: one page, whose HTML tests set."""
+
+    def __init__(self) -> None:
+        site = self
+        self.html = ""
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = site.html.encode() if self.path == "/" else b""
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.host = f"localhost:{self.server.server_port}"
+        self.origin = f"http://{self.host}"
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def wiki(site: Site, open_context: Callable[..., Any]) -> tuple[Site, Page, Any]:
+    """The foreign site, a page of a visitor to it, and what the visitor's browser saw."""
+    context, watched = open_context(site.host)
+    return site, context.new_page(), watched
+
+
+def link(server: Server, **fields: Any) -> tuple[str, str]:
+    """A new embed link: its path, and its key."""
+    said = server.django(f"""
+        from aggregates.models import Chart, EmbedLink
+        from aggregates.web.embed import token_of
+        fields = {fields!r}
+        fields["chart"] = Chart.objects.get(slug=fields.pop("slug", "commits"))
+        made = EmbedLink.objects.create(name="test", **fields)
+        print(token_of(made), made.key)
+    """)
+    token, key = said.split()
+    return f"embed/{token}/", key
+
+
+def frame(site: Site, server: Server, path: str) -> None:
+    site.html = f'<!doctype html><title>wiki</title><iframe src="{server.url(path)}" width="800" height="500"></iframe>'
+
+
+def test_a_chart_is_drawn_and_live_in_a_page_of_another_origin(charts: Server, wiki: Any) -> None:
+    site, page, _ = wiki
+    path, _ = link(charts, origins=site.origin)
+    frame(site, charts, path)
+    page.goto(site.origin)
+    inside = page.frame_locator("iframe")
+    expect(inside.locator("canvas")).to_be_visible(timeout=10_000)
+    expect(inside.locator(".live-status")).to_have_text("Live")
+    inside.get_by_text("Data as a table").click()
+    write_aggregate(charts.database, "commits", {"celery/2025-03": 9876}, through=70)
+    charts.announce("commits", 70)
+    expect(inside.locator("tbody tr", has_text="9,876")).to_be_visible(timeout=1000)
+    assert page.context.cookies() == []
+
+
+def test_a_page_that_is_not_on_the_list_may_not_frame_it(charts: Server, wiki: Any) -> None:
+    site, page, watched = wiki
+    watched.expected = ("frame-ancestors",)
+    path, _ = link(charts, origins="https://wiki.example.org")
+    frame(site, charts, path)
+    page.goto(site.origin)
+    page.wait_for_timeout(500)
+    assert all(".chart" not in (item.content()) for item in page.frames[1:] if "embed" in item.url)
+    assert page.frame_locator("iframe").locator("canvas").count() == 0
+
+
+def test_pages_that_are_no_embeds_are_never_framed(charts: Server, wiki: Any) -> None:
+    site, page, watched = wiki
+    watched.expected = ("frame-ancestors", "X-Frame-Options")
+    frame(site, charts, "charts/commits/")
+    page.goto(site.origin)
+    page.wait_for_timeout(300)
+    assert page.frame_locator("iframe").locator(".chart").count() == 0
+
+
+def test_a_locked_prefix_shows_only_its_rows_whatever_is_asked(charts: Server, page: Page) -> None:
+    path, _ = link(charts, prefix="gevent/")
+    page.goto(charts.url(path))
+    figure = drawn(page, "commits")
+    expect(figure.locator(".legend button")).to_have_text(["gevent"])
+    for asked in ("?from=-100y", "?prefix=celery/", "?from=-100y&chart=lines"):
+        with charts.stream(f"{path}live/{asked}") as stream:
+            kind, _, data = stream.next()
+            assert kind == "series:commits"
+            assert {series["label"] for series in data["series"]} == {"gevent"}
+
+
+def test_the_range_is_the_links_own_unless_viewers_may_choose(charts: Server, page: Page) -> None:
+    path, _ = link(charts, range_adjustable=False)
+    page.goto(charts.url(path))
+    drawn(page, "commits")
+    assert page.locator(".ranges").count() == 0
+    with charts.stream(f"{path}live/?from=-1h") as stream:
+        assert len(stream.next()[2]["series"]) == 3
+    free, _ = link(charts, range_adjustable=True)
+    with charts.stream(f"{free}live/?from=-1h") as stream:
+        assert stream.next()[2]["series"] == []
+
+
+@pytest.mark.parametrize("change", ["expires=timezone.now()", "revoked=True"])
+def test_an_expired_or_revoked_link_shows_nothing_and_its_open_stream_ends(charts: Server, change: str) -> None:
+    path, key = link(charts)
+    with charts.stream(f"{path}live/") as stream:
+        stream.next()
+        charts.django(f"""
+            from django.utils import timezone
+            from aggregates.models import EmbedLink
+            EmbedLink.objects.filter(key={key!r}).update({change})
+        """)
+        with pytest.raises(EOFError):
+            while True:
+                stream.next()
+    status, headers, body = charts.request(path)
+    assert status == 403
+    assert b"expired or was revoked" in body and b"data-stream" not in body
+    assert charts.request(f"{path}live/")[0] == 403
+    assert "set-cookie" not in headers
+
+
+def test_wrong_and_foreign_tokens_are_refused(charts: Server) -> None:
+    path, _ = link(charts)
+    token = path.split("/")[1]
+    foreign = charts.django("""
+        from django.core import signing
+        print(signing.dumps("x", key="another key", salt="aggregates.web.embed"))
+        print(signing.dumps("x", salt="another salt"))
+        print(signing.dumps("no such link", salt="aggregates.web.embed"))
+    """).split()
+    for wrong in (token[:-1] + ("a" if token[-1] != "a" else "b"), "x", token.split(":")[0], *foreign):
+        for place in (f"embed/{wrong}/", f"embed/{wrong}/live/"):
+            assert charts.request(place)[0] == 403, place
+
+
+def test_an_embedded_page_sets_no_cookie_and_needs_no_login(charts: Server) -> None:
+    path, _ = link(charts, origins="https://a.example https://b.example:8443")
+    status, headers, body = charts.request(path)
+    assert status == 200
+    assert "set-cookie" not in headers
+    assert "x-frame-options" not in headers
+    policy = headers["content-security-policy"]
+    assert "frame-ancestors 'self' https://a.example https://b.example:8443" in policy
+    assert "script-src 'self';" in policy and "unsafe-inline" not in policy
+    assert b"<nav" not in body
