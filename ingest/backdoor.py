@@ -1,4 +1,4 @@
-"""The Python prompt of 2011 inside a running ingester: whoever reaches it may do anything, so it is on loopback only."""
+"""The Python prompt of 2011 inside a running ingester: who reaches it may do anything, so it is on loopback only."""
 
 from __future__ import annotations
 

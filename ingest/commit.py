@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import bson
+from bson.binary import Binary
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo.client_session import ClientSession
@@ -116,11 +117,29 @@ class RaceError(Exception):
 
 
 class BlockCommit:
-    """Commits blocks one after the other. Blocking; one thread each."""
+    """Commits blocks one after the other in one session. Blocking; one thread each.
+
+    After an error `close` it and make another: its session may hold a transaction of which nobody knows the state.
+    """
 
     def __init__(self, database: Database[Document]) -> None:
         self._database = database
+        self._session = database.client.start_session()
         self._expect_duplicates = False  # the last block had some: look before inserting
+
+    @property
+    def session_id(self) -> Binary:
+        """Names the session to the server, so that another process can end what this one left undone."""
+        found: Binary = self._session.session_id["id"]
+        return found
+
+    def serves(self, database: Database[Document]) -> bool:
+        """Whether `database` is reached through the same client."""
+        return database.client is self._database.client
+
+    def close(self) -> None:
+        """End the session."""
+        self._session.end_session()
 
     def run(self, reservation: Reservation, content: Content, *, first_try: bool = False) -> Verdict:
         """Commit `content` under the reserved ids and return its verdict, or the one that it has already.
@@ -162,9 +181,8 @@ class BlockCommit:
 
     def _transaction(self, reservation: Reservation, content: Content) -> Verdict:
         indexes, documents = content.documents(reservation.first)
-        client = self._database.client
-        with client.start_session() as session:
-            session.start_transaction(write_concern=DURABLE)
+        session = self._session
+        with session.start_transaction(write_concern=DURABLE):  # leaving it commits, or aborts on an error
             try:
                 if documents:
                     self._insert(reservation, content, indexes, documents, session)
@@ -177,7 +195,6 @@ class BlockCommit:
                 self._database[VERDICT].insert_one(_document(reservation, verdict), session=session)
             except DuplicateKeyError:
                 raise RaceError from None
-            session.commit_transaction()
         return verdict
 
     def _insert(

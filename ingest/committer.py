@@ -6,6 +6,7 @@ How one block is committed is `ingest.commit`'s.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -90,6 +91,7 @@ class Committer:
         self._deadline = 0.0
         self._said: dict[str, float] = {}
         self._threads: list[threading.Thread] = []
+        self._own = threading.local()  # `commits`: each thread's BlockCommit
 
     def add(self, journal: Journal, *, adopted: bool) -> None:
         """Commit what is in `journal`, adopted ones before the one that is being written."""
@@ -139,6 +141,12 @@ class Committer:
     # What follows runs in the inserter threads.
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._end_commits()
+
+    def _work(self) -> None:
         pause_s = FIRST_PAUSE_S
         while not self._over():
             signals = self._signals
@@ -235,6 +243,7 @@ class Committer:
             reserved = [
                 Span(int(b["from"]), int(b["to"]), int(b["s"])) for b in still_open if int(b["s"]) not in numbers
             ]
+            self._store.end_sessions([b["session"] for b in still_open if b.get("session")])
             source.reader = BlockReader(source.journal, settled, reserved)
         source.next_number = self._store.last_number(journal) + 1
         source.ready = True
@@ -245,7 +254,9 @@ class Committer:
         block_id, span = source.block_id(number), Span(block.first, block.last, number)
         settled = list(self._settled)
         try:
-            reservation = self._store.reserve(mark, block_id, span, _events(block), [i for _, i, _, _ in settled])
+            reservation = self._store.reserve(
+                mark, block_id, span, _events(block), [i for _, i, _, _ in settled], session=self._commits().session_id
+            )
         except StaleBlockError:
             self._renumber(source, block, block_id)
             return None
@@ -278,9 +289,10 @@ class Committer:
         while not self._over():
             try:
                 self._wait_for_older_partition(work.reservation)
-                verdict = BlockCommit(self._store.database()).run(work.reservation, content, first_try=first_try)
+                verdict = self._commits().run(work.reservation, content, first_try=first_try)
             except Exception as error:  # noqa: BLE001 - the edge of the thread: said, and tried again
                 first_try = False
+                self._end_commits()
                 self._say(error)
                 self._recover_connection(error)
                 self._pause(pause_s)
@@ -288,6 +300,21 @@ class Committer:
                 continue
             self._committed(work, verdict)
             return
+
+    def _commits(self) -> BlockCommit:
+        """This thread's session with MongoDB, made anew after an error and after the server moved."""
+        database = self._store.database()
+        commits: BlockCommit | None = getattr(self._own, "commits", None)
+        if commits is None or not commits.serves(database):
+            commits = self._own.commits = BlockCommit(database)
+        return commits
+
+    def _end_commits(self) -> None:
+        commits: BlockCommit | None = getattr(self._own, "commits", None)
+        self._own.commits = None
+        if commits is not None:
+            with contextlib.suppress(PyMongoError):
+                commits.close()
 
     def _committed(self, work: Work, verdict: Verdict) -> None:
         with self._turn:

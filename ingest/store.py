@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bson.binary import Binary
 from bson.int64 import Int64
 from pymongo import DESCENDING, ReturnDocument
 from pymongo.collection import Collection
@@ -144,10 +145,18 @@ class Store:
         return _watermark(found[0], found[0]["now"])
 
     def reserve(
-        self, mark: StoreMark, block: BlockId, span: Span, count: int, settled: Sequence[BlockId] = ()
+        self,
+        mark: StoreMark,
+        block: BlockId,
+        span: Span,
+        count: int,
+        settled: Sequence[BlockId] = (),
+        *,
+        session: Binary | None = None,
     ) -> Reservation:
         """Give `block` its ids, and close the `settled` blocks in the same step.
 
+        `session` names the session in which the block will be committed, see `end_sessions`.
         Idempotent: a block that is open already is answered as it was reserved first. Raises `StaleBlockError` when
         its number was used and is settled, `StoreChangedError` when the database is not the one of `mark`.
         """
@@ -161,11 +170,11 @@ class Store:
         at = {"$max": ["$at", "$$NOW"]}
         entry = {
             "j": journal, "s": Int64(number), "from": Int64(span.first), "to": Int64(span.last),
-            "first": "$next", "n": Int64(count), "at": at,
+            "first": "$next", "n": Int64(count), "at": at, "session": session,
         }  # fmt: skip
         fresh = {"$let": {"vars": {"used": used}, "in": {"$gt": [number, "$$used.s"]}}}
         others = {"$filter": {"input": "$journals", "cond": {"$ne": ["$$this.j", journal]}}}
-        still_open = _without(settled)
+        still_open = _with_session(_without(settled), block, session)
         document = self._document().find_one_and_update(
             KEY | {"store": mark.store, "epoch": mark.epoch},
             [
@@ -192,6 +201,11 @@ class Store:
             if (found["j"], found["s"]) == block:
                 return _reservation(found, document)
         raise StaleBlockError(f"block {number} of journal {journal} was reserved before and is settled")
+
+    def end_sessions(self, sessions: Sequence[Binary]) -> None:
+        """Abort what a process that is gone left open: else its last transaction holds its locks for a minute."""
+        if sessions:
+            self.connection.client().admin.command("killSessions", [{"id": session} for session in sessions])
 
     def settle(self, mark: StoreMark, settled: Sequence[BlockId]) -> Watermark:
         """Close blocks whose verdict is known, so that the watermark can pass them. Idempotent."""
@@ -254,6 +268,13 @@ def _without(settled: Sequence[BlockId]) -> Any:
         return "$open"
     keys = [{"j": journal, "s": Int64(number)} for journal, number in settled]
     return {"$filter": {"input": "$open", "cond": {"$not": [{"$in": [{"j": "$$this.j", "s": "$$this.s"}, keys]}]}}}
+
+
+def _with_session(open_blocks: Any, block: BlockId, session: Binary | None) -> Any:
+    """Open blocks, with the session of `block` as it is now, if it is among them."""
+    is_block = {"$and": [{"$eq": ["$$this.j", block[0]]}, {"$eq": ["$$this.s", block[1]]}]}
+    renewed = {"$mergeObjects": ["$$this", {"session": session}]}
+    return {"$map": {"input": open_blocks, "as": "this", "in": {"$cond": [is_block, renewed, "$$this"]}}}
 
 
 def _watermark(document: Mapping[str, Any], now: dt.datetime) -> Watermark:

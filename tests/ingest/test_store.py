@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from bson.binary import Binary
+from pymongo import MongoClient
 from pymongo.database import Database
 
 from ingest.block import Span
@@ -63,6 +65,21 @@ def test_reserving_again_answers_the_same_ids_and_span(store: Store, mark: Store
     again = store.reserve(mark, (J, 1), Span(1, 7), 99)
     assert (again.first, again.count, again.span) == (one.first, 10, Span(1, 2, 1))
     assert store.reserve(mark, (J, 2), Span(8, 9), 1).first == 11
+
+
+def test_a_block_taken_over_names_the_session_that_has_it_now(store: Store, mark: StoreMark) -> None:
+    for session in (Binary(b"1" * 16, 4), Binary(b"2" * 16, 4)):
+        store.reserve(mark, (J, 1), Span(1, 2), 10, session=session)
+        assert [b["session"] for b in store.open_blocks()] == [session]
+
+
+def test_ending_a_session_frees_what_its_transaction_held(store: Store, mark: StoreMark, mongo_uri: str) -> None:
+    with MongoClient[Any](mongo_uri) as gone, gone.start_session() as session:
+        session.start_transaction()
+        gone[store.database().name]["event.1"].insert_one({"_id": 1}, session=session)
+        store.end_sessions([session.session_id["id"]])
+        with store.connection.client().start_session() as other, other.start_transaction():
+            store.database()["event.1"].insert_one({"_id": 1}, session=other)
 
 
 def test_a_settled_number_cannot_be_reserved_again(store: Store, mark: StoreMark) -> None:

@@ -1,0 +1,94 @@
+"""A child process with an ingester that says, byte by byte in a shared file, in which phases it is.
+
+The parent may write into byte TARGET a phase (from 1) in which the child is to halt, and into byte AFTER whether at the
+end of it; byte HALTED says that it does.
+
+Arguments: connection string, database, journal folder, file for the addresses, file of phases.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ingest.ingester
+import ingest.segment
+from ingest.commit import BlockCommit
+from ingest.ingester import Ingester
+from ingest.journal import Journal
+from ingest.settings import IngestSettings, JournalSettings
+from ingest.store import Store
+
+PHASES = ("receiving", "journalling", "reserving", "inserting", "settling", "cutting back")
+TARGET, AFTER, HALTED = range(len(PHASES), len(PHASES) + 3)
+SHARED_BYTES = len(PHASES) + 3
+ANYWHERE = "tcp://127.0.0.1:0"
+
+
+def marked(shared: mmap.mmap, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, with the byte of `phase` raised while it runs."""
+    index = PHASES.index(phase)
+
+    def halt_if_told(after: bool) -> None:
+        if shared[TARGET] == index + 1 and shared[AFTER] == after:
+            shared[HALTED] = 1
+            threading.Event().wait()
+
+    def run(*args: Any, **named: Any) -> Any:
+        shared[index] += 1
+        try:
+            halt_if_told(False)
+            result = function(*args, **named)
+            halt_if_told(True)
+        finally:
+            shared[index] -= 1
+        return result
+
+    return run
+
+
+def mark_phases(shared: mmap.mmap) -> None:
+    reserve = Store.reserve
+
+    def reserve_or_settle(self: Store, *args: Any, **named: Any) -> Any:
+        settled = args[4] if len(args) > 4 else ()
+        step = marked(shared, "reserving", reserve)
+        return (marked(shared, "settling", step) if settled else step)(self, *args, **named)
+
+    wire = ingest.ingester.bson_wire
+    wire.read_messages = marked(shared, "receiving", wire.read_messages)  # type: ignore[assignment]
+    wire.read_message = marked(shared, "receiving", wire.read_message)  # type: ignore[assignment]
+    Journal.append = marked(shared, "journalling", Journal.append)  # type: ignore[method-assign]
+    Journal.sync = marked(shared, "journalling", Journal.sync)  # type: ignore[method-assign]
+    Store.reserve = reserve_or_settle  # type: ignore[method-assign]
+    Store.settle = marked(shared, "settling", Store.settle)  # type: ignore[method-assign]
+    BlockCommit._transaction = marked(shared, "inserting", BlockCommit._transaction)  # type: ignore[method-assign]
+    Journal.cut = marked(shared, "cutting back", Journal.cut)  # type: ignore[method-assign]
+
+
+def main() -> None:
+    uri, database, folder, addresses, phases = sys.argv[1:]
+    with open(phases, "r+b") as file:  # noqa: PTH123 - mmap wants the file
+        shared = mmap.mmap(file.fileno(), SHARED_BYTES)
+    mark_phases(shared)
+    sys.setswitchinterval(0.0005)
+    ingester = Ingester(
+        IngestSettings(
+            ANYWHERE, ANYWHERE, ANYWHERE, ANYWHERE, lambda: uri, database,
+            JournalSettings(Path(folder), segment_bytes=8192),
+        )
+    )  # fmt: skip
+    ingester.start()
+    ready = Path(addresses)
+    ready.with_suffix(".new").write_text(json.dumps(ingester.addresses))
+    ready.with_suffix(".new").replace(ready)
+    ingester.run()
+
+
+if __name__ == "__main__":
+    main()

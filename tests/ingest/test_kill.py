@@ -1,0 +1,223 @@
+"""SIGKILL of ingesters in every phase, under load: nothing acknowledged or journalled is lost, nothing stored twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+import zmq
+from pymongo.database import Database
+
+from ingest.client import AcknowledgedClient
+from ingest.exceptions import DeliveryError
+from ingest.journal import journal_folders
+from ingest.record import Kind, Record, checksum_seed, read_events, scan
+from tests.ingest.conftest import wait_for
+from tests.ingest.killable import HALTED, PHASES, SHARED_BYTES, TARGET
+
+
+class Victim:
+    """An ingester in a process of its own, which can be killed in a phase."""
+
+    def __init__(self, uri: str, database: str, folder: Path) -> None:
+        self._arguments = [uri, database, str(folder / "journal")]
+        self._folder = folder
+        self.journals = folder / "journal"
+        self.start()
+
+    def start(self) -> None:
+        name = uuid.uuid4().hex
+        self._ready, self._phases = self._folder / f"{name}.json", self._folder / f"{name}.phases"
+        self._phases.write_bytes(b"\x00" * SHARED_BYTES)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.ingest.killable", *self._arguments, str(self._ready), str(self._phases)]
+        )
+        wait_for(lambda: self._ready.exists() or self.process.poll() is not None)
+        self.addresses = json.loads(self._ready.read_text())
+
+    def kill_in(self, phase: str | None, within_s: float = 30.0) -> set[str]:
+        """Kill at the beginning or end of `phase`, or at once when None; return the phases it died in."""
+        if phase is not None:
+            with self._phases.open("r+b", buffering=0) as file:
+                os.pwrite(file.fileno(), bytes([PHASES.index(phase) + 1, random.random() < 0.5]), TARGET)
+                wait_for(lambda: os.pread(file.fileno(), 1, HALTED)[0], within_s, phase)
+        self.kill()
+        return {PHASES[i] for i, count in enumerate(self._phases.read_bytes()[: len(PHASES)]) if count}
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+class Load:
+    """Threads that push and send acknowledged events to whichever ingester is there."""
+
+    def __init__(self, addresses: dict[str, str]) -> None:
+        self.addresses = addresses
+        self.acknowledged: set[str] = set()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._push), threading.Thread(target=self._send)]
+        for thread in self._threads:
+            thread.start()
+
+    def _push(self) -> None:
+        context: zmq.Context[Any] = zmq.Context()
+        number, socket, connected_to = 0, context.socket(zmq.PUSH), ""
+        while not self._stop.is_set():
+            if connected_to != (address := self.addresses["bson_bind_address"]):
+                socket.close(linger=0)
+                socket, connected_to = context.socket(zmq.PUSH), address
+                socket.sndhwm = 100
+                socket.connect(address)
+            if socket.poll(50, zmq.POLLOUT):
+                number += 1
+                socket.send(bson.encode({"type": "pushed", "context": {"n": number}}))
+                self._stop.wait(0.0005)
+        socket.close(linger=0)
+        context.term()
+
+    def _send(self) -> None:
+        left: list[Any] = []
+        number = 0
+        while not self._stop.is_set():
+            if not left:
+                left = [{"type": "sent", "id": f"{number}-{i}"} for i in range(random.randint(1, 20))]
+                number += 1
+            ids = [bson.decode(e)["id"] if isinstance(e, bytes) else e["id"] for e in left]
+            client = AcknowledgedClient(
+                self.addresses["ack_bind_address"], timeout_s=0.5, attempts=1, connect_timeout_s=0.2
+            )
+            try:
+                assert client.send(left).accepted == len(left)
+                self.acknowledged.update(ids)
+                left = []
+            except DeliveryError as error:
+                left = error.data["unsent"]
+            finally:
+                client.close()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def journalled(root: Path) -> set[int]:
+    """Numbers of the pushed events that lie in journals."""
+    found: set[int] = set()
+    for folder in journal_folders(root):
+        seed = checksum_seed(uuid.UUID(folder.name))
+        for path in folder.glob("*.seg"):
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:  # cut meanwhile by another ingester
+                continue
+            for record in scan(content, seed):
+                if isinstance(record, Record) and record.kind is not Kind.REFUSALS:
+                    events = map(bson.decode, read_events(record)[0])
+                    found.update(e["context"]["n"] for e in events if e["type"] == "pushed")
+    return found
+
+
+def prove(database: Database[Any], load: Load, pushed: set[int]) -> None:
+    stored = list(database["event"].find({}, {"type": 1, "id": 1, "context": 1}))
+    sent_times = Counter(e["id"] for e in stored if e["type"] == "sent")
+    pushed_times = Counter(e["context"]["n"] for e in stored if e["type"] == "pushed")
+    assert load.acknowledged <= set(sent_times), "an acknowledged event is lost"
+    assert pushed <= set(pushed_times), "a journalled event is lost"
+    assert max(sent_times.values()) == 1
+    assert max(pushed_times.values()) == 1
+    store = database["ingest.store"].find_one()
+    assert store is not None
+    assert store["open"] == []
+    assert max(e["_id"] for e in stored) < store["next"]
+    verdicts = list(database["ingest.verdict"].find({"revoked": None}))
+    folded = list(database["ingest.journal"].find())
+    assert sum(v["stored"] for v in [*verdicts, *folded]) == len(stored)
+
+
+@pytest.fixture
+def victims(mongo_uri: str, database: Database[Any], tmp_path: Path) -> Iterator[list[Victim]]:
+    started: list[Victim] = []
+    yield started
+    for victim in started:
+        if victim.process.poll() is None:
+            victim.kill()
+
+
+def kill_round(uri: str, database: Database[Any], folder: Path, victims: list[Victim], kills: int) -> Counter[str]:
+    """Kill `kills` times, at random moments and in each phase in turn; then prove that everything is there."""
+    victim = Victim(uri, database.name, folder)
+    victims.append(victim)
+    load, pushed, hits = Load(victim.addresses), set[int](), Counter[str]()
+    try:
+        for number in range(kills):
+            time.sleep(random.uniform(0.1, 0.5))  # the moment of the kill is the input here
+            hits.update(victim.kill_in(PHASES[number // 2 % len(PHASES)] if number % 2 else None))
+            pushed |= journalled(victim.journals)
+            victim.start()
+            load.addresses = victim.addresses
+    finally:
+        load.stop()
+    wait_for(lambda: len(journal_folders(victim.journals)) == 1, 60, "all journals but the living one are gone")
+    victim.process.send_signal(signal.SIGKILL)
+    victim.process.wait()
+    pushed |= journalled(victim.journals)
+    victim.start()
+    wait_for(lambda: len(journal_folders(victim.journals)) == 1, 60)
+    prove(database, load, pushed)
+    print("kills per phase:", dict(hits))
+    return hits
+
+
+def test_killed_in_every_phase_nothing_is_lost_or_doubled(
+    mongo_uri: str, database: Database[Any], tmp_path: Path, victims: list[Victim]
+) -> None:
+    hits = kill_round(mongo_uri, database, tmp_path, victims, 12)
+    assert set(hits) == set(PHASES)
+
+
+@pytest.mark.long
+def test_killed_a_hundred_times_nothing_is_lost_or_doubled(
+    mongo_uri: str, database: Database[Any], tmp_path: Path, victims: list[Victim]
+) -> None:
+    hits = kill_round(mongo_uri, database, tmp_path, victims, 120)
+    assert min(hits[phase] for phase in PHASES) >= 5
+
+
+def test_the_watermark_waits_for_a_killed_ingester_and_moves_on_after_its_replay(
+    mongo_uri: str, database: Database[Any], tmp_path: Path, victims: list[Victim]
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one, two = Victim(mongo_uri, database.name, tmp_path / "one"), Victim(mongo_uri, database.name, tmp_path / "two")
+    victims += [one, two]
+    load = Load(one.addresses)
+    try:
+        while "inserting" not in one.kill_in("inserting") or not database["ingest.store"].find_one()["open"]:  # type: ignore[index]
+            one.start()
+            load.addresses = one.addresses
+        held = database["ingest.store"].find_one()["open"][0]  # type: ignore[index]
+        load.addresses = two.addresses
+        wait_for(lambda: database["event"].count_documents({"_id": {"$gt": held["first"] + held["n"]}}) > 20)
+        lowest = min(b["first"] for b in database["ingest.store"].find_one()["open"])  # type: ignore[index]
+        assert lowest == held["first"]
+    finally:
+        load.stop()
+    one.start()
+    wait_for(lambda: not database["ingest.store"].find_one()["open"], 30)  # type: ignore[index]
+    wait_for(lambda: len(journal_folders(one.journals)) == 1, 30)
+    prove(database, load, set())
