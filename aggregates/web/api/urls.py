@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.urls import path, re_path
-from drf_spectacular.views import SpectacularAPIView
 
 from aggregates.web.api.aggdefs import (
     AggDefRunView,
@@ -17,6 +16,7 @@ from aggregates.web.api.aggdefs import (
 from aggregates.web.api.events import EventsView
 from aggregates.web.api.operation import JobsView, QuarantineView
 from aggregates.web.api.read import CollectionsView, ExportView, LiveView, RankedView, SeriesView
+from aggregates.web.api.schema import SchemaView
 
 app_name = "api"
 
@@ -36,5 +36,5 @@ urlpatterns = [
     path("ranked/<str:name>/", RankedView.as_view(), name="ranked"),
     re_path(r"^export/(?P<name>[^/]+)\.(?P<form>csv|jsonl)$", ExportView.as_view(), name="export"),
     path("live/<str:name>/", LiveView.as_view(), name="live"),
-    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("schema/", SchemaView.as_view(), name="schema"),
 ]

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.error
 import urllib.request
@@ -47,6 +48,25 @@ def eventually(question: Callable[[], Any], timeout_s: float = 20.0, what: str =
     return answer
 
 
+# Reads one program per line, as JSON, and answers each with whether it failed and what it said.
+_INTERPRETER = """
+import contextlib, io, json, sys, traceback
+import django
+django.setup()
+from django.db import connections
+for line in sys.stdin:
+    said, failed = io.StringIO(), False
+    with contextlib.redirect_stdout(said):
+        try:
+            exec(json.loads(line), {})
+        except Exception:
+            failed = True
+            traceback.print_exc(file=said)
+    connections.close_all()
+    print(json.dumps([failed, said.getvalue()]), flush=True)
+"""
+
+
 class Server:
     """Starts on entering the context, stops on leaving it. Settings are environment variables by their keys."""
 
@@ -72,12 +92,13 @@ class Server:
         return self._client[self.database_name]
 
     def __enter__(self) -> Server:
-        self.manage("migrate", "-v0")
         self.django(f"""
+            from django.core.management import call_command
+            call_command("migrate", verbosity=0)
             from django.contrib.auth import get_user_model
             get_user_model().objects.create_superuser("admin", "", {PASSWORD!r})
         """)
-        self.token = self.manage("token", "test", "--scope", "ingest,read,operate").strip()
+        self.token = self.make_token("test", "ingest,read,operate")
         self.start("ingester", sys.executable, "manage.py", "runingest")
         self.start_web()
         eventually(lambda: "ack_bind_address" in self.folder.addresses(), what="the ingester")
@@ -108,6 +129,9 @@ class Server:
         """End one process; return how long that took."""
         process = self.processes.pop(name)
         began = time.monotonic()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         try:
@@ -148,10 +172,30 @@ class Server:
         return done.stdout
 
     def django(self, code: str) -> str:
-        """Run Python with the server's Django database; return what it prints."""
-        import textwrap
+        """Run Python with the server's Django database, in one child process for all calls; return what it prints."""
+        if "django" not in self.processes:
+            self.processes["django"] = subprocess.Popen(
+                [sys.executable, "-c", _INTERPRETER],
+                env=self.environ | {"DJANGO_SETTINGS_MODULE": "zarkov_site.settings"},
+                cwd=REPOSITORY,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+        child = self.processes["django"]
+        assert child.stdin is not None and child.stdout is not None
+        child.stdin.write(json.dumps(textwrap.dedent(code)).encode() + b"\n")
+        child.stdin.flush()
+        failed, said = json.loads(child.stdout.readline())
+        assert not failed, said
+        return str(said)
 
-        return self.manage("shell", "-v0", "-c", textwrap.dedent(code))
+    def make_token(self, name: str, scopes: str) -> str:
+        """A token, made by the command."""
+        return self.django(f"""
+            from django.core.management import call_command
+            call_command("token", {name!r}, scope={scopes!r})
+        """).strip()
 
     def request(
         self, path: str, data: Any = None, *, token: str | None = None, method: str | None = None, **headers: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -100,8 +101,8 @@ def test_the_same_id_is_stored_once(server: Server, kind: str) -> None:
 
 def test_an_ingest_token_sends_and_reads_nothing(tmp_path: Path, mongo_uri: str) -> None:
     with Server(mongo_uri, tmp_path, ZARKOV_ANONYMOUS_READ="false") as closed:
-        token = closed.manage("token", "shop", "--scope", "ingest").strip()
-        reader = closed.manage("token", "dash", "--scope", "read").strip()
+        token = closed.make_token("shop", "ingest")
+        reader = closed.make_token("dash", "read")
         event = {"type": "sale"}
         assert closed.request("api/v1/events/", event, token=token)[0] == 200
         assert closed.request("api/v1/events/", event, token=reader)[0] == 403
@@ -122,8 +123,6 @@ def test_503_when_no_ingester_answers_and_200_when_it_is_back(tmp_path: Path, mo
         assert json.loads(body)["error"]["code"] == "unavailable"
         assert int(headers["retry-after"]) > 0
         assert time.monotonic() - began < 15
-        import sys
-
         server.start("ingester", sys.executable, "manage.py", "runingest")
         eventually(lambda: server.post_events({"type": "x"}).get("accepted") == 1, what="the ingester to be back")
 

@@ -1,0 +1,146 @@
+"""Definitions, runs, tasks, jobs and quarantine by REST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from aggregates.models import AggDef, Run
+from aggregates.services import define, set_task_enabled
+
+pytestmark = pytest.mark.django_db
+TASK = "tests.aggregates.tasks.CountByDay"
+
+
+@pytest.fixture
+def client(site: Any, token_client: Callable[..., Client]) -> Client:
+    """With a token that may do everything here."""
+    return token_client("operate")
+
+
+def post(client: Client, path: str, body: Any) -> Any:
+    return client.post(f"/api/v1/{path}", body, content_type="application/json")
+
+
+def test_a_definition_is_made_read_changed_and_removed(client: Client) -> None:
+    made = post(client, "aggdefs/", {"name": "mine", "task_name": TASK, "filter": {"type": "x"}, "realtime": True})
+    assert made.status_code == 201, made.content
+    assert made.json()["inputs"] == ["event"]
+    assert made.json()["state"] == "new"
+    assert client.get("/api/v1/aggdefs/mine/").json() == made.json()
+    assert [item["name"] for item in client.get("/api/v1/aggdefs/").json()["aggdefs"]] == ["mine"]
+    changed = client.patch("/api/v1/aggdefs/mine/", {"description": "x"}, content_type="application/json")
+    assert (changed.status_code, changed.json()["description"]) == (200, "x")
+    assert changed.json()["filter"] == {"type": "x"}
+    assert client.delete("/api/v1/aggdefs/mine/").status_code == 204
+    assert client.get("/api/v1/aggdefs/mine/").status_code == 404
+    assert not AggDef.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({}, 400, "name"),
+        ({"name": "x"}, 400, "task_name"),
+        ({"name": "no spaces", "task_name": TASK}, 400, "name"),
+        ({"name": "x", "task_name": TASK, "inputs": []}, 400, "inputs"),
+        ({"name": "x", "task_name": TASK, "inputs": ["a", "event"]}, 400, "inputs"),
+        ({"name": "x", "task_name": TASK, "filter": {"$where": "1"}}, 400, "filter"),
+        ({"name": "x", "task_name": TASK, "filter": 3}, 400, "filter"),
+        ({"name": "x", "task_name": TASK, "output": "event"}, 201, ""),
+        ({"name": "x", "task_name": TASK, "on_error": "shrug"}, 400, "on_error"),
+        ({"name": "x", "task_name": TASK, "interval_s": 0}, 400, "interval_s"),
+        ({"name": "x", "task_name": TASK, "interval_s": 5, "crontab": "* * * * *"}, 400, "crontab"),
+        ({"name": "x", "task_name": TASK, "realtime": "perhaps"}, 400, "realtime"),
+        ([], 400, ""),
+        ("x", 400, ""),
+    ],
+)
+def test_what_a_definition_may_not_be_is_said(client: Client, body: Any, status: int, said: str) -> None:
+    answer = post(client, "aggdefs/", body)
+    assert answer.status_code == status, answer.content
+    if status == 400:
+        assert said in answer.json()["error"]["message"]
+
+
+def test_a_name_that_is_taken_is_409_and_cannot_be_changed(client: Client) -> None:
+    post(client, "aggdefs/", {"name": "mine", "task_name": TASK})
+    assert post(client, "aggdefs/", {"name": "mine", "task_name": TASK}).status_code == 409
+    renamed = client.patch("/api/v1/aggdefs/mine/", {"name": "other"}, content_type="application/json")
+    assert renamed.status_code == 400
+    assert "name cannot be changed" in renamed.json()["error"]["message"]
+
+
+def test_a_run_is_planned_and_can_be_followed(client: Client) -> None:
+    define(name="mine", task_name=TASK)
+    started = post(client, "aggdefs/mine/run/", {"mode": "full"})
+    assert started.status_code == 202
+    uid = started.json()["run"]
+    run = client.get(f"/api/v1/runs/{uid}/").json()
+    assert (run["aggdef"], run["mode"], run["state"]) == ("mine", "full", "planned")
+    cancelled = client.post(f"/api/v1/runs/{uid}/cancel/")
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    again = client.post(f"/api/v1/runs/{uid}/cancel/")
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "bad_run_state")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("aggdefs/nothing/run/", {}, 404, "unknown_aggregate"),
+        ("aggdefs/mine/run/", {"mode": "sideways"}, 400, "invalid"),
+        ("runs/nothing/cancel/", {}, 404, "not_found"),
+    ],
+)
+def test_runs_that_cannot_be(client: Client, path: str, body: Any, status: int, code: str) -> None:
+    define(name="mine", task_name=TASK)
+    answer = post(client, path, body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+def test_runs_are_paged_newest_first_and_filtered(client: Client) -> None:
+    mine, other = define(name="mine", task_name=TASK), define(name="other", task_name=TASK)
+    for number in range(5):
+        Run.objects.create(uid=f"m{number}", aggdef=mine, mode="full", origin="api", state="complete")
+    Run.objects.create(uid="o", aggdef=other, mode="full", origin="api", state="error", traceback="boom")
+    first = client.get("/api/v1/runs/", {"aggdef": "mine", "limit": "3"}).json()
+    assert [run["run"] for run in first["runs"]] == ["m4", "m3", "m2"]
+    Run.objects.create(uid="new", aggdef=mine, mode="full", origin="api", state="planned")
+    second = client.get("/api/v1/runs/", {"aggdef": "mine", "limit": "3", "cursor": first["next"]}).json()
+    assert [run["run"] for run in second["runs"]] == ["m1", "m0"]
+    assert second["next"] is None
+    (failed,) = client.get("/api/v1/runs/", {"state": "error"}).json()["runs"]
+    assert failed["traceback"] == "boom"
+    assert client.get("/api/v1/runs/", {"cursor": "zzz"}).status_code == 400
+
+
+def test_tasks_say_what_they_are_and_who_uses_them(client: Client) -> None:
+    define(name="mine", task_name=TASK)
+    set_task_enabled(TASK, False, "broken")
+    tasks = {task["task_name"]: task for task in client.get("/api/v1/tasks/").json()["tasks"]}
+    assert tasks[TASK]["used_by"] == ["mine"]
+    assert tasks[TASK]["enabled"] is False
+
+
+def test_jobs_come_from_their_records(client: Client, database: Any) -> None:
+    database["zmr.job"].insert_many(
+        {"_id": f"j{i}", "state": "error" if i else "map", "created": datetime(2024, 1, 1 + i, tzinfo=UTC)}
+        for i in range(3)
+    )
+    assert [job["job_id"] for job in client.get("/api/v1/jobs/").json()["jobs"]] == ["j2", "j1", "j0"]
+    assert [job["job_id"] for job in client.get("/api/v1/jobs/", {"state": "map"}).json()["jobs"]] == ["j0"]
+
+
+def test_quarantine_is_paged_newest_first(client: Client, database: Any) -> None:
+    database["quarantine"].insert_many({"code": "bad_json", "raw": b"\x00", "n": i} for i in range(5))
+    first = client.get("/api/v1/quarantine/", {"limit": "3"}).json()
+    assert [item["n"] for item in first["documents"]] == [4, 3, 2]
+    assert first["documents"][0]["raw"] == "AA=="
+    rest = client.get("/api/v1/quarantine/", {"limit": "3", "cursor": first["next"]}).json()
+    assert [item["n"] for item in rest["documents"]] == [1, 0] and rest["next"] is None
+    assert client.get("/api/v1/quarantine/", {"code": "other"}).json()["documents"] == []
+    assert client.get("/api/v1/quarantine/", {"cursor": "x"}).status_code == 400
