@@ -40,6 +40,19 @@ def run_scheduled(name: str) -> str:
     return str(perform(run.pk))
 
 
+@shared_task(name="aggregates.schedule.verify")  # type: ignore[untyped-decorator]
+def verify(*names: str) -> str:
+    """Verify these aggregates, or every enabled one that has run; each verdict stands on its aggregate's page."""
+    from aggregates.models import AggDef, Run
+    from aggregates.services.start import new_run
+
+    chosen = AggDef.objects.filter(enabled=True, generation__gt=0)
+    if names:
+        chosen = AggDef.objects.filter(name__in=names)
+    done = [str(perform(new_run(aggdef, Run.Mode.VERIFY, Run.Origin.SCHEDULE).pk)) for aggdef in chosen]
+    return "; ".join(done)
+
+
 @shared_task(name="aggregates.schedule.sweep")  # type: ignore[untyped-decorator]
 def sweep() -> int:
     """Put back runs that nobody works on."""

@@ -89,7 +89,7 @@ def test_a_notice_is_followed_by_a_refresh_and_an_announcement(running, producer
     for count in (1, 2, 3):
         through = producer.send(event())
         ingester.say(through)
-        eventually(lambda: values(database, "days").get("p/2011-07-01") == count)
+        eventually(lambda wanted=count: values(database, "days").get("p/2011-07-01") == wanted)
     said: list[dict[str, Any]] = []
     eventually(lambda: said.extend(ingester.heard()) or (said and said[-1]["through"] == 3))
     assert {(n["$command"], n["name"]) for n in said} == {("agg_complete", "days")}

@@ -1,0 +1,134 @@
+"""What Celery runs, and what the sweeper puts back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
+
+from aggregates import schedule, services
+from aggregates.models import AggDef, Run
+from aggregates.resource import resources
+from aggregates.run.holder import is_dead, new_holder
+from tests.aggregates.conftest import values
+from tests.aggregates.event_source import Producer, event
+
+ROOT = Path(__file__).resolve().parents[2]
+TASK = "tests.aggregates.tasks.CountByDay"
+
+
+@pytest.fixture
+def queued(site: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Ids of runs that were handed to the job queue."""
+    found: list[int] = []
+    monkeypatch.setattr(schedule.perform, "apply_async", lambda args, **options: found.append(args[0]))
+    return found
+
+
+@pytest.fixture
+def producer(site: Any) -> Producer:
+    return Producer(resources().room.store)
+
+
+def long_ago(run: Run) -> None:
+    Run.objects.filter(pk=run.pk).update(created=timezone.now() - timedelta(minutes=5))
+
+
+def test_a_run_that_was_asked_for_is_queued_and_performed(
+    queued, producer, database, django_capture_on_commit_callbacks
+):
+    producer.send(event())
+    aggdef = services.define(name="days", task_name=TASK)
+    with django_capture_on_commit_callbacks(execute=True):
+        run = services.start_run(aggdef, "full")
+    assert (queued, run.state) == ([run.pk], "planned")
+    assert "full run" in schedule.perform(run.pk)
+    run.refresh_from_db()
+    assert (run.state, run.origin) == ("complete", "api")
+    assert values(database, "days") == {"p/2011-07-01": 1}
+    assert "another process has it, or it is over" in schedule.perform(run.pk)
+    assert schedule.perform(10**9) == "gone"
+
+
+def test_a_broker_that_is_away_loses_no_run(site, monkeypatch, django_capture_on_commit_callbacks):
+    def refuse(*args: Any, **options: Any) -> None:
+        raise ConnectionError("no broker")
+
+    monkeypatch.setattr(schedule.perform, "apply_async", refuse)
+    aggdef = services.define(name="days", task_name=TASK)
+    with django_capture_on_commit_callbacks(execute=True):
+        run = services.start_run(aggdef)
+    run.refresh_from_db()
+    assert run.state == "planned"
+
+
+def test_the_sweeper_puts_back_a_run_that_the_queue_lost(queued, producer):
+    aggdef = services.define(name="days", task_name=TASK)
+    run = services.new_run(aggdef, "full", Run.Origin.API)
+    assert services.sweep() == 0
+    long_ago(run)
+    assert services.sweep() == 1
+    assert queued == [run.pk]
+
+
+def test_the_sweeper_puts_back_a_run_whose_performer_died(queued, producer, database):
+    producer.send(event())
+    code = "from aggregates.run.holder import new_holder; print(new_holder())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    holder = done.stdout.strip()
+    assert is_dead(holder)
+    aggdef = services.define(name="days", task_name=TASK)
+    run = services.new_run(aggdef, "full", Run.Origin.API)
+    Run.objects.filter(pk=run.pk).update(state="running", performer=holder, started=timezone.now())
+    long_ago(run)
+    assert services.sweep() == 1
+    schedule.perform(queued[0])
+    run.refresh_from_db()
+    assert run.state == "complete"
+    assert values(database, "days") == {"p/2011-07-01": 1}
+
+
+def test_the_sweeper_leaves_a_run_that_is_worked_on(queued, producer):
+    aggdef = services.define(name="days", task_name=TASK)
+    services.run_now(aggdef)
+    run = services.new_run(aggdef, "full", Run.Origin.API)
+    Run.objects.filter(pk=run.pk).update(state="running", performer="elsewhere@1|1|1|x", started=timezone.now())
+    long_ago(run)
+    with resources().room.holding("days", "build"):
+        assert services.sweep() == 0
+    assert services.sweep() == 1
+
+
+def test_a_scheduled_aggregate_runs_unless_it_is_still_running_or_paused(producer, database):
+    producer.send(event())
+    aggdef = services.define(name="days", task_name=TASK, interval_s=60)
+    assert "full run" in schedule.run_scheduled("days")
+    assert values(database, "days") == {"p/2011-07-01": 1}
+    open_run = services.new_run(aggdef, "full", Run.Origin.API)
+    assert schedule.run_scheduled("days") == "the previous run is still open"
+    services.cancel_run(open_run)
+    services.set_enabled(aggdef, False)
+    assert schedule.run_scheduled("days") == "gone or paused"
+    assert schedule.run_scheduled("nothing") == "gone or paused"
+
+
+def test_a_scheduled_verification_leaves_its_verdict(producer, database):
+    producer.send(event())
+    aggdef = services.define(name="days", task_name=TASK)
+    services.run_now(aggdef)
+    assert "equal to the recount" in schedule.verify()
+    database["zgen.days.1"].update_one({}, {"$set": {"value": 5}})
+    assert "1 differences" in schedule.verify("days")
+    assert AggDef.objects.get().verdict_ok is False
+
+
+def test_beat_starts_the_sweeper(site):
+    call_command("migrate", verbosity=0)
+    assert PeriodicTask.objects.get(task="aggregates.schedule.sweep").interval.every == 15
