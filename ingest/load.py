@@ -8,18 +8,21 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
 from ingest import json_wire
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import BusyError, IngestError
+from ingest.rotation import read_dump
 
 BATCH_EVENTS = 1_000
 BUSY_PAUSE_S = 0.2
 SHOWN_COUNT = 10
+_LOSSLESS = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
 
 
 class LoadError(IngestError):
@@ -40,21 +43,23 @@ class LoadResult:
         """Count one refused line."""
         self.rejected += 1
         if len(self.examples) < SHOWN_COUNT:
-            self.examples.append(f"{path}, line {number}: {message}")
+            self.examples.append(f"{path}, {number}: {message}")
 
 
 def load_file(
     client: AcknowledgedClient, path: Path, result: LoadResult, *, on_progress: Callable[[int], None] = lambda n: None
 ) -> None:
-    """Send every event of a file of JSON lines (`.gz` or plain), waiting while the ingester is busy.
+    """Send every event of a file of JSON lines or BSON documents (`.gz` or plain), waiting while the ingester is busy.
 
-    An event without `id` gets one made of the file's name, its line number and its content: loading the file again,
-    after an interruption or by mistake, stores none twice. Raises `LoadError` and `DeliveryError`.
+    An event without `id` gets one made of its content and, for JSON lines, of the file's name and its line number:
+    loading the file again, after an interruption or by mistake, stores none twice. Events of a dump get new `_id`s.
+    Raises `LoadError` and `DeliveryError`.
     """
     batch: list[tuple[int, bytes]] = []
-    for number, line in read_lines(path):
+    is_dump = path.name.removesuffix(".gz").endswith(".bson")
+    for number, item in read_documents(path) if is_dump else read_lines(path):
         try:
-            batch.append((number, _encode(path, number, line)))
+            batch.append((number, _restored(item) if is_dump else _encode(path, number, item)))
         except (ValueError, BSONError, OverflowError, RecursionError) as error:
             result.refuse(path, number, str(error.args[-1] if error.args else error))
         if len(batch) >= BATCH_EVENTS:
@@ -73,6 +78,23 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line.strip()
     except (OSError, EOFError) as error:
         raise LoadError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_documents(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Number and content of each document of a BSON dump."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield from enumerate(read_dump(cast(BinaryIO, file)), 1)
+    except (OSError, EOFError) as error:
+        raise LoadError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _restored(raw: bytes) -> bytes:
+    """A stored event as one to be sent: without `_id`, and with an `id` that makes restoring it twice harmless."""
+    document = bson.decode(raw, _LOSSLESS)
+    document.pop("_id", None)
+    document.setdefault("id", hashlib.sha256(raw).hexdigest()[:32])
+    return bson.encode(document, codec_options=_LOSSLESS)
 
 
 def _encode(path: Path, number: int, line: bytes) -> bytes:

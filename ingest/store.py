@@ -144,6 +144,13 @@ class Store:
             raise StoreUnpreparedError(_unprepared(self._document()))
         return _watermark(found[0], found[0]["now"])
 
+    def now(self) -> dt.datetime:
+        """MongoDB's clock, timezone-aware."""
+        found: dt.datetime = next(iter(self._document().aggregate([{"$match": KEY}, {"$project": {"now": "$$NOW"}}])))[
+            "now"
+        ]
+        return found
+
     def reserve(
         self,
         mark: StoreMark,

@@ -18,8 +18,9 @@ class Command(ZarkovCommand):
     """Send events from files through the acknowledged socket."""
 
     help = (
-        "Send the events of files of JSON lines (.gz too) to the ingester and wait until they are on its disk. "
-        "May be repeated: events without `id` get one from file name and line, so that none is stored twice."
+        "Send the events of files of JSON lines or of BSON dumps (.bson, as `rotate` makes them; .gz too) to the "
+        "ingester and wait until they are on its disk. May be repeated: events without `id` get one, so that none is "
+        "stored twice."
     )
     example = "manage.py loadevents commits.jsonl.gz"
 

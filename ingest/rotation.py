@@ -1,0 +1,176 @@
+"""Opening the next partition, and taking the oldest ones out to files.
+
+Rotation is safe while everything runs: the new partition and its index are there before it is named in the store
+document, and the ids it begins with are given out after that.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from ingest.exceptions import IngestError
+from ingest.partition import Partition, create_partition, create_view, partition_name
+from ingest.record import split_documents
+from ingest.store import KEY, STORE, Store
+
+STALE_S = 10.0  # a block open for longer holds up writes to a new partition
+
+
+class RotationError(IngestError):
+    """Rotation would hold up writes, or lose events that somebody needs; nothing was changed."""
+
+    code = "cannot_rotate"
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """A partition in a file."""
+
+    partition: Partition
+    path: Path
+    count: int
+    sha256: str  # of the documents, uncompressed
+
+
+def open_next(store: Store) -> Partition:
+    """Make the next partition and let the ids reserved from now on go there; return it.
+
+    Raises `RotationError` when a block has been open for long: writes to the new partition would wait for it.
+    Raises `RotationError` too when the newest partition is still empty.
+    """
+    mark = store.mark()
+    watermark = store.watermark()
+    for block in store.open_blocks():
+        if (watermark_age_s := (store.now() - block["at"]).total_seconds()) > STALE_S:
+            raise RotationError(
+                f"block {block['s']} of journal {block['j']} is open for {watermark_age_s:.0f} s, and writes to a new "
+                "partition would wait for it: start the ingester that has the journal, or release the block"
+            )
+    newest = watermark.partitions[-1]
+    database = store.database()
+    if database[newest.name].find_one({}, {"_id": 1}) is None:
+        raise RotationError(f"{newest.name} is still empty: there is nothing to rotate")
+    number = newest.number + 1
+    create_partition(database, partition_name(number))
+    database[STORE].update_one(
+        KEY | {"store": mark.store, "epoch": mark.epoch, "partitions.n": {"$ne": number}},
+        [{"$set": {"partitions": {"$concatArrays": ["$partitions", [{"n": number, "first": "$next"}]]}}}],
+    )
+    partitions = store.watermark().partitions
+    create_view(database, partitions)
+    return partitions[-1]
+
+
+def dump(store: Store, partition: Partition, folder: Path, on_progress: Callable[[int], None] = lambda n: None) -> Dump:
+    """Write the partition's documents in order of id to `<folder>/<name>.bson.gz`, on disk when it returns.
+
+    Raises `RotationError` when the folder cannot be written; an unfinished file never has the final name.
+    """
+    path = folder / f"{partition.name}.bson.gz"
+    temporary = path.with_suffix(".part")
+    digest, count = hashlib.sha256(), 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as raw:
+            with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as file:
+                batches: Any = store.database()[partition.name].find_raw_batches({}, sort=[("_id", 1)])
+                for batch in batches:
+                    file.write(batch)
+                    digest.update(batch)
+                    found = len(split_documents(batch))
+                    count += found
+                    on_progress(found)
+            raw.flush()
+            os.fsync(raw.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise RotationError(f"{path} cannot be written: {error.strerror or error}") from None
+    return Dump(partition, path, count, digest.hexdigest())
+
+
+def verify(store: Store, made: Dump) -> None:
+    """Read the file back and compare it with what was dumped and with the partition's count; raise `RotationError`."""
+    digest = hashlib.sha256()
+    count = 0
+    with gzip.open(made.path) as file:
+        for raw in read_dump(cast(BinaryIO, file)):
+            digest.update(raw)
+            count += 1
+    stored = store.database()[made.partition.name].count_documents({})
+    if digest.hexdigest() != made.sha256 or not count == made.count == stored:
+        raise RotationError(
+            f"{made.path} holds {count} documents, {made.count} were written and {made.partition.name} holds {stored}: "
+            "the partition is kept"
+        )
+
+
+def drop(store: Store, partition: Partition) -> None:
+    """Take the oldest partition out of the store and drop its collection. Raises `RotationError` for any other."""
+    watermark = store.watermark()
+    if len(watermark.partitions) < 2 or watermark.partitions[0] != partition:
+        raise RotationError(f"{partition.name} is not the oldest of several partitions: only that one can be dropped")
+    if watermark.through + 1 < watermark.partitions[1].first_id:
+        raise RotationError(f"{partition.name} is still being written to: wait until its last blocks are settled")
+    database = store.database()
+    remaining = watermark.partitions[1:]
+    create_view(database, remaining)
+    database[STORE].update_one(KEY, {"$pull": {"partitions": {"n": partition.number}}})
+    database[partition.name].drop()
+
+
+def rotate(
+    store: Store,
+    folder: Path,
+    *,
+    keep: int,
+    needed_above: int | None = None,
+    within_s: float = 30.0,
+    on_progress: Callable[[int], None] = lambda n: None,
+) -> tuple[Partition, list[Dump]]:
+    """Open the next partition; dump, verify and drop the oldest ones beyond `keep`. Return it, and what was dumped.
+
+    `needed_above` is the lowest id up to which every reader has read: a partition that reaches above it is kept, with
+    a `RotationError` that says so; None means that nobody reads.
+    """
+    opened = open_next(store)
+    wait_settled(store, opened, within_s)
+    dumps = []
+    partitions = store.watermark().partitions
+    for oldest, following in pairwise(partitions[: len(partitions) - keep + 1]):
+        if needed_above is not None and needed_above + 1 < following.first_id:
+            raise RotationError(
+                f"{oldest.name} is kept: an aggregate has read up to id {needed_above}, and the partition goes up to "
+                f"{following.first_id - 1}; run the aggregate, or disable it"
+            )
+        made = dump(store, oldest, folder, on_progress)
+        verify(store, made)
+        drop(store, oldest)
+        dumps.append(made)
+    return opened, dumps
+
+
+def wait_settled(store: Store, partition: Partition, within_s: float) -> None:
+    """Return once every id below `partition` is settled. Raises `RotationError` after the time."""
+    deadline = time.monotonic() + within_s
+    while store.watermark().through + 1 < partition.first_id:
+        if time.monotonic() > deadline:
+            raise RotationError(f"blocks below {partition.name} are not settled after {within_s:g} s: try again later")
+        time.sleep(0.05)  # MongoDB has no signal for it
+
+
+def read_dump(file: BinaryIO) -> Iterator[bytes]:
+    """The documents of a file of BSON documents one after the other. Raises `RotationError` when it ends inside one."""
+    while head := file.read(4):
+        length = int.from_bytes(head, "little", signed=True)
+        rest = file.read(length - 4) if length >= 5 else b""
+        if len(head) + len(rest) != length:
+            raise RotationError("the file ends inside a document, or is no file of BSON documents")
+        yield head + rest

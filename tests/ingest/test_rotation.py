@@ -1,0 +1,165 @@
+"""Rotation while events come in; dumps and their restoration."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from ingest.block import Span
+from ingest.client import AcknowledgedClient
+from ingest.load import LoadResult, load_file
+from ingest.rotation import RotationError, drop, dump, open_next, rotate, verify
+from ingest.store import Store, connect
+from tests.ingest.conftest import RunningIngester, wait_for
+
+
+@pytest.fixture
+def store(mongo_uri: str, database: Database[Any]) -> Iterator[Store]:
+    store = connect(mongo_uri, database.name)
+    store.prepare()
+    yield store
+    store.connection.close()
+
+
+def send(ingester: RunningIngester, *ids: str) -> None:
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        assert client.send([{"type": "x", "id": id_} for id_ in ids]).accepted == len(ids)
+
+
+def counts(database: Database[Any]) -> dict[str, int]:
+    names = database.list_collection_names(filter={"name": {"$regex": r"^event(\.|$)"}})
+    return {name: database[name].count_documents({}) for name in names}
+
+
+def test_rotating_under_load_loses_nothing_and_keeps_order(
+    ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path
+) -> None:
+    stop = threading.Event()
+    sent: list[str] = []
+
+    def load() -> None:
+        while not stop.is_set():
+            ids = [f"{len(sent) + n}" for n in range(10)]
+            send(ingester, *ids)
+            sent.extend(ids)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        for _ in range(3):
+            before = store.watermark().through
+            wait_for(lambda before=before: store.watermark().through > before + 30)
+            rotate(store, tmp_path, keep=9)
+    finally:
+        stop.set()
+        thread.join()
+    wait_for(lambda: counts(database)["event"] == len(sent))
+    partitions = store.watermark().partitions
+    assert [p.name for p in partitions] == [f"event.{n}" for n in (1, 2, 3, 4)]
+    for partition, following in pairwise(partitions):
+        ids = [e["_id"] for e in database[partition.name].find({}, {"_id": 1})]
+        assert partition.first_id <= min(ids)
+        assert max(ids) < following.first_id
+        assert "id" in database[partition.name].index_information()
+
+
+def test_an_id_is_a_duplicate_in_whatever_partition_it_is_stored(
+    ingester: RunningIngester, store: Store, database: Database[Any]
+) -> None:
+    send(ingester, "a")
+    wait_for(lambda: counts(database)["event"] == 1)
+    open_next(store)
+    send(ingester, "a", "b")
+    wait_for(lambda: counts(database)["event"] == 2)
+    open_next(store)
+    send(ingester, "a", "b", "c")
+    wait_for(lambda: sum(v["duplicates"] for v in database["ingest.verdict"].find()) == 3)
+    assert counts(database) == {"event": 3, "event.1": 1, "event.2": 1, "event.3": 1}
+
+
+def test_writes_to_a_new_partition_wait_until_older_blocks_are_settled(
+    ingester: RunningIngester, store: Store, database: Database[Any]
+) -> None:
+    send(ingester, "a")
+    wait_for(lambda: counts(database)["event"] == 1)
+    mark = store.mark()
+    store.reserve(mark, ("somebody else", 1), Span(1, 1), 5)
+    open_next(store)
+    send(ingester, "b")
+    wait_for(lambda: len(store.open_blocks()) == 2)
+    assert counts(database)["event.2"] == 0
+    store.settle(mark, [("somebody else", 1)])
+    wait_for(lambda: counts(database)["event.2"] == 1)
+
+
+def test_old_partitions_are_dumped_verified_and_dropped_and_can_be_restored(
+    ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path
+) -> None:
+    for n in range(3):
+        send(ingester, f"{n}a", f"{n}b")
+        wait_for(lambda n=n: database["event"].count_documents({"id": f"{n}b"}))
+        opened, dumps = rotate(store, tmp_path / "dumps", keep=2)
+    assert opened.name == "event.4"
+    assert [d.path.name for d in dumps] == ["event.2.bson.gz"]
+    assert [p.name for p in store.watermark().partitions] == ["event.3", "event.4"]
+    assert counts(database) == {"event": 2, "event.3": 2, "event.4": 0}
+    assert [p.name for p in sorted((tmp_path / "dumps").iterdir())] == ["event.1.bson.gz", "event.2.bson.gz"]
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        for _ in range(2):
+            result = LoadResult()
+            load_file(client, tmp_path / "dumps" / "event.1.bson.gz", result)
+            assert (result.accepted, result.rejected) == (2, 0)
+    wait_for(lambda: counts(database)["event"] == 4)
+    assert {e["id"] for e in database["event"].find()} == {"0a", "0b", "2a", "2b"}
+
+
+def test_what_a_reader_still_needs_is_kept(
+    ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path
+) -> None:
+    send(ingester, "a", "b")
+    wait_for(lambda: counts(database)["event"] == 2)
+    with pytest.raises(RotationError, match="has read up to id 1"):
+        rotate(store, tmp_path, keep=1, needed_above=1)
+    assert counts(database)["event.1"] == 2
+
+
+def test_a_damaged_dump_is_found_out(
+    ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path
+) -> None:
+    send(ingester, "a", "b")
+    wait_for(lambda: counts(database)["event"] == 2)
+    made = dump(store, store.watermark().partitions[0], tmp_path)
+    verify(store, made)
+    content = gzip.decompress(made.path.read_bytes())
+    made.path.write_bytes(gzip.compress(content.replace(b"a", b"z")))
+    with pytest.raises(RotationError, match="is kept"):
+        verify(store, made)
+    made.path.write_bytes(gzip.compress(content[:-3]))
+    with pytest.raises(RotationError, match="ends inside"):
+        verify(store, made)
+
+
+def test_only_the_oldest_of_several_partitions_is_dropped(store: Store, make_event: Callable[[], None]) -> None:
+    with pytest.raises(RotationError, match="not the oldest"):
+        drop(store, store.watermark().partitions[0])
+    with pytest.raises(RotationError, match="still empty"):
+        open_next(store)
+    make_event()
+    opened = open_next(store)
+    with pytest.raises(RotationError, match="not the oldest"):
+        drop(store, opened)
+
+
+@pytest.fixture
+def make_event(database: Database[Any], store: Store) -> Callable[[], None]:
+    def make() -> None:
+        database["event.1"].insert_one({"_id": 1, "type": "x"})
+
+    return make
