@@ -13,9 +13,10 @@ LONGEST_WAIT_S = 0.4  # Celery's loop waits 2 s for a message, twice, before it 
 class Transport(mongodb.Transport):
     """kombu's transport for `mongodb://`; only the wait for the next message is bounded."""
 
-    def drain_events(self, connection: Any, timeout: float | None = None) -> None:
+    def drain_events(self, connection: Any, timeout: float | None = None, **kwargs: Any) -> Any:
         """Deliver the next message. Raises `TimeoutError` when none came within a moment."""
-        super().drain_events(connection, timeout=None if timeout is None else min(timeout, LONGEST_WAIT_S))
+        wait_s = None if timeout is None else min(timeout, LONGEST_WAIT_S)
+        return super().drain_events(connection, timeout=wait_s, **kwargs)  # type: ignore[no-untyped-call]
 
 
 def install() -> None:

@@ -6,94 +6,32 @@ Where values come from is `zarkov_site.source`; what the files below `home` mean
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ingest.settings import IngestSettings, JournalSettings
 from mapreduce.settings import EngineSettings
 from zarkov_site.exceptions import ConfigError
 from zarkov_site.home import HomeFolder
+from zarkov_site.value import (
+    LOOPBACK,
+    TCP,
+    TCP_NO_PORT,
+    Address,
+    DatabaseName,
+    HostPort,
+    MongoUri,
+    Names,
+    Port,
+    Size,
+    Sync,
+    WorkerAddress,
+    Zone,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-_SIZE_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_SIZE = re.compile(r"\s*(\d+)\s*([a-zA-Z]*)\s*\Z")
-_TCP = re.compile(r"tcp://(\[[0-9a-fA-F:]+\]|\*|[A-Za-z0-9_.-]+):(\d{1,5})\Z")
-_TCP_NO_PORT = re.compile(r"tcp://(\[[0-9a-fA-F:]+\]|\*|[A-Za-z0-9_.-]+)\Z")
-_IPC = re.compile(r"ipc://.+\Z")
-_HOST_PORT = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})\Z")
-_SYNC = re.compile(r"(batch|off|interval:([1-9]\d*))\Z")
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
-_DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}\Z")
-
-
-def _size(value: Any) -> Any:
-    """Accept 8388608 and "8 MiB"."""
-    if isinstance(value, str) and (match := _SIZE.match(value)):
-        unit = _SIZE_UNITS.get(match[2].lower())
-        if unit is not None:
-            return int(match[1]) * unit
-    return value
-
-
-def _names(value: Any) -> Any:
-    """Accept a list and "one.module, another.module"."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _address(value: str) -> str:
-    match = _TCP.match(value)
-    if match and int(match[2]) <= 65535:
-        return value
-    if _IPC.match(value):
-        return value
-    raise ValueError("allowed is tcp://HOST:PORT (port 0 is chosen freely) or ipc://PATH")
-
-
-def _worker_address(value: str) -> str:
-    return value if _TCP_NO_PORT.match(value) else _address(value)
-
-
-def _host_port(value: str) -> str:
-    match = _HOST_PORT.match(value)
-    if not match or int(match[2]) > 65535:
-        raise ValueError("allowed is HOST:PORT")
-    return value
-
-
-def _sync(value: str) -> str:
-    if not _SYNC.match(value):
-        raise ValueError("allowed is batch, off or interval:MS (a whole number of milliseconds)")
-    return value
-
-
-def _zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("allowed is a name of the IANA time zone database, such as UTC or Europe/Berlin") from None
-    return value
-
-
-def _database(value: str) -> str:
-    if not _DATABASE.match(value):
-        raise ValueError("allowed are 1 to 63 letters, digits, _ and -")
-    return value
-
-
-def _mongo_uri(value: str) -> str:
-    if not value.startswith(("mongodb://", "mongodb+srv://")):
-        raise ValueError("allowed is mongodb://... or mongodb+srv://...")
-    return value
-
-
-Size = Annotated[int, BeforeValidator(_size), Field(ge=1)]
-Address = Annotated[str, AfterValidator(_address)]
-Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class _Section(BaseModel):
@@ -114,7 +52,7 @@ class ZmrConfig(_Section):
     req_bind: Address = Field("tcp://127.0.0.1:5555", description="Where the router takes requests.")
     req_uri: Address | None = Field(None, description="Where clients find the router; by default where `req_bind` is.")
     worker_bind: Address = Field("tcp://127.0.0.1:5556", description="Where the router takes workers.")
-    worker_uri: Annotated[str, AfterValidator(_worker_address)] | None = Field(
+    worker_uri: WorkerAddress | None = Field(
         None,
         description="Where workers find the router; without a port: the interface that the workers' own sockets bind.",
     )
@@ -160,19 +98,15 @@ class Config(_Section):
     publish_bind_address: Address = Field("tcp://127.0.0.1:6547", description="PUB socket for notices.")
     web_host: str = Field("127.0.0.1", min_length=1, description="Interface of the web server.")
     web_port: Port = Field(8081, description="Port of the web server.")
-    mongo_uri: Annotated[str, AfterValidator(_mongo_uri)] | None = Field(
+    mongo_uri: MongoUri | None = Field(
         None, description="A replica set or sharded cluster; none = a local mongod is started."
     )
-    mongo_database: Annotated[str, AfterValidator(_database)] = Field("zarkov", description="Database.")
-    time_zone: Annotated[str, AfterValidator(_zone)] = Field(
-        "UTC", description="Zone in which keys without a zone are read, and pages are shown."
-    )
+    mongo_database: DatabaseName = Field("zarkov", description="Database.")
+    time_zone: Zone = Field("UTC", description="Zone in which keys without a zone are read, and pages are shown.")
     journal: Path | None = Field(None, description="Folder of the journals; by default `journal` in `home`.")
     journal_segment_bytes: Size = Field(8 * 2**20, ge=4096, description="Size at which a segment is closed.")
     journal_max_bytes: Size = Field(2**30, description="Size at which the ingester stops reading.")
-    journal_sync: Annotated[str, AfterValidator(_sync)] = Field(
-        "batch", description="batch, interval:MS or off; the acknowledged socket always syncs."
-    )
+    journal_sync: Sync = Field("batch", description="batch, interval:MS or off; the acknowledged socket always syncs.")
     incremental: int = Field(
         0, ge=0, description="Events after which a realtime aggregate is refreshed; 0 = as soon as there are any."
     )
@@ -181,14 +115,12 @@ class Config(_Section):
     allow_insecure_bind: bool = Field(
         False, description="Whether sockets may listen beyond loopback without CURVE keys."
     )
-    allowed_hosts: Annotated[list[str], BeforeValidator(_names)] = Field(
+    allowed_hosts: Names = Field(
         [], description="Host names under which the web server answers, besides loopback and `web_host`."
     )
-    task_modules: Annotated[list[str], BeforeValidator(_names)] = Field(
-        [], description="Modules that may hold tasks, besides `agg_tasks` of installed apps."
-    )
+    task_modules: Names = Field([], description="Modules that may hold tasks, besides `agg_tasks` of installed apps.")
     verbose: bool = Field(False, description="Log at level DEBUG.")
-    backdoor: Annotated[str, AfterValidator(_host_port)] | None = Field(
+    backdoor: HostPort | None = Field(
         None, description="Loopback HOST:PORT of a Python prompt inside the ingester; none = off."
     )
     zmr: ZmrConfig = Field(ZmrConfig(), description="The map-reduce engine.")
@@ -221,9 +153,7 @@ class Config(_Section):
         return [
             f"{key} = {address} listens beyond loopback"
             for key, address in listening.items()
-            if (match := _TCP.match(address))
-            and match[1] not in _LOOPBACK
-            and not (encrypted and key.startswith("zmr."))
+            if (match := TCP.match(address)) and match[1] not in LOOPBACK and not (encrypted and key.startswith("zmr."))
         ]
 
     def refuse_exposure(self) -> None:
@@ -270,7 +200,7 @@ class Config(_Section):
         Raises `HomeError` when a chosen port is not recorded because the process does not run.
         """
         configured = {"zmr.req_uri": self.zmr.req_uri, "zmr.worker_uri": self.zmr.worker_uri}.get(key)
-        if configured and not _TCP_NO_PORT.match(configured):
+        if configured and not TCP_NO_PORT.match(configured):
             return configured
         key = {"zmr.req_uri": "zmr.req_bind", "zmr.worker_uri": "zmr.worker_bind"}.get(key, key)
         bound = self.sockets()[key]
@@ -301,7 +231,7 @@ class Config(_Section):
         from mapreduce.curve import load_keys  # brings ZeroMQ, which most commands do without
 
         worker_interface = "tcp://127.0.0.1"
-        if self.zmr.worker_uri and _TCP_NO_PORT.match(self.zmr.worker_uri):
+        if self.zmr.worker_uri and TCP_NO_PORT.match(self.zmr.worker_uri):
             worker_interface = self.zmr.worker_uri
         return EngineSettings(
             engine=self.zmr.engine,
