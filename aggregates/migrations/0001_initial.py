@@ -11,7 +11,6 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -20,195 +19,584 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Chart',
+            name="Chart",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.SlugField(help_text='Part of the address: /charts/<slug>/', unique=True)),
-                ('title', models.CharField(max_length=120)),
-                ('description', models.TextField(blank=True, help_text='A sentence below the title. Say what is counted.')),
-                ('aggregate', models.CharField(help_text='The aggregate to show, as in the list of aggregates, such as commits_by_day.', max_length=200)),
-                ('kind', models.CharField(choices=[('line', 'Line'), ('area', 'Area'), ('stacked', 'Stacked areas'), ('bar', 'Bars'), ('table', 'Table'), ('number', 'Single number with its trend')], default='line', max_length=10)),
-                ('fields', models.CharField(blank=True, help_text='Which fields of the values, such as: insertions, deletions. Empty = all that are numbers.', max_length=500, validators=[django.core.validators.RegexValidator('\\A[^,$\\s]+(\\s*,\\s*[^,$\\s]+)*\\Z', 'Names of fields with commas between them, such as: insertions, deletions')])),
-                ('prefix', models.CharField(blank=True, help_text='Only keys that begin with this, such as celery/ . Empty = all.', max_length=200)),
-                ('series_limit', models.PositiveSmallIntegerField(default=8, help_text='The largest ones are shown, 1 to 50.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(50)], verbose_name='most series')),
-                ('start', models.CharField(blank=True, help_text='-7d, -12h, -6mo, today, or a date. Empty = from the first on.', max_length=40, verbose_name='from')),
-                ('end', models.CharField(blank=True, help_text='As above. Empty = up to now.', max_length=40, verbose_name='to')),
-                ('zone', models.CharField(blank=True, help_text='Such as Europe/Berlin. Empty = that of the configuration.', max_length=64, verbose_name='time zone')),
-                ('fill', models.CharField(blank=True, choices=[('', 'Leave out'), ('gap', 'Show a gap'), ('zero', 'Show 0'), ('previous', 'Show the value before')], default='', max_length=10, verbose_name='periods without data')),
-                ('unit', models.CharField(blank=True, help_text='Shown behind the numbers, such as ms or commits.', max_length=20)),
-                ('created', models.DateTimeField(auto_now_add=True)),
-                ('changed', models.DateTimeField(auto_now=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("slug", models.SlugField(help_text="Part of the address: /charts/SLUG/", unique=True)),
+                ("title", models.CharField(max_length=120)),
+                (
+                    "description",
+                    models.TextField(blank=True, help_text="A sentence below the title. Say what is counted."),
+                ),
+                (
+                    "aggregate",
+                    models.CharField(
+                        help_text="The aggregate to show, as in the list of aggregates, such as commits_by_day.",
+                        max_length=200,
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("line", "Line"),
+                            ("area", "Area"),
+                            ("stacked", "Stacked areas"),
+                            ("bar", "Bars"),
+                            ("table", "Table"),
+                            ("number", "Single number with its trend"),
+                        ],
+                        default="line",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "fields",
+                    models.CharField(
+                        blank=True,
+                        help_text="Which fields of the values, such as: insertions, deletions. Empty = all that are numbers.",
+                        max_length=500,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "\\A[^,$\\s]+(\\s*,\\s*[^,$\\s]+)*\\Z",
+                                "Names of fields with commas between them, such as: insertions, deletions",
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "prefix",
+                    models.CharField(
+                        blank=True,
+                        help_text="Only keys that begin with this, such as celery/ . Empty = all.",
+                        max_length=200,
+                    ),
+                ),
+                (
+                    "series_limit",
+                    models.PositiveSmallIntegerField(
+                        default=8,
+                        help_text="The largest ones are shown, 1 to 50.",
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(50),
+                        ],
+                        verbose_name="most series",
+                    ),
+                ),
+                (
+                    "start",
+                    models.CharField(
+                        blank=True,
+                        help_text="-7d, -12h, -6mo, today, or a date. Empty = from the first on.",
+                        max_length=40,
+                        verbose_name="from",
+                    ),
+                ),
+                (
+                    "end",
+                    models.CharField(
+                        blank=True, help_text="As above. Empty = up to now.", max_length=40, verbose_name="to"
+                    ),
+                ),
+                (
+                    "zone",
+                    models.CharField(
+                        blank=True,
+                        help_text="Such as Europe/Berlin. Empty = that of the configuration.",
+                        max_length=64,
+                        verbose_name="time zone",
+                    ),
+                ),
+                (
+                    "fill",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("", "Leave out"),
+                            ("gap", "Show a gap"),
+                            ("zero", "Show 0"),
+                            ("previous", "Show the value before"),
+                        ],
+                        default="",
+                        max_length=10,
+                        verbose_name="periods without data",
+                    ),
+                ),
+                (
+                    "unit",
+                    models.CharField(
+                        blank=True, help_text="Shown behind the numbers, such as ms or commits.", max_length=20
+                    ),
+                ),
+                ("created", models.DateTimeField(auto_now_add=True)),
+                ("changed", models.DateTimeField(auto_now=True)),
             ],
             options={
-                'ordering': ['title'],
+                "ordering": ["title"],
             },
         ),
         migrations.CreateModel(
-            name='Dashboard',
+            name="Dashboard",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.SlugField(help_text='Part of the address: /dashboards/<slug>/', unique=True)),
-                ('title', models.CharField(max_length=120)),
-                ('description', models.TextField(blank=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("slug", models.SlugField(help_text="Part of the address: /dashboards/SLUG/", unique=True)),
+                ("title", models.CharField(max_length=120)),
+                ("description", models.TextField(blank=True)),
             ],
             options={
-                'ordering': ['title'],
+                "ordering": ["title"],
             },
         ),
         migrations.CreateModel(
-            name='TaskSwitch',
+            name="TaskSwitch",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('task_name', models.CharField(max_length=255, unique=True)),
-                ('enabled', models.BooleanField(default=True)),
-                ('reason', models.CharField(blank=True, help_text='Why it is off, for the others.', max_length=300)),
-                ('changed', models.DateTimeField(auto_now=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("task_name", models.CharField(max_length=255, unique=True)),
+                ("enabled", models.BooleanField(default=True)),
+                ("reason", models.CharField(blank=True, help_text="Why it is off, for the others.", max_length=300)),
+                ("changed", models.DateTimeField(auto_now=True)),
             ],
             options={
-                'verbose_name': 'task',
-                'verbose_name_plural': 'registered tasks',
-                'ordering': ['task_name'],
+                "verbose_name": "task",
+                "verbose_name_plural": "registered tasks",
+                "ordering": ["task_name"],
             },
         ),
         migrations.CreateModel(
-            name='AccessToken',
+            name="AccessToken",
             fields=[
-                ('digest', models.CharField(max_length=128, primary_key=True, serialize=False)),
-                ('token_key', models.CharField(db_index=True, max_length=25)),
-                ('created', models.DateTimeField(auto_now_add=True)),
-                ('expiry', models.DateTimeField(blank=True, null=True)),
-                ('name', models.CharField(help_text='What it is for, such as: web shop.', max_length=120)),
-                ('scopes', models.CharField(default='read', help_text='ingest (send events), read, operate (run and change aggregates), with commas between them.', max_length=40)),
-                ('collections', models.CharField(blank=True, help_text='Which aggregates it may read, such as: commits_by_day, shop.* . Empty = all.', max_length=1000)),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='auth_token_set', to=settings.AUTH_USER_MODEL)),
+                ("digest", models.CharField(max_length=128, primary_key=True, serialize=False)),
+                ("token_key", models.CharField(db_index=True, max_length=25)),
+                ("created", models.DateTimeField(auto_now_add=True)),
+                ("expiry", models.DateTimeField(blank=True, null=True)),
+                ("name", models.CharField(help_text="What it is for, such as: web shop.", max_length=120)),
+                (
+                    "scopes",
+                    models.CharField(
+                        default="read",
+                        help_text="ingest (send events), read, operate (run and change aggregates), with commas between them.",
+                        max_length=40,
+                    ),
+                ),
+                (
+                    "collections",
+                    models.CharField(
+                        blank=True,
+                        help_text="Which aggregates it may read, such as: commits_by_day, shop.* . Empty = all.",
+                        max_length=1000,
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="auth_token_set",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'token',
-                'ordering': ['-created'],
+                "verbose_name": "token",
+                "ordering": ["-created"],
             },
         ),
         migrations.CreateModel(
-            name='AggDef',
+            name="AggDef",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(help_text='Letters, digits, _, - and dots, such as commits_by_day. It cannot be changed later.', max_length=100, unique=True)),
-                ('description', models.TextField(blank=True, help_text='What is counted, for those who read the numbers.')),
-                ('task_name', models.CharField(blank=True, help_text='Dotted path of the task class, such as aggregates.agg_tasks.CommitsByDay.', max_length=255, verbose_name='task')),
-                ('zql', models.TextField(blank=True, help_text='Not available yet: write a task instead.', verbose_name='ZQL')),
-                ('params', models.JSONField(blank=True, default=dict, help_text='Keyword arguments of the task, such as {"project": "celery"}.', verbose_name='parameters')),
-                ('inputs', models.JSONField(default=aggregates.models.aggdef.default_inputs, help_text='["event"], or another collection as ["database.collection"], or aggregates as ["zagg.name"].')),
-                ('id_key', models.CharField(default='_id', help_text='For inputs other than events: an indexed field whose values only grow.', max_length=100, verbose_name='increasing key')),
-                ('settle_s', models.FloatField(default=0, help_text='For such inputs: how long after a document appears others with a lower key may still come.', verbose_name='settling time (s)')),
-                ('filter', models.JSONField(blank=True, default=dict, help_text='Which events, as a MongoDB filter, such as {"type": "commit"}. Empty = all.')),
-                ('output', models.CharField(blank=True, help_text='Where the results go, such as zagg.commits_by_day. Empty = zagg. and the name.', max_length=110)),
-                ('realtime', models.BooleanField(default=False, help_text='Kept current all the time: new events show within a second.')),
-                ('interval_s', models.PositiveIntegerField(blank=True, help_text='Seconds between two runs, such as 3600. Empty = no interval.', null=True, verbose_name='run every (s)')),
-                ('crontab', models.CharField(blank=True, help_text='Minute, hour, day of month, month, day of week, such as 15 3 * * * (daily at 3:15). Empty = no schedule.', max_length=100, validators=[aggregates.models.cron.check_crontab])),
-                ('crontab_zone', models.CharField(blank=True, help_text='Such as Europe/Berlin. Empty = that of the configuration.', max_length=64, verbose_name='time zone of the schedule')),
-                ('on_error', models.CharField(blank=True, choices=[('', 'as the task says'), ('fail', 'stop and wait for a person'), ('skip', 'skip it, keep its id')], help_text='What happens when the map fails on an event.', max_length=10)),
-                ('enabled', models.BooleanField(default=True, help_text='A paused aggregate is run only by hand.')),
-                ('created', models.DateTimeField(auto_now_add=True)),
-                ('changed', models.DateTimeField(auto_now=True)),
-                ('state', models.CharField(choices=[('new', 'not run yet'), ('ok', 'current'), ('failing', 'failing'), ('full_due', 'waits for a full run')], default='new', editable=False, max_length=10)),
-                ('last_id', models.BigIntegerField(editable=False, help_text='The last event id it contains.', null=True, verbose_name='through')),
-                ('last_key', models.CharField(blank=True, editable=False, max_length=100)),
-                ('last_run', models.DateTimeField(editable=False, null=True)),
-                ('complete_through', models.DateTimeField(editable=False, null=True)),
-                ('generation', models.PositiveIntegerField(default=0, editable=False)),
-                ('outputs', models.JSONField(default=list, editable=False)),
-                ('full_due', models.CharField(blank=True, editable=False, max_length=300, verbose_name='full run due')),
-                ('last_error', models.TextField(blank=True, editable=False)),
-                ('last_traceback', models.TextField(blank=True, editable=False)),
-                ('failures', models.PositiveIntegerField(default=0, editable=False)),
-                ('skipped_count', models.PositiveBigIntegerField(default=0, editable=False)),
-                ('verified', models.DateTimeField(editable=False, null=True, verbose_name='last verified')),
-                ('verdict', models.TextField(blank=True, editable=False, verbose_name='last verdict')),
-                ('verdict_ok', models.BooleanField(editable=False, null=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "name",
+                    models.CharField(
+                        help_text="Letters, digits, _, - and dots, such as commits_by_day. It cannot be changed later.",
+                        max_length=100,
+                        unique=True,
+                    ),
+                ),
+                (
+                    "description",
+                    models.TextField(blank=True, help_text="What is counted, for those who read the numbers."),
+                ),
+                (
+                    "task_name",
+                    models.CharField(
+                        blank=True,
+                        help_text="Dotted path of the task class, such as aggregates.agg_tasks.CommitsByDay.",
+                        max_length=255,
+                        verbose_name="task",
+                    ),
+                ),
+                (
+                    "zql",
+                    models.TextField(
+                        blank=True, help_text="Not available yet: write a task instead.", verbose_name="ZQL"
+                    ),
+                ),
+                (
+                    "params",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text='Keyword arguments of the task, such as {"project": "celery"}.',
+                        verbose_name="parameters",
+                    ),
+                ),
+                (
+                    "inputs",
+                    models.JSONField(
+                        default=aggregates.models.aggdef.default_inputs,
+                        help_text='["event"], or another collection as ["database.collection"], or aggregates as ["zagg.name"].',
+                    ),
+                ),
+                (
+                    "id_key",
+                    models.CharField(
+                        default="_id",
+                        help_text="For inputs other than events: an indexed field whose values only grow.",
+                        max_length=100,
+                        verbose_name="increasing key",
+                    ),
+                ),
+                (
+                    "settle_s",
+                    models.FloatField(
+                        default=0,
+                        help_text="For such inputs: how long after a document appears others with a lower key may still come.",
+                        verbose_name="settling time (s)",
+                    ),
+                ),
+                (
+                    "filter",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text='Which events, as a MongoDB filter, such as {"type": "commit"}. Empty = all.',
+                    ),
+                ),
+                (
+                    "output",
+                    models.CharField(
+                        blank=True,
+                        help_text="Where the results go, such as zagg.commits_by_day. Empty = zagg. and the name.",
+                        max_length=110,
+                    ),
+                ),
+                (
+                    "realtime",
+                    models.BooleanField(
+                        default=False, help_text="Kept current all the time: new events show within a second."
+                    ),
+                ),
+                (
+                    "interval_s",
+                    models.PositiveIntegerField(
+                        blank=True,
+                        help_text="Seconds between two runs, such as 3600. Empty = no interval.",
+                        null=True,
+                        verbose_name="run every (s)",
+                    ),
+                ),
+                (
+                    "crontab",
+                    models.CharField(
+                        blank=True,
+                        help_text="Minute, hour, day of month, month, day of week, such as 15 3 * * * (daily at 3:15). Empty = no schedule.",
+                        max_length=100,
+                        validators=[aggregates.models.cron.check_crontab],
+                    ),
+                ),
+                (
+                    "crontab_zone",
+                    models.CharField(
+                        blank=True,
+                        help_text="Such as Europe/Berlin. Empty = that of the configuration.",
+                        max_length=64,
+                        verbose_name="time zone of the schedule",
+                    ),
+                ),
+                (
+                    "on_error",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("", "as the task says"),
+                            ("fail", "stop and wait for a person"),
+                            ("skip", "skip it, keep its id"),
+                        ],
+                        help_text="What happens when the map fails on an event.",
+                        max_length=10,
+                    ),
+                ),
+                ("enabled", models.BooleanField(default=True, help_text="A paused aggregate is run only by hand.")),
+                ("created", models.DateTimeField(auto_now_add=True)),
+                ("changed", models.DateTimeField(auto_now=True)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("new", "not run yet"),
+                            ("ok", "current"),
+                            ("failing", "failing"),
+                            ("full_due", "waits for a full run"),
+                        ],
+                        default="new",
+                        editable=False,
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "last_id",
+                    models.BigIntegerField(
+                        editable=False, help_text="The last event id it contains.", null=True, verbose_name="through"
+                    ),
+                ),
+                ("last_key", models.CharField(blank=True, editable=False, max_length=100)),
+                ("last_run", models.DateTimeField(editable=False, null=True)),
+                ("complete_through", models.DateTimeField(editable=False, null=True)),
+                ("generation", models.PositiveIntegerField(default=0, editable=False)),
+                ("outputs", models.JSONField(default=list, editable=False)),
+                ("full_due", models.CharField(blank=True, editable=False, max_length=300, verbose_name="full run due")),
+                ("last_error", models.TextField(blank=True, editable=False)),
+                ("last_traceback", models.TextField(blank=True, editable=False)),
+                ("failures", models.PositiveIntegerField(default=0, editable=False)),
+                ("skipped_count", models.PositiveBigIntegerField(default=0, editable=False)),
+                ("verified", models.DateTimeField(editable=False, null=True, verbose_name="last verified")),
+                ("verdict", models.TextField(blank=True, editable=False, verbose_name="last verdict")),
+                ("verdict_ok", models.BooleanField(editable=False, null=True)),
             ],
             options={
-                'verbose_name': 'aggregate',
-                'verbose_name_plural': 'aggregates',
-                'ordering': ['name'],
-                'permissions': [('operate_aggdef', 'Can run, cancel and verify aggregates')],
-                'indexes': [models.Index(models.F('state'), models.F('name'), name='aggdef_state')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('interval_s__isnull', True), ('crontab', ''), _connector='OR'), name='aggdef_interval_or_crontab', violation_error_message='Give an interval or a crontab, not both.'), models.CheckConstraint(condition=models.Q(('settle_s__gte', 0)), name='aggdef_settle_s_not_negative')],
+                "verbose_name": "aggregate",
+                "verbose_name_plural": "aggregates",
+                "ordering": ["name"],
+                "permissions": [("operate_aggdef", "Can run, cancel and verify aggregates")],
+                "indexes": [models.Index(models.F("state"), models.F("name"), name="aggdef_state")],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("interval_s__isnull", True), ("crontab", ""), _connector="OR"),
+                        name="aggdef_interval_or_crontab",
+                        violation_error_message="Give an interval or a crontab, not both.",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("settle_s__gte", 0)), name="aggdef_settle_s_not_negative"
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='DashboardItem',
+            name="DashboardItem",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('position', models.PositiveSmallIntegerField(default=0, help_text='Smaller numbers come first.')),
-                ('wide', models.BooleanField(default=False, help_text='Takes the whole width.')),
-                ('chart', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='places', to='aggregates.chart')),
-                ('dashboard', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='items', to='aggregates.dashboard')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("position", models.PositiveSmallIntegerField(default=0, help_text="Smaller numbers come first.")),
+                ("wide", models.BooleanField(default=False, help_text="Takes the whole width.")),
+                (
+                    "chart",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="places", to="aggregates.chart"
+                    ),
+                ),
+                (
+                    "dashboard",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="items", to="aggregates.dashboard"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['position', 'pk'],
+                "ordering": ["position", "pk"],
             },
         ),
         migrations.AddField(
-            model_name='dashboard',
-            name='charts',
-            field=models.ManyToManyField(related_name='dashboards', through='aggregates.DashboardItem', to='aggregates.chart'),
+            model_name="dashboard",
+            name="charts",
+            field=models.ManyToManyField(
+                related_name="dashboards", through="aggregates.DashboardItem", to="aggregates.chart"
+            ),
         ),
         migrations.CreateModel(
-            name='EmbedLink',
+            name="EmbedLink",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(default=aggregates.models.access.new_link_key, editable=False, max_length=32, unique=True)),
-                ('name', models.CharField(help_text='Where it is used, such as: wiki page of the shop team.', max_length=120)),
-                ('prefix', models.CharField(blank=True, help_text='Only keys that begin with this are shown, whatever is asked, such as customer-7/ .', max_length=200, verbose_name='locked prefix')),
-                ('origins', models.CharField(blank=True, help_text='Sites whose pages may show it, such as https://wiki.example.org . Empty = this site only.', max_length=1000)),
-                ('range_adjustable', models.BooleanField(default=True, help_text='Whether the viewer may choose another range.')),
-                ('expires', models.DateTimeField(blank=True, help_text='Empty = never.', null=True)),
-                ('revoked', models.BooleanField(default=False, help_text='A revoked link shows nothing any more, at once.')),
-                ('created', models.DateTimeField(auto_now_add=True)),
-                ('chart', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='links', to='aggregates.chart')),
-                ('created_by', models.ForeignKey(blank=True, editable=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('dashboard', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='links', to='aggregates.dashboard')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "key",
+                    models.CharField(
+                        default=aggregates.models.access.new_link_key, editable=False, max_length=32, unique=True
+                    ),
+                ),
+                (
+                    "name",
+                    models.CharField(
+                        help_text="Where it is used, such as: wiki page of the shop team.", max_length=120
+                    ),
+                ),
+                (
+                    "prefix",
+                    models.CharField(
+                        blank=True,
+                        help_text="Only keys that begin with this are shown, whatever is asked, such as customer-7/ .",
+                        max_length=200,
+                        verbose_name="locked prefix",
+                    ),
+                ),
+                (
+                    "origins",
+                    models.CharField(
+                        blank=True,
+                        help_text="Sites whose pages may show it, such as https://wiki.example.org . Empty = this site only.",
+                        max_length=1000,
+                    ),
+                ),
+                (
+                    "range_adjustable",
+                    models.BooleanField(default=True, help_text="Whether the viewer may choose another range."),
+                ),
+                ("expires", models.DateTimeField(blank=True, help_text="Empty = never.", null=True)),
+                (
+                    "revoked",
+                    models.BooleanField(default=False, help_text="A revoked link shows nothing any more, at once."),
+                ),
+                ("created", models.DateTimeField(auto_now_add=True)),
+                (
+                    "chart",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="links",
+                        to="aggregates.chart",
+                    ),
+                ),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        blank=True,
+                        editable=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "dashboard",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="links",
+                        to="aggregates.dashboard",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-created'],
-                'constraints': [models.CheckConstraint(condition=models.Q(models.Q(('chart__isnull', False), ('dashboard__isnull', True)), models.Q(('chart__isnull', True), ('dashboard__isnull', False)), _connector='OR'), name='embed_link_shows_one_thing', violation_error_message='Choose a chart or a dashboard, one of the two.')],
+                "ordering": ["-created"],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("chart__isnull", False), ("dashboard__isnull", True)),
+                            models.Q(("chart__isnull", True), ("dashboard__isnull", False)),
+                            _connector="OR",
+                        ),
+                        name="embed_link_shows_one_thing",
+                        violation_error_message="Choose a chart or a dashboard, one of the two.",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Run',
+            name="Run",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('uid', models.CharField(default=aggregates.models.run.new_uid, editable=False, max_length=32, unique=True)),
-                ('mode', models.CharField(choices=[('incremental', 'incremental'), ('full', 'full'), ('rebuild', 'rebuild of a range'), ('verify', 'verification')], max_length=12)),
-                ('origin', models.CharField(choices=[('command', 'command line'), ('admin', 'admin'), ('api', 'REST'), ('schedule', 'schedule'), ('realtime', 'realtime')], max_length=10)),
-                ('state', models.CharField(choices=[('planned', 'planned'), ('running', 'running'), ('complete', 'complete'), ('error', 'error'), ('cancelled', 'cancelled')], default='planned', max_length=10)),
-                ('force', models.BooleanField(default=False)),
-                ('since', models.DateTimeField(blank=True, null=True)),
-                ('until', models.DateTimeField(blank=True, null=True)),
-                ('created', models.DateTimeField(auto_now_add=True)),
-                ('started', models.DateTimeField(blank=True, null=True)),
-                ('finished', models.DateTimeField(blank=True, null=True)),
-                ('seen', models.DateTimeField(blank=True, null=True)),
-                ('performer', models.CharField(blank=True, max_length=200)),
-                ('start_id', models.BigIntegerField(blank=True, null=True)),
-                ('through', models.BigIntegerField(blank=True, null=True)),
-                ('generation', models.PositiveIntegerField(blank=True, null=True)),
-                ('docs_in', models.PositiveBigIntegerField(default=0, verbose_name='events read')),
-                ('keys', models.PositiveBigIntegerField(default=0, verbose_name='keys written')),
-                ('skipped_count', models.PositiveBigIntegerField(default=0, verbose_name='events skipped')),
-                ('refreshes', models.PositiveIntegerField(default=0)),
-                ('duration_s', models.FloatField(default=0, verbose_name='duration (s)')),
-                ('cpu_s', models.FloatField(default=0, verbose_name='CPU time (s)')),
-                ('job_ids', models.JSONField(blank=True, default=list)),
-                ('code', models.CharField(blank=True, max_length=32, verbose_name='version of the task')),
-                ('note', models.TextField(blank=True)),
-                ('error', models.TextField(blank=True)),
-                ('traceback', models.TextField(blank=True)),
-                ('aggdef', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='runs', to='aggregates.aggdef')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "uid",
+                    models.CharField(default=aggregates.models.run.new_uid, editable=False, max_length=32, unique=True),
+                ),
+                (
+                    "mode",
+                    models.CharField(
+                        choices=[
+                            ("incremental", "incremental"),
+                            ("full", "full"),
+                            ("rebuild", "rebuild of a range"),
+                            ("verify", "verification"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                (
+                    "origin",
+                    models.CharField(
+                        choices=[
+                            ("command", "command line"),
+                            ("admin", "admin"),
+                            ("api", "REST"),
+                            ("schedule", "schedule"),
+                            ("realtime", "realtime"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("planned", "planned"),
+                            ("running", "running"),
+                            ("complete", "complete"),
+                            ("error", "error"),
+                            ("cancelled", "cancelled"),
+                        ],
+                        default="planned",
+                        max_length=10,
+                    ),
+                ),
+                ("force", models.BooleanField(default=False)),
+                ("since", models.DateTimeField(blank=True, null=True)),
+                ("until", models.DateTimeField(blank=True, null=True)),
+                ("created", models.DateTimeField(auto_now_add=True)),
+                ("started", models.DateTimeField(blank=True, null=True)),
+                ("finished", models.DateTimeField(blank=True, null=True)),
+                ("seen", models.DateTimeField(blank=True, null=True)),
+                ("performer", models.CharField(blank=True, max_length=200)),
+                ("start_id", models.BigIntegerField(blank=True, null=True)),
+                ("through", models.BigIntegerField(blank=True, null=True)),
+                ("generation", models.PositiveIntegerField(blank=True, null=True)),
+                ("docs_in", models.PositiveBigIntegerField(default=0, verbose_name="events read")),
+                ("keys", models.PositiveBigIntegerField(default=0, verbose_name="keys written")),
+                ("skipped_count", models.PositiveBigIntegerField(default=0, verbose_name="events skipped")),
+                ("refreshes", models.PositiveIntegerField(default=0)),
+                ("duration_s", models.FloatField(default=0, verbose_name="duration (s)")),
+                ("cpu_s", models.FloatField(default=0, verbose_name="CPU time (s)")),
+                ("job_ids", models.JSONField(blank=True, default=list)),
+                ("code", models.CharField(blank=True, max_length=32, verbose_name="version of the task")),
+                ("note", models.TextField(blank=True)),
+                ("error", models.TextField(blank=True)),
+                ("traceback", models.TextField(blank=True)),
+                (
+                    "aggdef",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="runs", to="aggregates.aggdef"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-pk'],
-                'indexes': [models.Index(fields=['aggdef', '-id'], name='run_of_aggdef'), models.Index(fields=['state', '-id'], name='run_by_state'), models.Index(condition=models.Q(('state__in', ('planned', 'running'))), fields=['created'], name='run_open')],
-                'constraints': [models.CheckConstraint(condition=models.Q(models.Q(('mode', 'rebuild'), _negated=True), models.Q(('since__isnull', False), ('until__isnull', False)), _connector='OR'), name='run_rebuild_has_range')],
+                "ordering": ["-pk"],
+                "indexes": [
+                    models.Index(fields=["aggdef", "-id"], name="run_of_aggdef"),
+                    models.Index(fields=["state", "-id"], name="run_by_state"),
+                    models.Index(
+                        condition=models.Q(("state__in", ("planned", "running"))), fields=["created"], name="run_open"
+                    ),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("mode", "rebuild"), _negated=True),
+                            models.Q(("since__isnull", False), ("until__isnull", False)),
+                            _connector="OR",
+                        ),
+                        name="run_rebuild_has_range",
+                    )
+                ],
             },
         ),
     ]
