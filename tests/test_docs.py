@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from django.core.management import get_commands, load_command_class
 
 from zarkov_site.config import REPOSITORY
-from zarkov_site.source import known_keys
+from zarkov_site.source import FILE_VARIABLE, known_keys, load
 
 DOCS = REPOSITORY / "docs"
 
@@ -13,3 +18,56 @@ DOCS = REPOSITORY / "docs"
 def test_every_setting_is_in_the_table() -> None:
     rows = re.findall(r"^\| `([a-z_.]+)` \|", (DOCS / "settings.md").read_text(), re.MULTILINE)
     assert rows == list(known_keys())
+
+
+def our_commands() -> list[str]:
+    return sorted(name for name, app in get_commands().items() if app in {"zarkov_site", "ingest", "aggregates"})
+
+
+def texts() -> list[Path]:
+    return [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+@pytest.mark.parametrize("name", our_commands())
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    command = load_command_class(get_commands()[name], name)
+    shown = " ".join(command.create_parser("manage.py", name).format_help().split())
+    assert command.help
+    if name != "shell":
+        assert f"manage.py {name}" in shown.partition("example: ")[2]
+
+
+@pytest.mark.parametrize("path", texts(), ids=lambda path: path.name)
+def test_commands_that_are_named_exist(path: Path) -> None:
+    named = set(re.findall(r"manage\.py ([a-z]+)\b", path.read_text()))
+    assert named - set(get_commands()) == set()
+
+
+@pytest.mark.parametrize("path", texts(), ids=lambda path: path.name)
+def test_links_between_pages_lead_somewhere(path: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()) if "://" not in link]
+    missing = [link for link in links if not (path.parent / link.partition("#")[0]).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("path", texts(), ids=lambda path: path.name)
+def test_settings_that_are_shown_as_yaml_are_allowed(path: Path, tmp_path: Path) -> None:
+    for number, block in enumerate(
+        re.findall(r"^```yaml[^\n]*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+    ):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(block)
+        load({FILE_VARIABLE: str(file)})
+
+
+def test_no_registry_host_and_no_path_of_a_machine_is_in_the_repository() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    hosts = re.compile("|".join(["npm" + r"js\.", "py" + r"pi\.org", "python" + "hosted", r"/(work|farm|root)/"]))
+    guilty = []
+    for name in tracked.splitlines():
+        path = REPOSITORY / name
+        if path.suffix in {".gz", ".png"} or not path.is_file():
+            continue
+        if hosts.search(path.read_text(errors="replace")):
+            guilty.append(name)
+    assert guilty == []
