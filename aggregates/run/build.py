@@ -60,7 +60,7 @@ def rebuild(room: Room, definition: Definition, since: datetime, until: datetime
 
 @contextmanager
 def _building(room: Room, definition: Definition) -> Iterator[tuple[Kept, Position, Mark]]:
-    name = room.lead(definition)
+    name = room.position(definition).name
     with room.holding(name, "build") as (kept, position), pinned(room, definition):
         position = room.generations.show(position)
         yield kept, position, room.mark(definition)

@@ -135,8 +135,30 @@ class Ledger:
                 raise BusyError(f"zagg.{name} is being worked on by {current.holder or 'another process'}")
         return Lease(name, slot, document[slot]["token"], holder), Position.from_document(document)
 
-    def _take(self, condition: Mapping[str, Any], slot: str, holder: str, lease_s: float) -> dict[str, Any] | None:
+    def acquire_for(self, name: str, step: Step, lease_s: float = LEASE_S) -> tuple[Lease, Position] | None:
+        """Take the lease of increments and record `step` in one operation.
+
+        None when that is not possible: another process has the lease, a step is open, or the position has moved.
+        """
+        holder = new_holder()
+        free = {"$expr": {"$or": [{"$not": ["$live.holder"]}, {"$lte": ["$live.until", "$$NOW"]}]}}
+        condition = {"_id": name, "position": step.start, "generation": step.generation, "step": None, **free}
+        recorded = {"step": {"$literal": step.to_document()}}
+        document = self._take({**condition, "shown": step.generation}, "live", holder, lease_s, recorded)
+        if document is None:
+            return None
+        return Lease(name, "live", document["live"]["token"], holder), Position.from_document(document)
+
+    def _take(
+        self,
+        condition: Mapping[str, Any],
+        slot: str,
+        holder: str,
+        lease_s: float,
+        also: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any] | None:
         taken = {
+            **(also or {}),
             f"{slot}.token": {"$add": [{"$ifNull": [f"${slot}.token", 0]}, 1]},
             f"{slot}.holder": {"$literal": holder},
             f"{slot}.until": {"$add": ["$$NOW", int(lease_s * 1000)]},
@@ -170,8 +192,8 @@ class Ledger:
             lease, {"$set": {"step": step.to_document()}}, {"position": step.start, "generation": step.generation}
         )
 
-    def advance(self, lease: Lease, step: Step, reached: Reached) -> Position:
-        """Move the position over the step, and close it."""
+    def advance(self, lease: Lease, step: Step, reached: Reached, *, release: bool = False) -> Position:
+        """Move the position over the step, and close it; with `release` the lease is given back in the same step."""
         update: dict[str, Any] = {
             "$set": {
                 "position": reached.through,
@@ -180,15 +202,30 @@ class Ledger:
                 "live.cancel": "",
             }
         }
+        if release:
+            update["$set"] |= {"live.holder": "", "live.until": None}
         if reached.skipped_count:
             update["$push"] = {"skipped": {"$each": list(reached.skipped), "$slice": MOST_SKIPPED}}
             update["$inc"] = {"skipped_count": reached.skipped_count}
         return self._change(lease, update, {"position": step.start, "step.uid": step.uid})
 
-    def pass_over(self, lease: Lease, start: Any, reached: Reached) -> Position:
-        """Move the position over a range in which there is nothing for this aggregate."""
+    def pass_over(self, position: Position, reached: Reached) -> Position | None:
+        """Move the position over a range in which there is nothing for this aggregate.
+
+        Needs no lease, as nothing is written but this; None when the position has moved or a step is open. Who holds
+        the lease and has planned from the old position finds so when it records its step.
+        """
+        condition = {
+            "_id": position.name,
+            "position": position.position,
+            "generation": position.generation,
+            "step": None,
+        }
         update = {"position": reached.through, "complete_through": reached.complete_through}
-        return self._change(lease, {"$set": update}, {"position": start, "step": None})
+        document = self._collection.find_one_and_update(
+            condition, {"$set": update}, return_document=ReturnDocument.AFTER
+        )
+        return Position.from_document(document) if document else None
 
     def abandon(self, lease: Lease, step: Step, *, due: str = "", blocked: bool = False) -> Position:
         """Close an open increment that is not to be carried on; with `due`, say why a full run is."""

@@ -12,7 +12,7 @@ from aggregates.exceptions import FullRunDueError, RunCancelledError, RunFailedE
 from aggregates.run import fault, jobs
 from aggregates.run.decide import Decision, change_of, next_run
 from aggregates.run.keeper import Kept
-from aggregates.run.ledger import Reached
+from aggregates.run.ledger import Lease, Reached
 from aggregates.run.outcome import Outcome, Tally
 from aggregates.run.planner import Plan
 from aggregates.run.position import Position, Step
@@ -49,16 +49,74 @@ def refresh(room: Room, definition: Definition) -> Outcome | Decision:
     these, or after the death of this process, it carries on without taking an event in twice or passing one over.
     """
     mark = room.mark(definition)
-    name = room.lead(definition)
-    position = room.ledger.get(name)
+    position = room.position(definition)
     if idle := _idle(definition, position, mark):
         return idle
     plan = room.plan(definition, mark.range(position.position, mark.through), full=False)
     decision = next_run(position, mark, definition, associative=plan.associative)
     if decision.action == "build":
         return decision
-    with room.holding(name, "live") as (kept, held):
+    if decision.action == "increment" and (done := _quickly(room, definition, position, mark, plan)):
+        return done
+    with room.holding(position.name, "live") as (kept, held):
         return Refresh(room, definition, kept, mark).run(held, plan)
+
+
+def _quickly(room: Room, definition: Definition, position: Position, mark: Mark, plan: Plan) -> Outcome | None:
+    """The usual increment, with two writes to the position instead of four; None when something is in its way."""
+    began = time.monotonic()
+    if position.shown != position.generation:
+        return None
+    if not position.due and (due := change_of(position, plan.version, definition.fingerprint())):
+        room.ledger.say_due(position.name, due)
+    span = mark.range(position.position, mark.through)
+    if not _any(room, plan, span):
+        after = room.ledger.pass_over(position, Reached(span.through, mark.complete_through))
+        tally, uid = Tally(), ""
+    else:
+        step = make_step(room, plan, span, position.generation, mark)
+        fault.reach("planned")
+        taken = room.ledger.acquire_for(position.name, step)
+        if taken is None:
+            return None
+        tally, after = _perform_taken(room, definition, mark, step, taken[0])
+        uid = step.uid
+    if after is None:
+        return None
+    moved = outcome_of(definition, after, "complete")
+    took = time.monotonic() - began
+    return replace(moved, uid=uid, start=span.start, tally=tally, code=plan.version, duration_s=took)
+
+
+def _perform_taken(
+    room: Room, definition: Definition, mark: Mark, step: Step, lease: Lease
+) -> tuple[Tally, Position | None]:
+    """Perform a step that is recorded under `lease`; the lease goes back with the position, or here when that fails."""
+    moved = False
+    try:
+        fault.reach("leased")
+        fault.reach("recorded")
+        with room.keeper.keep(lease) as kept:
+            found = Refresh(room, definition, kept, mark).perform(step, release=True)
+        moved = True
+        return found
+    finally:
+        if not moved:
+            room.ledger.release(lease)
+
+
+def _any(room: Room, plan: Plan, span: Range) -> bool:
+    """Whether a source has a document in the range: a look that spares a job for nothing."""
+    if plan.basic:
+        return True
+    home = room.database
+    database = home.client[span.database] if span.database else home
+    queries = {repr(source.query): source.query for job in plan.jobs for source in job.sources}
+    return any(
+        database[name].find_one({"$and": [span.condition(), dict(query)]}, {"_id": 1}) is not None
+        for query in queries.values()
+        for name in span.collections
+    )
 
 
 def _idle(definition: Definition, position: Position, mark: Mark) -> Outcome | None:
@@ -119,13 +177,14 @@ class Refresh:
                 position = self._room.ledger.get(position.name)
                 continue
             uid = step.uid
-            done, position = self.perform(position, step)
+            done, position = self.perform(step)
             tally += done
             if plan.code and step.through != self._mark.through:
                 plan = self._plan(position)
         if uid or position.position != start:
             moved = outcome_of(self._definition, position, "complete")
-            return replace(moved, uid=uid, start=start, tally=tally, duration_s=time.monotonic() - began)
+            took = time.monotonic() - began
+            return replace(moved, uid=uid, start=start, tally=tally, code=plan.version, duration_s=took)
         if decision.action == "build":
             return decision
         state = "blocked" if decision.action == "blocked" else "nothing"
@@ -135,33 +194,16 @@ class Refresh:
         span = self._mark.range(position.position, self._mark.through)
         return self._room.plan(self._definition, span, full=False)
 
-    def _begin(self, position: Position, plan: Plan, decision: Decision) -> Step | None:
-        """Record the increment; None when its range holds nothing for this aggregate and was passed over."""
+    def _begin(self, position: Position, plan: Plan, decision: Decision) -> Step:
+        """Record the increment."""
         if not position.due and (due := change_of(position, plan.version, self._definition.fingerprint())):
             self._room.ledger.say_due(position.name, due)
         span = self._mark.range(decision.start, decision.through)
-        if not self._any(plan, span):
-            reached = Reached(span.through, self._mark.complete_through)
-            self._room.ledger.pass_over(self._kept.lease, span.start, reached)
-            return None
         step = make_step(self._room, plan, span, position.generation, self._mark)
         fault.reach("planned")
         self._room.ledger.begin(self._kept.lease, step)
         fault.reach("recorded")
         return step
-
-    def _any(self, plan: Plan, span: Range) -> bool:
-        """Whether a source has a document in the range: a look that spares a job for nothing."""
-        if plan.basic:
-            return True
-        home = self._room.database
-        database = home.client[span.database] if span.database else home
-        queries = {repr(source.query): source.query for job in plan.jobs for source in job.sources}
-        return any(
-            database[name].find_one({"$and": [span.condition(), dict(query)]}, {"_id": 1}) is not None
-            for query in queries.values()
-            for name in span.collections
-        )
 
     def current(self, position: Position, step: Step, plan: Plan) -> Step | None:
         """The open step as it can be carried on: with the code that it began with, or anew if it never began.
@@ -192,8 +234,8 @@ class Refresh:
     def _changed_output(self, position: Position, step: Step) -> bool:
         return step.generation != position.generation
 
-    def perform(self, position: Position, step: Step) -> tuple[Tally, Position]:
-        """Perform a recorded step, and move the position over it."""
+    def perform(self, step: Step, *, release: bool = False) -> tuple[Tally, Position]:
+        """Perform a recorded step, and move the position over it; with `release` the lease goes back as well."""
         ledger = self._room.ledger
         try:
             tally = jobs.perform(self._room.engine, step, self._room.watch(self._kept, step.uid))
@@ -207,7 +249,7 @@ class Refresh:
             raise
         fault.reach("jobs_done")
         reached = Reached(step.through, step.complete_through, tally.skipped, tally.skipped_count)
-        position = ledger.advance(self._kept.lease, step, reached)
+        position = ledger.advance(self._kept.lease, step, reached, release=release)
         fault.reach("moved")
         if any(name.endswith("*") for name in position.outputs):
             position = self._room.generations.show(position)

@@ -56,20 +56,20 @@ class Room:
         query = {**span.condition(), **definition.filter}
         return make_plan(definition, self.modules, self.database, query, full)
 
-    def lead(self, definition: Definition) -> str:
-        """The name of the position document, which is made if it is missing. Raises `OutputTakenError`."""
+    def position(self, definition: Definition) -> Position:
+        """The position, made if it is missing. Raises `OutputTakenError`."""
         key = (definition.name, definition.fingerprint())
         with self._lock:
             known = self._leads.get(key)
-        if known is not None and self.ledger.find(known) is not None:
-            return known
+        if known is not None and (found := self.ledger.find(known)) is not None:
+            return found
         plan = self.plan(definition, Range(None, None, ()), full=True)
         self.generations.check_free(plan.outputs)
         position = self.ledger.claim(plan.outputs, definition.name)
         fault.reach("claimed")
         with self._lock:
             self._leads[key] = position.name
-        return position.name
+        return position
 
     @contextmanager
     def holding(self, name: str, slot: SlotName, wait_s: float = 0.0) -> Iterator[tuple[Kept, Position]]:

@@ -81,8 +81,8 @@ def verify(room: Room, definition: Definition) -> Verdict:
 
 def _verify(room: Room, definition: Definition) -> Verdict:
     mark = room.mark(definition)
-    name = room.lead(definition)
-    position = room.ledger.get(name)
+    position = room.position(definition)
+    name = position.name
     if reason := foreign(position, mark) or gone(position, mark):
         return _refused(definition, position, reason)
     if mark.version != position.version:
