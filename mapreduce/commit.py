@@ -31,7 +31,7 @@ from mapreduce.spec import COMMIT, FINALIZE, Output
 from mapreduce.traceback_text import task_traceback
 
 DURABLE = WriteConcern(w="majority", j=True)
-BATCH_COUNT = 2_000  # documents looked up and written at once
+BATCH_COUNT = 5_000  # documents looked up and written at once
 BATCH_BYTES = 8 * 2**20
 _DUPLICATE_KEY = 11000
 _ROUNDS = 50  # a document that changed under us this often says that something is wrong

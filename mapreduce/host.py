@@ -33,7 +33,7 @@ from mapreduce.shelf import Shelf
 
 SILENT_S = 3.0  # without a word from the router for this long, its address is asked for again
 UNKNOWN_RETRY_S = 0.25  # before a router that has not recorded its address yet is looked for again
-ABORT_GRACE_S = 0.5  # an executor that goes on with an unwanted step for this long is killed
+ABORT_GRACE_S = 2.0  # an executor that goes on with an unwanted step for this long is killed
 RESTART_PAUSE_S = 1.0  # between two starts of an executor that ends before it is ready
 _HIGH_WATER = 10_000
 _LAST_WORDS_MS = 50
@@ -168,11 +168,12 @@ class Host:
         return max(0, sum(child.idle for child in self._children) - len(self._waiting))
 
     def _from_router(self, now: float) -> None:
+        unknown = False
         while True:
             try:
                 frames = self._router.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                return
+                break
             try:
                 kind, header, _ = message.unpack(frames)
             except (*NOT_BSON, KeyError, IndexError):
@@ -191,7 +192,10 @@ class Host:
                 self._refused = VersionRefusedError(header["error"]["message"], header["error"]["details"])
             elif kind == message.BEAT and (not header["known"] or self._epoch != header["epoch"]):
                 self._epoch = header["epoch"]
-                self._hello()
+                unknown = True
+
+        if unknown:
+            self._hello()
 
     def _beat(self, now: float) -> None:
         if now - self._heard_s > SILENT_S:

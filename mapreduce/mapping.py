@@ -214,13 +214,13 @@ def _no_pair(chunk: list[Any], *, labelled: bool) -> MapFailedError | None:
 
 def run_map(
     job: MapJob,
-    read: Callable[[], Iterable[bytes]],
+    read: Callable[[], Iterable[list[dict[str, Any]]]],
     make_writer: Callable[[], RunWriter],
     *,
     skip: bool,
     said: Callable[[int], None] | None = None,
 ) -> tuple[RunWriter, MapCounts]:
-    """Map all documents of a split. `read` gives its raw batches anew each time it is called; `said` hears of progress.
+    """Map all documents of a split. `read` gives its batches anew each time it is called; `said` hears of progress.
 
     When the map raises, `MapFailedError` names the document; with `skip`, the split is mapped again document by
     document, and those on which the map fails are left out and counted. Other errors go through.
@@ -286,7 +286,7 @@ def _checked(pairs: list[Any], *, labelled: bool) -> list[Any]:
 
 
 def _map_failed(
-    job: MapJob, documents: Documents, read: Callable[[], Iterable[bytes]], error: Exception
+    job: MapJob, documents: Documents, read: Callable[[], Iterable[list[dict[str, Any]]]], error: Exception
 ) -> MapFailedError:
     document = documents.current
     if document is None or not _fails_alone(job, document):

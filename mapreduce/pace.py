@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 BACKUP_FACTOR = 1.5  # a step is begun a second time on an idle worker after this many typical durations
 LIMIT_FACTOR = 3.0  # the first attempt is given up after this many typical durations without progress
-LIMIT_FLOOR_S = 1.0
+LIMIT_FLOOR_S = 5.0  # a killed process costs a second or more; idle workers help out long before
 BACKUP_FLOOR_S = 0.02
 _REMEMBERED = 64
 

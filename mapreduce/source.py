@@ -1,23 +1,28 @@
-"""Reads documents of one split from MongoDB in raw batches, and knows which document the map has in hand."""
+"""Reads documents of one split from MongoDB in batches, and knows which document the map has in hand."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import bson
+from bson.codec_options import CodecOptions
+from bson.int64 import Int64
+from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
-from mapreduce.codec import CODEC
+from mapreduce.codec import CODEC, decode
 from mapreduce.exceptions import InputRefusedError
 from mapreduce.spec import Source
 
 BATCH_COUNT = 5_000  # documents asked for at once
-DECODE_BYTES = 2 * 2**20  # raw bytes decoded at once: decoded documents take five to ten times as much
+DECODE_BYTES = 2 * 2**20  # raw bytes decoded at once
+SAY_COUNT = 1_000  # documents handed out between two looks at whether the step is still wanted
+_RAW = CodecOptions(document_class=RawBSONDocument)
 _BAD_VALUE = 2  # MongoDB's code for a hint that names no index
 
 
@@ -55,18 +60,43 @@ def projection(fields: tuple[str, ...] | None, id_key: str) -> dict[str, int] | 
     return {path: 1 for path in wanted if not any(path.startswith(f"{other}.") for other in wanted)}
 
 
-def raw_batches(database: Database[dict[str, Any]], source: Source, span: Range) -> Iterator[bytes]:
-    """Concatenated BSON documents of `span`, as the server sent them. Raises `InputRefusedError` without an index."""
+def batches(database: Database[dict[str, Any]], source: Source, span: Range) -> Iterator[list[dict[str, Any]]]:
+    """The documents of `span`, decoded batch by batch. Raises `InputRefusedError` when the id has no index.
+
+    The replies are decoded as a whole in C: a cursor of the driver would make a Python object for each document first,
+    in its raw form too.
+    """
     bounds = id_filter(source.id_key, span.low, span.high)
     query = {"$and": [bounds, dict(source.query)]} if bounds and source.query else bounds or dict(source.query)
-    cursor = database[span.collection].find_raw_batches(
-        query, projection(source.fields, source.id_key), batch_size=BATCH_COUNT
-    )
+    command: dict[str, Any] = {"find": span.collection, "filter": query, "batchSize": BATCH_COUNT}
+    wanted = projection(source.fields, source.id_key)
+    if wanted is not None:
+        command["projection"] = wanted
     if span.hinted:
-        cursor.hint([(source.id_key, 1)])
+        command["hint"] = {source.id_key: 1}
+    with database.client.start_session(causal_consistency=False) as session:
+        reply = _first_reply(database, source, span, command, session)
+        cursor_id, name = reply["cursor"]["id"], "firstBatch"
+        try:
+            while True:
+                yield from _decoded(reply["cursor"], name)
+                if not cursor_id:
+                    return
+                more = {"getMore": Int64(cursor_id), "collection": span.collection, "batchSize": BATCH_COUNT}
+                reply = database.command(more, codec_options=_RAW, session=session)
+                cursor_id, name = reply["cursor"]["id"], "nextBatch"
+        finally:
+            if cursor_id:
+                with contextlib.suppress(PyMongoError):
+                    kill = {"killCursors": span.collection, "cursors": [Int64(cursor_id)]}
+                    database.command(kill, session=session)
+
+
+def _first_reply(
+    database: Database[dict[str, Any]], source: Source, span: Range, command: dict[str, Any], session: Any
+) -> RawBSONDocument:
     try:
-        with cursor:
-            yield from cursor
+        return database.command(command, codec_options=_RAW, session=session)
     except OperationFailure as error:
         if error.code == _BAD_VALUE and "hint" in str(error):
             raise InputRefusedError(
@@ -75,14 +105,31 @@ def raw_batches(database: Database[dict[str, Any]], source: Source, span: Range)
         raise
 
 
+def _decoded(cursor: RawBSONDocument, name: str) -> Iterator[list[dict[str, Any]]]:
+    """The documents of one reply; a big reply in pieces, because decoded it takes five to ten times as much."""
+    if len(cursor.raw) <= DECODE_BYTES:
+        yield decode(cursor.raw)[name]
+        return
+    held: list[bytes | memoryview] = []
+    size = 0
+    for document in cursor[name]:
+        held.append(document.raw)
+        size += len(document.raw)
+        if size >= DECODE_BYTES:
+            yield bson.decode_all(b"".join(held), CODEC)
+            held, size = [], 0
+    if held:
+        yield bson.decode_all(b"".join(held), CODEC)
+
+
 class Documents:
-    """One pass over the documents of raw batches, decoded batch by batch; at most one batch is held.
+    """One pass over batches of documents; at most one batch is held.
 
     Iteration runs at the speed of a list. `current` tells at any time which document was handed out last.
     """
 
-    def __init__(self, batches: Iterable[bytes], said: Callable[[int], None] | None = None) -> None:
-        """`said` is called with the documents handed out so far whenever a batch begins."""
+    def __init__(self, batches: Iterable[list[dict[str, Any]]], said: Callable[[int], None] | None = None) -> None:
+        """`said` is called with the documents handed out so far, every `SAY_COUNT` documents."""
         self._batches = batches
         self._said = said
         self._held: list[dict[str, Any]] = []
@@ -94,11 +141,11 @@ class Documents:
 
     def _lists(self) -> Iterator[Iterator[dict[str, Any]]]:
         for batch in self._batches:
-            for part in _portions(batch):
+            for start in range(0, len(batch), SAY_COUNT):
                 self._before += len(self._held)
                 if self._said is not None:
                     self._said(self._before)
-                self._held = bson.decode_all(part, CODEC)
+                self._held = batch[start : start + SAY_COUNT]
                 self._position = iter(self._held)
                 yield self._position
 
@@ -116,16 +163,3 @@ class Documents:
         """The document handed out last; None before the first."""
         index = self._index() if self._held else 0
         return self._held[index - 1] if index else None
-
-
-def _portions(batch: bytes) -> Iterator[bytes]:
-    """`batch` cut at document boundaries into pieces of about `DECODE_BYTES`."""
-    if len(batch) <= DECODE_BYTES:
-        yield batch
-        return
-    start = end = 0
-    while end < len(batch):
-        end += struct.unpack_from("<i", batch, end)[0]
-        if end - start >= DECODE_BYTES or end >= len(batch):
-            yield batch[start:end]
-            start = end

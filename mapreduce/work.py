@@ -14,7 +14,7 @@ from mapreduce.mapping import MapCounts, MapJob, run_map, stored_pairs
 from mapreduce.output import MapOutput, RunWriter
 from mapreduce.reducing import ReduceJob, Run, reduce_runs
 from mapreduce.registry import Registry
-from mapreduce.source import Range, raw_batches
+from mapreduce.source import Range, batches
 from mapreduce.spec import REDUCE, JobSpec
 
 MEMORY_SHARE = 4  # a partition of up to spill_bytes / MEMORY_SHARE encoded bytes is grouped in memory
@@ -86,7 +86,7 @@ class Work:
         )
         writer, counts = run_map(
             job,
-            lambda: raw_batches(database, source, span),
+            lambda: batches(database, source, span),
             lambda: RunWriter(self._scratch("map"), self._limits.compress),
             skip=self.spec.on_error == "skip",
             said=said,

@@ -11,7 +11,6 @@ import random
 import shutil
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import bson
-import psutil
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.database import Database
@@ -217,33 +215,24 @@ def scaling() -> Figure:
     return rate("mr.scaling", events, *times, must=1.7)
 
 
+def _peak_bytes(pid: int) -> int:
+    """The most memory that a process ever had resident (proc(5), VmHWM)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
 def memory() -> Figure:
     """The most that the router or any process of a worker takes with 2,000,000 events and 500,000 keys."""
     with world(events=2_000_000, users=500_000) as here:
         cluster = here.cluster(2, "two")
-        peaks: dict[int, int] = {}
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(0.02):
-                for process in [cluster.router, *cluster.workers]:
-                    assert process is not None
-                    for found in [psutil.Process(process.pid), *cluster.executors(process)]:
-                        try:
-                            peaks[found.pid] = max(peaks.get(found.pid, 0), found.memory_info().rss)
-                        except psutil.NoSuchProcess:
-                            continue
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
-            status = cluster.engine.run(here.spec("by_user", id_max=2_000_000), 900)
-        finally:
-            ended.set()
-            watcher.join()
+        status = cluster.engine.run(here.spec("by_user", id_max=2_000_000), 900)
+        hosts = [cluster.router, *cluster.workers]
+        pids = [process.pid for process in hosts if process is not None]
+        pids += [child.pid for worker in cluster.workers for child in cluster.executors(worker)]
+        peaks = [_peak_bytes(pid) for pid in pids]
         assert status.progress["docs_in"] == 2_000_000
         assert here.database["zagg.ours"].count_documents({}) == status.progress["keys_out"] > 480_000
-        ours = max(peaks.values()) / 1e6
+        ours = max(peaks) / 1e6
     return {
         "name": "mr.memory",
         "ours": round(ours, 1),

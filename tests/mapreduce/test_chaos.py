@@ -16,6 +16,7 @@ import psutil
 import pytest
 from pymongo.database import Database
 
+from mapreduce.exceptions import JobTimeoutError
 from mapreduce.spec import COMMIT, FINALIZE, MAP, QUERY, REDUCE, JobSpec, Output, Source
 from tests.mapreduce.cluster import Cluster, until
 from tests.mapreduce.conftest import make_events
@@ -103,7 +104,10 @@ def run(cluster: Cluster, database: Data, jobs: int, seed: int) -> collections.C
         )
         cluster.engine.submit(spec)
         chaos.strike(spec.job_id)
-        status = cluster.engine.wait(spec.job_id, 90)
+        try:
+            status = cluster.engine.wait(spec.job_id, 90)
+        except JobTimeoutError as error:
+            raise AssertionError((seed, number, cluster.engine.config()["workers"], cluster.log()[-8_000:])) from error
         assert status.state == "complete", (seed, number, status)
     expected = collections.Counter(f"{event['type']}{event['_id'] % 400}" for event in events)
     found = {document["_id"]: document["value"] for document in database["zagg.x"].find()}

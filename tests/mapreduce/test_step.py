@@ -39,7 +39,7 @@ def test_limits_follow_typical_durations_and_double_to_the_ceiling() -> None:
 def test_short_steps_have_a_floor() -> None:
     pace = Pace(ceiling_s=600.0)
     pace.add(0.001)
-    assert pace.limit_s(1) == 1.0
+    assert pace.limit_s(1) == 5.0
     assert pace.backup_after_s() == 0.021
 
 

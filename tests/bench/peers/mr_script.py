@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pymongo import InsertOne, MongoClient, WriteConcern
 
 from tests.bench.peers import mr_tasks
 
-_CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=datetime.UTC)
+_CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 
 
 def _documents(uri: str, database: str, low: int, high: int) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mapreduce import exceptions
+from mapreduce.exceptions import CodeChangedError, MapReduceError, SpecError, from_document
+from mapreduce.request import COMMANDS
+from mapreduce.spec import END_STATES, RUNNING_STATES, UNKNOWN, JobSpec, JobStatus, Output, Source
+
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "mapreduce.md"
+SPEC = JobSpec(
+    database="db",
+    sources=(Source(("event.1", "event.2"), "m:f", query={"type": {"$in": ["a"]}}, fields=("type",)),),
+    outputs={"": Output("zagg.x", "reduce")},
+    reduce_name="m:r",
+    params={"a.b": 1},
+    stamp=(0, 10),
+    code={"m.n": "ab"},
+)
+
+
+def test_a_spec_comes_back_from_its_document_equal() -> None:
+    assert JobSpec.from_document(bson.decode(bson.encode(SPEC.to_document()))) == SPEC
+
+
+@given(st.one_of(st.none(), st.integers(0, 10**12)), st.booleans(), st.dictionaries(st.text("ab"), st.integers(0, 9)))
+def test_any_spec_comes_back_equal(low: Any, associative: bool, params: Any) -> None:
+    spec = replace(SPEC, id_min=low, associative=associative, params=params)
+    again = JobSpec.from_document(bson.decode(bson.encode(spec.to_document())))
+    assert (again, again.digest()) == (spec, spec.digest())
+
+
+def test_the_digest_tells_jobs_apart_and_not_their_ids_or_code() -> None:
+    assert replace(SPEC, job_id="other", code={}).digest() == SPEC.digest()
+    assert replace(SPEC, id_max=5).digest() != SPEC.digest()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"outputs": {}}, "name at least one"),
+        ({"outputs": {"": Output("zagg.x"), "a": Output("zagg.y")}}, "only output"),
+        ({"outputs": {"a b": Output("zagg.y")}}, "label 'a b'"),
+        ({"outputs": {"*": Output("zagg.y")}}, "star"),
+        ({"outputs": {"": Output("zagg.")}}, "'zagg.'"),
+        ({"outputs": {"": Output("event.1")}}, "below zagg. or zgen."),
+        ({"associative": False}, "associative"),
+        ({"reduce_name": None}, "reduce_name"),
+        ({"stamp": None}, "stamp"),
+        ({"sources": ()}, "input_names"),
+        ({"reduce_name": "no colon"}, "module:name"),
+        ({"reduce_count": 0}, "reduce_count 0"),
+    ],
+)
+def test_what_no_engine_would_run_is_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(says)):
+        replace(SPEC, **changes).checked()
+
+
+def test_a_range_of_ids_is_the_stamp_where_none_is_given() -> None:
+    assert replace(SPEC, stamp=None, id_min=3, id_max=9).checked().stamp == (3, 9)
+
+
+def test_wanted_code_that_is_not_there_is_refused_by_name() -> None:
+    assert SPEC.with_code({"m.n": "ab", "o": "cd"}).code == {"m.n": "ab", "o": "cd"}
+    with pytest.raises(CodeChangedError, match=r"m\.n"):
+        SPEC.with_code({"m.n": "xy"})
+
+
+def test_a_status_comes_back_from_its_document() -> None:
+    status = JobStatus("j", "error", {"code": "x", "message": "y", "details": {}}, "tb", {"splits": 1}, [1])
+    assert JobStatus.from_document(status.to_document()) == status
+    assert status.ended
+    assert not JobStatus("j", "map").ended
+
+
+def test_errors_cross_the_wire_as_what_they_are() -> None:
+    for kind in MapReduceError.__subclasses__():
+        error = kind("message", {"key": 1})
+        back = from_document(error.to_document())
+        assert (type(back), str(back), back.details) == (kind, "message", {"key": 1})
+
+
+def test_every_code_state_and_command_is_documented() -> None:
+    text = DOCS.read_text()
+    codes = {
+        kind.code for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, MapReduceError)
+    }
+    for word in {*codes, *RUNNING_STATES, *END_STATES, UNKNOWN, *COMMANDS}:
+        assert f"`{word}`" in text, word
