@@ -1,49 +1,76 @@
-"""Counters of one ingester process, for its log and for `/metrics`; the truth over all of them is in the verdicts."""
+"""Counters of one ingester process; the truth over all of them is in the verdicts, see `ingest.summary`."""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ingest.commit import Verdict
+
+SAMPLE_S = 0.1
+SAMPLES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Events and refused input since the start of the process."""
 
-    received: int = 0  # on disk in the journal, or found in an adopted one when settled
-    stored: int = 0
+    received: int = 0  # written to this process's own journal
+    settled: int = 0  # of these, how many have a verdict
+    stored: int = 0  # this and the next two: from adopted journals too
     duplicates: int = 0
     quarantined: int = 0
     blocks: int = 0
+
+    @property
+    def pending(self) -> int:
+        """In the own journal, without a verdict."""
+        return self.received - self.settled
 
 
 class Counters:
     """Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._guard = threading.Lock()
+        self._clock = clock
         self._counts = Counts()
+        self._arrivals: deque[tuple[int, float]] = deque()  # received so far, and when: for the age of what waits
 
     def received(self, count: int) -> None:
-        """`count` events or refusals are in the journal."""
+        """`count` events or refusals are in the own journal."""
         with self._guard:
-            self._counts = replace(self._counts, received=self._counts.received + count)
+            before, now = self._counts.received, self._clock()
+            self._counts = replace(self._counts, received=before + count)
+            if len(self._arrivals) < SAMPLES and (not self._arrivals or now - self._arrivals[-1][1] >= SAMPLE_S):
+                self._arrivals.append((before, now))
 
-    def committed(self, verdict: Verdict) -> None:
+    def committed(self, verdict: Verdict, *, adopted: bool) -> None:
         """A block has its verdict."""
         with self._guard:
             before = self._counts
             self._counts = replace(
                 before,
+                settled=before.settled + (0 if adopted else verdict.received),
                 stored=before.stored + verdict.stored,
                 duplicates=before.duplicates + verdict.duplicates,
                 quarantined=before.quarantined + verdict.quarantined,
                 blocks=before.blocks + 1,
             )
+            while len(self._arrivals) > 1 and self._arrivals[1][0] <= self._counts.settled:
+                self._arrivals.popleft()
+            if self._counts.pending == 0:
+                self._arrivals.clear()
 
     def counts(self) -> Counts:
         """As they are now."""
         with self._guard:
             return self._counts
+
+    def oldest_pending_s(self) -> float:
+        """About how long the oldest event without a verdict has waited; 0 when there is none."""
+        with self._guard:
+            return self._clock() - self._arrivals[0][1] if self._arrivals else 0.0

@@ -183,6 +183,7 @@ class BlockReader:
                 return True
             if not closed:
                 return False
+            segment.last_sequence = self._last_sequence
             segment.read_through = True
         following = self.journal.next_segment(segment.number if segment else 0)
         if following is None:

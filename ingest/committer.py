@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import socket
 import threading
 import time
 from collections import deque
@@ -20,11 +22,13 @@ from ingest.accounting import Counters
 from ingest.block import Block, BlockReader, Span
 from ingest.commit import BlockCommit, Content, Verdict
 from ingest.exceptions import IngestError, StaleBlockError, StoreChangedError
+from ingest.fold import fold, is_retired, retire
 from ingest.journal import Journal, StoreMark
 from ingest.record import Kind
 from ingest.revocation import revoke
 from ingest.settings import IngestSettings
 from ingest.store import BlockId, Reservation, Store, Watermark
+from ingest.summary import REPORT_EVERY_S, report
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +79,10 @@ class Committer:
         on_settled: Callable[[Watermark, int], None] = lambda watermark, count: None,
         *,
         rebind: bool = False,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._is_full = is_full
+        self._house_due = 0.0
         self._store = store
         self._settings = settings
         self._counters = counters
@@ -129,10 +136,13 @@ class Committer:
             journal = source.journal
             if not journal.writable:
                 source.reader.take(1, 1)  # reads past the end of what was settled
-            if journal.drained and not source.in_flight and not source.again and not self._settled:
-                journal.remove()
-            else:
-                journal.release()
+            try:
+                if journal.drained and not source.in_flight and not source.again and not self._settled:
+                    retire(self._store, str(journal.uuid))
+                    journal.remove()
+            except (PyMongoError, IngestError) as error:
+                log.info("journal %s is left to the next ingester: %s", journal.uuid, error)
+            journal.release()
 
     def blocked(self) -> dict[str, str]:
         """Journals of which nothing is committed, with the reason."""
@@ -165,6 +175,32 @@ class Committer:
                 return
             else:
                 self._wait(signals)
+            self._keep_house()
+
+    def _keep_house(self) -> None:
+        """Every few seconds: say how it goes, and fold verdicts that no replay can ask for."""
+        now = time.monotonic()
+        with self._turn:
+            if now < self._house_due or self._mark is None:
+                return
+            self._house_due = now + REPORT_EVERY_S
+            own = next((source for source in self._sources if not source.adopted), None)
+        if own is None:
+            return
+        journal, counts = str(own.journal.uuid), self._counters.counts()
+        values = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "pending": counts.pending,
+            "bytes": own.journal.size_bytes,
+            "oldest_pending_s": self._counters.oldest_pending_s(),
+            "full": self._is_full(),
+        }
+        try:
+            report(self._store, journal, values)
+            fold(self._store, journal, own.journal.cut_through)
+        except (PyMongoError, IngestError) as error:
+            self._say(error)
 
     def _over(self) -> bool:
         return self._stopping.is_set() and time.monotonic() >= self._deadline
@@ -172,7 +208,7 @@ class Committer:
     def _wait(self, signals: int) -> None:
         with self._wakeup:
             if self._signals == signals and not self._stopping.is_set():
-                self._wakeup.wait()
+                self._wakeup.wait(REPORT_EVERY_S)
 
     def _pause(self, seconds: float) -> None:
         if self._stopping.is_set():
@@ -226,6 +262,13 @@ class Committer:
                 f"journal {source.journal.folder} belongs to store {known.store}, epoch {known.epoch}, and the "
                 f"database holds store {mark.store}, epoch {mark.epoch}: nothing of it is committed. Bring back its "
                 "database, or take it into this one with `manage.py runingest --rebind`"
+            )
+            self._say(StoreChangedError(source.blocked))
+            return False
+        if source.adopted and is_retired(self._store, str(source.journal.uuid)):
+            source.blocked = (
+                f"journal {source.journal.folder} was drained and removed before, and its files are back: nothing of "
+                "it is committed, as it would be stored twice. Remove the folder"
             )
             self._say(StoreChangedError(source.blocked))
             return False
@@ -325,7 +368,7 @@ class Committer:
                 return
             self._settled.append((work.source, work.reservation.block, work.block, verdict))
         work.source.journal.settle(work.block.by_segment)
-        self._counters.committed(verdict)
+        self._counters.committed(verdict, adopted=work.source.adopted)
 
     def _close(self, settled: list[tuple[Source, BlockId, Block, Verdict]], watermark: Watermark) -> None:
         """What was passed to MongoDB as settled needs no more care."""
@@ -354,6 +397,7 @@ class Committer:
                 source.journal.uuid, span.first, span.last,
             )  # fmt: skip
             revoke(self._store, source.block_id(span.number))
+        retire(self._store, str(source.journal.uuid))
         self._sources.remove(source)
         source.journal.remove()
         log.info("journal %s is done and removed", source.journal.uuid)

@@ -74,7 +74,12 @@ class Ingester:
             self._async.close()
             raise
         self.committer = Committer(
-            self._store, self.settings, self.counters, self._settled_elsewhere, rebind=self._rebind
+            self._store,
+            self.settings,
+            self.counters,
+            self._settled_elsewhere,
+            rebind=self._rebind,
+            is_full=lambda: self.writer.full,
         )
         self.writer = JournalWriter(
             self._journal,

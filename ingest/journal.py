@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.exceptions import JournalError, JournalFullError, JournalLockedError
-from ingest.record import FILE_HEADER_BYTES, Kind, checksum_seed, encode
+from ingest.record import FILE_HEADER_BYTES, HEADER_BYTES, Kind, checksum_seed, encode
 from ingest.segment import SUFFIX, Segment, as_journal_error, sync_folder
 from ingest.settings import JournalSettings
 
 LOCK_NAME = "lock"
+SMALLEST_SEGMENT_BYTES = 4096
 META_NAME = "journal.json"
 DAMAGED_FOLDER = "damaged"
 
@@ -44,6 +45,7 @@ class Journal:
         self.seed = checksum_seed(journal)
         self.segments: list[Segment] = []
         self.next_sequence = 1
+        self.cut_through = 0  # no file holds a record up to this sequence any more
         self.writable = False
         self._lock = lock
         self._settings = settings
@@ -109,29 +111,35 @@ class Journal:
         with self._guard:
             return sum(segment.end for segment in self.segments)
 
-    def append(self, records: Sequence[tuple[Kind, int, bytes]], *, room_bytes: int | None = None) -> None:
+    def fits(self, records: Sequence[tuple[Kind, int, bytes]]) -> bool:
+        """Whether `append` would take these now. A single one goes in as long as the journal is not half full, so that
+        none is too large for ever.
+        """
+        size, most = self.size_bytes, self._settings.max_bytes
+        needed = sum(HEADER_BYTES + len(payload) for _, _, payload in records)
+        return size + needed <= most or (len(records) == 1 and size <= most // 2)
+
+    def append(self, records: Sequence[tuple[Kind, int, bytes]]) -> None:
         """Write `(kind, count, payload)` records, all or none, in order.
 
-        They are durable after the next `sync`. Raises `JournalFullError` when the journal would grow above
-        `room_bytes` (default: `max_bytes`) or the disk is full, `JournalError` when writing fails.
+        They are durable after the next `sync`. Raises `JournalFullError` when they do not fit or the disk is full,
+        `JournalError` when writing fails.
         """
+        if not self.fits(records):
+            raise JournalFullError(
+                f"the journal {self.folder} has reached journal_max_bytes = {self._settings.max_bytes}: it goes on "
+                "when MongoDB has taken some of it"
+            )
         chunks, sequence = [], self.next_sequence
         for kind, count, payload in records:
             chunks.append(encode(kind, sequence, count, payload, self.seed))
             sequence += 1
-        needed = sum(map(len, chunks))
-        room = self._settings.max_bytes if room_bytes is None else room_bytes
-        if self.size_bytes + needed > room:
-            raise JournalFullError(
-                f"the journal {self.folder} has reached journal_max_bytes = {room}: it goes on when MongoDB has "
-                "taken some of it"
-            )
-        self._writing_segment(needed).append(chunks)
+        self._writing_segment(sum(map(len, chunks))).append(chunks)
         self.next_sequence = sequence
 
     def _writing_segment(self, needed: int) -> Segment:
         last = self.segments[-1] if self.segments and not self.segments[-1].closed else None
-        size = self._settings.segment_bytes
+        size = min(self._settings.segment_bytes, max(SMALLEST_SEGMENT_BYTES, self._settings.max_bytes // 4))
         if last and last.end + needed <= max(size, FILE_HEADER_BYTES + needed):
             return last
         if last:
@@ -183,6 +191,7 @@ class Journal:
             while self.segments and _is_done(self.segments[0]):
                 segment = self.segments.pop(0)
                 segment.path.unlink(missing_ok=True)
+                self.cut_through = segment.last_sequence
 
     @property
     def drained(self) -> bool:

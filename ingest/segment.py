@@ -32,6 +32,7 @@ class Segment:
         self.end = end  # offset behind the last record
         self.closed = closed  # nothing is appended any more
         self.read_through = False  # the reader is past the end
+        self.last_sequence = 0  # of the records in it, once it was read through
         self.open_records = 0  # taken into blocks that are not settled yet
         self._descriptor: int | None = None
         self._synced_end = end

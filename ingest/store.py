@@ -238,6 +238,11 @@ class Store:
         """The highest block number that the journal has used, 0 when none."""
         return next((int(j["s"]) for j in self._read({"journals": 1})["journals"] if j["j"] == journal), 0)
 
+    def forget_numbers(self, journals: Sequence[str]) -> None:
+        """Forget which block numbers were used by journals that are gone."""
+        if journals:
+            self._document().update_one(KEY, {"$pull": {"journals": {"j": {"$in": list(journals)}}}})
+
     def settled_spans(self, journal: str) -> list[Span]:
         """Record spans of the journal that have a verdict other than `revoked`."""
         found = self.verdicts().find(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import bson
@@ -125,7 +126,9 @@ class JournalWriter:
 
     def _persist(self, group: Sequence[Delivery]) -> bool:
         records = list(_records([delivery.intake for delivery in group], self._record_events))
-        written = self._retry(lambda: self._journal.append(records))
+        # What does not fit as a whole goes in as room comes.
+        parts = [records] if self._journal.fits(records) else [[record] for record in records]
+        written = all(self._retry(partial(self._journal.append, part)) for part in parts)
         due = self._sync_due_s()
         if written and (self._always or any(d.on_durable for d in group) or (due is not None and due <= 0)):
             written = self._sync()

@@ -27,6 +27,12 @@ def wait_for(condition: Callable[[], Any], within_s: float = 20.0, what: str = "
     raise AssertionError(f"not within {within_s} s: {what or condition}")
 
 
+def sums(database: Database[Any]) -> dict[str, int]:
+    """What became of all input, from verdicts and from those that are folded."""
+    found = [*database["ingest.verdict"].find(), *database["ingest.journal"].find()]
+    return {name: sum(v.get(name, 0) for v in found) for name in ("stored", "duplicates", "quarantined")}
+
+
 class RunningIngester:
     """An ingester in a thread of its own, as the gevent loop belongs to its thread."""
 

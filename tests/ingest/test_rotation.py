@@ -17,7 +17,7 @@ from ingest.client import AcknowledgedClient
 from ingest.load import LoadResult, load_file
 from ingest.rotation import RotationError, drop, dump, open_next, rotate, verify
 from ingest.store import Store, connect
-from tests.ingest.conftest import RunningIngester, wait_for
+from tests.ingest.conftest import RunningIngester, sums, wait_for
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_an_id_is_a_duplicate_in_whatever_partition_it_is_stored(
     wait_for(lambda: counts(database)["event"] == 2)
     open_next(store)
     send(ingester, "a", "b", "c")
-    wait_for(lambda: sum(v["duplicates"] for v in database["ingest.verdict"].find()) == 3)
+    wait_for(lambda: sums(database)["duplicates"] == 3)
     assert counts(database) == {"event": 3, "event.1": 1, "event.2": 1, "event.3": 1}
 
 

@@ -1,0 +1,133 @@
+"""What all ingesters together received and what became of it, as MongoDB has it; and who holds up the watermark."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from ingest.connection import Document
+from ingest.fold import COUNTS
+from ingest.store import JOURNAL, VERDICT, BlockId, Store
+
+REPORT_EVERY_S = 5.0
+MISSING_AFTER_S = 20.0  # an ingester that has not reported for so long is not there
+
+
+@dataclass(frozen=True, slots=True)
+class IngesterReport:
+    """What one ingester said last of its own journal."""
+
+    journal: str
+    host: str
+    pid: int
+    seen: dt.datetime  # MongoDB's clock
+    pending: int  # events and refusals in the journal without a verdict
+    journal_bytes: int
+    oldest_pending_s: float  # age of the oldest of them when it reported; 0 when there is none
+    full: bool  # it does not read its sockets
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """An open block, and whether anybody is there to settle it."""
+
+    block: BlockId
+    first: int
+    count: int
+    age_s: float
+    host: str  # of the ingester that made the journal; empty when it never reported
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts over all ingesters since the store was made. `received` is the sum of the others, always."""
+
+    stored: int
+    duplicates: int
+    quarantined: int
+    pending: int
+    ingesters: tuple[IngesterReport, ...]
+    blockers: tuple[Blocker, ...]  # lowest id first: the first one holds the watermark
+    watermark: int
+
+    @property
+    def received(self) -> int:
+        """Everything that reached a journal."""
+        return self.stored + self.duplicates + self.quarantined + self.pending
+
+    @property
+    def journal_bytes(self) -> int:
+        """Bytes in the journals of all ingesters."""
+        return sum(report.journal_bytes for report in self.ingesters)
+
+    @property
+    def oldest_pending_s(self) -> float:
+        """Age of the oldest event that waits anywhere."""
+        return max((report.oldest_pending_s for report in self.ingesters), default=0.0)
+
+
+def summarize(store: Store) -> Summary:
+    """The counts as of now. Raises `StoreUnpreparedError` when there is no store."""
+    database, now = store.database(), store.now()
+    journals = {document["_id"]: document for document in database[JOURNAL].find()}
+    group: Document = {"_id": None} | {name: {"$sum": f"${name}"} for name in COUNTS}
+    open_sums = next(iter(database[VERDICT].aggregate([{"$group": group}])), {})
+    sums = {
+        name: int(open_sums.get(name, 0)) + sum(int(journal.get(name, 0)) for journal in journals.values())
+        for name in COUNTS
+    }
+    reports = tuple(_report(d, now) for d in journals.values() if "seen" in d and "retired" not in d)
+    return Summary(
+        stored=sums["stored"],
+        duplicates=sums["duplicates"],
+        quarantined=sums["quarantined"],
+        pending=sum(report.pending for report in reports),
+        ingesters=reports,
+        blockers=tuple(_blocker(block, reports, now) for block in store.open_blocks()),
+        watermark=store.watermark().through,
+    )
+
+
+def _report(document: Document, now: dt.datetime) -> IngesterReport:
+    return IngesterReport(
+        journal=document["_id"],
+        host=document["host"],
+        pid=document["pid"],
+        seen=document["seen"],
+        pending=document["pending"],
+        journal_bytes=document["bytes"],
+        oldest_pending_s=document["oldest_pending_s"],
+        full=document["full"],
+        alive=(now - document["seen"]).total_seconds() < MISSING_AFTER_S,
+    )
+
+
+def _blocker(block: Document, reports: tuple[IngesterReport, ...], now: dt.datetime) -> Blocker:
+    report = next((report for report in reports if report.journal == block["j"]), None)
+    return Blocker(
+        block=(block["j"], int(block["s"])),
+        first=int(block["first"]),
+        count=int(block["n"]),
+        age_s=(now - block["at"]).total_seconds(),
+        host=report.host if report else "",
+        alive=bool(report and report.alive),
+    )
+
+
+def advice(blocker: Blocker) -> str:
+    """What to tell an operator about a block that is open for long, and what releasing it would cost."""
+    journal, number = blocker.block
+    where = f" on {blocker.host}" if blocker.host else ""
+    return (
+        f"block {number} of journal {journal} is open for {blocker.age_s:.0f} s and holds the watermark below id "
+        f"{blocker.first}. Start an ingester{where} that has this journal in its journal folder. If that disk is gone "
+        f"for good, release the block: its {blocker.count} events are lost, unless the journal comes back, which then "
+        "stores them under new ids"
+    )
+
+
+def report(store: Store, journal: str, values: Document) -> None:
+    """Write what an ingester says of its journal: host, pid, pending, bytes, oldest_pending_s, full."""
+    store.database()[JOURNAL].update_one({"_id": journal}, [{"$set": values | {"seen": "$$NOW"}}], upsert=True)

@@ -1,0 +1,198 @@
+"""Accounting from verdicts, folding, releasing blocks, and the replay of refused input."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import bson
+import pytest
+from pymongo.database import Database
+
+from ingest.accounting import Counters
+from ingest.block import Span
+from ingest.client import AcknowledgedClient
+from ingest.commit import Verdict
+from ingest.exceptions import IngestError
+from ingest.fold import fold, retire
+from ingest.journal import Journal, journal_folders
+from ingest.quarantine import as_text, decoded, from_text, key_text, parse_key, replay
+from ingest.record import Kind
+from ingest.revocation import revoke
+from ingest.settings import IngestSettings
+from ingest.store import Store, connect
+from ingest.summary import advice, report, summarize
+from tests.ingest.conftest import RunningIngester, sums, wait_for
+
+Start = Callable[..., RunningIngester]
+
+
+@pytest.fixture
+def store(mongo_uri: str, database: Database[Any]) -> Iterator[Store]:
+    store = connect(mongo_uri, database.name)
+    store.prepare()
+    yield store
+    store.connection.close()
+
+
+def verdict(store: Store, journal: str, number: int, **more: Any) -> None:
+    document = {"stored": 3, "duplicates": 2, "quarantined": 1, "from": number * 10, "to": number * 10 + 9, "first": 1}
+    store.verdicts().insert_one({"_id": {"j": journal, "s": number}} | document | more)
+
+
+def test_counters_know_what_waits_and_for_how_long() -> None:
+    now = 100.0
+    counters = Counters(lambda: now)
+    counters.received(5)
+    now = 103.0
+    counters.received(5)
+    assert (counters.counts().pending, counters.oldest_pending_s()) == (10, 3.0)
+    counters.committed(Verdict(stored=4, duplicates=1), adopted=False)
+    counters.committed(Verdict(stored=9), adopted=True)
+    assert (counters.counts().pending, counters.oldest_pending_s()) == (5, 0.0)
+    counters.committed(Verdict(stored=5), adopted=False)
+    now = 999.0
+    assert (counters.counts().stored, counters.oldest_pending_s()) == (18, 0.0)
+
+
+def test_the_sum_holds_before_and_after_folding(store: Store) -> None:
+    for number in (1, 2, 3):
+        verdict(store, "j", number)
+    verdict(store, "k", 1)
+    report(store, "j", {"host": "h", "pid": 1, "pending": 7, "bytes": 99, "oldest_pending_s": 2.5, "full": False})
+    before = summarize(store)
+    assert (before.stored, before.duplicates, before.quarantined, before.pending) == (12, 8, 4, 7)
+    assert (before.received, before.journal_bytes, before.oldest_pending_s) == (31, 99, 2.5)
+    assert fold(store, "j", 29) == 2
+    assert fold(store, "j", 29) == 0
+    assert summarize(store).received == before.received
+    retire(store, "j")
+    after = summarize(store)
+    assert (after.stored, after.duplicates, after.quarantined, after.pending) == (12, 8, 4, 0)
+    assert store.verdicts().count_documents({}) == 1
+    assert retire(store, "j") == 0
+    assert summarize(store) == dataclasses.replace(after, watermark=after.watermark)
+
+
+def test_a_running_ingester_folds_and_reports(
+    start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("ingest.committer.REPORT_EVERY_S", 0.1)
+    journal = dataclasses.replace(ingest_settings.journal, segment_bytes=4096)
+    running = start_ingester(dataclasses.replace(ingest_settings, journal=journal))
+    with AcknowledgedClient(running.address("ack")) as client:
+        for _ in range(60):
+            client.send([{"type": "x", "extra": "x" * 500}])
+        wait_for(lambda: 0 < database["ingest.verdict"].count_documents({}) < 20)
+    wait_for(lambda: (s := summarize(store)).stored == 60 and s.pending == 0)
+    assert [r.alive for r in summarize(store).ingesters] == [True]
+    running.stop()
+    assert database["ingest.verdict"].count_documents({}) == 0
+    assert sums(database)["stored"] == 60
+    assert summarize(store).ingesters == ()
+
+
+def test_files_of_a_removed_journal_that_come_back_are_not_stored_again(
+    start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], tmp_path: Any
+) -> None:
+    import shutil
+
+    journal = Journal.create(ingest_settings.journal)
+    journal.append([(Kind.EVENTS, 1, bson.encode({"type": "once", "timestamp": None, "context": {}}))])
+    journal.finish()
+    journal.release()
+    shutil.copytree(journal.folder, tmp_path / "copy")
+    first = start_ingester(ingest_settings)
+    wait_for(lambda: not journal.folder.exists())
+    first.stop()
+    shutil.copytree(tmp_path / "copy", journal.folder)
+    second = start_ingester(ingest_settings)
+    wait_for(lambda: "drained and removed before" in second.ingester.committer.blocked().get(str(journal.uuid), ""))
+    assert database["event"].count_documents({}) == 1
+
+
+def test_a_released_block_lets_the_watermark_move_and_its_owner_take_new_ids(
+    start_ingester: Start, ingest_settings: IngestSettings, store: Store, database: Database[Any]
+) -> None:
+    journal = Journal.create(ingest_settings.journal)
+    journal.append([(Kind.EVENTS, 1, bson.encode({"type": "late", "timestamp": None, "context": {}}))])
+    journal.set_mark(store.mark())
+    held = store.reserve(store.mark(), (str(journal.uuid), 1), Span(1, 1), 1)
+    running = start_ingester(ingest_settings)
+    with AcknowledgedClient(running.address("ack")) as client:
+        client.event("other", {})
+    wait_for(lambda: database["event"].count_documents({}) == 1)
+    summary = summarize(store)
+    assert (summary.watermark, summary.blockers[0].block) == (0, held.block)
+    assert "release the block" in advice(summary.blockers[0])
+    assert revoke(store, held.block)
+    assert store.watermark().through == 2
+    with pytest.raises(IngestError, match="not open"):
+        revoke(store, held.block)
+    journal.finish()
+    journal.release()
+    assert journal.folder in journal_folders(ingest_settings.journal.folder)
+    wait_for(lambda: database["event"].count_documents({}) == 2)
+    late = database["event"].find_one({"type": "late"})
+    assert late is not None
+    assert late["_id"] > held.first
+    wait_for(lambda: store.watermark().through == late["_id"])
+
+
+def test_a_block_that_the_files_do_not_know_is_revoked_at_adoption(
+    start_ingester: Start, ingest_settings: IngestSettings, store: Store
+) -> None:
+    journal = Journal.create(ingest_settings.journal)
+    journal.set_mark(store.mark())
+    store.reserve(store.mark(), (str(journal.uuid), 1), Span(1, 5), 5)
+    journal.release()
+    start_ingester(ingest_settings)
+    wait_for(lambda: store.watermark().through == 5)
+
+
+def test_releasing_a_block_that_was_committed_only_settles_it(store: Store) -> None:
+    mark = store.mark()
+    held = store.reserve(mark, ("j", 1), Span(1, 1), 1)
+    verdict(store, "j", 1)
+    assert not revoke(store, held.block)
+    assert store.open_blocks() == []
+    assert summarize(store).stored == 3
+
+
+def test_refused_input_is_read_mended_and_replayed_once(
+    ingester: RunningIngester, store: Store, database: Database[Any]
+) -> None:
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        client.send([{"type": "x", "colour": "red"}, bson.encode({"type": "x"})[:-1] + b"\x01"])
+        wait_for(lambda: database["quarantine"].count_documents({}) == 2)
+        entries = {entry["code"]: entry for entry in database["quarantine"].find()}
+        key = entries["unknown_field"]["_id"]
+        assert decoded(entries["bad_bson"]) is None
+        found = decoded(entries["unknown_field"])
+        assert found is not None
+        assert not (still := replay(store, client, key)).accepted
+        assert "colour" in still.message
+        mended = from_text(as_text({"type": found["type"], "extra": {"colour": found["colour"]}}))
+        assert parse_key(key_text(key)) == key
+        for _ in range(2):
+            assert replay(store, client, parse_key(key_text(key)), mended).accepted
+        assert "cannot be read" in replay(store, client, entries["bad_bson"]["_id"]).message
+        wait_for(lambda: sums(database)["duplicates"] == 1)
+    assert [e["extra"] for e in database["event"].find()] == [{"colour": "red"}]
+    assert database["quarantine"].count_documents({"replayed": {"$ne": None}}) == 1
+    with pytest.raises(IngestError, match="there is no"):
+        replay(store, client, {"j": "none", "s": 1, "i": 1})
+
+
+def test_a_bounded_quarantine_only_counts_what_is_too_much(
+    ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.commit.QUARANTINE_MAX_COUNT", 3)
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        for _ in range(5):
+            client.send([{}])
+            client.event("x", {})
+    wait_for(lambda: sums(database) == {"stored": 5, "duplicates": 0, "quarantined": 5})
+    assert database["quarantine"].count_documents({}) == 3
