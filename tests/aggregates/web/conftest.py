@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,19 +13,7 @@ from pymongo.database import Database
 from aggregates.web import mongo
 from aggregates.web.live import runtime
 from aggregates.web.tokens import make_token
-from tests.aggregates.web.server import Server
-
-COMPLETE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-def write_aggregate(database: Database[dict[str, Any]], name: str, values: Mapping[Any, Any], through: int = 7) -> None:
-    """Put documents into `zagg.<name>` and its position beside them, as the engine and the ledger do."""
-    for key, value in values.items():
-        database[f"zagg.{name}"].replace_one(
-            {"_id": key}, {"_id": key, "value": value, "through": through}, upsert=True
-        )
-    position = {"aggdef": name, "outputs": [name], "position": through, "complete_through": COMPLETE, "generation": 1}
-    database["agg.position"].replace_one({"_id": name}, {"_id": name, **position}, upsert=True)
+from tests.aggregates.web.server import Server, write_aggregate
 
 
 @pytest.fixture

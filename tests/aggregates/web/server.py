@@ -13,7 +13,8 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,19 @@ FREE_PORTS = {
     )
 } | {"ZARKOV_WEB_PORT": "0", "ZARKOV_ANONYMOUS_READ": "true"}
 PASSWORD = "correct horse battery"
+
+
+COMPLETE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def write_aggregate(database: Database[dict[str, Any]], name: str, values: Mapping[Any, Any], through: int = 7) -> None:
+    """Put documents into `zagg.<name>` and its position beside them, as the engine and the ledger do."""
+    for key, value in values.items():
+        database[f"zagg.{name}"].replace_one(
+            {"_id": key}, {"_id": key, "value": value, "through": through}, upsert=True
+        )
+    position = {"aggdef": name, "outputs": [name], "position": through, "complete_through": COMPLETE, "generation": 1}
+    database["agg.position"].replace_one({"_id": name}, {"_id": name, **position}, upsert=True)
 
 
 def eventually(question: Callable[[], Any], timeout_s: float = 20.0, what: str = "the condition") -> Any:

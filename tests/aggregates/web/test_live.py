@@ -17,8 +17,7 @@ from aggregates.web.exceptions import UnavailableError
 from aggregates.web.live.channel import KEPT_MESSAGES, Pace
 from aggregates.web.live.feed import Message, series_change
 from aggregates.web.live.hub import Hub, Viewer
-from tests.aggregates.web.conftest import write_aggregate
-from tests.aggregates.web.server import Server, eventually
+from tests.aggregates.web.server import Server, eventually, write_aggregate
 
 FAST = Pace(least_pause_s=0.01, poll_s=0.05, reread_s=60, linger_s=0.2)
 

@@ -11,8 +11,7 @@ from django.core.management import call_command
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.aggregates.web.conftest import write_aggregate
-from tests.aggregates.web.server import Server
+from tests.aggregates.web.server import Server, write_aggregate
 
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large, HealthCheck.large_base_example]
 EXAMPLES = 40

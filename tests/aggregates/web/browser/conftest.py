@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request
 
-from tests.aggregates.web.conftest import write_aggregate
-from tests.aggregates.web.server import PASSWORD, Server
+from tests.aggregates.web.server import PASSWORD, Server, write_aggregate
 
 MONTHS = [f"{year}-{month:02d}" for year in range(2020, 2025) for month in range(1, 13)]
 

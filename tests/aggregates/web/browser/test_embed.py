@@ -11,8 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.aggregates.web.browser.conftest import drawn
-from tests.aggregates.web.conftest import write_aggregate
-from tests.aggregates.web.server import Server
+from tests.aggregates.web.server import Server, write_aggregate
 
 pytestmark = pytest.mark.browser
 

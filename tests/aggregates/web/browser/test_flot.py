@@ -9,8 +9,7 @@ from typing import Any
 import django.contrib.admin
 import pytest
 
-from tests.aggregates.web.conftest import write_aggregate
-from tests.aggregates.web.server import Server
+from tests.aggregates.web.server import Server, write_aggregate
 from zarkov_site.config import REPOSITORY
 
 pytestmark = pytest.mark.browser

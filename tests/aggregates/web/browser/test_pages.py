@@ -12,8 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.aggregates.web.browser.conftest import drawn
-from tests.aggregates.web.conftest import write_aggregate
-from tests.aggregates.web.server import PASSWORD, Server
+from tests.aggregates.web.server import PASSWORD, Server, write_aggregate
 from zarkov_site.config import REPOSITORY
 
 pytestmark = pytest.mark.browser
@@ -70,7 +69,7 @@ def test_each_kind_of_chart_is_drawn(charts: Server, page: Page, slug: str) -> N
             for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 200) colours.add(data[i] + "," + data[i + 2]);
             return colours.size;
         }"""
-        page.wait_for_function(f"({painted})(document.querySelector('.canvas canvas')) > 3")
+        page.wait_for_function(f"() => ({painted})(document.querySelector('.canvas canvas')) > 3")
 
 
 def test_a_chart_of_an_aggregate_that_is_still_to_come_begins_to_show_it(charts: Server, page: Page) -> None:
@@ -148,7 +147,7 @@ def test_a_dashboard_has_all_charts_within_a_second_by_one_stream(charts: Server
     page.goto(charts.url("healthz"))
     began = time.monotonic()
     page.goto(charts.url("dashboards/all/"))
-    page.wait_for_function("[...document.querySelectorAll('.chart')].filter(f => f.dataset.drawn).length === 6")
+    page.wait_for_function("() => [...document.querySelectorAll('.chart')].filter(f => f.dataset.drawn).length === 6")
     taken = time.monotonic() - began
     assert len(streams) == 1
     assert taken < 5, taken  # the benchmark web.dashboard holds the figure
@@ -175,7 +174,9 @@ def test_axe_finds_nothing_serious(charts: Server, open_context: Callable[..., A
     opened = context.new_page()
     opened.goto(charts.url(path))
     if opened.locator(".chart[data-name]").count():
-        opened.wait_for_function("[...document.querySelectorAll('.chart[data-name]')].every(f => f.dataset.drawn)")
+        opened.wait_for_function(
+            "() => [...document.querySelectorAll('.chart[data-name]')].every(f => f.dataset.drawn)"
+        )
     opened.add_script_tag(path=str(Path(REPOSITORY) / "node_modules" / "axe-core" / "axe.min.js"))
     found = opened.evaluate("() => axe.run()")
     serious = [
@@ -192,7 +193,9 @@ def test_pages_fit_a_phone(charts: Server, open_context: Callable[..., Any], pat
     opened = context.new_page()
     opened.goto(charts.url(path))
     if opened.locator(".chart[data-name]").count():
-        opened.wait_for_function("[...document.querySelectorAll('.chart[data-name]')].every(f => f.dataset.drawn)")
+        opened.wait_for_function(
+            "() => [...document.querySelectorAll('.chart[data-name]')].every(f => f.dataset.drawn)"
+        )
     assert opened.evaluate("document.documentElement.scrollWidth") <= 360
 
 
