@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import logging
 import os
@@ -298,6 +299,11 @@ def main(address: str, parent: int) -> int:
     if config.worker_setup:
         module, _, name = config.worker_setup.partition(":")
         getattr(importlib.import_module(module), name)()
+    # Documents come and go in their thousands and hold no cycles: the collector need not look at them all the time,
+    # and never at what was loaded so far.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
     executor = Executor(socket, config, context)
     executor.run()
     executor.close()

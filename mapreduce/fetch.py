@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mapreduce.reducing import Run
 from mapreduce.settings import CurveKeys
 
 PIECE_BYTES = 2**20
+AHEAD = 8  # pieces asked for before the first has come
 QUIET_S = 3.0  # a host that sends nothing for this long is taken for lost
 
 
@@ -59,16 +61,16 @@ class Fetcher:
         or has it no more.
         """
         if target is None:
-            return [Run(item.length, b"".join(self._pieces(job_id, item, wanted))) for item in wanted]
-        runs: list[Run] = []
+            parts: list[list[bytes]] = [[] for _ in wanted]
+            for index, data in self._pieces(job_id, wanted):
+                parts[index].append(data)
+            return [Run(item.length, b"".join(part)) for item, part in zip(wanted, parts, strict=True)]
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with target.open("wb") as file:
-            for item in wanted:
-                start = file.tell()
-                for piece in self._pieces(job_id, item, wanted):
-                    file.write(piece)
-                runs.append(Run(item.length, None, target, start))
-        return runs
+            for _, data in self._pieces(job_id, wanted):
+                file.write(data)
+        starts = itertools.accumulate((item.length for item in wanted), initial=0)
+        return [Run(item.length, None, target, start) for item, start in zip(wanted, starts, strict=False)]
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -76,32 +78,44 @@ class Fetcher:
             socket.close(0)
         self._sockets.clear()
 
-    def _pieces(self, job_id: str, item: Wanted, all_wanted: Sequence[Wanted]) -> Any:
-        position, end = item.offset, item.offset + item.length
-        while position < end:
-            length = min(PIECE_BYTES, end - position)
-            answer, data = self._ask(item, job_id, position, length)
-            if answer is None:
-                # The host is silent: whatever else it holds is not to be had either.
-                splits = sorted({other.split for other in all_wanted if other.worker_id == item.worker_id})
-                raise OutputGoneError(f"worker {item.worker_id} does not answer", {"splits": splits})
-            if not answer["ok"] or len(data) != length:
-                raise OutputGoneError(f"split {item.split}: {answer.get('why')}", {"splits": [item.split]})
-            yield data
-            position += length
+    def _pieces(self, job_id: str, wanted: Sequence[Wanted]) -> Iterator[tuple[int, bytes]]:
+        """`(index in wanted, bytes)` in order; several pieces are asked for ahead."""
+        asked: deque[tuple[int, int, int]] = deque()
+        ahead = self._requests(wanted)
+        while True:
+            for index, offset, length in itertools.islice(ahead, AHEAD - len(asked)):
+                asked.append((index, length, self._ask(job_id, wanted[index], offset, length)))
+            if not asked:
+                return
+            index, length, number = asked.popleft()
+            yield index, self._receive(wanted, wanted[index], number, length)
 
-    def _ask(self, item: Wanted, job_id: str, offset: int, length: int) -> tuple[dict[str, Any] | None, bytes]:
-        socket = self._socket(item.data_uri)
+    def _requests(self, wanted: Sequence[Wanted]) -> Iterator[tuple[int, int, int]]:
+        for index, item in enumerate(wanted):
+            for position in range(0, item.length, PIECE_BYTES):
+                yield index, item.offset + position, min(PIECE_BYTES, item.length - position)
+
+    def _ask(self, job_id: str, item: Wanted, offset: int, length: int) -> int:
         number = next(self._numbers)
         request = {"n": number, "job": job_id, "attempt": item.attempt_id, "offset": offset, "length": length}
-        socket.send(encode(request))
+        self._socket(item.data_uri).send(encode(request))
+        return number
+
+    def _receive(self, wanted: Sequence[Wanted], item: Wanted, number: int, length: int) -> bytes:
+        """The answer to one request; answers of one host come in the order of the requests."""
+        socket = self._socket(item.data_uri)
         while socket.poll(int(self._quiet_s * 1000)):
             header, data = socket.recv_multipart()
             answer = decode(header)
-            if answer["n"] == number:
-                return answer, data
+            if answer["n"] != number:
+                continue  # to a request of an earlier step that was given up
+            if not answer["ok"] or len(data) != length:
+                raise OutputGoneError(f"split {item.split}: {answer.get('why')}", {"splits": [item.split]})
+            return bytes(data)
         self._sockets.pop(item.data_uri).close(0)
-        return None, b""
+        # The host is silent: whatever else it holds is not to be had either.
+        splits = sorted({other.split for other in wanted if other.worker_id == item.worker_id})
+        raise OutputGoneError(f"worker {item.worker_id} does not answer", {"splits": splits})
 
     def _socket(self, uri: str) -> Any:
         if uri not in self._sockets:

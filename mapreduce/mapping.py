@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,7 +65,7 @@ class Collector:
     def __init__(self, job: MapJob, writer: RunWriter) -> None:
         self._job = job
         self._writer = writer
-        self._groups: dict[str, dict[Hashable, list[Any]]] = {}
+        self._groups: defaultdict[str, defaultdict[Hashable, list[Any]]] = defaultdict(lambda: defaultdict(list))
         self._keys: dict[bytes, Any] = {}  # normalised keys that do not stand for themselves
         self._held = 0
         self._since_combine = 0
@@ -88,27 +89,24 @@ class Collector:
         self._write()
 
     def _add_plain(self, chunk: list[Any]) -> None:
-        groups = self._groups.setdefault("", {})
-        find = groups.get
+        groups = self._groups[""]
+        identity_of = self._identity
         for key, value in chunk:
-            kind = type(key)
-            name = key if kind is str or kind is int else self._identity(key)
-            values = find(name)
-            if values is None:
-                groups[name] = [value]
+            if type(key) is not str:
+                groups[identity_of(key)].append(value)
             else:
-                values.append(value)
+                groups[key].append(value)
 
     def _add_labelled(self, chunk: list[Any]) -> None:
         for item in chunk:
             label, key, value = item["c"], item["k"], item["v"]
             if type(label) is not str:
                 raise MapFailedError(f"the map yielded c = {label!r}; allowed is the name of an output")
-            kind = type(key)
-            name = key if kind is str or kind is int else self._identity(key)
-            self._groups.setdefault(label, {}).setdefault(name, []).append(value)
+            self._groups[label][key if type(key) is str else self._identity(key)].append(value)
 
     def _identity(self, key: Any) -> Hashable:
+        if type(key) is int:
+            return key
         name, normal = identity(key)
         if type(name) is bytes:
             self._keys[name] = normal

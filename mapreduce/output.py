@@ -18,7 +18,7 @@ from mapreduce.exceptions import KeyRefusedError, MapFailedError, OutputGoneErro
 
 BATCH_BYTES = 64 * 2**10  # aim for one encoded batch: a merge holds one of each run
 BUFFER_BYTES = 2**20
-INLINE_BYTES = 64 * 2**10  # output up to this size travels inside messages
+INLINE_BYTES = 256 * 2**10  # output up to this size travels inside messages
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mapreduce.codec import CODEC, decode
 from mapreduce.exceptions import InputRefusedError
 from mapreduce.spec import Source
 
-BATCH_COUNT = 5_000  # documents asked for at once
+BATCH_COUNT = 20_000  # documents asked for at once: a split in one reply (of 16 MiB at most)
 DECODE_BYTES = 2 * 2**20  # raw bytes decoded at once
 SAY_COUNT = 1_000  # documents handed out between two looks at whether the step is still wanted
 _RAW = CodecOptions(document_class=RawBSONDocument)

@@ -137,7 +137,7 @@ def splits_done(cluster: Cluster, job_id: str, count: int) -> bool:
 
 def check(cluster: Cluster, database: Any, events: list[dict[str, Any]], machines: list[Machine]) -> None:
     """The job gives what an undisturbed one gives, and the worker behind the healed link works again."""
-    expected = collections.Counter(f"{event['type']}{'.' * 2_000}{event['_id'] % 100}" for event in events)
+    expected = collections.Counter(f"{event['type']}{'.' * 4_000}{event['_id'] % 100}" for event in events)
     for round_number in range(2):
         spec = JobSpec(
             database="hosts",

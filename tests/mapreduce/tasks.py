@@ -202,14 +202,14 @@ HELD: list[bytes] = []
 def wide(events):
     """Output too big to travel inside messages."""
     for event in events:
-        yield f"{event['type']}{'.' * 2_000}{event['_id'] % 100}", 1
+        yield f"{event['type']}{'.' * 4_000}{event['_id'] % 100}", 1
 
 
 def slow_wide(events):
     """Output too big for messages, at 50 ms per 100 events."""
     for event in events:
         time.sleep(0.0005)
-        yield f"{event['type']}{'.' * 2_000}{event['_id'] % 100}", 1
+        yield f"{event['type']}{'.' * 4_000}{event['_id'] % 100}", 1
 
 
 def slow_types(events):

@@ -108,7 +108,7 @@ def test_map_output_that_went_with_its_worker_is_made_again(
     cluster.kill(cluster.workers[0])
     gate.unlink()
     assert cluster.engine.wait(spec.job_id, 60).state == "complete"
-    expected = collections.Counter(f"{event['type']}{'.' * 2_000}{event['_id'] % 100}" for event in events)
+    expected = collections.Counter(f"{event['type']}{'.' * 4_000}{event['_id'] % 100}" for event in events)
     assert values(database) == expected
 
 
@@ -117,7 +117,7 @@ def test_big_map_output_is_fetched_from_the_other_worker(cluster: Cluster, datab
     cluster.start(2)
     sources = (Source(("event.1", "event.2"), T + "wide"),)
     status = cluster.engine.run(job(database, sources=sources, reduce_count=3), 60)
-    expected = collections.Counter(f"{event['type']}{'.' * 2_000}{event['_id'] % 100}" for event in events)
+    expected = collections.Counter(f"{event['type']}{'.' * 4_000}{event['_id'] % 100}" for event in events)
     assert values(database) == expected
     assert status.progress["bytes_shuffled"] > 4_000_000
 
