@@ -124,8 +124,7 @@ class Ledger:
     def acquire(self, name: str, slot: SlotName, lease_s: float = LEASE_S) -> tuple[Lease, Position]:
         """Take the lease of `slot`. Raises `BusyError` with the holder while another one has it and lives."""
         holder = new_holder()
-        free = {"$expr": {"$or": [{"$not": [f"${slot}.holder"]}, {"$lte": [f"${slot}.until", "$$NOW"]}]}}
-        document = self._take(free | {"_id": name}, slot, holder, lease_s)
+        document = self._take(_free(slot) | {"_id": name}, slot, holder, lease_s)
         if document is None:
             current = getattr(self.get(name), slot)
             if current.holder and is_dead(current.holder):
@@ -141,8 +140,7 @@ class Ledger:
         None when that is not possible: another process has the lease, a step is open, or the position has moved.
         """
         holder = new_holder()
-        free = {"$expr": {"$or": [{"$not": ["$live.holder"]}, {"$lte": ["$live.until", "$$NOW"]}]}}
-        condition = {"_id": name, "position": step.start, "generation": step.generation, "step": None, **free}
+        condition = {"_id": name, "position": step.start, "generation": step.generation, "step": None, **_free("live")}
         recorded = {"step": {"$literal": step.to_document()}}
         document = self._take({**condition, "shown": step.generation}, "live", holder, lease_s, recorded)
         if document is None:
@@ -166,9 +164,10 @@ class Ledger:
         return self._collection.find_one_and_update(condition, [{"$set": taken}], return_document=ReturnDocument.AFTER)
 
     def renew(self, lease: Lease, lease_s: float = LEASE_S) -> bool:
-        """Lengthen the lease from now; False when another holder has taken over."""
+        """Lengthen the lease from now; False when it was given back, or another holder has taken over."""
         until = {f"{lease.slot}.until": {"$add": ["$$NOW", int(lease_s * 1000)]}}
-        return self._collection.update_one(lease.guard, [{"$set": until}]).matched_count == 1
+        held = {**lease.guard, f"{lease.slot}.holder": lease.holder}
+        return self._collection.update_one(held, [{"$set": until}]).matched_count == 1
 
     def release(self, lease: Lease) -> None:
         """Give the lease back; without effect when another holder has taken over."""
@@ -329,6 +328,12 @@ class Ledger:
     def now(self) -> datetime:
         """MongoDB's clock."""
         return clock(self._collection.database)
+
+
+def _free(slot: str) -> dict[str, Any]:
+    """Condition that nobody holds the slot, or whoever does has let it run out. ("" is true to MongoDB's `$not`.)"""
+    unheld = {"$eq": [{"$ifNull": [f"${slot}.holder", ""]}, ""]}
+    return {"$expr": {"$or": [unheld, {"$lte": [f"${slot}.until", "$$NOW"]}]}}
 
 
 def clock(database: Database[dict[str, Any]]) -> datetime:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "ingester": ("runingest",),
     "router": ("runrouter",),
-    "worker": ("runworker", "--processes", "1"),
+    "worker": ("runworker", "--processes", "2"),
     "aggregator": ("runaggregator",),
 }
 READY = {"ingester": ("bson_bind_address", "publish_bind_address"), "router": ("zmr.req_bind", "zmr.worker_bind")}

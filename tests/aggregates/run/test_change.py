@@ -307,6 +307,16 @@ def test_a_lease_runs_out_on_the_databases_clock(room, producer, run):
         ledger.acquire("countbyday", "live")
 
 
+def test_a_lease_that_was_given_back_is_not_renewed_and_is_free_at_once(room, producer, run):
+    run(define("CountByDay"))
+    ledger: Ledger = room.ledger
+    lease, _ = ledger.acquire("countbyday", "live")
+    ledger.release(lease)
+    assert not ledger.renew(lease)
+    room.database["agg.position"].update_one({}, [{"$set": {"live.until": {"$add": ["$$NOW", 60_000]}}}])
+    assert ledger.acquire("countbyday", "live")[0].token == lease.token + 1
+
+
 def test_a_lost_definition_finds_its_position_again(run, room, producer, right):
     """As after Django's database was restored from before the aggregate was made, or made anew."""
     producer.send(event())
