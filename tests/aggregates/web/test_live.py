@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import select
+import socket
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -263,6 +267,55 @@ def test_an_event_that_is_posted_is_in_the_pulse_within_a_second(server: Server)
                 break
         assert time.monotonic() - began < 1
         assert sum(counts.get("pulse-test", 0) for _, counts in data["rates"]) == 1
+
+
+def test_500_open_streams_share_one_query_and_hold_no_database_connections(server: Server) -> None:
+    write_aggregate(server.database, "live_e", {"x/2024-01-01": 1}, through=1)
+    (worker,) = psutil.Process(server.processes["web"].pid).children()
+    host, port = urlsplit(server.url()).hostname, urlsplit(server.url()).port
+    mongo_before = sum(item.raddr.port == MongoAddress(server).port for item in worker.net_connections() if item.raddr)
+    streams = [socket.create_connection((host, port)) for _ in range(500)]
+    try:
+        for stream in streams:
+            stream.sendall(b"GET /api/v1/live/live_e/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        read_until(streams, b"event: series", 40)
+        server.database.command("profile", 2)
+        write_aggregate(server.database, "live_e", {"x/2024-01-02": 777}, through=2)
+        server.announce("live_e", 2)
+        read_until(streams, b"777", 10)
+        server.database.command("profile", 0)
+        asked = {"op": "query", "ns": f"{server.database_name}.zagg.live_e"}
+        assert server.database["system.profile"].count_documents(asked) == 1
+        assert sum("sqlite3" in file.path for file in worker.open_files()) < 10
+        mongo = sum(item.raddr.port == MongoAddress(server).port for item in worker.net_connections() if item.raddr)
+        assert mongo < mongo_before + 10
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+class MongoAddress:
+    """Where the server's mongod is."""
+
+    def __init__(self, server: Server) -> None:
+        self.port = server.database.client.address[1]  # type: ignore[index]
+
+
+def read_until(streams: list[socket.socket], text: bytes, timeout_s: float) -> None:
+    """Read every stream until it has said `text`."""
+    poller, left = select.poll(), {stream.fileno(): stream for stream in streams}
+    seen = dict.fromkeys(left, b"")
+    for number in left:
+        poller.register(number, select.POLLIN)
+    deadline = time.monotonic() + timeout_s
+    while left:
+        assert time.monotonic() < deadline, f"{len(left)} of {len(streams)} streams did not say {text!r}"
+        for number, _ in poller.poll(100):
+            if number in left:
+                seen[number] += left[number].recv(1 << 16)
+                if text in seen[number]:
+                    poller.unregister(number)
+                    del left[number]
 
 
 def test_a_silent_stream_has_a_heartbeat(server: Server) -> None:

@@ -1,0 +1,44 @@
+"""The documentation of the web names what there is."""
+
+from __future__ import annotations
+
+import re
+
+from drf_spectacular.generators import SchemaGenerator
+
+from aggregates.exceptions import AggregateError
+from aggregates.web import span
+from aggregates.web.api.error import _CODES, of_service
+from aggregates.web.exceptions import WebError
+from aggregates.web.filter import COMBINE, COMPARE
+from zarkov_site.config import REPOSITORY
+
+TEXT = (REPOSITORY / "docs" / "http-api.md").read_text()
+
+
+def _all(kind: type) -> list[type]:
+    return [kind, *(found for sub in kind.__subclasses__() for found in _all(sub))]
+
+
+def test_every_endpoint_is_described_and_nothing_else() -> None:
+    known = set(SchemaGenerator().get_schema(public=True)["paths"])  # type: ignore[no-untyped-call]
+    described = set(re.findall(r"`(?:POST |GET )?(/api/v1/[^`?]+)(?:\?[^`]*)?`", TEXT)) - {"/api/v1/"}
+    assert described == known | {"/api/v1/schema/"}
+
+
+def test_every_error_code_is_in_the_table() -> None:
+    codes = {kind.code for kind in _all(WebError)} - {"error"} | set(_CODES.values())
+    served = {of_service(AggregateError("x")).code}
+    rows = set(re.findall(r"`([a-z_]+)`", "\n".join(re.findall(r"^\| \d.*$", TEXT, re.MULTILINE))))
+    assert codes <= rows
+    assert served
+
+
+def test_every_operator_of_filters_is_named() -> None:
+    for operator in COMPARE | COMBINE:
+        assert f"`{operator}`" in TEXT
+
+
+def test_every_form_of_a_relative_moment_is_named() -> None:
+    for form in re.findall(r"-\d+[a-z]+", span.ALLOWED):
+        assert f"`{form}`" in TEXT
