@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -15,7 +14,6 @@ from mapreduce.exceptions import JobTimeoutError, MapReduceError
 from mapreduce.spec import CANCELLED, COMPLETE, UNKNOWN, JobSpec, JobStatus
 
 WAIT_S = 0.5
-CHECK_S = 1.0
 NOTHING_WRITTEN = frozenset(
     {"map_failed", "key_refused", "function_refused", "code_changed", "input_refused", "bad_request"}
 )  # errors of the phases before any result is committed
@@ -42,7 +40,7 @@ def specs(step: Step) -> list[JobSpec]:
 def perform(engine: EngineLike, step: Step, check: Callable[[], None]) -> Tally:
     """Run the step's jobs to their end; the same step may be performed again and is the same jobs.
 
-    `check` is called at least once a second and may raise to stop the waiting. Raises `RunFailedError` and
+    `check` is called at least twice a second and may raise to stop the waiting. Raises `RunFailedError` and
     `RunCancelledError`, which say whether something may have been written.
     """
     wanted = specs(step)
@@ -82,7 +80,6 @@ def _call(engine: EngineLike, call: Mapping[str, Any]) -> None:
 
 
 def _wait(engine: EngineLike, spec: JobSpec, check: Callable[[], None]) -> JobStatus:
-    checked = time.monotonic()
     while True:
         try:
             status = engine.wait(spec.job_id, WAIT_S)
@@ -92,9 +89,7 @@ def _wait(engine: EngineLike, spec: JobSpec, check: Callable[[], None]) -> JobSt
             if status.state != UNKNOWN:
                 return status
             _submit(engine, spec, wrote=True)
-        if time.monotonic() - checked >= CHECK_S:
-            check()
-            checked = time.monotonic()
+        check()
 
 
 def _failure(status: JobStatus, *, others: bool) -> RunFailedError:

@@ -24,6 +24,7 @@ from aggregates.run.position import Position, SlotName
 from aggregates.run.source import EventSource, Mark, Range
 
 RETRY_S = 0.02
+CANCEL_S = 1.0  # between two looks whether a person wants a run cancelled
 
 
 @dataclass
@@ -96,10 +97,18 @@ class Room:
             time.sleep(RETRY_S)  # nobody says when a lease is given back
 
     def watch(self, kept: Kept, uid: str) -> Callable[[], None]:
-        """A check for long waits: raises when the lease is lost, or a person asked to cancel `uid`."""
+        """A check for long waits: raises when the lease is lost, or a person asked to cancel `uid`.
+
+        May be called often: MongoDB is asked once a second.
+        """
+        asked = time.monotonic()
 
         def check() -> None:
+            nonlocal asked
             kept.check()
+            if time.monotonic() - asked < CANCEL_S:
+                return
+            asked = time.monotonic()
             slot = getattr(self.ledger.get(kept.lease.name), kept.lease.slot)
             if slot.cancel == uid:
                 raise RunCancelledError(f"run {uid} was cancelled", wrote=True)

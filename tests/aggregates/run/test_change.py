@@ -237,6 +237,7 @@ def test_a_wish_to_cancel_reaches_the_run(run, room, producer, right, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(fault, "hook", cancel)
+        patch.setattr("aggregates.run.room.CANCEL_S", 0.0)
         with pytest.raises(RunCancelledError):
             full_run(room, definition)
     assert values(room.database, "countbyday") == before
