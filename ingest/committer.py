@@ -138,11 +138,16 @@ class Committer:
                 source.reader.take(1, 1)  # reads past the end of what was settled
             try:
                 if journal.drained and not source.in_flight and not source.again and not self._settled:
-                    retire(self._store, str(journal.uuid))
-                    journal.remove()
+                    self._retire(journal)
             except (PyMongoError, IngestError) as error:
                 log.info("journal %s is left to the next ingester: %s", journal.uuid, error)
             journal.release()
+
+    def _retire(self, journal: Journal) -> None:
+        """Files first, for good; then verdicts, which a replay of the files would need; then the folder."""
+        journal.sync_removals()
+        retire(self._store, str(journal.uuid))
+        journal.remove()
 
     def blocked(self) -> dict[str, str]:
         """Journals of which nothing is committed, with the reason."""
@@ -265,7 +270,7 @@ class Committer:
             )
             self._say(StoreChangedError(source.blocked))
             return False
-        if source.adopted and is_retired(self._store, str(source.journal.uuid)):
+        if source.adopted and not source.journal.drained and is_retired(self._store, str(source.journal.uuid)):
             source.blocked = (
                 f"journal {source.journal.folder} was drained and removed before, and its files are back: nothing of "
                 "it is committed, as it would be stored twice. Remove the folder"
@@ -397,9 +402,8 @@ class Committer:
                 source.journal.uuid, span.first, span.last,
             )  # fmt: skip
             revoke(self._store, source.block_id(span.number))
-        retire(self._store, str(source.journal.uuid))
+        self._retire(source.journal)
         self._sources.remove(source)
-        source.journal.remove()
         log.info("journal %s is done and removed", source.journal.uuid)
 
     def _recover_connection(self, error: Exception) -> None:

@@ -199,6 +199,13 @@ class Journal:
         with self._guard:
             return not self.segments
 
+    def sync_removals(self) -> None:
+        """Make it durable that segments are gone. Raises `JournalError`."""
+        try:
+            sync_folder(self.folder)
+        except OSError as error:
+            raise as_journal_error(error, self.folder) from error
+
     def finish(self) -> None:
         """Append nothing any more, so that the last segment can go too. Raises `JournalError` when a sync failed."""
         self.sync()

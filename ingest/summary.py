@@ -71,14 +71,11 @@ class Summary:
 def summarize(store: Store) -> Summary:
     """The counts as of now. Raises `StoreUnpreparedError` when there is no store."""
     database, now = store.database(), store.now()
-    journals = {document["_id"]: document for document in database[JOURNAL].find()}
-    group: Document = {"_id": None} | {name: {"$sum": f"${name}"} for name in COUNTS}
-    open_sums = next(iter(database[VERDICT].aggregate([{"$group": group}])), {})
-    sums = {
-        name: int(open_sums.get(name, 0)) + sum(int(journal.get(name, 0)) for journal in journals.values())
-        for name in COUNTS
-    }
-    reports = tuple(_report(d, now) for d in journals.values() if "seen" in d and "retired" not in d)
+    with database.client.start_session(snapshot=True) as session:  # so that nothing is folded in between
+        journals = {document["_id"]: document for document in database[JOURNAL].find(session=session)}
+        verdicts = list(database[VERDICT].aggregate(_UNFOLDED, session=session))
+    sums = {name: sum(int(counted.get(name, 0)) for counted in [*verdicts, *journals.values()]) for name in COUNTS}
+    reports = tuple(_report(d, now) for d in journals.values() if "seen" in d and not d.get("retired"))
     return Summary(
         stored=sums["stored"],
         duplicates=sums["duplicates"],
@@ -88,6 +85,13 @@ def summarize(store: Store) -> Summary:
         blockers=tuple(_blocker(block, reports, now) for block in store.open_blocks()),
         watermark=store.watermark().through,
     )
+
+
+_UNFOLDED: list[Document] = [
+    {"$lookup": {"from": JOURNAL, "localField": "_id.j", "foreignField": "_id", "as": "journal"}},
+    {"$match": {"$expr": {"$gt": ["$_id.s", {"$ifNull": [{"$first": "$journal.folded"}, 0]}]}}},
+    {"$group": {"_id": None} | {name: {"$sum": f"${name}"} for name in COUNTS}},
+]
 
 
 def _report(document: Document, now: dt.datetime) -> IngesterReport:

@@ -71,6 +71,8 @@ def test_the_sum_holds_before_and_after_folding(store: Store) -> None:
     after = summarize(store)
     assert (after.stored, after.duplicates, after.quarantined, after.pending) == (12, 8, 4, 0)
     assert store.verdicts().count_documents({}) == 1
+    verdict(store, "j", 2)
+    assert summarize(store).received == after.received, "left by a crash between the sum and the removal"
     assert retire(store, "j") == 0
     assert summarize(store) == dataclasses.replace(after, watermark=after.watermark)
 
@@ -111,6 +113,17 @@ def test_files_of_a_removed_journal_that_come_back_are_not_stored_again(
     second = start_ingester(ingest_settings)
     wait_for(lambda: "drained and removed before" in second.ingester.committer.blocked().get(str(journal.uuid), ""))
     assert database["event"].count_documents({}) == 1
+
+
+def test_a_journal_killed_between_its_last_file_and_its_folder_is_removed(
+    start_ingester: Start, ingest_settings: IngestSettings, store: Store
+) -> None:
+    journal = Journal.create(ingest_settings.journal)
+    journal.set_mark(store.mark())
+    journal.release()
+    retire(store, str(journal.uuid))
+    start_ingester(ingest_settings)
+    wait_for(lambda: not journal.folder.exists())
 
 
 def test_a_released_block_lets_the_watermark_move_and_its_owner_take_new_ids(
