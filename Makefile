@@ -10,7 +10,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 NPM_STAMP := node_modules/.installed
 ONLY ?=
 
-.PHONY: run setup test test-long soak bench lint format lock client screenshots clean
+.PHONY: run setup test test-long bench lint format lock screenshots clean
 
 run: setup
 	$(BIN)/python manage.py up --set anonymous_read=true
@@ -42,7 +42,7 @@ $(NPM_STAMP): package-lock.json | $(BIN)/python
 	@touch $@
 
 test: setup $(DEV_STAMP)
-	$(BIN)/python -m pytest -n auto $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadscope $(PYTEST)
 
 test-long: setup $(DEV_STAMP)
 	ZARKOV_TEST_LONG=1 $(BIN)/python -m pytest -n 0 --timeout=7200 -m long $(PYTEST)

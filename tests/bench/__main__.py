@@ -1,0 +1,61 @@
+"""`make bench`: runs the benchmarks, prints a table, writes `bench.json`; fails when a figure misses its mark."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.bench import agg, ingest, mr, web
+
+Row = dict[str, Any]  # {name, ours, peer, ratio, unit, must, ok}
+COLUMNS = ("name", "ours", "peer", "ratio", "unit", "must", "ok")
+BENCHMARKS: dict[str, Callable[[], Any]] = ingest.BENCHMARKS | mr.BENCHMARKS | agg.BENCHMARKS | web.BENCHMARKS
+
+
+def chosen(only: str) -> list[str]:
+    """The names in `only`, separated by commas; all when it is empty. Exits when one is unknown."""
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        sys.exit(f"unknown benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    return names or list(BENCHMARKS)
+
+
+def shown(value: Any) -> str:
+    """A figure as the table has it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "ok" if value else "MISSED"
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as aligned text."""
+    cells = [list(COLUMNS), *([shown(row.get(column)) for column in COLUMNS] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in cells)
+
+
+def main() -> int:
+    """Run what was asked for; 1 when something missed its mark."""
+    parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("--only", default="", help="names with commas between them, such as ingest.push,mr.scaling")
+    parser.add_argument("--output", type=Path, default=Path("bench.json"))
+    options = parser.parse_args()
+    rows: list[Row] = []
+    for name in chosen(options.only):
+        print(f"running {name}", file=sys.stderr, flush=True)
+        found = BENCHMARKS[name]()
+        rows += found if isinstance(found, list) else [found]
+        options.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    print(table(rows))
+    return 0 if all(row["ok"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
