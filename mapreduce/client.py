@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import threading
+import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,14 +26,17 @@ RETRY_S = 0.2
 
 
 class ZmqEngine(Engine):
-    """A REQ connection per thread, made on first use. A lost router is connected to again, at its address of then."""
+    """Connections to the router, taken by one call at a time. A lost router is connected to again, where it is then.
+
+    In a process that gevent has patched (such as a web worker) calls wait in gevent's thread pool, so that a router
+    that does not answer holds up nobody else.
+    """
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self._context: zmq.Context[Any] = zmq.Context()
-        self._local = threading.local()
-        self._sockets: set[Any] = set()
-        self._lock = threading.Lock()
+        # Deques are safe between threads, greenlets and gevent's pool without a lock that one of them might patch.
+        self._idle: deque[tuple[str, Any]] = deque()
         self._closed = False
 
     def submit(self, spec: JobSpec) -> str:
@@ -91,34 +95,49 @@ class ZmqEngine(Engine):
         return self._ask({"$command": "config"})
 
     def close(self) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            for socket in self._sockets:
-                socket.close(0)
-            self._sockets.clear()
-        self._context.term()
+        if self._closed:
+            return
+        self._closed = True
+        while self._idle:
+            self._idle.pop()[1].close(0)
+        self._context.destroy(0)
 
     def _ask(self, request: Mapping[str, Any], timeout_s: float = ANSWER_S, attempts: int = ATTEMPTS) -> dict[str, Any]:
         """The router's answer. Raises `RouterUnreachableError`, or the error in the answer."""
-        body = encode(request)
+        if self._closed:
+            raise RouterUnreachableError("the engine was closed")
+        if _is_patched():
+            import gevent
+
+            answer: dict[str, Any] | str = gevent.get_hub().threadpool.apply(
+                self._exchange, (encode(request), timeout_s, attempts)
+            )
+        else:
+            answer = self._exchange(encode(request), timeout_s, attempts)
+        if isinstance(answer, str):
+            raise RouterUnreachableError(f"no router at req_uri {self._address()}: {answer}; start it with `runrouter`")
+        if "error" in answer and "job_id" not in answer:
+            raise from_document(answer["error"])
+        return answer
+
+    def _exchange(self, body: bytes, timeout_s: float, attempts: int) -> dict[str, Any] | str:
+        """The answer, or why there is none. Blocks its thread."""
         why = "it does not answer"
         for _ in range(attempts):
             try:
-                socket = self._socket()
+                address = self._settings.req_uri()
             except Exception as error:  # noqa: BLE001 - whatever tells the address
                 why = str(error)
                 time.sleep(min(RETRY_S, timeout_s))
                 continue
+            socket = self._take(address)
             socket.send(body)
             if socket.poll(int(timeout_s * 1000)):
                 answer = decode(socket.recv())
-                if "error" in answer and "job_id" not in answer:
-                    raise from_document(answer["error"])
+                self._idle.append((address, socket))
                 return answer
-            self._drop(socket)
-        raise RouterUnreachableError(f"no router at req_uri {self._address()}: {why}; start it with `runrouter`")
+            socket.close(0)
+        return why
 
     def _address(self) -> str:
         try:
@@ -126,18 +145,15 @@ class ZmqEngine(Engine):
         except Exception:  # noqa: BLE001 - whatever tells the address
             return "(unknown)"
 
-    def _socket(self) -> Any:
-        address = self._settings.req_uri()
-        socket = getattr(self._local, "socket", None)
-        if socket is not None and self._local.address == address and not socket.closed:
-            return socket
-        if socket is not None:
-            self._drop(socket)
-        with self._lock:
-            if self._closed:
-                raise RouterUnreachableError("the engine was closed")
-            socket = self._context.socket(zmq.REQ)
-            self._sockets.add(socket)
+    def _take(self, address: str) -> Any:
+        """A connection to `address` that nobody uses; those to where the router was before are closed."""
+        with contextlib.suppress(IndexError):
+            while True:
+                known, socket = self._idle.pop()
+                if known == address:
+                    return socket
+                socket.close(0)
+        socket = self._context.socket(zmq.REQ)
         as_client(socket, self._settings.curve)
         socket.set(zmq.LINGER, 0)
         socket.set(zmq.REQ_CORRELATE, 1)  # a late answer to an earlier request is thrown away
@@ -145,12 +161,9 @@ class ZmqEngine(Engine):
         socket.set(zmq.RECONNECT_IVL, 50)
         socket.set(zmq.RECONNECT_IVL_MAX, 500)
         socket.connect(address)
-        self._local.socket, self._local.address = socket, address
         return socket
 
-    def _drop(self, socket: Any) -> None:
-        with self._lock:
-            self._sockets.discard(socket)
-        with contextlib.suppress(zmq.ZMQError):
-            socket.close(0)
-        self._local.socket = None
+
+def _is_patched() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("socket"))

@@ -221,3 +221,7 @@ def slow_types(events):
 def slow_copy(key, value):
     time.sleep(0.0005)
     return value
+
+
+def nap(seconds: float) -> None:
+    time.sleep(seconds)

@@ -185,3 +185,17 @@ def test_documents_without_through_are_merged_once_even_when_two_try(database: D
     commit(database, "j", stamped(0, 10), [("a", 1)])
     commit(database, "j", stamped(0, 10), [("a", 1)])
     assert stored(database)["a"] == {"_id": "a", "value": 2, "through": 10}
+
+
+def test_a_worker_that_was_overtaken_between_its_read_and_its_write_changes_nothing(database: Data) -> None:
+    commit(database, "j", stamped(0, 10), [("a", 1)])
+
+    def overtaken(key: Any, values: Any) -> Any:
+        if database["zagg.x"].count_documents({"through": 10}):
+            commit(database, "k", stamped(10, 20), [("a", 2)])  # another worker of the same run
+            commit(database, "l", stamped(20, 30), [("a", 4)])  # and the run after it
+        return sum(values)
+
+    counts = commit(database, "k", stamped(10, 20, reduce=overtaken), [("a", 2)])
+    assert stored(database)["a"] == {"_id": "a", "value": 7, "through": 30}
+    assert (counts.written, counts.late) == (0, 1)

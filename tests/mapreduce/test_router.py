@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -178,6 +181,30 @@ def test_many_threads_share_one_engine(shared_cluster: Cluster) -> None:
     for thread in threads:
         thread.join()
     assert sorted(found) == [2 * number for number in range(20)]
+
+
+def test_calls_under_gevent_wait_together_and_hold_up_nobody(shared_cluster: Cluster) -> None:
+    program = """
+import gevent.monkey; gevent.monkey.patch_all()
+import gevent, json, sys, time
+from tests.mapreduce.serve import settings_from
+from mapreduce.client import ZmqEngine
+engine = ZmqEngine(settings_from(json.loads(sys.argv[1])))
+ticks = []
+def tick():
+    while True:
+        ticks.append(time.monotonic())
+        gevent.sleep(0.01)
+gevent.spawn(tick)
+calls = [gevent.spawn(engine.call, "tests.mapreduce.tasks:nap", [0.2], None, 60) for _ in range(4)]
+gevent.joinall(calls, raise_error=True)
+gaps = [later - earlier for earlier, later in zip(ticks, ticks[1:])]
+engine.close()
+print("longest gap ok" if max(gaps) < 0.15 and len(ticks) > 10 else max(gaps))
+"""
+    values = json.dumps(shared_cluster.values)
+    found = subprocess.run([sys.executable, "-c", program, values], capture_output=True, text=True, check=False)
+    assert "longest gap ok" in found.stdout, found.stdout + found.stderr
 
 
 def test_a_missing_router_is_told_fast_with_its_address(make_settings: Callable[..., EngineSettings]) -> None:
