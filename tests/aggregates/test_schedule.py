@@ -16,7 +16,7 @@ from django_celery_beat.models import PeriodicTask
 from aggregates import schedule, services
 from aggregates.models import AggDef, Run
 from aggregates.resource import resources
-from aggregates.run.holder import is_dead, new_holder
+from aggregates.run.holder import is_dead
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
 

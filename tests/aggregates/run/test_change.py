@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from aggregates.definition import Definition
-from aggregates.exceptions import LeaseLostError, RunCancelledError, RunFailedError
+from aggregates.exceptions import BusyError, LeaseLostError, RunCancelledError, RunFailedError
 from aggregates.run import fault
 from aggregates.run.build import full_run
-from aggregates.run.ledger import Ledger
-from aggregates.run.refresh import refresh
+from aggregates.run.ledger import Ledger, Reached
+from aggregates.run.refresh import make_step, refresh
 from aggregates.run.room import Room
 from mapreduce.engine import Engine, open_engine
 from mapreduce.spec import CANCELLED, JobSpec, JobStatus
@@ -291,9 +291,53 @@ def test_who_lost_the_lease_changes_nothing_any_more(run, room, producer, right,
     right(definition)
 
 
-def test_a_lease_runs_out_on_the_databases_clock(room, producer, run):
-    from aggregates.exceptions import BusyError
+def test_an_earlier_holder_is_refused_although_nothing_else_has_changed(run, room, producer):
+    """The fencing token alone: position and open step are as the earlier holder left them."""
+    definition = define("CountByDay")
+    producer.send(event())
+    run(definition)
+    last = producer.send(event())
+    mark = room.mark(definition)
+    plan = room.plan(definition, mark.range(1, last), full=False)
+    step = make_step(room, plan, mark.range(1, last), 1, mark)
+    early, _ = room.ledger.acquire("countbyday", "live", lease_s=0.0)
+    room.ledger.begin(early, step)
+    room.ledger.acquire("countbyday", "live")
+    with pytest.raises(LeaseLostError):
+        room.ledger.advance(early, step, Reached(last, None))
+    with pytest.raises(LeaseLostError):
+        room.ledger.abandon(early, step)
+    builder, _ = room.ledger.acquire("countbyday", "build", lease_s=0.0)
+    room.ledger.acquire("countbyday", "build")
+    with pytest.raises(LeaseLostError):
+        room.ledger.number(builder)
 
+
+def test_the_input_of_an_aggregate_is_held_still_while_it_is_read(run, room, producer, right, monkeypatch):
+    days = define("CountByDay")
+    total = define("Sum", inputs=("zagg.countbyday",))
+    producer.send(event(), event(project="q"))
+    run(days)
+    refused = []
+
+    def meanwhile(point: str) -> None:
+        if point == "recorded" and not refused:
+            refused.append(point)
+            producer.send(event())
+            with pytest.raises(BusyError):
+                refresh(room, days)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fault, "hook", meanwhile)
+        run(total)
+    assert refused
+    right(total)
+    run(days)
+    run(total)
+    right(total)
+
+
+def test_a_lease_runs_out_on_the_databases_clock(room, producer, run):
     run(define("CountByDay"))
     ledger: Ledger = room.ledger
     lease, _ = ledger.acquire("countbyday", "live", lease_s=0.2)
