@@ -148,3 +148,12 @@ def _connected() -> AcknowledgedClient:
         if _client is None or _client[:2] != (os.getpid(), address):
             _client = (os.getpid(), address, AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=2))
         return _client[2]
+
+
+def close() -> None:
+    """Close this process's client; the next event opens another. For tests, and for the end of a process."""
+    global _client
+    with _lock:
+        held, _client = _client, None
+    if held is not None and held[0] == os.getpid():
+        held[2].close()

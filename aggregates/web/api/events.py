@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from aggregates.web import door, events
 from aggregates.web.access import INGEST
-from aggregates.web.api import document, shapes
+from aggregates.web.api import document, error, shapes
 from aggregates.web.api.page import cursor_of, read_cursor
 from aggregates.web.api.read import read_number
 from aggregates.web.api.view import ApiView
@@ -70,7 +70,10 @@ class EventsView(ApiView):
             raise TooLargeError(f"the body has {length} bytes; allowed are {MAX_BODY_BYTES}")
         body = request.data
         receipt = door.send(body if isinstance(body, bytes) else b"")
-        return Response(receipt, status=200 if receipt["accepted"] else 400)
+        if receipt["accepted"]:
+            return Response(receipt)
+        first = receipt["rejected"][0]["message"] if receipt["rejected"] else "the list is empty"
+        return Response({**receipt, **error.shape("no_valid_event", f"no event was taken: {first}")}, status=400)
 
     @document.describe(
         {200: shapes.EventPageShape},

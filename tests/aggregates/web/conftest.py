@@ -10,7 +10,7 @@ from django.core.cache import cache
 from django.test import Client
 from pymongo.database import Database
 
-from aggregates.web import mongo
+from aggregates.web import door, mongo
 from aggregates.web.live import runtime
 from aggregates.web.tokens import make_token
 from tests.aggregates.web.server import Server, write_aggregate
@@ -29,6 +29,7 @@ def _fresh_process() -> Iterator[None]:
     yield
     runtime.stop()
     mongo.close()
+    door.close()
 
 
 def configure(settings: Any, **changes: Any) -> None:

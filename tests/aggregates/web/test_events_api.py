@@ -78,6 +78,7 @@ def test_400_when_nothing_is_valid(server: Server, body: bytes) -> None:
     status, receipt = post(server, body)
     assert status == 400
     assert receipt["accepted"] == 0
+    assert receipt["error"]["code"] == "no_valid_event"
 
 
 def test_an_empty_body_is_an_error(server: Server) -> None:
