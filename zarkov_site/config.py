@@ -118,6 +118,9 @@ class Config(_Section):
     allowed_hosts: Names = Field(
         [], description="Host names under which the web server answers, besides loopback and `web_host`."
     )
+    cors_origins: Names = Field(
+        [], description="Sites whose scripts may read the API, such as https://wiki.example.org."
+    )
     task_modules: Names = Field([], description="Modules that may hold tasks, besides `agg_tasks` of installed apps.")
     verbose: bool = Field(False, description="Log at level DEBUG.")
     backdoor: HostPort | None = Field(

@@ -128,7 +128,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
 }
 # Origins whose scripts may use the API with a token, such as https://wiki.example.org; "*" = all.
-CORS_ORIGINS: list[str] = []
+CORS_ORIGINS = ZARKOV.cors_origins
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
 LOGGING_CONFIG = None
