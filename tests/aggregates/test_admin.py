@@ -166,10 +166,10 @@ def test_lists_are_quick_with_many_rows(name, admin_client, site):
         batch_size=5000,
     )
     admin_client.get(reverse(name))
-    began = time.monotonic()
+    began = time.process_time()  # not the clock: the machine may be busy with other tests
     with CaptureQueriesContext(
         connection,
     ) as queries:
         assert admin_client.get(reverse(name)).status_code == 200
-    assert time.monotonic() - began < 0.5
+    assert time.process_time() - began < 0.5
     assert len(queries) < 70
