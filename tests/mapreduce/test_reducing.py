@@ -144,7 +144,7 @@ def test_a_failing_reduce_is_named_with_its_key(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_cut_short_is_gone(tmp_path: Path) -> None:
-    output = map_output(tmp_path, [(f"k{n}", "x" * 100) for n in range(2_000)])
+    output = map_output(tmp_path, [(f"k{n}", "x" * 200) for n in range(2_000)])
     assert output.path is not None
     output.path.write_bytes(output.path.read_bytes()[:-10])
     with pytest.raises(OutputGoneError):
