@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ from ingest.exceptions import BusyError, DeliveryError, QueueFullError
 Event = Mapping[str, Any] | bytes  # a document, or one already encoded as BSON
 REQUEST_BYTES = 4 * 2**20
 REQUEST_EVENTS = 5_000
+REQUESTS_UNDER_WAY = 8
 IDLE_SOCKETS = 8
 
 
@@ -112,10 +114,19 @@ class AcknowledgedClient:
     within `timeout_s` is sent again under the same ids, `attempts` times in all.
     """
 
-    def __init__(self, addr: str, *, timeout_s: float = 5.0, attempts: int = 3, connect_timeout_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        addr: str,
+        *,
+        timeout_s: float = 5.0,
+        attempts: int = 3,
+        connect_timeout_s: float = 2.0,
+        request_events: int = REQUEST_EVENTS,
+    ) -> None:
         self.addr = addr
         self._timeout_s = timeout_s
         self._attempts = attempts
+        self._request_events = request_events
         self._connect_timeout_s = connect_timeout_s
         self._lock = threading.Lock()
         self._idle: list[Any] = []
@@ -124,66 +135,84 @@ class AcknowledgedClient:
     def send(self, events: Iterable[Event]) -> Receipt:
         """Send `events` in order, in as many requests as their size asks for, and return what became of them.
 
-        Raises `BusyError` when the ingester's journal is full, `DeliveryError` when it is not there or does not
-        answer. `error.data["unsent"]` then holds the events that are not known to be journalled, encoded and with
-        their ids: pass them to `send` again. `error.data["receipt"]` is what was answered before.
+        Several requests are under way at once. Raises `BusyError` when the ingester's journal is full, `DeliveryError`
+        when it is not there or does not answer. `error.data["unsent"]` then holds the events that are not known to be
+        journalled, encoded and with their ids: pass them to `send` again. `error.data["receipt"]` is what was answered.
         """
-        requests = list(_requests([_with_id(event) for event in events]))
-        accepted, done = 0, 0
-        rejected: list[dict[str, Any]] = []
-        for number, request in enumerate(requests):
-            try:
-                answer = self._request(b"".join(request))
-            except DeliveryError as error:
-                error.data["unsent"] = [event for left in requests[number:] for event in left]
-                error.data["receipt"] = Receipt(accepted, rejected)
-                raise
-            accepted += answer["accepted"]
-            rejected += [refusal | {"index": refusal["index"] + done} for refusal in answer["rejected"]]
-            done += len(request)
-        return Receipt(accepted, rejected)
+        requests = list(_requests([_with_id(event) for event in events], self._request_events))
+        answers: dict[int, dict[str, Any]] = {}
+        try:
+            self._send_all(requests, answers)
+        except DeliveryError as error:
+            error.data["unsent"] = [e for n, request in enumerate(requests) if n not in answers for e in request]
+            error.data["receipt"] = _receipt(requests, answers)
+            raise
+        return _receipt(requests, answers)
+
+    def _send_all(self, requests: list[list[bytes]], answers: dict[int, dict[str, Any]]) -> None:
+        for _ in range(self._attempts):
+            left = deque(n for n in range(len(requests)) if n not in answers)
+            if not left:
+                return
+            if self._attempt(requests, left, answers):
+                raise BusyError(f"the ingester at {self.addr} is busy: its journal is full; send again later")
+        if len(answers) < len(requests):
+            raise DeliveryError(
+                f"the ingester at {self.addr} did not answer {self._attempts} times within {self._timeout_s:g} s; "
+                "the events may or may not have arrived, send them again under the same ids"
+            )
 
     def event(self, type: str, context: Mapping[str, Any], extra: Any = None) -> Receipt:
         """Send one event; see `send`."""
         return self.send([_event(type, context, extra)])
 
-    def _request(self, payload: bytes) -> dict[str, Any]:
-        request_id = uuid.uuid4().bytes
-        for _ in range(self._attempts):
-            socket = self._checkout()
-            try:
-                answer = self._exchange(socket, request_id, payload)
-            except BaseException:
-                socket.close(linger=0)
-                raise
-            if answer is None:
-                socket.close(linger=0)
-                continue
+    def _attempt(self, requests: list[list[bytes]], left: deque[int], answers: dict[int, dict[str, Any]]) -> bool:
+        """Send what is `left` over one socket and gather the answers; return whether the ingester was busy."""
+        socket = self._checkout()
+        try:
+            under_way, busy = self._exchange(socket, requests, left, answers)
+        except BaseException:
+            socket.close(linger=0)
+            raise
+        if under_way:  # answers may still come, and would be taken for those of other requests' successors
+            socket.close(linger=0)
+        else:
             self._give_back(socket)
-            if answer.get("busy"):
-                raise BusyError(f"the ingester at {self.addr} is busy: its journal is full; send again later")
-            return answer
-        raise DeliveryError(
-            f"the ingester at {self.addr} did not answer {self._attempts} times within {self._timeout_s:g} s; "
-            "the events may or may not have arrived, send them again under the same ids"
-        )
+        return busy
 
-    def _exchange(self, socket: Any, request_id: bytes, payload: bytes) -> dict[str, Any] | None:
-        """The answer to one request; None when none came in time."""
-        deadline = time.monotonic() + self._timeout_s
+    def _exchange(
+        self, socket: Any, requests: list[list[bytes]], left: deque[int], answers: dict[int, dict[str, Any]]
+    ) -> tuple[dict[bytes, int], bool]:
+        """Return the requests that were not answered in time, and whether one was answered with busy."""
         if not socket.poll(int(min(self._connect_timeout_s, self._timeout_s) * 1000), zmq.POLLOUT):
             raise DeliveryError(f"no ingester listens at {self.addr}: start one, or correct the address")
-        socket.send_multipart([request_id, payload], zmq.NOBLOCK)
-        while (left_s := deadline - time.monotonic()) > 0:
-            if not socket.poll(max(1, int(left_s * 1000))):
+        under_way: dict[bytes, int] = {}
+        busy = False
+        deadline = time.monotonic() + self._timeout_s
+        while left or under_way:
+            while left and len(under_way) < REQUESTS_UNDER_WAY:
+                request_id = uuid.uuid4().bytes
+                under_way[request_id] = left.popleft()
+                socket.send_multipart([request_id, b"".join(requests[under_way[request_id]])], zmq.NOBLOCK)
+            if not socket.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+                break
+            request_id, answer = self._answer(socket.recv_multipart())
+            number = under_way.pop(request_id, None)
+            if number is None:
                 continue
-            frames = socket.recv_multipart()
-            if len(frames) == 2 and frames[0] == request_id:
-                try:
-                    return bson.decode(frames[1])
-                except BSONError as error:
-                    raise DeliveryError(f"what answers at {self.addr} is no ingester: {error}") from None
-        return None
+            deadline = time.monotonic() + self._timeout_s
+            if answer.get("busy"):
+                busy = True
+                left.clear()
+            else:
+                answers[number] = answer
+        return under_way, busy
+
+    def _answer(self, frames: list[bytes]) -> tuple[bytes, dict[str, Any]]:
+        try:
+            return frames[0], bson.decode(frames[1])
+        except (BSONError, IndexError) as error:
+            raise DeliveryError(f"what answers at {self.addr} is no ingester: {error}") from None
 
     def _checkout(self) -> Any:
         with self._lock:
@@ -234,14 +263,25 @@ def _with_id(event: Event) -> bytes:
     return bson.encode({**event, "id": uuid.uuid4().hex})
 
 
-def _requests(events: list[bytes]) -> Iterator[list[bytes]]:
+def _requests(events: list[bytes], most_events: int) -> Iterator[list[bytes]]:
     request: list[bytes] = []
     size = 0
     for event in events:
-        if request and (size + len(event) > REQUEST_BYTES or len(request) >= REQUEST_EVENTS):
+        if request and (size + len(event) > REQUEST_BYTES or len(request) >= most_events):
             yield request
             request, size = [], 0
         request.append(event)
         size += len(event)
     if request:
         yield request
+
+
+def _receipt(requests: list[list[bytes]], answers: Mapping[int, dict[str, Any]]) -> Receipt:
+    accepted, before = 0, 0
+    rejected: list[dict[str, Any]] = []
+    for number, request in enumerate(requests):
+        if number in answers:
+            accepted += answers[number]["accepted"]
+            rejected += [refusal | {"index": refusal["index"] + before} for refusal in answers[number]["rejected"]]
+        before += len(request)
+    return Receipt(accepted, rejected)

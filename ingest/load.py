@@ -122,4 +122,5 @@ def _send(client: AcknowledgedClient, path: Path, batch: list[tuple[int, bytes]]
         result.accepted += receipt.accepted
         for refusal in receipt.rejected:
             result.refuse(path, numbers[refusal["index"]], f"{refusal['code']}: {refusal['message']}")
-        numbers, events = numbers[len(events) - len(left) :], left
+        unsent = set(map(id, left))
+        numbers, events = [n for n, event in zip(numbers, events, strict=True) if id(event) in unsent], left
