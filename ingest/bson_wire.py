@@ -15,7 +15,7 @@ import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
-from ingest.event import FIELDS, MAX_DEPTH, complete, fault_of
+from ingest.event import FIELDS, MAX_DEPTH, MAX_TEXT_CHARS, complete, fault_of
 from ingest.intake import Intake
 
 MAX_MESSAGE_BYTES = 16 * 2**20
@@ -23,7 +23,8 @@ NOTICES = frozenset({"agg_complete"})
 _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
 _LENGTH = struct.Struct("<i").unpack_from
 _SMALL_BYTES = 700  # below this nothing is nested too deep and no event too big
-_PLAIN: dict[tuple[str, ...], bool] = {}  # orders of field names seen -> whether nothing is missing or special
+_WITH_ID, _WITHOUT_ID = "with id", "without id"
+_PLAIN: dict[tuple[str, ...], str] = {}  # orders of field names seen -> one of these, or empty: something is missing
 _ID_ELEMENT = b"\x02id\x00"
 
 
@@ -90,39 +91,39 @@ def _length(rest: bytes) -> int:
 
 def _sort(documents: Sequence[dict[str, Any]], raws: Sequence[bytes], intake: Intake, now_ms: int) -> None:
     accept, plain, datetime = intake.accept, _PLAIN, dt.datetime
-    events, without_ids = intake.events, not intake.ids
-    size_bytes = 0
     for index, (document, raw) in enumerate(zip(documents, raws, strict=True)):
-        size = len(raw)
-        if size <= _SMALL_BYTES and plain.get(shape := tuple(document)):
-            type_ = document["type"]
-            if (
-                type(type_) is str
-                and 0 < len(type_) <= 256
-                and type(document["context"]) is dict
-                and type(document["timestamp"]) is datetime
-            ):
-                if without_ids:
-                    events.append(raw)
-                    size_bytes += size
-                else:
-                    accept(raw, None)
-                continue
-        elif size <= _SMALL_BYTES and shape not in plain:
-            _learn(shape)
+        if len(raw) <= _SMALL_BYTES:
+            shape = tuple(document)
+            known = plain.get(shape)
+            if known:
+                type_ = document["type"]
+                if (
+                    type(type_) is str
+                    and 0 < len(type_) <= MAX_TEXT_CHARS
+                    and type(document["context"]) is dict
+                    and type(document["timestamp"]) is datetime
+                ):
+                    if known is _WITHOUT_ID:
+                        accept(raw, None)
+                        continue
+                    id_ = document["id"]
+                    if type(id_) is str and 0 < len(id_) <= MAX_TEXT_CHARS and raw.count(_ID_ELEMENT) == 1:
+                        accept(raw, id_)
+                        continue
+            elif known is None:
+                _learn(shape)
         _sort_one(document, raw, intake, now_ms, index)
-        without_ids = not intake.ids
-    intake.size_bytes += size_bytes
 
 
 def _learn(shape: tuple[str, ...]) -> None:
-    """Remember whether documents with these names in this order have all that an event has, and no `id`.
+    """Remember whether documents with these names in this order have all that an event has.
 
     Only orders of event fields are remembered, so that what producers send cannot grow the table without bound.
     """
     names = set(shape)
     if names <= FIELDS:
-        _PLAIN[shape] = {"timestamp", "type", "context"} <= names and "id" not in names
+        complete_ = {"timestamp", "type", "context"} <= names
+        _PLAIN[shape] = (_WITH_ID if "id" in names else _WITHOUT_ID) if complete_ else ""
 
 
 def _sort_one(document: dict[str, Any], raw: bytes, intake: Intake, now_ms: int, index: int) -> None:

@@ -25,7 +25,8 @@ class Intake:
     def accept(self, raw: bytes, id_: str | None) -> None:
         """Add one event."""
         if id_ is not None or self.ids:
-            self.ids += [None] * (len(self.events) - len(self.ids))
+            if len(self.ids) < len(self.events):
+                self.ids += [None] * (len(self.events) - len(self.ids))
             self.ids.append(id_)
         self.events.append(raw)
         self.size_bytes += len(raw)
