@@ -115,7 +115,9 @@ def test_the_verdicts_account_for_everything(
     wait_for(lambda: len(events(database)) == 4)
 
     wait_for(lambda: sums(database) == {"stored": 4, "duplicates": 5, "quarantined": 3})
-    counts = ingester.ingester.counters.counts()
+    counters = ingester.ingester.counters
+    wait_for(lambda: counters.counts().pending == 0)
+    counts = counters.counts()
     assert (counts.received, counts.stored, counts.duplicates, counts.quarantined) == (12, 4, 5, 3)
 
 
