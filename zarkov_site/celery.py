@@ -58,6 +58,7 @@ def _configuration() -> dict[str, Any]:
 
 broker.install()
 app = Celery("zarkov", fixups=["celery.fixups.django:fixup"])
+app.set_default()  # for every thread and greenlet: who sends a task without it would look for RabbitMQ
 app.add_defaults(_configuration)
 app.autodiscover_tasks(related_name="schedule")
 

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     end_with_parent()
     try:
         left = take_configuration(arguments, os.environ)
-        load()
+        load()[0].folder.prepare()
     except SiteError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one place where a person reads it
         return 1

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ingest.settings import IngestSettings, JournalSettings
 from mapreduce.settings import EngineSettings
@@ -43,6 +43,15 @@ class _Section(BaseModel):
     @classmethod
     def _null_means_default(cls, data: Any) -> Any:
         return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's true and yes would be read as 1."""
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, bool) and field is not None and field.annotation is not bool:
+            raise ValueError("allowed is no yes or no here")
+        return value
 
 
 class ZmrConfig(_Section):
@@ -136,6 +145,15 @@ class Config(_Section):
             if address in seen and not address.endswith(":0"):
                 raise ValueError(f"{key} and {seen[address]} are both {address}: give each its own port")
             seen[address] = key
+        return self
+
+    @model_validator(mode="after")
+    def _journal_holds_segments(self) -> Config:
+        if self.journal_max_bytes < 2 * self.journal_segment_bytes and "journal_segment_bytes" in self.model_fields_set:
+            raise ValueError(
+                f"journal_segment_bytes: {self.journal_segment_bytes} is not allowed: at most half of "
+                f"journal_max_bytes, {self.journal_max_bytes}"
+            )
         return self
 
     def sockets(self) -> dict[str, str]:

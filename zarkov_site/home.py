@@ -45,6 +45,18 @@ class HomeFolder:
         """The generated password of user `admin`."""
         return self.root / "admin-password"
 
+    def prepare(self) -> None:
+        """Make the folder, for its owner only. Raises `HomeError` when that, or writing there, is not possible."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.run.mkdir(exist_ok=True)
+            if not os.access(self.root, os.W_OK | os.X_OK):
+                raise PermissionError(13, "not writable")
+        except OSError as error:
+            raise HomeError(
+                f"home {self.root} cannot be used ({error.strerror}): choose another folder with --set home=..."
+            ) from None
+
     def mongo_uri(self) -> str:
         """Connection string of the running local mongod.
 

@@ -159,11 +159,13 @@ def greeting(address: str, password_file: Path, password: str, token: str) -> st
   Zarkov runs.
 
     look        {address}
+    charts      {address}dashboards/
     admin       {address}admin/   user admin, password {password}   (also in {password_file})
     send        curl -H "Authorization: Token {token}" \\
                      -H "Content-Type: application/json" \\
                      -d '{event}' \\
                      {address}api/v1/events/
 
-  The front page shows that event within a second. Ctrl-C stops everything.
+  The front page shows that event within a second. The token ends with the next start; make lasting ones with
+  `manage.py token NAME --scope ingest`. Ctrl-C stops everything.
 """

@@ -50,6 +50,8 @@ def _host_port(value: str) -> str:
     match = _HOST_PORT.match(value)
     if not match or int(match[2]) > 65535:
         raise ValueError("allowed is HOST:PORT")
+    if match[1] not in LOOPBACK:
+        raise ValueError("it opens a Python prompt: allowed is a loopback host, such as 127.0.0.1:6545")
     return value
 
 

@@ -22,11 +22,14 @@ class Decision:
     through: Any = None
 
 
-def next_run(position: Position, mark: Mark, definition: Definition, *, associative: bool) -> Decision:
+def next_run(
+    position: Position, mark: Mark, definition: Definition, *, associative: bool, change: str = ""
+) -> Decision:
     """The next thing that makes the aggregate current.
 
     `forward` finishes an open increment, `build` is a full run that nobody has to ask for (the first one, and each one
-    of an aggregate that knows no increments), `blocked` waits for a person to ask for one.
+    of an aggregate that knows no increments), `blocked` waits for a person to ask for one. `change` is what `change_of`
+    says: results of two codes never meet in one generation.
     """
     if position.generation == 0:
         return Decision("build", "first run")
@@ -40,6 +43,8 @@ def next_run(position: Position, mark: Mark, definition: Definition, *, associat
         return Decision("blocked", position.due)
     if position.step is not None:
         return Decision("forward", "a run was interrupted", position.step.start, position.step.through)
+    if change and associative:
+        return Decision("blocked", change)
     if mark.through is None or not _above(mark.through, position.position):
         return Decision("nothing", "no new events")
     if not associative:
@@ -68,7 +73,7 @@ def foreign(position: Position, mark: Mark) -> str:
 
 
 def change_of(position: Position, code: str, fingerprint: str) -> str:
-    """Why a full run is due although increments can go on; "" when nothing has changed."""
+    """What has changed since the last full run, so that increments would mix old and new; "" when nothing has."""
     if position.generation == 0:
         return ""
     if position.definition and position.definition != fingerprint:

@@ -53,7 +53,10 @@ def refresh(room: Room, definition: Definition) -> Outcome | Decision:
     if idle := _idle(definition, position, mark):
         return idle
     plan = room.plan(definition, mark.range(position.position, mark.through), full=False)
-    decision = next_run(position, mark, definition, associative=plan.associative)
+    change = change_of(position, plan.version, definition.fingerprint())
+    if change != position.due and not position.blocked:
+        room.ledger.say_due(position.name, change)
+    decision = next_run(position, mark, definition, associative=plan.associative, change=change)
     if decision.action == "build":
         return decision
     if decision.action == "increment" and (done := _quickly(room, definition, position, mark, plan)):
@@ -62,13 +65,18 @@ def refresh(room: Room, definition: Definition) -> Outcome | Decision:
         return Refresh(room, definition, kept, mark).run(held, plan)
 
 
+def accept_change(room: Room, definition: Definition) -> None:
+    """Let increments go on although task or definition have changed: a person says that what is in is still right."""
+    mark, position = room.mark(definition), room.position(definition)
+    plan = room.plan(definition, mark.range(position.position, mark.through), full=False)
+    room.ledger.accept(position.name, plan.version, definition.fingerprint())
+
+
 def _quickly(room: Room, definition: Definition, position: Position, mark: Mark, plan: Plan) -> Outcome | None:
     """The usual increment, with two writes to the position instead of four; None when something is in its way."""
     began = time.monotonic()
     if position.shown != position.generation:
         return None
-    if not position.due and (due := change_of(position, plan.version, definition.fingerprint())):
-        room.ledger.say_due(position.name, due)
     span = mark.range(position.position, mark.through)
     if not _any(room, plan, span):
         after = room.ledger.pass_over(position, Reached(span.through, mark.complete_through))
@@ -165,7 +173,8 @@ class Refresh:
         start = position.position
         uid = ""
         while True:
-            decision = next_run(position, self._mark, self._definition, associative=plan.associative)
+            change = change_of(position, plan.version, self._definition.fingerprint())
+            decision = next_run(position, self._mark, self._definition, associative=plan.associative, change=change)
             if decision.action == "forward":
                 assert position.step is not None
                 step: Step | None = self.current(position, position.step, plan)
@@ -196,8 +205,6 @@ class Refresh:
 
     def _begin(self, position: Position, plan: Plan, decision: Decision) -> Step:
         """Record the increment."""
-        if not position.due and (due := change_of(position, plan.version, self._definition.fingerprint())):
-            self._room.ledger.say_due(position.name, due)
         span = self._mark.range(decision.start, decision.through)
         step = make_step(self._room, plan, span, position.generation, self._mark)
         fault.reach("planned")

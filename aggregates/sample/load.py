@@ -42,10 +42,15 @@ def load(address: str, database: Database[Any]) -> Iterator[Progress]:
         while batch := list(itertools.islice(unsent, BATCH)):
             sent += client.send(batch).accepted
             yield Progress("send", sent, EVENT_COUNT)
-    while (stored := database["event"].count_documents(_OF_SAMPLE)) < EVENT_COUNT:
-        yield Progress("store", stored, EVENT_COUNT)
+    while (count := stored(database)) < EVENT_COUNT:
+        yield Progress("store", count, EVENT_COUNT)
         time.sleep(POLL_S)
     define()
+
+
+def stored(database: Database[Any]) -> int:
+    """How many events of the sample are stored."""
+    return database["event"].count_documents(_OF_SAMPLE)
 
 
 def define() -> None:
@@ -98,5 +103,16 @@ def remove(database: Database[Any]) -> tuple[int, list[str]]:
     removed = 0
     for name in database.list_collection_names(filter={"name": re.compile(r"^event\.\d+$")}):
         removed += database[name].delete_many(_OF_SAMPLE).deleted_count
-    others = [aggdef.name for aggdef in AggDef.objects.all() if "event" in aggdef.inputs] if removed else []
+    of_sample = {None, "commit", "change"}  # what a filter on the type may say and still let them in
+    others = [
+        aggdef.name
+        for aggdef in AggDef.objects.all()
+        if removed and "event" in aggdef.inputs and _plain_type(aggdef.filter) in of_sample
+    ]
     return removed, others
+
+
+def _plain_type(filter_: dict[str, Any]) -> str | None:
+    """The one type of event that a filter lets in; None when it is not that plain."""
+    kind = filter_.get("type")
+    return kind if isinstance(kind, str) else None

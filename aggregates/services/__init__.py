@@ -2,13 +2,14 @@
 
 from aggregates.services.define import clone, define, remove, set_enabled
 from aggregates.services.describe import preview, status
-from aggregates.services.perform import perform_run, run_now, verify_now
+from aggregates.services.perform import accept_change, perform_run, run_now, verify_now
 from aggregates.services.record import copy_position, note_failure, note_refresh
 from aggregates.services.start import cancel_run, get_aggdef, new_run, start_run, sweep
 from aggregates.services.switch import require_enabled, set_task_enabled
 from aggregates.services.transfer import export_definitions, import_definitions
 
 __all__ = [
+    "accept_change",
     "cancel_run",
     "clone",
     "copy_position",

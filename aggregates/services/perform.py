@@ -15,6 +15,7 @@ from aggregates.exceptions import AggregateError, BusyError, RunCancelledError, 
 from aggregates.models import AggDef, Run
 from aggregates.registry import resolve
 from aggregates.resource import resources
+from aggregates.run import refresh as refreshing
 from aggregates.run.build import full_run, rebuild
 from aggregates.run.decide import Decision
 from aggregates.run.holder import new_holder
@@ -48,6 +49,11 @@ def run_now(
     """
     run = new_run(aggdef, mode, origin, since=since, until=until, force=force)
     return run, perform_run(run, say=say)
+
+
+def accept_change(aggdef: AggDef) -> None:
+    """Let increments go on although its task or definition has changed; what is in stays as it is."""
+    refreshing.accept_change(resources().room, aggdef.definition())
 
 
 def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Verdict:

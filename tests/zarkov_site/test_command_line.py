@@ -58,3 +58,12 @@ def test_db_is_at_hand_in_the_shell(mongo_uri: str) -> None:
     code = "db.nop.insert_one({'_id': 1}); print('found', db.nop.find_one()); db.nop.drop()"
     done = manage("shell", "-c", code, ZARKOV_MONGO_URI=mongo_uri, ZARKOV_MONGO_DATABASE="test_shell")
     assert "found {'_id': 1}" in done.stdout, done.stderr
+
+
+def test_a_home_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for home in (tmp_path / "file", tmp_path / "file" / "below"):
+        done = manage("initdb", ZARKOV_HOME=str(home))
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert f"home {home} cannot be used" in done.stderr

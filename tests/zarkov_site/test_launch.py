@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -74,6 +75,7 @@ def test_the_sample_equals_counts_taken_straight_from_the_file(db: Database[dict
 def test_a_second_load_of_the_sample_stores_nothing(system: System, db: Database[dict[str, Any]]) -> None:
     done = system.manage("sampledata", "load")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 of them new" in done.stdout
     assert db["event"].count_documents({"id": {"$gte": "sample:", "$lt": "sample;"}}) == EVENT_COUNT
 
 
@@ -147,6 +149,19 @@ def test_the_walk_of_2011(system: System, work_folder: Path, db: Database[dict[s
     assert ["nop", 3] in answer["foo"]["value"]
     checked = system.manage("verify", "my_agg_def")
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_run_asked_for_over_http_is_taken_up_at_once(system: System) -> None:
+    made = system.manage("token", "operator", "--scope", "operate")
+    request = urllib.request.Request(
+        system.url("api/v1/aggdefs/commits_by_day/run/"),
+        data=b'{"mode": "full"}',
+        headers={"Authorization": f"Token {made.stdout.strip()}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert answer.status == 202
+        run = json.loads(answer.read())["run"]
+    eventually(lambda: json.loads(system.get(f"api/v1/runs/{run}/"))["state"] == "complete", 15, "the run")
 
 
 def test_a_part_that_is_killed_is_named_and_comes_back(system: System) -> None:

@@ -143,6 +143,11 @@ def test_exposure_is_allowed_when_said(tmp_path: Path) -> None:
         ({"ZARKOV_MONGO_DATABASE": "a.b"}, ["mongo_database: 'a.b'"]),
         ({"ZARKOV_JOURNAL_MAX_BYTES": "2 XiB"}, ["journal_max_bytes: '2 XiB'"]),
         ({"ZARKOV_BACKDOOR": "6545"}, ["backdoor: '6545'", "HOST:PORT"]),
+        ({"ZARKOV_BACKDOOR": "0.0.0.0:6545"}, ["backdoor: '0.0.0.0:6545'", "loopback"]),
+        (
+            {"ZARKOV_JOURNAL_SEGMENT_BYTES": "8 MiB", "ZARKOV_JOURNAL_MAX_BYTES": "1 MiB"},
+            ["journal_segment_bytes: 8388608", "journal_max_bytes, 1048576"],
+        ),
         (
             {"ZARKOV_ZMR__REQ_BIND": "tcp://127.0.0.1:6543"},
             ["zmr.req_bind and bson_bind_address are both tcp://127.0.0.1:6543"],
@@ -154,6 +159,10 @@ def test_a_mistake_is_named_with_key_value_source_and_what_is_allowed(
 ) -> None:
     message = refusal(tmp_path, environ)
     assert [word for word in words if word not in message] == []
+
+
+def test_yes_is_no_port(tmp_path: Path) -> None:
+    assert "web_port: True is not allowed" in refusal(tmp_path, file(tmp_path, "web_port: yes"))
 
 
 @pytest.mark.parametrize("text", ["web_port: [", "- 1\n- 2", "web_port: {a: 1}", "zmr: {nope: 1}", "zmr: 3"])

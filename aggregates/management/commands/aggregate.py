@@ -28,6 +28,11 @@ class Command(ZarkovCommand):
         parser.add_argument("--force", action="store_true", help="with --full: even if events it holds are gone")
         parser.add_argument("--since", help="compute the periods from here anew: 2011-07-01 or 2011-07-01T13:00Z")
         parser.add_argument("--until", help="up to here, exclusive; default: now")
+        parser.add_argument(
+            "--accept-change",
+            action="store_true",
+            help="its task or definition has changed, and what is in is still right: go on without a full run",
+        )
         parser.add_argument("--dry-run", action="store_true", help="show what a sample of the newest events gives")
 
     def perform(self, options: dict[str, Any]) -> int | None:
@@ -36,6 +41,8 @@ class Command(ZarkovCommand):
         if options["dry_run"]:
             self._preview(services.preview(aggdef.definition()))
             return None
+        if options["accept_change"]:
+            services.accept_change(aggdef)
         mode = Run.Mode.FULL if options["full"] else Run.Mode.INCREMENTAL
         since = until = None
         if options["since"] or options["until"]:
@@ -47,7 +54,10 @@ class Command(ZarkovCommand):
         )
         self.stdout.write(outcome.sentence())
         if isinstance(outcome, Outcome) and outcome.state == "blocked":
-            self.stderr.write(f"make one with: manage.py aggregate {aggdef.name} --full")
+            self.stderr.write(
+                f"make one with: manage.py aggregate {aggdef.name} --full; or, when task or definition changed and "
+                "what is in is still right, go on with --accept-change"
+            )
             return 1
         if isinstance(outcome, Outcome) and outcome.due:
             self.stderr.write(f"a full run is due: {outcome.due} (manage.py aggregate {aggdef.name} --full)")

@@ -36,11 +36,13 @@ class Command(ZarkovCommand):
             return self._load(config, database) if options["action"] == "load" else self._remove(database)
 
     def _load(self, config: Any, database: Database[dict[str, Any]]) -> int:
+        before = load.stored(database)
         self._show(load.load(config.connect_address("ack_bind_address"), database))
         store = connect(config.mongo_address, config.mongo_database)
         with stop_on_signals() as stop:
             self._show(load.wait_for_aggregates(store.watermark().through, stop.is_set))
-        self.stdout.write(f"the sample is in: {EVENT_COUNT:,} events")
+        new = EVENT_COUNT - before
+        self.stdout.write(f"the sample is in: {EVENT_COUNT:,} events, {new:,} of them new")
         return 0
 
     def _show(self, steps: Iterable[Progress]) -> None:

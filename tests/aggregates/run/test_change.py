@@ -14,7 +14,7 @@ from aggregates.exceptions import BusyError, LeaseLostError, RunCancelledError, 
 from aggregates.run import fault
 from aggregates.run.build import full_run
 from aggregates.run.ledger import Ledger, Reached
-from aggregates.run.refresh import make_step, refresh
+from aggregates.run.refresh import accept_change, make_step, refresh
 from aggregates.run.room import Room
 from mapreduce.engine import Engine, open_engine
 from mapreduce.spec import CANCELLED, JobSpec, JobStatus
@@ -113,16 +113,18 @@ def crash_at(point: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fault, "hook", reach)
 
 
-def test_a_changed_task_asks_for_a_full_run_and_goes_on(run, room, producer, engine, changing, save, right):
+def test_a_changed_task_waits_for_a_full_run_and_never_mixes_old_and_new(
+    run, room, producer, engine, changing, save, right
+):
     producer.send(event("a"))
     run(changing)
     save(key="event['type'].upper()")
     engine.restart()
     producer.send(event("a"))
     outcome = run(changing)
-    assert outcome.state == "complete"
+    assert outcome.state == "blocked"
     assert "code of the task has changed" in outcome.due
-    assert values(room.database, "changing") == {"a": 1, "A": 1}
+    assert values(room.database, "changing") == {"a": 1}
     done = full_run(room, changing)
     assert done.due == ""
     assert values(room.database, "changing") == {"A": 2}
@@ -134,7 +136,10 @@ def test_a_changed_definition_asks_for_a_full_run(run, room, producer):
     run(define("CountByDay"))
     producer.send(event("a"))
     narrower = define("CountByDay", filter={"type": "a"})
-    assert "definition" in run(narrower).due
+    waiting = run(narrower)
+    assert waiting.state == "blocked"
+    assert "definition" in waiting.due
+    assert values(room.database, "countbyday") == {"p/2011-07-01": 2}
     assert full_run(room, narrower).due == ""
     assert values(room.database, "countbyday") == {"p/2011-07-01": 2}
 
@@ -163,18 +168,23 @@ def test_code_that_changes_while_a_run_is_half_done_blocks_until_a_full_run(
     right(changing)
 
 
-def test_the_repair_of_a_failing_map_is_taken_up_without_a_full_run(run, room, producer, engine, changing, save, right):
-    producer.send(event("a"))
-    run(changing)
-    producer.send(event("a"), {"type": "b", "timestamp": event()["timestamp"], "context": {}})
-    save(key="event['extra'] and event['type'] or event['type']")
+def test_the_repair_of_a_failing_map_is_taken_up_without_a_full_run_once_it_is_accepted(
+    run, room, producer, engine, changing, save, right
+):
+    save(key="event['context']['p']")
     engine.restart()
+    producer.send({"type": "a", "timestamp": event()["timestamp"], "context": {"p": "x"}})
+    run(changing)
+    producer.send({"type": "a", "timestamp": event()["timestamp"], "context": {}})
     with pytest.raises(RunFailedError, match="KeyError"):
         run(changing)
-    save()
+    save(key="event['context'].get('p', 'none')")
     engine.restart()
-    assert run(changing).state == "complete"
-    assert values(room.database, "changing") == {"a": 2, "b": 1}
+    assert run(changing).state == "blocked"
+    accept_change(room, changing)
+    outcome = run(changing)
+    assert (outcome.state, outcome.due) == ("complete", "")
+    assert values(room.database, "changing") == {"x": 1, "none": 1}
     right(changing)
 
 
@@ -370,3 +380,18 @@ def test_a_lost_definition_finds_its_position_again(run, room, producer, right):
     outcome = run(define("CountByDay"))
     assert (outcome.mode, outcome.start) == ("incremental", 1)
     right(define("CountByDay"))
+
+
+def test_a_change_that_is_taken_back_lets_increments_go_on(run, room, producer, engine, changing, save, right):
+    producer.send(event("a"))
+    run(changing)
+    save(key="event['type'].upper()")
+    engine.restart()
+    producer.send(event("a"))
+    assert run(changing).state == "blocked"
+    save(key="event['type']")
+    engine.restart()
+    outcome = run(changing)
+    assert (outcome.state, outcome.due) == ("complete", "")
+    assert values(room.database, "changing") == {"a": 2}
+    right(changing)

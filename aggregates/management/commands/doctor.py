@@ -1,0 +1,88 @@
+"""`manage.py doctor`: what stands in the way, what it means, and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError, CommandParser
+
+from aggregates.models import AggDef
+from aggregates.registry import task_modules
+from ingest.management.command import ZarkovCommand
+from ingest.revocation import revoke
+from ingest.store import Store, connect
+from ingest.summary import Summary, advice, summarize
+from mapreduce.engine import open_engine
+
+BLOCKER_AGE_S = 10.0  # a younger open block is work, not an obstacle
+PING_S = 2.0
+
+
+class Command(ZarkovCommand):
+    help = "Say what came in and what became of it, who holds up the watermark, and which aggregates wait or fail."
+    example = "manage.py doctor --release 2d1f...:17"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--release",
+            metavar="JOURNAL:NUMBER",
+            help="give up a reserved block whose disk is gone for good: its events are lost unless the journal returns",
+        )
+
+    def perform(self, options: dict[str, Any]) -> int:
+        config = settings.ZARKOV
+        store = connect(config.mongo_address, config.mongo_database)
+        if options["release"]:
+            return self._release(store, options["release"])
+        summary = summarize(store)
+        self._counts(summary)
+        found = [advice(blocker) for blocker in summary.blockers if blocker.age_s > BLOCKER_AGE_S]
+        found += [
+            f"the journal of the ingester on {report.host} (process {report.pid}) is full: MongoDB does not keep "
+            "up, or refuses; see its log"
+            for report in summary.ingesters
+            if report.full
+        ]
+        found += self._router() + self._aggregates()
+        for sentence in found:
+            self.stdout.write(f"! {sentence}")
+        if not found:
+            self.stdout.write("nothing stands in the way")
+        return 1 if found else 0
+
+    def _counts(self, summary: Summary) -> None:
+        self.stdout.write(
+            f"received {summary.received:,} = stored {summary.stored:,} + duplicates {summary.duplicates:,} + "
+            f"quarantined {summary.quarantined:,} + pending {summary.pending:,}"
+        )
+        self.stdout.write(
+            f"watermark {summary.watermark:,}; journals hold {summary.journal_bytes:,} bytes, the oldest pending event "
+            f"is {summary.oldest_pending_s:.0f} s old"
+        )
+        for report in summary.ingesters:
+            state = "runs" if report.alive else "does not report"
+            self.stdout.write(f"ingester on {report.host}, process {report.pid}, journal {report.journal}: {state}")
+
+    def _router(self) -> list[str]:
+        config = settings.ZARKOV
+        if config.zmr.engine != "zmq":
+            return []
+        with open_engine(config.engine_settings(task_modules())) as engine:
+            if engine.ping(PING_S):
+                return []
+        return [f"no router answers at {config.zmr.req_uri or config.zmr.req_bind} (zmr.req_uri): start `runrouter`"]
+
+    def _aggregates(self) -> list[str]:
+        waiting = AggDef.objects.filter(enabled=True).exclude(state__in=["", "new", "ok"])
+        return [f"aggregate {a.name} is {a.state}: {a.last_error or a.full_due}" for a in waiting.order_by("name")]
+
+    def _release(self, store: Store, name: str) -> int:
+        journal, _, number = name.rpartition(":")
+        if not journal or not number.isdigit():
+            raise CommandError(f"--release {name}: allowed is JOURNAL:NUMBER as `manage.py doctor` names it")
+        if revoke(store, (journal, int(number))):
+            self.stdout.write(f"block {number} of journal {journal} is released; its ids stay unused")
+        else:
+            self.stdout.write(f"block {number} of journal {journal} was committed meanwhile: nothing is lost")
+        return 0
