@@ -99,13 +99,13 @@ def _time_series(rights: Rights, questions: list[dict[str, Any]]) -> HttpRespons
 
 
 def _currency(questions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    names = [(q.get("p") or query.NAMESPACE) + q["c"] for q in questions]
+    names = [q.get("p", query.NAMESPACE) + q["c"] for q in questions]
     return currency.least(database(), [name.removeprefix(query.NAMESPACE) for name in names]).headers()
 
 
 def _allowed(rights: Rights, question: Mapping[str, Any]) -> str | None:
     """The collection of a question, once it is clear that it may be read."""
-    full = query.collection_name(question["c"], question.get("p") or query.NAMESPACE)
+    full = query.collection_name(question["c"], question.get("p", query.NAMESPACE))
     rights.require_name(full.removeprefix(query.NAMESPACE) if full else question["c"])
     return full
 

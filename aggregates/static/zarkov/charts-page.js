@@ -3,8 +3,8 @@
 import { ChartView } from "./chart.js";
 import { LiveStream, showStatus } from "./live.js";
 
-const root = document.querySelector("[data-stream]");
-const views = new Map([...document.querySelectorAll(".chart")].map((figure) => [figure.dataset.name ?? "", new ChartView(figure)]));
+const root = document.querySelector("[data-charts]") ?? document.querySelector("[data-stream]");
+const views = new Map([...document.querySelectorAll("figure.chart")].map((figure) => [figure.dataset.name ?? "", new ChartView(figure)]));
 
 const stream = new LiveStream(
   root.dataset.stream,

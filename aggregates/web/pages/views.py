@@ -11,6 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods
 
+from aggregates.models import AggDef
 from aggregates.models.chart import Chart, Dashboard
 from aggregates.web import currency, embed, query
 from aggregates.web.access import EDIT, rights_of
@@ -27,11 +28,15 @@ LATEST_DOCUMENTS = 50
 @require_GET
 @page
 def front(request: HttpRequest) -> HttpResponseBase:
-    """What comes in now, and where to look further."""
+    """What comes in now, the first chart of the first dashboard, and where to look further."""
+    board = Dashboard.objects.first()
+    featured = board.ordered_charts()[:1] if board else []
     return render(
         request,
         "zarkov/front.html",
         {
+            "featured": figure.of_chart(featured[0]) if featured else None,
+            "featured_stream": figure.stream_url(reverse("live-charts"), featured) if featured else "",
             "section": "front",
             "zone": settings.ZARKOV.time_zone,
             "base_url": request.build_absolute_uri("/").rstrip("/"),
@@ -62,8 +67,9 @@ def aggregates(request: HttpRequest) -> HttpResponseBase:
 def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
     """One aggregate: its chart, its latest documents, and how programs get it."""
     collection = query.collection_name(name)
-    if collection is None or name not in query.names(database()):
-        raise NotFoundError(f"there is no aggregate {name[:100]!r}")
+    known = query.names(database())
+    if collection is None or name not in known:
+        return _by_definition(name, known)
     documents = [
         {"key": plain(item["_id"]), "value": to_json(item.get("value")).decode(), "through": item.get("through")}
         for item in database()[collection].find({}, {"state": 0}).sort("_id", -1).limit(LATEST_DOCUMENTS)
@@ -83,6 +89,19 @@ def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
         "add_chart_url": f"{reverse('admin:aggregates_chart_add')}?{_prefilled(name)}",
     }
     return render(request, "zarkov/aggregate.html", context)
+
+
+def _by_definition(name: str, known: list[str]) -> HttpResponseBase:
+    """The page of an aggregate that is asked for by its definition's name, and writes under another."""
+    found = AggDef.objects.filter(name=name).first()
+    if found is None:
+        raise NotFoundError(f"there is no aggregate {name[:100]!r}")
+    output = next((output for output in found.outputs if output in known), None)
+    if output is None:
+        raise NotFoundError(
+            f"the aggregate {name!r} has not run yet: manage.py aggregate {name}, or Run now in the admin"
+        )
+    return redirect("aggregate", name=output)
 
 
 @require_GET
