@@ -78,6 +78,17 @@ def connect(address: Callable[[], str] | str, database: str, *, selection_timeou
     return Store(Connection(address, database, selection_timeout_s=selection_timeout_s))
 
 
+def read_watermark(database: Database[Document]) -> Watermark:
+    """What may be read now from `database`, which has to read dates as timezone-aware.
+
+    Raises `StoreUnpreparedError` when there is no store yet.
+    """
+    found = list(database[STORE].aggregate([{"$match": KEY}, {"$set": {"now": "$$NOW"}}]))
+    if not found:
+        raise StoreUnpreparedError(_unprepared(database[STORE]))
+    return _watermark(found[0], found[0]["now"])
+
+
 class Store:
     """The store document. Blocking and thread-safe; methods raise `pymongo.errors.PyMongoError` as it comes."""
 
@@ -139,10 +150,7 @@ class Store:
 
     def watermark(self) -> Watermark:
         """What may be read now. Raises `StoreUnpreparedError` when there is no store yet."""
-        found = list(self._document().aggregate([{"$match": KEY}, {"$set": {"now": "$$NOW"}}]))
-        if not found:
-            raise StoreUnpreparedError(_unprepared(self._document()))
-        return _watermark(found[0], found[0]["now"])
+        return read_watermark(self.database())
 
     def now(self) -> dt.datetime:
         """MongoDB's clock, timezone-aware."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 from pymongo.database import Database
 
 from aggregates.web.encoding import moment_text
+from ingest.exceptions import StoreUnpreparedError
+from ingest.store import Watermark, read_watermark
 
 POSITIONS = "agg.position"  # one document per output, see docs/architecture.md
-_FIELDS = {"position": 1, "complete_through": 1, "aggdef": 1, "lead": 1}
+_FIELDS = {"position": 1, "complete_through": 1, "aggdef": 1, "lead": 1, "store": 1, "epoch": 1}
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,30 @@ def read(database: Database[dict[str, Any]], name: str) -> Currency:
     document = positions.find_one({"_id": name}, _FIELDS) or {}
     if lead := document.get("lead"):
         document = positions.find_one({"_id": lead}, _FIELDS) or {}
-    through = document.get("position")
-    return Currency(
-        through if isinstance(through, int) else None, document.get("complete_through"), document.get("aggdef")
-    )
+    return of_position(document, watermark(database) if document else None)
+
+
+def watermark(database: Database[dict[str, Any]]) -> Watermark | None:
+    """What may be read of the events now; None while there is no event store."""
+    try:
+        return read_watermark(database)
+    except StoreUnpreparedError:
+        return None
+
+
+def of_position(document: Mapping[str, Any], now: Watermark | None) -> Currency:
+    """What a position document says, as of `now`.
+
+    An aggregate that has taken in everything up to the watermark is as complete as the watermark, however long ago
+    its last run was: nothing came in since.
+    """
+    through, complete = document.get("position"), document.get("complete_through")
+    if not isinstance(through, int):
+        return Currency(None, complete, document.get("aggdef"))
+    same_store = now is not None and (document.get("store"), document.get("epoch")) == (now.store, now.epoch)
+    if now is not None and same_store and through >= now.through:
+        complete = now.complete_through if complete is None else max(complete, now.complete_through)
+    return Currency(through, complete, document.get("aggdef"))
 
 
 def least(database: Database[dict[str, Any]], names: Iterable[str]) -> Currency:

@@ -29,10 +29,10 @@ def read(database: Database[dict[str, Any]]) -> dict[str, Any]:
 def aggregates(database: Database[dict[str, Any]], newest: int) -> list[dict[str, Any]]:
     """Each output that has a position: its name, definition, currency, lag, and what is under way."""
     found = []
+    now = currency.watermark(database)
     for document in database[currency.POSITIONS].find({"lead": {"$exists": False}}).sort("_id", 1).limit(500):
-        position = document.get("position")
-        through = position if isinstance(position, int) else None
-        complete = document.get("complete_through")
+        current = currency.of_position(document, now)
+        through, complete = current.through, current.complete_through
         for name in document.get("outputs") or [document["_id"]]:
             found.append(
                 {
