@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from django.conf import settings
@@ -33,9 +34,12 @@ class Command(ZarkovCommand):
     def perform(self, options: dict[str, Any]) -> int:
         config = settings.ZARKOV
         store = connect(config.mongo_address, config.mongo_database)
-        if options["release"]:
-            return self._release(store, options["release"])
-        summary = summarize(store)
+        with contextlib.closing(store.connection):
+            if options["release"]:
+                return self._release(store, options["release"])
+            return self._examine(summarize(store))
+
+    def _examine(self, summary: Summary) -> int:
         self._counts(summary)
         found = [advice(blocker) for blocker in summary.blockers if blocker.age_s > BLOCKER_AGE_S]
         found += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable
 from typing import Any
@@ -39,7 +40,7 @@ class Command(ZarkovCommand):
         before = load.stored(database)
         self._show(load.load(config.connect_address("ack_bind_address"), database))
         store = connect(config.mongo_address, config.mongo_database)
-        with stop_on_signals() as stop:
+        with contextlib.closing(store.connection), stop_on_signals() as stop:
             self._show(load.wait_for_aggregates(store.watermark().through, stop.is_set))
         new = EVENT_COUNT - before
         self.stdout.write(f"the sample is in: {EVENT_COUNT:,} events, {new:,} of them new")
