@@ -29,6 +29,7 @@ from zarkov_site.home import HomeFolder
 
 TERMINATE_WAIT_S = 2.8  # then what is left is killed; all has to be over within 5 s
 REMEMBERED_LINES = 12
+LOG_BYTES = 10 * 2**20  # of one part's log file; twice that is kept
 _LEVEL = re.compile(r"^\S+ \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
 _QUIET = {"DEBUG", "INFO"}
 
@@ -200,12 +201,20 @@ class Supervisor:
     def _line(self, child: _Child, message: Message) -> None:
         text = message.data.decode("utf-8", "replace").rstrip()
         child.lines.append(text)
-        with self._logs[child.part.name].open("a", encoding="utf-8") as log:
-            log.write(text + "\n")
+        self._write(child.part.name, text)
         if match := _LEVEL.match(text):
             child.shown = match[1] not in _QUIET
         if self._verbose or child.shown:
             self._printer.write(message._replace(data=text))
+
+    def _write(self, name: str, text: str) -> None:
+        """Add a line to a part's log file, which is put aside as `.1` when it has grown to `LOG_BYTES`."""
+        log = self._logs[name]
+        with log.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+            full = file.tell() > LOG_BYTES
+        if full:
+            log.replace(log.with_suffix(".log.1"))
 
     def _died(self, child: _Child, code: int) -> None:
         if child.wanted_stop:

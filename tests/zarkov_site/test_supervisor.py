@@ -131,3 +131,12 @@ def test_a_part_that_can_reload_is_told_to_and_keeps_its_process(supervisor: Sup
     supervisor.restart_task_holders()
     until(supervisor, lambda: "anew" in log.read_text())
     assert supervisor.running() == before
+
+
+def test_logs_do_not_grow_without_bound(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zarkov_site.supervisor.LOG_BYTES", 1_000)
+    supervisor.start(python("talker", f"[print('y' * 99) for _ in range(50)]; {SLEEP}"))
+    log = supervisor._folder.log / "talker.log"
+    until(supervisor, lambda: "awake" in supervisor._children["talker"].lines)
+    assert log.with_suffix(".log.1").stat().st_size < 1_200
+    assert not log.exists() or log.stat().st_size < 1_200
