@@ -76,8 +76,11 @@ class ZmrConfig(_Section):
     outstanding_reduces: int = Field(16, ge=1, description="Reduce partitions of one job handed out at once.")
     compress: int = Field(0, ge=0, le=9, description="zlib level of spill files; 0 = none.")
     src_port: Port = Field(0, description="Port on which a worker serves its map output; 0 = chosen freely.")
-    sink_port: Port = Field(0, description="Port on which a worker takes pushed output; 0 = chosen freely.")
-    allow_source: bool = Field(False, description="Whether a request may carry Python source text.")
+    sink_port: Port = Field(0, description="Of 2011; read and, unless 0, ignored with a warning.")
+    allow_source: bool = Field(
+        False,
+        description="Whether a request may carry Python source text; without effect so far: text is always refused.",
+    )
     worker_memory_bytes: Size = Field(
         256 * 2**20, description="Memory above which a worker process leaves after its split."
     )

@@ -20,9 +20,11 @@ FILE_VARIABLE = "ZARKOV_CONFIG"
 SET_VARIABLE = "ZARKOV_SET"  # carries `--set` to child processes: one key=value per line
 RESERVED = frozenset({FILE_VARIABLE, SET_VARIABLE, "ZARKOV_END_WITH_PARENT"})
 OF_TESTS = "ZARKOV_TEST_"
-OF_2011 = {
+WITHOUT_EFFECT = {
     "zmr.map_page_size": "splits are cut by document count now (zmr.map_job_size)",
     "zmr.request_greenlets": "the router answers all requests from one loop now",
+    "zmr.allow_source": "source text is always refused: put the functions into a module of task_modules",
+    "zmr.sink_port": "reducers fetch map output from src_port, nothing is pushed to them",
 }
 
 
@@ -172,8 +174,8 @@ def _sentence(error: ValidationError, layered: Layered) -> str:
 
 def _warnings(config: Config, layered: Layered) -> list[str]:
     found = [
-        f"{key} = {layered.values[key]!r} ({layered.origin[key]}) has no meaning any more and is ignored: {reason}"
-        for key, reason in OF_2011.items()
-        if layered.values.get(key) is not None
+        f"{key} = {layered.values[key]!r} ({layered.origin[key]}) has no effect: {reason}"
+        for key, reason in WITHOUT_EFFECT.items()
+        if key in layered.origin and value_at(config, key)
     ]
     return found + config.exposed()

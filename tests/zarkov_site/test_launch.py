@@ -147,6 +147,7 @@ def test_the_walk_of_2011(system: System, work_folder: Path, db: Database[dict[s
 
     answer = json.loads(system.get("q?foo=" + '{"c":"my_agg"}'.replace('"', "%22")))
     assert ["nop", 3] in answer["foo"]["value"]
+    assert "<h1>my_agg</h1>" in system.get("aggregates/my_agg_def/"), "the page of the definition's output"
     checked = system.manage("verify", "my_agg_def")
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -112,11 +112,17 @@ def test_the_file_of_2011_loads_and_says_what_has_no_meaning_any_more(tmp_path: 
     text = "\n".join(warnings)
     assert "zmr.map_page_size = 250000000" in text
     assert "zmr.request_greenlets = 16" in text
+    assert "sink_port" not in text
     assert "bson_bind_address = tcp://0.0.0.0:6543 listens beyond loopback" in text
     assert got.engine_settings(()).worker_interface == "tcp://0.0.0.0"
     assert got.connect_address("zmr.worker_uri") == "tcp://127.0.0.1:5556"
     with pytest.raises(ConfigError, match="allow_insecure_bind: true"):
         got.refuse_exposure()
+
+
+def test_a_sink_port_is_said_to_have_no_meaning(tmp_path: Path) -> None:
+    warnings = load({SET_VARIABLE: "zmr.sink_port=5559"}, [tmp_path])[1]
+    assert ["zmr.sink_port" in warning for warning in warnings] == [True]
 
 
 def test_exposure_is_allowed_when_said(tmp_path: Path) -> None:
