@@ -5,6 +5,7 @@ It never runs task code itself, so no map can starve its heartbeats. All its soc
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -102,7 +103,8 @@ class Host:
             return
         self._closed = True
         if self._router is not None:
-            self._router.send_multipart(message.pack(message.BYE, {}))
+            with contextlib.suppress(zmq.Again):  # nobody is there to be told
+                self._router.send_multipart(message.pack(message.BYE, {}), zmq.NOBLOCK)
         for child in self._children:
             child.kill()
         for child in self._children:
