@@ -203,8 +203,7 @@ def test_nothing_outlives_an_up_that_is_killed(tmp_path: Path) -> None:
     with running(tmp_path / "home", "--no-sample") as made:
         processes = made.descendants()
         made.process.kill()
-        # mongod goes at the same moment: who waits for it does so for up to 30 s, pymongo's server selection.
-        eventually(lambda: alive(processes) == [], 45, f"the end of all parts, {processes}")
+        eventually(lambda: alive(processes) == [], 20, f"the end of all parts, {processes}")
     before = time.monotonic()
     with running(tmp_path / "home", "--no-sample") as again:
         assert again.process.poll() is None
