@@ -47,6 +47,8 @@ class Journal:
         self.next_sequence = 1
         self.cut_through = 0  # no file holds a record up to this sequence any more
         self.writable = False
+        self.room = threading.Event()  # set whenever a segment went
+        self._last_number = 0  # of a segment
         self._lock = lock
         self._settings = settings
         self._guard = threading.Lock()  # of `segments` and their counters
@@ -125,7 +127,7 @@ class Journal:
         They are durable after the next `sync`. Raises `JournalFullError` when they do not fit or the disk is full,
         `JournalError` when writing fails.
         """
-        if not self.fits(records):
+        if not self.fits(records) and not self._fits_after_closing(records):
             raise JournalFullError(
                 f"the journal {self.folder} has reached journal_max_bytes = {self._settings.max_bytes}: it goes on "
                 "when MongoDB has taken some of it"
@@ -137,14 +139,30 @@ class Journal:
         self._writing_segment(sum(map(len, chunks))).append(chunks)
         self.next_sequence = sequence
 
+    def _fits_after_closing(self, records: Sequence[tuple[Kind, int, bytes]]) -> bool:
+        """Close the segment being written, to go once what it holds is settled: it may be all there is."""
+        last = self._newest()
+        if last and not last.closed and last.end > FILE_HEADER_BYTES:
+            last.sync()
+            last.close()
+        self.cut()
+        return self.fits(records)
+
+    def _newest(self) -> Segment | None:
+        with self._guard:
+            return self.segments[-1] if self.segments else None
+
     def _writing_segment(self, needed: int) -> Segment:
-        last = self.segments[-1] if self.segments and not self.segments[-1].closed else None
+        last = self._newest()
+        if last and last.closed:
+            last = None
         size = min(self._settings.segment_bytes, max(SMALLEST_SEGMENT_BYTES, self._settings.max_bytes // 4))
         if last and last.end + needed <= max(size, FILE_HEADER_BYTES + needed):
             return last
         if last:
             last.sync()
-        new = Segment.create(self.folder, (last.number if last else 0) + 1, self.uuid, max(size, needed))
+        new = Segment.create(self.folder, self._last_number + 1, self.uuid, max(size, needed))
+        self._last_number = new.number
         with self._guard:
             self.segments.append(new)
         if last:
@@ -153,13 +171,14 @@ class Journal:
 
     def sync(self) -> None:
         """Return once everything appended is on disk. Raises `JournalError` when that failed; it may be repeated."""
-        if self.segments:
-            self.segments[-1].sync()
+        if last := self._newest():
+            last.sync()
 
     @property
     def unsynced_bytes(self) -> int:
         """How much of what was appended is not known to be on disk."""
-        return self.segments[-1].unsynced_bytes if self.segments else 0
+        last = self._newest()
+        return last.unsynced_bytes if last else 0
 
     def next_segment(self, after: int) -> Segment | None:
         """The first segment with a number above `after`."""
@@ -168,8 +187,7 @@ class Journal:
 
     def is_newest(self, segment: Segment) -> bool:
         """Whether no segment follows."""
-        with self._guard:
-            return self.segments[-1] is segment
+        return self._newest() is segment
 
     def take(self, records_by_segment: Mapping[int, int]) -> None:
         """Count records that went into a block: their segments stay until `settle`."""
@@ -192,12 +210,13 @@ class Journal:
                 segment = self.segments.pop(0)
                 segment.path.unlink(missing_ok=True)
                 self.cut_through = segment.last_sequence
+                self.room.set()
 
     @property
     def drained(self) -> bool:
-        """Whether every segment is gone; only an adopted or finished journal gets there."""
+        """Whether every segment is gone and none will come."""
         with self._guard:
-            return not self.segments
+            return not self.segments and not self.writable
 
     def sync_removals(self) -> None:
         """Make it durable that segments are gone. Raises `JournalError`."""

@@ -74,6 +74,7 @@ class JournalWriter:
             self._wakeup.notify()
         self._thread.join(within_s)
         self._give_up.set()
+        self._journal.room.set()
         self._thread.join(1.0)
         return not self._thread.is_alive() and not self._waiting
 
@@ -155,16 +156,19 @@ class JournalWriter:
     def _retry(self, step: Callable[[], None]) -> bool:
         """Do `step` until it works; False when the time to stop is over first."""
         while True:
+            self._journal.room.clear()
             try:
                 step()
             except JournalError as error:
                 self._say(error)
+                self._on_written()  # a segment was closed, perhaps: it can go when it is read through
             else:
                 if self._full:
                     self._full = False
                     log.info("journal: there is room again, reading goes on")
                 return True
-            if self._give_up.wait(FULL_PAUSE_S):
+            self._journal.room.wait(FULL_PAUSE_S)
+            if self._give_up.is_set():
                 return False
 
     def _say(self, error: JournalError) -> None:

@@ -207,6 +207,31 @@ def test_a_full_journal_takes_nothing_until_there_is_room(tmp_path: Path) -> Non
     journal.append([record(1)])
 
 
+def test_a_record_that_fills_the_journal_alone_holds_nothing_up_once_it_is_settled(tmp_path: Path) -> None:
+    journal = Journal.create(JournalSettings(tmp_path / "j", segment_bytes=4096, max_bytes=20_000))
+    reader = BlockReader(journal)
+    large = (Kind.EVENTS, 1, event(1, context={"a": "x" * 25_000}))
+    for n in range(3):
+        journal.append([large])
+        journal.sync()
+        with pytest.raises(JournalFullError):
+            journal.append([record(n)])
+        block = reader.take(100, 10**6)
+        assert block
+        with pytest.raises(JournalFullError):
+            journal.append([record(n)])
+        journal.room.clear()
+        journal.settle(block.by_segment)
+        assert reader.take(100, 10**6) is None  # reads past its end
+        assert journal.room.is_set()
+    journal.append([record(9)])
+    journal.sync()
+    assert not journal.drained
+    last = reader.take(100, 10**6)
+    assert last
+    assert [r.sequence for r in last.records] == [4]
+
+
 def test_the_torn_end_is_cut_off_and_damage_in_the_middle_is_stepped_over_and_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
