@@ -5,7 +5,6 @@ It never runs task code itself, so no map can starve its heartbeats. All its soc
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import logging
 import os
@@ -15,6 +14,7 @@ import tempfile
 import time
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -103,8 +103,7 @@ class Host:
             return
         self._closed = True
         if self._router is not None:
-            with contextlib.suppress(zmq.Again):  # nobody is there to be told
-                self._router.send_multipart(message.pack(message.BYE, {}), zmq.NOBLOCK)
+            self._tell(message.pack(message.BYE, {}))
         for child in self._children:
             child.kill()
         for child in self._children:
@@ -164,7 +163,16 @@ class Host:
             "data_uri": self._data_uri,
             "held": list(self.shelf.inventory()),
         }
-        self._router.send_multipart(message.pack(message.HELLO, header))
+        self._tell(message.pack(message.HELLO, header))
+
+    def _tell(self, frames: Sequence[bytes]) -> None:
+        """Send to the router without ever waiting for it: while nobody takes it, what is said is lost, and the next
+        heartbeats that arrive settle what has become of every attempt.
+        """
+        try:
+            self._router.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            log.debug("the router takes nothing at the moment")
 
     def _idle(self) -> int:
         return max(0, sum(child.idle for child in self._children) - len(self._waiting))
@@ -206,7 +214,7 @@ class Host:
             self._beat_s = now
             running = [child.attempt for child in self._children if child.attempt]
             running += [message.unpack(frames)[1]["attempt"] for frames in self._waiting]
-            self._router.send_multipart(message.pack(message.BEAT, {"idle": self._idle(), "running": running}))
+            self._tell(message.pack(message.BEAT, {"idle": self._idle(), "running": running}))
 
     def _wait_ms(self) -> int:
         return max(1, int((self._beat_s + HEARTBEAT_S - time.monotonic()) * 1000))
@@ -257,7 +265,7 @@ class Host:
     def _from_child(self, child: Child, frames: list[bytes], now: float) -> None:
         kind, header, payload = message.unpack(frames)
         if kind == message.PROGRESS:
-            self._router.send_multipart(frames)
+            self._tell(frames)
             return
         if kind == message.STALE:
             # A fresh process will have the code; the router need not know.
@@ -272,7 +280,7 @@ class Host:
             aborted = kind == message.FAILED and header["error"] is None
             child.end() if header["leaves"] else child.rest()
             if not aborted:
-                self._router.send_multipart(frames)
+                self._tell(frames)
         if kind == message.READY:
             child.rest()
         if child.idle:
@@ -283,7 +291,7 @@ class Host:
             frames = self._waiting.popleft()
             child.begin(frames, message.unpack(frames)[1]["attempt"], now)
         else:
-            self._router.send_multipart(message.pack(message.READY, {}))
+            self._tell(message.pack(message.READY, {}))
 
     def _watch_children(self, now: float) -> None:
         for child in list(self._children):
@@ -300,7 +308,7 @@ class Host:
             self._children.remove(child)
             if child.attempt and not child.aborted:
                 header = {"attempt": child.attempt, "job": child.job, "why": child.obituary()}
-                self._router.send_multipart(message.pack(message.BROKEN, header))
+                self._tell(message.pack(message.BROKEN, header))
             if not child.was_ready:
                 self._failed_start_s = now
             child.close()

@@ -246,7 +246,7 @@ def test_a_full_journal_answers_busy_and_goes_on_when_there_is_room(
         here.set()
         wait_for(lambda: is_taken(client, {"type": "last", "id": "last"}))
     with AcknowledgedClient(running.address("ack"), attempts=1) as patient:
-        assert patient.event("after", {}).accepted == 1
+        wait_for(lambda: is_taken(patient, {"type": "after"}))
     wait_for(lambda: database["event"].count_documents({"type": "last"}) == 1)
     assert acknowledged <= {event["id"] for event in database["event"].find({"type": "a"})}
 
