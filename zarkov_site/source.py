@@ -28,6 +28,21 @@ WITHOUT_EFFECT = {
 }
 
 
+class UniqueKeyLoader(yaml.SafeLoader):
+    """YAML as PyYAML reads it, except that a key given twice is an error: the lower one would win unnoticed."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The node as a dict. Raises `ConstructorError` with the line of the second key."""
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} stands twice, first in line {seen[key.value]}", key.start_mark
+                )
+            seen[str(key.value)] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
 @dataclass
 class Layered:
     """Values by dotted key, each with the source that set it last."""
@@ -104,7 +119,7 @@ def _read_file(layered: Layered, name: str | None, folders: Sequence[Path]) -> N
     if path is None:
         return
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)
     except OSError as error:
         raise ConfigError(f"configuration file {path}: {error.strerror}; name a file that can be read") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

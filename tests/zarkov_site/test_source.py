@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,12 @@ def test_yes_is_no_port(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["web_port: [", "- 1\n- 2", "web_port: {a: 1}", "zmr: {nope: 1}", "zmr: 3"])
 def test_a_broken_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
     assert "given.yaml" in refusal(tmp_path, file(tmp_path, text))
+
+
+@pytest.mark.parametrize("text", ["x: 8081\nverbose: true\nx: 2\n", "zmr:\n  x: 1\n  src_port: 1\n  x: 2\n"])
+def test_a_key_given_twice_is_refused_with_its_lines(tmp_path: Path, text: str) -> None:
+    message = refusal(tmp_path, file(tmp_path, text))
+    assert re.search(r"the key x stands twice, first in line [12].* line [34]", message)
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
