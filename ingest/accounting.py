@@ -74,3 +74,20 @@ class Counters:
         """About how long the oldest event without a verdict has waited; 0 when there is none."""
         with self._guard:
             return self._clock() - self._arrivals[0][1] if self._arrivals else 0.0
+
+
+class Pace:
+    """Rates between two looks at the counts. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._before: tuple[float, Counts] | None = None
+
+    def look(self, counts: Counts, now_s: float) -> dict[str, float]:
+        """Events per second since the last look, as an ingester reports them; zeros at the first one."""
+        before_s, before = self._before or (now_s, counts)
+        self._before = now_s, counts
+        passed_s = now_s - before_s
+        return {
+            "received_per_s": (counts.received - before.received) / passed_s if passed_s > 0 else 0.0,
+            "stored_per_s": (counts.stored - before.stored) / passed_s if passed_s > 0 else 0.0,
+        }

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from pymongo.errors import PyMongoError
 
-from ingest.accounting import Counters
+from ingest.accounting import Counters, Pace
 from ingest.block import Block, BlockReader, Span
 from ingest.commit import BlockCommit, Content, Verdict
 from ingest.exceptions import IngestError, StaleBlockError, StoreChangedError
@@ -83,6 +83,7 @@ class Committer:
     ) -> None:
         self._is_full = is_full
         self._house_due = 0.0
+        self._pace = Pace()
         self._store = store
         self._settings = settings
         self._counters = counters
@@ -190,16 +191,20 @@ class Committer:
                 return
             self._house_due = now + REPORT_EVERY_S
             own = next((source for source in self._sources if not source.adopted), None)
+            counts = self._counters.counts()
+            rates = self._pace.look(counts, now)
         if own is None:
             return
-        journal, counts = str(own.journal.uuid), self._counters.counts()
+        journal = str(own.journal.uuid)
         values = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "received": counts.received,
             "pending": counts.pending,
             "bytes": own.journal.size_bytes,
             "oldest_pending_s": self._counters.oldest_pending_s(),
             "full": self._is_full(),
+            **rates,
         }
         try:
             report(self._store, journal, values)

@@ -15,17 +15,28 @@ MISSING_AFTER_S = 20.0  # an ingester that has not reported for so long is not t
 
 @dataclass(frozen=True, slots=True)
 class IngesterReport:
-    """What one ingester said last of its own journal."""
+    """What is known of one journal that is not drained: counts from verdicts, the rest as its ingester said it last."""
 
     journal: str
     host: str
     pid: int
-    seen: dt.datetime  # MongoDB's clock
-    pending: int  # events and refusals in the journal without a verdict
+    seen: dt.datetime  # when it reported last, by MongoDB's clock
+    age_s: float  # of that report
+    stored: int  # this and the next two: verdicts of this journal, whoever committed it
+    duplicates: int
+    quarantined: int
+    pending: int  # events and refusals that were in the journal when it reported, and have no verdict now
     journal_bytes: int
-    oldest_pending_s: float  # age of the oldest of them when it reported; 0 when there is none
+    oldest_pending_s: float  # age of the oldest of them, when it reported if it runs, now if it is gone; 0 = none
     full: bool  # it does not read its sockets
+    received_per_s: float  # between its last two reports
+    stored_per_s: float  # the same; events of journals that it adopted included
     alive: bool
+
+    @property
+    def received(self) -> int:
+        """Everything that reached the journal."""
+        return self.stored + self.duplicates + self.quarantined + self.pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +79,24 @@ class Summary:
         return max((report.oldest_pending_s for report in self.ingesters), default=0.0)
 
 
+def ingesters(store: Store) -> list[IngesterReport]:
+    """One report per journal that is not drained, of ingesters that run and of those gone, oldest report first.
+
+    Raises `StoreUnpreparedError` when there is no store.
+    """
+    return list(summarize(store).ingesters)
+
+
 def summarize(store: Store) -> Summary:
     """The counts as of now. Raises `StoreUnpreparedError` when there is no store."""
     database, now = store.database(), store.now()
     with database.client.start_session(snapshot=True) as session:  # so that nothing is folded in between
         journals = {document["_id"]: document for document in database[JOURNAL].find(session=session)}
-        verdicts = list(database[VERDICT].aggregate(_UNFOLDED, session=session))
-    sums = {name: sum(int(counted.get(name, 0)) for counted in [*verdicts, *journals.values()]) for name in COUNTS}
-    reports = tuple(_report(d, now) for d in journals.values() if "seen" in d and not d.get("retired"))
+        unfolded = {document["_id"]: document for document in database[VERDICT].aggregate(_UNFOLDED, session=session)}
+    counts = {journal: _counts(journals.get(journal), unfolded.get(journal)) for journal in journals | unfolded}
+    sums = {name: sum(counted[name] for counted in counts.values()) for name in COUNTS}
+    known = sorted((d for d in journals.values() if "seen" in d and not d.get("retired")), key=lambda d: d["seen"])
+    reports = tuple(_report(document, counts[document["_id"]], now) for document in known)
     return Summary(
         stored=sums["stored"],
         duplicates=sums["duplicates"],
@@ -90,22 +111,39 @@ def summarize(store: Store) -> Summary:
 _UNFOLDED: list[Document] = [
     {"$lookup": {"from": JOURNAL, "localField": "_id.j", "foreignField": "_id", "as": "journal"}},
     {"$match": {"$expr": {"$gt": ["$_id.s", {"$ifNull": [{"$first": "$journal.folded"}, 0]}]}}},
-    {"$group": {"_id": None} | {name: {"$sum": f"${name}"} for name in COUNTS}},
+    {"$group": {"_id": "$_id.j"} | {name: {"$sum": f"${name}"} for name in COUNTS}},
 ]
 
 
-def _report(document: Document, now: dt.datetime) -> IngesterReport:
+def _counts(*documents: Document | None) -> dict[str, int]:
+    return {name: sum(int(document.get(name, 0)) for document in documents if document) for name in COUNTS}
+
+
+def _report(document: Document, counts: dict[str, int], now: dt.datetime) -> IngesterReport:
+    age_s = max(0.0, (now - document["seen"]).total_seconds())
+    pending, oldest_s, alive = _pending(document, counts), float(document["oldest_pending_s"]), age_s < MISSING_AFTER_S
     return IngesterReport(
         journal=document["_id"],
         host=document["host"],
         pid=document["pid"],
         seen=document["seen"],
-        pending=document["pending"],
+        age_s=age_s,
+        **counts,
+        pending=pending,
         journal_bytes=document["bytes"],
-        oldest_pending_s=document["oldest_pending_s"],
+        oldest_pending_s=oldest_s if alive or not pending else oldest_s + age_s,
         full=document["full"],
-        alive=(now - document["seen"]).total_seconds() < MISSING_AFTER_S,
+        received_per_s=document.get("received_per_s", 0.0),
+        stored_per_s=document.get("stored_per_s", 0.0),
+        alive=alive,
     )
+
+
+def _pending(document: Document, counts: dict[str, int]) -> int:
+    """What was received when the ingester reported, less what has a verdict now, which may be younger."""
+    if "received" not in document:
+        return int(document["pending"])
+    return max(0, int(document["received"]) - sum(counts.values()))
 
 
 def _blocker(block: Document, reports: tuple[IngesterReport, ...], now: dt.datetime) -> Blocker:
@@ -133,5 +171,5 @@ def advice(blocker: Blocker) -> str:
 
 
 def report(store: Store, journal: str, values: Document) -> None:
-    """Write what an ingester says of its journal: host, pid, pending, bytes, oldest_pending_s, full."""
+    """Write what an ingester says of its journal: host, pid, received, pending, bytes, oldest_pending_s, full, and its rates."""
     store.database()[JOURNAL].update_one({"_id": journal}, [{"$set": values | {"seen": "$$NOW"}}], upsert=True)

@@ -10,7 +10,7 @@ import bson
 import pytest
 from pymongo.database import Database
 
-from ingest.accounting import Counters
+from ingest.accounting import Counters, Counts, Pace
 from ingest.block import Span
 from ingest.client import AcknowledgedClient
 from ingest.commit import Verdict
@@ -22,7 +22,7 @@ from ingest.record import Kind
 from ingest.revocation import revoke
 from ingest.settings import IngestSettings
 from ingest.store import Store, connect
-from ingest.summary import advice, report, summarize
+from ingest.summary import advice, ingesters, report, summarize
 from tests.ingest.conftest import RunningIngester, sums, wait_for
 
 Start = Callable[..., RunningIngester]
@@ -54,6 +54,33 @@ def test_counters_know_what_waits_and_for_how_long() -> None:
     counters.committed(Verdict(stored=5), adopted=False)
     now = 999.0
     assert (counters.counts().stored, counters.oldest_pending_s()) == (18, 0.0)
+
+
+def test_rates_are_those_since_the_last_look() -> None:
+    pace = Pace()
+    assert pace.look(Counts(received=100, stored=50), 7.0) == {"received_per_s": 0.0, "stored_per_s": 0.0}
+    assert pace.look(Counts(received=300, stored=250), 11.0) == {"received_per_s": 50.0, "stored_per_s": 50.0}
+    assert pace.look(Counts(received=300, stored=350), 13.0) == {"received_per_s": 0.0, "stored_per_s": 50.0}
+
+
+def test_there_is_one_report_per_journal_and_verdicts_younger_than_it_are_not_counted_twice(store: Store) -> None:
+    verdict(store, "j", 1)
+    verdict(store, "k", 1)
+    verdict(store, "k", 2)
+    values = {"host": "h", "pid": 1, "received": 20, "pending": 14, "bytes": 9, "oldest_pending_s": 2.0, "full": True}
+    report(store, "k", values)
+    report(store, "j", values | {"received": 6, "pending": 0, "received_per_s": 3.5, "oldest_pending_s": 0.0})
+    long_ago = [{"$set": {"seen": {"$subtract": ["$$NOW", 60_000]}}}]
+    store.database()["ingest.journal"].update_one({"_id": "k"}, long_ago)
+    gone, alive = ingesters(store)
+    assert (gone.journal, gone.alive, gone.full) == ("k", False, True)
+    assert (gone.stored, gone.duplicates, gone.quarantined, gone.pending, gone.received) == (6, 4, 2, 8, 20)
+    assert 60 <= gone.age_s < 90
+    assert 62 <= gone.oldest_pending_s < 92, "it went on waiting since it was reported"
+    assert (alive.journal, alive.alive, alive.received, alive.pending) == ("j", True, 6, 0)
+    assert (alive.received_per_s, alive.stored_per_s) == (3.5, 0.0)
+    retire(store, "k")
+    assert [r.journal for r in ingesters(store)] == ["j"]
 
 
 def test_the_sum_holds_before_and_after_folding(store: Store) -> None:
