@@ -171,5 +171,5 @@ def advice(blocker: Blocker) -> str:
 
 
 def report(store: Store, journal: str, values: Document) -> None:
-    """Write what an ingester says of its journal: host, pid, received, pending, bytes, oldest_pending_s, full, and its rates."""
+    """Write what an ingester says of its journal: what `IngesterReport` has of it, without counts of verdicts."""
     store.database()[JOURNAL].update_one({"_id": journal}, [{"$set": values | {"seen": "$$NOW"}}], upsert=True)
