@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from pymongo import DESCENDING, MongoClient, WriteConcern
+from pymongo import ASCENDING, DESCENDING, MongoClient, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
 
@@ -21,6 +21,8 @@ from mapreduce.exceptions import MapReduceError, StoreUnavailableError
 from mapreduce.spec import END_STATES, RUNNING_STATES
 
 COLLECTION = "zmr.job"
+ROUTER_COLLECTION = "zmr.router"
+ROUTER_ID = "router"  # one document: the router that wrote last
 KEPT_S = 14 * 24 * 3600  # ended jobs are forgotten after this
 SERVER_TIMEOUT_MS = 5_000
 _RETRY_S = 0.5
@@ -116,6 +118,7 @@ def prepare(collection: Collection[dict[str, Any]]) -> list[dict[str, Any]]:
     """Make the indexes, and return the records of jobs that have not ended, oldest first."""
     collection.create_index("ended", expireAfterSeconds=KEPT_S)
     collection.create_index([("created", DESCENDING)])
+    collection.create_index([("state", ASCENDING), ("created", DESCENDING)])
     return list(collection.find({"state": {"$in": list(RUNNING_STATES)}}).sort("created", 1))
 
 
@@ -156,3 +159,13 @@ def find(job_id: str) -> Operation:
 def recent(count: int) -> Operation:
     """The newest records, newest first."""
     return lambda collection: list(collection.find({}, {"plan": 0}).sort("created", DESCENDING).limit(count))
+
+
+def live(document: dict[str, Any]) -> Operation:
+    """Say how the router stands: see `mapreduce.live`."""
+
+    def operation(collection: Collection[dict[str, Any]]) -> None:
+        target = collection.database.get_collection(ROUTER_COLLECTION, write_concern=WriteConcern(w=1))
+        target.update_one({"_id": ROUTER_ID}, {"$set": document, "$currentDate": {"seen": True}}, upsert=True)
+
+    return operation

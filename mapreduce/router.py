@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import socket as sockets
 import time
 import uuid
 from typing import Any, Protocol
@@ -21,6 +23,7 @@ from mapreduce.desk import Desk
 from mapreduce.exceptions import MapReduceError, SpecError, VersionRefusedError, from_document
 from mapreduce.held import SplitOutput
 from mapreduce.job import Job, JobLimits
+from mapreduce.live import Live
 from mapreduce.schedule import Abort, Answer, Ended, Give, Gone, Scheduler, Worker
 from mapreduce.settings import EngineSettings
 from mapreduce.source import Range
@@ -64,6 +67,7 @@ class Router:
         self._recorder = record.Recorder(settings.mongo_address, settings.mongo_database, self._wake)
         self.scheduler = Scheduler(uuid.uuid4().hex[:8])
         self.desk = Desk(self.scheduler, settings, self._limits, self._recorder, self._reply)
+        self._live = Live(f"{sockets.gethostname()}:{os.getpid()}")
         self._recorded: dict[str, float] = {}
         self._closed = False
 
@@ -241,6 +245,7 @@ class Router:
     def _ended(self, job: Job, now: float) -> None:
         status = job.status(now)
         fields = status.to_document()["status"]
+        self._live.ended(status)
         self._recorded.pop(job.job_id, None)
         self._recorder.ask(
             record.update(job.job_id, fields, durable=True), lambda _: self.desk.ended(job, status), insist=True
@@ -278,6 +283,9 @@ class Router:
             self._recorder.ask(record.update(job_id, {"plan": plan}, durable=False))
 
     def _record_progress(self, now: float) -> None:
+        shown = self._live.due(self.scheduler.workers.values(), now)
+        if shown is not None:
+            self._recorder.ask(record.live(shown))
         for job in self.scheduler.jobs.values():
             if now - self._recorded.setdefault(job.job_id, now) >= _RECORD_EVERY_S:
                 self._recorded[job.job_id] = now

@@ -1,0 +1,80 @@
+"""What `/metrics` and the jobs page read of the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from mapreduce.live import AT_LEAST_S, EVERY_S, Live
+from mapreduce.schedule import Worker
+from mapreduce.spec import RUNNING_STATES, JobStatus, Output
+from mapreduce.summary import engine_summary, list_jobs
+from tests.mapreduce.cluster import Cluster, until
+from tests.mapreduce.test_failure import gated, in_state, job
+
+Data = Database[dict[str, Any]]
+Events = list[dict[str, Any]]
+
+
+def test_a_database_without_router_says_so(database: Data) -> None:
+    found = engine_summary(database)
+    assert (found.router, found.router_quiet_s, found.workers, found.oldest_s) == (None, None, (), None)
+    assert found.jobs == dict.fromkeys(RUNNING_STATES, 0)
+    assert list_jobs(database) == []
+
+
+def test_a_running_job_its_workers_and_what_has_ended_are_told(
+    cluster: Cluster, database: Data, events: Events, tmp_path: Path
+) -> None:
+    cluster.start(2)
+    assert cluster.engine.run(job(database, id_max=100), 60).state == "complete"
+    spec = gated(database, tmp_path / "gate", outputs={"": Output("zagg.y", "reduce")}, id_max=2_000)
+    cluster.engine.submit(spec)
+    in_state(cluster, spec.job_id, "map")
+    found = until(
+        lambda: (s := engine_summary(database)).jobs["map"] == 1 and s.splits == 20 and s.busy and s, "the summary"
+    )
+    assert found.router is not None
+    assert cluster.router is not None
+    assert found.router.endswith(f":{cluster.router.pid}")
+    assert (len(found.workers), found.slots) == (2, 2)
+    assert (found.splits_done < 20, found.ended["complete"], found.docs_in) == (True, 1, 99)
+    assert found.oldest_s is not None
+    assert 0 <= found.oldest_s < 60
+    listed = list_jobs(database)
+    assert listed[0].job_id == spec.job_id
+    assert listed[0].running
+    assert listed[0].functions[0].endswith(":Forever.map")
+    assert listed[0].outputs == ("zagg.y",)
+    assert [item.state for item in list_jobs(database, states=["complete"])] == ["complete"]
+    assert cluster.engine.cancel(listed[0].job_id).state == "cancelled"
+    until(lambda: engine_summary(database).ended["cancelled"] == 1, "the cancelled job is counted")
+    assert not list_jobs(database, job_id=spec.job_id)[0].running
+
+
+def test_a_router_that_has_not_written_for_long_is_not_taken_for_alive(database: Data) -> None:
+    database["zmr.router"].insert_one({"_id": "router", "name": "h:1", "workers": [], "totals": {}})
+    database["zmr.router"].update_one({}, [{"$set": {"seen": {"$subtract": ["$$NOW", 20_000]}}}])
+    found = engine_summary(database)
+    assert found.router is None
+    assert found.router_quiet_s == pytest.approx(20, abs=5)
+
+
+def test_the_router_writes_changes_each_second_and_signs_of_life_each_five() -> None:
+    live = Live("h:1")
+    worker = Worker("w", "h:2", 2, "", 0.0, idle=2)
+    assert live.due([worker], 0.0) is not None
+    worker.idle = 1
+    assert live.due([worker], EVERY_S / 2) is None
+    found = live.due([worker], EVERY_S)
+    assert found is not None
+    assert found["workers"] == [{"name": "h:2", "slots": 2, "busy": 1}]
+    assert live.due([worker], 3.0) is None
+    live.ended(JobStatus("j", "error", progress={"docs_in": 7}))
+    found = live.due([worker], 3.0)
+    assert found is not None
+    assert (found["totals"]["error"], found["totals"]["docs_in"]) == (1, 7)
+    assert live.due([worker], 3.0 + AT_LEAST_S) is not None
