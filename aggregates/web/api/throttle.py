@@ -2,34 +2,60 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from django.core.cache import cache
 from rest_framework.request import Request
-from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.settings import api_settings
+from rest_framework.throttling import BaseThrottle
+
+PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class ScopeThrottle(SimpleRateThrottle):
-    """Counts by the view's `throttle_scope`, in each web process; changes count as `operate`."""
+class ScopeThrottle(BaseThrottle):
+    """Counts by the view's `throttle_scope`, in windows that begin at whole minutes; changes count as `operate`.
+
+    One number per who and scope, so that a high rate costs no more than a low one. The counts are in Django's cache:
+    by default each web process has its own.
+    """
+
+    THROTTLE_RATES: dict[str, str] = api_settings.DEFAULT_THROTTLE_RATES
 
     def __init__(self) -> None:
-        """The rate is known once the view is."""
+        self._left_s: float | None = None
 
     def allow_request(self, request: Request, view: Any) -> bool:
         """Whether this one is still within the rate."""
         scope = getattr(view, "throttle_scope", "api")
         if scope == "api" and request.method not in {"GET", "HEAD", "OPTIONS"}:
             scope = "operate"
-        self.scope = scope
-        self.rate = self.THROTTLE_RATES[scope]
-        self.num_requests, self.duration = self.parse_rate(self.rate)
-        return bool(super().allow_request(request, view))
+        limit, period_s = read_rate(self.THROTTLE_RATES[scope])
+        window, into_s = divmod(time.time(), period_s)
+        key = f"throttle.{scope}.{_who(request, self)}.{window:.0f}"
+        cache.add(key, 0, 2 * period_s)
+        try:
+            count = cache.incr(key)
+        except ValueError:  # thrown out of a full cache in between: nobody is refused for that
+            return True
+        self._left_s = period_s - into_s
+        return count <= limit
 
-    def get_cache_key(self, request: Request, view: Any) -> str:
-        """Who is counted: the token, else the user, else the address."""
-        if request.auth is not None:
-            who = f"token-{request.auth.pk[:24]}"
-        elif request.user is not None and request.user.is_authenticated:
-            who = f"user-{request.user.pk}"
-        else:
-            who = f"address-{self.get_ident(request)}"
-        return str(self.cache_format % {"scope": self.scope, "ident": who})
+    def wait(self) -> float | None:
+        """Seconds until the next window."""
+        return self._left_s
+
+
+def read_rate(text: str) -> tuple[int, int]:
+    """Requests and seconds of a rate such as `300/min`."""
+    count, _, period = text.partition("/")
+    return int(count), PERIODS_S[period[0]]
+
+
+def _who(request: Request, throttle: BaseThrottle) -> str:
+    """Who is counted: the token, else the user, else the address."""
+    if request.auth is not None:
+        return f"token-{request.auth.pk[:24]}"
+    if request.user is not None and request.user.is_authenticated:
+        return f"user-{request.user.pk}"
+    return f"address-{throttle.get_ident(request)}"

@@ -11,6 +11,7 @@ from django.test import Client
 from pymongo.database import Database
 
 from aggregates.web import door, mongo
+from aggregates.web.api import authentication
 from aggregates.web.live import runtime
 from aggregates.web.tokens import make_token
 from tests.aggregates.web.server import Server, write_aggregate
@@ -24,8 +25,9 @@ def aggregate(database: Database[dict[str, Any]]) -> Callable[..., None]:
 
 @pytest.fixture(autouse=True)
 def _fresh_process() -> Iterator[None]:
-    """No rates, and no live channels, of the test before."""
+    """No rates, tokens or live channels of the test before."""
     cache.clear()
+    authentication.forget()
     yield
     runtime.stop()
     mongo.close()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +16,11 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import get_resolver
 from django.urls.resolvers import URLPattern, URLResolver
+from django.utils import timezone
 
 from aggregates.models import AccessToken, AggDef, Chart, Dashboard, Run
 from aggregates.services import define
+from aggregates.web.api import authentication, throttle
 from tests.aggregates.web.conftest import configure
 
 pytestmark = pytest.mark.django_db
@@ -232,15 +237,46 @@ def test_the_command_refuses_unknown_scopes(stage: None, scope: str) -> None:
 def test_too_many_requests_are_429_with_a_time_to_wait(
     stage: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aggregates.web.api.throttle import ScopeThrottle
-
-    monkeypatch.setattr(ScopeThrottle, "THROTTLE_RATES", {"api": "3/min", "operate": "1/min"})
+    clock = [1_000_000_020.0]
+    monkeypatch.setattr(throttle, "time", SimpleNamespace(time=lambda: clock[0]))
+    monkeypatch.setattr(throttle.ScopeThrottle, "THROTTLE_RATES", {"api": "3/min", "operate": "1/min"})
     client = token_client("read")
     assert [client.get("/api/v1/series/a/").status_code for _ in range(4)] == [200, 200, 200, 429]
     refused = client.get("/api/v1/series/a/")
     assert refused.json()["error"]["code"] == "throttled"
     assert 0 < int(refused["Retry-After"]) <= 61
     assert token_client("operate").get("/api/v1/series/a/").status_code == 200  # others are not counted with it
+    clock[0] += int(refused["Retry-After"])
+    assert client.get("/api/v1/series/a/").status_code == 200
+
+
+def test_a_token_that_sends_events_is_looked_up_once_in_two_seconds_and_forgotten_in_time(
+    stage: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(authentication, "time", SimpleNamespace(monotonic=lambda: clock[0], time=time.time))
+    client = token_client("ingest")
+
+    def post() -> int:
+        return int(client.post("/api/v1/events/", data=b" ", content_type="application/json").status_code)
+
+    assert post() == 400  # let in; that there is no event is another matter
+    with django_assert_num_queries(0):
+        assert [post(), post()] == [400, 400]
+    AccessToken.objects.all().delete()
+    assert client.get("/api/v1/events/").status_code == 401  # reading asks the database each time
+    clock[0] += authentication.REMEMBERED_S + 0.01
+    assert post() == 401
+
+
+def test_a_token_that_sends_events_is_not_remembered_longer_than_it_lasts(
+    stage: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = token_client("ingest")
+    AccessToken.objects.update(expiry=timezone.now() + timedelta(seconds=0.5))
+    assert client.post("/api/v1/events/", data=b" ", content_type="application/json").status_code == 400
+    ((until, _),) = authentication._remembered.values()
+    assert until <= time.monotonic() + 0.5
 
 
 def test_origins_on_the_list_may_use_the_api_and_others_may_not(
