@@ -39,9 +39,9 @@ class ZmqEngine(Engine):
         self._idle: deque[tuple[str, Any]] = deque()
         self._closed = False
 
-    def submit(self, spec: JobSpec) -> str:
+    def submit(self, spec: JobSpec, *, durable: bool = True) -> str:
         spec = spec.checked()
-        self._ask({"$command": "submit", "spec": spec.to_document()})
+        self._ask({"$command": "submit", "spec": spec.to_document(), "durable": durable})
         return spec.job_id
 
     def submit_call(

@@ -115,9 +115,10 @@ class Desk:
         for name in names:
             self._registry.check(name)
         spec = spec.with_code(self._registry.versions(names))
-        new = Job(spec, self._limits, now)
+        new = Job(spec, self._limits, now, durable=command.durable)
         self._recorder.ask(
-            record.insert(job_record(new)), lambda found: self._inserted(envelope, new, command.wait, found)
+            record.insert(job_record(new), durable=new.durable),
+            lambda found: self._inserted(envelope, new, command.wait, found),
         )
 
     def _inserted(self, envelope: Envelope, job: Job, wait: bool, found: Any) -> None:

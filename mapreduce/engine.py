@@ -21,8 +21,11 @@ class Engine(ABC):
     """
 
     @abstractmethod
-    def submit(self, spec: JobSpec) -> str:
+    def submit(self, spec: JobSpec, *, durable: bool = True) -> str:
         """Start a job and return its id, once it is recorded. The same id with the same job again is the same job.
+
+        With `durable` the record has outlived every crash by then. A caller that keeps the spec itself, and submits
+        it again should it be `UNKNOWN`, does not need to wait for that.
 
         Raises `SpecError`, `FunctionRefusedError`, `CodeChangedError`, `JobConflictError`, `RouterUnreachableError`.
         """

@@ -36,10 +36,10 @@ from mapreduce.registry import Registry
 from mapreduce.settings import CurveKeys
 from mapreduce.source import Range
 from mapreduce.spec import JobSpec
-from mapreduce.step import CALL, MAP_STEP, PLAN, PUBLISH
+from mapreduce.step import CALL, MAP_STEP, PLAN, PUBLISH, SMALL
 from mapreduce.store_error import as_engine_error
 from mapreduce.traceback_text import task_traceback
-from mapreduce.work import MEMORY_SHARE, Limits, Work
+from mapreduce.work import MEMORY_SHARE, Limits, ReduceCounts, Work
 
 SAY_EVERY_S = 0.25
 _WORKS_KEPT = 8
@@ -133,6 +133,8 @@ class Executor:
         work = self._work(header)
         if kind == PLAN:
             return {"splits": [span.to_document() for span in work.plan()]}, None, []
+        if kind == SMALL:
+            return self._small(work), None, []
         if kind == MAP_STEP:
             return self._map(work, header)
         if kind == PUBLISH:
@@ -187,7 +189,11 @@ class Executor:
         finally:
             for path in scratch:
                 path.unlink(missing_ok=True)
-        return {"outputs": [[label, c.keys, c.written, c.present, c.late] for label, c in counts.items()]}
+        return {"outputs": _counted(counts)}
+
+    def _small(self, work: Work) -> dict[str, Any]:
+        mapped, reduced = work.small(self._say)
+        return {**asdict(mapped), "outputs": _counted(reduced)}
 
     def _bring(self, runs: list[Run], wanted: list[Wanted], number: int, scratch: list[Path]) -> list[Run]:
         """The runs of one partition, with those that lie elsewhere: in memory when they are few."""
@@ -246,6 +252,10 @@ class Executor:
         if limit and self._steps + 1 >= limit:
             return False
         return int(self._process.memory_info().rss) <= self._config.memory_bytes
+
+
+def _counted(counts: dict[str, ReduceCounts]) -> list[list[Any]]:
+    return [[label, c.keys, c.written, c.present, c.late] for label, c in counts.items()]
 
 
 def _known(error: Exception) -> MapReduceError:

@@ -38,7 +38,7 @@ class InlineEngine(Engine):
         self._lock = threading.RLock()
         self._client: MongoClient[dict[str, Any]] | None = None
 
-    def submit(self, spec: JobSpec) -> str:
+    def submit(self, spec: JobSpec, *, durable: bool = True) -> str:
         spec = spec.checked()
         with self._lock:
             if self._known(spec.job_id, spec.digest()):

@@ -1,7 +1,7 @@
 """The life of one job as pure decisions: what happened goes in, what is to be done comes out. No I/O, no clock.
 
 States: ready -> query -> map -> reduce, finalize, commit -> complete; from each of them error or cancelled. A job goes
-back from reduce to map when the output of a map is gone with its worker.
+back from reduce to map when the output of a map is gone with its worker. A small job is one step from map to commit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mapreduce.spec import (
     JobSpec,
     JobStatus,
 )
-from mapreduce.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP, Attempt, Step, Steps
+from mapreduce.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP, SMALL, Attempt, Step, Steps
 
 MAX_LOST = 5  # attempts of one step that may be lost with their worker or run out of time
 MAX_TRANSIENT = 12  # attempts of one step that may fail for a reason that passes, such as MongoDB being away
@@ -44,6 +44,7 @@ class JobLimits:
     outstanding_maps: int
     outstanding_reduces: int
     split_limit_s: float
+    map_job_size: int = 0  # ranges of up to so many ids are a small job; 0 = none is
 
 
 @dataclass
@@ -59,8 +60,9 @@ class ReduceTotals:
 class Job:
     """One job. Belongs to the router's thread. Methods that take in an event return the attempts to be aborted."""
 
-    def __init__(self, spec: JobSpec | CallSpec, limits: JobLimits, now: float) -> None:
+    def __init__(self, spec: JobSpec | CallSpec, limits: JobLimits, now: float, *, durable: bool = True) -> None:
         self.spec = spec
+        self.durable = durable  # False: whoever submitted it has recorded it, and submits it again when it is lost
         self.job_id = spec.job_id
         self.state = READY
         self.error: MapReduceError | None = None
@@ -77,7 +79,8 @@ class Job:
         self._mapped = _Mapped()
         ceiling = (spec.split_limit_s if isinstance(spec, JobSpec) else None) or limits.split_limit_s
         self.steps = Steps(ceiling)
-        self.steps.add(CALL if isinstance(spec, CallSpec) else PLAN, 0)
+        self._small = isinstance(spec, JobSpec) and is_small(spec, limits.map_job_size)
+        self.steps.add(CALL if isinstance(spec, CallSpec) else SMALL if self._small else PLAN, 0)
 
     @property
     def ended(self) -> bool:
@@ -89,8 +92,8 @@ class Job:
         if self.ended:
             return None
         if self.state in _REDUCE_PHASES:
-            return self.steps.offer((REDUCE_STEP, PUBLISH), worker_id, now, self._limits.outstanding_reduces)
-        return self.steps.offer((CALL, PLAN, MAP_STEP), worker_id, now, self._limits.outstanding_maps)
+            return self.steps.offer((REDUCE_STEP, PUBLISH, SMALL), worker_id, now, self._limits.outstanding_reduces)
+        return self.steps.offer((CALL, SMALL, PLAN, MAP_STEP), worker_id, now, self._limits.outstanding_maps)
 
     def begin(self, step: Step, attempt_id: str, worker_id: str, now: float) -> Attempt:
         """Note that `step` was given to a worker."""
@@ -109,7 +112,9 @@ class Job:
             return
         step, attempt = found
         attempt.docs, attempt.progressed_s, attempt.phase = docs, now, phase or attempt.phase
-        if step.kind == REDUCE_STEP and self.state in _REDUCE_PHASES:
+        if step.kind == SMALL:
+            self.state = phase or self.state
+        elif step.kind == REDUCE_STEP and self.state in _REDUCE_PHASES:
             steps = [other for other in self.steps.under_way if other.kind == REDUCE_STEP]
             phases = [a.phase or REDUCE for other in steps for a in other.attempts.values()]
             self.state = min(phases, key=_REDUCE_PHASES.index)
@@ -117,9 +122,11 @@ class Job:
     def planned(self, splits: Iterable[Range]) -> None:
         """The splits are known, from a plan step or from the job's record."""
         assert isinstance(self.spec, JobSpec)
-        plan = self.steps.get(PLAN, 0)
-        if plan is not None:
-            self.steps.finish(plan)
+        for kind in (PLAN, SMALL):
+            plan = self.steps.get(kind, 0)
+            if plan is not None:
+                self.steps.finish(plan)
+        self._small = False
         self.splits = list(splits)
         self.partitions = max(1, min(self.spec.reduce_count or self._limits.reduce_count, len(self.splits)))
         for index in range(len(self.splits)):
@@ -139,7 +146,7 @@ class Job:
         """Go on to the next state where everything of this one is done. `slots` = steps that can run at once."""
         if self.state == MAP and self.splits is not None and not self.steps.left(MAP_STEP):
             self._begin_reduce(slots)
-        if self.state in _REDUCE_PHASES and not self.steps.left(REDUCE_STEP):
+        if self.state in _REDUCE_PHASES and not self._small and not self.steps.left(REDUCE_STEP):
             if not self._replaces():
                 self._end(COMPLETE, now)
             elif self.steps.get(PUBLISH, 0) is None:
@@ -163,6 +170,9 @@ class Job:
             self.steps.finish(step)
             if step.kind == REDUCE_STEP:
                 self._add_reduced(result)
+            elif step.kind == SMALL:
+                self._add_small(result)
+                self._end(COMPLETE, now)
             else:
                 self.result = result.get("result")
                 self._end(COMPLETE, now)
@@ -239,12 +249,14 @@ class Job:
     def _progress(self, now: float) -> dict[str, Any]:
         if isinstance(self.spec, CallSpec):
             return {}
-        splits = self.steps.count(MAP_STEP)
-        splits_done = splits - self.steps.left(MAP_STEP)
+        small = int(self._small)
+        splits = self.steps.count(MAP_STEP) + small
+        splits_done = splits - self.steps.left(MAP_STEP) - (small and self.steps.left(SMALL))
         elapsed = (now if self.ended_s is None else self.ended_s) - self.created_s
-        reading = sum(a.docs for step in self.steps.under_way if step.kind == MAP_STEP for a in step.attempts.values())
+        mapping = [step for step in self.steps.under_way if step.kind in (MAP_STEP, SMALL)]
+        reading = sum(attempt.docs for step in mapping for attempt in step.attempts.values())
         docs_in = self._mapped.docs_in + reading
-        reduces = self.steps.count(REDUCE_STEP)
+        reduces = self.steps.count(REDUCE_STEP) + small
         known = self.state == MAP and splits_done > 0
         return {
             "splits": splits,
@@ -254,7 +266,7 @@ class Job:
             "pairs_out": self._mapped.pairs_out,
             "bytes_shuffled": self._mapped.length,
             "reduces": reduces,
-            "reduces_done": reduces - self.steps.left(REDUCE_STEP),
+            "reduces_done": reduces - self.steps.left(REDUCE_STEP) - (small and self.steps.left(SMALL)),
             "keys_out": sum(self._reduced.keys.values()),
             "outputs": dict(self._reduced.keys),
             "written": self._reduced.written,
@@ -289,6 +301,13 @@ class Job:
             totals.present += present
             totals.late += late
 
+    def _add_small(self, result: dict[str, Any]) -> None:
+        self._mapped.docs_in = result["docs_in"]
+        self._mapped.pairs_out = result["pairs_out"]
+        self._mapped.skipped_count = result["skipped_count"]
+        self._mapped.skipped_ids = result["skipped_ids"]
+        self._add_reduced(result)
+
     def _lose_outputs(self, indexes: Sequence[int]) -> list[Attempt]:
         """Map output is gone: its splits are mapped again, and reduces wait for them."""
         for index in indexes:
@@ -313,6 +332,21 @@ class Job:
         self.state = state
         self.ended_s = now
         self.outputs.clear()
+
+
+def is_small(spec: JobSpec, map_job_size: int) -> bool:
+    """Whether the range of ids holds no more documents than one split may: `_id` is unique, and these are whole."""
+    low, high = spec.id_min, spec.id_max
+    if not _is_whole(low) or not _is_whole(high) or any(source.id_key != "_id" for source in spec.sources):
+        return False
+    if any(output.output_type == "replace" for output in spec.outputs.values()):
+        return False
+    inputs = sum(len(source.input_names) for source in spec.sources)
+    return bool((high - low) * inputs <= (spec.map_job_size or map_job_size))
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass

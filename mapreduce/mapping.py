@@ -40,6 +40,13 @@ class MapCounts:
     skipped_count: int = 0
     skipped_ids: list[Any] = field(default_factory=list)
 
+    def add(self, other: MapCounts) -> None:
+        """Count what another map did as well."""
+        self.docs_in += other.docs_in
+        self.pairs_out += other.pairs_out
+        self.skipped_count += other.skipped_count
+        self.skipped_ids = [*self.skipped_ids, *other.skipped_ids][:SKIPPED_SHOWN]
+
 
 @dataclass(frozen=True)
 class MapJob:

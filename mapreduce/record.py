@@ -122,15 +122,16 @@ def prepare(collection: Collection[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(collection.find({"state": {"$in": list(RUNNING_STATES)}}).sort("created", 1))
 
 
-def insert(record: dict[str, Any]) -> Operation:
-    """Insert durably; gives None, or the record that has the id already."""
+def insert(record: dict[str, Any], *, durable: bool = True) -> Operation:
+    """Insert; gives None, or the record that has the id already."""
 
     def operation(collection: Collection[dict[str, Any]]) -> dict[str, Any] | None:
-        durable = collection.with_options(write_concern=WriteConcern(w="majority", j=True))
+        concern = WriteConcern(w="majority", j=True) if durable else WriteConcern(w=1)
+        records = collection.with_options(write_concern=concern)
         try:
-            durable.insert_one(record)
+            records.insert_one(record)
         except DuplicateKeyError:
-            return durable.find_one({"_id": record["_id"]})
+            return records.find_one({"_id": record["_id"]})
         return None
 
     return operation

@@ -14,6 +14,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,8 @@ def _sha256(source: bytes) -> str:
     return hashlib.sha256(source).hexdigest()
 
 
-def _top_level(source: bytes) -> set[str]:
+@lru_cache(maxsize=64)  # by the text itself: a saved file is parsed once, and not for every job
+def _top_level(source: bytes) -> frozenset[str]:
     """Names that the module binds itself at its top level: by def, class or assignment, not by import."""
     names: set[str] = set()
     try:
@@ -164,4 +166,4 @@ def _top_level(source: bytes) -> set[str]:
         elif isinstance(node, ast.If | ast.Try | ast.With):
             pending += node.body + getattr(node, "orelse", []) + getattr(node, "finalbody", [])
             pending += [statement for handler in getattr(node, "handlers", []) for statement in handler.body]
-    return names
+    return frozenset(names)

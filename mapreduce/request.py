@@ -25,7 +25,7 @@ _KNOWN: dict[str, set[str]] = {
     "mapreduce": _JOB,
     "xmapreduce": _JOB | {"outputs"},
     "basic": _COMMON | {"func_name", "args", "kwargs"},
-    "submit": _COMMON | {"spec"},
+    "submit": _COMMON | {"spec", "durable"},
     "status": {"$command", "job_id", "wait_s"},
     "cancel": {"$command", "job_id"},
     "jobs": {"$command", "limit"},
@@ -37,10 +37,14 @@ _KNOWN: dict[str, set[str]] = {
 
 @dataclass(frozen=True)
 class Submit:
-    """Start a job; with `wait` the answer comes when it has ended."""
+    """Start a job; with `wait` the answer comes when it has ended.
+
+    Not `durable`: its record may be lost with MongoDB's last tenth of a second, and the client submits it again then.
+    """
 
     spec: JobSpec | CallSpec
     wait: bool
+    durable: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ def parse(document: Mapping[str, Any]) -> Submit | Ask | Plain:
         spec = document.get("spec")
         if not isinstance(spec, Mapping):
             raise SpecError("submit: spec has to be a job description")
-        return Submit(JobSpec.from_document(spec).checked(), bool(document.get("wait")))
+        durable = bool(document.get("durable", True))
+        return Submit(JobSpec.from_document(spec).checked(), bool(document.get("wait")), durable)
     if command in ("mapreduce", "xmapreduce"):
         return Submit(_job(document, labelled=command == "xmapreduce"), bool(document.get("wait")))
     return Plain(str(command), document)

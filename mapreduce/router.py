@@ -56,7 +56,11 @@ class Router:
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self._limits = JobLimits(
-            settings.reduce_count, settings.outstanding_maps, settings.outstanding_reduces, settings.split_limit_s
+            settings.reduce_count,
+            settings.outstanding_maps,
+            settings.outstanding_reduces,
+            settings.split_limit_s,
+            settings.map_job_size,
         )
         self._context: zmq.Context[Any] = zmq.Context()
         self._gate = Gate(self._context, settings.curve)
@@ -248,7 +252,7 @@ class Router:
         self._live.ended(status)
         self._recorded.pop(job.job_id, None)
         self._recorder.ask(
-            record.update(job.job_id, fields, durable=True), lambda _: self.desk.ended(job, status), insist=True
+            record.update(job.job_id, fields, durable=job.durable), lambda _: self.desk.ended(job, status), insist=True
         )
         for worker_id in self.scheduler.workers:
             self._send(worker_id, message.pack(message.FORGET, {"job": job.job_id}))

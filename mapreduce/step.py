@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from mapreduce.pace import Pace
 
-PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL = "plan", "map", "reduce", "publish", "call"
-KINDS = (PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL)
+PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL = "plan", "map", "reduce", "publish", "call", "small"
+KINDS = (PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL)
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 
@@ -33,7 +33,7 @@ class Attempt:
 
 @dataclass(eq=False)
 class Step:
-    """Planning, one split, some partitions, publishing, or a call."""
+    """Planning, one split, some partitions, publishing, a call, or all of a small job."""
 
     kind: str
     index: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,36 @@ class Work:
             counts = commit.commit(self._database, self.spec.job_id, job, results, lambda phase: said(phase, seen.keys))
             found[label] = ReduceCounts(seen.keys - before, counts.written, counts.present, counts.late)
         return found
+
+    def small(self, said: Callable[[int, str | None], None]) -> tuple[MapCounts, dict[str, ReduceCounts]]:
+        """All of a job whose documents fit into one split: each input is read as it is, and nothing is shuffled.
+
+        Returns counts, those of the reduce by label; `said` is called with documents or keys so far, and the phase
+        when one begins. Repeating it is as harmless as repeating `reduce`.
+        """
+        total = MapCounts()
+        files: list[Path] = []
+        partitions: dict[str, list[Run]] = {}
+        try:
+            for span in self._whole_inputs():
+                output, counts = self.map(span, 1, lambda docs: said(total.docs_in + docs, None))
+                total.add(counts)
+                if output.path is not None:
+                    files.append(output.path)
+                for segment in output.segments:
+                    data = None if output.data is None else output.read(segment)
+                    run = Run(segment.length, data, output.path, segment.offset)
+                    partitions.setdefault(segment.label, []).append(run)
+            groups = {label: [partial(list, runs)] for label, runs in partitions.items()}
+            return total, self.reduce(groups, lambda phase, keys: said(keys, phase))
+        finally:
+            for path in files:
+                path.unlink(missing_ok=True)
+
+    def _whole_inputs(self) -> Iterator[Range]:
+        for index, source in enumerate(self.spec.sources):
+            for name in dict.fromkeys(source.input_names):
+                yield Range(index, name, self.spec.id_min, self.spec.id_max, hinted=False)
 
     def publish(self) -> None:
         """Put outputs of type replace in place of what stood there, each in one step."""

@@ -22,7 +22,7 @@ NOTHING_WRITTEN = frozenset(
 class EngineLike(Protocol):
     """`mapreduce.engine.Engine`, as far as it is needed here."""
 
-    def submit(self, spec: JobSpec) -> str: ...
+    def submit(self, spec: JobSpec, *, durable: bool = True) -> str: ...
     def status(self, job_id: str) -> JobStatus: ...
     def wait(self, job_id: str, timeout_s: float | None = None) -> JobStatus: ...
     def cancel(self, job_id: str) -> JobStatus: ...
@@ -63,7 +63,7 @@ def perform(engine: EngineLike, step: Step, check: Callable[[], None]) -> Tally:
 
 def _submit(engine: EngineLike, spec: JobSpec, *, wrote: bool) -> None:
     try:
-        engine.submit(spec)
+        engine.submit(spec, durable=False)  # the step is recorded, and submitted again should the engine forget it
     except MapReduceError as error:
         if error.retryable:
             raise

@@ -64,8 +64,8 @@ class Restarting(Engine):
         self._engine.close()
         self._engine = self._make()
 
-    def submit(self, spec: JobSpec) -> str:
-        return self._engine.submit(spec)
+    def submit(self, spec: JobSpec, *, durable: bool = True) -> str:
+        return self._engine.submit(spec, durable=durable)
 
     def submit_call(self, *arguments: Any, **options: Any) -> str:
         return self._engine.submit_call(*arguments, **options)
