@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import bson
@@ -23,7 +24,7 @@ from ingest import bson_wire, json_wire, notice
 from ingest.accounting import Counters
 from ingest.backdoor import check_backdoor, open_backdoor
 from ingest.committer import Committer
-from ingest.door import Door, bind, bound_address, drain
+from ingest.door import DRAIN_BYTES, Door, bind, bound_address, drain
 from ingest.exceptions import JournalError, JournalLockedError
 from ingest.intake import Intake
 from ingest.journal import Journal, journal_folders
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 ADOPT_EVERY_S = 5.0
 DRAIN_WITHIN_S = 3.0  # at the end: what is in the journal and not in MongoDB by then waits for the next start
+REQUESTS_AT_ONCE = 64  # acknowledged requests read before others have their turn
 REST_WITHIN_S = 0.5  # at the end: for what ZeroMQ has received already
 
 
@@ -86,7 +88,7 @@ class Ingester:
             self.counters,
             sync=self.settings.journal.sync,
             record_events=self.settings.block_events,
-            on_written=self.committer.wake,
+            on_written=self._written,
             on_room=lambda: self._call(self._release_doors),
         )
         self.adopt()
@@ -195,27 +197,36 @@ class Ingester:
         return bool(messages)
 
     def _receive_acknowledged(self, socket: zmq.Socket[bytes]) -> bool:
-        try:
-            frames = socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return False
+        """Take the requests that are there, at most so many: they go to the journal in one group."""
+        size = 0
+        for _ in range(REQUESTS_AT_ONCE):
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            size += sum(map(len, frames))
+            self._take_request(frames)
+            if size > DRAIN_BYTES or self._acknowledged.held:
+                break
+        return True
+
+    def _take_request(self, frames: list[bytes]) -> None:
         envelope, body = _split_envelope(frames)
         if len(body) < 1 or not envelope:
-            return True
+            return
         envelope = [*envelope, body[0]]
         if self.writer.full:
             self._reply(envelope, {"busy": True})
-            return True
+            return
         intake = Intake("ack")
-        payload = b"".join(body[1:])
+        payload = body[1] if len(body) == 2 else b"".join(body[1:])
         if payload:
             bson_wire.read_message(payload, intake, _now_ms())
         answer = {"accepted": len(intake.events), "rejected": [refusal.to_wire() for refusal in intake.refusals]}
         if intake.empty:
             self._reply(envelope, answer)
-            return True
-        self._put(intake, lambda: self._call(lambda: self._reply(envelope, answer)))
-        return True
+            return
+        self._put(intake, lambda: self._calls.append(partial(self._reply, envelope, answer)))
 
     def _put(self, intake: Intake, on_durable: Callable[[], None] | None = None) -> None:
         if intake.empty:
@@ -259,6 +270,12 @@ class Ingester:
     def _call(self, function: Callable[[], None]) -> None:
         self._calls.append(function)
         self._async.send_ignoring_arg(None)
+
+    def _written(self) -> None:
+        """A group is on disk, called from the writer's thread: its answers go out together."""
+        if self._calls:
+            self._async.send_ignoring_arg(None)
+        self.committer.wake()
 
     def _run_calls(self) -> None:
         while self._calls:
