@@ -1,102 +1,45 @@
 """Sends events to an ingester. Needs pyzmq and bson, and nothing else of Zarkov's server side.
 
-`ZarkovClient` sends and forgets, as in 2011: what is sent waits in ZeroMQ's queue until the ingester takes it.
+`ZarkovClient` sends and forgets, as in 2011: what is sent waits in a queue until the ingester takes it.
 `AcknowledgedClient` waits until the ingester has the events on disk. Both may be used by several threads, greenlets,
 and processes after a fork at once; no socket is made before the first send.
 """
 
 from __future__ import annotations
 
-import os
+import logging
+import math
+import sys
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import bson
 import zmq
 from bson.errors import BSONError
 
-from ingest import green
-from ingest.exceptions import BusyError, DeliveryError, QueueFullError
+from ingest import fork, green
+from ingest.exceptions import BusyError, DeliveryError, SpoolError
+from ingest.push import Event, ZarkovClient, document, encoded
+from ingest.spool import MAX_BYTES, Spool
 
-Event = Mapping[str, Any] | bytes  # a document, or one already encoded as BSON
+__all__ = ["AcknowledgedClient", "Event", "Receipt", "ZarkovClient"]
+
+log = logging.getLogger(__name__)
 REQUEST_BYTES = 4 * 2**20
 REQUEST_EVENTS = 5_000
-REQUESTS_UNDER_WAY = 8
+REQUESTS_UNDER_WAY = 64
+BYTES_UNDER_WAY = 8 * 2**20  # of all requests under way, unless a single one is larger
 IDLE_SOCKETS = 8
-
-
-class ZarkovClient:
-    """Sends events to an ingester's BSON socket without waiting for an answer.
-
-    An event is taken as soon as there is a connection and room in the queue. When there is none within `timeout_s`,
-    `QueueFullError` says so, and the event was not taken. What was taken is lost only if this process ends before it
-    is sent (see `close`), or the ingester's machine dies before it is journalled.
-    """
-
-    def __init__(
-        self, addr: str, *, key: bytes | None = None, high_water_count: int = 10_000, timeout_s: float = 5.0
-    ) -> None:
-        self.addr = addr
-        self._key = key
-        self._high_water_count = high_water_count
-        self._timeout_s = timeout_s
-        self._lock = threading.Lock()
-        self._socket: Any = None
-        self._pid = 0
-
-    def event(self, type: str, context: Mapping[str, Any], extra: Any = None) -> None:
-        """Send one event; `extra` is left out when it is None."""
-        self.send(_event(type, context, extra))
-
-    def event_noval(self, type: str, context: Mapping[str, Any], extra: Any = None) -> None:
-        """Send one event whose fields the ingester does not check."""
-        self._command("event_noval", **_event(type, context, extra))
-
-    def _command(self, cmd: str, **kw: Any) -> None:
-        """Send a command with its arguments."""
-        self.send({**kw, "$command": cmd})
-
-    def send(self, *events: Event) -> None:
-        """Send events as one message. Raises `QueueFullError`, or `bson.errors` for what BSON cannot hold."""
-        frames = [b"".join(map(_encoded, events))]
-        if self._key is not None:
-            frames.insert(0, self._key)
-        with self._lock:
-            socket = self._connected()
-            if not socket.poll(int(self._timeout_s * 1000), zmq.POLLOUT):
-                raise QueueFullError(
-                    f"nobody takes events at {self.addr} for {self._timeout_s:g} s: is an ingester running there?",
-                    address=self.addr,
-                )
-            socket.send_multipart(frames, zmq.NOBLOCK)
-
-    def _connected(self) -> Any:
-        if self._socket is None or self._pid != os.getpid():
-            self._socket = green.context().socket(zmq.PUSH)
-            self._socket.setsockopt(zmq.SNDHWM, self._high_water_count)
-            self._socket.setsockopt(zmq.LINGER, int(self._timeout_s * 1000))
-            self._socket.setsockopt(zmq.IMMEDIATE, 1)  # queue for an ingester that is there, not for a hope
-            self._socket.connect(self.addr)
-            self._pid = os.getpid()
-        return self._socket
-
-    def close(self, timeout_s: float | None = None) -> None:
-        """Let go of the socket; ZeroMQ goes on sending what is queued for at most `timeout_s`. May be called twice."""
-        with self._lock:
-            if self._socket is not None and self._pid == os.getpid():
-                self._socket.close(linger=int((self._timeout_s if timeout_s is None else timeout_s) * 1000))
-            self._socket = None
-
-    def __enter__(self) -> ZarkovClient:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
+AWAY_S = 1.0  # after a failure what is sent goes to the spool at once for so long
+LOOK_S = 5.0  # how often it is asked whether a dead process left a spool
+DRAINED_PER_SEND = 4  # requests of the spool that one send takes along
+PAUSE_S = 0.05  # between two attempts of a flush
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +48,16 @@ class Receipt:
 
     accepted: int  # on the ingester's disk
     rejected: list[dict[str, Any]] = field(default_factory=list)  # {index, code, message}, index as they were sent
+    spooled: int = 0  # kept on this machine's disk, to be sent when the ingester takes them
+
+
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """How long an answer is waited for, and how often it is asked again."""
+
+    timeout_s: float
+    attempts: int
+    connect_timeout_s: float
 
 
 class AcknowledgedClient:
@@ -112,6 +65,13 @@ class AcknowledgedClient:
 
     Each event without an `id` gets one, so that sending again stores nothing twice. A request that is not answered
     within `timeout_s` is sent again under the same ids, `attempts` times in all.
+
+    With `spool`, a folder, events that cannot be delivered are kept there, at most `spool_max_bytes` of them: on disk
+    when `send` returns, and sent again under the same ids by later sends, by `flush`, and by the next process that
+    uses the folder when this one dies. Several processes may share a folder. Spooled events may arrive after others
+    that were sent later.
+
+    May be shared by threads and greenlets, and by processes after a fork.
     """
 
     def __init__(
@@ -122,55 +82,144 @@ class AcknowledgedClient:
         attempts: int = 3,
         connect_timeout_s: float = 2.0,
         request_events: int = REQUEST_EVENTS,
+        spool: Path | str | None = None,
+        spool_max_bytes: int = MAX_BYTES,
     ) -> None:
         self.addr = addr
-        self._timeout_s = timeout_s
-        self._attempts = attempts
+        self._patience = _Patience(timeout_s, attempts, connect_timeout_s)
         self._request_events = request_events
-        self._connect_timeout_s = connect_timeout_s
+        self._spool = Spool(spool, spool_max_bytes) if spool is not None else None
+        self._away_until = self._look_at = 0.0
+        self._begin()
+        fork.watch(self)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
+        self._draining = threading.Lock()  # only ever tried, never waited for: greenlets of one thread share it
         self._idle: list[Any] = []
-        self._pid = os.getpid()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child process."""
+        self._begin()
+        if self._spool is not None:
+            self._spool.after_fork()
 
     def send(self, events: Iterable[Event]) -> Receipt:
         """Send `events` in order, in as many requests as their size asks for, and return what became of them.
 
         Several requests are under way at once. Raises `BusyError` when the ingester's journal is full, `DeliveryError`
-        when it is not there or does not answer. `error.data["unsent"]` then holds the events that are not known to be
-        journalled, encoded and with their ids: pass them to `send` again. `error.data["receipt"]` is what was answered.
+        when it is not there or does not answer; with a spool only `SpoolError`, when that is full or cannot be written.
+        `error.data["unsent"]` then holds the events that are neither known to be journalled nor spooled, encoded and
+        with their ids: pass them to `send` again. `error.data["receipt"]` is what became of the others.
         """
         requests = list(_requests([_with_id(event) for event in events], self._request_events))
+        if self._spool is None:
+            return self._deliver(requests, self._patience)
+        if time.monotonic() < self._away_until:
+            return self._keep(self._spool, requests, Receipt(0))
+        try:
+            receipt = self._deliver(requests, self._patience)
+        except DeliveryError as error:
+            self._away_until = time.monotonic() + AWAY_S
+            left = list(_requests(error.data["unsent"], self._request_events))
+            return self._keep(self._spool, left, error.data["receipt"])
+        if not self._spool.empty or time.monotonic() >= self._look_at:
+            try:
+                self._drain(self._spool, self._patience, most=DRAINED_PER_SEND)
+            except DeliveryError as error:
+                self._away_until = time.monotonic() + AWAY_S
+                log.warning("the spool waits: %s", error)
+        return receipt
+
+    def _keep(self, spool: Spool, requests: list[list[bytes]], receipt: Receipt) -> Receipt:
+        for number, request in enumerate(requests):
+            try:
+                spool.append(request)
+            except SpoolError as error:
+                error.data["unsent"] = [event for left in requests[number:] for event in left]
+                error.data["receipt"] = receipt
+                raise
+            receipt = replace(receipt, spooled=receipt.spooled + len(request))
+        return receipt
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Return once the spool is empty, that of dead processes too; at once when there is none.
+
+        Raises `DeliveryError` when it is not within `timeout_s` (None = the client's); nothing is lost then.
+        """
+        bound_s = self._patience.timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + bound_s
+        while self._spool is not None:
+            left_s = max(0.0, deadline - time.monotonic())
+            once = _Patience(min(left_s, self._patience.timeout_s), 1, min(left_s, self._patience.connect_timeout_s))
+            fault = "another thread is at it"
+            try:
+                if self._drain(self._spool, once, deadline=deadline):
+                    self._away_until = 0.0
+                    return
+            except DeliveryError as error:
+                fault = str(error)
+            if not left_s:
+                raise DeliveryError(f"the spool {self._spool.folder} is not empty after {bound_s:g} s: {fault}")
+            green.pause(min(PAUSE_S, left_s))
+
+    def _drain(self, spool: Spool, patience: _Patience, *, most: int = sys.maxsize, deadline: float = math.inf) -> bool:
+        """Deliver `most` requests of the spool; return whether none is left. Only one thread does it at once."""
+        if not self._draining.acquire(blocking=False):
+            return False
+        try:
+            while most > 0:
+                batch = spool.oldest()
+                if batch is None:
+                    self._look_at = time.monotonic() + LOOK_S
+                    return True
+                receipt = self._deliver(list(_requests(batch.events, self._request_events)), patience)
+                spool.acknowledge(batch)
+                for refusal in receipt.rejected:
+                    log.warning("an event from the spool was refused: %(code)s: %(message)s", refusal)
+                most = most - 1 if time.monotonic() < deadline else 0
+            return False
+        finally:
+            self._draining.release()
+
+    def _deliver(self, requests: list[list[bytes]], patience: _Patience) -> Receipt:
         answers: dict[int, dict[str, Any]] = {}
         try:
-            self._send_all(requests, answers)
+            self._send_all(requests, answers, patience)
         except DeliveryError as error:
             error.data["unsent"] = [e for n, request in enumerate(requests) if n not in answers for e in request]
             error.data["receipt"] = _receipt(requests, answers)
             raise
         return _receipt(requests, answers)
 
-    def _send_all(self, requests: list[list[bytes]], answers: dict[int, dict[str, Any]]) -> None:
-        for _ in range(self._attempts):
+    def _send_all(self, requests: list[list[bytes]], answers: dict[int, dict[str, Any]], patience: _Patience) -> None:
+        for _ in range(patience.attempts):
             left = deque(n for n in range(len(requests)) if n not in answers)
             if not left:
                 return
-            if self._attempt(requests, left, answers):
+            if self._attempt(requests, left, answers, patience):
                 raise BusyError(f"the ingester at {self.addr} is busy: its journal is full; send again later")
         if len(answers) < len(requests):
             raise DeliveryError(
-                f"the ingester at {self.addr} did not answer {self._attempts} times within {self._timeout_s:g} s; "
-                "the events may or may not have arrived, send them again under the same ids"
+                f"the ingester at {self.addr} did not answer {patience.attempts} times within {patience.timeout_s:g} "
+                "s; the events may or may not have arrived, send them again under the same ids"
             )
 
     def event(self, type: str, context: Mapping[str, Any], extra: Any = None) -> Receipt:
         """Send one event; see `send`."""
-        return self.send([_event(type, context, extra)])
+        return self.send([document(type, context, extra)])
 
-    def _attempt(self, requests: list[list[bytes]], left: deque[int], answers: dict[int, dict[str, Any]]) -> bool:
+    def _attempt(
+        self,
+        requests: list[list[bytes]],
+        left: deque[int],
+        answers: dict[int, dict[str, Any]],
+        patience: _Patience,
+    ) -> bool:
         """Send what is `left` over one socket and gather the answers; return whether the ingester was busy."""
         socket = self._checkout()
         try:
-            under_way, busy = self._exchange(socket, requests, left, answers)
+            under_way, busy = self._exchange(socket, requests, left, answers, patience)
         except BaseException:
             socket.close(linger=0)
             raise
@@ -181,31 +230,42 @@ class AcknowledgedClient:
         return busy
 
     def _exchange(
-        self, socket: Any, requests: list[list[bytes]], left: deque[int], answers: dict[int, dict[str, Any]]
+        self,
+        socket: Any,
+        requests: list[list[bytes]],
+        left: deque[int],
+        answers: dict[int, dict[str, Any]],
+        patience: _Patience,
     ) -> tuple[dict[bytes, int], bool]:
         """Return the requests that were not answered in time, and whether one was answered with busy."""
-        if not socket.poll(int(min(self._connect_timeout_s, self._timeout_s) * 1000), zmq.POLLOUT):
+        if not green.wait(socket, zmq.POLLOUT, min(patience.connect_timeout_s, patience.timeout_s)):
             raise DeliveryError(f"no ingester listens at {self.addr}: start one, or correct the address")
         under_way: dict[bytes, int] = {}
-        busy = False
-        deadline = time.monotonic() + self._timeout_s
+        busy, size = False, 0
+        deadline = time.monotonic() + patience.timeout_s
         while left or under_way:
-            while left and len(under_way) < REQUESTS_UNDER_WAY:
-                request_id = uuid.uuid4().bytes
-                under_way[request_id] = left.popleft()
-                socket.send_multipart([request_id, b"".join(requests[under_way[request_id]])], zmq.NOBLOCK)
-            if not socket.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+            while left and len(under_way) < REQUESTS_UNDER_WAY and (size < BYTES_UNDER_WAY or not under_way):
+                request_id, number = uuid.uuid4().bytes, left.popleft()
+                body = b"".join(requests[number])
+                under_way[request_id] = number
+                size += len(body)
+                try:
+                    socket.send_multipart([request_id, body], zmq.NOBLOCK)
+                except zmq.Again:  # the connection broke: what is under way will not be answered
+                    return under_way, busy
+            if not green.wait(socket, zmq.POLLIN, deadline - time.monotonic()):
                 break
             request_id, answer = self._answer(socket.recv_multipart())
-            number = under_way.pop(request_id, None)
-            if number is None:
+            answered = under_way.pop(request_id, None)
+            if answered is None:
                 continue
-            deadline = time.monotonic() + self._timeout_s
+            size -= sum(map(len, requests[answered]))
+            deadline = time.monotonic() + patience.timeout_s
             if answer.get("busy"):
                 busy = True
                 left.clear()
             else:
-                answers[number] = answer
+                answers[answered] = answer
         return under_way, busy
 
     def _answer(self, frames: list[bytes]) -> tuple[bytes, dict[str, Any]]:
@@ -216,14 +276,18 @@ class AcknowledgedClient:
 
     def _checkout(self) -> Any:
         with self._lock:
-            if self._pid != os.getpid():
-                self._pid, self._idle = os.getpid(), []
             if self._idle:
                 return self._idle.pop()
-        socket = green.context().socket(zmq.DEALER)
+        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.connect(self.addr)
+        try:
+            socket.connect(self.addr)
+        except zmq.ZMQError as error:
+            socket.close()
+            raise DeliveryError(
+                f"{self.addr!r} is no ZeroMQ address ({error.strerror}): allowed is tcp://HOST:PORT or ipc://PATH"
+            ) from None
         return socket
 
     def _give_back(self, socket: Any) -> None:
@@ -234,12 +298,13 @@ class AcknowledgedClient:
         socket.close(linger=0)
 
     def close(self) -> None:
-        """Close idle sockets. A later `send` opens new ones."""
+        """Close idle sockets and the files of the spool, at once. A later `send` opens them again."""
         with self._lock:
             idle, self._idle = self._idle, []
-        if self._pid == os.getpid():
-            for socket in idle:
-                socket.close(linger=0)
+        for socket in idle:
+            socket.close(linger=0)
+        if self._spool is not None:
+            self._spool.close()
 
     def __enter__(self) -> AcknowledgedClient:
         return self
@@ -248,18 +313,9 @@ class AcknowledgedClient:
         self.close()
 
 
-def _event(type_: str, context: Mapping[str, Any], extra: Any) -> dict[str, Any]:
-    event = {"type": type_, "context": dict(context)}
-    return event if extra is None else event | {"extra": extra}
-
-
-def _encoded(event: Event) -> bytes:
-    return event if isinstance(event, bytes) else bson.encode(event)
-
-
 def _with_id(event: Event) -> bytes:
     if isinstance(event, bytes) or "id" in event:
-        return _encoded(event)
+        return encoded(event)
     return bson.encode({**event, "id": uuid.uuid4().hex})
 
 

@@ -87,3 +87,15 @@ class QueueFullError(DeliveryError):
     """The client's own queue is full because nobody takes the events; the event was not taken."""
 
     code = "queue_full"
+
+
+class SpoolError(DeliveryError):
+    """The client's spool cannot be used; events that could not be delivered were not kept."""
+
+    code = "spool_failed"
+
+
+class SpoolFullError(SpoolError):
+    """The client's spool has reached its size; events that could not be delivered were not kept."""
+
+    code = "spool_full"

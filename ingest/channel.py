@@ -1,0 +1,86 @@
+"""One PUSH connection to an ingester: taking messages, and knowing when all of them have left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+
+import zmq
+
+from ingest.exceptions import DeliveryError
+from ingest.green import Aside
+
+_GRACE_S = 1.0  # ZeroMQ goes on for so much longer than is waited: what ended in time was sent, not dropped
+
+
+class Channel:
+    """A PUSH socket in a context of its own. Used under a lock by whoever owns it; never blocks.
+
+    The first message is taken once a listener has answered. From then on messages are queued, `high_water_count` at
+    most, over losses of the connection too; what was in the connection itself is lost with it.
+    Raises `DeliveryError` when `addr` is no address.
+    """
+
+    def __init__(self, addr: str, high_water_count: int) -> None:
+        self._pid = os.getpid()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.PUSH)
+        self._socket.setsockopt(zmq.SNDHWM, high_water_count)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._monitor: zmq.Socket[bytes] | None = None
+        if not addr.startswith("inproc:"):
+            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        try:
+            self._socket.connect(addr)
+        except zmq.ZMQError as error:
+            self._abandon(0)
+            raise DeliveryError(
+                f"{addr!r} is no ZeroMQ address ({error.strerror}): allowed is tcp://HOST:PORT or ipc://PATH"
+            ) from None
+
+    @property
+    def connected(self) -> bool:
+        """Whether a listener has ever answered."""
+        return self._monitor is None
+
+    @property
+    def descriptor(self) -> int:
+        """Becomes readable when `offer` may succeed where it failed; must be looked at again after a while."""
+        waited_for = self._socket if self._monitor is None else self._monitor
+        return int(waited_for.getsockopt(zmq.FD))
+
+    def offer(self, frames: Sequence[bytes]) -> bool:
+        """Queue a message; False when there is no listener yet, or no room."""
+        try:
+            if self._monitor is not None:
+                self._monitor.recv_multipart(zmq.NOBLOCK)
+                self._stop_monitor()
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def leave(self, within_s: float | None) -> Aside:
+        """Take no more, and go on sending; what is returned is done once everything has left.
+
+        After `within_s` what is left is dropped; None = never, as long as the process lives.
+        """
+        return self._abandon(-1 if within_s is None else int((within_s + _GRACE_S) * 1000))
+
+    def _abandon(self, linger_ms: int) -> Aside:
+        self._stop_monitor()
+        self._socket.close(linger=linger_ms)
+        return Aside(self._context.term)
+
+    def _stop_monitor(self) -> None:
+        if self._monitor is not None:
+            monitor, self._monitor = self._monitor, None
+            self._socket.disable_monitor()
+            monitor.close(linger=0)
+
+    def __del__(self) -> None:
+        # A context that is collected with an open socket would wait for it.
+        if os.getpid() == self._pid and hasattr(self, "_socket") and not self._socket.closed:
+            with contextlib.suppress(zmq.ZMQError, RuntimeError, OSError):
+                self.leave(_GRACE_S)

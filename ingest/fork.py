@@ -1,0 +1,31 @@
+"""Keeps objects with sockets, locks or files usable in a process that was forked while other threads used them."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+from weakref import WeakSet
+
+
+class Forkable(Protocol):
+    """Something that must begin anew in a forked process."""
+
+    def after_fork(self) -> None:
+        """Forget sockets, locks and files of the parent without touching them. Runs in the child's only thread."""
+
+
+_known: WeakSet[Forkable] = WeakSet()
+
+
+def watch(forkable: Forkable) -> None:
+    """Call `forkable.after_fork()` in every process that is forked from this one from now on, while it lives."""
+    _known.add(forkable)
+
+
+def _after_fork() -> None:
+    for forkable in list(_known):
+        forkable.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,149 @@
+"""The client that sends without waiting for an answer, as in 2011."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import bson
+
+from ingest import fork, green
+from ingest.channel import Channel
+from ingest.exceptions import DeliveryError, QueueFullError
+from ingest.green import Aside
+
+Event = Mapping[str, Any] | bytes  # a document, or one already encoded as BSON
+
+
+_of_parents: list[Channel] = []  # what a forked process got with its parent's memory: never used, never freed
+
+
+class ZarkovClient:
+    """Sends events to an ingester's BSON socket without waiting for an answer.
+
+    An event is taken as soon as a listener has answered at `addr` and there is room in the queue of
+    `high_water_count` messages. When that is not within `timeout_s`, `QueueFullError` says so, and the event was not
+    taken. What was taken is sent in the background, also to an ingester that was restarted meanwhile; it is lost when
+    this process ends first (see `flush` and `close`), or when the connection breaks just while it is in it. Events
+    that must arrive go through `AcknowledgedClient`.
+
+    May be shared by threads and greenlets, and by processes after a fork: a child opens a connection of its own, and
+    what its parent had queued stays the parent's. No socket is made before the first send.
+    """
+
+    def __init__(
+        self, addr: str, *, key: bytes | None = None, high_water_count: int = 10_000, timeout_s: float = 5.0
+    ) -> None:
+        self.addr = addr
+        self._key = key
+        self._high_water_count = high_water_count
+        self._timeout_s = timeout_s
+        self._begin()
+        fork.watch(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()  # never held while waiting: greenlets of one thread share it
+        self._channel: Channel | None = None
+        self._leaving: Aside | None = None
+
+    def after_fork(self) -> None:
+        """Begin anew in a child process."""
+        if self._channel is not None:
+            _of_parents.append(self._channel)
+        self._begin()
+
+    def event(self, type: str, context: Mapping[str, Any], extra: Any = None) -> None:
+        """Send one event; `extra` is left out when it is None."""
+        self.send(document(type, context, extra))
+
+    def event_noval(self, type: str, context: Mapping[str, Any], extra: Any = None) -> None:
+        """Send one event whose fields the ingester does not check."""
+        self._command("event_noval", **document(type, context, extra))
+
+    def _command(self, cmd: str, **kw: Any) -> None:
+        """Send a command with its arguments."""
+        self.send({**kw, "$command": cmd})
+
+    def send(self, *events: Event) -> None:
+        """Send events as one message. Raises `QueueFullError`, or `bson.errors` for what BSON cannot hold."""
+        frames = [b"".join(map(encoded, events))]
+        if self._key is not None:
+            frames.insert(0, self._key)
+        deadline: float | None = None
+        while True:
+            with self._lock:
+                if self._channel is None:
+                    self._channel = Channel(self.addr, self._high_water_count)
+                if self._channel.offer(frames):
+                    return
+                descriptor, connected = self._channel.descriptor, self._channel.connected
+            now = time.monotonic()
+            deadline = now + self._timeout_s if deadline is None else deadline
+            if now >= deadline:
+                raise self._full(connected)
+            green.wait_readable(descriptor, min(deadline - now, green.SLICE_S))
+
+    def _full(self, connected: bool) -> QueueFullError:
+        fault = f"the queue of {self._high_water_count} messages is full" if connected else "there is no listener"
+        return QueueFullError(
+            f"nobody takes events at {self.addr} for {self._timeout_s:g} s, {fault}: is an ingester running there, "
+            "and has its journal room?",
+            address=self.addr,
+        )
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Return once everything that was sent has left this process; the next `send` opens a new connection.
+
+        Raises `DeliveryError` after `timeout_s` (None = the client's); what has not left is sent on in the background.
+        """
+        self._leave(self._timeout_s if timeout_s is None else timeout_s, drop=False)
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Flush, and let go of the connection. May be called twice; a later `send` opens a new one.
+
+        Raises `DeliveryError` when not everything has left within `timeout_s` (None = the client's): the rest is
+        dropped.
+        """
+        self._leave(self._timeout_s if timeout_s is None else timeout_s, drop=True)
+
+    def _leave(self, timeout_s: float, *, drop: bool) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with self._lock:
+                if self._leaving is None and self._channel is not None:
+                    channel, self._channel = self._channel, None
+                    self._leaving = channel.leave(timeout_s if drop else None)
+                leaving = self._leaving
+            if leaving is None:
+                return
+            gone = leaving.wait(deadline - time.monotonic())
+            with self._lock:
+                if self._leaving is leaving and (gone or drop):
+                    self._leaving = None
+            if not gone:
+                raise DeliveryError(
+                    f"not everything was taken at {self.addr} within {timeout_s:g} s: some of the last events "
+                    + ("are lost" if drop else "are still waiting; flush again"),
+                    address=self.addr,
+                )
+
+    def __enter__(self) -> ZarkovClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        with contextlib.suppress(DeliveryError) if kind else contextlib.nullcontext():
+            self.close()
+
+
+def document(type_: str, context: Mapping[str, Any], extra: Any) -> dict[str, Any]:
+    """An event's document; `extra` is left out when it is None."""
+    event = {"type": type_, "context": dict(context)}
+    return event if extra is None else event | {"extra": extra}
+
+
+def encoded(event: Event) -> bytes:
+    """An event as BSON."""
+    return event if isinstance(event, bytes) else bson.encode(event)

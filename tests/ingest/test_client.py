@@ -1,0 +1,392 @@
+"""The client inside other people's programs: bounds, forks, threads, greenlets, and its spool."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bson
+import psutil
+import pytest
+import zmq
+from pymongo.database import Database
+
+from ingest.client import AcknowledgedClient, ZarkovClient
+from ingest.exceptions import DeliveryError, QueueFullError, SpoolFullError
+from ingest.settings import IngestSettings
+from ingest.spool import Spool
+from tests.ingest.conftest import RunningIngester, sums, wait_for
+from zarkov_site.config import REPOSITORY
+
+Start = Callable[..., RunningIngester]
+NOBODY = "tcp://127.0.0.1:1"
+
+
+@pytest.fixture
+def listener() -> Iterator[zmq.Socket[bytes]]:
+    """A listener that reads only when the test does."""
+    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+        socket.setsockopt(zmq.RCVHWM, 1)
+        socket.setsockopt(zmq.RCVTIMEO, 5_000)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.bind("tcp://127.0.0.1:*")
+        yield socket
+
+
+def address_of(socket: zmq.Socket[bytes]) -> str:
+    endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(endpoint, bytes)
+    return endpoint.rstrip(b"\x00").decode()
+
+
+def ids(database: Database[Any]) -> list[str]:
+    return sorted(event["id"] for event in database["event"].find())
+
+
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def in_child(action: Callable[[], None], within_s: float = 20.0) -> None:
+    """Run `action` in a forked process; fail when it fails or hangs."""
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            action()
+            code = 0
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + within_s
+    while (done := os.waitpid(pid, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise AssertionError("the child hangs")
+        time.sleep(0.01)
+    assert os.waitstatus_to_exitcode(done[1]) == 0
+
+
+BIG = bson.encode({"type": "x", "extra": "x" * 100_000})
+
+
+def fill(client: ZarkovClient) -> int:
+    """Send until the queue is full; return how many were taken."""
+    taken = 0
+    with pytest.raises(QueueFullError, match=r"the queue of \d+ messages is full"):
+        while taken < 10_000:
+            client.send(BIG)
+            taken += 1
+    return taken
+
+
+def test_a_full_queue_is_told_and_what_was_taken_arrives(listener: zmq.Socket[bytes]) -> None:
+    client = ZarkovClient(address_of(listener), high_water_count=10, timeout_s=0.2)
+    taken = fill(client)
+    for _ in range(taken):
+        assert listener.recv() == BIG
+    client.close()
+    assert not listener.poll(50)
+
+
+def test_flush_and_close_end_in_time_and_tell_what_has_not_left(listener: zmq.Socket[bytes]) -> None:
+    client = ZarkovClient(address_of(listener), high_water_count=10, timeout_s=0.1)
+    taken = fill(client)
+    began = time.monotonic()
+    with pytest.raises(DeliveryError, match="still waiting"):
+        client.flush(0.2)
+    assert time.monotonic() - began < 2
+    for _ in range(taken):
+        assert listener.recv() == BIG
+    client.flush(10)
+    taken = fill(client)
+    began = time.monotonic()
+    with pytest.raises(DeliveryError, match="are lost"):
+        client.close(0.2)
+    assert time.monotonic() - began < 2
+    client.close()
+
+
+def test_after_flush_everything_has_left_although_the_process_dies(listener: zmq.Socket[bytes]) -> None:
+    code = (
+        "import os, sys; from ingest.client import ZarkovClient\n"
+        "client = ZarkovClient(sys.argv[1])\n"
+        "for n in range(200): client.event(str(n), {})\n"
+        "client.flush(10); os.kill(os.getpid(), 9)"
+    )
+    assert python(code, address_of(listener)).returncode == -signal.SIGKILL
+    assert [bson.decode(listener.recv())["type"] for _ in range(200)] == [str(n) for n in range(200)]
+
+
+def test_what_waits_is_sent_to_a_listener_that_comes_back() -> None:
+    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+        client = ZarkovClient(f"tcp://127.0.0.1:{port}")
+        client.event("first", {})
+        assert bson.decode(socket.recv())["type"] == "first"
+        socket.close(linger=0)
+        wait_for(lambda: port not in connected_ports(), what="the client notices that the listener is gone")
+        client.event("away", {})
+        with context.socket(zmq.PULL) as again:
+            again.setsockopt(zmq.RCVTIMEO, 10_000)
+            wait_for(lambda: is_bound(again, port))
+            assert bson.decode(again.recv())["type"] == "away"
+        client.close()
+
+
+def connected_ports() -> set[int]:
+    """Ports that this process is connected to."""
+    return {c.raddr.port for c in psutil.Process().net_connections() if c.raddr}
+
+
+def is_bound(socket: zmq.Socket[bytes], port: int) -> bool:
+    try:
+        socket.bind(f"tcp://127.0.0.1:{port}")
+    except zmq.ZMQError:
+        return False
+    return True
+
+
+def test_an_address_that_is_none_is_named() -> None:
+    for client in (ZarkovClient("nonsense"), AcknowledgedClient("nonsense")):
+        with pytest.raises(DeliveryError, match="'nonsense' is no ZeroMQ address"):
+            client.event("x", {})
+        client.close()
+
+
+class Busy:
+    """Threads that send through the clients without a pause, so that a fork meets them at any point."""
+
+    def __init__(self, *actions: Callable[[], object]) -> None:
+        self._stop = threading.Event()
+        self.sent = [0] * len(actions)
+        self._threads = [threading.Thread(target=self._run, args=item) for item in enumerate(actions)]
+
+    def _run(self, place: int, action: Callable[[], object]) -> None:
+        while not self._stop.is_set():
+            action()
+            self.sent[place] += 1
+
+    def __enter__(self) -> Busy:
+        for thread in self._threads:
+            thread.start()
+        wait_for(lambda: all(self.sent))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_a_client_works_in_processes_forked_while_other_threads_send_through_it(
+    ingester: RunningIngester, database: Database[Any]
+) -> None:
+    pushed, acknowledged = ZarkovClient(ingester.address("bson")), AcknowledgedClient(ingester.address("ack"))
+
+    def in_the_child() -> None:
+        pushed.event("pushed by a child", {})
+        pushed.close(10)
+        assert acknowledged.event("sent by a child", {}).accepted == 1
+        acknowledged.close()
+
+    actions = [lambda: pushed.event("parent", {}), lambda: acknowledged.event("parent", {})]
+    with Busy(*actions, *actions) as busy:
+        for _ in range(10):
+            in_child(in_the_child)
+    pushed.close()
+    acknowledged.close()
+    wait_for(lambda: database["event"].count_documents({"type": "parent"}) == sum(busy.sent))
+    for kind in ("pushed", "sent"):
+        wait_for(lambda kind=kind: database["event"].count_documents({"type": f"{kind} by a child"}) == 10)
+    assert sums(database)["quarantined"] == 0
+
+
+def test_a_lock_that_another_thread_held_at_the_fork_does_not_block_the_child(ingester: RunningIngester) -> None:
+    pushed, acknowledged = ZarkovClient(ingester.address("bson")), AcknowledgedClient(ingester.address("ack"))
+
+    def in_the_child() -> None:
+        pushed.event("x", {})
+        pushed.close(10)
+        assert acknowledged.event("x", {}).accepted == 1
+
+    with pushed._lock, acknowledged._lock:  # as a thread holds it that is in the middle of a send
+        in_child(in_the_child)
+
+
+GREENLETS = """
+import sys
+if sys.argv[3] == "patched":
+    from gevent import monkey; monkey.patch_all()
+import gevent
+from ingest.client import AcknowledgedClient, ZarkovClient
+from ingest.exceptions import DeliveryError
+gevent.sleep(0)
+ticks = 0
+def tick():
+    global ticks
+    while True:
+        gevent.sleep(0.005); ticks += 1
+ticking = gevent.spawn(tick)
+def runs_on(action):
+    before = ticks
+    try:
+        action()
+    except DeliveryError:
+        assert ticks - before > 5, f"other greenlets stood still: {ticks - before}"
+    else:
+        raise SystemExit("somebody answered")
+runs_on(lambda: ZarkovClient("tcp://127.0.0.1:1", timeout_s=0.3).event("x", {}))
+runs_on(lambda: AcknowledgedClient("tcp://127.0.0.1:1", connect_timeout_s=0.3).event("x", {}))
+pushed, acknowledged = ZarkovClient(sys.argv[1]), AcknowledgedClient(sys.argv[2])
+def work(n):
+    for m in range(20):
+        pushed.event("pushed", {"n": n, "m": m})
+        assert acknowledged.event("sent", {"n": n, "m": m}).accepted == 1
+gevent.joinall([gevent.spawn(work, n) for n in range(10)], raise_error=True)
+pushed.close(10)
+acknowledged.close()
+"""
+
+
+@pytest.mark.parametrize("patched", ["patched", "plain"])
+def test_many_greenlets_share_a_client_and_none_stops_the_others(
+    ingester: RunningIngester, database: Database[Any], patched: str
+) -> None:
+    done = python(GREENLETS, ingester.address("bson"), ingester.address("ack"), patched)
+    assert (done.returncode, done.stderr) == (0, "")
+    for kind in ("pushed", "sent"):
+        wait_for(lambda kind=kind: database["event"].count_documents({"type": kind}) == 200)
+
+
+@pytest.fixture
+def away(ingest_settings: IngestSettings, tmp_path: Path) -> IngestSettings:
+    """Settings of an ingester whose address is known before it runs."""
+    return dataclasses.replace(ingest_settings, ack_bind_address=f"ipc://{tmp_path}/ack")
+
+
+def spooling(settings: IngestSettings, tmp_path: Path, **options: Any) -> AcknowledgedClient:
+    return AcknowledgedClient(
+        settings.ack_bind_address, spool=tmp_path / "spool", connect_timeout_s=0.1, attempts=1, **options
+    )
+
+
+def spool_files(tmp_path: Path, suffix: str = "spool") -> list[Path]:
+    return sorted((tmp_path / "spool").glob(f"*.{suffix}"))
+
+
+def test_events_wait_in_the_spool_and_arrive_once(
+    start_ingester: Start, away: IngestSettings, database: Database[Any], tmp_path: Path
+) -> None:
+    with spooling(away, tmp_path) as client:
+        receipt = client.send([{"type": "x", "id": str(n)} for n in range(3)])
+        assert (receipt.accepted, receipt.spooled) == (0, 3)
+        began = time.monotonic()
+        assert client.event("y", {}).spooled == 1
+        assert time.monotonic() - began < 0.1, "while the ingester is known to be away nobody waits for it"
+        with pytest.raises(DeliveryError, match="no ingester listens"):
+            client.flush(0.2)
+        start_ingester(away)
+        client.flush(10)
+        assert client.send([{"type": "x", "id": "2"}, {"type": "z", "id": "3"}]).accepted == 2
+        assert spool_files(tmp_path) == []
+    wait_for(lambda: sums(database)["stored"] == 5)
+    assert sums(database)["duplicates"] == 1
+
+
+def test_later_sends_take_the_spool_along(
+    start_ingester: Start, away: IngestSettings, database: Database[Any], tmp_path: Path
+) -> None:
+    with spooling(away, tmp_path) as client:
+        assert client.event("x", {}).spooled == 1
+        start_ingester(away)
+        wait_for(lambda: client.event("y", {}).accepted and not spool_files(tmp_path))
+    wait_for(lambda: database["event"].count_documents({"type": "x"}) == 1)
+
+
+SPOOLER = """
+import os, sys
+from ingest.client import AcknowledgedClient
+client = AcknowledgedClient(sys.argv[1], spool=sys.argv[2], connect_timeout_s=0.1, attempts=1)
+assert client.send([{"type": "x", "id": str(n)} for n in range(100)]).spooled == 100
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_left_is_sent_by_the_next_under_the_same_ids(
+    start_ingester: Start, away: IngestSettings, database: Database[Any], tmp_path: Path
+) -> None:
+    assert python(SPOOLER, away.ack_bind_address, f"{tmp_path}/spool").returncode == -signal.SIGKILL
+    start_ingester(away)
+    copies = [(path, path.read_bytes()) for path in spool_files(tmp_path)]
+    for _ in range(2):  # the second time as if the first process had died before it deleted the file
+        with spooling(away, tmp_path) as client:
+            client.flush(10)
+        assert spool_files(tmp_path) == []
+        for path, content in copies:
+            path.write_bytes(content)
+    wait_for(lambda: sums(database) == {"stored": 100, "duplicates": 100, "quarantined": 0})
+
+
+def test_a_full_spool_is_told_with_the_events_that_were_not_kept(away: IngestSettings, tmp_path: Path) -> None:
+    with spooling(away, tmp_path, spool_max_bytes=5_000) as client:
+        kept = 0
+        with pytest.raises(SpoolFullError, match="above its 5000") as caught:
+            for _ in range(100):
+                kept += client.event("x", {}, "x" * 1_000).spooled
+        assert kept == 4
+        assert [bson.decode(event)["type"] for event in caught.value.data["unsent"]] == ["x"]
+
+
+def test_a_damaged_record_of_a_spool_is_kept_aside_and_the_others_are_sent(
+    start_ingester: Start, away: IngestSettings, database: Database[Any], tmp_path: Path
+) -> None:
+    with spooling(away, tmp_path) as client:
+        for n in range(4):
+            client.send([{"type": "x", "id": str(n)}])
+    path = spool_files(tmp_path)[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 4 + 20] ^= 1
+    path.write_bytes(content[:-3])
+    start_ingester(away)
+    with spooling(away, tmp_path) as client:
+        client.flush(10)
+    wait_for(lambda: ids(database) == ["0", "2"])
+    assert spool_files(tmp_path) == []
+    damaged = spool_files(tmp_path, "damaged")[0].read_bytes()
+    assert damaged == content[len(content) // 4 : len(content) // 2]
+
+
+def test_the_spool_of_a_living_process_and_of_a_parent_is_left_to_them(
+    start_ingester: Start, away: IngestSettings, database: Database[Any], tmp_path: Path
+) -> None:
+    client = spooling(away, tmp_path)
+    assert client.event("parent", {}).spooled == 1
+
+    def in_the_child() -> None:
+        assert client.event("child", {}).spooled == 1
+        assert len(spool_files(tmp_path)) == 2
+
+    in_child(in_the_child)
+    other = Spool(tmp_path / "spool")
+    left = other.oldest()
+    assert left is not None
+    assert [bson.decode(event)["type"] for event in left.events] == ["child"]
+    other.acknowledge(left)
+    assert other.oldest() is None, "what the living process holds is its own"
+    other.close()
+    start_ingester(away)
+    client.flush(10)
+    client.close()
+    wait_for(lambda: [event["type"] for event in database["event"].find()] == ["parent"])
