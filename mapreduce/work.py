@@ -136,7 +136,9 @@ class Work:
                     data = None if output.data is None else output.read(segment)
                     run = Run(segment.length, data, output.path, segment.offset)
                     partitions.setdefault(segment.label, []).append(run)
-            groups = {label: [partial(list, runs)] for label, runs in partitions.items()}
+            groups: dict[str, list[Callable[[], Sequence[Run]]]] = {
+                label: [partial(list, runs)] for label, runs in partitions.items()
+            }
             return total, self.reduce(groups, lambda phase, keys: said(keys, phase))
         finally:
             for path in files:

@@ -114,8 +114,11 @@ def _perform_taken(
 
 
 def _any(room: Room, plan: Plan, span: Range) -> bool:
-    """Whether a source has a document in the range: a look that spares a job for nothing."""
-    if plan.basic:
+    """Whether a source may have a document in the range: a look that spares a job for nothing.
+
+    Without a filter nearly every range has one, and the look would cost more than it spares.
+    """
+    if plan.basic or not all(source.query for job in plan.jobs for source in job.sources):
         return True
     home = room.database
     database = home.client[span.database] if span.database else home
