@@ -1,0 +1,47 @@
+"""The backend `log`: one line per metric and flush on the log, to see what arrives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from ingest.metrics.backend.base import Backend
+from ingest.metrics.backend.rollup import Gathered
+from ingest.metrics.naming import COUNTER, SET, Identity
+
+log = logging.getLogger("zarkov.metrics")
+
+
+class LogBackend(Backend):
+    """To the log of this process."""
+
+    name = "log"
+    help = "to the log of this process, one line per metric and flush"
+
+    def pack(self) -> list[Any]:
+        """Lines, sorted by metric."""
+        return sorted(line(identity, gathered) for identity, _, gathered in self.gathered.cut())
+
+    def deliver(self, parcels: Sequence[Any]) -> int:
+        """Log them."""
+        for text in parcels:
+            log.info("%s", text)
+        return len(parcels)
+
+
+def line(who: Identity, found: Gathered) -> str:
+    """`level type name source count=... ...`."""
+    parts = [who.level, who.type, who.name, who.source]
+    parts += [f"{key}={value}" for key, value in who.tags]
+    parts += ["outcome=error"] if who.outcome else []
+    parts.append(f"count={found.count}")
+    if who.type == SET:
+        parts.append(f"distinct={found.distinct.estimate}")
+    elif who.type == COUNTER or found.min is None:
+        parts.append(f"sum={found.sum:g}")
+    else:
+        p50, p95, p99 = found.sketch.quantiles([0.5, 0.95, 0.99]) if found.sketch.count else (0.0, 0.0, 0.0)
+        parts.append(f"mean={found.sum / found.count:.6g} min={found.min:.6g} max={found.max:.6g}")
+        parts.append(f"p50={p50:.6g} p95={p95:.6g} p99={p99:.6g}")
+    return " ".join(parts)

@@ -1,0 +1,76 @@
+"""Brings single measurements, and batches where that is wanted, together by metric between two flushes. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ingest.metrics.naming import COUNTER, SET, Identity
+from ingest.metrics.sketch import DistinctSketch, LogSketch
+from ingest.metrics.wire import Batch, Single
+
+
+@dataclass
+class Gathered:
+    """One metric in one span of time; the fields are those of a batch."""
+
+    count: int = 0
+    sum: float | int = 0
+    min: float | int | None = None
+    max: float | int | None = None
+    last: float | int | None = None
+    sketch: LogSketch = field(default_factory=LogSketch)
+    distinct: DistinctSketch = field(default_factory=DistinctSketch)
+
+    def add(self, single: Single) -> None:
+        """Take in one measurement."""
+        self.count += 1
+        if isinstance(single.value, str):
+            self.distinct.add_all([single.value])
+            return
+        self.sum += single.value
+        if single.type != COUNTER:
+            self._widen(single.value, single.value, single.value)
+            self.sketch.add_all([single.value])
+
+    def merge(self, batch: Batch) -> None:
+        """Take in what was gathered elsewhere."""
+        self.count += batch.count
+        if batch.identity.type == SET:
+            self.distinct.merge(DistinctSketch.from_document(batch.sketch or {}))
+            return
+        self.sum += batch.sum
+        if batch.min is not None and batch.max is not None and batch.last is not None:
+            self._widen(batch.min, batch.max, batch.last)
+            self.sketch.merge(LogSketch.from_document(batch.sketch or {}))
+
+    def _widen(self, lowest: float, highest: float, last: float) -> None:
+        self.min = lowest if self.min is None else min(self.min, lowest)
+        self.max = highest if self.max is None else max(self.max, highest)
+        self.last = last
+
+
+class Rollup:
+    """Metrics by identity and span; `span_s` 0 = one span from flush to flush."""
+
+    def __init__(self, span_s: int = 0) -> None:
+        self._span_s = span_s
+        self._found: dict[tuple[Identity, int], Gathered] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def _of(self, identity: Identity, epoch: int) -> Gathered:
+        start = epoch - epoch % self._span_s if self._span_s else 0
+        return self._found.setdefault((identity, start), Gathered())
+
+    def add(self, item: Single | Batch) -> None:
+        """Take in a measurement or a batch."""
+        if isinstance(item, Batch):
+            self._of(item.identity, item.epoch).merge(item)
+        else:
+            self._of(Identity(item.level, item.type, item.name, item.source), item.epoch).add(item)
+
+    def cut(self) -> list[tuple[Identity, int, Gathered]]:
+        """What came since the last cut: identity, start of its span (0 without spans), and the numbers."""
+        found, self._found = self._found, {}
+        return [(identity, start, gathered) for (identity, start), gathered in found.items()]

@@ -1,0 +1,38 @@
+"""How much of what publishers sent did not arrive, from their sequence numbers. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingest.metrics.wire import Batch
+
+MOST_PUBLISHERS = 10_000
+
+
+@dataclass
+class Tally:
+    """What one backend saw of all publishers since it began to listen."""
+
+    batches: int = 0
+    measurements: int = 0
+    lost_batches: int = 0
+    lost_measurements: int = 0
+
+    def __post_init__(self) -> None:
+        self._next: dict[tuple[str, str], tuple[int, int]] = {}  # by publisher and level: sequence, measurements before
+
+    def note(self, batch: Batch) -> tuple[int, int]:
+        """Take in a batch; return how many batches and measurements are missing between it and the one before."""
+        self.batches += 1
+        self.measurements += batch.count
+        if not batch.publisher:
+            return 0, 0
+        key = (batch.publisher, batch.identity.level)
+        expected = self._next.pop(key, (batch.sequence, batch.before))
+        self._next[key] = (batch.sequence + 1, batch.before + batch.count)
+        while len(self._next) > MOST_PUBLISHERS:
+            self._next.pop(next(iter(self._next)))  # who was silent for longest
+        missing = max(0, batch.sequence - expected[0]), max(0, batch.before - expected[1])
+        self.lost_batches += missing[0]
+        self.lost_measurements += missing[1]
+        return missing

@@ -1,0 +1,47 @@
+"""The threads and locks of the operating system, also where gevent has put its own in their place.
+
+The sender of measurements must run beside the measured code, not take turns with it. What is looked up here is
+looked up at use, as a program may patch itself after this module was imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from typing import Any
+
+
+def is_green() -> bool:
+    """Whether gevent has patched this process's threads."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading") or monkey.is_module_patched("thread"))
+
+
+def _original(module: str, name: str) -> Any:
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None:
+        return monkey.get_original(module, name)
+    return getattr(importlib.import_module(module), name)
+
+
+def make_lock() -> Any:
+    """A lock between threads of the operating system; hold it only where no greenlet can be switched."""
+    return _original("_thread", "allocate_lock")()
+
+
+def start_thread(function: Any) -> None:
+    """Run `function()` in a thread of the operating system that does not keep the process alive."""
+    _original("_thread", "start_new_thread")(function, ())
+
+
+def acquire_within(lock: Any, timeout_s: float) -> bool:
+    """Acquire `lock` if that is possible within `timeout_s`; under gevent other greenlets run meanwhile."""
+    if not is_green():
+        return bool(lock.acquire(True, max(timeout_s, 0.0)))
+    deadline = time.monotonic() + timeout_s
+    while not lock.acquire(False):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.005)
+    return True

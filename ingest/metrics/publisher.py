@@ -1,0 +1,315 @@
+"""The sender: a thread that empties the accumulators every interval and hands the batches to the broker.
+
+Intervals begin at whole multiples of their length on the clock, so that none lies in two minutes. Nothing here is
+called by measured code except `submit`, which neither blocks nor raises.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import secrets
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+
+from ingest.metrics import native
+from ingest.metrics.accumulate import Accumulator, Summary, Ticks
+from ingest.metrics.link import Link
+from ingest.metrics.naming import COUNTER, Identity
+from ingest.metrics.outbox import Outbox
+from ingest.metrics.wire import Batch, pack_batch, topic
+
+MOST_METRICS = 100_000
+MOST_SINGLES = 100_000  # that wait for the sender
+RETRY_S = 0.1  # between two attempts while something waits that cannot be sent
+LOST = Identity("warn", COUNTER, "zibrato.dropped", "zibrato")  # measurements that this process could not send
+LISTEN_S = 1.0  # longest wait without a look at the address
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What became of the measurements of this process so far."""
+
+    sent: int  # messages handed to ZeroMQ
+    waiting: int  # messages for which nobody listens yet
+    dropped_messages: int
+    dropped_measurements: int
+    refused: int  # measurements that were no numbers, or of one metric too many
+
+
+class Publisher:
+    """Owns the accumulators, the sender's thread and its socket. Its methods may be called by any thread."""
+
+    def __init__(self, address: Callable[[], str], interval_s: float, exit_s: float) -> None:
+        self._address = address
+        self._interval_s = interval_s
+        self._exit_s = exit_s
+        self._accumulators: list[Accumulator] = []
+        self._closed = False
+        self._start_over()
+        _publishers.add(self)
+
+    def _start_over(self) -> None:
+        """The state of one process."""
+        self._guard = native.make_lock()
+        self._pid = os.getpid()
+        self._running = False
+        self._ended = native.make_lock()
+        self._wake_read, self._wake_write = -1, -1
+        self._woken = False
+        self._singles: deque[tuple[bytes, bytes]] = deque()
+        self._tickets: deque[_Ticket] = deque()
+        self._outbox = Outbox()
+        self._sent = 0
+        self._refusals = Ticks(LOST, 1)
+        self._refused = 0
+        self._reported = 0
+        self._publisher = secrets.token_hex(8)
+        self._sequences: dict[str, tuple[int, int]] = {}  # by level: batches and measurements so far
+        self._last_cut = int(time.time() // self._slot_s)
+
+    @property
+    def _slot_s(self) -> float:
+        return self._interval_s or 1.0
+
+    # Called by any thread
+
+    def add(self, accumulator: Accumulator) -> bool:
+        """Empty this accumulator too from now on; False when there are too many."""
+        with self._guard:
+            if len(self._accumulators) >= MOST_METRICS:
+                return False
+            self._accumulators.append(accumulator)
+        self.start()
+        return True
+
+    def submit(self, topic_: bytes, message: bytes) -> None:
+        """Send one message as soon as possible. Neither blocks nor raises; refused when too many wait."""
+        if len(self._singles) >= MOST_SINGLES:
+            self.refuse()
+            return
+        self._singles.append((topic_, message))
+        if not self._running:
+            self.start()
+        elif not self._woken:
+            self._wake()
+
+    def refuse(self) -> None:
+        """Count a measurement that cannot be taken; it is reported with the next interval."""
+        self._refusals.tick()
+
+    def start(self) -> None:
+        """Make the sender run, if it does not and is not closed."""
+        if self._running or self._closed:
+            return
+        with self._guard:
+            if self._running or self._closed:
+                return
+            self._wake_read, self._wake_write = os.pipe()
+            os.set_blocking(self._wake_write, False)
+            os.set_blocking(self._wake_read, False)
+            self._ended.acquire()
+            self._running = True
+            native.start_thread(self._run)
+
+    def _wake(self) -> None:
+        self._woken = True
+        with contextlib.suppress(OSError):  # full: it is awake; or closed meanwhile
+            os.write(self._wake_write, b"x")
+
+    def flush(self, timeout_s: float) -> bool:
+        """Whether all that was measured before this call was, within `timeout_s`, handed to those who want it."""
+        return self._ask(_Ticket(native.make_lock(), time.monotonic() + timeout_s), timeout_s)
+
+    def _ask(self, ticket: _Ticket, timeout_s: float) -> bool:
+        if not self._running:
+            return self.nothing_waits()
+        ticket.done.acquire()
+        self._tickets.append(ticket)
+        self._wake()
+        return native.acquire_within(ticket.done, timeout_s) and ticket.complete
+
+    def nothing_waits(self) -> bool:
+        """Whether no message waits for somebody who wants it."""
+        return not self._singles and not self._outbox.waiting
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Send what was measured, for at most `timeout_s` (`exit_s` when None), and end. May be called twice."""
+        limit_s = self._exit_s if timeout_s is None else timeout_s
+        with self._guard:
+            closed, self._closed = self._closed, True
+        if closed or not self._running:
+            return
+        self._ask(_Ticket(native.make_lock(), time.monotonic() + limit_s, last=True), limit_s + 0.5)
+        native.acquire_within(self._ended, limit_s + 0.5)
+        _publishers.discard(self)
+
+    def statistics(self) -> Statistics:
+        """What became of the measurements so far."""
+        box = self._outbox
+        with self._guard:
+            self._refused += self._refusals.taken()
+        waiting = box.waiting + len(self._singles)
+        return Statistics(self._sent, waiting, box.dropped_messages, box.dropped_measurements, self._refused)
+
+    def start_over_after_fork(self) -> None:
+        """In a child process: forget what is the parent's to send, take a name of its own, run again if it ran."""
+        ran = self._running
+        for descriptor in (self._wake_read, self._wake_write):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._start_over()
+        for accumulator in self._accumulators:
+            accumulator.start_over_after_fork()
+        if ran and not self._closed:
+            self.start()
+
+    # In the sender's thread
+
+    def _run(self) -> None:
+        link = Link(self._address)
+        linger_s = 0.0
+        try:
+            ticket = None
+            while ticket is None:
+                ticket = self._turn(link)
+            linger_s = max(0.0, ticket.deadline - time.monotonic())
+        finally:
+            link.close(int(linger_s * 1000))
+            with self._guard:
+                self._running = False
+                os.close(self._wake_read)
+                os.close(self._wake_write)
+                self._wake_read = self._wake_write = -1
+            self._ended.release()
+            if linger_s or self._closed:
+                _release(self._tickets)
+
+    def _turn(self, link: Link) -> _Ticket | None:
+        """Wait, cut when it is time or asked for, send; return the ticket that ends the thread once it is due."""
+        if not link.heard:
+            link.connect()
+        self._wait(link)
+        link.hear()
+        asked = list(self._tickets)
+        slot = int(time.time() // self._slot_s)
+        if slot != self._last_cut or any(not ticket.cut for ticket in asked):
+            self._cut(min(self._last_cut, slot))
+            self._last_cut = slot
+        for ticket in asked:
+            ticket.cut = True
+        self._take_singles()
+        sent_all = self._outbox.send(link.wants, lambda message: self._send(link, message))
+        return self._answer(asked, link.heard and sent_all)
+
+    def _wait(self, link: Link) -> None:
+        wait_s = (self._last_cut + 1) * self._slot_s - time.time()
+        if not link.heard:
+            wait_s = min(wait_s, LISTEN_S)
+        if (self._outbox.waiting and link.heard) or self._tickets:
+            wait_s = min(wait_s, RETRY_S)
+        if self._singles or any(not ticket.cut for ticket in self._tickets):
+            wait_s = 0.0
+        poller = zmq.Poller()
+        poller.register(self._wake_read, zmq.POLLIN)
+        if link.socket is not None:
+            poller.register(link.socket, zmq.POLLIN)
+        poller.poll(max(0, int(wait_s * 1000) + 1) if wait_s > 0 else 0)
+        self._woken = False
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _cut(self, slot: int) -> None:
+        epoch = int(slot * self._slot_s)
+        for accumulator in list(self._accumulators):
+            if (summary := accumulator.cut()) is not None:
+                self.put(accumulator.identity, epoch, summary)
+        seen = self.statistics()
+        if (lost := seen.dropped_measurements + seen.refused) > self._reported:
+            self.put(LOST, epoch, Summary(1, lost - self._reported))
+            self._reported = lost
+
+    def put(self, who: Identity, epoch: int, summary: Summary) -> None:
+        """Queue a batch under the next number of its level. Only for the sender's thread."""
+        batches, before = self._sequences.get(who.level, (0, 0))
+        self._sequences[who.level] = (batches + 1, before + summary.count)
+        batch = Batch(
+            who, epoch, summary.count, summary.sum, self._publisher, batches + 1, before,
+            summary.min, summary.max, summary.last, summary.sketch,
+        )  # fmt: skip
+        self._outbox.put(topic(who.level), pack_batch(batch), summary.count)
+
+    def _take_singles(self) -> None:
+        for _ in range(len(self._singles)):
+            topic_, message = self._singles.popleft()
+            self._outbox.put(topic_, message, 1)
+
+    def _send(self, link: Link, message: bytes) -> bool:
+        sent = link.send(message)
+        self._sent += sent
+        return sent
+
+    def _answer(self, asked: list[_Ticket], sent_all: bool) -> _Ticket | None:
+        now = time.monotonic()
+        for ticket in asked:
+            ticket.complete = not self._outbox.waiting or (ticket.last and sent_all)
+            if ticket.complete or now >= ticket.deadline:
+                self._tickets.remove(ticket)
+                ticket.done.release()
+                if ticket.last:
+                    return ticket
+        return None
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """Somebody waits until what was measured is on its way."""
+
+    done: Any  # a lock, released when it is so or the time is over
+    deadline: float
+    last: bool = False  # whether the sender ends then
+    cut: bool = False  # whether the accumulators were emptied for it
+    complete: bool = False
+
+
+def _release(tickets: deque[_Ticket]) -> None:
+    while tickets:
+        tickets.popleft().done.release()
+
+
+_publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
+
+
+def close_all() -> None:
+    """Send what every `Zibrato` of this process has measured; bound by their `exit_s`."""
+    for publisher in list(_publishers):
+        publisher.close()
+
+
+def _before_fork() -> None:
+    """Children of multiprocessing end without atexit, and ask for it in their own way."""
+    multiprocessing_util = sys.modules.get("multiprocessing.util")
+    if multiprocessing_util is not None:
+        multiprocessing_util.register_after_fork(close_all, _close_at_end_of_child)
+
+
+def _close_at_end_of_child(_: object) -> None:
+    sys.modules["multiprocessing.util"].Finalize(None, close_all, exitpriority=100)
+
+
+def _after_fork() -> None:
+    for publisher in list(_publishers):
+        publisher.start_over_after_fork()
+
+
+atexit.register(close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

@@ -1,0 +1,54 @@
+"""Times the requests of a Django site. Two lines of settings:
+
+    MIDDLEWARE = ["zibrato.RequestTimer", ...]      # ingest.metrics.zibrato.RequestTimer in a checkout of Zarkov
+    ZIBRATO = {"source": "shop"}                    # arguments of Zibrato(); may be absent, or a Zibrato object
+
+Imports Django only when Django makes the middleware.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ingest.metrics.zibrato import Zibrato
+
+MOST_VIEWS = 1_000  # names; what goes beyond has the name of none
+
+
+class RequestTimer:
+    """Middleware: one timer `request.<view>` per view, tagged with method and class of status."""
+
+    level = "info"
+
+    def __init__(self, get_response: Callable[[Any], Any], zibrato: Zibrato | None = None) -> None:
+        self._get_response = get_response
+        self._zibrato = _from_settings() if zibrato is None else zibrato
+        self._names: set[str] = set()
+
+    def __call__(self, request: Any) -> Any:
+        """Time the request; what Django makes of errors is known from the status."""
+        start = time.perf_counter()
+        response = self._get_response(request)
+        spent = time.perf_counter() - start
+        tags = {"method": request.method or "", "status": f"{response.status_code // 100}xx"}
+        self._zibrato.send(level=self.level, mtype="Timer", name=self._name(request), value=spent, tags=tags)
+        return response
+
+    def _name(self, request: Any) -> str:
+        match = getattr(request, "resolver_match", None)
+        name = f"request.{match.view_name or match.func.__name__}" if match is not None else "request"
+        if len(self._names) < MOST_VIEWS:
+            self._names.add(name)
+        return name if name in self._names else "request"
+
+
+def _from_settings() -> Zibrato:
+    from django.conf import settings
+
+    from ingest.metrics.zibrato import Zibrato
+
+    found = getattr(settings, "ZIBRATO", {})
+    return found if isinstance(found, Zibrato) else Zibrato(**found)

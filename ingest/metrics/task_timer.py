@@ -1,0 +1,45 @@
+"""Times the tasks of a Celery worker. Two lines where the Celery app is made:
+
+    from zibrato import Zibrato, measure_tasks      # ingest.metrics.zibrato in a checkout of Zarkov
+    measure_tasks(Zibrato(source="shop"))
+
+Imports Celery only when it is called.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ingest.metrics.zibrato import Zibrato
+
+MOST_STARTED = 10_000
+
+
+def measure_tasks(zibrato: Zibrato, level: str = "info") -> None:
+    """Send one timer `task.<name>` per task that ends, tagged with its state, from now on, for the life of the process.
+
+    A worker process of the prefork pool sends what it measured before it ends.
+    """
+    from celery import signals
+
+    started: dict[str, float] = {}
+
+    def before(task_id: str = "", **_: Any) -> None:
+        if len(started) < MOST_STARTED:  # a task that never ends leaves its start behind
+            started[task_id] = time.perf_counter()
+
+    def after(task_id: str = "", task: Any = None, state: str | None = None, **_: Any) -> None:
+        start = started.pop(task_id, None)
+        if start is not None:
+            spent, name = time.perf_counter() - start, getattr(task, "name", "unknown")
+            tags = {"state": state or "UNKNOWN"}
+            zibrato.send(level=level, mtype="Timer", name=f"task.{name}", value=spent, tags=tags)
+
+    def end(**_: Any) -> None:
+        zibrato.close()
+
+    signals.task_prerun.connect(before, weak=False)
+    signals.task_postrun.connect(after, weak=False)
+    signals.worker_process_shutdown.connect(end, weak=False)

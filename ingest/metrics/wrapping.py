@@ -1,0 +1,193 @@
+"""Wraps functions of every kind so that calls are timed or counted. The wrappers are the hot path: keep them short.
+
+A function is timed from call to return, a coroutine from its first step to its end, awaiting included. A generator,
+asynchronous or not, is one measurement per run, begun by its first step: the time spent inside it, not that of its
+consumer. What raises is handed to `failed` in place of `done`, and goes on raising; a generator that is closed has not
+failed.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from random import random
+from time import perf_counter
+from typing import Any
+
+from ingest.metrics.accumulate import FOLD_AT, Distribution
+from ingest.metrics.exceptions import MetricError
+
+Function = Callable[..., Any]
+Take = Callable[[float], object]
+
+
+def check(function: Any, decorator: str) -> None:
+    """Raise `MetricError` for what cannot be wrapped."""
+    if isinstance(function, type) or not callable(function):
+        raise MetricError(f"{decorator}: {function!r} is no function; decorate functions and methods")
+
+
+def is_plain(function: Function) -> bool:
+    """Whether a call of it does all the work, unlike that of a generator or coroutine function."""
+    return not (
+        inspect.isasyncgenfunction(function)
+        or inspect.isgeneratorfunction(function)
+        or inspect.iscoroutinefunction(function)
+    )
+
+
+def timed_directly(function: Function, done: Distribution, failed: Distribution) -> Function:
+    """Time a plain function into two accumulators, the shortest way."""
+    append, values, fold = done.values.append, done.values, done.fold
+    clock, most = perf_counter, FOLD_AT
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        start = clock()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException:
+            failed.add(clock() - start)
+            raise
+        append(clock() - start)
+        if len(values) >= most:
+            fold()
+        return result
+
+    return wrapper
+
+
+def timed(function: Function, done: Take, failed: Take, rate: float) -> Function:
+    """Time a function of any kind; a share `rate` of its calls."""
+    if inspect.isasyncgenfunction(function):
+        return _timed_async_generator(function, done, failed, rate)
+    if inspect.isgeneratorfunction(function):
+        return _timed_generator(function, done, failed, rate)
+    if inspect.iscoroutinefunction(function):
+        return _timed_coroutine(function, done, failed, rate)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if rate < 1 and random() >= rate:
+            return function(*args, **kwargs)
+        start = perf_counter()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException:
+            failed(perf_counter() - start)
+            raise
+        done(perf_counter() - start)
+        return result
+
+    return wrapper
+
+
+def _timed_coroutine(function: Function, done: Take, failed: Take, rate: float) -> Function:
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if rate < 1 and random() >= rate:
+            return await function(*args, **kwargs)
+        start = perf_counter()
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException:
+            failed(perf_counter() - start)
+            raise
+        done(perf_counter() - start)
+        return result
+
+    return wrapper
+
+
+def _timed_generator(function: Function, done: Take, failed: Take, rate: float) -> Function:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        inner = function(*args, **kwargs)
+        if rate < 1 and random() >= rate:
+            return (yield from inner)
+        spent, step, argument = 0.0, inner.send, None
+        while True:
+            start = perf_counter()
+            try:
+                item = step(argument)
+            except StopIteration as stop:
+                done(spent + perf_counter() - start)
+                return stop.value
+            except BaseException:
+                failed(spent + perf_counter() - start)
+                raise
+            spent += perf_counter() - start
+            try:
+                argument = yield item
+                step = inner.send
+            except GeneratorExit:
+                start = perf_counter()
+                try:
+                    inner.close()
+                except BaseException:
+                    failed(spent + perf_counter() - start)
+                    raise
+                done(spent + perf_counter() - start)
+                raise
+            except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, and handed on
+                step, argument = inner.throw, error
+
+    return wrapper
+
+
+def _timed_async_generator(function: Function, done: Take, failed: Take, rate: float) -> Function:
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        inner: AsyncGenerator[Any, Any] = function(*args, **kwargs)
+        take = rate >= 1 or random() < rate
+        spent, step, argument = 0.0, inner.asend, None
+        while True:
+            start = perf_counter()
+            try:
+                item = await step(argument)
+            except StopAsyncIteration:
+                if take:
+                    done(spent + perf_counter() - start)
+                return
+            except BaseException:
+                if take:
+                    failed(spent + perf_counter() - start)
+                raise
+            spent += perf_counter() - start
+            try:
+                argument = yield item
+                step = inner.asend
+            except GeneratorExit:
+                start = perf_counter()
+                try:
+                    await inner.aclose()
+                except BaseException:
+                    if take:
+                        failed(spent + perf_counter() - start)
+                    raise
+                if take:
+                    done(spent + perf_counter() - start)
+                raise
+            except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, and handed on
+                step, argument = inner.athrow, error
+
+    return wrapper
+
+
+def counted(function: Function, done: Callable[[], object], failed: Callable[[], object], rate: float) -> Function:
+    """Count calls of a function of any kind: when it returns, when its coroutine or generator ends."""
+    if rate == 1 and is_plain(function):
+
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            try:
+                result = function(*args, **kwargs)
+            except BaseException:
+                failed()
+                raise
+            done()
+            return result
+
+        return wrapper
+    return timed(function, lambda _: done(), lambda _: failed(), rate)
