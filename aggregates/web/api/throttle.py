@@ -20,7 +20,7 @@ class ScopeThrottle(BaseThrottle):
     by default each web process has its own.
     """
 
-    THROTTLE_RATES: dict[str, str] = api_settings.DEFAULT_THROTTLE_RATES
+    THROTTLE_RATES: Any = api_settings.DEFAULT_THROTTLE_RATES
 
     def __init__(self) -> None:
         self._left_s: float | None = None

@@ -1,0 +1,39 @@
+"""The scripts of the pages: each page names in its head all modules that it will need, so that they come at once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.template.loader import render_to_string
+
+from zarkov_site.config import REPOSITORY
+
+FOLDER = REPOSITORY / "aggregates" / "static" / "zarkov"
+
+
+def _imports(path: Path) -> set[Path]:
+    """Every module that one reaches by imports."""
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        here = waiting.pop()
+        if not here.is_relative_to(FOLDER):
+            continue
+        for name in re.findall(r'from "(\.[^"]+)";', here.read_text()):
+            target = (here.parent / name).resolve()
+            if target not in found:
+                found.add(target)
+                waiting.append(target)
+    return found
+
+
+@pytest.mark.parametrize("entry", ["charts-page.js", "front-page.js"])
+def test_all_modules_are_asked_for_at_once_and_none_in_vain(entry: str) -> None:
+    head = render_to_string("zarkov/modules.html")
+    preloaded = {name.removeprefix("/static/") for name in re.findall(r'rel="modulepreload" href="([^"]+)"', head)}
+    needed = {str(path.relative_to(FOLDER.parent)) for path in _imports(FOLDER / entry)}
+    assert needed <= preloaded
+    everything = _imports(FOLDER / "charts-page.js") | _imports(FOLDER / "front-page.js")
+    assert preloaded == {str(path.relative_to(FOLDER.parent)) for path in everything}
