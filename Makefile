@@ -10,7 +10,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 NPM_STAMP := node_modules/.installed
 ONLY ?=
 
-.PHONY: run setup test test-long bench lint format lock screenshots clean
+.PHONY: run setup client test test-long bench lint format lock screenshots clean
 
 run: setup
 	$(BIN)/python manage.py up --set anonymous_read=true
@@ -40,6 +40,10 @@ $(NPM_STAMP): package-lock.json | $(BIN)/python
 	@command -v npm >/dev/null || $(PIP) -r requirements-node.txt
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" npm ci --silent --no-progress
 	@touch $@
+
+# The wheel for programs that only send: zarkov.client and zibrato, without Django.
+client: | $(BIN)/python
+	@$(BIN)/python -m ingest.wheel dist
 
 test: setup $(DEV_STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadscope $(PYTEST)
