@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aggregates import period
+from aggregates.metric import CounterTask, DeliveryTask, DistributionTask, SetTask
 from aggregates.period import Span
 from aggregates.task import Task, register
 
@@ -94,3 +95,33 @@ class EventsByMinute(Task):
 
     def period(self, key: str) -> Span:
         return period.minute(key.rpartition("/")[2])
+
+
+@register
+class MetricTimers(DistributionTask):
+    """Timers by name, source and minute: rate, mean, p50, p95, p99 in seconds. Filter `{"context.kind": "Timer"}`."""
+
+
+@register
+class MetricGauges(DistributionTask):
+    """Gauges by name, source and minute: last, mean, lowest, highest. Filter `{"context.kind": "Gauge"}`."""
+
+
+@register
+class MetricHistograms(DistributionTask):
+    """Histograms by name, source and minute. Filter `{"context.kind": "Histogram"}`."""
+
+
+@register
+class MetricCounters(CounterTask):
+    """Counters by name, source and minute: sum and rate per second. Filter `{"context.kind": "Counter"}`."""
+
+
+@register
+class MetricSets(SetTask):
+    """Different values by name, source and minute. Filter `{"context.kind": "Set"}`."""
+
+
+@register
+class MetricDelivery(DeliveryTask):
+    """What arrived of the measurements of each publisher, and what was lost. Filter `{"type": "metric"}`."""

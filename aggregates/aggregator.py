@@ -26,6 +26,7 @@ from aggregates.resource import Resources
 from aggregates.run.outcome import Outcome
 from aggregates.services.perform import make_current
 from aggregates.services.record import note_realtime_failure, note_refresh
+from ingest.metrics import own
 from mapreduce.exceptions import MapReduceError
 
 log = logging.getLogger(__name__)
@@ -185,6 +186,7 @@ class Aggregator:
             log.warning("the watermark could not be read: %s", error)
             self._polling = False
 
+    @own.timed("zarkov.aggregator.refresh")
     def _refresh(self, aggdef: AggDef) -> None:
         try:
             outcome = make_current(self._resources.room, aggdef.definition())

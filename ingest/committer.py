@@ -24,6 +24,7 @@ from ingest.commit import BlockCommit, Content, Verdict
 from ingest.exceptions import IngestError, StaleBlockError, StoreChangedError
 from ingest.fold import fold, is_retired, retire
 from ingest.journal import Journal, StoreMark
+from ingest.metrics import own
 from ingest.record import Kind
 from ingest.revocation import revoke
 from ingest.settings import IngestSettings
@@ -336,6 +337,7 @@ class Committer:
             source.again.appendleft(block)
         self.wake()
 
+    @own.timed("zarkov.ingester.commit")
     def _commit(self, work: Work) -> None:
         """Commit one block, again and again until it is done or the time to stop is over."""
         content, pause_s, first_try = Content.of(work.block), FIRST_PAUSE_S, work.first_try

@@ -23,6 +23,8 @@ for _key in ("BSON_BIND_ADDRESS", "JSON_BIND_ADDRESS", "ACK_BIND_ADDRESS", "PUBL
     os.environ[f"ZARKOV_{_key}"] = "tcp://127.0.0.1:0"
 for _key in ("REQ_BIND", "WORKER_BIND"):
     os.environ[f"ZARKOV_ZMR__{_key}"] = "tcp://127.0.0.1:0"
+os.environ["ZARKOV_METRICS__PORT"] = "0"
+os.environ["ZARKOV_METRICS__OWN_INTERVAL_S"] = "0"
 
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 from pymongo import MongoClient  # noqa: E402

@@ -26,6 +26,8 @@ FREE_PORTS = {
     "ZARKOV_PUBLISH_BIND_ADDRESS": "tcp://127.0.0.1:0",
     "ZARKOV_ZMR__REQ_BIND": "tcp://127.0.0.1:0",
     "ZARKOV_ZMR__WORKER_BIND": "tcp://127.0.0.1:0",
+    "ZARKOV_METRICS__PORT": "0",
+    "ZARKOV_METRICS__OWN_INTERVAL_S": "0",  # tests count events
     "ZARKOV_WEB_PORT": "0",
     "ZARKOV_ANONYMOUS_READ": "true",
 }

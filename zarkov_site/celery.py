@@ -6,6 +6,7 @@ run is kept by the AggDefs, not by the broker: a lost message costs time, never 
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -14,6 +15,8 @@ from celery import Celery, signals
 from django.conf import settings
 
 from ingest.management.command import set_up_logging
+from ingest.metrics import own
+from ingest.metrics.zibrato import Zibrato, measure_tasks
 from zarkov_site import broker
 from zarkov_site.process import end_with_parent
 
@@ -67,4 +70,12 @@ def _log_as_every_process_does(**_: Any) -> None:
     set_up_logging(verbose=settings.ZARKOV.verbose)
 
 
+def _measure_tasks(**_: Any) -> None:
+    config = settings.ZARKOV
+    if config.metrics.own_interval_s:
+        address = functools.partial(config.connect_address, "metrics.publishers")
+        measure_tasks(Zibrato(**own.options("celery", address, config.metrics.own_interval_s)))
+
+
+signals.worker_init.connect(_measure_tasks)
 signals.setup_logging.connect(_log_as_every_process_does)

@@ -93,8 +93,20 @@ class MetricsConfig(_Section):
     """Keys below `metrics:`, the broker of timers, counters and gauges."""
 
     port: Annotated[int, Field(ge=0, le=65534)] = Field(
-        5550, description="Port for publishers; backends use the next one."
+        5550, description="Port for publishers; backends use the next one. 0 = both are chosen freely."
     )
+    host: str = Field("127.0.0.1", min_length=1, description="Interface of the broker.")
+    own_interval_s: int = Field(
+        10,
+        ge=0,
+        le=60,
+        description="How often Zarkov's own processes send what they measure; 0 = they measure nothing.",
+    )
+
+    def address(self, place: int) -> str:
+        """Where the broker binds its socket for publishers (0) or backends (1)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"tcp://{host}:{self.port + place if self.port else 0}"
 
 
 class Config(_Section):
@@ -168,6 +180,8 @@ class Config(_Section):
             "publish_bind_address": self.publish_bind_address,
             "zmr.req_bind": self.zmr.req_bind,
             "zmr.worker_bind": self.zmr.worker_bind,
+            "metrics.publishers": self.metrics.address(0),
+            "metrics.backends": self.metrics.address(1),
         }
 
     def exposed(self) -> list[str]:

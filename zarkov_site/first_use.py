@@ -7,12 +7,14 @@ import secrets
 from django.contrib.auth import get_user_model
 
 from aggregates.models import AccessToken
+from aggregates.sample.metric import define
 from aggregates.web.tokens import make_token
 from zarkov_site.home import HomeFolder
 
 ADMIN = "admin"
 TOKEN_NAME = "printed by up"
 STARTED = "started"
+METRICS = "metrics-defined"
 
 
 def is_first_start(folder: HomeFolder) -> bool:
@@ -23,6 +25,14 @@ def is_first_start(folder: HomeFolder) -> bool:
 def note_start(folder: HomeFolder) -> None:
     """Remember that a start came as far as its greeting."""
     (folder.root / STARTED).touch()
+
+
+def define_metrics(folder: HomeFolder) -> None:
+    """Make the aggregates, charts and dashboard of measurements, once; who removes them has them removed."""
+    note = folder.root / METRICS
+    if not note.exists():
+        define()
+        note.touch()
 
 
 def admin_password(folder: HomeFolder) -> str:

@@ -77,6 +77,7 @@ class Launch:
             if not part.needs_tables:
                 self._supervisor.start(part)
         call_command("migrate", verbosity=0, interactive=False)
+        first_use.define_metrics(self._config.folder)
         password = first_use.admin_password(self._config.folder)
         for part in parts:
             if part.needs_tables:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dj_database_url
 
+from ingest.metrics import own
 from zarkov_site.source import load
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -35,6 +36,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "aggregates.web.metrics.request.RequestMetrics",
     "django.middleware.security.SecurityMiddleware",
     "aggregates.web.security.ContentSecurityPolicy",
     "aggregates.web.security.CrossOrigin",
@@ -46,6 +48,10 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+
+if ZARKOV.metrics.own_interval_s:  # requests are timed; the sender starts with the first one
+    MIDDLEWARE.insert(0, "ingest.metrics.request_timer.RequestTimer")
+    ZIBRATO = own.options("web", lambda: ZARKOV.connect_address("metrics.publishers"), ZARKOV.metrics.own_interval_s)
 
 ROOT_URLCONF = "zarkov_site.urls"
 WSGI_APPLICATION = "zarkov_site.wsgi.application"

@@ -23,6 +23,7 @@ from zarkov_site.process import END_WITH_PARENT
 from zarkov_site.supervisor import Part
 
 INGEST_ADDRESSES = ("bson_bind_address", "json_bind_address", "ack_bind_address", "publish_bind_address")
+METRIC_ADDRESSES = ("metrics.publishers", "metrics.backends")
 ROUTER_ADDRESSES = ("zmr.req_bind", "zmr.worker_bind")
 
 
@@ -47,7 +48,10 @@ def parts(config: Config) -> list[Part]:
     celery = (sys.executable, "-m", "celery", "-A", "zarkov_site", "--skip-checks")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     schedule = config.folder.run / "celerybeat"
-    found = [Part("ingester", manage("runingest"), ready=INGEST_ADDRESSES)]
+    found = [
+        Part("ingester", manage("runingest"), ready=INGEST_ADDRESSES),
+        Part("broker", manage("runbroker"), ready=METRIC_ADDRESSES),
+    ]
     if config.zmr.engine == "zmq":
         workers = str(config.local_workers)
         found += [
@@ -57,6 +61,7 @@ def parts(config: Config) -> list[Part]:
     web = (sys.executable, "-m", "gunicorn", "-c", "python:zarkov_site.server", "zarkov_site.wsgi:application")
     return [
         *found,
+        Part("backend", manage("runbackend", "zarkov", "--flush", "1"), needs_tables=True),
         Part("web", web, ready=("web",), needs_tables=True, holds_tasks=True, reload=signal.SIGHUP),
         Part("aggregator", manage("runaggregator"), needs_tables=True, holds_tasks=True),
         Part(
@@ -98,10 +103,10 @@ def _taken(key: str, address: str) -> str | None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
     except OSError as error:
-        other = "0" if key == "web_port" else "tcp://127.0.0.1:0"
+        other = "0" if key in {"web_port", *METRIC_ADDRESSES} else "tcp://127.0.0.1:0"
         return (
             f"{key}: {address} cannot be used ({error.strerror}{_holder(parts_.port)}): stop what uses it, or choose "
-            f"another with --set {key}={other}"
+            f"another with --set {'metrics.port' if key in METRIC_ADDRESSES else key}={other}"
         )
     return None
 

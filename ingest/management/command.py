@@ -21,6 +21,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from pymongo.errors import PyMongoError
 
+from ingest.metrics import own
+from ingest.metrics.wire import PUBLISHERS
+
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 
 
@@ -137,6 +140,12 @@ def set_up_logging(*, verbose: bool) -> None:
     )
     for noisy in ("pymongo", "kombu", "amqp", "asyncio", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def measure_own(source: str) -> None:
+    """Measure this process, under `source`, as `metrics.own_interval_s` says."""
+    config = settings.ZARKOV
+    own.measure(source, lambda: config.connect_address(PUBLISHERS), config.metrics.own_interval_s)
 
 
 def is_known(error: Exception) -> bool:

@@ -16,14 +16,13 @@ import zmq
 
 from ingest.exceptions import BindError
 from ingest.metrics.naming import COUNTER, GAUGE, Identity
-from ingest.metrics.wire import Batch, pack_batch
+from ingest.metrics.wire import BACKENDS, PUBLISHERS, Batch, pack_batch
 
 log = logging.getLogger(__name__)
 
 HIGH_WATER_COUNT = 100_000  # messages that wait for one backend, or from one publisher
 AT_ONCE = 1_000  # messages forwarded between two looks at anything else
 SAY_EVERY_S = 60.0
-PUBLISHERS, BACKENDS = "metrics.publishers", "metrics.backends"  # keys of the addresses
 
 
 @dataclass

@@ -17,6 +17,7 @@ from ingest.metrics.exceptions import MetricError, WireError
 from ingest.metrics.naming import NOT_SPECIFIED, TYPES, Identity, number, text
 
 BATCH = "Batch"
+PUBLISHERS, BACKENDS = "metrics.publishers", "metrics.backends"  # keys of the broker's addresses
 FIELDS = 6
 MOST_BYTES = 2**20
 _ENCODED = {"%": "%25", "|": "%7C", "\n": "%0A", "\r": "%0D"}

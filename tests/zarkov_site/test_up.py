@@ -27,7 +27,7 @@ def test_a_taken_port_is_named_with_its_holder_and_the_way_out() -> None:
 def test_free_and_chosen_ports_pass() -> None:
     keys = ("BSON_BIND_ADDRESS", "JSON_BIND_ADDRESS", "ACK_BIND_ADDRESS", "PUBLISH_BIND_ADDRESS")
     environ = {f"ZARKOV_{key}": "tcp://127.0.0.1:0" for key in (*keys, "ZMR__REQ_BIND", "ZMR__WORKER_BIND")}
-    config, _ = load(environ | {"ZARKOV_WEB_PORT": "0"})
+    config, _ = load(environ | {"ZARKOV_WEB_PORT": "0", "ZARKOV_METRICS__PORT": "0"})
     up.refuse_taken_ports(config)
 
 
@@ -46,6 +46,6 @@ def test_changed_new_and_removed_task_files_are_seen_once(tmp_path: Path) -> Non
 
 def test_other_engines_need_no_router_and_no_workers() -> None:
     names = [part.name for part in up.parts(load({})[0])]
-    assert names == ["ingester", "router", "worker", "web", "aggregator", "celery", "beat"]
+    assert names == ["ingester", "broker", "router", "worker", "backend", "web", "aggregator", "celery", "beat"]
     inline = [part.name for part in up.parts(load({"ZARKOV_ZMR__ENGINE": "inline"})[0])]
-    assert inline == ["ingester", "web", "aggregator", "celery", "beat"]
+    assert inline == ["ingester", "broker", "backend", "web", "aggregator", "celery", "beat"]

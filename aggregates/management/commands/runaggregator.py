@@ -8,7 +8,7 @@ from django.conf import settings
 
 from aggregates.aggregator import Aggregator
 from aggregates.resource import resources
-from ingest.management.command import ZarkovCommand
+from ingest.management.command import ZarkovCommand, measure_own
 
 
 class Command(ZarkovCommand):
@@ -20,6 +20,7 @@ class Command(ZarkovCommand):
 
     def perform(self, options: dict[str, Any]) -> int | None:
         """Work until SIGTERM or SIGINT."""
+        measure_own("aggregator")
         held = resources()
         aggregator = Aggregator(held, settings.ZARKOV)
         try:

@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 from gevent.socket import wait_read
 
 from ingest.ingester import Ingester
-from ingest.management.command import ZarkovCommand
+from ingest.management.command import ZarkovCommand, measure_own
 
 
 class Command(ZarkovCommand):
@@ -33,6 +33,7 @@ class Command(ZarkovCommand):
         """Serve until a signal comes."""
         folder = settings.ZARKOV.folder
         ingester = Ingester(settings.ZARKOV.ingest_settings(), rebind=options["rebind"])
+        measure_own("ingester")
         ingester.start()
         folder.record_addresses(ingester.addresses)
         self.stdout.write("taking events at " + ", ".join(f"{k} {a}" for k, a in ingester.addresses.items()))

@@ -66,10 +66,10 @@ class Backend(ABC):
     # For subclasses
 
     @classmethod
-    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+    def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:  # noqa: B027 - most have none
         """Options of this backend; their values are `self.options.own`."""
 
-    def connect(self) -> None:
+    def connect(self) -> None:  # noqa: B027 - most need nothing
         """Prepare for the other side. It need not be there: `deliver` is tried again. May raise `BackendError`."""
 
     def take(self, item: Single | Batch) -> None:
@@ -87,7 +87,7 @@ class Backend(ABC):
         Raises `PostponedError` when none was, and may return fewer than all. Blocks for seconds at most.
         """
 
-    def end(self) -> None:
+    def end(self) -> None:  # noqa: B027 - most hold nothing
         """Let go of the other side."""
 
     # The loop

@@ -31,7 +31,7 @@ class ZarkovBackend(Backend):
     span_s = 1  # single measurements of one second become one event
 
     @classmethod
-    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+    def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
         """Where the ingester is."""
         parser.add_argument("--ingester", metavar="ADDRESS", help="its acknowledged socket (default: the configured)")
 

@@ -1,0 +1,201 @@
+"""What tasks over measurements (events of type `metric`) share: keys, merging, and the numbers that charts show.
+
+Key: `name/source/YYYY-MM-DDTHH:MMZ`, tags in braces behind the name. The classes that AggDefs name are in `agg_tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from aggregates import period
+from aggregates.period import Span
+from aggregates.task import Task
+from ingest.metrics.sketch import DistinctSketch, LogSketch
+
+PERIOD_S = 60
+State = dict[str, Any]
+
+
+def part(text: str) -> str:
+    """A dimension as it stands in a key."""
+    return text.replace("%", "%25").replace("/", "%2F")
+
+
+def minute_key(timestamp: datetime, context: Mapping[str, Any]) -> str:
+    """The key of one measurement's minute."""
+    name = context["name"]
+    if tags := context.get("tags"):
+        name += "{" + ",".join(f"{key}={value}" for key, value in sorted(tags.items())) + "}"
+    return f"{part(name)}/{part(context['source'])}/{timestamp:%Y-%m-%dT%H:%MZ}"
+
+
+class MinuteTask(Task):
+    """Base: one state per name, source and minute."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, State]]:
+        for event in events:
+            context, extra = event["context"], event["extra"]
+            rate = extra.get("rate", 1)
+            count = extra["count"] if rate == 1 else round(extra["count"] / rate)
+            failed = context.get("outcome") == "error"
+            state = {"count": count, "errors": count if failed else 0} | self.first_state(event, rate, failed)
+            yield minute_key(event["timestamp"], context), state
+
+    def first_state(self, event: dict[str, Any], rate: float, failed: bool) -> State:
+        """What is kept of one batch besides its count."""
+        raise NotImplementedError(f"{type(self).__qualname__}.first_state")
+
+    def period(self, key: str) -> Span:
+        return period.minute(key.rpartition("/")[2].removesuffix("Z"))
+
+
+class DistributionTask(MinuteTask):
+    """Timers, gauges, histograms: `reduce` merges sketches, `finalize` reads quantiles from them."""
+
+    fields = (
+        "timestamp", "context.name", "context.source", "context.tags", "context.outcome",
+        "extra.count", "extra.sum", "extra.min", "extra.max", "extra.last", "extra.sketch", "extra.rate",
+    )  # fmt: skip
+
+    def first_state(self, event: dict[str, Any], rate: float, failed: bool) -> State:
+        extra = event["extra"]
+        return {
+            "measured": extra["count"],
+            "sum": extra["sum"],
+            "min": extra["min"],
+            "max": extra["max"],
+            "last": extra["last"],
+            "at": event["timestamp"],
+            "sketch": extra.get("sketch", {}),
+        }
+
+    def reduce(self, key: str, values: Iterable[State]) -> State:
+        found: State = {}
+        sketch = LogSketch()
+        for value in values:
+            sketch.merge(LogSketch.from_document(value["sketch"]))
+            if not found:
+                found = dict(value)
+                continue
+            for name in ("count", "errors", "measured", "sum"):
+                found[name] += value[name]
+            found["min"] = min(found["min"], value["min"])
+            found["max"] = max(found["max"], value["max"])
+            if (value["at"], value["last"]) > (found["at"], found["last"]):
+                found |= {"at": value["at"], "last": value["last"]}
+        return found | {"sketch": sketch.to_document()}
+
+    def finalize(self, key: str, value: State) -> State:
+        sketch = LogSketch.from_document(value["sketch"])
+        shares = sketch.quantiles([0.5, 0.95, 0.99]) if sketch.count else [value["last"]] * 3
+        p50, p95, p99 = (min(max(share, value["min"]), value["max"]) for share in shares)
+        return {
+            "rate": value["count"] / PERIOD_S,
+            "mean": value["sum"] / value["measured"],
+            "p50": p50,
+            "p95": p95,
+            "p99": p99,
+            "min": value["min"],
+            "max": value["max"],
+            "last": value["last"],
+            "count": value["count"],
+            "errors": value["errors"],
+        }
+
+
+class CounterTask(MinuteTask):
+    """Counters: sum, and rate per second; what calls that raised would have counted for is left out."""
+
+    fields = (
+        "timestamp", "context.name", "context.source", "context.tags", "context.outcome",
+        "extra.count", "extra.sum", "extra.rate",
+    )  # fmt: skip
+
+    def first_state(self, event: dict[str, Any], rate: float, failed: bool) -> State:
+        total = event["extra"]["sum"]
+        return {"sum": 0 if failed else total if rate == 1 else total / rate}
+
+    def reduce(self, key: str, values: Iterable[State]) -> State:
+        found = {"count": 0, "errors": 0, "sum": 0}
+        for value in values:
+            for name in found:
+                found[name] += value[name]
+        return found
+
+    def finalize(self, key: str, value: State) -> State:
+        return {
+            "rate": value["sum"] / PERIOD_S,
+            "sum": value["sum"],
+            "count": value["count"] - value["errors"],
+            "errors": value["errors"],
+        }
+
+
+class SetTask(MinuteTask):
+    """Sets: how many different values."""
+
+    fields = (
+        "timestamp", "context.name", "context.source", "context.tags", "context.outcome",
+        "extra.count", "extra.sketch", "extra.rate",
+    )  # fmt: skip
+
+    def first_state(self, event: dict[str, Any], rate: float, failed: bool) -> State:
+        return {"sketch": event["extra"].get("sketch", {})}
+
+    def reduce(self, key: str, values: Iterable[State]) -> State:
+        found = {"count": 0, "errors": 0}
+        sketch = DistinctSketch()
+        for value in values:
+            sketch.merge(DistinctSketch.from_document(value["sketch"]))
+            for name in found:
+                found[name] += value[name]
+        return {**found, "sketch": sketch.to_document()}
+
+    def finalize(self, key: str, value: State) -> State:
+        return {"distinct": DistinctSketch.from_document(value["sketch"]).estimate, "count": value["count"]}
+
+
+class DeliveryTask(Task):
+    """What publishers sent and what arrived; key `publisher/level`.
+
+    Sequence numbers begin at 1, so what is missing below the highest one is lost, whoever was down meanwhile.
+    """
+
+    fields = (
+        "timestamp", "context.level", "context.source", "extra.count", "extra.publisher", "extra.sequence",
+        "extra.before",
+    )  # fmt: skip
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, State]]:
+        for event in events:
+            extra = event["extra"]
+            if "publisher" in extra:
+                count = extra["count"]
+                yield (
+                    f"{part(extra['publisher'])}/{part(event['context']['level'])}",
+                    {
+                        "batches": 1,
+                        "measurements": count,
+                        "sequence": extra["sequence"],
+                        "sent": extra["before"] + count,
+                    },
+                )
+
+    def reduce(self, key: str, values: Iterable[State]) -> State:
+        found = {"batches": 0, "measurements": 0, "sequence": 0, "sent": 0}
+        for value in values:
+            found["batches"] += value["batches"]
+            found["measurements"] += value["measurements"]
+            found["sequence"] = max(found["sequence"], value["sequence"])
+            found["sent"] = max(found["sent"], value["sent"])
+        return found
+
+    def finalize(self, key: str, value: State) -> State:
+        return {
+            "measurements": value["measurements"],
+            "lost_measurements": value["sent"] - value["measurements"],
+            "batches": value["batches"],
+            "lost_batches": value["sequence"] - value["batches"],
+        }
