@@ -8,19 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import bson
 from bson.codec_options import CodecOptions
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
-from mapreduce.codec import CODEC, decode
 from mapreduce.exceptions import InputRefusedError
+from mapreduce.reply import Reply
 from mapreduce.spec import Source
 
 BATCH_COUNT = 20_000  # documents asked for at once: a split in one reply (of 16 MiB at most)
-DECODE_BYTES = 2 * 2**20  # raw bytes decoded at once
 SAY_COUNT = 1_000  # documents handed out between two looks at whether the step is still wanted
 _RAW = CodecOptions(document_class=RawBSONDocument)
 _BAD_VALUE = 2  # MongoDB's code for a hint that names no index
@@ -63,8 +61,8 @@ def projection(fields: tuple[str, ...] | None, id_key: str) -> dict[str, int] | 
 def batches(database: Database[dict[str, Any]], source: Source, span: Range) -> Iterator[list[dict[str, Any]]]:
     """The documents of `span`, decoded batch by batch. Raises `InputRefusedError` when the id has no index.
 
-    The replies are decoded as a whole in C: a cursor of the driver would make a Python object for each document first,
-    in its raw form too.
+    The documents of a reply are decoded in C, many at once: a cursor of the driver would make a Python object for each
+    document first, in its raw form too.
     """
     bounds = id_filter(source.id_key, span.low, span.high)
     query = {"$and": [bounds, dict(source.query)]} if bounds and source.query else bounds or dict(source.query)
@@ -75,20 +73,18 @@ def batches(database: Database[dict[str, Any]], source: Source, span: Range) -> 
     if span.hinted:
         command["hint"] = {source.id_key: 1}
     with database.client.start_session(causal_consistency=False) as session:
-        reply = _first_reply(database, source, span, command, session)
-        cursor_id, name = reply["cursor"]["id"], "firstBatch"
+        found = Reply(_first_reply(database, source, span, command, session)["cursor"].raw, "firstBatch")
         try:
             while True:
-                yield from _decoded(reply["cursor"], name)
-                if not cursor_id:
+                yield from found.batches()
+                if not found.cursor_id:
                     return
-                more = {"getMore": Int64(cursor_id), "collection": span.collection, "batchSize": BATCH_COUNT}
-                reply = database.command(more, codec_options=_RAW, session=session)
-                cursor_id, name = reply["cursor"]["id"], "nextBatch"
+                more = {"getMore": Int64(found.cursor_id), "collection": span.collection, "batchSize": BATCH_COUNT}
+                found = Reply(database.command(more, codec_options=_RAW, session=session)["cursor"].raw, "nextBatch")
         finally:
-            if cursor_id:
+            if found.cursor_id:
                 with contextlib.suppress(PyMongoError):
-                    kill = {"killCursors": span.collection, "cursors": [Int64(cursor_id)]}
+                    kill = {"killCursors": span.collection, "cursors": [Int64(found.cursor_id)]}
                     database.command(kill, session=session)
 
 
@@ -103,23 +99,6 @@ def _first_reply(
                 f"input {span.collection}: key {source.id_key!r} has no index; create one, or name another id_key"
             ) from None
         raise
-
-
-def _decoded(cursor: RawBSONDocument, name: str) -> Iterator[list[dict[str, Any]]]:
-    """The documents of one reply; a big reply in pieces, because decoded it takes five to ten times as much."""
-    if len(cursor.raw) <= DECODE_BYTES:
-        yield decode(cursor.raw)[name]
-        return
-    held: list[bytes | memoryview] = []
-    size = 0
-    for document in cursor[name]:
-        held.append(document.raw)
-        size += len(document.raw)
-        if size >= DECODE_BYTES:
-            yield bson.decode_all(b"".join(held), CODEC)
-            held, size = [], 0
-    if held:
-        yield bson.decode_all(b"".join(held), CODEC)
 
 
 class Documents:

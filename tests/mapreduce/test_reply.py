@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from itertools import chain
+
+import bson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mapreduce import reply
+from mapreduce.reply import Reply
+
+
+def raw(documents: list[dict[str, object]], name: str = "firstBatch", **before: object) -> bytes:
+    return bson.encode({**before, name: documents, "id": bson.Int64(77), "ns": "a.b"})
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(0, 9) | st.text(max_size=40)), max_size=150))
+def test_pieces_together_are_the_documents_in_order(documents: list[dict[str, object]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reply, "PIECE_BYTES", 100)
+        found = Reply(raw(documents, "nextBatch"), "nextBatch")
+        pieces = list(found.batches())
+    assert list(chain.from_iterable(pieces)) == documents
+    assert all(pieces)
+    assert found.cursor_id == 77
+
+
+def test_a_big_batch_comes_in_pieces_of_bounded_size() -> None:
+    documents = [{"_id": number, "text": "x" * 100} for number in range(12_000)]
+    pieces = list(Reply(raw(documents), "firstBatch").batches())
+    assert list(chain.from_iterable(pieces)) == documents
+    assert len(pieces) > 5
+    assert max(len(bson.encode({"p": piece})) for piece in pieces) < reply.PIECE_BYTES * 1.1
+
+
+def test_a_batch_that_is_not_the_first_key_is_read_too() -> None:
+    documents = [{"text": "x" * reply.PIECE_BYTES}]
+    found = Reply(raw(documents, partialResultsReturned=True), "firstBatch")
+    assert (list(found.batches()), found.cursor_id) == ([documents], 77)
