@@ -8,7 +8,10 @@ from typing import Any
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
-SWEEP_S = 15
+PERIODIC = (
+    ("aggregates: put back lost runs", "aggregates.schedule.sweep", 15),
+    ("aggregates: tell what is wrong", "aggregates.schedule.alert", 15),
+)  # name, Celery task, seconds
 
 
 class AggregatesConfig(AppConfig):
@@ -23,20 +26,18 @@ class AggregatesConfig(AppConfig):
         from aggregates.registry import make_importable
 
         make_importable([Path(__file__).resolve().parent.parent, Path.cwd()])
-        post_migrate.connect(_schedule_sweeper, sender=self)
+        post_migrate.connect(_schedule_chores, sender=self)
         post_migrate.connect(_make_groups, sender=self)
 
 
-def _schedule_sweeper(**_: Any) -> None:
-    """Have Celery beat start the sweeper; a schedule that a person changed stays."""
+def _schedule_chores(**_: Any) -> None:
+    """Have Celery beat start what is to be done regularly; a schedule that a person changed stays."""
     from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-    every = {"every": SWEEP_S, "period": IntervalSchedule.SECONDS}
-    interval = IntervalSchedule.objects.filter(**every).first() or IntervalSchedule.objects.create(**every)
-    PeriodicTask.objects.get_or_create(
-        name="aggregates: put back lost runs",
-        defaults={"task": "aggregates.schedule.sweep", "interval": interval},
-    )
+    for name, task, seconds in PERIODIC:
+        every = {"every": seconds, "period": IntervalSchedule.SECONDS}
+        interval = IntervalSchedule.objects.filter(**every).first() or IntervalSchedule.objects.create(**every)
+        PeriodicTask.objects.get_or_create(name=name, defaults={"task": task, "interval": interval})
 
 
 def _make_groups(**rest: Any) -> None:

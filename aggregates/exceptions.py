@@ -120,6 +120,13 @@ class RunStateError(AggregateError):
     code = "bad_run_state"
 
 
+class AlertError(AggregateError):
+    """A mail or webhook did not go out; it is tried again."""
+
+    code = "alert_not_sent"
+    retryable = True
+
+
 class UnknownAggregateError(AggregateError):
     """No AggDef has this name; the text lists some that there are."""
 

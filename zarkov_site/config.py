@@ -20,13 +20,16 @@ from zarkov_site.value import (
     TCP,
     TCP_NO_PORT,
     Address,
+    Addresses,
     DatabaseName,
     HostPort,
     MongoUri,
     Names,
     Port,
     Size,
+    SmtpUrl,
     Sync,
+    WebUrl,
     WorkerAddress,
     Zone,
 )
@@ -109,6 +112,22 @@ class MetricsConfig(_Section):
         return f"tcp://{host}:{self.port + place if self.port else 0}"
 
 
+class NotifyConfig(_Section):
+    """Keys below `notify:`, who is told when an aggregate fails, lags or is wrong."""
+
+    email: Addresses = Field([], description="Mail addresses that are told of it; none = no mail.")
+    email_from: str = Field("zarkov@localhost", min_length=3, description="Sender of these mails.")
+    smtp_url: SmtpUrl = Field(
+        "smtp://127.0.0.1:25", description="Mail server, such as smtp://user:password@host:587 or smtps://host."
+    )
+    webhook: WebUrl | None = Field(
+        None, description="Address to which each message is posted as JSON; none = no calls."
+    )
+    lag_s: float = Field(
+        300, ge=0, description="Seconds that a realtime aggregate may be behind before that is told; 0 = never told."
+    )
+
+
 class Config(_Section):
     """All keys of DESIGN section 4. Paths are absolute once loaded.
 
@@ -152,6 +171,7 @@ class Config(_Section):
     )
     zmr: ZmrConfig = Field(ZmrConfig(), description="The map-reduce engine.")
     metrics: MetricsConfig = Field(MetricsConfig(), description="The metrics broker.")
+    notify: NotifyConfig = Field(NotifyConfig(), description="Mail and webhook.")
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Config:

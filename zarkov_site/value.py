@@ -16,6 +16,8 @@ _IPC = re.compile(r"ipc://.+\Z")
 _HOST_PORT = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})\Z")
 _SYNC = re.compile(r"(batch|off|interval:([1-9]\d*))\Z")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_SMTP = re.compile(r"smtps?://([^@/\s]+@)?[A-Za-z0-9_.-]+(:\d{1,5})?/?\Z")
+_EMAIL = re.compile(r"[^@\s,]+@[^@\s,]+\Z")
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}\Z")
 
 
@@ -81,6 +83,25 @@ def _mongo_uri(value: str) -> str:
     return value
 
 
+def _smtp_url(value: str) -> str:
+    if not _SMTP.match(value):
+        raise ValueError("allowed is smtp://[USER:PASSWORD@]HOST[:PORT], or smtps://... for TLS from the start")
+    return value
+
+
+def _web_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("allowed is http://... or https://...")
+    return value
+
+
+def _addresses(value: list[str]) -> list[str]:
+    for address in value:
+        if not _EMAIL.match(address):
+            raise ValueError(f"{address!r} is no mail address; allowed is such as ops@example.org")
+    return value
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(ge=1)]
 Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -90,4 +111,7 @@ HostPort = Annotated[str, AfterValidator(_host_port)]
 Sync = Annotated[str, AfterValidator(_sync)]
 Zone = Annotated[str, AfterValidator(_zone)]
 DatabaseName = Annotated[str, AfterValidator(_database)]
+SmtpUrl = Annotated[str, AfterValidator(_smtp_url)]
+WebUrl = Annotated[str, AfterValidator(_web_url)]
+Addresses = Annotated[list[str], BeforeValidator(_names), AfterValidator(_addresses)]
 MongoUri = Annotated[str, AfterValidator(_mongo_uri)]

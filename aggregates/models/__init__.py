@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aggregates.models.access import AccessToken, EmbedLink
 from aggregates.models.aggdef import AggDef
+from aggregates.models.alert import Alert
 from aggregates.models.chart import Chart, Dashboard, DashboardItem
 from aggregates.models.run import Run
 from aggregates.models.task_switch import TaskSwitch
 
-__all__ = ["AccessToken", "AggDef", "Chart", "Dashboard", "DashboardItem", "EmbedLink", "Run", "TaskSwitch"]
+__all__ = ["AccessToken", "AggDef", "Alert", "Chart", "Dashboard", "DashboardItem", "EmbedLink", "Run", "TaskSwitch"]

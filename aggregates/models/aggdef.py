@@ -137,6 +137,7 @@ class AggDef(models.Model):
     verified = models.DateTimeField("last verified", null=True, editable=False)
     verdict = models.TextField("last verdict", blank=True, editable=False)
     verdict_ok = models.BooleanField(null=True, editable=False)
+    told = models.JSONField(default=list, editable=False)  # what is wrong with it, as far as people were told
 
     objects = AggDefQuerySet.as_manager()
 

@@ -1,0 +1,44 @@
+"""Messages about changes of state in the admin: read only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from aggregates.admin.sparkline import mark
+from aggregates.models import Alert
+
+
+@admin.register(Alert)
+class AlertAdmin(admin.ModelAdmin):
+    """What was told to whom, and what is still on its way."""
+
+    list_display = ("created", "aggdef", "kind", "event", "channel", "status", "attempts", "text")
+    list_display_links = ("created",)
+    list_filter = ("kind", "event", "channel")
+    search_fields = ("=aggdef__name",)
+    search_help_text = "Name of an aggregate"
+    list_select_related = ("aggdef",)
+    list_per_page = 50
+    show_full_result_count = False
+
+    class Media:
+        css = {"all": ("zarkov-admin/admin.css",)}
+
+    @admin.display(description="state")
+    def status(self, alert: Alert) -> SafeString:
+        """Whether it went out."""
+        if alert.sent:
+            return mark("ok", "sent")
+        return mark("error", "given up") if alert.given_up else mark("planned", "waits")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """They are made when something changes."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """What was told stays told."""
+        return False

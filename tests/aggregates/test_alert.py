@@ -1,0 +1,265 @@
+"""Mail and webhook: once per change of state, tried again until they are taken, and never in the way of a refresh."""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
+
+from aggregates import schedule, services
+from aggregates.alert.condition import FAILING, LAGGING, WRONG, Known, changes, conditions
+from aggregates.models import AggDef, Alert
+from aggregates.resource import resources
+from aggregates.services.alert import deliver, watch
+from tests.aggregates.event_source import Producer, event
+from zarkov_site.config import NotifyConfig
+
+NOW = timezone.now()
+TASK = "tests.aggregates.tasks.CountByDay"
+
+
+def known(**more: Any) -> Known:
+    plain: dict[str, Any] = {"name": "days", "enabled": True, "realtime": True, "failing": False, "failures": 0}
+    plain |= {"full_due": "", "last_error": "", "behind": 0, "complete_through": NOW, "verdict_ok": None, "verdict": ""}
+    return Known(**plain | more)
+
+
+class Mail(socketserver.StreamRequestHandler):
+    """As much of RFC 5321 as a client asks for; what was delivered is kept by the server."""
+
+    def handle(self) -> None:
+        server: Any = self.server
+        self.say("220 test")
+        while line := self.rfile.readline().decode().strip():
+            verb = line.split(":")[0].split(" ")[0].upper()
+            if verb == "DATA":
+                self.say("354 go on")
+                lines = []
+                while (text := self.rfile.readline().decode().rstrip("\r\n")) != ".":
+                    lines.append(text)
+                server.mails.append("\n".join(lines))
+                self.say("250 taken")
+            elif verb == "QUIT":
+                self.say("221 bye")
+                return
+            elif verb == "RCPT" and server.refuse:
+                self.say("451 later")
+            else:
+                self.say("250 test")
+
+    def say(self, line: str) -> None:
+        self.wfile.write(f"{line}\r\n".encode())
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Keeps what is posted; answers as it is told."""
+
+    def do_POST(self) -> None:
+        server: Any = self.server
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if server.answers:
+            self.send_response(server.answers.pop(0))
+        else:
+            server.calls.append((json.loads(body), self.headers["X-Zarkov-Message"]))
+            self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def served(server: Any) -> Iterator[Any]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Any]:
+    server: Any = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mail)
+    server.mails, server.refuse, server.daemon_threads = [], False, True
+    yield from served(server)
+
+
+@pytest.fixture
+def hook() -> Iterator[Any]:
+    server: Any = HTTPServer(("127.0.0.1", 0), Hook)
+    server.calls, server.answers = [], []
+    yield from served(server)
+
+
+@pytest.fixture
+def told(site: Any, mailbox: Any, hook: Any) -> Any:
+    """Both channels configured."""
+    notify = NotifyConfig(
+        email=["ops@example.org"],
+        smtp_url=f"smtp://127.0.0.1:{mailbox.server_address[1]}",
+        webhook=f"http://127.0.0.1:{hook.server_address[1]}/in",
+        lag_s=60,
+    )
+    site.ZARKOV = site.ZARKOV.model_copy(update={"notify": notify})
+    return site
+
+
+@pytest.fixture
+def days(told: Any) -> AggDef:
+    return services.define(name="days", task_name=TASK)
+
+
+def fail(aggdef: AggDef, times: int = 1) -> None:
+    for _ in range(times):
+        services.note_failure(aggdef, ValueError("map failed on document 7\nmore"))
+
+
+@pytest.mark.parametrize(
+    ("state", "kinds"),
+    [
+        ({}, []),
+        ({"failing": True, "failures": 1}, []),  # a realtime one is tried again at once
+        ({"failing": True, "failures": 2}, [FAILING]),
+        ({"failing": True, "failures": 1, "realtime": False}, [FAILING]),
+        ({"full_due": "the code has changed"}, [FAILING]),
+        ({"behind": 5, "complete_through": NOW - timedelta(seconds=61)}, [LAGGING]),
+        ({"behind": 5, "complete_through": NOW - timedelta(seconds=59)}, []),
+        ({"behind": 0, "complete_through": NOW - timedelta(days=9)}, []),  # nothing has come since
+        ({"behind": 5, "complete_through": NOW - timedelta(days=9), "realtime": False}, []),
+        ({"verdict_ok": False, "verdict": "days: 3 differences"}, [WRONG]),
+        ({"enabled": False, "failing": True, "failures": 9, "verdict_ok": False}, [WRONG]),
+    ],
+)
+def test_what_is_wrong_follows_from_what_is_known(state: dict[str, Any], kinds: list[str]) -> None:
+    assert sorted(conditions(known(**state), NOW, 60)) == sorted(kinds)
+
+
+def test_a_lag_is_not_told_when_no_threshold_is_set():
+    assert conditions(known(behind=5, complete_through=NOW - timedelta(days=9)), NOW, 0) == {}
+
+
+def test_only_what_came_or_went_is_told():
+    assert changes([FAILING], {FAILING: "still"}, "days") == []
+    new = changes([FAILING], {WRONG: "differs"}, "days")
+    assert [(change.kind, change.raised) for change in new] == [(WRONG, True), (FAILING, False)]
+
+
+def test_a_failure_and_the_recovery_are_told_once_by_mail_and_webhook(days, mailbox, hook):
+    fail(days)
+    assert watch() == 1
+    assert watch() == 0
+    assert deliver() == 2
+    assert deliver() == 0
+    assert "Subject: [zarkov] days: failing" in mailbox.mails[0]
+    assert "To: ops@example.org" in mailbox.mails[0]
+    assert "map failed on document 7" in mailbox.mails[0]
+    message, uid = hook.calls[0]
+    assert (message["aggregate"], message["kind"], message["event"]) == ("days", "failing", "raised")
+    assert message["uid"] == uid
+    AggDef.objects.update(state=AggDef.State.OK, failures=0)
+    assert watch() == 1
+    assert deliver() == 2
+    assert hook.calls[1][0]["event"] == "recovered"
+    assert "days runs again" in mailbox.mails[1]
+    assert not Alert.objects.filter(sent=None).exists()
+
+
+def test_two_watchers_at_once_tell_a_change_once(days, monkeypatch):
+    fail(days)
+    stale = list(AggDef.objects.all())
+
+    class Stale:
+        def iterator(self, chunk_size: int) -> list[AggDef]:
+            return stale
+
+    found = AggDef.objects.filter
+    monkeypatch.setattr(AggDef.objects, "filter", lambda *a, **k: Stale() if a else found(**k))
+    assert [watch(), watch()] == [1, 0]
+    assert Alert.objects.count() == 2
+
+
+def test_a_message_that_is_not_taken_is_sent_again_later_and_nothing_else_is(days, mailbox, hook):
+    fail(days)
+    watch()
+    mailbox.refuse, hook.answers[:] = True, [500, 302]
+    assert deliver() == 0
+    assert [alert.attempts for alert in Alert.objects.all()] == [1, 1]
+    assert {alert.last_error[:4] for alert in Alert.objects.all()} == {"mail", "webh"}
+    assert deliver() == 0  # the pause is not over
+    later = timezone.now() + timedelta(seconds=6)
+    assert deliver(later) == 0
+    mailbox.refuse = False
+    assert deliver(later + timedelta(seconds=11)) == 2
+    assert len(mailbox.mails) == len(hook.calls) == 1
+    assert all(alert.sent and not alert.last_error for alert in Alert.objects.all())
+
+
+def test_a_message_is_given_up_after_a_day(days, hook):
+    fail(days)
+    watch()
+    Alert.objects.update(created=timezone.now() - timedelta(hours=25))
+    hook.answers[:] = [500]
+    deliver()
+    assert Alert.objects.get(channel="webhook").given_up
+    assert Alert.objects.get(channel="mail").sent
+
+
+def test_a_server_that_is_away_costs_one_attempt_per_call(days, told):
+    notify = told.ZARKOV.notify.model_copy(update={"smtp_url": "smtp://127.0.0.1:1", "email": ["a@b"], "webhook": None})
+    told.ZARKOV = told.ZARKOV.model_copy(update={"notify": notify})
+    for number in range(3):
+        fail(services.define(name=f"more{number}", task_name=TASK))
+    assert watch() == 3
+    assert deliver() == 0
+    assert sorted(alert.attempts for alert in Alert.objects.all()) == [0, 0, 1]
+
+
+def test_an_aggregate_that_lags_is_told_and_told_again_when_it_is_level(days, hook):
+    producer = Producer(resources().room.store)
+    producer.send(event())
+    services.run_now(days)
+    AggDef.objects.update(realtime=True)
+    producer.send(event(), event())
+    assert watch() == 0
+    later = timezone.now() + timedelta(seconds=90)
+    assert watch(later) == 1
+    days.refresh_from_db()
+    services.run_now(days)
+    assert watch(later) == 1
+    deliver(later)
+    assert [call["event"] for call, _ in hook.calls] == ["raised", "recovered"]
+    assert "2 events behind; 60 s are allowed" in hook.calls[0][0]["text"]
+
+
+def test_a_failed_verification_is_told(days, database, hook):
+    Producer(resources().room.store).send(event())
+    services.run_now(days)
+    database["zgen.days.1"].update_many({}, {"$set": {"value": 5}})
+    services.verify_now(days)
+    assert schedule.alert() == 2
+    assert hook.calls[0][0]["kind"] == "wrong"
+    database["zgen.days.1"].update_many({}, {"$set": {"value": 1}})
+    services.verify_now(days)
+    schedule.alert()
+    assert hook.calls[1][0]["event"] == "recovered"
+
+
+def test_without_channels_nothing_is_noted_and_a_channel_that_comes_later_hears_of_what_still_holds(days, told):
+    whole = told.ZARKOV
+    told.ZARKOV = whole.model_copy(update={"notify": NotifyConfig()})
+    fail(days)
+    assert watch() == 0
+    told.ZARKOV = whole
+    assert watch() == 1
+
+
+def test_celery_beat_starts_it(site):
+    assert PeriodicTask.objects.get(task="aggregates.schedule.alert").interval.every == 15
