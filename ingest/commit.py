@@ -119,7 +119,9 @@ class RaceError(Exception):
 class BlockCommit:
     """Commits blocks one after the other in one session. Blocking; one thread each.
 
-    After an error `close` it and make another: its session may hold a transaction of which nobody knows the state.
+    After an error of MongoDB go on with it: the next transaction has a higher number in the same session, so that the
+    server gives up the one before, if it is still open there, and refuses what of it comes late
+    (https://github.com/mongodb/specifications/blob/master/source/transactions/transactions.md).
     """
 
     def __init__(self, database: Database[Document]) -> None:

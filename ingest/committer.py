@@ -347,7 +347,8 @@ class Committer:
                 verdict = self._commits().run(work.reservation, content, first_try=first_try)
             except Exception as error:  # noqa: BLE001 - the edge of the thread: said, and tried again
                 first_try = False
-                self._end_commits()
+                if not isinstance(error, PyMongoError):
+                    self._end_commits()
                 self._say(error)
                 self._recover_connection(error)
                 self._pause(pause_s)
@@ -357,7 +358,11 @@ class Committer:
             return
 
     def _commits(self) -> BlockCommit:
-        """This thread's session with MongoDB, made anew after an error and after the server moved."""
+        """This thread's session with MongoDB, made anew after the server moved.
+
+        It outlives errors of MongoDB: what a transaction left undone there goes when the next one begins in the same
+        session, where another session would meet its locks for a minute.
+        """
         database = self._store.database()
         commits: BlockCommit | None = getattr(self._own, "commits", None)
         if commits is None or not commits.serves(database):

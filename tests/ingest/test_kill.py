@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from ingest.client import AcknowledgedClient
 from ingest.exceptions import DeliveryError
 from ingest.journal import journal_folders
 from ingest.record import Kind, Record, checksum_seed, read_events, scan
+from ingest.revocation import revoke
 from ingest.store import connect
-from ingest.summary import summarize
+from ingest.summary import advice, summarize
 from tests.ingest.conftest import wait_for
 from tests.ingest.killable import HALTED, PHASES, SHARED_BYTES, TARGET
 
@@ -34,7 +35,8 @@ from tests.ingest.killable import HALTED, PHASES, SHARED_BYTES, TARGET
 class Victim:
     """An ingester in a process of its own, which can be killed in a phase."""
 
-    def __init__(self, uri: str, database: str, folder: Path) -> None:
+    def __init__(self, uri: str, database: str, folder: Path, *, inside: Sequence[str] = ()) -> None:
+        self._inside = inside  # command that starts it, such as one that mounts something first
         self._arguments = [uri, database, str(folder / "journal")]
         self._folder = folder
         self.journals = folder / "journal"
@@ -45,8 +47,11 @@ class Victim:
         self._ready, self._phases = self._folder / f"{name}.json", self._folder / f"{name}.phases"
         self._phases.write_bytes(b"\x00" * SHARED_BYTES)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.ingest.killable", *self._arguments, str(self._ready), str(self._phases)]
-        )
+            [
+                *self._inside, sys.executable, "-m", "tests.ingest.killable", *self._arguments, str(self._ready),
+                str(self._phases),
+            ]
+        )  # fmt: skip
         wait_for(lambda: self._ready.exists() or self.process.poll() is not None)
         self.addresses = json.loads(self._ready.read_text())
 
@@ -57,6 +62,10 @@ class Victim:
                 os.pwrite(file.fileno(), bytes([PHASES.index(phase) + 1, random.random() < 0.5]), TARGET)
                 wait_for(lambda: os.pread(file.fileno(), 1, HALTED)[0], within_s, phase)
         self.kill()
+        return self.phases()
+
+    def phases(self) -> set[str]:
+        """The phases that it is in, or was in when it died."""
         return {PHASES[i] for i, count in enumerate(self._phases.read_bytes()[: len(PHASES)]) if count}
 
     def kill(self) -> None:
@@ -67,9 +76,11 @@ class Victim:
 class Load:
     """Threads that push and send acknowledged events to whichever ingester is there."""
 
-    def __init__(self, addresses: dict[str, str]) -> None:
+    def __init__(self, addresses: dict[str, str], first: int = 0) -> None:
         self.addresses = addresses
+        self._first = first  # number of the first pushed event
         self.acknowledged: set[str] = set()
+        self._name = uuid.uuid4().hex[:8]  # two of them send different events
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._push), threading.Thread(target=self._send)]
         for thread in self._threads:
@@ -77,7 +88,7 @@ class Load:
 
     def _push(self) -> None:
         context: zmq.Context[Any] = zmq.Context()
-        number, socket, connected_to = 0, context.socket(zmq.PUSH), ""
+        number, socket, connected_to = self._first, context.socket(zmq.PUSH), ""
         while not self._stop.is_set():
             if connected_to != (address := self.addresses["bson_bind_address"]):
                 socket.close(linger=0)
@@ -96,7 +107,7 @@ class Load:
         number = 0
         while not self._stop.is_set():
             if not left:
-                left = [{"type": "sent", "id": f"{number}-{i}"} for i in range(random.randint(1, 20))]
+                left = [{"type": "sent", "id": f"{self._name}-{number}-{i}"} for i in range(random.randint(1, 20))]
                 number += 1
             ids = [bson.decode(e)["id"] if isinstance(e, bytes) else e["id"] for e in left]
             client = AcknowledgedClient(
@@ -225,3 +236,48 @@ def test_the_watermark_waits_for_a_killed_ingester_and_moves_on_after_its_replay
     wait_for(lambda: not database["ingest.store"].find_one()["open"], 30)  # type: ignore[index]
     wait_for(lambda: len(journal_folders(one.journals)) == 1, 30)
     prove(mongo_uri, database, load, set())
+
+
+def test_of_three_ingesters_a_killed_one_holds_the_watermark_until_an_operator_releases_its_block(
+    mongo_uri: str, database: Database[Any], tmp_path: Path, victims: list[Victim]
+) -> None:
+    """The ingester that comes back after all stores its events under new ids, once."""
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+        victims.append(Victim(mongo_uri, database.name, tmp_path / name))
+    killed, *others = victims
+    loads = [Load(victim.addresses) for victim in others]
+    last = Load(killed.addresses, first=1_000_000_000)
+    store = connect(mongo_uri, database.name)
+    try:
+        while "inserting" not in killed.kill_in("inserting") or not store.open_blocks():
+            killed.start()
+            last.addresses = killed.addresses
+        held = store.open_blocks()[0]
+        last.stop()
+        behind = {"_id": {"$gt": held["first"] + held["n"]}}
+        wait_for(lambda: database["event"].count_documents(behind) > 40)
+        assert store.watermark().through == held["first"] - 1
+        summary = summarize(store)
+        assert summary.blockers[0].block == (held["j"], held["s"])
+        assert f"block {held['s']} of journal {held['j']}" in advice(summary.blockers[0])
+        while any(block["j"] == held["j"] for block in store.open_blocks()):
+            assert revoke(store, (held["j"], int(store.open_blocks(held["j"])[0]["s"])))
+        wait_for(lambda: store.watermark().through > held["first"] + held["n"])
+        read = store.watermark().through
+        journalled_before = journalled(killed.journals)
+        killed.start()
+        wait_for(lambda: len(journal_folders(killed.journals)) == 1, 30)
+        late = list(database["event"].find({"_id": {"$gte": held["first"], "$lt": held["first"] + held["n"]}}))
+        assert late == [], "readers have passed these ids"
+        assert journalled_before
+        assert journalled_before <= {e["context"]["n"] for e in database["event"].find({"type": "pushed"})}
+        assert store.watermark().through >= read
+    finally:
+        for load in [*loads, last]:
+            load.stop()
+    wait_for(lambda: not store.open_blocks())
+    ids = [event["id"] for event in database["event"].find({"type": "sent"}, {"id": 1})]
+    assert len(ids) == len(set(ids))
+    assert set.union(*(load.acknowledged for load in [*loads, last])) <= set(ids)
+    store.connection.close()

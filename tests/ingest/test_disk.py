@@ -1,0 +1,67 @@
+"""A full disk: a small file system of its own, in a mount namespace of the ingester's own (unshare(1))."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest.client import AcknowledgedClient
+from ingest.exceptions import BusyError, DeliveryError
+from tests.ingest.conftest import wait_for
+from tests.ingest.test_kill import Victim
+from tests.ingest.test_server import Server
+
+DISK_BYTES = 1_000_000
+_MOUNT = f'mount -t tmpfs -o size={DISK_BYTES} tmpfs "$0" && exec "$@"'
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path / "home")
+    yield made
+    made.close()
+
+
+def test_a_full_disk_stops_the_reading_and_everything_taken_arrives_once_there_is_room(
+    server: Server, tmp_path: Path
+) -> None:
+    disk = tmp_path / "journal"
+    disk.mkdir()
+    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    victim = Victim(server.uri, "hurt", tmp_path, inside=[*unshare, "sh", "-c", _MOUNT, str(disk)])
+    taken: set[str] = set()
+    try:
+        with AcknowledgedClient(victim.addresses["ack_bind_address"], timeout_s=2.0, attempts=1) as client:
+
+            def send() -> bool:
+                """One event of 10 kB; false while it is not taken."""
+                id_ = str(len(taken))
+                try:
+                    assert client.send([{"type": "x", "id": id_, "extra": "x" * 10_000}]).accepted == 1
+                except DeliveryError:
+                    return False
+                taken.add(id_)
+                return True
+
+            def fill() -> None:
+                while len(taken) * 10_000 < 2 * DISK_BYTES:
+                    if not send():
+                        client.send([{"type": "probe"}])  # the one before waits for room; this one is told
+
+            wait_for(send)
+            wait_for(lambda: server.database["event"].find_one())
+            server.halt()
+            with pytest.raises(BusyError, match="full"):
+                fill()
+            assert 20 < len(taken) < DISK_BYTES / 10_000
+            server.go_on()
+            wait_for(send, 60, "events are taken again")
+        wait_for(lambda: taken <= {e["id"] for e in server.database["event"].find({"type": "x"}, {"id": 1})}, 60)
+        assert server.database["event"].count_documents({"type": "x"}) == len(taken)
+    finally:
+        victim.process.send_signal(signal.SIGKILL)
+        victim.process.wait()

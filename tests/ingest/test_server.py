@@ -1,0 +1,207 @@
+"""A mongod that is killed, stands still, steps down, or refuses everything: events wait, and then all arrive once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from ingest.client import AcknowledgedClient
+from ingest.journal import journal_folders
+from ingest.settings import IngestSettings, JournalSettings
+from ingest.store import connect
+from ingest.summary import summarize
+from tests.ingest.conftest import ANYWHERE, RunningIngester, sums, wait_for
+from tests.ingest.test_kill import Load, Victim, journalled, prove
+from zarkov_site.home import HomeFolder
+from zarkov_site.mongod import LocalMongod
+
+Start = Callable[..., RunningIngester]
+WAITING_FOR_MONGOD = ("reserving", "inserting", "settling")
+
+
+class Server:
+    """A mongod that may be hurt."""
+
+    def __init__(self, folder: Path) -> None:
+        self._mongod = LocalMongod(HomeFolder(folder))
+        self.uri = self._mongod.start()
+        self._client: MongoClient[dict[str, Any]] = MongoClient(self.uri, tz_aware=True)
+        self.database: Database[dict[str, Any]] = self._client["hurt"]
+
+    @property
+    def admin(self) -> Database[dict[str, Any]]:
+        return self._client["admin"]
+
+    def halt(self) -> None:
+        self._mongod.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._mongod.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, and a new one with the same data."""
+        self._mongod.process.kill()
+        self._mongod.process.wait()
+        self._mongod.stop()
+        assert self._mongod.start() == self.uri
+
+    def kill_in(self, phase: str, victim: Victim) -> set[str]:
+        """Kill it while the ingester waits for it in `phase`; return all phases that the ingester waits in."""
+        while True:
+            self.halt()
+            deadline = time.monotonic() + 0.1  # what does not wait for mongod is over by then
+            while phase in victim.phases() and time.monotonic() < deadline:
+                os.sched_yield()
+            if phase in (found := victim.phases()):
+                self.kill()
+                return found & set(WAITING_FOR_MONGOD)
+            self.go_on()
+            time.sleep(random.uniform(0.0, 0.01))  # the moment is the input here
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.go_on()
+        self._client.close()
+        self._mongod.stop()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path / "home")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def settings(server: Server, tmp_path: Path) -> IngestSettings:
+    journal = JournalSettings(tmp_path / "journals")
+    return IngestSettings(ANYWHERE, ANYWHERE, ANYWHERE, ANYWHERE, lambda: server.uri, "hurt", journal)
+
+
+def kill_round(server: Server, folder: Path, kills: int) -> Counter[str]:
+    """Kill mongod in each phase in turn, under load; then prove that everything is there once."""
+    victim = Victim(server.uri, "hurt", folder)
+    hits, pushed = Counter[str](), set[int]()
+    try:
+        load = Load(victim.addresses)
+        try:
+            for number in range(kills):
+                hits.update(server.kill_in(WAITING_FOR_MONGOD[number % len(WAITING_FOR_MONGOD)], victim))
+                pushed |= journalled(victim.journals)
+                before = len(load.acknowledged)
+                wait_for(lambda before=before: len(load.acknowledged) > before, 60, "events are taken")
+        finally:
+            load.stop()
+        pushed |= journalled(victim.journals)
+        wait_for(lambda: not (server.database["ingest.store"].find_one() or {"open": 1})["open"], 60)
+        victim.kill()
+        victim.start()
+        wait_for(lambda: len(journal_folders(victim.journals)) == 1, 60)
+    finally:
+        victim.kill()
+    prove(server.uri, server.database, load, pushed)
+    print("kills of mongod per phase:", dict(hits))
+    return hits
+
+
+def test_mongod_killed_in_every_phase_loses_and_doubles_nothing(server: Server, tmp_path: Path) -> None:
+    assert set(kill_round(server, tmp_path, 3)) == set(WAITING_FOR_MONGOD)
+
+
+@pytest.mark.long
+def test_mongod_killed_a_hundred_times_loses_and_doubles_nothing(server: Server, tmp_path: Path) -> None:
+    hits = kill_round(server, tmp_path, 102)
+    assert min(hits[phase] for phase in WAITING_FOR_MONGOD) >= 30
+
+
+def test_a_mongod_that_stands_still_longer_than_a_timeout_gets_everything_once(
+    server: Server, settings: IngestSettings, start_ingester: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transactions that timed out here are finished there later, next to their repetition."""
+    monkeypatch.setattr("ingest.connection.SOCKET_TIMEOUT_S", 0.5)
+    running = start_ingester(settings)
+    sent = 0
+    with AcknowledgedClient(running.address("ack")) as client:
+        wait_for(lambda: client.event("first", {}).accepted and server.database["event"].find_one())
+        for _ in range(3):
+            server.halt()
+            until = time.monotonic() + 1.2
+            while time.monotonic() < until:
+                sent += client.send([{"type": "x", "id": f"{sent + n}"} for n in range(50)]).accepted
+            server.go_on()
+            wait_for(lambda sent=sent: _count(server, {"type": "x"}) == sent)
+    counts = running.ingester.counters
+    wait_for(lambda: counts.counts().pending == 0)
+    assert counts.counts().duplicates == 0, "a repeated block is known by its verdict, not by the ids of its events"
+
+
+def test_a_mongod_that_steps_down_gets_everything_once(
+    server: Server, settings: IngestSettings, start_ingester: Start
+) -> None:
+    running = start_ingester(settings)
+    with AcknowledgedClient(running.address("ack")) as client:
+        assert client.event("before", {}).accepted == 1
+        wait_for(lambda: server.database["event"].find_one())
+        server.admin.command("replSetStepDown", 1, force=True)
+        assert client.send([{"type": "during", "id": str(n)} for n in range(100)]).accepted == 100
+    wait_for(lambda: _count(server, {"type": "during"}) == 100, 60)
+    assert sums(server.database) == {"stored": 101, "duplicates": 0, "quarantined": 0}
+
+
+def _count(server: Server, query: dict[str, Any]) -> int:
+    with contextlib.suppress(PyMongoError):
+        return server.database["event"].count_documents(query)
+    return -1
+
+
+def test_a_server_that_refuses_everything_is_waited_for_and_nothing_is_quarantined(
+    server: Server, settings: IngestSettings, start_ingester: Start
+) -> None:
+    roles = [{"role": "readWrite", "db": "hurt"}]
+    server.admin.command("createUser", "writer", pwd="secret", roles=roles)
+    address = server.uri.split("@")[1]
+    running = start_ingester(dataclasses.replace(settings, mongo_address=lambda: f"mongodb://writer:secret@{address}"))
+    with AcknowledgedClient(running.address("ack")) as client:
+        assert client.event("before", {}).accepted == 1
+        wait_for(lambda: server.database["event"].find_one())
+        server.admin.command("revokeRolesFromUser", "writer", roles=roles)
+        assert client.send([{"type": "during"} for _ in range(10)]).accepted == 10
+        assert running.ingester.counters.counts().pending == 10
+        connected = connect(server.uri, "hurt")
+        assert summarize(connected).quarantined == 0
+        connected.connection.close()
+        server.admin.command("grantRolesToUser", "writer", roles=roles)
+    wait_for(lambda: _count(server, {"type": "during"}) == 10)
+    assert server.database["quarantine"].count_documents({}) == 0
+
+
+def test_a_journal_fills_while_mongod_stands_still_and_goes_on_afterwards(
+    server: Server, settings: IngestSettings, start_ingester: Start
+) -> None:
+    journal = dataclasses.replace(settings.journal, segment_bytes=40_000, max_bytes=200_000)
+    running = start_ingester(dataclasses.replace(settings, journal=journal))
+    load = Load({door: running.ingester.addresses[door] for door in running.ingester.addresses})
+    try:
+        wait_for(lambda: server.database["event"].find_one())
+        server.halt()
+        wait_for(lambda: running.ingester.writer.full, 60)
+        server.go_on()
+        before = len(load.acknowledged)
+        wait_for(lambda: len(load.acknowledged) > before + 100, 60)
+    finally:
+        load.stop()
+    wait_for(lambda: running.ingester.counters.counts().pending == 0, 60)
+    prove(server.uri, server.database, load, journalled(settings.journal.folder))
