@@ -45,6 +45,18 @@ logconfig_dict = {
 _recorded: dict[str, str] = {}
 
 
+def _share_numbers() -> None:
+    """An empty folder in which all workers count their requests, see `aggregates.web.metrics.request`."""
+    folder = _config.folder.run / "requests"
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("*.db"):
+        left.unlink(missing_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+_share_numbers()
+
+
 def when_ready(server: Any) -> None:
     """Record the real address: a port 0 has been chosen by now."""
     host, port = server.LISTENERS[0].sock.getsockname()[:2]

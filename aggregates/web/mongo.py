@@ -13,6 +13,8 @@ from pymongo.database import Database
 from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
 
 from aggregates.web.exceptions import BadRequestError, UnavailableError, WebError
+from ingest.connection import Connection
+from ingest.store import Store
 
 QUERY_LIMIT_MS = 5_000  # a question from outside may keep MongoDB busy for so long
 _BAD_VALUE_CODES = frozenset({2, 9, 14, 73})  # BadValue, FailedToParse, TypeMismatch, InvalidNamespace
@@ -47,6 +49,18 @@ def client() -> MongoClient[dict[str, Any]]:
                 address, tz_aware=True, appname="zarkov-web", serverSelectionTimeoutMS=3000, connectTimeoutMS=3000
             )
         return _clients[address]
+
+
+class _WebConnection(Connection):
+    """The ingest package's view of the web's own client."""
+
+    def client(self) -> MongoClient[dict[str, Any]]:
+        return client()
+
+
+def store() -> Store:
+    """The event store, over the same client. Raises `UnavailableError` at its first use when no address is known."""
+    return Store(_WebConnection("", settings.ZARKOV.mongo_database))
 
 
 @contextmanager

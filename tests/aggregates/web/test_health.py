@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
+from aggregates.models import AggDef, Run
+from aggregates.services import define
 from aggregates.web import mongo
+from aggregates.web.metrics import state
+from ingest.summary import report
 from tests.aggregates.web.conftest import configure
+from tests.aggregates.web.server import Server
+from zarkov_site.config import REPOSITORY
 
 pytestmark = pytest.mark.django_db
 
@@ -39,19 +47,125 @@ def test_without_mongodb_it_is_healthy_and_not_ready_and_says_503(
     assert client.get("/metrics").content.decode().count("zarkov_mongodb_up 0.0") == 1
 
 
+def numbers(text: str) -> dict[tuple[str, ...], float]:
+    """Values by name and labels, as Prometheus reads them."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
 def test_metrics_are_prometheus_and_say_lag_and_quarantine(
     open_site: Any, aggregate: Callable[..., None], database: Any, client: Client
 ) -> None:
     aggregate("a", {"x": 1}, through=3)
     database["event.1"].insert_one({"_id": 10, "type": "x"})
     database["quarantine"].insert_many([{}, {}])
-    text = client.get("/metrics").content.decode()
-    found = {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+    found = numbers(client.get("/metrics").content.decode())
     assert found["zarkov_newest_event_id",] == 10
     assert found["zarkov_quarantine_documents",] == 2
     assert found["zarkov_aggregate_lag_events", "a"] == 7
+    assert found["zarkov_aggregate_lag_seconds", "a"] > 0
     assert found["zarkov_mongodb_up",] == 1
+
+
+def test_metrics_say_how_ingesters_stand(open_site: Any, database: Any, client: Client) -> None:
+    said = {"host": "one", "pid": 7, "pending": 3, "bytes": 500, "oldest_pending_s": 1.5, "full": True}
+    report(mongo.store(), "journal-1", said)
+    database["ingest.verdict"].insert_one(
+        {"_id": {"j": "journal-1", "s": 1}, "first": 1, "stored": 5, "duplicates": 2, "quarantined": 1}
+    )
+    found = numbers(client.get("/metrics").content.decode())
+    journal = ("one", "journal-1", "7")  # host, journal, pid
+    assert found["zarkov_events_total", "stored"] == 5
+    assert found["zarkov_events_total", "duplicates"] == 2
+    assert found["zarkov_events_total", "quarantined"] == 1
+    assert (found["zarkov_events_pending",], found["zarkov_open_blocks",]) == (3, 0)
+    assert found["zarkov_ingester_up", *journal] == 1
+    assert found["zarkov_ingester_full", *journal] == 1
+    assert found["zarkov_ingester_journal_bytes", *journal] == 500
+    assert found["zarkov_ingester_oldest_pending_seconds", *journal] == 1.5
+
+
+def test_metrics_say_how_the_engine_stands(open_site: Any, database: Any, client: Client) -> None:
+    database["zmr.job"].insert_one(
+        {"_id": "j", "kind": "mapreduce", "state": "map", "created": datetime.now(UTC), "spec": {},
+         "progress": {"splits": 9, "splits_done": 4}}
+    )  # fmt: skip
+    worker = {"name": "w", "slots": 2, "busy": 1}
+    database["zmr.router"].insert_one(
+        {"_id": "router", "name": "r", "seen": datetime.now(UTC), "workers": [worker], "totals": {"error": 3}}
+    )
+    found = numbers(client.get("/metrics").content.decode())
+    assert (found["zarkov_jobs", "map"], found["zarkov_jobs", "reduce"]) == (1, 0)
+    assert found["zarkov_jobs_ended_total", "error"] == 3
+    assert (found["zarkov_job_splits",], found["zarkov_job_splits_done",]) == (9, 4)
+    assert (found["zarkov_router_up",], found["zarkov_workers",]) == (1, 1)
+    assert (found["zarkov_worker_slots",], found["zarkov_worker_slots_busy",]) == (2, 1)
+
+
+def test_metrics_say_how_definitions_and_their_runs_stand(open_site: Any, client: Client) -> None:
+    made = define(name="mine", task_name="tests.aggregates.tasks.CountByDay")
+    AggDef.objects.filter(pk=made.pk).update(state="failing", failures=3, skipped_count=2)
+    Run.objects.create(aggdef=made, mode="full", origin="api", state="complete", duration_s=9.0)
+    Run.objects.create(aggdef=made, mode="incremental", origin="realtime", state="complete", duration_s=4, refreshes=8)
+    Run.objects.create(aggdef=made, mode="full", origin="api", state="error", duration_s=1.0)
+    found = numbers(client.get("/metrics").content.decode())
+    assert (found["zarkov_aggregates", "failing"], found["zarkov_aggregates", "ok"]) == (1, 0)
+    assert found["zarkov_aggregate_failures", "mine"] == 3
+    assert found["zarkov_aggregate_skipped_events", "mine"] == 2
+    assert found["zarkov_aggregate_run_seconds", "mine"] == 0.5
+
+
+def test_metrics_count_requests_by_pattern_and_never_by_address(open_site: Any, client: Client) -> None:
+    def count(*labels: str) -> float:
+        return numbers(client.get("/metrics").content.decode()).get(("zarkov_http_requests_total", *labels), 0)
+
+    series = ("GET", "/api/v1/series/<str:name>/", "200")
+    before = count(*series)
+    client.get("/api/v1/series/some-name/")
+    assert count(*series) == before + 1
+    nowhere = count("other", "unknown", "404")
+    client.generic("PURGE", "/no/such/thing")
+    assert count("other", "unknown", "404") == nowhere + 1
+    assert "some-name" not in client.get("/metrics").content.decode()
+
+
+def test_a_part_that_cannot_be_asked_leaves_the_others_in_place(
+    open_site: Any, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> Any:
+        raise OSError("no")
+
+    monkeypatch.setitem(state.SOURCES, "engine", broken)
+    found = numbers(client.get("/metrics").content.decode())
+    assert (found["zarkov_source_up", "engine"], found["zarkov_source_up", "ingest"]) == (0, 1)
+    assert "zarkov_watermark_event_id" in {name for name, *_ in found}
+    assert "zarkov_workers" not in {name for name, *_ in found}
+
+
+def test_every_metric_is_documented(open_site: Any, client: Client) -> None:
+    shown = client.get("/metrics").content.decode()
+    families = {f"{f.name}_total" if f.type == "counter" else f.name for f in text_string_to_metric_families(shown)}
+    text = (REPOSITORY / "docs" / "http-api.md").read_text()
+    assert set(re.findall(r"`(zarkov_\w+)`", text)) == families
+
+
+def test_the_workers_of_a_server_count_together_and_the_queue_is_measured(server: Server) -> None:
+    """On a real gunicorn, whose workers share a folder, and with the real broker."""
+    for _ in range(3):
+        assert server.request("api/v1/collections/")[0] == 200
+    assert server.request("api/v1/jobs/?state=nothing")[0] == 200
+    found = numbers(server.request("metrics")[2].decode())
+    assert found["zarkov_http_requests_total", "GET", "/api/v1/collections/", "200"] >= 3
+    assert found["zarkov_http_request_seconds_count", "/api/v1/collections/"] >= 3
+    assert len(list((server.folder.run / "requests").glob("counter_*.db"))) == 1
+    server.django("""
+        from celery import current_app
+        from zarkov_site.celery import app
+        for _ in range(2):
+            app.send_task("nobody.does.this", retry=False)
+    """)
+    found = numbers(server.request("metrics")[2].decode())
+    assert found["zarkov_celery_queue_messages", "celery"] == 2
