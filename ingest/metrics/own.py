@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ingest.metrics.zibrato import Zibrato
 
 F = TypeVar("F", bound=Callable[..., Any])
-EXIT_S = 0.5
+EXIT_S = 0.2
 
 _zibrato: Zibrato | None = None
 
