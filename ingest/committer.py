@@ -84,6 +84,7 @@ class Committer:
     ) -> None:
         self._is_full = is_full
         self._house_due = 0.0
+        self._highest_first = 0  # of the blocks that were reserved here
         self._pace = Pace()
         self._store = store
         self._settings = settings
@@ -315,16 +316,29 @@ class Committer:
             self._renumber(source, block, block_id)
             return None
         self._close(settled, reservation.watermark)
+        first_try = block.number is None
+        if first_try:
+            self._refuse_ids_given_before(reservation, mark)
         source.next_number = max(source.next_number, number + 1)
         if (reservation.span.first, reservation.span.last) != (span.first, span.last):
             source.reader.give_back(block, reservation.span)
             return self._from_source(source, mark)
-        first_try = block.number is None
+        if first_try:
+            self._highest_first = reservation.first
         block.number = number
         source.in_flight += 1
         if source.reader.has_more or source.again:
             self.wake()
         return Work(source, block, reservation, first_try)
+
+    def _refuse_ids_given_before(self, reservation: Reservation, mark: StoreMark) -> None:
+        """Ids only rise: when they do not, the database was brought back from a copy under our feet."""
+        if reservation.first <= self._highest_first:
+            raise StoreChangedError(
+                f"id {reservation.first} of store {mark.store} is given out a second time: the database was restored "
+                "from a copy. Nothing more is committed. Stop the ingesters, say `manage.py initdb --restored`, and "
+                "start them with `manage.py runingest --rebind`"
+            )
 
     def _renumber(self, source: Source, block: Block, block_id: BlockId) -> None:
         """The number is used up: the block is done, or was revoked and takes another number."""

@@ -47,8 +47,16 @@ class Ingester:
     is not there is waited for. All methods belong to one thread, except `request_stop`.
     """
 
-    def __init__(self, settings: IngestSettings, *, store: Store | None = None, rebind: bool = False) -> None:
+    def __init__(
+        self,
+        settings: IngestSettings,
+        *,
+        store: Store | None = None,
+        rebind: bool = False,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
         self.settings = settings
+        self._now_ms = clock_ms  # only gives events the timestamp that they lack
         self.counters = Counters()
         self.addresses: dict[str, str] = {}
         self._store = store or connect(settings.mongo_address, settings.mongo_database)
@@ -181,7 +189,7 @@ class Ingester:
         messages = drain(socket)
         if messages:
             intake = Intake("bson")
-            bson_wire.read_messages(messages, intake, _now_ms())
+            bson_wire.read_messages(messages, intake, self._now_ms())
             for command in intake.commands:
                 self._publisher.send(bson.encode(command), zmq.NOBLOCK)
             self._put(intake)
@@ -190,7 +198,7 @@ class Ingester:
     def _receive_json(self, socket: zmq.Socket[bytes]) -> bool:
         messages = drain(socket)
         if messages:
-            intake, now_ms = Intake("json"), _now_ms()
+            intake, now_ms = Intake("json"), self._now_ms()
             for message in messages:
                 json_wire.read_message(message, intake, now_ms)
             self._put(intake)
@@ -221,7 +229,7 @@ class Ingester:
         intake = Intake("ack")
         payload = body[1] if len(body) == 2 else b"".join(body[1:])
         if payload:
-            bson_wire.read_message(payload, intake, _now_ms())
+            bson_wire.read_message(payload, intake, self._now_ms())
         answer = {"accepted": len(intake.events), "rejected": [refusal.to_wire() for refusal in intake.refusals]}
         if intake.empty:
             self._reply(envelope, answer)
@@ -317,7 +325,3 @@ def _split_envelope(frames: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     if len(frames) > 2 and frames[1] == b"":
         return frames[:2], frames[2:]
     return frames[:1], frames[1:]
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

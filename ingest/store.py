@@ -16,7 +16,7 @@ from typing import Any
 
 from bson.binary import Binary
 from bson.int64 import Int64
-from pymongo import DESCENDING, ReturnDocument
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
@@ -40,6 +40,12 @@ VERDICT = "ingest.verdict"
 JOURNAL = "ingest.journal"
 QUARANTINE = "quarantine"
 KEY = {"_id": "event"}
+_QUARANTINE_INDEXES = [
+    IndexModel([("time", DESCENDING), ("_id", DESCENDING)]),
+    IndexModel([("code", ASCENDING), ("time", DESCENDING), ("_id", DESCENDING)]),
+    IndexModel([("source", ASCENDING), ("time", DESCENDING), ("_id", DESCENDING)]),
+    IndexModel([("code", ASCENDING), ("source", ASCENDING), ("replayed", ASCENDING)]),
+]
 
 BlockId = tuple[str, int]  # journal uuid and number
 
@@ -107,6 +113,7 @@ class Store:
         database = self.database()
         for name in (VERDICT, JOURNAL, QUARANTINE):
             create_collection(database, name)
+        database[QUARANTINE].create_indexes(_QUARANTINE_INDEXES)
         document = self._document().find_one(KEY)
         if document is None:
             document = self._create(database)
@@ -142,6 +149,21 @@ class Store:
         with contextlib.suppress(DuplicateKeyError):
             self._document().update_one(KEY, {"$setOnInsert": made}, upsert=True)
         return self._read()
+
+    def restored(self) -> StoreMark:
+        """Say that the database was brought back from a copy: from now on it is another epoch of the same store.
+
+        Journals and positions of the epoch before are not trusted any more. New ids begin above every event there is.
+        Each call is a new epoch; call it while no ingester runs. Raises `StoreUnpreparedError`.
+        """
+        database = self.database()
+        names = [partition.name for partition in read_partitions(self._read({"partitions": 1})["partitions"])]
+        highest = [database[name].find_one({}, {"_id": 1}, sort=[("_id", DESCENDING)]) for name in names]
+        following = Int64(max((int(found["_id"]) for found in highest if found), default=0) + 1)
+        self._document().update_one(
+            KEY, [{"$set": {"epoch": {"$add": ["$epoch", 1]}, "next": {"$max": ["$next", following]}}}]
+        )
+        return self.mark()
 
     def mark(self) -> StoreMark:
         """Identity of the store. Raises `StoreUnpreparedError`."""

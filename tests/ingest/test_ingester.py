@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from pymongo.database import Database
 
 from ingest import notice
 from ingest.client import AcknowledgedClient, ZarkovClient
+from ingest.event import milliseconds
 from ingest.exceptions import BindError, BusyError, DeliveryError, QueueFullError
 from ingest.journal import Journal, StoreMark, journal_folders
 from ingest.record import Kind
@@ -268,6 +270,59 @@ def test_a_journal_of_another_store_is_said_and_not_trusted(
     running.stop()
     start_ingester(ingest_settings, rebind=True)
     wait_for(lambda: sorted(types(database)) == ["new", "old"])
+
+
+def test_a_database_restored_under_a_running_ingester_is_noticed_and_not_written_to(
+    start_ingester: Start, ingest_settings: IngestSettings, mongo_uri: str, database: Database[Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    running = start_ingester(ingest_settings)
+    names = ("ingest.store", "ingest.verdict", "event.1")
+    with AcknowledgedClient(running.address("ack")) as client:
+        for kind in ("a", "b"):
+            client.event(kind, {})
+            wait_for(lambda kind=kind: types(database)[-1:] == [kind])
+            if kind == "a":
+                wait_for(lambda: database["ingest.store"].find_one()["open"] == [])
+                copy = {name: list(database[name].find()) for name in names}
+        wait_for(lambda: database["ingest.store"].find_one()["open"] == [])
+        for name in names:
+            database[name].delete_many({})
+            database[name].insert_many(copy[name])
+        client.event("c", {})
+        wait_for(lambda: "restored from a copy" in caplog.text)
+    running.stop()
+    assert types(database) == ["a"]
+    store = connect(mongo_uri, database.name)
+    store.restored()
+    cautious = start_ingester(ingest_settings)
+    wait_for(
+        lambda: any("epoch 1" in why and "--rebind" in why for why in cautious.ingester.committer.blocked().values())
+    )
+    cautious.stop()
+    start_ingester(ingest_settings, rebind=True)
+    wait_for(lambda: sorted(types(database)) == ["a", "b", "c"], what="b too, which the copy lacks and the journal has")
+    wait_for(lambda: store.open_blocks() == [])
+    store.connection.close()
+
+
+def test_a_clock_that_jumps_changes_timestamps_and_nothing_else(
+    start_ingester: Start, ingest_settings: IngestSettings, mongo_uri: str, database: Database[Any]
+) -> None:
+    now = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
+    times = [now, now - dt.timedelta(days=400), now + dt.timedelta(days=4000), now]
+    clock = iter(times)
+    running = start_ingester(ingest_settings, clock_ms=lambda: milliseconds(next(clock)))
+    store = connect(mongo_uri, database.name)
+    store.prepare()
+    with AcknowledgedClient(running.address("ack")) as client:
+        for n in range(1, 5):
+            client.event(str(n), {})
+            wait_for(lambda n=n: store.watermark().through == n)
+    assert types(database) == ["1", "2", "3", "4"]
+    assert [e["timestamp"] for e in events(database)] == times
+    assert abs(store.watermark().complete_through - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=1)
+    store.connection.close()
 
 
 def test_a_document_that_mongodb_refuses_is_quarantined_and_stops_nothing(

@@ -114,3 +114,23 @@ def test_a_collection_of_the_views_name_is_not_touched(store: Store, database: D
     database["event"].insert_one({"type": "of 2011"})
     with pytest.raises(StoreChangedError, match="rename"):
         store.prepare()
+
+
+def test_a_restored_store_is_another_epoch_and_gives_out_ids_above_every_event(store: Store, mark: StoreMark) -> None:
+    store.database()["event.1"].insert_one({"_id": 41, "type": "x"})  # younger than the store document in the copy
+    restored = store.restored()
+    assert restored == StoreMark(mark.store, mark.epoch + 1)
+    with pytest.raises(StoreChangedError, match="rebind"):
+        store.reserve(mark, (J, 1), Span(1, 1), 1)
+    assert store.reserve(restored, (J, 1), Span(1, 1), 1).first == 42
+    assert store.watermark().epoch == 2
+
+
+def test_the_completeness_that_was_promised_is_kept_when_mongodbs_clock_jumps_back(
+    store: Store, mark: StoreMark
+) -> None:
+    ahead = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(hours=1)
+    store.database()["ingest.store"].update_one({"_id": "event"}, {"$set": {"at": ahead}})
+    store.reserve(mark, (J, 1), Span(1, 1), 1)
+    assert store.watermark().complete_through == ahead
+    assert store.settle(mark, [(J, 1)]).complete_through == ahead
