@@ -67,7 +67,7 @@ class Broker:
         try:
             socket.bind(self._wanted[key])
         except zmq.ZMQError as error:
-            socket.close()
+            self._context.destroy(linger=0)
             raise BindError(
                 f"{key} {self._wanted[key]} cannot be bound ({error}): stop what uses it, or set metrics.port"
             ) from None

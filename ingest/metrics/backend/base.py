@@ -66,7 +66,7 @@ class Backend(ABC):
     # For subclasses
 
     @classmethod
-    def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:  # noqa: B027 - most have none
+    def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
         """Options of this backend; their values are `self.options.own`."""
 
     def connect(self) -> None:  # noqa: B027 - most need nothing

@@ -1,0 +1,116 @@
+"""The backend `librato`: gauges over HTTP, `POST /v1/metrics`, as in 2013.
+
+Counters are summed per source and name and flush; single timers and gauges go as they are, with their own time;
+intervals that were gathered in the program go as count, sum, min and max. The interface is that of Librato's metrics
+API of 2013, which other services took over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import logging
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+
+from ingest.metrics.backend.base import Backend
+from ingest.metrics.exceptions import BackendError, PostponedError
+from ingest.metrics.naming import COUNTER, NOT_SPECIFIED, SET, Identity
+from ingest.metrics.wire import Batch, Single
+
+API = "https://metrics-api.librato.com/v1/metrics"
+TIMEOUT_S = 10.0
+TOKEN_VARIABLE = "LIBRATO_API_TOKEN"
+log = logging.getLogger(__name__)
+_UNFIT = re.compile(r"[^A-Za-z0-9.:_-]")
+NAME_LENGTH = 255
+REFUSALS = {400, 404, 413, 422}  # of these very measurements: the same again would be refused again
+
+
+class LibratoBackend(Backend):
+    """To Librato's API."""
+
+    name = "librato"
+    help = "to Librato's metrics API, as gauges"
+    parcels_at_once = 300
+
+    @classmethod
+    def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
+        """Where and as whom."""
+        parser.add_argument("--username", default="", help="login, as in 2013")
+        parser.add_argument("--apitoken", default="", help=f"its token (better in the variable {TOKEN_VARIABLE})")
+        parser.add_argument("--url", default=API, help="address of the metrics API")
+
+    def connect(self) -> None:
+        """Nothing is connected before there is something to say."""
+        own = self.options.own
+        token = own.get("apitoken") or os.environ.get(TOKEN_VARIABLE, "")
+        if not own.get("username") or not token:
+            raise BackendError(f"username and apitoken are wanted (--username NAME, {TOKEN_VARIABLE}=TOKEN)")
+        self._login = "Basic " + base64.b64encode(f"{own['username']}:{token}".encode()).decode()
+        self._gauges: list[Any] = []
+
+    def take(self, item: Single | Batch) -> None:
+        """Counters and sets are gathered, the rest goes as it is."""
+        kind = item.identity.type if isinstance(item, Batch) else item.type
+        if kind in {COUNTER, SET}:
+            self.gathered.add(item)
+        elif isinstance(item, Batch):
+            gauge = _named(item.identity) | {"measure_time": item.epoch, "count": item.count, "sum": item.sum}
+            self._gauges.append(gauge | {"min": item.min, "max": item.max})
+        else:
+            named = _named(Identity(item.level, item.type, item.name, item.source))
+            self._gauges.append(named | {"measure_time": item.epoch, "value": item.value})
+
+    def pack(self) -> list[Any]:
+        """Gauges; counters with the time of the flush."""
+        now = int(time.time())
+        sums: dict[tuple[str, str | None], dict[str, Any]] = {}
+        for identity, _, found in self.gathered.cut():
+            value = found.distinct.estimate if identity.type == SET else found.sum / identity.rate
+            gauge = _named(identity)
+            same = sums.setdefault((gauge["name"], gauge.get("source")), gauge | {"measure_time": now, "value": 0})
+            same["value"] += value
+        gauges, self._gauges = self._gauges, []
+        return gauges + list(sums.values())
+
+    def deliver(self, parcels: Sequence[Any]) -> int:
+        """One request; 2xx means accepted. What the service says is wrong with these very gauges is final."""
+        request = urllib.request.Request(
+            self.options.own["url"],
+            data=json.dumps({"gauges": list(parcels)}).encode(),
+            headers={"Content-Type": "application/json", "Authorization": self._login},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+                answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read(500).decode(errors="replace")
+            if error.code not in REFUSALS:
+                raise PostponedError(f"{self.options.own['url']} answers {error.code}: {said}") from None
+            return self._refused(parcels, said)
+        except OSError as error:
+            raise PostponedError(f"{self.options.own['url']} cannot be reached: {error}") from None
+        return len(parcels)
+
+    def _refused(self, parcels: Sequence[Any], said: str) -> int:
+        """One bad gauge does not take the others with it: what was refused together is sent apart."""
+        if len(parcels) > 1:
+            half = len(parcels) // 2
+            return self.deliver(parcels[:half])
+        self.refused += 1
+        log.warning("%s was refused for good: %s", parcels[0], said)
+        return 1
+
+
+def _named(who: Identity) -> dict[str, Any]:
+    parts = [who.name, *(f"{key}_{value}" for key, value in who.tags), *(["error"] if who.outcome else [])]
+    named = {"name": _UNFIT.sub(":", ".".join(parts))[:NAME_LENGTH]}
+    return named if who.source == NOT_SPECIFIED else named | {"source": _UNFIT.sub(":", who.source)[:NAME_LENGTH]}

@@ -1,0 +1,121 @@
+"""The backend `statsd`: lines `name:value|type` over UDP or TCP.
+
+Format: https://github.com/statsd/statsd/blob/master/docs/metric_types.md. The distribution of a timer is kept: each
+bucket of its sketch goes as one value with a sampling rate of one in as many as it holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ingest.metrics.backend.base import Backend
+from ingest.metrics.backend.rollup import Gathered
+from ingest.metrics.exceptions import PostponedError
+from ingest.metrics.naming import COUNTER, GAUGE, NOT_SPECIFIED, SET, TIMER, Identity
+
+PORT = 8125
+DATAGRAM_BYTES = 1_400  # fits into one packet of an Ethernet
+TIMEOUT_S = 5.0
+_UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+class StatsdBackend(Backend):
+    """To a statsd server."""
+
+    name = "statsd"
+    help = "to a statsd server"
+
+    @classmethod
+    def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
+        """Where it is."""
+        parser.add_argument("--host", default="127.0.0.1", help="statsd's host")
+        parser.add_argument("--port", type=int, default=PORT, help=f"statsd's port (default {PORT})")
+        parser.add_argument("--protocol", choices=["udp", "tcp"], default="udp", help="how it listens (default udp)")
+        parser.add_argument("--prefix", default="", help="put before each name, such as shop.")
+
+    def connect(self) -> None:
+        """Nothing is connected before there is something to say."""
+        self._line: socket.socket | None = None
+
+    def pack(self) -> list[Any]:
+        """Lines, as many as fit into a datagram together."""
+        prefix = self.options.own.get("prefix", "")
+        parcels: list[Any] = []
+        size = DATAGRAM_BYTES
+        for identity, _, found in self.gathered.cut():
+            for line in lines(identity, found, prefix):
+                if size + len(line) + 1 > DATAGRAM_BYTES:
+                    parcels.append([])
+                    size = 0
+                parcels[-1].append(line)
+                size += len(line) + 1
+        return [b"\n".join(parcel) + b"\n" for parcel in parcels]
+
+    def deliver(self, parcels: Sequence[Any]) -> int:
+        """Send in order. Over UDP accepted means that the port is open: a closed one is noticed with the next."""
+        sent = 0
+        try:
+            for parcel in parcels:
+                line = self._line or self._open()
+                line.sendall(parcel)
+                sent += 1
+        except OSError as error:
+            self.end()
+            if not sent:
+                own = self.options.own
+                raise PostponedError(f"statsd at {own['host']}:{own['port']} takes nothing: {error}") from None
+        return sent
+
+    def _open(self) -> socket.socket:
+        own = self.options.own
+        kind = socket.SOCK_DGRAM if own["protocol"] == "udp" else socket.SOCK_STREAM
+        family, kind, protocol, _, where = socket.getaddrinfo(own["host"], own["port"], type=kind)[0]
+        made = socket.socket(family, kind, protocol)
+        made.settimeout(TIMEOUT_S)
+        try:
+            made.connect(where)
+        except OSError:
+            made.close()
+            raise
+        self._line = made
+        return made
+
+    def end(self) -> None:
+        """Close the socket."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+
+def path(who: Identity, prefix: str) -> str:
+    """The name with source and tags, in characters that statsd and graphite take."""
+    parts = [who.name] if who.source == NOT_SPECIFIED else [who.source, who.name]
+    parts += [f"{key}_{value}" for key, value in who.tags]
+    parts += ["error"] if who.outcome else []
+    return prefix + ".".join(_UNFIT.sub("_", part) for part in parts)
+
+
+def lines(who: Identity, found: Gathered, prefix: str) -> Iterator[bytes]:
+    """What statsd is told of one metric."""
+    name = path(who, prefix)
+    if who.type == COUNTER:
+        yield f"{name}:{found.sum!r}|c{_rate(who.rate)}".encode()
+    elif who.type == GAUGE:
+        if found.last is not None and found.last < 0:
+            yield f"{name}:0|g".encode()  # a sign alone would mean a change
+        yield f"{name}:{found.last!r}|g".encode()
+    elif who.type == SET:
+        for hash_ in sorted(found.distinct.hashes):
+            yield f"{name}:{hash_}|s".encode()
+    else:
+        factor = 1000 if who.type == TIMER else 1  # statsd's timers are in milliseconds
+        for value, count in found.sketch.buckets():
+            yield f"{name}:{value * factor:.6g}|ms{_rate(who.rate / count)}".encode()
+
+
+def _rate(rate: float) -> str:
+    return "" if rate == 1 else f"|@{rate:.12g}"

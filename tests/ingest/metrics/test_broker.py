@@ -1,0 +1,90 @@
+"""The broker is ZeroMQ's forwarder: any PUB and SUB sockets may use it, and the dead do not slow the living."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import zmq
+
+from ingest.exceptions import BindError
+from ingest.metrics.broker import Broker
+from ingest.metrics.wire import Batch, unpack
+from tests.ingest.metrics.conftest import ANYWHERE, Listener, RunningBroker
+
+Closing = Callable[[Any], Any]
+
+
+class BarePublisher:
+    """As any program may connect one."""
+
+    def __init__(self, address: str) -> None:
+        self._context: zmq.Context[Any] = zmq.Context()
+        self.socket = self._context.socket(zmq.XPUB)  # to know when the subscription is there, as the test must
+        self.socket.connect(address)
+
+    def wait(self) -> None:
+        assert self.socket.poll(10_000)
+        self.socket.recv()
+
+    def close(self) -> None:
+        self.socket.close(linger=0)
+        self._context.term()
+
+
+def test_bare_sockets_and_prefixes_work(broker: RunningBroker, closing: Closing) -> None:
+    everything, some = closing(Listener(broker.backends)), closing(Listener(broker.backends, b"info|Gauge|a"))
+    publisher = closing(BarePublisher(broker.publishers))
+    publisher.wait()
+    publisher.wait()
+    for message in (b"info|Gauge|ab|1|5|x", b"warn|Gauge|a|1|5|x", b"whatever \x00 it is", b"info|Gauge|b|1|5|x"):
+        publisher.socket.send(message)
+    publisher.socket.send_multipart([b"info|Gauge|a parts", b"of", b"one"])
+    assert [everything.socket.recv_multipart() for _ in range(5)][2:] == [
+        [b"whatever \x00 it is"], [b"info|Gauge|b|1|5|x"], [b"info|Gauge|a parts", b"of", b"one"],
+    ]  # fmt: skip
+    assert some.message() == b"info|Gauge|ab|1|5|x"
+    assert some.socket.recv_multipart() == [b"info|Gauge|a parts", b"of", b"one"]
+    assert some.rest() == []
+
+
+def test_a_backend_that_does_not_read_slows_nobody_and_memory_is_bounded(closing: Closing) -> None:
+    broker = closing(RunningBroker(high_water_count=1_000))
+    asleep, awake = Listener(broker.backends), closing(Listener(broker.backends))
+    asleep.socket.setsockopt(zmq.RCVHWM, 1)
+    closing(asleep)
+    publisher = closing(BarePublisher(broker.publishers))
+    publisher.wait()
+    started = time.monotonic()
+    for n in range(20_000):
+        publisher.socket.send(b"info|Gauge|%d|1|5|%s" % (n, b"x" * 250))
+        if n % 500 == 499:  # no faster than the living one reads
+            for _ in range(500):
+                last = awake.message()
+    assert unpack(last).name == "19999"  # type: ignore[union-attr]
+    assert time.monotonic() - started < 60
+
+
+def test_the_broker_counts_and_reports_in_the_manner_of_publishers(closing: Closing) -> None:
+    broker = closing(RunningBroker(measure_s=0.05))
+    listener = closing(Listener(broker.backends))
+    publisher = closing(BarePublisher(broker.publishers))
+    publisher.wait()
+    for _ in range(10):
+        publisher.socket.send(b"info|Gauge|a|1|5|x")
+    found = listener.until(
+        lambda items: sum(b.sum for b in items if isinstance(b, Batch) and b.identity.type == "Counter") == 10
+    )
+    reports = [b for b in found if isinstance(b, Batch)]
+    assert {b.identity.name for b in reports} >= {"zarkov.broker.messages"}
+    assert [b.sequence for b in reports] == list(range(1, len(reports) + 1))
+    assert broker.service.figures.messages == 10
+    assert list(broker.service.figures.subscriptions) == [b""]
+
+
+def test_a_taken_port_is_named(broker: RunningBroker) -> None:
+    other = Broker(broker.publishers, ANYWHERE)
+    with pytest.raises(BindError, match=broker.publishers):
+        other.start()
