@@ -23,6 +23,11 @@ COMMANDS = {
     "worker": ("runworker", "--processes", "2"),
     "aggregator": ("runaggregator",),
 }
+_CELERY = ("-m", "celery", "-A", "zarkov_site", "--skip-checks")
+CELERY_COMMANDS = {
+    "celery": (*_CELERY, "worker", "--pool=solo", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+    "beat": (*_CELERY, "beat", "--pidfile="),
+}
 READY = {"ingester": ("bson_bind_address", "publish_bind_address"), "router": ("zmr.req_bind", "zmr.worker_bind")}
 
 
@@ -69,7 +74,8 @@ class Stack:
     def start(self, name: str, kind: str = "") -> None:
         """Start a part, and wait until it can be reached."""
         kind = kind or name
-        command = [sys.executable, str(ROOT / "manage.py"), *COMMANDS[kind]]
+        words = CELERY_COMMANDS.get(kind) or (str(ROOT / "manage.py"), *COMMANDS.get(kind, ()))
+        command = [sys.executable, *words]
         if known := READY.get(kind):
             addresses = self.folder.addresses()
             self.folder.forget_addresses({key: addresses[key] for key in known if key in addresses})

@@ -1,0 +1,50 @@
+"""A management command that stops at a fault point until it is told to go on: `python -m ... POINT COMMAND ...`.
+
+It says `at POINT` on standard output, and waits for a line on standard input. `kill:POINT` ends it there by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
+
+from aggregates.run import fault
+
+
+def stop_at(point: str) -> None:
+    """Wait, or end this process, the first time that `point` is reached."""
+    name = point.removeprefix("kill:")
+    reached = False
+
+    def reach(found: str) -> None:
+        nonlocal reached
+        if found != name or reached:
+            return
+        reached = True
+        if name != point:
+            os.kill(os.getpid(), signal.SIGKILL)
+        print(f"at {name}", flush=True)
+        sys.stdin.readline()
+
+    fault.hook = reach
+
+
+def main(point: str, command: list[str]) -> int:
+    """Run `manage.py COMMAND`, or `celery ...`, with the hook in place."""
+    stop_at(point)
+    if command[0] == "celery":
+        from celery.__main__ import main as celery
+
+        sys.argv = command
+        celery()
+        return 0
+    from zarkov_site.command_line import main as manage
+
+    return manage(["manage.py", *command])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

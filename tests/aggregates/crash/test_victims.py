@@ -1,0 +1,185 @@
+"""Router, workers, mongod and Celery killed while a run stands at a named point: it goes on, or the next one does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from aggregates.run import fault
+from aggregates.run.room import Room
+from aggregates.run.verify import verify
+from ingest.store import connect
+from tests.aggregates.conftest import MODULES, define
+from tests.aggregates.crash.test_chaos import crash
+from tests.aggregates.event_source import NOON, Producer, event
+from tests.aggregates.stack import ROOT, Stack, until
+from zarkov_site.home import HomeFolder
+from zarkov_site.mongod import LocalMongod
+
+DATABASE = "victims"
+VICTIMS = ("router", "worker", "mongod")
+INCREMENT = ("planned", "leased", "recorded", "submitted", "jobs_done", "moved")
+FULL = ("generation_made", "planned", "recorded", "submitted", "jobs_done", "moved", "caught_up", "switched", "shown")
+REBUILD = ("generation_made", "copied", "caught_up", "switched")
+ELSEWHERE = {"claimed", "dropped"}  # neither is reached by a command on an aggregate that has just run
+RANGE = ("--since", "2011-07-01", "--until", "2011-07-02")
+
+SHORT = [
+    ("increment", "recorded", "mongod"),
+    ("increment", "submitted", "router"),
+    ("full", "jobs_done", "worker"),
+    ("full", "caught_up", "mongod"),
+]
+ALL = [
+    (mode, point, victim)
+    for mode, points in (("increment", INCREMENT), ("full", FULL), ("rebuild", REBUILD))
+    for point in points
+    for victim in VICTIMS
+]
+
+
+class Service:
+    """mongod, router and worker of one module, and an aggregate."""
+
+    def __init__(self, folder: Path) -> None:
+        self.mongod = LocalMongod(HomeFolder(folder / "mongo"))
+        self.stack = Stack(folder / "stack", "", DATABASE)
+        self.stack.environment.pop("ZARKOV_MONGO_URI")
+        self.stack.folder.write(self.stack.folder.mongo / "uri", self.mongod.start())
+        self.stack.manage("migrate", "--verbosity", "0")
+        self.stack.start("router")
+        self.stack.start("worker")
+        self.stack.shell(
+            "from aggregates import services\n"
+            "services.define(name='days', task_name='tests.aggregates.tasks.CountByDay')"
+        )
+        self.send(5)
+        self.stack.manage("aggregate", "days")
+
+    def send(self, count: int) -> int:
+        """Store events beside the ingester; returns the id of the last one."""
+        store = connect(self.stack.folder.mongo_uri(), DATABASE)
+        try:
+            return Producer(store).send(*(event("a", NOON + timedelta(hours=7 * n)) for n in range(count)))
+        finally:
+            store.connection.close()
+
+    def at(self, point: str, *command: str) -> subprocess.Popen[str]:
+        """A command, as far as the point."""
+        arguments = [sys.executable, "-m", "tests.aggregates.crash.paused", point, *command]
+        return subprocess.Popen(
+            arguments,
+            cwd=ROOT,
+            env=self.stack.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def check(self, through: int) -> None:
+        """What is in is right, and all of it is in."""
+        uri = self.stack.folder.mongo_uri()
+        store = connect(uri, DATABASE)
+        try:
+            with MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
+                verdict = verify(Room(client[DATABASE], store, None, MODULES), define("CountByDay", "days"))  # type: ignore[arg-type]
+        finally:
+            store.connection.close()
+        assert verdict.ok, [d.sentence() for d in verdict.differences] or verdict.refused
+        assert verdict.through == through
+
+    def stop(self) -> None:
+        self.stack.stop()
+        self.mongod.stop()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    made = Service(tmp_path_factory.mktemp("victims"))
+    yield made
+    made.stop()
+
+
+def strike(service: Service, mode: str, point: str, victim: str) -> None:
+    service.send(3)
+    options = {"increment": (), "full": ("--full",), "rebuild": RANGE}[mode]
+    process = service.at(point, "aggregate", "days", *options)
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    assert said == f"at {point}\n", said + process.communicate("\n", timeout=60)[0]
+    crash(service.stack, service.mongod, victim)
+    process.communicate("\n", timeout=120)  # it carries on, or fails: either way nothing may be lost or doubled
+    through = service.send(2)
+    service.stack.manage("aggregate", "days")
+    service.check(through)
+
+
+def test_every_point_is_struck():
+    assert {point for _, point, _ in ALL} | ELSEWHERE == set(fault.POINTS)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("mode", "point", "victim"), SHORT)
+def test_a_victim_at_a_named_point(mode: str, point: str, victim: str, service: Service) -> None:
+    strike(service, mode, point, victim)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("mode", "point", "victim"), [case for case in ALL if case not in SHORT])
+def test_every_victim_at_every_named_point(mode: str, point: str, victim: str, service: Service) -> None:
+    strike(service, mode, point, victim)
+
+
+QUEUED = """
+from datetime import timedelta
+from django.utils import timezone
+from aggregates import services
+from aggregates.models import AggDef, Run
+aggdef = AggDef.objects.get(name="days")
+"""
+CELERY = ("-A", "zarkov_site", "--skip-checks", "worker", "--pool=solo", "--without-gossip", "--without-mingle")
+
+
+def celery_case(service: Service, mode: str, point: str) -> None:
+    service.send(3)
+    worker = service.at(f"kill:{point}", "celery", *CELERY)
+    uid = service.stack.shell(QUEUED + f"print(services.start_run(aggdef, {mode!r}).uid)").split()[-1]
+    worker.communicate(timeout=90)
+    assert worker.returncode == -9
+    through = service.send(2)
+    swept = service.stack.shell(
+        QUEUED + "Run.objects.update(created=timezone.now() - timedelta(minutes=5)); print(services.sweep())"
+    )
+    assert swept.split()[-1] == "1"
+    other = service.at("none", "celery", *CELERY)
+    try:
+        ended = QUEUED + f"print(Run.objects.get(uid={uid!r}).state)"
+        until(lambda: service.stack.shell(ended).split()[-1] == "complete", "the run that was put back", 60)
+    finally:
+        other.kill()
+        other.communicate()
+    service.check(through)
+
+
+@pytest.mark.timeout(240)
+def test_a_celery_worker_killed_in_the_middle_of_a_run(service: Service) -> None:
+    celery_case(service, "incremental", "submitted")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("mode", "point"), [*(("incremental", point) for point in INCREMENT), *(("full", point) for point in FULL)]
+)
+def test_a_celery_worker_killed_at_every_named_point(mode: str, point: str, service: Service) -> None:
+    celery_case(service, mode, point)
