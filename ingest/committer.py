@@ -84,7 +84,7 @@ class Committer:
     ) -> None:
         self._is_full = is_full
         self._house_due = 0.0
-        self._highest_first = 0  # of the blocks that were reserved here
+        self._next_least = 0  # no id below was left to be given out when we asked last
         self._pace = Pace()
         self._store = store
         self._settings = settings
@@ -324,7 +324,7 @@ class Committer:
             source.reader.give_back(block, reservation.span)
             return self._from_source(source, mark)
         if first_try:
-            self._highest_first = reservation.first
+            self._next_least = reservation.first + reservation.count
         block.number = number
         source.in_flight += 1
         if source.reader.has_more or source.again:
@@ -333,7 +333,7 @@ class Committer:
 
     def _refuse_ids_given_before(self, reservation: Reservation, mark: StoreMark) -> None:
         """Ids only rise: when they do not, the database was brought back from a copy under our feet."""
-        if reservation.first <= self._highest_first:
+        if reservation.first < self._next_least:
             raise StoreChangedError(
                 f"id {reservation.first} of store {mark.store} is given out a second time: the database was restored "
                 "from a copy. Nothing more is committed. Stop the ingesters, say `manage.py initdb --restored`, and "
