@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import bson
 from bson.binary import UuidRepresentation
-from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.codec_options import CodecOptions, DatetimeConversion, TypeDecoder, TypeRegistry
 from bson.errors import BSONError
 
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_NAIVE_EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001 - what the decoder gives is naive, and means UTC
+
+
+class _Aware(TypeDecoder):
+    """Makes decoded dates aware. The decoder's own way, `replace`, takes twice as long for a whole event."""
+
+    bson_type = datetime.datetime
+
+    def transform_bson(self, value: datetime.datetime) -> datetime.datetime:
+        return _EPOCH + (value - _NAIVE_EPOCH)
+
+
 CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
-    # No `tzinfo`: the decoder's own UTC spares one conversion per date, a third of the time to decode an event.
-    tz_aware=True,
+    tz_aware=False,
+    type_registry=TypeRegistry([_Aware()]),
     uuid_representation=UuidRepresentation.STANDARD,
     # A date that Python cannot hold must not make the documents beside it unreadable.
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,

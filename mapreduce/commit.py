@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo import InsertOne, ReplaceOne, WriteConcern
+from pymongo import ReplaceOne, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
 from mapreduce.codec import CODEC, NOT_BSON, encode
 from mapreduce.exceptions import (
@@ -31,7 +31,7 @@ from mapreduce.spec import COMMIT, FINALIZE, Output
 from mapreduce.traceback_text import task_traceback
 
 DURABLE = WriteConcern(w="majority", j=True)
-BATCH_COUNT = 5_000  # documents looked up and written at once
+BATCH_COUNT = 10_000  # documents looked up and written at once
 BATCH_BYTES = 8 * 2**20
 _DUPLICATE_KEY = 11000
 _ROUNDS = 50  # a document that changed under us this often says that something is wrong
@@ -154,8 +154,8 @@ def _batched(results: Iterable[tuple[Any, Any]]) -> Iterator[list[tuple[Any, Any
 
 
 def _size(key: Any, state: Any) -> int:
-    if type(state) is int or type(state) is float:
-        return 64
+    if type(key) is str and (type(state) is int or type(state) is float):
+        return 64 + len(key)
     try:
         return len(encode({"_id": key, "state": state}))
     except NOT_BSON as error:
@@ -203,7 +203,7 @@ def _write_over(
     """Insert what is absent, and put the rest in place of what stands there, unless that is past our range."""
     documents = [document_for(job, key, state) for key, state, _ in batch]
     said(COMMIT)
-    left = _inserted(collection, documents)
+    left = [documents[index] for index in _inserted(collection, documents)]
     writes = []
     for document in left:
         condition: dict[str, Any] = {"_id": document["_id"]}
@@ -216,21 +216,30 @@ def _write_over(
     counts.late += len(left) - replaced
 
 
-def _inserted(collection: Collection[dict[str, Any]], documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Insert `documents`; return those whose key was taken. Other failures are raised."""
+def _inserted(collection: Collection[dict[str, Any]], documents: list[dict[str, Any]]) -> list[int]:
+    """Insert `documents`; return the indexes of those whose key was taken. Other failures are raised.
+
+    One command for all of them, encoded in C as a whole: the driver's bulk writes take a third more time for each.
+    """
+    command = {
+        "insert": collection.name,
+        "documents": documents,
+        "ordered": False,
+        "writeConcern": collection.write_concern.document,
+    }
     try:
-        collection.bulk_write([InsertOne(document) for document in documents], ordered=False)
-    except BulkWriteError as error:
-        return _taken(error, documents)
-    return []
-
-
-def _taken(error: BulkWriteError, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    details = error.details or {}
-    faults = details.get("writeErrors", [])
-    if details.get("writeConcernErrors") or any(fault["code"] != _DUPLICATE_KEY for fault in faults):
-        raise error
-    return [documents[fault["index"]] for fault in faults]
+        reply = collection.database.command(command, codec_options=CODEC)
+    except DocumentTooLarge:
+        half = len(documents) // 2
+        if not half:
+            raise
+        first, second = _inserted(collection, documents[:half]), _inserted(collection, documents[half:])
+        return first + [half + index for index in second]
+    faults = reply.get("writeErrors", [])
+    if "writeConcernError" in reply or any(fault["code"] != _DUPLICATE_KEY for fault in faults):
+        late = [reply["writeConcernError"]] if "writeConcernError" in reply else []
+        raise BulkWriteError({"writeErrors": faults, "writeConcernErrors": late})
+    return [fault["index"] for fault in faults]
 
 
 def _reduce_into(
@@ -263,13 +272,13 @@ def _reduce_round(
     stamp = job.stamp
     assert stamp is not None
     standing = _standing(collection, [key for key, _ in results])
-    inserts: list[tuple[tuple[Any, Any], InsertOne[dict[str, Any]]]] = []
+    inserts: list[tuple[Any, Any]] = []
     merges: list[tuple[tuple[Any, Any], ReplaceOne[dict[str, Any]]]] = []
     for key, state in results:
         found = standing.get(identity(key)[0])
         decision = verdict(found, stamp)
         if decision == INSERT:
-            inserts.append(((key, state), InsertOne(document_for(job, key, state))))
+            inserts.append((key, state))
         elif decision == MERGE:
             assert found is not None
             merged = document_for(job, found["_id"], _merged_state(job, found, key, state))
@@ -284,8 +293,9 @@ def _reduce_round(
                 f"inside the range {stamp[0]!r} to {stamp[1]!r} of this job: ranges must not overlap",
                 {"key": key, "through": found and found["through"]},
             )
+    documents = [document_for(job, key, state) for key, state in inserts]
     said(COMMIT)
-    again = _insert_round(collection, inserts)
+    again = [inserts[index] for index in _inserted(collection, documents)] if documents else []
     changed = _merge_round(collection, merges)
     counts.written += len(inserts) - len(again) + len(merges) - len(changed)
     return again + changed
@@ -318,22 +328,6 @@ def _unchanged(found: Mapping[str, Any]) -> dict[str, Any]:
 def _carried(found: Mapping[str, Any], merged: dict[str, Any]) -> dict[str, Any]:
     """`merged`, with the fields of the document that are not the commit's own."""
     return {**{k: v for k, v in found.items() if k not in {"value", "state", "through"}}, **merged}
-
-
-def _insert_round(
-    collection: Collection[dict[str, Any]], inserts: list[tuple[tuple[Any, Any], InsertOne[dict[str, Any]]]]
-) -> list[tuple[Any, Any]]:
-    if not inserts:
-        return []
-    try:
-        collection.bulk_write([write for _, write in inserts], ordered=False)
-    except BulkWriteError as error:
-        details = error.details or {}
-        faults = details.get("writeErrors", [])
-        if details.get("writeConcernErrors") or any(fault["code"] != _DUPLICATE_KEY for fault in faults):
-            raise
-        return [inserts[fault["index"]][0] for fault in faults]
-    return []
 
 
 def _merge_round(

@@ -87,7 +87,8 @@ def group_partitions(sizes: Mapping[tuple[str, int], int], slots: int) -> list[l
     total = sum(sizes.values())
     if not sizes:
         return []
-    wanted = 1 if total <= ONE_STEP_BYTES else max(slots, math.ceil(total / STEP_BYTES))
+    # A multiple of the slots, so that all of them are busy to the end.
+    wanted = 1 if total <= ONE_STEP_BYTES else slots * max(1, math.ceil(total / STEP_BYTES / slots))
     groups: list[list[tuple[str, int]]] = [[] for _ in range(min(wanted, len(sizes)))]
     filled = [0] * len(groups)
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):

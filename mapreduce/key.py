@@ -29,6 +29,7 @@ from mapreduce.exceptions import KeyRefusedError
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MILLISECOND = datetime.timedelta(milliseconds=1)
+TEXT_MARK = b"S"  # what the canonical bytes of a string begin with
 _EXACT = Context(prec=40)  # a Decimal128 has 34 digits
 _ALLOWED = (
     "a string, number, boolean, datetime, None, bytes, UUID, ObjectId, or a document of these (not an array, a regular "
@@ -142,7 +143,7 @@ def canonical(key: Any) -> bytes:
     """
     kind = type(key)
     if kind is str:
-        return b"S" + key.encode()  # type: ignore[no-any-return]
+        return TEXT_MARK + key.encode()  # type: ignore[no-any-return]
     if kind is int:
         return b"I" + struct.pack(">Q", key + 2**63)
     if kind is dict:

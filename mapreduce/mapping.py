@@ -7,7 +7,6 @@ written as a run.
 from __future__ import annotations
 
 import itertools
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,9 +14,10 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
+from mapreduce.arrange import arranged
 from mapreduce.codec import NOT_BSON, encode
 from mapreduce.exceptions import KeyRefusedError, MapFailedError, MapReduceError, ReduceFailedError
-from mapreduce.key import canonical, identity
+from mapreduce.key import identity
 from mapreduce.output import RunWriter
 from mapreduce.source import Documents
 from mapreduce.traceback_text import task_traceback
@@ -175,27 +175,15 @@ class Collector:
         self._held = 0
 
     def _write_label(self, label: str, groups: dict[Hashable, list[Any]]) -> None:
-        count = self._job.partitions
-        parts: dict[int, tuple[list[Any], list[Any]]] = {}
-        for code, name in _ordered(groups):
-            keys, values = parts.setdefault(zlib.crc32(code) % count, ([], []))
-            found = groups[name]
-            keys += [self._key(name)] * len(found)
-            values += found
-        for index, (keys, values) in parts.items():
+        single = self._held == len(groups)  # each key has one value, as after combining
+        for index, names in arranged(groups, self._job.partitions):
+            keys = [self._keys[name] if type(name) is bytes else name for name in names] if self._keys else names
+            if single:
+                values = [groups[name][0] for name in names]
+            else:
+                keys = [key for key, name in zip(keys, names, strict=True) for _ in groups[name]]
+                values = [value for name in names for value in groups[name]]
             self._writer.write(label, index, keys, values)
-
-
-def _ordered(groups: dict[Hashable, Any]) -> list[tuple[bytes, Any]]:
-    """Names with their canonical bytes, in that order."""
-    try:
-        return sorted(((name if type(name) is bytes else canonical(name)), name) for name in groups)
-    except UnicodeEncodeError as error:
-        raise KeyRefusedError(f"key {error.object!r}: allowed is text that can be encoded as UTF-8") from None
-    except Exception:
-        for name in groups:
-            identity(name)  # names the whole number of more than 64 bits
-        raise
 
 
 def reduce_failed(key: Any, error: Exception) -> MapReduceError:

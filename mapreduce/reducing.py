@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import operator
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,25 +82,20 @@ def reduce_runs(job: ReduceJob, runs: Sequence[Run]) -> Iterator[tuple[Any, Any]
 
 
 def _in_memory(job: ReduceJob, runs: Sequence[Run]) -> Iterator[tuple[Any, Any]]:
-    groups: dict[Hashable, list[Any]] = {}
+    groups: defaultdict[Hashable, list[Any]] = defaultdict(list)
     keys: dict[Hashable, Any] = {}
     for run in runs:
         for batch in run.batches():
             for key, value in zip(batch["k"], batch["v"], strict=True):
-                kind = type(key)
-                if kind is str:
-                    name: Hashable = key
+                if type(key) is str or type(key) is int:
+                    groups[key].append(value)
                 else:
-                    name = key if kind is int else canonical(key)
-                    keys[name] = key
-                values = groups.get(name)
-                if values is None:
-                    groups[name] = [value]
-                else:
-                    values.append(value)
-    for name in list(groups):
-        values = groups.pop(name)
-        key = keys[name] if keys and type(name) is not str else name
+                    code = canonical(key)
+                    keys[code] = key
+                    groups[code].append(value)
+    while groups:
+        name, values = groups.popitem()
+        key = keys[name] if type(name) is bytes else name
         yield key, _reduced(job, key, values if job.associative else iter(values))
 
 

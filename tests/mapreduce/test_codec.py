@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import datetime
+
+import bson
+import pytest
+from bson.datetime_ms import DatetimeMS
+
+from mapreduce.codec import decode, encode
+
+
+def test_dates_are_aware_at_every_depth_and_exact_to_the_millisecond() -> None:
+    when = datetime.datetime(2024, 2, 29, 23, 59, 59, 999_000, tzinfo=datetime.UTC)
+    found = decode(bson.encode({"a": when, "b": [{"c": when}]}))
+    assert found == {"a": when, "b": [{"c": when}]}
+    assert found["b"][0]["c"].tzinfo is datetime.UTC
+
+
+@pytest.mark.parametrize("milliseconds", [-62135596800001, -62135596800000, -1, 0, 253402300799999, 253402300800000])
+def test_dates_at_and_past_the_ends_of_python_come_back_as_they_were(milliseconds: int) -> None:
+    raw = bson.encode({"d": DatetimeMS(milliseconds)})
+    assert encode(decode(raw)) == raw
