@@ -65,7 +65,7 @@ class Backend(ABC):
 
     # For subclasses
 
-    @classmethod
+    @classmethod  # noqa: B027 - most have none
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
         """Options of this backend; their values are `self.options.own`."""
 

@@ -1,0 +1,364 @@
+"""What every backend does, and what each says to the other side."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.metrics import Zibrato
+from ingest.metrics.backend import base, registry
+from ingest.metrics.backend.base import Backend, BackendOptions
+from ingest.metrics.backend.graphite import GraphiteBackend
+from ingest.metrics.backend.librato import LibratoBackend
+from ingest.metrics.backend.log import LogBackend
+from ingest.metrics.backend.statsd import StatsdBackend
+from ingest.metrics.exceptions import BackendError, PostponedError
+from ingest.metrics.naming import Identity
+from ingest.metrics.wire import Batch, pack_batch
+from tests.ingest.conftest import wait_for
+from tests.ingest.metrics.conftest import Running, RunningBroker
+
+Make = Callable[..., Zibrato]
+Closing = Callable[[Any], Any]
+
+
+class Collecting(Backend):
+    """Hands over what it gathered to a list, or not."""
+
+    name = "collecting"
+    parcels_at_once = 2
+
+    def connect(self) -> None:
+        self.taken: list[Any] = []
+        self.away = False
+        self.attempts = 0
+
+    def pack(self) -> list[Any]:
+        return [(identity.name, found.sum) for identity, _, found in self.gathered.cut()]
+
+    def deliver(self, parcels: Sequence[Any]) -> int:
+        self.attempts += 1
+        if self.away:
+            raise PostponedError("away")
+        self.taken += parcels
+        return len(parcels)
+
+
+def made(kind: type[Backend] = Collecting, *levels: str, flush_s: float = 1e6, **own: Any) -> Any:
+    backend = kind(BackendOptions("tcp://127.0.0.1:1", levels, flush_s, own))
+    backend.connect()
+    return backend
+
+
+def batch(name: str = "a", level: str = "info", sequence: int = 0, **more: Any) -> bytes:
+    who = Identity(level, more.pop("type", "Counter"), name, more.pop("source", "x"), more.pop("tags", ()))
+    publisher = "p" if sequence else ""
+    return pack_batch(
+        Batch(who, 1_300_000_000, **{"count": 1, "sum": 1, "publisher": publisher, **more}, sequence=sequence)
+    )
+
+
+def test_levels_are_matched_exactly(broker: RunningBroker, zibrato: Make, closing: Closing) -> None:
+    backend = Collecting(BackendOptions(broker.backends, ("info", "war|n"), 0.05))
+    backend.start()
+    z = zibrato(interval=0.01)
+    closing(Running(backend))
+    for level in ("info", "information", "inf", "warn", "war|n"):
+        z.send(level=level, mtype="Counter", name=level, value=1)
+    wait_for(lambda: {name for name, _ in backend.taken} >= {"info", "war|n"})
+    assert z.statistics().waiting == 3  # nobody wants them: they were not even sent
+    other = made(Collecting, "info")
+    for level in ("info", "information"):
+        other.post(batch(level, level))
+    other.flush()
+    assert other.taken == [("info", 1)]
+
+
+def test_it_flushes_by_time_even_when_nothing_arrives(broker: RunningBroker, zibrato: Make, closing: Closing) -> None:
+    backend = Collecting(BackendOptions(broker.backends, (), 0.3))
+    backend.start()
+    closing(Running(backend))
+    z = zibrato()
+    z.send(mtype="Counter", name="one", value=1)
+    z.flush(10)
+    wait_for(lambda: backend.taken == [("one", 1)])
+
+
+def test_nothing_is_thrown_away_before_it_is_accepted_and_pauses_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(base.time, "monotonic", lambda: now)
+    backend = made()
+    backend.away = True
+    for name in ("a", "b", "c", "a"):
+        backend.post(batch(name))
+    assert not backend.flush()
+    pauses = []
+    for _ in range(9):
+        before, attempts = now, backend.attempts
+        while backend.attempts == attempts:
+            now += 0.25
+            backend.flush()
+        pauses.append(now - before)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert backend.parcels == [("a", 2), ("b", 1), ("c", 1)]
+    backend.away = False
+    backend.post(batch("d"))
+    now += 60
+    assert backend.flush()
+    assert backend.taken == [("a", 2), ("b", 1), ("c", 1), ("d", 1)]
+
+
+def test_while_too_much_waits_nothing_is_received_and_later_all_of_it(
+    broker: RunningBroker, zibrato: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "MOST_PARCELS", 5)
+    monkeypatch.setattr(base, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(base, "RETRY_MOST_S", 0.01)
+    backend = Collecting(BackendOptions(broker.backends, (), 0.01))
+    backend.start()
+    backend.away = True
+    z = zibrato()
+    try:
+        for n in range(50):
+            z.send(mtype="Counter", name=f"n{n}", value=1)
+            assert z.flush(10)
+            backend.step(0.05)
+        assert len(backend.parcels) < 20
+        backend.away = False
+        wait_for(lambda: backend.step(0.05) or len(backend.taken) == 50)
+        assert backend.tally.lost_batches == 0
+    finally:
+        backend.stop()
+
+
+def test_gaps_in_the_sequence_are_counted_exactly() -> None:
+    backend = made()
+    backend.post(batch(sequence=5, before=50, count=10))
+    backend.post(batch(sequence=6, before=60, count=10))
+    backend.post(batch(sequence=9, before=100, count=1))
+    backend.post(batch(level="warn", sequence=1, before=0, count=1))
+    backend.post(b"nonsense")
+    assert (backend.tally.lost_batches, backend.tally.lost_measurements) == (2, 30)
+    assert (backend.tally.batches, backend.tally.measurements, backend.unreadable) == (4, 22, 1)
+
+
+def test_backends_are_found_by_name_and_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "other-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        f"[zarkov.backends]\nother = {__name__}:Collecting\nbroken = no.such:Thing\nwrong = json:loads\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert registry.find("other").name == "collecting"
+    assert {"zarkov", "librato", "statsd", "graphite", "log", "other"} <= set(registry.names())
+    assert [registry.find(name).name for name in registry.BUILT_IN] == list(registry.BUILT_IN)
+    for name, said in (("nobody", "there are broken, graphite"), ("broken", "no.such"), ("wrong", "no subclass")):
+        with pytest.raises(BackendError, match=said):
+            registry.find(name)
+
+
+def test_the_package_offers_the_same_backends_as_a_checkout() -> None:
+    import tomllib
+
+    from zarkov_site.config import REPOSITORY
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["zarkov.backends"] == registry.BUILT_IN
+
+
+def test_log_says_one_line_per_metric(caplog: pytest.LogCaptureFixture) -> None:
+    backend = made(LogBackend)
+    for n in range(100):
+        backend.post(f"info|Timer|t|{n / 100}|5|x")
+    backend.post(b"info|Counter|c|2|5|x")
+    backend.post(b"info|Set|s|me|5|x")
+    with caplog.at_level("INFO"):
+        backend.flush()
+    assert [r.message for r in caplog.records if r.name == "zarkov.metrics"] == [
+        "info Counter c x count=1 sum=2",
+        "info Set s x count=1 distinct=1",
+        "info Timer t x count=100 mean=0.495 min=0 max=0.99 p50=0.491974 p95=0.931386 p99=0.989009",
+    ]
+
+
+# The other sides, made from the published protocols
+
+
+class Server:
+    """Takes connections one after the other and remembers what each said."""
+
+    def __init__(self) -> None:
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        self.said: list[bytes] = []
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                line, _ = self.listening.accept()
+            except OSError:
+                return
+            with line:
+                said = b""
+                while data := line.recv(65536):
+                    said += data
+                self.said.append(said)
+
+    def close(self) -> None:
+        self.listening.shutdown(socket.SHUT_RDWR)
+        self.listening.close()
+        self._thread.join(10)
+
+
+def test_graphite_gets_lines_and_they_leave_the_queue_once_it_has_read_them(closing: Closing) -> None:
+    server = closing(Server())
+    backend = made(GraphiteBackend, host="127.0.0.1", port=server.port, prefix="z.")
+    backend.post(batch("calls", sum=7, count=3, tags=(("a", "b"),)))
+    backend.post(
+        batch("my time", type="Timer", sum=3.0, count=2, min=1.0, max=2.0, last=2.0, sketch={"positive": [1, 2]})
+    )
+    before = int(time.time())
+    assert backend.flush()
+    found = [line.split() for line in server.said[0].decode().splitlines()]
+    assert {name: float(value) for name, value, _ in found if "calls" in name} == {
+        "z.x.calls.a_b.count": 3, "z.x.calls.a_b.sum": 7,
+    }  # fmt: skip
+    assert {name.rpartition(".")[2] for name, _, _ in found if "my_time" in name} == {
+        "count", "mean", "min", "max", "last", "p50", "p95", "p99",
+    }  # fmt: skip
+    assert all(before <= int(when) <= time.time() for _, _, when in found)
+    server.close()
+    backend.post(batch("late", sum=1))
+    assert not backend.flush()
+    assert len(backend.parcels) == 2
+
+
+def test_statsd_over_udp_and_tcp_gets_every_type(closing: Closing) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(10)
+        backend = made(StatsdBackend, host="127.0.0.1", port=server.getsockname()[1], protocol="udp", prefix="p.")
+        _fill(backend)
+        assert backend.flush()
+        _check_statsd(server.recv(65536))
+        backend.end()
+    tcp = closing(Server())
+    backend = made(StatsdBackend, host="127.0.0.1", port=tcp.port, protocol="tcp", prefix="p.")
+    _fill(backend)
+    assert backend.flush()
+    backend.end()
+    wait_for(lambda: tcp.said)
+    _check_statsd(tcp.said[0])
+
+
+def _fill(backend: Backend) -> None:
+    for _ in range(4):
+        backend.post(b"info|Timer|t|0.25|5|not_specified")
+    backend.post(b"info|Counter|c|2.5|5|src")
+    backend.post(b"info|Gauge|g|-3|5|not_specified")
+    backend.post(b"info|Set|s|me|5|not_specified")
+
+
+def _check_statsd(said: bytes) -> None:
+    timer, counter, zero, gauge, members = said.decode().splitlines()
+    value = re.fullmatch(r"p\.t:(.*)\|ms\|@0\.25", timer)
+    assert value
+    assert float(value[1]) == pytest.approx(250, rel=0.01)
+    assert (counter, zero, gauge) == ("p.src.c:2.5|c", "p.g:0|g", "p.g:-3|g")
+    assert re.fullmatch(r"p\.s:\d+\|s", members)
+
+
+def test_a_statsd_that_is_not_there_loses_nothing_over_tcp(closing: Closing) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    backend = made(StatsdBackend, host="127.0.0.1", port=port, protocol="tcp", prefix="")
+    _fill(backend)
+    assert not backend.flush()
+    assert len(backend.parcels) == 1
+
+
+@pytest.fixture
+def librato() -> Iterator[HTTPServer]:
+    """Librato's API of 2013: basic login, gauges in JSON, 200; refuses what has a bad name."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            server: Any = self.server
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            code = server.codes.pop(0) if server.codes else 200
+            if any(gauge["name"] == "bad" for gauge in body["gauges"]):
+                code = 400
+            if code == 200:
+                server.gauges += body["gauges"]
+                server.logins.append(self.headers["Authorization"])
+            self.send_response(code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    server: Any = HTTPServer(("127.0.0.1", 0), Handler)
+    server.codes, server.gauges, server.logins = [], [], []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_librato_gets_gauges_as_in_2013(librato: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "RETRY_FIRST_S", 0.0)
+    url = f"http://127.0.0.1:{librato.server_port}/v1/metrics"
+    backend = made(LibratoBackend, username="me", apitoken="secret", url=url)
+    for value, source in ((5, "a"), (2, "a"), (0, "a"), (1, "b")):
+        backend.post(f"info|Counter|calls|{value}|5|{source}")
+    backend.post(batch("calls", source="a", sum=10, count=10))
+    backend.post(b"info|Timer|my timer|0.5|1300000000|my prog")
+    backend.post(b"info|Gauge|g|0|1300000000|not_specified")
+    backend.post(batch("t", type="Timer", count=3, sum=6.0, min=1.0, max=3.0, last=2.0, sketch={}))
+    librato.codes = [503, 401]
+    assert not backend.flush()
+    backend.flush()
+    assert librato.gauges == []
+    assert backend.flush()
+    by_name = {(gauge["name"], gauge.get("source")): gauge for gauge in librato.gauges}
+    assert by_name["calls", "a"]["value"] == 17
+    assert by_name["calls", "b"]["value"] == 1
+    assert by_name["my:timer", "my:prog"] == {
+        "name": "my:timer", "source": "my:prog", "measure_time": 1300000000, "value": 0.5,
+    }  # fmt: skip
+    assert by_name["g", None]["value"] == 0
+    assert {key: by_name["t", "x"][key] for key in ("count", "sum", "min", "max")} == {
+        "count": 3, "sum": 6, "min": 1, "max": 3,
+    }  # fmt: skip
+    assert librato.logins == ["Basic " + base64.b64encode(b"me:secret").decode()]
+
+
+def test_one_gauge_that_librato_refuses_does_not_stop_the_others(librato: Any) -> None:
+    url = f"http://127.0.0.1:{librato.server_port}/v1/metrics"
+    backend = made(LibratoBackend, username="me", apitoken="secret", url=url)
+    for name in ("a", "b", "bad", "c", "d"):
+        backend.post(f"info|Gauge|{name}|1|5|x")
+    assert backend.flush()
+    assert sorted(gauge["name"] for gauge in librato.gauges) == ["a", "b", "c", "d"]
+    assert backend.refused == 1
+
+
+def test_librato_without_a_login_is_refused_at_the_start() -> None:
+    with pytest.raises(BackendError, match="username"):
+        made(LibratoBackend, username="", apitoken="", url="x")
