@@ -22,6 +22,8 @@ urlpatterns = [
     path("embed/<str:token>/live/", live.embedded, name="embed-live"),
     path("live/charts/", live.charts, name="live-charts"),
     path("live/pulse/", live.pulse, name="live-pulse"),
+    path("jobs/", views.jobs, name="jobs"),
+    path("live/jobs/", live.jobs, name="live-jobs"),
     path("login/", LoginView.as_view(template_name="zarkov/login.html"), name="login"),
     path("logout/", LogoutView.as_view(next_page="login"), name="logout"),
     path("api/v1/", include("aggregates.web.api.urls")),

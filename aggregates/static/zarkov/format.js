@@ -48,3 +48,12 @@ export function ago(iso, now = Date.now()) {
   }
   return "–";
 }
+
+export function duration(ms) {
+  const seconds = Math.max(ms, 0) / 1000;
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${Math.floor(seconds % 60)} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}

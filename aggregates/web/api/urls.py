@@ -14,7 +14,8 @@ from aggregates.web.api.aggdefs import (
     TasksView,
 )
 from aggregates.web.api.events import EventsView
-from aggregates.web.api.operation import JobsView, QuarantineView
+from aggregates.web.api.jobs import JobCancelView, JobsView, JobView
+from aggregates.web.api.operation import QuarantineView
 from aggregates.web.api.read import CollectionsView, ExportView, LiveView, RankedView, SeriesView
 from aggregates.web.api.schema import SchemaView
 
@@ -30,6 +31,8 @@ urlpatterns = [
     path("runs/<str:uid>/cancel/", RunCancelView.as_view(), name="run-cancel"),
     path("tasks/", TasksView.as_view(), name="tasks"),
     path("jobs/", JobsView.as_view(), name="jobs"),
+    path("jobs/<str:job_id>/", JobView.as_view(), name="job"),
+    path("jobs/<str:job_id>/cancel/", JobCancelView.as_view(), name="job-cancel"),
     path("quarantine/", QuarantineView.as_view(), name="quarantine"),
     path("collections/", CollectionsView.as_view(), name="collections"),
     path("series/<str:name>/", SeriesView.as_view(), name="series"),

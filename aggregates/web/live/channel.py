@@ -41,6 +41,7 @@ class Channel:
         self.feed = feed
         self.uid = uid
         self._pace = pace
+        self._poll_s = getattr(feed, "poll_s", pace.poll_s)
         self._on_close = close
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -129,7 +130,7 @@ class Channel:
         pause_s = self._read_at + self._pace.least_pause_s - time.monotonic()
         if pause_s > 0:
             threading.Event().wait(pause_s)
-        while not self._wake.wait(self._pace.poll_s):
+        while not self._wake.wait(self._poll_s):
             now = time.monotonic()
             with self._lock:
                 if not self._viewers and now - self._empty_since > self._pace.linger_s:

@@ -25,7 +25,10 @@ class Message:
 
 
 class Feed(Protocol):
-    """A question whose answer is watched. Feeds that are equal share one channel, so they must hash."""
+    """A question whose answer is watched. Feeds that are equal share one channel, so they must hash.
+
+    A feed may have `poll_s`: how often its stamp is looked at, where that should not be as often as for the others.
+    """
 
     def concerns(self, notice: Notice) -> bool:
         """Whether the answer may be another after this notice."""

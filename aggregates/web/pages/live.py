@@ -1,4 +1,4 @@
-"""Streams of the pages: charts by their slugs, and the pulse of the front page."""
+"""Streams of the pages: charts by their slugs, the pulse of the front page, and jobs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from aggregates.models.chart import Chart
 from aggregates.web import embed
 from aggregates.web.access import rights_of
 from aggregates.web.exceptions import BadRequestError, ForbiddenError, NotFoundError
+from aggregates.web.live.jobs import JobsFeed
 from aggregates.web.live.pulse import PulseFeed
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
@@ -41,6 +42,14 @@ def pulse(request: HttpRequest) -> HttpResponseBase:
     """What comes in now."""
     rights_of(request).require_unlimited()
     return respond(request, {"": PulseFeed(database)})
+
+
+@require_GET
+@stream
+def jobs(request: HttpRequest) -> HttpResponseBase:
+    """What the engine works on."""
+    rights_of(request).require_unlimited()
+    return respond(request, {"": JobsFeed(database)})
 
 
 @require_GET

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from aggregates.models import AggDef
 from aggregates.models.chart import Chart, Dashboard
 from aggregates.web import currency, embed, query
-from aggregates.web.access import EDIT, rights_of
+from aggregates.web.access import EDIT, OPERATE, rights_of
 from aggregates.web.encoding import plain, to_json
 from aggregates.web.exceptions import NotFoundError, WebError
 from aggregates.web.mongo import database
@@ -174,6 +174,14 @@ def dashboard(request: HttpRequest, slug: str) -> HttpResponseBase:
         "may_edit": rights_of(request).may(EDIT),
     }
     return render(request, "zarkov/dashboard.html", context)
+
+
+@require_GET
+@page
+def jobs(request: HttpRequest) -> HttpResponseBase:
+    """What the engine works on; operators may end a job."""
+    context = {"section": "jobs", "may_operate": rights_of(request).may(OPERATE)}
+    return render(request, "zarkov/jobs.html", context)
 
 
 @require_GET

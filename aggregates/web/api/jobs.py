@@ -1,0 +1,145 @@
+"""`jobs/`: what the map-reduce engine works on, from its records; and the end of a job before its time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymongo.database import Database
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from aggregates.resource import resources
+from aggregates.web.access import OPERATE
+from aggregates.web.api import document
+from aggregates.web.api.read import read_number
+from aggregates.web.api.view import ApiView
+from aggregates.web.exceptions import BadRequestError, ConflictError, NotFoundError, UnavailableError
+from aggregates.web.mongo import database
+from mapreduce.exceptions import MapReduceError, RouterUnreachableError
+from mapreduce.spec import END_STATES, RUNNING_STATES, UNKNOWN
+from mapreduce.summary import JobListing, list_jobs
+
+STATES = (*RUNNING_STATES, *END_STATES)
+
+
+class JobErrorShape(serializers.Serializer[None]):
+    """Why a job failed."""
+
+    code = serializers.CharField()
+    message = serializers.CharField()
+    details = serializers.DictField(required=False)
+
+
+class JobShape(serializers.Serializer[None]):
+    """One job."""
+
+    job_id = serializers.CharField()
+    kind = serializers.CharField(help_text="mapreduce, or basic: one call of a function.")
+    state = serializers.ChoiceField(STATES)
+    created = serializers.DateTimeField()
+    ended = serializers.DateTimeField(allow_null=True)
+    functions = serializers.ListField(child=serializers.CharField())
+    outputs = serializers.ListField(child=serializers.CharField(), help_text="Collections that it writes.")
+    progress = serializers.DictField(
+        help_text="Counts, such as splits and splits_done (docs/mapreduce.md)"
+    )
+    error = JobErrorShape(allow_null=True)
+    traceback = serializers.CharField(allow_null=True)
+
+
+class JobsShape(serializers.Serializer[None]):
+    """Map-reduce jobs, newest first."""
+
+    jobs = JobShape(many=True)
+
+
+class JobsView(ApiView):
+    """The engine's jobs."""
+
+    unlimited = True
+
+    @document.describe(
+        {200: JobsShape},
+        400,
+        503,
+        parameters=[
+            document.text("state", "Only jobs in this state, such as map or error.", enum=list(STATES)),
+            document.number("limit", "Jobs at most.", 1, 500, 50),
+        ],
+        operation_id="jobs_list",
+    )
+    def get(self, request: Request) -> Response:
+        """Newest first, from their records, which are at most a second old."""
+        state = request.GET.get("state", "")
+        if state and state not in STATES:
+            raise BadRequestError(f"state = {state[:60]!r}: allowed are {', '.join(STATES)}", parameter="state")
+        limit = read_number(request.GET.get("limit", ""), "limit", 1, 500, 50)
+        found = list_jobs(database(), limit, [state] if state else None)
+        return Response({"jobs": [job_document(job) for job in found]})
+
+
+class JobView(ApiView):
+    """One job."""
+
+    unlimited = True
+
+    @document.describe({200: JobShape}, 404, 503)
+    def get(self, request: Request, job_id: str) -> Response:
+        """Its state and progress; error and traceback of a failed one."""
+        return Response(job_document(find_job(database(), job_id)))
+
+
+class JobCancelView(ApiView):
+    """The end of a job before its time."""
+
+    needs = {"POST": OPERATE}
+    unlimited = True
+
+    @document.describe({200: JobShape}, 404, 409, 503, request=None)
+    def post(self, request: Request, job_id: str) -> Response:
+        """Cancel it. What it has written stays; the aggregate whose run it is may ask for a full run then.
+
+        409 when it is over, 503 when no router answers.
+        """
+        found = find_job(database(), job_id)
+        if not found.running:
+            raise ConflictError(f"job {job_id[:60]!r} is over, in state {found.state}: nothing to cancel")
+        return Response({**job_document(found), **cancel(job_id)})
+
+
+def find_job(source: Database[Any], job_id: str) -> JobListing:
+    """The record of a job. Raises `NotFoundError`."""
+    found = list_jobs(source, 1, job_id=job_id)
+    if not found:
+        raise NotFoundError(f"there is no job {job_id[:60]!r}; ended ones are kept for 14 days")
+    return found[0]
+
+
+def cancel(job_id: str) -> dict[str, Any]:
+    """Tell the engine; return what changed. Raises `UnavailableError`, `ConflictError` or `NotFoundError`."""
+    try:
+        status = resources().engine.cancel(job_id)
+    except RouterUnreachableError as error:
+        raise UnavailableError(error.message) from None
+    except MapReduceError as error:
+        raise ConflictError(error.message) from None
+    if status.state == UNKNOWN:
+        raise NotFoundError(f"the router knows no job {job_id[:60]!r}")
+    return {"state": status.state, "progress": dict(status.progress)}
+
+
+def job_document(job: JobListing) -> dict[str, Any]:
+    """A job as answers and streams say it."""
+    return {
+        "job_id": job.job_id,
+        "kind": job.kind,
+        "state": job.state,
+        "created": job.created,
+        "ended": job.ended,
+        "functions": list(job.functions),
+        "outputs": list(job.outputs),
+        "progress": dict(job.progress),
+        "error": dict(job.error) if job.error else None,
+        "traceback": job.traceback,
+    }

@@ -1,0 +1,122 @@
+"""Jobs over REST and on their page, with a real router; nobody works for it, so that jobs stay until they are ended."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.aggregates.web.server import PASSWORD, Server, eventually
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def charts(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose engine is a router. Named as the browser's fixtures want it."""
+    environ = {"ZARKOV_ZMR__ENGINE": "zmq", "ZARKOV_TASK_MODULES": "tests.aggregates.tasks"}
+    with Server(mongo_uri, tmp_path_factory.mktemp("jobs"), **environ) as running:
+        running.start("router", sys.executable, "manage.py", "runrouter")
+        eventually(lambda: "zmr.req_bind" in running.folder.addresses(), what="the router")
+        yield running
+
+
+def submit(server: Server) -> str:
+    """A job that waits for a worker; its id."""
+    return server.django("""
+        from aggregates.resource import resources
+        print(resources().engine.submit_call("tests.aggregates.tasks:add", ["x", [1]]))
+    """).strip()
+
+
+def ask(server: Server, path: str, **options: Any) -> tuple[int, Any]:
+    status, _, body = server.request(f"api/v1/jobs/{path}", **options)
+    return status, json.loads(body)
+
+
+def put_record(server: Server, job_id: str, **fields: Any) -> None:
+    """A job's record as the router writes it."""
+    spec = {"sources": [{"map_name": "shop:Sales.map"}], "reduce_name": "shop:Sales.reduce",
+            "outputs": [{"collection": "zagg.sales"}]}  # fmt: skip
+    document = {"kind": "mapreduce", "created": datetime.now(UTC), "spec": spec, **fields}
+    server.database["zmr.job"].replace_one({"_id": job_id}, {"_id": job_id, **document}, upsert=True)
+
+
+def test_a_job_is_shown_and_cancelled_over_rest(charts: Server) -> None:
+    job_id = submit(charts)
+    eventually(lambda: ask(charts, f"{job_id}/")[0] == 200, what="the record of the job")
+    found = ask(charts, "?limit=5")[1]["jobs"][0]
+    assert (found["job_id"], found["ended"], found["functions"]) == (job_id, None, ["tests.aggregates.tasks:add"])
+    assert found["state"] in {"ready", "map"}
+    assert ask(charts, f"{job_id}/cancel/", method="POST", token=charts.make_token("r", "read"))[0] == 403
+    status, cancelled = ask(charts, f"{job_id}/cancel/", method="POST", token=charts.token)
+    assert (status, cancelled["state"]) == (200, "cancelled")
+    eventually(lambda: ask(charts, f"{job_id}/")[1]["state"] == "cancelled", what="the record of the end")
+    status, refused = ask(charts, f"{job_id}/cancel/", method="POST", token=charts.token)
+    assert (status, refused["error"]["code"]) == (409, "conflict")
+
+
+def test_jobs_that_are_not_there_are_404_and_states_that_are_none_400(charts: Server) -> None:
+    for path, options in (("none/", {}), ("none/cancel/", {"method": "POST", "token": charts.token})):
+        status, said = ask(charts, path, **options)
+        assert (status, said["error"]["code"]) == (404, "not_found")
+    status, said = ask(charts, "?state=sleeping")
+    assert status == 400
+    assert "ready" in said["error"]["message"]
+
+
+def test_without_a_router_a_job_is_shown_and_to_cancel_it_is_503(charts: Server) -> None:
+    charts.stop("router")
+    put_record(charts, "lost", state="map")
+    try:
+        assert ask(charts, "lost/")[1]["state"] == "map"
+        status, headers, body = charts.request("api/v1/jobs/lost/cancel/", method="POST", token=charts.token)
+        assert (status, json.loads(body)["error"]["code"]) == (503, "unavailable")
+        assert int(headers["retry-after"]) > 0
+    finally:
+        charts.database["zmr.job"].delete_one({"_id": "lost"})
+        charts.start("router", sys.executable, "manage.py", "runrouter")
+        eventually(lambda: "zmr.req_bind" in charts.folder.addresses(), what="the router")
+
+
+def test_progress_is_live_and_a_failed_job_shows_its_traceback(charts: Server, page: Page) -> None:
+    put_record(charts, "sales-1", state="map", progress={"splits": 40, "splits_done": 3, "docs_in": 12_000})
+    page.goto(charts.url("jobs/"))
+    row = page.locator('tr[data-job-id="sales-1"]')
+    expect(row).to_contain_text("3 of 40")
+    expect(row).to_contain_text("sales")
+    expect(row.locator(".state")).to_have_text("map")
+    put_record(charts, "sales-1", state="reduce", progress={"splits": 40, "splits_done": 40, "docs_in": 160_000})
+    expect(row).to_contain_text("40 of 40", timeout=3000)
+    expect(row.locator(".state")).to_have_text("reduce")
+    failed = {"code": "map_failed", "message": "the map raised KeyError: 'shop' on event 7", "details": {}}
+    put_record(charts, "sales-1", state="error", ended=datetime.now(UTC), error=failed, traceback="Traceback <b>\n  x")
+    expect(page.locator("tr.failure")).to_contain_text("KeyError: 'shop' on event 7", timeout=3000)
+    page.get_by_text("Traceback", exact=True).click()
+    expect(page.locator("tr.failure pre")).to_have_text("Traceback <b>\n  x")
+    put_record(charts, "sales-2", state="complete", ended=datetime.now(UTC))
+    expect(page.locator('tr[data-job-id="sales-2"]')).to_be_visible(timeout=3000)
+    expect(page.locator("tr.failure pre")).to_be_visible()  # an update does not close what was opened
+    page.get_by_label("only those under way or failed").check()
+    expect(page.locator('tr[data-job-id="sales-2"]')).to_have_count(0)
+    assert page.get_by_role("button", name="Cancel").count() == 0  # a reader may not
+
+
+def test_an_operator_cancels_a_job_on_the_page(charts: Server, open_context: Callable[..., Any]) -> None:
+    job_id = submit(charts)
+    page = open_context()[0].new_page()
+    page.goto(charts.url("login/?next=/jobs/"))
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("main").get_by_role("button", name="Log in").click()
+    page.on("dialog", lambda dialog: dialog.accept())
+    row = page.locator(f'tr[data-job-id="{job_id}"]')
+    row.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#said")).to_have_text("The job is cancelled.")
+    expect(row.locator(".state")).to_have_text("cancelled", timeout=3000)
+    expect(row.get_by_role("button")).to_have_count(0)
