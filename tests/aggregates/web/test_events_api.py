@@ -128,6 +128,40 @@ def test_503_when_no_ingester_answers_and_200_when_it_is_back(tmp_path: Path, mo
         eventually(lambda: server.post_events({"type": "x"}).get("accepted") == 1, what="the ingester to be back")
 
 
+def test_a_full_journal_is_503_and_what_was_said_to_be_taken_is_stored_once(tmp_path: Path, mongo_uri: str) -> None:
+    sizes = {"ZARKOV_JOURNAL_MAX_BYTES": "65536", "ZARKOV_JOURNAL_SEGMENT_BYTES": "16384"}
+    with Server(mongo_uri, tmp_path, **sizes) as server:
+        server.stop("ingester")
+        reached = server.environ["ZARKOV_MONGO_URI"]
+        server.environ["ZARKOV_MONGO_URI"] = "mongodb://127.0.0.1:1/"  # nothing leaves the journal
+        server.start("ingester", sys.executable, "manage.py", "runingest")
+        eventually(lambda: "ack_bind_address" in server.folder.addresses(), what="the ingester")
+        taken: list[str] = []
+        for _ in range(100):
+            events = [{"type": "full", "extra": "x" * 500, "id": uuid.uuid4().hex} for _ in range(10)]
+            status, headers, body = server.request("api/v1/events/", events, token=server.token)
+            if status != 200:
+                break
+            taken += [event["id"] for event in events]
+        assert (status, json.loads(body)["error"]["code"]) == (503, "busy")
+        assert 0 < int(headers["retry-after"]) <= 60
+        assert len(taken) > 30
+        began = time.monotonic()
+        assert server.request("api/v1/events/", events, token=server.token)[0] == 503
+        assert time.monotonic() - began < 4  # said at once, not after a time-out
+        server.stop("ingester")
+        server.environ["ZARKOV_MONGO_URI"] = reached
+        server.start("ingester", sys.executable, "manage.py", "runingest")
+        eventually(
+            lambda: server.request("api/v1/events/", events, token=server.token)[0] == 200, 30, "room in the journal"
+        )
+        wanted = {*taken, *(event["id"] for event in events)}
+        count = server.database["event.1"].count_documents
+        eventually(lambda: count({"type": "full"}) >= len(wanted), what="everything taken to be stored")
+        assert {event["id"] for event in server.database["event.1"].find({"type": "full"})} == wanted
+        assert count({"type": "full"}) == len(wanted)
+
+
 def test_browsing_filters_and_pages(server: Server, kind: str) -> None:
     events = [
         {
