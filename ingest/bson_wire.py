@@ -19,7 +19,6 @@ from ingest.event import FIELDS, MAX_DEPTH, MAX_TEXT_CHARS, complete, fault_of
 from ingest.intake import Intake
 
 MAX_MESSAGE_BYTES = 16 * 2**20
-NOTICES = frozenset({"agg_complete"})
 _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
 _LENGTH = struct.Struct("<i").unpack_from
 _SMALL_BYTES = 700  # below this nothing is nested too deep and no event too big
@@ -130,11 +129,11 @@ def _sort_one(document: dict[str, Any], raw: bytes, intake: Intake, now_ms: int,
     check_fields = True
     if "$command" in document:
         command = document["$command"]
-        if isinstance(command, str) and command in NOTICES:
+        if isinstance(command, str) and command in intake.known_commands:
             intake.commands.append(document)
             return
         if command != "event_noval":
-            known = ", ".join(("event_noval", *sorted(NOTICES)))
+            known = ", ".join(("event_noval", *sorted(intake.known_commands)))
             intake.refuse("unknown_command", f"$command is {command!r:.80}; allowed is {known}", raw, index)
             return
         raw, document = _without_command(raw, document)

@@ -26,6 +26,8 @@ from bson.errors import BSONError
 from ingest import fork, green
 from ingest.exceptions import BusyError, DeliveryError, SpoolError
 from ingest.push import Event, ZarkovClient, document, encoded
+from ingest.refusal import Refusal
+from ingest.request import refused_document, source_frame
 from ingest.spool import MAX_BYTES, Spool
 
 __all__ = ["AcknowledgedClient", "Event", "Receipt", "ZarkovClient"]
@@ -71,6 +73,8 @@ class AcknowledgedClient:
     uses the folder when this one dies. Several processes may share a folder. Spooled events may arrive after others
     that were sent later.
 
+    `source` is for doors that pass on what others sent: it is noted in quarantine beside what is refused.
+
     May be shared by threads and greenlets, and by processes after a fork.
     """
 
@@ -84,8 +88,10 @@ class AcknowledgedClient:
         request_events: int = REQUEST_EVENTS,
         spool: Path | str | None = None,
         spool_max_bytes: int = MAX_BYTES,
+        source: str = "",
     ) -> None:
         self.addr = addr
+        self._source = [source_frame(source)] if source else []
         self._patience = _Patience(timeout_s, attempts, connect_timeout_s)
         self._request_events = request_events
         self._spool = Spool(spool, spool_max_bytes) if spool is not None else None
@@ -209,6 +215,13 @@ class AcknowledgedClient:
         """Send one event; see `send`."""
         return self.send([document(type, context, extra)])
 
+    def refuse(self, refusals: Iterable[Refusal]) -> None:
+        """Hand on input that the caller itself refused: it is kept in quarantine, on the ingester's disk on return.
+
+        Raises `DeliveryError` as `send` does; handed on again after that it may be kept twice.
+        """
+        self._deliver(list(_requests(list(map(refused_document, refusals)), self._request_events)), self._patience)
+
     def _attempt(
         self,
         requests: list[list[bytes]],
@@ -250,7 +263,7 @@ class AcknowledgedClient:
                 under_way[request_id] = number
                 size += len(body)
                 try:
-                    socket.send_multipart([request_id, body], zmq.NOBLOCK)
+                    socket.send_multipart([request_id, *self._source, body], zmq.NOBLOCK)
                 except zmq.Again:  # the connection broke: what is under way will not be answered
                     return under_way, busy
             if not green.wait(socket, zmq.POLLIN, deadline - time.monotonic()):

@@ -28,6 +28,8 @@ from ingest.door import DRAIN_BYTES, Door, bind, bound_address, drain
 from ingest.exceptions import JournalError, JournalLockedError
 from ingest.intake import Intake
 from ingest.journal import Journal, journal_folders
+from ingest.notice import NOTICES
+from ingest.request import REFUSED, read_request, refusals
 from ingest.settings import IngestSettings
 from ingest.store import Store, Watermark, connect
 from ingest.writer import Delivery, JournalWriter
@@ -188,10 +190,9 @@ class Ingester:
     def _receive_bson(self, socket: zmq.Socket[bytes]) -> bool:
         messages = drain(socket)
         if messages:
-            intake = Intake("bson")
+            intake = Intake("bson", NOTICES)
             bson_wire.read_messages(messages, intake, self._now_ms())
-            for command in intake.commands:
-                self._publisher.send(bson.encode(command), zmq.NOBLOCK)
+            self._pass_on(intake)
             self._put(intake)
         return bool(messages)
 
@@ -219,22 +220,29 @@ class Ingester:
         return True
 
     def _take_request(self, frames: list[bytes]) -> None:
-        envelope, body = _split_envelope(frames)
-        if len(body) < 1 or not envelope:
+        if (request := read_request(frames)) is None:
             return
-        envelope = [*envelope, body[0]]
         if self.writer.full:
-            self._reply(envelope, {"busy": True})
+            self._reply(request.envelope, {"busy": True})
             return
-        intake = Intake("ack")
-        payload = body[1] if len(body) == 2 else b"".join(body[1:])
-        if payload:
-            bson_wire.read_message(payload, intake, self._now_ms())
+        intake = Intake(request.source, NOTICES | {REFUSED})
+        if request.payload:
+            bson_wire.read_message(request.payload, intake, self._now_ms())
         answer = {"accepted": len(intake.events), "rejected": [refusal.to_wire() for refusal in intake.refusals]}
+        for refusal in refusals(intake.commands):
+            intake.refuse(refusal.code, refusal.message, refusal.raw)
+        self._pass_on(intake)
         if intake.empty:
-            self._reply(envelope, answer)
+            self._reply(request.envelope, answer)
             return
-        self._put(intake, lambda: self._calls.append(partial(self._reply, envelope, answer)))
+        self._put(intake, lambda: self._calls.append(partial(self._reply, request.envelope, answer)))
+
+    def _pass_on(self, intake: Intake) -> None:
+        """Publish notices of others, so that one address carries all."""
+        for command in intake.commands:
+            if command["$command"] in NOTICES:
+                with contextlib.suppress(zmq.ZMQError):
+                    self._publisher.send(bson.encode(command), zmq.NOBLOCK)
 
     def _put(self, intake: Intake, on_durable: Callable[[], None] | None = None) -> None:
         if intake.empty:
@@ -318,10 +326,3 @@ class Ingester:
         while True:
             gevent.sleep(ADOPT_EVERY_S)
             self.adopt()
-
-
-def _split_envelope(frames: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """Routing frames and the rest; an empty delimiter, as a REQ socket sends it, belongs to the former."""
-    if len(frames) > 2 and frames[1] == b"":
-        return frames[:2], frames[2:]
-    return frames[:1], frames[1:]

@@ -16,6 +16,7 @@ class Intake:
     """
 
     source: str
+    known_commands: frozenset[str] = frozenset()  # those that are put aside as commands; any other is refused
     events: list[bytes] = field(default_factory=list)
     ids: list[str | None] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)

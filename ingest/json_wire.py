@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 from typing import Any
 
 import bson
@@ -93,11 +94,18 @@ def loads(text: bytes | str) -> Any:
     """Decode JSON; `{"$datetime": seconds}` is a date. Raises `ValueError`, `DateError` or `RecursionError`."""
     if isinstance(text, bytes):
         text = text.decode("utf-8")
-    return json.loads(text, object_hook=_hook, parse_constant=_constant)
+    return json.loads(text, object_hook=_hook, parse_constant=_constant, parse_float=_finite)
 
 
 def _constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    """Python reads what is too large as infinity."""
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text:.40} is beyond the range of a number, about 1.8e308")
+    return number
 
 
 def _hook(value: dict[str, Any]) -> Any:

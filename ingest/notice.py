@@ -14,6 +14,7 @@ from ingest import green
 
 COMMITTED = "committed"
 AGG_COMPLETE = "agg_complete"
+NOTICES = frozenset({AGG_COMPLETE})  # those that a door takes from others and passes on
 HIGH_WATER_COUNT = 1_000  # notices kept for a slow subscriber
 
 Notice = dict[str, Any]

@@ -6,7 +6,8 @@ import json
 import os
 import threading
 import uuid
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import bson
 from bson.errors import BSONError
@@ -17,6 +18,9 @@ from ingest import json_wire
 from ingest.client import AcknowledgedClient, Receipt
 from ingest.exceptions import BusyError as JournalBusyError
 from ingest.exceptions import DeliveryError
+from ingest.refusal import Refusal
+
+Passed = TypeVar("Passed")
 
 MAX_EVENTS = 100_000  # in one request
 TIMEOUT_S = 5.0
@@ -32,21 +36,32 @@ def send(body: bytes) -> dict[str, Any]:
     journal is full, and `UnavailableError` when the ingester does not answer; nothing is known to be lost then, as a
     retry of events with ids is harmless.
     """
-    values, rejected = _read(body)
+    values, refused = _read(body)
     documents: list[bytes] = []
     places: list[int] = []
     for index, value in values:
         try:
             documents.append(_encode(value))
             places.append(index)
-        except _RefusedError as refusal:
-            rejected.append({"index": index, "code": refusal.code, "message": str(refusal)})
+        except _RefusedError as error:
+            refused.append(Refusal(error.code, str(error), _raw(value, body), index))
+    if refused:
+        _passed_on(lambda: _connected().refuse(refused))
+    rejected = [refusal.to_wire() for refusal in refused]
     accepted = 0
     if documents:
-        receipt = _deliver(documents)
+        receipt = _passed_on(lambda: _connected().send(documents))
         accepted = receipt.accepted
         rejected += [{**item, "index": places[item["index"]]} for item in receipt.rejected]
     return {"accepted": accepted, "rejected": sorted(rejected, key=lambda item: item["index"])}
+
+
+def _raw(value: Any, body: bytes) -> bytes:
+    """One value of `body` as text again; the whole body when that cannot be."""
+    try:
+        return json.dumps(value, default=str).encode()
+    except (ValueError, RecursionError):
+        return body
 
 
 class _RefusedError(Exception):
@@ -57,7 +72,7 @@ class _RefusedError(Exception):
         self.code = code
 
 
-def _read(body: bytes) -> tuple[list[tuple[int, Any]], list[dict[str, Any]]]:
+def _read(body: bytes) -> tuple[list[tuple[int, Any]], list[Refusal]]:
     """`(index, value)` of what is JSON, and refusals of what is not."""
     if not body.strip():
         raise BadRequestError("the body is empty: send an event, a list of events, or one event per line")
@@ -71,33 +86,33 @@ def _read(body: bytes) -> tuple[list[tuple[int, Any]], list[dict[str, Any]]]:
     return list(enumerate(values)), []
 
 
-def _one_by_one(body: bytes, error: Exception) -> tuple[list[tuple[int, Any]], list[dict[str, Any]]]:
+def _one_by_one(body: bytes, error: Exception) -> tuple[list[tuple[int, Any]], list[Refusal]]:
     """The items of a list, or the lines, of a body that cannot be read as a whole; the good ones are kept."""
-    pieces: list[bytes | str]
+    pieces: list[bytes]
     try:
         value = json.loads(body)
-        pieces = [json.dumps(item) for item in value] if isinstance(value, list) else []
+        pieces = [json.dumps(item).encode() for item in value] if isinstance(value, list) else []
     except (ValueError, RecursionError):
         pieces = [line for line in body.splitlines() if line.strip()]
     if len(pieces) < 2 and not isinstance(error, json_wire.DateError):
-        return [], [_refusal(0, error)]
-    good, rejected = [], []
+        return [], [_refusal(0, error, body)]
+    good, refused = [], []
     for index, piece in enumerate(pieces or [body]):
         try:
             good.append((index, json_wire.loads(piece)))
         except (ValueError, RecursionError) as fault:
-            rejected.append(_refusal(index, fault))
-    return good, rejected
+            refused.append(_refusal(index, fault, piece))
+    return good, refused
 
 
-def _refusal(index: int, error: Exception) -> dict[str, Any]:
+def _refusal(index: int, error: Exception, raw: bytes) -> Refusal:
     if isinstance(error, json_wire.DateError):
         code, message = error.args
     elif isinstance(error, RecursionError):
         code, message = "nested_too_deep", "objects or arrays are nested too deep"
     else:
         code, message = "bad_json", f"not JSON in UTF-8: {error}"
-    return {"index": index, "code": code, "message": message}
+    return Refusal(code, message, raw, index)
 
 
 def _encode(value: Any) -> bytes:
@@ -120,9 +135,10 @@ def _encode(value: Any) -> bytes:
         raise _RefusedError("bad_json", f"cannot be stored as BSON: {error}") from None
 
 
-def _deliver(documents: list[bytes]) -> Receipt:
+def _passed_on(call: Callable[[], Passed]) -> Passed:
+    """What `call` to the ingester returns. Raises our own errors in place of the client's."""
     try:
-        return _connected().send(documents)
+        return call()
     except JournalBusyError as error:
         raise BusyError("the journal is full: send the same again later", **_partly(error)) from None
     except DeliveryError as error:
@@ -146,7 +162,11 @@ def _connected() -> AcknowledgedClient:
         raise UnavailableError(f"no ingester runs: {error}") from None
     with _lock:
         if _client is None or _client[:2] != (os.getpid(), address):
-            _client = (os.getpid(), address, AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=2))
+            _client = (
+                os.getpid(),
+                address,
+                AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=2, source="http"),
+            )
         return _client[2]
 
 

@@ -21,6 +21,8 @@ from ingest.event import milliseconds
 from ingest.exceptions import BindError, BusyError, DeliveryError, QueueFullError
 from ingest.journal import Journal, StoreMark, journal_folders
 from ingest.record import Kind
+from ingest.refusal import Refusal
+from ingest.request import refused_document
 from ingest.settings import IngestSettings, JournalSettings
 from ingest.store import connect
 from tests.ingest.conftest import RunningIngester, sums, wait_for
@@ -106,6 +108,20 @@ def test_rejected_events_are_named_and_kept_in_quarantine(
     assert {(q["code"], q["source"]) for q in kept} == {("unknown_field", "ack"), ("bad_json", "json")}
     assert {q["raw"] for q in kept} >= {b"nonsense"}
     wait_for(lambda: len(events(database)) == 2)
+
+
+def test_what_another_door_refused_is_kept_under_its_name(
+    ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
+) -> None:
+    with AcknowledgedClient(ingester.address("ack"), source="http") as client:
+        client.refuse([Refusal("bad_json", "not JSON", b"{oops"), Refusal("no such code", "", b"")])
+        assert client.send([{"typ": "b"}, {"type": "a"}]).rejected[0]["index"] == 0
+    push(ingester.address("bson"), refused_document(Refusal("bad_json", "", b"forged")))
+    kept = wait_for(lambda: (found := list(database["quarantine"].find())) and len(found) == 3 and found)
+    assert {(q["code"], q["source"]) for q in kept} >= {("bad_json", "http"), ("unknown_field", "http")}
+    assert b"{oops" in {q["raw"] for q in kept}
+    assert [q["code"] for q in kept if q["source"] == "bson"] == ["unknown_command"]
+    wait_for(lambda: len(events(database)) == 1)
 
 
 def test_the_verdicts_account_for_everything(
