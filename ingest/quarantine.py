@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import bson
+from bson.binary import Binary
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 from bson.json_util import RELAXED_JSON_OPTIONS, dumps
 from bson.json_util import loads as loads_extended
+from pymongo.database import Database
 
-from ingest import json_wire
+from ingest import json_wire, refused
 from ingest.bson_wire import read_message
 from ingest.client import AcknowledgedClient
+from ingest.connection import Document
 from ingest.exceptions import IngestError
 from ingest.intake import Intake
+from ingest.refused import key_text, parse_key
 from ingest.store import QUARANTINE, Store
 
+__all__ = ["MendError", "Replay", "as_text", "decoded", "from_text", "key_text", "parse_key", "replay", "replay_all"]
+
+REQUEST_ENTRIES = 500
 _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+
+
+class UnknownEntryError(IngestError):
+    """There is no such entry."""
+
+    code = "unknown_entry"
 
 
 class MendError(IngestError):
@@ -36,20 +50,6 @@ class Replay:
     key: Mapping[str, Any]
     accepted: bool
     message: str
-
-
-def key_text(key: Mapping[str, Any]) -> str:
-    """A quarantine `_id` as text, for an address or a form."""
-    return f"{key['j']}.{key['s']}.{key['i']}"
-
-
-def parse_key(text: str) -> dict[str, Any]:
-    """The `_id` that `key_text` wrote. Raises `IngestError`."""
-    journal, _, rest = text.partition(".")
-    number, _, index = rest.partition(".")
-    if not number.isdigit() or not index.isdigit():
-        raise IngestError(f"{text!r} is no quarantine key: allowed is JOURNAL.BLOCK.INDEX")
-    return {"j": journal, "s": int(number), "i": int(index)}
 
 
 def decoded(entry: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -88,6 +88,20 @@ def from_text(text: str) -> dict[str, Any]:
     return value
 
 
+def mended_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What is sent when the entry is replayed: what a person kept for it, else what came in; None when that is
+    unreadable."""
+    mended = entry.get("mended")
+    return bson.decode(mended, _ANY_DATE) if mended is not None else decoded(entry)
+
+
+def keep_mended(database: Database[Document], key: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    """Keep a mended document for a later replay. Raises `MendError` when it is no event yet."""
+    entry = _found(database, key)
+    raw = _event(entry, document)
+    database[QUARANTINE].update_one({"_id": entry["_id"]}, {"$set": {"mended": Binary(raw)}})
+
+
 def replay(
     store: Store, client: AcknowledgedClient, key: Mapping[str, Any], mended: Mapping[str, Any] | None = None
 ) -> Replay:
@@ -97,24 +111,56 @@ def replay(
     the rules is not sent, so that it does not enter quarantine again. Raises `IngestError` when there is no such
     entry, `DeliveryError` when no ingester takes it.
     """
-    found = store.database()[QUARANTINE].find_one({"_id": dict(key)})
+    database = store.database()
+    return next(iter(replay_all(database, client, [_found(database, key)], mended=mended)))
+
+
+def replay_all(
+    database: Database[Document],
+    client: AcknowledgedClient,
+    entries: Iterable[Mapping[str, Any]],
+    *,
+    mended: Mapping[str, Any] | None = None,
+    by: str = "",
+) -> Iterator[Replay]:
+    """Send entries again, in requests of many; each as it was mended, or as it is. `by` is noted beside the time.
+
+    See `replay` for what is promised. Raises `DeliveryError` when no ingester takes them: those that were yielded
+    before are replayed, and replaying all of them again is harmless.
+    """
+    waiting = iter(entries)
+    while batch := list(itertools.islice(waiting, REQUEST_ENTRIES)):
+        sent: list[Mapping[str, Any]] = []
+        events: list[bytes] = []
+        for entry in batch:
+            try:
+                events.append(_event(entry, mended if mended is not None else mended_of(entry)))
+            except MendError as error:
+                yield Replay(entry["_id"], False, str(error))
+            else:
+                sent.append(entry)
+        receipt = client.send(events)
+        turned_down = {refusal["index"]: refusal["message"] for refusal in receipt.rejected}
+        accepted = [entry["_id"] for index, entry in enumerate(sent) if index not in turned_down]
+        note = {"replayed": dt.datetime.now(dt.UTC)} | ({"by": by} if by else {})
+        database[QUARANTINE].update_many({"_id": {"$in": accepted}}, {"$set": note})
+        for index, entry in enumerate(sent):
+            yield Replay(entry["_id"], index not in turned_down, turned_down.get(index, "accepted"))
+
+
+def _found(database: Database[Document], key: Mapping[str, Any]) -> Document:
+    found = refused.find(database, key)
     if found is None:
-        raise IngestError(f"there is no quarantine entry {key_text(key)}: it was removed, or the key is mistyped")
-    try:
-        event = _event(found, mended)
-    except MendError as error:
-        return Replay(key, False, str(error))
-    receipt = client.send([event])
-    if receipt.accepted != 1:
-        return Replay(key, False, receipt.rejected[0]["message"])
-    store.database()[QUARANTINE].update_one({"_id": found["_id"]}, {"$set": {"replayed": dt.datetime.now(dt.UTC)}})
-    return Replay(key, True, "accepted")
+        raise UnknownEntryError(
+            f"there is no quarantine entry {key_text(key)}: it was removed, or the key is mistyped", key=key_text(key)
+        )
+    return found
 
 
 def _event(entry: Mapping[str, Any], mended: Mapping[str, Any] | None) -> bytes:
-    document = dict(mended) if mended is not None else decoded(entry)
-    if document is None:
+    if mended is None:
         raise MendError("the input cannot be read as a document: write the event that it should have been")
+    document = dict(mended)
     document.setdefault("id", f"quarantine:{key_text(entry['_id'])}")
     try:
         raw = bson.encode(document)

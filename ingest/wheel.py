@@ -79,7 +79,7 @@ def _read(root: Path, name: str) -> Module:
     if path is None:
         raise WheelError(f"there is no module {name} below {root}")
     source = path.read_text(encoding="utf-8")
-    found = []
+    found: list[tuple[ast.Import | ast.ImportFrom, tuple[str, ...]]] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.level:
             raise WheelError(f"{name}, line {node.lineno}: relative imports are not taken along")

@@ -14,6 +14,7 @@ EDGE = (
     "ingest.management",
     "ingest.apps",
     "ingest.models",
+    "ingest.migrations",
     "ingest.admin",
     "ingest.views",
     "ingest.urls",

@@ -15,13 +15,15 @@ _ACTIONS = {
     "operator": {"view", "change"},
     "editor": {"view", "add", "change", "delete"},
 }
+_APPS = ("aggregates", "ingest")
 _NOT_FOR_GROUPS = {"accesstoken"}  # tokens are made by superusers
 
 
 def ensure_groups(sender: Any, **kwargs: Any) -> None:
-    """Make the three groups after a migration, with the permissions of this app that they lack."""
-    create_permissions(apps.get_app_config("aggregates"), verbosity=0)
-    permissions = Permission.objects.filter(content_type__app_label="aggregates").exclude(
+    """Make the three groups after a migration, with the permissions of our apps that they lack."""
+    for label in _APPS:
+        create_permissions(apps.get_app_config(label), verbosity=0)
+    permissions = Permission.objects.filter(content_type__app_label__in=_APPS).exclude(
         content_type__model__in=_NOT_FOR_GROUPS
     )
     for name in OF_GROUP:

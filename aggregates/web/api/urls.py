@@ -15,7 +15,12 @@ from aggregates.web.api.aggdefs import (
 )
 from aggregates.web.api.events import EventsView
 from aggregates.web.api.jobs import JobCancelView, JobsView, JobView
-from aggregates.web.api.operation import QuarantineView
+from aggregates.web.api.quarantine import (
+    QuarantineCountsView,
+    QuarantineEntryView,
+    QuarantineReplayView,
+    QuarantineView,
+)
 from aggregates.web.api.read import CollectionsView, ExportView, LiveView, RankedView, SeriesView
 from aggregates.web.api.schema import SchemaView
 
@@ -34,6 +39,9 @@ urlpatterns = [
     path("jobs/<str:job_id>/", JobView.as_view(), name="job"),
     path("jobs/<str:job_id>/cancel/", JobCancelView.as_view(), name="job-cancel"),
     path("quarantine/", QuarantineView.as_view(), name="quarantine"),
+    path("quarantine/counts/", QuarantineCountsView.as_view(), name="quarantine-counts"),
+    path("quarantine/replay/", QuarantineReplayView.as_view(), name="quarantine-replay"),
+    path("quarantine/<str:key>/", QuarantineEntryView.as_view(), name="quarantine-entry"),
     path("collections/", CollectionsView.as_view(), name="collections"),
     path("series/<str:name>/", SeriesView.as_view(), name="series"),
     path("ranked/<str:name>/", RankedView.as_view(), name="ranked"),

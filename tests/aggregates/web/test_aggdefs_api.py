@@ -1,4 +1,4 @@
-"""Definitions, runs, tasks, jobs and quarantine by REST."""
+"""Definitions, runs, tasks and jobs by REST."""
 
 from __future__ import annotations
 
@@ -133,14 +133,3 @@ def test_jobs_come_from_their_records(client: Client, database: Any) -> None:
     )
     assert [job["job_id"] for job in client.get("/api/v1/jobs/").json()["jobs"]] == ["j2", "j1", "j0"]
     assert [job["job_id"] for job in client.get("/api/v1/jobs/", {"state": "map"}).json()["jobs"]] == ["j0"]
-
-
-def test_quarantine_is_paged_newest_first(client: Client, database: Any) -> None:
-    database["quarantine"].insert_many({"code": "bad_json", "raw": b"\x00", "n": i} for i in range(5))
-    first = client.get("/api/v1/quarantine/", {"limit": "3"}).json()
-    assert [item["n"] for item in first["documents"]] == [4, 3, 2]
-    assert first["documents"][0]["raw"] == "AA=="
-    rest = client.get("/api/v1/quarantine/", {"limit": "3", "cursor": first["next"]}).json()
-    assert [item["n"] for item in rest["documents"]] == [1, 0] and rest["next"] is None
-    assert client.get("/api/v1/quarantine/", {"code": "other"}).json()["documents"] == []
-    assert client.get("/api/v1/quarantine/", {"cursor": "x"}).status_code == 400

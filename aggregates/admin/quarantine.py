@@ -1,0 +1,253 @@
+"""Quarantine in the admin: what was refused and why, mending it, sending it again, deleting it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from aggregates.services.quarantine import Outcome, replay_entries
+from aggregates.web.api.quarantine import selection_of, translated
+from aggregates.web.exceptions import WebError
+from aggregates.web.mongo import database, translate
+from ingest import quarantine, refused
+from ingest.exceptions import IngestError
+from ingest.models import QuarantineEntry
+from ingest.quarantine import MendError, UnknownEntryError
+from ingest.refusal import CODES
+from ingest.refused import Selection, key_text, parse_key
+
+LIST = "admin:ingest_quarantineentry_changelist"
+ENTRY = "admin:ingest_quarantineentry_change"
+PER_PAGE = 50
+PREVIEW_CHARS = 90
+HEX_BYTES = 2_048
+TEXT_BYTES = 65_536
+EMPTY = '{\n  "type": "",\n  "context": {}\n}'
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the list."""
+
+    key: str
+    entry: dict[str, Any]
+    preview: str
+
+
+@admin.register(QuarantineEntry)
+class QuarantineAdmin(admin.ModelAdmin):
+    """The list and the page of one entry; both read MongoDB."""
+
+    class Media:
+        css = {"all": ("zarkov-admin/admin.css", "zarkov-admin/quarantine.css")}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Ingesters add."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Who may replay may delete."""
+        return self.has_change_permission(request)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The list, and what is done with many entries."""
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        try:
+            return self._act_on_many(request) if request.method == "POST" else self._list(request)
+        except (WebError, PyMongoError) as error:
+            shown = translate(error) if isinstance(error, PyMongoError) else error
+            context = self._context(request, "Quarantine") | {"failure": str(shown)}
+            return TemplateResponse(request, "admin/ingest/quarantineentry/change_list.html", context, status=503)
+
+    def _list(self, request: HttpRequest) -> HttpResponse:
+        selection = selection_of(request)
+        opened = database()
+        try:
+            found, following = refused.page(opened, selection, cursor=request.GET.get("cursor", ""), limit=PER_PAGE)
+        except refused.KeyFormatError:
+            return HttpResponseRedirect(reverse(LIST))
+        counts = refused.counts(opened)
+        waiting = Selection(selection.code, selection.source, selection.since, selection.until, False)
+        context = self._context(request, "Quarantine") | {
+            "rows": [Row(key_text(entry["_id"]), entry, preview(entry)) for entry in found],
+            "next": _changed(request.GET, cursor=following) if following else "",
+            "first": _changed(request.GET, cursor="") if request.GET.get("cursor") else "",
+            "kinds": _kinds(counts, request.GET),
+            "sources": sorted({each.source for each in counts}),
+            "total": sum(each.count for each in counts),
+            "waiting": _number(opened, waiting, counts),
+            "matching": _number(opened, selection, counts),
+            "given": request.GET,
+            "filtered": any(request.GET.get(name) for name in ("code", "source", "from", "to", "replayed")),
+        }
+        return TemplateResponse(request, "admin/ingest/quarantineentry/change_list.html", context)
+
+    def _act_on_many(self, request: HttpRequest) -> HttpResponse:
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        action = request.POST.get("action", "")
+        what: Selection | list[dict[str, Any]]
+        try:
+            if action.endswith("_all"):
+                what = selection_of(request)
+            else:
+                what = [parse_key(key) for key in request.POST.getlist("key")]
+            if what == []:
+                self.message_user(request, "Tick the entries that are meant.", messages.WARNING)
+            elif action.startswith("replay"):
+                self._say(request, replay_entries(database(), what, by=str(request.user)))
+            elif action.startswith("delete"):
+                self.message_user(request, f"{refused.delete(database(), what):,} deleted.", messages.SUCCESS)
+        except Exception as error:  # noqa: BLE001 - raised again unless it is of a known kind
+            self._say_failure(request, error)
+        return HttpResponseRedirect(f"{reverse(LIST)}?{request.GET.urlencode()}")
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """One entry."""
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        try:
+            entry = refused.find(database(), parse_key(object_id))
+        except refused.KeyFormatError:
+            entry = None
+        if entry is None:
+            raise Http404(f"there is no quarantine entry {object_id}")
+        text = None
+        if request.method == "POST":
+            text = request.POST.get("text", "")
+            if answer := self._act_on_one(request, entry, text):
+                return answer
+        return self._entry(request, entry, text)
+
+    def _act_on_one(self, request: HttpRequest, entry: dict[str, Any], text: str) -> HttpResponse | None:
+        """Do what was asked for; None shows the form again with what was typed."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        action, key = request.POST.get("action", ""), entry["_id"]
+        try:
+            if action == "delete":
+                refused.delete(database(), [key])
+                self.message_user(request, "1 deleted.", messages.SUCCESS)
+                return HttpResponseRedirect(reverse(LIST))
+            made = quarantine.from_text(text)
+            if action == "keep":
+                quarantine.keep_mended(database(), key, made)
+                self.message_user(request, "Kept: a replay sends this text.", messages.SUCCESS)
+            else:
+                outcome = replay_entries(database(), [key], by=str(request.user), mended=made)
+                self._say(request, outcome)
+                if not outcome.accepted:
+                    return None
+        except MendError as error:
+            self.message_user(request, f"Still no event: {error}", messages.ERROR)
+            return None
+        except UnknownEntryError as error:
+            raise Http404(str(error)) from None
+        except Exception as error:  # noqa: BLE001 - raised again unless it is of a known kind
+            self._say_failure(request, error)
+            return None
+        return HttpResponseRedirect(reverse(ENTRY, args=[key_text(key)]))
+
+    def _entry(self, request: HttpRequest, entry: dict[str, Any], text: str | None) -> HttpResponse:
+        raw = entry.get("raw", entry.get("raw_start", b""))
+        mended = quarantine.mended_of(entry)
+        readable = quarantine.decoded(entry)
+        context = self._context(request, f"Refused: {CODES.get(entry['code'], entry['code'])}") | {
+            "key": key_text(entry["_id"]),
+            "entry": entry,
+            "hex": hex_dump(raw[:HEX_BYTES]),
+            "hex_cut": len(raw) > HEX_BYTES,
+            "plain": raw[:TEXT_BYTES].decode("utf-8", "replace"),
+            "readable": quarantine.as_text(readable) if readable is not None else "",
+            "text": text if text is not None else quarantine.as_text(mended) if mended is not None else EMPTY,
+            "is_mended": "mended" in entry,
+        }
+        return TemplateResponse(request, "admin/ingest/quarantineentry/change_form.html", context)
+
+    def _context(self, request: HttpRequest, title: str) -> dict[str, Any]:
+        return {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "opts": self.opts,
+            "media": self.media,
+            "codes": CODES,
+            "may_change": self.has_change_permission(request),
+        }
+
+    def _say_failure(self, request: HttpRequest, error: Exception) -> None:
+        shown = translated(error)
+        if not isinstance(shown, IngestError | WebError):
+            raise error
+        self.message_user(request, str(shown), messages.ERROR)
+
+    def _say(self, request: HttpRequest, outcome: Outcome) -> None:
+        level = messages.SUCCESS if not outcome.refused else messages.WARNING
+        examples = "".join(f"; {message}" for message in dict.fromkeys(said for _, said in outcome.examples[:3]))
+        self.message_user(request, f"{outcome.sentence()}{examples}", level)
+
+
+def preview(entry: dict[str, Any]) -> str:
+    """The beginning of the input as text; empty when it was not read."""
+    raw = entry.get("raw", b"")
+    document = quarantine.decoded(entry) if raw else None
+    text = str(raw, "utf-8", "replace") if document is None or raw[:1] in b"{[" else quarantine.as_text(document)
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= PREVIEW_CHARS else f"{line[: PREVIEW_CHARS - 1]}…"
+
+
+def hex_dump(raw: bytes) -> str:
+    """Sixteen bytes per line: position, hexadecimal, and text."""
+    lines = []
+    for start in range(0, len(raw), 16):
+        part = raw[start : start + 16]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "·" for byte in part)
+        lines.append(f"{start:06x}  {part.hex(' ', 1):<47}  {text}")
+    return "\n".join(lines)
+
+
+def _number(opened: Database[dict[str, Any]], selection: Selection, counts: list[refused.Count]) -> int:
+    """How many entries a selection has; asked for only where the counts do not say it."""
+    if selection.since is not None or selection.until is not None:
+        return refused.number_of(opened, selection)
+    return sum(
+        each.count
+        for each in counts
+        if selection.code in ("", each.code)
+        and selection.source in ("", each.source)
+        and selection.replayed in (None, each.replayed)
+    )
+
+
+def _kinds(counts: list[refused.Count], given: QueryDict) -> list[dict[str, Any]]:
+    """Codes with their numbers, each with the address that shows only it (or all again)."""
+    sums: dict[str, int] = {}
+    for each in counts:
+        sums[each.code] = sums.get(each.code, 0) + each.count
+    chosen = given.get("code", "")
+    return [
+        {"code": code, "count": count, "chosen": code == chosen, "meaning": CODES.get(code, ""),
+         "query": _changed(given, code="" if code == chosen else code, cursor="")}
+        for code, count in sorted(sums.items(), key=lambda item: -item[1])
+    ]  # fmt: skip
+
+
+def _changed(given: QueryDict, **changes: str | None) -> str:
+    """The query string with some parameters changed; empty ones are left out."""
+    changed = given.copy()
+    for name, value in changes.items():
+        if value:
+            changed[name] = value
+        else:
+            changed.pop(name, None)
+    return changed.urlencode()

@@ -1,0 +1,251 @@
+"""`quarantine/`: input that could not be taken; reading, mending, replaying and deleting it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bson.json_util import RELAXED_JSON_OPTIONS, dumps
+from django.http import HttpRequest
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from aggregates.services.quarantine import replay_entries
+from aggregates.web.access import OPERATE
+from aggregates.web.api import document
+from aggregates.web.api.read import read_number
+from aggregates.web.api.view import ApiView
+from aggregates.web.exceptions import BadRequestError, BusyError, NotFoundError, UnavailableError, WebError
+from aggregates.web.mongo import database
+from aggregates.web.span import read_span, read_zone
+from ingest import quarantine, refused
+from ingest.exceptions import BusyError as JournalBusyError
+from ingest.exceptions import DeliveryError
+from ingest.refused import KeyFormatError, Selection
+
+_FILTER = [
+    document.text("code", "Only input refused for this reason, such as bad_json."),
+    document.text("source", "Only input of this door: bson, json, ack, http, or store."),
+    *document.RANGE,
+    document.text("replayed", "yes or no; both when it is left out."),
+]
+
+
+class EntryShape(serializers.Serializer[None]):
+    """Refused input."""
+
+    key = serializers.CharField()
+    code = serializers.CharField()
+    message = serializers.CharField()
+    source = serializers.CharField(help_text="The door it came through.")  # type: ignore[assignment]
+    time = serializers.DateTimeField()
+    bytes = serializers.IntegerField(help_text="Length of the input.")
+    raw = serializers.CharField(help_text="The input as base64; absent in lists when it is long.", required=False)
+    sha256 = serializers.CharField(help_text="Of input that is too long to be kept.", required=False)
+    raw_start = serializers.CharField(help_text="The beginning of such input, as base64.", required=False)
+    replayed = serializers.DateTimeField(allow_null=True, help_text="When it was sent again.")
+    by = serializers.CharField(help_text="Who sent it again.", required=False)
+    mended = serializers.BooleanField(help_text="Whether a person has mended it.")
+
+
+@extend_schema_field({"type": "object", "additionalProperties": True, "nullable": True})
+class DocumentField(serializers.Field):  # type: ignore[type-arg]
+    """A document as MongoDB's extended JSON, or null."""
+
+
+class WholeEntryShape(EntryShape):
+    """Refused input, and what a replay would send."""
+
+    document = DocumentField()
+
+
+class EntriesShape(serializers.Serializer[None]):
+    """Input that is no event, newest first."""
+
+    documents = EntryShape(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
+class CountShape(serializers.Serializer[None]):
+    """How much there is of a kind."""
+
+    code = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
+    replayed = serializers.BooleanField()
+    count = serializers.IntegerField()
+
+
+class CountsShape(serializers.Serializer[None]):
+    """How much there is of each kind, most first."""
+
+    counts = CountShape(many=True)
+
+
+class ReplayRequest(serializers.Serializer[None]):
+    """What is to be sent again: some keys, or everything that the parameters in the address select."""
+
+    keys = serializers.ListField(child=serializers.CharField(max_length=120), required=False, max_length=1000)
+    all = serializers.BooleanField(required=False, help_text="true: all that the parameters in the address select.")
+    document = serializers.DictField(
+        required=False, help_text="What to send instead, as extended JSON; with a single key only."
+    )
+
+
+class StillRefusedShape(serializers.Serializer[None]):
+    """Why one entry is still no event."""
+
+    key = serializers.CharField()
+    message = serializers.CharField()
+
+
+class OutcomeShape(serializers.Serializer[None]):
+    """What became of a replay; `refused` has the first 20."""
+
+    accepted = serializers.IntegerField()
+    refused_count = serializers.IntegerField()
+    refused = StillRefusedShape(many=True)
+    left = serializers.IntegerField(help_text="Not tried, because time was up: send the same again.")
+
+
+class QuarantineView(ApiView):
+    """Input that was refused and kept."""
+
+    unlimited = True
+
+    @document.describe(
+        {200: EntriesShape},
+        400,
+        503,
+        parameters=[
+            *_FILTER,
+            document.text("cursor", "`next` of the page before."),
+            document.number("limit", "Documents per page.", 1, 500, 50),
+        ],
+    )
+    def get(self, request: Request) -> Response:
+        """Newest first."""
+        limit = read_number(request.GET.get("limit", ""), "limit", 1, 500, 50)
+        try:
+            found, following = refused.page(
+                database(), selection_of(request), cursor=request.GET.get("cursor", ""), limit=limit
+            )
+        except KeyFormatError as error:
+            raise BadRequestError(str(error), parameter="cursor") from None
+        return Response({"documents": [_shown(entry) for entry in found], "next": following})
+
+
+class QuarantineCountsView(ApiView):
+    """How much was refused, by reason."""
+
+    unlimited = True
+
+    @document.describe({200: CountsShape}, 503)
+    def get(self, request: Request) -> Response:
+        """By code, source, and whether it was replayed."""
+        found = refused.counts(database())
+        return Response({"counts": [{name: getattr(each, name) for name in each.__slots__} for each in found]})
+
+
+class QuarantineEntryView(ApiView):
+    """One piece of refused input."""
+
+    unlimited = True
+    needs = {"DELETE": OPERATE}
+
+    @document.describe({200: WholeEntryShape}, 404, 503)
+    def get(self, request: Request, key: str) -> Response:
+        """All of it, and the document that a replay would send."""
+        entry = refused.find(database(), _key(key))
+        if entry is None:
+            raise _unknown(key)
+        mended = quarantine.mended_of(entry)
+        text = None if mended is None else json.loads(dumps(mended, json_options=RELAXED_JSON_OPTIONS))
+        return Response({**_shown(entry), "document": text})
+
+    @document.describe({204: None}, 404, 503)
+    def delete(self, request: Request, key: str) -> Response:
+        """Remove it for good."""
+        if not refused.delete(database(), [_key(key)]):
+            raise _unknown(key)
+        return Response(status=204)
+
+
+class QuarantineReplayView(ApiView):
+    """Sends refused input again."""
+
+    needs = {"POST": OPERATE}
+
+    @document.describe({200: OutcomeShape}, 400, 503, request=ReplayRequest, parameters=_FILTER)
+    def post(self, request: Request) -> Response:
+        """Through the ingester's acknowledged socket. Replaying twice stores nothing twice."""
+        asked = ReplayRequest(data=request.data)
+        asked.is_valid(raise_exception=True)
+        keys, mended = asked.validated_data.get("keys"), asked.validated_data.get("document")
+        if bool(keys) == asked.validated_data.get("all", False):
+            raise BadRequestError('send either {"keys": [...]} or {"all": true}')
+        if mended is not None and len(keys or ()) != 1:
+            raise BadRequestError("document is for a single key", parameter="document")
+        what = [_key(key) for key in keys] if keys else selection_of(request)
+        try:
+            made = None if mended is None else quarantine.from_text(json.dumps(mended))
+        except quarantine.MendError as error:
+            raise BadRequestError(str(error), parameter="document") from None
+        try:
+            outcome = replay_entries(database(), what, by=_name(request), mended=made)
+        except Exception as error:
+            raise translated(error) from error
+        return Response(
+            {
+                "accepted": outcome.accepted,
+                "refused_count": outcome.refused,
+                "refused": [{"key": key, "message": message} for key, message in outcome.examples],
+                "left": outcome.left,
+            }
+        )
+
+
+def selection_of(request: HttpRequest | Request) -> Selection:
+    """What the parameters of a request select. Raises `BadRequestError` naming the parameter."""
+    given = request.GET
+    span = read_span(given.get("from", ""), given.get("to", ""), read_zone(given.get("tz", ""), "UTC"), timezone.now())
+    replayed = given.get("replayed", "")
+    if replayed not in ("", "yes", "no"):
+        raise BadRequestError(f"replayed = {replayed[:60]!r}: allowed is yes or no", parameter="replayed")
+    return Selection(
+        given.get("code", ""), given.get("source", ""), span.start, span.end, replayed == "yes" if replayed else None
+    )
+
+
+def translated(error: Exception) -> Exception:
+    """The web's error for what a replay raises when no ingester takes it; others stay."""
+    if isinstance(error, JournalBusyError):
+        return BusyError("the journal is full: replay again later")
+    if isinstance(error, DeliveryError):
+        return UnavailableError(str(error))
+    if isinstance(getattr(error, "code", None), str) and not isinstance(error, WebError):
+        return UnavailableError(f"no ingester runs: {error}")
+    return error
+
+
+def _key(text: str) -> dict[str, Any]:
+    try:
+        return refused.parse_key(text)
+    except KeyFormatError as error:
+        raise BadRequestError(str(error), parameter="key") from None
+
+
+def _unknown(key: str) -> NotFoundError:
+    return NotFoundError(f"there is no quarantine entry {key[:120]}: it was removed, or the key is mistyped")
+
+
+def _name(request: Request) -> str:
+    token = getattr(request, "auth", None)
+    return str(getattr(token, "name", "") or request.user)
+
+
+def _shown(entry: dict[str, Any]) -> dict[str, Any]:
+    shown = {name: value for name, value in entry.items() if name not in ("_id", "mended")}
+    return {"key": refused.key_text(entry["_id"]), "replayed": None, **shown, "mended": "mended" in entry}

@@ -1,0 +1,20 @@
+"""What the admin needs to know of quarantine; the entries themselves lie in MongoDB."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class QuarantineEntry(models.Model):
+    """Refused input. Without a table: it carries the permissions and the place in the admin."""
+
+    key = models.CharField(primary_key=True, max_length=120)
+
+    class Meta:
+        managed = False
+        default_permissions = ("view", "change")
+        verbose_name = "refused input"
+        verbose_name_plural = "quarantine"
+
+    def __str__(self) -> str:
+        return self.key

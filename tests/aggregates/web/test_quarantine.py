@@ -1,0 +1,304 @@
+"""Quarantine by REST and in the admin: reading, mending, replaying and deleting refused input."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+from bson.int64 import Int64
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.test import Client
+from django.urls import reverse
+from pymongo.database import Database
+
+from ingest import refused
+from ingest.client import AcknowledgedClient
+from ingest.refused import Selection
+from ingest.settings import IngestSettings, JournalSettings
+from ingest.store import connect
+from tests.aggregates.web.conftest import configure
+from tests.ingest.conftest import ANYWHERE, RunningIngester, sums, wait_for
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LIST = reverse("admin:ingest_quarantineentry_changelist")
+API = "/api/v1/quarantine/"
+
+
+def entry(n: int, raw: bytes = b'{"typ": "x"}', code: str = "unknown_field", source: str = "json") -> dict[str, Any]:
+    return {
+        "_id": {"j": "0a-0b", "s": Int64(1 + n // 100), "i": n % 100},
+        "code": code, "message": f"reason {code}", "source": source, "time": START + timedelta(seconds=n // 2),
+        "bytes": len(raw), "raw": raw,
+    }  # fmt: skip
+
+
+def key(n: int) -> str:
+    return f"0a-0b.{1 + n // 100}.{n % 100}"
+
+
+@pytest.fixture
+def ready(open_site: Any, database: Database[Any]) -> Any:
+    """The site, with pages in the tests' storage of static files."""
+    configure(open_site, ack_bind_address=ANYWHERE)
+    open_site.STORAGES = {
+        **open_site.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+    return open_site
+
+
+@pytest.fixture
+def ingester(ready: Any, mongo_uri: str, database: Database[Any], tmp_path: Path) -> Iterator[RunningIngester]:
+    """A real ingester whose addresses the site knows."""
+    running = RunningIngester(
+        IngestSettings(
+            bson_bind_address=ANYWHERE, json_bind_address=ANYWHERE, ack_bind_address=ANYWHERE,
+            publish_bind_address=ANYWHERE, mongo_address=lambda: mongo_uri, mongo_database=database.name,
+            journal=JournalSettings(tmp_path / "journal"),
+        )
+    )  # fmt: skip
+    ready.ZARKOV.folder.record_addresses(running.ingester.addresses)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def operator(token_client: Callable[..., Client]) -> Client:
+    return token_client("operate")
+
+
+def events(database: Database[Any]) -> list[tuple[str, str]]:
+    return sorted((event["type"], event["id"]) for event in database["event"].find())
+
+
+def test_the_list_is_filtered_and_paged_newest_first(ready: Any, client: Client, database: Database[Any]) -> None:
+    database["quarantine"].insert_many(
+        entry(n, code="bad_json" if n % 2 else "bad_type", source="ack" if n < 5 else "bson") for n in range(10)
+    )
+    database["quarantine"].update_one({"_id.i": 3}, {"$set": {"replayed": START}})
+    seen: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        page = client.get(API, {"limit": "3", "cursor": cursor}).json()
+        seen += [each["key"] for each in page["documents"]]
+        cursor = page["next"]
+    assert seen == [key(n) for n in range(9, -1, -1)]
+
+    def keys(**given: str) -> list[str]:
+        return [each["key"] for each in client.get(API, given).json()["documents"]]
+
+    assert keys(code="bad_json", source="ack") == [key(3), key(1)]
+    assert keys(replayed="yes") == [key(3)]
+    assert key(3) not in keys(replayed="no")
+    assert keys(**{"from": "2026-01-01T00:00:04"}) == [key(9), key(8)]
+    assert keys(to="2026-01-01") == [key(1), key(0)]
+    counts = client.get(API + "counts/").json()["counts"]
+    assert sum(each["count"] for each in counts) == 10
+    assert {"code": "bad_json", "source": "ack", "replayed": True, "count": 1} in counts
+
+
+@pytest.mark.parametrize("given", ["cursor=x", "replayed=perhaps", "from=yesterday", "limit=0"])
+def test_a_parameter_that_is_wrong_is_named(ready: Any, client: Client, given: str) -> None:
+    answer = client.get(f"{API}?{given}")
+    assert answer.status_code == 400
+    assert given.partition("=")[0] in answer.json()["error"]["message"]
+
+
+def test_an_entry_shows_what_came_in_and_what_a_replay_would_send(
+    ready: Any, client: Client, operator: Client, database: Database[Any]
+) -> None:
+    database["quarantine"].insert_many([entry(0), entry(1, b"\xff\x00", "bad_bson")])
+    first, second = (client.get(f"{API}{key(n)}/").json() for n in (0, 1))
+    assert (first["document"], first["raw"], first["mended"]) == ({"typ": "x"}, "eyJ0eXAiOiAieCJ9", False)
+    assert (second["document"], second["raw"]) == (None, "/wA=")
+    assert client.get(f"{API}{key(7)}/").status_code == 404
+    assert client.get(f"{API}nonsense/").status_code == 400
+    assert operator.delete(f"{API}{key(1)}/").status_code == 204
+    assert operator.delete(f"{API}{key(1)}/").status_code == 404
+    assert database["quarantine"].count_documents({}) == 1
+
+
+def post(client: Client, body: dict[str, Any], query: str = "") -> Any:
+    return client.post(f"{API}replay/{query}", body, content_type="application/json")
+
+
+def test_replaying_stores_once_however_often(
+    ingester: RunningIngester, operator: Client, database: Database[Any]
+) -> None:
+    good = bson.encode({"type": "late"})
+    database["quarantine"].insert_many([*(entry(n, good, "refused_by_store") for n in range(5)), entry(5)])
+    said = post(operator, {"keys": [key(0), key(5)]}).json()
+    assert (said["accepted"], said["refused_count"]) == (1, 1)
+    assert said["refused"][0]["key"] == key(5)
+    assert "unknown_field" in said["refused"][0]["message"]
+    said = post(operator, {"all": True}, "?code=refused_by_store").json()
+    assert (said["accepted"], said["refused_count"], said["left"]) == (4, 0, 0)
+    assert post(operator, {"keys": [key(n) for n in range(5)]}).json()["accepted"] == 5
+    wait_for(lambda: sums(database)["stored"] + sums(database)["duplicates"] == 10)
+    assert events(database) == [("late", f"quarantine:{key(n)}") for n in range(5)]
+    assert database["quarantine"].count_documents({"replayed": {"$ne": None}, "by": "test-operate"}) == 5
+    said = post(operator, {"keys": [key(5)], "document": {"type": "mended", "timestamp": "2026-01-01"}}).json()
+    assert said["accepted"] == 1
+    wait_for(lambda: ("mended", f"quarantine:{key(5)}") in events(database))
+    assert sums(database)["quarantined"] == 0, "what is still refused does not enter quarantine again"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "either"),
+        ({"keys": ["a.1.1"], "all": True}, "either"),
+        ({"keys": ["nonsense"]}, "JOURNAL.BLOCK.INDEX"),
+        ({"all": True, "document": {}}, "single key"),
+        ({"keys": "x"}, "keys"),
+    ],
+)
+def test_a_replay_that_cannot_be_understood_is_400(ready: Any, operator: Client, body: Any, said: str) -> None:
+    answer = post(operator, body)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["message"]
+
+
+def test_without_an_ingester_a_replay_is_503_and_changes_nothing(
+    ready: Any, operator: Client, database: Database[Any]
+) -> None:
+    database["quarantine"].insert_one(entry(0, bson.encode({"type": "x"})))
+    assert post(operator, {"all": True}).status_code == 503
+    assert database["quarantine"].count_documents({"replayed": None}) == 1
+
+
+@pytest.fixture
+def staff(ready: Any) -> Callable[[str], Client]:
+    """Clients of logins in a group that may enter the admin."""
+
+    def make(group: str) -> Client:
+        user = get_user_model().objects.create_user(f"the {group}", is_staff=True)
+        user.groups.add(Group.objects.get(name=group))
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return make
+
+
+def page_of(answer: Any) -> str:
+    assert answer.status_code == 200
+    return str(answer.content.decode())
+
+
+def test_an_operator_mends_and_replays_in_the_admin(
+    ingester: RunningIngester, staff: Callable[[str], Client], database: Database[Any]
+) -> None:
+    database["quarantine"].insert_many([*(entry(n) for n in range(3)), entry(3, b"nonsense\x00", "bad_json")])
+    client = staff("operator")
+    shown = page_of(client.get(LIST))
+    assert "4 match" in shown
+    assert "nonsense" in shown
+    assert "<code>bad_json</code> 1" in shown
+    assert "3 match" in page_of(client.get(LIST, {"code": "unknown_field"}))
+    one = reverse("admin:ingest_quarantineentry_change", args=[key(0)])
+    shown = page_of(client.get(one))
+    assert "&quot;typ&quot;: &quot;x&quot;" in shown
+    assert "7b 22 74 79 70" in shown
+    shown = page_of(client.post(one, {"action": "replay", "text": '{"typ": 1}'}, follow=True))
+    assert "still refused" in shown
+    assert "&quot;typ&quot;: 1" in shown, "what was typed stays"
+    assert "not JSON" in page_of(client.post(one, {"action": "keep", "text": "{"}))
+    kept = page_of(client.post(one, {"action": "keep", "text": '{"type": "kept"}'}, follow=True))
+    assert "a replay sends this text" in kept
+    other = reverse("admin:ingest_quarantineentry_change", args=[key(1)])
+    page_of(client.post(other, {"action": "replay", "text": '{"type": "mended", "id": "mine"}'}, follow=True))
+    shown = page_of(client.post(LIST, {"action": "replay_all"}, follow=True))
+    assert "1 replayed, 2 still refused" in shown
+    wait_for(lambda: events(database) == [("kept", f"quarantine:{key(0)}"), ("mended", "mine")])
+    found = database["quarantine"].find_one({"_id.i": 0})
+    assert found is not None
+    assert found["by"] == "the operator"
+    shown = page_of(client.post(LIST, {"action": "replay", "key": [key(0), key(2)]}, follow=True))
+    assert "1 replayed, 1 still refused" in shown
+    page_of(client.post(LIST, {"action": "delete", "key": [key(2)]}, follow=True))
+    page_of(client.post(f"{LIST}?code=bad_json", {"action": "delete_all"}, follow=True))
+    assert sorted(each["_id"]["i"] for each in database["quarantine"].find()) == [0, 1]
+    page_of(client.post(one, {"action": "delete"}, follow=True))
+    assert client.get(one).status_code == 404
+    wait_for(lambda: sums(database)["duplicates"] == 1)
+
+
+def test_a_viewer_reads_and_changes_nothing(staff: Callable[[str], Client], database: Database[Any]) -> None:
+    database["quarantine"].insert_one(entry(0))
+    client = staff("viewer")
+    one = reverse("admin:ingest_quarantineentry_change", args=[key(0)])
+    for where in (LIST, one):
+        assert "Replay all" not in (shown := page_of(client.get(where)))
+        assert "Delete" not in shown
+        for action in ("replay", "replay_all", "delete", "delete_all", "keep"):
+            assert client.post(where, {"action": action, "text": "{}", "key": [key(0)]}).status_code == 403
+    assert database["quarantine"].find_one({"replayed": None}) is not None
+
+
+def test_without_an_ingester_the_admin_says_so(staff: Callable[[str], Client], database: Database[Any]) -> None:
+    database["quarantine"].insert_one(entry(0, bson.encode({"type": "x"})))
+    shown = page_of(staff("operator").post(LIST, {"action": "replay_all"}, follow=True))
+    assert "No ingester runs" in shown
+
+
+def test_a_mongodb_that_does_not_answer_is_said(ready: Any, admin_client: Client) -> None:
+    configure(ready, mongo_uri="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200")
+    assert "MongoDB does not answer" in admin_client.get(LIST).content.decode()
+
+
+@pytest.fixture
+def crowded(ready: Any, mongo_uri: str, database: Database[Any]) -> None:
+    """As many entries as quarantine holds, with indexes as the ingester makes them."""
+    store = connect(mongo_uri, database.name)
+    store.prepare()
+    store.connection.close()
+    codes = ("bad_json", "bad_type", "unknown_field")
+    database["quarantine"].insert_many(
+        (entry(n, b'{"typ": "x"}' * 20, codes[n % 3], "json" if n % 5 else "ack") for n in range(100_000)),
+        ordered=False,
+    )
+
+
+def test_a_full_quarantine_is_read_by_its_indexes(
+    crowded: None, admin_client: Client, client: Client, database: Database[Any]
+) -> None:
+    selections = [Selection(), Selection(code="bad_json"), Selection(source="ack"), Selection(since=START)]
+    for selection in selections:
+        steps = [{"$match": selection.condition()}, {"$sort": {"time": -1, "_id": -1}}, {"$limit": 51}]
+        explained = database.command(
+            "explain", {"aggregate": "quarantine", "pipeline": steps, "cursor": {}}, verbosity="executionStats"
+        )
+        assert explained["executionStats"]["totalDocsExamined"] <= 51, selection
+    _, cursor = refused.page(database, Selection())
+    for address, given in (
+        (LIST, {}),
+        (LIST, {"code": "bad_json", "source": "ack"}),
+        (LIST, {"cursor": cursor}),
+        (API, {"limit": "50"}),
+        (API + "counts/", {}),
+    ):
+        own = time.process_time()  # not the clock: the machine may be busy with other tests
+        began = time.monotonic()
+        assert admin_client.get(address, given).status_code == 200
+        assert time.process_time() - own < 0.3, address
+        assert time.monotonic() - began < 5, address
+
+
+def test_all_of_a_large_selection_are_replayed_in_one_go(
+    ingester: RunningIngester, operator: Client, database: Database[Any]
+) -> None:
+    good = bson.encode({"type": "x"})
+    database["quarantine"].insert_many(entry(n, good) for n in range(5_000))
+    with AcknowledgedClient(ingester.address("ack")) as client:  # one of them went through before, unmarked
+        client.send([{"type": "x", "id": f"quarantine:{key(17)}"}])
+    said = post(operator, {"all": True}).json()
+    assert said["accepted"] == 5_000, said
+    wait_for(lambda: database["event"].count_documents({}) == 5_000)
+    assert sums(database) == {"stored": 5_000, "duplicates": 1, "quarantined": 0}
