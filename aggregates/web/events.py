@@ -6,6 +6,7 @@ The view `event` would have to sort the union of all partitions; going through t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from pymongo.database import Database
@@ -64,6 +65,27 @@ def count_by_type(database: Database[dict[str, Any]], above: int, through: int) 
         )
         for group in groups:
             counts[str(group["_id"])] = counts.get(str(group["_id"]), 0) + group["count"]
+        if first_id <= above + 1:
+            break
+    return counts
+
+
+def count_by_second(database: Database[dict[str, Any]], above: int, since: datetime) -> dict[int, dict[str, int]]:
+    """How many events with ids above `above` have a timestamp from `since` on: by second since 1970, then by type."""
+    second = {"$toLong": {"$divide": [{"$toLong": "$timestamp"}, 1000]}}
+    counts: dict[int, dict[str, int]] = {}
+    for name, first_id in reversed(partitions(database)):
+        groups = database[name].aggregate(
+            [
+                {"$match": {"_id": {"$gt": above}, "timestamp": {"$gte": since}}},
+                {"$group": {"_id": {"second": second, "type": "$type"}, "count": {"$sum": 1}}},
+            ],
+            maxTimeMS=QUERY_LIMIT_MS,
+        )
+        for group in groups:
+            of_second = counts.setdefault(int(group["_id"]["second"]), {})
+            kind = str(group["_id"]["type"])
+            of_second[kind] = of_second.get(kind, 0) + group["count"]
         if first_id <= above + 1:
             break
     return counts

@@ -1,6 +1,7 @@
 // Pages with charts (a chart, a dashboard, an aggregate, an embedded one): one stream feeds all of them.
 
 import { ChartView } from "./chart.js";
+import { copyButtons } from "./dom.js";
 import { LiveStream, showStatus } from "./live.js";
 
 const root = document.querySelector("[data-charts]") ?? document.querySelector("[data-stream]");
@@ -31,19 +32,5 @@ for (const button of document.querySelectorAll(".ranges button")) {
   });
 }
 
-for (const button of document.querySelectorAll("button.copy")) {
-  button.addEventListener("click", async () => {
-    const text = document.getElementById(button.dataset.target).textContent.trim();
-    try {
-      await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
-    } catch {
-      const range = document.createRange();
-      range.selectNodeContents(document.getElementById(button.dataset.target));
-      getSelection().removeAllRanges();
-      getSelection().addRange(range);
-    }
-  });
-}
-
+copyButtons();
 open(undefined);

@@ -21,3 +21,24 @@ export const COLORS = 8;
 export function colorOf(index) {
   return cssValue(`--series-${(index % COLORS) + 1}`);
 }
+
+// Buttons beside a text to copy. Where the browser does not allow it, the text is selected instead.
+export function copyButtons() {
+  for (const button of document.querySelectorAll("button.copy:not([data-ready])")) {
+    button.dataset.ready = "true";
+    button.addEventListener("click", () => copy(button, document.getElementById(button.dataset.target)));
+  }
+}
+
+async function copy(button, source) {
+  try {
+    await navigator.clipboard.writeText(source.textContent.trim());
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  } catch {
+    const range = document.createRange();
+    range.selectNodeContents(source);
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+  }
+}

@@ -1,6 +1,6 @@
 // The front page: what comes in now, from the pulse stream.
 
-import { make } from "./dom.js";
+import { copyButtons, make } from "./dom.js";
 import { ago, compact, exact } from "./format.js";
 import { LiveStream, showStatus } from "./live.js";
 import { Plot } from "./plot.js";
@@ -56,6 +56,7 @@ function rates() {
   }));
   plot ??= new Plot(at("rates"), { kind: "stacked", zone: root.dataset.zone, unit: "", label: "Events per second by type" });
   plot.show({ series, step: "second" });
+  at("no-rates").hidden = state.rates.some(([second]) => second > last - state.window_s);
   const words = types.map((type) => make("li", {}, type));
   if (at("types").children.length !== words.length) at("types").replaceChildren(...words);
 }
@@ -74,6 +75,7 @@ function latest() {
   });
   at("latest").replaceChildren(...rows);
   at("no-events").hidden = rows.length > 0;
+  if (!rows.length && !at("send").dataset.shown) at("send").open = at("send").dataset.shown = true;
 }
 
 function summary(context) {
@@ -98,6 +100,7 @@ function aggregates() {
   at("no-aggregates").hidden = rows.length > 0;
 }
 
+copyButtons();
 new LiveStream(root.dataset.stream, { pulse }, showStatus(document.querySelector(".live-status"))).open();
 setInterval(() => {
   if (state && !document.hidden) {

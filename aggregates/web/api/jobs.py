@@ -41,9 +41,7 @@ class JobShape(serializers.Serializer[None]):
     ended = serializers.DateTimeField(allow_null=True)
     functions = serializers.ListField(child=serializers.CharField())
     outputs = serializers.ListField(child=serializers.CharField(), help_text="Collections that it writes.")
-    progress = serializers.DictField(
-        help_text="Counts, such as splits and splits_done (docs/mapreduce.md)"
-    )
+    progress = serializers.DictField(help_text="Counts, such as splits and splits_done (docs/mapreduce.md)")
     error = JobErrorShape(allow_null=True)
     traceback = serializers.CharField(allow_null=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from datetime import UTC, datetime
 from typing import Any
 
 from aggregates.web import events, overview
@@ -60,10 +61,18 @@ class PulseFeed:
             return None
         return self.whole(after)
 
+    def _begin(self, through: int, second: int) -> None:
+        """The minute before the first look, by what the events themselves say of their time."""
+        since = datetime.fromtimestamp(second - WINDOW_S + 1, UTC)
+        found = events.count_by_second(self._open_database(), max(0, through - MANY), since)
+        self._rates.extend((when, counts) for when, counts in sorted(found.items()) if when <= second)
+
     def _count(self, through: int) -> None:
         """Add the events that came since the last look to the second of this look."""
         second = int(time.time())
-        if self._counted_through is not None and through > self._counted_through:
+        if self._counted_through is None:
+            self._begin(through, second)
+        elif through > self._counted_through:
             if through - self._counted_through > MANY:
                 counts = {"(many)": through - self._counted_through}
             else:

@@ -39,6 +39,7 @@ def front(request: HttpRequest) -> HttpResponseBase:
             "featured_stream": figure.stream_url(reverse("live-charts"), featured) if featured else "",
             "section": "front",
             "zone": settings.ZARKOV.time_zone,
+            "may_make_tokens": getattr(request.user, "is_superuser", False),
             "base_url": request.build_absolute_uri("/").rstrip("/"),
             "charts": Chart.objects.all()[:24],
             "dashboards": Dashboard.objects.all()[:12],

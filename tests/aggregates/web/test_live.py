@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from aggregates.web.exceptions import UnavailableError
 from aggregates.web.live.channel import KEPT_MESSAGES, Pace
 from aggregates.web.live.feed import Message, series_change
 from aggregates.web.live.hub import Hub, Viewer
+from aggregates.web.live.pulse import PulseFeed
 from tests.aggregates.web.server import Server, eventually, write_aggregate
 
 FAST = Pace(least_pause_s=0.01, poll_s=0.05, reread_s=60, linger_s=0.2)
@@ -316,6 +318,24 @@ def read_until(streams: list[socket.socket], text: bytes, timeout_s: float) -> N
                 if text in seen[number]:
                     poller.unregister(number)
                     del left[number]
+
+
+def test_the_rates_of_the_last_minute_are_there_at_the_first_look(store: Any, database: Any) -> None:
+    store.prepare()
+    now = datetime.now(UTC).replace(microsecond=0)
+    ages_s = [5, 5, 20, 300, -100]  # one was long ago, one says that it is to come
+    database["event.1"].insert_many(
+        {"_id": i + 1, "type": "a" if i else "b", "timestamp": now - timedelta(seconds=age_s), "context": {}}
+        for i, age_s in enumerate(ages_s)
+    )
+    feed = PulseFeed(lambda: database)
+    rates = dict(feed.read()["rates"])
+    assert rates == {
+        int(now.timestamp()) - 20: {"a": 1},
+        int(now.timestamp()) - 5: {"a": 1, "b": 1},
+    }
+    database["event.1"].insert_one({"_id": 9, "type": "c", "timestamp": now - timedelta(days=9), "context": {}})
+    assert [counts for _, counts in feed.read()["rates"]][-1] == {"c": 1}  # from now on by when they came
 
 
 def test_a_silent_stream_has_a_heartbeat(server: Server) -> None:

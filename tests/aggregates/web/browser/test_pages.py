@@ -16,7 +16,16 @@ from tests.aggregates.web.server import PASSWORD, Server, write_aggregate
 from zarkov_site.config import REPOSITORY
 
 pytestmark = pytest.mark.browser
-PAGES = ["/", "/aggregates/", "/aggregates/commits/", "/charts/", "/charts/commits/", "/dashboards/all/", "/jobs/", "/login/"]
+PAGES = [
+    "/",
+    "/aggregates/",
+    "/aggregates/commits/",
+    "/charts/",
+    "/charts/commits/",
+    "/dashboards/all/",
+    "/jobs/",
+    "/login/",
+]
 
 
 def test_an_event_that_is_posted_shows_on_the_open_front_page_within_a_second(charts: Server, page: Page) -> None:
