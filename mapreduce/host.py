@@ -66,6 +66,7 @@ class Host:
         self._epoch: str | None = None
         self._failed_start_s = 0.0
         self._waiting: deque[list[bytes]] = deque()  # steps for a fresh executor, because the last had old code
+        self._credits = 0  # steps that the router may give by what it was told
         self._refused: MapReduceError | None = None
         self._closed = False
 
@@ -84,7 +85,7 @@ class Host:
         self._data.set(zmq.RCVHWM, _HIGH_WATER)
         self._data_uri = self._bind_data()
         self._poller.register(self._data, zmq.POLLIN)
-        for _ in range(self.processes):
+        for _ in range(self.processes + self._settings.spare_processes):
             self._spawn()
         self._connect()
 
@@ -124,9 +125,11 @@ class Host:
         self._from_router(now)
         for child in list(self._children):
             for frames in child.receive():
-                self._from_child(child, frames, now)
+                self._from_child(child, frames)
         self._serve()
         self._watch_children(now)
+        self._begin_waiting(now)
+        self._announce()
         self._beat(now)
 
     # The router
@@ -159,7 +162,7 @@ class Host:
             "name": self.name,
             "versions": message.versions(),
             "slots": self.processes,
-            "idle": self._idle(),
+            **self._room(),
             "data_uri": self._data_uri,
             "held": list(self.shelf.inventory()),
         }
@@ -174,8 +177,24 @@ class Host:
         except zmq.Again:
             log.debug("the router takes nothing at the moment")
 
-    def _idle(self) -> int:
-        return max(0, sum(child.idle for child in self._children) - len(self._waiting))
+    def _room(self) -> dict[str, int]:
+        """Steps that it can begin: `idle` of any kind, and `spare` beyond its slots, for second tries of its own."""
+        ready = sum(child.idle for child in self._children)
+        busy = sum(bool(child.attempt) and not child.aborted for child in self._children)
+        idle = max(0, min(ready, self.processes - busy) - len(self._waiting))
+        self._credits = idle
+        return {"idle": idle, "spare": max(0, ready - idle - len(self._waiting))}
+
+    def _announce(self) -> None:
+        """Tell the router of steps that can be begun and of which it was not told yet."""
+        before = self._credits
+        for _ in range(self._room()["idle"] - before):
+            self._tell(message.pack(message.READY, {}))
+
+    def _begin_waiting(self, now: float) -> None:
+        for child in [child for child in self._children if child.idle][: len(self._waiting)]:
+            frames = self._waiting.popleft()
+            child.begin(frames, message.unpack(frames)[1]["attempt"], now)
 
     def _from_router(self, now: float) -> None:
         unknown = False
@@ -214,7 +233,7 @@ class Host:
             self._beat_s = now
             running = [child.attempt for child in self._children if child.attempt]
             running += [message.unpack(frames)[1]["attempt"] for frames in self._waiting]
-            self._tell(message.pack(message.BEAT, {"idle": self._idle(), "running": running}))
+            self._tell(message.pack(message.BEAT, {**self._room(), "running": running}))
 
     def _wait_ms(self) -> int:
         return max(1, int((self._beat_s + HEARTBEAT_S - time.monotonic()) * 1000))
@@ -249,6 +268,7 @@ class Host:
         self._poller.register(child.lifeline, zmq.POLLIN)
 
     def _give(self, frames: list[bytes], attempt_id: str, now: float) -> None:
+        self._credits = max(0, self._credits - 1)
         child = next((child for child in self._children if child.idle), None)
         if child is None:
             self._waiting.append(frames)
@@ -262,7 +282,7 @@ class Host:
         for frames in [f for f in self._waiting if message.unpack(f)[1]["attempt"] == attempt_id]:
             self._waiting.remove(frames)
 
-    def _from_child(self, child: Child, frames: list[bytes], now: float) -> None:
+    def _from_child(self, child: Child, frames: list[bytes]) -> None:
         kind, header, payload = message.unpack(frames)
         if kind == message.PROGRESS:
             self._tell(frames)
@@ -283,15 +303,6 @@ class Host:
                 self._tell(frames)
         if kind == message.READY:
             child.rest()
-        if child.idle:
-            self._next(child, now)
-
-    def _next(self, child: Child, now: float) -> None:
-        if self._waiting:
-            frames = self._waiting.popleft()
-            child.begin(frames, message.unpack(frames)[1]["attempt"], now)
-        else:
-            self._tell(message.pack(message.READY, {}))
 
     def _watch_children(self, now: float) -> None:
         for child in list(self._children):
@@ -302,7 +313,7 @@ class Host:
             if child.attempt:
                 child.socket.poll(_LAST_WORDS_MS)
             for frames in child.receive():  # what it said before it ended
-                self._from_child(child, frames, now)
+                self._from_child(child, frames)
             self._poller.unregister(child.socket)
             self._poller.unregister(child.lifeline)
             self._children.remove(child)
@@ -312,7 +323,8 @@ class Host:
             if not child.was_ready:
                 self._failed_start_s = now
             child.close()
-        if len(self._children) < self.processes and now - self._failed_start_s > RESTART_PAUSE_S:
+        wanted = self.processes + self._settings.spare_processes
+        if len(self._children) < wanted and now - self._failed_start_s > RESTART_PAUSE_S:
             self._spawn()
 
     # Other workers

@@ -178,7 +178,7 @@ class Router:
         if kind == message.HELLO:
             self._hello(worker_id, header, now)
         elif kind == message.BEAT:
-            known = scheduler.beat(worker_id, header["idle"], set(header["running"]), now)
+            known = scheduler.beat(worker_id, header["idle"], set(header["running"]), now, header["spare"])
             self._send(worker_id, message.pack(message.BEAT, {"epoch": scheduler.epoch, "known": known}))
         elif kind == message.READY:
             scheduler.ready(worker_id, now)
@@ -202,7 +202,8 @@ class Router:
 
     def _hello(self, worker_id: str, header: dict[str, Any], now: float) -> None:
         message.demand_versions(header["name"], header["versions"])
-        worker = Worker(worker_id, header["name"], header["slots"], header["data_uri"], now, header["idle"])
+        slots, idle, spare = header["slots"], header["idle"], header["spare"]
+        worker = Worker(worker_id, header["name"], slots, header["data_uri"], now, idle, spare)
         held: dict[str, list[SplitOutput]] = {}
         for item in header["held"]:
             output = SplitOutput.from_document(item, worker_id, worker.data_uri)

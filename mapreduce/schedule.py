@@ -26,6 +26,7 @@ class Worker:
     data_uri: str  # where it serves map output
     seen_s: float
     idle: int = 0  # steps it could begin now
+    spare: int = 0  # second tries of its own steps that it could begin beyond its slots
     running: dict[str, tuple[str, float]] = field(default_factory=dict)  # attempt id -> job id, when it was given
 
 
@@ -100,7 +101,7 @@ class Scheduler:
             for output in outputs if job is not None else ():
                 self._abort(job.mapped(output) if job is not None else [])
 
-    def beat(self, worker_id: str, idle: int, running: set[str], now: float) -> bool:
+    def beat(self, worker_id: str, idle: int, running: set[str], now: float, spare: int = 0) -> bool:
         """A worker lives. Returns whether it is known here; when not, it has to say hello."""
         worker = self.workers.get(worker_id)
         if worker is None:
@@ -115,7 +116,7 @@ class Scheduler:
                 continue
             # It was given, and the worker does not know it: the message was lost.
             self._lose(worker, attempt_id, job_id, "the worker does not know of it", now)
-        worker.idle = max(0, idle - fresh)
+        worker.idle, worker.spare = max(0, idle - fresh), spare
         return True
 
     def ready(self, worker_id: str, now: float) -> None:
@@ -203,13 +204,16 @@ class Scheduler:
         open_jobs = [job for job in self.jobs.values() if not job.ended]
         while open_jobs:
             idle = sorted((w for w in self.workers.values() if w.idle > 0), key=lambda w: -w.idle)
-            given = self._first(idle, open_jobs, now)
+            given = self._first(idle, open_jobs, now) or self._second(open_jobs, now)
             if given is None:
                 return
             worker, job, step = given
             attempt_id = f"{self.epoch}.{next(self._numbers)}"
             job.begin(step, attempt_id, worker.worker_id, now)
-            worker.idle -= 1
+            if worker.idle:
+                worker.idle -= 1
+            else:
+                worker.spare -= 1
             worker.running[attempt_id] = (job.job_id, now)
             self._orders.append(Give(worker.worker_id, job, step, attempt_id))
 
@@ -219,6 +223,15 @@ class Scheduler:
             for job in fewest_first:
                 step = job.offer(worker.worker_id, now)
                 if step is not None:
+                    return worker, job, step
+        return None
+
+    def _second(self, jobs: list[Job], now: float) -> tuple[Worker, Job, Step] | None:
+        """A step that hangs on a worker of which all slots are taken, for a spare executor of the same worker."""
+        for job in jobs:
+            for step in job.steps.silent(now):
+                worker = self.workers.get(next(iter(step.attempts.values())).worker_id)
+                if worker is not None and worker.spare > 0 and not worker.idle:
                     return worker, job, step
         return None
 

@@ -35,6 +35,7 @@ class EngineSettings:
     src_port: int = 0  # port of that socket; 0 = chosen freely
     local_workers: int = 1  # worker processes started on this machine
     processes_per_worker: int = 1  # worker processes of one `runworker`
+    spare_processes: int = 1  # of one `runworker`, beside these: they stand by for a second try of a step that hangs
     reduce_count: int = 32  # reduce partitions of a job
     map_job_size: int = 10_000  # documents per split
     outstanding_maps: int = 16  # splits of one job handed out at once

@@ -112,6 +112,11 @@ class Steps:
                         return step
         return min(late, key=lambda step: step.index, default=None)
 
+    def silent(self, now: float) -> list[Step]:
+        """Steps of which the only attempt has shown no progress for longer than others took."""
+        late = [step for step in self.under_way if self._wants_backup(step, "", now) and self._is_silent(step, now)]
+        return sorted(late, key=lambda step: step.index)
+
     def begin(self, step: Step, attempt_id: str, worker_id: str, now: float) -> Attempt:
         """Note that a worker was given `step`."""
         if not step.attempts:

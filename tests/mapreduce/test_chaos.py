@@ -64,7 +64,7 @@ class Chaos:
         worker = self.random.choice(self.cluster.workers)
         if victim == "host":
             return psutil.Process(worker.pid)
-        return next(iter(self.cluster.executors(worker)), None)
+        return next(iter(self.random.sample(found := self.cluster.executors(worker), len(found))), None)
 
     def _kill(self, victim: str) -> None:
         if victim == "host":

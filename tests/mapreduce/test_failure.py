@@ -72,6 +72,12 @@ def busy_worker(cluster: Cluster) -> subprocess.Popen[bytes]:
     return found
 
 
+def busy_executor(cluster: Cluster) -> psutil.Process:
+    """An executor that does a step; one that stands by has no connections yet."""
+    executors = cluster.executors(busy_worker(cluster))
+    return max(executors, key=lambda process: len(process.net_connections()))
+
+
 @pytest.mark.parametrize("victim", ["host", "executor"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("phase", ["map", "finalize"])
@@ -84,7 +90,7 @@ def test_a_worker_that_is_killed_or_stopped_costs_time_and_not_results(
     cluster.engine.submit(spec)
     in_state(cluster, spec.job_id, phase)
     worker = busy_worker(cluster)
-    target = psutil.Process(worker.pid) if victim == "host" else cluster.executors(worker)[0]
+    target = psutil.Process(worker.pid) if victim == "host" else busy_executor(cluster)
     target.send_signal(number)
     gate.unlink()
     status = cluster.engine.wait(spec.job_id, 60)
@@ -191,10 +197,12 @@ def test_a_map_that_never_returns_ends_the_job_in_error_that_names_the_split(
 
 
 @pytest.mark.parametrize("seconds", [0.05, pytest.param(20.0, marks=[pytest.mark.long, pytest.mark.timeout(300)])])
-def test_a_hung_worker_is_recovered_from_within_three_typical_splits(
-    cluster: Cluster, database: Data, seconds: float
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hung_executor_is_recovered_from_within_three_typical_splits(
+    cluster: Cluster, database: Data, seconds: float, workers: int
 ) -> None:
-    cluster.start(2)
+    """A lone worker has its spare executor; where there are others, they help."""
+    cluster.start(workers)
     splits = 12 if seconds < 1 else 4
     database["event.1"].insert_many([{"_id": n, "type": "x"} for n in range(1, splits + 1)])
     spec = job(
@@ -207,7 +215,7 @@ def test_a_hung_worker_is_recovered_from_within_three_typical_splits(
     cluster.engine.submit(spec)
     done = min(4, splits // 2)
     until(lambda: cluster.engine.status(spec.job_id).progress.get("splits_done", 0) >= done, "splits done", 120)
-    executor = cluster.executors(cluster.workers[0])[0]
+    executor = busy_executor(cluster)
     executor.suspend()
     stopped = time.monotonic()
     left = splits - cluster.engine.status(spec.job_id).progress["splits_done"]
@@ -235,7 +243,7 @@ def test_cancel_frees_the_workers_and_leaves_the_output_alone(
 
 
 def test_an_executor_that_has_grown_leaves_and_is_replaced(cluster: Cluster) -> None:
-    cluster.values["worker_memory_bytes"] = 120 * 2**20
+    cluster.values.update(worker_memory_bytes=120 * 2**20, spare_processes=0)
     cluster.start(1)
     small = cluster.engine.call(T + "grow", [1], timeout_s=60)
     assert cluster.engine.call(T + "grow", [100 * 2**20], timeout_s=60) == small
@@ -243,7 +251,7 @@ def test_an_executor_that_has_grown_leaves_and_is_replaced(cluster: Cluster) -> 
 
 
 def test_an_executor_is_replaced_after_so_many_steps(cluster: Cluster) -> None:
-    cluster.values["steps_per_process"] = 2
+    cluster.values.update(steps_per_process=2, spare_processes=0)
     cluster.start(1)
     found = [cluster.engine.call(T + "grow", [1], timeout_s=60) for _ in range(6)]
     assert found[0] == found[1] != found[2] == found[3] != found[4]
@@ -266,7 +274,7 @@ def test_executors_end_with_a_killed_host_even_when_they_are_stopped(cluster: Cl
     cluster.values["processes_per_worker"] = 2
     cluster.start(1)
     executors = cluster.executors(cluster.workers[0])
-    assert len(executors) == 2
+    assert len(executors) == 3
     executors[0].suspend()
     cluster.kill(cluster.workers[0])
     until(lambda: not any(executor.is_running() for executor in executors), "executors are gone")
@@ -330,5 +338,5 @@ def test_worker_and_router_of_different_versions_part_with_a_message(cluster: Cl
     finally:
         del os.environ["ZARKOV_TEST_PROTOCOL"]
     cluster.workers.remove(worker)
-    assert "protocol 999 (router: 1)" in cluster.log()
+    assert "protocol 999 (router: 2)" in cluster.log()
     assert cluster.engine.config()["workers"] == []

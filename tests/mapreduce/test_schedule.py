@@ -325,3 +325,34 @@ def test_partitions_are_shared_out_by_size(total: int, expected: int) -> None:
     assert sorted(name for group in groups for name in group) == sorted(sizes)
     loads = [sum(sizes[name] for name in group) for group in groups]
     assert max(loads) - min(loads) <= total // 32
+
+
+def test_a_step_that_hangs_on_the_only_worker_is_begun_again_by_its_spare_executor() -> None:
+    world = World("w1")
+    world.add()
+    world.plan(splits=4)
+    for _ in range(2):
+        (give,) = world.gives()
+        world.now += 0.05
+        world.map(give)
+    (hung,) = world.gives()
+    world.now += 0.06
+    world.scheduler.beat("w1", 0, {hung.attempt_id}, world.now, spare=1)
+    assert world.gives() == []  # not silent for long enough
+    world.now += 0.02
+    (second,) = world.gives()
+    assert second.step is hung.step
+    assert world.gives() == []  # the spare is taken
+    world.now += 0.05
+    world.map(second)
+    aborts = [order for order in world.step() if isinstance(order, Abort)]
+    assert [abort.attempt_id for abort in aborts] == [hung.attempt_id]
+
+
+def test_a_spare_executor_is_not_given_a_step_of_its_own() -> None:
+    world = World("w1")
+    world.add()
+    world.plan(splits=4)
+    (give,) = world.gives()
+    world.scheduler.beat("w1", 0, {give.attempt_id}, world.now, spare=1)
+    assert world.gives() == []
