@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench import agg, ingest, mr, web
+from tests.bench import agg, ingest, metrics, mr, web
 
 Row = dict[str, Any]  # {name, ours, peer, ratio, unit, must, ok}
 COLUMNS = ("name", "ours", "peer", "ratio", "unit", "must", "ok")
-BENCHMARKS: dict[str, Callable[[], Any]] = ingest.BENCHMARKS | mr.BENCHMARKS | agg.BENCHMARKS | web.BENCHMARKS
+BENCHMARKS: dict[str, Callable[[], Any]] = (
+    ingest.BENCHMARKS | mr.BENCHMARKS | agg.BENCHMARKS | web.BENCHMARKS | metrics.BENCHMARKS
+)
 
 
 def chosen(only: str) -> list[str]:
