@@ -1,16 +1,21 @@
 """Computes an aggregate by a plain loop over the stored events: what verification and previews compare with.
 
 Nothing of the engine takes part: no splits, no shuffle, no increments. Only the task's own functions are called.
+Memory is bounded: beyond it, groups wait in temporary files.
 """
 
 from __future__ import annotations
 
 import datetime
+import itertools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
-from bson.codec_options import CodecOptions
+import bson
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from pymongo.database import Database
@@ -18,10 +23,10 @@ from pymongo.database import Database
 from aggregates.registry import load_function
 from aggregates.run.planner import Plan, PlannedJob, PlannedSource
 from aggregates.run.source import Range
+from aggregates.run.spool import AWARE, MEMORY_BYTES, RECORD_BYTES, SAMPLE, Spool
 from mapreduce.spec import ANY_LABEL
 
 CHUNK = 500  # values of a key that are reduced at once
-AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 
 
 @dataclass
@@ -34,9 +39,8 @@ class Group:
 
 @dataclass
 class Recount:
-    """Results by output and comparable key; documents of events that a `skip` task failed on."""
+    """What was read; ids of events that a `skip` task failed on."""
 
-    groups: dict[str, dict[Any, Group]] = field(default_factory=dict)
     docs_in: int = 0
     skipped: list[Any] = field(default_factory=list)
 
@@ -62,13 +66,67 @@ def comparable(key: Any) -> Any:
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
-class Recounter:
-    """Recounts the outputs of one plan, range after range."""
+def order_of(key: Any) -> bytes:
+    """Bytes that are equal exactly for keys that MongoDB holds equal; their order means nothing but the same always."""
+    return repr(_plain(comparable(key))).encode("utf-8", "surrogatepass")
 
-    def __init__(self, plan: Plan, database: Database[dict[str, Any]]) -> None:
+
+def _plain(key: Any) -> Any:
+    """The key with each number as one fraction: 1, 1.0 and Decimal("1.00") look different and are equal."""
+    if isinstance(key, tuple):
+        return tuple(_plain(part) for part in key)
+    if isinstance(key, int | float | Decimal) and not isinstance(key, bool):
+        return ("number", *_fraction(key))
+    return key
+
+
+def _fraction(number: int | float | Decimal) -> tuple[Any, ...]:
+    try:
+        return Fraction(number).as_integer_ratio()
+    except (ValueError, OverflowError):
+        return (str(float(number)),)  # infinite, or no number
+
+
+@dataclass(frozen=True)
+class Result:
+    """What readers should see under one key."""
+
+    output: str
+    order: bytes  # see `order_of`
+    key: Any
+    value: Any
+
+    @property
+    def place(self) -> tuple[str, bytes]:
+        """By this results are sorted."""
+        return self.output, self.order
+
+
+class Recounter:
+    """Recounts the outputs of one plan, range after range. `close` it; not thread-safe.
+
+    Holds about `memory_bytes` of groups, and beyond that the values of one key at a time.
+    """
+
+    def __init__(self, plan: Plan, database: Database[dict[str, Any]], memory_bytes: int = MEMORY_BYTES) -> None:
         self._plan = plan
         self._home = database
-        self.found = Recount({output: {} for output in plan.outputs})
+        self._memory_bytes = memory_bytes
+        self._groups: dict[str, dict[Any, Group]] = {}
+        self._held = 0  # values
+        self._added = 0
+        self._value_bytes = 64.0
+        self._spool = Spool(memory_bytes)
+        self.found = Recount()
+
+    @property
+    def runs(self) -> int:
+        """How often groups went to a file."""
+        return self._spool.runs
+
+    def close(self) -> None:
+        """Remove the temporary files."""
+        self._spool.close()
 
     def take(self, span: Range, limit: int | None = None) -> None:
         """Take in the documents of a range, at most `limit` of each collection; ranges must not overlap.
@@ -103,27 +161,65 @@ class Recounter:
             yield from cursor.sort(span.id_key, 1 if limit is None else -1).limit(limit or 0)
 
     def _add(self, job: PlannedJob, reduced: Callable[..., Any], output: str, key: Any, value: Any) -> None:
-        groups = self.found.groups.setdefault(output, {})
+        groups = self._groups.setdefault(output, {})
         group = groups.setdefault(comparable(key), Group(key))
         group.values.append(value)
+        self._held += 1
         if job.associative and len(group.values) >= CHUNK:
+            self._held -= len(group.values) - 1
             group.values = [reduced(group.key, group.values)]
+        self._added += 1
+        if self._added % SAMPLE == 1:
+            self._value_bytes = 0.9 * self._value_bytes + 0.1 * (2 * _size(value) + RECORD_BYTES)
+        if self._held * self._value_bytes > self._memory_bytes:
+            self._shrink()
 
-    def results(self) -> dict[str, dict[Any, tuple[Any, Any]]]:
-        """For each output the key and value that readers should see, by comparable key."""
-        jobs = {output: job for job in self._plan.jobs for output in job.outputs.values()}
-        found: dict[str, dict[Any, tuple[Any, Any]]] = {}
-        for output, groups in self.found.groups.items():
-            job = jobs.get(output) or next(j for j in self._plan.jobs if ANY_LABEL in j.outputs)
+    def _shrink(self) -> None:
+        """Reduce what can be reduced; when that is not enough, have the groups wait in a file."""
+        self._held = 0
+        for output, groups in self._groups.items():
+            job = self._job_of(output)
             reduced = load_function(job.reduce_name, job.params)
-            finalize = load_function(job.finalize_name, job.params) if job.finalize_name else None
-            if output.endswith("*"):
-                continue
-            values = found.setdefault(output, {})
-            for comparable_key, group in groups.items():
-                state = reduced(group.key, group.values)
-                values[comparable_key] = (group.key, finalize(group.key, state) if finalize else state)
-        return found
+            for group in groups.values():
+                if job.associative and len(group.values) > 1:
+                    group.values = [reduced(group.key, group.values)]
+                self._held += len(group.values)
+        if self._held * self._value_bytes > self._memory_bytes / 2:
+            self._empty()
+            self._spool.flush()
+
+    def _empty(self) -> None:
+        for output, groups in self._groups.items():
+            for group in groups.values():
+                self._spool.add((output, order_of(group.key)), {"k": group.key, "v": group.values})
+        self._groups.clear()
+        self._held = 0
+
+    def _job_of(self, output: str) -> PlannedJob:
+        named = next((job for job in self._plan.jobs if output in job.outputs.values()), None)
+        return named or next(job for job in self._plan.jobs if ANY_LABEL in job.outputs)
+
+    def results(self) -> Iterator[Result]:
+        """What readers should see, sorted by output and order of the key. Nothing can be taken in after that."""
+        self._empty()
+        for place, records in itertools.groupby(self._spool, key=operator.itemgetter(0)):
+            output, order = place
+            job = self._job_of(output)
+            parts = [record for _, record in records]
+            key, values = parts[0]["k"], [value for part in parts for value in part["v"]]
+            state = load_function(job.reduce_name, job.params)(key, values)
+            if job.finalize_name:
+                state = load_function(job.finalize_name, job.params)(key, state)
+            yield Result(output, order, key, state)
+
+
+def _size(value: Any) -> int:
+    if type(value) is int or type(value) is float:
+        return 16
+    try:
+        return len(bson.encode({"v": value}))
+    except Exception:  # noqa: BLE001 - a value that cannot be stored fails with its key when it is reduced
+        return 1_000
 
 
 def _pairs(yielded: Iterable[Any], job: PlannedJob) -> Iterator[tuple[str, Any, Any]]:

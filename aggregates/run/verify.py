@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,9 @@ from aggregates.run.decide import foreign, gone
 from aggregates.run.generation import collection_name
 from aggregates.run.inputs import pinned
 from aggregates.run.position import Position
-from aggregates.run.recount import AWARE, Recounter, comparable
+from aggregates.run.recount import Recounter, Result, order_of
 from aggregates.run.room import Room
+from aggregates.run.spool import AWARE, Record, Spool
 
 MOST_DIFFERENCES = 100
 WAIT_S = 60.0
@@ -72,8 +74,8 @@ class Verdict:
 def verify(room: Room, definition: Definition) -> Verdict:
     """Recount and compare. Increments go on during the recount, and are held up for its last part and the comparison.
 
-    Blocks; memory grows with the number of keys. Raises what the task raises, `BusyError` when an increment takes
-    longer than a minute.
+    Blocks; memory is bounded, whatever the number of keys. Raises what the task raises, `BusyError` when an increment
+    takes longer than a minute.
     """
     with pinned(room, definition):
         return _verify(room, definition)
@@ -92,15 +94,16 @@ def _verify(room: Room, definition: Definition) -> Verdict:
     start = position.base if position.base is not None else mark.first
     reached = position.position
     plan = room.plan(definition, mark.range(start, reached), full=True)
-    recounter = Recounter(plan, room.database)
-    if reached is not None:
-        recounter.take(mark.range(start, reached))
-    with room.holding(name, "live", WAIT_S) as (_, pinned):
-        if pinned.step is not None:
-            return _refused(definition, pinned, "a run was interrupted and waits to be rolled forward: run it first")
-        if pinned.position is not None and pinned.position != reached:
-            recounter.take(room.mark(definition).range(reached if reached is not None else start, pinned.position))
-        return _compare(room, definition, pinned, recounter)
+    with closing(Recounter(plan, room.database)) as recounter:
+        if reached is not None:
+            recounter.take(mark.range(start, reached))
+        with room.holding(name, "live", WAIT_S) as (_, pinned):
+            if pinned.step is not None:
+                reason = "a run was interrupted and waits to be rolled forward: run it first"
+                return _refused(definition, pinned, reason)
+            if pinned.position is not None and pinned.position != reached:
+                recounter.take(room.mark(definition).range(reached if reached is not None else start, pinned.position))
+            return _compare(room, definition, pinned, recounter)
 
 
 def _refused(definition: Definition, position: Position, reason: str) -> Verdict:
@@ -108,41 +111,57 @@ def _refused(definition: Definition, position: Position, reason: str) -> Verdict
 
 
 def _compare(room: Room, definition: Definition, position: Position, recounter: Recounter) -> Verdict:
-    recounted = recounter.results()
-    differences: list[Difference] = []
-    count = keys = 0
-    for output in room.generations.expand(position.outputs, position.generation):
-        collection = room.database.get_collection(collection_name(output, position.generation), codec_options=AWARE)
-        expected = recounted.pop(output, {})
-        keys += len(expected)
-        for difference in _differences(output, collection.find({}), expected):
-            count += 1
-            if count <= MOST_DIFFERENCES:
+    tally = _Tally()
+    with Spool() as stored:
+        for output in room.generations.expand(position.outputs, position.generation):
+            collection = room.database.get_collection(collection_name(output, position.generation), codec_options=AWARE)
+            for document in collection.find({}, {"value": 1}):
+                key = document["_id"]
+                stored.add((output, order_of(key)), {"k": key, "v": document.get("value")})
+        differences = []
+        for difference in _differences(stored, recounter.results(), tally):
+            tally.differences += 1
+            if len(differences) < MOST_DIFFERENCES:
                 differences.append(difference)
-    for output, expected in recounted.items():  # a label of start_xmr of which nothing was stored
-        for key, value in expected.values():
-            count += 1
-            differences.append(Difference(output, key, "missing", recounted=value))
     return Verdict(
         name=definition.name,
         through=position.position,
         generation=position.generation,
         docs_in=recounter.found.docs_in,
-        keys=keys,
+        keys=tally.keys,
         skipped_count=len(recounter.found.skipped),
-        differences=tuple(differences[:MOST_DIFFERENCES]),
-        difference_count=count,
+        differences=tuple(differences),
+        difference_count=tally.differences,
     )
 
 
-def _differences(output: str, stored: Any, expected: Mapping[Any, tuple[Any, Any]]) -> Iterator[Difference]:
-    left = dict(expected)
-    for document in stored:
-        key, value = document["_id"], document.get("value")
-        wanted = left.pop(comparable(key), None)
-        if wanted is None:
-            yield Difference(output, key, "unexpected", stored=value)
-        elif not equal(value, wanted[1]):
-            yield Difference(output, key, "different", stored=value, recounted=wanted[1])
-    for key, value in left.values():
-        yield Difference(output, key, "missing", recounted=value)
+@dataclass
+class _Tally:
+    keys: int = 0  # that the recount has
+    differences: int = 0
+
+
+def _differences(stored: Spool, recounted: Iterator[Result], tally: _Tally) -> Iterator[Difference]:
+    """Walk through both sides in the same order, one document of each in hand."""
+    standing = iter(stored)
+    left = next(standing, None)
+    for wanted in recounted:
+        tally.keys += 1
+        while left is not None and left[0] < wanted.place:
+            yield _unexpected(left)
+            left = next(standing, None)
+        if left is None or left[0] != wanted.place:
+            yield Difference(wanted.output, wanted.key, "missing", recounted=wanted.value)
+            continue
+        value = left[1]["v"]
+        if not equal(value, wanted.value):
+            yield Difference(wanted.output, wanted.key, "different", stored=value, recounted=wanted.value)
+        left = next(standing, None)
+    while left is not None:
+        yield _unexpected(left)
+        left = next(standing, None)
+
+
+def _unexpected(left: Record) -> Difference:
+    (output, _), record = left
+    return Difference(output, record["k"], "unexpected", stored=record["v"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from django.utils import timezone
 from aggregates.definition import Definition
 from aggregates.models import AggDef
 from aggregates.resource import resources
+from aggregates.run.generation import is_pattern
 from aggregates.run.recount import Recounter
 
 PREVIEW_EVENTS = 1_000
@@ -68,16 +69,17 @@ def preview(definition: Definition, events: int = PREVIEW_EVENTS, keys: int = PR
     room = resources().room
     mark = room.mark(definition)
     span = mark.range(mark.first, mark.through)
-    recounter = Recounter(room.plan(definition, span, full=True), room.database)
+    plan = room.plan(definition, span, full=True)
     newest = mark.range(max(mark.first or 0, mark.through - 20 * events), mark.through) if mark.integral else span
-    recounter.take(newest, limit=events)
-    found = recounter.results()
+    results: dict[str, list[tuple[Any, Any]]] = {output: [] for output in plan.outputs if not is_pattern(output)}
+    with closing(Recounter(plan, room.database)) as recounter:
+        recounter.take(newest, limit=events)
+        for result in recounter.results():
+            results.setdefault(result.output, []).append((result.key, result.value))
+        found = recounter.found
     return Preview(
-        docs_in=recounter.found.docs_in,
-        skipped_count=len(recounter.found.skipped),
-        results={
-            output: list(itertools.islice(sorted(values.values(), key=lambda pair: str(pair[0])), keys))
-            for output, values in found.items()
-        },
-        key_count=sum(len(values) for values in found.values()),
+        docs_in=found.docs_in,
+        skipped_count=len(found.skipped),
+        results={name: sorted(pairs, key=lambda pair: str(pair[0]))[:keys] for name, pairs in results.items()},
+        key_count=sum(len(pairs) for pairs in results.values()),
     )
