@@ -8,11 +8,12 @@ full folds it into the summary, unless someone else is at it.
 from __future__ import annotations
 
 import itertools
+from array import array
 from dataclasses import dataclass
 from typing import Any
 
 from ingest.metrics import native
-from ingest.metrics.naming import COUNTER, SET, Identity
+from ingest.metrics.naming import COUNTER, SET, TIMER, Identity
 from ingest.metrics.sketch import DistinctSketch, LogSketch
 
 FOLD_AT = 256  # values that wait in one accumulator before the measured thread itself folds them
@@ -38,7 +39,8 @@ class Distribution:
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
-        self.values: list[float | int] = []
+        # Times wait as bare doubles, a quarter of the memory; other values may be ints, and stay ints.
+        self.values: Any = array("d") if identity.type == TIMER else []
         self._start_over()
         self._lock = native.make_lock()
 
@@ -91,7 +93,7 @@ class Distribution:
     def start_over_after_fork(self) -> None:
         """Forget what the parent process gathered and is going to send itself."""
         self._lock = native.make_lock()
-        self.values.clear()  # the same list: decorators hold on to it
+        del self.values[:]  # the same list: decorators hold on to it
         self._start_over()
 
 

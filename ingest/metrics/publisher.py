@@ -29,6 +29,7 @@ from ingest.metrics.wire import Batch, pack_batch, topic
 
 MOST_METRICS = 100_000
 MOST_SINGLES = 100_000  # that wait for the sender
+SEND_AT = 500  # messages that wait while accumulators are emptied before some are sent
 RETRY_S = 0.1  # between two attempts while something waits that cannot be sent
 LOST = Identity("warn", COUNTER, "zibrato.dropped", "zibrato")  # measurements that this process could not send
 LISTEN_S = 1.0  # longest wait without a look at the address
@@ -202,12 +203,12 @@ class Publisher:
         asked = list(self._tickets)
         slot = int(time.time() // self._slot_s)
         if slot != self._last_cut or any(not ticket.cut for ticket in asked):
-            self._cut(min(self._last_cut, slot))
+            self._cut(min(self._last_cut, slot), link)
             self._last_cut = slot
         for ticket in asked:
             ticket.cut = True
         self._take_singles()
-        sent_all = self._outbox.send(link.wants, lambda message: self._send(link, message))
+        sent_all = self._send_waiting(link)
         return self._answer(asked, link.heard and sent_all)
 
     def _wait(self, link: Link) -> None:
@@ -227,11 +228,13 @@ class Publisher:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
 
-    def _cut(self, slot: int) -> None:
+    def _cut(self, slot: int, link: Link) -> None:
         epoch = int(slot * self._slot_s)
         for accumulator in list(self._accumulators):
             if (summary := accumulator.cut()) is not None:
                 self.put(accumulator.identity, epoch, summary)
+                if self._outbox.waiting >= SEND_AT:
+                    self._send_waiting(link)
         seen = self.statistics()
         if (lost := seen.dropped_measurements + seen.refused) > self._reported:
             self.put(LOST, epoch, Summary(1, lost - self._reported))
@@ -251,6 +254,9 @@ class Publisher:
         for _ in range(len(self._singles)):
             topic_, message = self._singles.popleft()
             self._outbox.put(topic_, message, 1)
+
+    def _send_waiting(self, link: Link) -> bool:
+        return self._outbox.send(link.wants, lambda message: self._send(link, message))
 
     def _send(self, link: Link, message: bytes) -> bool:
         sent = link.send(message)

@@ -103,15 +103,10 @@ class Zibrato:
                 return type(function)(decorate(function.__func__))
             wrapping.check(function, "time_me")
             who = identity(mtype, level, name or qualified(function), source or self._source, tags, rate)
-            done, failed = self._values(who), self._values(who.failed())
-            if (
-                isinstance(done, Distribution)
-                and isinstance(failed, Distribution)
-                and rate == 1
-                and wrapping.is_plain(function)
-            ):
+            done, failed = self._values(who), self._failed(who)
+            if isinstance(done, Distribution) and rate == 1 and wrapping.is_plain(function):
                 return wrapping.timed_directly(function, done, failed)
-            return wrapping.timed(function, done.add, failed.add, rate)
+            return wrapping.timed(function, done.add, failed, rate)
 
         return decorate if function is None else decorate(function)
 
@@ -136,7 +131,8 @@ class Zibrato:
                 return type(function)(decorate(function.__func__))
             wrapping.check(function, "count_me")
             who = identity(mtype, level, name or qualified(function), source or self._source, tags, rate)
-            return wrapping.counted(function, self._counter(who, worth), self._counter(who.failed(), worth), rate)
+            failed = self._failed(who)
+            return wrapping.counted(function, self._counter(who, worth), lambda: failed(worth), rate)
 
         return decorate if function is None else decorate(function)
 
@@ -156,7 +152,7 @@ class Zibrato:
         """Context manager: how many seconds its block takes. Make one per `with`; never raises."""
         try:
             who = identity(mtype, level, name, source or self._source, tags, rate)
-            return _Timing(self._values(who).add, self._values(who.failed()).add, rate)
+            return _Timing(self._values(who).add, self._failed(who), rate)
         except MetricError as error:
             self._refuse(error)
             return _Timing(_nothing, _nothing, rate)
@@ -176,7 +172,7 @@ class Zibrato:
         try:
             who = identity(mtype, level, name, source or self._source, tags, rate)
             worth = number("value", value)
-            return _Counting(self._values(who).add, self._values(who.failed()).add, worth, rate)
+            return _Counting(self._values(who).add, self._failed(who), worth, rate)
         except MetricError as error:
             self._refuse(error)
             return _Counting(_nothing, _nothing, 0, rate)
@@ -288,6 +284,17 @@ class Zibrato:
             found = SingleValues(who, self._publisher) if not self._interval else self._watched(accumulator(who))
             self._accumulators[who] = found
         return found
+
+    def _failed(self, who: Identity) -> Callable[[float | int], object]:
+        """Takes what calls that raised are measured with; its accumulator is made when one does."""
+
+        def take(value: float | int) -> None:
+            try:
+                self._values(who.failed()).add(value)
+            except MetricError as error:
+                self._refuse(error)
+
+        return take
 
     def _counter(self, who: Identity, worth: float | int) -> Callable[[], object]:
         """Whatever counts one call of a decorated function."""

@@ -21,7 +21,7 @@ from ingest.metrics import Zibrato
 from tests.bench.peers import metrics_pub
 
 ROUNDS = 7
-CALLS = 200_000
+CALLS = 100_000
 WARM = 1_000
 TOTAL = ROUNDS * (CALLS + WARM)
 MESSAGES = 300_000
