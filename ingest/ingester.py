@@ -220,7 +220,7 @@ class Ingester:
         return True
 
     def _take_request(self, frames: list[bytes]) -> None:
-        if (request := read_request(frames)) is None:
+        if (request := read_request(frames, self.settings.hops)) is None:
             return
         if self.writer.full:
             self._reply(request.envelope, {"busy": True})

@@ -30,9 +30,14 @@ class Request:
     payload: bytes
 
 
-def read_request(frames: Sequence[bytes]) -> Request | None:
-    """Sort `[route, (empty,) request id, ({$source: name},) documents...]`; None when nobody could be answered."""
-    route = 2 if len(frames) > 2 and frames[1] == b"" else 1  # a REQ socket sends an empty delimiter
+def read_request(frames: Sequence[bytes], hops: int = 0) -> Request | None:
+    """Sort `[route, (empty,) request id, ({$source: name},) documents...]`; None when nobody could be answered.
+
+    Each of the `hops` on the way put a routing frame of its own in front.
+    """
+    route = hops + 1
+    if len(frames) > route + 1 and frames[route] == b"":  # a REQ socket sends an empty delimiter
+        route += 1
     if len(frames) <= route:
         return None
     envelope, body = list(frames[: route + 1]), frames[route + 1 :]

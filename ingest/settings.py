@@ -31,4 +31,5 @@ class IngestSettings:
     backdoor: str | None = None  # loopback HOST:PORT of a Python prompt; None = off
     block_events: int = 5_000  # most events committed as one block
     block_bytes: int = 8 * 2**20  # most bytes of BSON committed as one block
+    hops: int = 0  # fronts between a client and the acknowledged socket; each adds a routing frame
     inserters: int = 2  # blocks committed at the same time

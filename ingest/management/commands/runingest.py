@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import gevent
 from django.conf import settings
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from gevent.socket import wait_read
 
+from ingest.front import Front, child_settings
 from ingest.ingester import Ingester
-from ingest.management.command import ZarkovCommand, measure_own
+from ingest.management.command import ZarkovCommand
+from ingest.settings import IngestSettings
+
+END_WITH_PARENT = "ZARKOV_END_WITH_PARENT"  # the child asks the kernel for SIGTERM when its parent ends
 
 
 class Command(ZarkovCommand):
     """Receive events, journal them and commit them to MongoDB."""
 
     help = "Receive events on the BSON, JSON and acknowledged sockets, journal them, commit them to MongoDB."
-    example = "manage.py runingest --set journal_max_bytes=4GiB"
+    example = "manage.py runingest --processes 2 --set journal_max_bytes=4GiB"
     long_running = True
     binds = True
 
@@ -29,20 +37,60 @@ class Command(ZarkovCommand):
             help="take journals of another store into this one: after its database was emptied or replaced for good",
         )
 
+        parser.add_argument(
+            "--processes",
+            type=int,
+            default=1,
+            metavar="N",
+            help="ingesters behind one front that binds the addresses and shares what comes among them (default 1)",
+        )
+        parser.add_argument("--child", metavar="FOLDER:NUMBER", help=argparse.SUPPRESS)
+
     def perform(self, options: dict[str, Any]) -> None:
         """Serve until a signal comes."""
-        folder = settings.ZARKOV.folder
-        ingester = Ingester(settings.ZARKOV.ingest_settings(), rebind=options["rebind"])
-        measure_own("ingester")
+        count, ingest = options["processes"], settings.ZARKOV.ingest_settings()
+        if count < 1:
+            raise CommandError(f"--processes {count}: allowed is a number from 1")
+        if options["child"]:
+            folder, _, number = options["child"].rpartition(":")
+            self._serve(child_settings(ingest, Path(folder), int(number)), options["rebind"])
+        elif count == 1:
+            self._serve(ingest, options["rebind"], record=True)
+        else:
+            self._serve_behind_a_front(ingest, count, options["rebind"])
+
+    def _serve(self, ingest: IngestSettings, rebind: bool, *, record: bool = False) -> None:
+        ingester = Ingester(ingest, rebind=rebind)
         ingester.start()
-        folder.record_addresses(ingester.addresses)
-        self.stdout.write("taking events at " + ", ".join(f"{k} {a}" for k, a in ingester.addresses.items()))
-        self.stdout.flush()
-        gevent.spawn(self._stop_on_signal, ingester)
         try:
+            if record:
+                self._announce(ingester.addresses)
+            gevent.spawn(self._stop_on_signal, ingester)
             ingester.run()
         finally:
-            folder.forget_addresses(ingester.addresses)
+            if record:
+                settings.ZARKOV.folder.forget_addresses(ingester.addresses)
+
+    def _serve_behind_a_front(self, ingest: IngestSettings, count: int, rebind: bool) -> None:
+        def command(folder: Path, number: int) -> list[str]:
+            line = [sys.executable, sys.argv[0], "runingest", "--child", f"{folder}:{number}"]
+            return [*line, "--rebind"] if rebind else line
+
+        home = settings.ZARKOV.folder
+        front = Front(ingest, count, home.run, command, os.environ | {END_WITH_PARENT: "1"})
+        front.start()
+        addresses = front.addresses
+        try:
+            self._announce(addresses)
+            front.run(self.stop)
+        finally:
+            front.close()
+            home.forget_addresses(addresses)
+
+    def _announce(self, addresses: dict[str, str]) -> None:
+        settings.ZARKOV.folder.record_addresses(addresses)
+        self.stdout.write("taking events at " + ", ".join(f"{key} {address}" for key, address in addresses.items()))
+        self.stdout.flush()
 
     def _stop_on_signal(self, ingester: Ingester) -> None:
         wait_read(self.stop.fileno())

@@ -1,0 +1,146 @@
+"""`runingest --processes N`: one front, several ingesters with journals of their own, one address for notices."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bson
+import psutil
+import pytest
+import zmq
+from pymongo.database import Database
+
+from ingest.client import AcknowledgedClient
+from ingest.journal import journal_folders
+from ingest.notice import Subscription
+from ingest.request import read_request
+from ingest.store import connect
+from tests.ingest.conftest import wait_for
+from tests.ingest.test_kill import Load, journalled, prove
+
+DOORS = ("BSON", "JSON", "ACK", "PUBLISH")
+
+
+class Fronted:
+    """`manage.py runingest --processes 2` in a home folder of its own."""
+
+    def __init__(self, uri: str, database: str, home: Path) -> None:
+        self.journals = home / "journal"
+        environment = os.environ | {f"ZARKOV_{door}_BIND_ADDRESS": "tcp://127.0.0.1:0" for door in DOORS}
+        environment |= {"ZARKOV_HOME": str(home), "ZARKOV_MONGO_URI": uri, "ZARKOV_MONGO_DATABASE": database}
+        command = [sys.executable, "manage.py", "runingest", "--processes", "2"]
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        recorded = home / "run" / "addresses.json"
+        wait_for(lambda: recorded.exists() or self.process.poll() is not None, 60)
+        self.addresses: dict[str, str] = json.loads(recorded.read_text())
+        self.run = home / "run"
+        wait_for(lambda: len(journal_folders(self.journals)) == 2, 60, "two journals")
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(30) == 0
+
+
+@pytest.fixture
+def fronted(mongo_uri: str, database: Database[Any], tmp_path: Path) -> Iterator[Fronted]:
+    made = Fronted(mongo_uri, database.name, tmp_path / "home")
+    yield made
+    if made.process.poll() is None:
+        made.stop()
+
+
+def push(address: str, count: int, kind: str) -> None:
+    context: zmq.Context[Any] = zmq.Context()
+    with context.socket(zmq.PUSH) as socket:
+        socket.connect(address)
+        for n in range(count):
+            socket.send(bson.encode({"type": kind, "context": {"n": n}}))
+        socket.close(linger=10_000)
+    context.term()
+
+
+def test_all_doors_and_notices_go_through_one_front_and_stopping_loses_nothing(
+    fronted: Fronted, database: Database[Any], mongo_uri: str
+) -> None:
+    notices = Subscription(fronted.addresses["publish_bind_address"])
+    through = 0
+    with AcknowledgedClient(fronted.addresses["ack_bind_address"], request_events=5) as client:
+        receipt = client.send([{"type": "acked"} if n % 10 else {} for n in range(200)])
+        assert (receipt.accepted, len(receipt.rejected)) == (180, 20)
+
+        def told() -> bool:
+            nonlocal through
+            client.event("acked", {})
+            if found := notices.receive(0.2):
+                through = max(through, found["through"])
+            return through > 180
+
+        wait_for(told)
+    notices.close()
+    with zmq.Context() as context, context.socket(zmq.REQ) as plain:
+        plain.setsockopt(zmq.LINGER, 0)
+        plain.connect(fronted.addresses["ack_bind_address"])
+        plain.send_multipart([b"id", bson.encode({"type": "req"})])
+        assert plain.poll(20_000)
+        assert plain.recv_multipart()[0] == b"id"
+    writers = {v["_id"]["j"] for v in database["ingest.verdict"].find()}
+    assert len(writers) == 2, "both ingesters took a share"
+    push(fronted.addresses["bson_bind_address"], 3_000, "pushed")
+    fronted.stop()
+    store = connect(mongo_uri, database.name)
+    assert store.open_blocks() == []
+    store.connection.close()
+    assert sorted(e["context"]["n"] for e in database["event"].find({"type": "pushed"})) == list(range(3_000))
+    assert journal_folders(fronted.journals) == []
+    assert [p.name for p in fronted.run.iterdir() if p.name.startswith("in-")] == []
+
+
+def test_a_killed_child_is_replaced_and_what_it_acknowledged_is_stored_once(
+    fronted: Fronted, database: Database[Any], mongo_uri: str
+) -> None:
+    load, pushed = Load(fronted.addresses), set[int]()
+    try:
+        for _ in range(3):
+            before = len(load.acknowledged)
+            wait_for(lambda before=before: len(load.acknowledged) > before + 50, 60)
+            victim = fronted.children()[0]
+            victim.kill()
+            pushed |= journalled(fronted.journals)
+            wait_for(lambda victim=victim: victim.pid not in {c.pid for c in fronted.children()})
+            wait_for(lambda: len(fronted.children()) == 2, 60, "another child")
+    finally:
+        load.stop()
+    wait_for(lambda: len(journal_folders(fronted.journals)) == 2, 60, "the journals of the killed are adopted")
+    pushed |= journalled(fronted.journals)
+    fronted.stop()
+    prove(mongo_uri, database, load, pushed)
+
+
+def test_the_children_of_a_killed_front_end(fronted: Fronted, database: Database[Any]) -> None:
+    children = fronted.children()
+    fronted.process.kill()
+    fronted.process.wait()
+    assert psutil.wait_procs(children, 20)[1] == []
+
+
+def test_routing_frames_are_told_from_documents() -> None:
+    event = bson.encode({"type": "x"})
+    for hops, front in ((0, []), (1, [b"hop"])):
+        for delimiter in ([], [b""]):
+            frames = [*front, b"route", *delimiter, b"id"]
+            request = read_request([*frames, event, event], hops)
+            assert request
+            assert (request.envelope, request.payload, request.source) == (frames, event * 2, "ack")
+    assert read_request([b"route"]) is None
+    assert read_request([b"hop", b"route"], 1) is None
