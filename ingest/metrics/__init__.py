@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ingest.metrics.zibrato import Zibrato
+    from ingest.metrics.zibrato import MetricError, RequestTimer, Zibrato, measure_tasks
 
-__all__ = ["Zibrato"]
+__all__ = ["MetricError", "RequestTimer", "Zibrato", "measure_tasks"]
 
 
 def __getattr__(name: str) -> Any:
-    """`Zibrato`, loaded when it is asked for: backends and the broker do without it."""
-    if name == "Zibrato":
-        from ingest.metrics.zibrato import Zibrato
+    """The names of the publishing side, loaded when they are asked for: backends and the broker do without them."""
+    if name in __all__:
+        from ingest.metrics import zibrato
 
-        return Zibrato
+        return getattr(zibrato, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,95 @@
+"""Tasks over measurements: any order and grouping of batches gives the numbers of all measurements together."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from aggregates.agg_tasks import MetricCounters, MetricDelivery, MetricSets, MetricTimers
+from ingest.metrics.accumulate import Distinct, Distribution
+from ingest.metrics.backend.zarkov import event_of
+from ingest.metrics.naming import identity
+from ingest.metrics.wire import Batch
+
+EPOCH = 1_300_000_000 - 1_300_000_000 % 60
+
+
+def events_of(values: list[float], size: int, **options: Any) -> list[dict[str, Any]]:
+    outcome = options.pop("outcome", "")
+    who = identity("Timer", "info", options.pop("name", "a/b"), "shop", options.pop("tags", None))
+    found = []
+    for number, start in enumerate(range(0, len(values), size)):
+        gathered = Distribution(who.failed() if outcome else who)
+        for value in values[start : start + size]:
+            gathered.add(value)
+        cut = gathered.cut()
+        assert cut is not None
+        found.append(event_of(Batch(gathered.identity, EPOCH + number % 40, cut.count, cut.sum, "p", number + 1, start,
+                                    cut.min, cut.max, cut.last, cut.sketch)))  # fmt: skip
+    return found
+
+
+def reduced(task: Any, events: list[dict[str, Any]], groups: int = 3) -> dict[str, Any]:
+    """Map, reduce in groups, reduce those again, finalize."""
+    by_key: dict[str, list[Any]] = {}
+    for key, value in task.map(iter(events)):
+        by_key.setdefault(key, []).append(value)
+    result = {}
+    for key, values in by_key.items():
+        random.shuffle(values)
+        parts = [task.reduce(key, values[n::groups]) for n in range(groups) if values[n::groups]]
+        result[key] = task.finalize(key, task.reduce(key, parts))
+    return result
+
+
+def test_timers_keep_their_quantiles_over_any_grouping() -> None:
+    values = [random.expovariate(10) + 0.001 for _ in range(5_000)]
+    events = events_of(values, 97) + events_of(values[:100], 10, outcome="error")
+    (found,) = reduced(MetricTimers(), events).values()
+    everything = sorted(values + values[:100])
+    assert (found["count"], found["errors"]) == (5_100, 100)
+    assert found["rate"] == 85
+    for field, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+        assert found[field] == pytest.approx(everything[int(share * (len(everything) - 1))], rel=0.0101)
+    assert (found["min"], found["max"]) == (everything[0], everything[-1])
+    assert found["mean"] == pytest.approx(sum(everything) / 5_100)
+
+
+def test_keys_hold_tags_and_say_their_minute() -> None:
+    (key,) = reduced(MetricTimers(), events_of([1.0], 1, tags={"b": 2, "a": "x/y"}))
+    assert key == "a%2Fb{a=x%2Fy,b=2}/shop/2011-03-13T07:06Z"
+    assert MetricTimers().period(key) == (
+        datetime(2011, 3, 13, 7, 6, tzinfo=UTC), datetime(2011, 3, 13, 7, 7, tzinfo=UTC),
+    )  # fmt: skip
+
+
+def test_counters_leave_out_what_failed_and_scale_what_was_sampled() -> None:
+    who = identity("Counter", "info", "c", "s")
+    sampled = identity("Counter", "info", "c", "s", rate=0.5)
+    batches = [Batch(who, EPOCH, 3, 15), Batch(who.failed(), EPOCH, 2, 10), Batch(sampled, EPOCH, 4, 4)]
+    (found,) = reduced(MetricCounters(), [event_of(batch) for batch in batches]).values()
+    assert found == {"rate": 23 / 60, "sum": 23, "count": 11, "errors": 2}
+
+
+def test_sets_are_united() -> None:
+    events = []
+    for start in (0, 5, 90):
+        gathered = Distinct(identity("Set", "info", "u", "s"))
+        for n in range(start, start + 10):
+            gathered.add(str(n))
+        cut = gathered.cut()
+        assert cut is not None
+        events.append(event_of(Batch(gathered.identity, EPOCH, cut.count, cut.sum, sketch=cut.sketch)))
+    (found,) = reduced(MetricSets(), events).values()
+    assert found == {"distinct": 25, "count": 30}
+
+
+def test_delivery_counts_what_is_missing_exactly() -> None:
+    events = events_of([1.0] * 100, 10)
+    del events[3], events[0]
+    assert reduced(MetricDelivery(), events) == {
+        "p/info": {"measurements": 80, "lost_measurements": 20, "batches": 8, "lost_batches": 2}
+    }
