@@ -23,6 +23,7 @@ from pymongo import MongoClient
 
 from aggregates.exceptions import AggregateError, BusyError, RunCancelledError
 from aggregates.run import fault, holder, ledger
+from aggregates.run import room as rooms
 from aggregates.run.build import full_run, rebuild
 from aggregates.run.decide import Decision
 from aggregates.run.refresh import refresh
@@ -45,6 +46,7 @@ EVENTS = st.lists(
     max_size=4,
 )
 TASKS = ["CountByDay", "TwoOutputs", "PerType"]
+CANCEL_S = rooms.CANCEL_S
 
 
 class Crash(BaseException):
@@ -64,9 +66,11 @@ class Machine(RuleBasedStateMachine):
         self.stores = [connect(self.uri, self.name) for _ in range(3)]
         self.producers = [Producer(store) for store in self.stores]
         self.reserved: list[tuple[int, Block]] = []
+        self.cancelled = 0
         self.dead: set[str] = set()
         self.engine: Any = None
-        self.crashing = ""
+        self.crashing = self.cancelling = ""
+        rooms.CANCEL_S = 0.0  # a wish to cancel is looked for at every step
         self.start()
 
     @initialize(task=st.sampled_from(TASKS))
@@ -93,6 +97,13 @@ class Machine(RuleBasedStateMachine):
         ledger.is_dead = lambda name: name in self.dead or holder.is_dead(name)  # type: ignore[attr-defined]
 
     def reach(self, point: str) -> None:
+        if point == self.cancelling:
+            self.cancelling = ""
+            position = self.room.ledger.of_aggdef(self.definition.name)
+            if position and position.step:
+                self.room.ledger.ask_cancel(position.name, "live", position.step.uid)
+            if position and position.making:
+                self.room.ledger.ask_cancel(position.name, "build", position.making.uid)
         if point == self.crashing:
             self.crashing, self.crashed = "", True
             raise Crash
@@ -103,13 +114,15 @@ class Machine(RuleBasedStateMachine):
             work()
         except Crash:
             self.start()
-        except (BusyError, RunCancelledError):
+        except BusyError:
             raise
+        except RunCancelledError:
+            self.cancelled += 1
         except AggregateError as error:
             if error.code not in {"not_rebuildable", "full_run_due"}:
                 raise
         finally:
-            self.crashing = ""
+            self.crashing = self.cancelling = ""
 
     @rule(who=st.integers(0, 2), events=EVENTS)
     def reserve(self, who: int, events: list[dict[str, Any]]) -> None:
@@ -142,6 +155,17 @@ class Machine(RuleBasedStateMachine):
     def full(self, crash: str) -> None:
         self.attempt(lambda: full_run(self.room, self.definition), crash)
 
+    @rule(full=st.booleans(), point=st.sampled_from(["recorded", "submitted", "jobs_done"]))
+    def cancel(self, full: bool, point: str) -> None:
+        """A person cancels the run when it has come as far as `point`."""
+
+        def work() -> None:
+            if full or isinstance(refresh(self.room, self.definition), Decision):
+                full_run(self.room, self.definition)
+
+        self.cancelling = point
+        self.attempt(work, "")
+
     @rule(crash=st.sampled_from(["", *fault.POINTS]), day=st.integers(-3, 3), length=st.integers(1, 3))
     def rebuild(self, crash: str, day: int, length: int) -> None:
         since = NOON + day * DAY
@@ -164,12 +188,16 @@ class Machine(RuleBasedStateMachine):
                 for who, block in self.reserved:
                     self.producers[who].settle(block)
                 self.run("")
+                if self.room.ledger.get(self.room.position(self.definition).name).blocked:
+                    assert self.cancelled
+                    self.full("")  # what a cancelled run asks for
                 verdict = verify(self.room, self.definition)
                 assert verdict.ok, [d.sentence() for d in verdict.differences] or verdict.refused
                 assert verdict.through == self.stores[0].watermark().through
         finally:
             fault.hook = None
             ledger.is_dead = holder.is_dead  # type: ignore[attr-defined]
+            rooms.CANCEL_S = CANCEL_S
             self.client.drop_database(self.name)
             self.engine.close()
             for store in self.stores:
