@@ -1,34 +1,24 @@
-"""Reads events from files and sends them through the acknowledged socket; a second load stores nothing twice."""
+"""Sends events from files and collections through the acknowledged socket, and remembers how far it is."""
 
 from __future__ import annotations
 
-import gzip
+import contextlib
 import hashlib
+import json
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
-import bson
-from bson.codec_options import CodecOptions, DatetimeConversion
-from bson.errors import BSONError
-
-from ingest import json_wire
 from ingest.client import AcknowledgedClient
-from ingest.exceptions import BusyError, IngestError
-from ingest.rotation import read_dump
+from ingest.exceptions import BusyError
+from ingest.file_format import Column, Line, LoadError, read
 
 BATCH_EVENTS = 1_000
 BUSY_PAUSE_S = 0.2
 SHOWN_COUNT = 10
-_LOSSLESS = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
-
-
-class LoadError(IngestError):
-    """A file cannot be read."""
-
-    code = "cannot_load"
 
 
 @dataclass(slots=True)
@@ -39,77 +29,120 @@ class LoadResult:
     rejected: int = 0
     examples: list[str] = field(default_factory=list)  # the first few refusals, for a person
 
-    def refuse(self, path: Path, number: int, message: str) -> None:
+    def refuse(self, source: object, number: object, message: str) -> None:
         """Count one refused line."""
         self.rejected += 1
         if len(self.examples) < SHOWN_COUNT:
-            self.examples.append(f"{path}, {number}: {message}")
+            self.examples.append(f"{source}, {number}: {message}")
+
+
+class Bookmark:
+    """How far a source has been loaded, in a file that outlives the process; gone once everything was loaded.
+
+    `identity` says which content the position belongs to: another one begins at the front.
+    """
+
+    def __init__(self, folder: Path, name: str, identity: Any) -> None:
+        self._path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
+        self._content = {"name": name, "identity": identity}
+
+    def read(self) -> Any:
+        """The position behind which to go on; None = from the front."""
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found.get("position") if found.get("identity") == self._content["identity"] else None
+
+    def write(self, position: Any) -> None:
+        """Everything up to and with `position` is on the ingester's disk."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(self._content | {"position": position}), encoding="utf-8")
+        temporary.replace(self._path)
+
+    def remove(self) -> None:
+        """Forget the position."""
+        self._path.unlink(missing_ok=True)
+
+
+def file_bookmark(folder: Path, path: Path) -> Bookmark | None:
+    """The bookmark of a file; None when there is no such file, which reading it will say."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return Bookmark(folder, str(path.resolve()), [found.st_size, found.st_mtime_ns])
+    return None
 
 
 def load_file(
-    client: AcknowledgedClient, path: Path, result: LoadResult, *, on_progress: Callable[[int], None] = lambda n: None
+    client: AcknowledgedClient,
+    path: Path,
+    result: LoadResult,
+    *,
+    columns: Sequence[Column] = (),
+    bookmark: Bookmark | None = None,
+    strict: bool = False,
+    on_progress: Callable[[int], None] = lambda n: None,
 ) -> None:
-    """Send every event of a file of JSON lines or BSON documents (`.gz` or plain), waiting while the ingester is busy.
+    """Send every event of a file (see `ingest.file_format.read`), waiting while the ingester is busy.
 
-    An event without `id` gets one made of its content and, for JSON lines, of the file's name and its line number:
-    loading the file again, after an interruption or by mistake, stores none twice. Events of a dump get new `_id`s.
-    Raises `LoadError` and `DeliveryError`.
+    With a bookmark, a load that was interrupted goes on where it was. Bad lines are counted, or with `strict` end
+    the load at the first one. Raises `LoadError` and `DeliveryError`.
     """
-    batch: list[tuple[int, bytes]] = []
-    is_dump = path.name.removesuffix(".gz").endswith(".bson")
-    for number, item in read_documents(path) if is_dump else read_lines(path):
-        try:
-            batch.append((number, _restored(item) if is_dump else _encode(path, number, item)))
-        except (ValueError, BSONError, OverflowError, RecursionError) as error:
-            result.refuse(path, number, str(error.args[-1] if error.args else error))
+    after = int((bookmark.read() if bookmark else None) or 0)
+    send_lines(
+        client, path, read(path, columns, after=after), result,
+        mark=bookmark.write if bookmark else None, strict=strict, on_progress=on_progress,
+    )  # fmt: skip
+    if bookmark:
+        bookmark.remove()
+
+
+def send_lines(
+    client: AcknowledgedClient,
+    source: object,
+    lines: Iterable[Line],
+    result: LoadResult,
+    *,
+    mark: Callable[[Any], None] | None = None,
+    strict: bool = False,
+    on_progress: Callable[[int], None] = lambda n: None,
+) -> None:
+    """Send lines in batches; `mark` is told the number of the last one that is on the ingester's disk."""
+    batch: list[Line] = []
+    for line in lines:
+        if line.fault:
+            result.refuse(source, line.number, line.fault)
+            if strict:
+                _send(client, source, batch, result)
+                raise _bad(result)
+        else:
+            batch.append(line)
         if len(batch) >= BATCH_EVENTS:
-            _send(client, path, batch, result)
-            batch.clear()
+            _finish(client, source, batch, result, mark, strict)
+            batch = []
         on_progress(1)
-    _send(client, path, batch, result)
+    if batch:
+        _finish(client, source, batch, result, mark, strict)
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Number and content of each line that is not empty."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line.strip()
-    except (OSError, EOFError) as error:
-        raise LoadError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+def _finish(
+    client: AcknowledgedClient, source: object, batch: list[Line], result: LoadResult, mark: Any, strict: bool
+) -> None:
+    before = result.rejected
+    _send(client, source, batch, result)
+    if strict and result.rejected > before:
+        raise _bad(result)
+    if mark is not None:
+        mark(batch[-1].number)
 
 
-def read_documents(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Number and content of each document of a BSON dump."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield from enumerate(read_dump(cast(BinaryIO, file)), 1)
-    except (OSError, EOFError) as error:
-        raise LoadError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+def _bad(result: LoadResult) -> LoadError:
+    return LoadError(f"{result.examples[-1]} ({result.accepted} events were accepted before; --strict stops here)")
 
 
-def _restored(raw: bytes) -> bytes:
-    """A stored event as one to be sent: without `_id`, and with an `id` that makes restoring it twice harmless."""
-    document = bson.decode(raw, _LOSSLESS)
-    document.pop("_id", None)
-    document.setdefault("id", hashlib.sha256(raw).hexdigest()[:32])
-    return bson.encode(document, codec_options=_LOSSLESS)
-
-
-def _encode(path: Path, number: int, line: bytes) -> bytes:
-    value: Any = json_wire.loads(line)
-    if not isinstance(value, dict):
-        raise ValueError(f"a JSON {type(value).__name__}; allowed is an object")  # noqa: TRY004 - one kind of fault
-    if isinstance(value.get("timestamp"), str):
-        value["timestamp"] = json_wire.parse_iso(value["timestamp"])
-    name = path.name.removesuffix(".gz")
-    value.setdefault("id", hashlib.sha256(f"{name}\0{number}\0".encode() + line).hexdigest()[:32])
-    return bson.encode(value)
-
-
-def _send(client: AcknowledgedClient, path: Path, batch: list[tuple[int, bytes]], result: LoadResult) -> None:
-    numbers, events = [number for number, _ in batch], [event for _, event in batch]
+def _send(client: AcknowledgedClient, source: object, batch: Sequence[Line], result: LoadResult) -> None:
+    numbers, events = [line.number for line in batch], [line.event for line in batch]
     while events:
         try:
             receipt = client.send(events)
@@ -121,6 +154,6 @@ def _send(client: AcknowledgedClient, path: Path, batch: list[tuple[int, bytes]]
             left = []
         result.accepted += receipt.accepted
         for refusal in receipt.rejected:
-            result.refuse(path, numbers[refusal["index"]], f"{refusal['code']}: {refusal['message']}")
+            result.refuse(source, numbers[refusal["index"]], f"{refusal['code']}: {refusal['message']}")
         unsent = set(map(id, left))
         numbers, events = [n for n, event in zip(numbers, events, strict=True) if id(event) in unsent], left

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -72,7 +73,8 @@ def open_next(store: Store) -> Partition:
 def dump(store: Store, partition: Partition, folder: Path, on_progress: Callable[[int], None] = lambda n: None) -> Dump:
     """Write the partition's documents in order of id to `<folder>/<name>.bson.gz`, on disk when it returns.
 
-    Raises `RotationError` when the folder cannot be written; an unfinished file never has the final name.
+    Raises `RotationError` when the folder cannot be written, or has a file of that name with other documents (a dump
+    of another store): it is left as it is. An unfinished file never has the final name.
     """
     path = folder / f"{partition.name}.bson.gz"
     temporary = path.with_suffix(".part")
@@ -90,10 +92,34 @@ def dump(store: Store, partition: Partition, folder: Path, on_progress: Callable
                     on_progress(found)
             raw.flush()
             os.fsync(raw.fileno())
+        if path.exists() and _digest(path) != digest.hexdigest():
+            temporary.unlink()
+            raise RotationError(f"{path} exists and holds other documents: move it away, or name another folder")
         temporary.replace(path)
+        _sync_folder(folder)
     except OSError as error:
         raise RotationError(f"{path} cannot be written: {error.strerror or error}") from None
     return Dump(partition, path, count, digest.hexdigest())
+
+
+def _digest(path: Path) -> str | None:
+    """Digest of a file's uncompressed content; None when it is damaged."""
+    digest = hashlib.sha256()
+    try:
+        with gzip.open(path) as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return None
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def verify(store: Store, made: Dump) -> None:

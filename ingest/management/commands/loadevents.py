@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from ingest.client import AcknowledgedClient
-from ingest.load import LoadResult, load_file
+from ingest.exceptions import DeliveryError
+from ingest.file_format import parse_mapping
+from ingest.load import LoadResult, file_bookmark, load_file
 from ingest.management.command import ZarkovCommand
 
 
@@ -18,28 +20,55 @@ class Command(ZarkovCommand):
     """Send events from files through the acknowledged socket."""
 
     help = (
-        "Send the events of files of JSON lines or of BSON dumps (.bson, as `rotate` makes them; .gz too) to the "
-        "ingester and wait until they are on its disk. May be repeated: events without `id` get one, so that none is "
-        "stored twice."
+        "Send the events of files to the ingester and wait until they are on its disk: JSON lines, BSON dumps (*.bson, "
+        "as `rotate` makes them) and CSV (*.csv, columns named as fields or given by --map); each also as *.gz. A load "
+        "that was interrupted goes on where it was when the same command is given again. Events without `id` get one "
+        "made of the file's content and their line, so that none is stored twice."
     )
-    example = "manage.py loadevents commits.jsonl.gz"
+    example = "manage.py loadevents visits.csv.gz --map type==visit --map timestamp=time --map context.page=url"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Arguments."""
         parser.add_argument("files", nargs="+", metavar="FILE", type=Path)
         parser.add_argument("--address", help="acknowledged socket (default: the configured ingester's)")
+        parser.add_argument(
+            "--map", action="append", default=[], metavar="FIELD=COLUMN",
+            help="CSV: what a field comes from; FIELD=COLUMN:int (float, json) reads a number, FIELD==TEXT is the same "
+            "for all rows",
+        )  # fmt: skip
+        parser.add_argument("--strict", action="store_true", help="stop at the first bad line (default: count it)")
+        parser.add_argument("--from-start", action="store_true", help="forget how far an interrupted load was")
 
     def perform(self, options: dict[str, Any]) -> int:
         """Load file after file; 1 when something was refused."""
         address = options["address"] or settings.ZARKOV.connect_address("ack_bind_address")
+        columns = parse_mapping(options["map"])
+        folder = settings.ZARKOV.folder.run / "load"
         result = LoadResult()
         with (
             AcknowledgedClient(address) as client,
             tqdm(unit=" events", disable=None if options["verbosity"] else True) as progress,
         ):
             for path in options["files"]:
-                load_file(client, path, result, on_progress=progress.update)
+                bookmark = file_bookmark(folder, path)
+                if bookmark and options["from_start"]:
+                    bookmark.remove()
+                try:
+                    load_file(
+                        client, path, result, columns=columns, bookmark=bookmark, strict=options["strict"],
+                        on_progress=progress.update,
+                    )  # fmt: skip
+                except DeliveryError as error:
+                    raise CommandError(
+                        f"{error}. {result.accepted} events were accepted; the same command goes on with {path}"
+                    ) from None
+        self.show(result)
+        return 1 if result.rejected else 0
+
+    def show(self, result: LoadResult) -> None:
+        """Say what was refused, and the sums."""
         for example in result.examples:
             self.stderr.write(example)
+        if result.rejected > len(result.examples):
+            self.stderr.write(f"... and {result.rejected - len(result.examples)} more")
         self.stdout.write(f"{result.accepted} events accepted, {result.rejected} refused")
-        return 1 if result.rejected else 0

@@ -1,0 +1,38 @@
+"""Which events are still needed by aggregates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aggregates.definition import EVENT
+from aggregates.models import AggDef
+from aggregates.resource import resources
+
+
+@dataclass(frozen=True)
+class Reader:
+    """An aggregate and how far it has read."""
+
+    name: str
+    through: int
+
+
+def lowest_position() -> Reader | None:
+    """The enabled aggregate over events that is furthest behind; None when there is none.
+
+    One that has not run yet, or waits for a full run before it can go on, needs everything; so does what a full run
+    under way has not read yet.
+    """
+    ledger = resources().room.ledger
+    found = []
+    for aggdef in AggDef.objects.filter(enabled=True):
+        if aggdef.definition().kind != EVENT:
+            continue
+        position = ledger.of_aggdef(aggdef.name)
+        through = 0
+        if position is not None and not position.blocked and isinstance(position.position, int):
+            through = position.position
+            if position.making is not None:
+                through = min(through, int(position.making.reached or position.making.base or 0))
+        found.append(Reader(aggdef.name, through))
+    return min(found, key=lambda reader: reader.through, default=None)

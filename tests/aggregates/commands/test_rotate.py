@@ -1,0 +1,90 @@
+"""`rotate`: what aggregates still need stays; what is dumped can be brought back."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from pymongo.database import Database
+
+from aggregates import services
+from aggregates.services.retention import lowest_position
+from ingest.client import AcknowledgedClient
+from ingest.load import LoadResult, load_file
+from ingest.settings import IngestSettings, JournalSettings
+from tests.ingest.conftest import ANYWHERE, RunningIngester, wait_for
+
+TASK = "tests.aggregates.tasks.CountByDay"
+
+
+@pytest.fixture
+def ingester(site: Any, mongo_uri: str, database: Database[Any], tmp_path: Path) -> Iterator[RunningIngester]:
+    running = RunningIngester(
+        IngestSettings(
+            bson_bind_address=ANYWHERE, json_bind_address=ANYWHERE, ack_bind_address=ANYWHERE,
+            publish_bind_address=ANYWHERE, mongo_address=lambda: mongo_uri, mongo_database=database.name,
+            journal=JournalSettings(tmp_path / "journal"),
+        )
+    )  # fmt: skip
+    yield running
+    running.stop()
+
+
+def send(ingester: RunningIngester, database: Database[Any], *ids: str) -> None:
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        sent = [{"type": "x", "id": id_, "context": {"project": "p"}, "extra": [1, 2.5, None]} for id_ in ids]
+        assert client.send(sent).accepted == len(ids)
+    wait_for(lambda: database["event"].count_documents({"id": {"$in": list(ids)}}) == len(ids))
+
+
+def run_rotate(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command("rotate", *arguments, stdout=out, verbosity=0)
+    return out.getvalue()
+
+
+def test_a_partition_that_is_still_needed_stays_and_goes_once_it_was_read(
+    ingester: RunningIngester, database: Database[Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "dumps"
+    slow, fast = services.define(name="slow", task_name=TASK), services.define(name="fast", task_name=TASK)
+    services.define(name="paused", task_name=TASK, enabled=False)
+    send(ingester, database, "a", "b")
+    services.run_now(fast)
+    assert lowest_position() is not None
+    with pytest.raises(CommandError, match=r"event\.1 is kept: an aggregate has read up to id 0.*the slowest: slow"):
+        run_rotate(str(folder), "--keep", "1")
+    services.run_now(slow)
+    send(ingester, database, "c")
+    before = {event["id"]: event for event in database["event"].find()}
+    services.run_now(slow)
+    services.run_now(fast)
+    said = run_rotate(str(folder), "--keep", "2")
+    assert "event.1: 2 events are in" in said
+    assert "new events go to event.3 from id 4 on" in said
+    assert [event["id"] for event in database["event"].find()] == ["c"]
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        result = LoadResult()
+        load_file(client, folder / "event.1.bson.gz", result)
+    assert (result.accepted, result.rejected) == (2, 0)
+    wait_for(lambda: database["event"].count_documents({}) == 3)
+    for event in database["event"].find():
+        assert event.keys() == before[event["id"]].keys()
+        assert all(event[name] == before[event["id"]][name] for name in event if name != "_id")
+
+
+def test_a_dump_of_another_store_is_not_written_over(
+    ingester: RunningIngester, database: Database[Any], tmp_path: Path
+) -> None:
+    send(ingester, database, "a")
+    (tmp_path / "event.1.bson.gz").write_bytes(b"of another store")
+    with pytest.raises(CommandError, match="holds other documents"):
+        run_rotate(str(tmp_path), "--keep", "1")
+    assert (tmp_path / "event.1.bson.gz").read_bytes() == b"of another store"
+    assert database["event"].count_documents({}) == 1
+    with pytest.raises(CommandError, match="--keep 0"):
+        run_rotate(str(tmp_path), "--keep", "0")

@@ -1,0 +1,213 @@
+"""Loading files and foreign collections: formats, ids, bad lines, and going on after an interruption."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+from bson import ObjectId
+from bson.codec_options import CodecOptions
+from django.core.management import CommandError, call_command
+from pymongo.database import Database
+
+from ingest import foreign
+from ingest.client import Receipt
+from ingest.exceptions import DeliveryError
+from ingest.file_format import Line, LoadError, parse_mapping, read
+from ingest.load import BATCH_EVENTS, Bookmark, LoadResult, file_bookmark, load_file
+from tests.ingest.conftest import RunningIngester, sums, wait_for
+
+AWARE = CodecOptions[dict[str, Any]](tz_aware=True)
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    raw = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+    return path
+
+
+def events(path: Path, *mapping: str) -> list[dict[str, Any]]:
+    lines = list(read(path, parse_mapping(mapping)))
+    assert [line.fault for line in lines if line.fault] == []
+    return [{name: v for name, v in bson.decode(line.event, AWARE).items() if name != "id"} for line in lines]
+
+
+@pytest.mark.parametrize("name", ["visits.csv", "visits.csv.gz"])
+def test_columns_of_a_csv_file_become_fields(tmp_path: Path, name: str) -> None:
+    path = write(
+        tmp_path / name, '\ufeffwhen,url,n,"a, b"\r\n2026-01-02T03:04:05Z,/x,3,"{""y"": 1}"\r\n1767225600,,4,\r\n'
+    )
+    mapping = ["type==visit", "timestamp=when", "context.page=url", "context.n=n:int", "extra=a, b:json"]
+    first, second = events(path, *mapping)
+    assert first == {
+        "type": "visit", "timestamp": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "context": {"page": "/x", "n": 3},
+        "extra": {"y": 1},
+    }  # fmt: skip
+    assert second == {"type": "visit", "timestamp": datetime(2026, 1, 1, tzinfo=UTC), "context": {"n": 4}}
+
+
+def test_columns_named_as_fields_need_no_mapping(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "type,context.user.name\nvisit,ann\n")
+    assert events(path) == [{"type": "visit", "context": {"user": {"name": "ann"}}}]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "said"),
+    [
+        (["nonsense"], "write FIELD=COLUMN"),
+        (["colour=x"], "fields are type"),
+        (["type=kind"], "no column kind; it has type, n"),
+        ([], "column 'n' is no field of an event"),
+    ],
+)
+def test_a_mapping_that_does_not_fit_is_named(tmp_path: Path, mapping: list[str], said: str) -> None:
+    path = write(tmp_path / "x.csv", "type,n\na,1\n")
+    with pytest.raises(LoadError, match=said):
+        list(read(path, parse_mapping(mapping)))
+
+
+def test_bad_lines_are_numbered_and_the_others_read(tmp_path: Path) -> None:
+    table = write(tmp_path / "x.csv", "type,context.n\na,1\nb\nc,x\n\nd,4\n")
+    found = list(read(table, parse_mapping(["type=type", "context.n=context.n:int"])))
+    assert [(line.number, line.fault) for line in found] == [
+        (2, ""), (3, "1 cells; the header has 2"), (4, "column context.n: 'x' is no int"), (6, "")
+    ]  # fmt: skip
+    lines = write(tmp_path / "x.jsonl", b'{"type": "a"}\n[]\n\n\xff\n{"type": "b"}')
+    assert [line.number for line in read(lines) if line.fault] == [2, 4]
+
+
+def test_ids_follow_content_and_line_and_not_the_name(tmp_path: Path) -> None:
+    def ids(path: Path) -> list[str]:
+        return [bson.decode(line.event)["id"] for line in read(path)]
+
+    content = '{"type": "a"}\n' * 3
+    first = ids(write(tmp_path / "a.jsonl", content))
+    assert len(set(first)) == 3
+    assert ids(write(tmp_path / "renamed.jsonl.gz", content)) == first
+    (tmp_path / "day2").mkdir()
+    other = ids(write(tmp_path / "day2" / "a.jsonl", content + '{"type": "b"}\n'))
+    assert not set(other) & set(first), "equal lines of two files of one name are two events"
+    assert ids(write(tmp_path / "own.jsonl", '{"type": "a", "id": "mine"}')) == ["mine"]
+
+
+class Dying:
+    """A client whose ingester goes away after some batches."""
+
+    def __init__(self, batches: int) -> None:
+        self.left = batches
+        self.sent: list[str] = []
+
+    def send(self, batch: list[bytes]) -> Receipt:
+        if not self.left:
+            raise DeliveryError("no ingester listens")
+        self.left -= 1
+        self.sent += [bson.decode(event)["type"] for event in batch]
+        return Receipt(len(batch))
+
+
+def test_an_interrupted_load_goes_on_behind_what_was_acknowledged(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", "".join(json.dumps({"type": str(n)}) + "\n" for n in range(3 * BATCH_EVENTS)))
+    bookmark = file_bookmark(tmp_path / "run", path)
+    first, second = Dying(2), Dying(9)
+    with pytest.raises(DeliveryError):
+        load_file(first, path, LoadResult(), bookmark=bookmark)  # type: ignore[arg-type]
+    load_file(second, path, LoadResult(), bookmark=bookmark)  # type: ignore[arg-type]
+    assert (len(first.sent), second.sent[0]) == (2 * BATCH_EVENTS, str(2 * BATCH_EVENTS))
+    assert first.sent + second.sent == [str(n) for n in range(3 * BATCH_EVENTS)]
+    again = Dying(9)
+    load_file(again, path, LoadResult(), bookmark=bookmark)  # type: ignore[arg-type]
+    assert len(again.sent) == 3 * BATCH_EVENTS, "once it is through, the position is forgotten"
+
+
+def test_a_position_belongs_to_one_content(tmp_path: Path) -> None:
+    Bookmark(tmp_path, "x", [1]).write(7)
+    assert Bookmark(tmp_path, "x", [1]).read() == 7
+    assert Bookmark(tmp_path, "x", [2]).read() is None
+    assert Bookmark(tmp_path, "y", [1]).read() is None
+
+
+@pytest.fixture
+def command(settings: Any, mongo_uri: str, database: Database[Any], tmp_path: Path, ingester: RunningIngester) -> Any:
+    """Run a command against the ingester; returns what it printed and its error text."""
+    changes = {"home": tmp_path / "home", "mongo_uri": mongo_uri, "mongo_database": database.name}
+    settings.ZARKOV = settings.ZARKOV.model_copy(update=changes)
+
+    def run(*arguments: Any, **options: Any) -> tuple[str, str]:
+        out, error = io.StringIO(), io.StringIO()
+        try:
+            call_command(*arguments, **options, address=ingester.address("ack"), stdout=out, stderr=error, verbosity=0)
+        except SystemExit as stopped:
+            return out.getvalue(), f"{stopped.code}: {error.getvalue()}"
+        return out.getvalue(), error.getvalue()
+
+    return run
+
+
+def test_loadevents_counts_bad_lines_and_strict_stops_at_the_first(
+    command: Any, database: Database[Any], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "x.csv", "kind,n\na,1\nb,2\n,3\n" + "c\n" * 12)
+    said, error = command("loadevents", str(path), map=["type=kind", "context.n=n:int"])
+    assert said == "2 events accepted, 13 refused\n"
+    assert error.startswith("1: ")
+    assert f"{path}, 5: 1 cells; the header has 2" in error
+    assert "and 3 more" in error
+    with pytest.raises(CommandError, match=r"x\.csv, 4: missing_type.*--strict stops here"):
+        command("loadevents", str(write(path, 'kind\na\nb\n""\n')), map=["type=kind"], strict=True)
+    wait_for(lambda: [e["context"] for e in database["event"].find({"context.n": {"$exists": True}})])
+    assert sorted(e["type"] for e in database["event"].find({"context.n": {"$exists": True}})) == ["a", "b"]
+
+
+def test_importevents_takes_2011_events_in_once(command: Any, database: Database[Any], mongo_client: Any) -> None:
+    other = mongo_client[f"{database.name}_2011"]
+    try:
+        old = [{"_id": ObjectId(), "type": "a", "context": {"n": n}, "jobs": [], "aggregates": ["x"]} for n in range(5)]
+        other["event"].insert_many(
+            [*old, {"_id": 7, "type": "b", "timestamp": datetime(2011, 7, 1, tzinfo=UTC)}, {"_id": 8}]
+        )
+        other["out"].insert_many([{"_id": "k", "value": {"type": "c"}}, {"_id": "l", "value": 3}])
+        for _ in range(2):
+            said, error = command("importevents", other.name, "event")
+            assert said == "6 events accepted, 1 refused\n"
+            assert "missing_type" in error
+        said, error = command("importevents", other.name, "out", value=True)
+        assert said == "1 events accepted, 1 refused\n"
+        assert "value is int" in error
+        with pytest.raises(CommandError, match="has no documents"):
+            command("importevents", other.name, "nothing")
+        with pytest.raises(CommandError, match="own events"):
+            command("importevents", database.name, "event.1")
+        wait_for(lambda: sums(database) == {"stored": 7, "duplicates": 6, "quarantined": 2})
+        found = list(database["event"].find({"type": "a"}))
+        assert sorted(e["context"]["n"] for e in found) == list(range(5))
+        assert {e["timestamp"] for e in found} == {e["_id"].generation_time for e in old}
+        assert all(set(e) == {"_id", "type", "context", "timestamp", "id"} for e in found)
+    finally:
+        mongo_client.drop_database(other.name)
+
+
+def test_an_import_goes_on_from_any_kind_of_id(mongo_client: Any, database: Database[Any]) -> None:
+    database["old"].insert_many(
+        [{"_id": key, "type": "x"} for key in (1, 2.5, "a", "b", ObjectId(), datetime(2011, 7, 1, tzinfo=UTC))]
+    )
+    keys: list[str] = []
+    lines = list(foreign.read(database["old"], on_key=keys.append))
+    assert len(lines) == 6
+    for place, key in enumerate(keys):
+        rest = list(foreign.read(database["old"], after=key))
+        assert [line.event for line in rest] == [line.event for line in lines[place:]]
+
+
+def test_a_dump_keeps_dates_that_python_cannot_read(tmp_path: Path) -> None:
+    raw = bson.encode({"_id": 1, "type": "x", "extra": bson.datetime_ms.DatetimeMS(10**15)})
+    found: list[Line] = list(read(write(tmp_path / "event.1.bson.gz", raw)))
+    assert found[0].fault == ""
+    assert (10**15).to_bytes(8, "little") in found[0].event
+    with pytest.raises(LoadError, match="ends inside"):
+        list(read(write(tmp_path / "cut.bson", raw[:-1])))
