@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from ingest import json_wire
+from ingest.client import ZarkovClient
 from ingest.exceptions import DeliveryError
-from ingest.line_sender import LineSender
 from ingest.management.command import ZarkovCommand
 
 
@@ -32,20 +33,28 @@ class Command(ZarkovCommand):
         parser.add_argument("address", help="ZeroMQ address, such as tcp://localhost:6543")
         parser.add_argument("key", nargs="?", help="shared key sent as first frame; @FILE reads it from a file")
         parser.add_argument("--json", action="store_true", help="send the lines as they are, to the JSON socket")
-        parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="wait for a listener (5)")
+        parser.add_argument(
+            "--timeout", type=float, default=5.0, metavar="SECONDS",
+            help="wait so long for a listener, for room, and at the end for everything to be taken (5)",
+        )  # fmt: skip
 
     def perform(self, options: dict[str, Any]) -> None:
         """Send line by line; say how many went."""
         address = options["address"]
         as_json = options["json"] or _port(address) == _port(settings.ZARKOV.json_bind_address)
-        with LineSender(address, _key(options["key"]), timeout_s=options["timeout"]) as sender:
+        client = ZarkovClient(address, key=_key(options["key"]), timeout_s=options["timeout"])
+        count = 0
+        try:
             for number, line in enumerate(tqdm(sys.stdin.buffer, unit=" lines", disable=None, leave=False), 1):
                 if line.strip():
-                    try:
-                        sender.send(line.strip() if as_json else _as_bson(line, number))
-                    except (CommandError, DeliveryError) as error:
-                        raise CommandError(f"{error} ({sender.count} messages were sent before)") from None
-        self.stdout.write(f"{sender.count} messages sent to {address}")
+                    client.send(line.strip() if as_json else _as_bson(line, number))
+                    count += 1
+            client.close()
+        except (CommandError, DeliveryError) as error:
+            with contextlib.suppress(DeliveryError):
+                client.close()
+            raise CommandError(f"{error} ({count} messages were sent before)") from None
+        self.stdout.write(f"{count} messages sent to {address}")
 
 
 def _as_bson(line: bytes, number: int) -> bytes:
