@@ -15,7 +15,7 @@ from gevent.socket import wait_read
 
 from ingest.front import Front, child_settings
 from ingest.ingester import Ingester
-from ingest.management.command import ZarkovCommand
+from ingest.management.command import ZarkovCommand, measure_own
 from ingest.settings import IngestSettings
 
 END_WITH_PARENT = "ZARKOV_END_WITH_PARENT"  # the child asks the kernel for SIGTERM when its parent ends
@@ -60,6 +60,7 @@ class Command(ZarkovCommand):
             self._serve_behind_a_front(ingest, count, options["rebind"])
 
     def _serve(self, ingest: IngestSettings, rebind: bool, *, record: bool = False) -> None:
+        measure_own("ingester")
         ingester = Ingester(ingest, rebind=rebind)
         ingester.start()
         try:

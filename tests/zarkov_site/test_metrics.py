@@ -1,0 +1,155 @@
+"""From measurements in threads of many processes to exact sums on a page, with a backend that is killed meanwhile."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from tests.system import System, eventually, running
+from zarkov_site.config import REPOSITORY
+
+pytestmark = pytest.mark.timeout(300)
+PROCESSES, THREADS = 3, 4
+PROGRAM = """
+import sys, threading
+from ingest.metrics import Zibrato
+z = Zibrato(address=sys.argv[1], interval=0.2, source="shop")
+
+@z.time_me(name="work")
+@z.count_me(name="sold", value=2)
+def work():
+    pass
+
+def run(calls):
+    for _ in range(calls):
+        work()
+
+for line in sys.stdin:
+    threads = [threading.Thread(target=run, args=(int(line),)) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(z.flush(30), flush=True)
+""".replace("THREADS", str(THREADS))
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    home = tmp_path_factory.mktemp("metrics") / "home"
+    with running(home, "--no-sample", ZARKOV_METRICS__OWN_INTERVAL_S="1") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def db(system: System) -> Iterator[Database[dict[str, Any]]]:
+    with MongoClient(system.folder.mongo_uri(), tz_aware=True) as client:
+        yield client["zarkov"]
+
+
+class Programs:
+    """Processes that measure when told."""
+
+    def __init__(self, address: str) -> None:
+        command = [sys.executable, "-c", PROGRAM, address]
+        self._all = [
+            subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(PROCESSES)
+        ]
+
+    def work(self, calls: int) -> int:
+        """`calls` in each thread of each process, flushed; how many that makes."""
+        for process in self._all:
+            assert process.stdin is not None
+            process.stdin.write(f"{calls}\n")
+            process.stdin.flush()
+        for process in self._all:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "True\n"
+        return calls * THREADS * PROCESSES
+
+    def close(self) -> None:
+        for process in self._all:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.close()
+            assert process.wait(20) == 0
+            process.stdout.close()
+
+
+def total(db: Database[dict[str, Any]], output: str, name: str, field: str) -> float:
+    return sum(d["value"][field] for d in db[f"zagg.{output}"].find({"_id": {"$regex": f"^{name}/shop/"}}))
+
+
+def backends(system: System) -> list[psutil.Process]:
+    return [p for p in system.descendants() if "runbackend" in p.cmdline()]
+
+
+def test_counts_are_exact_and_what_a_killed_backend_lost_is_counted(
+    system: System, db: Database[dict[str, Any]]
+) -> None:
+    programs = Programs(system.folder.address("metrics.publishers"))
+    try:
+        live = programs.work(5_000)
+        eventually(lambda: total(db, "metric_counters", "sold", "sum") == 2 * live, 60, "the first sums")
+        eventually(lambda: total(db, "metric_timers", "work", "count") == live, 60, "the first timers")
+
+        (backend,) = backends(system)
+        backend.suspend()
+        lost = programs.work(300)
+        backend.send_signal(signal.SIGKILL)
+        eventually(lambda: any(p.pid != backend.pid for p in backends(system)), 30, "another backend")
+        live += programs.work(1_000)  # waits until somebody listens again
+
+        eventually(lambda: total(db, "metric_counters", "sold", "sum") == 2 * live, 60, "the sums")
+        eventually(lambda: total(db, "metric_timers", "work", "count") == live, 60, "the timers")
+        publishers = db["event"].distinct("extra.publisher", {"context.source": "shop"})
+        assert len(publishers) == PROCESSES
+
+        def missing() -> int:
+            keys = [f"{publisher}/info" for publisher in publishers]
+            found = db["zagg.metric_delivery"].find({"_id": {"$in": keys}})
+            return sum(document["value"]["lost_measurements"] for document in found)
+
+        eventually(lambda: missing() == 2 * lost, 60, "the count of what was lost")
+        assert total(db, "metric_counters", "sold", "sum") == 2 * live
+    finally:
+        programs.close()
+    ids = db["event"].distinct("id", {"context.source": "shop"})
+    assert len(ids) == db["event"].count_documents({"context.source": "shop"})
+
+
+def test_zarkov_measures_itself_and_the_dashboard_shows_it(system: System, db: Database[dict[str, Any]]) -> None:
+    system.get("")
+
+    def names() -> set[str]:
+        return {d["_id"].rpartition("/")[0] for d in db["zagg.metric_timers"].find({}, {"_id": 1})}
+
+    wanted = {
+        "request.front{method=GET,status=2xx}/web",
+        "zarkov.ingester.commit/ingester",
+        "zarkov.aggregator.refresh/aggregator",
+    }
+    eventually(lambda: names() >= wanted, 60, "our own timers")
+    eventually(lambda: any(name.startswith("task.") and name.endswith("/celery") for name in names()), 90, "a task")
+    assert "Timers, 95 %" in system.get("dashboards/metrics/")
+    series = system.get("api/v1/series/metric_timers/?fields=p95&prefix=zarkov.ingester.commit/")
+    assert '"p95"' in series
+
+
+def test_the_command_shows_each_backends_options_and_names_mistakes(system: System) -> None:
+    shown = system.manage("runbackend", "librato", "--help")
+    assert "--apitoken" in shown.stdout
+    done = system.manage("runbackend", "nobody")
+    assert done.returncode == 1
+    assert "there are graphite, librato, log, statsd, zarkov" in done.stderr
+    done = system.manage("runbackend", "librato")
+    assert "username and apitoken are wanted" in done.stderr
