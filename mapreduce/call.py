@@ -10,6 +10,7 @@ from typing import Any
 from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.exceptions import CallFailedError, MapReduceError, SpecError
 from mapreduce.registry import Registry
+from mapreduce.source_text import shown
 from mapreduce.traceback_text import task_traceback
 
 
@@ -47,7 +48,7 @@ def checked_call(func_name: str, args: Sequence[Any], kwargs: Mapping[str, Any] 
     try:
         arguments = encode({"args": list(args), "kwargs": dict(kwargs or {})})
     except NOT_BSON as error:
-        raise SpecError(f"arguments of {func_name}: {error}") from None
+        raise SpecError(f"arguments of {shown(func_name)}: {error}") from None
     return CallSpec(job_id, func_name, arguments)
 
 
@@ -66,6 +67,6 @@ def run_call(call: CallSpec, registry: Registry) -> Any:
         raise
     except Exception as error:
         raise CallFailedError(
-            f"{call.func_name} failed: {type(error).__name__}: {error}", {"traceback": task_traceback(error)}
+            f"{shown(call.func_name)} failed: {type(error).__name__}: {error}", {"traceback": task_traceback(error)}
         ) from error
     return result

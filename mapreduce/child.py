@@ -16,6 +16,7 @@ from typing import Any
 import zmq
 
 from mapreduce import message
+from mapreduce.claim import Claim
 from mapreduce.executor import ExecutorConfig
 
 _HIGH_WATER = 1_000
@@ -27,7 +28,7 @@ class ChildFactory:
     def __init__(self, context: Any, config: Callable[[], ExecutorConfig]) -> None:
         self._context = context
         self._config = config
-        self._folder = tempfile.TemporaryDirectory(prefix="zmr-")  # short: a socket's path has at most 107 characters
+        self._claim = Claim(Path(tempfile.gettempdir()), "zmr-")  # short: a socket's path has at most 107 characters
         self._numbers = itertools.count()
 
     def spawn(self) -> Child:
@@ -37,7 +38,7 @@ class ChildFactory:
         socket.set(zmq.LINGER, 0)
         socket.set(zmq.SNDHWM, _HIGH_WATER)
         socket.set(zmq.RCVHWM, _HIGH_WATER)
-        address = f"ipc://{Path(self._folder.name) / str(next(self._numbers))}"
+        address = f"ipc://{self._claim.path / str(next(self._numbers))}"
         socket.bind(address)
         read_end, write_end = os.pipe()
         # Where this process finds its modules, the executor finds them too.
@@ -54,7 +55,7 @@ class ChildFactory:
 
     def close(self) -> None:
         """Remove the folder of sockets."""
-        self._folder.cleanup()
+        self._claim.release()
 
 
 class Child:

@@ -8,6 +8,7 @@ taken in ids up to `through`, when a job with the stamp (from, to) has something
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,9 +31,11 @@ from mapreduce.mapping import ReduceFunction, reduce_failed
 from mapreduce.spec import COMMIT, FINALIZE, Output
 from mapreduce.traceback_text import task_traceback
 
+REPLACEMENTS = "zmr.new."  # what the names of unpublished results begin with
 DURABLE = WriteConcern(w="majority", j=True)
 BATCH_COUNT = 10_000  # documents looked up and written at once
 BATCH_BYTES = 8 * 2**20
+_REPLACEMENT = re.compile(rf"{re.escape(REPLACEMENTS)}(.{{1,64}}?)\.(?:zagg|zgen)\.")
 _DUPLICATE_KEY = 11000
 _ROUNDS = 50  # a document that changed under us this often says that something is wrong
 _WRITTEN_AS_A_VIEW = 166
@@ -87,7 +90,7 @@ def collection_for(database: Database[dict[str, Any]], name: str) -> Collection[
 
 def replacement_name(collection: str, job_id: str) -> str:
     """Where the results of a `replace` job lie until they take the place of `collection`."""
-    return f"zmr.new.{job_id[:64]}.{collection}"
+    return f"{REPLACEMENTS}{job_id[:64]}.{collection}"
 
 
 def commit(
@@ -136,6 +139,12 @@ def prepare_replacement(database: Database[dict[str, Any]], job_id: str, collect
     name = replacement_name(collection, job_id)
     database.drop_collection(name)
     database.with_options(write_concern=DURABLE).create_collection(name)
+
+
+def replacement_owner(name: str) -> str | None:
+    """The first 64 characters of the id of the job whose unpublished results lie in `name`; None when it is no such."""
+    found = _REPLACEMENT.match(name)
+    return found[1] if found else None
 
 
 def _batched(results: Iterable[tuple[Any, Any]]) -> Iterator[list[tuple[Any, Any, int]]]:

@@ -53,14 +53,14 @@ class Desk:
         self._limits = limits
         self._recorder = recorder
         self._reply = reply
-        self._registry = Registry(settings.allowed_modules)
+        self._registry = Registry(settings.allowed_modules, allow_source=settings.allow_source)
         self._waiters: dict[str, list[_Waiter]] = {}
         self._spec_bytes: dict[str, bytes] = {}
 
     def request(self, envelope: Envelope, document: dict[str, Any], now: float) -> None:
         """Take in one request."""
         try:
-            command = parse(document)
+            command = parse(document, allow_source=self._settings.allow_source)
             if isinstance(command, Submit):
                 self._submit(envelope, command, now)
             elif isinstance(command, Ask):
@@ -223,6 +223,7 @@ class Desk:
                 "engine": settings.engine,
                 "mongo_database": settings.mongo_database,
                 "allowed_modules": list(settings.allowed_modules),
+                "allow_source": settings.allow_source,
                 "reduce_count": settings.reduce_count,
                 "map_job_size": settings.map_job_size,
                 "outstanding_maps": settings.outstanding_maps,

@@ -56,6 +56,7 @@ class ExecutorConfig:
     folder: str  # the host's folder of map output
     mongo_address: str
     allowed_modules: list[str]
+    allow_source: bool
     worker_setup: str | None
     map_job_size: int
     spill_bytes: int
@@ -79,7 +80,7 @@ class Executor:
     def __init__(self, socket: Any, config: ExecutorConfig, context: Any) -> None:
         self._socket = socket
         self._config = config
-        self._registry = Registry(config.allowed_modules)
+        self._registry = Registry(config.allowed_modules, allow_source=config.allow_source)
         self._fetcher = Fetcher(context, config.worker_id, CurveKeys(*config.curve) if config.curve else None)
         self._client: MongoClient[dict[str, Any]] | None = None
         self._works: OrderedDict[tuple[str, bytes], Work] = OrderedDict()

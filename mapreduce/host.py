@@ -5,17 +5,13 @@ It never runs task code itself, so no map can starve its heartbeats. All its soc
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-import shutil
 import socket as sockets
-import tempfile
 import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +19,7 @@ import zmq
 
 from mapreduce import message
 from mapreduce.child import Child, ChildFactory
+from mapreduce.claim import Claim
 from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.curve import Gate, as_client, as_server
 from mapreduce.exceptions import MapReduceError, OutputGoneError, SpecError, VersionRefusedError
@@ -68,15 +65,13 @@ class Host:
         self._waiting: deque[list[bytes]] = deque()  # steps for a fresh executor, because the last had old code
         self._credits = 0  # steps that the router may give by what it was told
         self._refused: MapReduceError | None = None
+        self._claim: Claim | None = None
         self._closed = False
 
     def start(self) -> None:
         """Bind the data socket, start executors, and say hello to the router as soon as it is there."""
-        root = self._settings.job_root
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _sweep(root)
-        self.folder = Path(tempfile.mkdtemp(prefix="worker-", dir=root))
-        self._lock = _lock(self.folder)
+        self._claim = Claim(self._settings.job_root, "worker-")
+        self.folder = self._claim.path
         self.shelf = Shelf(self.folder)
         self._factory = ChildFactory(self._context, self._config)
         as_server(self._data, self._settings.curve)
@@ -112,10 +107,9 @@ class Host:
         self._data.close()
         if self._router is not None:
             self._router.close()
-        if hasattr(self, "folder"):
+        if self._claim is not None:
             self._factory.close()
-            shutil.rmtree(self.folder, ignore_errors=True)
-            os.close(self._lock)
+            self._claim.release()
         self._gate.close()
         self._context.term()
 
@@ -247,6 +241,7 @@ class Host:
             folder=str(self.folder),
             mongo_address=settings.mongo_address(),
             allowed_modules=list(settings.allowed_modules),
+            allow_source=settings.allow_source,
             worker_setup=settings.worker_setup,
             map_job_size=settings.map_job_size,
             spill_bytes=settings.spill_bytes,
@@ -368,26 +363,3 @@ def _own_address(router_uri: str) -> str:
     with sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as probe:
         probe.connect((target.hostname or "127.0.0.1", target.port or 9))
         return str(probe.getsockname()[0])
-
-
-def _lock(folder: Path) -> int:
-    """Hold the folder for as long as this process lives."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return descriptor
-
-
-def _sweep(root: Path) -> None:
-    """Remove the folders of hosts that are no more."""
-    for folder in root.glob("worker-*"):
-        try:
-            descriptor = os.open(folder / "lock", os.O_RDWR)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(descriptor)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,7 @@ from typing import Any
 from pymongo import MongoClient
 
 from mapreduce.call import checked_call, run_call
+from mapreduce.claim import Claim
 from mapreduce.engine import Engine
 from mapreduce.exceptions import JobConflictError, MapReduceError, StoreUnavailableError
 from mapreduce.mapping import SKIPPED_SHOWN
@@ -33,7 +32,7 @@ class InlineEngine(Engine):
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
-        self._registry = Registry(settings.allowed_modules)
+        self._registry = Registry(settings.allowed_modules, allow_source=settings.allow_source)
         self._jobs: OrderedDict[str, tuple[str, JobStatus]] = OrderedDict()
         self._lock = threading.RLock()
         self._client: MongoClient[dict[str, Any]] | None = None
@@ -106,11 +105,10 @@ class InlineEngine(Engine):
 
     def _run(self, spec: JobSpec) -> JobStatus:
         progress: dict[str, Any] = {}
-        scratch: Path | None = None
+        claim: Claim | None = None
         try:
-            self._settings.job_root.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix="inline-", dir=self._settings.job_root))
-            self._perform(spec, scratch, progress)
+            claim = Claim(self._settings.job_root, "inline-")
+            self._perform(spec, claim.path, progress)
         except MapReduceError as error:
             return _failed(spec.job_id, error, progress)
         except Exception as error:
@@ -121,8 +119,8 @@ class InlineEngine(Engine):
                 self.close()  # the server may have come up at another address
             return _failed(spec.job_id, known, progress)
         finally:
-            if scratch is not None:
-                shutil.rmtree(scratch, ignore_errors=True)
+            if claim is not None:
+                claim.release()
         return JobStatus(spec.job_id, COMPLETE, progress=progress)
 
     def _perform(self, spec: JobSpec, scratch: Path, progress: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import logging
 import queue
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from pymongo.collection import Collection
 from pymongo.errors import ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
 
 from mapreduce.codec import CODEC
+from mapreduce.commit import REPLACEMENTS, replacement_owner
 from mapreduce.exceptions import MapReduceError, StoreUnavailableError
 from mapreduce.spec import END_STATES, RUNNING_STATES
 
@@ -160,6 +162,21 @@ def find(job_id: str) -> Operation:
 def recent(count: int) -> Operation:
     """The newest records, newest first."""
     return lambda collection: list(collection.find({}, {"plan": 0}).sort("created", DESCENDING).limit(count))
+
+
+def drop_leftovers(database: str) -> Operation:
+    """Drop results in `database` that lie unpublished and whose job has ended, as its record says."""
+
+    def operation(collection: Collection[dict[str, Any]]) -> None:
+        target = collection.database.client.get_database(database)
+        for name in target.list_collection_names(filter={"name": {"$regex": f"^{re.escape(REPLACEMENTS)}"}}):
+            owner = replacement_owner(name)
+            states = collection.distinct("state", {"_id": {"$regex": f"^{re.escape(owner)}"}}) if owner else []
+            if states and set(states) <= set(END_STATES):
+                target.drop_collection(name)
+                log.info("unpublished results dropped: %s", name)
+
+    return operation
 
 
 def live(document: dict[str, Any]) -> Operation:

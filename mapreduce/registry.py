@@ -19,17 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from mapreduce.exceptions import CodeChangedError, FunctionRefusedError
+from mapreduce.source_text import is_text, load_text, split_text
 
 
 class Registry:
     """The functions of a set of allowed modules. Belongs to one thread; imports modules on first use."""
 
-    def __init__(self, allowed_modules: Iterable[str]) -> None:
+    def __init__(self, allowed_modules: Iterable[str], *, allow_source: bool = False) -> None:
         self._allowed = frozenset(allowed_modules)
+        self._allow_source = allow_source
         self._loaded: dict[str, str] = {}
 
     def check(self, name: str) -> None:
         """Raise `FunctionRefusedError` unless the source of an allowed module defines `name`; imports no task code."""
+        if is_text(name):
+            self._check_text(name)
+            return
         module, qualname = self._split(name)
         defined = _top_level(self._source(module))
         first = qualname.split(".")[0]
@@ -41,7 +46,7 @@ class Registry:
 
     def versions(self, names: Iterable[str]) -> dict[str, str]:
         """sha256 of the source, as it is on disk now, of every module in `names`. Raises `FunctionRefusedError`."""
-        modules = dict.fromkeys(self._split(name)[0] for name in names)
+        modules = dict.fromkeys(self._split(name)[0] for name in names if not is_text(name))
         return {module: _sha256(self._source(module)) for module in modules}
 
     def demand(self, code: Mapping[str, str]) -> None:
@@ -63,6 +68,9 @@ class Registry:
 
         Raises `FunctionRefusedError`, which also tells when the module cannot be imported or the class not be made.
         """
+        if is_text(name):
+            self._check_text(name)
+            return load_text(name)
         module, qualname = self._split(name)
         found: Any = self._import(module)
         owner: type | None = None
@@ -78,6 +86,18 @@ class Registry:
             return getattr(owner(**params), qualname.rpartition(".")[2])  # type: ignore[no-any-return]
         except Exception as error:
             raise FunctionRefusedError(f"function {name}: {owner.__name__}(**params) failed: {error!r}") from error
+
+    def _check_text(self, name: str) -> None:
+        function, text = split_text(name)
+        if not self._allow_source:
+            raise FunctionRefusedError(
+                f"source text of {function}: it is not taken here (zmr.allow_source is off); name a function instead"
+            )
+        if function not in (defined := _top_level(text.encode())):
+            known = ", ".join(sorted(defined)) or "nothing"
+            raise FunctionRefusedError(
+                f"source text of {function}: it does not define {function!r}; it defines {known}"
+            )
 
     def _step(self, name: str, owner: Any, part: str) -> Any:
         try:

@@ -8,23 +8,24 @@ from typing import Any
 
 from mapreduce.call import CallSpec, checked_call
 from mapreduce.exceptions import SpecError
+from mapreduce.source_text import text_name
 from mapreduce.spec import ANY_LABEL, JobSpec, Output, Source, new_job_id
 
 COMMANDS = (
     "mapreduce", "xmapreduce", "basic", "submit", "status", "cancel", "jobs", "config", "echo", "terminate",
 )  # fmt: skip
 OUTSIDE_PREFIX = "zagg."
-_SOURCE_TEXT = ("map_text", "reduce_text", "finalize_text", "func_text")
+_SOURCE_TEXT = {"map_text", "reduce_text", "finalize_text", "func_text"}
 _COMMON = {"$command", "job_id", "wait"}
 _JOB = _COMMON | {
     "database", "input_names", "query", "id_min", "id_max", "id_key", "fields", "output_name", "output_type",
     "map_name", "reduce_name", "finalize_name", "params", "associative", "on_error", "stamp", "reduce_count",
-    "map_job_size", "split_limit_s",
+    "map_job_size", "split_limit_s", "map_text", "reduce_text", "finalize_text",
 }  # fmt: skip
 _KNOWN: dict[str, set[str]] = {
     "mapreduce": _JOB,
     "xmapreduce": _JOB | {"outputs"},
-    "basic": _COMMON | {"func_name", "args", "kwargs"},
+    "basic": _COMMON | {"func_name", "func_text", "args", "kwargs"},
     "submit": _COMMON | {"spec", "durable"},
     "status": {"$command", "job_id", "wait_s"},
     "cancel": {"$command", "job_id"},
@@ -63,13 +64,16 @@ class Plain:
     document: Mapping[str, Any]
 
 
-def parse(document: Mapping[str, Any]) -> Submit | Ask | Plain:
-    """The command in `document`. Raises `SpecError` that names the key, its value and what is allowed."""
+def parse(document: Mapping[str, Any], *, allow_source: bool = False) -> Submit | Ask | Plain:
+    """The command in `document`. Raises `SpecError` that names the key, its value and what is allowed.
+
+    Source text is taken with `allow_source` only.
+    """
     command = document.get("$command")
     if command not in COMMANDS:
         raise SpecError(f"$command {command!r}: allowed are {', '.join(COMMANDS)}")
-    for key in _SOURCE_TEXT:
-        if key in document:
+    for key in sorted(_SOURCE_TEXT & set(document)):
+        if not allow_source:
             raise SpecError(f"{key}: source text is not taken (zmr.allow_source is off); name a function instead")
     unknown = set(document) - _KNOWN[command]
     if unknown:
@@ -96,7 +100,7 @@ def _job(document: Mapping[str, Any], *, labelled: bool) -> JobSpec:
         raise SpecError(f"input_names {names!r}: allowed is a list of names of collections")
     source = Source(
         input_names=tuple(names),
-        map_name=_optional_text(document, "map_name"),
+        map_name=_function(document, "map"),
         query=_mapping(document, "query"),
         fields=None if document.get("fields") is None else tuple(str(name) for name in document["fields"]),
         id_key=_optional_text(document, "id_key") or "_id",
@@ -109,8 +113,8 @@ def _job(document: Mapping[str, Any], *, labelled: bool) -> JobSpec:
         database=_text(document, "database"),
         sources=(source,),
         outputs=_outputs(document, labelled=labelled),
-        reduce_name=_optional_text(document, "reduce_name"),
-        finalize_name=_optional_text(document, "finalize_name"),
+        reduce_name=_function(document, "reduce"),
+        finalize_name=_function(document, "finalize"),
         id_min=document.get("id_min"),
         id_max=document.get("id_max"),
         params=_mapping(document, "params"),
@@ -142,7 +146,16 @@ def _call(document: Mapping[str, Any]) -> CallSpec:
     if not isinstance(args, list):
         raise SpecError(f"args {args!r}: allowed is a list")
     job_id = _optional_text(document, "job_id") or new_job_id()
-    return checked_call(_text(document, "func_name"), args, _mapping(document, "kwargs"), job_id)
+    return checked_call(
+        _function(document, "func") or _text(document, "func_name"), args, _mapping(document, "kwargs"), job_id
+    )
+
+
+def _function(document: Mapping[str, Any], kind: str) -> str | None:
+    """The name of a function; beside a text, `<kind>_name` says how it is called there (by default `<kind>`)."""
+    if f"{kind}_text" not in document:
+        return _optional_text(document, f"{kind}_name")
+    return text_name(_optional_text(document, f"{kind}_name") or kind, _text(document, f"{kind}_text"))
 
 
 def _text(document: Mapping[str, Any], key: str) -> str:

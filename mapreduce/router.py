@@ -27,7 +27,7 @@ from mapreduce.live import Live
 from mapreduce.schedule import Abort, Answer, Ended, Give, Gone, Scheduler, Worker
 from mapreduce.settings import EngineSettings
 from mapreduce.source import Range
-from mapreduce.spec import JobSpec
+from mapreduce.spec import COMPLETE, JobSpec
 from mapreduce.step import MAP_STEP, REDUCE_STEP
 
 _POLL_LIMIT_S = 0.5
@@ -255,6 +255,8 @@ class Router:
         self._recorder.ask(
             record.update(job.job_id, fields, durable=job.durable), lambda _: self.desk.ended(job, status), insist=True
         )
+        if status.state != COMPLETE and isinstance(job.spec, JobSpec):
+            self._recorder.ask(record.drop_leftovers(job.spec.database))
         for worker_id in self.scheduler.workers:
             self._send(worker_id, message.pack(message.FORGET, {"job": job.job_id}))
         log.info("job %s: %s", job.job_id, status.state)
@@ -276,6 +278,7 @@ class Router:
                 continue
             self.scheduler.add(job)
             log.info("job %s is resumed", job.job_id)
+        self._recorder.ask(record.drop_leftovers(self._settings.mongo_database))
         self.desk.loaded = True
         # Workers that said hello before the jobs were known say it again, with what they hold.
         for worker_id in self.scheduler.workers:

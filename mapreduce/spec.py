@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.exceptions import CodeChangedError, SpecError
+from mapreduce.source_text import is_text
 
 OutputType = Literal["replace", "merge", "reduce"]
 OUTPUT_TYPES = ("replace", "merge", "reduce")
@@ -114,7 +115,7 @@ class JobSpec:
         if self.on_error not in ON_ERROR:
             faults.append(f"on_error {self.on_error!r}: allowed are {', '.join(ON_ERROR)}")
         for name in self.function_names():
-            if not _NAME.match(name):
+            if not (_NAME.match(name) or is_text(name)):
                 faults.append(f"function {name!r}: allowed is module:name or module:Class.method")
         for key, value in (("reduce_count", self.reduce_count), ("map_job_size", self.map_job_size)):
             if value is not None and not 1 <= value <= 10_000_000:

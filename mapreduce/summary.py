@@ -16,6 +16,7 @@ from pymongo.database import Database
 
 from mapreduce.codec import CODEC
 from mapreduce.record import COLLECTION, ROUTER_COLLECTION, ROUTER_ID
+from mapreduce.source_text import shown
 from mapreduce.spec import END_STATES, RUNNING_STATES
 
 ROUTER_LOST_S = 15.0  # a router that has not written for this long is taken for gone
@@ -68,7 +69,7 @@ class JobListing:
     state: str
     created: datetime.datetime
     ended: datetime.datetime | None
-    functions: tuple[str, ...]  # `module:qualname`, each once
+    functions: tuple[str, ...]  # `module:qualname`, or `text:name` for source text; each once
     outputs: tuple[str, ...]  # collections; a star stands for labels
     progress: Mapping[str, Any] = field(default_factory=dict)  # see docs/mapreduce.md, at most a second old
     error: Mapping[str, Any] | None = None  # `{code, message, details}`
@@ -136,7 +137,7 @@ def _listing(document: Mapping[str, Any]) -> JobListing:
         state=document["state"],
         created=document["created"],
         ended=document.get("ended"),
-        functions=tuple(dict.fromkeys(name for name in names if name)),
+        functions=tuple(dict.fromkeys(shown(name) for name in names if name)),
         outputs=tuple(output["collection"] for output in spec.get("outputs", [])),
         progress=document.get("progress") or {},
         error=document.get("error"),

@@ -82,7 +82,7 @@ class ZmrConfig(_Section):
     sink_port: Port = Field(0, description="Of 2011; read and, unless 0, ignored with a warning.")
     allow_source: bool = Field(
         False,
-        description="Whether a request may carry Python source text; without effect so far: text is always refused.",
+        description="Whether a request may carry Python source text; for trusted networks only.",
     )
     worker_memory_bytes: Size = Field(
         256 * 2**20, description="Memory above which a worker process leaves after its split."

@@ -23,7 +23,6 @@ OF_TESTS = "ZARKOV_TEST_"
 WITHOUT_EFFECT = {
     "zmr.map_page_size": "splits are cut by document count now (zmr.map_job_size)",
     "zmr.request_greenlets": "the router answers all requests from one loop now",
-    "zmr.allow_source": "source text is always refused: put the functions into a module of task_modules",
     "zmr.sink_port": "reducers fetch map output from src_port, nothing is pushed to them",
 }
 

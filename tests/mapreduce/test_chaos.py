@@ -64,7 +64,8 @@ class Chaos:
         worker = self.random.choice(self.cluster.workers)
         if victim == "host":
             return psutil.Process(worker.pid)
-        return next(iter(self.random.sample(found := self.cluster.executors(worker), len(found))), None)
+        executors = self.cluster.executors(worker)
+        return self.random.choice(executors) if executors else None
 
     def _kill(self, victim: str) -> None:
         if victim == "host":

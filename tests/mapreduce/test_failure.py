@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -300,13 +302,47 @@ def test_a_host_that_is_asked_to_stop_ends_its_executors_and_removes_its_files(
     assert cluster.engine.wait(spec.job_id, 60).state == "complete"
 
 
-def test_files_of_a_killed_host_are_removed_by_the_next(cluster: Cluster) -> None:
+def test_files_of_a_killed_host_are_removed_by_the_next(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sockets = Path(tempfile.mkdtemp(dir="/tmp"))  # short, because addresses of sockets are
+    monkeypatch.setenv("TMPDIR", str(sockets))
     cluster.start(1)
     root = Path(cluster.values["job_root"])
-    old = set(root.glob("worker-*"))
+
+    def folders() -> set[Path]:
+        return {*root.glob("worker-*"), *sockets.glob("zmr-*")}
+
+    old = folders()
+    assert len(old) == 2
     cluster.kill(cluster.workers[0])
     cluster.start_worker()
-    until(lambda: set(root.glob("worker-*")) - old and not old & set(root.glob("worker-*")), "old folder is gone")
+    until(lambda: len(folders() - old) == 2 and not old & folders(), "the old folders are gone, the new ones are there")
+    cluster.workers[0].terminate()
+    until(lambda: not folders(), "a host that ends removes its own")
+    shutil.rmtree(sockets)
+
+
+def test_unpublished_results_go_with_their_job(
+    cluster: Cluster, database: Data, events: Events, tmp_path: Path
+) -> None:
+    cluster.start(1)
+    gate = tmp_path / "gate"
+    output = {"": Output("zagg.x", "replace")}
+    spec = gated(database, gate, in_reduce=True, outputs=output)
+    cluster.engine.submit(spec)
+    in_state(cluster, spec.job_id, "finalize")
+
+    def unpublished() -> list[str]:
+        return database.list_collection_names(filter={"name": {"$regex": r"^zmr\.new\."}})
+
+    assert len(unpublished()) == 1
+    database.create_collection("zmr.new.someone-else.zagg.x")  # of an engine that keeps no records
+    cluster.engine.cancel(spec.job_id)
+    until(lambda: unpublished() == ["zmr.new.someone-else.zagg.x"], "the results of the cancelled job are gone")
+    database.create_collection(f"zmr.new.{spec.job_id}.zagg.x")  # written by a worker that was late
+    restart_router(cluster)
+    until(lambda: unpublished() == ["zmr.new.someone-else.zagg.x"], "a new router looks for what was left")
 
 
 def test_jobs_wait_for_a_worker_that_comes_later(cluster: Cluster, database: Data, events: Events) -> None:

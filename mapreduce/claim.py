@@ -1,0 +1,49 @@
+"""Folders of one running process: locked while it lives (flock(2)), swept by the next when it was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_LOCK = "lock"
+
+
+class Claim:
+    """A new folder below `root`, mode 0700, held until `release` or the end of this process.
+
+    Before it is made, folders of the same prefix whose process is no more are removed. Raises `OSError`.
+    """
+
+    def __init__(self, root: Path, prefix: str) -> None:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sweep(root, prefix)
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+        # Locked before it has its name, so that nobody can take it for one that is free.
+        unnamed = self.path / f"{_LOCK}.new"
+        self._descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unnamed.rename(self.path / _LOCK)
+
+    def release(self) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._descriptor)
+
+
+def sweep(root: Path, prefix: str) -> None:
+    """Remove folders of this prefix that nobody holds; those without a lock are not ours, or not made yet."""
+    for folder in root.glob(f"{prefix}*"):
+        try:
+            descriptor = os.open(folder / _LOCK, os.O_RDWR)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(descriptor)
