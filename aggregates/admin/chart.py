@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -69,6 +69,12 @@ class ChartAdmin(admin.ModelAdmin):
         ("Which time", {"fields": ("start", "end", "zone", "fill")}),
     )
 
+    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        """Saved: show the chart, which is what it was for."""
+        return HttpResponseRedirect(obj.get_absolute_url())
+
+    response_post_save_change = response_post_save_add
+
     @admin.display(description="Page")
     def page(self, chart: Chart) -> str:
         """A link to the chart."""
@@ -91,6 +97,12 @@ class DashboardAdmin(admin.ModelAdmin):
     search_fields = ("title", "slug")
     prepopulated_fields = {"slug": ("title",)}
     inlines = (DashboardItemInline,)
+
+    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        """Saved: show the dashboard."""
+        return HttpResponseRedirect(obj.get_absolute_url())
+
+    response_post_save_change = response_post_save_add
 
     @admin.display(description="Page")
     def page(self, dashboard: Dashboard) -> str:

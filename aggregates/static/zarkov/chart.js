@@ -99,6 +99,13 @@ export class ChartView {
     });
   }
 
+  // Draw the same data as another kind.
+  become(kind) {
+    this.kind = this.figure.dataset.kind = kind;
+    this.clear();
+    if (this.state) this.draw();
+  }
+
   clear() {
     this.plot?.destroy();
     this.plot = undefined;

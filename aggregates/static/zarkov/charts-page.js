@@ -32,5 +32,11 @@ for (const button of document.querySelectorAll(".ranges button")) {
   });
 }
 
+// Where a chart is made, what is chosen is shown at once.
+document.querySelector("form [name=kind]")?.addEventListener("change", (event) => {
+  for (const view of views.values()) view.become(event.target.value);
+});
+document.querySelector("form [name=start]")?.addEventListener("change", (event) => open(event.target.value));
+
 copyButtons();
 open(undefined);

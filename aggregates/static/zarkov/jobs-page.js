@@ -50,7 +50,7 @@ function row(job) {
 }
 
 function what(job) {
-  const names = job.outputs.map((name) => name.replace(/^zagg\.|^zgen\./, "")).join(", ");
+  const names = job.outputs.map((name) => name.replace(/^zagg\./, "").replace(/^zgen\.(.*)\.\d+$/, "$1")).join(", ");
   const functions = job.functions.map((name) => name.split(":").pop()).join(", ");
   return make("span", { title: `${job.job_id}\n${job.functions.join("\n")}` }, names || functions || job.job_id);
 }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlencode
 
 from aggregates.models.chart import Chart
+
+_RELATIVE = re.compile(r"-(\d+)([a-z]+)\Z")
 
 
 def of_chart(chart: Chart, *, large: bool = False) -> dict[str, Any]:
@@ -34,4 +37,5 @@ def range_words(charts: list[Chart]) -> str:
     if starts == {""}:
         return ""
     start = starts.pop() if len(starts) == 1 else ""
-    return start.removeprefix("-") if start.startswith("-") else "Default"
+    relative = _RELATIVE.match(start)
+    return f"{relative[1]} {relative[2]}" if relative else "Default"

@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.utils import timezone
+from django.utils.text import slugify
 
 from aggregates.models import EmbedLink
 from aggregates.models.chart import Chart
 
 _LIFETIMES = [("1", "one day"), ("30", "30 days"), ("365", "one year"), ("", "no end")]
+
+
+_RANGES = [("", "everything"), ("-24h", "the last 24 hours"), ("-7d", "the last 7 days"), ("-30d", "the last 30 days"),
+           ("-1y", "the last year"), ("-5y", "the last 5 years")]  # fmt: skip
+
+
+class ChartForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Makes a chart of one aggregate from what a person has to decide; the rest is in the admin."""
+
+    start = forms.ChoiceField(label="Shows", choices=_RANGES, required=False)
+    field_order = ["title", "kind", "start"]
+
+    class Meta:
+        model = Chart
+        fields = ["title", "kind", "start"]
+
+    @staticmethod
+    def new(aggregate: str) -> Chart:
+        """An unsaved chart of `aggregate`, with a title made of its name."""
+        title = aggregate.replace("_", " ").replace(".", " ").strip()
+        return Chart(aggregate=aggregate, title=(title[:1].upper() + title[1:])[:120])
+
+    def save(self, commit: bool = True) -> Chart:
+        """Save the chart under an address made of its title that no other chart has."""
+        wanted = slugify(self.instance.title)[:40] or "chart"
+        taken = set(Chart.objects.filter(slug__startswith=wanted).values_list("slug", flat=True))
+        names = itertools.chain([wanted], (f"{wanted}-{number}" for number in itertools.count(2)))
+        self.instance.slug = next(name for name in names if name not in taken)
+        if self.instance.kind == Chart.Kind.STACKED:
+            self.instance.fill = Chart.Fill.ZERO  # what is not there adds nothing to the others
+        chart: Chart = super().save(commit)
+        return chart
 
 
 class EmbedLinkForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -23,12 +58,24 @@ class EmbedLinkForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = EmbedLink
         fields = ["name", "origins", "prefix", "range_adjustable"]
-        labels = {"name": "Name", "origins": "Sites", "range_adjustable": "Viewers may choose the range"}
+        labels = {
+            "name": "Name",
+            "origins": "Site that will show it",
+            "range_adjustable": "Viewers may choose the range",
+        }
+        help_texts = {
+            "origins": "Its address, such as https://wiki.example.org. Left empty, no other site can show the chart."
+        }
 
     @staticmethod
     def new(chart: Chart, user: Any) -> EmbedLink:
         """An unsaved link to `chart`."""
         return EmbedLink(chart=chart, created_by=user if user.is_authenticated else None)
+
+    def clean_origins(self) -> str:
+        """Of an address that was copied from a browser only scheme and host are kept; the model checks the rest."""
+        words = str(self.cleaned_data["origins"]).replace(",", " ").split()
+        return " ".join(_origin(word) for word in words)
 
     def save(self, commit: bool = True) -> EmbedLink:
         """Save the link with the end of its life."""
@@ -36,3 +83,8 @@ class EmbedLinkForm(forms.ModelForm):  # type: ignore[type-arg]
         self.instance.expires = timezone.now() + timedelta(days=int(days)) if days else None
         link: EmbedLink = super().save(commit)
         return link
+
+
+def _origin(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}" if parts.scheme in {"http", "https"} and parts.netloc else address

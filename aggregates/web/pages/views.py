@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
@@ -13,13 +12,13 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from aggregates.models import AggDef
 from aggregates.models.chart import Chart, Dashboard
-from aggregates.web import currency, embed, query
+from aggregates.web import currency, embed, overview, query
 from aggregates.web.access import EDIT, OPERATE, rights_of
 from aggregates.web.encoding import plain, to_json
 from aggregates.web.exceptions import NotFoundError, WebError
 from aggregates.web.mongo import database
 from aggregates.web.pages import figure
-from aggregates.web.pages.forms import EmbedLinkForm
+from aggregates.web.pages.forms import ChartForm, EmbedLinkForm
 from aggregates.web.pages.gate import error_page, page
 
 LATEST_DOCUMENTS = 50
@@ -28,9 +27,9 @@ LATEST_DOCUMENTS = 50
 @require_GET
 @page
 def front(request: HttpRequest) -> HttpResponseBase:
-    """What comes in now, the first chart of the first dashboard, and where to look further."""
-    board = Dashboard.objects.first()
-    featured = board.ordered_charts()[:1] if board else []
+    """What comes in now, the first chart that heads a dashboard and has data, and where to look further."""
+    boards = list(Dashboard.objects.all()[:12])
+    featured = _first_with_data(boards)
     return render(
         request,
         "zarkov/front.html",
@@ -42,35 +41,57 @@ def front(request: HttpRequest) -> HttpResponseBase:
             "may_make_tokens": getattr(request.user, "is_superuser", False),
             "base_url": request.build_absolute_uri("/").rstrip("/"),
             "charts": Chart.objects.all()[:24],
-            "dashboards": Dashboard.objects.all()[:12],
+            "dashboards": boards,
         },
     )
+
+
+def _first_with_data(boards: list[Dashboard]) -> list[Chart]:
+    for board in boards:
+        for chart in board.ordered_charts()[:1]:
+            collection = query.collection_name(chart.aggregate)
+            shown = {"_id": query.below(chart.prefix)} if chart.prefix else {}
+            if collection and database()[collection].find_one(shown, {"_id": 1}):
+                return [chart]
+    return []
 
 
 @require_GET
 @page
 def aggregates(request: HttpRequest) -> HttpResponseBase:
     """All aggregates by name."""
-    names = query.names(database())
-    items = [{"title": name, "url": reverse("aggregate", args=[name]), "about": _about(name)} for name in names]
+    said = dict(AggDef.objects.exclude(description="").values_list("name", "description"))
+    reached = {item["name"]: item for item in overview.aggregates(database(), 0)}
+    items = []
+    for name in query.names(database()):
+        item = reached.get(name, {})
+        through = item.get("through")
+        about = said.get(item.get("aggdef") or name) or (f"through event {through}" if through is not None else "")
+        items.append({"title": name, "url": reverse("aggregate", args=[name]), "about": about})
     context = {
         "section": "aggregates",
         "heading": "Aggregates",
-        "about": "Everything below zagg. in MongoDB.",
+        "about": "What is counted. Open one for its chart and its numbers, and to make a chart of your own of it.",
         "items": items,
         "empty": "No aggregate has run yet. Define one in the admin, or by manage.py startagg.",
     }
     return render(request, "zarkov/list.html", context)
 
 
-@require_GET
+@require_http_methods(["GET", "HEAD", "POST"])
 @page
 def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
-    """One aggregate: its chart, its latest documents, and how programs get it."""
+    """One aggregate: its chart, its latest documents, and how programs get it; editors make charts of it."""
     collection = query.collection_name(name)
     known = query.names(database())
     if collection is None or name not in known:
         return _by_definition(name, known)
+    rights = rights_of(request)
+    form = ChartForm(request.POST or None, instance=ChartForm.new(name))
+    if request.method == "POST":
+        rights.require(EDIT)
+        if form.is_valid():
+            return redirect(form.save())
     documents = [
         {"key": plain(item["_id"]), "value": to_json(item.get("value")).decode(), "through": item.get("through")}
         for item in database()[collection].find({}, {"state": 0}).sort("_id", -1).limit(LATEST_DOCUMENTS)
@@ -79,15 +100,15 @@ def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
     context = {
         "section": "aggregates",
         "name": name,
-        "about": "",
+        "about": AggDef.objects.filter(name=name).values_list("description", flat=True).first() or "",
         "zone": settings.ZARKOV.time_zone,
         "currency": currency.read(database(), name),
         "documents": documents,
         "stream": f"{reverse('api:live', args=[name])}?limit=8",
         "shown": {"name": "", "kind": "line", "zone": settings.ZARKOV.time_zone, "title": name, "size": "large"},
         "curl": _curl(request, series),
-        "may_edit": rights_of(request).may(EDIT),
-        "add_chart_url": f"{reverse('admin:aggregates_chart_add')}?{_prefilled(name)}",
+        "may_edit": rights.may(EDIT),
+        "form": form,
     }
     return render(request, "zarkov/aggregate.html", context)
 
@@ -142,7 +163,7 @@ def chart(request: HttpRequest, slug: str) -> HttpResponseBase:
         rights.require(EDIT)
         if form.is_valid():
             form.save()
-            return redirect(found)
+            return redirect(f"{found.get_absolute_url()}#embed")
     links = [link for link in found.links.all() if link.works()] if rights.may(EDIT) else []
     for link in links:
         address = request.build_absolute_uri(reverse("embed", args=[embed.token_of(link)]))
@@ -217,16 +238,6 @@ def _list_context(
         "add_url": reverse(f"admin:aggregates_{model}_add") if may_edit else "",
         "add_text": f"Make a {model}",
     }
-
-
-def _about(name: str) -> str:
-    current = currency.read(database(), name)
-    return f"through event {current.through}" if current.through is not None else ""
-
-
-def _prefilled(name: str) -> str:
-    slug = "".join(letter if letter.isalnum() else "-" for letter in name.lower())[:50]
-    return urlencode({"aggregate": name, "title": name.replace("_", " ").capitalize(), "slug": slug}, quote_via=quote)
 
 
 def _curl(request: HttpRequest, path: str) -> str:

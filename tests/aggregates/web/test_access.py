@@ -74,6 +74,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("get", "/", None, READERS),
     ("get", "/aggregates/", None, READERS),
     ("get", "/aggregates/a/", None, READERS),
+    ("post", "/aggregates/a/", {"title": ""}, EDITORS),
     ("get", "/charts/", None, READERS),
     ("get", "/charts/c/", None, READERS),
     ("post", "/charts/c/", {"name": "x"}, {"editor", "admin", "operate"}),

@@ -212,19 +212,31 @@ def test_a_person_who_writes_no_code_charts_an_aggregate_and_embeds_it(charts: S
     page.get_by_role("navigation").get_by_role("link", name="Aggregates").click()
     page.get_by_role("link", name="kinds").click()
     page.get_by_role("link", name="Make a chart of it").click()
-    expect(page.get_by_label("Aggregate:")).to_have_value("kinds")
-    page.get_by_label("Slug:").fill("my-kinds")
-    page.get_by_label("Kind:").select_option(label="Bars")
-    page.get_by_role("button", name="Save", exact=True).click()
-    page.goto(charts.url("charts/my-kinds/"))
-    drawn(page, "my-kinds")
-    page.get_by_text("Make a link").click()
+    drawn(page, "")
+    page.get_by_label("Kind", exact=True).select_option(label="Table")
+    expect(page.locator(".chart .canvas table")).to_be_visible()  # what is chosen is shown at once
+    page.get_by_label("Kind", exact=True).select_option(label="Bars")
+    page.get_by_role("button", name="Make the chart").click()
+    page.wait_for_url(charts.url("charts/kinds-2/"))  # there is a chart named kinds
+    drawn(page, "kinds-2")
     page.get_by_label("Name", exact=True).fill("the wiki")
+    page.get_by_label("Site that will show it").fill("https://wiki.example.org/some/page?x=1")
     page.get_by_role("button", name="Make the link").click()
     code = page.locator("pre", has_text="<iframe").inner_text()
+    expect(page.get_by_text("on https://wiki.example.org ·")).to_be_visible()
     address = code.split('src="')[1].split('"')[0]
     page.goto(address)
     expect(page.locator(".bars li").first).to_contain_text("py")
+
+
+def test_a_chart_that_is_saved_in_the_admin_is_shown(charts: Server, admin_page: Page) -> None:
+    page = admin_page
+    page.goto(charts.url("charts/area/"))
+    page.get_by_role("link", name="Change").click()
+    page.get_by_label("Title:").fill("The area")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.wait_for_url(charts.url("charts/area/"))
+    expect(page.get_by_role("heading", name="The area")).to_be_visible()
 
 
 def test_a_token_made_in_the_admin_is_shown_once_and_works(charts: Server, admin_page: Page) -> None:
