@@ -1,0 +1,143 @@
+"""The backend `zarkov`: batches become events, once, whatever is sent again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from ingest.metrics import Zibrato
+from ingest.metrics.backend import base
+from ingest.metrics.backend.base import BackendOptions
+from ingest.metrics.backend.zarkov import ZarkovBackend
+from ingest.metrics.exceptions import BackendError
+from ingest.settings import IngestSettings
+from tests.ingest.conftest import RunningIngester, wait_for
+from tests.ingest.metrics.conftest import Listener, Running, RunningBroker
+
+Make = Callable[..., Zibrato]
+
+
+def made(broker: RunningBroker, ingester: str, flush_s: float = 0.1) -> ZarkovBackend:
+    backend = ZarkovBackend(BackendOptions(broker.backends, (), flush_s, {"ingester": ingester}))
+    backend.start()
+    return backend
+
+
+def test_each_batch_is_one_event_and_single_measurements_are_brought_together(
+    broker: RunningBroker,
+    zibrato: Make,
+    ingester: RunningIngester,
+    database: Database[Any],
+    closing: Callable[[Any], Any],
+) -> None:
+    backend = made(broker, ingester.address("ack"))
+    closing(Running(backend))
+    z, single = zibrato(source="shop"), zibrato(interval=0)
+    work = z.time_me(name="work", tags={"a": "b"})(lambda: None)
+    for _ in range(100):
+        work()
+        single.gauge(name="g|h", value=2)
+    assert z.flush(10)
+    wait_for(lambda: database["event"].find_one({"context.name": "work"}))
+    found = database["event"].find_one({"context.name": "work"})
+    assert found["type"] == "metric"
+    assert found["context"] == {
+        "kind": "Timer", "name": "work", "source": "shop", "level": "info", "tags": {"a": "b"},
+    }  # fmt: skip
+    extra = found["extra"]
+    assert (extra["count"], extra["sequence"], extra["before"]) == (100, 1, 0)
+    assert found["id"] == f"metric:{extra['publisher']}:info:1"
+    assert extra["min"] <= extra["sum"] / 100 <= extra["max"]
+
+    def singles() -> int:
+        return sum(event["extra"]["count"] for event in database["event"].find({"context.name": "g|h"}))
+
+    wait_for(lambda: singles() == 100)
+
+
+def test_what_is_sent_again_is_stored_once(
+    broker: RunningBroker, zibrato: Make, ingester: RunningIngester, database: Database[Any]
+) -> None:
+    backend = made(broker, ingester.address("ack"), flush_s=3600)
+    try:
+        z = zibrato()
+        for _ in range(5):
+            z.gauge(name="g", value=1)
+            assert z.flush(10)
+        wait_for(lambda: backend.step(0.05) or backend.tally.batches == 5)
+        parcels = backend.pack()
+        assert backend.deliver(parcels) == backend.deliver(parcels) == 5
+        again = made(broker, ingester.address("ack"), flush_s=3600)  # as after the backend was killed
+        assert again.deliver(parcels) == 5
+        again.stop()
+        wait_for(lambda: database["event"].count_documents({"context.name": "g"}) == 5)
+        wait_for(lambda: sum(v["duplicates"] for v in database["ingest.verdict"].find()) == 10)
+        assert database["event"].count_documents({"context.name": "g"}) == 5
+    finally:
+        backend.stop()
+
+
+def test_while_the_ingester_is_away_events_wait(
+    broker: RunningBroker,
+    zibrato: Make,
+    start_ingester: Callable[..., RunningIngester],
+    ingest_settings: IngestSettings,
+    database: Database[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(base, "RETRY_FIRST_S", 0.05)
+    first = start_ingester(ingest_settings)
+    address = first.address("ack")
+    first.stop()
+    backend = made(broker, address)
+    backend._client._timeout_s = 0.2
+    try:
+        z = zibrato()
+        z.gauge(name="g", value=1)
+        assert z.flush(10)
+        wait_for(lambda: backend.step(0.05) or backend.parcels)
+        assert backend.delivered == 0
+        start_ingester(dataclasses.replace(ingest_settings, ack_bind_address=address))
+        wait_for(lambda: backend.step(0.05) or backend.delivered == 1)
+        wait_for(lambda: database["event"].count_documents({"context.name": "g"}) == 1)
+    finally:
+        backend.stop()
+
+
+def test_without_an_address_it_does_not_start(broker: RunningBroker) -> None:
+    with pytest.raises(BackendError, match="ingester"):
+        ZarkovBackend(BackendOptions(broker.backends)).connect()
+
+
+def test_django_and_celery_are_measured_in_two_lines(zibrato: Make, listen: Callable[..., Listener]) -> None:
+    from types import SimpleNamespace
+
+    from celery import Celery
+
+    from ingest.metrics import RequestTimer, measure_tasks
+
+    z, listener = zibrato(source="shop"), listen()
+    view = SimpleNamespace(view_name="front")
+    middleware = RequestTimer(lambda request: SimpleNamespace(status_code=404), z)
+    middleware(SimpleNamespace(method="GET", resolver_match=view))
+    middleware(SimpleNamespace(method="POST", resolver_match=None))
+    app = Celery("app", set_as_current=False)
+    app.conf.task_always_eager = True
+    measure_tasks(z)
+
+    @app.task(name="shop.sell")
+    def sell() -> None:
+        pass
+
+    sell.apply()
+    assert z.flush(10)
+    found = {(b.identity.name, b.identity.tags) for b in listener.until(lambda items: len(items) == 3)}  # type: ignore[union-attr]
+    assert found == {
+        ("request.front", (("method", "GET"), ("status", "4xx"))),
+        ("request", (("method", "POST"), ("status", "4xx"))),
+        ("task.shop.sell", (("state", "SUCCESS"),)),
+    }
