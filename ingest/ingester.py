@@ -146,7 +146,7 @@ class Ingester:
         if all_done:
             with contextlib.suppress(JournalError):
                 self._journal.finish()
-        self.committer.release_journals()
+        self.committer.dispatcher.release_journals()
 
     # Sockets
 

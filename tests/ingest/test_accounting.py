@@ -138,7 +138,11 @@ def test_files_of_a_removed_journal_that_come_back_are_not_stored_again(
     first.stop()
     shutil.copytree(tmp_path / "copy", journal.folder)
     second = start_ingester(ingest_settings)
-    wait_for(lambda: "drained and removed before" in second.ingester.committer.blocked().get(str(journal.uuid), ""))
+    wait_for(
+        lambda: (
+            "drained and removed before" in second.ingester.committer.dispatcher.blocked().get(str(journal.uuid), "")
+        )
+    )
     assert database["event"].count_documents({}) == 1
 
 

@@ -281,7 +281,7 @@ def test_a_journal_of_another_store_is_said_and_not_trusted(
     with AcknowledgedClient(running.address("ack")) as client:
         client.event("new", {})
     wait_for(lambda: types(database) == ["new"])
-    assert "--rebind" in next(iter(running.ingester.committer.blocked().values()))
+    assert "--rebind" in next(iter(running.ingester.committer.dispatcher.blocked().values()))
     assert "another" in caplog.text
     running.stop()
     start_ingester(ingest_settings, rebind=True)
@@ -313,7 +313,9 @@ def test_a_database_restored_under_a_running_ingester_is_noticed_and_not_written
     store.restored()
     cautious = start_ingester(ingest_settings)
     wait_for(
-        lambda: any("epoch 1" in why and "--rebind" in why for why in cautious.ingester.committer.blocked().values())
+        lambda: any(
+            "epoch 1" in why and "--rebind" in why for why in cautious.ingester.committer.dispatcher.blocked().values()
+        )
     )
     cautious.stop()
     start_ingester(ingest_settings, rebind=True)
