@@ -168,9 +168,11 @@ class Committer:
     @own.timed("zarkov.ingester.commit")
     def _commit(self, work: Work) -> None:
         """Commit one block, again and again until it is done or the time to stop is over."""
-        content, pause_s, first_try = Content.of(work.block), FIRST_PAUSE_S, work.first_try
+        content: Content | None = None
+        pause_s, first_try = FIRST_PAUSE_S, work.first_try
         while not self._over():
             try:
+                content = content or Content.of(work.block)
                 self._wait_for_older_partition(work.reservation)
                 verdict = self._commits().run(work.reservation, content, first_try=first_try)
             except Exception as error:  # noqa: BLE001 - the edge of the thread: said, and tried again

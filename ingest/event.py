@@ -64,7 +64,8 @@ def _store_fault(document: Mapping[str, Any]) -> Fault | None:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT_CHARS
+    # bson.Code is a str too, and can be no key of a dict
+    return type(value) is str and 0 < len(value) <= MAX_TEXT_CHARS
 
 
 def _shown(value: Any) -> str:

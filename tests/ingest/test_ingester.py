@@ -16,7 +16,9 @@ import zmq
 from pymongo.database import Database
 
 from ingest import notice
+from ingest.block import Block
 from ingest.client import AcknowledgedClient, ZarkovClient
+from ingest.commit import Content
 from ingest.event import milliseconds
 from ingest.exceptions import BindError, BusyError, DeliveryError, QueueFullError
 from ingest.journal import Journal, StoreMark, journal_folders
@@ -355,6 +357,24 @@ def test_a_document_that_mongodb_refuses_is_quarantined_and_stops_nothing(
     kept = list(database["quarantine"].find())
     assert [q["code"] for q in kept] == ["refused_by_store"] * 2
     assert [bson.decode(q["raw"])["type"] for q in kept] == ["b", "d"]
+
+
+def test_an_unforeseen_fault_in_a_block_ends_no_inserter(
+    start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    faults, read = [TypeError("unforeseen")] * 5, Content.of
+
+    def of(block: Block) -> Content:
+        if faults:
+            raise faults.pop()
+        return read(block)
+
+    monkeypatch.setattr(Content, "of", of)
+    with AcknowledgedClient(start_ingester(ingest_settings).address("ack")) as client:
+        client.send([{"type": "a"}, {"type": "b"}])
+    wait_for(lambda: types(database) == ["a", "b"])
+    assert "unforeseen" in caplog.text
 
 
 def test_an_unknown_address_of_the_client_is_told_in_time() -> None:

@@ -80,6 +80,8 @@ GOOD = {"timestamp": NOW, "type": "x", "context": {}}
         ({"type": "x" * 257}, "bad_type"),
         ({"type": 1}, "bad_type"),
         ({"type": None}, "bad_type"),
+        ({"type": bson.Code("x")}, "bad_type"),
+        ({"type": "x", "id": bson.Code("x")}, "bad_id"),
         ({"type": "x", "context": [1]}, "bad_context"),
         ({"type": "x", "context": None}, "bad_context"),
         ({"type": "x", "timestamp": 1}, "bad_timestamp"),
