@@ -21,41 +21,38 @@ _remembered: dict[bytes, tuple[float, tuple[Any, Any]]] = {}  # digest of the he
 
 
 class RightsTokenAuthentication(TokenAuthentication):  # type: ignore[misc]
-    """knox's tokens. Their rights are left on the request, so that the token is looked up once."""
+    """knox's tokens. Their rights are left on the request, so that the token is looked up once.
+
+    A view with `remembers_tokens` has its POST requests checked against the database once in `REMEMBERED_S` per token:
+    producers send many times a second. Only tokens that were right are remembered, and no longer than they last.
+    """
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
         """User and token, or None when there is no token in the header."""
-        pair = self.recognise(request)
+        view = request.parser_context.get("view")
+        remembers = request.method == "POST" and getattr(view, "remembers_tokens", False)
+        pair = self._remember(request) if remembers else self._look_up(request)
         if pair is not None:
             request._request.zarkov_rights = access.of_token(pair[1])  # type: ignore[attr-defined]
         return pair
 
-    def recognise(self, request: Request) -> tuple[Any, Any] | None:
-        """The same by a look into the database. Raises `AuthenticationFailed` or `NotLoggedInError`."""
+    def _look_up(self, request: Request) -> tuple[Any, Any] | None:
+        """What the database says. Raises `AuthenticationFailed` or `NotLoggedInError`."""
         try:
             pair: tuple[Any, Any] | None = super().authenticate(request)
         except UnicodeDecodeError:
             raise NotLoggedInError("the token is not text") from None
         return pair
 
-
-class RememberedTokenAuthentication(RightsTokenAuthentication):
-    """For posting events, which producers do many times a second: a token is looked up once in `REMEMBERED_S`.
-
-    Only tokens that were right are remembered, by a digest of the header, and no longer than they last.
-    """
-
-    def recognise(self, request: Request) -> tuple[Any, Any] | None:
-        """User and token; perhaps as they were `REMEMBERED_S` ago."""
-        if request.method != "POST":
-            return super().recognise(request)
+    def _remember(self, request: Request) -> tuple[Any, Any] | None:
+        """The same, perhaps as it was `REMEMBERED_S` ago."""
         header = request.META.get("HTTP_AUTHORIZATION", "")
         digest = hashlib.sha256(header.encode("utf-8", "surrogateescape")).digest()
         now = time.monotonic()
         known = _remembered.get(digest)
         if known is not None and now < known[0]:
             return known[1]
-        pair = super().recognise(request)
+        pair = self._look_up(request)
         if pair is not None:
             if len(_remembered) >= MOST_REMEMBERED:
                 _remembered.clear()
@@ -90,7 +87,6 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
     """For the OpenAPI document."""
 
     target_class = RightsTokenAuthentication
-    match_subclasses = True
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from rest_framework.response import Response
 from aggregates.web import door, events
 from aggregates.web.access import INGEST
 from aggregates.web.api import document, error, shapes
-from aggregates.web.api.authentication import LoginAuthentication, RememberedTokenAuthentication
 from aggregates.web.api.page import cursor_of, read_cursor
 from aggregates.web.api.read import read_number
 from aggregates.web.api.view import ApiView
@@ -44,7 +43,7 @@ class EventsView(ApiView):
     """Events: POST them, or browse those that are stored."""
 
     parser_classes = [RawParser]
-    authentication_classes = [RememberedTokenAuthentication, LoginAuthentication]
+    remembers_tokens = True
     needs = {"POST": INGEST}
     unlimited = True
     throttle_scope = "ingest"

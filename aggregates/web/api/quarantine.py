@@ -124,6 +124,7 @@ class QuarantineView(ApiView):
             document.text("cursor", "`next` of the page before."),
             document.number("limit", "Documents per page.", 1, 500, 50),
         ],
+        operation_id="quarantine_list",
     )
     def get(self, request: Request) -> Response:
         """Newest first."""
