@@ -95,12 +95,8 @@ def _is_task(candidate: Any, module: str) -> bool:
     return candidate.__module__ == module or vars(candidate).get(REGISTERED) is candidate
 
 
-def resolve(path: str, modules: Iterable[str]) -> type[Task]:
-    """The task class with this dotted path.
-
-    Raises `TaskRefusedError` for a path outside `modules`, and `TaskError` when the module does not import, has no
-    such name, or the name is no task; the texts list what there is.
-    """
+def allowed_module(path: str, modules: Iterable[str]) -> str:
+    """The module that may hold the task with this dotted path; imports nothing. Raises `TaskRefusedError`."""
     allowed = tuple(modules)
     module_name = max((m for m in allowed if path.startswith(f"{m}.")), key=len, default=None)
     if module_name is None:
@@ -109,6 +105,16 @@ def resolve(path: str, modules: Iterable[str]) -> type[Task]:
             f"task_name {path!r} lies outside the modules that may hold tasks ({known(allowed)}): "
             + REMEDY.format(module=module)
         )
+    return module_name
+
+
+def resolve(path: str, modules: Iterable[str]) -> type[Task]:
+    """The task class with this dotted path.
+
+    Raises `TaskRefusedError` for a path outside `modules`, and `TaskError` when the module does not import, has no
+    such name, or the name is no task; the texts list what there is.
+    """
+    module_name = allowed_module(path, modules)
     report = _report(module_name)
     if report.error:
         raise TaskError(f"task_name {path!r}: module {module_name} fails to import: {report.error}")

@@ -169,13 +169,15 @@ class AggDef(models.Model):
         return self.last_id
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Check what would make every run fail before it is stored. The task itself may come later."""
+        """Check what would make every run fail before it is stored. A task in an allowed module may come later."""
         if kwargs.get("update_fields") is None:
             self.check_fields()
         super().save(*args, **kwargs)
 
     def check_fields(self) -> None:
-        """Raise `DefinitionError` for the first field whose value is not allowed."""
+        """Raise `DefinitionError` for the first field whose value is not allowed, `TaskRefusedError` for the task."""
+        from aggregates.registry import allowed_module, task_modules
+
         if self.zql:
             raise DefinitionError("zql: this version has no ZQL yet; write a task and name it in task_name", "zql")
         if not self.task_name:
@@ -189,6 +191,7 @@ class AggDef(models.Model):
             raise DefinitionError(f"interval_s {self.interval_s}: allowed is 1 or more", "interval_s")
         if self.interval_s is not None and self.crontab:
             raise DefinitionError("interval_s and crontab exclude each other: give one of them", "crontab")
+        allowed_module(self.task_name, task_modules())
 
     def clean(self) -> None:
         """The same for forms, with each message at its field; here the task must be there."""
@@ -198,6 +201,8 @@ class AggDef(models.Model):
             self.check_fields()
         except DefinitionError as error:
             raise ValidationError({error.field or "name": str(error)}) from None
+        except AggregateError as error:
+            raise ValidationError({"task_name": str(error)}) from None
         try:
             resolve(self.task_name, task_modules())
         except AggregateError as error:

@@ -9,7 +9,7 @@ from django_celery_beat.models import PeriodicTask
 from aggregates import services
 from aggregates.exceptions import DefinitionError, RunStateError, TaskError, TaskRefusedError, UnknownAggregateError
 from aggregates.models import AggDef, Run, TaskSwitch
-from aggregates.resource import resources
+from aggregates.resource import reset, resources
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
 
@@ -48,12 +48,27 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(fields, words, site):
         AggDef.objects.create(**{"name": "x", "task_name": TASK, **fields})
 
 
-def test_a_task_outside_the_allowed_modules_is_refused_where_it_is_used_and_the_remedy_is_named(site):
-    aggdef = AggDef.objects.create(name="outside", task_name="my.tasks.MyTask")
+def test_a_task_outside_the_allowed_modules_is_refused_at_save_and_the_remedy_is_named(site):
     with pytest.raises(TaskRefusedError, match=r"task_modules: \[my.tasks\]"):
-        services.run_now(aggdef)
+        AggDef.objects.create(name="outside", task_name="my.tasks.MyTask")
+    with pytest.raises(TaskRefusedError):
+        services.define(name="outside", task_name="my.tasks.MyTask")
+    assert not AggDef.objects.exists()
     with pytest.raises(ValidationError, match="task_modules"):
-        aggdef.clean()
+        AggDef(name="outside", task_name="my.tasks.MyTask").clean()
+
+
+def test_a_definition_whose_module_is_no_longer_allowed_is_refused_where_it_is_used(site):
+    aggdef = services.define(name="days", task_name=TASK)
+    site.ZARKOV = site.ZARKOV.model_copy(update={"task_modules": []})
+    reset()
+    with pytest.raises(TaskRefusedError, match=r"task_modules: \[tests.aggregates.tasks\]"):
+        services.run_now(aggdef)
+    services.set_enabled(aggdef, False)  # it can still be paused
+
+
+def test_a_task_that_is_not_written_yet_may_be_named(site):
+    assert services.define(name="days", task_name="tests.aggregates.tasks.NotYet").pk
 
 
 def test_a_schedule_keeps_its_periodic_task_in_step(site):
