@@ -237,6 +237,7 @@ class Desk:
                     "name": worker.name,
                     "slots": worker.slots,
                     "idle": worker.idle,
+                    "spare": worker.spare,
                     "running": len(worker.running),
                     "seen_s_ago": round(now - worker.seen_s, 3),
                 }

@@ -80,7 +80,7 @@ class Host:
         self._data.set(zmq.RCVHWM, _HIGH_WATER)
         self._data_uri = self._bind_data()
         self._poller.register(self._data, zmq.POLLIN)
-        for _ in range(self.processes + self._settings.spare_processes):
+        for _ in range(self.processes):
             self._spawn()
         self._connect()
 
@@ -318,7 +318,9 @@ class Host:
             if not child.was_ready:
                 self._failed_start_s = now
             child.close()
-        wanted = self.processes + self._settings.spare_processes
+        # Spares come when the others are ready, so that these are ready soon.
+        ready = all(child.was_ready for child in self._children)
+        wanted = self.processes + (self._settings.spare_processes if ready else 0)
         if len(self._children) < wanted and now - self._failed_start_s > RESTART_PAUSE_S:
             self._spawn()
 

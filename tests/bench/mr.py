@@ -65,7 +65,7 @@ class World:
 
     def cluster(self, workers: int, name: str) -> Cluster:
         """Warm workers: each has run a job."""
-        cluster = Cluster(self.folder / name, self.uri, "bench", allowed_modules=[TASKS])
+        cluster = Cluster(self.folder / name, self.uri, "bench", allowed_modules=[TASKS], spare_processes=1)
         self._clusters.append(cluster)
         return cluster.start(workers)
 

@@ -49,6 +49,7 @@ class Cluster:
             "job_root": str(folder / "zmr"),
             "allowed_modules": ["tests.mapreduce.tasks"],
             "processes_per_worker": 1,
+            "spare_processes": 0,  # they cost time to start; tests of them say so
             **changes,
         }
         self.router: subprocess.Popen[bytes] | None = None
@@ -78,7 +79,9 @@ class Cluster:
         until(lambda: self.idle() >= workers, f"{workers} idle workers")
 
     def idle(self) -> int:
-        return sum(worker["idle"] >= worker["slots"] for worker in self.engine.config()["workers"])
+        spare = self.values["spare_processes"]
+        found = self.engine.config()["workers"]
+        return sum(worker["idle"] >= worker["slots"] and worker["spare"] >= spare for worker in found)
 
     def start_router(self) -> None:
         with contextlib.suppress(FileNotFoundError):

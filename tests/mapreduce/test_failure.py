@@ -204,6 +204,7 @@ def test_a_hung_executor_is_recovered_from_within_three_typical_splits(
     cluster: Cluster, database: Data, seconds: float, workers: int
 ) -> None:
     """A lone worker has its spare executor; where there are others, they help."""
+    cluster.values["spare_processes"] = 1
     cluster.start(workers)
     splits = 12 if seconds < 1 else 4
     database["event.1"].insert_many([{"_id": n, "type": "x"} for n in range(1, splits + 1)])
@@ -245,7 +246,7 @@ def test_cancel_frees_the_workers_and_leaves_the_output_alone(
 
 
 def test_an_executor_that_has_grown_leaves_and_is_replaced(cluster: Cluster) -> None:
-    cluster.values.update(worker_memory_bytes=120 * 2**20, spare_processes=0)
+    cluster.values.update(worker_memory_bytes=120 * 2**20)
     cluster.start(1)
     small = cluster.engine.call(T + "grow", [1], timeout_s=60)
     assert cluster.engine.call(T + "grow", [100 * 2**20], timeout_s=60) == small
@@ -253,7 +254,7 @@ def test_an_executor_that_has_grown_leaves_and_is_replaced(cluster: Cluster) -> 
 
 
 def test_an_executor_is_replaced_after_so_many_steps(cluster: Cluster) -> None:
-    cluster.values.update(steps_per_process=2, spare_processes=0)
+    cluster.values.update(steps_per_process=2)
     cluster.start(1)
     found = [cluster.engine.call(T + "grow", [1], timeout_s=60) for _ in range(6)]
     assert found[0] == found[1] != found[2] == found[3] != found[4]
@@ -276,7 +277,7 @@ def test_executors_end_with_a_killed_host_even_when_they_are_stopped(cluster: Cl
     cluster.values["processes_per_worker"] = 2
     cluster.start(1)
     executors = cluster.executors(cluster.workers[0])
-    assert len(executors) == 3
+    assert len(executors) == 2
     executors[0].suspend()
     cluster.kill(cluster.workers[0])
     until(lambda: not any(executor.is_running() for executor in executors), "executors are gone")

@@ -1,0 +1,85 @@
+"""MongoDB goes away in the middle of a job: killed and started again, or stopped for a while."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pymongo import MongoClient
+
+from mapreduce.spec import JobSpec, Output, Source
+from tests.mapreduce.cluster import Cluster, until
+from zarkov_site.home import HomeFolder
+from zarkov_site.mongod import LocalMongod
+
+T = "tests.mapreduce.tasks:"
+EVENTS = 300
+
+
+class Store:
+    """A mongod that the test may harm, and workers on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = HomeFolder(folder / "home")
+        self.mongod = LocalMongod(self.home)
+        self.uri = self.mongod.start()
+        self.cluster = Cluster(folder / "cluster", self.uri, "away")
+        with MongoClient[dict[str, Any]](self.uri) as client:
+            client["away"]["event.1"].insert_many([{"_id": n, "type": f"t{n % 7}"} for n in range(1, EVENTS + 1)])
+
+    def kill_and_start(self) -> None:
+        self.mongod.process.kill()
+        self.mongod.process.wait()
+        self.mongod.stop()
+        self.mongod = LocalMongod(self.home)
+        assert self.mongod.start() == self.uri
+
+    def stop_for_a_while(self) -> None:
+        process = psutil.Process(self.mongod.process.pid)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(4.0)  # longer than a worker may be silent
+        process.send_signal(signal.SIGCONT)
+
+    def values(self) -> dict[str, int]:
+        with MongoClient[dict[str, Any]](self.uri) as client:
+            return {document["_id"]: document["value"] for document in client["away"]["zagg.x"].find()}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    found = Store(tmp_path)
+    try:
+        yield found
+    finally:
+        found.cluster.stop()
+        found.mongod.stop()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("harm", [Store.kill_and_start, Store.stop_for_a_while])
+def test_a_job_outlives_mongodb_going_away(store: Store, harm: Any) -> None:
+    cluster = store.cluster.start(2)
+    for low, high in ((0, EVENTS // 2), (EVENTS // 2, EVENTS)):
+        spec = JobSpec(
+            database="away",
+            sources=(Source(("event.1",), T + "Sleeper.map"),),
+            outputs={"": Output("zagg.x", "reduce")},
+            reduce_name=T + "add",
+            params={"seconds": 0.01},
+            map_job_size=10,
+            id_min=low,
+            id_max=high,
+        )
+        cluster.engine.submit(spec)
+        until(lambda s=spec: cluster.engine.status(s.job_id).progress.get("splits_done", 0) >= 3, "splits are done")
+        harm(store)
+        status = cluster.engine.wait(spec.job_id, 100)
+        assert status.state == "complete", status
+        again = cluster.engine.wait(cluster.engine.submit(spec), 100)  # the record of its end is there
+        assert again.state == "complete"
+    assert store.values() == {f"t{n}": sum(number % 7 == n for number in range(1, EVENTS + 1)) for n in range(7)}
