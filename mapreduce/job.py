@@ -69,6 +69,7 @@ class Job:
         self.result: Any = None
         self.created_s = now
         self.ended_s: float | None = None
+        self._reduce_begun_s: float | None = None
         self.splits: list[Range] | None = None
         self.outputs: dict[int, SplitOutput] = {}
         self.partitions = 1
@@ -145,6 +146,7 @@ class Job:
     def settle(self, slots: int, now: float) -> None:
         """Go on to the next state where everything of this one is done. `slots` = steps that can run at once."""
         if self.state == MAP and self.splits is not None and not self.steps.left(MAP_STEP):
+            self._reduce_begun_s = now
             self._begin_reduce(slots)
         if self.state in _REDUCE_PHASES and not self._small and not self.steps.left(REDUCE_STEP):
             if not self._replaces():
@@ -253,11 +255,10 @@ class Job:
         splits = self.steps.count(MAP_STEP) + small
         splits_done = splits - self.steps.left(MAP_STEP) - (small and self.steps.left(SMALL))
         elapsed = (now if self.ended_s is None else self.ended_s) - self.created_s
-        mapping = [step for step in self.steps.under_way if step.kind in (MAP_STEP, SMALL)]
-        reading = sum(attempt.docs for step in mapping for attempt in step.attempts.values())
-        docs_in = self._mapped.docs_in + reading
+        docs_in = self._mapped.docs_in + self._under_way(MAP_STEP, SMALL)
         reduces = self.steps.count(REDUCE_STEP) + small
-        known = self.state == MAP and splits_done > 0
+        reduces_done = reduces - self.steps.left(REDUCE_STEP) - (small and self.steps.left(SMALL))
+        keys_done = sum(self._reduced.keys.values())
         return {
             "splits": splits,
             "splits_done": splits_done,
@@ -266,8 +267,8 @@ class Job:
             "pairs_out": self._mapped.pairs_out,
             "bytes_shuffled": self._mapped.length,
             "reduces": reduces,
-            "reduces_done": reduces - self.steps.left(REDUCE_STEP) - (small and self.steps.left(SMALL)),
-            "keys_out": sum(self._reduced.keys.values()),
+            "reduces_done": reduces_done,
+            "keys_out": keys_done + self._under_way(REDUCE_STEP),
             "outputs": dict(self._reduced.keys),
             "written": self._reduced.written,
             "present": self._reduced.present,
@@ -276,8 +277,24 @@ class Job:
             "skipped_ids": list(self._mapped.skipped_ids),
             "attempts_lost": self.attempts_lost,
             "elapsed_s": round(elapsed, 3),
-            "remaining_s": round(elapsed / splits_done * (splits - splits_done), 1) if known else None,
+            "remaining_s": self._remaining_s(now, splits, reduces_done),
         }
+
+    def _under_way(self, *kinds: str) -> int:
+        """Documents or keys that steps under way have reported; two attempts of one step count once."""
+        steps = [step for step in self.steps.under_way if step.kind in kinds]
+        return sum(max(a.docs for a in step.attempts.values()) for step in steps)
+
+    def _remaining_s(self, now: float, splits: int, reduces_done: int) -> float | None:
+        """How long the phase takes that is under way, by what of it is done; None while nothing is, or at the end."""
+        if self.state == MAP and self.splits is not None:
+            begun_s, left = self.created_s, self.steps.left(MAP_STEP)
+            done = splits - left
+        elif self.state in _REDUCE_PHASES and self._reduce_begun_s is not None:
+            begun_s, left, done = self._reduce_begun_s, self.steps.left(REDUCE_STEP), reduces_done
+        else:
+            return None
+        return round((now - begun_s) / done * left, 1) if done else None
 
     def _begin_reduce(self, slots: int) -> None:
         if not self._groups:

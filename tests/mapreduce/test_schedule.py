@@ -356,3 +356,30 @@ def test_a_spare_executor_is_not_given_a_step_of_its_own() -> None:
     (give,) = world.gives()
     world.scheduler.beat("w1", 0, {give.attempt_id}, world.now, spare=1)
     assert world.gives() == []
+
+
+def test_progress_tells_of_both_phases_while_they_run() -> None:
+    world = World("w1")
+    job = world.add()
+    world.plan(splits=4)
+
+    def progress() -> dict[str, Any]:
+        return dict(job.status(world.now).progress)
+
+    (give,) = world.gives()
+    assert (progress()["splits"], progress()["splits_done"], progress()["remaining_s"]) == (4, 0, None)
+    world.now += 2.0
+    world.scheduler.progressed(job.job_id, give.attempt_id, 70, None, world.now)
+    assert (progress()["docs_in"], progress()["docs_per_s"]) == (70, 35.0)
+    world.map(give)
+    assert (progress()["splits_done"], progress()["remaining_s"]) == (1, 6.0)
+    for _ in range(3):
+        (give,) = world.gives()
+        world.now += 2.0
+        world.map(give)
+    (give,) = world.gives()
+    assert give.step.kind == REDUCE_STEP
+    assert progress()["bytes_shuffled"] > 0
+    world.scheduler.progressed(job.job_id, give.attempt_id, 9, "commit", world.now)
+    assert (job.state, progress()["keys_out"], progress()["reduces_done"]) == ("commit", 9, 0)
+    assert progress()["elapsed_s"] == 8.0
