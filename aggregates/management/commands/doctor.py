@@ -65,8 +65,12 @@ class Command(ZarkovCommand):
             f"is {summary.oldest_pending_s:.0f} s old"
         )
         for report in summary.ingesters:
-            state = "runs" if report.alive else "does not report"
-            self.stdout.write(f"ingester on {report.host}, process {report.pid}, journal {report.journal}: {state}")
+            state = "runs" if report.alive else f"has not reported for {report.age_s:.0f} s"
+            self.stdout.write(
+                f"ingester on {report.host}, process {report.pid}, journal {report.journal}: {state}; received "
+                f"{report.received:,} ({report.received_per_s:,.0f}/s), pending {report.pending:,}, stores "
+                f"{report.stored_per_s:,.0f}/s, journal {report.journal_bytes:,} bytes{', full' if report.full else ''}"
+            )
 
     def _router(self) -> list[str]:
         config = settings.ZARKOV
