@@ -91,7 +91,7 @@ def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
     if request.method == "POST":
         rights.require(EDIT)
         if form.is_valid():
-            return redirect(form.save())
+            return redirect(f"{form.save().get_absolute_url()}#main")  # not the #make of the form
     documents = [
         {"key": plain(item["_id"]), "value": to_json(item.get("value")).decode(), "through": item.get("through")}
         for item in database()[collection].find({}, {"state": 0}).sort("_id", -1).limit(LATEST_DOCUMENTS)
