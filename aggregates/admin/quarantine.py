@@ -48,6 +48,7 @@ class QuarantineAdmin(admin.ModelAdmin):
 
     class Media:
         css = {"all": ("zarkov-admin/admin.css", "zarkov-admin/quarantine.css")}
+        js = ("zarkov-admin/quarantine.js",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Ingesters add."""
