@@ -156,7 +156,7 @@ class QuarantineEntryView(ApiView):
     unlimited = True
     needs = {"DELETE": OPERATE}
 
-    @document.describe({200: WholeEntryShape}, 404, 503)
+    @document.describe({200: WholeEntryShape}, 400, 404, 503)
     def get(self, request: Request, key: str) -> Response:
         """All of it, and the document that a replay would send."""
         entry = refused.find(database(), _key(key))
@@ -166,7 +166,7 @@ class QuarantineEntryView(ApiView):
         text = None if mended is None else json.loads(dumps(mended, json_options=RELAXED_JSON_OPTIONS))
         return Response({**_shown(entry), "document": text})
 
-    @document.describe({204: None}, 404, 503)
+    @document.describe({204: None}, 400, 404, 503)
     def delete(self, request: Request, key: str) -> Response:
         """Remove it for good."""
         if not refused.delete(database(), [_key(key)]):
