@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -227,6 +228,29 @@ def is_taken(client: AcknowledgedClient, event: dict[str, Any]) -> bool:
         return client.send([event]).accepted == 1
     except DeliveryError:
         return False
+
+
+@pytest.mark.parametrize("sync", ["batch", "off"])
+def test_nothing_is_acknowledged_before_the_disk_has_it(
+    start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], monkeypatch: pytest.MonkeyPatch,
+    sync: str,
+) -> None:  # fmt: skip
+    on_disk, sync_to_disk = threading.Event(), os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        assert on_disk.wait(30)
+        sync_to_disk(descriptor)
+
+    journal = dataclasses.replace(ingest_settings.journal, sync=sync)
+    running = start_ingester(dataclasses.replace(ingest_settings, journal=journal))
+    with AcknowledgedClient(running.address("ack"), timeout_s=0.5, attempts=1) as client:
+        wait_for(lambda: is_taken(client, {"type": "first"}))
+        monkeypatch.setattr(os, "fdatasync", slow)
+        with pytest.raises(DeliveryError, match="did not answer"):
+            client.send([{"type": "second", "id": "2"}])
+        on_disk.set()
+        wait_for(lambda: is_taken(client, {"type": "second", "id": "2"}))
+    wait_for(lambda: types(database).count("second") == 1)
 
 
 def test_a_full_journal_answers_busy_and_goes_on_when_there_is_room(
