@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db.models import Count
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -15,19 +16,27 @@ from aggregates import services
 from aggregates.models import AggDef, TaskSwitch
 from aggregates.registry import ModuleReport, TaskEntry, discover, task_modules
 
+USERS_SHOWN = 20  # aggregates named at a task
+
 
 @dataclass(frozen=True)
 class TaskRow:
     """One line of the page."""
 
     entry: TaskEntry
-    used_by: list[AggDef]
+    used_by: list[AggDef]  # the first ones
+    users: int  # how many there are
     switch: TaskSwitch | None
 
     @property
     def enabled(self) -> bool:
         """Whether it may run."""
         return self.switch is None or self.switch.enabled
+
+    @property
+    def more(self) -> int:
+        """How many aggregates use it beside those that are shown."""
+        return self.users - len(self.used_by)
 
     @property
     def fields(self) -> str:
@@ -47,12 +56,18 @@ class TaskRow:
 def rows(reports: list[ModuleReport]) -> list[tuple[ModuleReport, list[TaskRow]]]:
     """The page's lines by module."""
     paths = [entry.path for report in reports for entry in report.tasks]
-    users: dict[str, list[AggDef]] = {}
-    for aggdef in AggDef.objects.filter(task_name__in=paths).only("name", "task_name"):
-        users.setdefault(aggdef.task_name, []).append(aggdef)
+    using = AggDef.objects.filter(task_name__in=paths).only("name")
+    counts = dict(using.order_by().values_list("task_name").annotate(Count("pk")))
+    first = {path: list(using.filter(task_name=path)[:USERS_SHOWN]) for path in counts}
     switches = {switch.task_name: switch for switch in TaskSwitch.objects.filter(task_name__in=paths)}
     return [
-        (report, [TaskRow(entry, users.get(entry.path, []), switches.get(entry.path)) for entry in report.tasks])
+        (
+            report,
+            [
+                TaskRow(entry, first.get(entry.path, []), counts.get(entry.path, 0), switches.get(entry.path))
+                for entry in report.tasks
+            ],
+        )
         for report in reports
     ]
 
