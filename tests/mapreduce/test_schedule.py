@@ -383,3 +383,8 @@ def test_progress_tells_of_both_phases_while_they_run() -> None:
     world.scheduler.progressed(job.job_id, give.attempt_id, 9, "commit", world.now)
     assert (job.state, progress()["keys_out"], progress()["reduces_done"]) == ("commit", 9, 0)
     assert progress()["elapsed_s"] == 8.0
+
+
+def test_reduce_steps_are_a_multiple_of_the_slots_so_that_all_are_busy_to_the_end() -> None:
+    sizes = {("", partition): 2**20 for partition in range(20)}
+    assert [len(group_partitions(sizes, slots)) for slots in (1, 2, 3, 4)] == [5, 6, 6, 8]
