@@ -38,7 +38,7 @@ $(DEV_STAMP): requirements-dev.txt $(RUN_STAMP)
 $(NPM_STAMP): package-lock.json | $(BIN)/python
 	@echo "Installing front-end packages (once)"
 	@command -v npm >/dev/null || $(PIP) -r requirements-node.txt
-	@PATH="$$PATH:$(CURDIR)/$(BIN)" npm ci --silent --no-progress
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" npm ci --silent --no-progress --omit=optional
 	@touch $@
 
 # The wheel for programs that only send: zarkov.client and zibrato, without Django.

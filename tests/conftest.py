@@ -34,26 +34,36 @@ from tests import chromium  # noqa: E402
 from zarkov_site.home import HomeFolder  # noqa: E402
 from zarkov_site.mongod import LocalMongod  # noqa: E402
 
-_LEFT_OUT = pytest.StashKey[int]()
+# Tests with this marker need a program that `make test` cannot install; the summary names what was left out.
+_NEEDED = {
+    "browser": (lambda: chromium.executable() is not None, "no chromium on PATH (apt install chromium)"),
+    "carbon": (
+        lambda: shutil.which("carbon-cache") is not None,
+        "no carbon-cache on PATH (apt install graphite-carbon)",
+    ),
+}
+_LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only `make test-long` runs, and browser tests where there is no Chromium; the summary says so."""
+    """Leave out what only `make test-long` runs, and what needs a program that is not here; the summary says so."""
     long = os.environ.get("ZARKOV_TEST_LONG") is not None
+    missing = {marker for marker, (there, _) in _NEEDED.items() if not there()}
+    counts = config.stash.setdefault(_LEFT_OUT, {})
     kept, left_out = [], []
     for item in items:
-        no_browser = item.get_closest_marker("browser") is not None and chromium.executable() is None
+        lacking = {mark.name for mark in item.iter_markers()} & missing
         other_target = (item.get_closest_marker("long") is not None) != long
-        (left_out if no_browser or other_target else kept).append(item)
-        if no_browser and not other_target:
-            config.stash[_LEFT_OUT] = config.stash.get(_LEFT_OUT, 0) + 1
+        (left_out if lacking or other_target else kept).append(item)
+        for marker in lacking if not other_target else ():
+            counts[marker] = counts.get(marker, 0) + 1
     items[:] = kept
     config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if count := config.stash.get(_LEFT_OUT, 0):
-        terminalreporter.write_line(f"{count} browser tests were left out: no chromium on PATH (apt install chromium)")
+    for marker, count in config.stash.get(_LEFT_OUT, {}).items():
+        terminalreporter.write_line(f"{count} {marker} tests were left out: {_NEEDED[marker][1]}")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,186 @@
+"""The backends with the real servers they are for: carbon as Debian packages it, statsd as npm brings it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.metrics import Zibrato
+from ingest.metrics.backend.base import Backend, BackendOptions
+from ingest.metrics.backend.graphite import GraphiteBackend
+from ingest.metrics.backend.statsd import StatsdBackend
+from tests.ingest.conftest import wait_for
+from tests.ingest.metrics.conftest import Running, RunningBroker
+
+REPOSITORY = Path(__file__).parents[3]
+STATSD = REPOSITORY / "node_modules" / "statsd" / "stats.js"
+SECONDS = [0.01 * n for n in range(1, 101)]
+
+Make = Callable[..., Zibrato]
+Closing = Callable[[Any], Any]
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody has; all are held until all are known."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts a server of its own that listens at a port before it is given back, and ends it."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(port: int, *command: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / "server.log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
+        started.append(process)
+        wait_for(
+            lambda: listens(port) or process.poll() is not None,
+            within_s=60,
+            what=f"{command[0]} listens: {(tmp_path / 'server.log').read_text()}",
+        )
+        assert process.poll() is None, (tmp_path / "server.log").read_text()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(20)
+
+
+def measure(z: Zibrato) -> None:
+    for _ in range(3):
+        z.send(mtype="Counter", name="clicks", value=14, source="shop")
+    z.gauge(name="queue", value=3)
+    z.gauge(name="queue", value=-7.5)
+    for seconds in SECONDS:
+        z.send(mtype="Timer", name="page", value=seconds)
+    for user in ("ann", "bob", "ann"):
+        z.set(name="users", value=user)
+    assert z.flush(20)
+
+
+def running(
+    kind: type[Backend], broker: RunningBroker, closing: Closing, zibrato: Make, **own: Any
+) -> tuple[Backend, Zibrato]:
+    backend = kind(BackendOptions(broker.backends, (), 0.5, own))
+    backend.start()
+    closing(Running(backend))
+    return backend, zibrato(interval=0.2)
+
+
+@pytest.mark.carbon
+def test_carbon_stores_what_was_measured(
+    tmp_path: Path,
+    server: Callable[..., subprocess.Popen[bytes]],
+    broker: RunningBroker,
+    zibrato: Make,
+    closing: Closing,
+) -> None:
+    lines, pickles, queries = free_ports(3)
+    folder = tmp_path / "carbon"
+    folder.mkdir()
+    settings = {
+        "STORAGE_DIR": folder, "LOCAL_DATA_DIR": folder / "whisper", "CONF_DIR": folder, "LOG_DIR": folder,
+        "PID_DIR": folder, "LINE_RECEIVER_INTERFACE": "127.0.0.1", "LINE_RECEIVER_PORT": lines,
+        "PICKLE_RECEIVER_INTERFACE": "127.0.0.1", "PICKLE_RECEIVER_PORT": pickles,
+        "CACHE_QUERY_INTERFACE": "127.0.0.1", "CACHE_QUERY_PORT": queries, "MAX_UPDATES_PER_SECOND": "inf",
+        "MAX_CREATES_PER_MINUTE": "inf", "ENABLE_LOGROTATION": False, "USER": "",
+    }  # fmt: skip
+    (folder / "carbon.conf").write_text("[cache]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()))
+    (folder / "storage-schemas.conf").write_text("[all]\npattern = .*\nretentions = 1s:10m\n")
+    command = ["carbon-cache", f"--config={folder / 'carbon.conf'}", "--nodaemon", "start"]
+    server(lines, str(shutil.which(command[0])), *command[1:])
+    _, z = running(GraphiteBackend, broker, closing, zibrato, host="127.0.0.1", port=lines, prefix="z.")
+    measure(z)
+    assert wait_for(lambda: fetched(folder, "z/shop/clicks/sum")) == 42
+    assert wait_for(lambda: fetched(folder, "z/shop/clicks/count")) == 3
+    assert wait_for(lambda: fetched(folder, "z/queue/last")) == -7.5
+    assert wait_for(lambda: fetched(folder, "z/page/count")) == 100
+    assert wait_for(lambda: fetched(folder, "z/page/p95")) == pytest.approx(0.95, rel=0.02)
+    assert wait_for(lambda: fetched(folder, "z/users/distinct")) == 2
+
+
+def fetched(folder: Path, name: str) -> float | None:
+    """The only value in a file of carbon's, None while there is none."""
+    path = folder / "whisper" / f"{name}.wsp"
+    if not path.exists():
+        return None
+    answer = subprocess.run(
+        ["whisper-fetch", "--json", f"--from={int(time.time()) - 300}", str(path)], capture_output=True, check=False
+    )
+    if answer.returncode:
+        return None  # being made
+    found = [value for value in json.loads(answer.stdout)["values"] if value is not None]
+    return sum(found) if found and name.endswith(("sum", "count")) else found[-1] if found else None
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_statsd_counts_what_was_measured(
+    protocol: str,
+    tmp_path: Path,
+    server: Callable[..., subprocess.Popen[bytes]],
+    broker: RunningBroker,
+    zibrato: Make,
+    closing: Closing,
+) -> None:
+    taking, managing = free_ports(2)
+    (tmp_path / "statsd.js").write_text(
+        json.dumps({
+            "servers": [{"server": f"./servers/{protocol}", "address": "127.0.0.1", "port": taking}],
+            "mgmt_address": "127.0.0.1", "mgmt_port": managing, "flushInterval": 3_600_000, "title": False,
+            "backends": [],
+        })
+    )  # fmt: skip
+    search = f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"
+    node = shutil.which("node", path=search)
+    assert node, "no node: `make setup` installs one when the machine has none"
+    server(managing, node, str(STATSD), str(tmp_path / "statsd.js"))
+    own = {"host": "127.0.0.1", "port": taking, "protocol": protocol, "prefix": "z."}
+    _, z = running(StatsdBackend, broker, closing, zibrato, **own)
+    measure(z)
+    wait_for(lambda: asked(managing, "counters").get("z.shop.clicks") == 42)
+    wait_for(lambda: asked(managing, "gauges").get("z.queue") == -7.5)
+    # What lies within 1 % of each other came as one value with a sampling rate: fewer values, the same range.
+    timed = wait_for(lambda: asked(managing, "timers").get("z.page"))
+    assert 50 < len(timed) <= 100
+    assert (min(timed), max(timed)) == pytest.approx((10, 1000), rel=0.01)
+    assert asked(managing, "counters")["statsd.bad_lines_seen"] == 0
+
+
+def asked(port: int, what: str) -> dict[str, Any]:
+    """What statsd's management interface says it holds; see its docs/admin_interface.md."""
+    with socket.create_connection(("127.0.0.1", port), 5) as line:
+        line.sendall(what.encode() + b"\n")
+        said = b""
+        while not said.rstrip().endswith(b"END"):
+            said += line.recv(65536)
+    text = said.decode().rsplit("END", 1)[0]
+    command = "process.stdout.write(JSON.stringify(eval('(' + require('fs').readFileSync(0) + ')')))"
+    search = f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"
+    node = str(shutil.which("node", path=search))
+    found = subprocess.run([node, "-e", command], input=text.encode(), capture_output=True, check=True)
+    answer: dict[str, Any] = json.loads(found.stdout)
+    return answer
