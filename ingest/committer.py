@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import InvalidOperation, PyMongoError
 
 from ingest.accounting import Counters, Pace
 from ingest.commit import BlockCommit, Content
@@ -177,8 +177,8 @@ class Committer:
                 verdict = self._commits().run(work.reservation, content, first_try=first_try)
             except Exception as error:  # noqa: BLE001 - the edge of the thread: said, and tried again
                 first_try = False
-                if not isinstance(error, PyMongoError):
-                    self._end_commits()
+                if not isinstance(error, PyMongoError) or isinstance(error, InvalidOperation):
+                    self._end_commits()  # ours is in a state that it should not be in
                 self._say(error)
                 self._recover_connection(error)
                 self._pause(pause_s)

@@ -25,6 +25,7 @@ def test_a_verdict_and_its_events_come_together_or_not_at_all_and_a_repetition_a
     commits = BlockCommit(store.database())
 
     def lost(session: ClientSession) -> None:
+        session.abort_transaction()
         raise AutoReconnect("the connection broke")
 
     with monkeypatch.context() as broken:
