@@ -31,6 +31,8 @@ from aggregates.run.room import Room
 from aggregates.run.verify import verify
 from ingest.client import ZarkovClient
 from ingest.store import connect
+from mapreduce.commit import CommitJob, commit
+from mapreduce.spec import Output
 from tests.aggregates.event_source import Producer
 from tests.aggregates.stack import Stack, until
 from tests.mapreduce.cluster import Cluster
@@ -45,6 +47,7 @@ ROUNDS = 7
 REALTIME = ("CountByDay", "Manner2011", "Scaled", "FragileReduce", "TwoSources")
 RATE = 1_000
 FRESH_S, CEILING_S, IDLE_S = 20.0, 60.0, 20.0
+MERGE_KEYS, MERGE_ROUNDS = 20_000, 5
 POLL_S = 0.002  # between two looks, so that looking does not take a core from what is measured
 
 
@@ -242,6 +245,27 @@ def _through(database: Database[dict[str, Any]]) -> int:
     return min((d.get("position") or 0 for d in database["agg.position"].find({"lead": {"$exists": False}})), default=0)
 
 
+def _added(key: Any, values: Any) -> Any:
+    return sum(values)
+
+
+def merging() -> list[Row]:
+    """Keys per second of a commit that merges into documents that are there, by one worker."""
+    with mongod() as uri, MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
+        database = client["bench"]
+        times = []
+        for number in range(MERGE_ROUNDS + 1):
+            began = time.perf_counter()
+            job = CommitJob(Output("zgen.merged.1", "reduce"), _added, None, (number, number + 1))
+            counts = commit(database, f"job{number}", job, ((f"key/{n:07d}", 1) for n in range(MERGE_KEYS)))
+            times.append(time.perf_counter() - began)
+            assert counts.written == MERGE_KEYS
+        total = next(database["zgen.merged.1"].aggregate([{"$group": {"_id": None, "n": {"$sum": "$value"}}}]))["n"]
+        assert total == MERGE_KEYS * (MERGE_ROUNDS + 1)
+    rate = MERGE_KEYS / statistics.median(times[1:])  # the first one inserts
+    return [_row("agg.merging", rate, None, "keys/s", "", True)]
+
+
 def idle() -> list[Row]:
     """What the aggregator costs with 100 realtime aggregates and no events."""
     with running(100) as (stack, _):
@@ -262,6 +286,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "agg.incremental": incremental,
     "agg.freshness": freshness,
     "agg.ceiling": ceiling,
+    "agg.merging": merging,
     "agg.idle": idle,
 }
 
