@@ -16,9 +16,12 @@ from zarkov_site.config import REPOSITORY
 
 BLOCK = re.compile(r"^```(\w+) (runs|needs=\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RUNTIMES = {
-    "python": [sys.executable, "-W", "error", "-c"], "sh": ["sh", "-ec"], "js": ["node", "-e"], "perl": ["perl", "-we"],
+    "python": [sys.executable, "-W", "error", "-c"],
+    "sh": ["sh", "-ec"],
+    "js": ["node", "-e"],
+    "perl": ["perl", "-Mstrict", "-Mwarnings", "-e"],
     "php": ["php", "-r"],
-}  # fmt: skip
+}
 PROBES = {"js": 'require("{}")', "perl": "use {};", "php": 'exit(extension_loaded("{}") ? 0 : 1);'}
 
 
