@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from aggregates import services
 from aggregates.admin.sparkline import mark
 from aggregates.exceptions import AggregateError
-from aggregates.models import Run
+from aggregates.models import AggDef, Run
 
 
 @admin.register(Run)
@@ -81,6 +81,14 @@ class RunAdmin(admin.ModelAdmin):
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Whether the user may cancel."""
         return request.user.has_perm("aggregates.operate_aggdef")
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        """The runs of the aggregate with this name, else the run with this uid: each by one index."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        aggdef = AggDef.objects.filter(name=term).only("pk").first()
+        return (queryset.filter(aggdef=aggdef) if aggdef else queryset.filter(uid=term)), False
 
     @admin.display(description="state", ordering="state")
     def status(self, run: Run) -> SafeString:

@@ -118,7 +118,7 @@ def _compare(room: Room, definition: Definition, position: Position, recounter: 
             for document in collection.find({}, {"value": 1}):
                 key = document["_id"]
                 stored.add((output, order_of(key)), {"k": key, "v": document.get("value")})
-        differences = []
+        differences: list[Difference] = []
         for difference in _differences(stored, recounter.results(), tally):
             tally.differences += 1
             if len(differences) < MOST_DIFFERENCES:
