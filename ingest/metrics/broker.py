@@ -1,63 +1,73 @@
 """The broker: ZeroMQ's forwarder between publishers (XSUB) and backends (XPUB), with figures of what passes.
 
 Many of either may come and go. A backend that does not read has its own queue, and what does not fit is dropped for
-it alone; it sees the gap in the sequence numbers. Messages are forwarded as they are, whatever they hold.
+it alone; it sees the gap in the sequence numbers. Messages are forwarded as they are, whatever they hold: libzmq's own
+proxy does it (zmq_proxy_steerable(3)) in a thread of its own, and no Python runs per message.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
+import signal
+import struct
+import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import zmq
 
 from ingest.exceptions import BindError
-from ingest.metrics.naming import COUNTER, GAUGE, Identity
-from ingest.metrics.wire import BACKENDS, PUBLISHERS, Batch, pack_batch
+from ingest.metrics.naming import COUNTER
+from ingest.metrics.own import options
+from ingest.metrics.wire import BACKENDS, PUBLISHERS
+from ingest.metrics.zibrato import Zibrato
 
 log = logging.getLogger(__name__)
 
 HIGH_WATER_COUNT = 100_000  # messages that wait for one backend, or from one publisher
-AT_ONCE = 1_000  # messages forwarded between two looks at anything else
+LOOK_EVERY_S = 1.0
 SAY_EVERY_S = 60.0
+ANSWER_MS = 5_000  # for the proxy's answer to a question
+_CONTROL = "inproc://control"
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Figures:
-    """What passed since the start."""
+    """What passed since the start, from publishers to backends."""
 
     messages: int = 0
     size_bytes: int = 0
-    subscriptions: dict[bytes, bool] = field(default_factory=dict)  # what at least one backend wants
 
 
 class Broker:
-    """`start` binds, `run` forwards until `stop` is readable, `close` ends. One thread; `step` is one turn."""
+    """`start` binds, `run` forwards until its `stop` is set, `close` ends. One thread calls all three.
+
+    `figures` is what passed until the last look, one second ago at most. With `measure_s`, what passes is itself
+    measured and published like anything else, at this interval.
+    """
 
     def __init__(
         self, publishers: str, backends: str, *, measure_s: float = 0.0, high_water_count: int = HIGH_WATER_COUNT
     ) -> None:
         self._wanted = {PUBLISHERS: publishers, BACKENDS: backends}
         self._high_water_count = high_water_count
-        self._measure_s = measure_s  # pause between two reports among the measurements themselves; 0 = none
-        self._publisher = secrets.token_hex(8)
-        self._sequence = 0
-        self._reported, self._said = 0, 0
-        self._report_at = self._say_at = time.monotonic()
+        self._measure_s = measure_s
+        self._own: Zibrato | None = None
+        self._reported = self._said = 0
+        self._say_at = 0.0
         self.figures = Figures()
         self.addresses: dict[str, str] = {}
 
     def start(self) -> None:
         """Bind both sockets. Raises `BindError` that names the address."""
-        self._context = zmq.Context()
+        self._context: zmq.Context[Any] = zmq.Context()
         self._in = self._bound(zmq.XSUB, PUBLISHERS)
         self._out = self._bound(zmq.XPUB, BACKENDS)
-        self._poller = zmq.Poller()
-        self._poller.register(self._in, zmq.POLLIN)
-        self._poller.register(self._out, zmq.POLLIN)
+        self._control = self._context.socket(zmq.PAIR)
+        self._control.setsockopt(zmq.LINGER, 0)
+        self._control.bind(_CONTROL)
+        self._say_at = time.monotonic() + SAY_EVERY_S
 
     def _bound(self, kind: int, key: str) -> Any:
         socket = self._context.socket(kind)
@@ -75,85 +85,64 @@ class Broker:
         return socket
 
     def run(self, stop: Any) -> None:
-        """Forward until the descriptor `stop.fileno()` is readable."""
-        self._poller.register(stop.fileno(), zmq.POLLIN)
-        while not stop.is_set():
-            self.step(1.0)
+        """Forward until `stop.is_set()`, which is asked when the descriptor `stop.fileno()` is readable."""
+        proxy = threading.Thread(target=self._forward, name="broker-proxy", daemon=True)
+        proxy.start()
+        if self._measure_s:
+            own = options("broker", lambda: self.addresses[PUBLISHERS], self._measure_s)
+            self._own = Zibrato(**own)
+        poller = zmq.Poller()
+        poller.register(stop.fileno(), zmq.POLLIN)
+        pause_s = min(LOOK_EVERY_S, self._measure_s or LOOK_EVERY_S)
+        try:
+            while proxy.is_alive() and not stop.is_set():
+                poller.poll(int(pause_s * 1000))
+                self._look()
+        finally:
+            if self._own is not None:
+                self._own.close(0)
+            self._control.send(b"TERMINATE")
+            proxy.join()
 
-    def step(self, timeout_s: float) -> None:
-        """Wait for something to pass, at most `timeout_s`, and pass it."""
-        ready = dict(self._poller.poll(int(timeout_s * 1000)))
-        if self._out in ready:
-            self._pass_subscriptions()
-        if self._in in ready:
-            self._pass_messages()
+    def _forward(self) -> None:
+        # A signal is for the main thread: here it would make the proxy begin anew, and its figures with it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        commands = self._context.socket(zmq.PAIR)
+        commands.setsockopt(zmq.LINGER, 0)
+        commands.connect(_CONTROL)
+        try:
+            zmq.proxy_steerable(self._in, self._out, None, commands)
+        finally:
+            commands.close()
+
+    def _look(self) -> None:
+        """Ask the proxy what passed; say and publish it when it is time."""
+        self._control.send(b"STATISTICS")
+        if not self._control.poll(ANSWER_MS):
+            log.warning("the forwarder does not say what passed")
+            return
+        received, size, *_ = (struct.unpack("=Q", frame)[0] for frame in self._control.recv_multipart())
+        self.figures = Figures(received, size)
         now = time.monotonic()
         if now >= self._say_at:
-            self._say(now)
-        if self._measure_s and now >= self._report_at:
-            self._report(now)
+            self._say_at = now + SAY_EVERY_S
+            if received > self._said:
+                log.info("%d messages passed, %d (%d bytes) since the start", received - self._said, received, size)
+            self._said = received
+        self._measure()
 
-    def _pass_subscriptions(self) -> None:
-        try:
-            while True:
-                said = self._out.recv(zmq.NOBLOCK)
-                self._in.send(said, zmq.NOBLOCK)
-                if said[:1] == b"\x01":
-                    self.figures.subscriptions[said[1:]] = True
-                elif said[:1] == b"\x00":
-                    self.figures.subscriptions.pop(said[1:], None)
-        except zmq.Again:
-            pass
-
-    def _pass_messages(self) -> None:
-        receive, send = self._in.recv_multipart, self._out.send_multipart
-        count = size = 0
-        try:
-            for _ in range(AT_ONCE):
-                frames = receive(zmq.NOBLOCK)
-                send(frames, zmq.NOBLOCK)
-                count += 1
-                size += len(frames[0])
-        except zmq.Again:
-            pass
-        self.figures.messages += count
-        self.figures.size_bytes += size
-
-    def _say(self, now: float) -> None:
-        self._say_at = now + SAY_EVERY_S
-        passed = self.figures.messages - self._said
-        if passed:
-            self._said = self.figures.messages
-            log.info(
-                "%d messages passed, %d (%d bytes) since the start; %d subscriptions",
-                passed, self.figures.messages, self.figures.size_bytes, len(self.figures.subscriptions),
-            )  # fmt: skip
-
-    def _report(self, now: float) -> None:
-        """Tell backends what passed, in the manner of every publisher."""
-        self._report_at = now + self._measure_s
-        passed = self.figures.messages - self._reported
-        if not passed:
+    def _measure(self) -> None:
+        """Count what passed since the last time, less what was said about it."""
+        if self._own is None:
             return
-        self._reported = self.figures.messages
-        self._put(Identity("info", COUNTER, "zarkov.broker.messages", "broker"), passed, {})
-        wanted = len(self.figures.subscriptions)
-        self._put(
-            Identity("info", GAUGE, "zarkov.broker.subscriptions", "broker"),
-            wanted, {"min": wanted, "max": wanted, "last": wanted, "sketch": {}},
-        )  # fmt: skip
-
-    def _put(self, who: Identity, total: int, more: dict[str, Any]) -> None:
-        self._sequence += 1
-        batch = Batch(
-            who, int(time.time()), 1, total, self._publisher, self._sequence, before=self._sequence - 1, **more
-        )
-        self._out.send(pack_batch(batch), zmq.NOBLOCK)
+        own = self._own.statistics().sent
+        passed = self.figures.messages - own
+        if passed > self._reported:
+            self._own.send(mtype=COUNTER, name="zarkov.broker.messages", value=passed - self._reported)
+            self._reported = passed
 
     def close(self) -> None:
-        """Let go of both sockets. May be called twice."""
+        """Let go of all sockets. May be called twice."""
         if self.addresses:
-            self._in.close()
-            self._out.close()
-            self._context.term()
+            self._context.destroy(linger=0)
             self.addresses = {}

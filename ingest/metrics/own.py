@@ -16,7 +16,7 @@ EXIT_S = 0.2
 _zibrato: Zibrato | None = None
 
 
-def options(source: str, address: Callable[[], str], interval_s: int) -> dict[str, Any]:
+def options(source: str, address: Callable[[], str], interval_s: float) -> dict[str, Any]:
     """Arguments of the `Zibrato` of one of our processes."""
     return {"source": source, "address": address, "interval": interval_s, "exit_s": EXIT_S}
 

@@ -122,6 +122,7 @@ def test_while_too_much_waits_nothing_is_received_and_later_all_of_it(
     broker: RunningBroker, zibrato: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base, "MOST_PARCELS", 5)
+    monkeypatch.setattr(base, "MOST_METRICS", 3)
     monkeypatch.setattr(base, "RETRY_FIRST_S", 0.01)
     monkeypatch.setattr(base, "RETRY_MOST_S", 0.01)
     backend = Collecting(BackendOptions(broker.backends, (), 0.01))
