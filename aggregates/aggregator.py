@@ -10,7 +10,7 @@ import queue
 import time
 import traceback as tracebacks
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ MOST_AT_ONCE = 8  # refreshes
 POLL_S = 1.0  # pause in notices after which the watermark is looked at
 RELOAD_S = 1.0  # between two looks whether definitions have changed
 COPY_S = 1.0  # between two copies of one aggregate's position into Django's tables
+STOP_WITHIN_S = 10.0  # for refreshes that are under way at the end
 TICK_S = 0.5  # longest wait, so that the wish to stop is seen
 
 
@@ -68,7 +69,8 @@ class Aggregator:
             lambda: config.connect_address("publish_bind_address"), lambda through: self._messages.put(Heard(through))
         )
         self._announcer = Announcer(lambda: config.connect_address("bson_bind_address"))
-        self._pool = ThreadPoolExecutor(MOST_AT_ONCE + 2, thread_name_prefix="refresh")
+        self._pool = futures.ThreadPoolExecutor(MOST_AT_ONCE + 2, thread_name_prefix="refresh")
+        self._under_way: set[futures.Future[Any]] = set()
         self._aggdefs: dict[str, AggDef] = {}
         self._unwritten: dict[str, list[Outcome]] = {}
         self._written_at: dict[str, float] = {}
@@ -77,6 +79,7 @@ class Aggregator:
         self._polling = False
         self._fingerprint: Any = None
         self._started = False
+        self._ended: bool | None = None  # all refreshes, once stopped
 
     def start(self) -> None:
         """Begin to listen; does not wait for ingester, router or MongoDB."""
@@ -91,16 +94,30 @@ class Aggregator:
             self.step(time.monotonic())
         self.stop()
 
-    def stop(self) -> None:
-        """Let refreshes finish and write down what they did; may be called twice."""
+    def stop(self) -> bool:
+        """Let refreshes finish and write down what they did; may be called twice.
+
+        False when some have not ended within `STOP_WITHIN_S`, such as those that wait for a MongoDB that is gone: their
+        threads go on. What they had planned is resumed by the next start, as after a crash.
+        """
+        if self._ended is not None:
+            return self._ended
         self._listener.stop()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        _, still_running = futures.wait(list(self._under_way), STOP_WITHIN_S)
         while not self._messages.empty():
             self._take(self._messages.get(), time.monotonic())
         for name in list(self._unwritten):
             self._write(name)
         self._announcer.close()
         connections.close_all()
+        self._ended = not still_running
+        return self._ended
+
+    def _submit(self, function: Callable[..., Any], *args: Any) -> None:
+        started = self._pool.submit(function, *args)
+        self._under_way.add(started)
+        started.add_done_callback(self._under_way.discard)
 
     def step(self, now: float) -> None:
         """One turn: look after definitions and watermark, start what is due, take in what has ended."""
@@ -109,12 +126,12 @@ class Aggregator:
             self._reload()
         if now - self._heard_at >= POLL_S and not self._polling:
             self._polling = True
-            self._pool.submit(self._poll)
+            self._submit(self._poll)
         for name in self._pacing.start(now):
-            self._pool.submit(self._refresh, self._aggdefs[name])
+            self._submit(self._refresh, self._aggdefs[name])
         for name in [n for n in self._unwritten if now - self._written_at.get(n, float("-inf")) >= COPY_S]:
             self._written_at[name] = now
-            self._pool.submit(self._write, name)
+            self._submit(self._write, name)
         self._wait(now)
 
     def _wait(self, now: float) -> None:

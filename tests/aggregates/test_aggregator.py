@@ -162,3 +162,25 @@ def test_two_aggregators_and_the_command_at_once_count_each_event_once(running, 
         stop.set()
         thread.join(timeout=20)
     call_command("verify", "days")
+
+
+def test_a_stop_does_not_wait_for_ever_for_a_refresh_that_hangs(site, database, monkeypatch):
+    monkeypatch.setattr("aggregates.aggregator.STOP_WITHIN_S", 0.2)
+    stuck, let_go = threading.Event(), threading.Event()
+
+    def hang(self):
+        stuck.set()
+        let_go.wait(30)
+
+    monkeypatch.setattr(Aggregator, "_poll", hang)
+    aggregator = Aggregator(resources(), site.ZARKOV)
+    aggregator.start()
+    try:
+        aggregator.step(time.monotonic())
+        assert stuck.wait(10)
+        began = time.monotonic()
+        assert not aggregator.stop()
+        assert not aggregator.stop()
+        assert time.monotonic() - began < 5
+    finally:
+        let_go.set()

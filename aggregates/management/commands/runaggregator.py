@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import Any
 
 from django.conf import settings
@@ -9,6 +11,8 @@ from django.conf import settings
 from aggregates.aggregator import Aggregator
 from aggregates.resource import resources
 from ingest.management.command import ZarkovCommand, measure_own
+
+log = logging.getLogger(__name__)
 
 
 class Command(ZarkovCommand):
@@ -26,6 +30,10 @@ class Command(ZarkovCommand):
         try:
             aggregator.run(self.stop.is_set)
         finally:
-            aggregator.stop()
+            ended = aggregator.stop()
             held.close()
+        if not ended:
+            log.warning("a refresh that has not ended is left to the next start")
+            logging.shutdown()
+            os._exit(0)  # Python would wait for its thread
         return None
