@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
 from datetime import UTC, datetime
 from typing import Any
 
+import bson
 import pytest
 
-from aggregates.agg_tasks import MetricCounters, MetricDelivery, MetricSets, MetricTimers
+from aggregates.agg_tasks import MetricCounters, MetricDelivery, MetricGauges, MetricSets, MetricTimers
 from ingest.metrics.accumulate import Distinct, Distribution
 from ingest.metrics.backend.zarkov import event_of
 from ingest.metrics.naming import identity
@@ -42,6 +44,7 @@ def reduced(task: Any, events: list[dict[str, Any]], groups: int = 3) -> dict[st
         random.shuffle(values)
         parts = [task.reduce(key, values[n::groups]) for n in range(groups) if values[n::groups]]
         result[key] = task.finalize(key, task.reduce(key, parts))
+        bson.encode({"first": values, "reduced": parts, "final": result[key]})  # as they are stored
     return result
 
 
@@ -72,6 +75,31 @@ def test_counters_leave_out_what_failed_and_scale_what_was_sampled() -> None:
     batches = [Batch(who, EPOCH, 3, 15), Batch(who.failed(), EPOCH, 2, 10), Batch(sampled, EPOCH, 4, 4)]
     (found,) = reduced(MetricCounters(), [event_of(batch) for batch in batches]).values()
     assert found == {"rate": 23 / 60, "sum": 23, "count": 11, "errors": 2}
+
+
+def test_sums_that_outgrow_64_bits_go_on_as_numbers_that_can_be_stored() -> None:
+    who = identity("Counter", "info", "c", "s")
+    (found,) = reduced(MetricCounters(), [event_of(Batch(who, EPOCH, 2**62, 2**62)) for _ in range(5)]).values()
+    assert found["sum"] == found["count"] == 5 * 2**62
+    rare = identity("Counter", "info", "c", "s", rate=1e-9)
+    (huge,) = reduced(MetricCounters(), [event_of(Batch(rare, EPOCH, 2**62, 1e308)) for _ in range(5)]).values()
+    gauge = identity("Gauge", "info", "g", "s")
+    sketch = {"positive": [35400, 2**62]}
+    batch = Batch(gauge, EPOCH, 2**62, 1e308, "p", 1, 2**62, 1e308, 1e308, 1e308, sketch)
+    (gauges,) = reduced(MetricGauges(), [event_of(batch) for _ in range(5)]).values()
+    assert gauges["mean"] == gauges["p95"] == 1e308
+    (delivery,) = reduced(MetricDelivery(), [event_of(batch) for _ in range(5)]).values()
+    for value in (found, huge, gauges, delivery):
+        assert all(math.isfinite(number) for number in value.values())
+
+
+def test_different_metrics_have_different_keys() -> None:
+    ways = [
+        ("a", {"b": "1,c=2"}), ("a", {"b": "1", "c": "2"}), ("a{b=1}", None), ("a", {"b": "1"}), ("a{b", None),
+        ("a", {"b=1,c": "2"}), ("a", {"b": "1}"}), ("a%7Bb=1%7D", None),
+    ]  # fmt: skip
+    keys = {key for name, tags in ways for key in reduced(MetricTimers(), events_of([1.0], 1, name=name, tags=tags))}
+    assert len(keys) == len(ways)
 
 
 def test_sets_are_united() -> None:

@@ -140,7 +140,7 @@ def test_definitions_go_to_a_file_and_back(site, tmp_path):
 
 def test_a_file_with_a_mistake_changes_nothing(site, tmp_path):
     file = tmp_path / "aggregates.yaml"
-    file.write_text("aggregates:\n  good: {task_name: a.b}\n  bad: {task_name: a.b, filters: {}}\n")
+    file.write_text(f"aggregates:\n  good: {{task_name: {TASK}}}\n  bad: {{task_name: {TASK}, filters: {{}}}}\n")
     with pytest.raises(CommandError, match="aggregate bad: filters: an aggregate has no such field"):
         run("aggdefs", "import", str(file))
     assert not AggDef.objects.exists()

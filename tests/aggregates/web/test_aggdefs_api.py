@@ -128,7 +128,13 @@ def test_tasks_say_what_they_are_and_who_uses_them(client: Client) -> None:
 
 def test_jobs_come_from_their_records(client: Client, database: Any) -> None:
     database["zmr.job"].insert_many(
-        {"_id": f"j{i}", "state": "error" if i else "map", "created": datetime(2024, 1, 1 + i, tzinfo=UTC)}
+        {
+            "_id": f"j{i}",
+            "state": "error" if i else "map",
+            "created": datetime(2024, 1, 1 + i, tzinfo=UTC),
+            "kind": "mapreduce",
+            "spec": {},
+        }
         for i in range(3)
     )
     assert [job["job_id"] for job in client.get("/api/v1/jobs/").json()["jobs"]] == ["j2", "j1", "j0"]
