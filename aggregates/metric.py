@@ -1,6 +1,7 @@
 """What tasks over measurements (events of type `metric`) share: keys, merging, and the numbers that charts show.
 
-Key: `name/source/YYYY-MM-DDTHH:MMZ`, tags in braces behind the name. The classes that AggDefs name are in `agg_tasks`.
+Key: `name/source/YYYY-MM-DDTHH:MMZ`, tags in braces behind the name; different metrics have different keys. Sums that
+outgrow 64 bits go on as floats, up to the largest. The classes that AggDefs name are in `agg_tasks`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 from aggregates import period
 from aggregates.period import Span
 from aggregates.task import Task
+from ingest.metrics.amount import bounded
 from ingest.metrics.sketch import DistinctSketch, LogSketch
 
 PERIOD_S = 60
@@ -23,12 +25,20 @@ def part(text: str) -> str:
     return text.replace("%", "%25").replace("/", "%2F")
 
 
+_BRACES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
+_INSIDE = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D", ",": "%2C", "=": "%3D"})
+
+
 def minute_key(timestamp: datetime, context: Mapping[str, Any]) -> str:
     """The key of one measurement's minute."""
-    name = context["name"]
+    name = context["name"].translate(_BRACES)
     if tags := context.get("tags"):
-        name += "{" + ",".join(f"{key}={value}" for key, value in sorted(tags.items())) + "}"
-    return f"{part(name)}/{part(context['source'])}/{timestamp:%Y-%m-%dT%H:%MZ}"
+        name += (
+            "{"
+            + ",".join(f"{key.translate(_INSIDE)}={value.translate(_INSIDE)}" for key, value in sorted(tags.items()))
+            + "}"
+        )
+    return f"{name.replace('/', '%2F')}/{part(context['source'])}/{timestamp:%Y-%m-%dT%H:%MZ}"
 
 
 class MinuteTask(Task):
@@ -38,7 +48,7 @@ class MinuteTask(Task):
         for event in events:
             context, extra = event["context"], event["extra"]
             rate = extra.get("rate", 1)
-            count = extra["count"] if rate == 1 else round(extra["count"] / rate)
+            count = extra["count"] if rate == 1 else bounded(round(extra["count"] / rate))
             failed = context.get("outcome") == "error"
             state = {"count": count, "errors": count if failed else 0} | self.first_state(event, rate, failed)
             yield minute_key(event["timestamp"], context), state
@@ -80,7 +90,7 @@ class DistributionTask(MinuteTask):
                 found = dict(value)
                 continue
             for name in ("count", "errors", "measured", "sum"):
-                found[name] += value[name]
+                found[name] = bounded(found[name] + value[name])
             found["min"] = min(found["min"], value["min"])
             found["max"] = max(found["max"], value["max"])
             if (value["at"], value["last"]) > (found["at"], found["last"]):
@@ -93,7 +103,7 @@ class DistributionTask(MinuteTask):
         p50, p95, p99 = (min(max(share, value["min"]), value["max"]) for share in shares)
         return {
             "rate": value["count"] / PERIOD_S,
-            "mean": value["sum"] / value["measured"],
+            "mean": min(max(value["sum"] / value["measured"], value["min"]), value["max"]),  # a sum that was cut off
             "p50": p50,
             "p95": p95,
             "p99": p99,
@@ -115,13 +125,13 @@ class CounterTask(MinuteTask):
 
     def first_state(self, event: dict[str, Any], rate: float, failed: bool) -> State:
         total = event["extra"]["sum"]
-        return {"sum": 0 if failed else total if rate == 1 else total / rate}
+        return {"sum": 0 if failed else total if rate == 1 else bounded(total / rate)}
 
     def reduce(self, key: str, values: Iterable[State]) -> State:
         found = {"count": 0, "errors": 0, "sum": 0}
         for value in values:
             for name in found:
-                found[name] += value[name]
+                found[name] = bounded(found[name] + value[name])
         return found
 
     def finalize(self, key: str, value: State) -> State:
@@ -150,7 +160,7 @@ class SetTask(MinuteTask):
         for value in values:
             sketch.merge(DistinctSketch.from_document(value["sketch"]))
             for name in found:
-                found[name] += value[name]
+                found[name] = bounded(found[name] + value[name])
         return {**found, "sketch": sketch.to_document()}
 
     def finalize(self, key: str, value: State) -> State:
@@ -179,15 +189,15 @@ class DeliveryTask(Task):
                         "batches": 1,
                         "measurements": count,
                         "sequence": extra["sequence"],
-                        "sent": extra["before"] + count,
+                        "sent": bounded(extra["before"] + count),
                     },
                 )
 
     def reduce(self, key: str, values: Iterable[State]) -> State:
         found = {"batches": 0, "measurements": 0, "sequence": 0, "sent": 0}
         for value in values:
-            found["batches"] += value["batches"]
-            found["measurements"] += value["measurements"]
+            for name in ("batches", "measurements"):
+                found[name] = bounded(found[name] + value[name])
             found["sequence"] = max(found["sequence"], value["sequence"])
             found["sent"] = max(found["sent"], value["sent"])
         return found

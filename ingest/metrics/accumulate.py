@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ingest.metrics import native
+from ingest.metrics.amount import bounded
 from ingest.metrics.naming import COUNTER, SET, TIMER, Identity
-from ingest.metrics.sketch import DistinctSketch, LogSketch
+from ingest.metrics.sketch import DistinctSketch, LogSketch, hash_of
 
 FOLD_AT = 256  # values that wait in one accumulator before the measured thread itself folds them
 SLICE = 1024  # values folded at a time: no other thread runs meanwhile
@@ -75,7 +76,7 @@ class Distribution:
             lowest, highest = min(taken), max(taken)
             self._min = lowest if self._min is None else min(self._min, lowest)
             self._max = highest if self._max is None else max(self._max, highest)
-            self._sum += sum(taken)
+            self._sum = bounded(self._sum + sum(taken))
             self._last = taken[-1]
             self._count += len(taken)
 
@@ -118,7 +119,7 @@ class Ticks:
     def cut(self) -> Summary | None:
         """What came since the last cut, None if nothing. For the sender."""
         count = self.taken()
-        return Summary(count, count * self.value) if count else None
+        return Summary(count, bounded(count * self.value)) if count else None
 
     def start_over_after_fork(self) -> None:
         """Forget what the parent process counted and is going to send itself."""
@@ -150,7 +151,7 @@ class Totals:
         while taken := self.values[:SLICE]:
             del self.values[: len(taken)]
             self._count += len(taken)
-            self._sum += sum(taken)
+            self._sum = bounded(self._sum + sum(taken))
 
     def cut(self) -> Summary | None:
         """What came since the last cut, None if nothing. For the sender; blocks while someone folds."""
@@ -176,14 +177,14 @@ class Distinct:
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
-        self.values: list[Any] = []
+        self.values: list[int] = []
         self._count = 0
         self._sketch = DistinctSketch()
         self._lock = native.make_lock()
 
     def add(self, value: Any) -> None:
-        """Take one value; blocks nobody."""
-        self.values.append(value)
+        """Take one value, of which only the hash is kept; blocks nobody."""
+        self.values.append(hash_of(value))
         if len(self.values) >= FOLD_AT and self._lock.acquire(False):
             try:
                 self._fold()
@@ -193,7 +194,7 @@ class Distinct:
     def _fold(self) -> None:
         while taken := self.values[:SLICE]:
             del self.values[: len(taken)]
-            self._sketch.add_all(taken)
+            self._sketch.add_hashes(taken)
             self._count += len(taken)
 
     def cut(self) -> Summary | None:

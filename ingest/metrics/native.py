@@ -30,6 +30,16 @@ def make_lock() -> Any:
     return _original("_thread", "allocate_lock")()
 
 
+def make_reentrant_lock() -> Any:
+    """A lock that its own thread may take again, as a signal handler or a destructor does that measures."""
+    return _original("_thread", "RLock")()
+
+
+def pause(seconds: float) -> None:
+    """Keep this thread of the operating system, and no other, from running."""
+    _original("time", "sleep")(seconds)
+
+
 def start_thread(function: Any) -> None:
     """Run `function()` in a thread of the operating system that does not keep the process alive."""
     _original("_thread", "start_new_thread")(function, ())

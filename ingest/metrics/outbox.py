@@ -35,6 +35,16 @@ class Outbox:
         self.waiting -= 1
         return message, measurements
 
+    def drop_all(self) -> int:
+        """Give up what waits; return how many measurements that were."""
+        lost = 0
+        for queue in self._queues.values():
+            while queue:
+                lost += self._take(queue)[1]
+                self.dropped_messages += 1
+        self.dropped_measurements += lost
+        return lost
+
     def send(self, wanted: Callable[[bytes], bool], send: Callable[[bytes], bool]) -> bool:
         """Send what somebody wants until `send` says no; return whether nothing wanted is left."""
         for topic, queue in self._queues.items():

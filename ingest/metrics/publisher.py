@@ -1,18 +1,17 @@
 """The sender: a thread that empties the accumulators every interval and hands the batches to the broker.
 
 Intervals begin at whole multiples of their length on the clock, so that none lies in two minutes. Nothing here is
-called by measured code except `submit`, which neither blocks nor raises.
+called by measured code except `add`, `submit` and `refuse`, which neither block nor raise, also in a signal handler or
+a destructor that interrupts one of them. Whatever fails in the sender's thread is counted and said; the thread goes on.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import logging
 import os
 import secrets
-import sys
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Any
 
 import zmq
 
-from ingest.metrics import native
+from ingest.metrics import lifetime, native
 from ingest.metrics.accumulate import Accumulator, Summary, Ticks
 from ingest.metrics.link import Link
 from ingest.metrics.naming import COUNTER, Identity
@@ -33,6 +32,9 @@ SEND_AT = 500  # messages that wait while accumulators are emptied before some a
 RETRY_S = 0.1  # between two attempts while something waits that cannot be sent
 LOST = Identity("warn", COUNTER, "zibrato.dropped", "zibrato")  # measurements that this process could not send
 LISTEN_S = 1.0  # longest wait without a look at the address
+END_MARGIN_S = 0.5  # for the thread itself to end, beyond what it was given to send
+MOST_FAULTS_SAID = 20
+log = logging.getLogger("zibrato")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Statistics:
     waiting: int  # messages for which nobody listens yet
     dropped_messages: int
     dropped_measurements: int
-    refused: int  # measurements that were no numbers, or of one metric too many
+    refused: int  # measurements that were no numbers, of one metric too many, or came after the end
 
 
 class Publisher:
@@ -56,11 +58,12 @@ class Publisher:
         self._accumulators: list[Accumulator] = []
         self._closed = False
         self._start_over()
-        _publishers.add(self)
+        lifetime.watch(self)
 
     def _start_over(self) -> None:
         """The state of one process."""
-        self._guard = native.make_lock()
+        self._guard = native.make_reentrant_lock()
+        self._counting = native.make_lock()  # only ever tried
         self._pid = os.getpid()
         self._running = False
         self._ended = native.make_lock()
@@ -72,6 +75,10 @@ class Publisher:
         self._sent = 0
         self._refusals = Ticks(LOST, 1)
         self._refused = 0
+        self._lost = 0  # measurements that could not be packed, or came after the end
+        self._stuck = False  # whether something waits that is wanted
+        self._incomplete = False  # whether something was given up at the end
+        self._said: set[str] = set()
         self._reported = 0
         self._publisher = secrets.token_hex(8)
         self._sequences: dict[str, tuple[int, int]] = {}  # by level: batches and measurements so far
@@ -93,8 +100,8 @@ class Publisher:
         return True
 
     def submit(self, topic_: bytes, message: bytes) -> None:
-        """Send one message as soon as possible. Neither blocks nor raises; refused when too many wait."""
-        if len(self._singles) >= MOST_SINGLES:
+        """Send one message as soon as possible. Neither blocks nor raises; refused when too many wait or at the end."""
+        if self._closed or len(self._singles) >= MOST_SINGLES:
             self.refuse()
             return
         self._singles.append((topic_, message))
@@ -108,18 +115,31 @@ class Publisher:
         self._refusals.tick()
 
     def start(self) -> None:
-        """Make the sender run, if it does not and is not closed."""
+        """Make the sender run, if it does not and is not closed. When the system has no thread left: tried again."""
         if self._running or self._closed:
             return
         with self._guard:
             if self._running or self._closed:
                 return
-            self._wake_read, self._wake_write = os.pipe()
-            os.set_blocking(self._wake_write, False)
-            os.set_blocking(self._wake_read, False)
-            self._ended.acquire()
-            self._running = True
-            native.start_thread(self._run)
+            self._running = True  # first: a signal handler may come here again at any line
+            try:
+                self._wake_read, self._wake_write = os.pipe()
+                os.set_blocking(self._wake_write, False)
+                os.set_blocking(self._wake_read, False)
+                self._ended.acquire(False)
+                native.start_thread(self._run)
+            except (OSError, RuntimeError) as error:
+                self._let_go()
+                self._fault("the sender cannot start yet", error)
+        lifetime.end_with_child()
+
+    def _let_go(self) -> None:
+        """Say that the thread does not run, and give back what it is woken with."""
+        self._running = False
+        for descriptor in (self._wake_read, self._wake_write):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._wake_read = self._wake_write = -1
 
     def _wake(self) -> None:
         self._woken = True
@@ -127,46 +147,69 @@ class Publisher:
             os.write(self._wake_write, b"x")
 
     def flush(self, timeout_s: float) -> bool:
-        """Whether all that was measured before this call was, within `timeout_s`, handed to those who want it."""
-        return self._ask(_Ticket(native.make_lock(), time.monotonic() + timeout_s), timeout_s)
+        """Whether all that was measured before this call was, within `timeout_s`, handed to those who want it.
 
-    def _ask(self, ticket: _Ticket, timeout_s: float) -> bool:
+        What nobody wants, such as a level that no backend takes, goes on waiting; with nobody there at all, everything.
+        """
+        if self._accumulators:
+            self.start()
         if not self._running:
-            return self.nothing_waits()
+            return not self._singles and not self._outbox.waiting and not self._incomplete
+        ticket = self._ask(timeout_s)
+        return native.acquire_within(ticket.done, timeout_s) and ticket.complete
+
+    def _ask(self, timeout_s: float, *, last: bool = False) -> _Ticket:
+        ticket = _Ticket(native.make_lock(), time.monotonic() + timeout_s, last=last)
         ticket.done.acquire()
         self._tickets.append(ticket)
         self._wake()
-        return native.acquire_within(ticket.done, timeout_s) and ticket.complete
-
-    def nothing_waits(self) -> bool:
-        """Whether no message waits for somebody who wants it."""
-        return not self._singles and not self._outbox.waiting
+        return ticket
 
     def close(self, timeout_s: float | None = None) -> None:
         """Send what was measured, for at most `timeout_s` (`exit_s` when None), and end. May be called twice."""
-        limit_s = self._exit_s if timeout_s is None else timeout_s
+        if (asked := self.ask_to_end(timeout_s)) is not None:
+            self.await_end(asked)
+            lifetime.forget(self)
+
+    def ask_to_end(self, timeout_s: float | None = None) -> _Ticket | None:
+        """The first half of `close`: returns at once."""
         with self._guard:
             closed, self._closed = self._closed, True
         if closed or not self._running:
-            return
-        self._ask(_Ticket(native.make_lock(), time.monotonic() + limit_s, last=True), limit_s + 0.5)
-        native.acquire_within(self._ended, limit_s + 0.5)
-        _publishers.discard(self)
+            return None
+        return self._ask(self._exit_s if timeout_s is None else timeout_s, last=True)
+
+    def await_end(self, asked: _Ticket) -> None:
+        """The second half: wait until the sender has ended, or its time is over."""
+        for lock in (asked.done, self._ended):
+            native.acquire_within(lock, max(0.0, asked.deadline - time.monotonic()) + END_MARGIN_S)
 
     def statistics(self) -> Statistics:
         """What became of the measurements so far."""
         box = self._outbox
-        with self._guard:
-            self._refused += self._refusals.taken()
+        if self._counting.acquire(False):  # who is interrupted in here, or looks at the same time, sees the last count
+            try:
+                self._refused += self._refusals.taken()
+                if self._closed and not self._running:
+                    self._lost += sum(cut.count for each in list(self._accumulators) if (cut := each.cut()) is not None)
+            finally:
+                self._counting.release()
         waiting = box.waiting + len(self._singles)
-        return Statistics(self._sent, waiting, box.dropped_messages, box.dropped_measurements, self._refused)
+        return Statistics(
+            self._sent, waiting, box.dropped_messages, box.dropped_measurements + self._lost, self._refused
+        )
+
+    def _fault(self, what: str, error: Exception) -> None:
+        """Say once what failed and why."""
+        said = f"{what}: {type(error).__name__} {error}"
+        if said not in self._said and len(self._said) < MOST_FAULTS_SAID:
+            self._said.add(said)
+            log.error("measuring goes on, but %s", said)
 
     def start_over_after_fork(self) -> None:
         """In a child process: forget what is the parent's to send, take a name of its own, run again if it ran."""
         ran = self._running
-        for descriptor in (self._wake_read, self._wake_write):
-            if descriptor >= 0:
-                os.close(descriptor)
+        self._let_go()
         self._start_over()
         for accumulator in self._accumulators:
             accumulator.start_over_after_fork()
@@ -181,18 +224,33 @@ class Publisher:
         try:
             ticket = None
             while ticket is None:
-                ticket = self._turn(link)
+                ticket = self._turn_or_say(link)
             linger_s = max(0.0, ticket.deadline - time.monotonic())
+            self._give_up(ticket)
         finally:
             link.close(int(linger_s * 1000))
             with self._guard:
-                self._running = False
-                os.close(self._wake_read)
-                os.close(self._wake_write)
-                self._wake_read = self._wake_write = -1
+                self._let_go()
             self._ended.release()
             if linger_s or self._closed:
                 _release(self._tickets)
+
+    def _give_up(self, ticket: _Ticket) -> None:
+        """Count what waits at the end as lost, and say so if anybody might have wanted it."""
+        self._take_singles()
+        lost = self._outbox.drop_all()
+        self._incomplete = lost > 0
+        if lost and not ticket.complete:
+            log.warning("%d measurements are lost: nobody took them before the end", lost)
+
+    def _turn_or_say(self, link: Link) -> _Ticket | None:
+        """One turn; whatever fails in it costs that turn, never the thread."""
+        try:
+            return self._turn(link)
+        except Exception as error:  # noqa: BLE001 - the edge of the loop
+            self._fault("the sender failed for a moment", error)
+        native.pause(RETRY_S)
+        return self._answer(list(self._tickets), sent_all=False)
 
     def _turn(self, link: Link) -> _Ticket | None:
         """Wait, cut when it is time or asked for, send; return the ticket that ends the thread once it is due."""
@@ -208,14 +266,14 @@ class Publisher:
         for ticket in asked:
             ticket.cut = True
         self._take_singles()
-        sent_all = self._send_waiting(link)
-        return self._answer(asked, link.heard and sent_all)
+        self._stuck = not self._send_waiting(link)
+        return self._answer(asked, sent_all=link.heard and not self._stuck)
 
     def _wait(self, link: Link) -> None:
         wait_s = (self._last_cut + 1) * self._slot_s - time.time()
         if not link.heard:
             wait_s = min(wait_s, LISTEN_S)
-        if (self._outbox.waiting and link.heard) or self._tickets:
+        if self._stuck or self._tickets:
             wait_s = min(wait_s, RETRY_S)
         if self._singles or any(not ticket.cut for ticket in self._tickets):
             wait_s = 0.0
@@ -231,7 +289,7 @@ class Publisher:
     def _cut(self, slot: int, link: Link) -> None:
         epoch = int(slot * self._slot_s)
         for accumulator in list(self._accumulators):
-            if (summary := accumulator.cut()) is not None:
+            if (summary := self._cut_one(accumulator)) is not None:
                 self.put(accumulator.identity, epoch, summary)
                 if self._outbox.waiting >= SEND_AT:
                     self._send_waiting(link)
@@ -240,15 +298,31 @@ class Publisher:
             self.put(LOST, epoch, Summary(1, lost - self._reported))
             self._reported = lost
 
+    def _cut_one(self, accumulator: Accumulator) -> Summary | None:
+        try:
+            return accumulator.cut()
+        except Exception as error:  # noqa: BLE001 - one metric does not cost the others
+            self._fault(f"{accumulator.identity.name!r} cannot be summed", error)
+            return None
+
     def put(self, who: Identity, epoch: int, summary: Summary) -> None:
-        """Queue a batch under the next number of its level. Only for the sender's thread."""
+        """Queue a batch under the next number of its level; one that cannot be packed is counted as lost there.
+
+        Only for the sender's thread.
+        """
         batches, before = self._sequences.get(who.level, (0, 0))
         self._sequences[who.level] = (batches + 1, before + summary.count)
         batch = Batch(
             who, epoch, summary.count, summary.sum, self._publisher, batches + 1, before,
             summary.min, summary.max, summary.last, summary.sketch,
         )  # fmt: skip
-        self._outbox.put(topic(who.level), pack_batch(batch), summary.count)
+        try:
+            message = pack_batch(batch)
+        except Exception as error:  # noqa: BLE001 - one metric does not cost the others
+            self._lost += summary.count
+            self._fault(f"{who.name!r} cannot be sent", error)
+        else:
+            self._outbox.put(topic(who.level), message, summary.count)
 
     def _take_singles(self) -> None:
         for _ in range(len(self._singles)):
@@ -263,10 +337,10 @@ class Publisher:
         self._sent += sent
         return sent
 
-    def _answer(self, asked: list[_Ticket], sent_all: bool) -> _Ticket | None:
+    def _answer(self, asked: list[_Ticket], *, sent_all: bool) -> _Ticket | None:
         now = time.monotonic()
         for ticket in asked:
-            ticket.complete = not self._outbox.waiting or (ticket.last and sent_all)
+            ticket.complete = sent_all or not self._outbox.waiting
             if ticket.complete or now >= ticket.deadline:
                 self._tickets.remove(ticket)
                 ticket.done.release()
@@ -289,33 +363,3 @@ class _Ticket:
 def _release(tickets: deque[_Ticket]) -> None:
     while tickets:
         tickets.popleft().done.release()
-
-
-_publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
-
-
-def close_all() -> None:
-    """Send what every `Zibrato` of this process has measured; bound by their `exit_s`."""
-    for publisher in list(_publishers):
-        publisher.close()
-
-
-def _before_fork() -> None:
-    """Children of multiprocessing end without atexit, and ask for it in their own way."""
-    multiprocessing_util = sys.modules.get("multiprocessing.util")
-    if multiprocessing_util is not None:
-        multiprocessing_util.register_after_fork(close_all, _close_at_end_of_child)
-
-
-def _close_at_end_of_child(_: object) -> None:
-    sys.modules["multiprocessing.util"].Finalize(None, close_all, exitpriority=100)
-
-
-def _after_fork() -> None:
-    for publisher in list(_publishers):
-        publisher.start_over_after_fork()
-
-
-atexit.register(close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ingest.metrics.accumulate import accumulator
-from ingest.metrics.naming import Identity
+from ingest.metrics.naming import SET, Identity
 from ingest.metrics.publisher import Publisher
 from ingest.metrics.wire import Batch, Single, pack_batch, pack_single, topic
 
@@ -23,13 +23,13 @@ class SingleValues:
 
     def add(self, value: Any) -> None:
         """Send one value."""
-        self._publisher.submit(self._topic, _message(self.identity, value))
+        self._publisher.submit(self._topic, message(self.identity, value))
 
 
-def _message(who: Identity, value: Any) -> bytes:
-    """As in 2013 where that can say it; what has tags, an outcome or a rate goes as a batch of one."""
+def message(who: Identity, value: Any) -> bytes:
+    """As in 2013 where that can say it; sets, and what has tags, an outcome or a rate, go as a batch of one."""
     epoch = int(time.time())
-    if not (who.tags or who.outcome or who.rate < 1):
+    if who.type != SET and not (who.tags or who.outcome or who.rate < 1):
         return pack_single(Single(who.level, who.type, who.name, value, epoch, who.source)).encode()
     gathered = accumulator(who)
     gathered.add(value)

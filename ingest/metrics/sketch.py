@@ -8,6 +8,7 @@ distinct elements in a data stream, 2002).
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import repeat
@@ -20,8 +21,11 @@ GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 MOST_BUCKETS = 2048  # values from 1e-9 to 1e8 fit; beyond that the smallest share a bucket
 KEPT_HASHES = 1024  # up to so many distinct values the count is exact; beyond, its standard error is 3 %
 _SCALE = 1 / log(GAMMA)
+LOWEST_BUCKET = ceil(log(5e-324) * _SCALE)  # of the smallest float; no value has a bucket below it
+HIGHEST_BUCKET = ceil(log(sys.float_info.max) * _SCALE)
+MOST_COUNTED = 2**62  # in one bucket of a document: more is written as this, so that two still fit into 64 bits
 _HALF = 2 / (GAMMA + 1)
-_HASH_RANGE = 2**63
+HASH_RANGE = 2**63
 
 
 class LogSketch:
@@ -96,7 +100,7 @@ class LogSketch:
         if self.negative:
             document["negative"] = _flat(self.negative)
         if self.zero:
-            document["zero"] = self.zero
+            document["zero"] = min(self.zero, MOST_COUNTED)
         return document
 
     @classmethod
@@ -119,7 +123,11 @@ class DistinctSketch:
 
     def add_all(self, values: Iterable[Any]) -> None:
         """Note the values by their text: 1 and "1" are the same."""
-        self.hashes.update(map(hash_of, values))
+        self.add_hashes(map(hash_of, values))
+
+    def add_hashes(self, hashes: Iterable[int]) -> None:
+        """Note values of which `hash_of` is known."""
+        self.hashes.update(hashes)
         self._shrink()
 
     def merge(self, other: DistinctSketch) -> None:
@@ -136,7 +144,7 @@ class DistinctSketch:
         """The number of different values."""
         if len(self.hashes) < KEPT_HASHES:
             return len(self.hashes)
-        return round((KEPT_HASHES - 1) * _HASH_RANGE / max(self.hashes))
+        return round((KEPT_HASHES - 1) * HASH_RANGE / max(self.hashes))
 
     def to_document(self) -> dict[str, Any]:
         """What JSON and BSON can hold."""
@@ -164,7 +172,7 @@ def _middle(index: int) -> float:
 
 
 def _flat(counts: Counter[int]) -> list[int]:
-    return [number for pair in sorted(counts.items()) for number in pair]
+    return [number for index in sorted(counts) for number in (index, min(counts[index], MOST_COUNTED))]
 
 
 def _counted(flat: Sequence[int]) -> Counter[int]:

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ingest.metrics import plausible
 from ingest.metrics.exceptions import MetricError, WireError
-from ingest.metrics.naming import NOT_SPECIFIED, TYPES, Identity, number, text
+from ingest.metrics.naming import BY_NAME, LEAST_RATE, MOST_TAGS, NOT_SPECIFIED, TYPES, Identity, number, text
 
 BATCH = "Batch"
 PUBLISHERS, BACKENDS = "metrics.publishers", "metrics.backends"  # keys of the broker's addresses
@@ -111,16 +112,13 @@ def unpack(message: bytes | str) -> Single | Batch:
         when = _epoch(epoch)
         if type_ == BATCH:
             return _batch(level, name, source, when, json.loads(value))
-        if (known := _BY_NAME.get(type_.lower())) is None:
+        if (known := BY_NAME.get(type_.lower())) is None:
             raise WireError(f"type {type_!r} is not known: there are {', '.join(TYPES)}, {BATCH}")
         return Single(level, known, name, value if known == "Set" else number("value", value), when, source)
     except MetricError as error:
         raise WireError(f"{found[:80]!r}: {error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
         raise WireError(f"{found[:80]!r}: {type(error).__name__} {error}") from None
-
-
-_BY_NAME = {type_.lower(): type_ for type_ in TYPES}
 
 
 def _epoch(found: str) -> int:
@@ -132,38 +130,27 @@ def _epoch(found: str) -> int:
 
 def _batch(level: str, name: str, source: str, epoch: int, value: dict[str, Any]) -> Batch:
     type_, rate, outcome = value["type"], value.get("rate", 1.0), value.get("outcome", "")
-    if type_ not in TYPES or not 0 < rate <= 1 or outcome not in {"", "error"}:
+    if type_ not in TYPES or not LEAST_RATE <= rate <= 1 or outcome not in {"", "error"}:
         raise WireError(f"type {type_!r}, rate {rate!r} or outcome {outcome!r} is not known")
-    tags = tuple(sorted((text("tag", key), text("tag", tag)) for key, tag in value.get("tags", {}).items()))
-    lowest = value.get("min")
+    if len(found := value.get("tags", {})) > MOST_TAGS:
+        raise WireError(f"{len(found)} tags: at most {MOST_TAGS} are read")
+    tags = tuple(sorted((text("tag", key), text("tag", tag)) for key, tag in found.items()))
+    count = plausible.count("count", value["count"], 1)
+    publisher = text("publisher", value["publisher"]) if value.get("publisher") else ""
+    lowest, highest, last = (
+        None if value.get(field) is None else number(field, value[field]) for field in ("min", "max", "last")
+    )
+    plausible.bounds(type_, (lowest, highest, last))
     return Batch(
         Identity(level, type_, name, source, tags, float(rate), outcome),
         epoch,
-        _count("count", value["count"]),
+        count,
         number("sum", value["sum"]),
-        text("publisher", value["publisher"]) if value.get("publisher") else "",
-        _count("sequence", value.get("sequence", 0)),
-        _count("before", value.get("before", 0)),
-        None if lowest is None else number("min", lowest),
-        None if lowest is None else number("max", value["max"]),
-        None if lowest is None else number("last", value["last"]),
-        _sketch(value.get("sketch")),
+        publisher,
+        plausible.count("sequence", value.get("sequence", 0), 1 if publisher else 0),
+        plausible.count("before", value.get("before", 0)),
+        lowest,
+        highest,
+        last,
+        plausible.sketch(type_, count, value.get("sketch")),
     )
-
-
-def _count(field: str, found: Any) -> int:
-    if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < 2**63:
-        raise WireError(f"{field} {found!r} is no count")
-    return found
-
-
-def _sketch(found: Any) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    for key, content in found.items():
-        numbers = [content] if key == "zero" else content
-        if key not in {"positive", "negative", "zero", "hashes"} or any(type(n) is not int for n in numbers):
-            raise WireError(f"sketch field {key!r} is not known or holds no integers")
-        if key in {"positive", "negative"} and len(numbers) % 2:
-            raise WireError(f"sketch field {key!r} holds no pairs")
-    return dict(found)

@@ -37,14 +37,15 @@ from ingest.metrics.naming import (
 )
 from ingest.metrics.publisher import Publisher, Statistics
 from ingest.metrics.request_timer import RequestTimer
-from ingest.metrics.single import SingleValues
+from ingest.metrics.single import SingleValues, message
 from ingest.metrics.task_timer import measure_tasks
-from ingest.metrics.wire import Single, pack_single
 
 __all__ = ["MetricError", "RequestTimer", "Zibrato", "measure_tasks"]
 
 EXIT_S = 1.0
+LEVEL = "info"  # where none is given
 MOST_SAID = 100  # different reasons for refusal that are logged
+CLOSED = "this Zibrato is closed: what is measured after close() goes nowhere"
 log = logging.getLogger("zibrato")
 
 
@@ -83,8 +84,8 @@ class Zibrato:
         self,
         function: Any = None,
         *,
-        level: str = "info",
-        mtype: str = TIMER,
+        level: str | None = LEVEL,
+        mtype: str | None = TIMER,
         name: str | None = None,
         value: Any = None,
         source: str | None = None,
@@ -96,13 +97,14 @@ class Zibrato:
         `name` is the function's qualified name unless given; `rate` the share of calls that are measured. `value` is
         taken as in 2013 and replaced by the time.
         """
+        mtype = mtype or TIMER
         self._check(mtype, level, name, source, tags, rate)
 
         def decorate(function: Any) -> Any:
             if isinstance(function, staticmethod | classmethod):
                 return type(function)(decorate(function.__func__))
             wrapping.check(function, "time_me")
-            who = identity(mtype, level, name or qualified(function), source or self._source, tags, rate)
+            who = self._identity(mtype, level, name or qualified(function), source, tags, rate)
             done, failed = self._values(who), self._failed(who)
             if isinstance(done, Distribution) and rate == 1 and wrapping.is_plain(function):
                 return wrapping.timed_directly(function, done, failed)
@@ -114,8 +116,8 @@ class Zibrato:
         self,
         function: Any = None,
         *,
-        level: str = "info",
-        mtype: str = COUNTER,
+        level: str | None = LEVEL,
+        mtype: str | None = COUNTER,
         name: str | None = None,
         value: Any = 1,
         source: str | None = None,
@@ -123,6 +125,7 @@ class Zibrato:
         rate: float = 1.0,
     ) -> Any:
         """Decorator: each call that returns counts for `value`; calls that raise are counted apart, as errors."""
+        mtype = mtype or COUNTER
         self._check(mtype, level, name, source, tags, rate)
         worth = number("value", value)
 
@@ -130,7 +133,7 @@ class Zibrato:
             if isinstance(function, staticmethod | classmethod):
                 return type(function)(decorate(function.__func__))
             wrapping.check(function, "count_me")
-            who = identity(mtype, level, name or qualified(function), source or self._source, tags, rate)
+            who = self._identity(mtype, level, name or qualified(function), source, tags, rate)
             failed = self._failed(who)
             return wrapping.counted(function, self._counter(who, worth), lambda: failed(worth), rate)
 
@@ -141,9 +144,9 @@ class Zibrato:
     def Time_me(  # noqa: N802 - the name of 2013
         self,
         *,
-        level: str = "info",
-        mtype: str = TIMER,
-        name: str = "default_timer",
+        level: str | None = LEVEL,
+        mtype: str | None = TIMER,
+        name: str | None = "default_timer",
         value: Any = None,
         source: str | None = None,
         tags: Mapping[str, Any] | None = None,
@@ -151,18 +154,18 @@ class Zibrato:
     ) -> _Timing:
         """Context manager: how many seconds its block takes. Make one per `with`; never raises."""
         try:
-            who = identity(mtype, level, name, source or self._source, tags, rate)
-            return _Timing(self._values(who).add, self._failed(who), rate)
-        except MetricError as error:
+            who = self._identity(mtype or TIMER, level, _or(name, "default_timer"), source, tags, rate)
+            return _Timing(self._open_values(who).add, self._failed(who), rate)
+        except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
             self._refuse(error)
-            return _Timing(_nothing, _nothing, rate)
+            return _Timing(_nothing, _nothing, 1.0)
 
     def Count_me(  # noqa: N802 - the name of 2013
         self,
         *,
-        level: str = "info",
-        mtype: str = COUNTER,
-        name: str = "default_counter",
+        level: str | None = LEVEL,
+        mtype: str | None = COUNTER,
+        name: str | None = "default_counter",
         value: Any = 1,
         source: str | None = None,
         tags: Mapping[str, Any] | None = None,
@@ -170,32 +173,32 @@ class Zibrato:
     ) -> _Counting:
         """Context manager: its block, once through, counts for `value`; what raises is counted apart, as an error."""
         try:
-            who = identity(mtype, level, name, source or self._source, tags, rate)
+            who = self._identity(mtype or COUNTER, level, _or(name, "default_counter"), source, tags, rate)
             worth = number("value", value)
-            return _Counting(self._values(who).add, self._failed(who), worth, rate)
-        except MetricError as error:
+            return _Counting(self._open_values(who).add, self._failed(who), worth, rate)
+        except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
             self._refuse(error)
-            return _Counting(_nothing, _nothing, 0, rate)
+            return _Counting(_nothing, _nothing, 0, 1.0)
 
     # Values
 
     def gauge(
         self,
         *,
-        level: str = "info",
-        mtype: str = GAUGE,
-        name: str = "default",
+        level: str | None = LEVEL,
+        mtype: str | None = GAUGE,
+        name: str | None = "default",
         value: Any = 1,
         source: str | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
         """A reading, such as the length of a queue."""
-        self._take(mtype, level, name, value, source, tags)
+        self._take(mtype or GAUGE, level, _or(name, "default"), value, source, tags)
 
     def histogram(
         self,
         *,
-        level: str = "info",
+        level: str | None = LEVEL,
         name: str,
         value: Any,
         source: str | None = None,
@@ -203,13 +206,12 @@ class Zibrato:
         rate: float = 1.0,
     ) -> None:
         """A value of which quantiles are wanted, such as the size of an answer."""
-        if rate >= 1 or random() < rate:
-            self._take(HISTOGRAM, level, name, value, source, tags, rate)
+        self._take(HISTOGRAM, level, name, value, source, tags, rate)
 
     def set(
         self,
         *,
-        level: str = "info",
+        level: str | None = LEVEL,
         name: str,
         value: Any,
         source: str | None = None,
@@ -221,29 +223,28 @@ class Zibrato:
     def send(
         self,
         *,
-        level: str = "info",
-        mtype: str = GAUGE,
-        name: str = "default",
+        level: str | None = LEVEL,
+        mtype: str | None = GAUGE,
+        name: str | None = "default",
         value: Any = 1,
         source: str | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
         """A measurement of any type, as in 2013."""
-        self._take(mtype, level, name, value, source, tags)
+        self._take(mtype or GAUGE, level, _or(name, "default"), value, source, tags)
 
     def pack(
         self,
         *,
-        level: str = "info",
-        mtype: str = GAUGE,
-        name: str = "default",
+        level: str | None = LEVEL,
+        mtype: str | None = GAUGE,
+        name: str | None = "default",
         value: Any = 1,
         source: str | None = None,
     ) -> str:
         """The message of one measurement, `level|type|name|value|epoch|source`. Raises `MetricError`."""
-        who = identity(mtype, level, name, source or self._source)
-        worth = str(value) if mtype == SET else number("value", value)
-        return pack_single(Single(who.level, who.type, who.name, worth, int(time.time()), who.source))
+        who = identity(mtype or GAUGE, _or(level, LEVEL), _or(name, "default"), source or self._source)
+        return message(who, value if who.type == SET else number("value", value)).decode()
 
     # The line to the broker
 
@@ -252,7 +253,7 @@ class Zibrato:
         return self._connected
 
     def flush(self, timeout_s: float = EXIT_S) -> bool:
-        """Wait at most `timeout_s` until everything measured so far is handed over; False when nobody listens."""
+        """Wait at most `timeout_s` until what was measured so far is handed to those who want it; False with nobody."""
         return self._publisher.flush(timeout_s)
 
     def statistics(self) -> Statistics:
@@ -274,7 +275,11 @@ class Zibrato:
 
     def _check(self, mtype: str, level: Any, name: Any, source: Any, tags: Any, rate: Any) -> None:
         """What is wrong with a decorator's arguments is said at its own line, before there is a function."""
-        identity(mtype, level, "name" if name is None else name, source or self._source, tags, rate)
+        self._identity(mtype, level, "name" if name is None else name, source, tags, rate)
+
+    def _identity(self, mtype: Any, level: Any, name: Any, source: Any, tags: Any, rate: Any) -> Identity:
+        """The checked identity; None means the default, as in 2013."""
+        return identity(mtype, _or(level, LEVEL), name, _or(source, self._source), tags, rate)
 
     def _values(self, who: Identity) -> Any:
         """Whatever has `add(value)` for this identity."""
@@ -285,13 +290,19 @@ class Zibrato:
             self._accumulators[who] = found
         return found
 
+    def _open_values(self, who: Identity) -> Any:
+        """`_values` for what is measured now, not only prepared."""
+        if not self._connected:
+            raise MetricError(CLOSED)
+        return self._values(who)
+
     def _failed(self, who: Identity) -> Callable[[float | int], object]:
         """Takes what calls that raised are measured with; its accumulator is made when one does."""
 
         def take(value: float | int) -> None:
             try:
-                self._values(who.failed()).add(value)
-            except MetricError as error:
+                self._open_values(who.failed()).add(value)
+            except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
                 self._refuse(error)
 
         return take
@@ -310,21 +321,30 @@ class Zibrato:
             raise MetricError(f"name: {made.identity.name!r} is one metric too many: put what varies into values")
         return made
 
-    def _take(
-        self, mtype: str, level: str, name: str, value: Any, source: str | None, tags: Any, rate: float = 1.0
-    ) -> None:
+    def _take(self, mtype: Any, level: Any, name: Any, value: Any, source: Any, tags: Any, rate: Any = 1.0) -> None:
         try:
-            who = identity(mtype, level, name, source or self._source, tags, rate)
-            self._values(who).add(str(value) if mtype == SET else number("value", value))
+            who = self._identity(mtype, level, name, source, tags, rate)
+            if rate < 1 and random() >= rate:
+                return
+            self._open_values(who).add(value if who.type == SET else number("value", value))
         except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
             self._refuse(error)
 
     def _refuse(self, error: Exception) -> None:
         """Count a measurement that cannot be taken; say why once per reason."""
         self._publisher.refuse()
-        if len(self._said) < MOST_SAID and str(error) not in self._said:
-            self._said.add(str(error))
-            log.warning("a measurement is refused, the program goes on: %s", error)
+        try:
+            said = f"{error}" if isinstance(error, MetricError) else f"{type(error).__name__} {error}"
+        except Exception:  # noqa: BLE001 - an error that cannot say what it is
+            said = type(error).__name__
+        if len(self._said) < MOST_SAID and said not in self._said:
+            self._said.add(said)
+            log.warning("a measurement is refused, the program goes on: %s", said)
+
+
+def _or(given: Any, default: Any) -> Any:
+    """In 2013 an argument of None was the same as none."""
+    return default if given is None else given
 
 
 def _nothing(value: float) -> None:

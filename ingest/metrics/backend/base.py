@@ -3,15 +3,18 @@
 A backend says how gathered measurements become parcels (`pack`) and how some parcels are handed over (`deliver`).
 Parcels leave the queue only when `deliver` says they were accepted; until then they are tried again, with pauses that
 double. When too many wait, nothing more is received: ZeroMQ's queues fill, and the broker drops for this backend alone.
+A parcel on which `deliver` fails by itself is refused, counted and logged; the others go on.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,17 +27,18 @@ from ingest.metrics.wire import Batch, Single, topic, unpack
 
 HIGH_WATER_COUNT = 100_000
 AT_ONCE = 2_000  # messages received in one turn
-MOST_METRICS = 20_000  # gathered before a flush comes early
+MOST_METRICS = 20_000  # metrics, or items kept one by one, before a flush comes early
 MOST_PARCELS = 100_000  # that wait for the other side
 RETRY_FIRST_S, RETRY_MOST_S = 1.0, 60.0
 END_S = 2.0  # for the last delivery
+ASK_S = 1.0  # between two looks where the broker is
 
 
 @dataclass(frozen=True)
 class BackendOptions:
     """What every backend can be told."""
 
-    address: str  # of the broker's socket for backends
+    address: str | Callable[[], str]  # of the broker's socket for backends; a function is asked again all the time
     levels: tuple[str, ...] = ()  # exactly these; none = all
     flush_s: float = 60.0
     own: dict[str, Any] = field(default_factory=dict)  # options of this backend, as `add_arguments` names them
@@ -49,8 +53,8 @@ class Backend(ABC):
     span_s: ClassVar[int] = 0  # measurements of different spans of so many seconds stay apart; 0 = flush to flush
 
     def __init__(self, options: BackendOptions) -> None:
-        if options.flush_s <= 0:
-            raise BackendError(f"flush: {options.flush_s!r} is not allowed: above 0 seconds")
+        if not 0 < options.flush_s < math.inf:
+            raise BackendError(f"flush: {options.flush_s!r} is not allowed: a number of seconds above 0")
         self.options = options
         self.tally = Tally()
         self.gathered = Rollup(self.span_s)
@@ -60,8 +64,9 @@ class Backend(ABC):
         self.unreadable = 0  # messages that are none of ours
         self._retry_s = 0.0
         self._socket: Any = None
+        self.address = ""  # of the broker, as far as it is known
         self._said: tuple[int, ...] = ()
-        self._flush_at = self._try_at = time.monotonic()
+        self._flush_at = self._try_at = self._ask_at = time.monotonic()
 
     # For subclasses
 
@@ -75,6 +80,10 @@ class Backend(ABC):
     def take(self, item: Single | Batch) -> None:
         """Gather one item; the usual way brings all of a metric together."""
         self.gathered.add(item)
+
+    def held(self) -> int:
+        """How much waits to be packed; beyond a bound a flush comes early. To be extended by who keeps more."""
+        return len(self.gathered)
 
     @abstractmethod
     def pack(self) -> list[Any]:
@@ -102,8 +111,26 @@ class Backend(ABC):
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
         for prefix in [topic(level) for level in self.options.levels] or [b""]:
             self._socket.setsockopt(zmq.SUBSCRIBE, prefix)
-        self._socket.connect(self.options.address)
+        self._ask()
         self._flush_at = time.monotonic() + self.options.flush_s
+
+    def _ask(self) -> None:
+        """Connect where the broker is, or anew when it has started again elsewhere."""
+        self._ask_at = time.monotonic() + ASK_S
+        wanted = self.options.address
+        try:
+            address = wanted if isinstance(wanted, str) else wanted()
+        except Exception as error:  # noqa: BLE001 - asked again: the broker may not have said yet where it is
+            if not self.address:
+                log.info("it is not known yet where the broker is: %s", error)
+            return
+        if address != self.address:
+            self._socket.connect(address)
+            if self.address:
+                log.info("the broker is now at %s", address)
+                with contextlib.suppress(zmq.ZMQError):
+                    self._socket.disconnect(self.address)
+            self.address = address
 
     def run(self, stop: Any) -> None:
         """Work until `stop`, whose `fileno()` wakes it; then deliver what is left, for at most two seconds."""
@@ -115,6 +142,8 @@ class Backend(ABC):
 
     def step(self, timeout_s: float, wake: int | None = None) -> None:
         """Wait for messages or the time of the next flush, at most `timeout_s`; take in, deliver what is due."""
+        if time.monotonic() >= self._ask_at:
+            self._ask()
         full = len(self.parcels) >= MOST_PARCELS
         due = min(self._flush_at, self._try_at if self.parcels else self._flush_at) - time.monotonic()
         poller = zmq.Poller()
@@ -126,7 +155,7 @@ class Backend(ABC):
         if not full:
             self._receive()
         now = time.monotonic()
-        if now >= self._flush_at or len(self.gathered) >= MOST_METRICS:
+        if now >= self._flush_at or self.held() >= MOST_METRICS:
             self.flush()
         elif self.parcels and now >= self._try_at:
             self._deliver()
@@ -148,9 +177,7 @@ class Backend(ABC):
         try:
             item = self.parse(message)
         except WireError as error:
-            self.unreadable += 1
-            if self.unreadable == 1:
-                log.warning("a message is no measurement: %s", error)
+            self._unreadable(error)
             return
         level = item.identity.level if isinstance(item, Batch) else item.level
         if self.options.levels and level not in self.options.levels:
@@ -159,12 +186,23 @@ class Backend(ABC):
             batches, measurements = self.tally.note(item)
             if batches:
                 log.warning("%d batches (%d measurements) of one publisher did not arrive", batches, measurements)
-        self.take(item)
+        try:
+            self.take(item)
+        except Exception as error:  # noqa: BLE001 - one item that this backend cannot take does not end it
+            self._unreadable(error)
+
+    def _unreadable(self, error: Exception) -> None:
+        self.unreadable += 1
+        if self.unreadable == 1:
+            log.warning("a message is no measurement: %r", error)
 
     def flush(self) -> bool:
         """Make parcels of what was gathered and deliver; return whether nothing is left."""
         self._flush_at = time.monotonic() + self.options.flush_s
-        self.parcels += self.pack()
+        try:
+            self.parcels += self.pack()
+        except Exception:
+            log.exception("what was gathered cannot be packed and is lost")
         if time.monotonic() >= self._try_at:
             self._deliver()
         self._say()
@@ -173,7 +211,7 @@ class Backend(ABC):
     def _deliver(self) -> None:
         try:
             while self.parcels:
-                accepted = self.deliver(self.parcels[: self.parcels_at_once])
+                accepted = self._hand_over()
                 del self.parcels[:accepted]
                 self.delivered += accepted
                 self._retry_s = 0.0
@@ -182,6 +220,26 @@ class Backend(ABC):
                 log.warning("%d parcels wait: %s", len(self.parcels), error)
             self._retry_s = min(max(self._retry_s * 2, RETRY_FIRST_S), RETRY_MOST_S)
             self._try_at = time.monotonic() + self._retry_s
+
+    def _hand_over(self) -> int:
+        """Deliver some parcels; if that fails for another reason than the other side, the first alone, or refuse it."""
+        try:
+            return self.deliver(self.parcels[: self.parcels_at_once])
+        except PostponedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - found below in which parcel it lies
+            fault = error
+        try:
+            return self.deliver(self.parcels[:1]) if len(self.parcels) > 1 else self._refuse(fault)
+        except PostponedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - this one it is
+            return self._refuse(error)
+
+    def _refuse(self, error: Exception) -> int:
+        self.refused += 1
+        log.error("a parcel cannot be delivered and is refused: %r: %.300r", error, self.parcels[0])
+        return 1
 
     def _say(self) -> None:
         now = (self.tally.lost_batches, self.refused, self.unreadable)

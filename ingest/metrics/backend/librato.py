@@ -68,6 +68,10 @@ class LibratoBackend(Backend):
             named = _named(Identity(item.level, item.type, item.name, item.source))
             self._gauges.append(named | {"measure_time": item.epoch, "value": item.value})
 
+    def held(self) -> int:
+        """Gauges wait one by one."""
+        return len(self.gathered) + len(self._gauges)
+
     def pack(self) -> list[Any]:
         """Gauges; counters with the time of the flush."""
         now = int(time.time())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ingest.metrics.amount import bounded
 from ingest.metrics.naming import COUNTER, SET, Identity
+from ingest.metrics.plausible import MOST_COUNT
 from ingest.metrics.sketch import DistinctSketch, LogSketch
 from ingest.metrics.wire import Batch, Single
 
@@ -27,18 +29,18 @@ class Gathered:
         if isinstance(single.value, str):
             self.distinct.add_all([single.value])
             return
-        self.sum += single.value
+        self.sum = bounded(self.sum + single.value)
         if single.type != COUNTER:
             self._widen(single.value, single.value, single.value)
             self.sketch.add_all([single.value])
 
     def merge(self, batch: Batch) -> None:
         """Take in what was gathered elsewhere."""
-        self.count += batch.count
+        self.count = min(self.count + batch.count, MOST_COUNT)
         if batch.identity.type == SET:
             self.distinct.merge(DistinctSketch.from_document(batch.sketch or {}))
             return
-        self.sum += batch.sum
+        self.sum = bounded(self.sum + batch.sum)
         if batch.min is not None and batch.max is not None and batch.last is not None:
             self._widen(batch.min, batch.max, batch.last)
             self.sketch.merge(LogSketch.from_document(batch.sketch or {}))

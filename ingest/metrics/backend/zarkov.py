@@ -6,10 +6,13 @@ An event's id is made of publisher, level and sequence number, so that sending a
 from __future__ import annotations
 
 import argparse
+import logging
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+import bson
 
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import DeliveryError
@@ -19,7 +22,8 @@ from ingest.metrics.naming import SET
 from ingest.metrics.wire import Batch, Single
 
 EVENT_TYPE = "metric"
-MOST_INT = 2**63
+TIMEOUT_S = 5.0
+log = logging.getLogger(__name__)
 
 
 class ZarkovBackend(Backend):
@@ -39,17 +43,29 @@ class ZarkovBackend(Backend):
         """Prepare a client; the ingester need not be there."""
         if not self.options.own.get("ingester"):
             raise BackendError("ingester: the address of an acknowledged socket is wanted")
-        self._client = AcknowledgedClient(self.options.own["ingester"], timeout_s=5.0, attempts=1)
+        self._client: AcknowledgedClient | None = None
         self._publisher = secrets.token_hex(8)  # for what has none
         self._sequence = 0
-        self._events: list[dict[str, Any]] = []
+        self._events: list[bytes] = []
 
     def take(self, item: Single | Batch) -> None:
         """A batch is an event as it is; single measurements are brought together by second."""
         if isinstance(item, Batch) and item.publisher:
-            self._events.append(event_of(item))
+            self._keep(event_of(item))
         else:
             self.gathered.add(item)
+
+    def _keep(self, event: dict[str, Any]) -> None:
+        """Encode at once: an event that cannot be is refused for itself, and none holds up the others."""
+        try:
+            self._events.append(bson.encode(event))
+        except (bson.errors.BSONError, ValueError, TypeError, OverflowError) as error:
+            self.refused += 1
+            log.warning("an event cannot be stored and is refused: %s: %.300r", error, event)
+
+    def held(self) -> int:
+        """Events wait one by one."""
+        return len(self.gathered) + len(self._events)
 
     def pack(self) -> list[Any]:
         """Events, in the order of arrival."""
@@ -62,14 +78,14 @@ class ZarkovBackend(Backend):
                 min=found.min, max=found.max, last=found.last,
                 sketch=sketch if distinct or found.min is not None else None,
             )  # fmt: skip
-            self._events.append(event_of(batch) | {"id": f"metric:{self._publisher}:single:{self._sequence}"})
+            self._keep(event_of(batch) | {"id": f"metric:{self._publisher}:single:{self._sequence}"})
         events, self._events = self._events, []
         return events
 
     def deliver(self, parcels: Sequence[Any]) -> int:
         """Through the acknowledged door: accepted means on the ingester's disk."""
         try:
-            receipt = self._client.send(parcels)
+            receipt = self._connected().send(parcels)
         except DeliveryError as error:
             raise PostponedError(str(error)) from None
         self.refused += len(receipt.rejected)
@@ -77,7 +93,21 @@ class ZarkovBackend(Backend):
 
     def end(self) -> None:
         """Close the client."""
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _connected(self) -> AcknowledgedClient:
+        """A client of the ingester where it is now."""
+        wanted = self.options.own["ingester"]
+        try:
+            address = wanted() if callable(wanted) else wanted
+        except Exception as error:  # noqa: BLE001 - asked again: the ingester may not have said yet where it is
+            raise PostponedError(f"it is not known where the ingester is: {error}") from None
+        if self._client is None or self._client.addr != address:
+            self.end()
+            self._client = AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=1)
+        return self._client
 
 
 def event_of(batch: Batch) -> dict[str, Any]:
@@ -88,9 +118,9 @@ def event_of(batch: Batch) -> dict[str, Any]:
         context["tags"] = dict(who.tags)
     if who.outcome:
         context["outcome"] = who.outcome
-    extra: dict[str, Any] = {"count": batch.count, "sum": _storable(batch.sum)}
+    extra: dict[str, Any] = {"count": batch.count, "sum": batch.sum}
     if batch.min is not None:
-        extra |= {name: _storable(getattr(batch, name)) for name in ("min", "max", "last")}
+        extra |= {name: getattr(batch, name) for name in ("min", "max", "last")}
     if batch.sketch is not None:
         extra["sketch"] = dict(batch.sketch)
     if who.rate != 1:
@@ -102,7 +132,3 @@ def event_of(batch: Batch) -> dict[str, Any]:
         extra |= {"publisher": batch.publisher, "sequence": batch.sequence, "before": batch.before}
         event["id"] = f"metric:{batch.publisher}:{who.level}:{batch.sequence}"
     return event
-
-
-def _storable(value: float | int) -> float | int:
-    return float(value) if isinstance(value, int) and abs(value) >= MOST_INT else value

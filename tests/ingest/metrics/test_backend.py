@@ -142,6 +142,44 @@ def test_while_too_much_waits_nothing_is_received_and_later_all_of_it(
         backend.stop()
 
 
+def test_a_parcel_that_cannot_be_delivered_is_refused_and_the_others_go_on() -> None:
+    backend = made()
+    deliver = backend.deliver
+
+    def fails(parcels: Sequence[Any]) -> int:
+        if any(name == "bad" for name, _ in parcels):
+            raise TypeError("not this one")
+        return int(deliver(parcels))
+
+    backend.deliver = fails
+    for name in ("a", "b", "bad", "c", "bad2", "d"):
+        backend.post(batch(name))
+    assert backend.flush()
+    assert [name for name, _ in backend.taken] == ["a", "b", "c", "bad2", "d"]
+    assert backend.refused == 1
+
+
+@pytest.mark.parametrize("kind", [LogBackend, GraphiteBackend, StatsdBackend, Collecting])
+def test_no_message_of_a_stranger_ends_a_backend(kind: type[Backend]) -> None:
+    backend = made(kind, prefix="")
+    strange: list[dict[str, Any]] = [
+        {"type": kind_, "count": count, "sum": total, "min": 1, "max": 1, "last": 1, "sketch": sketch}
+        for kind_ in ("Timer", "Counter", "Set", "Gauge")
+        for count in (0, 1, 2**62, 2**62 + 1)
+        for total in (2**62, 1e308)
+        for sketch in (
+            None, {}, {"positive": [35_488, count]}, {"positive": [100_000, 1]}, {"positive": [10**30, 1]},
+            {"positive": [1, -1]}, {"zero": -1}, {"hashes": [2**70]}, {"hashes": []}, {"negative": [-37_220, count]},
+        )
+    ]  # fmt: skip
+    for value in strange:
+        backend.post(f"info|Batch|a|{json.dumps(value)}|5|x")
+    backend.post(b"info|Batch|x|" + b"[" * 200_000 + b"|1|s")
+    backend.post(b"info|Counter|good|1|5|x")
+    assert backend.unreadable > 100
+    assert any("good" in str(parcel) for parcel in backend.pack())
+
+
 def test_gaps_in_the_sequence_are_counted_exactly() -> None:
     backend = made()
     backend.post(batch(sequence=5, before=50, count=10))

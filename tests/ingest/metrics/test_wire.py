@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from ingest.metrics.exceptions import WireError
 from ingest.metrics.naming import TYPES, Identity
 from ingest.metrics.wire import Batch, Single, pack_batch, pack_single, topic, unpack
 
-texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
 numbers = st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -33,10 +35,13 @@ def test_a_batch_survives_the_wire(data: st.DataObject) -> None:
         data.draw(texts), data.draw(st.sampled_from(TYPES)), data.draw(texts), data.draw(texts),
         tuple(sorted(tags.items())), data.draw(st.floats(0.01, 1)), data.draw(st.sampled_from(["", "error"])),
     )  # fmt: skip
-    batch = Batch(
-        identity, 1_300_000_000, data.draw(st.integers(0, 2**62)), data.draw(numbers), "p1", 7, 100,
-        1.5, 2.5, 2, {"positive": [1, 2, 3, 4], "zero": 3},
-    )  # fmt: skip
+    count, sketch = data.draw(st.integers(5, 2**62)), None
+    bounds: tuple[float | None, ...] = (None, None, None)
+    if identity.type == "Set":
+        sketch = {"hashes": [0, 5, 2**63 - 1]}
+    elif identity.type != "Counter":
+        bounds, sketch = (1.5, 2.5, 2), {"positive": [1, 1, 35488, count - 4], "negative": [-37220, 2], "zero": 1}
+    batch = Batch(identity, 1_300_000_000, count, data.draw(numbers), "p1", 7, 100, *bounds, sketch)
     assert unpack(pack_batch(batch)) == batch
 
 
@@ -58,11 +63,47 @@ def test_the_form_is_that_of_2013_and_only_three_characters_are_encoded() -> Non
         b'info|Batch|a|{"type":"Timer","count":1,"sum":1,"sketch":{"positive":[1]}}|5|x',
         b'info|Batch|a|{"type":"Timer","count":1,"sum":1,"tags":{"a":1}}|5|x',
         b'info|Batch|a|{"type":"Timer","count":1,"sum":1,"rate":0}|5|x', b"x" * 2_000_000,
+        b"info|Batch|x|" + b"[" * 200_000 + b"|1|s", b"info|Gauge|a\0b|1|5|x",
     ],
 )  # fmt: skip
 def test_what_is_no_measurement_is_refused_by_name(message: bytes) -> None:
     with pytest.raises(WireError):
         unpack(message)
+
+
+TIMER = {"type": "Timer", "count": 3, "sum": 6, "min": 1, "max": 3, "last": 2}
+COUNTER = {"type": "Counter", "count": 1, "sum": 1}
+SET = {"type": "Set", "count": 2, "sum": 2, "sketch": {"hashes": [1, 2]}}
+
+
+def said(value: dict[str, Any]) -> bytes:
+    """A message as another program may write it."""
+    return f"info|Batch|a|{json.dumps(value)}|5|x".encode()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        TIMER | {"min": None}, {key: value for key, value in TIMER.items() if key != "max"}, TIMER | {"count": 0},
+        TIMER | {"last": 4}, TIMER | {"min": 5}, TIMER | {"rate": 1e-320}, TIMER | {"count": 2**62 + 1},
+        TIMER | {"sketch": {"positive": [1, 2]}}, TIMER | {"sketch": {"positive": [1, -1, 2, 4]}},
+        TIMER | {"sketch": {"positive": [1, 8], "zero": -5}}, TIMER | {"sketch": {"positive": [100_000, 3]}},
+        TIMER | {"sketch": {"negative": [-100_000, 3]}}, TIMER | {"sketch": {"positive": [10**30, 3]}},
+        TIMER | {"sketch": {"positive": [1, 2, 1, 1]}}, TIMER | {"sketch": {"hashes": [1, 2, 3]}},
+        TIMER | {"sketch": {"positive": [0.5, 3]}}, TIMER | {"sketch": {"positive": "ab"}}, TIMER | {"sketch": [1]},
+        TIMER | {"count": 3000, "sketch": {"positive": [n for bucket in range(3000) for n in (bucket, 1)]}},
+        TIMER | {"tags": {f"t{n}": "x" for n in range(65)}}, TIMER | {"tags": {"a\0b": "x"}},
+        TIMER | {"publisher": "p", "sequence": 0}, TIMER | {"before": 2**63},
+        COUNTER | {"min": 1, "max": 1, "last": 1}, COUNTER | {"sketch": {}},
+        SET | {"sketch": None}, SET | {"sketch": {"hashes": []}}, SET | {"sketch": {"hashes": [2**70]}},
+        SET | {"sketch": {"hashes": [-1]}}, SET | {"count": 1}, SET | {"sketch": {"hashes": [1], "zero": 1}},
+    ],
+)  # fmt: skip
+def test_a_batch_that_cannot_be_is_refused_before_an_aggregate_stumbles_over_it(wrong: dict[str, Any]) -> None:
+    for right in (TIMER, TIMER | {"sketch": {}}, TIMER | {"sketch": {"positive": [1, 3]}}, COUNTER, SET):
+        unpack(said(right))
+    with pytest.raises(WireError):
+        unpack(said(wrong))
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: f"info|Batch|a|{t}|5|x".encode()))

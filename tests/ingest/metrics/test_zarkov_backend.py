@@ -10,10 +10,12 @@ import pytest
 from pymongo.database import Database
 
 from ingest.metrics import Zibrato
-from ingest.metrics.backend import base
+from ingest.metrics.backend import base, zarkov
 from ingest.metrics.backend.base import BackendOptions
 from ingest.metrics.backend.zarkov import ZarkovBackend
 from ingest.metrics.exceptions import BackendError
+from ingest.metrics.naming import Identity
+from ingest.metrics.wire import Batch
 from ingest.settings import IngestSettings
 from tests.ingest.conftest import RunningIngester, wait_for
 from tests.ingest.metrics.conftest import Listener, Running, RunningBroker
@@ -90,11 +92,11 @@ def test_while_the_ingester_is_away_events_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(base, "RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(zarkov, "TIMEOUT_S", 0.2)
     first = start_ingester(ingest_settings)
     address = first.address("ack")
     first.stop()
     backend = made(broker, address)
-    backend._client._timeout_s = 0.2
     try:
         z = zibrato()
         z.gauge(name="g", value=1)
@@ -106,6 +108,48 @@ def test_while_the_ingester_is_away_events_wait(
         wait_for(lambda: database["event"].count_documents({"context.name": "g"}) == 1)
     finally:
         backend.stop()
+
+
+def test_an_event_that_cannot_be_encoded_is_refused_for_itself(
+    ingester: RunningIngester, database: Database[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = ZarkovBackend(BackendOptions("tcp://127.0.0.1:1", (), 1.0, {"ingester": ingester.address("ack")}))
+    backend.connect()
+    try:
+        for number, tags in enumerate([(), (("a\0b", "x"),), (("a", "b"),)], 1):
+            backend.take(Batch(Identity("info", "Counter", "c", "s", tags), 5, 1, 1, "p", number))
+        backend.take(Batch(Identity("info", "Set", "s", "s"), 5, 1, 1, "p", 4, sketch={"hashes": [2**70]}))
+        assert backend.flush()
+        assert (backend.refused, backend.delivered) == (2, 2)
+        wait_for(lambda: database["event"].count_documents({"context.name": "c"}) == 2)
+        assert "cannot be stored" in caplog.text
+    finally:
+        backend.end()
+
+
+def test_it_follows_the_broker_and_the_ingester_to_other_ports(
+    closing: Callable[[Any], Any], start_ingester: Callable[..., RunningIngester], ingest_settings: IngestSettings,
+    database: Database[Any], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(base, "RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(base, "ASK_S", 0.05)
+    monkeypatch.setattr(zarkov, "TIMEOUT_S", 0.5)
+    first, ingester = RunningBroker(), start_ingester(ingest_settings)
+    where = {"broker": first.backends, "ingester": ingester.address("ack")}
+    backend = ZarkovBackend(BackendOptions(lambda: where["broker"], (), 0.1, {"ingester": lambda: where["ingester"]}))
+    backend.start()
+    closing(Running(backend))
+    publishers = first.publishers
+    z = closing(Zibrato(address=lambda: publishers, interval=0.05))
+    z.gauge(name="g", value=1)
+    wait_for(lambda: database["event"].count_documents({"context.name": "g"}) == 1)
+    first.stop()
+    ingester.stop()
+    second, other = closing(RunningBroker()), start_ingester(ingest_settings)
+    assert second.backends != where["broker"]
+    publishers, where["broker"], where["ingester"] = second.publishers, second.backends, other.address("ack")
+    z.gauge(name="g", value=2)
+    wait_for(lambda: database["event"].count_documents({"context.name": "g", "extra.sum": 2}) == 1, within_s=20)
 
 
 def test_without_an_address_it_does_not_start(broker: RunningBroker) -> None:

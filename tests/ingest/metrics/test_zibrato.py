@@ -13,6 +13,7 @@ import pytest
 
 from ingest.metrics import Zibrato
 from ingest.metrics.exceptions import MetricError
+from ingest.metrics.sketch import hash_of
 from ingest.metrics.wire import Batch, Single, unpack
 from tests.ingest.metrics.conftest import Listener
 
@@ -291,7 +292,14 @@ def test_with_interval_0_each_is_sent_at_once_in_the_form_of_2013(zibrato: Make,
     assert isinstance(found, Single)
     assert (found.type, found.name, found.value) == ("Counter", "c", 5)
     z.set(name="u", value="me")
-    assert listener.message().startswith(b"info|Set|u|me|")
+    found = listener.next()
+    assert isinstance(found, Batch)
+    assert (found.sum, found.sketch) == (1, {"hashes": [hash_of("me")]})
+    z.set(name="u", value="secret" * 400_000)
+    message = listener.message()
+    assert b"secret" not in message
+    assert len(message) < 500
+    assert "secret" not in z.pack(mtype="set", name="u", value="secret")
     with pytest.raises(ZeroDivisionError), z.Time_me(name="t"):
         _ = 1 / 0
     batch = listener.next()

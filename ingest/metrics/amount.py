@@ -1,0 +1,17 @@
+"""Sums that stay what JSON and BSON can hold, however many and large the numbers are."""
+
+from __future__ import annotations
+
+import sys
+
+MOST_INT = 2**63  # an int of this size no longer fits into BSON's 64 bits
+LARGEST = sys.float_info.max
+
+
+def bounded(value: float | int) -> float | int:
+    """`value` as it can be stored: an int of 64 bits, beyond that a float; never infinite, but the largest float."""
+    if isinstance(value, int):
+        if -MOST_INT <= value < MOST_INT:
+            return value
+        value = float(value) if abs(value) < 2**1023 else LARGEST if value > 0 else -LARGEST
+    return min(max(value, -LARGEST), LARGEST)

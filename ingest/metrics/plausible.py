@@ -1,0 +1,78 @@
+"""Whether the numbers of a batch can be: what passes here, no aggregate and no backend stumbles over. Pure.
+
+Any program may connect a PUB socket to the broker, so nothing about a message is taken for granted.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+from ingest.metrics.exceptions import WireError
+from ingest.metrics.naming import COUNTER, SET
+from ingest.metrics.sketch import HASH_RANGE, HIGHEST_BUCKET, KEPT_HASHES, LOWEST_BUCKET, MOST_BUCKETS
+
+MOST_COUNT = 2**62  # two of them still fit into 64 bits
+_LOG_PARTS = {"positive", "negative", "zero"}
+
+
+def count(field: str, found: Any, least: int = 0) -> int:
+    """`found` if it is a count of at least `least`. Raises `WireError`."""
+    if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= MOST_COUNT:
+        raise WireError(f"{field} {found!r} is no count from {least} to 2^62")
+    return found
+
+
+def bounds(kind: str, found: tuple[Any, Any, Any]) -> None:
+    """Check min, max and last (None when absent) of a batch of this type. Raises `WireError`."""
+    lowest, highest, last = found
+    if kind in {COUNTER, SET}:
+        if found != (None, None, None):
+            raise WireError(f"min {lowest!r}, max {highest!r}, last {last!r}: a {kind} has none")
+    elif None in found or not lowest <= last <= highest:
+        raise WireError(f"min {lowest!r}, max {highest!r}, last {last!r}: a {kind} has all three, last between them")
+
+
+def sketch(kind: str, measured: int, found: Any) -> dict[str, Any] | None:
+    """`found` if it can be the sketch of `measured` values of this type; only a set must have one. Raises `WireError`.
+
+    A distribution's sketch may be empty, for publishers that have none; otherwise it holds every value.
+    """
+    if kind == COUNTER or (found is None and kind != SET):
+        if found is not None:
+            raise WireError("sketch: a Counter has none")
+        return None
+    if not isinstance(found, dict):
+        raise WireError(f"sketch {found!r:.80} is no object")
+    if kind == SET:
+        _distinct(measured, found)
+    elif found:
+        _log(measured, found)
+    return found
+
+
+def _distinct(measured: int, found: dict[str, Any]) -> None:
+    hashes = found.get("hashes")
+    if found.keys() != {"hashes"} or not isinstance(hashes, list) or not 1 <= len(hashes) <= min(KEPT_HASHES, measured):
+        raise WireError(f"sketch: a Set has 1 to {KEPT_HASHES} hashes, not more than values, and nothing else")
+    if any(type(each) is not int or not 0 <= each < HASH_RANGE for each in hashes):
+        raise WireError("sketch: a hash is an integer of 63 bits")
+
+
+def _log(measured: int, found: dict[str, Any]) -> None:
+    if unknown := found.keys() - _LOG_PARTS:
+        raise WireError(f"sketch field {min(unknown)!r} is not known: there are {', '.join(sorted(_LOG_PARTS))}")
+    lists = [found.get("positive", []), found.get("negative", [])]
+    if any(not isinstance(flat, list) or len(flat) % 2 or len(flat) > 2 * MOST_BUCKETS for flat in lists):
+        raise WireError(f"sketch: lists of at most {MOST_BUCKETS} pairs of bucket and count are wanted")
+    if any(type(each) is not int for each in chain(*lists)):
+        raise WireError("sketch: buckets and counts are integers")
+    for flat in lists:
+        buckets = flat[::2]
+        if buckets and (min(buckets) < LOWEST_BUCKET or max(buckets) > HIGHEST_BUCKET):
+            raise WireError(f"sketch: buckets go from {LOWEST_BUCKET} to {HIGHEST_BUCKET}, the sizes of floats")
+        if len(set(buckets)) < len(buckets) or min(flat[1::2], default=1) < 1:
+            raise WireError("sketch: each bucket is there once, with a count of at least 1")
+    held = sum(chain(*(flat[1::2] for flat in lists))) + count("zero", found.get("zero", 0))
+    if held != measured:
+        raise WireError(f"sketch: it holds {held} values, the batch {measured}")
