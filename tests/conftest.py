@@ -26,6 +26,7 @@ for _key in ("REQ_BIND", "WORKER_BIND"):
 os.environ["ZARKOV_METRICS__PORT"] = "0"
 os.environ["ZARKOV_METRICS__OWN_INTERVAL_S"] = "0"
 
+from django.db import connections  # noqa: E402
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 from pymongo import MongoClient  # noqa: E402
 from pymongo.database import Database  # noqa: E402
@@ -64,6 +65,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     for marker, count in config.stash.get(_LEFT_OUT, {}).items():
         terminalreporter.write_line(f"{count} {marker} tests were left out: {_NEEDED[marker][1]}")
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Django's tables in a file, as in operation: threads that share one in memory lock each other out at once."""
+    connections["default"].settings_dict["TEST"]["NAME"] = str(tmp_path_factory.mktemp("django") / "test.sqlite3")
 
 
 @pytest.fixture(scope="session")

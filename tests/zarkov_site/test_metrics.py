@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -90,7 +91,12 @@ def total(db: Database[dict[str, Any]], output: str, name: str, field: str) -> f
 
 
 def backends(system: System) -> list[psutil.Process]:
-    return [p for p in system.descendants() if "runbackend" in p.cmdline()]
+    found = []
+    for process in system.descendants():
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that ends while it is looked at
+            if "runbackend" in process.cmdline():
+                found.append(process)
+    return found
 
 
 def test_counts_are_exact_and_what_a_killed_backend_lost_is_counted(

@@ -156,7 +156,7 @@ def test_the_workers_of_a_server_count_together_and_the_queue_is_measured(server
     """On a real gunicorn, whose workers share a folder, and with the real broker."""
     for _ in range(3):
         assert server.request("api/v1/collections/")[0] == 200
-    assert server.request("api/v1/jobs/?state=nothing")[0] == 200
+    assert server.request("api/v1/jobs/?state=error")[0] == 200
     found = numbers(server.request("metrics")[2].decode())
     assert found["zarkov_http_requests_total", "GET", "/api/v1/collections/", "200"] >= 3
     assert found["zarkov_http_request_seconds_count", "/api/v1/collections/"] >= 3

@@ -264,4 +264,4 @@ def test_a_wrong_password_is_refused_and_a_login_leads_back(charts: Server, page
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("main").get_by_role("button", name="Log in").click()
     page.wait_for_url(charts.url("charts/commits/"))
-    expect(page.get_by_text("Put it into another page")).to_be_visible()
+    expect(page.get_by_role("heading", name="Put it into another page")).to_be_visible()
