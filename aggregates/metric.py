@@ -128,7 +128,7 @@ class CounterTask(MinuteTask):
         return {"sum": 0 if failed else total if rate == 1 else bounded(total / rate)}
 
     def reduce(self, key: str, values: Iterable[State]) -> State:
-        found = {"count": 0, "errors": 0, "sum": 0}
+        found: State = {"count": 0, "errors": 0, "sum": 0}
         for value in values:
             for name in found:
                 found[name] = bounded(found[name] + value[name])
@@ -155,7 +155,7 @@ class SetTask(MinuteTask):
         return {"sketch": event["extra"].get("sketch", {})}
 
     def reduce(self, key: str, values: Iterable[State]) -> State:
-        found = {"count": 0, "errors": 0}
+        found: State = {"count": 0, "errors": 0}
         sketch = DistinctSketch()
         for value in values:
             sketch.merge(DistinctSketch.from_document(value["sketch"]))
@@ -194,7 +194,7 @@ class DeliveryTask(Task):
                 )
 
     def reduce(self, key: str, values: Iterable[State]) -> State:
-        found = {"batches": 0, "measurements": 0, "sequence": 0, "sent": 0}
+        found: State = {"batches": 0, "measurements": 0, "sequence": 0, "sent": 0}
         for value in values:
             for name in ("batches", "measurements"):
                 found[name] = bounded(found[name] + value[name])

@@ -2,14 +2,15 @@
 
 A function is timed from call to return, a coroutine from its first step to its end, awaiting included. A generator,
 asynchronous or not, is one measurement per run, begun by its first step: the time spent inside it, not that of its
-consumer. What raises is handed to `failed` in place of `done`, and goes on raising; a generator that is closed has not
-failed.
+consumer; one made awaitable by `types.coroutine` stays so. A callable object is what its `__call__` is. What raises is
+handed to `failed` in place of `done`, and goes on raising; a generator that is closed has not failed.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from random import random
 from time import perf_counter
@@ -30,11 +31,23 @@ def check(function: Any, decorator: str) -> None:
 
 def is_plain(function: Function) -> bool:
     """Whether a call of it does all the work, unlike that of a generator or coroutine function."""
-    return not (
-        inspect.isasyncgenfunction(function)
-        or inspect.isgeneratorfunction(function)
-        or inspect.iscoroutinefunction(function)
-    )
+    return not any(_is(kind, function) for kind in (_ASYNC_GENERATOR, _GENERATOR, _COROUTINE))
+
+
+_ASYNC_GENERATOR, _GENERATOR, _COROUTINE = (
+    inspect.isasyncgenfunction, inspect.isgeneratorfunction, inspect.iscoroutinefunction,
+)  # fmt: skip
+
+
+def _is(kind: Callable[[Any], bool], function: Function) -> bool:
+    """Whether it, or what a callable object does when called, is of this kind."""
+    return kind(function) or kind(type(function).__call__)
+
+
+def _is_awaited(function: Function) -> bool:
+    """Whether it is a generator function made awaitable by `types.coroutine`."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 def timed_directly(function: Function, done: Distribution, failed: Take) -> Function:
@@ -60,11 +73,12 @@ def timed_directly(function: Function, done: Distribution, failed: Take) -> Func
 
 def timed(function: Function, done: Take, failed: Take, rate: float) -> Function:
     """Time a function of any kind; a share `rate` of its calls."""
-    if inspect.isasyncgenfunction(function):
+    if _is(_ASYNC_GENERATOR, function):
         return _timed_async_generator(function, done, failed, rate)
-    if inspect.isgeneratorfunction(function):
-        return _timed_generator(function, done, failed, rate)
-    if inspect.iscoroutinefunction(function):
+    if _is(_GENERATOR, function):
+        found = _timed_generator(function, done, failed, rate)
+        return types.coroutine(found) if _is_awaited(function) else found
+    if _is(_COROUTINE, function):
         return _timed_coroutine(function, done, failed, rate)
 
     @functools.wraps(function)

@@ -97,7 +97,7 @@ class Zibrato:
         `name` is the function's qualified name unless given; `rate` the share of calls that are measured. `value` is
         taken as in 2013 and replaced by the time.
         """
-        mtype = mtype or TIMER
+        mtype = _or(mtype, TIMER)
         self._check(mtype, level, name, source, tags, rate)
 
         def decorate(function: Any) -> Any:
@@ -125,7 +125,7 @@ class Zibrato:
         rate: float = 1.0,
     ) -> Any:
         """Decorator: each call that returns counts for `value`; calls that raise are counted apart, as errors."""
-        mtype = mtype or COUNTER
+        mtype = _or(mtype, COUNTER)
         self._check(mtype, level, name, source, tags, rate)
         worth = number("value", value)
 
@@ -154,7 +154,7 @@ class Zibrato:
     ) -> _Timing:
         """Context manager: how many seconds its block takes. Make one per `with`; never raises."""
         try:
-            who = self._identity(mtype or TIMER, level, _or(name, "default_timer"), source, tags, rate)
+            who = self._identity(_or(mtype, TIMER), level, _or(name, "default_timer"), source, tags, rate)
             return _Timing(self._open_values(who).add, self._failed(who), rate)
         except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
             self._refuse(error)
@@ -173,7 +173,7 @@ class Zibrato:
     ) -> _Counting:
         """Context manager: its block, once through, counts for `value`; what raises is counted apart, as an error."""
         try:
-            who = self._identity(mtype or COUNTER, level, _or(name, "default_counter"), source, tags, rate)
+            who = self._identity(_or(mtype, COUNTER), level, _or(name, "default_counter"), source, tags, rate)
             worth = number("value", value)
             return _Counting(self._open_values(who).add, self._failed(who), worth, rate)
         except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
@@ -193,7 +193,7 @@ class Zibrato:
         tags: Mapping[str, Any] | None = None,
     ) -> None:
         """A reading, such as the length of a queue."""
-        self._take(mtype or GAUGE, level, _or(name, "default"), value, source, tags)
+        self._take(_or(mtype, GAUGE), level, _or(name, "default"), value, source, tags)
 
     def histogram(
         self,
@@ -231,7 +231,7 @@ class Zibrato:
         tags: Mapping[str, Any] | None = None,
     ) -> None:
         """A measurement of any type, as in 2013."""
-        self._take(mtype or GAUGE, level, _or(name, "default"), value, source, tags)
+        self._take(_or(mtype, GAUGE), level, _or(name, "default"), value, source, tags)
 
     def pack(
         self,
@@ -243,7 +243,7 @@ class Zibrato:
         source: str | None = None,
     ) -> str:
         """The message of one measurement, `level|type|name|value|epoch|source`. Raises `MetricError`."""
-        who = identity(mtype or GAUGE, _or(level, LEVEL), _or(name, "default"), source or self._source)
+        who = identity(_or(mtype, GAUGE), _or(level, LEVEL), _or(name, "default"), source or self._source)
         return message(who, value if who.type == SET else number("value", value)).decode()
 
     # The line to the broker

@@ -20,6 +20,7 @@ from ingest.metrics.naming import COUNTER, SET, Identity
 
 PORT = 2003
 TIMEOUT_S = 5.0
+MOST_PATHS = 100_000  # of which the type is remembered
 
 
 class GraphiteBackend(Backend):
@@ -36,14 +37,32 @@ class GraphiteBackend(Backend):
         parser.add_argument("--port", type=int, default=PORT, help=f"carbon's port for plain text (default {PORT})")
         parser.add_argument("--prefix", default="zibrato.", help="put before each path (default zibrato.)")
 
+    def connect(self) -> None:
+        """Nothing is connected before there is something to say."""
+        self._types: dict[str, str] = {}
+
     def pack(self) -> list[Any]:
         """Lines, stamped with the time of the flush."""
         prefix, now = self.options.own.get("prefix", ""), int(time.time())
         parcels: list[Any] = []
-        for identity, _, found in self.gathered.cut():
-            name = path(identity, prefix)
-            parcels += [f"{name}.{key} {value!r} {now}\n".encode() for key, value in figures(identity, found).items()]
+        for name, (kind, found) in self._by_path(prefix).items():
+            parcels += [f"{name}.{key} {value!r} {now}\n".encode() for key, value in figures(kind, found).items()]
         return parcels
+
+    def _by_path(self, prefix: str) -> dict[str, tuple[str, Gathered]]:
+        """What has one path and type is one metric there, whatever its level and rate; see `_path` for types."""
+        found: dict[str, tuple[str, Gathered]] = {}
+        for identity, _, gathered in self.gathered.cut():
+            _, whole = found.setdefault(self._path(identity, prefix), (identity.type, Gathered()))
+            whole.absorb(gathered, identity.rate)
+        return found
+
+    def _path(self, who: Identity, prefix: str) -> str:
+        """The type that first had a path keeps it, others have theirs behind it, as long as this process runs."""
+        name = path(who, prefix)
+        if len(self._types) < MOST_PATHS:
+            self._types.setdefault(name, who.type)
+        return name if self._types.get(name, who.type) == who.type else f"{name}.{who.type.lower()}"
 
     def deliver(self, parcels: Sequence[Any]) -> int:
         """One connection per delivery; accepted once carbon has read it to its end."""
@@ -59,15 +78,15 @@ class GraphiteBackend(Backend):
         return len(parcels)
 
 
-def figures(who: Identity, found: Gathered) -> dict[str, float | int]:
+def figures(kind: str, found: Gathered) -> dict[str, float | int]:
     """What is kept of one metric and flush."""
-    count = found.count if who.rate == 1 else found.count / who.rate
-    if who.type == SET:
-        return {"count": count, "distinct": found.distinct.estimate}
-    if who.type == COUNTER or found.min is None or found.max is None or found.last is None:
-        return {"count": count, "sum": found.sum if who.rate == 1 else found.sum / who.rate}
+    if kind == SET:
+        return {"count": found.count, "distinct": found.distinct.estimate}
+    if kind == COUNTER or found.min is None or found.max is None or found.last is None:
+        return {"count": found.count, "sum": found.sum}
     p50, p95, p99 = found.sketch.quantiles([0.5, 0.95, 0.99]) if found.sketch.count else [found.last] * 3
+    mean = min(max(found.sum / found.count, found.min), found.max)
     return {
-        "count": count, "mean": found.sum / found.count, "min": found.min, "max": found.max, "last": found.last,
+        "count": found.count, "mean": mean, "min": found.min, "max": found.max, "last": found.last,
         "p50": p50, "p95": p95, "p99": p99,
     }  # fmt: skip

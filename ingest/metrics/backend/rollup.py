@@ -50,6 +50,21 @@ class Gathered:
         self.max = highest if self.max is None else max(self.max, highest)
         self.last = last
 
+    def absorb(self, other: Gathered, rate: float) -> None:
+        """Take in another metric of the same type of which a share `rate` was measured, as if all had been."""
+        weight = round(1 / rate)
+        self.count = min(self.count + (other.count if rate == 1 else round(other.count / rate)), MOST_COUNT)
+        self.sum = bounded(self.sum + (other.sum if rate == 1 else other.sum / rate))
+        self.distinct.merge(other.distinct)
+        if other.min is not None and other.max is not None and other.last is not None:
+            self._widen(other.min, other.max, other.last)
+        if weight > 1:
+            for counts in (other.sketch.positive, other.sketch.negative):
+                for bucket in counts:
+                    counts[bucket] *= weight
+            other.sketch.zero *= weight
+        self.sketch.merge(other.sketch)
+
 
 class Rollup:
     """Metrics by identity and span; `span_s` 0 = one span from flush to flush."""

@@ -1,5 +1,8 @@
 """The backend `statsd`: lines `name:value|type` over UDP or TCP.
 
+Over TCP each delivery is a connection of its own; lines leave the queue once statsd has read it to its end and closed
+it. A delivery that breaks is sent again, so what statsd had read of it by then counts twice.
+
 Format: https://github.com/statsd/statsd/blob/master/docs/metric_types.md. The distribution of a timer is kept: each
 bucket of its sketch goes as one value with a sampling rate of one in as many as it holds.
 """
@@ -20,7 +23,7 @@ from ingest.metrics.naming import COUNTER, GAUGE, NOT_SPECIFIED, SET, TIMER, Ide
 PORT = 8125
 DATAGRAM_BYTES = 1_400  # fits into one packet of an Ethernet
 TIMEOUT_S = 5.0
-_UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
+_UNFIT = re.compile(r"[^A-Za-z0-9_.-]|_(?=x[0-9A-F]{2})")
 
 
 class StatsdBackend(Backend):
@@ -57,6 +60,8 @@ class StatsdBackend(Backend):
 
     def deliver(self, parcels: Sequence[Any]) -> int:
         """Send in order. Over UDP accepted means that the port is open: a closed one is noticed with the next."""
+        if self.options.own["protocol"] == "tcp":
+            return self._deliver_stream(parcels)
         sent = 0
         try:
             for parcel in parcels:
@@ -66,9 +71,25 @@ class StatsdBackend(Backend):
         except OSError as error:
             self.end()
             if not sent:
-                own = self.options.own
-                raise PostponedError(f"statsd at {own['host']}:{own['port']} takes nothing: {error}") from None
+                raise self._postponed(error) from None
         return sent
+
+    def _deliver_stream(self, parcels: Sequence[Any]) -> int:
+        try:
+            with self._open() as line:
+                line.sendall(b"".join(parcels))
+                line.shutdown(socket.SHUT_WR)
+                while line.recv(4096):
+                    pass
+        except OSError as error:
+            raise self._postponed(error) from None
+        finally:
+            self._line = None
+        return len(parcels)
+
+    def _postponed(self, error: OSError) -> PostponedError:
+        own = self.options.own
+        return PostponedError(f"statsd at {own['host']}:{own['port']} takes nothing: {error}")
 
     def _open(self) -> socket.socket:
         own = self.options.own
@@ -92,11 +113,15 @@ class StatsdBackend(Backend):
 
 
 def path(who: Identity, prefix: str) -> str:
-    """The name with source and tags, in characters that statsd and graphite take."""
+    """The name with source and tags, in characters that statsd and graphite take; others as `_x` and their bytes."""
     parts = [who.name] if who.source == NOT_SPECIFIED else [who.source, who.name]
     parts += [f"{key}_{value}" for key, value in who.tags]
     parts += ["error"] if who.outcome else []
-    return prefix + ".".join(_UNFIT.sub("_", part) for part in parts)
+    return prefix + ".".join(_UNFIT.sub(_hexed, part) for part in parts)
+
+
+def _hexed(found: re.Match[str]) -> str:
+    return "".join(f"_x{byte:02X}" for byte in found[0].encode())
 
 
 def lines(who: Identity, found: Gathered, prefix: str) -> Iterator[bytes]:

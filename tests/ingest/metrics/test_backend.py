@@ -22,6 +22,7 @@ from ingest.metrics.backend.graphite import GraphiteBackend
 from ingest.metrics.backend.librato import LibratoBackend
 from ingest.metrics.backend.log import LogBackend
 from ingest.metrics.backend.statsd import StatsdBackend
+from ingest.metrics.backend.zarkov import ZarkovBackend
 from ingest.metrics.exceptions import BackendError, PostponedError
 from ingest.metrics.naming import Identity
 from ingest.metrics.wire import Batch, pack_batch
@@ -277,7 +278,7 @@ def test_graphite_gets_lines_and_they_leave_the_queue_once_it_has_read_them(clos
     assert {name: float(value) for name, value, _ in found if "calls" in name} == {
         "z.x.calls.a_b.count": 3, "z.x.calls.a_b.sum": 7,
     }  # fmt: skip
-    assert {name.rpartition(".")[2] for name, _, _ in found if "my_time" in name} == {
+    assert {name.rpartition(".")[2] for name, _, _ in found if "my_x20time" in name} == {
         "count", "mean", "min", "max", "last", "p50", "p95", "p99",
     }  # fmt: skip
     assert all(before <= int(when) <= time.time() for _, _, when in found)
@@ -285,6 +286,74 @@ def test_graphite_gets_lines_and_they_leave_the_queue_once_it_has_read_them(clos
     backend.post(batch("late", sum=1))
     assert not backend.flush()
     assert len(backend.parcels) == 2
+
+
+def test_metrics_that_share_a_path_of_graphite_are_one_and_types_stay_apart() -> None:
+    backend = made(GraphiteBackend, prefix="")
+
+    def flushed() -> dict[str, float]:
+        return {line.split()[0].decode(): float(line.split()[1]) for line in backend.pack()}
+
+    timer: dict[str, Any] = {"type": "Timer", "min": 1, "max": 3, "last": 2}
+    backend.post(batch("a", sum=2))
+    backend.post(batch("a", "warn", sum=3))
+    backend.post(batch("a", count=2, sum=6, **timer))
+    backend.post(pack_batch(Batch(Identity("info", "Counter", "a", "x", rate=0.1), 5, 1, 1)))
+    backend.post(pack_batch(Batch(Identity("info", "Set", "a", "x"), 5, 1, 1, sketch={"hashes": [1]})))
+    for name in ("ä", "ö", "_", "_xC3_xA4", "c d", "c_d"):
+        backend.post(batch(name))
+    found = flushed()
+    assert (found["x.a.count"], found["x.a.sum"]) == (12, 15)
+    assert (found["x.a.timer.count"], found["x.a.timer.mean"], found["x.a.timer.last"]) == (2, 3, 2)
+    assert (found["x.a.set.count"], found["x.a.set.distinct"]) == (1, 1)
+    sums = {name for name in found if name.endswith(".sum")}
+    assert sums == {
+        f"x.{name}.sum" for name in ("a", "_xC3_xA4", "_xC3_xB6", "_", "_x5FxC3_x5FxA4", "c_x20d", "c_d")
+    }  # fmt: skip
+    backend.post(batch("a", count=2, sum=6, **timer))
+    assert set(flushed()) == {name for name in found if ".a.timer." in name}  # also when it comes alone
+
+
+def test_statsd_over_tcp_counts_as_delivered_only_what_was_read(closing: Closing) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first:
+        port = first.getsockname()[1]
+        backend = made(StatsdBackend, host="127.0.0.1", port=port, protocol="tcp", prefix="")
+
+        def read_once(*, whole: bool) -> None:
+            line, _ = first.accept()
+            with line:
+                while line.recv(65536 if whole else 2) and whole:
+                    pass
+
+        for value, whole, delivered in ((1, True, True), (10, False, False)):
+            reader = threading.Thread(target=read_once, kwargs={"whole": whole})
+            reader.start()
+            backend.post(f"info|Counter|c|{value}|5|x")
+            assert backend.flush() is delivered
+            reader.join(10)
+    assert (backend.delivered, len(backend.parcels)) == (1, 1)
+    backend.options.own["port"] = closing(server := Server()).port  # as after a restart
+    backend.post(b"info|Counter|c|100|5|x")
+    backend._try_at = 0.0
+    assert backend.flush()
+    wait_for(lambda: server.said)
+    assert server.said == [b"x.c:10|c\nx.c:100|c\n"]
+
+
+def test_what_waits_one_by_one_is_flushed_early_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"username": "me", "apitoken": "x", "url": "http://127.0.0.1:1", "ingester": "tcp://127.0.0.1:1"}
+    for kind, type_ in ((LibratoBackend, "Timer"), (ZarkovBackend, "Counter")):
+        backend = made(kind, **own)
+        for number in range(10):
+            backend.post(f"info|{type_}|t|{number}|5|x" if kind is LibratoBackend else batch(sequence=number + 1))
+        assert backend.held() == 10
+        backend.parcels = [None] * base.MOST_PARCELS  # nothing is received meanwhile
+        monkeypatch.setattr(base, "MOST_METRICS", 10)
+        backend._try_at = time.monotonic() + 1000
+        backend.address = backend.options.address  # as if connected
+        backend.step(0)
+        assert backend.held() == 0
+        assert len(backend.parcels) == base.MOST_PARCELS + 10
 
 
 def test_statsd_over_udp_and_tcp_gets_every_type(closing: Closing) -> None:

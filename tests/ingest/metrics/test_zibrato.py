@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import threading
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -264,6 +265,51 @@ def test_coroutines_and_asynchronous_generators_interleave_on_one_thread(zibrato
     assert {key: b.count for key, b in found.items()} == {
         ("c", ""): 19, ("c", "error"): 1, ("g", ""): 11, ("n", ""): 7,
     }  # fmt: skip
+
+
+def test_awaitable_generators_and_objects_with_an_async_call_are_timed_with_their_awaiting(
+    zibrato: Make, listen: Listen
+) -> None:
+    z, listener = zibrato(), listen()
+
+    @z.count_me(name="c")
+    @z.time_me(name="old")
+    @types.coroutine
+    def old() -> Iterator[Any]:
+        yield from asyncio.sleep(0.05).__await__()
+        return 5
+
+    class Caller:
+        async def __call__(self, n: int) -> int:
+            await asyncio.sleep(0.05)
+            return n
+
+    class Plain:
+        def __call__(self, n: int) -> int:
+            return n
+
+    class Many:
+        def __call__(self, n: int) -> Iterator[int]:
+            yield from range(n)
+
+    call, plain, many = (
+        z.time_me(name="call")(Caller()),
+        z.time_me(name="plain")(Plain()),
+        z.time_me(name="many")(Many()),
+    )
+
+    async def main() -> tuple[int, int]:
+        return await old(), await call(6)
+
+    assert asyncio.run(main()) == (5, 6)
+    assert inspect.iscoroutinefunction(call)
+    assert (plain(7), list(many(3))) == (7, [0, 1, 2])
+    found = batches(z, listener)
+    assert {key: b.count for key, b in found.items()} == {
+        (name, ""): 1 for name in ("old", "c", "call", "plain", "many")
+    }  # fmt: skip
+    assert found["call", ""].min >= 0.05
+    assert found["old", ""].count == 1
 
 
 def test_tags_sets_histograms_and_rates(zibrato: Make, listen: Listen) -> None:

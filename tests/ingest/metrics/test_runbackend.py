@@ -1,0 +1,37 @@
+"""`manage.py runbackend` understands its line in any order, and refuses what could never work."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+
+from ingest.management.commands.runbackend import Command
+from ingest.metrics.backend.base import BackendOptions
+from ingest.metrics.backend.log import LogBackend
+from ingest.metrics.exceptions import BackendError
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("graphite --flush 1", "graphite"), ("--flush 1 graphite", "graphite"), ("--levels log graphite", "graphite"),
+        ("--port 1 graphite --host h", "graphite"), ("--flush=1 --levels=info statsd --protocol tcp", "statsd"),
+        ("--verbosity 2 librato", "librato"), ("nobody", None), ("--flush", None), ("", None),
+    ],
+)  # fmt: skip
+def test_options_may_stand_before_the_backends_name(line: str, name: str | None) -> None:
+    command = Command()
+    assert command._name(line.split()) == name
+
+
+@pytest.mark.parametrize("flush_s", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_flush_that_never_comes_is_refused(flush_s: float) -> None:
+    with pytest.raises(BackendError, match="flush"):
+        LogBackend(BackendOptions("tcp://127.0.0.1:1", (), flush_s))
+
+
+@pytest.mark.parametrize("levels", [",", "", " , "])
+def test_levels_that_name_none_are_refused(levels: str) -> None:
+    with pytest.raises(CommandError, match="levels"):
+        call_command("runbackend", "log", levels=levels, broker="tcp://127.0.0.1:1")
