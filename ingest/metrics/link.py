@@ -6,6 +6,7 @@ given; here the caller knows, and keeps it. A lost connection withdraws the subs
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import zmq
 HIGH_WATER_COUNT = 20_000
 RECONNECT_MS = 100
 RECONNECT_MOST_MS = 1_000
+log = logging.getLogger("zibrato")
 
 
 class Link:
@@ -23,6 +25,7 @@ class Link:
         self._address = address
         self._context: Any = zmq.Context()  # of its own: it can be waited for at the end, and is never gevent's kind
         self._connected_to = ""
+        self._impossible = ""  # the last address that was none
         self._topics: set[bytes] = set()
         self.socket: Any = None
 
@@ -44,8 +47,11 @@ class Link:
         made.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST_MS)
         try:
             made.connect(address)
-        except zmq.ZMQError:
+        except zmq.ZMQError as error:
             made.close(linger=0)
+            if address != self._impossible:
+                self._impossible = address
+                log.warning("%s is no address of a broker (%s): measurements wait", address, error)
             return
         self.socket, self._connected_to = made, address
 

@@ -9,7 +9,7 @@ Imports Django only when Django makes the middleware.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ MOST_VIEWS = 1_000  # names; what goes beyond has the name of none
 
 
 class RequestTimer:
-    """Middleware: one timer `request.<view>` per view, tagged with method and class of status."""
+    """Middleware: one timer `request.<view>` per view, tagged with method and class of status.
+
+    A streaming response is timed until it begins, not until its last part is sent.
+    """
 
     level = "info"
 
@@ -48,7 +51,15 @@ class RequestTimer:
 def _from_settings() -> Zibrato:
     from django.conf import settings
 
+    from ingest.metrics.exceptions import MetricError
     from ingest.metrics.zibrato import Zibrato
 
     found = getattr(settings, "ZIBRATO", {})
-    return found if isinstance(found, Zibrato) else Zibrato(**found)
+    if isinstance(found, Zibrato):
+        return found
+    if not isinstance(found, Mapping):
+        raise MetricError(f"ZIBRATO: {found!r} is not allowed: arguments of Zibrato() such as {{'source': 'shop'}}")
+    try:
+        return Zibrato(**found)
+    except TypeError as error:
+        raise MetricError(f"ZIBRATO: {error}") from None

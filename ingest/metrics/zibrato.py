@@ -72,6 +72,8 @@ class Zibrato:
         self._source = text("source", source)
         if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 <= interval <= 3600:
             raise MetricError(f"interval: {interval!r} is not allowed: 0 to 3600 seconds, 0 = send each at once")
+        if isinstance(exit_s, bool) or not isinstance(exit_s, int | float) or not 0 <= exit_s <= 3600:
+            raise MetricError(f"exit_s: {exit_s!r} is not allowed: 0 to 3600 seconds")
         self._interval = interval
         self._publisher = Publisher(_address(host, port, address), interval, exit_s)
         self._accumulators: dict[Identity, Accumulator | SingleValues] = {}
@@ -243,7 +245,7 @@ class Zibrato:
         source: str | None = None,
     ) -> str:
         """The message of one measurement, `level|type|name|value|epoch|source`. Raises `MetricError`."""
-        who = identity(_or(mtype, GAUGE), _or(level, LEVEL), _or(name, "default"), source or self._source)
+        who = identity(_or(mtype, GAUGE), _or(level, LEVEL), _or(name, "default"), _or(source, self._source))
         return message(who, value if who.type == SET else number("value", value)).decode()
 
     # The line to the broker
@@ -397,8 +399,12 @@ class _Counting:
 def _address(host: str, port: int | str, address: str | Callable[[], str] | None) -> Callable[[], str]:
     if callable(address):
         return address
-    if address is not None:
+    if isinstance(address, str) and "://" in address:
         return lambda: address
+    if address is not None:
+        raise MetricError(
+            f"address: {address!r} is not allowed: such as tcp://127.0.0.1:5550, or a function that says it"
+        )
     text("host", host)
     found = number("port", port)
     if not isinstance(found, int) or not 1 <= found <= 65535:

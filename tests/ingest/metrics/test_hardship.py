@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from ingest.metrics import MetricError, Zibrato, lifetime
+from ingest.metrics import MetricError, RequestTimer, Zibrato, lifetime
 from ingest.metrics import publisher as publisher_module
 from ingest.metrics.wire import Batch
+from tests.ingest.conftest import wait_for
 from tests.ingest.metrics.conftest import Listener, RunningBroker, counted
 from zarkov_site.config import REPOSITORY
 
@@ -210,7 +211,7 @@ def test_forks_leave_nothing_behind_in_the_parent() -> None:
 def test_many_publishers_end_together_and_say_what_is_lost() -> None:
     code = """
 import time
-from ingest.metrics import MetricError, Zibrato, lifetime
+from ingest.metrics import MetricError, RequestTimer, Zibrato, lifetime
 many = [Zibrato(port=1, exit_s=0.5) for _ in range(8)]
 for z in many:
     z.gauge(name="g", value=1)
@@ -285,3 +286,28 @@ def test_what_cannot_be_named_is_refused_where_it_is_named() -> None:
         with pytest.raises(MetricError):
             z.time_me(**wrong)  # type: ignore[arg-type]
     z.close()
+
+
+def test_wrong_options_are_said_when_the_object_is_made(
+    caplog: pytest.LogCaptureFixture, settings: Any
+) -> None:  # fmt: skip
+    for wrong in (
+        {"exit_s": "x"},
+        {"exit_s": -1},
+        {"address": 5},
+        {"address": "garbage"},
+        {"source": ""},
+        {"source": 0},
+    ):
+        with pytest.raises(MetricError, match=next(iter(wrong))):
+            Zibrato(**wrong)  # type: ignore[arg-type]
+    z = Zibrato(address="nothing://127.0.0.1:1", exit_s=0)
+    with pytest.raises(MetricError, match="source"):
+        z.time_me(source="")
+    z.gauge(name="g", value=1)
+    wait_for(lambda: "is no address of a broker" in caplog.text)
+    z.close(0)
+    for wrong_setting in ("shop", {"sauce": "shop"}, {"source": ""}):
+        settings.ZIBRATO = wrong_setting
+        with pytest.raises(MetricError):
+            RequestTimer(lambda request: None)
