@@ -23,7 +23,7 @@ from aggregates.services import define
 from aggregates.web.api import authentication, throttle
 from tests.aggregates.web.conftest import configure
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)  # streams close their connection
 ROLES = ("nobody", "login", "viewer", "operator", "editor", "admin", "ingest", "read", "operate", "limited")
 READERS = {"login", "viewer", "operator", "editor", "admin", "read", "operate"}
 OPERATORS = {"operator", "editor", "admin", "operate"}
