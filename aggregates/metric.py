@@ -6,6 +6,7 @@ outgrow 64 bits go on as floats, up to the largest. The classes that AggDefs nam
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -41,7 +42,7 @@ def minute_key(timestamp: datetime, context: Mapping[str, Any]) -> str:
     return f"{name.replace('/', '%2F')}/{part(context['source'])}/{timestamp:%Y-%m-%dT%H:%MZ}"
 
 
-class MinuteTask(Task):
+class MinuteTask(Task, ABC):
     """Base: one state per name, source and minute."""
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, State]]:
@@ -53,9 +54,9 @@ class MinuteTask(Task):
             state = {"count": count, "errors": count if failed else 0} | self.first_state(event, rate, failed)
             yield minute_key(event["timestamp"], context), state
 
+    @abstractmethod
     def first_state(self, event: dict[str, Any], rate: float, failed: bool) -> State:
         """What is kept of one batch besides its count."""
-        raise NotImplementedError(f"{type(self).__qualname__}.first_state")
 
     def period(self, key: str) -> Span:
         return period.minute(key.rpartition("/")[2].removesuffix("Z"))

@@ -7,7 +7,7 @@ import secrets
 from django.contrib.auth import get_user_model
 
 from aggregates.models import AccessToken
-from aggregates.sample.metric import define
+from aggregates.sample import metric
 from aggregates.web.tokens import make_token
 from zarkov_site.home import HomeFolder
 
@@ -31,7 +31,7 @@ def define_metrics(folder: HomeFolder) -> None:
     """Make the aggregates, charts and dashboard of measurements, once; who removes them has them removed."""
     note = folder.root / METRICS
     if not note.exists():
-        define()
+        metric.DASHBOARD.define()
         note.touch()
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from aggregates.sample.ready_made import ReadyAggregate, ReadyChart, ReadyDashboard
+
 FILE = Path(__file__).with_name("commits.jsonl.gz")  # commit histories of celery, gevent and pyzmq, 2009 to 2026
 ID_PREFIX = "sample:"
 EVENT_COUNT = 78_253
-TASKS = "aggregates.agg_tasks."
-DASHBOARD = ("open-source", "Three open-source projects", "Every commit to celery, gevent and pyzmq since 2009.")
 
 
 def events() -> Iterator[dict[str, Any]]:
@@ -26,53 +25,30 @@ def events() -> Iterator[dict[str, Any]]:
             yield event | {"id": f"{ID_PREFIX}{number}"}
 
 
-@dataclass(frozen=True)
-class SampleAggregate:
-    """One AggDef of the sample."""
-
-    name: str
-    task: str  # class in aggregates.agg_tasks
-    description: str
-    filter: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SampleChart:
-    """One chart of the sample, and its place on the dashboard."""
-
-    slug: str
-    title: str
-    aggregate: str
-    kind: str
-    description: str
-    options: dict[str, str] = field(default_factory=dict)
-    wide: bool = False
-
-
-AGGREGATES = (
-    SampleAggregate(
+_AGGREGATES = (
+    ReadyAggregate(
         "commits_by_day",
         "CommitsByDay",
         "Commits of each project on each day; key project/date.",
         {"type": "commit"},
     ),
-    SampleAggregate(
+    ReadyAggregate(
         "lines_by_day",
         "LinesChangedByDay",
         "Lines inserted and deleted in each project on each day; key project/date.",
         {"type": "commit"},
     ),
-    SampleAggregate(
+    ReadyAggregate(
         "changes_by_kind",
         "ChangesByKind",
         "Files touched, by project and kind of file; key project/kind.",
         {"type": "change"},
     ),
-    SampleAggregate("events_by_type", "EventsByType", "All events by type; key type."),
+    ReadyAggregate("events_by_type", "EventsByType", "All events by type; key type."),
 )
 
-CHARTS = (
-    SampleChart(
+_CHARTS = (
+    ReadyChart(
         "commits-per-day",
         "Commits per day",
         "commits_by_day",
@@ -81,7 +57,7 @@ CHARTS = (
         {"unit": "commits", "start": "-2y", "fill": "zero"},
         wide=True,
     ),
-    SampleChart(
+    ReadyChart(
         "lines-per-day",
         "Lines changed per day",
         "lines_by_day",
@@ -89,7 +65,7 @@ CHARTS = (
         "Lines inserted and deleted in celery.",
         {"prefix": "celery/", "fields": "insertions, deletions", "unit": "lines", "start": "-2y", "fill": "zero"},
     ),
-    SampleChart(
+    ReadyChart(
         "changes-by-kind",
         "Files touched by kind",
         "changes_by_kind",
@@ -97,7 +73,7 @@ CHARTS = (
         "Which kinds of files are changed most often.",
         {"unit": "files"},
     ),
-    SampleChart(
+    ReadyChart(
         "events-by-type",
         "Events by type",
         "events_by_type",
@@ -105,4 +81,12 @@ CHARTS = (
         "Everything that came in; an event of your own shows here at once.",
         {"unit": "events"},
     ),
+)
+
+DASHBOARD = ReadyDashboard(
+    "open-source",
+    "Three open-source projects",
+    "Every commit to celery, gevent and pyzmq since 2009.",
+    _AGGREGATES,
+    _CHARTS,
 )

@@ -12,8 +12,8 @@ from typing import Any
 from pymongo.database import Database
 
 from aggregates import services
-from aggregates.models import AggDef, Chart, Dashboard, DashboardItem
-from aggregates.sample.content import AGGREGATES, CHARTS, DASHBOARD, EVENT_COUNT, ID_PREFIX, TASKS, events
+from aggregates.models import AggDef, Chart, Dashboard
+from aggregates.sample.content import DASHBOARD, EVENT_COUNT, ID_PREFIX, events
 from ingest.client import AcknowledgedClient
 
 BATCH = 1_000
@@ -45,7 +45,7 @@ def load(address: str, database: Database[Any]) -> Iterator[Progress]:
     while (count := stored(database)) < EVENT_COUNT:
         yield Progress("store", count, EVENT_COUNT)
         time.sleep(POLL_S)
-    define()
+    DASHBOARD.define()
 
 
 def stored(database: Database[Any]) -> int:
@@ -53,34 +53,9 @@ def stored(database: Database[Any]) -> int:
     return database["event"].count_documents(_OF_SAMPLE)
 
 
-def define() -> None:
-    """Make the AggDefs, charts and the dashboard of the sample; what is there already stays as it is."""
-    for aggregate in AGGREGATES:
-        if not AggDef.objects.filter(name=aggregate.name).exists():
-            services.define(
-                name=aggregate.name,
-                task_name=TASKS + aggregate.task,
-                description=aggregate.description,
-                filter=aggregate.filter,
-                realtime=True,
-            )
-    slug, title, description = DASHBOARD
-    dashboard, _ = Dashboard.objects.get_or_create(slug=slug, defaults={"title": title, "description": description})
-    for position, sample in enumerate(CHARTS):
-        defaults = {
-            "title": sample.title,
-            "aggregate": sample.aggregate,
-            "kind": sample.kind,
-            "description": sample.description,
-        }
-        chart, _ = Chart.objects.get_or_create(slug=sample.slug, defaults=defaults | sample.options)
-        place = {"position": position, "wide": sample.wide}
-        DashboardItem.objects.get_or_create(dashboard=dashboard, chart=chart, defaults=place)
-
-
 def wait_for_aggregates(through: int, give_up: Callable[[], bool]) -> Iterator[Progress]:
     """Yield until every AggDef of the sample has taken in the events up to id `through`, or `give_up` says so."""
-    names = [aggregate.name for aggregate in AGGREGATES]
+    names = [aggregate.name for aggregate in DASHBOARD.aggregates]
     while not give_up():
         reached = AggDef.objects.filter(name__in=names, last_id__gte=through).count()
         yield Progress("aggregate", reached, len(names))
@@ -95,11 +70,11 @@ def remove(database: Database[Any]) -> tuple[int, list[str]]:
     Returns how many events went, and the names of other aggregates over events, which have counted them: they need a
     full run.
     """
-    names = [aggregate.name for aggregate in AGGREGATES]
+    names = [aggregate.name for aggregate in DASHBOARD.aggregates]
     for aggdef in AggDef.objects.filter(name__in=names):
         services.remove(aggdef)
-    Dashboard.objects.filter(slug=DASHBOARD[0]).delete()
-    Chart.objects.filter(slug__in=[chart.slug for chart in CHARTS]).delete()
+    Dashboard.objects.filter(slug=DASHBOARD.slug).delete()
+    Chart.objects.filter(slug__in=[chart.slug for chart in DASHBOARD.charts]).delete()
     removed = 0
     for name in database.list_collection_names(filter={"name": re.compile(r"^event\.\d+$")}):
         removed += database[name].delete_many(_OF_SAMPLE).deleted_count

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from aggregates import services
-from aggregates.models import AggDef, Chart, Dashboard, DashboardItem
-from aggregates.sample.content import TASKS, SampleAggregate, SampleChart
-
-DASHBOARD = (
-    "metrics",
-    "Metrics",
-    "What programs measure of themselves with Zibrato; Zarkov's processes do so too.",
-)
+from aggregates.sample.ready_made import ReadyAggregate, ReadyChart, ReadyDashboard
 
 
 def _of_kind(kind: str) -> dict[str, str]:
     return {"type": "metric", "context.kind": kind}
 
 
-AGGREGATES = (
-    SampleAggregate("metric_timers", "MetricTimers", "Timers in seconds; key name/source/minute.", _of_kind("Timer")),
-    SampleAggregate("metric_counters", "MetricCounters", "Counters; key name/source/minute.", _of_kind("Counter")),
-    SampleAggregate("metric_gauges", "MetricGauges", "Gauges; key name/source/minute.", _of_kind("Gauge")),
-    SampleAggregate(
+_AGGREGATES = (
+    ReadyAggregate("metric_timers", "MetricTimers", "Timers in seconds; key name/source/minute.", _of_kind("Timer")),
+    ReadyAggregate("metric_counters", "MetricCounters", "Counters; key name/source/minute.", _of_kind("Counter")),
+    ReadyAggregate("metric_gauges", "MetricGauges", "Gauges; key name/source/minute.", _of_kind("Gauge")),
+    ReadyAggregate(
         "metric_histograms", "MetricHistograms", "Histograms; key name/source/minute.", _of_kind("Histogram")
     ),
-    SampleAggregate("metric_sets", "MetricSets", "Different values; key name/source/minute.", _of_kind("Set")),
-    SampleAggregate(
+    ReadyAggregate("metric_sets", "MetricSets", "Different values; key name/source/minute.", _of_kind("Set")),
+    ReadyAggregate(
         "metric_delivery",
         "MetricDelivery",
         "Measurements that arrived and that were lost; key publisher/level.",
@@ -33,58 +25,46 @@ AGGREGATES = (
     ),
 )
 
-_LAST_HOUR = {"start": "-1h"}
-CHARTS = (
-    SampleChart(
+_MOST_SERIES = {"series_limit": 12}
+_LAST_HOUR = _MOST_SERIES | {"start": "-1h"}
+_CHARTS = (
+    ReadyChart(
         "metric-p95", "Timers, 95 %", "metric_timers", "line",
         "95 of 100 calls take no longer than this.", _LAST_HOUR | {"fields": "p95", "unit": "s"}, wide=True,
     ),
-    SampleChart(
+    ReadyChart(
         "metric-calls", "Timed calls", "metric_timers", "line",
         "Calls per second.", _LAST_HOUR | {"fields": "rate", "unit": "/s"},
     ),
-    SampleChart(
+    ReadyChart(
         "metric-counters", "Counters", "metric_counters", "line",
         "What counters count, per second.", _LAST_HOUR | {"fields": "rate", "unit": "/s"},
     ),
-    SampleChart(
+    ReadyChart(
         "metric-gauges", "Gauges", "metric_gauges", "line", "The last reading of each minute.",
         _LAST_HOUR | {"fields": "last"},
     ),
-    SampleChart(
+    ReadyChart(
         "metric-histograms", "Histograms, 95 %", "metric_histograms", "line",
         "95 of 100 values are no larger than this.", _LAST_HOUR | {"fields": "p95"},
     ),
-    SampleChart(
+    ReadyChart(
         "metric-sets", "Different values", "metric_sets", "line", "How many different values each minute had.",
         _LAST_HOUR | {"fields": "distinct"},
     ),
-    SampleChart(
+    ReadyChart(
         "metric-delivery", "Lost measurements", "metric_delivery", "table",
         "Per publisher and level: what arrived, and what was lost while a part was down.",
-        {"fields": "lost_measurements, measurements"},
+        _MOST_SERIES | {"fields": "lost_measurements, measurements"},
     ),
 )  # fmt: skip
 
-
-def define() -> None:
-    """Make the AggDefs, charts and the dashboard; what is there already stays as it is."""
-    for aggregate in AGGREGATES:
-        if not AggDef.objects.filter(name=aggregate.name).exists():
-            services.define(
-                name=aggregate.name,
-                task_name=TASKS + aggregate.task,
-                description=aggregate.description,
-                filter=aggregate.filter,
-                realtime=True,
-            )
-    slug, title, description = DASHBOARD
-    dashboard, _ = Dashboard.objects.get_or_create(slug=slug, defaults={"title": title, "description": description})
-    for position, sample in enumerate(CHARTS):
-        given = {
-            "title": sample.title, "aggregate": sample.aggregate, "kind": sample.kind,
-            "description": sample.description, "series_limit": 12,
-        }  # fmt: skip
-        chart, _ = Chart.objects.get_or_create(slug=sample.slug, defaults=given | sample.options)
-        place = {"position": position, "wide": sample.wide}
-        DashboardItem.objects.get_or_create(dashboard=dashboard, chart=chart, defaults=place)
+# Anybody may send an event of type `metric` past the backend: one that is no measurement is kept aside and shown.
+DASHBOARD = ReadyDashboard(
+    "metrics",
+    "Metrics",
+    "What programs measure of themselves with Zibrato; Zarkov's processes do so too.",
+    _AGGREGATES,
+    _CHARTS,
+    on_error="skip",
+)

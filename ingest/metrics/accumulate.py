@@ -8,7 +8,9 @@ full folds it into the summary, unless someone else is at it.
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +35,10 @@ class Summary:
     sketch: dict[str, Any] | None = None
 
 
-class Distribution:
-    """Gathers numbers: timers, gauges, histograms. `append` of `values` may be called from anywhere at any time."""
+class Gathering(ABC):
+    """Values that wait, and a summary that they are brought into. `values.append` may be called from anywhere."""
 
-    __slots__ = ("_count", "_last", "_lock", "_max", "_min", "_sketch", "_sum", "identity", "values")
+    __slots__ = ("_count", "_lock", "identity", "values")
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
@@ -45,16 +47,21 @@ class Distribution:
         self._start_over()
         self._lock = native.make_lock()
 
+    @abstractmethod
     def _start_over(self) -> None:
+        """An empty summary; sets `_count` to 0."""
         self._count = 0
-        self._sum: float | int = 0
-        self._min: float | int | None = None
-        self._max: float | int | None = None
-        self._last: float | int | None = None
-        self._sketch: LogSketch | None = None
 
-    def add(self, value: float | int) -> None:
-        """Take one number; the decorators do the same without a call."""
+    @abstractmethod
+    def _take_in(self, taken: Sequence[Any]) -> None:
+        """Bring some values into the summary."""
+
+    @abstractmethod
+    def _summary(self) -> Summary:
+        """The summary as it is sent."""
+
+    def add(self, value: Any) -> None:
+        """Take one value; the decorators do the same without a call. Blocks nobody."""
         self.values.append(value)
         if len(self.values) >= FOLD_AT:
             self.fold()
@@ -70,14 +77,7 @@ class Distribution:
     def _fold(self) -> None:
         while taken := self.values[:SLICE]:
             del self.values[: len(taken)]  # what was appended meanwhile stands behind them
-            if self._sketch is None:
-                self._sketch = LogSketch()
-            self._sketch.add_all(taken)
-            lowest, highest = min(taken), max(taken)
-            self._min = lowest if self._min is None else min(self._min, lowest)
-            self._max = highest if self._max is None else max(self._max, highest)
-            self._sum = bounded(self._sum + sum(taken))
-            self._last = taken[-1]
+            self._take_in(taken)
             self._count += len(taken)
 
     def cut(self) -> Summary | None:
@@ -86,8 +86,7 @@ class Distribution:
             return None
         with self._lock:
             self._fold()
-            sketch = self._sketch.to_document() if self._sketch else {}
-            found = Summary(self._count, self._sum, self._min, self._max, self._last, sketch)
+            found = self._summary()
             self._start_over()
         return found
 
@@ -96,6 +95,34 @@ class Distribution:
         self._lock = native.make_lock()
         del self.values[:]  # the same list: decorators hold on to it
         self._start_over()
+
+
+class Distribution(Gathering):
+    """Gathers numbers: timers, gauges, histograms."""
+
+    __slots__ = ("_last", "_max", "_min", "_sketch", "_sum")
+
+    def _start_over(self) -> None:
+        super()._start_over()
+        self._sum: float | int = 0
+        self._min: float | int | None = None
+        self._max: float | int | None = None
+        self._last: float | int | None = None
+        self._sketch: LogSketch | None = None
+
+    def _take_in(self, taken: Sequence[float | int]) -> None:
+        if self._sketch is None:
+            self._sketch = LogSketch()
+        self._sketch.add_all(taken)
+        lowest, highest = min(taken), max(taken)
+        self._min = lowest if self._min is None else min(self._min, lowest)
+        self._max = highest if self._max is None else max(self._max, highest)
+        self._sum = bounded(self._sum + sum(taken))
+        self._last = taken[-1]
+
+    def _summary(self) -> Summary:
+        sketch = self._sketch.to_document() if self._sketch else {}
+        return Summary(self._count, self._sum, self._min, self._max, self._last, sketch)
 
 
 class Ticks:
@@ -126,99 +153,46 @@ class Ticks:
         self.taken()
 
 
-class Totals:
+class Totals(Gathering):
     """Gathers what counters count for when that varies."""
 
-    __slots__ = ("_count", "_lock", "_sum", "identity", "values")
+    __slots__ = ("_sum",)
 
-    def __init__(self, identity: Identity) -> None:
-        self.identity = identity
-        self.values: list[float | int] = []
-        self._count = 0
+    def _start_over(self) -> None:
+        super()._start_over()
         self._sum: float | int = 0
-        self._lock = native.make_lock()
 
-    def add(self, value: float | int) -> None:
-        """Take one number; blocks nobody."""
-        self.values.append(value)
-        if len(self.values) >= FOLD_AT and self._lock.acquire(False):
-            try:
-                self._fold()
-            finally:
-                self._lock.release()
+    def _take_in(self, taken: Sequence[float | int]) -> None:
+        self._sum = bounded(self._sum + sum(taken))
 
-    def _fold(self) -> None:
-        while taken := self.values[:SLICE]:
-            del self.values[: len(taken)]
-            self._count += len(taken)
-            self._sum = bounded(self._sum + sum(taken))
-
-    def cut(self) -> Summary | None:
-        """What came since the last cut, None if nothing. For the sender; blocks while someone folds."""
-        if not self.values and not self._count:
-            return None
-        with self._lock:
-            self._fold()
-            found = Summary(self._count, self._sum)
-            self._count, self._sum = 0, 0
-        return found
-
-    def start_over_after_fork(self) -> None:
-        """Forget what the parent process gathered and is going to send itself."""
-        self._lock = native.make_lock()
-        self.values.clear()
-        self._count, self._sum = 0, 0
+    def _summary(self) -> Summary:
+        return Summary(self._count, self._sum)
 
 
-class Distinct:
-    """Gathers values of which only the different ones count."""
+class Distinct(Gathering):
+    """Gathers values of which only the different ones count, and only their hashes are kept."""
 
-    __slots__ = ("_count", "_lock", "_sketch", "identity", "values")
+    __slots__ = ("_sketch",)
 
-    def __init__(self, identity: Identity) -> None:
-        self.identity = identity
-        self.values: list[int] = []
-        self._count = 0
+    def _start_over(self) -> None:
+        super()._start_over()
         self._sketch = DistinctSketch()
-        self._lock = native.make_lock()
 
     def add(self, value: Any) -> None:
-        """Take one value, of which only the hash is kept; blocks nobody."""
-        self.values.append(hash_of(value))
-        if len(self.values) >= FOLD_AT and self._lock.acquire(False):
-            try:
-                self._fold()
-            finally:
-                self._lock.release()
+        """Take one value; blocks nobody."""
+        super().add(hash_of(value))
 
-    def _fold(self) -> None:
-        while taken := self.values[:SLICE]:
-            del self.values[: len(taken)]
-            self._sketch.add_hashes(taken)
-            self._count += len(taken)
+    def _take_in(self, taken: Sequence[int]) -> None:
+        self._sketch.add_hashes(taken)
 
-    def cut(self) -> Summary | None:
-        """What came since the last cut, None if nothing. For the sender; blocks while someone folds."""
-        if not self.values and not self._count:
-            return None
-        with self._lock:
-            self._fold()
-            found = Summary(self._count, self._sketch.estimate, sketch=self._sketch.to_document())
-            self._count, self._sketch = 0, DistinctSketch()
-        return found
-
-    def start_over_after_fork(self) -> None:
-        """Forget what the parent process gathered and is going to send itself."""
-        self._lock = native.make_lock()
-        self.values.clear()
-        self._count, self._sketch = 0, DistinctSketch()
+    def _summary(self) -> Summary:
+        return Summary(self._count, self._sketch.estimate, sketch=self._sketch.to_document())
 
 
-Taker = Distribution | Totals | Distinct  # has add(value)
-Accumulator = Taker | Ticks
+Accumulator = Gathering | Ticks
 
 
-def accumulator(identity: Identity) -> Taker:
+def accumulator(identity: Identity) -> Gathering:
     """The accumulator that suits the type."""
     if identity.type == COUNTER:
         return Totals(identity)
