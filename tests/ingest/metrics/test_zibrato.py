@@ -7,8 +7,9 @@ import functools
 import inspect
 import threading
 import types
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,6 +21,13 @@ from tests.ingest.metrics.conftest import Listener
 
 Make = Callable[..., Zibrato]
 Listen = Callable[..., Listener]
+T = TypeVar("T")
+
+
+def run_alone(main: Coroutine[Any, Any, T]) -> T:
+    """Run it on a thread of its own: playwright leaves an event loop running on the thread of the tests."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, main).result()
 
 
 def batches(z: Zibrato, listener: Listener) -> dict[tuple[str, str], Batch]:
@@ -260,7 +268,7 @@ def test_coroutines_and_asynchronous_generators_interleave_on_one_thread(zibrato
 
     assert inspect.iscoroutinefunction(work)
     assert inspect.isasyncgenfunction(stream)
-    asyncio.run(main())
+    run_alone(main())
     found = batches(z, listener)
     assert {key: b.count for key, b in found.items()} == {
         ("c", ""): 19, ("c", "error"): 1, ("g", ""): 11, ("n", ""): 7,
@@ -301,7 +309,7 @@ def test_awaitable_generators_and_objects_with_an_async_call_are_timed_with_thei
     async def main() -> tuple[int, int]:
         return await old(), await call(6)
 
-    assert asyncio.run(main()) == (5, 6)
+    assert run_alone(main()) == (5, 6)
     assert inspect.iscoroutinefunction(call)
     assert (plain(7), list(many(3))) == (7, [0, 1, 2])
     found = batches(z, listener)
