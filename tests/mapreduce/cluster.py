@@ -76,7 +76,7 @@ class Cluster:
 
     def ready(self, workers: int) -> None:
         """Wait until this many workers have an executor ready for each of their slots."""
-        until(lambda: self.idle() >= workers, f"{workers} idle workers")
+        until(lambda: self.idle() >= workers, f"{workers} idle workers", 120)
 
     def idle(self) -> int:
         spare = self.values["spare_processes"]
@@ -87,7 +87,7 @@ class Cluster:
         with contextlib.suppress(FileNotFoundError):
             Path(self.values["addresses"]).unlink()
         self.router = self._spawn("router", self.values)
-        until(Path(self.values["addresses"]).exists, f"addresses of the router, see {self._log.name}")
+        until(Path(self.values["addresses"]).exists, f"addresses of the router, see {self._log.name}", 120)
         # From now on it keeps its ports, so that a test may restart it as a service would be.
         found = json.loads(Path(self.values["addresses"]).read_text())
         self.values.update(req_bind=found["zmr.req_bind"], worker_bind=found["zmr.worker_bind"])
