@@ -11,7 +11,7 @@ from typing import Any
 
 from mapreduce import record
 from mapreduce.call import CallSpec
-from mapreduce.codec import encode
+from mapreduce.codec import decode, encode
 from mapreduce.exceptions import JobConflictError, MapReduceError
 from mapreduce.job import Job, JobLimits
 from mapreduce.message import versions
@@ -19,7 +19,8 @@ from mapreduce.registry import Registry
 from mapreduce.request import Ask, Plain, Submit, parse
 from mapreduce.schedule import Scheduler
 from mapreduce.settings import EngineSettings
-from mapreduce.spec import UNKNOWN, JobSpec, JobStatus
+from mapreduce.source import Range
+from mapreduce.spec import END_STATES, UNKNOWN, JobSpec, JobStatus
 
 _JOBS_SHOWN = 1_000
 
@@ -142,8 +143,10 @@ class Desk:
         known = self._scheduler.jobs.get(job.job_id)
         if known is not None:
             self._accepted(envelope, known, wait, now)
-        else:
+        elif found["state"] in END_STATES:
             self._reply(envelope, status_of(found).to_document())
+        else:
+            self._look_up(envelope, job.job_id, lambda again: self._accepted(envelope, again, wait, time.monotonic()))
 
     def _same(self, digest: str, spec: JobSpec | CallSpec) -> None:
         if digest != spec.digest():
@@ -164,18 +167,40 @@ class Desk:
         else:
             self._waiters.setdefault(job_id, []).append(_Waiter(envelope, until_s))
 
-    def _look_up(self, envelope: Envelope, job_id: str) -> None:
+    def _look_up(self, envelope: Envelope, job_id: str, known: Callable[[Job], None] | None = None) -> None:
+        """Answer with what the record of a job says that does not run here; `known` answers if it does by then."""
+
         def answer(found: Any) -> None:
-            job = self._scheduler.jobs.get(job_id)  # it may have been loaded meanwhile
             if isinstance(found, MapReduceError):
                 self._reply(envelope, {"error": found.to_document()})
-            elif job is not None:
-                self._reply(envelope, job.status(time.monotonic()).to_document())
-            else:
+                return
+            try:
+                job = self._scheduler.jobs.get(job_id) or self._take_up(found)
+            except MapReduceError as error:
+                self._reply(envelope, {"error": error.to_document()})
+                return
+            if job is None:
                 status = status_of(found) if found else JobStatus(job_id, UNKNOWN)
                 self._reply(envelope, status.to_document())
+            elif known is not None:
+                known(job)
+            else:
+                self._reply(envelope, job.status(time.monotonic()).to_document())
 
         self._recorder.ask(record.find(job_id), answer)
+
+    def _take_up(self, found: dict[str, Any] | None) -> Job | None:
+        """The job of a record that says it runs, when it does not: it is done (again), or nobody would ever end it.
+
+        MongoDB lost the record's last change in a crash, or the word that the record was made did not come back. Raises
+        `SpecError` when the record cannot be read.
+        """
+        if not found or found["state"] in END_STATES:
+            return None
+        log.warning("job %s: its record says %s, and it is not under way: it is taken up", found["_id"], found["state"])
+        job = load_job(found, self._limits, time.monotonic())
+        self._scheduler.add(job)
+        return job
 
     def _plain(self, envelope: Envelope, command: Plain, now: float) -> None:
         name, document = command.command, command.document
@@ -187,18 +212,21 @@ class Desk:
         elif name == "config":
             self._reply(envelope, self._config(now))
         elif name == "cancel":
-            self._cancel(envelope, str(document.get("job_id")), now)
+            self._cancel(envelope, str(document.get("job_id")))
         else:
             limit = document.get("limit", 100)
             self._jobs(envelope, limit if isinstance(limit, int) and 0 < limit <= _JOBS_SHOWN else _JOBS_SHOWN)
 
-    def _cancel(self, envelope: Envelope, job_id: str, now: float) -> None:
+    def _cancel(self, envelope: Envelope, job_id: str) -> None:
+        def cancel(job: Job) -> None:
+            self._scheduler.cancel(job.job_id, time.monotonic())
+            self._waiters.setdefault(job.job_id, []).append(_Waiter(envelope, None))
+
         job = self._scheduler.jobs.get(job_id)
         if job is None:
-            self._look_up(envelope, job_id)
-            return
-        self._scheduler.cancel(job_id, now)
-        self._waiters.setdefault(job_id, []).append(_Waiter(envelope, None))
+            self._look_up(envelope, job_id, cancel)
+        else:
+            cancel(job)
 
     def _jobs(self, envelope: Envelope, limit: int) -> None:
         def answer(found: Any) -> None:
@@ -272,3 +300,13 @@ def status_of(found: dict[str, Any]) -> JobStatus:
         found.get("progress") or {},
         found.get("result"),
     )
+
+
+def load_job(found: dict[str, Any], limits: JobLimits, now: float) -> Job:
+    """The job of a record, planned as it was. Raises `SpecError` when the record cannot be read."""
+    if found["kind"] == "basic":
+        return Job(CallSpec.from_document(found["spec"]), limits, now)
+    job = Job(JobSpec.from_document(found["spec"]), limits, now)
+    if found.get("plan") is not None:
+        job.planned(Range.from_document(item) for item in decode(found["plan"])["splits"])
+    return job

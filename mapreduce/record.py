@@ -91,11 +91,11 @@ class Recorder:
             except MapReduceError as error:
                 return error
             except (PyMongoError, OSError) as error:
+                if isinstance(error, ConnectionFailure | OperationFailure):
+                    self._disconnect()  # it may come up at another address, or with another login
                 if not insist or self._stopping.is_set():
                     return StoreUnavailableError(f"job records cannot be read or written: {error}")
                 log.warning("job records: %s; trying again", error)
-                if isinstance(error, ConnectionFailure | OperationFailure):
-                    self._disconnect()
                 self._stopping.wait(_RETRY_S)
             except Exception as error:
                 log.exception("job records")

@@ -16,17 +16,15 @@ from typing import Any, Protocol
 import zmq
 
 from mapreduce import message, record
-from mapreduce.call import CallSpec
 from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.curve import Gate, as_server
-from mapreduce.desk import Desk
+from mapreduce.desk import Desk, load_job
 from mapreduce.exceptions import MapReduceError, SpecError, VersionRefusedError, from_document
 from mapreduce.held import SplitOutput
 from mapreduce.job import Job, JobLimits
 from mapreduce.live import Live
 from mapreduce.schedule import Abort, Answer, Ended, Give, Gone, Scheduler, Worker
 from mapreduce.settings import EngineSettings
-from mapreduce.source import Range
 from mapreduce.spec import COMPLETE, JobSpec
 from mapreduce.step import MAP_STEP, REDUCE_STEP
 
@@ -328,13 +326,3 @@ def reduce_runs(job: Job, index: int) -> tuple[list[list[Any]], list[bytes]]:
                 if output.data is not None:
                     payload.append(output.data[offset : offset + length])
     return runs, payload
-
-
-def load_job(found: dict[str, Any], limits: JobLimits, now: float) -> Job:
-    """The job of a record, planned as it was. Raises `SpecError` when the record cannot be read."""
-    if found["kind"] == "basic":
-        return Job(CallSpec.from_document(found["spec"]), limits, now)
-    job = Job(JobSpec.from_document(found["spec"]), limits, now)
-    if found.get("plan") is not None:
-        job.planned(Range.from_document(item) for item in decode(found["plan"])["splits"])
-    return job

@@ -12,10 +12,12 @@ from typing import Any
 import bson
 import pytest
 import zmq
+from pymongo import MongoClient
 from pymongo.database import Database
 
+from mapreduce import record
 from mapreduce.client import ZmqEngine
-from mapreduce.exceptions import RouterUnreachableError
+from mapreduce.exceptions import RouterUnreachableError, StoreUnavailableError
 from mapreduce.request import COMMANDS
 from mapreduce.settings import EngineSettings
 from mapreduce.spec import JobSpec, Output, Source
@@ -248,6 +250,45 @@ def test_ended_jobs_are_looked_up_in_their_records_after_a_restart(cluster: Clus
     assert cluster.engine.submit(spec) == spec.job_id
     assert [found.job_id for found in cluster.engine.jobs()] == [spec.job_id]
     until(lambda: cluster.idle() == 1, "the worker is back")
+
+
+@pytest.mark.parametrize("command", ["mapreduce", "status", "cancel"])
+def test_a_job_whose_record_alone_says_that_it_runs_is_done_by_whoever_asks(
+    command: str, shared_cluster: Cluster, mongo_uri: str, ask: Ask, request_job: dict[str, Any], database: Data
+) -> None:
+    """So it stands when MongoDB lost the end of a record in a crash: nobody would ever end it otherwise."""
+    job_id = f"forgotten-{command}-{database.name}"
+    assert ask({**request_job, "job_id": job_id})["status"]["state"] == "complete"
+    with MongoClient[dict[str, Any]](mongo_uri) as client:
+        records = client[shared_cluster.settings.mongo_database]["zmr.job"]
+        changed = records.update_one(
+            {"_id": job_id, "state": "complete"}, {"$set": {"state": "map"}, "$unset": {"ended": 1}}
+        )
+        assert changed.modified_count == 1
+    if command == "mapreduce":
+        assert ask({**request_job, "job_id": job_id})["status"]["state"] == "complete"
+        return
+    answer = ask({"$command": command, "job_id": job_id})["status"]
+    assert command != "cancel" or answer["state"] == "cancelled"
+    until(lambda: ask({"$command": "status", "job_id": job_id})["status"]["state"] in ("complete", "cancelled"), job_id)
+
+
+def test_records_are_found_again_where_mongodb_is_now(mongo_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "SERVER_TIMEOUT_MS", 200)
+    addresses = ["mongodb://127.0.0.1:1/?directConnection=true", mongo_uri]
+    found: list[Any] = []
+    recorder = record.Recorder(lambda: addresses[0], "test_zmr_moved", lambda: None)
+    recorder.start()
+    try:
+        recorder.ask(record.find("x"), found.append)
+        until(lambda: recorder.deliver() or found, "an answer")
+        assert isinstance(found.pop(), StoreUnavailableError)
+        del addresses[0]
+        recorder.ask(record.find("x"), found.append)
+        until(lambda: recorder.deliver() or found, "an answer")
+        assert found == [None]
+    finally:
+        recorder.stop()
 
 
 def test_every_command_is_tested_here() -> None:

@@ -140,6 +140,50 @@ def test_every_victim_at_every_named_point(mode: str, point: str, victim: str, s
     strike(service, mode, point, victim)
 
 
+LOST = {
+    "with_its_record": lambda records, job: records.delete_one(job),
+    "with_its_end": lambda records, job: records.update_one(
+        job, {"$set": {"state": "map", "progress": {}, "result": None}, "$unset": {"ended": 1, "plan": 1}}
+    ),
+}
+
+
+def forget(service: Service, how: str, restarted: bool) -> None:
+    """Job records are not synced: what mongod had of them after a crash is put there as it would be."""
+    service.send(3)
+    process = service.at("kill:jobs_done", "aggregate", "days")
+    process.communicate(timeout=60)
+    assert process.returncode == -9
+    with MongoClient[dict[str, Any]](service.stack.folder.mongo_uri()) as client:
+        records = client[DATABASE]["zmr.job"]
+        newest = records.find_one({"state": "complete"}, sort=[("ended", -1)])
+        assert newest is not None
+        LOST[how](records, {"_id": newest["_id"]})
+    if restarted:
+        service.stack.kill("router")
+        service.stack.start("router")
+    through = service.send(2)
+    service.stack.manage("aggregate", "days")
+    service.check(through)
+    with MongoClient[dict[str, Any]](service.stack.folder.mongo_uri()) as client:
+        again = client[DATABASE]["zmr.job"].find_one({"_id": newest["_id"]})
+        assert again is not None
+        assert again["state"] == "complete"
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("how", LOST)
+def test_a_job_that_mongod_forgot_in_a_crash_costs_only_time(how: str, service: Service) -> None:
+    forget(service, how, restarted=False)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("how", LOST)
+def test_a_job_that_mongod_and_router_forgot_costs_only_time(how: str, service: Service) -> None:
+    forget(service, how, restarted=True)
+
+
 QUEUED = """
 from datetime import timedelta
 from django.utils import timezone
