@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ CELERY_COMMANDS = {
     "celery": (*_CELERY, "worker", "--pool=solo", "--without-gossip", "--without-mingle", "--without-heartbeat"),
     "beat": (*_CELERY, "beat", "--pidfile="),
 }
+PAUSED = ("-m", "tests.aggregates.crash.paused")  # before a fault point: the command stops there
 READY = {"ingester": ("bson_bind_address", "publish_bind_address"), "router": ("zmr.req_bind", "zmr.worker_bind")}
 
 
@@ -58,9 +59,11 @@ class Stack:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._log = (folder / "log.txt").open("ab")
 
-    def manage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def manage(
+        self, *arguments: str, check: bool = True, prefix: Sequence[str] = (str(ROOT / "manage.py"),)
+    ) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
-        command = [sys.executable, str(ROOT / "manage.py"), *arguments]
+        command = [sys.executable, *prefix, *arguments]
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=300, check=False
         )
@@ -71,10 +74,10 @@ class Stack:
         """Run Python in the Django shell."""
         return self.manage("shell", "-c", code).stdout
 
-    def start(self, name: str, kind: str = "") -> None:
+    def start(self, name: str, kind: str = "", prefix: Sequence[str] = (str(ROOT / "manage.py"),)) -> None:
         """Start a part, and wait until it can be reached."""
         kind = kind or name
-        words = CELERY_COMMANDS.get(kind) or (str(ROOT / "manage.py"), *COMMANDS.get(kind, ()))
+        words = CELERY_COMMANDS.get(kind) or (*prefix, *COMMANDS.get(kind, ()))
         command = [sys.executable, *words]
         if known := READY.get(kind):
             addresses = self.folder.addresses()

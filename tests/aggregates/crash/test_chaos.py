@@ -1,7 +1,11 @@
-"""Real processes killed at random moments under a stream of events; at the end every aggregate equals the recount."""
+"""Real processes killed under a stream of events, at random moments and at named points of runs.
+
+At the end every aggregate equals the recount.
+"""
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -16,12 +20,15 @@ from pymongo import MongoClient
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import IngestError
 from tests.aggregates.event_source import NOON, event
-from tests.aggregates.stack import Stack, until
+from tests.aggregates.stack import PAUSED, Stack, until
 from zarkov_site.home import HomeFolder
 from zarkov_site.mongod import LocalMongod
 
 DATABASE = "chaos"
 AGGREGATES = {"days": "CountByDay", "both": "TwoOutputs", "mean": "Mean", "labelled": "Labelled"}
+INCREMENT = ("planned", "leased", "recorded", "submitted", "jobs_done", "moved")
+BUILD = ("generation_made", "planned", "recorded", "submitted", "jobs_done", "moved", "caught_up", "switched", "shown")
+REBUILD = ("--since", "2011-07-01", "--until", "2011-07-02")
 VICTIMS = ("aggregator", "aggregator2", "router", "worker", "ingester", "mongod", "celery")
 ASK = """
 from aggregates import services
@@ -93,9 +100,56 @@ def crash(stack: Stack, mongod: LocalMongod, victim: str) -> None:
     stack.start(victim, victim.rstrip("2"))
 
 
-def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> None:
+class Points:
+    """Ends runs at named points, one point after the other, and counts the hits."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.hits: Counter[str] = Counter()
+        self._increments = itertools.cycle(INCREMENT)
+        self._builds = itertools.cycle([*(("--full", point) for point in BUILD), ("rebuild", "copied")])
+        self._armed: dict[str, str] = {}
+
+    def arm(self, aggregator: str) -> None:
+        """Have an aggregator that was killed come back, and end at the next point of one of its increments."""
+        self.stack.kill(aggregator)
+        self._armed[aggregator] = point = next(self._increments)
+        self.stack.start(aggregator, "aggregator", prefix=(*PAUSED, f"kill:{point}"))
+
+    def build(self, name: str) -> None:
+        """A full run or a rebuild that ends at its next point."""
+        mode, point = next(self._builds)
+        command = ("aggregate", name, "--full") if mode == "--full" else ("aggregate", "days", *REBUILD)
+        done = self.stack.manage(*command, check=False, prefix=(*PAUSED, f"kill:{point}"))
+        self.hits[f"build {point}"] += done.returncode == -9
+
+    def collect(self) -> None:
+        """Count aggregators that have come to their point, and start them again."""
+        for aggregator, point in list(self._armed.items()):
+            if self.stack.processes[aggregator].poll() is not None:
+                self.hits[f"increment {point}"] += 1
+                self.disarm(aggregator)
+
+    def disarm(self, aggregator: str) -> None:
+        """Start an aggregator as it is in use."""
+        self._armed.pop(aggregator, None)
+        self.stack.kill(aggregator)
+        self.stack.start(aggregator, "aggregator")
+
+    def end(self) -> None:
+        """Every aggregator is one that lives on."""
+        for aggregator in list(self._armed):
+            self.disarm(aggregator)
+
+
+def shown(hits: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(hits.items()))
+
+
+def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> Points:
     chance = random.Random(seed)
     hits: Counter[str] = Counter()
+    points = Points(stack)
     stack.start_all()
     for part in ("celery", "beat"):
         stack.start(part)
@@ -110,15 +164,23 @@ def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> None:
     for number in range(crashes):
         time.sleep(chance.uniform(0.0, 1.0))  # the random moment is what is tested
         name = chance.choice(sorted(AGGREGATES))
+        points.collect()
         if number % 10 == 3:
+            points.build(name)
+        elif number % 10 == 9:
             stack.manage("aggregate", name, "--full", check=False)
         elif number % 5 == 3:
             mode = chance.choice(["incremental", "full", "verify"])
             stack.manage("shell", "-c", ASK.format(name=name, mode=mode), check=False)
         victim = VICTIMS[number % len(VICTIMS)] if number < len(VICTIMS) else chance.choice(VICTIMS)
         hits[victim] += 1
-        crash(stack, mongod, victim)
-    print("crashes:", ", ".join(f"{victim} {count}" for victim, count in sorted(hits.items())))
+        if victim.startswith("aggregator"):
+            points.arm(victim)
+        else:
+            crash(stack, mongod, victim)
+    points.collect()
+    points.end()
+    print(f"crashes with seed {seed}: {shown(hits)}; at named points: {shown(points.hits)}")
     stream.stopping.set()
     stream.join(timeout=60)
     with MongoClient[dict[str, Any]](stack.folder.mongo_uri()) as client:
@@ -136,6 +198,7 @@ def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> None:
     assert done.stdout.count("equal to the recount") == len(AGGREGATES)
     # The sweeper has put back what killed workers of Celery lost.
     until(lambda: stack.shell(OPEN).split()[-1] == "0", "runs that were asked for are over", 150)
+    return points
 
 
 @pytest.mark.timeout(400)
@@ -146,4 +209,8 @@ def test_a_short_round_of_crashes(stack: Stack, mongod: LocalMongod) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_two_hundred_crashes(stack: Stack, mongod: LocalMongod) -> None:
-    chaos(stack, mongod, crashes=200, seed=random.randrange(10**6))
+    points = chaos(stack, mongod, crashes=200, seed=random.randrange(10**6))
+    assert {point for point, count in points.hits.items() if count} == {
+        *(f"increment {point}" for point in INCREMENT),
+        *(f"build {point}" for point in (*BUILD, "copied")),
+    }
