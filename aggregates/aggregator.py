@@ -66,9 +66,11 @@ class Aggregator:
             refresh_min_s=config.refresh_min_ms / 1000, incremental=config.incremental, most_at_once=MOST_AT_ONCE
         )
         self._listener = Listener(
-            lambda: config.connect_address("publish_bind_address"), lambda through: self._messages.put(Heard(through))
+            lambda: config.connect_address("publish_bind_address"),
+            lambda through: self._messages.put(Heard(through)),
+            config.client_keys(),
         )
-        self._announcer = Announcer(lambda: config.connect_address("bson_bind_address"))
+        self._announcer = Announcer(lambda: config.connect_address("bson_bind_address"), config.client_keys)
         self._pool = futures.ThreadPoolExecutor(MOST_AT_ONCE + 2, thread_name_prefix="refresh")
         self._under_way: set[futures.Future[Any]] = set()
         self._aggdefs: dict[str, AggDef] = {}

@@ -9,6 +9,7 @@ import zmq
 from django.conf import settings
 
 from aggregates.run.outcome import Outcome
+from ingest.curve import ClientKeys, as_client
 from ingest.notice import agg_complete
 
 log = logging.getLogger(__name__)
@@ -19,8 +20,9 @@ HIGH_WATER_COUNT = 1_000
 class Announcer:
     """A PUSH socket to the ingester that follows its address. One thread uses it. Notices may be lost."""
 
-    def __init__(self, address: Callable[[], str]) -> None:
+    def __init__(self, address: Callable[[], str], keys: Callable[[], ClientKeys | None] = lambda: None) -> None:
         self._address = address
+        self._keys = keys
         self._connected = ""
         self._socket: zmq.Socket[bytes] | None = None
 
@@ -34,10 +36,11 @@ class Announcer:
                 socket.send(message, zmq.NOBLOCK)
         except zmq.ZMQError as error:
             log.debug("agg_complete of %s not sent: %s", outcome.name, error)
+            self.close()  # ZeroMQ does not try again where its keys were refused; the next outcome does
 
     def _connect(self) -> zmq.Socket[bytes] | None:
         try:
-            address = self._address()
+            address, keys = self._address(), self._keys()
         except Exception as error:
             if getattr(error, "code", None) is None:
                 raise
@@ -47,6 +50,7 @@ class Announcer:
             self._socket = zmq.Context.instance().socket(zmq.PUSH)
             self._socket.setsockopt(zmq.LINGER, LINGER_MS)
             self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER_COUNT)
+            as_client(self._socket, keys)
             self._socket.connect(address)
             self._connected = address
         return self._socket
@@ -60,6 +64,7 @@ class Announcer:
 
 def once(outcome: Outcome) -> None:
     """Announce one outcome from a process that does not do so often."""
-    announcer = Announcer(lambda: settings.ZARKOV.connect_address("bson_bind_address"))
+    config = settings.ZARKOV
+    announcer = Announcer(lambda: config.connect_address("bson_bind_address"), config.client_keys)
     announcer.say(outcome)
     announcer.close()

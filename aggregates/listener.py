@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 
+from ingest.curve import ClientKeys
 from ingest.notice import COMMITTED, Subscription
 
 log = logging.getLogger(__name__)
@@ -16,8 +17,14 @@ LOOK_S = 1.0  # between two looks at the address, and at the wish to stop
 class Listener:
     """Follows the `committed` notices at an address that may change or not be there yet."""
 
-    def __init__(self, address: Callable[[], str], heard: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        address: Callable[[], str],
+        heard: Callable[[int], None],
+        keys: ClientKeys | None = None,
+    ) -> None:
         self._address = address
+        self._keys = keys
         self._heard = heard
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
@@ -42,7 +49,7 @@ class Listener:
 
     def _listen(self, address: str) -> None:
         log.debug("listening to notices at %s", address)
-        with closing(Subscription(address)) as subscription:
+        with closing(Subscription(address, self._keys)) as subscription:
             while not self._stop.is_set() and self._current() == address:
                 notice = subscription.receive(LOOK_S)
                 while notice is not None:

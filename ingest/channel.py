@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 import zmq
 
+from ingest.curve import ClientKeys, as_client
 from ingest.exceptions import DeliveryError
 from ingest.green import Aside
+from ingest.handshake import Handshake
 
 _GRACE_S = 1.0  # ZeroMQ goes on for so much longer than is waited: what ended in time was sent, not dropped
 
@@ -22,15 +24,16 @@ class Channel:
     Raises `DeliveryError` when `addr` is no address.
     """
 
-    def __init__(self, addr: str, high_water_count: int) -> None:
+    def __init__(self, addr: str, high_water_count: int, keys: ClientKeys | None = None) -> None:
         self._pid = os.getpid()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, high_water_count)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._monitor: zmq.Socket[bytes] | None = None
+        as_client(self._socket, keys)
+        self._handshake: Handshake | None = None
         if not addr.startswith("inproc:"):
-            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            self._handshake = Handshake(self._socket, with_keys=keys is not None)
         try:
             self._socket.connect(addr)
         except zmq.ZMQError as error:
@@ -42,20 +45,32 @@ class Channel:
     @property
     def connected(self) -> bool:
         """Whether a listener has ever answered."""
-        return self._monitor is None
+        return self._handshake is None or self._handshake.done
+
+    @property
+    def fault(self) -> str:
+        """Why the listener refuses us; empty when it does not, or there is none."""
+        return self._handshake.fault if self._handshake is not None else ""
+
+    @property
+    def broken(self) -> bool:
+        """Whether the listener has refused us for good, although it took us before: what was queued is lost."""
+        if self._handshake is None or not self._handshake.look():
+            return False
+        return self._handshake.given_up
 
     @property
     def descriptor(self) -> int:
         """Becomes readable when `offer` may succeed where it failed; must be looked at again after a while."""
-        waited_for = self._socket if self._monitor is None else self._monitor
-        return int(waited_for.getsockopt(zmq.FD))
+        if self._handshake is not None and not self._handshake.done:
+            return self._handshake.descriptor
+        return int(self._socket.getsockopt(zmq.FD))
 
     def offer(self, frames: Sequence[bytes]) -> bool:
         """Queue a message; False when there is no listener yet, or no room."""
+        if not self.connected and self._handshake is not None and not self._handshake.look():
+            return False
         try:
-            if self._monitor is not None:
-                self._monitor.recv_multipart(zmq.NOBLOCK)
-                self._stop_monitor()
             self._socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
             return False
@@ -69,15 +84,10 @@ class Channel:
         return self._abandon(-1 if within_s is None else int((within_s + _GRACE_S) * 1000))
 
     def _abandon(self, linger_ms: int) -> Aside:
-        self._stop_monitor()
+        if self._handshake is not None:
+            self._handshake.close()
         self._socket.close(linger=linger_ms)
         return Aside(self._context.term)
-
-    def _stop_monitor(self) -> None:
-        if self._monitor is not None:
-            monitor, self._monitor = self._monitor, None
-            self._socket.disable_monitor()
-            monitor.close(linger=0)
 
     def __del__(self) -> None:
         # A context that is collected with an open socket would wait for it.

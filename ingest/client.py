@@ -24,13 +24,15 @@ import zmq
 from bson.errors import BSONError
 
 from ingest import fork, green
+from ingest.curve import ClientKeys
+from ingest.dealer import Dealer
 from ingest.exceptions import BusyError, DeliveryError, SpoolError
 from ingest.push import Event, ZarkovClient, document, encoded
 from ingest.refusal import Refusal
 from ingest.request import refused_document, source_frame
 from ingest.spool import MAX_BYTES, Spool
 
-__all__ = ["AcknowledgedClient", "Event", "Receipt", "ZarkovClient"]
+__all__ = ["AcknowledgedClient", "ClientKeys", "Event", "Receipt", "ZarkovClient"]
 
 log = logging.getLogger(__name__)
 REQUEST_BYTES = 4 * 2**20
@@ -73,6 +75,8 @@ class AcknowledgedClient:
     uses the folder when this one dies. Several processes may share a folder. Spooled events may arrive after others
     that were sent later.
 
+    `keys` are for an ingester that takes only senders with keys.
+
     `source` is for doors that pass on what others sent: it is noted in quarantine beside what is refused.
 
     May be shared by threads and greenlets, and by processes after a fork.
@@ -89,9 +93,11 @@ class AcknowledgedClient:
         spool: Path | str | None = None,
         spool_max_bytes: int = MAX_BYTES,
         source: str = "",
+        keys: ClientKeys | None = None,
     ) -> None:
         self.addr = addr
         self._source = [source_frame(source)] if source else []
+        self._keys = keys
         self._patience = _Patience(timeout_s, attempts, connect_timeout_s)
         self._request_events = request_events
         self._spool = Spool(spool, spool_max_bytes) if spool is not None else None
@@ -102,7 +108,7 @@ class AcknowledgedClient:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._draining = threading.Lock()  # only ever tried, never waited for: greenlets of one thread share it
-        self._idle: list[Any] = []
+        self._idle: list[Dealer] = []
 
     def after_fork(self) -> None:
         """Begin anew in a child process."""
@@ -127,6 +133,8 @@ class AcknowledgedClient:
             receipt = self._deliver(requests, self._patience)
         except DeliveryError as error:
             self._away_until = time.monotonic() + AWAY_S
+            if self._spool.empty:
+                log.warning("events go to the spool: %s", error)
             left = list(_requests(error.data["unsent"], self._request_events))
             return self._keep(self._spool, left, error.data["receipt"])
         if not self._spool.empty or time.monotonic() >= self._look_at:
@@ -230,29 +238,28 @@ class AcknowledgedClient:
         patience: _Patience,
     ) -> bool:
         """Send what is `left` over one socket and gather the answers; return whether the ingester was busy."""
-        socket = self._checkout()
+        dealer = self._checkout()
         try:
-            under_way, busy = self._exchange(socket, requests, left, answers, patience)
+            dealer.wait_until_ready(min(patience.connect_timeout_s, patience.timeout_s))
+            under_way, busy = self._exchange(dealer.socket, requests, left, answers, patience)
         except BaseException:
-            socket.close(linger=0)
+            dealer.close()
             raise
         if under_way:  # answers may still come, and would be taken for those of other requests' successors
-            socket.close(linger=0)
+            dealer.close()
         else:
-            self._give_back(socket)
+            self._give_back(dealer)
         return busy
 
     def _exchange(
         self,
-        socket: Any,
+        socket: zmq.Socket[bytes],
         requests: list[list[bytes]],
         left: deque[int],
         answers: dict[int, dict[str, Any]],
         patience: _Patience,
     ) -> tuple[dict[bytes, int], bool]:
         """Return the requests that were not answered in time, and whether one was answered with busy."""
-        if not green.wait(socket, zmq.POLLOUT, min(patience.connect_timeout_s, patience.timeout_s)):
-            raise DeliveryError(f"no ingester listens at {self.addr}: start one, or correct the address")
         under_way: dict[bytes, int] = {}
         busy, size = False, 0
         deadline = time.monotonic() + patience.timeout_s
@@ -287,35 +294,25 @@ class AcknowledgedClient:
         except (BSONError, IndexError) as error:
             raise DeliveryError(f"what answers at {self.addr} is no ingester: {error}") from None
 
-    def _checkout(self) -> Any:
+    def _checkout(self) -> Dealer:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.IMMEDIATE, 1)
-        try:
-            socket.connect(self.addr)
-        except zmq.ZMQError as error:
-            socket.close()
-            raise DeliveryError(
-                f"{self.addr!r} is no ZeroMQ address ({error.strerror}): allowed is tcp://HOST:PORT or ipc://PATH"
-            ) from None
-        return socket
+        return Dealer(self.addr, self._keys)
 
-    def _give_back(self, socket: Any) -> None:
+    def _give_back(self, dealer: Dealer) -> None:
         with self._lock:
             if len(self._idle) < IDLE_SOCKETS:
-                self._idle.append(socket)
+                self._idle.append(dealer)
                 return
-        socket.close(linger=0)
+        dealer.close()
 
     def close(self) -> None:
         """Close idle sockets and the files of the spool, at once. A later `send` opens them again."""
         with self._lock:
             idle, self._idle = self._idle, []
-        for socket in idle:
-            socket.close(linger=0)
+        for dealer in idle:
+            dealer.close()
         if self._spool is not None:
             self._spool.close()
 

@@ -16,6 +16,7 @@ from gevent.event import Event
 from gevent.hub import get_hub
 
 from ingest.exceptions import BindError
+from ingest.gate import ServerKeys, as_server
 
 HIGH_WATER_COUNT = 1_000  # messages that ZeroMQ holds per sender while nothing is read
 LARGEST_BYTES = 64 * 2**20  # a message above this costs its sender the connection; above 16 MiB it is refused
@@ -24,8 +25,13 @@ DRAIN_BYTES = 2**20
 _LENGTH = struct.Struct("<i").unpack_from
 
 
-def bind(context: zmq.Context[Any], kind: int, key: str, address: str) -> zmq.Socket[bytes]:
-    """A bound socket with limits set. Raises `BindError` with the key and the address."""
+def bind(
+    context: zmq.Context[Any], kind: int, key: str, address: str, curve: ServerKeys | None = None
+) -> zmq.Socket[bytes]:
+    """A bound socket with limits set, encrypted when there are keys; then `context` needs a `Gate`.
+
+    Raises `BindError` with the key and the address.
+    """
     socket: zmq.Socket[bytes] = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER_COUNT)
@@ -33,6 +39,7 @@ def bind(context: zmq.Context[Any], kind: int, key: str, address: str) -> zmq.So
     socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_BYTES)
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    as_server(socket, curve)
     try:
         socket.bind(address.replace("tcp://localhost:", "tcp://127.0.0.1:"))
     except zmq.ZMQError as error:

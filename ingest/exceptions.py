@@ -99,3 +99,9 @@ class SpoolFullError(SpoolError):
     """The client's spool has reached its size; events that could not be delivered were not kept."""
 
     code = "spool_full"
+
+
+class KeyFileError(IngestError):
+    """A file of CURVE keys cannot be used."""
+
+    code = "bad_keys"

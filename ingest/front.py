@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import zmq
 
 from ingest.door import LARGEST_BYTES, bind, bound_address
+from ingest.gate import Gate, ServerKeys
 from ingest.settings import IngestSettings
 
 log = logging.getLogger(__name__)
@@ -68,20 +69,22 @@ def child_addresses(folder: Path, number: int) -> dict[str, str]:
 def child_settings(settings: IngestSettings, folder: Path, number: int) -> IngestSettings:
     """The settings of one child: as the front's, behind its sockets."""
     addresses: dict[str, Any] = child_addresses(folder, number)
-    return replace(settings, **addresses, backdoor=None, hops=1)
+    return replace(settings, **addresses, curve=None, backdoor=None, hops=1)
 
 
 class Relay:
     """Carries the messages of one line in a thread of its own, inside libzmq (zmq_proxy_steerable(3))."""
 
-    def __init__(self, line: Line, address: str, children: Sequence[str]) -> None:
+    def __init__(self, line: Line, address: str, children: Sequence[str], curve: ServerKeys | None) -> None:
         self.line = line
         self._context: zmq.Context[Any] = zmq.Context()
         self._control = self._context.socket(zmq.PAIR)
         self._control.bind(_CONTROL)
+        self._gate = Gate(self._context, curve)
         try:
-            self._front = bind(self._context, line.front, line.key, address)
+            self._front = bind(self._context, line.front, line.key, address, curve)
         except BaseException:
+            self._gate.close()
             self._control.close(0)
             self._context.term()
             raise
@@ -107,6 +110,7 @@ class Relay:
             self._control.send(b"TERMINATE", zmq.NOBLOCK)
         self._control.close(DRAIN_MS)
         self._thread.join(DRAIN_MS / 1000)
+        self._gate.close()
         self._context.term()  # ends a thread that still waits for a child; lingers for what is being sent
         self._thread.join()
 
@@ -166,7 +170,7 @@ class Front:
         try:
             for line in LINES:
                 children = [child[line.key] for child in everyone]
-                self._relays.append(Relay(line, getattr(self._settings, line.key), children))
+                self._relays.append(Relay(line, getattr(self._settings, line.key), children, self._settings.curve))
         except BaseException:
             self.close()
             raise

@@ -26,6 +26,7 @@ from ingest.backdoor import check_backdoor, open_backdoor
 from ingest.committer import Committer
 from ingest.door import DRAIN_BYTES, Door, bind, bound_address, drain
 from ingest.exceptions import JournalError, JournalLockedError
+from ingest.gate import Gate
 from ingest.intake import Intake
 from ingest.journal import Journal, journal_folders
 from ingest.notice import NOTICES
@@ -64,6 +65,7 @@ class Ingester:
         self._store = store or connect(settings.mongo_address, settings.mongo_database)
         self._rebind = rebind
         self._context: zmq.Context[Any] = zmq.Context()
+        self._gate: Gate | None = None
         self._doors: list[Door] = []
         self._journal: Journal | None = None
         self._calls: deque[Callable[[], None]] = deque()
@@ -157,8 +159,9 @@ class Ingester:
             ("ack_bind_address", zmq.ROUTER, self._receive_acknowledged),
             ("publish_bind_address", zmq.PUB, None),
         )
+        self._gate = Gate(self._context, self.settings.curve)
         for key, kind, receive in doors:
-            socket = bind(self._context, kind, key, getattr(self.settings, key))
+            socket = bind(self._context, kind, key, getattr(self.settings, key), self.settings.curve)
             self.addresses[key] = bound_address(socket)
             if receive is None:
                 self._publisher = socket
@@ -174,6 +177,8 @@ class Ingester:
             door.socket.close(linger=0)
         if hasattr(self, "_publisher"):
             self._publisher.close(linger=500)
+        if self._gate is not None:
+            self._gate.close()
         self._context.term()
 
     def _read_the_rest(self) -> None:

@@ -12,6 +12,7 @@ import bson
 
 from ingest import fork, green
 from ingest.channel import Channel
+from ingest.curve import ClientKeys
 from ingest.exceptions import DeliveryError, QueueFullError
 from ingest.green import Aside
 
@@ -32,13 +33,22 @@ class ZarkovClient:
 
     May be shared by threads and greenlets, and by processes after a fork: a child opens a connection of its own, and
     what its parent had queued stays the parent's. No socket is made before the first send.
+
+    `key` goes as first frame of each message, as in 2011; `keys` are for an ingester that takes only senders with keys.
     """
 
     def __init__(
-        self, addr: str, *, key: bytes | None = None, high_water_count: int = 10_000, timeout_s: float = 5.0
+        self,
+        addr: str,
+        *,
+        key: bytes | None = None,
+        keys: ClientKeys | None = None,
+        high_water_count: int = 10_000,
+        timeout_s: float = 5.0,
     ) -> None:
         self.addr = addr
         self._key = key
+        self._keys = keys
         self._high_water_count = high_water_count
         self._timeout_s = timeout_s
         self._begin()
@@ -68,7 +78,10 @@ class ZarkovClient:
         self.send({**kw, "$command": cmd})
 
     def send(self, *events: Event) -> None:
-        """Send events as one message. Raises `QueueFullError`, or `bson.errors` for what BSON cannot hold."""
+        """Send events as one message. Raises `QueueFullError`, or `bson.errors` for what BSON cannot hold.
+
+        Raises `DeliveryError` when a listener that had taken us refuses us now: what was queued is lost then.
+        """
         frames = [b"".join(map(encoded, events))]
         if self._key is not None:
             frames.insert(0, self._key)
@@ -76,18 +89,36 @@ class ZarkovClient:
         while True:
             with self._lock:
                 if self._channel is None:
-                    self._channel = Channel(self.addr, self._high_water_count)
+                    self._channel = Channel(self.addr, self._high_water_count, self._keys)
                 if self._channel.offer(frames):
                     return
-                descriptor, connected = self._channel.descriptor, self._channel.connected
+                self._refuse_a_broken_one()
+                channel, descriptor = self._channel, self._channel.descriptor
             now = time.monotonic()
             deadline = now + self._timeout_s if deadline is None else deadline
             if now >= deadline:
-                raise self._full(connected)
+                raise self._full(channel)
             green.wait_readable(descriptor, min(deadline - now, green.SLICE_S))
 
-    def _full(self, connected: bool) -> QueueFullError:
-        fault = f"the queue of {self._high_water_count} messages is full" if connected else "there is no listener"
+    def _refuse_a_broken_one(self) -> None:
+        """Under the lock: let go of a channel that the listener refuses by now, and say so."""
+        if self._channel is not None and self._channel.broken:
+            channel, self._channel = self._channel, None
+            channel.leave(0.0)
+            raise DeliveryError(
+                f"the ingester at {self.addr} refuses us by now: {channel.fault} Some of the last events are lost",
+                address=self.addr,
+            )
+
+    def _full(self, channel: Channel) -> QueueFullError:
+        if channel.connected:
+            fault = f"the queue of {self._high_water_count} messages is full"
+        else:
+            fault = channel.fault or "there is no listener"
+            with self._lock:  # ZeroMQ does not try again after some refusals
+                if self._channel is channel:
+                    self._channel = None
+                    channel.leave(0.0)
         return QueueFullError(
             f"nobody takes events at {self.addr} for {self._timeout_s:g} s, {fault}: is an ingester running there, "
             "and has its journal room?",
@@ -114,6 +145,7 @@ class ZarkovClient:
         while True:
             with self._lock:
                 if self._leaving is None and self._channel is not None:
+                    self._refuse_a_broken_one()
                     channel, self._channel = self._channel, None
                     self._leaving = channel.leave(timeout_s if drop else None)
                 leaving = self._leaving

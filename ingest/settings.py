@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ingest.gate import ServerKeys  # brings ZeroMQ, which most commands do without
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class IngestSettings:
     mongo_address: Callable[[], str]  # asked before each connection: a local mongod may change its port
     mongo_database: str
     journal: JournalSettings
+    curve: ServerKeys | None = None  # who may connect; None = anybody, unencrypted
     backdoor: str | None = None  # loopback HOST:PORT of a Python prompt; None = off
     block_events: int = 5_000  # most events committed as one block
     block_bytes: int = 8 * 2**20  # most bytes of BSON committed as one block

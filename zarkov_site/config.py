@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -34,7 +34,11 @@ from zarkov_site.value import (
     Zone,
 )
 
+if TYPE_CHECKING:
+    from ingest.curve import ClientKeys
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+INGEST_SOCKETS = ("bson_bind_address", "json_bind_address", "ack_bind_address", "publish_bind_address")
 
 
 class _Section(BaseModel):
@@ -206,12 +210,16 @@ class Config(_Section):
 
     def exposed(self) -> list[str]:
         """One sentence per socket that listens beyond loopback; empty when none does."""
-        encrypted = (self.folder.keys / "zmr.curve").exists()
+        encrypted = [
+            prefix
+            for prefix, file in (("zmr.", "zmr.curve"), *((key, "ingest.curve") for key in INGEST_SOCKETS))
+            if (self.folder.keys / file).exists()
+        ]
         listening = self.sockets() | {"web_host": f"tcp://{self.web_host}:{self.web_port}"}
         return [
             f"{key} = {address} listens beyond loopback"
             for key, address in listening.items()
-            if (match := TCP.match(address)) and match[1] not in LOOPBACK and not (encrypted and key.startswith("zmr."))
+            if (match := TCP.match(address)) and match[1] not in LOOPBACK and not key.startswith(tuple(encrypted))
         ]
 
     def refuse_exposure(self) -> None:
@@ -266,8 +274,22 @@ class Config(_Section):
             bound = self.folder.address(key)
         return bound.replace("tcp://*:", "tcp://127.0.0.1:").replace("tcp://0.0.0.0:", "tcp://127.0.0.1:")
 
+    def client_keys(self) -> ClientKeys | None:
+        """Keys with which this installation's own processes send events and hear notices; None = without.
+
+        Read anew at each call. Raises `KeyFileError`.
+        """
+        path = self.folder.client_keys / "own.curve"
+        if not path.exists():
+            return None
+        from ingest.curve import ClientKeys  # brings ZeroMQ, which most commands do without
+
+        return ClientKeys.load(path)
+
     def ingest_settings(self) -> IngestSettings:
         """What the ingester needs, as the value object of its own package."""
+        from ingest.gate import ServerKeys  # brings ZeroMQ, which most commands do without
+
         return IngestSettings(
             bson_bind_address=self.bson_bind_address,
             json_bind_address=self.json_bind_address,
@@ -281,6 +303,7 @@ class Config(_Section):
                 max_bytes=self.journal_max_bytes,
                 sync=self.journal_sync,
             ),
+            curve=ServerKeys.load(self.folder.keys / "ingest.curve", self.folder.client_keys),
             backdoor=self.backdoor,
         )
 

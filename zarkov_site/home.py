@@ -41,6 +41,11 @@ class HomeFolder:
         return self.root / "keys"
 
     @property
+    def client_keys(self) -> Path:
+        """CURVE keys of the programs that the ingester lets in; `own.curve` is that of Zarkov's own processes."""
+        return self.keys / "ingest-clients"
+
+    @property
     def admin_password(self) -> Path:
         """The generated password of user `admin`."""
         return self.root / "admin-password"

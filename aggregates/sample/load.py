@@ -14,7 +14,7 @@ from pymongo.database import Database
 from aggregates import services
 from aggregates.models import AggDef, Chart, Dashboard
 from aggregates.sample.content import DASHBOARD, EVENT_COUNT, ID_PREFIX, events
-from ingest.client import AcknowledgedClient
+from ingest.client import AcknowledgedClient, ClientKeys
 
 BATCH = 1_000
 POLL_S = 0.1
@@ -30,14 +30,14 @@ class Progress:
     total: int
 
 
-def load(address: str, database: Database[Any]) -> Iterator[Progress]:
+def load(address: str, database: Database[Any], keys: ClientKeys | None = None) -> Iterator[Progress]:
     """Send the events to the acknowledged door at `address`, then define aggregates and charts; yields as it goes.
 
     A second load stores nothing twice and changes no definition. Ends when every event is stored; the aggregates
     follow by themselves, see `wait_for_aggregates`. Raises what `AcknowledgedClient.send` raises.
     """
     sent = 0
-    with AcknowledgedClient(address) as client:
+    with AcknowledgedClient(address, keys=keys) as client:
         unsent = events()
         while batch := list(itertools.islice(unsent, BATCH)):
             sent += client.send(batch).accepted

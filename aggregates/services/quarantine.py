@@ -55,7 +55,7 @@ def replay_entries(
     outcome = Outcome(left=refused.number_of(database, what) if isinstance(what, Selection) else 0)
     deadline = time.monotonic() + LIMIT_S
     address = settings.ZARKOV.connect_address("ack_bind_address")
-    with AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=2) as client:
+    with AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=2, keys=settings.ZARKOV.client_keys()) as client:
         entries = refused.selected(database, what, MOST)
         for done in replay_all(database, client, entries, mended=mended, by=by):
             outcome.left = max(0, outcome.left - 1)

@@ -165,7 +165,9 @@ def _connected() -> AcknowledgedClient:
             _client = (
                 os.getpid(),
                 address,
-                AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=2, source="http"),
+                AcknowledgedClient(
+                    address, timeout_s=TIMEOUT_S, attempts=2, source="http", keys=settings.ZARKOV.client_keys()
+                ),
             )
         return _client[2]
 

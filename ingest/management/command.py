@@ -21,6 +21,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from pymongo.errors import PyMongoError
 
+from ingest.curve import ClientKeys
 from ingest.metrics import own
 from ingest.metrics.wire import PUBLISHERS
 
@@ -146,6 +147,22 @@ def measure_own(source: str) -> None:
     """Measure this process, under `source`, as `metrics.own_interval_s` says."""
     config = settings.ZARKOV
     own.measure(source, lambda: config.connect_address(PUBLISHERS), config.metrics.own_interval_s)
+
+
+def add_keys_argument(parser: CommandParser) -> None:
+    """The option of commands that connect to an ingester."""
+    parser.add_argument(
+        "--keys", metavar="FILE",
+        help="CURVE keys to show the ingester (default: this installation's, if there are any; none: send without)",
+    )  # fmt: skip
+
+
+def sender_keys(file: str | None) -> ClientKeys | None:
+    """What the option `--keys` means. Raises `KeyFileError`."""
+    if file is None:
+        found: ClientKeys | None = settings.ZARKOV.client_keys()
+        return found
+    return None if file == "none" else ClientKeys.load(file)
 
 
 def is_known(error: Exception) -> bool:

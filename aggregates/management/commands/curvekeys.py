@@ -5,27 +5,70 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from ingest.gate import OWN, SUFFIX, ServerKeys, make_client_keys, make_server_keys
 from ingest.management.command import ZarkovCommand
 from mapreduce.curve import make_keys, write_keys
 
+NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+
 
 class Command(ZarkovCommand):
-    """Make the keys that encrypt the sockets of the map-reduce engine."""
+    """Make the keys that encrypt the sockets of ingester and map-reduce engine."""
 
     help = (
-        "Make the key pair that router, workers and clients of the map-reduce engine share. With it their sockets are "
-        "encrypted and take nobody else. Copy the file to every machine of the installation, and restart the processes."
+        "Make CURVE keys, with which sockets are encrypted and take nobody else: `engine` one pair that router, "
+        "workers and clients of the map-reduce engine share; `ingest` the ingester's, and a file for Zarkov's own "
+        "processes; `--client NAME` a file for a program that sends events. Copy the files to the machines that need "
+        "them, and restart the processes."
     )
-    example = "manage.py curvekeys"
+    example = "manage.py curvekeys ingest --client shop"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Options."""
+        parser.add_argument(
+            "which", nargs="?", choices=["engine", "ingest"], help="whose keys (default: both, those that are missing)"
+        )
+        parser.add_argument(
+            "--client", metavar="NAME", help="make a file for a sender, which the ingester then lets in"
+        )
         parser.add_argument("--force", action="store_true", help="replace keys that are there")
 
     def perform(self, options: dict[str, Any]) -> None:
-        """Write the file."""
-        path = settings.ZARKOV.folder.keys / "zmr.curve"
-        write_keys(path, make_keys(), replace=options["force"])
+        """Write the files that are wanted."""
+        self._keys = settings.ZARKOV.folder.keys
+        which, force = options["which"], options["force"]
+        if options["client"] is not None:
+            if which == "engine":
+                raise CommandError("--client: the engine's keys are one pair that all share; say `curvekeys ingest`")
+            self._client(options["client"], replace=force)
+            return
+        paths = {"engine": self._keys / "zmr.curve", "ingest": self._keys / "ingest.curve"}
+        wanted = [which] if which else [name for name, path in paths.items() if force or not path.exists()]
+        for name in wanted or ["engine"]:  # with nothing to make the refusal says how to replace them
+            getattr(self, f"_{name}")(paths[name], replace=force)
+
+    def _engine(self, path: Any, *, replace: bool) -> None:
+        write_keys(path, make_keys(), replace=replace)
         self.stdout.write(f"wrote {path}")
+
+    def _ingest(self, path: Any, *, replace: bool) -> None:
+        if path.exists() and not replace:
+            raise CommandError(f"{path} exists already: every sender would be locked out (--force replaces it)")
+        folder = settings.ZARKOV.folder.client_keys
+        keys = make_server_keys(path, folder)
+        self.stdout.write(f"wrote {path}")
+        for name in sorted({OWN} | {found.stem for found in folder.glob(f"*{SUFFIX}")}):
+            self.stdout.write(f"wrote {make_client_keys(keys, name)}")
+
+    def _client(self, name: str, *, replace: bool) -> None:
+        folder = settings.ZARKOV.folder.client_keys
+        if not name or not set(name) <= NAME_CHARS or name.startswith("."):
+            raise CommandError(f"--client {name!r}: allowed are letters, digits, dots, dashes and underscores")
+        keys = ServerKeys.load(self._keys / "ingest.curve", folder)
+        if keys is None:
+            raise CommandError("the ingester has no keys yet: say `manage.py curvekeys ingest` first")
+        if (folder / f"{name}{SUFFIX}").exists() and not replace:
+            raise CommandError(f"{name} has keys already: with others it would be locked out (--force replaces them)")
+        self.stdout.write(f"wrote {make_client_keys(keys, name)}")

@@ -38,7 +38,7 @@ class Command(ZarkovCommand):
 
     def _load(self, config: Any, database: Database[dict[str, Any]]) -> int:
         before = load.stored(database)
-        self._show(load.load(config.connect_address("ack_bind_address"), database))
+        self._show(load.load(config.connect_address("ack_bind_address"), database, config.client_keys()))
         store = connect(config.mongo_address, config.mongo_database)
         with contextlib.closing(store.connection), stop_on_signals() as stop:
             self._show(load.wait_for_aggregates(store.watermark().through, stop.is_set))

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ingest.curve import ClientKeys
 from ingest.notice import Subscription
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,14 @@ class Listener:
     are missed meanwhile are made up for by the channels' own polling.
     """
 
-    def __init__(self, address: Callable[[], str], deliver: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        address: Callable[[], str],
+        deliver: Callable[[dict[str, Any]], None],
+        keys: ClientKeys | None = None,
+    ) -> None:
         self._address = address
+        self._keys = keys
         self._deliver = deliver
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -49,7 +56,7 @@ class Listener:
                 self._listen(address)
 
     def _listen(self, address: str) -> None:
-        with contextlib.closing(Subscription(address)) as subscription:
+        with contextlib.closing(Subscription(address, self._keys)) as subscription:
             self.connected_to = address
             while not self._stopped.is_set() and self._current_address() == address:
                 notice = subscription.receive(WAIT_S)

@@ -20,7 +20,10 @@ def hub() -> Hub:
     with _lock:
         if _running is None or _running[0] != os.getpid():
             made = Hub()
-            listener = Listener(lambda: settings.ZARKOV.connect_address("publish_bind_address"), made.notice)
+            config = settings.ZARKOV
+            listener = Listener(
+                lambda: config.connect_address("publish_bind_address"), made.notice, config.client_keys()
+            )
             listener.start()
             _running = (os.getpid(), made, listener)
         return _running[1]

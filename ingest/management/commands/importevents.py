@@ -13,7 +13,7 @@ from ingest import foreign
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import DeliveryError
 from ingest.load import Bookmark, LoadResult, send_lines
-from ingest.management.command import ZarkovCommand
+from ingest.management.command import ZarkovCommand, add_keys_argument, sender_keys
 
 
 class Command(ZarkovCommand):
@@ -33,6 +33,7 @@ class Command(ZarkovCommand):
         parser.add_argument("--value", action="store_true", help="the event is the document's field `value`")
         parser.add_argument("--uri", help="another MongoDB that has the collection (default: the configured one)")
         parser.add_argument("--address", help="acknowledged socket (default: the configured ingester's)")
+        add_keys_argument(parser)
         parser.add_argument("--from-start", action="store_true", help="forget how far an interrupted import was")
 
     def perform(self, options: dict[str, Any]) -> int:
@@ -47,7 +48,7 @@ class Command(ZarkovCommand):
         result, keys = LoadResult(), [""]
         client: MongoClient[dict[str, Any]] = MongoClient(options["uri"] or config.mongo_address(), tz_aware=True)
         address = options["address"] or config.connect_address("ack_bind_address")
-        with client, AcknowledgedClient(address) as sender:
+        with client, AcknowledgedClient(address, keys=sender_keys(options["keys"])) as sender:
             collection = client[options["database"]][options["collection"]]
             count = collection.estimated_document_count()
             if not count:

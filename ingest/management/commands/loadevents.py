@@ -13,7 +13,7 @@ from ingest.client import AcknowledgedClient
 from ingest.exceptions import DeliveryError
 from ingest.file_format import parse_mapping
 from ingest.load import LoadResult, file_bookmark, load_file
-from ingest.management.command import ZarkovCommand
+from ingest.management.command import ZarkovCommand, add_keys_argument, sender_keys
 
 
 class Command(ZarkovCommand):
@@ -31,6 +31,7 @@ class Command(ZarkovCommand):
         """Arguments."""
         parser.add_argument("files", nargs="+", metavar="FILE", type=Path)
         parser.add_argument("--address", help="acknowledged socket (default: the configured ingester's)")
+        add_keys_argument(parser)
         parser.add_argument(
             "--map", action="append", default=[], metavar="FIELD=COLUMN",
             help="CSV: what a field comes from; FIELD=COLUMN:int (float, json) reads a number, FIELD==TEXT is the same "
@@ -46,7 +47,7 @@ class Command(ZarkovCommand):
         folder = settings.ZARKOV.folder.run / "load"
         result = LoadResult()
         with (
-            AcknowledgedClient(address) as client,
+            AcknowledgedClient(address, keys=sender_keys(options["keys"])) as client,
             tqdm(unit=" events", disable=None if options["verbosity"] else True) as progress,
         ):
             for path in options["files"]:

@@ -68,6 +68,9 @@ class Command(ZarkovCommand):
         if found.name == "zarkov" and not own.get("ingester"):
             settings.ZARKOV.connect_address("ack_bind_address")  # wrong settings are said now
             own["ingester"] = functools.partial(settings.ZARKOV.connect_address, "ack_bind_address")
+        if found.name == "zarkov":
+            settings.ZARKOV.client_keys()
+            own["ingester_keys"] = settings.ZARKOV.client_keys
         if not options["broker"]:
             settings.ZARKOV.connect_address(BACKENDS)
         backend = found(

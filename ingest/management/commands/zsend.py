@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ingest import json_wire
 from ingest.client import ZarkovClient
 from ingest.exceptions import DeliveryError
-from ingest.management.command import ZarkovCommand
+from ingest.management.command import ZarkovCommand, add_keys_argument, sender_keys
 
 
 class Command(ZarkovCommand):
@@ -37,12 +37,15 @@ class Command(ZarkovCommand):
             "--timeout", type=float, default=5.0, metavar="SECONDS",
             help="wait so long for a listener, for room, and at the end for everything to be taken (5)",
         )  # fmt: skip
+        add_keys_argument(parser)
 
     def perform(self, options: dict[str, Any]) -> None:
         """Send line by line; say how many went."""
         address = options["address"]
         as_json = options["json"] or _port(address) == _port(settings.ZARKOV.json_bind_address)
-        client = ZarkovClient(address, key=_key(options["key"]), timeout_s=options["timeout"])
+        client = ZarkovClient(
+            address, key=_key(options["key"]), keys=sender_keys(options["keys"]), timeout_s=options["timeout"]
+        )
         count = 0
         try:
             for number, line in enumerate(tqdm(sys.stdin.buffer, unit=" lines", disable=None, leave=False), 1):

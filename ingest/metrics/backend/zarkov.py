@@ -102,11 +102,12 @@ class ZarkovBackend(Backend):
         wanted = self.options.own["ingester"]
         try:
             address = wanted() if callable(wanted) else wanted
+            keys = self.options.own.get("ingester_keys", lambda: None)()
         except Exception as error:  # noqa: BLE001 - asked again: the ingester may not have said yet where it is
-            raise PostponedError(f"it is not known where the ingester is: {error}") from None
+            raise PostponedError(f"it is not known where the ingester is, or how to reach it: {error}") from None
         if self._client is None or self._client.addr != address:
             self.end()
-            self._client = AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=1)
+            self._client = AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=1, keys=keys)
         return self._client
 
 

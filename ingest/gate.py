@@ -1,0 +1,167 @@
+"""The ingester's side of CURVE: its own key, whose keys it lets in, and the files of both.
+
+`keys/ingest.curve` holds the ingester's pair. Every file `*.curve` in `keys/ingest-clients` is a sender's (see
+`ingest.curve`); the ingester lets in who shows a public key of one of them. A file that is added or removed counts from
+the next connection on. ZAP, by which ZeroMQ asks who may connect, is RFC 27.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zmq
+from zmq.utils import z85
+
+from ingest.curve import ClientKeys, checked, public_of, read_secret
+from ingest.exceptions import KeyFileError
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".curve"
+OWN = "own"  # the sender that stands for the installation's own processes
+SAY_EVERY_S = 60.0
+_ZAP_ADDRESS = "inproc://zeromq.zap.01"
+_MODE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class ServerKeys:
+    """The ingester's secret key, and the folder of the senders that it lets in."""
+
+    secret: str = field(repr=False)
+    clients: Path
+
+    @classmethod
+    def load(cls, path: Path, clients: Path) -> ServerKeys | None:
+        """The key in `path`; None without such a file. Raises `KeyFileError` when it holds none, or others read it."""
+        if not path.exists():
+            return None
+        try:
+            secret = str(read_secret(path)["secret"])
+            public_of(secret)
+        except (ValueError, KeyError) as error:
+            raise KeyFileError(
+                f"key file {path} holds no key ({error}): make it again with `manage.py curvekeys ingest --force`"
+            ) from None
+        return cls(secret, clients)
+
+    @property
+    def public(self) -> str:
+        """What senders must know."""
+        return public_of(self.secret)
+
+    def allowed(self) -> dict[bytes, str]:
+        """Name of each sender that is let in, by its public key, as the files are now."""
+        found: dict[bytes, str] = {}
+        for path in self.clients.glob(f"*{SUFFIX}"):
+            try:
+                public = checked(str(json.loads(path.read_text(encoding="utf-8"))["public"]))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.warning("key file %s is passed over: %s", path, error)
+            else:
+                found[z85.decode(public)] = path.stem
+        return found
+
+
+def make_server_keys(path: Path, clients: Path) -> ServerKeys:
+    """Write a new key of the ingester, in place of any old one."""
+    secret = zmq.curve_keypair()[1].decode()
+    keys = ServerKeys(secret, clients)
+    _write(path, {"public": keys.public, "secret": secret})
+    return keys
+
+
+def make_client_keys(keys: ServerKeys, name: str) -> Path:
+    """Write a sender's key file, in place of any old one of that name, and return its path."""
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    client = ClientKeys(keys.public, public, secret)
+    path = keys.clients / f"{name}{SUFFIX}"
+    _write(path, {"server": client.server, "public": client.public, "secret": client.secret})
+    return path
+
+
+def _write(path: Path, content: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    temporary.replace(path)
+
+
+def as_server(socket: Any, keys: ServerKeys | None) -> None:
+    """Before `bind`: take only encrypted connections. A `Gate` of the same context decides whose."""
+    if keys is not None:
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.encode())
+        socket.setsockopt(zmq.ZAP_DOMAIN, b"ingest")
+
+
+class Gate:
+    """Answers ZeroMQ's questions about who may connect to the server sockets of one context, in a thread of its own.
+
+    Open it before the first `bind`; `close` it before the context is ended. Without keys it does nothing.
+    """
+
+    def __init__(self, context: Any, keys: ServerKeys | None) -> None:
+        self._thread: threading.Thread | None = None
+        if keys is None:
+            return
+        self._keys = keys
+        self._refused, self._say_at = 0, 0.0
+        self._socket = context.socket(zmq.REP)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(_ZAP_ADDRESS)
+        self._stop_in, self._stop_out = context.socket(zmq.PAIR), context.socket(zmq.PAIR)
+        self._stop_in.bind(f"inproc://gate-{id(self)}")
+        self._stop_out.connect(f"inproc://gate-{id(self)}")
+        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Let nobody in any more. May be called twice."""
+        if self._thread is not None:
+            self._stop_out.send(b"")
+            self._thread.join()
+            self._stop_out.close(0)
+            self._thread = None
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._stop_in, zmq.POLLIN)
+        while not self._stop_in.poll(0):
+            poller.poll()
+            if self._socket.poll(0):
+                self._answer(self._socket.recv_multipart())
+        with contextlib.suppress(zmq.ZMQError):
+            self._socket.close(0)
+            self._stop_in.close(0)
+
+    def _answer(self, asked: list[bytes]) -> None:
+        address, mechanism, credentials = asked[3], asked[5], asked[6:]
+        name = None
+        if mechanism == b"CURVE" and len(credentials) == 1:
+            name = self._keys.allowed().get(credentials[0])
+        if name is None:
+            self._say(address)
+        code, text = (b"400", b"this key is not known here") if name is None else (b"200", b"OK")
+        self._socket.send_multipart([b"1.0", asked[1], code, text, (name or "").encode(), b""])
+
+    def _say(self, address: bytes) -> None:
+        """Now and then, as a sender that is refused may try again at once."""
+        self._refused += 1
+        if (now := time.monotonic()) >= self._say_at:
+            log.warning(
+                "a sender at %s was refused (%d since this was said last): its key is in no file of %s",
+                address.decode(errors="replace"), self._refused, self._keys.clients,
+            )  # fmt: skip
+            self._refused, self._say_at = 0, now + SAY_EVERY_S

@@ -1,0 +1,69 @@
+"""Zarkov's own processes reach an ingester that takes only senders with keys, with the installation's own file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import override_settings
+from pymongo.database import Database
+
+from aggregates import announce
+from aggregates.listener import Listener
+from aggregates.run.outcome import Outcome
+from aggregates.web import door
+from aggregates.web.live.listener import Listener as WebListener
+from ingest.client import AcknowledgedClient
+from ingest.exceptions import DeliveryError
+from ingest.gate import OWN, make_client_keys, make_server_keys
+from tests.ingest.conftest import RunningIngester, wait_for
+from zarkov_site.home import HomeFolder
+
+
+@pytest.fixture
+def guarded(mongo_uri: str, database: Database[Any], tmp_path: Path) -> Iterator[RunningIngester]:
+    """An ingester with keys, as the configuration in force says where it is."""
+    folder = HomeFolder(tmp_path / "home")
+    make_client_keys(make_server_keys(folder.keys / "ingest.curve", folder.client_keys), OWN)
+    config = settings.ZARKOV.model_copy(
+        update={"home": folder.root, "mongo_uri": mongo_uri, "mongo_database": database.name}
+    )
+    with override_settings(ZARKOV=config):
+        running = RunningIngester(config.ingest_settings())
+        folder.prepare()
+        folder.record_addresses(running.ingester.addresses)
+        door.close()
+        yield running
+        door.close()
+        running.stop()
+
+
+def test_all_of_them_use_the_installations_own_keys(guarded: RunningIngester) -> None:
+    config = settings.ZARKOV
+    heard: list[int] = []
+    seen: list[dict[str, Any]] = []
+    listeners = [
+        Listener(lambda: config.connect_address("publish_bind_address"), heard.append, config.client_keys()),
+        WebListener(lambda: config.connect_address("publish_bind_address"), seen.append, config.client_keys()),
+    ]
+    for listener in listeners:
+        listener.start()
+    announcer = announce.Announcer(lambda: config.connect_address("bson_bind_address"), config.client_keys)
+
+    def told() -> bool:
+        assert door.send(b'{"type": "x"}')["accepted"] == 1
+        announcer.say(Outcome("daily", "incremental", "complete"))
+        return bool(heard) and {notice["$command"] for notice in seen} == {"committed", "agg_complete"}
+
+    wait_for(told, 40)
+    announcer.close()
+    for listener in listeners:
+        listener.stop()
+    with (
+        AcknowledgedClient(guarded.address("ack"), attempts=1, connect_timeout_s=1) as bare,
+        pytest.raises(DeliveryError, match="takes only senders with keys"),
+    ):
+        bare.event("x", {})

@@ -1,0 +1,355 @@
+"""CURVE keys: who has some of the ingester's gets through every door, and everybody else is refused and told so."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+from pymongo.database import Database
+
+from ingest.client import AcknowledgedClient, ClientKeys, ZarkovClient
+from ingest.curve import as_client
+from ingest.exceptions import DeliveryError, KeyFileError, QueueFullError
+from ingest.gate import ServerKeys, make_client_keys, make_server_keys
+from ingest.notice import Subscription
+from ingest.settings import IngestSettings
+from tests.ingest.conftest import RunningIngester, wait_for
+from zarkov_site.config import REPOSITORY
+
+Start = Callable[..., RunningIngester]
+
+
+class KeyRing:
+    """The ingester's key file and its senders'."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.clients = folder / "ingest.curve", folder / "ingest-clients"
+        self.server = make_server_keys(self.path, self.clients)
+
+    def client(self, name: str) -> ClientKeys:
+        return ClientKeys.load(make_client_keys(self.server, name))
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> KeyRing:
+    return KeyRing(tmp_path / "keys")
+
+
+@pytest.fixture
+def guarded(start_ingester: Start, ingest_settings: IngestSettings, ring: KeyRing) -> RunningIngester:
+    """An ingester that takes only senders with keys."""
+    return start_ingester(dataclasses.replace(ingest_settings, curve=ring.server))
+
+
+def push_json(address: str, keys: ClientKeys | None) -> None:
+    with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+        as_client(socket, keys)
+        socket.connect(address)
+        socket.send(b'{"type": "json"}')
+        socket.close(linger=20_000)
+
+
+def types(database: Database[Any]) -> set[str]:
+    return {event["type"] for event in database["event"].find()}
+
+
+def test_who_has_keys_gets_through_every_door_and_hears_notices(
+    guarded: RunningIngester, ring: KeyRing, database: Database[Any]
+) -> None:
+    keys = ring.client("shop")  # made while the ingester runs
+    subscription = Subscription(guarded.address("publish"), keys)
+    push_json(guarded.address("json"), keys)
+    with ZarkovClient(guarded.address("bson"), keys=keys, timeout_s=20) as pushing:
+        pushing.event("bson", {})
+    with AcknowledgedClient(guarded.address("ack"), keys=keys, connect_timeout_s=20) as client:
+
+        def heard() -> bool:
+            assert client.event("ack", {}).accepted == 1
+            notice = subscription.receive(0.2)
+            return notice is not None and notice["$command"] == "committed"
+
+        wait_for(heard)
+    subscription.close()
+    wait_for(lambda: types(database) == {"ack", "bson", "json"})
+
+
+def strangers(ring: KeyRing, folder: Path) -> dict[str, tuple[ClientKeys | None, str]]:
+    """Senders that are not to get in, and what they are told."""
+    other = KeyRing(folder)
+    stranger = other.client("x")
+    return {
+        "none": (None, "takes only senders with keys"),
+        "of another ingester": (stranger, "its key is not the one in our key file"),
+        "not known there": (dataclasses.replace(stranger, server=ring.server.public), "does not know this key"),
+    }
+
+
+@pytest.mark.parametrize("who", ["none", "of another ingester", "not known there"])
+def test_who_has_not_the_right_keys_is_refused_at_every_door_and_told_why(
+    guarded: RunningIngester,
+    ring: KeyRing,
+    database: Database[Any],
+    tmp_path: Path,
+    who: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keys, reason = strangers(ring, tmp_path / "others")[who]
+    with (
+        AcknowledgedClient(guarded.address("ack"), keys=keys, attempts=1, connect_timeout_s=1) as client,
+        pytest.raises(DeliveryError, match=reason),
+    ):
+        client.event("ack", {})
+    pushing = ZarkovClient(guarded.address("bson"), keys=keys, timeout_s=1)
+    with pytest.raises(QueueFullError, match=reason):
+        pushing.event("bson", {})
+    pushing.close()
+    with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+        as_client(socket, keys)
+        socket.connect(guarded.address("json"))
+        socket.send(b'{"type": "json"}')
+        subscription = Subscription(guarded.address("publish"), keys)
+
+        def told() -> bool:
+            assert subscription.receive(0.1) is None
+            return reason in caplog.text
+
+        wait_for(told)
+        subscription.close()
+        with AcknowledgedClient(guarded.address("ack"), keys=ring.client("right"), connect_timeout_s=20) as client:
+            assert client.event("right", {}).accepted == 1
+        wait_for(lambda: types(database) == {"right"})
+        socket.close(linger=0)
+
+
+def test_an_ingester_without_keys_is_told_from_one_with_them(ingester: RunningIngester, ring: KeyRing) -> None:
+    with (
+        AcknowledgedClient(ingester.address("ack"), keys=ring.client("x"), attempts=1, connect_timeout_s=1) as client,
+        pytest.raises(DeliveryError, match="or it has none"),
+    ):
+        client.event("x", {})
+
+
+def test_a_sender_whose_file_is_gone_is_let_in_no_more(
+    guarded: RunningIngester, ring: KeyRing, database: Database[Any]
+) -> None:
+    keys = ring.client("shop")
+    (ring.clients / "damaged.curve").write_text("{")
+    with AcknowledgedClient(guarded.address("ack"), keys=keys, connect_timeout_s=20) as client:
+        assert client.event("x", {}).accepted == 1
+    (ring.clients / "shop.curve").unlink()
+    with (
+        AcknowledgedClient(guarded.address("ack"), keys=keys, attempts=1, connect_timeout_s=2) as client,
+        pytest.raises(DeliveryError, match="does not know this key"),
+    ):
+        client.event("x", {})
+
+
+def test_a_client_that_is_refused_by_now_says_so_and_works_again_with_the_right_keys(
+    start_ingester: Start, ingest_settings: IngestSettings, ring: KeyRing, tmp_path: Path, database: Database[Any]
+) -> None:
+    settings = dataclasses.replace(
+        ingest_settings, curve=ring.server, bson_bind_address=f"ipc://{tmp_path}/bson",
+        publish_bind_address=f"ipc://{tmp_path}/publish",
+    )  # fmt: skip
+    keys = ring.client("shop")
+    content = (ring.clients / "shop.curve").read_text()
+    running = start_ingester(settings)
+    pushing = ZarkovClient(settings.bson_bind_address, keys=keys, timeout_s=20)
+    subscription = Subscription(settings.publish_bind_address, keys)
+
+    def heard() -> Any:
+        pushing.event("x", {})
+        return subscription.receive(0.2)
+
+    wait_for(heard)
+    running.stop()
+    (ring.clients / "shop.curve").unlink()
+    running = start_ingester(settings)
+
+    def refused() -> str:
+        try:
+            pushing.event("lost", {})
+        except DeliveryError as error:
+            return str(error)
+        return ""
+
+    assert "refuses us by now: it does not know this key" in wait_for(refused)
+    (ring.clients / "shop.curve").write_text(content)
+    wait_for(heard, 40)
+    pushing.close(20)
+    subscription.close()
+
+
+def test_what_is_sent_after_a_refusal_at_the_start_gets_through_once_the_key_is_known(
+    guarded: RunningIngester, ring: KeyRing, database: Database[Any]
+) -> None:
+    keys = ring.client("shop")
+    content = (ring.clients / "shop.curve").read_text()
+    (ring.clients / "shop.curve").unlink()
+    pushing = ZarkovClient(guarded.address("bson"), keys=keys, timeout_s=0.5)
+    acknowledged = AcknowledgedClient(guarded.address("ack"), keys=keys, attempts=1, connect_timeout_s=0.5)
+    for client in (pushing, acknowledged):
+        with pytest.raises(DeliveryError):
+            client.event("early", {})
+    (ring.clients / "shop.curve").write_text(content)
+    pushing._timeout_s = 20
+    pushing.event("late", {})
+    pushing.close(20)
+    wait_for(lambda: types(database) == {"late"})
+    acknowledged.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "fault"),
+    [
+        (None, 0o600, "cannot be read"),
+        ("{", 0o600, "is no JSON"),
+        ("[]", 0o600, "holds no JSON object"),
+        ('{"server": "x", "secret": "y"}', 0o600, "holds no key"),
+        ('{"secret": "y"}', 0o600, "holds no key"),
+        ("{}", 0o644, "chmod 600"),
+    ],
+)
+def test_a_key_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | None, mode: int, fault: str) -> None:
+    path = tmp_path / "x.curve"
+    if content is not None:
+        path.write_text(content)
+        path.chmod(mode)
+        with pytest.raises(KeyFileError, match=fault):
+            ServerKeys.load(path, tmp_path)
+    else:
+        assert ServerKeys.load(path, tmp_path) is None
+    with pytest.raises(KeyFileError, match=fault) as caught:
+        ClientKeys.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_secrets_are_in_no_repr_and_their_files_are_the_owners(ring: KeyRing) -> None:
+    keys = ring.client("shop")
+    assert keys.secret not in repr(keys)
+    assert ring.server.secret not in repr(ring.server)
+    for path in (ring.path, ring.clients / "shop.curve"):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_connections_that_come_and_go_without_a_listener_leave_nothing_behind(ring: KeyRing) -> None:
+    """The thread that answers who may connect, and the sockets that watch handshakes, end with what they belong to."""
+    before = threading.active_count()
+    for _ in range(20):
+        client = ZarkovClient("tcp://127.0.0.1:1", keys=ring.client("x"), timeout_s=0.01)
+        with pytest.raises(QueueFullError):
+            client.event("x", {})
+        client.close()
+    wait_for(lambda: threading.active_count() <= before)
+
+
+KEYED = re.compile(r"^```python keys\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def test_the_examples_with_keys_send_an_event(
+    guarded: RunningIngester, ring: KeyRing, database: Database[Any], tmp_path: Path
+) -> None:
+    ring.client("shop")
+    examples = KEYED.findall((REPOSITORY / "docs" / "clients.md").read_text())
+    assert len(examples) == 2
+    for code in examples:
+        for shown, door in (("6543", "bson"), ("6546", "ack")):
+            code = code.replace(f"tcp://localhost:{shown}", guarded.address(door))
+        code = code.replace("/etc/shop/", f"{ring.clients}/")
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+    pages = {"/keys", "/pyzmq-keys"}
+    wait_for(lambda: {event["context"]["page"] for event in database["event"].find()} == pages)
+
+
+EVERYWHERE = "tcp://0.0.0.0:0"
+
+
+def test_beyond_loopback_an_ingester_starts_only_with_keys_and_commands_use_them(
+    mongo_uri: str, database: Database[Any], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    environment = os.environ | {f"ZARKOV_{d}_BIND_ADDRESS": EVERYWHERE for d in ("BSON", "JSON", "ACK", "PUBLISH")}
+    environment |= {"ZARKOV_HOME": str(home), "ZARKOV_MONGO_URI": mongo_uri, "ZARKOV_MONGO_DATABASE": database.name}
+
+    def manage(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            input=stdin, capture_output=True, text=True, timeout=100, check=False, env=environment,
+        )  # fmt: skip
+
+    refused = manage("runingest")
+    assert refused.returncode != 0
+    assert "ack_bind_address = tcp://0.0.0.0:0 listens beyond loopback" in refused.stderr
+    assert "manage.py curvekeys" in refused.stderr
+    made = manage("curvekeys", "ingest")
+    assert (made.returncode, made.stderr) == (0, "")
+    shop = home / "keys" / "ingest-clients" / "shop.curve"
+    assert f"wrote {shop}" in manage("curvekeys", "--client", "shop").stdout
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "runingest", "--processes", "2"], env=environment, stdout=subprocess.DEVNULL
+    )
+    try:
+        recorded = home / "run" / "addresses.json"
+        wait_for(lambda: recorded.exists() or process.poll() is not None, 60)
+        addresses = {key: a.replace("0.0.0.0", "127.0.0.1") for key, a in json.loads(recorded.read_text()).items()}
+        lines = tmp_path / "events.jsonl"
+        lines.write_text('{"type": "loaded"}\n')
+        loaded = manage("loadevents", str(lines), "--address", addresses["ack_bind_address"])
+        assert "1 events accepted" in loaded.stdout, loaded.stderr
+        sent = manage("zsend", addresses["bson_bind_address"], "--keys", str(shop), stdin='{"type": "sent"}')
+        assert "1 messages sent" in sent.stdout, sent.stderr
+        bare = manage("zsend", addresses["bson_bind_address"], "--keys", "none", stdin='{"type": "bare"}')
+        assert "takes only senders with keys" in bare.stderr
+        wait_for(lambda: types(database) == {"loaded", "sent"}, 60)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+def test_keys_of_the_engine_and_of_the_ingester_are_made_apart(tmp_path: Path) -> None:
+    from django.core.management import CommandError, call_command
+    from django.test import override_settings
+
+    from mapreduce.curve import load_keys
+    from zarkov_site.config import Config
+
+    config = Config(home=tmp_path / "home", bson_bind_address=EVERYWHERE, zmr={"req_bind": "tcp://0.0.0.0:5555"})
+    keys = config.folder.keys
+    with override_settings(ZARKOV=config):
+        assert [text.split(" ")[0] for text in config.exposed()] == ["bson_bind_address", "zmr.req_bind"]
+        call_command("curvekeys", "engine", verbosity=0)
+        assert [text.split(" ")[0] for text in config.exposed()] == ["bson_bind_address"]
+        engine = load_keys(keys / "zmr.curve")
+        call_command("curvekeys", verbosity=0)
+        assert config.exposed() == []
+        assert load_keys(keys / "zmr.curve") == engine
+        own = config.client_keys()
+        assert own is not None
+        for arguments in ([], ["ingest"], ["--client", "own"], ["--client", "../x"], ["engine", "--client", "x"]):
+            with pytest.raises(CommandError):
+                call_command("curvekeys", *arguments, verbosity=0)
+        assert config.client_keys() == own
+        call_command("curvekeys", "ingest", "--client", "shop", verbosity=0)
+        call_command("curvekeys", "ingest", "--force", verbosity=0)
+        server = ServerKeys.load(keys / "ingest.curve", config.folder.client_keys)
+        assert server is not None
+        assert sorted(server.allowed().values()) == ["own", "shop"]
+        renewed = config.client_keys()
+        assert renewed is not None
+        assert renewed != own
+        assert renewed.server == server.public
