@@ -4,10 +4,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NPM_CI := PATH="$$PATH:$(CURDIR)/$(BIN)" npm ci --silent --no-progress --omit=optional --ignore-scripts
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 NPM_STAMP := node_modules/.installed
+NPM_DEV_STAMP := node_modules/.installed-dev
 ONLY ?=
 
 .PHONY: run setup client test test-long bench lint format lock screenshots clean
@@ -38,20 +40,25 @@ $(DEV_STAMP): requirements-dev.txt $(RUN_STAMP)
 $(NPM_STAMP): package-lock.json | $(BIN)/python
 	@echo "Installing front-end packages (once)"
 	@command -v npm >/dev/null || $(PIP) -r requirements-node.txt
-	@PATH="$$PATH:$(CURDIR)/$(BIN)" npm ci --silent --no-progress --omit=optional
+	@$(NPM_CI) --omit=dev
 	@touch $@
+
+$(NPM_DEV_STAMP): package-lock.json $(NPM_STAMP)
+	@echo "Installing JavaScript packages for development (once)"
+	@$(NPM_CI)
+	@touch $(NPM_STAMP) $@
 
 # The wheel for programs that only send: zarkov.client and zibrato, without Django.
 client: | $(BIN)/python
 	@$(BIN)/python -m ingest.wheel dist
 
-test: setup $(DEV_STAMP)
+test: setup $(DEV_STAMP) $(NPM_DEV_STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadscope $(PYTEST)
 
-test-long: setup $(DEV_STAMP)
+test-long: setup $(DEV_STAMP) $(NPM_DEV_STAMP)
 	ZARKOV_TEST_LONG=1 $(BIN)/python -m pytest -n 0 --timeout=7200 -m long $(PYTEST)
 
-bench: setup $(DEV_STAMP)
+bench: setup $(DEV_STAMP) $(NPM_DEV_STAMP)
 	$(BIN)/python -m tests.bench --only "$(ONLY)"
 
 lint: setup $(DEV_STAMP)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,13 @@ from tests.aggregates.web.server import Server, eventually
 from zarkov_site.config import REPOSITORY
 
 BLOCK = re.compile(r"^```(\w+) (runs|needs=\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SEARCH = (
+    f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"  # `make setup` brings Node where there is none
+)
 RUNTIMES = {
     "python": [sys.executable, "-W", "error", "-c"],
     "sh": ["sh", "-ec"],
-    "js": ["node", "-e"],
+    "js": [shutil.which("node", path=SEARCH) or "node", "-e"],
     "perl": ["perl", "-Mstrict", "-Mwarnings", "-e"],
     "php": ["php", "-r"],
 }
