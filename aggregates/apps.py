@@ -8,10 +8,8 @@ from typing import Any
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
-PERIODIC = (
-    ("aggregates: put back lost runs", "aggregates.schedule.sweep", 15),
-    ("aggregates: tell what is wrong", "aggregates.schedule.alert", 15),
-)  # name, Celery task, seconds
+PERIODIC = (("aggregates: put back lost runs", "aggregates.schedule.sweep", 15),)  # name, Celery task, seconds
+FORMER = ("aggregates.schedule.alert",)  # Celery tasks that there are no more
 
 
 class AggregatesConfig(AppConfig):
@@ -34,6 +32,7 @@ def _schedule_chores(**_: Any) -> None:
     """Have Celery beat start what is to be done regularly; a schedule that a person changed stays."""
     from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
+    PeriodicTask.objects.filter(task__in=FORMER).delete()
     for name, task, seconds in PERIODIC:
         every = {"every": seconds, "period": IntervalSchedule.SECONDS}
         interval = IntervalSchedule.objects.filter(**every).first() or IntervalSchedule.objects.create(**every)

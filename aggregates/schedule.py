@@ -53,15 +53,6 @@ def verify(*names: str) -> str:
     return "; ".join(done)
 
 
-@shared_task(name="aggregates.schedule.alert")  # type: ignore[untyped-decorator]
-def alert() -> int:
-    """Note what is wrong with aggregates, and send what is to be told."""
-    from aggregates.services.alert import deliver, watch
-
-    watch()
-    return deliver()
-
-
 @shared_task(name="aggregates.schedule.sweep")  # type: ignore[untyped-decorator]
 def sweep() -> int:
     """Put back runs that nobody works on."""

@@ -77,5 +77,15 @@ def _measure_tasks(**_: Any) -> None:
         measure_tasks(Zibrato(**own.options("celery", address, config.metrics.own_interval_s)))
 
 
+def _watch(**_: Any) -> None:
+    """Have alerts looked after in the worker's main process, whatever its tasks are at."""
+    from aggregates.services.watchman import Watchman
+
+    watchman = Watchman()
+    signals.worker_shutting_down.connect(lambda **_: watchman.stop(0.0), weak=False)
+    watchman.start()
+
+
 signals.worker_init.connect(_measure_tasks)
+signals.worker_ready.connect(_watch)
 signals.setup_logging.connect(_log_as_every_process_does)

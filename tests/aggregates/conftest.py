@@ -21,6 +21,7 @@ from ingest.store import Store, connect
 from mapreduce.engine import Engine, open_engine
 from mapreduce.settings import EngineSettings
 from tests.aggregates.event_source import Producer
+from tests.aggregates.hook import hooked
 
 MODULES = ("tests.aggregates.tasks",)
 
@@ -91,6 +92,12 @@ def right(room: Room) -> Callable[[Definition], None]:
 
 def values(database: Database[dict[str, Any]], output: str) -> dict[Any, Any]:
     return {document["_id"]: document["value"] for document in database[f"zagg.{output}"].find()}
+
+
+@pytest.fixture
+def hook() -> Iterator[Any]:
+    """A web server that takes alerts."""
+    yield from hooked()
 
 
 @pytest.fixture

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import socketserver
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.db import OperationalError
 from django.utils import timezone
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from aggregates import schedule, services
+from aggregates import services
 from aggregates.alert.condition import FAILING, LAGGING, WRONG, Known, changes, conditions
 from aggregates.models import AggDef, Alert
 from aggregates.resource import resources
 from aggregates.services.alert import deliver, watch
+from aggregates.services.watchman import Watchman
 from tests.aggregates.event_source import Producer, event
+from tests.aggregates.hook import served
 from zarkov_site.config import NotifyConfig
 
 NOW = timezone.now()
@@ -59,43 +60,10 @@ class Mail(socketserver.StreamRequestHandler):
         self.wfile.write(f"{line}\r\n".encode())
 
 
-class Hook(BaseHTTPRequestHandler):
-    """Keeps what is posted; answers as it is told."""
-
-    def do_POST(self) -> None:
-        server: Any = self.server
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if server.answers:
-            self.send_response(server.answers.pop(0))
-        else:
-            server.calls.append((json.loads(body), self.headers["X-Zarkov-Message"]))
-            self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
-
-
-def served(server: Any) -> Iterator[Any]:
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
 @pytest.fixture
 def mailbox() -> Iterator[Any]:
     server: Any = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mail)
     server.mails, server.refuse, server.daemon_threads = [], False, True
-    yield from served(server)
-
-
-@pytest.fixture
-def hook() -> Iterator[Any]:
-    server: Any = HTTPServer(("127.0.0.1", 0), Hook)
-    server.calls, server.answers = [], []
     yield from served(server)
 
 
@@ -105,7 +73,7 @@ def told(site: Any, mailbox: Any, hook: Any) -> Any:
     notify = NotifyConfig(
         email=["ops@example.org"],
         smtp_url=f"smtp://127.0.0.1:{mailbox.server_address[1]}",
-        webhook=f"http://127.0.0.1:{hook.server_address[1]}/in",
+        webhook=hook.url,
         lag_s=60,
     )
     site.ZARKOV = site.ZARKOV.model_copy(update={"notify": notify})
@@ -244,11 +212,11 @@ def test_a_failed_verification_is_told(days, database, hook):
     services.run_now(days)
     database["zgen.days.1"].update_many({}, {"$set": {"value": 5}})
     services.verify_now(days)
-    assert schedule.alert() == 2
+    assert Watchman().look() == 2
     assert hook.calls[0][0]["kind"] == "wrong"
     database["zgen.days.1"].update_many({}, {"$set": {"value": 1}})
     services.verify_now(days)
-    schedule.alert()
+    Watchman().look()
     assert hook.calls[1][0]["event"] == "recovered"
 
 
@@ -261,5 +229,22 @@ def test_without_channels_nothing_is_noted_and_a_channel_that_comes_later_hears_
     assert watch() == 1
 
 
-def test_celery_beat_starts_it(site):
-    assert PeriodicTask.objects.get(task="aggregates.schedule.alert").interval.every == 15
+def test_what_goes_wrong_while_looking_ends_nothing(days, hook, monkeypatch):
+    def refuse(**rest: Any) -> None:
+        raise OperationalError("database is locked")
+
+    fail(days)
+    with monkeypatch.context() as broken:
+        broken.setattr(AggDef.objects, "filter", refuse)
+        assert Watchman().look() == 0
+    assert Watchman().look() == 2
+
+
+def test_no_task_of_celery_does_it_any_more(site):
+    PeriodicTask.objects.create(
+        name="aggregates: tell what is wrong",
+        task="aggregates.schedule.alert",
+        interval=IntervalSchedule.objects.create(every=15, period=IntervalSchedule.SECONDS),
+    )
+    call_command("migrate", verbosity=0)
+    assert not PeriodicTask.objects.filter(task__contains="alert").exists()

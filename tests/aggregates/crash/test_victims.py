@@ -215,6 +215,33 @@ def celery_case(service: Service, mode: str, point: str) -> None:
     service.check(through)
 
 
+FAIL = QUEUED + "services.note_failure(aggdef, ValueError('the disk is full'))"
+
+
+@pytest.mark.timeout(240)
+def test_alerts_go_out_while_a_celery_worker_is_in_the_middle_of_a_run(
+    service: Service, hook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(service.stack.environment, "ZARKOV_NOTIFY__WEBHOOK", hook.url)
+    through = service.send(3)
+    worker = service.at("submitted", "celery", *CELERY)
+    try:
+        service.stack.shell(QUEUED + "services.start_run(aggdef)")
+        assert worker.stdout is not None
+        said = next(line for line in worker.stdout if line.startswith("at "))
+        assert said == "at submitted\n"  # there it stays until it is told to go on
+        service.stack.shell(FAIL)
+        until(lambda: hook.calls, "the message", 120)
+        message, _ = hook.calls[0]
+        assert (message["aggregate"], message["kind"]) == ("days", "failing")
+        assert "the disk is full" in message["text"]
+    finally:
+        worker.kill()
+        worker.communicate()
+    service.stack.manage("aggregate", "days")
+    service.check(through)
+
+
 @pytest.mark.timeout(240)
 def test_a_celery_worker_killed_in_the_middle_of_a_run(service: Service) -> None:
     celery_case(service, "incremental", "submitted")
