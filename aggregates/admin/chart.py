@@ -93,7 +93,7 @@ class DashboardItemInline(admin.TabularInline):
 class DashboardAdmin(admin.ModelAdmin):
     """Charts on one page."""
 
-    list_display = ("title", "page")
+    list_display = ("title", "position", "page")
     search_fields = ("title", "slug")
     prepopulated_fields = {"slug": ("title",)}
     inlines = (DashboardItemInline,)

@@ -15,7 +15,8 @@ from knox.models import AbstractAuthToken, AuthTokenManager
 from aggregates.models.chart import Chart, Dashboard
 
 SCOPES = ("ingest", "read", "operate")
-_ORIGIN = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d{1,5})?\Z")
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_ORIGIN = re.compile(rf"https?://(\*\.{_LABEL}\.)?{_LABEL}(\.{_LABEL})*(:(?P<port>\d{{1,5}}))?\Z")
 
 
 def _words(text: str) -> list[str]:
@@ -55,15 +56,19 @@ class AccessToken(AbstractAuthToken):  # type: ignore[misc]
         return _words(self.collections)
 
     def clean(self) -> None:
-        """Refuse unknown scopes."""
-        check_scopes(self.scope_list())
+        """Refuse unknown scopes, and limits that would not hold."""
+        check_scopes(self.scope_list(), self.collection_list())
 
 
-def check_scopes(scopes: list[str]) -> None:
-    """Raise `ValidationError` for an unknown scope, or none at all."""
+def check_scopes(scopes: list[str], collections: list[str]) -> None:
+    """Raise `ValidationError` for an unknown scope, none at all, or one that cannot be limited to `collections`."""
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
         raise ValidationError({"scopes": f"{', '.join(unknown) or 'no scope'}: allowed are {', '.join(SCOPES)}"})
+    if "operate" in scopes and collections:
+        raise ValidationError(
+            {"scopes": "operate: a token that is limited to some aggregates can only read and ingest"}
+        )
 
 
 def new_link_key() -> str:
@@ -82,7 +87,7 @@ class EmbedLink(models.Model):
         "locked prefix",
         max_length=200,
         blank=True,
-        help_text="Only keys that begin with this are shown, whatever is asked, such as customer-7/ .",
+        help_text="Only keys below this are shown, whatever is asked, such as customer-7/ .",
     )
     origins = models.CharField(
         max_length=1000,
@@ -114,10 +119,16 @@ class EmbedLink(models.Model):
     def clean(self) -> None:
         """Refuse what is no origin."""
         for origin in self.origin_list():
-            if not _ORIGIN.match(origin):
+            match = _ORIGIN.match(origin)
+            if match is None or not 1 <= int(match["port"] or 80) <= 65535:
                 raise ValidationError(
                     {"origins": f"{origin!r} is no origin: write scheme and host, such as https://wiki.example.org"}
                 )
+
+    @property
+    def locked_prefix(self) -> str:
+        """The prefix as whole parts of keys: customer-7 never shows customer-70. Empty = everything is shown."""
+        return self.prefix if not self.prefix or self.prefix.endswith("/") else f"{self.prefix}/"
 
     def origin_list(self) -> list[str]:
         """The origins as a list."""

@@ -109,13 +109,14 @@ class Chart(models.Model):
         return tuple(name.strip() for name in self.fields.split(",") if name.strip())
 
     def query(self, start: str | None = None, end: str | None = None) -> SeriesQuery:
-        """The question that this chart asks; a viewer's own range goes before the chart's."""
+        """The question that this chart asks; a viewer's own range goes before the chart's. It ends now at the latest
+        unless it says when: an event dated years ahead would leave nothing of the picture."""
         return SeriesQuery(
             name=self.aggregate,
             fields=self.field_list(),
             prefix=self.prefix,
             start=self.start if start is None else start,
-            end=self.end if end is None else end,
+            end=(self.end if end is None else end) or "now",
             zone=self.effective_zone,
             fill=self.fill,  # type: ignore[arg-type]
             limit=self.series_limit,
@@ -128,10 +129,14 @@ class Dashboard(models.Model):
     slug = models.SlugField(unique=True, help_text="Part of the address: /dashboards/SLUG/")
     title = models.CharField(max_length=120)
     description = models.TextField(blank=True)
+    position = models.PositiveSmallIntegerField(
+        default=10,
+        help_text="Smaller numbers come first. The front page shows the first chart of the first dashboard.",
+    )
     charts = models.ManyToManyField(Chart, through="DashboardItem", related_name="dashboards")
 
     class Meta:
-        ordering = ["title"]
+        ordering = ["position", "title"]
 
     def __str__(self) -> str:
         return self.title

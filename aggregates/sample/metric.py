@@ -67,4 +67,5 @@ DASHBOARD = ReadyDashboard(
     _AGGREGATES,
     _CHARTS,
     on_error="skip",
+    position=100,
 )

@@ -45,6 +45,7 @@ class ReadyDashboard:
     aggregates: Sequence[ReadyAggregate]
     charts: Sequence[ReadyChart]
     on_error: str = "fail"  # of its aggregates
+    position: int = 10  # among the dashboards
 
     def define(self) -> None:
         """Make AggDefs, charts and dashboard; what is there already stays as it is."""
@@ -58,7 +59,7 @@ class ReadyDashboard:
                     realtime=True,
                     on_error=self.on_error,
                 )
-        titled = {"title": self.title, "description": self.description}
+        titled = {"title": self.title, "description": self.description, "position": self.position}
         dashboard, _ = Dashboard.objects.get_or_create(slug=self.slug, defaults=titled)
         for position, ready in enumerate(self.charts):
             given = asdict(ready)

@@ -53,7 +53,8 @@ class Rights:
             return
         if not self.known:
             raise NotLoggedInError("log in, or send a token in the header Authorization: Token ...")
-        raise ForbiddenError(f"this needs the right to {capability}", needs=capability)
+        limited = ", which no token has that is limited to some aggregates" if self.collections else ""
+        raise ForbiddenError(f"this needs the right to {capability}{limited}", needs=capability)
 
     def require_name(self, name: str) -> None:
         """Raise unless the aggregate `name` may be read."""
@@ -93,9 +94,12 @@ def _find(request: HttpRequest) -> Rights:
 
 
 def of_token(token: Any) -> Rights:
-    """Rights of a token: those of its scope, in the limits of its collections."""
+    """Rights of a token: those of its scope. One that is limited to some aggregates changes nothing at all."""
     capabilities = {capability for scope in token.scope_list() for capability in OF_SCOPE.get(scope, ())}
-    return Rights(frozenset(capabilities), known=True, collections=tuple(token.collection_list()))
+    collections = tuple(token.collection_list())
+    if collections:
+        capabilities -= {OPERATE, EDIT}
+    return Rights(frozenset(capabilities), known=True, collections=collections)
 
 
 def of_user(user: Any) -> Rights:

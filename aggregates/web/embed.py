@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from django.core import signing
 from django.db import connections
 from django.utils import timezone
@@ -14,6 +16,7 @@ from aggregates.web.mongo import database
 from aggregates.web.span import read_span
 
 SALT = "aggregates.web.embed"
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def token_of(link: EmbedLink) -> str:
@@ -67,6 +70,16 @@ def code(link: EmbedLink, address: str) -> str:
         f'<iframe src="{address}" title="{_attribute(link.title())}" width="100%" height="{height}" '
         'loading="lazy" style="border:0"></iframe>'
     )
+
+
+def is_mixed_content(link: EmbedLink, address: str) -> bool:
+    """Whether browsers refuse `address` on one of the link's sites: an insecure frame in a secure page.
+
+    W3C Mixed Content, section 4; loopback counts as secure there.
+    """
+    parts = urlsplit(address)
+    secure = parts.scheme == "https" or parts.hostname in _LOOPBACK
+    return not secure and any(origin.startswith("https:") for origin in link.origin_list())
 
 
 def _attribute(text: str) -> str:

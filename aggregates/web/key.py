@@ -64,6 +64,11 @@ def split_key(key: str) -> tuple[str, str]:
     return head, last
 
 
+def below_parts(prefix: str) -> str:
+    """The whole parts of keys in `prefix`, which all keys that begin with it share: `celery/2` has `celery/`."""
+    return prefix[: prefix.rfind("/") + 1]
+
+
 def x_of(key: Any, zone: str) -> Any:
     """The x of a document in a chart: milliseconds when the key ends with a date, else the key itself.
 

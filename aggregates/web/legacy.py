@@ -14,7 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from aggregates.web import currency, query, series
-from aggregates.web.access import Rights, rights_of
+from aggregates.web.access import READ, Rights, rights_of
 from aggregates.web.exceptions import BadRequestError, WebError
 from aggregates.web.filter import check_field, read_filter
 from aggregates.web.mongo import answering, database
@@ -60,6 +60,7 @@ def qs(request: HttpRequest) -> HttpResponse:
 def qr(request: HttpRequest) -> HttpResponse:
     """Ranked documents: `q-0.n`, `q-0.c`, `q-0.f` (a filter), `q-0.sort`, `q-0.limit` (at most 100)."""
     rights = rights_of(request)
+    rights.require(READ)
     answers: dict[str, Any] = {}
     questions = _numbered(request, {"n", "c", "f", "sort", "limit", "p"})
     for number, question in enumerate(questions):
@@ -76,7 +77,7 @@ def qr(request: HttpRequest) -> HttpResponse:
 def collections(request: HttpRequest) -> HttpResponse:
     """Names of all aggregates, without `zagg.`."""
     rights = rights_of(request)
-    rights.require("read")
+    rights.require(READ)
     return json_response({"options": [name for name in query.names(database()) if rights.may_read(name)]})
 
 
@@ -90,6 +91,7 @@ def read_limit(text: str | None, parameter: str) -> int:
 
 
 def _time_series(rights: Rights, questions: list[dict[str, Any]]) -> HttpResponse:
+    rights.require(READ)
     answers = {}
     for question in questions:
         name = _allowed(rights, question)

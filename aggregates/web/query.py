@@ -12,7 +12,7 @@ from pymongo.database import Database
 
 from aggregates.web import series
 from aggregates.web.exceptions import ForbiddenError, TooLargeError
-from aggregates.web.key import parse_period, split_key
+from aggregates.web.key import below_parts, parse_period, split_key
 from aggregates.web.mongo import QUERY_LIMIT_MS
 from aggregates.web.series import Chart, Fill
 from aggregates.web.span import Span, is_sliding, read_span
@@ -150,6 +150,7 @@ def _bounds(database: Database[dict[str, Any]], collection: str, prefix: str, sp
 
     They may let in a little more than the span, never less: exact is the check of each period.
     """
+    parts = below_parts(prefix)
     bounds: dict[str, Any] = dict(below(prefix)) if prefix else {}
     if span.start is None and span.end is None:
         return bounds
@@ -158,11 +159,11 @@ def _bounds(database: Database[dict[str, Any]], collection: str, prefix: str, sp
             {"_id": bounds} if bounds else {}, {"_id": 1}, sort=[("_id", direction)], max_time_ms=QUERY_LIMIT_MS
         )
         key = edge["_id"] if edge else None
-        if not isinstance(key, str) or parse_period(key[len(prefix) :], "UTC") is None or "W" in key[len(prefix) :]:
+        if not isinstance(key, str) or parse_period(key[len(parts) :], "UTC") is None or "W" in key[len(parts) :]:
             return bounds
     margin = timedelta(days=2)  # offsets of zones, and year and month keys that begin on the day itself
     if span.start is not None:
-        bounds["$gte"] = f"{prefix}{span.start - margin:%Y-%m}" if span.start.year >= 1000 else prefix
+        bounds["$gte"] = max(f"{parts}{span.start - margin:%Y-%m}" if span.start.year >= 1000 else parts, prefix)
     if span.end is not None and 1000 <= span.end.year < 9999:
-        bounds["$lt"] = f"{prefix}{span.end + margin:%Y-%m-%d}{_AFTER}"
+        bounds["$lt"] = min(f"{parts}{span.end + margin:%Y-%m-%d}{_AFTER}", prefix + _AFTER)
     return bounds

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from bson import Decimal128
 
 from aggregates.web.exceptions import BadRequestError, TooLargeError
-from aggregates.web.key import Step, parse_period, split_key, x_of
+from aggregates.web.key import Step, below_parts, parse_period, split_key, x_of
 from aggregates.web.span import Span, first_step, steps
 
 Fill = Literal["", "gap", "zero", "previous"]
@@ -25,7 +25,7 @@ class Series:
     """One line of a chart."""
 
     label: str  # dimensions and field, as a person reads them
-    key: str  # the dimensions as they are in the key, after the prefix
+    key: str  # the dimensions as they are in the key, after the whole parts of the prefix
     field: str  # "value" for plain numbers
     data: list[list[Any]] = dataclasses.field(default_factory=list)  # [x, y], x rising when it is a time
 
@@ -65,14 +65,16 @@ def by_dimension(
 ) -> Chart:
     """One series per combination of dimensions and field, so that no two points of a series share a period.
 
-    Keys that end with a date give times within `span`; the others give categories, x being the key after `prefix`.
+    Keys that end with a date give times within `span`; the others give categories, x being the key after the whole
+    parts of `prefix`.
     Without `fields` all fields with numbers are taken.
     """
+    shared = below_parts(prefix)
     found: dict[tuple[str, str], Series] = {}
     seen_steps: set[Step] = set()
     for document in documents:
         key = document["_id"]
-        rest = str(key)[len(prefix) :] if isinstance(key, str) else key
+        rest = str(key)[len(shared) :] if isinstance(key, str) else key
         dimensions, x, step = _place(rest, zone)
         if step is not None:
             if not span.contains(x):
@@ -81,7 +83,7 @@ def by_dimension(
         for name, y in _numbers(document.get("value"), fields):
             series = found.get((dimensions, name))
             if series is None:
-                series = found[dimensions, name] = Series(_label(dimensions, name, prefix), dimensions, name)
+                series = found[dimensions, name] = Series(_label(dimensions, name, shared), dimensions, name)
             series.data.append([x, y])
     for series in found.values():
         if series.data and isinstance(series.data[0][0], int | float):

@@ -13,6 +13,7 @@ from aggregates.models.access import AccessToken, check_scopes
 from aggregates.web.exceptions import BadRequestError
 
 MAX_NAME = 120
+MAX_DAYS = 36_500
 
 
 def make_token(
@@ -21,12 +22,14 @@ def make_token(
     """A token called `name`, and its text, which is not kept and cannot be shown again.
 
     It belongs to a user of that name, who is made, unable to log in, if there is none: disabling the user disables the
-    token. Raises `BadRequestError` for unknown scopes.
+    token. Raises `BadRequestError` for unknown scopes and for a life that cannot be.
     """
     if not name.strip() or len(name) > MAX_NAME:
         raise BadRequestError(f"name {name[:60]!r}: allowed are 1 to {MAX_NAME} characters")
+    if days is not None and not 1 <= days <= MAX_DAYS:
+        raise BadRequestError(f"days {days}: allowed are 1 to {MAX_DAYS}, or none for a token without an end")
     try:
-        check_scopes(list(scopes))
+        check_scopes(list(scopes), list(collections))
     except ValidationError as error:
         raise BadRequestError("; ".join(error.messages)) from None
     with transaction.atomic():
@@ -36,7 +39,7 @@ def make_token(
             user.save()
         token, text = AccessToken.objects.create(
             user=user,
-            expiry=timedelta(days=days) if days else None,
+            expiry=timedelta(days=days) if days is not None else None,
             name=name,
             scopes=",".join(scopes),
             collections=",".join(collections),

@@ -14,11 +14,13 @@ export function drawBars(element, state, unit, most) {
     const bar = make("span", { class: "bar" });
     bar.style.width = `${Math.max((Math.abs(row.y) / largest) * 100, 0.5)}%`;
     bar.style.background = colorOf(several ? row.index : 0);
+    if (row.y < 0) bar.classList.add("below");
+    const name = String(row.x) + (several ? ` · ${row.field}` : "");
     list.append(
       make(
         "li",
         {},
-        make("span", { class: "bar-name" }, String(row.x) + (several ? ` · ${row.field}` : "")),
+        make("span", { class: "bar-name", title: name }, name),
         make("span", { class: "bar-track" }, bar),
         make("span", { class: "bar-value" }, exact(row.y, unit)),
       ),

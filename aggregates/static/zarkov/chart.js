@@ -1,10 +1,10 @@
 // One chart on a page: chooses how to draw its kind, and keeps legend, table and words in step with the data.
 
 import { drawBars } from "./bars.js";
-import { colorOf, make } from "./dom.js";
+import { Colors, dotOf, make } from "./dom.js";
 import { compact, exact, moment } from "./format.js";
 import { Plot } from "./plot.js";
-import { applyChange, isTime } from "./series.js";
+import { applyChange, isTime, nameOf } from "./series.js";
 import { drawTable } from "./table.js";
 
 export class ChartView {
@@ -15,6 +15,7 @@ export class ChartView {
     this.kind = figure.dataset.kind;
     this.zone = figure.dataset.zone;
     this.unit = figure.dataset.unit ?? "";
+    this.colors = new Colors();
     this.canvas = figure.querySelector(".canvas");
     this.legend = figure.querySelector(".legend");
     this.details = figure.querySelector("details");
@@ -46,7 +47,7 @@ export class ChartView {
     this.figure.dataset.through = state.through ?? "";
     if (!state.series.some((series) => series.data.length)) {
       this.clear();
-      this.canvas.append(make("p", { class: "empty" }, "No data in this range yet."));
+      this.canvas.append(make("p", { class: "empty" }, "No numbers in this range yet."));
     } else if (this.kind === "table") {
       drawTable(this.canvas, state, this);
     } else if (!isTime(state)) {
@@ -93,6 +94,7 @@ export class ChartView {
       small,
       zone: this.zone,
       unit: this.unit,
+      colors: this.colors,
       label: this.figure.dataset.title ?? "Chart",
       announce: (text) => this.announcer && (this.announcer.textContent = text),
       onZoom: (zoomed) => this.reset && (this.reset.hidden = !zoomed),
@@ -119,16 +121,15 @@ export class ChartView {
     const names = this.state.series.map((series) => series.label).join("\u0000");
     if (!this.legend || names === this.legendNames) return;
     this.legendNames = names;
-    this.legend.replaceChildren(...this.state.series.map((series, index) => this.legendButton(series, index)));
+    const numbers = this.colors.of(this.state.series.map(nameOf));
+    this.legend.replaceChildren(...this.state.series.map((series, index) => this.legendButton(series, index, numbers[index])));
     if (this.state.omitted) {
       this.legend.append(make("span", { class: "muted" }, `and ${this.state.omitted} smaller ones`));
     }
   }
 
-  legendButton(series, index) {
-    const dot = make("i", { class: "dot" });
-    dot.style.background = colorOf(index);
-    const button = make("button", { type: "button", "aria-pressed": "true" }, dot, series.label);
+  legendButton(series, index, color) {
+    const button = make("button", { type: "button", "aria-pressed": "true" }, dotOf(color), series.label);
     button.addEventListener("click", () => {
       const on = button.getAttribute("aria-pressed") !== "true";
       button.setAttribute("aria-pressed", String(on));

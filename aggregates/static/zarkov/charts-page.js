@@ -28,8 +28,28 @@ for (const button of document.querySelectorAll(".ranges button")) {
     for (const other of document.querySelectorAll(".ranges button")) {
       other.setAttribute("aria-pressed", String(other === button));
     }
-    open(button.dataset.own !== undefined ? undefined : button.dataset.from);
+    const from = button.dataset.own !== undefined ? undefined : button.dataset.from;
+    remember(from);
+    open(from);
   });
+}
+
+// The chosen range stands in the address, so that a reload or a copied link shows the same.
+function remember(from) {
+  const here = new URL(location.href);
+  if (from === undefined) here.searchParams.delete("from");
+  else here.searchParams.set("from", from);
+  history.replaceState(null, "", here);
+}
+
+function remembered() {
+  const from = new URLSearchParams(location.search).get("from") ?? undefined;
+  const chosen = [...document.querySelectorAll(".ranges button")].find((button) => button.dataset.from === from);
+  if (from === undefined || !chosen) return undefined;
+  for (const button of document.querySelectorAll(".ranges button")) {
+    button.setAttribute("aria-pressed", String(button === chosen));
+  }
+  return from;
 }
 
 // Where a chart is made, what is chosen is shown at once.
@@ -39,4 +59,4 @@ document.querySelector("form [name=kind]")?.addEventListener("change", (event) =
 document.querySelector("form [name=start]")?.addEventListener("change", (event) => open(event.target.value));
 
 copyButtons();
-open(undefined);
+open(remembered());

@@ -18,6 +18,34 @@ export function cssValue(name) {
 
 export const COLORS = 8;
 
+// Numbers of colours by name, the lowest that is free for each new one: a name keeps its colour when others come.
+export class Colors {
+  constructor() {
+    this.byName = new Map();
+  }
+
+  of(names) {
+    for (const name of this.byName.keys()) if (!names.includes(name)) this.byName.delete(name);
+    const taken = new Set(this.byName.values());
+    let next = 0;
+    return names.map((name) => {
+      if (!this.byName.has(name)) {
+        while (taken.has(next)) next++;
+        taken.add(next);
+        this.byName.set(name, next);
+      }
+      return this.byName.get(name);
+    });
+  }
+}
+
+// The mark of a series: hollow in the second round of colours, whose lines are dashed.
+export function dotOf(index) {
+  const dot = make("i", { class: index < COLORS ? "dot" : "dot again" });
+  dot.style.color = colorOf(index);
+  return dot;
+}
+
 export function colorOf(index) {
   return cssValue(`--series-${(index % COLORS) + 1}`);
 }

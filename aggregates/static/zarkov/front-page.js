@@ -1,14 +1,16 @@
 // The front page: what comes in now, from the pulse stream.
 
-import { copyButtons, make } from "./dom.js";
+import { Colors, copyButtons, dotOf, make } from "./dom.js";
 import { ago, compact, exact } from "./format.js";
 import { LiveStream, showStatus } from "./live.js";
 import { Plot } from "./plot.js";
+import { nameOf } from "./series.js";
 
 const root = document.querySelector("[data-stream]");
 const at = (id) => document.getElementById(id);
 let state;
 let plot;
+const colors = new Colors();
 let skewMs = 0; // the server's clock against this one
 
 function pulse(data) {
@@ -54,11 +56,14 @@ function rates() {
       return [second * 1000, bySecond.get(second)?.[type] ?? 0];
     }),
   }));
-  plot ??= new Plot(at("rates"), { kind: "stacked", zone: root.dataset.zone, unit: "", label: "Events per second by type" });
+  plot ??= new Plot(at("rates"), { kind: "stacked", zone: root.dataset.zone, unit: "", label: "Events per second by type", colors });
   plot.show({ series, step: "second" });
   at("no-rates").hidden = state.rates.some(([second]) => second > last - state.window_s);
-  const words = types.map((type) => make("li", {}, type));
-  if (at("types").children.length !== words.length) at("types").replaceChildren(...words);
+  if (at("types").dataset.types !== types.join("\u0000")) {
+    at("types").dataset.types = types.join("\u0000");
+    const numbers = colors.of(series.map(nameOf));
+    at("types").replaceChildren(...types.map((type, index) => make("li", {}, dotOf(numbers[index]), type)));
+  }
 }
 
 function latest() {

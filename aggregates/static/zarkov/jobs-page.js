@@ -58,6 +58,7 @@ function what(job) {
 function bar(job) {
   const { splits, splits_done: done = 0 } = job.progress;
   if (!splits) return "–";
+  if (!job.running && done === splits) return make("span", { class: "progress" }, `${exact(done)} of ${exact(splits)}`);
   const meter = make("progress", { max: splits, value: done, "aria-label": `${job.state}: splits done` });
   return make("span", { class: "progress" }, meter, make("span", {}, `${exact(done)} of ${exact(splits)}`));
 }
@@ -106,4 +107,8 @@ async function cancel(job) {
 
 at("only-open").addEventListener("change", () => state && rows());
 new LiveStream(root.dataset.stream, { jobs: show }, showStatus(document.querySelector(".live-status"))).open();
-setInterval(() => state && !document.hidden && state.running > 0 && rows(), 1000);
+setInterval(() => {
+  if (!state || document.hidden) return;
+  if (state.running > 0) rows();
+  else for (const time of document.querySelectorAll("#jobs time")) time.textContent = ago(time.dateTime);
+}, 1000);

@@ -4,12 +4,14 @@
 const HIDDEN_MS = 5000;
 
 export class LiveStream {
-  // handlers: {kind: (data, name) => void}; onStatus(status): "live", "waiting" or "paused"
+  // handlers: {kind: (data, name) => void}; onStatus(status): "live", "stale", "waiting" or "paused". Stale is what
+  // the server cannot read at the moment, until it has sent it again.
   constructor(url, handlers, onStatus = () => {}) {
     this.handlers = handlers;
     this.onStatus = onStatus;
     this.names = [""];
     this.lastId = "";
+    this.stale = new Set(); // names of feeds
     this.onVisibility = () => this.visibilityChanged();
     document.addEventListener("visibilitychange", this.onVisibility);
     addEventListener("pagehide", () => this.disconnect());
@@ -39,21 +41,29 @@ export class LiveStream {
     const address = new URL(this.url, location.href);
     if (this.lastId) address.searchParams.set("last_event_id", this.lastId);
     const source = new EventSource(address);
+    this.stale.clear();
     source.onopen = () => this.onStatus("live");
     source.onerror = () => {
       this.onStatus("waiting");
       // The browser tries again by itself, except after an answer that is no stream.
       if (source.readyState === EventSource.CLOSED) this.retry = setTimeout(() => this.connect(), 3000);
     };
-    for (const [kind, handler] of Object.entries(this.handlers)) {
+    for (const [kind, handler] of Object.entries({ problem: () => {}, ...this.handlers })) {
       for (const name of this.names) {
         source.addEventListener(name ? `${kind}:${name}` : kind, (event) => {
           if (event.lastEventId) this.lastId = event.lastEventId;
+          this.freshness(kind, name);
           handler(JSON.parse(event.data), name);
         });
       }
     }
     this.source = source;
+  }
+
+  freshness(kind, name) {
+    if (kind === "problem") this.stale.add(name);
+    else if (!this.stale.delete(name)) return;
+    this.onStatus(this.stale.size ? "stale" : "live");
   }
 
   disconnect() {
@@ -76,7 +86,7 @@ export class LiveStream {
 }
 
 export function showStatus(element) {
-  const words = { live: "Live", waiting: "Reconnecting …", paused: "Paused" };
+  const words = { live: "Live", stale: "Not up to date: the data cannot be read", waiting: "Reconnecting …", paused: "Paused" };
   return (status) => {
     if (!element) return;
     element.dataset.status = status;

@@ -1,12 +1,15 @@
 // Time series on a canvas by uPlot: lines, areas, stacked areas and bars, with zoom, hover and keyboard.
 
 import uPlot from "../npm/uplot/uPlot.esm.js";
-import { colorOf, cssValue, make } from "./dom.js";
+import { COLORS, Colors, colorOf, cssValue, dotOf, make } from "./dom.js";
 import { compact, exact, moment } from "./format.js";
-import { align, stack } from "./series.js";
+import { align, nameOf, stack } from "./series.js";
 
 // Labels of the time axis by the distance of its ticks, see uPlot's documentation of axis.values: distance, label,
 // and what stands below it where year, day or hour change.
+const STEPS_MS = { year: 31536e6, month: 26784e5, week: 6048e5, day: 864e5, hour: 36e5, minute: 6e4, second: 1e3 };
+// Distances of the ticks of values: counts are mostly whole numbers, and so are their ticks.
+const INCREMENTS = Array.from({ length: 36 }, (_, i) => (i > 12 ? [1, 2, 2.5, 5] : [1, 2, 5]).map((n) => n * 10 ** (i - 12))).flat();
 const [S, MIN, H, D, Y] = [1e3, 6e4, 36e5, 864e5, 31536e6];
 const TIMES = [
   [Y, "{YYYY}", null, null, null, null, null, null, 1],
@@ -19,11 +22,12 @@ const TIMES = [
 ];
 
 export class Plot {
-  // options: {kind, zone, unit, label, small, announce(text)}
+  // options: {kind, zone, unit, label, small, colors, announce(text)}
   constructor(element, options) {
     this.element = element;
     this.options = options;
     this.shown = [];
+    this.colors = options.colors ?? new Colors();
     this.zoomed = false;
     this.tooltip = make("div", { class: "tooltip", hidden: true, "aria-hidden": "true" });
     this.resizer = new ResizeObserver(() => this.resize());
@@ -41,6 +45,7 @@ export class Plot {
   show(state) {
     const names = state.series.map((series) => series.label).join("\u0000");
     this.state = state;
+    this.colorNumbers = this.colors.of(state.series.map(nameOf));
     if (this.shown.length !== state.series.length) this.shown = state.series.map(() => true);
     if (!this.plot || names !== this.names) {
       this.names = names;
@@ -81,6 +86,10 @@ export class Plot {
     this.zoomed = false;
     this.plot = new uPlot(this.config(), this.data, this.element);
     this.element.append(this.tooltip);
+    if (this.options.unit && !this.options.small) {
+      this.unit ??= make("span", { class: "unit", "aria-hidden": "true" }, this.options.unit);
+      this.element.append(this.unit);
+    }
     this.shown.forEach((on, index) => on || this.plot.setSeries(index + 1, { show: false }));
   }
 
@@ -101,35 +110,36 @@ export class Plot {
     const axis = { stroke: cssValue("--muted"), grid, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     const bars = kind === "bar" ? { paths: uPlot.paths.bars({ size: [0.8, 60], align: 1 }) } : {};
     const filled = kind === "area" || kind === "stacked" || kind === "bar" || small;
-    const step = { year: 31536e6, month: 26784e5, week: 6048e5, day: 864e5, hour: 36e5, minute: 6e4 }[this.state.step];
+    const step = STEPS_MS[this.state.step] ?? 0;
     return {
       ...this.size(),
       ms: 1,
       tzDate: (ms) => uPlot.tzDate(new Date(ms), zone),
-      padding: small ? [4, 0, 0, 0] : [12, 8, 0, 0],
+      padding: small ? [4, 0, 0, 0] : [this.options.unit ? 24 : 12, 20, 0, 0],
       legend: { show: false },
       cursor: {
         show: !small,
         drag: { x: true, y: false },
-        points: { size: 8, width: 2, stroke: (u, i) => colorOf(i - 1), fill: () => cssValue("--surface") },
+        points: { size: 8, width: 2, stroke: (u, i) => colorOf(this.colorNumbers[i - 1]), fill: () => cssValue("--surface") },
       },
       scales: {
-        x: { time: true, range: kind === "bar" && step ? (u, low, high) => [low, high + (this.zoomed ? 0 : step)] : undefined },
+        x: { time: true, range: (u, low, high) => this.timesOf(low, high, step) },
         y: { range: (u, low, high) => rangeOf(low, high, filled || low >= 0) },
       },
       axes: [
         { ...axis, show: !small, grid: { show: false }, space: 70, size: 40, values: TIMES },
-        { ...axis, show: !small, size: 52, space: 40, values: (u, ticks) => ticks.map(compact) },
+        { ...axis, show: !small, size: roomFor, space: 44, incrs: INCREMENTS, values: (u, ticks) => ticks.map(compact) },
       ],
       bands: this.stacked ? this.bands() : undefined,
       series: [
         {},
         ...this.state.series.map((series, index) => {
-          const color = colorOf(index);
+          const color = colorOf(this.colorNumbers[index]);
           return {
             label: series.label,
             stroke: color,
             width: kind === "bar" ? 0 : 2,
+            dash: this.colorNumbers[index] < COLORS ? undefined : [6, 4],
             fill: filled ? alpha(color, kind === "bar" ? 0.85 : kind === "stacked" ? 0.45 : 0.16) : undefined,
             spanGaps: false,
             points: { show: kind === "bar" || small ? false : (u, i, from, to) => to - from < 40, size: 6 },
@@ -142,6 +152,13 @@ export class Plot {
         setScale: [(u, name) => name === "x" && this.scaled()],
       },
     };
+  }
+
+  // Times to show: a single moment gets room at both sides, bars get room for the last one.
+  timesOf(low, high, step) {
+    const xs = this.data[0];
+    if (xs.length === 1) return [xs[0] - (step || MIN), xs[0] + (step || MIN)];
+    return [low, high + (this.options.kind === "bar" && !this.zoomed ? step : 0)];
   }
 
   // Each shown area is filled down to the shown one below it.
@@ -168,9 +185,7 @@ export class Plot {
     this.tooltip.replaceChildren(
       make("strong", {}, moment(this.data[0][index], this.state.step, this.options.zone)),
       ...rows.slice(0, 12).map((row) => {
-        const dot = make("i", { class: "dot" });
-        dot.style.background = colorOf(row.index);
-        return make("span", { class: "row" }, dot, make("span", {}, row.label), make("b", {}, exact(row.y, this.options.unit)));
+        return make("span", { class: "row" }, dotOf(this.colorNumbers[row.index]), make("span", {}, row.label), make("b", {}, exact(row.y, this.options.unit)));
       }),
     );
     this.tooltip.hidden = rows.length === 0;
@@ -228,6 +243,11 @@ export class Plot {
     this.resizer.disconnect();
     this.plot?.destroy();
   }
+}
+
+// Width of the axis of values: as much as its longest number takes.
+function roomFor(u, words) {
+  return Math.max(44, 16 + 7 * Math.max(0, ...(words ?? []).map((word) => word?.length ?? 0)));
 }
 
 function rangeOf(low, high, fromZero) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from django.conf import settings
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from rest_framework.negotiation import BaseContentNegotiation
@@ -12,13 +13,16 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from aggregates.exceptions import UnknownAggregateError, known
+from aggregates.models import AggDef
 from aggregates.web import currency, export, query
+from aggregates.web.access import Rights
 from aggregates.web.api import document, shapes
 from aggregates.web.api.view import ApiView, with_etag
-from aggregates.web.encoding import to_json
 from aggregates.web.exceptions import BadRequestError
 from aggregates.web.filter import check_field, read_filter
 from aggregates.web.live.feed import SeriesFeed
+from aggregates.web.live.standing import standing
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
 from aggregates.web.query import SeriesQuery
@@ -58,6 +62,15 @@ def series_query(request: HttpRequest | Request, name: str, prefix: str = "") ->
     return found.locked(prefix)
 
 
+def require_known(rights: Rights, name: str) -> None:
+    """Raise `NotFoundError` for an aggregate that neither has results nor is defined."""
+    found = query.names(database())
+    if name in found or AggDef.objects.filter(Q(name=name) | Q(output=f"{query.NAMESPACE}{name}")).exists():
+        return
+    readable = [other for other in found if rights.may_read(other)]
+    raise UnknownAggregateError(f"there is no aggregate {name[:120]!r}; there are: {known(readable)}")
+
+
 def read_number(text: str, parameter: str, least: int, most: int, default: int) -> int:
     """A whole number within bounds, `default` for an empty text. Raises `BadRequestError`."""
     if not text:
@@ -82,12 +95,15 @@ class CollectionsView(ApiView):
 class SeriesView(ApiView):
     """An aggregate as time series."""
 
-    @document.describe({200: shapes.SeriesAnswerShape}, 400, 413, 503, parameters=document.SERIES)
+    @document.describe({200: shapes.SeriesAnswerShape}, 400, 404, 413, 503, parameters=document.SERIES)
     def get(self, request: Request, name: str) -> HttpResponseBase:
-        """One series for each combination of dimensions and field; an unknown aggregate has none."""
-        self.rights(request).require_name(name)
+        """One series for each combination of dimensions and field. 404 for an aggregate that is not defined."""
+        rights = self.rights(request)
+        rights.require_name(name)
         state = SeriesFeed(series_query(request, name), database).read()
-        return with_etag(request, Response(state), to_json(state))
+        if not state["series"]:
+            require_known(rights, name)
+        return with_etag(request, state)
 
 
 class RankedView(ApiView):
@@ -96,6 +112,7 @@ class RankedView(ApiView):
     @document.describe(
         {200: shapes.RankedShape},
         400,
+        404,
         503,
         parameters=[
             document.text("sort", "Field to sort by, with - in front for the largest first; by default -value."),
@@ -106,7 +123,8 @@ class RankedView(ApiView):
     )
     def get(self, request: Request, name: str) -> HttpResponseBase:
         """Documents in the order of `sort`."""
-        self.rights(request).require_name(name)
+        rights = self.rights(request)
+        rights.require_name(name)
         condition = read_filter(request.GET.get("filter") or "{}", "filter")
         if prefix := request.GET.get("prefix", ""):
             condition = {"$and": [condition, {"_id": query.below(prefix)}]}
@@ -114,8 +132,10 @@ class RankedView(ApiView):
         check_field(sort.removeprefix("-"), "sort")
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 100, 20)
         found = query.read_ranked(database(), query.collection_name(name), condition, sort, limit)
+        if not found:
+            require_known(rights, name)
         state = {"documents": export.plain_documents(found), **currency.read(database(), name).document()}
-        return with_etag(request, Response(state), to_json(state))
+        return with_etag(request, state)
 
 
 class ExportView(ApiView):
@@ -136,6 +156,7 @@ class ExportView(ApiView):
         rights.require_name(name)
         asked = series_query(request, name)
         span = read_span(asked.start, asked.end, asked.zone, datetime.now(UTC))
+        require_known(rights, name)
         collection = query.collection_name(name)
         rows = query.stream(database(), collection, asked.prefix, span, asked.zone) if collection else iter(())
         write, media_type = export.FORMS[form]
@@ -156,4 +177,5 @@ class LiveView(ApiView):
     def get(self, request: Request, name: str) -> HttpResponse | StreamingHttpResponse:
         """`series` events hold the answer of `series/`, `points` events what changed since (see docs/http-api.md)."""
         self.rights(request).require_name(name)
-        return respond(request._request, {"": SeriesFeed(series_query(request, name), database)})
+        feeds = {"": SeriesFeed(series_query(request, name), database)}
+        return respond(request._request, feeds, standing(request._request, lambda rights: rights.require_name(name)))

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.urls import reverse
+from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView
+from rest_framework.request import Request
 from rest_framework.response import Response
 
 from aggregates.web.api.renderer import AnswerRenderer
+from aggregates.web.api.view import ApiView
+
+
+class RootView(ApiView):
+    """Where everything is: names and addresses of what can be opened."""
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> Response:
+        """By name."""
+        names = ("events", "collections", "aggdefs", "runs", "tasks", "jobs", "quarantine", "schema")
+        found = {name: request.build_absolute_uri(reverse(f"api:{name}")) for name in names}
+        of_one = {"series": ["NAME"], "ranked": ["NAME"], "export": ["NAME", "csv"], "live": ["NAME"]}
+        for name, parts in of_one.items():
+            found[name] = request.build_absolute_uri(reverse(f"api:{name}", args=parts))
+        return Response(found)
 
 
 class SchemaView(SpectacularAPIView):

@@ -22,11 +22,12 @@ from aggregates.web.api.quarantine import (
     QuarantineView,
 )
 from aggregates.web.api.read import CollectionsView, ExportView, LiveView, RankedView, SeriesView
-from aggregates.web.api.schema import SchemaView
+from aggregates.web.api.schema import RootView, SchemaView
 
 app_name = "api"
 
 urlpatterns = [
+    path("", RootView.as_view(), name="root"),
     path("events/", EventsView.as_view(), name="events"),
     path("aggdefs/", AggDefsView.as_view(), name="aggdefs"),
     path("aggdefs/<str:name>/", AggDefView.as_view(), name="aggdef"),

@@ -114,7 +114,7 @@ class Channel:
 
     @property
     def error(self) -> WebError | None:
-        """Why there is no state, or None."""
+        """Why the state cannot be read, so that the one before is old; None when all is well."""
         return self._error
 
     def _run(self) -> None:
@@ -161,7 +161,9 @@ class Channel:
         finally:
             self.reads += 1
             self._read_at = time.monotonic()
-        message = self.feed.change(self._state, state) if self._version else self.feed.whole(state)
+        # After an error all viewers get the whole again, changed or not: it says that what they see is current.
+        known = self._version > 0 and self._error is None
+        message = self.feed.change(self._state, state) if known else self.feed.whole(state)
         with self._lock:
             self._error = None
             if message is None:

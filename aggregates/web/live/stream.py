@@ -12,7 +12,7 @@ from aggregates.web.live import runtime
 from aggregates.web.live.feed import Feed, Message
 
 HEARTBEAT_S = 10.0  # a comment so often keeps proxies from closing the stream, and shows who has gone
-CHECK_S = 5.0  # how long a link that was revoked may still show new points
+CHECK_S = 5.0  # how often it is asked whether the viewer may still see it
 LONGEST_S = 600.0  # then the client connects again, and its rights are looked at again
 RETRY_MS = 1000  # what a browser waits before it does
 
@@ -24,27 +24,18 @@ def frame(message: Message, name: str = "", event_id: str = "") -> bytes:
     return head.encode() + b"data: " + message.data + b"\n\n"
 
 
-def respond(
-    request: HttpRequest, feeds: Mapping[str, Feed], allowed: Callable[[], bool] | None = None
-) -> StreamingHttpResponse:
+def respond(request: HttpRequest, feeds: Mapping[str, Feed], allowed: Callable[[], bool]) -> StreamingHttpResponse:
     """A stream of these feeds, going on after the `Last-Event-ID` of the request.
 
     Whatever the view wanted from Django's database it has by now: the connection is closed, so that open streams hold
-    none. Rights are fixed for `LONGEST_S`, unless `allowed` is given: it is asked every `CHECK_S`, and when it says no
-    the stream ends.
+    none. `allowed` is asked every `CHECK_S`; when it says no the stream ends.
     """
     last = request.META.get("HTTP_LAST_EVENT_ID", "") or request.GET.get("last_event_id", "")
     connections.close_all()
-    response = StreamingHttpResponse(
-        _events(feeds, last, allowed or _always), content_type="text/event-stream; charset=utf-8"
-    )
+    response = StreamingHttpResponse(_events(feeds, last, allowed), content_type="text/event-stream; charset=utf-8")
     response["Cache-Control"] = "no-store"
     response["X-Accel-Buffering"] = "no"
     return response
-
-
-def _always() -> bool:
-    return True
 
 
 def _events(feeds: Mapping[str, Feed], last: str, allowed: Callable[[], bool]) -> Iterator[bytes]:

@@ -26,6 +26,25 @@ def of_chart(chart: Chart, *, large: bool = False) -> dict[str, Any]:
     }
 
 
+def of_charts(charts: list[Chart]) -> list[dict[str, Any]]:
+    """Contexts of charts on one page, in order. A half that would stand alone in its row takes the whole width."""
+    shown = [of_chart(chart) for chart in charts]
+    left: dict[str, Any] | None = None  # a half that still has room beside it
+    for item in shown:
+        if item["wide"]:
+            _widen(left)
+            left = None
+        else:
+            left = item if left is None else None
+    _widen(left)
+    return shown
+
+
+def _widen(item: dict[str, Any] | None) -> None:
+    if item is not None:
+        item["wide"] = True
+
+
 def stream_url(path: str, charts: list[Chart]) -> str:
     """Address of the stream that feeds these charts."""
     return f"{path}?{urlencode([('chart', chart.slug) for chart in charts])}"

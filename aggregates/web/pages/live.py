@@ -7,10 +7,11 @@ from django.views.decorators.http import require_GET
 
 from aggregates.models.chart import Chart
 from aggregates.web import embed
-from aggregates.web.access import rights_of
+from aggregates.web.access import Rights, rights_of
 from aggregates.web.exceptions import BadRequestError, ForbiddenError, NotFoundError
 from aggregates.web.live.jobs import JobsFeed
 from aggregates.web.live.pulse import PulseFeed
+from aggregates.web.live.standing import standing
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
 from aggregates.web.pages.gate import stream
@@ -33,7 +34,14 @@ def charts(request: HttpRequest) -> HttpResponseBase:
     for chart in found.values():
         rights.require_name(chart.aggregate)
     start = request.GET.get("from")
-    return respond(request, {slug: embed.feed(found[slug], start=start) for slug in slugs})
+    shown = [chart.aggregate for chart in found.values()]
+
+    def needed(rights: Rights) -> None:
+        for name in shown:
+            rights.require_name(name)
+
+    feeds = {slug: embed.feed(found[slug], start=start) for slug in slugs}
+    return respond(request, feeds, standing(request, needed))
 
 
 @require_GET
@@ -41,7 +49,7 @@ def charts(request: HttpRequest) -> HttpResponseBase:
 def pulse(request: HttpRequest) -> HttpResponseBase:
     """What comes in now."""
     rights_of(request).require_unlimited()
-    return respond(request, {"": PulseFeed(database)})
+    return respond(request, {"": PulseFeed(database)}, standing(request, Rights.require_unlimited))
 
 
 @require_GET
@@ -49,7 +57,7 @@ def pulse(request: HttpRequest) -> HttpResponseBase:
 def jobs(request: HttpRequest) -> HttpResponseBase:
     """What the engine works on."""
     rights_of(request).require_unlimited()
-    return respond(request, {"": JobsFeed(database)})
+    return respond(request, {"": JobsFeed(database)}, standing(request, Rights.require_unlimited))
 
 
 @require_GET
@@ -59,7 +67,7 @@ def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
     link = embed.open_link(token)
     start = request.GET.get("from")
     feeds = {
-        chart.slug: embed.feed(chart, start=start, prefix=link.prefix, adjustable=link.range_adjustable)
+        chart.slug: embed.feed(chart, start=start, prefix=link.locked_prefix, adjustable=link.range_adjustable)
         for chart in link.charts()
     }
     if not feeds:

@@ -8,11 +8,11 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from aggregates.models import AggDef
 from aggregates.models.chart import Chart, Dashboard
-from aggregates.web import currency, embed, overview, query
+from aggregates.web import currency, embed, latest, overview, query
 from aggregates.web.access import EDIT, OPERATE, rights_of
 from aggregates.web.encoding import plain, to_json
 from aggregates.web.exceptions import NotFoundError, WebError
@@ -21,10 +21,10 @@ from aggregates.web.pages import figure
 from aggregates.web.pages.forms import ChartForm, EmbedLinkForm
 from aggregates.web.pages.gate import error_page, page
 
-LATEST_DOCUMENTS = 50
+MOST_SERIES = 8  # in the chart of an aggregate that nobody has made a chart of
 
 
-@require_GET
+@require_safe
 @page
 def front(request: HttpRequest) -> HttpResponseBase:
     """What comes in now, the first chart that heads a dashboard and has data, and where to look further."""
@@ -38,12 +38,19 @@ def front(request: HttpRequest) -> HttpResponseBase:
             "featured_stream": figure.stream_url(reverse("live-charts"), featured) if featured else "",
             "section": "front",
             "zone": settings.ZARKOV.time_zone,
+            "may_see_quarantine": _may_see_quarantine(request),
             "may_make_tokens": getattr(request.user, "is_superuser", False),
             "base_url": request.build_absolute_uri("/").rstrip("/"),
             "charts": Chart.objects.all()[:24],
             "dashboards": boards,
         },
     )
+
+
+def _may_see_quarantine(request: HttpRequest) -> bool:
+    """Whether the admin would show it."""
+    user = getattr(request, "user", None)
+    return bool(user and user.is_staff and user.has_perm("ingest.view_quarantineentry"))
 
 
 def _first_with_data(boards: list[Dashboard]) -> list[Chart]:
@@ -56,7 +63,7 @@ def _first_with_data(boards: list[Dashboard]) -> list[Chart]:
     return []
 
 
-@require_GET
+@require_safe
 @page
 def aggregates(request: HttpRequest) -> HttpResponseBase:
     """All aggregates by name."""
@@ -66,7 +73,7 @@ def aggregates(request: HttpRequest) -> HttpResponseBase:
     for name in query.names(database()):
         item = reached.get(name, {})
         through = item.get("through")
-        about = said.get(item.get("aggdef") or name) or (f"through event {through}" if through is not None else "")
+        about = said.get(item.get("aggdef") or name) or (f"through event {through:,}" if through is not None else "")
         items.append({"title": name, "url": reverse("aggregate", args=[name]), "about": about})
     context = {
         "section": "aggregates",
@@ -92,21 +99,27 @@ def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
         rights.require(EDIT)
         if form.is_valid():
             return redirect(f"{form.save().get_absolute_url()}#main")  # not the #make of the form
-    documents = [
-        {"key": plain(item["_id"]), "value": to_json(item.get("value")).decode(), "through": item.get("through")}
-        for item in database()[collection].find({}, {"state": 0}).sort("_id", -1).limit(LATEST_DOCUMENTS)
-    ]
-    series = reverse("api:series", args=[name])
+    documents, order = latest.read(database(), collection)
+    reached = currency.read(database(), name)
     context = {
         "section": "aggregates",
         "name": name,
         "about": AggDef.objects.filter(name=name).values_list("description", flat=True).first() or "",
         "zone": settings.ZARKOV.time_zone,
-        "currency": currency.read(database(), name),
-        "documents": documents,
-        "stream": f"{reverse('api:live', args=[name])}?limit=8",
+        "currency": reached,
+        "through": _count(reached.through),
+        "documents": [
+            {
+                "key": plain(item["_id"]),
+                "value": to_json(item.get("value")).decode(),
+                "through": _count(item.get("through")),
+            }
+            for item in documents
+        ],
+        "order": order,
+        "stream": f"{reverse('api:live', args=[name])}?limit={MOST_SERIES}",
         "shown": {"name": "", "kind": "line", "zone": settings.ZARKOV.time_zone, "title": name, "size": "large"},
-        "curl": _curl(request, series),
+        "curl": _curl(request, f"{reverse('api:series', args=[name])}?limit={MOST_SERIES}"),
         "may_edit": rights.may(EDIT),
         "form": form,
     }
@@ -126,7 +139,7 @@ def _by_definition(name: str, known: list[str]) -> HttpResponseBase:
     return redirect("aggregate", name=output)
 
 
-@require_GET
+@require_safe
 @page
 def charts(request: HttpRequest) -> HttpResponseBase:
     """All charts."""
@@ -141,7 +154,7 @@ def charts(request: HttpRequest) -> HttpResponseBase:
     return render(request, "zarkov/list.html", _list_context(request, "charts", "Charts", "chart", items))
 
 
-@require_GET
+@require_safe
 @page
 def dashboards(request: HttpRequest) -> HttpResponseBase:
     """All dashboards."""
@@ -167,7 +180,9 @@ def chart(request: HttpRequest, slug: str) -> HttpResponseBase:
     links = [link for link in found.links.all() if link.works()] if rights.may(EDIT) else []
     for link in links:
         address = request.build_absolute_uri(reverse("embed", args=[embed.token_of(link)]))
+        link.address = address  # type: ignore[attr-defined]
         link.code = embed.code(link, address)  # type: ignore[attr-defined]
+        link.blocked = embed.is_mixed_content(link, address)  # type: ignore[attr-defined]
     context = {
         "section": "charts",
         "chart": found,
@@ -181,7 +196,7 @@ def chart(request: HttpRequest, slug: str) -> HttpResponseBase:
     return render(request, "zarkov/chart.html", context)
 
 
-@require_GET
+@require_safe
 @page
 def dashboard(request: HttpRequest, slug: str) -> HttpResponseBase:
     """Charts on one page, fed by one stream."""
@@ -190,7 +205,7 @@ def dashboard(request: HttpRequest, slug: str) -> HttpResponseBase:
     context = {
         "section": "dashboards",
         "dashboard": found,
-        "figures": [figure.of_chart(item) for item in shown],
+        "figures": figure.of_charts(shown),
         "stream": figure.stream_url(reverse("live-charts"), shown),
         "own_range": figure.range_words(shown),
         "may_edit": rights_of(request).may(EDIT),
@@ -198,7 +213,7 @@ def dashboard(request: HttpRequest, slug: str) -> HttpResponseBase:
     return render(request, "zarkov/dashboard.html", context)
 
 
-@require_GET
+@require_safe
 @page
 def jobs(request: HttpRequest) -> HttpResponseBase:
     """What the engine works on; operators may end a job."""
@@ -206,7 +221,7 @@ def jobs(request: HttpRequest) -> HttpResponseBase:
     return render(request, "zarkov/jobs.html", context)
 
 
-@require_GET
+@require_safe
 def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
     """What a signed link shows, without navigation and without cookies."""
     try:
@@ -216,7 +231,7 @@ def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
     shown = link.charts()
     context = {
         "link": link,
-        "figures": [figure.of_chart(item, large=len(shown) == 1) for item in shown],
+        "figures": [figure.of_chart(shown[0], large=True)] if len(shown) == 1 else figure.of_charts(shown),
         "stream": reverse("embed-live", args=[token]),
         "own_range": figure.range_words(shown),
     }
@@ -224,6 +239,10 @@ def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
     response.frame_ancestors = embed.frame_ancestors(link)  # type: ignore[attr-defined]
     response.xframe_options_exempt = True
     return response
+
+
+def _count(number: Any) -> str:
+    return f"{number:,}" if isinstance(number, int) else "–"
 
 
 def _list_context(
@@ -241,5 +260,6 @@ def _list_context(
 
 
 def _curl(request: HttpRequest, path: str) -> str:
+    """The line that gets what the page shows."""
     header = "" if settings.ZARKOV.anonymous_read else " -H 'Authorization: Token …'"
-    return f"curl{header} '{request.build_absolute_uri(path)}?from=-30d'"
+    return f"curl{header} '{request.build_absolute_uri(path)}'"

@@ -12,7 +12,7 @@ from pymongo.database import Database
 
 from aggregates.web import door, mongo
 from aggregates.web.api import authentication
-from aggregates.web.live import runtime
+from aggregates.web.live import runtime, standing
 from aggregates.web.tokens import make_token
 from tests.aggregates.web.server import Server, write_aggregate
 
@@ -28,6 +28,7 @@ def _fresh_process() -> Iterator[None]:
     """No rates, tokens or live channels of the test before."""
     cache.clear()
     authentication.forget()
+    standing.forget()
     yield
     runtime.stop()
     mongo.close()

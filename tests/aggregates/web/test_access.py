@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import get_resolver
@@ -24,7 +25,19 @@ from aggregates.web.api import authentication, throttle
 from tests.aggregates.web.conftest import configure
 
 pytestmark = pytest.mark.django_db(transaction=True)  # streams close their connection
-ROLES = ("nobody", "login", "viewer", "operator", "editor", "admin", "ingest", "read", "operate", "limited")
+ROLES = (
+    "nobody",
+    "login",
+    "viewer",
+    "operator",
+    "editor",
+    "admin",
+    "ingest",
+    "read",
+    "operate",
+    "limited",
+    "limited-operate",
+)
 READERS = {"login", "viewer", "operator", "editor", "admin", "read", "operate"}
 OPERATORS = {"operator", "editor", "admin", "operate"}
 EDITORS = {"editor", "admin", "operate"}
@@ -37,6 +50,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("get", "/q?n={%22c%22:%22secret%22}", None, READERS),
     ("get", "/qs?q-0.n=x&q-0.c=a", None, READERS | {"limited"}),
     ("get", "/qr?q-0.n=x&q-0.c=a", None, READERS | {"limited"}),
+    ("get", "/q", None, READERS | {"limited"}),
     ("get", "/collections", None, READERS | {"limited"}),
     ("get", "/metrics", None, READERS),
     ("get", "/healthz", None, set(ROLES)),
@@ -70,6 +84,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("delete", "/api/v1/quarantine/j.1.1/", None, OPERATORS),
     ("post", "/api/v1/quarantine/replay/", {}, OPERATORS),
     ("get", "/admin/ingest/quarantineentry/", None, {"admin"}),
+    ("get", "/api/v1/", None, READERS | {"limited"}),
     ("get", "/api/v1/schema/", None, READERS | {"limited"}),
     ("get", "/", None, READERS),
     ("get", "/aggregates/", None, READERS),
@@ -121,6 +136,10 @@ def clients(stage: None, token_client: Callable[..., Client]) -> Callable[[str],
             return client
         if role == "nobody":
             return Client()
+        if role == "limited-operate":  # as one could be made before that was refused
+            client = token_client("operate")
+            AccessToken.objects.update(collections="a")
+            return client
         return token_client("read", collections=["a"]) if role == "limited" else token_client(role)
 
     return make
@@ -137,10 +156,11 @@ def let_in(answer: Any) -> bool:
 def test_each_role_is_let_in_where_it_should_be_and_nowhere_else(clients: Callable[[str], Client], role: str) -> None:
     client = clients(role)
     wrong = []
+    counts_as = "limited" if role == "limited-operate" else role
     for method, path, body, allowed in MATRIX:
         options = {"data": body, "content_type": "application/json"} if body is not None else {}
         answer = getattr(client, method)(path, **options)
-        if let_in(answer) != (role in allowed) and path != "/logout/":
+        if let_in(answer) != (counts_as in allowed) and path != "/logout/":
             wrong.append((method, path, answer.status_code))
         if path.startswith("/api/") and answer.status_code in {401, 403}:
             assert set(answer.json()) == {"error"}
@@ -242,6 +262,39 @@ def test_the_command_prints_a_token_that_works_and_keeps_only_its_hash(stage: No
 def test_the_command_refuses_unknown_scopes(stage: None, scope: str) -> None:
     with pytest.raises(CommandError, match="allowed are ingest, read, operate"):
         call_command("token", "shop", scope=scope)
+
+
+@pytest.mark.parametrize("days", [0, -1, 36_501, 999_999_999])
+def test_the_command_refuses_a_life_that_cannot_be(stage: None, days: int) -> None:
+    with pytest.raises(CommandError, match="allowed are 1 to 36500"):
+        call_command("token", "shop", days=days)
+    assert not AccessToken.objects.exists()
+
+
+def test_the_right_to_operate_cannot_be_limited_to_some_aggregates(stage: None) -> None:
+    with pytest.raises(CommandError, match="can only read and ingest"):
+        call_command("token", "shop", scope="read,operate", collections="a")
+    with pytest.raises(ValidationError, match="can only read and ingest"):
+        AccessToken(name="x", scopes="operate", collections="a").clean()
+
+
+def test_the_front_page_leads_to_the_quarantine_who_may_see_it(stage: None, clients: Callable[[str], Client]) -> None:
+    link = b'href="/admin/ingest/quarantineentry/"'
+    assert link in clients("admin").get("/").content
+    viewer = clients("viewer")
+    assert link not in viewer.get("/").content
+    user = get_user_model().objects.get(username="user-viewer")
+    user.is_staff = True
+    user.save()
+    assert link in viewer.get("/").content
+    assert viewer.get("/admin/ingest/quarantineentry/").status_code == 200
+    assert link not in clients("read").get("/").content
+
+
+def test_pages_answer_a_question_for_their_headers_alone(open_site: Any, stage: None) -> None:
+    configure(open_site, anonymous_read=True)
+    for path in ("/", "/aggregates/", "/aggregates/a/", "/charts/", "/charts/c/", "/dashboards/d/", "/jobs/"):
+        assert Client().head(path).status_code == 200, path
 
 
 def test_too_many_requests_are_429_with_a_time_to_wait(

@@ -166,6 +166,20 @@ def test_an_error_is_told_and_the_channel_recovers(hub: Hub) -> None:
         eventually(lambda: any(message.kind == "whole" for _, _, message in viewer.wait(0.1)))
 
 
+def test_an_error_after_a_good_answer_is_told_and_its_end_too_although_nothing_changed(hub: Hub) -> None:
+    feed = Number()
+    with hub.watch({"": feed}) as viewer:
+        assert take(viewer)[0] == "whole"
+        feed.error = UnavailableError("MongoDB does not answer")
+        hub.notice({"name": "n"})
+        assert take(viewer)[0] == "problem"
+        feed.error = None
+        hub.notice({"name": "n"})
+        seen: list[str] = []
+        eventually(lambda: seen.extend(m.kind for _, _, m in viewer.wait(0.1)) or "whole" in seen)
+        assert "change" not in seen
+
+
 def test_a_channel_without_viewers_ends_and_nothing_leaks(hub: Hub) -> None:
     before = threading.active_count()
     for number in range(10):
@@ -359,3 +373,38 @@ def test_gunicorn_ends_within_three_seconds_although_streams_are_open(server: Se
                 stream.next()
         finally:
             server.start_web()
+
+
+@pytest.mark.parametrize(
+    ("way", "end"),
+    [
+        ("token", "AccessToken.objects.filter(name='leaver').delete()"),
+        ("login", "Session.objects.all().delete()"),
+    ],
+)
+def test_an_open_stream_ends_with_the_right_to_see_it(server: Server, way: str, end: str) -> None:
+    write_aggregate(server.database, "live_f", {"x/2024-01-01": 1}, through=1)
+    if way == "token":
+        headers = {"Authorization": f"Token {server.make_token('leaver', 'read')}"}
+    else:
+        headers = {"Cookie": f"sessionid={server.django(LOG_IN).strip()}"}
+    with server.stream("api/v1/live/live_f/", **headers) as stream:
+        assert stream.next()[0] == "series"
+        server.django(f"{LEAVING}\n{end}")
+        with pytest.raises(EOFError):
+            stream.next()
+
+
+LEAVING = """
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
+from aggregates.models import AccessToken
+"""
+LOG_IN = """
+from django.contrib.auth import get_user_model
+from django.test import Client
+user, _ = get_user_model().objects.update_or_create(username="leaver", defaults={"is_active": True})
+client = Client()
+client.force_login(user)
+print(client.session.session_key)
+"""

@@ -6,11 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.test import Client
 
+from aggregates.services import define
 from tests.aggregates.web.conftest import configure
 
 pytestmark = pytest.mark.django_db
@@ -121,10 +123,39 @@ def test_bad_parameters_are_400_and_named(open_site: Any, aggregate: Aggregate, 
     assert answer.json()["error"]["details"]["parameter"] in asked
 
 
-def test_an_unknown_aggregate_has_no_series(open_site: Any, client: Client) -> None:
-    assert series(client, "nothing") == {
-        "series": [], "step": None, "omitted": 0, "through": None, "complete_through": None,
-    }  # fmt: skip
+def test_an_aggregate_that_is_defined_and_has_no_results_has_no_series(open_site: Any, client: Client) -> None:
+    define(name="mine", task_name="tests.aggregates.tasks.CountByDay", output="zagg.nothing")
+    for name in ("nothing", "mine"):
+        assert series(client, name) == {
+            "series": [], "step": None, "omitted": 0, "through": None, "complete_through": None,
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["series/commit_by_day/", "ranked/commit_by_day/", "export/commit_by_day.csv"])
+def test_an_unknown_aggregate_is_404_with_the_names_that_there_are(
+    open_site: Any, aggregate: Aggregate, token_client: Callable[..., Client], path: str
+) -> None:
+    aggregate("commits_by_day", {"x/2024-01-01": 1})
+    aggregate("commit_secret", {"x/2024-01-01": 1})
+    answer = token_client("read", collections=["commit?by_day", "commits_*"]).get(f"/api/v1/{path}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_aggregate")
+    assert "there are: commits_by_day" in answer.json()["error"]["message"]
+    assert "commit_secret" not in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "labels"),
+    [("celery/2", ["celery"]), ("celery/2011-07", ["celery"]), ("ce", ["celery", "cern"]), ("celery/", ["celery"])],
+)
+def test_a_prefix_that_ends_within_a_part_selects_keys_and_cuts_none(
+    open_site: Any, aggregate: Aggregate, client: Client, prefix: str, labels: list[str]
+) -> None:
+    days = [f"2011-{month:02d}-{day:02d}" for month in (6, 7, 8) for day in (1, 15)]
+    aggregate("parts", {f"{name}/{day}": 1 for name in ("celery", "cern", "gevent") for day in days})
+    found = series(client, "parts", prefix=prefix, **{"from": "2011-07-01", "to": "2011-07-31"})
+    assert [line["label"] for line in found["series"]] == labels
+    for line in found["series"]:
+        assert [x for x, _ in line["data"]] == [1309478400000.0, 1310688000000.0]
 
 
 def test_more_documents_than_can_be_held_are_413(
@@ -146,6 +177,19 @@ def test_an_unchanged_answer_is_304(open_site: Any, aggregate: Aggregate, client
         assert (again.status_code, again.content, again["ETag"]) == (304, b"", etag)
     aggregate("a", {"x/2011-07-01": 2})
     assert client.get("/api/v1/series/a/", headers={"if-none-match": etag}).status_code == 200
+
+
+def test_an_answer_is_unchanged_while_only_the_clock_and_other_events_go_on(
+    open_site: Any, aggregate: Aggregate, client: Client, database: Any
+) -> None:
+    aggregate("a", {"x/2011-07-01": 1}, through=7)
+    first = client.get("/api/v1/series/a/")
+    later = {"position": 9, "complete_through": datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC)}
+    database["agg.position"].update_one({"_id": "a"}, {"$set": later})
+    again = client.get("/api/v1/series/a/", headers={"if-none-match": first["ETag"]})
+    assert again.status_code == 304
+    assert (first["X-Zarkov-Through"], again["X-Zarkov-Through"]) == ("7", "9")
+    assert again["X-Zarkov-Complete-Through"].startswith("2026-01-02T03:04:06")
 
 
 def test_ranked_is_largest_first(open_site: Any, aggregate: Aggregate, client: Client) -> None:

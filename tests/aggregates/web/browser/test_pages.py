@@ -82,11 +82,11 @@ def test_each_kind_of_chart_is_drawn(charts: Server, page: Page, slug: str) -> N
 
 def test_a_chart_of_an_aggregate_that_is_still_to_come_begins_to_show_it(charts: Server, page: Page) -> None:
     page.goto(charts.url("charts/late/"))
-    expect(page.get_by_text("No data in this range yet.")).to_be_visible()
+    expect(page.get_by_text("No numbers in this range yet.")).to_be_visible()
     write_aggregate(charts.database, "nothing_yet", {"2024-01-01": 1, "2024-01-02": 2}, through=1)
     charts.announce("nothing_yet", 1)
     expect(page.locator(".canvas canvas")).to_be_visible(timeout=2000)
-    expect(page.get_by_text("No data in this range yet.")).to_have_count(0)
+    expect(page.get_by_text("No numbers in this range yet.")).to_have_count(0)
 
 
 def test_the_legend_hides_and_shows_series(charts: Server, page: Page) -> None:

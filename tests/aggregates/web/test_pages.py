@@ -1,0 +1,121 @@
+"""What pages are given: the latest documents, charts in rows, dashboards in order, links to copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.test import Client
+
+from aggregates.models import Chart, Dashboard, DashboardItem, EmbedLink
+from aggregates.sample import content, metric
+from aggregates.web import embed, latest
+from aggregates.web.pages import figure
+
+Aggregate = Callable[..., None]
+
+
+def test_the_latest_documents_are_those_that_changed_last(
+    open_site: Any, aggregate: Aggregate, database: Any, client: Client
+) -> None:
+    aggregate("a", {f"zebra/2024-01-{day:02d}": day for day in range(1, 29)}, through=5)
+    aggregate("a", {"ant/2024-01-03": 1}, through=6)
+    found, order = latest.read(database, "zagg.a")
+    assert (found[0]["_id"], found[1]["_id"], order) == ("ant/2024-01-03", "zebra/2024-01-28", "changed last")
+    page = client.get("/aggregates/a/").content.decode()
+    assert page.index("ant/2024-01-03") < page.index("zebra/2024-01-28")
+    assert "/api/v1/series/a/?limit=8" in page
+
+
+def test_of_an_aggregate_too_large_to_sort_the_last_by_key_are_shown(
+    aggregate: Aggregate, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aggregate("a", {"b": 1}, through=5)
+    aggregate("a", {"a": 1}, through=6)
+    database.command("create", "zagg.view", viewOn="zagg.a", pipeline=[])
+    for name in ("zagg.a", "zagg.view"):
+        assert [item["_id"] for item in latest.read(database, name)[0]] == ["a", "b"]
+    monkeypatch.setattr(latest, "MOST_SORTED", 1)
+    for name in ("zagg.a", "zagg.view"):
+        assert latest.read(database, name)[1] == "last by key"
+        assert [item["_id"] for item in latest.read(database, name)[0]] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("wide", "shown"),
+    [("", ""), ("h", "w"), ("hh", "hh"), ("hhh", "hhw"), ("hwh", "www"), ("whhh", "whhw"), ("hhwhh", "hhwhh")],
+)
+def test_no_half_stands_alone_in_its_row(site: Any, wide: str, shown: str) -> None:
+    charts = [Chart(slug=f"c{number}", title="C", aggregate="a") for number in range(len(wide))]
+    for chart, width in zip(charts, wide, strict=True):
+        chart.wide = width == "w"  # type: ignore[attr-defined]
+    assert "".join("w" if item["wide"] else "h" for item in figure.of_charts(charts)) == shown
+
+
+@pytest.mark.django_db
+def test_the_first_dashboard_by_position_heads_the_front_page(
+    open_site: Any, aggregate: Aggregate, client: Client
+) -> None:
+    aggregate("a", {"2024-01-01": 1})
+    for title, position in (("Aardvark", 20), ("Zebra", 5)):
+        chart = Chart.objects.create(slug=title.lower(), title=f"Chart of {title}", aggregate="a")
+        board = Dashboard.objects.create(slug=title.lower(), title=title, position=position)
+        DashboardItem.objects.create(dashboard=board, chart=chart)
+    page = client.get("/").content.decode()
+    assert '<section class="card" data-charts' in page
+    assert page.index("Chart of Zebra") < page.index("Chart of Aardvark")
+    assert metric.DASHBOARD.position > content.DASHBOARD.position
+
+
+@pytest.mark.parametrize(
+    ("prefix", "locked"), [("", ""), ("customer-7", "customer-7/"), ("customer-7/", "customer-7/")]
+)
+def test_a_locked_prefix_is_of_whole_parts(
+    site: Any, aggregate: Aggregate, prefix: str, locked: str, database: Any
+) -> None:
+    link = EmbedLink(prefix=prefix)
+    assert link.locked_prefix == locked
+    aggregate("c", {f"customer-{number}/2024-01-01": 1 for number in (7, 70, 8)})
+    chart = Chart(slug="c", title="C", aggregate="c", prefix="customer-")
+    shown = embed.feed(chart, start=None, prefix=link.locked_prefix).read()["series"]
+    assert [line["label"] for line in shown] == (
+        ["customer-7"] if locked else ["customer-7", "customer-70", "customer-8"]
+    )
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://-", "https://..", "http://.", "https://a:99999", "https://a:0", "https://*.org", "https://a/b", "a.org"],
+)
+def test_what_is_no_origin_is_refused(site: Any, origin: str) -> None:
+    with pytest.raises(ValidationError, match="is no origin"):
+        EmbedLink(name="x", origins=f"https://ok.example.org {origin}").clean()
+
+
+@pytest.mark.parametrize("origin", ["https://a", "http://localhost:8000", "https://*.example.org", "https://1-a.b:443"])
+def test_what_is_an_origin_is_taken(site: Any, origin: str) -> None:
+    EmbedLink(name="x", origins=origin).clean()
+
+
+@pytest.mark.parametrize(
+    ("address", "origins", "said"),
+    [
+        ("http://zarkov.example/embed/x/", "https://wiki.example", True),
+        ("http://zarkov.example/embed/x/", "http://wiki.example", False),
+        ("https://zarkov.example/embed/x/", "https://wiki.example", False),
+        ("http://127.0.0.1:8081/embed/x/", "https://wiki.example", False),
+    ],
+)
+def test_an_insecure_frame_in_a_secure_page_is_told(site: Any, address: str, origins: str, said: bool) -> None:
+    assert embed.is_mixed_content(EmbedLink(origins=origins), address) is said
+
+
+def test_a_chart_without_an_end_ends_now(site: Any, aggregate: Aggregate) -> None:
+    aggregate("f", {"x/2024-01-01": 1, "x/2999-01-01": 1})
+    chart = Chart(slug="f", title="F", aggregate="f", start="2020-01-01")
+    for shown in (embed.feed(chart, start=None), embed.feed(chart, start="-100y"), embed.feed(chart, start="")):
+        assert [x for x, _ in shown.read()["series"][0]["data"]] == [1704067200000.0]
+    chart.end = "3000-01-01"
+    assert len(embed.feed(chart, start=None).read()["series"][0]["data"]) == 2

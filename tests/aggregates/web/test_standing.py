@@ -1,0 +1,90 @@
+"""Whether an open stream may go on, by what the database says now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest
+from django.test import Client
+
+from aggregates.models import AccessToken
+from aggregates.web.access import Rights
+from aggregates.web.live.standing import forget, standing
+from aggregates.web.tokens import make_token
+
+pytestmark = pytest.mark.django_db(transaction=True)  # asking closes the connection
+
+
+@pytest.fixture
+def by_token(closed_site: Any) -> HttpRequest:
+    """A request with a token."""
+    request = HttpRequest()
+    request.META["HTTP_AUTHORIZATION"] = f"Token {make_token('t', ['read'])[1]}"
+    request.user = AnonymousUser()
+    return request
+
+
+@pytest.fixture
+def by_login(closed_site: Any) -> HttpRequest:
+    """A request of somebody who is logged in."""
+    client = Client()
+    client.force_login(get_user_model().objects.create_user("ann"))
+    request = HttpRequest()
+    request.session = client.session
+    request.user = get_user_model().objects.get(username="ann")
+    return request
+
+
+def reads(rights: Rights) -> None:
+    rights.require_name("a")
+
+
+ENDS: dict[str, Callable[[], Any]] = {
+    "deleted": lambda: AccessToken.objects.all().delete(),
+    "expired": lambda: AccessToken.objects.update(expiry="2020-01-01T00:00:00Z"),
+    "limited": lambda: AccessToken.objects.update(collections="other"),
+    "narrowed": lambda: AccessToken.objects.update(scopes="ingest"),
+    "disabled": lambda: get_user_model().objects.update(is_active=False),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_token_counts_as_long_as_it_is_good(by_token: HttpRequest, end: str) -> None:
+    allowed = standing(by_token, reads)
+    assert allowed()
+    ENDS[end]()
+    assert allowed()  # for two seconds one look serves all streams
+    forget()
+    assert not allowed()
+
+
+@pytest.mark.parametrize("end", ["logged out", "disabled", "gone"])
+def test_a_login_counts_until_it_is_over(by_login: HttpRequest, end: str) -> None:
+    allowed = standing(by_login, reads)
+    assert allowed()
+    if end == "logged out":
+        by_login.session.delete()
+    elif end == "disabled":
+        ENDS["disabled"]()
+    else:
+        get_user_model().objects.all().delete()
+    forget()
+    assert not allowed()
+
+
+def test_nobody_is_not_asked_for_again(closed_site: Any, django_assert_num_queries: Any) -> None:
+    request = HttpRequest()
+    request.user = AnonymousUser()
+    with django_assert_num_queries(0):
+        assert standing(request, Rights.require_unlimited)()
+
+
+def test_many_streams_of_one_token_cost_one_look(by_token: HttpRequest, django_assert_num_queries: Any) -> None:
+    questions = [standing(by_token, reads) for _ in range(50)]
+    assert questions[0]()
+    with django_assert_num_queries(0):
+        assert all(question() for question in questions)
