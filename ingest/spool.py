@@ -34,6 +34,7 @@ except ImportError:  # Windows
 log = logging.getLogger(__name__)
 
 SUFFIX = ".spool"
+MAKING = ".making"
 DAMAGED = ".damaged"
 MAGIC = b"ZKSP"
 MAX_BYTES = 256 * 2**20
@@ -125,8 +126,11 @@ class Spool:
 
     def _create(self) -> _Held:
         path = self.folder / f"{uuid.uuid4().hex}{SUFFIX}"
-        file = path.open("x+b", buffering=0)
+        # Made under another name, so that nobody takes it for one that is left over, and deletes it, before it is locked.
+        making = path.with_suffix(MAKING)
+        file = making.open("x+b", buffering=0)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        making.replace(path)
         folder = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -12,7 +12,7 @@ import json
 import mmap
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,11 @@ SHARED_BYTES = len(PHASES) + 3
 ANYWHERE = "tcp://127.0.0.1:0"
 
 
-def marked(shared: mmap.mmap, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, with the byte of `phase` raised while it runs."""
-    index = PHASES.index(phase)
+def marked(
+    shared: mmap.mmap, phase: str, function: Callable[..., Any], phases: Sequence[str] = PHASES
+) -> Callable[..., Any]:
+    """`function`, with the byte of `phase` raised while it runs; there may be as many `phases` as above."""
+    index = phases.index(phase)
 
     def halt_if_told(after: bool) -> None:
         if shared[TARGET] == index + 1 and shared[AFTER] == after:
@@ -50,6 +52,12 @@ def marked(shared: mmap.mmap, phase: str, function: Callable[..., Any]) -> Calla
         return result
 
     return run
+
+
+def open_shared(phases: str) -> mmap.mmap:
+    """The file of phases."""
+    with open(phases, "r+b") as file:  # noqa: PTH123 - mmap wants the file
+        return mmap.mmap(file.fileno(), SHARED_BYTES)
 
 
 def mark_phases(shared: mmap.mmap) -> None:
@@ -73,9 +81,7 @@ def mark_phases(shared: mmap.mmap) -> None:
 
 def main() -> None:
     uri, database, folder, addresses, phases = sys.argv[1:]
-    with open(phases, "r+b") as file:  # noqa: PTH123 - mmap wants the file
-        shared = mmap.mmap(file.fileno(), SHARED_BYTES)
-    mark_phases(shared)
+    mark_phases(open_shared(phases))
     sys.setswitchinterval(0.0005)
     ingester = Ingester(
         IngestSettings(

@@ -1,0 +1,43 @@
+"""A program that sends without a pause through a client with a spool, and notes what was taken.
+
+Arguments: address, folder of the spool, file of what was taken, file of phases.
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from pathlib import Path
+
+from ingest import spool
+from ingest.client import AcknowledgedClient
+from ingest.spool import Spool
+from tests.ingest.killable import marked, open_shared
+
+SPOOL_PHASES = ("making a file", "spooling", "taking over", "draining", "forgetting", "deleting a file")
+EVENTS_AT_ONCE = 3
+
+
+def main() -> None:
+    address, folder, taken, phases = sys.argv[1:]
+    shared = open_shared(phases)
+
+    def mark(phase: str, owner: type, name: str) -> None:
+        setattr(owner, name, marked(shared, phase, getattr(owner, name), SPOOL_PHASES))
+
+    for phase, name in zip(SPOOL_PHASES, ("_create", "append", "_adopt", "", "acknowledge", "_delete"), strict=True):
+        if name:
+            mark(phase, Spool, name)
+    mark("draining", AcknowledgedClient, "_drain")
+    spool.FILE_BYTES = 400  # so that files come and go
+    client = AcknowledgedClient(address, spool=folder, connect_timeout_s=0.05, timeout_s=2, attempts=1)
+    with Path(taken).open("a", buffering=1) as file:
+        while True:
+            ids = [uuid.uuid4().hex for _ in range(EVENTS_AT_ONCE)]
+            receipt = client.send([{"type": "x", "id": id_} for id_ in ids])
+            assert receipt.accepted + receipt.spooled == EVENTS_AT_ONCE
+            file.write(" ".join(ids) + "\n")
+
+
+if __name__ == "__main__":
+    main()
