@@ -126,7 +126,7 @@ class Spool:
 
     def _create(self) -> _Held:
         path = self.folder / f"{uuid.uuid4().hex}{SUFFIX}"
-        # Made under another name, so that nobody takes it for one that is left over, and deletes it, before it is locked.
+        # Under another name until it is locked: others would take it for one that is left over, and delete it.
         making = path.with_suffix(MAKING)
         file = making.open("x+b", buffering=0)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
