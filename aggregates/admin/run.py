@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pymongo
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -14,6 +18,13 @@ from aggregates import services
 from aggregates.admin.sparkline import mark
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
+from aggregates.resource import resources
+from aggregates.services import waiting
+
+OPEN = (Run.State.PLANNED, Run.State.RUNNING)
+SHOWN = 100
+RESULTS_SHOWN = 25
+BROKER_S = 3.0  # it may take to answer
 
 
 @admin.register(Run)
@@ -90,6 +101,33 @@ class RunAdmin(admin.ModelAdmin):
         aggdef = AggDef.objects.filter(name=term).only("pk").first()
         return (queryset.filter(aggdef=aggdef) if aggdef else queryset.filter(uid=term)), False
 
+    def get_urls(self) -> list[URLPattern]:
+        """The queue."""
+        return [
+            path("queue/", self.admin_site.admin_view(self.queue_view), name="aggregates_run_queue"),
+            *super().get_urls(),
+        ]
+
+    def queue_view(self, request: HttpRequest) -> HttpResponse:
+        """What Celery's workers are at, what waits for them, and how the last scheduled runs went."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        runs = Run.objects.select_related("aggdef")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Queue of runs",
+            "opts": self.opts,
+            "media": self.media,
+            "running": runs.filter(state=Run.State.RUNNING).order_by("started")[:SHOWN],
+            "ended": runs.filter(origin=Run.Origin.SCHEDULE).exclude(state__in=OPEN).order_by("-pk")[:RESULTS_SHOWN],
+        }
+        try:
+            with pymongo.timeout(BROKER_S):
+                context["waiting"] = waiting.lines(resources().database.client)
+        except Exception as error:  # noqa: BLE001 - every broker has errors of its own
+            context["failure"] = f"{type(error).__name__}: {error}"
+        return TemplateResponse(request, "admin/aggregates/run/queue.html", context)
+
     @admin.display(description="state", ordering="state")
     def status(self, run: Run) -> SafeString:
         """State in words."""
@@ -103,8 +141,7 @@ class RunAdmin(admin.ModelAdmin):
     @admin.display(description="in short")
     def summary(self, run: Run) -> str:
         """What it did, or why it failed, cut to a line."""
-        text = run.error or run.note or (f"{run.refreshes} refreshes" if run.refreshes else "")
-        return text if len(text) <= 120 else f"{text[:119]}…"
+        return run.summary
 
     @admin.display(description="traceback")
     def trace(self, run: Run) -> SafeString | str:

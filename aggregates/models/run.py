@@ -100,6 +100,18 @@ class Run(models.Model):
         """Whether it is asked for and not over."""
         return self.state in (self.State.PLANNED, self.State.RUNNING)
 
+    @property
+    def performer_shown(self) -> str:
+        """Machine and process that performs it."""
+        machine, _, rest = self.performer.partition("@")
+        return f"{machine}, process {rest.split('|')[1]}" if rest.count("|") > 1 else self.performer
+
+    @property
+    def summary(self) -> str:
+        """What it did, or why it failed, cut to a line."""
+        text = self.error or self.note or (f"{self.refreshes} refreshes" if self.refreshes else "")
+        return text if len(text) <= 120 else f"{text[:119]}…"
+
     def document(self) -> dict[str, Any]:
         """The plain form that answers to programs contain."""
         return {

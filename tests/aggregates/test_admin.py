@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,11 +16,14 @@ from django.urls import reverse
 from aggregates import services
 from aggregates.models import AggDef, Run, TaskSwitch
 from aggregates.resource import resources
+from aggregates.services import waiting
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
+from zarkov_site.celery import BROKER_DATABASE_SUFFIX, app, broker_url
 
 TASK = "tests.aggregates.tasks.CountByDay"
 LIST = "admin:aggregates_aggdef_changelist"
+QUEUE = "/admin/aggregates/run/queue/"
 
 
 @pytest.fixture
@@ -173,3 +177,66 @@ def test_lists_are_quick_with_many_rows(name, admin_client, site):
         took.append(time.thread_time() - began)
     assert min(took) < 0.5
     assert len(queries) < 70
+
+
+@pytest.fixture
+def celery_queue(site: Any, mongo_uri: str, database: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The queue of the real broker; gives what puts a message there."""
+    url = broker_url(mongo_uri, database.name)
+    monkeypatch.setattr(app.conf, "broker_url", url)
+    with app.connection_for_write(url) as connection:
+        yield lambda task, *arguments: app.send_task(f"aggregates.schedule.{task}", arguments, connection=connection)
+        connection.default_channel.client.client.close()  # kombu leaves it open
+    database.client.drop_database(f"{database.name}{BROKER_DATABASE_SUFFIX}")
+
+
+def test_the_queue_shows_what_is_under_way_what_waits_and_how_schedules_went(
+    admin_client, days, celery_queue, database
+):
+    page = admin_client.get(QUEUE).content.decode()
+    assert page.count("Nothing") == 2
+    running = services.new_run(days, "full", "admin")
+    Run.objects.filter(pk=running.pk).update(state="running", started=running.created, performer="host@1|42|2|ab")
+    asked = services.new_run(days, "verify", "api")
+    celery_queue("perform", asked.pk)
+    celery_queue("run_scheduled", "days")
+    celery_queue("verify")
+    celery_queue("perform", 10**9)  # of a run that is over
+    lost = services.new_run(days, "incremental", "api")
+    ended = services.new_run(days, "incremental", "schedule")
+    Run.objects.filter(pk=ended.pk).update(state="error", error="map failed on event 7")
+    assert waiting.count(database.client) == 4
+    assert {(line.what, line.run, line.queued) for line in waiting.lines(database.client)} == {
+        ("verification", asked, True),
+        ("scheduled run", None, True),
+        ("scheduled verification of all", None, True),
+        ("incremental", lost, False),
+    }
+    page = admin_client.get(QUEUE).content.decode()
+    assert "host, process 42" in page
+    assert "scheduled verification of all" in page
+    assert "lost by the queue" in page
+    assert "map failed on event 7" in page
+    assert reverse("admin:aggregates_run_change", args=[running.pk]) in page
+    assert QUEUE in admin_client.get(reverse("admin:aggregates_run_changelist")).content.decode()
+
+
+def test_the_queue_of_another_broker_is_counted_and_one_that_is_away_is_said(admin_client, days, database, monkeypatch):
+    monkeypatch.setattr(app.conf, "broker_url", "memory://")
+    planned = services.new_run(days, "full", "api")
+    assert waiting.messages(database.client) is None
+    assert [(line.run, line.queued) for line in waiting.lines(database.client)] == [(planned, True)]
+
+    def refuse(client: Any) -> None:
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(waiting, "messages", refuse)
+    assert "ConnectionError: nobody there" in admin_client.get(QUEUE).content.decode()
+
+
+def test_the_queue_is_shown_to_those_who_may_see_runs(client, days, celery_queue):
+    user = get_user_model().objects.create_user("u", password="u", is_staff=True)
+    client.force_login(user)
+    assert client.get(QUEUE).status_code == 403
+    user.user_permissions.add(Permission.objects.get(codename="view_run"))
+    assert client.get(QUEUE).status_code == 200

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from celery import current_app
 from django.db.models import Count, OuterRef, Subquery
@@ -17,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from pymongo.errors import PyMongoError
 
 from aggregates.models import AggDef, Run
+from aggregates.services import waiting
 from aggregates.web import mongo, overview
 from aggregates.web.exceptions import WebError
 from aggregates.web.live import runtime
@@ -171,18 +171,9 @@ def _definitions() -> Iterator[Metric]:
 
 def _queue() -> Iterator[Metric]:
     """Messages that wait for a Celery worker, whatever the broker is."""
-    name = current_app.conf.task_default_queue
     family = GaugeMetricFamily("zarkov_celery_queue_messages", "Messages that wait for a worker", labels=["queue"])
-    family.add_metric([name], _waiting(str(current_app.conf.broker_url), name))
+    family.add_metric([current_app.conf.task_default_queue], waiting.count(mongo.client()))
     yield family
-
-
-def _waiting(broker: str, queue: str) -> int:
-    if broker.startswith("mongodb"):  # kombu's transport would make a client for each look, and never close it
-        messages = mongo.client()[urlsplit(broker).path.strip("/")]["messages"]
-        return messages.count_documents({"queue": queue}, maxTimeMS=1000)
-    with current_app.connection_for_read(connect_timeout=1) as connection:
-        return int(connection.default_channel.queue_declare(queue=queue, passive=True).message_count)
 
 
 SOURCES: dict[str, Source] = {
