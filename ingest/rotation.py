@@ -152,6 +152,14 @@ def drop(store: Store, partition: Partition) -> None:
     database[partition.name].drop()
 
 
+def left_over(store: Store) -> list[Partition]:
+    """Collections whose partition is out of the store: a `drop` did not come to its end."""
+    oldest = store.watermark().partitions[0]
+    names = store.database().list_collection_names(filter={"name": {"$regex": r"^event\.[0-9]+$"}})
+    found = (Partition(name, 0) for name in names)
+    return sorted((p for p in found if p.number < oldest.number), key=lambda partition: partition.number)
+
+
 def rotate(
     store: Store,
     folder: Path,
@@ -164,11 +172,16 @@ def rotate(
     """Open the next partition; dump, verify and drop the oldest ones beyond `keep`. Return it, and what was dumped.
 
     `needed_above` is the lowest id up to which every reader has read: a partition that reaches above it is kept, with
-    a `RotationError` that says so; None means that nobody reads.
+    a `RotationError` that says so; None means that nobody reads. What a killed call has left is finished first.
     """
+    dumps = []
+    for partition in left_over(store):
+        made = dump(store, partition, folder, on_progress)
+        verify(store, made)
+        store.database()[partition.name].drop()
+        dumps.append(made)
     opened = open_next(store)
     wait_settled(store, opened, within_s)
-    dumps = []
     partitions = store.watermark().partitions
     for oldest, following in pairwise(partitions[: len(partitions) - keep + 1]):
         if needed_above is not None and needed_above + 1 < following.first_id:
