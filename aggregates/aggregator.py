@@ -23,6 +23,7 @@ from aggregates.listener import Listener
 from aggregates.models import AggDef, TaskSwitch
 from aggregates.pacing import Paced, Pacing
 from aggregates.resource import Resources
+from aggregates.run.inputs import behind_inputs
 from aggregates.run.outcome import Outcome
 from aggregates.services.perform import make_current
 from aggregates.services.record import note_realtime_failure, note_refresh
@@ -32,7 +33,7 @@ from mapreduce.exceptions import MapReduceError
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 8  # refreshes
-POLL_S = 1.0  # pause in notices after which the watermark is looked at
+POLL_S = 1.0  # pause in notices after which the watermark is looked at; inputs that are aggregates are, in any case
 RELOAD_S = 1.0  # between two looks whether definitions have changed
 COPY_S = 1.0  # between two copies of one aggregate's position into Django's tables
 STOP_WITHIN_S = 10.0  # for refreshes that are under way at the end
@@ -44,6 +45,13 @@ class Heard:
     """Events up to `through` may be read."""
 
     through: int
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Which of those that read aggregates lack something of them; None = an input has not run yet."""
+
+    behind: dict[str, bool | None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class Aggregator:
 
     def __init__(self, resources: Resources, config: Any) -> None:
         self._resources = resources
-        self._messages: queue.SimpleQueue[Heard | Ended] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[Heard | Compared | Ended] = queue.SimpleQueue()
         self._pacing = Pacing(
             refresh_min_s=config.refresh_min_ms / 1000, incremental=config.incremental, most_at_once=MOST_AT_ONCE
         )
@@ -79,6 +87,9 @@ class Aggregator:
         self._reloaded_at = float("-inf")
         self._heard_at = float("-inf")
         self._polling = False
+        self._compared_at = float("-inf")
+        self._comparing = False
+        self._over: dict[str, frozenset[str]] = {}  # what each of those that read aggregates reads
         self._fingerprint: Any = None
         self._started = False
         self._ended: bool | None = None  # all refreshes, once stopped
@@ -129,6 +140,9 @@ class Aggregator:
         if now - self._heard_at >= POLL_S and not self._polling:
             self._polling = True
             self._submit(self._poll)
+        if self._over and now - self._compared_at >= POLL_S and not self._comparing:
+            self._comparing, self._compared_at = True, now
+            self._submit(self._compare)
         for name in self._pacing.start(now):
             self._submit(self._refresh, self._aggdefs[name])
         for name in [n for n in self._unwritten if now - self._written_at.get(n, float("-inf")) >= COPY_S]:
@@ -167,13 +181,19 @@ class Aggregator:
             return
         self._fingerprint = fingerprint
         self._aggdefs = found
-        self._pacing.define(_paced(aggdef) for aggdef in found.values())
+        paced = [_paced(aggdef) for aggdef in found.values()]
+        self._over = {each.name: each.inputs for each in paced if each.inputs}
+        self._pacing.define(paced)
 
-    def _take(self, message: Heard | Ended, now: float) -> None:
+    def _take(self, message: Heard | Compared | Ended, now: float) -> None:
         if isinstance(message, Heard):
             self._heard_at = now
             self._polling = False
             self._pacing.available(message.through)
+            return
+        if isinstance(message, Compared):
+            self._comparing = False
+            self._pacing.compared(message.behind)
             return
         outcome = message.outcome
         if outcome is None:
@@ -204,6 +224,14 @@ class Aggregator:
         except Exception as error:  # noqa: BLE001 - a loop's edge: MongoDB may be away for a while
             log.warning("the watermark could not be read: %s", error)
             self._polling = False
+
+    def _compare(self) -> None:
+        """Aggregates that others read may be refreshed by anyone: a command, the job queue, another aggregator."""
+        try:
+            self._messages.put(Compared(behind_inputs(self._resources.room.ledger, self._over)))
+        except Exception as error:  # noqa: BLE001 - a loop's edge: MongoDB may be away for a while
+            log.warning("the positions of inputs could not be read: %s", error)
+            self._comparing = False
 
     @own.timed("zarkov.aggregator.refresh")
     def _refresh(self, aggdef: AggDef) -> None:

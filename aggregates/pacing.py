@@ -6,7 +6,7 @@ again after a growing pause, which holds up no other one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,6 +35,7 @@ class _Item:
     through: int | None = None  # events up to this one are in; None = not known
     dirty: bool = True  # tried once, whatever is known
     running: bool = False
+    had_input: bool = False  # of one that reads aggregates: they had run when they were last looked at
     failures: int = 0
     not_before: float = 0.0
     last_start: float = field(default=float("-inf"))
@@ -117,6 +118,22 @@ class Pacing:
             for other in self._items.values():
                 if name in other.paced.inputs:
                     other.dirty, other.failures, other.not_before = True, 0, 0.0
+
+    def compared(self, behind: Mapping[str, bool | None]) -> None:
+        """Which of those that read aggregates have not taken in what these hold now, whoever refreshed them.
+
+        None says that an input has not run yet. One that is failing keeps its pause, unless its input has only just
+        come into being.
+        """
+        for name, state in behind.items():
+            item = self._items.get(name)
+            if item is None:
+                continue
+            if state:
+                item.dirty = True
+                if not item.had_input:
+                    item.failures, item.not_before = 0, 0.0
+            item.had_input = state is not None
 
     def failed(self, name: str, now: float) -> float:
         """A refresh failed; returns the pause until the next attempt."""

@@ -5,7 +5,7 @@ Aggregates as inputs are read from their current generation while nothing is wri
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from pymongo.database import Database
 
 from aggregates.definition import EVENT, OUTPUT_PREFIX, Definition
 from aggregates.exceptions import DefinitionError, UnknownAggregateError
-from aggregates.run.ledger import clock
+from aggregates.run.ledger import Ledger, clock
 from aggregates.run.position import Position
 from aggregates.run.source import Mark, event_mark
 
@@ -77,8 +77,30 @@ def _aggregate_mark(room: Room, definition: Definition) -> Mark:
         collections=tuple((name, 0) for name in names),
         integral=False,
         bounded=False,
-        version=";".join(f"{name}.{p.generation}.{p.position}" for name, p in sorted(positions.items())),
+        version=_version({name: (p.generation, p.position) for name, p in positions.items()}),
     )
+
+
+def _version(positions: Mapping[str, tuple[int, Any]]) -> str:
+    """Changes whenever one of the outputs, given with generation and position, has something new."""
+    return ";".join(f"{name}.{generation}.{position}" for name, (generation, position) in sorted(positions.items()))
+
+
+def behind_inputs(ledger: Ledger, inputs: Mapping[str, Iterable[str]]) -> dict[str, bool | None]:
+    """Whether each of these aggregates, given with the outputs that it reads, lacks what they hold now.
+
+    None for one of whose inputs one has not run yet. One query for all; who refreshed the inputs, and in which process,
+    does not matter.
+    """
+    places = ledger.places()
+    by_aggdef = {place.aggdef: place for place in places.values()}
+    found: dict[str, bool | None] = {}
+    for name, outputs in inputs.items():
+        read = {output: places.get(output) for output in outputs}
+        there = {output: (p.generation, p.position) for output, p in read.items() if p is not None and p.generation}
+        own = by_aggdef.get(name)
+        found[name] = None if len(there) < len(read) else own is None or own.version != _version(there)
+    return found
 
 
 def _collection_mark(database: Database[dict[str, Any]], definition: Definition) -> Mark:

@@ -47,6 +47,16 @@ class Reached:
     skipped_count: int = 0
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an output stands."""
+
+    aggdef: str
+    generation: int
+    position: Any
+    version: str  # of the aggregates that it reads
+
+
 class Ledger:
     """Reads and changes position documents. Thread-safe; every method blocks on MongoDB."""
 
@@ -77,6 +87,18 @@ class Ledger:
     def all(self) -> list[Position]:
         """Every position; their steps come along, so it is not for a list of thousands."""
         return [Position.from_document(d) for d in self._collection.find({"lead": {"$exists": False}})]
+
+    def places(self) -> dict[str, Place]:
+        """Where every output stands, by its name, and nothing more of it: quick for thousands."""
+        fields = {"aggdef": 1, "lead": 1, "generation": 1, "position": 1, "version": 1}
+        documents = {document["_id"]: document for document in self._collection.find({}, fields)}
+        found = {}
+        for name, document in documents.items():
+            lead = documents.get(document.get("lead", name), document)
+            found[name] = Place(
+                lead["aggdef"], lead.get("generation", 0), lead.get("position"), lead.get("version", "")
+            )
+        return found
 
     # Owning outputs
 

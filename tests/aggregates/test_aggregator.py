@@ -146,6 +146,24 @@ def test_an_aggregate_over_an_aggregate_follows_it(running, producer, database):
     eventually(lambda: values(database, "total") == {"p": 2, "q": 1})
 
 
+def test_an_aggregate_over_one_that_is_run_elsewhere_follows_it_although_notices_go_on(
+    running, producer, ingester, database
+):
+    by_hand = services.define(name="days", task_name=TASK)
+    producer.send(event())
+    services.run_now(by_hand)
+    services.define(name="total", task_name="tests.aggregates.tasks.Sum", inputs=["zagg.days"], realtime=True)
+    eventually(lambda: values(database, "total") == {"p": 1})
+    ingester.say(producer.send(event()))
+    services.run_now(by_hand)
+
+    def followed() -> bool:
+        ingester.say(2)
+        return values(database, "total") == {"p": 2}
+
+    eventually(followed)
+
+
 def test_two_aggregators_and_the_command_at_once_count_each_event_once(running, producer, ingester, database, site):
     services.define(name="days", task_name=TASK, realtime=True)
     second = Aggregator(resources(), site.ZARKOV)

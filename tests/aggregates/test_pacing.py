@@ -101,6 +101,31 @@ def test_readers_of_an_aggregate_follow_it():
     assert p.start(1.5) == ["total"]
 
 
+def test_readers_of_an_aggregate_that_was_refreshed_elsewhere_follow_it():
+    p = Pacing(refresh_min_s=0.1, incremental=0, most_at_once=8)
+    p.define([Paced("total", "aggregate", frozenset({"days"}))])
+    p.start(0.0)
+    p.succeeded("total", 0, moved=True)
+    p.compared({"total": False, "unknown": True})
+    assert p.start(1.0) == []
+    p.compared({"total": True})
+    assert p.start(2.0) == ["total"]
+
+
+def test_a_failing_reader_keeps_its_pause_unless_its_input_has_just_come_into_being():
+    p = Pacing(refresh_min_s=0.1, incremental=0, most_at_once=8)
+    p.define([Paced("total", "aggregate", frozenset({"days"}))])
+    p.start(0.0)
+    assert p.failed("total", 0.0) == 1.0
+    p.compared({"total": None})
+    assert p.start(0.5) == []
+    p.compared({"total": True})
+    assert p.start(0.5) == ["total"]
+    p.failed("total", 1.0)
+    p.compared({"total": True})
+    assert p.start(1.5) == []
+
+
 def test_a_lower_watermark_makes_everything_look():
     p = pacing("a")
     p.available(100)
