@@ -6,6 +6,7 @@ whose name begins like that; which there are is seen from the collections of a g
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +18,8 @@ from aggregates.exceptions import OutputTakenError
 from aggregates.run import fault
 from aggregates.run.ledger import Ledger
 from aggregates.run.position import Position
+
+log = logging.getLogger(__name__)
 
 _NAMESPACE_EXISTS = 48
 _NAMESPACE_NOT_FOUND = 26
@@ -75,6 +78,35 @@ class Generations:
     def _show(self, position: Position) -> None:
         for output in self.expand(position.outputs, position.generation):
             self._set_view(output, collection_name(output, position.generation))
+
+    def wrong_views(self, position: Position) -> list[str]:
+        """Outputs that readers do not see as the position says: the view is missing, or shows something else."""
+        wanted = {f"zagg.{output}": output for output in self.expand(position.outputs, position.generation)}
+        right = set()
+        for found in self._database.list_collections(filter={"name": {"$in": sorted(wanted)}}):
+            options = found.get("options", {})
+            target = collection_name(wanted[found["name"]], position.generation)
+            if found["type"] == "view" and options.get("viewOn") == target and not options.get("pipeline"):
+                right.add(found["name"])
+        return [output for view, output in wanted.items() if view not in right]
+
+    def mend(self, position: Position) -> Position:
+        """Put views right that somebody has dropped or changed; raises `OutputTakenError` where something else lies.
+
+        A generation that is switched meanwhile is shown, not the one that this began with.
+        """
+        while position.generation:
+            position = self.show(position)
+            wrong = self.wrong_views(position)
+            now = self._ledger.get(position.name)
+            if (now.generation, now.shown) == (position.generation, position.shown):
+                if not wrong:
+                    break
+                for output in wrong:
+                    log.warning("the view zagg.%s was missing or wrong, and is put right", output)
+                    self._set_view(output, collection_name(output, position.generation))
+            position = now
+        return position
 
     def _set_view(self, output: str, target: str) -> None:
         view = f"zagg.{output}"

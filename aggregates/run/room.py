@@ -24,6 +24,7 @@ from aggregates.run.position import Position, SlotName
 from aggregates.run.source import EventSource, Mark, Range
 
 RETRY_S = 0.02
+LOOK_S = 5.0  # between two looks at the views of one aggregate by a process that refreshes it all the time
 CANCEL_S = 1.0  # between two looks whether a person wants a run cancelled
 
 
@@ -45,6 +46,7 @@ class Room:
         self.ledger = Ledger(self.database)
         self.generations = Generations(self.database, self.ledger)
         self.keeper = Keeper(self.ledger)
+        self._looked: dict[str, float] = {}
         self._leads: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
 
@@ -71,6 +73,18 @@ class Room:
         with self._lock:
             self._leads[key] = position.name
         return position
+
+    def tend(self, name: str, *, now: bool) -> None:
+        """Put right the views of the aggregate `name` that somebody has dropped or changed.
+
+        Without `now`, only when that was not looked after for some seconds. Raises `OutputTakenError`.
+        """
+        if not now and time.monotonic() - self._looked.get(name, float("-inf")) < LOOK_S:
+            return
+        self._looked[name] = time.monotonic()
+        position = self.ledger.of_aggdef(name)
+        if position is not None:
+            self.generations.mend(position)
 
     @contextmanager
     def holding(self, name: str, slot: SlotName, wait_s: float = 0.0) -> Iterator[tuple[Kept, Position]]:

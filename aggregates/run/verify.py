@@ -28,12 +28,15 @@ class Difference:
 
     output: str
     key: Any
-    kind: str  # "missing", "unexpected" or "different"
+    kind: str  # "missing", "unexpected", "different"; "view" when readers do not get the output, whatever is in it
     stored: Any = None
     recounted: Any = None
 
     def sentence(self) -> str:
         """For a person, on one line."""
+        if self.kind == "view":
+            what = f"readers do not see {self.stored}, the view is missing or wrong: run it, to mend it"
+            return f"zagg.{self.output}: {what}"
         where = f"zagg.{self.output} {self.key!r}"
         if self.kind == "missing":
             return f"{where}: missing, the recount has {self.recounted!r}"
@@ -111,14 +114,16 @@ def _refused(definition: Definition, position: Position, reason: str) -> Verdict
 
 
 def _compare(room: Room, definition: Definition, position: Position, recounter: Recounter) -> Verdict:
-    tally = _Tally()
+    unseen = room.generations.wrong_views(position)
+    tally = _Tally(differences=len(unseen))
+    views = [Difference(name, None, "view", stored=collection_name(name, position.generation)) for name in unseen]
     with Spool() as stored:
         for output in room.generations.expand(position.outputs, position.generation):
             collection = room.database.get_collection(collection_name(output, position.generation), codec_options=AWARE)
             for document in collection.find({}, {"value": 1}):
                 key = document["_id"]
                 stored.add((output, order_of(key)), {"k": key, "v": document.get("value")})
-        differences: list[Difference] = []
+        differences = views[:MOST_DIFFERENCES]
         for difference in _differences(stored, recounter.results(), tally):
             tally.differences += 1
             if len(differences) < MOST_DIFFERENCES:

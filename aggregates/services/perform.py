@@ -97,11 +97,15 @@ def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Verdict:
         assert run.until is not None
         since, until = run.since, run.until
         return _patiently(lambda: rebuild(room, definition, since, until), say)
-    return _patiently(lambda: make_current(room, definition), say)
+    return _patiently(lambda: make_current(room, definition, look=True), say)
 
 
-def make_current(room: Room, definition: Any) -> Outcome:
-    """An increment, or the full run that the first one is, and each one of a task that knows no increments."""
+def make_current(room: Room, definition: Any, *, look: bool = False) -> Outcome:
+    """An increment, or the full run that the first one is, and each one of a task that knows no increments.
+
+    Views that are missing or wrong are put right: with `look` in any case, else if nobody has looked for some seconds.
+    """
+    room.tend(definition.name, now=look)
     done = refresh(room, definition)
     return full_run(room, definition) if isinstance(done, Decision) else done
 

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from aggregates.exceptions import BusyError, OutputTakenError, RunFailedError, TaskError, UnknownAggregateError
+from aggregates.run.build import full_run
 from aggregates.run.room import Room
+from aggregates.run.verify import verify
+from aggregates.services.perform import make_current
 from tests.aggregates import tasks
 from tests.aggregates.conftest import define, values
 from tests.aggregates.event_source import NOON, Producer, event, rotate
@@ -35,6 +38,51 @@ def test_a_run_without_new_events_changes_nothing(run, room: Room, producer: Pro
     before = room.ledger.get("countbyday")
     assert run(definition).state == "nothing"
     assert room.ledger.get("countbyday") == before
+
+
+@pytest.mark.parametrize("lost", ["dropped", "elsewhere", "narrowed"])
+def test_verify_tells_of_a_view_that_readers_do_not_see_right_and_it_is_put_back(lost, run, room, producer, right):
+    definition = define("TwoOutputs")
+    producer.send(event("a"))
+    run(definition)
+    if lost == "dropped":
+        room.database["zagg.other"].drop()
+    else:
+        pipeline = [{"$match": {"_id": "nothing"}}] if lost == "narrowed" else []
+        target = "zgen.one.1" if lost == "elsewhere" else "zgen.other.1"
+        room.database.command({"collMod": "zagg.other", "viewOn": target, "pipeline": pipeline})
+    verdict = verify(room, definition)
+    assert [d.sentence() for d in verdict.differences] == [
+        "zagg.other: readers do not see zgen.other.1, the view is missing or wrong: run it, to mend it"
+    ]
+    assert not verdict.ok
+    room.tend(definition.name, now=False)
+    assert values(room.database, "other") == {"p": 1}
+    right(definition)
+    room.database["zagg.other"].drop()
+    make_current(room, definition)  # looked a moment ago
+    assert not verify(room, definition).ok
+    make_current(room, definition, look=True)
+    right(definition)
+
+
+def test_a_view_is_not_put_back_to_a_generation_that_is_replaced_meanwhile(run, room, producer, right, monkeypatch):
+    definition = define("CountByDay")
+    producer.send(event())
+    run(definition)
+    position = room.ledger.get("countbyday")
+    looked = room.generations.wrong_views
+    room.database["zagg.countbyday"].drop()
+
+    def replaced(position):
+        found = looked(position)
+        monkeypatch.setattr(room.generations, "wrong_views", looked)
+        full_run(room, definition)
+        return found
+
+    monkeypatch.setattr(room.generations, "wrong_views", replaced)
+    assert room.generations.mend(position).generation == 2
+    right(definition)
 
 
 def test_an_empty_store_gives_an_empty_output(run, room: Room, producer: Producer, right):
