@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from pymongo.errors import InvalidOperation, PyMongoError
+from pymongo.errors import ConfigurationError, InvalidOperation, PyMongoError
 
 from ingest.accounting import Counters, Pace
 from ingest.commit import BlockCommit, Content
@@ -216,9 +216,14 @@ class Committer:
             lowest = self._store.lowest_open()
 
     def _recover_connection(self, error: Exception) -> None:
+        """Go to where the server is now.
+
+        A connection that was made while the server was neither primary nor secondary, as it is just after its start,
+        has no sessions for as long as it lives, and the driver keeps it.
+        """
         if isinstance(error, PyMongoError):
             try:
-                self._store.connection.renew()
+                self._store.connection.renew(anew=isinstance(error, ConfigurationError))
             except Exception as unknown:  # noqa: BLE001 - no address yet: said, and asked again next time
                 self._say(unknown)
 

@@ -53,10 +53,10 @@ class Connection:
             self._database, write_concern=DURABLE, read_preference=ReadPreference.PRIMARY, read_concern=MAJORITY
         )
 
-    def renew(self) -> None:
-        """Ask for the address again; if it is another one, the next use connects there."""
+    def renew(self, *, anew: bool = False) -> None:
+        """Ask for the address again; if it is another one, or `anew`, the next use makes new connections."""
         with self._guard:
-            if self._client is not None and self._address() != self._connected_to:
+            if self._client is not None and (anew or self._address() != self._connected_to):
                 self._client.close()
                 self._client = None
 

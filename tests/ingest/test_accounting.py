@@ -111,7 +111,7 @@ def test_a_running_ingester_folds_and_reports(
     monkeypatch.setattr("ingest.committer.REPORT_EVERY_S", 0.1)
     journal = dataclasses.replace(ingest_settings.journal, segment_bytes=4096)
     running = start_ingester(dataclasses.replace(ingest_settings, journal=journal))
-    with AcknowledgedClient(running.address("ack")) as client:
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         for _ in range(60):
             client.send([{"type": "x", "extra": "x" * 500}])
         wait_for(lambda: 0 < database["ingest.verdict"].count_documents({}) < 20)
@@ -165,7 +165,7 @@ def test_a_released_block_lets_the_watermark_move_and_its_owner_take_new_ids(
     journal.set_mark(store.mark())
     held = store.reserve(store.mark(), (str(journal.uuid), 1), Span(1, 1), 1)
     running = start_ingester(ingest_settings)
-    with AcknowledgedClient(running.address("ack")) as client:
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.event("other", {})
     wait_for(lambda: database["event"].count_documents({}) == 1)
     summary = summarize(store)
@@ -208,7 +208,7 @@ def test_releasing_a_block_that_was_committed_only_settles_it(store: Store) -> N
 def test_refused_input_is_read_mended_and_replayed_once(
     ingester: RunningIngester, store: Store, database: Database[Any]
 ) -> None:
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.send([{"type": "x", "colour": "red"}, bson.encode({"type": "x"})[:-1] + b"\x01"])
         wait_for(lambda: database["quarantine"].count_documents({}) == 2)
         entries = {entry["code"]: entry for entry in database["quarantine"].find()}
@@ -234,7 +234,7 @@ def test_a_bounded_quarantine_only_counts_what_is_too_much(
     ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingest.commit.QUARANTINE_MAX_COUNT", 3)
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         for _ in range(5):
             client.send([{}])
             client.event("x", {})

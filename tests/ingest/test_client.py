@@ -193,7 +193,10 @@ class Busy:
 def test_a_client_works_in_processes_forked_while_other_threads_send_through_it(
     ingester: RunningIngester, database: Database[Any]
 ) -> None:
-    pushed, acknowledged = ZarkovClient(ingester.address("bson")), AcknowledgedClient(ingester.address("ack"))
+    pushed, acknowledged = (
+        ZarkovClient(ingester.address("bson")),
+        AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20),
+    )
 
     def in_the_child() -> None:
         pushed.event("pushed by a child", {})
@@ -214,7 +217,10 @@ def test_a_client_works_in_processes_forked_while_other_threads_send_through_it(
 
 
 def test_a_lock_that_another_thread_held_at_the_fork_does_not_block_the_child(ingester: RunningIngester) -> None:
-    pushed, acknowledged = ZarkovClient(ingester.address("bson")), AcknowledgedClient(ingester.address("ack"))
+    pushed, acknowledged = (
+        ZarkovClient(ingester.address("bson")),
+        AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20),
+    )
 
     def in_the_child() -> None:
         pushed.event("x", {})
@@ -249,7 +255,7 @@ def runs_on(action):
         raise SystemExit("somebody answered")
 runs_on(lambda: ZarkovClient("tcp://127.0.0.1:1", timeout_s=0.3).event("x", {}))
 runs_on(lambda: AcknowledgedClient("tcp://127.0.0.1:1", connect_timeout_s=0.3).event("x", {}))
-pushed, acknowledged = ZarkovClient(sys.argv[1]), AcknowledgedClient(sys.argv[2])
+pushed, acknowledged = ZarkovClient(sys.argv[1]), AcknowledgedClient(sys.argv[2], connect_timeout_s=20, timeout_s=20)
 def work(n):
     for m in range(20):
         pushed.event("pushed", {"n": n, "m": m})

@@ -72,7 +72,7 @@ def test_who_has_keys_gets_through_every_door_and_hears_notices(
     push_json(guarded.address("json"), keys)
     with ZarkovClient(guarded.address("bson"), keys=keys, timeout_s=20) as pushing:
         pushing.event("bson", {})
-    with AcknowledgedClient(guarded.address("ack"), keys=keys, connect_timeout_s=20) as client:
+    with AcknowledgedClient(guarded.address("ack"), keys=keys, connect_timeout_s=20, timeout_s=20) as client:
 
         def heard() -> bool:
             assert client.event("ack", {}).accepted == 1
@@ -126,7 +126,9 @@ def test_who_has_not_the_right_keys_is_refused_at_every_door_and_told_why(
 
         wait_for(told)
         subscription.close()
-        with AcknowledgedClient(guarded.address("ack"), keys=ring.client("right"), connect_timeout_s=20) as client:
+        with AcknowledgedClient(
+            guarded.address("ack"), keys=ring.client("right"), connect_timeout_s=20, timeout_s=20
+        ) as client:
             assert client.event("right", {}).accepted == 1
         wait_for(lambda: types(database) == {"right"})
         socket.close(linger=0)
@@ -145,7 +147,7 @@ def test_a_sender_whose_file_is_gone_is_let_in_no_more(
 ) -> None:
     keys = ring.client("shop")
     (ring.clients / "damaged.curve").write_text("{")
-    with AcknowledgedClient(guarded.address("ack"), keys=keys, connect_timeout_s=20) as client:
+    with AcknowledgedClient(guarded.address("ack"), keys=keys, connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("x", {}).accepted == 1
     (ring.clients / "shop.curve").unlink()
     with (

@@ -80,7 +80,9 @@ def test_all_doors_and_notices_go_through_one_front_and_stopping_loses_nothing(
 ) -> None:
     notices = Subscription(fronted.addresses["publish_bind_address"])
     through = 0
-    with AcknowledgedClient(fronted.addresses["ack_bind_address"], request_events=5) as client:
+    with AcknowledgedClient(
+        fronted.addresses["ack_bind_address"], request_events=5, connect_timeout_s=20, timeout_s=20
+    ) as client:
         receipt = client.send([{"type": "acked"} if n % 10 else {} for n in range(200)])
         assert (receipt.accepted, len(receipt.rejected)) == (180, 20)
 

@@ -64,7 +64,7 @@ def fuzz_round(running: RunningIngester, database: Database[Any], count: int, se
                 good += 2
                 doors["bson"].send(bson.encode({"type": "good", "id": f"b{n}"}))
                 doors["json"].send(b'{"type": "good", "id": "j%d"}' % n)
-        with AcknowledgedClient(running.address("ack")) as client:
+        with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
             assert client.event("last", {}).accepted == 1
         for socket in doors.values():
             socket.close()

@@ -72,7 +72,7 @@ def test_all_doors_lead_to_the_same_store(
     push(ingester.address("bson"), bson.encode({"type": "a"}) + bson.encode({"type": "b"}))
     push(ingester.address("bson"), [b"a key", bson.encode({"type": "keyed"})])
     push(ingester.address("json"), b'{"type": "c"}\n{"type": "d", "timestamp": {"$datetime": 0}}')
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("e", {}).accepted == 1
     with ZarkovClient(ingester.address("bson")) as plain:
         plain.event("f", {"sample_context_key": "sample_context_val"})
@@ -86,7 +86,7 @@ def test_an_acknowledged_event_is_on_disk_and_soon_readable(
     ingester: RunningIngester, database: Database[Any], mongo_uri: str
 ) -> None:
     store = connect(mongo_uri, database.name)
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.event("first", {})
         wait_for(lambda: events(database))
         durations = []
@@ -102,7 +102,7 @@ def test_an_acknowledged_event_is_on_disk_and_soon_readable(
 def test_rejected_events_are_named_and_kept_in_quarantine(
     ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
 ) -> None:
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         receipt = client.send([{"type": "a"}, {"typ": "b"}, {"type": "c"}])
     assert receipt.accepted == 2
     assert [(r["index"], r["code"]) for r in receipt.rejected] == [(1, "unknown_field")]
@@ -116,7 +116,7 @@ def test_rejected_events_are_named_and_kept_in_quarantine(
 def test_what_another_door_refused_is_kept_under_its_name(
     ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
 ) -> None:
-    with AcknowledgedClient(ingester.address("ack"), source="http") as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20, source="http") as client:
         client.refuse([Refusal("bad_json", "not JSON", b"{oops"), Refusal("no such code", "", b"")])
         assert client.send([{"typ": "b"}, {"type": "a"}]).rejected[0]["index"] == 0
     push(ingester.address("bson"), refused_document(Refusal("bad_json", "", b"forged")))
@@ -130,7 +130,7 @@ def test_what_another_door_refused_is_kept_under_its_name(
 def test_the_verdicts_account_for_everything(
     ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
 ) -> None:
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         for _ in range(3):
             client.send([{"type": "a", "id": "1"}, {"type": "a", "id": "1"}, {"type": "b"}, {}])
     wait_for(lambda: len(events(database)) == 4)
@@ -189,7 +189,7 @@ def test_events_wait_in_the_journal_while_mongodb_is_absent_and_then_arrive(
         return mongo_uri
 
     running = start_ingester(dataclasses.replace(ingest_settings, mongo_address=address))
-    with AcknowledgedClient(running.address("ack")) as client:
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.send([{"type": str(n)} for n in range(100)]).accepted == 100
     assert events(database) == []
     here.set()
@@ -204,7 +204,7 @@ def test_what_a_stopped_ingester_left_is_committed_by_the_next(
         raise ConnectionError("no mongod")
 
     first = start_ingester(dataclasses.replace(ingest_settings, mongo_address=absent))
-    with AcknowledgedClient(first.address("ack")) as client:
+    with AcknowledgedClient(first.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.send([{"type": "a"}, {"type": "b"}, {}])
     first.stop()
     assert len(journal_folders(ingest_settings.journal.folder)) == 1
@@ -243,7 +243,7 @@ def test_nothing_is_acknowledged_before_the_disk_has_it(
 
     journal = dataclasses.replace(ingest_settings.journal, sync=sync)
     running = start_ingester(dataclasses.replace(ingest_settings, journal=journal))
-    with AcknowledgedClient(running.address("ack"), timeout_s=0.5, attempts=1) as client:
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=0.5, attempts=1) as client:
         wait_for(lambda: is_taken(client, {"type": "first"}))
         monkeypatch.setattr(os, "fdatasync", slow)
         with pytest.raises(DeliveryError, match="did not answer"):
@@ -267,7 +267,7 @@ def test_a_full_journal_answers_busy_and_goes_on_when_there_is_room(
     running = start_ingester(dataclasses.replace(ingest_settings, mongo_address=address, journal=journal))
     acknowledged: set[str] = set()
     with (
-        AcknowledgedClient(running.address("ack"), timeout_s=0.5, attempts=1) as client,
+        AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=0.5, attempts=1) as client,
         ZarkovClient(running.address("bson"), high_water_count=1, timeout_s=0.2) as pusher,
     ):
 
@@ -289,7 +289,7 @@ def test_a_full_journal_answers_busy_and_goes_on_when_there_is_room(
                 pusher.send({"type": "b", "extra": "x" * 2_000})
         here.set()
         wait_for(lambda: is_taken(client, {"type": "last", "id": "last"}))
-    with AcknowledgedClient(running.address("ack"), attempts=1) as patient:
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20, attempts=1) as patient:
         wait_for(lambda: is_taken(patient, {"type": "after"}))
     wait_for(lambda: database["event"].count_documents({"type": "last"}) == 1)
     assert acknowledged <= {event["id"] for event in database["event"].find({"type": "a"})}
@@ -304,7 +304,7 @@ def test_a_journal_of_another_store_is_said_and_not_trusted(
     journal.finish()
     journal.release()
     running = start_ingester(ingest_settings)
-    with AcknowledgedClient(running.address("ack")) as client:
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.event("new", {})
     wait_for(lambda: types(database) == ["new"])
     assert "--rebind" in next(iter(running.ingester.committer.dispatcher.blocked().values()))
@@ -320,7 +320,7 @@ def test_a_database_restored_under_a_running_ingester_is_noticed_and_not_written
 ) -> None:  # fmt: skip
     running = start_ingester(ingest_settings)
     names = ("ingest.store", "ingest.verdict", "event.1")
-    with AcknowledgedClient(running.address("ack")) as client:
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         for kind in ("a", "b"):
             client.event(kind, {})
             wait_for(lambda kind=kind: types(database)[-1:] == [kind])
@@ -359,7 +359,7 @@ def test_a_clock_that_jumps_changes_timestamps_and_nothing_else(
     running = start_ingester(ingest_settings, clock_ms=lambda: milliseconds(next(clock)))
     store = connect(mongo_uri, database.name)
     store.prepare()
-    with AcknowledgedClient(running.address("ack")) as client:
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         for n in range(1, 5):
             client.event(str(n), {})
             wait_for(lambda n=n: store.watermark().through == n)
@@ -372,7 +372,7 @@ def test_a_clock_that_jumps_changes_timestamps_and_nothing_else(
 def test_a_document_that_mongodb_refuses_is_quarantined_and_stops_nothing(
     ingester: RunningIngester, database: Database[Any]
 ) -> None:
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.event("first", {})
         wait_for(lambda: events(database))
         database.command("collMod", "event.1", validator={"extra": {"$ne": "poison"}})
@@ -395,7 +395,9 @@ def test_an_unforeseen_fault_in_a_block_ends_no_inserter(
         return read(block)
 
     monkeypatch.setattr(Content, "of", of)
-    with AcknowledgedClient(start_ingester(ingest_settings).address("ack")) as client:
+    with AcknowledgedClient(
+        start_ingester(ingest_settings).address("ack"), connect_timeout_s=20, timeout_s=20
+    ) as client:
         client.send([{"type": "a"}, {"type": "b"}])
     wait_for(lambda: types(database) == ["a", "b"])
     assert "unforeseen" in caplog.text
@@ -420,7 +422,7 @@ def test_many_requests_are_under_way_at_once_and_stay_in_order(
     ingester: RunningIngester, database: Database[Any]
 ) -> None:
     sent: list[dict[str, Any]] = [{"type": str(n)} if n % 50 else {} for n in range(1_000)]
-    with AcknowledgedClient(ingester.address("ack"), request_events=7) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20, request_events=7) as client:
         receipt = client.send(sent)
     assert receipt.accepted == 980
     assert [r["index"] for r in receipt.rejected] == list(range(0, 1_000, 50))
@@ -429,7 +431,7 @@ def test_many_requests_are_under_way_at_once_and_stay_in_order(
 
 
 def test_many_threads_may_share_one_client(ingester: RunningIngester, database: Database[Any]) -> None:
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         threads = [threading.Thread(target=lambda: [client.event("x", {}) for _ in range(20)]) for _ in range(8)]
         for thread in threads:
             thread.start()

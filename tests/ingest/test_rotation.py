@@ -29,7 +29,7 @@ def store(mongo_uri: str, database: Database[Any]) -> Iterator[Store]:
 
 
 def send(ingester: RunningIngester, *ids: str) -> None:
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.send([{"type": "x", "id": id_} for id_ in ids]).accepted == len(ids)
 
 
@@ -111,7 +111,7 @@ def test_old_partitions_are_dumped_verified_and_dropped_and_can_be_restored(
     assert [p.name for p in store.watermark().partitions] == ["event.3", "event.4"]
     assert counts(database) == {"event": 2, "event.3": 2, "event.4": 0}
     assert [p.name for p in sorted((tmp_path / "dumps").iterdir())] == ["event.1.bson.gz", "event.2.bson.gz"]
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         for _ in range(2):
             result = LoadResult()
             load_file(client, tmp_path / "dumps" / "event.1.bson.gz", result)

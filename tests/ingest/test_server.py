@@ -134,7 +134,7 @@ def test_a_mongod_that_stands_still_longer_than_a_timeout_gets_everything_once(
     monkeypatch.setattr("ingest.connection.SOCKET_TIMEOUT_S", 0.5)
     running = start_ingester(settings)
     sent = 0
-    with AcknowledgedClient(running.address("ack")) as client:
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         wait_for(lambda: client.event("first", {}).accepted and server.database["event"].find_one())
         for _ in range(3):
             server.halt()
@@ -152,13 +152,28 @@ def test_a_mongod_that_steps_down_gets_everything_once(
     server: Server, settings: IngestSettings, start_ingester: Start
 ) -> None:
     running = start_ingester(settings)
-    with AcknowledgedClient(running.address("ack")) as client:
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("before", {}).accepted == 1
         wait_for(lambda: server.database["event"].find_one())
         server.admin.command("replSetStepDown", 1, force=True)
         assert client.send([{"type": "during", "id": str(n)} for n in range(100)]).accepted == 100
     wait_for(lambda: _count(server, {"type": "during"}) == 100, 60)
     assert sums(server.database) == {"stored": 101, "duplicates": 0, "quarantined": 0}
+
+
+def test_connections_that_were_made_while_the_server_could_not_be_read_are_made_anew(
+    server: Server, settings: IngestSettings, start_ingester: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The driver takes them for connections without sessions as long as they live."""
+    server.admin.command("replSetStepDown", 600, force=True)
+    server.admin.command("replSetMaintenance", 1)
+    running = start_ingester(settings)
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
+        assert client.event("x", {}).accepted == 1
+    wait_for(lambda: "events wait in the journal" in caplog.text, 60)
+    server.admin.command("replSetMaintenance", 0)
+    server.admin.command("replSetFreeze", 0)
+    wait_for(lambda: _count(server, {"type": "x"}) == 1, 60)
 
 
 def _count(server: Server, query: dict[str, Any]) -> int:
@@ -174,7 +189,7 @@ def test_a_server_that_refuses_everything_is_waited_for_and_nothing_is_quarantin
     server.admin.command("createUser", "writer", pwd="secret", roles=roles)
     address = server.uri.split("@")[1]
     running = start_ingester(dataclasses.replace(settings, mongo_address=lambda: f"mongodb://writer:secret@{address}"))
-    with AcknowledgedClient(running.address("ack")) as client:
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("before", {}).accepted == 1
         wait_for(lambda: server.database["event"].find_one())
         server.admin.command("revokeRolesFromUser", "writer", roles=roles)

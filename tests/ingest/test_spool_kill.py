@@ -53,7 +53,7 @@ def kill_round(
             hits.update(program.kill())
     if running is None:
         start(settings)
-    with AcknowledgedClient(settings.ack_bind_address, spool=spool) as client:
+    with AcknowledgedClient(settings.ack_bind_address, spool=spool, connect_timeout_s=20, timeout_s=20) as client:
         client.flush(60)
     assert list(spool.glob("*.spool")) == []
     wanted = set(taken.read_text().split())
