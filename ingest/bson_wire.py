@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
-from bson.errors import BSONError
 
-from ingest.event import FIELDS, MAX_DEPTH, MAX_TEXT_CHARS, complete, fault_of
+from ingest.edge import guarded
+from ingest.event import FIELDS, MAX_TEXT_CHARS, Fault, complete, depth_fault_of, fault_of, shown
 from ingest.intake import Intake
+from ingest.raw import assembled, elements
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
@@ -24,7 +27,9 @@ _LENGTH = struct.Struct("<i").unpack_from
 _SMALL_BYTES = 700  # below this nothing is nested too deep and no event too big
 _WITH_ID, _WITHOUT_ID = "with id", "without id"
 _PLAIN: dict[tuple[str, ...], str] = {}  # orders of field names seen -> one of these, or empty: something is missing
-_ID_ELEMENT = b"\x02id\x00"
+EVENT_COMMANDS = {"event_noval": 0}  # commands that hold an event, and how much larger it may be
+_MARKS = {name: name.encode() + b"\x00" for name in FIELDS}  # a name as it lies in the bytes, among others
+_TYPE, _CONTEXT, _TIMESTAMP, _EXTRA, _ID = (_MARKS[n] for n in ("type", "context", "timestamp", "extra", "id"))
 
 
 def read_messages(messages: Sequence[bytes], intake: Intake, now_ms: int) -> None:
@@ -40,7 +45,7 @@ def read_messages(messages: Sequence[bytes], intake: Intake, now_ms: int) -> Non
     else:
         try:
             documents = bson.decode_all(b"".join(messages))
-        except (BSONError, RecursionError):
+        except Exception:  # noqa: BLE001 - bytes from outside: each document is looked at by itself
             pass
         else:
             _sort(documents, raws, intake, now_ms)
@@ -59,7 +64,7 @@ def read_message(message: bytes, intake: Intake, now_ms: int) -> None:
     raws, rest = split(message)
     try:
         documents = bson.decode_all(message if not rest else message[: len(message) - len(rest)]) if raws else []
-    except (BSONError, RecursionError):
+    except Exception:  # noqa: BLE001 - bytes from outside: each document is looked at by itself
         for index, raw in enumerate(raws):
             _sort_alone(raw, intake, now_ms, index)
     else:
@@ -101,12 +106,14 @@ def _sort(documents: Sequence[dict[str, Any]], raws: Sequence[bytes], intake: In
                     and 0 < len(type_) <= MAX_TEXT_CHARS
                     and type(document["context"]) is dict
                     and type(document["timestamp"]) is datetime
+                    and raw.count(_TYPE) == raw.count(_CONTEXT) == raw.count(_TIMESTAMP) == 1
+                    and ("extra" not in document or raw.count(_EXTRA) == 1)
                 ):
                     if known is _WITHOUT_ID:
                         accept(raw, None)
                         continue
                     id_ = document["id"]
-                    if type(id_) is str and 0 < len(id_) <= MAX_TEXT_CHARS and raw.count(_ID_ELEMENT) == 1:
+                    if type(id_) is str and 0 < len(id_) <= MAX_TEXT_CHARS and raw.count(_ID) == 1:
                         accept(raw, id_)
                         continue
             elif known is None:
@@ -126,85 +133,68 @@ def _learn(shape: tuple[str, ...]) -> None:
 
 
 def _sort_one(document: dict[str, Any], raw: bytes, intake: Intake, now_ms: int, index: int) -> None:
-    check_fields = True
-    if "$command" in document:
-        command = document["$command"]
-        if isinstance(command, str) and command in intake.known_commands:
-            intake.commands.append(document)
-            return
-        if command != "event_noval":
-            known = ", ".join(("event_noval", *sorted(intake.known_commands)))
-            intake.refuse("unknown_command", f"$command is {command!r:.80}; allowed is {known}", raw, index)
-            return
-        raw, document = _without_command(raw, document)
-        check_fields = False
-    if fault := fault_of(document, len(raw), check_fields=check_fields):
+    guarded(lambda: _judge(document, raw, intake, now_ms, index), intake, raw, index)
+
+
+def _judge(document: dict[str, Any], raw: bytes, intake: Intake, now_ms: int, index: int) -> None:
+    if fault := depth_fault_of(raw):
         intake.refuse(*fault, raw, index)
         return
-    id_ = document.get("id")
-    if id_ is not None and raw.count(_ID_ELEMENT) > 1 and _count_top_level(raw, b"id") > 1:
-        intake.refuse("bad_id", "the event has two fields id", raw, index)
+    event, room_bytes, check_fields = raw, 0, True
+    if "$command" in document:
+        command = document["$command"]
+        is_text = type(command) is str  # code is a str too, and has no hash
+        if is_text and command in intake.known_commands:
+            intake.commands.append(document)
+            return
+        if not is_text or command not in EVENT_COMMANDS:
+            known = ", ".join((*EVENT_COMMANDS, *sorted(intake.known_commands)))
+            intake.refuse("unknown_command", f"$command is {shown(command)}; allowed is {known}", raw, index)
+            return
+        event, document = _without_command(raw, document)
+        room_bytes, check_fields = EVENT_COMMANDS[command], False
+    fault = fault_of(document, event, check_fields=check_fields, room_bytes=room_bytes)
+    if fault := fault or _repetition(document, event, check_fields=check_fields):
+        intake.refuse(*fault, raw, index)
         return
-    intake.accept(complete(raw, document, now_ms), id_)
+    intake.accept(complete(event, document, now_ms), document.get("id"))
+
+
+def _repetition(document: Mapping[str, Any], raw: bytes, *, check_fields: bool) -> Fault | None:
+    """Whether a top-level name is there twice, of which a decoded document shows the last only."""
+    marks = [_MARKS.get(name) for name in document]
+    if all(mark is not None and raw.count(mark) == 1 for mark in marks):
+        return None
+    names = Counter(name for name, _, _ in elements(raw))
+    if names[b"id"] > 1:
+        return "bad_id", "the event has two fields id"
+    if check_fields and (repeated := [name.decode() for name, count in names.items() if count > 1]):
+        return "repeated_field", f"the event has more than one field {repeated[0]}"
+    return None
 
 
 def _without_command(raw: bytes, document: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
     """The document without its `$command`, cut out of the bytes."""
     document = {name: value for name, value in document.items() if name != "$command"}
-    kept = b"".join(raw[start:end] for name, start, end in elements(raw) if name != b"$command")
-    return struct.pack("<i", len(kept) + 5) + kept + b"\x00", document
+    return assembled(*(raw[start:end] for name, start, end in elements(raw) if name != b"$command")), document
 
 
 def _sort_alone(raw: bytes, intake: Intake, now_ms: int, index: int) -> None:
     """Sort one document that may be what a batch failed on."""
     try:
         document = bson.decode(raw)
-    except (BSONError, RecursionError) as error:
-        intake.refuse(*_decode_fault(raw, error), raw, index)
+    except Exception as error:  # noqa: BLE001 - bytes from outside: whatever the decoder fails with
+        fault = partial(_decode_fault, raw, error)
+        guarded(lambda: intake.refuse(*fault(), raw, index), intake, raw, index)
     else:
         _sort_one(document, raw, intake, now_ms, index)
 
 
 def _decode_fault(raw: bytes, error: Exception) -> tuple[str, str]:
-    if "recursion" in str(error):
-        return "nested_too_deep", f"documents or arrays are nested deeper than {MAX_DEPTH}"
     try:
+        if fault := depth_fault_of(raw):
+            return fault
         bson.decode(raw, _ANY_DATE)
-    except (BSONError, RecursionError):
+    except Exception:  # noqa: BLE001 - as above; what is said is the first error
         return "bad_bson", f"not BSON: {error}"
     return "date_out_of_range", "a date lies outside the years 1 to 9999"
-
-
-def _count_top_level(raw: bytes, wanted: bytes) -> int:
-    return sum(name == wanted for name, _, _ in elements(raw))
-
-
-def elements(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and end of each top-level element of a valid document (https://bsonspec.org/spec.html)."""
-    position = 4
-    while raw[position]:
-        name_end = raw.index(b"\x00", position + 1)
-        value = name_end + 1
-        end = value + _SIZES[raw[position]](raw, value)
-        yield raw[position + 1 : name_end], position, end
-        position = end
-
-
-def _fixed(size: int) -> Callable[[bytes, int], int]:
-    return lambda raw, at: size
-
-
-def _counted(extra: int) -> Callable[[bytes, int], int]:
-    return lambda raw, at: int(_LENGTH(raw, at)[0]) + extra
-
-
-def _regex(raw: bytes, at: int) -> int:
-    return raw.index(b"\x00", raw.index(b"\x00", at) + 1) + 1 - at
-
-
-_SIZES: dict[int, Callable[[bytes, int], int]] = {
-    0x01: _fixed(8), 0x02: _counted(4), 0x03: _counted(0), 0x04: _counted(0), 0x05: _counted(5), 0x06: _fixed(0),
-    0x07: _fixed(12), 0x08: _fixed(1), 0x09: _fixed(8), 0x0A: _fixed(0), 0x0B: _regex, 0x0C: _counted(16),
-    0x0D: _counted(4), 0x0E: _counted(4), 0x0F: _counted(0), 0x10: _fixed(4), 0x11: _fixed(8), 0x12: _fixed(8),
-    0x13: _fixed(16), 0x7F: _fixed(0), 0xFF: _fixed(0),
-}  # fmt: skip

@@ -17,7 +17,7 @@ from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from ingest.block import Block
 from ingest.connection import DURABLE, Document
@@ -37,6 +37,10 @@ _DUPLICATE = 11000
 # (key too large), and Overflow (nested too deep). Everything else concerns the server, and waits.
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 REFUSED_CODES = frozenset({2, 15, 22, 52, 53, 56, 57, 121, 10334, 17280})
+# For these it refuses to read a whole command, and does not say which of its documents is the cause: Overflow (nested
+# deeper than 200, counted over references and scopes of code) and InvalidBSON (a boolean of 2, for one).
+UNREADABLE_CODES = frozenset({15, 22})
+SHOWN_CHARS = 500  # of what MongoDB says: it may name every level of a deep document
 LOOKUP_COUNT = 5_000  # ids per query
 
 
@@ -112,6 +116,10 @@ class Content:
         ]
 
 
+def _refused(message: str, code: int | None, event: bytes) -> Refusal:
+    return Refusal("refused_by_store", f"MongoDB: {message:.{SHOWN_CHARS}} ({code})", event)
+
+
 class RaceError(Exception):
     """An id that was not stored a moment ago is stored now, or MongoDB refused one event: look again."""
 
@@ -160,6 +168,9 @@ class BlockCommit:
                 if verdict := self.verdict_of(reservation):
                     return verdict
                 self._look_up(reservation, content, newest=True)
+            except OperationFailure as error:
+                if error.code not in UNREADABLE_CODES or not self._single_out(reservation, content):
+                    raise
             else:
                 self._expect_duplicates = verdict.duplicates > 0
                 return verdict
@@ -180,6 +191,47 @@ class BlockCommit:
             for some in _slices(list(wanted), LOOKUP_COUNT):
                 found = self._database[name].find({"id": {"$in": some}}, {"_id": 0, "id": 1}).hint("id")
                 content.duplicates.update(wanted[document["id"]] for document in found)
+
+    def _single_out(self, reservation: Reservation, content: Content) -> bool:
+        """Note the events for whose sake MongoDB reads no command that they are in; return whether there are any.
+
+        An event of ours that it must take comes first: when it refuses that too, the cause lies in no event.
+        """
+        ordinary = RawBSONDocument(bson.encode({"_id": Int64(reservation.first), "type": "ordinary"}))
+        if self._trial(reservation, [ordinary]) is not None:
+            return False
+        indexes, documents = content.documents(reservation.first)
+        waiting = [list(zip(indexes, documents, strict=True))]
+        found: dict[int, Refusal] = {}
+        while waiting:
+            some = waiting.pop()
+            error = self._trial(reservation, [document for _, document in some])
+            if error is None:
+                continue
+            if len(some) == 1:
+                index = some[0][0]
+                found[index] = _refused(str(error), error.code, content.events[index])
+            else:
+                waiting += [some[: len(some) // 2], some[len(some) // 2 :]]
+        content.refused.update(found)
+        return bool(found)
+
+    def _trial(self, reservation: Reservation, documents: list[RawBSONDocument]) -> OperationFailure | None:
+        """Insert and take back; return MongoDB's error when it does not even read the command."""
+        session = self._session
+        with session.start_transaction():
+            try:
+                self._database.command(
+                    {"insert": reservation.partition.name, "documents": documents, "ordered": True}, session=session
+                )
+            except OperationFailure as error:
+                if error.code in UNREADABLE_CODES:
+                    return error
+                raise
+            finally:
+                if session.in_transaction:
+                    session.abort_transaction()
+        return None
 
     def _transaction(self, reservation: Reservation, content: Content) -> Verdict:
         indexes, documents = content.documents(reservation.first)
@@ -225,7 +277,7 @@ class BlockCommit:
         if code == _DUPLICATE and pattern == ["id"]:
             raise RaceError
         if code == _DUPLICATE or code in REFUSED_CODES:
-            content.refused[index] = Refusal("refused_by_store", f"MongoDB: {message} ({code})", content.events[index])
+            content.refused[index] = _refused(message, code, content.events[index])
             raise RaceError
         raise PyMongoError(f"MongoDB refuses to insert into {reservation.partition.name}: {message} ({code})")
 

@@ -49,8 +49,13 @@ class Committer:
         *,
         rebind: bool = False,
         is_full: Callable[[], bool] = lambda: False,
+        silent_s: Callable[[], float] = lambda: 0.0,
+        on_failure: Callable[[str, BaseException], None] = lambda part, error: None,
     ) -> None:
         self._is_full = is_full
+        self._silent_s = silent_s
+        self._on_failure = on_failure
+        self._waits_for: dict[int, str] = {}  # by thread: what it tries again
         self._house_due = 0.0
         self._pace = Pace()
         self._store = store
@@ -101,6 +106,8 @@ class Committer:
     def _run(self) -> None:
         try:
             self._work()
+        except BaseException as error:  # noqa: BLE001 - the edge of the thread: without it events only pile up
+            self._on_failure("an inserter", error)
         finally:
             self._end_commits()
 
@@ -117,13 +124,14 @@ class Committer:
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
                 continue
             pause_s = FIRST_PAUSE_S
+            self._waits_for.pop(threading.get_ident(), None)
+            self._keep_house()
             if work:
                 self._commit(work)
             elif self._stopping.is_set():
                 return
             else:
                 self._wait(signals)
-            self._keep_house()
 
     def _keep_house(self) -> None:
         """Every few seconds: say how it goes, and fold verdicts that no replay can ask for."""
@@ -142,6 +150,9 @@ class Committer:
             "bytes": journal.size_bytes,
             "oldest_pending_s": self._counters.oldest_pending_s(),
             "full": self._is_full(),
+            "silent_s": self._silent_s(),
+            "waits_for": next(iter([*self._waits_for.values(), *self.dispatcher.blocked().values()]), ""),
+            "holds": self.dispatcher.journals(),
             **rates,
         }
         try:
@@ -181,6 +192,7 @@ class Committer:
                     self._end_commits()  # ours is in a state that it should not be in
                 self._say(error)
                 self._recover_connection(error)
+                self._keep_house()
                 self._pause(pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
                 continue
@@ -230,6 +242,7 @@ class Committer:
     def _say(self, error: Exception) -> None:
         """Log an error that waits for somebody, but not more often than useful."""
         text, now = f"{type(error).__name__}: {str(error).split(', Topology Description')[0]:.500}", time.monotonic()
+        self._waits_for[threading.get_ident()] = text
         key = text[:60]
         if now - self._said.get(key, -SAY_AGAIN_S) >= SAY_AGAIN_S:
             self._said = {k: at for k, at in self._said.items() if now - at < SAY_AGAIN_S} | {key: now}

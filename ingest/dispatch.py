@@ -126,6 +126,10 @@ class Dispatcher:
         found = next((source for source in self._sources if not source.adopted), None)
         return found.journal if found and self._mark is not None else None
 
+    def journals(self) -> list[str]:
+        """The journals that this process takes to MongoDB, its own and adopted ones."""
+        return [str(source.journal.uuid) for source in self._sources]
+
     def blocked(self) -> dict[str, str]:
         """Journals of which nothing is committed, with the reason."""
         return {str(source.journal.uuid): source.blocked for source in self._sources if source.blocked}

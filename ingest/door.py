@@ -63,16 +63,17 @@ class Door:
 
     def __init__(self, socket: zmq.Socket[bytes], receive: Callable[[zmq.Socket[bytes]], bool]) -> None:
         self.socket = socket
-        self._receive = receive
+        self.receive = receive
         self._open = Event()
         self._open.set()
         self._greenlet: gevent.Greenlet | None = None
         self._watcher = get_hub().loop.io(socket.getsockopt(zmq.FD), 1)
         self._nudged = Event()
 
-    def start(self) -> None:
-        """Start reading."""
+    def start(self, on_failure: Callable[[BaseException], None]) -> None:
+        """Start reading. `on_failure` is called when reading ends by an error: nothing more comes through then."""
         self._greenlet = gevent.spawn(self._run)
+        self._greenlet.link_exception(lambda greenlet: on_failure(greenlet.exception))
 
     def hold(self) -> None:
         """Stop reading until `release`; senders feel it once ZeroMQ's queues are full."""
@@ -97,7 +98,7 @@ class Door:
             while True:
                 self._open.wait()
                 self._nudged.clear()
-                if self._receive(self.socket):
+                if self.receive(self.socket):
                     gevent.sleep(0)  # others have their turn
                 else:
                     self._nudged.wait()

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ingest.raw import is_deeper
+
 FIELDS = frozenset({"timestamp", "type", "context", "extra", "id"})
 MAX_EVENT_BYTES = 2**20
 MAX_TEXT_CHARS = 256
@@ -26,17 +28,26 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 Fault = tuple[str, str]  # code and message
 
 
-def fault_of(document: Mapping[str, Any], size_bytes: int, *, check_fields: bool = True) -> Fault | None:
-    """Why `document`, which takes `size_bytes` as BSON, is no event; None when it is one.
+def fault_of(
+    document: Mapping[str, Any], raw: bytes, *, check_fields: bool = True, room_bytes: int = 0
+) -> Fault | None:
+    """Why `document`, which is `raw` as BSON, is no event; None when it is one.
 
     With `check_fields` false (`event_noval`) only what protects the store is checked: size, depth, `id`, and no
-    top-level name that MongoDB or the ingester itself gives out.
+    top-level name that MongoDB or the ingester itself gives out. `room_bytes` is how much larger than others it may be.
     """
-    if size_bytes > MAX_EVENT_BYTES:
-        return "event_too_big", f"the event has {size_bytes} bytes; allowed are {MAX_EVENT_BYTES}"
-    if size_bytes > _NEVER_TOO_DEEP_BYTES and depth(document) > MAX_DEPTH:
-        return "nested_too_deep", f"documents or arrays are nested deeper than {MAX_DEPTH}"
+    if len(raw) > MAX_EVENT_BYTES + room_bytes:
+        return "event_too_big", f"the event has {len(raw)} bytes; allowed are {MAX_EVENT_BYTES}"
+    if fault := depth_fault_of(raw):
+        return fault
     return _field_fault(document) if check_fields else _store_fault(document)
+
+
+def depth_fault_of(raw: bytes) -> Fault | None:
+    """Whether a document is nested too deep, references and scopes of code included."""
+    if len(raw) > _NEVER_TOO_DEEP_BYTES and is_deeper(raw, MAX_DEPTH):
+        return "nested_too_deep", f"documents or arrays are nested deeper than {MAX_DEPTH}"
+    return None
 
 
 def _field_fault(document: Mapping[str, Any]) -> Fault | None:
@@ -47,9 +58,9 @@ def _field_fault(document: Mapping[str, Any]) -> Fault | None:
         return "missing_type", "the event has no type"
     type_ = document["type"]
     if not _is_text(type_):
-        return "bad_type", f"type is {_shown(type_)}; allowed is text of 1 to {MAX_TEXT_CHARS} characters"
+        return "bad_type", f"type is {shown(type_)}; allowed is text of 1 to {MAX_TEXT_CHARS} characters"
     if not isinstance(document.get("context", {}), dict):
-        return "bad_context", f"context is {_shown(document['context'])}; allowed is a document"
+        return "bad_context", f"context is {shown(document['context'])}; allowed is a document"
     return _store_fault(document)
 
 
@@ -57,9 +68,9 @@ def _store_fault(document: Mapping[str, Any]) -> Fault | None:
     if "_id" in document or any(name.startswith("$") for name in document):
         return "unknown_field", "_id is given by the ingester, and names that begin with $ are MongoDB's"
     if "id" in document and not _is_text(document["id"]):
-        return "bad_id", f"id is {_shown(document['id'])}; allowed is text of 1 to {MAX_TEXT_CHARS} characters"
+        return "bad_id", f"id is {shown(document['id'])}; allowed is text of 1 to {MAX_TEXT_CHARS} characters"
     if "timestamp" in document and not isinstance(document["timestamp"], dt.datetime):
-        return "bad_timestamp", f"timestamp is {_shown(document['timestamp'])}; allowed is a date"
+        return "bad_timestamp", f"timestamp is {shown(document['timestamp'])}; allowed is a date"
     return None
 
 
@@ -68,31 +79,16 @@ def _is_text(value: Any) -> bool:
     return type(value) is str and 0 < len(value) <= MAX_TEXT_CHARS
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+def shown(value: Any) -> str:
+    """A refused value for a message: its type, and what it is when that is short to say."""
+    name = type(value).__name__
+    if isinstance(value, str | bytes):
+        return f"{name} {value[:57]!r}..." if len(value) > 60 else f"{name} {value!r}"
+    return f"{name} {value!r:.60}" if isinstance(value, int | float | dt.datetime) else name
 
 
 def _names(names: Iterable[str]) -> str:
     return ", ".join(name[:60] for name in list(names)[:10])
-
-
-def depth(document: Any) -> int:
-    """How many documents and arrays lie in each other at the deepest place; an empty document has 1."""
-    deepest, stack = 0, [(document, 1)]
-    while stack:
-        value, level = stack.pop()
-        if isinstance(value, dict):
-            children: Iterable[Any] = value.values()
-        elif isinstance(value, list):
-            children = value
-        else:
-            continue
-        deepest = max(deepest, level)
-        if deepest > MAX_DEPTH:
-            return deepest
-        stack += [(child, level + 1) for child in children if isinstance(child, dict | list)]
-    return deepest
 
 
 def complete(raw: bytes, document: Mapping[str, Any], now_ms: int) -> bytes:

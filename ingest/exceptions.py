@@ -33,6 +33,13 @@ class BindError(IngestError):
     code = "cannot_bind"
 
 
+class PartFailedError(IngestError):
+    """A part of the ingester ended by a fault of its own; the process ends, so that whoever watches it restarts it."""
+
+    code = "part_failed"
+    retryable = True
+
+
 class JournalError(IngestError):
     """A journal cannot be written or read; nothing that was acknowledged is touched."""
 

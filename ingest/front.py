@@ -1,4 +1,5 @@
-"""One front process for several ingesters: it binds the addresses, hands what comes to its children, and restarts them.
+"""One front process for several ingesters: it binds the addresses, hands what comes to its children, and replaces those
+that end or do not answer any more.
 
 Each child is a whole ingester with its own journal, behind local sockets. The front holds no event longer than it
 takes to hand it on: it reads a sender's socket only while a child has room. What a killed child had received and not
@@ -23,6 +24,7 @@ import zmq
 
 from ingest.door import LARGEST_BYTES, bind, bound_address
 from ingest.gate import Gate, ServerKeys
+from ingest.pulse import Pulse
 from ingest.settings import IngestSettings
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 CHILD_HIGH_WATER_COUNT = 100  # messages on their way to one child
 LOOK_EVERY_S = 0.2
 RESTART_PAUSE_S = 1.0
+HUNG_AFTER_S = 30.0  # a child that has not answered for so long is killed, to be replaced
+START_WITHIN_S = 120.0  # the same before its first answer
 DRAIN_MS = 3_000  # at the end: for what was read and is not with a child yet
 CHILD_STOP_WITHIN_S = 8.0
 LONGEST_IPC_PATH = 90  # sun_path in unix(7) has 108 bytes, the file's name included
@@ -148,8 +152,11 @@ class Front:
         run_folder: Path,
         command: Callable[[Path, int], Sequence[str]],
         environment: Mapping[str, str],
+        *,
+        hung_after_s: float = HUNG_AFTER_S,
     ) -> None:
         self._settings = settings
+        self._hung_after_s = hung_after_s
         self._command = command
         self._environment = dict(environment)
         run_folder.mkdir(parents=True, exist_ok=True)
@@ -158,11 +165,18 @@ class Front:
         self._children: list[subprocess.Popen[bytes] | None] = [None] * count
         self._begin_at = [0.0] * count
         self._relays: list[Relay] = []
+        self._context: zmq.Context[Any] = zmq.Context()
+        doors = [child_addresses(self._folder, number)["ack_bind_address"] for number in range(count)]
+        self._pulses = [Pulse(self._context, door) for door in doors]
 
     @property
     def addresses(self) -> dict[str, str]:
         """Where the front really listens, by key."""
         return {relay.line.key: relay.address for relay in self._relays}
+
+    def processes(self) -> list[int]:
+        """Process ids of the children, 0 where none runs at the moment."""
+        return [child.pid if child is not None and child.poll() is None else 0 for child in self._children]
 
     def start(self) -> None:
         """Bind everything and start the children."""
@@ -178,6 +192,17 @@ class Front:
             relay.start()
         self.look_after_children()
 
+    def wait_until_ready(self, stop: Stop, within_s: float = START_WITHIN_S) -> None:
+        """Return once every child answers, or `stop` is wished, or after the time, which is said."""
+        deadline = time.monotonic() + within_s
+        while not all(pulse.ready for pulse in self._pulses):
+            if time.monotonic() >= deadline:
+                log.warning("not every ingester answers after %g s; see their logs", within_s)
+                return
+            if stop.wait(LOOK_EVERY_S):
+                return
+            self.look_after_children()
+
     def run(self, stop: Stop) -> None:
         """Keep the children alive until `stop`; then end everything."""
         while not stop.wait(LOOK_EVERY_S):
@@ -185,10 +210,11 @@ class Front:
         self.close()
 
     def look_after_children(self) -> None:
-        """Start every child that is not there, not more often than once in `RESTART_PAUSE_S`."""
+        """Start every child that is not there, not more often than once in `RESTART_PAUSE_S`; kill one that hangs."""
         now = time.monotonic()
         for number, child in enumerate(self._children):
             if child is not None and child.poll() is None:
+                self._kill_if_hung(number, child, now)
                 continue
             if child is not None:
                 log.warning("ingester %d ended with code %s and is started again", number, child.returncode)
@@ -199,6 +225,17 @@ class Front:
                 self._children[number] = subprocess.Popen(
                     self._command(self._folder, number), env=self._environment, stdin=subprocess.DEVNULL
                 )
+                self._pulses[number].begin(now)
+
+    def _kill_if_hung(self, number: int, child: subprocess.Popen[bytes], now: float) -> None:
+        silent_s = self._pulses[number].look(now)
+        if silent_s <= (self._hung_after_s if self._pulses[number].ready else START_WITHIN_S):
+            return
+        log.error(
+            "ingester %d (process %d) has not answered for %.0f s: it is killed and replaced; its journal is adopted, "
+            "pushed messages that it had not journalled are lost", number, child.pid, silent_s,
+        )  # fmt: skip
+        child.kill()
 
     def close(self) -> None:
         """Stop reading, let the children store what came, end them. May be called twice."""
@@ -219,4 +256,7 @@ class Front:
         for relay in relays:
             if relay.line.key not in _PUSHED:
                 relay.stop()
+        for pulse in self._pulses:
+            pulse.close()
+        self._context.term()
         shutil.rmtree(self._folder, ignore_errors=True)

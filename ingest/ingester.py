@@ -20,17 +20,17 @@ import zmq
 from gevent.event import Event
 from gevent.hub import get_hub
 
-from ingest import bson_wire, json_wire, notice
+from ingest import bson_wire, edge, json_wire, notice
 from ingest.accounting import Counters
 from ingest.backdoor import check_backdoor, open_backdoor
 from ingest.committer import Committer
 from ingest.door import DRAIN_BYTES, Door, bind, bound_address, drain
-from ingest.exceptions import JournalError, JournalLockedError
+from ingest.exceptions import JournalError, JournalLockedError, PartFailedError
 from ingest.gate import Gate
 from ingest.intake import Intake
 from ingest.journal import Journal, journal_folders
 from ingest.notice import NOTICES
-from ingest.request import REFUSED, read_request, refusals
+from ingest.request import OWN_SOURCE, REFUSED, read_request, refusals
 from ingest.settings import IngestSettings
 from ingest.store import Store, Watermark, connect
 from ingest.writer import Delivery, JournalWriter
@@ -38,6 +38,7 @@ from ingest.writer import Delivery, JournalWriter
 log = logging.getLogger(__name__)
 
 ADOPT_EVERY_S = 5.0
+BEAT_S = 0.5
 DRAIN_WITHIN_S = 3.0  # at the end: what is in the journal and not in MongoDB by then waits for the next start
 REQUESTS_AT_ONCE = 64  # acknowledged requests read before others have their turn
 REST_WITHIN_S = 0.5  # at the end: for what ZeroMQ has received already
@@ -71,6 +72,8 @@ class Ingester:
         self._calls: deque[Callable[[], None]] = deque()
         self._stop_requested = Event()
         self._started = self._stopped = False
+        self._failure: PartFailedError | None = None
+        self._beat_s = time.monotonic()
 
     # Life
 
@@ -94,6 +97,8 @@ class Ingester:
             self._settled_elsewhere,
             rebind=self._rebind,
             is_full=lambda: self.writer.full,
+            silent_s=lambda: time.monotonic() - self._beat_s,
+            on_failure=self._part_failed,
         )
         self.writer = JournalWriter(
             self._journal,
@@ -102,21 +107,28 @@ class Ingester:
             record_events=self.settings.block_events,
             on_written=self._written,
             on_room=lambda: self._call(self._release_doors),
+            on_failure=self._part_failed,
         )
         self.adopt()
         self.committer.add(self._journal, adopted=False)
         self.writer.start()
         self.committer.start()
         for door in self._doors:
-            door.start()
-        self._adopter = gevent.spawn(self._adopt_forever)
+            door.start(partial(self._part_failed, "a door"))
+        self._adopter = self._spawn(0.0, self._adopt_forever)
+        self._pulse = self._spawn(0.0, self._beat_forever)
         self._backdoor = open_backdoor(self.settings.backdoor, {"ingester": self})
         self._started = True
 
     def run(self) -> None:
-        """Serve until `stop` or `request_stop` is called."""
+        """Serve until `stop` or `request_stop` is called.
+
+        Raises `PartFailedError` when a part of it ended by a fault: everything else was stopped in order then.
+        """
         self._stop_requested.wait()
         self.stop()
+        if self._failure is not None:
+            raise self._failure
 
     def request_stop(self) -> None:
         """Make `run` return; may be called from any thread."""
@@ -129,6 +141,7 @@ class Ingester:
         self._stopped = True
         self._stop_requested.set()
         self._adopter.kill()
+        self._pulse.kill()
         if self._backdoor is not None:
             self._backdoor.stop(timeout=0)
         self._read_the_rest()
@@ -188,15 +201,20 @@ class Ingester:
             door.stop()
             with contextlib.suppress(zmq.ZMQError):
                 door.socket.unbind(bound_address(door.socket))
-            receive = door._receive
-            while not self.writer.congested and time.monotonic() < deadline and receive(door.socket):
-                pass
+            with contextlib.suppress(Exception):  # a fault that ended the door is said already
+                while not self.writer.congested and time.monotonic() < deadline and door.receive(door.socket):
+                    pass
 
     def _receive_bson(self, socket: zmq.Socket[bytes]) -> bool:
         messages = drain(socket)
         if messages:
-            intake = Intake("bson", NOTICES)
-            bson_wire.read_messages(messages, intake, self._now_ms())
+            intake, now_ms = Intake("bson", NOTICES), self._now_ms()
+            edge.sort_all(
+                messages,
+                intake,
+                lambda: bson_wire.read_messages(messages, intake, now_ms),
+                lambda message: bson_wire.read_message(message, intake, now_ms),
+            )
             self._pass_on(intake)
             self._put(intake)
         return bool(messages)
@@ -206,7 +224,7 @@ class Ingester:
         if messages:
             intake, now_ms = Intake("json"), self._now_ms()
             for message in messages:
-                json_wire.read_message(message, intake, now_ms)
+                edge.guarded(partial(json_wire.read_message, message, intake, now_ms), intake, message)
             self._put(intake)
         return bool(messages)
 
@@ -225,14 +243,23 @@ class Ingester:
         return True
 
     def _take_request(self, frames: list[bytes]) -> None:
-        if (request := read_request(frames, self.settings.hops)) is None:
+        try:
+            request = read_request(frames, self.settings.hops)
+        except Exception as error:  # noqa: BLE001 - the edge of a request: kept, and the next one is read
+            edge.say("a request", error)
+            intake = Intake(OWN_SOURCE)
+            intake.refuse(edge.CODE, f"the ingester itself failed on its frames: {error!r:.200}", b"".join(frames[1:]))
+            self._put(intake)
+            return
+        if request is None:
             return
         if self.writer.full:
             self._reply(request.envelope, {"busy": True})
             return
         intake = Intake(request.source, NOTICES | {REFUSED})
-        if request.payload:
-            bson_wire.read_message(request.payload, intake, self._now_ms())
+        payload, now_ms = request.payload, self._now_ms()
+        if payload:
+            edge.guarded(lambda: bson_wire.read_message(payload, intake, now_ms), intake, payload)
         answer = {"accepted": len(intake.events), "rejected": [refusal.to_wire() for refusal in intake.refusals]}
         for refusal in refusals(intake.commands):
             intake.refuse(refusal.code, refusal.message, refusal.raw)
@@ -246,8 +273,10 @@ class Ingester:
         """Publish notices of others, so that one address carries all."""
         for command in intake.commands:
             if command["$command"] in NOTICES:
-                with contextlib.suppress(zmq.ZMQError):
+                try:
                     self._publisher.send(bson.encode(command), zmq.NOBLOCK)
+                except Exception as error:  # noqa: BLE001 - a notice is a hint: nobody misses one
+                    edge.say("a notice", error)
 
     def _put(self, intake: Intake, on_durable: Callable[[], None] | None = None) -> None:
         if intake.empty:
@@ -268,7 +297,7 @@ class Ingester:
                 door.hold()
         if not any(door.held for door in self._doors):
             return
-        gevent.spawn_later(0.05, self._release_or_hold)
+        self._spawn(0.05, self._release_or_hold)
 
     def _release_or_hold(self) -> None:
         if self._stopped:
@@ -276,7 +305,7 @@ class Ingester:
         if self.writer.congested:
             if self.writer.full:
                 self._acknowledged.release()
-            gevent.spawn_later(0.05, self._release_or_hold)
+            self._spawn(0.05, self._release_or_hold)
         else:
             self._release_doors()
 
@@ -300,7 +329,30 @@ class Ingester:
 
     def _run_calls(self) -> None:
         while self._calls:
-            self._calls.popleft()()
+            try:
+                self._calls.popleft()()
+            except Exception as error:  # noqa: BLE001 - the edge of the loop: said, and the others are called
+                edge.say("an answer or a notice", error)
+
+    # Parts that end by a fault
+
+    def _spawn(self, after_s: float, function: Callable[[], None]) -> gevent.Greenlet:
+        greenlet = gevent.spawn_later(after_s, function)
+        greenlet.link_exception(lambda ended: self._part_failed(function.__name__.strip("_"), ended.exception))
+        return greenlet
+
+    def _part_failed(self, part: str, error: BaseException) -> None:
+        """End the process: half an ingester looks alive and is not. May be called from any thread."""
+        log.critical("%s of the ingester failed: the process ends, to be started again", part, exc_info=error)
+        if self._failure is None:
+            self._failure = PartFailedError(f"{part} failed: {type(error).__name__}: {error!s:.300}")
+        self._call(self._stop_requested.set)
+
+    def _beat_forever(self) -> None:
+        """Shows to the threads that the loop turns, and with it the doors."""
+        while True:
+            self._beat_s = time.monotonic()
+            gevent.sleep(BEAT_S)
 
     def _settled_elsewhere(self, watermark: Watermark, count: int) -> None:
         """Called from an inserter thread."""
@@ -323,6 +375,9 @@ class Ingester:
                 continue
             except JournalError as error:
                 log.warning("%s", error)
+                continue
+            except Exception as error:  # noqa: BLE001 - one journal that nobody can read keeps no other waiting
+                edge.say(f"journal {folder}, which is left as it is", error)
                 continue
             log.info("journal %s is adopted: %d bytes", journal.uuid, journal.size_bytes)
             self.committer.add(journal, adopted=True)

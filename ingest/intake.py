@@ -32,8 +32,19 @@ class Intake:
         self.events.append(raw)
         self.size_bytes += len(raw)
 
+    @property
+    def size(self) -> tuple[int, int, int, int, int]:
+        """What is in it by now, for `cut`."""
+        return len(self.events), len(self.ids), len(self.refusals), len(self.commands), self.size_bytes
+
+    def cut(self, size: tuple[int, int, int, int, int]) -> None:
+        """Forget what was added since `size` was asked for."""
+        events, ids, refusals, commands, self.size_bytes = size
+        del self.events[events:], self.ids[ids:], self.refusals[refusals:], self.commands[commands:]
+
     def refuse(self, code: str, message: str, raw: bytes, index: int = 0) -> None:
         """Add one refusal."""
+        message = message.encode("utf-8", "backslashreplace").decode()  # JSON has halves of characters, BSON has not
         self.refusals.append(Refusal(code, message, raw, index))
         self.size_bytes += len(raw)
 

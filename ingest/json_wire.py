@@ -14,7 +14,8 @@ import bson
 from bson.errors import BSONError
 
 from ingest.bson_wire import MAX_MESSAGE_BYTES
-from ingest.event import MAX_DEPTH, complete, fault_of
+from ingest.edge import guarded
+from ingest.event import MAX_DEPTH, complete, fault_of, shown
 from ingest.intake import Intake
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -52,6 +53,10 @@ def _is_one_value(message: bytes) -> bool:
 
 def read_line(line: bytes, intake: Intake, now_ms: int, index: int = 0) -> None:
     """Sort the one JSON value on `line` into `intake`."""
+    guarded(lambda: _read_line(line, intake, now_ms, index), intake, line, index)
+
+
+def _read_line(line: bytes, intake: Intake, now_ms: int, index: int) -> None:
     try:
         value = loads(line)
     except DateError as error:
@@ -71,7 +76,7 @@ def read_value(value: Any, raw: bytes, intake: Intake, now_ms: int, index: int =
         return
     command = value.pop("$command", None)
     if command not in (None, "event_noval"):
-        intake.refuse("unknown_command", f"$command is {command!r:.80}; allowed is event_noval", raw, index)
+        intake.refuse("unknown_command", f"$command is {shown(command)}; allowed is event_noval", raw, index)
         return
     try:
         if isinstance(value.get("timestamp"), str):
@@ -84,7 +89,7 @@ def read_value(value: Any, raw: bytes, intake: Intake, now_ms: int, index: int =
     except (BSONError, OverflowError, ValueError) as error:
         intake.refuse("bad_json", f"cannot be stored as BSON: {error}", raw, index)
     else:
-        if fault := fault_of(value, len(encoded), check_fields=command is None):
+        if fault := fault_of(value, encoded, check_fields=command is None):
             intake.refuse(*fault, raw, index)
         else:
             intake.accept(complete(encoded, value, now_ms), value.get("id"))

@@ -56,10 +56,10 @@ def _source(frame: bytes) -> str | None:
     if frame[4 : 4 + len(_SOURCE_ELEMENT)] != _SOURCE_ELEMENT:
         return None
     try:
-        name: str = bson.decode(frame)["$source"]
-    except BSONError:
+        name = bson.decode(frame)["$source"]
+    except (BSONError, RecursionError):
         return None
-    return name[:MAX_SOURCE_CHARS]
+    return name[:MAX_SOURCE_CHARS] if type(name) is str else None  # the last of several elements; code is a str too
 
 
 def refused_document(refusal: Refusal) -> bytes:
@@ -70,7 +70,13 @@ def refused_document(refusal: Refusal) -> bytes:
 def refusals(commands: Iterable[Mapping[str, Any]]) -> list[Refusal]:
     """The refusals among the commands of a request; what is none is passed over."""
     return [
-        Refusal(command["code"], str(command.get("message", ""))[:1000], bytes(command["raw"]))
+        Refusal(command["code"], command["message"][:1000], bytes(command["raw"]))
         for command in commands
-        if command["$command"] == REFUSED and command.get("code") in CODES and isinstance(command.get("raw"), bytes)
+        if command["$command"] == REFUSED and _is_refusal(command)
     ]
+
+
+def _is_refusal(command: Mapping[str, Any]) -> bool:
+    code = command.get("code")
+    texts = type(code) is str and type(command.get("message")) is str
+    return texts and code in CODES and isinstance(command.get("raw"), bytes)

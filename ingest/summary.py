@@ -11,6 +11,7 @@ from ingest.store import JOURNAL, VERDICT, BlockId, Store
 
 REPORT_EVERY_S = 5.0
 MISSING_AFTER_S = 20.0  # an ingester that has not reported for so long is not there
+SILENT_AFTER_S = 10.0  # one whose sockets were not looked at for so long hangs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,9 @@ class IngesterReport:
     received_per_s: float  # between its last two reports
     stored_per_s: float  # the same; events of journals that it adopted included
     alive: bool
+    silent_s: float  # for how long it had not looked at its sockets when it reported
+    waits_for: str  # what it tries again, as it said it; empty when nothing holds it up
+    holds: tuple[str, ...]  # journals that it takes to MongoDB, its own and those it adopted
 
     @property
     def received(self) -> int:
@@ -47,8 +51,10 @@ class Blocker:
     first: int
     count: int
     age_s: float
-    host: str  # of the ingester that made the journal; empty when it never reported
-    alive: bool
+    host: str  # of the ingester that has the journal, or made it; empty when it never reported
+    alive: bool  # an ingester that runs has the journal
+    pid: int = 0  # of that ingester
+    waits_for: str = ""  # what it tries again
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +142,9 @@ def _report(document: Document, counts: dict[str, int], now: dt.datetime) -> Ing
         received_per_s=document.get("received_per_s", 0.0),
         stored_per_s=document.get("stored_per_s", 0.0),
         alive=alive,
+        silent_s=document.get("silent_s", 0.0),
+        waits_for=document.get("waits_for", ""),
+        holds=tuple(document.get("holds", (document["_id"],))),
     )
 
 
@@ -147,7 +156,9 @@ def _pending(document: Document, counts: dict[str, int]) -> int:
 
 
 def _blocker(block: Document, reports: tuple[IngesterReport, ...], now: dt.datetime) -> Blocker:
-    report = next((report for report in reports if report.journal == block["j"]), None)
+    having = (each for each in reports if each.alive and block["j"] in each.holds)
+    made = (each for each in reports if each.journal == block["j"])
+    report = next(having, None) or next(made, None)
     return Blocker(
         block=(block["j"], int(block["s"])),
         first=int(block["first"]),
@@ -155,6 +166,8 @@ def _blocker(block: Document, reports: tuple[IngesterReport, ...], now: dt.datet
         age_s=(now - block["at"]).total_seconds(),
         host=report.host if report else "",
         alive=bool(report and report.alive),
+        pid=report.pid if report else 0,
+        waits_for=report.waits_for if report and report.alive else "",
     )
 
 
@@ -162,12 +175,41 @@ def advice(blocker: Blocker) -> str:
     """What to tell an operator about a block that is open for long, and what releasing it would cost."""
     journal, number = blocker.block
     where = f" on {blocker.host}" if blocker.host else ""
+    if blocker.alive:
+        said = f"it says: {blocker.waits_for}" if blocker.waits_for else "it has said nothing: see its log"
+        return (
+            f"block {number} of journal {journal} is open for {blocker.age_s:.0f} s and holds the watermark below id "
+            f"{blocker.first}. The ingester{where}, process {blocker.pid}, has this journal and tries again; {said}"
+        )
     return (
         f"block {number} of journal {journal} is open for {blocker.age_s:.0f} s and holds the watermark below id "
         f"{blocker.first}. Start an ingester{where} that has this journal in its journal folder. If that disk is gone "
         f"for good, release the block: its {blocker.count} events are lost, unless the journal comes back, which then "
         "stores them under new ids"
     )
+
+
+def obstacles(summary: Summary) -> list[str]:
+    """What to tell an operator about ingesters that do not do their work."""
+    adopted = {journal for report in summary.ingesters if report.alive for journal in report.holds}
+    found = []
+    for report in summary.ingesters:
+        who = f"the ingester on {report.host}, process {report.pid},"
+        if report.full:
+            found.append(
+                f"the journal of the ingester on {report.host} (process {report.pid}) is full: MongoDB does not keep "
+                "up, or refuses; see its log"
+            )
+        if report.alive and report.silent_s > SILENT_AFTER_S:
+            found.append(f"{who} has not looked at its sockets for {report.silent_s:.0f} s: restart it")
+        if report.alive and report.waits_for:
+            found.append(f"{who} cannot store events, which wait in its journal: {report.waits_for}")
+        if not report.alive and report.journal not in adopted:
+            found.append(
+                f"{who} has not reported for {report.age_s:.0f} s: it hangs, or ended and nobody took over journal "
+                f"{report.journal}. Restart it, or start an ingester where that journal is"
+            )
+    return found
 
 
 def report(store: Store, journal: str, values: Document) -> None:

@@ -46,6 +46,7 @@ class JournalWriter:
         record_events: int = 5_000,
         on_written: Callable[[], None] = lambda: None,
         on_room: Callable[[], None] = lambda: None,
+        on_failure: Callable[[str, BaseException], None] = lambda part, error: None,
     ) -> None:
         self._journal = journal
         self._counters = counters
@@ -54,6 +55,7 @@ class JournalWriter:
         self._record_events = record_events
         self._on_written = on_written
         self._on_room = on_room
+        self._on_failure = on_failure
         self._wakeup = threading.Condition()
         self._waiting: list[Delivery] = []
         self._waiting_bytes = 0
@@ -96,9 +98,12 @@ class JournalWriter:
         return self._full or self._waiting_bytes > BACKLOG_BYTES
 
     def _run(self) -> None:
-        while (group := self._collect()) is not None:
-            if group and not self._persist(group):
-                return
+        try:
+            while (group := self._collect()) is not None:
+                if group and not self._persist(group):
+                    return
+        except BaseException as error:  # noqa: BLE001 - the edge of the thread: without it nothing is kept
+            self._on_failure("the journal's writer", error)
 
     def _collect(self) -> list[Delivery] | None:
         """What waits, up to one group; empty when only a sync is due; None at the end."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from ingest.settings import IngestSettings, JournalSettings
 from mapreduce.settings import EngineSettings
-from zarkov_site.exceptions import ConfigError
+from zarkov_site.exceptions import ConfigError, HomeError
 from zarkov_site.home import HomeFolder
 from zarkov_site.value import (
     LOOPBACK,
@@ -273,6 +273,14 @@ class Config(_Section):
         if bound.endswith(":0"):
             bound = self.folder.address(key)
         return bound.replace("tcp://*:", "tcp://127.0.0.1:").replace("tcp://0.0.0.0:", "tcp://127.0.0.1:")
+
+    def running_address(self, key: str) -> str:
+        """As `connect_address`; empty when no process on this machine has recorded that it listens there."""
+        try:
+            self.folder.address(key)
+        except HomeError:
+            return ""
+        return self.connect_address(key)
 
     def client_keys(self) -> ClientKeys | None:
         """Keys with which this installation's own processes send events and hear notices; None = without.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -14,6 +15,10 @@ from aggregates.web.metrics import request as request_metrics
 from aggregates.web.metrics.state import State
 from aggregates.web.mongo import database
 from aggregates.web.response import error_response, json_response
+from ingest.exceptions import DeliveryError
+from ingest.probe import fault_of_door
+
+DOOR_WITHIN_S = 2.0
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -22,8 +27,13 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when MongoDB and Django's database answer, else 503; `checks` says which does not."""
+    """200 when MongoDB, Django's database and the ingester that takes what is sent here answer, else 503.
+
+    `checks` says which does not. An ingester that was never started on this machine is not asked for.
+    """
     checks = {"mongodb": _check(_ping_mongodb), "database": _check(connection.ensure_connection)}
+    if address := settings.ZARKOV.running_address("ack_bind_address"):
+        checks["ingester"] = _check(lambda: _ask(address))
     ready = all(said == "ok" for said in checks.values())
     return json_response({"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503)
 
@@ -41,6 +51,11 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 def _ping_mongodb() -> None:
     database().command("ping")
+
+
+def _ask(address: str) -> None:
+    if fault := fault_of_door(address, settings.ZARKOV.client_keys(), DOOR_WITHIN_S):
+        raise DeliveryError(fault)
 
 
 def _check(step: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from ingest.exceptions import PartFailedError
 from ingest.ingester import Ingester
 from ingest.settings import IngestSettings, JournalSettings
 
@@ -40,6 +41,7 @@ class RunningIngester:
         self.ingester = Ingester(settings, **options)
         self._ready = threading.Event()
         self._error: BaseException | None = None
+        self.failure: PartFailedError | None = None  # a part of it ended by a fault
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         assert self._ready.wait(20)
@@ -57,11 +59,18 @@ class RunningIngester:
             self._ready.set()
             return
         self._ready.set()
-        self.ingester.run()
+        try:
+            self.ingester.run()
+        except PartFailedError as error:
+            self.failure = error
         get_hub().destroy(destroy_loop=True)
 
     def address(self, door: str) -> str:
         return self.ingester.addresses[f"{door}_bind_address"]
+
+    def wait_until_it_ends(self) -> None:
+        self._thread.join(60)
+        assert not self._thread.is_alive()
 
     def stop(self) -> None:
         if self._thread.is_alive():

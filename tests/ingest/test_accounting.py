@@ -172,7 +172,7 @@ def test_a_released_block_lets_the_watermark_move_and_its_owner_take_new_ids(
     assert (summary.watermark, summary.blockers[0].block) == (0, held.block)
     assert "release the block" in advice(summary.blockers[0])
     assert revoke(store, held.block)
-    assert store.watermark().through == 2
+    wait_for(lambda: store.watermark().through == 2)
     with pytest.raises(IngestError, match="not open"):
         revoke(store, held.block)
     journal.finish()

@@ -8,11 +8,12 @@ import bson
 import pytest
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from ingest.block import Span
 from ingest.commit import BlockCommit, Content, Verdict
 from ingest.store import connect
+from tests.ingest import bson_shapes as shapes
 
 
 def test_a_verdict_and_its_events_come_together_or_not_at_all_and_a_repetition_adds_nothing(
@@ -42,4 +43,54 @@ def test_a_verdict_and_its_events_come_together_or_not_at_all_and_a_repetition_a
     assert database["event.1"].count_documents({}) == 1
     for each in (commits, other):
         each.close()
+    store.connection.close()
+
+
+def _unreadable() -> list[bytes]:
+    """Events for which MongoDB refuses the whole command, as only a door without checks would let in."""
+    start = shapes.element(2, "type", shapes.string("x"))
+    return [
+        shapes.document(start, shapes.element(3, "extra", shapes.references(250))),
+        shapes.document(start, shapes.element(0x0F, "extra", shapes.scoped(150))),
+        shapes.document(start, shapes.element(8, "extra", b"\x02")),
+    ]
+
+
+def test_documents_for_which_mongodb_refuses_the_whole_block_are_singled_out_and_the_rest_is_stored(
+    mongo_uri: str, database: Database[Any]
+) -> None:
+    store = connect(mongo_uri, database.name)
+    good, bad = [bson.encode({"type": "x", "n": n, "id": f"{n}"}) for n in range(10)], _unreadable()
+    events = [*good[:3], bad[0], *good[3:8], bad[1], bad[2], *good[8:]]
+    content = Content(events, ids={index: f"{good.index(e)}" for index, e in enumerate(events) if e in good})
+    reservation = store.reserve(store.prepare(), ("j", 1), Span(1, 1), len(events))
+    commits = BlockCommit(store.database())
+    assert commits.run(reservation, content, first_try=True) == Verdict(stored=10, quarantined=3)
+    assert sorted(event["n"] for event in database["event.1"].find()) == list(range(10))
+    kept = {entry["raw"]: entry for entry in database["quarantine"].find()}
+    assert set(kept) == set(bad)
+    assert {entry["code"] for entry in kept.values()} == {"refused_by_store"}
+    assert all("MongoDB:" in entry["message"] and len(entry["message"]) < 600 for entry in kept.values())
+    commits.close()
+    store.connection.close()
+
+
+def test_a_refusal_of_everything_waits_whatever_its_code(
+    mongo_uri: str, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = connect(mongo_uri, database.name)
+    reservation = store.reserve(store.prepare(), ("j", 1), Span(1, 1), 1)
+    content = Content([bson.encode({"type": "x"})])
+    commits = BlockCommit(store.database())
+
+    def refuse(*args: Any, **named: Any) -> None:
+        raise OperationFailure("no command is read", 22)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Database, "command", refuse)
+        with pytest.raises(OperationFailure):
+            commits.run(reservation, content, first_try=True)
+    assert commits.run(reservation, content) == Verdict(stored=1)
+    assert database["quarantine"].count_documents({}) == 0
+    commits.close()
     store.connection.close()

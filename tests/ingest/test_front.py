@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ import zmq
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
+from ingest.front import Front, child_addresses
 from ingest.journal import journal_folders
 from ingest.notice import Subscription
+from ingest.probe import fault_of_door
 from ingest.request import read_request
+from ingest.settings import IngestSettings
 from ingest.store import connect
 from tests.ingest.conftest import wait_for
 from tests.ingest.test_kill import Load, journalled, prove
@@ -38,7 +42,7 @@ class Fronted:
         command = [sys.executable, "manage.py", "runingest", "--processes", "2"]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         recorded = home / "run" / "addresses.json"
-        wait_for(lambda: recorded.exists() or self.process.poll() is not None, 60)
+        wait_for(lambda: recorded.exists() or self.process.poll() is not None, 110)
         self.addresses: dict[str, str] = json.loads(recorded.read_text())
         self.run = home / "run"
         wait_for(lambda: len(journal_folders(self.journals)) == 2, 60, "two journals")
@@ -149,3 +153,63 @@ def test_routing_frames_are_told_from_documents() -> None:
             assert (request.envelope, request.payload, request.source) == (frames, event * 2, "ack")
     assert read_request([b"route"]) is None
     assert read_request([b"hop", b"route"], 1) is None
+
+
+# Answers requests that come over one hop, as an ingester's acknowledged door does.
+_ANSWERING = """
+import sys, bson, zmq
+socket = zmq.Context().socket(zmq.ROUTER)
+socket.bind(sys.argv[1])
+while True:
+    frames = socket.recv_multipart()
+    socket.send_multipart([*frames[:3], bson.encode({"accepted": 0, "rejected": []})])
+"""
+
+
+@pytest.fixture
+def front_of_stand_ins(ingest_settings: IngestSettings, tmp_path: Path) -> Iterator[Front]:
+    """A front whose two children only answer that they are there."""
+
+    def command(folder: Path, number: int) -> list[str]:
+        return [sys.executable, "-c", _ANSWERING, child_addresses(folder, number)["ack_bind_address"]]
+
+    made = Front(ingest_settings, 2, tmp_path / "run", command, os.environ, hung_after_s=3.0)
+    made.start()
+    yield made
+    made.close()
+
+
+def test_a_child_that_does_not_answer_is_killed_and_replaced_and_the_others_are_left_alone(
+    front_of_stand_ins: Front,
+) -> None:
+    front, never = front_of_stand_ins, threading.Event()
+    front.wait_until_ready(never)
+    first, second = front.processes()
+    os.kill(first, signal.SIGSTOP)
+    wait_for(lambda: front.look_after_children() or front.processes()[0] not in (first, 0), 60, "it is replaced")
+    front.wait_until_ready(never)
+    assert not psutil.pid_exists(first)
+    assert second in front.processes() or load_is_high(), "the one that answered was left alone"
+    assert fault_of_door(front.addresses["ack_bind_address"], None, 30) == ""
+
+
+def load_is_high() -> bool:
+    """Whether a process that runs may well not get to answer for three seconds."""
+    return os.getloadavg()[0] > 4 * (os.cpu_count() or 1)
+
+
+@pytest.mark.long
+def test_a_stopped_child_is_replaced_and_what_it_acknowledged_is_stored_once(
+    fronted: Fronted, database: Database[Any]
+) -> None:
+    """The real thing, with the bound of operation: half a minute without an answer."""
+    with AcknowledgedClient(fronted.addresses["ack_bind_address"], timeout_s=5, attempts=20) as client:
+        for n in range(100):
+            assert client.send([{"type": "x", "id": f"{n}"}]).accepted == 1
+        stopped = fronted.children()[0]
+        stopped.suspend()
+        for n in range(100, 200):
+            assert client.send([{"type": "x", "id": f"{n}"}]).accepted == 1
+    wait_for(lambda: not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE, 90, "it is killed")
+    wait_for(lambda: database["event"].count_documents({}) == 200, 90)
+    wait_for(lambda: len(fronted.children()) == 2, 60)

@@ -12,6 +12,7 @@ import zmq
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
+from tests.ingest import bson_shapes as shapes
 from tests.ingest.conftest import RunningIngester, sums, wait_for
 
 JSON = b'{"type": "x", "timestamp": {"$datetime": 1.5}, "context": {"a": [1, null, "\\u00e9"]}, "extra": 1e3}\n'
@@ -53,13 +54,19 @@ def fuzz_round(running: RunningIngester, database: Database[Any], count: int, se
         doors = {door: context.socket(kind) for door, kind in _KINDS.items()}
         for door, socket in doors.items():
             socket.setsockopt(zmq.LINGER, 20_000)
-            socket.connect(running.address(door))
+            socket.connect(running.address("ack" if door == "shapes" else door))
         for n in range(count):
             doors["bson"].send(bad_input(chance, sample(chance)))
+            doors["bson"].send(shaped(chance))
+            doors["shapes"].send_multipart(shaped_request(chance, n))
             doors["json"].send(bad_input(chance, JSON))
             doors["ack"].send_multipart([b"%d" % n, bad_input(chance, sample(chance) + sample(chance))])
             while doors["ack"].poll(0):
                 doors["ack"].recv_multipart()
+            if n % 50 == 49 or n == count - 1:  # whatever it was, it is answered
+                for _ in range(n % 50 + 1):
+                    assert doors["shapes"].poll(60_000), f"no answer near request {n}"
+                    doors["shapes"].recv_multipart()
             if n % 10 == 0:
                 good += 2
                 doors["bson"].send(bson.encode({"type": "good", "id": f"b{n}"}))
@@ -74,10 +81,28 @@ def fuzz_round(running: RunningIngester, database: Database[Any], count: int, se
     totals = sums(database)
     assert counts.counts().received == sum(totals.values())
     assert totals["quarantined"] > count
+    failed = database["quarantine"].find_one({"code": {"$in": ["reader_failed", "refused_by_store"]}})
+    assert failed is None, "a check let it through, or failed on it"
     assert database["event"].count_documents({"id": {"$exists": True}, "type": {"$exists": False}}) == 0
 
 
-_KINDS = {"bson": zmq.PUSH, "json": zmq.PUSH, "ack": zmq.DEALER}
+_KINDS = {"bson": zmq.PUSH, "json": zmq.PUSH, "ack": zmq.DEALER, "shapes": zmq.DEALER}
+
+
+def shaped(chance: random.Random) -> bytes:
+    """One or two documents with any BSON type anywhere."""
+    make = chance.choice((shapes.almost_event, shapes.almost_event, shapes.any_document))
+    return b"".join(make(chance) for _ in range(chance.choice((1, 1, 2))))
+
+
+def shaped_request(chance: random.Random, number: int) -> list[bytes]:
+    """A request of such documents, with any source frame."""
+    source = shapes.document(*(shapes.any_element(chance, "$source") for _ in range(chance.choice((1, 2)))))
+    if chance.random() < 0.3:
+        source = shapes.document(
+            shapes.element(2, "$source", shapes.string("a")), shapes.any_element(chance, "$source")
+        )
+    return [b"%d" % number, *chance.choice(([], [source])), shaped(chance)]
 
 
 def test_bad_input_at_every_socket_stops_nothing_and_loses_nothing_good(

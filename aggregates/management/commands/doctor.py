@@ -11,9 +11,10 @@ from django.core.management.base import CommandError, CommandParser
 from aggregates.models import AggDef
 from aggregates.registry import task_modules
 from ingest.management.command import ZarkovCommand
+from ingest.probe import fault_of_door
 from ingest.revocation import revoke
 from ingest.store import Store, connect
-from ingest.summary import Summary, advice, summarize
+from ingest.summary import Summary, advice, obstacles, summarize
 from mapreduce.engine import open_engine
 
 BLOCKER_AGE_S = 10.0  # a younger open block is work, not an obstacle
@@ -42,13 +43,7 @@ class Command(ZarkovCommand):
     def _examine(self, summary: Summary) -> int:
         self._counts(summary)
         found = [advice(blocker) for blocker in summary.blockers if blocker.age_s > BLOCKER_AGE_S]
-        found += [
-            f"the journal of the ingester on {report.host} (process {report.pid}) is full: MongoDB does not keep "
-            "up, or refuses; see its log"
-            for report in summary.ingesters
-            if report.full
-        ]
-        found += self._router() + self._aggregates()
+        found += obstacles(summary) + self._door() + self._router() + self._aggregates()
         for sentence in found:
             self.stdout.write(f"! {sentence}")
         if not found:
@@ -72,6 +67,12 @@ class Command(ZarkovCommand):
                 f"{report.stored_per_s:,.0f}/s, journal {report.journal_bytes:,} bytes{', full' if report.full else ''}"
             )
 
+    def _door(self) -> list[str]:
+        config = settings.ZARKOV
+        address = config.running_address("ack_bind_address")
+        fault = fault_of_door(address, config.client_keys(), PING_S) if address else ""
+        return [f"{fault} (ack_bind_address)"] if fault else []
+
     def _router(self) -> list[str]:
         config = settings.ZARKOV
         if config.zmr.engine != "zmq":
@@ -89,7 +90,13 @@ class Command(ZarkovCommand):
         journal, _, number = name.rpartition(":")
         if not journal or not number.isdigit():
             raise CommandError(f"--release {name}: allowed is JOURNAL:NUMBER as `manage.py doctor` names it")
-        if revoke(store, (journal, int(number))):
+        block = (journal, int(number))
+        if held := next((each for each in summarize(store).blockers if each.block == block and each.alive), None):
+            raise CommandError(
+                f"--release {name}: the ingester on {held.host}, process {held.pid}, runs and has this journal: it "
+                "would reserve the events again. Stop it first if they are to be given up"
+            )
+        if revoke(store, block):
             self.stdout.write(f"block {number} of journal {journal} is released; its ids stay unused")
         else:
             self.stdout.write(f"block {number} of journal {journal} was committed meanwhile: nothing is lost")

@@ -82,6 +82,7 @@ class Command(ZarkovCommand):
         front.start()
         addresses = front.addresses
         try:
+            front.wait_until_ready(self.stop)
             self._announce(addresses)
             front.run(self.stop)
         finally:

@@ -6,11 +6,13 @@ import io
 import re
 
 import pytest
+import zmq
 from django.core.management import CommandError, call_command
 
 from aggregates.management.commands import doctor
 from aggregates.models import AggDef
 from aggregates.resource import resources
+from ingest.summary import report
 from tests.aggregates.event_source import Producer, event
 
 
@@ -51,6 +53,46 @@ def test_a_reservation_that_nobody_settles_is_named_and_released(producer, monke
     assert (code, "is released" in said) == (0, True)
     assert resources().room.store.watermark().through == 3
     assert run()[0] == 0
+
+
+SOUND = {"host": "one", "pid": 7, "pending": 0, "bytes": 0, "oldest_pending_s": 0.0, "full": False}
+
+
+def test_ingesters_that_do_not_do_their_work_are_named_with_what_to_do(producer, monkeypatch):
+    store = resources().room.store
+    report(store, "j1", SOUND | {"waits_for": "OperationFailure: not authorized", "holds": ["j1", "j0"]})
+    report(store, "j2", SOUND | {"pid": 8, "silent_s": 60.0, "holds": ["j2"]})
+    for journal, pid in (("j3", 9), ("j0", 10)):
+        report(store, journal, SOUND | {"pid": pid})
+        long_ago = [{"$set": {"seen": {"$subtract": ["$$NOW", 60_000]}}}]
+        store.database()["ingest.journal"].update_one({"_id": journal}, long_ago)
+    code, said = run()
+    assert code == 1
+    assert "process 7, cannot store events, which wait in its journal: OperationFailure: not authorized" in said
+    assert "process 8, has not looked at its sockets for 60 s" in said
+    assert "process 9, has not reported for" in said
+    assert "! the ingester on one, process 10" not in said, "its journal was taken over"
+
+
+def test_a_block_that_a_running_ingester_has_is_not_released_and_its_trouble_is_named(producer, monkeypatch):
+    monkeypatch.setattr(doctor, "BLOCKER_AGE_S", -1.0)
+    block = producer.reserve([event()]).reservation.block
+    report(resources().room.store, "other", SOUND | {"waits_for": "PyMongoError: no room", "holds": [block[0]]})
+    _, said = run()
+    assert f"block {block[1]} of journal {block[0]} is open" in said
+    assert "process 7, has this journal and tries again; it says: PyMongoError: no room" in said
+    with pytest.raises(CommandError, match="process 7, runs and has this journal"):
+        run("--release", f"{block[0]}:{block[1]}")
+
+
+def test_an_ingester_that_does_not_answer_is_named(producer, settings):
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as door:
+        address = f"tcp://127.0.0.1:{door.bind_to_random_port('tcp://127.0.0.1')}"
+        settings.ZARKOV = settings.ZARKOV.model_copy(update={"ack_bind_address": address})
+        settings.ZARKOV.folder.record_addresses({"ack_bind_address": address})
+        code, said = run()
+    assert code == 1
+    assert f"the ingester at {address} is there and does not answer" in said
 
 
 def test_a_failing_aggregate_is_named_with_its_error(producer):

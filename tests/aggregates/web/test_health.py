@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import bson
 import pytest
+import zmq
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -18,6 +21,7 @@ from aggregates.web.metrics import state
 from ingest.summary import report
 from tests.aggregates.web.conftest import configure
 from tests.aggregates.web.server import Server
+from tests.ingest.conftest import wait_for
 from zarkov_site.config import REPOSITORY
 
 pytestmark = pytest.mark.django_db
@@ -45,6 +49,31 @@ def test_without_mongodb_it_is_healthy_and_not_ready_and_says_503(
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable"), path
         assert int(answer["Retry-After"]) > 0
     assert client.get("/metrics").content.decode().count("zarkov_mongodb_up 0.0") == 1
+
+
+def test_readiness_asks_the_ingester_that_takes_what_is_sent_here(open_site: Any, client: Client) -> None:
+    well = {"mongodb": "ok", "database": "ok", "ingester": "ok"}
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as door:
+        address = f"tcp://127.0.0.1:{door.bind_to_random_port('tcp://127.0.0.1')}"
+        configure(open_site, ack_bind_address=address)
+        open_site.ZARKOV.folder.record_addresses({"ack_bind_address": address})
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["checks"]) == (503, well | {"ingester": "DeliveryError"})
+        over = threading.Event()
+        answering = threading.Thread(target=_answer, args=[door, over])
+        answering.start()
+        try:
+            wait_for(lambda: client.get("/readyz").json()["checks"] == well, 60, "it answers")
+        finally:
+            over.set()
+            answering.join()
+
+
+def _answer(door: zmq.Socket[bytes], over: threading.Event) -> None:
+    while not over.is_set():
+        if door.poll(50):
+            frames = door.recv_multipart()
+            door.send_multipart([*frames[:2], bson.encode({"accepted": 0, "rejected": []})])
 
 
 def numbers(text: str) -> dict[tuple[str, ...], float]:

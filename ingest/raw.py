@@ -1,0 +1,105 @@
+"""Encoded BSON looked at without decoding it: its top-level elements, and how deep it is nested.
+
+Says what is in the bytes where a decoded document cannot: of elements with one name a dict has only the last, and
+references and scopes of code are no dicts. Layout: https://bsonspec.org/spec.html.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+
+from bson.errors import InvalidBSON
+
+_INT = struct.Struct("<i")
+_LENGTH = _INT.unpack_from
+_DOCUMENT, _ARRAY, _SCOPED_CODE = 0x03, 0x04, 0x0F
+_STRING = 0x02
+
+
+def is_framed(raw: bytes) -> bool:
+    """Whether the length that the bytes begin with is theirs, and they end as a document does."""
+    return len(raw) >= 5 and _LENGTH(raw)[0] == len(raw) and raw[-1] == 0
+
+
+def assembled(*parts: bytes) -> bytes:
+    """A document of encoded elements."""
+    return _INT.pack(sum(map(len, parts)) + 5) + b"".join(parts) + b"\x00"
+
+
+def text_element(name: str, text: str) -> bytes:
+    """A string with its name, encoded."""
+    encoded = text.encode()
+    return bytes([_STRING]) + name.encode() + b"\x00" + _INT.pack(len(encoded) + 1) + encoded + b"\x00"
+
+
+def elements(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of each top-level element. Raises `InvalidBSON` where that cannot be told."""
+    try:
+        position, last = 4, len(raw) - 1
+        while raw[position]:
+            value = raw.index(b"\x00", position + 1) + 1
+            end = value + _SIZES[raw[position]](raw, value)
+            if not value <= end <= last:
+                raise InvalidBSON(f"an element at byte {position} reaches beyond its document")
+            yield raw[position + 1 : value - 1], position, end
+            position = end
+    except (IndexError, KeyError, ValueError, struct.error) as error:
+        raise InvalidBSON(f"not BSON: {error}") from None
+
+
+def is_deeper(raw: bytes, most: int) -> bool:
+    """Whether more than `most` documents, arrays and scopes of code lie in each other; the outermost counts as one.
+
+    Raises `InvalidBSON` when the bytes are none.
+    """
+    if raw.count(_DOCUMENT) + raw.count(_ARRAY) + raw.count(_SCOPED_CODE) < most:
+        return False  # each level has a byte that says so
+    try:
+        return _walk_deeper(raw, most)
+    except (IndexError, KeyError, ValueError, struct.error) as error:
+        raise InvalidBSON(f"not BSON: {error}") from None
+
+
+def _walk_deeper(raw: bytes, most: int) -> bool:
+    sizes, index = _SIZES, raw.index
+    position, level = 4, 1
+    while level:
+        kind = raw[position]
+        if not kind:
+            level -= 1
+            position += 1
+            continue
+        value = index(b"\x00", position + 1) + 1
+        if kind in (_DOCUMENT, _ARRAY):
+            following, level = value + 4, level + 1
+        elif kind == _SCOPED_CODE:
+            following, level = value + 4 + 4 + _LENGTH(raw, value + 4)[0] + 4, level + 1
+        else:
+            following = value + sizes[kind](raw, value)
+        if level > most:
+            return True
+        if following < value:
+            raise InvalidBSON(f"an element at byte {position} has a negative length")
+        position = following
+    return False
+
+
+def _fixed(size: int) -> Callable[[bytes, int], int]:
+    return lambda raw, at: size
+
+
+def _counted(extra: int) -> Callable[[bytes, int], int]:
+    return lambda raw, at: int(_LENGTH(raw, at)[0]) + extra
+
+
+def _regex(raw: bytes, at: int) -> int:
+    return raw.index(b"\x00", raw.index(b"\x00", at) + 1) + 1 - at
+
+
+_SIZES: dict[int, Callable[[bytes, int], int]] = {
+    0x01: _fixed(8), 0x02: _counted(4), 0x03: _counted(0), 0x04: _counted(0), 0x05: _counted(5), 0x06: _fixed(0),
+    0x07: _fixed(12), 0x08: _fixed(1), 0x09: _fixed(8), 0x0A: _fixed(0), 0x0B: _regex, 0x0C: _counted(16),
+    0x0D: _counted(4), 0x0E: _counted(4), 0x0F: _counted(0), 0x10: _fixed(4), 0x11: _fixed(8), 0x12: _fixed(8),
+    0x13: _fixed(16), 0x7F: _fixed(0), 0xFF: _fixed(0),
+}  # fmt: skip

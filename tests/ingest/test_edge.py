@@ -1,0 +1,262 @@
+"""What our own code fails on: it is kept, said, and stops nothing; a part that dies all the same ends the process."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+import bson
+import pytest
+import zmq
+from bson.dbref import DBRef
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymongo.database import Database
+
+from ingest import bson_wire, edge, json_wire
+from ingest.client import AcknowledgedClient
+from ingest.event import MAX_DEPTH, MAX_EVENT_BYTES, shown
+from ingest.intake import Intake
+from ingest.notice import NOTICES
+from ingest.request import REFUSED, read_request, refusals
+from ingest.settings import IngestSettings
+from tests.ingest import bson_shapes as shapes
+from tests.ingest.conftest import RunningIngester, wait_for
+from tests.ingest.test_fuzz import shaped, shaped_request
+
+NOW_MS = 1_700_000_000_000
+START = shapes.element(2, "type", shapes.string("x"))
+
+
+def read(*messages: bytes) -> Intake:
+    intake = Intake("bson", NOTICES | {REFUSED})
+    bson_wire.read_messages(messages, intake, NOW_MS)
+    return intake
+
+
+def deep(depth: int, kind: int) -> bytes:
+    """An event that is nested `depth` deep, itself included."""
+    value = shapes.references(depth - 1) if kind == 3 else shapes.scoped(depth)
+    return shapes.document(START, shapes.element(kind, "extra", value))
+
+
+@pytest.mark.parametrize("kind", [0x03, 0x0F], ids=["references", "scopes of code"])
+def test_depth_is_counted_through_references_and_scopes_of_code(kind: int) -> None:
+    assert [r.code for r in read(deep(MAX_DEPTH, kind)).refusals] == []
+    for depth in (MAX_DEPTH + 1, 250, 900):
+        assert [r.code for r in read(deep(depth, kind)).refusals] == ["nested_too_deep"], depth
+
+
+def test_depth_is_counted_in_what_a_later_element_of_the_same_name_hides() -> None:
+    hidden = shapes.element(3, "a", shapes.references(200)) + shapes.element(10, "a", b"")
+    raw = shapes.document(START, shapes.element(3, "extra", shapes.document(hidden)))
+    assert [r.code for r in read(raw).refusals] == ["nested_too_deep"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("$command", bson.Code("x")),
+        ("$command", bson.Code("event_noval", {"a": 1})),
+        ("$command", [1]),
+        ("$command", DBRef("a", DBRef("b", 1))),
+        ("type", DBRef("a", 1)),
+        ("id", bson.Code("x", {})),
+    ],
+)
+def test_a_value_of_an_unusual_type_is_refused_and_its_neighbours_are_not(name: str, value: Any) -> None:
+    good = bson.encode({"type": "x"})
+    intake = read(good, bson.encode({"type": "x"} | {name: value}), good)
+    assert len(intake.events) == 2
+    assert [r.code for r in intake.refusals] == [{"$command": "unknown_command"}.get(name, f"bad_{name}")]
+
+
+@pytest.mark.parametrize("name", ["type", "context", "timestamp", "extra", "id"])
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_field_that_is_there_twice_is_refused(name: str, complete: bool) -> None:
+    fields = {
+        "timestamp": shapes.element(9, "timestamp", shapes.LONG(NOW_MS)) if complete else b"",
+        "type": START,
+        "context": shapes.element(3, "context", shapes.document()) if complete else b"",
+        "extra": b"",
+        "id": b"",
+    }
+    last = {"extra": shapes.element(10, "extra", b""), "id": shapes.element(2, "id", shapes.string("a"))} | fields
+    twice = shapes.element(0x10, name, shapes.INT(5)) + (last[name] or shapes.element(10, name, b""))
+    if name in ("timestamp", "context") and not complete:
+        twice = (
+            shapes.element(0x10, name, shapes.INT(5))
+            + {
+                "timestamp": shapes.element(9, "timestamp", shapes.LONG(NOW_MS)),
+                "context": shapes.element(3, "context", shapes.document()),
+            }[name]
+        )
+    if name in ("extra", "id"):
+        end = {"extra": shapes.element(10, "extra", b""), "id": shapes.element(2, "id", shapes.string("a"))}[name]
+        twice = shapes.element(0x10, name, shapes.INT(5)) + end
+    intake = read(shapes.document(*(twice if name == each else value for each, value in fields.items())))
+    assert [r.code for r in intake.refusals] == ["bad_id" if name == "id" else "repeated_field"]
+
+
+def test_a_name_of_a_field_may_be_part_of_others_further_down() -> None:
+    inner = {"type": "a", "user_id": "b", "id": "c", "timestamp": 1, "subtype": {"context": 1, "extra": 2}}
+    event = {"type": "x", "context": inner, "id": "1", "extra": inner}
+    stamped = {"timestamp": bson.decode(shapes.document(shapes.element(9, "t", shapes.LONG(0))))["t"]} | event
+    assert len(read(bson.encode(event), bson.encode(stamped)).events) == 2
+
+
+def test_values_are_shown_in_few_characters_whatever_they_are() -> None:
+    deep_one: Any = 1
+    for _ in range(5000):
+        deep_one = DBRef("a", deep_one)
+    for value in (deep_one, "x" * 10**6, b"x" * 10**6, 10**50, {"a": "x" * 10**6}, bson.Code("x" * 1000)):
+        assert len(shown(value)) < 100
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_every_bson_type_in_every_place_is_sorted_without_a_fault(chance: random.Random) -> None:
+    sort_shapes(chance, 10)
+
+
+@pytest.mark.long
+def test_a_million_documents_of_every_bson_type_are_sorted_without_a_fault() -> None:
+    for seed in range(1_000):
+        sort_shapes(random.Random(seed), 500)
+
+
+def sort_shapes(chance: random.Random, count: int) -> None:
+    """Sort batches and requests of any types: each document is accepted, refused or a command, and the store can
+    hold what is accepted."""
+    messages = [shaped(chance) for _ in range(count)]
+    intake = read(*messages)
+    documents = sum(len(bson_wire.split(message)[0]) for message in messages)
+    assert len(intake.events) + len(intake.refusals) + len(intake.commands) == documents
+    assert "reader_failed" not in {refusal.code for refusal in intake.refusals}
+    for raw in intake.events:
+        document = bson.decode(raw)
+        assert len(raw) <= MAX_EVENT_BYTES + 33
+        assert "_id" not in document
+        assert type(document.get("id", "")) is str
+    for refusal in refusals(intake.commands):
+        assert bson.encode(refusal.to_document("ack", None))
+    for number in range(count):
+        request = read_request([b"route", *shaped_request(chance, number)])
+        assert request is not None
+        assert type(request.source) is str
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks that fail on events of type `poison`, as a fault of ours would."""
+    sound = bson_wire.fault_of
+
+    def fault_of(document: Any, raw: bytes, **named: Any) -> Any:
+        if document.get("type") == "poison":
+            raise KeyError("a fault of ours")
+        return sound(document, raw, **named)
+
+    monkeypatch.setattr(bson_wire, "fault_of", fault_of)
+    monkeypatch.setattr(json_wire, "fault_of", fault_of)
+    monkeypatch.setattr(edge, "_said", {})
+
+
+def test_input_on_which_our_own_code_fails_is_kept_said_once_and_stops_nothing(
+    failing: None, ingester: RunningIngester, database: Database[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    good, poison = bson.encode({"type": "good"}), bson.encode({"type": "poison"})
+    caplog.set_level(logging.ERROR)
+    with zmq.Context() as context:
+        for door, message in (("bson", good + poison + good), ("json", b'{"type":"good"}\n{"type":"poison"}')):
+            with context.socket(zmq.PUSH) as socket:
+                socket.connect(ingester.address(door))
+                socket.send(message)
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        receipt = client.send([{"type": "good"}, {"type": "poison", "id": "p"}, {"type": "good"}])
+    assert (receipt.accepted, [(r["index"], r["code"]) for r in receipt.rejected]) == (2, [(1, "reader_failed")])
+    wait_for(lambda: database["event"].count_documents({"type": "good"}) == 5)
+    kept = wait_for(lambda: (found := list(database["quarantine"].find())) and len(found) == 3 and found)
+    assert {(q["code"], q["source"]) for q in kept} == {("reader_failed", door) for door in ("bson", "json", "ack")}
+    assert {q["raw"] for q in kept} >= {poison, b'{"type":"poison"}'}
+    assert sum("a fault of ours" in str(record.exc_info) for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("where", ["read_messages", "read_message"])
+def test_a_fault_outside_any_document_keeps_the_whole_message(
+    where: str, ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = getattr(bson_wire, where)
+
+    def read_and_fail(given: Any, *rest: Any) -> None:
+        sound(given, *rest)
+        if b"poison" in (given if isinstance(given, bytes) else b"".join(given)):
+            raise MemoryError("a fault of ours")
+
+    monkeypatch.setattr(bson_wire, where, read_and_fail)
+    good, poison = bson.encode({"type": "good"}), bson.encode({"type": "poison"})
+    if where == "read_messages":
+        with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+            socket.connect(ingester.address("bson"))
+            socket.send(good)
+            socket.send(poison)
+        wait_for(lambda: database["event"].count_documents({"type": "poison"}) == 1, what="read again by itself")
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        rejected = client.send([poison]).rejected
+        assert [r["code"] for r in rejected] == (["reader_failed"] if where == "read_message" else [])
+        assert client.send([good]).accepted == 1
+    wait_for(lambda: database["event"].count_documents({"type": "good"}) >= 1)
+
+
+def test_a_refused_frame_of_a_request_is_kept_and_the_door_stays_open(
+    ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise TypeError("a fault of ours")
+
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.connect(ingester.address("ack"))
+        with monkeypatch.context() as broken:
+            broken.setattr("ingest.ingester.read_request", fail)
+            socket.send_multipart([b"1", b"frames"])
+            wait_for(lambda: database["quarantine"].count_documents({"code": "reader_failed", "raw": b"1frames"}) == 1)
+        socket.send_multipart([b"2", bson.encode({"type": "x"})])
+        assert socket.poll(60_000)
+        assert bson.decode(socket.recv_multipart()[1])["accepted"] == 1
+
+
+@pytest.mark.parametrize("part", ["a door", "the journal's writer", "an inserter"])
+def test_a_part_that_ends_by_a_fault_ends_the_ingester_and_what_was_taken_is_kept(
+    part: str,
+    start_ingester: Callable[..., RunningIngester],
+    ingest_settings: IngestSettings,
+    database: Database[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = start_ingester(ingest_settings)
+    with AcknowledgedClient(running.address("ack")) as client:
+        client.send([{"type": "before", "id": "1"}])
+
+    def fail(*arguments: Any, **named: Any) -> Any:
+        raise RuntimeError("a fault of ours")
+
+    with monkeypatch.context() as broken:
+        where = {
+            "a door": (running.ingester, "_take_request"),
+            "the journal's writer": (running.ingester.writer, "_persist"),
+            "an inserter": (running.ingester.committer, "_commit"),
+        }[part]
+        broken.setattr(*where, fail)
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.connect(running.address("ack"))
+            socket.send_multipart([b"1", bson.encode({"type": "during", "id": "2"})])
+            running.wait_until_it_ends()
+            socket.close(linger=0)
+    assert running.failure is not None
+    assert part in str(running.failure)
+    if part == "an inserter":
+        start_ingester(ingest_settings)
+        wait_for(lambda: database["event"].count_documents({"id": "2"}) == 1)
+    else:
+        assert database["event"].count_documents({"id": "1"}) == 1
