@@ -12,6 +12,7 @@ from tests import chromium
 from tests.system import System, running
 
 WIDTH = 1200
+ADMIN_WIDTH = 1440  # lists with their filters beside them
 SCALE = 1.5
 
 
@@ -37,13 +38,58 @@ def take_admin(page: Page, system: System, folder: Path) -> None:
     page.fill("#id_username", "admin")
     page.fill("#id_password", system.folder.admin_password.read_text().strip())
     page.click("[type=submit]")
-    for name, path in {
-        "admin-aggregates": "admin/aggregates/aggdef/",
-        "admin-add": "admin/aggregates/aggdef/add/",
-    }.items():
-        page.set_viewport_size({"width": WIDTH, "height": 800})
-        page.goto(system.url(path))
+    take_aggregates(page, system, folder)
+
+
+LIST = "admin/aggregates/aggdef/"
+FORM = {
+    "#id_name": "celery_commits",
+    "#id_description": "Commits of the project celery on each day.",
+    "#id_task_name": "aggregates.agg_tasks.CommitsByDay",
+    "#id_filter": '{"type": "commit", "context.project": "celery"}',
+}
+
+
+def take_aggregates(page: Page, system: System, folder: Path) -> None:
+    """What docs/aggregates.md shows: list, form with preview, history, verdict, queue."""
+
+    def save(name: str, height: int) -> None:
+        page.set_viewport_size({"width": ADMIN_WIDTH, "height": height})
         page.screenshot(path=folder / f"{name}.png")
+
+    def done(path: str) -> None:
+        """Wait until what was asked for last is over, as the page of runs says."""
+        while True:
+            page.goto(system.url("admin/aggregates/run/?state__exact=planned"))
+            planned = page.locator("#result_list").count()
+            page.goto(system.url("admin/aggregates/run/?state__exact=running"))
+            if not planned and not page.locator("#result_list").count():
+                break
+        page.goto(system.url(path))
+
+    page.goto(system.url(f"{LIST}add/"))
+    for field, text in FORM.items():
+        page.fill(field, text)
+    save("admin-add", 980)
+    with page.expect_popup() as opened:
+        page.get_by_role("button", name="Preview on the newest events").click()
+    opened.value.get_by_text("Nothing was saved or written").wait_for()
+    opened.value.set_viewport_size({"width": ADMIN_WIDTH, "height": 560})
+    opened.value.screenshot(path=folder / "admin-preview.png")
+    opened.value.close()
+    page.goto(system.url(LIST))
+    page.get_by_role("link", name="commits_by_day", exact=True).click()
+    for action in ("Recompute in full", "Verify"):
+        page.get_by_role("button", name=action, exact=True).click()
+        page.get_by_text("is on its way").wait_for()
+    done(page.url.removeprefix(system.url("")))
+    page.get_by_text("equal to the recount").wait_for()
+    page.get_by_role("heading", name="How it stands").scroll_into_view_if_needed()
+    page.locator("fieldset", has_text="How it stands").last.screenshot(path=folder / "admin-verdict.png")
+    page.goto(system.url(LIST))
+    save("admin-aggregates", 520)
+    page.goto(system.url("admin/aggregates/run/"))
+    save("admin-runs", 560)
 
 
 def main(folder: Path) -> None:

@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
@@ -56,7 +57,7 @@ class AggDefAdmin(admin.ModelAdmin):
     """List with state, lag and last run; form in the order of what one wants to do."""
 
     form = AggDefForm
-    list_display = ("name", "status", "lag", "last_run_ago", "kept", "recent", "verdict_mark")
+    list_display = ("name", "status", "lag", "verdict_mark", "recent", "last_run_ago", "kept")
     list_filter = ("state", "enabled", "realtime", "verdict_ok")
     search_fields = ("name", "description", "task_name", "output")
     list_per_page = 50
@@ -103,6 +104,7 @@ class AggDefAdmin(admin.ModelAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """The list, with what its page needs read once for all rows."""
         changelist = super().get_changelist_instance(request)
+        changelist.title = "Aggregates"
         newest = _newest()
         for aggdef in changelist.result_list:
             aggdef.newest = newest
@@ -158,7 +160,8 @@ class AggDefAdmin(admin.ModelAdmin):
         if aggdef.verified is None:
             return "–"
         state = {True: "ok", False: "failing", None: "new"}[aggdef.verdict_ok]
-        return mark(state, f"{timesince(aggdef.verified)} ago")
+        words = {True: "equal", False: "differs", None: "not possible"}[aggdef.verdict_ok]
+        return mark(state, f"{words}, {timesince(aggdef.verified)} ago")
 
     @admin.display(description="full run due")
     def due(self, aggdef: AggDef) -> str:
@@ -175,7 +178,10 @@ class AggDefAdmin(admin.ModelAdmin):
     @admin.display(description="last verification")
     def last_verdict(self, aggdef: AggDef) -> SafeString | str:
         """What was found."""
-        return format_html("{}<pre>{}</pre>", aggdef.verified, aggdef.verdict) if aggdef.verified else "never"
+        if aggdef.verified is None:
+            return "never"
+        at = f"{timezone.localtime(aggdef.verified):%Y-%m-%d %H:%M:%S}"
+        return format_html("{} {}<pre>{}</pre>", self.verdict_mark(aggdef), at, aggdef.verdict)
 
     # What is done
 

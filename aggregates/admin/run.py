@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -31,19 +32,8 @@ BROKER_S = 3.0  # it may take to answer
 class RunAdmin(admin.ModelAdmin):
     """What each run read, wrote and cost, and why it failed."""
 
-    list_display = (
-        "created",
-        "aggdef",
-        "mode",
-        "status",
-        "origin",
-        "docs_in",
-        "keys",
-        "skipped_count",
-        "took",
-        "summary",
-    )
-    list_display_links = ("created",)
+    list_display = ("asked", "aggregate", "mode", "status", "took", "read", "written", "summary")
+    list_display_links = ("asked",)
     list_filter = ("state", "mode", "origin")
     search_fields = ("=aggdef__name", "=uid")
     search_help_text = "Name of an aggregate, or uid of a run"
@@ -128,10 +118,36 @@ class RunAdmin(admin.ModelAdmin):
             context["failure"] = f"{type(error).__name__}: {error}"
         return TemplateResponse(request, "admin/aggregates/run/queue.html", context)
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The list, under its own name."""
+        changelist = super().get_changelist_instance(request)
+        changelist.title = "History of runs"
+        return changelist
+
+    @admin.display(description="asked for", ordering="pk")
+    def asked(self, run: Run) -> str:
+        """When, to the second."""
+        return f"{timezone.localtime(run.created):%Y-%m-%d %H:%M:%S}"
+
+    @admin.display(description="aggregate")
+    def aggregate(self, run: Run) -> str:
+        """Its name."""
+        return run.aggdef.name
+
     @admin.display(description="state", ordering="state")
     def status(self, run: Run) -> SafeString:
         """State in words."""
         return mark(run.state, run.get_state_display())
+
+    @admin.display(description="events")
+    def read(self, run: Run) -> int:
+        """How many it read."""
+        return run.docs_in
+
+    @admin.display(description="keys")
+    def written(self, run: Run) -> int:
+        """How many it wrote."""
+        return run.keys
 
     @admin.display(description="took")
     def took(self, run: Run) -> str:
