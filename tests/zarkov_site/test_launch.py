@@ -187,25 +187,20 @@ def test_a_second_up_in_the_same_home_is_refused(system: System) -> None:
     assert f"process {system.process.pid} holds" in done.stderr
 
 
-def test_ctrl_c_ends_everything_and_the_second_start_is_quick(tmp_path: Path) -> None:
+def test_ctrl_c_ends_everything_nothing_outlives_a_kill_and_the_next_start_is_quick(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    for attempt in (1, 2):
-        with running(home, "--no-sample") as made:
-            processes = made.descendants()
-            assert len(processes) >= 8
-            if attempt == 2:
-                assert made.ready_s < 15 * float(os.environ.get("ZARKOV_TEST_SLOWNESS", "1"))
-            assert made.stop() < 5
-            assert alive(processes) == []
-
-
-def test_nothing_outlives_an_up_that_is_killed(tmp_path: Path) -> None:
-    with running(tmp_path / "home", "--no-sample") as made:
+    with running(home, "--no-sample") as made:
+        processes = made.descendants()
+        assert len(processes) >= 8
+        assert made.stop() < 5
+        assert alive(processes) == []
+    with running(home, "--no-sample") as made:
+        assert made.ready_s < 15 * float(os.environ.get("ZARKOV_TEST_SLOWNESS", "1"))
         processes = made.descendants()
         made.process.kill()
         eventually(lambda: alive(processes) == [], 20, f"the end of all parts, {processes}")
     before = time.monotonic()
-    with running(tmp_path / "home", "--no-sample") as again:
+    with running(home, "--no-sample") as again:
         assert again.process.poll() is None
     assert time.monotonic() - before < 60
 

@@ -58,7 +58,9 @@ def series_query(request: HttpRequest | Request, name: str, prefix: str = "") ->
         fill=read_fill(given.get("fill", "")),
         limit=read_number(given.get("limit", ""), "limit", 1, 500, 100),
     )
-    read_span(found.start, found.end, found.zone, datetime.now(UTC))
+    span = read_span(found.start, found.end, found.zone, datetime.now(UTC))
+    if span.start is not None and span.end is not None and span.start > span.end:
+        raise BadRequestError(f"from = {found.start!r} lies after to = {found.end!r}: exchange them", parameter="from")
     return found.locked(prefix)
 
 

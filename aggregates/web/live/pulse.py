@@ -12,8 +12,19 @@ from aggregates.web.encoding import to_json
 from aggregates.web.live.feed import Message, Notice, OpenDatabase
 
 LATEST = 20  # events shown
+LOOKED_AT = 200  # newest events from which they are taken
+OWN_TYPE = "metric"  # of Zarkov's own measurements, which come all the time
+MOST_OWN = 4  # of them, so that they do not push everything else out of sight
 WINDOW_S = 60  # seconds of rates kept
 MANY = 50_000  # more new events than this since the last look are counted without their types
+
+
+def shown(latest: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the newest events that are worth a line, newest first; measurements only where others leave room."""
+    others = [event for event in latest if event.get("type") != OWN_TYPE][:LATEST]
+    room = LATEST if not others else MOST_OWN
+    own = [event for event in latest if event.get("type") == OWN_TYPE][:room]
+    return sorted(own + others, key=lambda event: -int(event["_id"]))[:LATEST]
 
 
 class PulseFeed:
@@ -41,13 +52,13 @@ class PulseFeed:
     def read(self) -> dict[str, Any]:
         """Rates by type and second, the latest events, and the state of aggregates, quarantine and jobs."""
         database = self._open_database()
-        latest = events.latest(database, LATEST)
+        latest = events.latest(database, LOOKED_AT)
         self._count(int(latest[0]["_id"]) if latest else 0)
         return {
             "now": int(time.time()),
             "window_s": WINDOW_S,
             "rates": [[second, dict(counts)] for second, counts in self._rates],
-            "latest": latest,
+            "latest": shown(latest),
             **overview.read(database),
         }
 

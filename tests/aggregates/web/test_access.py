@@ -313,6 +313,17 @@ def test_too_many_requests_are_429_with_a_time_to_wait(
     assert client.get("/api/v1/series/a/").status_code == 200
 
 
+def test_changes_have_a_lower_rate_of_their_own(
+    stage: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "time", SimpleNamespace(time=lambda: 1_000_000_020.0))
+    monkeypatch.setattr(throttle.ScopeThrottle, "THROTTLE_RATES", {"api": "3/min", "operate": "1/min"})
+    client = token_client("operate")
+    change = {"data": {"description": "x"}, "content_type": "application/json"}
+    assert [client.patch("/api/v1/aggdefs/mine/", **change).status_code for _ in range(2)] == [200, 429]
+    assert [client.get("/api/v1/series/a/").status_code for _ in range(4)] == [200, 200, 200, 429]
+
+
 def test_a_token_that_sends_events_is_looked_up_once_in_two_seconds_and_forgotten_in_time(
     stage: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
 ) -> None:

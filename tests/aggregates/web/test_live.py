@@ -22,7 +22,7 @@ from aggregates.web.exceptions import UnavailableError
 from aggregates.web.live.channel import KEPT_MESSAGES, Pace
 from aggregates.web.live.feed import Message, series_change
 from aggregates.web.live.hub import Hub, Viewer
-from aggregates.web.live.pulse import PulseFeed
+from aggregates.web.live.pulse import LATEST, PulseFeed, shown
 from tests.aggregates.web.server import Server, eventually, write_aggregate
 
 FAST = Pace(least_pause_s=0.01, poll_s=0.05, reread_s=60, linger_s=0.2)
@@ -350,6 +350,23 @@ def test_the_rates_of_the_last_minute_are_there_at_the_first_look(store: Any, da
     }
     database["event.1"].insert_one({"_id": 9, "type": "c", "timestamp": now - timedelta(days=9), "context": {}})
     assert [counts for _, counts in feed.read()["rates"]][-1] == {"c": 1}  # from now on by when they came
+
+
+@pytest.mark.parametrize(
+    ("types", "lines"),
+    [
+        ("m" * 50, "m" * LATEST),
+        ("o" * 50, "o" * LATEST),
+        ("m" * 30 + "o" + "m" * 30, "mmmmo"),
+        ("om" * 30, "omomomom" + "o" * 12),
+        ("", ""),
+    ],
+)
+def test_measurements_do_not_push_other_events_out_of_sight(types: str, lines: str) -> None:
+    latest = [{"_id": 100 - i, "type": "metric" if kind == "m" else kind} for i, kind in enumerate(types)]
+    found = shown(latest)
+    assert "".join("m" if event["type"] == "metric" else "o" for event in found) == lines
+    assert [event["_id"] for event in found] == sorted((event["_id"] for event in found), reverse=True)
 
 
 def test_a_silent_stream_has_a_heartbeat(server: Server) -> None:

@@ -131,6 +131,16 @@ def test_an_aggregate_that_is_defined_and_has_no_results_has_no_series(open_site
         }  # fmt: skip
 
 
+@pytest.mark.parametrize("path", ["series/a/", "export/a.csv"])
+def test_a_range_that_ends_before_it_begins_is_400(
+    open_site: Any, aggregate: Aggregate, client: Client, path: str
+) -> None:
+    aggregate("a", {"x/2024-01-01": 1})
+    answer = client.get(f"/api/v1/{path}", {"from": "2024-02-01", "to": "2024-01-01"})
+    assert answer.status_code == 400
+    assert "lies after to = '2024-01-01'" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("path", ["series/commit_by_day/", "ranked/commit_by_day/", "export/commit_by_day.csv"])
 def test_an_unknown_aggregate_is_404_with_the_names_that_there_are(
     open_site: Any, aggregate: Aggregate, token_client: Callable[..., Client], path: str

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request
 
 from tests.aggregates.web.server import PASSWORD, Server, write_aggregate
 
+LONG_NAME = f"a_name_{'that_says_everything_' * 4}"
 MONTHS = [f"{year}-{month:02d}" for year in range(2020, 2025) for month in range(1, 13)]
 
 
@@ -22,6 +23,9 @@ def charts(server: Server) -> Server:
     write_aggregate(server.database, "commits", months, through=60)
     lines = {month: {"insertions": i * 7 % 90, "deletions": i * 5 % 60} for i, month in enumerate(MONTHS)}
     write_aggregate(server.database, "lines", lines, through=60)
+    days = [f"2024-01-{day:02d}" for day in range(1, 20)]
+    odd = {f"customer-{'x' * 90}-{number}/{day}": number for number in range(3) for day in days}
+    write_aggregate(server.database, LONG_NAME, odd, through=60)
     write_aggregate(server.database, "kinds", {"py": 300, "rst": 40, "=cmd": 7}, through=60)
     server.django("""
         from aggregates.models import Chart, Dashboard, DashboardItem

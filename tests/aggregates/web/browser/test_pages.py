@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.aggregates.web.browser.conftest import drawn
+from tests.aggregates.web.browser.conftest import LONG_NAME, drawn
 from tests.aggregates.web.server import PASSWORD, Server, write_aggregate
 from zarkov_site.config import REPOSITORY
 
@@ -149,6 +149,104 @@ def test_another_range_is_asked_for_and_shown(charts: Server, page: Page) -> Non
     expect(page.get_by_role("button", name="1 y")).to_have_attribute("aria-pressed", "true")
 
 
+def test_the_chosen_range_stands_in_the_address(charts: Server, page: Page) -> None:
+    page.goto(charts.url("charts/commits/"))
+    drawn(page, "commits")
+    page.get_by_role("button", name="5 y").click()
+    page.wait_for_url("**/charts/commits/?from=-5y")
+    with page.expect_request(lambda request: "live/charts" in request.url and "from=-5y" in request.url):
+        page.reload()
+    expect(page.get_by_role("button", name="5 y")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="All")).to_have_attribute("aria-pressed", "false")
+    page.get_by_role("button", name="All").click()
+    page.wait_for_url("**/charts/commits/")
+
+
+# In place of the browser's own: what it says is sent by the test.
+FAKE_STREAM = """
+window.EventSource = class extends EventTarget {
+  constructor() { super(); window.stream = this; setTimeout(() => this.onopen()); }
+  close() {}
+};
+window.say = (kind, data) => window.stream.dispatchEvent(new MessageEvent(kind, { data: JSON.stringify(data) }));
+"""
+
+
+def state(*names: str) -> dict[str, Any]:
+    """An answer of `series/`."""
+    start_ms = 1_704_067_200_000
+    lines = [
+        {"label": name, "key": name, "field": "value", "data": [[start_ms + day * 86_400_000, day] for day in range(9)]}
+        for name in names
+    ]
+    return {"series": lines, "step": "day", "omitted": 0, "through": 1, "complete_through": None}
+
+
+@pytest.fixture
+def told(page: Page, charts: Server) -> Page:
+    """The page of a chart whose stream is in the test's hands."""
+    page.add_init_script(FAKE_STREAM)
+    page.goto(charts.url("charts/commits/"))
+    expect(page.locator(".live-status")).to_have_text("Live")
+    return page
+
+
+def test_a_page_whose_data_cannot_be_read_says_so_until_they_can(told: Page) -> None:
+    status = told.locator(".live-status")
+    told.evaluate("state => say('series:commits', state)", state("a"))
+    drawn(told, "commits")
+    told.evaluate("say('problem:commits', {error: {message: 'MongoDB does not answer'}})")
+    expect(status).to_contain_text("Not up to date")
+    expect(told.locator(".canvas canvas")).to_be_visible()  # what is there stays
+    told.evaluate("state => say('series:commits', state)", state("a"))
+    expect(status).to_have_text("Live")
+
+
+def test_series_keep_their_colours_when_others_come_and_go(told: Page) -> None:
+    def colour(name: str) -> str:
+        dot = told.get_by_role("button", name=name, exact=True).locator(".dot")
+        return str(dot.evaluate("dot => getComputedStyle(dot).color + dot.className"))
+
+    told.evaluate("state => say('series:commits', state)", state("bee", "cat"))
+    drawn(told, "commits")
+    before = colour("bee"), colour("cat")
+    told.evaluate("state => say('series:commits', state)", state("ant", "bee", "cat"))
+    drawn(told, "commits", 2)
+    assert (colour("bee"), colour("cat")) == before
+    assert colour("ant") not in before
+    many = [f"n{number}" for number in range(12)]
+    told.evaluate("state => say('series:commits', state)", state(*many))
+    drawn(told, "commits", 3)
+    assert len({colour(name) for name in many}) == len(many)
+
+
+def test_numbers_that_are_not_0_do_not_read_as_0(told: Page) -> None:
+    written = """async () => {
+        const { compact, exact } = await import("/static/zarkov/format.js");
+        return [0, 1e-7, -0.00025, 0.05, 0.123456, 1234.5, 2.5e15].map((n) => [exact(n, "s"), compact(n)]);
+    }"""
+    assert told.evaluate(written) == [
+        ["0 s", "0"], ["1E-7 s", "1E-7"], ["-0.00025 s", "-0.00025"], ["0.05 s", "0.05"], ["0.123 s", "0.123"],
+        ["1,234.5 s", "1,234.5"], ["2,500,000,000,000,000 s", "2500T"],
+    ]  # fmt: skip
+
+
+def test_a_single_point_stands_in_the_middle_of_its_period(told: Page) -> None:
+    shown = """async () => {
+        const { Plot } = await import("/static/zarkov/plot.js");
+        const holder = document.createElement("div");
+        holder.style.cssText = "width:800px;height:300px";
+        document.body.append(holder);
+        const plot = new Plot(holder, { kind: "line", zone: "UTC", unit: "", label: "one" });
+        const data = [[1704067200000, 42]];
+        plot.show({ series: [{ label: "a", key: "a", field: "value", data }], step: "day" });
+        await new Promise(requestAnimationFrame);
+        const { min, max } = plot.plot.scales.x;
+        return [min, max];
+    }"""
+    assert told.evaluate(shown) == [1_704_067_200_000 - 86_400_000, 1_704_067_200_000 + 86_400_000]
+
+
 def test_a_dashboard_has_all_charts_within_a_second_by_one_stream(charts: Server, page: Page) -> None:
     streams: list[str] = []
     page.on("request", lambda request: "live/" in request.url and streams.append(request.url))
@@ -186,7 +284,9 @@ def test_axe_finds_nothing_serious(charts: Server, open_context: Callable[..., A
             "() => [...document.querySelectorAll('.chart[data-name]')].every(f => f.dataset.drawn)"
         )
     opened.add_script_tag(path=str(Path(REPOSITORY) / "node_modules" / "axe-core" / "axe.min.js"))
-    found = opened.evaluate("() => axe.run()")
+    # Only colours differ between the two.
+    rules = "{ runOnly: ['color-contrast'] }" if scheme == "dark" else "{}"
+    found = opened.evaluate(f"() => axe.run(document, {rules})")
     serious = [
         (item["id"], [node["html"][:120] for node in item["nodes"]])
         for item in found["violations"]
@@ -195,7 +295,7 @@ def test_axe_finds_nothing_serious(charts: Server, open_context: Callable[..., A
     assert serious == []
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", [*PAGES, f"/aggregates/{LONG_NAME}/"])
 def test_pages_fit_a_phone(charts: Server, open_context: Callable[..., Any], path: str) -> None:
     context, _ = open_context(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
     opened = context.new_page()
