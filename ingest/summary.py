@@ -5,6 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import ConfigurationError
+
 from ingest.connection import Document
 from ingest.fold import COUNTS
 from ingest.store import JOURNAL, VERDICT, BlockId, Store
@@ -96,9 +100,13 @@ def ingesters(store: Store) -> list[IngesterReport]:
 def summarize(store: Store) -> Summary:
     """The counts as of now. Raises `StoreUnpreparedError` when there is no store."""
     database, now = store.database(), store.now()
-    with database.client.start_session(snapshot=True) as session:  # so that nothing is folded in between
-        journals = {document["_id"]: document for document in database[JOURNAL].find(session=session)}
-        unfolded = {document["_id"]: document for document in database[VERDICT].aggregate(_UNFOLDED, session=session)}
+    try:
+        with database.client.start_session(snapshot=True) as session:  # so that nothing is folded in between
+            journals, unfolded = _documents(database, session)
+    except ConfigurationError:
+        # A connection made while the server could be neither written to nor read has no sessions. Better sums that may
+        # be off for a moment, should something be folded in between, than none.
+        journals, unfolded = _documents(database, None)
     counts = {journal: _counts(journals.get(journal), unfolded.get(journal)) for journal in journals | unfolded}
     sums = {name: sum(counted[name] for counted in counts.values()) for name in COUNTS}
     known = sorted((d for d in journals.values() if "seen" in d and not d.get("retired")), key=lambda d: d["seen"])
@@ -112,6 +120,15 @@ def summarize(store: Store) -> Summary:
         blockers=tuple(_blocker(block, reports, now) for block in store.open_blocks()),
         watermark=store.watermark().through,
     )
+
+
+def _documents(
+    database: Database[Document], session: ClientSession | None
+) -> tuple[dict[str, Document], dict[str, Document]]:
+    """Reports by journal, and sums of the verdicts that are not folded into them."""
+    journals = {document["_id"]: document for document in database[JOURNAL].find(session=session)}
+    unfolded = {document["_id"]: document for document in database[VERDICT].aggregate(_UNFOLDED, session=session)}
+    return journals, unfolded
 
 
 _UNFOLDED: list[Document] = [

@@ -366,6 +366,38 @@ def test_a_new_segment_syncs_its_folder(journal_settings: JournalSettings, monke
     assert synced == [journal.folder]
 
 
+def test_every_name_that_is_made_or_changed_is_synced_into_its_folder_before_it_counts(
+    journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[str, Path]] = []
+    sync, replace = os.fsync, Path.replace
+
+    def syncing(descriptor: int) -> None:
+        steps.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    def naming(path: Path, target: Path) -> Path:
+        steps.append(("name", target))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(Path, "replace", naming)
+    journal = Journal.create(journal_settings)
+    assert steps == [("name", journal.folder), ("sync", journal_settings.folder)]
+    steps.clear()
+    journal.set_mark(StoreMark("store", 1))
+    meta = journal.folder / "journal.json"
+    assert steps == [("sync", meta.with_name(".journal.json")), ("name", meta), ("sync", journal.folder)]
+    journal.append([record(1)])
+    steps.clear()
+    FailingCalls(monkeypatch, "fdatasync", errno.EIO, 1)
+    journal.sync()
+    assert steps == [("name", journal.segments[0].path), ("sync", journal.folder)]
+    steps.clear()
+    journal.sync_removals()
+    assert steps == [("sync", journal.folder)]
+
+
 # Blocks
 
 

@@ -171,9 +171,13 @@ def test_connections_that_were_made_while_the_server_could_not_be_read_are_made_
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("x", {}).accepted == 1
     wait_for(lambda: "events wait in the journal" in caplog.text, 60)
+    looking = connect(server.uri, "hurt")
+    looking.connection.client().admin.command("ping")
     server.admin.command("replSetMaintenance", 0)
     server.admin.command("replSetFreeze", 0)
     wait_for(lambda: _count(server, {"type": "x"}) == 1, 60)
+    assert summarize(looking).stored == 1
+    looking.connection.close()
 
 
 def _count(server: Server, query: dict[str, Any]) -> int:
