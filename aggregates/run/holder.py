@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import threading
 from functools import cache
 
 import psutil
@@ -28,8 +29,14 @@ def new_holder() -> str:
     return _SEPARATOR.join((_machine(pid), str(pid), _started(pid), secrets.token_hex(4)))
 
 
+def this_thread() -> str:
+    """A name for what the calling thread waits for; the same at each call."""
+    pid = os.getpid()
+    return _SEPARATOR.join((_machine(pid), str(pid), _started(pid), f"thread{threading.get_ident()}"))
+
+
 def is_dead(holder: str) -> bool:
-    """Whether the holder is a process of this machine that has ended. False when that cannot be known."""
+    """Whether who holds or waits is a process of this machine that has ended. False when that cannot be known."""
     try:
         machine, pid, started, _ = holder.split(_SEPARATOR)
     except ValueError:

@@ -18,6 +18,7 @@ from aggregates.run.position import Build, Position, SlotName, Step
 
 COLLECTION = "agg.position"
 LEASE_S = 20.0
+TURN_S = 5.0  # how long a slot is left to who waits for it, unless it says so again
 MOST_SKIPPED = 1000
 DURABLE = WriteConcern(w="majority", j=True)
 
@@ -143,18 +144,40 @@ class Ledger:
 
     # Leases
 
-    def acquire(self, name: str, slot: SlotName, lease_s: float = LEASE_S) -> tuple[Lease, Position]:
-        """Take the lease of `slot`. Raises `BusyError` with the holder while another one has it and lives."""
+    def acquire(
+        self, name: str, slot: SlotName, lease_s: float = LEASE_S, *, waiter: str = ""
+    ) -> tuple[Lease, Position]:
+        """Take the lease of `slot`. Raises `BusyError` with the holder while another one has it and lives.
+
+        The same while it is the turn of somebody else than `waiter`: see `line_up`.
+        """
         holder = new_holder()
-        document = self._take(_free(slot) | {"_id": name}, slot, holder, lease_s)
+        document = self._take(_free(slot, waiter) | {"_id": name}, slot, holder, lease_s)
         if document is None:
             current = getattr(self.get(name), slot)
+            guard: dict[str, Any] = {}
             if current.holder and is_dead(current.holder):
-                guard = {"_id": name, f"{slot}.token": current.token, f"{slot}.holder": current.holder}
-                document = self._take(guard, slot, holder, lease_s)
+                guard = {f"{slot}.token": current.token, f"{slot}.holder": current.holder, **_turn_of(slot, waiter)}
+            elif current.turn and is_dead(current.turn):
+                guard = {f"{slot}.turn": current.turn, **_unheld(slot)}
+            if guard:
+                document = self._take({"_id": name, **guard}, slot, holder, lease_s)
             if document is None:
-                raise BusyError(f"zagg.{name} is being worked on by {current.holder or 'another process'}")
+                raise BusyError(
+                    f"zagg.{name} is being worked on by {current.holder or current.turn or 'another process'}"
+                )
         return Lease(name, slot, document[slot]["token"], holder), Position.from_document(document)
+
+    def line_up(self, name: str, slot: SlotName, waiter: str, turn_s: float = TURN_S) -> None:
+        """Have the slot left to `waiter` once it is free, whoever else looks more often; call again within `turn_s`.
+
+        Without effect while it is somebody else's turn. The turn is over when the lease is taken.
+        """
+        taken = {
+            f"{slot}.turn": {"$literal": waiter},
+            f"{slot}.turn_until": {"$add": ["$$NOW", int(turn_s * 1000)]},
+        }
+        self._collection.update_one({"_id": name, **_turn_of(slot, waiter)}, [{"$set": taken}])
 
     def acquire_for(self, name: str, step: Step, lease_s: float = LEASE_S) -> tuple[Lease, Position] | None:
         """Take the lease of increments and record `step` in one operation.
@@ -182,6 +205,7 @@ class Ledger:
             f"{slot}.token": {"$add": [{"$ifNull": [f"${slot}.token", 0]}, 1]},
             f"{slot}.holder": {"$literal": holder},
             f"{slot}.until": {"$add": ["$$NOW", int(lease_s * 1000)]},
+            f"{slot}.turn": "",
         }
         return self._collection.find_one_and_update(condition, [{"$set": taken}], return_document=ReturnDocument.AFTER)
 
@@ -358,10 +382,22 @@ class Ledger:
         return clock(self._collection.database)
 
 
-def _free(slot: str) -> dict[str, Any]:
+def _free(slot: str, waiter: str = "") -> dict[str, Any]:
+    """Condition that the slot may be taken: nobody holds it, and it is nobody else's turn."""
+    return {"$and": [_unheld(slot), _turn_of(slot, waiter)]}
+
+
+def _unheld(slot: str) -> dict[str, Any]:
     """Condition that nobody holds the slot, or whoever does has let it run out. ("" is true to MongoDB's `$not`.)"""
     unheld = {"$eq": [{"$ifNull": [f"${slot}.holder", ""]}, ""]}
     return {"$expr": {"$or": [unheld, {"$lte": [f"${slot}.until", "$$NOW"]}]}}
+
+
+def _turn_of(slot: str, waiter: str) -> dict[str, Any]:
+    """Condition that it is the turn of `waiter`, or nobody's."""
+    turn = {"$ifNull": [f"${slot}.turn", ""]}
+    over = {"$lte": [f"${slot}.turn_until", "$$NOW"]}
+    return {"$expr": {"$or": [{"$in": [turn, ["", {"$literal": waiter}]]}, over]}}
 
 
 def clock(database: Database[dict[str, Any]]) -> datetime:

@@ -106,6 +106,7 @@ class Slot:
     holder: str = ""
     until: datetime | None = None  # on MongoDB's clock
     cancel: str = ""  # uid of the step or build that a person wants cancelled
+    turn: str = ""  # who waits for it, and is left to have it next for as long as it says so again
 
 
 @dataclass(frozen=True)
@@ -180,4 +181,5 @@ def _slot(document: Mapping[str, Any] | None) -> Slot:
         holder=document.get("holder") or "",
         until=document.get("until"),
         cancel=document.get("cancel") or "",
+        turn=document.get("turn") or "",
     )

@@ -41,12 +41,13 @@ def make_step(room: Room, plan: Plan, span: Range, generation: int, mark: Mark, 
     )
 
 
-def refresh(room: Room, definition: Definition) -> Outcome | Decision:
+def refresh(room: Room, definition: Definition, wait_s: float = 0.0) -> Outcome | Decision:
     """Take in what is new, and return what was done; or a decision to `build`, which is another service's work.
 
-    Blocks until the jobs are done. Raises `BusyError` when another process is at it, `TaskError`, `RunFailedError`
-    when a job fails (the position has not moved), and whatever the engine or MongoDB raise. Called again after any of
-    these, or after the death of this process, it carries on without taking an event in twice or passing one over.
+    Blocks until the jobs are done. Raises `BusyError` when another process is at it for `wait_s` more, `TaskError`,
+    `RunFailedError` when a job fails (the position has not moved), and whatever the engine or MongoDB raise. Called
+    again after any of these, or after the death of this process, it carries on without taking an event in twice or
+    passing one over.
     """
     mark = room.mark(definition)
     position = room.position(definition)
@@ -61,7 +62,7 @@ def refresh(room: Room, definition: Definition) -> Outcome | Decision:
         return decision
     if decision.action == "increment" and (done := _quickly(room, definition, position, mark, plan)):
         return done
-    with room.holding(position.name, "live") as (kept, held):
+    with room.holding(position.name, "live", wait_s) as (kept, held):
         return Refresh(room, definition, kept, mark).run(held, plan)
 
 

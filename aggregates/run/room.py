@@ -15,7 +15,8 @@ from aggregates.definition import Definition
 from aggregates.exceptions import BusyError, RunCancelledError
 from aggregates.run import fault
 from aggregates.run.generation import Generations
-from aggregates.run.inputs import input_mark
+from aggregates.run.holder import this_thread
+from aggregates.run.inputs import forget_seen, input_mark
 from aggregates.run.jobs import EngineLike
 from aggregates.run.keeper import Keeper, Kept
 from aggregates.run.ledger import Lease, Ledger
@@ -25,6 +26,7 @@ from aggregates.run.source import EventSource, Mark, Range
 
 RETRY_S = 0.02
 LOOK_S = 5.0  # between two looks at the views of one aggregate by a process that refreshes it all the time
+LINE_UP_S = 1.0  # between two times of saying that it is our turn next
 CANCEL_S = 1.0  # between two looks whether a person wants a run cancelled
 
 
@@ -86,11 +88,17 @@ class Room:
         if position is not None:
             self.generations.mend(position)
 
+    def forget(self, name: str) -> None:
+        """Nothing is known any more of the aggregate `name`, which is deleted."""
+        self._looked.pop(name, None)
+        forget_seen(self.database, name)
+
     @contextmanager
     def holding(self, name: str, slot: SlotName, wait_s: float = 0.0) -> Iterator[tuple[Kept, Position]]:
         """Hold and renew the lease of a slot inside the block.
 
-        Raises `BusyError` when another one has it still after `wait_s`. The position is as of the moment of taking.
+        Raises `BusyError` when another one has it still after `wait_s`. Who waits comes before those who do not, such
+        as realtime refreshes one after the other. The position is as of the moment of taking.
         """
         lease, position = self._acquire(name, slot, wait_s)
         try:
@@ -101,13 +109,20 @@ class Room:
             self.ledger.release(lease)
 
     def _acquire(self, name: str, slot: SlotName, wait_s: float) -> tuple[Lease, Position]:
+        if not wait_s:
+            return self.ledger.acquire(name, slot)
+        waiter = this_thread()
         deadline = time.monotonic() + wait_s
+        lined_up = float("-inf")
         while True:
             try:
-                return self.ledger.acquire(name, slot)
+                return self.ledger.acquire(name, slot, waiter=waiter)
             except BusyError:
                 if time.monotonic() >= deadline:
                     raise
+            if time.monotonic() - lined_up > LINE_UP_S:
+                lined_up = time.monotonic()
+                self.ledger.line_up(name, slot, waiter)
             time.sleep(RETRY_S)  # nobody says when a lease is given back
 
     def watch(self, kept: Kept, uid: str) -> Callable[[], None]:

@@ -29,6 +29,7 @@ from mapreduce.exceptions import MapReduceError
 
 BUSY_RETRY_S = 0.05
 BUSY_WAIT_S = 3600.0
+TURN_WAIT_S = 2.0  # so long an increment waits in line before it says so
 
 Say = Callable[[str], None]
 

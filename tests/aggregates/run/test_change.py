@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mapreduce.engine import Engine, open_engine
 from mapreduce.spec import CANCELLED, JobSpec, JobStatus
 from tests.aggregates.conftest import define, engine_settings, values
 from tests.aggregates.event_source import Producer, event
+from tests.aggregates.stack import until
 
 TASK = """
 from aggregates.task import Task
@@ -370,6 +372,74 @@ def test_a_lease_that_was_given_back_is_not_renewed_and_is_free_at_once(room, pr
     assert not ledger.renew(lease)
     room.database["agg.position"].update_one({}, [{"$set": {"live.until": {"$add": ["$$NOW", 60_000]}}}])
     assert ledger.acquire("countbyday", "live")[0].token == lease.token + 1
+
+
+def test_who_waits_for_a_lease_comes_before_who_only_asks(room, producer, run):
+    run(define("CountByDay"))
+    ledger: Ledger = room.ledger
+    lease, _ = ledger.acquire("countbyday", "live")
+    for waiter in ("first", "second"):
+        ledger.line_up("countbyday", "live", waiter, turn_s=60)
+    ledger.release(lease)
+    for other in ("", "second"):
+        with pytest.raises(BusyError):
+            ledger.acquire("countbyday", "live", waiter=other)
+    lease, position = ledger.acquire("countbyday", "live", waiter="first")
+    assert not position.live.turn
+    ledger.release(lease)
+    ledger.release(ledger.acquire("countbyday", "live")[0])
+
+
+def test_an_increment_leaves_the_lease_to_who_waits_for_it(run, room, producer, right):
+    definition = define("CountByDay")
+    producer.send(event())
+    run(definition)
+    producer.send(event())
+    room.ledger.line_up("countbyday", "live", "somebody", turn_s=60)
+    with pytest.raises(BusyError):
+        refresh(room, definition)
+    lease, _ = room.ledger.acquire("countbyday", "live", waiter="somebody")
+    room.ledger.release(lease)
+    run(definition)
+    right(definition)
+
+
+def test_a_turn_runs_out_and_the_dead_have_none(room, producer, run, monkeypatch):
+    run(define("CountByDay"))
+    ledger: Ledger = room.ledger
+    ledger.line_up("countbyday", "live", "slow", turn_s=0.0)
+    ledger.release(ledger.acquire("countbyday", "live")[0])
+    ledger.line_up("countbyday", "live", "dead", turn_s=60)
+    with pytest.raises(BusyError):
+        ledger.acquire("countbyday", "live")
+    monkeypatch.setattr("aggregates.run.ledger.is_dead", lambda name: name == "dead")
+    held, position = ledger.acquire("countbyday", "live")
+    assert not position.live.turn
+    ledger.line_up("countbyday", "live", "dead", turn_s=60)
+    with pytest.raises(BusyError):
+        ledger.acquire("countbyday", "live")
+    assert ledger.renew(held)
+
+
+def test_a_build_lines_up_for_the_lease_of_increments(room, producer, run):
+    run(define("CountByDay"))
+    ledger: Ledger = room.ledger
+    lease, _ = ledger.acquire("countbyday", "live")
+    got = threading.Event()
+
+    def wait() -> None:
+        with room.holding("countbyday", "live", 60.0):
+            got.set()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    until(lambda: ledger.get("countbyday").live.turn, "it has lined up")
+    with pytest.raises(BusyError):
+        ledger.acquire("countbyday", "live")
+    ledger.release(lease)
+    assert got.wait(60)
+    waiting.join(60)
+    ledger.release(ledger.acquire("countbyday", "live")[0])
 
 
 def test_a_lost_definition_finds_its_position_again(run, room, producer, right):
