@@ -109,8 +109,9 @@ class Run(models.Model):
     @property
     def summary(self) -> str:
         """What it did, or why it failed, cut to a line."""
-        text = self.error or self.note or (f"{self.refreshes} refreshes" if self.refreshes else "")
-        return text if len(text) <= 120 else f"{text[:119]}…"
+        refreshes = f"{self.refreshes} refresh{'es' if self.refreshes > 1 else ''}" if self.refreshes else ""
+        text = (self.error or self.note or refreshes).removeprefix(f"{self.aggdef.name}: ")
+        return text if len(text) <= 80 else f"{text[:79]}…"
 
     def document(self) -> dict[str, Any]:
         """The plain form that answers to programs contain."""
