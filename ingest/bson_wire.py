@@ -17,7 +17,17 @@ import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 
 from ingest.edge import guarded
-from ingest.event import FIELDS, MAX_TEXT_CHARS, Fault, complete, depth_fault_of, fault_of, shown
+from ingest.event import (
+    FIELDS,
+    LIMITS,
+    MAX_TEXT_CHARS,
+    STORED_LIMITS,
+    Fault,
+    complete,
+    depth_fault_of,
+    fault_of,
+    shown,
+)
 from ingest.intake import Intake
 from ingest.raw import assembled, elements
 
@@ -27,7 +37,8 @@ _LENGTH = struct.Struct("<i").unpack_from
 _SMALL_BYTES = 700  # below this nothing is nested too deep and no event too big
 _WITH_ID, _WITHOUT_ID = "with id", "without id"
 _PLAIN: dict[tuple[str, ...], str] = {}  # orders of field names seen -> one of these, or empty: something is missing
-EVENT_COMMANDS = {"event_noval": 0}  # commands that hold an event, and how much larger it may be
+RESTORED = "event_restored"
+EVENT_COMMANDS = {"event_noval": LIMITS, RESTORED: STORED_LIMITS}  # commands that hold an event
 _MARKS = {name: name.encode() + b"\x00" for name in FIELDS}  # a name as it lies in the bytes, among others
 _TYPE, _CONTEXT, _TIMESTAMP, _EXTRA, _ID = (_MARKS[n] for n in ("type", "context", "timestamp", "extra", "id"))
 
@@ -137,14 +148,14 @@ def _sort_one(document: dict[str, Any], raw: bytes, intake: Intake, now_ms: int,
 
 
 def _judge(document: dict[str, Any], raw: bytes, intake: Intake, now_ms: int, index: int) -> None:
-    if fault := depth_fault_of(raw):
-        intake.refuse(*fault, raw, index)
-        return
-    event, room_bytes, check_fields = raw, 0, True
+    event, limits, check_fields = raw, LIMITS, True
     if "$command" in document:
         command = document["$command"]
         is_text = type(command) is str  # code is a str too, and has no hash
         if is_text and command in intake.known_commands:
+            if fault := depth_fault_of(raw):
+                intake.refuse(*fault, raw, index)
+                return
             intake.commands.append(document)
             return
         if not is_text or command not in EVENT_COMMANDS:
@@ -152,8 +163,8 @@ def _judge(document: dict[str, Any], raw: bytes, intake: Intake, now_ms: int, in
             intake.refuse("unknown_command", f"$command is {shown(command)}; allowed is {known}", raw, index)
             return
         event, document = _without_command(raw, document)
-        room_bytes, check_fields = EVENT_COMMANDS[command], False
-    fault = fault_of(document, event, check_fields=check_fields, room_bytes=room_bytes)
+        limits, check_fields = EVENT_COMMANDS[command], False
+    fault = fault_of(document, event, check_fields=check_fields, limits=limits)
     if fault := fault or _repetition(document, event, check_fields=check_fields):
         intake.refuse(*fault, raw, index)
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ingest.raw import is_deeper
@@ -28,25 +29,38 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 Fault = tuple[str, str]  # code and message
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What protects the store from an event."""
+
+    size_bytes: int = MAX_EVENT_BYTES
+    depth: int = MAX_DEPTH
+
+
+LIMITS = Limits()
+# Of what was stored before: with what `complete` and a restoration add, and as deep as MongoDB stores documents.
+STORED_LIMITS = Limits(MAX_EVENT_BYTES + 128, 180)
+
+
 def fault_of(
-    document: Mapping[str, Any], raw: bytes, *, check_fields: bool = True, room_bytes: int = 0
+    document: Mapping[str, Any], raw: bytes, *, check_fields: bool = True, limits: Limits = LIMITS
 ) -> Fault | None:
     """Why `document`, which is `raw` as BSON, is no event; None when it is one.
 
     With `check_fields` false (`event_noval`) only what protects the store is checked: size, depth, `id`, and no
-    top-level name that MongoDB or the ingester itself gives out. `room_bytes` is how much larger than others it may be.
+    top-level name that MongoDB or the ingester itself gives out.
     """
-    if len(raw) > MAX_EVENT_BYTES + room_bytes:
-        return "event_too_big", f"the event has {len(raw)} bytes; allowed are {MAX_EVENT_BYTES}"
-    if fault := depth_fault_of(raw):
+    if len(raw) > limits.size_bytes:
+        return "event_too_big", f"the event has {len(raw)} bytes; allowed are {limits.size_bytes}"
+    if fault := depth_fault_of(raw, limits):
         return fault
     return _field_fault(document) if check_fields else _store_fault(document)
 
 
-def depth_fault_of(raw: bytes) -> Fault | None:
+def depth_fault_of(raw: bytes, limits: Limits = LIMITS) -> Fault | None:
     """Whether a document is nested too deep, references and scopes of code included."""
-    if len(raw) > _NEVER_TOO_DEEP_BYTES and is_deeper(raw, MAX_DEPTH):
-        return "nested_too_deep", f"documents or arrays are nested deeper than {MAX_DEPTH}"
+    if len(raw) > _NEVER_TOO_DEEP_BYTES and is_deeper(raw, limits.depth):
+        return "nested_too_deep", f"documents or arrays are nested deeper than {limits.depth}"
     return None
 
 

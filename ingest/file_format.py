@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import bson
-from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
 from ingest import json_wire
 from ingest.exceptions import IngestError
+from ingest.restore import restored
 from ingest.rotation import RotationError, read_dump
 
 TYPES = ("text", "int", "float", "json")
 _FIELDS = ("type", "timestamp", "id", "context", "extra")
-_LOSSLESS = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
 _HASHED_BYTES = 2**20
 
 
@@ -66,7 +65,19 @@ def parse_mapping(texts: Sequence[str]) -> list[Column]:
             continue
         head, _, type_ = column.rpartition(":")
         found.append(Column(name, head, type_) if head and type_ in TYPES else Column(name, column))
+    refuse_conflicts([column.field for column in found])
     return found
+
+
+def refuse_conflicts(fields: Sequence[str]) -> None:
+    """Raise `LoadError` when a field is given twice, or both as a value and as a document with fields in it."""
+    for index, field in enumerate(fields):
+        for other in fields[index + 1 :]:
+            if field == other:
+                raise LoadError(f"{field} is given twice: leave one of them out")
+            shorter, longer = sorted((field, other), key=len)
+            if longer.startswith(f"{shorter}."):
+                raise LoadError(f"{shorter} and {longer} exclude each other: a value has no fields; leave one out")
 
 
 def read(path: Path, columns: Sequence[Column] = (), *, after: int = 0) -> Iterator[Line]:
@@ -78,6 +89,11 @@ def read(path: Path, columns: Sequence[Column] = (), *, after: int = 0) -> Itera
     kind = Path(path.name.removesuffix(".gz")).suffix
     if columns and kind != ".csv":
         raise LoadError(f"{path}: --map is for files named *.csv or *.csv.gz")
+    if path.exists() and not path.is_file():
+        raise LoadError(
+            f"{path} is no regular file: it is read twice, for ids that make loading it again harmless, and for going "
+            "on after an interruption. Save it as a file first"
+        )
     try:
         if kind == ".bson":
             yield from _dump(path, after)
@@ -99,15 +115,7 @@ def _dump(path: Path, after: int) -> Iterator[Line]:
     with _open(path) as file:
         for number, raw in enumerate(read_dump(file), 1):
             if number > after:
-                yield _made(number, lambda raw=raw: _restored(raw))
-
-
-def _restored(raw: bytes) -> bytes:
-    """A stored event as one to be sent: without `_id`, and with an `id` that makes restoring it twice harmless."""
-    document = bson.decode(raw, _LOSSLESS)
-    document.pop("_id", None)
-    document.setdefault("id", hashlib.sha256(raw).hexdigest()[:32])
-    return bson.encode(document, codec_options=_LOSSLESS)
+                yield _made(number, lambda raw=raw: restored(raw))
 
 
 def _lines(path: Path, after: int) -> Iterator[Line]:
@@ -158,6 +166,7 @@ def _places(path: Path, header: Sequence[str], columns: Sequence[Column]) -> dic
             f"{path}: column {strange[0]!r} is no field of an event: say with --map what becomes of the columns, "
             f"such as --map type==visit --map context.page={strange[0]}"
         )
+    refuse_conflicts([column.field for column in columns])
     return known
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,11 +18,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
+
 from ingest.exceptions import IngestError
 from ingest.partition import Partition, create_partition, create_view, partition_name
 from ingest.record import split_documents
+from ingest.restore import fault_of_stored
 from ingest.store import KEY, STORE, Store
 
+_ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
 STALE_S = 10.0  # a block open for longer holds up writes to a new partition
 
 
@@ -57,7 +63,7 @@ def open_next(store: Store) -> Partition:
             )
     newest = watermark.partitions[-1]
     database = store.database()
-    if database[newest.name].find_one({}, {"_id": 1}) is None:
+    if not _has_events(store, newest):
         raise RotationError(f"{newest.name} is still empty: there is nothing to rotate")
     number = newest.number + 1
     create_partition(database, partition_name(number))
@@ -123,13 +129,22 @@ def _sync_folder(folder: Path) -> None:
 
 
 def verify(store: Store, made: Dump) -> None:
-    """Read the file back and compare it with what was dumped and with the partition's count; raise `RotationError`."""
+    """Read the file back and compare it with what was dumped and with the partition's count; raise `RotationError`.
+
+    Raises it too when an ingester would not take one of the events back: a dump is there to be restored.
+    """
     digest = hashlib.sha256()
     count = 0
     with gzip.open(made.path) as file:
         for raw in read_dump(cast(BinaryIO, file)):
             digest.update(raw)
             count += 1
+            if fault := fault_of_stored(raw):
+                event_id = bson.decode(raw, _ANY_DATE).get("_id")
+                raise RotationError(
+                    f"{made.path} could not be restored: event {event_id} would be refused ({fault}). The partition "
+                    "is kept: mend the event, or delete it"
+                )
     stored = store.database()[made.partition.name].count_documents({})
     if digest.hexdigest() != made.sha256 or not count == made.count == stored:
         raise RotationError(
@@ -180,20 +195,47 @@ def rotate(
         verify(store, made)
         store.database()[partition.name].drop()
         dumps.append(made)
-    opened = open_next(store)
+    _refuse_in_advance(store, folder, keep, needed_above)
+    newest = store.watermark().partitions[-1]
+    # Empty, it is what a rotation opened that did not come to its end: this one goes on where that one stopped.
+    goes_on = len(store.watermark().partitions) > keep and not _has_events(store, newest)
+    opened = newest if goes_on else open_next(store)
     wait_settled(store, opened, within_s)
     partitions = store.watermark().partitions
     for oldest, following in pairwise(partitions[: len(partitions) - keep + 1]):
-        if needed_above is not None and needed_above + 1 < following.first_id:
-            raise RotationError(
-                f"{oldest.name} is kept: an aggregate has read up to id {needed_above}, and the partition goes up to "
-                f"{following.first_id - 1}; run the aggregate, or disable it"
-            )
+        _refuse_if_needed(oldest, following.first_id, needed_above)
         made = dump(store, oldest, folder, on_progress)
         verify(store, made)
         drop(store, oldest)
         dumps.append(made)
     return opened, dumps
+
+
+def _refuse_in_advance(store: Store, folder: Path, keep: int, needed_above: int | None) -> None:
+    """Raise `RotationError` for what can be known before anything is changed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RotationError(f"{folder} cannot be written: {error.strerror or error}; name another folder") from None
+    watermark = store.watermark()
+    partitions = watermark.partitions
+    if len(partitions) + _has_events(store, partitions[-1]) > keep:
+        end = partitions[1].first_id if len(partitions) > 1 else watermark.through + 1
+        _refuse_if_needed(partitions[0], end, needed_above)
+
+
+def _refuse_if_needed(partition: Partition, end: int, needed_above: int | None) -> None:
+    if needed_above is not None and needed_above + 1 < end:
+        raise RotationError(
+            f"{partition.name} is kept: an aggregate has read up to id {needed_above}, and the partition goes up to "
+            f"{end - 1}; run the aggregate, or disable it"
+        )
+
+
+def _has_events(store: Store, partition: Partition) -> bool:
+    return store.database()[partition.name].find_one({}, {"_id": 1}) is not None
 
 
 def wait_settled(store: Store, partition: Partition, within_s: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -211,3 +212,26 @@ def test_a_dump_keeps_dates_that_python_cannot_read(tmp_path: Path) -> None:
     assert (10**15).to_bytes(8, "little") in found[0].event
     with pytest.raises(LoadError, match="ends inside"):
         list(read(write(tmp_path / "cut.bson", raw[:-1])))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (["context=url", "context.page=url"], "context and context.page exclude each other"),
+        (["extra.a.b=url", "extra.a=url"], r"extra.a and extra.a.b exclude each other"),
+        (["context.page=url", "context.page==x"], "context.page is given twice"),
+    ],
+)
+def test_columns_that_exclude_each_other_are_refused(tmp_path: Path, mapping: list[str], message: str) -> None:
+    path = write(tmp_path / "x.csv", "url\n/a\n")
+    with pytest.raises(LoadError, match=message):
+        list(read(path, parse_mapping(["type==visit", *mapping])))
+    header = write(tmp_path / "y.csv", "type,context.a,context\nx,1,2\n")
+    with pytest.raises(LoadError, match="context and context.a exclude each other"):
+        list(read(header))
+
+
+def test_a_pipe_is_refused_as_it_cannot_be_read_twice(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(LoadError, match="is no regular file"):
+        list(read(tmp_path / "pipe"))

@@ -9,11 +9,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import bson
+import bson.raw_bson
 import pytest
 from pymongo.database import Database
 
+from ingest import bson_wire
 from ingest.block import Span
 from ingest.client import AcknowledgedClient
+from ingest.event import MAX_EVENT_BYTES
 from ingest.load import LoadResult, load_file
 from ingest.rotation import RotationError, drop, dump, open_next, rotate, verify
 from ingest.store import Store, connect
@@ -163,3 +167,86 @@ def make_event(database: Database[Any], store: Store) -> Callable[[], None]:
         database["event.1"].insert_one({"_id": 1, "type": "x"})
 
     return make
+
+
+def largest_event() -> bytes:
+    """As large as an event may be, and larger once it has a timestamp, a context and an id."""
+    empty = len(bson.encode({"type": "x", "extra": ""}))
+    return bson.encode({"type": "x", "extra": "x" * (MAX_EVENT_BYTES - empty)})
+
+
+def test_a_dump_restores_whatever_the_store_held(
+    ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path
+) -> None:
+    twice = bson.encode({"a": 1})[4:-1]
+    inner = bson_wire.assembled(twice, twice)
+    unusual = [
+        {"$command": "event_noval", "type": "nv", "context": {}, "color": "red"},
+        {"$command": "event_noval", "context": {"a": 1}, "type": [1, {"$weird": 2}]},
+        {"type": "y", "extra": bson.Code("f", {"b": bson.DBRef("c", 1)}), "id": "own"},
+        {"type": "y", "context": bson.raw_bson.RawBSONDocument(inner)},
+    ]
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        assert client.send([*map(bson.encode, unusual), largest_event()]).rejected == []
+    wait_for(lambda: counts(database)["event"] == 5)
+    deep: dict[str, Any] = {}
+    for _ in range(150):  # as was taken once
+        deep = {"a": deep}
+    send(ingester, "last")
+    wait_for(lambda: counts(database)["event"] == 6)
+    database["event.1"].update_one({"id": "last"}, {"$set": {"context": deep}})
+    before = {raw_without_ids(raw) for raw in raw_events(database)}
+    rotate(store, tmp_path, keep=1)
+    assert counts(database)["event"] == 0
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        for _ in range(2):
+            result = LoadResult()
+            load_file(client, tmp_path / "event.1.bson.gz", result)
+            assert (result.accepted, result.rejected, result.examples) == (6, 0, [])
+    wait_for(lambda: sums(database)["duplicates"] == 6)
+    assert {raw_without_ids(raw) for raw in raw_events(database)} == before
+
+
+def raw_events(database: Database[Any]) -> list[bytes]:
+    return [raw for batch in database["event"].find_raw_batches({}) for raw in bson_wire.split(batch)[0]]
+
+
+def raw_without_ids(raw: bytes) -> bytes:
+    return b"".join(raw[start:end] for name, start, end in bson_wire.elements(raw) if name not in (b"_id", b"id"))
+
+
+def test_a_partition_with_an_event_that_no_ingester_would_take_back_is_kept(
+    ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path
+) -> None:
+    send(ingester, "a")
+    wait_for(lambda: counts(database)["event"] == 1)
+    database["event.1"].update_one({}, {"$set": {"id": 5}})
+    with pytest.raises(RotationError, match="event 1 would be refused"):
+        rotate(store, tmp_path, keep=1)
+    assert counts(database)["event.1"] == 1
+
+
+def test_a_rotation_that_failed_changes_nothing_in_advance_and_can_be_repeated(
+    ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(ingester, "a", "b")
+    wait_for(lambda: counts(database)["event"] == 2)
+    for folder, needed in ((Path("/dev/null/x"), None), (tmp_path, 1)):
+        for keep in (1, 9) if needed is None else (1,):
+            with pytest.raises(RotationError):
+                rotate(store, folder, keep=keep, needed_above=needed)
+    assert [p.name for p in store.watermark().partitions] == ["event.1"]
+
+    def fail(*arguments: Any) -> None:
+        raise RotationError("the disk ended")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("ingest.rotation.dump", fail)
+        for _ in range(2):
+            with pytest.raises(RotationError, match="the disk ended"):
+                rotate(store, tmp_path, keep=1)
+    opened, dumps = rotate(store, tmp_path, keep=1)
+    assert (opened.name, [d.partition.name for d in dumps]) == ("event.2", ["event.1"])
+    assert [p.name for p in store.watermark().partitions] == ["event.2"]
+    with pytest.raises(RotationError, match="still empty"):
+        rotate(store, tmp_path, keep=1)
