@@ -8,6 +8,7 @@ from django.urls import include, path
 from django.views.generic.base import RedirectView
 
 from aggregates.web import health, legacy
+from aggregates.web.login import CountedLogin
 from aggregates.web.pages import live, views
 
 urlpatterns = [
@@ -24,7 +25,9 @@ urlpatterns = [
     path("live/pulse/", live.pulse, name="live-pulse"),
     path("jobs/", views.jobs, name="jobs"),
     path("live/jobs/", live.jobs, name="live-jobs"),
-    path("login/", LoginView.as_view(template_name="zarkov/login.html"), name="login"),
+    path(
+        "login/", LoginView.as_view(template_name="zarkov/login.html", authentication_form=CountedLogin), name="login"
+    ),
     path("logout/", LogoutView.as_view(next_page="login"), name="logout"),
     path("api/v1/", include("aggregates.web.api.urls")),
     path("q", legacy.q, name="q"),

@@ -5,7 +5,10 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
+from aggregates.web.login import CountedAdminLogin
+
 admin.autodiscover()
+admin.site.login_form = CountedAdminLogin
 
 urlpatterns = [
     path("admin/", admin.site.urls),
