@@ -157,6 +157,38 @@ def test_a_journal_killed_between_its_last_file_and_its_folder_is_removed(
     wait_for(lambda: not journal.folder.exists())
 
 
+def test_verdicts_of_a_journal_go_after_its_files_are_gone_for_good(
+    start_ingester: Start, ingest_settings: IngestSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay of files that a loss of power brought back would need them."""
+    steps: list[tuple[str, str]] = []
+    sync_removals, remove = Journal.sync_removals, Journal.remove
+
+    def synced(journal: Journal) -> None:
+        assert list(journal.folder.glob("*.seg")) == []
+        steps.append(("synced", str(journal.uuid)))
+        sync_removals(journal)
+
+    def retired(store: Store, journal: str) -> int:
+        steps.append(("retired", journal))
+        return retire(store, journal)
+
+    def removed(journal: Journal) -> None:
+        steps.append(("removed", str(journal.uuid)))
+        remove(journal)
+
+    monkeypatch.setattr(Journal, "sync_removals", synced)
+    monkeypatch.setattr(Journal, "remove", removed)
+    monkeypatch.setattr("ingest.dispatch.retire", retired)
+    running = start_ingester(ingest_settings)
+    journal = str(running.ingester.committer.dispatcher._sources[0].journal.uuid)
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
+        assert client.event("x", {}).accepted == 1
+    wait_for(lambda: running.ingester.counters.counts().pending == 0)
+    running.stop()
+    assert steps == [("synced", journal), ("retired", journal), ("removed", journal)]
+
+
 def test_a_released_block_lets_the_watermark_move_and_its_owner_take_new_ids(
     start_ingester: Start, ingest_settings: IngestSettings, store: Store, database: Database[Any]
 ) -> None:
