@@ -39,6 +39,8 @@ _REPLACEMENT = re.compile(rf"{re.escape(REPLACEMENTS)}(.{{1,64}}?)\.(?:zagg|zgen
 _DUPLICATE_KEY = 11000
 _ROUNDS = 50  # a document that changed under us this often says that something is wrong
 _WRITTEN_AS_A_VIEW = 166
+_NAMESPACE_NOT_FOUND = 26
+_NAMESPACE_EXISTS = 48
 
 Said = Callable[[str], None]
 
@@ -128,17 +130,24 @@ def commit(
 def publish(database: Database[dict[str, Any]], job_id: str, collection: str) -> None:
     """Put the results of a `replace` job in place of `collection`, in one step. Harmless when done already."""
     name = replacement_name(collection, job_id)
-    durable = database.with_options(write_concern=DURABLE)
-    there = set(durable.list_collection_names(filter={"name": name}))
-    if there:
-        durable[name].rename(collection, dropTarget=True)
+    try:
+        database.with_options(write_concern=DURABLE)[name].rename(collection, dropTarget=True)
+    except OperationFailure as error:
+        if error.code != _NAMESPACE_NOT_FOUND:
+            raise
 
 
 def prepare_replacement(database: Database[dict[str, Any]], job_id: str, collection: str) -> None:
-    """Make the empty collection in which the results of a `replace` job gather; an old one of this job goes."""
+    """Make the collection in which the results of a `replace` job gather; one that this job has already is left alone.
+
+    So it may be called again at any time: a planner that wakes up late takes no results away.
+    """
     name = replacement_name(collection, job_id)
-    database.drop_collection(name)
-    database.with_options(write_concern=DURABLE).create_collection(name)
+    try:
+        database.with_options(write_concern=DURABLE).create_collection(name, check_exists=False)
+    except OperationFailure as error:
+        if error.code != _NAMESPACE_EXISTS:
+            raise
 
 
 def replacement_owner(name: str) -> str | None:

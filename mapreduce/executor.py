@@ -30,7 +30,7 @@ from mapreduce.call import CallSpec, run_call
 from mapreduce.codec import decode, encode
 from mapreduce.exceptions import CodeChangedError, MapReduceError, OutputGoneError, StoreUnavailableError
 from mapreduce.fetch import Fetcher, Wanted
-from mapreduce.held import pack_segments
+from mapreduce.held import pack_segments, unpack_segments
 from mapreduce.reducing import Run
 from mapreduce.registry import Registry
 from mapreduce.settings import CurveKeys
@@ -41,7 +41,6 @@ from mapreduce.store_error import as_engine_error
 from mapreduce.traceback_text import task_traceback
 from mapreduce.work import MEMORY_SHARE, Limits, ReduceCounts, Work
 
-SAY_EVERY_S = 0.25
 _WORKS_KEPT = 8
 _PR_SET_PDEATHSIG = 1  # prctl(2): signal sent to this process when its parent ends
 
@@ -88,6 +87,7 @@ class Executor:
         self._attempt = ""
         self._job = ""
         self._said_s = 0.0
+        self._say_every_s = 0.0
         self._process = psutil.Process()
 
     def run(self) -> None:
@@ -101,6 +101,7 @@ class Executor:
     def _take(self, header: dict[str, Any], payload: Any) -> bool:
         """Do one step and report; returns whether to go on."""
         self._attempt, self._job, self._said_s = header["attempt"], header["job"], time.monotonic()
+        self._say_every_s = header["say_s"]
         base = {"attempt": self._attempt, "job": self._job}
         stays = True
         try:
@@ -162,12 +163,14 @@ class Executor:
     def _reduce(self, work: Work, header: dict[str, Any], payload: Any) -> dict[str, Any]:
         found: dict[tuple[str, int], list[Run]] = {}
         wanted: dict[tuple[str, int], list[Wanted]] = {}
-        frames = iter(payload)
-        for label, partition, holder, split, attempt, path, offset, length in header["runs"]:
+        data, position = bytes(payload[0]), 0
+        runs = unpack_segments(header["runs"])
+        for label, partition, holder, split, attempt, path, offset, length in runs:
             name = (label, partition)
             found.setdefault(name, [])
             if holder is None:
-                found[name].append(Run(length, bytes(next(frames))))
+                found[name].append(Run(length, data[position : position + length]))
+                position += length
                 continue
             item = Wanted(holder[0], holder[1], split, attempt, path, offset, length)
             local = self._fetcher.local(item)
@@ -178,13 +181,13 @@ class Executor:
         scratch: list[Path] = []
         try:
             partitions: dict[str, Any] = {}
-            for number, (name, runs) in enumerate(found.items()):
-                bring = partial(self._bring, runs, wanted.get(name, []), number, scratch)
+            for number, (name, here) in enumerate(found.items()):
+                bring = partial(self._bring, here, wanted.get(name, []), number, scratch)
                 partitions.setdefault(name[0], []).append(bring)
             counts = work.reduce(partitions, lambda phase, keys: self._say(keys, phase))
         except OutputGoneError as error:
             if "splits" not in error.details:  # a file of our own host: it has lost all of them
-                own = {run[3] for run in header["runs"] if run[2] and run[2][0] == self._config.worker_id}
+                own = {run[3] for run in runs if run[2] and run[2][0] == self._config.worker_id}
                 error.details["splits"] = sorted(own)
             raise
         finally:
@@ -233,7 +236,7 @@ class Executor:
     def _say(self, docs: int, phase: str | None) -> None:
         """Report progress, now and then, and at each change of phase; stop when the step is not wanted any more."""
         now = time.monotonic()
-        if phase is None and now - self._said_s < SAY_EVERY_S:
+        if phase is None and now - self._said_s < self._say_every_s:
             return
         self._said_s = now
         header = {"attempt": self._attempt, "job": self._job, "docs": docs, "phase": phase}

@@ -32,7 +32,7 @@ class SplitOutput:
 
     def each(self) -> Iterator[list[Any]]:
         """`[label, partition, offset, length, records]` of each segment."""
-        yield from decode(self.segments)["s"]
+        yield from unpack_segments(self.segments)
 
     def add_sizes(self, sizes: dict[tuple[str, int], int]) -> None:
         """Add the bytes of each label and partition to `sizes`."""
@@ -75,8 +75,14 @@ class SplitOutput:
 
 
 def pack_segments(segments: list[list[Any]]) -> bytes:
-    """The compact form of `SplitOutput.segments`."""
+    """The compact form of `SplitOutput.segments`, and of lists of runs."""
     return encode({"s": segments})
+
+
+def unpack_segments(packed: bytes) -> list[list[Any]]:
+    """What `pack_segments` packed."""
+    found: list[list[Any]] = decode(packed)["s"]
+    return found
 
 
 def group_partitions(sizes: Mapping[tuple[str, int], int], slots: int) -> list[list[tuple[str, int]]]:

@@ -13,7 +13,7 @@ from typing import Any
 from mapreduce.codec import decode, encode
 from mapreduce.exceptions import VersionRefusedError
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 HELLO, BEAT, READY, PROGRESS, DONE, FAILED, BROKEN, BYE = (
     "hello", "beat", "ready", "progress", "done", "failed", "broken", "bye",

@@ -1,4 +1,8 @@
-"""How long a step may take, learned from the steps that are done. Pure: durations in, time limits out."""
+"""How long a step may take, learned from the steps that are done. Pure: durations in, time limits out.
+
+A second try costs little, because of two answers the first counts: it goes by earlier jobs while nothing is known of
+this one. To give an attempt up costs it: that goes by this job alone.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ BACKUP_FACTOR = 1.5  # a step is begun a second time on an idle worker after thi
 LIMIT_FACTOR = 3.0  # the first attempt is given up after this many typical durations without progress
 LIMIT_FLOOR_S = 5.0  # a killed process costs a second or more; idle workers help out long before
 BACKUP_FLOOR_S = 0.02
+SAY_S = 0.25  # a step that goes on says so at least this often
 _REMEMBERED = 64
 
 
@@ -19,6 +24,8 @@ class Pace:
 
     ceiling_s: float  # no attempt may be without progress for longer
     first_s: float = 60.0  # the limit while nothing is known
+    before_s: float | None = None  # the typical duration in earlier jobs; None = not known
+    first_backup_s: float | None = None  # after what time a second try begins while nothing is known; None = never
     durations: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def add(self, duration_s: float) -> None:
@@ -37,6 +44,15 @@ class Pace:
         return min(first * 2.0 ** min(attempt - 1, 30), self.ceiling_s)
 
     def backup_after_s(self) -> float | None:
-        """After what time an idle worker begins the same step too; None while nothing is known."""
-        typical = self.typical_s
-        return None if typical is None else max(BACKUP_FACTOR * typical, typical + BACKUP_FLOOR_S)
+        """After what time an idle worker begins the same step too; None = not yet."""
+        typical = self.before_s if self.typical_s is None else self.typical_s
+        return self.first_backup_s if typical is None else max(BACKUP_FACTOR * typical, typical + BACKUP_FLOOR_S)
+
+    def say_after_s(self) -> float:
+        """How often a step is to show its progress, so that it is not taken for one that hangs.
+
+        Most say nothing, because they take no longer than others; a slower one does before it is begun a second time.
+        """
+        backup = self.backup_after_s()
+        typical = self.before_s if self.typical_s is None else self.typical_s
+        return SAY_S if backup is None or typical is None else min(SAY_S, (typical + backup) / 2)

@@ -20,7 +20,7 @@ from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.curve import Gate, as_server
 from mapreduce.desk import Desk, load_job
 from mapreduce.exceptions import MapReduceError, SpecError, VersionRefusedError, from_document
-from mapreduce.held import SplitOutput
+from mapreduce.held import SplitOutput, pack_segments
 from mapreduce.job import Job, JobLimits
 from mapreduce.live import Live
 from mapreduce.schedule import Abort, Answer, Ended, Give, Gone, Scheduler, Worker
@@ -236,13 +236,16 @@ class Router:
             "kind": step.kind,
             "index": step.index,
             "spec": self.desk.spec_bytes(job),
+            "say_s": job.steps.paces[step.kind].say_after_s(),
         }
         payload: list[bytes] = []
         if step.kind == MAP_STEP and job.splits is not None:
             header["split"] = job.splits[step.index].to_document()
             header["partitions"] = job.partitions
         elif step.kind == REDUCE_STEP:
-            header["runs"], payload = reduce_runs(job, step.index)
+            runs, data = reduce_runs(job, step.index)
+            header["runs"] = pack_segments(runs)  # the host passes it on unread
+            payload = [data]
         self._send(order.worker_id, message.pack(message.TASK, header, *payload))
 
     def _ended(self, job: Job, now: float) -> None:
@@ -310,10 +313,10 @@ def _bind(socket: Any, key: str, address: str) -> str:
     return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))
 
 
-def reduce_runs(job: Job, index: int) -> tuple[list[list[Any]], list[bytes]]:
+def reduce_runs(job: Job, index: int) -> tuple[list[list[Any]], bytes]:
     """What a reduce step needs: `[label, partition, holder, split, attempt, path, offset, length]` of each run.
 
-    `holder` is `[worker id, data_uri]`, or None when the bytes are the next frame of the payload.
+    `holder` is `[worker id, data_uri]`, or None when the bytes are the next `length` bytes of what is returned beside.
     """
     wanted = set(job.group(index))
     runs: list[list[Any]] = []
@@ -325,4 +328,4 @@ def reduce_runs(job: Job, index: int) -> tuple[list[list[Any]], list[bytes]]:
                 runs.append([label, partition, holder, output.split, output.attempt_id, output.path, offset, length])
                 if output.data is not None:
                     payload.append(output.data[offset : offset + length])
-    return runs, payload
+    return runs, b"".join(payload)

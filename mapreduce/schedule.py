@@ -9,7 +9,9 @@ from typing import Any
 from mapreduce.exceptions import CodeChangedError, MapReduceError
 from mapreduce.held import SplitOutput
 from mapreduce.job import Job
+from mapreduce.spec import COMPLETE
 from mapreduce.step import Attempt, Step
+from mapreduce.usual import Usual
 
 HEARTBEAT_S = 0.5
 LOST_AFTER_S = 3.0  # a worker that has not been heard of for this long is gone
@@ -85,9 +87,11 @@ class Scheduler:
         self._numbers = itertools.count(1)
         self._orders: list[Order] = []
         self._kept: dict[str, int] = {}  # bytes of map output kept here, by job
+        self._usual = Usual()
 
     def add(self, job: Job) -> None:
         """Take in a job."""
+        self._usual.tell(job.spec, job.steps.paces)
         self.jobs[job.job_id] = job
 
     def hello(self, worker: Worker, held: dict[str, list[SplitOutput]]) -> None:
@@ -197,6 +201,8 @@ class Scheduler:
             if job.ended:
                 self._kept.pop(job.job_id, None)
                 del self.jobs[job.job_id]
+                if job.state == COMPLETE:
+                    self._usual.learn(job.spec, job.steps.paces)
                 self._orders.append(Ended(job))
 
     def _give_out(self, now: float) -> None:

@@ -10,6 +10,7 @@ from mapreduce.pace import Pace
 
 PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL = "plan", "map", "reduce", "publish", "call", "small"
 KINDS = (PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL)
+LITTLE_S = 5.0  # what planning, or a job of one split, should not take without progress
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 
@@ -55,6 +56,8 @@ class Steps:
     def __init__(self, ceiling_s: float) -> None:
         self.paces = {kind: Pace(ceiling_s) for kind in KINDS}
         self.paces[CALL].first_s = ceiling_s  # a function shows no progress, and nothing is known of it
+        for kind in (PLAN, SMALL):
+            self.paces[kind].first_backup_s = LITTLE_S  # there is one such step, of which others cannot be known
         self._all: dict[tuple[str, int], Step] = {}
         self._left = dict.fromkeys(KINDS, 0)
         self._waiting: dict[str, deque[Step]] = {kind: deque() for kind in KINDS}

@@ -166,6 +166,14 @@ def test_replace_shows_its_result_in_one_step(database: Data) -> None:
     assert [name for name in database.list_collection_names() if name.startswith("zmr.")] == []
 
 
+def test_a_planner_that_wakes_up_late_takes_no_results_away(database: Data) -> None:
+    prepare_replacement(database, "j", "zagg.x")
+    commit(database, "j", CommitJob(Output("zagg.x", "replace"), add, None, None), [("a", 10)])
+    prepare_replacement(database, "j", "zagg.x")
+    publish(database, "j", "zagg.x")
+    assert set(stored(database)) == {"a"}
+
+
 def test_fields_of_others_stay_when_an_increment_is_merged(database: Data) -> None:
     commit(database, "j", stamped(0, 10), [("a", 1)])
     database["zagg.x"].update_one({"_id": "a"}, {"$set": {"dims": ["x"]}})
@@ -199,3 +207,14 @@ def test_a_worker_that_was_overtaken_between_its_read_and_its_write_changes_noth
     counts = commit(database, "k", stamped(10, 20, reduce=overtaken), [("a", 2)])
     assert stored(database)["a"] == {"_id": "a", "value": 7, "through": 30}
     assert (counts.written, counts.late) == (0, 1)
+
+
+def test_a_document_without_through_that_changed_between_the_read_and_the_write_is_read_again(database: Data) -> None:
+    database["zagg.x"].insert_one({"_id": "a", "value": 1})
+
+    def overtaken(key: Any, values: Any) -> Any:
+        database["zagg.x"].update_one({"_id": "a", "value": 1}, {"$set": {"value": 100}})  # whoever wrote it before us
+        return sum(values)
+
+    commit(database, "j", stamped(0, 10, reduce=overtaken), [("a", 2)])
+    assert stored(database)["a"] == {"_id": "a", "value": 102, "through": 10}

@@ -14,7 +14,8 @@ from mapreduce.job import MAX_LOST, MAX_TRANSIENT, Job, JobLimits
 from mapreduce.schedule import Abort, Answer, Ended, Give, Gone, Scheduler, Worker
 from mapreduce.source import Range
 from mapreduce.spec import JobSpec, Output, Source
-from mapreduce.step import MAP_STEP, PLAN, PUBLISH, REDUCE_STEP
+from mapreduce.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP, SMALL, Steps
+from mapreduce.usual import Usual
 
 LIMITS = JobLimits(reduce_count=4, outstanding_maps=16, outstanding_reduces=16, split_limit_s=600.0)
 SPEC = JobSpec(
@@ -327,6 +328,29 @@ def test_partitions_are_shared_out_by_size(total: int, expected: int) -> None:
     assert max(loads) - min(loads) <= total // 32
 
 
+def test_the_output_of_a_second_try_that_comes_late_changes_nothing() -> None:
+    world = World("w1", "w2")
+    job = world.add()
+    world.plan(splits=2)
+    first, other = world.gives()
+    world.map(first)
+    assert len(world.gives()) == 0
+    again = replace(first, attempt_id="late")
+    world.map(again, inline=False)
+    assert (job.outputs[first.step.index].attempt_id, job.status(world.now).progress["docs_in"]) == (
+        first.attempt_id,
+        1,
+    )
+    held = output(first.step.index, "held", "w3")
+    world.join("w3", held={job.job_id: [held]})
+    assert (job.outputs[first.step.index].attempt_id, job.status(world.now).progress["docs_in"]) == (
+        first.attempt_id,
+        1,
+    )
+    world.map(other)
+    assert job.status(world.now).progress["docs_in"] == 2
+
+
 def test_a_step_that_hangs_on_the_only_worker_is_begun_again_by_its_spare_executor() -> None:
     world = World("w1")
     world.add()
@@ -347,6 +371,59 @@ def test_a_step_that_hangs_on_the_only_worker_is_begun_again_by_its_spare_execut
     world.map(second)
     aborts = [order for order in world.step() if isinstance(order, Abort)]
     assert [abort.attempt_id for abort in aborts] == [hung.attempt_id]
+
+
+def test_a_job_of_one_step_goes_by_what_such_jobs_took_before() -> None:
+    world = World("w1")
+    small = replace(SPEC, id_min=0, id_max=10, map_job_size=10)
+    done = {"docs_in": 10, "pairs_out": 10, "skipped_count": 0, "skipped_ids": [], "outputs": [["", 1, 1, 0, 0]]}
+    for waits in (5.0, 0.3, 0.3):
+        world.add(small)
+        (hung,) = world.gives()
+        assert hung.step.kind == SMALL
+        world.scheduler.beat("w1", 0, {hung.attempt_id}, world.now, spare=1)
+        world.live("w1", seconds=waits - 0.01)
+        world.scheduler.workers["w1"].spare = 1
+        assert world.gives() == []  # not silent for long enough
+        world.now += 0.02
+        (second,) = world.gives()
+        assert second.step is hung.step
+        world.now += 0.2
+        world.answer(second, done)
+        world.step()
+
+
+def test_other_functions_and_calls_are_not_judged_by_it() -> None:
+    usual = Usual()
+    spec, call = replace(SPEC, id_min=0, id_max=10), checked_call("m:f", [], {}, "c")
+    for known in (spec, call):
+        paces = Steps(600.0).paces
+        for kind in (MAP_STEP, CALL, PUBLISH):
+            paces[kind].add(1.0)
+        usual.learn(known, paces)
+    heard = {}
+    for name, asked in (("same", spec), ("other", replace(spec, reduce_name="m:other")), ("call", call)):
+        paces = Steps(600.0).paces
+        usual.tell(asked, paces)
+        assert (paces[MAP_STEP].limit_s(1), paces[CALL].limit_s(1)) == (60.0, 600.0)  # what gives attempts up
+        assert (paces[CALL].backup_after_s(), paces[PUBLISH].backup_after_s()) == (None, None)  # never begun twice
+        heard[name] = paces[MAP_STEP].backup_after_s()
+    assert heard == {"same": 1.5, "other": None, "call": None}
+
+
+def test_what_took_how_long_is_remembered_of_the_functions_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mapreduce.usual.KEPT", 2)
+    usual = Usual()
+    for name in ("m:a", "m:b", "m:a", "m:c"):
+        paces = Steps(600.0).paces
+        paces[MAP_STEP].add(1.0)
+        usual.learn(replace(SPEC, reduce_name=name), paces)
+    known = []
+    for name in ("m:a", "m:b", "m:c"):
+        paces = Steps(600.0).paces
+        usual.tell(replace(SPEC, reduce_name=name), paces)
+        known.append(paces[MAP_STEP].before_s)
+    assert known == [1.0, None, 1.0]
 
 
 def test_a_spare_executor_is_not_given_a_step_of_its_own() -> None:

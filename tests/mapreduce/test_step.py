@@ -43,6 +43,19 @@ def test_short_steps_have_a_floor() -> None:
     assert pace.backup_after_s() == 0.021
 
 
+@pytest.mark.parametrize(
+    ("typical_s", "backup_s", "say_s"), [(0.01, 0.03, 0.02), (0.1, 0.15, 0.125), (20.0, 30.0, 0.25)]
+)
+def test_a_step_that_goes_on_says_so_before_it_is_begun_again(typical_s: float, backup_s: float, say_s: float) -> None:
+    pace = Pace(ceiling_s=600.0)
+    assert pace.say_after_s() == 0.25
+    pace.before_s = typical_s
+    assert (pace.backup_after_s(), pace.say_after_s()) == (pytest.approx(backup_s), pytest.approx(say_s))
+    assert pace.limit_s(1) == 60.0  # what is known of other jobs ends no attempt
+    pace.add(2 * typical_s)
+    assert pace.backup_after_s() == pytest.approx(max(3 * typical_s, 2 * typical_s + 0.02))
+
+
 def test_nothing_is_begun_twice_while_nothing_is_known_of_durations() -> None:
     found = steps(1)
     begin(found, "w1", 0.0, "a")

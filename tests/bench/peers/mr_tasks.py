@@ -12,7 +12,7 @@ FIELDS = ("timestamp", "context.project")
 def by_day_and_project(events: Iterable[dict[str, Any]]) -> Iterator[tuple[str, int]]:
     """`project/YYYY-MM-DD` and 1."""
     for event in events:
-        yield f"{event['context']['project']}/{event['timestamp']:%Y-%m-%d}", 1
+        yield f"{event['context']['project']}/{event['timestamp'].date()}", 1
 
 
 def by_user(events: Iterable[dict[str, Any]]) -> Iterator[tuple[str, int]]:
@@ -27,7 +27,7 @@ def slow_by_day_and_project(events: Iterable[dict[str, Any]]) -> Iterator[tuple[
         end = time.perf_counter() + 20e-6
         while time.perf_counter() < end:
             pass
-        yield f"{event['context']['project']}/{event['timestamp']:%Y-%m-%d}", 1
+        yield f"{event['context']['project']}/{event['timestamp'].date()}", 1
 
 
 def add(key: str, values: Iterable[int]) -> int:
