@@ -14,9 +14,10 @@ from pymongo.database import Database
 
 from aggregates.definition import EVENT, OUTPUT_PREFIX, Definition
 from aggregates.exceptions import DefinitionError, UnknownAggregateError
+from aggregates.rules import check_collection
 from aggregates.run.ledger import Ledger, clock
 from aggregates.run.position import Position
-from aggregates.run.source import Mark, event_mark
+from aggregates.run.source import Mark, above, event_mark
 
 if TYPE_CHECKING:
     from aggregates.run.room import Room
@@ -110,6 +111,8 @@ def _collection_mark(database: Database[dict[str, Any]], definition: Definition)
     about time, and a transaction may make a lower id visible after a higher one.
     """
     client = database.client
+    for full_name in definition.inputs:
+        check_collection(full_name, database.name)
     names = []
     highest: Any = None
     key = definition.id_key
@@ -118,7 +121,7 @@ def _collection_mark(database: Database[dict[str, Any]], definition: Definition)
         newest = client[database_name][name].find_one({key: {"$exists": True}}, {key: 1}, sort=[(key, -1)])
         names.append((database_name, name))
         value = _path(newest, key) if newest else None
-        if value is not None and (highest is None or value > highest):
+        if value is not None and (highest is None or above(value, highest)):
             highest = value
     databases = {database_name for database_name, _ in names}
     if len(databases) > 1:
@@ -139,12 +142,16 @@ def _collection_mark(database: Database[dict[str, Any]], definition: Definition)
 
 
 def settled(database: Database[dict[str, Any]], definition: Definition, highest: Any, now: datetime) -> Any:
-    """The highest id that was seen at least `settle_s` ago; notes the present one for later calls."""
+    """The highest id that was seen at least `settle_s` ago; notes the present one for later calls.
+
+    Notes tell of one key of one set of inputs: with another one, they begin anew.
+    """
     if definition.settle_s <= 0 or highest is None:
         return highest
     seen = database[SEEN]
-    found: Mapping[str, Any] = seen.find_one({"_id": definition.name}) or {}
-    notes = [note for note in found.get("notes", []) if note["id"] <= highest]
+    of = [*definition.inputs, definition.id_key]
+    found: Mapping[str, Any] = seen.find_one({"_id": definition.name, "of": of}) or {}
+    notes = [note for note in found.get("notes", []) if not above(note["id"], highest)]
     limit = now - timedelta(seconds=definition.settle_s)
     old = [note for note in notes if note["at"] <= limit]
     if not notes or (
@@ -152,8 +159,13 @@ def settled(database: Database[dict[str, Any]], definition: Definition, highest:
     ):
         notes.append({"id": highest, "at": now})
     kept = old[-1:] + [note for note in notes if note["at"] > limit]
-    seen.replace_one({"_id": definition.name}, {"notes": kept}, upsert=True)
+    seen.replace_one({"_id": definition.name}, {"of": of, "notes": kept}, upsert=True)
     return old[-1]["id"] if old else None
+
+
+def forget_seen(database: Database[dict[str, Any]], name: str) -> None:
+    """Delete what was noted for the aggregate `name`."""
+    database[SEEN].delete_one({"_id": name})
 
 
 def _path(document: Mapping[str, Any], path: str) -> Any:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from aggregates.exceptions import DefinitionError
+
 
 class PartitionLike(Protocol):
     """A collection of events from `first_id` to the next partition's."""
@@ -92,6 +94,18 @@ class Range:
             return dict(self.narrowing)
         bounds = {} if self.start is None else {"$gt": self.start}
         return {self.id_key: {**bounds, "$lte": self.through}, **self.narrowing}
+
+
+def above(one: Any, other: Any) -> bool:
+    """Whether an id is higher than another one, or there is no other. Raises `DefinitionError` for unlike types."""
+    try:
+        return other is None or bool(one > other)
+    except TypeError:
+        raise DefinitionError(
+            f"id_key: its values {one!r} and {other!r} are of types that have no order; name a field with values of "
+            "one type, that only grow",
+            "id_key",
+        ) from None
 
 
 def event_mark(source: EventSource) -> Mark:
