@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bson import json_util
+from bson.errors import BSONError
 
+from aggregates.event_filter import check_conditions
 from aggregates.exceptions import DefinitionError
 
 EVENT = "event"
@@ -67,14 +69,20 @@ def check_filter(value: Any) -> dict[str, Any]:
         decoded: dict[str, Any] = json_util.loads(
             json_util.dumps(value), json_options=json_util.JSONOptions(tz_aware=True)
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError, RecursionError, BSONError) as error:
         raise DefinitionError(f"filter {value!r} is not extended JSON: {error}", "filter") from None
-    for forbidden in ("$where", "$function", "$accumulator", "$expr"):
-        if f'"{forbidden}"' in json_util.dumps(decoded):
-            raise DefinitionError(f"filter: {forbidden} is not allowed; compare fields with values instead", "filter")
-    if "_id" in decoded:
-        raise DefinitionError("filter: _id is not allowed, it is what tells a run's events from the rest", "filter")
+    check_conditions(decoded)
     return decoded
+
+
+def check_json(value: Any, field_name: str) -> None:
+    """Raise `DefinitionError` unless the value can be kept as JSON."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DefinitionError(
+            f'{field_name} is not JSON: {error}; write dates as {{"$date": "2011-07-01T00:00:00Z"}}', field_name
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -289,8 +289,12 @@ class AggDefAdmin(admin.ModelAdmin):
         form = RebuildForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             since, until = (form.cleaned_data[name].replace(tzinfo=UTC) for name in ("since", "until"))
-            run = services.start_run(aggdef, Run.Mode.REBUILD, Run.Origin.ADMIN, since=since, until=until)
-            return HttpResponseRedirect(reverse("admin:aggregates_run_change", args=[run.pk]))
+            try:
+                run = services.start_run(aggdef, Run.Mode.REBUILD, Run.Origin.ADMIN, since=since, until=until)
+            except AggregateError as error:
+                form.add_error(None, str(error))
+            else:
+                return HttpResponseRedirect(reverse("admin:aggregates_run_change", args=[run.pk]))
         context = {**self.admin_site.each_context(request), "title": f"Rebuild a range of {aggdef}", "form": form}
         context |= {"opts": self.opts, "original": aggdef}
         return TemplateResponse(request, "admin/aggregates/aggdef/rebuild.html", context)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
+from django.db.models.functions import Cast
 from django.urls import reverse
 
 from aggregates import definition as rules
 from aggregates.definition import Definition
 from aggregates.exceptions import AggregateError, DefinitionError
-from aggregates.models.cron import check_crontab
+from aggregates.lineage import Member, check_lineage, read_aggregates
+from aggregates.models.cron import check_crontab, split_crontab
+from aggregates.rules import SWITCHES, TEXTS, check_collection, check_plain, check_zone
 
 
 def default_inputs() -> list[str]:
     """Events."""
     return [rules.EVENT]
+
+
+SCHEDULE = frozenset({"name", "enabled", "realtime", "interval_s", "crontab", "crontab_zone"})
 
 
 class AggDefQuerySet(models.QuerySet["AggDef"]):
@@ -32,10 +39,35 @@ class AggDefQuerySet(models.QuerySet["AggDef"]):
         """Those that Celery beat starts."""
         return self.filter(enabled=True, realtime=False).filter(Q(interval_s__isnull=False) | ~Q(crontab=""))
 
-    def over(self, name: str) -> AggDefQuerySet:
-        """Those that read the aggregate `name`."""
-        ids = [pk for pk, inputs in self.values_list("pk", "inputs") if f"{rules.OUTPUT_PREFIX}{name}" in inputs]
+    def over(self, aggdef: AggDef) -> AggDefQuerySet:
+        """Those that read an output of this one."""
+        own = aggdef.member()
+        rows = self.exclude(pk=aggdef.pk).values_list("pk", "inputs")
+        ids = [pk for pk, inputs in rows if any(own.fills(output) for output in read_aggregates(inputs))]
         return self.filter(pk__in=ids)
+
+    def who_may_fill(self, output: str) -> list[Member]:
+        """Those that have an output of this name, and some that only might."""
+        above = [output[:at] for at, letter in enumerate(output) if letter == "."]
+        full = [f"{rules.OUTPUT_PREFIX}{name}" for name in (output, *above)]
+        named = Q(output="", name__in=[output, *above]) | Q(output__in=[output, *above, *full])
+        known = self.annotate(listed=Cast("outputs", models.TextField()))
+        found = known.filter(named | Q(listed__contains=f'"{output}"') | Q(listed__contains='*"'))
+        return [aggdef.member() for aggdef in found.only("name", "output", "outputs", "inputs")]
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """One after the other, readers before what they read; each as `AggDef.delete` says."""
+        waiting, counts = list(self), Counter[str]()
+        while waiting:
+            read = {name for aggdef in waiting for name in read_aggregates(aggdef.inputs)}
+            first = [a for a in waiting if not any(a.member().fills(name) for name in read)] or waiting
+            for aggdef in first:
+                counts.update(aggdef.delete()[1])
+            waiting = [aggdef for aggdef in waiting if aggdef not in first]
+        return sum(counts.values()), dict(counts)
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
 
 
 class AggDef(models.Model):
@@ -169,29 +201,77 @@ class AggDef(models.Model):
         return self.last_id
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Check what would make every run fail before it is stored. A task in an allowed module may come later."""
-        if kwargs.get("update_fields") is None:
+        """Store what can work, and keep its schedule in step, whoever makes or changes the definition.
+
+        Raises `DefinitionError` and `TaskRefusedError` as `check_fields` does, and for a name that is taken, or is not
+        the one it was stored under. A task in an allowed module may come later.
+        """
+        from aggregates.services.schedule import sync_schedule
+
+        fields = kwargs.get("update_fields")
+        if fields is None:
+            self._check_name()
             self.check_fields()
-        super().save(*args, **kwargs)
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if fields is None or SCHEDULE & set(fields):
+                sync_schedule(self)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """The definition with its runs, schedule, position and outputs.
+
+        Raises `DefinitionError` while other aggregates read it, `BusyError` when a run does not end.
+        """
+        from aggregates.services.define import clear
+
+        clear(self)
+        return super().delete(*args, **kwargs)
+
+    def _check_name(self) -> None:
+        if AggDef.objects.filter(name=str(self.name)).exclude(pk=self.pk).exists():
+            raise DefinitionError(
+                f"name {self.name!r} is taken by another aggregate: choose another one, or change that one", "name"
+            )
+        stored = AggDef.objects.filter(pk=self.pk).values_list("name", flat=True).first() if self.pk else None
+        if stored not in (None, self.name):
+            raise DefinitionError(
+                f"name {self.name!r}: the aggregate is named {stored!r}, which cannot be changed; make a copy", "name"
+            )
 
     def check_fields(self) -> None:
         """Raise `DefinitionError` for the first field whose value is not allowed, `TaskRefusedError` for the task."""
         from aggregates.registry import allowed_module, task_modules
 
+        check_plain({name: getattr(self, name) for name in (*TEXTS, *SWITCHES, "interval_s", "settle_s")})
         if self.zql:
             raise DefinitionError("zql: this version has no ZQL yet; write a task and name it in task_name", "zql")
         if not self.task_name:
             raise DefinitionError(
                 "task_name is empty: name a task class, such as aggregates.agg_tasks.CommitsByDay", "task_name"
             )
-        self.definition()
+        definition = self.definition()
+        for field in ("params", "filter"):
+            rules.check_json(getattr(self, field), field)
+        if definition.kind == "collection":
+            for name in definition.inputs:
+                check_collection(name, settings.ZARKOV.mongo_database)
         if self.on_error and self.on_error not in rules.ON_ERROR:
             raise DefinitionError(f"on_error {self.on_error!r}: allowed are {', '.join(rules.ON_ERROR)}", "on_error")
-        if self.interval_s is not None and self.interval_s < 1:
-            raise DefinitionError(f"interval_s {self.interval_s}: allowed is 1 or more", "interval_s")
         if self.interval_s is not None and self.crontab:
             raise DefinitionError("interval_s and crontab exclude each other: give one of them", "crontab")
+        if self.crontab:
+            try:
+                split_crontab(self.crontab)
+            except ValueError as error:
+                raise DefinitionError(str(error), "crontab") from None
+        check_zone(self.crontab_zone)
         allowed_module(self.task_name, task_modules())
+        check_lineage(self.member(), AggDef.objects.exclude(pk=self.pk).who_may_fill)
+
+    def member(self) -> Member:
+        """What is to be known of it among others."""
+        output = rules.output_name(self.output or self.name)
+        return Member(self.name, output, tuple(self.outputs), tuple(self.inputs))
 
     def clean(self) -> None:
         """The same for forms, with each message at its field; here the task must be there."""
@@ -211,8 +291,6 @@ class AggDef(models.Model):
     def definition(self) -> Definition:
         """What runs work with. Raises `DefinitionError`."""
         name = rules.check_name(self.name)
-        if self.settle_s < 0:
-            raise DefinitionError(f"settle_s {self.settle_s}: allowed is 0 or more seconds", "settle_s")
         return Definition(
             name=name,
             task_name=self.task_name,

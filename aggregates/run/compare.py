@@ -34,4 +34,4 @@ def _close(one: Any, other: Any) -> bool:
         return False
     if math.isnan(one) or math.isnan(other):
         return math.isnan(one) and math.isnan(other)
-    return math.isclose(one, other, rel_tol=RELATIVE, abs_tol=1e-12)
+    return math.isclose(one, other, rel_tol=RELATIVE)

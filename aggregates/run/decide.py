@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from aggregates.definition import Definition
 from aggregates.run.position import Position
-from aggregates.run.source import Mark
+from aggregates.run.source import Mark, above
 
 Action = Literal["nothing", "forward", "increment", "build", "blocked"]
 
@@ -45,19 +45,17 @@ def next_run(
         return Decision("forward", "a run was interrupted", position.step.start, position.step.through)
     if change and associative:
         return Decision("blocked", change)
-    if mark.through is None or not _above(mark.through, position.position):
+    if mark.through is None or not above(mark.through, position.position):
         return Decision("nothing", "no new events")
     if not associative:
         return Decision("build", "every run of it is a full one")
     return Decision("increment", "new events", position.position, mark.through)
 
 
-def _above(one: Any, other: Any) -> bool:
-    return other is None or bool(one > other)
-
-
 def foreign(position: Position, mark: Mark) -> str:
     """Why the position's ids mean nothing in this store; "" when they do."""
+    if position.store and position.store != mark.store and "#" in mark.store:
+        return f"what is in was read from {position.store}, and the input is now {mark.store} (collection#id_key)"
     if position.store and (position.store, position.epoch) != (mark.store, mark.epoch):
         return (
             f"the position belongs to store {position.store[:8]} epoch {position.epoch}, and the events are now of "

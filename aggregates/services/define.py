@@ -9,7 +9,7 @@ from django.db import transaction
 from aggregates.exceptions import DefinitionError, known
 from aggregates.models import AggDef
 from aggregates.resource import resources
-from aggregates.services.schedule import sync_schedule
+from aggregates.services.schedule import drop_schedule
 
 FIELDS = (
     "description",
@@ -47,7 +47,6 @@ def define(*, name: str, **fields: Any) -> AggDef:
         for field in changed:
             setattr(aggdef, field, fields[field])
         aggdef.save()
-        sync_schedule(aggdef)
     return aggdef
 
 
@@ -63,15 +62,19 @@ def set_enabled(aggdef: AggDef, enabled: bool) -> None:
     """Pause the aggregate, or let it go on."""
     aggdef.enabled = enabled
     aggdef.save(update_fields=["enabled", "changed"])
-    sync_schedule(aggdef)
 
 
 def remove(aggdef: AggDef) -> None:
-    """Delete the definition, its runs and schedule, its position and its outputs.
+    """Delete the definition, its runs and schedule, its position and its outputs; raises what `clear` raises."""
+    aggdef.delete()
+
+
+def clear(aggdef: AggDef) -> None:
+    """Take away what a definition that is about to be deleted has left elsewhere: schedule, position and outputs.
 
     Raises `DefinitionError` while other aggregates read it.
     """
-    readers = list(AggDef.objects.over(aggdef.name).values_list("name", flat=True))
+    readers = list(AggDef.objects.over(aggdef).values_list("name", flat=True))
     if readers:
         raise DefinitionError(f"{aggdef.name} is read by {known(readers)}: delete or change them first")
     room = resources().room
@@ -80,6 +83,5 @@ def remove(aggdef: AggDef) -> None:
         with room.holding(position.name, "build", wait_s=30), room.holding(position.name, "live", wait_s=30):
             room.generations.remove(position)
             room.ledger.forget(position)
-    aggdef.enabled = False
-    sync_schedule(aggdef)
-    aggdef.delete()
+    room.forget(aggdef.name)
+    drop_schedule(aggdef)

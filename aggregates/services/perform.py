@@ -11,7 +11,14 @@ from typing import Any
 from django.utils import timezone
 
 from aggregates import announce
-from aggregates.exceptions import AggregateError, BusyError, RunCancelledError, RunStateError
+from aggregates.exceptions import (
+    AggregateError,
+    BusyError,
+    EventsGoneError,
+    NotRebuildableError,
+    RunCancelledError,
+    RunStateError,
+)
 from aggregates.models import AggDef, Run
 from aggregates.registry import resolve
 from aggregates.resource import resources
@@ -155,7 +162,7 @@ def _finish(run: Run, performer: str, outcome: Outcome | Verdict, cpu_s: float) 
         }
         position = resources().room.ledger.of_aggdef(run.aggdef.name)
         if position is not None:
-            copy_position(run.aggdef, position)
+            copy_position(run.aggdef, position, blocked=outcome.state == "blocked")
     _store(run, performer, fields)
 
 
@@ -177,9 +184,19 @@ def _finish_failed(run: Run, performer: str, error: Exception) -> None:
         "traceback": trace[:20_000],
     }
     _store(run, performer, fields)
-    if run.mode != Run.Mode.VERIFY:
-        position = _position_if_there(run.aggdef)
+    if run.mode == Run.Mode.VERIFY:
+        return
+    position = _position_if_there(run.aggdef)
+    if not cancelled and not _refused(run, error):
         note_failure(run.aggdef, error, trace, position)
+    elif position is not None:
+        copy_position(run.aggdef, position, ran=False)
+
+
+def _refused(run: Run, error: Exception) -> bool:
+    """Whether the request was not granted, which says nothing of the aggregate: it goes on as before."""
+    asked_for = run.mode == Run.Mode.FULL and isinstance(error, EventsGoneError)
+    return asked_for or isinstance(error, NotRebuildableError)
 
 
 def _position_if_there(aggdef: AggDef) -> Any:

@@ -29,11 +29,14 @@ def position_fields(position: Position) -> dict[str, Any]:
     }
 
 
-def copy_position(aggdef: AggDef, position: Position, *, ran: bool = True) -> None:
-    """Show where the position stands, after a run that went well (`ran`), or as it is found."""
+def copy_position(aggdef: AggDef, position: Position, *, ran: bool = True, blocked: bool = False) -> None:
+    """Show where the position stands, after a run that went well (`ran`), or as it is found.
+
+    `blocked` says that the run found new events and did not take them in, because a full run is due.
+    """
     fields = position_fields(position)
     if ran:
-        state = AggDef.State.FULL_DUE if position.blocked else AggDef.State.OK
+        state = AggDef.State.FULL_DUE if position.blocked or blocked else AggDef.State.OK
         fields |= {"state": state, "failures": 0, "last_error": "", "last_traceback": "", "last_run": timezone.now()}
     elif position.blocked:
         fields |= {"state": AggDef.State.FULL_DUE}
@@ -83,7 +86,7 @@ def note_realtime_failure(aggdef: AggDef, error: Exception, trace: str) -> None:
 
 def note_refresh(aggdef: AggDef, outcomes: list[Outcome], position: Position) -> None:
     """Add realtime refreshes to the hour's row of the history, and show where the position stands."""
-    copy_position(aggdef, position)
+    copy_position(aggdef, position, blocked=bool(outcomes) and outcomes[-1].state == "blocked")
     done = [outcome for outcome in outcomes if outcome.state == "complete"]
     if not done:
         return

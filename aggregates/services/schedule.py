@@ -20,7 +20,7 @@ def sync_schedule(aggdef: AggDef) -> None:
 
     name = PREFIX + aggdef.name
     if not aggdef.enabled or aggdef.realtime or (aggdef.interval_s is None and not aggdef.crontab):
-        PeriodicTask.objects.filter(name=name).delete()
+        drop_schedule(aggdef)
         return
     wanted: dict[str, object] = {
         "task": TASK,
@@ -47,3 +47,10 @@ def sync_schedule(aggdef: AggDef) -> None:
         for field, value in wanted.items():
             setattr(task, field, value)
         task.save()
+
+
+def drop_schedule(aggdef: AggDef) -> None:
+    """Delete the periodic task of one aggregate; without effect when it has none."""
+    from django_celery_beat.models import PeriodicTask
+
+    PeriodicTask.objects.filter(name=PREFIX + aggdef.name).delete()

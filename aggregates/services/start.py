@@ -40,11 +40,17 @@ def new_run(
     until: datetime | None = None,
     force: bool = False,
 ) -> Run:
-    """Record that a run is asked for. Raises `TaskError` when its task is switched off, and for a wrong mode."""
+    """Record that a run is asked for.
+
+    Raises `TaskError` when its task is switched off, `RunStateError` for a wrong mode, `NotRebuildableError` for a
+    range without both ends or with the later one first; the aggregate is none the worse for it.
+    """
     if mode not in Run.Mode.values:
         raise RunStateError(f"mode {mode!r}: allowed are {', '.join(Run.Mode.values)}")
     if mode == Run.Mode.REBUILD and (since is None or until is None):
         raise NotRebuildableError("a rebuild needs both ends of its range: since and until")
+    if since is not None and until is not None and not since < until:
+        raise NotRebuildableError(f"since {since} is not before until {until}: give the earlier one first")
     require_enabled(aggdef.task_name)
     return Run.objects.create(aggdef=aggdef, mode=mode, origin=origin, since=since, until=until, force=force)
 

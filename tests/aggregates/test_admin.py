@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -117,6 +118,33 @@ def test_a_range_is_rebuilt_from_its_page(admin_client, days, database, django_c
     with django_capture_on_commit_callbacks(execute=True):
         admin_client.post(where, {"since": "2011-07-01 00:00", "until": "2011-07-02 00:00"})
     assert values(database, "days") == {"p/2011-07-01": 1, "q/2011-07-01": 1}
+
+
+def test_a_range_that_ends_before_it_begins_is_refused_on_its_page(admin_client, days):
+    where = reverse("admin:aggregates_aggdef_rebuild", args=[days.pk])
+    answer = admin_client.post(where, {"since": "2012-07-01 00:00", "until": "2011-07-02 00:00"})
+    assert (answer.status_code, "is not before until" in answer.content.decode()) == (200, True)
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("crontab_zone", "Mars/X", "there is no such time zone"),
+        ("filter", '{"type": {"$nonsense": 1}}', "$nonsense is not allowed"),
+        ("output", "days", "belongs to the aggregate"),
+        ("inputs", '["zagg.new"]', "new would read itself"),
+        ("inputs", '["admin.system.users"]', "MongoDB keeps that for itself"),
+        ("interval_s", "99999999999", "from 1 to"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_its_field(field, value, words, admin_client, days):
+    form = {"name": "new", "task_name": TASK, "filter": "{}", "params": "{}", "inputs": '["event"]', "id_key": "_id"}
+    form |= {"settle_s": "0", "enabled": "on", field: value} | ({"crontab": "1 * * * *"} if "zone" in field else {})
+    answer = admin_client.post(reverse("admin:aggregates_aggdef_add"), form)
+    assert answer.status_code == 200
+    assert words in html.unescape(" ".join(answer.context["adminform"].form.errors[field]))
+    assert not AggDef.objects.filter(name="new").exists()
 
 
 def test_the_page_of_tasks_shows_source_users_errors_and_switches(admin_client, days, site, tmp_path, monkeypatch):

@@ -8,8 +8,16 @@ from typing import Any
 
 import pytest
 
-from aggregates.exceptions import BusyError, OutputTakenError, RunFailedError, TaskError, UnknownAggregateError
+from aggregates.exceptions import (
+    BusyError,
+    DefinitionError,
+    OutputTakenError,
+    RunFailedError,
+    TaskError,
+    UnknownAggregateError,
+)
 from aggregates.run.build import full_run
+from aggregates.run.inputs import settled
 from aggregates.run.room import Room
 from aggregates.run.verify import verify
 from aggregates.services.perform import make_current
@@ -83,6 +91,49 @@ def test_a_view_is_not_put_back_to_a_generation_that_is_replaced_meanwhile(run, 
     monkeypatch.setattr(room.generations, "wrong_views", replaced)
     assert room.generations.mend(position).generation == 2
     right(definition)
+
+
+def test_another_key_of_a_collection_asks_for_a_full_run_and_begins_its_notes_anew(run, room, producer, right):
+    orders = room.database["orders"]
+    orders.create_index("number")
+    for number in range(5):
+        orders.insert_one({"number": number, "timestamp": NOON, "context": {"project": "p"}})
+    inputs = (f"{room.database.name}.orders",)
+    definition = define("CountByDay", inputs=inputs, settle_s=0.1)
+
+    def settle(definition):
+        outcome = run(definition)
+        while outcome.through is None:
+            outcome = run(definition)
+        return outcome
+
+    settle(definition)
+    other = define("CountByDay", inputs=inputs, settle_s=0.1, id_key="number")
+    outcome = run(other)
+    assert outcome.state == "blocked"
+    assert f"{inputs[0]}#number" in outcome.reason
+    while room.mark(other).through is None:
+        pass
+    full_run(room, other)
+    assert room.ledger.get("countbyday").position == 4
+    assert values(room.database, "countbyday") == {"p/2011-07-01": 5}
+    right(other)
+    orders.insert_one({"number": "five", "timestamp": NOON, "context": {"project": "p"}})
+    with pytest.raises(DefinitionError, match="id_key: its values"):
+        run(other)
+
+
+def test_a_note_of_another_collection_settles_nothing(room, producer):
+    now = room.ledger.now()
+    days = define("CountByDay", inputs=("shop.old",), settle_s=1)
+    settled(room.database, days, 7, now - timedelta(seconds=5))
+    assert settled(room.database, days, 9, now) == 7
+    assert settled(room.database, define("CountByDay", inputs=("shop.new",), settle_s=1), 9, now) is None
+
+
+def test_users_of_mongodb_are_not_read_whatever_a_definition_says(run, room, producer):
+    with pytest.raises(DefinitionError, match="keeps that for itself"):
+        run(define("CountByDay", inputs=("admin.system.users",)))
 
 
 def test_an_empty_store_gives_an_empty_output(run, room: Room, producer: Producer, right):

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from django.core.exceptions import ValidationError
 from django_celery_beat.models import PeriodicTask
 
 from aggregates import services
-from aggregates.exceptions import DefinitionError, RunStateError, TaskError, TaskRefusedError, UnknownAggregateError
+from aggregates.exceptions import (
+    DefinitionError,
+    EventsGoneError,
+    NotRebuildableError,
+    RunStateError,
+    TaskError,
+    TaskRefusedError,
+    UnknownAggregateError,
+)
 from aggregates.models import AggDef, Run, TaskSwitch
 from aggregates.resource import reset, resources
 from tests.aggregates.conftest import values
@@ -41,11 +51,108 @@ def test_the_same_definition_twice_changes_nothing(site):
         ({"on_error": "ignore"}, "allowed are fail, skip"),
         ({"interval_s": 5, "crontab": "* * * * *"}, "exclude each other"),
         ({"settle_s": -1}, "0 or more"),
+        ({"settle_s": float("nan")}, "0 or more"),
+        ({"filter": {"type": {"$nonsense": 1}}}, r"\$nonsense is not allowed; at a field these are"),
+        ({"filter": {"n": float("nan")}}, "filter is not JSON"),
+        ({"inputs": ["zagg.nonexist"]}, "no aggregate fills it"),
+        ({"inputs": ["zagg.x"]}, "x would read itself"),
+        ({"inputs": ["admin.system.users"]}, "MongoDB keeps that for itself"),
+        ({"inputs": ["shop.system.views"]}, "MongoDB keeps that for itself"),
+        ({"interval_s": 99999999999}, "from 1 to"),
+        ({"interval_s": 10**30}, "from 1 to"),
+        ({"interval_s": "60"}, "interval_s '60'"),
+        ({"interval_s": True}, "interval_s True"),
+        ({"crontab": "99 * * * *"}, "crontab '99"),
+        ({"crontab": "1 * * * *", "crontab_zone": "Mars/X"}, "'Mars/X': there is no such time zone"),
+        ({"crontab_zone": "../../etc/passwd"}, "no such time zone"),
+        ({"task_name": 5}, "task_name 5: allowed is a text"),
+        ({"realtime": "nope"}, "realtime 'nope'"),
+        ({"output": "x" * 111}, "has 111 characters"),
+        ({"id_key": ""}, "name of a field"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed(fields, words, site):
     with pytest.raises(DefinitionError, match=words):
         AggDef.objects.create(**{"name": "x", "task_name": TASK, **fields})
+
+
+@pytest.mark.parametrize("name", ["agg.position", "zgen.days.1", "event", "event.1", "ingest.store", "quarantine"])
+def test_what_zarkov_keeps_for_itself_is_no_input(name, site):
+    own = f"{site.ZARKOV.mongo_database}.{name}"
+    with pytest.raises(DefinitionError, match="Zarkov keeps that for itself"):
+        AggDef.objects.create(name="x", task_name=TASK, inputs=[own])
+    AggDef.objects.create(name="x", task_name=TASK, inputs=[f"elsewhere.{name}"])
+
+
+def test_a_definition_made_in_python_behaves_as_one_of_the_form(site, database):
+    Producer(resources().room.store).send(event())
+    days = AggDef.objects.create(name="days", task_name=TASK, interval_s=2)
+    task = PeriodicTask.objects.get(name="aggregate: days")
+    assert task.interval.every == 2
+    days.interval_s = 3
+    days.save()
+    assert PeriodicTask.objects.get(name="aggregate: days").interval.every == 3
+    days.enabled = False
+    days.save(update_fields=["enabled"])
+    assert not PeriodicTask.objects.filter(name="aggregate: days").exists()
+    services.run_now(days)
+    total = AggDef.objects.create(name="total", task_name="tests.aggregates.tasks.Sum", inputs=["zagg.days"])
+    services.run_now(total)
+    with pytest.raises(DefinitionError, match="days is read by total"):
+        days.delete()
+    assert values(database, "days")
+    AggDef.objects.all().delete()
+    assert not [name for name in database.list_collection_names() if name.startswith(("zagg.", "zgen."))]
+    assert database["agg.position"].count_documents({}) == 0
+    assert not AggDef.objects.exists()
+
+
+def test_a_name_is_nobody_elses_and_stays(site):
+    days = AggDef.objects.create(name="days", task_name=TASK)
+    with pytest.raises(DefinitionError, match="'days' is taken"):
+        AggDef.objects.create(name="days", task_name=TASK)
+    days.name = "weeks"
+    with pytest.raises(DefinitionError, match="is named 'days', which cannot be changed"):
+        days.save()
+
+
+def test_an_output_belongs_to_one_definition_before_either_has_run(site):
+    AggDef.objects.create(name="days", task_name=TASK)
+    with pytest.raises(DefinitionError, match=r"output zagg\.days belongs to the aggregate 'days'"):
+        AggDef.objects.create(name="other", task_name=TASK, output="zagg.days")
+    services.run_now(AggDef.objects.create(name="two", task_name="tests.aggregates.tasks.TwoOutputs"))
+    with pytest.raises(DefinitionError, match="belongs to the aggregate 'two'"):
+        AggDef.objects.create(name="x", task_name=TASK, output="one")
+    AggDef.objects.create(name="days.hourly", task_name=TASK)
+    AggDef.objects.create(name="over", task_name="tests.aggregates.tasks.Sum", inputs=["zagg.one"])
+
+
+def test_definitions_do_not_read_each_other_in_a_circle(site):
+    first = AggDef.objects.create(name="first", task_name=TASK)
+    AggDef.objects.create(name="second", task_name=TASK, inputs=["zagg.first"])
+    AggDef.objects.create(name="third", task_name=TASK, inputs=["zagg.second"])
+    first.inputs = ["zagg.third"]
+    with pytest.raises(DefinitionError, match="first would read itself by way of third, second"):
+        first.save()
+    with pytest.raises(ValidationError, match="would read itself"):
+        first.clean()
+
+
+def test_a_file_may_name_readers_first_and_each_mistake_names_its_aggregate(site):
+    task = "tests.aggregates.tasks.Sum"
+    text = f"aggregates:\n  a: {{task_name: {task}, inputs: [zagg.b]}}\n  b: {{task_name: {TASK}}}\n"
+    assert services.import_definitions(text) == ["b", "a"]
+    assert services.import_definitions(text) == []
+    for wrong in (
+        'interval_s: "60"', "task_name: 5", "task_name: my.tasks.MyTask", "realtime: nope", "name: b",
+        "interval_s: 99999999999999999999", 'crontab: "99 * * * *"', "filter: {at: 2011-07-01T00:00:00Z}", "1: 2",
+    ):  # fmt: skip
+        with pytest.raises(DefinitionError, match="aggregate c: "):
+            services.import_definitions(
+                f"aggregates:\n  c: {{task_name: {TASK}, {wrong}}}\n".replace(
+                    f"task_name: {TASK}, task_name", "task_name"
+                )
+            )
 
 
 def test_a_task_outside_the_allowed_modules_is_refused_at_save_and_the_remedy_is_named(site):
@@ -134,6 +241,48 @@ def test_a_failing_run_leaves_its_traceback(site):
     services.run_now(AggDef.objects.get())
     aggdef.refresh_from_db()
     assert (aggdef.state, aggdef.failures, aggdef.skipped_count, aggdef.last_error) == ("ok", 0, 1, "")
+
+
+def test_a_request_that_is_refused_leaves_a_healthy_aggregate_healthy(site, database):
+    producer = Producer(resources().room.store)
+    producer.send(event())
+    days = services.define(name="days", task_name=TASK)
+    services.run_now(days)
+    late, early = datetime(2012, 1, 1, tzinfo=UTC), datetime(2011, 1, 1, tzinfo=UTC)
+    with pytest.raises(NotRebuildableError, match="is not before until"):
+        services.run_now(days, "rebuild", since=late, until=early)
+    assert Run.objects.count() == 1
+    types = services.define(name="one", task_name="tests.aggregates.tasks.TwoOutputs")
+    services.run_now(types)
+    with pytest.raises(NotRebuildableError, match=r"has no period"):
+        services.run_now(types, "rebuild", since=early, until=late)
+    database["agg.position"].update_one({"_id": "days"}, {"$set": {"base": -7}})
+    with pytest.raises(EventsGoneError):
+        services.run_now(days, "full")
+    for aggdef in (days, types):
+        aggdef.refresh_from_db()
+        assert (aggdef.state, aggdef.failures, aggdef.last_error) == ("ok", 0, "")
+    assert Run.objects.filter(state="error").count() == 2
+
+
+def test_one_that_leaves_new_events_out_says_that_it_waits_for_a_full_run(site):
+    producer = Producer(resources().room.store)
+    producer.send(event("a"))
+    aggdef = services.define(name="days", task_name=TASK)
+    services.run_now(aggdef)
+    services.define(name="days", filter={"type": "a"})
+    producer.send(event("a"))
+    aggdef.refresh_from_db()
+    _, outcome = services.run_now(aggdef)
+    assert outcome.state == "blocked"
+    aggdef.refresh_from_db()
+    assert (aggdef.state, aggdef.last_id) == ("full_due", 1)
+    services.note_refresh(aggdef, [outcome], resources().room.ledger.get("days"))
+    aggdef.refresh_from_db()
+    assert aggdef.state == "full_due"
+    services.run_now(aggdef, "full")
+    aggdef.refresh_from_db()
+    assert (aggdef.state, aggdef.full_due) == ("ok", "")
 
 
 def test_a_planned_run_can_be_cancelled_and_a_finished_one_cannot(site):

@@ -1,0 +1,112 @@
+"""What a filter of an aggregate may say: an allow-list of MongoDB's query operators, each with the operand it wants.
+
+So a filter which MongoDB would refuse, or which would run code, is refused where it is written and not in each run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bson.regex import Regex
+
+from aggregates.exceptions import DefinitionError, known
+
+COMBINE = ("$and", "$or", "$nor")
+ANY = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
+LISTS = ("$in", "$nin", "$all")
+OTHERS = ("$exists", "$type", "$regex", "$options", "$size", "$mod", "$elemMatch", "$not")
+ALLOWED = (*COMBINE, *ANY, *LISTS, *OTHERS)
+DEEPEST = 20
+
+
+def check_conditions(document: Any, depth: int = 0) -> None:
+    """Raise `DefinitionError` that names the part of the filter which is not allowed. `_id` is none of its fields."""
+    if not isinstance(document, Mapping):
+        raise _refused(f"{document!r} is no document of conditions")
+    if depth > DEEPEST:
+        raise _refused(f"nested deeper than {DEEPEST}")
+    for name, condition in document.items():
+        if name in COMBINE:
+            if not isinstance(condition, list | tuple) or not condition:
+                raise _refused(f"{name} wants a list of conditions, not {condition!r}")
+            for part in condition:
+                check_conditions(part, depth + 1)
+        elif name.startswith("$"):
+            raise _unknown(name, at_field=False)
+        elif name == "_id" or name.startswith("_id."):
+            raise _refused("_id is not allowed, it is what tells a run's events from the rest")
+        else:
+            _check_field(name, condition, depth)
+
+
+def _check_field(field: str, condition: Any, depth: int) -> None:
+    if not _operators(condition):
+        return
+    for name, operand in condition.items():
+        if not name.startswith("$"):
+            raise _refused(f"{field} mixes operators with the field {name!r}")
+        if name not in ALLOWED or name in COMBINE:
+            raise _unknown(name, at_field=True)
+        if name in OTHERS:
+            _check_operand(field, name, operand, condition, depth)
+        elif name in LISTS and not isinstance(operand, list | tuple):
+            raise _refused(f"{field}: {name} wants a list, not {operand!r}")
+        elif name in LISTS and any(_operators(each) for each in operand):
+            raise _refused(f"{field}: {name} wants values, not conditions")
+
+
+def _check_operand(field: str, name: str, operand: Any, condition: Mapping[str, Any], depth: int) -> None:
+    wanted = ""
+    if name == "$exists" and not isinstance(operand, bool | int):
+        wanted = "true or false"
+    elif name == "$type" and not isinstance(operand, str | int | list | tuple):
+        wanted = "the name of a type"
+    elif name == "$regex" and not isinstance(operand, str | Regex):
+        wanted = "a text"
+    elif name == "$options" and ("$regex" not in condition or not _letters(operand)):
+        wanted = "some of the letters imsx, beside $regex"
+    elif name == "$size" and not (_whole(operand) and operand >= 0):
+        wanted = "a whole number from 0"
+    elif name == "$mod" and not (_pair(operand) and operand[0] != 0):
+        wanted = "a list of divisor and remainder"
+    elif name == "$not" and not (isinstance(operand, Regex) or _operators(operand)):
+        wanted = "a condition with operators"
+    elif name == "$elemMatch" and not isinstance(operand, Mapping):
+        wanted = "a document of conditions"
+    if wanted:
+        raise _refused(f"{field}: {name} wants {wanted}, not {operand!r}")
+    if name == "$not" and not isinstance(operand, Regex):
+        _check_field(field, operand, depth + 1)
+    elif name == "$elemMatch" and operand:
+        if _operators(operand) and not set(operand) & set(COMBINE):
+            _check_field(field, operand, depth + 1)
+        else:
+            check_conditions(operand, depth + 1)
+
+
+def _operators(value: Any) -> bool:
+    """Whether it is a document of operators; any other document stands for itself."""
+    return isinstance(value, Mapping) and any(str(name).startswith("$") for name in value)
+
+
+def _letters(value: Any) -> bool:
+    return isinstance(value, str) and set(value) <= set("imsx")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(_whole(each) for each in value)
+
+
+def _unknown(name: str, *, at_field: bool) -> DefinitionError:
+    allowed = [each for each in ALLOWED if (each in COMBINE) != at_field]
+    where = "at a field" if at_field else "at the top"
+    return _refused(f"{name} is not allowed; {where} these are: {known(allowed, len(allowed))}")
+
+
+def _refused(text: str) -> DefinitionError:
+    return DefinitionError(f"filter: {text}", "filter")
