@@ -20,6 +20,7 @@ from ingest.edge import guarded
 from ingest.event import (
     FIELDS,
     LIMITS,
+    MAX_MESSAGE_BYTES,
     MAX_TEXT_CHARS,
     STORED_LIMITS,
     Fault,
@@ -31,7 +32,6 @@ from ingest.event import (
 from ingest.intake import Intake
 from ingest.raw import assembled, elements
 
-MAX_MESSAGE_BYTES = 16 * 2**20
 _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
 _LENGTH = struct.Struct("<i").unpack_from
 _SMALL_BYTES = 700  # below this nothing is nested too deep and no event too big

@@ -27,7 +27,8 @@ from ingest import fork, green
 from ingest.curve import ClientKeys
 from ingest.dealer import Dealer
 from ingest.exceptions import BusyError, DeliveryError, SpoolError
-from ingest.push import Event, ZarkovClient, document, encoded
+from ingest.prepare import prepared
+from ingest.push import Event, ZarkovClient, document
 from ingest.refusal import Refusal
 from ingest.request import refused_document, source_frame
 from ingest.spool import MAX_BYTES, Spool
@@ -124,7 +125,7 @@ class AcknowledgedClient:
         `error.data["unsent"]` then holds the events that are neither known to be journalled nor spooled, encoded and
         with their ids: pass them to `send` again. `error.data["receipt"]` is what became of the others.
         """
-        requests = list(_requests([_with_id(event) for event in events], self._request_events))
+        requests = list(_requests([prepared(event) for event in events], self._request_events))
         if self._spool is None:
             return self._deliver(requests, self._patience)
         if time.monotonic() < self._away_until:
@@ -321,12 +322,6 @@ class AcknowledgedClient:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _with_id(event: Event) -> bytes:
-    if isinstance(event, bytes) or "id" in event:
-        return encoded(event)
-    return bson.encode({**event, "id": uuid.uuid4().hex})
 
 
 def _requests(events: list[bytes], most_events: int) -> Iterator[list[bytes]]:

@@ -19,7 +19,9 @@ from ingest.exceptions import BindError
 from ingest.gate import ServerKeys, as_server
 
 HIGH_WATER_COUNT = 1_000  # messages that ZeroMQ holds per sender while nothing is read
-LARGEST_BYTES = 64 * 2**20  # a message above this costs its sender the connection; above 16 MiB it is refused
+# A message above 16 MiB is refused, counted and kept as a hash. Above this ZeroMQ cuts its sender's connection, so that
+# nobody's memory is filled, and tells nobody: our own clients refuse to send what is above 16 MiB.
+LARGEST_BYTES = 256 * 2**20
 DRAIN_COUNT = 1_000  # messages taken at once
 DRAIN_BYTES = 2**20
 _LENGTH = struct.Struct("<i").unpack_from

@@ -16,6 +16,7 @@ from ingest.raw import is_deeper
 
 FIELDS = frozenset({"timestamp", "type", "context", "extra", "id"})
 MAX_EVENT_BYTES = 2**20
+MAX_MESSAGE_BYTES = 16 * 2**20
 MAX_TEXT_CHARS = 256
 MAX_DEPTH = 100
 # An embedded document costs at least 7 bytes (type, empty name, length, end): below this none is too deep.

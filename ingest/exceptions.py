@@ -77,6 +77,12 @@ class StaleBlockError(IngestError):
     code = "stale_block"
 
 
+class EventTooLargeError(IngestError):
+    """An event is larger than any message that an ingester takes; nothing of the call was sent."""
+
+    code = "event_too_big"
+
+
 class DeliveryError(IngestError):
     """An acknowledged send was not answered in time; the events may or may not have arrived, and may be sent again."""
 

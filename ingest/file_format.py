@@ -16,6 +16,7 @@ import bson
 from bson.errors import BSONError
 
 from ingest import json_wire
+from ingest.event import MAX_MESSAGE_BYTES
 from ingest.exceptions import IngestError
 from ingest.restore import restored
 from ingest.rotation import RotationError, read_dump
@@ -226,6 +227,9 @@ class _Ids:
 
 def _made(number: int, make: Any) -> Line:
     try:
-        return Line(number, make())
+        event = make()
     except (ValueError, BSONError, OverflowError, RecursionError) as error:
         return Line(number, fault=str(error.args[-1] if error.args else error))
+    if len(event) > MAX_MESSAGE_BYTES:
+        return Line(number, fault=f"{len(event)} bytes as BSON; a message has {MAX_MESSAGE_BYTES} at most")
+    return Line(number, event)

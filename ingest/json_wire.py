@@ -13,9 +13,8 @@ from typing import Any
 import bson
 from bson.errors import BSONError
 
-from ingest.bson_wire import MAX_MESSAGE_BYTES
 from ingest.edge import guarded
-from ingest.event import MAX_DEPTH, complete, fault_of, shown
+from ingest.event import MAX_DEPTH, MAX_MESSAGE_BYTES, complete, fault_of, shown
 from ingest.intake import Intake
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

@@ -13,7 +13,8 @@ import bson
 from ingest import fork, green
 from ingest.channel import Channel
 from ingest.curve import ClientKeys
-from ingest.exceptions import DeliveryError, QueueFullError
+from ingest.event import MAX_MESSAGE_BYTES
+from ingest.exceptions import DeliveryError, EventTooLargeError, QueueFullError
 from ingest.green import Aside
 
 Event = Mapping[str, Any] | bytes  # a document, or one already encoded as BSON
@@ -80,9 +81,16 @@ class ZarkovClient:
     def send(self, *events: Event) -> None:
         """Send events as one message. Raises `QueueFullError`, or `bson.errors` for what BSON cannot hold.
 
+        Raises `EventTooLargeError` when they are more than a message may hold; nothing was sent then.
+
         Raises `DeliveryError` when a listener that had taken us refuses us now: what was queued is lost then.
         """
         frames = [b"".join(map(encoded, events))]
+        if len(frames[0]) > MAX_MESSAGE_BYTES:
+            raise EventTooLargeError(
+                f"a message of {len(frames[0])} bytes cannot be sent: {MAX_MESSAGE_BYTES} are allowed; send fewer "
+                "events at once"
+            )
         if self._key is not None:
             frames.insert(0, self._key)
         deadline: float | None = None

@@ -138,10 +138,12 @@ def read_events(record: Record) -> tuple[list[bytes], list[str | None]]:
 
 
 def split_documents(payload: bytes) -> list[bytes]:
-    """The documents that lie one after the other in a payload that was checked when it was written."""
+    """The documents that lie one after the other in a payload. Raises `ValueError` when it is not made of such."""
     documents, position, end = [], 0, len(payload)
     while position < end:
-        length = _LENGTH(payload, position)[0]
+        length = _LENGTH(payload, position)[0] if position + 5 <= end else 0
+        if not 5 <= length <= end - position:
+            raise ValueError(f"byte {position} of {end} begins no document")
         documents.append(payload[position : position + length])
         position += length
     return documents

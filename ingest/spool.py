@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from ingest.event import MAX_MESSAGE_BYTES
 from ingest.exceptions import SpoolError, SpoolFullError
 from ingest.record import split_documents
 
@@ -157,7 +158,9 @@ class Spool:
             for start, end, payload in _records(held):
                 if start != held.read:
                     self._keep_damaged(held, start)
-                return Batch(split_documents(payload), held.path, end)
+                if events := _deliverable(payload):
+                    return Batch(events, held.path, end)
+                self._keep_damaged(held, end)
             if held.read < held.size:
                 self._keep_damaged(held, held.size)
             self._delete(held)
@@ -237,6 +240,15 @@ class Spool:
 
     def _failed(self, error: OSError) -> SpoolError:
         return SpoolError(f"the spool {self.folder} cannot be used: {error.strerror or error}", folder=str(self.folder))
+
+
+def _deliverable(payload: bytes) -> list[bytes]:
+    """The events of a record; none when no ingester could ever take them: they would hold up all behind them."""
+    try:
+        events = split_documents(payload)
+    except ValueError:
+        return []
+    return [] if any(len(event) > MAX_MESSAGE_BYTES for event in events) else events
 
 
 def _records(held: _Held) -> Iterator[tuple[int, int, bytes]]:

@@ -152,7 +152,7 @@ class Config(_Section):
     time_zone: Zone = Field("UTC", description="Zone in which keys without a zone are read, and pages are shown.")
     journal: Path | None = Field(None, description="Folder of the journals; by default `journal` in `home`.")
     journal_segment_bytes: Size = Field(8 * 2**20, ge=4096, description="Size at which a segment is closed.")
-    journal_max_bytes: Size = Field(2**30, description="Size at which the ingester stops reading.")
+    journal_max_bytes: Size = Field(2**30, ge=2**20, description="Size at which the ingester stops reading.")
     journal_sync: Sync = Field("batch", description="batch, interval:MS or off; the acknowledged socket always syncs.")
     incremental: int = Field(
         0, ge=0, description="Events after which a realtime aggregate is refreshed; 0 = as soon as there are any."

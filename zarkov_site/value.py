@@ -15,6 +15,7 @@ TCP_NO_PORT = re.compile(r"tcp://(\[[0-9a-fA-F:]+\]|\*|[A-Za-z0-9_.-]+)\Z")
 _IPC = re.compile(r"ipc://.+\Z")
 _HOST_PORT = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})\Z")
 _SYNC = re.compile(r"(batch|off|interval:([1-9]\d*))\Z")
+LONGEST_SYNC_MS = 60_000  # more than a minute of events is no trade for speed any more
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _SMTP = re.compile(r"smtps?://([^@/\s]+@)?[A-Za-z0-9_.-]+(:\d{1,5})?/?\Z")
 _EMAIL = re.compile(r"[^@\s,]+@[^@\s,]+\Z")
@@ -58,8 +59,9 @@ def _host_port(value: str) -> str:
 
 
 def _sync(value: str) -> str:
-    if not _SYNC.match(value):
-        raise ValueError("allowed is batch, off or interval:MS (a whole number of milliseconds)")
+    match = _SYNC.match(value)
+    if not match or int(match[2] or 0) > LONGEST_SYNC_MS:
+        raise ValueError(f"allowed is batch, off or interval:MS (whole milliseconds, 1 to {LONGEST_SYNC_MS})")
     return value
 
 

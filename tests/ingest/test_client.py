@@ -17,10 +17,12 @@ import bson
 import psutil
 import pytest
 import zmq
+from bson.errors import InvalidBSON
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient, ZarkovClient
-from ingest.exceptions import DeliveryError, QueueFullError, SpoolFullError
+from ingest.event import MAX_MESSAGE_BYTES
+from ingest.exceptions import DeliveryError, EventTooLargeError, QueueFullError, SpoolFullError
 from ingest.settings import IngestSettings
 from ingest.spool import Spool
 from tests.ingest.conftest import RunningIngester, sums, wait_for
@@ -396,3 +398,46 @@ def test_the_spool_of_a_living_process_and_of_a_parent_is_left_to_them(
     client.flush(10)
     client.close()
     wait_for(lambda: [event["type"] for event in database["event"].find()] == ["parent"])
+
+
+def test_what_can_never_be_delivered_is_refused_when_it_is_handed_in(away: IngestSettings, tmp_path: Path) -> None:
+    good = {"type": "x"}
+    with spooling(away, tmp_path) as client:
+        for bad in (b"\0\0\0\0garbage", b"", bson.encode(good)[:-1], bson.encode(good) * 2):
+            with pytest.raises(InvalidBSON):
+                client.send([good, bad])
+        with pytest.raises(EventTooLargeError, match="cannot be sent"):
+            client.send([good, {"type": "x", "extra": b"x" * MAX_MESSAGE_BYTES}])
+    assert spool_files(tmp_path) == []
+    with ZarkovClient(away.ack_bind_address) as client, pytest.raises(EventTooLargeError, match="fewer"):
+        client.event("x", {}, b"x" * MAX_MESSAGE_BYTES)
+
+
+def test_records_of_a_spool_that_no_ingester_could_take_are_set_aside_and_the_others_are_sent(
+    start_ingester: Start, away: IngestSettings, database: Database[Any], tmp_path: Path
+) -> None:
+    """As an earlier release may have left them."""
+    huge = bson.encode({"type": "x", "extra": b"x" * MAX_MESSAGE_BYTES})
+    spool = Spool(tmp_path / "spool")
+    for payload in (b"\0\0\0\0garbage", huge, bson.encode({"type": "x", "id": "1"}), b"\xff\xff\xff\xffgarbage"):
+        spool.append([payload])
+    spool.close()
+    start_ingester(away)
+    with spooling(away, tmp_path, timeout_s=20) as client:
+        client.flush(60)
+    wait_for(lambda: ids(database) == ["1"])
+    assert spool_files(tmp_path) == []
+    content = b"".join(path.read_bytes() for path in spool_files(tmp_path, "damaged"))
+    assert huge in content
+    assert content.count(b"garbage") == 2
+
+
+def test_an_encoded_event_gets_an_id_as_a_document_does(ingester: RunningIngester, database: Database[Any]) -> None:
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        own = bson.encode({"id": "own", "type": "x"})
+        inner = bson.encode({"type": "x", "context": {"id": "inner"}})
+        assert client.send([own, inner, bson.encode({"type": "x"})]).accepted == 3
+    found = wait_for(lambda: (events := list(database["event"].find())) and len(events) == 3 and events)
+    assert "own" in {event["id"] for event in found}
+    assert {len(event["id"]) for event in found} == {3, 32}
+    assert {event["type"] for event in found} == {"x"}

@@ -70,7 +70,8 @@ def test_zsend_sends_json_lines_as_in_2011(
     (tmp_path / "key").write_bytes(b"secret")
     assert manage("zsend", bson_door, f"@{tmp_path}/key", stdin='{"type":"c"}').returncode == 0
     assert manage("zsend", "--json", addresses["json_bind_address"], stdin='{"type":"d"}').returncode == 0
-    wait_for(lambda: types(database) == ["b", "c", "d", "nop"])
+    assert manage("zsend", addresses["json_bind_address"], stdin='{"type":"e"}').returncode == 0, "its port is known"
+    wait_for(lambda: types(database) == ["b", "c", "d", "e", "nop"])
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,20 @@ def test_a_refused_frame_of_a_request_is_kept_and_the_door_stays_open(
         assert bson.decode(socket.recv_multipart()[1])["accepted"] == 1
 
 
+def test_a_pushed_message_of_65_mib_is_counted_and_kept_as_a_hash(
+    ingester: RunningIngester, database: Database[Any]
+) -> None:
+    with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+        socket.connect(ingester.address("bson"))
+        socket.send(bytes(65 * 2**20))
+        socket.send(bson.encode({"type": "good"}))
+        wait_for(lambda: database["event"].count_documents({"type": "good"}) == 1, 60)
+    kept = wait_for(lambda: database["quarantine"].find_one({"code": "oversized_message"}), 60)
+    assert kept["bytes"] == 65 * 2**20
+    assert len(kept["sha256"]) == 64
+    assert "raw" not in kept
+
+
 @pytest.mark.parametrize("part", ["a door", "the journal's writer", "an inserter"])
 def test_a_part_that_ends_by_a_fault_ends_the_ingester_and_what_was_taken_is_kept(
     part: str,

@@ -143,6 +143,8 @@ def test_exposure_is_allowed_when_said(tmp_path: Path) -> None:
         ({"ZARKOV_ZMR__ENGINE": "x"}, ["zmr.engine: 'x'", "'zmq', 'inline' or 'dask'"]),
         ({"ZARKOV_ZMR": "x"}, ["zmr: 'x'", "mapping of zmr.* keys"]),
         ({"ZARKOV_JOURNAL_SYNC": "interval:0"}, ["journal_sync: 'interval:0'", "interval:MS"]),
+        ({"ZARKOV_JOURNAL_SYNC": "interval:60001"}, ["journal_sync: 'interval:60001'", "1 to 60000"]),
+        ({"ZARKOV_JOURNAL_MAX_BYTES": "64KiB"}, ["journal_max_bytes: 65536", "1048576"]),
         ({"ZARKOV_BSON_BIND_ADDRESS": "localhost:1"}, ["bson_bind_address: 'localhost:1'", "tcp://HOST:PORT"]),
         ({"ZARKOV_BSON_BIND_ADDRESS": "tcp://h:70000"}, ["tcp://h:70000", "tcp://HOST:PORT"]),
         ({"ZARKOV_TIME_ZONE": "Mars/Base"}, ["time_zone: 'Mars/Base'", "Europe/Berlin"]),

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ingest import json_wire
 from ingest.client import ZarkovClient
-from ingest.exceptions import DeliveryError
+from ingest.exceptions import DeliveryError, IngestError
 from ingest.management.command import ZarkovCommand, add_keys_argument, sender_keys
 
 
@@ -24,7 +24,7 @@ class Command(ZarkovCommand):
 
     help = (
         "Send each line of standard input, one JSON document per line, to a PULL socket as one message. They go as "
-        "BSON, unless --json is given or ADDRESS is the configured json_bind_address."
+        "BSON, unless --json is given or ADDRESS is that of the ingester's JSON socket."
     )
     example = """echo '{"type":"nop"}' | manage.py zsend tcp://localhost:6543"""
 
@@ -42,7 +42,7 @@ class Command(ZarkovCommand):
     def perform(self, options: dict[str, Any]) -> None:
         """Send line by line; say how many went."""
         address = options["address"]
-        as_json = options["json"] or _port(address) == _port(settings.ZARKOV.json_bind_address)
+        as_json = options["json"] or _port(address) == _port(_json_address())
         client = ZarkovClient(
             address, key=_key(options["key"]), keys=sender_keys(options["keys"]), timeout_s=options["timeout"]
         )
@@ -53,7 +53,7 @@ class Command(ZarkovCommand):
                     client.send(line.strip() if as_json else _as_bson(line, number))
                     count += 1
             client.close()
-        except (CommandError, DeliveryError) as error:
+        except (CommandError, IngestError) as error:
             with contextlib.suppress(DeliveryError):
                 client.close()
             raise CommandError(f"{error} ({count} messages were sent before)") from None
@@ -77,6 +77,12 @@ def _key(argument: str | None) -> bytes | None:
         return Path(argument[1:]).read_bytes()
     except OSError as error:
         raise CommandError(f"key file {argument[1:]}: {error.strerror}") from None
+
+
+def _json_address() -> str:
+    """Where the JSON socket really listens, when its port was chosen freely."""
+    config = settings.ZARKOV
+    return str(config.running_address("json_bind_address") or config.json_bind_address)
 
 
 def _port(address: str) -> str:
