@@ -36,7 +36,10 @@ def _schedule_chores(**_: Any) -> None:
     for name, task, seconds in PERIODIC:
         every = {"every": seconds, "period": IntervalSchedule.SECONDS}
         interval = IntervalSchedule.objects.filter(**every).first() or IntervalSchedule.objects.create(**every)
-        PeriodicTask.objects.get_or_create(name=name, defaults={"task": task, "interval": interval})
+        wanted = {"task": task, "interval": interval, "expire_seconds": seconds}  # late ones would only pile up
+        made, _ = PeriodicTask.objects.get_or_create(name=name, defaults=wanted)
+        if made.expires is None and made.expire_seconds is None:
+            PeriodicTask.objects.filter(pk=made.pk).update(expire_seconds=seconds)
 
 
 def _make_groups(**rest: Any) -> None:

@@ -15,6 +15,7 @@ from aggregates.models import AggDef, Run
 from aggregates.resource import resources
 from aggregates.run.holder import is_dead
 from aggregates.run.position import Position
+from aggregates.services import waiting
 from aggregates.services.switch import require_enabled
 
 log = logging.getLogger(__name__)
@@ -111,14 +112,18 @@ def _ask_cancel(run: Run) -> bool:
 def sweep() -> int:
     """Put back runs that nobody works on: planned ones that the queue lost, and those whose performer has died.
 
+    Planned ones whose message still waits stay as they are, where the broker can be asked for it.
+
     Returns how many. Harmless when it is wrong about one: a run is performed under its lease.
     """
     limit = timezone.now() - timedelta(seconds=LOST_S)
+    waits = waiting.queued_runs(resources().database.client)
     found = 0
     for run in Run.objects.open().filter(created__lte=limit).select_related("aggdef")[:500]:
         if run.state == Run.State.PLANNED:
-            enqueue(run)
-            found += 1
+            if run.pk not in waits:
+                enqueue(run)
+                found += 1
         elif _is_orphan(run, limit):
             lost = Run.objects.filter(pk=run.pk, state=Run.State.RUNNING, performer=run.performer)
             if lost.update(state=Run.State.PLANNED, performer=""):

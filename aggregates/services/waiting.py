@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from pymongo import MongoClient
 
 from aggregates.models import AggDef, Run
 
+log = logging.getLogger(__name__)
 MOST_SHOWN = 200
 Client = MongoClient[dict[str, Any]]  # of the MongoDB that is the broker, unless another one is
 PERFORM, SCHEDULED, VERIFY = (
@@ -61,6 +63,16 @@ def messages(client: Client) -> list[Message] | None:
     queue = str(current_app.conf.task_default_queue)
     found = collection.find({"queue": queue}, max_time_ms=1000).sort("_id", 1).limit(MOST_SHOWN)
     return [_message(document) for document in found]
+
+
+def queued_runs(client: Client) -> frozenset[int]:
+    """Keys of the runs of which a message waits; empty when the broker does not say, or is away. Never raises."""
+    try:
+        found = messages(client) or []
+    except Exception as error:  # noqa: BLE001 - every broker has errors of its own
+        log.info("the queue cannot be read: %s", error)
+        return frozenset()
+    return frozenset(m.arguments[0] for m in found if m.task == PERFORM and m.arguments)
 
 
 def lines(client: Client) -> list[Waiting]:

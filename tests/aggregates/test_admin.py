@@ -240,6 +240,7 @@ def test_the_queue_shows_what_is_under_way_what_waits_and_how_schedules_went(
         ("scheduled verification of all", None, True),
         ("incremental", lost, False),
     }
+    assert waiting.queued_runs(database.client) == {asked.pk, 10**9}
     page = admin_client.get(QUEUE).content.decode()
     assert "host, process 42" in page
     assert "scheduled verification of all" in page

@@ -17,6 +17,8 @@ from aggregates import schedule, services
 from aggregates.models import AggDef, Run
 from aggregates.resource import resources
 from aggregates.run.holder import is_dead
+from aggregates.services import waiting
+from aggregates.services.waiting import Message
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
 
@@ -67,6 +69,23 @@ def test_a_broker_that_is_away_loses_no_run(site, monkeypatch, django_capture_on
         run = services.start_run(aggdef)
     run.refresh_from_db()
     assert run.state == "planned"
+
+
+def test_the_sweeper_leaves_runs_that_wait_in_the_queue(queued, producer, monkeypatch):
+    run = services.new_run(services.define(name="days", task_name=TASK), "full", Run.Origin.API)
+    long_ago(run)
+    monkeypatch.setattr(waiting, "messages", lambda client: [Message(waiting.PERFORM, (run.pk,), run.created)])
+    assert services.sweep() == 0
+    assert queued == []
+
+
+def test_a_sweep_that_comes_too_late_is_dropped(site):
+    sweep = PeriodicTask.objects.get(task="aggregates.schedule.sweep")
+    assert sweep.expire_seconds == sweep.interval.every
+    PeriodicTask.objects.filter(pk=sweep.pk).update(expire_seconds=None)
+    call_command("migrate", verbosity=0)
+    sweep.refresh_from_db()
+    assert sweep.expire_seconds == 15
 
 
 def test_the_sweeper_puts_back_a_run_that_the_queue_lost(queued, producer):

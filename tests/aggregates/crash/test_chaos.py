@@ -50,7 +50,7 @@ class Stream(threading.Thread):
     def run(self) -> None:
         number = 0
         client: Any = None
-        while not self.stopping.wait(0.02):
+        while not self.stopping.wait(0.1):  # full runs read all of them each time: an hour of them is to stay small
             batch = [{**event("m", NOON, f"p{n % 7}", n=n), "id": f"chaos-{number}-{n}"} for n in range(20)]
             while not self.stopping.is_set():
                 try:
