@@ -35,9 +35,9 @@ def _encoded(event: Event) -> bytes:
 
 def _with_id(raw: bytes) -> bytes:
     if not is_framed(raw):
-        raise InvalidBSON(f"{raw[:20]!r}...: these {len(raw)} bytes are not one BSON document, by their length or end")
+        raise InvalidBSON(f"{raw[:20]!r}...: the length in it is not that of these {len(raw)} bytes: not one document")
     try:
         named = any(name == b"id" for name, _, _ in elements(raw))
-    except InvalidBSON:  # the ingester will say what is wrong inside, and keep it
+    except InvalidBSON:  # it can be delivered: the ingester will say what is wrong inside, and keep it
         return raw
     return raw if named else assembled(raw[4:-1], text_element("id", uuid.uuid4().hex))

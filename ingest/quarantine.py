@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 from bson.json_util import RELAXED_JSON_OPTIONS, dumps
 from bson.json_util import loads as loads_extended
+from pymongo import UpdateOne
 from pymongo.database import Database
 
 from ingest import json_wire, refused
@@ -98,7 +99,7 @@ def mended_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
 def keep_mended(database: Database[Document], key: Mapping[str, Any], document: Mapping[str, Any]) -> None:
     """Keep a mended document for a later replay. Raises `MendError` when it is no event yet."""
     entry = _found(database, key)
-    raw = _event(entry, document)
+    raw, _ = _event(entry, document)
     database[QUARANTINE].update_one({"_id": entry["_id"]}, {"$set": {"mended": Binary(raw)}})
 
 
@@ -107,7 +108,8 @@ def replay(
 ) -> Replay:
     """Send one entry again, as it is or `mended`, and mark it as replayed once it is on the ingester's disk.
 
-    The event keeps its `id`, or gets one made of the key: replayed twice it is stored once. Input that still breaks
+    The event keeps its `id`, or gets one made of the key: replayed twice it is stored once, and under another `id` not
+    a second time. Input that still breaks
     the rules is not sent, so that it does not enter quarantine again. Raises `IngestError` when there is no such
     entry, `DeliveryError` when no ingester takes it.
     """
@@ -130,15 +132,24 @@ def replay_all(
     """
     waiting = iter(entries)
     while batch := list(itertools.islice(waiting, REQUEST_ENTRIES)):
-        sent: list[Mapping[str, Any]] = []
-        events: list[bytes] = []
+        ready: list[tuple[Mapping[str, Any], bytes, str]] = []
         for entry in batch:
             try:
-                events.append(_event(entry, mended if mended is not None else mended_of(entry)))
+                ready.append((entry, *_event(entry, mended if mended is not None else mended_of(entry))))
             except MendError as error:
                 yield Replay(entry["_id"], False, str(error))
-            else:
+        sent: list[Mapping[str, Any]] = []
+        events: list[bytes] = []
+        taken = _claim(database, [(entry["_id"], event_id) for entry, _, event_id in ready])
+        for entry, raw, event_id in ready:
+            under = taken.get(key_text(entry["_id"]), event_id)
+            if under == event_id:
                 sent.append(entry)
+                events.append(raw)
+            else:
+                yield Replay(
+                    entry["_id"], False, f"it was replayed under id {under!r}: another id would store it twice"
+                )
         receipt = client.send(events)
         turned_down = {refusal["index"]: refusal["message"] for refusal in receipt.rejected}
         accepted = [entry["_id"] for index, entry in enumerate(sent) if index not in turned_down]
@@ -157,13 +168,32 @@ def _found(database: Database[Document], key: Mapping[str, Any]) -> Document:
     return found
 
 
-def _event(entry: Mapping[str, Any], mended: Mapping[str, Any] | None) -> bytes:
+def _claim(database: Database[Document], ids: Sequence[tuple[Mapping[str, Any], str]]) -> dict[str, str]:
+    """Note under which `id` each entry is sent, the first time it is; return the noted ids by the entries' names.
+
+    Noted before anything is sent: an entry is stored under one id, whoever replays it how often and mended how.
+    """
+    if not ids:
+        return {}
+    entries = database[QUARANTINE]
+    first = [UpdateOne({"_id": key, "replay_id": {"$exists": False}}, {"$set": {"replay_id": id_}}) for key, id_ in ids]
+    entries.bulk_write(first, ordered=False)
+    found = entries.find({"_id": {"$in": [key for key, _ in ids]}}, {"replay_id": 1})
+    return {key_text(entry["_id"]): entry["replay_id"] for entry in found}
+
+
+def _event(entry: Mapping[str, Any], mended: Mapping[str, Any] | None) -> tuple[bytes, str]:
+    """The event that is sent for an entry, and its `id`. Raises `MendError` when it breaks the rules."""
     if mended is None:
         raise MendError("the input cannot be read as a document: write the event that it should have been")
     document = dict(mended)
     document.setdefault("id", f"quarantine:{key_text(entry['_id'])}")
     try:
+        if isinstance(document.get("timestamp"), str):  # as JSON doors take it
+            document["timestamp"] = json_wire.parse_iso(document["timestamp"])
         raw = bson.encode(document)
+    except json_wire.DateError as error:
+        raise MendError(f"{error.args[0]}: {error.args[1]}", fault=error.args[0]) from None
     except (BSONError, OverflowError, ValueError) as error:
         raise MendError(f"cannot be stored as BSON: {error}") from None
     intake = Intake("quarantine")
@@ -171,4 +201,4 @@ def _event(entry: Mapping[str, Any], mended: Mapping[str, Any] | None) -> bytes:
     if intake.refusals:
         refusal = intake.refusals[0]
         raise MendError(f"{refusal.code}: {refusal.message}", fault=refusal.code)
-    return raw
+    return raw, document["id"]

@@ -18,8 +18,8 @@ _STRING = 0x02
 
 
 def is_framed(raw: bytes) -> bool:
-    """Whether the length that the bytes begin with is theirs, and they end as a document does."""
-    return len(raw) >= 5 and _LENGTH(raw)[0] == len(raw) and raw[-1] == 0
+    """Whether the length that the bytes begin with is theirs, as it must be in a row of documents."""
+    return len(raw) >= 5 and int(_LENGTH(raw)[0]) == len(raw)
 
 
 def assembled(*parts: bytes) -> bytes:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import bson
 import pytest
+import zmq
 from pymongo.database import Database
 
 from ingest.accounting import Counters, Counts, Pace
@@ -260,6 +262,38 @@ def test_refused_input_is_read_mended_and_replayed_once(
     assert database["quarantine"].count_documents({"replayed": {"$ne": None}}) == 1
     with pytest.raises(IngestError, match="there is no"):
         replay(store, client, {"j": "none", "s": 1, "i": 1})
+
+
+def test_an_entry_is_replayed_as_its_door_took_it_and_under_one_id_for_ever(
+    ingester: RunningIngester, store: Store, database: Database[Any]
+) -> None:
+    noval = bson.encode({"$command": "event_noval", "timestamp": 5, "foo": 1})
+    with AcknowledgedClient(ingester.address("ack")) as client:
+        client.send([noval])
+        with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+            socket.connect(ingester.address("json"))
+            socket.send(b'{"type":"x","timestamp":"2011-07-01T10:00:00+02:00","bogus":1,"id":"own"}')
+            wait_for(lambda: database["quarantine"].count_documents({}) == 2)
+        entries = {entry["code"]: entry for entry in database["quarantine"].find()}
+        assert b"event_noval" in entries["bad_timestamp"]["raw"]
+        kept = decoded(entries["bad_timestamp"])
+        assert kept is not None
+        assert replay(store, client, entries["bad_timestamp"]["_id"], kept | {"timestamp": "2011-07-01"}).accepted
+        assert (
+            "bad_timestamp" in replay(store, client, entries["bad_timestamp"]["_id"], kept | {"timestamp": "?"}).message
+        )
+        mended = decoded(entries["unknown_field"])
+        assert mended is not None
+        del mended["bogus"]
+        key = entries["unknown_field"]["_id"]
+        for _ in range(2):
+            assert replay(store, client, key, mended).accepted
+        other = replay(store, client, key, mended | {"id": "other"})
+        assert (other.accepted, "under id 'own'" in other.message) == (False, True)
+    wait_for(lambda: sums(database) == {"stored": 2, "duplicates": 1, "quarantined": 2})
+    stored = {event.get("id"): event for event in database["event"].find()}
+    assert stored["own"]["timestamp"] == datetime(2011, 7, 1, 8, tzinfo=UTC)
+    assert next(event for event in stored.values() if "foo" in event)["timestamp"].year == 2011
 
 
 def test_a_bounded_quarantine_only_counts_what_is_too_much(
