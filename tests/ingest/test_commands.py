@@ -46,10 +46,10 @@ def addresses(environment: dict[str, str], tmp_path: Path) -> Iterator[dict[str,
     process = subprocess.Popen([sys.executable, "manage.py", "runingest"], env=environment, stdout=subprocess.PIPE)
     recorded = tmp_path / "home" / "run" / "addresses.json"
     try:
-        wait_for(lambda: recorded.exists() or process.poll() is not None)
+        wait_for(lambda: recorded.exists() or process.poll() is not None, 60)
         yield json.loads(recorded.read_text())
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert json.loads(recorded.read_text()) == {}
     finally:
         process.kill()

@@ -12,6 +12,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from ingest.block import Span
 from ingest.commit import BlockCommit, Content, Verdict
+from ingest.revocation import revoke
 from ingest.store import connect
 from tests.ingest import bson_shapes as shapes
 
@@ -43,6 +44,22 @@ def test_a_verdict_and_its_events_come_together_or_not_at_all_and_a_repetition_a
     assert database["event.1"].count_documents({}) == 1
     for each in (commits, other):
         each.close()
+    store.connection.close()
+
+
+def test_a_commit_that_comes_after_its_block_was_released_stores_nothing(
+    mongo_uri: str, database: Database[Any]
+) -> None:
+    """Also when it was under way already, and did not look for a verdict first."""
+    store = connect(mongo_uri, database.name)
+    reservation = store.reserve(store.prepare(), ("j", 1), Span(1, 1), 1)
+    assert revoke(store, ("j", 1))
+    commits = BlockCommit(store.database())
+    for first_try in (True, False):
+        content = Content([bson.encode({"type": "x"})])
+        assert commits.run(reservation, content, first_try=first_try) == Verdict(revoked=True)
+    assert database["event.1"].count_documents({}) == 0
+    commits.close()
     store.connection.close()
 
 
