@@ -119,12 +119,15 @@ def run(cluster: Cluster, database: Data, jobs: int, seed: int) -> collections.C
 
 @pytest.mark.timeout(240)
 def test_a_short_round_of_chaos(cluster: Cluster, database: Data) -> None:
+    cluster.values["spare_processes"] = random.randrange(2)
     run(cluster, database, jobs=8, seed=random.randrange(10**6))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1_800)
-def test_fifty_jobs_of_chaos_hit_every_phase(cluster: Cluster, database: Data) -> None:
+@pytest.mark.parametrize("spares", [0, 1])
+def test_fifty_jobs_of_chaos_hit_every_phase(cluster: Cluster, database: Data, spares: int) -> None:
+    cluster.values["spare_processes"] = spares
     hits = run(cluster, database, jobs=60, seed=random.randrange(10**6))
     assert sum(hits.values()) >= 50, hits
     assert all(hits[phase] for phase in PHASES), f"a phase was never hit: {dict(hits)}"
