@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from aggregates.models import EmbedLink
-from aggregates.models.chart import Chart
+from aggregates.models.chart import Chart, Dashboard
 
 _LIFETIMES = [("1", "one day"), ("30", "30 days"), ("365", "one year"), ("", "no end")]
 
@@ -50,7 +50,7 @@ class ChartForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class EmbedLinkForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Makes a link to one chart."""
+    """Makes a link to one chart or dashboard."""
 
     days = forms.ChoiceField(label="Works for", choices=_LIFETIMES, required=False, initial="365")
     field_order = ["name", "origins", "days", "prefix", "range_adjustable"]
@@ -64,13 +64,14 @@ class EmbedLinkForm(forms.ModelForm):  # type: ignore[type-arg]
             "range_adjustable": "Viewers may choose the range",
         }
         help_texts = {
-            "origins": "Its address, such as https://wiki.example.org. Left empty, no other site can show the chart."
+            "origins": "Its address, such as https://wiki.example.org. Left empty, no other site can show it."
         }
 
     @staticmethod
-    def new(chart: Chart, user: Any) -> EmbedLink:
-        """An unsaved link to `chart`."""
-        return EmbedLink(chart=chart, created_by=user if user.is_authenticated else None)
+    def new(shown: Chart | Dashboard, user: Any) -> EmbedLink:
+        """An unsaved link to a chart or a dashboard."""
+        kind = "chart" if isinstance(shown, Chart) else "dashboard"
+        return EmbedLink(created_by=user if user.is_authenticated else None, **{kind: shown})
 
     def clean_origins(self) -> str:
         """Of an address that was copied from a browser only scheme and host are kept; the model checks the rest."""

@@ -17,8 +17,8 @@ from aggregates.web.access import EDIT, OPERATE, rights_of
 from aggregates.web.encoding import plain, to_json
 from aggregates.web.exceptions import NotFoundError, WebError
 from aggregates.web.mongo import database
-from aggregates.web.pages import figure
-from aggregates.web.pages.forms import ChartForm, EmbedLinkForm
+from aggregates.web.pages import embedding, figure
+from aggregates.web.pages.forms import ChartForm
 from aggregates.web.pages.gate import error_page, page
 
 MOST_SERIES = 8  # in the chart of an aggregate that nobody has made a chart of
@@ -170,37 +170,28 @@ def dashboards(request: HttpRequest) -> HttpResponseBase:
 def chart(request: HttpRequest, slug: str) -> HttpResponseBase:
     """One chart; editors find and make the links that show it elsewhere."""
     found = get_object_or_404(Chart, slug=slug)
-    rights = rights_of(request)
-    form = EmbedLinkForm(request.POST or None, instance=EmbedLinkForm.new(found, request.user))
-    if request.method == "POST":
-        rights.require(EDIT)
-        if form.is_valid():
-            form.save()
-            return redirect(f"{found.get_absolute_url()}#embed")
-    links = [link for link in found.links.all() if link.works()] if rights.may(EDIT) else []
-    for link in links:
-        address = request.build_absolute_uri(reverse("embed", args=[embed.token_of(link)]))
-        link.address = address  # type: ignore[attr-defined]
-        link.code = embed.code(link, address)  # type: ignore[attr-defined]
-        link.blocked = embed.is_mixed_content(link, address)  # type: ignore[attr-defined]
+    made, links = embedding.make(request, found)
+    if made is not None:
+        return made
     context = {
         "section": "charts",
         "chart": found,
         "shown": figure.of_chart(found, large=True),
         "stream": figure.stream_url(reverse("live-charts"), [found]),
         "own_range": figure.range_words([found]),
-        "may_edit": rights.may(EDIT),
-        "links": links,
-        "form": form,
+        **links,
     }
     return render(request, "zarkov/chart.html", context)
 
 
-@require_safe
+@require_http_methods(["GET", "HEAD", "POST"])
 @page
 def dashboard(request: HttpRequest, slug: str) -> HttpResponseBase:
-    """Charts on one page, fed by one stream."""
+    """Charts on one page, fed by one stream; editors find and make the links that show it elsewhere."""
     found = get_object_or_404(Dashboard, slug=slug)
+    made, links = embedding.make(request, found)
+    if made is not None:
+        return made
     shown = found.ordered_charts()
     context = {
         "section": "dashboards",
@@ -208,7 +199,7 @@ def dashboard(request: HttpRequest, slug: str) -> HttpResponseBase:
         "figures": figure.of_charts(shown),
         "stream": figure.stream_url(reverse("live-charts"), shown),
         "own_range": figure.range_words(shown),
-        "may_edit": rights_of(request).may(EDIT),
+        **links,
     }
     return render(request, "zarkov/dashboard.html", context)
 

@@ -95,6 +95,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("post", "/charts/c/", {"name": "x"}, {"editor", "admin", "operate"}),
     ("get", "/dashboards/", None, READERS),
     ("get", "/dashboards/d/", None, READERS),
+    ("post", "/dashboards/d/", {"name": "x"}, {"editor", "admin", "operate"}),
     ("get", "/live/charts/?chart=c", None, READERS | {"limited"}),
     ("get", "/live/pulse/", None, READERS),
     ("get", "/jobs/", None, READERS),

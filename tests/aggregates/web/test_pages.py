@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.test import Client
 
@@ -119,3 +120,27 @@ def test_a_chart_without_an_end_ends_now(site: Any, aggregate: Aggregate) -> Non
         assert [x for x, _ in shown.read()["series"][0]["data"]] == [1704067200000.0]
     chart.end = "3000-01-01"
     assert len(embed.feed(chart, start=None).read()["series"][0]["data"]) == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", ["charts", "dashboards"])
+def test_a_link_is_made_on_the_page_of_what_it_shows(
+    closed_site: Any, aggregate: Aggregate, client: Client, kind: str
+) -> None:
+    aggregate("a", {"2024-01-01": 1})
+    chart = Chart.objects.create(slug="it", title="The chart", aggregate="a")
+    board = Dashboard.objects.create(slug="it", title="The board")
+    DashboardItem.objects.create(dashboard=board, chart=chart)
+    client.force_login(get_user_model().objects.create_superuser("root"))
+    sent = {"name": "wiki", "origins": "https://wiki.example.org/page", "days": "30", "prefix": ""}
+    assert client.post(f"/{kind}/it/", sent)["Location"] == f"/{kind}/it/#embed"
+    link = EmbedLink.objects.get()
+    assert (link.chart, link.dashboard) == ((chart, None) if kind == "charts" else (None, board))
+    page = client.get(f"/{kind}/it/").content.decode()
+    address = page.split("&lt;iframe src=&quot;")[1].split("&quot;")[0]
+    assert address in page.split('href="', 1)[1]  # to open, and to copy where an address is wanted
+    shown = Client().get(address)
+    assert shown.status_code == 200
+    assert "frame-ancestors 'self' https://wiki.example.org" in shown["Content-Security-Policy"]
+    assert "The chart" in shown.content.decode()
+    assert "Browsers show nothing of http://" in page  # the test's own server is http://testserver

@@ -1,0 +1,40 @@
+"""The part of a chart's or dashboard's page that shows and makes the links to put it into other pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
+
+from aggregates.models import EmbedLink
+from aggregates.models.chart import Chart, Dashboard
+from aggregates.web import embed
+from aggregates.web.access import EDIT, rights_of
+from aggregates.web.pages.forms import EmbedLinkForm
+
+
+def make(request: HttpRequest, shown: Chart | Dashboard) -> tuple[HttpResponseBase | None, dict[str, Any]]:
+    """What to answer when a link was made, else None; and the context of `zarkov/embedding.html`.
+
+    Raises `ForbiddenError` for a POST by who may not edit, who sees no links either.
+    """
+    rights = rights_of(request)
+    form = EmbedLinkForm(request.POST or None, instance=EmbedLinkForm.new(shown, request.user))
+    if request.method == "POST":
+        rights.require(EDIT)
+        if form.is_valid():
+            form.save()
+            return redirect(f"{shown.get_absolute_url()}#embed"), {}
+    may_edit = rights.may(EDIT)
+    links = [_with_address(request, link) for link in shown.links.all() if link.works()] if may_edit else []
+    return None, {"may_edit": may_edit, "links": links, "form": form, "links_show": shown._meta.verbose_name}
+
+
+def _with_address(request: HttpRequest, link: EmbedLink) -> EmbedLink:
+    address = request.build_absolute_uri(reverse("embed", args=[embed.token_of(link)]))
+    link.address = address  # type: ignore[attr-defined]
+    link.code = embed.code(link, address)  # type: ignore[attr-defined]
+    link.blocked = embed.is_mixed_content(link, address)  # type: ignore[attr-defined]
+    return link
