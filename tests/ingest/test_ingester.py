@@ -216,6 +216,19 @@ def test_what_a_stopped_ingester_left_is_committed_by_the_next(
     assert database["ingest.store"].find_one()["open"] == []
 
 
+def test_what_is_left_while_an_ingester_runs_is_committed_by_it(
+    start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.ingester.ADOPT_EVERY_S", 0.1)
+    start_ingester(ingest_settings)
+    left = Journal.create(ingest_settings.journal)
+    left.append([(Kind.EVENTS, 1, bson.encode({"type": "left", "timestamp": None, "context": {}}))])
+    left.sync()
+    left.release()
+    wait_for(lambda: types(database) == ["left"])
+    wait_for(lambda: not left.folder.exists())
+
+
 def test_stopping_twice_and_at_once_is_allowed(start_ingester: Start, ingest_settings: IngestSettings) -> None:
     running = start_ingester(ingest_settings)
     running.ingester.request_stop()
