@@ -6,7 +6,6 @@ else. A module that fails to import takes only its own tasks away.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregates.exceptions import TaskError, TaskRefusedError, known
+from aggregates.source_code import module_version, task_version
 from aggregates.task import REGISTERED, Task, has_period
 
 REMEDY = (
@@ -32,7 +32,12 @@ class TaskEntry:
 
     path: str  # dotted path, as an AggDef's task_name has it
     cls: type[Task]
-    code: str  # version of the module's source
+
+    @property
+    def code(self) -> str:
+        """Version of the code that it uses; "" when that cannot be read."""
+        module, _, name = self.path.rpartition(".")
+        return task_version([(module, name)]) if module in sys.modules else ""
 
     @property
     def doc(self) -> str:
@@ -79,13 +84,13 @@ def discover(modules: Iterable[str]) -> list[ModuleReport]:
 
 def _report(name: str) -> ModuleReport:
     try:
-        code = code_version({name: module_version(name)})
+        module_version(name)
     except Exception as error:  # noqa: BLE001 - whatever a task file raises is shown, never passed on
         cause = error.__cause__ or error
         shown = "".join(traceback.format_exception(cause))
         return ModuleReport(name, (), f"{type(cause).__name__}: {cause}", shown)
     held = list(vars(sys.modules[name]).values())
-    entries = [TaskEntry(f"{name}.{cls.__qualname__}", cls, code) for cls in held if _is_task(cls, name)]
+    entries = [TaskEntry(f"{name}.{cls.__qualname__}", cls) for cls in held if _is_task(cls, name)]
     return ModuleReport(name, tuple(dict.fromkeys(entries)))
 
 
@@ -163,45 +168,3 @@ def load_function(name: str, params: Mapping[str, Any]) -> Callable[..., Any]:
         target = getattr(target, part)
     function: Callable[..., Any] = target
     return function
-
-
-_VERSION = "__zarkov_code_version__"  # the engine notes the same attribute, with the same meaning
-
-
-def module_version(name: str) -> str:
-    """sha256 of the source of `name` as this process runs it.
-
-    A module whose file has changed since is imported anew, so that tasks follow their files in a process that lives
-    long. Raises `TaskError` when it cannot be read or imported.
-    """
-    version = _hash_source(name)
-    try:
-        # Not sys.modules: another thread may be in the middle of importing it.
-        module = importlib.import_module(name)
-        if getattr(module, _VERSION, version) != version:
-            module = importlib.reload(module)
-    except Exception as error:
-        raise TaskError(f"module {name} fails to import: {type(error).__name__}: {error}") from error
-    setattr(module, _VERSION, version)
-    return version
-
-
-def code_version(versions: Mapping[str, str]) -> str:
-    """One short version for a set of modules: 16 hexadecimal digits."""
-    lines = "".join(f"{name}={version}\n" for name, version in sorted(versions.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()[:16]
-
-
-_hashes: dict[str, tuple[tuple[int, int], str]] = {}  # by path: time and size of the file, and its hash
-
-
-def _hash_source(name: str) -> str:
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        raise TaskError(f"module {name} is not there; looked in {', '.join(filter(None, sys.path))}")
-    stat = Path(spec.origin).stat()
-    mark = (stat.st_mtime_ns, stat.st_size)
-    cached = _hashes.get(spec.origin)
-    if cached is None or cached[0] != mark:
-        cached = _hashes[spec.origin] = (mark, hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest())
-    return cached[1]

@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ class Registry:
         self._allowed = frozenset(allowed_modules)
         self._allow_source = allow_source
         self._loaded: dict[str, str] = {}
+        self._used: set[str] = set()  # modules that jobs name, which hold no functions of theirs
 
     def check(self, name: str) -> None:
         """Raise `FunctionRefusedError` unless the source of an allowed module defines `name`; imports no task code."""
@@ -46,21 +48,36 @@ class Registry:
 
     def versions(self, names: Iterable[str]) -> dict[str, str]:
         """sha256 of the source, as it is on disk now, of every module in `names`. Raises `FunctionRefusedError`."""
-        modules = dict.fromkeys(self._split(name)[0] for name in names if not is_text(name))
-        return {module: _sha256(self._source(module)) for module in modules}
+        found = {}
+        for name in names:
+            module = name.partition(":")[0]
+            if module in self._used:
+                found[module] = _on_disk(sys.modules[module])
+            elif not is_text(name) and (module := self._split(name)[0]) not in found:
+                found[module] = _sha256(self._source(module))
+        return found
 
     def demand(self, code: Mapping[str, str]) -> None:
         """Raise `CodeChangedError` when a module of `code` is loaded here in another version.
 
-        A module not loaded yet is imported now, so that what runs later is what was compared.
+        An allowed module that is not loaded yet is imported now, so that what runs later is what was compared. Others
+        are compared when the allowed ones have brought them in, and never imported because a job names them.
         """
+        here = {}
+        for module in code:
+            if module in self._allowed:
+                self._import(module)
+                here[module] = self._loaded[module]
+        for module in code:
+            if module not in self._allowed and (loaded := sys.modules.get(module)) is not None:
+                here[module] = _loaded_version(loaded)
+                self._used.add(module)
         for module, version in code.items():
-            self._import(module)
-            if self._loaded[module] != version:
+            if here.get(module, version) != version:
                 raise CodeChangedError(
-                    f"module {module} is here in version {self._loaded[module][:12]}, and the job was accepted with "
+                    f"module {module} is here in version {here[module][:12]}, and the job was accepted with "
                     f"{version[:12]}: give every worker the same code",
-                    {"module": module, "here": self._loaded[module], "wanted": version},
+                    {"module": module, "here": here[module], "wanted": version},
                 )
 
     def resolve(self, name: str, params: Mapping[str, Any]) -> Callable[..., Any]:
@@ -157,6 +174,23 @@ class Registry:
 
 
 _VERSION = "__zarkov_code_version__"
+_STARTED = time.time()
+
+
+def _loaded_version(module: Any) -> str:
+    """sha256 of the source from which a module was loaded; "changed" when nobody knows it.
+
+    That is when the file was touched after this process began: a fresh one tells. The time of the file's inode counts:
+    nothing sets it back, or ahead.
+    """
+    if not hasattr(module, _VERSION):
+        untouched = Path(module.__spec__.origin).stat().st_ctime < _STARTED
+        setattr(module, _VERSION, _on_disk(module) if untouched else "changed")
+    return str(getattr(module, _VERSION))
+
+
+def _on_disk(module: Any) -> str:
+    return _sha256(Path(module.__spec__.origin).read_bytes())
 
 
 def code_version(module: str) -> str:

@@ -190,6 +190,7 @@ class Builder:
     def _perform(self, making: Build) -> Build:
         step = making.step
         assert step is not None
+        step = jobs.with_code(step, self._plan.code)
         tally = jobs.perform(self._room.engine, step, self._room.watch(self._kept, making.uid))
         fault.reach("jobs_done")
         self._tally += tally

@@ -37,6 +37,12 @@ def specs(step: Step) -> list[JobSpec]:
     ]
 
 
+def with_code(step: Step, code: Mapping[str, str]) -> Step:
+    """The step with its files as they are now: what it uses of them is the same, the rest may have changed."""
+    pairs = [[module, version] for module, version in sorted(code.items())]
+    return replace(step, jobs=tuple({**job, "code": pairs} for job in step.jobs))
+
+
 def perform(engine: EngineLike, step: Step, check: Callable[[], None]) -> Tally:
     """Run the step's jobs to their end; the same step may be performed again and is the same jobs.
 

@@ -11,8 +11,9 @@ from pymongo.database import Database
 
 from aggregates.definition import Definition, check_filter, output_name
 from aggregates.exceptions import TaskError
-from aggregates.registry import code_version, function_name, module_version, resolve
+from aggregates.registry import allowed_module, function_name, resolve
 from aggregates.run.source import Range
+from aggregates.source_code import source_versions, task_version
 from aggregates.task import BasicCall, MapReduceCall, Task, TaskContext, bind
 from mapreduce.spec import ANY_LABEL, JobSpec, Output, Source
 
@@ -79,7 +80,8 @@ class Plan:
     task: Task
     jobs: tuple[PlannedJob, ...]
     basic: tuple[Mapping[str, Any], ...]  # {func_name, args, kwargs}
-    code: Mapping[str, str]  # sha256 by module
+    code: Mapping[str, str]  # sha256 of the file by module; what workers compare
+    version: str  # of the code that the run uses, and of nothing beside it in the same files
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -90,11 +92,6 @@ class Plan:
     def associative(self) -> bool:
         """Whether increments are possible."""
         return all(job.associative for job in self.jobs)
-
-    @property
-    def version(self) -> str:
-        """The version of all code that the run uses."""
-        return code_version(self.code)
 
     def specs(self, uid: str, database: str, generation: int, span: Range) -> list[JobSpec]:
         """One engine job per planned job, with ids made from `uid`."""
@@ -213,11 +210,14 @@ def make_plan(
     jobs = planner.jobs()
     if not jobs:
         raise TaskError(f"task {definition.task_name} starts no job: call start_mr or start_xmr in _start_jobs")
-    names = {definition.task_name.rpartition(".")[0]} | {
-        name.partition(":")[0]
-        for job in jobs
-        for name in (job.reduce_name, job.finalize_name, *(s.map_name for s in job.sources))
-        if name
-    }
-    versions = {name: module_version(name) for name in names if name in modules}
-    return Plan(task, jobs, planner.basic, versions)
+    module = allowed_module(definition.task_name, modules)
+    roots = [(module, definition.task_name.removeprefix(f"{module}.").partition(".")[0])]
+    for job in jobs:
+        named = (job.reduce_name, job.finalize_name, *(source.map_name for source in job.sources))
+        roots += [_root(name) for name in named if name]
+    return Plan(task, jobs, planner.basic, source_versions(roots), task_version(roots))
+
+
+def _root(function: str) -> tuple[str, str]:
+    module, _, qualname = function.partition(":")
+    return module, qualname.partition(".")[0]

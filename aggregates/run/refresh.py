@@ -222,7 +222,7 @@ class Refresh:
         None when it was given up, which leaves the aggregate waiting for a full run.
         """
         if step.code == plan.version and not self._changed_output(position, step):
-            return step
+            return jobs.with_code(step, plan.code)
         states = [self._room.engine.status(spec.job_id) for spec in jobs.specs(step)]
         if any(status.state not in ("UNKNOWN", "error", "cancelled") for status in states) and all(
             status.state not in ("error", "cancelled") for status in states

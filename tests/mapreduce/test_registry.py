@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,42 @@ def test_loaded_code_that_differs_from_the_wanted_is_refused_by_name(module: Pat
     with pytest.raises(CodeChangedError, match="zarkov_changing_tasks"):
         registry.demand({"zarkov_changing_tasks": new})
     registry.demand({"zarkov_changing_tasks": old})
+
+
+def test_a_module_that_tasks_use_is_compared_once_it_is_loaded_and_never_imported_for_a_job(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = module.with_name("zarkov_changing_helper.py")
+    helper.write_text("W = 1\n")
+    old = hashlib.sha256(helper.read_bytes()).hexdigest()
+    monkeypatch.delitem(sys.modules, "zarkov_changing_helper", raising=False)
+    registry = Registry(["zarkov_changing_tasks"])
+    registry.demand({"zarkov_changing_helper": "any"})
+    assert "zarkov_changing_helper" not in sys.modules
+    module.write_text("from zarkov_changing_helper import W\ndef one(): return W\n")
+    tasks = code_version("zarkov_changing_tasks")
+    monkeypatch.setattr("mapreduce.registry._STARTED", time.time() + 60)  # as if the file were older than the process
+    registry.demand({"zarkov_changing_tasks": tasks, "zarkov_changing_helper": old})
+    helper.write_text("W = 2\n")
+    new = hashlib.sha256(helper.read_bytes()).hexdigest()
+    with pytest.raises(CodeChangedError, match="zarkov_changing_helper"):
+        registry.demand({"zarkov_changing_tasks": tasks, "zarkov_changing_helper": new})
+    assert registry.versions(["zarkov_changing_tasks:x", "zarkov_changing_helper:x"]) == {
+        "zarkov_changing_tasks": tasks,
+        "zarkov_changing_helper": new,
+    }  # by which an executor tells that a fresh process has the wanted code
+
+
+def test_a_module_whose_file_was_touched_after_the_process_began_is_left_to_a_fresh_one(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = module.with_name("zarkov_changing_helper.py")
+    helper.write_text("W = 1\n")
+    monkeypatch.delitem(sys.modules, "zarkov_changing_helper", raising=False)
+    importlib.import_module("zarkov_changing_helper")
+    wanted = hashlib.sha256(helper.read_bytes()).hexdigest()
+    with pytest.raises(CodeChangedError, match="zarkov_changing_helper is here in version changed"):
+        Registry(["zarkov_changing_tasks"]).demand({"zarkov_changing_helper": wanted})
 
 
 def test_a_module_that_fails_to_import_is_named_with_its_error(module: Path) -> None:

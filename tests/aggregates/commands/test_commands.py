@@ -105,20 +105,20 @@ def test_verify_exits_1_and_lists_the_differences(producer, database):
 def test_startagg_writes_a_task_that_works_and_a_test_that_passes(tmp_path):
     environment = dict(os.environ)
     command = [sys.executable, str(ROOT / "manage.py"), "startagg", "logins"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "task_modules: [logins.agg_tasks]" in done.stdout
     assert "manage.py aggregate logins" in done.stdout
     assert (tmp_path / "logins" / "agg_tasks.py").exists()
     test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "logins"]
     environment["PYTHONPATH"] = str(ROOT)
-    tested = subprocess.run(test, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    tested = subprocess.run(test, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert tested.returncode == 0, tested.stdout + tested.stderr
-    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert again.returncode == 1
     assert "already" in again.stderr
     bad = subprocess.run(
-        [*command[:-1], "a-b"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        [*command[:-1], "a-b"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert bad.returncode == 1
     assert "'a-b'" in bad.stderr

@@ -133,6 +133,53 @@ def test_a_changed_task_waits_for_a_full_run_and_never_mixes_old_and_new(
     right(changing)
 
 
+def test_a_changed_helper_is_noticed_and_what_else_changes_is_not(
+    run, room, producer, engine, changing, save, tmp_path, right
+):
+    helper = tmp_path / "changing_helper.py"
+    helper.write_text("W = 1\n\ndef unused():\n    return 1\n")
+    module = tmp_path / "changing_tasks.py"
+    save(key="event['type'] * helper.W")
+    module.write_text("import changing_helper as helper\n" + module.read_text())
+    engine.restart()
+    producer.send(event("a"))
+    assert run(changing).state == "complete"
+    module.write_text(module.read_text() + "\n\nclass Neighbour(Task):\n    pass\n")
+    helper.write_text(helper.read_text().replace("return 1", "return 2"))
+    engine.restart()
+    producer.send(event("a"))
+    outcome = run(changing)
+    assert (outcome.mode, outcome.state, outcome.due) == ("incremental", "complete", "")
+    helper.write_text("W = 3\n")
+    engine.restart()
+    producer.send(event("a"))
+    assert run(changing).state == "blocked"
+    assert values(room.database, "changing") == {"a": 2}
+    full_run(room, changing)
+    assert values(room.database, "changing") == {"aaa": 3}
+    right(changing)
+    sys.modules.pop("changing_helper", None)
+
+
+def test_a_step_goes_on_when_something_else_in_its_file_has_changed(
+    run, room, producer, engine, changing, save, right, monkeypatch, tmp_path
+):
+    producer.send(event("a"))
+    run(changing)
+    producer.send(event("a"))
+    with monkeypatch.context() as patch:
+        crash_at("jobs_done", patch)
+        with pytest.raises(KeyboardInterrupt):
+            refresh(room, changing)
+    module = tmp_path / "changing_tasks.py"
+    module.write_text(module.read_text() + "\n\nclass Neighbour(Task):\n    pass\n")
+    engine.restart()
+    outcome = run(changing)
+    assert (outcome.mode, outcome.state) == ("incremental", "complete")
+    assert values(room.database, "changing") == {"a": 2}
+    right(changing)
+
+
 def test_a_changed_definition_asks_for_a_full_run(run, room, producer):
     producer.send(event("a"), event("b"))
     run(define("CountByDay"))
