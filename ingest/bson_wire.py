@@ -16,7 +16,7 @@ from typing import Any
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 
-from ingest.edge import guarded
+from ingest.edge import guarded, refuse_failed
 from ingest.event import (
     FIELDS,
     LIMITS,
@@ -144,7 +144,10 @@ def _learn(shape: tuple[str, ...]) -> None:
 
 
 def _sort_one(document: dict[str, Any], raw: bytes, intake: Intake, now_ms: int, index: int) -> None:
-    guarded(lambda: _judge(document, raw, intake, now_ms, index), intake, raw, index)
+    try:
+        _judge(document, raw, intake, now_ms, index)  # which adds to `intake` as the last thing it does
+    except Exception as error:  # noqa: BLE001 - the edge of a document: kept and said, and the next one is read
+        refuse_failed(error, intake, raw, index)
 
 
 def _judge(document: dict[str, Any], raw: bytes, intake: Intake, now_ms: int, index: int) -> None:
@@ -173,8 +176,11 @@ def _judge(document: dict[str, Any], raw: bytes, intake: Intake, now_ms: int, in
 
 def _repetition(document: Mapping[str, Any], raw: bytes, *, check_fields: bool) -> Fault | None:
     """Whether a top-level name is there twice, of which a decoded document shows the last only."""
-    marks = [_MARKS.get(name) for name in document]
-    if all(mark is not None and raw.count(mark) == 1 for mark in marks):
+    for name in document:
+        mark = _MARKS.get(name)
+        if mark is None or raw.count(mark) != 1:
+            break
+    else:
         return None
     names = Counter(name for name, _, _ in elements(raw))
     if names[b"id"] > 1:

@@ -22,8 +22,13 @@ def guarded(step: Callable[[], None], intake: Intake, raw: bytes, index: int = 0
         step()
     except Exception as error:  # noqa: BLE001 - the edge of a message's handling: said, and the next one is read
         intake.cut(before)
-        say("refused input", error)
-        intake.refuse(CODE, f"the ingester itself failed on it, see its log: {type(error).__name__}", raw, index)
+        refuse_failed(error, intake, raw, index)
+
+
+def refuse_failed(error: Exception, intake: Intake, raw: bytes, index: int = 0) -> None:
+    """Refuse input on which our own code failed, and log the fault."""
+    say("refused input", error)
+    intake.refuse(CODE, f"the ingester itself failed on it, see its log: {type(error).__name__}", raw, index)
 
 
 def sort_all(
