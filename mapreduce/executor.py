@@ -157,6 +157,7 @@ class Executor:
             "pairs_out": counts.pairs_out,
             "skipped_count": counts.skipped_count,
             "skipped_ids": counts.skipped_ids,
+            "span": header["split"],
         }
         return {}, held, [] if output.data is None else [output.data]
 

@@ -29,6 +29,9 @@ class SplitOutput:
     pairs_out: int = 0
     skipped_count: int = 0
     skipped_ids: list[Any] = field(default_factory=list)
+    span: Mapping[str, Any] | None = (
+        None  # what was read (`Range.to_document`): the number alone may be of another plan
+    )
 
     def each(self) -> Iterator[list[Any]]:
         """`[label, partition, offset, length, records]` of each segment."""
@@ -51,6 +54,7 @@ class SplitOutput:
             "pairs_out": self.pairs_out,
             "skipped_count": self.skipped_count,
             "skipped_ids": self.skipped_ids,
+            "span": self.span,
         }
 
     @classmethod
@@ -71,6 +75,7 @@ class SplitOutput:
             pairs_out=document["pairs_out"],
             skipped_count=document["skipped_count"],
             skipped_ids=document["skipped_ids"],
+            span=document["span"],
         )
 
 

@@ -134,6 +134,14 @@ class Job:
             self.steps.add(MAP_STEP, index)
         self.state = MAP
 
+    def held(self, output: SplitOutput) -> list[Attempt]:
+        """A worker still holds the output of a split. It counts when it was read from the range that the split is now:
+        a killed router may have made another plan, and not recorded it.
+        """
+        splits = self.splits or ()
+        known = output.split < len(splits) and output.span == splits[output.split].to_document()
+        return self.mapped(output) if known else []
+
     def mapped(self, output: SplitOutput) -> list[Attempt]:
         """The output of a split is there, from a map step or from a worker that still holds it."""
         step = self.steps.get(MAP_STEP, output.split)

@@ -103,7 +103,7 @@ class Scheduler:
         for job_id, outputs in held.items():
             job = self.jobs.get(job_id)
             for output in outputs if job is not None else ():
-                self._abort(job.mapped(output) if job is not None else [])
+                self._abort(job.held(output) if job is not None else [])
 
     def beat(self, worker_id: str, idle: int, running: set[str], now: float, spare: int = 0) -> bool:
         """A worker lives. Returns whether it is known here; when not, it has to say hello."""

@@ -160,13 +160,17 @@ def stop_parent_once(flag: str) -> None:
 
 
 class Sleeper:
-    """Each document of a split takes this long."""
+    """Each document of a split takes this long; its id is added to the file `log` when it begins."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, log: str | None = None) -> None:
         self.seconds = seconds
+        self.log = log
 
     def map(self, documents):
         for document in documents:
+            if self.log is not None:
+                with Path(self.log).open("a") as file:
+                    file.write(f"{document['_id']}\n")
             time.sleep(self.seconds)
             yield document.get("type", "x"), 1
 

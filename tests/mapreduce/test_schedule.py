@@ -89,7 +89,7 @@ class World:
 def output(split: int, attempt: str, worker: str, *, inline: bool = True) -> SplitOutput:
     return SplitOutput(
         split, attempt, worker, f"tcp://{worker}", None, pack_segments([["", 0, 0, 4, 1]]), 4,
-        b"data" if inline else None, docs_in=1,
+        b"data" if inline else None, docs_in=1, span=Range(0, "event.1", split, split + 1).to_document(),
     )  # fmt: skip
 
 
@@ -349,6 +349,17 @@ def test_the_output_of_a_second_try_that_comes_late_changes_nothing() -> None:
     )
     world.map(other)
     assert job.status(world.now).progress["docs_in"] == 2
+
+
+def test_output_of_another_plan_is_left_aside() -> None:
+    """A killed router may have planned, and not recorded it; the inputs may have changed until the next one plans."""
+    world = World("w1")
+    job = world.add()
+    world.plan(splits=2)
+    for high, known in ((9, 0), (1, 1)):
+        held = replace(output(0, f"held{high}", "w2"), span=Range(0, "event.1", 0, high).to_document())
+        world.join("w2", held={job.job_id: [held]})
+        assert job.status(world.now).progress["splits_done"] == known
 
 
 def test_a_step_that_hangs_on_the_only_worker_is_begun_again_by_its_spare_executor() -> None:
