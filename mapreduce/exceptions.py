@@ -146,10 +146,11 @@ class JobTimeoutError(MapReduceError):
 
 
 class RouterUnreachableError(MapReduceError):
-    """No router answers at the address of requests."""
+    """No router answers at the address of requests; a command that meets it exits with `exit_code`."""
 
     code = "router_unreachable"
     retryable = True
+    exit_code = 2
 
 
 class EngineMissingError(MapReduceError):

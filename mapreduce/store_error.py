@@ -29,7 +29,8 @@ def as_engine_error(error: Exception) -> MapReduceError | None:
     if isinstance(error, OperationFailure):
         passing = error.code in _PASSING or error.has_error_label("RetryableWriteError")
         kind = StoreUnavailableError if passing else StoreRefusedError
-        return kind(f"MongoDB refused: {error} (code {error.code})")
+        said = (error.details or {}).get("errmsg") or error  # the error's own text ends in the whole reply, undecoded
+        return kind(f"MongoDB refused: {said} (code {error.code})")
     if isinstance(error, PyMongoError):
         return StoreUnavailableError(f"MongoDB: {error}")
     return None

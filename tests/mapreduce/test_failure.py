@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import os
 import shutil
 import signal
@@ -310,6 +311,33 @@ def test_changed_task_code_runs_without_a_restart(
     assert cluster.engine.call("zarkov_edited_tasks:answer", timeout_s=60) == 1
     module.write_text("def answer(): return 22\n")
     assert cluster.engine.call("zarkov_edited_tasks:answer", timeout_s=60) == 22
+
+
+def test_a_changed_module_that_tasks_use_runs_without_a_restart(
+    cluster: Cluster, database: Data, events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, helper = tmp_path / "zarkov_edited_tasks.py", tmp_path / "zarkov_edited_helper.py"
+    helper.write_text("W = 1\n")
+    module.write_text(
+        "from zarkov_edited_helper import W\n"
+        "def count(events):\n    for event in events:\n        yield 'k', W\n"
+        "def add(key, values):\n    return sum(values)\n"
+    )
+    monkeypatch.setenv("ZARKOV_TEST_PATH", str(tmp_path))
+    cluster.values["allowed_modules"] = ["zarkov_edited_tasks"]
+    cluster.start(1)
+    for weight in (1, 1000):
+        helper.write_text(f"W = {weight}\n")
+        spec = job(
+            database,
+            sources=(Source(("event.1", "event.2"), "zarkov_edited_tasks:count"),),
+            reduce_name="zarkov_edited_tasks:add",
+            outputs={"": Output("zagg.x", "replace")},
+            code={"zarkov_edited_helper": hashlib.sha256(helper.read_bytes()).hexdigest()},
+        )
+        status = cluster.engine.wait(cluster.engine.submit(spec), 120)
+        assert status.state == "complete", status.error
+        assert values(database) == {"k": weight * len(events)}
 
 
 def test_executors_end_with_a_killed_host_even_when_they_are_stopped(cluster: Cluster) -> None:

@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 from aggregates import services
 from aggregates.models import AggDef
 from aggregates.resource import reset, resources
+from mapreduce.exceptions import RouterUnreachableError
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
 
@@ -68,6 +69,19 @@ def test_a_mistake_is_one_line(arguments, words, site):
     services.define(name="days", task_name=TASK)
     with pytest.raises(CommandError, match=words):
         run("aggregate", *arguments)
+
+
+def test_aggregate_exits_2_when_the_router_falls_silent_in_the_middle_of_a_run(site, monkeypatch):
+    Producer(resources().room.store).send(event())
+    services.define(name="days", task_name=TASK)
+
+    def silent(*_arguments, **_options):
+        raise RouterUnreachableError("no router at req_uri tcp://127.0.0.1:5555: it does not answer")
+
+    monkeypatch.setattr(resources().engine, "submit", silent)
+    with pytest.raises(CommandError, match="req_uri") as caught:
+        run("aggregate", "days")
+    assert caught.value.returncode == 2
 
 
 def test_aggregate_exits_2_within_5_s_naming_req_uri_when_no_router_answers(site):
