@@ -15,6 +15,7 @@ from ingest.store import JOURNAL, VERDICT, BlockId, Store
 
 REPORT_EVERY_S = 5.0
 MISSING_AFTER_S = 20.0  # an ingester that has not reported for so long is not there
+GONE_AFTER_S = 86_400.0  # one that has not reported for so long is gone for good, as with a lost disk: no news any more
 SILENT_AFTER_S = 10.0  # one whose sockets were not looked at for so long hangs
 
 
@@ -221,7 +222,7 @@ def obstacles(summary: Summary) -> list[str]:
             found.append(f"{who} has not looked at its sockets for {report.silent_s:.0f} s: restart it")
         if report.alive and report.waits_for:
             found.append(f"{who} cannot store events, which wait in its journal: {report.waits_for}")
-        if not report.alive and report.journal not in adopted:
+        if not report.alive and report.journal not in adopted and report.age_s < GONE_AFTER_S:
             found.append(
                 f"{who} has not reported for {report.age_s:.0f} s: it hangs, or ended and nobody took over journal "
                 f"{report.journal}. Restart it, or start an ingester where that journal is"

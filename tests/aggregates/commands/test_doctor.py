@@ -62,9 +62,9 @@ def test_ingesters_that_do_not_do_their_work_are_named_with_what_to_do(producer,
     store = resources().room.store
     report(store, "j1", SOUND | {"waits_for": "OperationFailure: not authorized", "holds": ["j1", "j0"]})
     report(store, "j2", SOUND | {"pid": 8, "silent_s": 60.0, "holds": ["j2"]})
-    for journal, pid in (("j3", 9), ("j0", 10)):
+    for journal, pid, age_s in (("j3", 9, 60), ("j0", 10, 60), ("j4", 11, 100_000)):
         report(store, journal, SOUND | {"pid": pid})
-        long_ago = [{"$set": {"seen": {"$subtract": ["$$NOW", 60_000]}}}]
+        long_ago = [{"$set": {"seen": {"$subtract": ["$$NOW", age_s * 1000]}}}]
         store.database()["ingest.journal"].update_one({"_id": journal}, long_ago)
     code, said = run()
     assert code == 1
@@ -72,6 +72,7 @@ def test_ingesters_that_do_not_do_their_work_are_named_with_what_to_do(producer,
     assert "process 8, has not looked at its sockets for 60 s" in said
     assert "process 9, has not reported for" in said
     assert "! the ingester on one, process 10" not in said, "its journal was taken over"
+    assert "! the ingester on one, process 11" not in said, "it is gone for good"
 
 
 def test_a_block_that_a_running_ingester_has_is_not_released_and_its_trouble_is_named(producer, monkeypatch):
