@@ -12,6 +12,7 @@ from typing import Any
 import bson
 import bson.raw_bson
 import pytest
+import zmq
 from pymongo.database import Database
 
 from ingest import bson_wire
@@ -187,7 +188,10 @@ def test_a_dump_restores_whatever_the_store_held(
         {"type": "y", "context": bson.raw_bson.RawBSONDocument(inner)},
     ]
     with AcknowledgedClient(ingester.address("ack")) as client:
-        assert client.send([*map(bson.encode, unusual), largest_event()]).rejected == []
+        assert client.send(map(bson.encode, unusual)).rejected == []
+    with zmq.Context() as context, context.socket(zmq.PUSH) as socket:  # without an id
+        socket.connect(ingester.address("bson"))
+        socket.send(largest_event())
     wait_for(lambda: counts(database)["event"] == 5)
     deep: dict[str, Any] = {}
     for _ in range(150):  # as was taken once
