@@ -98,7 +98,8 @@ def shown(value: Any) -> str:
     """A refused value for a message: its type, and what it is when that is short to say."""
     name = type(value).__name__
     if isinstance(value, str | bytes):
-        return f"{name} {value[:57]!r}..." if len(value) > 60 else f"{name} {value!r}"
+        # A slice is plain text, where code would show its scope, however deep.
+        return f"{name} {value[:57]!r}..." if len(value) > 60 else f"{name} {value[:60]!r}"
     return f"{name} {value!r:.60}" if isinstance(value, int | float | dt.datetime) else name
 
 

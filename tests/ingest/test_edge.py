@@ -111,7 +111,15 @@ def test_values_are_shown_in_few_characters_whatever_they_are() -> None:
     deep_one: Any = 1
     for _ in range(5000):
         deep_one = DBRef("a", deep_one)
-    for value in (deep_one, "x" * 10**6, b"x" * 10**6, 10**50, {"a": "x" * 10**6}, bson.Code("x" * 1000)):
+    for value in (
+        deep_one,
+        "x" * 10**6,
+        b"x" * 10**6,
+        10**50,
+        {"a": "x" * 10**6},
+        bson.Code("x" * 1000),
+        bson.Code("x", {"a": deep_one}),
+    ):
         assert len(shown(value)) < 100
 
 
