@@ -8,12 +8,13 @@ taken in ids up to `through`, when a job with the stamp (from, to) has something
 from __future__ import annotations
 
 import copy
+import datetime
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo import ReplaceOne, WriteConcern
+from pymongo import ReplaceOne, ReturnDocument, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
@@ -32,6 +33,8 @@ from mapreduce.spec import COMMIT, FINALIZE, Output
 from mapreduce.traceback_text import task_traceback
 
 REPLACEMENTS = "zmr.new."  # what the names of unpublished results begin with
+PUBLISHED = "zmr.published"  # by unpublished name: the identity of what is to be published
+MARK_KEPT = datetime.timedelta(days=30)  # far longer than a job lives
 DURABLE = WriteConcern(w="majority", j=True)
 BATCH_COUNT = 10_000  # documents looked up and written at once
 BATCH_BYTES = 8 * 2**20
@@ -128,13 +131,36 @@ def commit(
 
 
 def publish(database: Database[dict[str, Any]], job_id: str, collection: str) -> None:
-    """Put the results of a `replace` job in place of `collection`, in one step. Harmless when done already."""
+    """Put the results of a `replace` job in place of `collection`, in one step. Harmless when done already.
+
+    The first call notes the identity of the collection in which the results gathered, before it is renamed. A step
+    that wakes up late may make one of that name anew, empty or with some of the results: it is dropped, not published.
+    """
+    durable = database.with_options(write_concern=DURABLE)
     name = replacement_name(collection, job_id)
+    marks: Collection[dict[str, Any]] = durable[PUBLISHED]
+    there = _identity(durable, name)
+    first = {"uuid": there, "at": datetime.datetime.now(datetime.UTC)}
+    mark = marks.find_one_and_update(
+        {"_id": name}, {"$setOnInsert": first}, upsert=True, return_document=ReturnDocument.AFTER
+    )
+    if there is None:
+        return
+    if mark is None or there != mark["uuid"]:
+        durable.drop_collection(name)
+        return
     try:
-        database.with_options(write_concern=DURABLE)[name].rename(collection, dropTarget=True)
+        durable[name].rename(collection, dropTarget=True)
     except OperationFailure as error:
         if error.code != _NAMESPACE_NOT_FOUND:
             raise
+    marks.delete_many({"at": {"$lt": first["at"] - MARK_KEPT}})
+
+
+def _identity(database: Database[dict[str, Any]], name: str) -> Any:
+    """What MongoDB knows the collection `name` by, whatever it is renamed to; None when there is none."""
+    found = next(database.list_collections(filter={"name": name}), None)
+    return found["info"]["uuid"] if found else None
 
 
 def prepare_replacement(database: Database[dict[str, Any]], job_id: str, collection: str) -> None:

@@ -14,6 +14,7 @@ from mapreduce.commit import (
     LATE,
     MERGE,
     OVERLAP,
+    PUBLISHED,
     CommitJob,
     commit,
     prepare_replacement,
@@ -163,7 +164,22 @@ def test_replace_shows_its_result_in_one_step(database: Data) -> None:
     publish(database, "j", "zagg.x")
     publish(database, "j", "zagg.x")
     assert set(stored(database)) == {"a"}
-    assert [name for name in database.list_collection_names() if name.startswith("zmr.")] == []
+    assert [name for name in database.list_collection_names() if name.startswith("zmr.")] == [PUBLISHED]
+
+
+@pytest.mark.parametrize("late", [[], [("a", 3)]], ids=["planner", "reducer"])
+def test_what_a_late_step_makes_anew_is_not_published(database: Data, late: list[tuple[str, int]]) -> None:
+    job = CommitJob(Output("zagg.x", "replace"), add, None, None)
+    prepare_replacement(database, "j", "zagg.x")
+    commit(database, "j", job, [("a", 10), ("b", 20)])
+    publish(database, "j", "zagg.x")
+    if late:
+        commit(database, "j", job, late)
+    else:
+        prepare_replacement(database, "j", "zagg.x")
+    publish(database, "j", "zagg.x")  # the first one's success did not reach the router
+    assert {k: d["value"] for k, d in stored(database).items()} == {"a": 10, "b": 20}
+    assert [name for name in database.list_collection_names() if name.startswith("zmr.")] == [PUBLISHED]
 
 
 def test_a_planner_that_wakes_up_late_takes_no_results_away(database: Data) -> None:
