@@ -151,7 +151,7 @@ def test_metrics_count_requests_by_pattern_and_never_by_address(open_site: Any, 
     def count(*labels: str) -> float:
         return numbers(client.get("/metrics").content.decode()).get(("zarkov_http_requests_total", *labels), 0)
 
-    series = ("GET", "/api/v1/series/<str:name>/", "200")
+    series = ("GET", "/api/v1/series/<str:name>/", "404")
     before = count(*series)
     client.get("/api/v1/series/some-name/")
     assert count(*series) == before + 1
