@@ -157,10 +157,10 @@ def publish(database: Database[dict[str, Any]], job_id: str, collection: str) ->
     marks.delete_many({"at": {"$lt": first["at"] - MARK_KEPT}})
 
 
-def _identity(database: Database[dict[str, Any]], name: str) -> Any:
+def _identity(database: Database[dict[str, Any]], name: str) -> str | None:
     """What MongoDB knows the collection `name` by, whatever it is renamed to; None when there is none."""
-    found = next(database.list_collections(filter={"name": name}), None)
-    return found["info"]["uuid"] if found else None
+    found = database.command("listCollections", filter={"name": name}, codec_options=CODEC)["cursor"]["firstBatch"]
+    return found[0]["info"]["uuid"].hex if found else None
 
 
 def prepare_replacement(database: Database[dict[str, Any]], job_id: str, collection: str) -> None:
