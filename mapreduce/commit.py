@@ -140,9 +140,9 @@ def publish(database: Database[dict[str, Any]], job_id: str, collection: str) ->
     name = replacement_name(collection, job_id)
     marks: Collection[dict[str, Any]] = durable[PUBLISHED]
     there = _identity(durable, name)
-    first = {"uuid": there, "at": datetime.datetime.now(datetime.UTC)}
+    now = datetime.datetime.now(datetime.UTC)
     mark = marks.find_one_and_update(
-        {"_id": name}, {"$setOnInsert": first}, upsert=True, return_document=ReturnDocument.AFTER
+        {"_id": name}, {"$setOnInsert": {"uuid": there, "at": now}}, upsert=True, return_document=ReturnDocument.AFTER
     )
     if there is None:
         return
@@ -154,7 +154,7 @@ def publish(database: Database[dict[str, Any]], job_id: str, collection: str) ->
     except OperationFailure as error:
         if error.code != _NAMESPACE_NOT_FOUND:
             raise
-    marks.delete_many({"at": {"$lt": first["at"] - MARK_KEPT}})
+    marks.delete_many({"at": {"$lt": now - MARK_KEPT}})
 
 
 def _identity(database: Database[dict[str, Any]], name: str) -> str | None:
