@@ -1,4 +1,7 @@
-"""Folders of one running process: locked while it lives (flock(2)), swept by the next when it was killed."""
+"""Folders of one running process: locked while it lives (flock(2)), swept by the next when it was killed.
+
+In the folder of a worker host lies one for each job, whose name cannot be anything but that.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from mapreduce import value
+
 _LOCK = "lock"
+_JOB = "job."
 
 
 class Claim:
@@ -47,3 +53,13 @@ def sweep(root: Path, prefix: str) -> None:
             pass
         finally:
             os.close(descriptor)
+
+
+def job_folder(root: Path, job_id: str) -> Path:
+    """The folder of one job directly below `root`, and of no other job. Raises `SpecError` for what is no job id."""
+    return root / f"{_JOB}{value.job_id(job_id).replace(':', '~')}"
+
+
+def remove_job(root: Path, job_id: str) -> None:
+    """Remove the folder of a job with all that is in it; whatever else lies below `root` stays. Raises `SpecError`."""
+    shutil.rmtree(job_folder(root, job_id), ignore_errors=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import datetime
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,22 +23,24 @@ from mapreduce.codec import CODEC, NOT_BSON, encode
 from mapreduce.exceptions import (
     CommitConflictError,
     FinalizeFailedError,
-    InputRefusedError,
     MapReduceError,
+    OutputRefusedError,
     ReduceFailedError,
 )
+from mapreduce.fault import REPLACEMENTS
 from mapreduce.key import identity
 from mapreduce.mapping import ReduceFunction, reduce_failed
 from mapreduce.spec import COMMIT, FINALIZE, Output
+from mapreduce.task_error import described, is_of_task
 from mapreduce.traceback_text import task_traceback
 
-REPLACEMENTS = "zmr.new."  # what the names of unpublished results begin with
 PUBLISHED = "zmr.published"  # by unpublished name: the identity of what is to be published
 MARK_KEPT = datetime.timedelta(days=30)  # far longer than a job lives
 DURABLE = WriteConcern(w="majority", j=True)
 BATCH_COUNT = 10_000  # documents looked up and written at once
 BATCH_BYTES = 8 * 2**20
-_REPLACEMENT = re.compile(rf"{re.escape(REPLACEMENTS)}(.{{1,64}}?)\.(?:zagg|zgen)\.")
+_REPLACEMENT = re.compile(rf"{re.escape(REPLACEMENTS)}([^.]+)\.(?:zagg|zgen)\.")
+_DOT = "~"  # in the name of a collection a dot of a job id is written so, for it is no character of an id
 _DUPLICATE_KEY = 11000
 _ROUNDS = 50  # a document that changed under us this often says that something is wrong
 _WRITTEN_AS_A_VIEW = 166
@@ -95,7 +97,7 @@ def collection_for(database: Database[dict[str, Any]], name: str) -> Collection[
 
 def replacement_name(collection: str, job_id: str) -> str:
     """Where the results of a `replace` job lie until they take the place of `collection`."""
-    return f"{REPLACEMENTS}{job_id[:64]}.{collection}"
+    return f"{REPLACEMENTS}{job_id.replace('.', _DOT)}.{collection}"
 
 
 def commit(
@@ -109,13 +111,15 @@ def commit(
 
     Returns counts; `said` is called with `finalize` or `commit` as that begins. Repeating it with the same stamp
     changes nothing. Raises `FinalizeFailedError` or `ReduceFailedError` naming the key, `CommitConflictError` when
-    ranges overlap, `InputRefusedError` when the output is a view.
+    ranges overlap, `OutputRefusedError` when the output is a view.
     """
     replace = job.output.output_type == "replace"
     name = replacement_name(job.output.collection, job_id) if replace else job.output.collection
     collection = collection_for(database, name)
     counts = CommitCounts()
     try:
+        if job.output.output_type == "reduce":
+            refuse_views(database, [name])  # what it shows would be reduced with
         for batch in _batched(results):
             if job.finalize is not None:
                 said(FINALIZE)
@@ -125,9 +129,19 @@ def commit(
                 _write_over(collection, job, batch, counts, said)
     except OperationFailure as error:
         if error.code == _WRITTEN_AS_A_VIEW or "is a view" in str(error):
-            raise InputRefusedError(f"output {name} is a view: name a collection, or remove the view first") from None
+            raise _is_a_view(name) from None
         raise
     return counts
+
+
+def refuse_views(database: Database[dict[str, Any]], names: Sequence[str]) -> None:
+    """Raise `OutputRefusedError` for the first of these outputs that is a view."""
+    for found in database.list_collections(filter={"name": {"$in": list(names)}, "type": "view"}):
+        raise _is_a_view(found["name"])
+
+
+def _is_a_view(name: str) -> OutputRefusedError:
+    return OutputRefusedError(f"output {name} is a view: name a collection, or remove the view first")
 
 
 def publish(database: Database[dict[str, Any]], job_id: str, collection: str) -> None:
@@ -177,9 +191,9 @@ def prepare_replacement(database: Database[dict[str, Any]], job_id: str, collect
 
 
 def replacement_owner(name: str) -> str | None:
-    """The first 64 characters of the id of the job whose unpublished results lie in `name`; None when it is no such."""
+    """The id of the job whose unpublished results lie in `name`; None when it is no such."""
     found = _REPLACEMENT.match(name)
-    return found[1] if found else None
+    return found[1].replace(_DOT, ".") if found else None
 
 
 def _batched(results: Iterable[tuple[Any, Any]]) -> Iterator[list[tuple[Any, Any, int]]]:
@@ -229,9 +243,11 @@ def _finalized(finalize: Callable[[Any, Any], Any], key: Any, state: Any) -> Any
         encode({"value": value})
     except MapReduceError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not is_of_task(error):
+            raise
         raise FinalizeFailedError(
-            f"finalize failed on key {key!r}: {type(error).__name__}: {error}",
+            f"finalize failed on key {key!r}: {described(error)}",
             {"key": key, "traceback": task_traceback(error)},
         ) from error
     return value
@@ -357,7 +373,9 @@ def _merged_state(job: CommitJob, found: Mapping[str, Any], key: Any, state: Any
     assert job.reduce is not None
     try:
         return job.reduce(key, [before, state])
-    except Exception as error:
+    except BaseException as error:
+        if not is_of_task(error):
+            raise
         raise reduce_failed(key, error) from error
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from mapreduce import record
 from mapreduce.call import CallSpec
 from mapreduce.codec import decode, encode
-from mapreduce.exceptions import JobConflictError, MapReduceError
+from mapreduce.exceptions import JobConflictError, MapReduceError, SpecError
 from mapreduce.job import Job, JobLimits
 from mapreduce.message import versions
 from mapreduce.registry import Registry
@@ -20,9 +20,10 @@ from mapreduce.request import Ask, Plain, Submit, parse
 from mapreduce.schedule import Scheduler
 from mapreduce.settings import EngineSettings
 from mapreduce.source import Range
-from mapreduce.spec import END_STATES, UNKNOWN, JobSpec, JobStatus
+from mapreduce.spec import END_STATES, ERROR, UNKNOWN, JobSpec, JobStatus
+from mapreduce.task_error import described
 
-_JOBS_SHOWN = 1_000
+JOBS_LISTED = 100  # when a request does not say how many
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,32 @@ class Desk:
         except MapReduceError as error:
             self._reply(envelope, {"error": error.to_document()})
         except Exception as error:
-            log.exception("request %r", document.get("$command"))
-            self._reply(envelope, {"error": MapReduceError(f"{type(error).__name__}: {error}").to_document()})
+            log.exception("request %.100r", document.get("$command"))
+            self._reply(envelope, {"error": MapReduceError(described(error)).to_document()})
+
+    def _guarded(self, envelope: Envelope, answer: Callable[..., None]) -> Callable[..., None]:
+        """`answer`, which tells the client when it fails in a way that nobody has foreseen."""
+
+        def guarded(*given: Any) -> None:
+            try:
+                answer(*given)
+            except Exception as error:
+                log.exception("an answer")
+                self._reply(envelope, {"error": MapReduceError(described(error)).to_document()})
+
+        return guarded
+
+    def load(self, found: dict[str, Any], now: float) -> Job | JobStatus:
+        """The job of a record; its status when that cannot be read, which is its end and recorded."""
+        try:
+            return load_job(found, self._limits, now, allow_source=self._settings.allow_source)
+        except Exception as error:
+            log.exception("job %s cannot be resumed", found["_id"])
+            known = error if isinstance(error, MapReduceError) else MapReduceError(described(error))
+            known = type(known)(f"the record of the job cannot be read: {known.message}")
+            fields = {"state": "error", "error": known.to_document()}
+            self._recorder.ask(record.end(found["_id"], fields, durable=True), insist=True)
+            return JobStatus(str(found["_id"]), ERROR, known.to_document())
 
     def spec_bytes(self, job: Job) -> bytes:
         """The job's description as workers get it."""
@@ -93,12 +118,8 @@ class Desk:
             if not due:
                 continue
             self._waiters[job_id] = [w for w in waiters if w not in due]
-            job = self._scheduler.jobs.get(job_id)
             for waiter in due:
-                if job is not None:
-                    self._reply(waiter.envelope, job.status(now).to_document())
-                else:
-                    self._look_up(waiter.envelope, job_id)
+                self._guarded(waiter.envelope, self._status)(waiter.envelope, job_id, None, now)
 
     def next_check_s(self, now: float) -> float:
         """Seconds until `expire` has something to do."""
@@ -119,7 +140,7 @@ class Desk:
         new = Job(spec, self._limits, now, durable=command.durable)
         self._recorder.ask(
             record.insert(job_record(new), durable=new.durable),
-            lambda found: self._inserted(envelope, new, command.wait, found),
+            self._guarded(envelope, lambda found: self._inserted(envelope, new, command.wait, found)),
         )
 
     def _inserted(self, envelope: Envelope, job: Job, wait: bool, found: Any) -> None:
@@ -174,12 +195,10 @@ class Desk:
             if isinstance(found, MapReduceError):
                 self._reply(envelope, {"error": found.to_document()})
                 return
-            try:
-                job = self._scheduler.jobs.get(job_id) or self._take_up(found)
-            except MapReduceError as error:
-                self._reply(envelope, {"error": error.to_document()})
-                return
-            if job is None:
+            job = self._scheduler.jobs.get(job_id) or self._take_up(found)
+            if isinstance(job, JobStatus):
+                self._reply(envelope, job.to_document())
+            elif job is None:
                 status = status_of(found) if found else JobStatus(job_id, UNKNOWN)
                 self._reply(envelope, status.to_document())
             elif known is not None:
@@ -187,19 +206,20 @@ class Desk:
             else:
                 self._reply(envelope, job.status(time.monotonic()).to_document())
 
-        self._recorder.ask(record.find(job_id), answer)
+        self._recorder.ask(record.find(job_id), self._guarded(envelope, answer))
 
-    def _take_up(self, found: dict[str, Any] | None) -> Job | None:
+    def _take_up(self, found: dict[str, Any] | None) -> Job | JobStatus | None:
         """The job of a record that says it runs, when it does not: it is done (again), or nobody would ever end it.
 
-        MongoDB lost the record's last change in a crash, or the word that the record was made did not come back. Raises
-        `SpecError` when the record cannot be read.
+        MongoDB lost the record's last change in a crash, or the word that the record was made did not come back.
         """
-        if not found or found["state"] in END_STATES:
+        if not found or found.get("state") in END_STATES:
             return None
-        log.warning("job %s: its record says %s, and it is not under way: it is taken up", found["_id"], found["state"])
-        job = load_job(found, self._limits, time.monotonic())
-        self._scheduler.add(job)
+        state = found.get("state")
+        log.warning("job %s: its record says %s, and it is not under way: it is taken up", found["_id"], state)
+        job = self.load(found, time.monotonic())
+        if isinstance(job, Job):
+            self._scheduler.add(job)
         return job
 
     def _plain(self, envelope: Envelope, command: Plain, now: float) -> None:
@@ -212,10 +232,9 @@ class Desk:
         elif name == "config":
             self._reply(envelope, self._config(now))
         elif name == "cancel":
-            self._cancel(envelope, str(document.get("job_id")))
+            self._cancel(envelope, document["job_id"])
         else:
-            limit = document.get("limit", 100)
-            self._jobs(envelope, limit if isinstance(limit, int) and 0 < limit <= _JOBS_SHOWN else _JOBS_SHOWN)
+            self._jobs(envelope, document.get("limit", JOBS_LISTED))
 
     def _cancel(self, envelope: Envelope, job_id: str) -> None:
         def cancel(job: Job) -> None:
@@ -239,10 +258,10 @@ class Desk:
             for item in found:
                 live = running.get(item["_id"])
                 status = live.status(now) if live is not None else status_of(item)
-                shown.append({**status.to_document(), "kind": item["kind"], "created": item["created"]})
+                shown.append({**status.to_document(), "kind": item.get("kind"), "created": item.get("created")})
             self._reply(envelope, {"jobs": shown})
 
-        self._recorder.ask(record.recent(limit), answer)
+        self._recorder.ask(record.recent(limit), self._guarded(envelope, answer))
 
     def _config(self, now: float) -> dict[str, Any]:
         settings = self._settings
@@ -293,8 +312,8 @@ def job_record(job: Job) -> dict[str, Any]:
 def status_of(found: dict[str, Any]) -> JobStatus:
     """The status that a record tells of."""
     return JobStatus(
-        found["_id"],
-        found["state"],
+        str(found["_id"]),
+        str(found.get("state")),
         found.get("error"),
         found.get("traceback"),
         found.get("progress") or {},
@@ -302,11 +321,18 @@ def status_of(found: dict[str, Any]) -> JobStatus:
     )
 
 
-def load_job(found: dict[str, Any], limits: JobLimits, now: float) -> Job:
-    """The job of a record, planned as it was. Raises `SpecError` when the record cannot be read."""
+def load_job(found: dict[str, Any], limits: JobLimits, now: float, *, allow_source: bool = False) -> Job:
+    """The job of a record, planned as it was. Raises `SpecError`, or whatever a record that is none leads to."""
+    if not {"kind", "spec", "state"} <= set(found):
+        raise SpecError("kind, spec and state are not all there")
+    spec: JobSpec | CallSpec
     if found["kind"] == "basic":
-        return Job(CallSpec.from_document(found["spec"]), limits, now)
-    job = Job(JobSpec.from_document(found["spec"]), limits, now)
+        spec = CallSpec.from_document(found["spec"]).checked()
+    else:
+        spec = JobSpec.from_document(found["spec"]).checked(allow_source=allow_source)
+    if spec.job_id != found["_id"]:
+        raise SpecError(f"it describes job {spec.job_id}")
+    job = Job(spec, limits, now)
     if found.get("plan") is not None:
         job.planned(Range.from_document(item) for item in decode(found["plan"])["splits"])
     return job

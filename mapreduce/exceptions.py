@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mapreduce.task_error import MESSAGE_CHARACTERS, sendable_detail, sendable_text
+
 
 class MapReduceError(Exception):
     """Base of every error that the engine raises or reports.
@@ -24,8 +26,12 @@ class MapReduceError(Exception):
         return type(self), (self.message, self.details)
 
     def to_document(self) -> dict[str, Any]:
-        """The form in which it crosses the wire: `{code, message, details}`."""
-        return {"code": self.code, "message": self.message, "details": self.details}
+        """The form in which it crosses the wire and is recorded: `{code, message, details}`, bounded and BSON-able."""
+        return {
+            "code": self.code,
+            "message": sendable_text(self.message, MESSAGE_CHARACTERS),
+            "details": {str(name): sendable_detail(value) for name, value in self.details.items()},
+        }
 
 
 class SpecError(MapReduceError):
@@ -80,6 +86,18 @@ class CallFailedError(MapReduceError):
     """The function of a basic job raised; `details` hold the traceback."""
 
     code = "call_failed"
+
+
+class ResultTooBigError(MapReduceError):
+    """What a function returned, or a job tells of itself, is more than the record of a job can hold."""
+
+    code = "result_too_big"
+
+
+class OutputRefusedError(MapReduceError):
+    """An output cannot be written to; the message says what to change."""
+
+    code = "output_refused"
 
 
 class InputRefusedError(MapReduceError):
@@ -162,7 +180,8 @@ class EngineMissingError(MapReduceError):
 def from_document(document: dict[str, Any]) -> MapReduceError:
     """The error that `to_document` described; an unknown code gives a plain `MapReduceError`."""
     kind = _BY_CODE.get(str(document.get("code")), MapReduceError)
-    return kind(str(document.get("message", "")), dict(document.get("details") or {}))
+    details = document.get("details")
+    return kind(str(document.get("message", "")), dict(details) if isinstance(details, dict) else {})
 
 
 _BY_CODE: dict[str, type[MapReduceError]] = {kind.code: kind for kind in MapReduceError.__subclasses__()}

@@ -27,8 +27,9 @@ from pymongo import MongoClient
 
 from mapreduce import message
 from mapreduce.call import CallSpec, run_call
+from mapreduce.claim import job_folder
 from mapreduce.codec import decode, encode
-from mapreduce.exceptions import CodeChangedError, MapReduceError, OutputGoneError, StoreUnavailableError
+from mapreduce.exceptions import CodeChangedError, MapReduceError, OutputGoneError
 from mapreduce.fetch import Fetcher, Wanted
 from mapreduce.held import pack_segments, unpack_segments
 from mapreduce.reducing import Run
@@ -37,7 +38,8 @@ from mapreduce.settings import CurveKeys
 from mapreduce.source import Range
 from mapreduce.spec import JobSpec
 from mapreduce.step import CALL, MAP_STEP, PLAN, PUBLISH, SMALL
-from mapreduce.store_error import as_engine_error
+from mapreduce.store_error import as_engine_error, may_have_moved
+from mapreduce.task_error import Aborted, described
 from mapreduce.traceback_text import task_traceback
 from mapreduce.work import MEMORY_SHARE, Limits, ReduceCounts, Work
 
@@ -61,16 +63,13 @@ class ExecutorConfig:
     spill_bytes: int
     compress: int
     memory_bytes: int  # above this it leaves after its step
+    split_limit_s: float  # no read of a split may keep the server busy for longer
     steps_per_process: int  # it leaves after so many steps, 0 = never
     curve: list[str] | None  # public and secret key of all sockets between machines
 
     def to_bytes(self) -> bytes:
         """The form in which it is sent."""
         return encode(asdict(self))
-
-
-class Aborted(BaseException):
-    """The step is not wanted any more."""
 
 
 class Executor:
@@ -116,10 +115,10 @@ class Executor:
                 frames = message.pack(message.STALE, base)
             else:
                 frames = message.pack(message.FAILED, {**base, "error": error.to_document(), "leaves": True})
-        except Exception as error:  # noqa: BLE001 - whatever happens is reported, and the step decided by the router
+        except BaseException as error:  # noqa: BLE001 - whatever happens is reported, and the step decided by the router
             known = _known(error)
-            stays = not isinstance(known, StoreUnavailableError)  # the server may have come up at another address
-            frames = message.pack(message.FAILED, {**base, "error": _sendable(known), "leaves": not stays})
+            stays = not may_have_moved(error)
+            frames = message.pack(message.FAILED, {**base, "error": known.to_document(), "leaves": not stays})
         self._steps += 1
         self._attempt = ""
         self._socket.send_multipart(frames)
@@ -218,11 +217,16 @@ class Executor:
         name = (header["job"], header["spec"])
         work = self._works.get(name)
         if work is None:
-            spec = JobSpec.from_document(decode(header["spec"]))
-            folder = Path(self._config.folder) / spec.job_id.replace(":", "_")
             config = self._config
+            spec = JobSpec.from_document(decode(header["spec"])).checked(allow_source=config.allow_source)
+            folder = job_folder(Path(config.folder), spec.job_id)
             limits = Limits(
-                config.map_job_size, config.spill_bytes, config.compress, folder, f"{os.getpid()}.{self._steps}"
+                config.map_job_size,
+                config.spill_bytes,
+                config.compress,
+                folder,
+                f"{os.getpid()}.{self._steps}",
+                config.split_limit_s,
             )
             work = self._works[name] = Work(spec, self._connect(), self._registry, limits)
             if len(self._works) > _WORKS_KEPT:
@@ -263,22 +267,12 @@ def _counted(counts: dict[str, ReduceCounts]) -> list[list[Any]]:
     return [[label, c.keys, c.written, c.present, c.late] for label, c in counts.items()]
 
 
-def _known(error: Exception) -> MapReduceError:
+def _known(error: BaseException) -> MapReduceError:
     known = as_engine_error(error)
     if known is None:
         log.error("a step failed", exc_info=error)
-        known = MapReduceError(f"{type(error).__name__}: {error}", {"traceback": task_traceback(error)})
+        known = MapReduceError(described(error), {"traceback": task_traceback(error)})
     return known
-
-
-def _sendable(error: MapReduceError) -> dict[str, Any]:
-    """The error's document; what in it is not BSON-able is shown as text."""
-    document = error.to_document()
-    try:
-        encode(document)
-    except Exception:  # noqa: BLE001 - whatever is in there
-        document["details"] = {name: repr(value)[:1_000] for name, value in error.details.items()}
-    return document
 
 
 def end_with_parent(parent: int) -> None:

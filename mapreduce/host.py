@@ -22,7 +22,7 @@ from mapreduce.child import Child, ChildFactory
 from mapreduce.claim import Claim
 from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.curve import Gate, as_client, as_server
-from mapreduce.exceptions import MapReduceError, OutputGoneError, SpecError, VersionRefusedError
+from mapreduce.exceptions import MapReduceError, OutputGoneError, SpecError, from_document
 from mapreduce.executor import ExecutorConfig
 from mapreduce.router import Stop
 from mapreduce.schedule import HEARTBEAT_S
@@ -62,6 +62,7 @@ class Host:
         self._beat_s = 0.0
         self._epoch: str | None = None
         self._failed_start_s = 0.0
+        self._no_start = ""  # why no executor could be started the last time
         self._waiting: deque[list[bytes]] = deque()  # steps for a fresh executor, because the last had old code
         self._credits = 0  # steps that the router may give by what it was told
         self._refused: MapReduceError | None = None
@@ -199,8 +200,9 @@ class Host:
                 break
             try:
                 kind, header, _ = message.unpack(frames)
-            except (*NOT_BSON, KeyError, IndexError):
-                log.warning("a message of the router cannot be read")
+                message.demand_from_router(kind, header)
+            except (SpecError, *NOT_BSON, KeyError, IndexError) as error:
+                log.warning("a message of the router cannot be read: %s", error)
                 continue
             self._heard_s = now
             if kind == message.TASK:
@@ -208,17 +210,23 @@ class Host:
             elif kind == message.ABORT:
                 self._abort(header["attempt"], now)
             elif kind == message.FORGET:
-                self.shelf.forget(header["job"])
+                self._forget(header["job"])
             elif kind == message.WELCOME:
                 self._epoch = header["epoch"]
             elif kind == message.REFUSED:
-                self._refused = VersionRefusedError(header["error"]["message"], header["error"]["details"])
+                self._refused = from_document(header["error"])
             elif kind == message.BEAT and (not header["known"] or self._epoch != header["epoch"]):
                 self._epoch = header["epoch"]
                 unknown = True
 
         if unknown:
             self._hello()
+
+    def _forget(self, job_id: str) -> None:
+        try:
+            self.shelf.forget(job_id)
+        except SpecError as error:
+            log.warning("the router wants a job forgotten that cannot be one: %s", error)
 
     def _beat(self, now: float) -> None:
         if now - self._heard_s > SILENT_S:
@@ -247,6 +255,7 @@ class Host:
             spill_bytes=settings.spill_bytes,
             compress=settings.compress,
             memory_bytes=settings.worker_memory_bytes,
+            split_limit_s=settings.split_limit_s,
             steps_per_process=settings.steps_per_process,
             curve=None if settings.curve is None else [settings.curve.public, settings.curve.secret],
         )
@@ -255,9 +264,12 @@ class Host:
         try:
             child = self._factory.spawn()
         except Exception as error:  # noqa: BLE001 - such as: no mongod runs yet
-            log.warning("no executor can be started: %s", error)
+            if str(error) != self._no_start:  # said once, and not with every try
+                self._no_start = str(error)
+                log.warning("no executor can be started, and it is tried again: %s", error)
             self._failed_start_s = time.monotonic()
             return
+        self._no_start = ""
         self._children.append(child)
         self._poller.register(child.socket, zmq.POLLIN)
         self._poller.register(child.lifeline, zmq.POLLIN)
@@ -278,6 +290,13 @@ class Host:
             self._waiting.remove(frames)
 
     def _from_child(self, child: Child, frames: list[bytes]) -> None:
+        try:
+            self._heard(child, frames)
+        except (SpecError, *NOT_BSON, KeyError, IndexError, OSError):
+            log.exception("executor %d: what it says cannot be used, and it is ended", child.process.pid)
+            child.kill()
+
+    def _heard(self, child: Child, frames: list[bytes]) -> None:
         kind, header, payload = message.unpack(frames)
         if kind == message.PROGRESS:
             self._tell(frames)
@@ -296,6 +315,8 @@ class Host:
             child.end() if header["leaves"] else child.rest()
             if not aborted:
                 self._tell(frames)
+            if kind == message.FAILED and not aborted:
+                log.warning("job %s: %s", header["job"], header["error"]["message"])
         if kind == message.READY:
             child.rest()
 
@@ -313,6 +334,7 @@ class Host:
             self._poller.unregister(child.lifeline)
             self._children.remove(child)
             if child.attempt and not child.aborted:
+                log.warning("job %s: executor %d: %s", child.job, child.process.pid, child.obituary())
                 header = {"attempt": child.attempt, "job": child.job, "why": child.obituary()}
                 self._tell(message.pack(message.BROKEN, header))
             if not child.was_ready:
@@ -342,8 +364,9 @@ class Host:
                 data = self.shelf.read(asked["job"], asked["attempt"], asked["offset"], length)
             except OutputGoneError as error:
                 header, data = {"n": asked["n"], "ok": False, "why": error.message}, b""
-            except (*NOT_BSON, KeyError):
-                continue
+            except (*NOT_BSON, KeyError, OSError) as error:
+                why = f"the request cannot be read: {type(error).__name__}: {error}"
+                header, data = {"n": _number(body), "ok": False, "why": why}, b""
             self._data.send_multipart([peer, encode(header), data])
 
     def _bind_data(self) -> str:
@@ -357,6 +380,15 @@ class Host:
         if "//0.0.0.0:" in bound:
             bound = bound.replace("0.0.0.0", _own_address(self._settings.worker_uri()))
         return bound
+
+
+def _number(body: bytes) -> int | None:
+    """The number of a request that is wrong otherwise; None when it has none."""
+    try:
+        found = decode(body).get("n")
+    except NOT_BSON:
+        return None
+    return found if isinstance(found, int) else None
 
 
 def _own_address(router_uri: str) -> str:

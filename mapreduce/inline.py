@@ -15,7 +15,7 @@ from mapreduce.call import checked_call, run_call
 from mapreduce.claim import Claim
 from mapreduce.engine import Engine
 from mapreduce.exceptions import JobConflictError, MapReduceError, StoreUnavailableError
-from mapreduce.mapping import SKIPPED_SHOWN
+from mapreduce.mapping import shown_ids
 from mapreduce.output import MapOutput
 from mapreduce.reducing import Run
 from mapreduce.registry import Registry
@@ -38,7 +38,7 @@ class InlineEngine(Engine):
         self._client: MongoClient[dict[str, Any]] | None = None
 
     def submit(self, spec: JobSpec, *, durable: bool = True) -> str:
-        spec = spec.checked()
+        spec = spec.checked(allow_source=self._settings.allow_source)
         with self._lock:
             if self._known(spec.job_id, spec.digest()):
                 return spec.job_id
@@ -124,7 +124,13 @@ class InlineEngine(Engine):
         return JobStatus(spec.job_id, COMPLETE, progress=progress)
 
     def _perform(self, spec: JobSpec, scratch: Path, progress: dict[str, Any]) -> None:
-        limits = Limits(self._settings.map_job_size, self._settings.spill_bytes, self._settings.compress, scratch)
+        limits = Limits(
+            self._settings.map_job_size,
+            self._settings.spill_bytes,
+            self._settings.compress,
+            scratch,
+            read_limit_s=self._settings.split_limit_s,
+        )
         work = Work(spec, self._connect(), self._registry, limits)
         splits = work.plan()
         progress.update(splits=len(splits), splits_done=0, docs_in=0, keys_out=0, skipped_count=0, skipped_ids=[])
@@ -136,7 +142,7 @@ class InlineEngine(Engine):
             progress["splits_done"] += 1
             progress["docs_in"] += counts.docs_in
             progress["skipped_count"] += counts.skipped_count
-            progress["skipped_ids"] = [*progress["skipped_ids"], *counts.skipped_ids][:SKIPPED_SHOWN]
+            progress["skipped_ids"] = shown_ids([*progress["skipped_ids"], *counts.skipped_ids])
         groups = _by_label(outputs, partitions)
         found = work.reduce({label: [partial(list, runs) for runs in parts] for label, parts in groups.items()})
         work.publish()
@@ -162,4 +168,5 @@ def _by_label(outputs: Sequence[MapOutput], partitions: int) -> dict[str, list[l
 
 
 def _failed(job_id: str, error: MapReduceError, progress: Mapping[str, Any]) -> JobStatus:
-    return JobStatus(job_id, ERROR, error.to_document(), error.details.get("traceback"), progress)
+    document = error.to_document()
+    return JobStatus(job_id, ERROR, document, document["details"].get("traceback"), progress)

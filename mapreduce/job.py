@@ -6,6 +6,7 @@ back from reduce to map when the output of a map is gone with its worker. A smal
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from mapreduce.call import CallSpec
 from mapreduce.exceptions import CodeChangedError, MapReduceError, OutputGoneError, WorkerFailedError
 from mapreduce.held import SplitOutput, group_partitions
-from mapreduce.mapping import SKIPPED_SHOWN
+from mapreduce.mapping import shown_ids
 from mapreduce.source import Range
 from mapreduce.spec import (
     CANCELLED,
@@ -31,8 +32,11 @@ from mapreduce.spec import (
 )
 from mapreduce.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP, SMALL, Attempt, Step, Steps
 
+FAILURE_CHARACTERS = 500  # of the failure that progress shows
 MAX_LOST = 5  # attempts of one step that may be lost with their worker or run out of time
 MAX_TRANSIENT = 12  # attempts of one step that may fail for a reason that passes, such as MongoDB being away
+log = logging.getLogger(__name__)
+
 _REDUCE_PHASES = (REDUCE, FINALIZE, COMMIT)
 
 
@@ -68,6 +72,8 @@ class Job:
         self.error: MapReduceError | None = None
         self.result: Any = None
         self.created_s = now
+        self.turn_s = now  # jobs get their turn by this: who has cost a process goes to the end of the queue
+        self.last_failure: str | None = None  # why the attempt failed or was lost that was so last, for people
         self.ended_s: float | None = None
         self._reduce_begun_s: float | None = None
         self.splits: list[Range] | None = None
@@ -194,6 +200,7 @@ class Job:
         if found is None or self.ended:
             return []
         step, attempt = found
+        self._note(step, f"{error.code}: {error.message}")
         if isinstance(error, OutputGoneError):
             step.transient += 1
             self.steps.give_up(attempt_id, now)
@@ -213,15 +220,21 @@ class Job:
             return aborts + self._stop(ERROR, now, error)
         return aborts
 
-    def lost(self, attempt_id: str, why: str, now: float) -> list[Attempt]:
+    def broken(self, attempt_id: str, why: str, now: float) -> list[Attempt]:
+        """An attempt went with its process, which it may have ended: the next one waits, and other jobs come first."""
+        self.turn_s = now
+        return self.lost(attempt_id, why, now, pause=True)
+
+    def lost(self, attempt_id: str, why: str, now: float, *, pause: bool = False) -> list[Attempt]:
         """An attempt went with its worker, or ran out of time."""
         found = self.steps.find(attempt_id)
         if found is None or self.ended:
             return []
         step, attempt = found
-        self.steps.give_up(attempt_id, now)
+        self._note(step, f"lost on worker {attempt.worker_id}: {why}")
         step.lost += 1
         self.attempts_lost += 1
+        self.steps.give_up(attempt_id, now, pause=pause)
         if step.lost < MAX_LOST:
             return []
         what = f"{step.kind} {step.index}"
@@ -253,8 +266,12 @@ class Job:
     def status(self, now: float) -> JobStatus:
         """State, error and progress."""
         error = self.error.to_document() if self.error else None
-        trace = self.error.details.get("traceback") if self.error else None
+        trace = error["details"].get("traceback") if error else None
         return JobStatus(self.job_id, self.state, error, trace, self._progress(now), self.result)
+
+    def _note(self, step: Step, why: str) -> None:
+        self.last_failure = f"{step.kind} {step.index}: {why}"[:FAILURE_CHARACTERS]
+        log.warning("job %s: %s", self.job_id, self.last_failure)
 
     def _progress(self, now: float) -> dict[str, Any]:
         if isinstance(self.spec, CallSpec):
@@ -284,6 +301,7 @@ class Job:
             "skipped_count": self._mapped.skipped_count,
             "skipped_ids": list(self._mapped.skipped_ids),
             "attempts_lost": self.attempts_lost,
+            "last_failure": self.last_failure,
             "elapsed_s": round(elapsed, 3),
             "remaining_s": self._remaining_s(now, splits, reduces_done),
         }
@@ -389,4 +407,4 @@ class _Mapped:
         self.pairs_out += output.pairs_out
         self.length += output.length
         self.skipped_count += output.skipped_count
-        self.skipped_ids = [*self.skipped_ids, *output.skipped_ids][:SKIPPED_SHOWN]
+        self.skipped_ids = shown_ids([*self.skipped_ids, *output.skipped_ids])

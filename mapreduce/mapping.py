@@ -20,12 +20,14 @@ from mapreduce.exceptions import KeyRefusedError, MapFailedError, MapReduceError
 from mapreduce.key import identity
 from mapreduce.output import RunWriter
 from mapreduce.source import Documents
+from mapreduce.task_error import described, is_of_task
 from mapreduce.traceback_text import task_traceback
 
 PAIRS_AT_ONCE = 2_048  # pairs taken from the map before memory is looked at
 COMBINE_AT = 50_000  # values held before they are combined
 OBJECT_BYTES = 150  # what a value held in Python takes beside its encoded size
 SKIPPED_SHOWN = 1_000  # ids of skipped documents that are kept; beyond that they are counted
+SKIPPED_BYTES = 256 * 2**10  # of such ids, encoded
 
 MapFunction = Callable[[Iterator[dict[str, Any]]], Iterable[Any]]
 ReduceFunction = Callable[[Any, Any], Any]
@@ -45,7 +47,7 @@ class MapCounts:
         self.docs_in += other.docs_in
         self.pairs_out += other.pairs_out
         self.skipped_count += other.skipped_count
-        self.skipped_ids = [*self.skipped_ids, *other.skipped_ids][:SKIPPED_SHOWN]
+        self.skipped_ids = shown_ids([*self.skipped_ids, *other.skipped_ids])
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,20 @@ class MapJob:
     partitions: int
     spill_bytes: int
     id_key: str = "_id"
+
+
+def shown_ids(ids: list[Any]) -> list[Any]:
+    """The first of `ids` that a job can tell of: `SKIPPED_SHOWN` of them, and `SKIPPED_BYTES` encoded."""
+    if not ids:
+        return ids
+    kept: list[Any] = []
+    held = 0
+    for found in ids[:SKIPPED_SHOWN]:
+        held += len(encode({"i": found}))
+        if held > SKIPPED_BYTES:
+            break
+        kept.append(found)
+    return kept
 
 
 def stored_pairs(documents: Iterator[dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
@@ -160,7 +176,9 @@ class Collector:
         key = self._key(name)
         try:
             return combine(key, values)
-        except Exception as error:
+        except BaseException as error:
+            if not is_of_task(error):
+                raise
             raise reduce_failed(key, error) from error
 
     def _key(self, name: Hashable) -> Any:
@@ -186,12 +204,12 @@ class Collector:
             self._writer.write(label, index, keys, values)
 
 
-def reduce_failed(key: Any, error: Exception) -> MapReduceError:
+def reduce_failed(key: Any, error: BaseException) -> MapReduceError:
     """The error for what a reduce raised."""
     if isinstance(error, MapReduceError):
         return error
     return ReduceFailedError(
-        f"reduce failed on key {key!r}: {type(error).__name__}: {error}",
+        f"reduce failed on key {key!r}: {described(error)}",
         {"key": key, "traceback": task_traceback(error)},
     )
 
@@ -228,15 +246,12 @@ def run_map(
         writer.discard()
         if not skip or isinstance(error, ReduceFailedError):
             raise _named(error, documents, job.id_key) from error
-    except Exception as error:
+    except BaseException as error:
         writer.discard()
-        if isinstance(error, PyMongoError):
+        if isinstance(error, PyMongoError) or not is_of_task(error):
             raise
         if not skip:
             raise _map_failed(job, documents, read, error) from error
-    except BaseException:
-        writer.discard()
-        raise
     else:
         return writer, MapCounts(documents.count, collector.pairs)
     return _run_each(job, Documents(read(), said), make_writer())
@@ -251,8 +266,8 @@ def _run_each(job: MapJob, documents: Documents, writer: RunWriter) -> tuple[Run
             counts.docs_in += 1
             try:
                 pairs = _checked(list(job.map(iter([document]))), labelled=job.labelled)
-            except Exception as error:
-                if isinstance(error, PyMongoError):
+            except BaseException as error:
+                if isinstance(error, PyMongoError) or not is_of_task(error):
                     raise
                 counts.skipped_count += 1
                 if len(counts.skipped_ids) < SKIPPED_SHOWN:
@@ -264,6 +279,7 @@ def _run_each(job: MapJob, documents: Documents, writer: RunWriter) -> tuple[Run
         writer.discard()
         raise
     counts.pairs_out = collector.pairs
+    counts.skipped_ids = shown_ids(counts.skipped_ids)
     return writer, counts
 
 
@@ -279,7 +295,7 @@ def _checked(pairs: list[Any], *, labelled: bool) -> list[Any]:
 
 
 def _map_failed(
-    job: MapJob, documents: Documents, read: Callable[[], Iterable[list[dict[str, Any]]]], error: Exception
+    job: MapJob, documents: Documents, read: Callable[[], Iterable[list[dict[str, Any]]]], error: BaseException
 ) -> MapFailedError:
     document = documents.current
     if document is None or not _fails_alone(job, document):
@@ -287,7 +303,7 @@ def _map_failed(
         document = next((item for item in Documents(read()) if _fails_alone(job, item)), None)
     where = "no single document" if document is None else f"document {document.get(job.id_key)!r}"
     return MapFailedError(
-        f"map failed on {where}: {type(error).__name__}: {error}",
+        f"map failed on {where}: {described(error)}",
         {
             "document_id": None if document is None else document.get(job.id_key),
             "traceback": task_traceback(error),
@@ -298,7 +314,9 @@ def _map_failed(
 def _fails_alone(job: MapJob, document: dict[str, Any]) -> bool:
     try:
         list(job.map(iter([document])))
-    except Exception:  # noqa: BLE001 - whatever a task raises
+    except BaseException as error:
+        if not is_of_task(error):
+            raise
         return True
     return False
 

@@ -6,12 +6,13 @@ The header's `t` is the kind of message. Versions are compared when a worker say
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from types import NoneType
 from typing import Any
 
 from mapreduce.codec import decode, encode
-from mapreduce.exceptions import VersionRefusedError
+from mapreduce.exceptions import SpecError, VersionRefusedError
 
 PROTOCOL = 3
 
@@ -32,6 +33,58 @@ def unpack(frames: Sequence[bytes]) -> tuple[str, dict[str, Any], Sequence[bytes
     return str(header["t"]), header, frames[1:]
 
 
+_COUNT = "a whole number from 0"
+_FROM_WORKER: dict[str, dict[str, Any]] = {
+    HELLO: {"name": str, "slots": _COUNT, "idle": _COUNT, "spare": _COUNT, "data_uri": str, "held": list},
+    BEAT: {"idle": _COUNT, "spare": _COUNT, "running": list},
+    PROGRESS: {"job": str, "attempt": str, "docs": _COUNT, "phase": (str, NoneType)},
+    DONE: {"job": str, "attempt": str, "result": dict, "held": (dict, NoneType)},
+    FAILED: {"job": str, "attempt": str, "error": dict},
+    BROKEN: {"job": str, "attempt": str, "why": str},
+}
+_FROM_ROUTER: dict[str, dict[str, Any]] = {
+    WELCOME: {"epoch": str},
+    REFUSED: {"error": dict},
+    TASK: {"attempt": str, "job": str, "kind": str, "index": _COUNT, "spec": bytes, "say_s": (float, int)},
+    ABORT: {"attempt": str},
+    FORGET: {"job": str},
+    BEAT: {"epoch": str, "known": bool},
+}
+_PHASES = (None, "map", "reduce", "finalize", "commit")
+_HELD = {
+    "split": _COUNT, "attempt": str, "path": (str, NoneType), "segments": bytes, "length": _COUNT, "docs_in": _COUNT,
+    "pairs_out": _COUNT, "skipped_count": _COUNT, "skipped_ids": list, "span": (dict, NoneType),
+}  # fmt: skip
+
+
+def demand_from_worker(kind: str, header: Mapping[str, Any]) -> None:
+    """Raise `SpecError` unless `header` is what a worker says in a message of this kind."""
+    _demand(kind, header, _FROM_WORKER.get(kind, {}))
+    held = header["held"] if kind == HELLO else [header["held"]] if kind == DONE and header["held"] else ()
+    for item in held:
+        if not isinstance(item, dict):
+            raise SpecError(f"{kind}: held {item!r:.100}: allowed are documents")
+        _demand(f"held of {kind}", item, _HELD if kind == DONE else {"job": str, **_HELD})
+    if kind == PROGRESS and header["phase"] not in _PHASES:
+        raise SpecError(f"{kind}: phase {header['phase']!r:.100}: allowed are {_PHASES}")
+    if kind == BEAT and not all(isinstance(attempt, str) for attempt in header["running"]):
+        raise SpecError(f"{kind}: running {header['running']!r:.100}: allowed are ids of attempts")
+
+
+def demand_from_router(kind: str, header: Mapping[str, Any]) -> None:
+    """Raise `SpecError` unless `header` is what the router says in a message of this kind."""
+    _demand(kind, header, _FROM_ROUTER.get(kind, {}))
+
+
+def _demand(kind: str, header: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    for name, wanted in fields.items():
+        found = header.get(name)
+        counts = wanted is _COUNT
+        good = isinstance(found, int) and not isinstance(found, bool) and found >= 0 if counts else None
+        if not (good if counts else isinstance(found, wanted)):
+            raise SpecError(f"{kind}: {name} {found!r:.100}: allowed is {wanted}")
+
+
 def versions() -> dict[str, Any]:
     """What has to be equal on router and workers."""
     try:
@@ -41,9 +94,10 @@ def versions() -> dict[str, Any]:
     return {"protocol": PROTOCOL, "zarkov": release, "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
 
 
-def demand_versions(worker: str, theirs: dict[str, Any]) -> None:
-    """Raise `VersionRefusedError` when a worker differs in one of `versions`."""
+def demand_versions(worker: Any, theirs: Any) -> None:
+    """Raise `VersionRefusedError` when a worker differs in one of `versions`, or tells them in another way."""
     ours = versions()
+    theirs = theirs if isinstance(theirs, dict) else {}
     differing = [
         f"{name} {theirs.get(name)!r} (router: {ours[name]!r})" for name in ours if theirs.get(name) != ours[name]
     ]

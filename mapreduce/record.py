@@ -10,17 +10,22 @@ import logging
 import queue
 import re
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, MongoClient, WriteConcern
 from pymongo.collection import Collection
-from pymongo.errors import ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from mapreduce.codec import CODEC
-from mapreduce.commit import REPLACEMENTS, replacement_owner
-from mapreduce.exceptions import MapReduceError, StoreUnavailableError
-from mapreduce.spec import END_STATES, RUNNING_STATES
+from mapreduce.codec import CODEC, NOT_BSON
+from mapreduce.commit import replacement_owner
+from mapreduce.exceptions import MapReduceError, ResultTooBigError, StoreUnavailableError
+from mapreduce.fault import REPLACEMENTS
+from mapreduce.spec import END_STATES, ERROR, RUNNING_STATES
+from mapreduce.store_error import as_engine_error, may_have_moved
+from mapreduce.task_error import described
 
 COLLECTION = "zmr.job"
 ROUTER_COLLECTION = "zmr.router"
@@ -28,6 +33,12 @@ ROUTER_ID = "router"  # one document: the router that wrote last
 KEPT_S = 14 * 24 * 3600  # ended jobs are forgotten after this
 SERVER_TIMEOUT_MS = 5_000
 _RETRY_S = 0.5
+_INDEXES: tuple[tuple[list[tuple[str, int]], dict[str, Any]], ...] = (
+    ([("ended", ASCENDING)], {"expireAfterSeconds": KEPT_S}),
+    ([("created", DESCENDING)], {}),
+    ([("state", ASCENDING), ("created", DESCENDING)], {}),
+)
+_OTHER_INDEX = {85, 86}  # MongoDB's codes for an index that is there with other options
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +49,7 @@ Operation = Callable[[Collection[dict[str, Any]]], Any]
 class Recorder:
     """Runs operations on `zmr.job` in a thread of its own, one after the other.
 
+    A failure that passes by itself is tried again where that is asked for; one that does not is an answer like any.
     Each operation's result, or `MapReduceError`, is handed to its `found` by whoever calls `deliver`; `wake` is called
     in the recorder's thread when there is something to deliver.
     """
@@ -48,6 +60,7 @@ class Recorder:
         self._wake = wake
         self._asked: queue.SimpleQueue[tuple[Operation, Found | None, bool] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[tuple[Found, Any]] = queue.SimpleQueue()
+        self._later: deque[tuple[Operation, Found | None, bool] | None] = deque()  # the recorder's thread alone
         self._stopping = threading.Event()
         self._client: MongoClient[dict[str, Any]] | None = None
         self._thread = threading.Thread(target=self._run, name="zmr-recorder", daemon=True)
@@ -73,33 +86,56 @@ class Recorder:
                 found, answer = self._answers.get_nowait()
             except queue.Empty:
                 return
-            found(answer)
+            try:
+                found(answer)
+            except Exception:
+                log.exception("an answer about job records could not be used")
 
     def _run(self) -> None:
-        while (asked := self._asked.get()) is not None:
+        while (asked := self._later.popleft() if self._later else self._asked.get()) is not None:
             operation, found, insist = asked
-            answer = self._attempt(operation, insist)
-            if found is not None:
-                self._answers.put((found, answer))
-                self._wake()
+            self._tell(found, self._attempt(operation, insist))
         self._disconnect()
 
+    def _tell(self, found: Found | None, answer: Any) -> None:
+        if found is not None:
+            self._answers.put((found, answer))
+            self._wake()
+
     def _attempt(self, operation: Operation, insist: bool) -> Any:
+        """The operation's result, or why there is none: for a cause that passes by itself only without `insist`."""
+        said = ""
         while True:
             try:
                 return operation(self._collection())
-            except MapReduceError as error:
-                return error
-            except (PyMongoError, OSError) as error:
-                if isinstance(error, ConnectionFailure | OperationFailure):
-                    self._disconnect()  # it may come up at another address, or with another login
-                if not insist or self._stopping.is_set():
-                    return StoreUnavailableError(f"job records cannot be read or written: {error}")
-                log.warning("job records: %s; trying again", error)
-                self._stopping.wait(_RETRY_S)
             except Exception as error:
-                log.exception("job records")
-                return MapReduceError(f"job records: {type(error).__name__}: {error}")
+                known = as_engine_error(error)
+                if known is None:
+                    log.exception("job records")
+                    return MapReduceError(f"job records: {described(error)}")
+                moved = may_have_moved(error) or known.retryable
+            if moved:
+                self._disconnect()  # it may come up at another address, or with another login
+            known = type(known)(f"job records cannot be read or written: {known.message}")
+            if not moved or not insist or self._stopping.is_set():
+                return known
+            if known.message != said:
+                log.warning("%s; trying again", known.message)
+                said = known.message
+            self._pause(known)
+
+    def _pause(self, why: MapReduceError) -> None:
+        """Wait before the next try. What is asked for meanwhile, and need not be done, is told why it is not."""
+        end = time.monotonic() + _RETRY_S
+        while not self._stopping.is_set() and (left := end - time.monotonic()) > 0:
+            try:
+                asked = self._asked.get(timeout=left)
+            except queue.Empty:
+                return
+            if asked is None or asked[2]:
+                self._later.append(asked)
+            else:
+                self._tell(asked[1], why)
 
     def _collection(self) -> Collection[dict[str, Any]]:
         if self._client is None:
@@ -117,11 +153,29 @@ class Recorder:
 
 
 def prepare(collection: Collection[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Make the indexes, and return the records of jobs that have not ended, oldest first."""
-    collection.create_index("ended", expireAfterSeconds=KEPT_S)
-    collection.create_index([("created", DESCENDING)])
-    collection.create_index([("state", ASCENDING), ("created", DESCENDING)])
-    return list(collection.find({"state": {"$in": list(RUNNING_STATES)}}).sort("created", 1))
+    """Make the indexes, and return the records of jobs that have not ended, oldest first.
+
+    Of a record that cannot be decoded, only the id is returned.
+    """
+    for keys, options in _INDEXES:
+        try:
+            collection.create_index(keys, **options)
+        except OperationFailure as error:
+            if error.code not in _OTHER_INDEX:
+                raise
+            log.warning("an index of job records is not as it should be: %s", error)
+    running = {"state": {"$in": list(RUNNING_STATES)}}
+    try:
+        return list(collection.find(running).sort("created", 1))
+    except NOT_BSON:
+        return [_decoded(collection, found["_id"]) for found in collection.find(running, {"_id": 1}).sort("created", 1)]
+
+
+def _decoded(collection: Collection[dict[str, Any]], job_id: Any) -> dict[str, Any]:
+    try:
+        return collection.find_one({"_id": job_id}) or {"_id": job_id}
+    except NOT_BSON:
+        return {"_id": job_id}
 
 
 def insert(record: dict[str, Any], *, durable: bool = True) -> Operation:
@@ -147,9 +201,38 @@ def update(job_id: str, fields: dict[str, Any], *, durable: bool) -> Operation:
         changed = {**fields, "updated": datetime.datetime.now(datetime.UTC)}
         if fields.get("state") in END_STATES:
             changed["ended"] = changed["updated"]
+        change: dict[str, Any] = {"$set": changed}
+        if fields.get("state") in END_STATES:
+            change["$unset"] = {"plan": ""}  # nobody goes by it any more, and the result may need its room
         collection.with_options(write_concern=concern).update_one(
-            {"_id": job_id, "state": {"$nin": list(END_STATES)}}, {"$set": changed}
+            {"_id": job_id, "state": {"$nin": list(END_STATES)}}, change
         )
+
+    return operation
+
+
+def end(job_id: str, fields: dict[str, Any], *, durable: bool) -> Operation:
+    """Set the fields of a job that has ended; gives None, or the error that is recorded instead.
+
+    What MongoDB will never take, because it is too big or too deep, is not tried again: the job ends in that error.
+    """
+
+    def operation(collection: Collection[dict[str, Any]]) -> MapReduceError | None:
+        try:
+            update(job_id, fields, durable=durable)(collection)
+        except Exception as error:
+            known = as_engine_error(error)
+            if known is None or known.retryable or may_have_moved(error):
+                raise
+            known = ResultTooBigError(
+                f"the job ended in state {fields['state']}, and what it tells cannot be recorded: {known.message}"
+            )
+        else:
+            return None
+        log.warning("job %s: %s", job_id, known.message)
+        bare = {"state": ERROR, "error": known.to_document(), "traceback": None, "progress": {}, "result": None}
+        update(job_id, bare, durable=durable)(collection)
+        return known
 
     return operation
 
@@ -171,8 +254,7 @@ def drop_leftovers(database: str) -> Operation:
         target = collection.database.client.get_database(database)
         for name in target.list_collection_names(filter={"name": {"$regex": f"^{re.escape(REPLACEMENTS)}"}}):
             owner = replacement_owner(name)
-            states = collection.distinct("state", {"_id": {"$regex": f"^{re.escape(owner)}"}}) if owner else []
-            if states and set(states) <= set(END_STATES):
+            if owner and collection.count_documents({"_id": owner, "state": {"$in": list(END_STATES)}}):
                 target.drop_collection(name)
                 log.info("unpublished results dropped: %s", name)
 

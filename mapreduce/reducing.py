@@ -19,6 +19,7 @@ from mapreduce.exceptions import MapReduceError, ReduceFailedError
 from mapreduce.key import canonical
 from mapreduce.mapping import ReduceFunction, reduce_failed
 from mapreduce.output import RunWriter, batches, read_file
+from mapreduce.task_error import is_of_task
 
 FOLD_COUNT = 1_000  # values handed to an associative reduce at once when a partition is streamed
 FAN_IN = 128  # runs merged at once
@@ -104,8 +105,8 @@ def _reduced(job: ReduceJob, key: Any, values: Any) -> Any:
         return _only(key, values)
     try:
         return job.reduce(key, values)
-    except Exception as error:
-        if isinstance(error, MapReduceError):
+    except BaseException as error:
+        if isinstance(error, MapReduceError) or not is_of_task(error):
             raise
         raise reduce_failed(key, error) from error
 

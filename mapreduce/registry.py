@@ -21,6 +21,7 @@ from typing import Any
 
 from mapreduce.exceptions import CodeChangedError, FunctionRefusedError
 from mapreduce.source_text import is_text, load_text, split_text
+from mapreduce.task_error import described, is_of_task
 
 
 class Registry:
@@ -101,8 +102,12 @@ class Registry:
             return found  # type: ignore[no-any-return]
         try:
             return getattr(owner(**params), qualname.rpartition(".")[2])  # type: ignore[no-any-return]
-        except Exception as error:
-            raise FunctionRefusedError(f"function {name}: {owner.__name__}(**params) failed: {error!r}") from error
+        except BaseException as error:
+            if not is_of_task(error):
+                raise
+            raise FunctionRefusedError(
+                f"function {name}: {owner.__name__}(**params) failed: {described(error)}"
+            ) from error
 
     def _check_text(self, name: str) -> None:
         function, text = split_text(name)
@@ -156,8 +161,10 @@ class Registry:
             return sys.modules[module]
         except FunctionRefusedError:
             raise
-        except Exception as error:
-            raise FunctionRefusedError(f"module {module} cannot be imported: {error!r}") from error
+        except BaseException as error:
+            if not is_of_task(error):
+                raise
+            raise FunctionRefusedError(f"module {module} cannot be imported: {described(error)}") from error
 
     def _source(self, module: str) -> bytes:
         importlib.invalidate_caches()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mapreduce import value
 from mapreduce.call import CallSpec, checked_call
 from mapreduce.exceptions import SpecError
 from mapreduce.source_text import text_name
@@ -15,6 +16,7 @@ COMMANDS = (
     "mapreduce", "xmapreduce", "basic", "submit", "status", "cancel", "jobs", "config", "echo", "terminate",
 )  # fmt: skip
 OUTSIDE_PREFIX = "zagg."
+JOBS_SHOWN = 1_000
 _SOURCE_TEXT = {"map_text", "reduce_text", "finalize_text", "func_text"}
 _COMMON = {"$command", "job_id", "wait"}
 _JOB = _COMMON | {
@@ -70,8 +72,8 @@ def parse(document: Mapping[str, Any], *, allow_source: bool = False) -> Submit 
     Source text is taken with `allow_source` only.
     """
     command = document.get("$command")
-    if command not in COMMANDS:
-        raise SpecError(f"$command {command!r}: allowed are {', '.join(COMMANDS)}")
+    if not value.is_text(command) or command not in COMMANDS:
+        raise SpecError(f"$command {value.shown(command)}: allowed are {', '.join(COMMANDS)}")
     for key in sorted(_SOURCE_TEXT & set(document)):
         if not allow_source:
             raise SpecError(f"{key}: source text is not taken (zmr.allow_source is off); name a function instead")
@@ -80,37 +82,37 @@ def parse(document: Mapping[str, Any], *, allow_source: bool = False) -> Submit 
         known = ", ".join(sorted(_KNOWN[command] - {"$command"}))
         raise SpecError(f"{command}: unknown {', '.join(sorted(unknown))}; known are {known or 'none'}")
     if command == "status":
-        return Ask(_text(document, "job_id"), _seconds(document.get("wait_s", 0)))
+        return Ask(_text(document, "job_id"), value.seconds("wait_s", document.get("wait_s", 0), zero=True))
     if command == "basic":
-        return Submit(_call(document), bool(document.get("wait")))
+        return Submit(_call(document), _truth(document, "wait"))
     if command == "submit":
-        spec = document.get("spec")
-        if not isinstance(spec, Mapping):
-            raise SpecError("submit: spec has to be a job description")
-        durable = bool(document.get("durable", True))
-        return Submit(JobSpec.from_document(spec).checked(), bool(document.get("wait")), durable)
+        spec = JobSpec.from_document(value.mapping("spec", document.get("spec")))
+        durable = _truth(document, "durable", missing=True)
+        return Submit(spec.checked(allow_source=allow_source), _truth(document, "wait"), durable)
     if command in ("mapreduce", "xmapreduce"):
-        return Submit(_job(document, labelled=command == "xmapreduce"), bool(document.get("wait")))
+        spec = _job(document, labelled=command == "xmapreduce")
+        return Submit(spec.checked(allow_source=allow_source), _truth(document, "wait"))
+    if command == "cancel":
+        _text(document, "job_id")
+    if command == "jobs":
+        value.whole("limit", document.get("limit", JOBS_SHOWN), JOBS_SHOWN)
     return Plain(str(command), document)
 
 
 def _job(document: Mapping[str, Any], *, labelled: bool) -> JobSpec:
-    names = document.get("input_names")
-    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise SpecError(f"input_names {names!r}: allowed is a list of names of collections")
+    fields, stamp = document.get("fields"), document.get("stamp")
     source = Source(
-        input_names=tuple(names),
+        input_names=tuple(value.listed("input_names", document.get("input_names"))),
         map_name=_function(document, "map"),
         query=_mapping(document, "query"),
-        fields=None if document.get("fields") is None else tuple(str(name) for name in document["fields"]),
-        id_key=_optional_text(document, "id_key") or "_id",
+        fields=None if fields is None else tuple(value.listed("fields", fields)),
+        id_key="_id" if document.get("id_key") is None else document["id_key"],
     )
-    stamp = document.get("stamp")
-    if stamp is not None and not (isinstance(stamp, list) and len(stamp) == 2):
-        raise SpecError(f"stamp {stamp!r}: allowed is [from, to]")
+    if stamp is not None and len(value.listed("stamp", stamp)) != 2:
+        raise SpecError(f"stamp {value.shown(stamp)}: allowed is [from, to]")
     return JobSpec(
-        job_id=_optional_text(document, "job_id") or new_job_id(),
-        database=_text(document, "database"),
+        job_id=new_job_id() if document.get("job_id") is None else document["job_id"],
+        database=document.get("database"),  # type: ignore[arg-type] # looked at with all the others
         sources=(source,),
         outputs=_outputs(document, labelled=labelled),
         reduce_name=_function(document, "reduce"),
@@ -118,33 +120,31 @@ def _job(document: Mapping[str, Any], *, labelled: bool) -> JobSpec:
         id_min=document.get("id_min"),
         id_max=document.get("id_max"),
         params=_mapping(document, "params"),
-        associative=bool(document.get("associative", True)),
+        associative=_truth(document, "associative", missing=True),
         on_error=document.get("on_error", "fail"),
         stamp=None if stamp is None else (stamp[0], stamp[1]),
-        reduce_count=_whole(document, "reduce_count"),
-        map_job_size=_whole(document, "map_job_size"),
-        split_limit_s=None if document.get("split_limit_s") is None else _seconds(document["split_limit_s"]),
-    ).checked()
+        reduce_count=document.get("reduce_count"),
+        map_job_size=document.get("map_job_size"),
+        split_limit_s=document.get("split_limit_s"),
+    )
 
 
 def _outputs(document: Mapping[str, Any], *, labelled: bool) -> dict[str, Output]:
     kind = document.get("output_type", "replace")
     if labelled and "outputs" in document:
-        names = {str(label): name for label, name in _mapping(document, "outputs").items()}
+        names = _mapping(document, "outputs")
     elif labelled:
         names = {ANY_LABEL: _text(document, "output_name")}
     else:
         names = {"": _text(document, "output_name")}
     for name in names.values():
-        if not isinstance(name, str) or not name.startswith(OUTSIDE_PREFIX):
-            raise SpecError(f"output {name!r}: allowed are collections below {OUTSIDE_PREFIX}")
+        if not value.is_text(name) or not name.startswith(OUTSIDE_PREFIX):
+            raise SpecError(f"output {value.shown(name)}: allowed are collections below {OUTSIDE_PREFIX}")
     return {label: Output(name, kind) for label, name in names.items()}
 
 
 def _call(document: Mapping[str, Any]) -> CallSpec:
-    args = document.get("args", [])
-    if not isinstance(args, list):
-        raise SpecError(f"args {args!r}: allowed is a list")
+    args = value.listed("args", document.get("args", []))
     job_id = _optional_text(document, "job_id") or new_job_id()
     return checked_call(
         _function(document, "func") or _text(document, "func_name"), args, _mapping(document, "kwargs"), job_id
@@ -159,10 +159,7 @@ def _function(document: Mapping[str, Any], kind: str) -> str | None:
 
 
 def _text(document: Mapping[str, Any], key: str) -> str:
-    value = document.get(key)
-    if not isinstance(value, str) or not value:
-        raise SpecError(f"{key} {value!r}: allowed is a string that is not empty")
-    return value
+    return value.text(key, document.get(key))
 
 
 def _optional_text(document: Mapping[str, Any], key: str) -> str | None:
@@ -170,20 +167,9 @@ def _optional_text(document: Mapping[str, Any], key: str) -> str | None:
 
 
 def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = document.get(key)
-    if value is not None and not isinstance(value, Mapping):
-        raise SpecError(f"{key} {value!r}: allowed is a document")
-    return dict(value or {})
+    found = document.get(key)
+    return {} if found is None else dict(value.mapping(key, found))
 
 
-def _whole(document: Mapping[str, Any], key: str) -> int | None:
-    value = document.get(key)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-        raise SpecError(f"{key} {value!r}: allowed is a whole number")
-    return value
-
-
-def _seconds(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 86_400:
-        raise SpecError(f"{value!r}: allowed is a number of seconds from 0 to 86400")
-    return float(value)
+def _truth(document: Mapping[str, Any], key: str, *, missing: bool = False) -> bool:
+    return missing if document.get(key) is None else value.truth(key, document[key])

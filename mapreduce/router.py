@@ -18,15 +18,16 @@ import zmq
 from mapreduce import message, record
 from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.curve import Gate, as_server
-from mapreduce.desk import Desk, load_job
+from mapreduce.desk import Desk
 from mapreduce.exceptions import MapReduceError, SpecError, VersionRefusedError, from_document
 from mapreduce.held import SplitOutput, pack_segments
 from mapreduce.job import Job, JobLimits
 from mapreduce.live import Live
 from mapreduce.schedule import Abort, Answer, Ended, Give, Gone, Scheduler, Worker
 from mapreduce.settings import EngineSettings
-from mapreduce.spec import COMPLETE, JobSpec
+from mapreduce.spec import COMPLETE, ERROR, JobSpec, JobStatus
 from mapreduce.step import MAP_STEP, REDUCE_STEP
+from mapreduce.task_error import described
 
 _POLL_LIMIT_S = 0.5
 _RECORD_EVERY_S = 1.0
@@ -122,7 +123,10 @@ class Router:
         now = time.monotonic()
         for order in self.scheduler.step(now):
             if isinstance(order, Give):
-                self._give(order)
+                try:
+                    self._give(order)
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with one job
+                    self.scheduler.fail(order.job, error)
             elif isinstance(order, Abort):
                 self._send(order.worker_id, message.pack(message.ABORT, {"attempt": order.attempt_id}))
             elif isinstance(order, Gone):
@@ -153,7 +157,7 @@ class Router:
         envelope = tuple(frames[:cut])
         try:
             document = decode(b"".join(frames[cut:]))
-        except NOT_BSON as error:
+        except Exception as error:  # noqa: BLE001 - whatever a decoder raises for what a stranger sends
             self._reply(envelope, {"error": SpecError(f"a request that is no BSON document: {error}").to_document()})
             return
         self.desk.request(envelope, document, time.monotonic())
@@ -164,12 +168,24 @@ class Router:
         worker_id = identity.decode("latin-1")
         try:
             kind, header, payload = message.unpack(frames[1:])
+            if kind == message.HELLO:
+                message.demand_versions(header.get("name"), header.get("versions"))
+            message.demand_from_worker(kind, header)
+            self.scheduler.heard(worker_id, now)
             self._handle(worker_id, kind, header, payload, now)
         except VersionRefusedError as error:
             log.warning("%s", error)
             self._send(worker_id, message.pack(message.REFUSED, {"error": error.to_document()}))
-        except (*NOT_BSON, KeyError, IndexError) as error:
-            log.warning("a message of worker %s cannot be read: %r", worker_id, error)
+        except (SpecError, *NOT_BSON, KeyError, IndexError) as error:
+            self._refuse(worker_id, f"it sent what cannot be read: {error}", now)
+        except Exception as error:
+            log.exception("a message of worker %s", worker_id)
+            self._refuse(worker_id, f"its message could not be dealt with: {described(error)}", now)
+
+    def _refuse(self, worker_id: str, why: str, now: float) -> None:
+        """Count a peer that says what no worker says as gone. Who is a worker says hello after its next heartbeat."""
+        log.warning("worker %s: %s", worker_id, why)
+        self.scheduler.gone(worker_id, why, now)
 
     def _handle(self, worker_id: str, kind: str, header: dict[str, Any], payload: Any, now: float) -> None:
         scheduler = self.scheduler
@@ -199,7 +215,6 @@ class Router:
                 self._send(worker_id, message.pack(message.FORGET, {"job": header["job"]}))
 
     def _hello(self, worker_id: str, header: dict[str, Any], now: float) -> None:
-        message.demand_versions(header["name"], header["versions"])
         slots, idle, spare = header["slots"], header["idle"], header["spare"]
         worker = Worker(worker_id, header["name"], slots, header["data_uri"], now, idle, spare)
         held: dict[str, list[SplitOutput]] = {}
@@ -249,13 +264,22 @@ class Router:
         self._send(order.worker_id, message.pack(message.TASK, header, *payload))
 
     def _ended(self, job: Job, now: float) -> None:
-        status = job.status(now)
+        try:
+            status = job.status(now)
+        except Exception as error:
+            log.exception("job %s: what it tells at its end", job.job_id)
+            status = JobStatus(job.job_id, ERROR, MapReduceError(described(error)).to_document())
         fields = status.to_document()["status"]
         self._live.ended(status)
         self._recorded.pop(job.job_id, None)
-        self._recorder.ask(
-            record.update(job.job_id, fields, durable=job.durable), lambda _: self.desk.ended(job, status), insist=True
-        )
+
+        def recorded(instead: MapReduceError | None) -> None:
+            told = status
+            if instead is not None and not instead.retryable:
+                told = JobStatus(job.job_id, ERROR, instead.to_document())
+            self.desk.ended(job, told)
+
+        self._recorder.ask(record.end(job.job_id, fields, durable=job.durable), recorded, insist=True)
         if status.state != COMPLETE and isinstance(job.spec, JobSpec):
             self._recorder.ask(record.drop_leftovers(job.spec.database))
         for worker_id in self.scheduler.workers:
@@ -269,13 +293,12 @@ class Router:
 
     def _resume(self, records: Any) -> None:
         now = time.monotonic()
-        for found in records if isinstance(records, list) else []:
-            try:
-                job = load_job(found, self._limits, now)
-            except MapReduceError as error:
-                log.exception("job %s cannot be resumed", found["_id"])
-                fields = {"state": "error", "error": error.to_document()}
-                self._recorder.ask(record.update(found["_id"], fields, durable=True), insist=True)
+        if not isinstance(records, list):
+            log.error("the jobs of an earlier router are not known: %s", records)
+            records = []
+        for found in records:
+            job = self.desk.load(found, now)
+            if isinstance(job, JobStatus):
                 continue
             self.scheduler.add(job)
             log.info("job %s is resumed", job.job_id)
@@ -295,10 +318,14 @@ class Router:
         shown = self._live.due(self.scheduler.workers.values(), now)
         if shown is not None:
             self._recorder.ask(record.live(shown))
-        for job in self.scheduler.jobs.values():
+        for job in list(self.scheduler.jobs.values()):
             if now - self._recorded.setdefault(job.job_id, now) >= _RECORD_EVERY_S:
                 self._recorded[job.job_id] = now
-                status = job.status(now)
+                try:
+                    status = job.status(now)
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with one job
+                    self.scheduler.fail(job, error)
+                    continue
                 fields = {"state": status.state, "progress": dict(status.progress)}
                 self._recorder.ask(record.update(job.job_id, fields, durable=False))
 

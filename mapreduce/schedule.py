@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mapreduce.exceptions import CodeChangedError, MapReduceError
 from mapreduce.held import SplitOutput
 from mapreduce.job import Job
-from mapreduce.spec import COMPLETE
+from mapreduce.spec import COMPLETE, ERROR
 from mapreduce.step import Attempt, Step
+from mapreduce.task_error import described
 from mapreduce.usual import Usual
+
+log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 0.5
 LOST_AFTER_S = 3.0  # a worker that has not been heard of for this long is gone
@@ -88,6 +95,7 @@ class Scheduler:
         self._orders: list[Order] = []
         self._kept: dict[str, int] = {}  # bytes of map output kept here, by job
         self._usual = Usual()
+        self._now_s = 0.0  # when `step` was called last
 
     def add(self, job: Job) -> None:
         """Take in a job."""
@@ -103,7 +111,8 @@ class Scheduler:
         for job_id, outputs in held.items():
             job = self.jobs.get(job_id)
             for output in outputs if job is not None else ():
-                self._abort(job.held(output) if job is not None else [])
+                if job is not None:
+                    self._in_job(job, partial(job.held, output))
 
     def beat(self, worker_id: str, idle: int, running: set[str], now: float, spare: int = 0) -> bool:
         """A worker lives. Returns whether it is known here; when not, it has to say hello."""
@@ -123,6 +132,11 @@ class Scheduler:
         worker.idle, worker.spare = max(0, idle - fresh), spare
         return True
 
+    def heard(self, worker_id: str, now: float) -> None:
+        """A worker has said something, whatever it was: it lives."""
+        if worker_id in self.workers:
+            self.workers[worker_id].seen_s = now
+
     def ready(self, worker_id: str, now: float) -> None:
         """A worker can begin one more step."""
         if worker_id in self.workers:
@@ -132,7 +146,8 @@ class Scheduler:
     def progressed(self, job_id: str, attempt_id: str, docs: int, phase: str | None, now: float) -> None:
         """An attempt has got further."""
         if job_id in self.jobs:
-            self.jobs[job_id].progressed(attempt_id, docs, phase, now)
+            job = self.jobs[job_id]
+            self._in_job(job, lambda: job.progressed(attempt_id, docs, phase, now))
 
     def done(self, answer: Answer, result: dict[str, Any], output: SplitOutput | None, now: float) -> None:
         """An attempt has succeeded; a map step comes with its output."""
@@ -144,14 +159,14 @@ class Scheduler:
                 output.data = None
             else:
                 self._kept[job.job_id] = self._kept.get(job.job_id, 0) + output.length
-        self._abort(job.done(answer.attempt_id, result, output, now))
+        self._in_job(job, lambda: job.done(answer.attempt_id, result, output, now))
 
     def failed(self, answer: Answer, error: MapReduceError, now: float) -> None:
         """An attempt has failed."""
         job = self._answered(answer, now)
         if job is None:
             return
-        self._abort(job.failed(answer.attempt_id, error, now))
+        self._in_job(job, lambda: job.failed(answer.attempt_id, error, now))
         if isinstance(error, CodeChangedError) and job.steps.refused(set(self.workers)):
             self._abort(job.fail(error, now))
 
@@ -159,7 +174,20 @@ class Scheduler:
         """An attempt went with the process that ran it; its worker lives."""
         job = self._answered(answer, now)
         if job is not None:
-            self._abort(job.lost(answer.attempt_id, why, now))
+            self._in_job(job, lambda: job.broken(answer.attempt_id, why, now))
+
+    def fail(self, job: Job, error: Exception) -> None:
+        """Something went wrong with this job that nobody has foreseen: it ends in error, and the others go on."""
+        if self.jobs.get(job.job_id) is not job or job.ended:
+            return
+        log.error("job %s cannot go on", job.job_id, exc_info=error)
+        details = {"traceback": "".join(traceback.format_exception(error))}
+        known = MapReduceError(f"the job cannot go on: {described(error)}", details)
+        try:
+            self._abort(job.fail(known, self._now_s))
+        except Exception:
+            log.exception("job %s cannot be ended as others are", job.job_id)
+            job.state, job.error = ERROR, known
 
     def gone(self, worker_id: str, why: str, now: float) -> None:
         """A worker has left, or is given up."""
@@ -167,22 +195,20 @@ class Scheduler:
             return
         self._orders.append(Gone(worker_id, why))
         for job in self.jobs.values():
-            self._abort(job.worker_gone(worker_id, why, now))
+            self._in_job(job, partial(job.worker_gone, worker_id, why, now))
 
     def cancel(self, job_id: str, now: float) -> None:
         """Stop a job."""
         if job_id in self.jobs:
-            self._abort(self.jobs[job_id].cancel(now))
+            self._in_job(self.jobs[job_id], lambda: self.jobs[job_id].cancel(now))
 
     def step(self, now: float) -> list[Order]:
         """Let time pass and give out work; returns everything that is to be done since the last call, in order."""
+        self._now_s = now
         for worker in [w for w in self.workers.values() if now - w.seen_s > LOST_AFTER_S]:
             self.gone(worker.worker_id, f"not heard of for {now - worker.seen_s:.1f} s", now)
         for job in list(self.jobs.values()):
-            for attempt in job.steps.overdue(now):
-                quiet = attempt.quiet_s(now)
-                self._abort([attempt])
-                self._abort(job.lost(attempt.attempt_id, f"no progress for {quiet:.1f} s", now))
+            self._in_job(job, partial(self._give_up_overdue, job, now))
         self._settle(now)
         self._give_out(now)
         orders, self._orders = self._orders, []
@@ -190,14 +216,20 @@ class Scheduler:
 
     def next_check_s(self, now: float) -> float:
         """Seconds until `step` may have something to do without any event."""
-        waits = [job.steps.next_check_s(now) for job in self.jobs.values()]
+        waits = []
+        for job in self.jobs.values():
+            try:
+                waits.append(job.steps.next_check_s(now))
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one job
+                self.fail(job, error)
+                waits.append(0.0)
         waits += [worker.seen_s + LOST_AFTER_S - now + 0.001 for worker in self.workers.values()]
         return max(0.001, min(waits, default=60.0))
 
     def _settle(self, now: float) -> None:
         slots = sum(worker.slots for worker in self.workers.values())
         for job in list(self.jobs.values()):
-            job.settle(max(slots, 1), now)
+            self._in_job(job, partial(job.settle, max(slots, 1), now))
             if job.ended:
                 self._kept.pop(job.job_id, None)
                 del self.jobs[job.job_id]
@@ -215,7 +247,11 @@ class Scheduler:
                 return
             worker, job, step = given
             attempt_id = f"{self.epoch}.{next(self._numbers)}"
-            job.begin(step, attempt_id, worker.worker_id, now)
+            try:
+                job.begin(step, attempt_id, worker.worker_id, now)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one job
+                self.fail(job, error)
+                continue
             if worker.idle:
                 worker.idle -= 1
             else:
@@ -223,11 +259,27 @@ class Scheduler:
             worker.running[attempt_id] = (job.job_id, now)
             self._orders.append(Give(worker.worker_id, job, step, attempt_id))
 
+    def _give_up_overdue(self, job: Job, now: float) -> None:
+        for attempt in job.steps.overdue(now):
+            self._abort([attempt])
+            self._abort(job.lost(attempt.attempt_id, f"no progress for {attempt.quiet_s(now):.1f} s", now))
+
+    def _in_job(self, job: Job, act: Callable[[], list[Attempt] | None]) -> None:
+        """Do something that concerns one job alone, and abort what it says is not wanted any more."""
+        try:
+            self._abort(act() or [])
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one job
+            self.fail(job, error)
+
     def _first(self, idle: list[Worker], jobs: list[Job], now: float) -> tuple[Worker, Job, Step] | None:
-        fewest_first = sorted(jobs, key=lambda job: (len(job.steps.under_way), job.created_s))
+        fewest_first = sorted(jobs, key=lambda job: (len(job.steps.under_way), job.turn_s))
         for worker in idle:
             for job in fewest_first:
-                step = job.offer(worker.worker_id, now)
+                try:
+                    step = job.offer(worker.worker_id, now)
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with one job
+                    self.fail(job, error)
+                    continue
                 if step is not None:
                     return worker, job, step
         return None
@@ -251,7 +303,7 @@ class Scheduler:
     def _lose(self, worker: Worker, attempt_id: str, job_id: str, why: str, now: float) -> None:
         worker.running.pop(attempt_id, None)
         if job_id in self.jobs:
-            self._abort(self.jobs[job_id].lost(attempt_id, why, now))
+            self._in_job(self.jobs[job_id], lambda: self.jobs[job_id].lost(attempt_id, why, now))
 
     def _abort(self, attempts: list[Attempt]) -> None:
         for attempt in attempts:

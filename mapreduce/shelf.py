@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mapreduce.claim import job_folder, remove_job
 from mapreduce.exceptions import OutputGoneError
 from mapreduce.output import read_file
 
@@ -55,10 +55,10 @@ class Shelf:
 
     def job_folder(self, job_id: str) -> Path:
         """Where executors put the files of a job."""
-        return self.folder / job_id.replace(":", "_")
+        return job_folder(self.folder, job_id)
 
     def forget(self, job_id: str) -> None:
-        """The job has ended: let go of its outputs and files."""
+        """The job has ended: let go of its outputs and files. Raises `SpecError` for what is no job id."""
         for held in self._held.pop(job_id, {}).values():
             self._memory -= len(held.data or b"")
-        shutil.rmtree(self.job_folder(job_id), ignore_errors=True)
+        remove_job(self.folder, job_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,10 @@ from mapreduce.reply import Reply
 from mapreduce.spec import Source
 
 BATCH_COUNT = 20_000  # documents asked for at once: a split in one reply (of 16 MiB at most)
+WHOLE_READS = 24  # an input that cannot be cut is read in one, and may take so many times what a split may
 SAY_COUNT = 1_000  # documents handed out between two looks at whether the step is still wanted
 _RAW = CodecOptions(document_class=RawBSONDocument)
+_OUT_OF_TIME = 50  # MongoDB's code for a command that took longer than its maxTimeMS
 _BAD_VALUE = 2  # MongoDB's code for a hint that names no index
 
 
@@ -58,8 +61,11 @@ def projection(fields: tuple[str, ...] | None, id_key: str) -> dict[str, int] | 
     return {path: 1 for path in wanted if not any(path.startswith(f"{other}.") for other in wanted)}
 
 
-def batches(database: Database[dict[str, Any]], source: Source, span: Range) -> Iterator[list[dict[str, Any]]]:
-    """The documents of `span`, decoded batch by batch. Raises `InputRefusedError` when the id has no index.
+def batches(
+    database: Database[dict[str, Any]], source: Source, span: Range, limit_s: float | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """The documents of `span`, decoded batch by batch. Raises `InputRefusedError` when the id has no index, or when the
+    read keeps the server busy for longer than `limit_s` (for `WHOLE_READS` times that when the input cannot be cut).
 
     The documents of a reply are decoded in C, many at once: a cursor of the driver would make a Python object for each
     document first, in its raw form too.
@@ -70,17 +76,20 @@ def batches(database: Database[dict[str, Any]], source: Source, span: Range) -> 
     wanted = projection(source.fields, source.id_key)
     if wanted is not None:
         command["projection"] = wanted
+    if limit_s is not None:
+        command["maxTimeMS"] = math.ceil(limit_s * 1000 * (1 if span.hinted else WHOLE_READS))
     if span.hinted:
         command["hint"] = {source.id_key: 1}
     with database.client.start_session(causal_consistency=False) as session:
-        found = Reply(_first_reply(database, source, span, command, session)["cursor"].raw, "firstBatch")
+        found = Reply(_reply(database, source, span, command, session)["cursor"].raw, "firstBatch")
         try:
             while True:
                 yield from found.batches()
                 if not found.cursor_id:
                     return
                 more = {"getMore": Int64(found.cursor_id), "collection": span.collection, "batchSize": BATCH_COUNT}
-                found = Reply(database.command(more, codec_options=_RAW, session=session)["cursor"].raw, "nextBatch")
+                reply = _reply(database, source, span, more, session)
+                found = Reply(reply["cursor"].raw, "nextBatch")
         finally:
             if found.cursor_id:
                 with contextlib.suppress(PyMongoError):
@@ -88,7 +97,7 @@ def batches(database: Database[dict[str, Any]], source: Source, span: Range) -> 
                     database.command(kill, session=session)
 
 
-def _first_reply(
+def _reply(
     database: Database[dict[str, Any]], source: Source, span: Range, command: dict[str, Any], session: Any
 ) -> RawBSONDocument:
     try:
@@ -97,6 +106,11 @@ def _first_reply(
         if error.code == _BAD_VALUE and "hint" in str(error):
             raise InputRefusedError(
                 f"input {span.collection}: key {source.id_key!r} has no index; create one, or name another id_key"
+            ) from None
+        if error.code == _OUT_OF_TIME:
+            raise InputRefusedError(
+                f"input {span.collection}: ids above {span.low!r} to {span.high!r} kept MongoDB busy for longer than "
+                "split_limit_s: make the filter simpler, give it an index, or cut smaller splits (map_job_size)"
             ) from None
         raise
 

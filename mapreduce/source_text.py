@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from mapreduce.exceptions import FunctionRefusedError, SpecError
+from mapreduce.task_error import described, is_of_task
 
 MAX_CHARACTERS = 64 * 2**10  # of one text: it goes to a worker with every step
 _PREFIX = "text:"
@@ -52,8 +53,10 @@ def load_text(name: str) -> Callable[..., Any]:
     try:
         exec(compile(text, file, "exec"), module.__dict__)
         found = getattr(module, function)
-    except Exception as error:
-        raise FunctionRefusedError(f"source text of {function}: {type(error).__name__}: {error}") from error
+    except BaseException as error:
+        if not is_of_task(error):
+            raise
+        raise FunctionRefusedError(f"source text of {function}: {described(error)}") from error
     if not callable(found):
         raise FunctionRefusedError(f"source text of {function}: it is a {type(found).__name__}; allowed is a function")
     # So that a traceback shows lines of the text.

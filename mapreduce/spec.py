@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from mapreduce import fault, value
 from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.exceptions import CodeChangedError, SpecError
-from mapreduce.source_text import is_text
 
 OutputType = Literal["replace", "merge", "reduce"]
-OUTPUT_TYPES = ("replace", "merge", "reduce")
-OUTPUT_PREFIXES = ("zagg.", "zgen.")
-ON_ERROR = ("fail", "skip")
-ANY_LABEL = "*"
+ANY_LABEL = fault.ANY_LABEL
 
 READY, QUERY, MAP, REDUCE, FINALIZE, COMMIT = "ready", "query", "map", "reduce", "finalize", "commit"
 COMPLETE, ERROR, CANCELLED, UNKNOWN = "complete", "error", "cancelled", "UNKNOWN"
 RUNNING_STATES = (READY, QUERY, MAP, REDUCE, FINALIZE, COMMIT)
 END_STATES = (COMPLETE, ERROR, CANCELLED)
-
-_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
-_JOB_ID = re.compile(r"[A-Za-z0-9_.:-]{1,200}\Z")
-_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z")
 
 
 def new_job_id() -> str:
@@ -89,69 +81,30 @@ class JobSpec:
         if label in self.outputs:
             return self.outputs[label]
         pattern = self.outputs.get(ANY_LABEL)
-        if pattern is None or not _LABEL.match(label):
+        if pattern is None or not value.is_label(label):
             known = ", ".join(sorted(self.outputs)) or "none"
             raise SpecError(f"the map yielded c = {label!r}, which is no output of this job; outputs: {known}")
         return replace(pattern, collection=pattern.collection.replace("*", label))
 
-    def checked(self) -> JobSpec:
-        """This spec, with a stamp taken from the range of ids where that is meant. Raises `SpecError`."""
+    def checked(self, *, allow_source: bool = False) -> JobSpec:
+        """This spec, with a stamp taken from the range of ids where that is meant.
+
+        Raises `SpecError` for what no engine would run: types, names, ranges, sizes. Filters may run code on the
+        server with `allow_source` only.
+        """
         spec = self
+        if not all(isinstance(source, Source) for source in value.listed("sources", spec.sources)):
+            raise SpecError(f"sources {value.shown(spec.sources)}: allowed are descriptions of sources")
+        if not all(isinstance(output, Output) for output in value.mapping("outputs", spec.outputs).values()):
+            raise SpecError(f"outputs {value.shown(spec.outputs)}: allowed are outputs by label")
+        fault.demand_types(spec)
         types = {output.output_type for output in spec.outputs.values()}
         if "reduce" in types and spec.stamp is None and spec.id_min is not None and spec.id_max is not None:
             spec = replace(spec, stamp=(spec.id_min, spec.id_max))
-        for fault in spec._faults():
-            raise SpecError(fault)
+        fault.demand_outputs(spec)
+        fault.demand_queries(spec, allow_source=allow_source)
+        fault.demand_size("the job's description", spec.to_document)
         return spec
-
-    def _faults(self) -> list[str]:
-        faults = []
-        if not _JOB_ID.match(self.job_id):
-            faults.append(f"job_id {self.job_id!r}: allowed are 1 to 200 letters, digits and _.:-")
-        if not self.database or any(c in self.database for c in '/\\. "$\0'):
-            faults.append(f"database {self.database!r}: allowed is the name of a MongoDB database")
-        if not self.sources or not all(source.input_names for source in self.sources):
-            faults.append("input_names: name at least one collection")
-        if self.on_error not in ON_ERROR:
-            faults.append(f"on_error {self.on_error!r}: allowed are {', '.join(ON_ERROR)}")
-        for name in self.function_names():
-            if not (_NAME.match(name) or is_text(name)):
-                faults.append(f"function {name!r}: allowed is module:name or module:Class.method")
-        for key, value in (("reduce_count", self.reduce_count), ("map_job_size", self.map_job_size)):
-            if value is not None and not 1 <= value <= 10_000_000:
-                faults.append(f"{key} {value!r}: allowed is a whole number of at least 1")
-        return faults + self._output_faults()
-
-    def _output_faults(self) -> list[str]:
-        faults = []
-        if not self.outputs:
-            faults.append("outputs: name at least one")
-        if "" in self.outputs and len(self.outputs) > 1:
-            faults.append('outputs: the label "" stands for the only output of a map that yields pairs')
-        for label, output in self.outputs.items():
-            name = output.collection
-            if label and label != ANY_LABEL and not _LABEL.match(label):
-                faults.append(f"output label {label!r}: allowed are 1 to 100 letters, digits and _.-")
-            if not name.startswith(OUTPUT_PREFIXES) or name.endswith(".") or "$" in name or "\0" in name:
-                faults.append(f"output {name!r}: allowed are collections below {' or '.join(OUTPUT_PREFIXES)}")
-            if ("*" in name) != (label == ANY_LABEL):
-                faults.append(f"output {name!r} of label {label!r}: a star belongs to label * and to no other")
-            if output.output_type not in OUTPUT_TYPES:
-                faults.append(f"output_type {output.output_type!r}: allowed are {', '.join(OUTPUT_TYPES)}")
-            if output.output_type == "replace" and label == ANY_LABEL:
-                faults.append("output_type replace needs its outputs named: label * is allowed for merge and reduce")
-            if output.output_type == "reduce":
-                faults += self._reduce_faults()
-        return faults
-
-    def _reduce_faults(self) -> list[str]:
-        if self.reduce_name is None:
-            return ["output_type reduce needs a reduce_name"]
-        if not self.associative:
-            return ["output_type reduce needs an associative reduce: use replace or merge"]
-        if self.stamp is None:
-            return ["output_type reduce needs a stamp [from, to], or id_min and id_max: it makes a repeat harmless"]
-        return []
 
     def with_code(self, versions: Mapping[str, str]) -> JobSpec:
         """This spec, with the versions of its modules. Raises `CodeChangedError` when it asks for others."""
@@ -208,15 +161,15 @@ class JobSpec:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> JobSpec:
-        """The spec that `to_document` described. Raises `SpecError` when it is no such document."""
+        """The spec that `to_document` described. Raises `SpecError` for what is none; `checked` says more."""
         try:
             values = dict(document)
-            values["sources"] = tuple(_source(item) for item in values["sources"])
+            values["sources"] = tuple(_source(item) for item in value.listed("sources", values["sources"]))
             values["outputs"] = {
-                str(item["label"]): Output(str(item["collection"]), item["output_type"]) for item in values["outputs"]
+                _label(item["label"]): Output(item["collection"], item["output_type"]) for item in values["outputs"]
             }
             values["params"] = decode(values["params"])
-            values["stamp"] = None if values["stamp"] is None else (values["stamp"][0], values["stamp"][1])
+            values["stamp"] = None if values["stamp"] is None else tuple(value.listed("stamp", values["stamp"]))
             values["code"] = {str(module): str(version) for module, version in values["code"]}
             return cls(**values)
         except (KeyError, IndexError, *NOT_BSON) as error:
@@ -225,13 +178,17 @@ class JobSpec:
 
 def _source(item: Mapping[str, Any]) -> Source:
     return Source(
-        input_names=tuple(str(name) for name in item["input_names"]),
+        input_names=tuple(value.listed("input_names", item["input_names"])),
         map_name=item["map_name"],
         query=decode(item["query"]),
-        fields=None if item["fields"] is None else tuple(str(name) for name in item["fields"]),
-        id_key=str(item["id_key"]),
+        fields=None if item["fields"] is None else tuple(value.listed("fields", item["fields"])),
+        id_key=item["id_key"],
         database=item["database"],
     )
+
+
+def _label(label: Any) -> str:
+    return "" if label == "" else value.text("output label", label)
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,8 @@ class Steps:
         if step.attempts or step.done:
             return
         if pause:
-            step.not_before_s = now + min(_FIRST_PAUSE_S * 2.0 ** min(step.transient, 20), _LONGEST_PAUSE_S)
+            tries = min(step.transient + step.lost, 20)
+            step.not_before_s = now + min(_FIRST_PAUSE_S * 2.0**tries, _LONGEST_PAUSE_S)
             self._paused.append(step)
         else:
             self._waiting[step.kind].appendleft(step)
@@ -207,7 +208,10 @@ class Steps:
     def _wake(self, now: float) -> None:
         for step in [step for step in self._paused if step.not_before_s <= now]:
             self._paused.remove(step)
-            self._waiting[step.kind].appendleft(step)
+            if step.lost:
+                self._waiting[step.kind].append(step)  # it may end the next process too: others come first
+            else:
+                self._waiting[step.kind].appendleft(step)
 
     def _unqueue(self, step: Step) -> None:
         if step in self._waiting[step.kind]:

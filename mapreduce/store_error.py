@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, PyMongoError
+from bson.errors import BSONError
+from pymongo.errors import BulkWriteError, ConfigurationError, ConnectionFailure, OperationFailure, PyMongoError
 
 from mapreduce.exceptions import MapReduceError, StoreRefusedError, StoreUnavailableError
 
@@ -11,9 +12,10 @@ _PASSING = {
     6, 7, 18, 43, 63, 89, 91, 133, 150, 189, 202, 216, 234, 262, 317, 358, 384, 9001, 10107, 11600, 11602, 13388,
     13435, 13436, 14031,
 }  # fmt: skip
+_LOGIN = {13, 18, 8000}
 
 
-def as_engine_error(error: Exception) -> MapReduceError | None:
+def as_engine_error(error: BaseException) -> MapReduceError | None:
     """`error` as one of the engine's own; None when it is not from MongoDB."""
     if isinstance(error, MapReduceError):
         return error
@@ -29,8 +31,20 @@ def as_engine_error(error: Exception) -> MapReduceError | None:
     if isinstance(error, OperationFailure):
         passing = error.code in _PASSING or error.has_error_label("RetryableWriteError")
         kind = StoreUnavailableError if passing else StoreRefusedError
-        said = (error.details or {}).get("errmsg") or error  # the error's own text ends in the whole reply, undecoded
+        # Its text holds the whole reply, with the cluster's keys and times.
+        said = (error.details or {}).get("errmsg") or str(error)
         return kind(f"MongoDB refused: {said} (code {error.code})")
-    if isinstance(error, PyMongoError):
-        return StoreUnavailableError(f"MongoDB: {error}")
+    if isinstance(error, ConfigurationError):  # such as a name that the name server does not know at the moment
+        return StoreUnavailableError(f"MongoDB cannot be reached: {error}")
+    if isinstance(error, PyMongoError | BSONError):  # the driver itself refused it: a name, a size, a document
+        return StoreRefusedError(
+            f"MongoDB cannot be asked that, or its answer not be read: {type(error).__name__}: {error}"
+        )
     return None
+
+
+def may_have_moved(error: BaseException) -> bool:
+    """Whether the server may be at another address by now, or want another login."""
+    if isinstance(error, OperationFailure):
+        return error.code in _LOGIN
+    return isinstance(error, ConnectionFailure | ConfigurationError)

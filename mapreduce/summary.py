@@ -128,12 +128,12 @@ def _aged(database: Database[Any], name: str, condition: Mapping[str, Any], sinc
 
 
 def _listing(document: Mapping[str, Any]) -> JobListing:
-    spec = document["spec"]
+    spec = document.get("spec") or {}
     names = [spec.get("func_name")] + [source["map_name"] for source in spec.get("sources", [])]
     names += [spec.get("reduce_name"), spec.get("finalize_name")]
     return JobListing(
-        job_id=document["_id"],
-        kind=document["kind"],
+        job_id=str(document["_id"]),
+        kind=str(document.get("kind")),
         state=document["state"],
         created=document["created"],
         ended=document.get("ended"),

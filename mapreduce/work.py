@@ -30,6 +30,7 @@ class Limits:
     compress: int
     scratch: Path  # folder of this job's files
     prefix: str = "inline"  # begins the names of this process's files
+    read_limit_s: float = 600.0  # no read of a split may keep the server busy for longer
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Work:
 
     def plan(self) -> list[Range]:
         """Cut the inputs into splits, and make room for outputs that are replaced as a whole."""
+        commit.refuse_views(self._database, [output.collection for output in self.spec.outputs.values()])
         for output in self.spec.outputs.values():
             if output.output_type == "replace":
                 commit.prepare_replacement(self._database, self.spec.job_id, output.collection)
@@ -87,7 +89,7 @@ class Work:
         )
         writer, counts = run_map(
             job,
-            lambda: batches(database, source, span),
+            lambda: batches(database, source, span, self.spec.split_limit_s or self._limits.read_limit_s),
             lambda: RunWriter(self._scratch("map"), self._limits.compress),
             skip=self.spec.on_error == "skip",
             said=said,

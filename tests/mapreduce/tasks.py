@@ -229,3 +229,29 @@ def slow_copy(key, value):
 
 def nap(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def leave_on_seven(events):
+    for event in events:
+        if event["_id"] == 7:
+            raise SystemExit(0)
+        yield event["type"], 1
+
+
+def surrogate_on_seven(events):
+    for event in events:
+        if event["_id"] == 7:
+            raise ValueError("b\ud800oom")
+        yield event["type"], 1
+
+
+def leave():
+    raise SystemExit(3)
+
+
+def big(count, depth):
+    """A result of so many bytes, in so many documents."""
+    found = "x" * count
+    for _ in range(depth):
+        found = {"a": found}
+    return found

@@ -21,7 +21,7 @@ from mapreduce.commit import (
     publish,
     verdict,
 )
-from mapreduce.exceptions import CommitConflictError, FinalizeFailedError, InputRefusedError
+from mapreduce.exceptions import CommitConflictError, FinalizeFailedError, OutputRefusedError
 from mapreduce.spec import Output
 from tests.mapreduce.tasks import add, add_n, doubled, fail_to_finalize, spoil
 
@@ -200,7 +200,7 @@ def test_fields_of_others_stay_when_an_increment_is_merged(database: Data) -> No
 def test_a_view_as_output_is_refused_by_name(database: Data) -> None:
     database.create_collection("base")
     database.command("create", "zagg.x", viewOn="base", pipeline=[])
-    with pytest.raises(InputRefusedError, match=r"zagg\.x is a view"):
+    with pytest.raises(OutputRefusedError, match=r"zagg\.x is a view"):
         commit(database, "j", stamped(0, 10), [("a", 1)])
 
 

@@ -289,3 +289,21 @@ def test_equal_numbers_of_different_types_are_one_key(engine: Engine, database: 
     engine.run(job(database, sources=(Source(("input",), T + "as_given"),), map_job_size=1), 60)
     found = {(type(d["_id"]).__name__, d["_id"]): d["value"] for d in database["zagg.x"].find()}
     assert found == {("int", 1): 3, ("bool", True): 1, ("str", "1"): 1}
+
+
+@pytest.mark.parametrize("kind", ["replace", "merge", "reduce"])
+def test_an_output_that_is_a_view_is_refused_before_anything_is_read(engine: Engine, database: Data, kind: str) -> None:
+    database["event.1"].insert_many([{"_id": number, "type": "a"} for number in range(1, 11)])
+    database["real"].insert_one({"_id": "a", "value": "no number"})
+    database.create_collection("zagg.view", viewOn="real")
+    spec = JobSpec(
+        database=database.name,
+        sources=(Source(("event.1",), T + "by_type"),),
+        outputs={"": Output("zagg.view", kind)},  # type: ignore[arg-type]
+        reduce_name=T + "add",
+        stamp=(0, 10),
+    )
+    status = engine.wait(engine.submit(spec), 120)
+    assert status.error is not None
+    assert status.error["code"] == "output_refused"
+    assert status.progress.get("docs_in", 0) == 0

@@ -1,0 +1,153 @@
+"""Looks at single values of requests and job descriptions, whichever way they came. Pure.
+
+Each function returns what it was given, or raises `SpecError` that names key, value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bson.code import Code
+
+from mapreduce.exceptions import KeyRefusedError, SpecError
+from mapreduce.key import identity
+from mapreduce.task_error import too_deep
+
+SYSTEM_DATABASES = ("admin", "config", "local")
+NAMESPACE_BYTES = 255  # MongoDB's limit for `database.collection`
+JOB_ID_CHARACTERS = 64  # it is a part of the names of collections and folders
+LONGEST_S = 86_400.0
+DEPTH = 100  # of documents in each other; MongoDB takes no filter that is deeper
+_BOUND_DEPTH = 20  # a bound of a range stands in records, which are documents themselves
+_SHOWN = 200
+_JOB_ID = re.compile(rf"[A-Za-z0-9_](?:[A-Za-z0-9_:-]|\.(?=[A-Za-z0-9_:-])){{0,{JOB_ID_CHARACTERS - 1}}}\Z")
+_LABEL = re.compile(r"(?=.{1,100}\Z)[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*\Z")
+_DATABASE_NEVER = frozenset('/\\. "$*<>:|?\0')
+
+
+def shown(value: Any) -> str:
+    """`value` for a person, cut when it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+
+
+def is_text(value: Any) -> bool:
+    """Whether it is a string that BSON can hold. `Code` is no string, though Python says so."""
+    if not isinstance(value, str) or isinstance(value, Code):
+        return False
+    return value.isascii() or value.encode("utf-8", "replace").decode() == value
+
+
+def text(key: str, value: Any) -> str:
+    """A string that is not empty and has no NUL."""
+    if not is_text(value) or not value or "\0" in value:
+        raise SpecError(f"{key} {shown(value)}: allowed is a string that is not empty, in UTF-8 and without NUL")
+    return str(value)
+
+
+def job_id(value: Any, key: str = "job_id") -> str:
+    """An id that can be a part of the name of a collection or folder as it is."""
+    if not is_text(value) or not _JOB_ID.match(value):
+        raise SpecError(
+            f"{key} {shown(value)}: allowed are 1 to {JOB_ID_CHARACTERS} letters, digits, _, -, : and single dots "
+            "inside"
+        )
+    return str(value)
+
+
+def is_label(value: Any) -> bool:
+    """Whether it can be a part of the name of a collection."""
+    return is_text(value) and _LABEL.match(value) is not None
+
+
+def database(value: Any, key: str = "database") -> str:
+    """The name of a database that holds data of users."""
+    if not is_text(value) or not value or _DATABASE_NEVER & set(value) or len(value.encode()) > 63:
+        raise SpecError(f"{key} {shown(value)}: allowed is the name of a MongoDB database, 1 to 63 bytes")
+    if value.lower() in SYSTEM_DATABASES:
+        raise SpecError(f"{key} {value!r}: allowed is every database but MongoDB's own ({', '.join(SYSTEM_DATABASES)})")
+    return str(value)
+
+
+def collection(key: str, value: Any, longest: int) -> str:
+    """The name of a collection of at most `longest` bytes that is not MongoDB's own."""
+    if (
+        not is_text(value)
+        or not value
+        or "$" in value
+        or "\0" in value
+        or ".." in value
+        or value[0] == "."
+        or value[-1] == "."
+    ):
+        raise SpecError(
+            f"{key} {shown(value)}: allowed is the name of a collection, without $ and NUL and with single dots inside"
+        )
+    if value.startswith("system."):
+        raise SpecError(f"{key} {shown(value)}: collections below system. are MongoDB's own")
+    if len(value.encode()) > longest:
+        raise SpecError(f"{key} {shown(value)}: allowed are {longest} bytes here, and it has {len(value.encode())}")
+    return str(value)
+
+
+def path(key: str, value: Any) -> str:
+    """A field, or a field in a field with dots between."""
+    if not is_text(value) or "\0" in value or not all(p and not p.startswith("$") for p in value.split(".")):
+        raise SpecError(f"{key} {shown(value)}: allowed is the name of a field, as in type or context.project")
+    return str(value)
+
+
+def truth(key: str, value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise SpecError(f"{key} {shown(value)}: allowed is true or false")
+    return value
+
+
+def whole(key: str, value: Any, most: int) -> int:
+    """A whole number from 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise SpecError(f"{key} {shown(value)}: allowed is a whole number from 1 to {most}")
+    return value
+
+
+def seconds(key: str, value: Any, *, zero: bool = False) -> float:
+    """A number of seconds up to a day; 0 only where it means something."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or not 0 <= value <= LONGEST_S or (value == 0 and not zero):
+        raise SpecError(
+            f"{key} {shown(value)}: allowed is a number of seconds {'from' if zero else 'above'} 0 to 86400"
+        )
+    return float(value)
+
+
+def mapping(key: str, value: Any) -> Mapping[str, Any]:
+    """A document."""
+    if not isinstance(value, Mapping) or not all(is_text(name) and "\0" not in name for name in value):
+        raise SpecError(f"{key} {shown(value)}: allowed is a document")
+    if too_deep(value, DEPTH):
+        raise SpecError(f"{key} {shown(value)}: allowed are {DEPTH} documents in each other")
+    return value
+
+
+def listed(key: str, value: Any) -> list[Any] | tuple[Any, ...]:
+    """A list."""
+    if not isinstance(value, list | tuple):
+        raise SpecError(f"{key} {shown(value)}: allowed is a list")
+    return value
+
+
+def bound(key: str, value: Any) -> Any:
+    """One end of a range of ids: what can be an `_id`, or None."""
+    if value is None:
+        return None
+    if too_deep(value, _BOUND_DEPTH):
+        raise SpecError(f"{key} {shown(value)}: allowed are {_BOUND_DEPTH} documents in each other")
+    try:
+        identity(value)
+    except KeyRefusedError as error:
+        raise SpecError(f"{key} {shown(value)}: allowed is what can be an _id; {error.message[:_SHOWN]}") from None
+    return value

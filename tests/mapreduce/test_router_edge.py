@@ -1,0 +1,335 @@
+"""The router outlives every message, record and result: what is wrong costs one peer or one job."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import bson
+import pytest
+import zmq
+from pymongo.database import Database
+
+from mapreduce import message, record
+from mapreduce.call import CallSpec
+from mapreduce.codec import encode
+from mapreduce.exceptions import MapReduceError, StoreUnavailableError
+from mapreduce.job import Job, JobLimits
+from mapreduce.router import Router
+from mapreduce.schedule import Answer, Ended, Give, Scheduler, Worker
+from mapreduce.settings import EngineSettings
+from mapreduce.spec import COMPLETE, ERROR, QUERY
+from tests.mapreduce.cluster import until
+
+T = "tests.mapreduce.tasks:"
+Data = Database[dict[str, Any]]
+MIB = 2**20
+
+
+class Stopped:
+    """What tells the router to end."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+        os.write(self._write, b"x")
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def fileno(self) -> int:
+        return self._read
+
+
+class Peer:
+    """Speaks to a router that runs in a thread of the test: as a client, and as whatever calls itself a worker."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.router = Router(settings)
+        self.addresses = self.router.start()
+        self._stop = Stopped()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        self.context: zmq.Context[Any] = zmq.Context()
+        self._sockets: list[Any] = []
+
+    def _run(self) -> None:
+        self.router.run(self._stop)
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        socket = self.socket(zmq.REQ, "zmr.req_bind")
+        socket.send(encode(request))
+        assert socket.poll(60_000), "every request gets a reply"
+        return bson.decode(socket.recv())
+
+    def socket(self, kind: int, key: str) -> Any:
+        socket = self.context.socket(kind)
+        socket.set(zmq.LINGER, 0)
+        socket.connect(self.addresses[key])
+        self._sockets.append(socket)
+        return socket
+
+    def worker(self, **changes: Any) -> Any:
+        socket = self.socket(zmq.DEALER, "zmr.worker_bind")
+        socket.send_multipart(message.pack(message.HELLO, {**HELLO, "versions": message.versions(), **changes}))
+        return socket
+
+    def hear(self, socket: Any, kind: str) -> dict[str, Any]:
+        while True:
+            assert socket.poll(60_000), kind
+            found, header, _ = message.unpack(socket.recv_multipart())
+            if found == kind:
+                return header
+
+    def stop(self) -> None:
+        self._stop.set()
+        self.thread.join(30)
+        for socket in self._sockets:
+            socket.close()
+        self.context.term()
+        self.router.stop()
+
+
+HELLO = {"name": "w", "slots": 1, "idle": 1, "spare": 0, "data_uri": "tcp://127.0.0.1:1", "held": []}
+
+
+@pytest.fixture
+def peer(make_settings: Callable[..., EngineSettings]) -> Iterator[Peer]:
+    found = Peer(make_settings(engine="zmq"))
+    yield found
+    found.stop()
+
+
+def test_what_no_worker_says_costs_the_peer_and_not_the_router(peer: Peer) -> None:
+    base = {"job": "a", "attempt": "b"}
+    for kind, header in [
+        (message.FAILED, {**base, "error": "x"}),
+        (message.DONE, {**base, "result": 5, "held": None}),
+        (message.DONE, {**base, "result": {}, "held": {"split": "x"}}),
+        (message.BEAT, {"idle": "x", "spare": 0, "running": []}),
+        (message.BEAT, {"idle": 0, "spare": 0, "running": [{}]}),
+        (message.PROGRESS, {**base, "docs": 1, "phase": "complete"}),
+        (message.BROKEN, {"job": 5}),
+        (message.HELLO, {**HELLO, "versions": message.versions(), "held": [5]}),
+        (message.HELLO, {**HELLO, "versions": message.versions(), "slots": -1}),
+    ]:
+        socket = peer.worker()
+        peer.hear(socket, message.WELCOME)
+        socket.send_multipart(message.pack(kind, header))
+        until(lambda: not peer.router.scheduler.workers, f"{kind} {header} costs the peer")
+        # Who is a worker says hello again, because it is told that it is not known.
+        socket.send_multipart(message.pack(message.BEAT, {"idle": 1, "spare": 0, "running": []}))
+        assert peer.hear(socket, message.BEAT)["known"] is False
+    assert peer.ask(**{"$command": "echo", "value": 1}) == {"value": 1}
+
+
+@pytest.mark.parametrize("header", [{"versions": "0.1"}, {"name": 5, "versions": {"protocol": 1}}, {"held": 5}])
+def test_another_release_is_refused_by_name_whatever_its_hello_looks_like(peer: Peer, header: dict[str, Any]) -> None:
+    socket = peer.socket(zmq.DEALER, "zmr.worker_bind")
+    socket.send_multipart([encode({"t": "hello", **header})])
+    assert peer.hear(socket, message.REFUSED)["error"]["code"] == "version_refused"
+
+
+def test_whatever_lies_among_the_records_the_router_starts_and_ends_it(
+    make_settings: Callable[..., EngineSettings], database: Data
+) -> None:
+    call_ = CallSpec("good", T + "multiply", encode({"args": [1], "kwargs": {}}))
+    good = {"_id": "good", "kind": "basic", "state": "ready", "spec": call_.to_document(), "digest": "x"}
+    spec = {**bad_spec(database), "split_limit_s": "x"}
+    database["zmr.job"].insert_many(
+        [
+            {"_id": "bad", "kind": "mapreduce", "state": "map", "spec": spec},
+            {"_id": "worse", "state": "map"},
+            {"_id": 5, "kind": "basic", "state": "ready", "spec": "x"},
+            {"_id": "dots", "kind": "mapreduce", "state": "query", "spec": {**bad_spec(database), "job_id": ".."}},
+            good,
+        ]
+    )
+    peer = Peer(make_settings(engine="zmq"))
+    try:
+        records = database["zmr.job"]
+        until(lambda: records.count_documents({"state": "error"}) == 4, "four of them end in error")
+        assert {found["error"]["code"] for found in records.find({"state": "error"})} == {"bad_request"}
+        assert peer.ask(**{"$command": "status", "job_id": "good"})["status"]["state"] == "ready"
+        assert len(peer.ask(**{"$command": "jobs"})["jobs"]) == 5
+        records.insert_one({"_id": "later", "state": "map", "kind": "basic"})
+        assert peer.ask(**{"$command": "status", "job_id": "later"})["status"]["error"]["code"] == "bad_request"
+        until(lambda: records.find_one({"_id": "later", "state": "error"}), "the one that came later too")
+    finally:
+        peer.stop()
+
+
+def bad_spec(database: Data) -> dict[str, Any]:
+    from tests.mapreduce.test_spec import SPEC
+
+    return {**SPEC.to_document(), "database": database.name}
+
+
+def test_a_result_that_cannot_be_recorded_is_told_and_recorded_as_that(peer: Peer, database: Data) -> None:
+    socket = peer.worker()
+    client = peer.socket(zmq.REQ, "zmr.req_bind")
+    client.send(
+        encode({"$command": "basic", "func_name": T + "big", "args": ["x" * 6 * MIB], "job_id": "j", "wait": True})
+    )
+    result = {"result": "x" * 12 * MIB}
+
+    def answered() -> bool:
+        """Live as a worker does, do what is given, and look for the client's answer."""
+        socket.send_multipart(message.pack(message.BEAT, {"idle": 1, "spare": 0, "running": []}))
+        while socket.poll(0):
+            kind, task, _ = message.unpack(socket.recv_multipart())
+            if kind == message.TASK:
+                done = {"attempt": task["attempt"], "job": "j", "result": result, "held": None, "leaves": False}
+                socket.send_multipart(message.pack(message.DONE, done))
+            elif kind == message.BEAT and not task["known"]:
+                hello = {**HELLO, "versions": message.versions()}
+                socket.send_multipart(message.pack(message.HELLO, hello))
+        return bool(client.poll(50))
+
+    until(answered, "the answer", 120)
+    told = bson.decode(client.recv())["status"]
+    assert (told["state"], told["error"]["code"]) == ("error", "result_too_big")
+    found = database["zmr.job"].find_one({"_id": "j"})
+    assert found is not None
+    assert (found["state"], found["error"]["code"]) == ("error", "result_too_big")
+    assert peer.ask(**{"$command": "status", "job_id": "j"})["status"]["state"] == "error"
+
+
+def test_while_mongodb_is_away_lookups_are_told_so_and_ends_are_recorded_later(
+    mongo_uri: str, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "SERVER_TIMEOUT_MS", 100)
+    addresses: list[Any] = []
+
+    def address() -> str:
+        if not addresses:
+            raise OSError("no address is recorded")
+        return str(addresses[0])
+
+    database["zmr.job"].insert_one({"_id": "j", "state": "map"})
+    answers: dict[str, list[Any]] = {"end": [], "find": [], "later": []}
+    recorder = record.Recorder(address, database.name, lambda: None)
+    recorder.start()
+    try:
+        recorder.ask(record.end("j", {"state": "complete"}, durable=False), answers["end"].append, insist=True)
+        recorder.ask(record.find("j"), answers["find"].append)
+        until(lambda: recorder.deliver() or answers["find"], "an answer, though an end waits to be recorded")
+        assert isinstance(answers["find"][0], StoreUnavailableError)
+        assert not answers["end"]
+        addresses.append(mongo_uri)
+        until(lambda: recorder.deliver() or answers["end"], "the end is recorded")
+        assert answers["end"] == [None]
+        recorder.ask(record.find("j"), answers["later"].append)
+        until(lambda: recorder.deliver() or answers["later"], "the record")
+        assert answers["later"][0]["state"] == "complete"
+    finally:
+        recorder.stop()
+
+
+LIMITS = JobLimits(reduce_count=4, outstanding_maps=16, outstanding_reduces=16, split_limit_s=600.0)
+
+
+def call(job_id: str) -> CallSpec:
+    return CallSpec(job_id, "m:f", encode({"args": [], "kwargs": {}}))
+
+
+def gives(scheduler: Scheduler, now: float) -> list[Give]:
+    return [order for order in scheduler.step(now) if isinstance(order, Give)]
+
+
+def test_an_attempt_that_ends_its_process_waits_and_lets_other_jobs_pass() -> None:
+    scheduler = Scheduler("e")
+    scheduler.hello(Worker("w", "w", 1, "tcp://w", 0.0, 1), {})
+    scheduler.add(Job(call("kills"), LIMITS, 0.0))
+    (give,) = gives(scheduler, 0.0)
+    pauses: list[float] = []
+    now = 1.0
+    while "kills" in scheduler.jobs:
+        scheduler.broken(Answer("w", "kills", give.attempt_id), "its process ended", now)
+        scheduler.ready("w", now)  # another process is there
+        if not pauses:
+            scheduler.add(Job(call("good"), LIMITS, 0.5))  # younger than the one that kills
+            scheduler.beat("w", 1, set(), now)
+            (other,) = gives(scheduler, now + 2.0)
+            assert other.job.job_id == "good", "a job that has cost a process goes to the end of the queue"
+            scheduler.done(Answer("w", "good", other.attempt_id), {"result": 1}, None, now + 2.0)
+            scheduler.ready("w", now + 2.0)
+            now += 2.0
+        begun = now
+        given: list[Give] = []
+        while not given and "kills" in scheduler.jobs:
+            scheduler.beat("w", 1, set(), now)
+            given = gives(scheduler, now)
+            now += 0.0 if given else 0.05
+        pauses.append(now - begun)
+        give = given[0] if given else give
+    assert pauses[1:4] == sorted(pauses[1:4])
+    assert pauses[1] > 0.2
+    assert pauses[3] > 2 * pauses[1]
+
+
+def test_a_job_that_fails_in_the_schedulers_hands_ends_in_error_and_others_go_on() -> None:
+    for break_it in (
+        lambda job: setattr(job.steps.paces["call"], "ceiling_s", "x"),
+        lambda job: setattr(job, "steps", None),
+        lambda job: setattr(job, "offer", None),
+    ):
+        scheduler = Scheduler("e")
+        scheduler.hello(Worker("w", "w", 2, "tcp://w", 0.0, 2), {})
+        bad, good = Job(call("bad"), LIMITS, 0.0), Job(call("good"), LIMITS, 0.0)
+        scheduler.add(bad)
+        scheduler.add(good)
+        break_it(bad)
+        scheduler.next_check_s(0.0)
+        orders = scheduler.step(0.0) + scheduler.step(1.0)
+        scheduler.next_check_s(1.0)
+        assert [order.job for order in orders if isinstance(order, Ended)] == [bad]
+        assert (bad.state, bad.error and bad.error.code) == (ERROR, "engine")
+        (give,) = [order for order in orders if isinstance(order, Give) and order.job is good]
+        scheduler.done(Answer("w", "good", give.attempt_id), {"result": 1}, None, 1.0)
+        scheduler.step(1.0)
+        assert good.state == COMPLETE
+
+
+def test_a_result_of_another_shape_fails_the_job_and_no_one_else() -> None:
+    from tests.mapreduce.test_schedule import World
+
+    world = World("w")
+    job = world.add()
+    (give,) = world.gives()
+    assert job.state == QUERY
+    world.answer(give, {"splits": [{"no": "range"}]})
+    assert job in [order.job for order in world.step() if isinstance(order, Ended)]
+    assert job.state == ERROR
+
+
+def test_progress_tells_why_an_attempt_failed_while_the_job_goes_on() -> None:
+    from tests.mapreduce.test_schedule import World
+
+    world = World("w")
+    job = world.add()
+    (give,) = world.gives()
+    world.fail(give, StoreUnavailableError("MongoDB is away"))
+    assert job.state == QUERY
+    assert job.status(world.now).progress["last_failure"] == "plan 0: store_unavailable: MongoDB is away"
+
+
+def test_whatever_a_worker_says_shows_that_it_lives(peer: Peer) -> None:
+    socket = peer.worker()
+    peer.hear(socket, message.WELCOME)
+    (worker,) = peer.router.scheduler.workers.values()
+    before = worker.seen_s
+    header = {"job": "a", "attempt": "b", "docs": 1, "phase": None}
+    socket.send_multipart(message.pack(message.PROGRESS, header))
+    until(lambda: worker.seen_s > before, "its progress is a sign of life")
+
+
+def test_an_error_of_the_wire_may_have_any_details() -> None:
+    from mapreduce.exceptions import from_document
+
+    assert isinstance(from_document({"code": [], "details": "x"}), MapReduceError)
