@@ -7,18 +7,16 @@ the next connection on. ZAP, by which ZeroMQ asks who may connect, is RFC 27.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import zmq
-from zmq.utils import z85
+from zmq.auth.thread import ThreadAuthenticator
 
 from ingest.curve import ClientKeys, checked, public_of, read_secret
 from ingest.exceptions import KeyFileError
@@ -28,7 +26,7 @@ log = logging.getLogger(__name__)
 SUFFIX = ".curve"
 OWN = "own"  # the sender that stands for the installation's own processes
 SAY_EVERY_S = 60.0
-_ZAP_ADDRESS = "inproc://zeromq.zap.01"
+_DOMAIN = "ingest"  # what ZeroMQ calls our sockets when it asks the gate
 _MODE = 0o600
 
 
@@ -58,16 +56,16 @@ class ServerKeys:
         """What senders must know."""
         return public_of(self.secret)
 
-    def allowed(self) -> dict[bytes, str]:
-        """Name of each sender that is let in, by its public key, as the files are now."""
-        found: dict[bytes, str] = {}
+    def allowed(self) -> dict[str, str]:
+        """Name of each sender that is let in, by its public key in Z85, as the files are now."""
+        found: dict[str, str] = {}
         for path in self.clients.glob(f"*{SUFFIX}"):
             try:
                 public = checked(str(json.loads(path.read_text(encoding="utf-8"))["public"]))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 log.warning("key file %s is passed over: %s", path, error)
             else:
-                found[z85.decode(public)] = path.stem
+                found[public] = path.stem
         return found
 
 
@@ -102,7 +100,7 @@ def as_server(socket: Any, keys: ServerKeys | None) -> None:
     if keys is not None:
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.encode())
-        socket.setsockopt(zmq.ZAP_DOMAIN, b"ingest")
+        socket.setsockopt(zmq.ZAP_DOMAIN, _DOMAIN.encode())
 
 
 class Gate:
@@ -112,56 +110,33 @@ class Gate:
     """
 
     def __init__(self, context: Any, keys: ServerKeys | None) -> None:
-        self._thread: threading.Thread | None = None
-        if keys is None:
-            return
-        self._keys = keys
-        self._refused, self._say_at = 0, 0.0
-        self._socket = context.socket(zmq.REP)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.bind(_ZAP_ADDRESS)
-        self._stop_in, self._stop_out = context.socket(zmq.PAIR), context.socket(zmq.PAIR)
-        self._stop_in.bind(f"inproc://gate-{id(self)}")
-        self._stop_out.connect(f"inproc://gate-{id(self)}")
-        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
-        self._thread.start()
+        self._asked: ThreadAuthenticator | None = None
+        if keys is not None:
+            self._keys = keys
+            self._refused, self._say_at = 0, 0.0
+            self._asked = ThreadAuthenticator(context)
+            self._asked.configure_curve_callback(_DOMAIN, credentials_provider=self)
+            self._asked.start()
 
     def close(self) -> None:
         """Let nobody in any more. May be called twice."""
-        if self._thread is not None:
-            self._stop_out.send(b"")
-            self._thread.join()
-            self._stop_out.close(0)
-            self._thread = None
+        if self._asked is not None:
+            self._asked.stop()
+            self._asked = None
 
-    def _run(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._stop_in, zmq.POLLIN)
-        while not self._stop_in.poll(0):
-            poller.poll()
-            if self._socket.poll(0):
-                self._answer(self._socket.recv_multipart())
-        with contextlib.suppress(zmq.ZMQError):
-            self._socket.close(0)
-            self._stop_in.close(0)
+    def callback(self, domain: str, key: bytes) -> bool:
+        """Whether the owner of a public key, in Z85, is let in. Called by pyzmq."""
+        known = key.decode() in self._keys.allowed()
+        if not known:
+            self._say(key.decode())
+        return known
 
-    def _answer(self, asked: list[bytes]) -> None:
-        address, mechanism, credentials = asked[3], asked[5], asked[6:]
-        name = None
-        if mechanism == b"CURVE" and len(credentials) == 1:
-            name = self._keys.allowed().get(credentials[0])
-        if name is None:
-            self._say(address)
-        code, text = (b"400", b"this key is not known here") if name is None else (b"200", b"OK")
-        self._socket.send_multipart([b"1.0", asked[1], code, text, (name or "").encode(), b""])
-
-    def _say(self, address: bytes) -> None:
+    def _say(self, key: str) -> None:
         """Now and then, as a sender that is refused may try again at once."""
         self._refused += 1
         if (now := time.monotonic()) >= self._say_at:
             log.warning(
-                "a sender at %s was refused (%d since this was said last): its key is in no file of %s",
-                address.decode(errors="replace"), self._refused, self._keys.clients,
+                "a sender with the public key %s was refused (%d since this was said last): it is in no file of %s",
+                key, self._refused, self._keys.clients,
             )  # fmt: skip
             self._refused, self._say_at = 0, now + SAY_EVERY_S
