@@ -204,7 +204,7 @@ def celery_case(service: Service, mode: str, point: str) -> None:
     swept = service.stack.shell(
         QUEUED + "Run.objects.update(created=timezone.now() - timedelta(minutes=5)); print(services.sweep())"
     )
-    assert swept.split()[-1] == "1"
+    assert int(swept.split()[-1]) >= 1  # runs that other tests left go with it
     other = service.at("none", "celery", *CELERY)
     try:
         ended = QUEUED + f"print(Run.objects.get(uid={uid!r}).state)"
