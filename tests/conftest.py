@@ -27,6 +27,8 @@ os.environ["ZARKOV_METRICS__PORT"] = "0"
 os.environ["ZARKOV_METRICS__OWN_INTERVAL_S"] = "0"
 
 from django.db import connections  # noqa: E402
+from hypothesis import HealthCheck  # noqa: E402
+from hypothesis import settings as hypothesis_settings  # noqa: E402
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 from pymongo import MongoClient  # noqa: E402
 from pymongo.database import Database  # noqa: E402
@@ -34,6 +36,10 @@ from pymongo.database import Database  # noqa: E402
 from tests import chromium  # noqa: E402
 from zarkov_site.home import HomeFolder  # noqa: E402
 from zarkov_site.mongod import LocalMongod  # noqa: E402
+
+# How long drawing an example takes says how busy the machine is.
+hypothesis_settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("busy")
 
 # Tests with this marker need a program that `make test` cannot install; the summary names what was left out.
 _NEEDED = {
