@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 PING_S = 3.0
 
 
+def _is_defined(name: str) -> bool:
+    from aggregates.models import AggDef
+
+    return AggDef.objects.filter(name=name).exists()
+
+
 class Resources:
     """Database, event store, engine and `Room` of one process. Thread-safe.
 
@@ -75,6 +81,7 @@ class Resources:
                     engine=self.engine,
                     modules=self._modules(),
                     durable_jobs=self._config.zmr.engine == "zmq",
+                    defined=_is_defined,
                 )
             return self._room
 

@@ -222,10 +222,12 @@ class AggDef(models.Model):
 
         Raises `DefinitionError` while other aggregates read it, `BusyError` when a run does not end.
         """
-        from aggregates.services.define import clear
+        from aggregates.services.define import clear, clear_again
 
         clear(self)
-        return super().delete(*args, **kwargs)
+        counts = super().delete(*args, **kwargs)
+        transaction.on_commit(lambda: clear_again(self))
+        return counts
 
     def _check_name(self) -> None:
         if AggDef.objects.filter(name=str(self.name)).exclude(pk=self.pk).exists():

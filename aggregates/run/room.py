@@ -12,7 +12,7 @@ from typing import Any
 from pymongo.database import Database
 
 from aggregates.definition import Definition
-from aggregates.exceptions import BusyError, RunCancelledError
+from aggregates.exceptions import BusyError, RunCancelledError, UnknownAggregateError
 from aggregates.run import fault
 from aggregates.run.generation import Generations
 from aggregates.run.holder import this_thread
@@ -39,6 +39,7 @@ class Room:
     engine: EngineLike
     modules: tuple[str, ...]
     durable_jobs: bool = True  # whether the engine still knows a job after this process has died
+    defined: Callable[[str], bool] = lambda name: True  # whether there is an AggDef of this name now
     grace_s: float = 60.0  # how long a generation that is no longer shown is kept for readers in the middle of it
     ledger: Ledger = field(init=False)
     generations: Generations = field(init=False)
@@ -62,7 +63,7 @@ class Room:
         return make_plan(definition, self.modules, self.database, query, full)
 
     def position(self, definition: Definition) -> Position:
-        """The position, made if it is missing. Raises `OutputTakenError`."""
+        """The position, made if missing. Raises `OutputTakenError`, and `UnknownAggregateError` when it is deleted."""
         key = (definition.name, definition.fingerprint())
         with self._lock:
             known = self._leads.get(key)
@@ -70,8 +71,12 @@ class Room:
             return found
         plan = self.plan(definition, Range(None, None, ()), full=True)
         self.generations.check_free(plan.outputs)
+        new = self.ledger.of_aggdef(definition.name) is None
         position = self.ledger.claim(plan.outputs, definition.name)
         fault.reach("claimed")
+        if new and not self.defined(definition.name):  # after the claim: who deletes it looks for one afterwards
+            self.ledger.forget(position)
+            raise UnknownAggregateError(f"the aggregate {definition.name!r} was deleted: nothing of it is made anew")
         with self._lock:
             self._leads[key] = position.name
         return position

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from django.db import transaction
 
-from aggregates.exceptions import DefinitionError, known
+from aggregates.exceptions import BusyError, DefinitionError, known
 from aggregates.models import AggDef
 from aggregates.resource import resources
 from aggregates.services.schedule import drop_schedule
@@ -85,3 +86,13 @@ def clear(aggdef: AggDef) -> None:
             room.ledger.forget(position)
     room.forget(aggdef.name)
     drop_schedule(aggdef)
+
+
+def clear_again(aggdef: AggDef) -> None:
+    """Take away what a run that was beginning has made while the definition was deleted.
+
+    A run that is still at it takes it away itself when it ends (`perform`).
+    """
+    with contextlib.suppress(BusyError):
+        if not AggDef.objects.filter(name=aggdef.name).exists():
+            clear(aggdef)

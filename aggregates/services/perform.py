@@ -30,6 +30,7 @@ from aggregates.run.outcome import Outcome
 from aggregates.run.refresh import refresh
 from aggregates.run.room import Room
 from aggregates.run.verify import Verdict, verify
+from aggregates.services.define import clear
 from aggregates.services.record import copy_position, note_failure
 from aggregates.services.start import new_run
 from mapreduce.exceptions import MapReduceError
@@ -82,12 +83,23 @@ def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Verdict:
     try:
         outcome = _perform(run, aggdef, say)
     except Exception as error:
+        _demand_defined(run, aggdef)
         _finish_failed(run, performer, error)
         raise
+    _demand_defined(run, aggdef)
     _finish(run, performer, outcome, time.thread_time() - before)
     if isinstance(outcome, Outcome) and outcome.state == "complete":
         announce.once(outcome)
     return outcome
+
+
+def _demand_defined(run: Run, aggdef: AggDef) -> None:
+    """Take away what the run has made, and raise `RunCancelledError`, when the definition was deleted meanwhile."""
+    if not AggDef.objects.filter(name=aggdef.name).exists():
+        clear(aggdef)
+        raise RunCancelledError(
+            f"run {run.uid} is over: the aggregate {aggdef.name} was deleted while it was under way"
+        )
 
 
 def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Verdict:

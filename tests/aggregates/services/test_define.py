@@ -13,6 +13,7 @@ from aggregates.exceptions import (
     DefinitionError,
     EventsGoneError,
     NotRebuildableError,
+    RunCancelledError,
     RunStateError,
     TaskError,
     TaskRefusedError,
@@ -20,6 +21,7 @@ from aggregates.exceptions import (
 )
 from aggregates.models import AggDef, Run, TaskSwitch
 from aggregates.resource import reset, resources
+from aggregates.services import perform
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
 
@@ -332,3 +334,45 @@ def test_a_preview_writes_nothing(site, database):
     preview = services.preview(services.define(name="days", task_name=TASK).definition())
     assert preview.results == {"days": [("p/2011-07-01", 2)]}
     assert sorted(database.list_collection_names()) == before
+
+
+def left(name: str) -> list[str]:
+    """What there still is of an aggregate."""
+    room = resources().room
+    found = [n for n in room.database.list_collection_names() if n == f"zagg.{name}" or n.startswith(f"zgen.{name}.")]
+    return found + [position.name for position in room.ledger.all() if position.aggdef == name]
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["before it claims its output", "after it has written"])
+def test_a_run_of_a_definition_that_is_deleted_meanwhile_leaves_nothing(site, monkeypatch, seen):
+    Producer(resources().room.store).send(event(), event())
+    aggdef = services.define(name="days", task_name=TASK)
+    original = perform._perform
+
+    def delete_first(*given):
+        AggDef.objects.get().delete()
+        return original(*given)
+
+    monkeypatch.setattr(perform, "_perform", delete_first)
+    if not seen:
+        monkeypatch.setattr(resources().room, "defined", lambda name: True)
+    with pytest.raises(RunCancelledError, match="days was deleted"):
+        services.run_now(aggdef)
+    assert left("days") == []
+    assert services.define(name="days", task_name=TASK).state == AggDef.State.NEW
+
+
+def test_what_a_run_begins_while_its_definition_is_deleted_goes_with_it(
+    site, monkeypatch, django_capture_on_commit_callbacks
+):
+    Producer(resources().room.store).send(event(), event())
+    aggdef = services.define(name="days", task_name=TASK)
+    with django_capture_on_commit_callbacks() as late:
+        definition = aggdef.definition()
+        aggdef.delete()
+        monkeypatch.setattr(resources().room, "defined", lambda name: True)
+        perform.make_current(resources().room, definition)
+    assert left("days")
+    for callback in late:
+        callback()
+    assert left("days") == []
