@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from pymongo.database import Database
+from pymongo.errors import OperationFailure
 
 from ingest.exceptions import PartFailedError
 from ingest.ingester import Ingester
 from ingest.settings import IngestSettings, JournalSettings
 
+_MADE_MEANWHILE = 166  # what mongod says to who reads a view in the moment in which it is made
 ANYWHERE = "tcp://127.0.0.1:0"
 
 
@@ -22,8 +24,12 @@ def wait_for(condition: Callable[[], Any], within_s: float = 20.0, what: str = "
     """The condition's first true value; fails when it does not come."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
-        if found := condition():
-            return found
+        try:
+            if found := condition():
+                return found
+        except OperationFailure as error:
+            if error.code != _MADE_MEANWHILE:
+                raise
         time.sleep(0.01)
     raise AssertionError(f"not within {within_s} s: {what or condition}")
 

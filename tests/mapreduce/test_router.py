@@ -198,11 +198,12 @@ def tick():
         ticks.append(time.monotonic())
         gevent.sleep(0.01)
 gevent.spawn(tick)
-calls = [gevent.spawn(engine.call, "tests.mapreduce.tasks:nap", [0.2], None, 60) for _ in range(4)]
+calls = [gevent.spawn(engine.call, "tests.mapreduce.tasks:nap", [1.5], None, 60) for _ in range(4)]
 gevent.joinall(calls, raise_error=True)
 gaps = [later - earlier for earlier, later in zip(ticks, ticks[1:])]
 engine.close()
-print("longest gap ok" if max(gaps) < 0.15 and len(ticks) > 10 else max(gaps))
+# A call that held up the loop would do so for a nap; what is shorter by far is a busy machine.
+print("longest gap ok" if max(gaps) < 0.75 and len(ticks) > 10 else max(gaps))
 """
     values = json.dumps(shared_cluster.values)
     found = subprocess.run([sys.executable, "-c", program, values], capture_output=True, text=True, check=False)
