@@ -118,8 +118,6 @@ def commit(
     collection = collection_for(database, name)
     counts = CommitCounts()
     try:
-        if job.output.output_type == "reduce":
-            refuse_views(database, [name])  # what it shows would be reduced with
         for batch in _batched(results):
             if job.finalize is not None:
                 said(FINALIZE)

@@ -67,7 +67,7 @@ class Work:
 
     def plan(self) -> list[Range]:
         """Cut the inputs into splits, and make room for outputs that are replaced as a whole."""
-        commit.refuse_views(self._database, [output.collection for output in self.spec.outputs.values()])
+        self._refuse_views()
         for output in self.spec.outputs.values():
             if output.output_type == "replace":
                 commit.prepare_replacement(self._database, self.spec.job_id, output.collection)
@@ -125,6 +125,7 @@ class Work:
         Returns counts, those of the reduce by label; `said` is called with documents or keys so far, and the phase
         when one begins. Repeating it is as harmless as repeating `reduce`.
         """
+        self._refuse_views()
         total = MapCounts()
         files: list[Path] = []
         partitions: dict[str, list[Run]] = {}
@@ -145,6 +146,9 @@ class Work:
         finally:
             for path in files:
                 path.unlink(missing_ok=True)
+
+    def _refuse_views(self) -> None:
+        commit.refuse_views(self._database, [output.collection for output in self.spec.outputs.values()])
 
     def _whole_inputs(self) -> Iterator[Range]:
         for index, source in enumerate(self.spec.sources):
