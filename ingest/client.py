@@ -208,17 +208,22 @@ class AcknowledgedClient:
         return _receipt(requests, answers)
 
     def _send_all(self, requests: list[list[bytes]], answers: dict[int, dict[str, Any]], patience: _Patience) -> None:
-        for _ in range(patience.attempts):
+        silent = f"the ingester at {self.addr} did not answer {{}} times within {patience.timeout_s:g} s"
+        unsure = "the events may or may not have arrived, send them again under the same ids"
+        for attempt in range(patience.attempts):
             left = deque(n for n in range(len(requests)) if n not in answers)
             if not left:
                 return
-            if self._attempt(requests, left, answers, patience):
+            try:
+                busy = self._attempt(requests, left, answers, patience)
+            except DeliveryError as error:
+                if attempt:  # what was sent before may have arrived
+                    raise DeliveryError(f"{silent.format(attempt)}, and then {error}; {unsure}") from None
+                raise
+            if busy:
                 raise BusyError(f"the ingester at {self.addr} is busy: its journal is full; send again later")
         if len(answers) < len(requests):
-            raise DeliveryError(
-                f"the ingester at {self.addr} did not answer {patience.attempts} times within {patience.timeout_s:g} "
-                "s; the events may or may not have arrived, send them again under the same ids"
-            )
+            raise DeliveryError(f"{silent.format(patience.attempts)}; {unsure}")
 
     def event(self, type: str, context: Mapping[str, Any], extra: Any = None) -> Receipt:
         """Send one event; see `send`."""

@@ -294,6 +294,30 @@ def spool_files(tmp_path: Path, suffix: str = "spool") -> list[Path]:
     return sorted((tmp_path / "spool").glob(f"*.{suffix}"))
 
 
+def test_who_took_events_and_is_gone_before_it_answers_may_have_them() -> None:
+    with zmq.Context() as context:
+        router = context.socket(zmq.ROUTER)
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        address = f"tcp://127.0.0.1:{port}"
+        with AcknowledgedClient(address, attempts=2, timeout_s=1, connect_timeout_s=20) as client:
+            said: list[str] = []
+
+            def send() -> None:
+                with pytest.raises(DeliveryError) as caught:
+                    client.event("x", {})
+                said.append(str(caught.value))
+
+            sending = threading.Thread(target=send)
+            sending.start()
+            assert router.poll(20_000)
+            router.close(linger=0)
+            sending.join(60)
+    assert len(said) == 1
+    assert f"at {address} did not answer 1 times" in said[0]
+    assert f"no ingester listens at {address}" in said[0]
+    assert "may or may not have arrived" in said[0]
+
+
 def test_events_wait_in_the_spool_and_arrive_once(
     start_ingester: Start, away: IngestSettings, database: Database[Any], tmp_path: Path
 ) -> None:
