@@ -13,12 +13,16 @@ def revoke(store: Store, block: BlockId) -> bool:
     """Give `block` the verdict `revoked` and close it; return False when it was committed meanwhile.
 
     A commit that is still on its way then fails on the verdict and takes new ids, so that nothing is stored under
-    ids that readers have passed. Raises `IngestError` when the block is not open.
+    ids that readers have passed. What its sender left undone on the server ends here: the sender may be gone, and once
+    the block is closed nobody knows its session, whose locks would hold up the same events for a minute or more when
+    they come under new ids. Raises `IngestError` when the block is not open.
     """
     journal, number = block
     found = next((b for b in store.open_blocks(journal) if int(b["s"]) == number), None)
     if found is None:
         raise IngestError(f"block {number} of journal {journal} is not open: nothing to release")
+    if found.get("session"):
+        store.end_sessions([found["session"]])
     revoked = True
     try:
         store.verdicts().insert_one(

@@ -52,14 +52,43 @@ def test_a_commit_that_comes_after_its_block_was_released_stores_nothing(
 ) -> None:
     """Also when it was under way already, and did not look for a verdict first."""
     store = connect(mongo_uri, database.name)
-    reservation = store.reserve(store.prepare(), ("j", 1), Span(1, 1), 1)
+    mark, commits = store.prepare(), BlockCommit(store.database())
+    reservation = store.reserve(mark, ("j", 1), Span(1, 1), 1, session=commits.session_id)
     assert revoke(store, ("j", 1))
-    commits = BlockCommit(store.database())
     for first_try in (True, False):
         content = Content([bson.encode({"type": "x"})])
         assert commits.run(reservation, content, first_try=first_try) == Verdict(revoked=True)
     assert database["event.1"].count_documents({}) == 0
+    following = store.reserve(mark, ("j", 2), Span(2, 2), 1, session=commits.session_id)
+    assert commits.run(following, Content([bson.encode({"type": "x"})]), first_try=True) == Verdict(stored=1)
     commits.close()
+    store.connection.close()
+
+
+@pytest.mark.timeout(40)  # mongod itself ends what was left undone after a minute
+def test_releasing_a_block_frees_what_a_sender_that_is_gone_left_undone(
+    mongo_uri: str, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = connect(mongo_uri, database.name)
+    mark, gone = store.prepare(), BlockCommit(store.database())
+    reservation = store.reserve(mark, ("j", 1), Span(1, 1), 1, session=gone.session_id)
+    content = Content([bson.encode({"type": "x", "id": "the one"})], ids={0: "the one"})
+
+    def dies(session: ClientSession) -> None:
+        raise AutoReconnect("nobody sends what would follow")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ClientSession, "commit_transaction", dies)
+        broken.setattr(ClientSession, "abort_transaction", lambda session: None)
+        with pytest.raises(AutoReconnect):
+            gone.run(reservation, content, first_try=True)
+    assert revoke(store, ("j", 1))
+    others = BlockCommit(store.database())
+    again = store.reserve(mark, ("other", 1), Span(1, 1), 1, session=others.session_id)
+    assert others.run(again, content, first_try=True) == Verdict(stored=1)
+    assert [event["_id"] for event in database["event.1"].find()] == [again.first]
+    for commits in (gone, others):
+        commits.close()
     store.connection.close()
 
 

@@ -251,7 +251,7 @@ def held_back(victim: Victim, store: Store, database: Database[Any]) -> dict[str
 
 
 def test_of_three_ingesters_a_killed_one_holds_the_watermark_until_an_operator_releases_its_block(
-    mongo_uri: str, database: Database[Any], tmp_path: Path, victims: list[Victim]
+    mongo_uri: str, database: Database[Any], tmp_path: Path, victims: list[Victim], request: pytest.FixtureRequest
 ) -> None:
     """The ingester that comes back after all stores its events under new ids, once."""
     for name in ("one", "two", "three"):
@@ -261,6 +261,7 @@ def test_of_three_ingesters_a_killed_one_holds_the_watermark_until_an_operator_r
     loads = [Load(victim.addresses) for victim in others]
     last = Load(killed.addresses, first=1_000_000_000)
     store = connect(mongo_uri, database.name)
+    request.addfinalizer(store.connection.close)
     try:
         while (held := held_back(killed, store, database)) is None:
             killed.start()
@@ -290,4 +291,3 @@ def test_of_three_ingesters_a_killed_one_holds_the_watermark_until_an_operator_r
     ids = [event["id"] for event in database["event"].find({"type": "sent"}, {"id": 1})]
     assert len(ids) == len(set(ids))
     assert set.union(*(load.acknowledged for load in [*loads, last])) <= set(ids)
-    store.connection.close()
