@@ -6,6 +6,7 @@ output are honcho's.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import queue
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+import psutil
 from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 from honcho.process import Process
@@ -246,7 +248,7 @@ class Supervisor:
         for child in children:
             if child.pid is not None:
                 self.say(f"{child.part.name} did not end within {wait_s:g} s and is killed")
-                _signal(child.pid, signal.SIGKILL)
+                _kill(child.pid)
         deadline = time.monotonic() + 1.0
         while any(child.pid is not None for child in children) and time.monotonic() < deadline:
             self._take_in(0.05)
@@ -271,6 +273,17 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
     except ProcessLookupError:
         return
+
+
+def _kill(pid: int) -> None:
+    """End a child by force with all that it has started, also what has left its process group, as mongod does."""
+    started: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        started = psutil.Process(pid).children(recursive=True)
+    _signal(pid, signal.SIGKILL)
+    for process in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _cause(code: int) -> str:

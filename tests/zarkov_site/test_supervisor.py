@@ -38,6 +38,8 @@ def until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
 
 
 SLEEP = "import time; print('awake'); time.sleep(100)"
+IGNORES = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+DEAF = f"import signal; {IGNORES}; {SLEEP}"
 
 
 def test_pauses_double_and_a_calm_life_starts_over() -> None:
@@ -78,13 +80,15 @@ def test_stop_ends_parts_that_listen_and_parts_that_do_not(
 ) -> None:
     monkeypatch.setattr("zarkov_site.supervisor.TERMINATE_WAIT_S", 0.5)
     supervisor.start(python("kind", SLEEP))
-    supervisor.start(python("deaf", f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"))
+    supervisor.start(python("deaf", DEAF))
     supervisor.start(python("parent", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEP!r}])"))
-    logs = [supervisor._folder.log / f"{name}.log" for name in ("kind", "deaf", "parent")]
+    apart = f"subprocess.run([sys.executable, '-c', {DEAF!r}], start_new_session=True)"
+    supervisor.start(python("hung", f"import signal, subprocess, sys; {IGNORES}; {apart}"))
+    logs = [supervisor._folder.log / f"{name}.log" for name in ("kind", "deaf", "parent", "hung")]
     until(supervisor, lambda: all(log.exists() and "awake" in log.read_text() for log in logs))
     found = [psutil.Process(pid) for pid in supervisor.running().values()]
     found += [child for process in found for child in process.children(recursive=True)]
-    assert len(found) == 4
+    assert len(found) == 6
     before = time.monotonic()
     supervisor.stop(last="kind")
     assert time.monotonic() - before < 5
