@@ -57,6 +57,9 @@ class Server:
         self._mongod.process.wait()
         self._mongod.stop()
         assert self._mongod.start() == self.uri
+        # A checkpoint, which it takes by itself once a minute only: else every start repeats all since the first.
+        with MongoClient[dict[str, Any]](self.uri) as client:
+            client["admin"].command("fsync")
 
     def kill_in(self, phase: str, victim: Victim) -> set[str]:
         """Kill it while the ingester waits for it in `phase`; return all phases that the ingester waits in."""
