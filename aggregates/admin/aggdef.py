@@ -19,6 +19,7 @@ from django.utils.timesince import timesince
 from pymongo.errors import PyMongoError
 
 from aggregates import services
+from aggregates.admin.deletion import Deletion
 from aggregates.admin.sparkline import mark, sparkline
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
@@ -53,7 +54,7 @@ class RebuildForm(forms.Form):
 
 
 @admin.register(AggDef)
-class AggDefAdmin(admin.ModelAdmin):
+class AggDefAdmin(Deletion):
     """List with state, lag and last run; form in the order of what one wants to do."""
 
     form = AggDefForm
@@ -193,15 +194,6 @@ class AggDefAdmin(admin.ModelAdmin):
         """Keep the schedule in step."""
         super().save_model(request, obj, form, change)
         sync_schedule(obj)
-
-    def delete_model(self, request: HttpRequest, obj: AggDef) -> None:
-        """Outputs and position go along."""
-        services.remove(obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
-        """Those that others read last."""
-        for aggdef in queryset:
-            services.remove(aggdef)
 
     def _start(self, request: HttpRequest, aggdefs: Any, mode: str) -> None:
         for aggdef in aggdefs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -39,12 +39,11 @@ class AggDefQuerySet(models.QuerySet["AggDef"]):
         """Those that Celery beat starts."""
         return self.filter(enabled=True, realtime=False).filter(Q(interval_s__isnull=False) | ~Q(crontab=""))
 
-    def over(self, aggdef: AggDef) -> AggDefQuerySet:
-        """Those that read an output of this one."""
-        own = aggdef.member()
-        rows = self.exclude(pk=aggdef.pk).values_list("pk", "inputs")
-        ids = [pk for pk, inputs in rows if any(own.fills(output) for output in read_aggregates(inputs))]
-        return self.filter(pk__in=ids)
+    def over(self, *aggdefs: AggDef) -> AggDefQuerySet:
+        """Those that read an output of one of these, and are none of them."""
+        others = self.exclude(pk__in=[aggdef.pk for aggdef in aggdefs]).only("pk", "inputs")
+        readers = [other for other in others if other.inputs != [rules.EVENT]]
+        return self.filter(pk__in=[reader.pk for reader in readers if any(reader.reads(read) for read in aggdefs)])
 
     def who_may_fill(self, output: str) -> list[Member]:
         """Those that have an output of this name, and some that only might."""
@@ -56,15 +55,15 @@ class AggDefQuerySet(models.QuerySet["AggDef"]):
         return [aggdef.member() for aggdef in found.only("name", "output", "outputs", "inputs")]
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        """One after the other, readers before what they read; each as `AggDef.delete` says."""
-        waiting, counts = list(self), Counter[str]()
-        while waiting:
-            read = {name for aggdef in waiting for name in read_aggregates(aggdef.inputs)}
-            first = [a for a in waiting if not any(a.member().fills(name) for name in read)] or waiting
-            for aggdef in first:
-                counts.update(aggdef.delete()[1])
-            waiting = [aggdef for aggdef in waiting if aggdef not in first]
-        return sum(counts.values()), dict(counts)
+        """All of them or none, as `AggDef.delete` says; those that read each other go together."""
+        from aggregates.services.define import clear, clear_again
+
+        gone = list(self)
+        clear(*gone)
+        counts = models.QuerySet(AggDef).filter(pk__in=[aggdef.pk for aggdef in gone]).delete()
+        for aggdef in gone:
+            transaction.on_commit(partial(clear_again, aggdef))
+        return counts
 
     delete.alters_data = True  # type: ignore[attr-defined]
     delete.queryset_only = True  # type: ignore[attr-defined]
@@ -226,7 +225,7 @@ class AggDef(models.Model):
 
         clear(self)
         counts = super().delete(*args, **kwargs)
-        transaction.on_commit(lambda: clear_again(self))
+        transaction.on_commit(partial(clear_again, self))
         return counts
 
     def _check_name(self) -> None:
@@ -274,6 +273,10 @@ class AggDef(models.Model):
         """What is to be known of it among others."""
         output = rules.output_name(self.output or self.name)
         return Member(self.name, output, tuple(self.outputs), tuple(self.inputs))
+
+    def reads(self, other: AggDef) -> bool:
+        """Whether an output of the other one is an input of this one."""
+        return any(other.member().fills(output) for output in read_aggregates(self.inputs))
 
     def clean(self) -> None:
         """The same for forms, with each message at its field; here the task must be there."""

@@ -71,8 +71,7 @@ def remove(database: Database[Any]) -> tuple[int, list[str]]:
     full run.
     """
     names = [aggregate.name for aggregate in DASHBOARD.aggregates]
-    for aggdef in AggDef.objects.filter(name__in=names):
-        services.remove(aggdef)
+    services.remove(*AggDef.objects.filter(name__in=names))
     Dashboard.objects.filter(slug=DASHBOARD.slug).delete()
     Chart.objects.filter(slug__in=[chart.slug for chart in DASHBOARD.charts]).delete()
     removed = 0

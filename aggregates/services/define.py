@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Any
 
 from django.db import transaction
@@ -10,8 +11,12 @@ from django.db import transaction
 from aggregates.exceptions import BusyError, DefinitionError, known
 from aggregates.models import AggDef
 from aggregates.resource import resources
+from aggregates.run.position import Position, SlotName
+from aggregates.run.room import Room
 from aggregates.services.schedule import drop_schedule
 
+CLEAR_WAIT_S = 10.0
+SLOTS: tuple[SlotName, ...] = ("build", "live")
 FIELDS = (
     "description",
     "task_name",
@@ -65,27 +70,45 @@ def set_enabled(aggdef: AggDef, enabled: bool) -> None:
     aggdef.save(update_fields=["enabled", "changed"])
 
 
-def remove(aggdef: AggDef) -> None:
-    """Delete the definition, its runs and schedule, its position and its outputs; raises what `clear` raises."""
-    aggdef.delete()
+def remove(*aggdefs: AggDef) -> None:
+    """Delete the definitions, their runs, schedules, positions and outputs: all or none. Raises what `clear` does."""
+    AggDef.objects.filter(pk__in=[aggdef.pk for aggdef in aggdefs]).delete()
 
 
-def clear(aggdef: AggDef) -> None:
-    """Take away what a definition that is about to be deleted has left elsewhere: schedule, position and outputs.
+def clear(*aggdefs: AggDef) -> None:
+    """Take away what definitions that are about to be deleted have left elsewhere: schedules, positions and outputs.
 
-    Raises `DefinitionError` while other aggregates read it.
+    Before anything is taken away, raises `DefinitionError` while aggregates that are not among them read one, and
+    `BusyError` when their runs do not end within ten seconds.
     """
-    readers = list(AggDef.objects.over(aggdef).values_list("name", flat=True))
-    if readers:
-        raise DefinitionError(f"{aggdef.name} is read by {known(readers)}: delete or change them first")
+    if readers := list(AggDef.objects.over(*aggdefs)):
+        read = next(aggdef for aggdef in aggdefs if any(reader.reads(aggdef) for reader in readers))
+        names = [reader.name for reader in readers if reader.reads(read)]
+        raise DefinitionError(f"the aggregate {read.name} is read by {known(names)}: delete or change them first")
     room = resources().room
-    position = room.ledger.of_aggdef(aggdef.name)
-    if position is not None:
-        with room.holding(position.name, "build", wait_s=30), room.holding(position.name, "live", wait_s=30):
+    deadline = time.monotonic() + CLEAR_WAIT_S
+    with contextlib.ExitStack() as held:
+        positions = [_hold(room, held, aggdef, deadline) for aggdef in sorted(aggdefs, key=lambda aggdef: aggdef.name)]
+        for position in filter(None, positions):
             room.generations.remove(position)
             room.ledger.forget(position)
-    room.forget(aggdef.name)
-    drop_schedule(aggdef)
+    for aggdef in aggdefs:
+        room.forget(aggdef.name)
+        drop_schedule(aggdef)
+
+
+def _hold(room: Room, held: contextlib.ExitStack, aggdef: AggDef, deadline: float) -> Position | None:
+    """Keep runs of one definition out until `held` is left; its position, None when it has none."""
+    position = room.ledger.of_aggdef(aggdef.name)
+    if position is not None:
+        try:
+            for slot in SLOTS:
+                held.enter_context(room.holding(position.name, slot, max(deadline - time.monotonic(), 0)))
+        except BusyError as error:
+            raise BusyError(
+                f"the aggregate {aggdef.name} is in the middle of a run: cancel it, or wait for its end ({error})"
+            ) from None
+    return position
 
 
 def clear_again(aggdef: AggDef) -> None:

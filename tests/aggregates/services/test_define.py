@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from importlib import import_module
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -10,6 +11,7 @@ from django_celery_beat.models import PeriodicTask
 
 from aggregates import services
 from aggregates.exceptions import (
+    BusyError,
     DefinitionError,
     EventsGoneError,
     NotRebuildableError,
@@ -376,3 +378,33 @@ def test_what_a_run_begins_while_its_definition_is_deleted_goes_with_it(
     for callback in late:
         callback()
     assert left("days") == []
+
+
+def test_what_others_read_keeps_all_that_was_to_be_deleted_with_it(site, database):
+    Producer(resources().room.store).send(event())
+    for name in ("alone", "days"):
+        services.run_now(services.define(name=name, task_name=TASK, interval_s=60))
+    AggDef.objects.create(name="total", task_name="tests.aggregates.tasks.Sum", inputs=["zagg.days"])
+    with pytest.raises(DefinitionError, match="days is read by total: delete or change them first"):
+        AggDef.objects.exclude(name="total").delete()
+    assert AggDef.objects.count() == 3
+    for name in ("alone", "days"):
+        assert values(database, name) == {"p/2011-07-01": 1}
+        assert sorted(left(name)) == [name, f"zagg.{name}", f"zgen.{name}.1"]
+        assert PeriodicTask.objects.filter(name=f"aggregate: {name}").exists()
+
+
+def test_while_one_is_in_the_middle_of_a_run_none_of_those_chosen_is_deleted(site, database, monkeypatch):
+    monkeypatch.setattr(import_module("aggregates.services.define"), "CLEAR_WAIT_S", 0.1)
+    Producer(resources().room.store).send(event())
+    for name in ("alone", "days"):
+        services.run_now(services.define(name=name, task_name=TASK))
+    with (
+        resources().room.holding("days", "build"),
+        pytest.raises(BusyError, match="days is in the middle of a run: cancel it, or wait"),
+    ):
+        AggDef.objects.all().delete()
+    assert (AggDef.objects.count(), Run.objects.count()) == (2, 2)
+    assert values(database, "alone") == {"p/2011-07-01": 1}
+    AggDef.objects.all().delete()
+    assert left("alone") + left("days") == []

@@ -1,0 +1,73 @@
+"""How aggregates are deleted in the admin: what goes along is said first, and what stands in the way is a message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from aggregates import services
+from aggregates.exceptions import AggregateError
+from aggregates.models import AggDef, Run
+
+
+class Deletion(admin.ModelAdmin):
+    """The part of the aggregates' admin that deletes, by the service that everybody uses: all that is chosen or none.
+
+    Whoever may delete an aggregate may delete its history with it.
+    """
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Outputs and runs that go along, in numbers, and as protected the aggregates that read one of them."""
+        chosen = list(objs)
+        runs = Run.objects.filter(aggdef__in=chosen).values_list("aggdef").annotate(Count("pk")).order_by()
+        history = dict(runs)
+        lines: list[Any] = []
+        for aggdef in chosen:
+            outputs = ", ".join(f"zagg.{name}" for name in aggdef.outputs) or "none yet"
+            lines += [_link(aggdef), [f"Results: {outputs}", f"Runs of its history: {history.get(aggdef.pk, 0)}"]]
+        counts = {"aggregates": len(chosen), "runs": sum(history.values())}
+        lacking = set() if self.has_delete_permission(request) else {self.opts.verbose_name}
+        return lines, counts, lacking, [_link(reader) for reader in AggDef.objects.over(*chosen)]
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> list[LogEntry]:
+        """Nothing yet: a deletion may be refused. It is logged once it is done."""
+        return []
+
+    def delete_model(self, request: HttpRequest, obj: AggDef) -> None:
+        """Outputs, position and schedule go along."""
+        self.delete_queryset(request, [obj])
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        """The same of several."""
+        gone: Any = list(queryset)
+        services.remove(*gone)
+        super().log_deletions(request, gone)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """The page of one; refused with a message when it cannot be deleted now."""
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except AggregateError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return HttpResponseRedirect(reverse("admin:aggregates_aggdef_change", args=[object_id]))
+
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
+        """An action on several; what cannot be done is a message."""
+        try:
+            return super().response_action(request, *args, **kwargs)
+        except AggregateError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+
+
+def _link(aggdef: AggDef) -> SafeString:
+    return format_html(
+        'Aggregate: <a href="{}">{}</a>', reverse("admin:aggregates_aggdef_change", args=[aggdef.pk]), aggdef.name
+    )
