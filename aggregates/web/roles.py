@@ -12,9 +12,10 @@ from aggregates.web.access import OF_GROUP
 
 _ACTIONS = {
     "viewer": {"view"},
-    "operator": {"view", "change"},
-    "editor": {"view", "add", "change", "delete"},
+    "operator": {"view", "operate"},
+    "editor": {"view", "operate", "add", "change", "delete"},
 }
+_OPERATED = {"change_quarantineentry"}  # what operating takes beside that, as in the REST API
 _APPS = ("aggregates", "ingest")
 _NOT_FOR_GROUPS = {"accesstoken"}  # tokens are made by superusers
 
@@ -28,5 +29,6 @@ def ensure_groups(sender: Any, **kwargs: Any) -> None:
     )
     for name in OF_GROUP:
         group, _ = Group.objects.get_or_create(name=name)
-        wanted = [item for item in permissions if item.codename.partition("_")[0] in _ACTIONS[name]]
+        operated = _OPERATED if "operate" in _ACTIONS[name] else set()
+        wanted = [p for p in permissions if p.codename.partition("_")[0] in _ACTIONS[name] or p.codename in operated]
         group.permissions.add(*wanted)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -269,3 +271,88 @@ def test_the_queue_is_shown_to_those_who_may_see_runs(client, days, celery_queue
     assert client.get(QUEUE).status_code == 403
     user.user_permissions.add(Permission.objects.get(codename="view_run"))
     assert client.get(QUEUE).status_code == 200
+
+
+def delete_chosen(client: Any, aggdefs: list[AggDef], **more: str) -> str:
+    form = {"action": "delete_selected", "_selected_action": [aggdef.pk for aggdef in aggdefs], **more}
+    answer = client.post(reverse(LIST), form, follow=True)
+    assert answer.status_code == 200
+    return html.unescape(answer.content.decode())
+
+
+def test_the_page_of_a_deletion_says_what_goes_along_and_what_stands_in_the_way(admin_client, days, database):
+    services.run_now(days)
+    total = services.define(name="total", task_name="tests.aggregates.tasks.Sum", inputs=["zagg.days"])
+    services.run_now(total)
+    page = delete_chosen(admin_client, [days])
+    assert "Cannot delete" in page
+    assert f'<a href="{reverse("admin:aggregates_aggdef_change", args=[total.pk])}">total</a>' in page
+    delete_chosen(admin_client, [days], post="yes")
+    one = reverse("admin:aggregates_aggdef_delete", args=[days.pk])
+    assert "Cannot delete" in admin_client.post(one, {"post": "yes"}).content.decode()
+    assert AggDef.objects.count() == 2
+    assert values(database, "total")
+    page = delete_chosen(admin_client, [days, total])
+    assert "Are you sure" in page
+    assert "Results: zagg.days" in page
+    assert page.count("Runs of its history: 1") == 2
+    assert "Successfully deleted 2 aggregates" in delete_chosen(admin_client, [days, total], post="yes")
+    assert not AggDef.objects.exists()
+    assert not [name for name in database.list_collection_names() if name.startswith(("zagg.", "zgen."))]
+    assert sorted(LogEntry.objects.filter(action_flag=DELETION).values_list("object_repr", flat=True)) == [
+        "days",
+        "total",
+    ]
+
+
+def test_a_deletion_that_is_refused_is_a_message_and_not_in_the_change_log(admin_client, days, database, monkeypatch):
+    monkeypatch.setattr(import_module("aggregates.services.define"), "CLEAR_WAIT_S", 0.1)
+    services.run_now(days)
+    one = reverse("admin:aggregates_aggdef_delete", args=[days.pk])
+    with resources().room.holding("days", "live"):
+        assert "aggregate days is in the middle of a run" in delete_chosen(admin_client, [days], post="yes")
+        answer = admin_client.post(one, {"post": "yes"}, follow=True)
+        assert "days is in the middle of a run" in answer.content.decode()
+    assert values(database, "days")
+    assert not LogEntry.objects.exists()
+    assert "was deleted successfully" in admin_client.post(one, {"post": "yes"}, follow=True).content.decode()
+    assert (AggDef.objects.count(), LogEntry.objects.count()) == (0, 1)
+
+
+def test_whoever_may_delete_aggregates_deletes_their_history_with_them(client, days):
+    services.run_now(days)
+    user = get_user_model().objects.create_user("u", is_staff=True)
+    user.user_permissions.add(*Permission.objects.filter(codename__in=["view_aggdef", "delete_aggdef"]))
+    client.force_login(user)
+    assert "Successfully deleted 1 aggregate" in delete_chosen(client, [days], post="yes")
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("group", "may"),
+    [
+        ("viewer", {"see"}),
+        ("operator", {"see", "run", "cancel"}),
+        ("editor", {"see", "run", "cancel", "define", "delete"}),
+    ],
+)
+def test_each_group_may_do_in_the_admin_what_it_may_do_over_http(group, may, client, days):
+    services.run_now(days)
+    user = get_user_model().objects.create_user("u", is_staff=True)
+    user.groups.add(Group.objects.get(name=group))
+    client.force_login(user)
+    found = set()
+    page = client.get(reverse("admin:aggregates_aggdef_change", args=[days.pk])).content.decode()
+    if "How it stands" in page:
+        found.add("see")
+    if client.post(reverse("admin:aggregates_aggdef_start", args=[days.pk, "verify"])).status_code == 302:
+        assert "Recompute in full" in page
+        found.add("run")
+    if '<option value="cancel">' in client.get(reverse("admin:aggregates_run_changelist")).content.decode():
+        found.add("cancel")
+    if client.get(reverse("admin:aggregates_aggdef_add")).status_code == 200 and 'name="_save"' in page:
+        found.add("define")
+    if client.post(reverse("admin:aggregates_aggdef_delete", args=[days.pk]), {"post": "yes"}).status_code == 302:
+        found.add("delete")
+    assert found == may
+    assert AggDef.objects.exists() == ("delete" not in may)
