@@ -15,7 +15,7 @@ from mapreduce.call import checked_call
 from mapreduce.codec import decode, encode
 from mapreduce.curve import as_client
 from mapreduce.engine import Engine
-from mapreduce.exceptions import JobTimeoutError, RouterUnreachableError, from_document
+from mapreduce.exceptions import JobTimeoutError, RouterUnreachableError, StoreUnavailableError, from_document
 from mapreduce.settings import EngineSettings
 from mapreduce.spec import JobSpec, JobStatus, new_job_id
 
@@ -66,10 +66,11 @@ class ZmqEngine(Engine):
             request = {"$command": "status", "job_id": job_id, "wait_s": max(0.0, left)}
             try:
                 status = JobStatus.from_document(self._ask(request, ANSWER_S + max(0.0, left)))
-            except RouterUnreachableError:
+            except (RouterUnreachableError, StoreUnavailableError):
                 # It is being started again, or somebody has to start it: the job is recorded and goes on.
                 if until is not None and time.monotonic() >= until:
                     raise
+                time.sleep(RETRY_S)
                 continue
             if status.ended:
                 return status
@@ -123,7 +124,7 @@ class ZmqEngine(Engine):
     def _exchange(self, body: bytes, timeout_s: float, attempts: int) -> dict[str, Any] | str:
         """The answer, or why there is none. Blocks its thread."""
         why = "it does not answer"
-        for _ in range(attempts):
+        for left in reversed(range(attempts)):
             try:
                 address = self._settings.req_uri()
             except Exception as error:  # noqa: BLE001 - whatever tells the address
@@ -135,7 +136,9 @@ class ZmqEngine(Engine):
             if socket.poll(int(timeout_s * 1000)):
                 answer = decode(socket.recv())
                 self._idle.append((address, socket))
-                return answer
+                if not (left and _is_of_store(answer)):  # else MongoDB was slow, or has just moved
+                    return answer
+                continue
             socket.close(0)
         return why
 
@@ -162,6 +165,11 @@ class ZmqEngine(Engine):
         socket.set(zmq.RECONNECT_IVL_MAX, 500)
         socket.connect(address)
         return socket
+
+
+def _is_of_store(answer: dict[str, Any]) -> bool:
+    """Whether a request was refused because MongoDB is away."""
+    return "job_id" not in answer and answer.get("error", {}).get("code") == StoreUnavailableError.code
 
 
 def _is_patched() -> bool:

@@ -13,6 +13,7 @@ from mapreduce import record
 from mapreduce.call import CallSpec
 from mapreduce.codec import decode, encode
 from mapreduce.exceptions import JobConflictError, MapReduceError, SpecError
+from mapreduce.inquiry import Envelope, Inquiries
 from mapreduce.job import Job, JobLimits
 from mapreduce.message import versions
 from mapreduce.registry import Registry
@@ -27,7 +28,6 @@ JOBS_LISTED = 100  # when a request does not say how many
 
 log = logging.getLogger(__name__)
 
-Envelope = tuple[bytes, ...]
 Reply = Callable[[Envelope, dict[str, Any]], None]
 
 
@@ -54,7 +54,8 @@ class Desk:
         self._settings = settings
         self._limits = limits
         self._recorder = recorder
-        self._reply = reply
+        self._send = reply
+        self.inquiries = Inquiries(recorder, self._reply)
         self._registry = Registry(settings.allowed_modules, allow_source=settings.allow_source)
         self._waiters: dict[str, list[_Waiter]] = {}
         self._spec_bytes: dict[str, bytes] = {}
@@ -75,17 +76,10 @@ class Desk:
             log.exception("request %.100r", document.get("$command"))
             self._reply(envelope, {"error": MapReduceError(described(error)).to_document()})
 
-    def _guarded(self, envelope: Envelope, answer: Callable[..., None]) -> Callable[..., None]:
-        """`answer`, which tells the client when it fails in a way that nobody has foreseen."""
-
-        def guarded(*given: Any) -> None:
-            try:
-                answer(*given)
-            except Exception as error:
-                log.exception("an answer")
-                self._reply(envelope, {"error": MapReduceError(described(error)).to_document()})
-
-        return guarded
+    def _reply(self, envelope: Envelope | None, document: dict[str, Any]) -> None:
+        """Answer; without an envelope that has been done."""
+        if envelope is not None:
+            self._send(envelope, document)
 
     def load(self, found: dict[str, Any], now: float) -> Job | JobStatus:
         """The job of a record; its status when that cannot be read, which is its end and recorded."""
@@ -112,19 +106,20 @@ class Desk:
             self._reply(waiter.envelope, status.to_document())
 
     def expire(self, now: float) -> None:
-        """Answer those who have waited as long as they wanted."""
+        """Answer those who have waited as long as they wanted, and those for whom MongoDB takes too long."""
+        self.inquiries.expire(now)
         for job_id, waiters in list(self._waiters.items()):
             due = [w for w in waiters if w.until_s is not None and w.until_s <= now]
             if not due:
                 continue
             self._waiters[job_id] = [w for w in waiters if w not in due]
             for waiter in due:
-                self._guarded(waiter.envelope, self._status)(waiter.envelope, job_id, None, now)
+                self.request(waiter.envelope, {"$command": "status", "job_id": job_id}, now)
 
     def next_check_s(self, now: float) -> float:
         """Seconds until `expire` has something to do."""
         ends = [w.until_s - now for waiters in self._waiters.values() for w in waiters if w.until_s is not None]
-        return max(0.0, min(ends, default=60.0))
+        return max(0.0, min([*ends, self.inquiries.next_check_s(now)]))
 
     def _submit(self, envelope: Envelope, command: Submit, now: float) -> None:
         spec = command.spec
@@ -138,12 +133,14 @@ class Desk:
             self._registry.check(name)
         spec = spec.with_code(self._registry.versions(names))
         new = Job(spec, self._limits, now, durable=command.durable)
-        self._recorder.ask(
+        self.inquiries.ask(
+            envelope,
             record.insert(job_record(new), durable=new.durable),
-            self._guarded(envelope, lambda found: self._inserted(envelope, new, command.wait, found)),
+            lambda to, found: self._inserted(to, new, command.wait, found),
+            now,
         )
 
-    def _inserted(self, envelope: Envelope, job: Job, wait: bool, found: Any) -> None:
+    def _inserted(self, envelope: Envelope | None, job: Job, wait: bool, found: Any) -> None:
         now = time.monotonic()
         if isinstance(found, MapReduceError):
             self._reply(envelope, {"error": found.to_document()})
@@ -154,7 +151,7 @@ class Desk:
         self._scheduler.add(job)
         self._accepted(envelope, job, wait, now)
 
-    def _again(self, envelope: Envelope, job: Job, wait: bool, found: dict[str, Any], now: float) -> None:
+    def _again(self, envelope: Envelope | None, job: Job, wait: bool, found: dict[str, Any], now: float) -> None:
         """The job was recorded before: it is the same job, or the id is taken."""
         try:
             self._same(found["digest"], job.spec)
@@ -167,46 +164,56 @@ class Desk:
         elif found["state"] in END_STATES:
             self._reply(envelope, status_of(found).to_document())
         else:
-            self._look_up(envelope, job.job_id, lambda again: self._accepted(envelope, again, wait, time.monotonic()))
+            self._look_up(envelope, job.job_id, now, lambda to, again: self._accepted(to, again, wait, now))
 
     def _same(self, digest: str, spec: JobSpec | CallSpec) -> None:
         if digest != spec.digest():
             raise JobConflictError(f"job {spec.job_id} was submitted before with other contents: choose another job_id")
 
-    def _accepted(self, envelope: Envelope, job: Job, wait: bool, now: float) -> None:
+    def _accepted(self, envelope: Envelope | None, job: Job, wait: bool, now: float) -> None:
         if wait:
-            self._waiters.setdefault(job.job_id, []).append(_Waiter(envelope, None))
+            self._wait(envelope, job.job_id, None)
         else:
             self._reply(envelope, job.status(now).to_document())
+
+    def _wait(self, envelope: Envelope | None, job_id: str, until_s: float | None) -> None:
+        if envelope is not None:
+            self._waiters.setdefault(job_id, []).append(_Waiter(envelope, until_s))
 
     def _status(self, envelope: Envelope, job_id: str, until_s: float | None, now: float) -> None:
         job = self._scheduler.jobs.get(job_id)
         if job is None:
-            self._look_up(envelope, job_id)
+            self._look_up(envelope, job_id, now)
         elif until_s is None:
             self._reply(envelope, job.status(now).to_document())
         else:
-            self._waiters.setdefault(job_id, []).append(_Waiter(envelope, until_s))
+            self._wait(envelope, job_id, until_s)
 
-    def _look_up(self, envelope: Envelope, job_id: str, known: Callable[[Job], None] | None = None) -> None:
+    def _look_up(
+        self,
+        envelope: Envelope | None,
+        job_id: str,
+        now: float,
+        known: Callable[[Envelope | None, Job], None] | None = None,
+    ) -> None:
         """Answer with what the record of a job says that does not run here; `known` answers if it does by then."""
 
-        def answer(found: Any) -> None:
+        def answer(to: Envelope | None, found: Any) -> None:
             if isinstance(found, MapReduceError):
-                self._reply(envelope, {"error": found.to_document()})
+                self._reply(to, {"error": found.to_document()})
                 return
             job = self._scheduler.jobs.get(job_id) or self._take_up(found)
             if isinstance(job, JobStatus):
-                self._reply(envelope, job.to_document())
+                self._reply(to, job.to_document())
             elif job is None:
                 status = status_of(found) if found else JobStatus(job_id, UNKNOWN)
-                self._reply(envelope, status.to_document())
+                self._reply(to, status.to_document())
             elif known is not None:
-                known(job)
+                known(to, job)
             else:
-                self._reply(envelope, job.status(time.monotonic()).to_document())
+                self._reply(to, job.status(time.monotonic()).to_document())
 
-        self._recorder.ask(record.find(job_id), self._guarded(envelope, answer))
+        self.inquiries.ask(envelope, record.find(job_id), answer, now)
 
     def _take_up(self, found: dict[str, Any] | None) -> Job | JobStatus | None:
         """The job of a record that says it runs, when it does not: it is done (again), or nobody would ever end it.
@@ -232,25 +239,25 @@ class Desk:
         elif name == "config":
             self._reply(envelope, self._config(now))
         elif name == "cancel":
-            self._cancel(envelope, document["job_id"])
+            self._cancel(envelope, document["job_id"], now)
         else:
-            self._jobs(envelope, document.get("limit", JOBS_LISTED))
+            self._jobs(envelope, document.get("limit", JOBS_LISTED), now)
 
-    def _cancel(self, envelope: Envelope, job_id: str) -> None:
-        def cancel(job: Job) -> None:
+    def _cancel(self, envelope: Envelope, job_id: str, now: float) -> None:
+        def cancel(to: Envelope | None, job: Job) -> None:
             self._scheduler.cancel(job.job_id, time.monotonic())
-            self._waiters.setdefault(job.job_id, []).append(_Waiter(envelope, None))
+            self._wait(to, job.job_id, None)
 
         job = self._scheduler.jobs.get(job_id)
         if job is None:
-            self._look_up(envelope, job_id, cancel)
+            self._look_up(envelope, job_id, now, cancel)
         else:
-            cancel(job)
+            cancel(envelope, job)
 
-    def _jobs(self, envelope: Envelope, limit: int) -> None:
-        def answer(found: Any) -> None:
+    def _jobs(self, envelope: Envelope, limit: int, now: float) -> None:
+        def answer(to: Envelope | None, found: Any) -> None:
             if isinstance(found, MapReduceError):
-                self._reply(envelope, {"error": found.to_document()})
+                self._reply(to, {"error": found.to_document()})
                 return
             now = time.monotonic()
             running = self._scheduler.jobs
@@ -259,9 +266,9 @@ class Desk:
                 live = running.get(item["_id"])
                 status = live.status(now) if live is not None else status_of(item)
                 shown.append({**status.to_document(), "kind": item.get("kind"), "created": item.get("created")})
-            self._reply(envelope, {"jobs": shown})
+            self._reply(to, {"jobs": shown})
 
-        self._recorder.ask(record.recent(limit), self._guarded(envelope, answer))
+        self.inquiries.ask(envelope, record.recent(limit), answer, now)
 
     def _config(self, now: float) -> dict[str, Any]:
         settings = self._settings

@@ -5,6 +5,7 @@ One thread does all reading and writing in the order it was asked for. What it f
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import queue
@@ -32,6 +33,7 @@ ROUTER_COLLECTION = "zmr.router"
 ROUTER_ID = "router"  # one document: the router that wrote last
 KEPT_S = 14 * 24 * 3600  # ended jobs are forgotten after this
 SERVER_TIMEOUT_MS = 5_000
+SOCKET_TIMEOUT_MS = 30_000  # a server that has not answered for so long is away, whatever its connections say
 _RETRY_S = 0.5
 _INDEXES: tuple[tuple[list[tuple[str, int]], dict[str, Any]], ...] = (
     ([("ended", ASCENDING)], {"expireAfterSeconds": KEPT_S}),
@@ -43,6 +45,7 @@ _OTHER_INDEX = {85, 86}  # MongoDB's codes for an index that is there with other
 log = logging.getLogger(__name__)
 
 Found = Callable[[Any], None]
+Standing = Callable[["MapReduceError | None"], None]
 Operation = Callable[[Collection[dict[str, Any]]], Any]
 
 
@@ -51,13 +54,24 @@ class Recorder:
 
     A failure that passes by itself is tried again where that is asked for; one that does not is an answer like any.
     Each operation's result, or `MapReduceError`, is handed to its `found` by whoever calls `deliver`; `wake` is called
-    in the recorder's thread when there is something to deliver.
+    in the recorder's thread when there is something to deliver. While MongoDB is away the recorder looks for it all
+    the time, and what need not be done is answered with why it is not, soon after it was asked for.
+
+    `standing` is told in the same way why MongoDB is away, once for each reason, and None when it is back.
     """
 
-    def __init__(self, address: Callable[[], str], database: str, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        address: Callable[[], str],
+        database: str,
+        wake: Callable[[], None],
+        standing: Standing = lambda away: None,
+    ) -> None:
         self._address = address
         self._database = database
         self._wake = wake
+        self._standing = standing
+        self._away: MapReduceError | None = None  # as `standing` was told; the recorder's thread alone
         self._asked: queue.SimpleQueue[tuple[Operation, Found | None, bool] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[tuple[Found, Any]] = queue.SimpleQueue()
         self._later: deque[tuple[Operation, Found | None, bool] | None] = deque()  # the recorder's thread alone
@@ -92,50 +106,72 @@ class Recorder:
                 log.exception("an answer about job records could not be used")
 
     def _run(self) -> None:
-        while (asked := self._later.popleft() if self._later else self._asked.get()) is not None:
+        while (asked := self._next()) is not None:
             operation, found, insist = asked
             self._tell(found, self._attempt(operation, insist))
+            if self._away is not None:
+                self._answer_those_who_wait(self._away)
         self._disconnect()
 
+    def _next(self) -> tuple[Operation, Found | None, bool] | None:
+        """What is to be done now: what was asked for, and to look for MongoDB while it is away."""
+        if self._later:
+            return self._later.popleft()
+        try:
+            return self._asked.get(timeout=None if self._away is None else _RETRY_S)
+        except queue.Empty:
+            return _look, None, False
+
     def _tell(self, found: Found | None, answer: Any) -> None:
-        if found is not None:
+        if found is not None and not self._stopping.is_set():  # after that nobody listens
             self._answers.put((found, answer))
             self._wake()
 
     def _attempt(self, operation: Operation, insist: bool) -> Any:
         """The operation's result, or why there is none: for a cause that passes by itself only without `insist`."""
-        said = ""
         while True:
             try:
-                return operation(self._collection())
+                answer = operation(self._collection())
             except Exception as error:
                 known = as_engine_error(error)
                 if known is None:
                     log.exception("job records")
                     return MapReduceError(f"job records: {described(error)}")
                 moved = may_have_moved(error) or known.retryable
-            if moved:
-                self._disconnect()  # it may come up at another address, or with another login
+            else:
+                self._stands(None)
+                return answer
             known = type(known)(f"job records cannot be read or written: {known.message}")
-            if not moved or not insist or self._stopping.is_set():
+            if not moved:
                 return known
-            if known.message != said:
-                log.warning("%s; trying again", known.message)
-                said = known.message
+            self._disconnect()  # it may come up at another address, or with another login
+            self._stands(known)
+            if not insist or self._stopping.is_set():
+                return known
             self._pause(known)
+
+    def _stands(self, away: MapReduceError | None) -> None:
+        """Tell of a change: MongoDB is away, for this reason, or back."""
+        before, self._away = self._away, away
+        if (before and before.message) != (away and away.message):
+            self._tell(self._standing, away)
 
     def _pause(self, why: MapReduceError) -> None:
         """Wait before the next try. What is asked for meanwhile, and need not be done, is told why it is not."""
         end = time.monotonic() + _RETRY_S
         while not self._stopping.is_set() and (left := end - time.monotonic()) > 0:
-            try:
-                asked = self._asked.get(timeout=left)
-            except queue.Empty:
-                return
-            if asked is None or asked[2]:
-                self._later.append(asked)
-            else:
-                self._tell(asked[1], why)
+            self._answer_those_who_wait(why, left)
+
+    def _answer_those_who_wait(self, why: MapReduceError, wait_s: float = 0.0) -> None:
+        """Tell what was asked for by now, or within `wait_s`, why it is not done; what has to be done is done later."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                asked = self._asked.get(timeout=wait_s) if wait_s else self._asked.get_nowait()
+                wait_s = 0.0
+                if asked is None or asked[2]:
+                    self._later.append(asked)
+                else:
+                    self._tell(asked[1], why)
 
     def _collection(self) -> Collection[dict[str, Any]]:
         if self._client is None:
@@ -143,13 +179,21 @@ class Recorder:
                 address = self._address()
             except Exception as error:
                 raise StoreUnavailableError(f"MongoDB: {error}") from error
-            self._client = MongoClient(address, serverSelectionTimeoutMS=SERVER_TIMEOUT_MS)
+            self._client = MongoClient(
+                address, serverSelectionTimeoutMS=SERVER_TIMEOUT_MS, socketTimeoutMS=SOCKET_TIMEOUT_MS
+            )
         return self._client.get_database(self._database).get_collection(COLLECTION, codec_options=CODEC)
 
     def _disconnect(self) -> None:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+def _look(collection: Collection[dict[str, Any]]) -> None:
+    """Raises what a write to `collection` would raise; says that the router lives."""
+    target = collection.database.get_collection(ROUTER_COLLECTION, write_concern=WriteConcern(w=1))
+    target.update_one({"_id": ROUTER_ID}, {"$currentDate": {"seen": True}}, upsert=True)
 
 
 def prepare(collection: Collection[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import os
 import socket as sockets
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import zmq
@@ -52,8 +53,10 @@ class Stop(Protocol):
 class Router:
     """`start` binds and returns, `run` works until it is told to stop, `stop` lets go. One thread calls all three."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, say: Callable[[str], None] = log.warning) -> None:
+        """`say` is told, in words for a person, since when jobs are taken and what is missing when they are not."""
         self._settings = settings
+        self._say = say
         self._limits = JobLimits(
             settings.reduce_count,
             settings.outstanding_maps,
@@ -67,17 +70,21 @@ class Router:
         self._workers = self._context.socket(zmq.ROUTER)
         self._wake_in = self._context.socket(zmq.PULL)
         self._wake_out = self._context.socket(zmq.PUSH)
-        self._recorder = record.Recorder(settings.mongo_address, settings.mongo_database, self._wake)
+        self._recorder = record.Recorder(
+            settings.mongo_address, settings.mongo_database, self._wake, self._store_stands
+        )
         self.scheduler = Scheduler(uuid.uuid4().hex[:8])
         self.desk = Desk(self.scheduler, settings, self._limits, self._recorder, self._reply)
         self._live = Live(f"{sockets.gethostname()}:{os.getpid()}")
         self._recorded: dict[str, float] = {}
+        self._addresses: dict[str, str] = {}
         self._closed = False
 
     def start(self) -> dict[str, str]:
-        """Bind, load unfinished jobs, and return the real addresses by their dotted key.
+        """Bind, begin to load unfinished jobs, and return the real addresses by their dotted key.
 
-        Raises `SpecError` naming the address that cannot be bound.
+        Jobs are taken once MongoDB has told of the unfinished ones; until then a request is answered with what is
+        missing. Raises `SpecError` naming the address that cannot be bound.
         """
         for socket in (self._requests, self._workers):
             as_server(socket, self._settings.curve)
@@ -86,14 +93,14 @@ class Router:
             socket.set(zmq.RCVHWM, _HIGH_WATER)
         self._workers.set(zmq.ROUTER_HANDOVER, 1)
         self._wake_in.bind("inproc://recorder")
-        addresses = {
+        self._addresses = {
             "zmr.req_bind": _bind(self._requests, "zmr.req_bind", self._settings.req_bind),
             "zmr.worker_bind": _bind(self._workers, "zmr.worker_bind", self._settings.worker_bind),
         }
         self._wake_out.connect("inproc://recorder")
         self._recorder.start()
         self._recorder.ask(record.prepare, self._resume, insist=True)
-        return addresses
+        return dict(self._addresses)
 
     def run(self, stop: Stop) -> None:
         """Work until `stop` is set, or a client sends `terminate`."""
@@ -291,6 +298,15 @@ class Router:
     def _wake(self) -> None:
         self._wake_out.send(b"")
 
+    def _store_stands(self, away: MapReduceError | None) -> None:
+        """MongoDB is away, or back."""
+        self.desk.inquiries.away = away
+        if away is not None:
+            what = "no jobs are begun, and those under way wait" if self.desk.loaded else "no jobs are taken yet"
+            self._say(f"{away.message}; {what}: trying again")
+        elif self.desk.loaded:
+            self._say("MongoDB is back: taking jobs again")
+
     def _resume(self, records: Any) -> None:
         now = time.monotonic()
         if not isinstance(records, list):
@@ -304,6 +320,7 @@ class Router:
             log.info("job %s is resumed", job.job_id)
         self._recorder.ask(record.drop_leftovers(self._settings.mongo_database))
         self.desk.loaded = True
+        self._say("taking jobs at " + ", ".join(f"{key} {address}" for key, address in self._addresses.items()))
         # Workers that said hello before the jobs were known say it again, with what they hold.
         for worker_id in self.scheduler.workers:
             self._send(worker_id, message.pack(message.BEAT, {"epoch": self.scheduler.epoch, "known": False}))

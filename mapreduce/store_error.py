@@ -20,7 +20,8 @@ def as_engine_error(error: BaseException) -> MapReduceError | None:
     if isinstance(error, MapReduceError):
         return error
     if isinstance(error, ConnectionFailure):
-        return StoreUnavailableError(f"MongoDB does not answer: {error}")
+        said = str(error).split(", Topology Description:")[0]  # what follows is all the driver knows of each server
+        return StoreUnavailableError(f"MongoDB does not answer: {said}: start it, or correct mongo_uri")
     if isinstance(error, BulkWriteError):
         details = error.details or {}
         faults = details.get("writeErrors", []) or details.get("writeConcernErrors", [])

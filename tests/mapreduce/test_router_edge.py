@@ -50,7 +50,8 @@ class Peer:
     """Speaks to a router that runs in a thread of the test: as a client, and as whatever calls itself a worker."""
 
     def __init__(self, settings: EngineSettings) -> None:
-        self.router = Router(settings)
+        self.said: list[str] = []
+        self.router = Router(settings, self.said.append)
         self.addresses = self.router.start()
         self._stop = Stopped()
         self.thread = threading.Thread(target=self._run)

@@ -34,9 +34,14 @@ def test_a_running_job_its_workers_and_what_has_ended_are_told(
     spec = gated(database, tmp_path / "gate", outputs={"": Output("zagg.y", "reduce")}, id_max=2_000)
     cluster.engine.submit(spec)
     in_state(cluster, spec.job_id, "map")
-    found = until(
-        lambda: (s := engine_summary(database)).jobs["map"] == 1 and s.splits == 20 and s.busy and s, "the summary"
-    )
+
+    def told() -> Any:
+        """The summary, once the router has written that the first job is over and the second is under way."""
+        summary = engine_summary(database)
+        under_way = summary.jobs["map"] == 1 and summary.splits == 20 and summary.busy
+        return under_way and summary.ended["complete"] == 1 and summary
+
+    found = until(told, "the summary")
     assert found.router is not None
     assert cluster.router is not None
     assert found.router.endswith(f":{cluster.router.pid}")

@@ -22,14 +22,16 @@ class Command(ZarkovCommand):
     def perform(self, options: dict[str, Any]) -> None:
         """Serve until a signal, or a client's `terminate`, comes."""
         folder = settings.ZARKOV.folder
-        router = Router(settings.ZARKOV.engine_settings(task_modules()))
+        router = Router(settings.ZARKOV.engine_settings(task_modules()), self._say)
         addresses: dict[str, str] = {}
         try:
             addresses = router.start()
             folder.record_addresses(addresses)
-            self.stdout.write("taking jobs at " + ", ".join(f"{k} {a}" for k, a in addresses.items()))
-            self.stdout.flush()
             router.run(self.stop)
         finally:
             router.stop()
             folder.forget_addresses(addresses)
+
+    def _say(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()
