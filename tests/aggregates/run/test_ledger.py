@@ -1,0 +1,86 @@
+"""A position moves by compare-and-set alone: what was planned from another state of it changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from aggregates.exceptions import LeaseLostError
+from aggregates.run.ledger import COLLECTION, Ledger, Reached
+from aggregates.run.position import Position, Step
+
+AT = {"position": 10, "generation": 1, "shown": 1, "step": None}
+TO = Reached(20, None)
+
+
+@pytest.fixture
+def ledger(database: Database[dict[str, Any]]) -> Ledger:
+    """One aggregate, at event 10 of its first generation."""
+    made = Ledger(database)
+    made.claim(["days"], "days")
+    put(database, **AT)
+    return made
+
+
+def put(database: Database[dict[str, Any]], **fields: Any) -> None:
+    """Another process has changed these meanwhile."""
+    database[COLLECTION].update_one({"_id": "days"}, {"$set": fields})
+
+
+def step(start: int = 10, uid: str = "one", generation: int = 1) -> Step:
+    return Step(uid=uid, start=start, through=20, generation=generation, code="c", jobs=())
+
+
+MOVED = [{"position": 11}, {"generation": 2, "shown": 2}]
+
+
+@pytest.mark.parametrize("moved", MOVED, ids=["moved on", "switched"])
+def test_a_step_that_was_planned_before_the_position_changed_is_not_begun(moved, ledger, database):
+    lease, _ = ledger.acquire("days", "live")
+    put(database, **moved)
+    with pytest.raises(LeaseLostError):
+        ledger.begin(lease, step())
+    ledger.release(lease)
+    assert ledger.acquire_for("days", step()) is None
+    assert ledger.get("days").step is None
+    put(database, **AT)
+    taken = ledger.acquire_for("days", step())
+    assert taken is not None
+    assert taken[1].step == step()
+
+
+def test_a_step_is_not_begun_beside_an_open_one_or_before_its_generation_is_shown(ledger, database):
+    put(database, step=step(uid="open").to_document())
+    assert ledger.acquire_for("days", step()) is None
+    put(database, step=None, shown=0)
+    assert ledger.acquire_for("days", step()) is None
+    put(database, **AT)
+    assert ledger.acquire_for("days", step()) is not None
+
+
+def test_the_position_moves_over_the_open_step_once_and_from_where_it_began(ledger, database):
+    lease, _ = ledger.acquire("days", "live")
+    ledger.begin(lease, step())
+    with pytest.raises(LeaseLostError):
+        ledger.advance(lease, step(uid="another"), TO)
+    put(database, position=11)
+    with pytest.raises(LeaseLostError):
+        ledger.advance(lease, step(), TO)
+    put(database, position=10)
+    assert ledger.advance(lease, step(), TO).position == 20
+    with pytest.raises(LeaseLostError):
+        ledger.advance(lease, step(), TO)
+
+
+@pytest.mark.parametrize("moved", [*MOVED, {"step": step().to_document()}], ids=["moved on", "switched", "open step"])
+def test_a_range_without_events_is_passed_over_only_from_where_it_was_looked_at(moved, ledger, database):
+    before = ledger.get("days")
+    put(database, **moved)
+    assert ledger.pass_over(before, TO) is None
+    assert ledger.get("days").position == moved.get("position", 10)
+    put(database, **AT)
+    after = ledger.pass_over(before, TO)
+    assert isinstance(after, Position)
+    assert after.position == 20
