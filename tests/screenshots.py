@@ -9,11 +9,12 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from tests import chromium
-from tests.system import System, running
+from tests.system import System, eventually, running
 
 WIDTH = 1200
 ADMIN_WIDTH = 1440  # lists with their filters beside them
 SCALE = 1.5
+WAIT_S = 900.0  # for whatever is waited for: the machine may have other things to do
 
 
 def take(page: Page, system: System, folder: Path) -> None:
@@ -59,12 +60,15 @@ def take_aggregates(page: Page, system: System, folder: Path) -> None:
 
     def done(path: str) -> None:
         """Wait until what was asked for last is over, as the page of runs says."""
-        while True:
-            page.goto(system.url("admin/aggregates/run/?state__exact=planned"))
-            planned = page.locator("#result_list").count()
-            page.goto(system.url("admin/aggregates/run/?state__exact=running"))
-            if not planned and not page.locator("#result_list").count():
-                break
+
+        def any_open() -> bool:
+            for state in ("planned", "running"):
+                page.goto(system.url(f"admin/aggregates/run/?state__exact={state}"))
+                if page.locator("#result_list").count():
+                    return True
+            return False
+
+        eventually(lambda: not any_open(), WAIT_S, "the end of all runs")
         page.goto(system.url(path))
 
     page.goto(system.url(f"{LIST}add/"))
@@ -95,9 +99,14 @@ def take_aggregates(page: Page, system: System, folder: Path) -> None:
 def main(folder: Path) -> None:
     """Start a system with the sample, take all pictures, stop it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as home, running(Path(home) / "home") as system, sync_playwright() as playwright:
+    with (
+        tempfile.TemporaryDirectory() as home,
+        running(Path(home) / "home", ready_within_s=WAIT_S) as system,
+        sync_playwright() as playwright,
+    ):
         browser = playwright.chromium.launch(executable_path=chromium.executable(), args=chromium.ARGUMENTS)
         page = browser.new_page(device_scale_factor=SCALE)
+        page.set_default_timeout(WAIT_S * 1000)
         take(page, system, folder)
         take_admin(page, system, folder)
         browser.close()

@@ -75,11 +75,11 @@ class System:
         """Everything printed so far."""
         return "\n".join(self.lines)
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, within_s: float = READY_WITHIN_S) -> None:
         """Wait for the greeting."""
         eventually(
             lambda: "Ctrl-C stops everything" in self.output or self.process.poll() is not None,
-            READY_WITHIN_S,
+            within_s,
             f"`up`; it printed so far:\n{self.output}",
         )
         assert self.process.poll() is None, self.output
@@ -149,11 +149,13 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 @contextlib.contextmanager
-def running(home: Path, *arguments: str, cwd: Path | None = None, **environ: str) -> Iterator[System]:
+def running(
+    home: Path, *arguments: str, cwd: Path | None = None, ready_within_s: float = READY_WITHIN_S, **environ: str
+) -> Iterator[System]:
     """A ready system, ended afterwards; if a test let it go wrong, everything of it is killed."""
     system = System(home, *arguments, cwd=cwd, **environ)
     try:
-        system.wait_until_ready()
+        system.wait_until_ready(ready_within_s)
         yield system
     finally:
         left = system.descendants()

@@ -26,6 +26,7 @@ from zarkov_site.mongod import refuse_standalone
 from zarkov_site.supervisor import Part, PartFailedError, Supervisor
 
 READY_WITHIN_S = 60.0
+SAMPLE_WITHIN_S = 900.0  # it shows how far it is; half a minute on two cores that have nothing else to do
 TASK_FILES_EVERY_S = 1.0
 
 
@@ -113,20 +114,20 @@ class Launch:
         recorded = self._config.folder.addresses()
         return part.name in self._supervisor.running() and all(key in recorded for key in part.ready)
 
-    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+    def _wait(self, condition: Callable[[], bool], what: str, timeout_s: float = READY_WITHIN_S) -> None:
         def met() -> bool:
             if self._stop.is_set():
                 raise StoppedEarlyError
             return condition()
 
-        self._supervisor.wait(met, READY_WITHIN_S, what)
+        self._supervisor.wait(met, timeout_s, what)
 
     def _load_sample(self) -> None:
         """Have a child process load the sample, so that this one goes on watching the parts."""
         self._supervisor.say("first start: sending the sample, 78,253 events, through the ingester")
         loader = subprocess.Popen(up.manage("sampledata", "load"), env=up.environment(os.environ))
         try:
-            self._wait(lambda: loader.poll() is not None, "the sample")
+            self._wait(lambda: loader.poll() is not None, "the sample", SAMPLE_WITHIN_S)
         finally:
             if loader.poll() is None:
                 loader.terminate()
