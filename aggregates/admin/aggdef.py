@@ -12,14 +12,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
 from pymongo.errors import PyMongoError
 
 from aggregates import services
 from aggregates.admin.deletion import Deletion
+from aggregates.admin.moment import ago, exact, length
 from aggregates.admin.sparkline import mark, sparkline
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
@@ -75,15 +74,15 @@ class AggDefAdmin(Deletion):
         ),
         (
             "How it stands",
-            {"fields": ("status", "lag", "last_id", "complete_through", "last_run", "due", "failure", "last_verdict")},
+            {"fields": ("status", "lag", "last_id", "complete", "ran", "due", "failure", "last_verdict")},
         ),
     )
     readonly_fields = (
         "status",
         "lag",
         "last_id",
-        "complete_through",
-        "last_run",
+        "complete",
+        "ran",
         "due",
         "failure",
         "last_verdict",
@@ -132,13 +131,23 @@ class AggDefAdmin(Deletion):
         behind = max(newest - aggdef.last_id, 0)
         if not behind:
             return "0"
-        since = f", {timesince(aggdef.complete_through)}" if aggdef.complete_through else ""
+        since = f", {length(aggdef.complete_through)}" if aggdef.complete_through else ""
         return f"{behind} events{since}"
 
     @admin.display(description="last run", ordering="last_run")
     def last_run_ago(self, aggdef: AggDef) -> str:
         """How long ago."""
-        return f"{timesince(aggdef.last_run)} ago" if aggdef.last_run else "never"
+        return ago(aggdef.last_run) if aggdef.last_run else "never"
+
+    @admin.display(description="last run")
+    def ran(self, aggdef: AggDef) -> str:
+        """When it ran last, exactly."""
+        return exact(aggdef.last_run)
+
+    @admin.display(description="complete through")
+    def complete(self, aggdef: AggDef) -> str:
+        """Every event that was committed until then is in."""
+        return exact(aggdef.complete_through)
 
     @admin.display(description="kept current")
     def kept(self, aggdef: AggDef) -> str:
@@ -147,13 +156,14 @@ class AggDefAdmin(Deletion):
             return "realtime"
         if aggdef.interval_s:
             return f"every {aggdef.interval_s} s"
-        return aggdef.crontab or "by hand"
+        return f"{aggdef.crontab} {aggdef.zone}" if aggdef.crontab else "by hand"
 
     @admin.display(description="events per run")
-    def recent(self, aggdef: AggDef) -> SafeString:
+    def recent(self, aggdef: AggDef) -> SafeString | str:
         """The last runs as a small picture."""
-        counts = list(aggdef.runs.order_by("-pk").values_list("docs_in", flat=True)[:SPARK_RUNS])
-        return sparkline(counts[::-1], f"events read in the last {len(counts)} runs")
+        runs = aggdef.runs.exclude(mode=Run.Mode.VERIFY).order_by("-pk")
+        counts = list(runs.values_list("docs_in", flat=True)[:SPARK_RUNS])
+        return sparkline(counts[::-1], SPARK_RUNS, f"events read in the last {len(counts)} runs") if counts else "–"
 
     @admin.display(description="verified", ordering="verdict_ok")
     def verdict_mark(self, aggdef: AggDef) -> SafeString | str:
@@ -162,7 +172,7 @@ class AggDefAdmin(Deletion):
             return "–"
         state = {True: "ok", False: "failing", None: "new"}[aggdef.verdict_ok]
         words = {True: "equal", False: "differs", None: "not possible"}[aggdef.verdict_ok]
-        return mark(state, f"{words}, {timesince(aggdef.verified)} ago")
+        return mark(state, f"{words}, {ago(aggdef.verified)}")
 
     @admin.display(description="full run due")
     def due(self, aggdef: AggDef) -> str:
@@ -181,8 +191,7 @@ class AggDefAdmin(Deletion):
         """What was found."""
         if aggdef.verified is None:
             return "never"
-        at = f"{timezone.localtime(aggdef.verified):%Y-%m-%d %H:%M:%S}"
-        return format_html("{} {}<pre>{}</pre>", self.verdict_mark(aggdef), at, aggdef.verdict)
+        return format_html("{}, {}<pre>{}</pre>", self.verdict_mark(aggdef), exact(aggdef.verified), aggdef.verdict)
 
     # What is done
 

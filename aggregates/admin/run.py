@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pymongo
@@ -10,12 +11,12 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
-from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 
 from aggregates import services
+from aggregates.admin.moment import exact, length
 from aggregates.admin.sparkline import mark
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
@@ -44,7 +45,7 @@ class RunAdmin(admin.ModelAdmin):
     actions = ("cancel",)
     fieldsets = (
         ("What was asked for", {"fields": ("aggdef", "mode", "origin", "since", "until", "created", "uid")}),
-        ("What came of it", {"fields": ("status", "summary", "error", "trace")}),
+        ("What came of it", {"fields": ("status", "progress", "summary", "error", "trace")}),
         (
             "Range and cost",
             {
@@ -127,7 +128,7 @@ class RunAdmin(admin.ModelAdmin):
     @admin.display(description="asked for", ordering="pk")
     def asked(self, run: Run) -> str:
         """When, to the second."""
-        return f"{timezone.localtime(run.created):%Y-%m-%d %H:%M:%S}"
+        return exact(run.created)
 
     @admin.display(description="aggregate")
     def aggregate(self, run: Run) -> str:
@@ -152,6 +153,8 @@ class RunAdmin(admin.ModelAdmin):
     @admin.display(description="took")
     def took(self, run: Run) -> str:
         """Duration; of a realtime hour, of all its refreshes together."""
+        if run.state == Run.State.RUNNING and run.started:
+            return f"{length(run.started)} so far"
         return f"{run.duration_s:.2f} s"
 
     @admin.display(description="in short")
@@ -164,10 +167,18 @@ class RunAdmin(admin.ModelAdmin):
         """As the worker had it."""
         return format_html("<pre>{}</pre>", run.traceback) if run.traceback else "none"
 
+    @admin.display(description="progress")
+    def progress(self, run: Run) -> SafeString | str:
+        """What the jobs of a run that is under way are at."""
+        if not run.is_open:
+            return "over"
+        found = [(_job_link(job.job_id), job.state, _done(job.progress)) for job in services.jobs_under_way(run)]
+        return format_html_join(mark_safe("<br>"), "{}: {}{}", found) or "no job at this moment"
+
     @admin.display(description="jobs")
-    def jobs(self, run: Run) -> str:
-        """Their ids in the engine."""
-        return ", ".join(run.job_ids) or "none"
+    def jobs(self, run: Run) -> SafeString | str:
+        """What the engine did for it, each with its record."""
+        return format_html_join(", ", "{}", [(_job_link(job_id),) for job_id in run.job_ids]) or "none"
 
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
@@ -179,3 +190,16 @@ class RunAdmin(admin.ModelAdmin):
                 self.message_user(request, str(error), messages.ERROR)
             else:
                 self.message_user(request, f"run {run.uid} of {run.aggdef} is asked to stop", messages.SUCCESS)
+
+
+def _job_link(job_id: str) -> SafeString:
+    return format_html('<a href="{}">{}</a>', reverse("api:job", args=[job_id]), job_id)
+
+
+def _done(progress: Mapping[str, Any]) -> str:
+    parts = [
+        f", {progress.get(f'{what}_done', 0)} of {progress[what]} {what}"
+        for what in ("splits", "reduces")
+        if progress.get(what)
+    ]
+    return "".join(parts) + f", {progress.get('docs_in', 0)} events read"

@@ -1,13 +1,13 @@
-"""A line of a few numbers as a small picture, and states as words with a mark."""
+"""A few numbers as a small picture, and states as words with a mark."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-WIDTH, HEIGHT = 90, 18
+BAR, GAP, HEIGHT = 3, 1, 18  # pixels
 _MARKS = {
     "ok": "✓",
     "complete": "✓",
@@ -22,25 +22,21 @@ _MARKS = {
 }
 
 
-def sparkline(numbers: Sequence[float], title: str) -> SafeString:
-    """An SVG of the numbers from left to right; empty when there are fewer than two."""
-    if len(numbers) < 2:
-        return SafeString("")
-    highest = max(max(numbers), 1)
-    step = WIDTH / (len(numbers) - 1)
-    points = " ".join(
-        f"{n * step:.1f},{HEIGHT - 1 - value / highest * (HEIGHT - 2):.1f}" for n, value in enumerate(numbers)
-    )
+def sparkline(numbers: Sequence[float], places: int, title: str) -> SafeString:
+    """An SVG of bars from left to right, the newest at the right end of `places`; a zero is a thin line."""
+    highest = max(*numbers, 1)
+    width = places * (BAR + GAP) - GAP
+    bars = []
+    for number, value in enumerate(reversed(numbers)):
+        tall = max(round(value / highest * HEIGHT), 1)
+        bars.append((width - BAR - number * (BAR + GAP), HEIGHT - tall, BAR, tall))
     return format_html(
-        '<svg width="{}" height="{}" viewBox="0 0 {} {}" role="img" aria-label="{}"><title>{}</title>'
-        '<polyline points="{}" fill="none" stroke="currentColor" stroke-width="1.5"/></svg>',
-        WIDTH,
-        HEIGHT,
-        WIDTH,
+        '<svg class="zk-spark" width="{}" height="{}" role="img" aria-label="{}"><title>{}</title>{}</svg>',
+        width,
         HEIGHT,
         title,
         title,
-        points,
+        format_html_join("", '<rect x="{}" y="{}" width="{}" height="{}"/>', bars),
     )
 
 

@@ -1,7 +1,7 @@
 """Everything that changes aggregates in more than one step. Views, admin, commands and jobs all call these."""
 
 from aggregates.services.define import clone, define, remove, set_enabled
-from aggregates.services.describe import preview, status
+from aggregates.services.describe import jobs_under_way, preview, status
 from aggregates.services.perform import accept_change, perform_run, run_now, verify_now
 from aggregates.services.record import copy_position, note_failure, note_refresh
 from aggregates.services.start import cancel_run, get_aggdef, new_run, start_run, sweep
@@ -17,6 +17,7 @@ __all__ = [
     "export_definitions",
     "get_aggdef",
     "import_definitions",
+    "jobs_under_way",
     "new_run",
     "note_failure",
     "note_refresh",

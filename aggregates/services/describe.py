@@ -10,10 +10,12 @@ from typing import Any
 from django.utils import timezone
 
 from aggregates.definition import Definition
-from aggregates.models import AggDef
+from aggregates.models import AggDef, Run
 from aggregates.resource import resources
 from aggregates.run.generation import is_pattern
+from aggregates.run.jobs import specs
 from aggregates.run.recount import Recounter
+from mapreduce.summary import JobListing, list_jobs
 
 PREVIEW_EVENTS = 1_000
 PREVIEW_KEYS = 50
@@ -49,6 +51,18 @@ def status(aggdef: AggDef) -> Status | None:
         running=bool(position.step or position.making),
         due=position.due,
     )
+
+
+def jobs_under_way(run: Run) -> list[JobListing]:
+    """The jobs that an open run is at, with their progress of about a second ago; empty between two steps."""
+    position = resources().room.ledger.of_aggdef(run.aggdef.name)
+    if position is None or run.state != Run.State.RUNNING or run.mode == Run.Mode.VERIFY:
+        return []
+    step = position.making.step if position.making else None
+    if run.mode == Run.Mode.INCREMENTAL:
+        step = position.step or step  # the first run is a full one
+    ids = [spec.job_id for spec in specs(step)] if step else []
+    return [job for job_id in ids for job in list_jobs(resources().database, 1, job_id=job_id)]
 
 
 @dataclass(frozen=True)

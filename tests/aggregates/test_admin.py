@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import time
 from collections.abc import Iterator
 from importlib import import_module
@@ -19,6 +20,8 @@ from django.urls import reverse
 from aggregates import services
 from aggregates.models import AggDef, Run, TaskSwitch
 from aggregates.resource import resources
+from aggregates.run import fault
+from aggregates.run.jobs import specs
 from aggregates.services import waiting
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
@@ -58,7 +61,8 @@ def test_the_list_shows_state_lag_and_last_run(admin_client, days, producer):
     page = admin_client.get(reverse(LIST)).content.decode()
     assert "current" in page
     assert "3 events" in page
-    assert "0\xa0minutes ago" in page
+    assert re.search(r'field-last_run_ago">\d+\W(s|minutes?) ago<', page)
+    assert page.count("<rect") == 1
 
 
 @pytest.mark.parametrize(
@@ -92,9 +96,12 @@ def test_a_form_with_mistakes_says_what_is_allowed_and_a_good_one_saves(admin_cl
     assert "allowed are 1 to 100 letters" in admin_client.post(add, form).content.decode()
     page = admin_client.post(add, form | {"name": "days"}).content.decode()
     assert "lies outside the modules that may hold tasks" in page
-    answer = admin_client.post(add, form | {"name": "days", "task_name": TASK, "crontab": "15 3 * * *"})
+    answer = admin_client.post(
+        add, form | {"name": "days", "task_name": TASK, "crontab": "15 3 * * *", "crontab_zone": "Asia/Tokyo"}
+    )
     assert answer.status_code == 302
     assert AggDef.objects.get().crontab == "15 3 * * *"
+    assert "15 3 * * * Asia/Tokyo" in admin_client.get(reverse(LIST)).content.decode()
 
 
 def test_the_change_page_lists_tasks_and_keeps_the_name(admin_client, days):
@@ -356,3 +363,28 @@ def test_each_group_may_do_in_the_admin_what_it_may_do_over_http(group, may, cli
         found.add("delete")
     assert found == may
     assert AggDef.objects.exists() == ("delete" not in may)
+
+
+def test_a_run_that_is_under_way_shows_what_its_jobs_are_at_and_links_to_them(
+    admin_client, days, database, monkeypatch
+):
+    pages = []
+
+    def look(point: str) -> None:
+        if point != "submitted":
+            return
+        run = Run.objects.get()
+        job = {"state": "map", "created": run.created, "progress": {"splits": 8, "splits_done": 3, "docs_in": 30_000}}
+        step = resources().room.ledger.get("days").making.step
+        (spec,) = specs(step)
+        database["zmr.job"].update_one({"_id": spec.job_id}, {"$set": job}, upsert=True)
+        pages.append(admin_client.get(reverse("admin:aggregates_run_change", args=[run.pk])).content.decode())
+        pages.append(admin_client.get(reverse("admin:aggregates_run_changelist")).content.decode())
+
+    monkeypatch.setattr(fault, "hook", look)
+    services.run_now(days)
+    run = Run.objects.get()
+    link = f'<a href="/api/v1/jobs/{run.job_ids[0]}/">{run.job_ids[0]}</a>'
+    assert f"{link}: map, 3 of 8 splits, 30000 events read" in pages[0]
+    assert "so far" in pages[1]
+    assert link in admin_client.get(reverse("admin:aggregates_run_change", args=[run.pk])).content.decode()
