@@ -45,6 +45,14 @@ class AggDefForm(forms.ModelForm):
         }
 
 
+class VerdictFilter(admin.BooleanFieldListFilter):
+    """By the outcome of the last verification."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = "verified as equal"
+
+
 class RebuildForm(forms.Form):
     """The range of a rebuild."""
 
@@ -58,7 +66,7 @@ class AggDefAdmin(Deletion):
 
     form = AggDefForm
     list_display = ("name", "status", "lag", "verdict_mark", "recent", "last_run_ago", "kept")
-    list_filter = ("state", "enabled", "realtime", "verdict_ok")
+    list_filter = ("state", "enabled", "realtime", ("verdict_ok", VerdictFilter))
     search_fields = ("name", "description", "task_name", "output")
     list_per_page = 50
     show_full_result_count = False
@@ -132,7 +140,7 @@ class AggDefAdmin(Deletion):
         if not behind:
             return "0"
         since = f", {length(aggdef.complete_through)}" if aggdef.complete_through else ""
-        return f"{behind} events{since}"
+        return f"{behind} event{'s' if behind > 1 else ''}{since}"
 
     @admin.display(description="last run", ordering="last_run")
     def last_run_ago(self, aggdef: AggDef) -> str:
