@@ -58,7 +58,7 @@ class RunAdmin(admin.ModelAdmin):
                     "skipped_count",
                     "refreshes",
                     "took",
-                    "cpu_s",
+                    "cost",
                     "started",
                     "finished",
                     "performer",
@@ -166,6 +166,11 @@ class RunAdmin(admin.ModelAdmin):
     def trace(self, run: Run) -> SafeString | str:
         """As the worker had it."""
         return format_html("<pre>{}</pre>", run.traceback) if run.traceback else "none"
+
+    @admin.display(description="CPU time")
+    def cost(self, run: Run) -> str:
+        """Of the process that performed it."""
+        return f"{run.cpu_s:.2f} s in the process that performed it, beside what the workers spent on its jobs"
 
     @admin.display(description="progress")
     def progress(self, run: Run) -> SafeString | str:

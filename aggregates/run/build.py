@@ -227,6 +227,7 @@ class Builder:
             uid=making.uid,
             start=making.base,
             tally=self._tally,
+            code=making.code,
             duration_s=time.monotonic() - self._began,
         )
 

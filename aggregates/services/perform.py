@@ -31,7 +31,7 @@ from aggregates.run.refresh import refresh
 from aggregates.run.room import Room
 from aggregates.run.verify import Verdict, verify
 from aggregates.services.define import clear
-from aggregates.services.record import copy_position, note_failure
+from aggregates.services.record import code_version, copy_position, note_failure
 from aggregates.services.start import new_run
 from mapreduce.exceptions import MapReduceError
 
@@ -159,6 +159,7 @@ def _finish(run: Run, performer: str, outcome: Outcome | Verdict, cpu_s: float) 
     fields["duration_s"] = (now - run.started).total_seconds()
     fields["through"] = outcome.through if isinstance(outcome.through, int) else None
     fields["generation"] = outcome.generation
+    fields["code"] = getattr(outcome, "code", "") or code_version(run.aggdef)
     if isinstance(outcome, Verdict):
         fields |= {"docs_in": outcome.docs_in, "keys": outcome.keys, "skipped_count": outcome.skipped_count}
         fields["error"] = "\n".join(difference.sentence() for difference in outcome.differences)
@@ -170,7 +171,6 @@ def _finish(run: Run, performer: str, outcome: Outcome | Verdict, cpu_s: float) 
             "keys": outcome.tally.keys,
             "skipped_count": outcome.tally.skipped_count,
             "job_ids": list(outcome.tally.job_ids),
-            "code": outcome.code,
         }
         position = resources().room.ledger.of_aggdef(run.aggdef.name)
         if position is not None:
@@ -194,6 +194,7 @@ def _finish_failed(run: Run, performer: str, error: Exception) -> None:
         "finished": timezone.now(),
         "error": str(error)[:2000],
         "traceback": trace[:20_000],
+        "code": code_version(run.aggdef),
     }
     _store(run, performer, fields)
     if run.mode == Run.Mode.VERIFY:

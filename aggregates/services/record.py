@@ -13,6 +13,7 @@ from aggregates.models import AggDef, Run
 from aggregates.resource import resources
 from aggregates.run.outcome import Outcome
 from aggregates.run.position import Position
+from aggregates.run.source import Range
 
 
 def position_fields(position: Position) -> dict[str, Any]:
@@ -43,6 +44,15 @@ def copy_position(aggdef: AggDef, position: Position, *, ran: bool = True, block
     AggDef.objects.filter(pk=aggdef.pk).update(**fields)
     for name, value in fields.items():
         setattr(aggdef, name, value)
+
+
+def code_version(aggdef: AggDef) -> str:
+    """Version of the task's code as it is now; "" when the task cannot be used."""
+    room = resources().room
+    try:
+        return room.plan(aggdef.definition(), Range(None, None, ()), full=True).version
+    except Exception:  # noqa: BLE001 - whatever the task raises while it is looked at
+        return ""
 
 
 def note_failure(aggdef: AggDef, error: Exception, traceback: str = "", position: Position | None = None) -> None:
@@ -81,6 +91,7 @@ def note_realtime_failure(aggdef: AggDef, error: Exception, trace: str) -> None:
         refreshes=1,
         error=text,
         traceback=trace[:20_000],
+        code=code_version(aggdef),
     )
 
 
@@ -114,4 +125,5 @@ def note_refresh(aggdef: AggDef, outcomes: list[Outcome], position: Position) ->
         duration_s=F("duration_s") + sum(outcome.duration_s for outcome in done),
         finished=now,
         job_ids=list(last.tally.job_ids),
+        code=last.code,
     )

@@ -23,6 +23,7 @@ from aggregates.exceptions import (
 )
 from aggregates.models import AggDef, Run, TaskSwitch
 from aggregates.resource import reset, resources
+from aggregates.run.source import Range
 from aggregates.services import perform
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
@@ -228,6 +229,24 @@ def test_a_run_is_recorded_with_what_it_did_and_the_definition_shows_it(site):
     assert services.status(aggdef).behind == 0
     producer.send(event())
     assert services.status(aggdef).behind == 1
+
+
+def test_every_run_says_with_which_version_of_the_code_it_was_made(site):
+    producer = Producer(resources().room.store)
+    producer.send(event())
+    aggdef = services.define(name="days", task_name=TASK)
+    room = resources().room
+    version = room.plan(aggdef.definition(), Range(None, None, ()), full=True).version
+    for mode in ("incremental", "incremental", "full", "verify"):
+        services.run_now(aggdef, mode)
+    producer.send(event())
+    services.note_refresh(aggdef, [perform.make_current(room, aggdef.definition())], room.ledger.get("days"))
+    producer.send(event(bad=True))
+    fragile = services.define(name="fragile", task_name="tests.aggregates.tasks.Fragile")
+    with pytest.raises(Exception, match="bad event"):
+        services.run_now(fragile)
+    assert list(Run.objects.filter(aggdef=aggdef).values_list("code", flat=True)) == [version] * 5
+    assert len(Run.objects.get(aggdef=fragile).code) == len(version) == 16
 
 
 def test_a_failing_run_leaves_its_traceback(site):
