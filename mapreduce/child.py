@@ -32,7 +32,10 @@ class ChildFactory:
         self._numbers = itertools.count()
 
     def spawn(self) -> Child:
-        """A new executor, which says when it is ready. Raises what its configuration raises."""
+        """A new executor, which says when it is ready; nobody waits for it here, where heartbeats are sent.
+
+        Raises what its configuration raises.
+        """
         config = self._config().to_bytes()
         socket = self._context.socket(zmq.PAIR)
         socket.set(zmq.LINGER, 0)
@@ -50,8 +53,7 @@ class ChildFactory:
             env=environment,
         )
         os.close(write_end)
-        socket.send(config)
-        return Child(process, socket, read_end)
+        return Child(process, socket, read_end, config)
 
     def close(self) -> None:
         """Remove the folder of sockets."""
@@ -61,7 +63,7 @@ class ChildFactory:
 class Child:
     """Belongs to the host's thread."""
 
-    def __init__(self, process: subprocess.Popen[bytes], socket: Any, lifeline: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], socket: Any, lifeline: int, config: bytes = b"") -> None:
         self.process = process
         self.socket = socket
         self.lifeline = lifeline  # readable, at its end, as soon as the process is dead
@@ -71,14 +73,19 @@ class Child:
         self.job = ""
         self.frames: list[bytes] = []  # the step it was given
         self.aborted = False
+        self._config = config
         self._kill_at_s: float | None = None
+
+    def configure(self) -> None:
+        """It has started and is connected: tell it what it needs to know."""
+        self._tell([self._config])
 
     def begin(self, frames: list[bytes], attempt_id: str, now: float) -> None:
         """Give it a step."""
         _, header, _ = message.unpack(frames)
         self.idle, self.aborted, self._kill_at_s = False, False, None
         self.attempt, self.job, self.frames = attempt_id, header["job"], frames
-        self.socket.send_multipart(frames)
+        self._tell(frames)
 
     def rest(self) -> None:
         """It has nothing to do."""
@@ -94,7 +101,14 @@ class Child:
         """Its step is not wanted: it is told so, and killed when it goes on."""
         self.aborted = True
         self._kill_at_s = kill_at_s
-        self.socket.send_multipart(message.pack(message.ABORT, {"attempt": self.attempt}))
+        self._tell(message.pack(message.ABORT, {"attempt": self.attempt}))
+
+    def _tell(self, frames: list[bytes]) -> None:
+        """Send without ever waiting: whoever has no connection to us has ended, or might as well."""
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            self.kill()
 
     def overdue(self, now: float) -> bool:
         """Whether it has gone on with an unwanted step for too long."""

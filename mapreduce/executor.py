@@ -304,6 +304,7 @@ def main(address: str, parent: int) -> int:
     socket.set(zmq.SNDHWM, 1_000)
     socket.set(zmq.RCVHWM, 1_000)
     socket.connect(address)
+    socket.send_multipart(message.pack(message.HELLO, {"pid": os.getpid()}))
     config = ExecutorConfig(**decode(socket.recv()))
     if config.worker_setup:
         module, _, name = config.worker_setup.partition(":")

@@ -1,6 +1,7 @@
 """The worker host: holds the sockets, sends heartbeats, serves map output, and has executor processes do the steps.
 
-It never runs task code itself, so no map can starve its heartbeats. All its sockets belong to one thread.
+It never runs task code itself, and never waits for a process that does, so no map and no start of an executor can
+starve its heartbeats. All its sockets belong to one thread.
 """
 
 from __future__ import annotations
@@ -298,6 +299,9 @@ class Host:
 
     def _heard(self, child: Child, frames: list[bytes]) -> None:
         kind, header, payload = message.unpack(frames)
+        if kind == message.HELLO:
+            child.configure()
+            return
         if kind == message.PROGRESS:
             self._tell(frames)
             return

@@ -111,8 +111,10 @@ class Router:
             now = time.monotonic()
             wait = min(_POLL_LIMIT_S, self.scheduler.next_check_s(now), self.desk.next_check_s(now))
             poller.poll(math.ceil(wait * 1000))
+            # Time is taken before what has come in is read: however long that takes, nobody is silent meanwhile.
+            now = time.monotonic()
             self._receive()
-            self.perform()
+            self.perform(now)
 
     def stop(self) -> None:
         """Close sockets and finish writing records; jobs go on when a router starts again. May be called twice."""
@@ -125,9 +127,8 @@ class Router:
         self._gate.close()
         self._context.term()
 
-    def perform(self) -> None:
+    def perform(self, now: float) -> None:
         """Do all that is due now."""
-        now = time.monotonic()
         for order in self.scheduler.step(now):
             if isinstance(order, Give):
                 try:

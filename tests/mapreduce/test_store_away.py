@@ -45,6 +45,19 @@ class Store:
         time.sleep(4.0)  # longer than a worker may be silent
         process.send_signal(signal.SIGCONT)
 
+    def cannot_be_read(self) -> None:
+        """The server is neither primary nor secondary, as it is for a moment after each start."""
+        self._order("replSetStepDown", 600, force=True)
+        self._order("replSetMaintenance", 1)
+
+    def can_be_read(self) -> None:
+        self._order("replSetMaintenance", 0)
+        self._order("replSetFreeze", 0)
+
+    def _order(self, *command: Any, **options: Any) -> None:
+        with MongoClient[dict[str, Any]](self.uri) as client:
+            client.admin.command(*command, **options)
+
     def values(self) -> dict[str, int]:
         with MongoClient[dict[str, Any]](self.uri) as client:
             return {document["_id"]: document["value"] for document in client["away"]["zagg.x"].find()}
@@ -60,12 +73,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
         found.mongod.stop()
 
 
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("harm", [Store.kill_and_start, Store.stop_for_a_while])
-def test_a_job_outlives_mongodb_going_away(store: Store, harm: Any) -> None:
-    cluster = store.cluster.start(2)
+def halves() -> Iterator[JobSpec]:
+    """Two jobs, each of which adds its half of the events."""
     for low, high in ((0, EVENTS // 2), (EVENTS // 2, EVENTS)):
-        spec = JobSpec(
+        yield JobSpec(
             database="away",
             sources=(Source(("event.1",), T + "Sleeper.map"),),
             outputs={"": Output("zagg.x", "reduce")},
@@ -75,6 +86,16 @@ def test_a_job_outlives_mongodb_going_away(store: Store, harm: Any) -> None:
             id_min=low,
             id_max=high,
         )
+
+
+EXPECTED = {f"t{n}": sum(number % 7 == n for number in range(1, EVENTS + 1)) for n in range(7)}
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("harm", [Store.kill_and_start, Store.stop_for_a_while])
+def test_a_job_outlives_mongodb_going_away(store: Store, harm: Any) -> None:
+    cluster = store.cluster.start(2)
+    for spec in halves():
         cluster.engine.submit(spec)
         until(lambda s=spec: cluster.engine.status(s.job_id).progress.get("splits_done", 0) >= 3, "splits are done")
         harm(store)
@@ -82,4 +103,25 @@ def test_a_job_outlives_mongodb_going_away(store: Store, harm: Any) -> None:
         assert status.state == "complete", status
         again = cluster.engine.wait(cluster.engine.submit(spec), 100)  # the record of its end is there
         assert again.state == "complete"
-    assert store.values() == {f"t{n}": sum(number % 7 == n for number in range(1, EVENTS + 1)) for n in range(7)}
+    assert store.values() == EXPECTED
+
+
+@pytest.mark.timeout(240)
+def test_connections_that_were_made_while_the_server_could_not_be_read_are_made_anew(store: Store) -> None:
+    """The driver takes them for connections without sessions as long as they live."""
+    cluster = store.cluster.start(1)
+    for number, spec in enumerate(halves()):
+        cluster.engine.submit(spec)
+        if number == 0:
+            until(lambda s=spec: cluster.engine.status(s.job_id).progress.get("splits_done", 0) >= 3, "splits are done")
+            store.cannot_be_read()
+
+            def met(job_id: str = spec.job_id) -> bool:
+                failure = cluster.engine.status(job_id).progress.get("last_failure")
+                return "Sessions are not supported" in str(failure)
+
+            until(met, "a step meets such a connection", 60)
+            store.can_be_read()
+        status = cluster.engine.wait(spec.job_id, 100)
+        assert status.state == "complete", status
+    assert store.values() == EXPECTED

@@ -1,0 +1,85 @@
+"""An executor as its host sees it: whatever becomes of its process, the host never waits for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from mapreduce import message
+from mapreduce.child import Child, ChildFactory
+from mapreduce.executor import ExecutorConfig
+from tests.mapreduce.cluster import until
+
+STEP = message.pack(message.TASK, {"attempt": "a", "job": "j"})
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Iterator[ChildFactory]:
+    context: zmq.Context[Any] = zmq.Context()
+    config = ExecutorConfig("w", str(tmp_path), "mongodb://127.0.0.1:1", [], False, None, 1, 1, 0, 2**30, 1.0, 0, None)
+    found = ChildFactory(context, lambda: config)
+    yield found
+    found.close()
+    context.term()
+
+
+def end(child: Child) -> None:
+    child.kill()
+    child.close()
+
+
+def test_nobody_waits_for_an_executor_that_takes_long_to_start(
+    factory: ChildFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nread gate\n")  # an interpreter that has not begun yet: its input ends with the host
+    slow.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    child = factory.spawn()
+    try:
+        assert not child.dead()
+        assert not list(child.receive())
+    finally:
+        end(child)
+
+
+@pytest.mark.parametrize("order", [lambda child: child.begin(STEP, "a", 0.0), lambda child: child.abort(1.0)])
+def test_nobody_waits_for_an_executor_that_has_just_been_killed(factory: ChildFactory, order: Any) -> None:
+    child = factory.spawn()
+    try:
+        hello = until(lambda: list(child.receive()), "it has started")
+        assert message.unpack(hello[0])[0] == message.HELLO
+        child.configure()
+        ready = until(lambda: list(child.receive()), "it is ready")
+        assert message.unpack(ready[0])[0] == message.READY
+        child.rest()
+        child.process.kill()
+        until(lambda: not child.socket.poll(0, zmq.POLLOUT), "its connection is gone")
+        order(child)
+        assert child.process.wait(30) == -9
+        assert child.obituary() == "its process was ended by SIGKILL"
+    finally:
+        end(child)
+
+
+def test_an_executor_that_shuts_its_connection_is_ended(factory: ChildFactory) -> None:
+    child = factory.spawn()
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        child.process, process = other, child.process
+        process.kill()
+        process.wait()
+        until(lambda: not child.socket.poll(0, zmq.POLLOUT), "nobody is connected")
+        child.begin(STEP, "a", 0.0)
+        assert other.wait(30) == -9
+        assert child.attempt == "a", "what it was given is told to be lost"
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        end(child)
