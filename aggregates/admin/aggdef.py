@@ -171,7 +171,7 @@ class AggDefAdmin(Deletion):
         """The last runs as a small picture."""
         runs = aggdef.runs.exclude(mode=Run.Mode.VERIFY).order_by("-pk")
         counts = list(runs.values_list("docs_in", flat=True)[:SPARK_RUNS])
-        return sparkline(counts[::-1], SPARK_RUNS, f"events read in the last {len(counts)} runs") if counts else "–"
+        return sparkline(counts[::-1], f"events read in the last {len(counts)} runs") if counts else "–"
 
     @admin.display(description="verified", ordering="verdict_ok")
     def verdict_mark(self, aggdef: AggDef) -> SafeString | str:
@@ -305,7 +305,7 @@ class AggDefAdmin(Deletion):
             else:
                 return HttpResponseRedirect(reverse("admin:aggregates_run_change", args=[run.pk]))
         context = {**self.admin_site.each_context(request), "title": f"Rebuild a range of {aggdef}", "form": form}
-        context |= {"opts": self.opts, "original": aggdef}
+        context |= {"opts": self.opts, "original": aggdef, "media": self.media}
         return TemplateResponse(request, "admin/aggregates/aggdef/rebuild.html", context)
 
     def preview_view(self, request: HttpRequest) -> HttpResponse:

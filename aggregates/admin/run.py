@@ -44,7 +44,7 @@ class RunAdmin(admin.ModelAdmin):
     ordering = ("-pk",)
     actions = ("cancel",)
     fieldsets = (
-        ("What was asked for", {"fields": ("aggdef", "mode", "origin", "since", "until", "created", "uid")}),
+        ("What was asked for", {"fields": ("owner", "mode", "origin", "span", "asked", "uid")}),
         ("What came of it", {"fields": ("status", "progress", "summary", "error", "trace")}),
         (
             "Range and cost",
@@ -59,9 +59,9 @@ class RunAdmin(admin.ModelAdmin):
                     "refreshes",
                     "took",
                     "cost",
-                    "started",
-                    "finished",
-                    "performer",
+                    "began",
+                    "ended",
+                    "performed_by",
                     "code",
                     "jobs",
                 )
@@ -78,6 +78,10 @@ class RunAdmin(admin.ModelAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """History is not rewritten."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Old runs go by themselves, and the others with their aggregate."""
         return False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
@@ -134,6 +138,32 @@ class RunAdmin(admin.ModelAdmin):
     def aggregate(self, run: Run) -> str:
         """Its name."""
         return run.aggdef.name
+
+    @admin.display(description="aggregate")
+    def owner(self, run: Run) -> SafeString:
+        """The way to it."""
+        where = reverse("admin:aggregates_aggdef_change", args=[run.aggdef_id])
+        return format_html('<a href="{}">{}</a>', where, run.aggdef.name)
+
+    @admin.display(description="range")
+    def span(self, run: Run) -> str:
+        """What a rebuild was to compute anew."""
+        return f"{exact(run.since)} to {exact(run.until)}" if run.since else "all, or all that is new"
+
+    @admin.display(description="began")
+    def began(self, run: Run) -> str:
+        """When it was taken up."""
+        return exact(run.started)
+
+    @admin.display(description="ended")
+    def ended(self, run: Run) -> str:
+        """When it was over."""
+        return exact(run.finished)
+
+    @admin.display(description="performed by")
+    def performed_by(self, run: Run) -> str:
+        """Machine and process."""
+        return run.performer_shown or "–"
 
     @admin.display(description="state", ordering="state")
     def status(self, run: Run) -> SafeString:

@@ -22,17 +22,16 @@ _MARKS = {
 }
 
 
-def sparkline(numbers: Sequence[float], places: int, title: str) -> SafeString:
-    """An SVG of bars from left to right, the newest at the right end of `places`; a zero is a thin line."""
+def sparkline(numbers: Sequence[float], title: str) -> SafeString:
+    """An SVG of bars from left to right, at least one; a zero is a thin line."""
     highest = max(*numbers, 1)
-    width = places * (BAR + GAP) - GAP
     bars = []
-    for number, value in enumerate(reversed(numbers)):
+    for number, value in enumerate(numbers):
         tall = max(round(value / highest * HEIGHT), 1)
-        bars.append((width - BAR - number * (BAR + GAP), HEIGHT - tall, BAR, tall))
+        bars.append((number * (BAR + GAP), HEIGHT - tall, BAR, tall))
     return format_html(
         '<svg class="zk-spark" width="{}" height="{}" role="img" aria-label="{}"><title>{}</title>{}</svg>',
-        width,
+        len(numbers) * (BAR + GAP),
         HEIGHT,
         title,
         title,

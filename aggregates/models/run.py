@@ -93,7 +93,7 @@ class Run(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.aggdef_id}/{self.uid} {self.mode} {self.state}"
+        return f"{self.get_mode_display()} {self.uid}, {self.get_state_display()}"
 
     @property
     def is_open(self) -> bool:

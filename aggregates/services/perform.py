@@ -84,7 +84,7 @@ def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Verdict:
         outcome = _perform(run, aggdef, say)
     except Exception as error:
         _demand_defined(run, aggdef)
-        _finish_failed(run, performer, error)
+        _finish_failed(run, performer, error, time.thread_time() - before)
         raise
     _demand_defined(run, aggdef)
     _finish(run, performer, outcome, time.thread_time() - before)
@@ -184,14 +184,18 @@ def _keep_verdict(aggdef: AggDef, verdict: Verdict) -> None:
     AggDef.objects.filter(pk=aggdef.pk).update(verified=timezone.now(), verdict=text, verdict_ok=ok)
 
 
-def _finish_failed(run: Run, performer: str, error: Exception) -> None:
+def _finish_failed(run: Run, performer: str, error: Exception, cpu_s: float) -> None:
     cancelled = isinstance(error, RunCancelledError)
     trace = getattr(error, "traceback", "") or ""
     if not trace and not isinstance(error, AggregateError | MapReduceError):
         trace = "".join(tracebacks.format_exception(error))
+    now = timezone.now()
+    assert run.started is not None
     fields = {
         "state": Run.State.CANCELLED if cancelled else Run.State.ERROR,
-        "finished": timezone.now(),
+        "finished": now,
+        "duration_s": (now - run.started).total_seconds(),
+        "cpu_s": cpu_s,
         "error": str(error)[:2000],
         "traceback": trace[:20_000],
         "code": code_version(run.aggdef),

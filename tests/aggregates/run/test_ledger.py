@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from pymongo.database import Database
 
 from aggregates.exceptions import LeaseLostError
 from aggregates.run.ledger import COLLECTION, Ledger, Reached
-from aggregates.run.position import Position, Step
+from aggregates.run.position import Build, Position, Step
 
 AT = {"position": 10, "generation": 1, "shown": 1, "step": None}
 TO = Reached(20, None)
@@ -84,3 +85,19 @@ def test_a_range_without_events_is_passed_over_only_from_where_it_was_looked_at(
     after = ledger.pass_over(before, TO)
     assert isinstance(after, Position)
     assert after.position == 20
+
+
+def test_a_generation_is_switched_to_only_while_both_leases_hold_and_by_whoever_made_it(ledger, database):
+    build, _ = ledger.acquire("days", "build")
+    live, _ = ledger.acquire("days", "live")
+    making = Build(uid="b", mode="full", generation=2, code="c", definition="d", base=0, reached=20)
+    ledger.record_build(build, making)
+    for lease in (build, live):
+        put(database, **{f"{lease.slot}.token": lease.token + 1})
+        with pytest.raises(LeaseLostError):
+            ledger.switch(build, live, making, TO)
+        put(database, **{f"{lease.slot}.token": lease.token})
+    with pytest.raises(LeaseLostError):
+        ledger.switch(build, live, replace(making, uid="another"), TO)
+    assert ledger.get("days").generation == 1
+    assert ledger.switch(build, live, making, TO).generation == 2

@@ -258,6 +258,8 @@ def test_a_failing_run_leaves_its_traceback(site):
     run = Run.objects.get()
     assert run.state == "error"
     assert "raise ValueError" in run.traceback
+    assert run.cpu_s > 0
+    assert run.duration_s > 0
     aggdef.refresh_from_db()
     assert (aggdef.state, aggdef.failures) == ("failing", 1)
     services.define(name="fragile", on_error="skip")
