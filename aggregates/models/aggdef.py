@@ -41,9 +41,9 @@ class AggDefQuerySet(models.QuerySet["AggDef"]):
 
     def over(self, *aggdefs: AggDef) -> AggDefQuerySet:
         """Those that read an output of one of these, and are none of them."""
-        others = self.exclude(pk__in=[aggdef.pk for aggdef in aggdefs]).only("pk", "inputs")
-        readers = [other for other in others if other.inputs != [rules.EVENT]]
-        return self.filter(pk__in=[reader.pk for reader in readers if any(reader.reads(read) for read in aggdefs)])
+        others = self.exclude(pk__in=[aggdef.pk for aggdef in aggdefs]).exclude(inputs=[rules.EVENT])
+        readers = [reader.pk for reader in others.only("pk", "inputs") if any(reader.reads(read) for read in aggdefs)]
+        return self.filter(pk__in=readers)
 
     def who_may_fill(self, output: str) -> list[Member]:
         """Those that have an output of this name, and some that only might."""

@@ -62,10 +62,12 @@ def filled(site: Any) -> Callable[[int, int], AggDef]:
 def pages(aggdef: AggDef) -> list[str]:
     run = Run.objects.filter(aggdef=aggdef).latest("pk")
     lists = [reverse(f"admin:aggregates_{name}_changelist") for name in ("aggdef", "run", "taskswitch", "alert")]
+    lists.append(reverse("admin:aggregates_run_queue"))
     one = [
         reverse("admin:aggregates_aggdef_change", args=[aggdef.pk]),
         reverse("admin:aggregates_aggdef_history", args=[aggdef.pk]),
         reverse("admin:aggregates_aggdef_rebuild", args=[aggdef.pk]),
+        reverse("admin:aggregates_aggdef_delete", args=[aggdef.pk]),
         reverse("admin:aggregates_aggdef_add"),
         reverse("admin:aggregates_run_change", args=[run.pk]),
     ]
