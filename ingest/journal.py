@@ -13,6 +13,7 @@ import os
 import shutil
 import threading
 import uuid
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +184,8 @@ class Journal:
     def next_segment(self, after: int) -> Segment | None:
         """The first segment with a number above `after`."""
         with self._guard:
-            return next((segment for segment in self.segments if segment.number > after), None)
+            at = bisect_right(self.segments, after, key=_number)
+            return self.segments[at] if at < len(self.segments) else None
 
     def is_newest(self, segment: Segment) -> bool:
         """Whether no segment follows."""
@@ -200,8 +202,10 @@ class Journal:
 
     def _count(self, records_by_segment: Mapping[int, int], sign: int) -> None:
         with self._guard:
-            for segment in self.segments:
-                segment.open_records += sign * records_by_segment.get(segment.number, 0)
+            for number, count in records_by_segment.items():
+                at = bisect_left(self.segments, number, key=_number)  # there are many while MongoDB is away
+                if at < len(self.segments) and self.segments[at].number == number:
+                    self.segments[at].open_records += sign * count
 
     def cut(self) -> None:
         """Remove from the front every closed segment that was read through and has nothing unsettled."""
@@ -258,6 +262,10 @@ class Journal:
             self._lock = -1
         for segment in self.segments:
             segment.close()
+
+
+def _number(segment: Segment) -> int:
+    return segment.number
 
 
 def _is_done(segment: Segment) -> bool:

@@ -27,6 +27,7 @@ from ingest.store import Store
 PHASES = ("receiving", "journalling", "reserving", "inserting", "settling", "cutting back")
 TARGET, AFTER, HALTED = range(len(PHASES), len(PHASES) + 3)
 SHARED_BYTES = len(PHASES) + 3
+JOURNAL_BYTES = 4 * 2**20  # what piles up while MongoDB is away is bounded, as it is in use
 ANYWHERE = "tcp://127.0.0.1:0"
 
 
@@ -86,7 +87,7 @@ def main() -> None:
     ingester = Ingester(
         IngestSettings(
             ANYWHERE, ANYWHERE, ANYWHERE, ANYWHERE, lambda: uri, database,
-            JournalSettings(Path(folder), segment_bytes=8192),
+            JournalSettings(Path(folder), segment_bytes=8192, max_bytes=JOURNAL_BYTES),
         )
     )  # fmt: skip
     ingester.start()

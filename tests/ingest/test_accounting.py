@@ -306,3 +306,15 @@ def test_a_bounded_quarantine_only_counts_what_is_too_much(
             client.event("x", {})
     wait_for(lambda: sums(database) == {"stored": 5, "duplicates": 0, "quarantined": 5})
     assert database["quarantine"].count_documents({}) == 3
+
+
+def test_a_quarantine_that_holds_its_most_bytes_only_counts_what_follows(
+    ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.commit.QUARANTINE_MAX_BYTES", 1)
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
+        client.send([{}])
+        wait_for(lambda: sums(database)["quarantined"] == 1)
+        client.send([{}, {"type": "x"}, {}])
+    wait_for(lambda: sums(database) == {"stored": 1, "duplicates": 0, "quarantined": 3})
+    assert database["quarantine"].count_documents({}) == 1

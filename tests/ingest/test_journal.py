@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -449,6 +450,35 @@ def test_a_block_ends_at_its_most_bytes(journal_settings: JournalSettings) -> No
     reader = BlockReader(journal)
     assert numbers(reader.take(100, 3 * len(event(1)))) == [0, 1, 2]
     assert numbers(reader.take(100, 1)) == [3], "at least one record"
+
+
+class Counted(list[Segment]):
+    """Counts how often one of its segments is looked at."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[Segment]:
+        for segment in super().__iter__():
+            self.looks += 1
+            yield segment
+
+    def __getitem__(self, at: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(at)
+
+
+def test_reading_a_long_journal_does_not_look_at_all_its_segments_for_each_record(tmp_path: Path) -> None:
+    """While MongoDB is away there are many of both, and afterwards there is no time to lose."""
+    folder, count = tmp_path / str(UUID), 500
+    folder.mkdir()
+    for n in range(1, count + 1):
+        (folder / f"{n:08d}.seg").write_bytes(file_header(UUID, n) + encode(Kind.EVENTS, n, 1, event(n), SEED))
+    journal = Journal.adopt(folder, JournalSettings(tmp_path))
+    journal.segments = Counted(journal.segments)
+    assert everything(journal) == list(range(1, count + 1))
+    assert journal.drained
+    assert journal.segments.looks < 50 * count
+    journal.release()
 
 
 def test_an_existing_segment_is_only_read(tmp_path: Path) -> None:
