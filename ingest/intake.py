@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,14 @@ class Intake:
             self.ids.append(id_)
         self.events.append(raw)
         self.size_bytes += len(raw)
+
+    def accept_all(self, raws: Sequence[bytes], ids: Sequence[str]) -> None:
+        """Add several events, all of them with an `id` or none."""
+        if ids or self.ids:
+            self.ids += [None] * (len(self.events) - len(self.ids))
+            self.ids += ids or [None] * len(raws)
+        self.events += raws
+        self.size_bytes += sum(map(len, raws))
 
     @property
     def size(self) -> tuple[int, int, int, int, int]:

@@ -10,7 +10,7 @@ from bson.errors import InvalidBSON
 from ingest.event import MAX_MESSAGE_BYTES
 from ingest.exceptions import EventTooLargeError
 from ingest.push import Event
-from ingest.raw import assembled, elements, is_framed, text_element
+from ingest.raw import assembled, has_element, is_framed, text_element
 
 
 def prepared(event: Event) -> bytes:
@@ -37,7 +37,7 @@ def _with_id(raw: bytes) -> bytes:
     if not is_framed(raw):
         raise InvalidBSON(f"{raw[:20]!r}...: the length in it is not that of these {len(raw)} bytes: not one document")
     try:
-        named = any(name == b"id" for name, _, _ in elements(raw))
+        named = has_element(raw, b"id")
     except InvalidBSON:  # it can be delivered: the ingester will say what is wrong inside, and keep it
         return raw
     return raw if named else assembled(raw[4:-1], text_element("id", uuid.uuid4().hex))

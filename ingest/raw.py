@@ -48,6 +48,27 @@ def elements(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
         raise InvalidBSON(f"not BSON: {error}") from None
 
 
+def has_element(raw: bytes, name: bytes) -> bool:
+    """Whether `elements` comes upon one of this name; raises as it does. Programs that send ask it for each event."""
+    named = name + b"\x00"
+    try:
+        position, last = 4, len(raw) - 1
+        while kind := raw[position]:
+            end = value = raw.index(b"\x00", position + 1) + 1
+            if kind in _COUNTED:
+                end += _LENGTH(raw, value)[0] + _COUNTED[kind]
+            else:
+                end += _FIXED[kind] if kind in _FIXED else _SIZES[kind](raw, value)
+            if not value <= end <= last:
+                raise InvalidBSON(f"an element at byte {position} reaches beyond its document")
+            if raw.startswith(named, position + 1):
+                return True
+            position = end
+    except (IndexError, KeyError, ValueError, struct.error) as error:
+        raise InvalidBSON(f"not BSON: {error}") from None
+    return False
+
+
 def is_deeper(raw: bytes, most: int) -> bool:
     """Whether more than `most` documents, arrays and scopes of code lie in each other; the outermost counts as one.
 
@@ -97,9 +118,13 @@ def _regex(raw: bytes, at: int) -> int:
     return raw.index(b"\x00", raw.index(b"\x00", at) + 1) + 1 - at
 
 
-_SIZES: dict[int, Callable[[bytes, int], int]] = {
-    0x01: _fixed(8), 0x02: _counted(4), 0x03: _counted(0), 0x04: _counted(0), 0x05: _counted(5), 0x06: _fixed(0),
-    0x07: _fixed(12), 0x08: _fixed(1), 0x09: _fixed(8), 0x0A: _fixed(0), 0x0B: _regex, 0x0C: _counted(16),
-    0x0D: _counted(4), 0x0E: _counted(4), 0x0F: _counted(0), 0x10: _fixed(4), 0x11: _fixed(8), 0x12: _fixed(8),
-    0x13: _fixed(16), 0x7F: _fixed(0), 0xFF: _fixed(0),
+# Bytes of a value by its kind: a fixed number, or its own length and so many more.
+_FIXED = {
+    0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16, 0x7F: 0, 0xFF: 0
 }  # fmt: skip
+_COUNTED = {0x02: 4, 0x03: 0, 0x04: 0, 0x05: 5, 0x0C: 16, 0x0D: 4, 0x0E: 4, 0x0F: 0}
+_SIZES: dict[int, Callable[[bytes, int], int]] = (
+    {kind: _fixed(size) for kind, size in _FIXED.items()}
+    | {kind: _counted(extra) for kind, extra in _COUNTED.items()}
+    | {0x0B: _regex}
+)

@@ -11,6 +11,7 @@ import bson
 import pytest
 import zmq
 from bson.dbref import DBRef
+from bson.errors import InvalidBSON
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
@@ -20,6 +21,7 @@ from ingest.client import AcknowledgedClient
 from ingest.event import MAX_DEPTH, MAX_EVENT_BYTES, shown
 from ingest.intake import Intake
 from ingest.notice import NOTICES
+from ingest.raw import elements, has_element
 from ingest.request import REFUSED, read_request, refusals
 from ingest.settings import IngestSettings
 from tests.ingest import bson_shapes as shapes
@@ -40,6 +42,26 @@ def deep(depth: int, kind: int) -> bytes:
     """An event that is nested `depth` deep, itself included."""
     value = shapes.references(depth - 1) if kind == 3 else shapes.scoped(depth)
     return shapes.document(START, shapes.element(kind, "extra", value))
+
+
+def outcome(step: Callable[[], bool]) -> bool | str:
+    try:
+        return step()
+    except InvalidBSON as error:
+        return str(error)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 3))
+def test_looking_for_one_element_finds_what_looking_at_all_would(seed: int, changes: int) -> None:
+    """An event whose `id` is overseen would be stored twice when it is sent again."""
+    chance = random.Random(seed)
+    raw = bytearray(shapes.almost_event(chance))
+    for _ in range(changes):
+        raw[chance.randrange(len(raw))] = chance.randrange(256)
+    for name in (b"id", b"type", b"extra", b""):
+        expected = outcome(lambda name=name: any(found == name for found, _, _ in elements(bytes(raw))))
+        assert outcome(lambda name=name: has_element(bytes(raw), name)) == expected
 
 
 @pytest.mark.parametrize("kind", [0x03, 0x0F], ids=["references", "scopes of code"])
@@ -98,6 +120,50 @@ def test_a_field_that_is_there_twice_is_refused(name: str, complete: bool) -> No
         twice = shapes.element(0x10, name, shapes.INT(5)) + end
     intake = read(shapes.document(*(twice if name == each else value for each, value in fields.items())))
     assert [r.code for r in intake.refusals] == ["bad_id" if name == "id" else "repeated_field"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32), st.booleans())
+def test_documents_that_come_together_are_judged_as_each_by_itself(seed: int, with_id: bool) -> None:
+    """Alike ones are looked at all at once, whatever is wrong with a few of them."""
+    chance = random.Random(seed)
+    raws = [alike(chance, n, with_id, odd=chance.random() < 0.1) for n in range(chance.randrange(6, 14))]
+    together, alone = read(*raws), [read(raw) for raw in raws]
+    assert together.events == [event for each in alone for event in each.events]
+    ids = [id_ for each in alone for id_ in each.ids or [None] * len(each.events)]
+    assert together.ids == (ids if any(ids) else [])
+    assert [refusal.code for refusal in together.refusals] == [r.code for each in alone for r in each.refusals]
+    in_one_message = Intake("ack")
+    bson_wire.read_message(b"".join(raws), in_one_message, NOW_MS)
+    assert (in_one_message.events, in_one_message.ids) == (together.events, together.ids)
+
+
+def alike(chance: random.Random, number: int, with_id: bool, *, odd: bool) -> bytes:
+    """A complete event; an odd one has a field that is there twice, bad, renamed, left out, or large."""
+    fields = {
+        "timestamp": shapes.element(9, "timestamp", shapes.LONG(NOW_MS)),
+        "type": START,
+        "context": shapes.element(3, "context", shapes.document(shapes.element(2, "user", shapes.string("celery")))),
+        "extra": shapes.element(0x10, "extra", shapes.INT(number)),
+    } | ({"id": shapes.element(2, "id", shapes.string(f"{number}"))} if with_id else {})
+    if odd:
+        name = chance.choice(list(fields))
+        fields[name] = chance.choice(
+            (
+                fields[name] + fields[name],
+                shapes.element(0x10, name, shapes.INT(5)) + fields[name],
+                shapes.element(0x10, name, shapes.INT(5)),
+                shapes.element(2, name, shapes.string("")),
+                shapes.element(2, name, shapes.string("x" * 300)),
+                shapes.element(2, name, shapes.string("x" * 1000)),
+                shapes.element(3, name, shapes.document(fields[name])),
+                shapes.element(2, "other", shapes.string("x")),
+                fields[name] + shapes.element(2, "other", shapes.string("x")),
+                shapes.element(3, name, shapes.references(MAX_DEPTH)),
+                b"",
+            )
+        )
+    return shapes.document(*fields.values())
 
 
 def test_a_name_of_a_field_may_be_part_of_others_further_down() -> None:
