@@ -1,0 +1,125 @@
+"""What is committed next when an operator releases a block that its journal still has, at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import bson
+import pytest
+from pymongo.database import Database
+from pymongo.errors import AutoReconnect
+
+from ingest.block import Span
+from ingest.commit import BlockCommit, Content, Verdict
+from ingest.dispatch import Dispatcher, Work
+from ingest.journal import Journal
+from ingest.record import Kind
+from ingest.revocation import revoke
+from ingest.settings import IngestSettings
+from ingest.store import Store, connect
+
+STEPS = 20  # whoever needs more goes round in circles
+
+
+def raise_it(error: Exception) -> None:
+    raise error
+
+
+class Owner:
+    """Takes journals to MongoDB step by step."""
+
+    def __init__(self, store: Store, settings: IngestSettings) -> None:
+        self.settings = settings.journal
+        self.commits = BlockCommit(store.database())
+        self.dispatcher = Dispatcher(
+            store, settings, rebind=False, wake=lambda: None, say=raise_it, on_settled=lambda watermark, count: None
+        )
+
+    def next_work(self) -> Work | None:
+        return self.dispatcher.next_work(lambda: self.commits.session_id)
+
+    def commit(self, work: Work) -> Verdict:
+        verdict = self.commits.run(work.reservation, Content.of(work.block), first_try=work.first_try)
+        self.dispatcher.committed(work, verdict)
+        return verdict
+
+    def finish(self) -> None:
+        """Go on until everything is settled."""
+        idle = 0
+        for _ in range(STEPS):
+            work = self.next_work()
+            idle = 0 if work else idle + 1
+            if work:
+                self.commit(work)
+            elif idle == 3:
+                return
+        raise AssertionError(f"not done after {STEPS} steps")
+
+
+@pytest.fixture
+def store(mongo_uri: str, database: Database[Any]) -> Iterator[Store]:
+    store = connect(mongo_uri, database.name)
+    store.prepare()
+    yield store
+    store.connection.close()
+
+
+@pytest.fixture
+def owner(store: Store, ingest_settings: IngestSettings) -> Iterator[Owner]:
+    owner = Owner(store, ingest_settings)
+    yield owner
+    owner.commits.close()
+
+
+@pytest.fixture
+def journal(store: Store, ingest_settings: IngestSettings) -> Iterator[Journal]:
+    """One with one event."""
+    journal = Journal.create(ingest_settings.journal)
+    journal.append([(Kind.EVENTS, 1, bson.encode({"type": "late", "context": {}}))])
+    journal.sync()
+    journal.set_mark(store.mark())
+    yield journal
+    journal.release()
+
+
+def fails(*args: Any, **named: Any) -> None:
+    raise AutoReconnect("the connection broke")
+
+
+def stored_ids(database: Database[Any]) -> list[int]:
+    return [event["_id"] for event in database["event"].find()]
+
+
+def test_a_block_released_just_after_its_journal_was_adopted_takes_new_ids(
+    store: Store, owner: Owner, journal: Journal, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = store.reserve(store.mark(), (str(journal.uuid), 1), Span(1, 1), 1)
+    journal.release()
+    owner.dispatcher.add(adopted := Journal.adopt(journal.folder, owner.settings), adopted=True)
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "reserve", fails)
+        with pytest.raises(AutoReconnect):
+            owner.next_work()
+    assert revoke(store, held.block)
+    owner.finish()
+    assert stored_ids(database) == [held.first + 1]
+    assert (store.open_blocks(), adopted.folder.exists()) == ([], False)
+
+
+def test_a_block_released_while_it_is_committed_takes_new_ids_though_the_release_was_cut_short(
+    store: Store, owner: Owner, journal: Journal, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner.dispatcher.add(journal, adopted=False)
+    work = owner.next_work()
+    assert work is not None
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "settle", fails)
+        with pytest.raises(AutoReconnect):
+            revoke(store, work.reservation.block)
+    assert owner.commit(work) == Verdict(revoked=True)
+    owner.finish()
+    assert stored_ids(database) == [work.reservation.first + 1]
+    assert store.watermark().through < work.reservation.first, "it is open until the release is repeated"
+    assert revoke(store, work.reservation.block)
+    assert store.watermark().through == work.reservation.first + 1
