@@ -98,7 +98,8 @@ class Door:
         self._watcher.start(self._nudged.set)
         try:
             while True:
-                self._open.wait()
+                if self.held:
+                    self._wait_for_release()
                 self._nudged.clear()
                 if self.receive(self.socket):
                     gevent.sleep(0)  # others have their turn
@@ -107,6 +108,12 @@ class Door:
         finally:
             self._watcher.stop()
             self._watcher.close()
+
+    def _wait_for_release(self) -> None:
+        """What is not read keeps the descriptor readable: the loop would do nothing but tell so."""
+        self._watcher.stop()
+        self._open.wait()
+        self._watcher.start(self._nudged.set)
 
     def stop(self) -> None:
         """Stop reading for good; the socket stays open."""

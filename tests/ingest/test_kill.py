@@ -117,8 +117,10 @@ class Load:
                 assert client.send(left).accepted == len(left)
                 self.acknowledged.update(ids)
                 left = []
+                self._stop.wait(0.001)
             except DeliveryError as error:
                 left = error.data["unsent"]
+                self._stop.wait(0.05)  # who is busy or away is not asked all the time: others need the processor
             finally:
                 client.close()
 
