@@ -160,19 +160,30 @@ def stop_parent_once(flag: str) -> None:
 
 
 class Sleeper:
-    """Each document of a split takes this long; its id is added to the file `log` when it begins."""
+    """Each document of a split takes this long."""
 
-    def __init__(self, seconds: float, log: str | None = None) -> None:
+    def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.log = log
 
     def map(self, documents):
         for document in documents:
-            if self.log is not None:
-                with Path(self.log).open("a") as file:
-                    file.write(f"{document['_id']}\n")
             time.sleep(self.seconds)
             yield document.get("type", "x"), 1
+
+
+class Half:
+    """A map that does not return on ids above `last` as long as the file `gate` is there; begun ids are in `log`."""
+
+    def __init__(self, log: str, gate: str, last: int) -> None:
+        self.log, self.gate, self.last = Path(log), Path(gate), last
+
+    def map(self, documents):
+        for document in documents:
+            with self.log.open("a") as file:
+                file.write(f"{document['_id']}\n")
+            while document["_id"] > self.last and self.gate.exists():
+                time.sleep(0.01)
+            yield document["type"], 1
 
 
 class Forever:
