@@ -216,6 +216,8 @@ class Config(_Section):
             if (self.folder.keys / file).exists()
         ]
         listening = self.sockets() | {"web_host": f"tcp://{self.web_host}:{self.web_port}"}
+        if self.zmr.worker_uri and TCP_NO_PORT.match(self.zmr.worker_uri):  # where workers serve their map output
+            listening["zmr.worker_uri"] = f"{self.zmr.worker_uri}:{self.zmr.src_port}"
         return [
             f"{key} = {address} listens beyond loopback"
             for key, address in listening.items()

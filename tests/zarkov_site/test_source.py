@@ -215,3 +215,11 @@ def test_every_key_is_known_once() -> None:
     keys = list(known_keys())
     assert len(keys) == len(set(keys))
     assert {"home", "zmr.reduce_count", "metrics.port"} <= set(keys)
+
+
+def test_the_interface_of_workers_is_a_socket_beyond_loopback_too(tmp_path: Path) -> None:
+    beyond = config(tmp_path, {"ZARKOV_ZMR__WORKER_URI": "tcp://eth0"})
+    with pytest.raises(ConfigError, match=r"zmr\.worker_uri = tcp://eth0.* listens beyond loopback.*curvekeys"):
+        beyond.refuse_exposure()
+    config(tmp_path, {"ZARKOV_ZMR__WORKER_URI": "tcp://127.0.0.1"}).refuse_exposure()
+    config(tmp_path, {"ZARKOV_ZMR__WORKER_URI": "tcp://far.example:5556"}).refuse_exposure()
