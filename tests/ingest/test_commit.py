@@ -11,10 +11,12 @@ from pymongo.database import Database
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from ingest.block import Span
+from ingest.client import AcknowledgedClient
 from ingest.commit import BlockCommit, Content, Verdict
 from ingest.revocation import revoke
 from ingest.store import connect
 from tests.ingest import bson_shapes as shapes
+from tests.ingest.conftest import RunningIngester, wait_for
 
 
 def test_a_verdict_and_its_events_come_together_or_not_at_all_and_a_repetition_adds_nothing(
@@ -140,3 +142,23 @@ def test_a_refusal_of_everything_waits_whatever_its_code(
     assert database["quarantine"].count_documents({}) == 0
     commits.close()
     store.connection.close()
+
+
+def test_a_commit_whose_answer_was_lost_is_found_by_its_verdict(
+    ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, lost = ClientSession.commit_transaction, []
+
+    def commits_and_is_not_heard(session: ClientSession) -> None:
+        commit(session)
+        if not lost:
+            lost.append(session)
+            raise AutoReconnect("the connection broke before the answer came")
+
+    monkeypatch.setattr(ClientSession, "commit_transaction", commits_and_is_not_heard)
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
+        assert client.send([{"type": "x", "id": "1"}, {"type": "x"}]).accepted == 2
+    counts = ingester.ingester.counters.counts
+    wait_for(lambda: counts().settled == 2, 60)
+    assert (len(lost), counts().stored, counts().duplicates) == (1, 2, 0)
+    assert database["event.1"].count_documents({}) == 2

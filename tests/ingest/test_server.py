@@ -134,20 +134,20 @@ def test_a_mongod_that_stands_still_longer_than_a_timeout_gets_everything_once(
     server: Server, settings: IngestSettings, start_ingester: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Transactions that timed out here are finished there later, next to their repetition."""
-    monkeypatch.setattr("ingest.connection.SOCKET_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("ingest.connection.SOCKET_TIMEOUT_S", 1.5)
     running = start_ingester(settings)
     sent = 0
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         wait_for(lambda: client.event("first", {}).accepted and server.database["event"].find_one())
         for _ in range(3):
             server.halt()
-            until = time.monotonic() + 1.2
+            until = time.monotonic() + 2.5
             while time.monotonic() < until:
                 sent += client.send([{"type": "x", "id": f"{sent + n}"} for n in range(50)]).accepted
             server.go_on()
-            wait_for(lambda sent=sent: _count(server, {"type": "x"}) == sent)
+            wait_for(lambda sent=sent: _count(server, {"type": "x"}) == sent, 60)
     counts = running.ingester.counters
-    wait_for(lambda: counts.counts().pending == 0)
+    wait_for(lambda: counts.counts().pending == 0, 60)
     assert counts.counts().duplicates == 0, "a repeated block is known by its verdict, not by the ids of its events"
 
 
