@@ -60,6 +60,7 @@ class Host:
         self._data_uri = ""
         self._children: list[Child] = []
         self._heard_s = 0.0
+        self._silence_said = False
         self._beat_s = 0.0
         self._epoch: str | None = None
         self._failed_start_s = 0.0
@@ -205,7 +206,7 @@ class Host:
             except (SpecError, *NOT_BSON, KeyError, IndexError) as error:
                 log.warning("a message of the router cannot be read: %s", error)
                 continue
-            self._heard_s = now
+            self._heard_s, self._silence_said = now, False
             if kind == message.TASK:
                 self._give(frames, header["attempt"], now)
             elif kind == message.ABORT:
@@ -231,12 +232,19 @@ class Host:
 
     def _beat(self, now: float) -> None:
         if now - self._heard_s > SILENT_S:
+            self._say_silence()
             self._connect()
         if now - self._beat_s >= HEARTBEAT_S:
             self._beat_s = now
             running = [child.attempt for child in self._children if child.attempt]
             running += [message.unpack(frames)[1]["attempt"] for frames in self._waiting]
             self._tell(message.pack(message.BEAT, {**self._room(), "running": running}))
+
+    def _say_silence(self) -> None:
+        """Say once that the router is not heard of; one that refuses our keys says nothing."""
+        if not self._silence_said:
+            self._silence_said = True
+            log.warning("no word from the router: see that it runs, where zmr.worker_uri says, and has the same keys")
 
     def _wait_ms(self) -> int:
         return max(1, int((self._beat_s + HEARTBEAT_S - time.monotonic()) * 1000))

@@ -12,7 +12,7 @@ from mapreduce.client import ZmqEngine
 from mapreduce.curve import Gate, as_client, as_server, load_keys, make_keys, write_keys
 from mapreduce.exceptions import SpecError
 from mapreduce.settings import CurveKeys, EngineSettings
-from tests.mapreduce.cluster import Cluster
+from tests.mapreduce.cluster import Cluster, until
 from tests.mapreduce.test_failure import job, types, values
 
 
@@ -77,3 +77,11 @@ def test_a_cluster_with_keys_does_its_jobs_and_takes_no_client_without(
     stranger = EngineSettings(**{**bare.__dict__, "curve": None})
     with ZmqEngine(stranger) as engine:
         assert not engine.ping(1.0)
+
+
+def test_a_worker_with_other_keys_is_left_outside_and_says_so(cluster: Cluster) -> None:
+    cluster.values["curve"] = asdict(make_keys())
+    cluster.start_router()
+    cluster.start_worker(curve=asdict(make_keys()))
+    until(lambda: "has the same keys" in cluster.log(), "the worker says that it hears nothing", 60)
+    assert cluster.engine.config()["workers"] == []
