@@ -58,6 +58,10 @@ class CodeChangedError(MapReduceError):
     code = "code_changed"
 
 
+# What a worker says that has not the code of a job, or may not run it, while others may: the router has looked at it.
+REFUSALS = (CodeChangedError, FunctionRefusedError)
+
+
 class KeyRefusedError(MapReduceError):
     """A map yielded a key that cannot be an `_id`."""
 

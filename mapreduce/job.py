@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mapreduce.call import CallSpec
-from mapreduce.exceptions import CodeChangedError, MapReduceError, OutputGoneError, WorkerFailedError
+from mapreduce.exceptions import REFUSALS, MapReduceError, OutputGoneError, WorkerFailedError
 from mapreduce.held import SplitOutput, group_partitions
 from mapreduce.mapping import shown_ids
 from mapreduce.source import Range
@@ -81,6 +81,7 @@ class Job:
         self.partitions = 1
         self.attempts_lost = 0
         self._limits = limits
+        self._refusal: MapReduceError | None = None  # what a worker said last that has not the code
         self._groups: list[list[tuple[str, int]]] = []
         self._reduced = ReduceTotals()
         self._mapped = _Mapped()
@@ -205,9 +206,9 @@ class Job:
             step.transient += 1
             self.steps.give_up(attempt_id, now)
             aborts = self._lose_outputs(error.details.get("splits", []))
-        elif isinstance(error, CodeChangedError):
+        elif isinstance(error, REFUSALS):
             step.refused_by.add(attempt.worker_id)
-            step.lost += 1
+            self._refusal = error
             self.steps.give_up(attempt_id, now)
             aborts = []
         elif error.retryable:
@@ -219,6 +220,12 @@ class Job:
         if step.transient > MAX_TRANSIENT or step.lost >= MAX_LOST:
             return aborts + self._stop(ERROR, now, error)
         return aborts
+
+    def refused(self, workers: set[str], now: float) -> list[Attempt]:
+        """End in error when every one of `workers` has refused a step that waits. Without any it waits for one."""
+        if self.ended or self._refusal is None or not self.steps.refused(workers):
+            return []
+        return self._stop(ERROR, now, self._refusal)
 
     def broken(self, attempt_id: str, why: str, now: float) -> list[Attempt]:
         """An attempt went with its process, which it may have ended: the next one waits, and other jobs come first."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from mapreduce.exceptions import CodeChangedError, MapReduceError
+from mapreduce.exceptions import REFUSALS, MapReduceError
 from mapreduce.held import SplitOutput
 from mapreduce.job import Job
 from mapreduce.spec import COMPLETE, ERROR
@@ -166,9 +166,11 @@ class Scheduler:
         job = self._answered(answer, now)
         if job is None:
             return
+        worker = self.workers.get(answer.worker_id)
+        if isinstance(error, REFUSALS) and worker is not None:
+            error = type(error)(f"worker {worker.name}: {error.message}", {**error.details, "worker": worker.name})
         self._in_job(job, lambda: job.failed(answer.attempt_id, error, now))
-        if isinstance(error, CodeChangedError) and job.steps.refused(set(self.workers)):
-            self._abort(job.fail(error, now))
+        self._in_job(job, lambda: job.refused(set(self.workers), now))
 
     def broken(self, answer: Answer, why: str, now: float) -> None:
         """An attempt went with the process that ran it; its worker lives."""
@@ -196,6 +198,7 @@ class Scheduler:
         self._orders.append(Gone(worker_id, why))
         for job in self.jobs.values():
             self._in_job(job, partial(job.worker_gone, worker_id, why, now))
+            self._in_job(job, partial(job.refused, set(self.workers), now))
 
     def cancel(self, job_id: str, now: float) -> None:
         """Stop a job."""

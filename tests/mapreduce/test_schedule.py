@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from mapreduce.call import checked_call
-from mapreduce.exceptions import CodeChangedError, MapFailedError, OutputGoneError, StoreUnavailableError
+from mapreduce.exceptions import (
+    CodeChangedError,
+    FunctionRefusedError,
+    MapFailedError,
+    OutputGoneError,
+    StoreUnavailableError,
+)
 from mapreduce.held import SplitOutput, group_partitions, pack_segments
 from mapreduce.job import MAX_LOST, MAX_TRANSIENT, Job, JobLimits
 from mapreduce.schedule import Abort, Answer, Ended, Give, Gone, Scheduler, Worker
@@ -274,16 +280,44 @@ def test_passing_failures_are_tried_again_and_not_for_ever() -> None:
     assert job.state == "error"
 
 
-def test_a_job_whose_code_no_worker_has_ends_in_error_and_others_go_to_who_has_it() -> None:
+@pytest.mark.parametrize("refusal", [CodeChangedError, FunctionRefusedError])
+def test_a_job_whose_code_no_worker_has_ends_in_error_and_others_go_to_who_has_it(refusal: Any) -> None:
+    world = World("w1", "w2")
+    job = world.add()
+    (give,) = world.gives()
+    world.fail(give, refusal("differs"))
+    (other,) = world.gives()
+    assert other.worker_id != give.worker_id
+    assert job.last_failure == f"plan 0: {refusal.code}: worker {give.worker_id}: differs"
+    world.fail(other, refusal("differs", {"module": "m"}))
+    world.step()
+    assert job.state == "error"
+    assert isinstance(job.error, refusal)
+    assert job.error.details == {"module": "m", "worker": other.worker_id}
+
+
+def test_any_number_of_workers_may_have_other_code_as_long_as_one_has_it() -> None:
+    names = [f"w{number}" for number in range(MAX_LOST + 2)]
+    world = World(*names)
+    job = world.add()
+    for _ in names[1:]:
+        (give,) = world.gives()
+        world.fail(give, CodeChangedError("differs"))
+    world.plan(1)
+    assert job.state == "map"
+    assert job.attempts_lost == 0
+
+
+def test_a_job_does_not_wait_for_ever_for_workers_that_have_refused_it_when_the_last_other_one_goes() -> None:
     world = World("w1", "w2")
     job = world.add()
     (give,) = world.gives()
     world.fail(give, CodeChangedError("differs"))
     (other,) = world.gives()
-    assert other.worker_id != give.worker_id
-    world.fail(other, CodeChangedError("differs"))
+    world.scheduler.gone(other.worker_id, "killed", world.now)
     world.step()
     assert job.state == "error"
+    assert isinstance(job.error, CodeChangedError)
 
 
 def test_each_job_gets_its_turn() -> None:
