@@ -21,6 +21,15 @@ def by_day(events):
         yield f"{event['project']}/{event['timestamp']:%Y-%m-%d}", 1
 
 
+def lines_by_day(events):
+    for event in events:
+        yield f"{event['context']['project']}/{event['timestamp']:%Y-%m-%d}", [1, event["extra"]["insertions"]]
+
+
+def add_each(key, values):
+    return [sum(column) for column in zip(*values, strict=True)]
+
+
 def as_given(documents):
     """Each document says what to yield: `pairs` is a list of `[key, value]`."""
     for document in documents:

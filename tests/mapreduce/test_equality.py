@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from aggregates.sample.content import EVENT_COUNT
+from aggregates.sample.content import events as sample_events
 from mapreduce.engine import open_engine
 from mapreduce.settings import EngineSettings
 from mapreduce.spec import JobSpec, Output, Source
@@ -48,3 +50,39 @@ def test_all_ways_to_count_agree_on_skewed_keys(
     assert sum(expected.values()) == count
     for name in ("zagg.zmq", "zagg.inline", "command"):
         assert values(database, name) == expected, name
+
+
+def test_all_ways_to_count_agree_on_the_events_of_real_histories(
+    shared_cluster: Cluster, make_settings: Callable[..., EngineSettings], database: Database[dict[str, Any]]
+) -> None:
+    """Lines changed and events by project and day, both engines, the command, `$group`, and a plain loop."""
+    documents: list[dict[str, Any]] = []
+    expected: dict[str, list[int]] = {}
+    for number, event in enumerate(sample_events(), start=1):
+        documents.append({**event, "_id": number})
+        found = expected.setdefault(f"{event['context']['project']}/{event['timestamp']:%Y-%m-%d}", [0, 0])
+        found[0] += 1
+        found[1] += event["extra"]["insertions"]
+    assert len(documents) == EVENT_COUNT
+    database["event.1"].insert_many(documents)
+    spec = {
+        "database": database.name,
+        "sources": (
+            Source(("event.1",), "tests.mapreduce.tasks:lines_by_day", fields=("timestamp", "context", "extra")),
+        ),
+        "reduce_name": "tests.mapreduce.tasks:add_each",
+        "map_job_size": 5_000,
+    }
+    shared_cluster.engine.run(JobSpec(outputs={"": Output("zagg.zmq", "replace")}, **spec), 300)
+    with open_engine(make_settings()) as inline:
+        inline.run(JobSpec(outputs={"": Output("zagg.inline", "replace")}, **spec))
+    for name in ("zagg.zmq", "zagg.inline"):
+        assert values(database, name) == expected, name
+
+    day = "this.context.project + '/' + this.timestamp.toISOString().slice(0, 10)"
+    run_command(database, f"function() {{ emit({day}, this.extra.insertions); }}", "command")
+    assert values(database, "command") == {key: lines for key, (_, lines) in expected.items()}
+    day_key = {"$concat": ["$context.project", "/", {"$dateToString": {"format": "%Y-%m-%d", "date": "$timestamp"}}]}
+    counts = {"events": {"$sum": 1}, "lines": {"$sum": "$extra.insertions"}}
+    grouped = database["event.1"].aggregate([{"$group": {"_id": day_key, **counts}}])
+    assert {item["_id"]: [item["events"], item["lines"]] for item in grouped} == expected
