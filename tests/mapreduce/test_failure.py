@@ -20,6 +20,7 @@ from pymongo.database import Database
 
 from mapreduce import message
 from mapreduce.exceptions import JobTimeoutError
+from mapreduce.schedule import HEARTBEAT_S, LOST_AFTER_S
 from mapreduce.spec import JobSpec, Output, Source
 from tests.mapreduce.cluster import Cluster, until
 
@@ -105,6 +106,29 @@ def test_a_worker_that_is_killed_or_stopped_costs_time_and_not_results(
         target.send_signal(signal.SIGCONT)  # what it says late changes nothing
         until(lambda: cluster.idle() == 2, "the stopped worker is back")
         assert values(database) == types(events)
+
+
+def test_a_function_that_lets_no_other_thread_run_keeps_no_heartbeat_back(cluster: Cluster) -> None:
+    cluster.start(1)
+    (worker,) = cluster.engine.config()["workers"]
+    cluster.engine.submit_call(T + "hold_interpreter", [600.0], job_id="held")
+    beats: list[float] = []  # when the router heard of the worker, one by one, while it does nothing but that
+
+    def many_beats() -> bool:
+        asked_s = time.monotonic()
+        found = next(iter(cluster.engine.config()["workers"]), None)
+        if found is None:  # given up, as a worker is that the machine has no time for; nothing of it counts
+            beats.clear()
+            return False
+        assert found["worker_id"] == worker["worker_id"]
+        seen_s = asked_s - found["seen_s_ago"]
+        if found["running"] == 1 and (not beats or seen_s > beats[-1] + HEARTBEAT_S / 2):
+            beats.append(seen_s)
+        return len(beats) > LOST_AFTER_S / HEARTBEAT_S
+
+    until(many_beats, "the worker lives for longer than it is waited for", 60)
+    assert cluster.engine.cancel("held").state == "cancelled"
+    until(lambda: cluster.idle() == 1, "another executor is ready")
 
 
 def test_map_output_that_went_with_its_worker_is_made_again(

@@ -162,6 +162,32 @@ def test_the_late_answer_of_a_lost_attempt_changes_nothing() -> None:
     assert job.status(world.now).progress["splits_done"] == 1
 
 
+def test_whatever_a_lost_attempt_says_late_of_a_reduce_changes_nothing() -> None:
+    world = World("w1", "w2")
+    job = world.add()
+    world.plan(1)
+    world.map(world.gives()[0])
+    (lost,) = world.gives()
+    (other,) = {"w1", "w2"} - {lost.worker_id}
+    world.live(other, seconds=3.5)
+    (again,) = world.gives()
+    assert again.step is lost.step
+    world.join(lost.worker_id)
+    world.fail(lost, MapFailedError("late"))
+    world.scheduler.broken(Answer(lost.worker_id, "j", lost.attempt_id), "late", world.now)
+    world.scheduler.progressed("j", lost.attempt_id, 1_000, "commit", world.now)
+    world.reduce(lost)
+    world.step()
+    found = job.status(world.now)
+    assert (found.state, found.progress["reduces_done"], found.progress["keys_out"]) == ("reduce", 0, 0)
+    assert (job.attempts_lost, list(again.step.attempts)) == (1, [again.attempt_id])
+    world.reduce(again)
+    world.reduce(lost)
+    world.step()
+    assert job.status(world.now).progress["keys_out"] == 1
+    assert job.state == "complete"
+
+
 def test_of_two_attempts_the_first_answer_counts_and_the_other_is_aborted() -> None:
     world = World("w1", "w2")
     job = world.add()
