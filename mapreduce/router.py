@@ -138,7 +138,7 @@ class Router:
             elif isinstance(order, Abort):
                 self._send(order.worker_id, message.pack(message.ABORT, {"attempt": order.attempt_id}))
             elif isinstance(order, Gone):
-                log.warning("worker %s is gone: %s", order.worker_id, order.why)
+                log.warning("worker %s is gone: %s", order.name, order.why)
             elif isinstance(order, Ended):
                 self._ended(order.job, now)
         self.desk.expire(now)

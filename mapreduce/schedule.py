@@ -71,6 +71,7 @@ class Gone:
     """A worker that is not counted on any more, and why."""
 
     worker_id: str
+    name: str
     why: str
 
 
@@ -193,9 +194,10 @@ class Scheduler:
 
     def gone(self, worker_id: str, why: str, now: float) -> None:
         """A worker has left, or is given up."""
-        if self.workers.pop(worker_id, None) is None:
+        worker = self.workers.pop(worker_id, None)
+        if worker is None:
             return
-        self._orders.append(Gone(worker_id, why))
+        self._orders.append(Gone(worker_id, worker.name, why))
         for job in self.jobs.values():
             self._in_job(job, partial(job.worker_gone, worker_id, why, now))
             self._in_job(job, partial(job.refused, set(self.workers), now))
