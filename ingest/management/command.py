@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.utils import OperationalError, ProgrammingError
 from pymongo.errors import PyMongoError
 
 from ingest.curve import ClientKeys
@@ -26,6 +27,7 @@ from ingest.metrics import own
 from ingest.metrics.wire import PUBLISHERS
 
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
+_NO_TABLES = ("no such table", "no such column", "does not exist")  # SQLite twice, PostgreSQL
 
 
 class StopSignal:
@@ -87,9 +89,9 @@ def stop_on_signals() -> Iterator[StopSignal]:
 class ZarkovCommand(BaseCommand):
     """Base of all commands. A subclass says `help` and `example` and implements `perform`.
 
-    An error of ours (an exception with a stable `code` and `retryable`), or one of MongoDB's driver, ends the command
-    with one line on standard error and the error's `exit_code` (1 when it has none). Called through `call_command` the
-    same error is a `CommandError` with that text and `returncode`.
+    An error of ours (an exception with a stable `code` and `retryable`), or one of a database's driver, ends the
+    command with one line on standard error and the error's `exit_code` (1 when it has none). Called through
+    `call_command` the same error is a `CommandError` with that text and `returncode`.
     """
 
     example: ClassVar[str] = ""
@@ -166,14 +168,21 @@ def sender_keys(file: str | None) -> ClientKeys | None:
 
 
 def is_known(error: Exception) -> bool:
-    """Whether the error's text was written for a person: ours have `code` and `retryable`, the driver's are named."""
+    """Whether the error's text was written for a person: ours have `code` and `retryable`, the drivers' are named."""
     ours = isinstance(getattr(error, "code", None), str) and isinstance(getattr(error, "retryable", None), bool)
-    return ours or isinstance(error, PyMongoError)
+    return ours or isinstance(error, PyMongoError | OperationalError) or _lacks_tables(error)
+
+
+def _lacks_tables(error: Exception) -> bool:
+    """Whether Django's database was never migrated, or not since an update."""
+    return isinstance(error, OperationalError | ProgrammingError) and any(said in str(error) for said in _NO_TABLES)
 
 
 def one_line(error: Exception) -> str:
-    """The error's text on one line; the driver's own is cut where its topology dump begins."""
+    """The error's text on one line; that of MongoDB's driver is cut where its topology dump begins."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, PyMongoError):
         text = f"MongoDB: {text.split(', Topology Description:')[0].split(', full error:')[0]}"
-    return text
+    elif isinstance(error, OperationalError | ProgrammingError):
+        text = f"Django's database: {text}"
+    return f"{text}: run `manage.py migrate`" if _lacks_tables(error) else text

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.management.base import CommandError
+from django.db.utils import OperationalError, ProgrammingError
 from pymongo.errors import ServerSelectionTimeoutError
 
 from ingest.management.command import StopSignal, ZarkovCommand, one_line, stop_on_signals
@@ -58,6 +59,19 @@ def test_a_code_returned_is_the_exit_code() -> None:
 def test_a_driver_error_is_cut_before_its_topology() -> None:
     error = ServerSelectionTimeoutError("no server, Timeout: 1s, Topology Description: <long>")
     assert one_line(error) == "MongoDB: no server, Timeout: 1s"
+
+
+def test_a_database_without_tables_is_one_line_with_the_remedy() -> None:
+    for error in (
+        OperationalError("no such table: aggregates_aggdef"),
+        ProgrammingError('relation "aggregates_aggdef" does not exist\nLINE 1: SELECT'),
+    ):
+        with pytest.raises(CommandError, match=r"^Django's database: .*aggregates_aggdef.*: run `manage.py migrate`$"):
+            command(raises(error)).handle()
+    with pytest.raises(CommandError, match=r"^Django's database: connection refused$"):
+        command(raises(OperationalError("connection refused"))).handle()
+    with pytest.raises(ProgrammingError):  # a mistake of ours
+        command(raises(ProgrammingError("syntax error"))).handle()
 
 
 def test_the_help_ends_with_the_example() -> None:
