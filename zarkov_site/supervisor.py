@@ -30,6 +30,7 @@ from zarkov_site.exceptions import SiteError
 from zarkov_site.home import HomeFolder
 
 TERMINATE_WAIT_S = 2.8  # then what is left is killed; all has to be over within 5 s
+ALONE_S = 1.8  # of these, for parts that use others to end while those are still there
 REMEMBERED_LINES = 12
 LOG_BYTES = 10 * 2**20  # of one part's log file; twice that is kept
 _LEVEL = re.compile(r"^\S+ \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
@@ -52,6 +53,7 @@ class Part:
     needs_tables: bool = False  # whether Django's tables have to be up to date before it starts
     holds_tasks: bool = False  # whether it has to start anew when a task file changes
     reload: signal.Signals | None = None  # what makes it load its code anew; None = it has to be ended and started
+    serves: bool = False  # whether other parts need it to end in order, so that it is told to end after them
 
 
 @dataclass
@@ -157,7 +159,11 @@ class Supervisor:
                 _signal(child.pid, signal.SIGTERM)
 
     def stop(self, last: str | None = None) -> None:
-        """End every child: SIGTERM, then SIGKILL after `TERMINATE_WAIT_S`; the part named `last` after the others."""
+        """End every child: SIGTERM, then SIGKILL after `TERMINATE_WAIT_S`; the part named `last` after the others.
+
+        Parts that serve others are told after those, so that what is under way ends in order and the last
+        measurements find somebody to take them.
+        """
         others = [child for name, child in self._children.items() if name != last]
         self._end(others, TERMINATE_WAIT_S)
         if last in self._children:
@@ -239,17 +245,26 @@ class Supervisor:
         for child in children:
             child.start_again_at = None
         self._take_in(0.0)
-        for child in children:
-            if child.pid is not None:
-                _signal(child.pid, signal.SIGTERM)
-        deadline = time.monotonic() + wait_s
-        while any(child.pid is not None for child in children) and time.monotonic() < deadline:
-            self._take_in(0.05)
+        users = [child for child in children if not child.part.serves]
+        servers = [child for child in children if child.part.serves]
+        began = time.monotonic()
+        self._terminate(users)
+        self._wait_for(users, began + min(ALONE_S, wait_s))
+        self._terminate(servers)
+        self._wait_for(children, began + wait_s)
         for child in children:
             if child.pid is not None:
                 self.say(f"{child.part.name} did not end within {wait_s:g} s and is killed")
                 _kill(child.pid)
-        deadline = time.monotonic() + 1.0
+        self._wait_for(children, time.monotonic() + 1.0)
+
+    def _terminate(self, children: list[_Child]) -> None:
+        for child in children:
+            if child.pid is not None:
+                _signal(child.pid, signal.SIGTERM)
+
+    def _wait_for(self, children: list[_Child], deadline: float) -> None:
+        """Until all of them have ended, at most until `deadline`."""
         while any(child.pid is not None for child in children) and time.monotonic() < deadline:
             self._take_in(0.05)
 

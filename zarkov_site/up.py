@@ -49,14 +49,14 @@ def parts(config: Config) -> list[Part]:
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     schedule = config.folder.run / "celerybeat"
     found = [
-        Part("ingester", manage("runingest"), ready=INGEST_ADDRESSES),
-        Part("broker", manage("runbroker"), ready=METRIC_ADDRESSES),
+        Part("ingester", manage("runingest"), ready=INGEST_ADDRESSES, serves=True),
+        Part("broker", manage("runbroker"), ready=METRIC_ADDRESSES, serves=True),
     ]
     if config.zmr.engine == "zmq":
         workers = str(config.local_workers)
         found += [
-            Part("router", manage("runrouter"), ready=ROUTER_ADDRESSES, holds_tasks=True),
-            Part("worker", manage("runworker", "--processes", workers), holds_tasks=True),
+            Part("router", manage("runrouter"), ready=ROUTER_ADDRESSES, holds_tasks=True, serves=True),
+            Part("worker", manage("runworker", "--processes", workers), holds_tasks=True, serves=True),
         ]
     web = (sys.executable, "-m", "gunicorn", "-c", "python:zarkov_site.server", "zarkov_site.wsgi:application")
     return [

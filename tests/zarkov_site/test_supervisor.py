@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -95,6 +96,25 @@ def test_stop_ends_parts_that_listen_and_parts_that_do_not(
     _, alive = psutil.wait_procs(found, 1)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     supervisor.stop()
+
+
+SAYS_WHEN = "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: end()); print('awake')"
+
+
+def test_parts_that_serve_others_are_told_to_end_after_those(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zarkov_site.supervisor.ALONE_S", 20)
+    monkeypatch.setattr("zarkov_site.supervisor.TERMINATE_WAIT_S", 30)
+    over = tmp_path / "over"
+    user = f"def end(): time.sleep(0.5); pathlib.Path({str(over)!r}).touch(); sys.exit()\n{SAYS_WHEN}; time.sleep(100)"
+    server = f"def end(): print('after' if pathlib.Path({str(over)!r}).exists() else 'before'); sys.exit()\n{SAYS_WHEN}"
+    supervisor.start(replace(python("server", f"{server}; time.sleep(100)"), serves=True))
+    supervisor.start(python("user", user))
+    logs = {name: supervisor._folder.log / f"{name}.log" for name in ("user", "server")}
+    until(supervisor, lambda: all(log.exists() and "awake" in log.read_text() for log in logs.values()))
+    supervisor.stop()
+    assert logs["server"].read_text().split() == ["awake", "after"]
 
 
 def test_warnings_are_shown_and_all_is_logged(supervisor: Supervisor, output: io.StringIO) -> None:
