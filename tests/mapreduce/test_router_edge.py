@@ -22,6 +22,7 @@ from mapreduce.schedule import Answer, Ended, Give, Scheduler, Worker
 from mapreduce.settings import EngineSettings
 from mapreduce.spec import COMPLETE, ERROR, QUERY
 from tests.mapreduce.cluster import until
+from tests.mapreduce.world import World
 
 T = "tests.mapreduce.tasks:"
 Data = Database[dict[str, Any]]
@@ -298,8 +299,6 @@ def test_a_job_that_fails_in_the_schedulers_hands_ends_in_error_and_others_go_on
 
 
 def test_a_result_of_another_shape_fails_the_job_and_no_one_else() -> None:
-    from tests.mapreduce.test_schedule import World
-
     world = World("w")
     job = world.add()
     (give,) = world.gives()
@@ -310,8 +309,6 @@ def test_a_result_of_another_shape_fails_the_job_and_no_one_else() -> None:
 
 
 def test_progress_tells_why_an_attempt_failed_while_the_job_goes_on() -> None:
-    from tests.mapreduce.test_schedule import World
-
     world = World("w")
     job = world.add()
     (give,) = world.gives()
