@@ -221,11 +221,8 @@ class AggDef(models.Model):
 
         Raises `DefinitionError` while other aggregates read it, `BusyError` when a run does not end.
         """
-        from aggregates.services.define import clear, clear_again
-
-        clear(self)
-        counts = super().delete(*args, **kwargs)
-        transaction.on_commit(partial(clear_again, self))
+        counts = AggDef.objects.filter(pk=self.pk).delete()
+        self.pk = None
         return counts
 
     def _check_name(self) -> None:
