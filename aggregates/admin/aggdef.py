@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 
 from aggregates import services
 from aggregates.admin.deletion import Deletion
-from aggregates.admin.moment import ago, exact, length
+from aggregates.admin.moment import ago, exact, length, moment
 from aggregates.admin.sparkline import mark, sparkline
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
@@ -147,15 +147,8 @@ class AggDefAdmin(Deletion):
         """How long ago."""
         return ago(aggdef.last_run) if aggdef.last_run else "never"
 
-    @admin.display(description="last run")
-    def ran(self, aggdef: AggDef) -> str:
-        """When it ran last, exactly."""
-        return exact(aggdef.last_run)
-
-    @admin.display(description="complete through")
-    def complete(self, aggdef: AggDef) -> str:
-        """Every event that was committed until then is in."""
-        return exact(aggdef.complete_through)
+    ran = moment("last_run", "last run")
+    complete = moment("complete_through", "complete through")
 
     @admin.display(description="kept current")
     def kept(self, aggdef: AggDef) -> str:

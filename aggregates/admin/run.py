@@ -16,7 +16,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from aggregates import services
-from aggregates.admin.moment import exact, length
+from aggregates.admin.moment import exact, length, moment
 from aggregates.admin.sparkline import mark
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
@@ -129,10 +129,9 @@ class RunAdmin(admin.ModelAdmin):
         changelist.title = "History of runs"
         return changelist
 
-    @admin.display(description="asked for", ordering="pk")
-    def asked(self, run: Run) -> str:
-        """When, to the second."""
-        return exact(run.created)
+    asked = moment("created", "asked for", "pk")
+    began = moment("started", "began")
+    ended = moment("finished", "ended")
 
     @admin.display(description="aggregate")
     def aggregate(self, run: Run) -> str:
@@ -149,16 +148,6 @@ class RunAdmin(admin.ModelAdmin):
     def span(self, run: Run) -> str:
         """What a rebuild was to compute anew."""
         return f"{exact(run.since)} to {exact(run.until)}" if run.since else "all, or all that is new"
-
-    @admin.display(description="began")
-    def began(self, run: Run) -> str:
-        """When it was taken up."""
-        return exact(run.started)
-
-    @admin.display(description="ended")
-    def ended(self, run: Run) -> str:
-        """When it was over."""
-        return exact(run.finished)
 
     @admin.display(description="performed by")
     def performed_by(self, run: Run) -> str:
