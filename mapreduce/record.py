@@ -192,8 +192,13 @@ class Recorder:
 
 def _look(collection: Collection[dict[str, Any]]) -> None:
     """Raises what a write to `collection` would raise; says that the router lives."""
+    _note(collection, {"$currentDate": {"seen": True}})
+
+
+def _note(collection: Collection[dict[str, Any]], update: dict[str, Any]) -> None:
+    """Change what the router says of itself; nobody minds when the last of it is lost."""
     target = collection.database.get_collection(ROUTER_COLLECTION, write_concern=WriteConcern(w=1))
-    target.update_one({"_id": ROUTER_ID}, {"$currentDate": {"seen": True}}, upsert=True)
+    target.update_one({"_id": ROUTER_ID}, update, upsert=True)
 
 
 def prepare(collection: Collection[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -307,9 +312,4 @@ def drop_leftovers(database: str) -> Operation:
 
 def live(document: dict[str, Any]) -> Operation:
     """Say how the router stands: see `mapreduce.live`."""
-
-    def operation(collection: Collection[dict[str, Any]]) -> None:
-        target = collection.database.get_collection(ROUTER_COLLECTION, write_concern=WriteConcern(w=1))
-        target.update_one({"_id": ROUTER_ID}, {"$set": document, "$currentDate": {"seen": True}}, upsert=True)
-
-    return operation
+    return lambda collection: _note(collection, {"$set": document, "$currentDate": {"seen": True}})
