@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure
 from ingest.exceptions import PartFailedError
 from ingest.ingester import Ingester
 from ingest.settings import IngestSettings, JournalSettings
+from ingest.store import Store, connect
 
 _MADE_MEANWHILE = 166  # what mongod says to who reads a view in the moment in which it is made
 ANYWHERE = "tcp://127.0.0.1:0"
@@ -83,6 +84,15 @@ class RunningIngester:
             self.ingester.request_stop()
             self._thread.join(20)
             assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def store(mongo_uri: str, database: Database[Any]) -> Iterator[Store]:
+    """The event store in the test's database, ready for events."""
+    store = connect(mongo_uri, database.name)
+    store.prepare()
+    yield store
+    store.connection.close()
 
 
 @pytest.fixture

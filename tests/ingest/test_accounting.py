@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,19 +23,11 @@ from ingest.quarantine import as_text, decoded, from_text, key_text, parse_key, 
 from ingest.record import Kind
 from ingest.revocation import revoke
 from ingest.settings import IngestSettings
-from ingest.store import Store, connect
+from ingest.store import Store
 from ingest.summary import advice, ingesters, report, summarize
 from tests.ingest.conftest import RunningIngester, sums, wait_for
 
 Start = Callable[..., RunningIngester]
-
-
-@pytest.fixture
-def store(mongo_uri: str, database: Database[Any]) -> Iterator[Store]:
-    store = connect(mongo_uri, database.name)
-    store.prepare()
-    yield store
-    store.connection.close()
 
 
 def verdict(store: Store, journal: str, number: int, **more: Any) -> None:

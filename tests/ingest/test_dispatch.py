@@ -17,7 +17,7 @@ from ingest.journal import Journal
 from ingest.record import Kind
 from ingest.revocation import revoke
 from ingest.settings import IngestSettings
-from ingest.store import Store, connect
+from ingest.store import Store
 
 STEPS = 20  # whoever needs more goes round in circles
 
@@ -55,14 +55,6 @@ class Owner:
             elif idle == 3:
                 return
         raise AssertionError(f"not done after {STEPS} steps")
-
-
-@pytest.fixture
-def store(mongo_uri: str, database: Database[Any]) -> Iterator[Store]:
-    store = connect(mongo_uri, database.name)
-    store.prepare()
-    yield store
-    store.connection.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,8 @@ from ingest.client import AcknowledgedClient
 from ingest.event import MAX_EVENT_BYTES
 from ingest.load import LoadResult, load_file
 from ingest.rotation import RotationError, drop, dump, open_next, rotate, verify
-from ingest.store import Store, connect
+from ingest.store import Store
 from tests.ingest.conftest import RunningIngester, sums, wait_for
-
-
-@pytest.fixture
-def store(mongo_uri: str, database: Database[Any]) -> Iterator[Store]:
-    store = connect(mongo_uri, database.name)
-    store.prepare()
-    yield store
-    store.connection.close()
 
 
 def send(ingester: RunningIngester, *ids: str) -> None:
