@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from django.apps import AppConfig
-from django.db.models.signals import post_migrate
+from django.core.checks import CheckMessage, Warning, register
+from django.db import transaction
+from django.db.models.signals import post_delete, post_migrate, post_save
 
 PERIODIC = (("aggregates: put back lost runs", "aggregates.schedule.sweep", 15),)  # name, Celery task, seconds
 FORMER = ("aggregates.schedule.alert",)  # Celery tasks that there are no more
@@ -20,12 +23,17 @@ class AggregatesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from aggregates import checks  # noqa: F401 - registers itself
-        from aggregates.registry import make_importable
+        from aggregates.models.aggdef import aggdefs_deleting
+        from aggregates.task_code.registry import make_importable
 
         make_importable([Path(__file__).resolve().parent.parent, Path.cwd()])
         post_migrate.connect(_schedule_chores, sender=self)
         post_migrate.connect(_make_groups, sender=self)
+        register(check_task_modules, "aggregates")
+        aggdef = self.get_model("AggDef")
+        post_save.connect(_sync_schedule, sender=aggdef)
+        aggdefs_deleting.connect(_clear)
+        post_delete.connect(_clear_again, sender=aggdef)
 
 
 def _schedule_chores(**_: Any) -> None:
@@ -44,6 +52,36 @@ def _schedule_chores(**_: Any) -> None:
 
 def _make_groups(**rest: Any) -> None:
     """Have the groups viewer, operator and editor."""
-    from aggregates.web.roles import ensure_groups
+    from aggregates.web.auth.roles import ensure_groups
 
     ensure_groups(**rest)
+
+
+def check_task_modules(app_configs: Any, **options: Any) -> list[CheckMessage]:
+    """Return one warning for each module that may hold tasks and does not import, for `manage.py check`."""
+    from aggregates.task_code.registry import discover, task_modules
+
+    return [
+        Warning(f"task module {report.name} fails to import: {report.error}", id="aggregates.W001")
+        for report in discover(task_modules())
+        if report.error
+    ]
+
+
+def _sync_schedule(instance: Any, raw: bool, update_fields: Any, **_: Any) -> None:
+    from aggregates.services.beat_schedule import sync_saved
+
+    if not raw:
+        sync_saved(instance, update_fields)
+
+
+def _clear(aggdefs: Any, **_: Any) -> None:
+    from aggregates.services.define import clear
+
+    clear(*aggdefs)
+
+
+def _clear_again(instance: Any, **_: Any) -> None:
+    from aggregates.services.define import clear_again
+
+    transaction.on_commit(partial(clear_again, instance))

@@ -12,11 +12,11 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from aggregates.exceptions import RouterAbsentError
-from aggregates.registry import task_modules
-from aggregates.run.room import Room
+from aggregates.run.context import RunContext
+from aggregates.task_code.registry import task_modules
 
 if TYPE_CHECKING:
-    from ingest.store import Store
+    from ingest.store.store import Store
     from mapreduce.engine import Engine
 
 PING_S = 3.0
@@ -29,7 +29,7 @@ def _is_defined(name: str) -> bool:
 
 
 class Resources:
-    """Database, event store, engine and `Room` of one process. Thread-safe.
+    """Database, event store, engine and `RunContext` of one process. Thread-safe.
 
     A local mongod that came back on another port is found: the address is looked up at each access, and a changed one
     opens everything anew.
@@ -43,7 +43,7 @@ class Resources:
         self._client: MongoClient[dict[str, Any]] | None = None
         self._engine: Engine | None = None
         self._store: Store | None = None
-        self._room: Room | None = None
+        self._room: RunContext | None = None
 
     @property
     def database(self) -> Database[dict[str, Any]]:
@@ -67,15 +67,15 @@ class Resources:
             return self._engine
 
     @property
-    def room(self) -> Room:
+    def room(self) -> RunContext:
         """What runs need."""
-        from ingest.store import connect
+        from ingest.store.store import connect
 
         with self._lock:
             database = self.database
             if self._room is None:
                 self._store = connect(self._config.mongo_address, self._config.mongo_database)
-                self._room = Room(
+                self._room = RunContext(
                     database=database,
                     store=self._store,
                     engine=self.engine,

@@ -8,8 +8,8 @@ from django.urls import include, path
 from django.views.generic.base import RedirectView
 
 from aggregates.web import health, legacy
-from aggregates.web.login import CountedLogin
-from aggregates.web.pages import live, views
+from aggregates.web.auth.login import CountedLogin
+from aggregates.web.pages import streams, views
 
 urlpatterns = [
     path("", views.front, name="front"),
@@ -20,11 +20,11 @@ urlpatterns = [
     path("dashboards/", views.dashboards, name="dashboards"),
     path("dashboards/<slug:slug>/", views.dashboard, name="dashboard"),
     path("embed/<str:token>/", views.embedded, name="embed"),
-    path("embed/<str:token>/live/", live.embedded, name="embed-live"),
-    path("live/charts/", live.charts, name="live-charts"),
-    path("live/pulse/", live.pulse, name="live-pulse"),
+    path("embed/<str:token>/live/", streams.embedded, name="embed-live"),
+    path("live/charts/", streams.charts, name="live-charts"),
+    path("live/pulse/", streams.pulse, name="live-pulse"),
     path("jobs/", views.jobs, name="jobs"),
-    path("live/jobs/", live.jobs, name="live-jobs"),
+    path("live/jobs/", streams.jobs, name="live-jobs"),
     path(
         "login/", LoginView.as_view(template_name="zarkov/login.html", authentication_form=CountedLogin), name="login"
     ),

@@ -83,6 +83,12 @@ class EventTooLargeError(IngestError):
     code = "event_too_big"
 
 
+class BodyError(IngestError):
+    """The body of an HTTP request holds no events, or too many."""
+
+    code = "bad_request"
+
+
 class DeliveryError(IngestError):
     """An acknowledged send was not answered in time; the events may or may not have arrived, and may be sent again."""
 

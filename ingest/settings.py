@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ingest.gate import ServerKeys  # brings ZeroMQ, which most commands do without
+
+@dataclass(frozen=True, slots=True)
+class ServerKeys:
+    """The ingester's CURVE key pair in Z85 (ZeroMQ RFC 32), and the folder of the senders that it lets in."""
+
+    public: str  # what senders must know
+    secret: str = field(repr=False)
+    clients: Path
 
 
 @dataclass(frozen=True)

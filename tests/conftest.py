@@ -34,8 +34,8 @@ from pymongo import MongoClient  # noqa: E402
 from pymongo.database import Database  # noqa: E402
 
 from tests import chromium  # noqa: E402
-from zarkov_site.home import HomeFolder  # noqa: E402
-from zarkov_site.mongod import LocalMongod  # noqa: E402
+from zarkov_site.config.home import HomeFolder  # noqa: E402
+from zarkov_site.processes.mongod import LocalMongod  # noqa: E402
 
 # How long drawing an example takes says how busy the machine is.
 hypothesis_settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from zarkov_site.config import REPOSITORY
-from zarkov_site.home import HomeFolder
+from zarkov_site.config.config import REPOSITORY
+from zarkov_site.config.home import HomeFolder
 
 READY_WITHIN_S = 170.0
 FREE_PORTS = {

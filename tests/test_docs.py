@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands, load_command_class
 
-from zarkov_site.config import REPOSITORY
-from zarkov_site.source import FILE_VARIABLE, known_keys, load
+from zarkov_site.config.config import REPOSITORY
+from zarkov_site.config.source import FILE_VARIABLE, known_keys, load
 
 DOCS = REPOSITORY / "docs"
 

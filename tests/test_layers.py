@@ -8,7 +8,7 @@ import sys
 
 import ingest
 import mapreduce
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 EDGE = (
     "ingest.management",

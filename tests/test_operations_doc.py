@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 NAME = re.compile(r'"(zarkov_[a-z_]+)"')
 SOURCES = [

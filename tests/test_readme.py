@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.system import System, running
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 pytestmark = pytest.mark.timeout(300)
 

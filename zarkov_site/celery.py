@@ -15,10 +15,9 @@ from celery import Celery, signals
 from django.conf import settings
 
 from ingest.management.command import set_up_logging
-from ingest.metrics import own
-from ingest.metrics.zibrato import Zibrato, measure_tasks
-from zarkov_site import broker
-from zarkov_site.process import end_with_parent
+from ingest.metrics import Zibrato, measure_tasks, own
+from zarkov_site.processes import broker
+from zarkov_site.processes.process import end_with_parent
 
 end_with_parent()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
@@ -63,7 +62,7 @@ broker.install()
 app = Celery("zarkov", fixups=["celery.fixups.django:fixup"])
 app.set_default()  # for every thread and greenlet: who sends a task without it would look for RabbitMQ
 app.add_defaults(_configuration)
-app.autodiscover_tasks(related_name="schedule")
+app.autodiscover_tasks(related_name="celery_tasks")
 
 
 def _log_as_every_process_does(**_: Any) -> None:
@@ -79,9 +78,9 @@ def _measure_tasks(**_: Any) -> None:
 
 def _watch(**_: Any) -> None:
     """Have alerts looked after in the worker's main process, whatever its tasks are at."""
-    from aggregates.services.watchman import Watchman
+    from aggregates.alerts.loop import AlertLoop
 
-    watchman = Watchman()
+    watchman = AlertLoop()
     signals.worker_shutting_down.connect(lambda **_: watchman.stop(0.0), weak=False)
     watchman.start()
 

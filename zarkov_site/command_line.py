@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import MutableMapping, Sequence
 
+from zarkov_site.config.source import FILE_VARIABLE, SET_VARIABLE, load
 from zarkov_site.exceptions import ConfigError, SiteError
-from zarkov_site.process import end_with_parent
-from zarkov_site.source import FILE_VARIABLE, SET_VARIABLE, load
+from zarkov_site.processes.process import end_with_parent
 
 
 def take_configuration(arguments: Sequence[str], environ: MutableMapping[str, str]) -> list[str]:

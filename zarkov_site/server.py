@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from zarkov_site.process import end_with_parent
-from zarkov_site.source import load
+from zarkov_site.config.source import load
+from zarkov_site.processes.process import end_with_parent
 
 _config, _ = load()
 _config.refuse_exposure()
@@ -46,7 +46,7 @@ _recorded: dict[str, str] = {}
 
 
 def _share_numbers() -> None:
-    """An empty folder in which all workers count their requests, see `aggregates.web.metrics.request`."""
+    """An empty folder in which all workers count their requests, see `aggregates.web.metrics.request_metrics`."""
     folder = _config.folder.run / "requests"
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob("*.db"):
@@ -75,11 +75,11 @@ def post_worker_init(worker: Any) -> None:
     """End the open streams as soon as the worker is told to stop: they would hold it until it is killed."""
     import gevent
 
-    from aggregates.web.live import runtime
+    from aggregates.web.live import process_hub
 
     def watch() -> None:
         while worker.alive:
             gevent.sleep(0.1)
-        runtime.stop()
+        process_hub.stop()
 
     gevent.spawn(watch)

@@ -7,7 +7,7 @@ from pathlib import Path
 import dj_database_url
 
 from ingest.metrics import own
-from zarkov_site.source import load
+from zarkov_site.config.source import load
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -36,10 +36,10 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "aggregates.web.metrics.request.RequestMetrics",
+    "aggregates.web.metrics.request_metrics.RequestMetrics",
     "django.middleware.security.SecurityMiddleware",
-    "aggregates.web.security.ContentSecurityPolicy",
-    "aggregates.web.security.CrossOrigin",
+    "aggregates.web.middleware.ContentSecurityPolicy",
+    "aggregates.web.middleware.CrossOrigin",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -115,10 +115,10 @@ REST_FRAMEWORK = {
         "rest_framework.renderers.BrowsableAPIRenderer",
     ],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_THROTTLE_CLASSES": ["aggregates.web.api.throttle.ScopeThrottle"],
+    "DEFAULT_THROTTLE_CLASSES": ["aggregates.web.api.throttling.ScopeThrottle"],
     "DEFAULT_THROTTLE_RATES": {"api": "6000/min", "ingest": "60000/min", "live": "3000/min", "operate": "300/min"},
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "aggregates.web.api.error.handle",
+    "EXCEPTION_HANDLER": "aggregates.web.api.exception_handler.handle",
     "DEFAULT_PAGINATION_CLASS": None,
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
-from aggregates.web.login import CountedAdminLogin
+from aggregates.web.auth.login import CountedAdminLogin
 
 admin.autodiscover()
 admin.site.login_form = CountedAdminLogin
@@ -15,5 +15,5 @@ urlpatterns = [
     path("", include("aggregates.urls")),
 ]
 
-handler404 = "aggregates.web.pages.gate.not_found"
-handler500 = "aggregates.web.pages.gate.broken"
+handler404 = "aggregates.web.pages.page_access.not_found"
+handler500 = "aggregates.web.pages.page_access.broken"

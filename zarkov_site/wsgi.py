@@ -6,7 +6,7 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-from zarkov_site.process import end_with_parent
+from zarkov_site.processes.process import end_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
 end_with_parent()

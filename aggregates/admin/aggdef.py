@@ -22,9 +22,9 @@ from aggregates.admin.moment import ago, exact, length, moment
 from aggregates.admin.sparkline import mark, sparkline
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
-from aggregates.registry import discover, task_modules
 from aggregates.resource import resources
-from aggregates.services.schedule import sync_schedule
+from aggregates.services.beat_schedule import sync_schedule
+from aggregates.task_code.registry import discover, task_modules
 
 SPARK_RUNS = 24
 COPY_TRIES = 1000

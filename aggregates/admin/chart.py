@@ -11,17 +11,14 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from aggregates.models.chart import Chart, Dashboard, DashboardItem
-from aggregates.web import query
 from aggregates.web.exceptions import WebError
 from aggregates.web.mongo import answering, database
+from aggregates.web.series import query
+from aggregates.web.series.chart_query import CheckedChartForm
 
 
-class ChartForm(forms.ModelForm):
+class ChartAdminForm(CheckedChartForm):
     """Offers the aggregates that there are, and lets one be named that is still to come."""
-
-    class Meta:
-        model = Chart
-        fields = "__all__"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -57,7 +54,7 @@ def _aggregate_names() -> list[str]:
 class ChartAdmin(admin.ModelAdmin):
     """What is shown, how, and over which time."""
 
-    form = ChartForm
+    form = ChartAdminForm
     list_display = ("title", "kind", "aggregate", "page")
     list_filter = ("kind",)
     search_fields = ("title", "slug", "aggregate")

@@ -13,16 +13,17 @@ from django.urls import reverse
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from aggregates.services.quarantine import Outcome, replay_entries
+from aggregates.services.quarantine import ReplayOutcome, replay_entries
 from aggregates.web.api.quarantine import selection_of, translated
 from aggregates.web.exceptions import WebError
 from aggregates.web.mongo import database, translate
-from ingest import quarantine, refused
 from ingest.exceptions import IngestError
+from ingest.load import quarantine_replay
+from ingest.load.quarantine_replay import MendError, UnknownEntryError
 from ingest.models import QuarantineEntry
-from ingest.quarantine import MendError, UnknownEntryError
-from ingest.refusal import CODES
-from ingest.refused import Selection, key_text, parse_key
+from ingest.store import quarantine
+from ingest.store.quarantine import Selection, key_text, parse_key
+from ingest.wire.refusal import CODES
 
 LIST = "admin:ingest_quarantineentry_changelist"
 ENTRY = "admin:ingest_quarantineentry_change"
@@ -73,10 +74,10 @@ class QuarantineAdmin(admin.ModelAdmin):
         selection = selection_of(request)
         opened = database()
         try:
-            found, following = refused.page(opened, selection, cursor=request.GET.get("cursor", ""), limit=PER_PAGE)
-        except refused.KeyFormatError:
+            found, following = quarantine.page(opened, selection, cursor=request.GET.get("cursor", ""), limit=PER_PAGE)
+        except quarantine.KeyFormatError:
             return HttpResponseRedirect(reverse(LIST))
-        counts = refused.counts(opened)
+        counts = quarantine.counts(opened)
         waiting = Selection(selection.code, selection.source, selection.since, selection.until, False)
         context = self._context(request, "Quarantine") | {
             "rows": [Row(key_text(entry["_id"]), entry, preview(entry)) for entry in found],
@@ -107,7 +108,7 @@ class QuarantineAdmin(admin.ModelAdmin):
             elif action.startswith("replay"):
                 self._say(request, replay_entries(database(), what, by=str(request.user)))
             elif action.startswith("delete"):
-                self.message_user(request, f"{refused.delete(database(), what):,} deleted.", messages.SUCCESS)
+                self.message_user(request, f"{quarantine.delete(database(), what):,} deleted.", messages.SUCCESS)
         except Exception as error:  # noqa: BLE001 - raised again unless it is of a known kind
             self._say_failure(request, error)
         return HttpResponseRedirect(f"{reverse(LIST)}?{request.GET.urlencode()}")
@@ -119,8 +120,8 @@ class QuarantineAdmin(admin.ModelAdmin):
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
         try:
-            entry = refused.find(database(), parse_key(object_id))
-        except refused.KeyFormatError:
+            entry = quarantine.find(database(), parse_key(object_id))
+        except quarantine.KeyFormatError:
             entry = None
         if entry is None:
             raise Http404(f"there is no quarantine entry {object_id}")
@@ -138,12 +139,12 @@ class QuarantineAdmin(admin.ModelAdmin):
         action, key = request.POST.get("action", ""), entry["_id"]
         try:
             if action == "delete":
-                refused.delete(database(), [key])
+                quarantine.delete(database(), [key])
                 self.message_user(request, "1 deleted.", messages.SUCCESS)
                 return HttpResponseRedirect(reverse(LIST))
-            made = quarantine.from_text(text)
+            made = quarantine_replay.from_text(text)
             if action == "keep":
-                quarantine.keep_mended(database(), key, made)
+                quarantine_replay.keep_mended(database(), key, made)
                 self.message_user(request, "Kept: a replay sends this text.", messages.SUCCESS)
             else:
                 outcome = replay_entries(database(), [key], by=str(request.user), mended=made)
@@ -162,16 +163,16 @@ class QuarantineAdmin(admin.ModelAdmin):
 
     def _entry(self, request: HttpRequest, entry: dict[str, Any], text: str | None) -> HttpResponse:
         raw = entry.get("raw", entry.get("raw_start", b""))
-        mended = quarantine.mended_of(entry)
-        readable = quarantine.decoded(entry)
+        mended = quarantine_replay.mended_of(entry)
+        readable = quarantine_replay.decoded(entry)
         context = self._context(request, f"Refused: {CODES.get(entry['code'], entry['code'])}") | {
             "key": key_text(entry["_id"]),
             "entry": entry,
             "hex": hex_dump(raw[:HEX_BYTES]),
             "hex_cut": len(raw) > HEX_BYTES,
             "plain": raw[:TEXT_BYTES].decode("utf-8", "replace"),
-            "readable": quarantine.as_text(readable) if readable is not None else "",
-            "text": text if text is not None else quarantine.as_text(mended) if mended is not None else EMPTY,
+            "readable": quarantine_replay.as_text(readable) if readable is not None else "",
+            "text": text if text is not None else quarantine_replay.as_text(mended) if mended is not None else EMPTY,
             "is_mended": "mended" in entry,
         }
         return TemplateResponse(request, "admin/ingest/quarantineentry/change_form.html", context)
@@ -192,7 +193,7 @@ class QuarantineAdmin(admin.ModelAdmin):
             raise error
         self.message_user(request, str(shown), messages.ERROR)
 
-    def _say(self, request: HttpRequest, outcome: Outcome) -> None:
+    def _say(self, request: HttpRequest, outcome: ReplayOutcome) -> None:
         level = messages.SUCCESS if not outcome.refused else messages.WARNING
         examples = "".join(f"; {message}" for message in dict.fromkeys(said for _, said in outcome.examples[:3]))
         self.message_user(request, f"{outcome.sentence()}{examples}", level)
@@ -201,8 +202,8 @@ class QuarantineAdmin(admin.ModelAdmin):
 def preview(entry: dict[str, Any]) -> str:
     """The beginning of the input as text; empty when it was not read."""
     raw = entry.get("raw", b"")
-    document = quarantine.decoded(entry) if raw else None
-    text = str(raw, "utf-8", "replace") if document is None or raw[:1] in b"{[" else quarantine.as_text(document)
+    document = quarantine_replay.decoded(entry) if raw else None
+    text = str(raw, "utf-8", "replace") if document is None or raw[:1] in b"{[" else quarantine_replay.as_text(document)
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= PREVIEW_CHARS else f"{line[: PREVIEW_CHARS - 1]}…"
 
@@ -217,10 +218,10 @@ def hex_dump(raw: bytes) -> str:
     return "\n".join(lines)
 
 
-def _number(opened: Database[dict[str, Any]], selection: Selection, counts: list[refused.Count]) -> int:
+def _number(opened: Database[dict[str, Any]], selection: Selection, counts: list[quarantine.Count]) -> int:
     """How many entries a selection has; asked for only where the counts do not say it."""
     if selection.since is not None or selection.until is not None:
-        return refused.number_of(opened, selection)
+        return quarantine.number_of(opened, selection)
     return sum(
         each.count
         for each in counts
@@ -230,7 +231,7 @@ def _number(opened: Database[dict[str, Any]], selection: Selection, counts: list
     )
 
 
-def _kinds(counts: list[refused.Count], given: QueryDict) -> list[dict[str, Any]]:
+def _kinds(counts: list[quarantine.Count], given: QueryDict) -> list[dict[str, Any]]:
     """Codes with their numbers, each with the address that shows only it (or all again)."""
     sums: dict[str, int] = {}
     for each in counts:

@@ -21,7 +21,7 @@ from aggregates.admin.sparkline import mark
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
 from aggregates.resource import resources
-from aggregates.services import waiting
+from aggregates.services import celery_queue
 
 OPEN = (Run.State.PLANNED, Run.State.RUNNING)
 SHOWN = 100
@@ -118,7 +118,7 @@ class RunAdmin(admin.ModelAdmin):
         }
         try:
             with pymongo.timeout(BROKER_S):
-                context["waiting"] = waiting.lines(resources().database.client)
+                context["waiting"] = celery_queue.lines(resources().database.client)
         except Exception as error:  # noqa: BLE001 - every broker has errors of its own
             context["failure"] = f"{type(error).__name__}: {error}"
         return TemplateResponse(request, "admin/aggregates/run/queue.html", context)

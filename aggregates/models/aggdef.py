@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -10,14 +9,15 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Cast
+from django.dispatch import Signal
 from django.urls import reverse
 
-from aggregates import definition as rules
-from aggregates.definition import Definition
+from aggregates.definition import definition as rules
+from aggregates.definition.definition import Definition
+from aggregates.definition.field_check import SWITCHES, TEXTS, check_collection, check_plain, check_zone
+from aggregates.definition.lineage import DefinitionNode, check_lineage, read_aggregates
 from aggregates.exceptions import AggregateError, DefinitionError
-from aggregates.lineage import Member, check_lineage, read_aggregates
 from aggregates.models.cron import check_crontab, split_crontab
-from aggregates.rules import SWITCHES, TEXTS, check_collection, check_plain, check_zone
 
 
 def default_inputs() -> list[str]:
@@ -25,7 +25,7 @@ def default_inputs() -> list[str]:
     return [rules.EVENT]
 
 
-SCHEDULE = frozenset({"name", "enabled", "realtime", "interval_s", "crontab", "crontab_zone"})
+aggdefs_deleting = Signal()  # sent with `aggdefs` before their rows go; a receiver that raises keeps them
 
 
 class AggDefQuerySet(models.QuerySet["AggDef"]):
@@ -45,7 +45,7 @@ class AggDefQuerySet(models.QuerySet["AggDef"]):
         readers = [reader.pk for reader in others.only("pk", "inputs") if any(reader.reads(read) for read in aggdefs)]
         return self.filter(pk__in=readers)
 
-    def who_may_fill(self, output: str) -> list[Member]:
+    def who_may_fill(self, output: str) -> list[DefinitionNode]:
         """Those that have an output of this name, and some that only might."""
         above = [output[:at] for at, letter in enumerate(output) if letter == "."]
         full = [f"{rules.OUTPUT_PREFIX}{name}" for name in (output, *above)]
@@ -56,14 +56,9 @@ class AggDefQuerySet(models.QuerySet["AggDef"]):
 
     def delete(self) -> tuple[int, dict[str, int]]:
         """All of them or none, as `AggDef.delete` says; those that read each other go together."""
-        from aggregates.services.define import clear, clear_again
-
         gone = list(self)
-        clear(*gone)
-        counts = models.QuerySet(AggDef).filter(pk__in=[aggdef.pk for aggdef in gone]).delete()
-        for aggdef in gone:
-            transaction.on_commit(partial(clear_again, aggdef))
-        return counts
+        aggdefs_deleting.send(AggDef, aggdefs=gone)
+        return models.QuerySet(AggDef).filter(pk__in=[aggdef.pk for aggdef in gone]).delete()
 
     delete.alters_data = True  # type: ignore[attr-defined]
     delete.queryset_only = True  # type: ignore[attr-defined]
@@ -205,16 +200,12 @@ class AggDef(models.Model):
         Raises `DefinitionError` and `TaskRefusedError` as `check_fields` does, and for a name that is taken, or is not
         the one it was stored under. A task in an allowed module may come later.
         """
-        from aggregates.services.schedule import sync_schedule
-
         fields = kwargs.get("update_fields")
         if fields is None:
             self._check_name()
             self.check_fields()
         with transaction.atomic():
-            super().save(*args, **kwargs)
-            if fields is None or SCHEDULE & set(fields):
-                sync_schedule(self)
+            super().save(*args, **kwargs)  # a receiver of `post_save` keeps its schedule in step
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """The definition with its runs, schedule, position and outputs.
@@ -238,7 +229,7 @@ class AggDef(models.Model):
 
     def check_fields(self) -> None:
         """Raise `DefinitionError` for the first field whose value is not allowed, `TaskRefusedError` for the task."""
-        from aggregates.registry import allowed_module, task_modules
+        from aggregates.task_code.registry import allowed_module, task_modules
 
         check_plain({name: getattr(self, name) for name in (*TEXTS, *SWITCHES, "interval_s", "settle_s")})
         if self.zql:
@@ -266,10 +257,10 @@ class AggDef(models.Model):
         allowed_module(self.task_name, task_modules())
         check_lineage(self.member(), AggDef.objects.exclude(pk=self.pk).who_may_fill)
 
-    def member(self) -> Member:
+    def member(self) -> DefinitionNode:
         """What is to be known of it among others."""
         output = rules.output_name(self.output or self.name)
-        return Member(self.name, output, tuple(self.outputs), tuple(self.inputs))
+        return DefinitionNode(self.name, output, tuple(self.outputs), tuple(self.inputs))
 
     def reads(self, other: AggDef) -> bool:
         """Whether an output of the other one is an input of this one."""
@@ -277,7 +268,7 @@ class AggDef(models.Model):
 
     def clean(self) -> None:
         """The same for forms, with each message at its field; here the task must be there."""
-        from aggregates.registry import resolve, task_modules
+        from aggregates.task_code.registry import resolve, task_modules
 
         try:
             self.check_fields()

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.urls import reverse
-from django.utils import timezone
 
-from aggregates.web.exceptions import WebError
-from aggregates.web.query import SeriesQuery, collection_name
-from aggregates.web.span import is_zone, read_span
+from aggregates.definition.field_check import is_zone
 
 _FIELDS = RegexValidator(
     r"\A[^,$\s]+(\s*,\s*[^,$\s]+)*\Z", "Names of fields with commas between them, such as: insertions, deletions"
@@ -81,24 +75,6 @@ class Chart(models.Model):
         """Address of the chart's page."""
         return reverse("chart", args=[self.slug])
 
-    def clean(self) -> None:
-        """Refuse names and ranges that could never give an answer, each at its own field."""
-        wrong: dict[str, Any] = {}
-        try:
-            if collection_name(self.aggregate) is None:
-                wrong["aggregate"] = f"{self.aggregate!r} cannot be the name of an aggregate"
-        except WebError as error:
-            wrong["aggregate"] = error.message
-        for name in ("start", "end"):
-            try:
-                read_span(getattr(self, name), "", self.effective_zone, timezone.now())
-            except WebError as error:
-                wrong[name] = error.message.removeprefix("from = ")
-        if self.zone and not is_zone(self.zone):
-            wrong["zone"] = f"{self.zone!r} is no name of the IANA time zone database, such as Europe/Berlin"
-        if wrong:
-            raise ValidationError(wrong)
-
     @property
     def effective_zone(self) -> str:
         """The zone in which keys are read."""
@@ -107,20 +83,6 @@ class Chart(models.Model):
     def field_list(self) -> tuple[str, ...]:
         """The fields as a tuple; empty = all that are numbers."""
         return tuple(name.strip() for name in self.fields.split(",") if name.strip())
-
-    def query(self, start: str | None = None, end: str | None = None) -> SeriesQuery:
-        """The question that this chart asks; a viewer's own range goes before the chart's. It ends now at the latest
-        unless it says when: an event dated years ahead would leave nothing of the picture."""
-        return SeriesQuery(
-            name=self.aggregate,
-            fields=self.field_list(),
-            prefix=self.prefix,
-            start=self.start if start is None else start,
-            end=(self.end if end is None else end) or "now",
-            zone=self.effective_zone,
-            fill=self.fill,  # type: ignore[arg-type]
-            limit=self.series_limit,
-        )
 
 
 class Dashboard(models.Model):

@@ -15,9 +15,9 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from aggregates.exceptions import OutputTakenError
-from aggregates.run import fault
-from aggregates.run.ledger import Ledger
+from aggregates.run import failpoint
 from aggregates.run.position import Position
+from aggregates.run.position_store import PositionStore
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def is_pattern(output: str) -> bool:
 class Generations:
     """Makes, shows and drops generations. Every method blocks on MongoDB and may be called again."""
 
-    def __init__(self, database: Database[dict[str, Any]], ledger: Ledger) -> None:
+    def __init__(self, database: Database[dict[str, Any]], ledger: PositionStore) -> None:
         self._database = database
         self._ledger = ledger
 
@@ -71,7 +71,7 @@ class Generations:
             self._show(position)
         while position.shown != position.generation and position.generation:
             self._show(position)
-            fault.reach("switched")
+            failpoint.reach("switched")
             position = self._ledger.showing(position.name, position.generation)
         return position
 
@@ -149,7 +149,7 @@ class Generations:
                     self._database.drop_collection(name)
         gone = [n for n, _ in position.retired if n not in kept | waiting]
         if gone:
-            fault.reach("dropped")
+            failpoint.reach("dropped")
             self._ledger.dropped(position.name, gone)
         return gone
 

@@ -8,25 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pymongo.database import Database
 
-from aggregates.definition import EVENT, OUTPUT_PREFIX, Definition
+from aggregates.definition.definition import EVENT, OUTPUT_PREFIX, Definition
+from aggregates.definition.field_check import check_collection
 from aggregates.exceptions import DefinitionError, UnknownAggregateError
-from aggregates.rules import check_collection
-from aggregates.run.ledger import Ledger, clock
+from aggregates.run.context import RunContext
 from aggregates.run.position import Position
-from aggregates.run.source import Mark, above, event_mark
-
-if TYPE_CHECKING:
-    from aggregates.run.room import Room
+from aggregates.run.position_store import PositionStore, clock
+from aggregates.run.watermark import Mark, above, event_mark
 
 SEEN = "agg.seen"
 PIN_WAIT_S = 60.0
 
 
-def input_mark(room: Room, definition: Definition) -> Mark:
+def input_mark(room: RunContext, definition: Definition) -> Mark:
     """The mark of the definition's inputs."""
     if definition.kind == EVENT:
         return event_mark(room.store)
@@ -35,7 +33,7 @@ def input_mark(room: Room, definition: Definition) -> Mark:
     return _collection_mark(room.database, definition)
 
 
-def _input_positions(room: Room, definition: Definition) -> dict[str, Position]:
+def _input_positions(room: RunContext, definition: Definition) -> dict[str, Position]:
     """The position of each input aggregate, by the name of the output that is read."""
     found = {}
     for name in definition.inputs:
@@ -48,7 +46,7 @@ def _input_positions(room: Room, definition: Definition) -> dict[str, Position]:
 
 
 @contextmanager
-def pinned(room: Room, definition: Definition) -> Iterator[None]:
+def pinned(room: RunContext, definition: Definition) -> Iterator[None]:
     """Keep input aggregates as they are inside the block: increments and switches of them wait.
 
     Without effect for other inputs. Raises `BusyError` when an increment of an input takes longer than a minute.
@@ -60,7 +58,7 @@ def pinned(room: Room, definition: Definition) -> Iterator[None]:
         yield
 
 
-def _aggregate_mark(room: Room, definition: Definition) -> Mark:
+def _aggregate_mark(room: RunContext, definition: Definition) -> Mark:
     positions = _input_positions(room, definition)
     names = [
         f"zgen.{each}.{position.generation}"
@@ -87,7 +85,7 @@ def _version(positions: Mapping[str, tuple[int, Any]]) -> str:
     return ";".join(f"{name}.{generation}.{position}" for name, (generation, position) in sorted(positions.items()))
 
 
-def behind_inputs(ledger: Ledger, inputs: Mapping[str, Iterable[str]]) -> dict[str, bool | None]:
+def behind_inputs(ledger: PositionStore, inputs: Mapping[str, Iterable[str]]) -> dict[str, bool | None]:
     """Whether each of these aggregates, given with the outputs that it reads, lacks what they hold now.
 
     None for one of whose inputs one has not run yet. One query for all; who refreshed the inputs, and in which process,

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from aggregates.exceptions import RunCancelledError, RunFailedError
-from aggregates.run import fault
-from aggregates.run.outcome import Tally
-from aggregates.run.position import Step
+from aggregates.run import failpoint
+from aggregates.run.outcome import RunCounts
+from aggregates.run.position import RunStep
 from mapreduce.exceptions import JobTimeoutError, MapReduceError
-from mapreduce.spec import CANCELLED, COMPLETE, UNKNOWN, JobSpec, JobStatus
+from mapreduce.job.spec import CANCELLED, COMPLETE, UNKNOWN, JobSpec, JobStatus
 
 WAIT_S = 0.5
 NOTHING_WRITTEN = frozenset(
@@ -29,7 +29,7 @@ class EngineLike(Protocol):
     def call(self, func_name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any: ...
 
 
-def specs(step: Step) -> list[JobSpec]:
+def specs(step: RunStep) -> list[JobSpec]:
     """The jobs of the step's present attempt."""
     return [
         replace(spec, job_id=f"{spec.job_id}.{step.attempt}")
@@ -37,13 +37,13 @@ def specs(step: Step) -> list[JobSpec]:
     ]
 
 
-def with_code(step: Step, code: Mapping[str, str]) -> Step:
+def with_code(step: RunStep, code: Mapping[str, str]) -> RunStep:
     """The step with its files as they are now: what it uses of them is the same, the rest may have changed."""
     pairs = [[module, version] for module, version in sorted(code.items())]
     return replace(step, jobs=tuple({**job, "code": pairs} for job in step.jobs))
 
 
-def perform(engine: EngineLike, step: Step, check: Callable[[], None]) -> Tally:
+def perform(engine: EngineLike, step: RunStep, check: Callable[[], None]) -> RunCounts:
     """Run the step's jobs to their end; the same step may be performed again and is the same jobs.
 
     `check` is called at least twice a second and may raise to stop the waiting. Raises `RunFailedError` and
@@ -53,8 +53,8 @@ def perform(engine: EngineLike, step: Step, check: Callable[[], None]) -> Tally:
     check()
     for number, spec in enumerate(wanted):
         _submit(engine, spec, wrote=number > 0)
-        fault.reach("submitted")
-    tally = Tally()
+        failpoint.reach("submitted")
+    tally = RunCounts()
     for number, spec in enumerate(wanted):
         status = _wait(engine, spec, check)
         if status.state != COMPLETE:
@@ -113,10 +113,10 @@ def nothing_written(status: JobStatus) -> bool:
     return code in NOTHING_WRITTEN or status.progress.get("reduces") == 0
 
 
-def _tally(status: JobStatus) -> Tally:
+def _tally(status: JobStatus) -> RunCounts:
     progress = status.progress
     skipped = tuple(progress.get("skipped_ids", ()))
-    return Tally(
+    return RunCounts(
         docs_in=int(progress.get("docs_in", 0)),
         keys=int(progress.get("keys_out", 0)),
         skipped=skipped[:1000],
@@ -125,7 +125,7 @@ def _tally(status: JobStatus) -> Tally:
     )
 
 
-def discard(engine: EngineLike, step: Step) -> None:
+def discard(engine: EngineLike, step: RunStep) -> None:
     """Cancel jobs of a step that nobody waits for any more."""
     for spec in specs(step):
         if not engine.status(spec.job_id).ended:

@@ -10,7 +10,7 @@ State = Literal["complete", "nothing", "blocked"]
 
 
 @dataclass(frozen=True)
-class Tally:
+class RunCounts:
     """What a step, or several, read and wrote."""
 
     docs_in: int = 0  # documents handed to maps
@@ -19,8 +19,8 @@ class Tally:
     skipped_count: int = 0
     job_ids: tuple[str, ...] = ()
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
+    def __add__(self, other: RunCounts) -> RunCounts:
+        return RunCounts(
             self.docs_in + other.docs_in,
             self.keys + other.keys,
             (self.skipped + other.skipped)[:1000],
@@ -43,7 +43,7 @@ class Outcome:
     complete_through: datetime | None = None
     generation: int = 0
     outputs: tuple[str, ...] = ()
-    tally: Tally = Tally()
+    tally: RunCounts = RunCounts()
     duration_s: float = 0.0
     code: str = ""  # version of the task's code
     due: str = ""  # why a full run is due although this one went well

@@ -9,13 +9,13 @@ from typing import Any
 from bson.min_key import MinKey
 from pymongo.database import Database
 
-from aggregates.definition import Definition, check_filter, output_name
+from aggregates.definition.definition import Definition, check_filter, output_name
 from aggregates.exceptions import TaskError
-from aggregates.registry import allowed_module, function_name, resolve
-from aggregates.run.source import Range
-from aggregates.source_code import source_versions, task_version
+from aggregates.run.watermark import IdRange
 from aggregates.task import BasicCall, MapReduceCall, Task, TaskContext, bind
-from mapreduce.spec import ANY_LABEL, JobSpec, Output, Source
+from aggregates.task_code.code_version import source_versions, task_version
+from aggregates.task_code.registry import allowed_module, function_name, resolve
+from mapreduce.job.spec import ANY_LABEL, JobSpec, Output, Source
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PlannedJob:
     associative: bool
     on_error: str
 
-    def spec(self, uid: str, database: str, generation: int, span: Range, code: Mapping[str, str]) -> JobSpec:
+    def spec(self, uid: str, database: str, generation: int, span: IdRange, code: Mapping[str, str]) -> JobSpec:
         """The engine's job for this range into this generation. An empty range start means from the beginning."""
         kind = "reduce" if self.associative else "merge"
         begin = MinKey() if span.start is None else span.start
@@ -62,7 +62,7 @@ class PlannedJob:
             code=code,
         )
 
-    def _source(self, source: PlannedSource, span: Range) -> Source:
+    def _source(self, source: PlannedSource, span: IdRange) -> Source:
         return Source(
             input_names=span.collections,
             map_name=source.map_name,
@@ -93,7 +93,7 @@ class Plan:
         """Whether increments are possible."""
         return all(job.associative for job in self.jobs)
 
-    def specs(self, uid: str, database: str, generation: int, span: Range) -> list[JobSpec]:
+    def specs(self, uid: str, database: str, generation: int, span: IdRange) -> list[JobSpec]:
         """One engine job per planned job, with ids made from `uid`."""
         return [
             job.spec(f"{uid}.{number}", database, generation, span, self.code) for number, job in enumerate(self.jobs)

@@ -19,7 +19,7 @@ _AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 
 
 @dataclass(frozen=True)
-class Step:
+class RunStep:
     """A fixed range of events on its way into one generation, recorded before its jobs are submitted."""
 
     uid: str  # names the jobs: a step sent again is the same jobs
@@ -48,7 +48,7 @@ class Step:
         }
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Step:
+    def from_document(cls, document: Mapping[str, Any]) -> RunStep:
         """The reverse of `to_document`."""
         packed = bson.decode(document["jobs"], _AWARE)
         return cls(
@@ -79,7 +79,7 @@ class Build:
     since: datetime | None = None  # rebuild: the span, widened to whole periods
     until: datetime | None = None
     copied: bool = False  # rebuild: what lies outside the span is in it
-    step: Step | None = None
+    step: RunStep | None = None
     store: str = ""  # the store that it reads
     epoch: int = 0
     version: str = ""  # of the aggregates that it reads
@@ -95,7 +95,7 @@ class Build:
         """The reverse of `to_document`."""
         step = document["step"]
         skipped = tuple(document["skipped"])
-        return cls(**{**document, "step": Step.from_document(step) if step else None, "skipped": skipped})
+        return cls(**{**document, "step": RunStep.from_document(step) if step else None, "skipped": skipped})
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Position:
     skipped_count: int = 0
     live: Slot = field(default_factory=Slot)
     build: Slot = field(default_factory=Slot)
-    step: Step | None = None  # the open increment
+    step: RunStep | None = None  # the open increment
     making: Build | None = None  # the open build
     retired: tuple[tuple[int, datetime], ...] = ()  # generations to drop, and since when nobody needs them
 
@@ -148,7 +148,7 @@ class Position:
             skipped=tuple(document.get("skipped", ())),
             live=_slot(document.get("live")),
             build=_slot(document.get("build")),
-            step=Step.from_document(step) if (step := document.get("step")) else None,
+            step=RunStep.from_document(step) if (step := document.get("step")) else None,
             making=Build.from_document(making) if (making := document.get("making")) else None,
             retired=tuple((item["n"], item["at"]) for item in document.get("retired", ())),
             **plain,

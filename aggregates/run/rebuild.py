@@ -8,14 +8,14 @@ from typing import Any
 
 from pymongo import ReplaceOne, WriteConcern
 
-from aggregates.definition import EVENT, Definition
+from aggregates.definition.definition import EVENT, Definition
 from aggregates.exceptions import NotRebuildableError
 from aggregates.period import Span, overlaps, union
+from aggregates.run.context import RunContext
 from aggregates.run.generation import collection_name
+from aggregates.run.incremental import demand_unblocked
 from aggregates.run.planner import Plan
 from aggregates.run.position import Build, Position
-from aggregates.run.refresh import demand_unblocked
-from aggregates.run.room import Room
 from aggregates.task import has_period
 
 BATCH = 1_000
@@ -25,7 +25,7 @@ DURABLE = WriteConcern(w="majority", j=True)
 class Rebuild:
     """The parts of one rebuild. Raises `NotRebuildableError` when the task cannot say what its keys stand for."""
 
-    def __init__(self, room: Room, definition: Definition, plan: Plan) -> None:
+    def __init__(self, room: RunContext, definition: Definition, plan: Plan) -> None:
         if not has_period(type(plan.task)):
             raise NotRebuildableError(
                 f"{definition.task_name} has no period(key), so nobody knows which keys belong to a range of time: "

@@ -20,11 +20,11 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from pymongo.database import Database
 
-from aggregates.registry import load_function
+from aggregates.run.external_sort import AWARE, MEMORY_BYTES, RECORD_BYTES, SAMPLE, ExternalSort
 from aggregates.run.planner import Plan, PlannedJob, PlannedSource
-from aggregates.run.source import Range
-from aggregates.run.spool import AWARE, MEMORY_BYTES, RECORD_BYTES, SAMPLE, Spool
-from mapreduce.spec import ANY_LABEL
+from aggregates.run.watermark import IdRange
+from aggregates.task_code.registry import load_function
+from mapreduce.job.spec import ANY_LABEL
 
 CHUNK = 500  # values of a key that are reduced at once
 
@@ -116,7 +116,7 @@ class Recounter:
         self._held = 0  # values
         self._added = 0
         self._value_bytes = 64.0
-        self._spool = Spool(memory_bytes)
+        self._spool = ExternalSort(memory_bytes)
         self.found = Recount()
 
     @property
@@ -128,7 +128,7 @@ class Recounter:
         """Remove the temporary files."""
         self._spool.close()
 
-    def take(self, span: Range, limit: int | None = None) -> None:
+    def take(self, span: IdRange, limit: int | None = None) -> None:
         """Take in the documents of a range, at most `limit` of each collection; ranges must not overlap.
 
         Raises what the task raises, unless it says `on_error = "skip"`.
@@ -137,7 +137,7 @@ class Recounter:
             for source in job.sources:
                 self._take(job, source, span, limit)
 
-    def _take(self, job: PlannedJob, source: PlannedSource, span: Range, limit: int | None) -> None:
+    def _take(self, job: PlannedJob, source: PlannedSource, span: IdRange, limit: int | None) -> None:
         mapped = load_function(source.map_name, job.params)
         reduced = load_function(job.reduce_name, job.params)
         for document in self._documents(source, span, limit):
@@ -152,7 +152,7 @@ class Recounter:
             for output, key, value in pairs:
                 self._add(job, reduced, output, key, value)
 
-    def _documents(self, source: PlannedSource, span: Range, limit: int | None) -> Iterator[dict[str, Any]]:
+    def _documents(self, source: PlannedSource, span: IdRange, limit: int | None) -> Iterator[dict[str, Any]]:
         database = self._home.client[span.database] if span.database else self._home
         query = {"$and": [span.condition(), dict(source.query)]} if source.query else span.condition()
         fields = _projection(source.fields, span.id_key)

@@ -7,16 +7,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from aggregates.definition import Definition
+from aggregates.definition.definition import Definition
 from aggregates.exceptions import UnknownAggregateError
 from aggregates.run.compare import equal
-from aggregates.run.decide import foreign, gone
+from aggregates.run.context import RunContext
+from aggregates.run.decision import foreign, gone
+from aggregates.run.external_sort import AWARE, ExternalSort, Record
 from aggregates.run.generation import collection_name
-from aggregates.run.inputs import pinned
+from aggregates.run.inputs import input_mark, pinned
 from aggregates.run.position import Position
 from aggregates.run.recount import Recounter, Result, order_of
-from aggregates.run.room import Room
-from aggregates.run.spool import AWARE, Record, Spool
 
 MOST_DIFFERENCES = 100
 WAIT_S = 60.0
@@ -46,7 +46,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Comparison:
     """What a verification found."""
 
     name: str
@@ -74,7 +74,7 @@ class Verdict:
         return f"{self.name}: {self.difference_count} differences from the recount of {counted}"
 
 
-def verify(room: Room, definition: Definition) -> Verdict:
+def verify(room: RunContext, definition: Definition) -> Comparison:
     """Recount and compare. Increments go on during the recount, and are held up for its last part and the comparison.
 
     Blocks; memory is bounded, whatever the number of keys. Raises what the task raises, `BusyError` when an increment
@@ -84,8 +84,8 @@ def verify(room: Room, definition: Definition) -> Verdict:
         return _verify(room, definition)
 
 
-def _verify(room: Room, definition: Definition) -> Verdict:
-    mark = room.mark(definition)
+def _verify(room: RunContext, definition: Definition) -> Comparison:
+    mark = input_mark(room, definition)
     position = room.position(definition)
     name = position.name
     if reason := foreign(position, mark) or gone(position, mark):
@@ -105,19 +105,21 @@ def _verify(room: Room, definition: Definition) -> Verdict:
                 reason = "a run was interrupted and waits to be rolled forward: run it first"
                 return _refused(definition, pinned, reason)
             if pinned.position is not None and pinned.position != reached:
-                recounter.take(room.mark(definition).range(reached if reached is not None else start, pinned.position))
+                recounter.take(
+                    input_mark(room, definition).range(reached if reached is not None else start, pinned.position)
+                )
             return _compare(room, definition, pinned, recounter)
 
 
-def _refused(definition: Definition, position: Position, reason: str) -> Verdict:
-    return Verdict(definition.name, position.position, position.generation, 0, 0, 0, (), 0, reason)
+def _refused(definition: Definition, position: Position, reason: str) -> Comparison:
+    return Comparison(definition.name, position.position, position.generation, 0, 0, 0, (), 0, reason)
 
 
-def _compare(room: Room, definition: Definition, position: Position, recounter: Recounter) -> Verdict:
+def _compare(room: RunContext, definition: Definition, position: Position, recounter: Recounter) -> Comparison:
     unseen = room.generations.wrong_views(position)
-    tally = _Tally(differences=len(unseen))
+    tally = _DifferenceCount(differences=len(unseen))
     views = [Difference(name, None, "view", stored=collection_name(name, position.generation)) for name in unseen]
-    with Spool() as stored:
+    with ExternalSort() as stored:
         for output in room.generations.expand(position.outputs, position.generation):
             collection = room.database.get_collection(collection_name(output, position.generation), codec_options=AWARE)
             for document in collection.find({}, {"value": 1}):
@@ -128,7 +130,7 @@ def _compare(room: Room, definition: Definition, position: Position, recounter: 
             tally.differences += 1
             if len(differences) < MOST_DIFFERENCES:
                 differences.append(difference)
-    return Verdict(
+    return Comparison(
         name=definition.name,
         through=position.position,
         generation=position.generation,
@@ -141,12 +143,12 @@ def _compare(room: Room, definition: Definition, position: Position, recounter: 
 
 
 @dataclass
-class _Tally:
+class _DifferenceCount:
     keys: int = 0  # that the recount has
     differences: int = 0
 
 
-def _differences(stored: Spool, recounted: Iterator[Result], tally: _Tally) -> Iterator[Difference]:
+def _differences(stored: ExternalSort, recounted: Iterator[Result], tally: _DifferenceCount) -> Iterator[Difference]:
     """Walk through both sides in the same order, one document of each in hand."""
     standing = iter(stored)
     left = next(standing, None)

@@ -1,12 +1,12 @@
 """Everything that changes aggregates in more than one step. Views, admin, commands and jobs all call these."""
 
 from aggregates.services.define import clone, define, remove, set_enabled
-from aggregates.services.describe import jobs_under_way, preview, status
+from aggregates.services.history import copy_position, note_failure, note_refresh
 from aggregates.services.perform import accept_change, perform_run, run_now, verify_now
-from aggregates.services.record import copy_position, note_failure, note_refresh
-from aggregates.services.start import cancel_run, get_aggdef, new_run, start_run, sweep
-from aggregates.services.switch import require_enabled, set_task_enabled
-from aggregates.services.transfer import export_definitions, import_definitions
+from aggregates.services.request import cancel_run, get_aggdef, new_run, start_run, sweep
+from aggregates.services.status import jobs_under_way, preview, status
+from aggregates.services.task_switch import require_enabled, set_task_enabled
+from aggregates.services.yaml_export import export_definitions, import_definitions
 
 __all__ = [
     "accept_change",

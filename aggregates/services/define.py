@@ -11,9 +11,10 @@ from django.db import transaction
 from aggregates.exceptions import BusyError, DefinitionError, known
 from aggregates.models import AggDef
 from aggregates.resource import resources
+from aggregates.run.context import RunContext
+from aggregates.run.inputs import forget_seen
 from aggregates.run.position import Position, SlotName
-from aggregates.run.room import Room
-from aggregates.services.schedule import drop_schedule
+from aggregates.services.beat_schedule import drop_schedule
 
 CLEAR_WAIT_S = 10.0
 SLOTS: tuple[SlotName, ...] = ("build", "live")
@@ -94,10 +95,11 @@ def clear(*aggdefs: AggDef) -> None:
             room.ledger.forget(position)
     for aggdef in aggdefs:
         room.forget(aggdef.name)
+        forget_seen(room.database, aggdef.name)
         drop_schedule(aggdef)
 
 
-def _hold(room: Room, held: contextlib.ExitStack, aggdef: AggDef, deadline: float) -> Position | None:
+def _hold(room: RunContext, held: contextlib.ExitStack, aggdef: AggDef, deadline: float) -> Position | None:
     """Keep runs of one definition out until `held` is left; its position, None when it has none."""
     position = room.ledger.of_aggdef(aggdef.name)
     if position is not None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from django.utils import timezone
 
-from aggregates import announce
 from aggregates.exceptions import (
     AggregateError,
     BusyError,
@@ -20,19 +19,20 @@ from aggregates.exceptions import (
     RunStateError,
 )
 from aggregates.models import AggDef, Run
-from aggregates.registry import resolve
 from aggregates.resource import resources
-from aggregates.run import refresh as refreshing
-from aggregates.run.build import full_run, rebuild
-from aggregates.run.decide import Decision
-from aggregates.run.holder import new_holder
+from aggregates.run import incremental as refreshing
+from aggregates.run.context import RunContext
+from aggregates.run.decision import Decision
+from aggregates.run.full import full_run, rebuild
+from aggregates.run.incremental import refresh
+from aggregates.run.lease_holder import new_holder
 from aggregates.run.outcome import Outcome
-from aggregates.run.refresh import refresh
-from aggregates.run.room import Room
-from aggregates.run.verify import Verdict, verify
+from aggregates.run.verify import Comparison, verify
+from aggregates.services import announcer
 from aggregates.services.define import clear
-from aggregates.services.record import code_version, copy_position, note_failure
-from aggregates.services.start import new_run
+from aggregates.services.history import code_version, copy_position, note_failure
+from aggregates.services.request import new_run
+from aggregates.task_code.registry import resolve
 from mapreduce.exceptions import MapReduceError
 
 BUSY_RETRY_S = 0.05
@@ -51,7 +51,7 @@ def run_now(
     until: datetime | None = None,
     force: bool = False,
     say: Say = lambda line: None,
-) -> tuple[Run, Outcome | Verdict]:
+) -> tuple[Run, Outcome | Comparison]:
     """Record a run and perform it here; blocks until it is over. `say` hears what it waits for.
 
     Raises what went wrong; the history has it too.
@@ -65,7 +65,7 @@ def accept_change(aggdef: AggDef) -> None:
     refreshing.accept_change(resources().room, aggdef.definition())
 
 
-def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Verdict:
+def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Comparison:
     """Perform a planned run here; blocks until it is over.
 
     Raises `RunStateError` when another process has it, or it is over, and whatever goes wrong in the run, after the
@@ -89,7 +89,7 @@ def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Verdict:
     _demand_defined(run, aggdef)
     _finish(run, performer, outcome, time.thread_time() - before)
     if isinstance(outcome, Outcome) and outcome.state == "complete":
-        announce.once(outcome)
+        announcer.once(outcome)
     return outcome
 
 
@@ -102,7 +102,7 @@ def _demand_defined(run: Run, aggdef: AggDef) -> None:
         )
 
 
-def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Verdict:
+def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Comparison:
     held = resources()
     definition = aggdef.definition()
     if run.mode == Run.Mode.VERIFY:
@@ -120,7 +120,7 @@ def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Verdict:
     return _patiently(lambda: make_current(room, definition, look=True), say)
 
 
-def make_current(room: Room, definition: Any, *, look: bool = False) -> Outcome:
+def make_current(room: RunContext, definition: Any, *, look: bool = False) -> Outcome:
     """An increment, or the full run that the first one is, and each one of a task that knows no increments.
 
     Views that are missing or wrong are put right: with `look` in any case, else if nobody has looked for some seconds.
@@ -145,14 +145,14 @@ def _patiently(work: Callable[[], Outcome], say: Say) -> Outcome:
         time.sleep(BUSY_RETRY_S)  # nobody says when a lease is given back
 
 
-def verify_now(aggdef: AggDef, origin: str = Run.Origin.COMMAND) -> Verdict:
+def verify_now(aggdef: AggDef, origin: str = Run.Origin.COMMAND) -> Comparison:
     """Verify here, and keep the verdict on the definition's page. Raises what `verify` raises."""
     _, verdict = run_now(aggdef, Run.Mode.VERIFY, origin)
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, Comparison)
     return verdict
 
 
-def _finish(run: Run, performer: str, outcome: Outcome | Verdict, cpu_s: float) -> None:
+def _finish(run: Run, performer: str, outcome: Outcome | Comparison, cpu_s: float) -> None:
     now = timezone.now()
     fields: dict[str, Any] = {"state": Run.State.COMPLETE, "finished": now, "note": outcome.sentence(), "cpu_s": cpu_s}
     assert run.started is not None
@@ -160,7 +160,7 @@ def _finish(run: Run, performer: str, outcome: Outcome | Verdict, cpu_s: float) 
     fields["through"] = outcome.through if isinstance(outcome.through, int) else None
     fields["generation"] = outcome.generation
     fields["code"] = getattr(outcome, "code", "") or code_version(run.aggdef)
-    if isinstance(outcome, Verdict):
+    if isinstance(outcome, Comparison):
         fields |= {"docs_in": outcome.docs_in, "keys": outcome.keys, "skipped_count": outcome.skipped_count}
         fields["error"] = "\n".join(difference.sentence() for difference in outcome.differences)
         _keep_verdict(run.aggdef, outcome)
@@ -178,7 +178,7 @@ def _finish(run: Run, performer: str, outcome: Outcome | Verdict, cpu_s: float) 
     _store(run, performer, fields)
 
 
-def _keep_verdict(aggdef: AggDef, verdict: Verdict) -> None:
+def _keep_verdict(aggdef: AggDef, verdict: Comparison) -> None:
     text = "\n".join([verdict.sentence(), *(difference.sentence() for difference in verdict.differences[:20])])
     ok = None if verdict.refused else verdict.ok
     AggDef.objects.filter(pk=aggdef.pk).update(verified=timezone.now(), verdict=text, verdict_ok=ok)

@@ -10,10 +10,10 @@ from typing import Any
 from django.conf import settings
 from pymongo.database import Database
 
-from ingest import refused
 from ingest.client import AcknowledgedClient
-from ingest.quarantine import replay_all
-from ingest.refused import Selection, key_text
+from ingest.load.quarantine_replay import replay_all
+from ingest.store import quarantine
+from ingest.store.quarantine import Selection, key_text
 
 LIMIT_S = 20.0  # a request of a person ends after this; the rest is replayed by the next one
 MOST = 100_000  # what quarantine holds at most
@@ -22,7 +22,7 @@ TIMEOUT_S = 5.0
 
 
 @dataclass
-class Outcome:
+class ReplayOutcome:
     """What became of a replay."""
 
     accepted: int = 0  # on the ingester's disk
@@ -44,7 +44,7 @@ def replay_entries(
     *,
     by: str,
     mended: Mapping[str, Any] | None = None,
-) -> Outcome:
+) -> ReplayOutcome:
     """Send the entries of a selection, or those with the keys, through the ingester's acknowledged socket.
 
     A selection means those that were not replayed yet, unless it asks for the others. Replaying twice stores nothing
@@ -52,11 +52,11 @@ def replay_entries(
     """
     if isinstance(what, Selection) and what.replayed is None:
         what = replace(what, replayed=False)
-    outcome = Outcome(left=refused.number_of(database, what) if isinstance(what, Selection) else 0)
+    outcome = ReplayOutcome(left=quarantine.number_of(database, what) if isinstance(what, Selection) else 0)
     deadline = time.monotonic() + LIMIT_S
     address = settings.ZARKOV.connect_address("ack_bind_address")
     with AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=2, keys=settings.ZARKOV.client_keys()) as client:
-        entries = refused.selected(database, what, MOST)
+        entries = quarantine.selected(database, what, MOST)
         for done in replay_all(database, client, entries, mended=mended, by=by):
             outcome.left = max(0, outcome.left - 1)
             if done.accepted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aggregates.definition import EVENT
+from aggregates.definition.definition import EVENT
 from aggregates.models import AggDef
 from aggregates.resource import resources
 

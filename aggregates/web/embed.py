@@ -13,7 +13,8 @@ from aggregates.models.chart import Chart
 from aggregates.web.exceptions import ForbiddenError
 from aggregates.web.live.feed import SeriesFeed
 from aggregates.web.mongo import database
-from aggregates.web.span import read_span
+from aggregates.web.series.chart_query import chart_query
+from aggregates.web.series.time_span import read_span
 
 SALT = "aggregates.web.embed"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -56,10 +57,10 @@ def feed(chart: Chart, *, start: str | None, prefix: str = "", adjustable: bool 
     Raises `BadRequestError` for a start that is none.
     """
     if start is None or not adjustable:
-        asked = chart.query()
+        asked = chart_query(chart)
     else:
         read_span(start, "", chart.effective_zone, timezone.now())
-        asked = chart.query(start=start, end="" if start else chart.end)
+        asked = chart_query(chart, start=start, end="" if start else chart.end)
     return SeriesFeed(asked.locked(prefix), database)
 
 

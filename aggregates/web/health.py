@@ -9,14 +9,14 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from aggregates.web.access import rights_of
+from aggregates.web.auth.access import rights_of
 from aggregates.web.exceptions import WebError
-from aggregates.web.metrics import request as request_metrics
-from aggregates.web.metrics.state import State
+from aggregates.web.metrics import request_metrics
+from aggregates.web.metrics.system_metrics import SystemCollector
 from aggregates.web.mongo import database
 from aggregates.web.response import error_response, json_response
+from ingest.client.health_probe import fault_of_door
 from ingest.exceptions import DeliveryError
-from ingest.probe import fault_of_door
 
 DOOR_WITHIN_S = 2.0
 
@@ -45,7 +45,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     except WebError as error:
         return error_response(error)
     registry = request_metrics.registry()
-    registry.register(State())
+    registry.register(SystemCollector())
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 

@@ -13,12 +13,12 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
-from aggregates.web import currency, query, series
-from aggregates.web.access import READ, Rights, rights_of
+from aggregates.web.auth.access import READ, Rights, rights_of
 from aggregates.web.exceptions import BadRequestError, WebError
-from aggregates.web.filter import check_field, read_filter
 from aggregates.web.mongo import answering, database
 from aggregates.web.response import error_response, json_response
+from aggregates.web.series import freshness, points, query
+from aggregates.web.series.query_filter import check_field, read_filter
 
 MAX_QUESTIONS = 64
 MAX_RANKED = 100
@@ -96,13 +96,13 @@ def _time_series(rights: Rights, questions: list[dict[str, Any]]) -> HttpRespons
     for question in questions:
         name = _allowed(rights, question)
         documents = query.read_range(database(), name, question.get("b"), question.get("e"))
-        answers[question["n"]] = series.by_field(documents, settings.ZARKOV.time_zone)
+        answers[question["n"]] = points.by_field(documents, settings.ZARKOV.time_zone)
     return json_response(answers, headers=_currency(questions))
 
 
 def _currency(questions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     names = [q.get("p", query.NAMESPACE) + q["c"] for q in questions]
-    return currency.least(database(), [name.removeprefix(query.NAMESPACE) for name in names]).headers()
+    return freshness.least(database(), [name.removeprefix(query.NAMESPACE) for name in names]).headers()
 
 
 def _allowed(rights: Rights, question: Mapping[str, Any]) -> str | None:

@@ -13,8 +13,8 @@ from pymongo.database import Database
 from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
 
 from aggregates.web.exceptions import BadRequestError, UnavailableError, WebError
-from ingest.connection import Connection
-from ingest.store import Store
+from ingest.store.connection import Connection
+from ingest.store.store import Store
 
 QUERY_LIMIT_MS = 5_000  # a question from outside may keep MongoDB busy for so long
 _BAD_VALUE_CODES = frozenset({2, 9, 14, 73})  # BadValue, FailedToParse, TypeMismatch, InvalidNamespace

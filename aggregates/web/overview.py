@@ -6,15 +6,16 @@ from typing import Any
 
 from pymongo.database import Database
 
-from aggregates.web import currency, events
-from aggregates.web.encoding import moment_text
+from aggregates.web import stored_events
+from aggregates.web.json_encoding import moment_text
+from aggregates.web.series import freshness
 
 RUNNING = ("ready", "query", "map", "reduce", "finalize", "commit")  # states of jobs, DESIGN section 5
 
 
 def read(database: Database[dict[str, Any]]) -> dict[str, Any]:
     """Newest event id, each aggregate with its lag in events, and counts of quarantine and jobs."""
-    newest = events.newest_id(database)
+    newest = stored_events.newest_id(database)
     return {
         "newest_id": newest,
         "aggregates": aggregates(database, newest),
@@ -29,9 +30,9 @@ def read(database: Database[dict[str, Any]]) -> dict[str, Any]:
 def aggregates(database: Database[dict[str, Any]], newest: int) -> list[dict[str, Any]]:
     """Each output that has a position: its name, definition, currency, lag, and what is under way."""
     found = []
-    now = currency.watermark(database)
-    for document in database[currency.POSITIONS].find({"lead": {"$exists": False}}).sort("_id", 1).limit(500):
-        current = currency.of_position(document, now)
+    now = freshness.watermark(database)
+    for document in database[freshness.POSITIONS].find({"lead": {"$exists": False}}).sort("_id", 1).limit(500):
+        current = freshness.of_position(document, now)
         through, complete = current.through, current.complete_through
         for name in document.get("outputs") or [document["_id"]]:
             found.append(

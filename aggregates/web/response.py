@@ -7,8 +7,8 @@ from typing import Any
 
 from django.http import HttpResponse
 
-from aggregates.web.encoding import to_json
 from aggregates.web.exceptions import WebError
+from aggregates.web.json_encoding import to_json
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:

@@ -22,9 +22,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.utils import OperationalError, ProgrammingError
 from pymongo.errors import PyMongoError
 
-from ingest.curve import ClientKeys
 from ingest.metrics import own
 from ingest.metrics.wire import PUBLISHERS
+from ingest.transport.client_keys import ClientKeys
 
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 _NO_TABLES = ("no such table", "no such column", "does not exist")  # SQLite twice, PostgreSQL

@@ -24,7 +24,7 @@ SLICE = 1024  # values folded at a time: no other thread runs meanwhile
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ValueSummary:
     """What an accumulator gathered since it was last emptied; see the fields of `wire.Batch`."""
 
     count: int
@@ -57,7 +57,7 @@ class Gathering(ABC):
         """Bring some values into the summary."""
 
     @abstractmethod
-    def _summary(self) -> Summary:
+    def _summary(self) -> ValueSummary:
         """The summary as it is sent."""
 
     def add(self, value: Any) -> None:
@@ -80,7 +80,7 @@ class Gathering(ABC):
             self._take_in(taken)
             self._count += len(taken)
 
-    def cut(self) -> Summary | None:
+    def cut(self) -> ValueSummary | None:
         """What came since the last cut, None if nothing. For the sender; blocks while someone folds."""
         if not self.values and not self._count:
             return None
@@ -120,9 +120,9 @@ class Distribution(Gathering):
         self._sum = bounded(self._sum + sum(taken))
         self._last = taken[-1]
 
-    def _summary(self) -> Summary:
+    def _summary(self) -> ValueSummary:
         sketch = self._sketch.to_document() if self._sketch else {}
-        return Summary(self._count, self._sum, self._min, self._max, self._last, sketch)
+        return ValueSummary(self._count, self._sum, self._min, self._max, self._last, sketch)
 
 
 class Ticks:
@@ -143,10 +143,10 @@ class Ticks:
         self._seen = now + 1
         return found
 
-    def cut(self) -> Summary | None:
+    def cut(self) -> ValueSummary | None:
         """What came since the last cut, None if nothing. For the sender."""
         count = self.taken()
-        return Summary(count, bounded(count * self.value)) if count else None
+        return ValueSummary(count, bounded(count * self.value)) if count else None
 
     def start_over_after_fork(self) -> None:
         """Forget what the parent process counted and is going to send itself."""
@@ -165,8 +165,8 @@ class Totals(Gathering):
     def _take_in(self, taken: Sequence[float | int]) -> None:
         self._sum = bounded(self._sum + sum(taken))
 
-    def _summary(self) -> Summary:
-        return Summary(self._count, self._sum)
+    def _summary(self) -> ValueSummary:
+        return ValueSummary(self._count, self._sum)
 
 
 class Distinct(Gathering):
@@ -185,8 +185,8 @@ class Distinct(Gathering):
     def _take_in(self, taken: Sequence[int]) -> None:
         self._sketch.add_hashes(taken)
 
-    def _summary(self) -> Summary:
-        return Summary(self._count, self._sketch.estimate, sketch=self._sketch.to_document())
+    def _summary(self) -> ValueSummary:
+        return ValueSummary(self._count, self._sketch.estimate, sketch=self._sketch.to_document())
 
 
 Accumulator = Gathering | Ticks

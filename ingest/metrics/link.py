@@ -18,7 +18,7 @@ RECONNECT_MOST_MS = 1_000
 log = logging.getLogger("zibrato")
 
 
-class Link:
+class BrokerConnection:
     """One socket, made by `connect`. Belongs to one thread; nothing blocks."""
 
     def __init__(self, address: Callable[[], str]) -> None:

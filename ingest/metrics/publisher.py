@@ -20,8 +20,8 @@ from typing import Any
 import zmq
 
 from ingest.metrics import lifetime, native
-from ingest.metrics.accumulate import Accumulator, Summary, Ticks
-from ingest.metrics.link import Link
+from ingest.metrics.accumulate import Accumulator, Ticks, ValueSummary
+from ingest.metrics.link import BrokerConnection
 from ingest.metrics.naming import COUNTER, Identity
 from ingest.metrics.outbox import Outbox
 from ingest.metrics.wire import Batch, pack_batch, topic
@@ -219,7 +219,7 @@ class Publisher:
     # In the sender's thread
 
     def _run(self) -> None:
-        link = Link(self._address)
+        link = BrokerConnection(self._address)
         linger_s = 0.0
         try:
             ticket = None
@@ -243,7 +243,7 @@ class Publisher:
         if lost and not ticket.complete:
             log.warning("%d measurements are lost: nobody took them before the end", lost)
 
-    def _turn_or_say(self, link: Link) -> _Ticket | None:
+    def _turn_or_say(self, link: BrokerConnection) -> _Ticket | None:
         """One turn; whatever fails in it costs that turn, never the thread."""
         try:
             return self._turn(link)
@@ -252,7 +252,7 @@ class Publisher:
         native.pause(RETRY_S)
         return self._answer(list(self._tickets), sent_all=False)
 
-    def _turn(self, link: Link) -> _Ticket | None:
+    def _turn(self, link: BrokerConnection) -> _Ticket | None:
         """Wait, cut when it is time or asked for, send; return the ticket that ends the thread once it is due."""
         if not link.heard:
             link.connect()
@@ -269,7 +269,7 @@ class Publisher:
         self._stuck = not self._send_waiting(link)
         return self._answer(asked, sent_all=link.heard and not self._stuck)
 
-    def _wait(self, link: Link) -> None:
+    def _wait(self, link: BrokerConnection) -> None:
         wait_s = (self._last_cut + 1) * self._slot_s - time.time()
         if not link.heard:
             wait_s = min(wait_s, LISTEN_S)
@@ -286,7 +286,7 @@ class Publisher:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
 
-    def _cut(self, slot: int, link: Link) -> None:
+    def _cut(self, slot: int, link: BrokerConnection) -> None:
         epoch = int(slot * self._slot_s)
         for accumulator in list(self._accumulators):
             if (summary := self._cut_one(accumulator)) is not None:
@@ -295,17 +295,17 @@ class Publisher:
                     self._send_waiting(link)
         seen = self.statistics()
         if (lost := seen.dropped_measurements + seen.refused) > self._reported:
-            self.put(LOST, epoch, Summary(1, lost - self._reported))
+            self.put(LOST, epoch, ValueSummary(1, lost - self._reported))
             self._reported = lost
 
-    def _cut_one(self, accumulator: Accumulator) -> Summary | None:
+    def _cut_one(self, accumulator: Accumulator) -> ValueSummary | None:
         try:
             return accumulator.cut()
         except Exception as error:  # noqa: BLE001 - one metric does not cost the others
             self._fault(f"{accumulator.identity.name!r} cannot be summed", error)
             return None
 
-    def put(self, who: Identity, epoch: int, summary: Summary) -> None:
+    def put(self, who: Identity, epoch: int, summary: ValueSummary) -> None:
         """Queue a batch under the next number of its level; one that cannot be packed is counted as lost there.
 
         Only for the sender's thread.
@@ -329,10 +329,10 @@ class Publisher:
             topic_, message = self._singles.popleft()
             self._outbox.put(topic_, message, 1)
 
-    def _send_waiting(self, link: Link) -> bool:
+    def _send_waiting(self, link: BrokerConnection) -> bool:
         return self._outbox.send(link.wants, lambda message: self._send(link, message))
 
-    def _send(self, link: Link, message: bytes) -> bool:
+    def _send(self, link: BrokerConnection, message: bytes) -> bool:
         sent = link.send(message)
         self._sent += sent
         return sent

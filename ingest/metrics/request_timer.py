@@ -1,6 +1,6 @@
 """Times the requests of a Django site. Two lines of settings:
 
-    MIDDLEWARE = ["zibrato.RequestTimer", ...]      # ingest.metrics.zibrato.RequestTimer in a checkout of Zarkov
+    MIDDLEWARE = ["zibrato.RequestTimer", ...]      # ingest.metrics.RequestTimer in a checkout of Zarkov
     ZIBRATO = {"source": "shop"}                    # arguments of Zibrato(); may be absent, or a Zibrato object
 
 Imports Django only when Django makes the middleware.

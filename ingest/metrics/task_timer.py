@@ -1,6 +1,6 @@
 """Times the tasks of a Celery worker. Two lines where the Celery app is made:
 
-    from zibrato import Zibrato, measure_tasks      # ingest.metrics.zibrato in a checkout of Zarkov
+    from zibrato import Zibrato, measure_tasks      # ingest.metrics in a checkout of Zarkov
     measure_tasks(Zibrato(source="shop"))
 
 Imports Celery only when it is called.

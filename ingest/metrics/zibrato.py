@@ -36,11 +36,7 @@ from ingest.metrics.naming import (
     text,
 )
 from ingest.metrics.publisher import Publisher, Statistics
-from ingest.metrics.request_timer import RequestTimer
 from ingest.metrics.single import SingleValues, message
-from ingest.metrics.task_timer import measure_tasks
-
-__all__ = ["MetricError", "RequestTimer", "Zibrato", "measure_tasks"]
 
 EXIT_S = 1.0
 LEVEL = "info"  # where none is given

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from aggregates.definition import Definition
+from aggregates.definition.definition import Definition
 from aggregates.resource import reset, resources
-from aggregates.run.build import full_run
-from aggregates.run.decide import Decision
+from aggregates.run.context import RunContext
+from aggregates.run.decision import Decision
+from aggregates.run.full import full_run
+from aggregates.run.incremental import refresh
 from aggregates.run.outcome import Outcome
-from aggregates.run.refresh import refresh
-from aggregates.run.room import Room
 from aggregates.run.verify import verify
-from ingest.store import Store, connect
+from ingest.store.store import Store, connect
 from mapreduce.engine import Engine, open_engine
 from mapreduce.settings import EngineSettings
 from tests.aggregates.event_source import Producer
@@ -59,8 +59,8 @@ def engine(mongo_uri: str, database: Database[dict[str, Any]], tmp_path: Path) -
 
 
 @pytest.fixture
-def room(database: Database[dict[str, Any]], store: Store, producer: Producer, engine: Engine) -> Room:
-    return Room(database, store, engine, MODULES, durable_jobs=False)
+def room(database: Database[dict[str, Any]], store: Store, producer: Producer, engine: Engine) -> RunContext:
+    return RunContext(database, store, engine, MODULES, durable_jobs=False)
 
 
 def define(task: str, name: str = "", **more: Any) -> Definition:
@@ -69,7 +69,7 @@ def define(task: str, name: str = "", **more: Any) -> Definition:
 
 
 @pytest.fixture
-def run(room: Room) -> Callable[[Definition], Outcome]:
+def run(room: RunContext) -> Callable[[Definition], Outcome]:
     """Make an aggregate current, whatever that takes."""
 
     def perform(definition: Definition) -> Outcome:
@@ -80,7 +80,7 @@ def run(room: Room) -> Callable[[Definition], Outcome]:
 
 
 @pytest.fixture
-def right(room: Room) -> Callable[[Definition], None]:
+def right(room: RunContext) -> Callable[[Definition], None]:
     """Assert that an aggregate equals the plain recount."""
 
     def check(definition: Definition) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ingest.block import Span
-from ingest.store import Reservation, Store
+from ingest.journal.block import BlockBounds
+from ingest.store.store import Reservation, Store
 from mapreduce.codec import CODEC
 
 NOON = datetime(2011, 7, 1, 12, tzinfo=UTC)
@@ -42,7 +42,7 @@ class Producer:
         found = self.store.reserve(
             self.store.mark(),
             (self._journal, self._number),
-            Span(self._number, self._number, self._number),
+            BlockBounds(self._number, self._number, self._number),
             len(events),
         )
         return Block(found, [{"_id": found.first + n, **item} for n, item in enumerate(events)])

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from zarkov_site.home import HomeFolder
+from zarkov_site.config.home import HomeFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {

@@ -20,9 +20,9 @@ from django.urls import reverse
 from aggregates import services
 from aggregates.models import AggDef, Run, TaskSwitch
 from aggregates.resource import resources
-from aggregates.run import fault
+from aggregates.run import failpoint
 from aggregates.run.jobs import specs
-from aggregates.services import waiting
+from aggregates.services import celery_queue
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
 from zarkov_site.celery import BROKER_DATABASE_SUFFIX, app, broker_url
@@ -34,7 +34,7 @@ QUEUE = "/admin/aggregates/run/queue/"
 
 @pytest.fixture
 def producer(site: Any, monkeypatch) -> Producer:
-    monkeypatch.setattr("aggregates.services.start.enqueue", lambda run: services.perform_run(run))
+    monkeypatch.setattr("aggregates.services.request.enqueue", lambda run: services.perform_run(run))
     site.STORAGES = {
         **site.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
@@ -217,7 +217,7 @@ def test_lists_are_quick_with_many_rows(name, admin_client, site):
 
 
 @pytest.fixture
-def celery_queue(site: Any, mongo_uri: str, database: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def broker_queue(site: Any, mongo_uri: str, database: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The queue of the real broker; gives what puts a message there."""
     url = broker_url(mongo_uri, database.name)
     monkeypatch.setattr(app.conf, "broker_url", url)
@@ -228,28 +228,28 @@ def celery_queue(site: Any, mongo_uri: str, database: Any, monkeypatch: pytest.M
 
 
 def test_the_queue_shows_what_is_under_way_what_waits_and_how_schedules_went(
-    admin_client, days, celery_queue, database
+    admin_client, days, broker_queue, database
 ):
     page = admin_client.get(QUEUE).content.decode()
     assert page.count("Nothing") == 2
     running = services.new_run(days, "full", "admin")
     Run.objects.filter(pk=running.pk).update(state="running", started=running.created, performer="host@1|42|2|ab")
     asked = services.new_run(days, "verify", "api")
-    celery_queue("perform", asked.pk)
-    celery_queue("run_scheduled", "days")
-    celery_queue("verify")
-    celery_queue("perform", 10**9)  # of a run that is over
+    broker_queue("perform", asked.pk)
+    broker_queue("run_scheduled", "days")
+    broker_queue("verify")
+    broker_queue("perform", 10**9)  # of a run that is over
     lost = services.new_run(days, "incremental", "api")
     ended = services.new_run(days, "incremental", "schedule")
     Run.objects.filter(pk=ended.pk).update(state="error", error="map failed on event 7")
-    assert waiting.count(database.client) == 4
-    assert {(line.what, line.run, line.queued) for line in waiting.lines(database.client)} == {
+    assert celery_queue.count(database.client) == 4
+    assert {(line.what, line.run, line.queued) for line in celery_queue.lines(database.client)} == {
         ("verification", asked, True),
         ("scheduled run", None, True),
         ("scheduled verification of all", None, True),
         ("incremental", lost, False),
     }
-    assert waiting.queued_runs(database.client) == {asked.pk, 10**9}
+    assert celery_queue.queued_runs(database.client) == {asked.pk, 10**9}
     page = admin_client.get(QUEUE).content.decode()
     assert "host, process 42" in page
     assert "scheduled verification of all" in page
@@ -262,17 +262,17 @@ def test_the_queue_shows_what_is_under_way_what_waits_and_how_schedules_went(
 def test_the_queue_of_another_broker_is_counted_and_one_that_is_away_is_said(admin_client, days, database, monkeypatch):
     monkeypatch.setattr(app.conf, "broker_url", "memory://")
     planned = services.new_run(days, "full", "api")
-    assert waiting.messages(database.client) is None
-    assert [(line.run, line.queued) for line in waiting.lines(database.client)] == [(planned, True)]
+    assert celery_queue.messages(database.client) is None
+    assert [(line.run, line.queued) for line in celery_queue.lines(database.client)] == [(planned, True)]
 
     def refuse(client: Any) -> None:
         raise ConnectionError("nobody there")
 
-    monkeypatch.setattr(waiting, "messages", refuse)
+    monkeypatch.setattr(celery_queue, "messages", refuse)
     assert "ConnectionError: nobody there" in admin_client.get(QUEUE).content.decode()
 
 
-def test_the_queue_is_shown_to_those_who_may_see_runs(client, days, celery_queue):
+def test_the_queue_is_shown_to_those_who_may_see_runs(client, days, broker_queue):
     user = get_user_model().objects.create_user("u", password="u", is_staff=True)
     client.force_login(user)
     assert client.get(QUEUE).status_code == 403
@@ -381,7 +381,7 @@ def test_a_run_that_is_under_way_shows_what_its_jobs_are_at_and_links_to_them(
         pages.append(admin_client.get(reverse("admin:aggregates_run_change", args=[run.pk])).content.decode())
         pages.append(admin_client.get(reverse("admin:aggregates_run_changelist")).content.decode())
 
-    monkeypatch.setattr(fault, "hook", look)
+    monkeypatch.setattr(failpoint, "hook", look)
     services.run_now(days)
     run = Run.objects.get()
     link = f'<a href="/api/v1/jobs/{run.job_ids[0]}/">{run.job_ids[0]}</a>'

@@ -13,10 +13,10 @@ import zmq
 from django.core.management import call_command
 
 from aggregates import services
-from aggregates.aggregator import Aggregator
 from aggregates.models import AggDef, Run
+from aggregates.realtime.aggregator import Aggregator
 from aggregates.resource import resources
-from ingest.notice import committed
+from ingest.transport.notice import committed
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
 
@@ -183,7 +183,7 @@ def test_two_aggregators_and_the_command_at_once_count_each_event_once(running, 
 
 
 def test_a_stop_does_not_wait_for_ever_for_a_refresh_that_hangs(site, database, monkeypatch):
-    monkeypatch.setattr("aggregates.aggregator.STOP_WITHIN_S", 0.2)
+    monkeypatch.setattr("aggregates.realtime.aggregator.STOP_WITHIN_S", 0.2)
     stuck, let_go = threading.Event(), threading.Event()
 
     def hang(self):

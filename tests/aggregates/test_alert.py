@@ -14,23 +14,23 @@ from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from aggregates import services
-from aggregates.alert.condition import FAILING, LAGGING, WRONG, Known, changes, conditions
+from aggregates.alerts.condition import FAILING, LAGGING, WRONG, AggregateFacts, changes, conditions
+from aggregates.alerts.loop import AlertLoop
+from aggregates.alerts.service import deliver, watch
 from aggregates.models import AggDef, Alert
 from aggregates.resource import resources
-from aggregates.services.alert import deliver, watch
-from aggregates.services.watchman import Watchman
 from tests.aggregates.event_source import Producer, event
 from tests.aggregates.hook import served
-from zarkov_site.config import NotifyConfig
+from zarkov_site.config.config import NotifyConfig
 
 NOW = timezone.now()
 TASK = "tests.aggregates.tasks.CountByDay"
 
 
-def known(**more: Any) -> Known:
+def known(**more: Any) -> AggregateFacts:
     plain: dict[str, Any] = {"name": "days", "enabled": True, "realtime": True, "failing": False, "failures": 0}
     plain |= {"full_due": "", "last_error": "", "behind": 0, "complete_through": NOW, "verdict_ok": None, "verdict": ""}
-    return Known(**plain | more)
+    return AggregateFacts(**plain | more)
 
 
 class Mail(socketserver.StreamRequestHandler):
@@ -212,11 +212,11 @@ def test_a_failed_verification_is_told(days, database, hook):
     services.run_now(days)
     database["zgen.days.1"].update_many({}, {"$set": {"value": 5}})
     services.verify_now(days)
-    assert Watchman().look() == 2
+    assert AlertLoop().look() == 2
     assert hook.calls[0][0]["kind"] == "wrong"
     database["zgen.days.1"].update_many({}, {"$set": {"value": 1}})
     services.verify_now(days)
-    Watchman().look()
+    AlertLoop().look()
     assert hook.calls[1][0]["event"] == "recovered"
 
 
@@ -236,8 +236,8 @@ def test_what_goes_wrong_while_looking_ends_nothing(days, hook, monkeypatch):
     fail(days)
     with monkeypatch.context() as broken:
         broken.setattr(AggDef.objects, "filter", refuse)
-        assert Watchman().look() == 0
-    assert Watchman().look() == 2
+        assert AlertLoop().look() == 0
+    assert AlertLoop().look() == 2
 
 
 def test_no_task_of_celery_does_it_any_more(site):

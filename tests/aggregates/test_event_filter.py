@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from aggregates.definition import check_filter
+from aggregates.definition.definition import check_filter
 from aggregates.exceptions import DefinitionError
 
 

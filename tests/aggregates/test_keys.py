@@ -11,16 +11,16 @@ from django.conf import settings
 from django.test import override_settings
 from pymongo.database import Database
 
-from aggregates import announce
-from aggregates.listener import Listener
+from aggregates.realtime.listener import CommitListener
 from aggregates.run.outcome import Outcome
-from aggregates.web import door
-from aggregates.web.live.listener import Listener as WebListener
+from aggregates.services.announcer import Announcer
+from aggregates.web.live.notice_listener import NoticeListener as WebListener
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import DeliveryError
-from ingest.gate import OWN, make_client_keys, make_server_keys
+from ingest.http import receiver
+from ingest.transport.server_keys import OWN, make_client_keys, make_server_keys
 from tests.ingest.conftest import RunningIngester, wait_for
-from zarkov_site.home import HomeFolder
+from zarkov_site.config.home import HomeFolder
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def guarded(mongo_uri: str, database: Database[Any], tmp_path: Path) -> Iterator
         running = RunningIngester(config.ingest_settings())
         folder.prepare()
         folder.record_addresses(running.ingester.addresses)
-        door.close()
+        receiver.close()
         yield running
-        door.close()
+        receiver.close()
         running.stop()
 
 
@@ -46,15 +46,15 @@ def test_all_of_them_use_the_installations_own_keys(guarded: RunningIngester) ->
     heard: list[int] = []
     seen: list[dict[str, Any]] = []
     listeners = [
-        Listener(lambda: config.connect_address("publish_bind_address"), heard.append, config.client_keys()),
+        CommitListener(lambda: config.connect_address("publish_bind_address"), heard.append, config.client_keys()),
         WebListener(lambda: config.connect_address("publish_bind_address"), seen.append, config.client_keys()),
     ]
     for listener in listeners:
         listener.start()
-    announcer = announce.Announcer(lambda: config.connect_address("bson_bind_address"), config.client_keys)
+    announcer = Announcer(lambda: config.connect_address("bson_bind_address"), config.client_keys)
 
     def told() -> bool:
-        assert door.send(b'{"type": "x"}')["accepted"] == 1
+        assert receiver.send(b'{"type": "x"}')["accepted"] == 1
         announcer.say(Outcome("daily", "incremental", "complete"))
         return bool(heard) and {notice["$command"] for notice in seen} == {"committed", "agg_complete"}
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from aggregates.pacing import LONGEST_PAUSE_S, Paced, Pacing
+from aggregates.realtime.refresh_scheduler import LONGEST_PAUSE_S, RefreshScheduler, RefreshTarget
 
 
-def pacing(*names: str, incremental: int = 0, most: int = 8) -> Pacing:
-    made = Pacing(refresh_min_s=0.1, incremental=incremental, most_at_once=most)
-    made.define(Paced(name) for name in names)
+def pacing(*names: str, incremental: int = 0, most: int = 8) -> RefreshScheduler:
+    made = RefreshScheduler(refresh_min_s=0.1, incremental=incremental, most_at_once=most)
+    made.define(RefreshTarget(name) for name in names)
     return made
 
 
@@ -75,7 +75,7 @@ def test_a_changed_definition_is_tried_at_once():
     p.start(0.0)
     p.failed("a", 0.0)
     assert p.start(0.5) == []
-    p.define([Paced("a", version=2)])
+    p.define([RefreshTarget("a", version=2)])
     assert p.start(0.5) == ["a"]
 
 
@@ -89,8 +89,8 @@ def test_no_more_are_started_than_allowed_and_the_longest_waiting_come_first():
 
 
 def test_readers_of_an_aggregate_follow_it():
-    p = Pacing(refresh_min_s=0.1, incremental=0, most_at_once=8)
-    p.define([Paced("days"), Paced("total", "aggregate", frozenset({"days"}))])
+    p = RefreshScheduler(refresh_min_s=0.1, incremental=0, most_at_once=8)
+    p.define([RefreshTarget("days"), RefreshTarget("total", "aggregate", frozenset({"days"}))])
     p.start(0.0)
     p.succeeded("total", 0, moved=False)
     p.succeeded("days", 1, moved=False)
@@ -102,8 +102,8 @@ def test_readers_of_an_aggregate_follow_it():
 
 
 def test_readers_of_an_aggregate_that_was_refreshed_elsewhere_follow_it():
-    p = Pacing(refresh_min_s=0.1, incremental=0, most_at_once=8)
-    p.define([Paced("total", "aggregate", frozenset({"days"}))])
+    p = RefreshScheduler(refresh_min_s=0.1, incremental=0, most_at_once=8)
+    p.define([RefreshTarget("total", "aggregate", frozenset({"days"}))])
     p.start(0.0)
     p.succeeded("total", 0, moved=True)
     p.compared({"total": False, "unknown": True})
@@ -113,8 +113,8 @@ def test_readers_of_an_aggregate_that_was_refreshed_elsewhere_follow_it():
 
 
 def test_a_failing_reader_keeps_its_pause_unless_its_input_has_just_come_into_being():
-    p = Pacing(refresh_min_s=0.1, incremental=0, most_at_once=8)
-    p.define([Paced("total", "aggregate", frozenset({"days"}))])
+    p = RefreshScheduler(refresh_min_s=0.1, incremental=0, most_at_once=8)
+    p.define([RefreshTarget("total", "aggregate", frozenset({"days"}))])
     p.start(0.0)
     assert p.failed("total", 0.0) == 1.0
     p.compared({"total": None})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aggregates.reach import EVERYTHING, parse, reach
+from aggregates.task_code.code_reach import EVERYTHING, parse, reach
 
 TASKS = """
 import json

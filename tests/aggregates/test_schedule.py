@@ -13,14 +13,15 @@ from django.core.management import call_command
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
-from aggregates import schedule, services
+from aggregates import celery_tasks, services
 from aggregates.models import AggDef, Run
 from aggregates.resource import resources
-from aggregates.run.holder import is_dead
-from aggregates.services import waiting
-from aggregates.services.waiting import Message
+from aggregates.run.lease_holder import is_dead
+from aggregates.services import celery_queue
+from aggregates.services.celery_queue import QueuedMessage
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
+from zarkov_site.celery import app
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = "tests.aggregates.tasks.CountByDay"
@@ -30,7 +31,7 @@ TASK = "tests.aggregates.tasks.CountByDay"
 def queued(site: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Ids of runs that were handed to the job queue."""
     found: list[int] = []
-    monkeypatch.setattr(schedule.perform, "apply_async", lambda args, **options: found.append(args[0]))
+    monkeypatch.setattr(app, "send_task", lambda name, args, **options: found.append(args[0]))
     return found
 
 
@@ -51,19 +52,19 @@ def test_a_run_that_was_asked_for_is_queued_and_performed(
     with django_capture_on_commit_callbacks(execute=True):
         run = services.start_run(aggdef, "full")
     assert (queued, run.state) == ([run.pk], "planned")
-    assert "full run" in schedule.perform(run.pk)
+    assert "full run" in celery_tasks.perform(run.pk)
     run.refresh_from_db()
     assert (run.state, run.origin) == ("complete", "api")
     assert values(database, "days") == {"p/2011-07-01": 1}
-    assert "another process has it, or it is over" in schedule.perform(run.pk)
-    assert schedule.perform(10**9) == "gone"
+    assert "another process has it, or it is over" in celery_tasks.perform(run.pk)
+    assert celery_tasks.perform(10**9) == "gone"
 
 
 def test_a_broker_that_is_away_loses_no_run(site, monkeypatch, django_capture_on_commit_callbacks):
     def refuse(*args: Any, **options: Any) -> None:
         raise ConnectionError("no broker")
 
-    monkeypatch.setattr(schedule.perform, "apply_async", refuse)
+    monkeypatch.setattr(app, "send_task", refuse)
     aggdef = services.define(name="days", task_name=TASK)
     with django_capture_on_commit_callbacks(execute=True):
         run = services.start_run(aggdef)
@@ -74,7 +75,9 @@ def test_a_broker_that_is_away_loses_no_run(site, monkeypatch, django_capture_on
 def test_the_sweeper_leaves_runs_that_wait_in_the_queue(queued, producer, monkeypatch):
     run = services.new_run(services.define(name="days", task_name=TASK), "full", Run.Origin.API)
     long_ago(run)
-    monkeypatch.setattr(waiting, "messages", lambda client: [Message(waiting.PERFORM, (run.pk,), run.created)])
+    monkeypatch.setattr(
+        celery_queue, "messages", lambda client: [QueuedMessage(celery_queue.PERFORM, (run.pk,), run.created)]
+    )
     assert services.sweep() == 0
     assert queued == []
 
@@ -99,7 +102,7 @@ def test_the_sweeper_puts_back_a_run_that_the_queue_lost(queued, producer):
 
 def test_the_sweeper_puts_back_a_run_whose_performer_died(queued, producer, database):
     producer.send(event())
-    code = "from aggregates.run.holder import new_holder; print(new_holder())"
+    code = "from aggregates.run.lease_holder import new_holder; print(new_holder())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     holder = done.stdout.strip()
     assert is_dead(holder)
@@ -108,7 +111,7 @@ def test_the_sweeper_puts_back_a_run_whose_performer_died(queued, producer, data
     Run.objects.filter(pk=run.pk).update(state="running", performer=holder, started=timezone.now())
     long_ago(run)
     assert services.sweep() == 1
-    schedule.perform(queued[0])
+    celery_tasks.perform(queued[0])
     run.refresh_from_db()
     assert run.state == "complete"
     assert values(database, "days") == {"p/2011-07-01": 1}
@@ -128,23 +131,23 @@ def test_the_sweeper_leaves_a_run_that_is_worked_on(queued, producer):
 def test_a_scheduled_aggregate_runs_unless_it_is_still_running_or_paused(producer, database):
     producer.send(event())
     aggdef = services.define(name="days", task_name=TASK, interval_s=60)
-    assert "full run" in schedule.run_scheduled("days")
+    assert "full run" in celery_tasks.run_scheduled("days")
     assert values(database, "days") == {"p/2011-07-01": 1}
     open_run = services.new_run(aggdef, "full", Run.Origin.API)
-    assert schedule.run_scheduled("days") == "the previous run is still open"
+    assert celery_tasks.run_scheduled("days") == "the previous run is still open"
     services.cancel_run(open_run)
     services.set_enabled(aggdef, False)
-    assert schedule.run_scheduled("days") == "gone or paused"
-    assert schedule.run_scheduled("nothing") == "gone or paused"
+    assert celery_tasks.run_scheduled("days") == "gone or paused"
+    assert celery_tasks.run_scheduled("nothing") == "gone or paused"
 
 
 def test_a_scheduled_verification_leaves_its_verdict(producer, database):
     producer.send(event())
     aggdef = services.define(name="days", task_name=TASK)
     services.run_now(aggdef)
-    assert "equal to the recount" in schedule.verify()
+    assert "equal to the recount" in celery_tasks.verify()
     database["zgen.days.1"].update_one({}, {"$set": {"value": 5}})
-    assert "1 differences" in schedule.verify("days")
+    assert "1 differences" in celery_tasks.verify("days")
     assert AggDef.objects.get().verdict_ok is False
 
 

@@ -23,21 +23,21 @@ import psutil
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from aggregates.definition import Definition
-from aggregates.run.build import full_run
+from aggregates.definition.definition import Definition
+from aggregates.run.context import RunContext
+from aggregates.run.full import full_run
+from aggregates.run.incremental import refresh
 from aggregates.run.outcome import Outcome
-from aggregates.run.refresh import refresh
-from aggregates.run.room import Room
 from aggregates.run.verify import verify
 from ingest.client import ZarkovClient
-from ingest.store import connect
-from mapreduce.commit import CommitJob, commit
-from mapreduce.spec import Output
+from ingest.store.store import connect
+from mapreduce.job.spec import Output
+from mapreduce.step.commit import CommitJob, commit
 from tests.aggregates.event_source import Producer
 from tests.aggregates.stack import Stack, until
 from tests.mapreduce.cluster import Cluster
-from zarkov_site.home import HomeFolder
-from zarkov_site.mongod import LocalMongod
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.processes.mongod import LocalMongod
 
 Row = dict[str, Any]
 TASKS = "tests.aggregates.tasks"
@@ -106,17 +106,17 @@ def _definition() -> Definition:
 
 def _side(
     client: MongoClient[dict[str, Any]], uri: str, cluster: Cluster, name: str, old: int, chance: random.Random
-) -> tuple[Room, Producer]:
+) -> tuple[RunContext, Producer]:
     store = connect(uri, name)
     producer = Producer(store)
     for _ in range(0, old, 50_000):
         producer.send(*events(50_000, chance))
-    room = Room(client[name], store, cluster.engine, (TASKS,))
+    room = RunContext(client[name], store, cluster.engine, (TASKS,))
     full_run(room, _definition())
     return room, producer
 
 
-def _one_increment(room: Room, producer: Producer, chance: random.Random) -> float:
+def _one_increment(room: RunContext, producer: Producer, chance: random.Random) -> float:
     producer.send(*events(NEW, chance))
     began = time.perf_counter()
     outcome = refresh(room, _definition())

@@ -28,11 +28,11 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
-from ingest.notice import Subscription
-from ingest.store import Store, connect
+from ingest.store.store import Store, connect
+from ingest.transport.notice import Subscription
 from tests.bench.peers import insert_many
-from zarkov_site.home import HomeFolder
-from zarkov_site.mongod import LocalMongod
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.processes.mongod import LocalMongod
 
 EVENTS = 300_000
 ROUNDS = 5

@@ -23,11 +23,11 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from mapreduce.spec import JobSpec, Output, Source
+from mapreduce.job.spec import JobSpec, Output, Source
 from tests.bench.peers import mr_script, mr_sequential, mr_tasks
 from tests.mapreduce.cluster import Cluster
-from zarkov_site.home import HomeFolder
-from zarkov_site.mongod import LocalMongod
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.processes.mongod import LocalMongod
 
 EVENTS = 500_000
 ROUNDS = 5

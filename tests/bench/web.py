@@ -27,9 +27,9 @@ from urllib.parse import quote, urlsplit
 import psutil
 
 from tests.aggregates.web.server import Server, eventually, write_aggregate
-from zarkov_site.config import REPOSITORY
-from zarkov_site.home import HomeFolder
-from zarkov_site.mongod import LocalMongod
+from zarkov_site.config.config import REPOSITORY
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.processes.mongod import LocalMongod
 
 Row = dict[str, Any]
 ROUNDS = 7

@@ -13,9 +13,9 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from ingest.exceptions import PartFailedError
-from ingest.ingester import Ingester
+from ingest.server.ingester import Ingester
 from ingest.settings import IngestSettings, JournalSettings
-from ingest.store import Store, connect
+from ingest.store.store import Store, connect
 
 _MADE_MEANWHILE = 166  # what mongod says to who reads a view in the moment in which it is made
 ANYWHERE = "tcp://127.0.0.1:0"

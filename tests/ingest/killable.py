@@ -16,13 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import ingest.ingester
-import ingest.segment
-from ingest.commit import BlockCommit
-from ingest.ingester import Ingester
-from ingest.journal import Journal
+from ingest.journal.journal import Journal
+from ingest.server.ingester import Ingester
 from ingest.settings import IngestSettings, JournalSettings
-from ingest.store import Store
+from ingest.store.block_commit import BlockCommit
+from ingest.store.store import Store
+from ingest.wire import bson_reader
 
 PHASES = ("receiving", "journalling", "reserving", "inserting", "settling", "cutting back")
 TARGET, AFTER, HALTED = range(len(PHASES), len(PHASES) + 3)
@@ -69,9 +68,9 @@ def mark_phases(shared: mmap.mmap) -> None:
         step = marked(shared, "reserving", reserve)
         return (marked(shared, "settling", step) if settled else step)(self, *args, **named)
 
-    wire = ingest.ingester.bson_wire
-    wire.read_messages = marked(shared, "receiving", wire.read_messages)  # type: ignore[assignment]
-    wire.read_message = marked(shared, "receiving", wire.read_message)  # type: ignore[assignment]
+    wire: Any = bson_reader
+    wire.read_messages = marked(shared, "receiving", wire.read_messages)
+    wire.read_message = marked(shared, "receiving", wire.read_message)
     Journal.append = marked(shared, "journalling", Journal.append)  # type: ignore[method-assign]
     Journal.sync = marked(shared, "journalling", Journal.sync)  # type: ignore[method-assign]
     Store.reserve = reserve_or_settle  # type: ignore[method-assign]

@@ -11,8 +11,8 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from ingest import rotation
-from ingest.store import connect
+from ingest.store import rotation
+from ingest.store.store import connect
 from tests.ingest.killable import marked, open_shared
 
 ROTATION_PHASES = ("making a partition", "naming", "dumping", "verifying", "dropping", "removing")

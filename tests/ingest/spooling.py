@@ -9,9 +9,8 @@ import sys
 import uuid
 from pathlib import Path
 
-from ingest import spool
-from ingest.client import AcknowledgedClient
-from ingest.spool import Spool
+from ingest.client import AcknowledgedClient, spool
+from ingest.client.spool import Spool
 from tests.ingest.killable import marked, open_shared
 
 SPOOL_PHASES = ("making a file", "spooling", "taking over", "draining", "forgetting", "deleting a file")

@@ -12,19 +12,19 @@ import pytest
 import zmq
 from pymongo.database import Database
 
-from ingest.accounting import Counters, Counts, Pace
-from ingest.block import Span
 from ingest.client import AcknowledgedClient
-from ingest.commit import Verdict
 from ingest.exceptions import IngestError
-from ingest.fold import fold, retire
-from ingest.journal import Journal, journal_folders
-from ingest.quarantine import as_text, decoded, from_text, key_text, parse_key, replay
-from ingest.record import Kind
-from ingest.revocation import revoke
+from ingest.journal.block import BlockBounds
+from ingest.journal.journal import Journal, journal_folders
+from ingest.journal.record import RecordKind
+from ingest.load.quarantine_replay import as_text, decoded, from_text, key_text, parse_key, replay
+from ingest.server.counters import Counters, Counts, RateMeter
 from ingest.settings import IngestSettings
-from ingest.store import Store
-from ingest.summary import advice, ingesters, report, summarize
+from ingest.store.block_commit import Verdict
+from ingest.store.block_release import revoke
+from ingest.store.ingester_report import advice, ingesters, report, summarize
+from ingest.store.store import Store
+from ingest.store.verdict_compaction import fold, retire
 from tests.ingest.conftest import RunningIngester, sums, wait_for
 
 Start = Callable[..., RunningIngester]
@@ -51,7 +51,7 @@ def test_counters_know_what_waits_and_for_how_long() -> None:
 
 
 def test_rates_are_those_since_the_last_look() -> None:
-    pace = Pace()
+    pace = RateMeter()
     assert pace.look(Counts(received=100, stored=50), 7.0) == {"received_per_s": 0.0, "stored_per_s": 0.0}
     assert pace.look(Counts(received=300, stored=250), 11.0) == {"received_per_s": 50.0, "stored_per_s": 50.0}
     assert pace.look(Counts(received=300, stored=350), 13.0) == {"received_per_s": 0.0, "stored_per_s": 50.0}
@@ -102,7 +102,7 @@ def test_a_running_ingester_folds_and_reports(
     start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], store: Store,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("ingest.committer.REPORT_EVERY_S", 0.1)
+    monkeypatch.setattr("ingest.server.committer.REPORT_EVERY_S", 0.1)
     journal = dataclasses.replace(ingest_settings.journal, segment_bytes=4096)
     running = start_ingester(dataclasses.replace(ingest_settings, journal=journal))
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
@@ -123,7 +123,7 @@ def test_files_of_a_removed_journal_that_come_back_are_not_stored_again(
     import shutil
 
     journal = Journal.create(ingest_settings.journal)
-    journal.append([(Kind.EVENTS, 1, bson.encode({"type": "once", "timestamp": None, "context": {}}))])
+    journal.append([(RecordKind.EVENTS, 1, bson.encode({"type": "once", "timestamp": None, "context": {}}))])
     journal.finish()
     journal.release()
     shutil.copytree(journal.folder, tmp_path / "copy")
@@ -173,7 +173,7 @@ def test_verdicts_of_a_journal_go_after_its_files_are_gone_for_good(
 
     monkeypatch.setattr(Journal, "sync_removals", synced)
     monkeypatch.setattr(Journal, "remove", removed)
-    monkeypatch.setattr("ingest.dispatch.retire", retired)
+    monkeypatch.setattr("ingest.server.dispatcher.retire", retired)
     running = start_ingester(ingest_settings)
     journal = str(running.ingester.committer.dispatcher._sources[0].journal.uuid)
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
@@ -187,9 +187,9 @@ def test_a_released_block_lets_the_watermark_move_and_its_owner_take_new_ids(
     start_ingester: Start, ingest_settings: IngestSettings, store: Store, database: Database[Any]
 ) -> None:
     journal = Journal.create(ingest_settings.journal)
-    journal.append([(Kind.EVENTS, 1, bson.encode({"type": "late", "timestamp": None, "context": {}}))])
+    journal.append([(RecordKind.EVENTS, 1, bson.encode({"type": "late", "timestamp": None, "context": {}}))])
     journal.set_mark(store.mark())
-    held = store.reserve(store.mark(), (str(journal.uuid), 1), Span(1, 1), 1)
+    held = store.reserve(store.mark(), (str(journal.uuid), 1), BlockBounds(1, 1), 1)
     running = start_ingester(ingest_settings)
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.event("other", {})
@@ -216,7 +216,7 @@ def test_a_block_that_the_files_do_not_know_is_revoked_at_adoption(
 ) -> None:
     journal = Journal.create(ingest_settings.journal)
     journal.set_mark(store.mark())
-    store.reserve(store.mark(), (str(journal.uuid), 1), Span(1, 5), 5)
+    store.reserve(store.mark(), (str(journal.uuid), 1), BlockBounds(1, 5), 5)
     journal.release()
     start_ingester(ingest_settings)
     wait_for(lambda: store.watermark().through == 5)
@@ -224,7 +224,7 @@ def test_a_block_that_the_files_do_not_know_is_revoked_at_adoption(
 
 def test_releasing_a_block_that_was_committed_only_settles_it(store: Store) -> None:
     mark = store.mark()
-    held = store.reserve(mark, ("j", 1), Span(1, 1), 1)
+    held = store.reserve(mark, ("j", 1), BlockBounds(1, 1), 1)
     verdict(store, "j", 1)
     assert not revoke(store, held.block)
     assert store.open_blocks() == []
@@ -291,7 +291,7 @@ def test_an_entry_is_replayed_as_its_door_took_it_and_under_one_id_for_ever(
 def test_a_bounded_quarantine_only_counts_what_is_too_much(
     ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.commit.QUARANTINE_MAX_COUNT", 3)
+    monkeypatch.setattr("ingest.store.block_commit.QUARANTINE_MAX_COUNT", 3)
     with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         for _ in range(5):
             client.send([{}])
@@ -303,7 +303,7 @@ def test_a_bounded_quarantine_only_counts_what_is_too_much(
 def test_a_quarantine_that_holds_its_most_bytes_only_counts_what_follows(
     ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.commit.QUARANTINE_MAX_BYTES", 1)
+    monkeypatch.setattr("ingest.store.block_commit.QUARANTINE_MAX_BYTES", 1)
     with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.send([{}])
         wait_for(lambda: sums(database)["quarantined"] == 1)

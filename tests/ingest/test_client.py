@@ -21,12 +21,12 @@ from bson.errors import InvalidBSON
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient, ZarkovClient
-from ingest.event import MAX_MESSAGE_BYTES
+from ingest.client.spool import Spool
 from ingest.exceptions import DeliveryError, EventTooLargeError, QueueFullError, SpoolFullError
 from ingest.settings import IngestSettings
-from ingest.spool import Spool
+from ingest.wire.event import MAX_MESSAGE_BYTES
 from tests.ingest.conftest import RunningIngester, sums, wait_for
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 Start = Callable[..., RunningIngester]
 NOBODY = "tcp://127.0.0.1:1"

@@ -10,11 +10,11 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, OperationFailure
 
-from ingest.block import Span
 from ingest.client import AcknowledgedClient
-from ingest.commit import BlockCommit, Content, Verdict
-from ingest.revocation import revoke
-from ingest.store import connect
+from ingest.journal.block import BlockBounds
+from ingest.store.block_commit import BlockCommit, Content, Verdict
+from ingest.store.block_release import revoke
+from ingest.store.store import connect
 from tests.ingest import bson_shapes as shapes
 from tests.ingest.conftest import RunningIngester, wait_for
 
@@ -24,7 +24,7 @@ def test_a_verdict_and_its_events_come_together_or_not_at_all_and_a_repetition_a
 ) -> None:
     store = connect(mongo_uri, database.name)
     mark = store.prepare()
-    reservation = store.reserve(mark, ("j", 1), Span(1, 1), 1)
+    reservation = store.reserve(mark, ("j", 1), BlockBounds(1, 1), 1)
     content = Content([bson.encode({"type": "x"})])
     commits = BlockCommit(store.database())
 
@@ -55,13 +55,13 @@ def test_a_commit_that_comes_after_its_block_was_released_stores_nothing(
     """Also when it was under way already, and did not look for a verdict first."""
     store = connect(mongo_uri, database.name)
     mark, commits = store.prepare(), BlockCommit(store.database())
-    reservation = store.reserve(mark, ("j", 1), Span(1, 1), 1, session=commits.session_id)
+    reservation = store.reserve(mark, ("j", 1), BlockBounds(1, 1), 1, session=commits.session_id)
     assert revoke(store, ("j", 1))
     for first_try in (True, False):
         content = Content([bson.encode({"type": "x"})])
         assert commits.run(reservation, content, first_try=first_try) == Verdict(revoked=True)
     assert database["event.1"].count_documents({}) == 0
-    following = store.reserve(mark, ("j", 2), Span(2, 2), 1, session=commits.session_id)
+    following = store.reserve(mark, ("j", 2), BlockBounds(2, 2), 1, session=commits.session_id)
     assert commits.run(following, Content([bson.encode({"type": "x"})]), first_try=True) == Verdict(stored=1)
     commits.close()
     store.connection.close()
@@ -73,7 +73,7 @@ def test_releasing_a_block_frees_what_a_sender_that_is_gone_left_undone(
 ) -> None:
     store = connect(mongo_uri, database.name)
     mark, gone = store.prepare(), BlockCommit(store.database())
-    reservation = store.reserve(mark, ("j", 1), Span(1, 1), 1, session=gone.session_id)
+    reservation = store.reserve(mark, ("j", 1), BlockBounds(1, 1), 1, session=gone.session_id)
     content = Content([bson.encode({"type": "x", "id": "the one"})], ids={0: "the one"})
 
     def dies(session: ClientSession) -> None:
@@ -86,7 +86,7 @@ def test_releasing_a_block_frees_what_a_sender_that_is_gone_left_undone(
             gone.run(reservation, content, first_try=True)
     assert revoke(store, ("j", 1))
     others = BlockCommit(store.database())
-    again = store.reserve(mark, ("other", 1), Span(1, 1), 1, session=others.session_id)
+    again = store.reserve(mark, ("other", 1), BlockBounds(1, 1), 1, session=others.session_id)
     assert others.run(again, content, first_try=True) == Verdict(stored=1)
     assert [event["_id"] for event in database["event.1"].find()] == [again.first]
     for commits in (gone, others):
@@ -111,7 +111,7 @@ def test_documents_for_which_mongodb_refuses_the_whole_block_are_singled_out_and
     good, bad = [bson.encode({"type": "x", "n": n, "id": f"{n}"}) for n in range(10)], _unreadable()
     events = [*good[:3], bad[0], *good[3:8], bad[1], bad[2], *good[8:]]
     content = Content(events, ids={index: f"{good.index(e)}" for index, e in enumerate(events) if e in good})
-    reservation = store.reserve(store.prepare(), ("j", 1), Span(1, 1), len(events))
+    reservation = store.reserve(store.prepare(), ("j", 1), BlockBounds(1, 1), len(events))
     commits = BlockCommit(store.database())
     assert commits.run(reservation, content, first_try=True) == Verdict(stored=10, quarantined=3)
     assert sorted(event["n"] for event in database["event.1"].find()) == list(range(10))
@@ -127,7 +127,7 @@ def test_a_refusal_of_everything_waits_whatever_its_code(
     mongo_uri: str, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = connect(mongo_uri, database.name)
-    reservation = store.reserve(store.prepare(), ("j", 1), Span(1, 1), 1)
+    reservation = store.reserve(store.prepare(), ("j", 1), BlockBounds(1, 1), 1)
     content = Content([bson.encode({"type": "x"})])
     commits = BlockCommit(store.database())
 

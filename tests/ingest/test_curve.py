@@ -19,13 +19,13 @@ import zmq
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient, ClientKeys, ZarkovClient
-from ingest.curve import as_client
 from ingest.exceptions import DeliveryError, KeyFileError, QueueFullError
-from ingest.gate import ServerKeys, make_client_keys, make_server_keys
-from ingest.notice import Subscription
 from ingest.settings import IngestSettings
+from ingest.transport.client_keys import as_client
+from ingest.transport.notice import Subscription
+from ingest.transport.server_keys import allowed_senders, load_server_keys, make_client_keys, make_server_keys
 from tests.ingest.conftest import RunningIngester, wait_for
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 Start = Callable[..., RunningIngester]
 
@@ -229,9 +229,9 @@ def test_a_key_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | 
         path.write_text(content)
         path.chmod(mode)
         with pytest.raises(KeyFileError, match=fault):
-            ServerKeys.load(path, tmp_path)
+            load_server_keys(path, tmp_path)
     else:
-        assert ServerKeys.load(path, tmp_path) is None
+        assert load_server_keys(path, tmp_path) is None
     with pytest.raises(KeyFileError, match=fault) as caught:
         ClientKeys.load(path)
     assert str(path) in str(caught.value)
@@ -327,8 +327,8 @@ def test_keys_of_the_engine_and_of_the_ingester_are_made_apart(tmp_path: Path) -
     from django.core.management import CommandError, call_command
     from django.test import override_settings
 
-    from mapreduce.curve import load_keys
-    from zarkov_site.config import Config
+    from mapreduce.wire.curve import load_keys
+    from zarkov_site.config.config import Config
 
     config = Config(home=tmp_path / "home", bson_bind_address=EVERYWHERE, zmr={"req_bind": "tcp://0.0.0.0:5555"})
     keys = config.folder.keys
@@ -348,9 +348,9 @@ def test_keys_of_the_engine_and_of_the_ingester_are_made_apart(tmp_path: Path) -
         assert config.client_keys() == own
         call_command("curvekeys", "ingest", "--client", "shop", verbosity=0)
         call_command("curvekeys", "ingest", "--force", verbosity=0)
-        server = ServerKeys.load(keys / "ingest.curve", config.folder.client_keys)
+        server = load_server_keys(keys / "ingest.curve", config.folder.client_keys)
         assert server is not None
-        assert sorted(server.allowed().values()) == ["own", "shop"]
+        assert sorted(allowed_senders(server.clients).values()) == ["own", "shop"]
         renewed = config.client_keys()
         assert renewed is not None
         assert renewed != own

@@ -10,14 +10,14 @@ import pytest
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect
 
-from ingest.block import Span
-from ingest.commit import BlockCommit, Content, Verdict
-from ingest.dispatch import Dispatcher, Work
-from ingest.journal import Journal
-from ingest.record import Kind
-from ingest.revocation import revoke
+from ingest.journal.block import BlockBounds
+from ingest.journal.journal import Journal
+from ingest.journal.record import RecordKind
+from ingest.server.dispatcher import Dispatcher, ReservedBlock
 from ingest.settings import IngestSettings
-from ingest.store import Store
+from ingest.store.block_commit import BlockCommit, Content, Verdict
+from ingest.store.block_release import revoke
+from ingest.store.store import Store
 
 STEPS = 20  # whoever needs more goes round in circles
 
@@ -36,10 +36,10 @@ class Owner:
             store, settings, rebind=False, wake=lambda: None, say=raise_it, on_settled=lambda watermark, count: None
         )
 
-    def next_work(self) -> Work | None:
+    def next_work(self) -> ReservedBlock | None:
         return self.dispatcher.next_work(lambda: self.commits.session_id)
 
-    def commit(self, work: Work) -> Verdict:
+    def commit(self, work: ReservedBlock) -> Verdict:
         verdict = self.commits.run(work.reservation, Content.of(work.block), first_try=work.first_try)
         self.dispatcher.committed(work, verdict)
         return verdict
@@ -68,7 +68,7 @@ def owner(store: Store, ingest_settings: IngestSettings) -> Iterator[Owner]:
 def journal(store: Store, ingest_settings: IngestSettings) -> Iterator[Journal]:
     """One with one event."""
     journal = Journal.create(ingest_settings.journal)
-    journal.append([(Kind.EVENTS, 1, bson.encode({"type": "late", "context": {}}))])
+    journal.append([(RecordKind.EVENTS, 1, bson.encode({"type": "late", "context": {}}))])
     journal.sync()
     journal.set_mark(store.mark())
     yield journal
@@ -86,7 +86,7 @@ def stored_ids(database: Database[Any]) -> list[int]:
 def test_a_block_released_just_after_its_journal_was_adopted_takes_new_ids(
     store: Store, owner: Owner, journal: Journal, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = store.reserve(store.mark(), (str(journal.uuid), 1), Span(1, 1), 1)
+    held = store.reserve(store.mark(), (str(journal.uuid), 1), BlockBounds(1, 1), 1)
     journal.release()
     owner.dispatcher.add(adopted := Journal.adopt(journal.folder, owner.settings), adopted=True)
     with monkeypatch.context() as broken:

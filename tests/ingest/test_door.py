@@ -9,7 +9,7 @@ import pytest
 import zmq
 from gevent.hub import get_hub
 
-from ingest.door import Door, bind, bound_address, drain
+from ingest.server.receiver import Receiver, bind, bound_address, drain
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_held_door_leaves_the_loop_alone_and_reads_all_that_came_meanwhile_onc
 
     with bind(context, zmq.PULL, "door", "tcp://127.0.0.1:0") as socket, context.socket(zmq.PUSH) as sender:
         sender.connect(bound_address(socket))
-        door = Door(socket, receive)
+        door = Receiver(socket, receive)
         door.start(pytest.fail)
         try:
             for round_ in range(1, 4):

@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from ingest import bson_wire, edge, json_wire
 from ingest.client import AcknowledgedClient
-from ingest.event import MAX_DEPTH, MAX_EVENT_BYTES, shown
-from ingest.intake import Intake
-from ingest.notice import NOTICES
-from ingest.raw import elements, has_element
-from ingest.request import REFUSED, read_request, refusals
 from ingest.settings import IngestSettings
+from ingest.transport.notice import NOTICES
+from ingest.wire import bson_reader, error_boundary, json_reader
+from ingest.wire.batch import ReceivedBatch
+from ingest.wire.bson_element import elements, has_element
+from ingest.wire.event import MAX_DEPTH, MAX_EVENT_BYTES, shown
+from ingest.wire.request import REFUSED, read_request, refusals
 from tests.ingest import bson_shapes as shapes
 from tests.ingest.conftest import RunningIngester, sums, wait_for
 from tests.ingest.test_fuzz import shaped, shaped_request
@@ -32,9 +32,9 @@ NOW_MS = 1_700_000_000_000
 START = shapes.element(2, "type", shapes.string("x"))
 
 
-def read(*messages: bytes) -> Intake:
-    intake = Intake("bson", NOTICES | {REFUSED})
-    bson_wire.read_messages(messages, intake, NOW_MS)
+def read(*messages: bytes) -> ReceivedBatch:
+    intake = ReceivedBatch("bson", NOTICES | {REFUSED})
+    bson_reader.read_messages(messages, intake, NOW_MS)
     return intake
 
 
@@ -133,8 +133,8 @@ def test_documents_that_come_together_are_judged_as_each_by_itself(seed: int, wi
     ids = [id_ for each in alone for id_ in each.ids or [None] * len(each.events)]
     assert together.ids == (ids if any(ids) else [])
     assert [refusal.code for refusal in together.refusals] == [r.code for each in alone for r in each.refusals]
-    in_one_message = Intake("ack")
-    bson_wire.read_message(b"".join(raws), in_one_message, NOW_MS)
+    in_one_message = ReceivedBatch("ack")
+    bson_reader.read_message(b"".join(raws), in_one_message, NOW_MS)
     assert (in_one_message.events, in_one_message.ids) == (together.events, together.ids)
 
 
@@ -206,7 +206,7 @@ def sort_shapes(chance: random.Random, count: int) -> None:
     hold what is accepted."""
     messages = [shaped(chance) for _ in range(count)]
     intake = read(*messages)
-    documents = sum(len(bson_wire.split(message)[0]) for message in messages)
+    documents = sum(len(bson_reader.split(message)[0]) for message in messages)
     assert len(intake.events) + len(intake.refusals) + len(intake.commands) == documents
     assert "reader_failed" not in {refusal.code for refusal in intake.refusals}
     for raw in intake.events:
@@ -225,16 +225,16 @@ def sort_shapes(chance: random.Random, count: int) -> None:
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checks that fail on events of type `poison`, as a fault of ours would."""
-    sound = bson_wire.fault_of
+    sound = bson_reader.fault_of
 
     def fault_of(document: Any, raw: bytes, **named: Any) -> Any:
         if document.get("type") == "poison":
             raise KeyError("a fault of ours")
         return sound(document, raw, **named)
 
-    monkeypatch.setattr(bson_wire, "fault_of", fault_of)
-    monkeypatch.setattr(json_wire, "fault_of", fault_of)
-    monkeypatch.setattr(edge, "_said", {})
+    monkeypatch.setattr(bson_reader, "fault_of", fault_of)
+    monkeypatch.setattr(json_reader, "fault_of", fault_of)
+    monkeypatch.setattr(error_boundary, "_said", {})
 
 
 def test_input_on_which_our_own_code_fails_is_kept_said_once_and_stops_nothing(
@@ -261,14 +261,14 @@ def test_input_on_which_our_own_code_fails_is_kept_said_once_and_stops_nothing(
 def test_a_fault_outside_any_document_keeps_the_whole_message(
     where: str, ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = getattr(bson_wire, where)
+    sound = getattr(bson_reader, where)
 
     def read_and_fail(given: Any, *rest: Any) -> None:
         sound(given, *rest)
         if b"poison" in (given if isinstance(given, bytes) else b"".join(given)):
             raise MemoryError("a fault of ours")
 
-    monkeypatch.setattr(bson_wire, where, read_and_fail)
+    monkeypatch.setattr(bson_reader, where, read_and_fail)
     good, poison = bson.encode({"type": "good"}), bson.encode({"type": "poison"})
     if where == "read_messages":
         with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
@@ -294,7 +294,7 @@ def test_a_refused_frame_of_a_request_is_kept_and_the_door_stays_open(
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.connect(ingester.address("ack"))
         with monkeypatch.context() as broken:
-            broken.setattr("ingest.ingester.read_request", fail)
+            broken.setattr("ingest.server.ingester.read_request", fail)
             socket.send_multipart([b"1", b"frames"])
             wait_for(lambda: database["quarantine"].count_documents({"code": "reader_failed", "raw": b"1frames"}) == 1)
         socket.send_multipart([b"2", bson.encode({"type": "x"})])

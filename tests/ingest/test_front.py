@@ -19,14 +19,14 @@ import zmq
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
-from ingest.front import Front, child_addresses
-from ingest.journal import journal_folders
-from ingest.notice import Subscription
-from ingest.probe import fault_of_door
-from ingest.pulse import Pulse
-from ingest.request import read_request
+from ingest.client.health_probe import fault_of_door
+from ingest.journal.journal import journal_folders
+from ingest.server.child_health import ChildHealth
+from ingest.server.load_balancer import LoadBalancer, child_addresses
 from ingest.settings import IngestSettings
-from ingest.store import connect
+from ingest.store.store import connect
+from ingest.transport.notice import Subscription
+from ingest.wire.request import read_request
 from tests.ingest.conftest import wait_for
 from tests.ingest.test_kill import Load, journalled, prove
 
@@ -168,19 +168,19 @@ while True:
 
 
 @pytest.fixture
-def front_of_stand_ins(ingest_settings: IngestSettings, tmp_path: Path) -> Iterator[Front]:
+def front_of_stand_ins(ingest_settings: IngestSettings, tmp_path: Path) -> Iterator[LoadBalancer]:
     """A front whose two children only answer that they are there."""
 
     def command(folder: Path, number: int) -> list[str]:
         return [sys.executable, "-c", _ANSWERING, child_addresses(folder, number)["ack_bind_address"]]
 
-    made = Front(ingest_settings, 2, tmp_path / "run", command, os.environ, hung_after_s=3.0)
+    made = LoadBalancer(ingest_settings, 2, tmp_path / "run", command, os.environ, hung_after_s=3.0)
     made.start()
     yield made
     made.close()
 
 
-def test_a_child_that_does_not_answer_is_killed_and_replaced(front_of_stand_ins: Front) -> None:
+def test_a_child_that_does_not_answer_is_killed_and_replaced(front_of_stand_ins: LoadBalancer) -> None:
     front, never = front_of_stand_ins, threading.Event()
     front.wait_until_ready(never)
     first = front.processes()[0]
@@ -195,7 +195,7 @@ def test_a_pulse_knows_for_how_long_a_child_has_not_answered() -> None:
     """By a clock of the test's own."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as child:
         port = child.bind_to_random_port("tcp://127.0.0.1")
-        pulse = Pulse(context, f"tcp://127.0.0.1:{port}")
+        pulse = ChildHealth(context, f"tcp://127.0.0.1:{port}")
         pulse.begin(0.0)
         assert (pulse.look(5.0), pulse.ready) == (5.0, False)
         for asked, answered in ((5.0, 7.0), (7.0, 9.0)):

@@ -16,18 +16,18 @@ import pytest
 import zmq
 from pymongo.database import Database
 
-from ingest import notice
-from ingest.block import Block
 from ingest.client import AcknowledgedClient, ZarkovClient
-from ingest.commit import Content
-from ingest.event import milliseconds
 from ingest.exceptions import BindError, BusyError, DeliveryError, QueueFullError
-from ingest.journal import Journal, StoreMark, journal_folders
-from ingest.record import Kind
-from ingest.refusal import Refusal
-from ingest.request import refused_document
+from ingest.journal.block import Block
+from ingest.journal.journal import Journal, StoreMark, journal_folders
+from ingest.journal.record import RecordKind
 from ingest.settings import IngestSettings, JournalSettings
-from ingest.store import connect
+from ingest.store.block_commit import Content
+from ingest.store.store import connect
+from ingest.transport import notice
+from ingest.wire.event import milliseconds
+from ingest.wire.refusal import Refusal
+from ingest.wire.request import refused_document
 from tests.ingest.conftest import RunningIngester, sums, wait_for
 
 Start = Callable[..., RunningIngester]
@@ -219,10 +219,10 @@ def test_what_a_stopped_ingester_left_is_committed_by_the_next(
 def test_what_is_left_while_an_ingester_runs_is_committed_by_it(
     start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.ingester.ADOPT_EVERY_S", 0.1)
+    monkeypatch.setattr("ingest.server.ingester.ADOPT_EVERY_S", 0.1)
     start_ingester(ingest_settings)
     left = Journal.create(ingest_settings.journal)
-    left.append([(Kind.EVENTS, 1, bson.encode({"type": "left", "timestamp": None, "context": {}}))])
+    left.append([(RecordKind.EVENTS, 1, bson.encode({"type": "left", "timestamp": None, "context": {}}))])
     left.sync()
     left.release()
     wait_for(lambda: types(database) == ["left"])
@@ -312,7 +312,7 @@ def test_a_journal_of_another_store_is_said_and_not_trusted(
     start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = Journal.create(ingest_settings.journal)
-    journal.append([(Kind.EVENTS, 1, bson.encode({"type": "old", "timestamp": None, "context": {}}))])
+    journal.append([(RecordKind.EVENTS, 1, bson.encode({"type": "old", "timestamp": None, "context": {}}))])
     journal.set_mark(StoreMark("another", 1))
     journal.finish()
     journal.release()

@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.block import Block, BlockReader, Span
 from ingest.exceptions import JournalError, JournalFullError, JournalLockedError
-from ingest.journal import DAMAGED_FOLDER, Journal, StoreMark, journal_folders
-from ingest.record import (
+from ingest.journal.block import Block, BlockBounds, BlockReader
+from ingest.journal.journal import DAMAGED_FOLDER, Journal, StoreMark, journal_folders
+from ingest.journal.record import (
     FILE_HEADER_BYTES,
     HEADER_BYTES,
     BadRegion,
-    Kind,
     Record,
+    RecordKind,
     checksum_seed,
     encode,
     events_payload,
@@ -32,7 +32,7 @@ from ingest.record import (
     read_events,
     scan,
 )
-from ingest.segment import Segment
+from ingest.journal.segment import Segment
 from ingest.settings import JournalSettings
 
 UUID = uuid.UUID(int=7)
@@ -43,8 +43,8 @@ def event(n: int, **more: Any) -> bytes:
     return bson.encode({"type": "x", "extra": n, **more})
 
 
-def record(n: int) -> tuple[Kind, int, bytes]:
-    return Kind.EVENTS, 1, event(n)
+def record(n: int) -> tuple[RecordKind, int, bytes]:
+    return RecordKind.EVENTS, 1, event(n)
 
 
 def numbers(block: Block | None) -> list[int]:
@@ -68,7 +68,7 @@ def reopened(journal: Journal, settings: JournalSettings) -> Journal:
 
 
 def segment_bytes(payloads: list[bytes]) -> bytes:
-    return file_header(UUID, 1) + b"".join(encode(Kind.EVENTS, n, 1, p, SEED) for n, p in enumerate(payloads, 1))
+    return file_header(UUID, 1) + b"".join(encode(RecordKind.EVENTS, n, 1, p, SEED) for n, p in enumerate(payloads, 1))
 
 
 @settings(max_examples=200, deadline=None)
@@ -101,8 +101,8 @@ def test_a_cut_off_end_costs_only_what_was_cut(payloads: list[bytes], cut: int, 
 
 
 def test_records_of_another_journal_in_the_same_bytes_are_not_taken() -> None:
-    foreign = encode(Kind.EVENTS, 9, 1, b"abc", checksum_seed(uuid.UUID(int=8)))
-    found = list(scan(segment_bytes([b"a"]) + foreign + encode(Kind.EVENTS, 2, 1, b"b", SEED), SEED))
+    foreign = encode(RecordKind.EVENTS, 9, 1, b"abc", checksum_seed(uuid.UUID(int=8)))
+    found = list(scan(segment_bytes([b"a"]) + foreign + encode(RecordKind.EVENTS, 2, 1, b"b", SEED), SEED))
     assert [r.payload for r in found if isinstance(r, Record)] == [b"a", b"b"]
 
 
@@ -142,9 +142,9 @@ def test_a_journal_is_held_by_one_process_and_adopted_after_its_death(
 ) -> None:
     script = (
         "import sys, pathlib\n"
-        "from ingest.journal import *; from ingest.settings import *; from ingest.record import *\n"
+        "from ingest.journal.journal import *; from ingest.settings import *; from ingest.journal.record import *\n"
         "j = Journal.create(JournalSettings(pathlib.Path(sys.argv[1])))\n"
-        "j.append([(Kind.EVENTS, 1, bytes.fromhex(sys.argv[2]))]); j.sync(); print(flush=True); sys.stdin.read()"
+        "j.append([(RecordKind.EVENTS, 1, bytes.fromhex(sys.argv[2]))]); j.sync(); print(flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, journal_settings.folder, event(3).hex()],
@@ -165,7 +165,7 @@ def test_segments_are_closed_at_their_size_and_go_when_settled(tmp_path: Path) -
     settings = JournalSettings(tmp_path / "j", segment_bytes=4096)
     journal = Journal.create(settings)
     for n in range(100):
-        journal.append([(Kind.EVENTS, 1, event(n, context={"a": "x" * 200}))])
+        journal.append([(RecordKind.EVENTS, 1, event(n, context={"a": "x" * 200}))])
         journal.sync()
     assert len(journal.segments) > 5
     assert all(segment.path.stat().st_size <= 4096 + 400 for segment in journal.segments[:-1])
@@ -211,7 +211,7 @@ def test_a_full_journal_takes_nothing_until_there_is_room(tmp_path: Path) -> Non
 def test_a_record_that_fills_the_journal_alone_holds_nothing_up_once_it_is_settled(tmp_path: Path) -> None:
     journal = Journal.create(JournalSettings(tmp_path / "j", segment_bytes=4096, max_bytes=20_000))
     reader = BlockReader(journal)
-    large = (Kind.EVENTS, 1, event(1, context={"a": "x" * 25_000}))
+    large = (RecordKind.EVENTS, 1, event(1, context={"a": "x" * 25_000}))
     for n in range(3):
         journal.append([large])
         journal.sync()
@@ -239,7 +239,7 @@ def test_the_torn_end_is_cut_off_and_damage_in_the_middle_is_stepped_over_and_ke
     settings = JournalSettings(tmp_path / "j", segment_bytes=4096)
     journal = Journal.create(settings)
     for n in range(60):
-        journal.append([(Kind.EVENTS, 1, event(n, context={"a": "x" * 200}))])
+        journal.append([(RecordKind.EVENTS, 1, event(n, context={"a": "x" * 200}))])
         journal.sync()
     journal.finish()
     first, newest = journal.segments[0].path, journal.segments[-1].path
@@ -281,7 +281,7 @@ class FailingCalls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, code: int, times: int) -> None:
         self.left, self.code, self.real = times, code, getattr(os, name)
-        monkeypatch.setattr(f"ingest.segment.os.{name}", self)
+        monkeypatch.setattr(f"ingest.journal.segment.os.{name}", self)
 
     def __call__(self, *args: Any) -> Any:
         if self.left:
@@ -341,7 +341,7 @@ def test_a_write_that_fails_leaves_nothing_behind(
 
 def test_short_writes_are_continued(journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.pwrite
-    monkeypatch.setattr("ingest.segment.os.pwrite", lambda fd, data, at: real(fd, bytes(data)[:7], at))
+    monkeypatch.setattr("ingest.journal.segment.os.pwrite", lambda fd, data, at: real(fd, bytes(data)[:7], at))
     journal = Journal.create(journal_settings)
     journal.append([record(1), record(2)])
     journal.sync()
@@ -362,7 +362,7 @@ def test_a_segment_that_cannot_be_made_leaves_no_file(
 def test_a_new_segment_syncs_its_folder(journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal.create(journal_settings)
     synced: list[Path] = []
-    monkeypatch.setattr("ingest.segment.sync_folder", synced.append)
+    monkeypatch.setattr("ingest.journal.segment.sync_folder", synced.append)
     journal.append([record(1)])
     assert synced == [journal.folder]
 
@@ -407,7 +407,11 @@ def test_reserved_boundaries_are_kept_and_settled_spans_skipped(journal_settings
     for n in range(1, 11):
         journal.append([record(n)])
     journal.sync()
-    reader = BlockReader(journal, settled=[Span(1, 2, 1), Span(5, 5, 3)], reserved=[Span(3, 4, 2), Span(8, 9, 4)])
+    reader = BlockReader(
+        journal,
+        settled=[BlockBounds(1, 2, 1), BlockBounds(5, 5, 3)],
+        reserved=[BlockBounds(3, 4, 2), BlockBounds(8, 9, 4)],
+    )
     blocks = []
     while block := reader.take(2, 2**20):
         blocks.append((block.number, numbers(block)))
@@ -419,10 +423,10 @@ def test_a_reserved_span_without_records_is_unmet(journal_settings: JournalSetti
     journal = Journal.create(journal_settings)
     journal.append([record(1)])
     journal.sync()
-    reader = BlockReader(journal, reserved=[Span(2, 7, 5)])
+    reader = BlockReader(journal, reserved=[BlockBounds(2, 7, 5)])
     assert numbers(reader.take(9, 999)) == [1]
     assert reader.take(9, 999) is None
-    assert reader.unmet() == [Span(2, 7, 5)]
+    assert reader.unmet() == [BlockBounds(2, 7, 5)]
 
 
 def test_a_block_given_back_is_cut_again_as_it_was_reserved(journal_settings: JournalSettings) -> None:
@@ -434,7 +438,7 @@ def test_a_block_given_back_is_cut_again_as_it_was_reserved(journal_settings: Jo
     block = reader.take(3, 2**20)
     assert block is not None
     assert numbers(block) == [1, 2, 3]
-    reader.give_back(block, Span(1, 2, 9))
+    reader.give_back(block, BlockBounds(1, 2, 9))
     again = reader.take(3, 2**20)
     assert again is not None
     assert (again.number, numbers(again)) == (9, [1, 2])
@@ -472,7 +476,7 @@ def test_reading_a_long_journal_does_not_look_at_all_its_segments_for_each_recor
     folder, count = tmp_path / str(UUID), 500
     folder.mkdir()
     for n in range(1, count + 1):
-        (folder / f"{n:08d}.seg").write_bytes(file_header(UUID, n) + encode(Kind.EVENTS, n, 1, event(n), SEED))
+        (folder / f"{n:08d}.seg").write_bytes(file_header(UUID, n) + encode(RecordKind.EVENTS, n, 1, event(n), SEED))
     journal = Journal.adopt(folder, JournalSettings(tmp_path))
     journal.segments = Counted(journal.segments)
     assert everything(journal) == list(range(1, count + 1))

@@ -23,11 +23,11 @@ from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import DeliveryError
-from ingest.journal import journal_folders
-from ingest.record import Kind, Record, checksum_seed, read_events, scan
-from ingest.revocation import revoke
-from ingest.store import Store, connect
-from ingest.summary import advice, summarize
+from ingest.journal.journal import journal_folders
+from ingest.journal.record import Record, RecordKind, checksum_seed, read_events, scan
+from ingest.store.block_release import revoke
+from ingest.store.ingester_report import advice, summarize
+from ingest.store.store import Store, connect
 from tests.ingest.conftest import wait_for
 from tests.ingest.killable import HALTED, PHASES, SHARED_BYTES, TARGET
 
@@ -141,7 +141,7 @@ def journalled(root: Path) -> set[int]:
             except FileNotFoundError:  # cut meanwhile by another ingester
                 continue
             for record in scan(content, seed):
-                if isinstance(record, Record) and record.kind is not Kind.REFUSALS:
+                if isinstance(record, Record) and record.kind is not RecordKind.REFUSALS:
                     events = map(bson.decode, read_events(record)[0])
                     found.update(e["context"]["n"] for e in events if e["type"] == "pushed")
     return found

@@ -17,11 +17,11 @@ from bson.codec_options import CodecOptions
 from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
-from ingest import foreign
 from ingest.client import Receipt
 from ingest.exceptions import DeliveryError
-from ingest.file_format import Line, LoadError, parse_mapping, read
-from ingest.load import BATCH_EVENTS, Bookmark, LoadResult, file_bookmark, load_file
+from ingest.load import collection_import
+from ingest.load.file_format import LoadError, NumberedEvent, parse_mapping, read
+from ingest.load.loader import BATCH_EVENTS, Bookmark, LoadResult, file_bookmark, load_file
 from tests.ingest.conftest import RunningIngester, sums, wait_for
 
 AWARE = CodecOptions[dict[str, Any]](tz_aware=True)
@@ -198,16 +198,16 @@ def test_an_import_goes_on_from_any_kind_of_id(mongo_client: Any, database: Data
         [{"_id": key, "type": "x"} for key in (1, 2.5, "a", "b", ObjectId(), datetime(2011, 7, 1, tzinfo=UTC))]
     )
     keys: list[str] = []
-    lines = list(foreign.read(database["old"], on_key=keys.append))
+    lines = list(collection_import.read(database["old"], on_key=keys.append))
     assert len(lines) == 6
     for place, key in enumerate(keys):
-        rest = list(foreign.read(database["old"], after=key))
+        rest = list(collection_import.read(database["old"], after=key))
         assert [line.event for line in rest] == [line.event for line in lines[place:]]
 
 
 def test_a_dump_keeps_dates_that_python_cannot_read(tmp_path: Path) -> None:
     raw = bson.encode({"_id": 1, "type": "x", "extra": bson.datetime_ms.DatetimeMS(10**15)})
-    found: list[Line] = list(read(write(tmp_path / "event.1.bson.gz", raw)))
+    found: list[NumberedEvent] = list(read(write(tmp_path / "event.1.bson.gz", raw)))
     assert found[0].fault == ""
     assert (10**15).to_bytes(8, "little") in found[0].event
     with pytest.raises(LoadError, match="ends inside"):

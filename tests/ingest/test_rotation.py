@@ -15,13 +15,13 @@ import pytest
 import zmq
 from pymongo.database import Database
 
-from ingest import bson_wire
-from ingest.block import Span
 from ingest.client import AcknowledgedClient
-from ingest.event import MAX_EVENT_BYTES
-from ingest.load import LoadResult, load_file
-from ingest.rotation import RotationError, drop, dump, open_next, rotate, verify
-from ingest.store import Store
+from ingest.journal.block import BlockBounds
+from ingest.load.loader import LoadResult, load_file
+from ingest.store.rotation import RotationError, drop, dump, open_next, rotate, verify
+from ingest.store.store import Store
+from ingest.wire import bson_reader
+from ingest.wire.event import MAX_EVENT_BYTES
 from tests.ingest.conftest import RunningIngester, sums, wait_for
 
 
@@ -92,7 +92,7 @@ def test_writes_to_a_new_partition_wait_until_older_blocks_are_settled(
     send(ingester, "a")
     settled(store, 1)
     mark = store.mark()
-    store.reserve(mark, ("somebody else", 1), Span(1, 1), 5)
+    store.reserve(mark, ("somebody else", 1), BlockBounds(1, 1), 5)
     open_next(store)
     send(ingester, "b")
     wait_for(lambda: len(store.open_blocks()) == 2)
@@ -177,7 +177,7 @@ def test_a_dump_restores_whatever_the_store_held(
     ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path
 ) -> None:
     twice = bson.encode({"a": 1})[4:-1]
-    inner = bson_wire.assembled(twice, twice)
+    inner = bson_reader.assembled(twice, twice)
     unusual = [
         {"$command": "event_noval", "type": "nv", "context": {}, "color": "red"},
         {"$command": "event_noval", "context": {"a": 1}, "type": [1, {"$weird": 2}]},
@@ -209,11 +209,11 @@ def test_a_dump_restores_whatever_the_store_held(
 
 
 def raw_events(database: Database[Any]) -> list[bytes]:
-    return [raw for batch in database["event"].find_raw_batches({}) for raw in bson_wire.split(batch)[0]]
+    return [raw for batch in database["event"].find_raw_batches({}) for raw in bson_reader.split(batch)[0]]
 
 
 def raw_without_ids(raw: bytes) -> bytes:
-    return b"".join(raw[start:end] for name, start, end in bson_wire.elements(raw) if name not in (b"_id", b"id"))
+    return b"".join(raw[start:end] for name, start, end in bson_reader.elements(raw) if name not in (b"_id", b"id"))
 
 
 def test_a_partition_with_an_event_that_no_ingester_would_take_back_is_kept(
@@ -242,7 +242,7 @@ def test_a_rotation_that_failed_changes_nothing_in_advance_and_can_be_repeated(
         raise RotationError("the disk ended")
 
     with monkeypatch.context() as broken:
-        broken.setattr("ingest.rotation.dump", fail)
+        broken.setattr("ingest.store.rotation.dump", fail)
         for _ in range(2):
             with pytest.raises(RotationError, match="the disk ended"):
                 rotate(store, tmp_path, keep=1)

@@ -14,8 +14,8 @@ import pytest
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
-from ingest.rotation import rotate
-from ingest.store import connect
+from ingest.store.rotation import rotate
+from ingest.store.store import connect
 from tests.ingest.conftest import RunningIngester, wait_for
 from tests.ingest.halted import Halting
 from tests.ingest.rotating import ROTATION_PHASES

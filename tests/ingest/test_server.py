@@ -19,14 +19,14 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from ingest.client import AcknowledgedClient
-from ingest.journal import journal_folders
+from ingest.journal.journal import journal_folders
 from ingest.settings import IngestSettings, JournalSettings
-from ingest.store import connect
-from ingest.summary import summarize
+from ingest.store.ingester_report import summarize
+from ingest.store.store import connect
 from tests.ingest.conftest import ANYWHERE, RunningIngester, sums, wait_for
 from tests.ingest.test_kill import Load, Victim, journalled, prove
-from zarkov_site.home import HomeFolder
-from zarkov_site.mongod import LocalMongod
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.processes.mongod import LocalMongod
 
 Start = Callable[..., RunningIngester]
 WAITING_FOR_MONGOD = ("reserving", "inserting", "settling")
@@ -134,7 +134,7 @@ def test_a_mongod_that_stands_still_longer_than_a_timeout_gets_everything_once(
     server: Server, settings: IngestSettings, start_ingester: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Transactions that timed out here are finished there later, next to their repetition."""
-    monkeypatch.setattr("ingest.connection.SOCKET_TIMEOUT_S", 1.5)
+    monkeypatch.setattr("ingest.store.connection.SOCKET_TIMEOUT_S", 1.5)
     running = start_ingester(settings)
     sent = 0
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:

@@ -16,8 +16,8 @@ import pytest
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
+from ingest.client.spool import Spool
 from ingest.settings import IngestSettings
-from ingest.spool import Spool
 from tests.ingest.conftest import RunningIngester, wait_for
 from tests.ingest.halted import Halting
 from tests.ingest.spooling import SPOOL_PHASES
@@ -72,11 +72,11 @@ def test_a_file_that_is_just_being_made_is_not_taken_for_one_that_is_left_over(
     lock = fcntl.flock
 
     def look_first(*arguments: Any) -> None:
-        monkeypatch.setattr("ingest.spool.fcntl.flock", lock)
+        monkeypatch.setattr("ingest.client.spool.fcntl.flock", lock)
         assert other.oldest() is None
         lock(*arguments)
 
-    monkeypatch.setattr("ingest.spool.fcntl.flock", look_first)
+    monkeypatch.setattr("ingest.client.spool.fcntl.flock", look_first)
     one.append([bson.encode({"type": "x", "id": "1"})])
     one.close()
     found = other.oldest()

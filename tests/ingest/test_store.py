@@ -12,10 +12,10 @@ from bson.binary import Binary
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from ingest.block import Span
 from ingest.exceptions import StaleBlockError, StoreChangedError, StoreUnpreparedError
-from ingest.journal import StoreMark
-from ingest.store import Store, connect
+from ingest.journal.block import BlockBounds
+from ingest.journal.journal import StoreMark
+from ingest.store.store import Store, connect
 
 J, K = str(uuid.uuid4()), str(uuid.uuid4())
 
@@ -50,8 +50,8 @@ def test_an_unprepared_store_names_the_remedy(store: Store) -> None:
 
 
 def test_the_watermark_ends_below_the_lowest_open_block(store: Store, mark: StoreMark) -> None:
-    one = store.reserve(mark, (J, 1), Span(1, 1), 10)
-    two = store.reserve(mark, (K, 1), Span(1, 3), 5)
+    one = store.reserve(mark, (J, 1), BlockBounds(1, 1), 10)
+    two = store.reserve(mark, (K, 1), BlockBounds(1, 3), 5)
     assert (one.first, two.first) == (1, 11)
     store.settle(mark, [(K, 1)])
     assert store.watermark().through == 0
@@ -61,15 +61,15 @@ def test_the_watermark_ends_below_the_lowest_open_block(store: Store, mark: Stor
 
 
 def test_reserving_again_answers_the_same_ids_and_span(store: Store, mark: StoreMark) -> None:
-    one = store.reserve(mark, (J, 1), Span(1, 2), 10)
-    again = store.reserve(mark, (J, 1), Span(1, 7), 99)
-    assert (again.first, again.count, again.span) == (one.first, 10, Span(1, 2, 1))
-    assert store.reserve(mark, (J, 2), Span(8, 9), 1).first == 11
+    one = store.reserve(mark, (J, 1), BlockBounds(1, 2), 10)
+    again = store.reserve(mark, (J, 1), BlockBounds(1, 7), 99)
+    assert (again.first, again.count, again.span) == (one.first, 10, BlockBounds(1, 2, 1))
+    assert store.reserve(mark, (J, 2), BlockBounds(8, 9), 1).first == 11
 
 
 def test_a_block_taken_over_names_the_session_that_has_it_now(store: Store, mark: StoreMark) -> None:
     for session in (Binary(b"1" * 16, 4), Binary(b"2" * 16, 4)):
-        store.reserve(mark, (J, 1), Span(1, 2), 10, session=session)
+        store.reserve(mark, (J, 1), BlockBounds(1, 2), 10, session=session)
         assert [b["session"] for b in store.open_blocks()] == [session]
 
 
@@ -83,16 +83,16 @@ def test_ending_a_session_frees_what_its_transaction_held(store: Store, mark: St
 
 
 def test_a_settled_number_cannot_be_reserved_again(store: Store, mark: StoreMark) -> None:
-    store.reserve(mark, (J, 1), Span(1, 1), 10)
+    store.reserve(mark, (J, 1), BlockBounds(1, 1), 10)
     store.settle(mark, [(J, 1)])
     with pytest.raises(StaleBlockError):
-        store.reserve(mark, (J, 1), Span(1, 1), 10)
+        store.reserve(mark, (J, 1), BlockBounds(1, 1), 10)
     assert store.watermark().through == 10
 
 
 def test_settling_goes_with_the_next_reservation(store: Store, mark: StoreMark) -> None:
-    store.reserve(mark, (J, 1), Span(1, 1), 10)
-    store.reserve(mark, (J, 2), Span(2, 2), 1, settled=[(J, 1)])
+    store.reserve(mark, (J, 1), BlockBounds(1, 1), 10)
+    store.reserve(mark, (J, 2), BlockBounds(2, 2), 1, settled=[(J, 1)])
     assert [(b["j"], b["s"]) for b in store.open_blocks()] == [(J, 2)]
     assert store.watermark().through == 10
 
@@ -102,12 +102,12 @@ def test_another_store_or_epoch_is_refused(
     store: Store, mark: StoreMark, change: Callable[[StoreMark], StoreMark]
 ) -> None:
     with pytest.raises(StoreChangedError, match="rebind"):
-        store.reserve(change(mark), (J, 1), Span(1, 1), 1)
+        store.reserve(change(mark), (J, 1), BlockBounds(1, 1), 1)
 
 
 def test_an_emptied_store_document_does_not_give_ids_out_again(store: Store, database: Database[Any]) -> None:
     database["event.1"].insert_one({"_id": 41, "type": "x"})
-    assert store.reserve(store.prepare(), (J, 1), Span(1, 1), 1).first == 42
+    assert store.reserve(store.prepare(), (J, 1), BlockBounds(1, 1), 1).first == 42
 
 
 def test_a_collection_of_the_views_name_is_not_touched(store: Store, database: Database[Any]) -> None:
@@ -121,8 +121,8 @@ def test_a_restored_store_is_another_epoch_and_gives_out_ids_above_every_event(s
     restored = store.restored()
     assert restored == StoreMark(mark.store, mark.epoch + 1)
     with pytest.raises(StoreChangedError, match="rebind"):
-        store.reserve(mark, (J, 1), Span(1, 1), 1)
-    assert store.reserve(restored, (J, 1), Span(1, 1), 1).first == 42
+        store.reserve(mark, (J, 1), BlockBounds(1, 1), 1)
+    assert store.reserve(restored, (J, 1), BlockBounds(1, 1), 1).first == 42
     assert store.watermark().epoch == 2
 
 
@@ -131,6 +131,6 @@ def test_the_completeness_that_was_promised_is_kept_when_mongodbs_clock_jumps_ba
 ) -> None:
     ahead = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(hours=1)
     store.database()["ingest.store"].update_one({"_id": "event"}, {"$set": {"at": ahead}})
-    store.reserve(mark, (J, 1), Span(1, 1), 1)
+    store.reserve(mark, (J, 1), BlockBounds(1, 1), 1)
     assert store.watermark().complete_through == ahead
     assert store.settle(mark, [(J, 1)]).complete_through == ahead

@@ -15,7 +15,7 @@ from pymongo.database import Database
 
 from ingest import wheel
 from tests.ingest.conftest import RunningIngester, wait_for
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 PROGRAM = """
 import sys

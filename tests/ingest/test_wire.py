@@ -13,33 +13,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import bson_wire, json_wire
-from ingest.event import MAX_EVENT_BYTES
-from ingest.intake import Intake
-from ingest.notice import NOTICES
-from ingest.refusal import CODES, MAX_RAW_BYTES, Refusal
+from ingest.transport.notice import NOTICES
+from ingest.wire import bson_reader, json_reader
+from ingest.wire.batch import ReceivedBatch
+from ingest.wire.event import MAX_EVENT_BYTES
+from ingest.wire.refusal import CODES, MAX_RAW_BYTES, Refusal
 
 NOW_MS = 1_700_000_000_000
 NOW = dt.datetime.fromtimestamp(NOW_MS / 1000, dt.UTC).replace(tzinfo=None)
 
 
-def from_bson(*messages: bytes) -> Intake:
-    intake = Intake("bson", NOTICES)
-    bson_wire.read_messages(messages, intake, NOW_MS)
+def from_bson(*messages: bytes) -> ReceivedBatch:
+    intake = ReceivedBatch("bson", NOTICES)
+    bson_reader.read_messages(messages, intake, NOW_MS)
     return intake
 
 
-def from_json(message: bytes | str) -> Intake:
-    intake = Intake("json")
-    json_wire.read_message(message.encode() if isinstance(message, str) else message, intake, NOW_MS)
+def from_json(message: bytes | str) -> ReceivedBatch:
+    intake = ReceivedBatch("json")
+    json_reader.read_message(message.encode() if isinstance(message, str) else message, intake, NOW_MS)
     return intake
 
 
-def stored(intake: Intake) -> list[dict[str, Any]]:
+def stored(intake: ReceivedBatch) -> list[dict[str, Any]]:
     return [bson.decode(raw) for raw in intake.events]
 
 
-def codes(intake: Intake) -> list[str]:
+def codes(intake: ReceivedBatch) -> list[str]:
     return [refusal.code for refusal in intake.refusals]
 
 
@@ -109,9 +109,9 @@ def test_each_refusal_has_its_code_and_leaves_its_neighbours_alone(document: dic
 
 
 def test_a_refusal_says_its_place_in_the_message() -> None:
-    intake = Intake("ack")
+    intake = ReceivedBatch("ack")
     good, bad = bson.encode(GOOD), bson.encode({})
-    bson_wire.read_message(good + bad + good + bson.encode(GOOD | {"extra": bson.DatetimeMS(2**62)}), intake, NOW_MS)
+    bson_reader.read_message(good + bad + good + bson.encode(GOOD | {"extra": bson.DatetimeMS(2**62)}), intake, NOW_MS)
     assert [(r.code, r.index) for r in intake.refusals] == [("missing_type", 1), ("date_out_of_range", 3)]
 
 
@@ -129,7 +129,7 @@ def test_nesting_of_100_is_allowed() -> None:
         (bson.encode(GOOD)[:-1] + b"\x01", "bad_bson"),
         (bson.encode(GOOD).replace(b"\x02type", b"\x99type"), "bad_bson"),
         (bson.encode(GOOD | {"extra": "ab"}).replace(b"ab", b"\xff\xfe"), "bad_bson"),
-        (b"\x00" * (bson_wire.MAX_MESSAGE_BYTES + 1), "oversized_message"),
+        (b"\x00" * (bson_reader.MAX_MESSAGE_BYTES + 1), "oversized_message"),
     ],
 )
 def test_bytes_that_are_no_bson_are_refused(message: bytes, code: str) -> None:

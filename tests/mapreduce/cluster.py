@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from mapreduce.client import ZmqEngine
+from mapreduce.engine.zmq import ZmqEngine
 from mapreduce.settings import EngineSettings
 from tests.mapreduce.serve import settings_from
 

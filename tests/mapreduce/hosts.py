@@ -18,11 +18,11 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from mapreduce.spec import JobSpec, Output, Source
+from mapreduce.job.spec import JobSpec, Output, Source
 from tests.mapreduce.cluster import Cluster, until
 from tests.mapreduce.conftest import make_events
-from zarkov_site.home import HomeFolder
-from zarkov_site.mongod import LocalMongod
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.processes.mongod import LocalMongod
 
 HUB = "10.77.0.1"
 T = "tests.mapreduce.tasks:"

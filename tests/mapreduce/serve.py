@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mapreduce import message
-from mapreduce.host import Host
-from mapreduce.router import Router
+from mapreduce.router.router import Router
 from mapreduce.settings import CurveKeys, EngineSettings
+from mapreduce.wire import message
+from mapreduce.worker.worker import Worker
 
 
 class Signals:
@@ -77,7 +77,7 @@ def main(role: str, text: str) -> int:
         router.run(stop)
         router.stop()
     else:
-        host = Host(settings)
+        host = Worker(settings)
         try:
             host.start()
             host.run(stop)

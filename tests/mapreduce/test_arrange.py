@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce.arrange import arranged
 from mapreduce.exceptions import KeyRefusedError
 from mapreduce.key import canonical, partition
+from mapreduce.step.partition import arranged
 
 texts = st.text(st.characters(codec="utf-8"), max_size=6)
 

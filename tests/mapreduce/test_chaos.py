@@ -17,7 +17,7 @@ import pytest
 from pymongo.database import Database
 
 from mapreduce.exceptions import JobTimeoutError
-from mapreduce.spec import COMMIT, FINALIZE, MAP, QUERY, REDUCE, JobSpec, Output, Source
+from mapreduce.job.spec import COMMIT, FINALIZE, MAP, QUERY, REDUCE, JobSpec, Output, Source
 from tests.mapreduce.cluster import Cluster, until
 from tests.mapreduce.conftest import make_events
 

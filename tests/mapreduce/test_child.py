@@ -11,31 +11,31 @@ from typing import Any
 import pytest
 import zmq
 
-from mapreduce import message
-from mapreduce.child import Child, ChildFactory
-from mapreduce.executor import ExecutorConfig
+from mapreduce.wire import message
+from mapreduce.worker.executor import ExecutorConfig
+from mapreduce.worker.executor_process import ExecutorFactory, ExecutorProcess
 from tests.mapreduce.cluster import until
 
 STEP = message.pack(message.TASK, {"attempt": "a", "job": "j"})
 
 
 @pytest.fixture
-def factory(tmp_path: Path) -> Iterator[ChildFactory]:
+def factory(tmp_path: Path) -> Iterator[ExecutorFactory]:
     context: zmq.Context[Any] = zmq.Context()
     config = ExecutorConfig("w", str(tmp_path), "mongodb://127.0.0.1:1", [], False, None, 1, 1, 0, 2**30, 1.0, 0, None)
-    found = ChildFactory(context, lambda: config)
+    found = ExecutorFactory(context, lambda: config)
     yield found
     found.close()
     context.term()
 
 
-def end(child: Child) -> None:
+def end(child: ExecutorProcess) -> None:
     child.kill()
     child.close()
 
 
 def test_nobody_waits_for_an_executor_that_takes_long_to_start(
-    factory: ChildFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    factory: ExecutorFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\nread gate\n")  # an interpreter that has not begun yet: its input ends with the host
@@ -50,7 +50,7 @@ def test_nobody_waits_for_an_executor_that_takes_long_to_start(
 
 
 @pytest.mark.parametrize("order", [lambda child: child.begin(STEP, "a", 0.0), lambda child: child.abort(1.0)])
-def test_nobody_waits_for_an_executor_that_has_just_been_killed(factory: ChildFactory, order: Any) -> None:
+def test_nobody_waits_for_an_executor_that_has_just_been_killed(factory: ExecutorFactory, order: Any) -> None:
     child = factory.spawn()
     try:
         hello = until(lambda: list(child.receive()), "it has started")
@@ -68,7 +68,7 @@ def test_nobody_waits_for_an_executor_that_has_just_been_killed(factory: ChildFa
         end(child)
 
 
-def test_an_executor_that_shuts_its_connection_is_ended(factory: ChildFactory) -> None:
+def test_an_executor_that_shuts_its_connection_is_ended(factory: ExecutorFactory) -> None:
     child = factory.spawn()
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from mapreduce.commit import (
+from mapreduce.exceptions import CommitConflictError, FinalizeFailedError, OutputRefusedError
+from mapreduce.job.spec import Output
+from mapreduce.step.commit import (
     IN,
     INSERT,
     LATE,
@@ -21,8 +23,6 @@ from mapreduce.commit import (
     publish,
     verdict,
 )
-from mapreduce.exceptions import CommitConflictError, FinalizeFailedError, OutputRefusedError
-from mapreduce.spec import Output
 from tests.mapreduce.tasks import add, add_n, doubled, fail_to_finalize, spoil
 
 Data = Database[dict[str, Any]]

@@ -8,10 +8,10 @@ import pytest
 import zmq
 from pymongo.database import Database
 
-from mapreduce.client import ZmqEngine
-from mapreduce.curve import Gate, as_client, as_server, load_keys, make_keys, write_keys
+from mapreduce.engine.zmq import ZmqEngine
 from mapreduce.exceptions import SpecError
 from mapreduce.settings import CurveKeys, EngineSettings
+from mapreduce.wire.curve import Authenticator, as_client, as_server, load_keys, make_keys, write_keys
 from tests.mapreduce.cluster import Cluster, until
 from tests.mapreduce.test_failure import job, types, values
 
@@ -44,7 +44,7 @@ def test_only_who_has_the_keys_gets_in(theirs: str, gets_in: bool) -> None:
     keys = make_keys()
     other = make_keys()
     context: zmq.Context[Any] = zmq.Context()
-    gate = Gate(context, keys)
+    gate = Authenticator(context, keys)
     server, client = context.socket(zmq.PULL), context.socket(zmq.PUSH)
     for socket in (server, client):
         socket.set(zmq.LINGER, 0)

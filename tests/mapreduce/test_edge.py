@@ -26,16 +26,17 @@ from pymongo.errors import (
     OperationFailure,
 )
 
-from mapreduce.call import CallSpec
-from mapreduce.claim import job_folder, remove_job
-from mapreduce.commit import replacement_name, replacement_owner
-from mapreduce.desk import load_job
 from mapreduce.exceptions import MapReduceError, SpecError
-from mapreduce.job import JobLimits
-from mapreduce.request import Submit, parse
-from mapreduce.shelf import Shelf
-from mapreduce.spec import JobSpec, Output, Source
+from mapreduce.job.basic_job import CallSpec
+from mapreduce.job.request import SubmitRequest, parse
+from mapreduce.job.spec import JobSpec, Output, Source
+from mapreduce.job.spec_check import checked_spec
+from mapreduce.router.request_handler import load_job
+from mapreduce.scheduler.job_state import JobLimits
+from mapreduce.step.commit import replacement_name, replacement_owner
 from mapreduce.store_error import as_engine_error, may_have_moved
+from mapreduce.worker.locked_folder import job_folder, remove_job
+from mapreduce.worker.map_output_store import MapOutputStore
 
 T = "tests.mapreduce.tasks:"
 JOB: dict[str, Any] = {
@@ -139,7 +140,7 @@ def test_whatever_stands_in_a_description_is_taken_or_refused_and_raises_nothing
         for way in (
             lambda d=document: parse({"$command": "submit", "spec": d}),
             lambda r=record: load_job(r, limits, 0.0),
-            lambda n=field_.name, v=value: replace(plain, **{n: v}).checked().digest(),
+            lambda n=field_.name, v=value: checked_spec(replace(plain, **{n: v})).digest(),
         ):
             try:
                 way()
@@ -186,7 +187,7 @@ def test_a_filter_that_runs_code_is_refused_unless_source_is_allowed(query: dict
     with pytest.raises(SpecError, match="query"):
         parse({**JOB, "query": query})
     if "$unheard" not in str(query):
-        assert isinstance(parse({**JOB, "query": query}, allow_source=True), Submit)
+        assert isinstance(parse({**JOB, "query": query}, allow_source=True), SubmitRequest)
 
 
 def test_a_filter_that_compares_is_taken() -> None:
@@ -197,7 +198,7 @@ def test_a_filter_that_compares_is_taken() -> None:
         "$expr": {"$gt": ["$a", {"$multiply": ["$b", 2]}]},
     }
     found = parse(over_the_wire({**JOB, "query": query}))
-    assert isinstance(found, Submit)
+    assert isinstance(found, SubmitRequest)
     assert isinstance(found.spec, JobSpec)
     assert found.spec.sources[0].query == query
 
@@ -217,7 +218,7 @@ def test_each_job_id_has_a_folder_of_its_own_and_no_other_way_out(tmp_path: Path
 
 def test_the_end_of_a_job_removes_its_files_and_no_others(tmp_path: Path) -> None:
     root = tmp_path / "worker-x"
-    shelf = Shelf(root)
+    shelf = MapOutputStore(root)
     for job_id in ("a:b", "a_b"):
         shelf.job_folder(job_id).mkdir(parents=True)
     (root / "lock").touch()

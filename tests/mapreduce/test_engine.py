@@ -14,8 +14,8 @@ from pymongo.database import Database
 
 from mapreduce.engine import Engine
 from mapreduce.exceptions import FunctionRefusedError, JobConflictError, JobFailedError, SpecError
+from mapreduce.job.spec import UNKNOWN, JobSpec, Output, Source
 from mapreduce.key import identity
-from mapreduce.spec import UNKNOWN, JobSpec, Output, Source
 
 T = "tests.mapreduce.tasks:"
 Data = Database[dict[str, Any]]

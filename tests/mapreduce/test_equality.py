@@ -13,8 +13,8 @@ from pymongo.database import Database
 from aggregates.sample.content import EVENT_COUNT
 from aggregates.sample.content import events as sample_events
 from mapreduce.engine import open_engine
+from mapreduce.job.spec import JobSpec, Output, Source
 from mapreduce.settings import EngineSettings
-from mapreduce.spec import JobSpec, Output, Source
 from tests.bench.peers.mr_sequential import run_command
 from tests.mapreduce.cluster import Cluster
 from tests.mapreduce.test_engine import values

@@ -18,10 +18,10 @@ import psutil
 import pytest
 from pymongo.database import Database
 
-from mapreduce import message
 from mapreduce.exceptions import JobTimeoutError
-from mapreduce.schedule import HEARTBEAT_S, LOST_AFTER_S
-from mapreduce.spec import JobSpec, Output, Source
+from mapreduce.job.spec import JobSpec, Output, Source
+from mapreduce.scheduler.scheduler import HEARTBEAT_S, LOST_AFTER_S
+from mapreduce.wire import message
 from tests.mapreduce.cluster import Cluster, until
 
 T = "tests.mapreduce.tasks:"

@@ -14,10 +14,10 @@ from mapreduce.exceptions import (
     OutputGoneError,
     StoreUnavailableError,
 )
-from mapreduce.job import MAX_LOST, MAX_TRANSIENT
-from mapreduce.schedule import Abort, Answer, Ended, Give, Gone
-from mapreduce.source import Range
-from mapreduce.step import MAP_STEP
+from mapreduce.scheduler.job_state import MAX_LOST, MAX_TRANSIENT
+from mapreduce.scheduler.scheduler import AbortStep, AssignStep, AttemptReply, JobEnded, WorkerGone
+from mapreduce.scheduler.step import MAP_STEP
+from mapreduce.step.reader import KeyRange
 from tests.mapreduce.world import World, output
 
 
@@ -28,7 +28,7 @@ def test_a_worker_that_falls_silent_is_given_up_and_its_steps_go_to_others() -> 
     first, second = world.gives()
     world.live(second.worker_id, seconds=3.5)
     orders = world.step()
-    assert [order.worker_id for order in orders if isinstance(order, Gone)] == [first.worker_id]
+    assert [order.worker_id for order in orders if isinstance(order, WorkerGone)] == [first.worker_id]
     world.map(second)
     (again,) = world.gives()
     assert again.step is first.step
@@ -59,7 +59,7 @@ def test_whatever_a_lost_attempt_says_late_of_a_reduce_changes_nothing() -> None
     assert again.step is lost.step
     world.join(lost.worker_id)
     world.fail(lost, MapFailedError("late"))
-    world.scheduler.broken(Answer(lost.worker_id, "j", lost.attempt_id), "late", world.now)
+    world.scheduler.broken(AttemptReply(lost.worker_id, "j", lost.attempt_id), "late", world.now)
     world.scheduler.progressed("j", lost.attempt_id, 1_000, "commit", world.now)
     world.reduce(lost)
     world.step()
@@ -83,7 +83,7 @@ def test_of_two_attempts_the_first_answer_counts_and_the_other_is_aborted() -> N
     (backup,) = world.gives()
     assert backup.step is slow.step
     world.map(backup)
-    assert Abort(slow.worker_id, slow.attempt_id) in world.step()
+    assert AbortStep(slow.worker_id, slow.attempt_id) in world.step()
     world.map(slow)
     assert job.status(world.now).progress["docs_in"] == 1
 
@@ -95,7 +95,7 @@ def test_an_attempt_without_progress_is_aborted_and_after_so_many_the_job_ends_i
     for _ in range(MAX_LOST):
         (give,) = world.gives()
         world.live("w1", seconds=601.0)
-        assert Abort("w1", give.attempt_id) in world.step() or job.ended
+        assert AbortStep("w1", give.attempt_id) in world.step() or job.ended
         world.scheduler.ready("w1", world.now)
         if job.ended:
             break
@@ -132,7 +132,7 @@ def test_output_that_went_with_a_worker_is_made_again_and_reduces_wait() -> None
     world.live(keep, seconds=3.5)
     orders = world.step()
     assert job.state == "map"
-    (again,) = [order for order in orders if isinstance(order, Give)]
+    (again,) = [order for order in orders if isinstance(order, AssignStep)]
     assert again.step is one.step
     assert reduce.step not in job.steps.under_way
     world.map(again)
@@ -158,7 +158,7 @@ def test_output_that_cannot_be_fetched_is_made_again() -> None:
 def test_what_workers_hold_is_counted_when_a_router_comes_back() -> None:
     world = World()
     job = world.add()
-    job.planned(Range(0, "event.1", n, n + 1) for n in range(3))
+    job.planned(KeyRange(0, "event.1", n, n + 1) for n in range(3))
     world.join("w1", held={"j": [output(0, "old.1", "w1", inline=False), output(2, "old.2", "w1", inline=False)]})
     (give,) = world.gives()
     assert give.step.index == 1
@@ -172,8 +172,8 @@ def test_a_failing_map_ends_the_job_at_once() -> None:
     one, two = world.gives()
     world.fail(one, MapFailedError("no", {"document_id": 7, "traceback": "tb"}))
     orders = world.step()
-    assert Abort(two.worker_id, two.attempt_id) in orders
-    assert Ended(job) in orders
+    assert AbortStep(two.worker_id, two.attempt_id) in orders
+    assert JobEnded(job) in orders
     status = job.status(world.now)
     assert (status.state, status.traceback) == ("error", "tb")
 
@@ -260,6 +260,6 @@ def test_output_of_another_plan_is_left_aside() -> None:
     job = world.add()
     world.plan(splits=2)
     for high, known in ((9, 0), (1, 1)):
-        held = replace(output(0, f"held{high}", "w2"), span=Range(0, "event.1", 0, high).to_document())
+        held = replace(output(0, f"held{high}", "w2"), span=KeyRange(0, "event.1", 0, high).to_document())
         world.join("w2", held={job.job_id: [held]})
         assert job.status(world.now).progress["splits_done"] == known

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce import reducing
 from mapreduce.exceptions import OutputGoneError, ReduceFailedError
-from mapreduce.mapping import Collector, MapJob
-from mapreduce.output import MapOutput, RunWriter
-from mapreduce.reducing import ReduceJob, Run, reduce_runs
+from mapreduce.step import reduce
+from mapreduce.step.map import Collector, MapJob
+from mapreduce.step.reduce import ReduceJob, SortedRun, reduce_runs
+from mapreduce.step.spill import MapOutput, RunWriter
 
 keys = st.text("abc", max_size=2) | st.integers(-3, 3) | st.booleans() | st.none()
 
@@ -46,9 +46,9 @@ def map_output(tmp_path: Path, pairs: list[Any], **changes: Any) -> MapOutput:
 numbers = itertools.count()
 
 
-def runs_of(output: MapOutput, partition: int = 0) -> list[Run]:
+def runs_of(output: MapOutput, partition: int = 0) -> list[SortedRun]:
     return [
-        Run(s.length, None, output.path, s.offset) if output.path else Run(s.length, output.read(s))
+        SortedRun(s.length, None, output.path, s.offset) if output.path else SortedRun(s.length, output.read(s))
         for s in output.segments
         if s.partition == partition
     ]
@@ -72,8 +72,8 @@ def test_merging_from_runs_equals_grouping_in_memory(
     outputs = [map_output(tmp_path, pairs[at : at + 7]) for at in range(0, len(pairs), 7)]
     runs = [run for output in outputs for run in runs_of(output)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reducing, "FAN_IN", fan_in)
-        patch.setattr(reducing, "FOLD_COUNT", 3)
+        patch.setattr(reduce, "FAN_IN", fan_in)
+        patch.setattr(reduce, "FOLD_COUNT", 3)
         streamed = sorted(reduce_runs(job(tmp_path, memory_bytes=0), runs), key=repr)
     assert streamed == sorted(reduce_runs(job(tmp_path), runs), key=repr)
     assert not list(tmp_path.glob("scratch*"))

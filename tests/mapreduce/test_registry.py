@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mapreduce.exceptions import CodeChangedError, FunctionRefusedError
-from mapreduce.registry import Registry, code_version
+from mapreduce.job.function_registry import Registry, code_version
 from tests.mapreduce import tasks
 
 NAME = "tests.mapreduce.tasks"
@@ -114,7 +114,9 @@ def test_a_module_that_tasks_use_is_compared_once_it_is_loaded_and_never_importe
     assert "zarkov_changing_helper" not in sys.modules
     module.write_text("from zarkov_changing_helper import W\ndef one(): return W\n")
     tasks = code_version("zarkov_changing_tasks")
-    monkeypatch.setattr("mapreduce.registry._STARTED", time.time() + 60)  # as if the file were older than the process
+    monkeypatch.setattr(
+        "mapreduce.job.function_registry._STARTED", time.time() + 60
+    )  # as if the file were older than the process
     registry.demand({"zarkov_changing_tasks": tasks, "zarkov_changing_helper": old})
     helper.write_text("W = 2\n")
     new = hashlib.sha256(helper.read_bytes()).hexdigest()

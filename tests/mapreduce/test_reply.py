@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce import reply
-from mapreduce.reply import Reply
+from mapreduce.step import cursor_reply
+from mapreduce.step.cursor_reply import CursorReply
 
 
 def raw(documents: list[dict[str, object]], name: str = "firstBatch", **before: object) -> bytes:
@@ -18,8 +18,8 @@ def raw(documents: list[dict[str, object]], name: str = "firstBatch", **before: 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(0, 9) | st.text(max_size=40)), max_size=150))
 def test_pieces_together_are_the_documents_in_order(documents: list[dict[str, object]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reply, "PIECE_BYTES", 100)
-        found = Reply(raw(documents, "nextBatch"), "nextBatch")
+        patch.setattr(cursor_reply, "PIECE_BYTES", 100)
+        found = CursorReply(raw(documents, "nextBatch"), "nextBatch")
         pieces = list(found.batches())
     assert list(chain.from_iterable(pieces)) == documents
     assert all(pieces)
@@ -28,13 +28,13 @@ def test_pieces_together_are_the_documents_in_order(documents: list[dict[str, ob
 
 def test_a_big_batch_comes_in_pieces_of_bounded_size() -> None:
     documents = [{"_id": number, "text": "x" * 100} for number in range(12_000)]
-    pieces = list(Reply(raw(documents), "firstBatch").batches())
+    pieces = list(CursorReply(raw(documents), "firstBatch").batches())
     assert list(chain.from_iterable(pieces)) == documents
     assert len(pieces) > 5
-    assert max(len(bson.encode({"p": piece})) for piece in pieces) < reply.PIECE_BYTES * 1.1
+    assert max(len(bson.encode({"p": piece})) for piece in pieces) < cursor_reply.PIECE_BYTES * 1.1
 
 
 def test_a_batch_that_is_not_the_first_key_is_read_too() -> None:
-    documents = [{"text": "x" * reply.PIECE_BYTES}]
-    found = Reply(raw(documents, partialResultsReturned=True), "firstBatch")
+    documents = [{"text": "x" * cursor_reply.PIECE_BYTES}]
+    found = CursorReply(raw(documents, partialResultsReturned=True), "firstBatch")
     assert (list(found.batches()), found.cursor_id) == ([documents], 77)

@@ -15,12 +15,12 @@ import zmq
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from mapreduce import record
-from mapreduce.client import ZmqEngine
+from mapreduce.engine.zmq import ZmqEngine
 from mapreduce.exceptions import RouterUnreachableError, StoreUnavailableError
-from mapreduce.request import COMMANDS
+from mapreduce.job.request import COMMANDS
+from mapreduce.job.spec import JobSpec, Output, Source
+from mapreduce.router import job_store
 from mapreduce.settings import EngineSettings
-from mapreduce.spec import JobSpec, Output, Source
 from tests.mapreduce.cluster import Cluster, until
 
 T = "tests.mapreduce.tasks:"
@@ -190,7 +190,7 @@ def test_calls_under_gevent_wait_together_and_hold_up_nobody(shared_cluster: Clu
 import gevent.monkey; gevent.monkey.patch_all()
 import gevent, json, sys, time
 from tests.mapreduce.serve import settings_from
-from mapreduce.client import ZmqEngine
+from mapreduce.engine.zmq import ZmqEngine
 engine = ZmqEngine(settings_from(json.loads(sys.argv[1])))
 ticks = []
 def tick():
@@ -275,17 +275,17 @@ def test_a_job_whose_record_alone_says_that_it_runs_is_done_by_whoever_asks(
 
 
 def test_records_are_found_again_where_mongodb_is_now(mongo_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "SERVER_TIMEOUT_MS", 200)
+    monkeypatch.setattr(job_store, "SERVER_TIMEOUT_MS", 200)
     addresses = ["mongodb://127.0.0.1:1/?directConnection=true", mongo_uri]
     found: list[Any] = []
-    recorder = record.Recorder(lambda: addresses[0], "test_zmr_moved", lambda: None)
+    recorder = job_store.JobStore(lambda: addresses[0], "test_zmr_moved", lambda: None)
     recorder.start()
     try:
-        recorder.ask(record.find("x"), found.append)
+        recorder.ask(job_store.find("x"), found.append)
         until(lambda: recorder.deliver() or found, "an answer")
         assert isinstance(found.pop(), StoreUnavailableError)
         del addresses[0]
-        recorder.ask(record.find("x"), found.append)
+        recorder.ask(job_store.find("x"), found.append)
         until(lambda: recorder.deliver() or found, "an answer")
         assert found == [None]
     finally:

@@ -12,15 +12,16 @@ import pytest
 import zmq
 from pymongo.database import Database
 
-from mapreduce import message, record
-from mapreduce.call import CallSpec
 from mapreduce.codec import encode
 from mapreduce.exceptions import MapReduceError, StoreUnavailableError
-from mapreduce.job import Job, JobLimits
-from mapreduce.router import Router
-from mapreduce.schedule import Answer, Ended, Give, Scheduler, Worker
+from mapreduce.job.basic_job import CallSpec
+from mapreduce.job.spec import COMPLETE, ERROR, QUERY
+from mapreduce.router import job_store
+from mapreduce.router.router import Router
+from mapreduce.scheduler.job_state import JobLimits, JobState
+from mapreduce.scheduler.scheduler import AssignStep, AttemptReply, JobEnded, Scheduler, WorkerState
 from mapreduce.settings import EngineSettings
-from mapreduce.spec import COMPLETE, ERROR, QUERY
+from mapreduce.wire import message
 from tests.mapreduce.cluster import until
 from tests.mapreduce.world import World
 
@@ -205,7 +206,7 @@ def test_a_result_that_cannot_be_recorded_is_told_and_recorded_as_that(peer: Pee
 def test_while_mongodb_is_away_lookups_are_told_so_and_ends_are_recorded_later(
     mongo_uri: str, database: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record, "SERVER_TIMEOUT_MS", 100)
+    monkeypatch.setattr(job_store, "SERVER_TIMEOUT_MS", 100)
     addresses: list[Any] = []
 
     def address() -> str:
@@ -215,18 +216,18 @@ def test_while_mongodb_is_away_lookups_are_told_so_and_ends_are_recorded_later(
 
     database["zmr.job"].insert_one({"_id": "j", "state": "map"})
     answers: dict[str, list[Any]] = {"end": [], "find": [], "later": []}
-    recorder = record.Recorder(address, database.name, lambda: None)
+    recorder = job_store.JobStore(address, database.name, lambda: None)
     recorder.start()
     try:
-        recorder.ask(record.end("j", {"state": "complete"}, durable=False), answers["end"].append, insist=True)
-        recorder.ask(record.find("j"), answers["find"].append)
+        recorder.ask(job_store.end("j", {"state": "complete"}, durable=False), answers["end"].append, insist=True)
+        recorder.ask(job_store.find("j"), answers["find"].append)
         until(lambda: recorder.deliver() or answers["find"], "an answer, though an end waits to be recorded")
         assert isinstance(answers["find"][0], StoreUnavailableError)
         assert not answers["end"]
         addresses.append(mongo_uri)
         until(lambda: recorder.deliver() or answers["end"], "the end is recorded")
         assert answers["end"] == [None]
-        recorder.ask(record.find("j"), answers["later"].append)
+        recorder.ask(job_store.find("j"), answers["later"].append)
         until(lambda: recorder.deliver() or answers["later"], "the record")
         assert answers["later"][0]["state"] == "complete"
     finally:
@@ -240,30 +241,30 @@ def call(job_id: str) -> CallSpec:
     return CallSpec(job_id, "m:f", encode({"args": [], "kwargs": {}}))
 
 
-def gives(scheduler: Scheduler, now: float) -> list[Give]:
-    return [order for order in scheduler.step(now) if isinstance(order, Give)]
+def gives(scheduler: Scheduler, now: float) -> list[AssignStep]:
+    return [order for order in scheduler.step(now) if isinstance(order, AssignStep)]
 
 
 def test_an_attempt_that_ends_its_process_waits_and_lets_other_jobs_pass() -> None:
     scheduler = Scheduler("e")
-    scheduler.hello(Worker("w", "w", 1, "tcp://w", 0.0, 1), {})
-    scheduler.add(Job(call("kills"), LIMITS, 0.0))
+    scheduler.hello(WorkerState("w", "w", 1, "tcp://w", 0.0, 1), {})
+    scheduler.add(JobState(call("kills"), LIMITS, 0.0))
     (give,) = gives(scheduler, 0.0)
     pauses: list[float] = []
     now = 1.0
     while "kills" in scheduler.jobs:
-        scheduler.broken(Answer("w", "kills", give.attempt_id), "its process ended", now)
+        scheduler.broken(AttemptReply("w", "kills", give.attempt_id), "its process ended", now)
         scheduler.ready("w", now)  # another process is there
         if not pauses:
-            scheduler.add(Job(call("good"), LIMITS, 0.5))  # younger than the one that kills
+            scheduler.add(JobState(call("good"), LIMITS, 0.5))  # younger than the one that kills
             scheduler.beat("w", 1, set(), now)
             (other,) = gives(scheduler, now + 2.0)
             assert other.job.job_id == "good", "a job that has cost a process goes to the end of the queue"
-            scheduler.done(Answer("w", "good", other.attempt_id), {"result": 1}, None, now + 2.0)
+            scheduler.done(AttemptReply("w", "good", other.attempt_id), {"result": 1}, None, now + 2.0)
             scheduler.ready("w", now + 2.0)
             now += 2.0
         begun = now
-        given: list[Give] = []
+        given: list[AssignStep] = []
         while not given and "kills" in scheduler.jobs:
             scheduler.beat("w", 1, set(), now)
             given = gives(scheduler, now)
@@ -282,18 +283,18 @@ def test_a_job_that_fails_in_the_schedulers_hands_ends_in_error_and_others_go_on
         lambda job: setattr(job, "offer", None),
     ):
         scheduler = Scheduler("e")
-        scheduler.hello(Worker("w", "w", 2, "tcp://w", 0.0, 2), {})
-        bad, good = Job(call("bad"), LIMITS, 0.0), Job(call("good"), LIMITS, 0.0)
+        scheduler.hello(WorkerState("w", "w", 2, "tcp://w", 0.0, 2), {})
+        bad, good = JobState(call("bad"), LIMITS, 0.0), JobState(call("good"), LIMITS, 0.0)
         scheduler.add(bad)
         scheduler.add(good)
         break_it(bad)
         scheduler.next_check_s(0.0)
         orders = scheduler.step(0.0) + scheduler.step(1.0)
         scheduler.next_check_s(1.0)
-        assert [order.job for order in orders if isinstance(order, Ended)] == [bad]
+        assert [order.job for order in orders if isinstance(order, JobEnded)] == [bad]
         assert (bad.state, bad.error and bad.error.code) == (ERROR, "engine")
-        (give,) = [order for order in orders if isinstance(order, Give) and order.job is good]
-        scheduler.done(Answer("w", "good", give.attempt_id), {"result": 1}, None, 1.0)
+        (give,) = [order for order in orders if isinstance(order, AssignStep) and order.job is good]
+        scheduler.done(AttemptReply("w", "good", give.attempt_id), {"result": 1}, None, 1.0)
         scheduler.step(1.0)
         assert good.state == COMPLETE
 
@@ -304,7 +305,7 @@ def test_a_result_of_another_shape_fails_the_job_and_no_one_else() -> None:
     (give,) = world.gives()
     assert job.state == QUERY
     world.answer(give, {"splits": [{"no": "range"}]})
-    assert job in [order.job for order in world.step() if isinstance(order, Ended)]
+    assert job in [order.job for order in world.step() if isinstance(order, JobEnded)]
     assert job.state == ERROR
 
 

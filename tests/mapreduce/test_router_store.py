@@ -13,16 +13,16 @@ import pytest
 import zmq
 from pymongo.database import Database
 
-from mapreduce import record
-from mapreduce.client import ZmqEngine
 from mapreduce.codec import encode
+from mapreduce.engine.zmq import ZmqEngine
 from mapreduce.exceptions import StoreUnavailableError
-from mapreduce.inquiry import ANSWER_WITHIN_S
+from mapreduce.router import job_store
+from mapreduce.router.pending_lookup import ANSWER_WITHIN_S
 from mapreduce.settings import EngineSettings
 from tests.mapreduce.cluster import until
 from tests.mapreduce.test_router_edge import Peer
-from zarkov_site.home import HomeFolder
-from zarkov_site.mongod import LocalMongod
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.processes.mongod import LocalMongod
 
 T = "tests.mapreduce.tasks:"
 CALL = {"$command": "basic", "func_name": T + "multiply", "args": [2], "job_id": "j"}
@@ -31,7 +31,7 @@ CALL = {"$command": "basic", "func_name": T + "multiply", "args": [2], "job_id":
 def test_a_router_without_mongodb_says_what_is_missing_and_takes_jobs_as_soon_as_it_is_there(
     make_settings: Callable[..., EngineSettings], mongo_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record, "SERVER_TIMEOUT_MS", 200)
+    monkeypatch.setattr(job_store, "SERVER_TIMEOUT_MS", 200)
     address = "mongodb://127.0.0.1:1/?directConnection=true"
     peer = Peer(make_settings(engine="zmq", mongo_address=lambda: address))
     try:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from mapreduce.call import checked_call
-from mapreduce.held import group_partitions
-from mapreduce.schedule import Abort, Ended
-from mapreduce.spec import Output
-from mapreduce.step import CALL, MAP_STEP, PUBLISH, REDUCE_STEP, SMALL, Steps
-from mapreduce.usual import Usual
+from mapreduce.job.basic_job import checked_call
+from mapreduce.job.spec import Output
+from mapreduce.scheduler.duration_history import DurationHistory
+from mapreduce.scheduler.map_output_index import group_partitions
+from mapreduce.scheduler.scheduler import AbortStep, JobEnded
+from mapreduce.scheduler.step import CALL, MAP_STEP, PUBLISH, REDUCE_STEP, SMALL, Steps
 from tests.mapreduce.world import SPEC, World
 
 
@@ -27,7 +27,7 @@ def test_a_job_goes_through_its_states_to_complete() -> None:
     (give,) = world.gives()
     states.append(job.state)
     world.reduce(give)
-    assert Ended(job) in world.step()
+    assert JobEnded(job) in world.step()
     assert [*states, job.state] == ["ready", "map", "reduce", "complete"]
     assert job.status(world.now).progress["keys_out"] == 1
     assert world.scheduler.jobs == {}
@@ -40,7 +40,7 @@ def test_an_output_that_is_replaced_is_published_last() -> None:
     (give,) = world.gives()
     assert (job.state, give.step.kind) == ("commit", PUBLISH)
     world.answer(give, {})
-    assert Ended(job) in world.step()
+    assert JobEnded(job) in world.step()
 
 
 def test_work_is_shared_and_never_given_twice() -> None:
@@ -71,8 +71,8 @@ def test_cancel_aborts_what_is_under_way() -> None:
     (give,) = world.gives()
     world.scheduler.cancel("j", world.now)
     orders = world.step()
-    assert Abort("w1", give.attempt_id) in orders
-    assert Ended(job) in orders
+    assert AbortStep("w1", give.attempt_id) in orders
+    assert JobEnded(job) in orders
     assert job.state == "cancelled"
 
 
@@ -113,7 +113,7 @@ def test_a_step_that_hangs_on_the_only_worker_is_begun_again_by_its_spare_execut
     assert world.gives() == []  # the spare is taken
     world.now += 0.05
     world.map(second)
-    aborts = [order for order in world.step() if isinstance(order, Abort)]
+    aborts = [order for order in world.step() if isinstance(order, AbortStep)]
     assert [abort.attempt_id for abort in aborts] == [hung.attempt_id]
 
 
@@ -138,7 +138,7 @@ def test_a_job_of_one_step_goes_by_what_such_jobs_took_before() -> None:
 
 
 def test_other_functions_and_calls_are_not_judged_by_it() -> None:
-    usual = Usual()
+    usual = DurationHistory()
     spec, call = replace(SPEC, id_min=0, id_max=10), checked_call("m:f", [], {}, "c")
     for known in (spec, call):
         paces = Steps(600.0).paces
@@ -156,8 +156,8 @@ def test_other_functions_and_calls_are_not_judged_by_it() -> None:
 
 
 def test_what_took_how_long_is_remembered_of_the_functions_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mapreduce.usual.KEPT", 2)
-    usual = Usual()
+    monkeypatch.setattr("mapreduce.scheduler.duration_history.KEPT", 2)
+    usual = DurationHistory()
     for name in ("m:a", "m:b", "m:a", "m:c"):
         paces = Steps(600.0).paces
         paces[MAP_STEP].add(1.0)

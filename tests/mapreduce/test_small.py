@@ -9,10 +9,10 @@ import pytest
 from bson.int64 import Int64
 
 from mapreduce.exceptions import MapFailedError
-from mapreduce.job import Job, JobLimits, is_small
-from mapreduce.source import Range
-from mapreduce.spec import COMMIT, COMPLETE, ERROR, MAP, JobSpec, Output, Source
-from mapreduce.step import MAP_STEP, SMALL
+from mapreduce.job.spec import COMMIT, COMPLETE, ERROR, MAP, JobSpec, Output, Source
+from mapreduce.scheduler.job_state import JobLimits, JobState, is_small
+from mapreduce.scheduler.step import MAP_STEP, SMALL
+from mapreduce.step.reader import KeyRange
 
 LIMITS = JobLimits(reduce_count=4, outstanding_maps=16, outstanding_reduces=16, split_limit_s=600.0, map_job_size=1_000)
 COUNTED: Mapping[str, Any] = {
@@ -30,7 +30,7 @@ def spec(low: Any = 0, high: Any = 1_000, *, inputs: int = 1, kind: str = "reduc
     return JobSpec("db", (source,), {"": output}, "tasks:reduce", id_min=low, id_max=high, stamp=(low, high))
 
 
-def begun(job: Job, worker: str = "w1", attempt: str = "a1", now: float = 0.0) -> str:
+def begun(job: JobState, worker: str = "w1", attempt: str = "a1", now: float = 0.0) -> str:
     step = job.offer(worker, now)
     assert step is not None
     job.begin(step, attempt, worker, now)
@@ -56,7 +56,7 @@ def test_a_range_of_unique_whole_ids_says_whether_a_job_is_small(found: JobSpec,
 
 
 def test_a_small_job_is_done_after_one_step():
-    job = Job(spec(), LIMITS, 0.0)
+    job = JobState(spec(), LIMITS, 0.0)
     assert begun(job) == SMALL
     assert job.state == MAP
     job.progressed("a1", 20, COMMIT, 0.1)
@@ -71,7 +71,7 @@ def test_a_small_job_is_done_after_one_step():
 
 
 def test_a_small_job_that_was_lost_while_it_committed_is_given_to_another_worker():
-    job = Job(spec(), LIMITS, 0.0)
+    job = JobState(spec(), LIMITS, 0.0)
     begun(job)
     job.progressed("a1", 20, COMMIT, 0.1)
     job.worker_gone("w1", "killed", 0.2)
@@ -81,21 +81,21 @@ def test_a_small_job_that_was_lost_while_it_committed_is_given_to_another_worker
 
 
 def test_a_small_job_never_says_that_nothing_was_written_once_it_may_have():
-    job = Job(spec(), LIMITS, 0.0)
+    job = JobState(spec(), LIMITS, 0.0)
     begun(job)
     assert job.status(0.0).progress["reduces"] == 1
 
 
 def test_a_small_job_whose_map_fails_ends_in_error():
-    job = Job(spec(), LIMITS, 0.0)
+    job = JobState(spec(), LIMITS, 0.0)
     begun(job)
     job.failed("a1", MapFailedError("map failed on document 3"), 0.1)
     assert job.state == ERROR
 
 
 def test_a_job_that_was_planned_before_the_limit_was_raised_keeps_its_plan():
-    job = Job(spec(), LIMITS, 0.0)
-    job.planned([Range(0, "event.0", 0, 500), Range(0, "event.0", 500, 1_000)])
+    job = JobState(spec(), LIMITS, 0.0)
+    job.planned([KeyRange(0, "event.0", 0, 500), KeyRange(0, "event.0", 500, 1_000)])
     assert begun(job) == MAP_STEP
     assert begun(job, "w1", "a2") == MAP_STEP
     assert job.offer("w2", 0.0) is None

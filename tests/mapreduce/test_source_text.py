@@ -11,8 +11,8 @@ import zmq
 from pymongo.database import Database
 
 from mapreduce.exceptions import FunctionRefusedError, SpecError
-from mapreduce.registry import Registry
-from mapreduce.source_text import MAX_CHARACTERS, shown, text_name
+from mapreduce.job.function_registry import Registry
+from mapreduce.job.source_text import MAX_CHARACTERS, shown, text_name
 from tests.mapreduce.cluster import Cluster
 
 Data = Database[dict[str, Any]]

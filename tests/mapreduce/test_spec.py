@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from mapreduce import exceptions
 from mapreduce.exceptions import CodeChangedError, MapReduceError, SpecError, from_document
-from mapreduce.request import COMMANDS
-from mapreduce.spec import END_STATES, RUNNING_STATES, UNKNOWN, JobSpec, JobStatus, Output, Source
+from mapreduce.job.request import COMMANDS
+from mapreduce.job.spec import END_STATES, RUNNING_STATES, UNKNOWN, JobSpec, JobStatus, Output, Source
+from mapreduce.job.spec_check import checked_spec
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "mapreduce.md"
 SPEC = JobSpec(
@@ -62,11 +63,11 @@ def test_the_digest_tells_jobs_apart_and_not_their_ids_or_code() -> None:
 )
 def test_what_no_engine_would_run_is_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(SpecError, match=re.escape(says)):
-        replace(SPEC, **changes).checked()
+        checked_spec(replace(SPEC, **changes))
 
 
 def test_a_range_of_ids_is_the_stamp_where_none_is_given() -> None:
-    assert replace(SPEC, stamp=None, id_min=3, id_max=9).checked().stamp == (3, 9)
+    assert checked_spec(replace(SPEC, stamp=None, id_min=3, id_max=9)).stamp == (3, 9)
 
 
 def test_wanted_code_that_is_not_there_is_refused_by_name() -> None:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mapreduce.pace import Pace
-from mapreduce.step import MAP_STEP, Steps
+from mapreduce.scheduler.step import MAP_STEP, Steps
+from mapreduce.scheduler.step_timeout import StepTimeout
 
 
 def steps(count: int, ceiling_s: float = 100.0) -> Steps:
@@ -27,7 +27,7 @@ def begin(found: Steps, worker: str, now: float, name: str) -> None:
 
 
 def test_limits_follow_typical_durations_and_double_to_the_ceiling() -> None:
-    pace = Pace(ceiling_s=600.0)
+    pace = StepTimeout(ceiling_s=600.0)
     assert pace.limit_s(1) == 60.0
     for _ in range(5):
         pace.add(20.0)
@@ -37,7 +37,7 @@ def test_limits_follow_typical_durations_and_double_to_the_ceiling() -> None:
 
 
 def test_short_steps_have_a_floor() -> None:
-    pace = Pace(ceiling_s=600.0)
+    pace = StepTimeout(ceiling_s=600.0)
     pace.add(0.001)
     assert pace.limit_s(1) == 5.0
     assert pace.backup_after_s() == 0.021
@@ -47,7 +47,7 @@ def test_short_steps_have_a_floor() -> None:
     ("typical_s", "backup_s", "say_s"), [(0.01, 0.03, 0.02), (0.1, 0.15, 0.125), (20.0, 30.0, 0.25)]
 )
 def test_a_step_that_goes_on_says_so_before_it_is_begun_again(typical_s: float, backup_s: float, say_s: float) -> None:
-    pace = Pace(ceiling_s=600.0)
+    pace = StepTimeout(ceiling_s=600.0)
     assert pace.say_after_s() == 0.25
     pace.before_s = typical_s
     assert (pace.backup_after_s(), pace.say_after_s()) == (pytest.approx(backup_s), pytest.approx(say_s))

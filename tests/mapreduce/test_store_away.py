@@ -12,10 +12,10 @@ import psutil
 import pytest
 from pymongo import MongoClient
 
-from mapreduce.spec import JobSpec, Output, Source
+from mapreduce.job.spec import JobSpec, Output, Source
 from tests.mapreduce.cluster import Cluster, until
-from zarkov_site.home import HomeFolder
-from zarkov_site.mongod import LocalMongod
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.processes.mongod import LocalMongod
 
 T = "tests.mapreduce.tasks:"
 EVENTS = 300

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from mapreduce.live import AT_LEAST_S, EVERY_S, Live
-from mapreduce.schedule import Worker
-from mapreduce.spec import RUNNING_STATES, JobStatus, Output
-from mapreduce.summary import engine_summary, list_jobs
+from mapreduce.engine.engine_status import engine_summary, list_jobs
+from mapreduce.job.spec import RUNNING_STATES, JobStatus, Output
+from mapreduce.router.status_report import AT_LEAST_S, EVERY_S, StatusReport
+from mapreduce.scheduler.scheduler import WorkerState
 from tests.mapreduce.cluster import Cluster, until
 from tests.mapreduce.test_failure import gated, in_state, job
 
@@ -69,8 +69,8 @@ def test_a_router_that_has_not_written_for_long_is_not_taken_for_alive(database:
 
 
 def test_the_router_writes_changes_each_second_and_signs_of_life_each_five() -> None:
-    live = Live("h:1")
-    worker = Worker("w", "h:2", 2, "", 0.0, idle=2)
+    live = StatusReport("h:1")
+    worker = WorkerState("w", "h:2", 2, "", 0.0, idle=2)
     assert live.due([worker], 0.0) is not None
     worker.idle = 1
     assert live.due([worker], EVERY_S / 2) is None

@@ -10,14 +10,14 @@ import bson
 import pytest
 from pymongo.database import Database
 
-from mapreduce.call import RESULT_BYTES, checked_call, run_call
 from mapreduce.exceptions import CallFailedError, MapFailedError, MapReduceError, ReduceFailedError, ResultTooBigError
-from mapreduce.mapping import MapCounts, MapJob, run_map, shown_ids
-from mapreduce.output import RunWriter
-from mapreduce.reducing import ReduceJob, reduce_runs
-from mapreduce.registry import Registry
-from mapreduce.source import WHOLE_READS, InputRefusedError, Range, batches
-from mapreduce.spec import Source
+from mapreduce.job.basic_job import RESULT_BYTES, checked_call, run_call
+from mapreduce.job.function_registry import Registry
+from mapreduce.job.spec import Source
+from mapreduce.step.map import MapCounts, MapJob, run_map, shown_ids
+from mapreduce.step.reader import WHOLE_READS, InputRefusedError, KeyRange, batches
+from mapreduce.step.reduce import ReduceJob, reduce_runs
+from mapreduce.step.spill import RunWriter
 from mapreduce.task_error import Aborted, described, is_of_task
 from tests.mapreduce.cluster import Cluster
 
@@ -85,9 +85,9 @@ def test_a_reduce_may_raise_anything(raised: BaseException, tmp_path: Any) -> No
     writer = RunWriter(tmp_path / "run")
     writer.write("", 0, ["k"], [1])
     output = writer.finish()
-    from mapreduce.reducing import Run
+    from mapreduce.step.reduce import SortedRun
 
-    runs = [Run(segment.length, output.read(segment)) for segment in output.segments]
+    runs = [SortedRun(segment.length, output.read(segment)) for segment in output.segments]
     with pytest.raises(ReduceFailedError) as caught:
         list(reduce_runs(ReduceJob(fail, True, 2**20, lambda: tmp_path / "merge"), runs))
     assert bson.encode(caught.value.to_document())
@@ -138,7 +138,7 @@ def test_a_read_has_a_time_limit_on_the_server(database: Database[dict[str, Any]
     source = Source(("slow",), query={"$where": "sleep(50) || true"})
     for hinted, limit_s in ((True, 0.1), (False, 0.1 / WHOLE_READS)):
         with pytest.raises(InputRefusedError, match="split_limit_s"):
-            list(batches(database, source, Range(0, "slow", 0, 100, hinted=hinted), limit_s))
+            list(batches(database, source, KeyRange(0, "slow", 0, 100, hinted=hinted), limit_s))
 
 
 def test_executors_outlive_what_their_tasks_raise(
@@ -154,7 +154,7 @@ def test_executors_outlive_what_their_tasks_raise(
 
 @pytest.fixture
 def run_spec(database: Database[dict[str, Any]]) -> Callable[..., Any]:
-    from mapreduce.spec import JobSpec, Output
+    from mapreduce.job.spec import JobSpec, Output
 
     database["event.1"].insert_many([{"_id": number, "type": "a"} for number in range(1, 11)])
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from mapreduce.held import SplitOutput, pack_segments
-from mapreduce.job import Job, JobLimits
-from mapreduce.schedule import Answer, Give, Scheduler, Worker
-from mapreduce.source import Range
-from mapreduce.spec import JobSpec, Output, Source
-from mapreduce.step import MAP_STEP, PLAN, REDUCE_STEP
+from mapreduce.job.spec import JobSpec, Output, Source
+from mapreduce.scheduler.job_state import JobLimits, JobState
+from mapreduce.scheduler.map_output_index import SplitOutput, pack_segments
+from mapreduce.scheduler.scheduler import AssignStep, AttemptReply, Scheduler, WorkerState
+from mapreduce.scheduler.step import MAP_STEP, PLAN, REDUCE_STEP
+from mapreduce.step.reader import KeyRange
 
 LIMITS = JobLimits(reduce_count=4, outstanding_maps=16, outstanding_reduces=16, split_limit_s=600.0)
 SPEC = JobSpec(
@@ -33,10 +33,10 @@ class World:
             self.join(name, slots)
 
     def join(self, name: str, slots: int = 1, held: Any = None) -> None:
-        self.scheduler.hello(Worker(name, name, slots, f"tcp://{name}", self.now, slots), held or {})
+        self.scheduler.hello(WorkerState(name, name, slots, f"tcp://{name}", self.now, slots), held or {})
 
-    def add(self, spec: Any = SPEC) -> Job:
-        job = Job(spec, LIMITS, self.now)
+    def add(self, spec: Any = SPEC) -> JobState:
+        job = JobState(spec, LIMITS, self.now)
         self.scheduler.add(job)
         return job
 
@@ -45,8 +45,8 @@ class World:
         self.log += orders
         return orders
 
-    def gives(self) -> list[Give]:
-        return [order for order in self.step() if isinstance(order, Give)]
+    def gives(self) -> list[AssignStep]:
+        return [order for order in self.step() if isinstance(order, AssignStep)]
 
     def live(self, *names: str, seconds: float) -> None:
         """Let time pass while these workers send heartbeats."""
@@ -57,25 +57,25 @@ class World:
                 worker = self.scheduler.workers[name]
                 self.scheduler.beat(name, worker.idle, set(worker.running), self.now)
 
-    def answer(self, give: Give, result: dict[str, Any], output: SplitOutput | None = None) -> None:
-        answer = Answer(give.worker_id, give.job.job_id, give.attempt_id)
+    def answer(self, give: AssignStep, result: dict[str, Any], output: SplitOutput | None = None) -> None:
+        answer = AttemptReply(give.worker_id, give.job.job_id, give.attempt_id)
         self.scheduler.done(answer, result, output, self.now)
         self.scheduler.ready(give.worker_id, self.now)
 
-    def fail(self, give: Give, error: Any) -> None:
-        self.scheduler.failed(Answer(give.worker_id, give.job.job_id, give.attempt_id), error, self.now)
+    def fail(self, give: AssignStep, error: Any) -> None:
+        self.scheduler.failed(AttemptReply(give.worker_id, give.job.job_id, give.attempt_id), error, self.now)
         self.scheduler.ready(give.worker_id, self.now)
 
     def plan(self, splits: int) -> None:
         (give,) = self.gives()
         assert give.step.kind == PLAN
-        self.answer(give, {"splits": [Range(0, "event.1", n, n + 1).to_document() for n in range(splits)]})
+        self.answer(give, {"splits": [KeyRange(0, "event.1", n, n + 1).to_document() for n in range(splits)]})
 
-    def map(self, give: Give, *, inline: bool = True) -> None:
+    def map(self, give: AssignStep, *, inline: bool = True) -> None:
         assert give.step.kind == MAP_STEP
         self.answer(give, {}, output(give.step.index, give.attempt_id, give.worker_id, inline=inline))
 
-    def reduce(self, give: Give) -> None:
+    def reduce(self, give: AssignStep) -> None:
         assert give.step.kind == REDUCE_STEP
         self.answer(give, {"outputs": [["", 1, 1, 0, 0]]})
 
@@ -83,5 +83,5 @@ class World:
 def output(split: int, attempt: str, worker: str, *, inline: bool = True) -> SplitOutput:
     return SplitOutput(
         split, attempt, worker, f"tcp://{worker}", None, pack_segments([["", 0, 0, 4, 1]]), 4,
-        b"data" if inline else None, docs_in=1, span=Range(0, "event.1", split, split + 1).to_document(),
+        b"data" if inline else None, docs_in=1, span=KeyRange(0, "event.1", split, split + 1).to_document(),
     )  # fmt: skip

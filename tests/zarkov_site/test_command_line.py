@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from zarkov_site.command_line import take_configuration
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 from zarkov_site.exceptions import ConfigError
 
 

@@ -15,7 +15,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.system import System, eventually, running
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 pytestmark = pytest.mark.timeout(300)
 PROCESSES, THREADS = 3, 4

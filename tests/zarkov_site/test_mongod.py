@@ -17,10 +17,10 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from zarkov_site import mongod as module
+from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import HomeError, MongodError
-from zarkov_site.home import HomeFolder
-from zarkov_site.mongod import LocalMongod, find_mongod, refuse_standalone
+from zarkov_site.processes import mongod as module
+from zarkov_site.processes.mongod import LocalMongod, find_mongod, refuse_standalone
 
 
 class HangUp(socketserver.BaseRequestHandler):
@@ -109,8 +109,9 @@ def test_a_mongod_whose_starter_was_killed_is_ended_and_replaced(
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) is Linux's")
 def test_it_ends_when_its_starter_is_killed(home: HomeFolder) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from zarkov_site.home import HomeFolder; "
-        "from zarkov_site.mongod import LocalMongod; m = LocalMongod(HomeFolder(Path(sys.argv[1]))); m.start(); "
+        "import sys, time; from pathlib import Path; from zarkov_site.config.home import HomeFolder; "
+        "from zarkov_site.processes.mongod import LocalMongod; "
+        "m = LocalMongod(HomeFolder(Path(sys.argv[1]))); m.start(); "
         "print(m.process.pid, flush=True); time.sleep(60)"
     )
     starter = subprocess.Popen([sys.executable, "-c", code, str(home.root)], stdout=subprocess.PIPE, text=True)

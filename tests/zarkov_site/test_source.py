@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from zarkov_site.config import Config
+from zarkov_site.config.config import Config
+from zarkov_site.config.source import FILE_VARIABLE, SET_VARIABLE, known_keys, load, value_at
 from zarkov_site.exceptions import ConfigError
-from zarkov_site.source import FILE_VARIABLE, SET_VARIABLE, known_keys, load, value_at
 
 BLOG_2011 = """
 bson_bind_address: tcp://0.0.0.0:6543

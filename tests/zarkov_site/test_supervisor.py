@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from zarkov_site.home import HomeFolder
-from zarkov_site.supervisor import Part, PartFailedError, RestartPolicy, Supervisor
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.processes.supervisor import Part, ProcessFailedError, RestartPolicy, Supervisor
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_hopeless_part_is_named_with_its_last_words(supervisor: Supervisor) ->
     supervisor.start(part)
     child = supervisor._children["broken"]
     child.policy = RestartPolicy(first_s=0.01, deaths=2)
-    with pytest.raises(PartFailedError) as caught:
+    with pytest.raises(ProcessFailedError) as caught:
         until(supervisor, lambda: False)
     message = str(caught.value)
     assert "broken ended with exit code 1" in message
@@ -79,7 +79,7 @@ def test_a_hopeless_part_is_named_with_its_last_words(supervisor: Supervisor) ->
 def test_stop_ends_parts_that_listen_and_parts_that_do_not(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zarkov_site.supervisor.TERMINATE_WAIT_S", 0.5)
+    monkeypatch.setattr("zarkov_site.processes.supervisor.TERMINATE_WAIT_S", 0.5)
     supervisor.start(python("kind", SLEEP))
     supervisor.start(python("deaf", DEAF))
     supervisor.start(python("parent", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEP!r}])"))
@@ -104,8 +104,8 @@ SAYS_WHEN = "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, la
 def test_parts_that_serve_others_are_told_to_end_after_those(
     supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zarkov_site.supervisor.ALONE_S", 20)
-    monkeypatch.setattr("zarkov_site.supervisor.TERMINATE_WAIT_S", 30)
+    monkeypatch.setattr("zarkov_site.processes.supervisor.ALONE_S", 20)
+    monkeypatch.setattr("zarkov_site.processes.supervisor.TERMINATE_WAIT_S", 30)
     over = tmp_path / "over"
     user = f"def end(): time.sleep(0.5); pathlib.Path({str(over)!r}).touch(); sys.exit()\n{SAYS_WHEN}; time.sleep(100)"
     server = f"def end(): print('after' if pathlib.Path({str(over)!r}).exists() else 'before'); sys.exit()\n{SAYS_WHEN}"
@@ -158,7 +158,7 @@ def test_a_part_that_can_reload_is_told_to_and_keeps_its_process(supervisor: Sup
 
 
 def test_logs_do_not_grow_without_bound(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarkov_site.supervisor.LOG_BYTES", 1_000)
+    monkeypatch.setattr("zarkov_site.processes.supervisor.LOG_BYTES", 1_000)
     supervisor.start(python("talker", f"[print('y' * 99) for _ in range(50)]; {SLEEP}"))
     log = supervisor._folder.log / "talker.log"
     until(supervisor, lambda: "awake" in supervisor._children["talker"].lines)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from zarkov_site import up
-from zarkov_site.source import load
+from zarkov_site.config.source import load
+from zarkov_site.processes import up
 
 
 def test_a_taken_port_is_named_with_its_holder_and_the_way_out() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
-from ingest.gate import OWN, SUFFIX, ServerKeys, make_client_keys, make_server_keys
 from ingest.management.command import ZarkovCommand
-from mapreduce.curve import make_keys, write_keys
+from ingest.transport.server_keys import OWN, SUFFIX, load_server_keys, make_client_keys, make_server_keys
+from mapreduce.wire.curve import make_keys, write_keys
 
 NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
@@ -66,7 +66,7 @@ class Command(ZarkovCommand):
         folder = settings.ZARKOV.folder.client_keys
         if not name or not set(name) <= NAME_CHARS or name.startswith("."):
             raise CommandError(f"--client {name!r}: allowed are letters, digits, dots, dashes and underscores")
-        keys = ServerKeys.load(self._keys / "ingest.curve", folder)
+        keys = load_server_keys(self._keys / "ingest.curve", folder)
         if keys is None:
             raise CommandError("the ingester has no keys yet: say `manage.py curvekeys ingest` first")
         if (folder / f"{name}{SUFFIX}").exists() and not replace:

@@ -9,12 +9,12 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
 from aggregates.models import AggDef
-from aggregates.registry import task_modules
+from aggregates.task_code.registry import task_modules
+from ingest.client.health_probe import fault_of_door
 from ingest.management.command import ZarkovCommand
-from ingest.probe import fault_of_door
-from ingest.revocation import revoke
-from ingest.store import Store, connect
-from ingest.summary import Summary, advice, obstacles, summarize
+from ingest.store.block_release import revoke
+from ingest.store.ingester_report import StoreReport, advice, obstacles, summarize
+from ingest.store.store import Store, connect
 from mapreduce.engine import open_engine
 
 BLOCKER_AGE_S = 10.0  # a younger open block is work, not an obstacle
@@ -40,7 +40,7 @@ class Command(ZarkovCommand):
                 return self._release(store, options["release"])
             return self._examine(summarize(store))
 
-    def _examine(self, summary: Summary) -> int:
+    def _examine(self, summary: StoreReport) -> int:
         self._counts(summary)
         found = [advice(blocker) for blocker in summary.blockers if blocker.age_s > BLOCKER_AGE_S]
         found += obstacles(summary) + self._door() + self._router() + self._aggregates()
@@ -50,7 +50,7 @@ class Command(ZarkovCommand):
             self.stdout.write("nothing stands in the way")
         return 1 if found else 0
 
-    def _counts(self, summary: Summary) -> None:
+    def _counts(self, summary: StoreReport) -> None:
         self.stdout.write(
             f"received {summary.received:,} = stored {summary.stored:,} + duplicates {summary.duplicates:,} + "
             f"quarantined {summary.quarantined:,} + pending {summary.pending:,}"

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from aggregates.services.retention import lowest_position
 from ingest.management.command import ZarkovCommand
-from ingest.rotation import RotationError, rotate
-from ingest.store import connect
+from ingest.store.rotation import RotationError, rotate
+from ingest.store.store import connect
 
 
 class Command(ZarkovCommand):

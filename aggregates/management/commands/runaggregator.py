@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from aggregates.aggregator import Aggregator
+from aggregates.realtime.aggregator import Aggregator
 from aggregates.resource import resources
 from ingest.management.command import ZarkovCommand, measure_own
 

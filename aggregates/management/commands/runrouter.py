@@ -6,9 +6,9 @@ from typing import Any
 
 from django.conf import settings
 
-from aggregates.registry import task_modules
+from aggregates.task_code.registry import task_modules
 from ingest.management.command import ZarkovCommand
-from mapreduce.router import Router
+from mapreduce.router.router import Router
 
 
 class Command(ZarkovCommand):

@@ -7,9 +7,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
-from aggregates.registry import task_modules
+from aggregates.task_code.registry import task_modules
 from ingest.management.command import ZarkovCommand
-from mapreduce.host import Host
+from mapreduce.worker.worker import Worker
 
 
 class Command(ZarkovCommand):
@@ -29,7 +29,7 @@ class Command(ZarkovCommand):
         processes = options["processes"]
         if processes is not None and processes < 1:
             raise CommandError(f"--processes {processes}: allowed is a whole number of at least 1")
-        host = Host(settings.ZARKOV.engine_settings(task_modules()), processes)
+        host = Worker(settings.ZARKOV.engine_settings(task_modules()), processes)
         try:
             host.start()
             self.stdout.write(f"working with {host.processes} processes as {host.name}")

@@ -17,7 +17,7 @@ from aggregates.sample import load
 from aggregates.sample.content import EVENT_COUNT
 from aggregates.sample.load import Progress
 from ingest.management.command import ZarkovCommand, stop_on_signals
-from ingest.store import connect
+from ingest.store.store import connect
 
 WORDS = {"send": "sent", "store": "stored", "aggregate": "aggregated"}
 

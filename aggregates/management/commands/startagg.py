@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from aggregates import scaffold
+from aggregates.task_code import scaffold
 from ingest.management.command import ZarkovCommand
 
 

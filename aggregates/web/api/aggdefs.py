@@ -11,12 +11,12 @@ from rest_framework.response import Response
 from aggregates import services
 from aggregates.exceptions import DefinitionError
 from aggregates.models import AggDef, Run, TaskSwitch
-from aggregates.registry import discover, task_modules
-from aggregates.web.access import EDIT, OPERATE
-from aggregates.web.api import document
-from aggregates.web.api.page import newest
-from aggregates.web.api.read import read_number
-from aggregates.web.api.view import ApiView
+from aggregates.task_code.registry import discover, task_modules
+from aggregates.web.api import openapi
+from aggregates.web.api.base_view import ApiView
+from aggregates.web.api.pagination import newest
+from aggregates.web.api.series import read_number
+from aggregates.web.auth.access import EDIT, OPERATE
 from aggregates.web.exceptions import ConflictError, NotFoundError
 
 WRITTEN = (
@@ -29,7 +29,7 @@ LEARNT = (
 )  # fmt: skip
 
 
-class AggDefShape(serializers.ModelSerializer[AggDef]):
+class AggDefSerializer(serializers.ModelSerializer[AggDef]):
     """An aggregate definition. Values are checked by the service, which all ways of making one share."""
 
     class Meta:
@@ -48,13 +48,13 @@ class AggDefShape(serializers.ModelSerializer[AggDef]):
     filter = serializers.DictField(required=False)
 
 
-class AggDefsShape(serializers.Serializer[None]):
+class AggDefsSerializer(serializers.Serializer[None]):
     """All definitions."""
 
-    aggdefs = AggDefShape(many=True)
+    aggdefs = AggDefSerializer(many=True)
 
 
-class RunRequestShape(serializers.Serializer[None]):
+class RunRequestSerializer(serializers.Serializer[None]):
     """What kind of run."""
 
     mode = serializers.ChoiceField(["incremental", "full"], default="incremental")
@@ -63,13 +63,13 @@ class RunRequestShape(serializers.Serializer[None]):
     )
 
 
-class RunStartedShape(serializers.Serializer[None]):
+class RunStartedSerializer(serializers.Serializer[None]):
     """The run that was recorded."""
 
     run = serializers.CharField()
 
 
-class RunShape(serializers.Serializer[None]):
+class RunSerializer(serializers.Serializer[None]):
     """A run."""
 
     run = serializers.CharField()
@@ -91,14 +91,14 @@ class RunShape(serializers.Serializer[None]):
     finished = serializers.DateTimeField(allow_null=True)
 
 
-class RunPageShape(serializers.Serializer[None]):
+class RunPageSerializer(serializers.Serializer[None]):
     """Runs, newest first."""
 
-    runs = RunShape(many=True)
+    runs = RunSerializer(many=True)
     next = serializers.CharField(allow_null=True)
 
 
-class TaskShape(serializers.Serializer[None]):
+class TaskSerializer(serializers.Serializer[None]):
     """A task that aggregates can use."""
 
     task_name = serializers.CharField()
@@ -107,18 +107,18 @@ class TaskShape(serializers.Serializer[None]):
     used_by = serializers.ListField(child=serializers.CharField())
 
 
-class TaskModuleShape(serializers.Serializer[None]):
+class TaskModuleSerializer(serializers.Serializer[None]):
     """A module that may hold tasks and cannot be imported."""
 
     module = serializers.CharField()
     error = serializers.CharField()
 
 
-class TasksShape(serializers.Serializer[None]):
+class TasksSerializer(serializers.Serializer[None]):
     """All tasks, and the modules that could not be read."""
 
-    tasks = TaskShape(many=True)
-    broken = TaskModuleShape(many=True)
+    tasks = TaskSerializer(many=True)
+    broken = TaskModuleSerializer(many=True)
 
 
 class AggDefsView(ApiView):
@@ -127,21 +127,21 @@ class AggDefsView(ApiView):
     needs = {"POST": EDIT}
     unlimited = True
 
-    @document.describe({200: AggDefsShape}, operation_id="aggdefs_list")
+    @openapi.describe({200: AggDefsSerializer}, operation_id="aggdefs_list")
     def get(self, request: Request) -> Response:
         """By name."""
-        return Response({"aggdefs": AggDefShape(AggDef.objects.all(), many=True).data})
+        return Response({"aggdefs": AggDefSerializer(AggDef.objects.all(), many=True).data})
 
-    @document.describe({201: AggDefShape}, 400, 409, request=AggDefShape)
+    @openapi.describe({201: AggDefSerializer}, 400, 409, request=AggDefSerializer)
     def post(self, request: Request) -> Response:
         """Make one. 409 when the name is taken."""
-        shape = AggDefShape(data=request.data)
+        shape = AggDefSerializer(data=request.data)
         shape.is_valid(raise_exception=True)
         name = shape.validated_data["name"]
         if AggDef.objects.filter(name=name).exists():
             raise ConflictError(f"an aggregate named {name!r} exists: change it by PATCH, or choose another name")
         made = services.define(**shape.validated_data)
-        return Response(AggDefShape(made).data, status=201)
+        return Response(AggDefSerializer(made).data, status=201)
 
 
 class AggDefView(ApiView):
@@ -150,22 +150,22 @@ class AggDefView(ApiView):
     needs = {"PUT": EDIT, "PATCH": EDIT, "DELETE": EDIT}
     unlimited = True
 
-    @document.describe({200: AggDefShape}, 404)
+    @openapi.describe({200: AggDefSerializer}, 404)
     def get(self, request: Request, name: str) -> Response:
         """The definition, and how far it is."""
-        return Response(AggDefShape(services.get_aggdef(name)).data)
+        return Response(AggDefSerializer(services.get_aggdef(name)).data)
 
-    @document.describe({200: AggDefShape}, 400, 404, request=AggDefShape)
+    @openapi.describe({200: AggDefSerializer}, 400, 404, request=AggDefSerializer)
     def put(self, request: Request, name: str) -> Response:
         """Change it; fields that are not given keep their value."""
         return self._change(request, name, partial=False)
 
-    @document.describe({200: AggDefShape}, 400, 404, request=AggDefShape)
+    @openapi.describe({200: AggDefSerializer}, 400, 404, request=AggDefSerializer)
     def patch(self, request: Request, name: str) -> Response:
         """Change some fields."""
         return self._change(request, name, partial=True)
 
-    @document.describe({204: None}, 400, 404, 409, 503)
+    @openapi.describe({204: None}, 400, 404, 409, 503)
     def delete(self, request: Request, name: str) -> Response:
         """Remove it, with its results."""
         services.remove(services.get_aggdef(name))
@@ -173,12 +173,12 @@ class AggDefView(ApiView):
 
     def _change(self, request: Request, name: str, *, partial: bool) -> Response:
         aggdef = services.get_aggdef(name)
-        shape = AggDefShape(aggdef, data=request.data, partial=partial)
+        shape = AggDefSerializer(aggdef, data=request.data, partial=partial)
         shape.is_valid(raise_exception=True)
         fields = dict(shape.validated_data)
         if fields.pop("name", name) != name:
             raise DefinitionError("name cannot be changed: make another aggregate", "name")
-        return Response(AggDefShape(services.define(name=name, **fields)).data)
+        return Response(AggDefSerializer(services.define(name=name, **fields)).data)
 
 
 class AggDefRunView(ApiView):
@@ -187,10 +187,10 @@ class AggDefRunView(ApiView):
     needs = {"POST": OPERATE}
     unlimited = True
 
-    @document.describe({202: RunStartedShape}, 400, 404, request=RunRequestShape)
+    @openapi.describe({202: RunStartedSerializer}, 400, 404, request=RunRequestSerializer)
     def post(self, request: Request, name: str) -> Response:
         """Start one; `runs/<run>/` says what becomes of it."""
-        shape = RunRequestShape(data=request.data)
+        shape = RunRequestSerializer(data=request.data)
         shape.is_valid(raise_exception=True)
         run = services.start_run(services.get_aggdef(name), **shape.validated_data)
         return Response({"run": run.uid}, status=202)
@@ -201,14 +201,14 @@ class RunsView(ApiView):
 
     unlimited = True
 
-    @document.describe(
-        {200: RunPageShape},
+    @openapi.describe(
+        {200: RunPageSerializer},
         400,
         parameters=[
-            document.text("aggdef", "Only runs of this aggregate."),
-            document.text("state", "Only runs in this state."),
-            document.text("cursor", "`next` of the page before."),
-            document.number("limit", "Runs per page.", 1, 500, 50),
+            openapi.text("aggdef", "Only runs of this aggregate."),
+            openapi.text("state", "Only runs in this state."),
+            openapi.text("cursor", "`next` of the page before."),
+            openapi.number("limit", "Runs per page.", 1, 500, 50),
         ],
         operation_id="runs_list",
     )
@@ -229,7 +229,7 @@ class RunView(ApiView):
 
     unlimited = True
 
-    @document.describe({200: RunShape}, 404)
+    @openapi.describe({200: RunSerializer}, 404)
     def get(self, request: Request, uid: str) -> Response:
         """Its state: planned, running, complete, error, cancelled; with the traceback of a failed one."""
         return Response(find_run(uid).document())
@@ -241,7 +241,7 @@ class RunCancelView(ApiView):
     needs = {"POST": OPERATE}
     unlimited = True
 
-    @document.describe({200: RunShape}, 404, 409, 503, request=None)
+    @openapi.describe({200: RunSerializer}, 404, 409, 503, request=None)
     def post(self, request: Request, uid: str) -> Response:
         """Cancel it. 409 when it is over."""
         return Response(services.cancel_run(find_run(uid)).document())
@@ -252,7 +252,7 @@ class TasksView(ApiView):
 
     unlimited = True
 
-    @document.describe({200: TasksShape})
+    @openapi.describe({200: TasksSerializer})
     def get(self, request: Request) -> Response:
         """All that were found, and the modules that cannot be imported."""
         reports = discover(task_modules())

@@ -11,7 +11,7 @@ from knox.auth import TokenAuthentication
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.request import Request
 
-from aggregates.web import access
+from aggregates.web.auth import access
 from aggregates.web.exceptions import NotLoggedInError
 
 REMEMBERED_S = 2.0  # how long a token that was right may still send events after it has been deleted

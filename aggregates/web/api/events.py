@@ -11,16 +11,20 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from aggregates.web import door, events
-from aggregates.web.access import INGEST
-from aggregates.web.api import document, error, shapes
-from aggregates.web.api.page import cursor_of, read_cursor
-from aggregates.web.api.read import read_number
-from aggregates.web.api.view import ApiView
-from aggregates.web.exceptions import BadRequestError, TooLargeError
-from aggregates.web.filter import check_field, read_filter
+from aggregates.web import stored_events
+from aggregates.web.api import exception_handler, openapi, serializers
+from aggregates.web.api.base_view import ApiView
+from aggregates.web.api.pagination import cursor_of, read_cursor
+from aggregates.web.api.series import read_number
+from aggregates.web.auth.access import INGEST
+from aggregates.web.exceptions import BadRequestError, BusyError, TooLargeError, UnavailableError
 from aggregates.web.mongo import database
-from aggregates.web.span import read_span, read_zone
+from aggregates.web.series.query_filter import check_field, read_filter
+from aggregates.web.series.time_span import read_span, read_zone
+from ingest.client import Receipt
+from ingest.exceptions import BodyError, DeliveryError
+from ingest.exceptions import BusyError as JournalBusyError
+from ingest.http import receiver
 
 MAX_BODY_BYTES = 16 * 2**20
 MAX_DRAINED_BYTES = 4 * MAX_BODY_BYTES
@@ -48,13 +52,15 @@ class EventsView(ApiView):
     unlimited = True
     throttle_scope = "ingest"
 
-    @document.describe(
-        {200: shapes.ReceiptShape},
+    @openapi.describe(
+        {200: serializers.ReceiptSerializer},
         400,
         413,
         503,
         request={
-            "application/json": {"oneOf": [shapes.EVENT, {"type": "array", "minItems": 1, "items": shapes.EVENT}]},
+            "application/json": {
+                "oneOf": [serializers.EVENT, {"type": "array", "minItems": 1, "items": serializers.EVENT}]
+            },
             "application/x-ndjson": {"type": "string", "minLength": 1, "description": "One event per line."},
         },
         examples=[OpenApiExample("An event", {"type": "hello", "context": {"who": "world"}}, request_only=True)],
@@ -70,32 +76,52 @@ class EventsView(ApiView):
             _read_away(request, int(length))
             raise TooLargeError(f"the body has {length} bytes; allowed are {MAX_BODY_BYTES}")
         body = request.data
-        receipt = door.send(body if isinstance(body, bytes) else b"")
+        receipt = _receive(body if isinstance(body, bytes) else b"")
         if receipt["accepted"]:
             return Response(receipt)
         first = receipt["rejected"][0]["message"] if receipt["rejected"] else "the list is empty"
-        return Response({**receipt, **error.shape("no_valid_event", f"no event was taken: {first}")}, status=400)
+        return Response(
+            {**receipt, **exception_handler.shape("no_valid_event", f"no event was taken: {first}")}, status=400
+        )
 
-    @document.describe(
-        {200: shapes.EventPageShape},
+    @openapi.describe(
+        {200: serializers.EventPageSerializer},
         400,
         503,
         parameters=[
-            document.text("type", "Only events of this type."),
-            *document.RANGE,
-            document.text("context", "A field of the context and its value, such as project:celery; may be repeated."),
-            document.text("filter", 'Conditions as JSON, such as {"context.amount": {"$gt": 10}}.'),
-            document.text("cursor", "`next` of the page before."),
-            document.number("limit", "Events per page.", 1, 1000, 100),
+            openapi.text("type", "Only events of this type."),
+            *openapi.RANGE,
+            openapi.text("context", "A field of the context and its value, such as project:celery; may be repeated."),
+            openapi.text("filter", 'Conditions as JSON, such as {"context.amount": {"$gt": 10}}.'),
+            openapi.text("cursor", "`next` of the page before."),
+            openapi.number("limit", "Events per page.", 1, 1000, 100),
         ],
     )
     def get(self, request: Request) -> Response:
         """Stored events, newest id first. Fields beyond the id have no index: a narrow answer can take its time."""
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 1000, 100)
         below = read_cursor(request.GET.get("cursor", ""))
-        found = events.latest(database(), limit, condition=_condition(request), below=below)
+        found = stored_events.latest(database(), limit, condition=_condition(request), below=below)
         following = cursor_of(found[-1]["_id"]) if len(found) == limit else None
         return Response({"events": found, "next": following})
+
+
+def _receive(body: bytes) -> dict[str, Any]:
+    """Return the receipt for the events in `body`. Raises the web's errors in place of the ingester's."""
+    try:
+        return receiver.send(body)
+    except BodyError as error:
+        raise BadRequestError(str(error)) from None
+    except JournalBusyError as error:
+        raise BusyError("the journal is full: send the same again later", **_journalled(error)) from None
+    except DeliveryError as error:
+        raise UnavailableError(str(error), **_journalled(error)) from None
+
+
+def _journalled(error: DeliveryError) -> dict[str, Any]:
+    """Return how much of a large request was journalled before the error."""
+    receipt = error.data.get("receipt")
+    return {"accepted": receipt.accepted} if isinstance(receipt, Receipt) and receipt.accepted else {}
 
 
 def _read_away(request: Request, length: int) -> None:

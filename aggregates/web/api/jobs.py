@@ -10,20 +10,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from aggregates.resource import resources
-from aggregates.web.access import OPERATE
-from aggregates.web.api import document
-from aggregates.web.api.read import read_number
-from aggregates.web.api.view import ApiView
+from aggregates.web.api import openapi
+from aggregates.web.api.base_view import ApiView
+from aggregates.web.api.series import read_number
+from aggregates.web.auth.access import OPERATE
 from aggregates.web.exceptions import BadRequestError, ConflictError, NotFoundError, UnavailableError
 from aggregates.web.mongo import database
+from mapreduce.engine.engine_status import JobListing, list_jobs
 from mapreduce.exceptions import MapReduceError, RouterUnreachableError
-from mapreduce.spec import END_STATES, RUNNING_STATES, UNKNOWN
-from mapreduce.summary import JobListing, list_jobs
+from mapreduce.job.spec import END_STATES, RUNNING_STATES, UNKNOWN
 
 STATES = (*RUNNING_STATES, *END_STATES)
 
 
-class JobErrorShape(serializers.Serializer[None]):
+class JobErrorSerializer(serializers.Serializer[None]):
     """Why a job failed."""
 
     code = serializers.CharField()
@@ -31,7 +31,7 @@ class JobErrorShape(serializers.Serializer[None]):
     details = serializers.DictField(required=False)
 
 
-class JobShape(serializers.Serializer[None]):
+class JobSerializer(serializers.Serializer[None]):
     """One job."""
 
     job_id = serializers.CharField()
@@ -42,14 +42,14 @@ class JobShape(serializers.Serializer[None]):
     functions = serializers.ListField(child=serializers.CharField())
     outputs = serializers.ListField(child=serializers.CharField(), help_text="Collections that it writes.")
     progress = serializers.DictField(help_text="Counts, such as splits and splits_done (docs/mapreduce.md)")
-    error = JobErrorShape(allow_null=True)
+    error = JobErrorSerializer(allow_null=True)
     traceback = serializers.CharField(allow_null=True)
 
 
-class JobsShape(serializers.Serializer[None]):
+class JobsSerializer(serializers.Serializer[None]):
     """Map-reduce jobs, newest first."""
 
-    jobs = JobShape(many=True)
+    jobs = JobSerializer(many=True)
 
 
 class JobsView(ApiView):
@@ -57,13 +57,13 @@ class JobsView(ApiView):
 
     unlimited = True
 
-    @document.describe(
-        {200: JobsShape},
+    @openapi.describe(
+        {200: JobsSerializer},
         400,
         503,
         parameters=[
-            document.text("state", "Only jobs in this state, such as map or error.", enum=list(STATES)),
-            document.number("limit", "Jobs at most.", 1, 500, 50),
+            openapi.text("state", "Only jobs in this state, such as map or error.", enum=list(STATES)),
+            openapi.number("limit", "Jobs at most.", 1, 500, 50),
         ],
         operation_id="jobs_list",
     )
@@ -82,7 +82,7 @@ class JobView(ApiView):
 
     unlimited = True
 
-    @document.describe({200: JobShape}, 404, 503)
+    @openapi.describe({200: JobSerializer}, 404, 503)
     def get(self, request: Request, job_id: str) -> Response:
         """Its state and progress; error and traceback of a failed one."""
         return Response(job_document(find_job(database(), job_id)))
@@ -94,7 +94,7 @@ class JobCancelView(ApiView):
     needs = {"POST": OPERATE}
     unlimited = True
 
-    @document.describe({200: JobShape}, 404, 409, 503, request=None)
+    @openapi.describe({200: JobSerializer}, 404, 409, 503, request=None)
     def post(self, request: Request, job_id: str) -> Response:
         """Cancel it. What it has written stays; the aggregate whose run it is may ask for a full run then.
 

@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from aggregates.web.access import READ, rights_of
+from aggregates.web.auth.access import READ, rights_of
 
 
 class Capability(BasePermission):

@@ -14,27 +14,28 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from aggregates.services.quarantine import replay_entries
-from aggregates.web.access import OPERATE
-from aggregates.web.api import document
-from aggregates.web.api.read import read_number
-from aggregates.web.api.view import ApiView
+from aggregates.web.api import openapi
+from aggregates.web.api.base_view import ApiView
+from aggregates.web.api.series import read_number
+from aggregates.web.auth.access import OPERATE
 from aggregates.web.exceptions import BadRequestError, BusyError, NotFoundError, UnavailableError, WebError
 from aggregates.web.mongo import database
-from aggregates.web.span import read_span, read_zone
-from ingest import quarantine, refused
+from aggregates.web.series.time_span import read_span, read_zone
 from ingest.exceptions import BusyError as JournalBusyError
 from ingest.exceptions import DeliveryError
-from ingest.refused import KeyFormatError, Selection
+from ingest.load import quarantine_replay
+from ingest.store import quarantine
+from ingest.store.quarantine import KeyFormatError, Selection
 
 _FILTER = [
-    document.text("code", "Only input refused for this reason, such as bad_json."),
-    document.text("source", "Only input of this door: bson, json, ack, http, or store."),
-    *document.RANGE,
-    document.text("replayed", "yes or no; both when it is left out."),
+    openapi.text("code", "Only input refused for this reason, such as bad_json."),
+    openapi.text("source", "Only input of this door: bson, json, ack, http, or store."),
+    *openapi.RANGE,
+    openapi.text("replayed", "yes or no; both when it is left out."),
 ]
 
 
-class EntryShape(serializers.Serializer[None]):
+class EntrySerializer(serializers.Serializer[None]):
     """Refused input."""
 
     key = serializers.CharField()
@@ -56,20 +57,20 @@ class DocumentField(serializers.Field):  # type: ignore[type-arg]
     """A document as MongoDB's extended JSON, or null."""
 
 
-class WholeEntryShape(EntryShape):
+class WholeEntrySerializer(EntrySerializer):
     """Refused input, and what a replay would send."""
 
     document = DocumentField()
 
 
-class EntriesShape(serializers.Serializer[None]):
+class EntriesSerializer(serializers.Serializer[None]):
     """Input that is no event, newest first."""
 
-    documents = EntryShape(many=True)
+    documents = EntrySerializer(many=True)
     next = serializers.CharField(allow_null=True)
 
 
-class CountShape(serializers.Serializer[None]):
+class CountSerializer(serializers.Serializer[None]):
     """How much there is of a kind."""
 
     code = serializers.CharField()
@@ -78,10 +79,10 @@ class CountShape(serializers.Serializer[None]):
     count = serializers.IntegerField()
 
 
-class CountsShape(serializers.Serializer[None]):
+class CountsSerializer(serializers.Serializer[None]):
     """How much there is of each kind, most first."""
 
-    counts = CountShape(many=True)
+    counts = CountSerializer(many=True)
 
 
 class ReplayRequest(serializers.Serializer[None]):
@@ -94,19 +95,19 @@ class ReplayRequest(serializers.Serializer[None]):
     )
 
 
-class StillRefusedShape(serializers.Serializer[None]):
+class StillRefusedSerializer(serializers.Serializer[None]):
     """Why one entry is still no event."""
 
     key = serializers.CharField()
     message = serializers.CharField()
 
 
-class OutcomeShape(serializers.Serializer[None]):
+class OutcomeSerializer(serializers.Serializer[None]):
     """What became of a replay; `refused` has the first 20."""
 
     accepted = serializers.IntegerField()
     refused_count = serializers.IntegerField()
-    refused = StillRefusedShape(many=True)
+    refused = StillRefusedSerializer(many=True)
     left = serializers.IntegerField(help_text="Not tried, because time was up: send the same again.")
 
 
@@ -115,14 +116,14 @@ class QuarantineView(ApiView):
 
     unlimited = True
 
-    @document.describe(
-        {200: EntriesShape},
+    @openapi.describe(
+        {200: EntriesSerializer},
         400,
         503,
         parameters=[
             *_FILTER,
-            document.text("cursor", "`next` of the page before."),
-            document.number("limit", "Documents per page.", 1, 500, 50),
+            openapi.text("cursor", "`next` of the page before."),
+            openapi.number("limit", "Documents per page.", 1, 500, 50),
         ],
         operation_id="quarantine_list",
     )
@@ -130,7 +131,7 @@ class QuarantineView(ApiView):
         """Newest first."""
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 500, 50)
         try:
-            found, following = refused.page(
+            found, following = quarantine.page(
                 database(), selection_of(request), cursor=request.GET.get("cursor", ""), limit=limit
             )
         except KeyFormatError as error:
@@ -143,10 +144,10 @@ class QuarantineCountsView(ApiView):
 
     unlimited = True
 
-    @document.describe({200: CountsShape}, 503)
+    @openapi.describe({200: CountsSerializer}, 503)
     def get(self, request: Request) -> Response:
         """By code, source, and whether it was replayed."""
-        found = refused.counts(database())
+        found = quarantine.counts(database())
         return Response({"counts": [{name: getattr(each, name) for name in each.__slots__} for each in found]})
 
 
@@ -156,20 +157,20 @@ class QuarantineEntryView(ApiView):
     unlimited = True
     needs = {"DELETE": OPERATE}
 
-    @document.describe({200: WholeEntryShape}, 400, 404, 503)
+    @openapi.describe({200: WholeEntrySerializer}, 400, 404, 503)
     def get(self, request: Request, key: str) -> Response:
         """All of it, and the document that a replay would send."""
-        entry = refused.find(database(), _key(key))
+        entry = quarantine.find(database(), _key(key))
         if entry is None:
             raise _unknown(key)
-        mended = quarantine.mended_of(entry)
+        mended = quarantine_replay.mended_of(entry)
         text = None if mended is None else json.loads(dumps(mended, json_options=RELAXED_JSON_OPTIONS))
         return Response({**_shown(entry), "document": text})
 
-    @document.describe({204: None}, 400, 404, 503)
+    @openapi.describe({204: None}, 400, 404, 503)
     def delete(self, request: Request, key: str) -> Response:
         """Remove it for good."""
-        if not refused.delete(database(), [_key(key)]):
+        if not quarantine.delete(database(), [_key(key)]):
             raise _unknown(key)
         return Response(status=204)
 
@@ -179,7 +180,7 @@ class QuarantineReplayView(ApiView):
 
     needs = {"POST": OPERATE}
 
-    @document.describe({200: OutcomeShape}, 400, 503, request=ReplayRequest, parameters=_FILTER)
+    @openapi.describe({200: OutcomeSerializer}, 400, 503, request=ReplayRequest, parameters=_FILTER)
     def post(self, request: Request) -> Response:
         """Through the ingester's acknowledged socket. Replaying twice stores nothing twice."""
         asked = ReplayRequest(data=request.data)
@@ -191,8 +192,8 @@ class QuarantineReplayView(ApiView):
             raise BadRequestError("document is for a single key", parameter="document")
         what = [_key(key) for key in keys] if keys else selection_of(request)
         try:
-            made = None if mended is None else quarantine.from_text(json.dumps(mended))
-        except quarantine.MendError as error:
+            made = None if mended is None else quarantine_replay.from_text(json.dumps(mended))
+        except quarantine_replay.MendError as error:
             raise BadRequestError(str(error), parameter="document") from None
         try:
             outcome = replay_entries(database(), what, by=_name(request), mended=made)
@@ -233,7 +234,7 @@ def translated(error: Exception) -> Exception:
 
 def _key(text: str) -> dict[str, Any]:
     try:
-        return refused.parse_key(text)
+        return quarantine.parse_key(text)
     except KeyFormatError as error:
         raise BadRequestError(str(error), parameter="key") from None
 
@@ -249,4 +250,4 @@ def _name(request: Request) -> str:
 
 def _shown(entry: dict[str, Any]) -> dict[str, Any]:
     shown = {name: value for name, value in entry.items() if name not in ("_id", "mended")}
-    return {"key": refused.key_text(entry["_id"]), "replayed": None, **shown, "mended": "mended" in entry}
+    return {"key": quarantine.key_text(entry["_id"]), "replayed": None, **shown, "mended": "mended" in entry}

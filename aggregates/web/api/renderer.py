@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework.renderers import JSONRenderer
 
-from aggregates.web.encoding import plain, to_json
+from aggregates.web.json_encoding import plain, to_json
 
 
 class AnswerRenderer(JSONRenderer):

@@ -10,8 +10,8 @@ from drf_spectacular.views import SpectacularAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from aggregates.web.api.base_view import ApiView
 from aggregates.web.api.renderer import AnswerRenderer
-from aggregates.web.api.view import ApiView
 
 
 class RootView(ApiView):

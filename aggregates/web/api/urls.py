@@ -21,8 +21,8 @@ from aggregates.web.api.quarantine import (
     QuarantineReplayView,
     QuarantineView,
 )
-from aggregates.web.api.read import CollectionsView, ExportView, LiveView, RankedView, SeriesView
 from aggregates.web.api.schema import RootView, SchemaView
+from aggregates.web.api.series import CollectionsView, ExportView, LiveView, RankedView, SeriesView
 
 app_name = "api"
 

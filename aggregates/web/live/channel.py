@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aggregates.web.exceptions import WebError
-from aggregates.web.live.feed import Feed, Message, Notice
+from aggregates.web.live.feed import Feed, Notice, StreamMessage
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ KEPT_MESSAGES = 200  # a viewer further behind gets the whole state instead
 
 
 @dataclass(frozen=True)
-class Pace:
+class SendPacing:
     """How often a channel looks, in seconds."""
 
     least_pause_s: float = 0.1  # between two reads
@@ -31,13 +31,13 @@ class Pace:
     linger_s: float = 10.0  # after the last viewer left, for those who come back
 
 
-class Channel:
+class LiveChannel:
     """Reads its feed whenever it may have changed, once for all viewers. All methods may be called by any thread.
 
     Messages are numbered from 1; number n leads a viewer who has n - 1 to state n. `uid` says whose numbers they are.
     """
 
-    def __init__(self, feed: Feed, uid: str, pace: Pace, close: Callable[[Channel], None]) -> None:
+    def __init__(self, feed: Feed, uid: str, pace: SendPacing, close: Callable[[LiveChannel], None]) -> None:
         self.feed = feed
         self.uid = uid
         self._pace = pace
@@ -45,9 +45,9 @@ class Channel:
         self._on_close = close
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._log: deque[tuple[int, Message]] = deque(maxlen=KEPT_MESSAGES)
+        self._log: deque[tuple[int, StreamMessage]] = deque(maxlen=KEPT_MESSAGES)
         self._state: Any = None
-        self._whole: Message | None = None  # all of the state, made once for all who come new
+        self._whole: StreamMessage | None = None  # all of the state, made once for all who come new
         self._version = 0  # 0 = nothing read yet
         self._error: WebError | None = None
         self._viewers: set[threading.Event] = set()
@@ -98,7 +98,7 @@ class Channel:
         if self.feed.concerns(notice):
             self._wake.set()
 
-    def since(self, version: int) -> tuple[int, list[Message]]:
+    def since(self, version: int) -> tuple[int, list[StreamMessage]]:
         """The version now, and the messages that lead from `version` to it; 0 = has nothing."""
         with self._lock:
             if self._error is not None and self._version == 0:

@@ -8,16 +8,16 @@ from typing import Any, Protocol
 
 from pymongo.database import Database
 
-from aggregates.web import currency
-from aggregates.web.encoding import to_json
-from aggregates.web.query import SeriesQuery, read_series
+from aggregates.web.json_encoding import to_json
+from aggregates.web.series import freshness
+from aggregates.web.series.query import SeriesQuery, read_series
 
 Notice = Mapping[str, Any]
 OpenDatabase = Callable[[], Database[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class StreamMessage:
     """One server-sent event before it is framed: its kind and its JSON."""
 
     kind: str
@@ -39,10 +39,10 @@ class Feed(Protocol):
     def read(self) -> Any:
         """The answer now. May block; called by one thread or greenlet at a time."""
 
-    def whole(self, state: Any) -> Message:
+    def whole(self, state: Any) -> StreamMessage:
         """The message for a viewer who has nothing yet."""
 
-    def change(self, before: Any, after: Any) -> Message | None:
+    def change(self, before: Any, after: Any) -> StreamMessage | None:
         """The message for a viewer who has `before`; None when nothing changed."""
 
 
@@ -66,7 +66,7 @@ class SeriesFeed:
 
     def stamp(self) -> Any:
         """How far the aggregate is; None for a collection that no definition fills."""
-        current = currency.read(self._open_database(), self.query.name)
+        current = freshness.read(self._open_database(), self.query.name)
         if current.aggdef:
             self._names = {self.query.name, current.aggdef}
         return current.through
@@ -74,7 +74,7 @@ class SeriesFeed:
     def read(self) -> dict[str, Any]:
         """The whole answer as the API gives it."""
         database = self._open_database()
-        current = currency.read(database, self.query.name)
+        current = freshness.read(database, self.query.name)
         chart = read_series(database, self.query)
         return {
             "series": [series.document() for series in chart.series],
@@ -83,16 +83,16 @@ class SeriesFeed:
             **current.document(),
         }
 
-    def whole(self, state: dict[str, Any]) -> Message:
+    def whole(self, state: dict[str, Any]) -> StreamMessage:
         """All points."""
-        return Message("series", to_json(state))
+        return StreamMessage("series", to_json(state))
 
-    def change(self, before: dict[str, Any], after: dict[str, Any]) -> Message | None:
+    def change(self, before: dict[str, Any], after: dict[str, Any]) -> StreamMessage | None:
         """Points that changed, unless the series themselves are others or most points changed."""
         return series_change(before, after)
 
 
-def series_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> Message | None:
+def series_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> StreamMessage | None:
     """What leads from one answer to the next: nothing, `points` (`set` and `gone` per series), or all of it again.
 
     Applying `set` and `gone` to the series of `before`, by `[key, field]`, gives the series of `after` exactly.
@@ -100,7 +100,7 @@ def series_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> Messag
     if before == after:
         return None
     if [_identity(series) for series in before["series"]] != [_identity(series) for series in after["series"]]:
-        return Message("series", to_json(after))
+        return StreamMessage("series", to_json(after))
     changes = []
     changed = total = 0
     for old, new in zip(before["series"], after["series"], strict=True):
@@ -113,9 +113,9 @@ def series_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> Messag
         if new_points or gone:
             changes.append({"key": new["key"], "field": new["field"], "set": new_points, "gone": gone})
     if changed > 50 and changed * 2 > total:
-        return Message("series", to_json(after))
+        return StreamMessage("series", to_json(after))
     rest = {name: value for name, value in after.items() if name != "series"}
-    return Message("points", to_json({"series": changes, **rest}))
+    return StreamMessage("points", to_json({"series": changes, **rest}))
 
 
 def _identity(series: Mapping[str, Any]) -> tuple[Any, ...]:

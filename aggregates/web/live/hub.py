@@ -6,18 +6,18 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping
 
-from aggregates.web.encoding import to_json
-from aggregates.web.live.channel import Channel, Pace
-from aggregates.web.live.feed import Feed, Message, Notice
+from aggregates.web.json_encoding import to_json
+from aggregates.web.live.channel import LiveChannel, SendPacing
+from aggregates.web.live.feed import Feed, Notice, StreamMessage
 
 
 class Hub:
     """Gives every feed one channel while it has viewers. Any thread may call any method."""
 
-    def __init__(self, pace: Pace | None = None) -> None:
-        self._pace = pace or Pace()
+    def __init__(self, pace: SendPacing | None = None) -> None:
+        self._pace = pace or SendPacing()
         self._lock = threading.Lock()
-        self._channels: dict[Feed, Channel] = {}
+        self._channels: dict[Feed, LiveChannel] = {}
         self._past_reads = 0  # of channels that have ended
 
     @property
@@ -36,16 +36,16 @@ class Hub:
         for channel in channels:
             channel.notice(notice)
 
-    def channel(self, feed: Feed) -> Channel:
+    def channel(self, feed: Feed) -> LiveChannel:
         """The channel of a feed, started now if there is none."""
         with self._lock:
             channel = self._channels.get(feed)
             if channel is None or channel.closed:
-                channel = self._channels[feed] = Channel(feed, secrets.token_hex(4), self._pace, self._forget)
+                channel = self._channels[feed] = LiveChannel(feed, secrets.token_hex(4), self._pace, self._forget)
                 channel.start()
             return channel
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[LiveChannel]:
         """All channels now."""
         with self._lock:
             return list(self._channels.values())
@@ -55,7 +55,7 @@ class Hub:
         for channel in self.channels():
             channel.stop()
 
-    def _forget(self, channel: Channel) -> None:
+    def _forget(self, channel: LiveChannel) -> None:
         with self._lock:
             self._past_reads += channel.reads
             if self._channels.get(channel.feed) is channel:
@@ -67,7 +67,7 @@ class Viewer:
 
     def __init__(self, hub: Hub, feeds: Mapping[str, Feed], have: dict[str, int]) -> None:
         self._changed = threading.Event()
-        self._channels: dict[str, Channel] = {}
+        self._channels: dict[str, LiveChannel] = {}
         for name, feed in feeds.items():
             channel = hub.channel(feed)
             while not channel.add(self._changed):
@@ -87,7 +87,7 @@ class Viewer:
         for channel in self._channels.values():
             channel.remove(self._changed)
 
-    def wait(self, timeout_s: float) -> Iterator[tuple[str, str, Message]]:
+    def wait(self, timeout_s: float) -> Iterator[tuple[str, str, StreamMessage]]:
         """`(name, event id, message)` of what came, after waiting at most `timeout_s` for something.
 
         The id stands on the last message of a batch only, so that it never promises more than was sent.
@@ -100,7 +100,7 @@ class Viewer:
             if channel.closed:
                 raise EOFError
             if channel.error is not None:
-                yield name, self._id(), Message("problem", _problem(channel))
+                yield name, self._id(), StreamMessage("problem", _problem(channel))
             self._have[name], messages = channel.since(self._have[name])
             for message in messages[:-1]:
                 yield name, "", message
@@ -111,7 +111,7 @@ class Viewer:
         return ",".join(f"{channel.uid}.{self._have[name]}" for name, channel in self._channels.items())
 
 
-def _problem(channel: Channel) -> bytes:
+def _problem(channel: LiveChannel) -> bytes:
     return to_json(channel.error.body() if channel.error else {})
 
 

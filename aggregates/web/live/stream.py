@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from django.db import connections
 from django.http import HttpRequest, StreamingHttpResponse
 
-from aggregates.web.live import runtime
-from aggregates.web.live.feed import Feed, Message
+from aggregates.web.live import process_hub
+from aggregates.web.live.feed import Feed, StreamMessage
 
 HEARTBEAT_S = 10.0  # a comment so often keeps proxies from closing the stream, and shows who has gone
 CHECK_S = 5.0  # how often it is asked whether the viewer may still see it
@@ -17,7 +17,7 @@ LONGEST_S = 600.0  # then the client connects again, and its rights are looked a
 RETRY_MS = 1000  # what a browser waits before it does
 
 
-def frame(message: Message, name: str = "", event_id: str = "") -> bytes:
+def frame(message: StreamMessage, name: str = "", event_id: str = "") -> bytes:
     """One event as it goes over the wire; `name` says which of several feeds it is of."""
     kind = f"{message.kind}:{name}" if name else message.kind
     head = f"event: {kind}\n" + (f"id: {event_id}\n" if event_id else "")
@@ -41,7 +41,7 @@ def respond(request: HttpRequest, feeds: Mapping[str, Feed], allowed: Callable[[
 def _events(feeds: Mapping[str, Feed], last: str, allowed: Callable[[], bool]) -> Iterator[bytes]:
     """All messages for one viewer as bytes; it leaves its channels when the client has gone or the time is over."""
     started = spoke = checked = time.monotonic()
-    with runtime.hub().watch(feeds, last) as viewer:
+    with process_hub.hub().watch(feeds, last) as viewer:
         yield b"retry: %d\n\n" % RETRY_MS
         try:
             while (now := time.monotonic()) < started + LONGEST_S:

@@ -11,7 +11,7 @@ from django.urls import reverse
 from aggregates.models import EmbedLink
 from aggregates.models.chart import Chart, Dashboard
 from aggregates.web import embed
-from aggregates.web.access import EDIT, rights_of
+from aggregates.web.auth.access import EDIT, rights_of
 from aggregates.web.pages.forms import EmbedLinkForm
 
 

@@ -13,6 +13,7 @@ from django.utils.text import slugify
 
 from aggregates.models import EmbedLink
 from aggregates.models.chart import Chart, Dashboard
+from aggregates.web.series.chart_query import CheckedChartForm
 
 _LIFETIMES = [("1", "one day"), ("30", "30 days"), ("365", "one year"), ("", "no end")]
 
@@ -21,7 +22,7 @@ _RANGES = [("", "everything"), ("-24h", "the last 24 hours"), ("-7d", "the last 
            ("-1y", "the last year"), ("-5y", "the last 5 years")]  # fmt: skip
 
 
-class ChartForm(forms.ModelForm):  # type: ignore[type-arg]
+class ChartForm(CheckedChartForm):
     """Makes a chart of one aggregate from what a person has to decide; the rest is in the admin."""
 
     start = forms.ChoiceField(label="Shows", choices=_RANGES, required=False)

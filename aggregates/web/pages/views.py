@@ -12,14 +12,15 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from aggregates.models import AggDef
 from aggregates.models.chart import Chart, Dashboard
-from aggregates.web import currency, embed, latest, overview, query
-from aggregates.web.access import EDIT, OPERATE, rights_of
-from aggregates.web.encoding import plain, to_json
+from aggregates.web import embed, overview
+from aggregates.web.auth.access import EDIT, OPERATE, rights_of
 from aggregates.web.exceptions import NotFoundError, WebError
+from aggregates.web.json_encoding import plain, to_json
 from aggregates.web.mongo import database
 from aggregates.web.pages import embedding, figure
 from aggregates.web.pages.forms import ChartForm
-from aggregates.web.pages.gate import error_page, page
+from aggregates.web.pages.page_access import error_page, page
+from aggregates.web.series import freshness, latest_documents, query
 
 MOST_SERIES = 8  # in the chart of an aggregate that nobody has made a chart of
 
@@ -99,8 +100,8 @@ def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
         rights.require(EDIT)
         if form.is_valid():
             return redirect(f"{form.save().get_absolute_url()}#main")  # not the #make of the form
-    documents, order = latest.read(database(), collection)
-    reached = currency.read(database(), name)
+    documents, order = latest_documents.read(database(), collection)
+    reached = freshness.read(database(), name)
     context = {
         "section": "aggregates",
         "name": name,

@@ -9,10 +9,10 @@ from django.core.management.base import CommandError, CommandParser
 from pymongo import MongoClient
 from tqdm import tqdm
 
-from ingest import foreign
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import DeliveryError
-from ingest.load import Bookmark, LoadResult, send_lines
+from ingest.load import collection_import
+from ingest.load.loader import Bookmark, LoadResult, send_lines
 from ingest.management.command import ZarkovCommand, add_keys_argument, sender_keys
 
 
@@ -53,7 +53,7 @@ class Command(ZarkovCommand):
             count = collection.estimated_document_count()
             if not count:
                 raise CommandError(f"{name} has no documents: is the name right?")
-            lines = foreign.read(
+            lines = collection_import.read(
                 collection, after=bookmark.read(), value=options["value"], on_key=lambda key: keys.__setitem__(0, key)
             )
             with tqdm(total=count, unit=" events", disable=None if options["verbosity"] else True) as progress:

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 
 from ingest.management.command import ZarkovCommand
-from ingest.store import connect
+from ingest.store.store import connect
 
 
 class Command(ZarkovCommand):

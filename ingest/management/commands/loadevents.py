@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import DeliveryError
-from ingest.file_format import parse_mapping
-from ingest.load import LoadResult, file_bookmark, load_file
+from ingest.load.file_format import parse_mapping
+from ingest.load.loader import LoadResult, file_bookmark, load_file
 from ingest.management.command import ZarkovCommand, add_keys_argument, sender_keys
 
 

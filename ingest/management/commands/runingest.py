@@ -13,9 +13,9 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from gevent.socket import wait_read
 
-from ingest.front import Front, child_settings
-from ingest.ingester import Ingester
 from ingest.management.command import ZarkovCommand, measure_own
+from ingest.server.ingester import Ingester
+from ingest.server.load_balancer import LoadBalancer, child_settings
 from ingest.settings import IngestSettings
 
 END_WITH_PARENT = "ZARKOV_END_WITH_PARENT"  # the child asks the kernel for SIGTERM when its parent ends
@@ -78,7 +78,7 @@ class Command(ZarkovCommand):
             return [*line, "--rebind"] if rebind else line
 
         home = settings.ZARKOV.folder
-        front = Front(ingest, count, home.run, command, os.environ | {END_WITH_PARENT: "1"})
+        front = LoadBalancer(ingest, count, home.run, command, os.environ | {END_WITH_PARENT: "1"})
         front.start()
         addresses = front.addresses
         try:

@@ -13,10 +13,10 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
-from ingest import json_wire
 from ingest.client import ZarkovClient
 from ingest.exceptions import DeliveryError, IngestError
 from ingest.management.command import ZarkovCommand, add_keys_argument, sender_keys
+from ingest.wire import json_reader
 
 
 class Command(ZarkovCommand):
@@ -62,7 +62,7 @@ class Command(ZarkovCommand):
 
 def _as_bson(line: bytes, number: int) -> bytes:
     try:
-        value = json_wire.loads(line)
+        value = json_reader.loads(line)
         if not isinstance(value, dict):
             raise CommandError(f"line {number} is a JSON {type(value).__name__}: write one object per line")
         return bson.encode(value)

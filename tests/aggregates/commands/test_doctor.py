@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from aggregates.management.commands import doctor
 from aggregates.models import AggDef
 from aggregates.resource import resources
-from ingest.summary import report
+from ingest.store.ingester_report import report
 from tests.aggregates.event_source import Producer, event
 
 

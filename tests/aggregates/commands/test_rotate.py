@@ -14,7 +14,7 @@ from pymongo.database import Database
 from aggregates import services
 from aggregates.services.retention import lowest_position
 from ingest.client import AcknowledgedClient
-from ingest.load import LoadResult, load_file
+from ingest.load.loader import LoadResult, load_file
 from ingest.settings import IngestSettings, JournalSettings
 from tests.ingest.conftest import ANYWHERE, RunningIngester, wait_for
 

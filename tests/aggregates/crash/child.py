@@ -12,12 +12,12 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from aggregates.run import fault
-from aggregates.run.build import full_run, rebuild
-from aggregates.run.decide import Decision
-from aggregates.run.refresh import refresh
-from aggregates.run.room import Room
-from ingest.store import connect
+from aggregates.run import failpoint
+from aggregates.run.context import RunContext
+from aggregates.run.decision import Decision
+from aggregates.run.full import full_run, rebuild
+from aggregates.run.incremental import refresh
+from ingest.store.store import connect
 from mapreduce.engine import open_engine
 from tests.aggregates.conftest import MODULES, define, engine_settings
 
@@ -33,14 +33,14 @@ def kill_at(point: str, times: int) -> None:
             if not left:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    fault.hook = reach
+    failpoint.hook = reach
 
 
 def main(arguments: dict[str, Any]) -> None:
     uri, name = arguments["uri"], arguments["database"]
     client: MongoClient[dict[str, Any]] = MongoClient(uri, tz_aware=True)
     engine = open_engine(engine_settings(uri, name, Path(arguments["root"])))
-    room = Room(client[name], connect(uri, name), engine, MODULES, durable_jobs=False, grace_s=0)
+    room = RunContext(client[name], connect(uri, name), engine, MODULES, durable_jobs=False, grace_s=0)
     definition = define(arguments["task"])
     kill_at(arguments["point"], arguments["times"])
     if arguments["mode"] == "full":

@@ -11,7 +11,7 @@ import sys
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
 
-from aggregates.run import fault
+from aggregates.run import failpoint
 
 
 def stop_at(point: str) -> None:
@@ -29,7 +29,7 @@ def stop_at(point: str) -> None:
         print(f"at {name}", flush=True)
         sys.stdin.readline()
 
-    fault.hook = reach
+    failpoint.hook = reach
 
 
 def main(point: str, command: list[str]) -> int:

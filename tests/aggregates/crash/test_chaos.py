@@ -21,8 +21,8 @@ from ingest.client import AcknowledgedClient
 from ingest.exceptions import IngestError
 from tests.aggregates.event_source import NOON, event
 from tests.aggregates.stack import PAUSED, Stack, until
-from zarkov_site.home import HomeFolder
-from zarkov_site.mongod import LocalMongod
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.processes.mongod import LocalMongod
 
 DATABASE = "chaos"
 AGGREGATES = {"days": "CountByDay", "both": "TwoOutputs", "mean": "Mean", "labelled": "Labelled"}

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from aggregates.run import fault
-from aggregates.run.build import full_run
-from aggregates.run.room import Room
+from aggregates.run import failpoint
+from aggregates.run.context import RunContext
+from aggregates.run.full import full_run
 from tests.aggregates.conftest import define, values
 from tests.aggregates.event_source import NOON, Producer, event
 
@@ -58,7 +58,7 @@ CASES = [
 
 
 def test_every_fault_point_is_hit_by_a_case():
-    assert {point for _, point, _ in CASES} == set(fault.POINTS)
+    assert {point for _, point, _ in CASES} == set(failpoint.POINTS)
 
 
 @pytest.mark.parametrize(("mode", "point", "times"), CASES)
@@ -70,7 +70,7 @@ def test_a_run_killed_at_any_point_is_made_right_by_the_next(
     times: int,
     mongo_uri: str,
     database: Database[dict[str, Any]],
-    room: Room,
+    room: RunContext,
     producer: Producer,
     run: Any,
     right: Any,

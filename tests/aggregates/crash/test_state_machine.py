@@ -22,14 +22,14 @@ from hypothesis.stateful import (
 from pymongo import MongoClient
 
 from aggregates.exceptions import AggregateError, BusyError, RunCancelledError
-from aggregates.run import fault, holder, ledger
-from aggregates.run import room as rooms
-from aggregates.run.build import full_run, rebuild
-from aggregates.run.decide import Decision
-from aggregates.run.refresh import refresh
-from aggregates.run.room import Room
+from aggregates.run import context as rooms
+from aggregates.run import failpoint, lease_holder, position_store
+from aggregates.run.context import RunContext
+from aggregates.run.decision import Decision
+from aggregates.run.full import full_run, rebuild
+from aggregates.run.incremental import refresh
 from aggregates.run.verify import verify
-from ingest.store import connect
+from ingest.store.store import connect
 from mapreduce.engine import open_engine
 from tests.aggregates.conftest import MODULES, define, engine_settings
 from tests.aggregates.event_source import NOON, Block, Producer, event, rotate
@@ -82,8 +82,10 @@ class Machine(RuleBasedStateMachine):
         if self.engine is not None:
             self.engine.close()
         self.engine = open_engine(engine_settings(self.uri, self.name, Path(self.folder.name)))
-        self.room = Room(self.client[self.name], self.stores[0], self.engine, MODULES, durable_jobs=False, grace_s=0)
-        fault.hook = self.reach
+        self.room = RunContext(
+            self.client[self.name], self.stores[0], self.engine, MODULES, durable_jobs=False, grace_s=0
+        )
+        failpoint.hook = self.reach
         self.crashed = False
         release = self.room.ledger.release
 
@@ -94,7 +96,7 @@ class Machine(RuleBasedStateMachine):
                 release(lease)
 
         self.room.ledger.release = release_if_alive  # type: ignore[method-assign]
-        ledger.is_dead = lambda name: name in self.dead or holder.is_dead(name)  # type: ignore[attr-defined]
+        position_store.is_dead = lambda name: name in self.dead or lease_holder.is_dead(name)  # type: ignore[attr-defined]
 
     def reach(self, point: str) -> None:
         if point == self.cancelling:
@@ -143,7 +145,7 @@ class Machine(RuleBasedStateMachine):
     def rotate(self) -> None:
         rotate(self.stores[0])
 
-    @rule(crash=st.sampled_from(["", "", *fault.POINTS]))
+    @rule(crash=st.sampled_from(["", "", *failpoint.POINTS]))
     def run(self, crash: str) -> None:
         def work() -> None:
             if isinstance(refresh(self.room, self.definition), Decision):
@@ -151,7 +153,7 @@ class Machine(RuleBasedStateMachine):
 
         self.attempt(work, crash)
 
-    @rule(crash=st.sampled_from(["", *fault.POINTS]))
+    @rule(crash=st.sampled_from(["", *failpoint.POINTS]))
     def full(self, crash: str) -> None:
         self.attempt(lambda: full_run(self.room, self.definition), crash)
 
@@ -166,7 +168,7 @@ class Machine(RuleBasedStateMachine):
         self.cancelling = point
         self.attempt(work, "")
 
-    @rule(crash=st.sampled_from(["", *fault.POINTS]), day=st.integers(-3, 3), length=st.integers(1, 3))
+    @rule(crash=st.sampled_from(["", *failpoint.POINTS]), day=st.integers(-3, 3), length=st.integers(1, 3))
     def rebuild(self, crash: str, day: int, length: int) -> None:
         since = NOON + day * DAY
         self.attempt(lambda: rebuild(self.room, self.definition, since, since + length * DAY), crash)
@@ -195,8 +197,8 @@ class Machine(RuleBasedStateMachine):
                 assert verdict.ok, [d.sentence() for d in verdict.differences] or verdict.refused
                 assert verdict.through == self.stores[0].watermark().through
         finally:
-            fault.hook = None
-            ledger.is_dead = holder.is_dead  # type: ignore[attr-defined]
+            failpoint.hook = None
+            position_store.is_dead = lease_holder.is_dead  # type: ignore[attr-defined]
             rooms.CANCEL_S = CANCEL_S
             self.client.drop_database(self.name)
             self.engine.close()

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from aggregates.run import fault
-from aggregates.run.room import Room
+from aggregates.run import failpoint
+from aggregates.run.context import RunContext
 from aggregates.run.verify import verify
-from ingest.store import connect
+from ingest.store.store import connect
 from tests.aggregates.conftest import MODULES, define
 from tests.aggregates.crash.test_chaos import crash
 from tests.aggregates.event_source import NOON, Producer, event
 from tests.aggregates.stack import ROOT, Stack, until
-from zarkov_site.home import HomeFolder
-from zarkov_site.mongod import LocalMongod
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.processes.mongod import LocalMongod
 
 DATABASE = "victims"
 VICTIMS = ("router", "worker", "mongod")
@@ -91,7 +91,7 @@ class Service:
         store = connect(uri, DATABASE)
         try:
             with MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
-                verdict = verify(Room(client[DATABASE], store, None, MODULES), define("CountByDay", "days"))  # type: ignore[arg-type]
+                verdict = verify(RunContext(client[DATABASE], store, None, MODULES), define("CountByDay", "days"))  # type: ignore[arg-type]
         finally:
             store.connection.close()
         assert verdict.ok, [d.sentence() for d in verdict.differences] or verdict.refused
@@ -124,7 +124,7 @@ def strike(service: Service, mode: str, point: str, victim: str) -> None:
 
 
 def test_every_point_is_struck():
-    assert {point for _, point, _ in ALL} | ELSEWHERE == set(fault.POINTS)
+    assert {point for _, point, _ in ALL} | ELSEWHERE == set(failpoint.POINTS)
 
 
 @pytest.mark.timeout(180)

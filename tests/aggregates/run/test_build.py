@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aggregates.exceptions import EventsGoneError, NotRebuildableError, RunFailedError
-from aggregates.run import fault
-from aggregates.run.build import full_run, rebuild
-from aggregates.run.refresh import refresh
-from aggregates.run.room import Room
+from aggregates.run import failpoint
+from aggregates.run.context import RunContext
+from aggregates.run.full import full_run, rebuild
+from aggregates.run.incremental import refresh
 from tests.aggregates.conftest import define, values
 from tests.aggregates.event_source import NOON, Producer, event
 
@@ -27,11 +27,13 @@ def at_fault(monkeypatch):
         if action := waiting.pop(point, None):
             action()
 
-    monkeypatch.setattr(fault, "hook", reach)
+    monkeypatch.setattr(failpoint, "hook", reach)
     return waiting.__setitem__
 
 
-def test_a_full_run_gives_a_new_generation_and_the_old_one_goes_after_the_grace_time(run, room: Room, producer, right):
+def test_a_full_run_gives_a_new_generation_and_the_old_one_goes_after_the_grace_time(
+    run, room: RunContext, producer, right
+):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -45,7 +47,7 @@ def test_a_full_run_gives_a_new_generation_and_the_old_one_goes_after_the_grace_
     right(definition)
 
 
-def test_increments_go_on_during_a_full_run_and_are_in_it(run, room: Room, producer: Producer, right, at_fault):
+def test_increments_go_on_during_a_full_run_and_are_in_it(run, room: RunContext, producer: Producer, right, at_fault):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -65,7 +67,7 @@ def test_increments_go_on_during_a_full_run_and_are_in_it(run, room: Room, produ
     right(definition)
 
 
-def test_readers_never_see_half_a_full_run(run, room: Room, producer: Producer, at_fault):
+def test_readers_never_see_half_a_full_run(run, room: RunContext, producer: Producer, at_fault):
     definition = define("CountByDay")
     producer.send(*(event(project=f"p{n}") for n in range(50)))
     run(definition)
@@ -84,7 +86,7 @@ def test_readers_never_see_half_a_full_run(run, room: Room, producer: Producer, 
     assert counts == {50}
 
 
-def test_an_open_cursor_finishes_on_the_generation_it_began_with(run, room: Room, producer: Producer):
+def test_an_open_cursor_finishes_on_the_generation_it_began_with(run, room: RunContext, producer: Producer):
     definition = define("CountByDay")
     producer.send(*(event(project=f"p{n}") for n in range(300)))
     run(definition)
@@ -94,7 +96,7 @@ def test_an_open_cursor_finishes_on_the_generation_it_began_with(run, room: Room
     assert len(list(cursor)) == 299
 
 
-def test_a_full_run_is_refused_when_events_it_needs_are_gone_unless_asked_twice(run, room: Room, producer, right):
+def test_a_full_run_is_refused_when_events_it_needs_are_gone_unless_asked_twice(run, room: RunContext, producer, right):
     definition = define("CountByDay")
     producer.send(event(), event())
     run(definition)
@@ -111,7 +113,7 @@ def test_a_full_run_is_refused_when_events_it_needs_are_gone_unless_asked_twice(
     right(definition)
 
 
-def test_a_failed_full_run_leaves_the_old_answer_and_nothing_else(run, room: Room, producer: Producer, right):
+def test_a_failed_full_run_leaves_the_old_answer_and_nothing_else(run, room: RunContext, producer: Producer, right):
     definition = define("Fragile")
     producer.send(event("a"))
     run(definition)
@@ -128,7 +130,7 @@ def test_a_failed_full_run_leaves_the_old_answer_and_nothing_else(run, room: Roo
     right(definition)
 
 
-def test_a_range_is_rebuilt_and_the_rest_stays(run, room: Room, producer: Producer, right):
+def test_a_range_is_rebuilt_and_the_rest_stays(run, room: RunContext, producer: Producer, right):
     definition = define("CountByDay")
     producer.send(*(event(at=NOON + n * DAY) for n in range(5)))
     run(definition)
@@ -155,7 +157,7 @@ def test_a_rebuild_removes_keys_that_have_no_events_and_leaves_keys_without_a_pe
     right(definition)
 
 
-def test_increments_during_a_rebuild_are_in_it(run, room: Room, producer: Producer, right, at_fault):
+def test_increments_during_a_rebuild_are_in_it(run, room: RunContext, producer: Producer, right, at_fault):
     definition = define("CountByDay")
     producer.send(event(), event(at=NOON + DAY))
     run(definition)
@@ -171,7 +173,7 @@ def test_increments_during_a_rebuild_are_in_it(run, room: Room, producer: Produc
 
 
 @pytest.mark.parametrize("task", ["Manner2011", "Median"])
-def test_a_task_without_period_is_not_rebuilt(task, run, room: Room, producer: Producer):
+def test_a_task_without_period_is_not_rebuilt(task, run, room: RunContext, producer: Producer):
     definition = define(task)
     producer.send(event("a", n=1))
     run(definition)

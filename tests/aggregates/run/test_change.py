@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from aggregates.definition import Definition
+from aggregates.definition.definition import Definition
 from aggregates.exceptions import RunCancelledError, RunFailedError
-from aggregates.run import fault
-from aggregates.run.build import full_run
-from aggregates.run.refresh import accept_change, refresh
-from aggregates.run.room import Room
+from aggregates.run import failpoint
+from aggregates.run.context import RunContext
+from aggregates.run.full import full_run
+from aggregates.run.incremental import accept_change, refresh
 from mapreduce.engine import Engine, open_engine
-from mapreduce.spec import CANCELLED, JobSpec, JobStatus
+from mapreduce.job.spec import CANCELLED, JobSpec, JobStatus
 from tests.aggregates.conftest import define, engine_settings, values
 from tests.aggregates.event_source import Producer, event
 
@@ -99,9 +99,9 @@ def engine(mongo_uri: str, database: Any, tmp_path: Path) -> Iterator[Restarting
 
 
 @pytest.fixture
-def room(database: Any, store: Any, producer: Producer, engine: Restarting) -> Room:
+def room(database: Any, store: Any, producer: Producer, engine: Restarting) -> RunContext:
     modules = ("tests.aggregates.tasks", "changing_tasks")
-    return Room(database, store, engine, modules, durable_jobs=False, grace_s=0)
+    return RunContext(database, store, engine, modules, durable_jobs=False, grace_s=0)
 
 
 def crash_at(point: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,12 +109,12 @@ def crash_at(point: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if found == point:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fault, "hook", reach)
+    monkeypatch.setattr(failpoint, "hook", reach)
 
 
 @pytest.fixture
 def leave_half_done(
-    run: Any, room: Room, producer: Producer, changing: Definition, monkeypatch: Any
+    run: Any, room: RunContext, producer: Producer, changing: Definition, monkeypatch: Any
 ) -> Callable[[], None]:
     """One event is in, and the run over a second one dies when its jobs are done."""
 
@@ -274,7 +274,7 @@ def test_a_cancelled_run_that_may_have_written_asks_for_a_full_run(run, room, pr
             engine.cancelled.update(f"{job['job_id']}.1" for job in step.jobs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fault, "hook", cancel)
+        patch.setattr(failpoint, "hook", cancel)
         with pytest.raises(RunCancelledError):
             run(definition)
     outcome = run(definition)
@@ -298,8 +298,8 @@ def test_a_wish_to_cancel_reaches_the_run(run, room, producer, right, monkeypatc
             assert room.ledger.ask_cancel("countbyday", "build", making.uid)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fault, "hook", cancel)
-        patch.setattr("aggregates.run.room.CANCEL_S", 0.0)
+        patch.setattr(failpoint, "hook", cancel)
+        patch.setattr("aggregates.run.context.CANCEL_S", 0.0)
         with pytest.raises(RunCancelledError):
             full_run(room, definition)
     assert values(room.database, "countbyday") == before

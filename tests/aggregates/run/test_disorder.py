@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from aggregates.exceptions import RunFailedError
-from aggregates.run import fault
-from aggregates.run.build import full_run
-from aggregates.run.room import Room
-from ingest.store import connect
+from aggregates.run import failpoint
+from aggregates.run.context import RunContext
+from aggregates.run.full import full_run
+from ingest.store.store import connect
 from tests.aggregates.conftest import define, values
 from tests.aggregates.event_source import NOON, Producer, event, rotate
 
@@ -21,12 +21,12 @@ from tests.aggregates.event_source import NOON, Producer, event, rotate
 @pytest.fixture
 def hook() -> Iterator[Any]:
     """Set `fault.hook` through it; it is taken away again."""
-    yield lambda function: setattr(fault, "hook", function)
-    fault.hook = None
+    yield lambda function: setattr(failpoint, "hook", function)
+    failpoint.hook = None
 
 
 @pytest.mark.parametrize("kind", ["increment", "full"])
-def test_rotation_at_every_point_of_a_run_changes_no_result(kind, run, room: Room, store, producer, right, hook):
+def test_rotation_at_every_point_of_a_run_changes_no_result(kind, run, room: RunContext, store, producer, right, hook):
     definition = define("CountByDay")
     producer.send(*(event(project=f"p{n % 3}") for n in range(9)))
     run(definition)
@@ -50,7 +50,9 @@ def test_rotation_at_every_point_of_a_run_changes_no_result(kind, run, room: Roo
     assert sum(values(room.database, "countbyday").values()) == 11 + 2 * len(rotated)
 
 
-def test_three_ingesters_that_commit_out_of_order_lose_and_double_nothing(run, room: Room, mongo_uri, database, right):
+def test_three_ingesters_that_commit_out_of_order_lose_and_double_nothing(
+    run, room: RunContext, mongo_uri, database, right
+):
     chance = random.Random(3)
     stores = [connect(mongo_uri, database.name) for _ in range(3)]
     definition = define("CountByDay")

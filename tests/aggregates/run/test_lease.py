@@ -7,9 +7,10 @@ import threading
 import pytest
 
 from aggregates.exceptions import BusyError, LeaseLostError
-from aggregates.run import fault
-from aggregates.run.ledger import Ledger, Reached
-from aggregates.run.refresh import make_step, refresh
+from aggregates.run import failpoint
+from aggregates.run.incremental import make_step, refresh
+from aggregates.run.inputs import input_mark
+from aggregates.run.position_store import PositionStore, Reached
 from tests.aggregates.conftest import define, values
 from tests.aggregates.event_source import event
 from tests.aggregates.stack import until
@@ -31,7 +32,7 @@ def test_who_lost_the_lease_changes_nothing_any_more(run, room, producer, right,
             producer.send(event())
             refresh(room, definition)
 
-    monkeypatch.setattr(fault, "hook", overtake)
+    monkeypatch.setattr(failpoint, "hook", overtake)
     with pytest.raises(LeaseLostError):
         refresh(room, definition)
     assert values(room.database, "countbyday") == {"p/2011-07-01": 3}
@@ -44,7 +45,7 @@ def test_an_earlier_holder_is_refused_although_nothing_else_has_changed(run, roo
     producer.send(event())
     run(definition)
     last = producer.send(event())
-    mark = room.mark(definition)
+    mark = input_mark(room, definition)
     plan = room.plan(definition, mark.range(1, last), full=False)
     step = make_step(room, plan, mark.range(1, last), 1, mark)
     early, _ = room.ledger.acquire("countbyday", "live", lease_s=0.0)
@@ -75,7 +76,7 @@ def test_the_input_of_an_aggregate_is_held_still_while_it_is_read(run, room, pro
                 refresh(room, days)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fault, "hook", meanwhile)
+        patch.setattr(failpoint, "hook", meanwhile)
         run(total)
     assert refused
     right(total)
@@ -86,7 +87,7 @@ def test_the_input_of_an_aggregate_is_held_still_while_it_is_read(run, room, pro
 
 def test_a_lease_runs_out_on_the_databases_clock(room, producer, run):
     run(define("CountByDay"))
-    ledger: Ledger = room.ledger
+    ledger: PositionStore = room.ledger
     lease, _ = ledger.acquire("countbyday", "live", lease_s=0.2)
     with pytest.raises(BusyError):
         ledger.acquire("countbyday", "live")
@@ -101,7 +102,7 @@ def test_a_lease_runs_out_on_the_databases_clock(room, producer, run):
 
 def test_a_lease_that_was_given_back_is_not_renewed_and_is_free_at_once(room, producer, run):
     run(define("CountByDay"))
-    ledger: Ledger = room.ledger
+    ledger: PositionStore = room.ledger
     lease, _ = ledger.acquire("countbyday", "live")
     ledger.release(lease)
     assert not ledger.renew(lease)
@@ -111,7 +112,7 @@ def test_a_lease_that_was_given_back_is_not_renewed_and_is_free_at_once(room, pr
 
 def test_who_waits_for_a_lease_comes_before_who_only_asks(room, producer, run):
     run(define("CountByDay"))
-    ledger: Ledger = room.ledger
+    ledger: PositionStore = room.ledger
     lease, _ = ledger.acquire("countbyday", "live")
     for waiter in ("first", "second"):
         ledger.line_up("countbyday", "live", waiter, turn_s=60)
@@ -141,13 +142,13 @@ def test_an_increment_leaves_the_lease_to_who_waits_for_it(run, room, producer, 
 
 def test_a_turn_runs_out_and_the_dead_have_none(room, producer, run, monkeypatch):
     run(define("CountByDay"))
-    ledger: Ledger = room.ledger
+    ledger: PositionStore = room.ledger
     ledger.line_up("countbyday", "live", "slow", turn_s=0.0)
     ledger.release(ledger.acquire("countbyday", "live")[0])
     ledger.line_up("countbyday", "live", "dead", turn_s=60)
     with pytest.raises(BusyError):
         ledger.acquire("countbyday", "live")
-    monkeypatch.setattr("aggregates.run.ledger.is_dead", lambda name: name == "dead")
+    monkeypatch.setattr("aggregates.run.position_store.is_dead", lambda name: name == "dead")
     held, position = ledger.acquire("countbyday", "live")
     assert not position.live.turn
     ledger.line_up("countbyday", "live", "dead", turn_s=60)
@@ -158,7 +159,7 @@ def test_a_turn_runs_out_and_the_dead_have_none(room, producer, run, monkeypatch
 
 def test_a_build_lines_up_for_the_lease_of_increments(room, producer, run):
     run(define("CountByDay"))
-    ledger: Ledger = room.ledger
+    ledger: PositionStore = room.ledger
     lease, _ = ledger.acquire("countbyday", "live")
     got = threading.Event()
 

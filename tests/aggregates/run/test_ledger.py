@@ -9,17 +9,17 @@ import pytest
 from pymongo.database import Database
 
 from aggregates.exceptions import LeaseLostError
-from aggregates.run.ledger import COLLECTION, Ledger, Reached
-from aggregates.run.position import Build, Position, Step
+from aggregates.run.position import Build, Position, RunStep
+from aggregates.run.position_store import COLLECTION, PositionStore, Reached
 
 AT = {"position": 10, "generation": 1, "shown": 1, "step": None}
 TO = Reached(20, None)
 
 
 @pytest.fixture
-def ledger(database: Database[dict[str, Any]]) -> Ledger:
+def ledger(database: Database[dict[str, Any]]) -> PositionStore:
     """One aggregate, at event 10 of its first generation."""
-    made = Ledger(database)
+    made = PositionStore(database)
     made.claim(["days"], "days")
     put(database, **AT)
     return made
@@ -30,8 +30,8 @@ def put(database: Database[dict[str, Any]], **fields: Any) -> None:
     database[COLLECTION].update_one({"_id": "days"}, {"$set": fields})
 
 
-def step(start: int = 10, uid: str = "one", generation: int = 1) -> Step:
-    return Step(uid=uid, start=start, through=20, generation=generation, code="c", jobs=())
+def step(start: int = 10, uid: str = "one", generation: int = 1) -> RunStep:
+    return RunStep(uid=uid, start=start, through=20, generation=generation, code="c", jobs=())
 
 
 MOVED = [{"position": 11}, {"generation": 2, "shown": 2}]

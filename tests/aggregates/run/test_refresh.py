@@ -15,9 +15,9 @@ from aggregates.exceptions import (
     TaskError,
     UnknownAggregateError,
 )
-from aggregates.run.build import full_run
-from aggregates.run.inputs import settled
-from aggregates.run.room import Room
+from aggregates.run.context import RunContext
+from aggregates.run.full import full_run
+from aggregates.run.inputs import input_mark, settled
 from aggregates.run.verify import verify
 from aggregates.services.perform import make_current
 from tests.aggregates import tasks
@@ -25,7 +25,9 @@ from tests.aggregates.conftest import define, values
 from tests.aggregates.event_source import NOON, Producer, event, rotate
 
 
-def test_the_first_run_is_a_full_one_and_the_next_takes_only_new_events(run, room: Room, producer: Producer, right):
+def test_the_first_run_is_a_full_one_and_the_next_takes_only_new_events(
+    run, room: RunContext, producer: Producer, right
+):
     definition = define("CountByDay")
     last = producer.send(event(), event(project="q"), event(at=NOON + timedelta(days=1)))
     first = run(definition)
@@ -38,7 +40,7 @@ def test_the_first_run_is_a_full_one_and_the_next_takes_only_new_events(run, roo
     right(definition)
 
 
-def test_a_run_without_new_events_changes_nothing(run, room: Room, producer: Producer):
+def test_a_run_without_new_events_changes_nothing(run, room: RunContext, producer: Producer):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -111,7 +113,7 @@ def test_another_key_of_a_collection_asks_for_a_full_run_and_begins_its_notes_an
     outcome = run(other)
     assert outcome.state == "blocked"
     assert f"{inputs[0]}#number" in outcome.reason
-    while room.mark(other).through is None:
+    while input_mark(room, other).through is None:
         pass
     full_run(room, other)
     assert room.ledger.get("countbyday").position == 4
@@ -135,7 +137,7 @@ def test_users_of_mongodb_are_not_read_whatever_a_definition_says(run, room, pro
         run(define("CountByDay", inputs=("admin.system.users",)))
 
 
-def test_an_empty_store_gives_an_empty_output(run, room: Room, producer: Producer, right):
+def test_an_empty_store_gives_an_empty_output(run, room: RunContext, producer: Producer, right):
     definition = define("CountByDay")
     assert run(definition).state == "complete"
     assert values(room.database, "countbyday") == {}
@@ -145,7 +147,7 @@ def test_an_empty_store_gives_an_empty_output(run, room: Room, producer: Produce
     right(definition)
 
 
-def test_late_events_land_in_their_own_period(run, room: Room, producer: Producer, right):
+def test_late_events_land_in_their_own_period(run, room: RunContext, producer: Producer, right):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -156,7 +158,7 @@ def test_late_events_land_in_their_own_period(run, room: Room, producer: Produce
 
 
 def test_events_of_an_open_block_are_waited_for_and_never_passed_over(
-    run, room: Room, store, producer: Producer, right
+    run, room: RunContext, store, producer: Producer, right
 ):
     definition = define("CountByDay")
     others = Producer(store), Producer(store)
@@ -173,7 +175,9 @@ def test_events_of_an_open_block_are_waited_for_and_never_passed_over(
     right(definition)
 
 
-def test_a_filter_selects_events_and_a_range_without_any_is_passed_over(run, room: Room, producer: Producer, right):
+def test_a_filter_selects_events_and_a_range_without_any_is_passed_over(
+    run, room: RunContext, producer: Producer, right
+):
     definition = define("CountByDay", filter={"type": "wanted"})
     producer.send(event("wanted"), event("other"))
     run(definition)
@@ -184,7 +188,7 @@ def test_a_filter_selects_events_and_a_range_without_any_is_passed_over(run, roo
     right(definition)
 
 
-def test_partitions_are_read_one_after_the_other(run, room: Room, store, producer: Producer, right):
+def test_partitions_are_read_one_after_the_other(run, room: RunContext, store, producer: Producer, right):
     definition = define("CountByDay")
     producer.send(event(), event())
     run(definition)
@@ -198,7 +202,7 @@ def test_partitions_are_read_one_after_the_other(run, room: Room, store, produce
     right(definition)
 
 
-def test_finalize_is_shown_and_the_state_is_what_goes_on(run, room: Room, producer: Producer, right):
+def test_finalize_is_shown_and_the_state_is_what_goes_on(run, room: RunContext, producer: Producer, right):
     definition = define("Mean")
     for numbers in ((1, 2), (6, 7)):
         producer.send(*(event("m", n=n) for n in numbers))
@@ -207,7 +211,7 @@ def test_finalize_is_shown_and_the_state_is_what_goes_on(run, room: Room, produc
     right(definition)
 
 
-def test_a_task_that_is_not_associative_runs_in_full_each_time(run, room: Room, producer: Producer, right):
+def test_a_task_that_is_not_associative_runs_in_full_each_time(run, room: RunContext, producer: Producer, right):
     definition = define("Median")
     for numbers, median in (((1, 5, 9), 5), ((2, 3), 3)):
         producer.send(*(event("m", n=n) for n in numbers))
@@ -217,7 +221,7 @@ def test_a_task_that_is_not_associative_runs_in_full_each_time(run, room: Room, 
     right(definition)
 
 
-def test_the_manner_of_2011_writes_to_the_output_that_the_task_names(run, room: Room, producer: Producer, right):
+def test_the_manner_of_2011_writes_to_the_output_that_the_task_names(run, room: RunContext, producer: Producer, right):
     definition = define("Manner2011", name="agg")
     producer.send(event("a"), event("b"), event("a"))
     assert run(definition).outputs == ("of_2011",)
@@ -225,7 +229,7 @@ def test_the_manner_of_2011_writes_to_the_output_that_the_task_names(run, room: 
     right(definition)
 
 
-def test_two_calls_for_one_output_are_one_job(run, room: Room, producer: Producer, right):
+def test_two_calls_for_one_output_are_one_job(run, room: RunContext, producer: Producer, right):
     definition = define("TwoSources")
     producer.send(event("a", project="a"), event("b", project="x"))
     assert len(run(definition).tally.job_ids) == 1
@@ -245,7 +249,7 @@ def test_two_calls_for_one_output_are_one_job(run, room: Room, producer: Produce
         ("WithSubtasks", ("of_2011", "one", "other")),
     ],
 )
-def test_every_output_of_a_task_is_kept_right(task, outputs, run, room: Room, producer: Producer, right):
+def test_every_output_of_a_task_is_kept_right(task, outputs, run, room: RunContext, producer: Producer, right):
     definition = define(task)
     producer.send(event("a"))
     run(definition)
@@ -264,7 +268,7 @@ def test_a_basic_job_is_called_when_the_results_are_in(run, producer: Producer):
     assert tasks.CALLS == [("hello", True)]
 
 
-def test_parameters_reach_the_workers(run, room: Room, producer: Producer, right):
+def test_parameters_reach_the_workers(run, room: RunContext, producer: Producer, right):
     definition = define("Scaled", params={"factor": 5})
     producer.send(event("a"))
     run(definition)
@@ -280,7 +284,7 @@ def test_a_task_that_cannot_run_says_why(task, words, run):
         run(define(task))
 
 
-def test_an_output_belongs_to_one_aggdef(run, room: Room, producer: Producer):
+def test_an_output_belongs_to_one_aggdef(run, room: RunContext, producer: Producer):
     run(define("Manner2011", name="first"))
     with pytest.raises(OutputTakenError, match="'first'"):
         run(define("Manner2011", name="second"))
@@ -289,7 +293,9 @@ def test_an_output_belongs_to_one_aggdef(run, room: Room, producer: Producer):
         run(define("CountByDay", name="mine"))
 
 
-def test_a_failing_map_moves_nothing_and_is_taken_in_when_the_event_is_gone(run, room: Room, producer: Producer, right):
+def test_a_failing_map_moves_nothing_and_is_taken_in_when_the_event_is_gone(
+    run, room: RunContext, producer: Producer, right
+):
     definition = define("Fragile")
     producer.send(event("a"))
     run(definition)
@@ -307,7 +313,7 @@ def test_a_failing_map_moves_nothing_and_is_taken_in_when_the_event_is_gone(run,
     right(definition)
 
 
-def test_a_task_that_skips_keeps_the_ids_and_verify_knows_them(run, room: Room, producer: Producer, right):
+def test_a_task_that_skips_keeps_the_ids_and_verify_knows_them(run, room: RunContext, producer: Producer, right):
     definition = define("Tolerant")
     producer.send(event("a"))
     run(definition)
@@ -320,7 +326,7 @@ def test_a_task_that_skips_keeps_the_ids_and_verify_knows_them(run, room: Room, 
     right(definition)
 
 
-def test_two_processes_never_run_one_aggregate_at_once(run, room: Room, producer: Producer):
+def test_two_processes_never_run_one_aggregate_at_once(run, room: RunContext, producer: Producer):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -330,7 +336,9 @@ def test_two_processes_never_run_one_aggregate_at_once(run, room: Room, producer
     assert run(definition).through == 2
 
 
-def test_the_query_that_a_task_sees_selects_the_events_of_the_run(run, room: Room, producer: Producer, monkeypatch):
+def test_the_query_that_a_task_sees_selects_the_events_of_the_run(
+    run, room: RunContext, producer: Producer, monkeypatch
+):
     seen: list[Any] = []
 
     def start(self: Any, socket: Any, full: bool) -> None:
@@ -347,7 +355,7 @@ def test_the_query_that_a_task_sees_selects_the_events_of_the_run(run, room: Roo
     assert (True, 1) in seen
 
 
-def test_an_aggregate_over_an_aggregate_reads_it_as_a_whole(run, room: Room, producer: Producer, right):
+def test_an_aggregate_over_an_aggregate_reads_it_as_a_whole(run, room: RunContext, producer: Producer, right):
     days = define("CountByDay")
     total = define("Sum", inputs=("zagg.countbyday",))
     with pytest.raises(UnknownAggregateError, match=r"zagg\.countbyday of sum has not run yet"):
@@ -365,7 +373,7 @@ def test_an_aggregate_over_an_aggregate_reads_it_as_a_whole(run, room: Room, pro
     right(total)
 
 
-def test_another_collection_is_read_by_its_increasing_key(run, room: Room, producer: Producer, right):
+def test_another_collection_is_read_by_its_increasing_key(run, room: RunContext, producer: Producer, right):
     orders = room.database["orders"]
     orders.create_index("number")
     definition = define("CountByDay", inputs=(f"{room.database.name}.orders",), id_key="number")
@@ -378,7 +386,9 @@ def test_another_collection_is_read_by_its_increasing_key(run, room: Room, produ
     right(definition)
 
 
-def test_documents_of_another_collection_are_read_when_they_have_settled(run, room: Room, producer: Producer, right):
+def test_documents_of_another_collection_are_read_when_they_have_settled(
+    run, room: RunContext, producer: Producer, right
+):
     orders = room.database["orders"]
     definition = define("CountByDay", inputs=(f"{room.database.name}.orders",), settle_s=600)
     first = orders.insert_one(event()).inserted_id

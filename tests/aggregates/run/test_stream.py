@@ -13,8 +13,9 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 
 from aggregates.run import verify as verification
+from aggregates.run.external_sort import ExternalSort
+from aggregates.run.inputs import input_mark
 from aggregates.run.recount import Recounter, order_of
-from aggregates.run.spool import Spool
 from aggregates.run.verify import verify
 from tests.aggregates.conftest import define
 from tests.aggregates.event_source import NOON, event
@@ -52,7 +53,7 @@ def test_different_keys_have_different_places():
 
 
 def test_a_spool_gives_records_back_in_order_and_equal_places_as_they_came():
-    with Spool(memory_bytes=20_000) as spool:
+    with ExternalSort(memory_bytes=20_000) as spool:
         for number in range(1_000):
             spool.add(("out", b"%d" % (number % 7)), {"n": number})
         assert spool.runs > 5
@@ -64,7 +65,7 @@ def test_a_spool_gives_records_back_in_order_and_equal_places_as_they_came():
 def test_a_spool_holds_no_more_than_it_may():
     def peak(memory_bytes: int) -> int:
         tracemalloc.start()
-        with Spool(memory_bytes) as spool:
+        with ExternalSort(memory_bytes) as spool:
             for number in range(30_000):
                 spool.add(("out", b"%08d" % number), {"k": f"key-{number}", "v": [number, "x" * 50]})
             assert sum(1 for _ in spool) == 30_000
@@ -80,7 +81,7 @@ def test_a_spool_holds_no_more_than_it_may():
 def test_a_recount_with_little_memory_gives_the_same(task, room, producer):
     producer.send(*(event(f"t{n % 3}", NOON, f"p{n % 90}", n=n) for n in range(900)))
     definition = define(task)
-    mark = room.mark(definition)
+    mark = input_mark(room, definition)
     plan = room.plan(definition, mark.range(None, mark.through), full=True)
 
     def counted(memory_bytes: int, least_runs: int) -> list[Any]:
@@ -101,7 +102,7 @@ def test_differences_are_the_same_with_little_memory(room, producer, run, databa
     stored.update_one({"_id": "p8/2011-07-01"}, {"$set": {"value": 9}})
     stored.insert_one({"_id": "never", "value": 1, "through": 1})
     whole = verify(room, definition)
-    monkeypatch.setattr(verification, "Spool", lambda: Spool(5_000))
+    monkeypatch.setattr(verification, "Spool", lambda: ExternalSort(5_000))
     monkeypatch.setattr(verification, "Recounter", lambda plan, home: Recounter(plan, home, 5_000))
     pieces = verify(room, definition)
     assert pieces == whole

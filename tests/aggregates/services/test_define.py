@@ -23,7 +23,7 @@ from aggregates.exceptions import (
 )
 from aggregates.models import AggDef, Run, TaskSwitch
 from aggregates.resource import reset, resources
-from aggregates.run.source import Range
+from aggregates.run.watermark import IdRange
 from aggregates.services import perform
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
@@ -236,7 +236,7 @@ def test_every_run_says_with_which_version_of_the_code_it_was_made(site):
     producer.send(event())
     aggdef = services.define(name="days", task_name=TASK)
     room = resources().room
-    version = room.plan(aggdef.definition(), Range(None, None, ()), full=True).version
+    version = room.plan(aggdef.definition(), IdRange(None, None, ()), full=True).version
     for mode in ("incremental", "incremental", "full", "verify"):
         services.run_now(aggdef, mode)
     producer.send(event())

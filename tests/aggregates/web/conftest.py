@@ -10,10 +10,12 @@ from django.core.cache import cache
 from django.test import Client
 from pymongo.database import Database
 
-from aggregates.web import door, mongo
+from aggregates.web import mongo
 from aggregates.web.api import authentication
-from aggregates.web.live import runtime, standing
-from aggregates.web.tokens import make_token
+from aggregates.web.auth import stream_access
+from aggregates.web.auth.tokens import make_token
+from aggregates.web.live import process_hub
+from ingest.http import receiver
 from tests.aggregates.web.server import Server, write_aggregate
 
 
@@ -28,11 +30,11 @@ def _fresh_process() -> Iterator[None]:
     """No rates, tokens or live channels of the test before."""
     cache.clear()
     authentication.forget()
-    standing.forget()
+    stream_access.forget()
     yield
-    runtime.stop()
+    process_hub.stop()
     mongo.close()
-    door.close()
+    receiver.close()
 
 
 def configure(settings: Any, **changes: Any) -> None:

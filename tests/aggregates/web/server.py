@@ -23,8 +23,8 @@ import zmq
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from zarkov_site.config import REPOSITORY
-from zarkov_site.home import HomeFolder
+from zarkov_site.config.config import REPOSITORY
+from zarkov_site.config.home import HomeFolder
 
 FREE_PORTS = {
     f"ZARKOV_{key}": "tcp://127.0.0.1:0"

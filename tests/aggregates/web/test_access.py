@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from aggregates.models import AccessToken, AggDef, Chart, Dashboard, Run
 from aggregates.services import define
-from aggregates.web.api import authentication, throttle
+from aggregates.web.api import authentication, throttling
 from tests.aggregates.web.conftest import configure
 
 pytestmark = pytest.mark.django_db(transaction=True)  # streams close their connection
@@ -302,8 +302,8 @@ def test_too_many_requests_are_429_with_a_time_to_wait(
     stage: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1_000_000_020.0]
-    monkeypatch.setattr(throttle, "time", SimpleNamespace(time=lambda: clock[0]))
-    monkeypatch.setattr(throttle.ScopeThrottle, "THROTTLE_RATES", {"api": "3/min", "operate": "1/min"})
+    monkeypatch.setattr(throttling, "time", SimpleNamespace(time=lambda: clock[0]))
+    monkeypatch.setattr(throttling.ScopeThrottle, "THROTTLE_RATES", {"api": "3/min", "operate": "1/min"})
     client = token_client("read")
     assert [client.get("/api/v1/series/a/").status_code for _ in range(4)] == [200, 200, 200, 429]
     refused = client.get("/api/v1/series/a/")
@@ -317,8 +317,8 @@ def test_too_many_requests_are_429_with_a_time_to_wait(
 def test_changes_have_a_lower_rate_of_their_own(
     stage: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throttle, "time", SimpleNamespace(time=lambda: 1_000_000_020.0))
-    monkeypatch.setattr(throttle.ScopeThrottle, "THROTTLE_RATES", {"api": "3/min", "operate": "1/min"})
+    monkeypatch.setattr(throttling, "time", SimpleNamespace(time=lambda: 1_000_000_020.0))
+    monkeypatch.setattr(throttling.ScopeThrottle, "THROTTLE_RATES", {"api": "3/min", "operate": "1/min"})
     client = token_client("operate")
     change = {"data": {"description": "x"}, "content_type": "application/json"}
     assert [client.patch("/api/v1/aggdefs/mine/", **change).status_code for _ in range(2)] == [200, 429]

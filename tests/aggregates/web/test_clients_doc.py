@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.aggregates.web.server import Server, eventually
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 BLOCK = re.compile(r"^```(\w+) (runs|needs=\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SEARCH = (

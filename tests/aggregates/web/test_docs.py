@@ -7,11 +7,11 @@ import re
 from drf_spectacular.generators import SchemaGenerator
 
 from aggregates.exceptions import AggregateError
-from aggregates.web import span
-from aggregates.web.api.error import _CODES, of_service
+from aggregates.web.api.exception_handler import _CODES, of_service
 from aggregates.web.exceptions import WebError
-from aggregates.web.filter import COMBINE, COMPARE
-from zarkov_site.config import REPOSITORY
+from aggregates.web.series import time_span
+from aggregates.web.series.query_filter import COMBINE, COMPARE
+from zarkov_site.config.config import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "http-api.md").read_text()
 
@@ -40,5 +40,5 @@ def test_every_operator_of_filters_is_named() -> None:
 
 
 def test_every_form_of_a_relative_moment_is_named() -> None:
-    for form in re.findall(r"-\d+[a-z]+", span.ALLOWED):
+    for form in re.findall(r"-\d+[a-z]+", time_span.ALLOWED):
         assert f"`{form}`" in TEXT

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregates.web.exceptions import BadRequestError
-from aggregates.web.filter import COMBINE, COMPARE, check_field, check_filter, read_filter
+from aggregates.web.series.query_filter import COMBINE, COMPARE, check_field, check_filter, read_filter
 
 
 def test_comparisons_and_combinations_are_let_through() -> None:

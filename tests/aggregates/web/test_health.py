@@ -17,12 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from aggregates.models import AggDef, Run
 from aggregates.services import define
 from aggregates.web import mongo
-from aggregates.web.metrics import state
-from ingest.summary import report
+from aggregates.web.metrics import system_metrics
+from ingest.store.ingester_report import report
 from tests.aggregates.web.conftest import configure
 from tests.aggregates.web.server import Server
 from tests.ingest.conftest import wait_for
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 pytestmark = pytest.mark.django_db
 
@@ -167,7 +167,7 @@ def test_a_part_that_cannot_be_asked_leaves_the_others_in_place(
     def broken() -> Any:
         raise OSError("no")
 
-    monkeypatch.setitem(state.SOURCES, "engine", broken)
+    monkeypatch.setitem(system_metrics.SOURCES, "engine", broken)
     found = numbers(client.get("/metrics").content.decode())
     assert (found["zarkov_source_up", "engine"], found["zarkov_source_up", "ingest"]) == (0, 1)
     assert "zarkov_watermark_event_id" in {name for name, *_ in found}

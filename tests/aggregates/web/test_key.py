@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregates.web.key import parse_period, split_key, x_of
+from aggregates.web.series.output_key import parse_period, split_key, x_of
 
 UTC_CASES = [
     ("2011", "2011-01-01T00:00:00", "year"),

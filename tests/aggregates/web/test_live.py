@@ -19,13 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregates.web.exceptions import UnavailableError
-from aggregates.web.live.channel import KEPT_MESSAGES, Pace
-from aggregates.web.live.feed import Message, series_change
+from aggregates.web.live.channel import KEPT_MESSAGES, SendPacing
+from aggregates.web.live.feed import StreamMessage, series_change
+from aggregates.web.live.front_page_feed import LATEST, FrontPageFeed, shown
 from aggregates.web.live.hub import Hub, Viewer
-from aggregates.web.live.pulse import LATEST, PulseFeed, shown
 from tests.aggregates.web.server import Server, eventually, write_aggregate
 
-FAST = Pace(least_pause_s=0.01, poll_s=0.05, reread_s=60, linger_s=0.2)
+FAST = SendPacing(least_pause_s=0.01, poll_s=0.05, reread_s=60, linger_s=0.2)
 
 
 class Number:
@@ -47,11 +47,11 @@ class Number:
             raise self.error
         return self.value
 
-    def whole(self, state: Any) -> Message:
-        return Message("whole", json.dumps(state).encode())
+    def whole(self, state: Any) -> StreamMessage:
+        return StreamMessage("whole", json.dumps(state).encode())
 
-    def change(self, before: Any, after: Any) -> Message | None:
-        return None if before == after else Message("change", json.dumps([before, after]).encode())
+    def change(self, before: Any, after: Any) -> StreamMessage | None:
+        return None if before == after else StreamMessage("change", json.dumps([before, after]).encode())
 
 
 @pytest.fixture
@@ -342,7 +342,7 @@ def test_the_rates_of_the_last_minute_are_there_at_the_first_look(store: Any, da
         {"_id": i + 1, "type": "a" if i else "b", "timestamp": now - timedelta(seconds=age_s), "context": {}}
         for i, age_s in enumerate(ages_s)
     )
-    feed = PulseFeed(lambda: database)
+    feed = FrontPageFeed(lambda: database)
     rates = dict(feed.read()["rates"])
     assert rates == {
         int(now.timestamp()) - 20: {"a": 1},

@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 
-from aggregates.web import login
+from aggregates.web.auth import login
 
 pytestmark = pytest.mark.django_db
 NAME, PASSWORD = "ann", "correct horse"

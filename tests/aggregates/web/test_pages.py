@@ -12,8 +12,9 @@ from django.test import Client
 
 from aggregates.models import Chart, Dashboard, DashboardItem, EmbedLink
 from aggregates.sample import content, metric
-from aggregates.web import embed, latest
+from aggregates.web import embed
 from aggregates.web.pages import figure
+from aggregates.web.series import latest_documents
 
 Aggregate = Callable[..., None]
 
@@ -23,7 +24,7 @@ def test_the_latest_documents_are_those_that_changed_last(
 ) -> None:
     aggregate("a", {f"zebra/2024-01-{day:02d}": day for day in range(1, 29)}, through=5)
     aggregate("a", {"ant/2024-01-03": 1}, through=6)
-    found, order = latest.read(database, "zagg.a")
+    found, order = latest_documents.read(database, "zagg.a")
     assert (found[0]["_id"], found[1]["_id"], order) == ("ant/2024-01-03", "zebra/2024-01-28", "changed last")
     page = client.get("/aggregates/a/").content.decode()
     assert page.index("ant/2024-01-03") < page.index("zebra/2024-01-28")
@@ -37,11 +38,11 @@ def test_of_an_aggregate_too_large_to_sort_the_last_by_key_are_shown(
     aggregate("a", {"a": 1}, through=6)
     database.command("create", "zagg.view", viewOn="zagg.a", pipeline=[])
     for name in ("zagg.a", "zagg.view"):
-        assert [item["_id"] for item in latest.read(database, name)[0]] == ["a", "b"]
-    monkeypatch.setattr(latest, "MOST_SORTED", 1)
+        assert [item["_id"] for item in latest_documents.read(database, name)[0]] == ["a", "b"]
+    monkeypatch.setattr(latest_documents, "MOST_SORTED", 1)
     for name in ("zagg.a", "zagg.view"):
-        assert latest.read(database, name)[1] == "last by key"
-        assert [item["_id"] for item in latest.read(database, name)[0]] == ["b", "a"]
+        assert latest_documents.read(database, name)[1] == "last by key"
+        assert [item["_id"] for item in latest_documents.read(database, name)[0]] == ["b", "a"]
 
 
 @pytest.mark.parametrize(

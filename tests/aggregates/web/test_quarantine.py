@@ -17,11 +17,11 @@ from django.test import Client
 from django.urls import reverse
 from pymongo.database import Database
 
-from ingest import refused
 from ingest.client import AcknowledgedClient
-from ingest.refused import Selection
 from ingest.settings import IngestSettings, JournalSettings
-from ingest.store import connect
+from ingest.store import quarantine
+from ingest.store.quarantine import Selection
+from ingest.store.store import connect
 from tests.aggregates.web.conftest import configure
 from tests.ingest.conftest import ANYWHERE, RunningIngester, sums, wait_for
 
@@ -276,7 +276,7 @@ def test_a_full_quarantine_is_read_by_its_indexes(
             "explain", {"aggregate": "quarantine", "pipeline": steps, "cursor": {}}, verbosity="executionStats"
         )
         assert explained["executionStats"]["totalDocsExamined"] <= 51, selection
-    _, cursor = refused.page(database, Selection())
+    _, cursor = quarantine.page(database, Selection())
     for address, given in (
         (LIST, {}),
         (LIST, {"code": "bad_json", "source": "ack"}),

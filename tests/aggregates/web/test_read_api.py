@@ -172,7 +172,7 @@ def test_more_documents_than_can_be_held_are_413(
     open_site: Any, aggregate: Aggregate, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aggregate("big", {str(i): 1 for i in range(11)})
-    monkeypatch.setattr("aggregates.web.query.MAX_DOCUMENTS", 10)
+    monkeypatch.setattr("aggregates.web.series.query.MAX_DOCUMENTS", 10)
     answer = client.get("/api/v1/series/big/")
     assert answer.status_code == 413
     assert "use the export" in answer.json()["error"]["message"]
@@ -240,7 +240,7 @@ def test_csv_cells_are_no_formulas(open_site: Any, aggregate: Aggregate, client:
 def test_csv_keeps_fields_that_come_late(
     open_site: Any, aggregate: Aggregate, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aggregates.web.export._SAMPLE", 1)
+    monkeypatch.setattr("aggregates.web.series.export._SAMPLE", 1)
     aggregate("e", {"a": {"n": 1}, "b": {"n": 2, "late": 3}})
     rows = list(csv.reader(io.StringIO(b"".join(client.get("/api/v1/export/e.csv").streaming_content).decode())))
     assert rows[-1] == ["b", "2", '{"late": 3}']

@@ -9,11 +9,11 @@ import pytest
 from bson import Decimal128, Int64
 
 from aggregates.web.exceptions import BadRequestError, TooLargeError
-from aggregates.web.series import Chart, by_dimension, by_field, fill_in, keep_largest, read_fill
-from aggregates.web.span import Span
+from aggregates.web.series.points import ChartData, by_dimension, by_field, fill_in, keep_largest, read_fill
+from aggregates.web.series.time_span import TimeSpan
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-OPEN = Span(None, None)
+OPEN = TimeSpan(None, None)
 DAY = 86_400_000.0
 FIRST = datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000
 
@@ -22,7 +22,7 @@ def documents(values: dict[Any, Any]) -> list[dict[str, Any]]:
     return [{"_id": key, "value": value} for key, value in values.items()]
 
 
-def chart(values: dict[Any, Any], prefix: str = "", fields: tuple[str, ...] = (), span: Span = OPEN) -> Chart:
+def chart(values: dict[Any, Any], prefix: str = "", fields: tuple[str, ...] = (), span: TimeSpan = OPEN) -> ChartData:
     return by_dimension(documents(values), zone="UTC", prefix=prefix, fields=fields, span=span)
 
 
@@ -70,7 +70,7 @@ def test_times_rise_whatever_the_order_of_keys() -> None:
 
 
 def test_the_span_cuts_times_and_leaves_categories() -> None:
-    span = Span(datetime(2024, 1, 2, tzinfo=UTC), None)
+    span = TimeSpan(datetime(2024, 1, 2, tzinfo=UTC), None)
     assert chart({"2024-01-01": 1, "2024-01-02": 2}, span=span).series[0].data == [[FIRST + DAY, 2]]
     assert chart({"py": 1}, span=span).series[0].data == [["py", 1]]
 
@@ -91,7 +91,7 @@ def test_periods_without_data_are_filled(fill: Any, between: Any) -> None:
 
 def test_filling_reaches_from_the_begin_of_the_span_to_its_end_but_not_past_now() -> None:
     found = chart({"2024-01-03": 3})
-    span = Span(datetime(2024, 1, 1, 12, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC))
+    span = TimeSpan(datetime(2024, 1, 1, 12, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC))
     fill_in(found, "zero", span, "UTC", datetime(2024, 1, 4, 5, tzinfo=UTC))
     assert found.series[0].data == [[FIRST + DAY, 0], [FIRST + 2 * DAY, 3], [FIRST + 3 * DAY, 0]]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregates.web.exceptions import BadRequestError
-from aggregates.web.span import Span, first_step, is_zone, read_span, read_zone, steps
+from aggregates.web.series.time_span import TimeSpan, first_step, is_zone, read_span, read_zone, steps
 
 NOW = datetime(2024, 3, 31, 15, 30, tzinfo=UTC)
 
@@ -56,10 +56,10 @@ def test_huge_ranges_begin_at_the_earliest_moment(text: str) -> None:
 
 
 def test_a_span_includes_both_ends_and_open_ends_are_open() -> None:
-    span = Span(datetime(2011, 1, 1, tzinfo=UTC), datetime(2011, 1, 2, tzinfo=UTC))
+    span = TimeSpan(datetime(2011, 1, 1, tzinfo=UTC), datetime(2011, 1, 2, tzinfo=UTC))
     inside = [1293840000000.0, 1293926400000.0]
     assert [span.contains(ms) for ms in (inside[0] - 1, *inside, inside[1] + 1)] == [False, True, True, False]
-    assert Span(None, None).contains(-1e15)
+    assert TimeSpan(None, None).contains(-1e15)
 
 
 def test_days_follow_local_midnights_across_summer_time() -> None:

@@ -12,9 +12,9 @@ from django.http import HttpRequest
 from django.test import Client
 
 from aggregates.models import AccessToken
-from aggregates.web.access import Rights
-from aggregates.web.live.standing import forget, standing
-from aggregates.web.tokens import make_token
+from aggregates.web.auth.access import Rights
+from aggregates.web.auth.stream_access import forget, standing
+from aggregates.web.auth.tokens import make_token
 
 pytestmark = pytest.mark.django_db(transaction=True)  # asking closes the connection
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.template.loader import render_to_string
 
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 FOLDER = REPOSITORY / "aggregates" / "static" / "zarkov"
 

@@ -211,7 +211,7 @@ def test_backends_are_found_by_name_and_by_entry_point(tmp_path: Path, monkeypat
 def test_the_package_offers_the_same_backends_as_a_checkout() -> None:
     import tomllib
 
-    from zarkov_site.config import REPOSITORY
+    from zarkov_site.config.config import REPOSITORY
 
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["zarkov.backends"] == registry.BUILT_IN

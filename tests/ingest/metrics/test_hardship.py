@@ -17,7 +17,7 @@ from ingest.metrics import publisher as publisher_module
 from ingest.metrics.wire import Batch
 from tests.ingest.conftest import wait_for
 from tests.ingest.metrics.conftest import Listener, RunningBroker, counted
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 Make = Callable[..., Zibrato]
 Listen = Callable[..., Listener]

@@ -18,7 +18,7 @@ from ingest.metrics.naming import identity
 from ingest.metrics.outbox import Outbox
 from ingest.metrics.wire import Batch
 from tests.ingest.metrics.conftest import Listener, RunningBroker, counted
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 Make = Callable[..., Zibrato]
 Listen = Callable[..., Listener]

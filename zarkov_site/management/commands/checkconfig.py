@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 
 from ingest.management.command import ZarkovCommand
-from zarkov_site.source import known_keys, value_at
+from zarkov_site.config.source import known_keys, value_at
 
 
 class Command(ZarkovCommand):

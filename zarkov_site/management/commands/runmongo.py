@@ -8,7 +8,7 @@ from django.conf import settings
 
 from ingest.management.command import ZarkovCommand
 from zarkov_site.exceptions import MongodError
-from zarkov_site.mongod import LocalMongod
+from zarkov_site.processes.mongod import LocalMongod
 
 
 class Command(ZarkovCommand):

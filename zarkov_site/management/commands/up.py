@@ -19,7 +19,7 @@ class Command(ZarkovCommand):
         parser.add_argument("--no-sample", action="store_true", help="start with an empty store the first time too")
 
     def perform(self, options: dict[str, Any]) -> int:
-        from zarkov_site.launch import Launch
+        from zarkov_site.processes.launch import Launch
 
         for warning in settings.ZARKOV_WARNINGS:
             self.stderr.write(f"warning: {warning}")

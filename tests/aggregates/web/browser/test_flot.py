@@ -10,7 +10,7 @@ import django.contrib.admin
 import pytest
 
 from tests.aggregates.web.server import Server, write_aggregate
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 pytestmark = pytest.mark.browser
 JQUERY = Path(django.contrib.admin.__file__).parent / "static/admin/js/vendor/jquery/jquery.min.js"

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.aggregates.web.browser.conftest import LONG_NAME, drawn
 from tests.aggregates.web.server import PASSWORD, Server, write_aggregate
-from zarkov_site.config import REPOSITORY
+from zarkov_site.config.config import REPOSITORY
 
 pytestmark = pytest.mark.browser
 PAGES = [

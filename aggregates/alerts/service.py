@@ -1,0 +1,156 @@
+"""Notes changes of state and sends what is to be told. Harmless to call often and from several processes at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from aggregates.alerts.channel import AlertMessage, Send, channels
+from aggregates.alerts.condition import KINDS, AggregateFacts, changes, conditions
+from aggregates.exceptions import AlertError
+from aggregates.models import AggDef, Alert
+from aggregates.resource import resources
+from aggregates.run.watermark import event_mark
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 600.0
+GIVE_UP_S = 24 * 3600.0
+CLAIM_S = 60.0  # longer than one attempt may take
+KEPT_S = 30 * 24 * 3600.0
+AT_ONCE = 20  # messages sent in one call
+
+
+def configured() -> Mapping[str, Send]:
+    """The channels that the configuration names."""
+    notify = settings.ZARKOV.notify
+    return channels(notify.email, notify.email_from, notify.smtp_url, notify.webhook)
+
+
+def watch(now: datetime | None = None) -> int:
+    """Compare every aggregate with what was told of it, and write down what is to be told; returns how many changes.
+
+    Each change is noted once, whoever looks: by the one whose update of `AggDef.told` finds it as it was read.
+    """
+    senders = configured()
+    if not senders:
+        return 0
+    now = now or timezone.now()
+    lag_s = settings.ZARKOV.notify.lag_s
+    readable = _readable() if lag_s else None
+    suspects = Q(state__in=(AggDef.State.FAILING, AggDef.State.FULL_DUE)) | Q(verdict_ok=False) | ~Q(told=[])
+    if readable is not None:
+        late = now - timedelta(seconds=lag_s)
+        suspects |= Q(enabled=True, realtime=True, last_id__lt=readable, complete_through__lt=late)
+    noted = 0
+    for aggdef in AggDef.objects.filter(suspects).iterator(chunk_size=500):
+        found = conditions(_known(aggdef, readable), now, lag_s)
+        new = changes(aggdef.told, found, aggdef.name)
+        if not new:
+            continue
+        with transaction.atomic():
+            unchanged = AggDef.objects.filter(pk=aggdef.pk, told=aggdef.told)
+            if not unchanged.update(told=[kind for kind in KINDS if kind in found]):
+                continue
+            Alert.objects.bulk_create(
+                Alert(
+                    aggdef=aggdef,
+                    kind=change.kind,
+                    event=Alert.Event.RAISED if change.raised else Alert.Event.RECOVERED,
+                    text=change.text,
+                    channel=channel,
+                    not_before=now,
+                )
+                for change in new
+                for channel in senders
+            )
+        noted += len(new)
+    return noted
+
+
+def _readable() -> int | None:
+    """The highest event id that may be read; None when that cannot be known now."""
+    try:
+        return int(event_mark(resources().room.store).through)
+    except Exception as error:  # noqa: BLE001 - whatever keeps MongoDB away: failures and verdicts are told all the same
+        log.info("lags cannot be looked at: %s", error)
+        return None
+
+
+def _known(aggdef: AggDef, readable: int | None) -> AggregateFacts:
+    of_events = aggdef.last_id is not None and aggdef.inputs == ["event"]
+    return AggregateFacts(
+        name=aggdef.name,
+        enabled=aggdef.enabled,
+        realtime=aggdef.realtime,
+        failing=aggdef.state == AggDef.State.FAILING,
+        failures=aggdef.failures,
+        full_due=aggdef.full_due if aggdef.state == AggDef.State.FULL_DUE else "",
+        last_error=aggdef.last_error,
+        behind=max(readable - aggdef.last_id, 0) if readable is not None and of_events and aggdef.last_id else 0,
+        complete_through=aggdef.complete_through,
+        verdict_ok=aggdef.verdict_ok,
+        verdict=aggdef.verdict,
+    )
+
+
+def deliver(now: datetime | None = None) -> int:
+    """Send messages that wait; returns how many went. One that fails is tried again after a growing pause, for a day.
+
+    A channel that fails is left alone until the next call, so that a call lasts no longer than one time-out of each.
+    """
+    senders = configured()
+    now = now or timezone.now()
+    waiting = Alert.objects.filter(sent__isnull=True, given_up=False, not_before__lte=now).order_by("not_before", "pk")
+    sent = 0
+    failed: set[str] = set()
+    for alert in waiting.select_related("aggdef")[:AT_ONCE]:
+        if alert.channel in failed or not _claim(alert, now):
+            continue
+        if _send(alert, senders):
+            sent += 1
+        else:
+            failed.add(alert.channel)
+    Alert.objects.filter(created__lt=now - timedelta(seconds=KEPT_S)).delete()
+    return sent
+
+
+def _claim(alert: Alert, now: datetime) -> bool:
+    """Whether this process is the one that sends it now."""
+    mine = Alert.objects.filter(pk=alert.pk, sent__isnull=True, not_before=alert.not_before)
+    return bool(mine.update(not_before=now + timedelta(seconds=CLAIM_S), attempts=F("attempts") + 1))
+
+
+def _send(alert: Alert, senders: Mapping[str, Send]) -> bool:
+    this = Alert.objects.filter(pk=alert.pk)
+    send = senders.get(alert.channel)
+    if send is None:
+        this.update(given_up=True, last_error=f"{alert.channel} is no longer configured")
+        return False
+    try:
+        send(_message(alert))
+    except AlertError as error:
+        log.warning("alert %s of %s not sent: %s", alert.uid, alert.aggdef.name, error)
+        this.update(**_later(alert, str(error)))
+        return False
+    this.update(sent=timezone.now(), last_error="")
+    return True
+
+
+def _later(alert: Alert, error: str) -> dict[str, Any]:
+    now = timezone.now()
+    pause_s = min(FIRST_PAUSE_S * 2.0 ** min(alert.attempts, 20), LONGEST_PAUSE_S)
+    over = (now - alert.created).total_seconds() > GIVE_UP_S
+    return {"not_before": now + timedelta(seconds=pause_s), "given_up": over, "last_error": error[:2000]}
+
+
+def _message(alert: Alert) -> AlertMessage:
+    return AlertMessage(alert.uid, alert.aggdef.name, alert.kind, alert.event, alert.text, alert.created.isoformat())

@@ -1,0 +1,124 @@
+"""`Definition`: an aggregate definition as a plain value, free of Django, with the checks of its fields."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bson import json_util
+from bson.errors import BSONError
+
+from aggregates.definition.filter_check import check_conditions
+from aggregates.exceptions import DefinitionError
+
+EVENT = "event"
+OUTPUT_PREFIX = "zagg."
+ON_ERROR = ("fail", "skip")
+NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?\Z")
+_COLLECTION = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+\Z")
+
+
+def check_name(name: str, field_name: str = "name") -> str:
+    """Return `name` when it may name an aggregate or an output, else raise `DefinitionError`."""
+    if not NAME.match(name) or ".." in name:
+        raise DefinitionError(
+            f"{field_name} {name!r}: allowed are 1 to 100 letters, digits, _, - and single dots inside, "
+            "such as commits_by_day",
+            field_name,
+        )
+    return name
+
+
+def output_name(collection: str) -> str:
+    """The name below `zagg.` of a collection named with or without that prefix."""
+    return check_name(collection.removeprefix(OUTPUT_PREFIX), "output")
+
+
+def check_inputs(inputs: Any) -> tuple[str, ...]:
+    """The inputs: `event` alone, or collections as `database.collection`, or other aggregates as `zagg.name`."""
+    if isinstance(inputs, str) or not isinstance(inputs, Sequence) or not inputs:
+        raise DefinitionError(f'inputs {inputs!r}: allowed is a list such as ["event"]', "inputs")
+    names = tuple(str(name) for name in inputs)
+    for name in names:
+        if name != EVENT and not _COLLECTION.match(name):
+            raise DefinitionError(
+                f'inputs {name!r}: allowed are "event", "database.collection" and "zagg.name"', "inputs"
+            )
+    kinds = {input_kind(name) for name in names}
+    if len(kinds) > 1:
+        raise DefinitionError(f"inputs {list(names)}: events, collections and aggregates do not mix", "inputs")
+    return names
+
+
+def input_kind(name: str) -> str:
+    """`event`, `aggregate` or `collection`."""
+    if name == EVENT:
+        return EVENT
+    return "aggregate" if name.startswith(OUTPUT_PREFIX) else "collection"
+
+
+def check_filter(value: Any) -> dict[str, Any]:
+    """The filter as MongoDB gets it; `{"$date": ...}` and its like are decoded as extended JSON says."""
+    if not isinstance(value, Mapping):
+        raise DefinitionError(f'filter {value!r}: allowed is a document such as {{"type": "commit"}}', "filter")
+    try:
+        decoded: dict[str, Any] = json_util.loads(
+            json_util.dumps(value), json_options=json_util.JSONOptions(tz_aware=True)
+        )
+    except (ValueError, TypeError, ArithmeticError, RecursionError, BSONError) as error:
+        raise DefinitionError(f"filter {value!r} is not extended JSON: {error}", "filter") from None
+    check_conditions(decoded)
+    return decoded
+
+
+def check_json(value: Any, field_name: str) -> None:
+    """Raise `DefinitionError` unless the value can be kept as JSON."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DefinitionError(
+            f'{field_name} is not JSON: {error}; write dates as {{"$date": "2011-07-01T00:00:00Z"}}', field_name
+        ) from None
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a run needs to know of an AggDef; its checks are made by whoever builds it."""
+
+    name: str
+    task_name: str
+    output: str  # name below "zagg."
+    params: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the task
+    inputs: tuple[str, ...] = (EVENT,)
+    filter: Mapping[str, Any] = field(default_factory=dict)
+    id_key: str = "_id"  # increasing key of inputs that are not events
+    settle_s: float = 0.0  # age at which documents of such inputs are read
+    on_error: str = ""  # "" leaves it to the task
+    realtime: bool = False
+
+    @property
+    def kind(self) -> str:
+        """`event`, `aggregate` or `collection`: what the inputs are."""
+        return input_kind(self.inputs[0])
+
+    def fingerprint(self) -> str:
+        """A hash of everything that changes what the aggregate means; 16 hexadecimal digits."""
+        content = json_util.dumps(
+            [self.task_name, dict(self.params), list(self.inputs), dict(self.filter), self.id_key], sort_keys=True
+        )
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def check_params(value: Any) -> dict[str, Any]:
+    """Keyword arguments of a task: a JSON object whose keys are Python names."""
+    if not isinstance(value, Mapping) or not all(isinstance(k, str) and k.isidentifier() for k in value):
+        raise DefinitionError(f'params {value!r}: allowed is an object such as {{"project": "celery"}}', "params")
+    try:
+        json.dumps(value)
+    except TypeError as error:
+        raise DefinitionError(f"params {value!r} is not JSON: {error}", "params") from None
+    return dict(value)

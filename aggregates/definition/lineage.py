@@ -1,0 +1,76 @@
+"""How definitions fit together: which one fills an output, and which it reads, however far up. Imports no Django."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aggregates.definition.definition import OUTPUT_PREFIX
+from aggregates.exceptions import DefinitionError
+
+
+@dataclass(frozen=True)
+class DefinitionNode:
+    """What is to be known of a definition."""
+
+    name: str
+    output: str  # below "zagg.", as the definition says; its task may fill others
+    outputs: tuple[str, ...] = ()  # what it fills, ".*" at the end for all below; empty before its first run
+    inputs: tuple[str, ...] = ()
+
+    def fills(self, output: str) -> bool:
+        """Whether the output is this one's, as far as this is known."""
+        return any(
+            output.startswith(each[:-1]) if each.endswith("*") else output == each
+            for each in self.outputs or (self.output,)
+        )
+
+    def may_fill(self, output: str) -> bool:
+        """Whether it may turn out to be: before the first run, nobody knows what a task puts below its output."""
+        return self.fills(output) or (not self.outputs and output.startswith(f"{self.output}."))
+
+
+class Owners(Protocol):
+    """Finds who may fill an output, and perhaps others, among all definitions but the one that is checked."""
+
+    def __call__(self, output: str, /) -> Sequence[DefinitionNode]: ...
+
+
+def read_aggregates(inputs: Iterable[str]) -> list[str]:
+    """Outputs among the inputs, without `zagg.`."""
+    return [name.removeprefix(OUTPUT_PREFIX) for name in inputs if name.startswith(OUTPUT_PREFIX)]
+
+
+def check_lineage(own: DefinitionNode, owners: Owners) -> None:
+    """Raise `DefinitionError` when its output is another's, or an input is nobody's, or its own at any distance."""
+    for other in owners(own.output):
+        if other.fills(own.output):
+            raise DefinitionError(
+                f"output zagg.{own.output} belongs to the aggregate {other.name!r}: choose another one, "
+                f"or delete {other.name!r} first",
+                "output",
+            )
+    for output in read_aggregates(own.inputs):
+        _follow(own, output, owners)
+
+
+def _follow(own: DefinitionNode, first: str, owners: Owners) -> None:
+    seen: set[str] = set()
+    waiting: list[tuple[str, tuple[str, ...]]] = [(first, ())]
+    while waiting:
+        output, path = waiting.pop()
+        if own.fills(output):
+            way = " by way of " + ", ".join(path) if path else ""
+            raise DefinitionError(f"inputs zagg.{first}: {own.name} would read itself{way}", "inputs")
+        found = [other for other in owners(output) if other.may_fill(output)]
+        if not found and not path:
+            raise DefinitionError(
+                f"inputs 'zagg.{output}': no aggregate fills it; define it first, and run it once when its task "
+                "has outputs of other names",
+                "inputs",
+            )
+        for other in found:
+            if other.name not in seen:
+                seen.add(other.name)
+                waiting += [(each, (*path, other.name)) for each in read_aggregates(other.inputs)]

@@ -1,0 +1,85 @@
+"""Sorts more than memory holds: records go to temporary files in sorted runs, and come back merged."""
+
+from __future__ import annotations
+
+import heapq
+import operator
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import IO, Any, Self
+
+import bson
+from bson.codec_options import CodecOptions
+
+AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
+MEMORY_BYTES = 64 * 2**20
+RECORD_BYTES = 400  # what a record takes in Python beside its encoded values
+SAMPLE = 100  # one record of so many is measured
+
+Record = tuple[tuple[str, bytes], Mapping[str, Any]]
+
+
+class ExternalSort:
+    """Takes records in any order, and gives them back by rising place; equal places in the order they came.
+
+    A place is an output and the order of a key in it. Holds about `memory_bytes`, whatever comes. Not thread-safe;
+    `close` removes the files.
+    """
+
+    def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
+        self._memory_bytes = memory_bytes
+        self._held: list[Record] = []
+        self._files = ExitStack()
+        self._runs: list[IO[bytes]] = []
+        self._record_bytes = float(RECORD_BYTES)
+
+    @property
+    def runs(self) -> int:
+        """How many runs were written to files."""
+        return len(self._runs)
+
+    def add(self, place: tuple[str, bytes], record: Mapping[str, Any]) -> None:
+        """Take in a record, whose values have to be BSON-able once there are many."""
+        self._held.append((place, record))
+        if len(self._held) % SAMPLE == 1:
+            self._record_bytes = 0.9 * self._record_bytes + 0.1 * (len(bson.encode(record)) * 2 + RECORD_BYTES)
+        if len(self._held) * self._record_bytes > self._memory_bytes:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held as one run."""
+        if not self._held:
+            return
+        self._held.sort(key=operator.itemgetter(0))
+        file = self._files.enter_context(tempfile.TemporaryFile(prefix="zarkov-verify-"))  # noqa: SIM115 - `close` does
+        for (output, order), record in self._held:
+            file.write(bson.encode({"o": output, "b": order, "r": record}))
+        self._held.clear()
+        self._runs.append(file)
+
+    def __iter__(self) -> Iterator[Record]:
+        """All records; may be asked for again as long as nothing is added in between."""
+        self._held.sort(key=operator.itemgetter(0))
+        return heapq.merge(*(_read(file) for file in self._runs), self._held, key=operator.itemgetter(0))
+
+    def close(self) -> None:
+        """Remove the files."""
+        self._held.clear()
+        self._runs.clear()
+        self._files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _read(file: IO[bytes]) -> Iterator[Record]:
+    file.seek(0)
+    for document in bson.decode_file_iter(file, AWARE):
+        yield (document["o"], document["b"]), document["r"]

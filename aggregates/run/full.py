@@ -1,0 +1,244 @@
+"""Makes a new generation beside the current one, and switches to it in one step: full runs and rebuilt ranges.
+
+Increments of the current generation go on meanwhile. What they take in is added to the new one before the switch,
+for which they are held up only as long as its last, small step takes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+
+from aggregates.definition.definition import Definition
+from aggregates.exceptions import EventsGoneError, RunCancelledError, RunFailedError
+from aggregates.run import failpoint, jobs
+from aggregates.run.context import RunContext
+from aggregates.run.decision import gone
+from aggregates.run.incremental import make_step, new_uid, outcome_of
+from aggregates.run.inputs import input_mark, pinned
+from aggregates.run.lease import HeldLease
+from aggregates.run.outcome import Outcome, RunCounts
+from aggregates.run.planner import Plan
+from aggregates.run.position import Build, Position
+from aggregates.run.position_store import Reached
+from aggregates.run.rebuild import Rebuild
+from aggregates.run.watermark import Mark
+
+SMALL_STEP = 20_000  # ids that the last step before a switch may have
+LIVE_WAIT_S = 120.0
+ROUNDS = 20  # steps after which the switch is made however many events there are
+
+
+def full_run(room: RunContext, definition: Definition, *, force: bool = False) -> Outcome:
+    """Compute the aggregate from all stored events, and show it in one step.
+
+    Blocks until it is done; called again after a crash it carries on where it was. Raises `EventsGoneError` when the
+    aggregate holds events that are no longer stored and `force` is false, `BusyError` when another process builds.
+    """
+    with _building(room, definition) as (kept, position, mark):
+        if (reason := gone(position, mark)) and not force:
+            raise EventsGoneError(f"{definition.name}: {reason}; ask twice (--force) to make it all the same")
+        plan = room.plan(definition, mark.range(mark.first, mark.through), full=True)
+        builder = GenerationBuilder(room, definition, kept, plan)
+        return builder.run(builder.resume_or_begin(position, mark))
+
+
+def rebuild(room: RunContext, definition: Definition, since: datetime, until: datetime) -> Outcome:
+    """Compute the periods that touch [since, until) anew from the stored events, and leave the others as they are.
+
+    Raises `NotRebuildableError` when the task has no `period`, and what `full_run` raises.
+    """
+    with _building(room, definition) as (kept, position, mark):
+        plan = room.plan(definition, mark.range(mark.first, mark.through), full=True)
+        builder = GenerationBuilder(room, definition, kept, plan)
+        builder.discard(position)
+        return builder.run_rebuild(Rebuild(room, definition, plan), mark, since, until)
+
+
+@contextmanager
+def _building(room: RunContext, definition: Definition) -> Iterator[tuple[HeldLease, Position, Mark]]:
+    name = room.position(definition).name
+    with room.holding(name, "build") as (kept, position), pinned(room, definition):
+        position = room.generations.show(position)
+        yield kept, position, input_mark(room, definition)
+    room.generations.sweep(room.ledger.get(name), room.grace_s)
+
+
+class GenerationBuilder:
+    """One build under a held lease."""
+
+    def __init__(self, room: RunContext, definition: Definition, kept: HeldLease, plan: Plan) -> None:
+        self._room = room
+        self._definition = definition
+        self._kept = kept
+        self._plan = plan
+        self._tally = RunCounts()
+        self._began = time.monotonic()
+
+    # Beginning
+
+    def resume_or_begin(self, position: Position, mark: Mark) -> Build:
+        """The build that was interrupted, when it can be carried on; else a new one."""
+        making = position.making
+        if making is not None and self._resumable(making, mark):
+            return making
+        self.discard(position)
+        return self.begin("full", mark)
+
+    def _resumable(self, making: Build, mark: Mark) -> bool:
+        return (
+            making.mode == "full"
+            and (making.code, making.definition) == (self._plan.version, self._definition.fingerprint())
+            and (making.store, making.epoch) == (mark.store, mark.epoch)
+            and making.base == mark.first
+            and self._increments
+        )
+
+    @property
+    def _increments(self) -> bool:
+        return self._plan.associative and self._definition.kind != "aggregate"
+
+    def begin(self, mode: str, mark: Mark, since: datetime | None = None, until: datetime | None = None) -> Build:
+        """Record a new build and make its collections."""
+        making = Build(
+            uid=new_uid(),
+            mode=mode,
+            generation=self._room.ledger.number(self._kept.lease),
+            code=self._plan.version,
+            definition=self._definition.fingerprint(),
+            base=mark.first,
+            reached=None,
+            since=since,
+            until=until,
+            store=mark.store,
+            epoch=mark.epoch,
+            version=mark.version,
+        )
+        position = self._room.ledger.record_build(self._kept.lease, making)
+        self._room.generations.make(position.outputs, making.generation)
+        failpoint.reach("generation_made")
+        return making
+
+    def discard(self, position: Position) -> None:
+        """Give up an interrupted build; its collections go with the next sweep."""
+        if position.making is not None:
+            if position.making.step is not None:
+                jobs.discard(self._room.engine, position.making.step)
+            self._room.ledger.drop_build(self._kept.lease)
+
+    # The work
+
+    def run(self, making: Build) -> Outcome:
+        """Take in everything, and switch."""
+        try:
+            making = self._catch_up(making)
+            return self._switch(making)
+        except (RunFailedError, RunCancelledError):
+            self.discard(self._room.ledger.get(self._kept.lease.name))
+            raise
+
+    def run_rebuild(self, work: Rebuild, mark: Mark, since: datetime, until: datetime) -> Outcome:
+        """Copy what stays, compute what lies in the range, and switch."""
+        name = self._kept.lease.name
+        with self._live() as (_, position):
+            since, until = work.widen(position, since, until)
+            making = self.begin("rebuild", mark, since, until)
+            making = replace(making, reached=position.position, skipped=position.skipped)
+            work.copy_outside(position, making)
+        failpoint.reach("copied")
+        try:
+            scratch = self._room.ledger.number(self._kept.lease)
+            span = replace(mark.range(mark.first, making.reached), narrowing=work.narrowing(making))
+            self._room.generations.make(position.outputs, scratch)
+            step = make_step(self._room, self._plan, span, scratch, mark)
+            self._tally += jobs.perform(self._room.engine, step, self._room.watch(self._kept, making.uid))
+            work.copy_inside(position, making, scratch)
+            making = replace(making, copied=True)
+            self._room.ledger.record_build(self._kept.lease, making)
+            return self.run(making)
+        except (RunFailedError, RunCancelledError):
+            self.discard(self._room.ledger.get(name))
+            raise
+
+    def _catch_up(self, making: Build) -> Build:
+        for number in range(ROUNDS):
+            if making.step is not None:
+                making = self._perform(making)
+            mark = input_mark(self._room, self._definition)
+            behind = making.reached is None or (
+                self._increments and mark.through is not None and mark.through > making.reached
+            )
+            if not behind or (number and mark.integral and mark.through - making.reached <= SMALL_STEP):
+                break
+            if mark.through is None:
+                break
+            making = self._perform(self._record(making, mark))
+        return making
+
+    def _record(self, making: Build, mark: Mark) -> Build:
+        start = making.base if making.reached is None else making.reached
+        step = make_step(self._room, self._plan, mark.range(start, mark.through), making.generation, mark)
+        failpoint.reach("planned")
+        making = replace(making, step=step)
+        self._room.ledger.record_build(self._kept.lease, making)
+        failpoint.reach("recorded")
+        return making
+
+    def _perform(self, making: Build) -> Build:
+        step = making.step
+        assert step is not None
+        step = jobs.with_code(step, self._plan.code)
+        tally = jobs.perform(self._room.engine, step, self._room.watch(self._kept, making.uid))
+        failpoint.reach("jobs_done")
+        self._tally += tally
+        making = replace(
+            making,
+            step=None,
+            reached=step.through,
+            skipped=(making.skipped + tally.skipped)[:1000],
+            skipped_count=making.skipped_count + tally.skipped_count,
+        )
+        self._room.ledger.record_build(self._kept.lease, making)
+        failpoint.reach("moved")
+        return making
+
+    def _switch(self, making: Build) -> Outcome:
+        with self._live() as (live, position):
+            mark = input_mark(self._room, self._definition)
+            if (
+                self._increments
+                and mark.through is not None
+                and (making.reached is None or mark.through > making.reached)
+            ):
+                making = self._perform(self._record(making, mark))
+            failpoint.reach("caught_up")
+            self._abandon_step(position)
+            complete = mark.complete_through if making.reached == mark.through else position.complete_through
+            reached = Reached(making.reached, complete, making.skipped, making.skipped_count)
+            position = self._room.ledger.switch(self._kept.lease, live.lease, making, reached)
+            position = self._room.generations.show(position)
+        failpoint.reach("shown")
+        done = outcome_of(self._definition, position, "complete", mode=making.mode)
+        return replace(
+            done,
+            uid=making.uid,
+            start=making.base,
+            tally=self._tally,
+            code=making.code,
+            duration_s=time.monotonic() - self._began,
+        )
+
+    def _abandon_step(self, position: Position) -> None:
+        """Jobs of an increment that was interrupted write to a generation that nobody will see any more."""
+        if position.step is not None:
+            jobs.discard(self._room.engine, position.step)
+
+    @contextmanager
+    def _live(self) -> Iterator[tuple[HeldLease, Position]]:
+        """Hold up increments for the length of the block, once the one under way is done."""
+        self._kept.check()
+        with self._room.holding(self._kept.lease.name, "live", LIVE_WAIT_S) as held:
+            yield held

@@ -1,0 +1,294 @@
+"""Makes one aggregate current by an increment, or by rolling forward the one that was interrupted."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from aggregates.definition.definition import Definition
+from aggregates.exceptions import FullRunDueError, RunCancelledError, RunFailedError
+from aggregates.run import failpoint, jobs
+from aggregates.run.context import RunContext
+from aggregates.run.decision import Decision, change_of, next_run
+from aggregates.run.inputs import input_mark
+from aggregates.run.lease import HeldLease
+from aggregates.run.outcome import Outcome, RunCounts
+from aggregates.run.planner import Plan
+from aggregates.run.position import Position, RunStep
+from aggregates.run.position_store import Lease, Reached
+from aggregates.run.watermark import IdRange, Mark
+
+
+def new_uid() -> str:
+    """Names one step: the jobs made of it, and their results."""
+    return uuid.uuid4().hex[:20]
+
+
+def make_step(room: RunContext, plan: Plan, span: IdRange, generation: int, mark: Mark, uid: str = "") -> RunStep:
+    """The step that takes `span` into `generation`, as it is to be recorded."""
+    uid = uid or new_uid()
+    specs = plan.specs(uid, room.database.name, generation, span)
+    return RunStep(
+        uid=uid,
+        start=span.start,
+        through=span.through,
+        generation=generation,
+        code=plan.version,
+        jobs=tuple(spec.to_document() for spec in specs),
+        basic=plan.basic,
+        complete_through=mark.complete_through,
+    )
+
+
+def refresh(room: RunContext, definition: Definition, wait_s: float = 0.0) -> Outcome | Decision:
+    """Take in what is new, and return what was done; or a decision to `build`, which is another service's work.
+
+    Blocks until the jobs are done. Raises `BusyError` when another process is at it for `wait_s` more, `TaskError`,
+    `RunFailedError` when a job fails (the position has not moved), and whatever the engine or MongoDB raise. Called
+    again after any of these, or after the death of this process, it carries on without taking an event in twice or
+    passing one over.
+    """
+    mark = input_mark(room, definition)
+    position = room.position(definition)
+    if idle := _idle(definition, position, mark):
+        return idle
+    plan = room.plan(definition, mark.range(position.position, mark.through), full=False)
+    change = change_of(position, plan.version, definition.fingerprint())
+    if change != position.due and not position.blocked:
+        room.ledger.say_due(position.name, change)
+    decision = next_run(position, mark, definition, associative=plan.associative, change=change)
+    if decision.action == "build":
+        return decision
+    if decision.action == "increment" and (done := _quickly(room, definition, position, mark, plan)):
+        return done
+    with room.holding(position.name, "live", wait_s) as (kept, held):
+        return IncrementalRun(room, definition, kept, mark).run(held, plan)
+
+
+def accept_change(room: RunContext, definition: Definition) -> None:
+    """Let increments go on although task or definition have changed: a person says that what is in is still right."""
+    mark, position = input_mark(room, definition), room.position(definition)
+    plan = room.plan(definition, mark.range(position.position, mark.through), full=False)
+    room.ledger.accept(position.name, plan.version, definition.fingerprint())
+
+
+def _quickly(room: RunContext, definition: Definition, position: Position, mark: Mark, plan: Plan) -> Outcome | None:
+    """The usual increment, with two writes to the position instead of four; None when something is in its way."""
+    began = time.monotonic()
+    if position.shown != position.generation:
+        return None
+    span = mark.range(position.position, mark.through)
+    if not _any(room, plan, span):
+        after = room.ledger.pass_over(position, Reached(span.through, mark.complete_through))
+        tally, uid = RunCounts(), ""
+    else:
+        step = make_step(room, plan, span, position.generation, mark)
+        failpoint.reach("planned")
+        taken = room.ledger.acquire_for(position.name, step)
+        if taken is None:
+            return None
+        tally, after = _perform_taken(room, definition, mark, step, taken[0])
+        uid = step.uid
+    if after is None:
+        return None
+    moved = outcome_of(definition, after, "complete")
+    took = time.monotonic() - began
+    return replace(moved, uid=uid, start=span.start, tally=tally, code=plan.version, duration_s=took)
+
+
+def _perform_taken(
+    room: RunContext, definition: Definition, mark: Mark, step: RunStep, lease: Lease
+) -> tuple[RunCounts, Position | None]:
+    """Perform a step that is recorded under `lease`; the lease goes back with the position, or here when that fails."""
+    moved = False
+    try:
+        failpoint.reach("leased")
+        failpoint.reach("recorded")
+        with room.keeper.keep(lease) as kept:
+            found = IncrementalRun(room, definition, kept, mark).perform(step, release=True)
+        moved = True
+        return found
+    finally:
+        if not moved:
+            room.ledger.release(lease)
+
+
+def _any(room: RunContext, plan: Plan, span: IdRange) -> bool:
+    """Whether a source may have a document in the range: a look that spares a job for nothing.
+
+    Without a filter nearly every range has one, and the look would cost more than it spares.
+    """
+    if plan.basic or not all(source.query for job in plan.jobs for source in job.sources):
+        return True
+    home = room.database
+    database = home.client[span.database] if span.database else home
+    queries = {repr(source.query): source.query for job in plan.jobs for source in job.sources}
+    return any(
+        database[name].find_one({"$and": [span.condition(), dict(query)]}, {"_id": 1}) is not None
+        for query in queries.values()
+        for name in span.collections
+    )
+
+
+def _idle(definition: Definition, position: Position, mark: Mark) -> Outcome | None:
+    """What there is to say when nothing can be done; spares the lease and the plan."""
+    if position.shown != position.generation:
+        return None
+    decision = next_run(position, mark, definition, associative=True)
+    if decision.action == "nothing":
+        return outcome_of(definition, position, "nothing", decision.reason)
+    if decision.action == "blocked":
+        return outcome_of(definition, position, "blocked", decision.reason)
+    return None
+
+
+def outcome_of(
+    definition: Definition, position: Position, state: Any, reason: str = "", mode: str = "incremental"
+) -> Outcome:
+    """An outcome that says where the position stands."""
+    return Outcome(
+        name=definition.name,
+        mode=mode,
+        state=state,
+        reason=reason,
+        through=position.position,
+        complete_through=position.complete_through,
+        generation=position.generation,
+        outputs=position.outputs,
+        due=position.due,
+    )
+
+
+class IncrementalRun:
+    """One refresh under a held lease."""
+
+    def __init__(self, room: RunContext, definition: Definition, kept: HeldLease, mark: Mark) -> None:
+        self._room = room
+        self._definition = definition
+        self._kept = kept
+        self._mark = mark
+
+    def run(self, position: Position, plan: Plan) -> Outcome | Decision:
+        """Roll forward what is open, then take in what is new."""
+        began = time.monotonic()
+        position = self._room.generations.show(position)
+        tally = RunCounts()
+        start = position.position
+        uid = ""
+        while True:
+            change = change_of(position, plan.version, self._definition.fingerprint())
+            decision = next_run(position, self._mark, self._definition, associative=plan.associative, change=change)
+            if decision.action == "forward":
+                assert position.step is not None
+                step: RunStep | None = self.current(position, position.step, plan)
+            elif decision.action == "increment":
+                step = self._begin(position, plan, decision)
+            else:
+                break
+            if step is None:
+                position = self._room.ledger.get(position.name)
+                continue
+            uid = step.uid
+            done, position = self.perform(step)
+            tally += done
+            if plan.code and step.through != self._mark.through:
+                plan = self._plan(position)
+        if uid or position.position != start:
+            moved = outcome_of(self._definition, position, "complete")
+            took = time.monotonic() - began
+            return replace(moved, uid=uid, start=start, tally=tally, code=plan.version, duration_s=took)
+        if decision.action == "build":
+            return decision
+        state = "blocked" if decision.action == "blocked" else "nothing"
+        return outcome_of(self._definition, position, state, decision.reason)
+
+    def _plan(self, position: Position) -> Plan:
+        span = self._mark.range(position.position, self._mark.through)
+        return self._room.plan(self._definition, span, full=False)
+
+    def _begin(self, position: Position, plan: Plan, decision: Decision) -> RunStep:
+        """Record the increment."""
+        span = self._mark.range(decision.start, decision.through)
+        step = make_step(self._room, plan, span, position.generation, self._mark)
+        failpoint.reach("planned")
+        self._room.ledger.begin(self._kept.lease, step)
+        failpoint.reach("recorded")
+        return step
+
+    def current(self, position: Position, step: RunStep, plan: Plan) -> RunStep | None:
+        """The open step as it can be carried on: with the code that it began with, or anew if it never began.
+
+        None when it was given up, which leaves the aggregate waiting for a full run.
+        """
+        if step.code == plan.version and not self._changed_output(position, step):
+            return jobs.with_code(step, plan.code)
+        states = [self._room.engine.status(spec.job_id) for spec in jobs.specs(step)]
+        if any(status.state not in ("UNKNOWN", "error", "cancelled") for status in states) and all(
+            status.state not in ("error", "cancelled") for status in states
+        ):
+            return step
+        clean = not step.wrote and all(
+            jobs.nothing_written(status) or (status.state == "UNKNOWN" and self._room.durable_jobs) for status in states
+        )
+        if clean and not self._traces(step):
+            span = self._mark.range(step.start, step.through)
+            again = make_step(self._room, plan, span, position.generation, self._mark)
+            again = replace(again, complete_through=step.complete_through)
+            self._room.ledger.abandon(self._kept.lease, step)
+            self._room.ledger.begin(self._kept.lease, again)
+            return again
+        reason = f"the code of the task was changed while a run through {step.through} was half done"
+        self._room.ledger.abandon(self._kept.lease, step, due=reason, blocked=True)
+        return None
+
+    def _changed_output(self, position: Position, step: RunStep) -> bool:
+        return step.generation != position.generation
+
+    def perform(self, step: RunStep, *, release: bool = False) -> tuple[RunCounts, Position]:
+        """Perform a recorded step, and move the position over it; with `release` the lease goes back as well."""
+        ledger = self._room.ledger
+        try:
+            tally = jobs.perform(self._room.engine, step, self._room.watch(self._kept, step.uid))
+        except RunCancelledError as error:
+            self._cancel(step, error)
+            raise
+        except RunFailedError as error:
+            step = ledger.failed(self._kept.lease, step, wrote=error.wrote)
+            if not step.wrote and not self._traces(step):
+                ledger.abandon(self._kept.lease, step)
+            raise
+        failpoint.reach("jobs_done")
+        reached = Reached(step.through, step.complete_through, tally.skipped, tally.skipped_count)
+        position = ledger.advance(self._kept.lease, step, reached, release=release)
+        failpoint.reach("moved")
+        if any(name.endswith("*") for name in position.outputs):
+            position = self._room.generations.show(position)
+        return tally, position
+
+    def _traces(self, step: RunStep) -> bool:
+        """Whether a document shows that the step has written: asked for when it is not to be carried on."""
+        return any(
+            self._room.database[output.collection].find_one({"through": step.through}, {"_id": 1}) is not None
+            for spec in jobs.specs(step)
+            for output in spec.outputs.values()
+            if "*" not in output.collection
+        )
+
+    def _cancel(self, step: RunStep, error: RunCancelledError) -> None:
+        """A cancelled run that may have written asks for a full run; one that has not leaves no trace."""
+        engine = self._room.engine
+        for spec in jobs.specs(step):
+            engine.cancel(spec.job_id)
+        states = [engine.status(spec.job_id) for spec in jobs.specs(step)]
+        clean = not step.wrote and all(status.ended and jobs.nothing_written(status) for status in states)
+        clean = clean and not self._traces(step)
+        due = "" if clean else f"the run through {step.through} was cancelled when it may have written"
+        self._room.ledger.abandon(self._kept.lease, step, due=due, blocked=bool(due))
+
+
+def demand_unblocked(position: Position) -> None:
+    """Raise `FullRunDueError` when only a full run helps."""
+    if position.blocked:
+        raise FullRunDueError(f"zagg.{position.name}: a full run is due: {position.due}")

@@ -1,0 +1,122 @@
+"""What a run may read: the watermark of the event store, or of another input, and ranges below it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from aggregates.exceptions import DefinitionError
+
+
+class PartitionLike(Protocol):
+    """A collection of events from `first_id` to the next partition's."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def first_id(self) -> int: ...
+
+
+class WatermarkLike(Protocol):
+    """`ingest.store.store.Watermark`, as far as it is needed here."""
+
+    @property
+    def through(self) -> int: ...
+    @property
+    def complete_through(self) -> datetime: ...
+    @property
+    def store(self) -> str: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def partitions(self) -> tuple[PartitionLike, ...]: ...
+
+
+class EventSource(Protocol):
+    """`ingest.store.store.Store`, as far as it is needed here."""
+
+    def watermark(self) -> WatermarkLike: ...
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Up to where an input may be read now."""
+
+    through: Any  # highest id; None = there is nothing
+    complete_through: datetime | None
+    store: str  # identity of what the ids belong to
+    epoch: int
+    first: Any  # ids up to this one are not stored any more; 0 = all are
+    collections: tuple[tuple[str, int], ...]  # name and first id, in rising order
+    database: str | None = None
+    id_key: str = "_id"
+    integral: bool = True  # whether ids are integers in the order of partitions
+    bounded: bool = True  # whether ids limit what is read; aggregates are read as a whole
+    version: str = ""  # inputs without growing ids: changes whenever there is something new
+
+    def range(self, start: Any, through: Any, narrowing: Mapping[str, Any] | None = None) -> IdRange:
+        """The range (start, through], with only those collections that have a part of it."""
+        names = []
+        for number, (name, first) in enumerate(self.collections):
+            following = self.collections[number + 1][1] if number + 1 < len(self.collections) else None
+            begins_after = self.integral and first > through
+            ends_before = self.integral and following is not None and start is not None and following <= start + 1
+            if not (begins_after or ends_before):
+                names.append(name)
+        return IdRange(
+            start=start,
+            through=through,
+            collections=tuple(names) or (self.collections[-1][0],),
+            database=self.database,
+            id_key=self.id_key,
+            bounded=self.bounded,
+            narrowing=narrowing or {},
+        )
+
+
+@dataclass(frozen=True)
+class IdRange:
+    """Ids above `start`, up to and with `through`, and where they lie."""
+
+    start: Any
+    through: Any
+    collections: tuple[str, ...]
+    database: str | None = None
+    id_key: str = "_id"
+    bounded: bool = True
+    narrowing: Mapping[str, Any] = field(default_factory=dict)  # a further condition on documents
+
+    def condition(self) -> dict[str, Any]:
+        """The range as a MongoDB filter."""
+        if not self.bounded:
+            return dict(self.narrowing)
+        bounds = {} if self.start is None else {"$gt": self.start}
+        return {self.id_key: {**bounds, "$lte": self.through}, **self.narrowing}
+
+
+def above(one: Any, other: Any) -> bool:
+    """Whether an id is higher than another one, or there is no other. Raises `DefinitionError` for unlike types."""
+    try:
+        return other is None or bool(one > other)
+    except TypeError:
+        raise DefinitionError(
+            f"id_key: its values {one!r} and {other!r} are of types that have no order; name a field with values of "
+            "one type, that only grow",
+            "id_key",
+        ) from None
+
+
+def event_mark(source: EventSource) -> Mark:
+    """Up to where events may be read."""
+    mark = source.watermark()
+    first = mark.partitions[0].first_id - 1 if mark.partitions else 0
+    return Mark(
+        through=mark.through,
+        complete_through=mark.complete_through,
+        store=str(mark.store),
+        epoch=mark.epoch,
+        first=first,
+        collections=tuple((partition.name, partition.first_id) for partition in mark.partitions),
+    )

@@ -1,0 +1,70 @@
+"""Tells listeners that an aggregate has moved on: `agg_complete` through the ingester's BSON door."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import zmq
+from django.conf import settings
+
+from aggregates.run.outcome import Outcome
+from ingest.transport.client_keys import ClientKeys, as_client
+from ingest.transport.notice import agg_complete
+
+log = logging.getLogger(__name__)
+LINGER_MS = 1_000
+HIGH_WATER_COUNT = 1_000
+
+
+class Announcer:
+    """A PUSH socket to the ingester that follows its address. One thread uses it. Notices may be lost."""
+
+    def __init__(self, address: Callable[[], str], keys: Callable[[], ClientKeys | None] = lambda: None) -> None:
+        self._address = address
+        self._keys = keys
+        self._connected = ""
+        self._socket: zmq.Socket[bytes] | None = None
+
+    def say(self, outcome: Outcome) -> None:
+        """Announce one outcome; never blocks and never raises for an absent ingester."""
+        through = outcome.through if isinstance(outcome.through, int) else 0
+        message = agg_complete(outcome.name, through, outcome.tally.docs_in)
+        try:
+            socket = self._connect()
+            if socket is not None:
+                socket.send(message, zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            log.debug("agg_complete of %s not sent: %s", outcome.name, error)
+            self.close()  # ZeroMQ does not try again where its keys were refused; the next outcome does
+
+    def _connect(self) -> zmq.Socket[bytes] | None:
+        try:
+            address, keys = self._address(), self._keys()
+        except Exception as error:
+            if getattr(error, "code", None) is None:
+                raise
+            return None
+        if self._socket is None or address != self._connected:
+            self.close()
+            self._socket = zmq.Context.instance().socket(zmq.PUSH)
+            self._socket.setsockopt(zmq.LINGER, LINGER_MS)
+            self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER_COUNT)
+            as_client(self._socket, keys)
+            self._socket.connect(address)
+            self._connected = address
+        return self._socket
+
+    def close(self) -> None:
+        """Close the socket; what is not sent within a second is dropped. May be called twice."""
+        if self._socket is not None:
+            self._socket.close(linger=LINGER_MS)
+            self._socket = None
+
+
+def once(outcome: Outcome) -> None:
+    """Announce one outcome from a process that does not do so often."""
+    config = settings.ZARKOV
+    announcer = Announcer(lambda: config.connect_address("bson_bind_address"), config.client_keys)
+    announcer.say(outcome)
+    announcer.close()

@@ -1,0 +1,64 @@
+"""Keeps django-celery-beat's periodic task of each scheduled aggregate in step with its definition."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from aggregates.models.cron import split_crontab
+
+if TYPE_CHECKING:
+    from aggregates.models import AggDef
+
+FIELDS = frozenset({"name", "enabled", "realtime", "interval_s", "crontab", "crontab_zone"})
+PREFIX = "aggregate: "
+TASK = "aggregates.schedule.run_scheduled"
+
+
+def sync_saved(aggdef: AggDef, fields: Collection[str] | None) -> None:
+    """Keep the schedule in step after a save of `fields`, None = all of them."""
+    if fields is None or FIELDS & set(fields):
+        sync_schedule(aggdef)
+
+
+def sync_schedule(aggdef: AggDef) -> None:
+    """Make, change or delete the periodic task of one aggregate; without effect when it is in step."""
+    from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
+
+    name = PREFIX + aggdef.name
+    if not aggdef.enabled or aggdef.realtime or (aggdef.interval_s is None and not aggdef.crontab):
+        drop_schedule(aggdef)
+        return
+    wanted: dict[str, object] = {
+        "task": TASK,
+        "args": json.dumps([aggdef.name]),
+        "interval": None,
+        "crontab": None,
+        "enabled": True,
+        "description": f"Runs the aggregate {aggdef.name}; change it there.",
+    }
+    if aggdef.interval_s is not None:
+        interval = {"every": aggdef.interval_s, "period": IntervalSchedule.SECONDS}
+        wanted["interval"] = IntervalSchedule.objects.filter(**interval).first() or IntervalSchedule.objects.create(
+            **interval
+        )
+    else:
+        crontab = {**split_crontab(aggdef.crontab), "timezone": aggdef.zone}
+        wanted["crontab"] = CrontabSchedule.objects.filter(**crontab).first() or CrontabSchedule.objects.create(
+            **crontab
+        )
+    task = PeriodicTask.objects.filter(name=name).first()
+    if task is None:
+        PeriodicTask.objects.create(name=name, **wanted)
+    elif any(getattr(task, field) != value for field, value in wanted.items()):
+        for field, value in wanted.items():
+            setattr(task, field, value)
+        task.save()
+
+
+def drop_schedule(aggdef: AggDef) -> None:
+    """Delete the periodic task of one aggregate; without effect when it has none."""
+    from django_celery_beat.models import PeriodicTask
+
+    PeriodicTask.objects.filter(name=PREFIX + aggdef.name).delete()

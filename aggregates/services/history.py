@@ -1,0 +1,129 @@
+"""Copies what MongoDB and the runs say into the definitions, where lists and forms show it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from django.db.models import F
+from django.utils import timezone
+from pymongo.errors import PyMongoError
+
+from aggregates.models import AggDef, Run
+from aggregates.resource import resources
+from aggregates.run.outcome import Outcome
+from aggregates.run.position import Position
+from aggregates.run.watermark import IdRange
+
+
+def position_fields(position: Position) -> dict[str, Any]:
+    """The copied fields of an AggDef, as this position has them."""
+    integral = isinstance(position.position, int) and not isinstance(position.position, bool)
+    return {
+        "last_id": position.position if integral else None,
+        "last_key": "" if integral or position.position is None else str(position.position)[:100],
+        "complete_through": position.complete_through,
+        "generation": position.generation,
+        "outputs": list(position.outputs),
+        "full_due": position.due[:300],
+        "skipped_count": position.skipped_count,
+    }
+
+
+def copy_position(aggdef: AggDef, position: Position, *, ran: bool = True, blocked: bool = False) -> None:
+    """Show where the position stands, after a run that went well (`ran`), or as it is found.
+
+    `blocked` says that the run found new events and did not take them in, because a full run is due.
+    """
+    fields = position_fields(position)
+    if ran:
+        state = AggDef.State.FULL_DUE if position.blocked or blocked else AggDef.State.OK
+        fields |= {"state": state, "failures": 0, "last_error": "", "last_traceback": "", "last_run": timezone.now()}
+    elif position.blocked:
+        fields |= {"state": AggDef.State.FULL_DUE}
+    AggDef.objects.filter(pk=aggdef.pk).update(**fields)
+    for name, value in fields.items():
+        setattr(aggdef, name, value)
+
+
+def code_version(aggdef: AggDef) -> str:
+    """Version of the task's code as it is now; "" when the task cannot be used."""
+    room = resources().room
+    try:
+        return room.plan(aggdef.definition(), IdRange(None, None, ()), full=True).version
+    except Exception:  # noqa: BLE001 - whatever the task raises while it is looked at
+        return ""
+
+
+def note_failure(aggdef: AggDef, error: Exception, traceback: str = "", position: Position | None = None) -> None:
+    """Show that a run failed, and why."""
+    fields: dict[str, Any] = {} if position is None else position_fields(position)
+    blocked = position is not None and position.blocked
+    fields |= {
+        "state": AggDef.State.FULL_DUE if blocked else AggDef.State.FAILING,
+        "last_error": str(error)[:2000],
+        "last_traceback": traceback[:20_000],
+        "last_run": timezone.now(),
+    }
+    AggDef.objects.filter(pk=aggdef.pk).update(failures=F("failures") + 1, **fields)
+    aggdef.refresh_from_db()
+
+
+def note_realtime_failure(aggdef: AggDef, error: Exception, trace: str) -> None:
+    """Show a failed refresh; the same failure again is the same row of the history, counted."""
+    position = None
+    with contextlib.suppress(PyMongoError):
+        position = resources().room.ledger.of_aggdef(aggdef.name)
+    note_failure(aggdef, error, trace, position)
+    now = timezone.now()
+    text = str(error)[:2000]
+    last = Run.objects.filter(aggdef=aggdef, origin=Run.Origin.REALTIME).order_by("-pk").first()
+    if last is not None and last.state == Run.State.ERROR and last.error == text:
+        Run.objects.filter(pk=last.pk).update(finished=now, refreshes=F("refreshes") + 1)
+        return
+    Run.objects.create(
+        aggdef=aggdef,
+        mode=Run.Mode.INCREMENTAL,
+        origin=Run.Origin.REALTIME,
+        state=Run.State.ERROR,
+        started=now,
+        finished=now,
+        refreshes=1,
+        error=text,
+        traceback=trace[:20_000],
+        code=code_version(aggdef),
+    )
+
+
+def note_refresh(aggdef: AggDef, outcomes: list[Outcome], position: Position) -> None:
+    """Add realtime refreshes to the hour's row of the history, and show where the position stands."""
+    copy_position(aggdef, position, blocked=bool(outcomes) and outcomes[-1].state == "blocked")
+    done = [outcome for outcome in outcomes if outcome.state == "complete"]
+    if not done:
+        return
+    now = timezone.now()
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    row, _ = Run.objects.get_or_create(
+        aggdef=aggdef,
+        origin=Run.Origin.REALTIME,
+        state=Run.State.COMPLETE,
+        started__gte=hour,
+        defaults={
+            "mode": Run.Mode.INCREMENTAL,
+            "started": now,
+            "start_id": done[0].start if isinstance(done[0].start, int) else None,
+        },
+    )
+    last = done[-1]
+    Run.objects.filter(pk=row.pk).update(
+        through=last.through if isinstance(last.through, int) else None,
+        generation=last.generation,
+        refreshes=F("refreshes") + len(done),
+        docs_in=F("docs_in") + sum(outcome.tally.docs_in for outcome in done),
+        keys=F("keys") + sum(outcome.tally.keys for outcome in done),
+        skipped_count=F("skipped_count") + sum(outcome.tally.skipped_count for outcome in done),
+        duration_s=F("duration_s") + sum(outcome.duration_s for outcome in done),
+        finished=now,
+        job_ids=list(last.tally.job_ids),
+        code=last.code,
+    )

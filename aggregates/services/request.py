@@ -1,0 +1,148 @@
+"""Asking for runs, taking the request back, and finding those that were lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery import current_app
+from django.db import transaction
+from django.utils import timezone
+
+from aggregates.exceptions import NotRebuildableError, RunStateError, UnknownAggregateError, known
+from aggregates.models import AggDef, Run
+from aggregates.resource import resources
+from aggregates.run.lease_holder import is_dead
+from aggregates.run.position import Position
+from aggregates.services import celery_queue
+from aggregates.services.celery_queue import PERFORM
+from aggregates.services.task_switch import require_enabled
+
+log = logging.getLogger(__name__)
+LOST_S = 30.0
+CANCEL_WAIT_S = 3.0
+
+
+def get_aggdef(name: str) -> AggDef:
+    """The AggDef with this name. Raises `UnknownAggregateError` that lists some names."""
+    aggdef = AggDef.objects.filter(name=name).first()
+    if aggdef is None:
+        names = list(AggDef.objects.values_list("name", flat=True)[:13])
+        raise UnknownAggregateError(f"no aggregate is named {name!r}; there are: {known(names)}")
+    return aggdef
+
+
+def new_run(
+    aggdef: AggDef,
+    mode: str,
+    origin: str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    force: bool = False,
+) -> Run:
+    """Record that a run is asked for.
+
+    Raises `TaskError` when its task is switched off, `RunStateError` for a wrong mode, `NotRebuildableError` for a
+    range without both ends or with the later one first; the aggregate is none the worse for it.
+    """
+    if mode not in Run.Mode.values:
+        raise RunStateError(f"mode {mode!r}: allowed are {', '.join(Run.Mode.values)}")
+    if mode == Run.Mode.REBUILD and (since is None or until is None):
+        raise NotRebuildableError("a rebuild needs both ends of its range: since and until")
+    if since is not None and until is not None and not since < until:
+        raise NotRebuildableError(f"since {since} is not before until {until}: give the earlier one first")
+    require_enabled(aggdef.task_name)
+    return Run.objects.create(aggdef=aggdef, mode=mode, origin=origin, since=since, until=until, force=force)
+
+
+def start_run(aggdef: AggDef, mode: str = "incremental", origin: str = Run.Origin.API, **options: Any) -> Run:
+    """Record a run and hand it to the job queue; returns at once, in state `planned`.
+
+    A request lost by the queue is put back by `sweep`. Options and errors are those of `new_run`.
+    """
+    run = new_run(aggdef, mode, origin, **options)
+    transaction.on_commit(lambda: enqueue(run))
+    return run
+
+
+def enqueue(run: Run) -> None:
+    """Tell the job queue. When it cannot be reached the run stays planned, and `sweep` tries again."""
+    try:
+        current_app.send_task(PERFORM, (run.pk,), retry=False)
+    except Exception as error:  # noqa: BLE001 - every broker has errors of its own, and none of them loses the run
+        log.warning("run %s is not queued, will be later: %s", run.uid, error)
+
+
+def cancel_run(run: Run) -> Run:
+    """Stop a run. One that has not begun is over at once; one that has is asked to stop, and ends as cancelled.
+
+    Raises `RunStateError` when it is over already.
+    """
+    now = timezone.now()
+    planned = Run.objects.filter(pk=run.pk, state=Run.State.PLANNED)
+    if planned.update(state=Run.State.CANCELLED, finished=now, error="cancelled before it began"):
+        run.refresh_from_db()
+        return run
+    deadline = time.monotonic() + CANCEL_WAIT_S
+    while time.monotonic() < deadline:
+        run.refresh_from_db()
+        if not run.is_open:
+            raise RunStateError(f"run {run.uid} is over already, in state {run.state}: nothing to cancel")
+        if _ask_cancel(run):
+            return run
+        time.sleep(0.05)  # it is between two steps, which nobody announces
+    raise RunStateError(f"run {run.uid} has no step that could be cancelled right now: try again")
+
+
+def _ask_cancel(run: Run) -> bool:
+    ledger = resources().room.ledger
+    position = ledger.of_aggdef(run.aggdef.name)
+    if position is None:
+        return False
+    if position.making is not None and run.mode in (Run.Mode.FULL, Run.Mode.REBUILD, Run.Mode.INCREMENTAL):
+        return ledger.ask_cancel(position.name, "build", position.making.uid)
+    if position.step is not None:
+        return ledger.ask_cancel(position.name, "live", position.step.uid)
+    return False
+
+
+def sweep() -> int:
+    """Put back runs that nobody works on: planned ones that the queue lost, and those whose performer has died.
+
+    Planned ones whose message still waits stay as they are, where the broker can be asked for it.
+
+    Returns how many. Harmless when it is wrong about one: a run is performed under its lease.
+    """
+    limit = timezone.now() - timedelta(seconds=LOST_S)
+    waits = celery_queue.queued_runs(resources().database.client)
+    found = 0
+    for run in Run.objects.open().filter(created__lte=limit).select_related("aggdef")[:500]:
+        if run.state == Run.State.PLANNED:
+            if run.pk not in waits:
+                enqueue(run)
+                found += 1
+        elif _is_orphan(run, limit):
+            lost = Run.objects.filter(pk=run.pk, state=Run.State.RUNNING, performer=run.performer)
+            if lost.update(state=Run.State.PLANNED, performer=""):
+                log.warning("run %s of %s lost its performer, and is queued again", run.uid, run.aggdef.name)
+                enqueue(run)
+                found += 1
+    return found
+
+
+def _is_orphan(run: Run, limit: datetime) -> bool:
+    if is_dead(run.performer):
+        return True
+    if run.seen is not None and run.seen > limit:
+        return False
+    position = resources().room.ledger.of_aggdef(run.aggdef.name)
+    return position is None or not _held(position, run.mode)
+
+
+def _held(position: Position, mode: str) -> bool:
+    slot = position.live if mode == Run.Mode.VERIFY else position.build
+    slots = (slot, position.live) if mode == Run.Mode.INCREMENTAL else (slot,)
+    return any(s.holder and s.until is not None and s.until > timezone.now() for s in slots)

@@ -1,0 +1,100 @@
+"""Reads that need more than the models: how far an aggregate is behind, and what a definition would give."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from aggregates.definition.definition import Definition
+from aggregates.models import AggDef, Run
+from aggregates.resource import resources
+from aggregates.run.generation import is_pattern
+from aggregates.run.inputs import input_mark
+from aggregates.run.jobs import specs
+from aggregates.run.recount import Recounter
+from mapreduce.engine.engine_status import JobListing, list_jobs
+
+PREVIEW_EVENTS = 1_000
+PREVIEW_KEYS = 50
+
+
+@dataclass(frozen=True)
+class Status:
+    """How an aggregate stands, read from MongoDB."""
+
+    through: Any
+    complete_through: datetime | None
+    behind: int | None  # events that may be read and are not in; None for inputs without integer ids
+    behind_s: float  # how old the oldest event that is not in may be; 0 when all are
+    running: bool
+    due: str
+
+
+def status(aggdef: AggDef) -> Status | None:
+    """How the aggregate stands now; None before its first run."""
+    room = resources().room
+    position = room.ledger.of_aggdef(aggdef.name)
+    if position is None or not position.generation:
+        return None
+    mark = input_mark(room, aggdef.definition())
+    integral = isinstance(mark.through, int) and isinstance(position.position, int)
+    behind = max(mark.through - position.position, 0) if integral else None
+    lag = (timezone.now() - position.complete_through).total_seconds() if position.complete_through and behind else 0.0
+    return Status(
+        through=position.position,
+        complete_through=mark.complete_through if behind == 0 else position.complete_through,
+        behind=behind,
+        behind_s=max(lag, 0.0),
+        running=bool(position.step or position.making),
+        due=position.due,
+    )
+
+
+def jobs_under_way(run: Run) -> list[JobListing]:
+    """The jobs that an open run is at, with their progress of about a second ago; empty between two steps."""
+    position = resources().room.ledger.of_aggdef(run.aggdef.name)
+    if position is None or run.state != Run.State.RUNNING or run.mode == Run.Mode.VERIFY:
+        return []
+    step = position.making.step if position.making else None
+    if run.mode == Run.Mode.INCREMENTAL:
+        step = position.step or step  # the first run is a full one
+    ids = [spec.job_id for spec in specs(step)] if step else []
+    return [job for job_id in ids for job in list_jobs(resources().database, 1, job_id=job_id)]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a definition gives on a sample of the newest events."""
+
+    docs_in: int
+    skipped_count: int
+    results: dict[str, list[tuple[Any, Any]]]  # by output: the first keys with their values
+    key_count: int
+
+
+def preview(definition: Definition, events: int = PREVIEW_EVENTS, keys: int = PREVIEW_KEYS) -> Preview:
+    """Run the task here over the newest `events` that match, and write nothing.
+
+    Raises what the task raises, and `TaskError` when it cannot be used.
+    """
+    room = resources().room
+    mark = input_mark(room, definition)
+    span = mark.range(mark.first, mark.through)
+    plan = room.plan(definition, span, full=True)
+    newest = mark.range(max(mark.first or 0, mark.through - 20 * events), mark.through) if mark.integral else span
+    results: dict[str, list[tuple[Any, Any]]] = {output: [] for output in plan.outputs if not is_pattern(output)}
+    with closing(Recounter(plan, room.database)) as recounter:
+        recounter.take(newest, limit=events)
+        for result in recounter.results():
+            results.setdefault(result.output, []).append((result.key, result.value))
+        found = recounter.found
+    return Preview(
+        docs_in=found.docs_in,
+        skipped_count=len(found.skipped),
+        results={name: sorted(pairs, key=lambda pair: str(pair[0]))[:keys] for name, pairs in results.items()},
+        key_count=sum(len(pairs) for pairs in results.values()),
+    )

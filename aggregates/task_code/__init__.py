@@ -1,0 +1,1 @@
+"""Find tasks, tell which version of their code runs, and scaffold new ones."""

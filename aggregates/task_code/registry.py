@@ -1,0 +1,170 @@
+"""Where tasks may come from, which there are, and how a dotted path becomes a class.
+
+Modules that may hold tasks are `agg_tasks` of the installed apps and `task_modules` of the configuration, nothing
+else. A module that fails to import takes only its own tasks away.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aggregates.exceptions import TaskError, TaskRefusedError, known
+from aggregates.task import REGISTERED, Task, has_period
+from aggregates.task_code.code_version import module_version, task_version
+
+REMEDY = (
+    "put it into agg_tasks.py of an installed app, or name its module in task_modules "
+    "(zarkov.yaml: `task_modules: [{module}]`, or ZARKOV_TASK_MODULES={module})"
+)
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A task that can be used."""
+
+    path: str  # dotted path, as an AggDef's task_name has it
+    cls: type[Task]
+
+    @property
+    def code(self) -> str:
+        """Version of the code that it uses; "" when that cannot be read."""
+        module, _, name = self.path.rpartition(".")
+        return task_version([(module, name)]) if module in sys.modules else ""
+
+    @property
+    def doc(self) -> str:
+        """The first paragraph of the docstring, or ""."""
+        return (inspect.getdoc(self.cls) or "").split("\n\n")[0] if self.cls.__doc__ else ""
+
+    @property
+    def has_period(self) -> bool:
+        """Whether ranges of it can be rebuilt."""
+        return has_period(self.cls)
+
+
+@dataclass(frozen=True)
+class ModuleReport:
+    """One module that may hold tasks."""
+
+    name: str
+    tasks: tuple[TaskEntry, ...]
+    error: str = ""  # one line; "" when it imports
+    traceback: str = ""
+
+
+def make_importable(folders: Iterable[Path]) -> None:
+    """Put the folders at the end of `sys.path` where they are missing."""
+    for folder in folders:
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+def task_modules() -> tuple[str, ...]:
+    """Every module that may hold tasks, apps first, each once. Imports none of them but their parents."""
+    from django.apps import apps
+    from django.conf import settings
+
+    of_apps = (f"{config.name}.agg_tasks" for config in apps.get_app_configs())
+    found = [name for name in of_apps if importlib.util.find_spec(name) is not None]
+    return tuple(dict.fromkeys([*found, *settings.ZARKOV.task_modules]))
+
+
+def discover(modules: Iterable[str]) -> list[ModuleReport]:
+    """What each module holds, or why it cannot be imported. Raises nothing for what is in the modules."""
+    return [_report(name) for name in modules]
+
+
+def _report(name: str) -> ModuleReport:
+    try:
+        module_version(name)
+    except Exception as error:  # noqa: BLE001 - whatever a task file raises is shown, never passed on
+        cause = error.__cause__ or error
+        shown = "".join(traceback.format_exception(cause))
+        return ModuleReport(name, (), f"{type(cause).__name__}: {cause}", shown)
+    held = list(vars(sys.modules[name]).values())
+    entries = [TaskEntry(f"{name}.{cls.__qualname__}", cls) for cls in held if _is_task(cls, name)]
+    return ModuleReport(name, tuple(dict.fromkeys(entries)))
+
+
+def _is_task(candidate: Any, module: str) -> bool:
+    if not (isinstance(candidate, type) and issubclass(candidate, Task)) or candidate is Task:
+        return False
+    return candidate.__module__ == module or vars(candidate).get(REGISTERED) is candidate
+
+
+def allowed_module(path: str, modules: Iterable[str]) -> str:
+    """The module that may hold the task with this dotted path; imports nothing. Raises `TaskRefusedError`."""
+    allowed = tuple(modules)
+    module_name = max((m for m in allowed if path.startswith(f"{m}.")), key=len, default=None)
+    if module_name is None:
+        module = path.rpartition(".")[0] or path
+        raise TaskRefusedError(
+            f"task_name {path!r} lies outside the modules that may hold tasks ({known(allowed)}): "
+            + REMEDY.format(module=module)
+        )
+    return module_name
+
+
+def resolve(path: str, modules: Iterable[str]) -> type[Task]:
+    """The task class with this dotted path.
+
+    Raises `TaskRefusedError` for a path outside `modules`, and `TaskError` when the module does not import, has no
+    such name, or the name is no task; the texts list what there is.
+    """
+    module_name = allowed_module(path, modules)
+    report = _report(module_name)
+    if report.error:
+        raise TaskError(f"task_name {path!r}: module {module_name} fails to import: {report.error}")
+    for entry in report.tasks:
+        if entry.path == path:
+            return entry.cls
+    raise TaskError(
+        f"task_name {path!r}: module {module_name} has no such task; it has {known(e.path for e in report.tasks)}"
+    )
+
+
+def function_name(function: Callable[..., Any] | str, modules: Iterable[str]) -> str:
+    """How workers find the function: `module:qualname`, for a method through the class of its object.
+
+    Raises `TaskError` for a lambda or a nested function, which has no name, and for one outside `modules`.
+    """
+    allowed = tuple(modules)
+    if isinstance(function, str):
+        name = function
+    elif isinstance(function, type) or not hasattr(function, "__qualname__"):
+        raise TaskError(f"{function!r} is not a function: name a method of the task or a function of its module")
+    elif (owner := getattr(function, "__self__", None)) is not None:
+        cls = owner if isinstance(owner, type) else type(owner)
+        name = f"{cls.__module__}:{cls.__qualname__}.{function.__name__}"
+    else:
+        name = f"{function.__module__}:{function.__qualname__}"
+    module, separator, qualname = name.partition(":")
+    if not separator or "<" in qualname:
+        raise TaskError(
+            f"{name} cannot be found by name in a worker: use a method of the task or a function on module level"
+        )
+    if module not in allowed:
+        raise TaskRefusedError(
+            f"function {name} lies outside the modules that may hold tasks ({known(allowed)}): "
+            + REMEDY.format(module=module)
+        )
+    return name
+
+
+def load_function(name: str, params: Mapping[str, Any]) -> Callable[..., Any]:
+    """The function behind a name that `function_name` gave; a method is bound to a task made with `params`."""
+    module, _, qualname = name.partition(":")
+    target: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        target = target(**params) if isinstance(target, type) else target
+        target = getattr(target, part)
+    function: Callable[..., Any] = target
+    return function

@@ -1,0 +1,64 @@
+"""Decorators that put parameters, answers and errors of a view into the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+
+from aggregates.web.api.serializers import ErrorSerializer
+from aggregates.web.series.points import FILLS
+from aggregates.web.series.time_span import ALLOWED
+
+COMMON = (401, 403, 429)
+_SAID = {
+    400: "The request cannot be understood.",
+    401: "Neither a login nor a token.",
+    403: "The login or token may not do this.",
+    404: "No such thing.",
+    409: "It cannot be done in this state.",
+    413: "Too large.",
+    415: "Another media type is wanted.",
+    429: "Too many requests; see Retry-After.",
+    503: "A part of the system does not answer; see Retry-After.",
+}
+
+
+def describe(
+    answers: dict[Any, Any], *errors: int, parameters: list[OpenApiParameter] | None = None, **rest: Any
+) -> Callable[[Any], Any]:
+    """`extend_schema` with the errors that every endpoint can answer, and `errors` beside them."""
+    refusals = {code: OpenApiResponse(ErrorSerializer, description=_SAID[code]) for code in sorted({*COMMON, *errors})}
+    return extend_schema(responses={**answers, **refusals}, parameters=parameters or [], **rest)
+
+
+def text(name: str, said: str, **rest: Any) -> OpenApiParameter:
+    """A text in the query string."""
+    return OpenApiParameter(name, OpenApiTypes.STR, description=said, **rest)
+
+
+def number(name: str, said: str, least: int, most: int, default: int) -> OpenApiParameter:
+    """A whole number in the query string, within bounds."""
+    schema = {"type": "integer", "minimum": least, "maximum": most, "default": default}
+    return OpenApiParameter(name, schema, description=said)
+
+
+FIELDS = text("fields", "Names of fields with commas between them; empty = all that are numbers.")
+PREFIX = text("prefix", "Only keys that begin with this.")
+RANGE = [
+    text("from", f"Begin of the range; {ALLOWED}."),
+    text("to", "End of the range, in the same forms."),
+    text("tz", "Time zone of keys without an offset, such as Europe/Berlin; by default that of the configuration."),
+]
+FILL = OpenApiParameter(
+    "fill", OpenApiTypes.STR, enum=[fill for fill in FILLS if fill], description="What stands for periods without data."
+)
+SERIES = [
+    FIELDS,
+    PREFIX,
+    *RANGE,
+    FILL,
+    number("limit", "Series at most; the largest ones are kept.", 1, 500, 100),
+]

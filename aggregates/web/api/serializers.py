@@ -1,0 +1,111 @@
+"""Shapes of requests and answers, as the OpenAPI document and the browsable API show them."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+
+class ErrorDetail(serializers.Serializer[None]):
+    """What went wrong."""
+
+    code = serializers.CharField(help_text="Stable, for programs.")
+    message = serializers.CharField(help_text="For people: what was wrong, and what to do.")
+    details = serializers.DictField(required=False)
+
+
+class ErrorSerializer(serializers.Serializer[None]):
+    """Every error has this shape."""
+
+    error = ErrorDetail()
+
+
+# An event, as JSON Schema says it.
+EVENT = {
+    "type": "object",
+    "required": ["type"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"type": "string", "minLength": 1, "maxLength": 256},
+        "timestamp": {
+            "type": "string",
+            "format": "date-time",
+            "description": "Now, when it is absent; no offset = UTC.",
+        },
+        "context": {"type": "object", "additionalProperties": True},
+        "extra": {"description": "Anything."},
+        "id": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 256,
+            "description": "The producer's own key: a second event with it is a duplicate.",
+        },
+    },
+}
+
+
+class RejectedSerializer(serializers.Serializer[None]):
+    """Why one event of a request was not taken."""
+
+    index = serializers.IntegerField(help_text="Its place in the request, from 0.")
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class ReceiptSerializer(serializers.Serializer[None]):
+    """The verdict on a request: accepted events are in the journal, on disk."""
+
+    accepted = serializers.IntegerField()
+    rejected = RejectedSerializer(many=True)
+
+
+class StoredEventSerializer(serializers.Serializer[None]):
+    """An event as it is stored."""
+
+    _id = serializers.IntegerField()
+    type = serializers.CharField()
+    timestamp = serializers.DateTimeField()
+    context = serializers.DictField()  # type: ignore[assignment]
+    extra = serializers.JSONField(required=False)
+    id = serializers.CharField(required=False)
+
+
+class EventPageSerializer(serializers.Serializer[None]):
+    """Events, newest id first."""
+
+    events = StoredEventSerializer(many=True)
+    next = serializers.CharField(allow_null=True, help_text="Value of `cursor` for the next page; null at the end.")
+
+
+class SeriesSerializer(serializers.Serializer[None]):
+    """One series; `data` is in flot's form."""
+
+    label = serializers.CharField(allow_blank=True)  # type: ignore[assignment]
+    key = serializers.CharField(allow_blank=True, help_text="The dimensions as they are in the key.")
+    field = serializers.CharField(allow_blank=True)
+    data = serializers.ListField(  # type: ignore[assignment]
+        child=serializers.JSONField(), help_text="[[ms or key, y], ...]"
+    )
+
+
+class SeriesAnswerSerializer(serializers.Serializer[None]):
+    """All series of one question."""
+
+    series = SeriesSerializer(many=True)
+    step = serializers.CharField(allow_null=True, help_text="Length of the periods: day, hour, ...")
+    omitted = serializers.IntegerField(help_text="Series left out because of `limit`.")
+    through = serializers.IntegerField(allow_null=True, help_text="Last event id contained.")
+    complete_through = serializers.DateTimeField(allow_null=True)
+
+
+class RankedSerializer(serializers.Serializer[None]):
+    """The largest, or smallest, documents."""
+
+    documents = serializers.ListField(child=serializers.DictField())
+    through = serializers.IntegerField(allow_null=True)
+    complete_through = serializers.DateTimeField(allow_null=True)
+
+
+class CollectionsSerializer(serializers.Serializer[None]):
+    """All aggregates that can be read."""
+
+    collections = serializers.ListField(child=serializers.CharField())

@@ -1,0 +1,183 @@
+"""Reading aggregates: `collections/`, `series/`, `ranked/`, `export/` and `live/`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from django.conf import settings
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from aggregates.exceptions import UnknownAggregateError, known
+from aggregates.models import AggDef
+from aggregates.web.api import openapi, serializers
+from aggregates.web.api.base_view import ApiView, with_etag
+from aggregates.web.auth.access import Rights
+from aggregates.web.auth.stream_access import standing
+from aggregates.web.exceptions import BadRequestError
+from aggregates.web.live.feed import SeriesFeed
+from aggregates.web.live.stream import respond
+from aggregates.web.mongo import database
+from aggregates.web.series import export, freshness, query
+from aggregates.web.series.points import read_fill
+from aggregates.web.series.query import SeriesQuery
+from aggregates.web.series.query_filter import check_field, read_filter
+from aggregates.web.series.time_span import read_span, read_zone
+
+
+class AnyAccept(BaseContentNegotiation):
+    """For answers whose form the address says: what the client accepts does not matter."""
+
+    def select_parser(self, request, parsers):  # type: ignore[no-untyped-def]
+        """None is needed."""
+        return parsers[0]
+
+    def select_renderer(self, request, renderers, format_suffix=None):  # type: ignore[no-untyped-def]
+        """JSON, for errors."""
+        return JSONRenderer(), "application/json"
+
+
+def series_query(request: HttpRequest | Request, name: str, prefix: str = "") -> SeriesQuery:
+    """The question that the parameters of a request ask. Raises `BadRequestError` naming the parameter."""
+    given = request.GET
+    fields = tuple(field.strip() for field in given.get("fields", "").split(",") if field.strip())
+    for field in fields:
+        check_field(field, "fields")
+    found = SeriesQuery(
+        name=name,
+        fields=fields,
+        prefix=given.get("prefix", ""),
+        start=given.get("from", ""),
+        end=given.get("to", ""),
+        zone=read_zone(given.get("tz", ""), settings.ZARKOV.time_zone),
+        fill=read_fill(given.get("fill", "")),
+        limit=read_number(given.get("limit", ""), "limit", 1, 500, 100),
+    )
+    span = read_span(found.start, found.end, found.zone, datetime.now(UTC))
+    if span.start is not None and span.end is not None and span.start > span.end:
+        raise BadRequestError(f"from = {found.start!r} lies after to = {found.end!r}: exchange them", parameter="from")
+    return found.locked(prefix)
+
+
+def require_known(rights: Rights, name: str) -> None:
+    """Raise `NotFoundError` for an aggregate that neither has results nor is defined."""
+    found = query.names(database())
+    if name in found or AggDef.objects.filter(Q(name=name) | Q(output=f"{query.NAMESPACE}{name}")).exists():
+        return
+    readable = [other for other in found if rights.may_read(other)]
+    raise UnknownAggregateError(f"there is no aggregate {name[:120]!r}; there are: {known(readable)}")
+
+
+def read_number(text: str, parameter: str, least: int, most: int, default: int) -> int:
+    """A whole number within bounds, `default` for an empty text. Raises `BadRequestError`."""
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) <= most:
+        raise BadRequestError(
+            f"{parameter} = {text[:60]!r}: allowed are whole numbers from {least} to {most}", parameter=parameter
+        )
+    return int(text)
+
+
+class CollectionsView(ApiView):
+    """Names of all aggregates that can be read."""
+
+    @openapi.describe({200: serializers.CollectionsSerializer}, 503)
+    def get(self, request: Request) -> Response:
+        """All names, without `zagg.`."""
+        rights = self.rights(request)
+        return Response({"collections": [name for name in query.names(database()) if rights.may_read(name)]})
+
+
+class SeriesView(ApiView):
+    """An aggregate as time series."""
+
+    @openapi.describe({200: serializers.SeriesAnswerSerializer}, 400, 404, 413, 503, parameters=openapi.SERIES)
+    def get(self, request: Request, name: str) -> HttpResponseBase:
+        """One series for each combination of dimensions and field. 404 for an aggregate that is not defined."""
+        rights = self.rights(request)
+        rights.require_name(name)
+        state = SeriesFeed(series_query(request, name), database).read()
+        if not state["series"]:
+            require_known(rights, name)
+        return with_etag(request, state)
+
+
+class RankedView(ApiView):
+    """The largest documents of an aggregate."""
+
+    @openapi.describe(
+        {200: serializers.RankedSerializer},
+        400,
+        404,
+        503,
+        parameters=[
+            openapi.text("sort", "Field to sort by, with - in front for the largest first; by default -value."),
+            openapi.text("filter", 'Conditions as JSON, such as {"value": {"$gt": 10}}.'),
+            openapi.PREFIX,
+            openapi.number("limit", "Documents at most.", 1, 100, 20),
+        ],
+    )
+    def get(self, request: Request, name: str) -> HttpResponseBase:
+        """Documents in the order of `sort`."""
+        rights = self.rights(request)
+        rights.require_name(name)
+        condition = read_filter(request.GET.get("filter") or "{}", "filter")
+        if prefix := request.GET.get("prefix", ""):
+            condition = {"$and": [condition, {"_id": query.below(prefix)}]}
+        sort = request.GET.get("sort") or "-value"
+        check_field(sort.removeprefix("-"), "sort")
+        limit = read_number(request.GET.get("limit", ""), "limit", 1, 100, 20)
+        found = query.read_ranked(database(), query.collection_name(name), condition, sort, limit)
+        if not found:
+            require_known(rights, name)
+        state = {"documents": export.plain_documents(found), **freshness.read(database(), name).document()}
+        return with_etag(request, state)
+
+
+class ExportView(ApiView):
+    """All documents of an aggregate, streamed."""
+
+    content_negotiation_class = AnyAccept
+
+    @openapi.describe(
+        {(200, "text/csv"): OpenApiTypes.STR, (200, "application/x-ndjson"): OpenApiTypes.STR},
+        400,
+        404,
+        503,
+        parameters=[openapi.PREFIX, *openapi.RANGE],
+    )
+    def get(self, request: Request, name: str, form: str) -> HttpResponseBase:
+        """`csv`: one row per document, one column per field. `jsonl`: one document per line."""
+        rights = self.rights(request)
+        rights.require_name(name)
+        asked = series_query(request, name)
+        span = read_span(asked.start, asked.end, asked.zone, datetime.now(UTC))
+        require_known(rights, name)
+        collection = query.collection_name(name)
+        rows = query.stream(database(), collection, asked.prefix, span, asked.zone) if collection else iter(())
+        write, media_type = export.FORMS[form]
+        response = StreamingHttpResponse(write(rows), content_type=media_type)
+        response["Content-Disposition"] = f'attachment; filename="{export.file_name(name)}.{form}"'
+        for header, value in freshness.read(database(), name).headers().items():
+            response[header] = value
+        return response
+
+
+class LiveView(ApiView):
+    """An aggregate as a stream of server-sent events."""
+
+    content_negotiation_class = AnyAccept
+    throttle_scope = "live"
+
+    @openapi.describe({(200, "text/event-stream"): OpenApiTypes.STR}, 400, 503, parameters=[*openapi.SERIES])
+    def get(self, request: Request, name: str) -> HttpResponse | StreamingHttpResponse:
+        """`series` events hold the answer of `series/`, `points` events what changed since (see docs/http-api.md)."""
+        self.rights(request).require_name(name)
+        feeds = {"": SeriesFeed(series_query(request, name), database)}
+        return respond(request._request, feeds, standing(request._request, lambda rights: rights.require_name(name)))

@@ -1,0 +1,1 @@
+"""Decide who may do what over HTTP: logins, tokens, roles and how long a stream may stay open."""

@@ -1,0 +1,34 @@
+"""The groups viewer, operator and editor, and what their members may do in the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth.management import create_permissions
+from django.contrib.auth.models import Group, Permission
+
+from aggregates.web.auth.access import OF_GROUP
+
+_ACTIONS = {
+    "viewer": {"view"},
+    "operator": {"view", "operate"},
+    "editor": {"view", "operate", "add", "change", "delete"},
+}
+_OPERATED = {"change_quarantineentry"}  # what operating takes beside that, as in the REST API
+_APPS = ("aggregates", "ingest")
+_NOT_FOR_GROUPS = {"accesstoken"}  # tokens are made by superusers
+
+
+def ensure_groups(sender: Any, **kwargs: Any) -> None:
+    """Make the three groups after a migration, with the permissions of our apps that they lack."""
+    for label in _APPS:
+        create_permissions(apps.get_app_config(label), verbosity=0)
+    permissions = Permission.objects.filter(content_type__app_label__in=_APPS).exclude(
+        content_type__model__in=_NOT_FOR_GROUPS
+    )
+    for name in OF_GROUP:
+        group, _ = Group.objects.get_or_create(name=name)
+        operated = _OPERATED if "operate" in _ACTIONS[name] else set()
+        wanted = [p for p in permissions if p.codename.partition("_")[0] in _ACTIONS[name] or p.codename in operated]
+        group.permissions.add(*wanted)

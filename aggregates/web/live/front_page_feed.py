@@ -1,0 +1,98 @@
+"""The feed of the front page: what comes in now, the latest events, and how far the aggregates are."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from datetime import UTC, datetime
+from typing import Any
+
+from aggregates.web import overview, stored_events
+from aggregates.web.json_encoding import to_json
+from aggregates.web.live.feed import Notice, OpenDatabase, StreamMessage
+
+LATEST = 20  # events shown
+LOOKED_AT = 200  # newest events from which they are taken
+OWN_TYPE = "metric"  # of Zarkov's own measurements, which come all the time
+MOST_OWN = 4  # of them, so that they do not push everything else out of sight
+WINDOW_S = 60  # seconds of rates kept
+MANY = 50_000  # more new events than this since the last look are counted without their types
+
+
+def shown(latest: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the newest events that are worth a line, newest first; measurements only where others leave room."""
+    others = [event for event in latest if event.get("type") != OWN_TYPE][:LATEST]
+    room = LATEST if not others else MOST_OWN
+    own = [event for event in latest if event.get("type") == OWN_TYPE][:room]
+    return sorted(own + others, key=lambda event: -int(event["_id"]))[:LATEST]
+
+
+class FrontPageFeed:
+    """One per process. `pulse` messages are whole: they are small, and all of it changes."""
+
+    def __init__(self, open_database: OpenDatabase) -> None:
+        self._open_database = open_database
+        self._counted_through: int | None = None
+        self._rates: deque[tuple[int, dict[str, int]]] = deque()  # (second, events by type), oldest first
+
+    def __hash__(self) -> int:
+        return hash(FrontPageFeed)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FrontPageFeed)
+
+    def concerns(self, notice: Notice) -> bool:
+        """Every commit of events and every refreshed aggregate."""
+        return notice.get("$command") in {"committed", "agg_complete"}
+
+    def stamp(self) -> Any:
+        """None: it is read at every look, as rates fall to 0 by themselves."""
+        return None
+
+    def read(self) -> dict[str, Any]:
+        """Rates by type and second, the latest events, and the state of aggregates, quarantine and jobs."""
+        database = self._open_database()
+        latest = stored_events.latest(database, LOOKED_AT)
+        self._count(int(latest[0]["_id"]) if latest else 0)
+        return {
+            "now": int(time.time()),
+            "window_s": WINDOW_S,
+            "rates": [[second, dict(counts)] for second, counts in self._rates],
+            "latest": shown(latest),
+            **overview.read(database),
+        }
+
+    def whole(self, state: dict[str, Any]) -> StreamMessage:
+        """Everything."""
+        return StreamMessage("pulse", to_json(state))
+
+    def change(self, before: dict[str, Any], after: dict[str, Any]) -> StreamMessage | None:
+        """Everything, if anything but the clock is different."""
+        if {**before, "now": 0} == {**after, "now": 0}:
+            return None
+        return self.whole(after)
+
+    def _begin(self, through: int, second: int) -> None:
+        """The minute before the first look, by what the events themselves say of their time."""
+        since = datetime.fromtimestamp(second - WINDOW_S + 1, UTC)
+        found = stored_events.count_by_second(self._open_database(), max(0, through - MANY), since)
+        self._rates.extend((when, counts) for when, counts in sorted(found.items()) if when <= second)
+
+    def _count(self, through: int) -> None:
+        """Add the events that came since the last look to the second of this look."""
+        second = int(time.time())
+        if self._counted_through is None:
+            self._begin(through, second)
+        elif through > self._counted_through:
+            if through - self._counted_through > MANY:
+                counts = {"(many)": through - self._counted_through}
+            else:
+                counts = stored_events.count_by_type(self._open_database(), self._counted_through, through)
+            if not self._rates or self._rates[-1][0] != second:
+                self._rates.append((second, {}))
+            bucket = self._rates[-1][1]
+            for name, count in counts.items():
+                bucket[name] = bucket.get(name, 0) + count
+        self._counted_through = through
+        while self._rates and self._rates[0][0] <= second - WINDOW_S:
+            self._rates.popleft()

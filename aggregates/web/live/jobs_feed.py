@@ -1,0 +1,73 @@
+"""The feed of the jobs page: router, workers, and the newest jobs with their progress."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from aggregates.web.json_encoding import to_json
+from aggregates.web.live.feed import Notice, OpenDatabase, StreamMessage
+from mapreduce.engine.engine_status import engine_summary, list_jobs
+
+SHOWN = 60
+
+
+class JobsFeed:
+    """One per process. `jobs` messages are whole. Looked at once a second: as often as the router writes."""
+
+    poll_s = 1.0
+
+    def __init__(self, open_database: OpenDatabase) -> None:
+        self._open_database = open_database
+
+    def __hash__(self) -> int:
+        return hash(JobsFeed)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobsFeed)
+
+    def concerns(self, notice: Notice) -> bool:
+        """No notice speaks of jobs, but a refreshed aggregate has ended one."""
+        return notice.get("$command") == "agg_complete"
+
+    def stamp(self) -> Any:
+        """A digest of everything shown."""
+        return hashlib.blake2b(to_json(self.read()), digest_size=16).digest()
+
+    def read(self) -> dict[str, Any]:
+        """The engine, and its newest jobs."""
+        database = self._open_database()
+        engine = engine_summary(database)
+        jobs = [
+            {
+                "job_id": job.job_id,
+                "state": job.state,
+                "running": job.running,
+                "created": job.created,
+                "ended": job.ended,
+                "functions": job.functions,
+                "outputs": job.outputs,
+                "progress": job.progress,
+                "error": job.error.get("message", "") if job.error else "",
+                "traceback": job.traceback or "",
+            }
+            for job in list_jobs(database, SHOWN)
+        ]
+        return {
+            "router": engine.router,
+            "workers": [{"name": w.name, "slots": w.slots, "busy": w.busy} for w in engine.workers],
+            "slots": engine.slots,
+            "busy": engine.busy,
+            "docs_per_s": engine.docs_per_s,
+            "running": sum(engine.jobs.values()),
+            "ended": dict(engine.ended),
+            "jobs": jobs,
+        }
+
+    def whole(self, state: dict[str, Any]) -> StreamMessage:
+        """Everything."""
+        return StreamMessage("jobs", to_json(state))
+
+    def change(self, before: dict[str, Any], after: dict[str, Any]) -> StreamMessage | None:
+        """Everything, if anything is different."""
+        return None if before == after else self.whole(after)

@@ -1,0 +1,73 @@
+"""Hears the ingester's notices and hands them to the hub: one socket and one thread per web process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ingest.transport.client_keys import ClientKeys
+from ingest.transport.notice import Subscription
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 1.0  # between two looks whether the address is still the same
+
+
+class NoticeListener:
+    """Calls `deliver` with each notice, from its own thread (a greenlet under gunicorn's gevent worker), until `stop`.
+
+    `address` is asked again while it raises or changes: the ingester may start later, and on another port. Notices that
+    are missed meanwhile are made up for by the channels' own polling.
+    """
+
+    def __init__(
+        self,
+        address: Callable[[], str],
+        deliver: Callable[[dict[str, Any]], None],
+        keys: ClientKeys | None = None,
+    ) -> None:
+        self._address = address
+        self._keys = keys
+        self._deliver = deliver
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.connected_to: str | None = None
+
+    def start(self) -> None:
+        """Begin to listen; does not wait for the ingester."""
+        self._thread = threading.Thread(target=self._run, name="notice-listener", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End within a second or so; may be called twice."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(timeout=3 * WAIT_S)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            address = self._current_address()
+            if address is None:
+                self._stopped.wait(WAIT_S)
+            else:
+                self._listen(address)
+
+    def _listen(self, address: str) -> None:
+        with contextlib.closing(Subscription(address, self._keys)) as subscription:
+            self.connected_to = address
+            while not self._stopped.is_set() and self._current_address() == address:
+                notice = subscription.receive(WAIT_S)
+                while notice is not None and not self._stopped.is_set():
+                    self._deliver(notice)
+                    notice = subscription.receive(0)
+        self.connected_to = None
+
+    def _current_address(self) -> str | None:
+        try:
+            return self._address()
+        except Exception as error:  # noqa: BLE001 - the ingester has not recorded its address yet
+            log.debug("no address of notices yet: %s", error)
+            return None

@@ -1,0 +1,41 @@
+"""The hub and the listener of this web process, made when the first stream opens."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from django.conf import settings
+
+from aggregates.web.live.hub import Hub
+from aggregates.web.live.notice_listener import NoticeListener
+
+_lock = threading.Lock()
+_running: tuple[int, Hub, NoticeListener] | None = (
+    None  # process id, because a fork inherits neither threads nor sockets
+)
+
+
+def hub() -> Hub:
+    """The hub of this process; the first call starts it and its listener."""
+    global _running
+    with _lock:
+        if _running is None or _running[0] != os.getpid():
+            made = Hub()
+            config = settings.ZARKOV
+            listener = NoticeListener(
+                lambda: config.connect_address("publish_bind_address"), made.notice, config.client_keys()
+            )
+            listener.start()
+            _running = (os.getpid(), made, listener)
+        return _running[1]
+
+
+def stop() -> None:
+    """End all streams and the listener; the next `hub()` begins anew."""
+    global _running
+    with _lock:
+        running, _running = _running, None
+    if running is not None and running[0] == os.getpid():
+        running[1].stop()
+        running[2].stop()

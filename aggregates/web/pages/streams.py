@@ -1,0 +1,76 @@
+"""Streams of the pages: charts by their slugs, the pulse of the front page, and jobs."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponseBase
+from django.views.decorators.http import require_GET
+
+from aggregates.models.chart import Chart
+from aggregates.web import embed
+from aggregates.web.auth.access import Rights, rights_of
+from aggregates.web.auth.stream_access import standing
+from aggregates.web.exceptions import BadRequestError, ForbiddenError, NotFoundError
+from aggregates.web.live.front_page_feed import FrontPageFeed
+from aggregates.web.live.jobs_feed import JobsFeed
+from aggregates.web.live.stream import respond
+from aggregates.web.mongo import database
+from aggregates.web.pages.page_access import stream
+
+MOST_CHARTS = 40
+
+
+@require_GET
+@stream
+def charts(request: HttpRequest) -> HttpResponseBase:
+    """`?chart=SLUG&chart=SLUG&from=-7d`: one stream for several charts; events are named `series:SLUG`."""
+    slugs = request.GET.getlist("chart")
+    if not slugs or len(slugs) > MOST_CHARTS:
+        raise BadRequestError(f"chart: name 1 to {MOST_CHARTS} charts", parameter="chart")
+    rights = rights_of(request)
+    rights.require("read")
+    found = {chart.slug: chart for chart in Chart.objects.filter(slug__in=slugs)}
+    if missing := [slug for slug in slugs if slug not in found]:
+        raise NotFoundError(f"there is no chart {missing[0][:100]!r}")
+    for chart in found.values():
+        rights.require_name(chart.aggregate)
+    start = request.GET.get("from")
+    shown = [chart.aggregate for chart in found.values()]
+
+    def needed(rights: Rights) -> None:
+        for name in shown:
+            rights.require_name(name)
+
+    feeds = {slug: embed.feed(found[slug], start=start) for slug in slugs}
+    return respond(request, feeds, standing(request, needed))
+
+
+@require_GET
+@stream
+def pulse(request: HttpRequest) -> HttpResponseBase:
+    """What comes in now."""
+    rights_of(request).require_unlimited()
+    return respond(request, {"": FrontPageFeed(database)}, standing(request, Rights.require_unlimited))
+
+
+@require_GET
+@stream
+def jobs(request: HttpRequest) -> HttpResponseBase:
+    """What the engine works on."""
+    rights_of(request).require_unlimited()
+    return respond(request, {"": JobsFeed(database)}, standing(request, Rights.require_unlimited))
+
+
+@require_GET
+@stream
+def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
+    """The charts of an embed link; its signature is the right to see them."""
+    link = embed.open_link(token)
+    start = request.GET.get("from")
+    feeds = {
+        chart.slug: embed.feed(chart, start=start, prefix=link.locked_prefix, adjustable=link.range_adjustable)
+        for chart in link.charts()
+    }
+    if not feeds:
+        raise ForbiddenError("this link shows nothing")
+    key = link.key
+    return respond(request, feeds, allowed=lambda: embed.still_works(key))

@@ -1,0 +1,1 @@
+"""Read aggregates as time series: keys, time spans, queries, points and exports."""

@@ -1,0 +1,62 @@
+"""Turns a stored chart into the question that it asks, and checks that there can be an answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils import timezone
+
+from aggregates.definition.field_check import is_zone
+from aggregates.models.chart import Chart
+from aggregates.web.exceptions import WebError
+from aggregates.web.series.query import SeriesQuery, collection_name
+from aggregates.web.series.time_span import read_span
+
+
+def chart_query(chart: Chart, start: str | None = None, end: str | None = None) -> SeriesQuery:
+    """Return the question that `chart` asks; a viewer's own range goes before the chart's.
+
+    The range ends now at the latest unless it says otherwise: an event dated years ahead would squeeze the picture.
+    """
+    return SeriesQuery(
+        name=chart.aggregate,
+        fields=chart.field_list(),
+        prefix=chart.prefix,
+        start=chart.start if start is None else start,
+        end=(chart.end if end is None else end) or "now",
+        zone=chart.effective_zone,
+        fill=chart.fill,  # type: ignore[arg-type]
+        limit=chart.series_limit,
+    )
+
+
+def chart_faults(chart: Chart) -> dict[str, str]:
+    """Return a message by field for each name or range that could never give an answer."""
+    faults: dict[str, str] = {}
+    try:
+        if collection_name(chart.aggregate) is None:
+            faults["aggregate"] = f"{chart.aggregate!r} cannot be the name of an aggregate"
+    except WebError as error:
+        faults["aggregate"] = error.message
+    for name in ("start", "end"):
+        try:
+            read_span(getattr(chart, name), "", chart.effective_zone, timezone.now())
+        except WebError as error:
+            faults[name] = error.message.removeprefix("from = ")
+    if chart.zone and not is_zone(chart.zone):
+        faults["zone"] = f"{chart.zone!r} is no name of the IANA time zone database, such as Europe/Berlin"
+    return faults
+
+
+class CheckedChartForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Shows the faults of a chart at their fields."""
+
+    class Meta:
+        model = Chart
+        fields: Any = "__all__"
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]
+        for name, message in chart_faults(self.instance).items():
+            self.add_error(name if name in self.fields else None, message)

@@ -1,0 +1,81 @@
+"""How current an aggregate is: the last event id it contains, and the time up to which it contains everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pymongo.database import Database
+
+from aggregates.web.json_encoding import moment_text
+from ingest.exceptions import StoreUnpreparedError
+from ingest.store.store import Watermark, read_watermark
+
+POSITIONS = "agg.position"  # one document per output, see docs/architecture.md
+_FIELDS = {"position": 1, "complete_through": 1, "aggdef": 1, "lead": 1, "store": 1, "epoch": 1}
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """All are None for a collection that no aggregate definition fills."""
+
+    through: int | None = None
+    complete_through: datetime | None = None
+    aggdef: str | None = None  # the definition that fills it
+
+    def document(self) -> dict[str, Any]:
+        """The two fields that answers carry."""
+        return {
+            "through": self.through,
+            "complete_through": moment_text(self.complete_through) if self.complete_through else None,
+        }
+
+    def headers(self) -> dict[str, str]:
+        """The two headers that answers of `/q` and its kin carry; absent where nothing is known."""
+        names = {"through": "X-Zarkov-Through", "complete_through": "X-Zarkov-Complete-Through"}
+        return {names[key]: str(value) for key, value in self.document().items() if value is not None}
+
+
+def read(database: Database[dict[str, Any]], name: str) -> Freshness:
+    """Currency of the aggregate whose output is `zagg.<name>`.
+
+    Of several outputs of one definition only the first has the position; the others point to it.
+    """
+    positions = database[POSITIONS]
+    document = positions.find_one({"_id": name}, _FIELDS) or {}
+    if lead := document.get("lead"):
+        document = positions.find_one({"_id": lead}, _FIELDS) or {}
+    return of_position(document, watermark(database) if document else None)
+
+
+def watermark(database: Database[dict[str, Any]]) -> Watermark | None:
+    """What may be read of the events now; None while there is no event store."""
+    try:
+        return read_watermark(database)
+    except StoreUnpreparedError:
+        return None
+
+
+def of_position(document: Mapping[str, Any], now: Watermark | None) -> Freshness:
+    """What a position document says, as of `now`.
+
+    An aggregate that has taken in everything up to the watermark is as complete as the watermark, however long ago
+    its last run was: nothing came in since.
+    """
+    through, complete = document.get("position"), document.get("complete_through")
+    if not isinstance(through, int):
+        return Freshness(None, complete, document.get("aggdef"))
+    same_store = now is not None and (document.get("store"), document.get("epoch")) == (now.store, now.epoch)
+    if now is not None and same_store and through >= now.through:
+        complete = now.complete_through if complete is None else max(complete, now.complete_through)
+    return Freshness(through, complete, document.get("aggdef"))
+
+
+def least(database: Database[dict[str, Any]], names: Iterable[str]) -> Freshness:
+    """Currency of an answer made of several aggregates: that of the one which is furthest behind."""
+    found = [read(database, name) for name in dict.fromkeys(names)]
+    through = [item.through for item in found if item.through is not None]
+    complete = [item.complete_through for item in found if item.complete_through is not None]
+    return Freshness(min(through, default=None), min(complete, default=None))

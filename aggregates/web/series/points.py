@@ -1,0 +1,198 @@
+"""Turns documents of an aggregate into series for charts. Pure: documents in, series out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from bson import Decimal128
+
+from aggregates.web.exceptions import BadRequestError, TooLargeError
+from aggregates.web.series.output_key import Step, below_parts, parse_period, split_key, x_of
+from aggregates.web.series.time_span import TimeSpan, first_step, steps
+
+Fill = Literal["", "gap", "zero", "previous"]
+FILLS: tuple[Fill, ...] = ("", "gap", "zero", "previous")
+MAX_FILLED_POINTS = 250_000
+_STEPS: tuple[Step, ...] = ("second", "minute", "hour", "day", "week", "month", "year")
+
+
+@dataclass
+class Series:
+    """One line of a chart."""
+
+    label: str  # dimensions and field, as a person reads them
+    key: str  # the dimensions as they are in the key, after the whole parts of the prefix
+    field: str  # "value" for plain numbers
+    data: list[list[Any]] = dataclasses.field(default_factory=list)  # [x, y], x rising when it is a time
+
+    def document(self) -> dict[str, Any]:
+        """As the API and the streams say it."""
+        return {"label": self.label, "key": self.key, "field": self.field, "data": self.data}
+
+
+@dataclass
+class ChartData:
+    """All series of one answer."""
+
+    series: list[Series]
+    step: Step | None = None  # length of the periods; None when keys are no dates
+    omitted: int = 0  # series left out because of `limit`, the smallest ones
+
+
+def by_field(documents: Iterable[Mapping[str, Any]], zone: str) -> dict[str, list[list[Any]]]:
+    """The answer of `/q`: for each field of the values, `[x, y]` in the order of the documents.
+
+    A value that is no document is field `value`; values are passed on as they are.
+    """
+    result: dict[str, list[list[Any]]] = {}
+    for document in documents:
+        x = x_of(document["_id"], zone)
+        value = document.get("value")
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                result.setdefault(name, []).append([x, item])
+        else:
+            result.setdefault("value", []).append([x, value])
+    return result
+
+
+def by_dimension(
+    documents: Iterable[Mapping[str, Any]], *, zone: str, prefix: str, fields: tuple[str, ...], span: TimeSpan
+) -> ChartData:
+    """One series per combination of dimensions and field, so that no two points of a series share a period.
+
+    Keys that end with a date give times within `span`; the others give categories, x being the key after the whole
+    parts of `prefix`.
+    Without `fields` all fields with numbers are taken.
+    """
+    shared = below_parts(prefix)
+    found: dict[tuple[str, str], Series] = {}
+    seen_steps: set[Step] = set()
+    for document in documents:
+        key = document["_id"]
+        rest = str(key)[len(shared) :] if isinstance(key, str) else key
+        dimensions, x, step = _place(rest, zone)
+        if step is not None:
+            if not span.contains(x):
+                continue
+            seen_steps.add(step)
+        for name, y in _numbers(document.get("value"), fields):
+            series = found.get((dimensions, name))
+            if series is None:
+                series = found[dimensions, name] = Series(_label(dimensions, name, shared), dimensions, name)
+            series.data.append([x, y])
+    for series in found.values():
+        if series.data and isinstance(series.data[0][0], int | float):
+            series.data.sort(key=_by_x)
+    step = next((name for name in _STEPS if name in seen_steps), None)
+    return ChartData(list(found.values()), step)
+
+
+def keep_largest(chart: ChartData, limit: int) -> None:
+    """Leave the `limit` series with the largest sums, in their old order, and count the others as omitted."""
+    if len(chart.series) <= limit:
+        return
+    sums = sorted(chart.series, key=lambda series: -sum(abs(y) for _, y in series.data if y is not None))
+    kept = {id(series) for series in sums[:limit]}
+    chart.omitted += len(chart.series) - limit
+    chart.series = [series for series in chart.series if id(series) in kept]
+
+
+def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, zone: str, now: datetime) -> None:
+    """Give every series a point for every period: null, 0 or the value before, as `fill` says.
+
+    From the start of the span, or else the first point, to its end (not later than `now`), or else the last point.
+    Raises `TooLargeError` when that would be more than `MAX_FILLED_POINTS` points.
+    """
+    times = [point[0] for series in chart.series for point in series.data]
+    if not fill or chart.step is None or not times:
+        return
+    first = min(times)
+    if span.start is not None:
+        first = min(first, first_step(span.start, chart.step, zone))
+    last = max(times)
+    if span.end is not None:
+        last = max(last, min(span.end, now).timestamp() * 1000)
+    grid = []
+    for ms in steps(first, last, chart.step, zone):
+        grid.append(ms)
+        if len(grid) * len(chart.series) > MAX_FILLED_POINTS:
+            raise TooLargeError(
+                f"fill = {fill} would make more than {MAX_FILLED_POINTS} points: ask for a shorter range, or no fill"
+            )
+    for series in chart.series:
+        series.data = _filled(series.data, grid, fill)
+
+
+def read_fill(text: str) -> Fill:
+    """The fill that a parameter names. Raises `BadRequestError`."""
+    for fill in FILLS:
+        if text == fill:
+            return fill
+    raise BadRequestError(f"fill = {text[:60]!r} is unknown: allowed are gap, zero and previous", parameter="fill")
+
+
+def _filled(data: list[list[Any]], grid: list[float], fill: Fill) -> list[list[Any]]:
+    have = {point[0]: point[1] for point in data}
+    result: list[list[Any]] = []
+    before: Any = None
+    for ms in sorted(set(grid) | set(have)):
+        if ms in have:
+            before = have[ms]
+            result.append([ms, before])
+        else:
+            result.append([ms, {"gap": None, "zero": 0, "previous": before}[fill]])
+    return result
+
+
+def _place(key: Any, zone: str) -> tuple[str, Any, Step | None]:
+    """Dimensions, x, and the step when x is a time."""
+    if isinstance(key, str):
+        dimensions, last = split_key(key)
+        period = parse_period(last, zone)
+        return ("", key, None) if period is None else (dimensions, period.ms, period.step)
+    if isinstance(key, datetime):
+        return "", x_of(key, zone), "second"
+    return "", x_of(key, zone), None
+
+
+def _numbers(value: Any, fields: tuple[str, ...]) -> Iterable[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        number = _number(value)
+        return [("value", number)] if number is not None and (not fields or "value" in fields) else []
+    if not fields:
+        pairs = ((name, _number(item)) for name, item in value.items())
+    else:
+        pairs = ((name, _number(_at(value, name))) for name in fields)
+    return [(name, number) for name, number in pairs if number is not None]
+
+
+def _at(value: Any, path: str) -> Any:
+    if isinstance(value, Mapping) and path in value:
+        return value[path]
+    for name in path.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, Decimal128):
+        return float(value.to_decimal())
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _label(dimensions: str, name: str, prefix: str) -> str:
+    shown = dimensions.replace("%2F", "/").replace("%25", "%")
+    if name != "value":
+        return f"{shown} {name}".strip()
+    return shown or prefix.strip("/") or "value"
+
+
+def _by_x(point: list[Any]) -> Any:
+    return point[0]

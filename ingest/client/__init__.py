@@ -1,0 +1,12 @@
+"""Send events to an ingester. Needs pyzmq and bson, and nothing of Zarkov's server side.
+
+`ZarkovClient` sends and forgets, as in 2011: messages wait in a queue until the ingester takes them.
+`AcknowledgedClient` waits until the ingester has the events on disk. Threads, greenlets and forked processes may share
+either; no socket is opened before the first send.
+"""
+
+from ingest.client.acknowledged import AcknowledgedClient, Receipt
+from ingest.client.push import ZarkovClient
+from ingest.transport.client_keys import ClientKeys
+
+__all__ = ["AcknowledgedClient", "ClientKeys", "Receipt", "ZarkovClient"]

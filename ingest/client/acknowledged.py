@@ -1,0 +1,357 @@
+"""Sends events to an ingester. Needs pyzmq and bson, and nothing else of Zarkov's server side.
+
+`ZarkovClient` sends and forgets, as in 2011: what is sent waits in a queue until the ingester takes it.
+`AcknowledgedClient` waits until the ingester has the events on disk. Both may be used by several threads, greenlets,
+and processes after a fork at once; no socket is made before the first send.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import bson
+import zmq
+from bson.errors import BSONError
+
+from ingest.client.ack_connection import AckConnection
+from ingest.client.encode import prepared
+from ingest.client.push import Event, ZarkovClient, document
+from ingest.client.spool import MAX_BYTES, Spool
+from ingest.exceptions import BusyError, DeliveryError, SpoolError
+from ingest.transport import fork, gevent_wait
+from ingest.transport.client_keys import ClientKeys
+from ingest.wire.refusal import Refusal
+from ingest.wire.request import refused_document, source_frame
+
+__all__ = ["AcknowledgedClient", "ClientKeys", "Event", "Receipt", "ZarkovClient"]
+
+log = logging.getLogger(__name__)
+REQUEST_BYTES = 4 * 2**20
+REQUEST_EVENTS = 5_000
+REQUESTS_UNDER_WAY = 64
+BYTES_UNDER_WAY = 8 * 2**20  # of all requests under way, unless a single one is larger
+IDLE_SOCKETS = 8
+AWAY_S = 1.0  # after a failure what is sent goes to the spool at once for so long
+LOOK_S = 5.0  # how often it is asked whether a dead process left a spool
+DRAINED_PER_SEND = 4  # requests of the spool that one send takes along
+PAUSE_S = 0.05  # between two attempts of a flush
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of the events of one `send`."""
+
+    accepted: int  # on the ingester's disk
+    rejected: list[dict[str, Any]] = field(default_factory=list)  # {index, code, message}, index as they were sent
+    spooled: int = 0  # kept on this machine's disk, to be sent when the ingester takes them
+
+
+@dataclass(frozen=True, slots=True)
+class _RetryBudget:
+    """How long an answer is waited for, and how often it is asked again."""
+
+    timeout_s: float
+    attempts: int
+    connect_timeout_s: float
+
+
+class AcknowledgedClient:
+    """Sends events to an ingester's acknowledged socket and returns once they are on its disk.
+
+    Each event without an `id` gets one, so that sending again stores nothing twice. A request that is not answered
+    within `timeout_s` is sent again under the same ids, `attempts` times in all.
+
+    With `spool`, a folder, events that cannot be delivered are kept there, at most `spool_max_bytes` of them: on disk
+    when `send` returns, and sent again under the same ids by later sends, by `flush`, and by the next process that
+    uses the folder when this one dies. Several processes may share a folder. Spooled events may arrive after others
+    that were sent later.
+
+    `keys` are for an ingester that takes only senders with keys.
+
+    `source` is for doors that pass on what others sent: it is noted in quarantine beside what is refused.
+
+    May be shared by threads and greenlets, and by processes after a fork.
+    """
+
+    def __init__(
+        self,
+        addr: str,
+        *,
+        timeout_s: float = 5.0,
+        attempts: int = 3,
+        connect_timeout_s: float = 2.0,
+        request_events: int = REQUEST_EVENTS,
+        spool: Path | str | None = None,
+        spool_max_bytes: int = MAX_BYTES,
+        source: str = "",
+        keys: ClientKeys | None = None,
+    ) -> None:
+        self.addr = addr
+        self._source = [source_frame(source)] if source else []
+        self._keys = keys
+        self._patience = _RetryBudget(timeout_s, attempts, connect_timeout_s)
+        self._request_events = request_events
+        self._spool = Spool(spool, spool_max_bytes) if spool is not None else None
+        self._away_until = self._look_at = 0.0
+        self._begin()
+        fork.watch(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._draining = threading.Lock()  # only ever tried, never waited for: greenlets of one thread share it
+        self._idle: list[AckConnection] = []
+
+    def after_fork(self) -> None:
+        """Begin anew in a child process."""
+        self._begin()
+        if self._spool is not None:
+            self._spool.after_fork()
+
+    def send(self, events: Iterable[Event]) -> Receipt:
+        """Send `events` in order, in as many requests as their size asks for, and return what became of them.
+
+        Several requests are under way at once. Raises `BusyError` when the ingester's journal is full, `DeliveryError`
+        when it is not there or does not answer; with a spool only `SpoolError`, when that is full or cannot be written.
+        `error.data["unsent"]` then holds the events that are neither known to be journalled nor spooled, encoded and
+        with their ids: pass them to `send` again. `error.data["receipt"]` is what became of the others.
+        """
+        requests = list(_requests([prepared(event) for event in events], self._request_events))
+        if self._spool is None:
+            return self._deliver(requests, self._patience)
+        if time.monotonic() < self._away_until:
+            return self._keep(self._spool, requests, Receipt(0))
+        try:
+            receipt = self._deliver(requests, self._patience)
+        except DeliveryError as error:
+            self._away_until = time.monotonic() + AWAY_S
+            if self._spool.empty:
+                log.warning("events go to the spool: %s", error)
+            left = list(_requests(error.data["unsent"], self._request_events))
+            return self._keep(self._spool, left, error.data["receipt"])
+        if not self._spool.empty or time.monotonic() >= self._look_at:
+            try:
+                self._drain(self._spool, self._patience, most=DRAINED_PER_SEND)
+            except DeliveryError as error:
+                self._away_until = time.monotonic() + AWAY_S
+                log.warning("the spool waits: %s", error)
+        return receipt
+
+    def _keep(self, spool: Spool, requests: list[list[bytes]], receipt: Receipt) -> Receipt:
+        for number, request in enumerate(requests):
+            try:
+                spool.append(request)
+            except SpoolError as error:
+                error.data["unsent"] = [event for left in requests[number:] for event in left]
+                error.data["receipt"] = receipt
+                raise
+            receipt = replace(receipt, spooled=receipt.spooled + len(request))
+        return receipt
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Return once the spool is empty, that of dead processes too; at once when there is none.
+
+        Raises `DeliveryError` when it is not within `timeout_s` (None = the client's); nothing is lost then.
+        """
+        bound_s = self._patience.timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + bound_s
+        while self._spool is not None:
+            left_s = max(0.0, deadline - time.monotonic())
+            once = _RetryBudget(min(left_s, self._patience.timeout_s), 1, min(left_s, self._patience.connect_timeout_s))
+            fault = "another thread is at it"
+            try:
+                if self._drain(self._spool, once, deadline=deadline):
+                    self._away_until = 0.0
+                    return
+            except DeliveryError as error:
+                fault = str(error)
+            if not left_s:
+                raise DeliveryError(f"the spool {self._spool.folder} is not empty after {bound_s:g} s: {fault}")
+            gevent_wait.pause(min(PAUSE_S, left_s))
+
+    def _drain(
+        self, spool: Spool, patience: _RetryBudget, *, most: int = sys.maxsize, deadline: float = math.inf
+    ) -> bool:
+        """Deliver `most` requests of the spool; return whether none is left. Only one thread does it at once."""
+        if not self._draining.acquire(blocking=False):
+            return False
+        try:
+            while most > 0:
+                batch = spool.oldest()
+                if batch is None:
+                    self._look_at = time.monotonic() + LOOK_S
+                    return True
+                receipt = self._deliver(list(_requests(batch.events, self._request_events)), patience)
+                spool.acknowledge(batch)
+                for refusal in receipt.rejected:
+                    log.warning("an event from the spool was refused: %(code)s: %(message)s", refusal)
+                most = most - 1 if time.monotonic() < deadline else 0
+            return False
+        finally:
+            self._draining.release()
+
+    def _deliver(self, requests: list[list[bytes]], patience: _RetryBudget) -> Receipt:
+        answers: dict[int, dict[str, Any]] = {}
+        try:
+            self._send_all(requests, answers, patience)
+        except DeliveryError as error:
+            error.data["unsent"] = [e for n, request in enumerate(requests) if n not in answers for e in request]
+            error.data["receipt"] = _receipt(requests, answers)
+            raise
+        return _receipt(requests, answers)
+
+    def _send_all(
+        self, requests: list[list[bytes]], answers: dict[int, dict[str, Any]], patience: _RetryBudget
+    ) -> None:
+        silent = f"the ingester at {self.addr} did not answer {{}} times within {patience.timeout_s:g} s"
+        unsure = "the events may or may not have arrived, send them again under the same ids"
+        for attempt in range(patience.attempts):
+            left = deque(n for n in range(len(requests)) if n not in answers)
+            if not left:
+                return
+            try:
+                busy = self._attempt(requests, left, answers, patience)
+            except DeliveryError as error:
+                if attempt:  # what was sent before may have arrived
+                    raise DeliveryError(f"{silent.format(attempt)}, and then {error}; {unsure}") from None
+                raise
+            if busy:
+                raise BusyError(f"the ingester at {self.addr} is busy: its journal is full; send again later")
+        if len(answers) < len(requests):
+            raise DeliveryError(f"{silent.format(patience.attempts)}; {unsure}")
+
+    def event(self, type: str, context: Mapping[str, Any], extra: Any = None) -> Receipt:
+        """Send one event; see `send`."""
+        return self.send([document(type, context, extra)])
+
+    def refuse(self, refusals: Iterable[Refusal]) -> None:
+        """Hand on input that the caller itself refused: it is kept in quarantine, on the ingester's disk on return.
+
+        Raises `DeliveryError` as `send` does; handed on again after that it may be kept twice.
+        """
+        self._deliver(list(_requests(list(map(refused_document, refusals)), self._request_events)), self._patience)
+
+    def _attempt(
+        self,
+        requests: list[list[bytes]],
+        left: deque[int],
+        answers: dict[int, dict[str, Any]],
+        patience: _RetryBudget,
+    ) -> bool:
+        """Send what is `left` over one socket and gather the answers; return whether the ingester was busy."""
+        dealer = self._checkout()
+        try:
+            dealer.wait_until_ready(min(patience.connect_timeout_s, patience.timeout_s))
+            under_way, busy = self._exchange(dealer.socket, requests, left, answers, patience)
+        except BaseException:
+            dealer.close()
+            raise
+        if under_way:  # answers may still come, and would be taken for those of other requests' successors
+            dealer.close()
+        else:
+            self._give_back(dealer)
+        return busy
+
+    def _exchange(
+        self,
+        socket: zmq.Socket[bytes],
+        requests: list[list[bytes]],
+        left: deque[int],
+        answers: dict[int, dict[str, Any]],
+        patience: _RetryBudget,
+    ) -> tuple[dict[bytes, int], bool]:
+        """Return the requests that were not answered in time, and whether one was answered with busy."""
+        under_way: dict[bytes, int] = {}
+        busy, size = False, 0
+        deadline = time.monotonic() + patience.timeout_s
+        while left or under_way:
+            while left and len(under_way) < REQUESTS_UNDER_WAY and (size < BYTES_UNDER_WAY or not under_way):
+                request_id, number = uuid.uuid4().bytes, left.popleft()
+                body = b"".join(requests[number])
+                under_way[request_id] = number
+                size += len(body)
+                try:
+                    socket.send_multipart([request_id, *self._source, body], zmq.NOBLOCK)
+                except zmq.Again:  # the connection broke: what is under way will not be answered
+                    return under_way, busy
+            if not gevent_wait.wait(socket, zmq.POLLIN, deadline - time.monotonic()):
+                break
+            request_id, answer = self._answer(socket.recv_multipart())
+            answered = under_way.pop(request_id, None)
+            if answered is None:
+                continue
+            size -= sum(map(len, requests[answered]))
+            deadline = time.monotonic() + patience.timeout_s
+            if answer.get("busy"):
+                busy = True
+                left.clear()
+            else:
+                answers[answered] = answer
+        return under_way, busy
+
+    def _answer(self, frames: list[bytes]) -> tuple[bytes, dict[str, Any]]:
+        try:
+            return frames[0], bson.decode(frames[1])
+        except (BSONError, IndexError) as error:
+            raise DeliveryError(f"what answers at {self.addr} is no ingester: {error}") from None
+
+    def _checkout(self) -> AckConnection:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return AckConnection(self.addr, self._keys)
+
+    def _give_back(self, dealer: AckConnection) -> None:
+        with self._lock:
+            if len(self._idle) < IDLE_SOCKETS:
+                self._idle.append(dealer)
+                return
+        dealer.close()
+
+    def close(self) -> None:
+        """Close idle sockets and the files of the spool, at once. A later `send` opens them again."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for dealer in idle:
+            dealer.close()
+        if self._spool is not None:
+            self._spool.close()
+
+    def __enter__(self) -> AcknowledgedClient:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _requests(events: list[bytes], most_events: int) -> Iterator[list[bytes]]:
+    request: list[bytes] = []
+    size = 0
+    for event in events:
+        if request and (size + len(event) > REQUEST_BYTES or len(request) >= most_events):
+            yield request
+            request, size = [], 0
+        request.append(event)
+        size += len(event)
+    if request:
+        yield request
+
+
+def _receipt(requests: list[list[bytes]], answers: Mapping[int, dict[str, Any]]) -> Receipt:
+    accepted, before = 0, 0
+    rejected: list[dict[str, Any]] = []
+    for number, request in enumerate(requests):
+        if number in answers:
+            accepted += answers[number]["accepted"]
+            rejected += [refusal | {"index": refusal["index"] + before} for refusal in answers[number]["rejected"]]
+        before += len(request)
+    return Receipt(accepted, rejected)

@@ -1,0 +1,1 @@
+"""The write-ahead journal: records in segments on disk, read as blocks."""

@@ -1,0 +1,210 @@
+"""Blocks: runs of journal records that are committed together, and the reading of a journal as blocks.
+
+A block keeps its boundaries for ever: once its number is reserved in MongoDB, it is cut at the same records however
+often it is read again, so that it always holds the same events.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ingest.journal.journal import Journal
+from ingest.journal.record import FILE_HEADER_BYTES, BadRegion, Record, is_file_header, scan
+from ingest.journal.segment import Segment
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockBounds:
+    """First and last record sequence of a block, with its number when one is reserved."""
+
+    first: int
+    last: int
+    number: int | None = None
+
+
+@dataclass(slots=True)
+class Block:
+    """Records to be committed together. `number` is None until one is reserved."""
+
+    records: list[Record] = field(default_factory=list)
+    number: int | None = None
+    span: BlockBounds | None = None  # as reserved; may reach beyond records that are still readable
+    size_bytes: int = 0
+    count: int = 0
+    by_segment: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def first(self) -> int:
+        """Sequence of the first record."""
+        return self.span.first if self.span else self.records[0].sequence
+
+    @property
+    def last(self) -> int:
+        """Sequence of the last record."""
+        return self.span.last if self.span else self.records[-1].sequence
+
+
+class BlockReader:
+    """Reads one journal as blocks, in order. Not thread-safe: callers take turns.
+
+    `settled` are spans that have a verdict, `reserved` spans whose number is taken: both as MongoDB had them when
+    the journal was adopted; both are empty for a journal that is just being written.
+    """
+
+    def __init__(
+        self, journal: Journal, settled: Sequence[BlockBounds] = (), reserved: Sequence[BlockBounds] = ()
+    ) -> None:
+        self.journal = journal
+        self._settled = sorted(settled, key=lambda span: span.first)
+        self._reserved = {span.first: span for span in reserved}
+        self._segment: Segment | None = None
+        self._records: Iterator[Record | BadRegion] = iter(())
+        self._read_end = 0
+        self._ahead: Record | None = None
+        self._returned: list[tuple[Record, int]] = []  # with their segment's number, last first
+        self._returned_from: int | None = None
+        self.damaged = 0  # bad regions met
+        self.lost_records = 0  # sequence numbers that no record has
+        self._last_sequence = 0
+
+    def take(self, most_events: int, most_bytes: int, *, durable_only: bool = True) -> Block | None:
+        """The next block of at most so much (but at least one record), or None when all was taken.
+
+        Its records count as open in the journal until they are settled.
+        """
+        block = Block()
+        while (record := self._peek(durable_only)) is not None:
+            if self._is_settled(record):
+                self._forget_ahead()
+                continue
+            if not self._fits(block, record, most_events, most_bytes):
+                break
+            number = self._number_of_segment()
+            self._forget_ahead()
+            self._add(block, record, number)
+        if not block.records:
+            return None
+        if block.span:
+            self._reserved.pop(block.span.first, None)
+        return block
+
+    def give_back(self, block: Block, span: BlockBounds) -> None:
+        """Put the records of the last block taken back: its number turned out to be reserved for `span`."""
+        self._reserved[span.first] = span
+        numbers = [number for number, count in sorted(block.by_segment.items()) for _ in range(count)]
+        if self._ahead is not None:
+            self._returned.append((self._ahead, self._number_of_segment()))
+            self._ahead = None
+        self._returned += reversed(list(zip(block.records, numbers, strict=True)))
+        self.journal.take({number: -count for number, count in block.by_segment.items()})
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a record was read that no block took yet."""
+        return self._ahead is not None or bool(self._returned)
+
+    def unmet(self) -> list[BlockBounds]:
+        """Reserved spans of which no record was found, once everything was read."""
+        return list(self._reserved.values())
+
+    def _fits(self, block: Block, record: Record, most_events: int, most_bytes: int) -> bool:
+        span = self._reserved.get(record.sequence)
+        if not block.records:
+            block.span = span or self._span_over(record.sequence)
+            block.number = block.span.number if block.span else None
+            return True
+        if block.span:
+            return record.sequence <= block.span.last
+        return (
+            span is None
+            and block.count + record.count <= most_events
+            and block.size_bytes + len(record.payload) <= most_bytes
+        )
+
+    def _span_over(self, sequence: int) -> BlockBounds | None:
+        """The reserved span that `sequence` lies in, when the record it began with cannot be read any more."""
+        return next((s for s in self._reserved.values() if s.first <= sequence <= s.last), None)
+
+    def _add(self, block: Block, record: Record, segment_number: int) -> None:
+        block.records.append(record)
+        block.count += record.count
+        block.size_bytes += len(record.payload)
+        block.by_segment[segment_number] += 1
+        self.journal.take({segment_number: 1})
+
+    def _number_of_segment(self) -> int:
+        if self._returned_from is not None:
+            return self._returned_from
+        assert self._segment is not None
+        return self._segment.number
+
+    def _forget_ahead(self) -> None:
+        self._ahead, self._returned_from = None, None
+
+    def _is_settled(self, record: Record) -> bool:
+        while self._settled and self._settled[0].last < record.sequence:
+            self._settled.pop(0)
+        return bool(self._settled) and self._settled[0].first <= record.sequence
+
+    def _peek(self, durable_only: bool) -> Record | None:
+        if self._ahead is None and self._returned:
+            self._ahead, self._returned_from = self._returned.pop()
+        while self._ahead is None:
+            found = next(self._records, None)
+            if found is None:
+                if not self._read_on(durable_only):
+                    return None
+            elif isinstance(found, BadRegion):
+                self._report(found)
+            else:
+                self._ahead = self._in_order(found)
+        return self._ahead
+
+    def _in_order(self, record: Record) -> Record | None:
+        if record.sequence <= self._last_sequence:
+            return None
+        self.lost_records += record.sequence - self._last_sequence - 1 if self._last_sequence else 0
+        self._last_sequence = record.sequence
+        return record
+
+    def _read_on(self, durable_only: bool) -> bool:
+        """Read what was added since, or the next segment; False when there is nothing."""
+        segment = self._segment
+        if segment is not None:
+            closed = segment.closed  # asked before its end: nothing is added after it was closed
+            end = segment.synced_end if durable_only else segment.end
+            if end > self._read_end:
+                data = segment.read_range(self._read_end, end)
+                self._records = scan(data, self.journal.seed, self._skip_header(data))
+                self._read_end = end
+                return True
+            if not closed:
+                return False
+            segment.last_sequence = self._last_sequence
+            segment.read_through = True
+        following = self.journal.next_segment(segment.number if segment else 0)
+        if following is None:
+            if segment is not None and segment.read_through:
+                self.journal.cut()
+            return False
+        self._segment, self._read_end = following, 0
+        self.journal.cut()
+        return True
+
+    def _skip_header(self, data: bytes) -> int:
+        return FILE_HEADER_BYTES if self._read_end == 0 and is_file_header(data, self.journal.uuid) else 0
+
+    def _report(self, region: BadRegion) -> None:
+        assert self._segment is not None
+        where = f"{self._segment.path}, bytes {region.start} to {region.end}"
+        if region.torn and self.journal.is_newest(self._segment):
+            log.info("journal: the unsynced end of %s is cut off", where)
+            return
+        self.damaged += 1
+        kept = self.journal.keep_damaged(self._segment)
+        log.error("journal: damaged records in %s are stepped over; the segment is kept as %s", where, kept)

@@ -1,0 +1,298 @@
+"""A journal: a locked folder of segments, written by one process and read by the same or by the one that adopts it.
+
+Every ingester writes a journal of its own, made at its start. Journals that nobody holds any more are adopted: only
+read, and removed once everything in them is settled. What is settled is `ingest.server.committer`'s to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import threading
+import uuid
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest.exceptions import JournalError, JournalFullError, JournalLockedError
+from ingest.journal.record import FILE_HEADER_BYTES, HEADER_BYTES, RecordKind, checksum_seed, encode
+from ingest.journal.segment import SUFFIX, Segment, as_journal_error, sync_folder
+from ingest.settings import JournalSettings
+
+LOCK_NAME = "lock"
+SMALLEST_SEGMENT_BYTES = 4096
+META_NAME = "journal.json"
+DAMAGED_FOLDER = "damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMark:
+    """Identity of the event store that a journal or a position belongs to."""
+
+    store: str
+    epoch: int
+
+
+class Journal:
+    """Segments of one journal. `append` and `sync` belong to one thread; the rest may be called from any."""
+
+    def __init__(self, folder: Path, journal: uuid.UUID, lock: int, settings: JournalSettings) -> None:
+        self.folder = folder
+        self.uuid = journal
+        self.seed = checksum_seed(journal)
+        self.segments: list[Segment] = []
+        self.next_sequence = 1
+        self.cut_through = 0  # no file holds a record up to this sequence any more
+        self.writable = False
+        self.room = threading.Event()  # set whenever a segment went
+        self._last_number = 0  # of a segment
+        self._lock = lock
+        self._settings = settings
+        self._guard = threading.Lock()  # of `segments` and their counters
+
+    @classmethod
+    def create(cls, settings: JournalSettings) -> Journal:
+        """A new, locked, empty journal below the folder. Raises `JournalError`."""
+        journal = uuid.uuid4()
+        folder = settings.folder / str(journal)
+        try:
+            settings.folder.mkdir(parents=True, exist_ok=True)
+            # Made under another name, so that nobody adopts it before it is locked.
+            making = settings.folder / f".{journal}"
+            making.mkdir()
+            lock = _take_lock(making)
+            (making / META_NAME).write_text(json.dumps({"journal": str(journal)}), encoding="utf-8")
+            making.replace(folder)
+            sync_folder(settings.folder)
+        except OSError as error:
+            raise as_journal_error(error, folder) from error
+        created = cls(folder, journal, lock, settings)
+        created.writable = True
+        return created
+
+    @classmethod
+    def adopt(cls, folder: Path, settings: JournalSettings) -> Journal:
+        """The journal in `folder`, for reading. Raises `JournalLockedError` when a process holds it."""
+        try:
+            lock = _take_lock(folder)
+            journal = cls(folder, uuid.UUID(folder.name), lock, settings)
+            journal.segments = [Segment.existing(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+        except OSError as error:
+            raise as_journal_error(error, folder) from error
+        return journal
+
+    @property
+    def mark(self) -> StoreMark | None:
+        """The store that the journal's blocks went to so far; None while it has not met one."""
+        try:
+            content = json.loads((self.folder / META_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return StoreMark(content["store"], content["epoch"]) if "store" in content else None
+
+    def set_mark(self, mark: StoreMark) -> None:
+        """Record on disk which store the journal belongs to, before anything of it is reserved there."""
+        temporary = self.folder / f".{META_NAME}"
+        content = {"journal": str(self.uuid), "store": mark.store, "epoch": mark.epoch}
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / META_NAME)
+            sync_folder(self.folder)
+        except OSError as error:
+            raise as_journal_error(error, temporary) from error
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of records in all segments, settled ones included until their segment goes."""
+        with self._guard:
+            return sum(segment.end for segment in self.segments)
+
+    def fits(self, records: Sequence[tuple[RecordKind, int, bytes]]) -> bool:
+        """Whether `append` would take these now. A single one goes in as long as the journal is not half full, so that
+        none is too large for ever.
+        """
+        size, most = self.size_bytes, self._settings.max_bytes
+        needed = sum(HEADER_BYTES + len(payload) for _, _, payload in records)
+        return size + needed <= most or (len(records) == 1 and size <= most // 2)
+
+    def append(self, records: Sequence[tuple[RecordKind, int, bytes]]) -> None:
+        """Write `(kind, count, payload)` records, all or none, in order.
+
+        They are durable after the next `sync`. Raises `JournalFullError` when they do not fit or the disk is full,
+        `JournalError` when writing fails.
+        """
+        if not self.fits(records) and not self._fits_after_closing(records):
+            raise JournalFullError(
+                f"the journal {self.folder} has reached journal_max_bytes = {self._settings.max_bytes}: it goes on "
+                "when MongoDB has taken some of it"
+            )
+        chunks, sequence = [], self.next_sequence
+        for kind, count, payload in records:
+            chunks.append(encode(kind, sequence, count, payload, self.seed))
+            sequence += 1
+        self._writing_segment(sum(map(len, chunks))).append(chunks)
+        self.next_sequence = sequence
+
+    def _fits_after_closing(self, records: Sequence[tuple[RecordKind, int, bytes]]) -> bool:
+        """Close the segment being written, to go once what it holds is settled: it may be all there is."""
+        last = self._newest()
+        if last and not last.closed and last.end > FILE_HEADER_BYTES:
+            last.sync()
+            last.close()
+        self.cut()
+        return self.fits(records)
+
+    def _newest(self) -> Segment | None:
+        with self._guard:
+            return self.segments[-1] if self.segments else None
+
+    def _writing_segment(self, needed: int) -> Segment:
+        last = self._newest()
+        if last and last.closed:
+            last = None
+        size = min(self._settings.segment_bytes, max(SMALLEST_SEGMENT_BYTES, self._settings.max_bytes // 4))
+        if last and last.end + needed <= max(size, FILE_HEADER_BYTES + needed):
+            return last
+        if last:
+            last.sync()
+        new = Segment.create(self.folder, self._last_number + 1, self.uuid, max(size, needed))
+        self._last_number = new.number
+        with self._guard:
+            self.segments.append(new)
+        if last:
+            last.close()
+        return new
+
+    def sync(self) -> None:
+        """Return once everything appended is on disk. Raises `JournalError` when that failed; it may be repeated."""
+        if last := self._newest():
+            last.sync()
+
+    @property
+    def unsynced_bytes(self) -> int:
+        """How much of what was appended is not known to be on disk."""
+        last = self._newest()
+        return last.unsynced_bytes if last else 0
+
+    def next_segment(self, after: int) -> Segment | None:
+        """The first segment with a number above `after`."""
+        with self._guard:
+            at = bisect_right(self.segments, after, key=_number)
+            return self.segments[at] if at < len(self.segments) else None
+
+    def is_newest(self, segment: Segment) -> bool:
+        """Whether no segment follows."""
+        return self._newest() is segment
+
+    def take(self, records_by_segment: Mapping[int, int]) -> None:
+        """Count records that went into a block: their segments stay until `settle`."""
+        self._count(records_by_segment, 1)
+
+    def settle(self, records_by_segment: Mapping[int, int]) -> None:
+        """Count records as settled, and remove segments from the front that hold nothing else."""
+        self._count(records_by_segment, -1)
+        self.cut()
+
+    def _count(self, records_by_segment: Mapping[int, int], sign: int) -> None:
+        with self._guard:
+            for number, count in records_by_segment.items():
+                at = bisect_left(self.segments, number, key=_number)  # there are many while MongoDB is away
+                if at < len(self.segments) and self.segments[at].number == number:
+                    self.segments[at].open_records += sign * count
+
+    def cut(self) -> None:
+        """Remove from the front every closed segment that was read through and has nothing unsettled."""
+        with self._guard:
+            while self.segments and _is_done(self.segments[0]):
+                segment = self.segments.pop(0)
+                segment.path.unlink(missing_ok=True)
+                self.cut_through = segment.last_sequence
+                self.room.set()
+
+    @property
+    def drained(self) -> bool:
+        """Whether every segment is gone and none will come."""
+        with self._guard:
+            return not self.segments and not self.writable
+
+    def sync_removals(self) -> None:
+        """Make it durable that segments are gone. Raises `JournalError`."""
+        try:
+            sync_folder(self.folder)
+        except OSError as error:
+            raise as_journal_error(error, self.folder) from error
+
+    def finish(self) -> None:
+        """Append nothing any more, so that the last segment can go too. Raises `JournalError` when a sync failed."""
+        self.sync()
+        self.writable = False
+        with self._guard:
+            for segment in self.segments:
+                segment.close()
+
+    def keep_damaged(self, segment: Segment) -> Path:
+        """Keep a second name of a segment with bad bytes, so that it can be looked at after it was cut."""
+        kept = self._settings.folder / DAMAGED_FOLDER / f"{self.uuid}-{segment.path.name}"
+        try:
+            kept.parent.mkdir(exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                kept.hardlink_to(segment.path)
+        except OSError as error:
+            raise as_journal_error(error, kept) from error
+        return kept
+
+    def remove(self) -> None:
+        """Remove the folder of a drained journal and give back its lock."""
+        if not self.drained:
+            raise JournalError(f"journal {self.folder} holds records that are not settled: nothing is removed")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.release()
+
+    def release(self) -> None:
+        """Give back the lock, so that another process may adopt the journal. May be called twice."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+        for segment in self.segments:
+            segment.close()
+
+
+def _number(segment: Segment) -> int:
+    return segment.number
+
+
+def _is_done(segment: Segment) -> bool:
+    return segment.closed and segment.read_through and segment.open_records == 0
+
+
+def journal_folders(root: Path) -> list[Path]:
+    """The folders below `root` that are journals, oldest first."""
+    found = []
+    for folder in root.iterdir() if root.is_dir() else ():
+        with contextlib.suppress(ValueError, OSError):
+            if str(uuid.UUID(folder.name)) == folder.name and folder.is_dir():
+                found.append((folder.stat().st_mtime_ns, folder))
+    return [folder for _, folder in sorted(found)]
+
+
+def _take_lock(folder: Path) -> int:
+    """Hold the folder's lock file; the kernel lets it go when the process ends. Returns its descriptor."""
+    path = folder / LOCK_NAME
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JournalLockedError(f"journal {folder} is held by another process") from None
+        if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
+            raise JournalLockedError(f"journal {folder} was removed meanwhile")
+        on_failure.pop_all()
+    return descriptor

@@ -1,0 +1,149 @@
+"""The record of a journal segment: layout, checksums, and how the next good one is found behind a bad one.
+
+Pure: bytes in, records out. Files are `ingest.journal.segment`'s. The layout is described in docs/journal.md.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import bson
+
+MARKER = b"\xf5ZKR"
+MAX_PAYLOAD_BYTES = 4 * 2**20  # of one record, unless a single document needs more
+_HEADER = struct.Struct("<4sBBHQIIII")  # marker, kind, 0, 0, sequence, count, length, payload crc, header crc
+HEADER_BYTES = _HEADER.size
+_CHECKED_BYTES = HEADER_BYTES - 4
+_FILE = struct.Struct("<8s16sQI")  # magic, journal uuid, segment number, crc
+FILE_HEADER_BYTES = _FILE.size
+MAGIC = b"ZKJRNL\x00\x01"
+_LENGTH = struct.Struct("<i").unpack_from
+
+
+class RecordKind(enum.IntEnum):
+    """What the payload of a record holds."""
+
+    EVENTS = 1  # events, none of which has an id
+    EVENTS_WITH_IDS = 2  # a document {ids: [...]}, then events
+    REFUSALS = 3  # quarantine documents
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record. `start` and `end` are its place in the segment file, header included."""
+
+    kind: RecordKind
+    sequence: int
+    count: int  # events or refusals in it
+    payload: bytes
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BadRegion:
+    """Bytes of a segment that are no good record. `torn` when nothing good follows them."""
+
+    start: int
+    end: int
+    torn: bool
+
+
+def file_header(journal: uuid.UUID, number: int) -> bytes:
+    """The first bytes of a segment file."""
+    body = _FILE.pack(MAGIC, journal.bytes, number, 0)[:-4]
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def is_file_header(data: bytes, journal: uuid.UUID) -> bool:
+    """Whether `data` begins as a segment of this journal does."""
+    if len(data) < FILE_HEADER_BYTES:
+        return False
+    number = _FILE.unpack_from(data)[2]
+    return data[:FILE_HEADER_BYTES] == file_header(journal, number)
+
+
+def encode(kind: RecordKind, sequence: int, count: int, payload: bytes, seed: int) -> bytes:
+    """A record as it lies in the file. `seed` is `checksum_seed` of its journal."""
+    start = _HEADER.pack(MARKER, kind, 0, 0, sequence, count, len(payload), zlib.crc32(payload), 0)[:_CHECKED_BYTES]
+    return start + struct.pack("<I", zlib.crc32(start, seed)) + payload
+
+
+def checksum_seed(journal: uuid.UUID) -> int:
+    """Makes the header of another journal's record look bad, as may lie in a disk block used before."""
+    return zlib.crc32(journal.bytes)
+
+
+def decode_at(data: bytes, position: int, seed: int) -> Record | None:
+    """The good record that begins at `position`, or None."""
+    if len(data) - position < HEADER_BYTES:
+        return None
+    marker, kind, _, _, sequence, count, length, payload_crc, header_crc = _HEADER.unpack_from(data, position)
+    if marker != MARKER or zlib.crc32(data[position : position + _CHECKED_BYTES], seed) != header_crc:
+        return None
+    start, end = position + HEADER_BYTES, position + HEADER_BYTES + length
+    payload = data[start:end]
+    if len(payload) != length or zlib.crc32(payload) != payload_crc:
+        return None
+    return Record(RecordKind(kind), sequence, count, payload, position, end)
+
+
+def scan(data: bytes, seed: int, start: int = FILE_HEADER_BYTES) -> Iterator[Record | BadRegion]:
+    """Every good record of a segment's bytes in order, and each bad region between and behind them.
+
+    A rest of zeros is space that was set aside and not used, and no bad region.
+    """
+    position = start
+    while position < len(data):
+        record = decode_at(data, position, seed)
+        if record:
+            yield record
+            position = record.end
+            continue
+        following = _next_good(data, position + 1, seed)
+        end = following if following is not None else len(data.rstrip(b"\x00"))
+        if end > position:
+            yield BadRegion(position, end, torn=following is None)
+        if following is None:
+            return
+        position = following
+
+
+def _next_good(data: bytes, position: int, seed: int) -> int | None:
+    while (found := data.find(MARKER, position)) >= 0:
+        if decode_at(data, found, seed):
+            return found
+        position = found + 1
+    return None
+
+
+def events_payload(events: Sequence[bytes], ids: Sequence[str | None]) -> tuple[RecordKind, bytes]:
+    """Kind and payload of a record of events; `ids` is empty when none has one."""
+    if not ids:
+        return RecordKind.EVENTS, b"".join(events)
+    return RecordKind.EVENTS_WITH_IDS, bson.encode({"ids": list(ids)}) + b"".join(events)
+
+
+def read_events(record: Record) -> tuple[list[bytes], list[str | None]]:
+    """The events of a record and their ids; the ids are empty when none has one."""
+    documents = split_documents(record.payload)
+    if record.kind is RecordKind.EVENTS:
+        return documents, []
+    return documents[1:], bson.decode(documents[0])["ids"]
+
+
+def split_documents(payload: bytes) -> list[bytes]:
+    """The documents that lie one after the other in a payload. Raises `ValueError` when it is not made of such."""
+    documents, position, end = [], 0, len(payload)
+    while position < end:
+        length = _LENGTH(payload, position)[0] if position + 5 <= end else 0
+        if not 5 <= length <= end - position:
+            raise ValueError(f"byte {position} of {end} begins no document")
+        documents.append(payload[position : position + length])
+        position += length
+    return documents

@@ -1,0 +1,1 @@
+"""Load events from files and collections, and replay quarantined input."""

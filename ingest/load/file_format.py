@@ -1,0 +1,235 @@
+"""The files that `loadevents` reads: JSON lines, BSON dumps, CSV; plain or gzip. Bytes in, numbered events out."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import bson
+from bson.errors import BSONError
+
+from ingest.exceptions import IngestError
+from ingest.store.rotation import RotationError, read_dump
+from ingest.wire import json_reader
+from ingest.wire.event import MAX_MESSAGE_BYTES
+from ingest.wire.stored_event import restored
+
+TYPES = ("text", "int", "float", "json")
+_FIELDS = ("type", "timestamp", "id", "context", "extra")
+_HASHED_BYTES = 2**20
+
+
+class LoadError(IngestError):
+    """A file cannot be read, or an option does not fit it."""
+
+    code = "cannot_load"
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedEvent:
+    """A line or document of a file: an event as BSON, with an `id`, or why it is none."""
+
+    number: int
+    event: bytes = b""
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Where a field of an event comes from: a column of a CSV file, or a text that is the same for all."""
+
+    field: str  # a path such as context.user
+    column: str
+    type: str = "text"
+    constant: bool = False
+
+
+def parse_mapping(texts: Sequence[str]) -> list[Column]:
+    """Columns from `field=column`, `field=column:type` or `field==text`. Raises `LoadError`."""
+    found = []
+    for text in texts:
+        name, separator, column = text.partition("=")
+        if not separator or not column or name.split(".")[0] not in _FIELDS:
+            raise LoadError(
+                f"--map {text!r}: write FIELD=COLUMN, FIELD=COLUMN:TYPE or FIELD==TEXT; fields are type, timestamp, "
+                f"id, context.NAME, extra and extra.NAME, types are {', '.join(TYPES)}"
+            )
+        if column.startswith("="):
+            found.append(Column(name, column[1:], constant=True))
+            continue
+        head, _, type_ = column.rpartition(":")
+        found.append(Column(name, head, type_) if head and type_ in TYPES else Column(name, column))
+    refuse_conflicts([column.field for column in found])
+    return found
+
+
+def refuse_conflicts(fields: Sequence[str]) -> None:
+    """Raise `LoadError` when a field is given twice, or both as a value and as a document with fields in it."""
+    for index, field in enumerate(fields):
+        for other in fields[index + 1 :]:
+            if field == other:
+                raise LoadError(f"{field} is given twice: leave one of them out")
+            shorter, longer = sorted((field, other), key=len)
+            if longer.startswith(f"{shorter}."):
+                raise LoadError(f"{shorter} and {longer} exclude each other: a value has no fields; leave one out")
+
+
+def read(path: Path, columns: Sequence[Column] = (), *, after: int = 0) -> Iterator[NumberedEvent]:
+    """The events of a file by its name (`.bson`, `.csv`, else JSON lines; each also `.gz`), from behind line `after`.
+
+    An event without `id` gets one made of the content of the whole file and the line's number (of a dump: of the
+    stored document): loading a file again, under whatever name, stores none twice. Raises `LoadError`.
+    """
+    kind = Path(path.name.removesuffix(".gz")).suffix
+    if columns and kind != ".csv":
+        raise LoadError(f"{path}: --map is for files named *.csv or *.csv.gz")
+    if path.exists() and not path.is_file():
+        raise LoadError(
+            f"{path} is no regular file: it is read twice, for ids that make loading it again harmless, and for going "
+            "on after an interruption. Save it as a file first"
+        )
+    try:
+        if kind == ".bson":
+            yield from _dump(path, after)
+        elif kind == ".csv":
+            yield from _table(path, columns, after)
+        else:
+            yield from _lines(path, after)
+    except RotationError as error:
+        raise LoadError(f"{path}: {error}") from None
+    except (OSError, EOFError) as error:
+        raise LoadError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _open(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def _dump(path: Path, after: int) -> Iterator[NumberedEvent]:
+    with _open(path) as file:
+        for number, raw in enumerate(read_dump(file), 1):
+            if number > after:
+                yield _made(number, lambda raw=raw: restored(raw))
+
+
+def _lines(path: Path, after: int) -> Iterator[NumberedEvent]:
+    ids = _Ids(path)
+    with _open(path) as file:
+        for number, line in enumerate(file, 1):
+            if number > after and line.strip():
+                yield _made(number, lambda line=line, number=number: _encoded(json_reader.loads(line), ids, number))
+
+
+def _encoded(value: Any, ids: _Ids, number: int) -> bytes:
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON {type(value).__name__}; allowed is an object")  # noqa: TRY004 - one kind of fault
+    if isinstance(value.get("timestamp"), str):
+        value["timestamp"] = json_reader.parse_iso(value["timestamp"])
+    if "id" not in value:
+        value["id"] = ids.of(number)
+    return bson.encode(value)
+
+
+def _table(path: Path, columns: Sequence[Column], after: int) -> Iterator[NumberedEvent]:
+    ids = _Ids(path)
+    with _open(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        rows = csv.reader(text)
+        try:
+            header = next(rows, [])
+            chosen = list(columns) or [Column(name, name) for name in header]
+            places = _places(path, header, chosen)
+            for row in rows:
+                number = rows.line_num
+                if number > after and row:
+                    yield _made(number, lambda row=row, number=number: _encoded(
+                        _document(row, chosen, places, len(header)), ids, number
+                    ))  # fmt: skip
+        except csv.Error as error:
+            raise LoadError(f"{path}, line {rows.line_num}: {error}") from None
+
+
+def _places(path: Path, header: Sequence[str], columns: Sequence[Column]) -> dict[str, int]:
+    known = {name: place for place, name in enumerate(header)}
+    missing = [column.column for column in columns if not column.constant and column.column not in known]
+    if missing:
+        raise LoadError(f"{path} has no column {', '.join(missing)}; it has {', '.join(header) or 'no header'}")
+    strange = [column.field for column in columns if column.field.split(".")[0] not in _FIELDS]
+    if strange:
+        raise LoadError(
+            f"{path}: column {strange[0]!r} is no field of an event: say with --map what becomes of the columns, "
+            f"such as --map type==visit --map context.page={strange[0]}"
+        )
+    refuse_conflicts([column.field for column in columns])
+    return known
+
+
+def _document(row: Sequence[str], columns: Sequence[Column], places: Mapping[str, int], width: int) -> dict[str, Any]:
+    if len(row) != width:
+        raise ValueError(f"{len(row)} cells; the header has {width}")
+    document: dict[str, Any] = {}
+    for column in columns:
+        text = column.column if column.constant else row[places[column.column]]
+        if text == "":
+            continue
+        *parents, last = column.field.split(".")
+        target = document
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[last] = _typed(text, column)
+    if isinstance(stamp := document.get("timestamp"), str) and (seconds := _number(stamp)) is not None:
+        document["timestamp"] = json_reader.loads(json.dumps({"$datetime": seconds}))
+    return document
+
+
+def _typed(text: str, column: Column) -> Any:
+    try:
+        if column.type == "int":
+            return int(text)
+        if column.type == "float":
+            return float(text)
+    except ValueError:
+        raise ValueError(f"column {column.column}: {text[:60]!r} is no {column.type}") from None
+    return json_reader.loads(text) if column.type == "json" else text
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+class _Ids:
+    """Ids of the lines of a file, made of its whole content: read for it when the first line needs one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._content = ""
+
+    def of(self, number: int) -> str:
+        """The id of a line."""
+        if not self._content:
+            digest = hashlib.sha256()
+            with _open(self._path) as file:
+                while block := file.read(_HASHED_BYTES):
+                    digest.update(block)
+            self._content = digest.hexdigest()
+        return hashlib.sha256(f"{self._content}\0{number}".encode()).hexdigest()[:32]
+
+
+def _made(number: int, make: Any) -> NumberedEvent:
+    try:
+        event = make()
+    except (ValueError, BSONError, OverflowError, RecursionError) as error:
+        return NumberedEvent(number, fault=str(error.args[-1] if error.args else error))
+    if len(event) > MAX_MESSAGE_BYTES:
+        return NumberedEvent(number, fault=f"{len(event)} bytes as BSON; a message has {MAX_MESSAGE_BYTES} at most")
+    return NumberedEvent(number, event)

@@ -1,0 +1,159 @@
+"""Sends events from files and collections through the acknowledged socket, and remembers how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ingest.client import AcknowledgedClient
+from ingest.exceptions import BusyError
+from ingest.load.file_format import Column, LoadError, NumberedEvent, read
+
+BATCH_EVENTS = 1_000
+BUSY_PAUSE_S = 0.2
+SHOWN_COUNT = 10
+
+
+@dataclass(slots=True)
+class LoadResult:
+    """What became of the lines of all files."""
+
+    accepted: int = 0
+    rejected: int = 0
+    examples: list[str] = field(default_factory=list)  # the first few refusals, for a person
+
+    def refuse(self, source: object, number: object, message: str) -> None:
+        """Count one refused line."""
+        self.rejected += 1
+        if len(self.examples) < SHOWN_COUNT:
+            self.examples.append(f"{source}, {number}: {message}")
+
+
+class Bookmark:
+    """How far a source has been loaded, in a file that outlives the process; gone once everything was loaded.
+
+    `identity` says which content the position belongs to: another one begins at the front.
+    """
+
+    def __init__(self, folder: Path, name: str, identity: Any) -> None:
+        self._path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
+        self._content = {"name": name, "identity": identity}
+
+    def read(self) -> Any:
+        """The position behind which to go on; None = from the front."""
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found.get("position") if found.get("identity") == self._content["identity"] else None
+
+    def write(self, position: Any) -> None:
+        """Everything up to and with `position` is on the ingester's disk."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(self._content | {"position": position}), encoding="utf-8")
+        temporary.replace(self._path)
+
+    def remove(self) -> None:
+        """Forget the position."""
+        self._path.unlink(missing_ok=True)
+
+
+def file_bookmark(folder: Path, path: Path) -> Bookmark | None:
+    """The bookmark of a file; None when there is no such file, which reading it will say."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return Bookmark(folder, str(path.resolve()), [found.st_size, found.st_mtime_ns])
+    return None
+
+
+def load_file(
+    client: AcknowledgedClient,
+    path: Path,
+    result: LoadResult,
+    *,
+    columns: Sequence[Column] = (),
+    bookmark: Bookmark | None = None,
+    strict: bool = False,
+    on_progress: Callable[[int], None] = lambda n: None,
+) -> None:
+    """Send every event of a file (see `ingest.load.file_format.read`), waiting while the ingester is busy.
+
+    With a bookmark, a load that was interrupted goes on where it was. Bad lines are counted, or with `strict` end
+    the load at the first one. Raises `LoadError` and `DeliveryError`.
+    """
+    after = int((bookmark.read() if bookmark else None) or 0)
+    send_lines(
+        client, path, read(path, columns, after=after), result,
+        mark=bookmark.write if bookmark else None, strict=strict, on_progress=on_progress,
+    )  # fmt: skip
+    if bookmark:
+        bookmark.remove()
+
+
+def send_lines(
+    client: AcknowledgedClient,
+    source: object,
+    lines: Iterable[NumberedEvent],
+    result: LoadResult,
+    *,
+    mark: Callable[[Any], None] | None = None,
+    strict: bool = False,
+    on_progress: Callable[[int], None] = lambda n: None,
+) -> None:
+    """Send lines in batches; `mark` is told the number of the last one that is on the ingester's disk."""
+    batch: list[NumberedEvent] = []
+    for line in lines:
+        if line.fault:
+            result.refuse(source, line.number, line.fault)
+            if strict:
+                _send(client, source, batch, result)
+                raise _bad(result)
+        else:
+            batch.append(line)
+        if len(batch) >= BATCH_EVENTS:
+            _finish(client, source, batch, result, mark, strict)
+            batch = []
+        on_progress(1)
+    if batch:
+        _finish(client, source, batch, result, mark, strict)
+
+
+def _finish(
+    client: AcknowledgedClient, source: object, batch: list[NumberedEvent], result: LoadResult, mark: Any, strict: bool
+) -> None:
+    before = result.rejected
+    _send(client, source, batch, result)
+    if strict and result.rejected > before:
+        raise _bad(result)
+    if mark is not None:
+        mark(batch[-1].number)
+
+
+def _bad(result: LoadResult) -> LoadError:
+    return LoadError(f"{result.examples[-1]} ({result.accepted} events were accepted before; --strict stops here)")
+
+
+def _send(client: AcknowledgedClient, source: object, batch: Sequence[NumberedEvent], result: LoadResult) -> None:
+    numbers, events = [line.number for line in batch], [line.event for line in batch]
+    while events:
+        try:
+            receipt = client.send(events)
+        except BusyError as error:
+            receipt = error.data["receipt"]
+            time.sleep(BUSY_PAUSE_S)  # the other side has no signal for "room again"
+            left = error.data["unsent"]
+        else:
+            left = []
+        result.accepted += receipt.accepted
+        for refusal in receipt.rejected:
+            result.refuse(source, numbers[refusal["index"]], f"{refusal['code']}: {refusal['message']}")
+        unsent = set(map(id, left))
+        numbers, events = [n for n, event in zip(numbers, events, strict=True) if id(event) in unsent], left

@@ -1,0 +1,205 @@
+"""Reading refused input, mending it and sending it again through the acknowledged socket."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bson
+from bson.binary import Binary
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
+from bson.json_util import RELAXED_JSON_OPTIONS, dumps
+from bson.json_util import loads as loads_extended
+from pymongo import UpdateOne
+from pymongo.database import Database
+
+from ingest.client import AcknowledgedClient
+from ingest.exceptions import IngestError
+from ingest.store import quarantine
+from ingest.store.connection import Document
+from ingest.store.quarantine import key_text, parse_key
+from ingest.store.store import QUARANTINE, Store
+from ingest.wire import json_reader
+from ingest.wire.batch import ReceivedBatch
+from ingest.wire.bson_reader import read_message
+
+__all__ = ["MendError", "Replay", "as_text", "decoded", "from_text", "key_text", "parse_key", "replay", "replay_all"]
+
+REQUEST_ENTRIES = 500
+_ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+
+
+class UnknownEntryError(IngestError):
+    """There is no such entry."""
+
+    code = "unknown_entry"
+
+
+class MendError(IngestError):
+    """What was to be replayed is still no event; the text says why, `data` has the code."""
+
+    code = "still_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What became of one replay."""
+
+    key: Mapping[str, Any]
+    accepted: bool
+    message: str
+
+
+def decoded(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The refused document as far as it can be read; None when it cannot be."""
+    raw = entry.get("raw")
+    if raw is None:
+        return None
+    for read in (json_reader.loads, lambda raw: bson.decode(raw, _ANY_DATE)):
+        try:
+            value = read(raw)
+        except (ValueError, BSONError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            return value
+    return None
+
+
+def as_text(document: Mapping[str, Any]) -> str:
+    """The document as (extended) JSON for an edit form."""
+    return dumps(document, indent=2, ensure_ascii=False, json_options=RELAXED_JSON_OPTIONS)
+
+
+def from_text(text: str) -> dict[str, Any]:
+    """What came back from an edit form. Raises `MendError`."""
+    try:
+        value = loads_extended(text)
+    except (ValueError, TypeError, BSONError) as error:
+        raise MendError(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise MendError(f"a JSON {type(value).__name__}; allowed is an object")
+    if isinstance(value.get("timestamp"), str):
+        try:
+            value["timestamp"] = json_reader.parse_iso(value["timestamp"])
+        except json_reader.DateError as error:
+            raise MendError(error.args[1]) from None
+    return value
+
+
+def mended_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What is sent when the entry is replayed: what a person kept for it, else what came in; None when that is
+    unreadable."""
+    mended = entry.get("mended")
+    return bson.decode(mended, _ANY_DATE) if mended is not None else decoded(entry)
+
+
+def keep_mended(database: Database[Document], key: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    """Keep a mended document for a later replay. Raises `MendError` when it is no event yet."""
+    entry = _found(database, key)
+    raw, _ = _event(entry, document)
+    database[QUARANTINE].update_one({"_id": entry["_id"]}, {"$set": {"mended": Binary(raw)}})
+
+
+def replay(
+    store: Store, client: AcknowledgedClient, key: Mapping[str, Any], mended: Mapping[str, Any] | None = None
+) -> Replay:
+    """Send one entry again, as it is or `mended`, and mark it as replayed once it is on the ingester's disk.
+
+    The event keeps its `id`, or gets one made of the key: replayed twice it is stored once, and under another `id` not
+    a second time. Input that still breaks
+    the rules is not sent, so that it does not enter quarantine again. Raises `IngestError` when there is no such
+    entry, `DeliveryError` when no ingester takes it.
+    """
+    database = store.database()
+    return next(iter(replay_all(database, client, [_found(database, key)], mended=mended)))
+
+
+def replay_all(
+    database: Database[Document],
+    client: AcknowledgedClient,
+    entries: Iterable[Mapping[str, Any]],
+    *,
+    mended: Mapping[str, Any] | None = None,
+    by: str = "",
+) -> Iterator[Replay]:
+    """Send entries again, in requests of many; each as it was mended, or as it is. `by` is noted beside the time.
+
+    See `replay` for what is promised. Raises `DeliveryError` when no ingester takes them: those that were yielded
+    before are replayed, and replaying all of them again is harmless.
+    """
+    waiting = iter(entries)
+    while batch := list(itertools.islice(waiting, REQUEST_ENTRIES)):
+        ready: list[tuple[Mapping[str, Any], bytes, str]] = []
+        for entry in batch:
+            try:
+                ready.append((entry, *_event(entry, mended if mended is not None else mended_of(entry))))
+            except MendError as error:
+                yield Replay(entry["_id"], False, str(error))
+        sent: list[Mapping[str, Any]] = []
+        events: list[bytes] = []
+        taken = _claim(database, [(entry["_id"], event_id) for entry, _, event_id in ready])
+        for entry, raw, event_id in ready:
+            under = taken.get(key_text(entry["_id"]), event_id)
+            if under == event_id:
+                sent.append(entry)
+                events.append(raw)
+            else:
+                yield Replay(
+                    entry["_id"], False, f"it was replayed under id {under!r}: another id would store it twice"
+                )
+        receipt = client.send(events)
+        turned_down = {refusal["index"]: refusal["message"] for refusal in receipt.rejected}
+        accepted = [entry["_id"] for index, entry in enumerate(sent) if index not in turned_down]
+        note = {"replayed": dt.datetime.now(dt.UTC)} | ({"by": by} if by else {})
+        database[QUARANTINE].update_many({"_id": {"$in": accepted}}, {"$set": note})
+        for index, entry in enumerate(sent):
+            yield Replay(entry["_id"], index not in turned_down, turned_down.get(index, "accepted"))
+
+
+def _found(database: Database[Document], key: Mapping[str, Any]) -> Document:
+    found = quarantine.find(database, key)
+    if found is None:
+        raise UnknownEntryError(
+            f"there is no quarantine entry {key_text(key)}: it was removed, or the key is mistyped", key=key_text(key)
+        )
+    return found
+
+
+def _claim(database: Database[Document], ids: Sequence[tuple[Mapping[str, Any], str]]) -> dict[str, str]:
+    """Note under which `id` each entry is sent, the first time it is; return the noted ids by the entries' names.
+
+    Noted before anything is sent: an entry is stored under one id, whoever replays it how often and mended how.
+    """
+    if not ids:
+        return {}
+    entries = database[QUARANTINE]
+    first = [UpdateOne({"_id": key, "replay_id": {"$exists": False}}, {"$set": {"replay_id": id_}}) for key, id_ in ids]
+    entries.bulk_write(first, ordered=False)
+    found = entries.find({"_id": {"$in": [key for key, _ in ids]}}, {"replay_id": 1})
+    return {key_text(entry["_id"]): entry["replay_id"] for entry in found}
+
+
+def _event(entry: Mapping[str, Any], mended: Mapping[str, Any] | None) -> tuple[bytes, str]:
+    """The event that is sent for an entry, and its `id`. Raises `MendError` when it breaks the rules."""
+    if mended is None:
+        raise MendError("the input cannot be read as a document: write the event that it should have been")
+    document = dict(mended)
+    document.setdefault("id", f"quarantine:{key_text(entry['_id'])}")
+    try:
+        if isinstance(document.get("timestamp"), str):  # as JSON doors take it
+            document["timestamp"] = json_reader.parse_iso(document["timestamp"])
+        raw = bson.encode(document)
+    except json_reader.DateError as error:
+        raise MendError(f"{error.args[0]}: {error.args[1]}", fault=error.args[0]) from None
+    except (BSONError, OverflowError, ValueError) as error:
+        raise MendError(f"cannot be stored as BSON: {error}") from None
+    intake = ReceivedBatch("quarantine")
+    read_message(raw, intake, 0)
+    if intake.refusals:
+        refusal = intake.refusals[0]
+        raise MendError(f"{refusal.code}: {refusal.message}", fault=refusal.code)
+    return raw, document["id"]

@@ -1,0 +1,56 @@
+"""Whether a child of a front still answers: empty requests through its acknowledged door, again and again."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import bson
+import zmq
+from bson.errors import BSONError
+
+FRAMES = (b"front", b"pulse", b"")  # route (the child has one hop), request id, no documents
+
+
+class ChildHealth:
+    """Asks one child. Belongs to one thread; never blocks; `now_s` is a monotonic clock."""
+
+    def __init__(self, context: zmq.Context[Any], address: str) -> None:
+        self._context = context
+        self._address = address
+        self._socket: zmq.Socket[bytes] | None = None
+        self._asked_s: float | None = None  # when the question was put that is not answered yet
+        self.ready = False  # the child has answered since `begin`
+
+    def begin(self, now_s: float) -> None:
+        """A new child listens, or will, at the address."""
+        self.close()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+        self._socket.connect(self._address)
+        self.ready = False
+        self._ask(now_s)
+
+    def look(self, now_s: float) -> float:
+        """Read answers, ask anew; return for how long the child has not answered, 0 when it has."""
+        if self._socket is None or self._asked_s is None:
+            return 0.0
+        with contextlib.suppress(zmq.Again, BSONError):
+            answer = bson.decode(self._socket.recv_multipart(zmq.NOBLOCK)[-1])
+            if "accepted" in answer or "busy" in answer:
+                self.ready = True
+                self._ask(now_s)
+        return now_s - self._asked_s
+
+    def _ask(self, now_s: float) -> None:
+        assert self._socket is not None
+        self._asked_s = now_s
+        with contextlib.suppress(zmq.Again):
+            self._socket.send_multipart(FRAMES, zmq.NOBLOCK)
+
+    def close(self) -> None:
+        """Ask no more. May be called twice."""
+        if self._socket is not None:
+            self._socket.close(linger=0)
+            self._socket = self._asked_s = None

@@ -1,0 +1,294 @@
+"""Says what is committed next: reads journals as blocks, reserves their ids, settles them, and lets go of journals.
+
+One thread at a time does all of it. `ingest.server.committer` decides how a block is committed and when to try again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bson.binary import Binary
+from pymongo.errors import PyMongoError
+
+from ingest.exceptions import IngestError, StaleBlockError, StoreChangedError
+from ingest.journal.block import Block, BlockBounds, BlockReader
+from ingest.journal.journal import Journal, StoreMark
+from ingest.journal.record import RecordKind
+from ingest.settings import IngestSettings
+from ingest.store.block_commit import Verdict
+from ingest.store.block_release import revoke
+from ingest.store.store import BlockId, Reservation, Store, Watermark
+from ingest.store.verdict_compaction import is_retired, retire
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class JournalSource:
+    """A journal on its way to MongoDB. Changed only by whoever holds the dispatcher's turn."""
+
+    journal: Journal
+    reader: BlockReader
+    adopted: bool
+    next_number: int = 1
+    ready: bool = False  # MongoDB was asked what is settled
+    blocked: str = ""  # why nothing of it is committed
+    again: deque[Block] = field(default_factory=deque)  # cut, to be reserved (again) before anything else
+    in_flight: int = 0  # blocks that are reserved and not settled
+
+    def block_id(self, number: int) -> BlockId:
+        """A block of this journal as MongoDB knows it."""
+        return str(self.journal.uuid), number
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedBlock:
+    """One block with its ids."""
+
+    source: JournalSource
+    block: Block
+    reservation: Reservation
+    first_try: bool  # reserved just now: nothing of it can be committed yet
+
+
+class Dispatcher:
+    """The journals of one process on their way to MongoDB. Blocking; may be called from any thread.
+
+    Methods raise `PyMongoError` or `IngestError` while MongoDB is away or another store: call again later.
+    `wake` is called when there is more to do at once, `say` with what waits for somebody, and
+    `on_settled(watermark, count)` after the watermark passed `count` more events.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: IngestSettings,
+        *,
+        rebind: bool,
+        wake: Callable[[], None],
+        say: Callable[[Exception], None],
+        on_settled: Callable[[Watermark, int], None],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._rebind = rebind
+        self._wake = wake
+        self._say = say
+        self._on_settled = on_settled
+        self._mark: StoreMark | None = None
+        self._next_least = 0  # no id below was left to be given out when we asked last
+        self._sources: list[JournalSource] = []
+        self._settled: list[tuple[JournalSource, BlockId, Block, Verdict]] = []
+        self._guard = threading.Lock()  # of the list of sources, which is replaced and never changed
+        self._turn = threading.Lock()  # cutting, reserving and settling
+
+    def add(self, journal: Journal, *, adopted: bool) -> None:
+        """Take in `journal`: adopted ones come before the one that is being written."""
+        source = JournalSource(journal, BlockReader(journal), adopted)
+        with self._guard:  # not the turn, which somebody may hold for as long as MongoDB does not answer
+            self._sources = sorted([*self._sources, source], key=lambda s: not s.adopted)
+
+    def next_work(self, session: Callable[[], Binary]) -> ReservedBlock | None:
+        """The next block with its ids, oldest journals first; settles what was committed on the way.
+
+        `session` names the caller's session with MongoDB, in which the block will be committed.
+        """
+        with self._turn:
+            mark = self._known_mark()
+            for source in self._sources:
+                if work := self._from_source(source, mark, session):
+                    return work
+            if self._settled:
+                settled = list(self._settled)
+                watermark = self._store.settle(mark, [block_id for _, block_id, _, _ in settled])
+                self._close(settled, watermark)
+                for source in self._sources:
+                    self._finish_if_drained(source)
+            return None
+
+    def committed(self, work: ReservedBlock, verdict: Verdict) -> None:
+        """`work` has its verdict: settle it with the next reservation, or commit it anew when it was revoked."""
+        with self._turn:
+            work.source.in_flight -= 1
+            if verdict.revoked:
+                work.block.number, work.block.span = None, None
+                work.source.again.append(work.block)
+                return
+            self._settled.append((work.source, work.reservation.block, work.block, verdict))
+        work.source.journal.settle(work.block.by_segment)
+
+    def own(self) -> Journal | None:
+        """The journal that is being written, once MongoDB has answered."""
+        found = next((source for source in self._sources if not source.adopted), None)
+        return found.journal if found and self._mark is not None else None
+
+    def journals(self) -> list[str]:
+        """The journals that this process takes to MongoDB, its own and adopted ones."""
+        return [str(source.journal.uuid) for source in self._sources]
+
+    def blocked(self) -> dict[str, str]:
+        """Journals of which nothing is committed, with the reason."""
+        return {str(source.journal.uuid): source.blocked for source in self._sources if source.blocked}
+
+    def release_journals(self) -> None:
+        """After `stop`: remove journals of which everything is settled, and let others adopt the rest."""
+        for source in self._sources:
+            journal = source.journal
+            if not journal.writable:
+                source.reader.take(1, 1)  # reads past the end of what was settled
+            try:
+                if journal.drained and not source.in_flight and not source.again and not self._settled:
+                    self._retire(journal)
+            except (PyMongoError, IngestError) as error:
+                log.info("journal %s is left to the next ingester: %s", journal.uuid, error)
+            journal.release()
+
+    def _retire(self, journal: Journal) -> None:
+        """Files first, for good; then verdicts, which a replay of the files would need; then the folder."""
+        journal.sync_removals()
+        retire(self._store, str(journal.uuid))
+        journal.remove()
+
+    def _known_mark(self) -> StoreMark:
+        if self._mark is None:
+            self._mark = self._store.prepare()
+        return self._mark
+
+    def _from_source(
+        self, source: JournalSource, mark: StoreMark, session: Callable[[], Binary]
+    ) -> ReservedBlock | None:
+        if not source.ready and not self._open(source, mark):
+            return None
+        block = source.again.popleft() if source.again else self._take(source)
+        if block is None:
+            self._finish_if_drained(source)
+            return None
+        try:
+            return self._reserve(source, block, mark, session)
+        except BaseException:
+            source.again.appendleft(block)
+            raise
+
+    def _take(self, source: JournalSource) -> Block | None:
+        durable_only = source.adopted or self._settings.journal.sync == "batch"
+        return source.reader.take(self._settings.block_events, self._settings.block_bytes, durable_only=durable_only)
+
+    def _open(self, source: JournalSource, mark: StoreMark) -> bool:
+        """Ask MongoDB what of the journal is settled and reserved; False when it belongs to another store."""
+        known = source.journal.mark
+        if known is not None and known != mark and not self._rebind:
+            source.blocked = (
+                f"journal {source.journal.folder} belongs to store {known.store}, epoch {known.epoch}, and the "
+                f"database holds store {mark.store}, epoch {mark.epoch}: nothing of it is committed. Bring back its "
+                "database, or take it into this one with `manage.py runingest --rebind`"
+            )
+            self._say(StoreChangedError(source.blocked))
+            return False
+        if source.adopted and not source.journal.drained and is_retired(self._store, str(source.journal.uuid)):
+            source.blocked = (
+                f"journal {source.journal.folder} was drained and removed before, and its files are back: nothing of "
+                "it is committed, as it would be stored twice. Remove the folder"
+            )
+            self._say(StoreChangedError(source.blocked))
+            return False
+        source.blocked = ""
+        if known != mark:
+            source.journal.set_mark(mark)
+        journal = str(source.journal.uuid)
+        if source.adopted:
+            settled = self._store.settled_spans(journal)
+            numbers = {span.number for span in settled}
+            still_open = self._store.open_blocks(journal)
+            done = [source.block_id(int(b["s"])) for b in still_open if int(b["s"]) in numbers]
+            if done:
+                self._store.settle(mark, done)
+            reserved = [
+                BlockBounds(int(b["from"]), int(b["to"]), int(b["s"])) for b in still_open if int(b["s"]) not in numbers
+            ]
+            self._store.end_sessions([b["session"] for b in still_open if b.get("session")])
+            source.reader = BlockReader(source.journal, settled, reserved)
+        source.next_number = self._store.last_number(journal) + 1
+        source.ready = True
+        return True
+
+    def _reserve(
+        self, source: JournalSource, block: Block, mark: StoreMark, session: Callable[[], Binary]
+    ) -> ReservedBlock | None:
+        number = block.number if block.number is not None else source.next_number
+        block_id, span = source.block_id(number), BlockBounds(block.first, block.last, number)
+        settled = list(self._settled)
+        try:
+            reservation = self._store.reserve(
+                mark, block_id, span, _events(block), [i for _, i, _, _ in settled], session=session()
+            )
+        except StaleBlockError:
+            self._renumber(source, block, block_id)
+            return None
+        self._close(settled, reservation.watermark)
+        first_try = block.number is None
+        if first_try:
+            self._refuse_ids_given_before(reservation, mark)
+        source.next_number = max(source.next_number, number + 1)
+        if (reservation.span.first, reservation.span.last) != (span.first, span.last):
+            source.reader.give_back(block, reservation.span)
+            return self._from_source(source, mark, session)
+        if first_try:
+            self._next_least = reservation.first + reservation.count
+        block.number = number
+        source.in_flight += 1
+        if source.reader.has_more or source.again:
+            self._wake()
+        return ReservedBlock(source, block, reservation, first_try)
+
+    def _refuse_ids_given_before(self, reservation: Reservation, mark: StoreMark) -> None:
+        """Ids only rise: when they do not, the database was brought back from a copy under our feet."""
+        if reservation.first < self._next_least:
+            raise StoreChangedError(
+                f"id {reservation.first} of store {mark.store} is given out a second time: the database was restored "
+                "from a copy. Nothing more is committed. Stop the ingesters, say `manage.py initdb --restored`, and "
+                "start them with `manage.py runingest --rebind`"
+            )
+
+    def _renumber(self, source: JournalSource, block: Block, block_id: BlockId) -> None:
+        """The number is used up: the block is done, or was revoked and takes another number."""
+        verdict = self._store.verdicts().find_one({"_id": {"j": block_id[0], "s": block_id[1]}})
+        if verdict and not verdict.get("revoked"):
+            source.journal.settle(block.by_segment)
+        else:
+            block.number, block.span = None, None
+            source.next_number = self._store.last_number(block_id[0]) + 1
+            source.again.appendleft(block)
+        self._wake()
+
+    def _close(self, settled: list[tuple[JournalSource, BlockId, Block, Verdict]], watermark: Watermark) -> None:
+        """What was passed to MongoDB as settled needs no more care."""
+        del self._settled[: len(settled)]
+        count = sum(verdict.stored for _, _, _, verdict in settled)
+        if settled:
+            self._on_settled(watermark, count)
+
+    def _finish_if_drained(self, source: JournalSource) -> None:
+        """Remove an adopted journal once everything in it is settled; revoke what its files do not know."""
+        if not source.adopted or source.in_flight or source.again or not source.ready or not source.journal.drained:
+            return
+        if any(settled_source is source for settled_source, _, _, _ in self._settled):
+            return
+        for span in source.reader.unmet():
+            assert span.number is not None
+            log.warning(
+                "journal %s does not hold records %d to %d any more: the ids reserved for them are given up",
+                source.journal.uuid, span.first, span.last,
+            )  # fmt: skip
+            revoke(self._store, source.block_id(span.number))
+        self._retire(source.journal)
+        with self._guard:
+            self._sources = [other for other in self._sources if other is not source]
+        log.info("journal %s is done and removed", source.journal.uuid)
+
+
+def _events(block: Block) -> int:
+    return sum(record.count for record in block.records if record.kind is not RecordKind.REFUSALS)

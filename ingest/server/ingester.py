@@ -1,0 +1,391 @@
+"""The ingester: doors, journal writer and committer as one object with `start`, `run` and `stop`.
+
+Sockets live in the gevent loop of the thread that calls `start` and `run`; journal and MongoDB have threads of their
+own, and answer through the loop's async watcher. Nothing is monkey-patched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import bson
+import gevent
+import zmq
+from gevent.event import Event
+from gevent.hub import get_hub
+
+from ingest.exceptions import JournalError, JournalLockedError, PartFailedError
+from ingest.journal.journal import Journal, journal_folders
+from ingest.server.backdoor import check_backdoor, open_backdoor
+from ingest.server.committer import Committer
+from ingest.server.counters import Counters
+from ingest.server.journal_writer import Delivery, JournalWriter
+from ingest.server.receiver import DRAIN_BYTES, Receiver, bind, bound_address, drain
+from ingest.settings import IngestSettings
+from ingest.store.store import Store, Watermark, connect
+from ingest.transport import notice
+from ingest.transport.notice import NOTICES
+from ingest.transport.server_keys import Authenticator
+from ingest.wire import bson_reader, error_boundary, json_reader
+from ingest.wire.batch import ReceivedBatch
+from ingest.wire.request import OWN_SOURCE, REFUSED, read_request, refusals
+
+log = logging.getLogger(__name__)
+
+ADOPT_EVERY_S = 5.0
+BEAT_S = 0.5
+DRAIN_WITHIN_S = 3.0  # at the end: what is in the journal and not in MongoDB by then waits for the next start
+REQUESTS_AT_ONCE = 64  # acknowledged requests read before others have their turn
+REST_WITHIN_S = 0.5  # at the end: for what ZeroMQ has received already
+
+
+class Ingester:
+    """One ingester process. `start` binds and begins, `run` returns after `stop`; `stop` may be called twice.
+
+    `start` raises `BindError` when an address is taken and `JournalError` when no journal can be made; a MongoDB that
+    is not there is waited for. All methods belong to one thread, except `request_stop`.
+    """
+
+    def __init__(
+        self,
+        settings: IngestSettings,
+        *,
+        store: Store | None = None,
+        rebind: bool = False,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.settings = settings
+        self._now_ms = clock_ms  # only gives events the timestamp that they lack
+        self.counters = Counters()
+        self.addresses: dict[str, str] = {}
+        self._store = store or connect(settings.mongo_address, settings.mongo_database)
+        self._rebind = rebind
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._gate: Authenticator | None = None
+        self._doors: list[Receiver] = []
+        self._journal: Journal | None = None
+        self._calls: deque[Callable[[], None]] = deque()
+        self._stop_requested = Event()
+        self._started = self._stopped = False
+        self._failure: PartFailedError | None = None
+        self._beat_s = time.monotonic()
+
+    # Life
+
+    def start(self) -> None:
+        """Bind, make a journal, adopt those that nobody holds, and begin to read."""
+        hub = get_hub()
+        self._async = hub.loop.async_()
+        self._async.start(self._run_calls)
+        try:
+            check_backdoor(self.settings.backdoor)
+            self._bind()
+            self._journal = Journal.create(self.settings.journal)
+        except BaseException:
+            self._close_sockets()
+            self._async.close()
+            raise
+        self.committer = Committer(
+            self._store,
+            self.settings,
+            self.counters,
+            self._settled_elsewhere,
+            rebind=self._rebind,
+            is_full=lambda: self.writer.full,
+            silent_s=lambda: time.monotonic() - self._beat_s,
+            on_failure=self._part_failed,
+        )
+        self.writer = JournalWriter(
+            self._journal,
+            self.counters,
+            sync=self.settings.journal.sync,
+            record_events=self.settings.block_events,
+            on_written=self._written,
+            on_room=lambda: self._call(self._release_doors),
+            on_failure=self._part_failed,
+        )
+        self.adopt()
+        self.committer.add(self._journal, adopted=False)
+        self.writer.start()
+        self.committer.start()
+        for door in self._doors:
+            door.start(partial(self._part_failed, "a door"))
+        self._adopter = self._spawn(0.0, self._adopt_forever)
+        self._pulse = self._spawn(0.0, self._beat_forever)
+        self._backdoor = open_backdoor(self.settings.backdoor, {"ingester": self})
+        self._started = True
+
+    def run(self) -> None:
+        """Serve until `stop` or `request_stop` is called.
+
+        Raises `PartFailedError` when a part of it ended by a fault: everything else was stopped in order then.
+        """
+        self._stop_requested.wait()
+        self.stop()
+        if self._failure is not None:
+            raise self._failure
+
+    def request_stop(self) -> None:
+        """Make `run` return; may be called from any thread."""
+        self._call(self._stop_requested.set)
+
+    def stop(self) -> None:
+        """Stop reading, write and commit what came in, and let go of everything; bounded to a few seconds."""
+        if not self._started or self._stopped:
+            return
+        self._stopped = True
+        self._stop_requested.set()
+        self._adopter.kill()
+        self._pulse.kill()
+        if self._backdoor is not None:
+            self._backdoor.stop(timeout=0)
+        self._read_the_rest()
+        pool = get_hub().threadpool
+        deadline = time.monotonic() + DRAIN_WITHIN_S
+        written = pool.apply(self.writer.stop, (DRAIN_WITHIN_S,))
+        drained = pool.apply(self.committer.stop, (max(0.2, deadline - time.monotonic()),))
+        gevent.sleep(0)
+        self._run_calls()  # the last answers and notices
+        self._close_sockets()
+        self._async.close()
+        self._close_journal(written and drained)
+        self._store.connection.close()
+
+    def _close_journal(self, all_done: bool) -> None:
+        assert self._journal is not None
+        if all_done:
+            with contextlib.suppress(JournalError):
+                self._journal.finish()
+        self.committer.dispatcher.release_journals()
+
+    # Sockets
+
+    def _bind(self) -> None:
+        doors: Sequence[tuple[str, int, Callable[[zmq.Socket[bytes]], bool] | None]] = (
+            ("bson_bind_address", zmq.PULL, self._receive_bson),
+            ("json_bind_address", zmq.PULL, self._receive_json),
+            ("ack_bind_address", zmq.ROUTER, self._receive_acknowledged),
+            ("publish_bind_address", zmq.PUB, None),
+        )
+        self._gate = Authenticator(self._context, self.settings.curve)
+        for key, kind, receive in doors:
+            socket = bind(self._context, kind, key, getattr(self.settings, key), self.settings.curve)
+            self.addresses[key] = bound_address(socket)
+            if receive is None:
+                self._publisher = socket
+                continue
+            door = Receiver(socket, receive)
+            self._doors.append(door)
+            if kind == zmq.ROUTER:
+                self._acknowledged = door
+
+    def _close_sockets(self) -> None:
+        for door in self._doors:
+            door.stop()
+            door.socket.close(linger=0)
+        if hasattr(self, "_publisher"):
+            self._publisher.close(linger=500)
+        if self._gate is not None:
+            self._gate.close()
+        self._context.term()
+
+    def _read_the_rest(self) -> None:
+        """Take what ZeroMQ has received already, for a bounded time."""
+        deadline = time.monotonic() + REST_WITHIN_S
+        for door in self._doors:
+            door.stop()
+            with contextlib.suppress(zmq.ZMQError):
+                door.socket.unbind(bound_address(door.socket))
+            with contextlib.suppress(Exception):  # a fault that ended the door is said already
+                while not self.writer.congested and time.monotonic() < deadline and door.receive(door.socket):
+                    pass
+
+    def _receive_bson(self, socket: zmq.Socket[bytes]) -> bool:
+        messages = drain(socket)
+        if messages:
+            intake, now_ms = ReceivedBatch("bson", NOTICES), self._now_ms()
+            error_boundary.sort_all(
+                messages,
+                intake,
+                lambda: bson_reader.read_messages(messages, intake, now_ms),
+                lambda message: bson_reader.read_message(message, intake, now_ms),
+            )
+            self._pass_on(intake)
+            self._put(intake)
+        return bool(messages)
+
+    def _receive_json(self, socket: zmq.Socket[bytes]) -> bool:
+        messages = drain(socket)
+        if messages:
+            intake, now_ms = ReceivedBatch("json"), self._now_ms()
+            for message in messages:
+                error_boundary.guarded(partial(json_reader.read_message, message, intake, now_ms), intake, message)
+            self._put(intake)
+        return bool(messages)
+
+    def _receive_acknowledged(self, socket: zmq.Socket[bytes]) -> bool:
+        """Take the requests that are there, at most so many: they go to the journal in one group."""
+        size = 0
+        for _ in range(REQUESTS_AT_ONCE):
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            size += sum(map(len, frames))
+            self._take_request(frames)
+            if size > DRAIN_BYTES or self._acknowledged.held:
+                break
+        return True
+
+    def _take_request(self, frames: list[bytes]) -> None:
+        try:
+            request = read_request(frames, self.settings.hops)
+        except Exception as error:  # noqa: BLE001 - the edge of a request: kept, and the next one is read
+            error_boundary.say("a request", error)
+            intake = ReceivedBatch(OWN_SOURCE)
+            intake.refuse(
+                error_boundary.CODE, f"the ingester itself failed on its frames: {error!r:.200}", b"".join(frames[1:])
+            )
+            self._put(intake)
+            return
+        if request is None:
+            return
+        if self.writer.full:
+            self._reply(request.envelope, {"busy": True})
+            return
+        intake = ReceivedBatch(request.source, NOTICES | {REFUSED})
+        payload, now_ms = request.payload, self._now_ms()
+        if payload:
+            error_boundary.guarded(lambda: bson_reader.read_message(payload, intake, now_ms), intake, payload)
+        answer = {"accepted": len(intake.events), "rejected": [refusal.to_wire() for refusal in intake.refusals]}
+        for refusal in refusals(intake.commands):
+            intake.refuse(refusal.code, refusal.message, refusal.raw)
+        self._pass_on(intake)
+        if intake.empty:
+            self._reply(request.envelope, answer)
+            return
+        self._put(intake, lambda: self._calls.append(partial(self._reply, request.envelope, answer)))
+
+    def _pass_on(self, intake: ReceivedBatch) -> None:
+        """Publish notices of others, so that one address carries all."""
+        for command in intake.commands:
+            if command["$command"] in NOTICES:
+                try:
+                    self._publisher.send(bson.encode(command), zmq.NOBLOCK)
+                except Exception as error:  # noqa: BLE001 - a notice is a hint: nobody misses one
+                    error_boundary.say("a notice", error)
+
+    def _put(self, intake: ReceivedBatch, on_durable: Callable[[], None] | None = None) -> None:
+        if intake.empty:
+            return
+        self.writer.put(Delivery(intake, on_durable))
+        if self.writer.congested:
+            self._hold_doors()
+
+    def _reply(self, envelope: Sequence[bytes], answer: dict[str, Any]) -> None:
+        with contextlib.suppress(zmq.ZMQError):  # a full or vanished peer asks again
+            self._acknowledged.socket.send_multipart([*envelope, bson.encode(answer)], zmq.NOBLOCK)
+        self._acknowledged.nudge()
+
+    def _hold_doors(self) -> None:
+        """Back-pressure. The acknowledged door keeps answering that it is busy while the journal is full."""
+        for door in self._doors:
+            if door is not self._acknowledged or not self.writer.full:
+                door.hold()
+        if not any(door.held for door in self._doors):
+            return
+        self._spawn(0.05, self._release_or_hold)
+
+    def _release_or_hold(self) -> None:
+        if self._stopped:
+            return
+        if self.writer.congested:
+            if self.writer.full:
+                self._acknowledged.release()
+            self._spawn(0.05, self._release_or_hold)
+        else:
+            self._release_doors()
+
+    def _release_doors(self) -> None:
+        if not self.writer.congested:
+            for door in self._doors:
+                if door.held:
+                    door.release()
+
+    # From other threads into the loop
+
+    def _call(self, function: Callable[[], None]) -> None:
+        self._calls.append(function)
+        self._async.send_ignoring_arg(None)
+
+    def _written(self) -> None:
+        """A group is on disk, called from the writer's thread: its answers go out together."""
+        if self._calls:
+            self._async.send_ignoring_arg(None)
+        self.committer.wake()
+
+    def _run_calls(self) -> None:
+        while self._calls:
+            try:
+                self._calls.popleft()()
+            except Exception as error:  # noqa: BLE001 - the edge of the loop: said, and the others are called
+                error_boundary.say("an answer or a notice", error)
+
+    # Parts that end by a fault
+
+    def _spawn(self, after_s: float, function: Callable[[], None]) -> gevent.Greenlet:
+        greenlet = gevent.spawn_later(after_s, function)
+        greenlet.link_exception(lambda ended: self._part_failed(function.__name__.strip("_"), ended.exception))
+        return greenlet
+
+    def _part_failed(self, part: str, error: BaseException) -> None:
+        """End the process: half an ingester looks alive and is not. May be called from any thread."""
+        log.critical("%s of the ingester failed: the process ends, to be started again", part, exc_info=error)
+        if self._failure is None:
+            self._failure = PartFailedError(f"{part} failed: {type(error).__name__}: {error!s:.300}")
+        self._call(self._stop_requested.set)
+
+    def _beat_forever(self) -> None:
+        """Shows to the threads that the loop turns, and with it the doors."""
+        while True:
+            self._beat_s = time.monotonic()
+            gevent.sleep(BEAT_S)
+
+    def _settled_elsewhere(self, watermark: Watermark, count: int) -> None:
+        """Called from an inserter thread."""
+        self._call(lambda: self._publish(watermark.through, count))
+
+    def _publish(self, through: int, count: int) -> None:
+        with contextlib.suppress(zmq.ZMQError):
+            self._publisher.send(notice.committed(through, count), zmq.NOBLOCK)
+
+    # Journals of processes that are gone
+
+    def adopt(self) -> None:
+        """Take over every journal below the folder that nobody holds."""
+        for folder in journal_folders(self.settings.journal.folder):
+            if self._journal is not None and folder == self._journal.folder:
+                continue
+            try:
+                journal = Journal.adopt(folder, self.settings.journal)
+            except JournalLockedError:
+                continue
+            except JournalError as error:
+                log.warning("%s", error)
+                continue
+            except Exception as error:  # noqa: BLE001 - one journal that nobody can read keeps no other waiting
+                error_boundary.say(f"journal {folder}, which is left as it is", error)
+                continue
+            log.info("journal %s is adopted: %d bytes", journal.uuid, journal.size_bytes)
+            self.committer.add(journal, adopted=True)
+
+    def _adopt_forever(self) -> None:
+        while True:
+            gevent.sleep(ADOPT_EVERY_S)
+            self.adopt()

@@ -1,0 +1,228 @@
+"""Writes what came in to the journal, in groups: one sync makes everything durable that arrived during the last one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import bson
+
+from ingest.exceptions import JournalError, JournalFullError
+from ingest.journal.journal import Journal
+from ingest.journal.record import MAX_PAYLOAD_BYTES, RecordKind, events_payload
+from ingest.server.counters import Counters
+from ingest.wire.batch import ReceivedBatch
+
+log = logging.getLogger(__name__)
+
+BACKLOG_BYTES = 16 * 2**20  # accepted and not yet written; above this the doors wait
+GROUP_BYTES = 8 * 2**20
+FULL_PAUSE_S = 0.05
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One intake on its way to disk; `on_durable` is called from the writer's thread once it is there."""
+
+    intake: ReceivedBatch
+    on_durable: Callable[[], None] | None = None  # given: the sync is waited for whatever `journal_sync` says
+
+
+class JournalWriter:
+    """One thread that writes one journal. `put` may be called from any thread and does not block."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        counters: Counters,
+        *,
+        sync: str = "batch",
+        record_events: int = 5_000,
+        on_written: Callable[[], None] = lambda: None,
+        on_room: Callable[[], None] = lambda: None,
+        on_failure: Callable[[str, BaseException], None] = lambda part, error: None,
+    ) -> None:
+        self._journal = journal
+        self._counters = counters
+        self._interval_s = int(sync.partition(":")[2]) / 1000 if sync.startswith("interval:") else None
+        self._always = sync == "batch"
+        self._record_events = record_events
+        self._on_written = on_written
+        self._on_room = on_room
+        self._on_failure = on_failure
+        self._wakeup = threading.Condition()
+        self._waiting: list[Delivery] = []
+        self._waiting_bytes = 0
+        self._stopping = False
+        self._give_up = threading.Event()
+        self._full = False
+        self._synced_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, within_s: float) -> bool:
+        """Write what was put, for at most `within_s`; return whether all of it is on disk."""
+        with self._wakeup:
+            self._stopping = True
+            self._wakeup.notify()
+        self._thread.join(within_s)
+        self._give_up.set()
+        self._journal.room.set()
+        self._thread.join(1.0)
+        return not self._thread.is_alive() and not self._waiting
+
+    def put(self, delivery: Delivery) -> None:
+        """Take one intake."""
+        with self._wakeup:
+            self._waiting.append(delivery)
+            self._waiting_bytes += delivery.intake.size_bytes
+            self._wakeup.notify()
+
+    @property
+    def full(self) -> bool:
+        """Whether the journal or its disk is full, or writing fails: nothing is taken at the moment."""
+        return self._full
+
+    @property
+    def congested(self) -> bool:
+        """Whether the doors should not read more for now."""
+        return self._full or self._waiting_bytes > BACKLOG_BYTES
+
+    def _run(self) -> None:
+        try:
+            while (group := self._collect()) is not None:
+                if group and not self._persist(group):
+                    return
+        except BaseException as error:  # noqa: BLE001 - the edge of the thread: without it nothing is kept
+            self._on_failure("the journal's writer", error)
+
+    def _collect(self) -> list[Delivery] | None:
+        """What waits, up to one group; empty when only a sync is due; None at the end."""
+        with self._wakeup:
+            while not self._waiting:
+                if self._stopping:
+                    self._retry(self._journal.sync)
+                    return None
+                timeout_s = self._sync_due_s()
+                if timeout_s is not None and timeout_s <= 0:
+                    break
+                self._wakeup.wait(timeout_s)
+            group: list[Delivery] = []
+            size = 0
+            while self._waiting and (not group or size + self._waiting[0].intake.size_bytes <= GROUP_BYTES):
+                group.append(self._waiting.pop(0))
+                size += group[-1].intake.size_bytes
+        if not group:
+            self._sync()
+        return group
+
+    def _sync_due_s(self) -> float | None:
+        if self._interval_s is None or not self._journal.unsynced_bytes:
+            return None
+        return self._synced_at + self._interval_s - time.monotonic()
+
+    def _persist(self, group: Sequence[Delivery]) -> bool:
+        records = list(_records([delivery.intake for delivery in group], self._record_events))
+        # What does not fit as a whole goes in as room comes.
+        parts = [records] if self._journal.fits(records) else [[record] for record in records]
+        written = all(self._retry(partial(self._journal.append, part)) for part in parts)
+        due = self._sync_due_s()
+        if written and (self._always or any(d.on_durable for d in group) or (due is not None and due <= 0)):
+            written = self._sync()
+        if not written:
+            with self._wakeup:
+                self._waiting[:0] = group
+            return False
+        with self._wakeup:
+            self._waiting_bytes -= sum(delivery.intake.size_bytes for delivery in group)
+            relieved = self._waiting_bytes <= BACKLOG_BYTES
+        self._counters.received(sum(count for _, count, _ in records))
+        for delivery in group:
+            if delivery.on_durable:
+                delivery.on_durable()
+        self._on_written()
+        if relieved:
+            self._on_room()
+        return True
+
+    def _sync(self) -> bool:
+        self._synced_at = time.monotonic()
+        return self._retry(self._journal.sync)
+
+    def _retry(self, step: Callable[[], None]) -> bool:
+        """Do `step` until it works; False when the time to stop is over first."""
+        while True:
+            self._journal.room.clear()
+            try:
+                step()
+            except JournalError as error:
+                self._say(error)
+                self._on_written()  # a segment was closed, perhaps: it can go when it is read through
+            else:
+                if self._full:
+                    self._full = False
+                    log.info("journal: there is room again, reading goes on")
+                return True
+            self._journal.room.wait(FULL_PAUSE_S)
+            if self._give_up.is_set():
+                return False
+
+    def _say(self, error: JournalError) -> None:
+        if not self._full:
+            self._full = True
+            level = logging.WARNING if isinstance(error, JournalFullError) else logging.ERROR
+            log.log(level, "journal: %s; reading stops meanwhile", error)
+
+
+def _records(intakes: Sequence[ReceivedBatch], most_events: int) -> Iterator[tuple[RecordKind, int, bytes]]:
+    """Kind, count and payload of the records that hold `intakes`, in their order."""
+    events: list[bytes] = []
+    ids: list[str | None] = []
+    size = 0
+    for intake in intakes:
+        if len(intake.events) + len(events) > most_events or intake.size_bytes + size > MAX_PAYLOAD_BYTES:
+            yield from _event_records(events, ids, most_events)
+            events, ids, size = [], [], 0
+        if intake.ids or ids:
+            ids += [None] * (len(events) - len(ids))
+            ids += intake.ids + [None] * (len(intake.events) - len(intake.ids))
+        events += intake.events
+        size += intake.size_bytes
+    yield from _event_records(events, ids, most_events)
+    for intake in intakes:
+        yield from _refusal_records(intake)
+
+
+def _event_records(
+    events: Sequence[bytes], ids: Sequence[str | None], most_events: int
+) -> Iterator[tuple[RecordKind, int, bytes]]:
+    """Records of at most so many events and of `MAX_PAYLOAD_BYTES`, unless one event alone is larger."""
+    start = 0
+    while start < len(events):
+        end, size = start, 0
+        while end < len(events) and end - start < most_events:
+            size += len(events[end])
+            if size > MAX_PAYLOAD_BYTES and end > start:
+                break
+            end += 1
+        some_ids = ids[start:end]
+        kind, payload = events_payload(events[start:end], some_ids if any(i is not None for i in some_ids) else ())
+        yield kind, end - start, payload
+        start = end
+
+
+def _refusal_records(intake: ReceivedBatch) -> Iterator[tuple[RecordKind, int, bytes]]:
+    """Refused input, one record each: it may be large, and there is little of it."""
+    now = dt.datetime.now(dt.UTC)
+    for refusal in intake.refusals:
+        document: dict[str, Any] = refusal.to_document(intake.source, now)
+        yield RecordKind.REFUSALS, 1, bson.encode(document)

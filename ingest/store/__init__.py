@@ -1,0 +1,1 @@
+"""The event store in MongoDB: ids, watermark, partitions, block commits and quarantine."""

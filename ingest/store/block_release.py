@@ -1,0 +1,44 @@
+"""Releasing a reserved block whose events will not come: its ids stay unused, and the watermark can move on."""
+
+from __future__ import annotations
+
+from bson.int64 import Int64
+from pymongo.errors import DuplicateKeyError
+
+from ingest.exceptions import IngestError
+from ingest.store.store import BlockId, Store
+
+
+def revoke(store: Store, block: BlockId) -> bool:
+    """Give `block` the verdict `revoked` and close it; return False when it was committed meanwhile.
+
+    A commit that is still on its way then fails on the verdict and takes new ids, so that nothing is stored under
+    ids that readers have passed. What its sender left undone on the server ends here: the sender may be gone, and once
+    the block is closed nobody knows its session, whose locks would hold up the same events for a minute or more when
+    they come under new ids. Raises `IngestError` when the block is not open.
+    """
+    journal, number = block
+    found = next((b for b in store.open_blocks(journal) if int(b["s"]) == number), None)
+    if found is None:
+        raise IngestError(f"block {number} of journal {journal} is not open: nothing to release")
+    if found.get("session"):
+        store.end_sessions([found["session"]])
+    revoked = True
+    try:
+        store.verdicts().insert_one(
+            {
+                "_id": {"j": journal, "s": Int64(number)},
+                "from": found["from"],
+                "to": found["to"],
+                "first": found["first"],
+                "revoked": True,
+                "stored": 0,
+                "duplicates": 0,
+                "quarantined": 0,
+            }
+        )
+    except DuplicateKeyError:
+        verdict = store.verdicts().find_one({"_id": {"j": journal, "s": Int64(number)}})
+        revoked = bool(verdict and verdict.get("revoked"))
+    store.settle(store.mark(), [block])
+    return revoked

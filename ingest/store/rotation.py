@@ -1,0 +1,257 @@
+"""Opening the next partition, and taking the oldest ones out to files.
+
+Rotation is safe while everything runs: the new partition and its index are there before it is named in the store
+document, and the ids it begins with are given out after that.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
+
+from ingest.exceptions import IngestError
+from ingest.journal.record import split_documents
+from ingest.store.partition import Partition, create_partition, create_view, partition_name
+from ingest.store.store import KEY, STORE, Store
+from ingest.wire.stored_event import fault_of_stored
+
+_ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
+STALE_S = 10.0  # a block open for longer holds up writes to a new partition
+
+
+class RotationError(IngestError):
+    """Rotation would hold up writes, or lose events that somebody needs; nothing was changed."""
+
+    code = "cannot_rotate"
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """A partition in a file."""
+
+    partition: Partition
+    path: Path
+    count: int
+    sha256: str  # of the documents, uncompressed
+
+
+def open_next(store: Store) -> Partition:
+    """Make the next partition and let the ids reserved from now on go there; return it.
+
+    Raises `RotationError` when a block has been open for long: writes to the new partition would wait for it.
+    Raises `RotationError` too when the newest partition is still empty.
+    """
+    mark = store.mark()
+    watermark = store.watermark()
+    for block in store.open_blocks():
+        if (watermark_age_s := (store.now() - block["at"]).total_seconds()) > STALE_S:
+            raise RotationError(
+                f"block {block['s']} of journal {block['j']} is open for {watermark_age_s:.0f} s, and writes to a new "
+                "partition would wait for it: start the ingester that has the journal, or release the block"
+            )
+    newest = watermark.partitions[-1]
+    database = store.database()
+    if not _has_events(store, newest):
+        raise RotationError(f"{newest.name} is still empty: there is nothing to rotate")
+    number = newest.number + 1
+    create_partition(database, partition_name(number))
+    database[STORE].update_one(
+        KEY | {"store": mark.store, "epoch": mark.epoch, "partitions.n": {"$ne": number}},
+        [{"$set": {"partitions": {"$concatArrays": ["$partitions", [{"n": number, "first": "$next"}]]}}}],
+    )
+    partitions = store.watermark().partitions
+    create_view(database, partitions)
+    return partitions[-1]
+
+
+def dump(store: Store, partition: Partition, folder: Path, on_progress: Callable[[int], None] = lambda n: None) -> Dump:
+    """Write the partition's documents in order of id to `<folder>/<name>.bson.gz`, on disk when it returns.
+
+    Raises `RotationError` when the folder cannot be written, or has a file of that name with other documents (a dump
+    of another store): it is left as it is. An unfinished file never has the final name.
+    """
+    path = folder / f"{partition.name}.bson.gz"
+    temporary = path.with_suffix(".part")
+    digest, count = hashlib.sha256(), 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as raw:
+            with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as file:
+                batches: Any = store.database()[partition.name].find_raw_batches({}, sort=[("_id", 1)])
+                for batch in batches:
+                    file.write(batch)
+                    digest.update(batch)
+                    found = len(split_documents(batch))
+                    count += found
+                    on_progress(found)
+            raw.flush()
+            os.fsync(raw.fileno())
+        if path.exists() and _digest(path) != digest.hexdigest():
+            temporary.unlink()
+            raise RotationError(f"{path} exists and holds other documents: move it away, or name another folder")
+        temporary.replace(path)
+        _sync_folder(folder)
+    except OSError as error:
+        raise RotationError(f"{path} cannot be written: {error.strerror or error}") from None
+    return Dump(partition, path, count, digest.hexdigest())
+
+
+def _digest(path: Path) -> str | None:
+    """Digest of a file's uncompressed content; None when it is damaged."""
+    digest = hashlib.sha256()
+    try:
+        with gzip.open(path) as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return None
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def verify(store: Store, made: Dump) -> None:
+    """Read the file back and compare it with what was dumped and with the partition's count; raise `RotationError`.
+
+    Raises it too when an ingester would not take one of the events back: a dump is there to be restored.
+    """
+    digest = hashlib.sha256()
+    count = 0
+    with gzip.open(made.path) as file:
+        for raw in read_dump(cast(BinaryIO, file)):
+            digest.update(raw)
+            count += 1
+            if fault := fault_of_stored(raw):
+                event_id = bson.decode(raw, _ANY_DATE).get("_id")
+                raise RotationError(
+                    f"{made.path} could not be restored: event {event_id} would be refused ({fault}). The partition "
+                    "is kept: mend the event, or delete it"
+                )
+    stored = store.database()[made.partition.name].count_documents({})
+    if digest.hexdigest() != made.sha256 or not count == made.count == stored:
+        raise RotationError(
+            f"{made.path} holds {count} documents, {made.count} were written and {made.partition.name} holds {stored}: "
+            "the partition is kept"
+        )
+
+
+def drop(store: Store, partition: Partition) -> None:
+    """Take the oldest partition out of the store and drop its collection. Raises `RotationError` for any other."""
+    watermark = store.watermark()
+    if len(watermark.partitions) < 2 or watermark.partitions[0] != partition:
+        raise RotationError(f"{partition.name} is not the oldest of several partitions: only that one can be dropped")
+    if watermark.through + 1 < watermark.partitions[1].first_id:
+        raise RotationError(f"{partition.name} is still being written to: wait until its last blocks are settled")
+    database = store.database()
+    remaining = watermark.partitions[1:]
+    create_view(database, remaining)
+    database[STORE].update_one(KEY, {"$pull": {"partitions": {"n": partition.number}}})
+    database[partition.name].drop()
+
+
+def left_over(store: Store) -> list[Partition]:
+    """Collections whose partition is out of the store: a `drop` did not come to its end."""
+    oldest = store.watermark().partitions[0]
+    names = store.database().list_collection_names(filter={"name": {"$regex": r"^event\.[0-9]+$"}})
+    found = (Partition(name, 0) for name in names)
+    return sorted((p for p in found if p.number < oldest.number), key=lambda partition: partition.number)
+
+
+def rotate(
+    store: Store,
+    folder: Path,
+    *,
+    keep: int,
+    needed_above: int | None = None,
+    within_s: float = 30.0,
+    on_progress: Callable[[int], None] = lambda n: None,
+) -> tuple[Partition, list[Dump]]:
+    """Open the next partition; dump, verify and drop the oldest ones beyond `keep`. Return it, and what was dumped.
+
+    `needed_above` is the lowest id up to which every reader has read: a partition that reaches above it is kept, with
+    a `RotationError` that says so; None means that nobody reads. What a killed call has left is finished first.
+    """
+    dumps = []
+    for partition in left_over(store):
+        made = dump(store, partition, folder, on_progress)
+        verify(store, made)
+        store.database()[partition.name].drop()
+        dumps.append(made)
+    _refuse_in_advance(store, folder, keep, needed_above)
+    newest = store.watermark().partitions[-1]
+    # Empty, it is what a rotation opened that did not come to its end: this one goes on where that one stopped.
+    goes_on = len(store.watermark().partitions) > keep and not _has_events(store, newest)
+    opened = newest if goes_on else open_next(store)
+    wait_settled(store, opened, within_s)
+    partitions = store.watermark().partitions
+    for oldest, following in pairwise(partitions[: len(partitions) - keep + 1]):
+        _refuse_if_needed(oldest, following.first_id, needed_above)
+        made = dump(store, oldest, folder, on_progress)
+        verify(store, made)
+        drop(store, oldest)
+        dumps.append(made)
+    return opened, dumps
+
+
+def _refuse_in_advance(store: Store, folder: Path, keep: int, needed_above: int | None) -> None:
+    """Raise `RotationError` for what can be known before anything is changed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RotationError(f"{folder} cannot be written: {error.strerror or error}; name another folder") from None
+    watermark = store.watermark()
+    partitions = watermark.partitions
+    if len(partitions) + _has_events(store, partitions[-1]) > keep:
+        end = partitions[1].first_id if len(partitions) > 1 else watermark.through + 1
+        _refuse_if_needed(partitions[0], end, needed_above)
+
+
+def _refuse_if_needed(partition: Partition, end: int, needed_above: int | None) -> None:
+    if needed_above is not None and needed_above + 1 < end:
+        raise RotationError(
+            f"{partition.name} is kept: an aggregate has read up to id {needed_above}, and the partition goes up to "
+            f"{end - 1}; run the aggregate, or disable it"
+        )
+
+
+def _has_events(store: Store, partition: Partition) -> bool:
+    return store.database()[partition.name].find_one({}, {"_id": 1}) is not None
+
+
+def wait_settled(store: Store, partition: Partition, within_s: float) -> None:
+    """Return once every id below `partition` is settled. Raises `RotationError` after the time."""
+    deadline = time.monotonic() + within_s
+    while store.watermark().through + 1 < partition.first_id:
+        if time.monotonic() > deadline:
+            raise RotationError(f"blocks below {partition.name} are not settled after {within_s:g} s: try again later")
+        time.sleep(0.05)  # MongoDB has no signal for it
+
+
+def read_dump(file: BinaryIO) -> Iterator[bytes]:
+    """The documents of a file of BSON documents one after the other. Raises `RotationError` when it ends inside one."""
+    while head := file.read(4):
+        length = int.from_bytes(head, "little", signed=True)
+        rest = file.read(length - 4) if length >= 5 else b""
+        if len(head) + len(rest) != length:
+            raise RotationError("the file ends inside a document, or is no file of BSON documents")
+        yield head + rest

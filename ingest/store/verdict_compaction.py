@@ -1,0 +1,77 @@
+"""Sums up old verdicts, so that there is not one document per block for ever.
+
+A verdict is needed as long as a replay could ask for it: until its records are cut from the journal's files. After
+that only its counts matter, and they go to the journal's document in `ingest.journal` in one atomic update, together
+with the highest block number that they contain (`folded`). Verdicts up to that number are removed afterwards; where a
+crash leaves some, they are not counted (see `ingest.store.ingester_report`) and go with the next compaction. No
+transaction is used: one that a killed process leaves open would hold up others for a minute.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson.int64 import Int64
+
+from ingest.store.connection import Document
+from ingest.store.store import JOURNAL, VERDICT, Store
+
+COUNTS = ("stored", "duplicates", "quarantined")
+
+
+def fold(store: Store, journal: str, through: int) -> int:
+    """Fold the journal's verdicts whose records, up to `through`, are cut; return how many. Safe to repeat.
+
+    Only for the process that holds the journal.
+    """
+    open_numbers = [int(block["s"]) for block in store.open_blocks(journal)]
+    verdicts = []
+    for verdict in store.database()[VERDICT].find(_spans(journal), sort=[("_id", 1)]):
+        if int(verdict["to"]) > through or any(number <= int(verdict["_id"]["s"]) for number in open_numbers):
+            break
+        if verdict.get("revoked"):
+            break  # its owner may still come with a late commit
+        verdicts.append(verdict)
+    return _fold(store, journal, verdicts)
+
+
+def retire(store: Store, journal: str) -> int:
+    """Fold everything of a journal whose files are gone, and mark it as retired; return how many verdicts.
+
+    Only for the process that held the journal when its last file was removed. The journal's document stays, so that
+    files that come back from a copy are not taken for new ones.
+    """
+    count = _fold(store, journal, list(store.database()[VERDICT].find(_spans(journal))))
+    journals = store.database()[JOURNAL]
+    journals.update_one({"_id": journal}, [{"$set": {"retired": {"$ifNull": ["$retired", "$$NOW"]}}}], upsert=True)
+    long_ago: Document = {"$expr": {"$lt": ["$retired", {"$subtract": ["$$NOW", 3_600_000]}]}, "retired": {"$ne": None}}
+    store.forget_numbers([document["_id"] for document in journals.find(long_ago, {"_id": 1})])
+    return count
+
+
+def is_retired(store: Store, journal: str) -> bool:
+    """Whether the journal was drained and removed before."""
+    return store.database()[JOURNAL].find_one({"_id": journal, "retired": {"$ne": None}}) is not None
+
+
+def _fold(store: Store, journal: str, verdicts: list[Document]) -> int:
+    if not verdicts:
+        return 0
+    database = store.database()
+    known = database[JOURNAL].find_one({"_id": journal}) or {}
+    folded = int(known.get("folded", 0))
+    fresh = [verdict for verdict in verdicts if int(verdict["_id"]["s"]) > folded]
+    highest = max((int(verdict["_id"]["s"]) for verdict in fresh), default=folded)
+    if fresh:
+        increments: Any = {name: Int64(sum(verdict[name] for verdict in fresh)) for name in COUNTS}
+        if known:
+            unchanged = {"_id": journal, "folded": known.get("folded")}
+            database[JOURNAL].update_one(unchanged, {"$inc": increments, "$set": {"folded": Int64(highest)}})
+        else:
+            database[JOURNAL].insert_one({"_id": journal, "folded": Int64(highest), **increments})
+    database[VERDICT].delete_many(_spans(journal, highest))
+    return len(fresh)
+
+
+def _spans(journal: str, through: int = 2**63 - 1) -> Document:
+    return {"_id": {"$gte": {"j": journal, "s": 0}, "$lte": {"j": journal, "s": Int64(through)}}}

@@ -1,0 +1,1 @@
+"""ZeroMQ plumbing shared by clients and servers: CURVE keys, handshakes, notices, waiting under gevent."""

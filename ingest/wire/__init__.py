@@ -1,0 +1,1 @@
+"""Wire formats: what an event is, how bytes become events, and how refused input is described."""

@@ -1,0 +1,121 @@
+"""What an event is: the rules for its fields, and the completion of what may be left out.
+
+Pure: decoded documents and bytes in, verdicts and bytes out. `ingest.wire.bson_reader` and `ingest.wire.json_reader`
+turn bytes into documents.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ingest.wire.bson_element import is_deeper
+
+FIELDS = frozenset({"timestamp", "type", "context", "extra", "id"})
+MAX_EVENT_BYTES = 2**20
+MAX_MESSAGE_BYTES = 16 * 2**20
+MAX_TEXT_CHARS = 256
+MAX_DEPTH = 100
+# An embedded document costs at least 7 bytes (type, empty name, length, end): below this none is too deep.
+_NEVER_TOO_DEEP_BYTES = MAX_DEPTH * 7
+_HEADER_AND_DATE = struct.Struct("<i11sq").pack
+_TIMESTAMP = b"\x09timestamp\x00"
+_EMPTY_CONTEXT = b"\x03context\x00\x05\x00\x00\x00\x00"
+_LENGTH = struct.Struct("<i")
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+Fault = tuple[str, str]  # code and message
+
+
+@dataclass(frozen=True, slots=True)
+class EventLimits:
+    """What protects the store from an event."""
+
+    size_bytes: int = MAX_EVENT_BYTES
+    depth: int = MAX_DEPTH
+
+
+LIMITS = EventLimits()
+# Of what was stored before: with what `complete` and a restoration add, and as deep as MongoDB stores documents.
+STORED_LIMITS = EventLimits(MAX_EVENT_BYTES + 128, 180)
+
+
+def fault_of(
+    document: Mapping[str, Any], raw: bytes, *, check_fields: bool = True, limits: EventLimits = LIMITS
+) -> Fault | None:
+    """Why `document`, which is `raw` as BSON, is no event; None when it is one.
+
+    With `check_fields` false (`event_noval`) only what protects the store is checked: size, depth, `id`, and no
+    top-level name that MongoDB or the ingester itself gives out.
+    """
+    if len(raw) > limits.size_bytes:
+        return "event_too_big", f"the event has {len(raw)} bytes; allowed are {limits.size_bytes}"
+    if fault := depth_fault_of(raw, limits):
+        return fault
+    return _field_fault(document) if check_fields else _store_fault(document)
+
+
+def depth_fault_of(raw: bytes, limits: EventLimits = LIMITS) -> Fault | None:
+    """Whether a document is nested too deep, references and scopes of code included."""
+    if len(raw) > _NEVER_TOO_DEEP_BYTES and is_deeper(raw, limits.depth):
+        return "nested_too_deep", f"documents or arrays are nested deeper than {limits.depth}"
+    return None
+
+
+def _field_fault(document: Mapping[str, Any]) -> Fault | None:
+    unknown = sorted(document.keys() - FIELDS)
+    if unknown:
+        return "unknown_field", f"unknown field {_names(unknown)}; an event has {_names(sorted(FIELDS))}"
+    if "type" not in document:
+        return "missing_type", "the event has no type"
+    type_ = document["type"]
+    if not _is_text(type_):
+        return "bad_type", f"type is {shown(type_)}; allowed is text of 1 to {MAX_TEXT_CHARS} characters"
+    if not isinstance(document.get("context", {}), dict):
+        return "bad_context", f"context is {shown(document['context'])}; allowed is a document"
+    return _store_fault(document)
+
+
+def _store_fault(document: Mapping[str, Any]) -> Fault | None:
+    if "_id" in document or any(name.startswith("$") for name in document):
+        return "unknown_field", "_id is given by the ingester, and names that begin with $ are MongoDB's"
+    if "id" in document and not _is_text(document["id"]):
+        return "bad_id", f"id is {shown(document['id'])}; allowed is text of 1 to {MAX_TEXT_CHARS} characters"
+    if "timestamp" in document and not isinstance(document["timestamp"], dt.datetime):
+        return "bad_timestamp", f"timestamp is {shown(document['timestamp'])}; allowed is a date"
+    return None
+
+
+def _is_text(value: Any) -> bool:
+    # bson.Code is a str too, and can be no key of a dict
+    return type(value) is str and 0 < len(value) <= MAX_TEXT_CHARS
+
+
+def shown(value: Any) -> str:
+    """A refused value for a message: its type, and what it is when that is short to say."""
+    name = type(value).__name__
+    if isinstance(value, str | bytes):
+        # A slice is plain text, where code would show its scope, however deep.
+        return f"{name} {value[:57]!r}..." if len(value) > 60 else f"{name} {value[:60]!r}"
+    return f"{name} {value!r:.60}" if isinstance(value, int | float | dt.datetime) else name
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(name[:60] for name in list(names)[:10])
+
+
+def complete(raw: bytes, document: Mapping[str, Any], now_ms: int) -> bytes:
+    """`raw` with the timestamp and the context that it may lack; the rest stays byte for byte."""
+    if "context" not in document:
+        raw = _LENGTH.pack(len(raw) + len(_EMPTY_CONTEXT)) + raw[4:-1] + _EMPTY_CONTEXT + b"\x00"
+    if "timestamp" not in document:
+        raw = _HEADER_AND_DATE(len(raw) + 19, _TIMESTAMP, now_ms) + raw[4:]
+    return raw
+
+
+def milliseconds(time: dt.datetime) -> int:
+    """A timezone-aware time as BSON has it: milliseconds since 1970, rounded down."""
+    return (time - _EPOCH) // dt.timedelta(milliseconds=1)

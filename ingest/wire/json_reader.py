@@ -1,0 +1,138 @@
+"""JSON messages as events: one object, or several on lines of their own; dates as `{"$datetime": seconds}` or ISO 8601.
+
+Also used by the HTTP door and by commands that read JSON, so that there is one reading of it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from typing import Any
+
+import bson
+from bson.errors import BSONError
+
+from ingest.wire.batch import ReceivedBatch
+from ingest.wire.error_boundary import guarded
+from ingest.wire.event import MAX_DEPTH, MAX_MESSAGE_BYTES, complete, fault_of, shown
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+class DateError(ValueError):
+    """A date that cannot be one; `args` are code and message."""
+
+
+def read_message(message: bytes, intake: ReceivedBatch, now_ms: int) -> None:
+    """Sort what one message holds into `intake`. Never raises on bad input."""
+    if len(message) > MAX_MESSAGE_BYTES:
+        intake.refuse(
+            "oversized_message", f"the message has {len(message)} bytes; allowed are {MAX_MESSAGE_BYTES}", message
+        )
+        return
+    lines = [line for line in message.splitlines() if line.strip()]
+    if len(lines) != 1 and not _is_one_value(message):
+        for index, line in enumerate(lines):
+            read_line(line, intake, now_ms, index)
+        if not lines:
+            intake.refuse("bad_json", "the message is empty", message)
+        return
+    read_line(message, intake, now_ms)
+
+
+def _is_one_value(message: bytes) -> bool:
+    """Whether the text is one value over several lines, be there a bad date in it or not."""
+    try:
+        json.loads(message)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def read_line(line: bytes, intake: ReceivedBatch, now_ms: int, index: int = 0) -> None:
+    """Sort the one JSON value on `line` into `intake`."""
+    guarded(lambda: _read_line(line, intake, now_ms, index), intake, line, index)
+
+
+def _read_line(line: bytes, intake: ReceivedBatch, now_ms: int, index: int) -> None:
+    try:
+        value = loads(line)
+    except DateError as error:
+        intake.refuse(error.args[0], error.args[1], line, index)
+    except RecursionError:
+        intake.refuse("nested_too_deep", f"objects or arrays are nested deeper than {MAX_DEPTH}", line, index)
+    except ValueError as error:
+        intake.refuse("bad_json", f"not JSON in UTF-8: {error}", line, index)
+    else:
+        read_value(value, line, intake, now_ms, index)
+
+
+def read_value(value: Any, raw: bytes, intake: ReceivedBatch, now_ms: int, index: int = 0) -> None:
+    """Sort a decoded JSON value into `intake`; `raw` is what is kept if it is refused."""
+    if not isinstance(value, dict):
+        intake.refuse("not_a_document", f"a JSON {type(value).__name__}; allowed is an object", raw, index)
+        return
+    command = value.pop("$command", None)
+    if command not in (None, "event_noval"):
+        intake.refuse("unknown_command", f"$command is {shown(command)}; allowed is event_noval", raw, index)
+        return
+    try:
+        if isinstance(value.get("timestamp"), str):
+            value["timestamp"] = parse_iso(value["timestamp"])
+        encoded = bson.encode(value)
+    except DateError as error:
+        intake.refuse(error.args[0], error.args[1], raw, index)
+    except RecursionError:
+        intake.refuse("nested_too_deep", f"objects or arrays are nested deeper than {MAX_DEPTH}", raw, index)
+    except (BSONError, OverflowError, ValueError) as error:
+        intake.refuse("bad_json", f"cannot be stored as BSON: {error}", raw, index)
+    else:
+        if fault := fault_of(value, encoded, check_fields=command is None):
+            intake.refuse(*fault, raw, index)
+        else:
+            intake.accept(complete(encoded, value, now_ms), value.get("id"))
+
+
+def loads(text: bytes | str) -> Any:
+    """Decode JSON; `{"$datetime": seconds}` is a date. Raises `ValueError`, `DateError` or `RecursionError`."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8")
+    return json.loads(text, object_hook=_hook, parse_constant=_constant, parse_float=_finite)
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    """Python reads what is too large as infinity."""
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text:.40} is beyond the range of a number, about 1.8e308")
+    return number
+
+
+def _hook(value: dict[str, Any]) -> Any:
+    if "$datetime" not in value:
+        return value
+    seconds = value["$datetime"]
+    if len(value) != 1 or isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise DateError("bad_timestamp", f"{value!r:.80}: allowed is {{'$datetime': seconds since 1970}}")
+    try:
+        return _EPOCH + dt.timedelta(seconds=seconds)
+    except (OverflowError, ValueError):
+        raise DateError("date_out_of_range", f"{seconds!r} seconds lie outside the years 1 to 9999") from None
+
+
+def parse_iso(text: str) -> dt.datetime:
+    """A date and time of ISO 8601; without an offset it is UTC. Raises `DateError`."""
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise DateError("bad_timestamp", f"timestamp {text!r:.60} is not ISO 8601 or seconds in $datetime") from None
+    if time.tzinfo is None:
+        return time.replace(tzinfo=dt.UTC)
+    try:
+        return time.astimezone(dt.UTC)
+    except OverflowError:
+        raise DateError("date_out_of_range", f"timestamp {text!r:.60} lies outside the years 1 to 9999") from None

@@ -1,0 +1,5 @@
+"""The engines that run map-reduce jobs, and the one interface they share."""
+
+from mapreduce.engine.interface import Engine, open_engine
+
+__all__ = ["Engine", "open_engine"]

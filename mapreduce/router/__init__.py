@@ -1,0 +1,1 @@
+"""The router process: takes requests, hands steps to workers and records jobs."""

@@ -1,0 +1,346 @@
+"""The router's desk: answers clients, takes in jobs, and holds back answers of those who wait for a job."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mapreduce.codec import decode, encode
+from mapreduce.exceptions import JobConflictError, MapReduceError, SpecError
+from mapreduce.job.basic_job import CallSpec
+from mapreduce.job.function_registry import Registry
+from mapreduce.job.request import PlainRequest, StatusRequest, SubmitRequest, parse
+from mapreduce.job.spec import END_STATES, ERROR, UNKNOWN, JobSpec, JobStatus
+from mapreduce.job.spec_check import checked_spec
+from mapreduce.router import job_store
+from mapreduce.router.pending_lookup import Envelope, PendingLookups
+from mapreduce.scheduler.job_state import JobLimits, JobState
+from mapreduce.scheduler.scheduler import Scheduler
+from mapreduce.settings import EngineSettings
+from mapreduce.step.reader import KeyRange
+from mapreduce.task_error import described
+from mapreduce.wire.message import versions
+
+JOBS_LISTED = 100  # when a request does not say how many
+
+log = logging.getLogger(__name__)
+
+Reply = Callable[[Envelope, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class _Waiter:
+    envelope: Envelope
+    until_s: float | None  # None = until the job has ended
+
+
+class RequestHandler:
+    """Belongs to the router's thread. Every request gets exactly one reply; a mistake gets `{error: {code, ...}}`."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        settings: EngineSettings,
+        limits: JobLimits,
+        recorder: job_store.JobStore,
+        reply: Reply,
+    ) -> None:
+        self.loaded = False  # whether the jobs of an earlier router are known
+        self.terminated = False
+        self._scheduler = scheduler
+        self._settings = settings
+        self._limits = limits
+        self._recorder = recorder
+        self._send = reply
+        self.inquiries = PendingLookups(recorder, self._reply)
+        self._registry = Registry(settings.allowed_modules, allow_source=settings.allow_source)
+        self._waiters: dict[str, list[_Waiter]] = {}
+        self._spec_bytes: dict[str, bytes] = {}
+
+    def request(self, envelope: Envelope, document: dict[str, Any], now: float) -> None:
+        """Take in one request."""
+        try:
+            command = parse(document, allow_source=self._settings.allow_source)
+            if isinstance(command, SubmitRequest):
+                self._submit(envelope, command, now)
+            elif isinstance(command, StatusRequest):
+                self._status(envelope, command.job_id, now + command.wait_s if command.wait_s else None, now)
+            else:
+                self._plain(envelope, command, now)
+        except MapReduceError as error:
+            self._reply(envelope, {"error": error.to_document()})
+        except Exception as error:
+            log.exception("request %.100r", document.get("$command"))
+            self._reply(envelope, {"error": MapReduceError(described(error)).to_document()})
+
+    def _reply(self, envelope: Envelope | None, document: dict[str, Any]) -> None:
+        """Answer; without an envelope that has been done."""
+        if envelope is not None:
+            self._send(envelope, document)
+
+    def load(self, found: dict[str, Any], now: float) -> JobState | JobStatus:
+        """The job of a record; its status when that cannot be read, which is its end and recorded."""
+        try:
+            return load_job(found, self._limits, now, allow_source=self._settings.allow_source)
+        except Exception as error:
+            log.exception("job %s cannot be resumed", found["_id"])
+            known = error if isinstance(error, MapReduceError) else MapReduceError(described(error))
+            known = type(known)(f"the record of the job cannot be read: {known.message}")
+            fields = {"state": "error", "error": known.to_document()}
+            self._recorder.ask(job_store.end(found["_id"], fields, durable=True), insist=True)
+            return JobStatus(str(found["_id"]), ERROR, known.to_document())
+
+    def spec_bytes(self, job: JobState) -> bytes:
+        """The job's description as workers get it."""
+        if job.job_id not in self._spec_bytes:
+            self._spec_bytes[job.job_id] = encode(job.spec.to_document())
+        return self._spec_bytes[job.job_id]
+
+    def ended(self, job: JobState, status: JobStatus) -> None:
+        """A job has ended and that is recorded: answer those who wait."""
+        self._spec_bytes.pop(job.job_id, None)
+        for waiter in self._waiters.pop(job.job_id, []):
+            self._reply(waiter.envelope, status.to_document())
+
+    def expire(self, now: float) -> None:
+        """Answer those who have waited as long as they wanted, and those for whom MongoDB takes too long."""
+        self.inquiries.expire(now)
+        for job_id, waiters in list(self._waiters.items()):
+            due = [w for w in waiters if w.until_s is not None and w.until_s <= now]
+            if not due:
+                continue
+            self._waiters[job_id] = [w for w in waiters if w not in due]
+            for waiter in due:
+                self.request(waiter.envelope, {"$command": "status", "job_id": job_id}, now)
+
+    def next_check_s(self, now: float) -> float:
+        """Seconds until `expire` has something to do."""
+        ends = [w.until_s - now for waiters in self._waiters.values() for w in waiters if w.until_s is not None]
+        return max(0.0, min([*ends, self.inquiries.next_check_s(now)]))
+
+    def _submit(self, envelope: Envelope, command: SubmitRequest, now: float) -> None:
+        spec = command.spec
+        job = self._scheduler.jobs.get(spec.job_id)
+        if job is not None:
+            self._same(job.spec.digest(), spec)
+            self._accepted(envelope, job, command.wait, now)
+            return
+        names = (spec.func_name,) if isinstance(spec, CallSpec) else spec.function_names()
+        for name in names:
+            self._registry.check(name)
+        spec = spec.with_code(self._registry.versions(names))
+        new = JobState(spec, self._limits, now, durable=command.durable)
+        self.inquiries.ask(
+            envelope,
+            job_store.insert(job_record(new), durable=new.durable),
+            lambda to, found: self._inserted(to, new, command.wait, found),
+            now,
+        )
+
+    def _inserted(self, envelope: Envelope | None, job: JobState, wait: bool, found: Any) -> None:
+        now = time.monotonic()
+        if isinstance(found, MapReduceError):
+            self._reply(envelope, {"error": found.to_document()})
+            return
+        if found is not None:
+            self._again(envelope, job, wait, found, now)
+            return
+        self._scheduler.add(job)
+        self._accepted(envelope, job, wait, now)
+
+    def _again(self, envelope: Envelope | None, job: JobState, wait: bool, found: dict[str, Any], now: float) -> None:
+        """The job was recorded before: it is the same job, or the id is taken."""
+        try:
+            self._same(found["digest"], job.spec)
+        except JobConflictError as error:
+            self._reply(envelope, {"error": error.to_document()})
+            return
+        known = self._scheduler.jobs.get(job.job_id)
+        if known is not None:
+            self._accepted(envelope, known, wait, now)
+        elif found["state"] in END_STATES:
+            self._reply(envelope, status_of(found).to_document())
+        else:
+            self._look_up(envelope, job.job_id, now, lambda to, again: self._accepted(to, again, wait, now))
+
+    def _same(self, digest: str, spec: JobSpec | CallSpec) -> None:
+        if digest != spec.digest():
+            raise JobConflictError(f"job {spec.job_id} was submitted before with other contents: choose another job_id")
+
+    def _accepted(self, envelope: Envelope | None, job: JobState, wait: bool, now: float) -> None:
+        if wait:
+            self._wait(envelope, job.job_id, None)
+        else:
+            self._reply(envelope, job.status(now).to_document())
+
+    def _wait(self, envelope: Envelope | None, job_id: str, until_s: float | None) -> None:
+        if envelope is not None:
+            self._waiters.setdefault(job_id, []).append(_Waiter(envelope, until_s))
+
+    def _status(self, envelope: Envelope, job_id: str, until_s: float | None, now: float) -> None:
+        job = self._scheduler.jobs.get(job_id)
+        if job is None:
+            self._look_up(envelope, job_id, now)
+        elif until_s is None:
+            self._reply(envelope, job.status(now).to_document())
+        else:
+            self._wait(envelope, job_id, until_s)
+
+    def _look_up(
+        self,
+        envelope: Envelope | None,
+        job_id: str,
+        now: float,
+        known: Callable[[Envelope | None, JobState], None] | None = None,
+    ) -> None:
+        """Answer with what the record of a job says that does not run here; `known` answers if it does by then."""
+
+        def answer(to: Envelope | None, found: Any) -> None:
+            if isinstance(found, MapReduceError):
+                self._reply(to, {"error": found.to_document()})
+                return
+            job = self._scheduler.jobs.get(job_id) or self._take_up(found)
+            if isinstance(job, JobStatus):
+                self._reply(to, job.to_document())
+            elif job is None:
+                status = status_of(found) if found else JobStatus(job_id, UNKNOWN)
+                self._reply(to, status.to_document())
+            elif known is not None:
+                known(to, job)
+            else:
+                self._reply(to, job.status(time.monotonic()).to_document())
+
+        self.inquiries.ask(envelope, job_store.find(job_id), answer, now)
+
+    def _take_up(self, found: dict[str, Any] | None) -> JobState | JobStatus | None:
+        """The job of a record that says it runs, when it does not: it is done (again), or nobody would ever end it.
+
+        MongoDB lost the record's last change in a crash, or the word that the record was made did not come back.
+        """
+        if not found or found.get("state") in END_STATES:
+            return None
+        state = found.get("state")
+        log.warning("job %s: its record says %s, and it is not under way: it is taken up", found["_id"], state)
+        job = self.load(found, time.monotonic())
+        if isinstance(job, JobState):
+            self._scheduler.add(job)
+        return job
+
+    def _plain(self, envelope: Envelope, command: PlainRequest, now: float) -> None:
+        name, document = command.command, command.document
+        if name == "echo":
+            self._reply(envelope, {"value": document.get("value")})
+        elif name == "terminate":
+            self._reply(envelope, {"terminated": True})
+            self.terminated = True
+        elif name == "config":
+            self._reply(envelope, self._config(now))
+        elif name == "cancel":
+            self._cancel(envelope, document["job_id"], now)
+        else:
+            self._jobs(envelope, document.get("limit", JOBS_LISTED), now)
+
+    def _cancel(self, envelope: Envelope, job_id: str, now: float) -> None:
+        def cancel(to: Envelope | None, job: JobState) -> None:
+            self._scheduler.cancel(job.job_id, time.monotonic())
+            self._wait(to, job.job_id, None)
+
+        job = self._scheduler.jobs.get(job_id)
+        if job is None:
+            self._look_up(envelope, job_id, now, cancel)
+        else:
+            cancel(envelope, job)
+
+    def _jobs(self, envelope: Envelope, limit: int, now: float) -> None:
+        def answer(to: Envelope | None, found: Any) -> None:
+            if isinstance(found, MapReduceError):
+                self._reply(to, {"error": found.to_document()})
+                return
+            now = time.monotonic()
+            running = self._scheduler.jobs
+            shown = []
+            for item in found:
+                live = running.get(item["_id"])
+                status = live.status(now) if live is not None else status_of(item)
+                shown.append({**status.to_document(), "kind": item.get("kind"), "created": item.get("created")})
+            self._reply(to, {"jobs": shown})
+
+        self.inquiries.ask(envelope, job_store.recent(limit), answer, now)
+
+    def _config(self, now: float) -> dict[str, Any]:
+        settings = self._settings
+        return {
+            "config": {
+                "engine": settings.engine,
+                "mongo_database": settings.mongo_database,
+                "allowed_modules": list(settings.allowed_modules),
+                "allow_source": settings.allow_source,
+                "reduce_count": settings.reduce_count,
+                "map_job_size": settings.map_job_size,
+                "outstanding_maps": settings.outstanding_maps,
+                "outstanding_reduces": settings.outstanding_reduces,
+                "split_limit_s": settings.split_limit_s,
+                "versions": versions(),
+            },
+            "workers": [
+                {
+                    "worker_id": worker.worker_id,
+                    "name": worker.name,
+                    "slots": worker.slots,
+                    "idle": worker.idle,
+                    "spare": worker.spare,
+                    "running": len(worker.running),
+                    "seen_s_ago": round(now - worker.seen_s, 3),
+                }
+                for worker in self._scheduler.workers.values()
+            ],
+        }
+
+
+def job_record(job: JobState) -> dict[str, Any]:
+    """The record of a new job."""
+    return {
+        "_id": job.job_id,
+        "kind": "basic" if isinstance(job.spec, CallSpec) else "mapreduce",
+        "spec": job.spec.to_document(),
+        "digest": job.spec.digest(),
+        "state": job.state,
+        "error": None,
+        "traceback": None,
+        "progress": {},
+        "result": None,
+        "created": datetime.datetime.now(datetime.UTC),
+    }
+
+
+def status_of(found: dict[str, Any]) -> JobStatus:
+    """The status that a record tells of."""
+    return JobStatus(
+        str(found["_id"]),
+        str(found.get("state")),
+        found.get("error"),
+        found.get("traceback"),
+        found.get("progress") or {},
+        found.get("result"),
+    )
+
+
+def load_job(found: dict[str, Any], limits: JobLimits, now: float, *, allow_source: bool = False) -> JobState:
+    """The job of a record, planned as it was. Raises `SpecError`, or whatever a record that is none leads to."""
+    if not {"kind", "spec", "state"} <= set(found):
+        raise SpecError("kind, spec and state are not all there")
+    spec: JobSpec | CallSpec
+    if found["kind"] == "basic":
+        spec = CallSpec.from_document(found["spec"]).checked()
+    else:
+        spec = checked_spec(JobSpec.from_document(found["spec"]), allow_source=allow_source)
+    if spec.job_id != found["_id"]:
+        raise SpecError(f"it describes job {spec.job_id}")
+    job = JobState(spec, limits, now)
+    if found.get("plan") is not None:
+        job.planned(KeyRange.from_document(item) for item in decode(found["plan"])["splits"])
+    return job

@@ -1,0 +1,385 @@
+"""The router: takes requests, gives steps to workers, keeps job records. All its sockets belong to one thread.
+
+`mapreduce.scheduler` decides what is to be done; here messages come in and go out.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket as sockets
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import zmq
+
+from mapreduce.codec import NOT_BSON, decode, encode
+from mapreduce.exceptions import MapReduceError, SpecError, VersionRefusedError, from_document
+from mapreduce.job.spec import COMPLETE, ERROR, JobSpec, JobStatus
+from mapreduce.router import job_store
+from mapreduce.router.request_handler import RequestHandler
+from mapreduce.router.status_report import StatusReport
+from mapreduce.scheduler.job_state import JobLimits, JobState
+from mapreduce.scheduler.map_output_index import SplitOutput, pack_segments
+from mapreduce.scheduler.scheduler import (
+    AbortStep,
+    AssignStep,
+    AttemptReply,
+    JobEnded,
+    Scheduler,
+    WorkerGone,
+    WorkerState,
+)
+from mapreduce.scheduler.step import MAP_STEP, REDUCE_STEP
+from mapreduce.settings import EngineSettings
+from mapreduce.task_error import described
+from mapreduce.wire import message
+from mapreduce.wire.curve import Authenticator, as_server
+
+_POLL_LIMIT_S = 0.5
+_RECORD_EVERY_S = 1.0
+_LINGER_MS = 500
+_HIGH_WATER = 10_000  # messages per peer; steps are bounded by credits long before
+
+log = logging.getLogger(__name__)
+
+
+class Stop(Protocol):
+    """What tells a loop to end."""
+
+    def is_set(self) -> bool:
+        """Whether to end now."""
+        ...
+
+    def fileno(self) -> int:
+        """A descriptor that is readable once it is set."""
+        ...
+
+
+class Router:
+    """`start` binds and returns, `run` works until it is told to stop, `stop` lets go. One thread calls all three."""
+
+    def __init__(self, settings: EngineSettings, say: Callable[[str], None] = log.warning) -> None:
+        """`say` is told, in words for a person, since when jobs are taken and what is missing when they are not."""
+        self._settings = settings
+        self._say = say
+        self._limits = JobLimits(
+            settings.reduce_count,
+            settings.outstanding_maps,
+            settings.outstanding_reduces,
+            settings.split_limit_s,
+            settings.map_job_size,
+        )
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._gate = Authenticator(self._context, settings.curve)
+        self._requests = self._context.socket(zmq.ROUTER)
+        self._workers = self._context.socket(zmq.ROUTER)
+        self._wake_in = self._context.socket(zmq.PULL)
+        self._wake_out = self._context.socket(zmq.PUSH)
+        self._recorder = job_store.JobStore(
+            settings.mongo_address, settings.mongo_database, self._wake, self._store_stands
+        )
+        self.scheduler = Scheduler(uuid.uuid4().hex[:8])
+        self.desk = RequestHandler(self.scheduler, settings, self._limits, self._recorder, self._reply)
+        self._live = StatusReport(f"{sockets.gethostname()}:{os.getpid()}")
+        self._recorded: dict[str, float] = {}
+        self._addresses: dict[str, str] = {}
+        self._closed = False
+
+    def start(self) -> dict[str, str]:
+        """Bind, begin to load unfinished jobs, and return the real addresses by their dotted key.
+
+        Jobs are taken once MongoDB has told of the unfinished ones; until then a request is answered with what is
+        missing. Raises `SpecError` naming the address that cannot be bound.
+        """
+        for socket in (self._requests, self._workers):
+            as_server(socket, self._settings.curve)
+            socket.set(zmq.LINGER, _LINGER_MS)
+            socket.set(zmq.SNDHWM, _HIGH_WATER)
+            socket.set(zmq.RCVHWM, _HIGH_WATER)
+        self._workers.set(zmq.ROUTER_HANDOVER, 1)
+        self._wake_in.bind("inproc://recorder")
+        self._addresses = {
+            "zmr.req_bind": _bind(self._requests, "zmr.req_bind", self._settings.req_bind),
+            "zmr.worker_bind": _bind(self._workers, "zmr.worker_bind", self._settings.worker_bind),
+        }
+        self._wake_out.connect("inproc://recorder")
+        self._recorder.start()
+        self._recorder.ask(job_store.prepare, self._resume, insist=True)
+        return dict(self._addresses)
+
+    def run(self, stop: Stop) -> None:
+        """Work until `stop` is set, or a client sends `terminate`."""
+        poller = zmq.Poller()
+        for source in (self._requests, self._workers, self._wake_in, stop.fileno()):
+            poller.register(source, zmq.POLLIN)
+        while not stop.is_set() and not self.desk.terminated:
+            now = time.monotonic()
+            wait = min(_POLL_LIMIT_S, self.scheduler.next_check_s(now), self.desk.next_check_s(now))
+            poller.poll(math.ceil(wait * 1000))
+            # Time is taken before what has come in is read: however long that takes, nobody is silent meanwhile.
+            now = time.monotonic()
+            self._receive()
+            self.perform(now)
+
+    def stop(self) -> None:
+        """Close sockets and finish writing records; jobs go on when a router starts again. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._recorder.stop()
+        for socket in (self._requests, self._workers, self._wake_in, self._wake_out):
+            socket.close()
+        self._gate.close()
+        self._context.term()
+
+    def perform(self, now: float) -> None:
+        """Do all that is due now."""
+        for order in self.scheduler.step(now):
+            if isinstance(order, AssignStep):
+                try:
+                    self._give(order)
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with one job
+                    self.scheduler.fail(order.job, error)
+            elif isinstance(order, AbortStep):
+                self._send(order.worker_id, message.pack(message.ABORT, {"attempt": order.attempt_id}))
+            elif isinstance(order, WorkerGone):
+                log.warning("worker %s is gone: %s", order.name, order.why)
+            elif isinstance(order, JobEnded):
+                self._ended(order.job, now)
+        self.desk.expire(now)
+        self._record_progress(now)
+
+    # Messages in
+
+    def _receive(self) -> None:
+        while self._wake_in.poll(0):
+            self._wake_in.recv()
+        self._recorder.deliver()
+        for socket, handle in ((self._requests, self._request), (self._workers, self._worker)):
+            for _ in range(1_000):  # a flood on one socket does not starve the other
+                try:
+                    frames = socket.recv_multipart(zmq.NOBLOCK)
+                except zmq.Again:
+                    break
+                handle(frames)
+
+    def _request(self, frames: list[bytes]) -> None:
+        if b"" not in frames[:-1]:
+            return  # no REQ envelope: there is nobody to answer
+        cut = frames.index(b"") + 1
+        envelope = tuple(frames[:cut])
+        try:
+            document = decode(b"".join(frames[cut:]))
+        except Exception as error:  # noqa: BLE001 - whatever a decoder raises for what a stranger sends
+            self._reply(envelope, {"error": SpecError(f"a request that is no BSON document: {error}").to_document()})
+            return
+        self.desk.request(envelope, document, time.monotonic())
+
+    def _worker(self, frames: list[bytes]) -> None:
+        now = time.monotonic()
+        identity = frames[0]
+        worker_id = identity.decode("latin-1")
+        try:
+            kind, header, payload = message.unpack(frames[1:])
+            if kind == message.HELLO:
+                message.demand_versions(header.get("name"), header.get("versions"))
+            message.demand_from_worker(kind, header)
+            self.scheduler.heard(worker_id, now)
+            self._handle(worker_id, kind, header, payload, now)
+        except VersionRefusedError as error:
+            log.warning("%s", error)
+            self._send(worker_id, message.pack(message.REFUSED, {"error": error.to_document()}))
+        except (SpecError, *NOT_BSON, KeyError, IndexError) as error:
+            self._refuse(worker_id, f"it sent what cannot be read: {error}", now)
+        except Exception as error:
+            log.exception("a message of worker %s", worker_id)
+            self._refuse(worker_id, f"its message could not be dealt with: {described(error)}", now)
+
+    def _refuse(self, worker_id: str, why: str, now: float) -> None:
+        """Count a peer that says what no worker says as gone. Who is a worker says hello after its next heartbeat."""
+        log.warning("worker %s: %s", worker_id, why)
+        self.scheduler.gone(worker_id, why, now)
+
+    def _handle(self, worker_id: str, kind: str, header: dict[str, Any], payload: Any, now: float) -> None:
+        scheduler = self.scheduler
+        if kind == message.HELLO:
+            self._hello(worker_id, header, now)
+        elif kind == message.BEAT:
+            known = scheduler.beat(worker_id, header["idle"], set(header["running"]), now, header["spare"])
+            self._send(worker_id, message.pack(message.BEAT, {"epoch": scheduler.epoch, "known": known}))
+        elif kind == message.READY:
+            scheduler.ready(worker_id, now)
+        elif kind == message.BYE:
+            scheduler.gone(worker_id, "it has stopped", now)
+        elif kind == message.PROGRESS:
+            scheduler.progressed(header["job"], header["attempt"], header["docs"], header["phase"], now)
+        elif kind in (message.DONE, message.FAILED, message.BROKEN):
+            answer = AttemptReply(worker_id, header["job"], header["attempt"])
+            if kind == message.DONE:
+                output = self._output(worker_id, header, payload)
+                scheduler.done(answer, header["result"], output, now)
+                if header["result"].get("splits") is not None:
+                    self._record_plan(header["job"])
+            elif kind == message.FAILED:
+                scheduler.failed(answer, from_document(header["error"]), now)
+            else:
+                scheduler.broken(answer, header["why"], now)
+            if header.get("job") not in scheduler.jobs:
+                self._send(worker_id, message.pack(message.FORGET, {"job": header["job"]}))
+
+    def _hello(self, worker_id: str, header: dict[str, Any], now: float) -> None:
+        slots, idle, spare = header["slots"], header["idle"], header["spare"]
+        worker = WorkerState(worker_id, header["name"], slots, header["data_uri"], now, idle, spare)
+        held: dict[str, list[SplitOutput]] = {}
+        for item in header["held"]:
+            output = SplitOutput.from_document(item, worker_id, worker.data_uri)
+            held.setdefault(item["job"], []).append(output)
+        self.scheduler.hello(worker, held)
+        self._send(worker_id, message.pack(message.WELCOME, {"epoch": self.scheduler.epoch}))
+        for job_id in held:
+            if job_id not in self.scheduler.jobs and self.desk.loaded:
+                self._send(worker_id, message.pack(message.FORGET, {"job": job_id}))
+        log.info("worker %s is here with %d slots", worker.name, worker.slots)
+
+    def _output(self, worker_id: str, header: dict[str, Any], payload: Any) -> SplitOutput | None:
+        if header.get("held") is None:
+            return None
+        worker = self.scheduler.workers.get(worker_id)
+        data = bytes(payload[0]) if payload else None
+        return SplitOutput.from_document(header["held"], worker_id, worker.data_uri if worker else "", data)
+
+    # Messages out
+
+    def _send(self, worker_id: str, frames: list[bytes]) -> None:
+        self._workers.send_multipart([worker_id.encode("latin-1"), *frames])
+
+    def _reply(self, envelope: tuple[bytes, ...], document: dict[str, Any]) -> None:
+        self._requests.send_multipart([*envelope, encode(document)])
+
+    def _give(self, order: AssignStep) -> None:
+        job, step = order.job, order.step
+        header: dict[str, Any] = {
+            "attempt": order.attempt_id,
+            "job": job.job_id,
+            "kind": step.kind,
+            "index": step.index,
+            "spec": self.desk.spec_bytes(job),
+            "say_s": job.steps.paces[step.kind].say_after_s(),
+        }
+        payload: list[bytes] = []
+        if step.kind == MAP_STEP and job.splits is not None:
+            header["split"] = job.splits[step.index].to_document()
+            header["partitions"] = job.partitions
+        elif step.kind == REDUCE_STEP:
+            runs, data = reduce_runs(job, step.index)
+            header["runs"] = pack_segments(runs)  # the host passes it on unread
+            payload = [data]
+        self._send(order.worker_id, message.pack(message.TASK, header, *payload))
+
+    def _ended(self, job: JobState, now: float) -> None:
+        try:
+            status = job.status(now)
+        except Exception as error:
+            log.exception("job %s: what it tells at its end", job.job_id)
+            status = JobStatus(job.job_id, ERROR, MapReduceError(described(error)).to_document())
+        fields = status.to_document()["status"]
+        self._live.ended(status)
+        self._recorded.pop(job.job_id, None)
+
+        def recorded(instead: MapReduceError | None) -> None:
+            told = status
+            if instead is not None and not instead.retryable:
+                told = JobStatus(job.job_id, ERROR, instead.to_document())
+            self.desk.ended(job, told)
+
+        self._recorder.ask(job_store.end(job.job_id, fields, durable=job.durable), recorded, insist=True)
+        if status.state != COMPLETE and isinstance(job.spec, JobSpec):
+            self._recorder.ask(job_store.drop_leftovers(job.spec.database))
+        for worker_id in self.scheduler.workers:
+            self._send(worker_id, message.pack(message.FORGET, {"job": job.job_id}))
+        log.info("job %s: %s", job.job_id, status.state)
+
+    # Records
+
+    def _wake(self) -> None:
+        self._wake_out.send(b"")
+
+    def _store_stands(self, away: MapReduceError | None) -> None:
+        """MongoDB is away, or back."""
+        self.desk.inquiries.away = away
+        if away is not None:
+            what = "no jobs are begun, and those under way wait" if self.desk.loaded else "no jobs are taken yet"
+            self._say(f"{away.message}; {what}: trying again")
+        elif self.desk.loaded:
+            self._say("MongoDB is back: taking jobs again")
+
+    def _resume(self, records: Any) -> None:
+        now = time.monotonic()
+        if not isinstance(records, list):
+            log.error("the jobs of an earlier router are not known: %s", records)
+            records = []
+        for found in records:
+            job = self.desk.load(found, now)
+            if isinstance(job, JobStatus):
+                continue
+            self.scheduler.add(job)
+            log.info("job %s is resumed", job.job_id)
+        self._recorder.ask(job_store.drop_leftovers(self._settings.mongo_database))
+        self.desk.loaded = True
+        self._say("taking jobs at " + ", ".join(f"{key} {address}" for key, address in self._addresses.items()))
+        # Workers that said hello before the jobs were known say it again, with what they hold.
+        for worker_id in self.scheduler.workers:
+            self._send(worker_id, message.pack(message.BEAT, {"epoch": self.scheduler.epoch, "known": False}))
+
+    def _record_plan(self, job_id: str) -> None:
+        job = self.scheduler.jobs.get(job_id)
+        if job is not None and job.splits is not None and len(job.splits) > 1:
+            plan = encode({"splits": [span.to_document() for span in job.splits]})
+            self._recorder.ask(job_store.update(job_id, {"plan": plan}, durable=False))
+
+    def _record_progress(self, now: float) -> None:
+        shown = self._live.due(self.scheduler.workers.values(), now)
+        if shown is not None:
+            self._recorder.ask(job_store.live(shown))
+        for job in list(self.scheduler.jobs.values()):
+            if now - self._recorded.setdefault(job.job_id, now) >= _RECORD_EVERY_S:
+                self._recorded[job.job_id] = now
+                try:
+                    status = job.status(now)
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with one job
+                    self.scheduler.fail(job, error)
+                    continue
+                fields = {"state": status.state, "progress": dict(status.progress)}
+                self._recorder.ask(job_store.update(job.job_id, fields, durable=False))
+
+
+def _bind(socket: Any, key: str, address: str) -> str:
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        raise SpecError(
+            f"{key} {address} cannot be bound: {error.strerror}; stop what listens there, or set {key}"
+        ) from None
+    return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))
+
+
+def reduce_runs(job: JobState, index: int) -> tuple[list[list[Any]], bytes]:
+    """What a reduce step needs: `[label, partition, holder, split, attempt, path, offset, length]` of each run.
+
+    `holder` is `[worker id, data_uri]`, or None when the bytes are the next `length` bytes of what is returned beside.
+    """
+    wanted = set(job.group(index))
+    runs: list[list[Any]] = []
+    payload: list[bytes] = []
+    for output in job.outputs.values():
+        holder = None if output.data is not None else [output.worker_id, output.data_uri]
+        for label, partition, offset, length, _ in output.each():
+            if (label, partition) in wanted:
+                runs.append([label, partition, holder, output.split, output.attempt_id, output.path, offset, length])
+                if output.data is not None:
+                    payload.append(output.data[offset : offset + length])
+    return runs, b"".join(payload)

@@ -1,0 +1,44 @@
+"""What a router tells about itself in `zmr.router`: its workers, and what has ended since it started. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mapreduce.job.spec import END_STATES, JobStatus
+from mapreduce.scheduler.scheduler import WorkerState
+
+EVERY_S = 1.0  # least pause between two writes
+AT_LEAST_S = 5.0  # written this often even when nothing has changed: it shows that the router lives
+COUNTED = ("docs_in", "keys_out", "attempts_lost")
+
+
+class StatusReport:
+    """Belongs to the router's thread. Totals begin at 0 with the router."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._totals: dict[str, int] = dict.fromkeys((*END_STATES, *COUNTED), 0)
+        self._written: dict[str, Any] | None = None
+        self._written_s = 0.0
+
+    def ended(self, status: JobStatus) -> None:
+        """Count a job that has ended."""
+        self._totals[status.state] += 1
+        for name in COUNTED:
+            self._totals[name] += int(status.progress.get(name, 0))
+
+    def due(self, workers: Iterable[WorkerState], now: float) -> dict[str, Any] | None:
+        """The document to be written now; None while that would be too early, or is not needed."""
+        passed = now - self._written_s
+        if self._written is not None and passed < EVERY_S:
+            return None
+        shown = [
+            {"name": worker.name, "slots": worker.slots, "busy": max(0, worker.slots - worker.idle)}
+            for worker in workers
+        ]
+        document = {"name": self._name, "workers": shown, "totals": dict(self._totals)}
+        if document == self._written and passed < AT_LEAST_S:
+            return None
+        self._written, self._written_s = document, now
+        return document

@@ -1,0 +1,47 @@
+"""How long steps usually take, by the functions that do them: what a new job goes by until it knows itself. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+from mapreduce.job.basic_job import CallSpec
+from mapreduce.job.spec import JobSpec
+from mapreduce.scheduler.step import MAP_STEP, PLAN, SMALL
+from mapreduce.scheduler.step_timeout import StepTimeout
+
+KINDS = (PLAN, MAP_STEP, SMALL)  # a second try of others may still write when the job goes on
+KEPT = 1_000  # sets of functions that are remembered, those used last
+
+
+class DurationHistory:
+    """Typical durations of steps in earlier jobs with the same functions and splits. Belongs to the router's thread."""
+
+    def __init__(self) -> None:
+        self._by_name: OrderedDict[Hashable, dict[str, StepTimeout]] = OrderedDict()
+
+    def tell(self, spec: JobSpec | CallSpec, paces: dict[str, StepTimeout]) -> None:
+        """Let `paces` of a new job know what is known. Calls are never begun twice, whatever they take."""
+        if isinstance(spec, CallSpec):
+            return
+        for kind, known in self._by_name.get(_name(spec), {}).items():
+            paces[kind].before_s = known.typical_s
+
+    def learn(self, spec: JobSpec | CallSpec, paces: dict[str, StepTimeout]) -> None:
+        """Remember what the steps of a job took that is complete."""
+        if isinstance(spec, CallSpec):
+            return
+        name = _name(spec)
+        known = self._by_name.setdefault(name, {})
+        self._by_name.move_to_end(name)
+        for kind in KINDS:
+            pace = paces[kind]
+            if pace.typical_s is not None:
+                known.setdefault(kind, StepTimeout(pace.ceiling_s)).add(pace.typical_s)
+        while len(self._by_name) > KEPT:
+            self._by_name.popitem(last=False)
+
+
+def _name(spec: JobSpec) -> Hashable:
+    maps = tuple(source.map_name for source in spec.sources)
+    return maps, spec.reduce_name, spec.finalize_name, spec.map_job_size

@@ -1,0 +1,235 @@
+"""The steps of one job: which wait, which are under way and by whom, which are late. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from mapreduce.scheduler.step_timeout import StepTimeout
+
+PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL = "plan", "map", "reduce", "publish", "call", "small"
+KINDS = (PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL)
+LITTLE_S = 5.0  # what planning, or a job of one split, should not take without progress
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 10.0
+
+
+@dataclass
+class Attempt:
+    """One try of a step on one worker."""
+
+    attempt_id: str
+    worker_id: str
+    number: int  # 1 = the first try
+    started_s: float  # on the router's clock
+    progressed_s: float  # when it last showed progress
+    docs: int = 0  # documents or keys it has reported so far
+    phase: str | None = None  # what the worker says it is doing
+
+    def quiet_s(self, now: float) -> float:
+        """Seconds since it began or last showed progress."""
+        return now - max(self.started_s, self.progressed_s)
+
+
+@dataclass(eq=False)
+class Step:
+    """Planning, one split, some partitions, publishing, a call, or all of a small job."""
+
+    kind: str
+    index: int
+    done: bool = False
+    lost: int = 0  # attempts that went with their worker or ran out of time
+    transient: int = 0  # attempts that failed for a reason that passes
+    not_before_s: float = 0.0
+    attempts: dict[str, Attempt] = field(default_factory=dict)  # under way, by id
+    refused_by: set[str] = field(default_factory=set)  # workers that cannot do it
+
+    def oldest(self) -> Attempt | None:
+        """The attempt under way that began first."""
+        return min(self.attempts.values(), key=lambda attempt: attempt.started_s, default=None)
+
+
+class Steps:
+    """All steps of a job, by kind and index. Finding the next one takes time that does not grow with their number."""
+
+    def __init__(self, ceiling_s: float) -> None:
+        self.paces = {kind: StepTimeout(ceiling_s) for kind in KINDS}
+        self.paces[CALL].first_s = ceiling_s  # a function shows no progress, and nothing is known of it
+        for kind in (PLAN, SMALL):
+            self.paces[kind].first_backup_s = LITTLE_S  # there is one such step, of which others cannot be known
+        self._all: dict[tuple[str, int], Step] = {}
+        self._left = dict.fromkeys(KINDS, 0)
+        self._waiting: dict[str, deque[Step]] = {kind: deque() for kind in KINDS}
+        self._paused: list[Step] = []
+        self._by_attempt: dict[str, Step] = {}
+
+    def add(self, kind: str, index: int) -> None:
+        """A new step, which waits."""
+        step = Step(kind, index)
+        self._all[kind, index] = step
+        self._left[kind] += 1
+        self._waiting[kind].append(step)
+
+    def get(self, kind: str, index: int) -> Step | None:
+        """The step, if there is one."""
+        return self._all.get((kind, index))
+
+    def count(self, kind: str) -> int:
+        """How many steps of a kind there are."""
+        return sum(1 for found, _ in self._all if found == kind)
+
+    def left(self, kind: str) -> int:
+        """How many steps of a kind are not done."""
+        return self._left[kind]
+
+    @property
+    def under_way(self) -> set[Step]:
+        """Steps that at least one worker is doing."""
+        return set(self._by_attempt.values())
+
+    def find(self, attempt_id: str) -> tuple[Step, Attempt] | None:
+        """The step and attempt under way; None for one that was given up or never was."""
+        step = self._by_attempt.get(attempt_id)
+        return (step, step.attempts[attempt_id]) if step else None
+
+    def attempts(self, wanted: Callable[[Attempt], bool] = lambda _: True) -> list[Attempt]:
+        """Attempts under way."""
+        return [a for step in self.under_way for a in step.attempts.values() if wanted(a)]
+
+    def offer(self, kinds: tuple[str, ...], worker_id: str, now: float, most: int) -> Step | None:
+        """What an idle worker is to do.
+
+        First a second try of a step whose worker has fallen silent for longer than others took; then a step that
+        waits, while fewer than `most` are under way; then a second try of one that is merely slow.
+        """
+        self._wake(now)
+        late = [s for s in self.under_way if s.kind in kinds and self._wants_backup(s, worker_id, now)]
+        silent = [step for step in late if self._is_silent(step, now)]
+        if silent:
+            return min(silent, key=lambda step: step.index)
+        if len(self.under_way) < most:
+            for kind in kinds:
+                for step in self._waiting[kind]:
+                    if worker_id not in step.refused_by:
+                        return step
+        return min(late, key=lambda step: step.index, default=None)
+
+    def silent(self, now: float) -> list[Step]:
+        """Steps of which the only attempt has shown no progress for longer than others took."""
+        late = [step for step in self.under_way if self._wants_backup(step, "", now) and self._is_silent(step, now)]
+        return sorted(late, key=lambda step: step.index)
+
+    def begin(self, step: Step, attempt_id: str, worker_id: str, now: float) -> Attempt:
+        """Note that a worker was given `step`."""
+        if not step.attempts:
+            self._waiting[step.kind].remove(step)
+        attempt = Attempt(attempt_id, worker_id, step.lost + 1, now, now)
+        step.attempts[attempt_id] = attempt
+        self._by_attempt[attempt_id] = step
+        return attempt
+
+    def finish(self, step: Step) -> list[Attempt]:
+        """Note that `step` is done; returns the attempts that were still under way."""
+        ended = self.drop(step)
+        if not step.done:
+            step.done = True
+            self._left[step.kind] -= 1
+            self._unqueue(step)
+        return ended
+
+    def again(self, step: Step) -> None:
+        """A step that was done has to be done once more."""
+        if step.done:
+            step.done = False
+            self._left[step.kind] += 1
+            self._waiting[step.kind].appendleft(step)
+
+    def give_up(self, attempt_id: str, now: float, *, pause: bool = False) -> None:
+        """An attempt has ended without a result. With `pause`, the next one waits longer each time."""
+        step = self._by_attempt.pop(attempt_id)
+        del step.attempts[attempt_id]
+        if step.attempts or step.done:
+            return
+        if pause:
+            tries = min(step.transient + step.lost, 20)
+            step.not_before_s = now + min(_FIRST_PAUSE_S * 2.0**tries, _LONGEST_PAUSE_S)
+            self._paused.append(step)
+        else:
+            self._waiting[step.kind].appendleft(step)
+
+    def drop(self, step: Step) -> list[Attempt]:
+        """Forget the attempts of `step`; it does not go back to waiting. Returns them."""
+        ended = list(step.attempts.values())
+        for attempt in ended:
+            del self._by_attempt[attempt.attempt_id]
+        step.attempts.clear()
+        return ended
+
+    def hold(self, kind: str) -> list[Attempt]:
+        """Take back all steps of a kind that are under way; they wait again. Returns their attempts."""
+        ended: list[Attempt] = []
+        for step in [step for step in self.under_way if step.kind == kind]:
+            ended += self.drop(step)
+            self._waiting[kind].appendleft(step)
+        return ended
+
+    def overdue(self, now: float) -> list[Attempt]:
+        """Attempts that have been without progress for longer than they may."""
+        return [
+            attempt
+            for step in self.under_way
+            for attempt in step.attempts.values()
+            if attempt.quiet_s(now) > self.paces[step.kind].limit_s(attempt.number)
+        ]
+
+    def refused(self, workers: set[str]) -> bool:
+        """Whether a waiting step has been refused by every one of `workers`."""
+        return bool(workers) and any(
+            step.refused_by >= workers for queue in self._waiting.values() for step in queue if step.refused_by
+        )
+
+    def next_check_s(self, now: float) -> float:
+        """Seconds until time alone may change something: a backup, a limit or the end of a pause."""
+        found = [60.0, *(step.not_before_s - now for step in self._paused)]
+        for step in self.under_way:
+            backup = self.paces[step.kind].backup_after_s()
+            for attempt in step.attempts.values():
+                age = now - attempt.started_s
+                found.append(self.paces[step.kind].limit_s(attempt.number) - attempt.quiet_s(now))
+                if backup is not None and len(step.attempts) == 1 and age < backup:
+                    found.append(backup - age)
+        return max(min(found), 0.001)
+
+    def each(self, kind: str) -> Iterator[Step]:
+        """All steps of a kind."""
+        return (step for (found, _), step in self._all.items() if found == kind)
+
+    def _wake(self, now: float) -> None:
+        for step in [step for step in self._paused if step.not_before_s <= now]:
+            self._paused.remove(step)
+            if step.lost:
+                self._waiting[step.kind].append(step)  # it may end the next process too: others come first
+            else:
+                self._waiting[step.kind].appendleft(step)
+
+    def _unqueue(self, step: Step) -> None:
+        if step in self._waiting[step.kind]:
+            self._waiting[step.kind].remove(step)
+        if step in self._paused:
+            self._paused.remove(step)
+
+    def _is_silent(self, step: Step, now: float) -> bool:
+        after = self.paces[step.kind].backup_after_s() or 0.0
+        return all(attempt.quiet_s(now) >= after for attempt in step.attempts.values())
+
+    def _wants_backup(self, step: Step, worker_id: str, now: float) -> bool:
+        after = self.paces[step.kind].backup_after_s()
+        attempt = step.oldest()
+        return (
+            after is not None
+            and attempt is not None
+            and len(step.attempts) == 1
+            and worker_id not in step.refused_by
+            and now - attempt.started_s >= after
+        )

@@ -1,0 +1,68 @@
+"""The batch of documents in the server's reply to `find` or `getMore`, decoded piece by piece from its bytes.
+
+An array is a document whose keys are "0", "1", ... (BSON specification 1.1, bsonspec.org). Its documents are found by
+their lengths alone, so that nothing is made of them before the C decoder takes a piece with all that are in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import Any
+
+from mapreduce.codec import decode
+
+PIECE_BYTES = 256 * 2**10  # decoded at once: the objects made of it fit a processor's cache
+_ARRAY = 4  # BSON's type of an array
+_INT32 = Struct("<i")
+_length_at = _INT32.unpack_from
+
+
+class CursorReply:
+    """The `cursor` document of a reply. One thread."""
+
+    def __init__(self, raw: bytes, name: str) -> None:
+        """`name` is the key of the batch, `firstBatch` or `nextBatch`."""
+        self._raw = raw
+        self._name = name
+        self._whole: list[dict[str, Any]] | None = None
+        start = 4 + 1 + len(name) + 1
+        if len(raw) <= PIECE_BYTES or raw[4] != _ARRAY or raw[5:start] != name.encode() + b"\0":
+            cursor = decode(raw)
+            self._whole, self.cursor_id = cursor[name], int(cursor["id"])
+            return
+        self._start = start + 4
+        self._end = start + _length_at(raw, start)[0] - 1
+        rest = raw[self._end + 1 :]
+        self.cursor_id = int(decode(_INT32.pack(4 + len(rest)) + rest)["id"])
+
+    def batches(self) -> Iterator[list[dict[str, Any]]]:
+        """The documents in order, in lists of about `PIECE_BYTES` encoded bytes; nothing for an empty batch."""
+        if self._whole is not None:
+            if self._whole:
+                yield self._whole
+            return
+        start = self._start
+        for end in self._cuts():
+            piece = self._raw[start:end]
+            # A document with the one key "", which holds the piece as an array.
+            head = _INT32.pack(len(piece) + 12) + b"\x04\0" + _INT32.pack(len(piece) + 5)
+            yield decode(head + piece + b"\0\0")[""]
+            start = end
+
+    def _cuts(self) -> Iterator[int]:
+        """Where pieces end: after a document each."""
+        raw, end = self._raw, self._end
+        position = start = self._start
+        digits, left = 1, 10  # keys of one digit: ten; of two: ninety; and so on
+        while position < end:
+            position += 2 + digits + _length_at(raw, position + 2 + digits)[0]
+            left -= 1
+            if not left:
+                digits += 1
+                left = 9 * 10 ** (digits - 1)
+            if position - start >= PIECE_BYTES:
+                yield position
+                start = position
+        if position > start:
+            yield position

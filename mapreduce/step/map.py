@@ -1,0 +1,333 @@
+"""Runs the map over one split: groups what it yields, combines early, and writes sorted runs by partition.
+
+Memory is bounded by `MapLimits.spill_bytes`: above it, what is held is combined, and when that does not help,
+written as a run.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymongo.errors import PyMongoError
+
+from mapreduce.codec import NOT_BSON, encode
+from mapreduce.exceptions import KeyRefusedError, MapFailedError, MapReduceError, ReduceFailedError
+from mapreduce.key import identity
+from mapreduce.step.partition import arranged
+from mapreduce.step.reader import DocumentReader
+from mapreduce.step.spill import RunWriter
+from mapreduce.task_error import described, is_of_task
+from mapreduce.traceback_text import task_traceback
+
+PAIRS_AT_ONCE = 2_048  # pairs taken from the map before memory is looked at
+COMBINE_AT = 50_000  # values held before they are combined
+OBJECT_BYTES = 150  # what a value held in Python takes beside its encoded size
+SKIPPED_SHOWN = 1_000  # ids of skipped documents that are kept; beyond that they are counted
+SKIPPED_BYTES = 256 * 2**10  # of such ids, encoded
+
+MapFunction = Callable[[Iterator[dict[str, Any]]], Iterable[Any]]
+ReduceFunction = Callable[[Any, Any], Any]
+
+
+@dataclass
+class MapCounts:
+    """What one map did."""
+
+    docs_in: int = 0
+    pairs_out: int = 0
+    skipped_count: int = 0
+    skipped_ids: list[Any] = field(default_factory=list)
+
+    def add(self, other: MapCounts) -> None:
+        """Count what another map did as well."""
+        self.docs_in += other.docs_in
+        self.pairs_out += other.pairs_out
+        self.skipped_count += other.skipped_count
+        self.skipped_ids = shown_ids([*self.skipped_ids, *other.skipped_ids])
+
+
+@dataclass(frozen=True)
+class MapJob:
+    """What a map run needs beside its documents."""
+
+    map: MapFunction
+    combine: ReduceFunction | None  # the reduce, when it is associative
+    labelled: bool  # whether the map yields {c, k, v}
+    partitions: int
+    spill_bytes: int
+    id_key: str = "_id"
+
+
+def shown_ids(ids: list[Any]) -> list[Any]:
+    """The first of `ids` that a job can tell of: `SKIPPED_SHOWN` of them, and `SKIPPED_BYTES` encoded."""
+    if not ids:
+        return ids
+    kept: list[Any] = []
+    held = 0
+    for found in ids[:SKIPPED_SHOWN]:
+        held += len(encode({"i": found}))
+        if held > SKIPPED_BYTES:
+            break
+        kept.append(found)
+    return kept
+
+
+def stored_pairs(documents: Iterator[dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
+    """The map of a source without one: documents are `{_id: key, value: value}` already."""
+    for document in documents:
+        yield document["_id"], document["value"]
+
+
+class Collector:
+    """Groups pairs by key and label, and writes them to a `RunWriter` sorted and partitioned. One thread."""
+
+    def __init__(self, job: MapJob, writer: RunWriter) -> None:
+        self._job = job
+        self._writer = writer
+        self._groups: defaultdict[str, defaultdict[Hashable, list[Any]]] = defaultdict(lambda: defaultdict(list))
+        self._keys: dict[bytes, Any] = {}  # normalised keys that do not stand for themselves
+        self._held = 0
+        self._since_combine = 0
+        self._value_bytes = 64.0
+        self.pairs = 0
+
+    def take(self, pairs: Iterable[Any]) -> None:
+        """Take in all that a map yields. What the map raises goes through."""
+        stream = iter(pairs)
+        add = self._add_labelled if self._job.labelled else self._add_plain
+        while chunk := list(itertools.islice(stream, PAIRS_AT_ONCE)):
+            try:
+                add(chunk)
+            except (TypeError, ValueError, KeyError) as error:
+                raise _no_pair(chunk, labelled=self._job.labelled) or error from error
+            self._grown(chunk)
+
+    def finish(self) -> None:
+        """Combine and write what is held."""
+        self._combine()
+        self._write()
+
+    def _add_plain(self, chunk: list[Any]) -> None:
+        groups = self._groups[""]
+        identity_of = self._identity
+        for key, value in chunk:
+            if type(key) is not str:
+                groups[identity_of(key)].append(value)
+            else:
+                groups[key].append(value)
+
+    def _add_labelled(self, chunk: list[Any]) -> None:
+        for item in chunk:
+            label, key, value = item["c"], item["k"], item["v"]
+            if type(label) is not str:
+                raise MapFailedError(f"the map yielded c = {label!r}; allowed is the name of an output")
+            self._groups[label][key if type(key) is str else self._identity(key)].append(value)
+
+    def _identity(self, key: Any) -> Hashable:
+        if type(key) is int:
+            return key
+        name, normal = identity(key)
+        if type(name) is bytes:
+            self._keys[name] = normal
+        return name
+
+    def _grown(self, chunk: list[Any]) -> None:
+        count = len(chunk)
+        self.pairs += count
+        self._held += count
+        self._since_combine += count
+        self._measure(chunk[0])
+        limit = self._job.spill_bytes
+        if self._since_combine >= COMBINE_AT or self._held * (self._value_bytes + OBJECT_BYTES) > limit:
+            self._combine()
+            if self._held * (self._value_bytes + OBJECT_BYTES) > limit / 2:
+                self._write()
+
+    def _measure(self, item: Any) -> None:
+        """Follow the size of values with one of each chunk; a big one counts at once."""
+        value = item["v"] if self._job.labelled else item[1]
+        if type(value) is int or type(value) is float:
+            size = 16
+        else:
+            try:
+                size = len(encode({"v": value}))
+            except NOT_BSON:  # reported with its key when it is written
+                return
+        self._value_bytes = max(size, 0.9 * self._value_bytes + 0.1 * size)
+
+    def _combine(self) -> None:
+        self._since_combine = 0
+        combine = self._job.combine
+        if combine is None:
+            return
+        held = 0
+        for groups in self._groups.values():
+            for name, values in groups.items():
+                if len(values) > 1:
+                    groups[name] = [self._reduced(combine, name, values)]
+            held += len(groups)
+        self._held = held
+
+    def _reduced(self, combine: ReduceFunction, name: Hashable, values: list[Any]) -> Any:
+        key = self._key(name)
+        try:
+            return combine(key, values)
+        except BaseException as error:
+            if not is_of_task(error):
+                raise
+            raise reduce_failed(key, error) from error
+
+    def _key(self, name: Hashable) -> Any:
+        return self._keys[name] if type(name) is bytes else name
+
+    def _write(self) -> None:
+        for label, groups in self._groups.items():
+            if groups:
+                self._write_label(label, groups)
+        self._groups.clear()
+        self._keys.clear()
+        self._held = 0
+
+    def _write_label(self, label: str, groups: dict[Hashable, list[Any]]) -> None:
+        single = self._held == len(groups)  # each key has one value, as after combining
+        for index, names in arranged(groups, self._job.partitions):
+            keys = [self._keys[name] if type(name) is bytes else name for name in names] if self._keys else names
+            if single:
+                values = [groups[name][0] for name in names]
+            else:
+                keys = [key for key, name in zip(keys, names, strict=True) for _ in groups[name]]
+                values = [value for name in names for value in groups[name]]
+            self._writer.write(label, index, keys, values)
+
+
+def reduce_failed(key: Any, error: BaseException) -> MapReduceError:
+    """The error for what a reduce raised."""
+    if isinstance(error, MapReduceError):
+        return error
+    return ReduceFailedError(
+        f"reduce failed on key {key!r}: {described(error)}",
+        {"key": key, "traceback": task_traceback(error)},
+    )
+
+
+def _no_pair(chunk: list[Any], *, labelled: bool) -> MapFailedError | None:
+    for item in chunk:
+        if labelled and not (isinstance(item, dict) and {"c", "k", "v"} <= set(item)):
+            return MapFailedError(f"the map yielded {item!r}; allowed is {{'c': output, 'k': key, 'v': value}}")
+        if not labelled and not (isinstance(item, tuple | list) and len(item) == 2):
+            return MapFailedError(f"the map yielded {item!r}; allowed is (key, value)")
+    return None
+
+
+def run_map(
+    job: MapJob,
+    read: Callable[[], Iterable[list[dict[str, Any]]]],
+    make_writer: Callable[[], RunWriter],
+    *,
+    skip: bool,
+    said: Callable[[int], None] | None = None,
+) -> tuple[RunWriter, MapCounts]:
+    """Map all documents of a split. `read` gives its batches anew each time it is called; `said` hears of progress.
+
+    When the map raises, `MapFailedError` names the document; with `skip`, the split is mapped again document by
+    document, and those on which the map fails are left out and counted. Other errors go through.
+    """
+    documents = DocumentReader(read(), said)
+    writer = make_writer()
+    collector = Collector(job, writer)
+    try:
+        collector.take(job.map(iter(documents)))
+        collector.finish()
+    except MapReduceError as error:
+        writer.discard()
+        if not skip or isinstance(error, ReduceFailedError):
+            raise _named(error, documents, job.id_key) from error
+    except BaseException as error:
+        writer.discard()
+        if isinstance(error, PyMongoError) or not is_of_task(error):
+            raise
+        if not skip:
+            raise _map_failed(job, documents, read, error) from error
+    else:
+        return writer, MapCounts(documents.count, collector.pairs)
+    return _run_each(job, DocumentReader(read(), said), make_writer())
+
+
+def _run_each(job: MapJob, documents: DocumentReader, writer: RunWriter) -> tuple[RunWriter, MapCounts]:
+    """Map each document by itself, so that one on which the map fails leaves nothing behind."""
+    counts = MapCounts()
+    collector = Collector(job, writer)
+    try:
+        for document in documents:
+            counts.docs_in += 1
+            try:
+                pairs = _checked(list(job.map(iter([document]))), labelled=job.labelled)
+            except BaseException as error:
+                if isinstance(error, PyMongoError) or not is_of_task(error):
+                    raise
+                counts.skipped_count += 1
+                if len(counts.skipped_ids) < SKIPPED_SHOWN:
+                    counts.skipped_ids.append(document.get(job.id_key, document.get("_id")))
+            else:
+                collector.take(pairs)
+        collector.finish()
+    except BaseException:
+        writer.discard()
+        raise
+    counts.pairs_out = collector.pairs
+    counts.skipped_ids = shown_ids(counts.skipped_ids)
+    return writer, counts
+
+
+def _checked(pairs: list[Any], *, labelled: bool) -> list[Any]:
+    """`pairs`, after a look at each. Raises what the collector would raise, before it has taken any."""
+    if fault := _no_pair(pairs, labelled=labelled):
+        raise fault
+    for item in pairs:
+        key, value = (item["k"], item["v"]) if labelled else item
+        identity(key)
+        encode({"v": value})
+    return pairs
+
+
+def _map_failed(
+    job: MapJob, documents: DocumentReader, read: Callable[[], Iterable[list[dict[str, Any]]]], error: BaseException
+) -> MapFailedError:
+    document = documents.current
+    if document is None or not _fails_alone(job, document):
+        # A map that reads ahead fails late: look for the document that fails by itself.
+        document = next((item for item in DocumentReader(read()) if _fails_alone(job, item)), None)
+    where = "no single document" if document is None else f"document {document.get(job.id_key)!r}"
+    return MapFailedError(
+        f"map failed on {where}: {described(error)}",
+        {
+            "document_id": None if document is None else document.get(job.id_key),
+            "traceback": task_traceback(error),
+        },
+    )
+
+
+def _fails_alone(job: MapJob, document: dict[str, Any]) -> bool:
+    try:
+        list(job.map(iter([document])))
+    except BaseException as error:
+        if not is_of_task(error):
+            raise
+        return True
+    return False
+
+
+def _named(error: MapReduceError, documents: DocumentReader, id_key: str) -> MapReduceError:
+    """`error`, with a document near which it came up when it is the map's."""
+    document = documents.current
+    if (
+        isinstance(error, MapFailedError | KeyRefusedError)
+        and document is not None
+        and "document_id" not in error.details
+    ):
+        error.details["document_near"] = document.get(id_key)
+    return error

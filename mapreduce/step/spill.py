@@ -1,0 +1,162 @@
+"""Map output: sorted runs of `{k: [keys], v: [values]}` batches, cut by output label and reduce partition.
+
+One file of runs is a sequence of BSON documents; with compression each is `{z: zlib of the batch}`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bson
+
+from mapreduce.codec import CODEC, NOT_BSON, decode, encode
+from mapreduce.exceptions import KeyRefusedError, MapFailedError, OutputGoneError
+
+BATCH_BYTES = 64 * 2**10  # aim for one encoded batch: a merge holds one of each run
+BUFFER_BYTES = 2**20
+INLINE_BYTES = 256 * 2**10  # output up to this size travels inside messages
+
+
+@dataclass(frozen=True)
+class RunSlice:
+    """One sorted run of one partition: `length` bytes from `offset` of its file or buffer."""
+
+    label: str
+    partition: int
+    offset: int
+    length: int  # bytes
+    records: int  # key-value pairs
+
+    def to_list(self) -> list[Any]:
+        """The compact BSON-able form."""
+        return [self.label, self.partition, self.offset, self.length, self.records]
+
+
+@dataclass(frozen=True)
+class MapOutput:
+    """What one map produced: its segments, and their bytes in `data` or in the file `path`."""
+
+    segments: tuple[RunSlice, ...]
+    data: bytes | None  # None when they lie in `path`
+    path: Path | None
+
+    def read(self, segment: RunSlice) -> bytes:
+        """The bytes of one segment. Raises `OutputGoneError` when the file is not there any more."""
+        if self.data is not None:
+            return self.data[segment.offset : segment.offset + segment.length]
+        assert self.path is not None
+        return read_file(self.path, segment.offset, segment.length)
+
+
+def read_file(path: Path, offset: int, length: int) -> bytes:
+    """`length` bytes from `offset` of `path`. Raises `OutputGoneError` when they are not there."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            found = file.read(length)
+    except OSError as error:
+        raise OutputGoneError(f"map output {path}: {error.strerror}") from None
+    if len(found) != length:
+        raise OutputGoneError(f"map output {path} has {offset + len(found)} bytes of {offset + length}")
+    return found
+
+
+@dataclass
+class RunWriter:
+    """Takes sorted runs and keeps their bytes in memory up to `inline_bytes`, beyond that in the file `path`.
+
+    Belongs to one thread. After `finish` or `discard` it is done.
+    """
+
+    path: Path
+    compress: int = 0  # zlib level, 0 = none
+    inline_bytes: int = INLINE_BYTES
+    segments: list[RunSlice] = field(default_factory=list)
+    written: int = 0  # bytes so far
+    _buffer: bytearray = field(default_factory=bytearray)
+    _file: Any = None
+    _batch_count: int = 256
+
+    def write(self, label: str, partition: int, keys: list[Any], values: list[Any]) -> None:
+        """Add one run; `keys` are normalised and sorted, `values` stand beside them.
+
+        Raises `MapFailedError` or `KeyRefusedError` naming the key when a record is not BSON-able.
+        """
+        start, position = self.written, 0
+        while position < len(keys):
+            end = position + self._batch_count
+            batch = self._encode(keys[position:end], values[position:end])
+            records = min(end, len(keys)) - position
+            if len(batch) > 4 * BATCH_BYTES and records > 1:
+                self._batch_count = max(1, records // 4)
+                continue
+            position = end
+            if records == self._batch_count:
+                self._batch_count = max(1, min(records * BATCH_BYTES // len(batch), 4 * records, 4096))
+            self._append(batch)
+        self.segments.append(RunSlice(label, partition, start, self.written - start, len(keys)))
+
+    def finish(self) -> MapOutput:
+        """Close and hand over what was written."""
+        if self._file is None:
+            return MapOutput(tuple(self.segments), bytes(self._buffer), None)
+        self._flush()
+        self._file.close()
+        return MapOutput(tuple(self.segments), None, self.path)
+
+    def discard(self) -> None:
+        """Throw away what was written."""
+        if self._file is not None:
+            self._file.close()
+            self.path.unlink(missing_ok=True)
+
+    def _encode(self, keys: list[Any], values: list[Any]) -> bytes:
+        try:
+            return encode({"k": keys, "v": values})
+        except NOT_BSON as error:
+            raise _culprit(keys, values, error) from error
+
+    def _append(self, batch: bytes) -> None:
+        if self.compress:
+            batch = encode({"z": zlib.compress(batch, self.compress)})
+        self._buffer += batch
+        self.written += len(batch)
+        if self.written > self.inline_bytes and (self._file is None or len(self._buffer) > BUFFER_BYTES):
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = self.path.open("wb")
+        self._file.write(self._buffer)
+        self._buffer.clear()
+
+
+def _culprit(keys: list[Any], values: list[Any], error: Exception) -> MapFailedError | KeyRefusedError:
+    """The error that names the first record that is not BSON-able."""
+    for key, value in zip(keys, values, strict=True):
+        try:
+            encode({"k": key})
+        except NOT_BSON as fault:
+            return KeyRefusedError(f"key {key!r}: {fault}")
+        try:
+            encode({"v": value})
+        except NOT_BSON as fault:
+            shown = repr(value)[:200]
+            return MapFailedError(f"value {shown} of key {key!r} cannot be stored as BSON: {fault}", {"key": key})
+    return MapFailedError(f"a batch of {len(keys)} records cannot be stored as BSON: {error}")
+
+
+def batches(data: bytes) -> Iterator[Mapping[str, Any]]:
+    """The batches `{k, v}` of the bytes of a segment."""
+    for document in bson.decode_iter(data, CODEC):
+        yield decoded(document)
+
+
+def decoded(document: dict[str, Any]) -> dict[str, Any]:
+    """A batch document, uncompressed when it was compressed."""
+    return decode(zlib.decompress(document["z"])) if "z" in document else document

@@ -1,0 +1,177 @@
+"""The steps of a job as every engine performs them: plan, map a split, reduce partitions, publish."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mapreduce.codec import CODEC
+from mapreduce.job.function_registry import Registry
+from mapreduce.job.spec import REDUCE, JobSpec
+from mapreduce.step import commit, split
+from mapreduce.step.map import MapCounts, MapJob, run_map, stored_pairs
+from mapreduce.step.reader import KeyRange, batches
+from mapreduce.step.reduce import ReduceJob, SortedRun, reduce_runs
+from mapreduce.step.spill import MapOutput, RunWriter
+
+MEMORY_SHARE = 4  # a partition of up to spill_bytes / MEMORY_SHARE encoded bytes is grouped in memory
+
+
+@dataclass(frozen=True)
+class StepLimits:
+    """What bounds the memory of one step, and how splits are cut."""
+
+    map_job_size: int
+    spill_bytes: int
+    compress: int
+    scratch: Path  # folder of this job's files
+    prefix: str = "inline"  # begins the names of this process's files
+    read_limit_s: float = 600.0  # no read of a split may keep the server busy for longer
+
+
+@dataclass(frozen=True)
+class ReduceCounts:
+    """What the reduction of some partitions did."""
+
+    keys: int  # distinct keys
+    written: int  # documents written by this call
+    present: int  # documents that had taken in this range before
+    late: int  # documents that are past this range already
+
+
+@dataclass
+class _Seen:
+    keys: int = 0
+
+
+class StepRunner:
+    """One job, with its functions resolved in this process. Belongs to one thread; every step blocks.
+
+    Raises `FunctionRefusedError` or `CodeChangedError` when the job's functions are not those of this process.
+    """
+
+    def __init__(self, spec: JobSpec, client: Any, registry: Registry, limits: StepLimits) -> None:
+        registry.demand(spec.code)
+        self.spec = spec
+        self._client = client
+        self._limits = limits
+        self._database = client.get_database(spec.database, codec_options=CODEC)
+        self._maps = [registry.resolve(s.map_name, spec.params) if s.map_name else None for s in spec.sources]
+        self._reduce = registry.resolve(spec.reduce_name, spec.params) if spec.reduce_name else None
+        self._finalize = registry.resolve(spec.finalize_name, spec.params) if spec.finalize_name else None
+        self._numbers = itertools.count()
+
+    def plan(self) -> list[KeyRange]:
+        """Cut the inputs into splits, and make room for outputs that are replaced as a whole."""
+        self._refuse_views()
+        for output in self.spec.outputs.values():
+            if output.output_type == "replace":
+                commit.prepare_replacement(self._database, self.spec.job_id, output.collection)
+        return split.plan(self._client, self.spec, self._limits.map_job_size)
+
+    def map(
+        self, span: KeyRange, partitions: int, said: Callable[[int], None] | None = None
+    ) -> tuple[MapOutput, MapCounts]:
+        """Map one split into sorted runs by partition; `said` is called with the documents read, batch by batch."""
+        source = self.spec.sources[span.source]
+        database = self._client.get_database(source.database or self.spec.database)
+        job = MapJob(
+            map=self._maps[span.source] or stored_pairs,
+            combine=self._reduce if self.spec.associative else None,
+            labelled=self.spec.labelled(),
+            partitions=partitions,
+            spill_bytes=self._limits.spill_bytes,
+            id_key=source.id_key,
+        )
+        writer, counts = run_map(
+            job,
+            lambda: batches(database, source, span, self.spec.split_limit_s or self._limits.read_limit_s),
+            lambda: RunWriter(self._scratch("map"), self._limits.compress),
+            skip=self.spec.on_error == "skip",
+            said=said,
+        )
+        return writer.finish(), counts
+
+    def reduce(
+        self,
+        partitions: Mapping[str, Sequence[Callable[[], Sequence[SortedRun]]]],
+        said: Callable[[str, int], None] = lambda phase, keys: None,
+    ) -> dict[str, ReduceCounts]:
+        """Reduce and commit: for each output label, its partitions, each by a function that brings its runs.
+
+        Returns counts by label; `said` is called with phase and keys so far whenever a phase begins. What was
+        committed before a failure stays: repeating the call completes it.
+        """
+        found: dict[str, ReduceCounts] = {}
+        seen = _Seen()
+        for label, groups in partitions.items():
+            before = seen.keys
+            said(REDUCE, before)
+            output = self.spec.output(label)
+            # A stamp makes repeats of `reduce` harmless; others write the same documents again.
+            job = commit.CommitJob(output, self._reduce, self._finalize, self.spec.stamp)
+            results = self._results(groups, seen)
+            counts = commit.commit(self._database, self.spec.job_id, job, results, lambda phase: said(phase, seen.keys))
+            found[label] = ReduceCounts(seen.keys - before, counts.written, counts.present, counts.late)
+        return found
+
+    def small(self, said: Callable[[int, str | None], None]) -> tuple[MapCounts, dict[str, ReduceCounts]]:
+        """All of a job whose documents fit into one split: each input is read as it is, and nothing is shuffled.
+
+        Returns counts, those of the reduce by label; `said` is called with documents or keys so far, and the phase
+        when one begins. Repeating it is as harmless as repeating `reduce`.
+        """
+        self._refuse_views()
+        total = MapCounts()
+        files: list[Path] = []
+        partitions: dict[str, list[SortedRun]] = {}
+        try:
+            for span in self._whole_inputs():
+                output, counts = self.map(span, 1, lambda docs: said(total.docs_in + docs, None))
+                total.add(counts)
+                if output.path is not None:
+                    files.append(output.path)
+                for segment in output.segments:
+                    data = None if output.data is None else output.read(segment)
+                    run = SortedRun(segment.length, data, output.path, segment.offset)
+                    partitions.setdefault(segment.label, []).append(run)
+            groups: dict[str, list[Callable[[], Sequence[SortedRun]]]] = {
+                label: [partial(list, runs)] for label, runs in partitions.items()
+            }
+            return total, self.reduce(groups, lambda phase, keys: said(keys, phase))
+        finally:
+            for path in files:
+                path.unlink(missing_ok=True)
+
+    def _refuse_views(self) -> None:
+        commit.refuse_views(self._database, [output.collection for output in self.spec.outputs.values()])
+
+    def _whole_inputs(self) -> Iterator[KeyRange]:
+        for index, source in enumerate(self.spec.sources):
+            for name in dict.fromkeys(source.input_names):
+                yield KeyRange(index, name, self.spec.id_min, self.spec.id_max, hinted=False)
+
+    def publish(self) -> None:
+        """Put outputs of type replace in place of what stood there, each in one step."""
+        for output in self.spec.outputs.values():
+            if output.output_type == "replace":
+                commit.publish(self._database, self.spec.job_id, output.collection)
+
+    def _results(self, groups: Sequence[Callable[[], Sequence[SortedRun]]], seen: _Seen) -> Iterator[tuple[Any, Any]]:
+        job = ReduceJob(
+            reduce=self._reduce,
+            associative=self.spec.associative,
+            memory_bytes=self._limits.spill_bytes // MEMORY_SHARE,
+            scratch=lambda: self._scratch("merge"),
+        )
+        for bring in groups:
+            for result in reduce_runs(job, bring()):
+                seen.keys += 1
+                yield result
+
+    def _scratch(self, kind: str) -> Path:
+        return self._limits.scratch / f"{self._limits.prefix}.{kind}.{next(self._numbers)}.bson"

@@ -1,0 +1,1 @@
+"""Messages between router, workers and executors, and the CURVE keys of their sockets."""

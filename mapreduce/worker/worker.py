@@ -1,0 +1,411 @@
+"""The worker host: holds the sockets, sends heartbeats, serves map output, and has executor processes do the steps.
+
+It never runs task code itself, and never waits for a process that does, so no map and no start of an executor can
+starve its heartbeats. All its sockets belong to one thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket as sockets
+import time
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import zmq
+
+from mapreduce.codec import NOT_BSON, decode, encode
+from mapreduce.exceptions import MapReduceError, OutputGoneError, SpecError, from_document
+from mapreduce.router.router import Stop
+from mapreduce.scheduler.scheduler import HEARTBEAT_S
+from mapreduce.settings import EngineSettings
+from mapreduce.wire import message
+from mapreduce.wire.curve import Authenticator, as_client, as_server
+from mapreduce.worker.executor import ExecutorConfig
+from mapreduce.worker.executor_process import ExecutorFactory, ExecutorProcess
+from mapreduce.worker.locked_folder import LockedFolder
+from mapreduce.worker.map_output_store import MapOutputStore
+
+SILENT_S = 3.0  # without a word from the router for this long, its address is asked for again
+UNKNOWN_RETRY_S = 0.25  # before a router that has not recorded its address yet is looked for again
+ABORT_GRACE_S = 2.0  # an executor that goes on with an unwanted step for this long is killed
+RESTART_PAUSE_S = 1.0  # between two starts of an executor that ends before it is ready
+_HIGH_WATER = 10_000
+_LAST_WORDS_MS = 50
+_LINGER_MS = 500
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """`start` returns once sockets are bound and executors started, `run` works until told to stop, `stop` lets go.
+
+    One thread calls all three. `run` raises `VersionRefusedError` when the router is of another version.
+    """
+
+    def __init__(self, settings: EngineSettings, processes: int | None = None) -> None:
+        self._settings = settings
+        self.processes = processes or settings.processes_per_worker
+        self.worker_id = uuid.uuid4().hex
+        self.name = f"{sockets.gethostname()}:{os.getpid()}"
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._router: Any = None
+        self._gate = Authenticator(self._context, settings.curve)
+        self._data = self._context.socket(zmq.ROUTER)
+        self._data_uri = ""
+        self._children: list[ExecutorProcess] = []
+        self._heard_s = 0.0
+        self._silence_said = False
+        self._beat_s = 0.0
+        self._epoch: str | None = None
+        self._failed_start_s = 0.0
+        self._no_start = ""  # why no executor could be started the last time
+        self._waiting: deque[list[bytes]] = deque()  # steps for a fresh executor, because the last had old code
+        self._credits = 0  # steps that the router may give by what it was told
+        self._refused: MapReduceError | None = None
+        self._claim: LockedFolder | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Bind the data socket, start executors, and say hello to the router as soon as it is there."""
+        self._claim = LockedFolder(self._settings.job_root, "worker-")
+        self.folder = self._claim.path
+        self.shelf = MapOutputStore(self.folder)
+        self._factory = ExecutorFactory(self._context, self._config)
+        as_server(self._data, self._settings.curve)
+        self._data.set(zmq.LINGER, _LINGER_MS)
+        self._data.set(zmq.SNDHWM, _HIGH_WATER)
+        self._data.set(zmq.RCVHWM, _HIGH_WATER)
+        self._data_uri = self._bind_data()
+        self._poller.register(self._data, zmq.POLLIN)
+        for _ in range(self.processes):
+            self._spawn()
+        self._connect()
+
+    def run(self, stop: Stop) -> None:
+        """Work until `stop` is set."""
+        self._poller.register(stop.fileno(), zmq.POLLIN)
+        while not stop.is_set():
+            self._poller.poll(self._wait_ms())
+            self.perform()
+            if self._refused is not None:
+                raise self._refused
+
+    def stop(self) -> None:
+        """Tell the router, end the executors, remove map output. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._router is not None:
+            self._tell(message.pack(message.BYE, {}))
+        for child in self._children:
+            child.kill()
+        for child in self._children:
+            child.close()
+        self._data.close()
+        if self._router is not None:
+            self._router.close()
+        if self._claim is not None:
+            self._factory.close()
+            self._claim.release()
+        self._gate.close()
+        self._context.term()
+
+    def perform(self) -> None:
+        """Do all that is due now: messages, heartbeats, executors that ended or will not stop."""
+        now = time.monotonic()
+        self._from_router(now)
+        for child in list(self._children):
+            for frames in child.receive():
+                self._from_child(child, frames)
+        self._serve()
+        self._watch_children(now)
+        self._begin_waiting(now)
+        self._announce()
+        self._beat(now)
+
+    # The router
+
+    def _connect(self) -> None:
+        """Connect to where the router is now; what was on its way is settled by the next heartbeats."""
+        if self._router is not None:
+            self._poller.unregister(self._router)
+            self._router.close(0)
+        self._router = self._context.socket(zmq.DEALER)
+        as_client(self._router, self._settings.curve)
+        self._router.set(zmq.IDENTITY, self.worker_id.encode())
+        self._router.set(zmq.LINGER, _LINGER_MS)
+        self._router.set(zmq.SNDHWM, _HIGH_WATER)
+        self._router.set(zmq.RCVHWM, _HIGH_WATER)
+        self._router.set(zmq.RECONNECT_IVL, 100)
+        self._router.set(zmq.RECONNECT_IVL_MAX, 1_000)
+        self._poller.register(self._router, zmq.POLLIN)
+        self._heard_s = time.monotonic()
+        try:
+            self._router.connect(self._settings.worker_uri())
+        except Exception as error:  # noqa: BLE001 - whatever tells the address; it is asked again
+            log.info("the router's address is not known yet: %s", error)
+            self._heard_s -= SILENT_S - UNKNOWN_RETRY_S
+            return
+        self._hello()
+
+    def _hello(self) -> None:
+        header = {
+            "name": self.name,
+            "versions": message.versions(),
+            "slots": self.processes,
+            **self._room(),
+            "data_uri": self._data_uri,
+            "held": list(self.shelf.inventory()),
+        }
+        self._tell(message.pack(message.HELLO, header))
+
+    def _tell(self, frames: Sequence[bytes]) -> None:
+        """Send to the router without ever waiting for it: while nobody takes it, what is said is lost, and the next
+        heartbeats that arrive settle what has become of every attempt.
+        """
+        try:
+            self._router.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            log.debug("the router takes nothing at the moment")
+
+    def _room(self) -> dict[str, int]:
+        """Steps that it can begin: `idle` of any kind, and `spare` beyond its slots, for second tries of its own."""
+        ready = sum(child.idle for child in self._children)
+        busy = sum(bool(child.attempt) and not child.aborted for child in self._children)
+        idle = max(0, min(ready, self.processes - busy) - len(self._waiting))
+        self._credits = idle
+        return {"idle": idle, "spare": max(0, ready - idle - len(self._waiting))}
+
+    def _announce(self) -> None:
+        """Tell the router of steps that can be begun and of which it was not told yet."""
+        before = self._credits
+        for _ in range(self._room()["idle"] - before):
+            self._tell(message.pack(message.READY, {}))
+
+    def _begin_waiting(self, now: float) -> None:
+        for child in [child for child in self._children if child.idle][: len(self._waiting)]:
+            frames = self._waiting.popleft()
+            child.begin(frames, message.unpack(frames)[1]["attempt"], now)
+
+    def _from_router(self, now: float) -> None:
+        unknown = False
+        while True:
+            try:
+                frames = self._router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            try:
+                kind, header, _ = message.unpack(frames)
+                message.demand_from_router(kind, header)
+            except (SpecError, *NOT_BSON, KeyError, IndexError) as error:
+                log.warning("a message of the router cannot be read: %s", error)
+                continue
+            self._heard_s, self._silence_said = now, False
+            if kind == message.TASK:
+                self._give(frames, header["attempt"], now)
+            elif kind == message.ABORT:
+                self._abort(header["attempt"], now)
+            elif kind == message.FORGET:
+                self._forget(header["job"])
+            elif kind == message.WELCOME:
+                self._epoch = header["epoch"]
+            elif kind == message.REFUSED:
+                self._refused = from_document(header["error"])
+            elif kind == message.BEAT and (not header["known"] or self._epoch != header["epoch"]):
+                self._epoch = header["epoch"]
+                unknown = True
+
+        if unknown:
+            self._hello()
+
+    def _forget(self, job_id: str) -> None:
+        try:
+            self.shelf.forget(job_id)
+        except SpecError as error:
+            log.warning("the router wants a job forgotten that cannot be one: %s", error)
+
+    def _beat(self, now: float) -> None:
+        if now - self._heard_s > SILENT_S:
+            self._say_silence()
+            self._connect()
+        if now - self._beat_s >= HEARTBEAT_S:
+            self._beat_s = now
+            running = [child.attempt for child in self._children if child.attempt]
+            running += [message.unpack(frames)[1]["attempt"] for frames in self._waiting]
+            self._tell(message.pack(message.BEAT, {**self._room(), "running": running}))
+
+    def _say_silence(self) -> None:
+        """Say once that the router is not heard of; one that refuses our keys says nothing."""
+        if not self._silence_said:
+            self._silence_said = True
+            log.warning("no word from the router: see that it runs, where zmr.worker_uri says, and has the same keys")
+
+    def _wait_ms(self) -> int:
+        return max(1, int((self._beat_s + HEARTBEAT_S - time.monotonic()) * 1000))
+
+    # The executors
+
+    def _config(self) -> ExecutorConfig:
+        settings = self._settings
+        return ExecutorConfig(
+            worker_id=self.worker_id,
+            folder=str(self.folder),
+            mongo_address=settings.mongo_address(),
+            allowed_modules=list(settings.allowed_modules),
+            allow_source=settings.allow_source,
+            worker_setup=settings.worker_setup,
+            map_job_size=settings.map_job_size,
+            spill_bytes=settings.spill_bytes,
+            compress=settings.compress,
+            memory_bytes=settings.worker_memory_bytes,
+            split_limit_s=settings.split_limit_s,
+            steps_per_process=settings.steps_per_process,
+            curve=None if settings.curve is None else [settings.curve.public, settings.curve.secret],
+        )
+
+    def _spawn(self) -> None:
+        try:
+            child = self._factory.spawn()
+        except Exception as error:  # noqa: BLE001 - such as: no mongod runs yet
+            if str(error) != self._no_start:  # said once, and not with every try
+                self._no_start = str(error)
+                log.warning("no executor can be started, and it is tried again: %s", error)
+            self._failed_start_s = time.monotonic()
+            return
+        self._no_start = ""
+        self._children.append(child)
+        self._poller.register(child.socket, zmq.POLLIN)
+        self._poller.register(child.lifeline, zmq.POLLIN)
+
+    def _give(self, frames: list[bytes], attempt_id: str, now: float) -> None:
+        self._credits = max(0, self._credits - 1)
+        child = next((child for child in self._children if child.idle), None)
+        if child is None:
+            self._waiting.append(frames)
+            return
+        child.begin(frames, attempt_id, now)
+
+    def _abort(self, attempt_id: str, now: float) -> None:
+        for child in self._children:
+            if child.attempt == attempt_id:
+                child.abort(now + ABORT_GRACE_S)
+        for frames in [f for f in self._waiting if message.unpack(f)[1]["attempt"] == attempt_id]:
+            self._waiting.remove(frames)
+
+    def _from_child(self, child: ExecutorProcess, frames: list[bytes]) -> None:
+        try:
+            self._heard(child, frames)
+        except (SpecError, *NOT_BSON, KeyError, IndexError, OSError):
+            log.exception("executor %d: what it says cannot be used, and it is ended", child.process.pid)
+            child.kill()
+
+    def _heard(self, child: ExecutorProcess, frames: list[bytes]) -> None:
+        kind, header, payload = message.unpack(frames)
+        if kind == message.HELLO:
+            child.configure()
+            return
+        if kind == message.PROGRESS:
+            self._tell(frames)
+            return
+        if kind == message.STALE:
+            # A fresh process will have the code; the router need not know.
+            self._waiting.appendleft(child.frames)
+            child.end()
+            return
+        if kind == message.DONE and header["held"] is not None:
+            data = bytes(payload[0]) if payload else None
+            self.shelf.put(header["job"], header["held"], data)
+            frames = message.pack(message.DONE, header, *payload)  # the shelf may have entered a path
+        if kind in (message.DONE, message.FAILED):
+            aborted = kind == message.FAILED and header["error"] is None
+            child.end() if header["leaves"] else child.rest()
+            if not aborted:
+                self._tell(frames)
+            if kind == message.FAILED and not aborted:
+                log.warning("job %s: %s", header["job"], header["error"]["message"])
+        if kind == message.READY:
+            child.rest()
+
+    def _watch_children(self, now: float) -> None:
+        for child in list(self._children):
+            if child.overdue(now):
+                child.kill()
+            if not child.dead():
+                continue
+            if child.attempt:
+                child.socket.poll(_LAST_WORDS_MS)
+            for frames in child.receive():  # what it said before it ended
+                self._from_child(child, frames)
+            self._poller.unregister(child.socket)
+            self._poller.unregister(child.lifeline)
+            self._children.remove(child)
+            if child.attempt and not child.aborted:
+                log.warning("job %s: executor %d: %s", child.job, child.process.pid, child.obituary())
+                header = {"attempt": child.attempt, "job": child.job, "why": child.obituary()}
+                self._tell(message.pack(message.BROKEN, header))
+            if not child.was_ready:
+                self._failed_start_s = now
+            child.close()
+        # Spares come when the others are ready, so that these are ready soon.
+        ready = all(child.was_ready for child in self._children)
+        wanted = self.processes + (self._settings.spare_processes if ready else 0)
+        if len(self._children) < wanted and now - self._failed_start_s > RESTART_PAUSE_S:
+            self._spawn()
+
+    # Other workers
+
+    def _serve(self) -> None:
+        """Answer requests for map output. A piece is small, so that this never takes long."""
+        for _ in range(100):
+            try:
+                peer, body = self._data.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            except ValueError:
+                continue
+            try:
+                asked = decode(body)
+                header = {"n": asked["n"], "ok": True}
+                length = min(asked["length"], 4 * 2**20)
+                data = self.shelf.read(asked["job"], asked["attempt"], asked["offset"], length)
+            except OutputGoneError as error:
+                header, data = {"n": asked["n"], "ok": False, "why": error.message}, b""
+            except (*NOT_BSON, KeyError, OSError) as error:
+                why = f"the request cannot be read: {type(error).__name__}: {error}"
+                header, data = {"n": _number(body), "ok": False, "why": why}, b""
+            self._data.send_multipart([peer, encode(header), data])
+
+    def _bind_data(self) -> str:
+        interface, port = self._settings.worker_interface, self._settings.src_port
+        address = f"{interface}:{port or '*'}"
+        try:
+            self._data.bind(address)
+        except zmq.ZMQError as error:
+            raise SpecError(f"worker socket {address} cannot be bound: {error.strerror}; set zmr.src_port") from None
+        bound = str(self._data.getsockopt_string(zmq.LAST_ENDPOINT))
+        if "//0.0.0.0:" in bound:
+            bound = bound.replace("0.0.0.0", _own_address(self._settings.worker_uri()))
+        return bound
+
+
+def _number(body: bytes) -> int | None:
+    """The number of a request that is wrong otherwise; None when it has none."""
+    try:
+        found = decode(body).get("n")
+    except NOT_BSON:
+        return None
+    return found if isinstance(found, int) else None
+
+
+def _own_address(router_uri: str) -> str:
+    """The address of this machine on the way to the router (a datagram socket connects without sending)."""
+    target = urlsplit(router_uri)
+    with sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as probe:
+        probe.connect((target.hostname or "127.0.0.1", target.port or 9))
+        return str(probe.getsockname()[0])

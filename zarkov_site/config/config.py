@@ -1,0 +1,351 @@
+"""The one configuration object: its keys, defaults and checks.
+
+Where values come from is `zarkov_site.config.source`; what the files below `home` mean is `zarkov_site.config.home`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from ingest.settings import IngestSettings, JournalSettings
+from mapreduce.settings import EngineSettings
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.config.value import (
+    LOOPBACK,
+    TCP,
+    TCP_NO_PORT,
+    Address,
+    Addresses,
+    DatabaseName,
+    HostPort,
+    MongoUri,
+    Names,
+    Port,
+    Size,
+    SmtpUrl,
+    Sync,
+    WebUrl,
+    WorkerAddress,
+    Zone,
+)
+from zarkov_site.exceptions import ConfigError, HomeError
+
+if TYPE_CHECKING:
+    from ingest.transport.client_keys import ClientKeys
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+INGEST_SOCKETS = ("bson_bind_address", "json_bind_address", "ack_bind_address", "publish_bind_address")
+
+
+class _Section(BaseModel):
+    """Keys are closed, values are checked, and the object does not change after the start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_means_default(cls, data: Any) -> Any:
+        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's true and yes would be read as 1."""
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, bool) and field is not None and field.annotation is not bool:
+            raise ValueError("allowed is no yes or no here")
+        return value
+
+
+class ZmrConfig(_Section):
+    """Keys below `zmr:`, the map-reduce engine."""
+
+    engine: Literal["zmq", "inline", "dask"] = Field("zmq", description="Who runs the jobs.")
+    req_bind: Address = Field("tcp://127.0.0.1:5555", description="Where the router takes requests.")
+    req_uri: Address | None = Field(None, description="Where clients find the router; by default where `req_bind` is.")
+    worker_bind: Address = Field("tcp://127.0.0.1:5556", description="Where the router takes workers.")
+    worker_uri: WorkerAddress | None = Field(
+        None,
+        description="Where workers find the router; without a port: the interface that the workers' own sockets bind.",
+    )
+    local_workers: int | None = Field(
+        None, ge=1, description="Worker processes that `up` starts; none = number of CPUs."
+    )
+    processes_per_worker: int = Field(0, ge=0, description="Worker processes of one `runworker`; 0 = number of CPUs.")
+    job_root: Path | None = Field(None, description="Folder of spill files; by default `zmr` in `home`.")
+    reduce_count: int = Field(32, ge=1, le=4096, description="Reduce partitions of a job.")
+    map_job_size: int = Field(10_000, ge=1, description="Documents per split.")
+    outstanding_maps: int = Field(16, ge=1, description="Splits of one job handed out at once.")
+    outstanding_reduces: int = Field(16, ge=1, description="Reduce partitions of one job handed out at once.")
+    compress: int = Field(0, ge=0, le=9, description="zlib level of spill files; 0 = none.")
+    src_port: Port = Field(0, description="Port on which a worker serves its map output; 0 = chosen freely.")
+    sink_port: Port = Field(0, description="Of 2011; read and, unless 0, ignored with a warning.")
+    allow_source: bool = Field(
+        False,
+        description="Whether a request may carry Python source text; for trusted networks only.",
+    )
+    worker_memory_bytes: Size = Field(
+        256 * 2**20, description="Memory above which a worker process leaves after its split."
+    )
+    spill_bytes: Size = Field(32 * 2**20, description="Map output held in memory before a sorted run is spilled.")
+    map_page_size: int | None = Field(None, description="Of 2011; read and ignored with a warning.")
+    request_greenlets: int | None = Field(None, description="Of 2011; read and ignored with a warning.")
+
+
+class MetricsConfig(_Section):
+    """Keys below `metrics:`, the broker of timers, counters and gauges."""
+
+    port: Annotated[int, Field(ge=0, le=65534)] = Field(
+        5550, description="Port for publishers; backends use the next one. 0 = both are chosen freely."
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="Interface of the broker.")
+    own_interval_s: int = Field(
+        10,
+        ge=0,
+        le=60,
+        description="How often Zarkov's own processes send what they measure; 0 = they measure nothing.",
+    )
+
+    def address(self, place: int) -> str:
+        """Where the broker binds its socket for publishers (0) or backends (1)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"tcp://{host}:{self.port + place if self.port else 0}"
+
+
+class NotifyConfig(_Section):
+    """Keys below `notify:`, who is told when an aggregate fails, lags or is wrong."""
+
+    email: Addresses = Field([], description="Mail addresses that are told of it; none = no mail.")
+    email_from: str = Field("zarkov@localhost", min_length=3, description="Sender of these mails.")
+    smtp_url: SmtpUrl = Field(
+        "smtp://127.0.0.1:25", description="Mail server, such as smtp://user:password@host:587 or smtps://host."
+    )
+    webhook: WebUrl | None = Field(
+        None, description="Address to which each message is posted as JSON; none = no calls."
+    )
+    lag_s: float = Field(
+        300, ge=0, description="Seconds that a realtime aggregate may be behind before that is told; 0 = never told."
+    )
+
+
+class Config(_Section):
+    """All keys of DESIGN section 4. Paths are absolute once loaded.
+
+    Build it with `zarkov_site.config.source.load`, which knows where each value came from and says so in its errors.
+    """
+
+    home: Path = Field(Path("var"), description="Folder of everything Zarkov writes on this machine.")
+    bson_bind_address: Address = Field("tcp://127.0.0.1:6543", description="PULL socket for BSON events.")
+    json_bind_address: Address = Field("tcp://127.0.0.1:6544", description="PULL socket for JSON events.")
+    ack_bind_address: Address = Field("tcp://127.0.0.1:6546", description="ROUTER socket, acknowledged events.")
+    publish_bind_address: Address = Field("tcp://127.0.0.1:6547", description="PUB socket for notices.")
+    web_host: str = Field("127.0.0.1", min_length=1, description="Interface of the web server.")
+    web_port: Port = Field(8081, description="Port of the web server.")
+    mongo_uri: MongoUri | None = Field(
+        None, description="A replica set or sharded cluster; none = a local mongod is started."
+    )
+    mongo_database: DatabaseName = Field("zarkov", description="Database.")
+    time_zone: Zone = Field("UTC", description="Zone in which keys without a zone are read, and pages are shown.")
+    journal: Path | None = Field(None, description="Folder of the journals; by default `journal` in `home`.")
+    journal_segment_bytes: Size = Field(8 * 2**20, ge=4096, description="Size at which a segment is closed.")
+    journal_max_bytes: Size = Field(2**30, ge=2**20, description="Size at which the ingester stops reading.")
+    journal_sync: Sync = Field("batch", description="batch, interval:MS or off; the acknowledged socket always syncs.")
+    incremental: int = Field(
+        0, ge=0, description="Events after which a realtime aggregate is refreshed; 0 = as soon as there are any."
+    )
+    refresh_min_ms: int = Field(100, ge=0, description="Least pause between two refreshes of one aggregate.")
+    anonymous_read: bool = Field(False, description="Whether pages and queries can be read without a login.")
+    allow_insecure_bind: bool = Field(
+        False, description="Whether sockets may listen beyond loopback without CURVE keys."
+    )
+    allowed_hosts: Names = Field(
+        [], description="Host names under which the web server answers, besides loopback and `web_host`."
+    )
+    cors_origins: Names = Field(
+        [], description="Sites whose scripts may read the API, such as https://wiki.example.org."
+    )
+    task_modules: Names = Field([], description="Modules that may hold tasks, besides `agg_tasks` of installed apps.")
+    verbose: bool = Field(False, description="Log at level DEBUG.")
+    backdoor: HostPort | None = Field(
+        None, description="Loopback HOST:PORT of a Python prompt inside the ingester; none = off."
+    )
+    zmr: ZmrConfig = Field(ZmrConfig(), description="The map-reduce engine.")
+    metrics: MetricsConfig = Field(MetricsConfig(), description="The metrics broker.")
+    notify: NotifyConfig = Field(NotifyConfig(), description="Mail and webhook.")
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Config:
+        seen: dict[str, str] = {}
+        for key, address in self.sockets().items():
+            if address in seen and not address.endswith(":0"):
+                raise ValueError(f"{key} and {seen[address]} are both {address}: give each its own port")
+            seen[address] = key
+        return self
+
+    @model_validator(mode="after")
+    def _journal_holds_segments(self) -> Config:
+        if self.journal_max_bytes < 2 * self.journal_segment_bytes and "journal_segment_bytes" in self.model_fields_set:
+            raise ValueError(
+                f"journal_segment_bytes: {self.journal_segment_bytes} is not allowed: at most half of "
+                f"journal_max_bytes, {self.journal_max_bytes}"
+            )
+        return self
+
+    def sockets(self) -> dict[str, str]:
+        """Each listening ZeroMQ socket by its dotted key."""
+        return {
+            "bson_bind_address": self.bson_bind_address,
+            "json_bind_address": self.json_bind_address,
+            "ack_bind_address": self.ack_bind_address,
+            "publish_bind_address": self.publish_bind_address,
+            "zmr.req_bind": self.zmr.req_bind,
+            "zmr.worker_bind": self.zmr.worker_bind,
+            "metrics.publishers": self.metrics.address(0),
+            "metrics.backends": self.metrics.address(1),
+        }
+
+    def exposed(self) -> list[str]:
+        """One sentence per socket that listens beyond loopback; empty when none does."""
+        encrypted = [
+            prefix
+            for prefix, file in (("zmr.", "zmr.curve"), *((key, "ingest.curve") for key in INGEST_SOCKETS))
+            if (self.folder.keys / file).exists()
+        ]
+        listening = self.sockets() | {"web_host": f"tcp://{self.web_host}:{self.web_port}"}
+        if self.zmr.worker_uri and TCP_NO_PORT.match(self.zmr.worker_uri):  # where workers serve their map output
+            listening["zmr.worker_uri"] = f"{self.zmr.worker_uri}:{self.zmr.src_port}"
+        return [
+            f"{key} = {address} listens beyond loopback"
+            for key, address in listening.items()
+            if (match := TCP.match(address)) and match[1] not in LOOPBACK and not key.startswith(tuple(encrypted))
+        ]
+
+    def refuse_exposure(self) -> None:
+        """Raise `ConfigError` when a socket listens beyond loopback and nothing allows it.
+
+        Called by whatever is about to bind; `checkconfig` only warns.
+        """
+        if (found := self.exposed()) and not self.allow_insecure_bind:
+            raise ConfigError(
+                f"{'; '.join(found)}: make CURVE keys (manage.py curvekeys), or say allow_insecure_bind: true"
+            )
+
+    @property
+    def folder(self) -> HomeFolder:
+        """The home folder and what is known in it."""
+        return HomeFolder((REPOSITORY / self.home).resolve())
+
+    @property
+    def journal_folder(self) -> Path:
+        """Folder below which every journal has its own."""
+        return REPOSITORY / self.journal if self.journal else self.folder.root / "journal"
+
+    @property
+    def job_root(self) -> Path:
+        """Folder of spill files."""
+        return REPOSITORY / self.zmr.job_root if self.zmr.job_root else self.folder.root / "zmr"
+
+    @property
+    def local_workers(self) -> int:
+        """Worker processes that `up` starts."""
+        return self.zmr.local_workers or os.cpu_count() or 1
+
+    def mongo_address(self) -> str:
+        """Connection string of the MongoDB in use: `mongo_uri`, else that of the running local mongod.
+
+        Raises `HomeError` when neither is there. Read anew at each call, as a local mongod may change its port.
+        """
+        return self.mongo_uri or self.folder.mongo_uri()
+
+    def connect_address(self, key: str) -> str:
+        """Address on which a client on this machine reaches the socket with dotted `key`.
+
+        A port 0 is looked up in `run/addresses.json`; an address that means every interface becomes loopback.
+        Raises `HomeError` when a chosen port is not recorded because the process does not run.
+        """
+        configured = {"zmr.req_uri": self.zmr.req_uri, "zmr.worker_uri": self.zmr.worker_uri}.get(key)
+        if configured and not TCP_NO_PORT.match(configured):
+            return configured
+        key = {"zmr.req_uri": "zmr.req_bind", "zmr.worker_uri": "zmr.worker_bind"}.get(key, key)
+        bound = self.sockets()[key]
+        if bound.endswith(":0"):
+            bound = self.folder.address(key)
+        return bound.replace("tcp://*:", "tcp://127.0.0.1:").replace("tcp://0.0.0.0:", "tcp://127.0.0.1:")
+
+    def running_address(self, key: str) -> str:
+        """As `connect_address`; empty when no process on this machine has recorded that it listens there."""
+        try:
+            self.folder.address(key)
+        except HomeError:
+            return ""
+        return self.connect_address(key)
+
+    def client_keys(self) -> ClientKeys | None:
+        """Keys with which this installation's own processes send events and hear notices; None = without.
+
+        Read anew at each call. Raises `KeyFileError`.
+        """
+        path = self.folder.client_keys / "own.curve"
+        if not path.exists():
+            return None
+        from ingest.transport.client_keys import ClientKeys  # brings ZeroMQ, which most commands do without
+
+        return ClientKeys.load(path)
+
+    def ingest_settings(self) -> IngestSettings:
+        """What the ingester needs, as the value object of its own package."""
+        from ingest.transport.server_keys import load_server_keys  # brings ZeroMQ, which most commands do without
+
+        return IngestSettings(
+            bson_bind_address=self.bson_bind_address,
+            json_bind_address=self.json_bind_address,
+            ack_bind_address=self.ack_bind_address,
+            publish_bind_address=self.publish_bind_address,
+            mongo_address=self.mongo_address,
+            mongo_database=self.mongo_database,
+            journal=JournalSettings(
+                folder=self.journal_folder,
+                segment_bytes=self.journal_segment_bytes,
+                max_bytes=self.journal_max_bytes,
+                sync=self.journal_sync,
+            ),
+            curve=load_server_keys(self.folder.keys / "ingest.curve", self.folder.client_keys),
+            backdoor=self.backdoor,
+        )
+
+    def engine_settings(self, task_modules: tuple[str, ...]) -> EngineSettings:
+        """What the map-reduce engine needs; `task_modules` are all modules that may hold functions."""
+        from mapreduce.wire.curve import load_keys  # brings ZeroMQ, which most commands do without
+
+        worker_interface = "tcp://127.0.0.1"
+        if self.zmr.worker_uri and TCP_NO_PORT.match(self.zmr.worker_uri):
+            worker_interface = self.zmr.worker_uri
+        return EngineSettings(
+            engine=self.zmr.engine,
+            req_bind=self.zmr.req_bind,
+            worker_bind=self.zmr.worker_bind,
+            req_uri=lambda: self.connect_address("zmr.req_uri"),
+            worker_uri=lambda: self.connect_address("zmr.worker_uri"),
+            worker_interface=worker_interface,
+            src_port=self.zmr.src_port,
+            mongo_address=self.mongo_address,
+            mongo_database=self.mongo_database,
+            job_root=self.job_root,
+            local_workers=self.local_workers,
+            processes_per_worker=self.zmr.processes_per_worker or os.cpu_count() or 1,
+            reduce_count=self.zmr.reduce_count,
+            map_job_size=self.zmr.map_job_size,
+            outstanding_maps=self.zmr.outstanding_maps,
+            outstanding_reduces=self.zmr.outstanding_reduces,
+            compress=self.zmr.compress,
+            spill_bytes=self.zmr.spill_bytes,
+            worker_memory_bytes=self.zmr.worker_memory_bytes,
+            allowed_modules=task_modules,
+            allow_source=self.zmr.allow_source,
+            curve=load_keys(self.folder.keys / "zmr.curve"),
+            worker_setup="zarkov_site.processes.process:set_up_django",
+        )

