@@ -43,7 +43,7 @@ class Resources:
         self._client: MongoClient[dict[str, Any]] | None = None
         self._engine: Engine | None = None
         self._store: Store | None = None
-        self._room: RunContext | None = None
+        self._run_context: RunContext | None = None
 
     @property
     def database(self) -> Database[dict[str, Any]]:
@@ -67,15 +67,15 @@ class Resources:
             return self._engine
 
     @property
-    def room(self) -> RunContext:
+    def run_context(self) -> RunContext:
         """What runs need."""
         from ingest.store.store import connect
 
         with self._lock:
             database = self.database
-            if self._room is None:
+            if self._run_context is None:
                 self._store = connect(self._config.mongo_address, self._config.mongo_database)
-                self._room = RunContext(
+                self._run_context = RunContext(
                     database=database,
                     store=self._store,
                     engine=self.engine,
@@ -83,7 +83,7 @@ class Resources:
                     durable_jobs=self._config.zmr.engine == "zmq",
                     defined=_is_defined,
                 )
-            return self._room
+            return self._run_context
 
     def demand_engine(self, timeout_s: float = PING_S) -> None:
         """Raise `RouterAbsentError`, naming `req_uri` and its address, when the engine takes no jobs."""
@@ -111,7 +111,7 @@ class Resources:
                 self._store.connection.close()
             if self._client is not None:
                 self._client.close()
-            self._client = self._engine = self._room = self._store = None
+            self._client = self._engine = self._run_context = self._store = None
 
 
 _held: dict[int, Resources] = {}

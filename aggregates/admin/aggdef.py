@@ -327,7 +327,7 @@ class AggDefAdmin(Deletion):
 def _newest() -> int | None:
     """The highest event id that may be read; None when MongoDB does not say."""
     try:
-        return resources().room.store.watermark().through
+        return resources().run_context.store.watermark().through
     except Exception as error:
         if isinstance(error, PyMongoError) or getattr(error, "code", None):
             return None

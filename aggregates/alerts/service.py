@@ -79,7 +79,7 @@ def watch(now: datetime | None = None) -> int:
 def _readable() -> int | None:
     """The highest event id that may be read; None when that cannot be known now."""
     try:
-        return int(event_mark(resources().room.store).through)
+        return int(event_mark(resources().run_context.store).through)
     except Exception as error:  # noqa: BLE001 - whatever keeps MongoDB away: failures and verdicts are told all the same
         log.info("lags cannot be looked at: %s", error)
         return None

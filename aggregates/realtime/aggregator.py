@@ -70,7 +70,7 @@ class Aggregator:
     def __init__(self, resources: Resources, config: Any) -> None:
         self._resources = resources
         self._messages: queue.SimpleQueue[EventsReadable | InputsCompared | RefreshEnded] = queue.SimpleQueue()
-        self._pacing = RefreshScheduler(
+        self._refresh_scheduler = RefreshScheduler(
             refresh_min_s=config.refresh_min_ms / 1000, incremental=config.incremental, most_at_once=MOST_AT_ONCE
         )
         self._listener = CommitListener(
@@ -143,7 +143,7 @@ class Aggregator:
         if self._over and now - self._compared_at >= POLL_S and not self._comparing:
             self._comparing, self._compared_at = True, now
             self._submit(self._compare)
-        for name in self._pacing.start(now):
+        for name in self._refresh_scheduler.start(now):
             self._submit(self._refresh, self._aggdefs[name])
         for name in [n for n in self._unwritten if now - self._written_at.get(n, float("-inf")) >= COPY_S]:
             self._written_at[name] = now
@@ -151,7 +151,7 @@ class Aggregator:
         self._wait(now)
 
     def _wait(self, now: float) -> None:
-        wake = self._pacing.wake_at()
+        wake = self._refresh_scheduler.wake_at()
         timeout = TICK_S if wake is None else min(max(wake - now, 0.0), TICK_S)
         try:
             message = self._messages.get(timeout=timeout) if timeout else self._messages.get_nowait()
@@ -181,29 +181,29 @@ class Aggregator:
             return
         self._fingerprint = fingerprint
         self._aggdefs = found
-        paced = [_paced(aggdef) for aggdef in found.values()]
-        self._over = {each.name: each.inputs for each in paced if each.inputs}
-        self._pacing.define(paced)
+        target = [_target(aggdef) for aggdef in found.values()]
+        self._over = {each.name: each.inputs for each in target if each.inputs}
+        self._refresh_scheduler.define(target)
 
     def _take(self, message: EventsReadable | InputsCompared | RefreshEnded, now: float) -> None:
         if isinstance(message, EventsReadable):
             self._heard_at = now
             self._polling = False
-            self._pacing.available(message.through)
+            self._refresh_scheduler.available(message.through)
             return
         if isinstance(message, InputsCompared):
             self._comparing = False
-            self._pacing.compared(message.behind)
+            self._refresh_scheduler.compared(message.behind)
             return
         outcome = message.outcome
         if outcome is None:
             self._take_error(message, now)
             return
         if outcome.state == "blocked":
-            self._pacing.blocked(message.name, now)
+            self._refresh_scheduler.blocked(message.name, now)
         else:
             through = outcome.through if isinstance(outcome.through, int) else 0
-            self._pacing.succeeded(message.name, through, moved=outcome.state == "complete")
+            self._refresh_scheduler.succeeded(message.name, through, moved=outcome.state == "complete")
         if outcome.state == "complete":
             self._announcer.say(outcome)
         self._unwritten.setdefault(message.name, []).append(outcome)
@@ -211,16 +211,16 @@ class Aggregator:
     def _take_error(self, message: RefreshEnded, now: float) -> None:
         error = message.error
         if isinstance(error, BusyError | LeaseLostError):
-            self._pacing.busy(message.name, now)
+            self._refresh_scheduler.busy(message.name, now)
             return
-        pause = self._pacing.failed(message.name, now)
+        pause = self._refresh_scheduler.failed(message.name, now)
         log.warning("%s failed, next attempt in %g s: %s", message.name, pause, error)
 
     # In threads of the pool
 
     def _poll(self) -> None:
         try:
-            self._messages.put(EventsReadable(self._resources.room.store.watermark().through))
+            self._messages.put(EventsReadable(self._resources.run_context.store.watermark().through))
         except Exception as error:  # noqa: BLE001 - a loop's edge: MongoDB may be away for a while
             log.warning("the watermark could not be read: %s", error)
             self._polling = False
@@ -228,7 +228,7 @@ class Aggregator:
     def _compare(self) -> None:
         """Aggregates that others read may be refreshed by anyone: a command, the job queue, another aggregator."""
         try:
-            self._messages.put(InputsCompared(behind_inputs(self._resources.room.ledger, self._over)))
+            self._messages.put(InputsCompared(behind_inputs(self._resources.run_context.position_store, self._over)))
         except Exception as error:  # noqa: BLE001 - a loop's edge: MongoDB may be away for a while
             log.warning("the positions of inputs could not be read: %s", error)
             self._comparing = False
@@ -236,7 +236,7 @@ class Aggregator:
     @own.timed("zarkov.aggregator.refresh")
     def _refresh(self, aggdef: AggDef) -> None:
         try:
-            outcome = make_current(self._resources.room, aggdef.definition())
+            outcome = make_current(self._resources.run_context, aggdef.definition())
             self._messages.put(RefreshEnded(aggdef.name, outcome))
         except Exception as error:  # noqa: BLE001 - a loop's edge: shown at the aggregate, logged once by the loop
             self._messages.put(RefreshEnded(aggdef.name, error=error, trace=_trace(error)))
@@ -257,7 +257,7 @@ class Aggregator:
             return
         try:
             close_old_connections()
-            position = self._resources.room.ledger.of_aggdef(name)
+            position = self._resources.run_context.position_store.of_aggdef(name)
             if position is not None:
                 note_refresh(aggdef, outcomes, position)
         except Exception:
@@ -270,7 +270,7 @@ def _trace(error: Exception) -> str:
     return "".join(tracebacks.format_exception(error))
 
 
-def _paced(aggdef: AggDef) -> RefreshTarget:
+def _target(aggdef: AggDef) -> RefreshTarget:
     try:
         definition = aggdef.definition()
     except AggregateError:

@@ -31,7 +31,7 @@ class RefreshTarget:
 
 @dataclass
 class _Item:
-    paced: RefreshTarget
+    target: RefreshTarget
     through: int | None = None  # events up to this one are in; None = not known
     dirty: bool = True  # tried once, whatever is known
     running: bool = False
@@ -54,13 +54,13 @@ class RefreshScheduler:
     def define(self, definitions: Iterable[RefreshTarget]) -> None:
         """These are the realtime aggregates now; what is known of those that stay is kept."""
         items: dict[str, _Item] = {}
-        for paced in definitions:
-            item = self._items.get(paced.name)
+        for target in definitions:
+            item = self._items.get(target.name)
             if item is None:
-                item = _Item(paced)
-            elif item.paced != paced:
-                item.paced, item.dirty, item.failures, item.not_before = paced, True, 0, 0.0
-            items[paced.name] = item
+                item = _Item(target)
+            elif item.target != target:
+                item.target, item.dirty, item.failures, item.not_before = target, True, 0, 0.0
+            items[target.name] = item
         self._items = items
 
     @property
@@ -88,19 +88,19 @@ class RefreshScheduler:
         chosen = ready[: max(free, 0)]
         for item in chosen:
             item.running, item.dirty, item.last_start = True, False, now
-        return [item.paced.name for item in chosen]
+        return [item.target.name for item in chosen]
 
     def _wants(self, item: _Item) -> bool:
         if item.running:
             return False
-        if item.dirty or item.paced.kind == "collection":
+        if item.dirty or item.target.kind == "collection":
             return True
-        if item.paced.kind == "aggregate":
+        if item.target.kind == "aggregate":
             return False
         return item.through is None or self._available - item.through >= self._least
 
     def _ready_at(self, item: _Item) -> float:
-        pause = POLLED_PAUSE_S if item.paced.kind == "collection" else self._refresh_min_s
+        pause = POLLED_PAUSE_S if item.target.kind == "collection" else self._refresh_min_s
         return max(item.not_before, item.last_start + pause)
 
     def wake_at(self) -> float | None:
@@ -116,7 +116,7 @@ class RefreshScheduler:
             item.through, item.failures, item.not_before = through, 0, 0.0
         if moved:
             for other in self._items.values():
-                if name in other.paced.inputs:
+                if name in other.target.inputs:
                     other.dirty, other.failures, other.not_before = True, 0, 0.0
 
     def compared(self, behind: Mapping[str, bool | None]) -> None:

@@ -40,14 +40,14 @@ class RunContext:
     durable_jobs: bool = True  # whether the engine still knows a job after this process has died
     defined: Callable[[str], bool] = lambda name: True  # whether there is an AggDef of this name now
     grace_s: float = 60.0  # how long a generation that is no longer shown is kept for readers in the middle of it
-    ledger: PositionStore = field(init=False)
+    position_store: PositionStore = field(init=False)
     generations: Generations = field(init=False)
-    keeper: LeaseRenewer = field(init=False)
+    lease_renewer: LeaseRenewer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ledger = PositionStore(self.database)
-        self.generations = Generations(self.database, self.ledger)
-        self.keeper = LeaseRenewer(self.ledger)
+        self.position_store = PositionStore(self.database)
+        self.generations = Generations(self.database, self.position_store)
+        self.lease_renewer = LeaseRenewer(self.position_store)
         self._looked: dict[str, float] = {}
         self._leads: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
@@ -62,15 +62,15 @@ class RunContext:
         key = (definition.name, definition.fingerprint())
         with self._lock:
             known = self._leads.get(key)
-        if known is not None and (found := self.ledger.find(known)) is not None:
+        if known is not None and (found := self.position_store.find(known)) is not None:
             return found
         plan = self.plan(definition, IdRange(None, None, ()), full=True)
         self.generations.check_free(plan.outputs)
-        new = self.ledger.of_aggdef(definition.name) is None
-        position = self.ledger.claim(plan.outputs, definition.name)
+        new = self.position_store.of_aggdef(definition.name) is None
+        position = self.position_store.claim(plan.outputs, definition.name)
         failpoint.reach("claimed")
         if new and not self.defined(definition.name):  # after the claim: who deletes it looks for one afterwards
-            self.ledger.forget(position)
+            self.position_store.forget(position)
             raise UnknownAggregateError(f"the aggregate {definition.name!r} was deleted: nothing of it is made anew")
         with self._lock:
             self._leads[key] = position.name
@@ -84,7 +84,7 @@ class RunContext:
         if not now and time.monotonic() - self._looked.get(name, float("-inf")) < LOOK_S:
             return
         self._looked[name] = time.monotonic()
-        position = self.ledger.of_aggdef(name)
+        position = self.position_store.of_aggdef(name)
         if position is not None:
             self.generations.mend(position)
 
@@ -102,26 +102,26 @@ class RunContext:
         lease, position = self._acquire(name, slot, wait_s)
         try:
             failpoint.reach("leased")
-            with self.keeper.keep(lease) as kept:
+            with self.lease_renewer.keep(lease) as kept:
                 yield kept, position
         finally:
-            self.ledger.release(lease)
+            self.position_store.release(lease)
 
     def _acquire(self, name: str, slot: SlotName, wait_s: float) -> tuple[Lease, Position]:
         if not wait_s:
-            return self.ledger.acquire(name, slot)
+            return self.position_store.acquire(name, slot)
         waiter = this_thread()
         deadline = time.monotonic() + wait_s
         lined_up = float("-inf")
         while True:
             try:
-                return self.ledger.acquire(name, slot, waiter=waiter)
+                return self.position_store.acquire(name, slot, waiter=waiter)
             except BusyError:
                 if time.monotonic() >= deadline:
                     raise
             if time.monotonic() - lined_up > LINE_UP_S:
                 lined_up = time.monotonic()
-                self.ledger.line_up(name, slot, waiter)
+                self.position_store.line_up(name, slot, waiter)
             time.sleep(RETRY_S)  # nobody says when a lease is given back
 
     def watch(self, kept: HeldLease, uid: str) -> Callable[[], None]:
@@ -137,7 +137,7 @@ class RunContext:
             if time.monotonic() - asked < CANCEL_S:
                 return
             asked = time.monotonic()
-            slot = getattr(self.ledger.get(kept.lease.name), kept.lease.slot)
+            slot = getattr(self.position_store.get(kept.lease.name), kept.lease.slot)
             if slot.cancel == uid:
                 raise RunCancelledError(f"run {uid} was cancelled", wrote=True)
 

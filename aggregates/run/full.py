@@ -32,46 +32,46 @@ LIVE_WAIT_S = 120.0
 ROUNDS = 20  # steps after which the switch is made however many events there are
 
 
-def full_run(room: RunContext, definition: Definition, *, force: bool = False) -> Outcome:
+def full_run(run_context: RunContext, definition: Definition, *, force: bool = False) -> Outcome:
     """Compute the aggregate from all stored events, and show it in one step.
 
     Blocks until it is done; called again after a crash it carries on where it was. Raises `EventsGoneError` when the
     aggregate holds events that are no longer stored and `force` is false, `BusyError` when another process builds.
     """
-    with _building(room, definition) as (kept, position, mark):
+    with _building(run_context, definition) as (kept, position, mark):
         if (reason := gone(position, mark)) and not force:
             raise EventsGoneError(f"{definition.name}: {reason}; ask twice (--force) to make it all the same")
-        plan = room.plan(definition, mark.range(mark.first, mark.through), full=True)
-        builder = GenerationBuilder(room, definition, kept, plan)
+        plan = run_context.plan(definition, mark.range(mark.first, mark.through), full=True)
+        builder = GenerationBuilder(run_context, definition, kept, plan)
         return builder.run(builder.resume_or_begin(position, mark))
 
 
-def rebuild(room: RunContext, definition: Definition, since: datetime, until: datetime) -> Outcome:
+def rebuild(run_context: RunContext, definition: Definition, since: datetime, until: datetime) -> Outcome:
     """Compute the periods that touch [since, until) anew from the stored events, and leave the others as they are.
 
     Raises `NotRebuildableError` when the task has no `period`, and what `full_run` raises.
     """
-    with _building(room, definition) as (kept, position, mark):
-        plan = room.plan(definition, mark.range(mark.first, mark.through), full=True)
-        builder = GenerationBuilder(room, definition, kept, plan)
+    with _building(run_context, definition) as (kept, position, mark):
+        plan = run_context.plan(definition, mark.range(mark.first, mark.through), full=True)
+        builder = GenerationBuilder(run_context, definition, kept, plan)
         builder.discard(position)
-        return builder.run_rebuild(Rebuild(room, definition, plan), mark, since, until)
+        return builder.run_rebuild(Rebuild(run_context, definition, plan), mark, since, until)
 
 
 @contextmanager
-def _building(room: RunContext, definition: Definition) -> Iterator[tuple[HeldLease, Position, Mark]]:
-    name = room.position(definition).name
-    with room.holding(name, "build") as (kept, position), pinned(room, definition):
-        position = room.generations.show(position)
-        yield kept, position, input_mark(room, definition)
-    room.generations.sweep(room.ledger.get(name), room.grace_s)
+def _building(run_context: RunContext, definition: Definition) -> Iterator[tuple[HeldLease, Position, Mark]]:
+    name = run_context.position(definition).name
+    with run_context.holding(name, "build") as (kept, position), pinned(run_context, definition):
+        position = run_context.generations.show(position)
+        yield kept, position, input_mark(run_context, definition)
+    run_context.generations.sweep(run_context.position_store.get(name), run_context.grace_s)
 
 
 class GenerationBuilder:
     """One build under a held lease."""
 
-    def __init__(self, room: RunContext, definition: Definition, kept: HeldLease, plan: Plan) -> None:
-        self._room = room
+    def __init__(self, run_context: RunContext, definition: Definition, kept: HeldLease, plan: Plan) -> None:
+        self._run_context = run_context
         self._definition = definition
         self._kept = kept
         self._plan = plan
@@ -106,7 +106,7 @@ class GenerationBuilder:
         making = Build(
             uid=new_uid(),
             mode=mode,
-            generation=self._room.ledger.number(self._kept.lease),
+            generation=self._run_context.position_store.number(self._kept.lease),
             code=self._plan.version,
             definition=self._definition.fingerprint(),
             base=mark.first,
@@ -117,8 +117,8 @@ class GenerationBuilder:
             epoch=mark.epoch,
             version=mark.version,
         )
-        position = self._room.ledger.record_build(self._kept.lease, making)
-        self._room.generations.make(position.outputs, making.generation)
+        position = self._run_context.position_store.record_build(self._kept.lease, making)
+        self._run_context.generations.make(position.outputs, making.generation)
         failpoint.reach("generation_made")
         return making
 
@@ -126,8 +126,8 @@ class GenerationBuilder:
         """Give up an interrupted build; its collections go with the next sweep."""
         if position.making is not None:
             if position.making.step is not None:
-                jobs.discard(self._room.engine, position.making.step)
-            self._room.ledger.drop_build(self._kept.lease)
+                jobs.discard(self._run_context.engine, position.making.step)
+            self._run_context.position_store.drop_build(self._kept.lease)
 
     # The work
 
@@ -137,7 +137,7 @@ class GenerationBuilder:
             making = self._catch_up(making)
             return self._switch(making)
         except (RunFailedError, RunCancelledError):
-            self.discard(self._room.ledger.get(self._kept.lease.name))
+            self.discard(self._run_context.position_store.get(self._kept.lease.name))
             raise
 
     def run_rebuild(self, work: Rebuild, mark: Mark, since: datetime, until: datetime) -> Outcome:
@@ -150,24 +150,24 @@ class GenerationBuilder:
             work.copy_outside(position, making)
         failpoint.reach("copied")
         try:
-            scratch = self._room.ledger.number(self._kept.lease)
+            scratch = self._run_context.position_store.number(self._kept.lease)
             span = replace(mark.range(mark.first, making.reached), narrowing=work.narrowing(making))
-            self._room.generations.make(position.outputs, scratch)
-            step = make_step(self._room, self._plan, span, scratch, mark)
-            self._tally += jobs.perform(self._room.engine, step, self._room.watch(self._kept, making.uid))
+            self._run_context.generations.make(position.outputs, scratch)
+            step = make_step(self._run_context, self._plan, span, scratch, mark)
+            self._tally += jobs.perform(self._run_context.engine, step, self._run_context.watch(self._kept, making.uid))
             work.copy_inside(position, making, scratch)
             making = replace(making, copied=True)
-            self._room.ledger.record_build(self._kept.lease, making)
+            self._run_context.position_store.record_build(self._kept.lease, making)
             return self.run(making)
         except (RunFailedError, RunCancelledError):
-            self.discard(self._room.ledger.get(name))
+            self.discard(self._run_context.position_store.get(name))
             raise
 
     def _catch_up(self, making: Build) -> Build:
         for number in range(ROUNDS):
             if making.step is not None:
                 making = self._perform(making)
-            mark = input_mark(self._room, self._definition)
+            mark = input_mark(self._run_context, self._definition)
             behind = making.reached is None or (
                 self._increments and mark.through is not None and mark.through > making.reached
             )
@@ -180,10 +180,10 @@ class GenerationBuilder:
 
     def _record(self, making: Build, mark: Mark) -> Build:
         start = making.base if making.reached is None else making.reached
-        step = make_step(self._room, self._plan, mark.range(start, mark.through), making.generation, mark)
+        step = make_step(self._run_context, self._plan, mark.range(start, mark.through), making.generation, mark)
         failpoint.reach("planned")
         making = replace(making, step=step)
-        self._room.ledger.record_build(self._kept.lease, making)
+        self._run_context.position_store.record_build(self._kept.lease, making)
         failpoint.reach("recorded")
         return making
 
@@ -191,7 +191,7 @@ class GenerationBuilder:
         step = making.step
         assert step is not None
         step = jobs.with_code(step, self._plan.code)
-        tally = jobs.perform(self._room.engine, step, self._room.watch(self._kept, making.uid))
+        tally = jobs.perform(self._run_context.engine, step, self._run_context.watch(self._kept, making.uid))
         failpoint.reach("jobs_done")
         self._tally += tally
         making = replace(
@@ -201,13 +201,13 @@ class GenerationBuilder:
             skipped=(making.skipped + tally.skipped)[:1000],
             skipped_count=making.skipped_count + tally.skipped_count,
         )
-        self._room.ledger.record_build(self._kept.lease, making)
+        self._run_context.position_store.record_build(self._kept.lease, making)
         failpoint.reach("moved")
         return making
 
     def _switch(self, making: Build) -> Outcome:
         with self._live() as (live, position):
-            mark = input_mark(self._room, self._definition)
+            mark = input_mark(self._run_context, self._definition)
             if (
                 self._increments
                 and mark.through is not None
@@ -218,8 +218,8 @@ class GenerationBuilder:
             self._abandon_step(position)
             complete = mark.complete_through if making.reached == mark.through else position.complete_through
             reached = Reached(making.reached, complete, making.skipped, making.skipped_count)
-            position = self._room.ledger.switch(self._kept.lease, live.lease, making, reached)
-            position = self._room.generations.show(position)
+            position = self._run_context.position_store.switch(self._kept.lease, live.lease, making, reached)
+            position = self._run_context.generations.show(position)
         failpoint.reach("shown")
         done = outcome_of(self._definition, position, "complete", mode=making.mode)
         return replace(
@@ -234,11 +234,11 @@ class GenerationBuilder:
     def _abandon_step(self, position: Position) -> None:
         """Jobs of an increment that was interrupted write to a generation that nobody will see any more."""
         if position.step is not None:
-            jobs.discard(self._room.engine, position.step)
+            jobs.discard(self._run_context.engine, position.step)
 
     @contextmanager
     def _live(self) -> Iterator[tuple[HeldLease, Position]]:
         """Hold up increments for the length of the block, once the one under way is done."""
         self._kept.check()
-        with self._room.holding(self._kept.lease.name, "live", LIVE_WAIT_S) as held:
+        with self._run_context.holding(self._kept.lease.name, "live", LIVE_WAIT_S) as held:
             yield held

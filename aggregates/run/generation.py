@@ -39,9 +39,9 @@ def is_pattern(output: str) -> bool:
 class Generations:
     """Makes, shows and drops generations. Every method blocks on MongoDB and may be called again."""
 
-    def __init__(self, database: Database[dict[str, Any]], ledger: PositionStore) -> None:
+    def __init__(self, database: Database[dict[str, Any]], position_store: PositionStore) -> None:
         self._database = database
-        self._ledger = ledger
+        self._position_store = position_store
 
     def make(self, outputs: Iterable[str], generation: int) -> None:
         """Make the empty collections, so that readers find an empty output rather than none."""
@@ -72,7 +72,7 @@ class Generations:
         while position.shown != position.generation and position.generation:
             self._show(position)
             failpoint.reach("switched")
-            position = self._ledger.showing(position.name, position.generation)
+            position = self._position_store.showing(position.name, position.generation)
         return position
 
     def _show(self, position: Position) -> None:
@@ -98,7 +98,7 @@ class Generations:
         while position.generation:
             position = self.show(position)
             wrong = self.wrong_views(position)
-            now = self._ledger.get(position.name)
+            now = self._position_store.get(position.name)
             if (now.generation, now.shown) == (position.generation, position.shown):
                 if not wrong:
                     break
@@ -139,7 +139,7 @@ class Generations:
         Returns the numbers of retired generations that are gone. A late worker may have made a dropped collection
         anew; that one goes too.
         """
-        now = self._ledger.now()
+        now = self._position_store.now()
         kept = {position.generation, position.shown, *pinned}
         below = position.making.generation if position.making else position.next_generation
         waiting = {n for n, at in position.retired if (now - at).total_seconds() < grace_s}
@@ -150,7 +150,7 @@ class Generations:
         gone = [n for n, _ in position.retired if n not in kept | waiting]
         if gone:
             failpoint.reach("dropped")
-            self._ledger.dropped(position.name, gone)
+            self._position_store.dropped(position.name, gone)
         return gone
 
     def _of(self, output: str) -> list[tuple[str, int]]:

@@ -26,10 +26,12 @@ def new_uid() -> str:
     return uuid.uuid4().hex[:20]
 
 
-def make_step(room: RunContext, plan: Plan, span: IdRange, generation: int, mark: Mark, uid: str = "") -> RunStep:
+def make_step(
+    run_context: RunContext, plan: Plan, span: IdRange, generation: int, mark: Mark, uid: str = ""
+) -> RunStep:
     """The step that takes `span` into `generation`, as it is to be recorded."""
     uid = uid or new_uid()
-    specs = plan.specs(uid, room.database.name, generation, span)
+    specs = plan.specs(uid, run_context.database.name, generation, span)
     return RunStep(
         uid=uid,
         start=span.start,
@@ -42,7 +44,7 @@ def make_step(room: RunContext, plan: Plan, span: IdRange, generation: int, mark
     )
 
 
-def refresh(room: RunContext, definition: Definition, wait_s: float = 0.0) -> Outcome | Decision:
+def refresh(run_context: RunContext, definition: Definition, wait_s: float = 0.0) -> Outcome | Decision:
     """Take in what is new, and return what was done; or a decision to `build`, which is another service's work.
 
     Blocks until the jobs are done. Raises `BusyError` when another process is at it for `wait_s` more, `TaskError`,
@@ -50,46 +52,48 @@ def refresh(room: RunContext, definition: Definition, wait_s: float = 0.0) -> Ou
     again after any of these, or after the death of this process, it carries on without taking an event in twice or
     passing one over.
     """
-    mark = input_mark(room, definition)
-    position = room.position(definition)
+    mark = input_mark(run_context, definition)
+    position = run_context.position(definition)
     if idle := _idle(definition, position, mark):
         return idle
-    plan = room.plan(definition, mark.range(position.position, mark.through), full=False)
+    plan = run_context.plan(definition, mark.range(position.position, mark.through), full=False)
     change = change_of(position, plan.version, definition.fingerprint())
     if change != position.due and not position.blocked:
-        room.ledger.say_due(position.name, change)
+        run_context.position_store.say_due(position.name, change)
     decision = next_run(position, mark, definition, associative=plan.associative, change=change)
     if decision.action == "build":
         return decision
-    if decision.action == "increment" and (done := _quickly(room, definition, position, mark, plan)):
+    if decision.action == "increment" and (done := _quickly(run_context, definition, position, mark, plan)):
         return done
-    with room.holding(position.name, "live", wait_s) as (kept, held):
-        return IncrementalRun(room, definition, kept, mark).run(held, plan)
+    with run_context.holding(position.name, "live", wait_s) as (kept, held):
+        return IncrementalRun(run_context, definition, kept, mark).run(held, plan)
 
 
-def accept_change(room: RunContext, definition: Definition) -> None:
+def accept_change(run_context: RunContext, definition: Definition) -> None:
     """Let increments go on although task or definition have changed: a person says that what is in is still right."""
-    mark, position = input_mark(room, definition), room.position(definition)
-    plan = room.plan(definition, mark.range(position.position, mark.through), full=False)
-    room.ledger.accept(position.name, plan.version, definition.fingerprint())
+    mark, position = input_mark(run_context, definition), run_context.position(definition)
+    plan = run_context.plan(definition, mark.range(position.position, mark.through), full=False)
+    run_context.position_store.accept(position.name, plan.version, definition.fingerprint())
 
 
-def _quickly(room: RunContext, definition: Definition, position: Position, mark: Mark, plan: Plan) -> Outcome | None:
+def _quickly(
+    run_context: RunContext, definition: Definition, position: Position, mark: Mark, plan: Plan
+) -> Outcome | None:
     """The usual increment, with two writes to the position instead of four; None when something is in its way."""
     began = time.monotonic()
     if position.shown != position.generation:
         return None
     span = mark.range(position.position, mark.through)
-    if not _any(room, plan, span):
-        after = room.ledger.pass_over(position, Reached(span.through, mark.complete_through))
+    if not _any(run_context, plan, span):
+        after = run_context.position_store.pass_over(position, Reached(span.through, mark.complete_through))
         tally, uid = RunCounts(), ""
     else:
-        step = make_step(room, plan, span, position.generation, mark)
+        step = make_step(run_context, plan, span, position.generation, mark)
         failpoint.reach("planned")
-        taken = room.ledger.acquire_for(position.name, step)
+        taken = run_context.position_store.acquire_for(position.name, step)
         if taken is None:
             return None
-        tally, after = _perform_taken(room, definition, mark, step, taken[0])
+        tally, after = _perform_taken(run_context, definition, mark, step, taken[0])
         uid = step.uid
     if after is None:
         return None
@@ -99,30 +103,30 @@ def _quickly(room: RunContext, definition: Definition, position: Position, mark:
 
 
 def _perform_taken(
-    room: RunContext, definition: Definition, mark: Mark, step: RunStep, lease: Lease
+    run_context: RunContext, definition: Definition, mark: Mark, step: RunStep, lease: Lease
 ) -> tuple[RunCounts, Position | None]:
     """Perform a step that is recorded under `lease`; the lease goes back with the position, or here when that fails."""
     moved = False
     try:
         failpoint.reach("leased")
         failpoint.reach("recorded")
-        with room.keeper.keep(lease) as kept:
-            found = IncrementalRun(room, definition, kept, mark).perform(step, release=True)
+        with run_context.lease_renewer.keep(lease) as kept:
+            found = IncrementalRun(run_context, definition, kept, mark).perform(step, release=True)
         moved = True
         return found
     finally:
         if not moved:
-            room.ledger.release(lease)
+            run_context.position_store.release(lease)
 
 
-def _any(room: RunContext, plan: Plan, span: IdRange) -> bool:
+def _any(run_context: RunContext, plan: Plan, span: IdRange) -> bool:
     """Whether a source may have a document in the range: a look that spares a job for nothing.
 
     Without a filter nearly every range has one, and the look would cost more than it spares.
     """
     if plan.basic or not all(source.query for job in plan.jobs for source in job.sources):
         return True
-    home = room.database
+    home = run_context.database
     database = home.client[span.database] if span.database else home
     queries = {repr(source.query): source.query for job in plan.jobs for source in job.sources}
     return any(
@@ -164,8 +168,8 @@ def outcome_of(
 class IncrementalRun:
     """One refresh under a held lease."""
 
-    def __init__(self, room: RunContext, definition: Definition, kept: HeldLease, mark: Mark) -> None:
-        self._room = room
+    def __init__(self, run_context: RunContext, definition: Definition, kept: HeldLease, mark: Mark) -> None:
+        self._run_context = run_context
         self._definition = definition
         self._kept = kept
         self._mark = mark
@@ -173,7 +177,7 @@ class IncrementalRun:
     def run(self, position: Position, plan: Plan) -> Outcome | Decision:
         """Roll forward what is open, then take in what is new."""
         began = time.monotonic()
-        position = self._room.generations.show(position)
+        position = self._run_context.generations.show(position)
         tally = RunCounts()
         start = position.position
         uid = ""
@@ -188,7 +192,7 @@ class IncrementalRun:
             else:
                 break
             if step is None:
-                position = self._room.ledger.get(position.name)
+                position = self._run_context.position_store.get(position.name)
                 continue
             uid = step.uid
             done, position = self.perform(step)
@@ -206,14 +210,14 @@ class IncrementalRun:
 
     def _plan(self, position: Position) -> Plan:
         span = self._mark.range(position.position, self._mark.through)
-        return self._room.plan(self._definition, span, full=False)
+        return self._run_context.plan(self._definition, span, full=False)
 
     def _begin(self, position: Position, plan: Plan, decision: Decision) -> RunStep:
         """Record the increment."""
         span = self._mark.range(decision.start, decision.through)
-        step = make_step(self._room, plan, span, position.generation, self._mark)
+        step = make_step(self._run_context, plan, span, position.generation, self._mark)
         failpoint.reach("planned")
-        self._room.ledger.begin(self._kept.lease, step)
+        self._run_context.position_store.begin(self._kept.lease, step)
         failpoint.reach("recorded")
         return step
 
@@ -224,23 +228,24 @@ class IncrementalRun:
         """
         if step.code == plan.version and not self._changed_output(position, step):
             return jobs.with_code(step, plan.code)
-        states = [self._room.engine.status(spec.job_id) for spec in jobs.specs(step)]
+        states = [self._run_context.engine.status(spec.job_id) for spec in jobs.specs(step)]
         if any(status.state not in ("UNKNOWN", "error", "cancelled") for status in states) and all(
             status.state not in ("error", "cancelled") for status in states
         ):
             return step
         clean = not step.wrote and all(
-            jobs.nothing_written(status) or (status.state == "UNKNOWN" and self._room.durable_jobs) for status in states
+            jobs.nothing_written(status) or (status.state == "UNKNOWN" and self._run_context.durable_jobs)
+            for status in states
         )
         if clean and not self._traces(step):
             span = self._mark.range(step.start, step.through)
-            again = make_step(self._room, plan, span, position.generation, self._mark)
+            again = make_step(self._run_context, plan, span, position.generation, self._mark)
             again = replace(again, complete_through=step.complete_through)
-            self._room.ledger.abandon(self._kept.lease, step)
-            self._room.ledger.begin(self._kept.lease, again)
+            self._run_context.position_store.abandon(self._kept.lease, step)
+            self._run_context.position_store.begin(self._kept.lease, again)
             return again
         reason = f"the code of the task was changed while a run through {step.through} was half done"
-        self._room.ledger.abandon(self._kept.lease, step, due=reason, blocked=True)
+        self._run_context.position_store.abandon(self._kept.lease, step, due=reason, blocked=True)
         return None
 
     def _changed_output(self, position: Position, step: RunStep) -> bool:
@@ -248,29 +253,29 @@ class IncrementalRun:
 
     def perform(self, step: RunStep, *, release: bool = False) -> tuple[RunCounts, Position]:
         """Perform a recorded step, and move the position over it; with `release` the lease goes back as well."""
-        ledger = self._room.ledger
+        position_store = self._run_context.position_store
         try:
-            tally = jobs.perform(self._room.engine, step, self._room.watch(self._kept, step.uid))
+            tally = jobs.perform(self._run_context.engine, step, self._run_context.watch(self._kept, step.uid))
         except RunCancelledError as error:
             self._cancel(step, error)
             raise
         except RunFailedError as error:
-            step = ledger.failed(self._kept.lease, step, wrote=error.wrote)
+            step = position_store.failed(self._kept.lease, step, wrote=error.wrote)
             if not step.wrote and not self._traces(step):
-                ledger.abandon(self._kept.lease, step)
+                position_store.abandon(self._kept.lease, step)
             raise
         failpoint.reach("jobs_done")
         reached = Reached(step.through, step.complete_through, tally.skipped, tally.skipped_count)
-        position = ledger.advance(self._kept.lease, step, reached, release=release)
+        position = position_store.advance(self._kept.lease, step, reached, release=release)
         failpoint.reach("moved")
         if any(name.endswith("*") for name in position.outputs):
-            position = self._room.generations.show(position)
+            position = self._run_context.generations.show(position)
         return tally, position
 
     def _traces(self, step: RunStep) -> bool:
         """Whether a document shows that the step has written: asked for when it is not to be carried on."""
         return any(
-            self._room.database[output.collection].find_one({"through": step.through}, {"_id": 1}) is not None
+            self._run_context.database[output.collection].find_one({"through": step.through}, {"_id": 1}) is not None
             for spec in jobs.specs(step)
             for output in spec.outputs.values()
             if "*" not in output.collection
@@ -278,14 +283,14 @@ class IncrementalRun:
 
     def _cancel(self, step: RunStep, error: RunCancelledError) -> None:
         """A cancelled run that may have written asks for a full run; one that has not leaves no trace."""
-        engine = self._room.engine
+        engine = self._run_context.engine
         for spec in jobs.specs(step):
             engine.cancel(spec.job_id)
         states = [engine.status(spec.job_id) for spec in jobs.specs(step)]
         clean = not step.wrote and all(status.ended and jobs.nothing_written(status) for status in states)
         clean = clean and not self._traces(step)
         due = "" if clean else f"the run through {step.through} was cancelled when it may have written"
-        self._room.ledger.abandon(self._kept.lease, step, due=due, blocked=bool(due))
+        self._run_context.position_store.abandon(self._kept.lease, step, due=due, blocked=bool(due))
 
 
 def demand_unblocked(position: Position) -> None:

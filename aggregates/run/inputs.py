@@ -24,21 +24,21 @@ SEEN = "agg.seen"
 PIN_WAIT_S = 60.0
 
 
-def input_mark(room: RunContext, definition: Definition) -> Mark:
+def input_mark(run_context: RunContext, definition: Definition) -> Mark:
     """The mark of the definition's inputs."""
     if definition.kind == EVENT:
-        return event_mark(room.store)
+        return event_mark(run_context.store)
     if definition.kind == "aggregate":
-        return _aggregate_mark(room, definition)
-    return _collection_mark(room.database, definition)
+        return _aggregate_mark(run_context, definition)
+    return _collection_mark(run_context.database, definition)
 
 
-def _input_positions(room: RunContext, definition: Definition) -> dict[str, Position]:
+def _input_positions(run_context: RunContext, definition: Definition) -> dict[str, Position]:
     """The position of each input aggregate, by the name of the output that is read."""
     found = {}
     for name in definition.inputs:
         output = name.removeprefix(OUTPUT_PREFIX)
-        position = room.ledger.find(output)
+        position = run_context.position_store.find(output)
         if position is None or not position.generation:
             raise UnknownAggregateError(f"input {name} of {definition.name} has not run yet: run it first")
         found[output] = position
@@ -46,24 +46,24 @@ def _input_positions(room: RunContext, definition: Definition) -> dict[str, Posi
 
 
 @contextmanager
-def pinned(room: RunContext, definition: Definition) -> Iterator[None]:
+def pinned(run_context: RunContext, definition: Definition) -> Iterator[None]:
     """Keep input aggregates as they are inside the block: increments and switches of them wait.
 
     Without effect for other inputs. Raises `BusyError` when an increment of an input takes longer than a minute.
     """
     with ExitStack() as stack:
         if definition.kind == "aggregate":
-            for name in sorted({position.name for position in _input_positions(room, definition).values()}):
-                stack.enter_context(room.holding(name, "live", PIN_WAIT_S))
+            for name in sorted({position.name for position in _input_positions(run_context, definition).values()}):
+                stack.enter_context(run_context.holding(name, "live", PIN_WAIT_S))
         yield
 
 
-def _aggregate_mark(room: RunContext, definition: Definition) -> Mark:
-    positions = _input_positions(room, definition)
+def _aggregate_mark(run_context: RunContext, definition: Definition) -> Mark:
+    positions = _input_positions(run_context, definition)
     names = [
         f"zgen.{each}.{position.generation}"
         for output, position in positions.items()
-        for each in room.generations.expand([output], position.generation)
+        for each in run_context.generations.expand([output], position.generation)
     ]
     first = next(iter(positions.values()))
     complete = [p.complete_through for p in positions.values() if p.complete_through is not None]
@@ -85,13 +85,13 @@ def _version(positions: Mapping[str, tuple[int, Any]]) -> str:
     return ";".join(f"{name}.{generation}.{position}" for name, (generation, position) in sorted(positions.items()))
 
 
-def behind_inputs(ledger: PositionStore, inputs: Mapping[str, Iterable[str]]) -> dict[str, bool | None]:
+def behind_inputs(position_store: PositionStore, inputs: Mapping[str, Iterable[str]]) -> dict[str, bool | None]:
     """Whether each of these aggregates, given with the outputs that it reads, lacks what they hold now.
 
     None for one of whose inputs one has not run yet. One query for all; who refreshed the inputs, and in which process,
     does not matter.
     """
-    places = ledger.places()
+    places = position_store.places()
     by_aggdef = {place.aggdef: place for place in places.values()}
     found: dict[str, bool | None] = {}
     for name, outputs in inputs.items():

@@ -31,8 +31,8 @@ class HeldLease:
 class LeaseRenewer:
     """Renews every kept lease each third of its length. Thread-safe; the thread ends when nothing is kept."""
 
-    def __init__(self, ledger: PositionStore, lease_s: float = LEASE_S) -> None:
-        self._ledger = ledger
+    def __init__(self, position_store: PositionStore, lease_s: float = LEASE_S) -> None:
+        self._position_store = position_store
         self._lease_s = lease_s
         self._kept: set[HeldLease] = set()
         self._lock = threading.Lock()
@@ -69,7 +69,7 @@ class LeaseRenewer:
 
     def _renew(self, kept: HeldLease) -> None:
         try:
-            if not self._ledger.renew(kept.lease, self._lease_s):
+            if not self._position_store.renew(kept.lease, self._lease_s):
                 kept.lost = True
         except PyMongoError as error:
             log.warning("lease of zagg.%s not renewed, will try again: %s", kept.lease.name, error)

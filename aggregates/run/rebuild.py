@@ -25,7 +25,7 @@ DURABLE = WriteConcern(w="majority", j=True)
 class Rebuild:
     """The parts of one rebuild. Raises `NotRebuildableError` when the task cannot say what its keys stand for."""
 
-    def __init__(self, room: RunContext, definition: Definition, plan: Plan) -> None:
+    def __init__(self, run_context: RunContext, definition: Definition, plan: Plan) -> None:
         if not has_period(type(plan.task)):
             raise NotRebuildableError(
                 f"{definition.task_name} has no period(key), so nobody knows which keys belong to a range of time: "
@@ -35,7 +35,7 @@ class Rebuild:
             raise NotRebuildableError(
                 f"{definition.name} does not aggregate events in increments; every run of it is a full one"
             )
-        self._room = room
+        self._run_context = run_context
         self._task = plan.task
 
     def widen(self, position: Position, since: datetime, until: datetime) -> Span:
@@ -88,14 +88,14 @@ class Rebuild:
     def _write(self, output: str, generation: int, batch: list[ReplaceOne[dict[str, Any]]]) -> None:
         if batch:
             name = collection_name(output, generation)
-            self._room.database.get_collection(name, write_concern=DURABLE).bulk_write(batch, ordered=False)
+            self._run_context.database.get_collection(name, write_concern=DURABLE).bulk_write(batch, ordered=False)
             batch.clear()
 
     def _documents(
         self, position: Position, generation: int, fields: Mapping[str, int] | None
     ) -> Iterator[tuple[Any, str]]:
         """Documents, or keys alone when `fields` asks for nothing else, of all outputs, each with its output."""
-        for output in self._room.generations.expand(position.outputs, generation):
-            found = self._room.database[collection_name(output, generation)].find({}, fields)
+        for output in self._run_context.generations.expand(position.outputs, generation):
+            found = self._run_context.database[collection_name(output, generation)].find({}, fields)
             for document in found:
                 yield (document["_id"] if fields else document), output

@@ -74,19 +74,19 @@ class Comparison:
         return f"{self.name}: {self.difference_count} differences from the recount of {counted}"
 
 
-def verify(room: RunContext, definition: Definition) -> Comparison:
+def verify(run_context: RunContext, definition: Definition) -> Comparison:
     """Recount and compare. Increments go on during the recount, and are held up for its last part and the comparison.
 
     Blocks; memory is bounded, whatever the number of keys. Raises what the task raises, `BusyError` when an increment
     takes longer than a minute.
     """
-    with pinned(room, definition):
-        return _verify(room, definition)
+    with pinned(run_context, definition):
+        return _verify(run_context, definition)
 
 
-def _verify(room: RunContext, definition: Definition) -> Comparison:
-    mark = input_mark(room, definition)
-    position = room.position(definition)
+def _verify(run_context: RunContext, definition: Definition) -> Comparison:
+    mark = input_mark(run_context, definition)
+    position = run_context.position(definition)
     name = position.name
     if reason := foreign(position, mark) or gone(position, mark):
         return _refused(definition, position, reason)
@@ -96,32 +96,36 @@ def _verify(room: RunContext, definition: Definition) -> Comparison:
         raise UnknownAggregateError(f"{definition.name} has not run yet: run it first")
     start = position.base if position.base is not None else mark.first
     reached = position.position
-    plan = room.plan(definition, mark.range(start, reached), full=True)
-    with closing(Recounter(plan, room.database)) as recounter:
+    plan = run_context.plan(definition, mark.range(start, reached), full=True)
+    with closing(Recounter(plan, run_context.database)) as recounter:
         if reached is not None:
             recounter.take(mark.range(start, reached))
-        with room.holding(name, "live", WAIT_S) as (_, pinned):
+        with run_context.holding(name, "live", WAIT_S) as (_, pinned):
             if pinned.step is not None:
                 reason = "a run was interrupted and waits to be rolled forward: run it first"
                 return _refused(definition, pinned, reason)
             if pinned.position is not None and pinned.position != reached:
                 recounter.take(
-                    input_mark(room, definition).range(reached if reached is not None else start, pinned.position)
+                    input_mark(run_context, definition).range(
+                        reached if reached is not None else start, pinned.position
+                    )
                 )
-            return _compare(room, definition, pinned, recounter)
+            return _compare(run_context, definition, pinned, recounter)
 
 
 def _refused(definition: Definition, position: Position, reason: str) -> Comparison:
     return Comparison(definition.name, position.position, position.generation, 0, 0, 0, (), 0, reason)
 
 
-def _compare(room: RunContext, definition: Definition, position: Position, recounter: Recounter) -> Comparison:
-    unseen = room.generations.wrong_views(position)
+def _compare(run_context: RunContext, definition: Definition, position: Position, recounter: Recounter) -> Comparison:
+    unseen = run_context.generations.wrong_views(position)
     tally = _DifferenceCount(differences=len(unseen))
     views = [Difference(name, None, "view", stored=collection_name(name, position.generation)) for name in unseen]
     with ExternalSort() as stored:
-        for output in room.generations.expand(position.outputs, position.generation):
-            collection = room.database.get_collection(collection_name(output, position.generation), codec_options=AWARE)
+        for output in run_context.generations.expand(position.outputs, position.generation):
+            collection = run_context.database.get_collection(
+                collection_name(output, position.generation), codec_options=AWARE
+            )
             for document in collection.find({}, {"value": 1}):
                 key = document["_id"]
                 stored.add((output, order_of(key)), {"k": key, "v": document.get("value")})
@@ -150,23 +154,23 @@ class _DifferenceCount:
 
 def _differences(stored: ExternalSort, recounted: Iterator[Result], tally: _DifferenceCount) -> Iterator[Difference]:
     """Walk through both sides in the same order, one document of each in hand."""
-    standing = iter(stored)
-    left = next(standing, None)
+    existing = iter(stored)
+    left = next(existing, None)
     for wanted in recounted:
         tally.keys += 1
         while left is not None and left[0] < wanted.place:
             yield _unexpected(left)
-            left = next(standing, None)
+            left = next(existing, None)
         if left is None or left[0] != wanted.place:
             yield Difference(wanted.output, wanted.key, "missing", recounted=wanted.value)
             continue
         value = left[1]["v"]
         if not equal(value, wanted.value):
             yield Difference(wanted.output, wanted.key, "different", stored=value, recounted=wanted.value)
-        left = next(standing, None)
+        left = next(existing, None)
     while left is not None:
         yield _unexpected(left)
-        left = next(standing, None)
+        left = next(existing, None)
 
 
 def _unexpected(left: Record) -> Difference:

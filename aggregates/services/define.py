@@ -86,26 +86,28 @@ def clear(*aggdefs: AggDef) -> None:
         read = next(aggdef for aggdef in aggdefs if any(reader.reads(aggdef) for reader in readers))
         names = [reader.name for reader in readers if reader.reads(read)]
         raise DefinitionError(f"the aggregate {read.name} is read by {known(names)}: delete or change them first")
-    room = resources().room
+    run_context = resources().run_context
     deadline = time.monotonic() + CLEAR_WAIT_S
     with contextlib.ExitStack() as held:
-        positions = [_hold(room, held, aggdef, deadline) for aggdef in sorted(aggdefs, key=lambda aggdef: aggdef.name)]
+        positions = [
+            _hold(run_context, held, aggdef, deadline) for aggdef in sorted(aggdefs, key=lambda aggdef: aggdef.name)
+        ]
         for position in filter(None, positions):
-            room.generations.remove(position)
-            room.ledger.forget(position)
+            run_context.generations.remove(position)
+            run_context.position_store.forget(position)
     for aggdef in aggdefs:
-        room.forget(aggdef.name)
-        forget_seen(room.database, aggdef.name)
+        run_context.forget(aggdef.name)
+        forget_seen(run_context.database, aggdef.name)
         drop_schedule(aggdef)
 
 
-def _hold(room: RunContext, held: contextlib.ExitStack, aggdef: AggDef, deadline: float) -> Position | None:
+def _hold(run_context: RunContext, held: contextlib.ExitStack, aggdef: AggDef, deadline: float) -> Position | None:
     """Keep runs of one definition out until `held` is left; its position, None when it has none."""
-    position = room.ledger.of_aggdef(aggdef.name)
+    position = run_context.position_store.of_aggdef(aggdef.name)
     if position is not None:
         try:
             for slot in SLOTS:
-                held.enter_context(room.holding(position.name, slot, max(deadline - time.monotonic(), 0)))
+                held.enter_context(run_context.holding(position.name, slot, max(deadline - time.monotonic(), 0)))
         except BusyError as error:
             raise BusyError(
                 f"the aggregate {aggdef.name} is in the middle of a run: cancel it, or wait for its end ({error})"

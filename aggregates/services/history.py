@@ -48,9 +48,9 @@ def copy_position(aggdef: AggDef, position: Position, *, ran: bool = True, block
 
 def code_version(aggdef: AggDef) -> str:
     """Version of the task's code as it is now; "" when the task cannot be used."""
-    room = resources().room
+    run_context = resources().run_context
     try:
-        return room.plan(aggdef.definition(), IdRange(None, None, ()), full=True).version
+        return run_context.plan(aggdef.definition(), IdRange(None, None, ()), full=True).version
     except Exception:  # noqa: BLE001 - whatever the task raises while it is looked at
         return ""
 
@@ -73,7 +73,7 @@ def note_realtime_failure(aggdef: AggDef, error: Exception, trace: str) -> None:
     """Show a failed refresh; the same failure again is the same row of the history, counted."""
     position = None
     with contextlib.suppress(PyMongoError):
-        position = resources().room.ledger.of_aggdef(aggdef.name)
+        position = resources().run_context.position_store.of_aggdef(aggdef.name)
     note_failure(aggdef, error, trace, position)
     now = timezone.now()
     text = str(error)[:2000]

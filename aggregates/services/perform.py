@@ -62,7 +62,7 @@ def run_now(
 
 def accept_change(aggdef: AggDef) -> None:
     """Let increments go on although its task or definition has changed; what is in stays as it is."""
-    refreshing.accept_change(resources().room, aggdef.definition())
+    refreshing.accept_change(resources().run_context, aggdef.definition())
 
 
 def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Comparison:
@@ -106,28 +106,28 @@ def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Comparison:
     held = resources()
     definition = aggdef.definition()
     if run.mode == Run.Mode.VERIFY:
-        return verify(held.room, definition)
-    room = held.room
-    resolve(definition.task_name, room.modules)
+        return verify(held.run_context, definition)
+    run_context = held.run_context
+    resolve(definition.task_name, run_context.modules)
     held.demand_engine()
     if run.mode == Run.Mode.FULL:
-        return _patiently(lambda: full_run(room, definition, force=run.force), say)
+        return _patiently(lambda: full_run(run_context, definition, force=run.force), say)
     if run.mode == Run.Mode.REBUILD:
         assert run.since is not None
         assert run.until is not None
         since, until = run.since, run.until
-        return _patiently(lambda: rebuild(room, definition, since, until), say)
-    return _patiently(lambda: make_current(room, definition, look=True), say)
+        return _patiently(lambda: rebuild(run_context, definition, since, until), say)
+    return _patiently(lambda: make_current(run_context, definition, look=True), say)
 
 
-def make_current(room: RunContext, definition: Any, *, look: bool = False) -> Outcome:
+def make_current(run_context: RunContext, definition: Any, *, look: bool = False) -> Outcome:
     """An increment, or the full run that the first one is, and each one of a task that knows no increments.
 
     Views that are missing or wrong are put right: with `look` in any case, else if nobody has looked for some seconds.
     """
-    room.tend(definition.name, now=look)
-    done = refresh(room, definition)
-    return full_run(room, definition) if isinstance(done, Decision) else done
+    run_context.tend(definition.name, now=look)
+    done = refresh(run_context, definition)
+    return full_run(run_context, definition) if isinstance(done, Decision) else done
 
 
 def _patiently(work: Callable[[], Outcome], say: Say) -> Outcome:
@@ -172,7 +172,7 @@ def _finish(run: Run, performer: str, outcome: Outcome | Comparison, cpu_s: floa
             "skipped_count": outcome.tally.skipped_count,
             "job_ids": list(outcome.tally.job_ids),
         }
-        position = resources().room.ledger.of_aggdef(run.aggdef.name)
+        position = resources().run_context.position_store.of_aggdef(run.aggdef.name)
         if position is not None:
             copy_position(run.aggdef, position, blocked=outcome.state == "blocked")
     _store(run, performer, fields)
@@ -218,7 +218,7 @@ def _refused(run: Run, error: Exception) -> bool:
 
 def _position_if_there(aggdef: AggDef) -> Any:
     try:
-        return resources().room.ledger.of_aggdef(aggdef.name)
+        return resources().run_context.position_store.of_aggdef(aggdef.name)
     except Exception:  # noqa: BLE001 - what failed first is told, not what fails while it is written down
         return None
 

@@ -98,14 +98,14 @@ def cancel_run(run: Run) -> Run:
 
 
 def _ask_cancel(run: Run) -> bool:
-    ledger = resources().room.ledger
-    position = ledger.of_aggdef(run.aggdef.name)
+    position_store = resources().run_context.position_store
+    position = position_store.of_aggdef(run.aggdef.name)
     if position is None:
         return False
     if position.making is not None and run.mode in (Run.Mode.FULL, Run.Mode.REBUILD, Run.Mode.INCREMENTAL):
-        return ledger.ask_cancel(position.name, "build", position.making.uid)
+        return position_store.ask_cancel(position.name, "build", position.making.uid)
     if position.step is not None:
-        return ledger.ask_cancel(position.name, "live", position.step.uid)
+        return position_store.ask_cancel(position.name, "live", position.step.uid)
     return False
 
 
@@ -138,7 +138,7 @@ def _is_orphan(run: Run, limit: datetime) -> bool:
         return True
     if run.seen is not None and run.seen > limit:
         return False
-    position = resources().room.ledger.of_aggdef(run.aggdef.name)
+    position = resources().run_context.position_store.of_aggdef(run.aggdef.name)
     return position is None or not _held(position, run.mode)
 
 

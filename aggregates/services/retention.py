@@ -23,12 +23,12 @@ def lowest_position() -> Reader | None:
     One that has not run yet, or waits for a full run before it can go on, needs everything; so does what a full run
     under way has not read yet.
     """
-    ledger = resources().room.ledger
+    position_store = resources().run_context.position_store
     found = []
     for aggdef in AggDef.objects.filter(enabled=True):
         if aggdef.definition().kind != EVENT:
             continue
-        position = ledger.of_aggdef(aggdef.name)
+        position = position_store.of_aggdef(aggdef.name)
         through = 0
         if position is not None and not position.blocked and isinstance(position.position, int):
             through = position.position

@@ -36,11 +36,11 @@ class Status:
 
 def status(aggdef: AggDef) -> Status | None:
     """How the aggregate stands now; None before its first run."""
-    room = resources().room
-    position = room.ledger.of_aggdef(aggdef.name)
+    run_context = resources().run_context
+    position = run_context.position_store.of_aggdef(aggdef.name)
     if position is None or not position.generation:
         return None
-    mark = input_mark(room, aggdef.definition())
+    mark = input_mark(run_context, aggdef.definition())
     integral = isinstance(mark.through, int) and isinstance(position.position, int)
     behind = max(mark.through - position.position, 0) if integral else None
     lag = (timezone.now() - position.complete_through).total_seconds() if position.complete_through and behind else 0.0
@@ -56,7 +56,7 @@ def status(aggdef: AggDef) -> Status | None:
 
 def jobs_under_way(run: Run) -> list[JobListing]:
     """The jobs that an open run is at, with their progress of about a second ago; empty between two steps."""
-    position = resources().room.ledger.of_aggdef(run.aggdef.name)
+    position = resources().run_context.position_store.of_aggdef(run.aggdef.name)
     if position is None or run.state != Run.State.RUNNING or run.mode == Run.Mode.VERIFY:
         return []
     step = position.making.step if position.making else None
@@ -81,13 +81,13 @@ def preview(definition: Definition, events: int = PREVIEW_EVENTS, keys: int = PR
 
     Raises what the task raises, and `TaskError` when it cannot be used.
     """
-    room = resources().room
-    mark = input_mark(room, definition)
+    run_context = resources().run_context
+    mark = input_mark(run_context, definition)
     span = mark.range(mark.first, mark.through)
-    plan = room.plan(definition, span, full=True)
+    plan = run_context.plan(definition, span, full=True)
     newest = mark.range(max(mark.first or 0, mark.through - 20 * events), mark.through) if mark.integral else span
     results: dict[str, list[tuple[Any, Any]]] = {output: [] for output in plan.outputs if not is_pattern(output)}
-    with closing(Recounter(plan, room.database)) as recounter:
+    with closing(Recounter(plan, run_context.database)) as recounter:
         recounter.take(newest, limit=events)
         for result in recounter.results():
             results.setdefault(result.output, []).append((result.key, result.value))

@@ -15,10 +15,10 @@ from aggregates.web.metrics import request_metrics
 from aggregates.web.metrics.system_metrics import SystemCollector
 from aggregates.web.mongo import database
 from aggregates.web.response import error_response, json_response
-from ingest.client.health_probe import fault_of_door
+from ingest.client.health_probe import receiver_fault
 from ingest.exceptions import DeliveryError
 
-DOOR_WITHIN_S = 2.0
+RECEIVER_WITHIN_S = 2.0
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -54,7 +54,7 @@ def _ping_mongodb() -> None:
 
 
 def _ask(address: str) -> None:
-    if fault := fault_of_door(address, settings.ZARKOV.client_keys(), DOOR_WITHIN_S):
+    if fault := receiver_fault(address, settings.ZARKOV.client_keys(), RECEIVER_WITHIN_S):
         raise DeliveryError(fault)
 
 

@@ -70,7 +70,7 @@ def qr(request: HttpRequest) -> HttpResponse:
         check_field(sort.removeprefix("-"), f"q-{number}.sort")
         limit = read_limit(question.get("limit"), f"q-{number}.limit")
         answers[question["n"]] = query.read_ranked(database(), name, condition, sort, limit)
-    return json_response(answers, headers=_currency(questions))
+    return json_response(answers, headers=_freshness(questions))
 
 
 @_question
@@ -97,10 +97,10 @@ def _time_series(rights: Rights, questions: list[dict[str, Any]]) -> HttpRespons
         name = _allowed(rights, question)
         documents = query.read_range(database(), name, question.get("b"), question.get("e"))
         answers[question["n"]] = points.by_field(documents, settings.ZARKOV.time_zone)
-    return json_response(answers, headers=_currency(questions))
+    return json_response(answers, headers=_freshness(questions))
 
 
-def _currency(questions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def _freshness(questions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     names = [q.get("p", query.NAMESPACE) + q["c"] for q in questions]
     return freshness.least(database(), [name.removeprefix(query.NAMESPACE) for name in names]).headers()
 

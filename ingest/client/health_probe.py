@@ -14,7 +14,7 @@ from ingest.transport.client_keys import ClientKeys
 REQUEST_ID = b"probe"
 
 
-def fault_of_door(address: str, keys: ClientKeys | None, within_s: float) -> str:
+def receiver_fault(address: str, keys: ClientKeys | None, within_s: float) -> str:
     """Why nobody could be sure to be heard at `address`; empty when the door answers within the time."""
     deadline = time.monotonic() + within_s
     dealer: AckConnection | None = None

@@ -25,7 +25,7 @@ from ingest.settings import IngestSettings
 from ingest.store.block_commit import BlockCommit, Content
 from ingest.store.ingester_report import REPORT_EVERY_S, report
 from ingest.store.store import Reservation, Store, Watermark
-from ingest.store.verdict_compaction import fold
+from ingest.store.verdict_compaction import compact
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ class Committer:
         }
         try:
             report(self._store, str(journal.uuid), values)
-            fold(self._store, str(journal.uuid), journal.cut_through)
+            compact(self._store, str(journal.uuid), journal.cut_through)
         except (PyMongoError, IngestError) as error:
             self._say(error)
 

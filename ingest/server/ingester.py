@@ -67,8 +67,8 @@ class Ingester:
         self._store = store or connect(settings.mongo_address, settings.mongo_database)
         self._rebind = rebind
         self._context: zmq.Context[Any] = zmq.Context()
-        self._gate: Authenticator | None = None
-        self._doors: list[Receiver] = []
+        self._authenticator: Authenticator | None = None
+        self._receivers: list[Receiver] = []
         self._journal: Journal | None = None
         self._calls: deque[Callable[[], None]] = deque()
         self._stop_requested = Event()
@@ -107,15 +107,15 @@ class Ingester:
             sync=self.settings.journal.sync,
             record_events=self.settings.block_events,
             on_written=self._written,
-            on_room=lambda: self._call(self._release_doors),
+            on_space=lambda: self._call(self._release_receivers),
             on_failure=self._part_failed,
         )
         self.adopt()
         self.committer.add(self._journal, adopted=False)
         self.writer.start()
         self.committer.start()
-        for door in self._doors:
-            door.start(partial(self._part_failed, "a door"))
+        for receiver in self._receivers:
+            receiver.start(partial(self._part_failed, "a door"))
         self._adopter = self._spawn(0.0, self._adopt_forever)
         self._pulse = self._spawn(0.0, self._beat_forever)
         self._backdoor = open_backdoor(self.settings.backdoor, {"ingester": self})
@@ -167,43 +167,43 @@ class Ingester:
     # Sockets
 
     def _bind(self) -> None:
-        doors: Sequence[tuple[str, int, Callable[[zmq.Socket[bytes]], bool] | None]] = (
+        receivers: Sequence[tuple[str, int, Callable[[zmq.Socket[bytes]], bool] | None]] = (
             ("bson_bind_address", zmq.PULL, self._receive_bson),
             ("json_bind_address", zmq.PULL, self._receive_json),
             ("ack_bind_address", zmq.ROUTER, self._receive_acknowledged),
             ("publish_bind_address", zmq.PUB, None),
         )
-        self._gate = Authenticator(self._context, self.settings.curve)
-        for key, kind, receive in doors:
+        self._authenticator = Authenticator(self._context, self.settings.curve)
+        for key, kind, receive in receivers:
             socket = bind(self._context, kind, key, getattr(self.settings, key), self.settings.curve)
             self.addresses[key] = bound_address(socket)
             if receive is None:
                 self._publisher = socket
                 continue
-            door = Receiver(socket, receive)
-            self._doors.append(door)
+            receiver = Receiver(socket, receive)
+            self._receivers.append(receiver)
             if kind == zmq.ROUTER:
-                self._acknowledged = door
+                self._acknowledged = receiver
 
     def _close_sockets(self) -> None:
-        for door in self._doors:
-            door.stop()
-            door.socket.close(linger=0)
+        for receiver in self._receivers:
+            receiver.stop()
+            receiver.socket.close(linger=0)
         if hasattr(self, "_publisher"):
             self._publisher.close(linger=500)
-        if self._gate is not None:
-            self._gate.close()
+        if self._authenticator is not None:
+            self._authenticator.close()
         self._context.term()
 
     def _read_the_rest(self) -> None:
         """Take what ZeroMQ has received already, for a bounded time."""
         deadline = time.monotonic() + REST_WITHIN_S
-        for door in self._doors:
-            door.stop()
+        for receiver in self._receivers:
+            receiver.stop()
             with contextlib.suppress(zmq.ZMQError):
-                door.socket.unbind(bound_address(door.socket))
+                receiver.socket.unbind(bound_address(receiver.socket))
             with contextlib.suppress(Exception):  # a fault that ended the door is said already
-                while not self.writer.congested and time.monotonic() < deadline and door.receive(door.socket):
+                while not self.writer.congested and time.monotonic() < deadline and receiver.receive(receiver.socket):
                     pass
 
     def _receive_bson(self, socket: zmq.Socket[bytes]) -> bool:
@@ -286,19 +286,19 @@ class Ingester:
             return
         self.writer.put(Delivery(intake, on_durable))
         if self.writer.congested:
-            self._hold_doors()
+            self._hold_receivers()
 
     def _reply(self, envelope: Sequence[bytes], answer: dict[str, Any]) -> None:
         with contextlib.suppress(zmq.ZMQError):  # a full or vanished peer asks again
             self._acknowledged.socket.send_multipart([*envelope, bson.encode(answer)], zmq.NOBLOCK)
         self._acknowledged.nudge()
 
-    def _hold_doors(self) -> None:
+    def _hold_receivers(self) -> None:
         """Back-pressure. The acknowledged door keeps answering that it is busy while the journal is full."""
-        for door in self._doors:
-            if door is not self._acknowledged or not self.writer.full:
-                door.hold()
-        if not any(door.held for door in self._doors):
+        for receiver in self._receivers:
+            if receiver is not self._acknowledged or not self.writer.full:
+                receiver.hold()
+        if not any(receiver.held for receiver in self._receivers):
             return
         self._spawn(0.05, self._release_or_hold)
 
@@ -310,13 +310,13 @@ class Ingester:
                 self._acknowledged.release()
             self._spawn(0.05, self._release_or_hold)
         else:
-            self._release_doors()
+            self._release_receivers()
 
-    def _release_doors(self) -> None:
+    def _release_receivers(self) -> None:
         if not self.writer.congested:
-            for door in self._doors:
-                if door.held:
-                    door.release()
+            for receiver in self._receivers:
+                if receiver.held:
+                    receiver.release()
 
     # From other threads into the loop
 

@@ -45,7 +45,7 @@ class JournalWriter:
         sync: str = "batch",
         record_events: int = 5_000,
         on_written: Callable[[], None] = lambda: None,
-        on_room: Callable[[], None] = lambda: None,
+        on_space: Callable[[], None] = lambda: None,
         on_failure: Callable[[str, BaseException], None] = lambda part, error: None,
     ) -> None:
         self._journal = journal
@@ -54,7 +54,7 @@ class JournalWriter:
         self._always = sync == "batch"
         self._record_events = record_events
         self._on_written = on_written
-        self._on_room = on_room
+        self._on_space = on_space
         self._on_failure = on_failure
         self._wakeup = threading.Condition()
         self._waiting: list[Delivery] = []
@@ -151,7 +151,7 @@ class JournalWriter:
                 delivery.on_durable()
         self._on_written()
         if relieved:
-            self._on_room()
+            self._on_space()
         return True
 
     def _sync(self) -> bool:

@@ -84,11 +84,11 @@ class Relay:
         self._context: zmq.Context[Any] = zmq.Context()
         self._control = self._context.socket(zmq.PAIR)
         self._control.bind(_CONTROL)
-        self._gate = Authenticator(self._context, curve)
+        self._authenticator = Authenticator(self._context, curve)
         try:
             self._front = bind(self._context, line.front, line.key, address, curve)
         except BaseException:
-            self._gate.close()
+            self._authenticator.close()
             self._control.close(0)
             self._context.term()
             raise
@@ -114,7 +114,7 @@ class Relay:
             self._control.send(b"TERMINATE", zmq.NOBLOCK)
         self._control.close(DRAIN_MS)
         self._thread.join(DRAIN_MS / 1000)
-        self._gate.close()
+        self._authenticator.close()
         self._context.term()  # ends a thread that still waits for a child; lingers for what is being sent
         self._thread.join()
 
@@ -166,8 +166,8 @@ class LoadBalancer:
         self._begin_at = [0.0] * count
         self._relays: list[Relay] = []
         self._context: zmq.Context[Any] = zmq.Context()
-        doors = [child_addresses(self._folder, number)["ack_bind_address"] for number in range(count)]
-        self._pulses = [ChildHealth(self._context, door) for door in doors]
+        receivers = [child_addresses(self._folder, number)["ack_bind_address"] for number in range(count)]
+        self._child_health = [ChildHealth(self._context, receiver) for receiver in receivers]
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -195,7 +195,7 @@ class LoadBalancer:
     def wait_until_ready(self, stop: Stop, within_s: float = START_WITHIN_S) -> None:
         """Return once every child answers, or `stop` is wished, or after the time, which is said."""
         deadline = time.monotonic() + within_s
-        while not all(pulse.ready for pulse in self._pulses):
+        while not all(pulse.ready for pulse in self._child_health):
             if time.monotonic() >= deadline:
                 log.warning("not every ingester answers after %g s; see their logs", within_s)
                 return
@@ -225,11 +225,11 @@ class LoadBalancer:
                 self._children[number] = subprocess.Popen(
                     self._command(self._folder, number), env=self._environment, stdin=subprocess.DEVNULL
                 )
-                self._pulses[number].begin(now)
+                self._child_health[number].begin(now)
 
     def _kill_if_hung(self, number: int, child: subprocess.Popen[bytes], now: float) -> None:
-        silent_s = self._pulses[number].look(now)
-        if silent_s <= (self._hung_after_s if self._pulses[number].ready else START_WITHIN_S):
+        silent_s = self._child_health[number].look(now)
+        if silent_s <= (self._hung_after_s if self._child_health[number].ready else START_WITHIN_S):
             return
         log.error(
             "ingester %d (process %d) has not answered for %.0f s: it is killed and replaced; its journal is adopted, "
@@ -256,7 +256,7 @@ class LoadBalancer:
         for relay in relays:
             if relay.line.key not in _PUSHED:
                 relay.stop()
-        for pulse in self._pulses:
+        for pulse in self._child_health:
             pulse.close()
         self._context.term()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -103,12 +103,12 @@ def summarize(store: Store) -> StoreReport:
     database, now = store.database(), store.now()
     try:
         with database.client.start_session(snapshot=True) as session:  # so that nothing is folded in between
-            journals, unfolded = _documents(database, session)
+            journals, uncompacted = _documents(database, session)
     except ConfigurationError:
         # A connection made while the server could be neither written to nor read has no sessions. Better sums that may
         # be off for a moment, should something be folded in between, than none.
-        journals, unfolded = _documents(database, None)
-    counts = {journal: _counts(journals.get(journal), unfolded.get(journal)) for journal in journals | unfolded}
+        journals, uncompacted = _documents(database, None)
+    counts = {journal: _counts(journals.get(journal), uncompacted.get(journal)) for journal in journals | uncompacted}
     sums = {name: sum(counted[name] for counted in counts.values()) for name in COUNTS}
     known = sorted((d for d in journals.values() if "seen" in d and not d.get("retired")), key=lambda d: d["seen"])
     reports = tuple(_report(document, counts[document["_id"]], now) for document in known)
@@ -128,11 +128,11 @@ def _documents(
 ) -> tuple[dict[str, Document], dict[str, Document]]:
     """Reports by journal, and sums of the verdicts that are not folded into them."""
     journals = {document["_id"]: document for document in database[JOURNAL].find(session=session)}
-    unfolded = {document["_id"]: document for document in database[VERDICT].aggregate(_UNFOLDED, session=session)}
-    return journals, unfolded
+    uncompacted = {document["_id"]: document for document in database[VERDICT].aggregate(_UNCOMPACTED, session=session)}
+    return journals, uncompacted
 
 
-_UNFOLDED: list[Document] = [
+_UNCOMPACTED: list[Document] = [
     {"$lookup": {"from": JOURNAL, "localField": "_id.j", "foreignField": "_id", "as": "journal"}},
     {"$match": {"$expr": {"$gt": ["$_id.s", {"$ifNull": [{"$first": "$journal.folded"}, 0]}]}}},
     {"$group": {"_id": "$_id.j"} | {name: {"$sum": f"${name}"} for name in COUNTS}},

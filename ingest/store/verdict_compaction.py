@@ -19,7 +19,7 @@ from ingest.store.store import JOURNAL, VERDICT, Store
 COUNTS = ("stored", "duplicates", "quarantined")
 
 
-def fold(store: Store, journal: str, through: int) -> int:
+def compact(store: Store, journal: str, through: int) -> int:
     """Fold the journal's verdicts whose records, up to `through`, are cut; return how many. Safe to repeat.
 
     Only for the process that holds the journal.
@@ -32,7 +32,7 @@ def fold(store: Store, journal: str, through: int) -> int:
         if verdict.get("revoked"):
             break  # its owner may still come with a late commit
         verdicts.append(verdict)
-    return _fold(store, journal, verdicts)
+    return _compact(store, journal, verdicts)
 
 
 def retire(store: Store, journal: str) -> int:
@@ -41,7 +41,7 @@ def retire(store: Store, journal: str) -> int:
     Only for the process that held the journal when its last file was removed. The journal's document stays, so that
     files that come back from a copy are not taken for new ones.
     """
-    count = _fold(store, journal, list(store.database()[VERDICT].find(_spans(journal))))
+    count = _compact(store, journal, list(store.database()[VERDICT].find(_spans(journal))))
     journals = store.database()[JOURNAL]
     journals.update_one({"_id": journal}, [{"$set": {"retired": {"$ifNull": ["$retired", "$$NOW"]}}}], upsert=True)
     long_ago: Document = {"$expr": {"$lt": ["$retired", {"$subtract": ["$$NOW", 3_600_000]}]}, "retired": {"$ne": None}}
@@ -54,14 +54,14 @@ def is_retired(store: Store, journal: str) -> bool:
     return store.database()[JOURNAL].find_one({"_id": journal, "retired": {"$ne": None}}) is not None
 
 
-def _fold(store: Store, journal: str, verdicts: list[Document]) -> int:
+def _compact(store: Store, journal: str, verdicts: list[Document]) -> int:
     if not verdicts:
         return 0
     database = store.database()
     known = database[JOURNAL].find_one({"_id": journal}) or {}
-    folded = int(known.get("folded", 0))
-    fresh = [verdict for verdict in verdicts if int(verdict["_id"]["s"]) > folded]
-    highest = max((int(verdict["_id"]["s"]) for verdict in fresh), default=folded)
+    compacted = int(known.get("folded", 0))
+    fresh = [verdict for verdict in verdicts if int(verdict["_id"]["s"]) > compacted]
+    highest = max((int(verdict["_id"]["s"]) for verdict in fresh), default=compacted)
     if fresh:
         increments: Any = {name: Int64(sum(verdict[name] for verdict in fresh)) for name in COUNTS}
         if known:

@@ -56,7 +56,7 @@ class RequestHandler:
         self._limits = limits
         self._recorder = recorder
         self._send = reply
-        self.inquiries = PendingLookups(recorder, self._reply)
+        self.lookups = PendingLookups(recorder, self._reply)
         self._registry = Registry(settings.allowed_modules, allow_source=settings.allow_source)
         self._waiters: dict[str, list[_Waiter]] = {}
         self._spec_bytes: dict[str, bytes] = {}
@@ -108,7 +108,7 @@ class RequestHandler:
 
     def expire(self, now: float) -> None:
         """Answer those who have waited as long as they wanted, and those for whom MongoDB takes too long."""
-        self.inquiries.expire(now)
+        self.lookups.expire(now)
         for job_id, waiters in list(self._waiters.items()):
             due = [w for w in waiters if w.until_s is not None and w.until_s <= now]
             if not due:
@@ -120,7 +120,7 @@ class RequestHandler:
     def next_check_s(self, now: float) -> float:
         """Seconds until `expire` has something to do."""
         ends = [w.until_s - now for waiters in self._waiters.values() for w in waiters if w.until_s is not None]
-        return max(0.0, min([*ends, self.inquiries.next_check_s(now)]))
+        return max(0.0, min([*ends, self.lookups.next_check_s(now)]))
 
     def _submit(self, envelope: Envelope, command: SubmitRequest, now: float) -> None:
         spec = command.spec
@@ -134,7 +134,7 @@ class RequestHandler:
             self._registry.check(name)
         spec = spec.with_code(self._registry.versions(names))
         new = JobState(spec, self._limits, now, durable=command.durable)
-        self.inquiries.ask(
+        self.lookups.ask(
             envelope,
             job_store.insert(job_record(new), durable=new.durable),
             lambda to, found: self._inserted(to, new, command.wait, found),
@@ -214,7 +214,7 @@ class RequestHandler:
             else:
                 self._reply(to, job.status(time.monotonic()).to_document())
 
-        self.inquiries.ask(envelope, job_store.find(job_id), answer, now)
+        self.lookups.ask(envelope, job_store.find(job_id), answer, now)
 
     def _take_up(self, found: dict[str, Any] | None) -> JobState | JobStatus | None:
         """The job of a record that says it runs, when it does not: it is done (again), or nobody would ever end it.
@@ -269,7 +269,7 @@ class RequestHandler:
                 shown.append({**status.to_document(), "kind": item.get("kind"), "created": item.get("created")})
             self._reply(to, {"jobs": shown})
 
-        self.inquiries.ask(envelope, job_store.recent(limit), answer, now)
+        self.lookups.ask(envelope, job_store.recent(limit), answer, now)
 
     def _config(self, now: float) -> dict[str, Any]:
         settings = self._settings

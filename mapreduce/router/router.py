@@ -74,7 +74,7 @@ class Router:
             settings.map_job_size,
         )
         self._context: zmq.Context[Any] = zmq.Context()
-        self._gate = Authenticator(self._context, settings.curve)
+        self._authenticator = Authenticator(self._context, settings.curve)
         self._requests = self._context.socket(zmq.ROUTER)
         self._workers = self._context.socket(zmq.ROUTER)
         self._wake_in = self._context.socket(zmq.PULL)
@@ -83,7 +83,7 @@ class Router:
             settings.mongo_address, settings.mongo_database, self._wake, self._store_stands
         )
         self.scheduler = Scheduler(uuid.uuid4().hex[:8])
-        self.desk = RequestHandler(self.scheduler, settings, self._limits, self._recorder, self._reply)
+        self.handler = RequestHandler(self.scheduler, settings, self._limits, self._recorder, self._reply)
         self._live = StatusReport(f"{sockets.gethostname()}:{os.getpid()}")
         self._recorded: dict[str, float] = {}
         self._addresses: dict[str, str] = {}
@@ -116,9 +116,9 @@ class Router:
         poller = zmq.Poller()
         for source in (self._requests, self._workers, self._wake_in, stop.fileno()):
             poller.register(source, zmq.POLLIN)
-        while not stop.is_set() and not self.desk.terminated:
+        while not stop.is_set() and not self.handler.terminated:
             now = time.monotonic()
-            wait = min(_POLL_LIMIT_S, self.scheduler.next_check_s(now), self.desk.next_check_s(now))
+            wait = min(_POLL_LIMIT_S, self.scheduler.next_check_s(now), self.handler.next_check_s(now))
             poller.poll(math.ceil(wait * 1000))
             # Time is taken before what has come in is read: however long that takes, nobody is silent meanwhile.
             now = time.monotonic()
@@ -133,7 +133,7 @@ class Router:
         self._recorder.stop()
         for socket in (self._requests, self._workers, self._wake_in, self._wake_out):
             socket.close()
-        self._gate.close()
+        self._authenticator.close()
         self._context.term()
 
     def perform(self, now: float) -> None:
@@ -150,7 +150,7 @@ class Router:
                 log.warning("worker %s is gone: %s", order.name, order.why)
             elif isinstance(order, JobEnded):
                 self._ended(order.job, now)
-        self.desk.expire(now)
+        self.handler.expire(now)
         self._record_progress(now)
 
     # Messages in
@@ -177,7 +177,7 @@ class Router:
         except Exception as error:  # noqa: BLE001 - whatever a decoder raises for what a stranger sends
             self._reply(envelope, {"error": SpecError(f"a request that is no BSON document: {error}").to_document()})
             return
-        self.desk.request(envelope, document, time.monotonic())
+        self.handler.request(envelope, document, time.monotonic())
 
     def _worker(self, frames: list[bytes]) -> None:
         now = time.monotonic()
@@ -241,7 +241,7 @@ class Router:
         self.scheduler.hello(worker, held)
         self._send(worker_id, message.pack(message.WELCOME, {"epoch": self.scheduler.epoch}))
         for job_id in held:
-            if job_id not in self.scheduler.jobs and self.desk.loaded:
+            if job_id not in self.scheduler.jobs and self.handler.loaded:
                 self._send(worker_id, message.pack(message.FORGET, {"job": job_id}))
         log.info("worker %s is here with %d slots", worker.name, worker.slots)
 
@@ -267,8 +267,8 @@ class Router:
             "job": job.job_id,
             "kind": step.kind,
             "index": step.index,
-            "spec": self.desk.spec_bytes(job),
-            "say_s": job.steps.paces[step.kind].say_after_s(),
+            "spec": self.handler.spec_bytes(job),
+            "say_s": job.steps.timeouts[step.kind].say_after_s(),
         }
         payload: list[bytes] = []
         if step.kind == MAP_STEP and job.splits is not None:
@@ -294,7 +294,7 @@ class Router:
             told = status
             if instead is not None and not instead.retryable:
                 told = JobStatus(job.job_id, ERROR, instead.to_document())
-            self.desk.ended(job, told)
+            self.handler.ended(job, told)
 
         self._recorder.ask(job_store.end(job.job_id, fields, durable=job.durable), recorded, insist=True)
         if status.state != COMPLETE and isinstance(job.spec, JobSpec):
@@ -310,11 +310,11 @@ class Router:
 
     def _store_stands(self, away: MapReduceError | None) -> None:
         """MongoDB is away, or back."""
-        self.desk.inquiries.away = away
+        self.handler.lookups.away = away
         if away is not None:
-            what = "no jobs are begun, and those under way wait" if self.desk.loaded else "no jobs are taken yet"
+            what = "no jobs are begun, and those under way wait" if self.handler.loaded else "no jobs are taken yet"
             self._say(f"{away.message}; {what}: trying again")
-        elif self.desk.loaded:
+        elif self.handler.loaded:
             self._say("MongoDB is back: taking jobs again")
 
     def _resume(self, records: Any) -> None:
@@ -323,13 +323,13 @@ class Router:
             log.error("the jobs of an earlier router are not known: %s", records)
             records = []
         for found in records:
-            job = self.desk.load(found, now)
+            job = self.handler.load(found, now)
             if isinstance(job, JobStatus):
                 continue
             self.scheduler.add(job)
             log.info("job %s is resumed", job.job_id)
         self._recorder.ask(job_store.drop_leftovers(self._settings.mongo_database))
-        self.desk.loaded = True
+        self.handler.loaded = True
         self._say("taking jobs at " + ", ".join(f"{key} {address}" for key, address in self._addresses.items()))
         # Workers that said hello before the jobs were known say it again, with what they hold.
         for worker_id in self.scheduler.workers:

@@ -20,14 +20,14 @@ class DurationHistory:
     def __init__(self) -> None:
         self._by_name: OrderedDict[Hashable, dict[str, StepTimeout]] = OrderedDict()
 
-    def tell(self, spec: JobSpec | CallSpec, paces: dict[str, StepTimeout]) -> None:
+    def tell(self, spec: JobSpec | CallSpec, timeouts: dict[str, StepTimeout]) -> None:
         """Let `paces` of a new job know what is known. Calls are never begun twice, whatever they take."""
         if isinstance(spec, CallSpec):
             return
         for kind, known in self._by_name.get(_name(spec), {}).items():
-            paces[kind].before_s = known.typical_s
+            timeouts[kind].before_s = known.typical_s
 
-    def learn(self, spec: JobSpec | CallSpec, paces: dict[str, StepTimeout]) -> None:
+    def learn(self, spec: JobSpec | CallSpec, timeouts: dict[str, StepTimeout]) -> None:
         """Remember what the steps of a job took that is complete."""
         if isinstance(spec, CallSpec):
             return
@@ -35,9 +35,9 @@ class DurationHistory:
         known = self._by_name.setdefault(name, {})
         self._by_name.move_to_end(name)
         for kind in KINDS:
-            pace = paces[kind]
-            if pace.typical_s is not None:
-                known.setdefault(kind, StepTimeout(pace.ceiling_s)).add(pace.typical_s)
+            timeout = timeouts[kind]
+            if timeout.typical_s is not None:
+                known.setdefault(kind, StepTimeout(timeout.ceiling_s)).add(timeout.typical_s)
         while len(self._by_name) > KEPT:
             self._by_name.popitem(last=False)
 

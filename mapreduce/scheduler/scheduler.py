@@ -95,12 +95,12 @@ class Scheduler:
         self._numbers = itertools.count(1)
         self._orders: list[Order] = []
         self._kept: dict[str, int] = {}  # bytes of map output kept here, by job
-        self._usual = DurationHistory()
+        self._durations = DurationHistory()
         self._now_s = 0.0  # when `step` was called last
 
     def add(self, job: JobState) -> None:
         """Take in a job."""
-        self._usual.tell(job.spec, job.steps.paces)
+        self._durations.tell(job.spec, job.steps.timeouts)
         self.jobs[job.job_id] = job
 
     def hello(self, worker: WorkerState, held: dict[str, list[SplitOutput]]) -> None:
@@ -239,7 +239,7 @@ class Scheduler:
                 self._kept.pop(job.job_id, None)
                 del self.jobs[job.job_id]
                 if job.state == COMPLETE:
-                    self._usual.learn(job.spec, job.steps.paces)
+                    self._durations.learn(job.spec, job.steps.timeouts)
                 self._orders.append(JobEnded(job))
 
     def _give_out(self, now: float) -> None:

@@ -54,10 +54,10 @@ class Steps:
     """All steps of a job, by kind and index. Finding the next one takes time that does not grow with their number."""
 
     def __init__(self, ceiling_s: float) -> None:
-        self.paces = {kind: StepTimeout(ceiling_s) for kind in KINDS}
-        self.paces[CALL].first_s = ceiling_s  # a function shows no progress, and nothing is known of it
+        self.timeouts = {kind: StepTimeout(ceiling_s) for kind in KINDS}
+        self.timeouts[CALL].first_s = ceiling_s  # a function shows no progress, and nothing is known of it
         for kind in (PLAN, SMALL):
-            self.paces[kind].first_backup_s = LITTLE_S  # there is one such step, of which others cannot be known
+            self.timeouts[kind].first_backup_s = LITTLE_S  # there is one such step, of which others cannot be known
         self._all: dict[tuple[str, int], Step] = {}
         self._left = dict.fromkeys(KINDS, 0)
         self._waiting: dict[str, deque[Step]] = {kind: deque() for kind in KINDS}
@@ -180,7 +180,7 @@ class Steps:
             attempt
             for step in self.under_way
             for attempt in step.attempts.values()
-            if attempt.quiet_s(now) > self.paces[step.kind].limit_s(attempt.number)
+            if attempt.quiet_s(now) > self.timeouts[step.kind].limit_s(attempt.number)
         ]
 
     def refused(self, workers: set[str]) -> bool:
@@ -193,10 +193,10 @@ class Steps:
         """Seconds until time alone may change something: a backup, a limit or the end of a pause."""
         found = [60.0, *(step.not_before_s - now for step in self._paused)]
         for step in self.under_way:
-            backup = self.paces[step.kind].backup_after_s()
+            backup = self.timeouts[step.kind].backup_after_s()
             for attempt in step.attempts.values():
                 age = now - attempt.started_s
-                found.append(self.paces[step.kind].limit_s(attempt.number) - attempt.quiet_s(now))
+                found.append(self.timeouts[step.kind].limit_s(attempt.number) - attempt.quiet_s(now))
                 if backup is not None and len(step.attempts) == 1 and age < backup:
                     found.append(backup - age)
         return max(min(found), 0.001)
@@ -220,11 +220,11 @@ class Steps:
             self._paused.remove(step)
 
     def _is_silent(self, step: Step, now: float) -> bool:
-        after = self.paces[step.kind].backup_after_s() or 0.0
+        after = self.timeouts[step.kind].backup_after_s() or 0.0
         return all(attempt.quiet_s(now) >= after for attempt in step.attempts.values())
 
     def _wants_backup(self, step: Step, worker_id: str, now: float) -> bool:
-        after = self.paces[step.kind].backup_after_s()
+        after = self.timeouts[step.kind].backup_after_s()
         attempt = step.oldest()
         return (
             after is not None

@@ -55,7 +55,7 @@ class Worker:
         self._context: zmq.Context[Any] = zmq.Context()
         self._poller = zmq.Poller()
         self._router: Any = None
-        self._gate = Authenticator(self._context, settings.curve)
+        self._authenticator = Authenticator(self._context, settings.curve)
         self._data = self._context.socket(zmq.ROUTER)
         self._data_uri = ""
         self._children: list[ExecutorProcess] = []
@@ -75,7 +75,7 @@ class Worker:
         """Bind the data socket, start executors, and say hello to the router as soon as it is there."""
         self._claim = LockedFolder(self._settings.job_root, "worker-")
         self.folder = self._claim.path
-        self.shelf = MapOutputStore(self.folder)
+        self.map_outputs = MapOutputStore(self.folder)
         self._factory = ExecutorFactory(self._context, self._config)
         as_server(self._data, self._settings.curve)
         self._data.set(zmq.LINGER, _LINGER_MS)
@@ -113,7 +113,7 @@ class Worker:
         if self._claim is not None:
             self._factory.close()
             self._claim.release()
-        self._gate.close()
+        self._authenticator.close()
         self._context.term()
 
     def perform(self) -> None:
@@ -161,7 +161,7 @@ class Worker:
             "slots": self.processes,
             **self._room(),
             "data_uri": self._data_uri,
-            "held": list(self.shelf.inventory()),
+            "held": list(self.map_outputs.inventory()),
         }
         self._tell(message.pack(message.HELLO, header))
 
@@ -226,7 +226,7 @@ class Worker:
 
     def _forget(self, job_id: str) -> None:
         try:
-            self.shelf.forget(job_id)
+            self.map_outputs.forget(job_id)
         except SpecError as error:
             log.warning("the router wants a job forgotten that cannot be one: %s", error)
 
@@ -320,7 +320,7 @@ class Worker:
             return
         if kind == message.DONE and header["held"] is not None:
             data = bytes(payload[0]) if payload else None
-            self.shelf.put(header["job"], header["held"], data)
+            self.map_outputs.put(header["job"], header["held"], data)
             frames = message.pack(message.DONE, header, *payload)  # the shelf may have entered a path
         if kind in (message.DONE, message.FAILED):
             aborted = kind == message.FAILED and header["error"] is None
@@ -373,7 +373,7 @@ class Worker:
                 asked = decode(body)
                 header = {"n": asked["n"], "ok": True}
                 length = min(asked["length"], 4 * 2**20)
-                data = self.shelf.read(asked["job"], asked["attempt"], asked["offset"], length)
+                data = self.map_outputs.read(asked["job"], asked["attempt"], asked["offset"], length)
             except OutputGoneError as error:
                 header, data = {"n": asked["n"], "ok": False, "why": error.message}, b""
             except (*NOT_BSON, KeyError, OSError) as error:

@@ -59,7 +59,7 @@ def engine(mongo_uri: str, database: Database[dict[str, Any]], tmp_path: Path) -
 
 
 @pytest.fixture
-def room(database: Database[dict[str, Any]], store: Store, producer: Producer, engine: Engine) -> RunContext:
+def run_context(database: Database[dict[str, Any]], store: Store, producer: Producer, engine: Engine) -> RunContext:
     return RunContext(database, store, engine, MODULES, durable_jobs=False)
 
 
@@ -69,22 +69,22 @@ def define(task: str, name: str = "", **more: Any) -> Definition:
 
 
 @pytest.fixture
-def run(room: RunContext) -> Callable[[Definition], Outcome]:
+def run(run_context: RunContext) -> Callable[[Definition], Outcome]:
     """Make an aggregate current, whatever that takes."""
 
     def perform(definition: Definition) -> Outcome:
-        done = refresh(room, definition)
-        return full_run(room, definition) if isinstance(done, Decision) else done
+        done = refresh(run_context, definition)
+        return full_run(run_context, definition) if isinstance(done, Decision) else done
 
     return perform
 
 
 @pytest.fixture
-def right(room: RunContext) -> Callable[[Definition], None]:
+def right(run_context: RunContext) -> Callable[[Definition], None]:
     """Assert that an aggregate equals the plain recount."""
 
     def check(definition: Definition) -> None:
-        verdict = verify(room, definition)
+        verdict = verify(run_context, definition)
         assert verdict.ok, [d.sentence() for d in verdict.differences] or verdict.refused
 
     return check
@@ -114,6 +114,6 @@ def site(settings: Any, db: None, mongo_uri: str, database: Database[dict[str, A
         }
     )
     reset()
-    resources().room.store.prepare()  # type: ignore[attr-defined]
+    resources().run_context.store.prepare()  # type: ignore[attr-defined]
     yield settings
     reset()

@@ -42,7 +42,7 @@ def filled(site: Any) -> Callable[[int, int], AggDef]:
         **site.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
-    Producer(resources().room.store)
+    Producer(resources().run_context.store)
 
     def fill(aggdefs: int, runs: int) -> AggDef:
         first = AggDef.objects.create(name="first", task_name=TASK)

@@ -39,17 +39,17 @@ class Ingester:
     def __init__(self) -> None:
         self._context = zmq.Context()
         self._publisher = self._context.socket(zmq.PUB)
-        self._door = self._context.socket(zmq.PULL)
+        self._receiver = self._context.socket(zmq.PULL)
         self.publish = f"tcp://127.0.0.1:{self._publisher.bind_to_random_port('tcp://127.0.0.1')}"
-        self.door = f"tcp://127.0.0.1:{self._door.bind_to_random_port('tcp://127.0.0.1')}"
+        self.receiver = f"tcp://127.0.0.1:{self._receiver.bind_to_random_port('tcp://127.0.0.1')}"
 
     def say(self, through: int) -> None:
         self._publisher.send(committed(through, 1))
 
     def heard(self) -> list[dict[str, Any]]:
         found = []
-        while self._door.poll(0):
-            found.append(bson.decode(self._door.recv()))
+        while self._receiver.poll(0):
+            found.append(bson.decode(self._receiver.recv()))
         return found
 
     def close(self) -> None:
@@ -65,9 +65,9 @@ def ingester() -> Iterator[Ingester]:
 
 @pytest.fixture
 def producer(site: Any, ingester: Ingester) -> Producer:
-    addresses = {"bson_bind_address": ingester.door, "publish_bind_address": ingester.publish}
+    addresses = {"bson_bind_address": ingester.receiver, "publish_bind_address": ingester.publish}
     site.ZARKOV = site.ZARKOV.model_copy(update=addresses)
-    return Producer(resources().room.store)
+    return Producer(resources().run_context.store)
 
 
 @pytest.fixture

@@ -5,18 +5,18 @@ from __future__ import annotations
 from aggregates.realtime.refresh_scheduler import LONGEST_PAUSE_S, RefreshScheduler, RefreshTarget
 
 
-def pacing(*names: str, incremental: int = 0, most: int = 8) -> RefreshScheduler:
+def refresh_scheduler(*names: str, incremental: int = 0, most: int = 8) -> RefreshScheduler:
     made = RefreshScheduler(refresh_min_s=0.1, incremental=incremental, most_at_once=most)
     made.define(RefreshTarget(name) for name in names)
     return made
 
 
 def test_everything_is_looked_at_once_at_the_start():
-    assert pacing("a", "b").start(0.0) == ["a", "b"]
+    assert refresh_scheduler("a", "b").start(0.0) == ["a", "b"]
 
 
 def test_a_refresh_follows_new_events_not_earlier_than_the_least_pause():
-    p = pacing("a")
+    p = refresh_scheduler("a")
     p.start(0.0)
     p.succeeded("a", 5, moved=True)
     assert p.start(10.0) == []
@@ -27,7 +27,7 @@ def test_a_refresh_follows_new_events_not_earlier_than_the_least_pause():
 
 
 def test_what_piles_up_during_a_refresh_is_one_refresh_afterwards():
-    p = pacing("a")
+    p = refresh_scheduler("a")
     p.start(0.0)
     for through in range(1, 50):
         p.available(through)
@@ -39,7 +39,7 @@ def test_what_piles_up_during_a_refresh_is_one_refresh_afterwards():
 
 
 def test_incremental_is_the_number_of_events_that_a_refresh_waits_for():
-    p = pacing("a", incremental=10)
+    p = refresh_scheduler("a", incremental=10)
     p.start(0.0)
     p.succeeded("a", 0, moved=False)
     p.available(9)
@@ -49,7 +49,7 @@ def test_incremental_is_the_number_of_events_that_a_refresh_waits_for():
 
 
 def test_a_failing_one_pauses_longer_each_time_and_holds_up_no_other():
-    p = pacing("bad", "good")
+    p = refresh_scheduler("bad", "good")
     p.available(1)
     now, pauses = 0.0, []
     for _ in range(9):
@@ -71,7 +71,7 @@ def test_a_failing_one_pauses_longer_each_time_and_holds_up_no_other():
 
 
 def test_a_changed_definition_is_tried_at_once():
-    p = pacing("a")
+    p = refresh_scheduler("a")
     p.start(0.0)
     p.failed("a", 0.0)
     assert p.start(0.5) == []
@@ -80,7 +80,7 @@ def test_a_changed_definition_is_tried_at_once():
 
 
 def test_no_more_are_started_than_allowed_and_the_longest_waiting_come_first():
-    p = pacing("a", "b", "c", most=2)
+    p = refresh_scheduler("a", "b", "c", most=2)
     assert p.start(0.0) == ["a", "b"]
     assert p.wake_at() is None
     p.succeeded("a", 0, moved=False)
@@ -127,7 +127,7 @@ def test_a_failing_reader_keeps_its_pause_unless_its_input_has_just_come_into_be
 
 
 def test_a_lower_watermark_makes_everything_look():
-    p = pacing("a")
+    p = refresh_scheduler("a")
     p.available(100)
     p.start(0.0)
     p.succeeded("a", 100, moved=True)
@@ -136,7 +136,7 @@ def test_a_lower_watermark_makes_everything_look():
 
 
 def test_one_that_is_removed_while_it_runs_is_forgotten():
-    p = pacing("a")
+    p = refresh_scheduler("a")
     p.start(0.0)
     p.define([])
     p.succeeded("a", 5, moved=True)

@@ -89,8 +89,8 @@ def incremental() -> list[Row]:
                     for side in (0, 1) if number % 2 else (1, 0):
                         times[side].append(_one_increment(*sides[side], chance))
                 definition = _definition()
-                for room, _ in sides:
-                    assert verify(room, definition).ok
+                for run_context, _ in sides:
+                    assert verify(run_context, definition).ok
         finally:
             cluster.stop()
     many, few = (statistics.median(side) * 1000 for side in times)
@@ -111,15 +111,15 @@ def _side(
     producer = Producer(store)
     for _ in range(0, old, 50_000):
         producer.send(*events(50_000, chance))
-    room = RunContext(client[name], store, cluster.engine, (TASKS,))
-    full_run(room, _definition())
-    return room, producer
+    run_context = RunContext(client[name], store, cluster.engine, (TASKS,))
+    full_run(run_context, _definition())
+    return run_context, producer
 
 
-def _one_increment(room: RunContext, producer: Producer, chance: random.Random) -> float:
+def _one_increment(run_context: RunContext, producer: Producer, chance: random.Random) -> float:
     producer.send(*events(NEW, chance))
     began = time.perf_counter()
-    outcome = refresh(room, _definition())
+    outcome = refresh(run_context, _definition())
     took = time.perf_counter() - began
     assert isinstance(outcome, Outcome)
     assert outcome.tally.docs_in == NEW

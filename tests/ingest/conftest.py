@@ -72,8 +72,8 @@ class RunningIngester:
             self.failure = error
         get_hub().destroy(destroy_loop=True)
 
-    def address(self, door: str) -> str:
-        return self.ingester.addresses[f"{door}_bind_address"]
+    def address(self, receiver: str) -> str:
+        return self.ingester.addresses[f"{receiver}_bind_address"]
 
     def wait_until_it_ends(self) -> None:
         self._thread.join(60)

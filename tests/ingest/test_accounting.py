@@ -24,7 +24,7 @@ from ingest.store.block_commit import Verdict
 from ingest.store.block_release import revoke
 from ingest.store.ingester_report import advice, ingesters, report, summarize
 from ingest.store.store import Store
-from ingest.store.verdict_compaction import fold, retire
+from ingest.store.verdict_compaction import compact, retire
 from tests.ingest.conftest import RunningIngester, sums, wait_for
 
 Start = Callable[..., RunningIngester]
@@ -85,8 +85,8 @@ def test_the_sum_holds_before_and_after_folding(store: Store) -> None:
     before = summarize(store)
     assert (before.stored, before.duplicates, before.quarantined, before.pending) == (12, 8, 4, 7)
     assert (before.received, before.journal_bytes, before.oldest_pending_s) == (31, 99, 2.5)
-    assert fold(store, "j", 29) == 2
-    assert fold(store, "j", 29) == 0
+    assert compact(store, "j", 29) == 2
+    assert compact(store, "j", 29) == 0
     assert summarize(store).received == before.received
     retire(store, "j")
     after = summarize(store)

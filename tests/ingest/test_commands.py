@@ -63,12 +63,12 @@ def types(database: Database[Any]) -> list[str]:
 def test_zsend_sends_json_lines_as_in_2011(
     addresses: dict[str, str], manage: Manage, database: Database[Any], tmp_path: Path
 ) -> None:
-    bson_door = addresses["bson_bind_address"].replace("127.0.0.1", "localhost")
-    done = manage("zsend", bson_door, stdin='{"type":"nop"}\n\n{"type":"b"}\n')
+    bson_receiver = addresses["bson_bind_address"].replace("127.0.0.1", "localhost")
+    done = manage("zsend", bson_receiver, stdin='{"type":"nop"}\n\n{"type":"b"}\n')
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"2 messages sent to {bson_door}\n"
+    assert done.stdout == f"2 messages sent to {bson_receiver}\n"
     (tmp_path / "key").write_bytes(b"secret")
-    assert manage("zsend", bson_door, f"@{tmp_path}/key", stdin='{"type":"c"}').returncode == 0
+    assert manage("zsend", bson_receiver, f"@{tmp_path}/key", stdin='{"type":"c"}').returncode == 0
     assert manage("zsend", "--json", addresses["json_bind_address"], stdin='{"type":"d"}').returncode == 0
     assert manage("zsend", addresses["json_bind_address"], stdin='{"type":"e"}').returncode == 0, "its port is known"
     wait_for(lambda: types(database) == ["b", "c", "d", "e", "nop"])

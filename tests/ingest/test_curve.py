@@ -266,8 +266,8 @@ def test_the_examples_with_keys_send_an_event(
     examples = KEYED.findall((REPOSITORY / "docs" / "clients.md").read_text())
     assert len(examples) == 2
     for code in examples:
-        for shown, door in (("6543", "bson"), ("6546", "ack")):
-            code = code.replace(f"tcp://localhost:{shown}", guarded.address(door))
+        for shown, receiver in (("6543", "bson"), ("6546", "ack")):
+            code = code.replace(f"tcp://localhost:{shown}", guarded.address(receiver))
         code = code.replace("/etc/shop/", f"{ring.clients}/")
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code],

@@ -35,21 +35,21 @@ def test_a_held_door_leaves_the_loop_alone_and_reads_all_that_came_meanwhile_onc
 
     with bind(context, zmq.PULL, "door", "tcp://127.0.0.1:0") as socket, context.socket(zmq.PUSH) as sender:
         sender.connect(bound_address(socket))
-        door = Receiver(socket, receive)
-        door.start(pytest.fail)
+        receiver = Receiver(socket, receive)
+        receiver.start(pytest.fail)
         try:
             for round_ in range(1, 4):
                 sender.send(b"read")
                 wait_until(round_ * 101 - 100)
-                door.hold()
+                receiver.hold()
                 for _ in range(100):
                     sender.send(b"waits")
                 before = get_hub().loop.iteration
                 gevent.sleep(0.3)  # how often the loop turns meanwhile is what is measured
                 assert get_hub().loop.iteration - before < 50
                 assert len(got) == round_ * 101 - 100
-                door.release()
+                receiver.release()
                 wait_until(round_ * 101)
         finally:
-            door.stop()
+            receiver.stop()
     get_hub().destroy(destroy_loop=True)

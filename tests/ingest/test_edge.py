@@ -243,16 +243,18 @@ def test_input_on_which_our_own_code_fails_is_kept_said_once_and_stops_nothing(
     good, poison = bson.encode({"type": "good"}), bson.encode({"type": "poison"})
     caplog.set_level(logging.ERROR)
     with zmq.Context() as context:
-        for door, message in (("bson", good + poison + good), ("json", b'{"type":"good"}\n{"type":"poison"}')):
+        for receiver, message in (("bson", good + poison + good), ("json", b'{"type":"good"}\n{"type":"poison"}')):
             with context.socket(zmq.PUSH) as socket:
-                socket.connect(ingester.address(door))
+                socket.connect(ingester.address(receiver))
                 socket.send(message)
     with AcknowledgedClient(ingester.address("ack")) as client:
         receipt = client.send([{"type": "good"}, {"type": "poison", "id": "p"}, {"type": "good"}])
     assert (receipt.accepted, [(r["index"], r["code"]) for r in receipt.rejected]) == (2, [(1, "reader_failed")])
     wait_for(lambda: database["event"].count_documents({"type": "good"}) == 5)
     kept = wait_for(lambda: (found := list(database["quarantine"].find())) and len(found) == 3 and found)
-    assert {(q["code"], q["source"]) for q in kept} == {("reader_failed", door) for door in ("bson", "json", "ack")}
+    assert {(q["code"], q["source"]) for q in kept} == {
+        ("reader_failed", receiver) for receiver in ("bson", "json", "ack")
+    }
     assert {q["raw"] for q in kept} >= {poison, b'{"type":"poison"}'}
     assert sum("a fault of ours" in str(record.exc_info) for record in caplog.records) == 1
 

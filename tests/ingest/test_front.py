@@ -19,7 +19,7 @@ import zmq
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
-from ingest.client.health_probe import fault_of_door
+from ingest.client.health_probe import receiver_fault
 from ingest.journal.journal import journal_folders
 from ingest.server.child_health import ChildHealth
 from ingest.server.load_balancer import LoadBalancer, child_addresses
@@ -30,15 +30,15 @@ from ingest.wire.request import read_request
 from tests.ingest.conftest import wait_for
 from tests.ingest.test_kill import Load, journalled, prove
 
-DOORS = ("BSON", "JSON", "ACK", "PUBLISH")
+RECEIVERS = ("BSON", "JSON", "ACK", "PUBLISH")
 
 
-class Fronted:
+class Balanced:
     """`manage.py runingest --processes 2` in a home folder of its own."""
 
     def __init__(self, uri: str, database: str, home: Path) -> None:
         self.journals = home / "journal"
-        environment = os.environ | {f"ZARKOV_{door}_BIND_ADDRESS": "tcp://127.0.0.1:0" for door in DOORS}
+        environment = os.environ | {f"ZARKOV_{receiver}_BIND_ADDRESS": "tcp://127.0.0.1:0" for receiver in RECEIVERS}
         environment |= {"ZARKOV_HOME": str(home), "ZARKOV_MONGO_URI": uri, "ZARKOV_MONGO_DATABASE": database}
         command = [sys.executable, "manage.py", "runingest", "--processes", "2"]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
@@ -58,8 +58,8 @@ class Fronted:
 
 
 @pytest.fixture
-def fronted(mongo_uri: str, database: Database[Any], tmp_path: Path) -> Iterator[Fronted]:
-    made = Fronted(mongo_uri, database.name, tmp_path / "home")
+def balanced(mongo_uri: str, database: Database[Any], tmp_path: Path) -> Iterator[Balanced]:
+    made = Balanced(mongo_uri, database.name, tmp_path / "home")
     yield made
     if made.process.poll() is None:
         made.stop()
@@ -81,12 +81,12 @@ def writers(database: Database[Any]) -> set[str]:
 
 
 def test_all_doors_and_notices_go_through_one_front_and_stopping_loses_nothing(
-    fronted: Fronted, database: Database[Any], mongo_uri: str
+    balanced: Balanced, database: Database[Any], mongo_uri: str
 ) -> None:
-    notices = Subscription(fronted.addresses["publish_bind_address"])
+    notices = Subscription(balanced.addresses["publish_bind_address"])
     through = 0
     with AcknowledgedClient(
-        fronted.addresses["ack_bind_address"], request_events=5, connect_timeout_s=20, timeout_s=20
+        balanced.addresses["ack_bind_address"], request_events=5, connect_timeout_s=20, timeout_s=20
     ) as client:
         receipt = client.send([{"type": "acked"} if n % 10 else {} for n in range(200)])
         assert (receipt.accepted, len(receipt.rejected)) == (180, 20)
@@ -102,45 +102,45 @@ def test_all_doors_and_notices_go_through_one_front_and_stopping_loses_nothing(
     notices.close()
     with zmq.Context() as context, context.socket(zmq.REQ) as plain:
         plain.setsockopt(zmq.LINGER, 0)
-        plain.connect(fronted.addresses["ack_bind_address"])
+        plain.connect(balanced.addresses["ack_bind_address"])
         plain.send_multipart([b"id", bson.encode({"type": "req"})])
         assert plain.poll(20_000)
         assert plain.recv_multipart()[0] == b"id"
-    push(fronted.addresses["bson_bind_address"], 3_000, "pushed")
-    fronted.stop()
+    push(balanced.addresses["bson_bind_address"], 3_000, "pushed")
+    balanced.stop()
     store = connect(mongo_uri, database.name)
     assert store.open_blocks() == []
     store.connection.close()
     assert sorted(e["context"]["n"] for e in database["event"].find({"type": "pushed"})) == list(range(3_000))
-    assert journal_folders(fronted.journals) == []
-    assert [p.name for p in fronted.run.iterdir() if p.name.startswith("in-")] == []
+    assert journal_folders(balanced.journals) == []
+    assert [p.name for p in balanced.run.iterdir() if p.name.startswith("in-")] == []
 
 
 def test_a_killed_child_is_replaced_and_what_it_acknowledged_is_stored_once(
-    fronted: Fronted, database: Database[Any], mongo_uri: str
+    balanced: Balanced, database: Database[Any], mongo_uri: str
 ) -> None:
-    load, pushed = Load(fronted.addresses), set[int]()
+    load, pushed = Load(balanced.addresses), set[int]()
     try:
         for _ in range(3):
             before = len(load.acknowledged)
             wait_for(lambda before=before: len(load.acknowledged) > before + 50, 60)
-            victim = fronted.children()[0]
+            victim = balanced.children()[0]
             victim.kill()
-            pushed |= journalled(fronted.journals)
-            wait_for(lambda victim=victim: victim.pid not in {c.pid for c in fronted.children()})
-            wait_for(lambda: len(fronted.children()) == 2, 60, "another child")
+            pushed |= journalled(balanced.journals)
+            wait_for(lambda victim=victim: victim.pid not in {c.pid for c in balanced.children()})
+            wait_for(lambda: len(balanced.children()) == 2, 60, "another child")
     finally:
         load.stop()
-    wait_for(lambda: len(journal_folders(fronted.journals)) == 2, 60, "the journals of the killed are adopted")
-    pushed |= journalled(fronted.journals)
-    fronted.stop()
+    wait_for(lambda: len(journal_folders(balanced.journals)) == 2, 60, "the journals of the killed are adopted")
+    pushed |= journalled(balanced.journals)
+    balanced.stop()
     prove(mongo_uri, database, load, pushed)
 
 
-def test_the_children_of_a_killed_front_end(fronted: Fronted, database: Database[Any]) -> None:
-    children = fronted.children()
-    fronted.process.kill()
-    fronted.process.wait()
+def test_the_children_of_a_killed_front_end(balanced: Balanced, database: Database[Any]) -> None:
+    children = balanced.children()
+    balanced.process.kill()
+    balanced.process.wait()
     assert psutil.wait_procs(children, 20)[1] == []
 
 
@@ -188,7 +188,7 @@ def test_a_child_that_does_not_answer_is_killed_and_replaced(front_of_stand_ins:
     wait_for(lambda: front.look_after_children() or front.processes()[0] not in (first, 0), 60, "it is replaced")
     front.wait_until_ready(never)
     assert not psutil.pid_exists(first)
-    assert fault_of_door(front.addresses["ack_bind_address"], None, 30) == ""
+    assert receiver_fault(front.addresses["ack_bind_address"], None, 30) == ""
 
 
 def test_a_pulse_knows_for_how_long_a_child_has_not_answered() -> None:
@@ -213,16 +213,16 @@ def test_a_pulse_knows_for_how_long_a_child_has_not_answered() -> None:
 
 @pytest.mark.long
 def test_a_stopped_child_is_replaced_and_what_it_acknowledged_is_stored_once(
-    fronted: Fronted, database: Database[Any]
+    balanced: Balanced, database: Database[Any]
 ) -> None:
     """The real thing, with the bound of operation: half a minute without an answer."""
-    with AcknowledgedClient(fronted.addresses["ack_bind_address"], timeout_s=5, attempts=20) as client:
+    with AcknowledgedClient(balanced.addresses["ack_bind_address"], timeout_s=5, attempts=20) as client:
         for n in range(100):
             assert client.send([{"type": "x", "id": f"{n}"}]).accepted == 1
-        stopped = fronted.children()[0]
+        stopped = balanced.children()[0]
         stopped.suspend()
         for n in range(100, 200):
             assert client.send([{"type": "x", "id": f"{n}"}]).accepted == 1
     wait_for(lambda: not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE, 90, "it is killed")
     wait_for(lambda: database["event"].count_documents({}) == 200, 90)
-    wait_for(lambda: len(fronted.children()) == 2, 60)
+    wait_for(lambda: len(balanced.children()) == 2, 60)

@@ -51,29 +51,29 @@ def fuzz_round(running: RunningIngester, database: Database[Any], count: int, se
     chance = random.Random(seed)
     good = 0
     with zmq.Context() as context:
-        doors = {door: context.socket(kind) for door, kind in _KINDS.items()}
-        for door, socket in doors.items():
+        receivers = {receiver: context.socket(kind) for receiver, kind in _KINDS.items()}
+        for receiver, socket in receivers.items():
             socket.setsockopt(zmq.LINGER, 20_000)
-            socket.connect(running.address("ack" if door == "shapes" else door))
+            socket.connect(running.address("ack" if receiver == "shapes" else receiver))
         for n in range(count):
-            doors["bson"].send(bad_input(chance, sample(chance)))
-            doors["bson"].send(shaped(chance))
-            doors["shapes"].send_multipart(shaped_request(chance, n))
-            doors["json"].send(bad_input(chance, JSON))
-            doors["ack"].send_multipart([b"%d" % n, bad_input(chance, sample(chance) + sample(chance))])
-            while doors["ack"].poll(0):
-                doors["ack"].recv_multipart()
+            receivers["bson"].send(bad_input(chance, sample(chance)))
+            receivers["bson"].send(shaped(chance))
+            receivers["shapes"].send_multipart(shaped_request(chance, n))
+            receivers["json"].send(bad_input(chance, JSON))
+            receivers["ack"].send_multipart([b"%d" % n, bad_input(chance, sample(chance) + sample(chance))])
+            while receivers["ack"].poll(0):
+                receivers["ack"].recv_multipart()
             if n % 50 == 49 or n == count - 1:  # whatever it was, it is answered
                 for _ in range(n % 50 + 1):
-                    assert doors["shapes"].poll(60_000), f"no answer near request {n}"
-                    doors["shapes"].recv_multipart()
+                    assert receivers["shapes"].poll(60_000), f"no answer near request {n}"
+                    receivers["shapes"].recv_multipart()
             if n % 10 == 0:
                 good += 2
-                doors["bson"].send(bson.encode({"type": "good", "id": f"b{n}"}))
-                doors["json"].send(b'{"type": "good", "id": "j%d"}' % n)
+                receivers["bson"].send(bson.encode({"type": "good", "id": f"b{n}"}))
+                receivers["json"].send(b'{"type": "good", "id": "j%d"}' % n)
         with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
             assert client.event("last", {}).accepted == 1
-        for socket in doors.values():
+        for socket in receivers.values():
             socket.close()
     wait_for(lambda: database["event"].count_documents({"type": "good"}) == good, 60, "everything good is stored")
     counts = running.ingester.counters

@@ -215,7 +215,7 @@ def test_a_journal_fills_while_mongod_stands_still_and_goes_on_afterwards(
 ) -> None:
     journal = dataclasses.replace(settings.journal, segment_bytes=40_000, max_bytes=200_000)
     running = start_ingester(dataclasses.replace(settings, journal=journal))
-    load = Load({door: running.ingester.addresses[door] for door in running.ingester.addresses})
+    load = Load({receiver: running.ingester.addresses[receiver] for receiver in running.ingester.addresses})
     try:
         wait_for(lambda: server.database["event"].find_one())
         server.halt()

@@ -72,9 +72,9 @@ def test_the_wheel_works_without_the_server_in_a_program_of_its_own(
     ]
     subprocess.run([*install, "--no-compile", "--target", str(target), str(built)], check=True, timeout=60)
     places = [str(target), site_of("zmq", tmp_path / "zmq"), site_of("bson", tmp_path / "bson")]
-    doors = [ingester.address("bson"), ingester.address("ack"), str(tmp_path / "spool")]
+    receivers = [ingester.address("bson"), ingester.address("ack"), str(tmp_path / "spool")]
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-W", "error", "-c", PROGRAM, *places, *doors],
+        [sys.executable, "-I", "-S", "-W", "error", "-c", PROGRAM, *places, *receivers],
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

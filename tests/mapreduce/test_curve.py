@@ -44,7 +44,7 @@ def test_only_who_has_the_keys_gets_in(theirs: str, gets_in: bool) -> None:
     keys = make_keys()
     other = make_keys()
     context: zmq.Context[Any] = zmq.Context()
-    gate = Authenticator(context, keys)
+    authenticator = Authenticator(context, keys)
     server, client = context.socket(zmq.PULL), context.socket(zmq.PUSH)
     for socket in (server, client):
         socket.set(zmq.LINGER, 0)
@@ -59,7 +59,7 @@ def test_only_who_has_the_keys_gets_in(theirs: str, gets_in: bool) -> None:
     found = bool(server.poll(3_000 if gets_in else 500))
     server.close()
     client.close()
-    gate.close()
+    authenticator.close()
     context.term()
     assert found == gets_in
 

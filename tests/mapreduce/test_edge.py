@@ -218,14 +218,14 @@ def test_each_job_id_has_a_folder_of_its_own_and_no_other_way_out(tmp_path: Path
 
 def test_the_end_of_a_job_removes_its_files_and_no_others(tmp_path: Path) -> None:
     root = tmp_path / "worker-x"
-    shelf = MapOutputStore(root)
+    map_outputs = MapOutputStore(root)
     for job_id in ("a:b", "a_b"):
-        shelf.job_folder(job_id).mkdir(parents=True)
+        map_outputs.job_folder(job_id).mkdir(parents=True)
     (root / "lock").touch()
-    shelf.forget("a:b")
+    map_outputs.forget("a:b")
     for bad in ("..", "."):
         with pytest.raises(SpecError):
-            shelf.forget(bad)
+            map_outputs.forget(bad)
     assert sorted(path.name for path in root.iterdir()) == ["job.a_b", "lock"]
 
 

@@ -93,8 +93,8 @@ def test_who_waits_for_a_job_goes_on_waiting_while_mongodb_is_away(
     database["zmr.job"].insert_one({"_id": "j", "state": "complete", "kind": "basic", "result": {"result": 4}})
     peer = Peer(make_settings(engine="zmq"))
     try:
-        until(lambda: peer.router.desk.loaded, "the router is there")
-        peer.router.desk.inquiries.away = StoreUnavailableError("MongoDB is away")
+        until(lambda: peer.router.handler.loaded, "the router is there")
+        peer.router.handler.lookups.away = StoreUnavailableError("MongoDB is away")
         settings = dataclasses.replace(make_settings(engine="zmq"), req_uri=lambda: peer.addresses["zmr.req_bind"])
         with ZmqEngine(settings) as engine:
             with pytest.raises(StoreUnavailableError):
@@ -105,7 +105,7 @@ def test_who_waits_for_a_job_goes_on_waiting_while_mongodb_is_away(
 
             def back_after_a_while() -> str:
                 if next(asked, None) is None:
-                    peer.router.desk.inquiries.away = None
+                    peer.router.handler.lookups.away = None
                 return peer.addresses["zmr.req_bind"]
 
             object.__setattr__(settings, "req_uri", back_after_a_while)

@@ -138,35 +138,38 @@ def test_a_job_of_one_step_goes_by_what_such_jobs_took_before() -> None:
 
 
 def test_other_functions_and_calls_are_not_judged_by_it() -> None:
-    usual = DurationHistory()
+    durations = DurationHistory()
     spec, call = replace(SPEC, id_min=0, id_max=10), checked_call("m:f", [], {}, "c")
     for known in (spec, call):
-        paces = Steps(600.0).paces
+        timeouts = Steps(600.0).timeouts
         for kind in (MAP_STEP, CALL, PUBLISH):
-            paces[kind].add(1.0)
-        usual.learn(known, paces)
+            timeouts[kind].add(1.0)
+        durations.learn(known, timeouts)
     heard = {}
     for name, asked in (("same", spec), ("other", replace(spec, reduce_name="m:other")), ("call", call)):
-        paces = Steps(600.0).paces
-        usual.tell(asked, paces)
-        assert (paces[MAP_STEP].limit_s(1), paces[CALL].limit_s(1)) == (60.0, 600.0)  # what gives attempts up
-        assert (paces[CALL].backup_after_s(), paces[PUBLISH].backup_after_s()) == (None, None)  # never begun twice
-        heard[name] = paces[MAP_STEP].backup_after_s()
+        timeouts = Steps(600.0).timeouts
+        durations.tell(asked, timeouts)
+        assert (timeouts[MAP_STEP].limit_s(1), timeouts[CALL].limit_s(1)) == (60.0, 600.0)  # what gives attempts up
+        assert (timeouts[CALL].backup_after_s(), timeouts[PUBLISH].backup_after_s()) == (
+            None,
+            None,
+        )  # never begun twice
+        heard[name] = timeouts[MAP_STEP].backup_after_s()
     assert heard == {"same": 1.5, "other": None, "call": None}
 
 
 def test_what_took_how_long_is_remembered_of_the_functions_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mapreduce.scheduler.duration_history.KEPT", 2)
-    usual = DurationHistory()
+    durations = DurationHistory()
     for name in ("m:a", "m:b", "m:a", "m:c"):
-        paces = Steps(600.0).paces
-        paces[MAP_STEP].add(1.0)
-        usual.learn(replace(SPEC, reduce_name=name), paces)
+        timeouts = Steps(600.0).timeouts
+        timeouts[MAP_STEP].add(1.0)
+        durations.learn(replace(SPEC, reduce_name=name), timeouts)
     known = []
     for name in ("m:a", "m:b", "m:c"):
-        paces = Steps(600.0).paces
-        usual.tell(replace(SPEC, reduce_name=name), paces)
-        known.append(paces[MAP_STEP].before_s)
+        timeouts = Steps(600.0).timeouts
+        durations.tell(replace(SPEC, reduce_name=name), timeouts)
+        known.append(timeouts[MAP_STEP].before_s)
     assert known == [1.0, None, 1.0]
 
 

@@ -94,12 +94,12 @@ def test_the_greeting_says_where_and_with_which_login(system: System) -> None:
 
 
 def test_the_walk_of_2011(system: System, work_folder: Path, db: Database[dict[str, Any]]) -> None:
-    bson_door = system.folder.address("bson_bind_address")
-    sent = system.manage("zsend", bson_door, stdin='{"type":"nop"}\n')
+    bson_receiver = system.folder.address("bson_bind_address")
+    sent = system.manage("zsend", bson_receiver, stdin='{"type":"nop"}\n')
     assert sent.returncode == 0, sent.stderr
     code = (
         "from ingest.client import ZarkovClient; c = ZarkovClient("
-        f"{bson_door!r}); c.event('nop', {{'sample_context_key': 'sample_context_val'}}); c.close()"
+        f"{bson_receiver!r}); c.event('nop', {{'sample_context_key': 'sample_context_val'}}); c.close()"
     )
     done = system.manage("shell", "-c", code)
     assert done.returncode == 0, done.stderr
@@ -137,7 +137,7 @@ def test_the_walk_of_2011(system: System, work_folder: Path, db: Database[dict[s
     first = counts()
     assert first == recount()
     assert first["nop"] == 2
-    system.manage("zsend", bson_door, stdin='{"type":"nop"}\n')
+    system.manage("zsend", bson_receiver, stdin='{"type":"nop"}\n')
     eventually(lambda: db["event"].count_documents({"type": "nop"}) == 3)
     done = system.manage("aggregate", "my_agg_def")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from aggregates.models import AggDef
 from aggregates.task_code.registry import task_modules
-from ingest.client.health_probe import fault_of_door
+from ingest.client.health_probe import receiver_fault
 from ingest.management.command import ZarkovCommand
 from ingest.store.block_release import revoke
 from ingest.store.ingester_report import StoreReport, advice, obstacles, summarize
@@ -43,7 +43,7 @@ class Command(ZarkovCommand):
     def _examine(self, summary: StoreReport) -> int:
         self._counts(summary)
         found = [advice(blocker) for blocker in summary.blockers if blocker.age_s > BLOCKER_AGE_S]
-        found += obstacles(summary) + self._door() + self._router() + self._aggregates()
+        found += obstacles(summary) + self._receiver() + self._router() + self._aggregates()
         for sentence in found:
             self.stdout.write(f"! {sentence}")
         if not found:
@@ -67,10 +67,10 @@ class Command(ZarkovCommand):
                 f"{report.stored_per_s:,.0f}/s, journal {report.journal_bytes:,} bytes{', full' if report.full else ''}"
             )
 
-    def _door(self) -> list[str]:
+    def _receiver(self) -> list[str]:
         config = settings.ZARKOV
         address = config.running_address("ack_bind_address")
-        fault = fault_of_door(address, config.client_keys(), PING_S) if address else ""
+        fault = receiver_fault(address, config.client_keys(), PING_S) if address else ""
         return [f"{fault} (ack_bind_address)"] if fault else []
 
     def _router(self) -> list[str]:

@@ -135,12 +135,12 @@ class AggDefsView(ApiView):
     @openapi.describe({201: AggDefSerializer}, 400, 409, request=AggDefSerializer)
     def post(self, request: Request) -> Response:
         """Make one. 409 when the name is taken."""
-        shape = AggDefSerializer(data=request.data)
-        shape.is_valid(raise_exception=True)
-        name = shape.validated_data["name"]
+        serializer = AggDefSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        name = serializer.validated_data["name"]
         if AggDef.objects.filter(name=name).exists():
             raise ConflictError(f"an aggregate named {name!r} exists: change it by PATCH, or choose another name")
-        made = services.define(**shape.validated_data)
+        made = services.define(**serializer.validated_data)
         return Response(AggDefSerializer(made).data, status=201)
 
 
@@ -173,9 +173,9 @@ class AggDefView(ApiView):
 
     def _change(self, request: Request, name: str, *, partial: bool) -> Response:
         aggdef = services.get_aggdef(name)
-        shape = AggDefSerializer(aggdef, data=request.data, partial=partial)
-        shape.is_valid(raise_exception=True)
-        fields = dict(shape.validated_data)
+        serializer = AggDefSerializer(aggdef, data=request.data, partial=partial)
+        serializer.is_valid(raise_exception=True)
+        fields = dict(serializer.validated_data)
         if fields.pop("name", name) != name:
             raise DefinitionError("name cannot be changed: make another aggregate", "name")
         return Response(AggDefSerializer(services.define(name=name, **fields)).data)
@@ -190,9 +190,9 @@ class AggDefRunView(ApiView):
     @openapi.describe({202: RunStartedSerializer}, 400, 404, request=RunRequestSerializer)
     def post(self, request: Request, name: str) -> Response:
         """Start one; `runs/<run>/` says what becomes of it."""
-        shape = RunRequestSerializer(data=request.data)
-        shape.is_valid(raise_exception=True)
-        run = services.start_run(services.get_aggdef(name), **shape.validated_data)
+        serializer = RunRequestSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        run = services.start_run(services.get_aggdef(name), **serializer.validated_data)
         return Response({"run": run.uid}, status=202)
 
 

@@ -16,7 +16,7 @@ from aggregates.web.auth.access import Rights, rights_of
 from aggregates.web.json_encoding import to_json
 
 # Parts of an answer that say how current it is, and their headers.
-CURRENCY: Final = {"through": "X-Zarkov-Through", "complete_through": "X-Zarkov-Complete-Through"}
+FRESHNESS: Final = {"through": "X-Zarkov-Through", "complete_through": "X-Zarkov-Complete-Through"}
 
 
 class ApiView(APIView):
@@ -38,12 +38,12 @@ def with_etag(request: Request, state: Mapping[str, Any]) -> Response | HttpResp
     How current they are moves on with every event and is no reason to send the same data again: it is in the headers,
     of a 304 too, and in the body.
     """
-    version = to_json({name: value for name, value in state.items() if name not in CURRENCY})
+    version = to_json({name: value for name, value in state.items() if name not in FRESHNESS})
     etag = f'W/"{hashlib.blake2b(version, digest_size=12).hexdigest()}"'
     known = [part.strip() for part in request.META.get("HTTP_IF_NONE_MATCH", "").split(",")]
     same = etag in known or "*" in known
     answer: Response | HttpResponse = HttpResponseNotModified() if same else Response(state)
-    for name, header in CURRENCY.items():
+    for name, header in FRESHNESS.items():
         if state[name] is not None:
             answer[header] = str(state[name])
     answer["ETag"] = etag

@@ -81,7 +81,7 @@ class EventsView(ApiView):
             return Response(receipt)
         first = receipt["rejected"][0]["message"] if receipt["rejected"] else "the list is empty"
         return Response(
-            {**receipt, **exception_handler.shape("no_valid_event", f"no event was taken: {first}")}, status=400
+            {**receipt, **exception_handler.error_body("no_valid_event", f"no event was taken: {first}")}, status=400
         )
 
     @openapi.describe(

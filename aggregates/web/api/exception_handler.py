@@ -49,7 +49,7 @@ _CODES = {
 }
 
 
-def shape(code: str, message: str, details: Any = None) -> dict[str, Any]:
+def error_body(code: str, message: str, details: Any = None) -> dict[str, Any]:
     """The body of an error."""
     return {"error": {"code": code, "message": message, "details": details or {}}}
 
@@ -82,8 +82,8 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         headers["Retry-After"] = str(int(error.wait) + 1)  # type: ignore[attr-defined]
     code = _CODES.get(error.status_code, "error")
     if isinstance(error, rest.ValidationError):
-        return Response(shape("invalid", _sentence(error.detail), error.detail), status=400, headers=headers)
-    return Response(shape(code, str(error.detail)), status=error.status_code, headers=headers)
+        return Response(error_body("invalid", _sentence(error.detail), error.detail), status=400, headers=headers)
+    return Response(error_body(code, str(error.detail)), status=error.status_code, headers=headers)
 
 
 def of_service(error: AggregateError) -> WebError:

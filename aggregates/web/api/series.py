@@ -18,7 +18,7 @@ from aggregates.models import AggDef
 from aggregates.web.api import openapi, serializers
 from aggregates.web.api.base_view import ApiView, with_etag
 from aggregates.web.auth.access import Rights
-from aggregates.web.auth.stream_access import standing
+from aggregates.web.auth.stream_access import may_continue
 from aggregates.web.exceptions import BadRequestError
 from aggregates.web.live.feed import SeriesFeed
 from aggregates.web.live.stream import respond
@@ -180,4 +180,6 @@ class LiveView(ApiView):
         """`series` events hold the answer of `series/`, `points` events what changed since (see docs/http-api.md)."""
         self.rights(request).require_name(name)
         feeds = {"": SeriesFeed(series_query(request, name), database)}
-        return respond(request._request, feeds, standing(request._request, lambda rights: rights.require_name(name)))
+        return respond(
+            request._request, feeds, may_continue(request._request, lambda rights: rights.require_name(name))
+        )

@@ -20,7 +20,7 @@ MOST_KNOWN = 1_000
 _known: dict[tuple[str, str], tuple[float, Rights | None]] = {}
 
 
-def standing(request: HttpRequest, needed: Callable[[Rights], None]) -> Callable[[], bool]:
+def may_continue(request: HttpRequest, needed: Callable[[Rights], None]) -> Callable[[], bool]:
     """A question for later: would the request behind an open stream still be let in?
 
     `needed` raises for rights that are not enough. Whoever is nobody may go on: `anonymous_read` ends with the process.

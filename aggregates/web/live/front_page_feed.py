@@ -22,8 +22,8 @@ MANY = 50_000  # more new events than this since the last look are counted witho
 def shown(latest: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those of the newest events that are worth a line, newest first; measurements only where others leave room."""
     others = [event for event in latest if event.get("type") != OWN_TYPE][:LATEST]
-    room = LATEST if not others else MOST_OWN
-    own = [event for event in latest if event.get("type") == OWN_TYPE][:room]
+    run_context = LATEST if not others else MOST_OWN
+    own = [event for event in latest if event.get("type") == OWN_TYPE][:run_context]
     return sorted(own + others, key=lambda event: -int(event["_id"]))[:LATEST]
 
 

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_GET
 from aggregates.models.chart import Chart
 from aggregates.web import embed
 from aggregates.web.auth.access import Rights, rights_of
-from aggregates.web.auth.stream_access import standing
+from aggregates.web.auth.stream_access import may_continue
 from aggregates.web.exceptions import BadRequestError, ForbiddenError, NotFoundError
 from aggregates.web.live.front_page_feed import FrontPageFeed
 from aggregates.web.live.jobs_feed import JobsFeed
@@ -41,7 +41,7 @@ def charts(request: HttpRequest) -> HttpResponseBase:
             rights.require_name(name)
 
     feeds = {slug: embed.feed(found[slug], start=start) for slug in slugs}
-    return respond(request, feeds, standing(request, needed))
+    return respond(request, feeds, may_continue(request, needed))
 
 
 @require_GET
@@ -49,7 +49,7 @@ def charts(request: HttpRequest) -> HttpResponseBase:
 def pulse(request: HttpRequest) -> HttpResponseBase:
     """What comes in now."""
     rights_of(request).require_unlimited()
-    return respond(request, {"": FrontPageFeed(database)}, standing(request, Rights.require_unlimited))
+    return respond(request, {"": FrontPageFeed(database)}, may_continue(request, Rights.require_unlimited))
 
 
 @require_GET
@@ -57,7 +57,7 @@ def pulse(request: HttpRequest) -> HttpResponseBase:
 def jobs(request: HttpRequest) -> HttpResponseBase:
     """What the engine works on."""
     rights_of(request).require_unlimited()
-    return respond(request, {"": JobsFeed(database)}, standing(request, Rights.require_unlimited))
+    return respond(request, {"": JobsFeed(database)}, may_continue(request, Rights.require_unlimited))
 
 
 @require_GET

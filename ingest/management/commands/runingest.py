@@ -57,7 +57,7 @@ class Command(ZarkovCommand):
         elif count == 1:
             self._serve(ingest, options["rebind"], record=True)
         else:
-            self._serve_behind_a_front(ingest, count, options["rebind"])
+            self._serve_behind_balancer(ingest, count, options["rebind"])
 
     def _serve(self, ingest: IngestSettings, rebind: bool, *, record: bool = False) -> None:
         measure_own("ingester")
@@ -72,21 +72,21 @@ class Command(ZarkovCommand):
             if record:
                 settings.ZARKOV.folder.forget_addresses(ingester.addresses)
 
-    def _serve_behind_a_front(self, ingest: IngestSettings, count: int, rebind: bool) -> None:
+    def _serve_behind_balancer(self, ingest: IngestSettings, count: int, rebind: bool) -> None:
         def command(folder: Path, number: int) -> list[str]:
             line = [sys.executable, sys.argv[0], "runingest", "--child", f"{folder}:{number}"]
             return [*line, "--rebind"] if rebind else line
 
         home = settings.ZARKOV.folder
-        front = LoadBalancer(ingest, count, home.run, command, os.environ | {END_WITH_PARENT: "1"})
-        front.start()
-        addresses = front.addresses
+        balancer = LoadBalancer(ingest, count, home.run, command, os.environ | {END_WITH_PARENT: "1"})
+        balancer.start()
+        addresses = balancer.addresses
         try:
-            front.wait_until_ready(self.stop)
+            balancer.wait_until_ready(self.stop)
             self._announce(addresses)
-            front.run(self.stop)
+            balancer.run(self.stop)
         finally:
-            front.close()
+            balancer.close()
             home.forget_addresses(addresses)
 
     def _announce(self, addresses: dict[str, str]) -> None:

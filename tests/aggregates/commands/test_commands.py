@@ -32,7 +32,7 @@ def run(*arguments: str) -> str:
 
 @pytest.fixture
 def producer(site):
-    return Producer(resources().room.store)
+    return Producer(resources().run_context.store)
 
 
 def test_aggregate_says_what_it_did(producer, database):
@@ -72,7 +72,7 @@ def test_a_mistake_is_one_line(arguments, words, site):
 
 
 def test_aggregate_exits_2_when_the_router_falls_silent_in_the_middle_of_a_run(site, monkeypatch):
-    Producer(resources().room.store).send(event())
+    Producer(resources().run_context.store).send(event())
     services.define(name="days", task_name=TASK)
 
     def silent(*_arguments, **_options):

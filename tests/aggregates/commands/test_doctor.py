@@ -27,7 +27,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 @pytest.fixture
 def producer(site):
-    return Producer(resources().room.store)
+    return Producer(resources().run_context.store)
 
 
 def test_nothing_stands_in_the_way_of_a_sound_system(producer):
@@ -43,7 +43,7 @@ def test_a_reservation_that_nobody_settles_is_named_and_released(producer, monke
     monkeypatch.setattr(doctor, "BLOCKER_AGE_S", -1.0)
     producer.reserve([event(), event()])
     producer.send(event())
-    assert resources().room.store.watermark().through == 0
+    assert resources().run_context.store.watermark().through == 0
     code, said = run()
     assert code == 1
     name = re.search(r"block (\d+) of journal (\S+) is open", said)
@@ -51,7 +51,7 @@ def test_a_reservation_that_nobody_settles_is_named_and_released(producer, monke
     assert "its 2 events are lost" in said
     code, said = run("--release", f"{name[2]}:{name[1]}")
     assert (code, "is released" in said) == (0, True)
-    assert resources().room.store.watermark().through == 3
+    assert resources().run_context.store.watermark().through == 3
     assert run()[0] == 0
 
 
@@ -59,7 +59,7 @@ SOUND = {"host": "one", "pid": 7, "pending": 0, "bytes": 0, "oldest_pending_s": 
 
 
 def test_ingesters_that_do_not_do_their_work_are_named_with_what_to_do(producer, monkeypatch):
-    store = resources().room.store
+    store = resources().run_context.store
     report(store, "j1", SOUND | {"waits_for": "OperationFailure: not authorized", "holds": ["j1", "j0"]})
     report(store, "j2", SOUND | {"pid": 8, "silent_s": 60.0, "holds": ["j2"]})
     for journal, pid, age_s in (("j3", 9, 60), ("j0", 10, 60), ("j4", 11, 100_000)):
@@ -78,7 +78,7 @@ def test_ingesters_that_do_not_do_their_work_are_named_with_what_to_do(producer,
 def test_a_block_that_a_running_ingester_has_is_not_released_and_its_trouble_is_named(producer, monkeypatch):
     monkeypatch.setattr(doctor, "BLOCKER_AGE_S", -1.0)
     block = producer.reserve([event()]).reservation.block
-    report(resources().room.store, "other", SOUND | {"waits_for": "PyMongoError: no room", "holds": [block[0]]})
+    report(resources().run_context.store, "other", SOUND | {"waits_for": "PyMongoError: no room", "holds": [block[0]]})
     _, said = run()
     assert f"block {block[1]} of journal {block[0]} is open" in said
     assert "process 7, has this journal and tries again; it says: PyMongoError: no room" in said
@@ -87,8 +87,8 @@ def test_a_block_that_a_running_ingester_has_is_not_released_and_its_trouble_is_
 
 
 def test_an_ingester_that_does_not_answer_is_named(producer, settings):
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as door:
-        address = f"tcp://127.0.0.1:{door.bind_to_random_port('tcp://127.0.0.1')}"
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as receiver:
+        address = f"tcp://127.0.0.1:{receiver.bind_to_random_port('tcp://127.0.0.1')}"
         settings.ZARKOV = settings.ZARKOV.model_copy(update={"ack_bind_address": address})
         settings.ZARKOV.folder.record_addresses({"ack_bind_address": address})
         code, said = run()

@@ -40,15 +40,15 @@ def main(arguments: dict[str, Any]) -> None:
     uri, name = arguments["uri"], arguments["database"]
     client: MongoClient[dict[str, Any]] = MongoClient(uri, tz_aware=True)
     engine = open_engine(engine_settings(uri, name, Path(arguments["root"])))
-    room = RunContext(client[name], connect(uri, name), engine, MODULES, durable_jobs=False, grace_s=0)
+    run_context = RunContext(client[name], connect(uri, name), engine, MODULES, durable_jobs=False, grace_s=0)
     definition = define(arguments["task"])
     kill_at(arguments["point"], arguments["times"])
     if arguments["mode"] == "full":
-        full_run(room, definition)
+        full_run(run_context, definition)
     elif arguments["mode"] == "rebuild":
-        rebuild(room, definition, *(datetime.fromisoformat(arguments[end]) for end in ("since", "until")))
-    elif isinstance(refresh(room, definition), Decision):
-        full_run(room, definition)
+        rebuild(run_context, definition, *(datetime.fromisoformat(arguments[end]) for end in ("since", "until")))
+    elif isinstance(refresh(run_context, definition), Decision):
+        full_run(run_context, definition)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def test_a_run_killed_at_any_point_is_made_right_by_the_next(
     times: int,
     mongo_uri: str,
     database: Database[dict[str, Any]],
-    room: RunContext,
+    run_context: RunContext,
     producer: Producer,
     run: Any,
     right: Any,
@@ -92,12 +92,12 @@ def test_a_run_killed_at_any_point_is_made_right_by_the_next(
     outcome = run(definition)
     assert outcome.state == "complete"
     right(definition)
-    assert room.ledger.get(outcome.outputs[0]).position == (4 if mode == "first" else 6)
+    assert run_context.position_store.get(outcome.outputs[0]).position == (4 if mode == "first" else 6)
     run(definition)
-    room.grace_s = 0
-    full_run(room, definition)
+    run_context.grace_s = 0
+    full_run(run_context, definition)
     right(definition)
-    position = room.ledger.get(outcome.outputs[0])
+    position = run_context.position_store.get(outcome.outputs[0])
     left = {name for name in database.list_collection_names() if name.startswith("zgen.")}
     assert left == {f"zgen.{output}.{position.generation}" for output in position.outputs}
     assert sum(values(database, position.outputs[0]).values()) >= 4

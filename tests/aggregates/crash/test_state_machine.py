@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from pymongo import MongoClient
 
 from aggregates.exceptions import AggregateError, BusyError, RunCancelledError
-from aggregates.run import context as rooms
+from aggregates.run import context as run_contexts
 from aggregates.run import failpoint, lease_holder, position_store
 from aggregates.run.context import RunContext
 from aggregates.run.decision import Decision
@@ -46,7 +46,7 @@ EVENTS = st.lists(
     max_size=4,
 )
 TASKS = ["CountByDay", "TwoOutputs", "PerType"]
-CANCEL_S = rooms.CANCEL_S
+CANCEL_S = run_contexts.CANCEL_S
 
 
 class Crash(BaseException):
@@ -70,7 +70,7 @@ class Machine(RuleBasedStateMachine):
         self.dead: set[str] = set()
         self.engine: Any = None
         self.crashing = self.cancelling = ""
-        rooms.CANCEL_S = 0.0  # a wish to cancel is looked for at every step
+        run_contexts.CANCEL_S = 0.0  # a wish to cancel is looked for at every step
         self.start()
 
     @initialize(task=st.sampled_from(TASKS))
@@ -82,12 +82,12 @@ class Machine(RuleBasedStateMachine):
         if self.engine is not None:
             self.engine.close()
         self.engine = open_engine(engine_settings(self.uri, self.name, Path(self.folder.name)))
-        self.room = RunContext(
+        self.run_context = RunContext(
             self.client[self.name], self.stores[0], self.engine, MODULES, durable_jobs=False, grace_s=0
         )
         failpoint.hook = self.reach
         self.crashed = False
-        release = self.room.ledger.release
+        release = self.run_context.position_store.release
 
         def release_if_alive(lease: Any) -> None:
             if self.crashed:
@@ -95,17 +95,17 @@ class Machine(RuleBasedStateMachine):
             else:
                 release(lease)
 
-        self.room.ledger.release = release_if_alive  # type: ignore[method-assign]
+        self.run_context.position_store.release = release_if_alive  # type: ignore[method-assign]
         position_store.is_dead = lambda name: name in self.dead or lease_holder.is_dead(name)  # type: ignore[attr-defined]
 
     def reach(self, point: str) -> None:
         if point == self.cancelling:
             self.cancelling = ""
-            position = self.room.ledger.of_aggdef(self.definition.name)
+            position = self.run_context.position_store.of_aggdef(self.definition.name)
             if position and position.step:
-                self.room.ledger.ask_cancel(position.name, "live", position.step.uid)
+                self.run_context.position_store.ask_cancel(position.name, "live", position.step.uid)
             if position and position.making:
-                self.room.ledger.ask_cancel(position.name, "build", position.making.uid)
+                self.run_context.position_store.ask_cancel(position.name, "build", position.making.uid)
         if point == self.crashing:
             self.crashing, self.crashed = "", True
             raise Crash
@@ -148,22 +148,22 @@ class Machine(RuleBasedStateMachine):
     @rule(crash=st.sampled_from(["", "", *failpoint.POINTS]))
     def run(self, crash: str) -> None:
         def work() -> None:
-            if isinstance(refresh(self.room, self.definition), Decision):
-                full_run(self.room, self.definition)
+            if isinstance(refresh(self.run_context, self.definition), Decision):
+                full_run(self.run_context, self.definition)
 
         self.attempt(work, crash)
 
     @rule(crash=st.sampled_from(["", *failpoint.POINTS]))
     def full(self, crash: str) -> None:
-        self.attempt(lambda: full_run(self.room, self.definition), crash)
+        self.attempt(lambda: full_run(self.run_context, self.definition), crash)
 
     @rule(full=st.booleans(), point=st.sampled_from(["recorded", "submitted", "jobs_done"]))
     def cancel(self, full: bool, point: str) -> None:
         """A person cancels the run when it has come as far as `point`."""
 
         def work() -> None:
-            if full or isinstance(refresh(self.room, self.definition), Decision):
-                full_run(self.room, self.definition)
+            if full or isinstance(refresh(self.run_context, self.definition), Decision):
+                full_run(self.run_context, self.definition)
 
         self.cancelling = point
         self.attempt(work, "")
@@ -171,16 +171,16 @@ class Machine(RuleBasedStateMachine):
     @rule(crash=st.sampled_from(["", *failpoint.POINTS]), day=st.integers(-3, 3), length=st.integers(1, 3))
     def rebuild(self, crash: str, day: int, length: int) -> None:
         since = NOON + day * DAY
-        self.attempt(lambda: rebuild(self.room, self.definition, since, since + length * DAY), crash)
+        self.attempt(lambda: rebuild(self.run_context, self.definition, since, since + length * DAY), crash)
 
     @invariant()
     def readers_see_one_generation(self) -> None:
         """What the view shows is a generation that exists, and never one in the making."""
-        found = self.room.ledger.of_aggdef(self.definition.name) if hasattr(self, "definition") else None
+        found = self.run_context.position_store.of_aggdef(self.definition.name) if hasattr(self, "definition") else None
         if found is None or not found.shown:
             return
-        for output in self.room.generations.expand(found.outputs, found.shown):
-            options = next(iter(self.room.database.list_collections(filter={"name": f"zagg.{output}"})), None)
+        for output in self.run_context.generations.expand(found.outputs, found.shown):
+            options = next(iter(self.run_context.database.list_collections(filter={"name": f"zagg.{output}"})), None)
             shown = int(options["options"]["viewOn"].rpartition(".")[2]) if options else 0
             assert options is None or shown in (found.shown, found.generation)
 
@@ -190,16 +190,16 @@ class Machine(RuleBasedStateMachine):
                 for who, block in self.reserved:
                     self.producers[who].settle(block)
                 self.run("")
-                if self.room.ledger.get(self.room.position(self.definition).name).blocked:
+                if self.run_context.position_store.get(self.run_context.position(self.definition).name).blocked:
                     assert self.cancelled
                     self.full("")  # what a cancelled run asks for
-                verdict = verify(self.room, self.definition)
+                verdict = verify(self.run_context, self.definition)
                 assert verdict.ok, [d.sentence() for d in verdict.differences] or verdict.refused
                 assert verdict.through == self.stores[0].watermark().through
         finally:
             failpoint.hook = None
             position_store.is_dead = lease_holder.is_dead  # type: ignore[attr-defined]
-            rooms.CANCEL_S = CANCEL_S
+            run_contexts.CANCEL_S = CANCEL_S
             self.client.drop_database(self.name)
             self.engine.close()
             for store in self.stores:

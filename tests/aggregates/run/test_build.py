@@ -32,22 +32,24 @@ def at_fault(monkeypatch):
 
 
 def test_a_full_run_gives_a_new_generation_and_the_old_one_goes_after_the_grace_time(
-    run, room: RunContext, producer, right
+    run, run_context: RunContext, producer, right
 ):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
-    room.database["zgen.countbyday.1"].update_one({}, {"$set": {"value": 99}})
-    assert full_run(room, definition).generation == 2
-    assert values(room.database, "countbyday") == {"p/2011-07-01": 1}
-    assert "zgen.countbyday.1" in room.database.list_collection_names()
-    room.grace_s = 0
-    full_run(room, definition)
-    assert [n for n in room.database.list_collection_names() if n.startswith("zgen.")] == ["zgen.countbyday.3"]
+    run_context.database["zgen.countbyday.1"].update_one({}, {"$set": {"value": 99}})
+    assert full_run(run_context, definition).generation == 2
+    assert values(run_context.database, "countbyday") == {"p/2011-07-01": 1}
+    assert "zgen.countbyday.1" in run_context.database.list_collection_names()
+    run_context.grace_s = 0
+    full_run(run_context, definition)
+    assert [n for n in run_context.database.list_collection_names() if n.startswith("zgen.")] == ["zgen.countbyday.3"]
     right(definition)
 
 
-def test_increments_go_on_during_a_full_run_and_are_in_it(run, room: RunContext, producer: Producer, right, at_fault):
+def test_increments_go_on_during_a_full_run_and_are_in_it(
+    run, run_context: RunContext, producer: Producer, right, at_fault
+):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -55,19 +57,19 @@ def test_increments_go_on_during_a_full_run_and_are_in_it(run, room: RunContext,
 
     def meanwhile() -> None:
         producer.send(event(), event(project="q"))
-        seen.append(refresh(room, definition).through)
-        seen.append(values(room.database, "countbyday"))
+        seen.append(refresh(run_context, definition).through)
+        seen.append(values(run_context.database, "countbyday"))
         producer.send(event(project="r"))
 
     at_fault("jobs_done", meanwhile)
-    full_run(room, definition)
+    full_run(run_context, definition)
     assert seen == [3, {"p/2011-07-01": 2, "q/2011-07-01": 1}]
-    assert values(room.database, "countbyday") == {"p/2011-07-01": 2, "q/2011-07-01": 1, "r/2011-07-01": 1}
-    assert room.ledger.get("countbyday").position == 4
+    assert values(run_context.database, "countbyday") == {"p/2011-07-01": 2, "q/2011-07-01": 1, "r/2011-07-01": 1}
+    assert run_context.position_store.get("countbyday").position == 4
     right(definition)
 
 
-def test_readers_never_see_half_a_full_run(run, room: RunContext, producer: Producer, at_fault):
+def test_readers_never_see_half_a_full_run(run, run_context: RunContext, producer: Producer, at_fault):
     definition = define("CountByDay")
     producer.send(*(event(project=f"p{n}") for n in range(50)))
     run(definition)
@@ -75,107 +77,111 @@ def test_readers_never_see_half_a_full_run(run, room: RunContext, producer: Prod
 
     def read() -> None:
         while not stop.is_set():
-            counts.add(len(values(room.database, "countbyday")))
+            counts.add(len(values(run_context.database, "countbyday")))
 
     reader = threading.Thread(target=read)
     reader.start()
     for _ in range(5):
-        full_run(room, definition)
+        full_run(run_context, definition)
     stop.set()
     reader.join()
     assert counts == {50}
 
 
-def test_an_open_cursor_finishes_on_the_generation_it_began_with(run, room: RunContext, producer: Producer):
+def test_an_open_cursor_finishes_on_the_generation_it_began_with(run, run_context: RunContext, producer: Producer):
     definition = define("CountByDay")
     producer.send(*(event(project=f"p{n}") for n in range(300)))
     run(definition)
-    cursor = room.database["zagg.countbyday"].find(batch_size=10)
+    cursor = run_context.database["zagg.countbyday"].find(batch_size=10)
     next(cursor)
-    full_run(room, definition)
+    full_run(run_context, definition)
     assert len(list(cursor)) == 299
 
 
-def test_a_full_run_is_refused_when_events_it_needs_are_gone_unless_asked_twice(run, room: RunContext, producer, right):
+def test_a_full_run_is_refused_when_events_it_needs_are_gone_unless_asked_twice(
+    run, run_context: RunContext, producer, right
+):
     definition = define("CountByDay")
     producer.send(event(), event())
     run(definition)
-    room.database["ingest.store"].update_one({"_id": "event"}, {"$set": {"partitions": [{"n": 1, "first": 3}]}})
-    room.database["event.1"].delete_many({})
+    run_context.database["ingest.store"].update_one({"_id": "event"}, {"$set": {"partitions": [{"n": 1, "first": 3}]}})
+    run_context.database["event.1"].delete_many({})
     producer.send(event(project="new"))
     run(definition)
     with pytest.raises(EventsGoneError, match="no longer stored"):
-        full_run(room, definition)
-    assert len(values(room.database, "countbyday")) == 2
-    full_run(room, definition, force=True)
-    assert values(room.database, "countbyday") == {"new/2011-07-01": 1}
-    full_run(room, definition)
+        full_run(run_context, definition)
+    assert len(values(run_context.database, "countbyday")) == 2
+    full_run(run_context, definition, force=True)
+    assert values(run_context.database, "countbyday") == {"new/2011-07-01": 1}
+    full_run(run_context, definition)
     right(definition)
 
 
-def test_a_failed_full_run_leaves_the_old_answer_and_nothing_else(run, room: RunContext, producer: Producer, right):
+def test_a_failed_full_run_leaves_the_old_answer_and_nothing_else(
+    run, run_context: RunContext, producer: Producer, right
+):
     definition = define("Fragile")
     producer.send(event("a"))
     run(definition)
     producer.send(event("a", bad=True))
     with pytest.raises(RunFailedError):
-        full_run(room, definition)
-    assert values(room.database, "fragile") == {"a": 1}
-    position = room.ledger.get("fragile")
+        full_run(run_context, definition)
+    assert values(run_context.database, "fragile") == {"a": 1}
+    position = run_context.position_store.get("fragile")
     assert (position.making, position.generation) == (None, 1)
-    room.database["event.1"].delete_one({"_id": 2})
-    room.grace_s = 0
-    full_run(room, definition)
-    assert [n for n in room.database.list_collection_names() if n.startswith("zgen.")] == ["zgen.fragile.3"]
+    run_context.database["event.1"].delete_one({"_id": 2})
+    run_context.grace_s = 0
+    full_run(run_context, definition)
+    assert [n for n in run_context.database.list_collection_names() if n.startswith("zgen.")] == ["zgen.fragile.3"]
     right(definition)
 
 
-def test_a_range_is_rebuilt_and_the_rest_stays(run, room: RunContext, producer: Producer, right):
+def test_a_range_is_rebuilt_and_the_rest_stays(run, run_context: RunContext, producer: Producer, right):
     definition = define("CountByDay")
     producer.send(*(event(at=NOON + n * DAY) for n in range(5)))
     run(definition)
-    room.database["zgen.countbyday.1"].update_many({}, {"$set": {"value": 50}})
+    run_context.database["zgen.countbyday.1"].update_many({}, {"$set": {"value": 50}})
     since = datetime(2011, 7, 2, 10, tzinfo=UTC)
-    rebuild(room, definition, since, since + DAY)
-    assert [v for _, v in sorted(values(room.database, "countbyday").items())] == [50, 1, 1, 50, 50]
+    rebuild(run_context, definition, since, since + DAY)
+    assert [v for _, v in sorted(values(run_context.database, "countbyday").items())] == [50, 1, 1, 50, 50]
     producer.send(event(at=NOON + DAY))
     run(definition)
-    assert values(room.database, "countbyday")["p/2011-07-02"] == 2
-    rebuild(room, definition, NOON - DAY, NOON + 10 * DAY)
+    assert values(run_context.database, "countbyday")["p/2011-07-02"] == 2
+    rebuild(run_context, definition, NOON - DAY, NOON + 10 * DAY)
     right(definition)
 
 
-def test_a_rebuild_removes_keys_that_have_no_events_and_leaves_keys_without_a_period(run, room, producer, right):
+def test_a_rebuild_removes_keys_that_have_no_events_and_leaves_keys_without_a_period(run, run_context, producer, right):
     definition = define("TotalByType")
     producer.send(event(), event(at=NOON + DAY))
     run(definition)
-    room.database["zgen.totalbytype.1"].insert_one({"_id": "day/2011-07-03", "value": 3, "through": 1})
-    rebuild(room, definition, NOON, NOON + 3 * DAY)
-    assert values(room.database, "totalbytype") == {"total": 2, "day/2011-07-01": 1, "day/2011-07-02": 1}
+    run_context.database["zgen.totalbytype.1"].insert_one({"_id": "day/2011-07-03", "value": 3, "through": 1})
+    rebuild(run_context, definition, NOON, NOON + 3 * DAY)
+    assert values(run_context.database, "totalbytype") == {"total": 2, "day/2011-07-01": 1, "day/2011-07-02": 1}
     producer.send(event())
     run(definition)
     right(definition)
 
 
-def test_increments_during_a_rebuild_are_in_it(run, room: RunContext, producer: Producer, right, at_fault):
+def test_increments_during_a_rebuild_are_in_it(run, run_context: RunContext, producer: Producer, right, at_fault):
     definition = define("CountByDay")
     producer.send(event(), event(at=NOON + DAY))
     run(definition)
 
     def meanwhile() -> None:
         producer.send(event(), event(at=NOON + DAY))
-        refresh(room, definition)
+        refresh(run_context, definition)
 
     at_fault("copied", meanwhile)
-    rebuild(room, definition, NOON, NOON + timedelta(hours=1))
-    assert values(room.database, "countbyday") == {"p/2011-07-01": 2, "p/2011-07-02": 2}
+    rebuild(run_context, definition, NOON, NOON + timedelta(hours=1))
+    assert values(run_context.database, "countbyday") == {"p/2011-07-01": 2, "p/2011-07-02": 2}
     right(definition)
 
 
 @pytest.mark.parametrize("task", ["Manner2011", "Median"])
-def test_a_task_without_period_is_not_rebuilt(task, run, room: RunContext, producer: Producer):
+def test_a_task_without_period_is_not_rebuilt(task, run, run_context: RunContext, producer: Producer):
     definition = define(task)
     producer.send(event("a", n=1))
     run(definition)
     with pytest.raises(NotRebuildableError):
-        rebuild(room, definition, NOON, NOON + DAY)
+        rebuild(run_context, definition, NOON, NOON + DAY)

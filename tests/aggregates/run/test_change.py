@@ -99,7 +99,7 @@ def engine(mongo_uri: str, database: Any, tmp_path: Path) -> Iterator[Restarting
 
 
 @pytest.fixture
-def room(database: Any, store: Any, producer: Producer, engine: Restarting) -> RunContext:
+def run_context(database: Any, store: Any, producer: Producer, engine: Restarting) -> RunContext:
     modules = ("tests.aggregates.tasks", "changing_tasks")
     return RunContext(database, store, engine, modules, durable_jobs=False, grace_s=0)
 
@@ -114,7 +114,7 @@ def crash_at(point: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def leave_half_done(
-    run: Any, room: RunContext, producer: Producer, changing: Definition, monkeypatch: Any
+    run: Any, run_context: RunContext, producer: Producer, changing: Definition, monkeypatch: Any
 ) -> Callable[[], None]:
     """One event is in, and the run over a second one dies when its jobs are done."""
 
@@ -125,13 +125,13 @@ def leave_half_done(
         with monkeypatch.context() as patch:
             crash_at("jobs_done", patch)
             with pytest.raises(KeyboardInterrupt):
-                refresh(room, changing)
+                refresh(run_context, changing)
 
     return leave
 
 
 def test_a_changed_task_waits_for_a_full_run_and_never_mixes_old_and_new(
-    run, room, producer, engine, changing, save, right
+    run, run_context, producer, engine, changing, save, right
 ):
     producer.send(event("a"))
     run(changing)
@@ -141,15 +141,15 @@ def test_a_changed_task_waits_for_a_full_run_and_never_mixes_old_and_new(
     outcome = run(changing)
     assert outcome.state == "blocked"
     assert "code of the task has changed" in outcome.due
-    assert values(room.database, "changing") == {"a": 1}
-    done = full_run(room, changing)
+    assert values(run_context.database, "changing") == {"a": 1}
+    done = full_run(run_context, changing)
     assert done.due == ""
-    assert values(room.database, "changing") == {"A": 2}
+    assert values(run_context.database, "changing") == {"A": 2}
     right(changing)
 
 
 def test_a_changed_helper_is_noticed_and_what_else_changes_is_not(
-    run, room, producer, engine, changing, save, tmp_path, right
+    run, run_context, producer, engine, changing, save, tmp_path, right
 ):
     helper = tmp_path / "changing_helper.py"
     helper.write_text("W = 1\n\ndef unused():\n    return 1\n")
@@ -169,15 +169,15 @@ def test_a_changed_helper_is_noticed_and_what_else_changes_is_not(
     engine.restart()
     producer.send(event("a"))
     assert run(changing).state == "blocked"
-    assert values(room.database, "changing") == {"a": 2}
-    full_run(room, changing)
-    assert values(room.database, "changing") == {"aaa": 3}
+    assert values(run_context.database, "changing") == {"a": 2}
+    full_run(run_context, changing)
+    assert values(run_context.database, "changing") == {"aaa": 3}
     right(changing)
     sys.modules.pop("changing_helper", None)
 
 
 def test_a_step_goes_on_when_something_else_in_its_file_has_changed(
-    run, room, engine, changing, leave_half_done, right, tmp_path
+    run, run_context, engine, changing, leave_half_done, right, tmp_path
 ):
     leave_half_done()
     module = tmp_path / "changing_tasks.py"
@@ -185,11 +185,11 @@ def test_a_step_goes_on_when_something_else_in_its_file_has_changed(
     engine.restart()
     outcome = run(changing)
     assert (outcome.mode, outcome.state) == ("incremental", "complete")
-    assert values(room.database, "changing") == {"a": 2}
+    assert values(run_context.database, "changing") == {"a": 2}
     right(changing)
 
 
-def test_a_changed_definition_asks_for_a_full_run(run, room, producer):
+def test_a_changed_definition_asks_for_a_full_run(run, run_context, producer):
     producer.send(event("a"), event("b"))
     run(define("CountByDay"))
     producer.send(event("a"))
@@ -197,31 +197,31 @@ def test_a_changed_definition_asks_for_a_full_run(run, room, producer):
     waiting = run(narrower)
     assert waiting.state == "blocked"
     assert "definition" in waiting.due
-    assert values(room.database, "countbyday") == {"p/2011-07-01": 2}
-    assert full_run(room, narrower).due == ""
-    assert values(room.database, "countbyday") == {"p/2011-07-01": 2}
+    assert values(run_context.database, "countbyday") == {"p/2011-07-01": 2}
+    assert full_run(run_context, narrower).due == ""
+    assert values(run_context.database, "countbyday") == {"p/2011-07-01": 2}
 
 
 def test_code_that_changes_while_a_run_is_half_done_blocks_until_a_full_run(
-    run, room, producer, engine, changing, leave_half_done, save, right
+    run, run_context, producer, engine, changing, leave_half_done, save, right
 ):
     leave_half_done()
-    assert values(room.database, "changing") == {"a": 2}
+    assert values(run_context.database, "changing") == {"a": 2}
     save(key="event['type'].upper()")
     engine.restart()
     outcome = run(changing)
     assert outcome.state == "blocked"
     assert "half done" in outcome.reason
     assert run(changing).state == "blocked"
-    full_run(room, changing)
-    assert values(room.database, "changing") == {"A": 2}
+    full_run(run_context, changing)
+    assert values(run_context.database, "changing") == {"A": 2}
     producer.send(event("a"))
     assert run(changing).state == "complete"
     right(changing)
 
 
 def test_the_repair_of_a_failing_map_is_taken_up_without_a_full_run_once_it_is_accepted(
-    run, room, producer, engine, changing, save, right
+    run, run_context, producer, engine, changing, save, right
 ):
     save(key="event['context']['p']")
     engine.restart()
@@ -233,15 +233,15 @@ def test_the_repair_of_a_failing_map_is_taken_up_without_a_full_run_once_it_is_a
     save(key="event['context'].get('p', 'none')")
     engine.restart()
     assert run(changing).state == "blocked"
-    accept_change(room, changing)
+    accept_change(run_context, changing)
     outcome = run(changing)
     assert (outcome.state, outcome.due) == ("complete", "")
-    assert values(room.database, "changing") == {"x": 1, "none": 1}
+    assert values(run_context.database, "changing") == {"x": 1, "none": 1}
     right(changing)
 
 
 def test_a_reduce_that_failed_in_the_middle_is_rolled_forward_with_the_same_range(
-    run, room, producer, right, monkeypatch
+    run, run_context, producer, right, monkeypatch
 ):
     from tests.aggregates import tasks
 
@@ -253,16 +253,18 @@ def test_a_reduce_that_failed_in_the_middle_is_rolled_forward_with_the_same_rang
         with pytest.raises(RunFailedError, match="poisoned") as caught:
             run(definition)
         assert caught.value.wrote
-    step = room.ledger.get("fragilereduce").step
+    step = run_context.position_store.get("fragilereduce").step
     assert (step.through, step.attempt, step.wrote) == (last, 3, True)
     producer.send(event("a"))
     monkeypatch.setattr(tasks, "POISON", set())
     run(definition)
-    assert values(room.database, "fragilereduce") == {"a": 3, "poison": 2}
+    assert values(run_context.database, "fragilereduce") == {"a": 3, "poison": 2}
     right(definition)
 
 
-def test_a_cancelled_run_that_may_have_written_asks_for_a_full_run(run, room, producer, engine, right, monkeypatch):
+def test_a_cancelled_run_that_may_have_written_asks_for_a_full_run(
+    run, run_context, producer, engine, right, monkeypatch
+):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -270,7 +272,7 @@ def test_a_cancelled_run_that_may_have_written_asks_for_a_full_run(run, room, pr
 
     def cancel(point: str) -> None:
         if point == "submitted":
-            step = room.ledger.get("countbyday").step
+            step = run_context.position_store.get("countbyday").step
             engine.cancelled.update(f"{job['job_id']}.1" for job in step.jobs)
 
     with monkeypatch.context() as patch:
@@ -280,35 +282,35 @@ def test_a_cancelled_run_that_may_have_written_asks_for_a_full_run(run, room, pr
     outcome = run(definition)
     assert outcome.state == "blocked"
     assert "cancelled" in outcome.reason
-    full_run(room, definition)
+    full_run(run_context, definition)
     assert run(definition).state == "nothing"
     right(definition)
 
 
-def test_a_wish_to_cancel_reaches_the_run(run, room, producer, right, monkeypatch):
+def test_a_wish_to_cancel_reaches_the_run(run, run_context, producer, right, monkeypatch):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
-    before = values(room.database, "countbyday")
+    before = values(run_context.database, "countbyday")
     producer.send(event(project="new"))
 
     def cancel(point: str) -> None:
         if point == "recorded":
-            making = room.ledger.get("countbyday").making
-            assert room.ledger.ask_cancel("countbyday", "build", making.uid)
+            making = run_context.position_store.get("countbyday").making
+            assert run_context.position_store.ask_cancel("countbyday", "build", making.uid)
 
     with monkeypatch.context() as patch:
         patch.setattr(failpoint, "hook", cancel)
         patch.setattr("aggregates.run.context.CANCEL_S", 0.0)
         with pytest.raises(RunCancelledError):
-            full_run(room, definition)
-    assert values(room.database, "countbyday") == before
-    assert room.ledger.get("countbyday").making is None
+            full_run(run_context, definition)
+    assert values(run_context.database, "countbyday") == before
+    assert run_context.position_store.get("countbyday").making is None
     run(definition)
     right(definition)
 
 
-def test_a_store_that_was_emptied_or_restored_is_said_and_not_trusted(run, room, producer, database, right):
+def test_a_store_that_was_emptied_or_restored_is_said_and_not_trusted(run, run_context, producer, database, right):
     definition = define("CountByDay")
     producer.send(event(), event())
     run(definition)
@@ -316,13 +318,13 @@ def test_a_store_that_was_emptied_or_restored_is_said_and_not_trusted(run, room,
     outcome = run(definition)
     assert outcome.state == "blocked"
     assert "restored or emptied" in outcome.reason
-    full_run(room, definition)
+    full_run(run_context, definition)
     producer.send(event())
     assert run(definition).state == "complete"
     right(definition)
 
 
-def test_a_position_beyond_the_store_is_not_trusted(run, room, producer, database):
+def test_a_position_beyond_the_store_is_not_trusted(run, run_context, producer, database):
     definition = define("CountByDay")
     producer.send(event(), event())
     run(definition)
@@ -330,7 +332,7 @@ def test_a_position_beyond_the_store_is_not_trusted(run, room, producer, databas
     assert "the store ends at 1" in run(definition).reason
 
 
-def test_a_lost_definition_finds_its_position_again(run, room, producer, right):
+def test_a_lost_definition_finds_its_position_again(run, run_context, producer, right):
     """As after Django's database was restored from before the aggregate was made, or made anew."""
     producer.send(event())
     run(define("CountByDay"))
@@ -340,7 +342,7 @@ def test_a_lost_definition_finds_its_position_again(run, room, producer, right):
     right(define("CountByDay"))
 
 
-def test_a_change_that_is_taken_back_lets_increments_go_on(run, room, producer, engine, changing, save, right):
+def test_a_change_that_is_taken_back_lets_increments_go_on(run, run_context, producer, engine, changing, save, right):
     producer.send(event("a"))
     run(changing)
     save(key="event['type'].upper()")
@@ -351,5 +353,5 @@ def test_a_change_that_is_taken_back_lets_increments_go_on(run, room, producer, 
     engine.restart()
     outcome = run(changing)
     assert (outcome.state, outcome.due) == ("complete", "")
-    assert values(room.database, "changing") == {"a": 2}
+    assert values(run_context.database, "changing") == {"a": 2}
     right(changing)

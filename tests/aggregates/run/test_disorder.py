@@ -26,7 +26,9 @@ def hook() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("kind", ["increment", "full"])
-def test_rotation_at_every_point_of_a_run_changes_no_result(kind, run, room: RunContext, store, producer, right, hook):
+def test_rotation_at_every_point_of_a_run_changes_no_result(
+    kind, run, run_context: RunContext, store, producer, right, hook
+):
     definition = define("CountByDay")
     producer.send(*(event(project=f"p{n % 3}") for n in range(9)))
     run(definition)
@@ -40,18 +42,18 @@ def test_rotation_at_every_point_of_a_run_changes_no_result(kind, run, room: Run
 
     producer.send(event(), event())
     hook(reach)
-    full_run(room, definition) if kind == "full" else run(definition)
+    full_run(run_context, definition) if kind == "full" else run(definition)
     hook(None)
     assert len(rotated) >= 6
     assert len(store.watermark().partitions) == len(rotated) + 1
     right(definition)
     run(definition)
     right(definition)
-    assert sum(values(room.database, "countbyday").values()) == 11 + 2 * len(rotated)
+    assert sum(values(run_context.database, "countbyday").values()) == 11 + 2 * len(rotated)
 
 
 def test_three_ingesters_that_commit_out_of_order_lose_and_double_nothing(
-    run, room: RunContext, mongo_uri, database, right
+    run, run_context: RunContext, mongo_uri, database, right
 ):
     chance = random.Random(3)
     stores = [connect(mongo_uri, database.name) for _ in range(3)]

@@ -16,7 +16,7 @@ from tests.aggregates.event_source import event
 from tests.aggregates.stack import until
 
 
-def test_who_lost_the_lease_changes_nothing_any_more(run, room, producer, right, monkeypatch):
+def test_who_lost_the_lease_changes_nothing_any_more(run, run_context, producer, right, monkeypatch):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -27,41 +27,41 @@ def test_who_lost_the_lease_changes_nothing_any_more(run, room, producer, right,
         """Another process finishes the run while this one sleeps after its jobs."""
         if point == "jobs_done" and not overtaken:
             overtaken.append(point)
-            room.database["agg.position"].update_one({}, [{"$set": {"live.until": "$$NOW"}}])
-            refresh(room, definition)
+            run_context.database["agg.position"].update_one({}, [{"$set": {"live.until": "$$NOW"}}])
+            refresh(run_context, definition)
             producer.send(event())
-            refresh(room, definition)
+            refresh(run_context, definition)
 
     monkeypatch.setattr(failpoint, "hook", overtake)
     with pytest.raises(LeaseLostError):
-        refresh(room, definition)
-    assert values(room.database, "countbyday") == {"p/2011-07-01": 3}
+        refresh(run_context, definition)
+    assert values(run_context.database, "countbyday") == {"p/2011-07-01": 3}
     right(definition)
 
 
-def test_an_earlier_holder_is_refused_although_nothing_else_has_changed(run, room, producer):
+def test_an_earlier_holder_is_refused_although_nothing_else_has_changed(run, run_context, producer):
     """The fencing token alone: position and open step are as the earlier holder left them."""
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
     last = producer.send(event())
-    mark = input_mark(room, definition)
-    plan = room.plan(definition, mark.range(1, last), full=False)
-    step = make_step(room, plan, mark.range(1, last), 1, mark)
-    early, _ = room.ledger.acquire("countbyday", "live", lease_s=0.0)
-    room.ledger.begin(early, step)
-    room.ledger.acquire("countbyday", "live")
+    mark = input_mark(run_context, definition)
+    plan = run_context.plan(definition, mark.range(1, last), full=False)
+    step = make_step(run_context, plan, mark.range(1, last), 1, mark)
+    early, _ = run_context.position_store.acquire("countbyday", "live", lease_s=0.0)
+    run_context.position_store.begin(early, step)
+    run_context.position_store.acquire("countbyday", "live")
     with pytest.raises(LeaseLostError):
-        room.ledger.advance(early, step, Reached(last, None))
+        run_context.position_store.advance(early, step, Reached(last, None))
     with pytest.raises(LeaseLostError):
-        room.ledger.abandon(early, step)
-    builder, _ = room.ledger.acquire("countbyday", "build", lease_s=0.0)
-    room.ledger.acquire("countbyday", "build")
+        run_context.position_store.abandon(early, step)
+    builder, _ = run_context.position_store.acquire("countbyday", "build", lease_s=0.0)
+    run_context.position_store.acquire("countbyday", "build")
     with pytest.raises(LeaseLostError):
-        room.ledger.number(builder)
+        run_context.position_store.number(builder)
 
 
-def test_the_input_of_an_aggregate_is_held_still_while_it_is_read(run, room, producer, right, monkeypatch):
+def test_the_input_of_an_aggregate_is_held_still_while_it_is_read(run, run_context, producer, right, monkeypatch):
     days = define("CountByDay")
     total = define("Sum", inputs=("zagg.countbyday",))
     producer.send(event(), event(project="q"))
@@ -73,7 +73,7 @@ def test_the_input_of_an_aggregate_is_held_still_while_it_is_read(run, room, pro
             refused.append(point)
             producer.send(event())
             with pytest.raises(BusyError):
-                refresh(room, days)
+                refresh(run_context, days)
 
     with monkeypatch.context() as patch:
         patch.setattr(failpoint, "hook", meanwhile)
@@ -85,94 +85,94 @@ def test_the_input_of_an_aggregate_is_held_still_while_it_is_read(run, room, pro
     right(total)
 
 
-def test_a_lease_runs_out_on_the_databases_clock(room, producer, run):
+def test_a_lease_runs_out_on_the_databases_clock(run_context, producer, run):
     run(define("CountByDay"))
-    ledger: PositionStore = room.ledger
-    lease, _ = ledger.acquire("countbyday", "live", lease_s=0.2)
+    position_store: PositionStore = run_context.position_store
+    lease, _ = position_store.acquire("countbyday", "live", lease_s=0.2)
     with pytest.raises(BusyError):
-        ledger.acquire("countbyday", "live")
-    assert ledger.renew(lease, lease_s=0.0)
-    second, _ = ledger.acquire("countbyday", "live")
+        position_store.acquire("countbyday", "live")
+    assert position_store.renew(lease, lease_s=0.0)
+    second, _ = position_store.acquire("countbyday", "live")
     assert second.token == lease.token + 1
-    assert not ledger.renew(lease)
-    ledger.release(lease)
+    assert not position_store.renew(lease)
+    position_store.release(lease)
     with pytest.raises(BusyError):
-        ledger.acquire("countbyday", "live")
+        position_store.acquire("countbyday", "live")
 
 
-def test_a_lease_that_was_given_back_is_not_renewed_and_is_free_at_once(room, producer, run):
+def test_a_lease_that_was_given_back_is_not_renewed_and_is_free_at_once(run_context, producer, run):
     run(define("CountByDay"))
-    ledger: PositionStore = room.ledger
-    lease, _ = ledger.acquire("countbyday", "live")
-    ledger.release(lease)
-    assert not ledger.renew(lease)
-    room.database["agg.position"].update_one({}, [{"$set": {"live.until": {"$add": ["$$NOW", 60_000]}}}])
-    assert ledger.acquire("countbyday", "live")[0].token == lease.token + 1
+    position_store: PositionStore = run_context.position_store
+    lease, _ = position_store.acquire("countbyday", "live")
+    position_store.release(lease)
+    assert not position_store.renew(lease)
+    run_context.database["agg.position"].update_one({}, [{"$set": {"live.until": {"$add": ["$$NOW", 60_000]}}}])
+    assert position_store.acquire("countbyday", "live")[0].token == lease.token + 1
 
 
-def test_who_waits_for_a_lease_comes_before_who_only_asks(room, producer, run):
+def test_who_waits_for_a_lease_comes_before_who_only_asks(run_context, producer, run):
     run(define("CountByDay"))
-    ledger: PositionStore = room.ledger
-    lease, _ = ledger.acquire("countbyday", "live")
+    position_store: PositionStore = run_context.position_store
+    lease, _ = position_store.acquire("countbyday", "live")
     for waiter in ("first", "second"):
-        ledger.line_up("countbyday", "live", waiter, turn_s=60)
-    ledger.release(lease)
+        position_store.line_up("countbyday", "live", waiter, turn_s=60)
+    position_store.release(lease)
     for other in ("", "second"):
         with pytest.raises(BusyError):
-            ledger.acquire("countbyday", "live", waiter=other)
-    lease, position = ledger.acquire("countbyday", "live", waiter="first")
+            position_store.acquire("countbyday", "live", waiter=other)
+    lease, position = position_store.acquire("countbyday", "live", waiter="first")
     assert not position.live.turn
-    ledger.release(lease)
-    ledger.release(ledger.acquire("countbyday", "live")[0])
+    position_store.release(lease)
+    position_store.release(position_store.acquire("countbyday", "live")[0])
 
 
-def test_an_increment_leaves_the_lease_to_who_waits_for_it(run, room, producer, right):
+def test_an_increment_leaves_the_lease_to_who_waits_for_it(run, run_context, producer, right):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
     producer.send(event())
-    room.ledger.line_up("countbyday", "live", "somebody", turn_s=60)
+    run_context.position_store.line_up("countbyday", "live", "somebody", turn_s=60)
     with pytest.raises(BusyError):
-        refresh(room, definition)
-    lease, _ = room.ledger.acquire("countbyday", "live", waiter="somebody")
-    room.ledger.release(lease)
+        refresh(run_context, definition)
+    lease, _ = run_context.position_store.acquire("countbyday", "live", waiter="somebody")
+    run_context.position_store.release(lease)
     run(definition)
     right(definition)
 
 
-def test_a_turn_runs_out_and_the_dead_have_none(room, producer, run, monkeypatch):
+def test_a_turn_runs_out_and_the_dead_have_none(run_context, producer, run, monkeypatch):
     run(define("CountByDay"))
-    ledger: PositionStore = room.ledger
-    ledger.line_up("countbyday", "live", "slow", turn_s=0.0)
-    ledger.release(ledger.acquire("countbyday", "live")[0])
-    ledger.line_up("countbyday", "live", "dead", turn_s=60)
+    position_store: PositionStore = run_context.position_store
+    position_store.line_up("countbyday", "live", "slow", turn_s=0.0)
+    position_store.release(position_store.acquire("countbyday", "live")[0])
+    position_store.line_up("countbyday", "live", "dead", turn_s=60)
     with pytest.raises(BusyError):
-        ledger.acquire("countbyday", "live")
+        position_store.acquire("countbyday", "live")
     monkeypatch.setattr("aggregates.run.position_store.is_dead", lambda name: name == "dead")
-    held, position = ledger.acquire("countbyday", "live")
+    held, position = position_store.acquire("countbyday", "live")
     assert not position.live.turn
-    ledger.line_up("countbyday", "live", "dead", turn_s=60)
+    position_store.line_up("countbyday", "live", "dead", turn_s=60)
     with pytest.raises(BusyError):
-        ledger.acquire("countbyday", "live")
-    assert ledger.renew(held)
+        position_store.acquire("countbyday", "live")
+    assert position_store.renew(held)
 
 
-def test_a_build_lines_up_for_the_lease_of_increments(room, producer, run):
+def test_a_build_lines_up_for_the_lease_of_increments(run_context, producer, run):
     run(define("CountByDay"))
-    ledger: PositionStore = room.ledger
-    lease, _ = ledger.acquire("countbyday", "live")
+    position_store: PositionStore = run_context.position_store
+    lease, _ = position_store.acquire("countbyday", "live")
     got = threading.Event()
 
     def wait() -> None:
-        with room.holding("countbyday", "live", 60.0):
+        with run_context.holding("countbyday", "live", 60.0):
             got.set()
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    until(lambda: ledger.get("countbyday").live.turn, "it has lined up")
+    until(lambda: position_store.get("countbyday").live.turn, "it has lined up")
     with pytest.raises(BusyError):
-        ledger.acquire("countbyday", "live")
-    ledger.release(lease)
+        position_store.acquire("countbyday", "live")
+    position_store.release(lease)
     assert got.wait(60)
     waiting.join(60)
-    ledger.release(ledger.acquire("countbyday", "live")[0])
+    position_store.release(position_store.acquire("countbyday", "live")[0])

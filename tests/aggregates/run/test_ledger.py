@@ -17,7 +17,7 @@ TO = Reached(20, None)
 
 
 @pytest.fixture
-def ledger(database: Database[dict[str, Any]]) -> PositionStore:
+def position_store(database: Database[dict[str, Any]]) -> PositionStore:
     """One aggregate, at event 10 of its first generation."""
     made = PositionStore(database)
     made.claim(["days"], "days")
@@ -38,66 +38,66 @@ MOVED = [{"position": 11}, {"generation": 2, "shown": 2}]
 
 
 @pytest.mark.parametrize("moved", MOVED, ids=["moved on", "switched"])
-def test_a_step_that_was_planned_before_the_position_changed_is_not_begun(moved, ledger, database):
-    lease, _ = ledger.acquire("days", "live")
+def test_a_step_that_was_planned_before_the_position_changed_is_not_begun(moved, position_store, database):
+    lease, _ = position_store.acquire("days", "live")
     put(database, **moved)
     with pytest.raises(LeaseLostError):
-        ledger.begin(lease, step())
-    ledger.release(lease)
-    assert ledger.acquire_for("days", step()) is None
-    assert ledger.get("days").step is None
+        position_store.begin(lease, step())
+    position_store.release(lease)
+    assert position_store.acquire_for("days", step()) is None
+    assert position_store.get("days").step is None
     put(database, **AT)
-    taken = ledger.acquire_for("days", step())
+    taken = position_store.acquire_for("days", step())
     assert taken is not None
     assert taken[1].step == step()
 
 
-def test_a_step_is_not_begun_beside_an_open_one_or_before_its_generation_is_shown(ledger, database):
+def test_a_step_is_not_begun_beside_an_open_one_or_before_its_generation_is_shown(position_store, database):
     put(database, step=step(uid="open").to_document())
-    assert ledger.acquire_for("days", step()) is None
+    assert position_store.acquire_for("days", step()) is None
     put(database, step=None, shown=0)
-    assert ledger.acquire_for("days", step()) is None
+    assert position_store.acquire_for("days", step()) is None
     put(database, **AT)
-    assert ledger.acquire_for("days", step()) is not None
+    assert position_store.acquire_for("days", step()) is not None
 
 
-def test_the_position_moves_over_the_open_step_once_and_from_where_it_began(ledger, database):
-    lease, _ = ledger.acquire("days", "live")
-    ledger.begin(lease, step())
+def test_the_position_moves_over_the_open_step_once_and_from_where_it_began(position_store, database):
+    lease, _ = position_store.acquire("days", "live")
+    position_store.begin(lease, step())
     with pytest.raises(LeaseLostError):
-        ledger.advance(lease, step(uid="another"), TO)
+        position_store.advance(lease, step(uid="another"), TO)
     put(database, position=11)
     with pytest.raises(LeaseLostError):
-        ledger.advance(lease, step(), TO)
+        position_store.advance(lease, step(), TO)
     put(database, position=10)
-    assert ledger.advance(lease, step(), TO).position == 20
+    assert position_store.advance(lease, step(), TO).position == 20
     with pytest.raises(LeaseLostError):
-        ledger.advance(lease, step(), TO)
+        position_store.advance(lease, step(), TO)
 
 
 @pytest.mark.parametrize("moved", [*MOVED, {"step": step().to_document()}], ids=["moved on", "switched", "open step"])
-def test_a_range_without_events_is_passed_over_only_from_where_it_was_looked_at(moved, ledger, database):
-    before = ledger.get("days")
+def test_a_range_without_events_is_passed_over_only_from_where_it_was_looked_at(moved, position_store, database):
+    before = position_store.get("days")
     put(database, **moved)
-    assert ledger.pass_over(before, TO) is None
-    assert ledger.get("days").position == moved.get("position", 10)
+    assert position_store.pass_over(before, TO) is None
+    assert position_store.get("days").position == moved.get("position", 10)
     put(database, **AT)
-    after = ledger.pass_over(before, TO)
+    after = position_store.pass_over(before, TO)
     assert isinstance(after, Position)
     assert after.position == 20
 
 
-def test_a_generation_is_switched_to_only_while_both_leases_hold_and_by_whoever_made_it(ledger, database):
-    build, _ = ledger.acquire("days", "build")
-    live, _ = ledger.acquire("days", "live")
+def test_a_generation_is_switched_to_only_while_both_leases_hold_and_by_whoever_made_it(position_store, database):
+    build, _ = position_store.acquire("days", "build")
+    live, _ = position_store.acquire("days", "live")
     making = Build(uid="b", mode="full", generation=2, code="c", definition="d", base=0, reached=20)
-    ledger.record_build(build, making)
+    position_store.record_build(build, making)
     for lease in (build, live):
         put(database, **{f"{lease.slot}.token": lease.token + 1})
         with pytest.raises(LeaseLostError):
-            ledger.switch(build, live, making, TO)
+            position_store.switch(build, live, making, TO)
         put(database, **{f"{lease.slot}.token": lease.token})
     with pytest.raises(LeaseLostError):
-        ledger.switch(build, live, replace(making, uid="another"), TO)
-    assert ledger.get("days").generation == 1
-    assert ledger.switch(build, live, making, TO).generation == 2
+        position_store.switch(build, live, replace(making, uid="another"), TO)
+    assert position_store.get("days").generation == 1
+    assert position_store.switch(build, live, making, TO).generation == 2

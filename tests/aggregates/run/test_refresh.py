@@ -26,80 +26,84 @@ from tests.aggregates.event_source import NOON, Producer, event, rotate
 
 
 def test_the_first_run_is_a_full_one_and_the_next_takes_only_new_events(
-    run, room: RunContext, producer: Producer, right
+    run, run_context: RunContext, producer: Producer, right
 ):
     definition = define("CountByDay")
     last = producer.send(event(), event(project="q"), event(at=NOON + timedelta(days=1)))
     first = run(definition)
     assert (first.mode, first.state, first.through, first.tally.docs_in) == ("full", "complete", last, 3)
-    assert values(room.database, "countbyday") == {"p/2011-07-01": 1, "q/2011-07-01": 1, "p/2011-07-02": 1}
+    assert values(run_context.database, "countbyday") == {"p/2011-07-01": 1, "q/2011-07-01": 1, "p/2011-07-02": 1}
     last = producer.send(event(), event(project="new"))
     second = run(definition)
     assert (second.mode, second.start, second.through, second.tally.docs_in) == ("incremental", 3, last, 2)
-    assert values(room.database, "countbyday")["p/2011-07-01"] == 2
+    assert values(run_context.database, "countbyday")["p/2011-07-01"] == 2
     right(definition)
 
 
-def test_a_run_without_new_events_changes_nothing(run, room: RunContext, producer: Producer):
+def test_a_run_without_new_events_changes_nothing(run, run_context: RunContext, producer: Producer):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
-    before = room.ledger.get("countbyday")
+    before = run_context.position_store.get("countbyday")
     assert run(definition).state == "nothing"
-    assert room.ledger.get("countbyday") == before
+    assert run_context.position_store.get("countbyday") == before
 
 
 @pytest.mark.parametrize("lost", ["dropped", "elsewhere", "narrowed"])
-def test_verify_tells_of_a_view_that_readers_do_not_see_right_and_it_is_put_back(lost, run, room, producer, right):
+def test_verify_tells_of_a_view_that_readers_do_not_see_right_and_it_is_put_back(
+    lost, run, run_context, producer, right
+):
     definition = define("TwoOutputs")
     producer.send(event("a"))
     run(definition)
     if lost == "dropped":
-        room.database["zagg.other"].drop()
+        run_context.database["zagg.other"].drop()
     else:
         pipeline = [{"$match": {"_id": "nothing"}}] if lost == "narrowed" else []
         target = "zgen.one.1" if lost == "elsewhere" else "zgen.other.1"
-        room.database.command({"collMod": "zagg.other", "viewOn": target, "pipeline": pipeline})
-    verdict = verify(room, definition)
+        run_context.database.command({"collMod": "zagg.other", "viewOn": target, "pipeline": pipeline})
+    verdict = verify(run_context, definition)
     assert [d.sentence() for d in verdict.differences] == [
         "zagg.other: readers do not see zgen.other.1, the view is missing or wrong: run it, to mend it"
     ]
     assert not verdict.ok
-    room.tend(definition.name, now=False)
-    assert values(room.database, "other") == {"p": 1}
+    run_context.tend(definition.name, now=False)
+    assert values(run_context.database, "other") == {"p": 1}
     right(definition)
-    room.database["zagg.other"].drop()
-    make_current(room, definition)  # looked a moment ago
-    assert not verify(room, definition).ok
-    make_current(room, definition, look=True)
+    run_context.database["zagg.other"].drop()
+    make_current(run_context, definition)  # looked a moment ago
+    assert not verify(run_context, definition).ok
+    make_current(run_context, definition, look=True)
     right(definition)
 
 
-def test_a_view_is_not_put_back_to_a_generation_that_is_replaced_meanwhile(run, room, producer, right, monkeypatch):
+def test_a_view_is_not_put_back_to_a_generation_that_is_replaced_meanwhile(
+    run, run_context, producer, right, monkeypatch
+):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
-    position = room.ledger.get("countbyday")
-    looked = room.generations.wrong_views
-    room.database["zagg.countbyday"].drop()
+    position = run_context.position_store.get("countbyday")
+    looked = run_context.generations.wrong_views
+    run_context.database["zagg.countbyday"].drop()
 
     def replaced(position):
         found = looked(position)
-        monkeypatch.setattr(room.generations, "wrong_views", looked)
-        full_run(room, definition)
+        monkeypatch.setattr(run_context.generations, "wrong_views", looked)
+        full_run(run_context, definition)
         return found
 
-    monkeypatch.setattr(room.generations, "wrong_views", replaced)
-    assert room.generations.mend(position).generation == 2
+    monkeypatch.setattr(run_context.generations, "wrong_views", replaced)
+    assert run_context.generations.mend(position).generation == 2
     right(definition)
 
 
-def test_another_key_of_a_collection_asks_for_a_full_run_and_begins_its_notes_anew(run, room, producer, right):
-    orders = room.database["orders"]
+def test_another_key_of_a_collection_asks_for_a_full_run_and_begins_its_notes_anew(run, run_context, producer, right):
+    orders = run_context.database["orders"]
     orders.create_index("number")
     for number in range(5):
         orders.insert_one({"number": number, "timestamp": NOON, "context": {"project": "p"}})
-    inputs = (f"{room.database.name}.orders",)
+    inputs = (f"{run_context.database.name}.orders",)
     definition = define("CountByDay", inputs=inputs, settle_s=0.1)
 
     def settle(definition):
@@ -113,52 +117,52 @@ def test_another_key_of_a_collection_asks_for_a_full_run_and_begins_its_notes_an
     outcome = run(other)
     assert outcome.state == "blocked"
     assert f"{inputs[0]}#number" in outcome.reason
-    while input_mark(room, other).through is None:
+    while input_mark(run_context, other).through is None:
         pass
-    full_run(room, other)
-    assert room.ledger.get("countbyday").position == 4
-    assert values(room.database, "countbyday") == {"p/2011-07-01": 5}
+    full_run(run_context, other)
+    assert run_context.position_store.get("countbyday").position == 4
+    assert values(run_context.database, "countbyday") == {"p/2011-07-01": 5}
     right(other)
     orders.insert_one({"number": "five", "timestamp": NOON, "context": {"project": "p"}})
     with pytest.raises(DefinitionError, match="id_key: its values"):
         run(other)
 
 
-def test_a_note_of_another_collection_settles_nothing(room, producer):
-    now = room.ledger.now()
+def test_a_note_of_another_collection_settles_nothing(run_context, producer):
+    now = run_context.position_store.now()
     days = define("CountByDay", inputs=("shop.old",), settle_s=1)
-    settled(room.database, days, 7, now - timedelta(seconds=5))
-    assert settled(room.database, days, 9, now) == 7
-    assert settled(room.database, define("CountByDay", inputs=("shop.new",), settle_s=1), 9, now) is None
+    settled(run_context.database, days, 7, now - timedelta(seconds=5))
+    assert settled(run_context.database, days, 9, now) == 7
+    assert settled(run_context.database, define("CountByDay", inputs=("shop.new",), settle_s=1), 9, now) is None
 
 
-def test_users_of_mongodb_are_not_read_whatever_a_definition_says(run, room, producer):
+def test_users_of_mongodb_are_not_read_whatever_a_definition_says(run, run_context, producer):
     with pytest.raises(DefinitionError, match="keeps that for itself"):
         run(define("CountByDay", inputs=("admin.system.users",)))
 
 
-def test_an_empty_store_gives_an_empty_output(run, room: RunContext, producer: Producer, right):
+def test_an_empty_store_gives_an_empty_output(run, run_context: RunContext, producer: Producer, right):
     definition = define("CountByDay")
     assert run(definition).state == "complete"
-    assert values(room.database, "countbyday") == {}
+    assert values(run_context.database, "countbyday") == {}
     producer.send(event())
     run(definition)
-    assert values(room.database, "countbyday") == {"p/2011-07-01": 1}
+    assert values(run_context.database, "countbyday") == {"p/2011-07-01": 1}
     right(definition)
 
 
-def test_late_events_land_in_their_own_period(run, room: RunContext, producer: Producer, right):
+def test_late_events_land_in_their_own_period(run, run_context: RunContext, producer: Producer, right):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
     producer.send(event(at=NOON - timedelta(days=4000)), event(at=NOON))
     run(definition)
-    assert values(room.database, "countbyday") == {"p/2011-07-01": 2, "p/2000-07-18": 1}
+    assert values(run_context.database, "countbyday") == {"p/2011-07-01": 2, "p/2000-07-18": 1}
     right(definition)
 
 
 def test_events_of_an_open_block_are_waited_for_and_never_passed_over(
-    run, room: RunContext, store, producer: Producer, right
+    run, run_context: RunContext, store, producer: Producer, right
 ):
     definition = define("CountByDay")
     others = Producer(store), Producer(store)
@@ -171,12 +175,12 @@ def test_events_of_an_open_block_are_waited_for_and_never_passed_over(
     assert run(definition).through == 2
     others[1].settle(third)
     assert run(definition).through == 3
-    assert set(values(room.database, "countbyday").values()) == {1}
+    assert set(values(run_context.database, "countbyday").values()) == {1}
     right(definition)
 
 
 def test_a_filter_selects_events_and_a_range_without_any_is_passed_over(
-    run, room: RunContext, producer: Producer, right
+    run, run_context: RunContext, producer: Producer, right
 ):
     definition = define("CountByDay", filter={"type": "wanted"})
     producer.send(event("wanted"), event("other"))
@@ -184,11 +188,11 @@ def test_a_filter_selects_events_and_a_range_without_any_is_passed_over(
     last = producer.send(event("other"), event("other"))
     outcome = run(definition)
     assert (outcome.through, outcome.tally.docs_in) == (last, 0)
-    assert values(room.database, "countbyday") == {"p/2011-07-01": 1}
+    assert values(run_context.database, "countbyday") == {"p/2011-07-01": 1}
     right(definition)
 
 
-def test_partitions_are_read_one_after_the_other(run, room: RunContext, store, producer: Producer, right):
+def test_partitions_are_read_one_after_the_other(run, run_context: RunContext, store, producer: Producer, right):
     definition = define("CountByDay")
     producer.send(event(), event())
     run(definition)
@@ -198,45 +202,47 @@ def test_partitions_are_read_one_after_the_other(run, room: RunContext, store, p
     rotate(store)
     producer.send(event())
     assert run(definition).tally.docs_in == 3
-    assert values(room.database, "countbyday") == {"p/2011-07-01": 5}
+    assert values(run_context.database, "countbyday") == {"p/2011-07-01": 5}
     right(definition)
 
 
-def test_finalize_is_shown_and_the_state_is_what_goes_on(run, room: RunContext, producer: Producer, right):
+def test_finalize_is_shown_and_the_state_is_what_goes_on(run, run_context: RunContext, producer: Producer, right):
     definition = define("Mean")
     for numbers in ((1, 2), (6, 7)):
         producer.send(*(event("m", n=n) for n in numbers))
         run(definition)
-    assert values(room.database, "mean") == {"m": 4.0}
+    assert values(run_context.database, "mean") == {"m": 4.0}
     right(definition)
 
 
-def test_a_task_that_is_not_associative_runs_in_full_each_time(run, room: RunContext, producer: Producer, right):
+def test_a_task_that_is_not_associative_runs_in_full_each_time(run, run_context: RunContext, producer: Producer, right):
     definition = define("Median")
     for numbers, median in (((1, 5, 9), 5), ((2, 3), 3)):
         producer.send(*(event("m", n=n) for n in numbers))
         assert run(definition).mode == "full"
-        assert values(room.database, "median") == {"m": median}
+        assert values(run_context.database, "median") == {"m": median}
     assert run(definition).state == "nothing"
     right(definition)
 
 
-def test_the_manner_of_2011_writes_to_the_output_that_the_task_names(run, room: RunContext, producer: Producer, right):
+def test_the_manner_of_2011_writes_to_the_output_that_the_task_names(
+    run, run_context: RunContext, producer: Producer, right
+):
     definition = define("Manner2011", name="agg")
     producer.send(event("a"), event("b"), event("a"))
     assert run(definition).outputs == ("of_2011",)
-    assert values(room.database, "of_2011") == {"a": 2, "b": 1}
+    assert values(run_context.database, "of_2011") == {"a": 2, "b": 1}
     right(definition)
 
 
-def test_two_calls_for_one_output_are_one_job(run, room: RunContext, producer: Producer, right):
+def test_two_calls_for_one_output_are_one_job(run, run_context: RunContext, producer: Producer, right):
     definition = define("TwoSources")
     producer.send(event("a", project="a"), event("b", project="x"))
     assert len(run(definition).tally.job_ids) == 1
-    assert values(room.database, "both") == {"a": 2, "b": 1}
+    assert values(run_context.database, "both") == {"a": 2, "b": 1}
     producer.send(event("a", project="y"))
     run(definition)
-    assert values(room.database, "both") == {"a": 3, "b": 1, "y": 1}
+    assert values(run_context.database, "both") == {"a": 3, "b": 1, "y": 1}
     right(definition)
 
 
@@ -249,16 +255,16 @@ def test_two_calls_for_one_output_are_one_job(run, room: RunContext, producer: P
         ("WithSubtasks", ("of_2011", "one", "other")),
     ],
 )
-def test_every_output_of_a_task_is_kept_right(task, outputs, run, room: RunContext, producer: Producer, right):
+def test_every_output_of_a_task_is_kept_right(task, outputs, run, run_context: RunContext, producer: Producer, right):
     definition = define(task)
     producer.send(event("a"))
     run(definition)
     producer.send(event("b", project="q"), event("a"))
     run(definition)
     right(definition)
-    views = set(room.database.list_collection_names(filter={"type": "view"}))
+    views = set(run_context.database.list_collection_names(filter={"type": "view"}))
     assert {f"zagg.{name}" for name in outputs} <= views
-    assert sum(values(room.database, outputs[0]).values()) in (2, 3)
+    assert sum(values(run_context.database, outputs[0]).values()) in (2, 3)
 
 
 def test_a_basic_job_is_called_when_the_results_are_in(run, producer: Producer):
@@ -268,11 +274,11 @@ def test_a_basic_job_is_called_when_the_results_are_in(run, producer: Producer):
     assert tasks.CALLS == [("hello", True)]
 
 
-def test_parameters_reach_the_workers(run, room: RunContext, producer: Producer, right):
+def test_parameters_reach_the_workers(run, run_context: RunContext, producer: Producer, right):
     definition = define("Scaled", params={"factor": 5})
     producer.send(event("a"))
     run(definition)
-    assert values(room.database, "scaled") == {"a": 5}
+    assert values(run_context.database, "scaled") == {"a": 5}
     right(definition)
 
 
@@ -284,17 +290,17 @@ def test_a_task_that_cannot_run_says_why(task, words, run):
         run(define(task))
 
 
-def test_an_output_belongs_to_one_aggdef(run, room: RunContext, producer: Producer):
+def test_an_output_belongs_to_one_aggdef(run, run_context: RunContext, producer: Producer):
     run(define("Manner2011", name="first"))
     with pytest.raises(OutputTakenError, match="'first'"):
         run(define("Manner2011", name="second"))
-    room.database["zagg.mine"].insert_one({})
+    run_context.database["zagg.mine"].insert_one({})
     with pytest.raises(OutputTakenError, match=r"zagg\.mine"):
         run(define("CountByDay", name="mine"))
 
 
 def test_a_failing_map_moves_nothing_and_is_taken_in_when_the_event_is_gone(
-    run, room: RunContext, producer: Producer, right
+    run, run_context: RunContext, producer: Producer, right
 ):
     definition = define("Fragile")
     producer.send(event("a"))
@@ -305,39 +311,39 @@ def test_a_failing_map_moves_nothing_and_is_taken_in_when_the_event_is_gone(
             run(definition)
         assert "bad event" in caught.value.traceback
         assert not caught.value.wrote
-    assert room.ledger.get("fragile").position == 1
+    assert run_context.position_store.get("fragile").position == 1
     producer.send(event("a"))
-    room.database["event.1"].update_one({"_id": bad}, {"$unset": {"extra": 1}})
+    run_context.database["event.1"].update_one({"_id": bad}, {"$unset": {"extra": 1}})
     run(definition)
-    assert values(room.database, "fragile") == {"a": 3}
+    assert values(run_context.database, "fragile") == {"a": 3}
     right(definition)
 
 
-def test_a_task_that_skips_keeps_the_ids_and_verify_knows_them(run, room: RunContext, producer: Producer, right):
+def test_a_task_that_skips_keeps_the_ids_and_verify_knows_them(run, run_context: RunContext, producer: Producer, right):
     definition = define("Tolerant")
     producer.send(event("a"))
     run(definition)
     bad = producer.send(event("a"), event("a", bad=True))
     outcome = run(definition)
     assert outcome.tally.skipped == (bad,)
-    position = room.ledger.get("tolerant")
+    position = run_context.position_store.get("tolerant")
     assert (position.skipped, position.skipped_count) == ((bad,), 1)
-    assert values(room.database, "tolerant") == {"a": 2}
+    assert values(run_context.database, "tolerant") == {"a": 2}
     right(definition)
 
 
-def test_two_processes_never_run_one_aggregate_at_once(run, room: RunContext, producer: Producer):
+def test_two_processes_never_run_one_aggregate_at_once(run, run_context: RunContext, producer: Producer):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
     producer.send(event())
-    with room.holding("countbyday", "live"), pytest.raises(BusyError):
+    with run_context.holding("countbyday", "live"), pytest.raises(BusyError):
         run(definition)
     assert run(definition).through == 2
 
 
 def test_the_query_that_a_task_sees_selects_the_events_of_the_run(
-    run, room: RunContext, producer: Producer, monkeypatch
+    run, run_context: RunContext, producer: Producer, monkeypatch
 ):
     seen: list[Any] = []
 
@@ -355,7 +361,7 @@ def test_the_query_that_a_task_sees_selects_the_events_of_the_run(
     assert (True, 1) in seen
 
 
-def test_an_aggregate_over_an_aggregate_reads_it_as_a_whole(run, room: RunContext, producer: Producer, right):
+def test_an_aggregate_over_an_aggregate_reads_it_as_a_whole(run, run_context: RunContext, producer: Producer, right):
     days = define("CountByDay")
     total = define("Sum", inputs=("zagg.countbyday",))
     with pytest.raises(UnknownAggregateError, match=r"zagg\.countbyday of sum has not run yet"):
@@ -363,38 +369,38 @@ def test_an_aggregate_over_an_aggregate_reads_it_as_a_whole(run, room: RunContex
     producer.send(event(), event(at=NOON + timedelta(days=1)), event(project="q"))
     run(days)
     assert run(total).through == 3
-    assert values(room.database, "sum") == {"p": 2, "q": 1}
+    assert values(run_context.database, "sum") == {"p": 2, "q": 1}
     assert run(total).state == "nothing"
     producer.send(event())
     run(days)
     right(days)
     assert run(total).mode == "full"
-    assert values(room.database, "sum") == {"p": 3, "q": 1}
+    assert values(run_context.database, "sum") == {"p": 3, "q": 1}
     right(total)
 
 
-def test_another_collection_is_read_by_its_increasing_key(run, room: RunContext, producer: Producer, right):
-    orders = room.database["orders"]
+def test_another_collection_is_read_by_its_increasing_key(run, run_context: RunContext, producer: Producer, right):
+    orders = run_context.database["orders"]
     orders.create_index("number")
-    definition = define("CountByDay", inputs=(f"{room.database.name}.orders",), id_key="number")
+    definition = define("CountByDay", inputs=(f"{run_context.database.name}.orders",), id_key="number")
     orders.insert_many({"number": n, **event()} for n in (10, 20))
     assert run(definition).through == 20
     orders.insert_many({"number": n, **event()} for n in (21, 22))
     outcome = run(definition)
     assert (outcome.mode, outcome.tally.docs_in) == ("incremental", 2)
-    assert values(room.database, "countbyday") == {"p/2011-07-01": 4}
+    assert values(run_context.database, "countbyday") == {"p/2011-07-01": 4}
     right(definition)
 
 
 def test_documents_of_another_collection_are_read_when_they_have_settled(
-    run, room: RunContext, producer: Producer, right
+    run, run_context: RunContext, producer: Producer, right
 ):
-    orders = room.database["orders"]
-    definition = define("CountByDay", inputs=(f"{room.database.name}.orders",), settle_s=600)
+    orders = run_context.database["orders"]
+    definition = define("CountByDay", inputs=(f"{run_context.database.name}.orders",), settle_s=600)
     first = orders.insert_one(event()).inserted_id
     assert run(definition).through is None
-    long_ago = {"$set": {"notes.$[].at": room.ledger.now() - timedelta(seconds=700)}}
-    room.database["agg.seen"].update_one({"_id": definition.name}, long_ago)
+    long_ago = {"$set": {"notes.$[].at": run_context.position_store.now() - timedelta(seconds=700)}}
+    run_context.database["agg.seen"].update_one({"_id": definition.name}, long_ago)
     assert run(definition).through == first
     orders.insert_one(event())
     assert run(definition).through == first

@@ -78,14 +78,14 @@ def test_a_spool_holds_no_more_than_it_may():
 
 
 @pytest.mark.parametrize("task", ["CountByDay", "Mean", "Median", "PerType", "TwoSources"])
-def test_a_recount_with_little_memory_gives_the_same(task, room, producer):
+def test_a_recount_with_little_memory_gives_the_same(task, run_context, producer):
     producer.send(*(event(f"t{n % 3}", NOON, f"p{n % 90}", n=n) for n in range(900)))
     definition = define(task)
-    mark = input_mark(room, definition)
-    plan = room.plan(definition, mark.range(None, mark.through), full=True)
+    mark = input_mark(run_context, definition)
+    plan = run_context.plan(definition, mark.range(None, mark.through), full=True)
 
     def counted(memory_bytes: int, least_runs: int) -> list[Any]:
-        with closing(Recounter(plan, room.database, memory_bytes)) as recounter:
+        with closing(Recounter(plan, run_context.database, memory_bytes)) as recounter:
             recounter.take(mark.range(0, mark.through))
             assert recounter.runs >= least_runs
             return list(recounter.results())
@@ -93,7 +93,7 @@ def test_a_recount_with_little_memory_gives_the_same(task, room, producer):
     assert counted(300, 2) == counted(2**30, 0)
 
 
-def test_differences_are_the_same_with_little_memory(room, producer, run, database, monkeypatch):
+def test_differences_are_the_same_with_little_memory(run_context, producer, run, database, monkeypatch):
     definition = define("CountByDay")
     producer.send(*(event(project=f"p{n % 300}") for n in range(900)))
     run(definition)
@@ -101,10 +101,10 @@ def test_differences_are_the_same_with_little_memory(room, producer, run, databa
     stored.delete_one({"_id": "p7/2011-07-01"})
     stored.update_one({"_id": "p8/2011-07-01"}, {"$set": {"value": 9}})
     stored.insert_one({"_id": "never", "value": 1, "through": 1})
-    whole = verify(room, definition)
+    whole = verify(run_context, definition)
     monkeypatch.setattr(verification, "Spool", lambda: ExternalSort(5_000))
     monkeypatch.setattr(verification, "Recounter", lambda plan, home: Recounter(plan, home, 5_000))
-    pieces = verify(room, definition)
+    pieces = verify(run_context, definition)
     assert pieces == whole
     assert {(d.key, d.kind) for d in whole.differences} == {
         ("p7/2011-07-01", "missing"),

@@ -53,14 +53,14 @@ def test_without_mongodb_it_is_healthy_and_not_ready_and_says_503(
 
 def test_readiness_asks_the_ingester_that_takes_what_is_sent_here(open_site: Any, client: Client) -> None:
     well = {"mongodb": "ok", "database": "ok", "ingester": "ok"}
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as door:
-        address = f"tcp://127.0.0.1:{door.bind_to_random_port('tcp://127.0.0.1')}"
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as receiver:
+        address = f"tcp://127.0.0.1:{receiver.bind_to_random_port('tcp://127.0.0.1')}"
         configure(open_site, ack_bind_address=address)
         open_site.ZARKOV.folder.record_addresses({"ack_bind_address": address})
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["checks"]) == (503, well | {"ingester": "DeliveryError"})
         over = threading.Event()
-        answering = threading.Thread(target=_answer, args=[door, over])
+        answering = threading.Thread(target=_answer, args=[receiver, over])
         answering.start()
         try:
             wait_for(lambda: client.get("/readyz").json()["checks"] == well, 60, "it answers")
@@ -69,11 +69,11 @@ def test_readiness_asks_the_ingester_that_takes_what_is_sent_here(open_site: Any
             answering.join()
 
 
-def _answer(door: zmq.Socket[bytes], over: threading.Event) -> None:
+def _answer(receiver: zmq.Socket[bytes], over: threading.Event) -> None:
     while not over.is_set():
-        if door.poll(50):
-            frames = door.recv_multipart()
-            door.send_multipart([*frames[:2], bson.encode({"accepted": 0, "rejected": []})])
+        if receiver.poll(50):
+            frames = receiver.recv_multipart()
+            receiver.send_multipart([*frames[:2], bson.encode({"accepted": 0, "rejected": []})])
 
 
 def numbers(text: str) -> dict[tuple[str, ...], float]:

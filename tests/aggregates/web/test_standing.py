@@ -13,7 +13,7 @@ from django.test import Client
 
 from aggregates.models import AccessToken
 from aggregates.web.auth.access import Rights
-from aggregates.web.auth.stream_access import forget, standing
+from aggregates.web.auth.stream_access import forget, may_continue
 from aggregates.web.auth.tokens import make_token
 
 pytestmark = pytest.mark.django_db(transaction=True)  # asking closes the connection
@@ -54,7 +54,7 @@ ENDS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_token_counts_as_long_as_it_is_good(by_token: HttpRequest, end: str) -> None:
-    allowed = standing(by_token, reads)
+    allowed = may_continue(by_token, reads)
     assert allowed()
     ENDS[end]()
     assert allowed()  # for two seconds one look serves all streams
@@ -64,7 +64,7 @@ def test_a_token_counts_as_long_as_it_is_good(by_token: HttpRequest, end: str) -
 
 @pytest.mark.parametrize("end", ["logged out", "disabled", "gone"])
 def test_a_login_counts_until_it_is_over(by_login: HttpRequest, end: str) -> None:
-    allowed = standing(by_login, reads)
+    allowed = may_continue(by_login, reads)
     assert allowed()
     if end == "logged out":
         by_login.session.delete()
@@ -80,11 +80,11 @@ def test_nobody_is_not_asked_for_again(closed_site: Any, django_assert_num_queri
     request = HttpRequest()
     request.user = AnonymousUser()
     with django_assert_num_queries(0):
-        assert standing(request, Rights.require_unlimited)()
+        assert may_continue(request, Rights.require_unlimited)()
 
 
 def test_many_streams_of_one_token_cost_one_look(by_token: HttpRequest, django_assert_num_queries: Any) -> None:
-    questions = [standing(by_token, reads) for _ in range(50)]
+    questions = [may_continue(by_token, reads) for _ in range(50)]
     assert questions[0]()
     with django_assert_num_queries(0):
         assert all(question() for question in questions)
