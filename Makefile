@@ -7,17 +7,18 @@ BIN := $(VENV)/bin
 NPM_CI := PATH="$$PATH:$(CURDIR)/$(BIN)" npm ci --silent --no-progress --omit=optional --ignore-scripts
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
 RUN_STAMP := $(VENV)/.installed-run
+CHECKOUT_STAMP := $(VENV)/.installed-checkout
 DEV_STAMP := $(VENV)/.installed-dev
 NPM_STAMP := node_modules/.installed
 NPM_DEV_STAMP := node_modules/.installed-dev
 ONLY ?=
 
-.PHONY: run setup client test test-long bench lint format lock screenshots clean
+.PHONY: run setup wheel client test test-long bench lint format lock screenshots clean
 
 run: setup
 	$(BIN)/python manage.py up --set anonymous_read=true
 
-setup: $(RUN_STAMP) $(NPM_STAMP)
+setup: $(CHECKOUT_STAMP) $(NPM_STAMP)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -29,6 +30,11 @@ $(BIN)/python:
 $(RUN_STAMP): requirements.txt | $(BIN)/python
 	@echo "Installing Python packages (once; a minute or two)"
 	@$(PIP) -r requirements.txt
+	@touch $@
+
+# The command `zarkov` and the entry points of the metrics backends.
+$(CHECKOUT_STAMP): pyproject.toml setup.py $(RUN_STAMP)
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(DEV_STAMP): requirements-dev.txt $(RUN_STAMP)
@@ -48,9 +54,13 @@ $(NPM_DEV_STAMP): package-lock.json $(NPM_STAMP)
 	@$(NPM_CI)
 	@touch $(NPM_STAMP) $@
 
-# The wheel for programs that only send: zarkov.client and zibrato, without Django.
-client: | $(BIN)/python
-	@$(BIN)/python -m ingest.wheel dist
+# The wheel of the server, and the one for programs that only send: zarkov.client and zibrato, without Django.
+wheel: setup
+	rm -rf build ingest/build
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./ingest
+	@ls dist/*.whl
+
+client: wheel
 
 test: setup $(DEV_STAMP) $(NPM_DEV_STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadscope $(PYTEST)
@@ -78,9 +88,9 @@ screenshots: setup $(DEV_STAMP)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: $(BIN)/python
 	$(BIN)/python -m pip --quiet install uv
-	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --group build -o requirements.txt
 	$(LOCK) pyproject.toml --extra dev --extra cluster -c requirements.txt -o requirements-dev.txt
 	$(LOCK) --group node -o requirements-node.txt
 
 clean:
-	rm -rf $(VENV) node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) node_modules build ingest/build dist *.egg-info ingest/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

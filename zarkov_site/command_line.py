@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import MutableMapping, Sequence
 
+from ingest import __version__
 from zarkov_site.config.source import FILE_VARIABLE, SET_VARIABLE, load
 from zarkov_site.exceptions import ConfigError, SiteError
 from zarkov_site.processes.process import end_with_parent
@@ -43,6 +44,11 @@ def take_configuration(arguments: Sequence[str], environ: MutableMapping[str, st
 _EXAMPLES = {"-y": "-y zarkov.yaml", "--config": "--config zarkov.yaml", "--set": "--set web_port=8082"}
 
 
+def console() -> int:
+    """Run the command `zarkov`."""
+    return main(sys.argv)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run one management command; a mistake in the configuration is one line on standard error and code 1."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
@@ -53,6 +59,9 @@ def main(arguments: Sequence[str]) -> int:
     except SiteError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one place where a person reads it
         return 1
+    if left[1:] in (["--version"], ["version"]):
+        print(__version__)  # noqa: T201 - Django would print its own
+        return 0
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(left)

@@ -9,7 +9,8 @@ import dj_database_url
 from ingest.metrics import own
 from zarkov_site.config.source import load
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+FILES = HERE if (HERE / "templates").is_dir() else HERE.parent  # an installed Zarkov, or a checkout
 
 ZARKOV, ZARKOV_WARNINGS = load()
 
@@ -27,7 +28,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "knox",
-    "django_filters",
     "drf_spectacular",
     "django_celery_beat",
     "ingest",
@@ -59,13 +59,14 @@ WSGI_APPLICATION = "zarkov_site.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [FILES / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "aggregates.web.response.version",
             ],
         },
     },
@@ -96,7 +97,7 @@ USE_TZ = True
 STATIC_URL = "static/"
 # Front-end libraries come from npm at set-up; they are served below /static/npm/.
 STATICFILES_DIRS = [
-    ("npm/uplot", BASE_DIR / "node_modules" / "uplot" / "dist"),
+    ("npm/uplot", FILES / "node_modules" / "uplot" / "dist"),
 ]
 WHITENOISE_USE_FINDERS = True
 

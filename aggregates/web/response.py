@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 
 from aggregates.web.exceptions import WebError
 from aggregates.web.json_encoding import to_json
+from ingest import __version__
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
@@ -28,3 +29,8 @@ def error_response(error: WebError) -> HttpResponse:
     if error.status == 401:
         response["WWW-Authenticate"] = "Token"
     return response
+
+
+def version(request: HttpRequest) -> dict[str, str]:
+    """Give every template `zarkov_version` (a context processor)."""
+    return {"zarkov_version": __version__}

@@ -6,10 +6,10 @@ import time
 
 import zmq
 
-from ingest.exceptions import DeliveryError
-from ingest.transport import gevent_wait
-from ingest.transport.client_keys import ClientKeys, as_client
-from ingest.transport.handshake import Handshake
+from ..exceptions import DeliveryError
+from ..transport import gevent_wait
+from ..transport.client_keys import ClientKeys, as_client
+from ..transport.handshake import Handshake
 
 LOOK_S = 0.2  # a refused key is told after so long, without waiting for the time-out
 

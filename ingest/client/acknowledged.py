@@ -23,15 +23,15 @@ import bson
 import zmq
 from bson.errors import BSONError
 
-from ingest.client.ack_connection import AckConnection
-from ingest.client.encode import prepared
-from ingest.client.push import Event, ZarkovClient, document
-from ingest.client.spool import MAX_BYTES, Spool
-from ingest.exceptions import BusyError, DeliveryError, SpoolError
-from ingest.transport import fork, gevent_wait
-from ingest.transport.client_keys import ClientKeys
-from ingest.wire.refusal import Refusal
-from ingest.wire.request import refused_document, source_frame
+from .ack_connection import AckConnection
+from .encode import prepared
+from .push import Event, ZarkovClient, document
+from .spool import MAX_BYTES, Spool
+from ..exceptions import BusyError, DeliveryError, SpoolError
+from ..transport import fork, gevent_wait
+from ..transport.client_keys import ClientKeys
+from ..wire.refusal import Refusal
+from ..wire.request import refused_document, source_frame
 
 __all__ = ["AcknowledgedClient", "ClientKeys", "Event", "Receipt", "ZarkovClient"]
 

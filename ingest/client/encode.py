@@ -7,10 +7,10 @@ import uuid
 import bson
 from bson.errors import InvalidBSON
 
-from ingest.client.push import Event
-from ingest.exceptions import EventTooLargeError
-from ingest.wire.bson_element import assembled, has_element, is_framed, text_element
-from ingest.wire.event import MAX_MESSAGE_BYTES
+from .push import Event
+from ..exceptions import EventTooLargeError
+from ..wire.bson_element import assembled, has_element, is_framed, text_element
+from ..wire.event import MAX_MESSAGE_BYTES
 
 
 def prepared(event: Event) -> bytes:

@@ -6,10 +6,10 @@ import time
 
 import zmq
 
-from ingest.client.ack_connection import AckConnection
-from ingest.exceptions import DeliveryError
-from ingest.transport import gevent_wait
-from ingest.transport.client_keys import ClientKeys
+from .ack_connection import AckConnection
+from ..exceptions import DeliveryError
+from ..transport import gevent_wait
+from ..transport.client_keys import ClientKeys
 
 REQUEST_ID = b"probe"
 

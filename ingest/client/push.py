@@ -10,12 +10,12 @@ from typing import Any
 
 import bson
 
-from ingest.client.push_connection import PushConnection
-from ingest.exceptions import DeliveryError, EventTooLargeError, QueueFullError
-from ingest.transport import fork, gevent_wait
-from ingest.transport.client_keys import ClientKeys
-from ingest.transport.gevent_wait import BackgroundThread
-from ingest.wire.event import MAX_MESSAGE_BYTES
+from .push_connection import PushConnection
+from ..exceptions import DeliveryError, EventTooLargeError, QueueFullError
+from ..transport import fork, gevent_wait
+from ..transport.client_keys import ClientKeys
+from ..transport.gevent_wait import BackgroundThread
+from ..wire.event import MAX_MESSAGE_BYTES
 
 Event = Mapping[str, Any] | bytes  # a document, or one already encoded as BSON
 

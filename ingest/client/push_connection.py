@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import zmq
 
-from ingest.exceptions import DeliveryError
-from ingest.transport.client_keys import ClientKeys, as_client
-from ingest.transport.gevent_wait import BackgroundThread
-from ingest.transport.handshake import Handshake
+from ..exceptions import DeliveryError
+from ..transport.client_keys import ClientKeys, as_client
+from ..transport.gevent_wait import BackgroundThread
+from ..transport.handshake import Handshake
 
 _GRACE_S = 1.0  # ZeroMQ goes on for so much longer than is waited: what ended in time was sent, not dropped
 

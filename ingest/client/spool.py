@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from ingest.exceptions import SpoolError, SpoolFullError
-from ingest.journal.record import split_documents
-from ingest.wire.event import MAX_MESSAGE_BYTES
+from ..exceptions import SpoolError, SpoolFullError
+from ..wire.bson_element import split_documents
+from ..wire.event import MAX_MESSAGE_BYTES
 
 try:
     import fcntl

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import bson
 
+from ingest.wire.bson_element import split_documents
+
 MARKER = b"\xf5ZKR"
 MAX_PAYLOAD_BYTES = 4 * 2**20  # of one record, unless a single document needs more
 _HEADER = struct.Struct("<4sBBHQIIII")  # marker, kind, 0, 0, sequence, count, length, payload crc, header crc
@@ -22,7 +24,6 @@ _CHECKED_BYTES = HEADER_BYTES - 4
 _FILE = struct.Struct("<8s16sQI")  # magic, journal uuid, segment number, crc
 FILE_HEADER_BYTES = _FILE.size
 MAGIC = b"ZKJRNL\x00\x01"
-_LENGTH = struct.Struct("<i").unpack_from
 
 
 class RecordKind(enum.IntEnum):
@@ -135,15 +136,3 @@ def read_events(record: Record) -> tuple[list[bytes], list[str | None]]:
     if record.kind is RecordKind.EVENTS:
         return documents, []
     return documents[1:], bson.decode(documents[0])["ids"]
-
-
-def split_documents(payload: bytes) -> list[bytes]:
-    """The documents that lie one after the other in a payload. Raises `ValueError` when it is not made of such."""
-    documents, position, end = [], 0, len(payload)
-    while position < end:
-        length = _LENGTH(payload, position)[0] if position + 5 <= end else 0
-        if not 5 <= length <= end - position:
-            raise ValueError(f"byte {position} of {end} begins no document")
-        documents.append(payload[position : position + length])
-        position += length
-    return documents

@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ingest.metrics.exceptions import MetricError
-    from ingest.metrics.request_timer import RequestTimer
-    from ingest.metrics.task_timer import measure_tasks
-    from ingest.metrics.zibrato import Zibrato
+    from .exceptions import MetricError
+    from .request_timer import RequestTimer
+    from .task_timer import measure_tasks
+    from .zibrato import Zibrato
 
 __all__ = ["MetricError", "RequestTimer", "Zibrato", "measure_tasks"]
 _HOMES = {

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.metrics import native
-from ingest.metrics.amount import bounded
-from ingest.metrics.naming import COUNTER, SET, TIMER, Identity
-from ingest.metrics.sketch import DistinctSketch, LogSketch, hash_of
+from . import native
+from .amount import bounded
+from .naming import COUNTER, SET, TIMER, Identity
+from .sketch import DistinctSketch, LogSketch, hash_of
 
 FOLD_AT = 256  # values that wait in one accumulator before the measured thread itself folds them
 SLICE = 1024  # values folded at a time: no other thread runs meanwhile

@@ -17,11 +17,11 @@ from typing import Any
 
 import zmq
 
-from ingest.exceptions import BindError
-from ingest.metrics.naming import COUNTER
-from ingest.metrics.own import options
-from ingest.metrics.wire import BACKENDS, PUBLISHERS
-from ingest.metrics.zibrato import Zibrato
+from ..exceptions import BindError
+from .naming import COUNTER
+from .own import options
+from .wire import BACKENDS, PUBLISHERS
+from .zibrato import Zibrato
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ingest.metrics.exceptions import MetricError
+from .exceptions import MetricError
 
 TIMER, COUNTER, GAUGE, SET, HISTOGRAM = "Timer", "Counter", "Gauge", "Set", "Histogram"
 TYPES = (TIMER, COUNTER, GAUGE, SET, HISTOGRAM)

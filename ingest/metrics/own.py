@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from ingest.metrics.zibrato import Zibrato
+    from .zibrato import Zibrato
 
 F = TypeVar("F", bound=Callable[..., Any])
 EXIT_S = 0.2
@@ -25,7 +25,7 @@ def measure(source: str, address: Callable[[], str], interval_s: int) -> None:
     """From now on, measure what is marked with `timed` in this process; `interval_s` 0 = do not."""
     global _zibrato
     if interval_s and _zibrato is None:
-        from ingest.metrics.zibrato import Zibrato
+        from .zibrato import Zibrato
 
         _zibrato = Zibrato(**options(source, address, interval_s))
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-from ingest.metrics.exceptions import WireError
-from ingest.metrics.naming import COUNTER, SET
-from ingest.metrics.sketch import HASH_RANGE, HIGHEST_BUCKET, KEPT_HASHES, LOWEST_BUCKET, MOST_BUCKETS
+from .exceptions import WireError
+from .naming import COUNTER, SET
+from .sketch import HASH_RANGE, HIGHEST_BUCKET, KEPT_HASHES, LOWEST_BUCKET, MOST_BUCKETS
 
 MOST_COUNT = 2**62  # two of them still fit into 64 bits
 _LOG_PARTS = {"positive", "negative", "zero"}

@@ -19,12 +19,12 @@ from typing import Any
 
 import zmq
 
-from ingest.metrics import lifetime, native
-from ingest.metrics.accumulate import Accumulator, Ticks, ValueSummary
-from ingest.metrics.link import BrokerConnection
-from ingest.metrics.naming import COUNTER, Identity
-from ingest.metrics.outbox import Outbox
-from ingest.metrics.wire import Batch, pack_batch, topic
+from . import lifetime, native
+from .accumulate import Accumulator, Ticks, ValueSummary
+from .link import BrokerConnection
+from .naming import COUNTER, Identity
+from .outbox import Outbox
+from .wire import Batch, pack_batch, topic
 
 MOST_METRICS = 100_000
 MOST_SINGLES = 100_000  # that wait for the sender

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ingest.metrics.zibrato import Zibrato
+    from .zibrato import Zibrato
 
 MOST_VIEWS = 1_000  # names; what goes beyond has the name of none
 
@@ -51,8 +51,8 @@ class RequestTimer:
 def _from_settings() -> Zibrato:
     from django.conf import settings
 
-    from ingest.metrics.exceptions import MetricError
-    from ingest.metrics.zibrato import Zibrato
+    from .exceptions import MetricError
+    from .zibrato import Zibrato
 
     found = getattr(settings, "ZIBRATO", {})
     if isinstance(found, Zibrato):

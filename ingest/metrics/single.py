@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ingest.metrics.accumulate import accumulator
-from ingest.metrics.naming import SET, Identity
-from ingest.metrics.publisher import Publisher
-from ingest.metrics.wire import Batch, Single, pack_batch, pack_single, topic
+from .accumulate import accumulator
+from .naming import SET, Identity
+from .publisher import Publisher
+from .wire import Batch, Single, pack_batch, pack_single, topic
 
 
 class SingleValues:

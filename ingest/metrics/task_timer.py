@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ingest.metrics.zibrato import Zibrato
+    from .zibrato import Zibrato
 
 MOST_STARTED = 10_000
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.metrics import plausible
-from ingest.metrics.exceptions import MetricError, WireError
-from ingest.metrics.naming import BY_NAME, LEAST_RATE, MOST_TAGS, NOT_SPECIFIED, TYPES, Identity, number, text
+from . import plausible
+from .exceptions import MetricError, WireError
+from .naming import BY_NAME, LEAST_RATE, MOST_TAGS, NOT_SPECIFIED, TYPES, Identity, number, text
 
 BATCH = "Batch"
 PUBLISHERS, BACKENDS = "metrics.publishers", "metrics.backends"  # keys of the broker's addresses

@@ -16,8 +16,8 @@ from random import random
 from time import perf_counter
 from typing import Any
 
-from ingest.metrics.accumulate import FOLD_AT, Distribution
-from ingest.metrics.exceptions import MetricError
+from .accumulate import FOLD_AT, Distribution
+from .exceptions import MetricError
 
 Function = Callable[..., Any]
 Take = Callable[[float], object]

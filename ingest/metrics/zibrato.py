@@ -19,10 +19,10 @@ from random import random
 from types import TracebackType
 from typing import Any
 
-from ingest.metrics import wrapping
-from ingest.metrics.accumulate import Accumulator, Distribution, Ticks, accumulator
-from ingest.metrics.exceptions import MetricError
-from ingest.metrics.naming import (
+from . import wrapping
+from .accumulate import Accumulator, Distribution, Ticks, accumulator
+from .exceptions import MetricError
+from .naming import (
     COUNTER,
     GAUGE,
     HISTOGRAM,
@@ -35,8 +35,8 @@ from ingest.metrics.naming import (
     qualified,
     text,
 )
-from ingest.metrics.publisher import Publisher, Statistics
-from ingest.metrics.single import SingleValues, message
+from .publisher import Publisher, Statistics
+from .single import SingleValues, message
 
 EXIT_S = 1.0
 LEVEL = "info"  # where none is given

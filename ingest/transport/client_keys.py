@@ -13,7 +13,7 @@ from typing import Any
 
 import zmq
 
-from ingest.exceptions import KeyFileError
+from ..exceptions import KeyFileError
 
 OTHERS = 0o077
 

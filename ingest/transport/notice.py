@@ -13,9 +13,9 @@ import bson
 import zmq
 from bson.errors import BSONError
 
-from ingest.transport import gevent_wait
-from ingest.transport.client_keys import ClientKeys, as_client
-from ingest.transport.handshake import Handshake
+from . import gevent_wait
+from .client_keys import ClientKeys, as_client
+from .handshake import Handshake
 
 log = logging.getLogger(__name__)
 

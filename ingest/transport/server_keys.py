@@ -17,9 +17,9 @@ from typing import Any
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from ingest.exceptions import KeyFileError
-from ingest.settings import ServerKeys
-from ingest.transport.client_keys import ClientKeys, checked, public_of, read_secret
+from ..exceptions import KeyFileError
+from ..settings import ServerKeys
+from .client_keys import ClientKeys, checked, public_of, read_secret
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ingest.wire.refusal import Refusal
+from .refusal import Refusal
 
 
 @dataclass(slots=True)

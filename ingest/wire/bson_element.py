@@ -118,3 +118,15 @@ _SIZES: dict[int, Callable[[bytes, int], int]] = (
     | {kind: _counted(extra) for kind, extra in _COUNTED.items()}
     | {0x0B: _regex}
 )
+
+
+def split_documents(payload: bytes) -> list[bytes]:
+    """Return the BSON documents that follow one another in `payload`. Raises `ValueError` if it holds anything else."""
+    documents, position, end = [], 0, len(payload)
+    while position < end:
+        length = _LENGTH(payload, position)[0] if position + 5 <= end else 0
+        if not 5 <= length <= end - position:
+            raise ValueError(f"byte {position} of {end} begins no document")
+        documents.append(payload[position : position + length])
+        position += length
+    return documents

@@ -16,10 +16,10 @@ from typing import Any
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 
-from ingest.wire.batch import ReceivedBatch
-from ingest.wire.bson_element import assembled, elements
-from ingest.wire.error_boundary import guarded, refuse_failed
-from ingest.wire.event import (
+from .batch import ReceivedBatch
+from .bson_element import assembled, elements
+from .error_boundary import guarded, refuse_failed
+from .event import (
     FIELDS,
     LIMITS,
     MAX_MESSAGE_BYTES,

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from ingest.wire.batch import ReceivedBatch
+from .batch import ReceivedBatch
 
 log = logging.getLogger(__name__)
 

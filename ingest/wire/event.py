@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.wire.bson_element import is_deeper
+from .bson_element import is_deeper
 
 FIELDS = frozenset({"timestamp", "type", "context", "extra", "id"})
 MAX_EVENT_BYTES = 2**20

@@ -13,9 +13,9 @@ from typing import Any
 import bson
 from bson.errors import BSONError
 
-from ingest.wire.batch import ReceivedBatch
-from ingest.wire.error_boundary import guarded
-from ingest.wire.event import MAX_DEPTH, MAX_MESSAGE_BYTES, complete, fault_of, shown
+from .batch import ReceivedBatch
+from .error_boundary import guarded
+from .event import MAX_DEPTH, MAX_MESSAGE_BYTES, complete, fault_of, shown
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 

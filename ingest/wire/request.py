@@ -13,7 +13,7 @@ from typing import Any
 import bson
 from bson.errors import BSONError
 
-from ingest.wire.refusal import CODES, Refusal
+from .refusal import CODES, Refusal
 
 REFUSED = "refused"
 OWN_SOURCE = "ack"

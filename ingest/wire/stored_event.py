@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from ingest.wire.batch import ReceivedBatch
-from ingest.wire.bson_element import assembled, elements, text_element
-from ingest.wire.bson_reader import RESTORED, read_message
+from .batch import ReceivedBatch
+from .bson_element import assembled, elements, text_element
+from .bson_reader import RESTORED, read_message
 
 _COMMAND = text_element("$command", RESTORED)
 

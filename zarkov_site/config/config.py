@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from ingest.transport.client_keys import ClientKeys
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+IS_CHECKOUT = (REPOSITORY / "manage.py").is_file()  # else installed from a wheel
+ROOT = REPOSITORY if IS_CHECKOUT else Path.cwd()  # of relative paths in the configuration
 INGEST_SOCKETS = ("bson_bind_address", "json_bind_address", "ack_bind_address", "publish_bind_address")
 
 
@@ -237,17 +239,17 @@ class Config(_Section):
     @property
     def folder(self) -> HomeFolder:
         """The home folder and what is known in it."""
-        return HomeFolder((REPOSITORY / self.home).resolve())
+        return HomeFolder((ROOT / self.home).resolve())
 
     @property
     def journal_folder(self) -> Path:
         """Folder below which every journal has its own."""
-        return REPOSITORY / self.journal if self.journal else self.folder.root / "journal"
+        return ROOT / self.journal if self.journal else self.folder.root / "journal"
 
     @property
     def job_root(self) -> Path:
         """Folder of spill files."""
-        return REPOSITORY / self.zmr.job_root if self.zmr.job_root else self.folder.root / "zmr"
+        return ROOT / self.zmr.job_root if self.zmr.job_root else self.folder.root / "zmr"
 
     @property
     def local_workers(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from zarkov_site.config.config import REPOSITORY, Config
+from zarkov_site.config.config import ROOT, Config
 from zarkov_site.exceptions import ConfigError
 
 PREFIX = "ZARKOV_"
@@ -101,7 +101,7 @@ def load(
     """
     environ = os.environ if environ is None else environ
     layered = Layered()
-    _read_file(layered, environ.get(FILE_VARIABLE), folders or (Path.cwd(), REPOSITORY))
+    _read_file(layered, environ.get(FILE_VARIABLE), folders or (Path.cwd(), ROOT))
     _read_environment(layered, environ)
     _read_assignments(layered, environ.get(SET_VARIABLE, ""))
     for key, origin in layered.origin.items():

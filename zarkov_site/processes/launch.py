@@ -19,7 +19,7 @@ from django.core.management import call_command
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from zarkov_site.config.config import REPOSITORY, Config
+from zarkov_site.config.config import ROOT, Config
 from zarkov_site.exceptions import HomeError
 from zarkov_site.processes import first_use, up
 from zarkov_site.processes.mongod import refuse_standalone
@@ -157,4 +157,4 @@ class Launch:
 
 def _shown(path: Path) -> str:
     """The path as a person would say it."""
-    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from aggregates.task_code.registry import task_modules
-from zarkov_site.config.config import REPOSITORY, Config
+from zarkov_site.config.config import IS_CHECKOUT, REPOSITORY, Config
 from zarkov_site.exceptions import SiteError
 from zarkov_site.processes.process import END_WITH_PARENT
 from zarkov_site.processes.supervisor import Part
@@ -35,7 +35,7 @@ class PortTakenError(SiteError):
 
 def manage(*arguments: str) -> tuple[str, ...]:
     """The command line of a management command in this virtual environment."""
-    return (sys.executable, str(REPOSITORY / "manage.py"), *arguments)
+    return (sys.executable, "-P", "-m", "zarkov_site", *arguments)
 
 
 def mongod_part() -> Part:
@@ -80,8 +80,8 @@ def parts(config: Config) -> list[Part]:
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
     """Environment of the child processes; modules of the checkout are found from any folder."""
-    path = os.pathsep.join(filter(None, [str(REPOSITORY), base.get("PYTHONPATH")]))
-    return dict(base) | {END_WITH_PARENT: "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
+    paths = filter(None, [str(REPOSITORY) if IS_CHECKOUT else "", base.get("PYTHONPATH")])
+    return dict(base) | {END_WITH_PARENT: "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def refuse_taken_ports(config: Config) -> None:

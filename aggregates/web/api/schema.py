@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from aggregates.web.api.base_view import ApiView
 from aggregates.web.api.renderer import AnswerRenderer
+from ingest import __version__
 
 
 class RootView(ApiView):
@@ -25,7 +26,7 @@ class RootView(ApiView):
         of_one = {"series": ["NAME"], "ranked": ["NAME"], "export": ["NAME", "csv"], "live": ["NAME"]}
         for name, parts in of_one.items():
             found[name] = request.build_absolute_uri(reverse(f"api:{name}", args=parts))
-        return Response(found)
+        return Response({"version": __version__, **found})
 
 
 class SchemaView(SpectacularAPIView):

@@ -74,7 +74,7 @@ class Command(ZarkovCommand):
 
     def _serve_behind_balancer(self, ingest: IngestSettings, count: int, rebind: bool) -> None:
         def command(folder: Path, number: int) -> list[str]:
-            line = [sys.executable, sys.argv[0], "runingest", "--child", f"{folder}:{number}"]
+            line = [sys.executable, *_own_program(), "runingest", "--child", f"{folder}:{number}"]
             return [*line, "--rebind"] if rebind else line
 
         home = settings.ZARKOV.folder
@@ -97,3 +97,8 @@ class Command(ZarkovCommand):
     def _stop_on_signal(self, ingester: Ingester) -> None:
         wait_read(self.stop.fileno())
         ingester.request_stop()
+
+
+def _own_program() -> list[str]:
+    """Return the arguments that make Python run the program that this process runs."""
+    return ["-P", "-m", "zarkov_site"] if Path(sys.argv[0]).name == "__main__.py" else [sys.argv[0]]

@@ -1,0 +1,21 @@
+"""Leave out of the client wheel what only a server uses. `ingest/pyproject.toml` names the class below."""
+
+from __future__ import annotations
+
+from setuptools.command.build_py import build_py
+
+SERVER_ONLY = {
+    "zarkov": {"apps", "client_wheel", "models", "settings"},
+    "zarkov.transport": {"notice", "server_keys"},
+    "zarkov.wire": {"batch", "bson_reader", "error_boundary", "json_reader", "stored_event"},
+    "zibrato": {"broker", "own"},
+}
+
+
+class BuildClient(build_py):
+    """Builds the modules that a sending program can import."""
+
+    def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        """Return `(package, module, file)` for each module of `package` that belongs to the client."""
+        found = super().find_package_modules(package, package_dir)
+        return [item for item in found if item[1] not in SERVER_ONLY.get(package, ())]

