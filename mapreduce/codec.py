@@ -1,4 +1,4 @@
-"""How BSON is read and written everywhere in the engine: dates as timezone-aware UTC, UUIDs as themselves."""
+"""BSON encoding and decoding for the whole engine: dates become timezone-aware UTC, UUIDs stay UUIDs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bson.codec_options import CodecOptions, DatetimeConversion, TypeDecoder, Ty
 from bson.errors import BSONError
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_NAIVE_EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001 - what the decoder gives is naive, and means UTC
+_NAIVE_EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001 - the decoder returns naive dates that mean UTC
 
 
 class _Aware(TypeDecoder):
-    """Makes decoded dates aware. The decoder's own way, `replace`, takes twice as long for a whole event."""
+    """Make decoded dates aware. With the decoder's own `tz_aware`, decoding an event takes twice as long."""
 
     bson_type = datetime.datetime
 
@@ -27,19 +27,19 @@ CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
     tz_aware=False,
     type_registry=TypeRegistry([_Aware()]),
     uuid_representation=UuidRepresentation.STANDARD,
-    # A date that Python cannot hold must not make the documents beside it unreadable.
+    # A date that Python cannot represent must not make the other documents of the batch unreadable.
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 
-# What encoding or decoding raises for a value that is not BSON-able, or bytes that are not BSON.
+# Raised by encoding a value that is not BSON-able, or by decoding bytes that are not BSON.
 NOT_BSON = (BSONError, OverflowError, TypeError, ValueError)
 
 
 def encode(document: Any) -> bytes:
-    """`document` as BSON. Raises one of `NOT_BSON`."""
+    """Return `document` as BSON. Raise one of `NOT_BSON`."""
     return bson.encode(document, codec_options=CODEC)
 
 
 def decode(data: bytes | memoryview) -> dict[str, Any]:
-    """The one document in `data`. Raises one of `NOT_BSON`."""
+    """Return the single document in `data`. Raise one of `NOT_BSON`."""
     return bson.decode(data, CODEC)

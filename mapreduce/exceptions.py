@@ -10,7 +10,7 @@ from mapreduce.task_error import MESSAGE_CHARACTERS, sendable_detail, sendable_t
 class MapReduceError(Exception):
     """Base of every error that the engine raises or reports.
 
-    `code` is stable and crosses the wire, `retryable` says whether the same call may succeed later, `details` holds
+    `code` is stable and crosses the wire, `retryable` says if the same call can succeed later, `details` holds
     BSON-able data about the case (a key, a document id, a traceback).
     """
 
@@ -26,7 +26,7 @@ class MapReduceError(Exception):
         return type(self), (self.message, self.details)
 
     def to_document(self) -> dict[str, Any]:
-        """The form in which it crosses the wire and is recorded: `{code, message, details}`, bounded and BSON-able."""
+        """Return `{code, message, details}`, bounded in size and BSON-able, for the wire and for job records."""
         return {
             "code": self.code,
             "message": sendable_text(self.message, MESSAGE_CHARACTERS),
@@ -35,13 +35,13 @@ class MapReduceError(Exception):
 
 
 class SpecError(MapReduceError):
-    """A request or job description is wrong; the message names field, value and what is allowed."""
+    """A request or job description is invalid; the message names the field, its value and what is allowed."""
 
     code = "bad_request"
 
 
 class JobConflictError(MapReduceError):
-    """A job id was sent again with another job."""
+    """A job id was submitted again with a different job."""
 
     code = "job_conflict"
 
@@ -53,12 +53,12 @@ class FunctionRefusedError(MapReduceError):
 
 
 class CodeChangedError(MapReduceError):
-    """The source of a module on this machine is not what the job was accepted with."""
+    """The source of a module on this machine differs from the version that the job was accepted with."""
 
     code = "code_changed"
 
 
-# What a worker says that has not the code of a job, or may not run it, while others may: the router has looked at it.
+# Errors of one worker that lacks a job's code or must not run it. The router has checked it: other workers can do it.
 REFUSALS = (CodeChangedError, FunctionRefusedError)
 
 
@@ -69,19 +69,19 @@ class KeyRefusedError(MapReduceError):
 
 
 class MapFailedError(MapReduceError):
-    """The map raised, or yielded something that is no pair; `details` name the document and the traceback."""
+    """The map raised or yielded something other than a pair; `details` hold the document's id and the traceback."""
 
     code = "map_failed"
 
 
 class ReduceFailedError(MapReduceError):
-    """The reduce raised; `details` name the key and the traceback."""
+    """The reduce raised; `details` hold the key and the traceback."""
 
     code = "reduce_failed"
 
 
 class FinalizeFailedError(MapReduceError):
-    """The finalize raised; `details` name the key and the traceback."""
+    """The finalize raised; `details` hold the key and the traceback."""
 
     code = "finalize_failed"
 
@@ -93,13 +93,13 @@ class CallFailedError(MapReduceError):
 
 
 class ResultTooBigError(MapReduceError):
-    """What a function returned, or a job tells of itself, is more than the record of a job can hold."""
+    """The return value of a function, or the status of a job, is too big for a job record."""
 
     code = "result_too_big"
 
 
 class OutputRefusedError(MapReduceError):
-    """An output cannot be written to; the message says what to change."""
+    """An output cannot be written; the message says what to change."""
 
     code = "output_refused"
 
@@ -111,39 +111,39 @@ class InputRefusedError(MapReduceError):
 
 
 class CommitConflictError(MapReduceError):
-    """An output document has taken in a part of the range of this job: ranges overlap."""
+    """An output document already contains a part of this job's range of ids: ranges overlap."""
 
     code = "commit_conflict"
 
 
 class StoreUnavailableError(MapReduceError):
-    """MongoDB did not answer, or refused for a reason that passes."""
+    """MongoDB did not answer, or refused for a temporary reason."""
 
     code = "store_unavailable"
     retryable = True
 
 
 class StoreRefusedError(MapReduceError):
-    """MongoDB refused a read or write of a job for a reason that does not pass by itself."""
+    """MongoDB refused a read or write of a job for a permanent reason."""
 
     code = "store_refused"
 
 
 class OutputGoneError(MapReduceError):
-    """Map output could not be fetched from the worker that held it; `details` name the splits."""
+    """Map output could not be fetched from the worker that held it; `details` list the splits."""
 
     code = "output_gone"
     retryable = True
 
 
 class WorkerFailedError(MapReduceError):
-    """A split was lost with its worker, or ran past its time limit, as often as is allowed."""
+    """A step was lost with its worker, or ran past its time limit, as often as is allowed."""
 
     code = "worker_failed"
 
 
 class VersionRefusedError(MapReduceError):
-    """Router and worker do not speak the same version."""
+    """Router and worker run different versions."""
 
     code = "version_refused"
 
@@ -155,20 +155,20 @@ class JobUnknownError(MapReduceError):
 
 
 class JobFailedError(MapReduceError):
-    """A job whose result was asked for ended in `error` or `cancelled`; `details` hold its error."""
+    """A job ended in `error` or `cancelled` instead of giving its result; `details` hold its error."""
 
     code = "job_failed"
 
 
 class JobTimeoutError(MapReduceError):
-    """A job has not ended within the time the caller gave; it goes on."""
+    """A job did not end within the caller's timeout; it goes on."""
 
     code = "job_timeout"
     retryable = True
 
 
 class RouterUnreachableError(MapReduceError):
-    """No router answers at the address of requests; a command that meets it exits with `exit_code`."""
+    """No router answers at the request address; a command that fails with it exits with `exit_code`."""
 
     code = "router_unreachable"
     retryable = True
@@ -182,7 +182,7 @@ class EngineMissingError(MapReduceError):
 
 
 def from_document(document: dict[str, Any]) -> MapReduceError:
-    """The error that `to_document` described; an unknown code gives a plain `MapReduceError`."""
+    """Return the error that `to_document` described; a plain `MapReduceError` if its code is unknown."""
     kind = _BY_CODE.get(str(document.get("code")), MapReduceError)
     details = document.get("details")
     return kind(str(document.get("message", "")), dict(details) if isinstance(details, dict) else {})

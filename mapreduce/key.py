@@ -1,7 +1,7 @@
 """Keys as MongoDB compares `_id`: one form per value, a total order, and a hash that all processes share.
 
-Numbers of all types are one key when they are equal, booleans are none of them, dates are cut to milliseconds, and
-documents are equal field by field in order (MongoDB manual, "Comparison/Sort Order").
+Equal numbers of different types are one key, booleans are never equal to numbers, dates are truncated to milliseconds,
+and documents are compared field by field in order (MongoDB manual, "Comparison/Sort Order").
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mapreduce.exceptions import KeyRefusedError
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MILLISECOND = datetime.timedelta(milliseconds=1)
-TEXT_MARK = b"S"  # what the canonical bytes of a string begin with
+TEXT_MARK = b"S"  # first byte of a string's canonical bytes
 _EXACT = Context(prec=40)  # a Decimal128 has 34 digits
 _ALLOWED = (
     "a string, number, boolean, datetime, None, bytes, UUID, ObjectId, or a document of these (not an array, a regular "
@@ -38,9 +38,9 @@ _ALLOWED = (
 
 
 def normalise(key: Any) -> Any:
-    """The one form that stands for `key` and all that MongoDB holds equal to it; normalising it again changes nothing.
+    """Return the one form shared by `key` and every value that MongoDB considers equal to it. Idempotent.
 
-    A naive datetime is taken as UTC, as BSON does. Raises `KeyRefusedError` for what cannot be an `_id`.
+    A naive datetime counts as UTC, as in BSON. Raise `KeyRefusedError` if `key` cannot be an `_id`.
     """
     if isinstance(key, list | tuple):
         raise _refused(key)
@@ -79,7 +79,7 @@ def _text(value: str) -> str:
 
 def _field(name: Any) -> str:
     if not isinstance(name, str) or name.startswith("$") or "\0" in name:
-        raise KeyRefusedError(f"key with field name {name!r}: allowed are strings without $ in front and without NUL")
+        raise KeyRefusedError(f"key with field name {name!r}: allowed are strings without a leading $ and without NUL")
     return _text(name)
 
 
@@ -103,7 +103,7 @@ def _decimal(value: Decimal128) -> Any:
         raise _refused(value)
     if exact.is_infinite():
         return float(exact)
-    # The exponent is looked at first: int() of 1E+6000 would build all its digits.
+    # Check the exponent first: int() of 1E+6000 would build all its digits.
     if exact.is_zero() or (exact.adjusted() < 20 and exact == exact.to_integral_value(context=_EXACT)):
         whole = int(exact)
         if _INT64_MIN <= whole <= _INT64_MAX:
@@ -137,9 +137,9 @@ def _binary(value: bytes | uuid.UUID) -> Any:
 
 
 def canonical(key: Any) -> bytes:
-    """Bytes that are equal for equal normalised keys and only for them, and that put keys into a total order.
+    """Return bytes that are equal exactly if the normalised keys are equal, and that define a total order of keys.
 
-    Strings stand in the order of their code points. The order is the engine's own, not MongoDB's.
+    Strings sort by code point. The order is the engine's, not MongoDB's.
     """
     kind = type(key)
     if kind is str:
@@ -175,9 +175,9 @@ _SCALARS: dict[type, Any] = {
 
 
 def identity(key: Any) -> tuple[Hashable, Any]:
-    """`(what to group by, normalised key)`: strings and whole numbers stand for themselves, the rest for `canonical`.
+    """Return `(group name, normalised key)`; strings and whole numbers are their own names, others use `canonical`.
 
-    A plain `str` or `int` need not be passed through here: it is its own identity (checked when it is written).
+    A plain `str` or `int` can skip this call: it is its own name, and is checked when it is written.
     """
     normal = normalise(key)
     if type(normal) is str or type(normal) is int:
@@ -186,5 +186,5 @@ def identity(key: Any) -> tuple[Hashable, Any]:
 
 
 def partition(key: Any, count: int) -> int:
-    """The partition of a normalised key, 0 to `count` - 1: the same in every process and on every machine."""
+    """Return the partition of a normalised key, 0 to `count` - 1: the same in every process and on every machine."""
     return zlib.crc32(canonical(key)) % count

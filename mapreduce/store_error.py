@@ -1,4 +1,4 @@
-"""Tells which failures of MongoDB pass by themselves and which are the job's own."""
+"""Classification of MongoDB failures: temporary ones, and those that are the job's own fault."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pymongo.errors import BulkWriteError, ConfigurationError, ConnectionFailure
 
 from mapreduce.exceptions import MapReduceError, StoreRefusedError, StoreUnavailableError
 
-# MongoDB's error_codes.yml: refusals that concern the server's state, or rights and disk, and not the request.
+# MongoDB's error_codes.yml: refusals caused by the server's state, permissions or disk, not by the request.
 _PASSING = {
     6, 7, 18, 43, 63, 89, 91, 133, 150, 189, 202, 216, 234, 262, 317, 358, 384, 9001, 10107, 11600, 11602, 13388,
     13435, 13436, 14031,
@@ -16,11 +16,11 @@ _LOGIN = {13, 18, 8000}
 
 
 def as_engine_error(error: BaseException) -> MapReduceError | None:
-    """`error` as one of the engine's own; None when it is not from MongoDB."""
+    """Return `error` as a `MapReduceError`; None if it does not come from MongoDB."""
     if isinstance(error, MapReduceError):
         return error
     if isinstance(error, ConnectionFailure):
-        said = str(error).split(", Topology Description:")[0]  # what follows is all the driver knows of each server
+        said = str(error).split(", Topology Description:")[0]  # the rest lists the driver's state of each server
         return StoreUnavailableError(f"MongoDB does not answer: {said}: start it, or correct mongo_uri")
     if isinstance(error, BulkWriteError):
         details = error.details or {}
@@ -32,20 +32,20 @@ def as_engine_error(error: BaseException) -> MapReduceError | None:
     if isinstance(error, OperationFailure):
         passing = error.code in _PASSING or error.has_error_label("RetryableWriteError")
         kind = StoreUnavailableError if passing else StoreRefusedError
-        # Its text holds the whole reply, with the cluster's keys and times.
+        # The error's text would contain the whole reply, with the cluster's keys and times.
         said = (error.details or {}).get("errmsg") or str(error)
         return kind(f"MongoDB refused: {said} (code {error.code})")
-    if isinstance(error, ConfigurationError):  # such as a name that the name server does not know at the moment
+    if isinstance(error, ConfigurationError):  # for example a name that DNS does not resolve at the moment
         return StoreUnavailableError(f"MongoDB cannot be reached: {error}")
-    if isinstance(error, PyMongoError | BSONError):  # the driver itself refused it: a name, a size, a document
+    if isinstance(error, PyMongoError | BSONError):  # refused by the driver: a name, a size, a document
         return StoreRefusedError(
-            f"MongoDB cannot be asked that, or its answer not be read: {type(error).__name__}: {error}"
+            f"the driver refused the request to MongoDB or could not read its reply: {type(error).__name__}: {error}"
         )
     return None
 
 
 def may_have_moved(error: BaseException) -> bool:
-    """Whether the server may be at another address by now, or want another login."""
+    """Return True if the server may have a new address or expect another login."""
     if isinstance(error, OperationFailure):
         return error.code in _LOGIN
     return isinstance(error, ConnectionFailure | ConfigurationError)

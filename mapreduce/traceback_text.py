@@ -1,4 +1,4 @@
-"""Renders the traceback of a task's own code, without the engine's frames above it."""
+"""Render the traceback of task code, without the engine's frames above it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LIMIT = 16_000
 
 
 def task_traceback(error: BaseException) -> str:
-    """The traceback from the first frame that is not the engine's, at most 16,000 characters of its end."""
+    """Return the traceback from the first frame outside the engine, cut to its last 16,000 characters."""
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_HERE) and frame.tb_next is not None:
         frame = frame.tb_next

@@ -1,1 +1,1 @@
-"""Job descriptions: what a job is, which functions it may name, and the checks of both."""
+"""Job descriptions, the functions that a job can name, and the validation of both."""

@@ -1,4 +1,4 @@
-"""Basic jobs: one call of a registered function on a worker, at least once."""
+"""Basic jobs: one call of an allowed function on a worker, made at least once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mapreduce.job.spec_check import demand_code, demand_function, demand_size
 from mapreduce.task_error import described, is_of_task, too_deep
 from mapreduce.traceback_text import task_traceback
 
-RESULT_BYTES = 7 * 2**20  # of what a function returns: with the arguments it lies in one document of MongoDB
-RESULT_DEPTH = 100  # of documents in each other, well below what MongoDB stores
+RESULT_BYTES = 7 * 2**20  # limit of an encoded result: it shares one MongoDB document with the arguments
+RESULT_DEPTH = 100  # nesting limit of a result, well below MongoDB's own
 
 
 @dataclass(frozen=True)
@@ -27,24 +27,24 @@ class CallSpec:
     job_id: str
     func_name: str
     arguments: bytes
-    code: Mapping[str, str] = field(default_factory=dict)  # sha256 of the source by module; empty = as it is now
+    code: Mapping[str, str] = field(default_factory=dict)  # sha256 of the source by module; empty = current
 
     def to_document(self) -> dict[str, Any]:
-        """The BSON-able form."""
+        """Return the BSON-able form."""
         code = [[module, version] for module, version in self.code.items()]
         return {"job_id": self.job_id, "func_name": self.func_name, "arguments": self.arguments, "code": code}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> CallSpec:
-        """The call that `to_document` described. Raises `SpecError` when it is no such document."""
+        """Return the call that `to_document` described. Raise `SpecError` if `document` does not describe a call."""
         try:
             code = {str(module): str(version) for module, version in document["code"]}
             return cls(document["job_id"], document["func_name"], bytes(document["arguments"]), code)
         except (KeyError, IndexError, *NOT_BSON) as error:
-            raise SpecError(f"no description of a call: {type(error).__name__}: {error}") from None
+            raise SpecError(f"not a description of a call: {type(error).__name__}: {error}") from None
 
     def checked(self) -> CallSpec:
-        """This call. Raises `SpecError` when its names, arguments or size are not what is allowed."""
+        """Return this call. Raise `SpecError` if its names, arguments or size are not allowed."""
         value_check.job_id(self.job_id)
         demand_function("func_name", self.func_name)
         demand_code(self.code)
@@ -58,16 +58,16 @@ class CallSpec:
         return self
 
     def with_code(self, versions: Mapping[str, str]) -> CallSpec:
-        """This call, with the version of its module."""
+        """Return this call with the version of its module."""
         return replace(self, code=dict(versions))
 
     def digest(self) -> str:
-        """Equal for equal calls."""
+        """Return a sha256 that is equal for equal calls; it ignores job id and code version."""
         return hashlib.sha256(self.func_name.encode() + b"\0" + self.arguments).hexdigest()
 
 
 def checked_call(func_name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, job_id: str) -> CallSpec:
-    """The call, with its arguments encoded. Raises `SpecError` for names and arguments that are not allowed."""
+    """Return the call with its arguments encoded. Raise `SpecError` if names or arguments are not allowed."""
     demand_function("func_name", func_name)
     try:
         arguments = encode({"args": list(args), "kwargs": dict(kwargs or {})})
@@ -77,10 +77,10 @@ def checked_call(func_name: str, args: Sequence[Any], kwargs: Mapping[str, Any] 
 
 
 def run_call(call: CallSpec, registry: Registry) -> Any:
-    """Call the function and return its BSON-able result. Raises `CallFailedError` with the traceback, or
-    `ResultTooBigError` for what the record of a job cannot hold beside its arguments.
+    """Call the function and return its BSON-able result.
 
-    Raises `CodeChangedError` when the module is not loaded here in the version of the call.
+    Raise `CallFailedError` with the traceback, `ResultTooBigError` if a job record cannot hold the result, and
+    `CodeChangedError` if this process has loaded another version of the module.
     """
     registry.demand(call.code)
     function = registry.resolve(call.func_name, {})
@@ -98,7 +98,7 @@ def run_call(call: CallSpec, registry: Registry) -> Any:
         ) from error
     if size > RESULT_BYTES or too_deep(result, RESULT_DEPTH):
         raise ResultTooBigError(
-            f"{shown(call.func_name)} returned {size} bytes: allowed are {RESULT_BYTES}, with at most {RESULT_DEPTH} "
-            "documents in each other; write what is big into a collection and return its name"
+            f"{shown(call.func_name)} returned {size} bytes: allowed are {RESULT_BYTES}, nested at most {RESULT_DEPTH} "
+            "levels deep; write big results into a collection and return its name"
         )
     return result

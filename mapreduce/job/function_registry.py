@@ -1,8 +1,8 @@
-"""Which functions a job may name, and in which version their modules are.
+"""Functions that a job can name, and the versions of their modules.
 
-A name `module:qualname` resolves only when the module is allowed by its exact name, and only to a function or class
-that this module defines itself; nothing is reached through an imported module. The router looks at the source alone
-(`check`), so that task code runs in worker processes only; workers import (`resolve`).
+A name `module:qualname` resolves only if the module is allowed by its exact name, and only to a function or class
+that this module defines itself; nothing is reachable through an imported module. The router only parses the source
+(`check`), so that task code runs in executors alone; executors import it (`resolve`).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from mapreduce.task_error import described, is_of_task
 
 
 class Registry:
-    """The functions of a set of allowed modules. Belongs to one thread; imports modules on first use."""
+    """Functions of a set of allowed modules. Belongs to one thread; imports modules on first use."""
 
     def __init__(self, allowed_modules: Iterable[str], *, allow_source: bool = False) -> None:
         self._allowed = frozenset(allowed_modules)
         self._allow_source = allow_source
         self._loaded: dict[str, str] = {}
-        self._used: set[str] = set()  # modules that jobs name, which hold no functions of theirs
+        self._used: set[str] = set()  # modules in the `code` of jobs that are not allowed modules themselves
 
     def check(self, name: str) -> None:
-        """Raise `FunctionRefusedError` unless the source of an allowed module defines `name`; imports no task code."""
+        """Raise `FunctionRefusedError` unless the source of an allowed module defines `name`. Imports no task code."""
         if is_text(name):
             self._check_text(name)
             return
@@ -48,7 +48,7 @@ class Registry:
             )
 
     def versions(self, names: Iterable[str]) -> dict[str, str]:
-        """sha256 of the source, as it is on disk now, of every module in `names`. Raises `FunctionRefusedError`."""
+        """Return the sha256 of the source on disk of every module in `names`. Raise `FunctionRefusedError`."""
         found = {}
         for name in names:
             module = name.partition(":")[0]
@@ -59,10 +59,10 @@ class Registry:
         return found
 
     def demand(self, code: Mapping[str, str]) -> None:
-        """Raise `CodeChangedError` when a module of `code` is loaded here in another version.
+        """Raise `CodeChangedError` if this process has loaded another version of a module of `code`.
 
-        An allowed module that is not loaded yet is imported now, so that what runs later is what was compared. Others
-        are compared when the allowed ones have brought them in, and never imported because a job names them.
+        An allowed module that is not loaded yet is imported now, so that the code that was compared is the code that
+        runs. Other modules are compared if the allowed ones have imported them, and never imported on their own.
         """
         here = {}
         for module in code:
@@ -76,15 +76,15 @@ class Registry:
         for module, version in code.items():
             if here.get(module, version) != version:
                 raise CodeChangedError(
-                    f"module {module} is here in version {here[module][:12]}, and the job was accepted with "
+                    f"module {module} is here in version {here[module][:12]}, but the job was accepted with "
                     f"{version[:12]}: give every worker the same code",
                     {"module": module, "here": here[module], "wanted": version},
                 )
 
     def resolve(self, name: str, params: Mapping[str, Any]) -> Callable[..., Any]:
-        """The function that `name` stands for; for a method, its class is made with `params` and the method bound.
+        """Return the function called `name`; a method is bound to an instance made with `params`.
 
-        Raises `FunctionRefusedError`, which also tells when the module cannot be imported or the class not be made.
+        Raise `FunctionRefusedError`, also if the module cannot be imported or the class cannot be instantiated.
         """
         if is_text(name):
             self._check_text(name)
@@ -113,7 +113,7 @@ class Registry:
         function, text = split_text(name)
         if not self._allow_source:
             raise FunctionRefusedError(
-                f"source text of {function}: it is not taken here (zmr.allow_source is off); name a function instead"
+                f"source text of {function}: not allowed here (zmr.allow_source is off); name a function instead"
             )
         if function not in (defined := _top_level(text.encode())):
             known = ", ".join(sorted(defined)) or "nothing"
@@ -129,7 +129,7 @@ class Registry:
         if isinstance(owner, type):
             if part.startswith("__"):
                 raise FunctionRefusedError(f"function {name}: special methods are not allowed")
-            return getattr(owner, part)  # a method may be inherited: the class itself is the module's own
+            return getattr(owner, part)  # a method may be inherited: the module defines the class itself
         module = name.partition(":")[0]
         if inspect.ismodule(found) or getattr(found, "__module__", None) != module:
             where = getattr(found, "__module__", type(found).__name__)
@@ -153,7 +153,7 @@ class Registry:
         try:
             if module not in self._loaded:
                 already = sys.modules.get(module)
-                # Read before the import: a file saved in between shows as a difference, never as equality.
+                # Read before the import: a file saved in between then counts as different, never as equal.
                 version = _sha256(self._source(module))
                 loaded = already or importlib.import_module(module)
                 self._loaded[module] = getattr(loaded, _VERSION, version)
@@ -173,7 +173,7 @@ class Registry:
             origin = spec.origin if spec else None
             if origin is None:
                 raise FunctionRefusedError(
-                    f"module {module} is not there; looked in {', '.join(filter(None, sys.path))}"
+                    f"module {module} does not exist; searched {', '.join(filter(None, sys.path))}"
                 )
             return Path(origin).read_bytes()
         except (ImportError, OSError, ValueError) as error:
@@ -185,10 +185,10 @@ _STARTED = time.time()
 
 
 def _loaded_version(module: Any) -> str:
-    """sha256 of the source from which a module was loaded; "changed" when nobody knows it.
+    """Return the sha256 of the source from which a module was loaded, or "changed" if it cannot be known.
 
-    That is when the file was touched after this process began: a fresh one tells. The time of the file's inode counts:
-    nothing sets it back, or ahead.
+    It cannot be known if the file changed after this process started; a fresh process can tell. The inode's change
+    time decides, because no program can set it.
     """
     if not hasattr(module, _VERSION):
         untouched = Path(module.__spec__.origin).stat().st_ctime < _STARTED
@@ -201,7 +201,7 @@ def _on_disk(module: Any) -> str:
 
 
 def code_version(module: str) -> str:
-    """sha256 of the source of `module` as it is on disk now. Raises `FunctionRefusedError` when it cannot be read."""
+    """Return the sha256 of the source of `module` on disk. Raise `FunctionRefusedError` if it cannot be read."""
     return Registry((module,)).versions([f"{module}:x"])[module]
 
 
@@ -209,9 +209,9 @@ def _sha256(source: bytes) -> str:
     return hashlib.sha256(source).hexdigest()
 
 
-@lru_cache(maxsize=64)  # by the text itself: a saved file is parsed once, and not for every job
+@lru_cache(maxsize=64)  # keyed by the source: a file is parsed once after each change, not for every job
 def _top_level(source: bytes) -> frozenset[str]:
-    """Names that the module binds itself at its top level: by def, class or assignment, not by import."""
+    """Return the names that a module defines at its top level by def, class or assignment, not by import."""
     names: set[str] = set()
     try:
         pending: list[ast.stmt] = list(ast.parse(source).body)

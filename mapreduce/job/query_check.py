@@ -1,4 +1,4 @@
-"""Which MongoDB filters a job may carry: operators that compare, and none that runs code. Pure."""
+"""Validation of a job's MongoDB filters: operators that compare are allowed, those that run code are not. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXPRESSION = "$expr"
 
 
 def demand(query: Any, *, allow_source: bool) -> None:
-    """Raise `SpecError` that names the first operator of `query` that is not allowed."""
+    """Raise `SpecError` naming the first operator of `query` that is not allowed."""
     _look(mapping("query", query), allow_source=allow_source, expression=False)
 
 
@@ -33,8 +33,8 @@ def _look(value: Any, *, allow_source: bool, expression: bool) -> None:
     elif isinstance(value, Mapping):
         for name, item in value.items():
             if name in CODE and not allow_source:
-                raise SpecError(f"query {name}: code is not taken (zmr.allow_source is off); compare fields instead")
+                raise SpecError(f"query {name}: code is not allowed (zmr.allow_source is off); compare fields instead")
             if str(name).startswith("$") and name not in CODE and not expression and name not in COMPARING:
                 raise SpecError(f"query {shown(name)}: allowed are {', '.join(sorted(COMPARING))}")
-            # Expressions have operators by the hundred; those that run code are refused at any depth.
+            # Expressions have hundreds of operators; only those that run code are refused, at any depth.
             _look(item, allow_source=allow_source, expression=expression or name == _EXPRESSION)

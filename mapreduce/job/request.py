@@ -1,4 +1,4 @@
-"""Reads requests of the request socket: a document in, a checked command out. Pure."""
+"""Parse requests of the request socket: a document in, a validated command out. Pure."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _KNOWN: dict[str, set[str]] = {
 
 @dataclass(frozen=True)
 class SubmitRequest:
-    """Start a job; with `wait` the answer comes when it has ended.
+    """Start a job; with `wait` the reply is sent once the job has ended.
 
-    Not `durable`: its record may be lost with MongoDB's last tenth of a second, and the client submits it again then.
+    If not `durable`, a crash of MongoDB can lose a record of its last tenth of a second; the client then resubmits.
     """
 
     spec: JobSpec | CallSpec
@@ -53,7 +53,7 @@ class SubmitRequest:
 
 @dataclass(frozen=True)
 class StatusRequest:
-    """The status of a job, at once or as soon as it has ended within `wait_s`."""
+    """Ask for the status of a job: at once, or when it ends but after `wait_s` at the latest."""
 
     job_id: str
     wait_s: float
@@ -61,23 +61,23 @@ class StatusRequest:
 
 @dataclass(frozen=True)
 class PlainRequest:
-    """One of the other commands, with its document."""
+    """Any other command, with its document."""
 
     command: str
     document: Mapping[str, Any]
 
 
 def parse(document: Mapping[str, Any], *, allow_source: bool = False) -> SubmitRequest | StatusRequest | PlainRequest:
-    """The command in `document`. Raises `SpecError` that names the key, its value and what is allowed.
+    """Return the command in `document`. Raise `SpecError` naming the key, its value and what is allowed.
 
-    Source text is taken with `allow_source` only.
+    Source text is refused unless `allow_source` is true.
     """
     command = document.get("$command")
     if not value_check.is_text(command) or command not in COMMANDS:
         raise SpecError(f"$command {value_check.shown(command)}: allowed are {', '.join(COMMANDS)}")
     for key in sorted(_SOURCE_TEXT & set(document)):
         if not allow_source:
-            raise SpecError(f"{key}: source text is not taken (zmr.allow_source is off); name a function instead")
+            raise SpecError(f"{key}: source text is not allowed (zmr.allow_source is off); name a function instead")
     unknown = set(document) - _KNOWN[command]
     if unknown:
         known = ", ".join(sorted(_KNOWN[command] - {"$command"}))
@@ -115,7 +115,7 @@ def _job(document: Mapping[str, Any], *, labelled: bool) -> JobSpec:
         raise SpecError(f"stamp {value_check.shown(stamp)}: allowed is [from, to]")
     return JobSpec(
         job_id=new_job_id() if document.get("job_id") is None else document["job_id"],
-        database=document.get("database"),  # type: ignore[arg-type] # looked at with all the others
+        database=document.get("database"),  # type: ignore[arg-type] # `checked_spec` validates it
         sources=(source,),
         outputs=_outputs(document, labelled=labelled),
         reduce_name=_function(document, "reduce"),
@@ -155,7 +155,7 @@ def _call(document: Mapping[str, Any]) -> CallSpec:
 
 
 def _function(document: Mapping[str, Any], kind: str) -> str | None:
-    """The name of a function; beside a text, `<kind>_name` says how it is called there (by default `<kind>`)."""
+    """Return a function's name; with `<kind>_text`, `<kind>_name` is its name in that text (default: `<kind>`)."""
     if f"{kind}_text" not in document:
         return _optional_text(document, f"{kind}_name")
     return text_name(_optional_text(document, f"{kind}_name") or kind, _text(document, f"{kind}_text"))

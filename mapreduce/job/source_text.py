@@ -1,7 +1,7 @@
-"""Functions that come as Python source text with a request, where `allow_source` is on: for trusted networks only.
+"""Functions sent as Python source text in a request, if `allow_source` is on: for trusted networks only.
 
-Such a function has the name `text:NAME` and its source in the lines below, so that it goes wherever a name goes. Text
-can do whatever the worker's user may do: who can send a request owns the workers.
+The name of such a function is `text:NAME` followed by its source on the next lines, so the source travels wherever a
+name does. It can do whatever the worker's user can do: anyone who can send a request controls the workers.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from mapreduce.exceptions import FunctionRefusedError, SpecError
 from mapreduce.task_error import described, is_of_task
 
-MAX_CHARACTERS = 64 * 2**10  # of one text: it goes to a worker with every step
+MAX_CHARACTERS = 64 * 2**10  # limit of one source text, which is sent to a worker with every step
 _PREFIX = "text:"
 
 
 def text_name(function: str, text: str) -> str:
-    """The name that stands for `function` of the source `text`. Raises `SpecError`."""
+    """Return the name of `function` defined in the source `text`. Raise `SpecError` if name or size is not allowed."""
     if not function.isidentifier():
         raise SpecError(f"function {function!r} of source text: allowed is the plain name of a function in it")
     if len(text) > MAX_CHARACTERS:
@@ -29,24 +29,24 @@ def text_name(function: str, text: str) -> str:
 
 
 def is_text(name: str) -> bool:
-    """Whether a function's name holds its source."""
+    """Return True if a function's name contains its source."""
     return name.startswith(_PREFIX)
 
 
 def shown(name: str) -> str:
-    """A function's name for people: without the text."""
+    """Return a function's name without its source, for people."""
     return name.partition("\n")[0] if is_text(name) else name
 
 
 def split_text(name: str) -> tuple[str, str]:
-    """Function and source text of a name for which `is_text` holds."""
+    """Return function name and source text of a name for which `is_text` is true."""
     function, _, text = name.removeprefix(_PREFIX).partition("\n")
     return function, text
 
 
 @lru_cache(maxsize=64)
 def load_text(name: str) -> Callable[..., Any]:
-    """The function, from its text run as a module of its own. Raises `FunctionRefusedError`."""
+    """Run the source text as a separate module and return its function. Raise `FunctionRefusedError`."""
     function, text = split_text(name)
     file = f"<text:{function}>"
     module = types.ModuleType("zarkov_source_text")
@@ -59,6 +59,6 @@ def load_text(name: str) -> Callable[..., Any]:
         raise FunctionRefusedError(f"source text of {function}: {described(error)}") from error
     if not callable(found):
         raise FunctionRefusedError(f"source text of {function}: it is a {type(found).__name__}; allowed is a function")
-    # So that a traceback shows lines of the text.
+    # Let tracebacks show lines of the source text.
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     return found  # type: ignore[no-any-return]

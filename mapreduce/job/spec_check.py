@@ -1,4 +1,4 @@
-"""What is wrong with a job description, whichever way it came: by submit, a request or a record. Pure."""
+"""Validation of job descriptions from every source: `submit`, a request or a job record. Pure."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from mapreduce.job.spec import ANY_LABEL, JobSpec, Output, Source
 OUTPUT_TYPES = ("replace", "merge", "reduce")
 OUTPUT_PREFIXES = ("zagg.", "zgen.")
 ON_ERROR = ("fail", "skip")
-SPEC_BYTES = 8 * 2**20  # of a job's description or a call's arguments: the record of a job holds its result too
-REPLACEMENTS = "zmr.new."  # what the names of unpublished results begin with
-_LABEL_ROOM = 100  # characters of a label that a map may yield
+SPEC_BYTES = 8 * 2**20  # limit of a job's description or a call's arguments; the result goes into the same record
+REPLACEMENTS = "zmr.new."  # prefix of collections that hold unpublished results
+_LABEL_ROOM = 100  # longest label that a map can yield, in characters
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z")
 
 
 def checked_spec(spec: JobSpec, *, allow_source: bool = False) -> JobSpec:
-    """Return `spec`, with a stamp taken from its range of ids where one is needed.
+    """Return `spec`, with a stamp taken from its range of ids if it needs one.
 
-    Raises `SpecError` for what no engine would run: types, names, ranges, sizes. Filters may run code on the server
-    with `allow_source` only.
+    Raise `SpecError` if its types, names, ranges or sizes are not allowed. Filters that run code on the server are
+    refused unless `allow_source` is true.
     """
     if not all(isinstance(source, Source) for source in value_check.listed("sources", spec.sources)):
         raise SpecError(f"sources {value_check.shown(spec.sources)}: allowed are descriptions of sources")
@@ -44,7 +44,7 @@ def checked_spec(spec: JobSpec, *, allow_source: bool = False) -> JobSpec:
 
 
 def demand_types(spec: JobSpec) -> None:
-    """Raise `SpecError` for the first field that is not of its type, or is a name that cannot be one."""
+    """Raise `SpecError` for the first field of the wrong type or with an invalid name."""
     value_check.job_id(spec.job_id)
     value_check.database(spec.database)
     for source in value_check.listed("sources", spec.sources):
@@ -75,7 +75,7 @@ def demand_types(spec: JobSpec) -> None:
 
 
 def demand_function(key: str, name: Any, *, optional: bool = False) -> None:
-    """Raise `SpecError` unless `name` can name a function, or is the text of one."""
+    """Raise `SpecError` unless `name` is a valid name of a function or contains its source text."""
     if name is None and optional:
         return
     if not value_check.is_text(name) or not (_NAME.match(name) or is_source(name)):
@@ -85,17 +85,17 @@ def demand_function(key: str, name: Any, *, optional: bool = False) -> None:
 
 
 def demand_code(code: Any) -> None:
-    """Raise `SpecError` unless `code` tells versions by module."""
+    """Raise `SpecError` unless `code` maps module names to versions."""
     if not isinstance(code, Mapping) or not all(map(value_check.is_text, [*code, *code.values()])):
         raise SpecError(f"code {value_check.shown(code)}: allowed are versions by module")
 
 
 def demand_outputs(spec: JobSpec) -> None:
-    """Raise `SpecError` for outputs that do not fit together, or to the rest of the job."""
+    """Raise `SpecError` if the outputs contradict each other or the rest of the job."""
     if not spec.outputs:
         raise SpecError("outputs: name at least one")
     if "" in spec.outputs and len(spec.outputs) > 1:
-        raise SpecError('outputs: the label "" stands for the only output of a map that yields pairs')
+        raise SpecError('outputs: the label "" is only allowed as the single output of a map that yields pairs')
     if all(output.output_type != "reduce" for output in spec.outputs.values()):
         return
     if spec.reduce_name is None:
@@ -103,23 +103,23 @@ def demand_outputs(spec: JobSpec) -> None:
     if not spec.associative:
         raise SpecError("output_type reduce needs an associative reduce: use replace or merge")
     if spec.stamp is None:
-        raise SpecError("output_type reduce needs a stamp [from, to], or id_min and id_max: it makes a repeat harmless")
+        raise SpecError("output_type reduce needs a stamp [from, to], or id_min and id_max, to make repeats harmless")
 
 
 def demand_queries(spec: JobSpec, *, allow_source: bool) -> None:
-    """Raise `SpecError` for a filter with an operator that is not allowed."""
+    """Raise `SpecError` if a filter uses an operator that is not allowed."""
     for source in spec.sources:
         query_check.demand(source.query, allow_source=allow_source)
 
 
 def demand_size(what: str, to_document: Any) -> None:
-    """Raise `SpecError` unless the document that `to_document` gives can be recorded."""
+    """Raise `SpecError` unless the document that `to_document` returns fits into a job record."""
     try:
         size = len(encode(to_document()))
     except NOT_BSON as error:
         raise SpecError(f"{what} cannot be written as BSON: {error}") from None
     if size > SPEC_BYTES:
-        raise SpecError(f"{what} of {size} bytes: allowed are {SPEC_BYTES}; put what is big into a collection")
+        raise SpecError(f"{what} of {size} bytes: allowed are {SPEC_BYTES}; put big values into a collection")
 
 
 def _demand_source(database: str, source: Source) -> None:
@@ -145,7 +145,7 @@ def _demand_output(spec: JobSpec, label: str, output: Output) -> None:
     if output.output_type not in OUTPUT_TYPES:
         raise SpecError(f"output_type {value_check.shown(output.output_type)}: allowed are {', '.join(OUTPUT_TYPES)}")
     if output.output_type == "replace" and label == ANY_LABEL:
-        raise SpecError("output_type replace needs its outputs named: label * is allowed for merge and reduce")
+        raise SpecError("output_type replace needs named outputs: label * is only allowed for merge and reduce")
     taken = len(spec.database.encode()) + 1
     if label == ANY_LABEL:
         taken += _LABEL_ROOM - 1
@@ -158,4 +158,4 @@ def _demand_output(spec: JobSpec, label: str, output: Output) -> None:
         )
     value_check.collection("output", name, value_check.NAMESPACE_BYTES - taken)
     if ("*" in name) != (label == ANY_LABEL):
-        raise SpecError(f"output {name!r} of label {label!r}: a star belongs to label * and to no other")
+        raise SpecError(f"output {name!r} of label {label!r}: label *, and no other, needs a star in its output")

@@ -1,6 +1,6 @@
-"""Looks at single values of requests and job descriptions, whichever way they came. Pure.
+"""Validation of single values of requests and job descriptions. Pure.
 
-Each function returns what it was given, or raises `SpecError` that names key, value and what is allowed.
+Each check returns the value it was given, or raises `SpecError` naming the key, the value and what is allowed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from mapreduce.task_error import too_deep
 
 SYSTEM_DATABASES = ("admin", "config", "local")
 NAMESPACE_BYTES = 255  # MongoDB's limit for `database.collection`
-JOB_ID_CHARACTERS = 64  # it is a part of the names of collections and folders
+JOB_ID_CHARACTERS = 64  # job ids are parts of collection and folder names
 LONGEST_S = 86_400.0
-DEPTH = 100  # of documents in each other; MongoDB takes no filter that is deeper
-_BOUND_DEPTH = 20  # a bound of a range stands in records, which are documents themselves
+DEPTH = 100  # nesting limit of documents; MongoDB refuses deeper filters
+_BOUND_DEPTH = 20  # nesting limit of the bounds of a range, which job records contain
 _SHOWN = 200
 _JOB_ID = re.compile(rf"[A-Za-z0-9_](?:[A-Za-z0-9_:-]|\.(?=[A-Za-z0-9_:-])){{0,{JOB_ID_CHARACTERS - 1}}}\Z")
 _LABEL = re.compile(r"(?=.{1,100}\Z)[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*\Z")
@@ -29,27 +29,27 @@ _DATABASE_NEVER = frozenset('/\\. "$*<>:|?\0')
 
 
 def shown(value: Any) -> str:
-    """`value` for a person, cut when it is long."""
+    """Return the `repr` of `value` for a person, cut if it is long."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
 
 
 def is_text(value: Any) -> bool:
-    """Whether it is a string that BSON can hold. `Code` is no string, though Python says so."""
+    """Return True if `value` is a string that BSON can hold. `Code` does not count, although it subclasses `str`."""
     if not isinstance(value, str) or isinstance(value, Code):
         return False
     return value.isascii() or value.encode("utf-8", "replace").decode() == value
 
 
 def text(key: str, value: Any) -> str:
-    """A string that is not empty and has no NUL."""
+    """Accept a non-empty string without NUL."""
     if not is_text(value) or not value or "\0" in value:
         raise SpecError(f"{key} {shown(value)}: allowed is a string that is not empty, in UTF-8 and without NUL")
     return str(value)
 
 
 def job_id(value: Any, key: str = "job_id") -> str:
-    """An id that can be a part of the name of a collection or folder as it is."""
+    """Accept an id that can be used unchanged in the name of a collection or folder."""
     if not is_text(value) or not _JOB_ID.match(value):
         raise SpecError(
             f"{key} {shown(value)}: allowed are 1 to {JOB_ID_CHARACTERS} letters, digits, _, -, : and single dots "
@@ -59,12 +59,12 @@ def job_id(value: Any, key: str = "job_id") -> str:
 
 
 def is_label(value: Any) -> bool:
-    """Whether it can be a part of the name of a collection."""
+    """Return True if `value` can be a part of a collection name."""
     return is_text(value) and _LABEL.match(value) is not None
 
 
 def database(value: Any, key: str = "database") -> str:
-    """The name of a database that holds data of users."""
+    """Accept the name of a database that is not one of MongoDB's own."""
     if not is_text(value) or not value or _DATABASE_NEVER & set(value) or len(value.encode()) > 63:
         raise SpecError(f"{key} {shown(value)}: allowed is the name of a MongoDB database, 1 to 63 bytes")
     if value.lower() in SYSTEM_DATABASES:
@@ -73,7 +73,7 @@ def database(value: Any, key: str = "database") -> str:
 
 
 def collection(key: str, value: Any, longest: int) -> str:
-    """The name of a collection of at most `longest` bytes that is not MongoDB's own."""
+    """Accept the name of a collection of at most `longest` bytes that is not one of MongoDB's own."""
     if (
         not is_text(value)
         or not value
@@ -89,33 +89,33 @@ def collection(key: str, value: Any, longest: int) -> str:
     if value.startswith("system."):
         raise SpecError(f"{key} {shown(value)}: collections below system. are MongoDB's own")
     if len(value.encode()) > longest:
-        raise SpecError(f"{key} {shown(value)}: allowed are {longest} bytes here, and it has {len(value.encode())}")
+        raise SpecError(f"{key} {shown(value)}: allowed are {longest} bytes here, but it has {len(value.encode())}")
     return str(value)
 
 
 def path(key: str, value: Any) -> str:
-    """A field, or a field in a field with dots between."""
+    """Accept a field name, or a path of field names with dots between them."""
     if not is_text(value) or "\0" in value or not all(p and not p.startswith("$") for p in value.split(".")):
         raise SpecError(f"{key} {shown(value)}: allowed is the name of a field, as in type or context.project")
     return str(value)
 
 
 def truth(key: str, value: Any) -> bool:
-    """True or false."""
+    """Accept true or false."""
     if not isinstance(value, bool):
         raise SpecError(f"{key} {shown(value)}: allowed is true or false")
     return value
 
 
 def whole(key: str, value: Any, most: int) -> int:
-    """A whole number from 1."""
+    """Accept a whole number from 1 to `most`."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise SpecError(f"{key} {shown(value)}: allowed is a whole number from 1 to {most}")
     return value
 
 
 def seconds(key: str, value: Any, *, zero: bool = False) -> float:
-    """A number of seconds up to a day; 0 only where it means something."""
+    """Accept a number of seconds up to a day; 0 only with `zero`."""
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not good or not 0 <= value <= LONGEST_S or (value == 0 and not zero):
         raise SpecError(
@@ -125,29 +125,29 @@ def seconds(key: str, value: Any, *, zero: bool = False) -> float:
 
 
 def mapping(key: str, value: Any) -> Mapping[str, Any]:
-    """A document."""
+    """Accept a document, nested at most `DEPTH` levels deep."""
     if not isinstance(value, Mapping) or not all(is_text(name) and "\0" not in name for name in value):
         raise SpecError(f"{key} {shown(value)}: allowed is a document")
     if too_deep(value, DEPTH):
-        raise SpecError(f"{key} {shown(value)}: allowed are {DEPTH} documents in each other")
+        raise SpecError(f"{key} {shown(value)}: allowed are documents nested at most {DEPTH} levels deep")
     return value
 
 
 def listed(key: str, value: Any) -> list[Any] | tuple[Any, ...]:
-    """A list."""
+    """Accept a list or tuple."""
     if not isinstance(value, list | tuple):
         raise SpecError(f"{key} {shown(value)}: allowed is a list")
     return value
 
 
 def bound(key: str, value: Any) -> Any:
-    """One end of a range of ids: what can be an `_id`, or None."""
+    """Accept one end of a range of ids: None, or a value that can be an `_id`."""
     if value is None:
         return None
     if too_deep(value, _BOUND_DEPTH):
-        raise SpecError(f"{key} {shown(value)}: allowed are {_BOUND_DEPTH} documents in each other")
+        raise SpecError(f"{key} {shown(value)}: allowed are documents nested at most {_BOUND_DEPTH} levels deep")
     try:
         identity(value)
     except KeyRefusedError as error:
-        raise SpecError(f"{key} {shown(value)}: allowed is what can be an _id; {error.message[:_SHOWN]}") from None
+        raise SpecError(f"{key} {shown(value)}: allowed is a valid _id; {error.message[:_SHOWN]}") from None
     return value
