@@ -1,4 +1,4 @@
-"""The engines that run map-reduce jobs, and the one interface they share."""
+"""Engines that run map-reduce jobs, and the interface they share."""
 
 from mapreduce.engine.interface import Engine, open_engine
 

@@ -1,7 +1,7 @@
-"""What goes on in the engine, read from MongoDB alone: for `/metrics`, the jobs page and health checks.
+"""Status of router, workers and jobs, read from MongoDB alone: for `/metrics`, the jobs page and health checks.
 
-The router writes how it stands into `zmr.router` and its jobs into `zmr.job` about once a second; reading asks nothing
-of the router, and works while it is away. To stop a job: `Engine.cancel(job_id)`.
+The router writes its status to `zmr.router` and its jobs to `zmr.job` about once a second, so these reads work while
+the router is down. Stopping a job is left to `Engine.cancel(job_id)`.
 """
 
 from __future__ import annotations
@@ -19,50 +19,50 @@ from mapreduce.job.source_text import shown
 from mapreduce.job.spec import END_STATES, RUNNING_STATES
 from mapreduce.router.job_store import COLLECTION, ROUTER_COLLECTION, ROUTER_ID
 
-ROUTER_LOST_S = 15.0  # a router that has not written for this long is taken for gone
+ROUTER_LOST_S = 15.0  # a router that has not written for this long counts as gone
 JOBS_SHOWN = 1_000
 
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """One worker host, as the router saw it when it last wrote."""
+    """One worker, as of the router's last write."""
 
-    name: str  # host and process id
-    slots: int  # steps it can do at once
-    busy: int  # steps it is doing
+    name: str  # machine and process id
+    slots: int  # steps it can run at the same time
+    busy: int  # steps it is running
 
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """How router, workers and jobs stand. Counts of ended jobs and totals begin at 0 when a router starts."""
+    """Status of router, workers and jobs. Counts of ended jobs and totals start at 0 with each router."""
 
-    jobs: Mapping[str, int]  # jobs that have not ended, by state; each running state has an entry
+    jobs: Mapping[str, int]  # running jobs by state; each running state has an entry
     ended: Mapping[str, int]  # jobs that ended since the router started, by state; each end state has an entry
-    splits: int  # of jobs that have not ended
-    splits_done: int
-    docs_per_s: float  # read by jobs that have not ended, since each began
+    splits: int  # of running jobs
+    splits_done: int  # of running jobs
+    docs_per_s: float  # documents read per second by running jobs, averaged since each started
     docs_in: int  # documents read by jobs that ended since the router started
-    keys_out: int  # keys written by these
-    attempts_lost: int  # attempts of steps lost by these
-    oldest_s: float | None  # age of the oldest job that has not ended; None = there is none
-    workers: tuple[WorkerStatus, ...] = ()  # empty when no router lives
-    router: str | None = None  # host and process id of the router that lives; None = there is none
-    router_quiet_s: float | None = None  # since it wrote; None = there never was one
+    keys_out: int  # keys written by the same jobs
+    attempts_lost: int  # attempts of steps that the same jobs lost
+    oldest_s: float | None  # age of the oldest running job; None = no job is running
+    workers: tuple[WorkerStatus, ...] = ()  # empty if no router is alive
+    router: str | None = None  # machine and process id of the live router; None = no router is alive
+    router_quiet_s: float | None = None  # time since the router's last write; None = no router has ever written
 
     @property
     def slots(self) -> int:
-        """Steps that all workers together can do at once."""
+        """Return the number of steps that all workers together can run at the same time."""
         return sum(worker.slots for worker in self.workers)
 
     @property
     def busy(self) -> int:
-        """Steps that are being done."""
+        """Return the number of steps that workers are running."""
         return sum(worker.busy for worker in self.workers)
 
 
 @dataclass(frozen=True)
 class JobListing:
-    """One job for a list of jobs."""
+    """One job in a list of jobs."""
 
     job_id: str
     kind: str  # "mapreduce" or "basic"
@@ -73,16 +73,16 @@ class JobListing:
     outputs: tuple[str, ...]  # collections; a star stands for labels
     progress: Mapping[str, Any] = field(default_factory=dict)  # see docs/mapreduce.md, at most a second old
     error: Mapping[str, Any] | None = None  # `{code, message, details}`
-    traceback: str | None = None  # of the task's own code
+    traceback: str | None = None  # of task code, if that raised
 
     @property
     def running(self) -> bool:
-        """Whether it can still be cancelled."""
+        """Return True if the job can still be cancelled."""
         return self.state in RUNNING_STATES
 
 
 def engine_summary(database: Database[Any]) -> EngineStatus:
-    """How the engine stands that keeps its records in `database`. Blocks on MongoDB: two small indexed reads."""
+    """Return the status of the engine whose records are in `database`. Blocks for two small indexed reads."""
     database = database.with_options(codec_options=CODEC)
     router = _aged(database, ROUTER_COLLECTION, {"_id": ROUTER_ID}, "seen")
     running = _aged(database, COLLECTION, {"state": {"$in": list(RUNNING_STATES)}}, "created")
@@ -110,7 +110,7 @@ def engine_summary(database: Database[Any]) -> EngineStatus:
 def list_jobs(
     database: Database[Any], limit: int = 100, states: Iterable[str] | None = None, job_id: str | None = None
 ) -> list[JobListing]:
-    """The newest jobs, newest first, at most `limit` (and 1,000); only those in `states`, or the one `job_id`."""
+    """Return at most `limit` jobs (up to 1,000), newest first; only those in `states`, or only `job_id`."""
     condition: dict[str, Any] = {} if states is None else {"state": {"$in": list(states)}}
     if job_id is not None:
         condition["_id"] = job_id
@@ -120,7 +120,7 @@ def list_jobs(
 
 
 def _aged(database: Database[Any], name: str, condition: Mapping[str, Any], since: str) -> list[dict[str, Any]]:
-    """Documents with their age in seconds by MongoDB's clock, as `age_s`."""
+    """Return documents with `age_s`, the time since field `since` by MongoDB's clock."""
     age = {"$divide": [{"$subtract": ["$$NOW", f"${since}"]}, 1000]}
     fields = {"spec": 0, "plan": 0, "result": 0, "traceback": 0}
     stages = [{"$match": dict(condition)}, {"$project": fields}, {"$addFields": {"age_s": age}}]

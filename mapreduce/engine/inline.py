@@ -1,4 +1,4 @@
-"""The engine that runs a job in the calling thread: for tests, for the shell, and as the plainest form of a job."""
+"""Engine that runs jobs in the calling thread: for tests, for the shell, and as the simplest reference."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from mapreduce.step.steps import StepLimits, StepRunner
 from mapreduce.store_error import as_engine_error
 from mapreduce.worker.locked_folder import LockedFolder
 
-_KEPT = 1_000  # statuses of ended jobs
+_KEPT = 1_000  # job statuses; the oldest are dropped
 
 
 class InlineEngine(Engine):
-    """Runs each job to its end within `submit`. Statuses live in this object; nothing is recorded in MongoDB."""
+    """Run each job to its end within `submit`. Keep statuses in this object only; nothing is recorded in MongoDB."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
@@ -117,7 +117,7 @@ class InlineEngine(Engine):
             if known is None:
                 raise
             if isinstance(known, StoreUnavailableError):
-                self.close()  # the server may have come up at another address
+                self.close()  # the server may restart at another address
             return _failed(spec.job_id, known, progress)
         finally:
             if claim is not None:

@@ -1,4 +1,4 @@
-"""What every engine offers, and which one the settings name."""
+"""Interface of all engines, and the choice of the one that the settings name."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from mapreduce.settings import EngineSettings
 
 
 class Engine(ABC):
-    """Runs jobs. Every method may be called from any thread; `close` ends its use.
+    """Run jobs. Every method can be called from any thread, until `close`.
 
-    All engines give equal results and commit through the same conditional function.
+    All engines give equal results and commit through the same function.
     """
 
     @abstractmethod
     def submit(self, spec: JobSpec, *, durable: bool = True) -> str:
-        """Start a job and return its id, once it is recorded. The same id with the same job again is the same job.
+        """Start a job and return its id once it is recorded. Submitting the same job with the same id is harmless.
 
-        With `durable` the record has outlived every crash by then. A caller that keeps the spec itself, and submits
-        it again should it be `UNKNOWN`, does not need to wait for that.
+        With `durable` the record survives every crash from then on. A caller that stores the spec itself, and
+        resubmits it if its state is `UNKNOWN`, need not wait for that.
 
-        Raises `SpecError`, `FunctionRefusedError`, `CodeChangedError`, `JobConflictError`, `RouterUnreachableError`.
+        Raise `SpecError`, `FunctionRefusedError`, `CodeChangedError`, `JobConflictError` or `RouterUnreachableError`.
         """
 
     @abstractmethod
@@ -38,37 +38,37 @@ class Engine(ABC):
         kwargs: Mapping[str, Any] | None = None,
         job_id: str | None = None,
     ) -> str:
-        """Start one call of a function on a worker, and return the job id. It runs at least once."""
+        """Start one call of a function on a worker and return the job id. The function runs at least once."""
 
     @abstractmethod
     def status(self, job_id: str) -> JobStatus:
-        """How a job stands; state `UNKNOWN` when there is none of this id. Does not wait for the job."""
+        """Return the status of a job, with state `UNKNOWN` if no job has this id. Does not wait for the job."""
 
     @abstractmethod
     def wait(self, job_id: str, timeout_s: float | None = None) -> JobStatus:
-        """Block until the job has ended and return its last status, whatever that is.
+        """Block until the job has ended, and return its final status, also if it failed.
 
-        Raises `JobTimeoutError` after `timeout_s` (None = no limit); the job goes on. Outlives a restart of the router.
+        Raise `JobTimeoutError` after `timeout_s` (None = no limit); the job goes on. Survives a restart of the router.
         """
 
     @abstractmethod
     def cancel(self, job_id: str) -> JobStatus:
-        """Stop a job and return its status. What it has committed stays. An ended job does not change."""
+        """Stop a job and return its status. What it has committed stays. An ended job is left unchanged."""
 
     @abstractmethod
     def jobs(self) -> list[JobStatus]:
-        """Running jobs, and those that ended lately, newest first; at most 1,000."""
+        """Return running and recently ended jobs, newest first; at most 1,000."""
 
     @abstractmethod
     def ping(self, timeout_s: float = 1.0) -> bool:
-        """Whether jobs are taken right now: at once when so, after `timeout_s` when nobody answers."""
+        """Return True as soon as the engine answers, or False after `timeout_s`."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of sockets and connections; may be called twice. Jobs go on."""
+        """Close sockets and connections. Jobs go on. Can be called twice."""
 
     def run(self, spec: JobSpec, timeout_s: float | None = None) -> JobStatus:
-        """Submit, wait, and return the status of the completed job. Raises `JobFailedError` when it ended otherwise."""
+        """Submit, wait, and return the status of the completed job. Raise `JobFailedError` if it does not complete."""
         return completed(self.wait(self.submit(spec), timeout_s))
 
     def call(
@@ -78,7 +78,7 @@ class Engine(ABC):
         kwargs: Mapping[str, Any] | None = None,
         timeout_s: float | None = None,
     ) -> Any:
-        """Call a function on a worker and return what it returned. Raises `JobFailedError` when it raised."""
+        """Call a function on a worker and return its result. Raise `JobFailedError` if the function raised."""
         return completed(self.wait(self.submit_call(func_name, args, kwargs, new_job_id()), timeout_s)).result
 
     def __enter__(self) -> Self:
@@ -92,7 +92,7 @@ class Engine(ABC):
 
 
 def completed(status: JobStatus) -> JobStatus:
-    """`status` when the job is complete. Raises `JobFailedError` with the job's error, or `JobTimeoutError`."""
+    """Return `status` if the job is complete. Raise `JobFailedError` with its error, or `JobTimeoutError`."""
     if status.state == COMPLETE:
         return status
     if not status.ended:
@@ -113,9 +113,9 @@ _ENGINES = {
 
 
 def open_engine(settings: EngineSettings) -> Engine:
-    """The engine that `settings.engine` names. Opens no connection yet.
+    """Return the engine that `settings.engine` names. Opens no connection yet.
 
-    Raises `SpecError` for an unknown name, `EngineMissingError` when what it needs is not installed.
+    Raise `SpecError` for an unknown name, `EngineMissingError` if a package that the engine needs is not installed.
     """
     try:
         module, name = _ENGINES[settings.engine]

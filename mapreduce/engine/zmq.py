@@ -1,4 +1,4 @@
-"""The engine whose jobs run on router and workers: a client of the router's request socket."""
+"""Engine that runs jobs on router and workers: a client of the router's request socket."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from mapreduce.job.spec_check import checked_spec
 from mapreduce.settings import EngineSettings
 from mapreduce.wire.curve import as_client
 
-ANSWER_S = 3.0  # how long an answer that does not wait for a job may take
-ATTEMPTS = 2  # requests are repeated on a fresh connection: each of them may be sent twice without harm
-LONG_POLL_S = 2.0  # how long the router holds back one answer of `wait`
+ANSWER_S = 3.0  # timeout of requests that do not wait for a job
+ATTEMPTS = 2  # a request is repeated on a new connection; all requests can be sent twice without harm
+LONG_POLL_S = 2.0  # longest time for which the router delays one reply to `wait`
 RETRY_S = 0.2
 
 
 class ZmqEngine(Engine):
-    """Connections to the router, taken by one call at a time. A lost router is connected to again, where it is then.
+    """Connections to the router, each used by one call at a time, and reopened at its new address if it moves.
 
-    In a process that gevent has patched (such as a web worker) calls wait in gevent's thread pool, so that a router
-    that does not answer holds up nobody else.
+    In a process patched by gevent, such as a web worker, calls wait in gevent's thread pool, so that a silent router
+    does not block other greenlets.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self._context: zmq.Context[Any] = zmq.Context()
-        # Deques are safe between threads, greenlets and gevent's pool without a lock that one of them might patch.
+        # A deque is safe between threads, greenlets and gevent's pool, and needs no lock that gevent could patch.
         self._idle: deque[tuple[str, Any]] = deque()
         self._closed = False
 
     def submit(self, spec: JobSpec, *, durable: bool = True) -> str:
-        spec = checked_spec(spec, allow_source=True)  # the router decides, by its own settings
+        spec = checked_spec(spec, allow_source=True)  # the router decides by its own settings
         self._ask({"$command": "submit", "spec": spec.to_document(), "durable": durable})
         return spec.job_id
 
@@ -68,7 +68,7 @@ class ZmqEngine(Engine):
             try:
                 status = JobStatus.from_document(self._ask(request, ANSWER_S + max(0.0, left)))
             except (RouterUnreachableError, StoreUnavailableError):
-                # It is being started again, or somebody has to start it: the job is recorded and goes on.
+                # The router is down or restarting; the job is recorded and will go on.
                 if until is not None and time.monotonic() >= until:
                     raise
                 time.sleep(RETRY_S)
@@ -93,7 +93,7 @@ class ZmqEngine(Engine):
         return True
 
     def config(self) -> dict[str, Any]:
-        """Settings of the router, and its workers."""
+        """Return the router's settings and its workers."""
         return self._ask({"$command": "config"})
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class ZmqEngine(Engine):
         self._context.destroy(0)
 
     def _ask(self, request: Mapping[str, Any], timeout_s: float = ANSWER_S, attempts: int = ATTEMPTS) -> dict[str, Any]:
-        """The router's answer. Raises `RouterUnreachableError`, or the error in the answer."""
+        """Return the router's answer. Raise `RouterUnreachableError`, or the error in the answer."""
         if self._closed:
             raise RouterUnreachableError("the engine was closed")
         if _is_patched():
@@ -123,12 +123,12 @@ class ZmqEngine(Engine):
         return answer
 
     def _exchange(self, body: bytes, timeout_s: float, attempts: int) -> dict[str, Any] | str:
-        """The answer, or why there is none. Blocks its thread."""
+        """Return the answer, or the reason why there is none. Blocks its thread."""
         why = "it does not answer"
         for left in reversed(range(attempts)):
             try:
                 address = self._settings.req_uri()
-            except Exception as error:  # noqa: BLE001 - whatever tells the address
+            except Exception as error:  # noqa: BLE001 - the caller's function can raise anything
                 why = str(error)
                 time.sleep(min(RETRY_S, timeout_s))
                 continue
@@ -137,7 +137,7 @@ class ZmqEngine(Engine):
             if socket.poll(int(timeout_s * 1000)):
                 answer = decode(socket.recv())
                 self._idle.append((address, socket))
-                if not (left and _is_of_store(answer)):  # else MongoDB was slow, or has just moved
+                if not (left and _is_of_store(answer)):  # else retry: MongoDB was slow or has just moved
                     return answer
                 continue
             socket.close(0)
@@ -146,11 +146,11 @@ class ZmqEngine(Engine):
     def _address(self) -> str:
         try:
             return self._settings.req_uri()
-        except Exception:  # noqa: BLE001 - whatever tells the address
+        except Exception:  # noqa: BLE001 - the caller's function can raise anything
             return "(unknown)"
 
     def _take(self, address: str) -> Any:
-        """A connection to `address` that nobody uses; those to where the router was before are closed."""
+        """Return an unused connection to `address`; close those to earlier addresses of the router."""
         with contextlib.suppress(IndexError):
             while True:
                 known, socket = self._idle.pop()
@@ -160,7 +160,7 @@ class ZmqEngine(Engine):
         socket = self._context.socket(zmq.REQ)
         as_client(socket, self._settings.curve)
         socket.set(zmq.LINGER, 0)
-        socket.set(zmq.REQ_CORRELATE, 1)  # a late answer to an earlier request is thrown away
+        socket.set(zmq.REQ_CORRELATE, 1)  # discard late answers to earlier requests
         socket.set(zmq.REQ_RELAXED, 1)
         socket.set(zmq.RECONNECT_IVL, 50)
         socket.set(zmq.RECONNECT_IVL_MAX, 500)
@@ -169,7 +169,7 @@ class ZmqEngine(Engine):
 
 
 def _is_of_store(answer: dict[str, Any]) -> bool:
-    """Whether a request was refused because MongoDB is away."""
+    """Return True if a request was refused because MongoDB is unavailable."""
     return "job_id" not in answer and answer.get("error", {}).get("code") == StoreUnavailableError.code
 
 

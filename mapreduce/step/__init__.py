@@ -1,1 +1,1 @@
-"""The steps of a job as every engine performs them: split, map, shuffle, reduce, commit."""
+"""Steps of a job, shared by all engines: split, map, shuffle, reduce, commit."""

@@ -1,8 +1,8 @@
-"""Writes results to their collection so that repeating a write changes nothing.
+"""Write results to their collection so that repeating a write changes nothing.
 
-Every engine commits through `commit`. A document is written conditionally on what it was when it was read: of two
-workers that commit the same result, one writes and the other sees that it is in. What happens to a document that has
-taken in ids up to `through`, when a job with the stamp (from, to) has something for it, is decided by `verdict`.
+Every engine commits through `commit`. A document is written on condition that it has not changed since it was read: of
+two workers that commit the same result, one writes and the other finds it present. `verdict` decides what a job with
+the stamp (from, to) does to a document that contains ids up to `through`.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from mapreduce.step.map import ReduceFunction, reduce_failed
 from mapreduce.task_error import described, is_of_task
 from mapreduce.traceback_text import task_traceback
 
-PUBLISHED = "zmr.published"  # by unpublished name: the identity of what is to be published
+PUBLISHED = "zmr.published"  # UUIDs of the collections to be published, by unpublished name
 MARK_KEPT = datetime.timedelta(days=30)  # far longer than a job lives
 DURABLE = WriteConcern(w="majority", j=True)
-BATCH_COUNT = 10_000  # documents looked up and written at once
+BATCH_COUNT = 10_000  # documents per lookup and write
 BATCH_BYTES = 8 * 2**20
 _REPLACEMENT = re.compile(rf"{re.escape(REPLACEMENTS)}([^.]+)\.(?:zagg|zgen)\.")
-_DOT = "~"  # in the name of a collection a dot of a job id is written so, for it is no character of an id
+_DOT = "~"  # replaces the dots of a job id in a collection name; job ids contain no tilde
 _DUPLICATE_KEY = 11000
-_ROUNDS = 50  # a document that changed under us this often says that something is wrong
+_ROUNDS = 50  # a document that changes under us this often is a sign of a fault
 _WRITTEN_AS_A_VIEW = 166
 _NAMESPACE_NOT_FOUND = 26
 _NAMESPACE_EXISTS = 48
@@ -54,7 +54,7 @@ INSERT, IN, MERGE, LATE, OVERLAP = "insert", "in", "merge", "late", "overlap"
 
 @dataclass(frozen=True)
 class CommitJob:
-    """How the results of one output are written."""
+    """Output, functions and stamp for writing the results of one output."""
 
     output: Output
     reduce: ReduceFunction | None
@@ -64,18 +64,18 @@ class CommitJob:
 
 @dataclass
 class CommitCounts:
-    """What one commit did."""
+    """Counts of one commit."""
 
     written: int = 0  # documents inserted, merged or replaced by this call
-    present: int = 0  # documents that had taken in this range before
-    late: int = 0  # documents that are past this range already
+    present: int = 0  # documents that already contained exactly this range
+    late: int = 0  # documents that are already past this range
 
 
 def verdict(found: Mapping[str, Any] | None, stamp: tuple[Any, Any]) -> str:
-    """What to do with a result for `found`, the document that stands under its key (None = there is none).
+    """Return what to do with a result for `found`, the present document of its key (None = there is none).
 
-    `IN`: it has taken in exactly this range. `LATE`: it is past it. `MERGE`: it ends where, or before, this range
-    begins; a document without `through` has taken in nothing of it. `OVERLAP`: it ends inside the range.
+    `IN`: it contains exactly this range. `LATE`: it is past it. `MERGE`: it ends at or before the start of this range;
+    a document without `through` contains nothing of it. `OVERLAP`: it ends inside the range.
     """
     if found is None:
         return INSERT
@@ -91,12 +91,12 @@ def verdict(found: Mapping[str, Any] | None, stamp: tuple[Any, Any]) -> str:
 
 
 def collection_for(database: Database[dict[str, Any]], name: str) -> Collection[dict[str, Any]]:
-    """The collection `name` for durable writes."""
+    """Return the collection `name` for durable writes."""
     return database.get_collection(name, codec_options=CODEC, write_concern=DURABLE)
 
 
 def replacement_name(collection: str, job_id: str) -> str:
-    """Where the results of a `replace` job lie until they take the place of `collection`."""
+    """Return the collection that holds the results of a `replace` job until they replace `collection`."""
     return f"{REPLACEMENTS}{job_id.replace('.', _DOT)}.{collection}"
 
 
@@ -107,11 +107,11 @@ def commit(
     results: Iterable[tuple[Any, Any]],
     said: Said = lambda phase: None,
 ) -> CommitCounts:
-    """Write `(key, state)` results; each key at most once in one call. Blocks until all are durable.
+    """Write `(key, state)` results, each key at most once per call, and return counts. Blocks until all are durable.
 
-    Returns counts; `said` is called with `finalize` or `commit` as that begins. Repeating it with the same stamp
-    changes nothing. Raises `FinalizeFailedError` or `ReduceFailedError` naming the key, `CommitConflictError` when
-    ranges overlap, `OutputRefusedError` when the output is a view.
+    Call `said` with `finalize` or `commit` when that phase starts. Repeating the call with the same stamp changes
+    nothing. Raise `FinalizeFailedError` or `ReduceFailedError` naming the key, `CommitConflictError` if ranges overlap,
+    `OutputRefusedError` if the output is a view.
     """
     replace = job.output.output_type == "replace"
     name = replacement_name(job.output.collection, job_id) if replace else job.output.collection
@@ -133,7 +133,7 @@ def commit(
 
 
 def refuse_views(database: Database[dict[str, Any]], names: Sequence[str]) -> None:
-    """Raise `OutputRefusedError` for the first of these outputs that is a view."""
+    """Raise `OutputRefusedError` if one of these outputs is a view."""
     for found in database.list_collections(filter={"name": {"$in": list(names)}, "type": "view"}):
         raise _is_a_view(found["name"])
 
@@ -143,10 +143,10 @@ def _is_a_view(name: str) -> OutputRefusedError:
 
 
 def publish(database: Database[dict[str, Any]], job_id: str, collection: str) -> None:
-    """Put the results of a `replace` job in place of `collection`, in one step. Harmless when done already.
+    """Replace `collection` by the results of a `replace` job, in one step. Harmless if that is already done.
 
-    The first call notes the identity of the collection in which the results gathered, before it is renamed. A step
-    that wakes up late may make one of that name anew, empty or with some of the results: it is dropped, not published.
+    The first call records the UUID of the collection with the results before renaming it. A step that wakes up late
+    can recreate a collection of that name, empty or with some of the results: it is dropped, not published.
     """
     durable = database.with_options(write_concern=DURABLE)
     name = replacement_name(collection, job_id)
@@ -170,15 +170,15 @@ def publish(database: Database[dict[str, Any]], job_id: str, collection: str) ->
 
 
 def _identity(database: Database[dict[str, Any]], name: str) -> str | None:
-    """What MongoDB knows the collection `name` by, whatever it is renamed to; None when there is none."""
+    """Return MongoDB's UUID of the collection `name`, which survives a rename; None if there is no such collection."""
     found = database.command("listCollections", filter={"name": name}, codec_options=CODEC)["cursor"]["firstBatch"]
     return found[0]["info"]["uuid"].hex if found else None
 
 
 def prepare_replacement(database: Database[dict[str, Any]], job_id: str, collection: str) -> None:
-    """Make the collection in which the results of a `replace` job gather; one that this job has already is left alone.
+    """Create the collection for the results of a `replace` job, unless this job has one already.
 
-    So it may be called again at any time: a planner that wakes up late takes no results away.
+    It can be called again at any time: a planner that wakes up late removes no results.
     """
     name = replacement_name(collection, job_id)
     try:
@@ -189,13 +189,13 @@ def prepare_replacement(database: Database[dict[str, Any]], job_id: str, collect
 
 
 def replacement_owner(name: str) -> str | None:
-    """The id of the job whose unpublished results lie in `name`; None when it is no such."""
+    """Return the id of the job whose unpublished results are in `name`; None for any other collection."""
     found = _REPLACEMENT.match(name)
     return found[1].replace(_DOT, ".") if found else None
 
 
 def _batched(results: Iterable[tuple[Any, Any]]) -> Iterator[list[tuple[Any, Any, int]]]:
-    """Results with the encoded size of their state, in batches bounded by count and bytes."""
+    """Yield `(key, state, encoded bytes)` in batches bounded by count and bytes."""
     batch: list[tuple[Any, Any, int]] = []
     held = 0
     for key, state in results:
@@ -222,7 +222,7 @@ def _size(key: Any, state: Any) -> int:
 
 
 def document_for(job: CommitJob, key: Any, state: Any) -> dict[str, Any]:
-    """The output document of one result. Raises `FinalizeFailedError` naming the key."""
+    """Return the output document of one result. Raise `FinalizeFailedError` naming the key."""
     document: dict[str, Any] = {"_id": key, "value": state}
     if job.finalize is not None:
         value = _finalized(job.finalize, key, state)
@@ -258,7 +258,7 @@ def _write_over(
     counts: CommitCounts,
     said: Said,
 ) -> None:
-    """Insert what is absent, and put the rest in place of what stands there, unless that is past our range."""
+    """Insert absent documents and replace present ones, unless they are past our range."""
     documents = [document_for(job, key, state) for key, state, _ in batch]
     said(COMMIT)
     left = [documents[index] for index in _inserted(collection, documents)]
@@ -266,7 +266,7 @@ def _write_over(
     for document in left:
         condition: dict[str, Any] = {"_id": document["_id"]}
         if job.stamp is not None:
-            # `$not` also holds for a document without `through`.
+            # `$not` also matches a document without `through`.
             condition["through"] = {"$not": {"$gt": job.stamp[1]}}
         writes.append(ReplaceOne(condition, document))
     replaced = collection.bulk_write(writes, ordered=False).matched_count if writes else 0
@@ -275,9 +275,9 @@ def _write_over(
 
 
 def _inserted(collection: Collection[dict[str, Any]], documents: list[dict[str, Any]]) -> list[int]:
-    """Insert `documents`; return the indexes of those whose key was taken. Other failures are raised.
+    """Insert `documents`; return the indexes of those whose key was taken. Raise on any other failure.
 
-    One command for all of them, encoded in C as a whole: the driver's bulk writes take a third more time for each.
+    Uses one command, encoded in C as a whole: the driver's bulk writes take a third longer per document.
     """
     command = {
         "insert": collection.name,
@@ -313,8 +313,8 @@ def _reduce_into(
         if not left:
             return
     raise CommitConflictError(
-        f"document {left[0][0]!r} of {collection.name} changed {_ROUNDS} times while it was merged: something else "
-        "writes there",
+        f"document {left[0][0]!r} of {collection.name} changed {_ROUNDS} times while it was merged: another program "
+        "writes to this collection",
         {"key": left[0][0]},
     )
 
@@ -326,14 +326,14 @@ def _reduce_round(
     counts: CommitCounts,
     said: Said,
 ) -> list[tuple[Any, Any]]:
-    """Read what stands there, decide, and write conditionally; return the results that must be tried again."""
+    """Read the present documents, decide, and write conditionally; return the results to be tried again."""
     stamp = job.stamp
     assert stamp is not None
-    standing = _standing(collection, [key for key, _ in results])
+    present = _present(collection, [key for key, _ in results])
     inserts: list[tuple[Any, Any]] = []
     merges: list[tuple[tuple[Any, Any], ReplaceOne[dict[str, Any]]]] = []
     for key, state in results:
-        found = standing.get(identity(key)[0])
+        found = present.get(identity(key)[0])
         decision = verdict(found, stamp)
         if decision == INSERT:
             inserts.append((key, state))
@@ -347,7 +347,7 @@ def _reduce_round(
             counts.late += 1
         else:
             raise CommitConflictError(
-                f"document {key!r} of {collection.name} has taken in ids through {found and found['through']!r}, "
+                f"document {key!r} of {collection.name} contains ids through {found and found['through']!r}, "
                 f"inside the range {stamp[0]!r} to {stamp[1]!r} of this job: ranges must not overlap",
                 {"key": key, "through": found and found["through"]},
             )
@@ -359,7 +359,7 @@ def _reduce_round(
     return again + changed
 
 
-def _standing(collection: Collection[dict[str, Any]], keys: list[Any]) -> dict[Any, dict[str, Any]]:
+def _present(collection: Collection[dict[str, Any]], keys: list[Any]) -> dict[Any, dict[str, Any]]:
     found: dict[Any, dict[str, Any]] = {}
     for document in collection.find({"_id": {"$in": keys}}, batch_size=BATCH_COUNT):
         found[identity(document["_id"])[0]] = document
@@ -378,7 +378,7 @@ def _merged_state(job: CommitJob, found: Mapping[str, Any], key: Any, state: Any
 
 
 def _unchanged(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The condition that `found` is as it was read. `through` rises with each commit; without it all values count."""
+    """Return a filter that matches `found` while unchanged: by `through`, which every commit raises, else by values."""
     if "through" in found:
         return {"_id": found["_id"], "through": found["through"]}
     values = {name: {"$eq": found[name]} for name in ("value", "state") if name in found}
@@ -386,14 +386,14 @@ def _unchanged(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _carried(found: Mapping[str, Any], merged: dict[str, Any]) -> dict[str, Any]:
-    """`merged`, with the fields of the document that are not the commit's own."""
+    """Return `merged` with the fields of `found` that a commit does not write."""
     return {**{k: v for k, v in found.items() if k not in {"value", "state", "through"}}, **merged}
 
 
 def _merge_round(
     collection: Collection[dict[str, Any]], merges: list[tuple[tuple[Any, Any], ReplaceOne[dict[str, Any]]]]
 ) -> list[tuple[Any, Any]]:
-    """Write the merges; when not all of them matched, all are looked at again: those that are in say so."""
+    """Write the merges; return all of them if any did not match: the next round finds which are present."""
     if not merges:
         return []
     result = collection.bulk_write([write for _, write in merges], ordered=False)

@@ -1,7 +1,7 @@
-"""The batch of documents in the server's reply to `find` or `getMore`, decoded piece by piece from its bytes.
+"""Decoder of the batch in the server's reply to `find` or `getMore`, piece by piece from its bytes.
 
-An array is a document whose keys are "0", "1", ... (BSON specification 1.1, bsonspec.org). Its documents are found by
-their lengths alone, so that nothing is made of them before the C decoder takes a piece with all that are in it.
+An array is a document whose keys are "0", "1", ... (BSON specification 1.1, bsonspec.org). Its documents are located by
+their lengths alone, so that no Python object is made before the C decoder takes a whole piece.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any
 
 from mapreduce.codec import decode
 
-PIECE_BYTES = 256 * 2**10  # decoded at once: the objects made of it fit a processor's cache
+PIECE_BYTES = 256 * 2**10  # decoded in one call: the resulting objects fit into a processor's cache
 _ARRAY = 4  # BSON's type of an array
 _INT32 = Struct("<i")
 _length_at = _INT32.unpack_from
 
 
 class CursorReply:
-    """The `cursor` document of a reply. One thread."""
+    """The `cursor` document of a reply. Belongs to one thread."""
 
     def __init__(self, raw: bytes, name: str) -> None:
-        """`name` is the key of the batch, `firstBatch` or `nextBatch`."""
+        """Parse the cursor id; `name` is the key of the batch, `firstBatch` or `nextBatch`."""
         self._raw = raw
         self._name = name
         self._whole: list[dict[str, Any]] | None = None
@@ -37,7 +37,7 @@ class CursorReply:
         self.cursor_id = int(decode(_INT32.pack(4 + len(rest)) + rest)["id"])
 
     def batches(self) -> Iterator[list[dict[str, Any]]]:
-        """The documents in order, in lists of about `PIECE_BYTES` encoded bytes; nothing for an empty batch."""
+        """Yield the documents in order, in lists of about `PIECE_BYTES` encoded bytes; nothing for an empty batch."""
         if self._whole is not None:
             if self._whole:
                 yield self._whole
@@ -45,16 +45,16 @@ class CursorReply:
         start = self._start
         for end in self._cuts():
             piece = self._raw[start:end]
-            # A document with the one key "", which holds the piece as an array.
+            # Wrap the piece as the array under the only key, "", of a document.
             head = _INT32.pack(len(piece) + 12) + b"\x04\0" + _INT32.pack(len(piece) + 5)
             yield decode(head + piece + b"\0\0")[""]
             start = end
 
     def _cuts(self) -> Iterator[int]:
-        """Where pieces end: after a document each."""
+        """Yield the end of each piece, always at the end of a document."""
         raw, end = self._raw, self._end
         position = start = self._start
-        digits, left = 1, 10  # keys of one digit: ten; of two: ninety; and so on
+        digits, left = 1, 10  # ten keys have one digit, ninety have two, and so on
         while position < end:
             position += 2 + digits + _length_at(raw, position + 2 + digits)[0]
             left -= 1

@@ -1,7 +1,7 @@
-"""Runs the map over one split: groups what it yields, combines early, and writes sorted runs by partition.
+"""Run the map over one split: group the pairs it yields, combine early, and write sorted runs by partition.
 
-Memory is bounded by `MapLimits.spill_bytes`: above it, what is held is combined, and when that does not help,
-written as a run.
+Memory is bounded by `MapJob.spill_bytes`: above it the held pairs are combined and, if that does not help, written as
+a run.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from mapreduce.step.spill import RunWriter
 from mapreduce.task_error import described, is_of_task
 from mapreduce.traceback_text import task_traceback
 
-PAIRS_AT_ONCE = 2_048  # pairs taken from the map before memory is looked at
+PAIRS_AT_ONCE = 2_048  # pairs taken from the map between two checks of memory
 COMBINE_AT = 50_000  # values held before they are combined
-OBJECT_BYTES = 150  # what a value held in Python takes beside its encoded size
-SKIPPED_SHOWN = 1_000  # ids of skipped documents that are kept; beyond that they are counted
-SKIPPED_BYTES = 256 * 2**10  # of such ids, encoded
+OBJECT_BYTES = 150  # memory of a Python value beyond its encoded size
+SKIPPED_SHOWN = 1_000  # ids of skipped documents that are kept; the rest are only counted
+SKIPPED_BYTES = 256 * 2**10  # limit of these ids, encoded
 
 MapFunction = Callable[[Iterator[dict[str, Any]]], Iterable[Any]]
 ReduceFunction = Callable[[Any, Any], Any]
@@ -35,7 +35,7 @@ ReduceFunction = Callable[[Any, Any], Any]
 
 @dataclass
 class MapCounts:
-    """What one map did."""
+    """Counts of one map."""
 
     docs_in: int = 0
     pairs_out: int = 0
@@ -43,7 +43,7 @@ class MapCounts:
     skipped_ids: list[Any] = field(default_factory=list)
 
     def add(self, other: MapCounts) -> None:
-        """Count what another map did as well."""
+        """Add the counts of another map."""
         self.docs_in += other.docs_in
         self.pairs_out += other.pairs_out
         self.skipped_count += other.skipped_count
@@ -52,18 +52,18 @@ class MapCounts:
 
 @dataclass(frozen=True)
 class MapJob:
-    """What a map run needs beside its documents."""
+    """Functions and limits of a map, without its documents."""
 
     map: MapFunction
-    combine: ReduceFunction | None  # the reduce, when it is associative
-    labelled: bool  # whether the map yields {c, k, v}
+    combine: ReduceFunction | None  # the reduce if it is associative, else None
+    labelled: bool  # True if the map yields {c, k, v}
     partitions: int
     spill_bytes: int
     id_key: str = "_id"
 
 
 def shown_ids(ids: list[Any]) -> list[Any]:
-    """The first of `ids` that a job can tell of: `SKIPPED_SHOWN` of them, and `SKIPPED_BYTES` encoded."""
+    """Return the first of `ids`: at most `SKIPPED_SHOWN` of them and `SKIPPED_BYTES` encoded."""
     if not ids:
         return ids
     kept: list[Any] = []
@@ -77,26 +77,26 @@ def shown_ids(ids: list[Any]) -> list[Any]:
 
 
 def stored_pairs(documents: Iterator[dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
-    """The map of a source without one: documents are `{_id: key, value: value}` already."""
+    """Yield `(_id, value)` of each document: the map of a source without one."""
     for document in documents:
         yield document["_id"], document["value"]
 
 
 class Collector:
-    """Groups pairs by key and label, and writes them to a `RunWriter` sorted and partitioned. One thread."""
+    """Group pairs by label and key, and write them to a `RunWriter`, sorted and partitioned. Belongs to one thread."""
 
     def __init__(self, job: MapJob, writer: RunWriter) -> None:
         self._job = job
         self._writer = writer
         self._groups: defaultdict[str, defaultdict[Hashable, list[Any]]] = defaultdict(lambda: defaultdict(list))
-        self._keys: dict[bytes, Any] = {}  # normalised keys that do not stand for themselves
+        self._keys: dict[bytes, Any] = {}  # normalised keys by canonical bytes; strings and integers are not in it
         self._held = 0
         self._since_combine = 0
         self._value_bytes = 64.0
         self.pairs = 0
 
     def take(self, pairs: Iterable[Any]) -> None:
-        """Take in all that a map yields. What the map raises goes through."""
+        """Add all pairs that a map yields. Errors of the map propagate."""
         stream = iter(pairs)
         add = self._add_labelled if self._job.labelled else self._add_plain
         while chunk := list(itertools.islice(stream, PAIRS_AT_ONCE)):
@@ -107,7 +107,7 @@ class Collector:
             self._grown(chunk)
 
     def finish(self) -> None:
-        """Combine and write what is held."""
+        """Combine and write the held pairs."""
         self._combine()
         self._write()
 
@@ -148,14 +148,14 @@ class Collector:
                 self._write()
 
     def _measure(self, item: Any) -> None:
-        """Follow the size of values with one of each chunk; a big one counts at once."""
+        """Update the average size of values by one of each chunk; a larger one takes effect at once."""
         value = item["v"] if self._job.labelled else item[1]
         if type(value) is int or type(value) is float:
             size = 16
         else:
             try:
                 size = len(encode({"v": value}))
-            except NOT_BSON:  # reported with its key when it is written
+            except NOT_BSON:  # writing it will raise an error with its key
                 return
         self._value_bytes = max(size, 0.9 * self._value_bytes + 0.1 * size)
 
@@ -205,7 +205,7 @@ class Collector:
 
 
 def reduce_failed(key: Any, error: BaseException) -> MapReduceError:
-    """The error for what a reduce raised."""
+    """Return the engine's error for an exception of a reduce."""
     if isinstance(error, MapReduceError):
         return error
     return ReduceFailedError(
@@ -231,10 +231,10 @@ def run_map(
     skip: bool,
     said: Callable[[int], None] | None = None,
 ) -> tuple[RunWriter, MapCounts]:
-    """Map all documents of a split. `read` gives its batches anew each time it is called; `said` hears of progress.
+    """Map all documents of a split. Each call of `read` returns its batches from the start; `said` receives progress.
 
-    When the map raises, `MapFailedError` names the document; with `skip`, the split is mapped again document by
-    document, and those on which the map fails are left out and counted. Other errors go through.
+    If the map raises, `MapFailedError` names the document; with `skip`, the split is mapped again document by
+    document, and those on which the map fails are left out and counted. Other errors propagate.
     """
     documents = DocumentReader(read(), said)
     writer = make_writer()
@@ -258,7 +258,7 @@ def run_map(
 
 
 def _run_each(job: MapJob, documents: DocumentReader, writer: RunWriter) -> tuple[RunWriter, MapCounts]:
-    """Map each document by itself, so that one on which the map fails leaves nothing behind."""
+    """Map each document separately, so that a document on which the map fails contributes nothing."""
     counts = MapCounts()
     collector = Collector(job, writer)
     try:
@@ -284,7 +284,7 @@ def _run_each(job: MapJob, documents: DocumentReader, writer: RunWriter) -> tupl
 
 
 def _checked(pairs: list[Any], *, labelled: bool) -> list[Any]:
-    """`pairs`, after a look at each. Raises what the collector would raise, before it has taken any."""
+    """Return `pairs`. Raise the collector's error for the first invalid one, before the collector has taken any."""
     if fault := _no_pair(pairs, labelled=labelled):
         raise fault
     for item in pairs:
@@ -299,7 +299,7 @@ def _map_failed(
 ) -> MapFailedError:
     document = documents.current
     if document is None or not _fails_alone(job, document):
-        # A map that reads ahead fails late: look for the document that fails by itself.
+        # A map that reads ahead fails late: search for the document that fails by itself.
         document = next((item for item in DocumentReader(read()) if _fails_alone(job, item)), None)
     where = "no single document" if document is None else f"document {document.get(job.id_key)!r}"
     return MapFailedError(
@@ -322,7 +322,7 @@ def _fails_alone(job: MapJob, document: dict[str, Any]) -> bool:
 
 
 def _named(error: MapReduceError, documents: DocumentReader, id_key: str) -> MapReduceError:
-    """`error`, with a document near which it came up when it is the map's."""
+    """Return `error`; if the map caused it, add the document that was read last."""
     document = documents.current
     if (
         isinstance(error, MapFailedError | KeyRefusedError)

@@ -1,4 +1,4 @@
-"""Deals the keys of a map's output out to partitions, each in the order of `key.canonical`."""
+"""Distribute the keys of a map's output over partitions, sorted by `key.canonical` in each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _TEXT_SEED = zlib.crc32(TEXT_MARK)
 
 
 def arranged(names: Iterable[Hashable], count: int) -> Iterator[tuple[int, list[Hashable]]]:
-    """`(partition, names in order)` for each of `count` partitions that has any; a name is what `identity` gives.
+    """Yield `(partition, sorted names)` for each of `count` partitions that is not empty; names come from `identity`.
 
-    Raises `KeyRefusedError` for a string that is no text, and for a whole number of more than 64 bits.
+    Raise `KeyRefusedError` for a string that UTF-8 cannot encode and for a whole number of more than 64 bits.
     """
     names = list(names)
     try:
@@ -24,12 +24,12 @@ def arranged(names: Iterable[Hashable], count: int) -> Iterator[tuple[int, list[
         raise KeyRefusedError(f"key {error.object!r}: allowed is text that can be encoded as UTF-8") from None
     except Exception:
         for name in names:
-            identity(name)  # names the whole number of more than 64 bits
+            identity(name)  # raises the error that names the key
         raise
 
 
 def _texts(names: list[Any], count: int) -> Iterator[tuple[int, list[Hashable]]]:
-    """Strings alone: the order of code points is that of their UTF-8 bytes, and CRC-32 can go on from a prefix."""
+    """Partition strings alone: code points sort like their UTF-8 bytes, and CRC-32 can continue from a prefix."""
     parts: list[list[Any]] = [[] for _ in range(count)]
     crc, seed = zlib.crc32, _TEXT_SEED
     for name in names:

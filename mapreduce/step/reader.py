@@ -1,4 +1,4 @@
-"""Reads documents of one split from MongoDB in batches, and knows which document the map has in hand."""
+"""Read the documents of one split from MongoDB in batches, and track which one the map is working on."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from mapreduce.exceptions import InputRefusedError
 from mapreduce.job.spec import Source
 from mapreduce.step.cursor_reply import CursorReply
 
-BATCH_COUNT = 20_000  # documents asked for at once: a split in one reply (of 16 MiB at most)
-WHOLE_READS = 24  # an input that cannot be cut is read in one, and may take so many times what a split may
-SAY_COUNT = 1_000  # documents handed out between two looks at whether the step is still wanted
+BATCH_COUNT = 20_000  # documents per reply, enough for a whole split (a reply has at most 16 MiB)
+WHOLE_READS = 24  # factor on the time limit of an input that cannot be cut and is read as one split
+SAY_COUNT = 1_000  # documents between two progress reports, which also check if the step was aborted
 _RAW = CodecOptions(document_class=RawBSONDocument)
-_OUT_OF_TIME = 50  # MongoDB's code for a command that took longer than its maxTimeMS
+_OUT_OF_TIME = 50  # MongoDB's code for a command that exceeded its maxTimeMS
 _BAD_VALUE = 2  # MongoDB's code for a hint that names no index
 
 
 @dataclass(frozen=True)
 class KeyRange:
-    """Documents of one collection with an id above `low`, up to and with `high`; None = no bound."""
+    """Documents of one collection with ids above `low`, up to and including `high`; None = no bound."""
 
     source: int  # index in the job's sources
     collection: str
     low: Any = None
     high: Any = None
-    hinted: bool = True  # whether the read is held to the index of the id
+    hinted: bool = True  # True if the read must use the index of the id
 
     def to_document(self) -> dict[str, Any]:
-        """The BSON-able form."""
+        """Return the BSON-able form."""
         return {"s": self.source, "c": self.collection, "l": self.low, "h": self.high, "i": self.hinted}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> KeyRange:
-        """The range that `to_document` described."""
+        """Return the range that `to_document` described."""
         return cls(document["s"], document["c"], document["l"], document["h"], document["i"])
 
 
 def id_filter(id_key: str, low: Any, high: Any) -> dict[str, Any]:
-    """The MongoDB filter for ids above `low`, up to and with `high`."""
+    """Return the MongoDB filter for ids above `low`, up to and including `high`; None = no bound."""
     bounds = {operator: value for operator, value in (("$gt", low), ("$lte", high)) if value is not None}
     return {id_key: bounds} if bounds else {}
 
 
 def projection(fields: tuple[str, ...] | None, id_key: str) -> dict[str, int] | None:
-    """The projection that reads `fields` and the id, and no path that lies within another."""
+    """Return the projection of `fields` and the id, without paths inside other paths; None = whole documents."""
     if fields is None:
         return None
     wanted = sorted({*fields, id_key, "_id"})
@@ -64,11 +64,11 @@ def projection(fields: tuple[str, ...] | None, id_key: str) -> dict[str, int] | 
 def batches(
     database: Database[dict[str, Any]], source: Source, span: KeyRange, limit_s: float | None = None
 ) -> Iterator[list[dict[str, Any]]]:
-    """The documents of `span`, decoded batch by batch. Raises `InputRefusedError` when the id has no index, or when the
-    read keeps the server busy for longer than `limit_s` (for `WHOLE_READS` times that when the input cannot be cut).
+    """Yield the documents of `span` in batches. Raise `InputRefusedError` if the id has no index, or if the read keeps
+    the server busy for longer than `limit_s` (`WHOLE_READS` times that if the input cannot be cut).
 
-    The documents of a reply are decoded in C, many at once: a cursor of the driver would make a Python object for each
-    document first, in its raw form too.
+    Many documents of a reply are decoded in C at once: a cursor of the driver makes a Python object per document first,
+    even for raw BSON.
     """
     bounds = id_filter(source.id_key, span.low, span.high)
     query = {"$and": [bounds, dict(source.query)]} if bounds and source.query else bounds or dict(source.query)
@@ -116,13 +116,13 @@ def _reply(
 
 
 class DocumentReader:
-    """One pass over batches of documents; at most one batch is held.
+    """One pass over batches of documents; holds at most one batch.
 
-    Iteration runs at the speed of a list. `current` tells at any time which document was handed out last.
+    Iteration is as fast as over a list. `current` is always the document yielded last.
     """
 
     def __init__(self, batches: Iterable[list[dict[str, Any]]], said: Callable[[int], None] | None = None) -> None:
-        """`said` is called with the documents handed out so far, every `SAY_COUNT` documents."""
+        """Call `said` with the number of documents yielded so far, every `SAY_COUNT` documents."""
         self._batches = batches
         self._said = said
         self._held: list[dict[str, Any]] = []
@@ -143,16 +143,16 @@ class DocumentReader:
                 yield self._position
 
     def _index(self) -> int:
-        """How many of the held documents were handed out: an exhausted list iterator hints at none left."""
+        """Return how many of the held documents were yielded; the length hint of a list iterator is exact."""
         return len(self._held) - int(self._position.__length_hint__())
 
     @property
     def count(self) -> int:
-        """Documents handed out so far."""
+        """Return the number of documents yielded so far."""
         return self._before + self._index() if self._held else 0
 
     @property
     def current(self) -> dict[str, Any] | None:
-        """The document handed out last; None before the first."""
+        """Return the document yielded last; None before the first."""
         index = self._index() if self._held else 0
         return self._held[index - 1] if index else None

@@ -1,7 +1,7 @@
-"""Reduces partitions: brings the values of each key together from all runs, and reduces each key once.
+"""Reduce partitions: collect the values of each key from all runs, and reduce each key once.
 
-What fits into memory is grouped in a dict; a partition that does not is merged from its sorted runs, so that memory
-holds one batch of each run and not the partition.
+A partition that fits into memory is grouped in a dict; a bigger one is merged from its sorted runs, so that memory
+holds one batch per run instead of the partition.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from mapreduce.step.map import ReduceFunction, reduce_failed
 from mapreduce.step.spill import RunWriter, batches, read_file
 from mapreduce.task_error import is_of_task
 
-FOLD_COUNT = 1_000  # values handed to an associative reduce at once when a partition is streamed
-FAN_IN = 128  # runs merged at once
+FOLD_COUNT = 1_000  # values per call of an associative reduce while a partition is merged
+FAN_IN = 128  # runs merged at the same time
 READ_BYTES = 256 * 2**10
 
 
 @dataclass(frozen=True)
 class SortedRun:
-    """A sorted run at hand: its bytes, or where they lie in a local file."""
+    """A locally available sorted run: its bytes, or their place in a local file."""
 
     length: int  # bytes
-    data: bytes | None
+    data: bytes | None  # None = in the file `path` at `offset`
     path: Path | None = None
     offset: int = 0
 
     def batches(self) -> Iterator[Any]:
-        """Its `{k, v}` batches; a run in a file is read piece by piece."""
+        """Yield the run's `{k, v}` batches; a file is read piece by piece."""
         if self.data is not None:
             yield from batches(self.data)
             return
@@ -51,7 +51,7 @@ class SortedRun:
 
 
 def _whole_documents(data: bytes) -> int:
-    """Length of the complete BSON documents at the start of `data`."""
+    """Return the length of the complete BSON documents at the start of `data`."""
     end = 0
     while end + 4 <= len(data):
         length = int.from_bytes(data[end : end + 4], "little")
@@ -63,19 +63,19 @@ def _whole_documents(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class ReduceJob:
-    """What the reduction of a partition needs beside its runs."""
+    """Function and limits for reducing a partition, without its runs."""
 
     reduce: ReduceFunction | None  # None = each key has exactly one value
     associative: bool
-    memory_bytes: int  # encoded bytes of one partition that are grouped in memory
-    scratch: Callable[[], Path]  # a new file name for intermediate runs
+    memory_bytes: int  # a partition of up to this many encoded bytes is grouped in memory
+    scratch: Callable[[], Path]  # returns a new file name for an intermediate run
 
 
 def reduce_runs(job: ReduceJob, runs: Sequence[SortedRun]) -> Iterator[tuple[Any, Any]]:
     """Yield `(key, state)`, each key of one partition once, in no particular order.
 
-    An associative reduce is given lists (folded, when there are many values), one that is not an iterator that can be
-    read once. Raises `ReduceFailedError` naming the key, `OutputGoneError` when the bytes of a run are not there.
+    An associative reduce receives lists (of partly reduced values, if there are many); any other reduce receives an
+    iterator. Raise `ReduceFailedError` naming the key, `OutputGoneError` if the bytes of a run are missing.
     """
     if sum(run.length for run in runs) <= job.memory_bytes:
         return _in_memory(job, runs)
@@ -114,7 +114,7 @@ def _reduced(job: ReduceJob, key: Any, values: Any) -> Any:
 def _only(key: Any, values: Iterable[Any]) -> Any:
     found = list(itertools.islice(values, 2))
     if len(found) > 1:
-        raise ReduceFailedError(f"key {key!r} has several values and the job has no reduce: name one", {"key": key})
+        raise ReduceFailedError(f"key {key!r} has several values but the job has no reduce: name one", {"key": key})
     return found[0]
 
 
@@ -133,7 +133,7 @@ def _merged(job: ReduceJob, runs: Sequence[SortedRun]) -> Iterator[tuple[Any, An
 
 
 def _records(runs: Sequence[SortedRun]) -> Iterator[tuple[bytes, Any, Any]]:
-    """`(canonical key, key, value)` of all runs in order of key."""
+    """Yield `(canonical key, key, value)` of all runs in order of canonical key."""
     return heapq.merge(*(_run_records(run) for run in runs), key=operator.itemgetter(0))
 
 
@@ -144,7 +144,7 @@ def _run_records(run: SortedRun) -> Iterator[tuple[bytes, Any, Any]]:
 
 
 def _folded(job: ReduceJob, key: Any, values: Iterator[Any]) -> list[Any]:
-    """The values of one key as a list of at most `FOLD_COUNT`, reduced as often as that takes."""
+    """Return the values of one key as a list of at most `FOLD_COUNT`, reducing repeatedly to get there."""
     held = list(itertools.islice(values, FOLD_COUNT))
     while more := list(itertools.islice(values, FOLD_COUNT - 1)):
         held = [_reduced(job, key, held), *more]

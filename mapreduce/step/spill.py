@@ -1,6 +1,6 @@
-"""Map output: sorted runs of `{k: [keys], v: [values]}` batches, cut by output label and reduce partition.
+"""Map output: sorted runs of `{k: [keys], v: [values]}` batches, separated by output label and reduce partition.
 
-One file of runs is a sequence of BSON documents; with compression each is `{z: zlib of the batch}`.
+A file of runs is a sequence of BSON documents; with compression each is `{z: zlib of the batch}`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import bson
 from mapreduce.codec import CODEC, NOT_BSON, decode, encode
 from mapreduce.exceptions import KeyRefusedError, MapFailedError, OutputGoneError
 
-BATCH_BYTES = 64 * 2**10  # aim for one encoded batch: a merge holds one of each run
+BATCH_BYTES = 64 * 2**10  # target size of an encoded batch: a merge holds one batch per run
 BUFFER_BYTES = 2**20
-INLINE_BYTES = 256 * 2**10  # output up to this size travels inside messages
+INLINE_BYTES = 256 * 2**10  # output of up to this size is sent inside messages
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,20 @@ class RunSlice:
     records: int  # key-value pairs
 
     def to_list(self) -> list[Any]:
-        """The compact BSON-able form."""
+        """Return the compact BSON-able form."""
         return [self.label, self.partition, self.offset, self.length, self.records]
 
 
 @dataclass(frozen=True)
 class MapOutput:
-    """What one map produced: its segments, and their bytes in `data` or in the file `path`."""
+    """Output of one map: its segments, and their bytes in `data` or in the file `path`."""
 
     segments: tuple[RunSlice, ...]
-    data: bytes | None  # None when they lie in `path`
-    path: Path | None
+    data: bytes | None  # None = the bytes are in `path`
+    path: Path | None  # None = the bytes are in `data`
 
     def read(self, segment: RunSlice) -> bytes:
-        """The bytes of one segment. Raises `OutputGoneError` when the file is not there any more."""
+        """Return the bytes of one segment. Raise `OutputGoneError` if the file is gone."""
         if self.data is not None:
             return self.data[segment.offset : segment.offset + segment.length]
         assert self.path is not None
@@ -53,7 +53,7 @@ class MapOutput:
 
 
 def read_file(path: Path, offset: int, length: int) -> bytes:
-    """`length` bytes from `offset` of `path`. Raises `OutputGoneError` when they are not there."""
+    """Return `length` bytes from `offset` of `path`. Raise `OutputGoneError` if they are missing."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -67,9 +67,9 @@ def read_file(path: Path, offset: int, length: int) -> bytes:
 
 @dataclass
 class RunWriter:
-    """Takes sorted runs and keeps their bytes in memory up to `inline_bytes`, beyond that in the file `path`.
+    """Encode sorted runs into memory, or into the file `path` once they exceed `inline_bytes`.
 
-    Belongs to one thread. After `finish` or `discard` it is done.
+    Belongs to one thread. Cannot be used after `finish` or `discard`.
     """
 
     path: Path
@@ -82,9 +82,9 @@ class RunWriter:
     _batch_count: int = 256
 
     def write(self, label: str, partition: int, keys: list[Any], values: list[Any]) -> None:
-        """Add one run; `keys` are normalised and sorted, `values` stand beside them.
+        """Add one run; `keys` are normalised and sorted, `values` parallel to them.
 
-        Raises `MapFailedError` or `KeyRefusedError` naming the key when a record is not BSON-able.
+        Raise `MapFailedError` or `KeyRefusedError` naming the key if a record is not BSON-able.
         """
         start, position = self.written, 0
         while position < len(keys):
@@ -101,7 +101,7 @@ class RunWriter:
         self.segments.append(RunSlice(label, partition, start, self.written - start, len(keys)))
 
     def finish(self) -> MapOutput:
-        """Close and hand over what was written."""
+        """Close the file, if any, and return what was written."""
         if self._file is None:
             return MapOutput(tuple(self.segments), bytes(self._buffer), None)
         self._flush()
@@ -109,7 +109,7 @@ class RunWriter:
         return MapOutput(tuple(self.segments), None, self.path)
 
     def discard(self) -> None:
-        """Throw away what was written."""
+        """Delete what was written."""
         if self._file is not None:
             self._file.close()
             self.path.unlink(missing_ok=True)
@@ -137,7 +137,7 @@ class RunWriter:
 
 
 def _culprit(keys: list[Any], values: list[Any], error: Exception) -> MapFailedError | KeyRefusedError:
-    """The error that names the first record that is not BSON-able."""
+    """Return an error naming the first record that is not BSON-able."""
     for key, value in zip(keys, values, strict=True):
         try:
             encode({"k": key})
@@ -152,11 +152,11 @@ def _culprit(keys: list[Any], values: list[Any], error: Exception) -> MapFailedE
 
 
 def batches(data: bytes) -> Iterator[Mapping[str, Any]]:
-    """The batches `{k, v}` of the bytes of a segment."""
+    """Yield the `{k, v}` batches of a segment."""
     for document in bson.decode_iter(data, CODEC):
         yield decoded(document)
 
 
 def decoded(document: dict[str, Any]) -> dict[str, Any]:
-    """A batch document, uncompressed when it was compressed."""
+    """Return a batch document, decompressed if necessary."""
     return decode(zlib.decompress(document["z"])) if "z" in document else document

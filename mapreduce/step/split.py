@@ -1,4 +1,4 @@
-"""Cuts the inputs of a job into splits: ranges of an indexed key of about `map_job_size` documents each."""
+"""Cut the inputs of a job into splits: ranges of an indexed key with about `map_job_size` documents each."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mapreduce.exceptions import InputRefusedError
 from mapreduce.job.spec import JobSpec, Source
 from mapreduce.step.reader import KeyRange, id_filter
 
-MAX_SPLITS = 10_000  # bounds what the router keeps for a job; splits get bigger beyond it
+MAX_SPLITS = 10_000  # bounds the router's state of a job; bigger inputs get bigger splits
 _SAMPLES_PER_SPLIT = 20
 
 
 def plan(client: Any, spec: JobSpec, map_job_size: int) -> list[KeyRange]:
-    """All splits of a job: each document in the range of ids lies in exactly one. Documents that come later do not.
+    """Return all splits of a job: each present document in the range of ids is in exactly one of them.
 
-    Raises `InputRefusedError` for an input that cannot be read. Blocks on MongoDB.
+    Raise `InputRefusedError` if an input cannot be read. Blocks on MongoDB.
     """
     size = spec.map_job_size or map_job_size
     splits: list[KeyRange] = []
@@ -36,9 +36,9 @@ def plan(client: Any, spec: JobSpec, map_job_size: int) -> list[KeyRange]:
 
 
 def expand(database: Database[dict[str, Any]], name: str, depth: int = 0) -> Iterator[tuple[str, bool]]:
-    """The collections that stand behind `name`, each with whether it can be cut into ranges.
+    """Yield `(collection, can be cut into ranges)` for each collection behind `name`.
 
-    A view that is nothing but other collections one after the other counts as these; one that computes is read whole.
+    A view that only concatenates collections is replaced by these; a view that computes is read whole.
     """
     found = next(iter(database.list_collections(filter={"name": name})), None)
     if found is None or found["type"] != "view" or depth > 10:
@@ -53,7 +53,7 @@ def expand(database: Database[dict[str, Any]], name: str, depth: int = 0) -> Ite
 
 
 def _union(pipeline: list[dict[str, Any]]) -> list[str] | None:
-    """The collections that a pipeline adds as they are; None when it does anything else."""
+    """Return the collections that a pipeline appends unchanged; None if it does anything else."""
     names: list[str] = []
     for stage in pipeline:
         union = stage.get("$unionWith")
@@ -88,7 +88,7 @@ def _cut(
 
 
 def _ends(database: Database[dict[str, Any]], source: Source, spec: JobSpec, collection: str) -> tuple[Any, Any] | None:
-    """Lowest and highest id in the range; None when there is none."""
+    """Return the lowest and highest id in the range; None if the range is empty."""
     bounds = id_filter(source.id_key, spec.id_min, spec.id_max)
     found = []
     for direction in (1, -1):
@@ -111,7 +111,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _comparable(first: Any, last: Any) -> bool:
-    """Whether MongoDB's range operators reach from one to the other: they stay within one type."""
+    """Return True if a MongoDB range can span both values: range operators match a single type."""
     if isinstance(first, int | float) and isinstance(last, int | float):
         return isinstance(first, bool) == isinstance(last, bool)
     return first is not None and type(first) is type(last)
@@ -122,7 +122,7 @@ def _documents(database: Database[dict[str, Any]], spec: JobSpec, collection: st
 
 
 def _even_bounds(first: int, last: int, documents: int, size: int) -> list[int]:
-    """Upper bounds of even ranges from `first` to `last`; wider than `size` where ids are sparse."""
+    """Return the upper bounds of equal ranges from `first` to `last`, wider than `size` if ids are sparse."""
     span = last - first + 1
     sparse = 2 * documents < span
     width = max(size, math.ceil(size * span / max(documents, 1)) if sparse else size)
@@ -133,7 +133,7 @@ def _even_bounds(first: int, last: int, documents: int, size: int) -> list[int]:
 def _sampled_bounds(
     database: Database[dict[str, Any]], source: Source, spec: JobSpec, collection: str, last: Any, size: int
 ) -> list[Any]:
-    """Upper bounds taken from the sorted ids of a random sample."""
+    """Return upper bounds taken from the sorted ids of a random sample."""
     splits = min(math.ceil(max(_documents(database, spec, collection), 1) / size), MAX_SPLITS)
     if splits <= 1:
         return [last]
@@ -145,6 +145,6 @@ def _sampled_bounds(
     cursor = database[collection].aggregate(pipeline, allowDiskUse=True)
     ids = [_value(document, source.id_key) for document in cursor]
     if any(isinstance(value, list) for value in ids):
-        raise InputRefusedError(f"input {collection}: key {source.id_key!r} holds arrays; name another id_key")
+        raise InputRefusedError(f"input {collection}: key {source.id_key!r} contains arrays; name another id_key")
     found = [value for value in ids[_SAMPLES_PER_SPLIT - 1 :: _SAMPLES_PER_SPLIT] if value != last]
     return [*dict.fromkeys(found), last]

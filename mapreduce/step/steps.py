@@ -1,4 +1,4 @@
-"""The steps of a job as every engine performs them: plan, map a split, reduce partitions, publish."""
+"""Execution of the steps of a job in any engine: plan, map a split, reduce partitions, publish."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ MEMORY_SHARE = 4  # a partition of up to spill_bytes / MEMORY_SHARE encoded byte
 
 @dataclass(frozen=True)
 class StepLimits:
-    """What bounds the memory of one step, and how splits are cut."""
+    """Limits of one step: size of splits, memory, files and time."""
 
-    map_job_size: int
-    spill_bytes: int
-    compress: int
+    map_job_size: int  # documents per split
+    spill_bytes: int  # map output held in memory before a run is written
+    compress: int  # zlib level of runs, 0 = none
     scratch: Path  # folder of this job's files
-    prefix: str = "inline"  # begins the names of this process's files
-    read_limit_s: float = 600.0  # no read of a split may keep the server busy for longer
+    prefix: str = "inline"  # start of the names of this process's files
+    read_limit_s: float = 600.0  # longest time for which the read of a split can keep the server busy
 
 
 @dataclass(frozen=True)
 class ReduceCounts:
-    """What the reduction of some partitions did."""
+    """Counts of the reduction of some partitions."""
 
     keys: int  # distinct keys
     written: int  # documents written by this call
-    present: int  # documents that had taken in this range before
-    late: int  # documents that are past this range already
+    present: int  # documents that already contained exactly this range
+    late: int  # documents that are already past this range
 
 
 @dataclass
@@ -49,9 +49,10 @@ class _Seen:
 
 
 class StepRunner:
-    """One job, with its functions resolved in this process. Belongs to one thread; every step blocks.
+    """One job with its functions resolved in this process. Belongs to one thread; every step blocks.
 
-    Raises `FunctionRefusedError` or `CodeChangedError` when the job's functions are not those of this process.
+    The constructor raises `FunctionRefusedError` or `CodeChangedError` if this process lacks the job's functions or
+    has loaded another version of them.
     """
 
     def __init__(self, spec: JobSpec, client: Any, registry: Registry, limits: StepLimits) -> None:
@@ -66,7 +67,7 @@ class StepRunner:
         self._numbers = itertools.count()
 
     def plan(self) -> list[KeyRange]:
-        """Cut the inputs into splits, and make room for outputs that are replaced as a whole."""
+        """Return the splits of the inputs, after creating the collections for outputs of type replace."""
         self._refuse_views()
         for output in self.spec.outputs.values():
             if output.output_type == "replace":
@@ -76,7 +77,7 @@ class StepRunner:
     def map(
         self, span: KeyRange, partitions: int, said: Callable[[int], None] | None = None
     ) -> tuple[MapOutput, MapCounts]:
-        """Map one split into sorted runs by partition; `said` is called with the documents read, batch by batch."""
+        """Map one split into sorted runs by partition; call `said` with the documents read so far, batch by batch."""
         source = self.spec.sources[span.source]
         database = self._client.get_database(source.database or self.spec.database)
         job = MapJob(
@@ -101,10 +102,10 @@ class StepRunner:
         partitions: Mapping[str, Sequence[Callable[[], Sequence[SortedRun]]]],
         said: Callable[[str, int], None] = lambda phase, keys: None,
     ) -> dict[str, ReduceCounts]:
-        """Reduce and commit: for each output label, its partitions, each by a function that brings its runs.
+        """Reduce and commit the partitions of each output label, each given by a function that returns its runs.
 
-        Returns counts by label; `said` is called with phase and keys so far whenever a phase begins. What was
-        committed before a failure stays: repeating the call completes it.
+        Return counts by label; call `said` with the phase and the keys so far when a phase starts. What was committed
+        before a failure stays: repeating the call completes it.
         """
         found: dict[str, ReduceCounts] = {}
         seen = _Seen()
@@ -112,7 +113,7 @@ class StepRunner:
             before = seen.keys
             said(REDUCE, before)
             output = self.spec.output(label)
-            # A stamp makes repeats of `reduce` harmless; others write the same documents again.
+            # A stamp makes repeats of `reduce` harmless; the other types write the same documents again.
             job = commit.CommitJob(output, self._reduce, self._finalize, self.spec.stamp)
             results = self._results(groups, seen)
             counts = commit.commit(self._database, self.spec.job_id, job, results, lambda phase: said(phase, seen.keys))
@@ -120,10 +121,10 @@ class StepRunner:
         return found
 
     def small(self, said: Callable[[int, str | None], None]) -> tuple[MapCounts, dict[str, ReduceCounts]]:
-        """All of a job whose documents fit into one split: each input is read as it is, and nothing is shuffled.
+        """Run all of a job whose documents fit into one split: read each input whole, and shuffle nothing.
 
-        Returns counts, those of the reduce by label; `said` is called with documents or keys so far, and the phase
-        when one begins. Repeating it is as harmless as repeating `reduce`.
+        Return counts, those of the reduce by label; call `said` with the documents or keys so far, and with the phase
+        when one starts. Repeating it is as harmless as repeating `reduce`.
         """
         self._refuse_views()
         total = MapCounts()
@@ -156,7 +157,7 @@ class StepRunner:
                 yield KeyRange(index, name, self.spec.id_min, self.spec.id_max, hinted=False)
 
     def publish(self) -> None:
-        """Put outputs of type replace in place of what stood there, each in one step."""
+        """Replace the collections of outputs of type replace by the results, each in one step."""
         for output in self.spec.outputs.values():
             if output.output_type == "replace":
                 commit.publish(self._database, self.spec.job_id, output.collection)

@@ -1,7 +1,7 @@
-"""CURVE keys of the engine's sockets, and the gate that lets in only who has them.
+"""CURVE keys of the engine's sockets, and the authenticator that accepts only their owners.
 
 Router, workers and clients of one installation share one key pair (ZeroMQ RFC 26, CurveZMQ; RFC 27, ZAP): a socket
-that binds proves the key to whoever connects, and takes connections only from that same key.
+that binds proves that it has the key, and accepts connections only from that same key.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from zmq.auth.thread import ThreadAuthenticator
 from mapreduce.exceptions import SpecError
 from mapreduce.settings import CurveKeys
 
-_DOMAIN = "zmr"  # what ZeroMQ calls our sockets when it asks the gate
+_DOMAIN = "zmr"  # ZAP domain of our sockets
 _MODE = 0o600
 
 
 def make_keys() -> CurveKeys:
-    """A new key pair."""
+    """Return a new key pair."""
     public, secret = zmq.curve_keypair()
     return CurveKeys(public.decode(), secret.decode())
 
 
 def load_keys(path: Path) -> CurveKeys | None:
-    """The keys in `path`; None without such a file. Raises `SpecError` when it holds no keys, or others can read it."""
+    """Return the keys in `path`; None without such a file. Raise `SpecError` if it is invalid or readable by others."""
     try:
         text = path.read_text(encoding="utf-8")
         mode = path.stat().st_mode
@@ -47,7 +47,7 @@ def load_keys(path: Path) -> CurveKeys | None:
 
 
 def write_keys(path: Path, keys: CurveKeys, *, replace: bool = False) -> None:
-    """Write `path` with mode 0600. Raises `SpecError` when it exists and is not to be replaced."""
+    """Write `path` with mode 0600. Raise `SpecError` if it exists and `replace` is false."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.exists() and not replace:
         raise SpecError(f"{path} exists already: every process that uses it would be locked out (--force replaces it)")
@@ -59,7 +59,7 @@ def write_keys(path: Path, keys: CurveKeys, *, replace: bool = False) -> None:
 
 
 def as_server(socket: Any, keys: CurveKeys | None) -> None:
-    """Before `bind`: take only encrypted connections. A `Gate` of the same context decides whose."""
+    """Accept only encrypted connections, whose keys the context's `Authenticator` checks. Call before `bind`."""
     if keys is not None:
         socket.set(zmq.CURVE_SERVER, 1)
         socket.set(zmq.CURVE_SECRETKEY, keys.secret.encode())
@@ -67,7 +67,7 @@ def as_server(socket: Any, keys: CurveKeys | None) -> None:
 
 
 def as_client(socket: Any, keys: CurveKeys | None) -> None:
-    """Before `connect`: demand the key of who answers, and show our own."""
+    """Require the shared key from the server, and present our own. Call before `connect`."""
     if keys is not None:
         socket.set(zmq.CURVE_SERVERKEY, keys.public.encode())
         socket.set(zmq.CURVE_PUBLICKEY, keys.public.encode())
@@ -75,9 +75,9 @@ def as_client(socket: Any, keys: CurveKeys | None) -> None:
 
 
 class Authenticator:
-    """Answers ZeroMQ's questions about who may connect to the server sockets of one context, in a thread of its own.
+    """Check the keys of clients that connect to the server sockets of one context, in a separate thread.
 
-    Open it before the first `bind`; `close` it before the context is ended. Without keys it does nothing.
+    Create it before the first `bind` and `close` it before terminating the context. Without keys it does nothing.
     """
 
     def __init__(self, context: Any, keys: CurveKeys | None) -> None:
@@ -89,11 +89,11 @@ class Authenticator:
             self._asked.start()
 
     def callback(self, domain: str, key: bytes) -> bool:
-        """Whether the owner of a public key, in Z85, is let in. Called by pyzmq."""
+        """Return True if the owner of this public key, in Z85, may connect. Called by pyzmq."""
         return key == self._allowed
 
     def close(self) -> None:
-        """Let nobody in any more. May be called twice."""
+        """Stop accepting new connections. Can be called twice."""
         if self._asked is not None:
             self._asked.stop()
             self._asked = None

@@ -1,6 +1,6 @@
-"""What router, worker hosts and executors say to each other: frames `[BSON header, payload...]`.
+"""Messages between router, workers and executors: frames `[BSON header, payload...]`.
 
-The header's `t` is the kind of message. Versions are compared when a worker says hello, and not afterwards.
+The header's `t` is the kind of message. Versions are compared only in a worker's `hello`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ WELCOME, REFUSED, TASK, ABORT, FORGET, STALE = "welcome", "refused", "task", "ab
 
 
 def pack(kind: str, header: dict[str, Any], *payload: bytes) -> list[bytes]:
-    """The frames of a message."""
+    """Return the frames of a message."""
     return [encode({"t": kind, **header}), *payload]
 
 
 def unpack(frames: Sequence[bytes]) -> tuple[str, dict[str, Any], Sequence[bytes]]:
-    """Kind, header and payload. Raises one of `codec.NOT_BSON`, or `KeyError`, for what is no message."""
+    """Return kind, header and payload. Raise one of `codec.NOT_BSON`, `KeyError` or `IndexError` for anything else."""
     header = decode(frames[0])
     return str(header["t"]), header, frames[1:]
 
@@ -58,7 +58,7 @@ _HELD = {
 
 
 def demand_from_worker(kind: str, header: Mapping[str, Any]) -> None:
-    """Raise `SpecError` unless `header` is what a worker says in a message of this kind."""
+    """Raise `SpecError` unless `header` is valid in a message of this kind from a worker."""
     _demand(kind, header, _FROM_WORKER.get(kind, {}))
     held = header["held"] if kind == HELLO else [header["held"]] if kind == DONE and header["held"] else ()
     for item in held:
@@ -72,7 +72,7 @@ def demand_from_worker(kind: str, header: Mapping[str, Any]) -> None:
 
 
 def demand_from_router(kind: str, header: Mapping[str, Any]) -> None:
-    """Raise `SpecError` unless `header` is what the router says in a message of this kind."""
+    """Raise `SpecError` unless `header` is valid in a message of this kind from the router."""
     _demand(kind, header, _FROM_ROUTER.get(kind, {}))
 
 
@@ -86,16 +86,16 @@ def _demand(kind: str, header: Mapping[str, Any], fields: Mapping[str, Any]) -> 
 
 
 def versions() -> dict[str, Any]:
-    """What has to be equal on router and workers."""
+    """Return the versions that must be equal on router and workers."""
     try:
         release = version("zarkov")
     except PackageNotFoundError:
-        release = "unpacked"  # run from a checkout
+        release = "unpacked"  # running from a checkout
     return {"protocol": PROTOCOL, "zarkov": release, "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
 
 
 def demand_versions(worker: Any, theirs: Any) -> None:
-    """Raise `VersionRefusedError` when a worker differs in one of `versions`, or tells them in another way."""
+    """Raise `VersionRefusedError` if `theirs` differs from `versions()`, or is malformed."""
     ours = versions()
     theirs = theirs if isinstance(theirs, dict) else {}
     differing = [
