@@ -1,6 +1,6 @@
-"""An executor process: does one step at a time for its worker host. Run as `python -m mapreduce.executor ADDRESS`.
+"""Executor process, which runs one step at a time: `python -m mapreduce.worker.executor ADDRESS PARENT_PID`.
 
-It holds no connection to the router, and ends with its host however that ends.
+It is a child of a worker and dies with it. It has no connection to the router.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from mapreduce.wire import message
 from mapreduce.worker.fetch import Fetcher, Wanted
 from mapreduce.worker.locked_folder import job_folder
 
-_WORKS_KEPT = 8
+_RUNNERS_KEPT = 8
 _PR_SET_PDEATHSIG = 1  # prctl(2): signal sent to this process when its parent ends
 
 log = logging.getLogger(__name__)
@@ -52,10 +52,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExecutorConfig:
-    """What a host tells an executor when it starts."""
+    """Settings that a worker sends to an executor at its start."""
 
     worker_id: str
-    folder: str  # the host's folder of map output
+    folder: str  # the worker's folder of map output
     mongo_address: str
     allowed_modules: list[str]
     allow_source: bool
@@ -63,18 +63,18 @@ class ExecutorConfig:
     map_job_size: int
     spill_bytes: int
     compress: int
-    memory_bytes: int  # above this it leaves after its step
-    split_limit_s: float  # no read of a split may keep the server busy for longer
-    steps_per_process: int  # it leaves after so many steps, 0 = never
-    curve: list[str] | None  # public and secret key of all sockets between machines
+    memory_bytes: int  # an executor that uses more exits after its step
+    split_limit_s: float  # longest time for which the read of a split can keep the server busy
+    steps_per_process: int  # steps after which an executor exits, 0 = never
+    curve: list[str] | None  # public and secret key of all sockets between machines; None = not encrypted
 
     def to_bytes(self) -> bytes:
-        """The form in which it is sent."""
+        """Return the BSON that is sent to the executor."""
         return encode(asdict(self))
 
 
 class Executor:
-    """Takes steps from its host, one at a time, until told to leave. One thread."""
+    """Run steps for a worker, one at a time. Belongs to one thread."""
 
     def __init__(self, socket: Any, config: ExecutorConfig, context: Any) -> None:
         self._socket = socket
@@ -82,31 +82,31 @@ class Executor:
         self._registry = Registry(config.allowed_modules, allow_source=config.allow_source)
         self._fetcher = Fetcher(context, config.worker_id, CurveKeys(*config.curve) if config.curve else None)
         self._client: MongoClient[dict[str, Any]] | None = None
-        self._works: OrderedDict[tuple[str, bytes], StepRunner] = OrderedDict()
+        self._runners: OrderedDict[tuple[str, bytes], StepRunner] = OrderedDict()
         self._steps = 0
         self._attempt = ""
         self._job = ""
-        self._said_s = 0.0
-        self._say_every_s = 0.0
+        self._reported_s = 0.0
+        self._report_every_s = 0.0
         self._process = psutil.Process()
 
     def run(self) -> None:
-        """Work until it is time to leave."""
+        """Run steps until this process must be replaced."""
         self._socket.send_multipart(message.pack(message.READY, {"pid": os.getpid()}))
         while True:
             kind, header, payload = message.unpack(self._socket.recv_multipart())
-            if kind == message.TASK and not self._take(header, payload):
+            if kind == message.TASK and not self._run_step(header, payload):
                 return
 
-    def _take(self, header: dict[str, Any], payload: Any) -> bool:
-        """Do one step and report; returns whether to go on."""
-        self._attempt, self._job, self._said_s = header["attempt"], header["job"], time.monotonic()
-        self._say_every_s = header["say_s"]
+    def _run_step(self, header: dict[str, Any], payload: Any) -> bool:
+        """Run one step and send its result; return False if this process must exit."""
+        self._attempt, self._job, self._reported_s = header["attempt"], header["job"], time.monotonic()
+        self._report_every_s = header["say_s"]
         base = {"attempt": self._attempt, "job": self._job}
         stays = True
         try:
             result, held, data = self._perform(header, payload)
-            stays = self._stays()
+            stays = self._can_stay()
             frames = message.pack(message.DONE, {**base, "result": result, "held": held, "leaves": not stays}, *data)
         except Aborted:
             frames = message.pack(message.FAILED, {**base, "error": None, "leaves": False})
@@ -116,8 +116,8 @@ class Executor:
                 frames = message.pack(message.STALE, base)
             else:
                 frames = message.pack(message.FAILED, {**base, "error": error.to_document(), "leaves": True})
-        except BaseException as error:  # noqa: BLE001 - whatever happens is reported, and the step decided by the router
-            known = _known(error)
+        except BaseException as error:  # noqa: BLE001 - every failure is reported; the router decides what to do
+            known = _engine_error(error)
             stays = not may_have_moved(error)
             frames = message.pack(message.FAILED, {**base, "error": known.to_document(), "leaves": not stays})
         self._steps += 1
@@ -132,21 +132,21 @@ class Executor:
         if kind == CALL:
             call = CallSpec.from_document(decode(header["spec"]))
             return {"result": run_call(call, self._registry)}, None, []
-        work = self._work(header)
+        runner = self._runner(header)
         if kind == PLAN:
-            return {"splits": [span.to_document() for span in work.plan()]}, None, []
+            return {"splits": [span.to_document() for span in runner.plan()]}, None, []
         if kind == SMALL:
-            return self._small(work), None, []
+            return self._small(runner), None, []
         if kind == MAP_STEP:
-            return self._map(work, header)
+            return self._map(runner, header)
         if kind == PUBLISH:
-            work.publish()
+            runner.publish()
             return {}, None, []
-        return self._reduce(work, header, payload), None, []
+        return self._reduce(runner, header, payload), None, []
 
-    def _map(self, work: StepRunner, header: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[bytes]]:
+    def _map(self, runner: StepRunner, header: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[bytes]]:
         span = KeyRange.from_document(header["split"])
-        output, counts = work.map(span, header["partitions"], lambda docs: self._say(docs, None))
+        output, counts = runner.map(span, header["partitions"], lambda docs: self._report(docs, None))
         held = {
             "split": header["index"],
             "attempt": self._attempt,
@@ -161,7 +161,7 @@ class Executor:
         }
         return {}, held, [] if output.data is None else [output.data]
 
-    def _reduce(self, work: StepRunner, header: dict[str, Any], payload: Any) -> dict[str, Any]:
+    def _reduce(self, runner: StepRunner, header: dict[str, Any], payload: Any) -> dict[str, Any]:
         found: dict[tuple[str, int], list[SortedRun]] = {}
         wanted: dict[tuple[str, int], list[Wanted]] = {}
         data, position = bytes(payload[0]), 0
@@ -183,11 +183,11 @@ class Executor:
         try:
             partitions: dict[str, Any] = {}
             for number, (name, here) in enumerate(found.items()):
-                bring = partial(self._bring, here, wanted.get(name, []), number, scratch)
+                bring = partial(self._gather, here, wanted.get(name, []), number, scratch)
                 partitions.setdefault(name[0], []).append(bring)
-            counts = work.reduce(partitions, lambda phase, keys: self._say(keys, phase))
+            counts = runner.reduce(partitions, lambda phase, keys: self._report(keys, phase))
         except OutputGoneError as error:
-            if "splits" not in error.details:  # a file of our own host: it has lost all of them
+            if "splits" not in error.details:  # a file of our own worker is gone: assume that all of them are
                 own = {run[3] for run in runs if run[2] and run[2][0] == self._config.worker_id}
                 error.details["splits"] = sorted(own)
             raise
@@ -196,12 +196,12 @@ class Executor:
                 path.unlink(missing_ok=True)
         return {"outputs": _counted(counts)}
 
-    def _small(self, work: StepRunner) -> dict[str, Any]:
-        mapped, reduced = work.small(self._say)
+    def _small(self, runner: StepRunner) -> dict[str, Any]:
+        mapped, reduced = runner.small(self._report)
         return {**asdict(mapped), "outputs": _counted(reduced)}
 
-    def _bring(self, runs: list[SortedRun], wanted: list[Wanted], number: int, scratch: list[Path]) -> list[SortedRun]:
-        """The runs of one partition, with those that lie elsewhere: in memory when they are few."""
+    def _gather(self, runs: list[SortedRun], wanted: list[Wanted], number: int, scratch: list[Path]) -> list[SortedRun]:
+        """Return the runs of one partition after fetching those of other workers: into memory if they are small."""
         target = None
         if sum(item.length for item in wanted) > self._config.spill_bytes // MEMORY_SHARE:
             target = Path(self._config.folder) / f"fetched.{self._attempt}.{number}.bson"
@@ -209,15 +209,15 @@ class Executor:
         return runs + self._fetcher.fetch(self._job, wanted, target)
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         self._fetcher.close()
         if self._client is not None:
             self._client.close()
 
-    def _work(self, header: dict[str, Any]) -> StepRunner:
+    def _runner(self, header: dict[str, Any]) -> StepRunner:
         name = (header["job"], header["spec"])
-        work = self._works.get(name)
-        if work is None:
+        runner = self._runners.get(name)
+        if runner is None:
             config = self._config
             spec = checked_spec(JobSpec.from_document(decode(header["spec"])), allow_source=config.allow_source)
             folder = job_folder(Path(config.folder), spec.job_id)
@@ -229,22 +229,22 @@ class Executor:
                 f"{os.getpid()}.{self._steps}",
                 config.split_limit_s,
             )
-            work = self._works[name] = StepRunner(spec, self._connect(), self._registry, limits)
-            if len(self._works) > _WORKS_KEPT:
-                self._works.popitem(last=False)
-        return work
+            runner = self._runners[name] = StepRunner(spec, self._connect(), self._registry, limits)
+            if len(self._runners) > _RUNNERS_KEPT:
+                self._runners.popitem(last=False)
+        return runner
 
     def _connect(self) -> MongoClient[dict[str, Any]]:
         if self._client is None:
             self._client = MongoClient(self._config.mongo_address, serverSelectionTimeoutMS=5_000, tz_aware=True)
         return self._client
 
-    def _say(self, docs: int, phase: str | None) -> None:
-        """Report progress, now and then, and at each change of phase; stop when the step is not wanted any more."""
+    def _report(self, docs: int, phase: str | None) -> None:
+        """Send progress at intervals and at each change of phase. Raise `Aborted` if the worker aborts the step."""
         now = time.monotonic()
-        if phase is None and now - self._said_s < self._say_every_s:
+        if phase is None and now - self._reported_s < self._report_every_s:
             return
-        self._said_s = now
+        self._reported_s = now
         header = {"attempt": self._attempt, "job": self._job, "docs": docs, "phase": phase}
         self._socket.send_multipart(message.pack(message.PROGRESS, header))
         while self._socket.poll(0):
@@ -253,11 +253,11 @@ class Executor:
                 raise Aborted
 
     def _loaded_before(self, header: dict[str, Any]) -> bool:
-        """Whether a fresh process would have the wanted code: the files are right, and what is loaded is not."""
+        """Return True if the files match the job's code, so that a new process would load the right version."""
         wanted = dict(decode(header["spec"])["code"])
         return self._registry.versions([f"{module}:x" for module in wanted]) == wanted
 
-    def _stays(self) -> bool:
+    def _can_stay(self) -> bool:
         limit = self._config.steps_per_process
         if limit and self._steps + 1 >= limit:
             return False
@@ -268,16 +268,16 @@ def _counted(counts: dict[str, ReduceCounts]) -> list[list[Any]]:
     return [[label, c.keys, c.written, c.present, c.late] for label, c in counts.items()]
 
 
-def _known(error: BaseException) -> MapReduceError:
+def _engine_error(error: BaseException) -> MapReduceError:
     known = as_engine_error(error)
     if known is None:
-        log.error("a step failed", exc_info=error)
+        log.error("step failed", exc_info=error)
         known = MapReduceError(described(error), {"traceback": task_traceback(error)})
     return known
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process when its parent does: by signal on Linux, and when standard input closes everywhere."""
+    """End this process when its parent ends: by signal on Linux, and as soon as standard input closes anywhere."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -293,7 +293,7 @@ def end_with_parent(parent: int) -> None:
 
 
 def main(address: str, parent: int) -> int:
-    """Connect to the host at `address` and work for it."""
+    """Connect to the worker at `address`, run steps for it, and return the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_with_parent(parent)
@@ -310,8 +310,7 @@ def main(address: str, parent: int) -> int:
     if config.worker_setup:
         module, _, name = config.worker_setup.partition(":")
         getattr(importlib.import_module(module), name)()
-    # Documents come and go in their thousands and hold no cycles: the collector need not look at them all the time,
-    # and never at what was loaded so far.
+    # Steps create thousands of short-lived objects without cycles: collect rarely, and skip all that is loaded already.
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
@@ -324,5 +323,5 @@ def main(address: str, parent: int) -> int:
 
 
 if __name__ == "__main__":
-    # The module under its real name: what it raises and pickles must be the same class everywhere.
+    # Import under the real name, so that the classes it raises and pickles are the same everywhere.
     sys.exit(importlib.import_module("mapreduce.worker.executor").main(sys.argv[1], int(sys.argv[2])))

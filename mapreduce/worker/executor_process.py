@@ -1,4 +1,4 @@
-"""One executor process as its host sees it: started, ready, busy, unwanted, dead."""
+"""The worker's view of an executor process: starting, ready, busy, aborted, dead."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HIGH_WATER = 1_000
 
 
 class ExecutorFactory:
-    """Starts executors. Their sockets lie in a folder that only this user can enter."""
+    """Start executors. Their sockets are in a folder that only this user can open."""
 
     def __init__(self, context: Any, config: Callable[[], ExecutorConfig]) -> None:
         self._context = context
@@ -34,9 +34,9 @@ class ExecutorFactory:
         self._numbers = itertools.count()
 
     def spawn(self) -> ExecutorProcess:
-        """A new executor, which says when it is ready; nobody waits for it here, where heartbeats are sent.
+        """Start an executor without waiting for it, because this thread also sends heartbeats; it reports when ready.
 
-        Raises what its configuration raises.
+        Raise whatever the configuration function raises.
         """
         config = self._config().to_bytes()
         socket = self._context.socket(zmq.PAIR)
@@ -46,7 +46,7 @@ class ExecutorFactory:
         address = f"ipc://{self._claim.path / str(next(self._numbers))}"
         socket.bind(address)
         read_end, write_end = os.pipe()
-        # Where this process finds its modules, the executor finds them too.
+        # The executor must find the same modules as this process.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
         process = subprocess.Popen(
             [sys.executable, "-m", "mapreduce.worker.executor", address, str(os.getpid())],
@@ -63,61 +63,61 @@ class ExecutorFactory:
 
 
 class ExecutorProcess:
-    """Belongs to the host's thread."""
+    """An executor process with its socket, state and current step. Belongs to the worker's thread."""
 
     def __init__(self, process: subprocess.Popen[bytes], socket: Any, lifeline: int, config: bytes = b"") -> None:
         self.process = process
         self.socket = socket
-        self.lifeline = lifeline  # readable, at its end, as soon as the process is dead
+        self.lifeline = lifeline  # pipe that becomes readable, at end of file, once the process is dead
         self.idle = False
         self.was_ready = False
-        self.attempt = ""  # what it does
+        self.attempt = ""  # id of the current attempt; empty = none
         self.job = ""
-        self.frames: list[bytes] = []  # the step it was given
+        self.frames: list[bytes] = []  # message of the current step
         self.aborted = False
         self._config = config
         self._kill_at_s: float | None = None
 
     def configure(self) -> None:
-        """It has started and is connected: tell it what it needs to know."""
-        self._tell([self._config])
+        """Send the executor its configuration, once it is connected."""
+        self._send([self._config])
 
     def begin(self, frames: list[bytes], attempt_id: str, now: float) -> None:
-        """Give it a step."""
+        """Send the executor a step."""
         _, header, _ = message.unpack(frames)
         self.idle, self.aborted, self._kill_at_s = False, False, None
         self.attempt, self.job, self.frames = attempt_id, header["job"], frames
-        self._tell(frames)
+        self._send(frames)
 
     def rest(self) -> None:
-        """It has nothing to do."""
+        """Mark the executor as idle."""
         self.idle = self.was_ready = True
         self.attempt, self.frames, self._kill_at_s = "", [], None
 
     def end(self) -> None:
-        """It leaves by itself."""
+        """Mark the executor as about to exit by itself."""
         self.idle = False
         self.attempt, self.frames = "", []
 
     def abort(self, kill_at_s: float) -> None:
-        """Its step is not wanted: it is told so, and killed when it goes on."""
+        """Send an abort of the current step; `overdue` is true from `kill_at_s` unless the step ends before."""
         self.aborted = True
         self._kill_at_s = kill_at_s
-        self._tell(message.pack(message.ABORT, {"attempt": self.attempt}))
+        self._send(message.pack(message.ABORT, {"attempt": self.attempt}))
 
-    def _tell(self, frames: list[bytes]) -> None:
-        """Send without ever waiting: whoever has no connection to us has ended, or might as well."""
+    def _send(self, frames: list[bytes]) -> None:
+        """Send without blocking; kill an executor that has no connection, or reads nothing."""
         try:
             self.socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
             self.kill()
 
     def overdue(self, now: float) -> bool:
-        """Whether it has gone on with an unwanted step for too long."""
+        """Return True if the executor has gone on with an aborted step for too long."""
         return self._kill_at_s is not None and now >= self._kill_at_s
 
     def receive(self) -> Iterator[list[bytes]]:
-        """Messages that are there."""
+        """Yield the messages that have arrived, without blocking."""
         while not self.socket.closed:
             try:
                 yield self.socket.recv_multipart(zmq.NOBLOCK)
@@ -125,11 +125,11 @@ class ExecutorProcess:
                 return
 
     def dead(self) -> bool:
-        """Whether the process has ended."""
+        """Return True if the process has ended."""
         return self.process.poll() is not None
 
     def obituary(self) -> str:
-        """How it ended, for a person."""
+        """Return a sentence for people that says how the process ended."""
         code = self.process.returncode
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
@@ -137,12 +137,12 @@ class ExecutorProcess:
         return f"its process ended with code {code}"
 
     def kill(self) -> None:
-        """End the process, even a stopped one."""
+        """Send SIGKILL, which also ends a stopped process."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
     def close(self) -> None:
-        """Wait for the killed process, and let go of its socket and pipes."""
+        """Wait for the killed process and close its socket and pipes."""
         self.process.wait()
         if self.process.stdin is not None:
             self.process.stdin.close()

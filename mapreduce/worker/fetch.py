@@ -1,4 +1,4 @@
-"""Fetches map output from the worker hosts that hold it, piece by piece. Runs in an executor process."""
+"""Fetch map output, piece by piece, from the workers that hold it. Runs in an executor."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from mapreduce.step.reduce import SortedRun
 from mapreduce.wire.curve import as_client
 
 PIECE_BYTES = 2**20
-AHEAD = 8  # pieces asked for before the first has come
-QUIET_S = 3.0  # a host that sends nothing for this long is taken for lost
+AHEAD = 8  # pieces requested before the first has arrived
+QUIET_S = 3.0  # a worker that sends nothing for this long counts as lost
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One run of a partition, and where it lies."""
+    """One run of a partition and its location."""
 
     worker_id: str
     data_uri: str
     split: int
     attempt_id: str
-    path: str | None  # its file on the holder's machine
+    path: str | None  # file on the holder's machine; None = in the holder's memory
     offset: int
     length: int
 
 
 class Fetcher:
-    """Connections to other hosts' data sockets. Belongs to one thread; every call blocks."""
+    """Connections to the data sockets of other workers. Belongs to one thread; every call blocks."""
 
     def __init__(
         self, context: Any, own_worker_id: str, curve: CurveKeys | None = None, quiet_s: float = QUIET_S
@@ -49,16 +49,15 @@ class Fetcher:
         self._numbers = itertools.count()
 
     def local(self, wanted: Wanted) -> SortedRun | None:
-        """The run, when it lies in a file of this machine's own host."""
+        """Return the run if it is in a file of this executor's own worker, else None."""
         if wanted.worker_id != self._own or wanted.path is None:
             return None
         return SortedRun(wanted.length, None, Path(wanted.path), wanted.offset)
 
     def fetch(self, job_id: str, wanted: Sequence[Wanted], target: Path | None) -> list[SortedRun]:
-        """Bring runs here: into memory, or one after the other into the file `target`.
+        """Copy runs into memory or, one after the other, into the file `target`.
 
-        Raises `OutputGoneError` whose details name every split that could not be had from the host that fell silent
-        or has it no more.
+        Raise `OutputGoneError`, with the lost splits in its details, if a worker is silent or no longer has a run.
         """
         if target is None:
             parts: list[list[bytes]] = [[] for _ in wanted]
@@ -73,13 +72,13 @@ class Fetcher:
         return [SortedRun(item.length, None, target, start) for item, start in zip(wanted, starts, strict=False)]
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         for socket in self._sockets.values():
             socket.close(0)
         self._sockets.clear()
 
     def _pieces(self, job_id: str, wanted: Sequence[Wanted]) -> Iterator[tuple[int, bytes]]:
-        """`(index in wanted, bytes)` in order; several pieces are asked for ahead."""
+        """Yield `(index in wanted, bytes)` in order, requesting up to `AHEAD` pieces in advance."""
         asked: deque[tuple[int, int, int]] = deque()
         ahead = self._requests(wanted)
         while True:
@@ -102,18 +101,18 @@ class Fetcher:
         return number
 
     def _receive(self, wanted: Sequence[Wanted], item: Wanted, number: int, length: int) -> bytes:
-        """The answer to one request; answers of one host come in the order of the requests."""
+        """Return the piece of one request; a worker answers in the order of the requests."""
         socket = self._socket(item.data_uri)
         while socket.poll(int(self._quiet_s * 1000)):
             header, data = socket.recv_multipart()
             answer = decode(header)
             if answer["n"] != number:
-                continue  # to a request of an earlier step that was given up
+                continue  # answers a request of an earlier step that failed or was aborted
             if not answer["ok"] or len(data) != length:
                 raise OutputGoneError(f"split {item.split}: {answer.get('why')}", {"splits": [item.split]})
             return bytes(data)
         self._sockets.pop(item.data_uri).close(0)
-        # The host is silent: whatever else it holds is not to be had either.
+        # The worker is silent, so everything else that it holds is lost as well.
         splits = sorted({other.split for other in wanted if other.worker_id == item.worker_id})
         raise OutputGoneError(f"worker {item.worker_id} does not answer", {"splits": splits})
 

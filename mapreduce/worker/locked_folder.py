@@ -1,6 +1,6 @@
-"""Folders of one running process: locked while it lives (flock(2)), swept by the next when it was killed.
+"""Folders of one process: locked while it lives (flock(2)), and swept by the next process if it was killed.
 
-In the folder of a worker host lies one for each job, whose name cannot be anything but that.
+The folder of a worker contains a folder per job, whose names cannot clash with those of other files.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ _JOB = "job."
 
 
 class LockedFolder:
-    """A new folder below `root`, mode 0700, held until `release` or the end of this process.
+    """A new folder below `root`, mode 0700, locked until `release` or the end of this process.
 
-    Before it is made, folders of the same prefix whose process is no more are removed. Raises `OSError`.
+    The constructor first removes folders of the same prefix whose process has ended. It raises `OSError`.
     """
 
     def __init__(self, root: Path, prefix: str) -> None:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         sweep(root, prefix)
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
-        # Locked before it has its name, so that nobody can take it for one that is free.
+        # Lock the file before it gets its name, so that no other process can find it unlocked.
         unnamed = self.path / f"{_LOCK}.new"
         self._descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         unnamed.rename(self.path / _LOCK)
 
     def release(self) -> None:
-        """Remove the folder with all that is in it."""
+        """Remove the folder with its contents."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._descriptor)
 
 
 def sweep(root: Path, prefix: str) -> None:
-    """Remove folders of this prefix that nobody holds; those without a lock are not ours, or not made yet."""
+    """Remove unlocked folders of this prefix; a folder without a lock file is not ours, or still being created."""
     for folder in root.glob(f"{prefix}*"):
         try:
             descriptor = os.open(folder / _LOCK, os.O_RDWR)
@@ -56,10 +56,10 @@ def sweep(root: Path, prefix: str) -> None:
 
 
 def job_folder(root: Path, job_id: str) -> Path:
-    """The folder of one job directly below `root`, and of no other job. Raises `SpecError` for what is no job id."""
+    """Return the folder of one job, directly below `root`. Raise `SpecError` if `job_id` is invalid."""
     return root / f"{_JOB}{value_check.job_id(job_id).replace(':', '~')}"
 
 
 def remove_job(root: Path, job_id: str) -> None:
-    """Remove the folder of a job with all that is in it; whatever else lies below `root` stays. Raises `SpecError`."""
+    """Remove the folder of a job with its contents, and nothing else. Raise `SpecError` if `job_id` is invalid."""
     shutil.rmtree(job_folder(root, job_id), ignore_errors=True)

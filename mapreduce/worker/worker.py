@@ -1,7 +1,7 @@
-"""The worker host: holds the sockets, sends heartbeats, serves map output, and has executor processes do the steps.
+"""The worker: owns the sockets, sends heartbeats, serves map output, and has its executors run the steps.
 
-It never runs task code itself, and never waits for a process that does, so no map and no start of an executor can
-starve its heartbeats. All its sockets belong to one thread.
+It never runs task code itself and never waits for a process that does, so neither a map nor the start of an executor
+can delay its heartbeats. All its sockets belong to one thread.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from mapreduce.worker.executor_process import ExecutorFactory, ExecutorProcess
 from mapreduce.worker.locked_folder import LockedFolder
 from mapreduce.worker.map_output_store import MapOutputStore
 
-SILENT_S = 3.0  # without a word from the router for this long, its address is asked for again
-UNKNOWN_RETRY_S = 0.25  # before a router that has not recorded its address yet is looked for again
-ABORT_GRACE_S = 2.0  # an executor that goes on with an unwanted step for this long is killed
-RESTART_PAUSE_S = 1.0  # between two starts of an executor that ends before it is ready
+SILENT_S = 3.0  # after this long without a message from the router, reconnect and ask for its address again
+UNKNOWN_RETRY_S = 0.25  # pause before the next attempt to find a router that has not recorded its address yet
+ABORT_GRACE_S = 2.0  # an executor that goes on with an aborted step for this long is killed
+RESTART_PAUSE_S = 1.0  # pause after an executor has failed to start or ended before it was ready
 _HIGH_WATER = 10_000
 _LAST_WORDS_MS = 50
 _LINGER_MS = 500
@@ -42,9 +42,9 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """`start` returns once sockets are bound and executors started, `run` works until told to stop, `stop` lets go.
+    """`start` binds sockets and starts executors, `run` works until it must stop, `stop` releases everything.
 
-    One thread calls all three. `run` raises `VersionRefusedError` when the router is of another version.
+    One thread calls all three. `run` raises `VersionRefusedError` if the router has another version.
     """
 
     def __init__(self, settings: EngineSettings, processes: int | None = None) -> None:
@@ -59,20 +59,20 @@ class Worker:
         self._data = self._context.socket(zmq.ROUTER)
         self._data_uri = ""
         self._children: list[ExecutorProcess] = []
-        self._heard_s = 0.0
-        self._silence_said = False
+        self._router_seen_s = 0.0
+        self._silence_logged = False
         self._beat_s = 0.0
         self._epoch: str | None = None
         self._failed_start_s = 0.0
-        self._no_start = ""  # why no executor could be started the last time
-        self._waiting: deque[list[bytes]] = deque()  # steps for a fresh executor, because the last had old code
-        self._credits = 0  # steps that the router may give by what it was told
+        self._start_error = ""  # why the last start of an executor failed; empty = it did not
+        self._waiting: deque[list[bytes]] = deque()  # assigned steps that wait for an executor
+        self._credits = 0  # steps that the router can assign, as last reported to it
         self._refused: MapReduceError | None = None
         self._claim: LockedFolder | None = None
         self._closed = False
 
     def start(self) -> None:
-        """Bind the data socket, start executors, and say hello to the router as soon as it is there."""
+        """Bind the data socket, start executors and connect to the router. Raise `SpecError` if binding fails."""
         self._claim = LockedFolder(self._settings.job_root, "worker-")
         self.folder = self._claim.path
         self.map_outputs = MapOutputStore(self.folder)
@@ -97,12 +97,12 @@ class Worker:
                 raise self._refused
 
     def stop(self) -> None:
-        """Tell the router, end the executors, remove map output. May be called twice."""
+        """Notify the router, kill the executors, remove map output. Can be called twice."""
         if self._closed:
             return
         self._closed = True
         if self._router is not None:
-            self._tell(message.pack(message.BYE, {}))
+            self._send(message.pack(message.BYE, {}))
         for child in self._children:
             child.kill()
         for child in self._children:
@@ -117,22 +117,22 @@ class Worker:
         self._context.term()
 
     def perform(self) -> None:
-        """Do all that is due now: messages, heartbeats, executors that ended or will not stop."""
+        """Handle everything that is due now: messages, heartbeats, executors that ended or ignore an abort."""
         now = time.monotonic()
-        self._from_router(now)
+        self._receive_from_router(now)
         for child in list(self._children):
             for frames in child.receive():
-                self._from_child(child, frames)
+                self._receive_from_child(child, frames)
         self._serve()
         self._watch_children(now)
-        self._begin_waiting(now)
-        self._announce()
-        self._beat(now)
+        self._start_waiting(now)
+        self._report_ready()
+        self._heartbeat(now)
 
     # The router
 
     def _connect(self) -> None:
-        """Connect to where the router is now; what was on its way is settled by the next heartbeats."""
+        """Connect to the router's current address; the next heartbeats make up for messages lost on the way."""
         if self._router is not None:
             self._poller.unregister(self._router)
             self._router.close(0)
@@ -145,12 +145,12 @@ class Worker:
         self._router.set(zmq.RECONNECT_IVL, 100)
         self._router.set(zmq.RECONNECT_IVL_MAX, 1_000)
         self._poller.register(self._router, zmq.POLLIN)
-        self._heard_s = time.monotonic()
+        self._router_seen_s = time.monotonic()
         try:
             self._router.connect(self._settings.worker_uri())
-        except Exception as error:  # noqa: BLE001 - whatever tells the address; it is asked again
-            log.info("the router's address is not known yet: %s", error)
-            self._heard_s -= SILENT_S - UNKNOWN_RETRY_S
+        except Exception as error:  # noqa: BLE001 - the caller's function can raise anything; it is called again
+            log.info("router address not known yet error=%s", error)
+            self._router_seen_s -= SILENT_S - UNKNOWN_RETRY_S
             return
         self._hello()
 
@@ -159,41 +159,41 @@ class Worker:
             "name": self.name,
             "versions": message.versions(),
             "slots": self.processes,
-            **self._room(),
+            **self._capacity(),
             "data_uri": self._data_uri,
             "held": list(self.map_outputs.inventory()),
         }
-        self._tell(message.pack(message.HELLO, header))
+        self._send(message.pack(message.HELLO, header))
 
-    def _tell(self, frames: Sequence[bytes]) -> None:
-        """Send to the router without ever waiting for it: while nobody takes it, what is said is lost, and the next
-        heartbeats that arrive settle what has become of every attempt.
+    def _send(self, frames: Sequence[bytes]) -> None:
+        """Send to the router without blocking. A message that the queue has no space for is lost; the next heartbeats
+        that arrive settle the state of every attempt.
         """
         try:
             self._router.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
-            log.debug("the router takes nothing at the moment")
+            log.debug("message to router dropped: the queue is full")
 
-    def _room(self) -> dict[str, int]:
-        """Steps that it can begin: `idle` of any kind, and `spare` beyond its slots, for second tries of its own."""
+    def _capacity(self) -> dict[str, int]:
+        """Return how many steps can start now: `idle` of any kind, and beyond that `spare` second attempts."""
         ready = sum(child.idle for child in self._children)
         busy = sum(bool(child.attempt) and not child.aborted for child in self._children)
         idle = max(0, min(ready, self.processes - busy) - len(self._waiting))
         self._credits = idle
         return {"idle": idle, "spare": max(0, ready - idle - len(self._waiting))}
 
-    def _announce(self) -> None:
-        """Tell the router of steps that can be begun and of which it was not told yet."""
+    def _report_ready(self) -> None:
+        """Send the router a READY for each step that can start and was not reported yet."""
         before = self._credits
-        for _ in range(self._room()["idle"] - before):
-            self._tell(message.pack(message.READY, {}))
+        for _ in range(self._capacity()["idle"] - before):
+            self._send(message.pack(message.READY, {}))
 
-    def _begin_waiting(self, now: float) -> None:
+    def _start_waiting(self, now: float) -> None:
         for child in [child for child in self._children if child.idle][: len(self._waiting)]:
             frames = self._waiting.popleft()
             child.begin(frames, message.unpack(frames)[1]["attempt"], now)
 
-    def _from_router(self, now: float) -> None:
+    def _receive_from_router(self, now: float) -> None:
         unknown = False
         while True:
             try:
@@ -204,11 +204,11 @@ class Worker:
                 kind, header, _ = message.unpack(frames)
                 message.demand_from_router(kind, header)
             except (SpecError, *NOT_BSON, KeyError, IndexError) as error:
-                log.warning("a message of the router cannot be read: %s", error)
+                log.warning("message from router cannot be read error=%s", error)
                 continue
-            self._heard_s, self._silence_said = now, False
+            self._router_seen_s, self._silence_logged = now, False
             if kind == message.TASK:
-                self._give(frames, header["attempt"], now)
+                self._assign(frames, header["attempt"], now)
             elif kind == message.ABORT:
                 self._abort(header["attempt"], now)
             elif kind == message.FORGET:
@@ -228,23 +228,23 @@ class Worker:
         try:
             self.map_outputs.forget(job_id)
         except SpecError as error:
-            log.warning("the router wants a job forgotten that cannot be one: %s", error)
+            log.warning("invalid job id in a FORGET from the router error=%s", error)
 
-    def _beat(self, now: float) -> None:
-        if now - self._heard_s > SILENT_S:
-            self._say_silence()
+    def _heartbeat(self, now: float) -> None:
+        if now - self._router_seen_s > SILENT_S:
+            self._warn_of_silence()
             self._connect()
         if now - self._beat_s >= HEARTBEAT_S:
             self._beat_s = now
             running = [child.attempt for child in self._children if child.attempt]
             running += [message.unpack(frames)[1]["attempt"] for frames in self._waiting]
-            self._tell(message.pack(message.BEAT, {**self._room(), "running": running}))
+            self._send(message.pack(message.BEAT, {**self._capacity(), "running": running}))
 
-    def _say_silence(self) -> None:
-        """Say once that the router is not heard of; one that refuses our keys says nothing."""
-        if not self._silence_said:
-            self._silence_said = True
-            log.warning("no word from the router: see that it runs, where zmr.worker_uri says, and has the same keys")
+    def _warn_of_silence(self) -> None:
+        """Log once that the router is silent; a router that refuses our keys sends nothing."""
+        if not self._silence_logged:
+            self._silence_logged = True
+            log.warning("router silent: check that it runs at the address in zmr.worker_uri and has the same keys")
 
     def _wait_ms(self) -> int:
         return max(1, int((self._beat_s + HEARTBEAT_S - time.monotonic()) * 1000))
@@ -272,18 +272,18 @@ class Worker:
     def _spawn(self) -> None:
         try:
             child = self._factory.spawn()
-        except Exception as error:  # noqa: BLE001 - such as: no mongod runs yet
-            if str(error) != self._no_start:  # said once, and not with every try
-                self._no_start = str(error)
-                log.warning("no executor can be started, and it is tried again: %s", error)
+        except Exception as error:  # noqa: BLE001 - for example: no mongod runs yet
+            if str(error) != self._start_error:  # log each reason once, not with every attempt
+                self._start_error = str(error)
+                log.warning("executor start failed, will retry error=%s", error)
             self._failed_start_s = time.monotonic()
             return
-        self._no_start = ""
+        self._start_error = ""
         self._children.append(child)
         self._poller.register(child.socket, zmq.POLLIN)
         self._poller.register(child.lifeline, zmq.POLLIN)
 
-    def _give(self, frames: list[bytes], attempt_id: str, now: float) -> None:
+    def _assign(self, frames: list[bytes], attempt_id: str, now: float) -> None:
         self._credits = max(0, self._credits - 1)
         child = next((child for child in self._children if child.idle), None)
         if child is None:
@@ -298,37 +298,37 @@ class Worker:
         for frames in [f for f in self._waiting if message.unpack(f)[1]["attempt"] == attempt_id]:
             self._waiting.remove(frames)
 
-    def _from_child(self, child: ExecutorProcess, frames: list[bytes]) -> None:
+    def _receive_from_child(self, child: ExecutorProcess, frames: list[bytes]) -> None:
         try:
-            self._heard(child, frames)
+            self._handle(child, frames)
         except (SpecError, *NOT_BSON, KeyError, IndexError, OSError):
-            log.exception("executor %d: what it says cannot be used, and it is ended", child.process.pid)
+            log.exception("executor killed: its message cannot be used pid=%d", child.process.pid)
             child.kill()
 
-    def _heard(self, child: ExecutorProcess, frames: list[bytes]) -> None:
+    def _handle(self, child: ExecutorProcess, frames: list[bytes]) -> None:
         kind, header, payload = message.unpack(frames)
         if kind == message.HELLO:
             child.configure()
             return
         if kind == message.PROGRESS:
-            self._tell(frames)
+            self._send(frames)
             return
         if kind == message.STALE:
-            # A fresh process will have the code; the router need not know.
+            # A new process will load the right code; the router need not know.
             self._waiting.appendleft(child.frames)
             child.end()
             return
         if kind == message.DONE and header["held"] is not None:
             data = bytes(payload[0]) if payload else None
             self.map_outputs.put(header["job"], header["held"], data)
-            frames = message.pack(message.DONE, header, *payload)  # the shelf may have entered a path
+            frames = message.pack(message.DONE, header, *payload)  # the store may have set a path
         if kind in (message.DONE, message.FAILED):
             aborted = kind == message.FAILED and header["error"] is None
             child.end() if header["leaves"] else child.rest()
             if not aborted:
-                self._tell(frames)
+                self._send(frames)
             if kind == message.FAILED and not aborted:
-                log.warning("job %s: %s", header["job"], header["error"]["message"])
+                log.warning("step failed job=%s error=%s", header["job"], header["error"]["message"])
         if kind == message.READY:
             child.rest()
 
@@ -340,19 +340,19 @@ class Worker:
                 continue
             if child.attempt:
                 child.socket.poll(_LAST_WORDS_MS)
-            for frames in child.receive():  # what it said before it ended
-                self._from_child(child, frames)
+            for frames in child.receive():  # sent before it ended
+                self._receive_from_child(child, frames)
             self._poller.unregister(child.socket)
             self._poller.unregister(child.lifeline)
             self._children.remove(child)
             if child.attempt and not child.aborted:
-                log.warning("job %s: executor %d: %s", child.job, child.process.pid, child.obituary())
+                log.warning("executor lost job=%s pid=%d reason=%s", child.job, child.process.pid, child.obituary())
                 header = {"attempt": child.attempt, "job": child.job, "why": child.obituary()}
-                self._tell(message.pack(message.BROKEN, header))
+                self._send(message.pack(message.BROKEN, header))
             if not child.was_ready:
                 self._failed_start_s = now
             child.close()
-        # Spares come when the others are ready, so that these are ready soon.
+        # Start spares only once the others are ready, so as not to delay these.
         ready = all(child.was_ready for child in self._children)
         wanted = self.processes + (self._settings.spare_processes if ready else 0)
         if len(self._children) < wanted and now - self._failed_start_s > RESTART_PAUSE_S:
@@ -361,7 +361,7 @@ class Worker:
     # Other workers
 
     def _serve(self) -> None:
-        """Answer requests for map output. A piece is small, so that this never takes long."""
+        """Answer requests for map output: at most 100 pieces per call, each of limited size."""
         for _ in range(100):
             try:
                 peer, body = self._data.recv_multipart(zmq.NOBLOCK)
@@ -395,7 +395,7 @@ class Worker:
 
 
 def _number(body: bytes) -> int | None:
-    """The number of a request that is wrong otherwise; None when it has none."""
+    """Return the number of an otherwise invalid request; None if it has none."""
     try:
         found = decode(body).get("n")
     except NOT_BSON:
@@ -404,7 +404,7 @@ def _number(body: bytes) -> int | None:
 
 
 def _own_address(router_uri: str) -> str:
-    """The address of this machine on the way to the router (a datagram socket connects without sending)."""
+    """Return this machine's address on the route to the router (connecting a datagram socket sends nothing)."""
     target = urlsplit(router_uri)
     with sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as probe:
         probe.connect((target.hostname or "127.0.0.1", target.port or 9))
