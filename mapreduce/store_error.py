@@ -20,8 +20,8 @@ def as_engine_error(error: BaseException) -> MapReduceError | None:
     if isinstance(error, MapReduceError):
         return error
     if isinstance(error, ConnectionFailure):
-        said = str(error).split(", Topology Description:")[0]  # the rest lists the driver's state of each server
-        return StoreUnavailableError(f"MongoDB does not answer: {said}: start it, or correct mongo_uri")
+        reason = str(error).split(", Topology Description:")[0]  # the rest lists the driver's state of each server
+        return StoreUnavailableError(f"MongoDB does not answer: {reason}: start it, or correct mongo_uri")
     if isinstance(error, BulkWriteError):
         details = error.details or {}
         faults = details.get("writeErrors", []) or details.get("writeConcernErrors", [])
@@ -33,8 +33,8 @@ def as_engine_error(error: BaseException) -> MapReduceError | None:
         passing = error.code in _PASSING or error.has_error_label("RetryableWriteError")
         kind = StoreUnavailableError if passing else StoreRefusedError
         # The error's text would contain the whole reply, with the cluster's keys and times.
-        said = (error.details or {}).get("errmsg") or str(error)
-        return kind(f"MongoDB refused: {said} (code {error.code})")
+        reason = (error.details or {}).get("errmsg") or str(error)
+        return kind(f"MongoDB refused: {reason} (code {error.code})")
     if isinstance(error, ConfigurationError):  # for example a name that DNS does not resolve at the moment
         return StoreUnavailableError(f"MongoDB cannot be reached: {error}")
     if isinstance(error, PyMongoError | BSONError):  # refused by the driver: a name, a size, a document

@@ -19,7 +19,7 @@ OUTPUT_PREFIXES = ("zagg.", "zgen.")
 ON_ERROR = ("fail", "skip")
 SPEC_BYTES = 8 * 2**20  # limit of a job's description or a call's arguments; the result goes into the same record
 REPLACEMENTS = "zmr.new."  # prefix of collections that hold unpublished results
-_LABEL_ROOM = 100  # longest label that a map can yield, in characters
+_LABEL_CHARACTERS = 100  # longest label that a map can yield, in characters
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z")
 
 
@@ -148,7 +148,7 @@ def _demand_output(spec: JobSpec, label: str, output: Output) -> None:
         raise SpecError("output_type replace needs named outputs: label * is only allowed for merge and reduce")
     taken = len(spec.database.encode()) + 1
     if label == ANY_LABEL:
-        taken += _LABEL_ROOM - 1
+        taken += _LABEL_CHARACTERS - 1
     if output.output_type == "replace":
         taken += len(REPLACEMENTS) + len(spec.job_id) + 1
     name = output.collection

@@ -1,1 +1,1 @@
-"""The router process: takes requests, hands steps to workers and records jobs."""
+"""The router process: accepts requests, assigns steps to workers and records jobs."""

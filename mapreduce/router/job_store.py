@@ -1,6 +1,6 @@
-"""Job records in MongoDB: what a restarted router goes on with, and where ended jobs are looked up.
+"""Job records in MongoDB, from which a restarted router resumes jobs and from which ended jobs are looked up.
 
-One thread does all reading and writing in the order it was asked for. What it found goes back to the router's thread.
+One thread runs all reads and writes in the order of the requests. Results are handed back to the router's thread.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from mapreduce.task_error import described
 COLLECTION = "zmr.job"
 ROUTER_COLLECTION = "zmr.router"
 ROUTER_ID = "router"  # one document: the router that wrote last
-KEPT_S = 14 * 24 * 3600  # ended jobs are forgotten after this
+KEPT_S = 14 * 24 * 3600  # records of ended jobs are deleted after this
 SERVER_TIMEOUT_MS = 5_000
-SOCKET_TIMEOUT_MS = 30_000  # a server that has not answered for so long is away, whatever its connections say
+SOCKET_TIMEOUT_MS = 30_000  # a server that has not answered for this long counts as unavailable
 _RETRY_S = 0.5
 _INDEXES: tuple[tuple[list[tuple[str, int]], dict[str, Any]], ...] = (
     ([("ended", ASCENDING)], {"expireAfterSeconds": KEPT_S}),
     ([("created", DESCENDING)], {}),
     ([("state", ASCENDING), ("created", DESCENDING)], {}),
 )
-_OTHER_INDEX = {85, 86}  # MongoDB's codes for an index that is there with other options
+_OTHER_INDEX = {85, 86}  # MongoDB's codes for an index that exists with other options
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +50,14 @@ Operation = Callable[[Collection[dict[str, Any]]], Any]
 
 
 class JobStore:
-    """Runs operations on `zmr.job` in a thread of its own, one after the other.
+    """Run operations on `zmr.job` one after the other in a separate thread.
 
-    A failure that passes by itself is tried again where that is asked for; one that does not is an answer like any.
-    Each operation's result, or `MapReduceError`, is handed to its `found` by whoever calls `deliver`; `wake` is called
-    in the recorder's thread when there is something to deliver. While MongoDB is away the recorder looks for it all
-    the time, and what need not be done is answered with why it is not, soon after it was asked for.
+    Temporary failures are retried if the caller insists; all others are results. `deliver` passes each operation's
+    result, or a `MapReduceError`, to its `found`; `wake` is called in the store's thread if there is something to
+    deliver. While MongoDB is unavailable the store keeps probing it, and operations without `insist` soon get the
+    reason as their result.
 
-    `standing` is told in the same way why MongoDB is away, once for each reason, and None when it is back.
+    `deliver` also calls `standing`: with each new reason why MongoDB is unavailable, and with None when it is back.
     """
 
     def __init__(
@@ -71,30 +71,30 @@ class JobStore:
         self._database = database
         self._wake = wake
         self._standing = standing
-        self._away: MapReduceError | None = None  # as `standing` was told; the recorder's thread alone
+        self._away: MapReduceError | None = None  # last value passed to `standing`; used by the store's thread only
         self._asked: queue.SimpleQueue[tuple[Operation, Found | None, bool] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[tuple[Found, Any]] = queue.SimpleQueue()
-        self._later: deque[tuple[Operation, Found | None, bool] | None] = deque()  # the recorder's thread alone
+        self._later: deque[tuple[Operation, Found | None, bool] | None] = deque()  # used by the store's thread only
         self._stopping = threading.Event()
         self._client: MongoClient[dict[str, Any]] | None = None
         self._thread = threading.Thread(target=self._run, name="zmr-recorder", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Finish what was asked for, unless MongoDB is away, and end the thread."""
+        """Finish queued operations, unless MongoDB is unavailable, and end the thread; wait at most `timeout_s`."""
         self._stopping.set()
         self._asked.put(None)
         self._thread.join(timeout_s)
 
     def ask(self, operation: Operation, found: Found | None = None, *, insist: bool = False) -> None:
-        """Queue an operation; with `insist` it is repeated until MongoDB takes it."""
+        """Queue an operation; with `insist` it is retried as long as failures are temporary."""
         self._asked.put((operation, found, insist))
 
     def deliver(self) -> None:
-        """Call `found` for every answer that is there, in the calling thread."""
+        """Call `found` for every available result, in the calling thread."""
         while True:
             try:
                 found, answer = self._answers.get_nowait()
@@ -103,67 +103,67 @@ class JobStore:
             try:
                 found(answer)
             except Exception:
-                log.exception("an answer about job records could not be used")
+                log.exception("handling a result of the job store failed")
 
     def _run(self) -> None:
         while (asked := self._next()) is not None:
             operation, found, insist = asked
-            self._tell(found, self._attempt(operation, insist))
+            self._queue_answer(found, self._execute(operation, insist))
             if self._away is not None:
-                self._answer_those_who_wait(self._away)
+                self._answer_pending(self._away)
         self._disconnect()
 
     def _next(self) -> tuple[Operation, Found | None, bool] | None:
-        """What is to be done now: what was asked for, and to look for MongoDB while it is away."""
+        """Return the next operation, or a probe of MongoDB while that is unavailable; None to end the thread."""
         if self._later:
             return self._later.popleft()
         try:
             return self._asked.get(timeout=None if self._away is None else _RETRY_S)
         except queue.Empty:
-            return _look, None, False
+            return _probe, None, False
 
-    def _tell(self, found: Found | None, answer: Any) -> None:
-        if found is not None and not self._stopping.is_set():  # after that nobody listens
+    def _queue_answer(self, found: Found | None, answer: Any) -> None:
+        if found is not None and not self._stopping.is_set():  # results are no longer delivered after `stop`
             self._answers.put((found, answer))
             self._wake()
 
-    def _attempt(self, operation: Operation, insist: bool) -> Any:
-        """The operation's result, or why there is none: for a cause that passes by itself only without `insist`."""
+    def _execute(self, operation: Operation, insist: bool) -> Any:
+        """Return the operation's result, or the error; with `insist`, retry temporary failures."""
         while True:
             try:
                 answer = operation(self._collection())
             except Exception as error:
                 known = as_engine_error(error)
                 if known is None:
-                    log.exception("job records")
+                    log.exception("operation on job records failed")
                     return MapReduceError(f"job records: {described(error)}")
                 moved = may_have_moved(error) or known.retryable
             else:
-                self._stands(None)
+                self._set_away(None)
                 return answer
             known = type(known)(f"job records cannot be read or written: {known.message}")
             if not moved:
                 return known
-            self._disconnect()  # it may come up at another address, or with another login
-            self._stands(known)
+            self._disconnect()  # the server may restart at another address, or with another login
+            self._set_away(known)
             if not insist or self._stopping.is_set():
                 return known
             self._pause(known)
 
-    def _stands(self, away: MapReduceError | None) -> None:
-        """Tell of a change: MongoDB is away, for this reason, or back."""
+    def _set_away(self, away: MapReduceError | None) -> None:
+        """Report to `standing` if the reason has changed why MongoDB is unavailable (None = it is available)."""
         before, self._away = self._away, away
         if (before and before.message) != (away and away.message):
-            self._tell(self._standing, away)
+            self._queue_answer(self._standing, away)
 
     def _pause(self, why: MapReduceError) -> None:
-        """Wait before the next try. What is asked for meanwhile, and need not be done, is told why it is not."""
+        """Wait before the next attempt; meanwhile answer operations without `insist` with `why`."""
         end = time.monotonic() + _RETRY_S
         while not self._stopping.is_set() and (left := end - time.monotonic()) > 0:
-            self._answer_those_who_wait(why, left)
+            self._answer_pending(why, left)
 
-    def _answer_those_who_wait(self, why: MapReduceError, wait_s: float = 0.0) -> None:
-        """Tell what was asked for by now, or within `wait_s`, why it is not done; what has to be done is done later."""
+    def _answer_pending(self, why: MapReduceError, wait_s: float = 0.0) -> None:
+        """Answer operations queued by now, or within `wait_s`, with `why`; keep those with `insist` for later."""
         with contextlib.suppress(queue.Empty):
             while True:
                 asked = self._asked.get(timeout=wait_s) if wait_s else self._asked.get_nowait()
@@ -171,7 +171,7 @@ class JobStore:
                 if asked is None or asked[2]:
                     self._later.append(asked)
                 else:
-                    self._tell(asked[1], why)
+                    self._queue_answer(asked[1], why)
 
     def _collection(self) -> Collection[dict[str, Any]]:
         if self._client is None:
@@ -190,21 +190,21 @@ class JobStore:
             self._client = None
 
 
-def _look(collection: Collection[dict[str, Any]]) -> None:
-    """Raises what a write to `collection` would raise; says that the router lives."""
-    _note(collection, {"$currentDate": {"seen": True}})
+def _probe(collection: Collection[dict[str, Any]]) -> None:
+    """Raise what a write to `collection` would raise; as a side effect, record that the router is alive."""
+    _update_status(collection, {"$currentDate": {"seen": True}})
 
 
-def _note(collection: Collection[dict[str, Any]], update: dict[str, Any]) -> None:
-    """Change what the router says of itself; nobody minds when the last of it is lost."""
+def _update_status(collection: Collection[dict[str, Any]], update: dict[str, Any]) -> None:
+    """Update the router's status document; not durable, because losing the last update does no harm."""
     target = collection.database.get_collection(ROUTER_COLLECTION, write_concern=WriteConcern(w=1))
     target.update_one({"_id": ROUTER_ID}, update, upsert=True)
 
 
 def prepare(collection: Collection[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Make the indexes, and return the records of jobs that have not ended, oldest first.
+    """Create the indexes and return the records of running jobs, oldest first.
 
-    Of a record that cannot be decoded, only the id is returned.
+    A record that cannot be decoded is returned with its id only.
     """
     for keys, options in _INDEXES:
         try:
@@ -212,7 +212,7 @@ def prepare(collection: Collection[dict[str, Any]]) -> list[dict[str, Any]]:
         except OperationFailure as error:
             if error.code not in _OTHER_INDEX:
                 raise
-            log.warning("an index of job records is not as it should be: %s", error)
+            log.warning("index of job records has other options than expected error=%s", error)
     running = {"state": {"$in": list(RUNNING_STATES)}}
     try:
         return list(collection.find(running).sort("created", 1))
@@ -228,7 +228,7 @@ def _decoded(collection: Collection[dict[str, Any]], job_id: Any) -> dict[str, A
 
 
 def insert(record: dict[str, Any], *, durable: bool = True) -> Operation:
-    """Insert; gives None, or the record that has the id already."""
+    """Return an operation that inserts `record`; its result is None, or the present record with the same id."""
 
     def operation(collection: Collection[dict[str, Any]]) -> dict[str, Any] | None:
         concern = WriteConcern(w="majority", j=True) if durable else WriteConcern(w=1)
@@ -243,7 +243,7 @@ def insert(record: dict[str, Any], *, durable: bool = True) -> Operation:
 
 
 def update(job_id: str, fields: dict[str, Any], *, durable: bool) -> Operation:
-    """Set fields of a record. An ended record stays as it is."""
+    """Return an operation that sets fields of a record, unless its job has ended."""
 
     def operation(collection: Collection[dict[str, Any]]) -> None:
         concern = WriteConcern(w="majority", j=True) if durable else WriteConcern(w=1)
@@ -252,7 +252,7 @@ def update(job_id: str, fields: dict[str, Any], *, durable: bool) -> Operation:
             changed["ended"] = changed["updated"]
         change: dict[str, Any] = {"$set": changed}
         if fields.get("state") in END_STATES:
-            change["$unset"] = {"plan": ""}  # nobody goes by it any more, and the result may need its room
+            change["$unset"] = {"plan": ""}  # no longer needed, and the result may need the space
         collection.with_options(write_concern=concern).update_one(
             {"_id": job_id, "state": {"$nin": list(END_STATES)}}, change
         )
@@ -261,9 +261,9 @@ def update(job_id: str, fields: dict[str, Any], *, durable: bool) -> Operation:
 
 
 def end(job_id: str, fields: dict[str, Any], *, durable: bool) -> Operation:
-    """Set the fields of a job that has ended; gives None, or the error that is recorded instead.
+    """Return an operation that records the end of a job; its result is None, or the error recorded instead.
 
-    What MongoDB will never take, because it is too big or too deep, is not tried again: the job ends in that error.
+    If MongoDB can never store the fields, because they are too big or too deep, the job ends in that error.
     """
 
     def operation(collection: Collection[dict[str, Any]]) -> MapReduceError | None:
@@ -274,11 +274,11 @@ def end(job_id: str, fields: dict[str, Any], *, durable: bool) -> Operation:
             if known is None or known.retryable or may_have_moved(error):
                 raise
             known = ResultTooBigError(
-                f"the job ended in state {fields['state']}, and what it tells cannot be recorded: {known.message}"
+                f"the job ended in state {fields['state']}, but its result cannot be recorded: {known.message}"
             )
         else:
             return None
-        log.warning("job %s: %s", job_id, known.message)
+        log.warning("end of job recorded without its result job=%s error=%s", job_id, known.message)
         bare = {"state": ERROR, "error": known.to_document(), "traceback": None, "progress": {}, "result": None}
         update(job_id, bare, durable=durable)(collection)
         return known
@@ -287,17 +287,17 @@ def end(job_id: str, fields: dict[str, Any], *, durable: bool) -> Operation:
 
 
 def find(job_id: str) -> Operation:
-    """The record of a job, or None."""
+    """Return an operation whose result is the record of a job, or None."""
     return lambda collection: collection.find_one({"_id": job_id}, {"plan": 0})
 
 
 def recent(count: int) -> Operation:
-    """The newest records, newest first."""
+    """Return an operation whose result is the `count` newest records, newest first."""
     return lambda collection: list(collection.find({}, {"plan": 0}).sort("created", DESCENDING).limit(count))
 
 
 def drop_leftovers(database: str) -> Operation:
-    """Drop results in `database` that lie unpublished and whose job has ended, as its record says."""
+    """Return an operation that drops unpublished results in `database` of jobs whose record says that they ended."""
 
     def operation(collection: Collection[dict[str, Any]]) -> None:
         target = collection.database.client.get_database(database)
@@ -305,11 +305,11 @@ def drop_leftovers(database: str) -> Operation:
             owner = replacement_owner(name)
             if owner and collection.count_documents({"_id": owner, "state": {"$in": list(END_STATES)}}):
                 target.drop_collection(name)
-                log.info("unpublished results dropped: %s", name)
+                log.info("unpublished results dropped collection=%s", name)
 
     return operation
 
 
 def live(document: dict[str, Any]) -> Operation:
-    """Say how the router stands: see `mapreduce.router.status_report`."""
-    return lambda collection: _note(collection, {"$set": document, "$currentDate": {"seen": True}})
+    """Return an operation that writes the router's status, as made by `StatusReport`."""
+    return lambda collection: _update_status(collection, {"$set": document, "$currentDate": {"seen": True}})

@@ -1,4 +1,4 @@
-"""Questions to the job records that a client waits for: each is answered in time, whatever MongoDB does."""
+"""Operations on job records that clients wait for: each client is answered in time, even if MongoDB is slow."""
 
 from __future__ import annotations
 
@@ -21,53 +21,54 @@ Answer = Callable[[Envelope | None, Any], None]
 
 
 @dataclass(eq=False)
-class _Asked:
-    envelope: Envelope | None  # None = it was answered
-    until_s: float
+class _Pending:
+    envelope: Envelope | None  # None = already answered
+    until_s: float  # deadline for the answer, on the router's clock
 
 
 class PendingLookups:
-    """Belongs to the router's thread. An envelope is answered exactly once: by `answer`, or with why that is late.
+    """Operations in progress. Each envelope is answered exactly once: by `answer`, or with an error if that is late.
 
-    A late `answer` is called all the same, with None as its envelope, because what was asked for has been done.
+    A late `answer` is still called, with None as its envelope, because its operation has taken effect. Belongs to the
+    router's thread.
     """
 
     def __init__(self, recorder: job_store.JobStore, reply: Reply) -> None:
-        self.away: MapReduceError | None = None  # why MongoDB is away; nothing is asked of it meanwhile
-        self._recorder = recorder
+        self.away: MapReduceError | None = None  # why MongoDB is unavailable, and no operation is started; None = it is
+        self._job_store = recorder
         self._reply = reply
-        self._asked: list[_Asked] = []
+        self._pending: list[_Pending] = []
 
     def ask(self, envelope: Envelope | None, operation: job_store.Operation, answer: Answer, now: float) -> None:
-        """Have `operation` done, and `answer` told what it found, or why it found nothing (`MapReduceError`)."""
+        """Queue `operation` and pass its result, or a `MapReduceError`, to `answer`: later, or now if it is refused."""
         if self.away is not None:
             answer(envelope, self.away)
             return
-        asked = _Asked(envelope, now + ANSWER_WITHIN_S)
-        self._asked.append(asked)
+        pending = _Pending(envelope, now + ANSWER_WITHIN_S)
+        self._pending.append(pending)
 
         def found(result: Any) -> None:
-            if asked in self._asked:
-                self._asked.remove(asked)
+            if pending in self._pending:
+                self._pending.remove(pending)
             try:
-                answer(asked.envelope, result)
+                answer(pending.envelope, result)
             except Exception as error:
-                log.exception("an answer")
-                self._reply(asked.envelope, {"error": MapReduceError(described(error)).to_document()})
+                log.exception("answering a request failed")
+                self._reply(pending.envelope, {"error": MapReduceError(described(error)).to_document()})
 
-        self._recorder.ask(operation, found)
+        self._job_store.ask(operation, found)
 
     def expire(self, now: float) -> None:
-        """Answer those for whom MongoDB takes too long."""
-        for asked in [asked for asked in self._asked if asked.until_s <= now]:
-            self._asked.remove(asked)
+        """Answer clients with an error whose operation takes longer than `ANSWER_WITHIN_S`."""
+        for pending in [pending for pending in self._pending if pending.until_s <= now]:
+            self._pending.remove(pending)
             late = StoreUnavailableError(
-                f"MongoDB has not answered for {ANSWER_WITHIN_S:g} s: what was asked for may be done all the same; "
-                "ask again, with the same job_id"
+                f"MongoDB has not answered for {ANSWER_WITHIN_S:g} s: the request can still take effect; "
+                "repeat it with the same job_id"
             )
-            self._reply(asked.envelope, {"error": late.to_document()})
-            asked.envelope = None
+            self._reply(pending.envelope, {"error": late.to_document()})
+            pending.envelope = None
 
     def next_check_s(self, now: float) -> float:
-        """Seconds until `expire` has something to do."""
-        return max(0.0, min((asked.until_s - now for asked in self._asked), default=60.0))
+        """Return the seconds until `expire` has something to do."""
+        return max(0.0, min((pending.until_s - now for pending in self._pending), default=60.0))

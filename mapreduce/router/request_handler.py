@@ -1,4 +1,4 @@
-"""The router's desk: answers clients, takes in jobs, and holds back answers of those who wait for a job."""
+"""Handle client requests in the router: accept jobs, answer queries, and delay replies until a job has ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mapreduce.step.reader import KeyRange
 from mapreduce.task_error import described
 from mapreduce.wire.message import versions
 
-JOBS_LISTED = 100  # when a request does not say how many
+JOBS_LISTED = 100  # default limit of a request for jobs
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class _Waiter:
 
 
 class RequestHandler:
-    """Belongs to the router's thread. Every request gets exactly one reply; a mistake gets `{error: {code, ...}}`."""
+    """Reply to every request exactly once, to a bad one with `{error: {code, ...}}`. Belongs to the router's thread."""
 
     def __init__(
         self,
@@ -49,12 +49,12 @@ class RequestHandler:
         recorder: job_store.JobStore,
         reply: Reply,
     ) -> None:
-        self.loaded = False  # whether the jobs of an earlier router are known
+        self.loaded = False  # True once the jobs of an earlier router are loaded
         self.terminated = False
         self._scheduler = scheduler
         self._settings = settings
         self._limits = limits
-        self._recorder = recorder
+        self._job_store = recorder
         self._send = reply
         self.lookups = PendingLookups(recorder, self._reply)
         self._registry = Registry(settings.allowed_modules, allow_source=settings.allow_source)
@@ -62,7 +62,7 @@ class RequestHandler:
         self._spec_bytes: dict[str, bytes] = {}
 
     def request(self, envelope: Envelope, document: dict[str, Any], now: float) -> None:
-        """Take in one request."""
+        """Handle one request; errors become the reply."""
         try:
             command = parse(document, allow_source=self._settings.allow_source)
             if isinstance(command, SubmitRequest):
@@ -74,40 +74,40 @@ class RequestHandler:
         except MapReduceError as error:
             self._reply(envelope, {"error": error.to_document()})
         except Exception as error:
-            log.exception("request %.100r", document.get("$command"))
+            log.exception("request failed command=%.100r", document.get("$command"))
             self._reply(envelope, {"error": MapReduceError(described(error)).to_document()})
 
     def _reply(self, envelope: Envelope | None, document: dict[str, Any]) -> None:
-        """Answer; without an envelope that has been done."""
+        """Reply, unless that is already done (no envelope)."""
         if envelope is not None:
             self._send(envelope, document)
 
     def load(self, found: dict[str, Any], now: float) -> JobState | JobStatus:
-        """The job of a record; its status when that cannot be read, which is its end and recorded."""
+        """Return the job of a record. If the record cannot be read, end the job in error and return its status."""
         try:
             return load_job(found, self._limits, now, allow_source=self._settings.allow_source)
         except Exception as error:
-            log.exception("job %s cannot be resumed", found["_id"])
+            log.exception("job cannot be resumed job=%s", found["_id"])
             known = error if isinstance(error, MapReduceError) else MapReduceError(described(error))
             known = type(known)(f"the record of the job cannot be read: {known.message}")
             fields = {"state": "error", "error": known.to_document()}
-            self._recorder.ask(job_store.end(found["_id"], fields, durable=True), insist=True)
+            self._job_store.ask(job_store.end(found["_id"], fields, durable=True), insist=True)
             return JobStatus(str(found["_id"]), ERROR, known.to_document())
 
     def spec_bytes(self, job: JobState) -> bytes:
-        """The job's description as workers get it."""
+        """Return the job's description as it is sent to workers."""
         if job.job_id not in self._spec_bytes:
             self._spec_bytes[job.job_id] = encode(job.spec.to_document())
         return self._spec_bytes[job.job_id]
 
     def ended(self, job: JobState, status: JobStatus) -> None:
-        """A job has ended and that is recorded: answer those who wait."""
+        """Reply to the clients that wait for a job whose end is recorded."""
         self._spec_bytes.pop(job.job_id, None)
         for waiter in self._waiters.pop(job.job_id, []):
             self._reply(waiter.envelope, status.to_document())
 
     def expire(self, now: float) -> None:
-        """Answer those who have waited as long as they wanted, and those for whom MongoDB takes too long."""
+        """Reply to clients whose own waiting time, or that of their lookup in MongoDB, is over."""
         self.lookups.expire(now)
         for job_id, waiters in list(self._waiters.items()):
             due = [w for w in waiters if w.until_s is not None and w.until_s <= now]
@@ -118,7 +118,7 @@ class RequestHandler:
                 self.request(waiter.envelope, {"$command": "status", "job_id": job_id}, now)
 
     def next_check_s(self, now: float) -> float:
-        """Seconds until `expire` has something to do."""
+        """Return the seconds until `expire` has something to do."""
         ends = [w.until_s - now for waiters in self._waiters.values() for w in waiters if w.until_s is not None]
         return max(0.0, min([*ends, self.lookups.next_check_s(now)]))
 
@@ -126,7 +126,7 @@ class RequestHandler:
         spec = command.spec
         job = self._scheduler.jobs.get(spec.job_id)
         if job is not None:
-            self._same(job.spec.digest(), spec)
+            self._demand_same(job.spec.digest(), spec)
             self._accepted(envelope, job, command.wait, now)
             return
         names = (spec.func_name,) if isinstance(spec, CallSpec) else spec.function_names()
@@ -147,15 +147,15 @@ class RequestHandler:
             self._reply(envelope, {"error": found.to_document()})
             return
         if found is not None:
-            self._again(envelope, job, wait, found, now)
+            self._repeat(envelope, job, wait, found, now)
             return
         self._scheduler.add(job)
         self._accepted(envelope, job, wait, now)
 
-    def _again(self, envelope: Envelope | None, job: JobState, wait: bool, found: dict[str, Any], now: float) -> None:
-        """The job was recorded before: it is the same job, or the id is taken."""
+    def _repeat(self, envelope: Envelope | None, job: JobState, wait: bool, found: dict[str, Any], now: float) -> None:
+        """Handle a job id that is already recorded: reply with the status of the same job, or with a conflict."""
         try:
-            self._same(found["digest"], job.spec)
+            self._demand_same(found["digest"], job.spec)
         except JobConflictError as error:
             self._reply(envelope, {"error": error.to_document()})
             return
@@ -167,7 +167,7 @@ class RequestHandler:
         else:
             self._look_up(envelope, job.job_id, now, lambda to, again: self._accepted(to, again, wait, now))
 
-    def _same(self, digest: str, spec: JobSpec | CallSpec) -> None:
+    def _demand_same(self, digest: str, spec: JobSpec | CallSpec) -> None:
         if digest != spec.digest():
             raise JobConflictError(f"job {spec.job_id} was submitted before with other contents: choose another job_id")
 
@@ -197,13 +197,13 @@ class RequestHandler:
         now: float,
         known: Callable[[Envelope | None, JobState], None] | None = None,
     ) -> None:
-        """Answer with what the record of a job says that does not run here; `known` answers if it does by then."""
+        """Reply from the record of a job that is not running here; `known` replies instead if it runs by then."""
 
         def answer(to: Envelope | None, found: Any) -> None:
             if isinstance(found, MapReduceError):
                 self._reply(to, {"error": found.to_document()})
                 return
-            job = self._scheduler.jobs.get(job_id) or self._take_up(found)
+            job = self._scheduler.jobs.get(job_id) or self._resume(found)
             if isinstance(job, JobStatus):
                 self._reply(to, job.to_document())
             elif job is None:
@@ -216,15 +216,15 @@ class RequestHandler:
 
         self.lookups.ask(envelope, job_store.find(job_id), answer, now)
 
-    def _take_up(self, found: dict[str, Any] | None) -> JobState | JobStatus | None:
-        """The job of a record that says it runs, when it does not: it is done (again), or nobody would ever end it.
+    def _resume(self, found: dict[str, Any] | None) -> JobState | JobStatus | None:
+        """Resume a job that is not running although its record says so; otherwise it would never end.
 
-        MongoDB lost the record's last change in a crash, or the word that the record was made did not come back.
+        This happens if a crash of MongoDB loses the record's last change, or if the reply to its insertion is lost.
         """
         if not found or found.get("state") in END_STATES:
             return None
         state = found.get("state")
-        log.warning("job %s: its record says %s, and it is not under way: it is taken up", found["_id"], state)
+        log.warning("job resumed: recorded as running, but not scheduled job=%s state=%s", found["_id"], state)
         job = self.load(found, time.monotonic())
         if isinstance(job, JobState):
             self._scheduler.add(job)
@@ -302,7 +302,7 @@ class RequestHandler:
 
 
 def job_record(job: JobState) -> dict[str, Any]:
-    """The record of a new job."""
+    """Return the record of a new job."""
     return {
         "_id": job.job_id,
         "kind": "basic" if isinstance(job.spec, CallSpec) else "mapreduce",
@@ -318,7 +318,7 @@ def job_record(job: JobState) -> dict[str, Any]:
 
 
 def status_of(found: dict[str, Any]) -> JobStatus:
-    """The status that a record tells of."""
+    """Return the status in a job record."""
     return JobStatus(
         str(found["_id"]),
         str(found.get("state")),
@@ -330,9 +330,9 @@ def status_of(found: dict[str, Any]) -> JobStatus:
 
 
 def load_job(found: dict[str, Any], limits: JobLimits, now: float, *, allow_source: bool = False) -> JobState:
-    """The job of a record, planned as it was. Raises `SpecError`, or whatever a record that is none leads to."""
+    """Return the job of a record, with its recorded plan. A malformed record raises `SpecError` or any other error."""
     if not {"kind", "spec", "state"} <= set(found):
-        raise SpecError("kind, spec and state are not all there")
+        raise SpecError("kind, spec or state is missing")
     spec: JobSpec | CallSpec
     if found["kind"] == "basic":
         spec = CallSpec.from_document(found["spec"]).checked()

@@ -1,6 +1,6 @@
-"""The router: takes requests, gives steps to workers, keeps job records. All its sockets belong to one thread.
+"""The router: accepts requests, assigns steps to workers, keeps job records. All its sockets belong to one thread.
 
-`mapreduce.scheduler` decides what is to be done; here messages come in and go out.
+It only receives and sends messages; `mapreduce.scheduler` makes the decisions.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ log = logging.getLogger(__name__)
 
 
 class Stop(Protocol):
-    """What tells a loop to end."""
+    """A flag that ends a loop."""
 
     def is_set(self) -> bool:
-        """Whether to end now."""
+        """Return True if the loop must end."""
         ...
 
     def fileno(self) -> int:
-        """A descriptor that is readable once it is set."""
+        """Return a file descriptor that becomes readable once the flag is set."""
         ...
 
 
 class Router:
-    """`start` binds and returns, `run` works until it is told to stop, `stop` lets go. One thread calls all three."""
+    """`start` binds sockets, `run` works until it must stop, `stop` releases everything. One thread calls all three."""
 
     def __init__(self, settings: EngineSettings, say: Callable[[str], None] = log.warning) -> None:
-        """`say` is told, in words for a person, since when jobs are taken and what is missing when they are not."""
+        """Call `say` with a sentence for people when the router starts or stops accepting jobs, and why."""
         self._settings = settings
-        self._say = say
+        self._announce = say
         self._limits = JobLimits(
             settings.reduce_count,
             settings.outstanding_maps,
@@ -79,21 +79,21 @@ class Router:
         self._workers = self._context.socket(zmq.ROUTER)
         self._wake_in = self._context.socket(zmq.PULL)
         self._wake_out = self._context.socket(zmq.PUSH)
-        self._recorder = job_store.JobStore(
-            settings.mongo_address, settings.mongo_database, self._wake, self._store_stands
+        self._job_store = job_store.JobStore(
+            settings.mongo_address, settings.mongo_database, self._wake, self._store_changed
         )
         self.scheduler = Scheduler(uuid.uuid4().hex[:8])
-        self.handler = RequestHandler(self.scheduler, settings, self._limits, self._recorder, self._reply)
-        self._live = StatusReport(f"{sockets.gethostname()}:{os.getpid()}")
+        self.handler = RequestHandler(self.scheduler, settings, self._limits, self._job_store, self._reply)
+        self._status_report = StatusReport(f"{sockets.gethostname()}:{os.getpid()}")
         self._recorded: dict[str, float] = {}
         self._addresses: dict[str, str] = {}
         self._closed = False
 
     def start(self) -> dict[str, str]:
-        """Bind, begin to load unfinished jobs, and return the real addresses by their dotted key.
+        """Bind, start loading unfinished jobs, and return the actual addresses by dotted setting name.
 
-        Jobs are taken once MongoDB has told of the unfinished ones; until then a request is answered with what is
-        missing. Raises `SpecError` naming the address that cannot be bound.
+        Jobs are accepted once the unfinished ones are loaded from MongoDB; until then requests get an error that says
+        what is missing. Raise `SpecError` naming the address that cannot be bound.
         """
         for socket in (self._requests, self._workers):
             as_server(socket, self._settings.curve)
@@ -107,8 +107,8 @@ class Router:
             "zmr.worker_bind": _bind(self._workers, "zmr.worker_bind", self._settings.worker_bind),
         }
         self._wake_out.connect("inproc://recorder")
-        self._recorder.start()
-        self._recorder.ask(job_store.prepare, self._resume, insist=True)
+        self._job_store.start()
+        self._job_store.ask(job_store.prepare, self._resume, insist=True)
         return dict(self._addresses)
 
     def run(self, stop: Stop) -> None:
@@ -120,34 +120,34 @@ class Router:
             now = time.monotonic()
             wait = min(_POLL_LIMIT_S, self.scheduler.next_check_s(now), self.handler.next_check_s(now))
             poller.poll(math.ceil(wait * 1000))
-            # Time is taken before what has come in is read: however long that takes, nobody is silent meanwhile.
+            # Take the time before reading messages, so that a worker does not count as silent while they are read.
             now = time.monotonic()
             self._receive()
             self.perform(now)
 
     def stop(self) -> None:
-        """Close sockets and finish writing records; jobs go on when a router starts again. May be called twice."""
+        """Close sockets and finish writing records; the next router resumes the jobs. Can be called twice."""
         if self._closed:
             return
         self._closed = True
-        self._recorder.stop()
+        self._job_store.stop()
         for socket in (self._requests, self._workers, self._wake_in, self._wake_out):
             socket.close()
         self._authenticator.close()
         self._context.term()
 
     def perform(self, now: float) -> None:
-        """Do all that is due now."""
+        """Execute the scheduler's orders, expire waiting requests, and write the records that are due."""
         for order in self.scheduler.step(now):
             if isinstance(order, AssignStep):
                 try:
-                    self._give(order)
-                except Exception as error:  # noqa: BLE001 - whatever is wrong with one job
+                    self._assign(order)
+                except Exception as error:  # noqa: BLE001 - one broken job must not stop the router
                     self.scheduler.fail(order.job, error)
             elif isinstance(order, AbortStep):
                 self._send(order.worker_id, message.pack(message.ABORT, {"attempt": order.attempt_id}))
             elif isinstance(order, WorkerGone):
-                log.warning("worker %s is gone: %s", order.name, order.why)
+                log.warning("worker gone worker=%s reason=%s", order.name, order.why)
             elif isinstance(order, JobEnded):
                 self._ended(order.job, now)
         self.handler.expire(now)
@@ -158,7 +158,7 @@ class Router:
     def _receive(self) -> None:
         while self._wake_in.poll(0):
             self._wake_in.recv()
-        self._recorder.deliver()
+        self._job_store.deliver()
         for socket, handle in ((self._requests, self._request), (self._workers, self._worker)):
             for _ in range(1_000):  # a flood on one socket does not starve the other
                 try:
@@ -169,13 +169,13 @@ class Router:
 
     def _request(self, frames: list[bytes]) -> None:
         if b"" not in frames[:-1]:
-            return  # no REQ envelope: there is nobody to answer
+            return  # no REQ envelope, so no address to reply to
         cut = frames.index(b"") + 1
         envelope = tuple(frames[:cut])
         try:
             document = decode(b"".join(frames[cut:]))
-        except Exception as error:  # noqa: BLE001 - whatever a decoder raises for what a stranger sends
-            self._reply(envelope, {"error": SpecError(f"a request that is no BSON document: {error}").to_document()})
+        except Exception as error:  # noqa: BLE001 - a decoder can raise anything on untrusted input
+            self._reply(envelope, {"error": SpecError(f"request is not a BSON document: {error}").to_document()})
             return
         self.handler.request(envelope, document, time.monotonic())
 
@@ -191,17 +191,17 @@ class Router:
             self.scheduler.heard(worker_id, now)
             self._handle(worker_id, kind, header, payload, now)
         except VersionRefusedError as error:
-            log.warning("%s", error)
+            log.warning("worker refused reason=%s", error)
             self._send(worker_id, message.pack(message.REFUSED, {"error": error.to_document()}))
         except (SpecError, *NOT_BSON, KeyError, IndexError) as error:
-            self._refuse(worker_id, f"it sent what cannot be read: {error}", now)
+            self._refuse(worker_id, f"its message cannot be read: {error}", now)
         except Exception as error:
-            log.exception("a message of worker %s", worker_id)
-            self._refuse(worker_id, f"its message could not be dealt with: {described(error)}", now)
+            log.exception("message of a worker failed worker_id=%s", worker_id)
+            self._refuse(worker_id, f"its message could not be handled: {described(error)}", now)
 
     def _refuse(self, worker_id: str, why: str, now: float) -> None:
-        """Count a peer that says what no worker says as gone. Who is a worker says hello after its next heartbeat."""
-        log.warning("worker %s: %s", worker_id, why)
+        """Drop a peer that sent an invalid message. A real worker registers again after its next heartbeat."""
+        log.warning("worker dropped worker_id=%s reason=%s", worker_id, why)
         self.scheduler.gone(worker_id, why, now)
 
     def _handle(self, worker_id: str, kind: str, header: dict[str, Any], payload: Any, now: float) -> None:
@@ -214,7 +214,7 @@ class Router:
         elif kind == message.READY:
             scheduler.ready(worker_id, now)
         elif kind == message.BYE:
-            scheduler.gone(worker_id, "it has stopped", now)
+            scheduler.gone(worker_id, "it stopped", now)
         elif kind == message.PROGRESS:
             scheduler.progressed(header["job"], header["attempt"], header["docs"], header["phase"], now)
         elif kind in (message.DONE, message.FAILED, message.BROKEN):
@@ -243,7 +243,7 @@ class Router:
         for job_id in held:
             if job_id not in self.scheduler.jobs and self.handler.loaded:
                 self._send(worker_id, message.pack(message.FORGET, {"job": job_id}))
-        log.info("worker %s is here with %d slots", worker.name, worker.slots)
+        log.info("worker joined worker=%s slots=%d", worker.name, worker.slots)
 
     def _output(self, worker_id: str, header: dict[str, Any], payload: Any) -> SplitOutput | None:
         if header.get("held") is None:
@@ -260,7 +260,7 @@ class Router:
     def _reply(self, envelope: tuple[bytes, ...], document: dict[str, Any]) -> None:
         self._requests.send_multipart([*envelope, encode(document)])
 
-    def _give(self, order: AssignStep) -> None:
+    def _assign(self, order: AssignStep) -> None:
         job, step = order.job, order.step
         header: dict[str, Any] = {
             "attempt": order.attempt_id,
@@ -276,7 +276,7 @@ class Router:
             header["partitions"] = job.partitions
         elif step.kind == REDUCE_STEP:
             runs, data = reduce_runs(job, step.index)
-            header["runs"] = pack_segments(runs)  # the host passes it on unread
+            header["runs"] = pack_segments(runs)  # the worker forwards it to an executor without decoding
             payload = [data]
         self._send(order.worker_id, message.pack(message.TASK, header, *payload))
 
@@ -284,54 +284,54 @@ class Router:
         try:
             status = job.status(now)
         except Exception as error:
-            log.exception("job %s: what it tells at its end", job.job_id)
+            log.exception("final status of a job cannot be built job=%s", job.job_id)
             status = JobStatus(job.job_id, ERROR, MapReduceError(described(error)).to_document())
         fields = status.to_document()["status"]
-        self._live.ended(status)
+        self._status_report.ended(status)
         self._recorded.pop(job.job_id, None)
 
         def recorded(instead: MapReduceError | None) -> None:
-            told = status
+            final = status
             if instead is not None and not instead.retryable:
-                told = JobStatus(job.job_id, ERROR, instead.to_document())
-            self.handler.ended(job, told)
+                final = JobStatus(job.job_id, ERROR, instead.to_document())
+            self.handler.ended(job, final)
 
-        self._recorder.ask(job_store.end(job.job_id, fields, durable=job.durable), recorded, insist=True)
+        self._job_store.ask(job_store.end(job.job_id, fields, durable=job.durable), recorded, insist=True)
         if status.state != COMPLETE and isinstance(job.spec, JobSpec):
-            self._recorder.ask(job_store.drop_leftovers(job.spec.database))
+            self._job_store.ask(job_store.drop_leftovers(job.spec.database))
         for worker_id in self.scheduler.workers:
             self._send(worker_id, message.pack(message.FORGET, {"job": job.job_id}))
-        log.info("job %s: %s", job.job_id, status.state)
+        log.info("job ended job=%s state=%s", job.job_id, status.state)
 
     # Records
 
     def _wake(self) -> None:
         self._wake_out.send(b"")
 
-    def _store_stands(self, away: MapReduceError | None) -> None:
-        """MongoDB is away, or back."""
+    def _store_changed(self, away: MapReduceError | None) -> None:
+        """Announce that MongoDB has become unavailable (`away` says why) or available (None)."""
         self.handler.lookups.away = away
         if away is not None:
-            what = "no jobs are begun, and those under way wait" if self.handler.loaded else "no jobs are taken yet"
-            self._say(f"{away.message}; {what}: trying again")
+            what = "no jobs are started, and running jobs wait" if self.handler.loaded else "no jobs are taken yet"
+            self._announce(f"{away.message}; {what}: trying again")
         elif self.handler.loaded:
-            self._say("MongoDB is back: taking jobs again")
+            self._announce("MongoDB is back: taking jobs again")
 
     def _resume(self, records: Any) -> None:
         now = time.monotonic()
         if not isinstance(records, list):
-            log.error("the jobs of an earlier router are not known: %s", records)
+            log.error("jobs of an earlier router cannot be loaded error=%s", records)
             records = []
         for found in records:
             job = self.handler.load(found, now)
             if isinstance(job, JobStatus):
                 continue
             self.scheduler.add(job)
-            log.info("job %s is resumed", job.job_id)
-        self._recorder.ask(job_store.drop_leftovers(self._settings.mongo_database))
+            log.info("job resumed job=%s", job.job_id)
+        self._job_store.ask(job_store.drop_leftovers(self._settings.mongo_database))
         self.handler.loaded = True
-        self._say("taking jobs at " + ", ".join(f"{key} {address}" for key, address in self._addresses.items()))
-        # Workers that said hello before the jobs were known say it again, with what they hold.
+        self._announce("taking jobs at " + ", ".join(f"{key} {address}" for key, address in self._addresses.items()))
+        # Workers that registered before the jobs were known must do so again, with the map output they hold.
         for worker_id in self.scheduler.workers:
             self._send(worker_id, message.pack(message.BEAT, {"epoch": self.scheduler.epoch, "known": False}))
 
@@ -339,22 +339,22 @@ class Router:
         job = self.scheduler.jobs.get(job_id)
         if job is not None and job.splits is not None and len(job.splits) > 1:
             plan = encode({"splits": [span.to_document() for span in job.splits]})
-            self._recorder.ask(job_store.update(job_id, {"plan": plan}, durable=False))
+            self._job_store.ask(job_store.update(job_id, {"plan": plan}, durable=False))
 
     def _record_progress(self, now: float) -> None:
-        shown = self._live.due(self.scheduler.workers.values(), now)
+        shown = self._status_report.due(self.scheduler.workers.values(), now)
         if shown is not None:
-            self._recorder.ask(job_store.live(shown))
+            self._job_store.ask(job_store.live(shown))
         for job in list(self.scheduler.jobs.values()):
             if now - self._recorded.setdefault(job.job_id, now) >= _RECORD_EVERY_S:
                 self._recorded[job.job_id] = now
                 try:
                     status = job.status(now)
-                except Exception as error:  # noqa: BLE001 - whatever is wrong with one job
+                except Exception as error:  # noqa: BLE001 - one broken job must not stop the router
                     self.scheduler.fail(job, error)
                     continue
                 fields = {"state": status.state, "progress": dict(status.progress)}
-                self._recorder.ask(job_store.update(job.job_id, fields, durable=False))
+                self._job_store.ask(job_store.update(job.job_id, fields, durable=False))
 
 
 def _bind(socket: Any, key: str, address: str) -> str:
@@ -362,15 +362,15 @@ def _bind(socket: Any, key: str, address: str) -> str:
         socket.bind(address)
     except zmq.ZMQError as error:
         raise SpecError(
-            f"{key} {address} cannot be bound: {error.strerror}; stop what listens there, or set {key}"
+            f"{key} {address} cannot be bound: {error.strerror}; stop the process that listens there, or set {key}"
         ) from None
     return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))
 
 
 def reduce_runs(job: JobState, index: int) -> tuple[list[list[Any]], bytes]:
-    """What a reduce step needs: `[label, partition, holder, split, attempt, path, offset, length]` of each run.
+    """Return the runs of a reduce step, `[label, partition, holder, split, attempt, path, offset, length]`, and bytes.
 
-    `holder` is `[worker id, data_uri]`, or None when the bytes are the next `length` bytes of what is returned beside.
+    `holder` is `[worker id, data_uri]`, or None if the run is the next `length` bytes of the returned bytes.
     """
     wanted = set(job.group(index))
     runs: list[list[Any]] = []

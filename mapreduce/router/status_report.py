@@ -1,4 +1,4 @@
-"""What a router tells about itself in `zmr.router`: its workers, and what has ended since it started. Pure."""
+"""The router's status document in `zmr.router`: its workers, and totals of jobs that ended since it started. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from mapreduce.job.spec import END_STATES, JobStatus
 from mapreduce.scheduler.scheduler import WorkerState
 
-EVERY_S = 1.0  # least pause between two writes
-AT_LEAST_S = 5.0  # written this often even when nothing has changed: it shows that the router lives
+EVERY_S = 1.0  # shortest time between two writes
+AT_LEAST_S = 5.0  # longest time between two writes, also without a change: they show that the router is alive
 COUNTED = ("docs_in", "keys_out", "attempts_lost")
 
 
 class StatusReport:
-    """Belongs to the router's thread. Totals begin at 0 with the router."""
+    """Workers and totals of one router. Totals start at 0. Belongs to the router's thread."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -29,7 +29,7 @@ class StatusReport:
             self._totals[name] += int(status.progress.get(name, 0))
 
     def due(self, workers: Iterable[WorkerState], now: float) -> dict[str, Any] | None:
-        """The document to be written now; None while that would be too early, or is not needed."""
+        """Return the document to write now; None if it is too early, or nothing has changed."""
         passed = now - self._written_s
         if self._written is not None and passed < EVERY_S:
             return None

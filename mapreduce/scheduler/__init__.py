@@ -1,1 +1,1 @@
-"""Pure decisions of the router: which worker does which step, and what becomes of a job."""
+"""Pure decisions of the router: which worker runs which step, and how the state of a job changes."""

@@ -1,4 +1,4 @@
-"""How long steps usually take, by the functions that do them: what a new job goes by until it knows itself. Pure."""
+"""Typical durations of steps by the functions they run, for jobs without finished steps of their own. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mapreduce.job.spec import JobSpec
 from mapreduce.scheduler.step import MAP_STEP, PLAN, SMALL
 from mapreduce.scheduler.step_timeout import StepTimeout
 
-KINDS = (PLAN, MAP_STEP, SMALL)  # a second try of others may still write when the job goes on
-KEPT = 1_000  # sets of functions that are remembered, those used last
+KINDS = (PLAN, MAP_STEP, SMALL)  # a second attempt at other kinds could still write after the job has gone on
+KEPT = 1_000  # sets of functions that are remembered, the most recently used
 
 
 class DurationHistory:
@@ -21,14 +21,14 @@ class DurationHistory:
         self._by_name: OrderedDict[Hashable, dict[str, StepTimeout]] = OrderedDict()
 
     def tell(self, spec: JobSpec | CallSpec, timeouts: dict[str, StepTimeout]) -> None:
-        """Let `paces` of a new job know what is known. Calls are never begun twice, whatever they take."""
+        """Set `before_s` of a new job's `timeouts` from earlier jobs; not for calls, which get no second attempt."""
         if isinstance(spec, CallSpec):
             return
         for kind, known in self._by_name.get(_name(spec), {}).items():
             timeouts[kind].before_s = known.typical_s
 
     def learn(self, spec: JobSpec | CallSpec, timeouts: dict[str, StepTimeout]) -> None:
-        """Remember what the steps of a job took that is complete."""
+        """Remember the typical durations of a completed job's steps."""
         if isinstance(spec, CallSpec):
             return
         name = _name(spec)

@@ -1,7 +1,7 @@
-"""The life of one job as pure decisions: what happened goes in, what is to be done comes out. No I/O, no clock.
+"""State machine of one job: events in, attempts to abort out. No I/O, no clock.
 
 States: ready -> query -> map -> reduce, finalize, commit -> complete; from each of them error or cancelled. A job goes
-back from reduce to map when the output of a map is gone with its worker. A small job is one step from map to commit.
+back from reduce to map if map output is lost with its worker. A small job is a single step from map to commit.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP,
 from mapreduce.step.map import shown_ids
 from mapreduce.step.reader import KeyRange
 
-FAILURE_CHARACTERS = 500  # of the failure that progress shows
-MAX_LOST = 5  # attempts of one step that may be lost with their worker or run out of time
-MAX_TRANSIENT = 12  # attempts of one step that may fail for a reason that passes, such as MongoDB being away
+FAILURE_CHARACTERS = 500  # limit of `last_failure`
+MAX_LOST = 5  # the job fails at this many attempts at one step that were lost with their worker or timed out
+MAX_TRANSIENT = 12  # the job fails above this many temporary failures of one step, such as MongoDB being unavailable
 log = logging.getLogger(__name__)
 
 _REDUCE_PHASES = (REDUCE, FINALIZE, COMMIT)
@@ -42,18 +42,18 @@ _REDUCE_PHASES = (REDUCE, FINALIZE, COMMIT)
 
 @dataclass(frozen=True)
 class JobLimits:
-    """What the router's settings say about every job."""
+    """The router's settings that apply to every job."""
 
     reduce_count: int
     outstanding_maps: int
     outstanding_reduces: int
     split_limit_s: float
-    map_job_size: int = 0  # ranges of up to so many ids are a small job; 0 = none is
+    map_job_size: int = 0  # a range of at most this many ids is a small job; 0 = there are no small jobs
 
 
 @dataclass
 class ReduceTotals:
-    """What the done reduce steps of a job add up to."""
+    """Sums over the finished reduce steps of a job; see `CommitCounts`."""
 
     keys: dict[str, int] = field(default_factory=dict)  # by output label
     written: int = 0
@@ -62,29 +62,29 @@ class ReduceTotals:
 
 
 class JobState:
-    """One job. Belongs to the router's thread. Methods that take in an event return the attempts to be aborted."""
+    """One job. Belongs to the router's thread. Methods that handle an event return the attempts to abort."""
 
     def __init__(self, spec: JobSpec | CallSpec, limits: JobLimits, now: float, *, durable: bool = True) -> None:
         self.spec = spec
-        self.durable = durable  # False: whoever submitted it has recorded it, and submits it again when it is lost
+        self.durable = durable  # False = the client keeps the spec and resubmits it if the record is lost
         self.job_id = spec.job_id
         self.state = READY
         self.error: MapReduceError | None = None
         self.result: Any = None
         self.created_s = now
-        self.turn_s = now  # jobs get their turn by this: who has cost a process goes to the end of the queue
-        self.last_failure: str | None = None  # why the attempt failed or was lost that was so last, for people
+        self.turn_s = now  # jobs are served in this order; one that has lost a process goes to the end of the queue
+        self.last_failure: str | None = None  # why an attempt failed or was lost most recently, for people
         self.ended_s: float | None = None
-        self._reduce_begun_s: float | None = None
+        self._reduce_started_s: float | None = None
         self.splits: list[KeyRange] | None = None
         self.outputs: dict[int, SplitOutput] = {}
         self.partitions = 1
         self.attempts_lost = 0
         self._limits = limits
-        self._refusal: MapReduceError | None = None  # what a worker said last that has not the code
+        self._refusal: MapReduceError | None = None  # last error of a worker that lacks the job's code
         self._groups: list[list[tuple[str, int]]] = []
-        self._reduced = ReduceTotals()
-        self._mapped = _Mapped()
+        self._reduce_totals = ReduceTotals()
+        self._map_totals = _MapTotals()
         ceiling = (spec.split_limit_s if isinstance(spec, JobSpec) else None) or limits.split_limit_s
         self.steps = Steps(ceiling)
         self._small = isinstance(spec, JobSpec) and is_small(spec, limits.map_job_size)
@@ -92,11 +92,11 @@ class JobState:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will change any more."""
+        """Return True if the state is final."""
         return self.state in END_STATES
 
     def offer(self, worker_id: str, now: float) -> Step | None:
-        """The step that an idle worker is to do for this job, if any."""
+        """Return the step of this job that an idle worker should run; None if there is none."""
         if self.ended:
             return None
         if self.state in _REDUCE_PHASES:
@@ -104,17 +104,17 @@ class JobState:
         return self.steps.offer((CALL, SMALL, PLAN, MAP_STEP), worker_id, now, self._limits.outstanding_maps)
 
     def begin(self, step: Step, attempt_id: str, worker_id: str, now: float) -> Attempt:
-        """Note that `step` was given to a worker."""
+        """Record that `step` was assigned to a worker."""
         if self.state == READY:
             self.state = QUERY if step.kind == PLAN else MAP
         return self.steps.begin(step, attempt_id, worker_id, now)
 
     def group(self, index: int) -> list[tuple[str, int]]:
-        """Label and partition of everything that one reduce step reduces."""
+        """Return `(label, partition)` of everything that one reduce step reduces."""
         return self._groups[index]
 
     def progressed(self, attempt_id: str, docs: int, phase: str | None, now: float) -> None:
-        """An attempt has got further."""
+        """Record the progress of an attempt."""
         found = self.steps.find(attempt_id)
         if found is None or self.ended:
             return
@@ -128,7 +128,7 @@ class JobState:
             self.state = min(phases, key=_REDUCE_PHASES.index)
 
     def planned(self, splits: Iterable[KeyRange]) -> None:
-        """The splits are known, from a plan step or from the job's record."""
+        """Add a map step for each split, as known from a plan step or from the job's record."""
         assert isinstance(self.spec, JobSpec)
         for kind in (PLAN, SMALL):
             plan = self.steps.get(kind, 0)
@@ -142,27 +142,27 @@ class JobState:
         self.state = MAP
 
     def held(self, output: SplitOutput) -> list[Attempt]:
-        """A worker still holds the output of a split. It counts when it was read from the range that the split is now:
-        a killed router may have made another plan, and not recorded it.
+        """Accept the output of a split that a worker still holds, if it was read from the same range: a killed router
+        may have made a different plan without recording it.
         """
         splits = self.splits or ()
         known = output.split < len(splits) and output.span == splits[output.split].to_document()
         return self.mapped(output) if known else []
 
     def mapped(self, output: SplitOutput) -> list[Attempt]:
-        """The output of a split is there, from a map step or from a worker that still holds it."""
+        """Accept the output of a split, from a map step or from a worker that still holds it."""
         step = self.steps.get(MAP_STEP, output.split)
         if step is None or step.done or self.ended:
             return []
         self.outputs[output.split] = output
-        self._mapped.add(output)
+        self._map_totals.add(output)
         return self.steps.finish(step)
 
     def settle(self, slots: int, now: float) -> None:
-        """Go on to the next state where everything of this one is done. `slots` = steps that can run at once."""
+        """Move to the next state if all steps of this one are done. `slots` = number of steps that can run at once."""
         if self.state == MAP and self.splits is not None and not self.steps.left(MAP_STEP):
-            self._reduce_begun_s = now
-            self._begin_reduce(slots)
+            self._reduce_started_s = now
+            self._start_reduce(slots)
         if self.state in _REDUCE_PHASES and not self._small and not self.steps.left(REDUCE_STEP):
             if not self._replaces():
                 self._end(COMPLETE, now)
@@ -171,7 +171,7 @@ class JobState:
                 self.steps.add(PUBLISH, 0)
 
     def done(self, attempt_id: str, result: dict[str, Any], output: SplitOutput | None, now: float) -> list[Attempt]:
-        """An attempt has succeeded. An answer of one that was given up before changes nothing."""
+        """Record the success of an attempt. Late replies of abandoned attempts are ignored."""
         found = self.steps.find(attempt_id)
         if found is None or self.ended:
             return []
@@ -196,12 +196,12 @@ class JobState:
         return others
 
     def failed(self, attempt_id: str, error: MapReduceError, now: float) -> list[Attempt]:
-        """An attempt has failed: the step is tried again, elsewhere or later, or the job ends in error."""
+        """Record the failure of an attempt: retry the step, elsewhere or later, or end the job in error."""
         found = self.steps.find(attempt_id)
         if found is None or self.ended:
             return []
         step, attempt = found
-        self._note(step, f"{error.code}: {error.message}")
+        self._record_failure(step, f"{error.code}: {error.message}")
         if isinstance(error, OutputGoneError):
             step.transient += 1
             self.steps.give_up(attempt_id, now)
@@ -222,23 +222,23 @@ class JobState:
         return aborts
 
     def refused(self, workers: set[str], now: float) -> list[Attempt]:
-        """End in error when every one of `workers` has refused a step that waits. Without any it waits for one."""
+        """End in error if each of `workers` has refused the same waiting step. Without workers the job waits."""
         if self.ended or self._refusal is None or not self.steps.refused(workers):
             return []
         return self._stop(ERROR, now, self._refusal)
 
     def broken(self, attempt_id: str, why: str, now: float) -> list[Attempt]:
-        """An attempt went with its process, which it may have ended: the next one waits, and other jobs come first."""
+        """Record the loss of an attempt with its executor, which it may have killed: retry later, after other jobs."""
         self.turn_s = now
         return self.lost(attempt_id, why, now, pause=True)
 
     def lost(self, attempt_id: str, why: str, now: float, *, pause: bool = False) -> list[Attempt]:
-        """An attempt went with its worker, or ran out of time."""
+        """Record the loss of an attempt with its worker, or its timeout: retry the step or end the job in error."""
         found = self.steps.find(attempt_id)
         if found is None or self.ended:
             return []
         step, attempt = found
-        self._note(step, f"lost on worker {attempt.worker_id}: {why}")
+        self._record_failure(step, f"lost on worker {attempt.worker_id}: {why}")
         step.lost += 1
         self.attempts_lost += 1
         self.steps.give_up(attempt_id, now, pause=pause)
@@ -252,7 +252,7 @@ class JobState:
         return self._stop(ERROR, now, WorkerFailedError(message, {"step": step.kind, "index": step.index}))
 
     def worker_gone(self, worker_id: str, why: str, now: float) -> list[Attempt]:
-        """A worker is gone, with its attempts and the map output that only it held."""
+        """Record the loss of a worker, of its attempts and of the map output that only it held."""
         aborts: list[Attempt] = []
         for attempt in self.steps.attempts(lambda attempt: attempt.worker_id == worker_id):
             aborts += self.lost(attempt.attempt_id, why, now)
@@ -263,22 +263,22 @@ class JobState:
         return [attempt for attempt in aborts if attempt.worker_id != worker_id]
 
     def cancel(self, now: float) -> list[Attempt]:
-        """A person wants it to stop."""
+        """End the job as cancelled, unless it has ended."""
         return [] if self.ended else self._stop(CANCELLED, now)
 
     def fail(self, error: MapReduceError, now: float) -> list[Attempt]:
-        """It cannot go on."""
+        """End the job in `error`, unless it has ended."""
         return [] if self.ended else self._stop(ERROR, now, error)
 
     def status(self, now: float) -> JobStatus:
-        """State, error and progress."""
+        """Return state, error, progress and result."""
         error = self.error.to_document() if self.error else None
         trace = error["details"].get("traceback") if error else None
         return JobStatus(self.job_id, self.state, error, trace, self._progress(now), self.result)
 
-    def _note(self, step: Step, why: str) -> None:
+    def _record_failure(self, step: Step, why: str) -> None:
         self.last_failure = f"{step.kind} {step.index}: {why}"[:FAILURE_CHARACTERS]
-        log.warning("job %s: %s", self.job_id, self.last_failure)
+        log.warning("attempt failed job=%s failure=%s", self.job_id, self.last_failure)
 
     def _progress(self, now: float) -> dict[str, Any]:
         if isinstance(self.spec, CallSpec):
@@ -287,49 +287,49 @@ class JobState:
         splits = self.steps.count(MAP_STEP) + small
         splits_done = splits - self.steps.left(MAP_STEP) - (small and self.steps.left(SMALL))
         elapsed = (now if self.ended_s is None else self.ended_s) - self.created_s
-        docs_in = self._mapped.docs_in + self._under_way(MAP_STEP, SMALL)
+        docs_in = self._map_totals.docs_in + self._in_progress(MAP_STEP, SMALL)
         reduces = self.steps.count(REDUCE_STEP) + small
         reduces_done = reduces - self.steps.left(REDUCE_STEP) - (small and self.steps.left(SMALL))
-        keys_done = sum(self._reduced.keys.values())
+        keys_done = sum(self._reduce_totals.keys.values())
         return {
             "splits": splits,
             "splits_done": splits_done,
             "docs_in": docs_in,
             "docs_per_s": round(docs_in / elapsed, 1) if elapsed > 0 else 0.0,
-            "pairs_out": self._mapped.pairs_out,
-            "bytes_shuffled": self._mapped.length,
+            "pairs_out": self._map_totals.pairs_out,
+            "bytes_shuffled": self._map_totals.length,
             "reduces": reduces,
             "reduces_done": reduces_done,
-            "keys_out": keys_done + self._under_way(REDUCE_STEP),
-            "outputs": dict(self._reduced.keys),
-            "written": self._reduced.written,
-            "present": self._reduced.present,
-            "late": self._reduced.late,
-            "skipped_count": self._mapped.skipped_count,
-            "skipped_ids": list(self._mapped.skipped_ids),
+            "keys_out": keys_done + self._in_progress(REDUCE_STEP),
+            "outputs": dict(self._reduce_totals.keys),
+            "written": self._reduce_totals.written,
+            "present": self._reduce_totals.present,
+            "late": self._reduce_totals.late,
+            "skipped_count": self._map_totals.skipped_count,
+            "skipped_ids": list(self._map_totals.skipped_ids),
             "attempts_lost": self.attempts_lost,
             "last_failure": self.last_failure,
             "elapsed_s": round(elapsed, 3),
             "remaining_s": self._remaining_s(now, splits, reduces_done),
         }
 
-    def _under_way(self, *kinds: str) -> int:
-        """Documents or keys that steps under way have reported; two attempts of one step count once."""
+    def _in_progress(self, *kinds: str) -> int:
+        """Return documents or keys reported by steps that are running; two attempts at one step count once."""
         steps = [step for step in self.steps.under_way if step.kind in kinds]
         return sum(max(a.docs for a in step.attempts.values()) for step in steps)
 
     def _remaining_s(self, now: float, splits: int, reduces_done: int) -> float | None:
-        """How long the phase takes that is under way, by what of it is done; None while nothing is, or at the end."""
+        """Estimate the rest of the current phase from its finished steps; None if there are none, or no phase runs."""
         if self.state == MAP and self.splits is not None:
-            begun_s, left = self.created_s, self.steps.left(MAP_STEP)
+            started_s, left = self.created_s, self.steps.left(MAP_STEP)
             done = splits - left
-        elif self.state in _REDUCE_PHASES and self._reduce_begun_s is not None:
-            begun_s, left, done = self._reduce_begun_s, self.steps.left(REDUCE_STEP), reduces_done
+        elif self.state in _REDUCE_PHASES and self._reduce_started_s is not None:
+            started_s, left, done = self._reduce_started_s, self.steps.left(REDUCE_STEP), reduces_done
         else:
             return None
-        return round((now - begun_s) / done * left, 1) if done else None
+        return round((now - started_s) / done * left, 1) if done else None
 
-    def _begin_reduce(self, slots: int) -> None:
+    def _start_reduce(self, slots: int) -> None:
         if not self._groups:
             sizes: dict[tuple[str, int], int] = {}
             for output in self.outputs.values():
@@ -344,7 +344,7 @@ class JobState:
         return any(output.output_type == "replace" for output in outputs)
 
     def _add_reduced(self, result: dict[str, Any]) -> None:
-        totals = self._reduced
+        totals = self._reduce_totals
         for label, keys, written, present, late in result["outputs"]:
             totals.keys[label] = totals.keys.get(label, 0) + keys
             totals.written += written
@@ -352,14 +352,14 @@ class JobState:
             totals.late += late
 
     def _add_small(self, result: dict[str, Any]) -> None:
-        self._mapped.docs_in = result["docs_in"]
-        self._mapped.pairs_out = result["pairs_out"]
-        self._mapped.skipped_count = result["skipped_count"]
-        self._mapped.skipped_ids = result["skipped_ids"]
+        self._map_totals.docs_in = result["docs_in"]
+        self._map_totals.pairs_out = result["pairs_out"]
+        self._map_totals.skipped_count = result["skipped_count"]
+        self._map_totals.skipped_ids = result["skipped_ids"]
         self._add_reduced(result)
 
     def _lose_outputs(self, indexes: Sequence[int]) -> list[Attempt]:
-        """Map output is gone: its splits are mapped again, and reduces wait for them."""
+        """Map the splits again whose output is lost, and hold back reduce steps until then."""
         for index in indexes:
             step = self.steps.get(MAP_STEP, index)
             if self.outputs.pop(index, None) is not None and step is not None:
@@ -367,9 +367,9 @@ class JobState:
                 self.state = MAP
         if self.state != MAP:
             return []
-        self._mapped = _Mapped()
+        self._map_totals = _MapTotals()
         for output in self.outputs.values():
-            self._mapped.add(output)
+            self._map_totals.add(output)
         return self.steps.hold(REDUCE_STEP)
 
     def _stop(self, state: str, now: float, error: MapReduceError | None = None) -> list[Attempt]:
@@ -385,7 +385,7 @@ class JobState:
 
 
 def is_small(spec: JobSpec, map_job_size: int) -> bool:
-    """Whether the range of ids holds no more documents than one split may: `_id` is unique, and these are whole."""
+    """Return True if the range of ids fits into one split: with whole and unique ids it bounds the documents."""
     low, high = spec.id_min, spec.id_max
     if not _is_whole(low) or not _is_whole(high) or any(source.id_key != "_id" for source in spec.sources):
         return False
@@ -400,8 +400,8 @@ def _is_whole(value: Any) -> bool:
 
 
 @dataclass
-class _Mapped:
-    """What the outputs that are there add up to."""
+class _MapTotals:
+    """Sums over the available map outputs of a job."""
 
     docs_in: int = 0
     pairs_out: int = 0

@@ -1,4 +1,4 @@
-"""What the router knows of the map output that workers hold, and how it shares partitions out. Pure."""
+"""Index of the map output that workers hold, and assignment of partitions to reduce steps. Pure."""
 
 from __future__ import annotations
 
@@ -9,32 +9,30 @@ from typing import Any
 
 from mapreduce.codec import decode, encode
 
-STEP_BYTES = 4 * 2**20  # aim for the shuffled bytes of one reduce step
-ONE_STEP_BYTES = 256 * 2**10  # up to this everything is one reduce step
+STEP_BYTES = 4 * 2**20  # target for the shuffled bytes of one reduce step
+ONE_STEP_BYTES = 256 * 2**10  # up to this total there is only one reduce step
 
 
 @dataclass
 class SplitOutput:
-    """The output of one split: where it lies, its segments, and its bytes when they came along."""
+    """The output of one split: its location, its segments, and its bytes if the router has them."""
 
     split: int
     attempt_id: str
     worker_id: str
-    data_uri: str  # where the worker serves it
-    path: str | None  # its file on the worker's machine; None = in the worker's memory
+    data_uri: str  # address at which the worker serves it
+    path: str | None  # file on the worker's machine; None = in the worker's memory
     segments: bytes  # BSON `{s: [[label, partition, offset, length, records], ...]}`
     length: int  # bytes
-    data: bytes | None = None  # the bytes themselves, while the router keeps them
+    data: bytes | None = None  # the bytes themselves; None = the router does not keep them
     docs_in: int = 0
     pairs_out: int = 0
     skipped_count: int = 0
     skipped_ids: list[Any] = field(default_factory=list)
-    span: Mapping[str, Any] | None = (
-        None  # what was read (`Range.to_document`): the number alone may be of another plan
-    )
+    span: Mapping[str, Any] | None = None  # `KeyRange.to_document` of the split, whose number can be of another plan
 
     def each(self) -> Iterator[list[Any]]:
-        """`[label, partition, offset, length, records]` of each segment."""
+        """Yield `[label, partition, offset, length, records]` of each segment."""
         yield from unpack_segments(self.segments)
 
     def add_sizes(self, sizes: dict[tuple[str, int], int]) -> None:
@@ -43,7 +41,7 @@ class SplitOutput:
             sizes[label, partition] = sizes.get((label, partition), 0) + length
 
     def to_document(self) -> dict[str, Any]:
-        """The form in which workers report it; the bytes travel in a frame of their own."""
+        """Return the form in which workers report it; the bytes are sent in a separate frame."""
         return {
             "split": self.split,
             "attempt": self.attempt_id,
@@ -61,7 +59,7 @@ class SplitOutput:
     def from_document(
         cls, document: Mapping[str, Any], worker_id: str, data_uri: str, data: bytes | None = None
     ) -> SplitOutput:
-        """The output that a worker reported."""
+        """Return the output that a worker reported."""
         return cls(
             split=document["split"],
             attempt_id=document["attempt"],
@@ -80,25 +78,25 @@ class SplitOutput:
 
 
 def pack_segments(segments: list[list[Any]]) -> bytes:
-    """The compact form of `SplitOutput.segments`, and of lists of runs."""
+    """Return the compact form of `SplitOutput.segments` and of lists of runs."""
     return encode({"s": segments})
 
 
 def unpack_segments(packed: bytes) -> list[list[Any]]:
-    """What `pack_segments` packed."""
+    """Return the list that `pack_segments` packed."""
     found: list[list[Any]] = decode(packed)["s"]
     return found
 
 
 def group_partitions(sizes: Mapping[tuple[str, int], int], slots: int) -> list[list[tuple[str, int]]]:
-    """Share partitions out to reduce steps of about equal size: few when there is little, never more than needed.
+    """Group partitions into reduce steps of about equal size, and of about `STEP_BYTES` each.
 
     Each partition is in exactly one group; the same sizes give the same groups.
     """
     total = sum(sizes.values())
     if not sizes:
         return []
-    # A multiple of the slots, so that all of them are busy to the end.
+    # Use a multiple of the slots, so that all of them are busy to the end.
     wanted = 1 if total <= ONE_STEP_BYTES else slots * max(1, math.ceil(total / STEP_BYTES / slots))
     groups: list[list[tuple[str, int]]] = [[] for _ in range(min(wanted, len(sizes)))]
     filled = [0] * len(groups)

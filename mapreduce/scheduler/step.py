@@ -1,4 +1,4 @@
-"""The steps of one job: which wait, which are under way and by whom, which are late. Pure: no I/O, no clock."""
+"""The steps of one job: which are waiting, running or late, and on which workers. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from mapreduce.scheduler.step_timeout import StepTimeout
 
 PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL = "plan", "map", "reduce", "publish", "call", "small"
 KINDS = (PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL)
-LITTLE_S = 5.0  # what planning, or a job of one split, should not take without progress
+LITTLE_S = 5.0  # planning, or a small job, gets a second attempt after this long if nothing is known of earlier jobs
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 
 
 @dataclass
 class Attempt:
-    """One try of a step on one worker."""
+    """One attempt at a step on one worker."""
 
     attempt_id: str
     worker_id: str
-    number: int  # 1 = the first try
+    number: int  # 1 = the first attempt
     started_s: float  # on the router's clock
-    progressed_s: float  # when it last showed progress
+    progressed_s: float  # time of the last progress, on the router's clock
     docs: int = 0  # documents or keys it has reported so far
-    phase: str | None = None  # what the worker says it is doing
+    phase: str | None = None  # as last reported; None = not reported yet
 
     def quiet_s(self, now: float) -> float:
-        """Seconds since it began or last showed progress."""
+        """Return the seconds since its start or its last progress."""
         return now - max(self.started_s, self.progressed_s)
 
 
@@ -39,25 +39,25 @@ class Step:
     kind: str
     index: int
     done: bool = False
-    lost: int = 0  # attempts that went with their worker or ran out of time
-    transient: int = 0  # attempts that failed for a reason that passes
-    not_before_s: float = 0.0
-    attempts: dict[str, Attempt] = field(default_factory=dict)  # under way, by id
-    refused_by: set[str] = field(default_factory=set)  # workers that cannot do it
+    lost: int = 0  # attempts lost with their worker or timed out
+    transient: int = 0  # attempts that failed for a temporary reason
+    not_before_s: float = 0.0  # end of its pause, on the router's clock
+    attempts: dict[str, Attempt] = field(default_factory=dict)  # running attempts by id
+    refused_by: set[str] = field(default_factory=set)  # workers that cannot run it
 
     def oldest(self) -> Attempt | None:
-        """The attempt under way that began first."""
+        """Return the running attempt that started first; None if there is none."""
         return min(self.attempts.values(), key=lambda attempt: attempt.started_s, default=None)
 
 
 class Steps:
-    """All steps of a job, by kind and index. Finding the next one takes time that does not grow with their number."""
+    """All steps of a job by kind and index. The time to find the next one does not grow with their number."""
 
     def __init__(self, ceiling_s: float) -> None:
         self.timeouts = {kind: StepTimeout(ceiling_s) for kind in KINDS}
-        self.timeouts[CALL].first_s = ceiling_s  # a function shows no progress, and nothing is known of it
+        self.timeouts[CALL].first_s = ceiling_s  # a call reports no progress, and its duration is unknown
         for kind in (PLAN, SMALL):
-            self.timeouts[kind].first_backup_s = LITTLE_S  # there is one such step, of which others cannot be known
+            self.timeouts[kind].first_backup_s = LITTLE_S  # a job has only one such step, so it has no typical duration
         self._all: dict[tuple[str, int], Step] = {}
         self._left = dict.fromkeys(KINDS, 0)
         self._waiting: dict[str, deque[Step]] = {kind: deque() for kind in KINDS}
@@ -65,45 +65,45 @@ class Steps:
         self._by_attempt: dict[str, Step] = {}
 
     def add(self, kind: str, index: int) -> None:
-        """A new step, which waits."""
+        """Add a waiting step."""
         step = Step(kind, index)
         self._all[kind, index] = step
         self._left[kind] += 1
         self._waiting[kind].append(step)
 
     def get(self, kind: str, index: int) -> Step | None:
-        """The step, if there is one."""
+        """Return the step; None if there is none."""
         return self._all.get((kind, index))
 
     def count(self, kind: str) -> int:
-        """How many steps of a kind there are."""
+        """Return the number of steps of a kind."""
         return sum(1 for found, _ in self._all if found == kind)
 
     def left(self, kind: str) -> int:
-        """How many steps of a kind are not done."""
+        """Return the number of steps of a kind that are not done."""
         return self._left[kind]
 
     @property
     def under_way(self) -> set[Step]:
-        """Steps that at least one worker is doing."""
+        """Return the steps with at least one running attempt."""
         return set(self._by_attempt.values())
 
     def find(self, attempt_id: str) -> tuple[Step, Attempt] | None:
-        """The step and attempt under way; None for one that was given up or never was."""
+        """Return the step and the running attempt; None if it was abandoned or never existed."""
         step = self._by_attempt.get(attempt_id)
         return (step, step.attempts[attempt_id]) if step else None
 
     def attempts(self, wanted: Callable[[Attempt], bool] = lambda _: True) -> list[Attempt]:
-        """Attempts under way."""
+        """Return the running attempts for which `wanted` is true."""
         return [a for step in self.under_way for a in step.attempts.values() if wanted(a)]
 
     def offer(self, kinds: tuple[str, ...], worker_id: str, now: float, most: int) -> Step | None:
-        """What an idle worker is to do.
+        """Return the step that an idle worker should run; None if there is none.
 
-        First a second try of a step whose worker has fallen silent for longer than others took; then a step that
-        waits, while fewer than `most` are under way; then a second try of one that is merely slow.
+        First choice is a second attempt at a step without progress for longer than others took, then a waiting step if
+        fewer than `most` are running, then a second attempt at a step that is merely slow.
         """
-        self._wake(now)
+        self._requeue_paused(now)
         late = [s for s in self.under_way if s.kind in kinds and self._wants_backup(s, worker_id, now)]
         silent = [step for step in late if self._is_silent(step, now)]
         if silent:
@@ -116,12 +116,12 @@ class Steps:
         return min(late, key=lambda step: step.index, default=None)
 
     def silent(self, now: float) -> list[Step]:
-        """Steps of which the only attempt has shown no progress for longer than others took."""
+        """Return the steps whose only attempt has shown no progress for longer than other steps took."""
         late = [step for step in self.under_way if self._wants_backup(step, "", now) and self._is_silent(step, now)]
         return sorted(late, key=lambda step: step.index)
 
     def begin(self, step: Step, attempt_id: str, worker_id: str, now: float) -> Attempt:
-        """Note that a worker was given `step`."""
+        """Record that `step` was assigned to a worker."""
         if not step.attempts:
             self._waiting[step.kind].remove(step)
         attempt = Attempt(attempt_id, worker_id, step.lost + 1, now, now)
@@ -130,7 +130,7 @@ class Steps:
         return attempt
 
     def finish(self, step: Step) -> list[Attempt]:
-        """Note that `step` is done; returns the attempts that were still under way."""
+        """Record that `step` is done; return the attempts that were still running."""
         ended = self.drop(step)
         if not step.done:
             step.done = True
@@ -139,14 +139,14 @@ class Steps:
         return ended
 
     def again(self, step: Step) -> None:
-        """A step that was done has to be done once more."""
+        """Make a finished step wait again."""
         if step.done:
             step.done = False
             self._left[step.kind] += 1
             self._waiting[step.kind].appendleft(step)
 
     def give_up(self, attempt_id: str, now: float, *, pause: bool = False) -> None:
-        """An attempt has ended without a result. With `pause`, the next one waits longer each time."""
+        """Remove an attempt that ended without a result. With `pause`, delay the next one, longer each time."""
         step = self._by_attempt.pop(attempt_id)
         del step.attempts[attempt_id]
         if step.attempts or step.done:
@@ -159,7 +159,7 @@ class Steps:
             self._waiting[step.kind].appendleft(step)
 
     def drop(self, step: Step) -> list[Attempt]:
-        """Forget the attempts of `step`; it does not go back to waiting. Returns them."""
+        """Remove and return the attempts of `step`, which does not go back to waiting."""
         ended = list(step.attempts.values())
         for attempt in ended:
             del self._by_attempt[attempt.attempt_id]
@@ -167,7 +167,7 @@ class Steps:
         return ended
 
     def hold(self, kind: str) -> list[Attempt]:
-        """Take back all steps of a kind that are under way; they wait again. Returns their attempts."""
+        """Make all running steps of a kind wait again; return their attempts."""
         ended: list[Attempt] = []
         for step in [step for step in self.under_way if step.kind == kind]:
             ended += self.drop(step)
@@ -175,7 +175,7 @@ class Steps:
         return ended
 
     def overdue(self, now: float) -> list[Attempt]:
-        """Attempts that have been without progress for longer than they may."""
+        """Return the attempts that have exceeded their time without progress."""
         return [
             attempt
             for step in self.under_way
@@ -184,13 +184,13 @@ class Steps:
         ]
 
     def refused(self, workers: set[str]) -> bool:
-        """Whether a waiting step has been refused by every one of `workers`."""
+        """Return True if each of `workers` has refused the same waiting step; False without workers."""
         return bool(workers) and any(
             step.refused_by >= workers for queue in self._waiting.values() for step in queue if step.refused_by
         )
 
     def next_check_s(self, now: float) -> float:
-        """Seconds until time alone may change something: a backup, a limit or the end of a pause."""
+        """Return the seconds until a second attempt, a time limit or the end of a pause can be due."""
         found = [60.0, *(step.not_before_s - now for step in self._paused)]
         for step in self.under_way:
             backup = self.timeouts[step.kind].backup_after_s()
@@ -202,14 +202,14 @@ class Steps:
         return max(min(found), 0.001)
 
     def each(self, kind: str) -> Iterator[Step]:
-        """All steps of a kind."""
+        """Yield all steps of a kind."""
         return (step for (found, _), step in self._all.items() if found == kind)
 
-    def _wake(self, now: float) -> None:
+    def _requeue_paused(self, now: float) -> None:
         for step in [step for step in self._paused if step.not_before_s <= now]:
             self._paused.remove(step)
             if step.lost:
-                self._waiting[step.kind].append(step)  # it may end the next process too: others come first
+                self._waiting[step.kind].append(step)  # it may kill the next executor too: others come first
             else:
                 self._waiting[step.kind].appendleft(step)
 

@@ -1,7 +1,7 @@
-"""How long a step may take, learned from the steps that are done. Pure: durations in, time limits out.
+"""Time limits of steps, learned from the steps that are done. Pure: durations in, limits out.
 
-A second try costs little, because of two answers the first counts: it goes by earlier jobs while nothing is known of
-this one. To give an attempt up costs it: that goes by this job alone.
+A second attempt costs little, because the first result wins: until this job has finished a step, it is based on earlier
+jobs. Abandoning an attempt wastes its work: that is based on this job alone.
 """
 
 from __future__ import annotations
@@ -10,48 +10,48 @@ import statistics
 from collections import deque
 from dataclasses import dataclass, field
 
-BACKUP_FACTOR = 1.5  # a step is begun a second time on an idle worker after this many typical durations
-LIMIT_FACTOR = 3.0  # the first attempt is given up after this many typical durations without progress
-LIMIT_FLOOR_S = 5.0  # a killed process costs a second or more; idle workers help out long before
+BACKUP_FACTOR = 1.5  # an idle worker starts a second attempt after this many typical durations
+LIMIT_FACTOR = 3.0  # the first attempt is abandoned after this many typical durations without progress
+LIMIT_FLOOR_S = 5.0  # replacing a killed process takes a second or more; idle workers help long before
 BACKUP_FLOOR_S = 0.02
-SAY_S = 0.25  # a step that goes on says so at least this often
+SAY_S = 0.25  # longest time between two progress reports of a step
 _REMEMBERED = 64
 
 
 @dataclass
 class StepTimeout:
-    """Durations of one kind of step of one job."""
+    """Durations and limits of one kind of step of one job."""
 
-    ceiling_s: float  # no attempt may be without progress for longer
-    first_s: float = 60.0  # the limit while nothing is known
-    before_s: float | None = None  # the typical duration in earlier jobs; None = not known
-    first_backup_s: float | None = None  # after what time a second try begins while nothing is known; None = never
+    ceiling_s: float  # longest time without progress for any attempt
+    first_s: float = 60.0  # limit until a step of this job is done
+    before_s: float | None = None  # typical duration in earlier jobs; None = unknown
+    first_backup_s: float | None = None  # time to a second attempt while no duration is known; None = no second attempt
     durations: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def add(self, duration_s: float) -> None:
-        """Take in the duration of a step that is done."""
+        """Add the duration of a finished step."""
         self.durations.append(duration_s)
 
     @property
     def typical_s(self) -> float | None:
-        """The median duration; None while nothing is known."""
+        """Return the median duration in this job; None until a step is done."""
         return statistics.median(self.durations) if self.durations else None
 
     def limit_s(self, attempt: int) -> float:
-        """How long attempt 1, 2, ... may be without progress: it doubles with each, up to the ceiling."""
+        """Return the longest time without progress for attempt 1, 2, ...: doubled with each, up to the ceiling."""
         typical = self.typical_s
         first = self.first_s if typical is None else max(LIMIT_FACTOR * typical, LIMIT_FLOOR_S)
         return min(first * 2.0 ** min(attempt - 1, 30), self.ceiling_s)
 
     def backup_after_s(self) -> float | None:
-        """After what time an idle worker begins the same step too; None = not yet."""
+        """Return the time after which an idle worker starts a second attempt; None = no second attempt."""
         typical = self.before_s if self.typical_s is None else self.typical_s
         return self.first_backup_s if typical is None else max(BACKUP_FACTOR * typical, typical + BACKUP_FLOOR_S)
 
     def say_after_s(self) -> float:
-        """How often a step is to show its progress, so that it is not taken for one that hangs.
+        """Return the interval at which a step must report progress, so that it does not count as hung.
 
-        Most say nothing, because they take no longer than others; a slower one does before it is begun a second time.
+        Most steps end before their first report; a slower one reports before a second attempt is due.
         """
         backup = self.backup_after_s()
         typical = self.before_s if self.typical_s is None else self.typical_s
