@@ -95,7 +95,7 @@ def demand_outputs(spec: JobSpec) -> None:
     if not spec.outputs:
         raise SpecError("outputs: name at least one")
     if "" in spec.outputs and len(spec.outputs) > 1:
-        raise SpecError('outputs: the label "" is only allowed as the single output of a map that yields pairs')
+        raise SpecError('outputs: the label "" must be the only output: it is for maps that yield pairs')
     if all(output.output_type != "reduce" for output in spec.outputs.values()):
         return
     if spec.reduce_name is None:
