@@ -1,4 +1,4 @@
-"""Django's registration of the app."""
+"""Django app configuration of the `ingest` package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.apps import AppConfig
 
 
 class IngestConfig(AppConfig):
-    """Events, from the socket to MongoDB."""
+    """Register the app with Django."""
 
     name = "ingest"
     verbose_name = "Ingest"

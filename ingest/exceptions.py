@@ -1,4 +1,4 @@
-"""The errors of this package. Each has a stable `code`, says whether trying again can help, and pickles."""
+"""The errors of this package. Each has a stable `code`, tells whether a retry can help, and pickles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class IngestError(Exception):
-    """Base of every error raised here; its text is one line for a person and says what to do."""
+    """Base class of this package's errors; the message is one line for a person and says what to do."""
 
     code = "ingest_error"
     retryable = False
@@ -19,7 +19,7 @@ class IngestError(Exception):
         return _rebuild, (type(self), str(self), self.data)
 
     def to_document(self) -> dict[str, Any]:
-        """What crosses a wire."""
+        """Return the form that is sent over a wire: `code`, `message` and the data."""
         return {"code": self.code, "message": str(self), **self.data}
 
 
@@ -28,27 +28,27 @@ def _rebuild(cls: type[IngestError], message: str, data: dict[str, Any]) -> Inge
 
 
 class BindError(IngestError):
-    """A socket's address is taken or cannot be bound."""
+    """A socket's address is in use or cannot be bound."""
 
     code = "cannot_bind"
 
 
 class PartFailedError(IngestError):
-    """A part of the ingester ended by a fault of its own; the process ends, so that whoever watches it restarts it."""
+    """A part of the ingester failed; the process ends so that its supervisor restarts it."""
 
     code = "part_failed"
     retryable = True
 
 
 class JournalError(IngestError):
-    """A journal cannot be written or read; nothing that was acknowledged is touched."""
+    """A journal cannot be written or read; acknowledged events are not affected."""
 
     code = "journal_error"
     retryable = True
 
 
 class JournalFullError(JournalError):
-    """The journal has reached `journal_max_bytes`, or its disk is full; room comes as blocks are committed."""
+    """The journal has reached `journal_max_bytes`, or its disk is full; committing blocks frees space."""
 
     code = "journal_full"
 
@@ -60,7 +60,7 @@ class JournalLockedError(JournalError):
 
 
 class StoreChangedError(IngestError):
-    """The database is not the one that a journal or a position belongs to: emptied, restored or another one."""
+    """The database is not the one that a journal or a position belongs to: it was emptied, restored or replaced."""
 
     code = "store_changed"
 
@@ -72,13 +72,13 @@ class StoreUnpreparedError(IngestError):
 
 
 class StaleBlockError(IngestError):
-    """A block's number was reserved before and is settled; the block must take a new one."""
+    """A block's number is already reserved and settled; the block must take a new one."""
 
     code = "stale_block"
 
 
 class EventTooLargeError(IngestError):
-    """An event is larger than any message that an ingester takes; nothing of the call was sent."""
+    """An event exceeds the size limit of a message; nothing from the call was sent."""
 
     code = "event_too_big"
 
@@ -90,37 +90,37 @@ class BodyError(IngestError):
 
 
 class DeliveryError(IngestError):
-    """An acknowledged send was not answered in time; the events may or may not have arrived, and may be sent again."""
+    """An acknowledged send was not answered in time; the events may have arrived, and can safely be sent again."""
 
     code = "not_acknowledged"
     retryable = True
 
 
 class BusyError(DeliveryError):
-    """The ingester is there and its journal is full; nothing of the request was taken."""
+    """The ingester answers but its journal is full; nothing from the request was accepted."""
 
     code = "busy"
 
 
 class QueueFullError(DeliveryError):
-    """The client's own queue is full because nobody takes the events; the event was not taken."""
+    """The client's own queue is full because no ingester takes its events; the event was not queued."""
 
     code = "queue_full"
 
 
 class SpoolError(DeliveryError):
-    """The client's spool cannot be used; events that could not be delivered were not kept."""
+    """The client's spool cannot be used; undelivered events were not kept."""
 
     code = "spool_failed"
 
 
 class SpoolFullError(SpoolError):
-    """The client's spool has reached its size; events that could not be delivered were not kept."""
+    """The client's spool has reached its size limit; undelivered events were not kept."""
 
     code = "spool_full"
 
 
 class KeyFileError(IngestError):
-    """A file of CURVE keys cannot be used."""
+    """A CURVE key file cannot be used."""
 
     code = "bad_keys"

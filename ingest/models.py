@@ -1,4 +1,4 @@
-"""What the admin needs to know of quarantine; the entries themselves lie in MongoDB."""
+"""Django model of quarantine, for the admin only; the entries themselves are in MongoDB."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class QuarantineEntry(models.Model):
-    """Refused input. Without a table: it carries the permissions and the place in the admin."""
+    """Refused input. Has no table: it only carries the permissions and the place in the admin."""
 
     key = models.CharField(primary_key=True, max_length=120)
 

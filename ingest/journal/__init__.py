@@ -1,1 +1,1 @@
-"""The write-ahead journal: records in segments on disk, read as blocks."""
+"""The write-ahead journal: records in segment files, read back as blocks."""

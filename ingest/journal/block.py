@@ -1,7 +1,7 @@
-"""Blocks: runs of journal records that are committed together, and the reading of a journal as blocks.
+"""Read a journal as blocks: consecutive records that are committed together.
 
-A block keeps its boundaries for ever: once its number is reserved in MongoDB, it is cut at the same records however
-often it is read again, so that it always holds the same events.
+Once a block's number is reserved in MongoDB its boundaries never change: every later read cuts it at the same records,
+so that it always holds the same events.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BlockBounds:
-    """First and last record sequence of a block, with its number when one is reserved."""
+    """The record sequences that a block covers."""
 
     first: int
-    last: int
-    number: int | None = None
+    last: int  # inclusive
+    number: int | None = None  # of the block; None until one is reserved
 
 
 @dataclass(slots=True)
 class Block:
-    """Records to be committed together. `number` is None until one is reserved."""
+    """Records to be committed together."""
 
     records: list[Record] = field(default_factory=list)
-    number: int | None = None
-    span: BlockBounds | None = None  # as reserved; may reach beyond records that are still readable
-    size_bytes: int = 0
-    count: int = 0
-    by_segment: Counter[int] = field(default_factory=Counter)
+    number: int | None = None  # None until one is reserved
+    span: BlockBounds | None = None  # as reserved; may include records that are no longer readable
+    size_bytes: int = 0  # of all payloads
+    count: int = 0  # events and refusals
+    by_segment: Counter[int] = field(default_factory=Counter)  # segment number -> records from it
 
     @property
     def first(self) -> int:
-        """Sequence of the first record."""
+        """Return the sequence of the first record."""
         return self.span.first if self.span else self.records[0].sequence
 
     @property
     def last(self) -> int:
-        """Sequence of the last record."""
+        """Return the sequence of the last record."""
         return self.span.last if self.span else self.records[-1].sequence
 
 
 class BlockReader:
-    """Reads one journal as blocks, in order. Not thread-safe: callers take turns.
+    """Read one journal as blocks, in order. Not thread-safe.
 
-    `settled` are spans that have a verdict, `reserved` spans whose number is taken: both as MongoDB had them when
-    the journal was adopted; both are empty for a journal that is just being written.
+    `settled` are the spans that have a verdict, `reserved` those whose number is taken, both read from MongoDB when the
+    journal was adopted. Both are empty for a journal that this process writes.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class BlockReader:
         self._records: Iterator[Record | BadRegion] = iter(())
         self._read_end = 0
         self._ahead: Record | None = None
-        self._returned: list[tuple[Record, int]] = []  # with their segment's number, last first
+        self._returned: list[tuple[Record, int]] = []  # each with its segment's number, last first
         self._returned_from: int | None = None
-        self.damaged = 0  # bad regions met
-        self.lost_records = 0  # sequence numbers that no record has
+        self.damaged = 0  # bad regions found so far
+        self.lost_records = 0  # sequence numbers skipped so far
         self._last_sequence = 0
 
     def take(self, most_events: int, most_bytes: int, *, durable_only: bool = True) -> Block | None:
-        """The next block of at most so much (but at least one record), or None when all was taken.
+        """Return the next block within both limits (but of at least one record), or None if nothing is left to take.
 
-        Its records count as open in the journal until they are settled.
+        A reserved block keeps its reserved size. Its records count as open in the journal until they are settled.
         """
         block = Block()
         while (record := self._peek(durable_only)) is not None:
@@ -94,7 +94,7 @@ class BlockReader:
         return block
 
     def give_back(self, block: Block, span: BlockBounds) -> None:
-        """Put the records of the last block taken back: its number turned out to be reserved for `span`."""
+        """Put back the records of the block taken last, because its number turned out to be reserved for `span`."""
         self._reserved[span.first] = span
         numbers = [number for number, count in sorted(block.by_segment.items()) for _ in range(count)]
         if self._ahead is not None:
@@ -105,11 +105,11 @@ class BlockReader:
 
     @property
     def has_more(self) -> bool:
-        """Whether a record was read that no block took yet."""
+        """Return whether a record has been read that is not in a block yet."""
         return self._ahead is not None or bool(self._returned)
 
     def unmet(self) -> list[BlockBounds]:
-        """Reserved spans of which no record was found, once everything was read."""
+        """Return the reserved spans of which no record was found; call it once everything has been read."""
         return list(self._reserved.values())
 
     def _fits(self, block: Block, record: Record, most_events: int, most_bytes: int) -> bool:
@@ -127,7 +127,7 @@ class BlockReader:
         )
 
     def _span_over(self, sequence: int) -> BlockBounds | None:
-        """The reserved span that `sequence` lies in, when the record it began with cannot be read any more."""
+        """Return the reserved span that contains `sequence`, for spans whose first record is no longer readable."""
         return next((s for s in self._reserved.values() if s.first <= sequence <= s.last), None)
 
     def _add(self, block: Block, record: Record, segment_number: int) -> None:
@@ -173,10 +173,10 @@ class BlockReader:
         return record
 
     def _read_on(self, durable_only: bool) -> bool:
-        """Read what was added since, or the next segment; False when there is nothing."""
+        """Read what was appended since the last call, or move to the next segment; return False if there is neither."""
         segment = self._segment
         if segment is not None:
-            closed = segment.closed  # asked before its end: nothing is added after it was closed
+            closed = segment.closed  # read before its end: nothing is appended once it is closed
             end = segment.synced_end if durable_only else segment.end
             if end > self._read_end:
                 data = segment.read_range(self._read_end, end)
@@ -201,10 +201,10 @@ class BlockReader:
 
     def _report(self, region: BadRegion) -> None:
         assert self._segment is not None
-        where = f"{self._segment.path}, bytes {region.start} to {region.end}"
+        where = (self._segment.path, region.start, region.end)
         if region.torn and self.journal.is_newest(self._segment):
-            log.info("journal: the unsynced end of %s is cut off", where)
+            log.info("unsynced end of journal segment skipped segment=%s start=%d end=%d", *where)
             return
         self.damaged += 1
         kept = self.journal.keep_damaged(self._segment)
-        log.error("journal: damaged records in %s are stepped over; the segment is kept as %s", where, kept)
+        log.error("damaged journal records skipped segment=%s start=%d end=%d kept_as=%s", *where, kept)

@@ -1,7 +1,7 @@
-"""A journal: a locked folder of segments, written by one process and read by the same or by the one that adopts it.
+"""A journal: a locked folder of segments, written by one process and read by it or by the process that adopts it.
 
-Every ingester writes a journal of its own, made at its start. Journals that nobody holds any more are adopted: only
-read, and removed once everything in them is settled. What is settled is `ingest.server.committer`'s to say.
+Every ingester creates its own journal when it starts. A journal that no process holds can be adopted: it is only read,
+and removed once everything in it is settled. Settling blocks is left to `ingest.server.committer`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ DAMAGED_FOLDER = "damaged"
 class StoreMark:
     """Identity of the event store that a journal or a position belongs to."""
 
-    store: str
-    epoch: int
+    store: str  # uuid, new if the database was emptied
+    epoch: int  # rises each time the database is restored
 
 
 class Journal:
-    """Segments of one journal. `append` and `sync` belong to one thread; the rest may be called from any."""
+    """The segments of one journal. Only one thread may call `append` and `sync`; the rest is thread-safe."""
 
     def __init__(self, folder: Path, journal: uuid.UUID, lock: int, settings: JournalSettings) -> None:
         self.folder = folder
@@ -46,22 +46,22 @@ class Journal:
         self.seed = checksum_seed(journal)
         self.segments: list[Segment] = []
         self.next_sequence = 1
-        self.cut_through = 0  # no file holds a record up to this sequence any more
+        self.cut_through = 0  # records up to this sequence are no longer in any file
         self.writable = False
-        self.room = threading.Event()  # set whenever a segment went
-        self._last_number = 0  # of a segment
+        self.room = threading.Event()  # set whenever a segment is removed
+        self._last_number = 0  # of the newest segment
         self._lock = lock
         self._settings = settings
-        self._guard = threading.Lock()  # of `segments` and their counters
+        self._guard = threading.Lock()  # protects `segments` and their counters
 
     @classmethod
     def create(cls, settings: JournalSettings) -> Journal:
-        """A new, locked, empty journal below the folder. Raises `JournalError`."""
+        """Create an empty, locked journal in the journals' folder. Raise `JournalError` if that fails."""
         journal = uuid.uuid4()
         folder = settings.folder / str(journal)
         try:
             settings.folder.mkdir(parents=True, exist_ok=True)
-            # Made under another name, so that nobody adopts it before it is locked.
+            # Created under another name, so that no process adopts it before it is locked.
             making = settings.folder / f".{journal}"
             making.mkdir()
             lock = _take_lock(making)
@@ -76,7 +76,7 @@ class Journal:
 
     @classmethod
     def adopt(cls, folder: Path, settings: JournalSettings) -> Journal:
-        """The journal in `folder`, for reading. Raises `JournalLockedError` when a process holds it."""
+        """Lock the journal in `folder` for reading. Raise `JournalLockedError` if another process holds it."""
         try:
             lock = _take_lock(folder)
             journal = cls(folder, uuid.UUID(folder.name), lock, settings)
@@ -87,7 +87,7 @@ class Journal:
 
     @property
     def mark(self) -> StoreMark | None:
-        """The store that the journal's blocks went to so far; None while it has not met one."""
+        """Return the store that the journal's blocks belong to; None until one is set."""
         try:
             content = json.loads((self.folder / META_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -95,7 +95,7 @@ class Journal:
         return StoreMark(content["store"], content["epoch"]) if "store" in content else None
 
     def set_mark(self, mark: StoreMark) -> None:
-        """Record on disk which store the journal belongs to, before anything of it is reserved there."""
+        """Record on disk which store the journal belongs to. Call it before its first reservation there."""
         temporary = self.folder / f".{META_NAME}"
         content = {"journal": str(self.uuid), "store": mark.store, "epoch": mark.epoch}
         try:
@@ -110,12 +110,12 @@ class Journal:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of records in all segments, settled ones included until their segment goes."""
+        """Return the bytes of records in all segments, settled ones included until their segment is removed."""
         with self._guard:
             return sum(segment.end for segment in self.segments)
 
     def fits(self, records: Sequence[tuple[RecordKind, int, bytes]]) -> bool:
-        """Whether `append` would take these now. A single one goes in as long as the journal is not half full, so that
+        """Return whether `records` fit now. A single record always fits while the journal is at most half full, so that
         none is too large for ever.
         """
         size, most = self.size_bytes, self._settings.max_bytes
@@ -123,15 +123,15 @@ class Journal:
         return size + needed <= most or (len(records) == 1 and size <= most // 2)
 
     def append(self, records: Sequence[tuple[RecordKind, int, bytes]]) -> None:
-        """Write `(kind, count, payload)` records, all or none, in order.
+        """Write `(kind, count, payload)` records in order, all or none.
 
-        They are durable after the next `sync`. Raises `JournalFullError` when they do not fit or the disk is full,
-        `JournalError` when writing fails.
+        They are durable after the next `sync`. Raise `JournalFullError` if they do not fit or the disk is full,
+        `JournalError` if writing fails.
         """
         if not self.fits(records) and not self._fits_after_closing(records):
             raise JournalFullError(
-                f"the journal {self.folder} has reached journal_max_bytes = {self._settings.max_bytes}: it goes on "
-                "when MongoDB has taken some of it"
+                f"the journal {self.folder} has reached journal_max_bytes = {self._settings.max_bytes}: writing "
+                "goes on once MongoDB has taken some of it"
             )
         chunks, sequence = [], self.next_sequence
         for kind, count, payload in records:
@@ -141,7 +141,7 @@ class Journal:
         self.next_sequence = sequence
 
     def _fits_after_closing(self, records: Sequence[tuple[RecordKind, int, bytes]]) -> bool:
-        """Close the segment being written, to go once what it holds is settled: it may be all there is."""
+        """Close the current segment, so that it can be removed once settled, and try again: it may be the only one."""
         last = self._newest()
         if last and not last.closed and last.end > FILE_HEADER_BYTES:
             last.sync()
@@ -171,44 +171,44 @@ class Journal:
         return new
 
     def sync(self) -> None:
-        """Return once everything appended is on disk. Raises `JournalError` when that failed; it may be repeated."""
+        """Return once everything appended is on disk. Raise `JournalError` if that fails; it can be called again."""
         if last := self._newest():
             last.sync()
 
     @property
     def unsynced_bytes(self) -> int:
-        """How much of what was appended is not known to be on disk."""
+        """Return how many appended bytes are not known to be on disk."""
         last = self._newest()
         return last.unsynced_bytes if last else 0
 
     def next_segment(self, after: int) -> Segment | None:
-        """The first segment with a number above `after`."""
+        """Return the first segment with a number above `after`, or None."""
         with self._guard:
             at = bisect_right(self.segments, after, key=_number)
             return self.segments[at] if at < len(self.segments) else None
 
     def is_newest(self, segment: Segment) -> bool:
-        """Whether no segment follows."""
+        """Return whether no segment follows."""
         return self._newest() is segment
 
     def take(self, records_by_segment: Mapping[int, int]) -> None:
-        """Count records that went into a block: their segments stay until `settle`."""
+        """Count records as open because a block took them: their segments stay until `settle`."""
         self._count(records_by_segment, 1)
 
     def settle(self, records_by_segment: Mapping[int, int]) -> None:
-        """Count records as settled, and remove segments from the front that hold nothing else."""
+        """Count records as settled, then `cut`."""
         self._count(records_by_segment, -1)
         self.cut()
 
     def _count(self, records_by_segment: Mapping[int, int], sign: int) -> None:
         with self._guard:
             for number, count in records_by_segment.items():
-                at = bisect_left(self.segments, number, key=_number)  # there are many while MongoDB is away
+                at = bisect_left(self.segments, number, key=_number)  # bisect: there are many while MongoDB is away
                 if at < len(self.segments) and self.segments[at].number == number:
                     self.segments[at].open_records += sign * count
 
     def cut(self) -> None:
-        """Remove from the front every closed segment that was read through and has nothing unsettled."""
+        """Remove the oldest segments for as long as they are closed, fully read and settled."""
         with self._guard:
             while self.segments and _is_done(self.segments[0]):
                 segment = self.segments.pop(0)
@@ -218,19 +218,19 @@ class Journal:
 
     @property
     def drained(self) -> bool:
-        """Whether every segment is gone and none will come."""
+        """Return whether every segment is gone and none will follow."""
         with self._guard:
             return not self.segments and not self.writable
 
     def sync_removals(self) -> None:
-        """Make it durable that segments are gone. Raises `JournalError`."""
+        """Make the removal of segments durable. Raise `JournalError` if that fails."""
         try:
             sync_folder(self.folder)
         except OSError as error:
             raise as_journal_error(error, self.folder) from error
 
     def finish(self) -> None:
-        """Append nothing any more, so that the last segment can go too. Raises `JournalError` when a sync failed."""
+        """Close the journal to appends, so that its last segment can go too. Raise `JournalError` if the sync fails."""
         self.sync()
         self.writable = False
         with self._guard:
@@ -238,7 +238,7 @@ class Journal:
                 segment.close()
 
     def keep_damaged(self, segment: Segment) -> Path:
-        """Keep a second name of a segment with bad bytes, so that it can be looked at after it was cut."""
+        """Hard-link a segment with bad bytes, so that it can be examined after it is cut; return the new path."""
         kept = self._settings.folder / DAMAGED_FOLDER / f"{self.uuid}-{segment.path.name}"
         try:
             kept.parent.mkdir(exist_ok=True)
@@ -249,14 +249,14 @@ class Journal:
         return kept
 
     def remove(self) -> None:
-        """Remove the folder of a drained journal and give back its lock."""
+        """Remove the folder of a drained journal and release its lock. Raise `JournalError` if it is not drained."""
         if not self.drained:
             raise JournalError(f"journal {self.folder} holds records that are not settled: nothing is removed")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.release()
 
     def release(self) -> None:
-        """Give back the lock, so that another process may adopt the journal. May be called twice."""
+        """Release the lock, so that another process can adopt the journal. May be called twice."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -273,7 +273,7 @@ def _is_done(segment: Segment) -> bool:
 
 
 def journal_folders(root: Path) -> list[Path]:
-    """The folders below `root` that are journals, oldest first."""
+    """Return the folders in `root` that are journals, oldest first."""
     found = []
     for folder in root.iterdir() if root.is_dir() else ():
         with contextlib.suppress(ValueError, OSError):
@@ -283,7 +283,7 @@ def journal_folders(root: Path) -> list[Path]:
 
 
 def _take_lock(folder: Path) -> int:
-    """Hold the folder's lock file; the kernel lets it go when the process ends. Returns its descriptor."""
+    """Lock the folder until the process ends, and return the lock file's descriptor."""
     path = folder / LOCK_NAME
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with contextlib.ExitStack() as on_failure:
@@ -293,6 +293,6 @@ def _take_lock(folder: Path) -> int:
         except BlockingIOError:
             raise JournalLockedError(f"journal {folder} is held by another process") from None
         if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
-            raise JournalLockedError(f"journal {folder} was removed meanwhile")
+            raise JournalLockedError(f"journal {folder} was removed in the meantime")
         on_failure.pop_all()
     return descriptor

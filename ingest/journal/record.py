@@ -1,6 +1,6 @@
-"""The record of a journal segment: layout, checksums, and how the next good one is found behind a bad one.
+"""Encode and decode the records of a journal segment, and find the next good record after a bad one.
 
-Pure: bytes in, records out. Files are `ingest.journal.segment`'s. The layout is described in docs/journal.md.
+Pure: bytes in, records out. Files are left to `ingest.journal.segment`. docs/journal.md describes the layout.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAGIC = b"ZKJRNL\x00\x01"
 
 
 class RecordKind(enum.IntEnum):
-    """What the payload of a record holds."""
+    """The kind of payload in a record."""
 
     EVENTS = 1  # events, none of which has an id
     EVENTS_WITH_IDS = 2  # a document {ids: [...]}, then events
@@ -48,21 +48,21 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class BadRegion:
-    """Bytes of a segment that are no good record. `torn` when nothing good follows them."""
+    """Bytes of a segment that are not a valid record."""
 
     start: int
     end: int
-    torn: bool
+    torn: bool  # no valid record follows
 
 
 def file_header(journal: uuid.UUID, number: int) -> bytes:
-    """The first bytes of a segment file."""
+    """Return the first bytes of a segment file."""
     body = _FILE.pack(MAGIC, journal.bytes, number, 0)[:-4]
     return body + struct.pack("<I", zlib.crc32(body))
 
 
 def is_file_header(data: bytes, journal: uuid.UUID) -> bool:
-    """Whether `data` begins as a segment of this journal does."""
+    """Return whether `data` starts like a segment of this journal."""
     if len(data) < FILE_HEADER_BYTES:
         return False
     number = _FILE.unpack_from(data)[2]
@@ -70,18 +70,18 @@ def is_file_header(data: bytes, journal: uuid.UUID) -> bool:
 
 
 def encode(kind: RecordKind, sequence: int, count: int, payload: bytes, seed: int) -> bytes:
-    """A record as it lies in the file. `seed` is `checksum_seed` of its journal."""
+    """Return a record as it is written to the file. `seed` is `checksum_seed` of its journal."""
     start = _HEADER.pack(MARKER, kind, 0, 0, sequence, count, len(payload), zlib.crc32(payload), 0)[:_CHECKED_BYTES]
     return start + struct.pack("<I", zlib.crc32(start, seed)) + payload
 
 
 def checksum_seed(journal: uuid.UUID) -> int:
-    """Makes the header of another journal's record look bad, as may lie in a disk block used before."""
+    """Return the seed of header checksums, which makes another journal's records in a reused disk block invalid."""
     return zlib.crc32(journal.bytes)
 
 
 def decode_at(data: bytes, position: int, seed: int) -> Record | None:
-    """The good record that begins at `position`, or None."""
+    """Return the valid record that starts at `position`, or None."""
     if len(data) - position < HEADER_BYTES:
         return None
     marker, kind, _, _, sequence, count, length, payload_crc, header_crc = _HEADER.unpack_from(data, position)
@@ -95,9 +95,9 @@ def decode_at(data: bytes, position: int, seed: int) -> Record | None:
 
 
 def scan(data: bytes, seed: int, start: int = FILE_HEADER_BYTES) -> Iterator[Record | BadRegion]:
-    """Every good record of a segment's bytes in order, and each bad region between and behind them.
+    """Yield every valid record of a segment's bytes in order, and each bad region between and after them.
 
-    A rest of zeros is space that was set aside and not used, and no bad region.
+    Trailing zeros are unused preallocated space, not a bad region.
     """
     position = start
     while position < len(data):
@@ -124,14 +124,14 @@ def _next_good(data: bytes, position: int, seed: int) -> int | None:
 
 
 def events_payload(events: Sequence[bytes], ids: Sequence[str | None]) -> tuple[RecordKind, bytes]:
-    """Kind and payload of a record of events; `ids` is empty when none has one."""
+    """Return kind and payload of a record of events; `ids` is empty if none has one."""
     if not ids:
         return RecordKind.EVENTS, b"".join(events)
     return RecordKind.EVENTS_WITH_IDS, bson.encode({"ids": list(ids)}) + b"".join(events)
 
 
 def read_events(record: Record) -> tuple[list[bytes], list[str | None]]:
-    """The events of a record and their ids; the ids are empty when none has one."""
+    """Return the events of a record and their ids; the ids are empty if none has one."""
     documents = split_documents(record.payload)
     if record.kind is RecordKind.EVENTS:
         return documents, []

@@ -1,6 +1,6 @@
-"""One segment file of a journal: written once from front to end, made durable, and moved elsewhere when that fails.
+"""One segment file of a journal: append to it, make it durable, and rewrite it elsewhere if the disk fails.
 
-Which records lie in it is `ingest.journal.record`'s business, which segments there are `ingest.journal`'s.
+The records in it are left to `ingest.journal.record`, the set of segments to `ingest.journal.journal`.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from ingest.exceptions import JournalError, JournalFullError
 from ingest.journal.record import file_header
 
 SUFFIX = ".seg"
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Segment:
-    """A segment of this process's own journal. One thread writes; `read_range` may be called from any.
+    """A segment file of a journal. One thread writes; `read_range` may be called from any.
 
-    After an append or a sync failed, the file is not trusted any more: what it holds and what was to be appended is
-    written to a new file, which takes its name once it is on disk. Offsets stay as they were.
+    After a failed append or sync the file is no longer trusted: its content and the bytes still to be appended are
+    written to a new file, which takes over the name once it is on disk. Offsets do not change.
     """
 
     def __init__(self, path: Path, number: int, *, end: int, closed: bool) -> None:
         self.path = path
         self.number = number
-        self.end = end  # offset behind the last record
-        self.closed = closed  # nothing is appended any more
-        self.read_through = False  # the reader is past the end
-        self.last_sequence = 0  # of the records in it, once it was read through
-        self.open_records = 0  # taken into blocks that are not settled yet
+        self.end = end  # offset after the last record
+        self.closed = closed  # nothing more will be appended
+        self.read_through = False  # the reader has reached the end
+        self.last_sequence = 0  # of its records; set once it is read through
+        self.open_records = 0  # in blocks that are not settled yet
         self._descriptor: int | None = None
         self._synced_end = end
         self._unsynced: list[bytes] = []  # what a failed sync may have lost
@@ -41,9 +41,9 @@ class Segment:
 
     @classmethod
     def create(cls, folder: Path, number: int, journal: uuid.UUID, reserve_bytes: int) -> Segment:
-        """A new file with its header on disk and its name in the folder on disk.
+        """Create a segment file whose header and name are on disk when this returns.
 
-        Raises `JournalFullError` when the disk has no room for `reserve_bytes`, `JournalError` when it fails.
+        Raise `JournalFullError` if the disk has less than `reserve_bytes` free, `JournalError` if it fails.
         """
         path = folder / f"{number:08d}{SUFFIX}"
         segment = cls(path, number, end=0, closed=False)
@@ -53,18 +53,18 @@ class Segment:
             segment.sync()
             sync_folder(folder)
         except OSError as error:
-            segment._give_up()
+            segment._close_descriptor()
             path.unlink(missing_ok=True)
             raise as_journal_error(error, path) from error
         except JournalError:
-            segment._give_up()
+            segment._close_descriptor()
             path.unlink(missing_ok=True)
             raise
         return segment
 
     @classmethod
     def existing(cls, path: Path) -> Segment:
-        """A segment that an earlier process wrote; it is only read."""
+        """Return a segment that an earlier process wrote, for reading only."""
         return cls(path, int(path.name.removesuffix(SUFFIX)), end=path.stat().st_size, closed=True)
 
     def _open_new(self, path: Path, reserve_bytes: int) -> None:
@@ -73,11 +73,11 @@ class Segment:
             try:
                 os.posix_fallocate(self._descriptor, 0, reserve_bytes)
             except OSError as error:
-                if error.errno in _NO_ROOM:
+                if error.errno in _NO_SPACE:
                     raise
 
     def append(self, chunks: Sequence[bytes]) -> None:
-        """Write `chunks` behind the end. Raises `JournalError`; then nothing of them counts as written."""
+        """Write `chunks` at the end. Raise `JournalError` if that fails; none of them then count as written."""
         data = b"".join(chunks)
         if not self._failed:
             try:
@@ -92,7 +92,7 @@ class Segment:
             self._unsynced.clear()
 
     def sync(self) -> None:
-        """Return once everything appended is on disk. Raises `JournalError`; then it is not, and a repeat may help."""
+        """Return once everything appended is on disk. Raise `JournalError` if it is not; calling again can help."""
         if self._synced_end == self.end:
             return
         if not self._failed:
@@ -107,16 +107,16 @@ class Segment:
 
     @property
     def synced_end(self) -> int:
-        """Offset up to which everything is known to be on disk."""
+        """Return the offset up to which everything is known to be on disk."""
         return self._synced_end
 
     @property
     def unsynced_bytes(self) -> int:
-        """How much was appended and is not known to be on disk."""
+        """Return how many appended bytes are not known to be on disk."""
         return self.end - self._synced_end
 
     def _move(self, unsynced: Sequence[bytes]) -> None:
-        """Write synced content and `unsynced` to a new file, on disk under this segment's name when it returns."""
+        """Replace the file by a new one with the synced content and `unsynced`, which is on disk when this returns."""
         temporary = self.path.with_suffix(".moving")
         old = self._descriptor
         try:
@@ -153,20 +153,20 @@ class Segment:
         return self._descriptor
 
     def close(self) -> None:
-        """Cut off the space set aside and let go of the file; everything must have been synced."""
+        """Cut off unused preallocated space and close the file; everything must be synced."""
         if self._descriptor is not None:
-            with contextlib.suppress(OSError):  # zeros at the end are no fault
+            with contextlib.suppress(OSError):  # trailing zeros are harmless
                 os.ftruncate(self._descriptor, self.end)
-            self._give_up()
+            self._close_descriptor()
         self.closed = True
 
-    def _give_up(self) -> None:
+    def _close_descriptor(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def read_range(self, start: int, end: int) -> bytes:
-        """The bytes from `start` to `end`, fewer when the file is shorter. Raises `JournalError`."""
+        """Return the bytes from `start` to `end`, fewer if the file is shorter. Raise `JournalError` if that fails."""
         try:
             with self.path.open("rb") as file:
                 return os.pread(file.fileno(), end - start, start)
@@ -184,7 +184,7 @@ def _write_all(descriptor: int, data: bytes, position: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable (fsync(2): a file's own sync does not)."""
+    """Make the names in `folder` durable; syncing the files themselves does not (fsync(2))."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -193,7 +193,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def as_journal_error(error: OSError, path: Path) -> JournalError:
-    """`error` as one of ours: full disk or anything else."""
-    if error.errno in _NO_ROOM:
-        return JournalFullError(f"no room for the journal {path}: {error.strerror}; free space on that disk")
-    return JournalError(f"journal {path}: {error.strerror or error}; see to that disk")
+    """Convert `error`: `JournalFullError` if the disk is full, else `JournalError`."""
+    if error.errno in _NO_SPACE:
+        return JournalFullError(f"no space for the journal {path}: {error.strerror}; free some on that disk")
+    return JournalError(f"journal {path}: {error.strerror or error}; check that disk")

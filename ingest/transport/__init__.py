@@ -1,1 +1,1 @@
-"""ZeroMQ plumbing shared by clients and servers: CURVE keys, handshakes, notices, waiting under gevent."""
+"""ZeroMQ code shared by clients and servers: CURVE keys, handshakes, notices, waiting under gevent."""

@@ -1,7 +1,7 @@
-"""CURVE keys of programs that send events and listen to notices (ZeroMQ RFC 26, CurveZMQ).
+"""CURVE keys of programs that send events or subscribe to notices (ZeroMQ RFC 26, CurveZMQ).
 
-A sender's key file names the ingester's public key, by which the sender knows that nobody else answers, and holds a
-pair of its own, by which the ingester knows the sender. The ingester's side is `ingest.transport.server_keys`.
+A sender's key file holds the ingester's public key, by which the sender recognises the ingester, and the sender's own
+key pair, by which the ingester recognises the sender. The ingester's side is `ingest.transport.server_keys`.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ OTHERS = 0o077
 
 @dataclass(frozen=True, slots=True)
 class ClientKeys:
-    """What a sender needs; each a text of 40 characters (Z85, ZeroMQ RFC 32)."""
+    """The keys that a sender needs, each 40 characters of text (Z85, ZeroMQ RFC 32)."""
 
     server: str  # public key of the ingester
-    public: str
+    public: str  # the sender's own, like `secret`
     secret: str = field(repr=False)
 
     @classmethod
     def load(cls, path: Path | str) -> ClientKeys:
-        """The keys in `path`. Raises `KeyFileError` when it is not there, holds none, or can be read by others."""
+        """Return the keys in `path`. Raise `KeyFileError` if it is missing, invalid or readable by other users."""
         content = read_secret(Path(path))
         try:
             secret = str(content["secret"])
             keys = cls(checked(str(content["server"])), public_of(secret), secret)
         except (ValueError, KeyError, TypeError) as error:
             raise KeyFileError(
-                f"key file {path} holds no keys of a sender ({error}): copy it from `keys/ingest-clients` of the "
+                f"key file {path} holds no keys for a sender ({error}): copy it from `keys/ingest-clients` in the "
                 "ingester's home folder"
             ) from None
         return keys
 
 
 def as_client(socket: Any, keys: ClientKeys | None) -> None:
-    """Before `connect`: demand the ingester's key, and show our own. Without keys the socket stays as it is."""
+    """Require the ingester's key and present our own. Call it before `connect`; without keys it does nothing."""
     if keys is not None:
         socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server.encode())
         socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.encode())
@@ -50,30 +50,30 @@ def as_client(socket: Any, keys: ClientKeys | None) -> None:
 
 
 def public_of(secret: str) -> str:
-    """The public key of a secret one. Raises `ValueError` when it is none."""
+    """Return the public key of a secret key. Raise `ValueError` if that is not a key."""
     try:
         return zmq.curve_public(secret.encode()).decode()
     except (zmq.ZMQError, UnicodeError):
-        raise ValueError("the secret key is none") from None
+        raise ValueError("the key is not valid") from None
 
 
 def checked(public: str) -> str:
-    """`public`, when it has the form of a public key. Raises `ValueError`."""
-    public_of(public)  # any 32 bytes in Z85 are taken
+    """Return `public` if it has the form of a key, else raise `ValueError`."""
+    public_of(public)  # which accepts any 32 bytes in Z85
     return public
 
 
 def read_secret(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that only its owner may read. Raises `KeyFileError`."""
+    """Return the JSON object in a file. Raise `KeyFileError` if it has none or anybody but the owner can read it."""
     try:
         mode = path.stat().st_mode
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise KeyFileError(f"key file {path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
-        raise KeyFileError(f"key file {path} is no JSON: {error}") from None
+        raise KeyFileError(f"key file {path} is not JSON: {error}") from None
     if mode & OTHERS:
         raise KeyFileError(f"key file {path} can be read by others: chmod 600 {path}")
     if not isinstance(content, dict):
-        raise KeyFileError(f"key file {path} holds no JSON object")
+        raise KeyFileError(f"key file {path} does not hold a JSON object")
     return content

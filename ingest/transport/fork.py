@@ -1,4 +1,4 @@
-"""Keeps objects with sockets, locks or files usable in a process that was forked while other threads used them."""
+"""Keep objects with sockets, locks or files usable in a process that was forked while other threads used them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from weakref import WeakSet
 
 
 class Forkable(Protocol):
-    """Something that must begin anew in a forked process."""
+    """An object that must reset itself in a forked process."""
 
     def after_fork(self) -> None:
-        """Forget sockets, locks and files of the parent without touching them. Runs in the child's only thread."""
+        """Forget the parent's sockets, locks and files without touching them. Runs in the child's only thread."""
 
 
 _known: WeakSet[Forkable] = WeakSet()
 
 
 def watch(forkable: Forkable) -> None:
-    """Call `forkable.after_fork()` in every process that is forked from this one from now on, while it lives."""
+    """Call `forkable.after_fork()` in every process forked from now on, for as long as `forkable` lives."""
     _known.add(forkable)
 
 

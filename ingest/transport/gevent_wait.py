@@ -1,6 +1,6 @@
-"""Waiting and threads that suit the process: with gevent other greenlets run on, patched or not; without it, plainly.
+"""Waiting and threads that work with and without gevent; with it other greenlets keep running, patched or not.
 
-Nothing here imports gevent: a process that uses it has imported it already.
+gevent is only used in processes that have imported it already.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 import zmq
 
-SLICE_S = 0.05  # ZeroMQ's descriptor signals edges, which another waiter may have eaten: look again after this
+SLICE_S = 0.05  # ZeroMQ's descriptor is edge-triggered, and another waiter may consume the edge: check again after this
 
 
 def is_patched() -> bool:
-    """Whether gevent has patched the process's sockets, as gunicorn's gevent worker does."""
+    """Return whether gevent has patched the process's sockets, as gunicorn's gevent worker does."""
     if "gevent" not in sys.modules:
         return False
     from gevent.monkey import is_module_patched
@@ -29,7 +29,7 @@ def is_patched() -> bool:
 
 
 def context() -> Any:
-    """The process's ZeroMQ context; a new one after a fork. Its sockets' `poll` lets other greenlets run."""
+    """Return the process's ZeroMQ context, a new one after a fork. Its sockets' `poll` lets other greenlets run."""
     if is_patched():
         from zmq import green
 
@@ -38,9 +38,9 @@ def context() -> Any:
 
 
 def wait(socket: zmq.Socket[bytes], events: int, timeout_s: float) -> bool:
-    """Wait until the plain `socket` is ready for one of `events`; return whether it is, after `timeout_s` at most.
+    """Wait up to `timeout_s` until the plain `socket` is ready for one of `events`; return whether it is.
 
-    Only one thread or greenlet may use the socket meanwhile.
+    No other thread or greenlet may use the socket during that time.
     """
     if _hub() is None:
         return bool(socket.poll(max(0, int(timeout_s * 1000)), events))
@@ -54,7 +54,7 @@ def wait(socket: zmq.Socket[bytes], events: int, timeout_s: float) -> bool:
 
 
 def wait_readable(descriptor: int, timeout_s: float) -> bool:
-    """Wait until the descriptor can be read, or was closed; return False when neither came within `timeout_s`."""
+    """Wait until the descriptor is readable or closed; return False if neither happens within `timeout_s`."""
     if _hub() is not None:
         from gevent.socket import timeout, wait_read
 
@@ -74,7 +74,7 @@ def wait_readable(descriptor: int, timeout_s: float) -> bool:
 
 
 def pause(seconds: float) -> None:
-    """Let the time pass; with gevent other greenlets run meanwhile."""
+    """Sleep; with gevent other greenlets run meanwhile."""
     if _hub() is None:
         time.sleep(seconds)
     else:
@@ -84,9 +84,9 @@ def pause(seconds: float) -> None:
 
 
 class BackgroundThread:
-    """A function that runs in a thread of the operating system, whatever gevent has patched.
+    """Run a function in a thread of the operating system, even if gevent has patched threads.
 
-    Any thread or greenlet may wait for it. The thread does not keep the process from ending.
+    Any thread or greenlet may wait for it. The thread does not keep the process alive.
     """
 
     def __init__(self, function: Callable[[], object]) -> None:
@@ -103,7 +103,7 @@ class BackgroundThread:
             os.write(self._write_end, b"x")
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the function has returned, `timeout_s` at most; return whether it has."""
+        """Wait up to `timeout_s` until the function has returned; return whether it has."""
         return self._done or (wait_readable(self._read_end, timeout_s) and self._done)
 
     def __del__(self) -> None:
@@ -122,11 +122,11 @@ def _start_thread(function: Callable[[], object]) -> None:
 
 
 def _hub() -> Any:
-    """gevent's hub of this thread when greenlets run in it and may switch here; else None."""
+    """Return this thread's gevent hub if greenlets run in it and can switch here, else None."""
     if "gevent" not in sys.modules:
         return None
     from gevent import getcurrent
-    from gevent._hub_local import get_hub_if_exists  # the public get_hub would make one in each thread
+    from gevent._hub_local import get_hub_if_exists  # the public get_hub would create one
 
     hub = get_hub_if_exists()
     return None if hub is getcurrent() else hub

@@ -1,7 +1,7 @@
-"""How ZeroMQ's handshake on a connection went, and what to say of one that failed.
+"""Watch the ZeroMQ handshakes of a socket and explain those that fail.
 
-libzmq tells it to a monitor only (zmq_socket_monitor(3)). After some failures it never tries again on that socket:
-whoever uses the socket must open another.
+libzmq reports them only to a monitor (zmq_socket_monitor(3)). After some failures it never retries on that socket: its
+owner must open another.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _numbers = itertools.count()
 
 
 class Handshake:
-    """Watches the handshakes of one socket. Belongs to whoever the socket belongs to; never blocks.
+    """Track the handshakes of one socket. Use it only in the thread or greenlet that owns the socket; never blocks.
 
-    Make it before `connect`, and `close` it before the socket.
+    Create it before `connect`, and `close` it before the socket.
     """
 
     def __init__(self, socket: zmq.Socket[Any], *, with_keys: bool) -> None:
@@ -35,12 +35,12 @@ class Handshake:
         self._with_keys = with_keys
         self._monitor: Any = None
         self.done = False  # whether one has ever succeeded
-        self.fault = ""  # why the last one failed; empty when it did not
-        self.given_up = False  # whether the socket will never try again
+        self.fault = ""  # why the last one failed; empty if it did not
+        self.given_up = False  # whether the socket will never retry
         self._watch(UNTIL_DONE)
 
     def look(self) -> bool:
-        """Take in what has happened; return whether a handshake has ever succeeded."""
+        """Process pending monitor events; return whether a handshake has ever succeeded."""
         while self._monitor is not None:
             try:
                 event = _EVENT(self._monitor.recv_multipart(zmq.NOBLOCK)[0])[0]
@@ -48,7 +48,7 @@ class Handshake:
                 break
             self._note(event)
         if self.done and not self.given_up and self._watched != FOR_GOOD:
-            # From now on only what happens once: nobody may come to read it, and a full monitor stops the connection.
+            # From here on only events that happen once: `look` may never be called again, and a full monitor stalls.
             self._watch(FOR_GOOD)
         return self.done
 
@@ -64,11 +64,11 @@ class Handshake:
             return "it does not know this key: is its file still in `keys/ingest-clients` there?"
         if self._with_keys:
             return "its key is not the one in our key file, or it has none: copy the file from there again"
-        return "it takes only senders with keys: pass a key file of its `keys/ingest-clients`"
+        return "it takes only senders with keys: pass a key file from its `keys/ingest-clients`"
 
     @property
     def descriptor(self) -> int:
-        """Becomes readable when there is something to `look` at (edge-triggered, see ZMQ_FD)."""
+        """Return a descriptor that becomes readable when `look` has events to process (edge-triggered, see ZMQ_FD)."""
         return int(self._monitor.getsockopt(zmq.FD))
 
     def _watch(self, events: int) -> None:
@@ -81,7 +81,7 @@ class Handshake:
         self._monitor.connect(name)
 
     def close(self) -> None:
-        """Watch no longer. May be called twice."""
+        """Stop watching. May be called twice."""
         if self._monitor is not None:
             monitor, self._monitor = self._monitor, None
             with contextlib.suppress(zmq.ZMQError):

@@ -1,4 +1,4 @@
-"""Notices: small BSON messages on the ingester's PUB socket. They may be lost; whoever needs certainty also polls."""
+"""Notices: small BSON messages on the ingester's PUB socket. They can be lost, so subscribers must poll as well."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ log = logging.getLogger(__name__)
 
 COMMITTED = "committed"
 AGG_COMPLETE = "agg_complete"
-NOTICES = frozenset({AGG_COMPLETE})  # those that a door takes from others and passes on
-HIGH_WATER_COUNT = 1_000  # notices kept for a slow subscriber
-AGAIN_S = 5.0  # after a refusal
+NOTICES = frozenset({AGG_COMPLETE})  # those that a receiver accepts from others and publishes
+HIGH_WATER_COUNT = 1_000  # notices queued for a slow subscriber
+AGAIN_S = 5.0  # pause before reconnecting after a refusal
 
 Notice = dict[str, Any]
 
 
 def committed(through: int, count: int) -> bytes:
-    """Events up to id `through` may be read now; `count` were stored since the last such notice."""
+    """Return the notice that events up to id `through` can be read, `count` of them stored since the last notice."""
     return bson.encode({"$command": COMMITTED, "through": through, "count": count})
 
 
 def agg_complete(name: str, through: int, docs: int) -> bytes:
-    """The aggregate `name` contains the events up to `through`; the ingester's BSON door takes it and publishes it."""
+    """Return the notice that aggregate `name` contains the events up to `through`; the BSON receiver publishes it."""
     return bson.encode({"$command": AGG_COMPLETE, "name": name, "through": through, "docs": docs})
 
 
@@ -45,10 +45,10 @@ def subscribe(
     stop: Callable[[], bool] = lambda: False,
     keys: ClientKeys | None = None,
 ) -> Iterator[Notice | None]:
-    """Yield notices as they come, and None after every `timeout_s` in which none came (default: block for ever).
+    """Yield notices as they arrive, and None after each `timeout_s` without one (default: wait for ever).
 
-    Ends when `stop()` is true. Blocks the calling thread, or only its greenlet where gevent has patched the process.
-    Reconnects by itself; notices sent meanwhile are lost.
+    Ends once `stop()` is true. Blocks the calling thread, or only its greenlet if gevent has patched the process.
+    Reconnects by itself; notices sent in the meantime are lost.
     """
     with contextlib.closing(Subscription(address, keys)) as subscription:
         while not stop():
@@ -56,11 +56,11 @@ def subscribe(
 
 
 class Subscription:
-    """A subscriber's socket. One thread or greenlet uses it; `close` ends it."""
+    """A subscriber's socket, for one thread or greenlet."""
 
     def __init__(self, address: str, keys: ClientKeys | None = None) -> None:
         self._address, self._keys = address, keys
-        self._said, self._again_at = "", 0.0
+        self._logged, self._again_at = "", 0.0
         self._open()
 
     def _open(self) -> None:
@@ -73,7 +73,7 @@ class Subscription:
         self._socket.connect(self._address)
 
     def receive(self, timeout_s: float | None = None) -> Notice | None:
-        """The next notice; None when none came within `timeout_s`. What is no BSON is passed over as None."""
+        """Return the next notice; None if none arrives within `timeout_s` or the message is not BSON."""
         if not self._wait(math.inf if timeout_s is None else timeout_s):
             return None
         try:
@@ -84,19 +84,19 @@ class Subscription:
     def _wait(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
         while not self._socket.poll(int(max(0.0, min(deadline - time.monotonic(), AGAIN_S)) * 1000)):
-            self._look()
+            self._check_handshake()
             if time.monotonic() >= deadline:
                 return False
         return True
 
-    def _look(self) -> None:
-        """Say once when the ingester refuses us, and knock again now and then: ZeroMQ does not always."""
+    def _check_handshake(self) -> None:
+        """Log a refusal once, and reconnect every `AGAIN_S`, because ZeroMQ does not always retry."""
         self._handshake.look()
         fault = self._handshake.fault
-        if fault and fault != self._said:
-            log.warning("no notices come, the ingester at %s refuses us: %s", self._address, fault)
+        if fault and fault != self._logged:
+            log.warning("no notices: the ingester refuses the connection address=%s reason=%s", self._address, fault)
         if fault or self._handshake.done:
-            self._said = fault
+            self._logged = fault
         if self._handshake.given_up and time.monotonic() >= self._again_at:
             self._again_at = time.monotonic() + AGAIN_S
             self.close()

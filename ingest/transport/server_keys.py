@@ -1,8 +1,8 @@
-"""The ingester's side of CURVE: its own key, whose keys it lets in, and the files of both.
+"""The ingester's side of CURVE: its own key, the senders it accepts, and the files of both.
 
-`keys/ingest.curve` holds the ingester's pair. Every file `*.curve` in `keys/ingest-clients` is a sender's (see
-`ingest.curve`); the ingester lets in who shows a public key of one of them. A file that is added or removed counts from
-the next connection on. ZAP, by which ZeroMQ asks who may connect, is RFC 27.
+`keys/ingest.curve` holds the ingester's key pair. Each file `*.curve` in `keys/ingest-clients` holds the keys of one
+sender (see `ingest.transport.client_keys`); the ingester accepts only these. Added and removed files take effect with
+the next connection. ZeroMQ asks by ZAP (RFC 27) whether a client may connect.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from .client_keys import ClientKeys, checked, public_of, read_secret
 log = logging.getLogger(__name__)
 
 SUFFIX = ".curve"
-OWN = "own"  # the sender that stands for the installation's own processes
-SAY_EVERY_S = 60.0
-_DOMAIN = "ingest"  # what ZeroMQ calls our sockets when it asks the gate
+OWN = "own"  # the sender name that the installation's own processes use
+SAY_EVERY_S = 60.0  # at most one log line about refused senders in this time
+_DOMAIN = "ingest"  # the ZAP domain of our sockets
 _MODE = 0o600
 
 
 def load_server_keys(path: Path, clients: Path) -> ServerKeys | None:
-    """Return the key in `path`, or None without such a file.
+    """Return the keys in `path`, or None if there is no such file.
 
-    Raises `KeyFileError` if the file holds no key or others can read it.
+    Raise `KeyFileError` if the file holds no key or other users can read it.
     """
     if not path.exists():
         return None
@@ -42,26 +42,26 @@ def load_server_keys(path: Path, clients: Path) -> ServerKeys | None:
         public = public_of(secret)
     except (ValueError, KeyError) as error:
         raise KeyFileError(
-            f"key file {path} holds no key ({error}): make it again with `manage.py curvekeys ingest --force`"
+            f"key file {path} holds no key ({error}): create it again with `manage.py curvekeys ingest --force`"
         ) from None
     return ServerKeys(public, secret, clients)
 
 
 def allowed_senders(clients: Path) -> dict[str, str]:
-    """Return the name of each sender that is let in by its public key in Z85, as the files in `clients` are now."""
+    """Return the accepted senders, public key in Z85 -> name, as the files in `clients` are now."""
     found: dict[str, str] = {}
     for path in clients.glob(f"*{SUFFIX}"):
         try:
             public = checked(str(json.loads(path.read_text(encoding="utf-8"))["public"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("key file %s is passed over: %s", path, error)
+            log.warning("key file ignored path=%s error=%s", path, error)
         else:
             found[public] = path.stem
     return found
 
 
 def make_server_keys(path: Path, clients: Path) -> ServerKeys:
-    """Write a new key of the ingester, in place of any old one."""
+    """Write a new key pair for the ingester, replacing any old one."""
     public, secret = (key.decode() for key in zmq.curve_keypair())
     keys = ServerKeys(public, secret, clients)
     _write(path, {"public": public, "secret": secret})
@@ -69,7 +69,7 @@ def make_server_keys(path: Path, clients: Path) -> ServerKeys:
 
 
 def make_client_keys(keys: ServerKeys, name: str) -> Path:
-    """Write a sender's key file, in place of any old one of that name, and return its path."""
+    """Write a new key file for a sender, replacing any old one of that name, and return its path."""
     public, secret = (key.decode() for key in zmq.curve_keypair())
     client = ClientKeys(keys.public, public, secret)
     path = keys.clients / f"{name}{SUFFIX}"
@@ -87,7 +87,7 @@ def _write(path: Path, content: dict[str, str]) -> None:
 
 
 def as_server(socket: Any, keys: ServerKeys | None) -> None:
-    """Before `bind`: take only encrypted connections. A `Gate` of the same context decides whose."""
+    """Accept only encrypted connections, which the context's `Authenticator` must permit. Call it before `bind`."""
     if keys is not None:
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.encode())
@@ -95,39 +95,39 @@ def as_server(socket: Any, keys: ServerKeys | None) -> None:
 
 
 class Authenticator:
-    """Answers ZeroMQ's questions about who may connect to the server sockets of one context, in a thread of its own.
+    """Decide which senders may connect to the server sockets of one context, in its own thread.
 
-    Open it before the first `bind`; `close` it before the context is ended. Without keys it does nothing.
+    Create it before the first `bind`; `close` it before the context is terminated. Without keys it does nothing.
     """
 
     def __init__(self, context: Any, keys: ServerKeys | None) -> None:
-        self._asked: ThreadAuthenticator | None = None
+        self._thread: ThreadAuthenticator | None = None
         if keys is not None:
             self._keys = keys
-            self._refused, self._say_at = 0, 0.0
-            self._asked = ThreadAuthenticator(context)
-            self._asked.configure_curve_callback(_DOMAIN, credentials_provider=self)
-            self._asked.start()
+            self._refused, self._log_at = 0, 0.0
+            self._thread = ThreadAuthenticator(context)
+            self._thread.configure_curve_callback(_DOMAIN, credentials_provider=self)
+            self._thread.start()
 
     def close(self) -> None:
-        """Let nobody in any more. May be called twice."""
-        if self._asked is not None:
-            self._asked.stop()
-            self._asked = None
+        """Stop accepting connections. May be called twice."""
+        if self._thread is not None:
+            self._thread.stop()
+            self._thread = None
 
     def callback(self, domain: str, key: bytes) -> bool:
-        """Whether the owner of a public key, in Z85, is let in. Called by pyzmq."""
+        """Return whether the owner of a public key, in Z85, may connect. Called by pyzmq."""
         known = key.decode() in allowed_senders(self._keys.clients)
         if not known:
-            self._say(key.decode())
+            self._log_refusal(key.decode())
         return known
 
-    def _say(self, key: str) -> None:
-        """Now and then, as a sender that is refused may try again at once."""
+    def _log_refusal(self, key: str) -> None:
+        """Log a refusal at most every `SAY_EVERY_S`, because a refused sender may retry at once."""
         self._refused += 1
-        if (now := time.monotonic()) >= self._say_at:
+        if (now := time.monotonic()) >= self._log_at:
             log.warning(
-                "a sender with the public key %s was refused (%d since this was said last): it is in no file of %s",
-                key, self._refused, self._keys.clients,
+                "sender refused: no file has its public key key=%s folder=%s refused_since_last=%d",
+                key, self._keys.clients, self._refused,
             )  # fmt: skip
-            self._refused, self._say_at = 0, now + SAY_EVERY_S
+            self._refused, self._log_at = 0, now + SAY_EVERY_S

@@ -1,1 +1,1 @@
-"""Wire formats: what an event is, how bytes become events, and how refused input is described."""
+"""Wire formats: the rules for events, the readers that turn bytes into events, and refusals."""

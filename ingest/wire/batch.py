@@ -1,4 +1,4 @@
-"""What came in through a door and is on its way to the journal."""
+"""Input from a receiver on its way to the journal."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .refusal import Refusal
 
 @dataclass(slots=True)
 class ReceivedBatch:
-    """Accepted events as raw BSON without `_id`, refused input, and commands that are no events.
+    """Accepted events as raw BSON without `_id`, refused input, and commands.
 
-    `ids` has one entry per event, None where the event has no `id`; it stays empty as long as none has one.
+    `ids` has one entry per event, None for an event without `id`; it stays empty until an event has one.
     """
 
-    source: str
-    known_commands: frozenset[str] = frozenset()  # those that are put aside as commands; any other is refused
+    source: str  # name of the receiver
+    known_commands: frozenset[str] = frozenset()  # collected in `commands`; any other is refused
     events: list[bytes] = field(default_factory=list)
     ids: list[str | None] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
@@ -34,7 +34,7 @@ class ReceivedBatch:
         self.size_bytes += len(raw)
 
     def accept_all(self, raws: Sequence[bytes], ids: Sequence[str]) -> None:
-        """Add several events, all of them with an `id` or none."""
+        """Add several events, either all with an `id` or all without."""
         if ids or self.ids:
             self.ids += [None] * (len(self.events) - len(self.ids))
             self.ids += ids or [None] * len(raws)
@@ -43,21 +43,21 @@ class ReceivedBatch:
 
     @property
     def size(self) -> tuple[int, int, int, int, int]:
-        """What is in it by now, for `cut`."""
+        """Return the current sizes, to be passed to `cut`."""
         return len(self.events), len(self.ids), len(self.refusals), len(self.commands), self.size_bytes
 
     def cut(self, size: tuple[int, int, int, int, int]) -> None:
-        """Forget what was added since `size` was asked for."""
+        """Drop everything that was added since `size` was read."""
         events, ids, refusals, commands, self.size_bytes = size
         del self.events[events:], self.ids[ids:], self.refusals[refusals:], self.commands[commands:]
 
     def refuse(self, code: str, message: str, raw: bytes, index: int = 0) -> None:
         """Add one refusal."""
-        message = message.encode("utf-8", "backslashreplace").decode()  # JSON has halves of characters, BSON has not
+        message = message.encode("utf-8", "backslashreplace").decode()  # JSON allows lone surrogates, BSON does not
         self.refusals.append(Refusal(code, message, raw, index))
         self.size_bytes += len(raw)
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing for the journal."""
+        """Return whether there is nothing to write to the journal."""
         return not self.events and not self.refusals

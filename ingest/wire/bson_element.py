@@ -1,7 +1,7 @@
-"""Encoded BSON looked at without decoding it: its top-level elements, and how deep it is nested.
+"""Walk encoded BSON without decoding it: its top-level elements and its nesting depth.
 
-Says what is in the bytes where a decoded document cannot: of elements with one name a dict has only the last, and
-references and scopes of code are no dicts. Layout: https://bsonspec.org/spec.html.
+This finds what a decoded document hides: a dict keeps only the last of several elements with the same name, and
+references and scopes of code are not dicts. Layout: https://bsonspec.org/spec.html.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ _STRING = 0x02
 
 
 def is_framed(raw: bytes) -> bool:
-    """Whether the length that the bytes begin with is theirs, as it must be in a row of documents."""
+    """Return whether the length prefix matches `raw`, as it must in a sequence of documents."""
     return len(raw) >= 5 and int(_LENGTH(raw)[0]) == len(raw)
 
 
 def assembled(*parts: bytes) -> bytes:
-    """A document of encoded elements."""
+    """Return the document that consists of these encoded elements."""
     return _INT.pack(sum(map(len, parts)) + 5) + b"".join(parts) + b"\x00"
 
 
 def text_element(name: str, text: str) -> bytes:
-    """A string with its name, encoded."""
+    """Return an encoded string element."""
     encoded = text.encode()
     return bytes([_STRING]) + name.encode() + b"\x00" + _INT.pack(len(encoded) + 1) + encoded + b"\x00"
 
 
 def elements(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and end of each top-level element. Raises `InvalidBSON` where that cannot be told."""
+    """Yield name, start and end of each top-level element. Raise `InvalidBSON` at the first malformed one."""
     try:
         position, last = 4, len(raw) - 1
         while kind := raw[position]:
             end = value = raw.index(b"\x00", position + 1) + 1
-            if kind in _COUNTED:  # without a call: programs that send look through each event
+            if kind in _COUNTED:  # inlined for speed: clients walk every event they send
                 end += _LENGTH(raw, value)[0] + _COUNTED[kind]
             else:
                 end += _FIXED[kind] if kind in _FIXED else _SIZES[kind](raw, value)
@@ -52,20 +52,20 @@ def elements(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def has_element(raw: bytes, name: bytes) -> bool:
-    """Whether `elements` comes upon one of this name; raises as it does."""
-    for found, _, _ in elements(raw):  # noqa: SIM110 - a generator within a generator costs a third more
+    """Return whether there is a top-level element called `name`. Raise `InvalidBSON` as `elements` does."""
+    for found, _, _ in elements(raw):  # noqa: SIM110 - any() with a generator takes a third longer
         if found == name:
             return True
     return False
 
 
 def is_deeper(raw: bytes, most: int) -> bool:
-    """Whether more than `most` documents, arrays and scopes of code lie in each other; the outermost counts as one.
+    """Return whether documents, arrays and scopes of code are nested more than `most` deep, the outermost included.
 
-    Raises `InvalidBSON` when the bytes are none.
+    Raise `InvalidBSON` if the bytes are not BSON.
     """
     if raw.count(_DOCUMENT) + raw.count(_ARRAY) + raw.count(_SCOPED_CODE) < most:
-        return False  # each level has a byte that says so
+        return False  # each level needs at least one of these bytes
     try:
         return _walk_deeper(raw, most)
     except (IndexError, KeyError, ValueError, struct.error) as error:
@@ -108,7 +108,7 @@ def _regex(raw: bytes, at: int) -> int:
     return raw.index(b"\x00", raw.index(b"\x00", at) + 1) + 1 - at
 
 
-# Bytes of a value by its kind: a fixed number, or its own length and so many more.
+# Size of a value in bytes, by its kind: fixed, or its length prefix plus a constant.
 _FIXED = {
     0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16, 0x7F: 0, 0xFF: 0
 }  # fmt: skip
@@ -126,7 +126,7 @@ def split_documents(payload: bytes) -> list[bytes]:
     while position < end:
         length = _LENGTH(payload, position)[0] if position + 5 <= end else 0
         if not 5 <= length <= end - position:
-            raise ValueError(f"byte {position} of {end} begins no document")
+            raise ValueError(f"no document starts at byte {position} of {end}")
         documents.append(payload[position : position + length])
         position += length
     return documents

@@ -1,7 +1,7 @@
-"""BSON messages as events: one document, or several one after the other, in one message.
+"""Read events from BSON messages of one or several documents.
 
-Good input is decoded once, a whole batch of messages in one call, and its bytes are passed on as they came. Only when
-that call refuses something, or a document is out of the ordinary, each one is looked at by itself.
+Good input is decoded once, a whole batch of messages in one call, and its bytes are passed on unchanged. Documents are
+checked one by one only if that call fails or one of them is unusual.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from .event import (
 
 _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
 _LENGTH = struct.Struct("<i").unpack_from
-_SMALL_BYTES = 700  # below this nothing is nested too deep and no event too big
-_ALIKE_COUNT = 8  # from so many on it is worth while to look at all of them at once
+_SMALL_BYTES = 700  # up to this size nothing can be nested too deep
+_ALIKE_COUNT = 8  # from this many documents on, checking all of them at once pays off
 _WITH_ID, _WITHOUT_ID = "with id", "without id"
-_PLAIN: dict[tuple[str, ...], str] = {}  # orders of field names seen -> one of these, or empty: something is missing
+_PLAIN: dict[tuple[str, ...], str] = {}  # ordered field names -> one of these, or "" if a required field is missing
 RESTORED = "event_restored"
-EVENT_COMMANDS = {"event_noval": LIMITS, RESTORED: STORED_LIMITS}  # commands that hold an event
-_MARKS = {name: name.encode() + b"\x00" for name in FIELDS}  # a name as it lies in the bytes, among others
+EVENT_COMMANDS = {"event_noval": LIMITS, RESTORED: STORED_LIMITS}  # commands that carry an event
+_MARKS = {name: name.encode() + b"\x00" for name in FIELDS}  # a field name as encoded in BSON
 _TYPE, _CONTEXT, _TIMESTAMP, _EXTRA, _ID = (_MARKS[n] for n in ("type", "context", "timestamp", "extra", "id"))
 
 
 def read_messages(messages: Sequence[bytes], intake: ReceivedBatch, now_ms: int) -> None:
-    """Sort the documents of `messages` into `intake`. Never raises on bad input."""
+    """Sort the documents of `messages` into `intake`. Never raise on bad input."""
     raws: list[bytes] = []
     for message in messages:
         if len(message) > MAX_MESSAGE_BYTES:
@@ -58,7 +58,7 @@ def read_messages(messages: Sequence[bytes], intake: ReceivedBatch, now_ms: int)
         joined = b"".join(messages)
         try:
             documents = bson.decode_all(joined)
-        except Exception:  # noqa: BLE001 - bytes from outside: each document is looked at by itself
+        except Exception:  # noqa: BLE001 - untrusted bytes: the messages are then read one by one
             pass
         else:
             _sort(documents, raws, joined, intake, now_ms)
@@ -78,18 +78,18 @@ def read_message(message: bytes, intake: ReceivedBatch, now_ms: int) -> None:
     joined = message[: len(message) - len(rest)] if rest else message
     try:
         documents = bson.decode_all(joined) if raws else []
-    except Exception:  # noqa: BLE001 - bytes from outside: each document is looked at by itself
+    except Exception:  # noqa: BLE001 - untrusted bytes: the documents are then read one by one
         for index, raw in enumerate(raws):
             _sort_alone(raw, intake, now_ms, index)
     else:
         _sort(documents, raws, joined, intake, now_ms)
     if rest or not raws:
         code = "bad_bson" if not rest or _length(rest) < 5 else "truncated_message"
-        intake.refuse(code, f"{len(rest)} bytes at the end of the message are no whole document", rest, len(raws))
+        intake.refuse(code, f"{len(rest)} bytes at the end of the message are not a whole document", rest, len(raws))
 
 
 def split(message: bytes) -> tuple[list[bytes], bytes]:
-    """The documents that lie one after the other in `message`, by their lengths, and what is left at the end."""
+    """Return the documents in `message`, split by their length prefixes, and the bytes left over at the end."""
     position, end = 0, len(message)
     if end >= 5 and _LENGTH(message)[0] == end:
         return [message], b""
@@ -110,7 +110,7 @@ def _length(rest: bytes) -> int:
 def _sort(
     documents: Sequence[dict[str, Any]], raws: Sequence[bytes], joined: bytes, intake: ReceivedBatch, now_ms: int
 ) -> None:
-    """Sort `documents`, which are `raws` decoded and `joined` in one piece, into `intake`."""
+    """Sort `documents` into `intake`; `raws` are their encoded forms, and `joined` is all of those in one piece."""
     if _are_alike(documents, raws, joined):
         intake.accept_all(raws, [document["id"] for document in documents] if "id" in documents[0] else [])
         return
@@ -142,10 +142,10 @@ def _sort(
 
 
 def _are_alike(documents: Sequence[dict[str, Any]], raws: Sequence[bytes], joined: bytes) -> bool:
-    """Whether all are small events with the same fields and none is there twice, found out for all of them at once.
+    """Return whether all are small valid events with the same fields, each once. Checks all of them at once.
 
-    A field that each of them has, and whose name lies in all their bytes as often as there are documents, is there
-    once in each. No name begins in one document and ends in the next: both end in a zero.
+    A field that every document has, and whose name occurs in `joined` as often as there are documents, is there once
+    in each. A match cannot span two documents, because names and documents both end in a zero byte.
     """
     if len(raws) < _ALIKE_COUNT or max(map(len, raws)) > _SMALL_BYTES:
         return False
@@ -169,9 +169,9 @@ def _are_texts(values: Sequence[Any]) -> bool:
 
 
 def _learn(shape: tuple[str, ...]) -> None:
-    """Remember whether documents with these names in this order have all that an event has.
+    """Remember whether documents with these field names, in this order, are complete events.
 
-    Only orders of event fields are remembered, so that what producers send cannot grow the table without bound.
+    Other field names are not remembered, so that producers cannot make the table grow without bound.
     """
     names = set(shape)
     if names <= FIELDS:
@@ -181,16 +181,16 @@ def _learn(shape: tuple[str, ...]) -> None:
 
 def _sort_one(document: dict[str, Any], raw: bytes, intake: ReceivedBatch, now_ms: int, index: int) -> None:
     try:
-        _judge(document, raw, intake, now_ms, index)  # which adds to `intake` as the last thing it does
-    except Exception as error:  # noqa: BLE001 - the edge of a document: kept and said, and the next one is read
+        _check_and_add(document, raw, intake, now_ms, index)  # adds to `intake` only as its last step
+    except Exception as error:  # noqa: BLE001 - one document must not stop the rest: it is refused and logged
         refuse_failed(error, intake, raw, index)
 
 
-def _judge(document: dict[str, Any], raw: bytes, intake: ReceivedBatch, now_ms: int, index: int) -> None:
+def _check_and_add(document: dict[str, Any], raw: bytes, intake: ReceivedBatch, now_ms: int, index: int) -> None:
     event, limits, check_fields = raw, LIMITS, True
     if "$command" in document:
         command = document["$command"]
-        is_text = type(command) is str  # code is a str too, and has no hash
+        is_text = type(command) is str  # bson.Code is a str too, but not hashable
         if is_text and command in intake.known_commands:
             if fault := depth_fault_of(raw):
                 intake.refuse(*fault, raw, index)
@@ -211,7 +211,7 @@ def _judge(document: dict[str, Any], raw: bytes, intake: ReceivedBatch, now_ms: 
 
 
 def _repetition(document: Mapping[str, Any], raw: bytes, *, check_fields: bool) -> Fault | None:
-    """Whether a top-level name is there twice, of which a decoded document shows the last only."""
+    """Return a fault if a top-level name occurs twice; the decoded document shows only the last one."""
     for name in document:
         mark = _MARKS.get(name)
         if mark is None or raw.count(mark) != 1:
@@ -227,16 +227,16 @@ def _repetition(document: Mapping[str, Any], raw: bytes, *, check_fields: bool) 
 
 
 def _without_command(raw: bytes, document: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
-    """The document without its `$command`, cut out of the bytes."""
+    """Return the event without its `$command`, encoded and decoded."""
     document = {name: value for name, value in document.items() if name != "$command"}
     return assembled(*(raw[start:end] for name, start, end in elements(raw) if name != b"$command")), document
 
 
 def _sort_alone(raw: bytes, intake: ReceivedBatch, now_ms: int, index: int) -> None:
-    """Sort one document that may be what a batch failed on."""
+    """Sort one document of a batch that could not be decoded as a whole."""
     try:
         document = bson.decode(raw)
-    except Exception as error:  # noqa: BLE001 - bytes from outside: whatever the decoder fails with
+    except Exception as error:  # noqa: BLE001 - untrusted bytes: the decoder can fail in any way
         fault = partial(_decode_fault, raw, error)
         guarded(lambda: intake.refuse(*fault(), raw, index), intake, raw, index)
     else:
@@ -248,6 +248,6 @@ def _decode_fault(raw: bytes, error: Exception) -> tuple[str, str]:
         if fault := depth_fault_of(raw):
             return fault
         bson.decode(raw, _ANY_DATE)
-    except Exception:  # noqa: BLE001 - as above; what is said is the first error
+    except Exception:  # noqa: BLE001 - as above; the first error is reported
         return "bad_bson", f"not BSON: {error}"
-    return "date_out_of_range", "a date lies outside the years 1 to 9999"
+    return "date_out_of_range", "a date is outside the years 1 to 9999"

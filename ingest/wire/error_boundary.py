@@ -1,4 +1,4 @@
-"""What becomes of input on which our own code fails: it goes to quarantine, the fault is logged, reading goes on."""
+"""Contain failures of our own code on input: quarantine the input, log the error, keep reading."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ log = logging.getLogger(__name__)
 
 CODE = "reader_failed"
 SAY_AGAIN_S = 30.0
-_said: dict[str, float] = {}  # faults, and when they were logged last
+_said: dict[str, float] = {}  # error -> when it was last logged
 
 
 def guarded(step: Callable[[], None], intake: ReceivedBatch, raw: bytes, index: int = 0) -> None:
-    """Do `step`, which sorts `raw` into `intake`; when it fails, `raw` is refused and all else in `intake` stays."""
+    """Run `step`, which sorts `raw` into `intake`. If it fails, undo what it added and refuse `raw`."""
     before = intake.size
     try:
         step()
-    except Exception as error:  # noqa: BLE001 - the edge of a message's handling: said, and the next one is read
+    except Exception as error:  # noqa: BLE001 - one message must not stop the rest: it is refused and logged
         intake.cut(before)
         refuse_failed(error, intake, raw, index)
 
 
 def refuse_failed(error: Exception, intake: ReceivedBatch, raw: bytes, index: int = 0) -> None:
-    """Refuse input on which our own code failed, and log the fault."""
+    """Refuse input on which our own code failed, and log the error."""
     say("refused input", error)
     intake.refuse(CODE, f"the ingester itself failed on it, see its log: {type(error).__name__}", raw, index)
 
@@ -34,19 +34,19 @@ def refuse_failed(error: Exception, intake: ReceivedBatch, raw: bytes, index: in
 def sort_all(
     messages: Sequence[bytes], intake: ReceivedBatch, read_all: Callable[[], None], read_one: Callable[[bytes], None]
 ) -> None:
-    """Sort messages into `intake` in one go; when that fails, one by one, so that only the bad ones are refused."""
+    """Sort messages into `intake` in one go; if that fails, one by one, so that only the bad ones are refused."""
     before = intake.size
     try:
         read_all()
     except Exception as error:  # noqa: BLE001 - as in `guarded`
         intake.cut(before)
-        say("a batch that is read again one by one", error)
+        say("a batch, which is now read one by one", error)
         for message in messages:
             guarded(lambda message=message: read_one(message), intake, message)  # type: ignore[misc]
 
 
 def say(what: str, error: Exception) -> None:
-    """Log a fault of ours with its traceback, the same one not more often than every 30 s."""
+    """Log an internal error with its traceback, the same one at most every 30 s."""
     now = time.monotonic()
     key = f"{type(error).__name__} {str(error)[:60]}"
     if now - _said.get(key, -SAY_AGAIN_S) < SAY_AGAIN_S:
@@ -55,4 +55,4 @@ def say(what: str, error: Exception) -> None:
         del _said[old]
     if len(_said) < 100:
         _said[key] = now
-        log.error("a fault of the ingester in %s: %s", what, type(error).__name__, exc_info=error)
+        log.error("internal error in %s error=%s", what, type(error).__name__, exc_info=error)

@@ -1,7 +1,7 @@
-"""What an event is: the rules for its fields, and the completion of what may be left out.
+"""The rules for the fields of an event, and defaults for those that may be left out.
 
-Pure: decoded documents and bytes in, verdicts and bytes out. `ingest.wire.bson_reader` and `ingest.wire.json_reader`
-turn bytes into documents.
+Pure: decoded documents and bytes in, faults and bytes out. Decoding is left to `ingest.wire.bson_reader` and
+`ingest.wire.json_reader`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_EVENT_BYTES = 2**20
 MAX_MESSAGE_BYTES = 16 * 2**20
 MAX_TEXT_CHARS = 256
 MAX_DEPTH = 100
-# An embedded document costs at least 7 bytes (type, empty name, length, end): below this none is too deep.
+# An embedded document takes at least 7 bytes (type, empty name, length, end): up to this size none is too deep.
 _NEVER_TOO_DEEP_BYTES = MAX_DEPTH * 7
 _HEADER_AND_DATE = struct.Struct("<i11sq").pack
 _TIMESTAMP = b"\x09timestamp\x00"
@@ -32,24 +32,24 @@ Fault = tuple[str, str]  # code and message
 
 @dataclass(frozen=True, slots=True)
 class EventLimits:
-    """What protects the store from an event."""
+    """The limits that protect the store: encoded size in bytes and nesting depth."""
 
     size_bytes: int = MAX_EVENT_BYTES
     depth: int = MAX_DEPTH
 
 
 LIMITS = EventLimits()
-# Of what was stored before: with what `complete` and a restoration add, and as deep as MongoDB stores documents.
+# For events that were stored before: `complete` and restoring add bytes, and MongoDB stores deeper documents.
 STORED_LIMITS = EventLimits(MAX_EVENT_BYTES + 128, 180)
 
 
 def fault_of(
     document: Mapping[str, Any], raw: bytes, *, check_fields: bool = True, limits: EventLimits = LIMITS
 ) -> Fault | None:
-    """Why `document`, which is `raw` as BSON, is no event; None when it is one.
+    """Return why `document`, encoded as `raw`, is not a valid event; None if it is valid.
 
-    With `check_fields` false (`event_noval`) only what protects the store is checked: size, depth, `id`, and no
-    top-level name that MongoDB or the ingester itself gives out.
+    Without `check_fields` (`event_noval`) only what protects the store is checked: size, depth, `id`, `timestamp`, and
+    top-level names that are reserved for MongoDB or the ingester.
     """
     if len(raw) > limits.size_bytes:
         return "event_too_big", f"the event has {len(raw)} bytes; allowed are {limits.size_bytes}"
@@ -59,7 +59,7 @@ def fault_of(
 
 
 def depth_fault_of(raw: bytes, limits: EventLimits = LIMITS) -> Fault | None:
-    """Whether a document is nested too deep, references and scopes of code included."""
+    """Return a fault if `raw` is nested too deep; references and scopes of code count as levels."""
     if len(raw) > _NEVER_TOO_DEEP_BYTES and is_deeper(raw, limits.depth):
         return "nested_too_deep", f"documents or arrays are nested deeper than {limits.depth}"
     return None
@@ -81,7 +81,7 @@ def _field_fault(document: Mapping[str, Any]) -> Fault | None:
 
 def _store_fault(document: Mapping[str, Any]) -> Fault | None:
     if "_id" in document or any(name.startswith("$") for name in document):
-        return "unknown_field", "_id is given by the ingester, and names that begin with $ are MongoDB's"
+        return "unknown_field", "_id is assigned by the ingester, and names starting with $ are reserved for MongoDB"
     if "id" in document and not _is_text(document["id"]):
         return "bad_id", f"id is {shown(document['id'])}; allowed is text of 1 to {MAX_TEXT_CHARS} characters"
     if "timestamp" in document and not isinstance(document["timestamp"], dt.datetime):
@@ -90,15 +90,15 @@ def _store_fault(document: Mapping[str, Any]) -> Fault | None:
 
 
 def _is_text(value: Any) -> bool:
-    # bson.Code is a str too, and can be no key of a dict
+    # bson.Code is a str too, but not hashable
     return type(value) is str and 0 < len(value) <= MAX_TEXT_CHARS
 
 
 def shown(value: Any) -> str:
-    """A refused value for a message: its type, and what it is when that is short to say."""
+    """Return a refused value as text for a message: its type, and the value itself if it is simple, shortened."""
     name = type(value).__name__
     if isinstance(value, str | bytes):
-        # A slice is plain text, where code would show its scope, however deep.
+        # A slice is plain text; the repr of bson.Code would include its scope, however deep.
         return f"{name} {value[:57]!r}..." if len(value) > 60 else f"{name} {value[:60]!r}"
     return f"{name} {value!r:.60}" if isinstance(value, int | float | dt.datetime) else name
 
@@ -108,7 +108,7 @@ def _names(names: Iterable[str]) -> str:
 
 
 def complete(raw: bytes, document: Mapping[str, Any], now_ms: int) -> bytes:
-    """`raw` with the timestamp and the context that it may lack; the rest stays byte for byte."""
+    """Return `raw` with timestamp and context added if they are missing; the rest is unchanged byte for byte."""
     if "context" not in document:
         raw = _LENGTH.pack(len(raw) + len(_EMPTY_CONTEXT)) + raw[4:-1] + _EMPTY_CONTEXT + b"\x00"
     if "timestamp" not in document:
@@ -117,5 +117,5 @@ def complete(raw: bytes, document: Mapping[str, Any], now_ms: int) -> bytes:
 
 
 def milliseconds(time: dt.datetime) -> int:
-    """A timezone-aware time as BSON has it: milliseconds since 1970, rounded down."""
+    """Return a timezone-aware time as BSON stores it: milliseconds since 1970, rounded down."""
     return (time - _EPOCH) // dt.timedelta(milliseconds=1)

@@ -1,6 +1,6 @@
-"""JSON messages as events: one object, or several on lines of their own; dates as `{"$datetime": seconds}` or ISO 8601.
+"""Read events from JSON messages: one object, or one per line; dates as `{"$datetime": seconds}` or ISO 8601.
 
-Also used by the HTTP door and by commands that read JSON, so that there is one reading of it.
+The HTTP receiver and the commands that read JSON use it too, so that all of them accept the same input.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class DateError(ValueError):
-    """A date that cannot be one; `args` are code and message."""
+    """An invalid or out-of-range date; `args` are code and message."""
 
 
 def read_message(message: bytes, intake: ReceivedBatch, now_ms: int) -> None:
-    """Sort what one message holds into `intake`. Never raises on bad input."""
+    """Sort the events of one message into `intake`. Never raise on bad input."""
     if len(message) > MAX_MESSAGE_BYTES:
         intake.refuse(
             "oversized_message", f"the message has {len(message)} bytes; allowed are {MAX_MESSAGE_BYTES}", message
@@ -42,7 +42,7 @@ def read_message(message: bytes, intake: ReceivedBatch, now_ms: int) -> None:
 
 
 def _is_one_value(message: bytes) -> bool:
-    """Whether the text is one value over several lines, be there a bad date in it or not."""
+    """Return whether the text is a single JSON value that spans several lines. Dates are not checked."""
     try:
         json.loads(message)
     except (ValueError, RecursionError):
@@ -51,7 +51,7 @@ def _is_one_value(message: bytes) -> bool:
 
 
 def read_line(line: bytes, intake: ReceivedBatch, now_ms: int, index: int = 0) -> None:
-    """Sort the one JSON value on `line` into `intake`."""
+    """Sort the JSON value on `line` into `intake`."""
     guarded(lambda: _read_line(line, intake, now_ms, index), intake, line, index)
 
 
@@ -69,7 +69,7 @@ def _read_line(line: bytes, intake: ReceivedBatch, now_ms: int, index: int) -> N
 
 
 def read_value(value: Any, raw: bytes, intake: ReceivedBatch, now_ms: int, index: int = 0) -> None:
-    """Sort a decoded JSON value into `intake`; `raw` is what is kept if it is refused."""
+    """Sort a decoded JSON value into `intake`; `raw` is kept if it is refused."""
     if not isinstance(value, dict):
         intake.refuse("not_a_document", f"a JSON {type(value).__name__}; allowed is an object", raw, index)
         return
@@ -95,7 +95,7 @@ def read_value(value: Any, raw: bytes, intake: ReceivedBatch, now_ms: int, index
 
 
 def loads(text: bytes | str) -> Any:
-    """Decode JSON; `{"$datetime": seconds}` is a date. Raises `ValueError`, `DateError` or `RecursionError`."""
+    """Decode JSON; `{"$datetime": seconds}` becomes a date. Raise `ValueError`, `DateError` or `RecursionError`."""
     if isinstance(text, bytes):
         text = text.decode("utf-8")
     return json.loads(text, object_hook=_hook, parse_constant=_constant, parse_float=_finite)
@@ -106,7 +106,7 @@ def _constant(name: str) -> Any:
 
 
 def _finite(text: str) -> float:
-    """Python reads what is too large as infinity."""
+    # float() returns infinity for numbers that are too large
     if math.isinf(number := float(text)):
         raise ValueError(f"{text:.40} is beyond the range of a number, about 1.8e308")
     return number
@@ -121,11 +121,11 @@ def _hook(value: dict[str, Any]) -> Any:
     try:
         return _EPOCH + dt.timedelta(seconds=seconds)
     except (OverflowError, ValueError):
-        raise DateError("date_out_of_range", f"{seconds!r} seconds lie outside the years 1 to 9999") from None
+        raise DateError("date_out_of_range", f"{seconds!r} seconds are outside the years 1 to 9999") from None
 
 
 def parse_iso(text: str) -> dt.datetime:
-    """A date and time of ISO 8601; without an offset it is UTC. Raises `DateError`."""
+    """Parse an ISO 8601 date and time; without an offset it is UTC. Raise `DateError` if it is invalid."""
     try:
         time = dt.datetime.fromisoformat(text)
     except ValueError:
@@ -135,4 +135,4 @@ def parse_iso(text: str) -> dt.datetime:
     try:
         return time.astimezone(dt.UTC)
     except OverflowError:
-        raise DateError("date_out_of_range", f"timestamp {text!r:.60} lies outside the years 1 to 9999") from None
+        raise DateError("date_out_of_range", f"timestamp {text!r:.60} is outside the years 1 to 9999") from None

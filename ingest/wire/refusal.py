@@ -1,4 +1,4 @@
-"""Why input is refused: the codes, and the refusal itself as it is journalled and kept in quarantine."""
+"""Refusals as they are journalled and kept in quarantine, and their codes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-MAX_RAW_BYTES = 2**20  # of longer input only the beginning and a hash are kept
-KEPT_BYTES = 4096  # how much the beginning is
+MAX_RAW_BYTES = 2**20  # of longer input only the first bytes and a hash are kept
+KEPT_BYTES = 4096  # number of those first bytes
 
 CODES = {
     "bad_bson": "the bytes are not BSON",
@@ -22,7 +22,7 @@ CODES = {
     "bad_timestamp": "timestamp is not a date",
     "bad_id": "id is not text of 1 to 256 characters",
     "unknown_field": "the event has a top-level field that events do not have",
-    "date_out_of_range": "a date lies outside the years 1 to 9999",
+    "date_out_of_range": "a date is outside the years 1 to 9999",
     "nested_too_deep": "documents or arrays are nested deeper than 100",
     "unknown_command": "$command is not one that this socket knows",
     "repeated_field": "the event has two top-level fields of one name",
@@ -33,7 +33,7 @@ CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One piece of input that is no event. `index` is its place in the message, `raw` what came in."""
+    """One piece of input that is not a valid event. `index` is its place in the message, `raw` its original bytes."""
 
     code: str
     message: str
@@ -41,7 +41,7 @@ class Refusal:
     index: int = 0
 
     def to_document(self, source: str, time: Any) -> dict[str, Any]:
-        """The quarantine document, without its `_id`. Raw input above 1 MiB becomes a hash and its beginning."""
+        """Return the quarantine document, without `_id`. Of raw input above 1 MiB it has a hash and the first bytes."""
         document: dict[str, Any] = {
             "code": self.code,
             "message": self.message,
@@ -54,5 +54,5 @@ class Refusal:
         return document | {"sha256": hashlib.sha256(self.raw).hexdigest(), "raw_start": self.raw[:KEPT_BYTES]}
 
     def to_wire(self) -> dict[str, Any]:
-        """What a producer is told."""
+        """Return the form in which the refusal is sent to the producer."""
         return {"index": self.index, "code": self.code, "message": self.message}

@@ -1,7 +1,7 @@
-"""Requests of the acknowledged socket: which frames they have, and what other doors tell through it.
+"""The frames of requests to the acknowledged socket, and how other receivers use it.
 
-A door that reads input itself, such as HTTP, names itself in a frame of its own and hands on what it refused, so that
-all refused input ends in one quarantine with the door that it came through.
+A receiver that reads input itself, such as HTTP, names itself in an extra frame and forwards what it refused, so that
+all refused input ends up in one quarantine together with the receiver it came from.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _SOURCE_ELEMENT = b"\x02$source\x00"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: `envelope` is what the reply begins with, `payload` documents one after the other."""
+    """One request to the acknowledged socket."""
 
-    envelope: list[bytes]
-    source: str
-    payload: bytes
+    envelope: list[bytes]  # the frames that the reply must start with
+    source: str  # name of the receiver that the input came from
+    payload: bytes  # BSON documents, concatenated
 
 
 def read_request(frames: Sequence[bytes], hops: int = 0) -> Request | None:
-    """Sort `[route, (empty,) request id, ({$source: name},) documents...]`; None when nobody could be answered.
+    """Parse `[route, (empty,) request id, ({$source: name},) documents...]`; return None if no reply could be sent.
 
-    Each of the `hops` on the way put a routing frame of its own in front.
+    Each of the `hops` load balancers on the way has prepended its own routing frame.
     """
     route = hops + 1
     if len(frames) > route + 1 and frames[route] == b"":  # a REQ socket sends an empty delimiter
@@ -48,7 +48,7 @@ def read_request(frames: Sequence[bytes], hops: int = 0) -> Request | None:
 
 
 def source_frame(source: str) -> bytes:
-    """The frame in which a door names itself."""
+    """Return the frame in which a receiver names itself."""
     return bson.encode({"$source": source})
 
 
@@ -59,16 +59,16 @@ def _source(frame: bytes) -> str | None:
         name = bson.decode(frame)["$source"]
     except (BSONError, RecursionError):
         return None
-    return name[:MAX_SOURCE_CHARS] if type(name) is str else None  # the last of several elements; code is a str too
+    return name[:MAX_SOURCE_CHARS] if type(name) is str else None  # $source may be repeated; bson.Code is a str
 
 
 def refused_document(refusal: Refusal) -> bytes:
-    """A refusal as a document among those of a request."""
+    """Return a refusal encoded as one of the documents of a request."""
     return bson.encode({"$command": REFUSED, "code": refusal.code, "message": refusal.message, "raw": refusal.raw})
 
 
 def refusals(commands: Iterable[Mapping[str, Any]]) -> list[Refusal]:
-    """The refusals among the commands of a request; what is none is passed over."""
+    """Return the refusals among the commands of a request; anything else is ignored."""
     return [
         Refusal(command["code"], command["message"][:1000], bytes(command["raw"]))
         for command in commands

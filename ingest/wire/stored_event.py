@@ -1,4 +1,4 @@
-"""Stored events as they are sent to be stored again: what the store holds it takes back, fields unchecked."""
+"""Turn stored events back into events to send; the ingester accepts them without checking their fields."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _COMMAND = text_element("$command", RESTORED)
 
 
 def restored(raw: bytes) -> bytes:
-    """A stored event as one to be sent: byte for byte, without `_id`, and with an `id` that makes restoring it twice
-    harmless. Raises `bson.errors.InvalidBSON`."""
+    """Return a stored event ready to send: unchanged except that `_id` is removed and a missing `id` is added, which
+    makes restoring it twice harmless. Raise `bson.errors.InvalidBSON` if it is malformed."""
     found = list(elements(raw))
     kept = [raw[start:end] for name, start, end in found if name != b"_id"]
     if all(name != b"id" for name, _, _ in found):
@@ -22,7 +22,7 @@ def restored(raw: bytes) -> bytes:
 
 
 def fault_of_stored(raw: bytes) -> str:
-    """Why an ingester would not take a stored event back; empty when it would."""
+    """Return why an ingester would refuse a stored event; empty if it would accept it."""
     intake = ReceivedBatch("restore")
     read_message(restored(raw), intake, 0)
     return "; ".join(f"{refusal.code}: {refusal.message}" for refusal in intake.refusals)

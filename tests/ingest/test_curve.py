@@ -216,8 +216,8 @@ def test_what_is_sent_after_a_refusal_at_the_start_gets_through_once_the_key_is_
     ("content", "mode", "fault"),
     [
         (None, 0o600, "cannot be read"),
-        ("{", 0o600, "is no JSON"),
-        ("[]", 0o600, "holds no JSON object"),
+        ("{", 0o600, "is not JSON"),
+        ("[]", 0o600, "does not hold a JSON object"),
         ('{"server": "x", "secret": "y"}', 0o600, "holds no key"),
         ('{"secret": "y"}', 0o600, "holds no key"),
         ("{}", 0o644, "chmod 600"),

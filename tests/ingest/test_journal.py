@@ -250,7 +250,7 @@ def test_the_torn_end_is_cut_off_and_damage_in_the_middle_is_stepped_over_and_ke
     found = everything(adopted := reopened(journal, settings))
     assert found == list(range(1, 59))
     assert [p.name for p in (settings.folder / DAMAGED_FOLDER).iterdir()] == [f"{journal.uuid}-00000001.seg"]
-    assert "stepped over" in caplog.text
+    assert "damaged journal records skipped" in caplog.text
     adopted.release()
 
 
@@ -353,7 +353,7 @@ def test_a_segment_that_cannot_be_made_leaves_no_file(
 ) -> None:
     journal = Journal.create(journal_settings)
     FailingCalls(monkeypatch, "posix_fallocate", errno.ENOSPC, 1)
-    with pytest.raises(JournalFullError, match="no room"):
+    with pytest.raises(JournalFullError, match="no space"):
         journal.append([record(1)])
     assert not list(journal.folder.glob("*.seg"))
     journal.append([record(1)])
