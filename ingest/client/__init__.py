@@ -1,4 +1,4 @@
-"""Send events to an ingester. Needs pyzmq and bson, and nothing of Zarkov's server side.
+"""Send events to an ingester. Needs only pyzmq and bson, nothing of Zarkov's server side.
 
 `ZarkovClient` sends and forgets, as in 2011: messages wait in a queue until the ingester takes them.
 `AcknowledgedClient` waits until the ingester has the events on disk. Threads, greenlets and forked processes may share

@@ -1,4 +1,4 @@
-"""One DEALER connection to an acknowledged door, for `ingest.client`."""
+"""One DEALER connection to an acknowledged receiver, for the clients of this package."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..transport import gevent_wait
 from ..transport.client_keys import ClientKeys, as_client
 from ..transport.handshake import Handshake
 
-LOOK_S = 0.2  # a refused key is told after so long, without waiting for the time-out
+LOOK_S = 0.2  # time between checks for a refused key, which ends the wait before its timeout
 
 
 class AckConnection:
-    """A connection; one thread or greenlet uses it at a time. Raises `DeliveryError` when `addr` is no address."""
+    """A connection for one thread or greenlet at a time. Raise `DeliveryError` if `addr` is not a valid address."""
 
     def __init__(self, addr: str, keys: ClientKeys | None) -> None:
         self.addr = addr
@@ -23,7 +23,7 @@ class AckConnection:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.IMMEDIATE, 1)
         as_client(self.socket, keys)
-        self._handshake: Handshake | None = None  # only until the first has succeeded
+        self._handshake: Handshake | None = None  # None once a handshake has succeeded
         if not addr.startswith("inproc:"):
             self._handshake = Handshake(self.socket, with_keys=keys is not None)
         try:
@@ -31,28 +31,28 @@ class AckConnection:
         except zmq.ZMQError as error:
             self.close()
             raise DeliveryError(
-                f"{addr!r} is no ZeroMQ address ({error.strerror}): allowed is tcp://HOST:PORT or ipc://PATH"
+                f"{addr!r} is not a ZeroMQ address ({error.strerror}): allowed is tcp://HOST:PORT or ipc://PATH"
             ) from None
 
     def wait_until_ready(self, timeout_s: float) -> None:
-        """Return once something can be sent. Raises `DeliveryError` after `timeout_s`, or when the keys are refused."""
+        """Return once a message can be sent. Raise `DeliveryError` after `timeout_s`, or if the keys are refused."""
         deadline = time.monotonic() + timeout_s
         while not gevent_wait.wait(self.socket, zmq.POLLOUT, max(0.0, min(deadline - time.monotonic(), LOOK_S))):
             if self._handshake is not None:
                 self._handshake.look()
             late = time.monotonic() >= deadline
             if self._handshake is not None and self._handshake.fault and (late or self._handshake.given_up):
-                raise DeliveryError(f"the ingester at {self.addr} refuses us: {self._handshake.fault}")
+                raise DeliveryError(f"the ingester at {self.addr} refuses the connection: {self._handshake.fault}")
             if late:
                 raise DeliveryError(f"no ingester listens at {self.addr}: start one, or correct the address")
-        self._watch_no_longer()
+        self._stop_watching()
 
-    def _watch_no_longer(self) -> None:
+    def _stop_watching(self) -> None:
         if self._handshake is not None:
             self._handshake.close()
             self._handshake = None
 
     def close(self) -> None:
         """Close at once. May be called twice."""
-        self._watch_no_longer()
+        self._stop_watching()
         self.socket.close(linger=0)

@@ -1,9 +1,4 @@
-"""Sends events to an ingester. Needs pyzmq and bson, and nothing else of Zarkov's server side.
-
-`ZarkovClient` sends and forgets, as in 2011: what is sent waits in a queue until the ingester takes it.
-`AcknowledgedClient` waits until the ingester has the events on disk. Both may be used by several threads, greenlets,
-and processes after a fork at once; no socket is made before the first send.
-"""
+"""The client that waits until the ingester has its events on disk, and can keep undelivered ones in a spool."""
 
 from __future__ import annotations
 
@@ -39,48 +34,47 @@ log = logging.getLogger(__name__)
 REQUEST_BYTES = 4 * 2**20
 REQUEST_EVENTS = 5_000
 REQUESTS_UNDER_WAY = 64
-BYTES_UNDER_WAY = 8 * 2**20  # of all requests under way, unless a single one is larger
+BYTES_UNDER_WAY = 8 * 2**20  # over all requests under way, unless a single one is larger
 IDLE_SOCKETS = 8
-AWAY_S = 1.0  # after a failure what is sent goes to the spool at once for so long
-LOOK_S = 5.0  # how often it is asked whether a dead process left a spool
-DRAINED_PER_SEND = 4  # requests of the spool that one send takes along
+AWAY_S = 1.0  # time after a failure in which events go straight to the spool
+LOOK_S = 5.0  # time between checks for spool files of dead processes
+DRAINED_PER_SEND = 4  # requests from the spool that one send delivers as well
 PAUSE_S = 0.05  # between two attempts of a flush
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of the events of one `send`."""
+    """The outcome of one `send`: the number of events per result."""
 
     accepted: int  # on the ingester's disk
-    rejected: list[dict[str, Any]] = field(default_factory=list)  # {index, code, message}, index as they were sent
-    spooled: int = 0  # kept on this machine's disk, to be sent when the ingester takes them
+    rejected: list[dict[str, Any]] = field(default_factory=list)  # {index, code, message}, index within the `send`
+    spooled: int = 0  # kept on this machine's disk, to be sent later
 
 
 @dataclass(frozen=True, slots=True)
 class _RetryBudget:
-    """How long an answer is waited for, and how often it is asked again."""
+    """The limits on waiting and retrying."""
 
-    timeout_s: float
-    attempts: int
-    connect_timeout_s: float
+    timeout_s: float  # for each answer
+    attempts: int  # in all
+    connect_timeout_s: float  # until something can be sent
 
 
 class AcknowledgedClient:
-    """Sends events to an ingester's acknowledged socket and returns once they are on its disk.
+    """Send events to an ingester's acknowledged socket and return once they are on its disk.
 
-    Each event without an `id` gets one, so that sending again stores nothing twice. A request that is not answered
-    within `timeout_s` is sent again under the same ids, `attempts` times in all.
+    Each event without an `id` gets one, so that sending it again stores nothing twice. A request that is not answered
+    within `timeout_s` is sent again with the same ids, `attempts` times in all.
 
-    With `spool`, a folder, events that cannot be delivered are kept there, at most `spool_max_bytes` of them: on disk
-    when `send` returns, and sent again under the same ids by later sends, by `flush`, and by the next process that
-    uses the folder when this one dies. Several processes may share a folder. Spooled events may arrive after others
-    that were sent later.
+    With `spool`, a folder, undelivered events are kept there, up to `spool_max_bytes`. They are on disk when `send`
+    returns, and are sent with the same ids by later sends, by `flush`, or, if this process dies, by the next one that
+    uses the folder. Several processes may share a folder. Spooled events can arrive after others that were sent later.
 
-    `keys` are for an ingester that takes only senders with keys.
+    `keys` are needed if the ingester accepts only senders with keys.
 
-    `source` is for doors that pass on what others sent: it is noted in quarantine beside what is refused.
+    `source` is for receivers that forward events of other programs: quarantine records it with refused input.
 
-    May be shared by threads and greenlets, and by processes after a fork.
+    Threads and greenlets may share a client, and so may processes after a fork.
     """
 
     def __init__(
@@ -99,51 +93,51 @@ class AcknowledgedClient:
         self.addr = addr
         self._source = [source_frame(source)] if source else []
         self._keys = keys
-        self._patience = _RetryBudget(timeout_s, attempts, connect_timeout_s)
+        self._budget = _RetryBudget(timeout_s, attempts, connect_timeout_s)
         self._request_events = request_events
         self._spool = Spool(spool, spool_max_bytes) if spool is not None else None
-        self._away_until = self._look_at = 0.0
-        self._begin()
+        self._away_until = self._check_at = 0.0
+        self._reset()
         fork.watch(self)
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._draining = threading.Lock()  # only ever tried, never waited for: greenlets of one thread share it
+        self._draining = threading.Lock()  # never waited for: greenlets of one thread share it
         self._idle: list[AckConnection] = []
 
     def after_fork(self) -> None:
-        """Begin anew in a child process."""
-        self._begin()
+        """Reset the client in a child process."""
+        self._reset()
         if self._spool is not None:
             self._spool.after_fork()
 
     def send(self, events: Iterable[Event]) -> Receipt:
-        """Send `events` in order, in as many requests as their size asks for, and return what became of them.
+        """Send `events` in order, in as many requests as their size requires, and return their outcome.
 
-        Several requests are under way at once. Raises `BusyError` when the ingester's journal is full, `DeliveryError`
-        when it is not there or does not answer; with a spool only `SpoolError`, when that is full or cannot be written.
+        Several requests are under way at once. Raise `BusyError` if the ingester's journal is full, `DeliveryError` if
+        the ingester is unreachable or does not answer; with a spool only `SpoolError`, if that is full or not writable.
         `error.data["unsent"]` then holds the events that are neither known to be journalled nor spooled, encoded and
-        with their ids: pass them to `send` again. `error.data["receipt"]` is what became of the others.
+        with their ids: pass them to `send` again. `error.data["receipt"]` is the outcome of the others.
         """
         requests = list(_requests([prepared(event) for event in events], self._request_events))
         if self._spool is None:
-            return self._deliver(requests, self._patience)
+            return self._deliver(requests, self._budget)
         if time.monotonic() < self._away_until:
             return self._keep(self._spool, requests, Receipt(0))
         try:
-            receipt = self._deliver(requests, self._patience)
+            receipt = self._deliver(requests, self._budget)
         except DeliveryError as error:
             self._away_until = time.monotonic() + AWAY_S
             if self._spool.empty:
-                log.warning("events go to the spool: %s", error)
+                log.warning("events go to the spool error=%s", error)
             left = list(_requests(error.data["unsent"], self._request_events))
             return self._keep(self._spool, left, error.data["receipt"])
-        if not self._spool.empty or time.monotonic() >= self._look_at:
+        if not self._spool.empty or time.monotonic() >= self._check_at:
             try:
-                self._drain(self._spool, self._patience, most=DRAINED_PER_SEND)
+                self._drain(self._spool, self._budget, most=DRAINED_PER_SEND)
             except DeliveryError as error:
                 self._away_until = time.monotonic() + AWAY_S
-                log.warning("the spool waits: %s", error)
+                log.warning("spooled events cannot be delivered yet error=%s", error)
         return receipt
 
     def _keep(self, spool: Spool, requests: list[list[bytes]], receipt: Receipt) -> Receipt:
@@ -158,16 +152,16 @@ class AcknowledgedClient:
         return receipt
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """Return once the spool is empty, that of dead processes too; at once when there is none.
+        """Return once the spool is empty, files of dead processes included; at once if the client has no spool.
 
-        Raises `DeliveryError` when it is not within `timeout_s` (None = the client's); nothing is lost then.
+        Raise `DeliveryError` if it is not empty within `timeout_s` (None = the client's); nothing is lost then.
         """
-        bound_s = self._patience.timeout_s if timeout_s is None else timeout_s
+        bound_s = self._budget.timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + bound_s
         while self._spool is not None:
             left_s = max(0.0, deadline - time.monotonic())
-            once = _RetryBudget(min(left_s, self._patience.timeout_s), 1, min(left_s, self._patience.connect_timeout_s))
-            fault = "another thread is at it"
+            once = _RetryBudget(min(left_s, self._budget.timeout_s), 1, min(left_s, self._budget.connect_timeout_s))
+            fault = "another thread is delivering it"
             try:
                 if self._drain(self._spool, once, deadline=deadline):
                     self._away_until = 0.0
@@ -179,83 +173,81 @@ class AcknowledgedClient:
             gevent_wait.pause(min(PAUSE_S, left_s))
 
     def _drain(
-        self, spool: Spool, patience: _RetryBudget, *, most: int = sys.maxsize, deadline: float = math.inf
+        self, spool: Spool, budget: _RetryBudget, *, most: int = sys.maxsize, deadline: float = math.inf
     ) -> bool:
-        """Deliver `most` requests of the spool; return whether none is left. Only one thread does it at once."""
+        """Deliver up to `most` requests from the spool, in one thread at a time; return whether the spool is empty."""
         if not self._draining.acquire(blocking=False):
             return False
         try:
             while most > 0:
                 batch = spool.oldest()
                 if batch is None:
-                    self._look_at = time.monotonic() + LOOK_S
+                    self._check_at = time.monotonic() + LOOK_S
                     return True
-                receipt = self._deliver(list(_requests(batch.events, self._request_events)), patience)
+                receipt = self._deliver(list(_requests(batch.events, self._request_events)), budget)
                 spool.acknowledge(batch)
                 for refusal in receipt.rejected:
-                    log.warning("an event from the spool was refused: %(code)s: %(message)s", refusal)
+                    log.warning("event from the spool refused code=%(code)s message=%(message)s", refusal)
                 most = most - 1 if time.monotonic() < deadline else 0
             return False
         finally:
             self._draining.release()
 
-    def _deliver(self, requests: list[list[bytes]], patience: _RetryBudget) -> Receipt:
+    def _deliver(self, requests: list[list[bytes]], budget: _RetryBudget) -> Receipt:
         answers: dict[int, dict[str, Any]] = {}
         try:
-            self._send_all(requests, answers, patience)
+            self._send_all(requests, answers, budget)
         except DeliveryError as error:
             error.data["unsent"] = [e for n, request in enumerate(requests) if n not in answers for e in request]
             error.data["receipt"] = _receipt(requests, answers)
             raise
         return _receipt(requests, answers)
 
-    def _send_all(
-        self, requests: list[list[bytes]], answers: dict[int, dict[str, Any]], patience: _RetryBudget
-    ) -> None:
-        silent = f"the ingester at {self.addr} did not answer {{}} times within {patience.timeout_s:g} s"
-        unsure = "the events may or may not have arrived, send them again under the same ids"
-        for attempt in range(patience.attempts):
+    def _send_all(self, requests: list[list[bytes]], answers: dict[int, dict[str, Any]], budget: _RetryBudget) -> None:
+        silent = f"the ingester at {self.addr} did not answer within {budget.timeout_s:g} s (attempts: {{}})"
+        unsure = "the events may or may not have arrived, send them again with the same ids"
+        for attempt in range(budget.attempts):
             left = deque(n for n in range(len(requests)) if n not in answers)
             if not left:
                 return
             try:
-                busy = self._attempt(requests, left, answers, patience)
+                busy = self._attempt(requests, left, answers, budget)
             except DeliveryError as error:
-                if attempt:  # what was sent before may have arrived
+                if attempt:  # the requests of earlier attempts may have arrived
                     raise DeliveryError(f"{silent.format(attempt)}, and then {error}; {unsure}") from None
                 raise
             if busy:
                 raise BusyError(f"the ingester at {self.addr} is busy: its journal is full; send again later")
         if len(answers) < len(requests):
-            raise DeliveryError(f"{silent.format(patience.attempts)}; {unsure}")
+            raise DeliveryError(f"{silent.format(budget.attempts)}; {unsure}")
 
     def event(self, type: str, context: Mapping[str, Any], extra: Any = None) -> Receipt:
         """Send one event; see `send`."""
         return self.send([document(type, context, extra)])
 
     def refuse(self, refusals: Iterable[Refusal]) -> None:
-        """Hand on input that the caller itself refused: it is kept in quarantine, on the ingester's disk on return.
+        """Send input that the caller refused to quarantine; it is on the ingester's disk when this returns.
 
-        Raises `DeliveryError` as `send` does; handed on again after that it may be kept twice.
+        Raise `DeliveryError` as `send` does; repeating the call after that can store the input twice.
         """
-        self._deliver(list(_requests(list(map(refused_document, refusals)), self._request_events)), self._patience)
+        self._deliver(list(_requests(list(map(refused_document, refusals)), self._request_events)), self._budget)
 
     def _attempt(
         self,
         requests: list[list[bytes]],
         left: deque[int],
         answers: dict[int, dict[str, Any]],
-        patience: _RetryBudget,
+        budget: _RetryBudget,
     ) -> bool:
-        """Send what is `left` over one socket and gather the answers; return whether the ingester was busy."""
+        """Send the requests `left` over one socket and collect the answers; return whether the ingester was busy."""
         dealer = self._checkout()
         try:
-            dealer.wait_until_ready(min(patience.connect_timeout_s, patience.timeout_s))
-            under_way, busy = self._exchange(dealer.socket, requests, left, answers, patience)
+            dealer.wait_until_ready(min(budget.connect_timeout_s, budget.timeout_s))
+            under_way, busy = self._exchange(dealer.socket, requests, left, answers, budget)
         except BaseException:
             dealer.close()
             raise
-        if under_way:  # answers may still come, and would be taken for those of other requests' successors
+        if under_way:  # late answers may still arrive on this socket, so it is not reused
             dealer.close()
         else:
             self._give_back(dealer)
@@ -267,12 +259,12 @@ class AcknowledgedClient:
         requests: list[list[bytes]],
         left: deque[int],
         answers: dict[int, dict[str, Any]],
-        patience: _RetryBudget,
+        budget: _RetryBudget,
     ) -> tuple[dict[bytes, int], bool]:
-        """Return the requests that were not answered in time, and whether one was answered with busy."""
+        """Return the requests that were not answered in time, and whether one was answered with `busy`."""
         under_way: dict[bytes, int] = {}
         busy, size = False, 0
-        deadline = time.monotonic() + patience.timeout_s
+        deadline = time.monotonic() + budget.timeout_s
         while left or under_way:
             while left and len(under_way) < REQUESTS_UNDER_WAY and (size < BYTES_UNDER_WAY or not under_way):
                 request_id, number = uuid.uuid4().bytes, left.popleft()
@@ -281,7 +273,7 @@ class AcknowledgedClient:
                 size += len(body)
                 try:
                     socket.send_multipart([request_id, *self._source, body], zmq.NOBLOCK)
-                except zmq.Again:  # the connection broke: what is under way will not be answered
+                except zmq.Again:  # the connection broke: the requests under way will not be answered
                     return under_way, busy
             if not gevent_wait.wait(socket, zmq.POLLIN, deadline - time.monotonic()):
                 break
@@ -290,7 +282,7 @@ class AcknowledgedClient:
             if answered is None:
                 continue
             size -= sum(map(len, requests[answered]))
-            deadline = time.monotonic() + patience.timeout_s
+            deadline = time.monotonic() + budget.timeout_s
             if answer.get("busy"):
                 busy = True
                 left.clear()
@@ -302,7 +294,7 @@ class AcknowledgedClient:
         try:
             return frames[0], bson.decode(frames[1])
         except (BSONError, IndexError) as error:
-            raise DeliveryError(f"what answers at {self.addr} is no ingester: {error}") from None
+            raise DeliveryError(f"the program that answers at {self.addr} is not an ingester: {error}") from None
 
     def _checkout(self) -> AckConnection:
         with self._lock:
@@ -318,7 +310,7 @@ class AcknowledgedClient:
         dealer.close()
 
     def close(self) -> None:
-        """Close idle sockets and the files of the spool, at once. A later `send` opens them again."""
+        """Close idle sockets and the files of the spool without waiting. A later `send` opens them again."""
         with self._lock:
             idle, self._idle = self._idle, []
         for dealer in idle:

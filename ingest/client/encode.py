@@ -1,4 +1,4 @@
-"""Makes events ready to be sent so that they must be answered: encoded, with an `id`, and such as a door can read."""
+"""Prepare events for `AcknowledgedClient`: encode them, add an `id`, and reject those that could never be delivered."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..wire.event import MAX_MESSAGE_BYTES
 
 
 def prepared(event: Event) -> bytes:
-    """The event as BSON, with an `id`, so that sending it again stores nothing twice.
+    """Return the event as BSON with an `id`, so that sending it again stores nothing twice.
 
-    Raises `bson.errors` for what BSON cannot hold and for bytes that are not one document, and `EventTooLargeError` for
-    what no door takes: neither could ever be delivered.
+    Raise an error from `bson.errors` if BSON cannot hold the event or its bytes are not one document, and
+    `EventTooLargeError` if no receiver would accept it.
     """
     raw = _with_id(event) if isinstance(event, bytes) else _encoded(event)
     if len(raw) > MAX_MESSAGE_BYTES:
         raise EventTooLargeError(
-            f"an event of {len(raw)} bytes cannot be sent: a message has {MAX_MESSAGE_BYTES} at most, and an event "
-            "should have far less (1 MiB)"
+            f"an event of {len(raw)} bytes cannot be sent: the limit is {MAX_MESSAGE_BYTES} for a message, and 1 MiB "
+            "for an event"
         )
     return raw
 
@@ -35,9 +35,9 @@ def _encoded(event: Event) -> bytes:
 
 def _with_id(raw: bytes) -> bytes:
     if not is_framed(raw):
-        raise InvalidBSON(f"{raw[:20]!r}...: the length in it is not that of these {len(raw)} bytes: not one document")
+        raise InvalidBSON(f"{raw[:20]!r}...: not one document: the length prefix does not match these {len(raw)} bytes")
     try:
         named = has_element(raw, b"id")
-    except InvalidBSON:  # it can be delivered: the ingester will say what is wrong inside, and keep it
+    except InvalidBSON:  # it can be delivered: the ingester quarantines it with the reason
         return raw
     return raw if named else assembled(raw[4:-1], text_element("id", uuid.uuid4().hex))

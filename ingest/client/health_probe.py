@@ -1,4 +1,4 @@
-"""Asks an acknowledged door whether it answers, with a request that holds nothing."""
+"""Check whether an acknowledged receiver answers, with an empty request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REQUEST_ID = b"probe"
 
 
 def receiver_fault(address: str, keys: ClientKeys | None, within_s: float) -> str:
-    """Why nobody could be sure to be heard at `address`; empty when the door answers within the time."""
+    """Return why the receiver at `address` is not usable; empty if it answers within `within_s`."""
     deadline = time.monotonic() + within_s
     dealer: AckConnection | None = None
     try:
@@ -24,7 +24,10 @@ def receiver_fault(address: str, keys: ClientKeys | None, within_s: float) -> st
         dealer.socket.send_multipart([REQUEST_ID, b""], zmq.NOBLOCK)
         if gevent_wait.wait(dealer.socket, zmq.POLLIN, max(0.0, deadline - time.monotonic())):
             return ""
-        return f"the ingester at {address} is there and does not answer within {within_s:g} s: see its log, restart it"
+        return (
+            f"the ingester at {address} accepts connections but does not answer within {within_s:g} s: see its log, "
+            "or restart it"
+        )
     except DeliveryError as error:
         return str(error)
     except zmq.Again:

@@ -20,22 +20,23 @@ from ..wire.event import MAX_MESSAGE_BYTES
 Event = Mapping[str, Any] | bytes  # a document, or one already encoded as BSON
 
 
-_of_parents: list[PushConnection] = []  # what a forked process got with its parent's memory: never used, never freed
+_of_parents: list[PushConnection] = []  # connections inherited by a forked process: never used, never freed
 
 
 class ZarkovClient:
-    """Sends events to an ingester's BSON socket without waiting for an answer.
+    """Send events to an ingester's BSON socket without waiting for an answer.
 
-    An event is taken as soon as a listener has answered at `addr` and there is room in the queue of
-    `high_water_count` messages. When that is not within `timeout_s`, `QueueFullError` says so, and the event was not
-    taken. What was taken is sent in the background, also to an ingester that was restarted meanwhile; it is lost when
-    this process ends first (see `flush` and `close`), or when the connection breaks just while it is in it. Events
-    that must arrive go through `AcknowledgedClient`.
+    An event is queued as soon as an ingester has answered at `addr` and the queue of `high_water_count` messages has
+    space. If that takes longer than `timeout_s`, `QueueFullError` is raised and the event is not queued. Queued events
+    are sent in the background, even if the ingester is restarted in between. They are lost if this process ends first
+    (see `flush` and `close`), or if the connection breaks while they are in transit. Use `AcknowledgedClient` for
+    events that must arrive.
 
-    May be shared by threads and greenlets, and by processes after a fork: a child opens a connection of its own, and
-    what its parent had queued stays the parent's. No socket is made before the first send.
+    Threads and greenlets may share a client, and so may processes after a fork: a child opens its own connection and
+    leaves its parent's queue alone. No socket is opened before the first send.
 
-    `key` goes as first frame of each message, as in 2011; `keys` are for an ingester that takes only senders with keys.
+    `key` is sent as first frame of each message, as in 2011. `keys` are needed if the ingester accepts only senders
+    with keys.
     """
 
     def __init__(
@@ -52,22 +53,22 @@ class ZarkovClient:
         self._keys = keys
         self._high_water_count = high_water_count
         self._timeout_s = timeout_s
-        self._begin()
+        self._reset()
         fork.watch(self)
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()  # never held while waiting: greenlets of one thread share it
         self._channel: PushConnection | None = None
         self._leaving: BackgroundThread | None = None
 
     def after_fork(self) -> None:
-        """Begin anew in a child process."""
+        """Reset the client in a child process."""
         if self._channel is not None:
             _of_parents.append(self._channel)
-        self._begin()
+        self._reset()
 
     def event(self, type: str, context: Mapping[str, Any], extra: Any = None) -> None:
-        """Send one event; `extra` is left out when it is None."""
+        """Send one event, without `extra` if that is None; see `send`."""
         self.send(document(type, context, extra))
 
     def event_noval(self, type: str, context: Mapping[str, Any], extra: Any = None) -> None:
@@ -75,20 +76,19 @@ class ZarkovClient:
         self._command("event_noval", **document(type, context, extra))
 
     def _command(self, cmd: str, **kw: Any) -> None:
-        """Send a command with its arguments."""
         self.send({**kw, "$command": cmd})
 
     def send(self, *events: Event) -> None:
-        """Send events as one message. Raises `QueueFullError`, or `bson.errors` for what BSON cannot hold.
+        """Queue events as one message; block up to the client's `timeout_s`.
 
-        Raises `EventTooLargeError` when they are more than a message may hold; nothing was sent then.
-
-        Raises `DeliveryError` when a listener that had taken us refuses us now: what was queued is lost then.
+        Raise `QueueFullError` if the message could not be queued, `EventTooLargeError` if it exceeds the size limit,
+        and an error from `bson.errors` if BSON cannot hold an event; in all these cases nothing was sent. Raise
+        `DeliveryError` if an ingester that used to accept our keys now refuses them; queued events are lost then.
         """
         frames = [b"".join(map(encoded, events))]
         if len(frames[0]) > MAX_MESSAGE_BYTES:
             raise EventTooLargeError(
-                f"a message of {len(frames[0])} bytes cannot be sent: {MAX_MESSAGE_BYTES} are allowed; send fewer "
+                f"a message of {len(frames[0])} bytes cannot be sent: the limit is {MAX_MESSAGE_BYTES}; send fewer "
                 "events at once"
             )
         if self._key is not None:
@@ -100,7 +100,7 @@ class ZarkovClient:
                     self._channel = PushConnection(self.addr, self._high_water_count, self._keys)
                 if self._channel.offer(frames):
                     return
-                self._refuse_a_broken_one()
+                self._drop_if_refused()
                 channel, descriptor = self._channel, self._channel.descriptor
             now = time.monotonic()
             deadline = now + self._timeout_s if deadline is None else deadline
@@ -108,13 +108,13 @@ class ZarkovClient:
                 raise self._full(channel)
             gevent_wait.wait_readable(descriptor, min(deadline - now, gevent_wait.SLICE_S))
 
-    def _refuse_a_broken_one(self) -> None:
-        """Under the lock: let go of a channel that the listener refuses by now, and say so."""
+    def _drop_if_refused(self) -> None:
+        """Drop a connection that the ingester now refuses, and raise `DeliveryError`. The caller holds the lock."""
         if self._channel is not None and self._channel.broken:
             channel, self._channel = self._channel, None
             channel.leave(0.0)
             raise DeliveryError(
-                f"the ingester at {self.addr} refuses us by now: {channel.fault} Some of the last events are lost",
+                f"the ingester at {self.addr} now refuses the connection: {channel.fault} Some recent events are lost",
                 address=self.addr,
             )
 
@@ -122,29 +122,28 @@ class ZarkovClient:
         if channel.connected:
             fault = f"the queue of {self._high_water_count} messages is full"
         else:
-            fault = channel.fault or "there is no listener"
-            with self._lock:  # ZeroMQ does not try again after some refusals
+            fault = channel.fault or "nothing listens there"
+            with self._lock:  # ZeroMQ does not retry after some refusals
                 if self._channel is channel:
                     self._channel = None
                     channel.leave(0.0)
         return QueueFullError(
-            f"nobody takes events at {self.addr} for {self._timeout_s:g} s, {fault}: is an ingester running there, "
-            "and has its journal room?",
+            f"no ingester took events at {self.addr} within {self._timeout_s:g} s, {fault}: is an ingester running "
+            "there, and does its journal have space?",
             address=self.addr,
         )
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """Return once everything that was sent has left this process; the next `send` opens a new connection.
+        """Return once every queued event has left this process; the next `send` opens a new connection.
 
-        Raises `DeliveryError` after `timeout_s` (None = the client's); what has not left is sent on in the background.
+        Raise `DeliveryError` after `timeout_s` (None = the client's); the rest is still sent in the background.
         """
         self._leave(self._timeout_s if timeout_s is None else timeout_s, drop=False)
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Flush, and let go of the connection. May be called twice; a later `send` opens a new one.
+        """Flush, then close the connection. May be called twice; a later `send` opens a new one.
 
-        Raises `DeliveryError` when not everything has left within `timeout_s` (None = the client's): the rest is
-        dropped.
+        Raise `DeliveryError` if events are left after `timeout_s` (None = the client's); they are dropped.
         """
         self._leave(self._timeout_s if timeout_s is None else timeout_s, drop=True)
 
@@ -153,7 +152,7 @@ class ZarkovClient:
         while True:
             with self._lock:
                 if self._leaving is None and self._channel is not None:
-                    self._refuse_a_broken_one()
+                    self._drop_if_refused()
                     channel, self._channel = self._channel, None
                     self._leaving = channel.leave(timeout_s if drop else None)
                 leaving = self._leaving
@@ -179,11 +178,11 @@ class ZarkovClient:
 
 
 def document(type_: str, context: Mapping[str, Any], extra: Any) -> dict[str, Any]:
-    """An event's document; `extra` is left out when it is None."""
+    """Return the document of an event, without `extra` if that is None."""
     event = {"type": type_, "context": dict(context)}
     return event if extra is None else event | {"extra": extra}
 
 
 def encoded(event: Event) -> bytes:
-    """An event as BSON."""
+    """Return an event as BSON."""
     return event if isinstance(event, bytes) else bson.encode(event)

@@ -1,4 +1,4 @@
-"""One PUSH connection to an ingester: taking messages, and knowing when all of them have left."""
+"""One PUSH connection to an ingester, which queues messages and reports when all of them have left."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..transport.client_keys import ClientKeys, as_client
 from ..transport.gevent_wait import BackgroundThread
 from ..transport.handshake import Handshake
 
-_GRACE_S = 1.0  # ZeroMQ goes on for so much longer than is waited: what ended in time was sent, not dropped
+_GRACE_S = 1.0  # ZeroMQ lingers this much longer than we wait, so that an end in time means sent, not dropped
 
 
 class PushConnection:
-    """A PUSH socket in a context of its own. Used under a lock by whoever owns it; never blocks.
+    """A PUSH socket in its own context. Not thread-safe: its owner holds a lock. Never blocks.
 
-    The first message is taken once a listener has answered. From then on messages are queued, `high_water_count` at
-    most, over losses of the connection too; what was in the connection itself is lost with it.
-    Raises `DeliveryError` when `addr` is no address.
+    The first message is accepted once an ingester has answered. From then on up to `high_water_count` messages are
+    queued, and stay queued if the connection is lost; messages in transit are lost with it.
+    Raise `DeliveryError` if `addr` is not a valid address.
     """
 
     def __init__(self, addr: str, high_water_count: int, keys: ClientKeys | None = None) -> None:
@@ -39,35 +39,35 @@ class PushConnection:
         except zmq.ZMQError as error:
             self._abandon(0)
             raise DeliveryError(
-                f"{addr!r} is no ZeroMQ address ({error.strerror}): allowed is tcp://HOST:PORT or ipc://PATH"
+                f"{addr!r} is not a ZeroMQ address ({error.strerror}): allowed is tcp://HOST:PORT or ipc://PATH"
             ) from None
 
     @property
     def connected(self) -> bool:
-        """Whether a listener has ever answered."""
+        """Return whether an ingester has ever answered."""
         return self._handshake is None or self._handshake.done
 
     @property
     def fault(self) -> str:
-        """Why the listener refuses us; empty when it does not, or there is none."""
+        """Return why the ingester refuses the connection; empty if it does not, or none answered."""
         return self._handshake.fault if self._handshake is not None else ""
 
     @property
     def broken(self) -> bool:
-        """Whether the listener has refused us for good, although it took us before: what was queued is lost."""
+        """Return whether the ingester now refuses a connection that it accepted before: queued messages are lost."""
         if self._handshake is None or not self._handshake.look():
             return False
         return self._handshake.given_up
 
     @property
     def descriptor(self) -> int:
-        """Becomes readable when `offer` may succeed where it failed; must be looked at again after a while."""
+        """Return a descriptor that becomes readable when `offer` can succeed (edge-triggered: also retry at times)."""
         if self._handshake is not None and not self._handshake.done:
             return self._handshake.descriptor
         return int(self._socket.getsockopt(zmq.FD))
 
     def offer(self, frames: Sequence[bytes]) -> bool:
-        """Queue a message; False when there is no listener yet, or no room."""
+        """Queue a message; return False if no ingester has answered yet or the queue is full."""
         if not self.connected and self._handshake is not None and not self._handshake.look():
             return False
         try:
@@ -77,9 +77,9 @@ class PushConnection:
         return True
 
     def leave(self, within_s: float | None) -> BackgroundThread:
-        """Take no more, and go on sending; what is returned is done once everything has left.
+        """Close the socket and keep sending in the background; return the thread that ends once everything has left.
 
-        After `within_s` what is left is dropped; None = never, as long as the process lives.
+        After `within_s` the rest is dropped (None = never, for as long as the process lives).
         """
         return self._abandon(-1 if within_s is None else int((within_s + _GRACE_S) * 1000))
 
@@ -90,7 +90,7 @@ class PushConnection:
         return BackgroundThread(self._context.term)
 
     def __del__(self) -> None:
-        # A context that is collected with an open socket would wait for it.
+        # Collecting a context that has an open socket would block.
         if os.getpid() == self._pid and hasattr(self, "_socket") and not self._socket.closed:
             with contextlib.suppress(zmq.ZMQError, RuntimeError, OSError):
                 self.leave(_GRACE_S)

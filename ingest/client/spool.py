@@ -1,11 +1,11 @@
-"""Events on disk that an ingester has not acknowledged yet, for `AcknowledgedClient`.
+"""Keep events on disk until an ingester acknowledges them, for `AcknowledgedClient`.
 
-A folder of append-only files. Each belongs to the process that holds its lock (flock(2)), which dies with the process:
-whoever opens the folder next takes over what the dead have left. A file is a sequence of records
+A spool is a folder of append-only files. Each belongs to the process that holds its lock (flock(2)), which ends with
+the process: the next process that opens the folder takes over the files of dead ones. A file is a sequence of records
 
     "ZKSP" | length of the payload, u32 | CRC-32 of the payload, u32 | payload: BSON documents one after the other
 
-in little-endian order, and is deleted once all of it was acknowledged. Sending a record again is harmless, as every
+in little-endian order, and is deleted once all of it is acknowledged. Sending a record again is harmless, because every
 event in it has an id.
 """
 
@@ -45,56 +45,55 @@ _HEAD = struct.Struct("<4sII")
 
 @dataclass(frozen=True, slots=True)
 class SpooledBatch:
-    """A record that was not acknowledged yet, and where it lies."""
+    """An unacknowledged record and its place."""
 
     events: list[bytes]
     path: Path
-    end: int  # position behind it
+    end: int  # offset after it
 
 
 @dataclass(slots=True)
 class _SpoolFile:
-    """A file whose lock this process has."""
+    """A file whose lock this process holds."""
 
     file: FileIO
     path: Path
-    read: int = 0  # everything before this position is acknowledged
-    size: int = 0
+    read: int = 0  # everything before this offset is acknowledged
+    size: int = 0  # in bytes
 
 
 class Spool:
-    """Takes requests and gives them back, oldest first. Thread-safe; calls are short and never wait for a network.
+    """Store requests and return them oldest first. Thread-safe; calls are short and never wait for the network.
 
-    `max_bytes` bounds the folder, over all processes that use it. Raises `SpoolError` when the folder cannot be
-    written.
+    `max_bytes` limits the whole folder, over all processes that use it. Raise `SpoolError` if it is not writable.
     """
 
     def __init__(self, folder: Path | str, max_bytes: int = MAX_BYTES) -> None:
         if fcntl is None:
-            raise SpoolError("a spool needs the file locks of POSIX, which this system has not")
+            raise SpoolError("a spool needs POSIX file locks, which this system does not have")
         self.folder = Path(folder)
         self.max_bytes = max_bytes
-        self._begin()
+        self._reset()
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise self._failed(error) from None
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._held: list[_SpoolFile] = []
 
     def after_fork(self) -> None:
-        """Leave the parent its files: the child's descriptors are closed, and the locks stay the parent's."""
+        """Close the child's descriptors; files and locks stay with the parent."""
         for held in self._held:
             held.file.close()
-        self._begin()
+        self._reset()
 
     def append(self, events: Sequence[bytes]) -> None:
         """Keep a request; it is on disk when this returns.
 
-        Raises `SpoolFullError` when the folder would grow beyond `max_bytes`, `SpoolError` when the disk refuses; the
-        request is not kept then.
+        Raise `SpoolFullError` if the folder would exceed `max_bytes`, `SpoolError` if writing fails; the request is not
+        kept then.
         """
         payload = b"".join(events)
         record = _HEAD.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
@@ -102,8 +101,8 @@ class Spool:
             size = self.size_bytes()
             if size + len(record) > self.max_bytes:
                 raise SpoolFullError(
-                    f"the spool {self.folder} holds {size} bytes and {len(record)} more would be above its "
-                    f"{self.max_bytes}: bring the ingester back, or give the spool more room",
+                    f"the spool {self.folder} holds {size} bytes, and {len(record)} more would exceed its limit of "
+                    f"{self.max_bytes}: bring the ingester back, or raise the limit",
                     folder=str(self.folder),
                 )
             try:
@@ -127,7 +126,7 @@ class Spool:
 
     def _create(self) -> _SpoolFile:
         path = self.folder / f"{uuid.uuid4().hex}{SUFFIX}"
-        # Under another name until it is locked: others would take it for one that is left over, and delete it.
+        # Under another name until it is locked: other processes would take it for a dead one's, and delete it.
         making = path.with_suffix(MAKING)
         file = making.open("x+b", buffering=0)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -141,9 +140,9 @@ class Spool:
         return self._held[-1]
 
     def oldest(self) -> SpooledBatch | None:
-        """The first record that is not acknowledged, also of files that a dead process left; None when there is none.
+        """Return the first unacknowledged record, files of dead processes included; None if there is none.
 
-        Damaged records are stepped over, and a file that has some is kept beside the others as `*.damaged`.
+        Damaged records are skipped; their bytes are kept in a file `*.damaged` in the same folder.
         """
         with self._lock:
             try:
@@ -167,7 +166,7 @@ class Spool:
         return None
 
     def acknowledge(self, batch: SpooledBatch) -> None:
-        """Forget a record that `oldest` returned."""
+        """Drop a record that `oldest` returned."""
         with self._lock:
             for held in list(self._held):
                 if held.path == batch.path:
@@ -177,11 +176,11 @@ class Spool:
 
     @property
     def empty(self) -> bool:
-        """Whether this process holds nothing; what the dead have left is found by `oldest`."""
+        """Return whether this process holds no files; those of dead processes are only found by `oldest`."""
         return not self._held
 
     def size_bytes(self) -> int:
-        """Bytes of all files in the folder."""
+        """Return the size of all files in the folder."""
         size = 0
         for path in self._paths():
             with contextlib.suppress(FileNotFoundError):
@@ -206,7 +205,7 @@ class Spool:
                 raise self._failed(error) from None
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # its process lives
+            except OSError:  # its process is alive
                 file.close()
                 continue
             if not path.exists():  # acknowledged and deleted between opening and locking
@@ -220,7 +219,7 @@ class Spool:
         held.file.close()
 
     def _keep_damaged(self, held: _SpoolFile, until: int) -> None:
-        """Set aside bytes that are no record. The end of a write that its process did not survive is only cut off."""
+        """Set aside bytes that are not a record. An unfinished record at the end, from a killed process, is dropped."""
         held.file.seek(held.read)
         damaged = held.file.read(until - held.read)
         held.read = until
@@ -229,10 +228,10 @@ class Spool:
         path = held.path.with_suffix(DAMAGED)
         with path.open("ab") as file:
             file.write(damaged)
-        log.error("%s: %d damaged bytes are kept in %s", held.path, len(damaged), path)
+        log.error("damaged spool records skipped file=%s bytes=%d kept_in=%s", held.path, len(damaged), path)
 
     def close(self) -> None:
-        """Give the files back; what is in them waits for the next process that opens the folder."""
+        """Close and unlock the files; the next process that opens the folder takes them over."""
         with self._lock:
             for held in self._held:
                 held.file.close()
@@ -243,7 +242,7 @@ class Spool:
 
 
 def _deliverable(payload: bytes) -> list[bytes]:
-    """The events of a record; none when no ingester could ever take them: they would hold up all behind them."""
+    """Return the events of a record; none if no ingester would ever accept them, so that they cannot block the rest."""
     try:
         events = split_documents(payload)
     except ValueError:
@@ -252,7 +251,7 @@ def _deliverable(payload: bytes) -> list[bytes]:
 
 
 def _records(held: _SpoolFile) -> Iterator[tuple[int, int, bytes]]:
-    """Start, end and payload of the whole records from the read position on."""
+    """Yield start, end and payload of each whole record from the read position on."""
     position = held.read
     while position + _HEAD.size <= held.size:
         held.file.seek(position)
@@ -272,7 +271,7 @@ def _records(held: _SpoolFile) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _is_unfinished(tail: bytes) -> bool:
-    """Whether these last bytes of a file are the beginning of a record."""
+    """Return whether the last bytes of a file are the start of a record."""
     if len(tail) < _HEAD.size:
         return tail[:4] == MAGIC[: len(tail)]
     magic, length, _ = _HEAD.unpack_from(tail)

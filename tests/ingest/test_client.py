@@ -374,7 +374,7 @@ def test_what_a_killed_process_left_is_sent_by_the_next_under_the_same_ids(
 def test_a_full_spool_is_told_with_the_events_that_were_not_kept(away: IngestSettings, tmp_path: Path) -> None:
     with spooling(away, tmp_path, spool_max_bytes=5_000) as client:
         kept = 0
-        with pytest.raises(SpoolFullError, match="above its 5000") as caught:
+        with pytest.raises(SpoolFullError, match="its limit of 5000") as caught:
             for _ in range(100):
                 kept += client.event("x", {}, "x" * 1_000).spooled
         assert kept == 4

@@ -186,7 +186,7 @@ def test_a_client_that_is_refused_by_now_says_so_and_works_again_with_the_right_
             return str(error)
         return ""
 
-    assert "refuses us by now: it does not know this key" in wait_for(refused)
+    assert "now refuses the connection: it does not know this key" in wait_for(refused)
     (ring.clients / "shop.curve").write_text(content)
     wait_for(heard, 40)
     pushing.close(20)
