@@ -1,6 +1,6 @@
-"""Commits one block: its events, its refused input and its verdict, all in one transaction or not at all.
+"""Commit one block in one transaction: its events, its refused input and its verdict, all or nothing.
 
-Which blocks there are and when to try again is `ingest.server.committer`'s.
+Choosing blocks and retrying is left to `ingest.server.committer`.
 """
 
 from __future__ import annotations
@@ -27,59 +27,59 @@ from ingest.store.connection import DURABLE, Document
 from ingest.store.store import QUARANTINE, VERDICT, Reservation
 from ingest.wire.refusal import Refusal
 
-QUARANTINE_MAX_COUNT = 100_000  # documents kept in quarantine; beyond that they are only counted
+QUARANTINE_MAX_COUNT = 100_000  # documents kept in quarantine; any more are only counted
 QUARANTINE_MAX_BYTES = 256 * 2**20
 _ID = struct.Struct("<i5sq").pack  # length, element, value
 _ID_ELEMENT = b"\x12_id\x00"
 _ID_BYTES = 13
 _DUPLICATE = 11000
-# What MongoDB says of one document and would say of it again: BadValue, InvalidBSON, DollarPrefixedFieldName,
-# DottedFieldName, InvalidIdField, EmptyFieldName, DocumentValidationFailure, BSONObjectTooLarge, Location17280
-# (key too large), and Overflow (nested too deep). Everything else concerns the server, and waits.
+# Permanent errors of single documents: BadValue, InvalidBSON, DollarPrefixedFieldName, DottedFieldName, InvalidIdField,
+# EmptyFieldName, DocumentValidationFailure, BSONObjectTooLarge, Location17280 (key too large), and Overflow (nested too
+# deep). Every other error concerns the server and is retried.
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 REFUSED_CODES = frozenset({2, 15, 22, 52, 53, 56, 57, 121, 10334, 17280})
-# For these it refuses to read a whole command, and does not say which of its documents is the cause: Overflow (nested
-# deeper than 200, counted over references and scopes of code) and InvalidBSON (a boolean of 2, for one).
+# With these MongoDB rejects a whole command without naming the document at fault: Overflow (nested deeper than 200,
+# references and scopes of code included) and InvalidBSON (such as a boolean with the value 2).
 UNREADABLE_CODES = frozenset({15, 22})
-SHOWN_CHARS = 500  # of what MongoDB says: it may name every level of a deep document
+SHOWN_CHARS = 500  # kept of MongoDB's message, which can name every level of a deep document
 LOOKUP_COUNT = 5_000  # ids per query
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a block's input."""
+    """The final outcome of a block: events stored, duplicates skipped, and input quarantined; or revoked."""
 
     stored: int = 0
     duplicates: int = 0
     quarantined: int = 0
-    revoked: bool = False
+    revoked: bool = False  # the block was released without being committed
 
     @classmethod
     def from_document(cls, document: Document) -> Verdict:
-        """As it stands in MongoDB."""
+        """Return the verdict stored in `document`."""
         if document.get("revoked"):
             return cls(revoked=True)
         return cls(document["stored"], document["duplicates"], document["quarantined"])
 
     @property
     def received(self) -> int:
-        """Events and refused input in the block."""
+        """Return the number of events and refusals in the block."""
         return self.stored + self.duplicates + self.quarantined
 
 
 @dataclass(slots=True)
 class Content:
-    """A block's events and refusals, and what was found out about single events on the way."""
+    """A block's events and refusals, and the faults of single events found while committing it."""
 
-    events: list[bytes] = field(default_factory=list)
-    ids: dict[int, str] = field(default_factory=dict)  # by index in `events`
-    refusals: list[bytes] = field(default_factory=list)
-    duplicates: set[int] = field(default_factory=set)  # indexes
-    refused: dict[int, Refusal] = field(default_factory=dict)  # by index: MongoDB's refusals
+    events: list[bytes] = field(default_factory=list)  # raw BSON without `_id`
+    ids: dict[int, str] = field(default_factory=dict)  # index in `events` -> the producer's id
+    refusals: list[bytes] = field(default_factory=list)  # quarantine documents, encoded
+    duplicates: set[int] = field(default_factory=set)  # indexes of events that are already stored
+    refused: dict[int, Refusal] = field(default_factory=dict)  # index -> refusal of an event that MongoDB rejected
 
     @classmethod
     def of(cls, block: Block) -> Content:
-        """What lies in the records of `block`."""
+        """Return the content of the records of `block`."""
         content = cls()
         for record in block.records:
             if record.kind is RecordKind.REFUSALS:
@@ -93,18 +93,18 @@ class Content:
         return content
 
     def drop_repeated_ids(self) -> None:
-        """Of events with one id the first stays."""
+        """Mark all but the first event with the same id as duplicates."""
         first: dict[str, int] = {}
         for index, id_ in self.ids.items():
             if first.setdefault(id_, index) != index:
                 self.duplicates.add(index)
 
     def kept(self) -> list[int]:
-        """Indexes of the events that are to be inserted."""
+        """Return the indexes of the events to insert."""
         return [i for i in range(len(self.events)) if i not in self.duplicates and i not in self.refused]
 
     def documents(self, first: int) -> tuple[list[int] | range, list[RawBSONDocument]]:
-        """Index and document of each event to be inserted; the event at index 0 has `_id` first."""
+        """Return index and document of each event to insert; the event at index i gets `first + i` as `_id`."""
         events, pack = self.events, _ID
         if not self.duplicates and not self.refused:
             return range(len(events)), [
@@ -122,30 +122,30 @@ def _refused(message: str, code: int | None, event: bytes) -> Refusal:
 
 
 class RaceError(Exception):
-    """An id that was not stored a moment ago is stored now, or MongoDB refused one event: look again."""
+    """A producer's id was stored in the meantime, or MongoDB refused one event: the transaction must be repeated."""
 
 
 class BlockCommit:
-    """Commits blocks one after the other in one session. Blocking; one thread each.
+    """Commit blocks one after another in one session. Blocking; each thread needs its own instance.
 
-    After an error of MongoDB go on with it: the next transaction has a higher number in the same session, so that the
-    server gives up the one before, if it is still open there, and refuses what of it comes late
+    Keep using the instance after a MongoDB error: the next transaction has a higher number in the same session, which
+    makes the server abort the previous one if it is still open, and refuse its late commands
     (https://github.com/mongodb/specifications/blob/master/source/transactions/transactions.md).
     """
 
     def __init__(self, database: Database[Document]) -> None:
         self._database = database
         self._session = database.client.start_session()
-        self._expect_duplicates = False  # the last block had some: look before inserting
+        self._expect_duplicates = False  # the last block had some: look ids up before inserting
 
     @property
     def session_id(self) -> Binary:
-        """Names the session to the server, so that another process can end what this one left undone."""
+        """Return the server's id of the session, by which another process can end it if this one dies."""
         found: Binary = self._session.session_id["id"]
         return found
 
     def serves(self, database: Database[Document]) -> bool:
-        """Whether `database` is reached through the same client."""
+        """Return whether `database` uses the same client."""
         return database.client is self._database.client
 
     def close(self) -> None:
@@ -153,11 +153,11 @@ class BlockCommit:
         self._session.end_session()
 
     def run(self, reservation: Reservation, content: Content, *, first_try: bool = False) -> Verdict:
-        """Commit `content` under the reserved ids and return its verdict, or the one that it has already.
+        """Commit `content` under the reserved ids and return its verdict, or the one it already has.
 
-        `first_try` says that the ids were reserved just now, so that there cannot be a verdict to find. Raises
-        `pymongo.errors.PyMongoError` when nothing was committed or nobody knows: call it again. Raises
-        `StoreChangedError` when an id that was just given out is taken.
+        `first_try` skips the search for that verdict, which cannot exist if the ids were reserved just now. Raise
+        `pymongo.errors.PyMongoError` if nothing was committed or the outcome is unknown: call it again. Raise
+        `StoreChangedError` if one of the reserved ids is already in use.
         """
         if not first_try and (verdict := self.verdict_of(reservation)):
             return verdict
@@ -177,12 +177,12 @@ class BlockCommit:
                 return verdict
 
     def verdict_of(self, reservation: Reservation) -> Verdict | None:
-        """The block's verdict, None while it has none."""
+        """Return the block's verdict, or None if it has none yet."""
         found = self._database[VERDICT].find_one(_key(reservation))
         return Verdict.from_document(found) if found else None
 
     def _look_up(self, reservation: Reservation, content: Content, *, newest: bool) -> None:
-        """Mark events whose id is stored: in older partitions always, in the newest when `newest`."""
+        """Mark events whose id is already stored as duplicates; search the block's own partition only if `newest`."""
         wanted = {id_: index for index, id_ in content.ids.items() if index not in content.duplicates}
         if not wanted:
             return
@@ -194,9 +194,9 @@ class BlockCommit:
                 content.duplicates.update(wanted[document["id"]] for document in found)
 
     def _single_out(self, reservation: Reservation, content: Content) -> bool:
-        """Note the events for whose sake MongoDB reads no command that they are in; return whether there are any.
+        """Record the events that make MongoDB reject their whole command; return whether there are any.
 
-        An event of ours that it must take comes first: when it refuses that too, the cause lies in no event.
+        An ordinary event is tried first: if MongoDB rejects that too, the cause is not in the events.
         """
         ordinary = RawBSONDocument(bson.encode({"_id": Int64(reservation.first), "type": "ordinary"}))
         if self._trial(reservation, [ordinary]) is not None:
@@ -218,7 +218,7 @@ class BlockCommit:
         return bool(found)
 
     def _trial(self, reservation: Reservation, documents: list[RawBSONDocument]) -> OperationFailure | None:
-        """Insert and take back; return MongoDB's error when it does not even read the command."""
+        """Insert `documents` and abort; return MongoDB's error if it rejects the whole command."""
         session = self._session
         with session.start_transaction():
             try:
@@ -237,7 +237,7 @@ class BlockCommit:
     def _transaction(self, reservation: Reservation, content: Content) -> Verdict:
         indexes, documents = content.documents(reservation.first)
         session = self._session
-        with session.start_transaction(write_concern=DURABLE):  # leaving it commits, or aborts on an error
+        with session.start_transaction(write_concern=DURABLE):  # commits on exit, aborts on an error
             try:
                 if documents:
                     self._insert(reservation, content, indexes, documents, session)
@@ -267,13 +267,13 @@ class BlockCommit:
             self._explain(reservation, content, indexes[error["index"]], error)
 
     def _explain(self, reservation: Reservation, content: Content, index: int, error: Document) -> None:
-        """Raise `RaceError` once the fault of the event at `index` is noted, or the error if it is nobody's."""
+        """Record a fault of the event at `index` and raise `RaceError`; raise any other error as it is."""
         code, message = error["code"], error.get("errmsg", "")
         pattern = list(error.get("keyPattern", ()))
         if code == _DUPLICATE and pattern == ["_id"]:
             raise StoreChangedError(
-                f"id {reservation.first + index} was just given out and is in {reservation.partition.name} already: "
-                "the database was restored or written to by others; run `manage.py doctor`"
+                f"id {reservation.first + index} was just reserved but is already in {reservation.partition.name}: "
+                "the database was restored, or another program wrote to it; run `manage.py doctor`"
             )
         if code == _DUPLICATE and pattern == ["id"]:
             raise RaceError
@@ -287,15 +287,15 @@ class BlockCommit:
             refusal.to_document("store", dt.datetime.now(dt.UTC)) for _, refusal in sorted(content.refused.items())
         ]
         refusals = [*map(bson.decode, content.refusals), *refused]
-        room = self._quarantine_room() if refusals else 0
+        space = self._quarantine_space() if refusals else 0
         journal, number = reservation.block
         documents = [
             {"_id": {"j": journal, "s": Int64(number), "i": index}} | refusal for index, refusal in enumerate(refusals)
         ]
-        if documents[:room]:
-            self._database[QUARANTINE].insert_many(documents[:room], session=session)
+        if documents[:space]:
+            self._database[QUARANTINE].insert_many(documents[:space], session=session)
 
-    def _quarantine_room(self) -> int:
+    def _quarantine_space(self) -> int:
         statistics = self._database.command("collStats", QUARANTINE)
         if statistics.get("size", 0) >= QUARANTINE_MAX_BYTES:
             return 0

@@ -1,4 +1,4 @@
-"""Releasing a reserved block whose events will not come: its ids stay unused, and the watermark can move on."""
+"""Release a reserved block whose events will not come: its ids stay unused, and the watermark can pass it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ingest.store.store import BlockId, Store
 
 
 def revoke(store: Store, block: BlockId) -> bool:
-    """Give `block` the verdict `revoked` and close it; return False when it was committed meanwhile.
+    """Give `block` the verdict `revoked` and close it; return False if it was committed in the meantime.
 
-    A commit that is still on its way then fails on the verdict and takes new ids, so that nothing is stored under
-    ids that readers have passed. What its sender left undone on the server ends here: the sender may be gone, and once
-    the block is closed nobody knows its session, whose locks would hold up the same events for a minute or more when
-    they come under new ids. Raises `IngestError` when the block is not open.
+    A commit still under way then fails because of the verdict and takes new ids, so that nothing is stored under ids
+    that readers have passed. The block's session is killed first: its ingester may be dead, and the locks of an open
+    transaction would block the same events under new ids for a minute or more. Raise `IngestError` if the block is not
+    open.
     """
     journal, number = block
     found = next((b for b in store.open_blocks(journal) if int(b["s"]) == number), None)

@@ -1,4 +1,4 @@
-"""The one place that makes MongoDB clients for the ingester, and makes a new one when the server has moved."""
+"""Create the ingester's MongoDB clients, and replace them if the server has moved."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Document = dict[str, Any]
 
 
 class Connection:
-    """A client of the server that `address` names at the moment. Thread-safe; nothing connects before first use.
+    """A client of the server that `address` currently names. Thread-safe; connects on first use.
 
-    A local mongod may come back on another port. After an error that a lost server explains, call `renew`.
+    A local mongod can come back on another port: call `renew` after an error that a lost server would explain.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Connection:
         self._connected_to = ""
 
     def client(self) -> MongoClient[Document]:
-        """The client. Raises whatever `address` raises while no server is known."""
+        """Return the client. Raise what `address` raises if no server is known."""
         with self._guard:
             if self._client is None:
                 self._connected_to = self._address()
@@ -48,13 +48,13 @@ class Connection:
             return self._client
 
     def database(self) -> Database[Document]:
-        """The database, read from the primary and written durably whatever the address says."""
+        """Return the database, with durable writes and reads from the primary even if the address says otherwise."""
         return self.client().get_database(
             self._database, write_concern=DURABLE, read_preference=ReadPreference.PRIMARY, read_concern=MAJORITY
         )
 
     def renew(self, *, anew: bool = False) -> None:
-        """Ask for the address again; if it is another one, or `anew`, the next use makes new connections."""
+        """Close the client if the address has changed, or if `anew`, so that the next use connects again."""
         with self._guard:
             if self._client is not None and (anew or self._address() != self._connected_to):
                 self._client.close()

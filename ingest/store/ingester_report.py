@@ -1,4 +1,4 @@
-"""What all ingesters together received and what became of it, as MongoDB has it; and who holds up the watermark."""
+"""Sum up from MongoDB what all ingesters received and what became of it, and find what holds up the watermark."""
 
 from __future__ import annotations
 
@@ -14,99 +14,99 @@ from ingest.store.store import JOURNAL, VERDICT, BlockId, Store
 from ingest.store.verdict_compaction import COUNTS
 
 REPORT_EVERY_S = 5.0
-MISSING_AFTER_S = 20.0  # an ingester that has not reported for so long is not there
-GONE_AFTER_S = 86_400.0  # one that has not reported for so long is gone for good, as with a lost disk: no news any more
-SILENT_AFTER_S = 10.0  # one whose sockets were not looked at for so long hangs
+MISSING_AFTER_S = 20.0  # without a report for this long, an ingester counts as not running
+GONE_AFTER_S = 86_400.0  # without a report for this long, it is gone for good and no longer mentioned
+SILENT_AFTER_S = 10.0  # if it has not read its sockets for this long, it hangs
 
 
 @dataclass(frozen=True, slots=True)
 class IngesterReport:
-    """What is known of one journal that is not drained: counts from verdicts, the rest as its ingester said it last."""
+    """The state of one journal that is not drained: counts from verdicts, the rest from its ingester's last report."""
 
     journal: str
     host: str
     pid: int
-    seen: dt.datetime  # when it reported last, by MongoDB's clock
+    seen: dt.datetime  # time of the last report, by MongoDB's clock
     age_s: float  # of that report
-    stored: int  # this and the next two: verdicts of this journal, whoever committed it
+    stored: int  # like the next two, from verdicts of this journal, whichever ingester committed the block
     duplicates: int
     quarantined: int
-    pending: int  # events and refusals that were in the journal when it reported, and have no verdict now
+    pending: int  # events and refusals that were in the journal at the last report and have no verdict yet
     journal_bytes: int
-    oldest_pending_s: float  # age of the oldest of them, when it reported if it runs, now if it is gone; 0 = none
-    full: bool  # it does not read its sockets
-    received_per_s: float  # between its last two reports
-    stored_per_s: float  # the same; events of journals that it adopted included
-    alive: bool
-    silent_s: float  # for how long it had not looked at its sockets when it reported
-    waits_for: str  # what it tries again, as it said it; empty when nothing holds it up
-    holds: tuple[str, ...]  # journals that it takes to MongoDB, its own and those it adopted
+    oldest_pending_s: float  # age of the oldest of these, at the last report if alive, else now; 0 = none
+    full: bool  # the journal is full: the ingester does not read its sockets
+    received_per_s: float  # between the last two reports
+    stored_per_s: float  # the same, events from adopted journals included
+    alive: bool  # it has reported within MISSING_AFTER_S
+    silent_s: float  # how long it had not read its sockets at the last report
+    waits_for: str  # the error that it keeps retrying after; empty if none
+    holds: tuple[str, ...]  # journals that it commits: its own and the adopted ones
 
     @property
     def received(self) -> int:
-        """Everything that reached the journal."""
+        """Return the number of events and refusals that reached the journal."""
         return self.stored + self.duplicates + self.quarantined + self.pending
 
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """An open block, and whether anybody is there to settle it."""
+    """An open block and the ingester that has to settle it."""
 
     block: BlockId
-    first: int
-    count: int
-    age_s: float
-    host: str  # of the ingester that has the journal, or made it; empty when it never reported
-    alive: bool  # an ingester that runs has the journal
-    pid: int = 0  # of that ingester
-    waits_for: str = ""  # what it tries again
+    first: int  # its lowest id
+    count: int  # reserved ids
+    age_s: float  # since the reservation
+    host: str  # of the ingester that holds the journal, else of the one that wrote it; empty if that never reported
+    alive: bool  # a running ingester holds the journal
+    pid: int = 0  # of that ingester; 0 if it never reported
+    waits_for: str = ""  # the error that it keeps retrying after; empty if none
 
 
 @dataclass(frozen=True, slots=True)
 class StoreReport:
-    """Counts over all ingesters since the store was made. `received` is the sum of the others, always."""
+    """Counts over all ingesters since the store was created. `received` is always the sum of the others."""
 
     stored: int
     duplicates: int
     quarantined: int
     pending: int
     ingesters: tuple[IngesterReport, ...]
-    blockers: tuple[Blocker, ...]  # lowest id first: the first one holds the watermark
+    blockers: tuple[Blocker, ...]  # lowest id first: the first one holds up the watermark
     watermark: int
 
     @property
     def received(self) -> int:
-        """Everything that reached a journal."""
+        """Return the number of events and refusals that reached a journal."""
         return self.stored + self.duplicates + self.quarantined + self.pending
 
     @property
     def journal_bytes(self) -> int:
-        """Bytes in the journals of all ingesters."""
+        """Return the bytes in the journals of all ingesters."""
         return sum(report.journal_bytes for report in self.ingesters)
 
     @property
     def oldest_pending_s(self) -> float:
-        """Age of the oldest event that waits anywhere."""
+        """Return the age of the oldest pending event."""
         return max((report.oldest_pending_s for report in self.ingesters), default=0.0)
 
 
 def ingesters(store: Store) -> list[IngesterReport]:
-    """One report per journal that is not drained, of ingesters that run and of those gone, oldest report first.
+    """Return one report per journal that is not drained, of running and of lost ingesters, oldest report first.
 
-    Raises `StoreUnpreparedError` when there is no store.
+    Raise `StoreUnpreparedError` if there is no store.
     """
     return list(summarize(store).ingesters)
 
 
 def summarize(store: Store) -> StoreReport:
-    """The counts as of now. Raises `StoreUnpreparedError` when there is no store."""
+    """Return the current counts. Raise `StoreUnpreparedError` if there is no store."""
     database, now = store.database(), store.now()
     try:
-        with database.client.start_session(snapshot=True) as session:  # so that nothing is folded in between
+        with database.client.start_session(snapshot=True) as session:  # so that no compaction comes between the reads
             journals, uncompacted = _documents(database, session)
     except ConfigurationError:
-        # A connection made while the server could be neither written to nor read has no sessions. Better sums that may
-        # be off for a moment, should something be folded in between, than none.
+        # A connection made while the server was neither readable nor writable has no sessions. Sums that a compaction
+        # between the reads makes wrong for a moment are better than none.
         journals, uncompacted = _documents(database, None)
     counts = {journal: _counts(journals.get(journal), uncompacted.get(journal)) for journal in journals | uncompacted}
     sums = {name: sum(counted[name] for counted in counts.values()) for name in COUNTS}
@@ -126,7 +126,7 @@ def summarize(store: Store) -> StoreReport:
 def _documents(
     database: Database[Document], session: ClientSession | None
 ) -> tuple[dict[str, Document], dict[str, Document]]:
-    """Reports by journal, and sums of the verdicts that are not folded into them."""
+    """Return the documents of all journals, and per journal the sums of verdicts that are not compacted into them."""
     journals = {document["_id"]: document for document in database[JOURNAL].find(session=session)}
     uncompacted = {document["_id"]: document for document in database[VERDICT].aggregate(_UNCOMPACTED, session=session)}
     return journals, uncompacted
@@ -167,16 +167,16 @@ def _report(document: Document, counts: dict[str, int], now: dt.datetime) -> Ing
 
 
 def _pending(document: Document, counts: dict[str, int]) -> int:
-    """What was received when the ingester reported, less what has a verdict now, which may be younger."""
+    # Verdicts can be newer than the report, so the difference can be negative.
     if "received" not in document:
         return int(document["pending"])
     return max(0, int(document["received"]) - sum(counts.values()))
 
 
 def _blocker(block: Document, reports: tuple[IngesterReport, ...], now: dt.datetime) -> Blocker:
-    having = (each for each in reports if each.alive and block["j"] in each.holds)
-    made = (each for each in reports if each.journal == block["j"])
-    report = next(having, None) or next(made, None)
+    holders = (each for each in reports if each.alive and block["j"] in each.holds)
+    writers = (each for each in reports if each.journal == block["j"])
+    report = next(holders, None) or next(writers, None)
     return Blocker(
         block=(block["j"], int(block["s"])),
         first=int(block["first"]),
@@ -190,46 +190,46 @@ def _blocker(block: Document, reports: tuple[IngesterReport, ...], now: dt.datet
 
 
 def advice(blocker: Blocker) -> str:
-    """What to tell an operator about a block that is open for long, and what releasing it would cost."""
+    """Return advice for an operator about a block that has been open for long, and the cost of releasing it."""
     journal, number = blocker.block
+    open_block = (
+        f"block {number} of journal {journal} has been open for {blocker.age_s:.0f} s and holds the watermark below "
+        f"id {blocker.first}"
+    )
     where = f" on {blocker.host}" if blocker.host else ""
     if blocker.alive:
-        said = f"it says: {blocker.waits_for}" if blocker.waits_for else "it has said nothing: see its log"
-        return (
-            f"block {number} of journal {journal} is open for {blocker.age_s:.0f} s and holds the watermark below id "
-            f"{blocker.first}. The ingester{where}, process {blocker.pid}, has this journal and tries again; {said}"
-        )
+        reason = f"it reports: {blocker.waits_for}" if blocker.waits_for else "it reports no reason: see its log"
+        return f"{open_block}. The ingester{where}, process {blocker.pid}, has this journal and keeps trying; {reason}"
     return (
-        f"block {number} of journal {journal} is open for {blocker.age_s:.0f} s and holds the watermark below id "
-        f"{blocker.first}. Start an ingester{where} that has this journal in its journal folder. If that disk is gone "
-        f"for good, release the block: its {blocker.count} events are lost, unless the journal comes back, which then "
-        "stores them under new ids"
+        f"{open_block}. Start an ingester{where} that has this journal in its journal folder. If that disk is gone for "
+        f"good, release the block: its {blocker.count} events are lost unless the journal comes back, in which case "
+        "they are stored under new ids"
     )
 
 
 def obstacles(summary: StoreReport) -> list[str]:
-    """What to tell an operator about ingesters that do not do their work."""
+    """Return messages for an operator about ingesters that do not work properly."""
     adopted = {journal for report in summary.ingesters if report.alive for journal in report.holds}
     found = []
     for report in summary.ingesters:
-        who = f"the ingester on {report.host}, process {report.pid},"
+        ingester = f"the ingester on {report.host}, process {report.pid},"
         if report.full:
             found.append(
                 f"the journal of the ingester on {report.host} (process {report.pid}) is full: MongoDB does not keep "
-                "up, or refuses; see its log"
+                "up, or refuses events; see its log"
             )
         if report.alive and report.silent_s > SILENT_AFTER_S:
-            found.append(f"{who} has not looked at its sockets for {report.silent_s:.0f} s: restart it")
+            found.append(f"{ingester} has not read its sockets for {report.silent_s:.0f} s: restart it")
         if report.alive and report.waits_for:
-            found.append(f"{who} cannot store events, which wait in its journal: {report.waits_for}")
+            found.append(f"{ingester} cannot store events, which wait in its journal: {report.waits_for}")
         if not report.alive and report.journal not in adopted and report.age_s < GONE_AFTER_S:
             found.append(
-                f"{who} has not reported for {report.age_s:.0f} s: it hangs, or ended and nobody took over journal "
-                f"{report.journal}. Restart it, or start an ingester where that journal is"
+                f"{ingester} has not reported for {report.age_s:.0f} s: it hangs, or it ended and no other took over "
+                f"journal {report.journal}. Restart it, or start an ingester on the machine that has that journal"
             )
     return found
 
 
 def report(store: Store, journal: str, values: Document) -> None:
-    """Write what an ingester says of its journal: what `IngesterReport` has of it, without counts of verdicts."""
+    """Write an ingester's report on its journal: the fields of `IngesterReport` without the counts from verdicts."""
     store.database()[JOURNAL].update_one({"_id": journal}, [{"$set": values | {"seen": "$$NOW"}}], upsert=True)

@@ -1,4 +1,4 @@
-"""Reading and deleting what is in quarantine: selections, pages and counts. What mends and replays is `quarantine`."""
+"""Select, page through, count and delete quarantine entries. Replaying is left to `ingest.load.quarantine_replay`."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from ingest.exceptions import IngestError
 from ingest.store.connection import Document
 from ingest.store.store import QUARANTINE
 
-LIMIT_MS = 5_000  # a question may keep MongoDB busy for so long
-PREVIEW_BYTES = 2_000  # longer input is not read for a list
+LIMIT_MS = 5_000  # time limit of a query in MongoDB
+PREVIEW_BYTES = 2_000  # longer input is left out of lists
 _ORDER = [("time", DESCENDING), ("_id", DESCENDING)]
 
 
 class KeyFormatError(IngestError):
-    """A key or a cursor is none."""
+    """A key or a cursor is malformed."""
 
     code = "bad_key"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which entries are meant; what is empty or None does not matter."""
+    """A filter for entries; a field that is empty or None does not restrict it."""
 
     code: str = ""
     source: str = ""
-    since: dt.datetime | None = None  # this moment included; timezone-aware, as `until`
-    until: dt.datetime | None = None  # included
+    since: dt.datetime | None = None  # inclusive; timezone-aware like `until`
+    until: dt.datetime | None = None  # inclusive
     replayed: bool | None = None
 
     def condition(self) -> Document:
-        """As a filter of MongoDB."""
+        """Return the MongoDB filter."""
         found: Document = {name: value for name in ("code", "source") if (value := getattr(self, name))}
         bounds = {"$gte": self.since, "$lte": self.until}
         if given := {operator: moment for operator, moment in bounds.items() if moment is not None}:
@@ -49,7 +49,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many entries there are of a kind."""
+    """The number of entries with the same code, source and replay state."""
 
     code: str
     source: str
@@ -58,25 +58,25 @@ class Count:
 
 
 def key_text(key: Mapping[str, Any]) -> str:
-    """A quarantine `_id` as text, for an address or a form."""
+    """Return a quarantine `_id` as text, for a URL or a form."""
     return f"{key['j']}.{key['s']}.{key['i']}"
 
 
 def parse_key(text: str) -> dict[str, Any]:
-    """The `_id` that `key_text` wrote. Raises `KeyFormatError`."""
+    """Return the `_id` from the text that `key_text` made. Raise `KeyFormatError` if it is malformed."""
     journal, _, rest = text.partition(".")
     number, _, index = rest.partition(".")
     if not all(part.isascii() and part.isdigit() and int(part) < 2**63 for part in (number, index)):
-        raise KeyFormatError(f"{text[:120]!r} is no quarantine key: allowed is JOURNAL.BLOCK.INDEX")
+        raise KeyFormatError(f"{text[:120]!r} is not a quarantine key: allowed is JOURNAL.BLOCK.INDEX")
     return {"j": journal, "s": int(number), "i": int(index)}
 
 
 def page(
     database: Database[Document], selection: Selection, *, cursor: str = "", limit: int = 50
 ) -> tuple[list[Document], str | None]:
-    """Newest entries first, and the cursor of the next page, which new entries do not shift; None at the end.
+    """Return a page of entries, newest first, and the cursor of the next page or None; new entries do not shift pages.
 
-    `raw` is there only for input up to `PREVIEW_BYTES`. Raises `KeyFormatError` for a cursor that is none.
+    Entries have `raw` only for input up to `PREVIEW_BYTES`. Raise `KeyFormatError` if the cursor is malformed.
     """
     condition = selection.condition()
     if cursor:
@@ -105,14 +105,14 @@ def _read_cursor(text: str) -> tuple[dt.datetime, Document]:
         milliseconds, _, key = plain.partition("@")
         return dt.datetime.fromtimestamp(int(milliseconds) / 1000, dt.UTC), parse_key(key)
     except (ValueError, OverflowError, OSError, KeyFormatError):
-        raise KeyFormatError(f"cursor = {text[:60]!r} is none: use the one of the page before") from None
+        raise KeyFormatError(f"cursor = {text[:60]!r} is not valid: use the one from the previous page") from None
 
 
 def counts(database: Database[Document]) -> list[Count]:
-    """How many entries there are by code, source, and whether they were replayed; most first."""
+    """Count entries by code, source and replay state, largest count first."""
     kind = {"code": "$code", "source": "$source", "replayed": {"$gt": ["$replayed", None]}}
     steps: list[Document] = [
-        {"$sort": {"code": ASCENDING, "source": ASCENDING, "replayed": ASCENDING}},  # so that the index is all it reads
+        {"$sort": {"code": ASCENDING, "source": ASCENDING, "replayed": ASCENDING}},  # so that only the index is read
         {"$group": {"_id": kind, "count": {"$sum": 1}}},
         {"$sort": {"count": DESCENDING, "_id": ASCENDING}},
     ]
@@ -124,19 +124,19 @@ def counts(database: Database[Document]) -> list[Count]:
 
 
 def number_of(database: Database[Document], selection: Selection) -> int:
-    """How many entries a selection has."""
+    """Return the number of entries in a selection."""
     return database[QUARANTINE].count_documents(selection.condition(), maxTimeMS=LIMIT_MS)
 
 
 def find(database: Database[Document], key: Mapping[str, Any]) -> Document | None:
-    """One whole entry."""
+    """Return one whole entry, or None if there is none with this key."""
     return database[QUARANTINE].find_one({"_id": dict(key)}, max_time_ms=LIMIT_MS)
 
 
 def selected(
     database: Database[Document], selection: Selection | Sequence[Mapping[str, Any]], most: int
 ) -> Iterator[Document]:
-    """Up to `most` whole entries, of a selection (oldest first) or of a list of keys."""
+    """Yield up to `most` whole entries of a selection or a list of keys, oldest first."""
     condition = (
         selection.condition()
         if isinstance(selection, Selection)
@@ -146,7 +146,7 @@ def selected(
 
 
 def delete(database: Database[Document], selection: Selection | Sequence[Mapping[str, Any]]) -> int:
-    """Delete the entries of a selection, or those with the keys; return how many were there."""
+    """Delete the entries of a selection or a list of keys; return how many were deleted."""
     if isinstance(selection, Selection):
         return database[QUARANTINE].delete_many(selection.condition()).deleted_count
     return database[QUARANTINE].delete_many({"_id": {"$in": [dict(key) for key in selection]}}).deleted_count

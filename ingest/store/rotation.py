@@ -1,7 +1,7 @@
-"""Opening the next partition, and taking the oldest ones out to files.
+"""Open the next partition, and dump and drop the oldest ones.
 
-Rotation is safe while everything runs: the new partition and its index are there before it is named in the store
-document, and the ids it begins with are given out after that.
+Rotation is safe while ingesters run: the new partition and its index exist before the store document names it, and only
+after that are its first ids reserved.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from ingest.store.store import KEY, STORE, Store
 from ingest.wire.stored_event import fault_of_stored
 
 _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
-STALE_S = 10.0  # a block open for longer holds up writes to a new partition
+STALE_S = 10.0  # rotation is refused while a block has been open for longer
 
 
 class RotationError(IngestError):
-    """Rotation would hold up writes, or lose events that somebody needs; nothing was changed."""
+    """Rotation would hold up writes or lose events that are still needed; nothing was changed."""
 
     code = "cannot_rotate"
 
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """A partition in a file."""
+    """A partition dumped to a file."""
 
     partition: Partition
     path: Path
-    count: int
+    count: int  # documents
     sha256: str  # of the documents, uncompressed
 
 
 def open_next(store: Store) -> Partition:
-    """Make the next partition and let the ids reserved from now on go there; return it.
+    """Create the next partition, which takes all ids reserved from now on, and return it.
 
-    Raises `RotationError` when a block has been open for long: writes to the new partition would wait for it.
-    Raises `RotationError` too when the newest partition is still empty.
+    Raise `RotationError` if a block has been open for long, because writes to the new partition would wait for it, or
+    if the newest partition is still empty.
     """
     mark = store.mark()
     watermark = store.watermark()
     for block in store.open_blocks():
-        if (watermark_age_s := (store.now() - block["at"]).total_seconds()) > STALE_S:
+        if (age_s := (store.now() - block["at"]).total_seconds()) > STALE_S:
             raise RotationError(
-                f"block {block['s']} of journal {block['j']} is open for {watermark_age_s:.0f} s, and writes to a new "
+                f"block {block['s']} of journal {block['j']} has been open for {age_s:.0f} s, and writes to a new "
                 "partition would wait for it: start the ingester that has the journal, or release the block"
             )
     newest = watermark.partitions[-1]
@@ -77,10 +77,10 @@ def open_next(store: Store) -> Partition:
 
 
 def dump(store: Store, partition: Partition, folder: Path, on_progress: Callable[[int], None] = lambda n: None) -> Dump:
-    """Write the partition's documents in order of id to `<folder>/<name>.bson.gz`, on disk when it returns.
+    """Write the partition's documents in order of id to `<folder>/<name>.bson.gz`; it is on disk when this returns.
 
-    Raises `RotationError` when the folder cannot be written, or has a file of that name with other documents (a dump
-    of another store): it is left as it is. An unfinished file never has the final name.
+    Raise `RotationError` if the folder is not writable, or has a file of that name with other documents (the dump of
+    another store), which is left alone. An unfinished file never has the final name.
     """
     path = folder / f"{partition.name}.bson.gz"
     temporary = path.with_suffix(".part")
@@ -100,7 +100,7 @@ def dump(store: Store, partition: Partition, folder: Path, on_progress: Callable
             os.fsync(raw.fileno())
         if path.exists() and _digest(path) != digest.hexdigest():
             temporary.unlink()
-            raise RotationError(f"{path} exists and holds other documents: move it away, or name another folder")
+            raise RotationError(f"{path} exists and holds other documents: move it, or choose another folder")
         temporary.replace(path)
         _sync_folder(folder)
     except OSError as error:
@@ -109,7 +109,7 @@ def dump(store: Store, partition: Partition, folder: Path, on_progress: Callable
 
 
 def _digest(path: Path) -> str | None:
-    """Digest of a file's uncompressed content; None when it is damaged."""
+    """Return the digest of a file's uncompressed content; None if the file is damaged."""
     digest = hashlib.sha256()
     try:
         with gzip.open(path) as file:
@@ -129,9 +129,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def verify(store: Store, made: Dump) -> None:
-    """Read the file back and compare it with what was dumped and with the partition's count; raise `RotationError`.
+    """Read a dump back and compare it with what was written and with the partition's count.
 
-    Raises it too when an ingester would not take one of the events back: a dump is there to be restored.
+    Raise `RotationError` if they differ, or if an ingester would refuse one of the events when the dump is restored.
     """
     digest = hashlib.sha256()
     count = 0
@@ -143,18 +143,21 @@ def verify(store: Store, made: Dump) -> None:
                 event_id = bson.decode(raw, _ANY_DATE).get("_id")
                 raise RotationError(
                     f"{made.path} could not be restored: event {event_id} would be refused ({fault}). The partition "
-                    "is kept: mend the event, or delete it"
+                    "is kept: correct the event, or delete it"
                 )
     stored = store.database()[made.partition.name].count_documents({})
     if digest.hexdigest() != made.sha256 or not count == made.count == stored:
         raise RotationError(
-            f"{made.path} holds {count} documents, {made.count} were written and {made.partition.name} holds {stored}: "
-            "the partition is kept"
+            f"{made.path} holds {count} documents, but {made.count} were written and {made.partition.name} holds "
+            f"{stored}: the partition is kept"
         )
 
 
 def drop(store: Store, partition: Partition) -> None:
-    """Take the oldest partition out of the store and drop its collection. Raises `RotationError` for any other."""
+    """Remove the oldest partition from the store and drop its collection.
+
+    Raise `RotationError` for any other partition, or if blocks in it are not settled.
+    """
     watermark = store.watermark()
     if len(watermark.partitions) < 2 or watermark.partitions[0] != partition:
         raise RotationError(f"{partition.name} is not the oldest of several partitions: only that one can be dropped")
@@ -168,7 +171,7 @@ def drop(store: Store, partition: Partition) -> None:
 
 
 def left_over(store: Store) -> list[Partition]:
-    """Collections whose partition is out of the store: a `drop` did not come to its end."""
+    """Return partitions that were removed from the store, but whose collection an interrupted `drop` left behind."""
     oldest = store.watermark().partitions[0]
     names = store.database().list_collection_names(filter={"name": {"$regex": r"^event\.[0-9]+$"}})
     found = (Partition(name, 0) for name in names)
@@ -184,10 +187,10 @@ def rotate(
     within_s: float = 30.0,
     on_progress: Callable[[int], None] = lambda n: None,
 ) -> tuple[Partition, list[Dump]]:
-    """Open the next partition; dump, verify and drop the oldest ones beyond `keep`. Return it, and what was dumped.
+    """Open the next partition, then dump, verify and drop the oldest ones beyond `keep`; return it and the dumps.
 
-    `needed_above` is the lowest id up to which every reader has read: a partition that reaches above it is kept, with
-    a `RotationError` that says so; None means that nobody reads. What a killed call has left is finished first.
+    Every reader has read up to id `needed_above`; None = there are no readers. Raise `RotationError` if a partition to
+    be dropped goes beyond it. What an interrupted call left behind is finished first.
     """
     dumps = []
     for partition in left_over(store):
@@ -197,9 +200,9 @@ def rotate(
         dumps.append(made)
     _refuse_in_advance(store, folder, keep, needed_above)
     newest = store.watermark().partitions[-1]
-    # Empty, it is what a rotation opened that did not come to its end: this one goes on where that one stopped.
-    goes_on = len(store.watermark().partitions) > keep and not _has_events(store, newest)
-    opened = newest if goes_on else open_next(store)
+    # An empty newest partition was opened by a rotation that was interrupted: continue from there.
+    resumed = len(store.watermark().partitions) > keep and not _has_events(store, newest)
+    opened = newest if resumed else open_next(store)
     wait_settled(store, opened, within_s)
     partitions = store.watermark().partitions
     for oldest, following in pairwise(partitions[: len(partitions) - keep + 1]):
@@ -212,13 +215,13 @@ def rotate(
 
 
 def _refuse_in_advance(store: Store, folder: Path, keep: int, needed_above: int | None) -> None:
-    """Raise `RotationError` for what can be known before anything is changed."""
+    """Raise `RotationError` for obstacles that can be found before anything is changed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise RotationError(f"{folder} cannot be written: {error.strerror or error}; name another folder") from None
+        raise RotationError(f"{folder} cannot be written: {error.strerror or error}; choose another folder") from None
     watermark = store.watermark()
     partitions = watermark.partitions
     if len(partitions) + _has_events(store, partitions[-1]) > keep:
@@ -239,19 +242,19 @@ def _has_events(store: Store, partition: Partition) -> bool:
 
 
 def wait_settled(store: Store, partition: Partition, within_s: float) -> None:
-    """Return once every id below `partition` is settled. Raises `RotationError` after the time."""
+    """Return once every id below `partition` is settled. Raise `RotationError` after `within_s`."""
     deadline = time.monotonic() + within_s
     while store.watermark().through + 1 < partition.first_id:
         if time.monotonic() > deadline:
             raise RotationError(f"blocks below {partition.name} are not settled after {within_s:g} s: try again later")
-        time.sleep(0.05)  # MongoDB has no signal for it
+        time.sleep(0.05)  # MongoDB cannot notify us
 
 
 def read_dump(file: BinaryIO) -> Iterator[bytes]:
-    """The documents of a file of BSON documents one after the other. Raises `RotationError` when it ends inside one."""
+    """Yield the documents of a file of concatenated BSON documents. Raise `RotationError` if it ends inside one."""
     while head := file.read(4):
         length = int.from_bytes(head, "little", signed=True)
         rest = file.read(length - 4) if length >= 5 else b""
         if len(head) + len(rest) != length:
-            raise RotationError("the file ends inside a document, or is no file of BSON documents")
+            raise RotationError("the file ends inside a document, or is not a file of BSON documents")
         yield head + rest

@@ -1,8 +1,8 @@
-"""The event store in MongoDB: who has which ids, what may be read, and the partitions that hold the events.
+"""The event store in MongoDB: which block has which ids, the watermark, and the partitions that hold the events.
 
 All of it is one document, `{_id: "event"}` in `ingest.store`, so that reserving ids, settling blocks, opening a
-partition and reading the watermark are one atomic operation each. How a block gets into its partition is
-`ingest.store.block_commit`'s.
+partition and reading the watermark are one atomic operation each. Inserting the events of a block is left to
+`ingest.store.block_commit`.
 """
 
 from __future__ import annotations
@@ -52,42 +52,42 @@ BlockId = tuple[str, int]  # journal uuid and number
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """What may be read: ids up to `through`. Every event committed before `complete_through` is among them."""
+    """The highest id up to which events can be read."""
 
-    through: int  # 0 while there are no events
-    complete_through: dt.datetime  # timezone-aware, MongoDB's clock
-    store: str  # uuid, new when the database was emptied
-    epoch: int  # rises when the database was restored
-    partitions: tuple[Partition, ...]  # in rising order of first_id
+    through: int  # that id; 0 while there are no events
+    complete_through: dt.datetime  # events committed before it can all be read; timezone-aware, MongoDB's clock
+    store: str  # uuid, new if the database was emptied
+    epoch: int  # rises each time the database is restored
+    partitions: tuple[Partition, ...]  # in ascending order of first_id
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Ids `first` to `first + count - 1` are the block's own; `span` are the records it was reserved for."""
+    """The ids that are reserved for a block: `first` to `first + count - 1`."""
 
     block: BlockId
     first: int
     count: int
-    span: BlockBounds
-    partitions: tuple[Partition, ...]
+    span: BlockBounds  # the records that it was reserved for
+    partitions: tuple[Partition, ...]  # in ascending order of first_id
     lowest_open: int  # lowest first id of all open blocks when this one was reserved
-    watermark: Watermark
+    watermark: Watermark  # at that time
 
     @property
     def partition(self) -> Partition:
-        """Where the block's events go."""
+        """Return the partition that takes the block's events."""
         return partition_of(self.partitions, self.first)
 
 
 def connect(address: Callable[[], str] | str, database: str, *, selection_timeout_s: float = 5.0) -> Store:
-    """The store in `database`. Nothing is contacted before the first call of a method."""
+    """Return the store in `database`. It connects when its first method is called."""
     return Store(Connection(address, database, selection_timeout_s=selection_timeout_s))
 
 
 def read_watermark(database: Database[Document]) -> Watermark:
-    """What may be read now from `database`, which has to read dates as timezone-aware.
+    """Return the current watermark of `database`, which must decode dates as timezone-aware.
 
-    Raises `StoreUnpreparedError` when there is no store yet.
+    Raise `StoreUnpreparedError` if there is no store yet.
     """
     found = list(database[STORE].aggregate([{"$match": KEY}, {"$set": {"now": "$$NOW"}}]))
     if not found:
@@ -96,19 +96,19 @@ def read_watermark(database: Database[Document]) -> Watermark:
 
 
 class Store:
-    """The store document. Blocking and thread-safe; methods raise `pymongo.errors.PyMongoError` as it comes."""
+    """Read and update the store document. Blocking and thread-safe; methods can raise `pymongo.errors.PyMongoError`."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     def database(self) -> Database[Document]:
-        """The database with the durability that promises rest on."""
+        """Return the database, with durable writes and majority reads."""
         return self.connection.database()
 
     def prepare(self) -> StoreMark:
-        """Make store document, partition 1, view and collections where they are missing; safe to repeat and to race.
+        """Create store document, partition 1, view and collections if they are missing; safe to repeat and to race.
 
-        Events that lie in partitions without a store document keep their ids: new ones begin above them.
+        Events in partitions without a store document keep their ids: new ids start above them.
         """
         database = self.database()
         for name in (VERDICT, JOURNAL, QUARANTINE):
@@ -151,10 +151,10 @@ class Store:
         return self._read()
 
     def restored(self) -> StoreMark:
-        """Say that the database was brought back from a copy: from now on it is another epoch of the same store.
+        """Start a new epoch of the store after its database was restored from a backup; return its new identity.
 
-        Journals and positions of the epoch before are not trusted any more. New ids begin above every event there is.
-        Each call is a new epoch; call it while no ingester runs. Raises `StoreUnpreparedError`.
+        Journals and positions of earlier epochs are no longer trusted. New ids start above all existing events. Call it
+        once, while no ingester runs. Raise `StoreUnpreparedError` if there is no store.
         """
         database = self.database()
         names = [partition.name for partition in read_partitions(self._read({"partitions": 1})["partitions"])]
@@ -166,16 +166,16 @@ class Store:
         return self.mark()
 
     def mark(self) -> StoreMark:
-        """Identity of the store. Raises `StoreUnpreparedError`."""
+        """Return the identity of the store. Raise `StoreUnpreparedError` if there is none yet."""
         document = self._read({"store": 1, "epoch": 1})
         return StoreMark(document["store"], document["epoch"])
 
     def watermark(self) -> Watermark:
-        """What may be read now. Raises `StoreUnpreparedError` when there is no store yet."""
+        """Return the current watermark. Raise `StoreUnpreparedError` if there is no store yet."""
         return read_watermark(self.database())
 
     def now(self) -> dt.datetime:
-        """MongoDB's clock, timezone-aware."""
+        """Return the time by MongoDB's clock, timezone-aware."""
         found: dt.datetime = next(iter(self._document().aggregate([{"$match": KEY}, {"$project": {"now": "$$NOW"}}])))[
             "now"
         ]
@@ -191,11 +191,11 @@ class Store:
         *,
         session: Binary | None = None,
     ) -> Reservation:
-        """Give `block` its ids, and close the `settled` blocks in the same step.
+        """Reserve `count` ids for `block`, and close the `settled` blocks in the same step.
 
-        `session` names the session in which the block will be committed, see `end_sessions`.
-        Idempotent: a block that is open already is answered as it was reserved first. Raises `StaleBlockError` when
-        its number was used and is settled, `StoreChangedError` when the database is not the one of `mark`.
+        `session` is the session in which the block will be committed, see `end_sessions`. Idempotent: for a block that
+        is already open the first reservation is returned. Raise `StaleBlockError` if its number was used and is
+        settled, `StoreChangedError` if the database does not match `mark`.
         """
         journal, number = block
         used = {
@@ -237,15 +237,15 @@ class Store:
         for found in document["open"]:
             if (found["j"], found["s"]) == block:
                 return _reservation(found, document)
-        raise StaleBlockError(f"block {number} of journal {journal} was reserved before and is settled")
+        raise StaleBlockError(f"block {number} of journal {journal} was already reserved and is settled")
 
     def end_sessions(self, sessions: Sequence[Binary]) -> None:
-        """Abort what a process that is gone left open: else its last transaction holds its locks for a minute."""
+        """Abort the open transactions of a dead process, which would otherwise hold their locks for a minute."""
         if sessions:
             self.connection.client().admin.command("killSessions", [{"id": session} for session in sessions])
 
     def settle(self, mark: StoreMark, settled: Sequence[BlockId]) -> Watermark:
-        """Close blocks whose verdict is known, so that the watermark can pass them. Idempotent."""
+        """Close blocks that have a verdict, so that the watermark can pass them; return it. Idempotent."""
         document = self._document().find_one_and_update(
             KEY | {"store": mark.store, "epoch": mark.epoch},
             [{"$set": {"open": _without(settled), "at": {"$max": ["$at", "$$NOW"]}}}],
@@ -256,25 +256,25 @@ class Store:
         return _watermark(document, document["at"])
 
     def lowest_open(self) -> int | None:
-        """Lowest first id of the open blocks; None when none is open."""
+        """Return the lowest first id of the open blocks; None if none is open."""
         return min((int(block["first"]) for block in self._read({"open": 1})["open"]), default=None)
 
     def open_blocks(self, journal: str | None = None) -> list[Document]:
-        """The open blocks, of one journal or of all, as `{j, s, from, to, first, n, at}`, lowest id first."""
+        """Return the open blocks of one journal or of all as `{j, s, from, to, first, n, at}`, lowest id first."""
         blocks = [b for b in self._read({"open": 1})["open"] if journal in (None, b["j"])]
         return sorted(blocks, key=lambda block: int(block["first"]))
 
     def last_number(self, journal: str) -> int:
-        """The highest block number that the journal has used, 0 when none."""
+        """Return the highest block number that the journal has used, 0 if none."""
         return next((int(j["s"]) for j in self._read({"journals": 1})["journals"] if j["j"] == journal), 0)
 
     def forget_numbers(self, journals: Sequence[str]) -> None:
-        """Forget which block numbers were used by journals that are gone."""
+        """Forget the block numbers used by journals that no longer exist."""
         if journals:
             self._document().update_one(KEY, {"$pull": {"journals": {"j": {"$in": list(journals)}}}})
 
     def settled_spans(self, journal: str) -> list[BlockBounds]:
-        """Record spans of the journal that have a verdict other than `revoked`."""
+        """Return the record spans of the journal that have a verdict other than `revoked`."""
         found = self.verdicts().find(
             {"_id": {"$gte": {"j": journal, "s": 0}, "$lte": {"j": journal, "s": Int64(2**63 - 1)}}, "revoked": None},
             {"from": 1, "to": 1},
@@ -282,7 +282,7 @@ class Store:
         return [BlockBounds(int(v["from"]), int(v["to"]), int(v["_id"]["s"])) for v in found]
 
     def verdicts(self) -> Collection[Document]:
-        """The collection of verdicts."""
+        """Return the collection of verdicts."""
         return self.database()[VERDICT]
 
     def _document(self) -> Collection[Document]:
@@ -299,7 +299,7 @@ class Store:
         now = f"store {document['store']}, epoch {document['epoch']}" if document else "no store at all"
         return StoreChangedError(
             f"the database {self.database().name} holds {now}, not store {mark.store}, epoch {mark.epoch}: it was "
-            "emptied, restored or swapped. Bring back the right one, or take the journals into this one with "
+            "emptied, restored or replaced. Bring back the right one, or commit the journals to this one with "
             "`manage.py runingest --rebind`",
             store=mark.store,
         )
@@ -313,7 +313,7 @@ def _without(settled: Sequence[BlockId]) -> Any:
 
 
 def _with_session(open_blocks: Any, block: BlockId, session: Binary | None) -> Any:
-    """Open blocks, with the session of `block` as it is now, if it is among them."""
+    """Return an expression for the open blocks in which `block`, if it is one of them, has the new session."""
     is_block = {"$and": [{"$eq": ["$$this.j", block[0]]}, {"$eq": ["$$this.s", block[1]]}]}
     renewed = {"$mergeObjects": ["$$this", {"session": session}]}
     return {"$map": {"input": open_blocks, "as": "this", "in": {"$cond": [is_block, renewed, "$$this"]}}}

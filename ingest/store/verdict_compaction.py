@@ -1,10 +1,10 @@
-"""Sums up old verdicts, so that there is not one document per block for ever.
+"""Compact old verdicts into one document per journal, so that they do not accumulate for ever.
 
-A verdict is needed as long as a replay could ask for it: until its records are cut from the journal's files. After
-that only its counts matter, and they go to the journal's document in `ingest.journal` in one atomic update, together
-with the highest block number that they contain (`folded`). Verdicts up to that number are removed afterwards; where a
-crash leaves some, they are not counted (see `ingest.store.ingester_report`) and go with the next compaction. No
-transaction is used: one that a killed process leaves open would hold up others for a minute.
+A replay needs a verdict until the block's records are cut from the journal's files. After that only its counts matter:
+one atomic update adds them to the journal's document in `ingest.journal`, together with the highest block number
+included (`folded`). Verdicts up to that number are then removed. Any that a crash leaves are not counted again (see
+`ingest.store.ingester_report`) and are removed by the next compaction. No transaction is used, because one left open by
+a killed process would block others for a minute.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ COUNTS = ("stored", "duplicates", "quarantined")
 
 
 def compact(store: Store, journal: str, through: int) -> int:
-    """Fold the journal's verdicts whose records, up to `through`, are cut; return how many. Safe to repeat.
+    """Compact the journal's verdicts whose records, up to `through`, are cut; return how many. Safe to repeat.
 
-    Only for the process that holds the journal.
+    Only the process that holds the journal may call it.
     """
     open_numbers = [int(block["s"]) for block in store.open_blocks(journal)]
     verdicts = []
@@ -30,16 +30,16 @@ def compact(store: Store, journal: str, through: int) -> int:
         if int(verdict["to"]) > through or any(number <= int(verdict["_id"]["s"]) for number in open_numbers):
             break
         if verdict.get("revoked"):
-            break  # its owner may still come with a late commit
+            break  # a late commit may still come, and must fail because of this verdict
         verdicts.append(verdict)
     return _compact(store, journal, verdicts)
 
 
 def retire(store: Store, journal: str) -> int:
-    """Fold everything of a journal whose files are gone, and mark it as retired; return how many verdicts.
+    """Compact all verdicts of a journal whose files are gone and mark it as retired; return how many verdicts.
 
-    Only for the process that held the journal when its last file was removed. The journal's document stays, so that
-    files that come back from a copy are not taken for new ones.
+    Only the process that held the journal when its last file was removed may call it. The journal's document stays, so
+    that files restored from a backup are not mistaken for new ones.
     """
     count = _compact(store, journal, list(store.database()[VERDICT].find(_spans(journal))))
     journals = store.database()[JOURNAL]
@@ -50,7 +50,7 @@ def retire(store: Store, journal: str) -> int:
 
 
 def is_retired(store: Store, journal: str) -> bool:
-    """Whether the journal was drained and removed before."""
+    """Return whether the journal was drained and removed."""
     return store.database()[JOURNAL].find_one({"_id": journal, "retired": {"$ne": None}}) is not None
 
 

@@ -46,7 +46,7 @@ def test_a_reservation_that_nobody_settles_is_named_and_released(producer, monke
     assert resources().run_context.store.watermark().through == 0
     code, said = run()
     assert code == 1
-    name = re.search(r"block (\d+) of journal (\S+) is open", said)
+    name = re.search(r"block (\d+) of journal (\S+) has been open", said)
     assert name is not None
     assert "its 2 events are lost" in said
     code, said = run("--release", f"{name[2]}:{name[1]}")
@@ -69,7 +69,7 @@ def test_ingesters_that_do_not_do_their_work_are_named_with_what_to_do(producer,
     code, said = run()
     assert code == 1
     assert "process 7, cannot store events, which wait in its journal: OperationFailure: not authorized" in said
-    assert "process 8, has not looked at its sockets for 60 s" in said
+    assert "process 8, has not read its sockets for 60 s" in said
     assert "process 9, has not reported for" in said
     assert "! the ingester on one, process 10" not in said, "its journal was taken over"
     assert "! the ingester on one, process 11" not in said, "it is gone for good"
@@ -80,8 +80,8 @@ def test_a_block_that_a_running_ingester_has_is_not_released_and_its_trouble_is_
     block = producer.reserve([event()]).reservation.block
     report(resources().run_context.store, "other", SOUND | {"waits_for": "PyMongoError: no room", "holds": [block[0]]})
     _, said = run()
-    assert f"block {block[1]} of journal {block[0]} is open" in said
-    assert "process 7, has this journal and tries again; it says: PyMongoError: no room" in said
+    assert f"block {block[1]} of journal {block[0]} has been open" in said
+    assert "process 7, has this journal and keeps trying; it reports: PyMongoError: no room" in said
     with pytest.raises(CommandError, match="process 7, runs and has this journal"):
         run("--release", f"{block[0]}:{block[1]}")
 
@@ -93,7 +93,7 @@ def test_an_ingester_that_does_not_answer_is_named(producer, settings):
         settings.ZARKOV.folder.record_addresses({"ack_bind_address": address})
         code, said = run()
     assert code == 1
-    assert f"the ingester at {address} is there and does not answer" in said
+    assert f"the ingester at {address} accepts connections but does not answer" in said
 
 
 def test_a_failing_aggregate_is_named_with_its_error(producer):
