@@ -72,7 +72,7 @@ class StoreUnpreparedError(IngestError):
 
 
 class StaleBlockError(IngestError):
-    """A block's number is already reserved and settled; the block must take a new one."""
+    """A block's number was already used and is settled; the block must take a new one."""
 
     code = "stale_block"
 

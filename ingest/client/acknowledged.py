@@ -226,9 +226,9 @@ class AcknowledgedClient:
         return self.send([document(type, context, extra)])
 
     def refuse(self, refusals: Iterable[Refusal]) -> None:
-        """Send input that the caller refused to quarantine; it is on the ingester's disk when this returns.
+        """Pass on input that the caller itself refused; it is on the ingester's disk, for quarantine, on return.
 
-        Raise `DeliveryError` as `send` does; repeating the call after that can store the input twice.
+        Raise `DeliveryError` as `send` does; repeating the call after that can quarantine the input twice.
         """
         self._deliver(list(_requests(list(map(refused_document, refusals)), self._request_events)), self._budget)
 

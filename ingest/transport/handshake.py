@@ -48,7 +48,7 @@ class Handshake:
                 break
             self._note(event)
         if self.done and not self.given_up and self._watched != FOR_GOOD:
-            # From here on only events that happen once: `look` may never be called again, and a full monitor stalls.
+            # From now on only one-time events: `look` may not be called again, and a full monitor blocks the socket.
             self._watch(FOR_GOOD)
         return self.done
 

@@ -77,7 +77,7 @@ def test_zsend_sends_json_lines_as_in_2011(
 @pytest.mark.parametrize(
     ("arguments", "stdin", "said"),
     [
-        (["nonsense"], "{}", "'nonsense' is no ZeroMQ address"),
+        (["nonsense"], "{}", "'nonsense' is not a ZeroMQ address"),
         (["tcp://127.0.0.1:1", "--timeout", "0.2"], '{"type":"x"}', "is an ingester running"),
         (["tcp://127.0.0.1:1", "@/no/such/file"], "{}", "key file /no/such/file"),
         (["tcp://127.0.0.1:1"], "nonsense", "line 1 is not a JSON document"),
