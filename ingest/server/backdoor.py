@@ -1,4 +1,4 @@
-"""The Python prompt of 2011 inside a running ingester: who reaches it may do anything, so it is on loopback only."""
+"""Open a Python prompt inside a running ingester, as in 2011. It gives full control, so it is on loopback only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def check_backdoor(address: str | None) -> None:
-    """Raise `BindError` when `address` is HOST:PORT beyond loopback."""
+    """Raise `BindError` if `address` is a HOST:PORT beyond loopback."""
     if address is not None and address.rpartition(":")[0] not in _LOOPBACK:
         raise BindError(f"backdoor = {address} would let others run code here: allowed is 127.0.0.1:PORT")
 
 
 def open_backdoor(address: str | None, names: dict[str, Any]) -> Any:
-    """A running server of Python prompts that see `names`; None when `address` is. Raises `BindError`."""
+    """Return a running server of Python prompts that see `names`, or None without `address`. Raise `BindError`."""
     if address is None:
         return None
     check_backdoor(address)

@@ -1,4 +1,4 @@
-"""Whether a child of a front still answers: empty requests through its acknowledged door, again and again."""
+"""Check that a child of the load balancer still answers, by empty requests to its acknowledged receiver."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ FRAMES = (b"front", b"pulse", b"")  # route (the child has one hop), request id,
 
 
 class ChildHealth:
-    """Asks one child. Belongs to one thread; never blocks; `now_s` is a monotonic clock."""
+    """Probe one child. Belongs to one thread; never blocks; `now_s` is a monotonic clock."""
 
     def __init__(self, context: zmq.Context[Any], address: str) -> None:
         self._context = context
         self._address = address
         self._socket: zmq.Socket[bytes] | None = None
-        self._asked_s: float | None = None  # when the question was put that is not answered yet
-        self.ready = False  # the child has answered since `begin`
+        self._asked_s: float | None = None  # when the unanswered request was sent; None before `begin`
+        self.ready = False  # True once the child has answered since `begin`
 
     def begin(self, now_s: float) -> None:
-        """A new child listens, or will, at the address."""
+        """Start over for a new child that listens, or will listen, at the address."""
         self.close()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -33,7 +33,7 @@ class ChildHealth:
         self._ask(now_s)
 
     def look(self, now_s: float) -> float:
-        """Read answers, ask anew; return for how long the child has not answered, 0 when it has."""
+        """Read answers and send the next request. Return for how many seconds the child has not answered."""
         if self._socket is None or self._asked_s is None:
             return 0.0
         with contextlib.suppress(zmq.Again, BSONError):
@@ -50,7 +50,7 @@ class ChildHealth:
             self._socket.send_multipart(FRAMES, zmq.NOBLOCK)
 
     def close(self) -> None:
-        """Ask no more. May be called twice."""
+        """Stop probing. Can be called twice."""
         if self._socket is not None:
             self._socket.close(linger=0)
             self._socket = self._asked_s = None

@@ -1,7 +1,7 @@
-"""Takes what is in journals to MongoDB, and tries again until it is there.
+"""Commit journals to MongoDB, and retry until everything is there.
 
-Runs in threads of its own. As long as MongoDB is not there, or refuses everything, blocks wait in their journals.
-Which blocks there are is `ingest.server.dispatcher`'s, how one of them is committed `ingest.store.block_commit`'s.
+Runs in its own threads. While MongoDB is unreachable or refuses everything, blocks wait in their journals.
+`ingest.server.dispatcher` chooses the blocks, `ingest.store.block_commit` commits one of them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
-SAY_AGAIN_S = 30.0
+LOG_AGAIN_S = 30.0
 
 
 class Committer:
-    """`inserters` threads that commit blocks. `start` and `stop` once each; `add` and `wake` from any thread.
+    """Commit blocks in `inserters` threads. Call `start` and `stop` once each; `add` and `wake` from any thread.
 
-    `on_settled(watermark, count)` is called from an inserter thread after the watermark passed `count` more events.
+    `on_settled(watermark, count)` is called from an inserter thread after the watermark has passed `count` more events.
     """
 
     def __init__(
@@ -55,44 +55,43 @@ class Committer:
         self._is_full = is_full
         self._silent_s = silent_s
         self._on_failure = on_failure
-        self._waits_for: dict[int, str] = {}  # by thread: what it tries again
-        self._house_due = 0.0
-        self._pace = RateMeter()
+        self._waits_for: dict[int, str] = {}  # by thread id: the error after which it retries
+        self._report_due = 0.0
+        self._rates = RateMeter()
         self._store = store
         self._settings = settings
         self._counters = counters
         self.dispatcher = Dispatcher(
-            store, settings, rebind=rebind, wake=self.wake, say=self._say, on_settled=on_settled
+            store, settings, rebind=rebind, wake=self.wake, say=self._log_waiting, on_settled=on_settled
         )
-        self._house = threading.Lock()
+        self._report_lock = threading.Lock()
         self._wakeup = threading.Condition()
         self._signals = 0
         self._stopping = threading.Event()
         self._deadline = 0.0
-        self._said: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
         self._threads: list[threading.Thread] = []
-        self._own = threading.local()  # `commits`: each thread's BlockCommit
+        self._local = threading.local()  # `commits`: each thread's BlockCommit
 
     def add(self, journal: Journal, *, adopted: bool) -> None:
-        """Commit what is in `journal`, adopted ones before the one that is being written."""
+        """Commit what is in `journal`. Adopted journals come before the one that is being written."""
         self.dispatcher.add(journal, adopted=adopted)
         self.wake()
 
     def wake(self) -> None:
-        """Say that there may be something to commit."""
+        """Wake one thread, since there may be something to commit."""
         with self._wakeup:
             self._signals += 1
             self._wakeup.notify()
 
     def start(self) -> None:
-        """Start the threads."""
         for number in range(self._settings.inserters):
             thread = threading.Thread(target=self._run, name=f"inserter-{number + 1}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
     def stop(self, within_s: float) -> bool:
-        """Commit what is left, for at most `within_s`; what remains stays in the journals. Return whether all went."""
+        """Commit what is left, for at most `within_s`; the rest stays journalled. Return True if all threads ended."""
         self._deadline = time.monotonic() + within_s
         self._stopping.set()
         with self._wakeup:
@@ -106,26 +105,26 @@ class Committer:
     def _run(self) -> None:
         try:
             self._work()
-        except BaseException as error:  # noqa: BLE001 - the edge of the thread: without it events only pile up
+        except BaseException as error:  # noqa: BLE001 - the thread's edge: without the thread events only pile up
             self._on_failure("an inserter", error)
         finally:
             self._end_commits()
 
     def _work(self) -> None:
         pause_s = FIRST_PAUSE_S
-        while not self._over():
+        while not self._time_is_up():
             signals = self._signals
             try:
                 work = self.dispatcher.next_work(lambda: self._commits().session_id)
-            except Exception as error:  # noqa: BLE001 - the edge of the thread: said, and tried again
-                self._say(error)
+            except Exception as error:  # noqa: BLE001 - the loop's edge: logged and retried
+                self._log_waiting(error)
                 self._recover_connection(error)
                 self._pause(pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
                 continue
             pause_s = FIRST_PAUSE_S
             self._waits_for.pop(threading.get_ident(), None)
-            self._keep_house()
+            self._report()
             if work:
                 self._commit(work)
             elif self._stopping.is_set():
@@ -133,15 +132,15 @@ class Committer:
             else:
                 self._wait(signals)
 
-    def _keep_house(self) -> None:
-        """Every few seconds: say how it goes, and fold verdicts that no replay can ask for."""
+    def _report(self) -> None:
+        """Every few seconds: report this ingester's state, and compact verdicts that no replay can ask for."""
         now, journal = time.monotonic(), self.dispatcher.own()
-        with self._house:
-            if now < self._house_due or journal is None:
+        with self._report_lock:
+            if now < self._report_due or journal is None:
                 return
-            self._house_due = now + REPORT_EVERY_S
+            self._report_due = now + REPORT_EVERY_S
             counts = self._counters.counts()
-            rates = self._pace.look(counts, now)
+            rates = self._rates.look(counts, now)
         values = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -159,9 +158,9 @@ class Committer:
             report(self._store, str(journal.uuid), values)
             compact(self._store, str(journal.uuid), journal.cut_through)
         except (PyMongoError, IngestError) as error:
-            self._say(error)
+            self._log_waiting(error)
 
-    def _over(self) -> bool:
+    def _time_is_up(self) -> bool:
         return self._stopping.is_set() and time.monotonic() >= self._deadline
 
     def _wait(self, signals: int) -> None:
@@ -172,27 +171,27 @@ class Committer:
     def _pause(self, seconds: float) -> None:
         if self._stopping.is_set():
             seconds = min(seconds, 0.05)
-            time.sleep(seconds)  # nothing to wait for but the server; bounded by the deadline
+            time.sleep(seconds)  # only the server is waited for; the deadline bounds it
         else:
             self._stopping.wait(seconds)
 
     @own.timed("zarkov.ingester.commit")
     def _commit(self, work: ReservedBlock) -> None:
-        """Commit one block, again and again until it is done or the time to stop is over."""
+        """Commit one block, and retry until it is done or the time to stop is over."""
         content: Content | None = None
         pause_s, first_try = FIRST_PAUSE_S, work.first_try
-        while not self._over():
+        while not self._time_is_up():
             try:
                 content = content or Content.of(work.block)
                 self._wait_for_older_partition(work.reservation)
                 verdict = self._commits().run(work.reservation, content, first_try=first_try)
-            except Exception as error:  # noqa: BLE001 - the edge of the thread: said, and tried again
+            except Exception as error:  # noqa: BLE001 - the loop's edge: logged and retried
                 first_try = False
                 if not isinstance(error, PyMongoError) or isinstance(error, InvalidOperation):
-                    self._end_commits()  # ours is in a state that it should not be in
-                self._say(error)
+                    self._end_commits()  # the session is in an unexpected state
+                self._log_waiting(error)
                 self._recover_connection(error)
-                self._keep_house()
+                self._report()
                 self._pause(pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
                 continue
@@ -202,49 +201,49 @@ class Committer:
             return
 
     def _commits(self) -> BlockCommit:
-        """This thread's session with MongoDB, made anew after the server moved.
+        """Return this thread's session with MongoDB; it is replaced after the server moved.
 
-        It outlives errors of MongoDB: what a transaction left undone there goes when the next one begins in the same
-        session, where another session would meet its locks for a minute.
+        It is kept after errors of MongoDB: an unfinished transaction ends when the next one starts in the same session,
+        while another session would run into its locks for a minute.
         """
         database = self._store.database()
-        commits: BlockCommit | None = getattr(self._own, "commits", None)
+        commits: BlockCommit | None = getattr(self._local, "commits", None)
         if commits is None or not commits.serves(database):
-            commits = self._own.commits = BlockCommit(database)
+            commits = self._local.commits = BlockCommit(database)
         return commits
 
     def _end_commits(self) -> None:
-        commits: BlockCommit | None = getattr(self._own, "commits", None)
-        self._own.commits = None
+        commits: BlockCommit | None = getattr(self._local, "commits", None)
+        self._local.commits = None
         if commits is not None:
             with contextlib.suppress(PyMongoError):
                 commits.close()
 
     def _wait_for_older_partition(self, reservation: Reservation) -> None:
-        """A partition takes its first events when everything below it is settled, so that ids are looked up whole."""
+        """Wait until all below the block's partition is settled, so that the look-up of duplicates sees all of it."""
         lowest: int | None = reservation.lowest_open
-        while lowest is not None and lowest < reservation.partition.first_id and not self._over():
+        while lowest is not None and lowest < reservation.partition.first_id and not self._time_is_up():
             self._pause(FIRST_PAUSE_S)
             lowest = self._store.lowest_open()
 
     def _recover_connection(self, error: Exception) -> None:
-        """Go to where the server is now.
+        """Reconnect to where the server is now.
 
-        A connection that was made while the server was neither primary nor secondary, as it is just after its start,
-        has no sessions for as long as it lives, and the driver keeps it.
+        A connection that was made while the server was neither primary nor secondary, as just after its start, never
+        has sessions, and the driver keeps it.
         """
         if isinstance(error, PyMongoError):
             try:
                 self._store.connection.renew(anew=isinstance(error, ConfigurationError))
-            except Exception as unknown:  # noqa: BLE001 - no address yet: said, and asked again next time
-                self._say(unknown)
+            except Exception as unknown:  # noqa: BLE001 - no address yet: logged, and retried next time
+                self._log_waiting(unknown)
 
-    def _say(self, error: Exception) -> None:
-        """Log an error that waits for somebody, but not more often than useful."""
+    def _log_waiting(self, error: Exception) -> None:
+        """Log an error that keeps events waiting, the same one at most once in `LOG_AGAIN_S`."""
         text, now = f"{type(error).__name__}: {str(error).split(', Topology Description')[0]:.500}", time.monotonic()
         self._waits_for[threading.get_ident()] = text
         key = text[:60]
-        if now - self._said.get(key, -SAY_AGAIN_S) >= SAY_AGAIN_S:
-            self._said = {k: at for k, at in self._said.items() if now - at < SAY_AGAIN_S} | {key: now}
+        if now - self._logged_at.get(key, -LOG_AGAIN_S) >= LOG_AGAIN_S:
+            self._logged_at = {k: at for k, at in self._logged_at.items() if now - at < LOG_AGAIN_S} | {key: now}
             known = isinstance(error, PyMongoError | IngestError) or hasattr(error, "retryable")
-            log.warning("events wait in the journal: %s", text, exc_info=None if known else error)
+            log.warning("events wait in the journal error=%s", text, exc_info=None if known else error)

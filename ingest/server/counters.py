@@ -16,32 +16,32 @@ SAMPLES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Events and refused input since the start of the process."""
+    """Events and refused inputs since the process started."""
 
     received: int = 0  # written to this process's own journal
-    settled: int = 0  # of these, how many have a verdict
-    stored: int = 0  # this and the next two: from adopted journals too
+    settled: int = 0  # of `received`, those with a verdict
+    stored: int = 0  # this and the three below include adopted journals
     duplicates: int = 0
     quarantined: int = 0
     blocks: int = 0
 
     @property
     def pending(self) -> int:
-        """In the own journal, without a verdict."""
+        """Return the number of events in the own journal that have no verdict yet."""
         return self.received - self.settled
 
 
 class Counters:
-    """Thread-safe."""
+    """Count what one process received and committed. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._guard = threading.Lock()
         self._clock = clock
         self._counts = Counts()
-        self._arrivals: deque[tuple[int, float]] = deque()  # received so far, and when: for the age of what waits
+        self._arrivals: deque[tuple[int, float]] = deque()  # samples of (received before, time), for `oldest_pending_s`
 
     def received(self, count: int) -> None:
-        """`count` events or refusals are in the own journal."""
+        """Count events or refused inputs that were written to the own journal."""
         with self._guard:
             before, now = self._counts.received, self._clock()
             self._counts = replace(self._counts, received=before + count)
@@ -49,7 +49,7 @@ class Counters:
                 self._arrivals.append((before, now))
 
     def committed(self, verdict: Verdict, *, adopted: bool) -> None:
-        """A block has its verdict."""
+        """Count a block that has its verdict."""
         with self._guard:
             before = self._counts
             self._counts = replace(
@@ -66,24 +66,24 @@ class Counters:
                 self._arrivals.clear()
 
     def counts(self) -> Counts:
-        """As they are now."""
+        """Return a snapshot."""
         with self._guard:
             return self._counts
 
     def oldest_pending_s(self) -> float:
-        """About how long the oldest event without a verdict has waited; 0 when there is none."""
+        """Return for about how many seconds the oldest event without a verdict has waited; 0 if there is none."""
         with self._guard:
             return self._clock() - self._arrivals[0][1] if self._arrivals else 0.0
 
 
 class RateMeter:
-    """Rates between two looks at the counts. Not thread-safe."""
+    """Compute rates from successive snapshots of the counts. Not thread-safe."""
 
     def __init__(self) -> None:
         self._before: tuple[float, Counts] | None = None
 
     def look(self, counts: Counts, now_s: float) -> dict[str, float]:
-        """Events per second since the last look, as an ingester reports them; zeros at the first one."""
+        """Return events per second since the previous call, keyed as an ingester reports them; zeros at first."""
         before_s, before = self._before or (now_s, counts)
         self._before = now_s, counts
         passed_s = now_s - before_s

@@ -1,6 +1,6 @@
-"""Says what is committed next: reads journals as blocks, reserves their ids, settles them, and lets go of journals.
+"""Choose what is committed next: cut journals into blocks, reserve their ids, settle them, and remove drained journals.
 
-One thread at a time does all of it. `ingest.server.committer` decides how a block is committed and when to try again.
+One thread at a time does all of it. `ingest.server.committer` decides how a block is committed and when to retry.
 """
 
 from __future__ import annotations
@@ -29,38 +29,38 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class JournalSource:
-    """A journal on its way to MongoDB. Changed only by whoever holds the dispatcher's turn."""
+    """One journal on its way to MongoDB. Only the thread that holds the dispatcher's `_turn` lock changes it."""
 
     journal: Journal
     reader: BlockReader
     adopted: bool
     next_number: int = 1
-    ready: bool = False  # MongoDB was asked what is settled
-    blocked: str = ""  # why nothing of it is committed
-    again: deque[Block] = field(default_factory=deque)  # cut, to be reserved (again) before anything else
+    ready: bool = False  # True once MongoDB has reported what is settled
+    blocked: str = ""  # why nothing of it is committed; "" if it is not blocked
+    again: deque[Block] = field(default_factory=deque)  # cut blocks to reserve (again) before any other
     in_flight: int = 0  # blocks that are reserved and not settled
 
     def block_id(self, number: int) -> BlockId:
-        """A block of this journal as MongoDB knows it."""
+        """Return the id under which MongoDB knows block `number` of this journal."""
         return str(self.journal.uuid), number
 
 
 @dataclass(frozen=True, slots=True)
 class ReservedBlock:
-    """One block with its ids."""
+    """A block and the ids that are reserved for it."""
 
     source: JournalSource
     block: Block
     reservation: Reservation
-    first_try: bool  # reserved just now: nothing of it can be committed yet
+    first_try: bool  # reserved just now, so nothing of it can be committed yet
 
 
 class Dispatcher:
-    """The journals of one process on their way to MongoDB. Blocking; may be called from any thread.
+    """Bring the journals of one process to MongoDB, block by block. Methods block; any thread can call them.
 
-    Methods raise `PyMongoError` or `IngestError` while MongoDB is away or another store: call again later.
-    `wake` is called when there is more to do at once, `say` with what waits for somebody, and
-    `on_settled(watermark, count)` after the watermark passed `count` more events.
+    They raise `PyMongoError` or `IngestError` while MongoDB is unreachable or holds another store: call again later.
+    `wake` is called if there is more to do at once, `say` with an error that a person must resolve, and
+    `on_settled(watermark, count)` after the watermark has passed `count` more events.
     """
 
     def __init__(
@@ -80,22 +80,22 @@ class Dispatcher:
         self._say = say
         self._on_settled = on_settled
         self._mark: StoreMark | None = None
-        self._next_least = 0  # no id below was left to be given out when we asked last
+        self._lowest_new_id = 0  # a new reservation cannot start below, unless the database was restored
         self._sources: list[JournalSource] = []
         self._settled: list[tuple[JournalSource, BlockId, Block, Verdict]] = []
-        self._guard = threading.Lock()  # of the list of sources, which is replaced and never changed
-        self._turn = threading.Lock()  # cutting, reserving and settling
+        self._guard = threading.Lock()  # protects the list of sources, which is replaced, never changed in place
+        self._turn = threading.Lock()  # held while cutting, reserving and settling
 
     def add(self, journal: Journal, *, adopted: bool) -> None:
-        """Take in `journal`: adopted ones come before the one that is being written."""
+        """Add `journal`. Adopted journals come before the one that is being written."""
         source = JournalSource(journal, BlockReader(journal), adopted)
-        with self._guard:  # not the turn, which somebody may hold for as long as MongoDB does not answer
+        with self._guard:  # not `_turn`, which can be held for as long as MongoDB does not answer
             self._sources = sorted([*self._sources, source], key=lambda s: not s.adopted)
 
     def next_work(self, session: Callable[[], Binary]) -> ReservedBlock | None:
-        """The next block with its ids, oldest journals first; settles what was committed on the way.
+        """Return the next block with its ids, adopted journals first; if there is none, settle what was committed.
 
-        `session` names the caller's session with MongoDB, in which the block will be committed.
+        `session` returns the id of the MongoDB session in which the caller will commit the block.
         """
         with self._turn:
             mark = self._known_mark()
@@ -105,13 +105,13 @@ class Dispatcher:
             if self._settled:
                 settled = list(self._settled)
                 watermark = self._store.settle(mark, [block_id for _, block_id, _, _ in settled])
-                self._close(settled, watermark)
+                self._forget_settled(settled, watermark)
                 for source in self._sources:
                     self._finish_if_drained(source)
             return None
 
     def committed(self, work: ReservedBlock, verdict: Verdict) -> None:
-        """`work` has its verdict: settle it with the next reservation, or commit it anew when it was revoked."""
+        """Record the verdict of `work`: it is settled with the next reservation, or committed again if revoked."""
         with self._turn:
             work.source.in_flight -= 1
             if verdict.revoked:
@@ -122,33 +122,33 @@ class Dispatcher:
         work.source.journal.settle(work.block.by_segment)
 
     def own(self) -> Journal | None:
-        """The journal that is being written, once MongoDB has answered."""
+        """Return the journal that is being written, or None until MongoDB has answered."""
         found = next((source for source in self._sources if not source.adopted), None)
         return found.journal if found and self._mark is not None else None
 
     def journals(self) -> list[str]:
-        """The journals that this process takes to MongoDB, its own and adopted ones."""
+        """Return the uuids of the journals that this process commits, its own and adopted ones."""
         return [str(source.journal.uuid) for source in self._sources]
 
     def blocked(self) -> dict[str, str]:
-        """Journals of which nothing is committed, with the reason."""
+        """Return, by journal uuid, why nothing of a journal is committed."""
         return {str(source.journal.uuid): source.blocked for source in self._sources if source.blocked}
 
     def release_journals(self) -> None:
-        """After `stop`: remove journals of which everything is settled, and let others adopt the rest."""
+        """After `stop`: remove drained journals, and release the others for adoption."""
         for source in self._sources:
             journal = source.journal
             if not journal.writable:
-                source.reader.take(1, 1)  # reads past the end of what was settled
+                source.reader.take(1, 1)  # moves the reader past the end of what is settled
             try:
                 if journal.drained and not source.in_flight and not source.again and not self._settled:
                     self._retire(journal)
             except (PyMongoError, IngestError) as error:
-                log.info("journal %s is left to the next ingester: %s", journal.uuid, error)
+                log.info("journal left to the next ingester journal=%s error=%s", journal.uuid, error)
             journal.release()
 
     def _retire(self, journal: Journal) -> None:
-        """Files first, for good; then verdicts, which a replay of the files would need; then the folder."""
+        """Remove the files durably, then the verdicts, which a replay of the files would need, then the folder."""
         journal.sync_removals()
         retire(self._store, str(journal.uuid))
         journal.remove()
@@ -178,20 +178,20 @@ class Dispatcher:
         return source.reader.take(self._settings.block_events, self._settings.block_bytes, durable_only=durable_only)
 
     def _open(self, source: JournalSource, mark: StoreMark) -> bool:
-        """Ask MongoDB what of the journal is settled and reserved; False when it belongs to another store."""
+        """Ask MongoDB what of the journal is settled and reserved. Return False if it must not be committed."""
         known = source.journal.mark
         if known is not None and known != mark and not self._rebind:
             source.blocked = (
-                f"journal {source.journal.folder} belongs to store {known.store}, epoch {known.epoch}, and the "
+                f"journal {source.journal.folder} belongs to store {known.store}, epoch {known.epoch}, but the "
                 f"database holds store {mark.store}, epoch {mark.epoch}: nothing of it is committed. Bring back its "
-                "database, or take it into this one with `manage.py runingest --rebind`"
+                "database, or commit it to this one with `manage.py runingest --rebind`"
             )
             self._say(StoreChangedError(source.blocked))
             return False
         if source.adopted and not source.journal.drained and is_retired(self._store, str(source.journal.uuid)):
             source.blocked = (
-                f"journal {source.journal.folder} was drained and removed before, and its files are back: nothing of "
-                "it is committed, as it would be stored twice. Remove the folder"
+                f"journal {source.journal.folder} was drained and removed before, but its files are back: nothing of "
+                "it is committed, because its events would be stored twice. Remove the folder"
             )
             self._say(StoreChangedError(source.blocked))
             return False
@@ -223,38 +223,38 @@ class Dispatcher:
         settled = list(self._settled)
         try:
             reservation = self._store.reserve(
-                mark, block_id, span, _events(block), [i for _, i, _, _ in settled], session=session()
+                mark, block_id, span, _event_count(block), [i for _, i, _, _ in settled], session=session()
             )
         except StaleBlockError:
             self._renumber(source, block, block_id)
             return None
-        self._close(settled, reservation.watermark)
+        self._forget_settled(settled, reservation.watermark)
         first_try = block.number is None
         if first_try:
-            self._refuse_ids_given_before(reservation, mark)
+            self._check_ids_are_new(reservation, mark)
         source.next_number = max(source.next_number, number + 1)
         if (reservation.span.first, reservation.span.last) != (span.first, span.last):
             source.reader.give_back(block, reservation.span)
             return self._from_source(source, mark, session)
         if first_try:
-            self._next_least = reservation.first + reservation.count
+            self._lowest_new_id = reservation.first + reservation.count
         block.number = number
         source.in_flight += 1
         if source.reader.has_more or source.again:
             self._wake()
         return ReservedBlock(source, block, reservation, first_try)
 
-    def _refuse_ids_given_before(self, reservation: Reservation, mark: StoreMark) -> None:
-        """Ids only rise: when they do not, the database was brought back from a copy under our feet."""
-        if reservation.first < self._next_least:
+    def _check_ids_are_new(self, reservation: Reservation, mark: StoreMark) -> None:
+        """Raise `StoreChangedError` if ids went down: the database was restored from a copy while we ran."""
+        if reservation.first < self._lowest_new_id:
             raise StoreChangedError(
-                f"id {reservation.first} of store {mark.store} is given out a second time: the database was restored "
-                "from a copy. Nothing more is committed. Stop the ingesters, say `manage.py initdb --restored`, and "
+                f"id {reservation.first} of store {mark.store} is reserved a second time: the database was restored "
+                "from a copy. Nothing more is committed. Stop the ingesters, run `manage.py initdb --restored`, and "
                 "start them with `manage.py runingest --rebind`"
             )
 
     def _renumber(self, source: JournalSource, block: Block, block_id: BlockId) -> None:
-        """The number is used up: the block is done, or was revoked and takes another number."""
+        """Settle a block whose number has a verdict; queue it under a new number if the verdict is `revoked`."""
         verdict = self._store.verdicts().find_one({"_id": {"j": block_id[0], "s": block_id[1]}})
         if verdict and not verdict.get("revoked"):
             source.journal.settle(block.by_segment)
@@ -264,15 +264,16 @@ class Dispatcher:
             source.again.appendleft(block)
         self._wake()
 
-    def _close(self, settled: list[tuple[JournalSource, BlockId, Block, Verdict]], watermark: Watermark) -> None:
-        """What was passed to MongoDB as settled needs no more care."""
+    def _forget_settled(
+        self, settled: list[tuple[JournalSource, BlockId, Block, Verdict]], watermark: Watermark
+    ) -> None:
         del self._settled[: len(settled)]
         count = sum(verdict.stored for _, _, _, verdict in settled)
         if settled:
             self._on_settled(watermark, count)
 
     def _finish_if_drained(self, source: JournalSource) -> None:
-        """Remove an adopted journal once everything in it is settled; revoke what its files do not know."""
+        """Remove an adopted journal once everything in it is settled; revoke reservations without records."""
         if not source.adopted or source.in_flight or source.again or not source.ready or not source.journal.drained:
             return
         if any(settled_source is source for settled_source, _, _, _ in self._settled):
@@ -280,15 +281,15 @@ class Dispatcher:
         for span in source.reader.unmet():
             assert span.number is not None
             log.warning(
-                "journal %s does not hold records %d to %d any more: the ids reserved for them are given up",
+                "records missing, their reservation is revoked journal=%s first=%d last=%d",
                 source.journal.uuid, span.first, span.last,
             )  # fmt: skip
             revoke(self._store, source.block_id(span.number))
         self._retire(source.journal)
         with self._guard:
             self._sources = [other for other in self._sources if other is not source]
-        log.info("journal %s is done and removed", source.journal.uuid)
+        log.info("journal drained and removed journal=%s", source.journal.uuid)
 
 
-def _events(block: Block) -> int:
+def _event_count(block: Block) -> int:
     return sum(record.count for record in block.records if record.kind is not RecordKind.REFUSALS)

@@ -1,7 +1,7 @@
-"""The ingester: doors, journal writer and committer as one object with `start`, `run` and `stop`.
+"""The ingester: receivers, journal writer and committer as one object with `start`, `run` and `stop`.
 
-Sockets live in the gevent loop of the thread that calls `start` and `run`; journal and MongoDB have threads of their
-own, and answer through the loop's async watcher. Nothing is monkey-patched.
+Sockets live in the gevent loop of the thread that calls `start` and `run`. Journal and MongoDB are served by other
+threads, which answer through the loop's async watcher. Nothing is monkey-patched.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ log = logging.getLogger(__name__)
 
 ADOPT_EVERY_S = 5.0
 BEAT_S = 0.5
-DRAIN_WITHIN_S = 3.0  # at the end: what is in the journal and not in MongoDB by then waits for the next start
-REQUESTS_AT_ONCE = 64  # acknowledged requests read before others have their turn
-REST_WITHIN_S = 0.5  # at the end: for what ZeroMQ has received already
+DRAIN_WITHIN_S = 3.0  # at stop: what is journalled but not in MongoDB by then waits for the next start
+REQUESTS_AT_ONCE = 64  # acknowledged requests read before other greenlets run
+REST_WITHIN_S = 0.5  # at stop: for reading what ZeroMQ has received already
 
 
 class Ingester:
-    """One ingester process. `start` binds and begins, `run` returns after `stop`; `stop` may be called twice.
+    """One ingester process. `start` binds and reads, `run` returns after `stop`; `stop` can be called twice.
 
-    `start` raises `BindError` when an address is taken and `JournalError` when no journal can be made; a MongoDB that
-    is not there is waited for. All methods belong to one thread, except `request_stop`.
+    `start` raises `BindError` if an address is taken and `JournalError` if no journal can be created. It does not need
+    MongoDB, which the committer waits for. All methods belong to one thread, except `request_stop`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Ingester:
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.settings = settings
-        self._now_ms = clock_ms  # only gives events the timestamp that they lack
+        self._now_ms = clock_ms  # only for events without a timestamp
         self.counters = Counters()
         self.addresses: dict[str, str] = {}
         self._store = store or connect(settings.mongo_address, settings.mongo_database)
@@ -76,10 +76,8 @@ class Ingester:
         self._failure: PartFailedError | None = None
         self._beat_s = time.monotonic()
 
-    # Life
-
     def start(self) -> None:
-        """Bind, make a journal, adopt those that nobody holds, and begin to read."""
+        """Bind, create a journal, adopt those that no process holds, and start reading."""
         hub = get_hub()
         self._async = hub.loop.async_()
         self._async.start(self._run_calls)
@@ -95,7 +93,7 @@ class Ingester:
             self._store,
             self.settings,
             self.counters,
-            self._settled_elsewhere,
+            self._on_settled,
             rebind=self._rebind,
             is_full=lambda: self.writer.full,
             silent_s=lambda: time.monotonic() - self._beat_s,
@@ -115,7 +113,7 @@ class Ingester:
         self.writer.start()
         self.committer.start()
         for receiver in self._receivers:
-            receiver.start(partial(self._part_failed, "a door"))
+            receiver.start(partial(self._part_failed, "a receiver"))
         self._adopter = self._spawn(0.0, self._adopt_forever)
         self._pulse = self._spawn(0.0, self._beat_forever)
         self._backdoor = open_backdoor(self.settings.backdoor, {"ingester": self})
@@ -124,7 +122,7 @@ class Ingester:
     def run(self) -> None:
         """Serve until `stop` or `request_stop` is called.
 
-        Raises `PartFailedError` when a part of it ended by a fault: everything else was stopped in order then.
+        Raise `PartFailedError` if a part failed, after everything else was stopped in order.
         """
         self._stop_requested.wait()
         self.stop()
@@ -132,11 +130,11 @@ class Ingester:
             raise self._failure
 
     def request_stop(self) -> None:
-        """Make `run` return; may be called from any thread."""
+        """Make `run` return. Can be called from any thread."""
         self._call(self._stop_requested.set)
 
     def stop(self) -> None:
-        """Stop reading, write and commit what came in, and let go of everything; bounded to a few seconds."""
+        """Stop reading, write and commit what was received, and release everything, within a few seconds."""
         if not self._started or self._stopped:
             return
         self._stopped = True
@@ -163,8 +161,6 @@ class Ingester:
             with contextlib.suppress(JournalError):
                 self._journal.finish()
         self.committer.dispatcher.release_journals()
-
-    # Sockets
 
     def _bind(self) -> None:
         receivers: Sequence[tuple[str, int, Callable[[zmq.Socket[bytes]], bool] | None]] = (
@@ -196,41 +192,41 @@ class Ingester:
         self._context.term()
 
     def _read_the_rest(self) -> None:
-        """Take what ZeroMQ has received already, for a bounded time."""
+        """Read what ZeroMQ has received already, for at most `REST_WITHIN_S`."""
         deadline = time.monotonic() + REST_WITHIN_S
         for receiver in self._receivers:
             receiver.stop()
             with contextlib.suppress(zmq.ZMQError):
                 receiver.socket.unbind(bound_address(receiver.socket))
-            with contextlib.suppress(Exception):  # a fault that ended the door is said already
+            with contextlib.suppress(Exception):  # an error that ended the receiver was logged
                 while not self.writer.congested and time.monotonic() < deadline and receiver.receive(receiver.socket):
                     pass
 
     def _receive_bson(self, socket: zmq.Socket[bytes]) -> bool:
         messages = drain(socket)
         if messages:
-            intake, now_ms = ReceivedBatch("bson", NOTICES), self._now_ms()
+            batch, now_ms = ReceivedBatch("bson", NOTICES), self._now_ms()
             error_boundary.sort_all(
                 messages,
-                intake,
-                lambda: bson_reader.read_messages(messages, intake, now_ms),
-                lambda message: bson_reader.read_message(message, intake, now_ms),
+                batch,
+                lambda: bson_reader.read_messages(messages, batch, now_ms),
+                lambda message: bson_reader.read_message(message, batch, now_ms),
             )
-            self._pass_on(intake)
-            self._put(intake)
+            self._forward_notices(batch)
+            self._put(batch)
         return bool(messages)
 
     def _receive_json(self, socket: zmq.Socket[bytes]) -> bool:
         messages = drain(socket)
         if messages:
-            intake, now_ms = ReceivedBatch("json"), self._now_ms()
+            batch, now_ms = ReceivedBatch("json"), self._now_ms()
             for message in messages:
-                error_boundary.guarded(partial(json_reader.read_message, message, intake, now_ms), intake, message)
-            self._put(intake)
+                error_boundary.guarded(partial(json_reader.read_message, message, batch, now_ms), batch, message)
+            self._put(batch)
         return bool(messages)
 
     def _receive_acknowledged(self, socket: zmq.Socket[bytes]) -> bool:
-        """Take the requests that are there, at most so many: they go to the journal in one group."""
+        """Take at most `REQUESTS_AT_ONCE` waiting requests, so that they go to the journal in one group."""
         size = 0
         for _ in range(REQUESTS_AT_ONCE):
             try:
@@ -246,55 +242,55 @@ class Ingester:
     def _take_request(self, frames: list[bytes]) -> None:
         try:
             request = read_request(frames, self.settings.hops)
-        except Exception as error:  # noqa: BLE001 - the edge of a request: kept, and the next one is read
+        except Exception as error:  # noqa: BLE001 - the request's edge: it is kept, and the next one is read
             error_boundary.say("a request", error)
-            intake = ReceivedBatch(OWN_SOURCE)
-            intake.refuse(
+            batch = ReceivedBatch(OWN_SOURCE)
+            batch.refuse(
                 error_boundary.CODE, f"the ingester itself failed on its frames: {error!r:.200}", b"".join(frames[1:])
             )
-            self._put(intake)
+            self._put(batch)
             return
         if request is None:
             return
         if self.writer.full:
             self._reply(request.envelope, {"busy": True})
             return
-        intake = ReceivedBatch(request.source, NOTICES | {REFUSED})
+        batch = ReceivedBatch(request.source, NOTICES | {REFUSED})
         payload, now_ms = request.payload, self._now_ms()
         if payload:
-            error_boundary.guarded(lambda: bson_reader.read_message(payload, intake, now_ms), intake, payload)
-        answer = {"accepted": len(intake.events), "rejected": [refusal.to_wire() for refusal in intake.refusals]}
-        for refusal in refusals(intake.commands):
-            intake.refuse(refusal.code, refusal.message, refusal.raw)
-        self._pass_on(intake)
-        if intake.empty:
+            error_boundary.guarded(lambda: bson_reader.read_message(payload, batch, now_ms), batch, payload)
+        answer = {"accepted": len(batch.events), "rejected": [refusal.to_wire() for refusal in batch.refusals]}
+        for refusal in refusals(batch.commands):
+            batch.refuse(refusal.code, refusal.message, refusal.raw)
+        self._forward_notices(batch)
+        if batch.empty:
             self._reply(request.envelope, answer)
             return
-        self._put(intake, lambda: self._calls.append(partial(self._reply, request.envelope, answer)))
+        self._put(batch, lambda: self._calls.append(partial(self._reply, request.envelope, answer)))
 
-    def _pass_on(self, intake: ReceivedBatch) -> None:
-        """Publish notices of others, so that one address carries all."""
-        for command in intake.commands:
+    def _forward_notices(self, batch: ReceivedBatch) -> None:
+        """Publish notices that other processes sent, so that one address carries all notices."""
+        for command in batch.commands:
             if command["$command"] in NOTICES:
                 try:
                     self._publisher.send(bson.encode(command), zmq.NOBLOCK)
-                except Exception as error:  # noqa: BLE001 - a notice is a hint: nobody misses one
+                except Exception as error:  # noqa: BLE001 - a notice is only a hint and can be lost
                     error_boundary.say("a notice", error)
 
-    def _put(self, intake: ReceivedBatch, on_durable: Callable[[], None] | None = None) -> None:
-        if intake.empty:
+    def _put(self, batch: ReceivedBatch, on_durable: Callable[[], None] | None = None) -> None:
+        if batch.empty:
             return
-        self.writer.put(Delivery(intake, on_durable))
+        self.writer.put(Delivery(batch, on_durable))
         if self.writer.congested:
             self._hold_receivers()
 
     def _reply(self, envelope: Sequence[bytes], answer: dict[str, Any]) -> None:
-        with contextlib.suppress(zmq.ZMQError):  # a full or vanished peer asks again
+        with contextlib.suppress(zmq.ZMQError):  # a client that is full or gone sends its request again
             self._acknowledged.socket.send_multipart([*envelope, bson.encode(answer)], zmq.NOBLOCK)
         self._acknowledged.nudge()
 
     def _hold_receivers(self) -> None:
-        """Back-pressure. The acknowledged door keeps answering that it is busy while the journal is full."""
+        """Apply back-pressure. The acknowledged receiver goes on answering busy while the journal is full."""
         for receiver in self._receivers:
             if receiver is not self._acknowledged or not self.writer.full:
                 receiver.hold()
@@ -318,14 +314,13 @@ class Ingester:
                 if receiver.held:
                     receiver.release()
 
-    # From other threads into the loop
-
     def _call(self, function: Callable[[], None]) -> None:
+        """Run `function` in the loop's thread. Can be called from any thread."""
         self._calls.append(function)
         self._async.send_ignoring_arg(None)
 
     def _written(self) -> None:
-        """A group is on disk, called from the writer's thread: its answers go out together."""
+        """Send the answers of a group that is on disk, all at once. Called from the writer's thread."""
         if self._calls:
             self._async.send_ignoring_arg(None)
         self.committer.wake()
@@ -334,10 +329,8 @@ class Ingester:
         while self._calls:
             try:
                 self._calls.popleft()()
-            except Exception as error:  # noqa: BLE001 - the edge of the loop: said, and the others are called
+            except Exception as error:  # noqa: BLE001 - the loop's edge: logged, and the others are called
                 error_boundary.say("an answer or a notice", error)
-
-    # Parts that end by a fault
 
     def _spawn(self, after_s: float, function: Callable[[], None]) -> gevent.Greenlet:
         greenlet = gevent.spawn_later(after_s, function)
@@ -345,30 +338,28 @@ class Ingester:
         return greenlet
 
     def _part_failed(self, part: str, error: BaseException) -> None:
-        """End the process: half an ingester looks alive and is not. May be called from any thread."""
-        log.critical("%s of the ingester failed: the process ends, to be started again", part, exc_info=error)
+        """End the process, since half an ingester only looks alive. Can be called from any thread."""
+        log.critical("ingester failed, the process ends and must be restarted part=%s", part, exc_info=error)
         if self._failure is None:
             self._failure = PartFailedError(f"{part} failed: {type(error).__name__}: {error!s:.300}")
         self._call(self._stop_requested.set)
 
     def _beat_forever(self) -> None:
-        """Shows to the threads that the loop turns, and with it the doors."""
+        """Show the other threads that the loop runs, and so do the receivers."""
         while True:
             self._beat_s = time.monotonic()
             gevent.sleep(BEAT_S)
 
-    def _settled_elsewhere(self, watermark: Watermark, count: int) -> None:
-        """Called from an inserter thread."""
+    def _on_settled(self, watermark: Watermark, count: int) -> None:
+        """Publish a notice. Called from an inserter thread."""
         self._call(lambda: self._publish(watermark.through, count))
 
     def _publish(self, through: int, count: int) -> None:
         with contextlib.suppress(zmq.ZMQError):
             self._publisher.send(notice.committed(through, count), zmq.NOBLOCK)
 
-    # Journals of processes that are gone
-
     def adopt(self) -> None:
-        """Take over every journal below the folder that nobody holds."""
+        """Take over every journal in the journal folder that no process holds."""
         for folder in journal_folders(self.settings.journal.folder):
             if self._journal is not None and folder == self._journal.folder:
                 continue
@@ -377,12 +368,12 @@ class Ingester:
             except JournalLockedError:
                 continue
             except JournalError as error:
-                log.warning("%s", error)
+                log.warning("journal not adopted error=%s", error)
                 continue
-            except Exception as error:  # noqa: BLE001 - one journal that nobody can read keeps no other waiting
+            except Exception as error:  # noqa: BLE001 - an unreadable journal does not hold up the others
                 error_boundary.say(f"journal {folder}, which is left as it is", error)
                 continue
-            log.info("journal %s is adopted: %d bytes", journal.uuid, journal.size_bytes)
+            log.info("journal adopted journal=%s bytes=%d", journal.uuid, journal.size_bytes)
             self.committer.add(journal, adopted=True)
 
     def _adopt_forever(self) -> None:

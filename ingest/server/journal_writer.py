@@ -1,4 +1,4 @@
-"""Writes what came in to the journal, in groups: one sync makes everything durable that arrived during the last one."""
+"""Write received batches to the journal in groups: one sync makes durable what arrived during the previous one."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from ingest.wire.batch import ReceivedBatch
 
 log = logging.getLogger(__name__)
 
-BACKLOG_BYTES = 16 * 2**20  # accepted and not yet written; above this the doors wait
+BACKLOG_BYTES = 16 * 2**20  # received and not yet written; above this the receivers pause
 GROUP_BYTES = 8 * 2**20
 FULL_PAUSE_S = 0.05
 
 
 @dataclass(slots=True)
 class Delivery:
-    """One intake on its way to disk; `on_durable` is called from the writer's thread once it is there."""
+    """A batch on its way to disk."""
 
-    intake: ReceivedBatch
-    on_durable: Callable[[], None] | None = None  # given: the sync is waited for whatever `journal_sync` says
+    batch: ReceivedBatch
+    on_durable: Callable[[], None] | None = None  # called from the writer's thread after a sync; None = need not wait
 
 
 class JournalWriter:
-    """One thread that writes one journal. `put` may be called from any thread and does not block."""
+    """Write one journal in one thread. `put` can be called from any thread and does not block."""
 
     def __init__(
         self,
@@ -60,41 +60,40 @@ class JournalWriter:
         self._waiting: list[Delivery] = []
         self._waiting_bytes = 0
         self._stopping = False
-        self._give_up = threading.Event()
+        self._abandoned = threading.Event()
         self._full = False
         self._synced_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def stop(self, within_s: float) -> bool:
-        """Write what was put, for at most `within_s`; return whether all of it is on disk."""
+        """Write what was put, for at most `within_s`. Return True if all of it is on disk."""
         with self._wakeup:
             self._stopping = True
             self._wakeup.notify()
         self._thread.join(within_s)
-        self._give_up.set()
+        self._abandoned.set()
         self._journal.room.set()
         self._thread.join(1.0)
         return not self._thread.is_alive() and not self._waiting
 
     def put(self, delivery: Delivery) -> None:
-        """Take one intake."""
+        """Queue one batch."""
         with self._wakeup:
             self._waiting.append(delivery)
-            self._waiting_bytes += delivery.intake.size_bytes
+            self._waiting_bytes += delivery.batch.size_bytes
             self._wakeup.notify()
 
     @property
     def full(self) -> bool:
-        """Whether the journal or its disk is full, or writing fails: nothing is taken at the moment."""
+        """Return True while nothing can be written: the journal or its disk is full, or writing fails."""
         return self._full
 
     @property
     def congested(self) -> bool:
-        """Whether the doors should not read more for now."""
+        """Return True while the receivers should not read more."""
         return self._full or self._waiting_bytes > BACKLOG_BYTES
 
     def _run(self) -> None:
@@ -102,11 +101,11 @@ class JournalWriter:
             while (group := self._collect()) is not None:
                 if group and not self._persist(group):
                     return
-        except BaseException as error:  # noqa: BLE001 - the edge of the thread: without it nothing is kept
-            self._on_failure("the journal's writer", error)
+        except BaseException as error:  # noqa: BLE001 - the thread's edge: without the thread nothing is journalled
+            self._on_failure("the journal writer", error)
 
     def _collect(self) -> list[Delivery] | None:
-        """What waits, up to one group; empty when only a sync is due; None at the end."""
+        """Return the next group; an empty list if only a sync was due; None at the end."""
         with self._wakeup:
             while not self._waiting:
                 if self._stopping:
@@ -118,9 +117,9 @@ class JournalWriter:
                 self._wakeup.wait(timeout_s)
             group: list[Delivery] = []
             size = 0
-            while self._waiting and (not group or size + self._waiting[0].intake.size_bytes <= GROUP_BYTES):
+            while self._waiting and (not group or size + self._waiting[0].batch.size_bytes <= GROUP_BYTES):
                 group.append(self._waiting.pop(0))
-                size += group[-1].intake.size_bytes
+                size += group[-1].batch.size_bytes
         if not group:
             self._sync()
         return group
@@ -131,8 +130,8 @@ class JournalWriter:
         return self._synced_at + self._interval_s - time.monotonic()
 
     def _persist(self, group: Sequence[Delivery]) -> bool:
-        records = list(_records([delivery.intake for delivery in group], self._record_events))
-        # What does not fit as a whole goes in as room comes.
+        records = list(_records([delivery.batch for delivery in group], self._record_events))
+        # A group that does not fit as a whole is written record by record as space is freed.
         parts = [records] if self._journal.fits(records) else [[record] for record in records]
         written = all(self._retry(partial(self._journal.append, part)) for part in parts)
         due = self._sync_due_s()
@@ -143,7 +142,7 @@ class JournalWriter:
                 self._waiting[:0] = group
             return False
         with self._wakeup:
-            self._waiting_bytes -= sum(delivery.intake.size_bytes for delivery in group)
+            self._waiting_bytes -= sum(delivery.batch.size_bytes for delivery in group)
             relieved = self._waiting_bytes <= BACKLOG_BYTES
         self._counters.received(sum(count for _, count, _ in records))
         for delivery in group:
@@ -159,53 +158,53 @@ class JournalWriter:
         return self._retry(self._journal.sync)
 
     def _retry(self, step: Callable[[], None]) -> bool:
-        """Do `step` until it works; False when the time to stop is over first."""
+        """Repeat `step` until it succeeds. Return False if the time to stop is over first."""
         while True:
             self._journal.room.clear()
             try:
                 step()
             except JournalError as error:
-                self._say(error)
-                self._on_written()  # a segment was closed, perhaps: it can go when it is read through
+                self._log_full(error)
+                self._on_written()  # a segment may have been closed, which can be deleted once it is committed
             else:
                 if self._full:
                     self._full = False
-                    log.info("journal: there is room again, reading goes on")
+                    log.info("journal has space again, reading resumes")
                 return True
             self._journal.room.wait(FULL_PAUSE_S)
-            if self._give_up.is_set():
+            if self._abandoned.is_set():
                 return False
 
-    def _say(self, error: JournalError) -> None:
+    def _log_full(self, error: JournalError) -> None:
         if not self._full:
             self._full = True
             level = logging.WARNING if isinstance(error, JournalFullError) else logging.ERROR
-            log.log(level, "journal: %s; reading stops meanwhile", error)
+            log.log(level, "journal cannot be written, reading pauses error=%s", error)
 
 
-def _records(intakes: Sequence[ReceivedBatch], most_events: int) -> Iterator[tuple[RecordKind, int, bytes]]:
-    """Kind, count and payload of the records that hold `intakes`, in their order."""
+def _records(batches: Sequence[ReceivedBatch], most_events: int) -> Iterator[tuple[RecordKind, int, bytes]]:
+    """Yield kind, count and payload of the records that hold `batches`: events in their order, then refusals."""
     events: list[bytes] = []
     ids: list[str | None] = []
     size = 0
-    for intake in intakes:
-        if len(intake.events) + len(events) > most_events or intake.size_bytes + size > MAX_PAYLOAD_BYTES:
+    for batch in batches:
+        if len(batch.events) + len(events) > most_events or batch.size_bytes + size > MAX_PAYLOAD_BYTES:
             yield from _event_records(events, ids, most_events)
             events, ids, size = [], [], 0
-        if intake.ids or ids:
+        if batch.ids or ids:
             ids += [None] * (len(events) - len(ids))
-            ids += intake.ids + [None] * (len(intake.events) - len(intake.ids))
-        events += intake.events
-        size += intake.size_bytes
+            ids += batch.ids + [None] * (len(batch.events) - len(batch.ids))
+        events += batch.events
+        size += batch.size_bytes
     yield from _event_records(events, ids, most_events)
-    for intake in intakes:
-        yield from _refusal_records(intake)
+    for batch in batches:
+        yield from _refusal_records(batch)
 
 
 def _event_records(
     events: Sequence[bytes], ids: Sequence[str | None], most_events: int
 ) -> Iterator[tuple[RecordKind, int, bytes]]:
-    """Records of at most so many events and of `MAX_PAYLOAD_BYTES`, unless one event alone is larger."""
+    """Yield records of at most `most_events` events and `MAX_PAYLOAD_BYTES`, unless a single event is larger."""
     start = 0
     while start < len(events):
         end, size = start, 0
@@ -220,9 +219,9 @@ def _event_records(
         start = end
 
 
-def _refusal_records(intake: ReceivedBatch) -> Iterator[tuple[RecordKind, int, bytes]]:
-    """Refused input, one record each: it may be large, and there is little of it."""
+def _refusal_records(batch: ReceivedBatch) -> Iterator[tuple[RecordKind, int, bytes]]:
+    """Yield one record per refused input, since an input can be large and there are few of them."""
     now = dt.datetime.now(dt.UTC)
-    for refusal in intake.refusals:
-        document: dict[str, Any] = refusal.to_document(intake.source, now)
+    for refusal in batch.refusals:
+        document: dict[str, Any] = refusal.to_document(batch.source, now)
         yield RecordKind.REFUSALS, 1, bson.encode(document)

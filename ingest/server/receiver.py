@@ -1,7 +1,7 @@
-"""The listening sockets of an ingester. Each belongs to one greenlet, which drains it and hands on what came.
+"""The listening sockets of an ingester. One greenlet owns each socket, drains it and passes the messages on.
 
-The sockets are plain ones: waiting is done on their descriptor (ZMQ_FD, edge-triggered, see zmq_getsockopt(3)), and
-then they are read without blocking until they are empty.
+The sockets are plain ones: the greenlet waits on the descriptor (ZMQ_FD, edge-triggered, see zmq_getsockopt(3)), then
+reads without blocking until the socket is empty.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ingest.exceptions import BindError
 from ingest.settings import ServerKeys
 from ingest.transport.server_keys import as_server
 
-HIGH_WATER_COUNT = 1_000  # messages that ZeroMQ holds per sender while nothing is read
-# A message above 16 MiB is refused, counted and kept as a hash. Above this ZeroMQ cuts its sender's connection, so that
-# nobody's memory is filled, and tells nobody: our own clients refuse to send what is above 16 MiB.
+HIGH_WATER_COUNT = 1_000  # messages that ZeroMQ queues per sender while nothing is read
+# A message above 16 MiB is refused, counted and kept as a hash. Above this size ZeroMQ closes the sender's connection
+# without an error, so that memory stays bounded; our own clients refuse to send more than 16 MiB.
 LARGEST_BYTES = 256 * 2**20
-DRAIN_COUNT = 1_000  # messages taken at once
+DRAIN_COUNT = 1_000  # messages read in one turn
 DRAIN_BYTES = 2**20
 _LENGTH = struct.Struct("<i").unpack_from
 
@@ -31,9 +31,9 @@ _LENGTH = struct.Struct("<i").unpack_from
 def bind(
     context: zmq.Context[Any], kind: int, key: str, address: str, curve: ServerKeys | None = None
 ) -> zmq.Socket[bytes]:
-    """A bound socket with limits set, encrypted when there are keys; then `context` needs a `Gate`.
+    """Return a bound socket with limits set, encrypted if there are keys; then `context` needs an `Authenticator`.
 
-    Raises `BindError` with the key and the address.
+    Raise `BindError` with the key and the address.
     """
     socket: zmq.Socket[bytes] = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
@@ -54,15 +54,14 @@ def bind(
 
 
 def bound_address(socket: zmq.Socket[bytes]) -> str:
-    """Where the socket really listens."""
+    """Return the address at which the socket listens, with the port that was chosen for port 0."""
     endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
     assert isinstance(endpoint, bytes)
     return endpoint.rstrip(b"\x00").decode()
 
 
 class Receiver:
-    """Reads one socket in a greenlet as long as it is open. `receive(socket)` takes some messages, and says whether
-    there may be more."""
+    """Read one socket in a greenlet. `receive(socket)` takes some messages and returns True if there may be more."""
 
     def __init__(self, socket: zmq.Socket[bytes], receive: Callable[[zmq.Socket[bytes]], bool]) -> None:
         self.socket = socket
@@ -74,25 +73,25 @@ class Receiver:
         self._nudged = Event()
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
-        """Start reading. `on_failure` is called when reading ends by an error: nothing more comes through then."""
+        """Start reading. `on_failure` is called with the error that ends reading; nothing is received after it."""
         self._greenlet = gevent.spawn(self._run)
         self._greenlet.link_exception(lambda greenlet: on_failure(greenlet.exception))
 
     def hold(self) -> None:
-        """Stop reading until `release`; senders feel it once ZeroMQ's queues are full."""
+        """Pause reading until `release`; senders wait once ZeroMQ's queues are full."""
         self._open.clear()
 
     def release(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
         self._open.set()
 
     @property
     def held(self) -> bool:
-        """Whether reading is stopped."""
+        """Return True while reading is paused."""
         return not self._open.is_set()
 
     def nudge(self) -> None:
-        """Look again whether there is something to read: sending on the socket may have eaten the signal."""
+        """Check the socket again: sending on it can have consumed the edge that reports a new message."""
         self._nudged.set()
 
     def _run(self) -> None:
@@ -103,7 +102,7 @@ class Receiver:
                     self._wait_for_release()
                 self._nudged.clear()
                 if self.receive(self.socket):
-                    gevent.sleep(0)  # others have their turn
+                    gevent.sleep(0)  # let other greenlets run
                 else:
                     self._nudged.wait()
         finally:
@@ -111,7 +110,7 @@ class Receiver:
             self._watcher.close()
 
     def _wait_for_release(self) -> None:
-        """What is not read keeps the descriptor readable: the loop would do nothing but tell so."""
+        """Wait without the watcher: unread messages keep the descriptor readable, and the loop would spin."""
         self._watcher.stop()
         self._open.wait()
         self._watcher.start(self._nudged.set)
@@ -124,10 +123,10 @@ class Receiver:
 
 
 def drain(socket: zmq.Socket[bytes]) -> list[bytes]:
-    """Payloads of the messages that are there, at most so many; keys in front of them are passed over.
+    """Return the payloads of waiting messages without their keys, until `DRAIN_COUNT` or `DRAIN_BYTES` is reached.
 
-    A frame before the last one is a key (what `zsend ADDRESS KEY` sends); a frame that is one whole BSON document is a
-    payload without asking further, which saves a call for most messages.
+    Frames before the last one are keys (see `zsend ADDRESS KEY`). A frame that is one whole BSON document is taken as
+    the payload without asking for more frames, which saves a call for most messages.
     """
     messages: list[bytes] = []
     size, receive, more = 0, socket.recv, zmq.RCVMORE

@@ -319,7 +319,7 @@ def test_a_pushed_message_of_65_mib_is_counted_and_kept_as_a_hash(
     assert "raw" not in kept
 
 
-@pytest.mark.parametrize("part", ["a door", "the journal's writer", "an inserter"])
+@pytest.mark.parametrize("part", ["a receiver", "the journal writer", "an inserter"])
 def test_a_part_that_ends_by_a_fault_ends_the_ingester_and_what_was_taken_is_kept(
     part: str,
     start_ingester: Callable[..., RunningIngester],
@@ -336,8 +336,8 @@ def test_a_part_that_ends_by_a_fault_ends_the_ingester_and_what_was_taken_is_kep
 
     with monkeypatch.context() as broken:
         where = {
-            "a door": (running.ingester, "_take_request"),
-            "the journal's writer": (running.ingester.writer, "_persist"),
+            "a receiver": (running.ingester, "_take_request"),
+            "the journal writer": (running.ingester.writer, "_persist"),
             "an inserter": (running.ingester.committer, "_commit"),
         }[part]
         broken.setattr(*where, fail)
