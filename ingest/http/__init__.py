@@ -1,1 +1,1 @@
-"""The Django edge of ingestion."""
+"""The HTTP receiver, the part of ingestion that needs Django."""

@@ -1,4 +1,4 @@
-"""The HTTP receiver: reads JSON and hands events to the ingester's acknowledged socket."""
+"""Read JSON from HTTP bodies and send the events to the ingester's acknowledged socket."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MAX_EVENTS = 100_000  # in one request
 TIMEOUT_S = 5.0
 
 _lock = threading.Lock()
-_client: tuple[int, str, AcknowledgedClient] | None = None  # process, address, client
+_client: tuple[int, str, AcknowledgedClient] | None = None  # process id, address, client
 
 
 def send(body: bytes) -> dict[str, Any]:
-    """Journal the events in `body`: `{accepted, rejected: [{index, code, message}]}`, in the order of the request.
+    """Journal the events in `body` and return `{accepted, rejected: [{index, code, message}]}`, sorted by index.
 
-    Blocks until they are on the ingester's disk. Raises `BodyError` for an empty body or too many events, `BusyError`
-    if the journal is full, and `DeliveryError` if the ingester does not answer; a retry of events with ids is harmless.
+    Block until they are on the ingester's disk. Raise `BodyError` for an empty body or too many events, `BusyError` if
+    the journal is full, and `DeliveryError` if the ingester does not answer; a retry of events with ids is harmless.
     """
     values, refused = _read(body)
     documents: list[bytes] = []
@@ -51,7 +51,7 @@ def send(body: bytes) -> dict[str, Any]:
 
 
 def _raw(value: Any, body: bytes) -> bytes:
-    """One value of `body` as text again; the whole body when that cannot be."""
+    """Return one value of `body` as JSON again, or the whole body if that is impossible."""
     try:
         return json.dumps(value, default=str).encode()
     except (ValueError, RecursionError):
@@ -59,7 +59,7 @@ def _raw(value: Any, body: bytes) -> bytes:
 
 
 class _RefusedError(Exception):
-    """One value that cannot be an event; the ingester refuses the rest itself."""
+    """A value that cannot be sent as an event. All other checks are the ingester's."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -67,7 +67,7 @@ class _RefusedError(Exception):
 
 
 def _read(body: bytes) -> tuple[list[tuple[int, Any]], list[Refusal]]:
-    """`(index, value)` of what is JSON, and refusals of what is not."""
+    """Return `(index, value)` for what is JSON, and refusals for what is not."""
     if not body.strip():
         raise BodyError("the body is empty: send an event, a list of events, or one event per line")
     try:
@@ -81,7 +81,7 @@ def _read(body: bytes) -> tuple[list[tuple[int, Any]], list[Refusal]]:
 
 
 def _one_by_one(body: bytes, error: Exception) -> tuple[list[tuple[int, Any]], list[Refusal]]:
-    """The items of a list, or the lines, of a body that cannot be read as a whole; the good ones are kept."""
+    """Read the items of a list, or the lines, of a body that cannot be read as a whole; keep the good ones."""
     pieces: list[bytes]
     try:
         value = json.loads(body)
@@ -110,16 +110,16 @@ def _refusal(index: int, error: Exception, raw: bytes) -> Refusal:
 
 
 def _encode(value: Any) -> bytes:
-    """One value as the BSON that the ingester checks. Raises `_RefusedError` for what BSON cannot hold."""
+    """Return a value as BSON for the ingester to check. Raise `_RefusedError` if BSON cannot hold it."""
     if not isinstance(value, dict):
         raise _RefusedError("not_a_document", f"a JSON {type(value).__name__}; allowed is an object")
     if "$command" in value:
-        raise _RefusedError("unknown_command", "commands are not taken over HTTP")
+        raise _RefusedError("unknown_command", "commands are not accepted over HTTP")
     try:
         if isinstance(value.get("timestamp"), str):
             value["timestamp"] = json_reader.parse_iso(value["timestamp"])
         if "id" not in value:
-            value["id"] = uuid.uuid4().hex  # so that sending it again inside, after a time-out, is harmless
+            value["id"] = uuid.uuid4().hex  # makes the client's retry after a time-out harmless
         return bson.encode(value)
     except json_reader.DateError as error:
         raise _RefusedError(*error.args) from None
@@ -130,7 +130,7 @@ def _encode(value: Any) -> bytes:
 
 
 def _connected() -> AcknowledgedClient:
-    """This process's client for the ingester's address of now. Raises `DeliveryError` when none is known."""
+    """Return this process's client for the ingester's current address. Raise `DeliveryError` if none is known."""
     global _client
     try:
         address = settings.ZARKOV.connect_address("ack_bind_address")
@@ -151,7 +151,7 @@ def _connected() -> AcknowledgedClient:
 
 
 def close() -> None:
-    """Close this process's client; the next event opens another. For tests, and for the end of a process."""
+    """Close this process's client; the next event opens another. For tests and the end of the process."""
     global _client
     with _lock:
         held, _client = _client, None

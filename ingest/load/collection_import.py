@@ -1,4 +1,4 @@
-"""Documents of other collections as events, such as those of the Zarkov of 2011."""
+"""Read documents of other collections as events, such as those of the Zarkov of 2011."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from pymongo.collection import Collection
 
 from ingest.load.file_format import NumberedEvent
 
-MARKS_OF_2011 = ("jobs", "aggregates")  # what had read the event; positions took their place
+MARKS_OF_2011 = ("jobs", "aggregates")  # named what had read the event; positions have replaced them
 _LOSSLESS = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
 
 
 def as_event(document: dict[str, Any], source: str, *, value: bool = False) -> bytes:
-    """The event that a document (or its field `value`) stands for. Raises `ValueError`.
+    """Return the document, or its field `value`, as the BSON of an event. Raise `ValueError` if that is no document.
 
-    `_id` and the marks of 2011 go. The event's `id` is made of source and `_id`, unless it has one; its time, when it
-    has none, is that of an ObjectId.
+    `_id` and the marks of 2011 are dropped. Without `id` the event gets one made of `source` and `_id`; without a
+    timestamp it gets that of an ObjectId in `_id`.
     """
     key = document.get("_id")
     event = document.get("value") if value else document
     if not isinstance(event, dict):
-        raise ValueError(f"value is {type(event).__name__}; allowed is a document")  # noqa: TRY004 - one kind of fault
+        raise ValueError(f"value is {type(event).__name__}; allowed is a document")  # noqa: TRY004 - one kind of error
     event = {name: item for name, item in event.items() if name not in ("_id", *MARKS_OF_2011)}
     if "timestamp" not in event and isinstance(key, ObjectId):
         event["timestamp"] = key.generation_time.astimezone(dt.UTC)
@@ -41,9 +41,9 @@ def read(
     collection: Collection[Any], *, after: str | None = None, value: bool = False,
     on_key: Callable[[str], None] = lambda key: None,
 ) -> Iterator[NumberedEvent]:  # fmt: skip
-    """The documents of a collection in order of `_id`, from `after` (with it; as `key_text` wrote it) on.
+    """Yield the documents of a collection as events, in order of `_id`, from `after` (inclusive, a `key_text`) on.
 
-    `Line.number` counts from 1; `on_key` hears the `_id` of each line before it is yielded.
+    Numbers count from 1. `on_key` is called with the `key_text` of each document before its event is yielded.
     """
     found = collection.with_options(codec_options=_LOSSLESS).find({}).sort("_id", 1)
     if after is not None:
@@ -58,5 +58,5 @@ def read(
 
 
 def key_text(key: Any) -> str:
-    """An `_id` as text from which it can be read again."""
+    """Return an `_id` as text that `read` accepts as `after`."""
     return dumps({"_id": key}, json_options=CANONICAL_JSON_OPTIONS)

@@ -1,4 +1,4 @@
-"""The files that `loadevents` reads: JSON lines, BSON dumps, CSV; plain or gzip. Bytes in, numbered events out."""
+"""Read the files of `loadevents`: JSON lines, BSON dumps and CSV, plain or gzip; bytes in, numbered events out."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _HASHED_BYTES = 2**20
 
 
 class LoadError(IngestError):
-    """A file cannot be read, or an option does not fit it."""
+    """A file that cannot be read, or an option that does not fit it."""
 
     code = "cannot_load"
 
 
 @dataclass(frozen=True, slots=True)
 class NumberedEvent:
-    """A line or document of a file: an event as BSON, with an `id`, or why it is none."""
+    """A line or document of a source: an event as BSON with an `id`, or the reason why it is not one."""
 
     number: int
     event: bytes = b""
@@ -43,7 +43,7 @@ class NumberedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Where a field of an event comes from: a column of a CSV file, or a text that is the same for all."""
+    """The source of a field of an event: a column of a CSV file, or a text that is the same for all rows."""
 
     field: str  # a path such as context.user
     column: str
@@ -52,7 +52,7 @@ class Column:
 
 
 def parse_mapping(texts: Sequence[str]) -> list[Column]:
-    """Columns from `field=column`, `field=column:type` or `field==text`. Raises `LoadError`."""
+    """Parse `field=column`, `field=column:type` and `field==text`. Raise `LoadError`."""
     found = []
     for text in texts:
         name, separator, column = text.partition("=")
@@ -71,7 +71,7 @@ def parse_mapping(texts: Sequence[str]) -> list[Column]:
 
 
 def refuse_conflicts(fields: Sequence[str]) -> None:
-    """Raise `LoadError` when a field is given twice, or both as a value and as a document with fields in it."""
+    """Raise `LoadError` if a field is given twice, or both as a value and as a document with fields."""
     for index, field in enumerate(fields):
         for other in fields[index + 1 :]:
             if field == other:
@@ -82,18 +82,18 @@ def refuse_conflicts(fields: Sequence[str]) -> None:
 
 
 def read(path: Path, columns: Sequence[Column] = (), *, after: int = 0) -> Iterator[NumberedEvent]:
-    """The events of a file by its name (`.bson`, `.csv`, else JSON lines; each also `.gz`), from behind line `after`.
+    """Yield the events after line `after` of a file named `.bson`, `.csv` or else (JSON lines), each also with `.gz`.
 
-    An event without `id` gets one made of the content of the whole file and the line's number (of a dump: of the
-    stored document): loading a file again, under whatever name, stores none twice. Raises `LoadError`.
+    An event without `id` gets one made of the whole file's content and the line number (in a dump: of the stored
+    document), so that no event is stored twice if the file is loaded again, under any name. Raise `LoadError`.
     """
     kind = Path(path.name.removesuffix(".gz")).suffix
     if columns and kind != ".csv":
         raise LoadError(f"{path}: --map is for files named *.csv or *.csv.gz")
     if path.exists() and not path.is_file():
         raise LoadError(
-            f"{path} is no regular file: it is read twice, for ids that make loading it again harmless, and for going "
-            "on after an interruption. Save it as a file first"
+            f"{path} is not a regular file: it must be readable twice, to make ids that are the same in every load and "
+            "to resume after an interruption. Save it as a file first"
         )
     try:
         if kind == ".bson":
@@ -129,7 +129,7 @@ def _lines(path: Path, after: int) -> Iterator[NumberedEvent]:
 
 def _encoded(value: Any, ids: _Ids, number: int) -> bytes:
     if not isinstance(value, dict):
-        raise ValueError(f"a JSON {type(value).__name__}; allowed is an object")  # noqa: TRY004 - one kind of fault
+        raise ValueError(f"a JSON {type(value).__name__}; allowed is an object")  # noqa: TRY004 - one kind of error
     if isinstance(value.get("timestamp"), str):
         value["timestamp"] = json_reader.parse_iso(value["timestamp"])
     if "id" not in value:
@@ -164,7 +164,7 @@ def _places(path: Path, header: Sequence[str], columns: Sequence[Column]) -> dic
     strange = [column.field for column in columns if column.field.split(".")[0] not in _FIELDS]
     if strange:
         raise LoadError(
-            f"{path}: column {strange[0]!r} is no field of an event: say with --map what becomes of the columns, "
+            f"{path}: column {strange[0]!r} is not a field of an event: map the columns with --map, "
             f"such as --map type==visit --map context.page={strange[0]}"
         )
     refuse_conflicts([column.field for column in columns])
@@ -196,7 +196,7 @@ def _typed(text: str, column: Column) -> Any:
         if column.type == "float":
             return float(text)
     except ValueError:
-        raise ValueError(f"column {column.column}: {text[:60]!r} is no {column.type}") from None
+        raise ValueError(f"column {column.column}: {text[:60]!r} cannot be read as {column.type}") from None
     return json_reader.loads(text) if column.type == "json" else text
 
 
@@ -208,14 +208,14 @@ def _number(text: str) -> float | None:
 
 
 class _Ids:
-    """Ids of the lines of a file, made of its whole content: read for it when the first line needs one."""
+    """Make ids for the lines of a file from its whole content, which is read when the first line needs an id."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._content = ""
 
     def of(self, number: int) -> str:
-        """The id of a line."""
+        """Return the id of line `number`."""
         if not self._content:
             digest = hashlib.sha256()
             with _open(self._path) as file:
@@ -231,5 +231,5 @@ def _made(number: int, make: Any) -> NumberedEvent:
     except (ValueError, BSONError, OverflowError, RecursionError) as error:
         return NumberedEvent(number, fault=str(error.args[-1] if error.args else error))
     if len(event) > MAX_MESSAGE_BYTES:
-        return NumberedEvent(number, fault=f"{len(event)} bytes as BSON; a message has {MAX_MESSAGE_BYTES} at most")
+        return NumberedEvent(number, fault=f"{len(event)} bytes as BSON; allowed are {MAX_MESSAGE_BYTES} per message")
     return NumberedEvent(number, event)

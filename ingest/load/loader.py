@@ -1,4 +1,4 @@
-"""Sends events from files and collections through the acknowledged socket, and remembers how far it is."""
+"""Send events from files and collections through the acknowledged socket, and remember the position."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SHOWN_COUNT = 10
 
 @dataclass(slots=True)
 class LoadResult:
-    """What became of the lines of all files."""
+    """The outcome for the lines of all sources."""
 
     accepted: int = 0
     rejected: int = 0
-    examples: list[str] = field(default_factory=list)  # the first few refusals, for a person
+    examples: list[str] = field(default_factory=list)  # the first `SHOWN_COUNT` refusals, for display
 
     def refuse(self, source: object, number: object, message: str) -> None:
         """Count one refused line."""
@@ -37,9 +37,9 @@ class LoadResult:
 
 
 class Bookmark:
-    """How far a source has been loaded, in a file that outlives the process; gone once everything was loaded.
+    """Keep the position of an unfinished load in a file.
 
-    `identity` says which content the position belongs to: another one begins at the front.
+    The position belongs to the content named by `identity`; with another identity the load starts at the beginning.
     """
 
     def __init__(self, folder: Path, name: str, identity: Any) -> None:
@@ -47,7 +47,7 @@ class Bookmark:
         self._content = {"name": name, "identity": identity}
 
     def read(self) -> Any:
-        """The position behind which to go on; None = from the front."""
+        """Return the position after which to resume, or None to start at the beginning."""
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -55,7 +55,7 @@ class Bookmark:
         return found.get("position") if found.get("identity") == self._content["identity"] else None
 
     def write(self, position: Any) -> None:
-        """Everything up to and with `position` is on the ingester's disk."""
+        """Record that everything up to and including `position` is on the ingester's disk."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(f".{os.getpid()}")
         temporary.write_text(json.dumps(self._content | {"position": position}), encoding="utf-8")
@@ -67,7 +67,7 @@ class Bookmark:
 
 
 def file_bookmark(folder: Path, path: Path) -> Bookmark | None:
-    """The bookmark of a file; None when there is no such file, which reading it will say."""
+    """Return the bookmark of a file, or None if there is no such file, which reading it will report."""
     with contextlib.suppress(OSError):
         found = path.stat()
         return Bookmark(folder, str(path.resolve()), [found.st_size, found.st_mtime_ns])
@@ -86,8 +86,8 @@ def load_file(
 ) -> None:
     """Send every event of a file (see `ingest.load.file_format.read`), waiting while the ingester is busy.
 
-    With a bookmark, a load that was interrupted goes on where it was. Bad lines are counted, or with `strict` end
-    the load at the first one. Raises `LoadError` and `DeliveryError`.
+    With a bookmark, an interrupted load resumes where it was. Bad lines are counted; with `strict`, the first one ends
+    the load. Raise `LoadError` and `DeliveryError`.
     """
     after = int((bookmark.read() if bookmark else None) or 0)
     send_lines(
@@ -108,7 +108,7 @@ def send_lines(
     strict: bool = False,
     on_progress: Callable[[int], None] = lambda n: None,
 ) -> None:
-    """Send lines in batches; `mark` is told the number of the last one that is on the ingester's disk."""
+    """Send lines in batches; after each, call `mark` with the number of its last line, now on the ingester's disk."""
     batch: list[NumberedEvent] = []
     for line in lines:
         if line.fault:
@@ -148,7 +148,7 @@ def _send(client: AcknowledgedClient, source: object, batch: Sequence[NumberedEv
             receipt = client.send(events)
         except BusyError as error:
             receipt = error.data["receipt"]
-            time.sleep(BUSY_PAUSE_S)  # the other side has no signal for "room again"
+            time.sleep(BUSY_PAUSE_S)  # the ingester does not announce that it has space again
             left = error.data["unsent"]
         else:
             left = []

@@ -1,4 +1,4 @@
-"""Reading refused input, mending it and sending it again through the acknowledged socket."""
+"""Read quarantined input, mend it, and send it again through the acknowledged socket."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.
 
 
 class UnknownEntryError(IngestError):
-    """There is no such entry."""
+    """No quarantine entry has this key."""
 
     code = "unknown_entry"
 
 
 class MendError(IngestError):
-    """What was to be replayed is still no event; the text says why, `data` has the code."""
+    """The input is still not a valid event. The text says why, `data` has the code."""
 
     code = "still_refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What became of one replay."""
+    """The outcome of one replay."""
 
     key: Mapping[str, Any]
     accepted: bool
@@ -55,7 +55,7 @@ class Replay:
 
 
 def decoded(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The refused document as far as it can be read; None when it cannot be."""
+    """Return the refused document as far as it can be read, or None if it cannot be."""
     raw = entry.get("raw")
     if raw is None:
         return None
@@ -70,12 +70,12 @@ def decoded(entry: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def as_text(document: Mapping[str, Any]) -> str:
-    """The document as (extended) JSON for an edit form."""
+    """Return the document as relaxed extended JSON for an edit form."""
     return dumps(document, indent=2, ensure_ascii=False, json_options=RELAXED_JSON_OPTIONS)
 
 
 def from_text(text: str) -> dict[str, Any]:
-    """What came back from an edit form. Raises `MendError`."""
+    """Parse the text of an edit form. Raise `MendError`."""
     try:
         value = loads_extended(text)
     except (ValueError, TypeError, BSONError) as error:
@@ -91,14 +91,13 @@ def from_text(text: str) -> dict[str, Any]:
 
 
 def mended_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What is sent when the entry is replayed: what a person kept for it, else what came in; None when that is
-    unreadable."""
+    """Return what a replay sends: the kept mended document, else the input, or None if that is unreadable."""
     mended = entry.get("mended")
     return bson.decode(mended, _ANY_DATE) if mended is not None else decoded(entry)
 
 
 def keep_mended(database: Database[Document], key: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    """Keep a mended document for a later replay. Raises `MendError` when it is no event yet."""
+    """Keep a mended document for a later replay. Raise `MendError` if it is not a valid event yet."""
     entry = _found(database, key)
     raw, _ = _event(entry, document)
     database[QUARANTINE].update_one({"_id": entry["_id"]}, {"$set": {"mended": Binary(raw)}})
@@ -109,10 +108,9 @@ def replay(
 ) -> Replay:
     """Send one entry again, as it is or `mended`, and mark it as replayed once it is on the ingester's disk.
 
-    The event keeps its `id`, or gets one made of the key: replayed twice it is stored once, and under another `id` not
-    a second time. Input that still breaks
-    the rules is not sent, so that it does not enter quarantine again. Raises `IngestError` when there is no such
-    entry, `DeliveryError` when no ingester takes it.
+    The event keeps its `id`, or gets one made of the key, so that it is stored once however often it is replayed; a
+    replay under another `id` is refused. Input that still breaks the rules is not sent, so that it does not enter
+    quarantine again. Raise `IngestError` if there is no such entry, `DeliveryError` if no ingester accepts it.
     """
     database = store.database()
     return next(iter(replay_all(database, client, [_found(database, key)], mended=mended)))
@@ -126,10 +124,10 @@ def replay_all(
     mended: Mapping[str, Any] | None = None,
     by: str = "",
 ) -> Iterator[Replay]:
-    """Send entries again, in requests of many; each as it was mended, or as it is. `by` is noted beside the time.
+    """Send entries again in batches, each as it was mended or as it is, and yield their outcomes.
 
-    See `replay` for what is promised. Raises `DeliveryError` when no ingester takes them: those that were yielded
-    before are replayed, and replaying all of them again is harmless.
+    `by` is recorded with the time; see `replay` for the guarantees. Raise `DeliveryError` if no ingester accepts a
+    batch: entries that were yielded before are replayed, and replaying all of them again is harmless.
     """
     waiting = iter(entries)
     while batch := list(itertools.islice(waiting, REQUEST_ENTRIES)):
@@ -141,9 +139,9 @@ def replay_all(
                 yield Replay(entry["_id"], False, str(error))
         sent: list[Mapping[str, Any]] = []
         events: list[bytes] = []
-        taken = _claim(database, [(entry["_id"], event_id) for entry, _, event_id in ready])
+        claimed = _claim(database, [(entry["_id"], event_id) for entry, _, event_id in ready])
         for entry, raw, event_id in ready:
-            under = taken.get(key_text(entry["_id"]), event_id)
+            under = claimed.get(key_text(entry["_id"]), event_id)
             if under == event_id:
                 sent.append(entry)
                 events.append(raw)
@@ -152,12 +150,12 @@ def replay_all(
                     entry["_id"], False, f"it was replayed under id {under!r}: another id would store it twice"
                 )
         receipt = client.send(events)
-        turned_down = {refusal["index"]: refusal["message"] for refusal in receipt.rejected}
-        accepted = [entry["_id"] for index, entry in enumerate(sent) if index not in turned_down]
+        rejected = {refusal["index"]: refusal["message"] for refusal in receipt.rejected}
+        accepted = [entry["_id"] for index, entry in enumerate(sent) if index not in rejected]
         note = {"replayed": dt.datetime.now(dt.UTC)} | ({"by": by} if by else {})
         database[QUARANTINE].update_many({"_id": {"$in": accepted}}, {"$set": note})
         for index, entry in enumerate(sent):
-            yield Replay(entry["_id"], index not in turned_down, turned_down.get(index, "accepted"))
+            yield Replay(entry["_id"], index not in rejected, rejected.get(index, "accepted"))
 
 
 def _found(database: Database[Document], key: Mapping[str, Any]) -> Document:
@@ -170,9 +168,9 @@ def _found(database: Database[Document], key: Mapping[str, Any]) -> Document:
 
 
 def _claim(database: Database[Document], ids: Sequence[tuple[Mapping[str, Any], str]]) -> dict[str, str]:
-    """Note under which `id` each entry is sent, the first time it is; return the noted ids by the entries' names.
+    """Record the `id` under which each entry is first sent. Return the recorded ids by the entries' `key_text`.
 
-    Noted before anything is sent: an entry is stored under one id, whoever replays it how often and mended how.
+    Done before anything is sent, so that an entry is stored under one id, however often it is mended and replayed.
     """
     if not ids:
         return {}
@@ -184,22 +182,22 @@ def _claim(database: Database[Document], ids: Sequence[tuple[Mapping[str, Any], 
 
 
 def _event(entry: Mapping[str, Any], mended: Mapping[str, Any] | None) -> tuple[bytes, str]:
-    """The event that is sent for an entry, and its `id`. Raises `MendError` when it breaks the rules."""
+    """Return the event to send for an entry, and its `id`. Raise `MendError` if it breaks the rules."""
     if mended is None:
         raise MendError("the input cannot be read as a document: write the event that it should have been")
     document = dict(mended)
     document.setdefault("id", f"quarantine:{key_text(entry['_id'])}")
     try:
-        if isinstance(document.get("timestamp"), str):  # as JSON doors take it
+        if isinstance(document.get("timestamp"), str):  # as JSON receivers accept it
             document["timestamp"] = json_reader.parse_iso(document["timestamp"])
         raw = bson.encode(document)
     except json_reader.DateError as error:
         raise MendError(f"{error.args[0]}: {error.args[1]}", fault=error.args[0]) from None
     except (BSONError, OverflowError, ValueError) as error:
         raise MendError(f"cannot be stored as BSON: {error}") from None
-    intake = ReceivedBatch("quarantine")
-    read_message(raw, intake, 0)
-    if intake.refusals:
-        refusal = intake.refusals[0]
+    checked = ReceivedBatch("quarantine")
+    read_message(raw, checked, 0)
+    if checked.refusals:
+        refusal = checked.refusals[0]
         raise MendError(f"{refusal.code}: {refusal.message}", fault=refusal.code)
     return raw, document["id"]

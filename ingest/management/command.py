@@ -1,6 +1,6 @@
-"""The manner of every command: example in the help, mistakes as one line and an exit code, signals as a flag.
+"""The base class of all commands: an example in the help, errors as one line and an exit code, signals as a flag.
 
-What a command does belongs into the core of its app; a command turns arguments into a call and its result into an
+The work of a command belongs in the core of its app; the command turns arguments into a call and the result into an
 exit code.
 """
 
@@ -31,9 +31,9 @@ _NO_TABLES = ("no such table", "no such column", "does not exist")  # SQLite twi
 
 
 class StopSignal:
-    """Whether SIGTERM or SIGINT came. The handler sets a flag and wakes up whoever waits on `fileno()`.
+    """A flag that SIGTERM and SIGINT set. Setting it wakes everything that waits on `fileno()`.
 
-    May be used from any thread, and from a gevent loop that watches `fileno()`, which is readable once set.
+    Can be used from any thread, and from a gevent loop that watches `fileno()`.
     """
 
     def __init__(self) -> None:
@@ -42,22 +42,21 @@ class StopSignal:
         os.set_blocking(self._write_end, False)
 
     def __call__(self, number: int = 0, frame: FrameType | None = None) -> None:
-        """Set the flag; the signature is that of a signal handler, and calling it by hand is allowed."""
+        """Set the flag. This is a signal handler, and can also be called directly."""
         if not self._set:
             self._set = True
             os.write(self._write_end, b"x")
 
     def is_set(self) -> bool:
-        """Whether the process was asked to stop."""
+        """Return True once the process was asked to stop."""
         return self._set
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable, and stays so, once the flag is set."""
+        """Return a descriptor that becomes readable, and stays so, once the flag is set."""
         return self._read_end
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Block the thread until the flag is set, at most `timeout_s`; return whether it is set."""
-
+        """Block the thread until the flag is set, for at most `timeout_s`. Return True if it is set."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._set:
             left = None if deadline is None else deadline - time.monotonic()
@@ -68,14 +67,14 @@ class StopSignal:
         return self._set
 
     def close(self) -> None:
-        """Give back the descriptors; the flag stays readable."""
+        """Close the descriptors; `is_set` still works."""
         os.close(self._read_end)
         os.close(self._write_end)
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopSignal]:
-    """A `StopSignal` that SIGTERM and SIGINT set; the handlers that were there come back at the end."""
+    """Yield a `StopSignal` that SIGTERM and SIGINT set, and restore the previous handlers at the end."""
     stop = StopSignal()
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -87,30 +86,30 @@ def stop_on_signals() -> Iterator[StopSignal]:
 
 
 class ZarkovCommand(BaseCommand):
-    """Base of all commands. A subclass says `help` and `example` and implements `perform`.
+    """Base class of all commands. A subclass sets `help` and `example` and implements `perform`.
 
-    An error of ours (an exception with a stable `code` and `retryable`), or one of a database's driver, ends the
-    command with one line on standard error and the error's `exit_code` (1 when it has none). Called through
-    `call_command` the same error is a `CommandError` with that text and `returncode`.
+    An error of Zarkov (with a stable `code` and `retryable`) or of a database driver ends the command with one line on
+    standard error and the error's `exit_code` (1 if it has none). Through `call_command`, the same error is raised as a
+    `CommandError` with that text and `returncode`.
     """
 
     example: ClassVar[str] = ""
-    long_running: ClassVar[bool] = False  # sets up logging, prints configuration warnings, takes signals as a flag
-    binds: ClassVar[bool] = False  # refuses to start when a socket would listen beyond loopback unasked
+    long_running: ClassVar[bool] = False  # sets up logging, prints configuration warnings, turns signals into `stop`
+    binds: ClassVar[bool] = False  # refuses to start if a socket would listen beyond loopback unasked
     requires_system_checks: list[str] = []
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Django's parser with the example below the options."""
+        """Return Django's parser with the example below the options."""
         if self.example:
             kwargs.setdefault("epilog", f"example: {self.example}")
         return super().create_parser(prog_name, subcommand, **kwargs)
 
     def perform(self, options: dict[str, Any]) -> int | None:
-        """Do the work; return the exit code, None meaning 0. Raise an error that says what was wrong."""
+        """Do the work. Return the exit code (None = 0), or raise an error that says what was wrong."""
         raise CommandError(f"{type(self).__module__} has no perform()")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run `perform` between the common steps; exit when it returns a code other than 0."""
+        """Run `perform` between the common steps, and exit if it returns a code other than 0."""
         try:
             code = self._handle_long_running(options) if self.long_running else self.perform(options)
         except KeyboardInterrupt:
@@ -146,13 +145,13 @@ def set_up_logging(*, verbose: bool) -> None:
 
 
 def measure_own(source: str) -> None:
-    """Measure this process, under `source`, as `metrics.own_interval_s` says."""
+    """Measure this process under `source`, every `metrics.own_interval_s` seconds (0 = not at all)."""
     config = settings.ZARKOV
     own.measure(source, lambda: config.connect_address(PUBLISHERS), config.metrics.own_interval_s)
 
 
 def add_keys_argument(parser: CommandParser) -> None:
-    """The option of commands that connect to an ingester."""
+    """Add `--keys`, the option of commands that connect to an ingester."""
     parser.add_argument(
         "--keys", metavar="FILE",
         help="CURVE keys to show the ingester (default: this installation's, if there are any; none: send without)",
@@ -160,7 +159,7 @@ def add_keys_argument(parser: CommandParser) -> None:
 
 
 def sender_keys(file: str | None) -> ClientKeys | None:
-    """What the option `--keys` means. Raises `KeyFileError`."""
+    """Return the keys that `--keys` asks for, or None to send without. Raise `KeyFileError`."""
     if file is None:
         found: ClientKeys | None = settings.ZARKOV.client_keys()
         return found
@@ -168,18 +167,18 @@ def sender_keys(file: str | None) -> ClientKeys | None:
 
 
 def is_known(error: Exception) -> bool:
-    """Whether the error's text was written for a person: ours have `code` and `retryable`, the drivers' are named."""
+    """Return True for errors whose text is meant for a person: those of Zarkov and of the database drivers."""
     ours = isinstance(getattr(error, "code", None), str) and isinstance(getattr(error, "retryable", None), bool)
     return ours or isinstance(error, PyMongoError | OperationalError) or _lacks_tables(error)
 
 
 def _lacks_tables(error: Exception) -> bool:
-    """Whether Django's database was never migrated, or not since an update."""
-    return isinstance(error, OperationalError | ProgrammingError) and any(said in str(error) for said in _NO_TABLES)
+    """Return True if Django's database was never migrated, or not since an update."""
+    return isinstance(error, OperationalError | ProgrammingError) and any(text in str(error) for text in _NO_TABLES)
 
 
 def one_line(error: Exception) -> str:
-    """The error's text on one line; that of MongoDB's driver is cut where its topology dump begins."""
+    """Return the error's text on one line; that of MongoDB's driver ends before its topology dump."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, PyMongoError):
         text = f"MongoDB: {text.split(', Topology Description:')[0].split(', full error:')[0]}"

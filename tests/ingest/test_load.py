@@ -64,7 +64,7 @@ def test_columns_named_as_fields_need_no_mapping(tmp_path: Path) -> None:
         (["nonsense"], "write FIELD=COLUMN"),
         (["colour=x"], "fields are type"),
         (["type=kind"], "no column kind; it has type, n"),
-        ([], "column 'n' is no field of an event"),
+        ([], "column 'n' is not a field of an event"),
     ],
 )
 def test_a_mapping_that_does_not_fit_is_named(tmp_path: Path, mapping: list[str], said: str) -> None:
@@ -77,7 +77,7 @@ def test_bad_lines_are_numbered_and_the_others_read(tmp_path: Path) -> None:
     table = write(tmp_path / "x.csv", "type,context.n\na,1\nb\nc,x\n\nd,4\n")
     found = list(read(table, parse_mapping(["type=type", "context.n=context.n:int"])))
     assert [(line.number, line.fault) for line in found] == [
-        (2, ""), (3, "1 cells; the header has 2"), (4, "column context.n: 'x' is no int"), (6, "")
+        (2, ""), (3, "1 cells; the header has 2"), (4, "column context.n: 'x' cannot be read as int"), (6, "")
     ]  # fmt: skip
     lines = write(tmp_path / "x.jsonl", b'{"type": "a"}\n[]\n\n\xff\n{"type": "b"}')
     assert [line.number for line in read(lines) if line.fault] == [2, 4]
@@ -233,5 +233,5 @@ def test_columns_that_exclude_each_other_are_refused(tmp_path: Path, mapping: li
 
 def test_a_pipe_is_refused_as_it_cannot_be_read_twice(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(LoadError, match="is no regular file"):
+    with pytest.raises(LoadError, match="is not a regular file"):
         list(read(tmp_path / "pipe"))

@@ -17,27 +17,26 @@ from ingest.management.command import ZarkovCommand, add_keys_argument, sender_k
 
 
 class Command(ZarkovCommand):
-    """Take the documents of another collection in as events."""
+    """Send the documents of another collection as events."""
 
     help = (
         "Send the documents of another collection to the ingester as events, such as those of the Zarkov of 2011. The "
         "collection is only read. Each event gets an id made of the document's _id, so that none is stored twice; an "
-        "import that was interrupted goes on where it was."
+        "interrupted import resumes where it was."
     )
     example = "manage.py importevents zarkov_2011 event"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Arguments."""
         parser.add_argument("database", metavar="DB")
         parser.add_argument("collection", metavar="COLLECTION")
         parser.add_argument("--value", action="store_true", help="the event is the document's field `value`")
         parser.add_argument("--uri", help="another MongoDB that has the collection (default: the configured one)")
         parser.add_argument("--address", help="acknowledged socket (default: the configured ingester's)")
         add_keys_argument(parser)
-        parser.add_argument("--from-start", action="store_true", help="forget how far an interrupted import was")
+        parser.add_argument("--from-start", action="store_true", help="forget the position of an interrupted import")
 
     def perform(self, options: dict[str, Any]) -> int:
-        """Import; 1 when something was refused."""
+        """Import the collection. Return 1 if an event was refused."""
         config = settings.ZARKOV
         name = f"{options['database']}.{options['collection']}"
         if options["database"] == config.mongo_database and options["collection"].split(".")[0] == "event":
@@ -64,7 +63,7 @@ class Command(ZarkovCommand):
                     )  # fmt: skip
                 except DeliveryError as error:
                     raise CommandError(
-                        f"{error}. {result.accepted} events were accepted; the same command goes on from there"
+                        f"{error}. {result.accepted} events were accepted; the same command resumes from there"
                     ) from None
         bookmark.remove()
         for example in result.examples:

@@ -15,20 +15,19 @@ class Command(ZarkovCommand):
     """Prepare the event store in MongoDB."""
 
     help = (
-        "Make the event store in MongoDB where it is missing: partition 1, the view `event`, indexes. Safe to repeat."
+        "Create what is missing of the event store in MongoDB: partition 1, the view `event`, indexes. Safe to repeat."
     )
     example = "manage.py initdb --restored"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Options."""
         parser.add_argument(
             "--restored",
             action="store_true",
-            help="say that the database came back from a copy: journals and positions from before are not trusted",
+            help="the database was restored from a copy: do not trust journals and positions from before",
         )
 
     def perform(self, options: dict[str, Any]) -> None:
-        """Prepare, and say which store it is."""
+        """Prepare the store, and print its uuid and epoch."""
         config = settings.ZARKOV
         store = connect(config.mongo_address, config.mongo_database)
         mark = store.prepare()

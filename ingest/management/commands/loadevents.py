@@ -21,27 +21,26 @@ class Command(ZarkovCommand):
 
     help = (
         "Send the events of files to the ingester and wait until they are on its disk: JSON lines, BSON dumps (*.bson, "
-        "as `rotate` makes them) and CSV (*.csv, columns named as fields or given by --map); each also as *.gz. A load "
-        "that was interrupted goes on where it was when the same command is given again. Events without `id` get one "
-        "made of the file's content and their line, so that none is stored twice."
+        "as `rotate` makes them) and CSV (*.csv, columns named as fields or given by --map); each also as *.gz. An "
+        "interrupted load resumes where it was if the same command is run again. Events without `id` get one made of "
+        "the file's content and their line, so that none is stored twice."
     )
     example = "manage.py loadevents visits.csv.gz --map type==visit --map timestamp=time --map context.page=url"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Arguments."""
         parser.add_argument("files", nargs="+", metavar="FILE", type=Path)
         parser.add_argument("--address", help="acknowledged socket (default: the configured ingester's)")
         add_keys_argument(parser)
         parser.add_argument(
             "--map", action="append", default=[], metavar="FIELD=COLUMN",
-            help="CSV: what a field comes from; FIELD=COLUMN:int (float, json) reads a number, FIELD==TEXT is the same "
+            help="CSV: the source of a field; FIELD=COLUMN:int (float, json) converts it, FIELD==TEXT is the same "
             "for all rows",
         )  # fmt: skip
         parser.add_argument("--strict", action="store_true", help="stop at the first bad line (default: count it)")
-        parser.add_argument("--from-start", action="store_true", help="forget how far an interrupted load was")
+        parser.add_argument("--from-start", action="store_true", help="forget the position of an interrupted load")
 
     def perform(self, options: dict[str, Any]) -> int:
-        """Load file after file; 1 when something was refused."""
+        """Load file after file. Return 1 if an event was refused."""
         address = options["address"] or settings.ZARKOV.connect_address("ack_bind_address")
         columns = parse_mapping(options["map"])
         folder = settings.ZARKOV.folder.run / "load"
@@ -61,13 +60,13 @@ class Command(ZarkovCommand):
                     )  # fmt: skip
                 except DeliveryError as error:
                     raise CommandError(
-                        f"{error}. {result.accepted} events were accepted; the same command goes on with {path}"
+                        f"{error}. {result.accepted} events were accepted; the same command resumes with {path}"
                     ) from None
         self.show(result)
         return 1 if result.rejected else 0
 
     def show(self, result: LoadResult) -> None:
-        """Say what was refused, and the sums."""
+        """Print examples of what was refused, and the totals."""
         for example in result.examples:
             self.stderr.write(example)
         if result.rejected > len(result.examples):

@@ -20,26 +20,26 @@ ONLY_VALUES = ("--levels", "--flush", "--broker")
 
 
 class Command(ZarkovCommand):
-    """Take measurements from the broker to another system."""
+    """Deliver measurements from the broker to another system."""
 
     help = (
-        "Take measurements from the broker to another system. NAME is zarkov, librato, statsd, graphite, log, or one "
-        "that an installed package offers as entry point zarkov.backends. Each has options of its own, which "
-        "runbackend NAME --help shows."
+        "Deliver measurements from the broker to another system. NAME is zarkov, librato, statsd, graphite, log, or "
+        "one that an installed package offers as entry point zarkov.backends. runbackend NAME --help shows the options "
+        "of each."
     )
     example = "manage.py runbackend log --levels info,warn --flush 60"
     long_running = True
     _backend: type[Backend] | None = None
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Which options there are depends on the backend, wherever among the options its name stands."""
+        """Find the backend first, since it adds options; its name can be anywhere among them."""
         name = self._name(argv[2:])
         if name is not None:
             self._backend = registry.find(name)
         super().run_from_argv(argv)
 
     def _name(self, arguments: list[str]) -> str | None:
-        """The backend's name: what is no value of an option that every backend has, and is known."""
+        """Return the first known backend name that is not the value of a common option, or None."""
         options = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
         for option in (*ONLY_VALUES, "--settings", "--pythonpath", "-v", "--verbosity"):
             options.add_argument(option)
@@ -51,9 +51,9 @@ class Command(ZarkovCommand):
         return next((text for text in rest if text in known), None)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Options of every backend; the others are read by the backend itself."""
+        """Add the common options, and those of the backend if it is known."""
         parser.add_argument("name", metavar="NAME", help="which backend")
-        parser.add_argument("--levels", help="exactly these levels, with commas between (default: all)")
+        parser.add_argument("--levels", help="exactly these levels, separated by commas (default: all)")
         parser.add_argument("--flush", type=float, default=60.0, metavar="SECONDS", help="pause between deliveries")
         parser.add_argument(
             "--broker", metavar="ADDRESS", help="the broker's socket for backends (default: configured)"
@@ -62,11 +62,11 @@ class Command(ZarkovCommand):
             self._backend.add_arguments(parser.add_argument_group(f"options of {self._backend.name}"))
 
     def perform(self, options: dict[str, Any]) -> int:
-        """Work until a signal comes."""
+        """Deliver until a signal arrives."""
         found = registry.find(options["name"])
         own = {name: value for name, value in options.items() if name not in COMMON}
         if found.name == "zarkov" and not own.get("ingester"):
-            settings.ZARKOV.connect_address("ack_bind_address")  # wrong settings are said now
+            settings.ZARKOV.connect_address("ack_bind_address")  # wrong settings fail now
             own["ingester"] = functools.partial(settings.ZARKOV.connect_address, "ack_bind_address")
         if found.name == "zarkov":
             settings.ZARKOV.client_keys()
@@ -88,11 +88,11 @@ class Command(ZarkovCommand):
         return 0
 
 
-def _levels(said: str | None) -> tuple[str, ...]:
-    """The levels between the commas; none when nothing was said, which means all."""
-    if said is None:
+def _levels(option: str | None) -> tuple[str, ...]:
+    """Return the levels between the commas, or () without the option, which means all."""
+    if option is None:
         return ()
-    found = tuple(filter(None, (level.strip() for level in said.split(","))))
+    found = tuple(filter(None, (level.strip() for level in option.split(","))))
     if not found:
-        raise BackendError(f"levels: {said!r} names none: info,warn for these two, or leave --levels out for all")
+        raise BackendError(f"levels: {option!r} names none: write info,warn for these two, or omit --levels for all")
     return found

@@ -15,15 +15,15 @@ class Command(ZarkovCommand):
     """Forward measurements from publishers to backends."""
 
     help = (
-        "Take measurements from publishers on metrics.port and hand them to the backends on the next port. "
-        "Any ZeroMQ PUB and SUB sockets may connect there."
+        "Receive measurements from publishers on metrics.port and forward them to the backends on the next port. "
+        "Any ZeroMQ PUB and SUB sockets can connect there."
     )
     example = "manage.py runbroker --set metrics.port=5550"
     long_running = True
     binds = True
 
     def perform(self, options: dict[str, Any]) -> None:
-        """Serve until a signal comes."""
+        """Forward until a signal arrives."""
         config = settings.ZARKOV
         sockets = config.sockets()
         broker = Broker(sockets[PUBLISHERS], sockets[BACKENDS], measure_s=config.metrics.own_interval_s)

@@ -30,24 +30,22 @@ class Command(ZarkovCommand):
     binds = True
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Options."""
         parser.add_argument(
             "--rebind",
             action="store_true",
-            help="take journals of another store into this one: after its database was emptied or replaced for good",
+            help="commit journals of another store to this one, after its database was emptied or replaced for good",
         )
-
         parser.add_argument(
             "--processes",
             type=int,
             default=1,
             metavar="N",
-            help="ingesters behind one front that binds the addresses and shares what comes among them (default 1)",
+            help="ingesters behind a load balancer that binds the addresses and shares the input out (default 1)",
         )
         parser.add_argument("--child", metavar="FOLDER:NUMBER", help=argparse.SUPPRESS)
 
     def perform(self, options: dict[str, Any]) -> None:
-        """Serve until a signal comes."""
+        """Receive until a signal arrives."""
         count, ingest = options["processes"], settings.ZARKOV.ingest_settings()
         if count < 1:
             raise CommandError(f"--processes {count}: allowed is a number from 1")
@@ -91,7 +89,7 @@ class Command(ZarkovCommand):
 
     def _announce(self, addresses: dict[str, str]) -> None:
         settings.ZARKOV.folder.record_addresses(addresses)
-        self.stdout.write("taking events at " + ", ".join(f"{key} {address}" for key, address in addresses.items()))
+        self.stdout.write("receiving events at " + ", ".join(f"{key} {address}" for key, address in addresses.items()))
         self.stdout.flush()
 
     def _stop_on_signal(self, ingester: Ingester) -> None:

@@ -29,18 +29,18 @@ class Command(ZarkovCommand):
     example = """echo '{"type":"nop"}' | manage.py zsend tcp://localhost:6543"""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Arguments as in 2011."""
+        """Add the arguments of 2011 and some options."""
         parser.add_argument("address", help="ZeroMQ address, such as tcp://localhost:6543")
         parser.add_argument("key", nargs="?", help="shared key sent as first frame; @FILE reads it from a file")
         parser.add_argument("--json", action="store_true", help="send the lines as they are, to the JSON socket")
         parser.add_argument(
             "--timeout", type=float, default=5.0, metavar="SECONDS",
-            help="wait so long for a listener, for room, and at the end for everything to be taken (5)",
+            help="how long to wait for a listener, for space in the queue, and at the end for delivery (5)",
         )  # fmt: skip
         add_keys_argument(parser)
 
     def perform(self, options: dict[str, Any]) -> None:
-        """Send line by line; say how many went."""
+        """Send line by line, and print the number of messages."""
         address = options["address"]
         as_json = options["json"] or _port(address) == _port(_json_address())
         client = ZarkovClient(
@@ -80,7 +80,7 @@ def _key(argument: str | None) -> bytes | None:
 
 
 def _json_address() -> str:
-    """Where the JSON socket really listens, when its port was chosen freely."""
+    """Return the address at which the JSON socket listens, also if its port was chosen freely."""
     config = settings.ZARKOV
     return str(config.running_address("json_bind_address") or config.json_bind_address)
 
