@@ -1,6 +1,6 @@
-"""Measuring code: `Zibrato` in the measured program, a broker, and backends that take what was measured elsewhere.
+"""Measure code: `Zibrato` in the measured program, a broker, and backends that deliver the measurements elsewhere.
 
-The publishing side (`zibrato` and what it imports) needs pyzmq and the standard library only.
+The publishing side (`zibrato` and what it imports) needs only pyzmq and the standard library.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .zibrato import Zibrato
 
 __all__ = ["MetricError", "RequestTimer", "Zibrato", "measure_tasks"]
-_HOMES = {
+_MODULES = {
     "MetricError": "exceptions",
     "RequestTimer": "request_timer",
     "Zibrato": "zibrato",
@@ -24,7 +24,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The names of the publishing side, loaded when they are asked for: backends and the broker do without them."""
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    """Load the names of the publishing side on first use, since backends and the broker do without them."""
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
-"""Where measurements gather in the process: one accumulator per metric, emptied by the sender.
+"""Accumulate measurements in the process: one accumulator per metric, emptied by the sender.
 
-The measured code appends to a list, or advances an `itertools.count`: single steps of the interpreter that no other
-thread can split, so it needs no lock, and a thread that ends leaves nothing behind. The list is bounded: who finds it
-full folds it into the summary, unless someone else is at it.
+The measured code appends to a list, or advances an `itertools.count`. Both are single steps of the interpreter that no
+other thread can interrupt, so there is no lock, and a thread that ends leaves nothing behind. The list is bounded: the
+thread that fills it folds it into the summary, unless another thread is folding.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .amount import bounded
 from .naming import COUNTER, SET, TIMER, Identity
 from .sketch import DistinctSketch, LogSketch, hash_of
 
-FOLD_AT = 256  # values that wait in one accumulator before the measured thread itself folds them
-SLICE = 1024  # values folded at a time: no other thread runs meanwhile
+FOLD_AT = 256  # waiting values after which the measured thread folds them itself
+SLICE = 1024  # values folded at a time, while no other thread runs
 
 
 @dataclass(frozen=True, slots=True)
 class ValueSummary:
-    """What an accumulator gathered since it was last emptied; see the fields of `wire.Batch`."""
+    """The content of an accumulator since its last cut; for the fields see `wire.Batch`."""
 
     count: int
     sum: float | int
@@ -36,38 +36,38 @@ class ValueSummary:
 
 
 class Gathering(ABC):
-    """Values that wait, and a summary that they are brought into. `values.append` may be called from anywhere."""
+    """Waiting values, and the summary they are folded into. `values.append` can be called from any thread."""
 
     __slots__ = ("_count", "_lock", "identity", "values")
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
-        # Times wait as bare doubles, a quarter of the memory; other values may be ints, and stay ints.
+        # Times are stored as bare doubles in a quarter of the memory; other values can be ints, and stay ints.
         self.values: Any = array("d") if identity.type == TIMER else []
         self._start_over()
         self._lock = native.make_lock()
 
     @abstractmethod
     def _start_over(self) -> None:
-        """An empty summary; sets `_count` to 0."""
+        """Start an empty summary, and set `_count` to 0."""
         self._count = 0
 
     @abstractmethod
-    def _take_in(self, taken: Sequence[Any]) -> None:
-        """Bring some values into the summary."""
+    def _summarize(self, taken: Sequence[Any]) -> None:
+        """Add some values to the summary."""
 
     @abstractmethod
     def _summary(self) -> ValueSummary:
-        """The summary as it is sent."""
+        """Return the summary to send."""
 
     def add(self, value: Any) -> None:
-        """Take one value; the decorators do the same without a call. Blocks nobody."""
+        """Add one value; decorators do the same without this call. Never blocks."""
         self.values.append(value)
         if len(self.values) >= FOLD_AT:
             self.fold()
 
     def fold(self) -> None:
-        """Bring the waiting values into the summary, unless someone is at it. Never blocks."""
+        """Add the waiting values to the summary, unless another thread does. Never blocks."""
         if self._lock.acquire(False):
             try:
                 self._fold()
@@ -76,12 +76,12 @@ class Gathering(ABC):
 
     def _fold(self) -> None:
         while taken := self.values[:SLICE]:
-            del self.values[: len(taken)]  # what was appended meanwhile stands behind them
-            self._take_in(taken)
+            del self.values[: len(taken)]  # values appended meanwhile come after them
+            self._summarize(taken)
             self._count += len(taken)
 
     def cut(self) -> ValueSummary | None:
-        """What came since the last cut, None if nothing. For the sender; blocks while someone folds."""
+        """Return what was added since the last cut, or None if nothing. For the sender; waits for a running fold."""
         if not self.values and not self._count:
             return None
         with self._lock:
@@ -91,14 +91,14 @@ class Gathering(ABC):
         return found
 
     def start_over_after_fork(self) -> None:
-        """Forget what the parent process gathered and is going to send itself."""
+        """Discard what the parent process gathered and will send itself."""
         self._lock = native.make_lock()
-        del self.values[:]  # the same list: decorators hold on to it
+        del self.values[:]  # in place: decorators refer to this list
         self._start_over()
 
 
 class Distribution(Gathering):
-    """Gathers numbers: timers, gauges, histograms."""
+    """Accumulate the numbers of timers, gauges and histograms."""
 
     __slots__ = ("_last", "_max", "_min", "_sketch", "_sum")
 
@@ -110,7 +110,7 @@ class Distribution(Gathering):
         self._last: float | int | None = None
         self._sketch: LogSketch | None = None
 
-    def _take_in(self, taken: Sequence[float | int]) -> None:
+    def _summarize(self, taken: Sequence[float | int]) -> None:
         if self._sketch is None:
             self._sketch = LogSketch()
         self._sketch.add_all(taken)
@@ -126,7 +126,7 @@ class Distribution(Gathering):
 
 
 class Ticks:
-    """Counts calls that all count for the same `value`. `tick` may be called from anywhere at any time."""
+    """Count calls that each count for the same `value`. `tick` can be called from any thread at any time."""
 
     __slots__ = ("_seen", "identity", "tick", "value")
 
@@ -137,24 +137,24 @@ class Ticks:
         self._seen = 0
 
     def taken(self) -> int:
-        """Ticks since the last look; to look is a tick too, which is left out."""
+        """Return the ticks since the previous call, without the tick that each of these calls makes."""
         now = self.tick()
         found = now - self._seen
         self._seen = now + 1
         return found
 
     def cut(self) -> ValueSummary | None:
-        """What came since the last cut, None if nothing. For the sender."""
+        """Return what was counted since the last cut, or None if nothing. For the sender."""
         count = self.taken()
         return ValueSummary(count, bounded(count * self.value)) if count else None
 
     def start_over_after_fork(self) -> None:
-        """Forget what the parent process counted and is going to send itself."""
+        """Discard what the parent process counted and will send itself."""
         self.taken()
 
 
 class Totals(Gathering):
-    """Gathers what counters count for when that varies."""
+    """Accumulate counters whose values vary."""
 
     __slots__ = ("_sum",)
 
@@ -162,7 +162,7 @@ class Totals(Gathering):
         super()._start_over()
         self._sum: float | int = 0
 
-    def _take_in(self, taken: Sequence[float | int]) -> None:
+    def _summarize(self, taken: Sequence[float | int]) -> None:
         self._sum = bounded(self._sum + sum(taken))
 
     def _summary(self) -> ValueSummary:
@@ -170,7 +170,7 @@ class Totals(Gathering):
 
 
 class Distinct(Gathering):
-    """Gathers values of which only the different ones count, and only their hashes are kept."""
+    """Count distinct values, of which only the hashes are kept."""
 
     __slots__ = ("_sketch",)
 
@@ -179,10 +179,10 @@ class Distinct(Gathering):
         self._sketch = DistinctSketch()
 
     def add(self, value: Any) -> None:
-        """Take one value; blocks nobody."""
+        """Add one value. Never blocks."""
         super().add(hash_of(value))
 
-    def _take_in(self, taken: Sequence[int]) -> None:
+    def _summarize(self, taken: Sequence[int]) -> None:
         self._sketch.add_hashes(taken)
 
     def _summary(self) -> ValueSummary:
@@ -193,7 +193,7 @@ Accumulator = Gathering | Ticks
 
 
 def accumulator(identity: Identity) -> Gathering:
-    """The accumulator that suits the type."""
+    """Return a new accumulator that suits the type."""
     if identity.type == COUNTER:
         return Totals(identity)
     return Distinct(identity) if identity.type == SET else Distribution(identity)

@@ -1,4 +1,4 @@
-"""Sums that stay what JSON and BSON can hold, however many and large the numbers are."""
+"""Keep sums within what JSON and BSON can hold, however many and large the numbers are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LARGEST = sys.float_info.max
 
 
 def bounded(value: float | int) -> float | int:
-    """`value` as it can be stored: an int of 64 bits, beyond that a float; never infinite, but the largest float."""
+    """Return `value` as a 64-bit int, or as a float if it is larger; the largest float takes the place of infinity."""
     if isinstance(value, int):
         if -MOST_INT <= value < MOST_INT:
             return value

@@ -15,30 +15,30 @@ class MetricsError(Exception):
     retryable = False
 
     def to_document(self) -> dict[str, Any]:
-        """Return what crosses a wire."""
+        """Return the form that crosses a wire."""
         return {"code": self.code, "message": str(self)}
 
 
 class MetricError(MetricsError, ValueError):
-    """A level, name, value or option that cannot be; raised where a decorator is applied or an object is made."""
+    """An invalid level, name, value or option; raised where a decorator is applied or an object is created."""
 
     code = "bad_metric"
 
 
 class WireError(MetricError):
-    """A message that is not a valid metrics message."""
+    """Not a valid metrics message."""
 
     code = "bad_metric_message"
 
 
 class PostponedError(MetricsError):
-    """The other side of a backend did not accept what was sent; it is kept and sent again."""
+    """A backend's target system did not accept what was sent. It is kept and sent again."""
 
     code = "postponed"
     retryable = True
 
 
 class BackendError(MetricsError):
-    """A backend that does not exist, or an option that it does not have."""
+    """An unknown backend, or an invalid option of one."""
 
     code = "bad_backend"

@@ -1,4 +1,4 @@
-"""What a measurement may be called: the checks made where a decorator is applied, and the identity of a metric."""
+"""Check the arguments of measurements, where a decorator is applied, and identify metrics."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .exceptions import MetricError
 
 TIMER, COUNTER, GAUGE, SET, HISTOGRAM = "Timer", "Counter", "Gauge", "Set", "Histogram"
 TYPES = (TIMER, COUNTER, GAUGE, SET, HISTOGRAM)
-BY_NAME = {type_.lower(): type_ for type_ in TYPES}  # 2013 wrote timer, counter, gauge
+BY_NAME = {type_.lower(): type_ for type_ in TYPES}  # in 2013: timer, counter, gauge
 TEXT_LENGTH = 256
 MOST_TAGS = 64
-LEAST_RATE = 1e-9  # what one measurement then stands for can still be counted
-NOT_SPECIFIED = "not_specified"  # the source of 2013 when none is given
+LEAST_RATE = 1e-9  # one measurement then counts for a billion calls
+NOT_SPECIFIED = "not_specified"  # the source if none is given, as in 2013
 
 Tags = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What makes two measurements belong to one metric."""
+    """The properties that measurements of one metric share."""
 
     level: str
     type: str  # one of TYPES
@@ -30,49 +30,49 @@ class Identity:
     source: str
     tags: Tags = ()
     rate: float = 1.0  # share of calls that are measured, LEAST_RATE to 1
-    outcome: str = ""  # "error" when the measured code raised, else ""
+    outcome: str = ""  # "error" if the measured code raised, else ""
 
     def failed(self) -> Identity:
-        """The identity under which the same code is measured when it raises."""
+        """Return the identity under which the same code is measured if it raises."""
         return replace(self, outcome="error")
 
 
 def identity(
     type_: str, level: Any, name: Any, source: Any, tags: Mapping[str, Any] | None = None, rate: Any = 1.0
 ) -> Identity:
-    """The checked identity. Raises `MetricError` that names argument, value and what is allowed."""
+    """Return the checked identity. Raise `MetricError` with the argument, its value and what is allowed."""
     kind = BY_NAME.get(type_.lower()) if isinstance(type_, str) else None
     if kind is None:
-        raise MetricError(f"mtype: {shown(type_)} is not allowed: there are {', '.join(TYPES)}")
+        raise MetricError(f"mtype: {shown(type_)} is not allowed: allowed are {', '.join(TYPES)}")
     return Identity(text("level", level), kind, text("name", name), text("source", source), _tags(tags), _rate(rate))
 
 
 def text(argument: str, value: Any) -> str:
-    """`value` if it can be a level, name or source."""
+    """Return `value` if it can be a level, name or source. Raise `MetricError` otherwise."""
     if not isinstance(value, str) or not 1 <= len(value) <= TEXT_LENGTH:
         raise MetricError(f"{argument}: {shown(value)} is not allowed: a text of 1 to {TEXT_LENGTH} characters")
     if "\0" in value:
-        raise MetricError(f"{argument}: {shown(value)} is not allowed: it holds a NUL character")
+        raise MetricError(f"{argument}: {shown(value)} is not allowed: it contains a NUL character")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise MetricError(f"{argument}: {shown(value)} is not allowed: it holds half a character") from None
+        raise MetricError(f"{argument}: {shown(value)} is not allowed: it contains a lone surrogate") from None
     return value
 
 
 def number(argument: str, value: Any) -> float | int:
-    """`value` as a number that can be summed: an int or a finite float; text of 2013 such as "5" is read."""
+    """Return `value` as an int or a finite float; text such as "5" is parsed, as in 2013. Raise `MetricError`."""
     if isinstance(value, str):
         try:
             value = int(value) if value.strip().lstrip("+-").isdigit() else float(value)
         except ValueError:
-            raise MetricError(f"{argument}: {shown(value)} is no number") from None
+            raise MetricError(f"{argument}: {shown(value)} is not a number") from None
     if isinstance(value, int) and abs(value) < 2**63:
         return int(value)
     try:
         found = float(value)
-    except Exception:  # noqa: BLE001 - whatever a foreign __float__ raises
-        raise MetricError(f"{argument}: {shown(value)} is no number") from None
+    except Exception:  # noqa: BLE001 - a foreign __float__ can raise anything
+        raise MetricError(f"{argument}: {shown(value)} is not a number") from None
     if not math.isfinite(found):
         raise MetricError(f"{argument}: {shown(value)} is not allowed: a finite number")
     return found
@@ -85,21 +85,21 @@ def _tags(tags: Mapping[str, Any] | None) -> Tags:
         raise MetricError(f"tags: {shown(tags)} is not allowed: a dictionary such as {{'shop': 'berlin'}}")
     if len(tags) > MOST_TAGS:
         raise MetricError(f"tags: {len(tags)} are too many: at most {MOST_TAGS}")
-    return tuple(sorted((text("tag", key), text(f"tag {key}", _said(value))) for key, value in tags.items()))
+    return tuple(sorted((text("tag", key), text(f"tag {key}", _as_text(value))) for key, value in tags.items()))
 
 
-def _said(value: Any) -> str:
+def _as_text(value: Any) -> str:
     try:
         return str(value)
-    except Exception as error:  # noqa: BLE001 - whatever a foreign __str__ raises
-        raise MetricError(f"tags: {shown(value)} cannot be made a text ({type(error).__name__})") from None
+    except Exception as error:  # noqa: BLE001 - a foreign __str__ can raise anything
+        raise MetricError(f"tags: {shown(value)} cannot be converted to text ({type(error).__name__})") from None
 
 
 def shown(value: Any) -> str:
-    """How a message shows a value: some cannot even be shown."""
+    """Return `value` as an error message shows it, also if its `repr` fails."""
     try:
         return repr(value)[:TEXT_LENGTH]
-    except Exception:  # noqa: BLE001 - whatever a foreign __repr__ raises
+    except Exception:  # noqa: BLE001 - a foreign __repr__ can raise anything
         return f"a {type(value).__qualname__}"
 
 
@@ -112,7 +112,7 @@ def _rate(rate: Any) -> float:
 
 
 def qualified(function: Any) -> str:
-    """The name that a metric of `function` has when none is given."""
+    """Return the default name of a metric of `function`: module and qualified name, at most 256 characters."""
     function = getattr(function, "func", function)  # functools.partial
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     module = getattr(function, "__module__", None)

@@ -1,7 +1,7 @@
-"""The threads and locks of the operating system, also where gevent has put its own in their place.
+"""Use threads and locks of the operating system, also where gevent has patched in its own.
 
-The sender of measurements must run beside the measured code, not take turns with it. What is looked up here is
-looked up at use, as a program may patch itself after this module was imported.
+The sender of measurements must run in parallel with the measured code, not take turns with it. Functions are looked up
+at each use, since a program can be patched after this module was imported.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def is_green() -> bool:
-    """Whether gevent has patched this process's threads."""
+    """Return True if gevent has patched this process's threads."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading") or monkey.is_module_patched("thread"))
 
@@ -26,17 +26,17 @@ def _original(module: str, name: str) -> Any:
 
 
 def make_lock() -> Any:
-    """A lock between threads of the operating system; hold it only where no greenlet can be switched."""
+    """Return a lock between threads of the operating system. Hold it only where no greenlet can switch."""
     return _original("_thread", "allocate_lock")()
 
 
 def make_reentrant_lock() -> Any:
-    """A lock that its own thread may take again, as a signal handler or a destructor does that measures."""
+    """Return a lock that its owner can acquire again, as a signal handler or destructor that measures will."""
     return _original("_thread", "RLock")()
 
 
 def pause(seconds: float) -> None:
-    """Keep this thread of the operating system, and no other, from running."""
+    """Block this thread of the operating system, and no other."""
     _original("time", "sleep")(seconds)
 
 
@@ -46,7 +46,7 @@ def start_thread(function: Any) -> None:
 
 
 def acquire_within(lock: Any, timeout_s: float) -> bool:
-    """Acquire `lock` if that is possible within `timeout_s`; under gevent other greenlets run meanwhile."""
+    """Try for `timeout_s` to acquire `lock`, and return True on success. Under gevent other greenlets run meanwhile."""
     if not is_green():
         return bool(lock.acquire(True, max(timeout_s, 0.0)))
     deadline = time.monotonic() + timeout_s

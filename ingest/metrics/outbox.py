@@ -1,4 +1,4 @@
-"""Messages that wait for somebody who wants them, within bounds; what does not fit is counted, oldest first."""
+"""Keep messages until a subscriber wants them, within bounds; drop the oldest and count what is dropped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ OUTBOX_BYTES = 8 * 2**20
 
 
 class Outbox:
-    """One queue per level. Belongs to the sender's thread; the figures may be read by any."""
+    """One queue per level. Belongs to the sender's thread; any thread can read the counts."""
 
     def __init__(self, most_bytes: int = OUTBOX_BYTES) -> None:
         self._queues: dict[bytes, deque[tuple[bytes, int]]] = {}  # by topic: message, measurements in it
@@ -20,7 +20,7 @@ class Outbox:
         self.dropped_measurements = 0
 
     def put(self, topic: bytes, message: bytes, measurements: int) -> None:
-        """Queue a message; when all queues together are too large, the oldest of the largest goes."""
+        """Queue a message. If all queues together are too large, drop the oldest messages of the longest queue."""
         self._queues.setdefault(topic, deque()).append((message, measurements))
         self._bytes += len(message)
         self.waiting += 1
@@ -36,7 +36,7 @@ class Outbox:
         return message, measurements
 
     def drop_all(self) -> int:
-        """Give up what waits; return how many measurements that were."""
+        """Drop all messages. Return the number of measurements in them."""
         lost = 0
         for queue in self._queues.values():
             while queue:
@@ -46,7 +46,7 @@ class Outbox:
         return lost
 
     def send(self, wanted: Callable[[bytes], bool], send: Callable[[bytes], bool]) -> bool:
-        """Send what somebody wants until `send` says no; return whether nothing wanted is left."""
+        """Send the messages that are wanted until `send` returns False. Return True if none of them is left."""
         for topic, queue in self._queues.items():
             if queue and wanted(topic):
                 while queue:

@@ -1,4 +1,4 @@
-"""Zarkov measured by its own library. A process that was not told to measure pays one look at a name per call."""
+"""Measure Zarkov with its own library. A process that does not measure pays for one comparison per call."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _zibrato: Zibrato | None = None
 
 
 def options(source: str, address: Callable[[], str], interval_s: float) -> dict[str, Any]:
-    """Arguments of the `Zibrato` of one of our processes."""
+    """Return the arguments of `Zibrato` for one of Zarkov's processes."""
     return {"source": source, "address": address, "interval": interval_s, "exit_s": EXIT_S}
 
 
 def measure(source: str, address: Callable[[], str], interval_s: int) -> None:
-    """From now on, measure what is marked with `timed` in this process; `interval_s` 0 = do not."""
+    """From now on, measure what is decorated with `timed` in this process. Do nothing if `interval_s` is 0."""
     global _zibrato
     if interval_s and _zibrato is None:
         from .zibrato import Zibrato
@@ -31,7 +31,7 @@ def measure(source: str, address: Callable[[], str], interval_s: int) -> None:
 
 
 def timed(name: str) -> Callable[[F], F]:
-    """Decorator: time each call under `name` where the process measures itself."""
+    """Return a decorator that times each call under `name` if the process measures itself."""
 
     def decorate(function: F) -> F:
         @functools.wraps(function)

@@ -1,6 +1,6 @@
-"""Whether the numbers of a batch can be: what passes here, no aggregate and no backend stumbles over. Pure.
+"""Check that the numbers of a batch are possible, so that no aggregate and no backend fails on them. Pure.
 
-Any program may connect a PUB socket to the broker, so nothing about a message is taken for granted.
+Any program can connect a PUB socket to the broker, so nothing in a message is trusted.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _LOG_PARTS = {"positive", "negative", "zero"}
 
 
 def count(field: str, found: Any, least: int = 0) -> int:
-    """`found` if it is a count of at least `least`. Raises `WireError`."""
+    """Return `found` if it is a count of at least `least`. Raise `WireError`."""
     if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= MOST_COUNT:
-        raise WireError(f"{field} {found!r} is no count from {least} to 2^62")
+        raise WireError(f"{field} {found!r} is not a count from {least} to 2^62")
     return found
 
 
 def bounds(kind: str, found: tuple[Any, Any, Any]) -> None:
-    """Check min, max and last (None when absent) of a batch of this type. Raises `WireError`."""
+    """Check min, max and last (None if absent) of a batch of this type. Raise `WireError`."""
     lowest, highest, last = found
     if kind in {COUNTER, SET}:
         if found != (None, None, None):
@@ -34,16 +34,17 @@ def bounds(kind: str, found: tuple[Any, Any, Any]) -> None:
 
 
 def sketch(kind: str, measured: int, found: Any) -> dict[str, Any] | None:
-    """`found` if it can be the sketch of `measured` values of this type; only a set must have one. Raises `WireError`.
+    """Return `found` if it can be the sketch of `measured` values of this type. Raise `WireError`.
 
-    A distribution's sketch may be empty, for publishers that have none; otherwise it holds every value.
+    Only a set must have one. The sketch of a distribution can be empty, from publishers that make none; otherwise it
+    counts every value.
     """
     if kind == COUNTER or (found is None and kind != SET):
         if found is not None:
             raise WireError("sketch: a Counter has none")
         return None
     if not isinstance(found, dict):
-        raise WireError(f"sketch {found!r:.80} is no object")
+        raise WireError(f"sketch {found!r:.80} is not an object")
     if kind == SET:
         _distinct(measured, found)
     elif found:
@@ -54,25 +55,25 @@ def sketch(kind: str, measured: int, found: Any) -> dict[str, Any] | None:
 def _distinct(measured: int, found: dict[str, Any]) -> None:
     hashes = found.get("hashes")
     if found.keys() != {"hashes"} or not isinstance(hashes, list) or not 1 <= len(hashes) <= min(KEPT_HASHES, measured):
-        raise WireError(f"sketch: a Set has 1 to {KEPT_HASHES} hashes, not more than values, and nothing else")
+        raise WireError(f"sketch: a Set has 1 to {KEPT_HASHES} hashes, no more than values, and nothing else")
     if any(type(each) is not int or not 0 <= each < HASH_RANGE for each in hashes):
         raise WireError("sketch: a hash is an integer of 63 bits")
 
 
 def _log(measured: int, found: dict[str, Any]) -> None:
     if unknown := found.keys() - _LOG_PARTS:
-        raise WireError(f"sketch field {min(unknown)!r} is not known: there are {', '.join(sorted(_LOG_PARTS))}")
+        raise WireError(f"sketch field {min(unknown)!r} is unknown: allowed are {', '.join(sorted(_LOG_PARTS))}")
     lists = [found.get("positive", []), found.get("negative", [])]
     if any(not isinstance(flat, list) or len(flat) % 2 or len(flat) > 2 * MOST_BUCKETS for flat in lists):
-        raise WireError(f"sketch: lists of at most {MOST_BUCKETS} pairs of bucket and count are wanted")
+        raise WireError(f"sketch: allowed are lists of at most {MOST_BUCKETS} pairs of bucket and count")
     if any(type(each) is not int for each in chain(*lists)):
         raise WireError("sketch: buckets and counts are integers")
     for flat in lists:
         buckets = flat[::2]
         if buckets and (min(buckets) < LOWEST_BUCKET or max(buckets) > HIGHEST_BUCKET):
-            raise WireError(f"sketch: buckets go from {LOWEST_BUCKET} to {HIGHEST_BUCKET}, the sizes of floats")
+            raise WireError(f"sketch: buckets range from {LOWEST_BUCKET} to {HIGHEST_BUCKET}, the sizes of floats")
         if len(set(buckets)) < len(buckets) or min(flat[1::2], default=1) < 1:
-            raise WireError("sketch: each bucket is there once, with a count of at least 1")
+            raise WireError("sketch: each bucket occurs once, with a count of at least 1")
     held = sum(chain(*(flat[1::2] for flat in lists))) + count("zero", found.get("zero", 0))
     if held != measured:
         raise WireError(f"sketch: it holds {held} values, the batch {measured}")

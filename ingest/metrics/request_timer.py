@@ -1,9 +1,9 @@
-"""Times the requests of a Django site. Two lines of settings:
+"""Time the requests of a Django site. Add two lines to its settings:
 
     MIDDLEWARE = ["zibrato.RequestTimer", ...]      # ingest.metrics.RequestTimer in a checkout of Zarkov
-    ZIBRATO = {"source": "shop"}                    # arguments of Zibrato(); may be absent, or a Zibrato object
+    ZIBRATO = {"source": "shop"}                    # optional: arguments of Zibrato(), or a Zibrato object
 
-Imports Django only when Django makes the middleware.
+This module imports Django only when Django creates the middleware.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .zibrato import Zibrato
 
-MOST_VIEWS = 1_000  # names; what goes beyond has the name of none
+MOST_VIEWS = 1_000  # distinct names; further ones become `request`
 
 
 class RequestTimer:
-    """Middleware: one timer `request.<view>` per view, tagged with method and class of status.
+    """Django middleware that times each request as `request.<view>`, in seconds, tagged with method and status class.
 
-    A streaming response is timed until it begins, not until its last part is sent.
+    A status class is 2xx, 4xx, ... A request without a view is named `request`. A streaming response is timed until it
+    starts, not until its last part is sent.
     """
 
     level = "info"
@@ -32,7 +33,7 @@ class RequestTimer:
         self._names: set[str] = set()
 
     def __call__(self, request: Any) -> Any:
-        """Time the request; what Django makes of errors is known from the status."""
+        """Time the request. Errors are seen in the status, since Django turns them into responses."""
         start = time.perf_counter()
         response = self._get_response(request)
         spent = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Measurements sent one by one, as in 2013: `Zibrato(interval=0)`."""
+"""Send measurements one by one, as in 2013: `Zibrato(interval=0)`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .wire import Batch, Single, pack_batch, pack_single, topic
 
 
 class SingleValues:
-    """Hands each value to the sender. `add` may be called from anywhere; neither blocks nor raises."""
+    """Pass each value to the sender. `add` can be called from any thread; it neither blocks nor raises."""
 
     __slots__ = ("_publisher", "_topic", "identity")
 
@@ -26,15 +26,15 @@ class SingleValues:
         self._publisher.submit(self._topic, message(self.identity, value))
 
 
-def message(who: Identity, value: Any) -> bytes:
-    """As in 2013 where that can say it; sets, and what has tags, an outcome or a rate, go as a batch of one."""
+def message(metric: Identity, value: Any) -> bytes:
+    """Return a message as in 2013, or a batch of one value for sets and for metrics with tags, outcome or rate."""
     epoch = int(time.time())
-    if who.type != SET and not (who.tags or who.outcome or who.rate < 1):
-        return pack_single(Single(who.level, who.type, who.name, value, epoch, who.source)).encode()
-    gathered = accumulator(who)
+    if metric.type != SET and not (metric.tags or metric.outcome or metric.rate < 1):
+        return pack_single(Single(metric.level, metric.type, metric.name, value, epoch, metric.source)).encode()
+    gathered = accumulator(metric)
     gathered.add(value)
     summary = gathered.cut()
     assert summary is not None
     return pack_batch(
-        Batch(who, epoch, 1, summary.sum, min=summary.min, max=summary.max, last=summary.last, sketch=summary.sketch)
+        Batch(metric, epoch, 1, summary.sum, min=summary.min, max=summary.max, last=summary.last, sketch=summary.sketch)
     )

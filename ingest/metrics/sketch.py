@@ -1,8 +1,8 @@
-"""Summaries of many values that are small, can be merged, and say how exact they are. Pure Python.
+"""Summarize many values in small sketches that can be merged and have a known error. Pure Python.
 
-`LogSketch` is the idea of DDSketch (Masson, Rim, Lee: DDSketch, PVLDB 12(12), 2019): values are counted in buckets
-whose bounds grow by a constant factor. `DistinctSketch` keeps the smallest hashes seen (Bar-Yossef et al.: Counting
-distinct elements in a data stream, 2002).
+`LogSketch` follows DDSketch (Masson, Rim, Lee: DDSketch, PVLDB 12(12), 2019): values are counted in buckets whose
+bounds grow by a constant factor. `DistinctSketch` keeps the smallest hashes seen (Bar-Yossef et al.: Counting distinct
+elements in a data stream, 2002).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any
 
 RELATIVE_ERROR = 0.01  # of every quantile
 GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
-MOST_BUCKETS = 2048  # values from 1e-9 to 1e8 fit; beyond that the smallest share a bucket
-KEPT_HASHES = 1024  # up to so many distinct values the count is exact; beyond, its standard error is 3 %
+MOST_BUCKETS = 2048  # enough for values from 1e-9 to 1e8; of a wider range the smallest values share a bucket
+KEPT_HASHES = 1024  # with fewer distinct values the count is exact; with more its standard error is 3 %
 _SCALE = 1 / log(GAMMA)
-LOWEST_BUCKET = ceil(log(5e-324) * _SCALE)  # of the smallest float; no value has a bucket below it
+LOWEST_BUCKET = ceil(log(5e-324) * _SCALE)  # bucket of the smallest float
 HIGHEST_BUCKET = ceil(log(sys.float_info.max) * _SCALE)
-MOST_COUNTED = 2**62  # in one bucket of a document: more is written as this, so that two still fit into 64 bits
+MOST_COUNTED = 2**62  # largest count of a bucket in a document, so that the sum of two fits into 64 bits
 _HALF = 2 / (GAMMA + 1)
 HASH_RANGE = 2**63
 
 
 class LogSketch:
-    """Counts of values by size; a quantile is within 1 % of a value that has that rank. For one thread at a time."""
+    """Count values by size. A quantile is within 1 % of a value of that rank. For one thread at a time."""
 
     __slots__ = ("negative", "positive", "zero")
 
@@ -39,7 +39,7 @@ class LogSketch:
         self.zero = 0
 
     def add_all(self, values: Sequence[float]) -> None:
-        """Count finite numbers; no Python code runs per value when all are above 0."""
+        """Count finite numbers. No Python code runs per value if all are above 0."""
         try:
             indexes = list(map(ceil, map(mul, map(log, values), repeat(_SCALE))))
         except ValueError:
@@ -61,7 +61,7 @@ class LogSketch:
                 self.zero += 1
 
     def merge(self, other: LogSketch) -> None:
-        """Add the counts of `other`; the result is that of one sketch which saw all values."""
+        """Add the counts of `other`, as if one sketch had counted all values."""
         self.positive.update(other.positive)
         self.negative.update(other.negative)
         self.zero += other.zero
@@ -71,17 +71,17 @@ class LogSketch:
 
     @property
     def count(self) -> int:
-        """How many values were added."""
+        """Return the number of values that were added."""
         return self.positive.total() + self.negative.total() + self.zero
 
     def buckets(self) -> list[tuple[float, int]]:
-        """Value and count of each bucket, smallest value first."""
+        """Return value and count of each bucket, smallest value first."""
         below = [(-_middle(index), count) for index, count in sorted(self.negative.items(), reverse=True)]
         at = [(0.0, self.zero)] if self.zero else []
         return below + at + [(_middle(index), count) for index, count in sorted(self.positive.items())]
 
     def quantiles(self, shares: Sequence[float]) -> list[float]:
-        """The values at these shares, in rising order of 0 to 1, of all values. Raises `ValueError` when empty."""
+        """Return the quantiles for ascending `shares` from 0 to 1. Raise `ValueError` if the sketch is empty."""
         if not (total := self.count):
             raise ValueError("a sketch without values has no quantiles")
         found: list[float] = []
@@ -93,7 +93,7 @@ class LogSketch:
         return found
 
     def to_document(self) -> dict[str, Any]:
-        """What JSON and BSON can hold: lists `[bucket, count, bucket, count, ...]`; empty parts are left out."""
+        """Return lists `[bucket, count, bucket, count, ...]` for JSON and BSON; empty parts are left out."""
         document: dict[str, Any] = {}
         if self.positive:
             document["positive"] = _flat(self.positive)
@@ -105,7 +105,7 @@ class LogSketch:
 
     @classmethod
     def from_document(cls, document: Any) -> LogSketch:
-        """The inverse. Raises `ValueError` or `TypeError` for anything else."""
+        """Invert `to_document`. Raise `ValueError` or `TypeError` for anything else."""
         sketch = cls()
         sketch.positive = _counted(document.get("positive", ()))
         sketch.negative = _counted(document.get("negative", ()))
@@ -114,7 +114,7 @@ class LogSketch:
 
 
 class DistinctSketch:
-    """How many different values were seen: exact up to 1,024, then within 3 % (standard error)."""
+    """Estimate the number of distinct values: exactly below 1,024, then with a standard error of 3 %."""
 
     __slots__ = ("hashes",)
 
@@ -122,16 +122,16 @@ class DistinctSketch:
         self.hashes: set[int] = set()
 
     def add_all(self, values: Iterable[Any]) -> None:
-        """Note the values by their text: 1 and "1" are the same."""
+        """Add values, compared by their text: 1 and "1" are the same."""
         self.add_hashes(map(hash_of, values))
 
     def add_hashes(self, hashes: Iterable[int]) -> None:
-        """Note values of which `hash_of` is known."""
+        """Add values whose `hash_of` is known."""
         self.hashes.update(hashes)
         self._shrink()
 
     def merge(self, other: DistinctSketch) -> None:
-        """Take in what `other` saw."""
+        """Add the values of `other`."""
         self.hashes |= other.hashes
         self._shrink()
 
@@ -141,30 +141,30 @@ class DistinctSketch:
 
     @property
     def estimate(self) -> int:
-        """The number of different values."""
+        """Return the estimated number of distinct values."""
         if len(self.hashes) < KEPT_HASHES:
             return len(self.hashes)
         return round((KEPT_HASHES - 1) * HASH_RANGE / max(self.hashes))
 
     def to_document(self) -> dict[str, Any]:
-        """What JSON and BSON can hold."""
+        """Return the hashes for JSON and BSON."""
         return {"hashes": sorted(self.hashes)}
 
     @classmethod
     def from_document(cls, document: Any) -> DistinctSketch:
-        """The inverse. Raises `ValueError` or `TypeError` for anything else."""
+        """Invert `to_document`. Raise `ValueError` or `TypeError` for anything else."""
         sketch = cls()
         sketch.hashes = {int(found) for found in document.get("hashes", ())}
         return sketch
 
 
 def hash_of(value: Any) -> int:
-    """63 bits that are the same in every process."""
+    """Return a 63-bit hash of the value's text that is the same in every process."""
     return int.from_bytes(hashlib.blake2b(str(value).encode("utf-8", "replace"), digest_size=8).digest(), "big") >> 1
 
 
 def _middle(index: int) -> float:
-    """The value whose relative distance to both bounds of the bucket is the same."""
+    """Return the value that has the same relative distance to both bounds of the bucket."""
     try:
         return float(_HALF * GAMMA**index)
     except OverflowError:  # the bucket of the largest floats
@@ -182,7 +182,7 @@ def _counted(flat: Sequence[int]) -> Counter[int]:
 
 
 def _collapse(counts: Counter[int]) -> None:
-    """Put the smallest values into one bucket, so that `MOST_BUCKETS` are left."""
+    """Merge the lowest buckets into one, so that `MOST_BUCKETS` are left."""
     ordered = sorted(counts)
     lowest = ordered[len(ordered) - MOST_BUCKETS]
     for index in ordered[: len(ordered) - MOST_BUCKETS]:

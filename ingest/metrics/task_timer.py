@@ -1,9 +1,9 @@
-"""Times the tasks of a Celery worker. Two lines where the Celery app is made:
+"""Time the tasks of a Celery worker. Add two lines where the Celery app is created:
 
     from zibrato import Zibrato, measure_tasks      # ingest.metrics in a checkout of Zarkov
     measure_tasks(Zibrato(source="shop"))
 
-Imports Celery only when it is called.
+This module imports Celery only when `measure_tasks` is called.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ MOST_STARTED = 10_000
 
 
 def measure_tasks(zibrato: Zibrato, level: str = "info") -> None:
-    """Send one timer `task.<name>` per task that ends, tagged with its state, from now on, for the life of the process.
+    """From now on, time every Celery task of this process as `task.<name>`, in seconds, tagged with its final state.
 
-    A worker process of the prefork pool sends what it measured before it ends.
+    A worker process of the prefork pool sends what it measured before it exits.
     """
     from celery import signals
 

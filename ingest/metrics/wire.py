@@ -1,7 +1,7 @@
-"""Messages between publishers, broker and backends: `level|type|name|value|epoch seconds|source`, as in 2013.
+"""Pack and unpack the messages between publishers, broker and backends, in the format of 2013.
 
-In every field `%`, `|` and line breaks are percent-encoded, nothing else. A message of type Batch has a JSON object as
-its value: what was measured in one interval, in numbers that can be merged.
+It is `level|type|name|value|epoch seconds|source`. In every field `%`, `|` and line breaks are percent-encoded, nothing
+else. The value of a message of type Batch is a JSON object with the measurements of an interval, which can be merged.
 """
 
 from __future__ import annotations
@@ -34,78 +34,78 @@ class Single:
     type: str  # one of TYPES
     name: str
     value: float | int | str  # text only for type Set
-    epoch: int
+    epoch: int  # seconds since 1970
     source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one publisher measured of one metric in one interval."""
+    """The measurements of one metric by one publisher in one interval."""
 
     identity: Identity
-    epoch: int  # when the interval began
+    epoch: int  # start of the interval, seconds since 1970
     count: int  # measurements
     sum: float | int
-    publisher: str = ""  # "" when it is not known
-    sequence: int = 0  # of the publisher's batches of this level, from 1
+    publisher: str = ""  # its id; "" if unknown
+    sequence: int = 0  # number among the publisher's batches of this level, from 1; 0 if the publisher is unknown
     before: int = 0  # measurements in the publisher's earlier batches of this level
-    min: float | int | None = None  # None for counters and sets, as are max, last
+    min: float | int | None = None  # None for counters and sets, like max and last
     max: float | int | None = None
     last: float | int | None = None
     sketch: Mapping[str, Any] | None = None  # of LogSketch, or of DistinctSketch for type Set; None for counters
 
 
 def encode(field: str) -> str:
-    """The field as it stands in a message."""
+    """Return the field as it is written in a message."""
     return field.translate(_ENCODE)
 
 
 def decode(field: str) -> str:
-    """The inverse; other uses of `%` stay as they are."""
+    """Invert `encode`; other uses of `%` stay as they are."""
     return _DECODED.sub(lambda found: chr(int(found[1], 16)), field) if "%" in field else field
 
 
 def topic(level: str) -> bytes:
-    """The prefix of every message of exactly this level."""
+    """Return the prefix of every message of exactly this level."""
     return f"{encode(level)}|".encode()
 
 
 def pack_single(single: Single) -> str:
-    """The message of one measurement, as in 2013."""
+    """Return the message of one measurement, as in 2013."""
     fields = (single.level, single.type, single.name, str(single.value), str(single.epoch), single.source)
     return "|".join(map(encode, fields))
 
 
 def pack_batch(batch: Batch) -> bytes:
-    """The message of one interval."""
-    who = batch.identity
-    value: dict[str, Any] = {"type": who.type, "count": batch.count, "sum": batch.sum}
+    """Return the message of one batch."""
+    metric = batch.identity
+    value: dict[str, Any] = {"type": metric.type, "count": batch.count, "sum": batch.sum}
     value |= {"publisher": batch.publisher, "sequence": batch.sequence, "before": batch.before}
     if batch.min is not None:
         value |= {"min": batch.min, "max": batch.max, "last": batch.last}
     if batch.sketch is not None:
         value["sketch"] = batch.sketch
-    if who.tags:
-        value["tags"] = dict(who.tags)
-    if who.outcome:
-        value["outcome"] = who.outcome
-    if who.rate != 1:
-        value["rate"] = who.rate
+    if metric.tags:
+        value["tags"] = dict(metric.tags)
+    if metric.outcome:
+        value["outcome"] = metric.outcome
+    if metric.rate != 1:
+        value["rate"] = metric.rate
     packed = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return "|".join(map(encode, (who.level, BATCH, who.name, packed, str(batch.epoch), who.source))).encode()
+    return "|".join(map(encode, (metric.level, BATCH, metric.name, packed, str(batch.epoch), metric.source))).encode()
 
 
 def unpack(message: bytes | str) -> Single | Batch:
-    """The inverse of both. Raises `WireError` that says what is wrong with the message."""
+    """Parse a message of either kind. Raise `WireError` that says what is wrong with it."""
     if len(message) > MOST_BYTES:
         raise WireError(f"a message of {len(message)} bytes: at most {MOST_BYTES} are read")
     try:
         found = message.decode() if isinstance(message, bytes) else message
     except UnicodeDecodeError as error:
-        raise WireError(f"{message[:80]!r} is no UTF-8: {error.reason}") from None
+        raise WireError(f"{message[:80]!r} is not UTF-8: {error.reason}") from None
     fields = found.split("|")
     if len(fields) != FIELDS:
-        raise WireError(f"{found[:80]!r} has {len(fields)} fields: level|type|name|value|epoch|source are wanted")
+        raise WireError(f"{found[:80]!r} has {len(fields)} fields; expected level|type|name|value|epoch|source")
     level, type_, name, value, epoch, source = map(decode, fields)
     try:
         level, name, source = text("level", level), text("name", name), text("source", source or NOT_SPECIFIED)
@@ -113,7 +113,7 @@ def unpack(message: bytes | str) -> Single | Batch:
         if type_ == BATCH:
             return _batch(level, name, source, when, json.loads(value))
         if (known := BY_NAME.get(type_.lower())) is None:
-            raise WireError(f"type {type_!r} is not known: there are {', '.join(TYPES)}, {BATCH}")
+            raise WireError(f"type {type_!r} is unknown: allowed are {', '.join(TYPES)}, {BATCH}")
         return Single(level, known, name, value if known == "Set" else number("value", value), when, source)
     except MetricError as error:
         raise WireError(f"{found[:80]!r}: {error}") from None
@@ -124,14 +124,14 @@ def unpack(message: bytes | str) -> Single | Batch:
 def _epoch(found: str) -> int:
     seconds = float(found)
     if not math.isfinite(seconds) or not 0 <= seconds < 253_402_300_800:  # year 10000
-        raise WireError(f"{found!r} is no number of seconds since 1970")
+        raise WireError(f"{found!r} is not a number of seconds since 1970")
     return int(seconds)
 
 
 def _batch(level: str, name: str, source: str, epoch: int, value: dict[str, Any]) -> Batch:
     type_, rate, outcome = value["type"], value.get("rate", 1.0), value.get("outcome", "")
     if type_ not in TYPES or not LEAST_RATE <= rate <= 1 or outcome not in {"", "error"}:
-        raise WireError(f"type {type_!r}, rate {rate!r} or outcome {outcome!r} is not known")
+        raise WireError(f"type {type_!r}, rate {rate!r} or outcome {outcome!r} is not allowed")
     if len(found := value.get("tags", {})) > MOST_TAGS:
         raise WireError(f"{len(found)} tags: at most {MOST_TAGS} are read")
     tags = tuple(sorted((text("tag", key), text("tag", tag)) for key, tag in found.items()))

@@ -1,9 +1,9 @@
-"""Wraps functions of every kind so that calls are timed or counted. The wrappers are the hot path: keep them short.
+"""Wrap functions of every kind so that calls are timed or counted. The wrappers are the hot path: keep them short.
 
 A function is timed from call to return, a coroutine from its first step to its end, awaiting included. A generator,
-asynchronous or not, is one measurement per run, begun by its first step: the time spent inside it, not that of its
-consumer; one made awaitable by `types.coroutine` stays so. A callable object is what its `__call__` is. What raises is
-handed to `failed` in place of `done`, and goes on raising; a generator that is closed has not failed.
+asynchronous or not, is one measurement per run: the time spent inside it from its first step on, without that of its
+consumer; one made awaitable by `types.coroutine` stays awaitable. A callable object is treated like its `__call__`. If
+the code raises, `failed` is called instead of `done`, and the exception goes on; closing a generator is no failure.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Take = Callable[[float], object]
 
 
 def check(function: Any, decorator: str) -> None:
-    """Raise `MetricError` for what cannot be wrapped."""
+    """Raise `MetricError` if `function` cannot be wrapped."""
     if isinstance(function, type) or not callable(function):
-        raise MetricError(f"{decorator}: {function!r} is no function; decorate functions and methods")
+        raise MetricError(f"{decorator}: {function!r} is not a function: decorate functions and methods")
 
 
 def is_plain(function: Function) -> bool:
-    """Whether a call of it does all the work, unlike that of a generator or coroutine function."""
+    """Return True if a call does all the work, unlike one of a generator or coroutine function."""
     return not any(_is(kind, function) for kind in (_ASYNC_GENERATOR, _GENERATOR, _COROUTINE))
 
 
@@ -40,18 +40,18 @@ _ASYNC_GENERATOR, _GENERATOR, _COROUTINE = (
 
 
 def _is(kind: Callable[[Any], bool], function: Function) -> bool:
-    """Whether it, or what a callable object does when called, is of this kind."""
+    """Return True if `function`, or the `__call__` of a callable object, is of this kind."""
     return kind(function) or kind(type(function).__call__)
 
 
 def _is_awaited(function: Function) -> bool:
-    """Whether it is a generator function made awaitable by `types.coroutine`."""
+    """Return True for a generator function that `types.coroutine` made awaitable."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     return code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 def timed_directly(function: Function, done: Distribution, failed: Take) -> Function:
-    """Time a plain function into an accumulator, the shortest way."""
+    """Wrap a plain function so that its times go straight into an accumulator, with the least overhead."""
     append, values, fold = done.values.append, done.values, done.fold
     clock, most = perf_counter, FOLD_AT
 
@@ -72,7 +72,7 @@ def timed_directly(function: Function, done: Distribution, failed: Take) -> Func
 
 
 def timed(function: Function, done: Take, failed: Take, rate: float) -> Function:
-    """Time a function of any kind; a share `rate` of its calls."""
+    """Wrap a function of any kind so that a share `rate` of its calls is timed, in seconds."""
     if _is(_ASYNC_GENERATOR, function):
         return _timed_async_generator(function, done, failed, rate)
     if _is(_GENERATOR, function):
@@ -144,7 +144,7 @@ def _timed_generator(function: Function, done: Take, failed: Take, rate: float) 
                     raise
                 done(spent + perf_counter() - start)
                 raise
-            except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, and handed on
+            except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, and passed on
                 step, argument = inner.throw, error
 
     return wrapper
@@ -183,14 +183,14 @@ def _timed_async_generator(function: Function, done: Take, failed: Take, rate: f
                 if take:
                     done(spent + perf_counter() - start)
                 raise
-            except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, and handed on
+            except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, and passed on
                 step, argument = inner.athrow, error
 
     return wrapper
 
 
 def counted(function: Function, done: Callable[[], object], failed: Callable[[], object], rate: float) -> Function:
-    """Count calls of a function of any kind: when it returns, when its coroutine or generator ends."""
+    """Wrap a function of any kind so that calls are counted when they return, or their coroutine or generator ends."""
     if rate == 1 and is_plain(function):
 
         @functools.wraps(function)

@@ -1,1 +1,1 @@
-"""Backends: each takes measurements from the broker to one other system. The base class is `backend.base.Backend`."""
+"""Backends: each delivers measurements from the broker to one other system. Their base class is `base.Backend`."""

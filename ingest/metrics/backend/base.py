@@ -1,9 +1,9 @@
-"""What all backends share: receive from the broker, gather, and deliver every `flush_s` without losing anything.
+"""The base class of backends: receive from the broker, gather, and deliver every `flush_s` without losing anything.
 
-A backend says how gathered measurements become parcels (`pack`) and how some parcels are handed over (`deliver`).
-Parcels leave the queue only when `deliver` says they were accepted; until then they are tried again, with pauses that
-double. When too many wait, nothing more is received: ZeroMQ's queues fill, and the broker drops for this backend alone.
-A parcel on which `deliver` fails by itself is refused, counted and logged; the others go on.
+A backend defines how gathered measurements become parcels (`pack`) and how parcels are sent (`deliver`). Parcels leave
+the queue only once `deliver` reports them as accepted; until then they are retried, with pauses that double. If too
+many wait, nothing more is received: ZeroMQ's queues fill, and the broker drops messages for this backend alone. A
+parcel that makes `deliver` fail by itself is refused, counted and logged; the others go on.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from ingest.metrics.wire import Batch, Single, topic, unpack
 
 HIGH_WATER_COUNT = 100_000
 AT_ONCE = 2_000  # messages received in one turn
-MOST_METRICS = 20_000  # metrics, or items kept one by one, before a flush comes early
-MOST_PARCELS = 100_000  # that wait for the other side
+MOST_METRICS = 20_000  # gathered metrics, or items kept one by one, that cause an early flush
+MOST_PARCELS = 100_000  # waiting parcels at which receiving stops
 RETRY_FIRST_S, RETRY_MOST_S = 1.0, 60.0
-END_S = 2.0  # for the last delivery
-ASK_S = 1.0  # between two looks where the broker is
+END_S = 2.0  # at stop, for the last delivery
+ASK_S = 1.0  # between two checks of the broker's address
 
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """What every backend can be told."""
+    """The options of every backend."""
 
-    address: str | Callable[[], str]  # of the broker's socket for backends; a function is asked again all the time
-    levels: tuple[str, ...] = ()  # exactly these; none = all
+    address: str | Callable[[], str]  # of the broker's socket for backends; a function is called every `ASK_S`
+    levels: tuple[str, ...] = ()  # exactly these; () = all
     flush_s: float = 60.0
     own: dict[str, Any] = field(default_factory=dict)  # options of this backend, as `add_arguments` names them
 
 
 class Backend(ABC):
-    """Base of all backends. One thread; `step` is one turn of `run`."""
+    """Base of all backends. Runs in one thread; `step` is one turn of `run`."""
 
     name: ClassVar[str] = ""
     help: ClassVar[str] = ""
     parcels_at_once: ClassVar[int] = 500
-    span_s: ClassVar[int] = 0  # measurements of different spans of so many seconds stay apart; 0 = flush to flush
+    span_s: ClassVar[int] = 0  # length of the spans whose measurements are kept apart; 0 = from flush to flush
 
     def __init__(self, options: BackendOptions) -> None:
         if not 0 < options.flush_s < math.inf:
@@ -60,49 +60,47 @@ class Backend(ABC):
         self.gathered = Rollup(self.span_s)
         self.parcels: list[Any] = []
         self.delivered = 0
-        self.refused = 0  # parcels that the other side will never take
-        self.unreadable = 0  # messages that are none of ours
+        self.refused = 0  # parcels that the target system will never accept
+        self.unreadable = 0  # messages that are not valid measurements
         self._retry_s = 0.0
         self._socket: Any = None
-        self.address = ""  # of the broker, as far as it is known
-        self._said: tuple[int, ...] = ()
-        self._flush_at = self._try_at = self._ask_at = time.monotonic()
+        self.address = ""  # of the broker; "" until it is known
+        self._logged: tuple[int, ...] = ()
+        self._flush_at = self._try_at = self._check_at = time.monotonic()
 
     # For subclasses
 
     @classmethod  # noqa: B027 - most have none
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
-        """Options of this backend; their values are `self.options.own`."""
+        """Add the options of this backend; their values arrive in `self.options.own`."""
 
     def connect(self) -> None:  # noqa: B027 - most need nothing
-        """Prepare for the other side. It need not be there: `deliver` is tried again. May raise `BackendError`."""
+        """Prepare for delivery. The target need not be reachable: `deliver` is retried. Can raise `BackendError`."""
 
     def take(self, item: Single | Batch) -> None:
-        """Gather one item; the usual way brings all of a metric together."""
+        """Gather one item. The default merges the items of each metric."""
         self.gathered.add(item)
 
     def held(self) -> int:
-        """How much waits to be packed; beyond a bound a flush comes early. To be extended by who keeps more."""
+        """Return how many items wait to be packed; too many cause an early flush. Extend it if `take` keeps others."""
         return len(self.gathered)
 
     @abstractmethod
     def pack(self) -> list[Any]:
-        """Everything gathered since the last call, as parcels in the order of delivery."""
+        """Return everything gathered since the last call, as parcels in the order of delivery."""
 
     @abstractmethod
     def deliver(self, parcels: Sequence[Any]) -> int:
-        """Hand over parcels from the first on; return how many were accepted or refused for good.
+        """Send parcels, starting with the first. Return how many were accepted or refused for good: from 1 to all.
 
-        Raises `PostponedError` when none was, and may return fewer than all. Blocks for seconds at most.
+        Raise `PostponedError` if none was: all are sent again later. Can block for a few seconds.
         """
 
     def end(self) -> None:  # noqa: B027 - most hold nothing
-        """Let go of the other side."""
-
-    # The loop
+        """Release what `connect` and `deliver` opened."""
 
     def start(self) -> None:
-        """Subscribe, and prepare for the other side."""
+        """Prepare for delivery, and subscribe."""
         self.connect()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
@@ -111,29 +109,29 @@ class Backend(ABC):
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
         for prefix in [topic(level) for level in self.options.levels] or [b""]:
             self._socket.setsockopt(zmq.SUBSCRIBE, prefix)
-        self._ask()
+        self._follow_broker()
         self._flush_at = time.monotonic() + self.options.flush_s
 
-    def _ask(self) -> None:
-        """Connect where the broker is, or anew when it has started again elsewhere."""
-        self._ask_at = time.monotonic() + ASK_S
+    def _follow_broker(self) -> None:
+        """Connect to the broker, again if it was restarted at another address."""
+        self._check_at = time.monotonic() + ASK_S
         wanted = self.options.address
         try:
             address = wanted if isinstance(wanted, str) else wanted()
-        except Exception as error:  # noqa: BLE001 - asked again: the broker may not have said yet where it is
+        except Exception as error:  # noqa: BLE001 - retried: the broker may not have published its address yet
             if not self.address:
-                log.info("it is not known yet where the broker is: %s", error)
+                log.info("address of the broker not known yet error=%s", error)
             return
         if address != self.address:
             self._socket.connect(address)
             if self.address:
-                log.info("the broker is now at %s", address)
+                log.info("broker moved address=%s", address)
                 with contextlib.suppress(zmq.ZMQError):
                     self._socket.disconnect(self.address)
             self.address = address
 
     def run(self, stop: Any) -> None:
-        """Work until `stop`, whose `fileno()` wakes it; then deliver what is left, for at most two seconds."""
+        """Work until `stop` is set, whose `fileno()` wakes it; then deliver what is left, for at most `END_S`."""
         if self._socket is None:
             self.start()
         while not stop.is_set():
@@ -141,9 +139,9 @@ class Backend(ABC):
         self.stop()
 
     def step(self, timeout_s: float, wake: int | None = None) -> None:
-        """Wait for messages or the time of the next flush, at most `timeout_s`; take in, deliver what is due."""
-        if time.monotonic() >= self._ask_at:
-            self._ask()
+        """Wait at most `timeout_s` for messages or the next flush or retry; then receive, and deliver what is due."""
+        if time.monotonic() >= self._check_at:
+            self._follow_broker()
         full = len(self.parcels) >= MOST_PARCELS
         due = min(self._flush_at, self._try_at if self.parcels else self._flush_at) - time.monotonic()
         poller = zmq.Poller()
@@ -169,11 +167,11 @@ class Backend(ABC):
             self.post(message)
 
     def parse(self, message: bytes | str) -> Single | Batch:
-        """What a message says. Raises `WireError`."""
+        """Return the measurement in a message. Raise `WireError`."""
         return unpack(message)
 
     def post(self, message: bytes | str) -> None:
-        """Take in one message; what is none of ours is counted, what is of another level is not taken."""
+        """Gather one message. Count it if it is not valid, ignore it if it has another level."""
         try:
             item = self.parse(message)
         except WireError as error:
@@ -185,7 +183,7 @@ class Backend(ABC):
         if isinstance(item, Batch):
             batches, measurements = self.tally.note(item)
             if batches:
-                log.warning("%d batches (%d measurements) of one publisher did not arrive", batches, measurements)
+                log.warning("batches of a publisher lost batches=%d measurements=%d", batches, measurements)
         try:
             self.take(item)
         except Exception as error:  # noqa: BLE001 - one item that this backend cannot take does not end it
@@ -194,65 +192,65 @@ class Backend(ABC):
     def _unreadable(self, error: Exception) -> None:
         self.unreadable += 1
         if self.unreadable == 1:
-            log.warning("a message is no measurement: %r", error)
+            log.warning("message is not a measurement, more will only be counted error=%r", error)
 
     def flush(self) -> bool:
-        """Make parcels of what was gathered and deliver; return whether nothing is left."""
+        """Pack what was gathered, and deliver. Return True if nothing is left."""
         self._flush_at = time.monotonic() + self.options.flush_s
         try:
             self.parcels += self.pack()
         except Exception:
-            log.exception("what was gathered cannot be packed and is lost")
+            log.exception("gathered measurements cannot be packed and are lost")
         if time.monotonic() >= self._try_at:
             self._deliver()
-        self._say()
+        self._log_totals()
         return not self.parcels
 
     def _deliver(self) -> None:
         try:
             while self.parcels:
-                accepted = self._hand_over()
+                accepted = self._deliver_some()
                 del self.parcels[:accepted]
                 self.delivered += accepted
                 self._retry_s = 0.0
         except PostponedError as error:
             if not self._retry_s:
-                log.warning("%d parcels wait: %s", len(self.parcels), error)
+                log.warning("delivery postponed parcels=%d error=%s", len(self.parcels), error)
             self._retry_s = min(max(self._retry_s * 2, RETRY_FIRST_S), RETRY_MOST_S)
             self._try_at = time.monotonic() + self._retry_s
 
-    def _hand_over(self) -> int:
-        """Deliver some parcels; if that fails for another reason than the other side, the first alone, or refuse it."""
+    def _deliver_some(self) -> int:
+        """Deliver some parcels. If they make `deliver` fail, deliver the first alone, or refuse it if it fails too."""
         try:
             return self.deliver(self.parcels[: self.parcels_at_once])
         except PostponedError:
             raise
-        except Exception as error:  # noqa: BLE001 - found below in which parcel it lies
+        except Exception as error:  # noqa: BLE001 - the parcel at fault is found below
             fault = error
         try:
             return self.deliver(self.parcels[:1]) if len(self.parcels) > 1 else self._refuse(fault)
         except PostponedError:
             raise
-        except Exception as error:  # noqa: BLE001 - this one it is
+        except Exception as error:  # noqa: BLE001 - this parcel is at fault
             return self._refuse(error)
 
     def _refuse(self, error: Exception) -> int:
         self.refused += 1
-        log.error("a parcel cannot be delivered and is refused: %r: %.300r", error, self.parcels[0])
+        log.error("parcel cannot be delivered and is refused error=%r parcel=%.300r", error, self.parcels[0])
         return 1
 
-    def _say(self) -> None:
+    def _log_totals(self) -> None:
         now = (self.tally.lost_batches, self.refused, self.unreadable)
-        if now != self._said:
-            self._said = now
+        if now != self._logged:
+            self._logged = now
             log.info(
-                "%d batches in, %d lost (%d measurements); %d parcels delivered, %d refused; %d messages unreadable",
+                "totals batches=%d lost_batches=%d lost_measurements=%d delivered=%d refused=%d unreadable=%d",
                 self.tally.batches, self.tally.lost_batches, self.tally.lost_measurements,
                 self.delivered, self.refused, self.unreadable,
             )  # fmt: skip
 
     def stop(self) -> None:
-        """Take in what has arrived, deliver once more, let go. May be called twice."""
+        """Receive what has arrived, deliver for at most `END_S`, and release everything. Can be called twice."""
         if self._socket is None:
             return
         self._receive()
@@ -262,7 +260,7 @@ class Backend(ABC):
             time.sleep(0.1)
             self._try_at = 0.0
         if self.parcels:
-            log.error("%d parcels were not accepted by the other side and are lost", len(self.parcels))
+            log.error("parcels were not accepted before the end and are lost parcels=%d", len(self.parcels))
         self._socket.close()
         self._context.term()
         self._socket = None

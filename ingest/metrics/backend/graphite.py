@@ -1,7 +1,7 @@
 """The backend `graphite`: lines `path value seconds` over TCP, carbon's plaintext protocol.
 
-Protocol: https://graphite.readthedocs.io/en/stable/feeding-carbon.html. Carbon answers nothing; it closes its end of a
-connection once it has read all of it, and that is waited for before lines leave the queue.
+Protocol: https://graphite.readthedocs.io/en/stable/feeding-carbon.html. Carbon sends no answer, but closes its end of a
+connection once it has read everything; lines leave the queue only then.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ingest.metrics.naming import COUNTER, SET, Identity
 
 PORT = 2003
 TIMEOUT_S = 5.0
-MOST_PATHS = 100_000  # of which the type is remembered
+MOST_PATHS = 100_000  # paths whose type is remembered
 
 
 class GraphiteBackend(Backend):
-    """To carbon."""
+    """Deliver to carbon."""
 
     name = "graphite"
     help = "to graphite's carbon, in the plaintext protocol"
@@ -32,17 +32,16 @@ class GraphiteBackend(Backend):
 
     @classmethod
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
-        """Where it is."""
         parser.add_argument("--host", default="127.0.0.1", help="carbon's host")
         parser.add_argument("--port", type=int, default=PORT, help=f"carbon's port for plain text (default {PORT})")
         parser.add_argument("--prefix", default="zibrato.", help="put before each path (default zibrato.)")
 
     def connect(self) -> None:
-        """Nothing is connected before there is something to say."""
+        """Prepare; each delivery opens a connection."""
         self._types: dict[str, str] = {}
 
     def pack(self) -> list[Any]:
-        """Lines, stamped with the time of the flush."""
+        """Return lines with the time of the flush."""
         prefix, now = self.options.own.get("prefix", ""), int(time.time())
         parcels: list[Any] = []
         for name, (kind, found) in self._by_path(prefix).items():
@@ -50,22 +49,22 @@ class GraphiteBackend(Backend):
         return parcels
 
     def _by_path(self, prefix: str) -> dict[str, tuple[str, Gathered]]:
-        """What has one path and type is one metric there, whatever its level and rate; see `_path` for types."""
+        """Merge metrics of the same path and type, which differ in level or rate; see `_path` for types."""
         found: dict[str, tuple[str, Gathered]] = {}
         for identity, _, gathered in self.gathered.cut():
             _, whole = found.setdefault(self._path(identity, prefix), (identity.type, Gathered()))
             whole.absorb(gathered, identity.rate)
         return found
 
-    def _path(self, who: Identity, prefix: str) -> str:
-        """The type that first had a path keeps it, others have theirs behind it, as long as this process runs."""
-        name = path(who, prefix)
+    def _path(self, metric: Identity, prefix: str) -> str:
+        """Return the path. The first type on a path keeps it while this process runs; other types are appended."""
+        name = path(metric, prefix)
         if len(self._types) < MOST_PATHS:
-            self._types.setdefault(name, who.type)
-        return name if self._types.get(name, who.type) == who.type else f"{name}.{who.type.lower()}"
+            self._types.setdefault(name, metric.type)
+        return name if self._types.get(name, metric.type) == metric.type else f"{name}.{metric.type.lower()}"
 
     def deliver(self, parcels: Sequence[Any]) -> int:
-        """One connection per delivery; accepted once carbon has read it to its end."""
+        """Send over one connection. Parcels are accepted once carbon has read it to the end."""
         own = self.options.own
         try:
             with socket.create_connection((own["host"], own["port"]), TIMEOUT_S) as line:
@@ -74,12 +73,12 @@ class GraphiteBackend(Backend):
                 while line.recv(4096):
                     pass
         except OSError as error:
-            raise PostponedError(f"carbon at {own['host']}:{own['port']} takes nothing: {error}") from None
+            raise PostponedError(f"delivery to carbon at {own['host']}:{own['port']} failed: {error}") from None
         return len(parcels)
 
 
 def figures(kind: str, found: Gathered) -> dict[str, float | int]:
-    """What is kept of one metric and flush."""
+    """Return the values that are sent for one metric and flush, by the last part of their path."""
     if kind == SET:
         return {"count": found.count, "distinct": found.distinct.estimate}
     if kind == COUNTER or found.min is None or found.max is None or found.last is None:

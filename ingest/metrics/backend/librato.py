@@ -1,8 +1,8 @@
 """The backend `librato`: gauges over HTTP, `POST /v1/metrics`, as in 2013.
 
-Counters are summed per source and name and flush; single timers and gauges go as they are, with their own time;
-intervals that were gathered in the program go as count, sum, min and max. The interface is that of Librato's metrics
-API of 2013, which other services took over.
+Counters are summed by source, name and flush. Single timers and gauges are sent as they are, with their own time;
+batches are sent as count, sum, min and max. The interface is Librato's metrics API of 2013, which other services have
+adopted.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ TOKEN_VARIABLE = "LIBRATO_API_TOKEN"
 log = logging.getLogger(__name__)
 _UNFIT = re.compile(r"[^A-Za-z0-9.:_-]")
 NAME_LENGTH = 255
-REFUSALS = {400, 404, 413, 422}  # of these very measurements: the same again would be refused again
+REFUSALS = {400, 404, 413, 422}  # status codes that a retry of the same gauges would get again
 
 
 class LibratoBackend(Backend):
-    """To Librato's API."""
+    """Deliver to Librato's API."""
 
     name = "librato"
     help = "to Librato's metrics API, as gauges"
@@ -42,22 +42,21 @@ class LibratoBackend(Backend):
 
     @classmethod
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
-        """Where and as whom."""
         parser.add_argument("--username", default="", help="login, as in 2013")
         parser.add_argument("--apitoken", default="", help=f"its token (better in the variable {TOKEN_VARIABLE})")
         parser.add_argument("--url", default=API, help="address of the metrics API")
 
     def connect(self) -> None:
-        """Nothing is connected before there is something to say."""
+        """Check for credentials; each delivery opens a connection. Raise `BackendError`."""
         own = self.options.own
         token = own.get("apitoken") or os.environ.get(TOKEN_VARIABLE, "")
         if not own.get("username") or not token:
-            raise BackendError(f"username and apitoken are wanted (--username NAME, {TOKEN_VARIABLE}=TOKEN)")
+            raise BackendError(f"username and apitoken are required (--username NAME, {TOKEN_VARIABLE}=TOKEN)")
         self._login = "Basic " + base64.b64encode(f"{own['username']}:{token}".encode()).decode()
         self._gauges: list[Any] = []
 
     def take(self, item: Single | Batch) -> None:
-        """Counters and sets are gathered, the rest goes as it is."""
+        """Merge counters and sets; keep everything else as it is."""
         kind = item.identity.type if isinstance(item, Batch) else item.type
         if kind in {COUNTER, SET}:
             self.gathered.add(item)
@@ -69,11 +68,11 @@ class LibratoBackend(Backend):
             self._gauges.append(named | {"measure_time": item.epoch, "value": item.value})
 
     def held(self) -> int:
-        """Gauges wait one by one."""
+        """Return the number of merged metrics and single gauges."""
         return len(self.gathered) + len(self._gauges)
 
     def pack(self) -> list[Any]:
-        """Gauges; counters with the time of the flush."""
+        """Return single gauges, then counters and sets with the time of the flush."""
         now = int(time.time())
         sums: dict[tuple[str, str | None], dict[str, Any]] = {}
         for identity, _, found in self.gathered.cut():
@@ -85,7 +84,7 @@ class LibratoBackend(Backend):
         return gauges + list(sums.values())
 
     def deliver(self, parcels: Sequence[Any]) -> int:
-        """One request; 2xx means accepted. What the service says is wrong with these very gauges is final."""
+        """Send one request. Status 2xx means accepted, one of `REFUSALS` that a gauge is refused for good."""
         request = urllib.request.Request(
             self.options.own["url"],
             data=json.dumps({"gauges": list(parcels)}).encode(),
@@ -96,25 +95,25 @@ class LibratoBackend(Backend):
                 answer.read()
         except urllib.error.HTTPError as error:
             with error:
-                said = error.read(500).decode(errors="replace")
+                body = error.read(500).decode(errors="replace")
             if error.code not in REFUSALS:
-                raise PostponedError(f"{self.options.own['url']} answers {error.code}: {said}") from None
-            return self._refused(parcels, said)
+                raise PostponedError(f"{self.options.own['url']} answered {error.code}: {body}") from None
+            return self._refused(parcels, body)
         except OSError as error:
             raise PostponedError(f"{self.options.own['url']} cannot be reached: {error}") from None
         return len(parcels)
 
-    def _refused(self, parcels: Sequence[Any], said: str) -> int:
-        """One bad gauge does not take the others with it: what was refused together is sent apart."""
+    def _refused(self, parcels: Sequence[Any], body: str) -> int:
+        """Send refused gauges in halves, so that a bad one does not cost the others."""
         if len(parcels) > 1:
             half = len(parcels) // 2
             return self.deliver(parcels[:half])
         self.refused += 1
-        log.warning("%s was refused for good: %s", parcels[0], said)
+        log.warning("gauge refused for good gauge=%s answer=%s", parcels[0], body)
         return 1
 
 
-def _named(who: Identity) -> dict[str, Any]:
-    parts = [who.name, *(f"{key}_{value}" for key, value in who.tags), *(["error"] if who.outcome else [])]
+def _named(metric: Identity) -> dict[str, Any]:
+    parts = [metric.name, *(f"{key}_{value}" for key, value in metric.tags), *(["error"] if metric.outcome else [])]
     named = {"name": _UNFIT.sub(":", ".".join(parts))[:NAME_LENGTH]}
-    return named if who.source == NOT_SPECIFIED else named | {"source": _UNFIT.sub(":", who.source)[:NAME_LENGTH]}
+    return named if metric.source == NOT_SPECIFIED else named | {"source": _UNFIT.sub(":", metric.source)[:NAME_LENGTH]}

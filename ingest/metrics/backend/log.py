@@ -1,4 +1,4 @@
-"""The backend `log`: one line per metric and flush on the log, to see what arrives."""
+"""The backend `log`: log one line per metric and flush, to see what arrives."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ log = logging.getLogger("zarkov.metrics")
 
 
 class LogBackend(Backend):
-    """To the log of this process."""
+    """Deliver to the log of this process."""
 
     name = "log"
     help = "to the log of this process, one line per metric and flush"
 
     def pack(self) -> list[Any]:
-        """Lines, sorted by metric."""
+        """Return lines, sorted by metric."""
         return sorted(line(identity, gathered) for identity, _, gathered in self.gathered.cut())
 
     def deliver(self, parcels: Sequence[Any]) -> int:
-        """Log them."""
+        """Log the lines."""
         for text in parcels:
             log.info("%s", text)
         return len(parcels)
 
 
-def line(who: Identity, found: Gathered) -> str:
-    """`level type name source count=... ...`."""
-    parts = [who.level, who.type, who.name, who.source]
-    parts += [f"{key}={value}" for key, value in who.tags]
-    parts += ["outcome=error"] if who.outcome else []
+def line(metric: Identity, found: Gathered) -> str:
+    """Return `level type name source count=... ...`."""
+    parts = [metric.level, metric.type, metric.name, metric.source]
+    parts += [f"{key}={value}" for key, value in metric.tags]
+    parts += ["outcome=error"] if metric.outcome else []
     parts.append(f"count={found.count}")
-    if who.type == SET:
+    if metric.type == SET:
         parts.append(f"distinct={found.distinct.estimate}")
-    elif who.type == COUNTER or found.min is None:
+    elif metric.type == COUNTER or found.min is None:
         parts.append(f"sum={found.sum:g}")
     else:
         p50, p95, p99 = found.sketch.quantiles([0.5, 0.95, 0.99]) if found.sketch.count else (0.0, 0.0, 0.0)

@@ -22,11 +22,11 @@ def find(name: str) -> type[Backend]:
     """Return the class of a backend. Raises `BackendError` that names the known ones, or says why it cannot be loaded."""
     point = next((point for point in entry_points(group=GROUP) if point.name == name), None)
     if point is None:
-        raise BackendError(f"backend {name!r} is not known: there are {', '.join(names())}")
+        raise BackendError(f"backend {name!r} is unknown: known are {', '.join(names())}")
     try:
         found = point.load()
     except (ImportError, AttributeError) as error:
         raise BackendError(f"backend {name!r} cannot be loaded: {error}") from None
     if not (isinstance(found, type) and issubclass(found, Backend)):
-        raise BackendError(f"backend {name!r} is {found!r}, which is no subclass of Backend")
+        raise BackendError(f"backend {name!r} is {found!r}, which is not a subclass of Backend")
     return found

@@ -1,4 +1,4 @@
-"""Brings single measurements, and batches where that is wanted, together by metric between two flushes. Pure."""
+"""Merge single measurements, and batches if wanted, by metric between two flushes. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ingest.metrics.wire import Batch, Single
 
 @dataclass
 class Gathered:
-    """One metric in one span of time; the fields are those of a batch."""
+    """The measurements of one metric in one span; the fields are those of a batch."""
 
     count: int = 0
     sum: float | int = 0
@@ -24,7 +24,7 @@ class Gathered:
     distinct: DistinctSketch = field(default_factory=DistinctSketch)
 
     def add(self, single: Single) -> None:
-        """Take in one measurement."""
+        """Add one measurement."""
         self.count += 1
         if isinstance(single.value, str):
             self.distinct.add_all([single.value])
@@ -35,7 +35,7 @@ class Gathered:
             self.sketch.add_all([single.value])
 
     def merge(self, batch: Batch) -> None:
-        """Take in what was gathered elsewhere."""
+        """Add a batch of the same metric."""
         self.count = min(self.count + batch.count, MOST_COUNT)
         if batch.identity.type == SET:
             self.distinct.merge(DistinctSketch.from_document(batch.sketch or {}))
@@ -51,7 +51,7 @@ class Gathered:
         self.last = last
 
     def absorb(self, other: Gathered, rate: float) -> None:
-        """Take in another metric of the same type of which a share `rate` was measured, as if all had been."""
+        """Add another metric of the same type, scaled up from its sampling rate `rate`. Changes `other`."""
         weight = round(1 / rate)
         self.count = min(self.count + (other.count if rate == 1 else round(other.count / rate)), MOST_COUNT)
         self.sum = bounded(self.sum + (other.sum if rate == 1 else other.sum / rate))
@@ -67,7 +67,7 @@ class Gathered:
 
 
 class Rollup:
-    """Metrics by identity and span; `span_s` 0 = one span from flush to flush."""
+    """Measurements by identity and span of `span_s` seconds; 0 = one span from flush to flush."""
 
     def __init__(self, span_s: int = 0) -> None:
         self._span_s = span_s
@@ -81,13 +81,13 @@ class Rollup:
         return self._found.setdefault((identity, start), Gathered())
 
     def add(self, item: Single | Batch) -> None:
-        """Take in a measurement or a batch."""
+        """Add a measurement or a batch."""
         if isinstance(item, Batch):
             self._of(item.identity, item.epoch).merge(item)
         else:
             self._of(Identity(item.level, item.type, item.name, item.source), item.epoch).add(item)
 
     def cut(self) -> list[tuple[Identity, int, Gathered]]:
-        """What came since the last cut: identity, start of its span (0 without spans), and the numbers."""
+        """Return what was added since the last cut: identity, start of its span (0 without spans), and numbers."""
         found, self._found = self._found, {}
         return [(identity, start, gathered) for (identity, start), gathered in found.items()]

@@ -1,10 +1,10 @@
 """The backend `statsd`: lines `name:value|type` over UDP or TCP.
 
-Over TCP each delivery is a connection of its own; lines leave the queue once statsd has read it to its end and closed
-it. A delivery that breaks is sent again, so what statsd had read of it by then counts twice.
+Over TCP each delivery has its own connection; lines leave the queue once statsd has read it to the end and closed it.
+If a connection breaks, the delivery is repeated, and lines that statsd had read already count twice.
 
 Format: https://github.com/statsd/statsd/blob/master/docs/metric_types.md. The distribution of a timer is kept: each
-bucket of its sketch goes as one value with a sampling rate of one in as many as it holds.
+bucket of its sketch is sent as one value, with one divided by the bucket's count as the sampling rate.
 """
 
 from __future__ import annotations
@@ -21,31 +21,30 @@ from ingest.metrics.exceptions import PostponedError
 from ingest.metrics.naming import COUNTER, GAUGE, NOT_SPECIFIED, SET, TIMER, Identity
 
 PORT = 8125
-DATAGRAM_BYTES = 1_400  # fits into one packet of an Ethernet
+DATAGRAM_BYTES = 1_400  # fits into one Ethernet packet
 TIMEOUT_S = 5.0
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]|_(?=x[0-9A-F]{2})")
 
 
 class StatsdBackend(Backend):
-    """To a statsd server."""
+    """Deliver to a statsd server."""
 
     name = "statsd"
     help = "to a statsd server"
 
     @classmethod
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
-        """Where it is."""
         parser.add_argument("--host", default="127.0.0.1", help="statsd's host")
         parser.add_argument("--port", type=int, default=PORT, help=f"statsd's port (default {PORT})")
         parser.add_argument("--protocol", choices=["udp", "tcp"], default="udp", help="how it listens (default udp)")
         parser.add_argument("--prefix", default="", help="put before each name, such as shop.")
 
     def connect(self) -> None:
-        """Nothing is connected before there is something to say."""
+        """Prepare; the first delivery opens a socket."""
         self._line: socket.socket | None = None
 
     def pack(self) -> list[Any]:
-        """Lines, as many as fit into a datagram together."""
+        """Return datagrams, each of as many lines as fit."""
         prefix = self.options.own.get("prefix", "")
         parcels: list[Any] = []
         size = DATAGRAM_BYTES
@@ -59,7 +58,7 @@ class StatsdBackend(Backend):
         return [b"\n".join(parcel) + b"\n" for parcel in parcels]
 
     def deliver(self, parcels: Sequence[Any]) -> int:
-        """Send in order. Over UDP accepted means that the port is open: a closed one is noticed with the next."""
+        """Send in order. Over UDP, accepted only means that the port is open; a closed port shows in the next send."""
         if self.options.own["protocol"] == "tcp":
             return self._deliver_stream(parcels)
         sent = 0
@@ -89,7 +88,7 @@ class StatsdBackend(Backend):
 
     def _postponed(self, error: OSError) -> PostponedError:
         own = self.options.own
-        return PostponedError(f"statsd at {own['host']}:{own['port']} takes nothing: {error}")
+        return PostponedError(f"delivery to statsd at {own['host']}:{own['port']} failed: {error}")
 
     def _open(self) -> socket.socket:
         own = self.options.own
@@ -112,11 +111,11 @@ class StatsdBackend(Backend):
             self._line = None
 
 
-def path(who: Identity, prefix: str) -> str:
-    """The name with source and tags, in characters that statsd and graphite take; others as `_x` and their bytes."""
-    parts = [who.name] if who.source == NOT_SPECIFIED else [who.source, who.name]
-    parts += [f"{key}_{value}" for key, value in who.tags]
-    parts += ["error"] if who.outcome else []
+def path(metric: Identity, prefix: str) -> str:
+    """Return the name with source and tags; characters that statsd or graphite reject become `_x` and hex bytes."""
+    parts = [metric.name] if metric.source == NOT_SPECIFIED else [metric.source, metric.name]
+    parts += [f"{key}_{value}" for key, value in metric.tags]
+    parts += ["error"] if metric.outcome else []
     return prefix + ".".join(_UNFIT.sub(_hexed, part) for part in parts)
 
 
@@ -124,22 +123,22 @@ def _hexed(found: re.Match[str]) -> str:
     return "".join(f"_x{byte:02X}" for byte in found[0].encode())
 
 
-def lines(who: Identity, found: Gathered, prefix: str) -> Iterator[bytes]:
-    """What statsd is told of one metric."""
-    name = path(who, prefix)
-    if who.type == COUNTER:
-        yield f"{name}:{found.sum!r}|c{_rate(who.rate)}".encode()
-    elif who.type == GAUGE:
+def lines(metric: Identity, found: Gathered, prefix: str) -> Iterator[bytes]:
+    """Yield the lines for one metric."""
+    name = path(metric, prefix)
+    if metric.type == COUNTER:
+        yield f"{name}:{found.sum!r}|c{_rate(metric.rate)}".encode()
+    elif metric.type == GAUGE:
         if found.last is not None and found.last < 0:
-            yield f"{name}:0|g".encode()  # a sign alone would mean a change
+            yield f"{name}:0|g".encode()  # statsd reads a signed value as a change
         yield f"{name}:{found.last!r}|g".encode()
-    elif who.type == SET:
+    elif metric.type == SET:
         for hash_ in sorted(found.distinct.hashes):
             yield f"{name}:{hash_}|s".encode()
     else:
-        factor = 1000 if who.type == TIMER else 1  # statsd's timers are in milliseconds
+        factor = 1000 if metric.type == TIMER else 1  # statsd's timers are in milliseconds
         for value, count in found.sketch.buckets():
-            yield f"{name}:{value * factor:.6g}|ms{_rate(who.rate / count)}".encode()
+            yield f"{name}:{value * factor:.6g}|ms{_rate(metric.rate / count)}".encode()
 
 
 def _rate(rate: float) -> str:

@@ -1,4 +1,4 @@
-"""How much of what publishers sent did not arrive, from their sequence numbers. Pure."""
+"""Count what publishers sent and did not arrive, by the sequence numbers of their batches. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST_PUBLISHERS = 10_000
 
 @dataclass
 class Tally:
-    """What one backend saw of all publishers since it began to listen."""
+    """What one backend received, and missed, from all publishers since it subscribed."""
 
     batches: int = 0
     measurements: int = 0
@@ -22,7 +22,7 @@ class Tally:
         self._next: dict[tuple[str, str], tuple[int, int]] = {}  # by publisher and level: sequence, measurements before
 
     def note(self, batch: Batch) -> tuple[int, int]:
-        """Take in a batch; return how many batches and measurements are missing between it and the one before."""
+        """Count a batch. Return how many batches and measurements are missing between it and the previous one."""
         self.batches += 1
         self.measurements += batch.count
         if not batch.publisher:
@@ -31,7 +31,7 @@ class Tally:
         expected = self._next.pop(key, (batch.sequence, batch.before))
         self._next[key] = (batch.sequence + 1, batch.before + batch.count)
         while len(self._next) > MOST_PUBLISHERS:
-            self._next.pop(next(iter(self._next)))  # who was silent for longest
+            self._next.pop(next(iter(self._next)))  # silent for longest
         missing = max(0, batch.sequence - expected[0]), max(0, batch.before - expected[1])
         self.lost_batches += missing[0]
         self.lost_measurements += missing[1]

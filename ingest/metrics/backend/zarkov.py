@@ -1,6 +1,6 @@
-"""The backend `zarkov`: every batch becomes one event of type `metric`, through the ingester's acknowledged door.
+"""The backend `zarkov`: send each batch as one event of type `metric` to the ingester's acknowledged receiver.
 
-An event's id is made of publisher, level and sequence number, so that sending again stores nothing twice.
+An event's id is made of publisher, level and sequence number, so that sending it again stores nothing twice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class ZarkovBackend(Backend):
-    """Into the event pipeline of this Zarkov."""
+    """Deliver into Zarkov's event pipeline."""
 
     name = "zarkov"
     help = "into Zarkov's own event pipeline, from where they are aggregated"
@@ -36,39 +36,38 @@ class ZarkovBackend(Backend):
 
     @classmethod
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
-        """Where the ingester is."""
         parser.add_argument("--ingester", metavar="ADDRESS", help="its acknowledged socket (default: the configured)")
 
     def connect(self) -> None:
-        """Prepare a client; the ingester need not be there."""
+        """Prepare; the first delivery connects to the ingester. Raise `BackendError` without its address."""
         if not self.options.own.get("ingester"):
-            raise BackendError("ingester: the address of an acknowledged socket is wanted")
+            raise BackendError("ingester: the address of an acknowledged socket is required")
         self._client: AcknowledgedClient | None = None
-        self._publisher = secrets.token_hex(8)  # for what has none
+        self._publisher = secrets.token_hex(8)  # for single measurements, which name none
         self._sequence = 0
         self._events: list[bytes] = []
 
     def take(self, item: Single | Batch) -> None:
-        """A batch is an event as it is; single measurements are brought together by second."""
+        """Keep a batch as one event; merge single measurements by metric and second."""
         if isinstance(item, Batch) and item.publisher:
             self._keep(event_of(item))
         else:
             self.gathered.add(item)
 
     def _keep(self, event: dict[str, Any]) -> None:
-        """Encode at once: an event that cannot be is refused for itself, and none holds up the others."""
+        """Encode at once, so that an event that cannot be stored is refused alone and does not hold up the others."""
         try:
             self._events.append(bson.encode(event))
         except (bson.errors.BSONError, ValueError, TypeError, OverflowError) as error:
             self.refused += 1
-            log.warning("an event cannot be stored and is refused: %s: %.300r", error, event)
+            log.warning("event cannot be stored and is refused error=%s event=%.300r", error, event)
 
     def held(self) -> int:
-        """Events wait one by one."""
+        """Return the number of merged metrics and of events."""
         return len(self.gathered) + len(self._events)
 
     def pack(self) -> list[Any]:
-        """Events, in the order of arrival."""
+        """Return events: batches in the order of arrival, then merged single measurements."""
         for identity, epoch, found in self.gathered.cut():
             distinct = identity.type == SET
             sketch = found.distinct.to_document() if distinct else found.sketch.to_document()
@@ -83,7 +82,7 @@ class ZarkovBackend(Backend):
         return events
 
     def deliver(self, parcels: Sequence[Any]) -> int:
-        """Through the acknowledged door: accepted means on the ingester's disk."""
+        """Send to the acknowledged receiver. Accepted means on the ingester's disk."""
         try:
             receipt = self._connected().send(parcels)
         except DeliveryError as error:
@@ -98,13 +97,13 @@ class ZarkovBackend(Backend):
             self._client = None
 
     def _connected(self) -> AcknowledgedClient:
-        """A client of the ingester where it is now."""
+        """Return a client for the ingester's current address. Raise `PostponedError` if that is unknown."""
         wanted = self.options.own["ingester"]
         try:
             address = wanted() if callable(wanted) else wanted
             keys = self.options.own.get("ingester_keys", lambda: None)()
-        except Exception as error:  # noqa: BLE001 - asked again: the ingester may not have said yet where it is
-            raise PostponedError(f"it is not known where the ingester is, or how to reach it: {error}") from None
+        except Exception as error:  # noqa: BLE001 - retried: the ingester may not have published its address yet
+            raise PostponedError(f"the ingester's address or keys are not known yet: {error}") from None
         if self._client is None or self._client.addr != address:
             self.end()
             self._client = AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=1, keys=keys)
@@ -112,24 +111,24 @@ class ZarkovBackend(Backend):
 
 
 def event_of(batch: Batch) -> dict[str, Any]:
-    """The event of one batch. Context: who, what, where. Extra: the numbers, and where they stand in the sequence."""
-    who = batch.identity
-    context: dict[str, Any] = {"kind": who.type, "name": who.name, "source": who.source, "level": who.level}
-    if who.tags:
-        context["tags"] = dict(who.tags)
-    if who.outcome:
-        context["outcome"] = who.outcome
+    """Return the event of one batch: `context` identifies the metric, `extra` holds the numbers and the sequence."""
+    metric = batch.identity
+    context: dict[str, Any] = {"kind": metric.type, "name": metric.name, "source": metric.source, "level": metric.level}
+    if metric.tags:
+        context["tags"] = dict(metric.tags)
+    if metric.outcome:
+        context["outcome"] = metric.outcome
     extra: dict[str, Any] = {"count": batch.count, "sum": batch.sum}
     if batch.min is not None:
         extra |= {name: getattr(batch, name) for name in ("min", "max", "last")}
     if batch.sketch is not None:
         extra["sketch"] = dict(batch.sketch)
-    if who.rate != 1:
-        extra["rate"] = who.rate
+    if metric.rate != 1:
+        extra["rate"] = metric.rate
     event = {
         "timestamp": datetime.fromtimestamp(batch.epoch, UTC), "type": EVENT_TYPE, "context": context, "extra": extra,
     }  # fmt: skip
     if batch.publisher:
         extra |= {"publisher": batch.publisher, "sequence": batch.sequence, "before": batch.before}
-        event["id"] = f"metric:{batch.publisher}:{who.level}:{batch.sequence}"
+        event["id"] = f"metric:{batch.publisher}:{metric.level}:{batch.sequence}"
     return event

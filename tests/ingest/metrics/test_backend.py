@@ -204,7 +204,7 @@ def test_backends_are_found_by_name_and_by_entry_point(tmp_path: Path, monkeypat
     assert {"zarkov", "librato", "statsd", "graphite", "log", "other"} <= set(registry.names())
     own = ("zarkov", "librato", "statsd", "graphite", "log")
     assert [registry.find(name).name for name in own] == list(own)
-    for name, said in (("nobody", "there are broken, graphite"), ("broken", "No module"), ("wrong", "no subclass")):
+    for name, said in (("nobody", "known are broken, graphite"), ("broken", "No module"), ("wrong", "not a subclass")):
         with pytest.raises(BackendError, match=said):
             registry.find(name)
 

@@ -103,9 +103,9 @@ def test_wrong_arguments_fail_when_the_decorator_is_applied(wrong: dict[str, Any
             decorator(**wrong)
     with pytest.raises(MetricError, match="value"):
         z.count_me(value="many")
-    with pytest.raises(MetricError, match="no function"):
+    with pytest.raises(MetricError, match="not a function"):
         z.time_me(name="x")(5)
-    with pytest.raises(MetricError, match="no function"):
+    with pytest.raises(MetricError, match="not a function"):
         z.time_me(name="x")(int)
     with pytest.raises(TypeError):
         z.time_me(nmae="x")
@@ -132,7 +132,7 @@ def test_measured_code_never_sees_a_mistake_of_measuring(
         pass
     assert passed
     assert z.statistics().refused == 7
-    assert "no number" in caplog.text
+    assert "not a number" in caplog.text
     found = batches(z, listener)
     assert found["zibrato.dropped", ""].sum == 7
     assert list(found) == [("zibrato.dropped", "")]
