@@ -1,8 +1,8 @@
-"""The broker: ZeroMQ's forwarder between publishers (XSUB) and backends (XPUB), with figures of what passes.
+"""The broker: ZeroMQ's forwarder between publishers (XSUB) and backends (XPUB), with counts of what passes.
 
-Many of either may come and go. A backend that does not read has its own queue, and what does not fit is dropped for
-it alone; it sees the gap in the sequence numbers. Messages are forwarded as they are, whatever they hold: libzmq's own
-proxy does it (zmq_proxy_steerable(3)) in a thread of its own, and no Python runs per message.
+Any number of both can come and go. A backend that does not read has its own queue; what does not fit is dropped for
+this backend alone, which sees the gap in the sequence numbers. Messages are forwarded unread by libzmq's own proxy
+(zmq_proxy_steerable(3)) in a separate thread, so that no Python runs per message.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ log = logging.getLogger(__name__)
 
 HIGH_WATER_COUNT = 100_000  # messages that wait for one backend, or from one publisher
 LOOK_EVERY_S = 1.0
-SAY_EVERY_S = 60.0
-ANSWER_MS = 5_000  # for the proxy's answer to a question
+LOG_EVERY_S = 60.0
+ANSWER_MS = 5_000  # for the proxy to report its counts
 _CONTROL = "inproc://control"
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What passed since the start, from publishers to backends."""
+    """What publishers have sent since the start."""
 
     messages: int = 0
     size_bytes: int = 0
 
 
 class Broker:
-    """`start` binds, `run` forwards until its `stop` is set, `close` ends. One thread calls all three.
+    """Bind with `start`, forward with `run` until its `stop` is set, end with `close`; all in one thread.
 
-    `figures` is what passed until the last look, one second ago at most. With `measure_s`, what passes is itself
-    measured and published like anything else, at this interval.
+    `figures` is at most one second old. With `measure_s`, the broker counts what passes and publishes it as a metric of
+    its own, at this interval.
     """
 
     def __init__(
@@ -54,20 +54,20 @@ class Broker:
         self._high_water_count = high_water_count
         self._measure_s = measure_s
         self._own: Zibrato | None = None
-        self._reported = self._said = 0
-        self._say_at = 0.0
+        self._reported = self._logged = 0
+        self._log_at = 0.0
         self.figures = Figures()
         self.addresses: dict[str, str] = {}
 
     def start(self) -> None:
-        """Bind both sockets. Raises `BindError` that names the address."""
+        """Bind both sockets. Raise `BindError` with the address."""
         self._context: zmq.Context[Any] = zmq.Context()
         self._in = self._bound(zmq.XSUB, PUBLISHERS)
         self._out = self._bound(zmq.XPUB, BACKENDS)
         self._control = self._context.socket(zmq.PAIR)
         self._control.setsockopt(zmq.LINGER, 0)
         self._control.bind(_CONTROL)
-        self._say_at = time.monotonic() + SAY_EVERY_S
+        self._log_at = time.monotonic() + LOG_EVERY_S
 
     def _bound(self, kind: int, key: str) -> Any:
         socket = self._context.socket(kind)
@@ -85,7 +85,7 @@ class Broker:
         return socket
 
     def run(self, stop: Any) -> None:
-        """Forward until `stop.is_set()`, which is asked when the descriptor `stop.fileno()` is readable."""
+        """Forward until `stop.is_set()`, which is checked when the descriptor `stop.fileno()` is readable."""
         proxy = threading.Thread(target=self._forward, name="broker-proxy", daemon=True)
         proxy.start()
         if self._measure_s:
@@ -97,7 +97,7 @@ class Broker:
         try:
             while proxy.is_alive() and not stop.is_set():
                 poller.poll(int(pause_s * 1000))
-                self._look()
+                self._update_figures()
         finally:
             if self._own is not None:
                 self._own.close(0)
@@ -105,7 +105,7 @@ class Broker:
             proxy.join()
 
     def _forward(self) -> None:
-        # A signal is for the main thread: here it would make the proxy begin anew, and its figures with it.
+        # Signals are for the main thread: here one would restart the proxy, and its counts at 0.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         commands = self._context.socket(zmq.PAIR)
         commands.setsockopt(zmq.LINGER, 0)
@@ -115,24 +115,25 @@ class Broker:
         finally:
             commands.close()
 
-    def _look(self) -> None:
-        """Ask the proxy what passed; say and publish it when it is time."""
+    def _update_figures(self) -> None:
+        """Get the proxy's counts; log and publish them if it is time."""
         self._control.send(b"STATISTICS")
         if not self._control.poll(ANSWER_MS):
-            log.warning("the forwarder does not say what passed")
+            log.warning("proxy does not report its counts")
             return
         received, size, *_ = (struct.unpack("=Q", frame)[0] for frame in self._control.recv_multipart())
         self.figures = Figures(received, size)
         now = time.monotonic()
-        if now >= self._say_at:
-            self._say_at = now + SAY_EVERY_S
-            if received > self._said:
-                log.info("%d messages passed, %d (%d bytes) since the start", received - self._said, received, size)
-            self._said = received
+        if now >= self._log_at:
+            self._log_at = now + LOG_EVERY_S
+            if received > self._logged:
+                new = received - self._logged
+                log.info("messages forwarded messages=%d total_messages=%d total_bytes=%d", new, received, size)
+            self._logged = received
         self._measure()
 
     def _measure(self) -> None:
-        """Count what passed since the last time, less what was said about it."""
+        """Count what passed since the last time, without the messages that report it."""
         if self._own is None:
             return
         own = self._own.statistics().sent
@@ -142,7 +143,7 @@ class Broker:
             self._reported = passed
 
     def close(self) -> None:
-        """Let go of all sockets. May be called twice."""
+        """Close all sockets. Can be called twice."""
         if self.addresses:
             self._context.destroy(linger=0)
             self.addresses = {}

@@ -1,7 +1,7 @@
-"""When senders end: with their process, however it ends, and begin anew in a child after a fork.
+"""End senders with their process, and restart them in a child after a fork.
 
-A normal end runs atexit. Children of multiprocessing end without it and run finalizers of their own, which are
-registered here whether this module was imported before the fork or in the child.
+A normal exit runs atexit. Children of multiprocessing exit without it and run finalizers of their own, which are
+registered here, whether this module was imported before the fork or in the child.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from typing import Any, Protocol
 
 
 class Sender(Protocol):
-    """What is ended and begun anew."""
+    """A sender that this module ends and restarts."""
 
     def ask_to_end(self, timeout_s: float | None = None) -> Any:
-        """Begin to end; returns what `await_end` wants, None when there is nothing to wait for."""
+        """Start to end. Return the argument of `await_end`, or None if there is nothing to wait for."""
 
     def await_end(self, asked: Any) -> None:
         """Wait until it has ended or its time is over."""
 
     def start_over_after_fork(self) -> None:
-        """In a child process: forget what is the parent's."""
+        """In a child process: discard what is the parent's."""
 
 
 _senders: weakref.WeakSet[Any] = weakref.WeakSet()
-_told_multiprocessing = False  # that children are to run `_finalize`
+_registered = False  # True once multiprocessing runs `_finalize` in its children
 _finalized_pid = 0  # the child of multiprocessing that has its finalizer
 
 
 def watch(sender: Sender) -> None:
-    """End `sender` with the process, unless it is gone by then."""
+    """End `sender` with the process. Only a weak reference is kept."""
     _senders.add(sender)
 
 
 def forget(sender: Sender) -> None:
-    """It has ended by itself."""
+    """Stop watching a sender that has ended by itself."""
     _senders.discard(sender)
 
 
 def close_all() -> None:
-    """End all senders at once: together they take no longer than the one with the longest time to end."""
+    """End all senders at the same time, so that all take no longer than the slowest of them."""
     asked = [(sender, sender.ask_to_end()) for sender in list(_senders)]
     for sender, waiting in asked:
         if waiting is not None:
@@ -51,7 +51,7 @@ def close_all() -> None:
 
 
 def end_with_child() -> None:
-    """In a child of multiprocessing: have its end close what runs. To be called when a sender starts."""
+    """In a child of multiprocessing, make sure that its end closes all senders. To be called when a sender starts."""
     process = sys.modules.get("multiprocessing.process")
     if process is not None and _finalized_pid != os.getpid() and process.parent_process() is not None:
         _finalize()
@@ -66,11 +66,11 @@ def _finalize(_: object = None) -> None:
 
 
 def _before_fork() -> None:
-    """A child of multiprocessing drops inherited finalizers, then asks for its own."""
-    global _told_multiprocessing
+    """Make children of multiprocessing, which drop inherited finalizers, register their own."""
+    global _registered
     util = sys.modules.get("multiprocessing.util")
-    if util is not None and not _told_multiprocessing:
-        _told_multiprocessing = True
+    if util is not None and not _registered:
+        _registered = True
         util.register_after_fork(close_all, _finalize)
 
 

@@ -55,7 +55,7 @@ class BrokerConnection:
             return
         self.socket, self._connected_to = made, address
 
-    def hear(self) -> None:
+    def read_subscriptions(self) -> None:
         """Read new and withdrawn subscriptions."""
         while self.socket is not None:
             try:
@@ -68,7 +68,7 @@ class BrokerConnection:
                 self._topics.discard(change[1:])
 
     @property
-    def heard(self) -> bool:
+    def subscribed(self) -> bool:
         """Return True if there is any subscription."""
         return bool(self._topics)
 

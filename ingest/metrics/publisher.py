@@ -1,8 +1,8 @@
-"""The sender: a thread that empties the accumulators every interval and hands the batches to the broker.
+"""The sender: a thread that empties the accumulators every interval and sends the batches to the broker.
 
-Intervals begin at whole multiples of their length on the clock, so that none lies in two minutes. Nothing here is
-called by measured code except `add`, `submit` and `refuse`, which neither block nor raise, also in a signal handler or
-a destructor that interrupts one of them. Whatever fails in the sender's thread is counted and said; the thread goes on.
+Intervals start at whole multiples of their length on the clock, so that none spans two minutes. Measured code calls
+only `add`, `submit` and `refuse`, which neither block nor raise, also in a signal handler or destructor that interrupts
+one of them. Whatever fails in the sender's thread is counted and logged; the thread goes on.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from .outbox import Outbox
 from .wire import Batch, pack_batch, topic
 
 MOST_METRICS = 100_000
-MOST_SINGLES = 100_000  # that wait for the sender
-SEND_AT = 500  # messages that wait while accumulators are emptied before some are sent
-RETRY_S = 0.1  # between two attempts while something waits that cannot be sent
+MOST_SINGLES = 100_000  # single messages that wait for the sender
+SEND_AT = 500  # waiting messages at which sending starts while accumulators are still being emptied
+RETRY_S = 0.1  # between two attempts to send what could not be sent
 LOST = Identity("warn", COUNTER, "zibrato.dropped", "zibrato")  # measurements that this process could not send
-LISTEN_S = 1.0  # longest wait without a look at the address
-END_MARGIN_S = 0.5  # for the thread itself to end, beyond what it was given to send
-MOST_FAULTS_SAID = 20
+LISTEN_S = 1.0  # longest wait between two checks of the address
+END_MARGIN_S = 0.5  # for the thread to end, beyond its time for sending
+MOST_FAULTS_LOGGED = 20
 log = logging.getLogger("zibrato")
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What became of the measurements of this process so far."""
+    """Counts of what became of this process's measurements so far."""
 
-    sent: int  # messages handed to ZeroMQ
-    waiting: int  # messages for which nobody listens yet
+    sent: int  # messages passed to ZeroMQ
+    waiting: int  # messages that no subscriber has wanted yet
     dropped_messages: int
     dropped_measurements: int
-    refused: int  # measurements that were no numbers, of one metric too many, or came after the end
+    refused: int  # measurements that were not numbers, of one metric too many, or made after the end
 
 
 class Publisher:
-    """Owns the accumulators, the sender's thread and its socket. Its methods may be called by any thread."""
+    """Own the accumulators, the sender's thread and its socket. Methods can be called from any thread."""
 
     def __init__(self, address: Callable[[], str], interval_s: float, exit_s: float) -> None:
         self._address = address
@@ -61,9 +61,9 @@ class Publisher:
         lifetime.watch(self)
 
     def _start_over(self) -> None:
-        """The state of one process."""
+        """Set the initial state of a process."""
         self._guard = native.make_reentrant_lock()
-        self._counting = native.make_lock()  # only ever tried
+        self._counting = native.make_lock()  # only acquired without blocking
         self._pid = os.getpid()
         self._running = False
         self._ended = native.make_lock()
@@ -75,10 +75,10 @@ class Publisher:
         self._sent = 0
         self._refusals = Ticks(LOST, 1)
         self._refused = 0
-        self._lost = 0  # measurements that could not be packed, or came after the end
-        self._stuck = False  # whether something waits that is wanted
-        self._incomplete = False  # whether something was given up at the end
-        self._said: set[str] = set()
+        self._lost = 0  # measurements that could not be packed, or were made after the end
+        self._stuck = False  # True while wanted messages cannot be sent
+        self._incomplete = False  # True if messages were dropped at the end
+        self._logged: set[str] = set()
         self._reported = 0
         self._publisher = secrets.token_hex(8)
         self._sequences: dict[str, tuple[int, int]] = {}  # by level: batches and measurements so far
@@ -88,10 +88,8 @@ class Publisher:
     def _slot_s(self) -> float:
         return self._interval_s or 1.0
 
-    # Called by any thread
-
     def add(self, accumulator: Accumulator) -> bool:
-        """Empty this accumulator too from now on; False when there are too many."""
+        """Empty this accumulator too from now on. Return False if there are too many."""
         with self._guard:
             if len(self._accumulators) >= MOST_METRICS:
                 return False
@@ -100,7 +98,7 @@ class Publisher:
         return True
 
     def submit(self, topic_: bytes, message: bytes) -> None:
-        """Send one message as soon as possible. Neither blocks nor raises; refused when too many wait or at the end."""
+        """Send one message as soon as possible, without blocking. Refuse it after the end or if too many wait."""
         if self._closed or len(self._singles) >= MOST_SINGLES:
             self.refuse()
             return
@@ -111,17 +109,17 @@ class Publisher:
             self._wake()
 
     def refuse(self) -> None:
-        """Count a measurement that cannot be taken; it is reported with the next interval."""
+        """Count a measurement that cannot be accepted; it is reported with the next interval."""
         self._refusals.tick()
 
     def start(self) -> None:
-        """Make the sender run, if it does not and is not closed. When the system has no thread left: tried again."""
+        """Start the sender unless it runs or is closed. If the system has no thread left, later calls retry."""
         if self._running or self._closed:
             return
         with self._guard:
             if self._running or self._closed:
                 return
-            self._running = True  # first: a signal handler may come here again at any line
+            self._running = True  # set first: a signal handler can call this again at any line
             try:
                 self._wake_read, self._wake_write = os.pipe()
                 os.set_blocking(self._wake_write, False)
@@ -129,12 +127,12 @@ class Publisher:
                 self._ended.acquire(False)
                 native.start_thread(self._run)
             except (OSError, RuntimeError) as error:
-                self._let_go()
-                self._fault("the sender cannot start yet", error)
+                self._mark_stopped()
+                self._log_fault("the sender cannot start yet", error)
         lifetime.end_with_child()
 
-    def _let_go(self) -> None:
-        """Say that the thread does not run, and give back what it is woken with."""
+    def _mark_stopped(self) -> None:
+        """Record that the thread does not run, and close the pipe that wakes it."""
         self._running = False
         for descriptor in (self._wake_read, self._wake_write):
             if descriptor >= 0:
@@ -143,22 +141,23 @@ class Publisher:
 
     def _wake(self) -> None:
         self._woken = True
-        with contextlib.suppress(OSError):  # full: it is awake; or closed meanwhile
+        with contextlib.suppress(OSError):  # a full pipe means it is awake; or it was closed meanwhile
             os.write(self._wake_write, b"x")
 
     def flush(self, timeout_s: float) -> bool:
-        """Whether all that was measured before this call was, within `timeout_s`, handed to those who want it.
+        """Return True once everything measured before this call was sent to its subscribers, False after `timeout_s`.
 
-        What nobody wants, such as a level that no backend takes, goes on waiting; with nobody there at all, everything.
+        Messages that no subscriber wants, such as those of a level that no backend takes, go on waiting. Without any
+        subscriber, all messages do.
         """
         if self._accumulators:
             self.start()
         if not self._running:
             return not self._singles and not self._outbox.waiting and not self._incomplete
-        ticket = self._ask(timeout_s)
+        ticket = self._request(timeout_s)
         return native.acquire_within(ticket.done, timeout_s) and ticket.complete
 
-    def _ask(self, timeout_s: float, *, last: bool = False) -> _Ticket:
+    def _request(self, timeout_s: float, *, last: bool = False) -> _Ticket:
         ticket = _Ticket(native.make_lock(), time.monotonic() + timeout_s, last=last)
         ticket.done.acquire()
         self._tickets.append(ticket)
@@ -166,28 +165,28 @@ class Publisher:
         return ticket
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Send what was measured, for at most `timeout_s` (`exit_s` when None), and end. May be called twice."""
+        """Send what was measured, for at most `timeout_s` (None = `exit_s`), and end. Can be called twice."""
         if (asked := self.ask_to_end(timeout_s)) is not None:
             self.await_end(asked)
             lifetime.forget(self)
 
     def ask_to_end(self, timeout_s: float | None = None) -> _Ticket | None:
-        """The first half of `close`: returns at once."""
+        """Start to close, without blocking. Return the argument of `await_end`, or None if nothing runs."""
         with self._guard:
             closed, self._closed = self._closed, True
         if closed or not self._running:
             return None
-        return self._ask(self._exit_s if timeout_s is None else timeout_s, last=True)
+        return self._request(self._exit_s if timeout_s is None else timeout_s, last=True)
 
     def await_end(self, asked: _Ticket) -> None:
-        """The second half: wait until the sender has ended, or its time is over."""
+        """Wait until the sender has ended or its time is over."""
         for lock in (asked.done, self._ended):
             native.acquire_within(lock, max(0.0, asked.deadline - time.monotonic()) + END_MARGIN_S)
 
     def statistics(self) -> Statistics:
-        """What became of the measurements so far."""
+        """Return the counts so far."""
         box = self._outbox
-        if self._counting.acquire(False):  # who is interrupted in here, or looks at the same time, sees the last count
+        if self._counting.acquire(False):  # a call that interrupts another, or runs beside it, sees the last counts
             try:
                 self._refused += self._refusals.taken()
                 if self._closed and not self._running:
@@ -199,17 +198,17 @@ class Publisher:
             self._sent, waiting, box.dropped_messages, box.dropped_measurements + self._lost, self._refused
         )
 
-    def _fault(self, what: str, error: Exception) -> None:
-        """Say once what failed and why."""
-        said = f"{what}: {type(error).__name__} {error}"
-        if said not in self._said and len(self._said) < MOST_FAULTS_SAID:
-            self._said.add(said)
-            log.error("measuring goes on, but %s", said)
+    def _log_fault(self, what: str, error: Exception) -> None:
+        """Log once what failed and why."""
+        fault = f"{what}: {type(error).__name__} {error}"
+        if fault not in self._logged and len(self._logged) < MOST_FAULTS_LOGGED:
+            self._logged.add(fault)
+            log.error("measuring goes on after a fault fault=%s", fault)
 
     def start_over_after_fork(self) -> None:
-        """In a child process: forget what is the parent's to send, take a name of its own, run again if it ran."""
+        """In a child process: discard what the parent will send, take a new id, and run again if the parent ran."""
         ran = self._running
-        self._let_go()
+        self._mark_stopped()
         self._start_over()
         for accumulator in self._accumulators:
             accumulator.start_over_after_fork()
@@ -224,40 +223,40 @@ class Publisher:
         try:
             ticket = None
             while ticket is None:
-                ticket = self._turn_or_say(link)
+                ticket = self._safe_turn(link)
             linger_s = max(0.0, ticket.deadline - time.monotonic())
-            self._give_up(ticket)
+            self._drop_rest(ticket)
         finally:
             link.close(int(linger_s * 1000))
             with self._guard:
-                self._let_go()
+                self._mark_stopped()
             self._ended.release()
             if linger_s or self._closed:
                 _release(self._tickets)
 
-    def _give_up(self, ticket: _Ticket) -> None:
-        """Count what waits at the end as lost, and say so if anybody might have wanted it."""
+    def _drop_rest(self, ticket: _Ticket) -> None:
+        """Count what waits at the end as lost, and log it if a subscriber might have wanted it."""
         self._take_singles()
         lost = self._outbox.drop_all()
         self._incomplete = lost > 0
         if lost and not ticket.complete:
-            log.warning("%d measurements are lost: nobody took them before the end", lost)
+            log.warning("measurements are lost, nobody took them before the end measurements=%d", lost)
 
-    def _turn_or_say(self, link: BrokerConnection) -> _Ticket | None:
-        """One turn; whatever fails in it costs that turn, never the thread."""
+    def _safe_turn(self, link: BrokerConnection) -> _Ticket | None:
+        """Do one turn. A failure costs that turn, never the thread."""
         try:
             return self._turn(link)
-        except Exception as error:  # noqa: BLE001 - the edge of the loop
-            self._fault("the sender failed for a moment", error)
+        except Exception as error:  # noqa: BLE001 - the loop's edge
+            self._log_fault("the sender failed for a moment", error)
         native.pause(RETRY_S)
         return self._answer(list(self._tickets), sent_all=False)
 
     def _turn(self, link: BrokerConnection) -> _Ticket | None:
-        """Wait, cut when it is time or asked for, send; return the ticket that ends the thread once it is due."""
-        if not link.heard:
+        """Wait, cut if it is time or requested, send. Return the ticket that ends the thread, once it is answered."""
+        if not link.subscribed:
             link.connect()
         self._wait(link)
-        link.hear()
+        link.read_subscriptions()
         asked = list(self._tickets)
         slot = int(time.time() // self._slot_s)
         if slot != self._last_cut or any(not ticket.cut for ticket in asked):
@@ -267,11 +266,11 @@ class Publisher:
             ticket.cut = True
         self._take_singles()
         self._stuck = not self._send_waiting(link)
-        return self._answer(asked, sent_all=link.heard and not self._stuck)
+        return self._answer(asked, sent_all=link.subscribed and not self._stuck)
 
     def _wait(self, link: BrokerConnection) -> None:
         wait_s = (self._last_cut + 1) * self._slot_s - time.time()
-        if not link.heard:
+        if not link.subscribed:
             wait_s = min(wait_s, LISTEN_S)
         if self._stuck or self._tickets:
             wait_s = min(wait_s, RETRY_S)
@@ -301,28 +300,28 @@ class Publisher:
     def _cut_one(self, accumulator: Accumulator) -> ValueSummary | None:
         try:
             return accumulator.cut()
-        except Exception as error:  # noqa: BLE001 - one metric does not cost the others
-            self._fault(f"{accumulator.identity.name!r} cannot be summed", error)
+        except Exception as error:  # noqa: BLE001 - one bad metric does not cost the others
+            self._log_fault(f"{accumulator.identity.name!r} cannot be summed", error)
             return None
 
-    def put(self, who: Identity, epoch: int, summary: ValueSummary) -> None:
-        """Queue a batch under the next number of its level; one that cannot be packed is counted as lost there.
+    def put(self, metric: Identity, epoch: int, summary: ValueSummary) -> None:
+        """Queue a batch under the next number of its level, or count it as lost if it cannot be packed.
 
         Only for the sender's thread.
         """
-        batches, before = self._sequences.get(who.level, (0, 0))
-        self._sequences[who.level] = (batches + 1, before + summary.count)
+        batches, before = self._sequences.get(metric.level, (0, 0))
+        self._sequences[metric.level] = (batches + 1, before + summary.count)
         batch = Batch(
-            who, epoch, summary.count, summary.sum, self._publisher, batches + 1, before,
+            metric, epoch, summary.count, summary.sum, self._publisher, batches + 1, before,
             summary.min, summary.max, summary.last, summary.sketch,
         )  # fmt: skip
         try:
             message = pack_batch(batch)
-        except Exception as error:  # noqa: BLE001 - one metric does not cost the others
+        except Exception as error:  # noqa: BLE001 - one bad metric does not cost the others
             self._lost += summary.count
-            self._fault(f"{who.name!r} cannot be sent", error)
+            self._log_fault(f"{metric.name!r} cannot be sent", error)
         else:
-            self._outbox.put(topic(who.level), message, summary.count)
+            self._outbox.put(topic(metric.level), message, summary.count)
 
     def _take_singles(self) -> None:
         for _ in range(len(self._singles)):
@@ -351,13 +350,13 @@ class Publisher:
 
 @dataclass(slots=True, eq=False)
 class _Ticket:
-    """Somebody waits until what was measured is on its way."""
+    """A request to send what was measured so far, and its outcome."""
 
-    done: Any  # a lock, released when it is so or the time is over
-    deadline: float
-    last: bool = False  # whether the sender ends then
-    cut: bool = False  # whether the accumulators were emptied for it
-    complete: bool = False
+    done: Any  # a lock that is released once everything was sent or the time is over
+    deadline: float  # on the monotonic clock
+    last: bool = False  # True if the sender ends after it
+    cut: bool = False  # True once the accumulators were emptied for it
+    complete: bool = False  # True if everything that is wanted was sent
 
 
 def _release(tickets: deque[_Ticket]) -> None:

@@ -1,4 +1,4 @@
-"""`Zibrato`: what a program measures itself with. The names and arguments are those of 2013, with a few more.
+"""Measure a program from inside: timers, counters, gauges, histograms and sets, with the names of 2013 and a few more.
 
     from zibrato import Zibrato
     z = Zibrato()
@@ -6,8 +6,9 @@
     @z.time_me(level="debug", name="myfunct_timer", source="myprog")
     def myfunct(): ...
 
-Wrong arguments raise `MetricError` where a decorator is applied. What runs inside the measured code neither blocks nor
-raises: what cannot be taken there, such as a value that is no number, is counted as refused and logged once.
+Wrong arguments raise `MetricError` where a decorator is applied. Calls inside the measured code neither block nor
+raise: a measurement that cannot be accepted, such as a value that is not a number, is counted as refused, and each
+reason is logged once.
 """
 
 from __future__ import annotations
@@ -39,19 +40,28 @@ from .publisher import Publisher, Statistics
 from .single import SingleValues, message
 
 EXIT_S = 1.0
-LEVEL = "info"  # where none is given
-MOST_SAID = 100  # different reasons for refusal that are logged
-CLOSED = "this Zibrato is closed: what is measured after close() goes nowhere"
+LEVEL = "info"  # if none is given
+MOST_LOGGED = 100  # different reasons for refusal that are logged
+CLOSED = "this Zibrato is closed: measurements after close() are not sent"
 log = logging.getLogger("zibrato")
 
 
 class Zibrato:
-    """Measures; one object per program is enough. Threads, greenlets, coroutines and children after fork may use it.
+    """Measure a program and send the measurements to the broker at `host` and `port`.
 
-    Every `interval` seconds (0 = each measurement at once, as in 2013) what was measured goes to the broker at
-    `host` and `port`; until somebody listens there it waits, within bounds. At a normal exit what is left is sent,
-    which takes `exit_s` at most. `source` is that of all measurements which name none. `address`, a ZeroMQ address or a
-    function that says it, replaces host and port. `context` is taken as in 2013 and not used: the sender has its own.
+    One object per program is enough; threads, greenlets, coroutines and forked children can share it. Measurements are
+    gathered and sent every `interval` seconds (0 = each at once, as in 2013). Until a backend wants them they wait in
+    bounded memory. At a normal exit the rest is sent, for at most `exit_s` seconds.
+
+    `source` is the default source of all measurements. `address`, a ZeroMQ address or a function that returns one,
+    replaces `host` and `port`. `context` is accepted as in 2013 and ignored. Raise `MetricError` for wrong arguments.
+
+    Most methods take these arguments; None means the default:
+    - `level`: text by which backends select measurements, "info" by default
+    - `name`, `source`: texts that identify the metric, 1 to 256 characters
+    - `tags`: a dictionary such as {"shop": "berlin"}; each combination of values is a metric of its own
+    - `rate`: the share of calls to measure, chosen at random; results are scaled up accordingly
+    - `mtype`: the type of the metric instead of the method's own: Timer, Counter, Gauge, Set or Histogram
     """
 
     def __init__(
@@ -73,10 +83,8 @@ class Zibrato:
         self._interval = interval
         self._publisher = Publisher(_address(host, port, address), interval, exit_s)
         self._accumulators: dict[Identity, Accumulator | SingleValues] = {}
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
         self._connected = True
-
-    # Decorators
 
     def time_me(
         self,
@@ -90,10 +98,12 @@ class Zibrato:
         tags: Mapping[str, Any] | None = None,
         rate: float = 1.0,
     ) -> Any:
-        """Decorator: how many seconds each call takes; see `wrapping` for generators and coroutines.
+        """Decorate a function to time each call, in seconds: `@z.time_me` or `@z.time_me(name="checkout")`.
 
-        `name` is the function's qualified name unless given; `rate` the share of calls that are measured. `value` is
-        taken as in 2013 and replaced by the time.
+        A coroutine is timed from its first step to its end, awaiting included; a generator once per run, by the time
+        spent inside it. Calls that raise are timed too and marked as errors; the exception goes on. `name` defaults to
+        module and qualified name of the function. `value` is accepted as in 2013 and ignored. Raise `MetricError` for
+        wrong arguments when the decorator is applied, never in a call.
         """
         mtype = _or(mtype, TIMER)
         self._check(mtype, level, name, source, tags, rate)
@@ -102,8 +112,8 @@ class Zibrato:
             if isinstance(function, staticmethod | classmethod):
                 return type(function)(decorate(function.__func__))
             wrapping.check(function, "time_me")
-            who = self._identity(mtype, level, name or qualified(function), source, tags, rate)
-            done, failed = self._values(who), self._failed(who)
+            metric = self._identity(mtype, level, name or qualified(function), source, tags, rate)
+            done, failed = self._values(metric), self._failed(metric)
             if isinstance(done, Distribution) and rate == 1 and wrapping.is_plain(function):
                 return wrapping.timed_directly(function, done, failed)
             return wrapping.timed(function, done.add, failed, rate)
@@ -122,7 +132,12 @@ class Zibrato:
         tags: Mapping[str, Any] | None = None,
         rate: float = 1.0,
     ) -> Any:
-        """Decorator: each call that returns counts for `value`; calls that raise are counted apart, as errors."""
+        """Decorate a function to count `value` for each call that returns: `@z.count_me` or `@z.count_me(value=5)`.
+
+        A coroutine or generator counts once it ends. Calls that raise are counted separately, as errors; the exception
+        goes on. `name` defaults to module and qualified name of the function. Raise `MetricError` for wrong arguments
+        when the decorator is applied, never in a call.
+        """
         mtype = _or(mtype, COUNTER)
         self._check(mtype, level, name, source, tags, rate)
         worth = number("value", value)
@@ -131,13 +146,11 @@ class Zibrato:
             if isinstance(function, staticmethod | classmethod):
                 return type(function)(decorate(function.__func__))
             wrapping.check(function, "count_me")
-            who = self._identity(mtype, level, name or qualified(function), source, tags, rate)
-            failed = self._failed(who)
-            return wrapping.counted(function, self._counter(who, worth), lambda: failed(worth), rate)
+            metric = self._identity(mtype, level, name or qualified(function), source, tags, rate)
+            failed = self._failed(metric)
+            return wrapping.counted(function, self._counter(metric, worth), lambda: failed(worth), rate)
 
         return decorate if function is None else decorate(function)
-
-    # Context managers
 
     def Time_me(  # noqa: N802 - the name of 2013
         self,
@@ -150,10 +163,14 @@ class Zibrato:
         tags: Mapping[str, Any] | None = None,
         rate: float = 1.0,
     ) -> _Timing:
-        """Context manager: how many seconds its block takes. Make one per `with`; never raises."""
+        """Return a context manager that times its block, in seconds: `with z.Time_me(name="checkout"):`.
+
+        Make a new one for each `with`. Blocks that raise are timed too and marked as errors; the exception goes on.
+        Wrong arguments do not raise: nothing is measured then, and the refusal is counted and logged.
+        """
         try:
-            who = self._identity(_or(mtype, TIMER), level, _or(name, "default_timer"), source, tags, rate)
-            return _Timing(self._open_values(who).add, self._failed(who), rate)
+            metric = self._identity(_or(mtype, TIMER), level, _or(name, "default_timer"), source, tags, rate)
+            return _Timing(self._open_values(metric).add, self._failed(metric), rate)
         except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
             self._refuse(error)
             return _Timing(_nothing, _nothing, 1.0)
@@ -169,16 +186,18 @@ class Zibrato:
         tags: Mapping[str, Any] | None = None,
         rate: float = 1.0,
     ) -> _Counting:
-        """Context manager: its block, once through, counts for `value`; what raises is counted apart, as an error."""
+        """Return a context manager that counts `value` when its block is done: `with z.Count_me(name="orders"):`.
+
+        Make a new one for each `with`. Blocks that raise are counted separately, as errors; the exception goes on.
+        Wrong arguments do not raise: nothing is counted then, and the refusal is counted and logged.
+        """
         try:
-            who = self._identity(_or(mtype, COUNTER), level, _or(name, "default_counter"), source, tags, rate)
+            metric = self._identity(_or(mtype, COUNTER), level, _or(name, "default_counter"), source, tags, rate)
             worth = number("value", value)
-            return _Counting(self._open_values(who).add, self._failed(who), worth, rate)
+            return _Counting(self._open_values(metric).add, self._failed(metric), worth, rate)
         except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
             self._refuse(error)
             return _Counting(_nothing, _nothing, 0, 1.0)
-
-    # Values
 
     def gauge(
         self,
@@ -190,7 +209,7 @@ class Zibrato:
         source: str | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
-        """A reading, such as the length of a queue."""
+        """Record a reading that goes up and down, such as the length of a queue. Never blocks or raises."""
         self._take(_or(mtype, GAUGE), level, _or(name, "default"), value, source, tags)
 
     def histogram(
@@ -203,7 +222,7 @@ class Zibrato:
         tags: Mapping[str, Any] | None = None,
         rate: float = 1.0,
     ) -> None:
-        """A value of which quantiles are wanted, such as the size of an answer."""
+        """Record a value whose quantiles are of interest, such as the size of a response. Never blocks or raises."""
         self._take(HISTOGRAM, level, name, value, source, tags, rate)
 
     def set(
@@ -215,7 +234,10 @@ class Zibrato:
         source: str | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
-        """A value of which the different ones are counted, such as a user's name. Only its hash leaves the process."""
+        """Record a value to count the distinct ones, such as a user's name. Never blocks or raises.
+
+        Values are compared by their text, so that 1 and "1" are the same. Only a hash of it leaves the process.
+        """
         self._take(SET, level, name, value, source, tags)
 
     def send(
@@ -228,7 +250,7 @@ class Zibrato:
         source: str | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
-        """A measurement of any type, as in 2013."""
+        """Record a measurement of any type, as in 2013; times are in seconds. Never blocks or raises."""
         self._take(_or(mtype, GAUGE), level, _or(name, "default"), value, source, tags)
 
     def pack(
@@ -240,26 +262,31 @@ class Zibrato:
         value: Any = 1,
         source: str | None = None,
     ) -> str:
-        """The message of one measurement, `level|type|name|value|epoch|source`. Raises `MetricError`."""
-        who = identity(_or(mtype, GAUGE), _or(level, LEVEL), _or(name, "default"), _or(source, self._source))
-        return message(who, value if who.type == SET else number("value", value)).decode()
-
-    # The line to the broker
+        """Return the message of one measurement, `level|type|name|value|epoch|source`. Raise `MetricError`."""
+        metric = identity(_or(mtype, GAUGE), _or(level, LEVEL), _or(name, "default"), _or(source, self._source))
+        return message(metric, value if metric.type == SET else number("value", value)).decode()
 
     def connected(self) -> bool:
-        """Whether this object is in use: True until `close`, as in 2013. See `statistics` for what is sent."""
+        """Return True until `close`, as in 2013, with or without a broker. See `statistics` for what was sent."""
         return self._connected
 
     def flush(self, timeout_s: float = EXIT_S) -> bool:
-        """Wait at most `timeout_s` until what was measured so far is handed to those who want it; False with nobody."""
+        """Wait up to `timeout_s` seconds until everything measured so far is sent. Return True if it was.
+
+        Only what a backend wants must be sent; a level that none of them takes goes on waiting. Without any backend,
+        return False after `timeout_s`, unless nothing waits.
+        """
         return self._publisher.flush(timeout_s)
 
     def statistics(self) -> Statistics:
-        """What was sent, waits, was dropped or refused so far."""
+        """Return how many messages were sent, wait or were dropped, and how many measurements were refused."""
         return self._publisher.statistics()
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Send what is left, for at most `timeout_s` (`exit_s` when None), and end the sender. May be called twice."""
+        """Send what is left, for at most `timeout_s` seconds (None = `exit_s`), and stop. Can be called twice.
+
+        What is measured afterwards is not sent, only counted in `statistics`.
+        """
         self._connected = False
         self._publisher.close(timeout_s)
 
@@ -269,84 +296,82 @@ class Zibrato:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    # Inside
-
     def _check(self, mtype: str, level: Any, name: Any, source: Any, tags: Any, rate: Any) -> None:
-        """What is wrong with a decorator's arguments is said at its own line, before there is a function."""
+        """Raise `MetricError` for a decorator's arguments at its own line, before there is a function."""
         self._identity(mtype, level, "name" if name is None else name, source, tags, rate)
 
     def _identity(self, mtype: Any, level: Any, name: Any, source: Any, tags: Any, rate: Any) -> Identity:
-        """The checked identity; None means the default, as in 2013."""
+        """Return the checked identity; None means the default, as in 2013."""
         return identity(mtype, _or(level, LEVEL), name, _or(source, self._source), tags, rate)
 
-    def _values(self, who: Identity) -> Any:
-        """Whatever has `add(value)` for this identity."""
-        found = self._accumulators.get(who)
+    def _values(self, metric: Identity) -> Any:
+        """Return an object with `add(value)` for this identity."""
+        found = self._accumulators.get(metric)
         if found is None:
-            # Two threads may make one each: both are emptied, both are counted, one is found again.
-            found = SingleValues(who, self._publisher) if not self._interval else self._watched(accumulator(who))
-            self._accumulators[who] = found
+            # If two threads create one each, both are emptied and counted, and one is used from then on.
+            found = SingleValues(metric, self._publisher) if not self._interval else self._watched(accumulator(metric))
+            self._accumulators[metric] = found
         return found
 
-    def _open_values(self, who: Identity) -> Any:
-        """`_values` for what is measured now, not only prepared."""
+    def _open_values(self, metric: Identity) -> Any:
+        """Return `_values` for a measurement that is made now. Raise `MetricError` after `close`."""
         if not self._connected:
             raise MetricError(CLOSED)
-        return self._values(who)
+        return self._values(metric)
 
-    def _failed(self, who: Identity) -> Callable[[float | int], object]:
-        """Takes what calls that raised are measured with; its accumulator is made when one does."""
+    def _failed(self, metric: Identity) -> Callable[[float | int], object]:
+        """Return a function that records calls that raise; its accumulator is created when the first one does."""
 
         def take(value: float | int) -> None:
             try:
-                self._open_values(who.failed()).add(value)
+                self._open_values(metric.failed()).add(value)
             except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
                 self._refuse(error)
 
         return take
 
-    def _counter(self, who: Identity, worth: float | int) -> Callable[[], object]:
-        """Whatever counts one call of a decorated function."""
-        if not self._interval or who.type != COUNTER:
-            taker = self._values(who)
+    def _counter(self, metric: Identity, worth: float | int) -> Callable[[], object]:
+        """Return a function that counts one call of a decorated function."""
+        if not self._interval or metric.type != COUNTER:
+            taker = self._values(metric)
             return lambda: taker.add(worth)
-        ticks = Ticks(who, worth)
+        ticks = Ticks(metric, worth)
         self._watched(ticks)
         return ticks.tick
 
     def _watched(self, made: Accumulator) -> Accumulator:
         if not self._publisher.add(made):
-            raise MetricError(f"name: {made.identity.name!r} is one metric too many: put what varies into values")
+            raise MetricError(f"name: {made.identity.name!r} is one metric too many: do not put what varies into names")
         return made
 
     def _take(self, mtype: Any, level: Any, name: Any, value: Any, source: Any, tags: Any, rate: Any = 1.0) -> None:
         try:
-            who = self._identity(mtype, level, name, source, tags, rate)
+            metric = self._identity(mtype, level, name, source, tags, rate)
             if rate < 1 and random() >= rate:
                 return
-            self._open_values(who).add(value if who.type == SET else number("value", value))
+            self._open_values(metric).add(value if metric.type == SET else number("value", value))
         except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
             self._refuse(error)
 
     def _refuse(self, error: Exception) -> None:
-        """Count a measurement that cannot be taken; say why once per reason."""
+        """Count a measurement that cannot be accepted, and log each reason once."""
         self._publisher.refuse()
         try:
-            said = f"{error}" if isinstance(error, MetricError) else f"{type(error).__name__} {error}"
-        except Exception:  # noqa: BLE001 - an error that cannot say what it is
-            said = type(error).__name__
-        if len(self._said) < MOST_SAID and said not in self._said:
-            self._said.add(said)
-            log.warning("a measurement is refused, the program goes on: %s", said)
+            reason = f"{error}" if isinstance(error, MetricError) else f"{type(error).__name__} {error}"
+        except Exception:  # noqa: BLE001 - an error whose text cannot be made
+            reason = type(error).__name__
+        if len(self._logged) < MOST_LOGGED and reason not in self._logged:
+            self._logged.add(reason)
+            log.warning("measurement refused, the program goes on reason=%s", reason)
 
 
 def _or(given: Any, default: Any) -> Any:
-    """In 2013 an argument of None was the same as none."""
+    """Return the default for None: in 2013 an argument of None was the same as none."""
     return default if given is None else given
 
 
 def _nothing(value: float) -> None:
-    """Stands in for a metric that cannot be."""
+    """Take the place of a metric whose arguments are wrong."""
 
 
 class _Timing:
@@ -399,7 +424,7 @@ def _address(host: str, port: int | str, address: str | Callable[[], str] | None
         return lambda: address
     if address is not None:
         raise MetricError(
-            f"address: {address!r} is not allowed: such as tcp://127.0.0.1:5550, or a function that says it"
+            f"address: {address!r} is not allowed: write tcp://127.0.0.1:5550, or a function that returns an address"
         )
     text("host", host)
     found = number("port", port)
