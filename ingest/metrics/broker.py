@@ -34,7 +34,7 @@ _CONTROL = "inproc://control"
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What publishers have sent since the start."""
+    """Totals of what publishers have sent since the start."""
 
     messages: int = 0
     size_bytes: int = 0

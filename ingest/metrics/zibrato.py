@@ -60,7 +60,7 @@ class Zibrato:
     - `level`: text by which backends select measurements, "info" by default
     - `name`, `source`: texts that identify the metric, 1 to 256 characters
     - `tags`: a dictionary such as {"shop": "berlin"}; each combination of values is a metric of its own
-    - `rate`: the share of calls to measure, chosen at random; results are scaled up accordingly
+    - `rate`: the share of calls to measure, above 0 to 1, chosen at random; results are scaled up accordingly
     - `mtype`: the type of the metric instead of the method's own: Timer, Counter, Gauge, Set or Histogram
     """
 

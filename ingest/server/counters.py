@@ -66,7 +66,6 @@ class Counters:
                 self._arrivals.clear()
 
     def counts(self) -> Counts:
-        """Return a snapshot."""
         with self._guard:
             return self._counts
 

@@ -80,7 +80,6 @@ class JournalWriter:
         return not self._thread.is_alive() and not self._waiting
 
     def put(self, delivery: Delivery) -> None:
-        """Queue one batch."""
         with self._wakeup:
             self._waiting.append(delivery)
             self._waiting_bytes += delivery.batch.size_bytes

@@ -82,7 +82,6 @@ class Receiver:
         self._open.clear()
 
     def release(self) -> None:
-        """Resume reading."""
         self._open.set()
 
     @property

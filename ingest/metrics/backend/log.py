@@ -24,7 +24,6 @@ class LogBackend(Backend):
         return sorted(line(identity, gathered) for identity, _, gathered in self.gathered.cut())
 
     def deliver(self, parcels: Sequence[Any]) -> int:
-        """Log the lines."""
         for text in parcels:
             log.info("%s", text)
         return len(parcels)

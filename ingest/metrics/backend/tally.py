@@ -11,7 +11,7 @@ MOST_PUBLISHERS = 10_000
 
 @dataclass
 class Tally:
-    """What one backend received, and missed, from all publishers since it subscribed."""
+    """Counts of what one backend received, and missed, from all publishers since it subscribed."""
 
     batches: int = 0
     measurements: int = 0
