@@ -1,5 +1,5 @@
-"""Runs: planned, recorded, performed, resumed and proven right. Imports no Django.
+"""Plan, record, perform, resume and verify runs. Imports no Django.
 
-The truth about an aggregate lies in MongoDB: one document of `agg.position` says how far it is, what is under way and
-who does it. Everything here goes by names of outputs, without the prefixes `zagg.` and `zgen.`.
+The state of an aggregate is one document of `agg.position` in MongoDB: how far it is, what is in progress and which
+process is working on it. Output names appear here without the prefixes `zagg.` and `zgen.`.
 """

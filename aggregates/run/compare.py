@@ -1,4 +1,4 @@
-"""Whether two results are equal as far as they can be: floats may have been added in another order."""
+"""Compare results with a tolerance for floats, which may have been added in another order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RELATIVE = 1e-9
 
 
 def equal(one: Any, other: Any) -> bool:
-    """Whether two values of an output agree: exact, floats within 1e-9 relative, datetimes to the millisecond."""
+    """Return True if two output values agree: floats within 1e-9 relative, datetimes to 1 ms, the rest exactly."""
     if isinstance(one, bool) or isinstance(other, bool) or one is None or other is None:
         return one is other
     if isinstance(one, float) or isinstance(other, float):

@@ -1,4 +1,4 @@
-"""What every run needs at hand: database, watermark, engine, position documents, and who may hold tasks."""
+"""Give runs what they share in a process: database, watermark, engine, positions and the allowed task modules."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from aggregates.run.position_store import Lease, PositionStore
 from aggregates.run.watermark import EventSource, IdRange
 
 RETRY_S = 0.02
-LOOK_S = 5.0  # between two looks at the views of one aggregate by a process that refreshes it all the time
-LINE_UP_S = 1.0  # between two times of saying that it is our turn next
-CANCEL_S = 1.0  # between two looks whether a person wants a run cancelled
+LOOK_S = 5.0  # between two checks of one aggregate's views by a process that refreshes it continuously
+LINE_UP_S = 1.0  # between two renewals of our turn to take the lease next
+CANCEL_S = 1.0  # between two checks for a request to cancel the run
 
 
 @dataclass
 class RunContext:
-    """One per process. Thread-safe when its engine and database are."""
+    """The context of all runs in one process. Thread-safe if its engine and database are."""
 
     database: Database[dict[str, Any]]
     store: EventSource
     engine: EngineLike
     modules: tuple[str, ...]
-    durable_jobs: bool = True  # whether the engine still knows a job after this process has died
-    defined: Callable[[str], bool] = lambda name: True  # whether there is an AggDef of this name now
-    grace_s: float = 60.0  # how long a generation that is no longer shown is kept for readers in the middle of it
+    durable_jobs: bool = True  # the engine still knows a job after this process has died
+    defined: Callable[[str], bool] = lambda name: True  # an AggDef of this name exists now
+    grace_s: float = 60.0  # how long a retired generation is kept for queries still reading it
     position_store: PositionStore = field(init=False)
     generations: Generations = field(init=False)
     lease_renewer: LeaseRenewer = field(init=False)
@@ -48,20 +48,23 @@ class RunContext:
         self.position_store = PositionStore(self.database)
         self.generations = Generations(self.database, self.position_store)
         self.lease_renewer = LeaseRenewer(self.position_store)
-        self._looked: dict[str, float] = {}
-        self._leads: dict[tuple[str, str], str] = {}
+        self._checked_at: dict[str, float] = {}
+        self._lead_names: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
 
     def plan(self, definition: Definition, span: IdRange, *, full: bool) -> Plan:
-        """What the task wants done with the range. Raises `TaskError`."""
+        """Ask the task for its jobs over `span`. Raises `TaskError`."""
         query = {**span.condition(), **definition.filter}
         return make_plan(definition, self.modules, self.database, query, full)
 
     def position(self, definition: Definition) -> Position:
-        """The position, made if missing. Raises `OutputTakenError`, and `UnknownAggregateError` when it is deleted."""
+        """Return the position, created if missing.
+
+        Raises `OutputTakenError`, and `UnknownAggregateError` if the AggDef has been deleted.
+        """
         key = (definition.name, definition.fingerprint())
         with self._lock:
-            known = self._leads.get(key)
+            known = self._lead_names.get(key)
         if known is not None and (found := self.position_store.find(known)) is not None:
             return found
         plan = self.plan(definition, IdRange(None, None, ()), full=True)
@@ -69,35 +72,35 @@ class RunContext:
         new = self.position_store.of_aggdef(definition.name) is None
         position = self.position_store.claim(plan.outputs, definition.name)
         failpoint.reach("claimed")
-        if new and not self.defined(definition.name):  # after the claim: who deletes it looks for one afterwards
+        if new and not self.defined(definition.name):  # after the claim, since a deletion clears claims last
             self.position_store.forget(position)
-            raise UnknownAggregateError(f"the aggregate {definition.name!r} was deleted: nothing of it is made anew")
+            raise UnknownAggregateError(f"the aggregate {definition.name!r} was deleted; it is not created again")
         with self._lock:
-            self._leads[key] = position.name
+            self._lead_names[key] = position.name
         return position
 
     def tend(self, name: str, *, now: bool) -> None:
-        """Put right the views of the aggregate `name` that somebody has dropped or changed.
+        """Repair views of the aggregate `name` that were dropped or changed.
 
-        Without `now`, only when that was not looked after for some seconds. Raises `OutputTakenError`.
+        Does nothing if they were checked in the last `LOOK_S` seconds, unless `now`. Raises `OutputTakenError`.
         """
-        if not now and time.monotonic() - self._looked.get(name, float("-inf")) < LOOK_S:
+        if not now and time.monotonic() - self._checked_at.get(name, float("-inf")) < LOOK_S:
             return
-        self._looked[name] = time.monotonic()
+        self._checked_at[name] = time.monotonic()
         position = self.position_store.of_aggdef(name)
         if position is not None:
             self.generations.mend(position)
 
     def forget(self, name: str) -> None:
-        """Nothing is known any more of the aggregate `name`, which is deleted."""
-        self._looked.pop(name, None)
+        """Drop what is cached about the aggregate `name`, which was deleted."""
+        self._checked_at.pop(name, None)
 
     @contextmanager
     def holding(self, name: str, slot: SlotName, wait_s: float = 0.0) -> Iterator[tuple[HeldLease, Position]]:
         """Hold and renew the lease of a slot inside the block.
 
-        Raises `BusyError` when another one has it still after `wait_s`. Who waits comes before those who do not, such
-        as realtime refreshes one after the other. The position is as of the moment of taking.
+        Blocks for up to `wait_s` and raises `BusyError` if the lease is still taken then. A waiting caller goes before
+        those that do not wait, such as back-to-back realtime refreshes. The position is the one read with the lease.
         """
         lease, position = self._acquire(name, slot, wait_s)
         try:
@@ -122,12 +125,12 @@ class RunContext:
             if time.monotonic() - lined_up > LINE_UP_S:
                 lined_up = time.monotonic()
                 self.position_store.line_up(name, slot, waiter)
-            time.sleep(RETRY_S)  # nobody says when a lease is given back
+            time.sleep(RETRY_S)  # a release is not announced
 
     def watch(self, kept: HeldLease, uid: str) -> Callable[[], None]:
-        """A check for long waits: raises when the lease is lost, or a person asked to cancel `uid`.
+        """Return a check for long waits: it raises if the lease is lost or a person has cancelled the run `uid`.
 
-        May be called often: MongoDB is asked once a second.
+        Raises `LeaseLostError` or `RunCancelledError`. Can be called often: it queries MongoDB once per `CANCEL_S`.
         """
         asked = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""What a run has to do, decided from the position, the watermark and the definition alone: no input or output."""
+"""Decide what a run has to do, from position, watermark and definition alone. Does no I/O."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ Action = Literal["nothing", "forward", "increment", "build", "blocked"]
 
 @dataclass(frozen=True)
 class Decision:
-    """The next thing to do, and why."""
+    """The next action of a run, and the reason for it."""
 
     action: Action
     reason: str = ""
-    start: Any = None  # of an increment
+    start: Any = None  # of the increment; None for other actions
     through: Any = None
 
 
 def next_run(
     position: Position, mark: Mark, definition: Definition, *, associative: bool, change: str = ""
 ) -> Decision:
-    """The next thing that makes the aggregate current.
+    """Return the next action that makes the aggregate current.
 
-    `forward` finishes an open increment, `build` is a full run that nobody has to ask for (the first one, and each one
-    of an aggregate that knows no increments), `blocked` waits for a person to ask for one. `change` is what `change_of`
-    says: results of two codes never meet in one generation.
+    `forward` finishes an open increment, `build` is an automatic full run (the first run, and every run of an aggregate
+    without increments), `blocked` waits for a person to request a full run. `change` is the result of `change_of`:
+    one generation never mixes results of two code versions.
     """
     if position.generation == 0:
         return Decision("build", "first run")
@@ -53,9 +53,9 @@ def next_run(
 
 
 def foreign(position: Position, mark: Mark) -> str:
-    """Why the position's ids mean nothing in this store; "" when they do."""
+    """Return why the position's ids do not belong to this store; "" if they do."""
     if position.store and position.store != mark.store and "#" in mark.store:
-        return f"what is in was read from {position.store}, and the input is now {mark.store} (collection#id_key)"
+        return f"its results were read from {position.store}, and the input is now {mark.store} (collection#id_key)"
     if position.store and (position.store, position.epoch) != (mark.store, mark.epoch):
         return (
             f"the position belongs to store {position.store[:8]} epoch {position.epoch}, and the events are now of "
@@ -71,7 +71,7 @@ def foreign(position: Position, mark: Mark) -> str:
 
 
 def change_of(position: Position, code: str, fingerprint: str) -> str:
-    """What has changed since the last full run, so that increments would mix old and new; "" when nothing has."""
+    """Return what has changed since the last full run, so that increments would mix old and new; "" if nothing."""
     if position.generation == 0:
         return ""
     if position.definition and position.definition != fingerprint:
@@ -82,7 +82,7 @@ def change_of(position: Position, code: str, fingerprint: str) -> str:
 
 
 def gone(position: Position, mark: Mark) -> str:
-    """Why a full run would lose something; "" when every event that is in the aggregate is still stored."""
+    """Return why a full run would lose events; "" if every event in the aggregate is still stored."""
     if position.generation == 0 or not mark.integral or foreign(position, mark):
         return ""
     base = position.base or 0

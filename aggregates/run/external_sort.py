@@ -1,4 +1,4 @@
-"""Sorts more than memory holds: records go to temporary files in sorted runs, and come back merged."""
+"""Sort more records than fit in memory: spill sorted runs to temporary files and merge them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from bson.codec_options import CodecOptions
 
 AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 MEMORY_BYTES = 64 * 2**20
-RECORD_BYTES = 400  # what a record takes in Python beside its encoded values
-SAMPLE = 100  # one record of so many is measured
+RECORD_BYTES = 400  # overhead of a record in Python, on top of its encoded values
+SAMPLE = 100  # every SAMPLE-th record is measured
 
 Record = tuple[tuple[str, bytes], Mapping[str, Any]]
 
 
 class ExternalSort:
-    """Takes records in any order, and gives them back by rising place; equal places in the order they came.
+    """Accepts records in any order and iterates over them sorted by place; equal places keep their insertion order.
 
-    A place is an output and the order of a key in it. Holds about `memory_bytes`, whatever comes. Not thread-safe;
-    `close` removes the files.
+    A place is an output and the sort key of a key in it. Memory use is limited to about `memory_bytes`. Not
+    thread-safe; `close` removes the files.
     """
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
@@ -37,11 +37,11 @@ class ExternalSort:
 
     @property
     def runs(self) -> int:
-        """How many runs were written to files."""
+        """Return the number of runs written to files."""
         return len(self._runs)
 
     def add(self, place: tuple[str, bytes], record: Mapping[str, Any]) -> None:
-        """Take in a record, whose values have to be BSON-able once there are many."""
+        """Add a record; its values must be BSON-encodable, since it can be spilled."""
         self._held.append((place, record))
         if len(self._held) % SAMPLE == 1:
             self._record_bytes = 0.9 * self._record_bytes + 0.1 * (len(bson.encode(record)) * 2 + RECORD_BYTES)
@@ -49,7 +49,7 @@ class ExternalSort:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held as one run."""
+        """Write the records in memory to a file as one run."""
         if not self._held:
             return
         self._held.sort(key=operator.itemgetter(0))
@@ -60,7 +60,7 @@ class ExternalSort:
         self._runs.append(file)
 
     def __iter__(self) -> Iterator[Record]:
-        """All records; may be asked for again as long as nothing is added in between."""
+        """Yield all records in order. Can be repeated as long as nothing is added in between."""
         self._held.sort(key=operator.itemgetter(0))
         return heapq.merge(*(_read(file) for file in self._runs), self._held, key=operator.itemgetter(0))
 

@@ -1,4 +1,4 @@
-"""Named points of a run at which a crash test can stop the process; in production they do nothing."""
+"""Name the points of a run at which a crash test can stop the process; in production they do nothing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ POINTS = (
     "leased",  # the lease is held
     "planned",  # the step is computed, nothing is recorded
     "recorded",  # the step is recorded, no job is submitted
-    "submitted",  # the first job is with the engine
+    "submitted",  # the engine has the first job
     "jobs_done",  # all jobs of the step are complete, the position has not moved
     "moved",  # the position has moved
     "generation_made",  # a build is recorded and its collection exists
-    "copied",  # a rebuild has copied what lies outside its range
-    "caught_up",  # a build is level with the current generation
+    "copied",  # a rebuild has copied what is outside its range
+    "caught_up",  # a build has reached the position of the current generation
     "switched",  # the position document names the new generation
     "shown",  # the view shows the new generation
     "dropped",  # old generations are gone
@@ -24,6 +24,6 @@ hook: Callable[[str], None] | None = None
 
 
 def reach(point: str) -> None:
-    """Say that the process is at this point."""
+    """Report to the hook, if set, that the process has reached `point`."""
     if hook is not None:
         hook(point)

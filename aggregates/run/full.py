@@ -1,7 +1,7 @@
-"""Makes a new generation beside the current one, and switches to it in one step: full runs and rebuilt ranges.
+"""Build a new generation beside the current one and switch to it atomically: full runs and rebuilds.
 
-Increments of the current generation go on meanwhile. What they take in is added to the new one before the switch,
-for which they are held up only as long as its last, small step takes.
+Increments of the current generation go on during the build. Their events are added to the new generation before the
+switch; only its last, small step holds them up.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from aggregates.run.position_store import Reached
 from aggregates.run.rebuild import Rebuild
 from aggregates.run.watermark import Mark
 
-SMALL_STEP = 20_000  # ids that the last step before a switch may have
+SMALL_STEP = 20_000  # most ids in the last step before a switch
 LIVE_WAIT_S = 120.0
-ROUNDS = 20  # steps after which the switch is made however many events there are
+ROUNDS = 20  # catch-up steps after which the build switches, however far behind it is
 
 
 def full_run(run_context: RunContext, definition: Definition, *, force: bool = False) -> Outcome:
-    """Compute the aggregate from all stored events, and show it in one step.
+    """Compute the aggregate from all stored events and switch readers to it atomically.
 
-    Blocks until it is done; called again after a crash it carries on where it was. Raises `EventsGoneError` when the
-    aggregate holds events that are no longer stored and `force` is false, `BusyError` when another process builds.
+    Blocks until done; called again after a crash, it resumes. Raises `EventsGoneError` if the aggregate holds events
+    that are no longer stored and `force` is false, `BusyError` if another process is building.
     """
     with _building(run_context, definition) as (kept, position, mark):
         if (reason := gone(position, mark)) and not force:
-            raise EventsGoneError(f"{definition.name}: {reason}; ask twice (--force) to make it all the same")
+            raise EventsGoneError(f"{definition.name}: {reason}; use force (--force) to run it anyway")
         plan = run_context.plan(definition, mark.range(mark.first, mark.through), full=True)
         builder = GenerationBuilder(run_context, definition, kept, plan)
         return builder.run(builder.resume_or_begin(position, mark))
 
 
 def rebuild(run_context: RunContext, definition: Definition, since: datetime, until: datetime) -> Outcome:
-    """Compute the periods that touch [since, until) anew from the stored events, and leave the others as they are.
+    """Recompute the periods that overlap [since, until) from the stored events and keep the others as they are.
 
-    Raises `NotRebuildableError` when the task has no `period`, and what `full_run` raises.
+    Blocks until done. Raises `NotRebuildableError` if the task has no `period`, and whatever `full_run` raises.
     """
     with _building(run_context, definition) as (kept, position, mark):
         plan = run_context.plan(definition, mark.range(mark.first, mark.through), full=True)
@@ -68,7 +68,7 @@ def _building(run_context: RunContext, definition: Definition) -> Iterator[tuple
 
 
 class GenerationBuilder:
-    """One build under a held lease."""
+    """Performs one build under a held lease."""
 
     def __init__(self, run_context: RunContext, definition: Definition, kept: HeldLease, plan: Plan) -> None:
         self._run_context = run_context
@@ -78,10 +78,10 @@ class GenerationBuilder:
         self._tally = RunCounts()
         self._began = time.monotonic()
 
-    # Beginning
+    # Starting
 
     def resume_or_begin(self, position: Position, mark: Mark) -> Build:
-        """The build that was interrupted, when it can be carried on; else a new one."""
+        """Return the interrupted build if it can be resumed, else a new one."""
         making = position.making
         if making is not None and self._resumable(making, mark):
             return making
@@ -102,7 +102,7 @@ class GenerationBuilder:
         return self._plan.associative and self._definition.kind != "aggregate"
 
     def begin(self, mode: str, mark: Mark, since: datetime | None = None, until: datetime | None = None) -> Build:
-        """Record a new build and make its collections."""
+        """Record a new build and create its collections."""
         making = Build(
             uid=new_uid(),
             mode=mode,
@@ -123,7 +123,7 @@ class GenerationBuilder:
         return making
 
     def discard(self, position: Position) -> None:
-        """Give up an interrupted build; its collections go with the next sweep."""
+        """Abandon an interrupted build; the next sweep drops its collections."""
         if position.making is not None:
             if position.making.step is not None:
                 jobs.discard(self._run_context.engine, position.making.step)
@@ -132,7 +132,7 @@ class GenerationBuilder:
     # The work
 
     def run(self, making: Build) -> Outcome:
-        """Take in everything, and switch."""
+        """Process everything that is readable, and switch."""
         try:
             making = self._catch_up(making)
             return self._switch(making)
@@ -141,7 +141,7 @@ class GenerationBuilder:
             raise
 
     def run_rebuild(self, work: Rebuild, mark: Mark, since: datetime, until: datetime) -> Outcome:
-        """Copy what stays, compute what lies in the range, and switch."""
+        """Copy what stays, compute what is in the range, and switch."""
         name = self._kept.lease.name
         with self._live() as (_, position):
             since, until = work.widen(position, since, until)
@@ -232,13 +232,13 @@ class GenerationBuilder:
         )
 
     def _abandon_step(self, position: Position) -> None:
-        """Jobs of an increment that was interrupted write to a generation that nobody will see any more."""
+        """Cancel the jobs of an interrupted increment, whose generation is about to be retired."""
         if position.step is not None:
             jobs.discard(self._run_context.engine, position.step)
 
     @contextmanager
     def _live(self) -> Iterator[tuple[HeldLease, Position]]:
-        """Hold up increments for the length of the block, once the one under way is done."""
+        """Wait for the increment in progress, then hold up further ones inside the block."""
         self._kept.check()
         with self._run_context.holding(self._kept.lease.name, "live", LIVE_WAIT_S) as held:
             yield held

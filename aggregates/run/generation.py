@@ -1,7 +1,7 @@
-"""Generations of an output and the view that shows one of them.
+"""Create, show and drop the generations of an output.
 
-A generation is the collection `zgen.<name>.<n>`, the view `zagg.<name>`. An output `<name>.*` stands for every output
-whose name begins like that; which there are is seen from the collections of a generation.
+A generation is the collection `zgen.<name>.<n>`; the view `zagg.<name>` shows one of them. An output `<name>.*` matches
+every output with that prefix; the collections of a generation show which ones exist.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ _NOT_A_VIEW = 72  # InvalidOptions: collMod with viewOn on a plain collection
 
 
 def collection_name(output: str, generation: int) -> str:
-    """The collection of one output's generation."""
+    """Return the name of the collection that holds this generation of the output."""
     return f"zgen.{output}.{generation}"
 
 
 def is_pattern(output: str) -> bool:
-    """Whether the name stands for many outputs."""
+    """Return True if the name is a pattern for many outputs."""
     return output.endswith("*")
 
 
 class Generations:
-    """Makes, shows and drops generations. Every method blocks on MongoDB and may be called again."""
+    """Creates, shows and drops generations. Every method blocks on MongoDB and can safely be called again."""
 
     def __init__(self, database: Database[dict[str, Any]], position_store: PositionStore) -> None:
         self._database = database
         self._position_store = position_store
 
     def make(self, outputs: Iterable[str], generation: int) -> None:
-        """Make the empty collections, so that readers find an empty output rather than none."""
+        """Create the empty collections, so that readers find an empty output rather than none."""
         for output in outputs:
             if not is_pattern(output):
                 _make(self._database, collection_name(output, generation))
 
     def expand(self, outputs: Iterable[str], generation: int) -> list[str]:
-        """The outputs, with those that a pattern stands for as this generation has them."""
+        """Return the outputs, with each pattern replaced by the outputs that match it in this generation."""
         names: list[str] = []
         for output in outputs:
             if not is_pattern(output):
@@ -62,9 +62,9 @@ class Generations:
         return names
 
     def show(self, position: Position) -> Position:
-        """Make the views show the position's generation, each in one step; without effect when they do.
+        """Switch the views to the position's generation, each atomically; return the updated position.
 
-        A process that was slow and set an older generation sees so from the position, and puts it right.
+        A slow process that has switched to an older generation notices from the position, and corrects it.
         """
         patterns = [output for output in position.outputs if is_pattern(output)]
         if position.shown == position.generation and patterns:
@@ -80,7 +80,7 @@ class Generations:
             self._set_view(output, collection_name(output, position.generation))
 
     def wrong_views(self, position: Position) -> list[str]:
-        """Outputs that readers do not see as the position says: the view is missing, or shows something else."""
+        """Return the outputs whose view is missing or does not show the position's generation."""
         wanted = {f"zagg.{output}": output for output in self.expand(position.outputs, position.generation)}
         right = set()
         for found in self._database.list_collections(filter={"name": {"$in": sorted(wanted)}}):
@@ -91,9 +91,10 @@ class Generations:
         return [output for view, output in wanted.items() if view not in right]
 
     def mend(self, position: Position) -> Position:
-        """Put views right that somebody has dropped or changed; raises `OutputTakenError` where something else lies.
+        """Repair views that were dropped or changed; return the latest position.
 
-        A generation that is switched meanwhile is shown, not the one that this began with.
+        If another process switches the generation meanwhile, the views show the new one. Raises `OutputTakenError` if
+        a plain collection has the name of a view.
         """
         while position.generation:
             position = self.show(position)
@@ -103,7 +104,7 @@ class Generations:
                 if not wrong:
                     break
                 for output in wrong:
-                    log.warning("the view zagg.%s was missing or wrong, and is put right", output)
+                    log.warning("view missing or wrong, repairing it view=zagg.%s", output)
                     self._set_view(output, collection_name(output, position.generation))
             position = now
         return position
@@ -123,7 +124,7 @@ class Generations:
                 self._set_view(output, target)
 
     def check_free(self, outputs: Iterable[str]) -> None:
-        """Raise `OutputTakenError` when a plain collection lies where a view is to be."""
+        """Raise `OutputTakenError` if a plain collection has the name of a view."""
         wanted = {f"zagg.{output}" for output in outputs if not is_pattern(output)}
         query = {"name": {"$in": sorted(wanted)}, "type": "collection"}
         for name in self._database.list_collection_names(filter=query):
@@ -134,10 +135,10 @@ class Generations:
         return OutputTakenError(_taken(view)) if plain or error.code == _NOT_A_VIEW else error
 
     def sweep(self, position: Position, grace_s: float, pinned: Iterable[int] = ()) -> list[int]:
-        """Drop generations that were retired at least `grace_s` ago and collections that no generation knows.
+        """Drop generations retired at least `grace_s` ago, and collections that belong to no known generation.
 
-        Returns the numbers of retired generations that are gone. A late worker may have made a dropped collection
-        anew; that one goes too.
+        Return the numbers of the retired generations dropped. A collection that a late worker has created again after
+        its drop goes too.
         """
         now = self._position_store.now()
         kept = {position.generation, position.shown, *pinned}
@@ -159,7 +160,7 @@ class Generations:
         return [(name, int(name.rpartition(".")[2])) for name in found]
 
     def remove(self, position: Position) -> None:
-        """Drop the views and all generations; the position is the caller's business."""
+        """Drop the views and all generations; the caller removes the position."""
         for output in position.outputs:
             names = self.expand([output], position.generation) if is_pattern(output) else [output]
             for name in names:
@@ -180,6 +181,6 @@ def _make(database: Database[dict[str, Any]], name: str) -> None:
 
 def _taken(name: str) -> str:
     return (
-        f"{name} is a collection, and a view is to lie there: rename it, or give the aggregate another output "
+        f"{name} is a collection, but a view needs that name: rename it, or give the aggregate another output "
         "(aggregates keep their documents in zgen.* and show them as views)"
     )

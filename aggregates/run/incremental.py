@@ -1,4 +1,4 @@
-"""Makes one aggregate current by an increment, or by rolling forward the one that was interrupted."""
+"""Make one aggregate current with an increment, or by finishing an interrupted one."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from aggregates.run.watermark import IdRange, Mark
 
 
 def new_uid() -> str:
-    """Names one step: the jobs made of it, and their results."""
+    """Return an id for a step, from which the ids of its jobs are derived."""
     return uuid.uuid4().hex[:20]
 
 
 def make_step(
     run_context: RunContext, plan: Plan, span: IdRange, generation: int, mark: Mark, uid: str = ""
 ) -> RunStep:
-    """The step that takes `span` into `generation`, as it is to be recorded."""
+    """Return the step that adds `span` to `generation`, ready to be recorded."""
     uid = uid or new_uid()
     specs = plan.specs(uid, run_context.database.name, generation, span)
     return RunStep(
@@ -45,12 +45,11 @@ def make_step(
 
 
 def refresh(run_context: RunContext, definition: Definition, wait_s: float = 0.0) -> Outcome | Decision:
-    """Take in what is new, and return what was done; or a decision to `build`, which is another service's work.
+    """Process new events and return the outcome, or a decision to `build`, which the caller carries out.
 
-    Blocks until the jobs are done. Raises `BusyError` when another process is at it for `wait_s` more, `TaskError`,
-    `RunFailedError` when a job fails (the position has not moved), and whatever the engine or MongoDB raise. Called
-    again after any of these, or after the death of this process, it carries on without taking an event in twice or
-    passing one over.
+    Blocks until the jobs are done. Raises `BusyError` if another process still holds the lease after `wait_s`,
+    `TaskError`, `RunFailedError` if a job fails (the position has not moved), and whatever the engine or MongoDB raise.
+    Called again after any of these, or after a crash, it resumes without counting an event twice or skipping one.
     """
     mark = input_mark(run_context, definition)
     position = run_context.position(definition)
@@ -63,28 +62,28 @@ def refresh(run_context: RunContext, definition: Definition, wait_s: float = 0.0
     decision = next_run(position, mark, definition, associative=plan.associative, change=change)
     if decision.action == "build":
         return decision
-    if decision.action == "increment" and (done := _quickly(run_context, definition, position, mark, plan)):
+    if decision.action == "increment" and (done := _refresh_fast(run_context, definition, position, mark, plan)):
         return done
     with run_context.holding(position.name, "live", wait_s) as (kept, held):
         return IncrementalRun(run_context, definition, kept, mark).run(held, plan)
 
 
 def accept_change(run_context: RunContext, definition: Definition) -> None:
-    """Let increments go on although task or definition have changed: a person says that what is in is still right."""
+    """Let increments go on after a change of task or definition: a person confirms that existing results are right."""
     mark, position = input_mark(run_context, definition), run_context.position(definition)
     plan = run_context.plan(definition, mark.range(position.position, mark.through), full=False)
     run_context.position_store.accept(position.name, plan.version, definition.fingerprint())
 
 
-def _quickly(
+def _refresh_fast(
     run_context: RunContext, definition: Definition, position: Position, mark: Mark, plan: Plan
 ) -> Outcome | None:
-    """The usual increment, with two writes to the position instead of four; None when something is in its way."""
+    """Run the usual increment with two writes to the position instead of four; return None if that is not possible."""
     began = time.monotonic()
     if position.shown != position.generation:
         return None
     span = mark.range(position.position, mark.through)
-    if not _any(run_context, plan, span):
+    if not _has_input(run_context, plan, span):
         after = run_context.position_store.pass_over(position, Reached(span.through, mark.complete_through))
         tally, uid = RunCounts(), ""
     else:
@@ -105,7 +104,7 @@ def _quickly(
 def _perform_taken(
     run_context: RunContext, definition: Definition, mark: Mark, step: RunStep, lease: Lease
 ) -> tuple[RunCounts, Position | None]:
-    """Perform a step that is recorded under `lease`; the lease goes back with the position, or here when that fails."""
+    """Perform a step recorded under `lease`, which is released as the position advances, or here if that fails."""
     moved = False
     try:
         failpoint.reach("leased")
@@ -119,10 +118,10 @@ def _perform_taken(
             run_context.position_store.release(lease)
 
 
-def _any(run_context: RunContext, plan: Plan, span: IdRange) -> bool:
-    """Whether a source may have a document in the range: a look that spares a job for nothing.
+def _has_input(run_context: RunContext, plan: Plan, span: IdRange) -> bool:
+    """Return False if no source has a document in the range, which saves an empty job.
 
-    Without a filter nearly every range has one, and the look would cost more than it spares.
+    Without a filter nearly every range has one, and the query would cost more than it saves.
     """
     if plan.basic or not all(source.query for job in plan.jobs for source in job.sources):
         return True
@@ -137,7 +136,7 @@ def _any(run_context: RunContext, plan: Plan, span: IdRange) -> bool:
 
 
 def _idle(definition: Definition, position: Position, mark: Mark) -> Outcome | None:
-    """What there is to say when nothing can be done; spares the lease and the plan."""
+    """Return the outcome if there is nothing to do or a full run is due; saves the lease and the plan."""
     if position.shown != position.generation:
         return None
     decision = next_run(position, mark, definition, associative=True)
@@ -151,7 +150,7 @@ def _idle(definition: Definition, position: Position, mark: Mark) -> Outcome | N
 def outcome_of(
     definition: Definition, position: Position, state: Any, reason: str = "", mode: str = "incremental"
 ) -> Outcome:
-    """An outcome that says where the position stands."""
+    """Return an outcome with the state of `position`."""
     return Outcome(
         name=definition.name,
         mode=mode,
@@ -166,7 +165,7 @@ def outcome_of(
 
 
 class IncrementalRun:
-    """One refresh under a held lease."""
+    """Performs one refresh under a held lease."""
 
     def __init__(self, run_context: RunContext, definition: Definition, kept: HeldLease, mark: Mark) -> None:
         self._run_context = run_context
@@ -175,7 +174,7 @@ class IncrementalRun:
         self._mark = mark
 
     def run(self, position: Position, plan: Plan) -> Outcome | Decision:
-        """Roll forward what is open, then take in what is new."""
+        """Finish an open step, then process new events; return a decision to `build` if only that helps."""
         began = time.monotonic()
         position = self._run_context.generations.show(position)
         tally = RunCounts()
@@ -213,7 +212,6 @@ class IncrementalRun:
         return self._run_context.plan(self._definition, span, full=False)
 
     def _begin(self, position: Position, plan: Plan, decision: Decision) -> RunStep:
-        """Record the increment."""
         span = self._mark.range(decision.start, decision.through)
         step = make_step(self._run_context, plan, span, position.generation, self._mark)
         failpoint.reach("planned")
@@ -222,9 +220,9 @@ class IncrementalRun:
         return step
 
     def current(self, position: Position, step: RunStep, plan: Plan) -> RunStep | None:
-        """The open step as it can be carried on: with the code that it began with, or anew if it never began.
+        """Return the open step in the form in which it can be resumed, replanned if the code changed before it wrote.
 
-        None when it was given up, which leaves the aggregate waiting for a full run.
+        Return None if the step was abandoned, which leaves the aggregate waiting for a full run.
         """
         if step.code == plan.version and not self._changed_output(position, step):
             return jobs.with_code(step, plan.code)
@@ -252,7 +250,7 @@ class IncrementalRun:
         return step.generation != position.generation
 
     def perform(self, step: RunStep, *, release: bool = False) -> tuple[RunCounts, Position]:
-        """Perform a recorded step, and move the position over it; with `release` the lease goes back as well."""
+        """Perform a recorded step and advance the position past it; `release` also releases the lease."""
         position_store = self._run_context.position_store
         try:
             tally = jobs.perform(self._run_context.engine, step, self._run_context.watch(self._kept, step.uid))
@@ -273,7 +271,7 @@ class IncrementalRun:
         return tally, position
 
     def _traces(self, step: RunStep) -> bool:
-        """Whether a document shows that the step has written: asked for when it is not to be carried on."""
+        """Return True if the outputs hold documents written by the step."""
         return any(
             self._run_context.database[output.collection].find_one({"through": step.through}, {"_id": 1}) is not None
             for spec in jobs.specs(step)
@@ -282,7 +280,7 @@ class IncrementalRun:
         )
 
     def _cancel(self, step: RunStep, error: RunCancelledError) -> None:
-        """A cancelled run that may have written asks for a full run; one that has not leaves no trace."""
+        """Abandon a cancelled step. A full run is due unless it is certain that nothing was written."""
         engine = self._run_context.engine
         for spec in jobs.specs(step):
             engine.cancel(spec.job_id)
@@ -294,6 +292,6 @@ class IncrementalRun:
 
 
 def demand_unblocked(position: Position) -> None:
-    """Raise `FullRunDueError` when only a full run helps."""
+    """Raise `FullRunDueError` if only a full run helps."""
     if position.blocked:
         raise FullRunDueError(f"zagg.{position.name}: a full run is due: {position.due}")

@@ -1,4 +1,4 @@
-"""Up to where each kind of input may be read: events by their watermark, other collections by a settling time.
+"""Determine how far each kind of input can be read: events by their watermark, collections by a settling time.
 
 Aggregates as inputs are read from their current generation while nothing is written to it.
 """
@@ -25,7 +25,7 @@ PIN_WAIT_S = 60.0
 
 
 def input_mark(run_context: RunContext, definition: Definition) -> Mark:
-    """The mark of the definition's inputs."""
+    """Return how far the definition's inputs can be read now."""
     if definition.kind == EVENT:
         return event_mark(run_context.store)
     if definition.kind == "aggregate":
@@ -34,7 +34,7 @@ def input_mark(run_context: RunContext, definition: Definition) -> Mark:
 
 
 def _input_positions(run_context: RunContext, definition: Definition) -> dict[str, Position]:
-    """The position of each input aggregate, by the name of the output that is read."""
+    """Return the position of each input aggregate, by the name of the output that is read."""
     found = {}
     for name in definition.inputs:
         output = name.removeprefix(OUTPUT_PREFIX)
@@ -47,9 +47,9 @@ def _input_positions(run_context: RunContext, definition: Definition) -> dict[st
 
 @contextmanager
 def pinned(run_context: RunContext, definition: Definition) -> Iterator[None]:
-    """Keep input aggregates as they are inside the block: increments and switches of them wait.
+    """Keep input aggregates unchanged inside the block: their increments and switches wait.
 
-    Without effect for other inputs. Raises `BusyError` when an increment of an input takes longer than a minute.
+    Does nothing for other inputs. Raises `BusyError` if an input is not free within `PIN_WAIT_S`.
     """
     with ExitStack() as stack:
         if definition.kind == "aggregate":
@@ -81,15 +81,15 @@ def _aggregate_mark(run_context: RunContext, definition: Definition) -> Mark:
 
 
 def _version(positions: Mapping[str, tuple[int, Any]]) -> str:
-    """Changes whenever one of the outputs, given with generation and position, has something new."""
+    """Return a version that changes whenever one of the outputs changes its generation or position."""
     return ";".join(f"{name}.{generation}.{position}" for name, (generation, position) in sorted(positions.items()))
 
 
 def behind_inputs(position_store: PositionStore, inputs: Mapping[str, Iterable[str]]) -> dict[str, bool | None]:
-    """Whether each of these aggregates, given with the outputs that it reads, lacks what they hold now.
+    """Return for each aggregate, given with the outputs it reads, whether it is behind their current content.
 
-    None for one of whose inputs one has not run yet. One query for all; who refreshed the inputs, and in which process,
-    does not matter.
+    None means that one of its inputs has not run yet. Takes one query; which process refreshed the inputs is
+    irrelevant.
     """
     places = position_store.places()
     by_aggdef = {place.aggdef: place for place in places.values()}
@@ -103,10 +103,10 @@ def behind_inputs(position_store: PositionStore, inputs: Mapping[str, Iterable[s
 
 
 def _collection_mark(database: Database[dict[str, Any]], definition: Definition) -> Mark:
-    """The highest id that was already there `settle_s` ago, as far as this was noted.
+    """Return a mark at the highest id known to have existed `settle_s` ago.
 
-    What the highest id was at which time is kept in `agg.seen`, since the ids of a foreign collection may say nothing
-    about time, and a transaction may make a lower id visible after a higher one.
+    `agg.seen` keeps samples of the highest id over time: the ids of a foreign collection need not reflect time, and a
+    transaction can make a lower id visible after a higher one.
     """
     client = database.client
     for full_name in definition.inputs:
@@ -123,7 +123,7 @@ def _collection_mark(database: Database[dict[str, Any]], definition: Definition)
             highest = value
     databases = {database_name for database_name, _ in names}
     if len(databases) > 1:
-        raise DefinitionError(f"inputs {list(definition.inputs)}: all must lie in one database", "inputs")
+        raise DefinitionError(f"inputs {list(definition.inputs)}: all must be in one database", "inputs")
     now = clock(database)
     through = settled(database, definition, highest, now)
     return Mark(
@@ -140,9 +140,9 @@ def _collection_mark(database: Database[dict[str, Any]], definition: Definition)
 
 
 def settled(database: Database[dict[str, Any]], definition: Definition, highest: Any, now: datetime) -> Any:
-    """The highest id that was seen at least `settle_s` ago; notes the present one for later calls.
+    """Return the highest id seen at least `settle_s` ago, and record `highest` for later calls.
 
-    Notes tell of one key of one set of inputs: with another one, they begin anew.
+    The samples belong to one key and one set of inputs; changing either discards them.
     """
     if definition.settle_s <= 0 or highest is None:
         return highest
@@ -162,7 +162,7 @@ def settled(database: Database[dict[str, Any]], definition: Definition, highest:
 
 
 def forget_seen(database: Database[dict[str, Any]], name: str) -> None:
-    """Delete what was noted for the aggregate `name`."""
+    """Delete the samples recorded for the aggregate `name`."""
     database[SEEN].delete_one({"_id": name})
 
 

@@ -1,4 +1,4 @@
-"""Performs the jobs of a recorded step: submits them, waits, says what came out. Decides nothing about positions."""
+"""Submit the jobs of a recorded step, wait for them and count their results. Leaves positions alone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mapreduce.job.spec import CANCELLED, COMPLETE, UNKNOWN, JobSpec, JobStatus
 WAIT_S = 0.5
 NOTHING_WRITTEN = frozenset(
     {"map_failed", "key_refused", "function_refused", "code_changed", "input_refused", "bad_request"}
-)  # errors of the phases before any result is committed
+)  # errors of phases before the first commit of results
 
 
 class EngineLike(Protocol):
-    """`mapreduce.engine.Engine`, as far as it is needed here."""
+    """The part of `mapreduce.engine.Engine` that runs use."""
 
     def submit(self, spec: JobSpec, *, durable: bool = True) -> str: ...
     def status(self, job_id: str) -> JobStatus: ...
@@ -30,7 +30,7 @@ class EngineLike(Protocol):
 
 
 def specs(step: RunStep) -> list[JobSpec]:
-    """The jobs of the step's present attempt."""
+    """Return the jobs of the step's current attempt."""
     return [
         replace(spec, job_id=f"{spec.job_id}.{step.attempt}")
         for spec in (JobSpec.from_document(document) for document in step.jobs)
@@ -38,16 +38,16 @@ def specs(step: RunStep) -> list[JobSpec]:
 
 
 def with_code(step: RunStep, code: Mapping[str, str]) -> RunStep:
-    """The step with its files as they are now: what it uses of them is the same, the rest may have changed."""
+    """Return the step with the current file hashes; only code in these files that the step does not use has changed."""
     pairs = [[module, version] for module, version in sorted(code.items())]
     return replace(step, jobs=tuple({**job, "code": pairs} for job in step.jobs))
 
 
 def perform(engine: EngineLike, step: RunStep, check: Callable[[], None]) -> RunCounts:
-    """Run the step's jobs to their end; the same step may be performed again and is the same jobs.
+    """Run the step's jobs to completion and return their counts. Performing a step again uses the same job ids.
 
-    `check` is called at least twice a second and may raise to stop the waiting. Raises `RunFailedError` and
-    `RunCancelledError`, which say whether something may have been written.
+    `check` is called after each wait of `WAIT_S` and can raise to stop waiting. Raises `RunFailedError` and
+    `RunCancelledError`, whose `wrote` says whether results may have been written.
     """
     wanted = specs(step)
     check()
@@ -69,7 +69,7 @@ def perform(engine: EngineLike, step: RunStep, check: Callable[[], None]) -> Run
 
 def _submit(engine: EngineLike, spec: JobSpec, *, wrote: bool) -> None:
     try:
-        engine.submit(spec, durable=False)  # the step is recorded, and submitted again should the engine forget it
+        engine.submit(spec, durable=False)  # the recorded step is submitted again if the engine loses it
     except MapReduceError as error:
         if error.retryable:
             raise
@@ -108,7 +108,7 @@ def _failure(status: JobStatus, *, others: bool) -> RunFailedError:
 
 
 def nothing_written(status: JobStatus) -> bool:
-    """Whether the engine says that the job never came as far as reducing, which is where results are written."""
+    """Return True if the job never reached the reduce phase, which is where results are written."""
     code = str((status.error or {}).get("code", ""))
     return code in NOTHING_WRITTEN or status.progress.get("reduces") == 0
 
@@ -126,7 +126,7 @@ def _tally(status: JobStatus) -> RunCounts:
 
 
 def discard(engine: EngineLike, step: RunStep) -> None:
-    """Cancel jobs of a step that nobody waits for any more."""
+    """Cancel the jobs of a step that is no longer needed."""
     for spec in specs(step):
         if not engine.status(spec.job_id).ended:
             engine.cancel(spec.job_id)

@@ -1,4 +1,4 @@
-"""Renews the leases that this process holds, from one thread of its own, for as long as the work takes."""
+"""Renew the leases that this process holds, in one background thread, while their work goes on."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ log = logging.getLogger(__name__)
 
 
 class HeldLease:
-    """One lease that is being renewed."""
+    """A lease that is being renewed."""
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
         self.lost = False
 
     def check(self) -> None:
-        """Raise `LeaseLostError` when another process has taken over."""
+        """Raise `LeaseLostError` if another process has taken over."""
         if self.lost:
             raise LeaseLostError(f"zagg.{self.lease.name}: the lease was taken over by another process")
 
 
 class LeaseRenewer:
-    """Renews every kept lease each third of its length. Thread-safe; the thread ends when nothing is kept."""
+    """Renews held leases every third of their duration. Thread-safe; the thread ends when no lease is held."""
 
     def __init__(self, position_store: PositionStore, lease_s: float = LEASE_S) -> None:
         self._position_store = position_store
@@ -72,4 +72,4 @@ class LeaseRenewer:
             if not self._position_store.renew(kept.lease, self._lease_s):
                 kept.lost = True
         except PyMongoError as error:
-            log.warning("lease of zagg.%s not renewed, will try again: %s", kept.lease.name, error)
+            log.warning("lease not renewed, will try again aggregate=zagg.%s error=%s", kept.lease.name, error)

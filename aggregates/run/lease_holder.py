@@ -1,4 +1,4 @@
-"""Who holds a lease, so that another process on the same machine sees at once when the holder is dead."""
+"""Name lease holders, so that another process on the same machine can tell at once that a holder is dead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SEPARATOR = "|"
 
 @cache
 def _machine(pid: int) -> str:
-    """Host, and boot: pids of before a restart of the machine mean nothing. `pid` keeps forks apart in the cache."""
+    """Return host and boot time: pids are reused after a reboot. `pid` gives each fork its own cache entry."""
     return f"{socket.gethostname()}@{int(psutil.boot_time())}"
 
 
@@ -24,19 +24,19 @@ def _started(pid: int) -> str:
 
 
 def new_holder() -> str:
-    """A name for one holding of a lease by this process."""
+    """Return a new unique holder name for this process."""
     pid = os.getpid()
     return _SEPARATOR.join((_machine(pid), str(pid), _started(pid), secrets.token_hex(4)))
 
 
 def this_thread() -> str:
-    """A name for what the calling thread waits for; the same at each call."""
+    """Return a name for the calling thread as a waiter; the same on every call."""
     pid = os.getpid()
     return _SEPARATOR.join((_machine(pid), str(pid), _started(pid), f"thread{threading.get_ident()}"))
 
 
 def is_dead(holder: str) -> bool:
-    """Whether who holds or waits is a process of this machine that has ended. False when that cannot be known."""
+    """Return True if `holder` is a process of this machine that has ended; False if that cannot be known."""
     try:
         machine, pid, started, _ = holder.split(_SEPARATOR)
     except ValueError:

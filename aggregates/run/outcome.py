@@ -1,4 +1,4 @@
-"""What came out of a run, as plain values."""
+"""The result of a run, as plain values."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ State = Literal["complete", "nothing", "blocked"]
 
 @dataclass(frozen=True)
 class RunCounts:
-    """What a step, or several, read and wrote."""
+    """Counts of what one or more steps read and wrote."""
 
     docs_in: int = 0  # documents handed to maps
     keys: int = 0  # output documents touched
-    skipped: tuple[Any, ...] = ()  # ids of documents passed over, at most a thousand
+    skipped: tuple[Any, ...] = ()  # ids of documents on which the map failed, at most 1,000
     skipped_count: int = 0
     job_ids: tuple[str, ...] = ()
 
@@ -31,25 +31,25 @@ class RunCounts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one call of a run service did."""
+    """The result of one refresh, full run or rebuild."""
 
     name: str  # of the AggDef
     mode: str  # incremental, full or rebuild
     state: State
     reason: str = ""  # why nothing was done, or why a full run is due
     uid: str = ""
-    start: Any = None  # the run took in ids above this one
-    through: Any = None  # where the position stands now
+    start: Any = None  # the run read ids above this one
+    through: Any = None  # the position after the run
     complete_through: datetime | None = None
     generation: int = 0
     outputs: tuple[str, ...] = ()
     tally: RunCounts = RunCounts()
     duration_s: float = 0.0
     code: str = ""  # version of the task's code
-    due: str = ""  # why a full run is due although this one went well
+    due: str = ""  # why a full run is due although this run succeeded
 
     def sentence(self) -> str:
-        """For a person, on one line."""
+        """Return one line for a person."""
         targets = ", ".join(f"zagg.{name}" for name in self.outputs)
         if self.state == "blocked":
             return f"{self.name}: a full run is due: {self.reason}"

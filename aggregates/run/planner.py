@@ -1,4 +1,4 @@
-"""Turns what a task describes into jobs of the engine: which outputs there are, and one job for each of them."""
+"""Turn the calls of a task into its outputs and one engine job for each of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mapreduce.job.spec import ANY_LABEL, JobSpec, Output, Source
 
 @dataclass(frozen=True)
 class PlannedSource:
-    """A map and what narrows its input beside the run's range."""
+    """A map, and the conditions on its input in addition to the run's range."""
 
     map_name: str
     query: Mapping[str, Any]
@@ -29,7 +29,7 @@ class PlannedSource:
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """What feeds one output, or with `start_xmr` several, through one shuffle."""
+    """A job that fills one output, or several with `start_xmr`, through one shuffle."""
 
     outputs: Mapping[str, str]  # name below "zagg." by label; {"": name} for plain map-reduce
     sources: tuple[PlannedSource, ...]
@@ -40,7 +40,7 @@ class PlannedJob:
     on_error: str
 
     def spec(self, uid: str, database: str, generation: int, span: IdRange, code: Mapping[str, str]) -> JobSpec:
-        """The engine's job for this range into this generation. An empty range start means from the beginning."""
+        """Return the engine job for `span` into `generation`. A range start of None means from the first document."""
         kind = "reduce" if self.associative else "merge"
         begin = MinKey() if span.start is None else span.start
         return JobSpec(
@@ -75,33 +75,33 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a task wants done in a run, apart from the range."""
+    """All the work of a run, apart from its range."""
 
     task: Task
     jobs: tuple[PlannedJob, ...]
     basic: tuple[Mapping[str, Any], ...]  # {func_name, args, kwargs}
     code: Mapping[str, str]  # sha256 of the file by module; what workers compare
-    version: str  # of the code that the run uses, and of nothing beside it in the same files
+    version: str  # of the code that the run uses; other code in the same files does not count
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """All outputs, the first one first."""
+        """Return all outputs in order, each once."""
         return tuple(dict.fromkeys(name for job in self.jobs for name in job.outputs.values()))
 
     @property
     def associative(self) -> bool:
-        """Whether increments are possible."""
+        """Return True if increments are possible."""
         return all(job.associative for job in self.jobs)
 
     def specs(self, uid: str, database: str, generation: int, span: IdRange) -> list[JobSpec]:
-        """One engine job per planned job, with ids made from `uid`."""
+        """Return one engine job per planned job, with ids derived from `uid`."""
         return [
             job.spec(f"{uid}.{number}", database, generation, span, self.code) for number, job in enumerate(self.jobs)
         ]
 
 
 class Planner:
-    """What a task gets as `socket`: takes its calls down, and says at once what cannot be run."""
+    """The `socket` of a task: records its calls, and rejects at once what cannot be run."""
 
     def __init__(self, definition: Definition, modules: Sequence[str]) -> None:
         self._definition = definition
@@ -110,7 +110,7 @@ class Planner:
         self._basic: list[Mapping[str, Any]] = []
 
     def record(self, call: MapReduceCall | BasicCall) -> None:
-        """Take down one call. Raises `TaskError` for a function that workers could not find."""
+        """Record one call. Raises `TaskError` for a function that workers could not find."""
         if isinstance(call, BasicCall):
             name = function_name(call.func, self._modules)
             self._basic.append({"func_name": name, "args": list(call.args), "kwargs": dict(call.kwargs)})
@@ -118,7 +118,7 @@ class Planner:
             self._calls.append(call)
 
     def jobs(self) -> tuple[PlannedJob, ...]:
-        """Calls for the same output joined into one job. Raises `TaskError` when they contradict each other."""
+        """Return the jobs, with calls for the same output joined. Raises `TaskError` if they contradict each other."""
         joined: dict[tuple[str, ...], PlannedJob] = {}
         owner: dict[str, tuple[str, ...]] = {}
         for call in self._calls:
@@ -132,7 +132,7 @@ class Planner:
 
     @property
     def basic(self) -> tuple[Mapping[str, Any], ...]:
-        """The calls of `start_basic_job`."""
+        """Return the calls of `start_basic_job`."""
         return tuple(self._basic)
 
     def _job(self, call: MapReduceCall) -> PlannedJob:
@@ -191,9 +191,9 @@ def make_plan(
     query: Mapping[str, Any],
     full: bool,
 ) -> Plan:
-    """Ask the task what it wants done. `query` is what it sees as `self.query`.
+    """Ask the task for its jobs. `query` is what it sees as `self.query`.
 
-    Raises `TaskError` when it cannot be found, does not run, or describes something that cannot be done.
+    Raises `TaskError` if the task cannot be found, fails, or describes something that cannot be run.
     """
     cls = resolve(definition.task_name, modules)
     context = TaskContext(db=database, query=query, output=definition.output, full=full)

@@ -1,7 +1,7 @@
-"""The position document of an output as a value: how far it is, what is under way, which generation is shown.
+"""The position document of an AggDef as a value: how far it is, what is in progress, which generation is shown.
 
-One document of `agg.position` per AggDef, under the name of its first output; further outputs of the same AggDef have a
-small document that points to it (`lead`), which keeps other AggDefs away from them.
+`agg.position` has one such document per AggDef, under the name of its first output. Each further output of the AggDef
+has a small document that points to it (`lead`), so that no other AggDef can claim that output.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 
 @dataclass(frozen=True)
 class RunStep:
-    """A fixed range of events on its way into one generation, recorded before its jobs are submitted."""
+    """A fixed range of events to add to one generation, recorded before its jobs are submitted."""
 
-    uid: str  # names the jobs: a step sent again is the same jobs
+    uid: str  # prefix of the job ids, so that submitting a step again repeats no job
     start: Any  # ids above this one; None = from the beginning of an input without integer ids
-    through: Any  # up to and with this one
+    through: Any  # up to and including this one
     generation: int
     code: str  # version of the task's code
-    jobs: tuple[Mapping[str, Any], ...]  # what the engine gets, as documents
-    basic: tuple[Mapping[str, Any], ...] = ()  # calls that follow the jobs
+    jobs: tuple[Mapping[str, Any], ...]  # job specs as documents
+    basic: tuple[Mapping[str, Any], ...] = ()  # calls to make after the jobs
     attempt: int = 1
-    wrote: bool = False  # an attempt failed when results may have been partly written
-    complete_through: datetime | None = None  # what the position says once the step is done
+    wrote: bool = False  # a failed attempt may have written part of the results
+    complete_through: datetime | None = None  # of the position once the step is done
 
     def to_document(self) -> dict[str, Any]:
-        """For MongoDB. Jobs are packed, because their queries have `$` in the names of fields."""
+        """Return the document for MongoDB. Jobs are packed as BSON because their queries have `$` in field names."""
         return {
             "uid": self.uid,
             "start": self.start,
@@ -49,7 +49,7 @@ class RunStep:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> RunStep:
-        """The reverse of `to_document`."""
+        """Restore from the result of `to_document`."""
         packed = bson.decode(document["jobs"], _AWARE)
         return cls(
             uid=document["uid"],
@@ -67,7 +67,7 @@ class RunStep:
 
 @dataclass(frozen=True)
 class Build:
-    """A generation in the making, by a full run or by the rebuild of a range."""
+    """A generation that a full run or a rebuild is building."""
 
     uid: str
     mode: str  # "full" or "rebuild"
@@ -76,23 +76,23 @@ class Build:
     definition: str  # fingerprint
     base: Any  # ids above this one are in it once it is done
     reached: Any  # ids up to this one are in it; None = nothing yet
-    since: datetime | None = None  # rebuild: the span, widened to whole periods
+    since: datetime | None = None  # rebuild: start of the span, widened to whole periods
     until: datetime | None = None
-    copied: bool = False  # rebuild: what lies outside the span is in it
+    copied: bool = False  # rebuild: the documents outside the span have been copied
     step: RunStep | None = None
-    store: str = ""  # the store that it reads
+    store: str = ""  # identity of the event store that it reads
     epoch: int = 0
     version: str = ""  # of the aggregates that it reads
-    skipped: tuple[Any, ...] = ()  # as of a position, for the steps taken so far
+    skipped: tuple[Any, ...] = ()  # as in `Position`, for the steps done so far
     skipped_count: int = 0
 
     def to_document(self) -> dict[str, Any]:
-        """For MongoDB."""
+        """Return the document for MongoDB."""
         return vars(self) | {"step": self.step.to_document() if self.step else None, "skipped": list(self.skipped)}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Build:
-        """The reverse of `to_document`."""
+        """Restore from the result of `to_document`."""
         step = document["step"]
         skipped = tuple(document["skipped"])
         return cls(**{**document, "step": RunStep.from_document(step) if step else None, "skipped": skipped})
@@ -100,46 +100,46 @@ class Build:
 
 @dataclass(frozen=True)
 class Slot:
-    """One of the two things that may be under way, and the lease on doing it."""
+    """The lease on one of the two kinds of work: increments (`live`) or builds."""
 
-    token: int = 0  # raised with every change of hands: what an earlier holder still sends is refused
+    token: int = 0  # fencing token; grows with each lease, so that writes of an earlier holder are refused
     holder: str = ""
-    until: datetime | None = None  # on MongoDB's clock
+    until: datetime | None = None  # end of the lease on MongoDB's clock; None = not held
     cancel: str = ""  # uid of the step or build that a person wants cancelled
-    turn: str = ""  # who waits for it, and is left to have it next for as long as it says so again
+    turn: str = ""  # the waiter that gets the lease next, as long as it renews its turn
 
 
 @dataclass(frozen=True)
 class Position:
-    """What `agg.position` says of one AggDef."""
+    """The content of `agg.position` for one AggDef."""
 
     name: str  # of the first output
     aggdef: str
-    outputs: tuple[str, ...]  # all of the AggDef's, the first one included
+    outputs: tuple[str, ...]  # all outputs of the AggDef, including the first
     store: str = ""  # identity of the event store that the ids belong to; "" = nothing was read yet
     epoch: int = 0
     position: Any = None  # events up to this id are in; None before the first run
-    base: Any = None  # events up to this id are not in and need not be
+    base: Any = None  # events up to this id were no longer stored at the last full run and are not included
     complete_through: datetime | None = None
     generation: int = 0  # 0 before the first run
-    shown: int = 0  # generation that the views show; differs only for the moment of a switch
-    next_generation: int = 1  # numbers are never used twice
-    code: str = ""  # of the generation's base
-    definition: str = ""
-    version: str = ""  # of the aggregates that it reads; "" when it reads something else
-    due: str = ""  # why a full run is due; "" when none is
-    blocked: bool = False  # increments would be wrong until it is made
-    skipped: tuple[Any, ...] = ()  # ids of events on which the map failed; the first thousand
+    shown: int = 0  # generation that the views show; differs from `generation` only during a switch
+    next_generation: int = 1  # numbers are never reused
+    code: str = ""  # version of the task's code at the last full run
+    definition: str = ""  # fingerprint at the last full run
+    version: str = ""  # of the aggregates that it reads; "" for other inputs
+    due: str = ""  # why a full run is due; "" if none is
+    blocked: bool = False  # increments would be wrong until that full run
+    skipped: tuple[Any, ...] = ()  # ids of events on which the map failed; the first 1,000
     skipped_count: int = 0
     live: Slot = field(default_factory=Slot)
     build: Slot = field(default_factory=Slot)
     step: RunStep | None = None  # the open increment
     making: Build | None = None  # the open build
-    retired: tuple[tuple[int, datetime], ...] = ()  # generations to drop, and since when nobody needs them
+    retired: tuple[tuple[int, datetime], ...] = ()  # generations to drop, each with the time it was retired
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Position:
-        """Read a document of `agg.position` (not one that only points to another)."""
+        """Read a document of `agg.position` that is not a mere pointer to another one."""
         plain = {key: document[key] for key in _PLAIN if key in document}
         return cls(
             name=document["_id"],

@@ -1,4 +1,4 @@
-"""The collection `agg.position`: every change of a position document is one atomic, fenced operation here."""
+"""Read and change the documents of `agg.position`. Every change is one atomic operation, fenced if it needs a lease."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from aggregates.run.position import Build, Position, RunStep, SlotName
 
 COLLECTION = "agg.position"
 LEASE_S = 20.0
-TURN_S = 5.0  # how long a slot is left to who waits for it, unless it says so again
+TURN_S = 5.0  # how long a slot stays reserved for a waiter that does not renew its turn
 MOST_SKIPPED = 1000
 DURABLE = WriteConcern(w="majority", j=True)
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to do what one slot of a position document stands for, as long as its token is the newest."""
+    """A lease on one slot of a position document, valid as long as its token is the newest."""
 
     name: str
     slot: SlotName
@@ -34,23 +34,23 @@ class Lease:
 
     @property
     def guard(self) -> dict[str, Any]:
-        """Condition that holds only while nobody has taken over."""
+        """Return a filter that matches only until another process takes over."""
         return {"_id": self.name, f"{self.slot}.token": self.token}
 
 
 @dataclass(frozen=True)
 class Reached:
-    """Where a position stands after a step."""
+    """The state of a position after a step."""
 
     through: Any
     complete_through: datetime | None
-    skipped: tuple[Any, ...] = ()  # ids passed over in this step, at most a thousand
+    skipped: tuple[Any, ...] = ()  # ids on which the map failed in this step, at most 1,000
     skipped_count: int = 0
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an output stands."""
+    """How far an output is."""
 
     aggdef: str
     generation: int
@@ -67,30 +67,30 @@ class PositionStore:
     # Reading
 
     def find(self, name: str) -> Position | None:
-        """The position whose first or further output is `name`."""
+        """Return the position that has the output `name`, or None."""
         document = self._collection.find_one({"_id": name})
         if document and "lead" in document:
             document = self._collection.find_one({"_id": document["lead"]})
         return Position.from_document(document) if document else None
 
     def of_aggdef(self, aggdef: str) -> Position | None:
-        """The position of an AggDef."""
+        """Return the position of the AggDef, or None."""
         document = self._collection.find_one({"aggdef": aggdef, "lead": {"$exists": False}})
         return Position.from_document(document) if document else None
 
     def get(self, name: str) -> Position:
-        """Like `find`, but raises `UnknownAggregateError` when there is none."""
+        """Return the position that has the output `name`. Raises `UnknownAggregateError` if there is none."""
         position = self.find(name)
         if position is None:
-            raise UnknownAggregateError(f"agg.position has no document {name!r}: was the database emptied meanwhile?")
+            raise UnknownAggregateError(f"agg.position has no document {name!r}: has the database been emptied?")
         return position
 
     def all(self) -> list[Position]:
-        """Every position; their steps come along, so it is not for a list of thousands."""
+        """Return every position, including steps, which makes it slow for thousands of aggregates."""
         return [Position.from_document(d) for d in self._collection.find({"lead": {"$exists": False}})]
 
     def places(self) -> dict[str, Place]:
-        """Where every output stands, by its name, and nothing more of it: quick for thousands."""
+        """Return how far every output is, by its name, without further details; fast for thousands."""
         fields = {"aggdef": 1, "lead": 1, "generation": 1, "position": 1, "version": 1}
         documents = {document["_id"]: document for document in self._collection.find({}, fields)}
         found = {}
@@ -104,9 +104,9 @@ class PositionStore:
     # Owning outputs
 
     def claim(self, outputs: Iterable[str], aggdef: str) -> Position:
-        """The position of these outputs, made if it is missing; called again it changes nothing.
+        """Return the position of these outputs, created if missing; idempotent. A new output is added to it.
 
-        Raises `OutputTakenError` when one of them belongs to another AggDef. A new output joins the others' position.
+        Raises `OutputTakenError` if one of the outputs belongs to another AggDef.
         """
         names = tuple(outputs)
         found = {d["_id"]: d for d in self._collection.find({"_id": {"$in": list(names)}})}
@@ -138,7 +138,7 @@ class PositionStore:
                 raise OutputTakenError(f"output zagg.{name} was taken by {other['aggdef']!r} just now") from None
 
     def forget(self, position: Position) -> None:
-        """Remove the position and its claims; generations and views are the caller's business."""
+        """Remove the position and its claims; the caller removes generations and views."""
         self._collection.delete_many({"aggdef": position.aggdef, "lead": position.name})
         self._collection.delete_one({"_id": position.name})
 
@@ -147,9 +147,10 @@ class PositionStore:
     def acquire(
         self, name: str, slot: SlotName, lease_s: float = LEASE_S, *, waiter: str = ""
     ) -> tuple[Lease, Position]:
-        """Take the lease of `slot`. Raises `BusyError` with the holder while another one has it and lives.
+        """Take the lease of `slot`; also from a dead holder, or once it has expired.
 
-        The same while it is the turn of somebody else than `waiter`: see `line_up`.
+        Raises `BusyError`, naming the holder, if another process holds the lease, or if it is the turn of another
+        waiter than `waiter` (see `line_up`).
         """
         holder = new_holder()
         document = self._take(_free(slot, waiter) | {"_id": name}, slot, holder, lease_s)
@@ -169,9 +170,9 @@ class PositionStore:
         return Lease(name, slot, document[slot]["token"], holder), Position.from_document(document)
 
     def line_up(self, name: str, slot: SlotName, waiter: str, turn_s: float = TURN_S) -> None:
-        """Have the slot left to `waiter` once it is free, whoever else looks more often; call again within `turn_s`.
+        """Reserve the slot for `waiter` as soon as it is free; call again within `turn_s` to keep the turn.
 
-        Without effect while it is somebody else's turn. The turn is over when the lease is taken.
+        Does nothing while it is another waiter's turn. Taking the lease ends the turn.
         """
         taken = {
             f"{slot}.turn": {"$literal": waiter},
@@ -182,7 +183,7 @@ class PositionStore:
     def acquire_for(self, name: str, step: RunStep, lease_s: float = LEASE_S) -> tuple[Lease, Position] | None:
         """Take the lease of increments and record `step` in one operation.
 
-        None when that is not possible: another process has the lease, a step is open, or the position has moved.
+        Return None if another process has the lease, a step is open, or the position has moved.
         """
         holder = new_holder()
         condition = {"_id": name, "position": step.start, "generation": step.generation, "step": None, **_free("live")}
@@ -210,13 +211,13 @@ class PositionStore:
         return self._collection.find_one_and_update(condition, [{"$set": taken}], return_document=ReturnDocument.AFTER)
 
     def renew(self, lease: Lease, lease_s: float = LEASE_S) -> bool:
-        """Lengthen the lease from now; False when it was given back, or another holder has taken over."""
+        """Extend the lease to `lease_s` from now; return False if it was released or another holder has taken over."""
         until = {f"{lease.slot}.until": {"$add": ["$$NOW", int(lease_s * 1000)]}}
         held = {**lease.guard, f"{lease.slot}.holder": lease.holder}
         return self._collection.update_one(held, [{"$set": until}]).matched_count == 1
 
     def release(self, lease: Lease) -> None:
-        """Give the lease back; without effect when another holder has taken over."""
+        """Release the lease; does nothing if another holder has taken over."""
         self._collection.update_one(lease.guard, {"$set": {f"{lease.slot}.holder": "", f"{lease.slot}.until": None}})
 
     def _change(self, lease: Lease, update: Mapping[str, Any], also: Mapping[str, Any] | None = None) -> Position:
@@ -225,7 +226,7 @@ class PositionStore:
         )
         if document is None:
             raise LeaseLostError(
-                f"zagg.{lease.name}: the lease was taken over by another process, which carries on from here"
+                f"zagg.{lease.name}: the lease was taken over by another process, which continues the work"
             )
         return Position.from_document(document)
 
@@ -238,7 +239,7 @@ class PositionStore:
         )
 
     def advance(self, lease: Lease, step: RunStep, reached: Reached, *, release: bool = False) -> Position:
-        """Move the position over the step, and close it; with `release` the lease is given back in the same step."""
+        """Advance the position past the step and close it; `release` releases the lease in the same operation."""
         update: dict[str, Any] = {
             "$set": {
                 "position": reached.through,
@@ -255,10 +256,10 @@ class PositionStore:
         return self._change(lease, update, {"position": step.start, "step.uid": step.uid})
 
     def pass_over(self, position: Position, reached: Reached) -> Position | None:
-        """Move the position over a range in which there is nothing for this aggregate.
+        """Advance the position past a range with no input for this aggregate.
 
-        Needs no lease, as nothing is written but this; None when the position has moved or a step is open. Who holds
-        the lease and has planned from the old position finds so when it records its step.
+        Return None if the position has moved or a step is open. Needs no lease: a holder that has planned from the old
+        position is refused when it records its step.
         """
         condition = {
             "_id": position.name,
@@ -273,25 +274,25 @@ class PositionStore:
         return Position.from_document(document) if document else None
 
     def abandon(self, lease: Lease, step: RunStep, *, due: str = "", blocked: bool = False) -> Position:
-        """Close an open increment that is not to be carried on; with `due`, say why a full run is."""
+        """Close an open increment without finishing it; `due` records why a full run is due."""
         update: dict[str, Any] = {"step": None, "live.cancel": ""}
         if due:
             update |= {"due": due, "blocked": blocked}
         return self._change(lease, {"$set": update}, {"step.uid": step.uid})
 
     def failed(self, lease: Lease, step: RunStep, *, wrote: bool) -> RunStep:
-        """Record that an attempt failed; the step, as it is to be tried again."""
+        """Record a failed attempt and return the step for the next one."""
         after = replace(step, attempt=step.attempt + 1, wrote=step.wrote or wrote)
         self._change(lease, {"$set": {"step": after.to_document()}}, {"step.uid": step.uid})
         return after
 
     def say_due(self, name: str, due: str, *, blocked: bool = False) -> None:
-        """Say that a full run is due, and whether increments stop until then; needs no lease."""
+        """Record why a full run is due, and with `blocked` that increments stop until then; needs no lease."""
         update: dict[str, Any] = {"due": due} | ({"blocked": True} if blocked else {})
         self._collection.update_one({"_id": name}, {"$set": update})
 
     def accept(self, name: str, code: str, definition: str) -> None:
-        """Go on with this code and definition; what is in stays as the former ones made it."""
+        """Accept this code and definition for further increments; existing results stay as they are."""
         self._collection.update_one(
             {"_id": name, "blocked": {"$ne": True}}, {"$set": {"code": code, "definition": definition, "due": ""}}
         )
@@ -299,21 +300,21 @@ class PositionStore:
     # Builds
 
     def number(self, lease: Lease) -> int:
-        """A number for a generation that no other one of these outputs ever has."""
+        """Return a new generation number, which is never used again for these outputs."""
         return self._change(lease, {"$inc": {"next_generation": 1}}).next_generation - 1
 
     def record_build(self, lease: Lease, making: Build) -> Position:
-        """Record the build as it is now."""
+        """Record the current state of the build."""
         return self._change(lease, {"$set": {"making": making.to_document()}})
 
     def drop_build(self, lease: Lease) -> Position:
-        """Close a build that is not to be carried on; its generation is to be dropped."""
+        """Close a build without finishing it; the next sweep drops its generation."""
         return self._change(lease, {"$set": {"making": None, "build.cancel": ""}})
 
     def switch(self, build: Lease, live: Lease, making: Build, reached: Reached) -> Position:
-        """Make the build the current generation, and give the one before up; both leases must hold.
+        """Make the build the current generation; both leases must hold.
 
-        A rebuilt range leaves the rest as it was, and with it what is said about its code and definition.
+        A rebuild leaves the recorded code and definition alone, since it keeps the results outside its range.
         """
         set_: dict[str, Any] = {
             "generation": making.generation,
@@ -340,7 +341,7 @@ class PositionStore:
         return self._change(build, {"$set": set_}, {**live.guard, "making.uid": making.uid})
 
     def showing(self, name: str, generation: int) -> Position:
-        """Record which generation the views show; what was shown before is retired."""
+        """Record that the views show `generation`, and retire the generation shown before."""
         document = self._collection.find_one_and_update(
             {"_id": name, "generation": generation, "shown": {"$ne": generation}},
             [
@@ -367,40 +368,40 @@ class PositionStore:
         return Position.from_document(document) if document else self.get(name)
 
     def dropped(self, name: str, generations: Iterable[int]) -> None:
-        """Record that these retired generations are gone."""
+        """Record that these retired generations have been dropped."""
         self._collection.update_one({"_id": name}, {"$pull": {"retired": {"n": {"$in": list(generations)}}}})
 
     # Cancelling
 
     def ask_cancel(self, name: str, slot: SlotName, uid: str) -> bool:
-        """Ask whoever performs the step or build `uid` to stop; False when it is not open (any more)."""
+        """Ask the process that performs the step or build `uid` to stop; return False if it is not open."""
         at = "step.uid" if slot == "live" else "making.uid"
         return self._collection.update_one({"_id": name, at: uid}, {"$set": {f"{slot}.cancel": uid}}).matched_count == 1
 
     def now(self) -> datetime:
-        """MongoDB's clock."""
+        """Return the time of MongoDB's clock, timezone-aware."""
         return clock(self._collection.database)
 
 
 def _free(slot: str, waiter: str = "") -> dict[str, Any]:
-    """Condition that the slot may be taken: nobody holds it, and it is nobody else's turn."""
+    """Return a filter: the slot is not held, and it is not another waiter's turn."""
     return {"$and": [_unheld(slot), _turn_of(slot, waiter)]}
 
 
 def _unheld(slot: str) -> dict[str, Any]:
-    """Condition that nobody holds the slot, or whoever does has let it run out. ("" is true to MongoDB's `$not`.)"""
+    """Return a filter: the slot is not held, or its lease has expired. ("" is true to MongoDB's `$not`.)"""
     unheld = {"$eq": [{"$ifNull": [f"${slot}.holder", ""]}, ""]}
     return {"$expr": {"$or": [unheld, {"$lte": [f"${slot}.until", "$$NOW"]}]}}
 
 
 def _turn_of(slot: str, waiter: str) -> dict[str, Any]:
-    """Condition that it is the turn of `waiter`, or nobody's."""
+    """Return a filter: it is the turn of `waiter`, or of no one."""
     turn = {"$ifNull": [f"${slot}.turn", ""]}
     over = {"$lte": [f"${slot}.turn_until", "$$NOW"]}
     return {"$expr": {"$or": [{"$in": [turn, ["", {"$literal": waiter}]]}, over]}}
 
 
 def clock(database: Database[dict[str, Any]]) -> datetime:
-    """MongoDB's clock, timezone-aware."""
+    """Return the time of MongoDB's clock, timezone-aware."""
     found: datetime = database.command("hello", codec_options=CodecOptions(tz_aware=True))["localTime"]
     return found

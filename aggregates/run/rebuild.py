@@ -1,4 +1,4 @@
-"""What a rebuild does beside a full run: widens the range to whole periods, and copies what lies outside of it."""
+"""Do what a rebuild adds to a full run: widen its range to whole periods, and copy the documents outside the range."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ DURABLE = WriteConcern(w="majority", j=True)
 
 
 class Rebuild:
-    """The parts of one rebuild. Raises `NotRebuildableError` when the task cannot say what its keys stand for."""
+    """Performs the parts of one rebuild. Raises `NotRebuildableError` if the task does not define `period(key)`."""
 
     def __init__(self, run_context: RunContext, definition: Definition, plan: Plan) -> None:
         if not has_period(type(plan.task)):
             raise NotRebuildableError(
-                f"{definition.task_name} has no period(key), so nobody knows which keys belong to a range of time: "
+                f"{definition.task_name} has no period(key), so it is unknown which keys belong to a range of time: "
                 "add one, or make a full run"
             )
         if definition.kind != EVENT or not plan.associative:
@@ -39,7 +39,7 @@ class Rebuild:
         self._task = plan.task
 
     def widen(self, position: Position, since: datetime, until: datetime) -> Span:
-        """The smallest range around [since, until) that cuts through no period of an existing key."""
+        """Return the smallest range around [since, until) that splits no period of an existing key."""
         demand_unblocked(position)
         if position.generation == 0 or position.step is not None:
             raise NotRebuildableError(f"zagg.{position.name} has an unfinished run: run it first")
@@ -57,7 +57,7 @@ class Rebuild:
             span = wider
 
     def narrowing(self, making: Build) -> Mapping[str, Any]:
-        """The condition on events that belong to the range."""
+        """Return the filter for events in the range."""
         return {"timestamp": {"$gte": making.since, "$lt": making.until}}
 
     def _inside(self, key: Any, making: Build) -> bool:
@@ -67,11 +67,11 @@ class Rebuild:
         return period is not None and overlaps(period, (making.since, making.until))
 
     def copy_outside(self, position: Position, making: Build) -> None:
-        """Put what the range does not touch into the new generation."""
+        """Copy the documents outside the range from the current generation into the new one."""
         self._copy(position, position.generation, making, inside=False)
 
     def copy_inside(self, position: Position, making: Build, scratch: int) -> None:
-        """Put what was computed for the range into the new generation, and nothing else of it."""
+        """Copy the documents inside the range from the generation `scratch` into the new one."""
         self._copy(position, scratch, making, inside=True)
 
     def _copy(self, position: Position, source: int, making: Build, *, inside: bool) -> None:
@@ -94,7 +94,7 @@ class Rebuild:
     def _documents(
         self, position: Position, generation: int, fields: Mapping[str, int] | None
     ) -> Iterator[tuple[Any, str]]:
-        """Documents, or keys alone when `fields` asks for nothing else, of all outputs, each with its output."""
+        """Yield each document of all outputs with its output; only the document's key if `fields` is given."""
         for output in self._run_context.generations.expand(position.outputs, generation):
             found = self._run_context.database[collection_name(output, generation)].find({}, fields)
             for document in found:

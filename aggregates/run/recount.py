@@ -1,7 +1,7 @@
-"""Computes an aggregate by a plain loop over the stored events: what verification and previews compare with.
+"""Compute an aggregate by a plain loop over the stored events, for verification and previews.
 
-Nothing of the engine takes part: no splits, no shuffle, no increments. Only the task's own functions are called.
-Memory is bounded: beyond it, groups wait in temporary files.
+The engine is not involved: no splits, no shuffle, no increments; only the task's own functions are called. Memory is
+bounded: beyond the limit, groups spill to temporary files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from aggregates.run.watermark import IdRange
 from aggregates.task_code.registry import load_function
 from mapreduce.job.spec import ANY_LABEL
 
-CHUNK = 500  # values of a key that are reduced at once
+CHUNK = 500  # values of a key after which they are reduced to one
 
 
 @dataclass
@@ -39,14 +39,14 @@ class Group:
 
 @dataclass
 class Recount:
-    """What was read; ids of events that a `skip` task failed on."""
+    """Count of documents read, and ids of those on which a map with `on_error = "skip"` failed."""
 
     docs_in: int = 0
     skipped: list[Any] = field(default_factory=list)
 
 
 def comparable(key: Any) -> Any:
-    """Something hashable that is equal exactly for keys that MongoDB holds equal."""
+    """Return a hashable value that is equal for two keys if and only if MongoDB considers them equal."""
     if isinstance(key, bool) or key is None:
         return ("bool", key)
     if isinstance(key, Decimal128):
@@ -67,12 +67,12 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def order_of(key: Any) -> bytes:
-    """Bytes that are equal exactly for keys that MongoDB holds equal; their order means nothing but the same always."""
+    """Return bytes equal for two keys exactly if MongoDB considers them equal; their order is arbitrary but stable."""
     return repr(_plain(comparable(key))).encode("utf-8", "surrogatepass")
 
 
 def _plain(key: Any) -> Any:
-    """The key with each number as one fraction: 1, 1.0 and Decimal("1.00") look different and are equal."""
+    """Return the key with numbers as fractions: 1, 1.0 and Decimal("1.00") are equal but print differently."""
     if isinstance(key, tuple):
         return tuple(_plain(part) for part in key)
     if isinstance(key, int | float | Decimal) and not isinstance(key, bool):
@@ -84,12 +84,12 @@ def _fraction(number: int | float | Decimal) -> tuple[Any, ...]:
     try:
         return Fraction(number).as_integer_ratio()
     except (ValueError, OverflowError):
-        return (str(float(number)),)  # infinite, or no number
+        return (str(float(number)),)  # infinite or NaN
 
 
 @dataclass(frozen=True)
 class Result:
-    """What readers should see under one key."""
+    """The expected value of one key."""
 
     output: str
     order: bytes  # see `order_of`
@@ -98,14 +98,14 @@ class Result:
 
     @property
     def place(self) -> tuple[str, bytes]:
-        """By this results are sorted."""
+        """Return the sort key of results."""
         return self.output, self.order
 
 
 class Recounter:
-    """Recounts the outputs of one plan, range after range. `close` it; not thread-safe.
+    """Recounts the outputs of one plan, one range after another. Must be closed. Not thread-safe.
 
-    Holds about `memory_bytes` of groups, and beyond that the values of one key at a time.
+    Holds about `memory_bytes` of groups and, while iterating over results, the values of one key at a time.
     """
 
     def __init__(self, plan: Plan, database: Database[dict[str, Any]], memory_bytes: int = MEMORY_BYTES) -> None:
@@ -113,7 +113,7 @@ class Recounter:
         self._home = database
         self._memory_bytes = memory_bytes
         self._groups: dict[str, dict[Any, Group]] = {}
-        self._held = 0  # values
+        self._held = 0  # count of values in memory
         self._added = 0
         self._value_bytes = 64.0
         self._spool = ExternalSort(memory_bytes)
@@ -121,7 +121,7 @@ class Recounter:
 
     @property
     def runs(self) -> int:
-        """How often groups went to a file."""
+        """Return how many times groups were spilled to a file."""
         return self._spool.runs
 
     def close(self) -> None:
@@ -129,9 +129,9 @@ class Recounter:
         self._spool.close()
 
     def take(self, span: IdRange, limit: int | None = None) -> None:
-        """Take in the documents of a range, at most `limit` of each collection; ranges must not overlap.
+        """Read the documents of a range, at most the newest `limit` of each collection. Ranges must not overlap.
 
-        Raises what the task raises, unless it says `on_error = "skip"`.
+        Raises what `map` raises, unless the task has `on_error = "skip"`, and what `reduce` raises.
         """
         for job in self._plan.jobs:
             for source in job.sources:
@@ -175,7 +175,7 @@ class Recounter:
             self._shrink()
 
     def _shrink(self) -> None:
-        """Reduce what can be reduced; when that is not enough, have the groups wait in a file."""
+        """Reduce what can be reduced; if that is not enough, spill the groups to a file."""
         self._held = 0
         for output, groups in self._groups.items():
             job = self._job_of(output)
@@ -200,7 +200,7 @@ class Recounter:
         return named or next(job for job in self._plan.jobs if ANY_LABEL in job.outputs)
 
     def results(self) -> Iterator[Result]:
-        """What readers should see, sorted by output and order of the key. Nothing can be taken in after that."""
+        """Yield the expected values, sorted by `Result.place`. Nothing can be added after that."""
         self._empty()
         for place, records in itertools.groupby(self._spool, key=operator.itemgetter(0)):
             output, order = place
@@ -235,7 +235,7 @@ def _pairs(yielded: Iterable[Any], job: PlannedJob) -> Iterator[tuple[str, Any, 
 
 
 def _projection(fields: tuple[str, ...] | None, id_key: str) -> dict[str, int] | None:
-    """The fields and the id, without a path that lies within another one, which MongoDB refuses."""
+    """Return the projection of fields and id, without paths inside other paths, which MongoDB refuses."""
     if fields is None:
         return None
     wanted = {*fields, id_key, "_id"}

@@ -1,4 +1,4 @@
-"""Proves an aggregate right, or lists where it is wrong: a plain recount to a pinned position, compared in full."""
+"""Verify an aggregate: recount it plainly up to a pinned position and compare every key."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ WAIT_S = 60.0
 
 @dataclass(frozen=True)
 class Difference:
-    """One key on which output and recount do not agree."""
+    """One key for which output and recount differ."""
 
     output: str
     key: Any
-    kind: str  # "missing", "unexpected", "different"; "view" when readers do not get the output, whatever is in it
+    kind: str  # "missing", "unexpected", "different"; "view" if the view does not show the output
     stored: Any = None
     recounted: Any = None
 
     def sentence(self) -> str:
-        """For a person, on one line."""
+        """Return one line for a person."""
         if self.kind == "view":
-            what = f"readers do not see {self.stored}, the view is missing or wrong: run it, to mend it"
+            what = f"readers do not see {self.stored}, the view is missing or wrong: run the aggregate to repair it"
             return f"zagg.{self.output}: {what}"
         where = f"zagg.{self.output} {self.key!r}"
         if self.kind == "missing":
@@ -47,25 +47,25 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a verification found."""
+    """The result of a verification."""
 
     name: str
-    through: Any  # the position to which was recounted
+    through: Any  # the position up to which events were recounted
     generation: int
     docs_in: int
     keys: int
     skipped_count: int
     differences: tuple[Difference, ...]  # the first hundred
     difference_count: int
-    refused: str = ""  # why nothing could be compared
+    refused: str = ""  # why nothing could be compared; "" if it was
 
     @property
     def ok(self) -> bool:
-        """Whether output and recount are equal."""
+        """Return True if output and recount are equal."""
         return not self.difference_count and not self.refused
 
     def sentence(self) -> str:
-        """For a person, on one line."""
+        """Return one line for a person."""
         if self.refused:
             return f"{self.name}: cannot be verified: {self.refused}"
         counted = f"{self.docs_in} events through {self.through}, {self.keys} keys"
@@ -75,10 +75,10 @@ class Comparison:
 
 
 def verify(run_context: RunContext, definition: Definition) -> Comparison:
-    """Recount and compare. Increments go on during the recount, and are held up for its last part and the comparison.
+    """Recount the aggregate and compare. Increments go on, except during the last part and the comparison.
 
-    Blocks; memory is bounded, whatever the number of keys. Raises what the task raises, `BusyError` when an increment
-    takes longer than a minute.
+    Blocks; memory does not grow with the number of keys. Raises what the task raises, and `BusyError` if an increment
+    takes longer than `WAIT_S`.
     """
     with pinned(run_context, definition):
         return _verify(run_context, definition)
@@ -102,7 +102,7 @@ def _verify(run_context: RunContext, definition: Definition) -> Comparison:
             recounter.take(mark.range(start, reached))
         with run_context.holding(name, "live", WAIT_S) as (_, pinned):
             if pinned.step is not None:
-                reason = "a run was interrupted and waits to be rolled forward: run it first"
+                reason = "a run was interrupted and is not finished: run it first"
                 return _refused(definition, pinned, reason)
             if pinned.position is not None and pinned.position != reached:
                 recounter.take(
@@ -148,12 +148,12 @@ def _compare(run_context: RunContext, definition: Definition, position: Position
 
 @dataclass
 class _DifferenceCount:
-    keys: int = 0  # that the recount has
+    keys: int = 0  # in the recount
     differences: int = 0
 
 
 def _differences(stored: ExternalSort, recounted: Iterator[Result], tally: _DifferenceCount) -> Iterator[Difference]:
-    """Walk through both sides in the same order, one document of each in hand."""
+    """Merge both sides in their common order, holding one document of each."""
     existing = iter(stored)
     left = next(existing, None)
     for wanted in recounted:

@@ -1,4 +1,4 @@
-"""What a run may read: the watermark of the event store, or of another input, and ranges below it."""
+"""The limit up to which an input can be read, and ranges of ids below it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aggregates.exceptions import DefinitionError
 
 
 class PartitionLike(Protocol):
-    """A collection of events from `first_id` to the next partition's."""
+    """A collection of events, from `first_id` up to the first id of the next partition."""
 
     @property
     def name(self) -> str: ...
@@ -20,7 +20,7 @@ class PartitionLike(Protocol):
 
 
 class WatermarkLike(Protocol):
-    """`ingest.store.store.Watermark`, as far as it is needed here."""
+    """The part of `ingest.store.store.Watermark` that runs use."""
 
     @property
     def through(self) -> int: ...
@@ -35,29 +35,29 @@ class WatermarkLike(Protocol):
 
 
 class EventSource(Protocol):
-    """`ingest.store.store.Store`, as far as it is needed here."""
+    """The part of `ingest.store.store.Store` that runs use."""
 
     def watermark(self) -> WatermarkLike: ...
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Up to where an input may be read now."""
+    """How far an input can be read now."""
 
-    through: Any  # highest id; None = there is nothing
-    complete_through: datetime | None
-    store: str  # identity of what the ids belong to
+    through: Any  # highest readable id; None = the input is empty
+    complete_through: datetime | None  # see `Position`
+    store: str  # identity of the store that the ids belong to
     epoch: int
-    first: Any  # ids up to this one are not stored any more; 0 = all are
-    collections: tuple[tuple[str, int], ...]  # name and first id, in rising order
+    first: Any  # ids up to this one are no longer stored; 0 = all are; None = no integer ids
+    collections: tuple[tuple[str, int], ...]  # name and first id, in ascending order
     database: str | None = None
     id_key: str = "_id"
-    integral: bool = True  # whether ids are integers in the order of partitions
-    bounded: bool = True  # whether ids limit what is read; aggregates are read as a whole
-    version: str = ""  # inputs without growing ids: changes whenever there is something new
+    integral: bool = True  # ids are integers in the order of partitions
+    bounded: bool = True  # ids limit what is read; False for aggregates, which are read as a whole
+    version: str = ""  # of inputs without growing ids: changes whenever they do
 
     def range(self, start: Any, through: Any, narrowing: Mapping[str, Any] | None = None) -> IdRange:
-        """The range (start, through], with only those collections that have a part of it."""
+        """Return the range (start, through] with only the collections that overlap it."""
         names = []
         for number, (name, first) in enumerate(self.collections):
             following = self.collections[number + 1][1] if number + 1 < len(self.collections) else None
@@ -78,7 +78,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class IdRange:
-    """Ids above `start`, up to and with `through`, and where they lie."""
+    """Ids above `start`, up to and including `through`, and the collections that hold them."""
 
     start: Any
     through: Any
@@ -89,7 +89,7 @@ class IdRange:
     narrowing: Mapping[str, Any] = field(default_factory=dict)  # a further condition on documents
 
     def condition(self) -> dict[str, Any]:
-        """The range as a MongoDB filter."""
+        """Return the range as a MongoDB filter."""
         if not self.bounded:
             return dict(self.narrowing)
         bounds = {} if self.start is None else {"$gt": self.start}
@@ -97,19 +97,19 @@ class IdRange:
 
 
 def above(one: Any, other: Any) -> bool:
-    """Whether an id is higher than another one, or there is no other. Raises `DefinitionError` for unlike types."""
+    """Return True if `one` is higher than `other` or `other` is None. Raises `DefinitionError` for unlike types."""
     try:
         return other is None or bool(one > other)
     except TypeError:
         raise DefinitionError(
-            f"id_key: its values {one!r} and {other!r} are of types that have no order; name a field with values of "
-            "one type, that only grow",
+            f"id_key: its values {one!r} and {other!r} are of types that cannot be compared; name a field whose "
+            "values have one type and only grow",
             "id_key",
         ) from None
 
 
 def event_mark(source: EventSource) -> Mark:
-    """Up to where events may be read."""
+    """Return how far events can be read."""
     mark = source.watermark()
     first = mark.partitions[0].first_id - 1 if mark.partitions else 0
     return Mark(

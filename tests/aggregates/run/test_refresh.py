@@ -64,7 +64,7 @@ def test_verify_tells_of_a_view_that_readers_do_not_see_right_and_it_is_put_back
         run_context.database.command({"collMod": "zagg.other", "viewOn": target, "pipeline": pipeline})
     verdict = verify(run_context, definition)
     assert [d.sentence() for d in verdict.differences] == [
-        "zagg.other: readers do not see zgen.other.1, the view is missing or wrong: run it, to mend it"
+        "zagg.other: readers do not see zgen.other.1, the view is missing or wrong: run the aggregate to repair it"
     ]
     assert not verdict.ok
     run_context.tend(definition.name, now=False)
