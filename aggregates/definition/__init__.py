@@ -1,1 +1,1 @@
-"""Aggregate definitions as plain values: their fields, the checks of each, and how they depend on each other."""
+"""Aggregate definitions as plain values: their fields, the checks of each, and the dependencies between them."""

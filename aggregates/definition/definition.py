@@ -1,4 +1,4 @@
-"""`Definition`: an aggregate definition as a plain value, free of Django, with the checks of its fields."""
+"""Hold an aggregate definition as a plain value, and check its fields. Imports no Django."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLLECTION = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+\Z")
 
 
 def check_name(name: str, field_name: str = "name") -> str:
-    """Return `name` when it may name an aggregate or an output, else raise `DefinitionError`."""
+    """Return `name` if it is valid for an aggregate or an output, else raise `DefinitionError`."""
     if not NAME.match(name) or ".." in name:
         raise DefinitionError(
             f"{field_name} {name!r}: allowed are 1 to 100 letters, digits, _, - and single dots inside, "
@@ -34,12 +34,15 @@ def check_name(name: str, field_name: str = "name") -> str:
 
 
 def output_name(collection: str) -> str:
-    """The name below `zagg.` of a collection named with or without that prefix."""
+    """Return the output name of a collection given with or without the prefix `zagg.`. Raises `DefinitionError`."""
     return check_name(collection.removeprefix(OUTPUT_PREFIX), "output")
 
 
 def check_inputs(inputs: Any) -> tuple[str, ...]:
-    """The inputs: `event` alone, or collections as `database.collection`, or other aggregates as `zagg.name`."""
+    """Return the inputs: `event`, or collections (`database.collection`), or aggregates (`zagg.name`), never mixed.
+
+    Raises `DefinitionError`.
+    """
     if isinstance(inputs, str) or not isinstance(inputs, Sequence) or not inputs:
         raise DefinitionError(f'inputs {inputs!r}: allowed is a list such as ["event"]', "inputs")
     names = tuple(str(name) for name in inputs)
@@ -55,14 +58,14 @@ def check_inputs(inputs: Any) -> tuple[str, ...]:
 
 
 def input_kind(name: str) -> str:
-    """`event`, `aggregate` or `collection`."""
+    """Return `event`, `aggregate` or `collection`."""
     if name == EVENT:
         return EVENT
     return "aggregate" if name.startswith(OUTPUT_PREFIX) else "collection"
 
 
 def check_filter(value: Any) -> dict[str, Any]:
-    """The filter as MongoDB gets it; `{"$date": ...}` and its like are decoded as extended JSON says."""
+    """Return the filter for MongoDB, with extended JSON such as `{"$date": ...}` decoded. Raises `DefinitionError`."""
     if not isinstance(value, Mapping):
         raise DefinitionError(f'filter {value!r}: allowed is a document such as {{"type": "commit"}}', "filter")
     try:
@@ -87,7 +90,7 @@ def check_json(value: Any, field_name: str) -> None:
 
 @dataclass(frozen=True)
 class Definition:
-    """What a run needs to know of an AggDef; its checks are made by whoever builds it."""
+    """The fields of an AggDef that runs need. The code that creates it has to check them first."""
 
     name: str
     task_name: str
@@ -96,17 +99,17 @@ class Definition:
     inputs: tuple[str, ...] = (EVENT,)
     filter: Mapping[str, Any] = field(default_factory=dict)
     id_key: str = "_id"  # increasing key of inputs that are not events
-    settle_s: float = 0.0  # age at which documents of such inputs are read
+    settle_s: float = 0.0  # minimum age of documents of such inputs, in seconds, before they are read
     on_error: str = ""  # "" leaves it to the task
     realtime: bool = False
 
     @property
     def kind(self) -> str:
-        """`event`, `aggregate` or `collection`: what the inputs are."""
+        """Return the kind of the inputs: `event`, `aggregate` or `collection`."""
         return input_kind(self.inputs[0])
 
     def fingerprint(self) -> str:
-        """A hash of everything that changes what the aggregate means; 16 hexadecimal digits."""
+        """Return a hash of all fields that affect the results; 16 hexadecimal digits."""
         content = json_util.dumps(
             [self.task_name, dict(self.params), list(self.inputs), dict(self.filter), self.id_key], sort_keys=True
         )
@@ -114,7 +117,7 @@ class Definition:
 
 
 def check_params(value: Any) -> dict[str, Any]:
-    """Keyword arguments of a task: a JSON object whose keys are Python names."""
+    """Return the keyword arguments of a task. Raises `DefinitionError` unless keys are Python names and values JSON."""
     if not isinstance(value, Mapping) or not all(isinstance(k, str) and k.isidentifier() for k in value):
         raise DefinitionError(f'params {value!r}: allowed is an object such as {{"project": "celery"}}', "params")
     try:

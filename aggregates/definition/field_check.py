@@ -1,7 +1,6 @@
-"""Which values the plain fields of a definition may have: types, lengths, bounds, schedule. Imports no Django.
+"""Check the plain fields of a definition: types, lengths, bounds, schedule. Imports no Django.
 
-What a definition means (inputs, filter, parameters) is checked by `definition`; how definitions fit together, by
-`lineage`.
+`definition` checks inputs, filter and parameters; `lineage` checks how definitions fit together.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ TEXTS: Mapping[str, int | None] = {
     "crontab": 100,
     "crontab_zone": 64,
     "on_error": 10,
-}  # longest allowed
+}  # maximum length in characters; None = unlimited
 SWITCHES = ("realtime", "enabled")
 
 
 def check_plain(fields: Mapping[str, Any]) -> None:
-    """Raise `DefinitionError` for the first of these fields whose value is not allowed."""
+    """Raise `DefinitionError` for the first field whose value is not allowed."""
     for name, longest in TEXTS.items():
         _check_text(name, fields[name], longest)
     for name in SWITCHES:
@@ -53,14 +52,14 @@ def check_plain(fields: Mapping[str, Any]) -> None:
 
 def _check_text(name: str, value: Any, longest: int | None) -> None:
     if not isinstance(value, str):
-        raise DefinitionError(f"{name} {value!r}: allowed is a text", name)
+        raise DefinitionError(f"{name} {value!r}: a string is needed", name)
     if longest is not None and len(value) > longest:
         raise DefinitionError(f"{name} {value[:40]!r}... has {len(value)} characters: allowed are {longest}", name)
 
 
 @lru_cache(maxsize=1024)
 def is_zone(name: str) -> bool:
-    """Return whether `name` is in the IANA time zone database."""
+    """Return True if `name` is in the IANA time zone database."""
     try:
         ZoneInfo(name)
     except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError; folders of the database an OSError
@@ -69,34 +68,35 @@ def is_zone(name: str) -> bool:
 
 
 def check_zone(name: str) -> None:
-    """Raise `DefinitionError` unless this is a time zone; empty stands for that of the configuration."""
+    """Raise `DefinitionError` unless this is a time zone, or empty for the configured one."""
     if name and not is_zone(name):
         raise DefinitionError(
-            f"crontab_zone {name!r}: there is no such time zone; allowed is such as Europe/Berlin", "crontab_zone"
+            f"crontab_zone {name!r}: there is no such time zone; allowed are IANA names such as Europe/Berlin",
+            "crontab_zone",
         )
 
 
-FOREIGN = ("admin", "config", "local")  # MongoDB's own: users, shards, the log of replication
-_OWN = ("agg.", "zgen.", "zagg.", "zmr.", "ingest.", "event.", "system.")  # what Zarkov keeps there for itself
+FOREIGN = ("admin", "config", "local")  # MongoDB's own databases: users, shards, oplog
+_OWN = ("agg.", "zgen.", "zagg.", "zmr.", "ingest.", "event.", "system.")  # prefixes of Zarkov's internal collections
 _OWN_WHOLE = ("event", "quarantine")
 
 
 def check_collection(input_name: str, own_database: str) -> None:
-    """Raise `DefinitionError` when a collection, as `database.collection`, is none of the user's own.
+    """Raise `DefinitionError` if an input `database.collection` is internal to MongoDB or Zarkov.
 
-    What MongoDB keeps for itself, such as its logins, is not for reading; nor is what Zarkov does, which has other ways
-    in: events without their watermark would be passed over.
+    MongoDB's own data, such as its users, must not be exposed. Zarkov's events and aggregates are read by other names:
+    without the watermark, events would be missed.
     """
     database, _, name = input_name.partition(".")
     if database in FOREIGN or name.startswith("system."):
         raise DefinitionError(
-            f"inputs {input_name!r}: MongoDB keeps that for itself (databases {known(FOREIGN)}, and system.*); "
-            "allowed are collections of yours",
+            f"inputs {input_name!r}: it is internal to MongoDB (databases {known(FOREIGN)}, and system.*); "
+            "allowed are your own collections",
             "inputs",
         )
     own = name.startswith(_OWN) or name in _OWN_WHOLE
     if database == f"{own_database}_celery" or (database == own_database and own):
         raise DefinitionError(
-            f'inputs {input_name!r}: Zarkov keeps that for itself; read events as "event", aggregates as "zagg.name"',
+            f'inputs {input_name!r}: it is internal to Zarkov; read events as "event", aggregates as "zagg.name"',
             "inputs",
         )

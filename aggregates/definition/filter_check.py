@@ -1,6 +1,6 @@
-"""What a filter of an aggregate may say: an allow-list of MongoDB's query operators, each with the operand it wants.
+"""Check the filter of an aggregate against an allow-list of MongoDB's query operators and their operands.
 
-So a filter which MongoDB would refuse, or which would run code, is refused where it is written and not in each run.
+A filter that MongoDB would refuse, or that would run code, is rejected when it is saved and not in each run.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ DEEPEST = 20
 
 
 def check_conditions(document: Any, depth: int = 0) -> None:
-    """Raise `DefinitionError` that names the part of the filter which is not allowed. `_id` is none of its fields."""
+    """Raise `DefinitionError` naming the first part of the filter that is not allowed. `_id` is not allowed."""
     if not isinstance(document, Mapping):
-        raise _refused(f"{document!r} is no document of conditions")
+        raise _refused(f"{document!r} is not a document of conditions")
     if depth > DEEPEST:
         raise _refused(f"nested deeper than {DEEPEST}")
     for name, condition in document.items():
         if name in COMBINE:
             if not isinstance(condition, list | tuple) or not condition:
-                raise _refused(f"{name} wants a list of conditions, not {condition!r}")
+                raise _refused(f"{name} needs a list of conditions, not {condition!r}")
             for part in condition:
                 check_conditions(part, depth + 1)
         elif name.startswith("$"):
             raise _unknown(name, at_field=False)
         elif name == "_id" or name.startswith("_id."):
-            raise _refused("_id is not allowed, it is what tells a run's events from the rest")
+            raise _refused("_id is not allowed: runs select their events by it")
         else:
             _check_field(name, condition, depth)
 
@@ -51,9 +51,9 @@ def _check_field(field: str, condition: Any, depth: int) -> None:
         if name in OTHERS:
             _check_operand(field, name, operand, condition, depth)
         elif name in LISTS and not isinstance(operand, list | tuple):
-            raise _refused(f"{field}: {name} wants a list, not {operand!r}")
+            raise _refused(f"{field}: {name} needs a list, not {operand!r}")
         elif name in LISTS and any(_operators(each) for each in operand):
-            raise _refused(f"{field}: {name} wants values, not conditions")
+            raise _refused(f"{field}: {name} needs values, not conditions")
 
 
 def _check_operand(field: str, name: str, operand: Any, condition: Mapping[str, Any], depth: int) -> None:
@@ -63,11 +63,11 @@ def _check_operand(field: str, name: str, operand: Any, condition: Mapping[str, 
     elif name == "$type" and not isinstance(operand, str | int | list | tuple):
         wanted = "the name of a type"
     elif name == "$regex" and not isinstance(operand, str | Regex):
-        wanted = "a text"
+        wanted = "a string"
     elif name == "$options" and ("$regex" not in condition or not _letters(operand)):
-        wanted = "some of the letters imsx, beside $regex"
+        wanted = "some of the letters imsx, together with $regex"
     elif name == "$size" and not (_whole(operand) and operand >= 0):
-        wanted = "a whole number from 0"
+        wanted = "a whole number of 0 or more"
     elif name == "$mod" and not (_pair(operand) and operand[0] != 0):
         wanted = "a list of divisor and remainder"
     elif name == "$not" and not (isinstance(operand, Regex) or _operators(operand)):
@@ -75,7 +75,7 @@ def _check_operand(field: str, name: str, operand: Any, condition: Mapping[str, 
     elif name == "$elemMatch" and not isinstance(operand, Mapping):
         wanted = "a document of conditions"
     if wanted:
-        raise _refused(f"{field}: {name} wants {wanted}, not {operand!r}")
+        raise _refused(f"{field}: {name} needs {wanted}, not {operand!r}")
     if name == "$not" and not isinstance(operand, Regex):
         _check_field(field, operand, depth + 1)
     elif name == "$elemMatch" and operand:
@@ -86,7 +86,7 @@ def _check_operand(field: str, name: str, operand: Any, condition: Mapping[str, 
 
 
 def _operators(value: Any) -> bool:
-    """Whether it is a document of operators; any other document stands for itself."""
+    """Return True for a document of operators; any other document is a literal value."""
     return isinstance(value, Mapping) and any(str(name).startswith("$") for name in value)
 
 

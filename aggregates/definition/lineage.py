@@ -1,4 +1,4 @@
-"""How definitions fit together: which one fills an output, and which it reads, however far up. Imports no Django."""
+"""Check how definitions fit together: no output with two owners, no input without one, no cycles. Imports no Django."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from aggregates.exceptions import DefinitionError
 
 @dataclass(frozen=True)
 class DefinitionNode:
-    """What is to be known of a definition."""
+    """The name, outputs and inputs of a definition."""
 
     name: str
     output: str  # below "zagg.", as the definition says; its task may fill others
-    outputs: tuple[str, ...] = ()  # what it fills, ".*" at the end for all below; empty before its first run
+    outputs: tuple[str, ...] = ()  # what it fills; a final ".*" matches all below; empty before its first run
     inputs: tuple[str, ...] = ()
 
     def fills(self, output: str) -> bool:
-        """Whether the output is this one's, as far as this is known."""
+        """Return True if the output is known to belong to this definition."""
         return any(
             output.startswith(each[:-1]) if each.endswith("*") else output == each
             for each in self.outputs or (self.output,)
         )
 
     def may_fill(self, output: str) -> bool:
-        """Whether it may turn out to be: before the first run, nobody knows what a task puts below its output."""
+        """Return True if the output belongs, or could belong, to it: before the first run, its outputs are unknown."""
         return self.fills(output) or (not self.outputs and output.startswith(f"{self.output}."))
 
 
 class Owners(Protocol):
-    """Finds who may fill an output, and perhaps others, among all definitions but the one that is checked."""
+    """Finds every definition that may fill an output, and possibly others, except the definition being checked."""
 
     def __call__(self, output: str, /) -> Sequence[DefinitionNode]: ...
 
 
 def read_aggregates(inputs: Iterable[str]) -> list[str]:
-    """Outputs among the inputs, without `zagg.`."""
+    """Return the aggregates among the inputs, as output names without `zagg.`."""
     return [name.removeprefix(OUTPUT_PREFIX) for name in inputs if name.startswith(OUTPUT_PREFIX)]
 
 
 def check_lineage(own: DefinitionNode, owners: Owners) -> None:
-    """Raise `DefinitionError` when its output is another's, or an input is nobody's, or its own at any distance."""
+    """Raise `DefinitionError` if its output belongs to another definition, an input to none, or it reads itself."""
     for other in owners(own.output):
         if other.fills(own.output):
             raise DefinitionError(
@@ -66,8 +66,8 @@ def _follow(own: DefinitionNode, first: str, owners: Owners) -> None:
         found = [other for other in owners(output) if other.may_fill(output)]
         if not found and not path:
             raise DefinitionError(
-                f"inputs 'zagg.{output}': no aggregate fills it; define it first, and run it once when its task "
-                "has outputs of other names",
+                f"inputs 'zagg.{output}': no aggregate fills it; define one first, and run it once if its task "
+                "fills outputs with other names",
                 "inputs",
             )
         for other in found:

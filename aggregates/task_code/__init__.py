@@ -1,1 +1,1 @@
-"""Find tasks, tell which version of their code runs, and scaffold new ones."""
+"""Find tasks, determine the version of their code, and scaffold new ones."""

@@ -1,9 +1,9 @@
-"""What code a task uses, read from source text alone: its own statements, and those of other modules that they name.
+"""Find the code that a task uses by reading source text: its own statements, and those they refer to. Runs no code.
 
-A module is cut into its top-level statements. From the statement that makes a task, names are followed to those that
-bind them, through imports into other modules of the project, and so on. A change anywhere else is no change of the
-task. What cannot be followed counts as a whole: a module that is used as an object (`getattr(helper, name)`), one that
-evaluates text or imports by computed names, one in which a name is nowhere bound. Imports and executes nothing.
+A module is split into its top-level statements. From the statement that defines a task, names are followed to the
+statements that bind them, through imports into other modules of the project, and so on. A change anywhere else does not
+change the task. A module counts as a whole if names in it cannot be followed: if it is used as an object
+(`getattr(helper, name)`), evaluates text, imports by computed names, or leaves a name unbound.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ EVERYTHING = "*"
 _COMPUTED = frozenset({"__import__", "eval", "exec", "globals", "import_module"})
 _BUILTIN = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "__spec__", "__package__", "__path__"}
 
-Target = tuple[str, tuple[str, ...]]  # a module, and the names that lead on from it
+Target = tuple[str, tuple[str, ...]]  # a module, and a dotted name in it
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement of a module's top level."""
+    """A top-level statement of a module."""
 
     text: str
-    binds: frozenset[str]
-    uses: frozenset[tuple[str, ...]]  # dotted names as they stand, ("helper", "WEIGHT")
+    binds: frozenset[str]  # names bound at the top level
+    uses: frozenset[tuple[str, ...]]  # dotted names as written, ("helper", "WEIGHT")
     local: frozenset[str]  # names bound somewhere inside
-    imports: Mapping[str, Target]  # names that stand for something of another module, inside or at the top
-    plain_import: bool  # and nothing else
+    imports: Mapping[str, Target]  # imported names, at the top level or inside
+    plain_import: bool  # the statement is an import
     acts: bool  # may change what other statements have bound
 
 
 @dataclass(frozen=True)
 class ModuleSource:
-    """A module's statements. `stars` are the modules from which it imports everything."""
+    """The statements of a module. `stars` are the modules from which it imports `*`."""
 
     name: str
     statements: tuple[Statement, ...]
     stars: tuple[str, ...] = ()
 
     def binding(self, name: str) -> list[int]:
-        """Numbers of the statements that bind a name."""
+        """Return the indexes of the statements that bind `name`."""
         return [number for number, statement in enumerate(self.statements) if name in statement.binds]
 
 
@@ -52,14 +52,14 @@ Load = Callable[[str], ModuleSource | None]
 
 @dataclass
 class CodeReach:
-    """What was reached: statements by module, and which module uses which."""
+    """The statements reached, by module, and which module uses which."""
 
-    statements: dict[str, dict[int, str]] = field(default_factory=dict)
-    names: dict[str, set[str]] = field(default_factory=dict)
-    edges: dict[str, set[str]] = field(default_factory=dict)
+    statements: dict[str, dict[int, str]] = field(default_factory=dict)  # texts by index
+    names: dict[str, set[str]] = field(default_factory=dict)  # names reached in each module
+    edges: dict[str, set[str]] = field(default_factory=dict)  # modules that each module uses
 
     def version(self) -> str:
-        """A hash of all that was reached; 16 hexadecimal digits."""
+        """Return a hash of all statements reached; 16 hexadecimal digits."""
         digest = hashlib.sha256()
         for module, statements in sorted(self.statements.items()):
             digest.update(f"\0{module}\0".encode())
@@ -68,7 +68,7 @@ class CodeReach:
         return digest.hexdigest()[:16]
 
     def modules(self) -> list[str]:
-        """Every module, after those that it uses; in a circle, in some order."""
+        """Return every module reached, each after those that it uses; the order within a cycle is undefined."""
         done: dict[str, None] = {}
         begun: set[str] = set()
 
@@ -85,7 +85,7 @@ class CodeReach:
 
 
 def reach(roots: Iterable[tuple[str, str]], load: Load) -> CodeReach:
-    """What `roots`, as (module, name), use. `load` gives a module of the project, and None for any other."""
+    """Return the code that `roots`, as (module, name), use. `load` returns None for modules outside the project."""
     walk = _Walk(load)
     for module, name in roots:
         walk.follow(module, (), "") if name == EVERYTHING else walk.follow(module, (name,), "")
@@ -101,7 +101,7 @@ class _Walk:
         self._pending: list[tuple[str, tuple[str, ...]]] = []
 
     def finish(self) -> None:
-        """Follow what is pending, and what acts upon anything that was reached, until nothing new comes."""
+        """Follow pending names, and statements that modify reached names, until nothing new is reached."""
         while self._pending:
             while self._pending:
                 self._resolve(*self._pending.pop())
@@ -114,7 +114,7 @@ class _Walk:
                         self._take(module, number)
 
     def follow(self, module: str, names: tuple[str, ...], origin: str) -> None:
-        """Go from `origin` to something of another module; no names stand for the module itself."""
+        """Follow a reference from module `origin` to `names` in `module`; without names, to the module itself."""
         if self._load(module) is None:
             return
         self.found.names.setdefault(module, set())
@@ -168,7 +168,7 @@ class _Walk:
             self._take(module, number)
 
     def _take(self, module: ModuleSource, number: int) -> None:
-        """Reach a statement, and follow every name in it."""
+        """Mark a statement as reached, and follow every name in it."""
         key = (module.name, ("", str(number)))
         if key in self._seen:
             return
@@ -190,7 +190,7 @@ class _Walk:
 
 
 def parse(name: str, text: str, *, package: bool = False) -> ModuleSource:
-    """Cut a module into statements. Raises `SyntaxError`."""
+    """Split a module into statements. Raises `SyntaxError`."""
     lines = text.splitlines()
     statements, stars = [], []
     for node in ast.parse(text).body:
@@ -217,7 +217,7 @@ def parse(name: str, text: str, *, package: bool = False) -> ModuleSource:
 
 
 def _bound_by(node: ast.AST) -> Iterator[str]:
-    """Names that a statement binds where it stands, not inside of functions and classes."""
+    """Yield the names that a statement binds at its own level, not inside functions and classes."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield node.name
         return
@@ -233,7 +233,7 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
 
 
 class _Reader(ast.NodeVisitor):
-    """Names used and bound anywhere in a statement. Annotations are passed over: they compute nothing."""
+    """Collects the names used and bound anywhere in a statement. Ignores annotations, which do not affect results."""
 
     def __init__(self, package: str) -> None:
         self._package = package

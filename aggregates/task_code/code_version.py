@@ -1,7 +1,7 @@
-"""The source files behind tasks: in which version they are, and that a process runs them as they are now.
+"""Determine the version of the source files behind tasks, and reload changed ones in a running process.
 
-Files of the project count, and those of the task's own package wherever it lies; those of the standard library and of
-other installed packages do not, nor does what tasks are made of (`aggregates.task`).
+Files of the project count, and those of the task's own package wherever it is installed. The standard library, other
+installed packages and `aggregates.task` itself do not.
 """
 
 from __future__ import annotations
@@ -21,44 +21,44 @@ from typing import Any
 from aggregates.exceptions import TaskError
 from aggregates.task_code.code_reach import EVERYTHING, CodeReach, ModuleSource, parse, reach
 
-_VERSION = "__zarkov_code_version__"  # the engine notes the same attribute, with the same meaning
+_VERSION = "__zarkov_code_version__"  # the engine sets the same attribute
 _FRAMEWORK = frozenset({"aggregates.task"})
 _LIBRARY = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _STARTED = time.time()
 
-Mark = tuple[int, int]  # time and size of a file
+Mark = tuple[int, int]  # mtime in ns and size of a file
 _lock = threading.RLock()
-_files: dict[str, tuple[Mark, str]] = {}  # by path: its hash
+_files: dict[str, tuple[Mark, str]] = {}  # sha256 by path
 _modules: dict[str, tuple[str, Mark, ModuleSource]] = {}
 _reached: dict[tuple[tuple[str, str], ...], tuple[dict[str, Mark], CodeReach]] = {}
 
 
 def task_version(roots: Iterable[tuple[str, str]]) -> str:
-    """The version of all code that these, as (module, name), use; 16 hexadecimal digits. Executes nothing of it."""
+    """Return the version of all code that `roots`, as (module, name), use; 16 hexadecimal digits. Runs none of it."""
     return _reach(roots).version()
 
 
 def source_versions(roots: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """sha256 of the file of every module of the project that these use, which is what workers compare."""
+    """Return the sha256 of the file of every project module that `roots` use; workers compare these."""
     key = tuple(roots)
     home = _home(key)
     return {name: _hash(path) for name in _reach(key).modules() if (path := _path(name, home)) is not None}
 
 
 def module_version(name: str) -> str:
-    """sha256 of the source of `name` as this process runs it.
+    """Import `name` if needed, and return the sha256 of its source as this process runs it.
 
-    A module whose file has changed since is imported anew, after those that it uses and that have changed, so that
-    tasks follow their files in a process that lives long. Raises `TaskError` when it cannot be read or imported, or
-    when a module has changed that cannot be imported twice, because it holds Django models.
+    Modules whose files have changed are reloaded, each after the changed modules that it uses, so that long-running
+    processes follow their files. Raises `TaskError` if the module cannot be read or imported, or if a changed module
+    cannot be reloaded because it holds Django models.
     """
     path = _path(name, _home([(name, "")]))
     if path is None:
-        raise TaskError(f"module {name} is not there; looked in {', '.join(filter(None, sys.path))}")
+        raise TaskError(f"module {name} was not found; searched {', '.join(filter(None, sys.path))}")
     with _lock:
         try:
-            # Not sys.modules alone: another thread may be in the middle of importing it.
+            # sys.modules alone is not enough: another thread may still be importing it.
             known = name in sys.modules
             module = importlib.import_module(name)
             if not known:
@@ -72,30 +72,30 @@ def module_version(name: str) -> str:
 
 
 def _follow_files(name: str) -> None:
-    """Import anew what has changed of `name` and of the modules that it uses, and what uses those."""
+    """Reload whatever has changed among `name` and the modules that it uses, and the modules that use those."""
     found, home = _reach([(name, EVERYTHING)]), _home([(name, "")])
-    anew: set[str] = set()
+    reloaded: set[str] = set()
     for each in found.modules():
         module, path = sys.modules.get(each), _path(each, home)
         if module is None or path is None:
             continue
         version = _hash(path)
-        if _loaded(module, path, version) != version or found.edges.get(each, set()) & anew:
-            _import_anew(each, module)
-            anew.add(each)
+        if _loaded(module, path, version) != version or found.edges.get(each, set()) & reloaded:
+            _reload(each, module)
+            reloaded.add(each)
         setattr(sys.modules[each], _VERSION, version)
 
 
 def _loaded(module: Any, path: str, version: str) -> str:
-    """The version that this process has loaded; "" when the file was touched since, and nobody knows."""
+    """Return the version that this process has loaded; "" if unknown because the file was touched since."""
     untouched = Path(path).stat().st_ctime < _STARTED
     return str(getattr(module, _VERSION, version if untouched else ""))
 
 
-def _import_anew(name: str, module: Any) -> None:
+def _reload(name: str, module: Any) -> None:
     own = (held for held in vars(module).values() if isinstance(held, type) and held.__module__ == name)
     if any(hasattr(held, "_meta") for held in own):
-        raise TaskError(f"module {name}, which a task uses, has changed, and holds Django models: restart this process")
+        raise TaskError(f"module {name}, which a task uses, has changed and holds Django models: restart this process")
     importlib.reload(module)
 
 
@@ -113,12 +113,12 @@ def _reach(roots: Iterable[tuple[str, str]]) -> CodeReach:
 
 
 def _home(roots: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """The packages that hold the tasks."""
+    """Return the packages that hold the tasks."""
     return frozenset(module.partition(".")[0] for module, _ in roots)
 
 
 def _load(name: str, home: frozenset[str]) -> ModuleSource | None:
-    """The module cut into statements; None when it is no file of the project."""
+    """Return the module split into statements; None if it is not a project file."""
     path = _path(name, home)
     if path is None or name in _FRAMEWORK:
         return None
@@ -134,7 +134,7 @@ def _load(name: str, home: frozenset[str]) -> ModuleSource | None:
 
 
 def _path(name: str, home: frozenset[str]) -> str | None:
-    """The module's source file, when it is one of the project."""
+    """Return the module's source file; None if it is not a project file."""
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, AttributeError, ValueError):

@@ -1,7 +1,7 @@
-"""Where tasks may come from, which there are, and how a dotted path becomes a class.
+"""Find the tasks in the allowed modules, and resolve dotted paths and function names to code.
 
-Modules that may hold tasks are `agg_tasks` of the installed apps and `task_modules` of the configuration, nothing
-else. A module that fails to import takes only its own tasks away.
+Only `agg_tasks` of installed apps and `task_modules` of the configuration may hold tasks. A module that fails to
+import affects only its own tasks.
 """
 
 from __future__ import annotations
@@ -28,47 +28,47 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """A task that can be used."""
+    """A task that was found."""
 
-    path: str  # dotted path, as an AggDef's task_name has it
+    path: str  # dotted path, as in the task_name of an AggDef
     cls: type[Task]
 
     @property
     def code(self) -> str:
-        """Version of the code that it uses; "" when that cannot be read."""
+        """Return the version of the code that it uses; "" if its module is not imported."""
         module, _, name = self.path.rpartition(".")
         return task_version([(module, name)]) if module in sys.modules else ""
 
     @property
     def doc(self) -> str:
-        """The first paragraph of the docstring, or ""."""
+        """Return the first paragraph of the docstring, or ""."""
         return (inspect.getdoc(self.cls) or "").split("\n\n")[0] if self.cls.__doc__ else ""
 
     @property
     def has_period(self) -> bool:
-        """Whether ranges of it can be rebuilt."""
+        """Return True if ranges of it can be rebuilt."""
         return has_period(self.cls)
 
 
 @dataclass(frozen=True)
 class ModuleReport:
-    """One module that may hold tasks."""
+    """The tasks of one allowed module, or its import error."""
 
     name: str
     tasks: tuple[TaskEntry, ...]
-    error: str = ""  # one line; "" when it imports
+    error: str = ""  # one line; "" if the import succeeded
     traceback: str = ""
 
 
 def make_importable(folders: Iterable[Path]) -> None:
-    """Put the folders at the end of `sys.path` where they are missing."""
+    """Append the folders to `sys.path` unless they are in it."""
     for folder in folders:
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
 
 
 def task_modules() -> tuple[str, ...]:
-    """Every module that may hold tasks, apps first, each once. Imports none of them but their parents."""
+    """Return every module that may hold tasks, apps first, each once. Imports only their parent packages."""
     from django.apps import apps
     from django.conf import settings
 
@@ -78,14 +78,14 @@ def task_modules() -> tuple[str, ...]:
 
 
 def discover(modules: Iterable[str]) -> list[ModuleReport]:
-    """What each module holds, or why it cannot be imported. Raises nothing for what is in the modules."""
+    """Return the tasks or the import error of each module, in order. Errors in the modules are not raised."""
     return [_report(name) for name in modules]
 
 
 def _report(name: str) -> ModuleReport:
     try:
         module_version(name)
-    except Exception as error:  # noqa: BLE001 - whatever a task file raises is shown, never passed on
+    except Exception as error:  # noqa: BLE001 - an error in a task file is reported, never raised
         cause = error.__cause__ or error
         shown = "".join(traceback.format_exception(cause))
         return ModuleReport(name, (), f"{type(cause).__name__}: {cause}", shown)
@@ -101,23 +101,23 @@ def _is_task(candidate: Any, module: str) -> bool:
 
 
 def allowed_module(path: str, modules: Iterable[str]) -> str:
-    """The module that may hold the task with this dotted path; imports nothing. Raises `TaskRefusedError`."""
+    """Return the allowed module for the task with this dotted path. Raises `TaskRefusedError`. Imports nothing."""
     allowed = tuple(modules)
     module_name = max((m for m in allowed if path.startswith(f"{m}.")), key=len, default=None)
     if module_name is None:
         module = path.rpartition(".")[0] or path
         raise TaskRefusedError(
-            f"task_name {path!r} lies outside the modules that may hold tasks ({known(allowed)}): "
+            f"task_name {path!r} is outside the modules that may hold tasks ({known(allowed)}): "
             + REMEDY.format(module=module)
         )
     return module_name
 
 
 def resolve(path: str, modules: Iterable[str]) -> type[Task]:
-    """The task class with this dotted path.
+    """Return the task class with this dotted path.
 
-    Raises `TaskRefusedError` for a path outside `modules`, and `TaskError` when the module does not import, has no
-    such name, or the name is no task; the texts list what there is.
+    Raises `TaskRefusedError` for a path outside `modules`, and `TaskError` if the module cannot be imported or has no
+    such task; the messages list what exists.
     """
     module_name = allowed_module(path, modules)
     report = _report(module_name)
@@ -132,9 +132,10 @@ def resolve(path: str, modules: Iterable[str]) -> type[Task]:
 
 
 def function_name(function: Callable[..., Any] | str, modules: Iterable[str]) -> str:
-    """How workers find the function: `module:qualname`, for a method through the class of its object.
+    """Return the name by which workers find the function: `module:qualname`, for a method through its object's class.
 
-    Raises `TaskError` for a lambda or a nested function, which has no name, and for one outside `modules`.
+    Raises `TaskError` for a lambda or nested function, which has no such name, and `TaskRefusedError` for a function
+    outside `modules`.
     """
     allowed = tuple(modules)
     if isinstance(function, str):
@@ -149,18 +150,18 @@ def function_name(function: Callable[..., Any] | str, modules: Iterable[str]) ->
     module, separator, qualname = name.partition(":")
     if not separator or "<" in qualname:
         raise TaskError(
-            f"{name} cannot be found by name in a worker: use a method of the task or a function on module level"
+            f"{name} cannot be found by name in a worker: use a method of the task or a module-level function"
         )
     if module not in allowed:
         raise TaskRefusedError(
-            f"function {name} lies outside the modules that may hold tasks ({known(allowed)}): "
+            f"function {name} is outside the modules that may hold tasks ({known(allowed)}): "
             + REMEDY.format(module=module)
         )
     return name
 
 
 def load_function(name: str, params: Mapping[str, Any]) -> Callable[..., Any]:
-    """The function behind a name that `function_name` gave; a method is bound to a task made with `params`."""
+    """Return the function with a name from `function_name`; a method is bound to a task created with `params`."""
     module, _, qualname = name.partition(":")
     target: Any = importlib.import_module(module)
     for part in qualname.split("."):

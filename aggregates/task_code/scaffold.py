@@ -1,4 +1,4 @@
-"""Writes the files of a new aggregate: a task module in a folder of its own, and a test beside it."""
+"""Write the files of a new aggregate: a package with a task module and its test."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from aggregates.task import Task, register
 class {cls}(Task):
     """Events of each type on each day; key `type/YYYY-MM-DD`."""
 
-    fields = ["timestamp", "type"]  # what map reads; leave it out to get whole events
+    fields = ["timestamp", "type"]  # what map reads; omit it to get whole events
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
             yield f"{{event['type']}}/{{event['timestamp']:%Y-%m-%d}}", 1
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
-        return sum(values)  # gets its own results again: associative and commutative
+        return sum(values)  # also gets its own results: must be associative and commutative
 
-    def period(self, key: str) -> period.Span:  # leave it out if keys stand for no span of time
+    def period(self, key: str) -> period.Span:  # omit it if keys have no period
         return period.day(key.rpartition("/")[2])
 '''
 
-TEST = '''"""Tests of the tasks of {name}: the functions alone, without a database."""
+TEST = '''"""Tests of the tasks of {name}, without a database."""
 
 from __future__ import annotations
 
@@ -62,28 +62,28 @@ def test_the_reduce_takes_its_own_results() -> None:
 
 @dataclass(frozen=True)
 class Scaffold:
-    """The files of a new aggregate, not written yet."""
+    """The files of a new aggregate, before they are written."""
 
     name: str
     folder: Path
 
     @property
     def module(self) -> str:
-        """Dotted name of the task module."""
+        """Return the dotted name of the task module."""
         return f"{self.name}.agg_tasks"
 
     @property
     def cls(self) -> str:
-        """Name of the task class."""
+        """Return the name of the task class."""
         return "".join(part.capitalize() for part in self.name.split("_"))
 
     @property
     def task_name(self) -> str:
-        """Dotted path of the task."""
+        """Return the dotted path of the task."""
         return f"{self.module}.{self.cls}"
 
     def files(self) -> dict[Path, str]:
-        """What is to be written where."""
+        """Return the file contents by path."""
         words = {"name": self.name, "cls": self.cls, "module": self.module}
         return {
             self.folder / "__init__.py": "",
@@ -93,21 +93,21 @@ class Scaffold:
 
 
 def scaffold(name: str, parent: Path) -> Scaffold:
-    """The files for an aggregate in `parent`. Raises `DefinitionError` for a name that no module can have."""
+    """Return the files for an aggregate in `parent`. Raises `DefinitionError` if `name` is not a valid module name."""
     if not _NAME.match(name) or keyword.iskeyword(name):
         raise DefinitionError(
-            f"name {name!r}: allowed are lower-case letters, digits and _, beginning with a letter, such as logins",
+            f"name {name!r}: allowed are lower-case letters, digits and _, starting with a letter, such as logins",
             "name",
         )
     return Scaffold(name, parent / name)
 
 
 def write(made: Scaffold) -> list[Path]:
-    """Write the files. Raises `DefinitionError`, and writes none, when one of them is there already."""
+    """Write the files and return their paths. Raises `DefinitionError` and writes none if one of them exists."""
     files = made.files()
     there = [path for path in files if path.exists()]
     if there:
-        raise DefinitionError(f"{there[0]} is there already: choose another name, or delete it first", "name")
+        raise DefinitionError(f"{there[0]} already exists: choose another name, or delete it first", "name")
     made.folder.mkdir(parents=True, exist_ok=True)
     for path, text in files.items():
         path.write_text(text, encoding="utf-8")

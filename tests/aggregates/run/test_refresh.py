@@ -137,7 +137,7 @@ def test_a_note_of_another_collection_settles_nothing(run_context, producer):
 
 
 def test_users_of_mongodb_are_not_read_whatever_a_definition_says(run, run_context, producer):
-    with pytest.raises(DefinitionError, match="keeps that for itself"):
+    with pytest.raises(DefinitionError, match="is internal to"):
         run(define("CountByDay", inputs=("admin.system.users",)))
 
 
