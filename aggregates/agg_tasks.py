@@ -1,4 +1,4 @@
-"""Tasks for the sample data, and for the front page: also examples of how tasks are written."""
+"""Tasks for the sample data and the front page, which also serve as examples."""
 
 from __future__ import annotations
 
@@ -119,9 +119,9 @@ class MetricCounters(CounterTask):
 
 @register
 class MetricSets(SetTask):
-    """Different values by name, source and minute. Filter `{"context.kind": "Set"}`."""
+    """Distinct values by name, source and minute. Filter `{"context.kind": "Set"}`."""
 
 
 @register
 class MetricDelivery(DeliveryTask):
-    """What arrived of the measurements of each publisher, and what was lost. Filter `{"type": "metric"}`."""
+    """Measurements received from each publisher, and how many were lost. Filter `{"type": "metric"}`."""

@@ -1,4 +1,4 @@
-"""The Django app of aggregates."""
+"""Configure the Django app: signals, system checks and periodic Celery tasks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from django.db import transaction
 from django.db.models.signals import post_delete, post_migrate, post_save
 
 PERIODIC = (("aggregates: put back lost runs", "aggregates.schedule.sweep", 15),)  # name, Celery task, seconds
-FORMER = ("aggregates.schedule.alert",)  # Celery tasks that there are no more
+FORMER = ("aggregates.schedule.alert",)  # Celery tasks that no longer exist
 
 
 class AggregatesConfig(AppConfig):
-    """Makes task modules beside `manage.py` and in the current folder importable in every process."""
+    """Connects the app, and makes task modules beside `manage.py` and in the current folder importable."""
 
     name = "aggregates"
     verbose_name = "Aggregates"
@@ -37,28 +37,27 @@ class AggregatesConfig(AppConfig):
 
 
 def _schedule_chores(**_: Any) -> None:
-    """Have Celery beat start what is to be done regularly; a schedule that a person changed stays."""
+    """Create the periodic tasks of Celery beat; a schedule that a person changed stays."""
     from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
     PeriodicTask.objects.filter(task__in=FORMER).delete()
     for name, task, seconds in PERIODIC:
         every = {"every": seconds, "period": IntervalSchedule.SECONDS}
         interval = IntervalSchedule.objects.filter(**every).first() or IntervalSchedule.objects.create(**every)
-        wanted = {"task": task, "interval": interval, "expire_seconds": seconds}  # late ones would only pile up
+        wanted = {"task": task, "interval": interval, "expire_seconds": seconds}  # overdue ones would only pile up
         made, _ = PeriodicTask.objects.get_or_create(name=name, defaults=wanted)
         if made.expires is None and made.expire_seconds is None:
             PeriodicTask.objects.filter(pk=made.pk).update(expire_seconds=seconds)
 
 
 def _make_groups(**rest: Any) -> None:
-    """Have the groups viewer, operator and editor."""
     from aggregates.web.auth.roles import ensure_groups
 
     ensure_groups(**rest)
 
 
 def check_task_modules(app_configs: Any, **options: Any) -> list[CheckMessage]:
-    """Return one warning for each module that may hold tasks and does not import, for `manage.py check`."""
+    """Return a warning for `manage.py check` for each task module that fails to import."""
     from aggregates.task_code.registry import discover, task_modules
 
     return [

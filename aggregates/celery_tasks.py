@@ -1,4 +1,4 @@
-"""What Celery runs: scheduled aggregates, runs that were asked for, and the sweeper that puts back what was lost."""
+"""Celery tasks: requested runs, scheduled runs and verifications, and the sweep that requeues lost runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 @shared_task(name="aggregates.schedule.perform", acks_late=True)  # type: ignore[untyped-decorator]
 def perform(run_id: int) -> str:
-    """Perform one recorded run. What goes wrong is in the history; the job itself does not fail for it."""
+    """Perform one recorded run and return a sentence. Errors go into its history and do not fail the Celery task."""
     from aggregates.models import Run
     from aggregates.services import perform_run
 
@@ -20,8 +20,8 @@ def perform(run_id: int) -> str:
         return "gone"
     try:
         return perform_run(run).sentence()
-    except Exception as error:  # noqa: BLE001 - a loop's edge: the run's row has it in full
-        log.warning("run %s: %s", run.uid, error)
+    except Exception as error:  # noqa: BLE001 - a loop's edge: the run's row has the full error
+        log.warning("run failed run=%s error=%s", run.uid, error)
         return f"error: {error}"
 
 
@@ -42,7 +42,7 @@ def run_scheduled(name: str) -> str:
 
 @shared_task(name="aggregates.schedule.verify")  # type: ignore[untyped-decorator]
 def verify(*names: str) -> str:
-    """Verify these aggregates, or every enabled one that has run; each verdict stands on its aggregate's page."""
+    """Verify these aggregates, or every enabled one that has run; each verdict is shown on its aggregate's page."""
     from aggregates.models import AggDef, Run
     from aggregates.services.request import new_run
 
@@ -55,7 +55,7 @@ def verify(*names: str) -> str:
 
 @shared_task(name="aggregates.schedule.sweep")  # type: ignore[untyped-decorator]
 def sweep() -> int:
-    """Put back runs that nobody works on."""
+    """Requeue lost runs; return how many."""
     from aggregates import services
 
     return services.sweep()

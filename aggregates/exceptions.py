@@ -1,4 +1,4 @@
-"""Errors of the aggregation service. Each has a stable `code`, says whether a retry may help, and pickles."""
+"""Errors of the aggregation service. Each has a stable `code`, a `retryable` flag, and can be pickled."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 
 class AggregateError(Exception):
-    """Base of every error that `aggregates` raises; its text is one line for a person."""
+    """Base class of the errors of `aggregates`; its text is one line for a person."""
 
     code = "aggregate_error"
     retryable = False
     exit_code = 1
 
     def to_document(self) -> dict[str, Any]:
-        """What crosses a wire."""
+        """Return the form sent over the network."""
         return {"code": self.code, "message": str(self)}
 
 
@@ -44,7 +44,7 @@ class DefinitionError(AggregateError):
 
 
 class OutputTakenError(AggregateError):
-    """The output belongs to another AggDef, or a plain collection lies where its view would be."""
+    """The output belongs to another AggDef, or a plain collection has the name of its view."""
 
     code = "output_taken"
 
@@ -56,27 +56,27 @@ class FullRunDueError(AggregateError):
 
 
 class EventsGoneError(AggregateError):
-    """Events that are in the aggregate are no longer stored, so that a full run would lose them."""
+    """Some events in the aggregate are no longer stored; a full run would lose them."""
 
     code = "events_gone"
 
 
 class BusyError(AggregateError):
-    """Another process holds the lease of this output; it will let go, or its lease will run out."""
+    """Another process holds the lease of this output, until it is done or its lease expires."""
 
     code = "busy"
     retryable = True
 
 
 class LeaseLostError(AggregateError):
-    """This process was too slow to renew its lease, and another one has taken over; nothing is lost."""
+    """Another process has taken over because this one renewed its lease too late; nothing is lost."""
 
     code = "lease_lost"
     retryable = True
 
 
 class NotRebuildableError(AggregateError):
-    """A range was to be rebuilt, but the task does not say which time its keys stand for."""
+    """A range cannot be rebuilt: its ends are wrong, or the task or the state of its output does not allow it."""
 
     code = "not_rebuildable"
 
@@ -90,7 +90,7 @@ class RouterAbsentError(AggregateError):
 
 
 class RunFailedError(AggregateError):
-    """A job of the run ended in an error; `traceback` is the worker's, `wrote` whether results may be partly there."""
+    """A job of the run failed; `traceback` is the worker's, `wrote` is True if results may be partly written."""
 
     code = "run_failed"
     retryable = True
@@ -121,20 +121,20 @@ class RunStateError(AggregateError):
 
 
 class AlertError(AggregateError):
-    """A mail or webhook did not go out; it is tried again."""
+    """A mail or webhook could not be sent; it is retried."""
 
     code = "alert_not_sent"
     retryable = True
 
 
 class UnknownAggregateError(AggregateError):
-    """No AggDef has this name; the text lists some that there are."""
+    """No AggDef has this name, or it has no output yet; the text says which names exist."""
 
     code = "unknown_aggregate"
 
 
 def known(names: Iterable[str], at_most: int = 12) -> str:
-    """The names as the end of a sentence, cut when there are many: "a, b and 3 more"; "none" when empty."""
+    """Return the names, sorted, to end a sentence: "a, b and 3 more" if more than `at_most`; "none" if empty."""
     ordered = sorted(names)
     if not ordered:
         return "none"

@@ -1,7 +1,7 @@
-"""What tasks over measurements (events of type `metric`) share: keys, merging, and the numbers that charts show.
+"""Share the keys, merging and derived numbers of tasks over measurements (events of type `metric`).
 
-Key: `name/source/YYYY-MM-DDTHH:MMZ`, tags in braces behind the name; different metrics have different keys. Sums that
-outgrow 64 bits go on as floats, up to the largest. The classes that AggDefs name are in `agg_tasks`.
+Key: `name/source/YYYY-MM-DDTHH:MMZ`, with tags in braces after the name; different metrics have different keys. Sums
+beyond 64 bits continue as floats, up to the largest float. The classes that AggDefs name are in `agg_tasks`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ State = dict[str, Any]
 
 
 def part(text: str) -> str:
-    """A dimension as it stands in a key."""
+    """Return the text percent-encoded as a dimension of a key."""
     return text.replace("%", "%25").replace("/", "%2F")
 
 
@@ -31,7 +31,7 @@ _INSIDE = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D", ",": "%2C", "=": "%
 
 
 def minute_key(timestamp: datetime, context: Mapping[str, Any]) -> str:
-    """The key of one measurement's minute."""
+    """Return the key of a measurement: name, tags, source and minute."""
     name = context["name"].translate(_BRACES)
     if tags := context.get("tags"):
         name += (
@@ -43,7 +43,7 @@ def minute_key(timestamp: datetime, context: Mapping[str, Any]) -> str:
 
 
 class MinuteTask(Task, ABC):
-    """Base: one state per name, source and minute."""
+    """Base class of metric tasks; keeps one state per name, source and minute."""
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, State]]:
         for event in events:
@@ -56,7 +56,7 @@ class MinuteTask(Task, ABC):
 
     @abstractmethod
     def first_state(self, event: dict[str, Any], rate: float, failed: bool) -> State:
-        """What is kept of one batch besides its count."""
+        """Return the state of one batch, apart from `count` and `errors`."""
 
     def period(self, key: str) -> Span:
         return period.minute(key.rpartition("/")[2].removesuffix("Z"))
@@ -104,7 +104,7 @@ class DistributionTask(MinuteTask):
         p50, p95, p99 = (min(max(share, value["min"]), value["max"]) for share in shares)
         return {
             "rate": value["count"] / PERIOD_S,
-            "mean": min(max(value["sum"] / value["measured"], value["min"]), value["max"]),  # a sum that was cut off
+            "mean": min(max(value["sum"] / value["measured"], value["min"]), value["max"]),  # the sum may be capped
             "p50": p50,
             "p95": p95,
             "p99": p99,
@@ -117,7 +117,7 @@ class DistributionTask(MinuteTask):
 
 
 class CounterTask(MinuteTask):
-    """Counters: sum, and rate per second; what calls that raised would have counted for is left out."""
+    """Counters: sum, and rate per second; calls that raised are not counted."""
 
     fields = (
         "timestamp", "context.name", "context.source", "context.tags", "context.outcome",
@@ -145,7 +145,7 @@ class CounterTask(MinuteTask):
 
 
 class SetTask(MinuteTask):
-    """Sets: how many different values."""
+    """Sets: estimated number of distinct values."""
 
     fields = (
         "timestamp", "context.name", "context.source", "context.tags", "context.outcome",
@@ -169,9 +169,9 @@ class SetTask(MinuteTask):
 
 
 class DeliveryTask(Task):
-    """What publishers sent and what arrived; key `publisher/level`.
+    """Delivery: measurements received from each publisher and lost on the way; key `publisher/level`.
 
-    Sequence numbers begin at 1, so what is missing below the highest one is lost, whoever was down meanwhile.
+    Sequence numbers start at 1, so every one missing below the highest is a lost batch, whichever process was down.
     """
 
     fields = (

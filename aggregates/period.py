@@ -1,6 +1,7 @@
-"""Which span of time a key stands for: small functions that tasks call in their `period(key)`.
+"""Convert the period in a key to a span of time, for use in `period(key)` of tasks.
 
-A span is a pair of timezone-aware datetimes, the first inside and the second outside.
+A span is a pair of timezone-aware datetimes in UTC, start inclusive and end exclusive. A malformed text raises
+`ValueError`.
 """
 
 from __future__ import annotations
@@ -20,46 +21,46 @@ def _span(start: datetime, end: datetime) -> Span:
 
 
 def minute(text: str, zone: str | tzinfo = UTC) -> Span:
-    """The minute `2011-07-01T13:05`."""
+    """Return the minute `2011-07-01T13:05`."""
     start = datetime.strptime(text, "%Y-%m-%dT%H:%M").replace(tzinfo=_zone(zone)).astimezone(UTC)
     return start, start + timedelta(minutes=1)
 
 
 def hour(text: str, zone: str | tzinfo = UTC) -> Span:
-    """The hour that begins at `2011-07-01T13:00`."""
+    """Return the hour that starts at `2011-07-01T13:00`."""
     start = datetime.strptime(text, "%Y-%m-%dT%H:%M").replace(tzinfo=_zone(zone)).astimezone(UTC)
     return start, start + timedelta(hours=1)
 
 
 def day(text: str, zone: str | tzinfo = UTC) -> Span:
-    """The calendar day `2011-07-01` in `zone`; 23 or 25 hours long where clocks change."""
+    """Return the calendar day `2011-07-01` in `zone`; 23 or 25 hours long if clocks change."""
     start = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=_zone(zone))
     return _span(start, start + timedelta(days=1))
 
 
 def week(text: str, zone: str | tzinfo = UTC) -> Span:
-    """The week whose Monday is `2011-06-27`."""
+    """Return the week whose Monday is `2011-06-27`."""
     start = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=_zone(zone))
     return _span(start, start + timedelta(days=7))
 
 
 def month(text: str, zone: str | tzinfo = UTC) -> Span:
-    """The month whose first day is `2011-07-01`; `2011-07` is taken too."""
+    """Return the month whose first day is `2011-07-01`; `2011-07` is accepted too."""
     start = datetime.strptime(text[:7], "%Y-%m").replace(tzinfo=_zone(zone))
     return _span(start, (start + timedelta(days=32)).replace(day=1))
 
 
 def year(text: str, zone: str | tzinfo = UTC) -> Span:
-    """The year whose first day is `2011-01-01`; `2011` is taken too."""
+    """Return the year whose first day is `2011-01-01`; `2011` is accepted too."""
     start = datetime.strptime(text[:4], "%Y").replace(tzinfo=_zone(zone))
     return _span(start, start.replace(year=start.year + 1))
 
 
 def overlaps(one: Span, other: Span) -> bool:
-    """Whether the two share an instant."""
+    """Return True if the two spans share an instant."""
     return one[0] < other[1] and other[0] < one[1]
 
 
 def union(one: Span, other: Span) -> Span:
-    """The smallest span that holds both."""
+    """Return the smallest span that contains both."""
     return min(one[0], other[0]), max(one[1], other[1])

@@ -1,4 +1,4 @@
-"""What one process of Django has open towards MongoDB and the engine, as configured; opened on first use."""
+"""Hold a Django process's connections to MongoDB and the engine, opened on first use."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _is_defined(name: str) -> bool:
 class Resources:
     """Database, event store, engine and `RunContext` of one process. Thread-safe.
 
-    A local mongod that came back on another port is found: the address is looked up at each access, and a changed one
-    opens everything anew.
+    The address of MongoDB is looked up on each access, and everything is reopened if it changed: a local mongod can
+    restart on another port.
     """
 
     def __init__(self, config: Any, modules: Callable[[], tuple[str, ...]] = task_modules) -> None:
@@ -47,7 +47,7 @@ class Resources:
 
     @property
     def database(self) -> Database[dict[str, Any]]:
-        """The event database; datetimes are timezone-aware."""
+        """Return the event database; its datetimes are timezone-aware."""
         with self._lock:
             address = self._config.mongo_address()
             if self._client is None or address != self._address:
@@ -58,7 +58,7 @@ class Resources:
 
     @property
     def engine(self) -> Engine:
-        """The map-reduce engine; connects when it is used."""
+        """Return the map-reduce engine, which connects on first use."""
         from mapreduce.engine import open_engine
 
         with self._lock:
@@ -68,7 +68,7 @@ class Resources:
 
     @property
     def run_context(self) -> RunContext:
-        """What runs need."""
+        """Return the context of runs."""
         from ingest.store.store import connect
 
         with self._lock:
@@ -86,7 +86,7 @@ class Resources:
             return self._run_context
 
     def demand_engine(self, timeout_s: float = PING_S) -> None:
-        """Raise `RouterAbsentError`, naming `req_uri` and its address, when the engine takes no jobs."""
+        """Raise `RouterAbsentError`, naming `req_uri` and its address, if no router answers within `timeout_s`."""
         if self._config.zmr.engine == "inline":
             return
         try:
@@ -118,16 +118,16 @@ _held: dict[int, Resources] = {}
 
 
 def resources() -> Resources:
-    """The resources of this process; a fork gets its own."""
+    """Return the resources of this process; a fork gets its own."""
     pid = os.getpid()
     if pid not in _held:
-        _held.clear()  # a parent's sockets are not ours to close
+        _held.clear()  # a fork must not close its parent's sockets
         _held[pid] = Resources(settings.ZARKOV)
     return _held[pid]
 
 
 def reset() -> None:
-    """Close and forget this process's resources, as tests do when the configuration changes."""
+    """Close and discard this process's resources, as tests do after changing the configuration."""
     held = _held.pop(os.getpid(), None)
     if held is not None:
         held.close()

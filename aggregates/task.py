@@ -1,7 +1,7 @@
-"""What people write: `Task`, its map and reduce, and the calls that start jobs. Imports no Django.
+"""Define `Task`, the class that people subclass: map, reduce, and the calls that start jobs. Imports no Django.
 
-A task only describes. `start_mr` and its sisters record jobs with the object passed as `socket`; the aggregation
-service decides the range of events, records the run and hands the jobs to the map-reduce engine.
+A task only describes. `start_mr`, `start_xmr` and `start_basic_job` record jobs with the object passed as `socket`; the
+aggregation service decides the range of events, records the run and submits the jobs to the map-reduce engine.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class MapReduceCall:
 
     task: Task
     collection: str | None  # output of start_mr, with or without "zagg."; None for start_xmr
-    prefix: str  # start_xmr: put before each label, "" when there is none
-    filter: Document | None
+    prefix: str  # start_xmr: prefix of each label; "" for none
+    filter: Document | None  # in addition to that of the run; None for none
     map: Function | str
     reduce: Function | str
     finalize: Function | str | None
@@ -48,64 +48,64 @@ class BasicCall:
 
 
 class JobRecorder(Protocol):
-    """What a task gets as `socket`."""
+    """The `socket` of a task."""
 
     def record(self, call: MapReduceCall | BasicCall) -> None:
-        """Take down one job. Raises `TaskError` when it cannot be run."""
+        """Record one job. Raises `TaskError` if it cannot be run."""
 
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What a task knows of the run that it is asked to describe."""
+    """The run that a task is asked to describe."""
 
     db: Database[dict[str, Any]]  # the event database
     query: Document  # selects the run's events in a collection of events
     output: str  # name of the output below "zagg.", as the AggDef says
-    full: bool  # whether the run reads from the beginning
+    full: bool  # the run reads from the first event on
 
 
 class Task:
-    """Base of all tasks. One object describes one run; other objects, made in workers, map and reduce.
+    """Base class of all tasks. One instance describes one run; other instances, created in workers, map and reduce.
 
     The constructor gets the AggDef's parameters as keyword arguments, here and in workers. `map`, `reduce` and
-    `finalize` must depend on nothing else but their arguments and these parameters, or a recount finds differences.
+    `finalize` must depend only on their arguments and these parameters, or a recount finds differences.
     """
 
     fields: ClassVar[Sequence[str] | None] = None
-    """Paths that `map` reads, such as `context.project`; None hands it whole events. `_id` always comes along."""
+    """Paths that `map` reads, such as `context.project`; None means whole events. `_id` is always included."""
 
     associative: ClassVar[bool] = True
-    """False says that `reduce` cannot take its own results; every run is then a full one."""
+    """False if `reduce` cannot take its own results; every run is then a full run."""
 
     on_error: ClassVar[str] = "fail"
-    """`fail` stops the run at an event on which `map` raises; `skip` passes it over and keeps its id."""
+    """`fail` stops the run at an event on which `map` raises; `skip` skips the event and keeps its id."""
 
     outputs: ClassVar[Sequence[str]] = ()
-    """What a map given to `start_xmr` yields as `c`; each is an output of its own."""
+    """Values of `c` that a map given to `start_xmr` yields; each is a separate output."""
 
     _context: TaskContext | None = None
 
     def __init__(self, **params: Any) -> None:
         self.params = params
 
-    # Written by people
+    # Written by task authors
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[Any]:
         """Yield `(key, value)` for each event; timestamps are timezone-aware UTC."""
         raise TaskError(f"{type(self).__module__}.{type(self).__qualname__} has no map(self, events)")
 
     def reduce(self, key: Any, values: Iterable[Any]) -> Any:
-        """One value for all of a key's; gets its own results again unless `associative` is False."""
+        """Return one value for all values of a key; also gets its own results, unless `associative` is False."""
         raise TaskError(f"{type(self).__module__}.{type(self).__qualname__} has no reduce(self, key, values)")
 
     def finalize(self, key: Any, value: Any) -> Any:
-        """What readers see instead of the reduced value, which is kept beside it; the default is not called."""
+        """Return the value that readers see; the reduced value is kept in `state`. The default is never called."""
         return value
 
     def period(self, key: Any) -> Span | None:
-        """The span of event timestamps that `key` stands for, as a pair of aware datetimes; None if it has none.
+        """Return the period of `key` as a pair of timezone-aware datetimes, or None if it has none.
 
-        A task that says it can be rebuilt for a range of time. `aggregates.period` has functions for usual keys.
+        Tasks that define it can be rebuilt for a range of time. `aggregates.period` has functions for common keys.
         """
         return None
 
@@ -116,7 +116,7 @@ class Task:
         self._start_jobs(socket, full)
 
     def _start_jobs(self, socket: JobRecorder, full: bool) -> None:
-        """Describe the jobs; may be overridden. Without that, one job with the task's own map and reduce."""
+        """Describe the jobs; may be overridden. By default, one job with the task's own map and reduce."""
         finalize = self.finalize if type(self).finalize is not Task.finalize else None
         self.start_mr(socket, self._bound().output, full, map=self.map, reduce=self.reduce, finalize=finalize)
 
@@ -124,12 +124,12 @@ class Task:
 
     @property
     def db(self) -> Database[dict[str, Any]]:
-        """The event database; `self.db.zagg.name` is an output."""
+        """Return the event database; `self.db.zagg.name` is an output."""
         return self._bound().db
 
     @property
     def query(self) -> Document:
-        """Selects the run's events: the range of ids, and the AggDef's filter."""
+        """Return the filter for the run's events: its range of ids, and the AggDef's filter."""
         return self._bound().query
 
     def start_mr(  # the signature of 2011
@@ -144,11 +144,11 @@ class Task:
         reduce_name: str | None = None,
         finalize: Function | None = None,
     ) -> None:
-        """Map and reduce the run's events into `collection`, which lies below `zagg.`.
+        """Map and reduce the run's events into `collection`, whose name starts with `zagg.` or is completed with it.
 
-        `filter` narrows `self.query` further. Functions go by name, `module:qualname`, to the workers: they are methods
-        of the task or stand in a module that may hold tasks. Calls for the same collection are one job, and share
-        their reduce.
+        `filter` narrows `self.query` further. Workers find functions by name, `module:qualname`, so they must be
+        methods of the task or defined in a module that may hold tasks. Calls for the same collection become one job
+        and must have the same reduce.
         """
         name = collection if isinstance(collection, str) else collection.name
         call = MapReduceCall(
@@ -168,17 +168,17 @@ class Task:
     ) -> None:
         """Fill several outputs in one pass: `map` yields `{"c": output, "k": key, "v": value}`.
 
-        What `c` may be is said by `outputs`; with `name`, output `c` is `zagg.<name>.<c>`, else `zagg.<c>`.
+        `outputs` lists the possible values of `c`; output `c` is `zagg.<name>.<c>`, or `zagg.<c>` without `name`.
         """
         prefix = f"{name.removeprefix('zagg.')}." if name else ""
         socket.record(MapReduceCall(self, None, prefix, filter, map or self.map, reduce or self.reduce, finalize))
 
     def start_basic_job(self, socket: JobRecorder, func: Function, *args: Any, **kwargs: Any) -> None:
-        """Have a worker call `func(*args, **kwargs)` when the run's results are in: at least once, maybe again."""
+        """Have a worker call `func(*args, **kwargs)` after the run's results are written, at least once."""
         socket.record(BasicCall(func, args, kwargs))
 
     def subtask(self, cls: type[Task], **kwargs: Any) -> Task:
-        """A task of another class for the same run; call its `run(socket, full)`."""
+        """Return a task of another class for the same run; call its `run(socket, full)`."""
         return bind(cls(**kwargs), self._bound(), kwargs)
 
     def _bound(self) -> TaskContext:
@@ -192,20 +192,20 @@ class Task:
 
 
 def bind(task: Task, context: TaskContext, params: Mapping[str, Any]) -> Task:
-    """Make `task` ready to describe the run; `params` are what its constructor got."""
+    """Prepare `task` to describe the run; `params` are its constructor arguments."""
     task._context = context
     task._given = dict(params)
     return task
 
 
 def register(cls: T) -> T:
-    """Say that this class is a task. In a module that may hold tasks, subclasses of `Task` are found without it."""
+    """Mark a class as a task. Subclasses of `Task` defined in a module that may hold tasks are found without it."""
     if not (isinstance(cls, type) and issubclass(cls, Task)):
-        raise TaskError(f"@register is for subclasses of Task, {cls!r} is none")
+        raise TaskError(f"@register is for subclasses of Task, and {cls!r} is not one")
     setattr(cls, REGISTERED, cls)
     return cls
 
 
 def has_period(cls: type[Task]) -> bool:
-    """Whether the task says which span of time a key stands for."""
+    """Return True if the task defines `period`."""
     return cls.period is not Task.period

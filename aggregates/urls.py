@@ -1,4 +1,4 @@
-"""Addresses of everything this app answers, see docs/http-api.md."""
+"""URL patterns of this app; see docs/http-api.md."""
 
 from __future__ import annotations
 

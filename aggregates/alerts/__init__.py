@@ -1,1 +1,1 @@
-"""Tells people by mail and webhook when an aggregate fails, lags or is wrong, and when it is well again."""
+"""Notify people by mail and webhook when an aggregate fails, lags or is wrong, and when it has recovered."""

@@ -1,4 +1,4 @@
-"""The ways on which a message leaves: mail and webhook. Each call sends once, or raises within a few seconds."""
+"""Send alert messages by mail and webhook. Each call sends once or raises; time-outs are `TIMEOUT_S`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MAIL, WEBHOOK = "mail", "webhook"
 
 @dataclass(frozen=True)
 class AlertMessage:
-    """One change of state, as it is told."""
+    """The message about one change of state."""
 
-    uid: str  # stays the same when it is sent again
+    uid: str  # the same if the message is sent again
     aggregate: str
     kind: str  # failing, lagging or wrong
     event: str  # raised or recovered
@@ -32,12 +32,12 @@ class AlertMessage:
 
     @property
     def subject(self) -> str:
-        """On one line."""
+        """Return the subject line."""
         what = f"{self.kind}" if self.event == "raised" else f"no longer {self.kind}"
         return f"[zarkov] {self.aggregate}: {what}"
 
     def document(self) -> dict[str, Any]:
-        """The body of a webhook call."""
+        """Return the body of a webhook call."""
         return dict(vars(self))
 
 
@@ -45,7 +45,7 @@ Send = Callable[[AlertMessage], None]
 
 
 def channels(email: Sequence[str], email_from: str, smtp_url: str, webhook: str | None) -> Mapping[str, Send]:
-    """The channels that are configured, by name."""
+    """Return the configured channels by name."""
     found: dict[str, Send] = {}
     if email:
         found[MAIL] = lambda message: send_mail(message, tuple(email), email_from, smtp_url)
@@ -55,9 +55,9 @@ def channels(email: Sequence[str], email_from: str, smtp_url: str, webhook: str 
 
 
 def send_mail(message: AlertMessage, recipients: Sequence[str], sender: str, smtp_url: str) -> None:
-    """Hand one mail to the server of `smtp_url`: `smtp://` (with STARTTLS where offered) or `smtps://`.
+    """Send one mail through the server of `smtp_url`: `smtp://` (with STARTTLS if offered) or `smtps://`. Blocks.
 
-    Raises `AlertError` unless the server took it for every recipient.
+    Raises `AlertError` unless the server accepted it for every recipient.
     """
     url = urlsplit(smtp_url)
     mail = EmailMessage()
@@ -82,7 +82,7 @@ def send_mail(message: AlertMessage, recipients: Sequence[str], sender: str, smt
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would arrive as an empty GET."""
+    """Refuses redirects: a redirected POST would arrive as an empty GET."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None

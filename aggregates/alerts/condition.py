@@ -1,4 +1,4 @@
-"""What is wrong with an aggregate, decided from what is known of it. Pure."""
+"""Decide what is wrong with an aggregate. Does no I/O."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from datetime import datetime
 
 FAILING, LAGGING, WRONG = "failing", "lagging", "wrong"
 KINDS = (FAILING, LAGGING, WRONG)
-REALTIME_FAILURES = 2  # a realtime refresh is tried again within a second: one failure alone is nobody's business
+REALTIME_FAILURES = 2  # a realtime refresh is retried within a second: a single failure needs no alert
 
 
 @dataclass(frozen=True)
 class AggregateFacts:
-    """An aggregate as its definition's page shows it."""
+    """The state of an aggregate that alerts depend on."""
 
     name: str
     enabled: bool
     realtime: bool
     failing: bool  # its last run failed
     failures: int  # in a row
-    full_due: str  # why it waits for a full run; "" when it does not
+    full_due: str  # why it waits for a full run; "" if it does not
     last_error: str
-    behind: int  # events that may be read and are not in
-    complete_through: datetime | None  # every event committed before this is in
+    behind: int  # readable events not yet included
+    complete_through: datetime | None  # every event committed before this is included
     verdict_ok: bool | None  # None = never verified, or could not be
     verdict: str
 
 
 def conditions(known: AggregateFacts, now: datetime, lag_s: float) -> dict[str, str]:
-    """What is wrong, in a sentence by kind; `lag_s` is the lag that is worth telling, 0 = none is.
+    """Return a sentence for each kind of problem; lags are reported above `lag_s` seconds, and never if it is 0.
 
-    A paused aggregate has nothing wrong with it but a failed verification: somebody has stopped it knowingly.
+    For a paused aggregate, only a failed verification is reported: a person has stopped it on purpose.
     """
     found: dict[str, str] = {}
     if known.verdict_ok is False:
@@ -49,7 +49,7 @@ def conditions(known: AggregateFacts, now: datetime, lag_s: float) -> dict[str, 
 
 
 def lag_of(known: AggregateFacts, now: datetime) -> float:
-    """How old the oldest event that is not in may be, in seconds; 0 when all are in."""
+    """Return the maximum age of the oldest event not yet included, in seconds; 0 if all are included."""
     if not known.behind or known.complete_through is None:
         return 0.0
     return max((now - known.complete_through).total_seconds(), 0.0)
@@ -57,7 +57,7 @@ def lag_of(known: AggregateFacts, now: datetime) -> float:
 
 @dataclass(frozen=True)
 class Change:
-    """One condition that came or went."""
+    """One condition that was raised or has recovered."""
 
     kind: str
     raised: bool
@@ -65,7 +65,7 @@ class Change:
 
 
 def changes(told: Iterable[str], found: dict[str, str], name: str) -> list[Change]:
-    """What is to be told: conditions that were not told yet, and told ones that hold no longer."""
+    """Return the changes to report: conditions not reported yet, and reported ones that no longer hold."""
     before = set(told)
     new = [Change(kind, True, text) for kind, text in found.items() if kind not in before]
     return new + [Change(kind, False, _RECOVERED[kind].format(name=name)) for kind in sorted(before - set(found))]

@@ -1,4 +1,4 @@
-"""Looks after alerts from a thread beside Celery's worker, so that a long run in that worker delays no message."""
+"""Run alerts in a thread beside the Celery worker, so that a long run there delays no message."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ EVERY_S = 15.0
 
 
 class AlertLoop:
-    """Notes what is wrong and sends what is to be told, every `EVERY_S`; several may be at it in several processes."""
+    """Records and sends alerts every `EVERY_S` seconds. Several processes can each run one."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watchman", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
     def start(self) -> None:
-        """Begin; what was interrupted or came up since the last start is told at once."""
+        """Start the thread; pending alerts are sent at once."""
         self._thread.start()
 
     def stop(self, timeout_s: float = 1.0) -> None:
-        """End after the message under way, or leave it to the next start when it takes longer. May be called twice."""
+        """Stop after the current round; wait for it at most `timeout_s`. May be called twice."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
     def look(self) -> int:
-        """One round; returns how many messages went out. Never raises."""
+        """Run one round and return the number of messages sent. Never raises."""
         try:
             watch()
             return deliver()
         except Exception:
-            log.exception("alerts could not be looked after, will try again")
+            log.exception("round of alerts failed, will try again")
             return 0
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""Notes changes of state and sends what is to be told. Harmless to call often and from several processes at once."""
+"""Record changes of state as alerts and send them. Safe to call often and from several processes at once."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 600.0
 GIVE_UP_S = 24 * 3600.0
-CLAIM_S = 60.0  # longer than one attempt may take
+CLAIM_S = 60.0  # longer than one attempt can take
 KEPT_S = 30 * 24 * 3600.0
-AT_ONCE = 20  # messages sent in one call
+AT_ONCE = 20  # most messages per call
 
 
 def configured() -> Mapping[str, Send]:
-    """The channels that the configuration names."""
+    """Return the configured channels."""
     notify = settings.ZARKOV.notify
     return channels(notify.email, notify.email_from, notify.smtp_url, notify.webhook)
 
 
 def watch(now: datetime | None = None) -> int:
-    """Compare every aggregate with what was told of it, and write down what is to be told; returns how many changes.
+    """Compare every aggregate with what was reported of it, and record the changes; return how many.
 
-    Each change is noted once, whoever looks: by the one whose update of `AggDef.told` finds it as it was read.
+    Each change is recorded once even if several processes watch: by the one whose conditional update of `AggDef.told`
+    succeeds.
     """
     senders = configured()
     if not senders:
@@ -52,7 +53,7 @@ def watch(now: datetime | None = None) -> int:
         suspects |= Q(enabled=True, realtime=True, last_id__lt=readable, complete_through__lt=late)
     noted = 0
     for aggdef in AggDef.objects.filter(suspects).iterator(chunk_size=500):
-        found = conditions(_known(aggdef, readable), now, lag_s)
+        found = conditions(_facts(aggdef, readable), now, lag_s)
         new = changes(aggdef.told, found, aggdef.name)
         if not new:
             continue
@@ -77,15 +78,15 @@ def watch(now: datetime | None = None) -> int:
 
 
 def _readable() -> int | None:
-    """The highest event id that may be read; None when that cannot be known now."""
+    """Return the highest readable event id; None if it cannot be determined now."""
     try:
         return int(event_mark(resources().run_context.store).through)
-    except Exception as error:  # noqa: BLE001 - whatever keeps MongoDB away: failures and verdicts are told all the same
-        log.info("lags cannot be looked at: %s", error)
+    except Exception as error:  # noqa: BLE001 - failures and verdicts are reported even without MongoDB
+        log.info("lags not checked error=%s", error)
         return None
 
 
-def _known(aggdef: AggDef, readable: int | None) -> AggregateFacts:
+def _facts(aggdef: AggDef, readable: int | None) -> AggregateFacts:
     of_events = aggdef.last_id is not None and aggdef.inputs == ["event"]
     return AggregateFacts(
         name=aggdef.name,
@@ -103,9 +104,9 @@ def _known(aggdef: AggDef, readable: int | None) -> AggregateFacts:
 
 
 def deliver(now: datetime | None = None) -> int:
-    """Send messages that wait; returns how many went. One that fails is tried again after a growing pause, for a day.
+    """Send pending messages and return how many were sent. Failed ones are retried after growing pauses, for a day.
 
-    A channel that fails is left alone until the next call, so that a call lasts no longer than one time-out of each.
+    A channel that fails is skipped until the next call, so that a call takes at most one time-out per channel.
     """
     senders = configured()
     now = now or timezone.now()
@@ -124,7 +125,7 @@ def deliver(now: datetime | None = None) -> int:
 
 
 def _claim(alert: Alert, now: datetime) -> bool:
-    """Whether this process is the one that sends it now."""
+    """Return True if this process may send the alert now."""
     mine = Alert.objects.filter(pk=alert.pk, sent__isnull=True, not_before=alert.not_before)
     return bool(mine.update(not_before=now + timedelta(seconds=CLAIM_S), attempts=F("attempts") + 1))
 
@@ -138,7 +139,7 @@ def _send(alert: Alert, senders: Mapping[str, Send]) -> bool:
     try:
         send(_message(alert))
     except AlertError as error:
-        log.warning("alert %s of %s not sent: %s", alert.uid, alert.aggdef.name, error)
+        log.warning("alert not sent alert=%s aggregate=%s error=%s", alert.uid, alert.aggdef.name, error)
         this.update(**_later(alert, str(error)))
         return False
     this.update(sent=timezone.now(), last_error="")

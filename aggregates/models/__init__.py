@@ -1,4 +1,4 @@
-"""The tables of this app."""
+"""The models of this app."""
 
 from __future__ import annotations
 

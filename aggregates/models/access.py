@@ -1,4 +1,4 @@
-"""What opens the web to others: tokens with a scope, and signed links to charts in other people's pages."""
+"""Grant access to the web: tokens with scopes, and signed links that embed charts in other pages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _words(text: str) -> list[str]:
 
 
 class AccessToken(AbstractAuthToken):  # type: ignore[misc]
-    """A token for programs. Only its hash is kept; the token itself is shown once, when it is made."""
+    """A token for programs. Only its hash is stored; the token itself is shown once, on creation."""
 
     name = models.CharField(max_length=120, help_text="What it is for, such as: web shop.")
     scopes = models.CharField(
@@ -48,20 +48,20 @@ class AccessToken(AbstractAuthToken):  # type: ignore[misc]
         return f"{self.name} ({self.scopes})"
 
     def scope_list(self) -> list[str]:
-        """The scopes as a list."""
+        """Return the scopes as a list."""
         return _words(self.scopes)
 
     def collection_list(self) -> list[str]:
-        """Patterns of the aggregates it is limited to; empty = no limit."""
+        """Return the patterns of the aggregates that it can read; empty means no limit."""
         return _words(self.collections)
 
     def clean(self) -> None:
-        """Refuse unknown scopes, and limits that would not hold."""
+        """Reject unknown scopes, and limits that cannot be enforced."""
         check_scopes(self.scope_list(), self.collection_list())
 
 
 def check_scopes(scopes: list[str], collections: list[str]) -> None:
-    """Raise `ValidationError` for an unknown scope, none at all, or one that cannot be limited to `collections`."""
+    """Raise `ValidationError` for unknown or missing scopes, or one that cannot be limited to `collections`."""
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
         raise ValidationError({"scopes": f"{', '.join(unknown) or 'no scope'}: allowed are {', '.join(SCOPES)}"})
@@ -72,12 +72,12 @@ def check_scopes(scopes: list[str], collections: list[str]) -> None:
 
 
 def new_link_key() -> str:
-    """A name for a link that cannot be guessed."""
+    """Return an unguessable key for a link."""
     return secrets.token_urlsafe(12)
 
 
 class EmbedLink(models.Model):
-    """A link that shows one chart or dashboard to people without a login, inside other people's pages."""
+    """A link that embeds one chart or dashboard in other pages, without a login."""
 
     key = models.CharField(max_length=32, unique=True, default=new_link_key, editable=False)
     name = models.CharField(max_length=120, help_text="Where it is used, such as: wiki page of the shop team.")
@@ -117,34 +117,34 @@ class EmbedLink(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """Refuse what is no origin."""
+        """Reject invalid origins."""
         for origin in self.origin_list():
             match = _ORIGIN.match(origin)
             if match is None or not 1 <= int(match["port"] or 80) <= 65535:
                 raise ValidationError(
-                    {"origins": f"{origin!r} is no origin: write scheme and host, such as https://wiki.example.org"}
+                    {"origins": f"{origin!r} is not an origin: write scheme and host, such as https://wiki.example.org"}
                 )
 
     @property
     def locked_prefix(self) -> str:
-        """The prefix as whole parts of keys: customer-7 never shows customer-70. Empty = everything is shown."""
+        """Return the prefix as whole parts of keys: customer-7 never shows customer-70. Empty means everything."""
         return self.prefix if not self.prefix or self.prefix.endswith("/") else f"{self.prefix}/"
 
     def origin_list(self) -> list[str]:
-        """The origins as a list."""
+        """Return the origins as a list."""
         return _words(self.origins)
 
     def works(self) -> bool:
-        """Whether it is neither revoked nor expired."""
+        """Return True if it is neither revoked nor expired."""
         return not self.revoked and (self.expires is None or self.expires > timezone.now())
 
     def charts(self) -> list[Chart]:
-        """What it shows, in order."""
+        """Return the charts that it shows, in order."""
         if self.chart is not None:
             return [self.chart]
         return self.dashboard.ordered_charts() if self.dashboard is not None else []
 
     def title(self) -> str:
-        """Title of what it shows."""
+        """Return the title of its chart or dashboard."""
         shown: Any = self.chart or self.dashboard
         return str(shown.title)

@@ -1,4 +1,4 @@
-"""The aggregate definition: what people say, and a copy of how far it is for lists and forms."""
+"""The aggregate definition: fields set by people, and a copy of its state for lists and forms."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from aggregates.models.cron import check_crontab, split_crontab
 
 
 def default_inputs() -> list[str]:
-    """Events."""
+    """Return the inputs of a new definition: events."""
     return [rules.EVENT]
 
 
-aggdefs_deleting = Signal()  # sent with `aggdefs` before their rows go; a receiver that raises keeps them
+aggdefs_deleting = Signal()  # sent with `aggdefs` before a deletion; a receiver prevents it by raising
 
 
 class AggDefQuerySet(models.QuerySet["AggDef"]):
-    """Reads of definitions."""
+    """Queries of definitions."""
 
     def realtime(self) -> AggDefQuerySet:
-        """Those that `runaggregator` keeps current."""
+        """Return those that `runaggregator` keeps current."""
         return self.filter(enabled=True, realtime=True)
 
     def scheduled(self) -> AggDefQuerySet:
-        """Those that Celery beat starts."""
+        """Return those that Celery beat starts."""
         return self.filter(enabled=True, realtime=False).filter(Q(interval_s__isnull=False) | ~Q(crontab=""))
 
     def over(self, *aggdefs: AggDef) -> AggDefQuerySet:
-        """Those that read an output of one of these, and are none of them."""
+        """Return those, apart from `aggdefs` themselves, that read an output of one of `aggdefs`."""
         others = self.exclude(pk__in=[aggdef.pk for aggdef in aggdefs]).exclude(inputs=[rules.EVENT])
         readers = [reader.pk for reader in others.only("pk", "inputs") if any(reader.reads(read) for read in aggdefs)]
         return self.filter(pk__in=readers)
 
     def who_may_fill(self, output: str) -> list[DefinitionNode]:
-        """Those that have an output of this name, and some that only might."""
+        """Return all definitions that may fill `output`; a few of them may not."""
         above = [output[:at] for at, letter in enumerate(output) if letter == "."]
         full = [f"{rules.OUTPUT_PREFIX}{name}" for name in (output, *above)]
         named = Q(output="", name__in=[output, *above]) | Q(output__in=[output, *above, *full])
@@ -55,7 +55,7 @@ class AggDefQuerySet(models.QuerySet["AggDef"]):
         return [aggdef.member() for aggdef in found.only("name", "output", "outputs", "inputs")]
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        """All of them or none, as `AggDef.delete` says; those that read each other go together."""
+        """Delete all of them or none, as `AggDef.delete` does. They may read each other."""
         gone = list(self)
         aggdefs_deleting.send(AggDef, aggdefs=gone)
         return models.QuerySet(AggDef).filter(pk__in=[aggdef.pk for aggdef in gone]).delete()
@@ -65,7 +65,7 @@ class AggDefQuerySet(models.QuerySet["AggDef"]):
 
 
 class AggDef(models.Model):
-    """What is aggregated how, and into which output. The truth about its position lies in MongoDB, `agg.position`."""
+    """An aggregate definition. Its position is in MongoDB, `agg.position`; the fields here are copies."""
 
     class State(models.TextChoices):
         NEW = "new", "not run yet"
@@ -147,10 +147,10 @@ class AggDef(models.Model):
     created = models.DateTimeField(auto_now_add=True)
     changed = models.DateTimeField(auto_now=True)
 
-    # Copies of what MongoDB says
+    # Copies of the state in MongoDB
     state = models.CharField(max_length=10, choices=State.choices, default=State.NEW, editable=False)
     last_id = models.BigIntegerField("through", null=True, editable=False, help_text="The last event id it contains.")
-    last_key = models.CharField(max_length=100, blank=True, editable=False)  # the same of inputs without integer ids
+    last_key = models.CharField(max_length=100, blank=True, editable=False)  # the same for inputs without integer ids
     last_run = models.DateTimeField(null=True, editable=False)
     complete_through = models.DateTimeField(null=True, editable=False)
     generation = models.PositiveIntegerField(default=0, editable=False)
@@ -163,7 +163,7 @@ class AggDef(models.Model):
     verified = models.DateTimeField("last verified", null=True, editable=False)
     verdict = models.TextField("last verdict", blank=True, editable=False)
     verdict_ok = models.BooleanField(null=True, editable=False)
-    told = models.JSONField(default=list, editable=False)  # what is wrong with it, as far as people were told
+    told = models.JSONField(default=list, editable=False)  # kinds of alerts raised and not recovered
 
     objects = AggDefQuerySet.as_manager()
 
@@ -186,31 +186,31 @@ class AggDef(models.Model):
         return self.name
 
     def get_absolute_url(self) -> str:
-        """The aggregate's page."""
+        """Return the URL of the aggregate's page."""
         return reverse("aggregate", args=[self.name])
 
     @property
     def through(self) -> int | None:
-        """The last event id it contains; None before the first run, and for inputs that are not events."""
+        """Return the last event id it contains; None before the first run, and for inputs without integer ids."""
         return self.last_id
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Store what can work, and keep its schedule in step, whoever makes or changes the definition.
+        """Check and store the definition, and update its schedule.
 
-        Raises `DefinitionError` and `TaskRefusedError` as `check_fields` does, and for a name that is taken, or is not
-        the one it was stored under. A task in an allowed module may come later.
+        Raises `DefinitionError` and `TaskRefusedError` as `check_fields` does, and `DefinitionError` if the name is
+        taken or was changed. The task need not exist yet, only its module must be allowed.
         """
         fields = kwargs.get("update_fields")
         if fields is None:
             self._check_name()
             self.check_fields()
         with transaction.atomic():
-            super().save(*args, **kwargs)  # a receiver of `post_save` keeps its schedule in step
+            super().save(*args, **kwargs)  # a receiver of `post_save` updates the schedule
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """The definition with its runs, schedule, position and outputs.
+        """Delete the definition with its runs, schedule, position and outputs.
 
-        Raises `DefinitionError` while other aggregates read it, `BusyError` when a run does not end.
+        Raises `DefinitionError` if other aggregates read it, `BusyError` if a run does not end.
         """
         counts = AggDef.objects.filter(pk=self.pk).delete()
         self.pk = None
@@ -258,16 +258,16 @@ class AggDef(models.Model):
         check_lineage(self.member(), AggDef.objects.exclude(pk=self.pk).who_may_fill)
 
     def member(self) -> DefinitionNode:
-        """What is to be known of it among others."""
+        """Return the definition as a node of the lineage."""
         output = rules.output_name(self.output or self.name)
         return DefinitionNode(self.name, output, tuple(self.outputs), tuple(self.inputs))
 
     def reads(self, other: AggDef) -> bool:
-        """Whether an output of the other one is an input of this one."""
+        """Return True if an output of `other` is an input of this definition."""
         return any(other.member().fills(output) for output in read_aggregates(self.inputs))
 
     def clean(self) -> None:
-        """The same for forms, with each message at its field; here the task must be there."""
+        """Check the fields for a form, with each message at its field. Here the task must exist."""
         from aggregates.task_code.registry import resolve, task_modules
 
         try:
@@ -282,7 +282,7 @@ class AggDef(models.Model):
             raise ValidationError({"task_name": str(error)}) from None
 
     def definition(self) -> Definition:
-        """What runs work with. Raises `DefinitionError`."""
+        """Return the plain value that runs use. Raises `DefinitionError`."""
         name = rules.check_name(self.name)
         return Definition(
             name=name,
@@ -299,5 +299,5 @@ class AggDef(models.Model):
 
     @property
     def zone(self) -> str:
-        """The time zone of the crontab."""
+        """Return the time zone of the crontab."""
         return self.crontab_zone or settings.ZARKOV.time_zone

@@ -1,4 +1,4 @@
-"""Messages to people about changes of an aggregate's state, until they are sent and for a while after."""
+"""Messages to people about changes of an aggregate's state, kept until sent and for a while after."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aggregates.models.run import new_uid
 
 
 class Alert(models.Model):
-    """One change of state on its way to one channel. Made in the transaction that notes the change."""
+    """One change of state to send through one channel, created in the transaction that records the change."""
 
     class Event(models.TextChoices):
         RAISED = "raised", "raised"

@@ -1,4 +1,4 @@
-"""Charts and dashboards: which aggregate is shown how, and in which order."""
+"""Charts of aggregates, and dashboards that arrange them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIELDS = RegexValidator(
 
 
 class Chart(models.Model):
-    """One picture of one aggregate."""
+    """One chart of one aggregate."""
 
     class Kind(models.TextChoices):
         LINE = "line", "Line"
@@ -72,16 +72,16 @@ class Chart(models.Model):
         return self.title
 
     def get_absolute_url(self) -> str:
-        """Address of the chart's page."""
+        """Return the URL of the chart's page."""
         return reverse("chart", args=[self.slug])
 
     @property
     def effective_zone(self) -> str:
-        """The zone in which keys are read."""
+        """Return the time zone of the chart; the configured one if its own is empty or unknown."""
         return self.zone if self.zone and is_zone(self.zone) else settings.ZARKOV.time_zone
 
     def field_list(self) -> tuple[str, ...]:
-        """The fields as a tuple; empty = all that are numbers."""
+        """Return the fields as a tuple; empty means all numeric fields."""
         return tuple(name.strip() for name in self.fields.split(",") if name.strip())
 
 
@@ -104,11 +104,11 @@ class Dashboard(models.Model):
         return self.title
 
     def get_absolute_url(self) -> str:
-        """Address of the dashboard's page."""
+        """Return the URL of the dashboard's page."""
         return reverse("dashboard", args=[self.slug])
 
     def ordered_charts(self) -> list[Chart]:
-        """The charts from top to bottom; each has `wide` from its place here."""
+        """Return the charts from top to bottom; each has `wide` set from its item."""
         items = self.items.select_related("chart").order_by("position", "pk")
         charts = []
         for item in items:

@@ -1,4 +1,4 @@
-"""The five fields of a crontab line, as text and as Celery understands them."""
+"""Parse and check the five fields of a crontab line for Celery."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 
 
 def split_crontab(text: str) -> dict[str, str]:
-    """The fields by Celery's names. Raises `ValueError` naming what is wrong."""
+    """Return the fields by Celery's names. Raises `ValueError` naming what is wrong."""
     from celery.schedules import ParseException, crontab
 
     parts = text.split()
@@ -18,12 +18,12 @@ def split_crontab(text: str) -> dict[str, str]:
     try:
         crontab(**fields)
     except (ParseException, ValueError) as error:
-        raise ValueError(f"crontab {text!r}: {error}; allowed is such as 15 3 * * * (daily at 3:15)") from None
+        raise ValueError(f"crontab {text!r}: {error}; write it like 15 3 * * * (daily at 3:15)") from None
     return fields
 
 
 def check_crontab(text: str) -> None:
-    """The same as a validator of a form field."""
+    """Validate a form field with `split_crontab`. Raises `ValidationError`."""
     try:
         split_crontab(text)
     except ValueError as error:

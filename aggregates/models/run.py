@@ -1,4 +1,4 @@
-"""Runs: what was asked for and what came of it, for people; what is under way is decided in MongoDB."""
+"""The history of runs, for people: requests and results. MongoDB holds the state that runs rely on."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from aggregates.models.aggdef import AggDef
 
 
 def new_uid() -> str:
-    """The name of a run."""
+    """Return a new id for a run."""
     return uuid.uuid4().hex[:20]
 
 
 class RunQuerySet(models.QuerySet["Run"]):
-    """Reads of runs."""
+    """Queries of runs."""
 
     def open(self) -> RunQuerySet:
-        """Those that are asked for and not over."""
+        """Return those that are requested and not finished."""
         return self.filter(state__in=(Run.State.PLANNED, Run.State.RUNNING))
 
 
 class Run(models.Model):
-    """One run that a person, a schedule or a program asked for; or an hour of realtime refreshes of one aggregate."""
+    """One run requested by a person, schedule or program; or an hour of realtime refreshes of one aggregate."""
 
     class Mode(models.TextChoices):
         INCREMENTAL = "incremental", "incremental"
@@ -52,18 +52,18 @@ class Run(models.Model):
     mode = models.CharField(max_length=12, choices=Mode.choices)
     origin = models.CharField(max_length=10, choices=Origin.choices)
     state = models.CharField(max_length=10, choices=State.choices, default=State.PLANNED)
-    force = models.BooleanField(default=False)  # a full run although events it needs are gone
+    force = models.BooleanField(default=False)  # allows a full run although events in the aggregate are gone
     since = models.DateTimeField(null=True, blank=True)  # rebuild only
     until = models.DateTimeField(null=True, blank=True)
 
     created = models.DateTimeField(auto_now_add=True)
     started = models.DateTimeField(null=True, blank=True)
     finished = models.DateTimeField(null=True, blank=True)
-    seen = models.DateTimeField(null=True, blank=True)  # when whoever performs it last said so
+    seen = models.DateTimeField(null=True, blank=True)  # last sign of life of the performing process
     performer = models.CharField(max_length=200, blank=True)
 
     start_id = models.BigIntegerField(null=True, blank=True)  # events above this one ...
-    through = models.BigIntegerField(null=True, blank=True)  # ... up to and with this one
+    through = models.BigIntegerField(null=True, blank=True)  # ... up to and including this one
     generation = models.PositiveIntegerField(null=True, blank=True)
     docs_in = models.PositiveBigIntegerField("events read", default=0)
     keys = models.PositiveBigIntegerField("keys written", default=0)
@@ -97,24 +97,24 @@ class Run(models.Model):
 
     @property
     def is_open(self) -> bool:
-        """Whether it is asked for and not over."""
+        """Return True if it is requested and not finished."""
         return self.state in (self.State.PLANNED, self.State.RUNNING)
 
     @property
     def performer_shown(self) -> str:
-        """Machine and process that performs it."""
+        """Return the machine and process that perform it, for people."""
         machine, _, rest = self.performer.partition("@")
         return f"{machine}, process {rest.split('|')[1]}" if rest.count("|") > 1 else self.performer
 
     @property
     def summary(self) -> str:
-        """What it did, or why it failed, cut to a line."""
+        """Return what it did, or why it failed, in at most 80 characters."""
         refreshes = f"{self.refreshes} refresh{'es' if self.refreshes > 1 else ''}" if self.refreshes else ""
         text = (self.error or self.note or refreshes).removeprefix(f"{self.aggdef.name}: ")
         return text if len(text) <= 80 else f"{text[:79]}…"
 
     def document(self) -> dict[str, Any]:
-        """The plain form that answers to programs contain."""
+        """Return the form used in API responses."""
         return {
             "run": self.uid,
             "aggdef": self.aggdef.name,

@@ -1,4 +1,4 @@
-"""Switches by which a person stops a task everywhere, without touching the aggregates that use it."""
+"""Switches with which a person stops a task everywhere, without changing the aggregates that use it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class TaskSwitch(models.Model):
-    """Whether a task may run. A task without a switch may."""
+    """Allows or forbids a task to run. A task without a switch may run."""
 
     task_name = models.CharField(max_length=255, unique=True)
     enabled = models.BooleanField(default=True)

@@ -1,1 +1,1 @@
-"""Keep realtime aggregates current: hear that events became readable and refresh what reads them."""
+"""Keep realtime aggregates current: refresh them when new events become readable."""

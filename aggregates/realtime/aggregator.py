@@ -1,6 +1,7 @@
-"""Keeps realtime aggregates current: hears notices, starts refreshes, writes down what came of them.
+"""Run the realtime service: receive notices, start refreshes, record their outcomes.
 
-Which one is refreshed when is decided by `pacing`; how, by `run`. The loop of this module only passes messages.
+`refresh_scheduler` decides which aggregate to refresh when, and `run` performs the refresh. The loop here only passes
+messages.
 """
 
 from __future__ import annotations
@@ -32,31 +33,31 @@ from mapreduce.exceptions import MapReduceError
 
 log = logging.getLogger(__name__)
 
-MOST_AT_ONCE = 8  # refreshes
-POLL_S = 1.0  # pause in notices after which the watermark is looked at; inputs that are aggregates are, in any case
-RELOAD_S = 1.0  # between two looks whether definitions have changed
+MOST_AT_ONCE = 8  # refreshes in parallel
+POLL_S = 1.0  # time without notices before polling the watermark; also between comparisons with input aggregates
+RELOAD_S = 1.0  # between two checks for changed definitions
 COPY_S = 1.0  # between two copies of one aggregate's position into Django's tables
-STOP_WITHIN_S = 10.0  # for refreshes that are under way at the end
-TICK_S = 0.5  # longest wait, so that the wish to stop is seen
+STOP_WITHIN_S = 10.0  # time for refreshes in progress to finish on stop
+TICK_S = 0.5  # longest wait before checking whether to stop
 
 
 @dataclass(frozen=True)
 class EventsReadable:
-    """Events up to `through` may be read."""
+    """Events up to `through` can be read."""
 
     through: int
 
 
 @dataclass(frozen=True)
 class InputsCompared:
-    """Which of those that read aggregates lack something of them; None = an input has not run yet."""
+    """Result of `behind_inputs` for aggregates that read aggregates."""
 
-    behind: dict[str, bool | None]
+    behind: dict[str, bool | None]  # None = an input has not run yet
 
 
 @dataclass(frozen=True)
 class RefreshEnded:
-    """A refresh ended, well (`outcome`) or not (`error`)."""
+    """A refresh ended with an `outcome` or an `error`."""
 
     name: str
     outcome: Outcome | None = None
@@ -65,7 +66,7 @@ class RefreshEnded:
 
 
 class Aggregator:
-    """The realtime service of one process. Several may run: each refresh is done by the one that has the lease."""
+    """The realtime service of one process. Several can run: leases let only one of them do each refresh."""
 
     def __init__(self, resources: Resources, config: Any) -> None:
         self._resources = resources
@@ -82,25 +83,25 @@ class Aggregator:
         self._pool = futures.ThreadPoolExecutor(MOST_AT_ONCE + 2, thread_name_prefix="refresh")
         self._under_way: set[futures.Future[Any]] = set()
         self._aggdefs: dict[str, AggDef] = {}
-        self._unwritten: dict[str, list[Outcome]] = {}
-        self._written_at: dict[str, float] = {}
+        self._unrecorded: dict[str, list[Outcome]] = {}
+        self._recorded_at: dict[str, float] = {}
         self._reloaded_at = float("-inf")
-        self._heard_at = float("-inf")
+        self._notified_at = float("-inf")
         self._polling = False
         self._compared_at = float("-inf")
         self._comparing = False
-        self._over: dict[str, frozenset[str]] = {}  # what each of those that read aggregates reads
+        self._inputs: dict[str, frozenset[str]] = {}  # by aggregate: the aggregates that it reads
         self._fingerprint: Any = None
         self._started = False
-        self._ended: bool | None = None  # all refreshes, once stopped
+        self._ended: bool | None = None  # once stopped: all refreshes ended in time
 
     def start(self) -> None:
-        """Begin to listen; does not wait for ingester, router or MongoDB."""
+        """Start listening; does not wait for ingester, router or MongoDB."""
         self._listener.start()
         self._started = True
 
     def run(self, stopped: Callable[[], bool]) -> None:
-        """Work until `stopped()`; then wait for the refreshes under way."""
+        """Work until `stopped()`, then call `stop`. Blocks."""
         if not self._started:
             self.start()
         while not stopped():
@@ -108,10 +109,10 @@ class Aggregator:
         self.stop()
 
     def stop(self) -> bool:
-        """Let refreshes finish and write down what they did; may be called twice.
+        """Wait for refreshes in progress and record their outcomes. May be called twice.
 
-        False when some have not ended within `STOP_WITHIN_S`, such as those that wait for a MongoDB that is gone: their
-        threads go on. What they had planned is resumed by the next start, as after a crash.
+        Return False if some have not ended within `STOP_WITHIN_S`, for example because MongoDB is down. Their threads
+        go on, and the next start resumes their steps as after a crash.
         """
         if self._ended is not None:
             return self._ended
@@ -119,9 +120,9 @@ class Aggregator:
         self._pool.shutdown(wait=False, cancel_futures=True)
         _, still_running = futures.wait(list(self._under_way), STOP_WITHIN_S)
         while not self._messages.empty():
-            self._take(self._messages.get(), time.monotonic())
-        for name in list(self._unwritten):
-            self._write(name)
+            self._handle(self._messages.get(), time.monotonic())
+        for name in list(self._unrecorded):
+            self._record(name)
         self._announcer.close()
         connections.close_all()
         self._ended = not still_running
@@ -133,21 +134,21 @@ class Aggregator:
         started.add_done_callback(self._under_way.discard)
 
     def step(self, now: float) -> None:
-        """One turn: look after definitions and watermark, start what is due, take in what has ended."""
+        """Check definitions and watermark, start due refreshes, handle messages. Blocks for up to `TICK_S`."""
         if now - self._reloaded_at >= RELOAD_S:
             self._reloaded_at = now
             self._reload()
-        if now - self._heard_at >= POLL_S and not self._polling:
+        if now - self._notified_at >= POLL_S and not self._polling:
             self._polling = True
             self._submit(self._poll)
-        if self._over and now - self._compared_at >= POLL_S and not self._comparing:
+        if self._inputs and now - self._compared_at >= POLL_S and not self._comparing:
             self._comparing, self._compared_at = True, now
             self._submit(self._compare)
         for name in self._refresh_scheduler.start(now):
             self._submit(self._refresh, self._aggdefs[name])
-        for name in [n for n in self._unwritten if now - self._written_at.get(n, float("-inf")) >= COPY_S]:
-            self._written_at[name] = now
-            self._submit(self._write, name)
+        for name in [n for n in self._unrecorded if now - self._recorded_at.get(n, float("-inf")) >= COPY_S]:
+            self._recorded_at[name] = now
+            self._submit(self._record, name)
         self._wait(now)
 
     def _wait(self, now: float) -> None:
@@ -158,7 +159,7 @@ class Aggregator:
         except queue.Empty:
             return
         while True:
-            self._take(message, time.monotonic())
+            self._handle(message, time.monotonic())
             if self._messages.empty():
                 return
             message = self._messages.get()
@@ -177,17 +178,17 @@ class Aggregator:
             off = set(TaskSwitch.objects.filter(enabled=False).values_list("task_name", flat=True))
             found = {a.name: a for a in AggDef.objects.realtime() if a.task_name not in off}
         except Exception:
-            log.exception("definitions could not be read, will try again")
+            log.exception("definitions not read, will try again")
             return
         self._fingerprint = fingerprint
         self._aggdefs = found
-        target = [_target(aggdef) for aggdef in found.values()]
-        self._over = {each.name: each.inputs for each in target if each.inputs}
-        self._refresh_scheduler.define(target)
+        targets = [_target(aggdef) for aggdef in found.values()]
+        self._inputs = {each.name: each.inputs for each in targets if each.inputs}
+        self._refresh_scheduler.define(targets)
 
-    def _take(self, message: EventsReadable | InputsCompared | RefreshEnded, now: float) -> None:
+    def _handle(self, message: EventsReadable | InputsCompared | RefreshEnded, now: float) -> None:
         if isinstance(message, EventsReadable):
-            self._heard_at = now
+            self._notified_at = now
             self._polling = False
             self._refresh_scheduler.available(message.through)
             return
@@ -197,7 +198,7 @@ class Aggregator:
             return
         outcome = message.outcome
         if outcome is None:
-            self._take_error(message, now)
+            self._handle_error(message, now)
             return
         if outcome.state == "blocked":
             self._refresh_scheduler.blocked(message.name, now)
@@ -206,31 +207,31 @@ class Aggregator:
             self._refresh_scheduler.succeeded(message.name, through, moved=outcome.state == "complete")
         if outcome.state == "complete":
             self._announcer.say(outcome)
-        self._unwritten.setdefault(message.name, []).append(outcome)
+        self._unrecorded.setdefault(message.name, []).append(outcome)
 
-    def _take_error(self, message: RefreshEnded, now: float) -> None:
+    def _handle_error(self, message: RefreshEnded, now: float) -> None:
         error = message.error
         if isinstance(error, BusyError | LeaseLostError):
             self._refresh_scheduler.busy(message.name, now)
             return
         pause = self._refresh_scheduler.failed(message.name, now)
-        log.warning("%s failed, next attempt in %g s: %s", message.name, pause, error)
+        log.warning("refresh failed aggregate=%s retry_in_s=%g error=%s", message.name, pause, error)
 
     # In threads of the pool
 
     def _poll(self) -> None:
         try:
             self._messages.put(EventsReadable(self._resources.run_context.store.watermark().through))
-        except Exception as error:  # noqa: BLE001 - a loop's edge: MongoDB may be away for a while
-            log.warning("the watermark could not be read: %s", error)
+        except Exception as error:  # noqa: BLE001 - a loop's edge: MongoDB may be down for a while
+            log.warning("watermark not read error=%s", error)
             self._polling = False
 
     def _compare(self) -> None:
-        """Aggregates that others read may be refreshed by anyone: a command, the job queue, another aggregator."""
+        """Compare with input aggregates, which other processes can refresh too, such as commands and Celery workers."""
         try:
-            self._messages.put(InputsCompared(behind_inputs(self._resources.run_context.position_store, self._over)))
-        except Exception as error:  # noqa: BLE001 - a loop's edge: MongoDB may be away for a while
-            log.warning("the positions of inputs could not be read: %s", error)
+            self._messages.put(InputsCompared(behind_inputs(self._resources.run_context.position_store, self._inputs)))
+        except Exception as error:  # noqa: BLE001 - a loop's edge: MongoDB may be down for a while
+            log.warning("positions of inputs not read error=%s", error)
             self._comparing = False
 
     @own.timed("zarkov.aggregator.refresh")
@@ -238,20 +239,20 @@ class Aggregator:
         try:
             outcome = make_current(self._resources.run_context, aggdef.definition())
             self._messages.put(RefreshEnded(aggdef.name, outcome))
-        except Exception as error:  # noqa: BLE001 - a loop's edge: shown at the aggregate, logged once by the loop
+        except Exception as error:  # noqa: BLE001 - a loop's edge: recorded in the AggDef, logged once by the loop
             self._messages.put(RefreshEnded(aggdef.name, error=error, trace=_trace(error)))
             if not isinstance(error, BusyError | LeaseLostError):
-                self._write_failure(aggdef, error)
+                self._record_failure(aggdef, error)
 
-    def _write_failure(self, aggdef: AggDef, error: Exception) -> None:
+    def _record_failure(self, aggdef: AggDef, error: Exception) -> None:
         try:
             close_old_connections()
             note_realtime_failure(aggdef, error, _trace(error))
         except Exception:
-            log.exception("the failure of %s could not be written down", aggdef.name)
+            log.exception("failure of refresh not recorded aggregate=%s", aggdef.name)
 
-    def _write(self, name: str) -> None:
-        outcomes = self._unwritten.pop(name, [])
+    def _record(self, name: str) -> None:
+        outcomes = self._unrecorded.pop(name, [])
         aggdef = self._aggdefs.get(name)
         if not outcomes or aggdef is None:
             return
@@ -261,7 +262,7 @@ class Aggregator:
             if position is not None:
                 note_refresh(aggdef, outcomes, position)
         except Exception:
-            log.exception("what the refresh of %s did could not be written down", name)
+            log.exception("outcome of refresh not recorded aggregate=%s", name)
 
 
 def _trace(error: Exception) -> str:

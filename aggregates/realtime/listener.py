@@ -1,4 +1,4 @@
-"""Hears that events became readable, from the ingester's notices; a thread of its own hands each to a callback."""
+"""Receive the ingester's notices that events became readable, in a background thread that calls a callback."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ingest.transport.client_keys import ClientKeys
 from ingest.transport.notice import COMMITTED, Subscription
 
 log = logging.getLogger(__name__)
-LOOK_S = 1.0  # between two looks at the address, and at the wish to stop
+LOOK_S = 1.0  # between two checks of the address and of the stop flag
 
 
 class CommitListener:
-    """Follows the `committed` notices at an address that may change or not be there yet."""
+    """Receives `committed` notices from an address that can change or be unknown yet."""
 
     def __init__(
         self,
@@ -30,11 +30,11 @@ class CommitListener:
         self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
 
     def start(self) -> None:
-        """Begin to listen; does not wait for the ingester."""
+        """Start listening; does not wait for the ingester."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End within about a second; may be called twice."""
+        """Stop, usually within `LOOK_S`. May be called twice."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=3 * LOOK_S)
@@ -48,7 +48,7 @@ class CommitListener:
                 self._listen(address)
 
     def _listen(self, address: str) -> None:
-        log.debug("listening to notices at %s", address)
+        log.debug("listening for notices address=%s", address)
         with closing(Subscription(address, self._keys)) as subscription:
             while not self._stop.is_set() and self._current() == address:
                 notice = subscription.receive(LOOK_S)
@@ -58,7 +58,7 @@ class CommitListener:
                     notice = subscription.receive(0)
 
     def _current(self) -> str | None:
-        """The address now; None while no ingester has recorded one."""
+        """Return the current address; None if no ingester has recorded one."""
         try:
             return self._address()
         except Exception as error:

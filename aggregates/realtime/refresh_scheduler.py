@@ -1,7 +1,7 @@
-"""Which realtime aggregates to refresh now: decided from what is known, without any input or output.
+"""Decide which realtime aggregates to refresh now. Does no I/O.
 
-What happens goes in (events became readable, a refresh ended), names to refresh come out. A failing aggregate is tried
-again after a growing pause, which holds up no other one.
+Facts go in (events became readable, a refresh ended), names to refresh come out. A failing aggregate is retried after
+growing pauses, without delaying others.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ Kind = Literal["event", "aggregate", "collection"]
 
 @dataclass(frozen=True)
 class RefreshTarget:
-    """What pacing needs to know of a definition."""
+    """The parts of a definition that scheduling needs."""
 
     name: str
     kind: Kind = "event"
     inputs: frozenset[str] = frozenset()  # names of the aggregates that it reads
-    version: object = None  # a changed definition is tried at once, whatever happened before
+    version: object = None  # a changed definition is refreshed without waiting for its pause
 
 
 @dataclass
 class _Item:
     target: RefreshTarget
-    through: int | None = None  # events up to this one are in; None = not known
-    dirty: bool = True  # tried once, whatever is known
+    through: int | None = None  # events up to this one are included; None = not known
+    dirty: bool = True  # refresh once even without news
     running: bool = False
-    had_input: bool = False  # of one that reads aggregates: they had run when they were last looked at
+    had_input: bool = False  # its input aggregates had run at the last comparison
     failures: int = 0
     not_before: float = 0.0
     last_start: float = field(default=float("-inf"))
 
 
 class RefreshScheduler:
-    """The state of all realtime aggregates. Times are seconds of one monotonic clock. Not thread-safe."""
+    """Schedules the refreshes of all realtime aggregates. Times are seconds of one monotonic clock. Not thread-safe."""
 
     def __init__(self, *, refresh_min_s: float, incremental: int, most_at_once: int) -> None:
         self._refresh_min_s = refresh_min_s
@@ -52,7 +52,7 @@ class RefreshScheduler:
         self._available = 0
 
     def define(self, definitions: Iterable[RefreshTarget]) -> None:
-        """These are the realtime aggregates now; what is known of those that stay is kept."""
+        """Set the realtime aggregates; those that were known before keep their state."""
         items: dict[str, _Item] = {}
         for target in definitions:
             item = self._items.get(target.name)
@@ -65,23 +65,23 @@ class RefreshScheduler:
 
     @property
     def names(self) -> list[str]:
-        """All names."""
+        """Return all names."""
         return list(self._items)
 
     @property
     def running(self) -> int:
-        """How many refreshes are under way."""
+        """Return the number of refreshes in progress."""
         return sum(item.running for item in self._items.values())
 
     def available(self, through: int) -> None:
-        """Events up to this id may be read. A lower id than before tells of another store: all are looked at."""
+        """Note that events up to this id can be read. A lower id than before means another store: all are refreshed."""
         if through < self._available:
             for item in self._items.values():
                 item.dirty = True
         self._available = through
 
     def start(self, now: float) -> list[str]:
-        """Names to refresh now, longest waiting first; they count as running until `ended`."""
+        """Return names to refresh now, longest waiting first. They count as running until their end is reported."""
         free = self._most_at_once - self.running
         ready = [item for item in self._items.values() if self._wants(item) and self._ready_at(item) <= now]
         ready.sort(key=lambda item: item.last_start)
@@ -104,14 +104,14 @@ class RefreshScheduler:
         return max(item.not_before, item.last_start + pause)
 
     def wake_at(self) -> float | None:
-        """When `start` may have something to say although nothing happened; None when only events can change that."""
+        """Return when `start` can next return names without new facts; None if it cannot."""
         if self.running >= self._most_at_once:
             return None
         times = [self._ready_at(item) for item in self._items.values() if self._wants(item)]
         return min(times, default=None)
 
     def succeeded(self, name: str, through: int | None, *, moved: bool) -> None:
-        """A refresh ended well at this position; `moved` makes those that read its output look."""
+        """Note that a refresh succeeded at this position; `moved` makes the readers of its output due."""
         if item := self._end(name):
             item.through, item.failures, item.not_before = through, 0, 0.0
         if moved:
@@ -120,10 +120,9 @@ class RefreshScheduler:
                     other.dirty, other.failures, other.not_before = True, 0, 0.0
 
     def compared(self, behind: Mapping[str, bool | None]) -> None:
-        """Which of those that read aggregates have not taken in what these hold now, whoever refreshed them.
+        """Note which aggregates are behind the aggregates that they read; None means that an input has not run yet.
 
-        None says that an input has not run yet. One that is failing keeps its pause, unless its input has only just
-        come into being.
+        A failing aggregate keeps its pause, unless its input has just run for the first time.
         """
         for name, state in behind.items():
             item = self._items.get(name)
@@ -136,7 +135,7 @@ class RefreshScheduler:
             item.had_input = state is not None
 
     def failed(self, name: str, now: float) -> float:
-        """A refresh failed; returns the pause until the next attempt."""
+        """Note that a refresh failed; return the pause until the next attempt."""
         item = self._end(name)
         if item is None:
             return 0.0
@@ -146,11 +145,11 @@ class RefreshScheduler:
         return pause
 
     def busy(self, name: str, now: float) -> None:
-        """Another process is at it."""
+        """Note that another process holds the lease; retry shortly."""
         self._later(name, now + BUSY_PAUSE_S)
 
     def blocked(self, name: str, now: float) -> None:
-        """A person has to ask for a full run; looked at again after a while."""
+        """Note that a person must request a full run; check again after a while."""
         self._later(name, now + BLOCKED_PAUSE_S)
 
     def _later(self, name: str, not_before: float) -> None:

@@ -46,7 +46,7 @@ class LeaseRenewer:
         with self._lock:
             self._kept.add(kept)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="lease-renewer", daemon=True)
                 self._thread.start()
         try:
             yield kept

@@ -1,4 +1,4 @@
-"""Everything that changes aggregates in more than one step. Views, admin, commands and jobs all call these."""
+"""Multi-step operations on aggregates, shared by views, admin, commands and Celery tasks."""
 
 from aggregates.services.define import clone, define, remove, set_enabled
 from aggregates.services.history import copy_position, note_failure, note_refresh

@@ -1,4 +1,4 @@
-"""Tells listeners that an aggregate has moved on: `agg_complete` through the ingester's BSON door."""
+"""Publish that an aggregate has moved on: send `agg_complete` to the ingester's BSON socket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HIGH_WATER_COUNT = 1_000
 
 
 class Announcer:
-    """A PUSH socket to the ingester that follows its address. One thread uses it. Notices may be lost."""
+    """Sends notices over a PUSH socket that follows the ingester's address. For one thread. Notices may be lost."""
 
     def __init__(self, address: Callable[[], str], keys: Callable[[], ClientKeys | None] = lambda: None) -> None:
         self._address = address
@@ -27,7 +27,7 @@ class Announcer:
         self._socket: zmq.Socket[bytes] | None = None
 
     def say(self, outcome: Outcome) -> None:
-        """Announce one outcome; never blocks and never raises for an absent ingester."""
+        """Announce one outcome; neither blocks nor raises if the ingester is down."""
         through = outcome.through if isinstance(outcome.through, int) else 0
         message = agg_complete(outcome.name, through, outcome.tally.docs_in)
         try:
@@ -35,8 +35,8 @@ class Announcer:
             if socket is not None:
                 socket.send(message, zmq.NOBLOCK)
         except zmq.ZMQError as error:
-            log.debug("agg_complete of %s not sent: %s", outcome.name, error)
-            self.close()  # ZeroMQ does not try again where its keys were refused; the next outcome does
+            log.debug("agg_complete not sent aggregate=%s error=%s", outcome.name, error)
+            self.close()  # ZeroMQ does not reconnect after its keys were refused; the next outcome does
 
     def _connect(self) -> zmq.Socket[bytes] | None:
         try:
@@ -56,14 +56,14 @@ class Announcer:
         return self._socket
 
     def close(self) -> None:
-        """Close the socket; what is not sent within a second is dropped. May be called twice."""
+        """Close the socket; drops what cannot be sent within a second. May be called twice."""
         if self._socket is not None:
             self._socket.close(linger=LINGER_MS)
             self._socket = None
 
 
 def once(outcome: Outcome) -> None:
-    """Announce one outcome from a process that does not do so often."""
+    """Announce one outcome over a temporary socket, for processes that rarely do so."""
     config = settings.ZARKOV
     announcer = Announcer(lambda: config.connect_address("bson_bind_address"), config.client_keys)
     announcer.say(outcome)

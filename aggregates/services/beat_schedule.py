@@ -1,4 +1,4 @@
-"""Keeps django-celery-beat's periodic task of each scheduled aggregate in step with its definition."""
+"""Keep django-celery-beat's periodic task of each scheduled aggregate in sync with its definition."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ TASK = "aggregates.schedule.run_scheduled"
 
 
 def sync_saved(aggdef: AggDef, fields: Collection[str] | None) -> None:
-    """Keep the schedule in step after a save of `fields`, None = all of them."""
+    """Update the schedule after a save of `fields`; None means all fields."""
     if fields is None or FIELDS & set(fields):
         sync_schedule(aggdef)
 
 
 def sync_schedule(aggdef: AggDef) -> None:
-    """Make, change or delete the periodic task of one aggregate; without effect when it is in step."""
+    """Create, change or delete the periodic task of one aggregate, if it is out of date."""
     from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
     name = PREFIX + aggdef.name
@@ -58,7 +58,7 @@ def sync_schedule(aggdef: AggDef) -> None:
 
 
 def drop_schedule(aggdef: AggDef) -> None:
-    """Delete the periodic task of one aggregate; without effect when it has none."""
+    """Delete the periodic task of one aggregate, if it has one."""
     from django_celery_beat.models import PeriodicTask
 
     PeriodicTask.objects.filter(name=PREFIX + aggdef.name).delete()

@@ -1,4 +1,4 @@
-"""What waits in Celery's queue, for people: read from the broker, never changed. Blocks on the broker."""
+"""List what waits in Celery's queue, for people. Reads the broker and never changes it. Blocks on the broker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aggregates.models import AggDef, Run
 
 log = logging.getLogger(__name__)
 MOST_SHOWN = 200
-Client = MongoClient[dict[str, Any]]  # of the MongoDB that is the broker, unless another one is
+Client = MongoClient[dict[str, Any]]  # of the MongoDB that is the default broker
 PERFORM, SCHEDULED, VERIFY = (
     "aggregates.schedule.perform",
     "aggregates.schedule.run_scheduled",
@@ -28,7 +28,7 @@ PERFORM, SCHEDULED, VERIFY = (
 
 @dataclass(frozen=True)
 class QueuedMessage:
-    """One order that no worker has taken yet."""
+    """A message that no Celery worker has taken yet."""
 
     task: str  # name of the Celery task
     arguments: tuple[Any, ...]
@@ -37,17 +37,17 @@ class QueuedMessage:
 
 @dataclass(frozen=True)
 class QueueContent:
-    """One line of the queue: what a worker is to do."""
+    """One line of the queue: work for a Celery worker."""
 
-    what: str
+    what: str  # kind of work, for people
     since: datetime
     aggdef: AggDef | None = None
     run: Run | None = None
-    queued: bool = True  # False: the queue has lost it, and the sweeper puts it back
+    queued: bool = True  # False: its message was lost, and the sweep will requeue it
 
 
 def count(client: Client) -> int:
-    """How many messages wait for a worker, whatever the broker is. Raises what the broker raises."""
+    """Return the number of waiting messages, with any broker. Raises what the broker raises."""
     queue = str(current_app.conf.task_default_queue)
     if (messages := _collection(client)) is not None:
         return int(messages.count_documents({"queue": queue}, maxTimeMS=1000))
@@ -56,7 +56,7 @@ def count(client: Client) -> int:
 
 
 def messages(client: Client) -> list[QueuedMessage] | None:
-    """The messages that wait, oldest first, at most 200; None when the broker only counts them."""
+    """Return the waiting messages, oldest first, at most `MOST_SHOWN`; None if the broker can only count them."""
     collection = _collection(client)
     if collection is None:
         return None
@@ -66,17 +66,17 @@ def messages(client: Client) -> list[QueuedMessage] | None:
 
 
 def queued_runs(client: Client) -> frozenset[int]:
-    """Keys of the runs of which a message waits; empty when the broker does not say, or is away. Never raises."""
+    """Return the keys of runs with a waiting message; empty if the broker cannot list them or is down. Never raises."""
     try:
         found = messages(client) or []
     except Exception as error:  # noqa: BLE001 - every broker has errors of its own
-        log.info("the queue cannot be read: %s", error)
+        log.info("queue cannot be read error=%s", error)
         return frozenset()
     return frozenset(m.arguments[0] for m in found if m.task == PERFORM and m.arguments)
 
 
 def lines(client: Client) -> list[QueueContent]:
-    """What waits, oldest first: messages by what they ask for, and planned runs of which there is no message."""
+    """Return waiting work, oldest first: messages that are still relevant, and planned runs without a message."""
     found = messages(client)
     known = found or []
     asked = {message.arguments[0] for message in known if message.task == PERFORM and message.arguments}
@@ -94,7 +94,7 @@ def _line(message: QueuedMessage, runs: Mapping[int, Run], aggdefs: Mapping[str,
     first = message.arguments[0] if message.arguments else None
     if message.task == PERFORM:
         run = runs.get(first) if isinstance(first, int) else None
-        if run is None:  # it was cancelled, or has begun
+        if run is None:  # it was cancelled or has started
             return None
         return QueueContent(run.get_mode_display(), message.since, run.aggdef, run)
     if message.task == SCHEDULED:
@@ -106,19 +106,19 @@ def _line(message: QueuedMessage, runs: Mapping[int, Run], aggdefs: Mapping[str,
 
 
 def _collection(client: Client) -> Any:
-    """The collection of kombu's MongoDB transport; None when the broker is another one.
+    """Return the collection of kombu's MongoDB transport; None for another broker.
 
-    (The transport itself would make a client for each look, and never close it.)
+    The transport itself would open a client for each read and never close it.
     """
     broker = str(current_app.conf.broker_url)
     return client[urlsplit(broker).path.strip("/")]["messages"] if broker.startswith("mongodb") else None
 
 
 def _message(document: Mapping[str, Any]) -> QueuedMessage:
-    """Read what kombu stored (`payload`: Celery's message protocol 2 as JSON); nothing in it is executed."""
+    """Parse a message stored by kombu (`payload`: Celery's message protocol 2 as JSON). Executes nothing of it."""
     headers = json.loads(document["payload"]).get("headers", {})
     try:
         arguments = tuple(ast.literal_eval(str(headers.get("argsrepr", "()"))))
-    except (ValueError, SyntaxError, TypeError):  # cut short, because it was long
+    except (ValueError, SyntaxError, TypeError):  # Celery has truncated it
         arguments = ()
     return QueuedMessage(str(headers.get("task", "?")), arguments, document["_id"].generation_time)

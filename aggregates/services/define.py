@@ -1,4 +1,4 @@
-"""Making, changing, copying and removing definitions."""
+"""Create, change, copy and delete definitions."""
 
 from __future__ import annotations
 
@@ -37,10 +37,9 @@ FIELDS = (
 
 
 def define(*, name: str, **fields: Any) -> AggDef:
-    """The AggDef with this name and these fields, made or changed as needed; the same twice changes nothing.
+    """Create or change the AggDef with this name, and return it. Idempotent; fields not given keep their value.
 
-    Fields that are not given keep their value. Raises `DefinitionError` for an unknown field, or a value that is not
-    allowed. The task need not be there yet.
+    Raises `DefinitionError` for an unknown field or a value that is not allowed. The task need not exist yet.
     """
     unknown = set(fields) - set(FIELDS)
     if unknown:
@@ -58,7 +57,7 @@ def define(*, name: str, **fields: Any) -> AggDef:
 
 
 def clone(aggdef: AggDef, name: str) -> AggDef:
-    """A paused copy under another name, with an output of its own. Raises `DefinitionError` when the name is taken."""
+    """Return a new, paused copy with another name and output. Raises `DefinitionError` if the name is taken."""
     if AggDef.objects.filter(name=name).exists():
         raise DefinitionError(f"name {name!r} is taken by another aggregate: choose another one", "name")
     fields = {field: getattr(aggdef, field) for field in FIELDS}
@@ -66,21 +65,21 @@ def clone(aggdef: AggDef, name: str) -> AggDef:
 
 
 def set_enabled(aggdef: AggDef, enabled: bool) -> None:
-    """Pause the aggregate, or let it go on."""
+    """Pause or resume the aggregate."""
     aggdef.enabled = enabled
     aggdef.save(update_fields=["enabled", "changed"])
 
 
 def remove(*aggdefs: AggDef) -> None:
-    """Delete the definitions, their runs, schedules, positions and outputs: all or none. Raises what `clear` does."""
+    """Delete the definitions, their runs, schedules, positions and outputs: all or none. Raises what `clear` raises."""
     AggDef.objects.filter(pk__in=[aggdef.pk for aggdef in aggdefs]).delete()
 
 
 def clear(*aggdefs: AggDef) -> None:
-    """Take away what definitions that are about to be deleted have left elsewhere: schedules, positions and outputs.
+    """Delete the schedules, positions and outputs of definitions that are about to be deleted.
 
-    Before anything is taken away, raises `DefinitionError` while aggregates that are not among them read one, and
-    `BusyError` when their runs do not end within ten seconds.
+    Before deleting anything, raises `DefinitionError` if other aggregates read one of them, and `BusyError` if their
+    runs do not end within `CLEAR_WAIT_S`.
     """
     if readers := list(AggDef.objects.over(*aggdefs)):
         read = next(aggdef for aggdef in aggdefs if any(reader.reads(aggdef) for reader in readers))
@@ -102,7 +101,7 @@ def clear(*aggdefs: AggDef) -> None:
 
 
 def _hold(run_context: RunContext, held: contextlib.ExitStack, aggdef: AggDef, deadline: float) -> Position | None:
-    """Keep runs of one definition out until `held` is left; its position, None when it has none."""
+    """Block runs of one definition until `held` exits; return its position, or None if it has none."""
     position = run_context.position_store.of_aggdef(aggdef.name)
     if position is not None:
         try:
@@ -110,15 +109,15 @@ def _hold(run_context: RunContext, held: contextlib.ExitStack, aggdef: AggDef, d
                 held.enter_context(run_context.holding(position.name, slot, max(deadline - time.monotonic(), 0)))
         except BusyError as error:
             raise BusyError(
-                f"the aggregate {aggdef.name} is in the middle of a run: cancel it, or wait for its end ({error})"
+                f"the aggregate {aggdef.name} is in the middle of a run: cancel it, or wait until it ends ({error})"
             ) from None
     return position
 
 
 def clear_again(aggdef: AggDef) -> None:
-    """Take away what a run that was beginning has made while the definition was deleted.
+    """Delete what a run created that started while its definition was being deleted.
 
-    A run that is still at it takes it away itself when it ends (`perform`).
+    A run that is still in progress cleans up itself at its end (see `perform`).
     """
     with contextlib.suppress(BusyError):
         if not AggDef.objects.filter(name=aggdef.name).exists():

@@ -1,4 +1,4 @@
-"""Copies what MongoDB and the runs say into the definitions, where lists and forms show it."""
+"""Copy the state in MongoDB and the results of runs into definitions and the run history, for lists and forms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aggregates.run.watermark import IdRange
 
 
 def position_fields(position: Position) -> dict[str, Any]:
-    """The copied fields of an AggDef, as this position has them."""
+    """Return the copied fields of an AggDef for this position."""
     integral = isinstance(position.position, int) and not isinstance(position.position, bool)
     return {
         "last_id": position.position if integral else None,
@@ -31,9 +31,9 @@ def position_fields(position: Position) -> dict[str, Any]:
 
 
 def copy_position(aggdef: AggDef, position: Position, *, ran: bool = True, blocked: bool = False) -> None:
-    """Show where the position stands, after a run that went well (`ran`), or as it is found.
+    """Copy the position into the AggDef, and with `ran` also record that a run succeeded.
 
-    `blocked` says that the run found new events and did not take them in, because a full run is due.
+    `blocked` means that the run left new events unprocessed because a full run is due.
     """
     fields = position_fields(position)
     if ran:
@@ -47,16 +47,16 @@ def copy_position(aggdef: AggDef, position: Position, *, ran: bool = True, block
 
 
 def code_version(aggdef: AggDef) -> str:
-    """Version of the task's code as it is now; "" when the task cannot be used."""
+    """Return the current version of the task's code; "" if the task cannot be used."""
     run_context = resources().run_context
     try:
         return run_context.plan(aggdef.definition(), IdRange(None, None, ()), full=True).version
-    except Exception:  # noqa: BLE001 - whatever the task raises while it is looked at
+    except Exception:  # noqa: BLE001 - planning runs code of the task, which can raise anything
         return ""
 
 
 def note_failure(aggdef: AggDef, error: Exception, traceback: str = "", position: Position | None = None) -> None:
-    """Show that a run failed, and why."""
+    """Record in the AggDef that a run failed, and why."""
     fields: dict[str, Any] = {} if position is None else position_fields(position)
     blocked = position is not None and position.blocked
     fields |= {
@@ -70,7 +70,7 @@ def note_failure(aggdef: AggDef, error: Exception, traceback: str = "", position
 
 
 def note_realtime_failure(aggdef: AggDef, error: Exception, trace: str) -> None:
-    """Show a failed refresh; the same failure again is the same row of the history, counted."""
+    """Record a failed refresh; a repeated failure is counted in the same row of the history."""
     position = None
     with contextlib.suppress(PyMongoError):
         position = resources().run_context.position_store.of_aggdef(aggdef.name)
@@ -96,7 +96,7 @@ def note_realtime_failure(aggdef: AggDef, error: Exception, trace: str) -> None:
 
 
 def note_refresh(aggdef: AggDef, outcomes: list[Outcome], position: Position) -> None:
-    """Add realtime refreshes to the hour's row of the history, and show where the position stands."""
+    """Add realtime refreshes to the current hour's row of the history, and copy the position."""
     copy_position(aggdef, position, blocked=bool(outcomes) and outcomes[-1].state == "blocked")
     done = [outcome for outcome in outcomes if outcome.state == "complete"]
     if not done:

@@ -1,4 +1,4 @@
-"""Performing runs in the calling process, and keeping their rows of the history."""
+"""Perform runs in the calling process, and record them in the history."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ from mapreduce.exceptions import MapReduceError
 
 BUSY_RETRY_S = 0.05
 BUSY_WAIT_S = 3600.0
-TURN_WAIT_S = 2.0  # so long an increment waits in line before it says so
 
 Say = Callable[[str], None]
 
@@ -52,24 +51,24 @@ def run_now(
     force: bool = False,
     say: Say = lambda line: None,
 ) -> tuple[Run, Outcome | Comparison]:
-    """Record a run and perform it here; blocks until it is over. `say` hears what it waits for.
+    """Record a run and perform it in this process. Blocks until it ends; `say` gets a line if it has to wait.
 
-    Raises what went wrong; the history has it too.
+    Raises the error of a failed run, which is recorded in the history too.
     """
     run = new_run(aggdef, mode, origin, since=since, until=until, force=force)
     return run, perform_run(run, say=say)
 
 
 def accept_change(aggdef: AggDef) -> None:
-    """Let increments go on although its task or definition has changed; what is in stays as it is."""
+    """Let increments go on after a change of task or definition; existing results stay as they are."""
     refreshing.accept_change(resources().run_context, aggdef.definition())
 
 
 def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Comparison:
-    """Perform a planned run here; blocks until it is over.
+    """Perform a planned run in this process. Blocks until it ends.
 
-    Raises `RunStateError` when another process has it, or it is over, and whatever goes wrong in the run, after the
-    history and the definition show it.
+    Raises `RunStateError` if another process has taken the run or it is over, and the error of a failed run once it is
+    recorded in the history and the definition.
     """
     performer = new_holder()
     now = timezone.now()
@@ -83,23 +82,21 @@ def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Comparis
     try:
         outcome = _perform(run, aggdef, say)
     except Exception as error:
-        _demand_defined(run, aggdef)
+        _require_defined(run, aggdef)
         _finish_failed(run, performer, error, time.thread_time() - before)
         raise
-    _demand_defined(run, aggdef)
+    _require_defined(run, aggdef)
     _finish(run, performer, outcome, time.thread_time() - before)
     if isinstance(outcome, Outcome) and outcome.state == "complete":
         announcer.once(outcome)
     return outcome
 
 
-def _demand_defined(run: Run, aggdef: AggDef) -> None:
-    """Take away what the run has made, and raise `RunCancelledError`, when the definition was deleted meanwhile."""
+def _require_defined(run: Run, aggdef: AggDef) -> None:
+    """If the definition was deleted meanwhile, delete what the run created and raise `RunCancelledError`."""
     if not AggDef.objects.filter(name=aggdef.name).exists():
         clear(aggdef)
-        raise RunCancelledError(
-            f"run {run.uid} is over: the aggregate {aggdef.name} was deleted while it was under way"
-        )
+        raise RunCancelledError(f"run {run.uid} is over: the aggregate {aggdef.name} was deleted while it was running")
 
 
 def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Comparison:
@@ -111,42 +108,42 @@ def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Comparison:
     resolve(definition.task_name, run_context.modules)
     held.demand_engine()
     if run.mode == Run.Mode.FULL:
-        return _patiently(lambda: full_run(run_context, definition, force=run.force), say)
+        return _retry_while_busy(lambda: full_run(run_context, definition, force=run.force), say)
     if run.mode == Run.Mode.REBUILD:
         assert run.since is not None
         assert run.until is not None
         since, until = run.since, run.until
-        return _patiently(lambda: rebuild(run_context, definition, since, until), say)
-    return _patiently(lambda: make_current(run_context, definition, look=True), say)
+        return _retry_while_busy(lambda: rebuild(run_context, definition, since, until), say)
+    return _retry_while_busy(lambda: make_current(run_context, definition, look=True), say)
 
 
 def make_current(run_context: RunContext, definition: Any, *, look: bool = False) -> Outcome:
-    """An increment, or the full run that the first one is, and each one of a task that knows no increments.
+    """Perform an increment, or a full run if it is the first run or the task has no increments. Blocks.
 
-    Views that are missing or wrong are put right: with `look` in any case, else if nobody has looked for some seconds.
+    Repairs missing or wrong views first; without `look`, only if they were not checked in the last few seconds.
     """
     run_context.tend(definition.name, now=look)
     done = refresh(run_context, definition)
     return full_run(run_context, definition) if isinstance(done, Decision) else done
 
 
-def _patiently(work: Callable[[], Outcome], say: Say) -> Outcome:
+def _retry_while_busy(work: Callable[[], Outcome], say: Say) -> Outcome:
     deadline = time.monotonic() + BUSY_WAIT_S
-    told = False
+    reported = False
     while True:
         try:
             return work()
         except BusyError as error:
             if time.monotonic() > deadline:
                 raise
-            if not told:
+            if not reported:
                 say(f"waiting: {error}")
-                told = True
-        time.sleep(BUSY_RETRY_S)  # nobody says when a lease is given back
+                reported = True
+        time.sleep(BUSY_RETRY_S)  # a release is not announced
 
 
 def verify_now(aggdef: AggDef, origin: str = Run.Origin.COMMAND) -> Comparison:
-    """Verify here, and keep the verdict on the definition's page. Raises what `verify` raises."""
+    """Verify in this process and store the verdict in the definition. Raises what `verify` raises."""
     _, verdict = run_now(aggdef, Run.Mode.VERIFY, origin)
     assert isinstance(verdict, Comparison)
     return verdict
@@ -211,7 +208,7 @@ def _finish_failed(run: Run, performer: str, error: Exception, cpu_s: float) -> 
 
 
 def _refused(run: Run, error: Exception) -> bool:
-    """Whether the request was not granted, which says nothing of the aggregate: it goes on as before."""
+    """Return True if the request was refused, which is no failure of the aggregate."""
     asked_for = run.mode == Run.Mode.FULL and isinstance(error, EventsGoneError)
     return asked_for or isinstance(error, NotRebuildableError)
 
@@ -219,7 +216,7 @@ def _refused(run: Run, error: Exception) -> bool:
 def _position_if_there(aggdef: AggDef) -> Any:
     try:
         return resources().run_context.position_store.of_aggdef(aggdef.name)
-    except Exception:  # noqa: BLE001 - what failed first is told, not what fails while it is written down
+    except Exception:  # noqa: BLE001 - must not hide the first error, which is being recorded
         return None
 
 

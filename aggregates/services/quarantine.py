@@ -1,4 +1,4 @@
-"""Replaying refused input: what the admin and the REST API do with quarantine."""
+"""Replay quarantined input, for the admin and the REST API."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ingest.load.quarantine_replay import replay_all
 from ingest.store import quarantine
 from ingest.store.quarantine import Selection, key_text
 
-LIMIT_S = 20.0  # a request of a person ends after this; the rest is replayed by the next one
-MOST = 100_000  # what quarantine holds at most
+LIMIT_S = 20.0  # time limit of one request; the next one replays the rest
+MOST = 100_000  # most entries in quarantine
 SHOWN = 20
 TIMEOUT_S = 5.0
 
 
 @dataclass
 class ReplayOutcome:
-    """What became of a replay."""
+    """The counts of one replay."""
 
-    accepted: int = 0  # on the ingester's disk
-    refused: int = 0  # still no events: they stay as they are
-    left: int = 0  # not tried, because time was up
-    examples: list[tuple[str, str]] = field(default_factory=list)  # key and reason of the first refused ones
+    accepted: int = 0  # journalled by the ingester
+    refused: int = 0  # still not valid events; they stay in quarantine
+    left: int = 0  # not tried within the time limit
+    examples: list[tuple[str, str]] = field(default_factory=list)  # key and reason of the first refused entries
 
     def sentence(self) -> str:
-        """For a person."""
+        """Return one line for a person."""
         parts = [f"{self.accepted:,} replayed"]
         parts += [f"{self.refused:,} still refused"] if self.refused else []
         parts += [f"{self.left:,} not tried yet: replay again"] if self.left else []
@@ -45,10 +45,10 @@ def replay_entries(
     by: str,
     mended: Mapping[str, Any] | None = None,
 ) -> ReplayOutcome:
-    """Send the entries of a selection, or those with the keys, through the ingester's acknowledged socket.
+    """Send quarantined entries, given by a selection or by keys, through the ingester's acknowledged socket.
 
-    A selection means those that were not replayed yet, unless it asks for the others. Replaying twice stores nothing
-    twice. Raises `DeliveryError` when no ingester takes them, and what looking up its address raises.
+    A selection includes replayed entries only if it says so. Replaying twice stores nothing twice. Blocks for about
+    `LIMIT_S` at most. Raises `DeliveryError` if no ingester accepts them, and what looking up its address raises.
     """
     if isinstance(what, Selection) and what.replayed is None:
         what = replace(what, replayed=False)

@@ -1,4 +1,4 @@
-"""Asking for runs, taking the request back, and finding those that were lost."""
+"""Request runs, cancel them, and requeue lost ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CANCEL_WAIT_S = 3.0
 
 
 def get_aggdef(name: str) -> AggDef:
-    """The AggDef with this name. Raises `UnknownAggregateError` that lists some names."""
+    """Return the AggDef with this name. Raises `UnknownAggregateError`, which lists some names."""
     aggdef = AggDef.objects.filter(name=name).first()
     if aggdef is None:
         names = list(AggDef.objects.values_list("name", flat=True)[:13])
@@ -43,10 +43,10 @@ def new_run(
     until: datetime | None = None,
     force: bool = False,
 ) -> Run:
-    """Record that a run is asked for.
+    """Record a requested run, in state `planned`.
 
-    Raises `TaskError` when its task is switched off, `RunStateError` for a wrong mode, `NotRebuildableError` for a
-    range without both ends or with the later one first; the aggregate is none the worse for it.
+    Raises `TaskError` if its task is switched off, `RunStateError` for an unknown mode, `NotRebuildableError` for a
+    rebuild without both ends of its range or any range in the wrong order. These leave the aggregate unchanged.
     """
     if mode not in Run.Mode.values:
         raise RunStateError(f"mode {mode!r}: allowed are {', '.join(Run.Mode.values)}")
@@ -59,9 +59,9 @@ def new_run(
 
 
 def start_run(aggdef: AggDef, mode: str = "incremental", origin: str = Run.Origin.API, **options: Any) -> Run:
-    """Record a run and hand it to the job queue; returns at once, in state `planned`.
+    """Record a run, queue it in Celery after the transaction, and return it at once, in state `planned`.
 
-    A request lost by the queue is put back by `sweep`. Options and errors are those of `new_run`.
+    `sweep` requeues a lost request. Options and errors are those of `new_run`.
     """
     run = new_run(aggdef, mode, origin, **options)
     transaction.on_commit(lambda: enqueue(run))
@@ -69,17 +69,17 @@ def start_run(aggdef: AggDef, mode: str = "incremental", origin: str = Run.Origi
 
 
 def enqueue(run: Run) -> None:
-    """Tell the job queue. When it cannot be reached the run stays planned, and `sweep` tries again."""
+    """Queue the run in Celery. If the broker cannot be reached, the run stays planned and `sweep` retries."""
     try:
         current_app.send_task(PERFORM, (run.pk,), retry=False)
-    except Exception as error:  # noqa: BLE001 - every broker has errors of its own, and none of them loses the run
-        log.warning("run %s is not queued, will be later: %s", run.uid, error)
+    except Exception as error:  # noqa: BLE001 - every broker has its own errors; none of them loses the run
+        log.warning("run not queued, will try again run=%s error=%s", run.uid, error)
 
 
 def cancel_run(run: Run) -> Run:
-    """Stop a run. One that has not begun is over at once; one that has is asked to stop, and ends as cancelled.
+    """Cancel a run: at once if it has not started, else by asking it to stop, after which it ends as cancelled.
 
-    Raises `RunStateError` when it is over already.
+    Blocks for `CANCEL_WAIT_S` at most. Raises `RunStateError` if it is already over, or has no step to cancel.
     """
     now = timezone.now()
     planned = Run.objects.filter(pk=run.pk, state=Run.State.PLANNED)
@@ -90,11 +90,11 @@ def cancel_run(run: Run) -> Run:
     while time.monotonic() < deadline:
         run.refresh_from_db()
         if not run.is_open:
-            raise RunStateError(f"run {run.uid} is over already, in state {run.state}: nothing to cancel")
+            raise RunStateError(f"run {run.uid} is already over, in state {run.state}: nothing to cancel")
         if _ask_cancel(run):
             return run
-        time.sleep(0.05)  # it is between two steps, which nobody announces
-    raise RunStateError(f"run {run.uid} has no step that could be cancelled right now: try again")
+        time.sleep(0.05)  # it is between two steps
+    raise RunStateError(f"run {run.uid} has no step that can be cancelled right now: try again")
 
 
 def _ask_cancel(run: Run) -> bool:
@@ -110,11 +110,10 @@ def _ask_cancel(run: Run) -> bool:
 
 
 def sweep() -> int:
-    """Put back runs that nobody works on: planned ones that the queue lost, and those whose performer has died.
+    """Requeue runs that no process works on: planned ones whose message was lost, running ones whose process died.
 
-    Planned ones whose message still waits stay as they are, where the broker can be asked for it.
-
-    Returns how many. Harmless when it is wrong about one: a run is performed under its lease.
+    Return how many. Planned runs whose message still waits are left alone, if the broker can list its messages.
+    Requeuing one too many is harmless, since runs are performed under a lease.
     """
     limit = timezone.now() - timedelta(seconds=LOST_S)
     waits = celery_queue.queued_runs(resources().database.client)
@@ -127,7 +126,7 @@ def sweep() -> int:
         elif _is_orphan(run, limit):
             lost = Run.objects.filter(pk=run.pk, state=Run.State.RUNNING, performer=run.performer)
             if lost.update(state=Run.State.PLANNED, performer=""):
-                log.warning("run %s of %s lost its performer, and is queued again", run.uid, run.aggdef.name)
+                log.warning("performer of run lost, queueing run again run=%s aggregate=%s", run.uid, run.aggdef.name)
                 enqueue(run)
                 found += 1
     return found

@@ -1,4 +1,4 @@
-"""Which events are still needed by aggregates."""
+"""Find the events that aggregates still need."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Reader:
 
 
 def lowest_position() -> Reader | None:
-    """The enabled aggregate over events that is furthest behind; None when there is none.
+    """Return the enabled aggregate over events that is furthest behind; None if there is none.
 
-    One that has not run yet, or waits for a full run before it can go on, needs everything; so does what a full run
-    under way has not read yet.
+    An aggregate that has not run yet or is blocked until a full run needs all events; one with a full run in progress
+    needs what that run has not read yet.
     """
     position_store = resources().run_context.position_store
     found = []

@@ -1,4 +1,4 @@
-"""Reads that need more than the models: how far an aggregate is behind, and what a definition would give."""
+"""Read what the models do not hold: the lag of an aggregate, its jobs, and a preview of a definition."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ PREVIEW_KEYS = 50
 
 @dataclass(frozen=True)
 class Status:
-    """How an aggregate stands, read from MongoDB."""
+    """The state of an aggregate, read from MongoDB."""
 
     through: Any
     complete_through: datetime | None
-    behind: int | None  # events that may be read and are not in; None for inputs without integer ids
-    behind_s: float  # how old the oldest event that is not in may be; 0 when all are
+    behind: int | None  # readable events not yet included; None for inputs without integer ids
+    behind_s: float  # maximum age of the oldest event not yet included; 0 if there is none
     running: bool
-    due: str
+    due: str  # why a full run is due; "" if none is
 
 
 def status(aggdef: AggDef) -> Status | None:
-    """How the aggregate stands now; None before its first run."""
+    """Return the state of the aggregate now; None before its first run."""
     run_context = resources().run_context
     position = run_context.position_store.of_aggdef(aggdef.name)
     if position is None or not position.generation:
@@ -55,7 +55,7 @@ def status(aggdef: AggDef) -> Status | None:
 
 
 def jobs_under_way(run: Run) -> list[JobListing]:
-    """The jobs that an open run is at, with their progress of about a second ago; empty between two steps."""
+    """Return the jobs of a run in progress, with progress about a second old; empty between two steps."""
     position = resources().run_context.position_store.of_aggdef(run.aggdef.name)
     if position is None or run.state != Run.State.RUNNING or run.mode == Run.Mode.VERIFY:
         return []
@@ -68,7 +68,7 @@ def jobs_under_way(run: Run) -> list[JobListing]:
 
 @dataclass(frozen=True)
 class Preview:
-    """What a definition gives on a sample of the newest events."""
+    """The result of a definition on a sample of the newest events."""
 
     docs_in: int
     skipped_count: int
@@ -77,9 +77,9 @@ class Preview:
 
 
 def preview(definition: Definition, events: int = PREVIEW_EVENTS, keys: int = PREVIEW_KEYS) -> Preview:
-    """Run the task here over the newest `events` that match, and write nothing.
+    """Run the task in this process over the newest `events` matching events; write nothing.
 
-    Raises what the task raises, and `TaskError` when it cannot be used.
+    Raises what the task raises, and `TaskError` if it cannot be used.
     """
     run_context = resources().run_context
     mark = input_mark(run_context, definition)

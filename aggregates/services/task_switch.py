@@ -1,4 +1,4 @@
-"""Whether a task may run."""
+"""Switch tasks on and off."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def set_task_enabled(task_name: str, enabled: bool, reason: str = "") -> TaskSwi
 
 
 def require_enabled(task_name: str) -> None:
-    """Raise `TaskError` when the task is switched off."""
+    """Raise `TaskError` if the task is switched off."""
     switch = TaskSwitch.objects.filter(task_name=task_name, enabled=False).first()
     if switch is not None:
         because = f" ({switch.reason})" if switch.reason else ""

@@ -1,4 +1,4 @@
-"""Definitions as a YAML file, to be kept under version control."""
+"""Export and import definitions as a YAML file that can be kept under version control."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aggregates.services.define import FIELDS, define
 
 
 def export_definitions() -> str:
-    """All definitions, sorted by name; fields that have their default are left out."""
+    """Return all definitions as YAML, sorted by name, without fields that have their default."""
     fresh = AggDef()
     found = {
         aggdef.name: {field: value for field in FIELDS if (value := getattr(aggdef, field)) != getattr(fresh, field)}
@@ -26,10 +26,10 @@ def export_definitions() -> str:
 
 
 def import_definitions(text: str) -> list[str]:
-    """Make the definitions so; all or none. Returns the names that were made or changed.
+    """Create or change the definitions in the file, all or none. Return the names created or changed.
 
-    A field that is left out gets its default; aggregates that the file does not name stay as they are. Raises
-    `DefinitionError` that names aggregate and field. Those that others read are made first, whatever their order.
+    An omitted field gets its default; aggregates not in the file stay as they are. Raises `DefinitionError` naming
+    aggregate and field. The order in the file does not matter.
     """
     wanted = _read(text)
     fresh = AggDef()
@@ -49,7 +49,7 @@ def import_definitions(text: str) -> list[str]:
 
 
 def _in_order(wanted: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Names with what others read first; a circle keeps the order of the file, and is refused when it is made."""
+    """Return the names, inputs before readers; a cycle keeps the order of the file, and `define` rejects it."""
     read = {name: _outputs_read(fields) for name, fields in wanted.items()}
     fills = {name: str(fields.get("output") or name).removeprefix(OUTPUT_PREFIX) for name, fields in wanted.items()}
     left, ordered = list(wanted), []
@@ -78,5 +78,7 @@ def _read(text: str) -> dict[str, dict[str, Any]]:
     if not isinstance(found, Mapping) or not all(isinstance(fields, Mapping) for fields in found.values()):
         raise DefinitionError("the file has no definitions: allowed is `aggregates:` with a mapping of fields per name")
     if named := next((name for name, fields in found.items() if "name" in fields), None):
-        raise DefinitionError(f"aggregate {named}: name: it stands before its fields, and is not one of them", "name")
+        raise DefinitionError(
+            f"aggregate {named}: name: it is the key of the fields, and must not be among them", "name"
+        )
     return {str(name): {str(field): value for field, value in fields.items()} for name, fields in found.items()}

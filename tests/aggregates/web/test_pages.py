@@ -92,7 +92,7 @@ def test_a_locked_prefix_is_of_whole_parts(
     ["https://-", "https://..", "http://.", "https://a:99999", "https://a:0", "https://*.org", "https://a/b", "a.org"],
 )
 def test_what_is_no_origin_is_refused(site: Any, origin: str) -> None:
-    with pytest.raises(ValidationError, match="is no origin"):
+    with pytest.raises(ValidationError, match="is not an origin"):
         EmbedLink(name="x", origins=f"https://ok.example.org {origin}").clean()
 
 
