@@ -39,7 +39,7 @@ def conditions(known: AggregateFacts, now: datetime, lag_s: float) -> dict[str, 
     if not known.enabled:
         return found
     if known.full_due:
-        found[FAILING] = f"{known.name} stands still until a full run: {known.full_due}"
+        found[FAILING] = f"{known.name} is stopped until a full run: {known.full_due}"
     elif known.failing and known.failures >= (REALTIME_FAILURES if known.realtime else 1):
         found[FAILING] = f"{known.name} fails ({known.failures} times in a row): {_first_line(known.last_error)}"
     lag = lag_of(known, now)

@@ -48,7 +48,6 @@ class AccessToken(AbstractAuthToken):  # type: ignore[misc]
         return f"{self.name} ({self.scopes})"
 
     def scope_list(self) -> list[str]:
-        """Return the scopes as a list."""
         return _words(self.scopes)
 
     def collection_list(self) -> list[str]:
@@ -117,7 +116,6 @@ class EmbedLink(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """Reject invalid origins."""
         for origin in self.origin_list():
             match = _ORIGIN.match(origin)
             if match is None or not 1 <= int(match["port"] or 80) <= 65535:
@@ -131,7 +129,6 @@ class EmbedLink(models.Model):
         return self.prefix if not self.prefix or self.prefix.endswith("/") else f"{self.prefix}/"
 
     def origin_list(self) -> list[str]:
-        """Return the origins as a list."""
         return _words(self.origins)
 
     def works(self) -> bool:

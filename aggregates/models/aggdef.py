@@ -186,7 +186,6 @@ class AggDef(models.Model):
         return self.name
 
     def get_absolute_url(self) -> str:
-        """Return the URL of the aggregate's page."""
         return reverse("aggregate", args=[self.name])
 
     @property

@@ -72,7 +72,6 @@ class Chart(models.Model):
         return self.title
 
     def get_absolute_url(self) -> str:
-        """Return the URL of the chart's page."""
         return reverse("chart", args=[self.slug])
 
     @property
@@ -104,7 +103,6 @@ class Dashboard(models.Model):
         return self.title
 
     def get_absolute_url(self) -> str:
-        """Return the URL of the dashboard's page."""
         return reverse("dashboard", args=[self.slug])
 
     def ordered_charts(self) -> list[Chart]:

@@ -65,7 +65,6 @@ class RefreshScheduler:
 
     @property
     def names(self) -> list[str]:
-        """Return all names."""
         return list(self._items)
 
     @property

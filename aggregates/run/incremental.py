@@ -287,7 +287,7 @@ class IncrementalRun:
         states = [engine.status(spec.job_id) for spec in jobs.specs(step)]
         clean = not step.wrote and all(status.ended and jobs.nothing_written(status) for status in states)
         clean = clean and not self._traces(step)
-        due = "" if clean else f"the run through {step.through} was cancelled when it may have written"
+        due = "" if clean else f"the run through {step.through} was cancelled and may have written results"
         self._run_context.position_store.abandon(self._kept.lease, step, due=due, blocked=bool(due))
 
 

@@ -50,7 +50,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class Place:
-    """How far an output is."""
+    """The generation and position of an output."""
 
     aggdef: str
     generation: int
@@ -90,7 +90,7 @@ class PositionStore:
         return [Position.from_document(d) for d in self._collection.find({"lead": {"$exists": False}})]
 
     def places(self) -> dict[str, Place]:
-        """Return how far every output is, by its name, without further details; fast for thousands."""
+        """Return the place of every output by its name; fast for thousands."""
         fields = {"aggdef": 1, "lead": 1, "generation": 1, "position": 1, "version": 1}
         documents = {document["_id"]: document for document in self._collection.find({}, fields)}
         found = {}

@@ -69,17 +69,14 @@ class Scaffold:
 
     @property
     def module(self) -> str:
-        """Return the dotted name of the task module."""
         return f"{self.name}.agg_tasks"
 
     @property
     def cls(self) -> str:
-        """Return the name of the task class."""
         return "".join(part.capitalize() for part in self.name.split("_"))
 
     @property
     def task_name(self) -> str:
-        """Return the dotted path of the task."""
         return f"{self.module}.{self.cls}"
 
     def files(self) -> dict[Path, str]:

@@ -185,7 +185,7 @@ def test_the_history_shows_traceback_and_cancels(admin_client, site, django_capt
     form = {"action": "cancel", "_selected_action": [planned.pk, failed.pk]}
     page = admin_client.post(reverse("admin:aggregates_run_changelist"), form, follow=True).content.decode()
     assert "is asked to stop" in page
-    assert "over already" in page
+    assert "already over" in page
 
 
 def test_who_may_only_view_gets_no_actions_and_no_buttons(client, days):

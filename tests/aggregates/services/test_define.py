@@ -316,7 +316,7 @@ def test_a_planned_run_can_be_cancelled_and_a_finished_one_cannot(site):
     aggdef = services.define(name="days", task_name=TASK)
     run = services.start_run(aggdef, "full")
     assert services.cancel_run(run).state == "cancelled"
-    with pytest.raises(RunStateError, match="over already"):
+    with pytest.raises(RunStateError, match="already over"):
         services.cancel_run(run)
     with pytest.raises(RunStateError, match="another process has it, or it is over"):
         services.perform_run(run)
