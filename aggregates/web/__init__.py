@@ -1,4 +1,4 @@
-"""Everything Zarkov says over HTTP: the 2011 queries, REST, live streams, charts and pages.
+"""Serve Zarkov over HTTP: the 2011 queries, REST, live streams, charts and pages.
 
-Pure decisions (keys, spans, series, filters, rights) stand apart from what reads MongoDB and from the views.
+Pure decisions (keys, spans, series, filters, rights) are separate from MongoDB reads and from the views.
 """

@@ -1,4 +1,4 @@
-"""Signed links to charts for other people's pages: the token, and what an open one may show."""
+"""Sign and open embed links, which show charts on other sites."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def token_of(link: EmbedLink) -> str:
-    """The signed name of a link, for its address. What it shows is looked up, so nobody can change it."""
+    """Return the signed key of a link, for its address. What it shows is looked up, so nobody can change it."""
     return signing.dumps(link.key, salt=SALT, compress=False)
 
 
 def open_link(token: str) -> EmbedLink:
-    """The link that a token names. Raises `ForbiddenError` when it is not ours, has expired or was revoked."""
+    """Return the link that a token names. Raises `ForbiddenError` if the token is invalid, expired or revoked."""
     try:
         key = signing.loads(token, salt=SALT)
     except signing.BadSignature:
@@ -38,7 +38,7 @@ def open_link(token: str) -> EmbedLink:
 
 
 def still_works(key: str) -> bool:
-    """Whether an open stream of a link may go on; the database connection is given back at once."""
+    """Return True if an open stream of a link may continue. Closes Django's database connections."""
     try:
         link = EmbedLink.objects.filter(key=key).first()
         return link is not None and link.works()
@@ -47,14 +47,14 @@ def still_works(key: str) -> bool:
 
 
 def frame_ancestors(link: EmbedLink) -> str:
-    """The sites that may show the link in a frame, for Content-Security-Policy."""
+    """Return the sites that may show the link in a frame, for Content-Security-Policy."""
     return " ".join(["'self'", *link.origin_list()])
 
 
 def feed(chart: Chart, *, start: str | None, prefix: str = "", adjustable: bool = True) -> SeriesFeed:
-    """What a stream of `chart` shows: its question, from `start` on when the viewer may choose, locked to `prefix`.
+    """Return the feed of `chart`, limited to keys below `prefix`; `start` overrides its range if `adjustable`.
 
-    Raises `BadRequestError` for a start that is none.
+    Raises `BadRequestError` for an invalid start.
     """
     if start is None or not adjustable:
         asked = chart_query(chart)
@@ -65,7 +65,7 @@ def feed(chart: Chart, *, start: str | None, prefix: str = "", adjustable: bool 
 
 
 def code(link: EmbedLink, address: str) -> str:
-    """The HTML to copy into a page."""
+    """Return the HTML to copy into a page."""
     height = 420 if link.chart is not None else 900
     return (
         f'<iframe src="{address}" title="{_attribute(link.title())}" width="100%" height="{height}" '
@@ -74,9 +74,9 @@ def code(link: EmbedLink, address: str) -> str:
 
 
 def is_mixed_content(link: EmbedLink, address: str) -> bool:
-    """Whether browsers refuse `address` on one of the link's sites: an insecure frame in a secure page.
+    """Return True if browsers block `address` on one of the link's sites: an insecure frame in a secure page.
 
-    W3C Mixed Content, section 4; loopback counts as secure there.
+    See W3C Mixed Content, section 4, where loopback counts as secure.
     """
     parts = urlsplit(address)
     secure = parts.scheme == "https" or parts.hostname in _LOOPBACK

@@ -1,4 +1,4 @@
-"""Errors of the web room. Each carries the HTTP status and the stable code of the one JSON error shape."""
+"""Errors of the web package. Each has an HTTP status and the stable code of the JSON error shape."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 
 class WebError(Exception):
-    """Base of what a request is answered with: `{"error": {"code", "message", "details"}}`."""
+    """Base of all errors sent to clients, as `{"error": {"code", "message", "details"}}`."""
 
     code = "error"
     status = 400
     retryable = False
-    retry_after_s: int | None = None  # sent as Retry-After when it is not None
+    retry_after_s: int | None = None  # sent as Retry-After; None = no such header
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -22,7 +22,7 @@ class WebError(Exception):
         return (_rebuild, (type(self), self.message, self.details))
 
     def body(self) -> dict[str, Any]:
-        """The JSON document of the answer."""
+        """Return the JSON document of the answer."""
         return {"error": {"code": self.code, "message": self.message, "details": self.details}}
 
 
@@ -37,49 +37,49 @@ class BadRequestError(WebError):
 
 
 class NotLoggedInError(WebError):
-    """There is neither a login nor a token."""
+    """The request has no login and no valid token."""
 
     code = "not_authenticated"
     status = 401
 
 
 class ForbiddenError(WebError):
-    """Who asks is known, and may not."""
+    """The login or token lacks the right to do this."""
 
     code = "forbidden"
     status = 403
 
 
 class NotFoundError(WebError):
-    """There is no such thing; the message lists the known names where they are few."""
+    """The named thing does not exist; the message lists the known names if they are few."""
 
     code = "not_found"
     status = 404
 
 
 class TooLargeError(WebError):
-    """The request or its answer is larger than what is handled at once."""
+    """The request or its answer is too large to be handled at once."""
 
     code = "too_large"
     status = 413
 
 
 class ConflictError(WebError):
-    """It cannot be done in the state that things are in."""
+    """The request cannot be carried out in the present state."""
 
     code = "conflict"
     status = 409
 
 
 class BrokenError(WebError):
-    """The server's own fault."""
+    """The server has a fault."""
 
     code = "internal_error"
     status = 500
 
 
 class UnavailableError(WebError):
-    """A part that the answer needs does not answer itself: try again later."""
+    """A part of the system that the answer needs does not respond: try again later."""
 
     code = "unavailable"
     status = 503
@@ -88,7 +88,7 @@ class UnavailableError(WebError):
 
 
 class BusyError(UnavailableError):
-    """The journal is full: the ingester takes no more until events have been committed."""
+    """The journal is full: the ingester accepts no more until events have been committed."""
 
     code = "busy"
     retry_after_s = 5

@@ -1,4 +1,4 @@
-"""Whether this process lives (`/healthz`) and can do its work (`/readyz`); numbers of all processes (`/metrics`)."""
+"""Report whether this process is alive (`/healthz`) and ready (`/readyz`), and all metrics (`/metrics`)."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ RECEIVER_WITHIN_S = 2.0
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
-    """200 as long as the process answers; asks nobody else."""
+    """Answer 200 as long as the process runs, without checking anything else."""
     return json_response({"status": "ok"})
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when MongoDB, Django's database and the ingester that takes what is sent here answer, else 503.
+    """Answer 200 if MongoDB, Django's database and the ingester behind this API respond, else 503.
 
-    `checks` says which does not. An ingester that was never started on this machine is not asked for.
+    `checks` shows which one does not. The ingester is not checked if none was ever started on this machine.
     """
     checks = {"mongodb": _check(_ping_mongodb), "database": _check(connection.ensure_connection)}
     if address := settings.ZARKOV.running_address("ack_bind_address"):
-        checks["ingester"] = _check(lambda: _ask(address))
+        checks["ingester"] = _check(lambda: _probe_ingester(address))
     ready = all(said == "ok" for said in checks.values())
     return json_response({"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503)
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Numbers in Prometheus' text format. Needs the right to read."""
+    """Return metrics in Prometheus' text format. Needs the right to read."""
     try:
         rights_of(request).require_unlimited()
     except WebError as error:
@@ -53,7 +53,7 @@ def _ping_mongodb() -> None:
     database().command("ping")
 
 
-def _ask(address: str) -> None:
+def _probe_ingester(address: str) -> None:
     if fault := receiver_fault(address, settings.ZARKOV.client_keys(), RECEIVER_WITHIN_S):
         raise DeliveryError(fault)
 
@@ -61,6 +61,6 @@ def _ask(address: str) -> None:
 def _check(step: Any) -> str:
     try:
         step()
-    except Exception as error:  # noqa: BLE001 - whatever is wrong is what is to be said
+    except Exception as error:  # noqa: BLE001 - any error is the result of the check
         return type(error).__name__
     return "ok"

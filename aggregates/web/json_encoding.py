@@ -1,4 +1,4 @@
-"""JSON as answers need it: everything MongoDB can hold has a form, and what JSON cannot say becomes null."""
+"""Encode answers as JSON, with a form for every BSON type."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bson.timestamp import Timestamp
 
 
 def to_json(value: Any) -> bytes:
-    """`value` as compact JSON in UTF-8. NaN and infinities become null, dates ISO 8601 in UTC, bytes base64.
+    """Return `value` as JSON in UTF-8. NaN and infinities become null, dates ISO 8601 in UTC, bytes base64.
 
-    Keys of documents become text. Never raises for what BSON can hold.
+    Keys of documents become text. Never raises for BSON types.
     """
     try:
         return json.dumps(value, allow_nan=False, default=plain, ensure_ascii=False).encode("utf-8", "backslashreplace")
@@ -25,7 +25,7 @@ def to_json(value: Any) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """`value` with only the types of JSON in it, at any depth."""
+    """Return `value` with JSON types only, at any depth."""
     if value is None or isinstance(value, bool | str | int):
         return value
     if isinstance(value, float):
@@ -48,6 +48,6 @@ def plain(value: Any) -> Any:
 
 
 def moment_text(moment: datetime) -> str:
-    """A moment as ISO 8601 in UTC with milliseconds and `Z`."""
+    """Return a moment as ISO 8601 in UTC with milliseconds and `Z`."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return aware.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The four questions of 2011: `/q`, `/qs`, `/qr` and `/collections`. They only read, by GET or POST."""
+"""Answer the queries of 2011: `/q`, `/qs`, `/qr` and `/collections`. They only read, by GET or POST."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ View = Callable[..., HttpResponse]
 
 
 def _question(view: View) -> View:
-    """Common to the four: no CSRF token for what changes nothing, errors in the one JSON shape."""
+    """Wrap a view that only reads: accept it without a CSRF token, and answer errors as JSON."""
 
     @csrf_exempt
     @require_http_methods(["GET", "HEAD", "POST"])
@@ -45,20 +45,20 @@ def _question(view: View) -> View:
 
 @_question
 def q(request: HttpRequest) -> HttpResponse:
-    """`name={"c": ..., "b": ..., "e": ..., "p": "zagg."}`, any number of them: time series by name and field."""
+    """Return time series by name and field, for any number of `name={"c": ..., "b": ..., "e": ..., "p": "zagg."}`."""
     questions = [_legacy(name, text) for name, text in _parameters(request)]
     return _time_series(rights_of(request), questions)
 
 
 @_question
 def qs(request: HttpRequest) -> HttpResponse:
-    """The same by parameters `q-0.n`, `q-0.c`, `q-0.b`, `q-0.e`, `q-0.p`, `q-1.n`, ..."""
+    """Return the same as `q`, by parameters `q-0.n`, `q-0.c`, `q-0.b`, `q-0.e`, `q-0.p`, `q-1.n`, ..."""
     return _time_series(rights_of(request), _numbered(request, {"n", "c", "b", "e", "p"}))
 
 
 @_question
 def qr(request: HttpRequest) -> HttpResponse:
-    """Ranked documents: `q-0.n`, `q-0.c`, `q-0.f` (a filter), `q-0.sort`, `q-0.limit` (at most 100)."""
+    """Return ranked documents, by `q-0.n`, `q-0.c`, `q-0.f` (a filter), `q-0.sort`, `q-0.limit` (at most 100)."""
     rights = rights_of(request)
     rights.require(READ)
     answers: dict[str, Any] = {}
@@ -75,14 +75,14 @@ def qr(request: HttpRequest) -> HttpResponse:
 
 @_question
 def collections(request: HttpRequest) -> HttpResponse:
-    """Names of all aggregates, without `zagg.`."""
+    """List the names of all readable aggregates, without `zagg.`."""
     rights = rights_of(request)
     rights.require(READ)
     return json_response({"options": [name for name in query.names(database()) if rights.may_read(name)]})
 
 
 def read_limit(text: str | None, parameter: str) -> int:
-    """A number of documents from 1 to `MAX_RANKED`, which is also what nothing means. Raises `BadRequestError`."""
+    """Parse a limit from 1 to `MAX_RANKED`, which is also the default. Raises `BadRequestError`."""
     if not text:
         return MAX_RANKED
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_RANKED:
@@ -106,14 +106,14 @@ def _freshness(questions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _allowed(rights: Rights, question: Mapping[str, Any]) -> str | None:
-    """The collection of a question, once it is clear that it may be read."""
+    """Return the collection of a question, or raise `ForbiddenError` if it may not be read."""
     full = query.collection_name(question["c"], question.get("p", query.NAMESPACE))
     rights.require_name(full.removeprefix(query.NAMESPACE) if full else question["c"])
     return full
 
 
 def _parameters(request: HttpRequest) -> list[tuple[str, str]]:
-    """Parameters of the address and of the form, each name once; the form counts more."""
+    """Merge the parameters of the address and the form, each name once; the form overrides the address."""
     merged: dict[str, str] = {}
     for source in (request.GET, request.POST):
         for name in source:
@@ -129,7 +129,7 @@ def _legacy(name: str, text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"{name[:60]} is not JSON: {error}", parameter=name[:60]) from None
     if not isinstance(question, dict):
-        raise BadRequestError(f'{name[:60]} wants a document such as {{"c": "my_agg"}}', parameter=name[:60])
+        raise BadRequestError(f'{name[:60]} needs a document such as {{"c": "my_agg"}}', parameter=name[:60])
     return _checked(name, {**question, "n": name}, {"n", "c", "b", "e", "p"})
 
 
@@ -152,7 +152,7 @@ def _numbered(request: HttpRequest, known: set[str]) -> list[dict[str, Any]]:
 def _checked(name: str, question: dict[str, Any], known: set[str]) -> dict[str, Any]:
     for key, value in question.items():
         if key in known and value is not None and not isinstance(value, str):
-            raise BadRequestError(f"{name[:60]}: {key} wants a text, not {value!r:.60}", parameter=name[:60])
+            raise BadRequestError(f"{name[:60]}: {key} needs a text, not {value!r:.60}", parameter=name[:60])
     if not question.get("c"):
         raise BadRequestError(f"{name[:60]}: c is missing: the name of the aggregate", parameter=name[:60])
     return question

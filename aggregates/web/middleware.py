@@ -1,4 +1,4 @@
-"""Response headers that keep pages to themselves: Content-Security-Policy, framing, CORS."""
+"""Add security headers to responses: Content-Security-Policy, framing, CORS."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ _POLICY = (
     "default-src 'self'; script-src 'self'; style-src {style}; img-src 'self' data:; connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors {ancestors}"
 )
-_FOREIGN_PAGES = ("/admin/", "/api/")  # pages of Django and the REST framework, with styles in their markup
+_FOREIGN_PAGES = ("/admin/", "/api/")  # pages of Django and the REST framework, which use inline styles
 _CORS_PATHS = ("/api/", "/q", "/qs", "/qr", "/collections")
 _CORS_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID"
 _CORS_EXPOSED = "ETag, Retry-After, X-Zarkov-Through, X-Zarkov-Complete-Through"
 
 
 class ContentSecurityPolicy:
-    """Adds the policy to every answer. A view that may be framed says where in `response.frame_ancestors`."""
+    """Add the policy to every answer. A view that may be framed names the sites in `response.frame_ancestors`."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer the request."""
         response = self._get_response(request)
         ancestors = getattr(response, "frame_ancestors", None)
         foreign = request.path.startswith(_FOREIGN_PAGES)
@@ -37,16 +36,16 @@ class ContentSecurityPolicy:
 
 
 class CrossOrigin:
-    """Lets scripts of the origins in `settings.CORS_ORIGINS` use the API with a token; never with cookies.
+    """Allow scripts of the origins in `settings.CORS_ORIGINS` to use the API with a token, never with cookies.
 
-    The Fetch standard, section 3.2 (CORS protocol). "*" in the list lets in every origin.
+    "*" in the list allows every origin. See the Fetch standard, section 3.2 (CORS protocol).
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer the request, preflights without asking any view."""
+        """Answer the request; allowed preflights do not reach a view."""
         origin = request.META.get("HTTP_ORIGIN")
         if origin is None or not request.path.startswith(_CORS_PATHS):
             return self._get_response(request)

@@ -1,4 +1,4 @@
-"""The web process's own connection to MongoDB, and how its failures look to who asks."""
+"""Connect the web process to MongoDB, and translate the driver's errors into errors for clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aggregates.web.exceptions import BadRequestError, UnavailableError, WebErro
 from ingest.store.connection import Connection
 from ingest.store.store import Store
 
-QUERY_LIMIT_MS = 5_000  # a question from outside may keep MongoDB busy for so long
+QUERY_LIMIT_MS = 5_000  # time limit in MongoDB for a client's query
 _BAD_VALUE_CODES = frozenset({2, 9, 14, 73})  # BadValue, FailedToParse, TypeMismatch, InvalidNamespace
 
 _lock = threading.Lock()
@@ -24,16 +24,16 @@ _clients: dict[str, MongoClient[dict[str, Any]]] = {}
 
 
 def database() -> Database[dict[str, Any]]:
-    """The database of the configuration; dates come out timezone-aware.
+    """Return the configured database; dates are timezone-aware.
 
-    One client per process and address, made at the first call after a fork. A local mongod that moved to another port
-    is followed. Raises `UnavailableError` when no address is known.
+    There is one client per process, opened at the first call after a fork, and again if a local mongod has moved to
+    another port. Raises `UnavailableError` if no address is known.
     """
     return client()[settings.ZARKOV.mongo_database]
 
 
 def client() -> MongoClient[dict[str, Any]]:
-    """The client behind `database()`."""
+    """Return the client behind `database()`."""
     try:
         address = settings.ZARKOV.mongo_address()
     except Exception as error:
@@ -52,20 +52,20 @@ def client() -> MongoClient[dict[str, Any]]:
 
 
 class _WebConnection(Connection):
-    """The ingest package's view of the web's own client."""
+    """Adapt the web's client to the ingest package."""
 
     def client(self) -> MongoClient[dict[str, Any]]:
         return client()
 
 
 def store() -> Store:
-    """The event store, over the same client. Raises `UnavailableError` at its first use when no address is known."""
+    """Return the event store, on the same client. Its first use raises `UnavailableError` if no address is known."""
     return Store(_WebConnection("", settings.ZARKOV.mongo_database))
 
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Turn the driver's errors into those of the web: too slow and ill-formed questions are the asker's."""
+    """Raise `translate(error)` for each driver error in the block."""
     try:
         yield
     except PyMongoError as error:
@@ -73,16 +73,16 @@ def answering() -> Iterator[None]:
 
 
 def translate(error: PyMongoError) -> WebError:
-    """The web's error for one of the driver's."""
+    """Return the `WebError` for a driver error: `BadRequestError` if the query is too slow or malformed."""
     if isinstance(error, ExecutionTimeout):
         return BadRequestError(f"the query took longer than {QUERY_LIMIT_MS} ms: narrow the filter or the range")
     if isinstance(error, OperationFailure) and error.code in _BAD_VALUE_CODES:
-        return BadRequestError(f"MongoDB refuses the query: {error.details.get('errmsg', '') if error.details else ''}")
+        return BadRequestError(f"MongoDB rejects the query: {error.details.get('errmsg', '') if error.details else ''}")
     return UnavailableError("MongoDB does not answer; try again later")
 
 
 def close() -> None:
-    """Close this process's client; the next use opens another. For tests, and for the end of a process."""
+    """Close this process's client; the next use opens another. For tests, and at process exit."""
     with _lock:
         for opened in _clients.values():
             opened.close()

@@ -1,4 +1,4 @@
-"""The state of the whole in a few numbers, for the front page: aggregates and their lag, quarantine, jobs."""
+"""Summarize the state of the system for the front page: aggregates and their lag, quarantine, jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RUNNING = ("ready", "query", "map", "reduce", "finalize", "commit")  # states of
 
 
 def read(database: Database[dict[str, Any]]) -> dict[str, Any]:
-    """Newest event id, each aggregate with its lag in events, and counts of quarantine and jobs."""
+    """Return the newest event id, each aggregate with its lag in events, and counts of quarantine and jobs."""
     newest = stored_events.newest_id(database)
     return {
         "newest_id": newest,
@@ -28,7 +28,7 @@ def read(database: Database[dict[str, Any]]) -> dict[str, Any]:
 
 
 def aggregates(database: Database[dict[str, Any]], newest: int) -> list[dict[str, Any]]:
-    """Each output that has a position: its name, definition, currency, lag, and what is under way."""
+    """List the outputs of up to 500 positions: definition, freshness, lag in events, and whether a run is open."""
     found = []
     now = freshness.watermark(database)
     for document in database[freshness.POSITIONS].find({"lead": {"$exists": False}}).sort("_id", 1).limit(500):

@@ -1,4 +1,4 @@
-"""JSON answers: one way to write them, one shape for errors."""
+"""Build JSON responses and error responses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ingest import __version__
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    """`content` as JSON. Answers are about a moment and somebody's rights, so no cache shares them."""
+    """Return `content` as JSON. Answers depend on time and on rights, so shared caches must not keep them."""
     response = HttpResponse(to_json(content), content_type="application/json", status=status)
     response["Cache-Control"] = "private, no-cache"
     for name, value in (headers or {}).items():
@@ -22,7 +22,7 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
 
 
 def error_response(error: WebError) -> HttpResponse:
-    """The JSON answer for an error; with `Retry-After` or `WWW-Authenticate` where the status wants one."""
+    """Return the JSON response for an error, with `Retry-After` or `WWW-Authenticate` where required."""
     response = json_response(error.body(), error.status)
     if error.retry_after_s is not None:
         response["Retry-After"] = str(error.retry_after_s)

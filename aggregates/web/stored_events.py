@@ -1,6 +1,6 @@
-"""Reads stored events, newest first or in order of id, partition by partition.
+"""Read stored events, newest first, and count them, partition by partition.
 
-The view `event` would have to sort the union of all partitions; going through them one by one uses their indexes.
+The view `event` would have to sort the union of all partitions; reading them one by one uses their indexes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Partition = tuple[str, int]  # collection and the first id that belongs to it
 
 
 def partitions(database: Database[dict[str, Any]]) -> list[Partition]:
-    """Collections that hold events, oldest first; none before the ingester has prepared the store."""
+    """List the collections that hold events, oldest first; empty before the ingester has prepared the store."""
     document = database[STORE].find_one(KEY, {"partitions": 1})
     if document is None:
         return []
@@ -27,7 +27,7 @@ def partitions(database: Database[dict[str, Any]]) -> list[Partition]:
 
 
 def newest_id(database: Database[dict[str, Any]]) -> int:
-    """The highest id stored, 0 when there is none."""
+    """Return the highest stored id, or 0 if there are no events."""
     found = latest(database, 1)
     return int(found[0]["_id"]) if found else 0
 
@@ -39,7 +39,7 @@ def latest(
     condition: Mapping[str, Any] | None = None,
     below: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Up to `count` events that meet `condition`, newest id first, only ids below `below` when it is given."""
+    """Return up to `count` events that match `condition`, newest id first, with ids below `below` if given."""
     found: list[dict[str, Any]] = []
     for name, first_id in reversed(partitions(database)):
         if below is not None and first_id >= below:
@@ -53,7 +53,7 @@ def latest(
 
 
 def count_by_type(database: Database[dict[str, Any]], above: int, through: int) -> dict[str, int]:
-    """How many events of each type have ids in (above, through]."""
+    """Count the events with ids in (above, through] by type."""
     counts: dict[str, int] = {}
     for name, first_id in reversed(partitions(database)):
         groups = database[name].aggregate(
@@ -71,7 +71,7 @@ def count_by_type(database: Database[dict[str, Any]], above: int, through: int) 
 
 
 def count_by_second(database: Database[dict[str, Any]], above: int, since: datetime) -> dict[int, dict[str, int]]:
-    """How many events with ids above `above` have a timestamp from `since` on: by second since 1970, then by type."""
+    """Count the events with ids above `above` and timestamps from `since` on, by second since 1970, then by type."""
     second = {"$toLong": {"$divide": [{"$toLong": "$timestamp"}, 1000]}}
     counts: dict[int, dict[str, int]] = {}
     for name, first_id in reversed(partitions(database)):
@@ -92,7 +92,7 @@ def count_by_second(database: Database[dict[str, Any]], above: int, since: datet
 
 
 def _with_bound(condition: Mapping[str, Any] | None, bound: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Both conditions at once; the caller's own may already say something about `_id`."""
+    """Combine both conditions; with `$and`, because the caller's condition can already contain `_id`."""
     parts = [dict(condition)] if condition else []
     if bound:
         parts.append({"_id": dict(bound)})

@@ -1,4 +1,4 @@
-"""`aggdefs/`, `runs/`, `tasks/`: what is aggregated, and what became of it. All changes go through the services."""
+"""Serve `aggdefs/`, `runs/` and `tasks/`. All changes go through `aggregates.services`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEARNT = (
 
 
 class AggDefSerializer(serializers.ModelSerializer[AggDef]):
-    """An aggregate definition. Values are checked by the service, which all ways of making one share."""
+    """An aggregate definition, and the state of its output."""
 
     class Meta:
         model = AggDef
@@ -49,13 +49,13 @@ class AggDefSerializer(serializers.ModelSerializer[AggDef]):
 
 
 class AggDefsSerializer(serializers.Serializer[None]):
-    """All definitions."""
+    """All aggregate definitions."""
 
     aggdefs = AggDefSerializer(many=True)
 
 
 class RunRequestSerializer(serializers.Serializer[None]):
-    """What kind of run."""
+    """The kind of run to start."""
 
     mode = serializers.ChoiceField(["incremental", "full"], default="incremental")
     force = serializers.BooleanField(
@@ -64,13 +64,13 @@ class RunRequestSerializer(serializers.Serializer[None]):
 
 
 class RunStartedSerializer(serializers.Serializer[None]):
-    """The run that was recorded."""
+    """The run that was started."""
 
     run = serializers.CharField()
 
 
 class RunSerializer(serializers.Serializer[None]):
-    """A run."""
+    """One execution of an aggregate definition."""
 
     run = serializers.CharField()
     aggdef = serializers.CharField()
@@ -99,7 +99,7 @@ class RunPageSerializer(serializers.Serializer[None]):
 
 
 class TaskSerializer(serializers.Serializer[None]):
-    """A task that aggregates can use."""
+    """A task that aggregate definitions can use."""
 
     task_name = serializers.CharField()
     doc = serializers.CharField(allow_blank=True)
@@ -108,14 +108,14 @@ class TaskSerializer(serializers.Serializer[None]):
 
 
 class TaskModuleSerializer(serializers.Serializer[None]):
-    """A module that may hold tasks and cannot be imported."""
+    """A module of tasks that cannot be imported."""
 
     module = serializers.CharField()
     error = serializers.CharField()
 
 
 class TasksSerializer(serializers.Serializer[None]):
-    """All tasks, and the modules that could not be read."""
+    """All tasks, and the modules that cannot be imported."""
 
     tasks = TaskSerializer(many=True)
     broken = TaskModuleSerializer(many=True)
@@ -129,12 +129,12 @@ class AggDefsView(ApiView):
 
     @openapi.describe({200: AggDefsSerializer}, operation_id="aggdefs_list")
     def get(self, request: Request) -> Response:
-        """By name."""
+        """List all aggregate definitions, by name."""
         return Response({"aggdefs": AggDefSerializer(AggDef.objects.all(), many=True).data})
 
     @openapi.describe({201: AggDefSerializer}, 400, 409, request=AggDefSerializer)
     def post(self, request: Request) -> Response:
-        """Make one. 409 when the name is taken."""
+        """Create an aggregate definition. Answers 409 if the name is taken."""
         serializer = AggDefSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         name = serializer.validated_data["name"]
@@ -152,22 +152,22 @@ class AggDefView(ApiView):
 
     @openapi.describe({200: AggDefSerializer}, 404)
     def get(self, request: Request, name: str) -> Response:
-        """The definition, and how far it is."""
+        """Return the definition, and how far it has come."""
         return Response(AggDefSerializer(services.get_aggdef(name)).data)
 
     @openapi.describe({200: AggDefSerializer}, 400, 404, request=AggDefSerializer)
     def put(self, request: Request, name: str) -> Response:
-        """Change it; fields that are not given keep their value."""
+        """Change the definition; fields that are not given keep their values."""
         return self._change(request, name, partial=False)
 
     @openapi.describe({200: AggDefSerializer}, 400, 404, request=AggDefSerializer)
     def patch(self, request: Request, name: str) -> Response:
-        """Change some fields."""
+        """Change some fields of the definition."""
         return self._change(request, name, partial=True)
 
     @openapi.describe({204: None}, 400, 404, 409, 503)
     def delete(self, request: Request, name: str) -> Response:
-        """Remove it, with its results."""
+        """Delete the definition and its results."""
         services.remove(services.get_aggdef(name))
         return Response(status=204)
 
@@ -182,14 +182,14 @@ class AggDefView(ApiView):
 
 
 class AggDefRunView(ApiView):
-    """Runs of one aggregate."""
+    """Runs of one aggregate definition."""
 
     needs = {"POST": OPERATE}
     unlimited = True
 
     @openapi.describe({202: RunStartedSerializer}, 400, 404, request=RunRequestSerializer)
     def post(self, request: Request, name: str) -> Response:
-        """Start one; `runs/<run>/` says what becomes of it."""
+        """Start a run. Poll `runs/<run>/` for its state."""
         serializer = RunRequestSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         run = services.start_run(services.get_aggdef(name), **serializer.validated_data)
@@ -197,7 +197,7 @@ class AggDefRunView(ApiView):
 
 
 class RunsView(ApiView):
-    """Runs."""
+    """Runs of all aggregate definitions."""
 
     unlimited = True
 
@@ -213,7 +213,7 @@ class RunsView(ApiView):
         operation_id="runs_list",
     )
     def get(self, request: Request) -> Response:
-        """Newest first."""
+        """List runs, newest first."""
         rows = Run.objects.select_related("aggdef")
         if name := request.GET.get("aggdef", ""):
             rows = rows.filter(aggdef__name=name)
@@ -231,30 +231,30 @@ class RunView(ApiView):
 
     @openapi.describe({200: RunSerializer}, 404)
     def get(self, request: Request, uid: str) -> Response:
-        """Its state: planned, running, complete, error, cancelled; with the traceback of a failed one."""
+        """Return the run. Its state is planned, running, complete, error or cancelled; a failed run has a traceback."""
         return Response(find_run(uid).document())
 
 
 class RunCancelView(ApiView):
-    """The end of a run before its time."""
+    """Cancellation of a run."""
 
     needs = {"POST": OPERATE}
     unlimited = True
 
     @openapi.describe({200: RunSerializer}, 404, 409, 503, request=None)
     def post(self, request: Request, uid: str) -> Response:
-        """Cancel it. 409 when it is over."""
+        """Cancel the run. Answers 409 if it has ended."""
         return Response(services.cancel_run(find_run(uid)).document())
 
 
 class TasksView(ApiView):
-    """Tasks that aggregates can use."""
+    """Tasks that aggregate definitions can use."""
 
     unlimited = True
 
     @openapi.describe({200: TasksSerializer})
     def get(self, request: Request) -> Response:
-        """All that were found, and the modules that cannot be imported."""
+        """List all tasks that were found, and the modules that cannot be imported."""
         reports = discover(task_modules())
         off = set(TaskSwitch.objects.filter(enabled=False).values_list("task_name", flat=True))
         used: dict[str, list[str]] = {}
@@ -275,7 +275,7 @@ class TasksView(ApiView):
 
 
 def find_run(uid: str) -> Run:
-    """The run with this name. Raises `NotFoundError`."""
+    """Return the run with this uid. Raises `NotFoundError`."""
     run = Run.objects.select_related("aggdef").filter(uid=uid).first()
     if run is None:
         raise NotFoundError(f"there is no run {uid[:60]!r}")

@@ -1,4 +1,4 @@
-"""Who asks: a token in the header, or a login; and what the OpenAPI document says about both."""
+"""Authenticate API requests by token or login, and describe both in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from rest_framework.request import Request
 from aggregates.web.auth import access
 from aggregates.web.exceptions import NotLoggedInError
 
-REMEMBERED_S = 2.0  # how long a token that was right may still send events after it has been deleted
+REMEMBERED_S = 2.0  # a valid token is cached this long, and can still send events if it is deleted meanwhile
 MOST_REMEMBERED = 1_000
 
-_remembered: dict[bytes, tuple[float, tuple[Any, Any]]] = {}  # digest of the header: until when, user and token
+_remembered: dict[bytes, tuple[float, tuple[Any, Any]]] = {}  # digest of the header: (expiry, (user, token))
 
 
 class RightsTokenAuthentication(TokenAuthentication):  # type: ignore[misc]
-    """knox's tokens. Their rights are left on the request, so that the token is looked up once.
+    """Authenticate by knox token, and store its rights on the request, so that the token is looked up once.
 
-    A view with `remembers_tokens` has its POST requests checked against the database once in `REMEMBERED_S` per token:
-    producers send many times a second. Only tokens that were right are remembered, and no longer than they last.
+    For POST requests to a view with `remembers_tokens`, a token is looked up only once in `REMEMBERED_S`, because
+    producers send many times a second. Only valid tokens are cached, never beyond their expiry.
     """
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
-        """User and token, or None when there is no token in the header."""
+        """Return user and token, or None if the header has no token."""
         view = request.parser_context.get("view")
         remembers = request.method == "POST" and getattr(view, "remembers_tokens", False)
         pair = self._remember(request) if remembers else self._look_up(request)
@@ -37,7 +37,7 @@ class RightsTokenAuthentication(TokenAuthentication):  # type: ignore[misc]
         return pair
 
     def _look_up(self, request: Request) -> tuple[Any, Any] | None:
-        """What the database says. Raises `AuthenticationFailed` or `NotLoggedInError`."""
+        """Look the token up in the database. Raises `AuthenticationFailed` or `NotLoggedInError`."""
         try:
             pair: tuple[Any, Any] | None = super().authenticate(request)
         except UnicodeDecodeError:
@@ -45,7 +45,7 @@ class RightsTokenAuthentication(TokenAuthentication):  # type: ignore[misc]
         return pair
 
     def _remember(self, request: Request) -> tuple[Any, Any] | None:
-        """The same, perhaps as it was `REMEMBERED_S` ago."""
+        """Do the same, with results cached for up to `REMEMBERED_S`."""
         header = request.META.get("HTTP_AUTHORIZATION", "")
         digest = hashlib.sha256(header.encode("utf-8", "surrogateescape")).digest()
         now = time.monotonic()
@@ -56,27 +56,27 @@ class RightsTokenAuthentication(TokenAuthentication):  # type: ignore[misc]
         if pair is not None:
             if len(_remembered) >= MOST_REMEMBERED:
                 _remembered.clear()
-            _remembered[digest] = now + _lasts_s(pair[1]), pair
+            _remembered[digest] = now + _cache_s(pair[1]), pair
         return pair
 
 
-def _lasts_s(token: Any) -> float:
-    """How long a token may be remembered."""
+def _cache_s(token: Any) -> float:
+    """Return the time in seconds for which a token may be cached."""
     if token.expiry is None:
         return REMEMBERED_S
     return min(REMEMBERED_S, float(token.expiry.timestamp() - time.time()))
 
 
 def forget() -> None:
-    """Look every token up anew. For tests."""
+    """Clear the cached tokens. For tests."""
     _remembered.clear()
 
 
 class LoginAuthentication(SessionAuthentication):
-    """Django's login, with the CSRF check for whatever changes something. A request with a token is not a login."""
+    """Authenticate by Django's login, with a CSRF check for changes. A token takes precedence over a login."""
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
-        """The user who is logged in, or None."""
+        """Return the logged-in user, or None."""
         if request.META.get("HTTP_AUTHORIZATION"):
             return None
         pair: tuple[Any, Any] | None = super().authenticate(request)
@@ -84,13 +84,12 @@ class LoginAuthentication(SessionAuthentication):
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """For the OpenAPI document."""
+    """Describe `RightsTokenAuthentication` in the OpenAPI document."""
 
     target_class = RightsTokenAuthentication
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        """As OpenAPI writes it."""
         return {
             "type": "apiKey",
             "in": "header",
@@ -100,11 +99,10 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
 
 
 class LoginScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """For the OpenAPI document."""
+    """Describe `LoginAuthentication` in the OpenAPI document."""
 
     target_class = LoginAuthentication
     name = "login"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        """As OpenAPI writes it."""
         return {"type": "apiKey", "in": "cookie", "name": "sessionid"}

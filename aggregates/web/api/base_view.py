@@ -1,4 +1,4 @@
-"""What all views of the API share: rights, and answers with an ETag."""
+"""Base of the API's views: rights, and answers with an ETag."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ from aggregates.web.api.permission import Capability
 from aggregates.web.auth.access import Rights, rights_of
 from aggregates.web.json_encoding import to_json
 
-# Parts of an answer that say how current it is, and their headers.
+# Fields of an answer that show how current it is, and their headers.
 FRESHNESS: Final = {"through": "X-Zarkov-Through", "complete_through": "X-Zarkov-Complete-Through"}
 
 
 class ApiView(APIView):
-    """Base of the API's views. Reading needs `read` unless `needs` says otherwise for a method."""
+    """Base of the API's views."""
 
     permission_classes = [Capability]
-    needs: ClassVar[dict[str, str]] = {}
-    unlimited: ClassVar[bool] = False  # shows more than single aggregates, so closed to tokens limited to some
+    needs: ClassVar[dict[str, str]] = {}  # capability by HTTP method; `read` for methods that are not listed
+    unlimited: ClassVar[bool] = False  # True if answers show more than one aggregate: closed to limited tokens
     throttle_scope = "api"
 
     def rights(self, request: Request | HttpRequest) -> Rights:
-        """What this request may do."""
         return rights_of(request)
 
 
 def with_etag(request: Request, state: Mapping[str, Any]) -> Response | HttpResponse:
-    """`state` with an ETag of its data, or 304 when the client has them.
+    """Return `state` with an ETag of its data, or 304 if the client already has them.
 
-    How current they are moves on with every event and is no reason to send the same data again: it is in the headers,
-    of a 304 too, and in the body.
+    The ETag leaves out the `FRESHNESS` fields, which change with every event; they are in the headers, also of a 304,
+    and in the body.
     """
     version = to_json({name: value for name, value in state.items() if name not in FRESHNESS})
     etag = f'W/"{hashlib.blake2b(version, digest_size=12).hexdigest()}"'

@@ -1,4 +1,4 @@
-"""`events/`: takes events through the ingester's acknowledged door, and shows what is stored."""
+"""Serve `events/`: send events to the ingester's acknowledged receiver, and list stored events."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ MAX_DRAINED_BYTES = 4 * MAX_BODY_BYTES
 
 
 class RawParser(BaseParser):
-    """Leaves the body as it is: the event door has its own reading of JSON, errors per event included."""
+    """Pass the body on unparsed: the receiver parses the JSON itself and reports errors per event."""
 
     media_type = "*/*"
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
-        """The bytes. Raises `TooLargeError`."""
+        """Return the body as bytes. Raises `TooLargeError`."""
         data: bytes = stream.read(MAX_BODY_BYTES + 1)
         if len(data) > MAX_BODY_BYTES:
             raise TooLargeError(f"the body has more than {MAX_BODY_BYTES} bytes: send fewer events at once")
@@ -44,7 +44,7 @@ class RawParser(BaseParser):
 
 
 class EventsView(ApiView):
-    """Events: POST them, or browse those that are stored."""
+    """Send events, or list stored ones."""
 
     parser_classes = [RawParser]
     remembers_tokens = True
@@ -66,14 +66,15 @@ class EventsView(ApiView):
         examples=[OpenApiExample("An event", {"type": "hello", "context": {"who": "world"}}, request_only=True)],
     )
     def post(self, request: Request) -> Response:
-        """One event, a list, or JSON lines.
+        """Send one event, a list of events, or JSON lines.
 
-        200 says for each one that is not taken why; the others are on disk. 400 when none is taken. 503 when the
-        journal is full or the ingester does not answer: send the same again, with `id`s nothing comes twice.
+        Answers 200 with a reason for each rejected event; the accepted ones are on disk. Answers 400 if no event is
+        accepted, and 503 if the journal is full or the ingester does not respond: send the same request again. Events
+        with an `id` are never stored twice.
         """
         length = request.META.get("CONTENT_LENGTH") or "0"
         if length.isdigit() and int(length) > MAX_BODY_BYTES:
-            _read_away(request, int(length))
+            _drain(request, int(length))
             raise TooLargeError(f"the body has {length} bytes; allowed are {MAX_BODY_BYTES}")
         body = request.data
         receipt = _receive(body if isinstance(body, bytes) else b"")
@@ -81,7 +82,7 @@ class EventsView(ApiView):
             return Response(receipt)
         first = receipt["rejected"][0]["message"] if receipt["rejected"] else "the list is empty"
         return Response(
-            {**receipt, **exception_handler.error_body("no_valid_event", f"no event was taken: {first}")}, status=400
+            {**receipt, **exception_handler.error_body("no_valid_event", f"no event was accepted: {first}")}, status=400
         )
 
     @openapi.describe(
@@ -98,7 +99,7 @@ class EventsView(ApiView):
         ],
     )
     def get(self, request: Request) -> Response:
-        """Stored events, newest id first. Fields beyond the id have no index: a narrow answer can take its time."""
+        """List stored events, newest id first. Only the id has an index, so a narrow filter can be slow."""
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 1000, 100)
         below = read_cursor(request.GET.get("cursor", ""))
         found = stored_events.latest(database(), limit, condition=_condition(request), below=below)
@@ -107,7 +108,7 @@ class EventsView(ApiView):
 
 
 def _receive(body: bytes) -> dict[str, Any]:
-    """Return the receipt for the events in `body`. Raises the web's errors in place of the ingester's."""
+    """Return the receipt for the events in `body`. Raises `WebError` subclasses."""
     try:
         return receiver.send(body)
     except BodyError as error:
@@ -119,13 +120,13 @@ def _receive(body: bytes) -> dict[str, Any]:
 
 
 def _journalled(error: DeliveryError) -> dict[str, Any]:
-    """Return how much of a large request was journalled before the error."""
+    """Return the number of events of a large request that were journalled before the error."""
     receipt = error.data.get("receipt")
     return {"accepted": receipt.accepted} if isinstance(receipt, Receipt) and receipt.accepted else {}
 
 
-def _read_away(request: Request, length: int) -> None:
-    """Take a body that is somewhat too large off the connection: many clients read no answer before all is sent."""
+def _drain(request: Request, length: int) -> None:
+    """Read and drop a body that is somewhat too large: many clients read no answer before all is sent."""
     left = min(length, MAX_DRAINED_BYTES)
     while left > 0 and (chunk := request._request.read(min(left, 2**16))):
         left -= len(chunk)
@@ -152,7 +153,7 @@ def _condition(request: Request) -> dict[str, Any]:
 
 
 def _readings(value: str) -> list[Any]:
-    """What a text in an address may mean: itself, and the number or truth value that it spells."""
+    """Return the possible values of a text in a query string: itself, and the number or boolean that it spells."""
     readings: list[Any] = [value]
     try:
         other = json.loads(value)

@@ -1,4 +1,4 @@
-"""The one JSON error shape of the API, whatever raised the error."""
+"""Turn all exceptions of the API into the JSON error shape."""
 
 from __future__ import annotations
 
@@ -50,12 +50,11 @@ _CODES = {
 
 
 def error_body(code: str, message: str, details: Any = None) -> dict[str, Any]:
-    """The body of an error."""
     return {"error": {"code": code, "message": message, "details": details or {}}}
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
-    """The REST framework's exception handler; None leaves the error to Django, which answers 500."""
+    """Return the response for an exception of a view; None leaves it to Django, which answers 500."""
     if isinstance(error, Http404):
         error = rest.NotFound()
     elif isinstance(error, PermissionDenied):
@@ -87,7 +86,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
 
 
 def of_service(error: AggregateError) -> WebError:
-    """The web's error for one of the services'; code and text stay."""
+    """Return the `WebError` for a service's error, with the same code and text."""
     kind = next((kind for cause, kind in _OF_SERVICE if isinstance(error, cause)), BadRequestError)
     made = kind(str(error))
     made.code = error.code
@@ -95,7 +94,7 @@ def of_service(error: AggregateError) -> WebError:
 
 
 def _sentence(detail: Any) -> str:
-    """The first complaints as one line: which field, and what about it."""
+    """Return the first validation errors as one line of fields and messages."""
     if isinstance(detail, dict):
         return "; ".join(
             f"{name}: {_sentence(item)}" if name != "non_field_errors" else _sentence(item)

@@ -1,4 +1,4 @@
-"""`jobs/`: what the map-reduce engine works on, from its records; and the end of a job before its time."""
+"""Serve `jobs/`: list the engine's job records, and cancel jobs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATES = (*RUNNING_STATES, *END_STATES)
 
 
 class JobErrorSerializer(serializers.Serializer[None]):
-    """Why a job failed."""
+    """The reason why a job failed."""
 
     code = serializers.CharField()
     message = serializers.CharField()
@@ -32,7 +32,7 @@ class JobErrorSerializer(serializers.Serializer[None]):
 
 
 class JobSerializer(serializers.Serializer[None]):
-    """One job."""
+    """One map-reduce job."""
 
     job_id = serializers.CharField()
     kind = serializers.CharField(help_text="mapreduce, or basic: one call of a function.")
@@ -53,7 +53,7 @@ class JobsSerializer(serializers.Serializer[None]):
 
 
 class JobsView(ApiView):
-    """The engine's jobs."""
+    """Map-reduce jobs."""
 
     unlimited = True
 
@@ -68,7 +68,7 @@ class JobsView(ApiView):
         operation_id="jobs_list",
     )
     def get(self, request: Request) -> Response:
-        """Newest first, from their records, which are at most a second old."""
+        """List jobs, newest first. The engine updates their records once a second."""
         state = request.GET.get("state", "")
         if state and state not in STATES:
             raise BadRequestError(f"state = {state[:60]!r}: allowed are {', '.join(STATES)}", parameter="state")
@@ -78,27 +78,27 @@ class JobsView(ApiView):
 
 
 class JobView(ApiView):
-    """One job."""
+    """One map-reduce job."""
 
     unlimited = True
 
     @openapi.describe({200: JobSerializer}, 404, 503)
     def get(self, request: Request, job_id: str) -> Response:
-        """Its state and progress; error and traceback of a failed one."""
+        """Return the job with its state and progress; with error and traceback if it failed."""
         return Response(job_document(find_job(database(), job_id)))
 
 
 class JobCancelView(ApiView):
-    """The end of a job before its time."""
+    """Cancellation of a job."""
 
     needs = {"POST": OPERATE}
     unlimited = True
 
     @openapi.describe({200: JobSerializer}, 404, 409, 503, request=None)
     def post(self, request: Request, job_id: str) -> Response:
-        """Cancel it. What it has written stays; the aggregate whose run it is may ask for a full run then.
+        """Cancel the job. Its output stays; if it belongs to a run, the aggregate may need a full run afterwards.
 
-        409 when it is over, 503 when no router answers.
+        Answers 409 if the job has ended, and 503 if no router responds.
         """
         found = find_job(database(), job_id)
         if not found.running:
@@ -107,7 +107,7 @@ class JobCancelView(ApiView):
 
 
 def find_job(source: Database[Any], job_id: str) -> JobListing:
-    """The record of a job. Raises `NotFoundError`."""
+    """Return the record of a job. Raises `NotFoundError`."""
     found = list_jobs(source, 1, job_id=job_id)
     if not found:
         raise NotFoundError(f"there is no job {job_id[:60]!r}; ended ones are kept for 14 days")
@@ -115,7 +115,7 @@ def find_job(source: Database[Any], job_id: str) -> JobListing:
 
 
 def cancel(job_id: str) -> dict[str, Any]:
-    """Tell the engine; return what changed. Raises `UnavailableError`, `ConflictError` or `NotFoundError`."""
+    """Cancel a job, return its state and progress. Raises `UnavailableError`, `ConflictError` or `NotFoundError`."""
     try:
         status = resources().engine.cancel(job_id)
     except RouterUnreachableError as error:
@@ -128,7 +128,7 @@ def cancel(job_id: str) -> dict[str, Any]:
 
 
 def job_document(job: JobListing) -> dict[str, Any]:
-    """A job as answers and streams say it."""
+    """Return a job in the form of `JobSerializer`."""
     return {
         "job_id": job.job_id,
         "kind": job.kind,

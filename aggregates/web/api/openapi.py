@@ -1,4 +1,4 @@
-"""Decorators that put parameters, answers and errors of a view into the OpenAPI document."""
+"""Describe the parameters, answers and errors of views in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _SAID = {
 def describe(
     answers: dict[Any, Any], *errors: int, parameters: list[OpenApiParameter] | None = None, **rest: Any
 ) -> Callable[[Any], Any]:
-    """`extend_schema` with the errors that every endpoint can answer, and `errors` beside them."""
+    """Return `extend_schema` with `errors` and the errors that every endpoint can answer."""
     refusals = {code: OpenApiResponse(ErrorSerializer, description=_SAID[code]) for code in sorted({*COMMON, *errors})}
     return extend_schema(responses={**answers, **refusals}, parameters=parameters or [], **rest)
 
 
 def text(name: str, said: str, **rest: Any) -> OpenApiParameter:
-    """A text in the query string."""
+    """Return a text parameter of the query string."""
     return OpenApiParameter(name, OpenApiTypes.STR, description=said, **rest)
 
 
 def number(name: str, said: str, least: int, most: int, default: int) -> OpenApiParameter:
-    """A whole number in the query string, within bounds."""
+    """Return a whole-number parameter of the query string, within bounds."""
     schema = {"type": "integer", "minimum": least, "maximum": most, "default": default}
     return OpenApiParameter(name, schema, description=said)
 
@@ -48,12 +48,12 @@ def number(name: str, said: str, least: int, most: int, default: int) -> OpenApi
 FIELDS = text("fields", "Names of fields with commas between them; empty = all that are numbers.")
 PREFIX = text("prefix", "Only keys that begin with this.")
 RANGE = [
-    text("from", f"Begin of the range; {ALLOWED}."),
+    text("from", f"Start of the range; {ALLOWED}."),
     text("to", "End of the range, in the same forms."),
     text("tz", "Time zone of keys without an offset, such as Europe/Berlin; by default that of the configuration."),
 ]
 FILL = OpenApiParameter(
-    "fill", OpenApiTypes.STR, enum=[fill for fill in FILLS if fill], description="What stands for periods without data."
+    "fill", OpenApiTypes.STR, enum=[fill for fill in FILLS if fill], description="What to put in periods without data."
 )
 SERIES = [
     FIELDS,

@@ -1,4 +1,4 @@
-"""Pages of tables in Django's database: newest first, by a cursor that new rows do not shift."""
+"""Page through tables of Django's database, newest first, by a cursor that new rows do not shift."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from aggregates.web.exceptions import BadRequestError
 
 
 def cursor_of(number: int) -> str:
-    """The cursor behind the row or document with this number."""
+    """Return the cursor for the page after the row or document with this number."""
     return base64.urlsafe_b64encode(f"id:{number}".encode()).decode("ascii").rstrip("=")
 
 
 def read_cursor(text: str) -> int | None:
-    """The number that a cursor stands for; None for an empty one. Raises `BadRequestError`."""
+    """Return the number in a cursor; None for an empty one. Raises `BadRequestError` for an invalid one."""
     if not text:
         return None
     try:
@@ -26,11 +26,11 @@ def read_cursor(text: str) -> int | None:
             return int(number)
     except ValueError:
         pass
-    raise BadRequestError(f"cursor = {text[:60]!r} is none: use `next` of the page before", parameter="cursor")
+    raise BadRequestError(f"cursor = {text[:60]!r} is invalid: use `next` of the previous page", parameter="cursor")
 
 
 def newest(rows: QuerySet[Any], cursor: str, limit: int) -> tuple[list[Any], str | None]:
-    """Up to `limit` rows with the highest keys below the cursor, and the next cursor; None at the end."""
+    """Return up to `limit` rows with the highest keys below the cursor, and the next cursor (None at the end)."""
     below = read_cursor(cursor)
     found = list((rows if below is None else rows.filter(pk__lt=below)).order_by("-pk")[: limit + 1])
     more = len(found) > limit

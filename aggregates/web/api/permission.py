@@ -1,4 +1,4 @@
-"""Whether a request may use a view at all."""
+"""Check whether a request may use a view at all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from aggregates.web.auth.access import READ, rights_of
 
 
 class Capability(BasePermission):
-    """Lets in who has the capability that the view names for the method."""
+    """Require the capability that the view names for the method, `read` by default."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """True, or raises the error that says what is missing."""
+        """Return True, or raise `NotLoggedInError` or `ForbiddenError`."""
         needed = getattr(view, "needs", {}).get(request.method, READ)
         rights_of(request).require(needed)
         if getattr(view, "unlimited", False) and needed == READ:

@@ -1,4 +1,4 @@
-"""`quarantine/`: input that could not be taken; reading, mending, replaying and deleting it."""
+"""Serve `quarantine/`: read, mend, replay and delete input that was refused."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from ingest.store.quarantine import KeyFormatError, Selection
 
 _FILTER = [
     openapi.text("code", "Only input refused for this reason, such as bad_json."),
-    openapi.text("source", "Only input of this door: bson, json, ack, http, or store."),
+    openapi.text("source", "Only input from this receiver: bson, json, ack, http, or store."),
     *openapi.RANGE,
     openapi.text("replayed", "yes or no; both when it is left out."),
 ]
 
 
 class EntrySerializer(serializers.Serializer[None]):
-    """Refused input."""
+    """A quarantine entry: input that was refused."""
 
     key = serializers.CharField()
     code = serializers.CharField()
     message = serializers.CharField()
-    source = serializers.CharField(help_text="The door it came through.")  # type: ignore[assignment]
+    source = serializers.CharField(help_text="The receiver it came through.")  # type: ignore[assignment]
     time = serializers.DateTimeField()
     bytes = serializers.IntegerField(help_text="Length of the input.")
     raw = serializers.CharField(help_text="The input as base64; absent in lists when it is long.", required=False)
@@ -58,20 +58,20 @@ class DocumentField(serializers.Field):  # type: ignore[type-arg]
 
 
 class WholeEntrySerializer(EntrySerializer):
-    """Refused input, and what a replay would send."""
+    """A quarantine entry, and the document that a replay would send."""
 
     document = DocumentField()
 
 
 class EntriesSerializer(serializers.Serializer[None]):
-    """Input that is no event, newest first."""
+    """Quarantine entries, newest first."""
 
     documents = EntrySerializer(many=True)
     next = serializers.CharField(allow_null=True)
 
 
 class CountSerializer(serializers.Serializer[None]):
-    """How much there is of a kind."""
+    """The number of quarantine entries of one kind."""
 
     code = serializers.CharField()
     source = serializers.CharField()  # type: ignore[assignment]
@@ -80,13 +80,13 @@ class CountSerializer(serializers.Serializer[None]):
 
 
 class CountsSerializer(serializers.Serializer[None]):
-    """How much there is of each kind, most first."""
+    """The number of quarantine entries of each kind, largest first."""
 
     counts = CountSerializer(many=True)
 
 
 class ReplayRequest(serializers.Serializer[None]):
-    """What is to be sent again: some keys, or everything that the parameters in the address select."""
+    """The entries to replay: some keys, or all that the query parameters select."""
 
     keys = serializers.ListField(child=serializers.CharField(max_length=120), required=False, max_length=1000)
     all = serializers.BooleanField(required=False, help_text="true: all that the parameters in the address select.")
@@ -96,14 +96,14 @@ class ReplayRequest(serializers.Serializer[None]):
 
 
 class StillRefusedSerializer(serializers.Serializer[None]):
-    """Why one entry is still no event."""
+    """The reason why an entry was refused again."""
 
     key = serializers.CharField()
     message = serializers.CharField()
 
 
 class OutcomeSerializer(serializers.Serializer[None]):
-    """What became of a replay; `refused` has the first 20."""
+    """The result of a replay; `refused` has the first 20 refused entries."""
 
     accepted = serializers.IntegerField()
     refused_count = serializers.IntegerField()
@@ -112,7 +112,7 @@ class OutcomeSerializer(serializers.Serializer[None]):
 
 
 class QuarantineView(ApiView):
-    """Input that was refused and kept."""
+    """Quarantine entries: input that was refused and kept."""
 
     unlimited = True
 
@@ -128,7 +128,7 @@ class QuarantineView(ApiView):
         operation_id="quarantine_list",
     )
     def get(self, request: Request) -> Response:
-        """Newest first."""
+        """List quarantine entries, newest first."""
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 500, 50)
         try:
             found, following = quarantine.page(
@@ -140,26 +140,26 @@ class QuarantineView(ApiView):
 
 
 class QuarantineCountsView(ApiView):
-    """How much was refused, by reason."""
+    """Numbers of quarantine entries."""
 
     unlimited = True
 
     @openapi.describe({200: CountsSerializer}, 503)
     def get(self, request: Request) -> Response:
-        """By code, source, and whether it was replayed."""
+        """Count quarantine entries by code, source, and whether they were replayed."""
         found = quarantine.counts(database())
         return Response({"counts": [{name: getattr(each, name) for name in each.__slots__} for each in found]})
 
 
 class QuarantineEntryView(ApiView):
-    """One piece of refused input."""
+    """One quarantine entry."""
 
     unlimited = True
     needs = {"DELETE": OPERATE}
 
     @openapi.describe({200: WholeEntrySerializer}, 400, 404, 503)
     def get(self, request: Request, key: str) -> Response:
-        """All of it, and the document that a replay would send."""
+        """Return the whole entry, and the document that a replay would send."""
         entry = quarantine.find(database(), _key(key))
         if entry is None:
             raise _unknown(key)
@@ -169,20 +169,20 @@ class QuarantineEntryView(ApiView):
 
     @openapi.describe({204: None}, 400, 404, 503)
     def delete(self, request: Request, key: str) -> Response:
-        """Remove it for good."""
+        """Delete the entry for good."""
         if not quarantine.delete(database(), [_key(key)]):
             raise _unknown(key)
         return Response(status=204)
 
 
 class QuarantineReplayView(ApiView):
-    """Sends refused input again."""
+    """Replay of quarantine entries."""
 
     needs = {"POST": OPERATE}
 
     @openapi.describe({200: OutcomeSerializer}, 400, 503, request=ReplayRequest, parameters=_FILTER)
     def post(self, request: Request) -> Response:
-        """Through the ingester's acknowledged socket. Replaying twice stores nothing twice."""
+        """Send entries to the ingester again. Replaying an entry twice does not store it twice."""
         asked = ReplayRequest(data=request.data)
         asked.is_valid(raise_exception=True)
         keys, mended = asked.validated_data.get("keys"), asked.validated_data.get("document")
@@ -210,7 +210,7 @@ class QuarantineReplayView(ApiView):
 
 
 def selection_of(request: HttpRequest | Request) -> Selection:
-    """What the parameters of a request select. Raises `BadRequestError` naming the parameter."""
+    """Parse the selection in a request's parameters. Raises `BadRequestError` naming the parameter."""
     given = request.GET
     span = read_span(given.get("from", ""), given.get("to", ""), read_zone(given.get("tz", ""), "UTC"), timezone.now())
     replayed = given.get("replayed", "")
@@ -222,13 +222,13 @@ def selection_of(request: HttpRequest | Request) -> Selection:
 
 
 def translated(error: Exception) -> Exception:
-    """The web's error for what a replay raises when no ingester takes it; others stay."""
+    """Return the `WebError` for an error of a replay that no ingester accepts; return other errors unchanged."""
     if isinstance(error, JournalBusyError):
         return BusyError("the journal is full: replay again later")
     if isinstance(error, DeliveryError):
         return UnavailableError(str(error))
     if isinstance(getattr(error, "code", None), str) and not isinstance(error, WebError):
-        return UnavailableError(f"no ingester runs: {error}")
+        return UnavailableError(f"no ingester is running: {error}")
     return error
 
 

@@ -1,4 +1,4 @@
-"""JSON answers of the API, with MongoDB's types in them."""
+"""Render answers of the API as JSON, including BSON types."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from aggregates.web.json_encoding import plain, to_json
 
 
 class AnswerRenderer(JSONRenderer):
-    """Like the REST framework's, but knows BSON types and writes NaN as null."""
+    """A JSON renderer that knows BSON types and writes NaN as null."""
 
     def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
-        """The answer as bytes; indented for the browsable pages."""
+        """Return the answer as bytes, indented for the browsable API."""
         if data is None:
             return b""
         if self.get_indent(accepted_media_type or "", renderer_context or {}) is not None:

@@ -1,4 +1,4 @@
-"""The OpenAPI document."""
+"""Serve the API root and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ingest import __version__
 
 
 class RootView(ApiView):
-    """Where everything is: names and addresses of what can be opened."""
+    """Names and addresses of all endpoints."""
 
     @extend_schema(exclude=True)
     def get(self, request: Request) -> Response:
-        """By name."""
+        """List the endpoints by name."""
         names = ("events", "collections", "aggdefs", "runs", "tasks", "jobs", "quarantine", "schema")
         found = {name: request.build_absolute_uri(reverse(f"api:{name}")) for name in names}
         of_one = {"series": ["NAME"], "ranked": ["NAME"], "export": ["NAME", "csv"], "live": ["NAME"]}
@@ -30,12 +30,12 @@ class RootView(ApiView):
 
 
 class SchemaView(SpectacularAPIView):
-    """The API described for programs, as YAML or JSON."""
+    """Return the OpenAPI document of this API, as YAML or JSON."""
 
     throttle_scope = "api"
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Errors are JSON here too."""
+        """Answer errors as JSON here too."""
         request: Any = self.request
         request.accepted_renderer, request.accepted_media_type = AnswerRenderer(), "application/json"
         response: Response = super().handle_exception(exc)

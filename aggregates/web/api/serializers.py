@@ -1,4 +1,4 @@
-"""Shapes of requests and answers, as the OpenAPI document and the browsable API show them."""
+"""Shapes of requests and answers for the OpenAPI document and the browsable API."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 
 class ErrorDetail(serializers.Serializer[None]):
-    """What went wrong."""
+    """Code and description of an error."""
 
     code = serializers.CharField(help_text="Stable, for programs.")
     message = serializers.CharField(help_text="For people: what was wrong, and what to do.")
@@ -14,12 +14,12 @@ class ErrorDetail(serializers.Serializer[None]):
 
 
 class ErrorSerializer(serializers.Serializer[None]):
-    """Every error has this shape."""
+    """The shape of every error."""
 
     error = ErrorDetail()
 
 
-# An event, as JSON Schema says it.
+# An event as JSON Schema.
 EVENT = {
     "type": "object",
     "required": ["type"],
@@ -44,7 +44,7 @@ EVENT = {
 
 
 class RejectedSerializer(serializers.Serializer[None]):
-    """Why one event of a request was not taken."""
+    """The reason why an event of a request was rejected."""
 
     index = serializers.IntegerField(help_text="Its place in the request, from 0.")
     code = serializers.CharField()
@@ -52,14 +52,14 @@ class RejectedSerializer(serializers.Serializer[None]):
 
 
 class ReceiptSerializer(serializers.Serializer[None]):
-    """The verdict on a request: accepted events are in the journal, on disk."""
+    """The receipt for a request: accepted events are in the journal, on disk."""
 
     accepted = serializers.IntegerField()
     rejected = RejectedSerializer(many=True)
 
 
 class StoredEventSerializer(serializers.Serializer[None]):
-    """An event as it is stored."""
+    """A stored event."""
 
     _id = serializers.IntegerField()
     type = serializers.CharField()
@@ -88,7 +88,7 @@ class SeriesSerializer(serializers.Serializer[None]):
 
 
 class SeriesAnswerSerializer(serializers.Serializer[None]):
-    """All series of one question."""
+    """All series of one query."""
 
     series = SeriesSerializer(many=True)
     step = serializers.CharField(allow_null=True, help_text="Length of the periods: day, hour, ...")
@@ -98,7 +98,7 @@ class SeriesAnswerSerializer(serializers.Serializer[None]):
 
 
 class RankedSerializer(serializers.Serializer[None]):
-    """The largest, or smallest, documents."""
+    """The documents of an aggregate, largest or smallest first."""
 
     documents = serializers.ListField(child=serializers.DictField())
     through = serializers.IntegerField(allow_null=True)
@@ -106,6 +106,6 @@ class RankedSerializer(serializers.Serializer[None]):
 
 
 class CollectionsSerializer(serializers.Serializer[None]):
-    """All aggregates that can be read."""
+    """Names of all aggregates that can be read."""
 
     collections = serializers.ListField(child=serializers.CharField())

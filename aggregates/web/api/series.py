@@ -1,4 +1,4 @@
-"""Reading aggregates: `collections/`, `series/`, `ranked/`, `export/` and `live/`."""
+"""Serve aggregates: `collections/`, `series/`, `ranked/`, `export/` and `live/`."""
 
 from __future__ import annotations
 
@@ -31,19 +31,18 @@ from aggregates.web.series.time_span import read_span, read_zone
 
 
 class AnyAccept(BaseContentNegotiation):
-    """For answers whose form the address says: what the client accepts does not matter."""
+    """Ignore the `Accept` header, for endpoints whose address determines the format."""
 
     def select_parser(self, request, parsers):  # type: ignore[no-untyped-def]
-        """None is needed."""
         return parsers[0]
 
     def select_renderer(self, request, renderers, format_suffix=None):  # type: ignore[no-untyped-def]
-        """JSON, for errors."""
+        """Return the JSON renderer, which renders errors."""
         return JSONRenderer(), "application/json"
 
 
 def series_query(request: HttpRequest | Request, name: str, prefix: str = "") -> SeriesQuery:
-    """The question that the parameters of a request ask. Raises `BadRequestError` naming the parameter."""
+    """Parse a series query, limited to `prefix`. Raises `BadRequestError` naming the parameter."""
     given = request.GET
     fields = tuple(field.strip() for field in given.get("fields", "").split(",") if field.strip())
     for field in fields:
@@ -60,12 +59,12 @@ def series_query(request: HttpRequest | Request, name: str, prefix: str = "") ->
     )
     span = read_span(found.start, found.end, found.zone, datetime.now(UTC))
     if span.start is not None and span.end is not None and span.start > span.end:
-        raise BadRequestError(f"from = {found.start!r} lies after to = {found.end!r}: exchange them", parameter="from")
+        raise BadRequestError(f"from = {found.start!r} is after to = {found.end!r}: swap them", parameter="from")
     return found.locked(prefix)
 
 
 def require_known(rights: Rights, name: str) -> None:
-    """Raise `NotFoundError` for an aggregate that neither has results nor is defined."""
+    """Raise `UnknownAggregateError` if there is neither an aggregate nor a definition called `name`."""
     found = query.names(database())
     if name in found or AggDef.objects.filter(Q(name=name) | Q(output=f"{query.NAMESPACE}{name}")).exists():
         return
@@ -74,7 +73,7 @@ def require_known(rights: Rights, name: str) -> None:
 
 
 def read_number(text: str, parameter: str, least: int, most: int, default: int) -> int:
-    """A whole number within bounds, `default` for an empty text. Raises `BadRequestError`."""
+    """Parse a whole number from `least` to `most`; empty = `default`. Raises `BadRequestError`."""
     if not text:
         return default
     if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) <= most:
@@ -89,7 +88,7 @@ class CollectionsView(ApiView):
 
     @openapi.describe({200: serializers.CollectionsSerializer}, 503)
     def get(self, request: Request) -> Response:
-        """All names, without `zagg.`."""
+        """List the names of all aggregates that can be read, without `zagg.`."""
         rights = self.rights(request)
         return Response({"collections": [name for name in query.names(database()) if rights.may_read(name)]})
 
@@ -99,7 +98,7 @@ class SeriesView(ApiView):
 
     @openapi.describe({200: serializers.SeriesAnswerSerializer}, 400, 404, 413, 503, parameters=openapi.SERIES)
     def get(self, request: Request, name: str) -> HttpResponseBase:
-        """One series for each combination of dimensions and field. 404 for an aggregate that is not defined."""
+        """Return one series for each combination of dimensions and field. Answers 404 for an unknown aggregate."""
         rights = self.rights(request)
         rights.require_name(name)
         state = SeriesFeed(series_query(request, name), database).read()
@@ -109,7 +108,7 @@ class SeriesView(ApiView):
 
 
 class RankedView(ApiView):
-    """The largest documents of an aggregate."""
+    """The largest or smallest documents of an aggregate."""
 
     @openapi.describe(
         {200: serializers.RankedSerializer},
@@ -124,7 +123,7 @@ class RankedView(ApiView):
         ],
     )
     def get(self, request: Request, name: str) -> HttpResponseBase:
-        """Documents in the order of `sort`."""
+        """Return documents in the order of `sort`."""
         rights = self.rights(request)
         rights.require_name(name)
         condition = read_filter(request.GET.get("filter") or "{}", "filter")
@@ -153,7 +152,7 @@ class ExportView(ApiView):
         parameters=[openapi.PREFIX, *openapi.RANGE],
     )
     def get(self, request: Request, name: str, form: str) -> HttpResponseBase:
-        """`csv`: one row per document, one column per field. `jsonl`: one document per line."""
+        """Export all documents. `csv`: one row per document, one column per field. `jsonl`: one document per line."""
         rights = self.rights(request)
         rights.require_name(name)
         asked = series_query(request, name)
@@ -177,7 +176,7 @@ class LiveView(ApiView):
 
     @openapi.describe({(200, "text/event-stream"): OpenApiTypes.STR}, 400, 503, parameters=[*openapi.SERIES])
     def get(self, request: Request, name: str) -> HttpResponse | StreamingHttpResponse:
-        """`series` events hold the answer of `series/`, `points` events what changed since (see docs/http-api.md)."""
+        """Stream `series` events with the answer of `series/`, then `points` events with changes (docs/http-api.md)."""
         self.rights(request).require_name(name)
         feeds = {"": SeriesFeed(series_query(request, name), database)}
         return respond(

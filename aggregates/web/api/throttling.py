@@ -1,4 +1,4 @@
-"""How many requests one token, login or address may make in a minute, by what they are for."""
+"""Limit the rate of requests per token, login or address, by scope."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class ScopeThrottle(BaseThrottle):
-    """Counts by the view's `throttle_scope`, in windows that begin at whole minutes; changes count as `operate`.
+    """Limit requests by the view's `throttle_scope`, in windows that start at whole minutes; changes are `operate`.
 
-    One number per who and scope, so that a high rate costs no more than a low one. The counts are in Django's cache:
-    by default each web process has its own.
+    There is one counter per client and scope, so that a high rate costs no more than a low one. The counters are in
+    Django's cache: by default each web process has its own.
     """
 
     THROTTLE_RATES: Any = api_settings.DEFAULT_THROTTLE_RATES
@@ -26,34 +26,34 @@ class ScopeThrottle(BaseThrottle):
         self._left_s: float | None = None
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        """Whether this one is still within the rate."""
+        """Count the request. Return True if it is within the rate."""
         scope = getattr(view, "throttle_scope", "api")
         if scope == "api" and request.method not in {"GET", "HEAD", "OPTIONS"}:
             scope = "operate"
         limit, period_s = read_rate(self.THROTTLE_RATES[scope])
         window, into_s = divmod(time.time(), period_s)
-        key = f"throttle.{scope}.{_who(request, self)}.{window:.0f}"
+        key = f"throttle.{scope}.{_client(request, self)}.{window:.0f}"
         cache.add(key, 0, 2 * period_s)
         try:
             count = cache.incr(key)
-        except ValueError:  # thrown out of a full cache in between: nobody is refused for that
+        except ValueError:  # evicted from a full cache in the meantime: no reason to refuse
             return True
         self._left_s = period_s - into_s
         return count <= limit
 
     def wait(self) -> float | None:
-        """Seconds until the next window."""
+        """Return the seconds until the next window."""
         return self._left_s
 
 
 def read_rate(text: str) -> tuple[int, int]:
-    """Requests and seconds of a rate such as `300/min`."""
+    """Return requests and seconds of a rate such as `300/min`."""
     count, _, period = text.partition("/")
     return int(count), PERIODS_S[period[0]]
 
 
-def _who(request: Request, throttle: BaseThrottle) -> str:
-    """Who is counted: the token, else the user, else the address."""
+def _client(request: Request, throttle: BaseThrottle) -> str:
+    """Return the client to count: the token, else the user, else the address."""
     if request.auth is not None:
         return f"token-{request.auth.pk[:24]}"
     if request.user is not None and request.user.is_authenticated:

@@ -1,1 +1,1 @@
-"""Decide who may do what over HTTP: logins, tokens, roles and how long a stream may stay open."""
+"""Check who may do what over HTTP: logins, tokens, roles, and whether a stream may stay open."""

@@ -1,8 +1,8 @@
-"""Who may do what over HTTP. One place decides; every view asks it.
+"""Decide what a request is allowed to do, for all views.
 
 Capabilities: `ingest` (send events), `read`, `operate` (start and cancel runs, jobs, quarantine) and `edit`
-(definitions, charts, embed links). A login has those of its groups, a token those of its scope, and nobody else has
-any, except that `anonymous_read` lets everybody read.
+(definitions, charts, embed links). A login has those of its groups, a token those of its scopes. Other requests have
+none, but `anonymous_read` gives `read` to all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OPERATE: Final = "operate"
 EDIT: Final = "edit"
 SCOPES: Final = (INGEST, READ, OPERATE)
 
-# What a token's scope or a user's group opens. Operating without seeing the result is no use, so it reads too.
+# Capabilities of a token's scope or a user's group. Operating includes reading, to see the result.
 OF_SCOPE = {INGEST: {INGEST}, READ: {READ}, OPERATE: {READ, OPERATE, EDIT}}
 OF_GROUP = {"viewer": {READ}, "operator": {READ, OPERATE}, "editor": {READ, OPERATE, EDIT, INGEST}}
 ALL = frozenset({INGEST, READ, OPERATE, EDIT})
@@ -32,47 +32,46 @@ ALL = frozenset({INGEST, READ, OPERATE, EDIT})
 
 @dataclass(frozen=True)
 class Rights:
-    """What one request may do."""
+    """The rights of one request."""
 
     capabilities: frozenset[str] = frozenset()
-    known: bool = False  # whether there is a login or a token
+    known: bool = False  # True if there is a login or a token
     collections: tuple[str, ...] = ()  # patterns of aggregates a token is limited to; empty = no limit
 
     def may(self, capability: str) -> bool:
-        """Whether this is among the capabilities."""
         return capability in self.capabilities
 
     def may_read(self, name: str) -> bool:
-        """Whether the aggregate `name` (without `zagg.`) may be read."""
+        """Return True if the aggregate `name` (without `zagg.`) may be read."""
         limited = self.collections and not any(fnmatchcase(name, pattern) for pattern in self.collections)
         return self.may(READ) and not limited
 
     def require(self, capability: str) -> None:
-        """Raise `NotLoggedInError` or `ForbiddenError` unless the capability is there."""
+        """Raise `NotLoggedInError` or `ForbiddenError` if `capability` is missing."""
         if self.may(capability):
             return
         if not self.known:
             raise NotLoggedInError("log in, or send a token in the header Authorization: Token ...")
-        limited = ", which no token has that is limited to some aggregates" if self.collections else ""
+        limited = ", which a token limited to some aggregates never has" if self.collections else ""
         raise ForbiddenError(f"this needs the right to {capability}{limited}", needs=capability)
 
     def require_name(self, name: str) -> None:
-        """Raise unless the aggregate `name` may be read."""
+        """Raise `NotLoggedInError` or `ForbiddenError` if the aggregate `name` may not be read."""
         self.require(READ)
         if not self.may_read(name):
             raise ForbiddenError(f"this token may not read {name[:120]!r}", collection=name[:120])
 
     def require_unlimited(self) -> None:
-        """Raise for a token that is limited to some aggregates, where an answer would show more."""
+        """Raise `ForbiddenError` for a token limited to some aggregates, because the answer would show more."""
         self.require(READ)
         if self.collections:
             raise ForbiddenError("this token is limited to some aggregates and may not read this")
 
 
 def rights_of(request: HttpRequest) -> Rights:
-    """Rights of a request, by its token if it has one, else by its login. Raises `NotLoggedInError` for a bad token.
+    """Return the rights of the request's token if it has one, else of its login.
 
-    The answer is kept on the request, which may be Django's or the REST framework's.
+    Raises `NotLoggedInError` for an invalid token. `request` is Django's or the REST framework's; it caches the result.
     """
     plain = getattr(request, "_request", request)
     found: Rights | None = getattr(plain, "zarkov_rights", None)
@@ -94,7 +93,7 @@ def _find(request: HttpRequest) -> Rights:
 
 
 def of_token(token: Any) -> Rights:
-    """Rights of a token: those of its scope. One that is limited to some aggregates changes nothing at all."""
+    """Return the rights of a token: those of its scopes. A token limited to some aggregates cannot change anything."""
     capabilities = {capability for scope in token.scope_list() for capability in OF_SCOPE.get(scope, ())}
     collections = tuple(token.collection_list())
     if collections:
@@ -103,7 +102,7 @@ def of_token(token: Any) -> Rights:
 
 
 def of_user(user: Any) -> Rights:
-    """Rights of a login: those of its groups; a superuser has all."""
+    """Return the rights of a login: `read` and those of its groups. A superuser has all."""
     if user is None or not user.is_authenticated or not user.is_active:
         return Rights()
     if user.is_superuser:

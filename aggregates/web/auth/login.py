@@ -1,4 +1,4 @@
-"""The login forms of the pages and of the admin: wrong passwords are counted, so that nobody tries thousands."""
+"""Login forms of the pages and the admin, which limit the number of wrong passwords."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ WINDOW_S: Final = 60
 
 
 class CountedLogin(AuthenticationForm):
-    """Refuses everything, the right password too, after `MOST_WRONG` wrong ones within a minute of the clock.
+    """A login form that rejects everything, even the right password, after `MOST_WRONG` wrong ones in one clock minute.
 
-    They are counted by user name and address together, so that nobody can shut out somebody who is elsewhere. The
+    Wrong passwords are counted per user name and address, so that nobody can lock out a user at another address. The
     counts are in Django's cache: by default each web process has its own.
     """
 
     def clean(self) -> dict[str, Any]:
-        """User and password that fit. Raises `ValidationError`."""
+        """Return the cleaned data. Raises `ValidationError` for a wrong password and after too many."""
         key = self._key()
         if cache.get(key, 0) >= MOST_WRONG:
             raise ValidationError(
@@ -35,7 +35,7 @@ class CountedLogin(AuthenticationForm):
             cache.add(key, 0, 2 * WINDOW_S)
             try:
                 cache.incr(key)
-            except ValueError:  # thrown out of a full cache in between
+            except ValueError:  # evicted from a full cache in the meantime
                 cache.set(key, 1, 2 * WINDOW_S)
             raise
 
@@ -47,4 +47,4 @@ class CountedLogin(AuthenticationForm):
 
 
 class CountedAdminLogin(CountedLogin, AdminAuthenticationForm):
-    """The same for the admin, which lets in staff only."""
+    """The same for the admin, which admits staff only."""

@@ -1,4 +1,4 @@
-"""The groups viewer, operator and editor, and what their members may do in the admin."""
+"""Create the groups viewer, operator and editor with their permissions in the admin."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _ACTIONS = {
     "operator": {"view", "operate"},
     "editor": {"view", "operate", "add", "change", "delete"},
 }
-_OPERATED = {"change_quarantineentry"}  # what operating takes beside that, as in the REST API
+_OPERATED = {"change_quarantineentry"}  # also needed for operating, as in the REST API
 _APPS = ("aggregates", "ingest")
-_NOT_FOR_GROUPS = {"accesstoken"}  # tokens are made by superusers
+_NOT_FOR_GROUPS = {"accesstoken"}  # only superusers create tokens
 
 
 def ensure_groups(sender: Any, **kwargs: Any) -> None:
-    """Make the three groups after a migration, with the permissions of our apps that they lack."""
+    """Create the three groups after a migration, and add missing permissions of our apps."""
     for label in _APPS:
         create_permissions(apps.get_app_config(label), verbosity=0)
     permissions = Permission.objects.filter(content_type__app_label__in=_APPS).exclude(

@@ -1,4 +1,4 @@
-"""Whether an open stream may go on: rights can end while it is open, by a logout, a deleted token, a disabled user."""
+"""Check whether an open stream may continue: a logout, a deleted token or a disabled user ends its rights."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from django.http import HttpRequest
 from aggregates.web.auth.access import Rights, rights_of
 from aggregates.web.exceptions import WebError
 
-KNOWN_S = 2.0  # how long one look at the database serves all streams of the same token or login
+KNOWN_S = 2.0  # rights are cached this long for all streams of the same token or login
 MOST_KNOWN = 1_000
 
 _known: dict[tuple[str, str], tuple[float, Rights | None]] = {}
 
 
 def may_continue(request: HttpRequest, needed: Callable[[Rights], None]) -> Callable[[], bool]:
-    """A question for later: would the request behind an open stream still be let in?
+    """Return a function that returns True if the request of an open stream would still be allowed.
 
-    `needed` raises for rights that are not enough. Whoever is nobody may go on: `anonymous_read` ends with the process.
-    Asking gives Django's database connection back at once, so that open streams hold none.
+    `needed` raises `WebError` if rights are insufficient. An anonymous stream may always continue, since
+    `anonymous_read` cannot change while the process runs. The function closes Django's database connections, so that
+    open streams hold none.
     """
     header = request.META.get("HTTP_AUTHORIZATION", "")
     user = getattr(request, "user", None)
@@ -50,7 +51,7 @@ def may_continue(request: HttpRequest, needed: Callable[[Rights], None]) -> Call
 
 
 def forget() -> None:
-    """Look every right up anew. For tests."""
+    """Clear the cached rights. For tests."""
     _known.clear()
 
 
@@ -76,7 +77,7 @@ def _rights(who: tuple[str, str], request: HttpRequest) -> Rights | None:
 
 
 def _look_up(kind: str, request: HttpRequest) -> Rights | None:
-    """Rights as the database has them now; None when the login is over."""
+    """Return the current rights from the database; None if the login has ended."""
     again = HttpRequest()
     again.META = request.META
     if kind == "session":

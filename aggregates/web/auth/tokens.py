@@ -1,4 +1,4 @@
-"""Makes tokens: used by `manage.py token` and by the admin."""
+"""Create access tokens, for `manage.py token` and the admin."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MAX_DAYS = 36_500
 def make_token(
     name: str, scopes: Sequence[str], *, collections: Sequence[str] = (), days: int | None = None
 ) -> tuple[AccessToken, str]:
-    """A token called `name`, and its text, which is not kept and cannot be shown again.
+    """Create a token called `name`. Return it with its text, which is not stored and cannot be shown again.
 
-    It belongs to a user of that name, who is made, unable to log in, if there is none: disabling the user disables the
-    token. Raises `BadRequestError` for unknown scopes and for a life that cannot be.
+    It belongs to the user of that name, who is created without a password if necessary; disabling the user disables
+    the token. Raises `BadRequestError` for an invalid name, unknown scopes or an invalid number of days.
     """
     if not name.strip() or len(name) > MAX_NAME:
         raise BadRequestError(f"name {name[:60]!r}: allowed are 1 to {MAX_NAME} characters")

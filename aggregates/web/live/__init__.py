@@ -1,1 +1,1 @@
-"""Live streams: one channel per question and process, any number of viewers, server-sent events to each."""
+"""Live streams: one channel per feed and process, with any number of viewers that receive server-sent events."""

@@ -1,6 +1,6 @@
-"""One watched question: its state, the messages that lead to it, and the viewers to wake up.
+"""Watch one feed: keep its state, the messages that lead to it, and the viewers to wake up.
 
-Threads here are greenlets under gunicorn's gevent worker, which patches `threading` before this is imported.
+Threads here are greenlets under gunicorn's gevent worker, which patches `threading` before this module is imported.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from aggregates.web.live.feed import Feed, Notice, StreamMessage
 
 log = logging.getLogger(__name__)
 
-KEPT_MESSAGES = 200  # a viewer further behind gets the whole state instead
+KEPT_MESSAGES = 200  # a viewer that is further behind gets the whole state instead
 
 
 @dataclass(frozen=True)
 class SendPacing:
-    """How often a channel looks, in seconds."""
+    """Time limits of a channel, in seconds."""
 
-    least_pause_s: float = 0.1  # between two reads
-    poll_s: float = 2.0  # without a notice: is the stamp another?
-    reread_s: float = 30.0  # without a notice and a stamp, or when the answer slides with the clock
-    linger_s: float = 10.0  # after the last viewer left, for those who come back
+    least_pause_s: float = 0.1  # minimum time between two reads
+    poll_s: float = 2.0  # time between two checks of the stamp
+    reread_s: float = 30.0  # time after which the feed is read without a notice or a new stamp
+    linger_s: float = 10.0  # time for which a channel without viewers stays open, in case they reconnect
 
 
 class LiveChannel:
-    """Reads its feed whenever it may have changed, once for all viewers. All methods may be called by any thread.
+    """Read a feed each time it may have changed, once for all viewers. Any thread may call any method.
 
-    Messages are numbered from 1; number n leads a viewer who has n - 1 to state n. `uid` says whose numbers they are.
+    Messages are numbered from 1: message n takes a viewer from version n - 1 to version n. `uid` identifies the channel
+    in event ids.
     """
 
     def __init__(self, feed: Feed, uid: str, pace: SendPacing, close: Callable[[LiveChannel], None]) -> None:
@@ -47,7 +48,7 @@ class LiveChannel:
         self._wake = threading.Event()
         self._log: deque[tuple[int, StreamMessage]] = deque(maxlen=KEPT_MESSAGES)
         self._state: Any = None
-        self._whole: StreamMessage | None = None  # all of the state, made once for all who come new
+        self._whole: StreamMessage | None = None  # the whole state, made once for all new viewers
         self._version = 0  # 0 = nothing read yet
         self._error: WebError | None = None
         self._viewers: set[threading.Event] = set()
@@ -55,14 +56,14 @@ class LiveChannel:
         self._stamp: Any = None
         self._read_at = 0.0
         self._closed = False
-        self.reads = 0  # how often the feed was read
+        self.reads = 0  # number of times the feed was read
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the thread that watches the feed."""
         threading.Thread(target=self._run, name=f"live-{self.uid}", daemon=True).start()
 
     def stop(self) -> None:
-        """End; viewers see the end of their stream."""
+        """End the channel and with it the streams of all its viewers."""
         with self._lock:
             self._closed = True
             for viewer in self._viewers:
@@ -71,16 +72,15 @@ class LiveChannel:
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended."""
         return self._closed
 
     @property
     def viewers(self) -> int:
-        """How many streams watch it."""
+        """Return the number of streams that watch the channel."""
         return len(self._viewers)
 
     def add(self, viewer: threading.Event) -> bool:
-        """Let `viewer` be set at every change. False when the channel has just ended: take another."""
+        """Set `viewer` at every change from now on. Return False if the channel has ended: use another."""
         with self._lock:
             if self._closed:
                 return False
@@ -88,18 +88,17 @@ class LiveChannel:
             return True
 
     def remove(self, viewer: threading.Event) -> None:
-        """Forget a viewer."""
         with self._lock:
             self._viewers.discard(viewer)
             self._empty_since = time.monotonic()
 
     def notice(self, notice: Notice) -> None:
-        """Read again soon if the notice concerns the feed."""
+        """Schedule a read if the notice concerns the feed."""
         if self.feed.concerns(notice):
             self._wake.set()
 
     def since(self, version: int) -> tuple[int, list[StreamMessage]]:
-        """The version now, and the messages that lead from `version` to it; 0 = has nothing."""
+        """Return the current version and the messages that lead to it from `version` (0 = nothing received yet)."""
         with self._lock:
             if self._error is not None and self._version == 0:
                 return 0, []
@@ -114,7 +113,7 @@ class LiveChannel:
 
     @property
     def error(self) -> WebError | None:
-        """Why the state cannot be read, so that the one before is old; None when all is well."""
+        """Return the error of the last read, after which the state is out of date; None if it succeeded."""
         return self._error
 
     def _run(self) -> None:
@@ -126,7 +125,7 @@ class LiveChannel:
         self.stop()
 
     def _await_change(self) -> bool:
-        """Wait until it is time to read again; return whether the channel has to end instead."""
+        """Wait until it is time to read again. Return True if the channel must end instead."""
         pause_s = self._read_at + self._pace.least_pause_s - time.monotonic()
         if pause_s > 0:
             threading.Event().wait(pause_s)
@@ -143,7 +142,7 @@ class LiveChannel:
     def _moved(self) -> bool:
         try:
             stamp = self.feed.stamp()
-        except Exception:  # noqa: BLE001 - the read that follows says what is wrong
+        except Exception:  # noqa: BLE001 - the next read reports the error
             return True
         return stamp is not None and stamp != self._stamp
 
@@ -154,14 +153,14 @@ class LiveChannel:
         except WebError as error:
             self._fail(error)
             return
-        except Exception as error:  # noqa: BLE001 - the edge of this loop: a stream outlives a fault of MongoDB
-            log.warning("live channel %s cannot read: %s", self.uid, error)
+        except Exception as error:  # noqa: BLE001 - loop edge: a stream must survive MongoDB errors
+            log.warning("live read failed channel=%s error=%s", self.uid, error)
             self._fail(WebError("the data cannot be read at the moment"))
             return
         finally:
             self.reads += 1
             self._read_at = time.monotonic()
-        # After an error all viewers get the whole again, changed or not: it says that what they see is current.
+        # After an error all viewers get the whole state, changed or not, so that they know it is current again.
         known = self._version > 0 and self._error is None
         message = self.feed.change(self._state, state) if known else self.feed.whole(state)
         with self._lock:

@@ -1,4 +1,4 @@
-"""What a live channel shows: a feed reads a state and says what changed between two of them. No Django here."""
+"""Feeds of live channels: read a state, and make the message that leads from one state to the next. No Django here."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ class StreamMessage:
 
 
 class Feed(Protocol):
-    """A question whose answer is watched. Feeds that are equal share one channel, so they must hash.
+    """A query whose answer is watched. Equal feeds share one channel, so feeds must be hashable.
 
-    A feed may have `poll_s`: how often its stamp is looked at, where that should not be as often as for the others.
+    A feed can have an attribute `poll_s`, which replaces `SendPacing.poll_s`.
     """
 
     def concerns(self, notice: Notice) -> bool:
-        """Whether the answer may be another after this notice."""
+        """Return True if the answer may differ after this notice."""
 
     def stamp(self) -> Any:
-        """A value that changes when the answer does, cheap to get; None when there is none."""
+        """Return a value that is cheap to get and changes with the answer; None if there is no such value."""
 
     def read(self) -> Any:
-        """The answer now. May block; called by one thread or greenlet at a time."""
+        """Return the current answer. May block; called by one thread or greenlet at a time."""
 
     def whole(self, state: Any) -> StreamMessage:
-        """The message for a viewer who has nothing yet."""
+        """Return the message for a viewer that has nothing yet."""
 
     def change(self, before: Any, after: Any) -> StreamMessage | None:
-        """The message for a viewer who has `before`; None when nothing changed."""
+        """Return the message for a viewer that has `before`; None if nothing changed."""
 
 
 class SeriesFeed:
-    """The points of one `SeriesQuery`: `series` is all of them, `points` those that changed."""
+    """Watch the points of one `SeriesQuery`: `series` messages hold all of them, `points` messages the changes."""
 
     def __init__(self, query: SeriesQuery, open_database: OpenDatabase) -> None:
         self.query = query
         self._open_database = open_database
-        self._names = {query.name}  # under which notices may speak of it
+        self._names = {query.name}  # names of the aggregate in notices
 
     def __hash__(self) -> int:
         return hash(self.query)
@@ -61,18 +61,18 @@ class SeriesFeed:
         return isinstance(other, SeriesFeed) and self.query == other.query
 
     def concerns(self, notice: Notice) -> bool:
-        """Only the commits of its own aggregate, named by its definition or its output."""
+        """Return True for a refresh of this aggregate, named by its definition or its output."""
         return notice.get("$command") == "agg_complete" and notice.get("name") in self._names
 
     def stamp(self) -> Any:
-        """How far the aggregate is; None for a collection that no definition fills."""
+        """Return the last event id contained; None for a collection that no definition fills."""
         current = freshness.read(self._open_database(), self.query.name)
         if current.aggdef:
             self._names = {self.query.name, current.aggdef}
         return current.through
 
     def read(self) -> dict[str, Any]:
-        """The whole answer as the API gives it."""
+        """Return the whole answer in the form of the API."""
         database = self._open_database()
         current = freshness.read(database, self.query.name)
         chart = read_series(database, self.query)
@@ -84,18 +84,17 @@ class SeriesFeed:
         }
 
     def whole(self, state: dict[str, Any]) -> StreamMessage:
-        """All points."""
         return StreamMessage("series", to_json(state))
 
     def change(self, before: dict[str, Any], after: dict[str, Any]) -> StreamMessage | None:
-        """Points that changed, unless the series themselves are others or most points changed."""
         return series_change(before, after)
 
 
 def series_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> StreamMessage | None:
-    """What leads from one answer to the next: nothing, `points` (`set` and `gone` per series), or all of it again.
+    """Return the message that leads from `before` to `after`; None if they are equal.
 
-    Applying `set` and `gone` to the series of `before`, by `[key, field]`, gives the series of `after` exactly.
+    It is `points` (`set` and `gone` per series), or `series` with everything if the series differ or most points
+    changed. Applying `set` and `gone` to the series of `before`, by `[key, field]`, gives exactly those of `after`.
     """
     if before == after:
         return None

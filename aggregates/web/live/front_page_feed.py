@@ -1,4 +1,4 @@
-"""The feed of the front page: what comes in now, the latest events, and how far the aggregates are."""
+"""Feed the front page: event rates, the latest events, and the lag of the aggregates."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from aggregates.web.json_encoding import to_json
 from aggregates.web.live.feed import Notice, OpenDatabase, StreamMessage
 
 LATEST = 20  # events shown
-LOOKED_AT = 200  # newest events from which they are taken
-OWN_TYPE = "metric"  # of Zarkov's own measurements, which come all the time
-MOST_OWN = 4  # of them, so that they do not push everything else out of sight
+LOOKED_AT = 200  # newest events from which the shown ones are chosen
+OWN_TYPE = "metric"  # type of Zarkov's own measurements, which arrive all the time
+MOST_OWN = 4  # maximum number of them, so that other events stay visible
 WINDOW_S = 60  # seconds of rates kept
-MANY = 50_000  # more new events than this since the last look are counted without their types
+MANY = 50_000  # more new events than this since the last read are counted without their types
 
 
 def shown(latest: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of the newest events that are worth a line, newest first; measurements only where others leave room."""
+    """Choose up to `LATEST` of the newest events, newest first, and only a few measurements among other events."""
     others = [event for event in latest if event.get("type") != OWN_TYPE][:LATEST]
-    run_context = LATEST if not others else MOST_OWN
-    own = [event for event in latest if event.get("type") == OWN_TYPE][:run_context]
+    most_own = LATEST if not others else MOST_OWN
+    own = [event for event in latest if event.get("type") == OWN_TYPE][:most_own]
     return sorted(own + others, key=lambda event: -int(event["_id"]))[:LATEST]
 
 
 class FrontPageFeed:
-    """One per process. `pulse` messages are whole: they are small, and all of it changes."""
+    """Watch the state of the system. All instances are equal. `pulse` messages hold all of it, which is small."""
 
     def __init__(self, open_database: OpenDatabase) -> None:
         self._open_database = open_database
@@ -42,15 +42,15 @@ class FrontPageFeed:
         return isinstance(other, FrontPageFeed)
 
     def concerns(self, notice: Notice) -> bool:
-        """Every commit of events and every refreshed aggregate."""
+        """Return True for every commit of events and every refreshed aggregate."""
         return notice.get("$command") in {"committed", "agg_complete"}
 
     def stamp(self) -> Any:
-        """None: it is read at every look, as rates fall to 0 by themselves."""
+        """Return None: only reading shows that rates have fallen."""
         return None
 
     def read(self) -> dict[str, Any]:
-        """Rates by type and second, the latest events, and the state of aggregates, quarantine and jobs."""
+        """Return rates by type and second, the latest events, and the state of aggregates, quarantine and jobs."""
         database = self._open_database()
         latest = stored_events.latest(database, LOOKED_AT)
         self._count(int(latest[0]["_id"]) if latest else 0)
@@ -63,26 +63,25 @@ class FrontPageFeed:
         }
 
     def whole(self, state: dict[str, Any]) -> StreamMessage:
-        """Everything."""
         return StreamMessage("pulse", to_json(state))
 
     def change(self, before: dict[str, Any], after: dict[str, Any]) -> StreamMessage | None:
-        """Everything, if anything but the clock is different."""
+        """Return the whole state if anything but the clock differs."""
         if {**before, "now": 0} == {**after, "now": 0}:
             return None
         return self.whole(after)
 
-    def _begin(self, through: int, second: int) -> None:
-        """The minute before the first look, by what the events themselves say of their time."""
+    def _backfill_rates(self, through: int, second: int) -> None:
+        """Fill in the minute before the first read, by the timestamps of the events."""
         since = datetime.fromtimestamp(second - WINDOW_S + 1, UTC)
         found = stored_events.count_by_second(self._open_database(), max(0, through - MANY), since)
         self._rates.extend((when, counts) for when, counts in sorted(found.items()) if when <= second)
 
     def _count(self, through: int) -> None:
-        """Add the events that came since the last look to the second of this look."""
+        """Add the events that arrived since the last read to the second of this read."""
         second = int(time.time())
         if self._counted_through is None:
-            self._begin(through, second)
+            self._backfill_rates(through, second)
         elif through > self._counted_through:
             if through - self._counted_through > MANY:
                 counts = {"(many)": through - self._counted_through}

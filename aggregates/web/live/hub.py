@@ -1,4 +1,4 @@
-"""All channels of this process, and the one listener that tells them about notices."""
+"""Hold the channels of this process and pass notices on to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aggregates.web.live.feed import Feed, Notice, StreamMessage
 
 
 class Hub:
-    """Gives every feed one channel while it has viewers. Any thread may call any method."""
+    """Give every feed one channel while it has viewers. Any thread may call any method."""
 
     def __init__(self, pace: SendPacing | None = None) -> None:
         self._pace = pace or SendPacing()
@@ -22,22 +22,22 @@ class Hub:
 
     @property
     def reads(self) -> int:
-        """How often feeds were read since the process started."""
+        """Return the number of times feeds were read since the hub was created."""
         return self._past_reads + sum(channel.reads for channel in self.channels())
 
     def watch(self, feeds: Mapping[str, Feed], last_event_id: str = "") -> Viewer:
-        """A viewer of these feeds, each under a name of the viewer's own; it goes on after `last_event_id`."""
+        """Return a viewer of `feeds`, keyed by the names in its messages, that continues after `last_event_id`."""
         return Viewer(self, feeds, _read_id(last_event_id))
 
     def notice(self, notice: Notice) -> None:
-        """Tell every channel."""
+        """Pass the notice on to every channel."""
         with self._lock:
             channels = list(self._channels.values())
         for channel in channels:
             channel.notice(notice)
 
     def channel(self, feed: Feed) -> LiveChannel:
-        """The channel of a feed, started now if there is none."""
+        """Return the channel of a feed, started now if there is none."""
         with self._lock:
             channel = self._channels.get(feed)
             if channel is None or channel.closed:
@@ -46,12 +46,11 @@ class Hub:
             return channel
 
     def channels(self) -> list[LiveChannel]:
-        """All channels now."""
         with self._lock:
             return list(self._channels.values())
 
     def stop(self) -> None:
-        """End all channels and with them all streams."""
+        """End all channels, and with them all streams."""
         for channel in self.channels():
             channel.stop()
 
@@ -88,10 +87,10 @@ class Viewer:
             channel.remove(self._changed)
 
     def wait(self, timeout_s: float) -> Iterator[tuple[str, str, StreamMessage]]:
-        """`(name, event id, message)` of what came, after waiting at most `timeout_s` for something.
+        """Yield `(name, event id, message)` for all that is new, after waiting at most `timeout_s` for a change.
 
-        The id stands on the last message of a batch only, so that it never promises more than was sent.
-        Raises `EOFError` when a channel ended: the client connects again.
+        Only the last message of a batch has an id, so that an id never covers messages that were not sent.
+        Raises `EOFError` if a channel has ended: the client has to reconnect.
         """
         if not self._changed.wait(timeout_s):
             return
@@ -116,7 +115,7 @@ def _problem(channel: LiveChannel) -> bytes:
 
 
 def _read_id(text: str) -> dict[str, int]:
-    """What a client has, by channel, from the `Last-Event-ID` it sends; nonsense counts as nothing."""
+    """Parse a `Last-Event-ID` into the client's version by channel uid; invalid parts are ignored."""
     have = {}
     for part in text[:4096].split(","):
         uid, _, version = part.partition(".")

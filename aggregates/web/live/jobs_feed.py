@@ -1,4 +1,4 @@
-"""The feed of the jobs page: router, workers, and the newest jobs with their progress."""
+"""Feed the jobs page: router, workers, and the newest jobs with their progress."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SHOWN = 60
 
 
 class JobsFeed:
-    """One per process. `jobs` messages are whole. Looked at once a second: as often as the router writes."""
+    """Watch the engine. All instances are equal. `jobs` messages hold the whole state."""
 
-    poll_s = 1.0
+    poll_s = 1.0  # the router writes its state once a second
 
     def __init__(self, open_database: OpenDatabase) -> None:
         self._open_database = open_database
@@ -27,15 +27,15 @@ class JobsFeed:
         return isinstance(other, JobsFeed)
 
     def concerns(self, notice: Notice) -> bool:
-        """No notice speaks of jobs, but a refreshed aggregate has ended one."""
+        """Return True for a refreshed aggregate, which has ended a job; jobs have no notices of their own."""
         return notice.get("$command") == "agg_complete"
 
     def stamp(self) -> Any:
-        """A digest of everything shown."""
+        """Return a digest of the whole state."""
         return hashlib.blake2b(to_json(self.read()), digest_size=16).digest()
 
     def read(self) -> dict[str, Any]:
-        """The engine, and its newest jobs."""
+        """Return the state of the engine and its newest jobs."""
         database = self._open_database()
         engine = engine_summary(database)
         jobs = [
@@ -65,9 +65,7 @@ class JobsFeed:
         }
 
     def whole(self, state: dict[str, Any]) -> StreamMessage:
-        """Everything."""
         return StreamMessage("jobs", to_json(state))
 
     def change(self, before: dict[str, Any], after: dict[str, Any]) -> StreamMessage | None:
-        """Everything, if anything is different."""
         return None if before == after else self.whole(after)

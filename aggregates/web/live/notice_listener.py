@@ -1,4 +1,4 @@
-"""Hears the ingester's notices and hands them to the hub: one socket and one thread per web process."""
+"""Receive the ingester's notices for the hub, with one socket and one thread per web process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ingest.transport.notice import Subscription
 
 log = logging.getLogger(__name__)
 
-WAIT_S = 1.0  # between two looks whether the address is still the same
+WAIT_S = 1.0  # between two checks of the address
 
 
 class NoticeListener:
-    """Calls `deliver` with each notice, from its own thread (a greenlet under gunicorn's gevent worker), until `stop`.
+    """Call `deliver` with each notice, from its own thread (a greenlet under gunicorn's gevent worker), until `stop`.
 
-    `address` is asked again while it raises or changes: the ingester may start later, and on another port. Notices that
-    are missed meanwhile are made up for by the channels' own polling.
+    `address` is called again and again: the ingester can start later, or restart on another port. Notices missed in the
+    meantime do no harm, because the channels also poll.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class NoticeListener:
         self.connected_to: str | None = None
 
     def start(self) -> None:
-        """Begin to listen; does not wait for the ingester."""
+        """Start to listen, without waiting for the ingester."""
         self._thread = threading.Thread(target=self._run, name="notice-listener", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End within a second or so; may be called twice."""
+        """Stop the thread, which takes about a second; may be called twice."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(timeout=3 * WAIT_S)
@@ -69,5 +69,5 @@ class NoticeListener:
         try:
             return self._address()
         except Exception as error:  # noqa: BLE001 - the ingester has not recorded its address yet
-            log.debug("no address of notices yet: %s", error)
+            log.debug("notice address unknown error=%s", error)
             return None

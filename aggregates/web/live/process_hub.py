@@ -1,4 +1,4 @@
-"""The hub and the listener of this web process, made when the first stream opens."""
+"""Hold the hub and the listener of this web process, created when the first stream opens."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from aggregates.web.live.hub import Hub
 from aggregates.web.live.notice_listener import NoticeListener
 
 _lock = threading.Lock()
-_running: tuple[int, Hub, NoticeListener] | None = (
-    None  # process id, because a fork inherits neither threads nor sockets
-)
+_running: tuple[int, Hub, NoticeListener] | None = None  # with the process id: a fork inherits no threads or sockets
 
 
 def hub() -> Hub:
-    """The hub of this process; the first call starts it and its listener."""
+    """Return the hub of this process; the first call starts it and its listener."""
     global _running
     with _lock:
         if _running is None or _running[0] != os.getpid():
@@ -32,7 +30,7 @@ def hub() -> Hub:
 
 
 def stop() -> None:
-    """End all streams and the listener; the next `hub()` begins anew."""
+    """End all streams and the listener; the next `hub()` starts new ones."""
     global _running
     with _lock:
         running, _running = _running, None

@@ -1,4 +1,4 @@
-"""Server-sent events (WHATWG HTML, section 9.2): framing, heartbeat, and the response of a stream."""
+"""Send feeds as server-sent events (WHATWG HTML, section 9.2), with a heartbeat."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from django.http import HttpRequest, StreamingHttpResponse
 from aggregates.web.live import process_hub
 from aggregates.web.live.feed import Feed, StreamMessage
 
-HEARTBEAT_S = 10.0  # a comment so often keeps proxies from closing the stream, and shows who has gone
-CHECK_S = 5.0  # how often it is asked whether the viewer may still see it
-LONGEST_S = 600.0  # then the client connects again, and its rights are looked at again
-RETRY_MS = 1000  # what a browser waits before it does
+HEARTBEAT_S = 10.0  # silence after which a comment is sent: keeps proxies from closing, and detects dead clients
+CHECK_S = 5.0  # interval at which the viewer's rights are checked
+LONGEST_S = 600.0  # maximum duration; then the client reconnects
+RETRY_MS = 1000  # time that a browser waits before it reconnects
 
 
 def frame(message: StreamMessage, name: str = "", event_id: str = "") -> bytes:
-    """One event as it goes over the wire; `name` says which of several feeds it is of."""
+    """Return a message in wire format; `name` is the feed it comes from, if there are several."""
     kind = f"{message.kind}:{name}" if name else message.kind
     head = f"event: {kind}\n" + (f"id: {event_id}\n" if event_id else "")
     return head.encode() + b"data: " + message.data + b"\n\n"
 
 
 def respond(request: HttpRequest, feeds: Mapping[str, Feed], allowed: Callable[[], bool]) -> StreamingHttpResponse:
-    """A stream of these feeds, going on after the `Last-Event-ID` of the request.
+    """Return a stream of `feeds` that continues after the `Last-Event-ID` of the request.
 
-    Whatever the view wanted from Django's database it has by now: the connection is closed, so that open streams hold
-    none. `allowed` is asked every `CHECK_S`; when it says no the stream ends.
+    Closes Django's database connections, so that open streams hold none: the view must have read what it needs.
+    `allowed` is called every `CHECK_S`; the stream ends if it returns False.
     """
     last = request.META.get("HTTP_LAST_EVENT_ID", "") or request.GET.get("last_event_id", "")
     connections.close_all()
@@ -39,8 +39,8 @@ def respond(request: HttpRequest, feeds: Mapping[str, Feed], allowed: Callable[[
 
 
 def _events(feeds: Mapping[str, Feed], last: str, allowed: Callable[[], bool]) -> Iterator[bytes]:
-    """All messages for one viewer as bytes; it leaves its channels when the client has gone or the time is over."""
-    started = spoke = checked = time.monotonic()
+    """Yield all messages for one viewer, which leaves its channels if the client disconnects or the time is up."""
+    started = sent = checked = time.monotonic()
     with process_hub.hub().watch(feeds, last) as viewer:
         yield b"retry: %d\n\n" % RETRY_MS
         try:
@@ -49,12 +49,12 @@ def _events(feeds: Mapping[str, Feed], last: str, allowed: Callable[[], bool]) -
                     checked = now
                     if not allowed():
                         return
-                # One piece for all that is new: a page draws it at once, and it costs one write.
+                # One chunk for all that is new: it costs one write, and a page draws it at once.
                 if news := b"".join(frame(message, name, id_) for name, id_, message in viewer.wait(CHECK_S)):
                     yield news
-                    spoke = time.monotonic()
-                if time.monotonic() - spoke >= HEARTBEAT_S:
+                    sent = time.monotonic()
+                if time.monotonic() - sent >= HEARTBEAT_S:
                     yield b": still here\n\n"
-                    spoke = time.monotonic()
+                    sent = time.monotonic()
         except EOFError:
             return

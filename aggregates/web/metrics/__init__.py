@@ -1,1 +1,1 @@
-"""What `/metrics` shows: this site's requests, and the state of every other process as MongoDB has it."""
+"""Metrics for `/metrics`: requests to this site, and the state of all other processes as recorded in MongoDB."""

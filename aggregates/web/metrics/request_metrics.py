@@ -1,7 +1,7 @@
-"""Counts and times the requests of all web processes of this machine.
+"""Count and time the requests of all web processes on this machine.
 
-gunicorn's parent names a folder in `PROMETHEUS_MULTIPROC_DIR` (see `zarkov_site.server`): each worker keeps its numbers
-there, and whichever is asked adds them up. Without it the numbers are this process's own.
+gunicorn's parent sets `PROMETHEUS_MULTIPROC_DIR` (see `zarkov_site.server`): each worker keeps its numbers in that
+folder, and the one that is scraped adds them up. Without the variable, the numbers cover this process only.
 """
 
 from __future__ import annotations
@@ -33,13 +33,12 @@ DURATION = Histogram(
 
 
 class RequestMetrics:
-    """Middleware: the first of all, so that it sees what the others answer."""
+    """Middleware that must be first, so that it sees the answers of all others."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer the request."""
         began = time.perf_counter()
         response = self._get_response(request)
         route = _route(request)
@@ -50,7 +49,7 @@ class RequestMetrics:
 
 
 def _route(request: HttpRequest) -> str:
-    """The pattern of the address, never the address itself: there are only so many of them."""
+    """Return the route pattern, never the path itself, so that the number of label values stays bounded."""
     match = request.resolver_match
     if match is not None:
         return "/" + match.route.lstrip("/^")
@@ -58,7 +57,7 @@ def _route(request: HttpRequest) -> str:
 
 
 def registry() -> CollectorRegistry:
-    """A registry with the requests of all web processes, to which the caller may add."""
+    """Return a new registry with the requests of all web processes; the caller can add collectors."""
     made = CollectorRegistry(auto_describe=False)
     if FOLDER_VARIABLE in os.environ:
         MultiProcessCollector(made)  # type: ignore[no-untyped-call]

@@ -1,6 +1,6 @@
-"""The state of ingesters, engine, aggregates and job queue at the moment of a scrape, as metric families.
+"""Collect the state of ingesters, engine, aggregates and job queue at each scrape, as metric families.
 
-Each source is asked by itself: one that does not answer leaves its families out, and says so in `zarkov_source_up`.
+Each source is read separately: if one fails, its families are missing and its `zarkov_source_up` is 0.
 """
 
 from __future__ import annotations
@@ -31,16 +31,15 @@ Source = Callable[[], Iterable[Metric]]
 
 
 class SystemCollector:
-    """Collects all sources when the registry asks."""
+    """Collect the metrics of all sources on request of the registry."""
 
     def collect(self) -> Iterator[Metric]:
-        """Metric families."""
         up = GaugeMetricFamily("zarkov_source_up", "Whether a part could be asked for its numbers", labels=["source"])
         for name, source in SOURCES.items():
             try:
                 families = list(source())
-            except Exception as error:  # noqa: BLE001 - the others are still worth knowing
-                log.warning("metrics of %s cannot be read: %s", name, error)
+            except Exception as error:  # noqa: BLE001 - the other sources are still useful
+                log.warning("metrics unavailable source=%s error=%s", name, error)
                 up.add_metric([name], 0)
                 continue
             up.add_metric([name], 1)
@@ -66,7 +65,7 @@ def _streams() -> Iterator[Metric]:
 
 
 def _store() -> Iterator[Metric]:
-    """Events: what came in, and what became of it."""
+    """Yield event counts by verdict, the watermark, and the reports of all ingesters."""
     try:
         found = summarize(mongo.store())
     except StoreUnpreparedError:
@@ -134,7 +133,7 @@ def _engine() -> Iterator[Metric]:
 
 
 def _aggregates() -> Iterator[Metric]:
-    """Positions come from MongoDB, states and runs from Django."""
+    """Yield the lag of aggregates (positions in MongoDB) and their states and runs (Django's database)."""
     read = overview.read(mongo.database())
     yield _gauge("zarkov_newest_event_id", "Highest event id stored", read["newest_id"])
     lag = GaugeMetricFamily("zarkov_aggregate_lag_events", "Events not yet in an aggregate", labels=["name"])
@@ -170,7 +169,7 @@ def _definitions() -> Iterator[Metric]:
 
 
 def _queue() -> Iterator[Metric]:
-    """Messages that wait for a Celery worker, whatever the broker is."""
+    """Yield the number of messages that wait for a Celery worker, for any broker."""
     family = GaugeMetricFamily("zarkov_celery_queue_messages", "Messages that wait for a worker", labels=["queue"])
     family.add_metric([current_app.conf.task_default_queue], celery_queue.count(mongo.client()))
     yield family

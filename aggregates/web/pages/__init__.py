@@ -1,1 +1,1 @@
-"""Pages for people. They hold no data: what a page shows comes by its stream."""
+"""Pages for people. Charts and live numbers are not part of a page: its stream delivers them."""

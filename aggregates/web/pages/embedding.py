@@ -1,4 +1,4 @@
-"""The part of a chart's or dashboard's page that shows and makes the links to put it into other pages."""
+"""Show and create embed links on the page of a chart or dashboard."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from aggregates.web.pages.forms import EmbedLinkForm
 
 
 def make(request: HttpRequest, shown: Chart | Dashboard) -> tuple[HttpResponseBase | None, dict[str, Any]]:
-    """What to answer when a link was made, else None; and the context of `zarkov/embedding.html`.
+    """Create a link if a valid form was posted. Return the redirect to answer with, or None and the template context.
 
-    Raises `ForbiddenError` for a POST by who may not edit, who sees no links either.
+    The context is that of `zarkov/embedding.html`. Without the right to edit it has no links, and a POST raises
+    `ForbiddenError`.
     """
     rights = rights_of(request)
     form = EmbedLinkForm(request.POST or None, instance=EmbedLinkForm.new(shown, request.user))

@@ -1,4 +1,4 @@
-"""What the template of a figure needs to know about a chart."""
+"""Build the template context of figures, which show charts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RELATIVE = re.compile(r"-(\d+)([a-z]+)\Z")
 
 
 def of_chart(chart: Chart, *, large: bool = False) -> dict[str, Any]:
-    """Context of `zarkov/figure.html` for a chart."""
+    """Return the context of `zarkov/figure.html` for a chart."""
     return {
         "name": chart.slug,
         "kind": chart.kind,
@@ -27,9 +27,9 @@ def of_chart(chart: Chart, *, large: bool = False) -> dict[str, Any]:
 
 
 def of_charts(charts: list[Chart]) -> list[dict[str, Any]]:
-    """Contexts of charts on one page, in order. A half that would stand alone in its row takes the whole width."""
+    """Return the contexts of charts on one page, in order. A half-width chart alone in its row becomes wide."""
     shown = [of_chart(chart) for chart in charts]
-    left: dict[str, Any] | None = None  # a half that still has room beside it
+    left: dict[str, Any] | None = None  # a half-width chart with nothing beside it yet
     for item in shown:
         if item["wide"]:
             _widen(left)
@@ -46,12 +46,12 @@ def _widen(item: dict[str, Any] | None) -> None:
 
 
 def stream_url(path: str, charts: list[Chart]) -> str:
-    """Address of the stream that feeds these charts."""
+    """Return the address of the stream that feeds these charts."""
     return f"{path}?{urlencode([('chart', chart.slug) for chart in charts])}"
 
 
 def range_words(charts: list[Chart]) -> str:
-    """The charts' own range on its button; empty when it is everything."""
+    """Return the button text for the charts' own range; empty if they show everything."""
     starts = {chart.start for chart in charts}
     if starts == {""}:
         return ""

@@ -23,7 +23,7 @@ _RANGES = [("", "everything"), ("-24h", "the last 24 hours"), ("-7d", "the last 
 
 
 class ChartForm(CheckedChartForm):
-    """Makes a chart of one aggregate from what a person has to decide; the rest is in the admin."""
+    """A form that creates a chart of one aggregate. It has the essential fields; the admin has all."""
 
     start = forms.ChoiceField(label="Shows", choices=_RANGES, required=False)
     field_order = ["title", "kind", "start"]
@@ -34,24 +34,24 @@ class ChartForm(CheckedChartForm):
 
     @staticmethod
     def new(aggregate: str) -> Chart:
-        """An unsaved chart of `aggregate`, with a title made of its name."""
+        """Return an unsaved chart of `aggregate`, with a title made from its name."""
         title = aggregate.replace("_", " ").replace(".", " ").strip()
         return Chart(aggregate=aggregate, title=(title[:1].upper() + title[1:])[:120])
 
     def save(self, commit: bool = True) -> Chart:
-        """Save the chart under an address made of its title that no other chart has."""
+        """Save the chart under a unique slug made from its title."""
         wanted = slugify(self.instance.title)[:40] or "chart"
         taken = set(Chart.objects.filter(slug__startswith=wanted).values_list("slug", flat=True))
         names = itertools.chain([wanted], (f"{wanted}-{number}" for number in itertools.count(2)))
         self.instance.slug = next(name for name in names if name not in taken)
         if self.instance.kind == Chart.Kind.STACKED:
-            self.instance.fill = Chart.Fill.ZERO  # what is not there adds nothing to the others
+            self.instance.fill = Chart.Fill.ZERO  # a missing value adds nothing to the stack
         chart: Chart = super().save(commit)
         return chart
 
 
 class EmbedLinkForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Makes a link to one chart or dashboard."""
+    """A form that creates an embed link to one chart or dashboard."""
 
     days = forms.ChoiceField(label="Works for", choices=_LIFETIMES, required=False, initial="365")
     field_order = ["name", "origins", "days", "prefix", "range_adjustable"]
@@ -70,17 +70,17 @@ class EmbedLinkForm(forms.ModelForm):  # type: ignore[type-arg]
 
     @staticmethod
     def new(shown: Chart | Dashboard, user: Any) -> EmbedLink:
-        """An unsaved link to a chart or a dashboard."""
+        """Return an unsaved link to a chart or dashboard."""
         kind = "chart" if isinstance(shown, Chart) else "dashboard"
         return EmbedLink(created_by=user if user.is_authenticated else None, **{kind: shown})
 
     def clean_origins(self) -> str:
-        """Of an address that was copied from a browser only scheme and host are kept; the model checks the rest."""
+        """Reduce addresses copied from a browser to scheme and host; the model checks the rest."""
         words = str(self.cleaned_data["origins"]).replace(",", " ").split()
         return " ".join(_origin(word) for word in words)
 
     def save(self, commit: bool = True) -> EmbedLink:
-        """Save the link with the end of its life."""
+        """Save the link with its expiry time."""
         days = self.cleaned_data["days"]
         self.instance.expires = timezone.now() + timedelta(days=int(days)) if days else None
         link: EmbedLink = super().save(commit)

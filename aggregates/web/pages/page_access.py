@@ -1,4 +1,4 @@
-"""What all pages share: who may see them, and how errors look to a person."""
+"""Wrap the views of pages and their streams: check rights, and turn errors into pages or JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ View = Callable[..., HttpResponseBase]
 
 
 def page(view: View) -> View:
-    """A page for those who may read everything; others are sent to the login, errors are a page."""
+    """Wrap a page view: require the right to read everything, redirect to the login, show errors as pages."""
 
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -38,7 +38,7 @@ def page(view: View) -> View:
 
 
 def stream(view: View) -> View:
-    """A stream of a page; errors are JSON."""
+    """Wrap a stream view: answer errors as JSON. The view checks rights itself."""
 
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -52,21 +52,21 @@ def stream(view: View) -> View:
 
 
 def error_page(request: HttpRequest, error: WebError, *, bare: bool = False) -> HttpResponse:
-    """An error as a person reads it; `bare` leaves out the site's navigation."""
+    """Return an error as a page; `bare` leaves out the site's navigation."""
     headings = {400: "That cannot be shown", 403: "Not allowed", 404: "Not found", 503: "Not available now"}
     context = {"heading": headings.get(error.status, "Something went wrong"), "message": error.message, "bare": bare}
     return render(request, "zarkov/error.html", context, status=error.status)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """404 for addresses that lead nowhere: JSON for programs, a page for people."""
+    """Answer 404 for unknown addresses: JSON for programs, a page for people."""
     error = NotFoundError(f"there is nothing at {request.path[:200]}")
     return error_response(error) if _is_program(request) else error_page(request, error)
 
 
 def broken(request: HttpRequest) -> HttpResponse:
-    """500 when the code has a fault; what it is stands in the log."""
-    error = BrokenError("an error in the server; what it is stands in the log")
+    """Answer 500 for an unhandled exception; the log has the details."""
+    error = BrokenError("an error in the server; the log has the details")
     return error_response(error) if _is_program(request) else error_page(request, error, bare=True)
 
 

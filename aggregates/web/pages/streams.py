@@ -1,4 +1,4 @@
-"""Streams of the pages: charts by their slugs, the pulse of the front page, and jobs."""
+"""Serve the streams of the pages: charts by slug, the pulse of the front page, jobs, and embedded charts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_CHARTS = 40
 @require_GET
 @stream
 def charts(request: HttpRequest) -> HttpResponseBase:
-    """`?chart=SLUG&chart=SLUG&from=-7d`: one stream for several charts; events are named `series:SLUG`."""
+    """Stream several charts (`?chart=SLUG&chart=SLUG&from=-7d`); events are named `series:SLUG`."""
     slugs = request.GET.getlist("chart")
     if not slugs or len(slugs) > MOST_CHARTS:
         raise BadRequestError(f"chart: name 1 to {MOST_CHARTS} charts", parameter="chart")
@@ -47,7 +47,7 @@ def charts(request: HttpRequest) -> HttpResponseBase:
 @require_GET
 @stream
 def pulse(request: HttpRequest) -> HttpResponseBase:
-    """What comes in now."""
+    """Stream the state of the system for the front page."""
     rights_of(request).require_unlimited()
     return respond(request, {"": FrontPageFeed(database)}, may_continue(request, Rights.require_unlimited))
 
@@ -55,7 +55,7 @@ def pulse(request: HttpRequest) -> HttpResponseBase:
 @require_GET
 @stream
 def jobs(request: HttpRequest) -> HttpResponseBase:
-    """What the engine works on."""
+    """Stream the engine's state and newest jobs."""
     rights_of(request).require_unlimited()
     return respond(request, {"": JobsFeed(database)}, may_continue(request, Rights.require_unlimited))
 
@@ -63,7 +63,7 @@ def jobs(request: HttpRequest) -> HttpResponseBase:
 @require_GET
 @stream
 def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
-    """The charts of an embed link; its signature is the right to see them."""
+    """Stream the charts of an embed link; its signature is the right to see them."""
     link = embed.open_link(token)
     start = request.GET.get("from")
     feeds = {

@@ -1,4 +1,4 @@
-"""The pages: front, aggregates, charts, dashboards, and embedded charts."""
+"""Render the pages: front, aggregates, charts, dashboards, jobs, and embedded charts."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from aggregates.web.pages.forms import ChartForm
 from aggregates.web.pages.page_access import error_page, page
 from aggregates.web.series import freshness, latest_documents, query
 
-MOST_SERIES = 8  # in the chart of an aggregate that nobody has made a chart of
+MOST_SERIES = 8  # in the default chart on the page of an aggregate
 
 
 @require_safe
 @page
 def front(request: HttpRequest) -> HttpResponseBase:
-    """What comes in now, the first chart that heads a dashboard and has data, and where to look further."""
+    """Show the live state, the first chart that heads a dashboard and has data, and links to the other pages."""
     boards = list(Dashboard.objects.all()[:12])
     featured = _first_with_data(boards)
     return render(
@@ -49,7 +49,6 @@ def front(request: HttpRequest) -> HttpResponseBase:
 
 
 def _may_see_quarantine(request: HttpRequest) -> bool:
-    """Whether the admin would show it."""
     user = getattr(request, "user", None)
     return bool(user and user.is_staff and user.has_perm("ingest.view_quarantineentry"))
 
@@ -67,7 +66,7 @@ def _first_with_data(boards: list[Dashboard]) -> list[Chart]:
 @require_safe
 @page
 def aggregates(request: HttpRequest) -> HttpResponseBase:
-    """All aggregates by name."""
+    """List all aggregates by name."""
     said = dict(AggDef.objects.exclude(description="").values_list("name", "description"))
     reached = {item["name"]: item for item in overview.aggregates(database(), 0)}
     items = []
@@ -89,7 +88,7 @@ def aggregates(request: HttpRequest) -> HttpResponseBase:
 @require_http_methods(["GET", "HEAD", "POST"])
 @page
 def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
-    """One aggregate: its chart, its latest documents, and how programs get it; editors make charts of it."""
+    """Show one aggregate: its chart, its latest documents, and a curl line. Editors can create charts of it."""
     collection = query.collection_name(name)
     known = query.names(database())
     if collection is None or name not in known:
@@ -128,7 +127,7 @@ def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
 
 
 def _by_definition(name: str, known: list[str]) -> HttpResponseBase:
-    """The page of an aggregate that is asked for by its definition's name, and writes under another."""
+    """Redirect from the name of a definition to the page of its first output, if they differ."""
     found = AggDef.objects.filter(name=name).first()
     if found is None:
         raise NotFoundError(f"there is no aggregate {name[:100]!r}")
@@ -143,7 +142,6 @@ def _by_definition(name: str, known: list[str]) -> HttpResponseBase:
 @require_safe
 @page
 def charts(request: HttpRequest) -> HttpResponseBase:
-    """All charts."""
     items = [
         {
             "title": chart.title,
@@ -158,7 +156,6 @@ def charts(request: HttpRequest) -> HttpResponseBase:
 @require_safe
 @page
 def dashboards(request: HttpRequest) -> HttpResponseBase:
-    """All dashboards."""
     items = [
         {"title": board.title, "url": board.get_absolute_url(), "about": board.description}
         for board in Dashboard.objects.all()
@@ -169,7 +166,7 @@ def dashboards(request: HttpRequest) -> HttpResponseBase:
 @require_http_methods(["GET", "HEAD", "POST"])
 @page
 def chart(request: HttpRequest, slug: str) -> HttpResponseBase:
-    """One chart; editors find and make the links that show it elsewhere."""
+    """Show one chart. Editors see and create its embed links."""
     found = get_object_or_404(Chart, slug=slug)
     made, links = embedding.make(request, found)
     if made is not None:
@@ -188,7 +185,7 @@ def chart(request: HttpRequest, slug: str) -> HttpResponseBase:
 @require_http_methods(["GET", "HEAD", "POST"])
 @page
 def dashboard(request: HttpRequest, slug: str) -> HttpResponseBase:
-    """Charts on one page, fed by one stream; editors find and make the links that show it elsewhere."""
+    """Show the charts of a dashboard, fed by one stream. Editors see and create its embed links."""
     found = get_object_or_404(Dashboard, slug=slug)
     made, links = embedding.make(request, found)
     if made is not None:
@@ -208,14 +205,14 @@ def dashboard(request: HttpRequest, slug: str) -> HttpResponseBase:
 @require_safe
 @page
 def jobs(request: HttpRequest) -> HttpResponseBase:
-    """What the engine works on; operators may end a job."""
+    """Show the engine's jobs. Operators can cancel one."""
     context = {"section": "jobs", "may_operate": rights_of(request).may(OPERATE)}
     return render(request, "zarkov/jobs.html", context)
 
 
 @require_safe
 def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
-    """What a signed link shows, without navigation and without cookies."""
+    """Show the charts of an embed link, without navigation and without cookies."""
     try:
         link = embed.open_link(token)
     except WebError as error:
@@ -252,6 +249,6 @@ def _list_context(
 
 
 def _curl(request: HttpRequest, path: str) -> str:
-    """The line that gets what the page shows."""
+    """Return a curl command that fetches the data of the page."""
     header = "" if settings.ZARKOV.anonymous_read else " -H 'Authorization: Token …'"
     return f"curl{header} '{request.build_absolute_uri(path)}'"

@@ -1,4 +1,4 @@
-"""Turns a stored chart into the question that it asks, and checks that there can be an answer."""
+"""Turn a stored chart into a series query, and check that the query is valid."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from aggregates.web.series.time_span import read_span
 
 
 def chart_query(chart: Chart, start: str | None = None, end: str | None = None) -> SeriesQuery:
-    """Return the question that `chart` asks; a viewer's own range goes before the chart's.
+    """Return the series query of `chart`; a viewer's own range overrides the chart's.
 
-    The range ends now at the latest unless it says otherwise: an event dated years ahead would squeeze the picture.
+    An open range ends now: an event dated years ahead would squeeze everything else to one side.
     """
     return SeriesQuery(
         name=chart.aggregate,
@@ -32,7 +32,7 @@ def chart_query(chart: Chart, start: str | None = None, end: str | None = None) 
 
 
 def chart_faults(chart: Chart) -> dict[str, str]:
-    """Return a message by field for each name or range that could never give an answer."""
+    """Return a message by field for each invalid name, range or zone."""
     faults: dict[str, str] = {}
     try:
         if collection_name(chart.aggregate) is None:
@@ -45,12 +45,12 @@ def chart_faults(chart: Chart) -> dict[str, str]:
         except WebError as error:
             faults[name] = error.message.removeprefix("from = ")
     if chart.zone and not is_zone(chart.zone):
-        faults["zone"] = f"{chart.zone!r} is no name of the IANA time zone database, such as Europe/Berlin"
+        faults["zone"] = f"{chart.zone!r} is not a name in the IANA time zone database, such as Europe/Berlin"
     return faults
 
 
 class CheckedChartForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Shows the faults of a chart at their fields."""
+    """A form that shows the faults of a chart next to their fields."""
 
     class Meta:
         model = Chart

@@ -1,4 +1,4 @@
-"""Aggregates as files: CSV for spreadsheets, JSON lines for programs. Both are made while they are sent."""
+"""Export aggregates as CSV for spreadsheets or JSON lines for programs, generated while they are sent."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 from aggregates.web.json_encoding import plain, to_json
 
-_SAMPLE = 1000  # documents looked at to find the columns; later ones can fill but not add columns
+_SAMPLE = 1000  # documents that define the columns; later ones can fill columns but not add any
 _CHUNK = 500  # rows sent at once
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the begin of a formula
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets treat these as the start of a formula
 
 Rows = Iterable[Mapping[str, Any]]
 
 
 def csv_lines(documents: Rows) -> Iterator[bytes]:
-    """A header and one row per document: key, then one column per field of the values (`value` for plain numbers).
+    """Yield a header and one row per document: key, then one column per field of the values (`value` for numbers).
 
-    Fields that appear first behind the first thousand documents go to a last column `more` as JSON. Texts that a
-    spreadsheet would run as a formula get an apostrophe in front (OWASP, CSV injection).
+    Fields that first appear after `_SAMPLE` documents go to the last column, `more`, as JSON. Texts that a
+    spreadsheet would run as a formula are prefixed with an apostrophe (OWASP, CSV injection).
     """
     rest = iter(documents)
     sample = list(islice(rest, _SAMPLE))
@@ -41,19 +41,19 @@ def csv_lines(documents: Rows) -> Iterator[bytes]:
 
 
 def json_lines(documents: Rows) -> Iterator[bytes]:
-    """One document per line: `_id`, `value` and `through`."""
+    """Yield one JSON document per line: `_id`, `value` and `through`."""
     rest = iter(documents)
     while chunk := list(islice(rest, _CHUNK)):
         yield b"".join(to_json(document) + b"\n" for document in chunk)
 
 
 def plain_documents(documents: Rows) -> list[dict[str, Any]]:
-    """Documents with only the types of JSON in them."""
+    """Return the documents with JSON types only."""
     return [plain(document) for document in documents]
 
 
 def file_name(name: str) -> str:
-    """`name` with only what is harmless in a header and on every disk."""
+    """Return `name` with only characters that are safe in a header and on every file system."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:100] or "export"
 
 

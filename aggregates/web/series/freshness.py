@@ -1,4 +1,4 @@
-"""How current an aggregate is: the last event id it contains, and the time up to which it contains everything."""
+"""Read how current an aggregate is: the last event id it contains, and the time up to which it contains everything."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ _FIELDS = {"position": 1, "complete_through": 1, "aggdef": 1, "lead": 1, "store"
 
 @dataclass(frozen=True)
 class Freshness:
-    """All are None for a collection that no aggregate definition fills."""
+    """How current an aggregate is. All fields are None for a collection that no aggregate definition fills."""
 
-    through: int | None = None
-    complete_through: datetime | None = None
+    through: int | None = None  # last event id contained
+    complete_through: datetime | None = None  # time up to which every committed event is contained
     aggdef: str | None = None  # the definition that fills it
 
     def document(self) -> dict[str, Any]:
-        """The two fields that answers carry."""
+        """Return `through` and `complete_through` as fields of an answer."""
         return {
             "through": self.through,
             "complete_through": moment_text(self.complete_through) if self.complete_through else None,
         }
 
     def headers(self) -> dict[str, str]:
-        """The two headers that answers of `/q` and its kin carry; absent where nothing is known."""
+        """Return the same values as headers, for the 2011 queries and exports; None values are left out."""
         names = {"through": "X-Zarkov-Through", "complete_through": "X-Zarkov-Complete-Through"}
         return {names[key]: str(value) for key, value in self.document().items() if value is not None}
 
 
 def read(database: Database[dict[str, Any]], name: str) -> Freshness:
-    """Currency of the aggregate whose output is `zagg.<name>`.
+    """Return the freshness of the aggregate whose output is `zagg.<name>`.
 
-    Of several outputs of one definition only the first has the position; the others point to it.
+    If a definition has several outputs, only the first has the position; the others point to it.
     """
     positions = database[POSITIONS]
     document = positions.find_one({"_id": name}, _FIELDS) or {}
@@ -51,7 +51,7 @@ def read(database: Database[dict[str, Any]], name: str) -> Freshness:
 
 
 def watermark(database: Database[dict[str, Any]]) -> Watermark | None:
-    """What may be read of the events now; None while there is no event store."""
+    """Return the current watermark, or None if there is no event store yet."""
     try:
         return read_watermark(database)
     except StoreUnpreparedError:
@@ -59,10 +59,10 @@ def watermark(database: Database[dict[str, Any]]) -> Watermark | None:
 
 
 def of_position(document: Mapping[str, Any], now: Watermark | None) -> Freshness:
-    """What a position document says, as of `now`.
+    """Return the freshness that a position document records, given the watermark `now`.
 
-    An aggregate that has taken in everything up to the watermark is as complete as the watermark, however long ago
-    its last run was: nothing came in since.
+    An aggregate whose position has reached the watermark is as complete as the watermark, however long ago its last
+    run was: no event has arrived since.
     """
     through, complete = document.get("position"), document.get("complete_through")
     if not isinstance(through, int):
@@ -74,7 +74,7 @@ def of_position(document: Mapping[str, Any], now: Watermark | None) -> Freshness
 
 
 def least(database: Database[dict[str, Any]], names: Iterable[str]) -> Freshness:
-    """Currency of an answer made of several aggregates: that of the one which is furthest behind."""
+    """Return the freshness of an answer made of several aggregates: that of the least current one."""
     found = [read(database, name) for name in dict.fromkeys(names)]
     through = [item.through for item in found if item.through is not None]
     complete = [item.complete_through for item in found if item.complete_through is not None]

@@ -1,4 +1,4 @@
-"""The latest documents of an aggregate, for people to look at."""
+"""Read the latest documents of an aggregate for its page."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any, Final
 from pymongo.database import Database
 
 COUNT: Final = 50
-MOST_SORTED: Final = 100_000  # beyond so many documents they are not searched for what has changed last
+MOST_SORTED: Final = 100_000  # larger collections are not sorted by change
 BY_CHANGE: Final = "changed last"
 BY_KEY: Final = "last by key"
 
 
 def read(database: Database[dict[str, Any]], collection: str) -> tuple[list[dict[str, Any]], str]:
-    """Up to `COUNT` documents without their state, and in which order they are, in words.
+    """Return up to `COUNT` documents without their state, and a phrase that names their order.
 
-    Those that took in the newest events come first. There is no index for that, so that of a collection with more than
-    `MOST_SORTED` documents the last ones by key are answered, which costs the same at any size.
+    Documents with the newest events come first. That order has no index, so a collection of more than `MOST_SORTED`
+    documents is read backwards by key instead, which costs the same at any size.
     """
     by_change = _size(database, collection) <= MOST_SORTED
     order = [("through", -1), ("_id", -1)] if by_change else [("_id", -1)]
@@ -25,7 +25,7 @@ def read(database: Database[dict[str, Any]], collection: str) -> tuple[list[dict
 
 
 def _size(database: Database[dict[str, Any]], collection: str) -> int:
-    """Roughly how many documents there are, by what MongoDB notes of a collection; a view has those below it."""
+    """Return MongoDB's estimate of the number of documents; for a view, that of the collection below it."""
     found = next(database.list_collections(filter={"name": collection}), {})
     below = found.get("options", {}).get("viewOn", collection)
     return database[below].estimated_document_count()

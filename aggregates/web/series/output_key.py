@@ -1,7 +1,7 @@
-"""Reads the keys of aggregates: `dimension/.../period`, the period last, as DESIGN sections 7 and 8 say.
+"""Parse the keys of aggregates: `dimension/.../period`, the period last (DESIGN sections 7 and 8).
 
-Periods are ISO 8601 in one of its plain forms: `2011`, `2011-07`, `2011-W27`, `2011-07-01`, `2011-07-01T13:00` and on
-to fractions of a second, with or without an offset. Without one they are local times of the zone that is asked for.
+Periods are plain ISO 8601: `2011`, `2011-07`, `2011-W27`, `2011-07-01`, `2011-07-01T13:00`, down to fractions of a
+second, with or without an offset. Without one they are local times in the requested zone.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _PERIOD = re.compile(
     r"(?P<offset>Z|[+-]\d\d:?\d\d)?)?)?)?\Z",
     re.ASCII,
 )
-_BARE_YEARS = range(1900, 2200)  # a last part of four digits outside them is a number, not a year
+_BARE_YEARS = range(1900, 2200)  # four digits outside this range are a number, not a year
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """The period that a key ends with."""
+    """The period at the end of a key."""
 
-    ms: float  # its first moment, milliseconds since 1970 in UTC
-    step: Step  # how precisely it is written
+    ms: float  # its start, in milliseconds since 1970 (UTC)
+    step: Step  # its length, taken from the precision of the text
 
 
 @lru_cache(maxsize=65536)
 def parse_period(text: str, zone: str) -> Period | None:
-    """The period that `text` is, in time zone `zone` unless it has an offset; None when it is no date."""
+    """Parse a period, in time zone `zone` unless it has an offset. Return None if `text` is not a date."""
     match = _PERIOD.match(text)
     if match is None:
         return None
@@ -59,20 +59,20 @@ def parse_period(text: str, zone: str) -> Period | None:
 
 
 def split_key(key: str) -> tuple[str, str]:
-    """The dimensions (all parts but the last, joined by `/`) and the last part."""
+    """Return the dimensions (all parts but the last, joined by `/`) and the last part."""
     head, _, last = key.rpartition("/")
     return head, last
 
 
 def below_parts(prefix: str) -> str:
-    """The whole parts of keys in `prefix`, which all keys that begin with it share: `celery/2` has `celery/`."""
+    """Return the complete key parts in `prefix`, shared by all keys that start with it: `celery/` for `celery/2`."""
     return prefix[: prefix.rfind("/") + 1]
 
 
 def x_of(key: Any, zone: str) -> Any:
-    """The x of a document in a chart: milliseconds when the key ends with a date, else the key itself.
+    """Return the x value for a key in a chart: milliseconds if the key is or ends with a date, else the key itself.
 
-    Dates and numbers as keys stand for themselves; other keys become text.
+    Keys that are neither text, dates nor numbers become text.
     """
     if isinstance(key, str):
         period = parse_period(key.rpartition("/")[2], zone)

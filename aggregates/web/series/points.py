@@ -1,4 +1,4 @@
-"""Turns documents of an aggregate into series for charts. Pure: documents in, series out."""
+"""Turn documents of an aggregate into series for charts, without any I/O."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _STEPS: tuple[Step, ...] = ("second", "minute", "hour", "day", "week", "month", 
 class Series:
     """One line of a chart."""
 
-    label: str  # dimensions and field, as a person reads them
-    key: str  # the dimensions as they are in the key, after the whole parts of the prefix
+    label: str  # dimensions and field, for people
+    key: str  # the dimensions as in the key, without the parts that the prefix fixes
     field: str  # "value" for plain numbers
-    data: list[list[Any]] = dataclasses.field(default_factory=list)  # [x, y], x rising when it is a time
+    data: list[list[Any]] = dataclasses.field(default_factory=list)  # [x, y], ascending if x is a time
 
     def document(self) -> dict[str, Any]:
-        """As the API and the streams say it."""
+        """Return the series in the form of the API and the streams."""
         return {"label": self.label, "key": self.key, "field": self.field, "data": self.data}
 
 
@@ -39,14 +39,14 @@ class ChartData:
     """All series of one answer."""
 
     series: list[Series]
-    step: Step | None = None  # length of the periods; None when keys are no dates
+    step: Step | None = None  # shortest period; None if the keys are not dates
     omitted: int = 0  # series left out because of `limit`, the smallest ones
 
 
 def by_field(documents: Iterable[Mapping[str, Any]], zone: str) -> dict[str, list[list[Any]]]:
-    """The answer of `/q`: for each field of the values, `[x, y]` in the order of the documents.
+    """Return the answer of `/q`: for each field of the values, `[x, y]` in the order of the documents.
 
-    A value that is no document is field `value`; values are passed on as they are.
+    A value that is not a document becomes field `value`. Values are passed on unchanged.
     """
     result: dict[str, list[list[Any]]] = {}
     for document in documents:
@@ -63,11 +63,10 @@ def by_field(documents: Iterable[Mapping[str, Any]], zone: str) -> dict[str, lis
 def by_dimension(
     documents: Iterable[Mapping[str, Any]], *, zone: str, prefix: str, fields: tuple[str, ...], span: TimeSpan
 ) -> ChartData:
-    """One series per combination of dimensions and field, so that no two points of a series share a period.
+    """Return one series per combination of dimensions and field, so that no two points of a series share a period.
 
-    Keys that end with a date give times within `span`; the others give categories, x being the key after the whole
-    parts of `prefix`.
-    Without `fields` all fields with numbers are taken.
+    Keys that end with a date become times within `span`; other keys become categories, with the rest of the key after
+    the complete parts of `prefix` as x. Without `fields`, all numeric fields are used.
     """
     shared = below_parts(prefix)
     found: dict[tuple[str, str], Series] = {}
@@ -93,7 +92,7 @@ def by_dimension(
 
 
 def keep_largest(chart: ChartData, limit: int) -> None:
-    """Leave the `limit` series with the largest sums, in their old order, and count the others as omitted."""
+    """Keep the `limit` series with the largest sums, in the same order, and count the others as omitted."""
     if len(chart.series) <= limit:
         return
     sums = sorted(chart.series, key=lambda series: -sum(abs(y) for _, y in series.data if y is not None))
@@ -103,10 +102,10 @@ def keep_largest(chart: ChartData, limit: int) -> None:
 
 
 def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, zone: str, now: datetime) -> None:
-    """Give every series a point for every period: null, 0 or the value before, as `fill` says.
+    """Add a point for every missing period to each series: null, 0 or the previous value, depending on `fill`.
 
-    From the start of the span, or else the first point, to its end (not later than `now`), or else the last point.
-    Raises `TooLargeError` when that would be more than `MAX_FILLED_POINTS` points.
+    The range runs from the start of the span (or the first point) to its end, at most `now` (or the last point).
+    Raises `TooLargeError` if that makes more than `MAX_FILLED_POINTS` points.
     """
     times = [point[0] for series in chart.series for point in series.data]
     if not fill or chart.step is None or not times:
@@ -129,7 +128,7 @@ def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, zone: str, now: dateti
 
 
 def read_fill(text: str) -> Fill:
-    """The fill that a parameter names. Raises `BadRequestError`."""
+    """Return `text` as a fill. Raises `BadRequestError` if it is not in `FILLS`."""
     for fill in FILLS:
         if text == fill:
             return fill
@@ -150,7 +149,7 @@ def _filled(data: list[list[Any]], grid: list[float], fill: Fill) -> list[list[A
 
 
 def _place(key: Any, zone: str) -> tuple[str, Any, Step | None]:
-    """Dimensions, x, and the step when x is a time."""
+    """Return dimensions, x, and the step if x is a time."""
     if isinstance(key, str):
         dimensions, last = split_key(key)
         period = parse_period(last, zone)

@@ -1,4 +1,4 @@
-"""Reads aggregates: which documents a question needs, and how many at most. Everything below `zagg.` can be read."""
+"""Read output documents of aggregates from MongoDB, in bounded amounts. Only collections below `zagg.` can be read."""
 
 from __future__ import annotations
 
@@ -20,54 +20,54 @@ from aggregates.web.series.time_span import TimeSpan, is_sliding, read_span
 NAMESPACE = "zagg."
 MAX_DOCUMENTS = 250_000
 _NAME = re.compile(r"[^\0$.][^\0$]*\Z")
-_AFTER = "\U0010ffff"  # behind every key that begins with what stands before it
+_AFTER = "\U0010ffff"  # sorts after every key that starts with the text before it
 
 Documents = Iterable[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class SeriesQuery:
-    """One question for time series; equal questions are one question to the live streams."""
+    """A time series query; live streams share one channel among equal queries."""
 
     name: str  # the aggregate's output, without `zagg.`
-    fields: tuple[str, ...] = ()  # empty = all that are numbers
-    prefix: str = ""  # only keys that begin with it
-    start: str = ""  # as `aggregates.web.series.time_span` reads it; empty = open
-    end: str = ""
-    zone: str = "UTC"  # of keys without an offset
-    fill: Fill = ""
-    limit: int = 100  # series at most, the largest ones
+    fields: tuple[str, ...] = ()  # empty = all numeric fields
+    prefix: str = ""  # only keys that start with it
+    start: str = ""  # a text for `time_span.read_span`; empty = open
+    end: str = ""  # like `start`
+    zone: str = "UTC"  # time zone of keys without an offset
+    fill: Fill = ""  # what to put in periods without data; empty = nothing
+    limit: int = 100  # maximum number of series; the largest are kept
 
     @property
     def slides(self) -> bool:
-        """Whether the answer changes with the clock alone."""
+        """Return True if the answer changes with the clock alone."""
         return is_sliding(self.start, self.end)
 
     def locked(self, prefix: str) -> SeriesQuery:
-        """The same question about keys below `prefix` only, which its own prefix can narrow but not leave."""
+        """Return the query limited to keys below `prefix`; its own prefix can only narrow that further."""
         return self if self.prefix.startswith(prefix) else replace(self, prefix=prefix)
 
 
 def collection_name(name: str, prefix: str = NAMESPACE) -> str | None:
-    """The collection that `prefix` and `name` make, None when there cannot be one of that name.
+    """Return the collection named `prefix + name`, or None if MongoDB does not allow that name.
 
     Raises `ForbiddenError` outside `zagg.`.
     """
     full = prefix + name
     if not full.startswith(NAMESPACE):
-        raise ForbiddenError(f"{full[:120]!r} lies outside {NAMESPACE}", collection=full[:120])
+        raise ForbiddenError(f"{full[:120]!r} is outside {NAMESPACE}", collection=full[:120])
     rest = full[len(NAMESPACE) :]
     possible = _NAME.match(rest) and ".." not in rest and not rest.endswith(".") and len(full.encode()) <= 200
     return full if possible else None
 
 
 def below(prefix: str) -> dict[str, str]:
-    """The condition that a key begins with `prefix`, which an index answers."""
+    """Return the condition that a key starts with `prefix`, in a form that uses the index."""
     return {"$gte": prefix, "$lt": prefix + _AFTER}
 
 
 def names(database: Database[dict[str, Any]]) -> list[str]:
-    """All aggregates that can be read, without `zagg.`, in alphabetical order."""
+    """List all aggregates that can be read, without `zagg.`, in alphabetical order."""
     found = database.list_collection_names(filter={"name": {"$regex": r"^zagg\."}})
     return sorted(name[len(NAMESPACE) :] for name in found)
 
@@ -75,7 +75,7 @@ def names(database: Database[dict[str, Any]]) -> list[str]:
 def read_range(
     database: Database[dict[str, Any]], collection: str | None, begin: str | None, end: str | None
 ) -> Documents:
-    """Documents with `begin <= _id <= end` in order of `_id`; an empty bound is open (the question of `/q`).
+    """Return documents with `begin <= _id <= end` in order of `_id` (for `/q`); an empty bound is open.
 
     Raises `TooLargeError` instead of reading more than `MAX_DOCUMENTS`.
     """
@@ -86,9 +86,9 @@ def read_range(
 
 
 def read_series(database: Database[dict[str, Any]], query: SeriesQuery, now: datetime | None = None) -> ChartData:
-    """The answer to `query`, by one query to MongoDB (and two one-key looks when a range is given).
+    """Answer `query` with one MongoDB query (plus two one-key reads if it has a range).
 
-    Raises `BadRequestError` for a range that is none and `TooLargeError` for too much.
+    Raises `BadRequestError` for an invalid range and `TooLargeError` for more than `MAX_DOCUMENTS`.
     """
     now = now or datetime.now(UTC)
     span = read_span(query.start, query.end, query.zone, now)
@@ -110,7 +110,7 @@ def read_ranked(
     sort: str,
     limit: int,
 ) -> list[dict[str, Any]]:
-    """The first `limit` documents that meet `condition` by the order of `sort` (`-field` = largest first)."""
+    """Return the first `limit` documents that match `condition`, ordered by `sort` (`-field` = largest first)."""
     if collection is None:
         return []
     direction = -1 if sort.startswith("-") else 1
@@ -121,9 +121,9 @@ def read_ranked(
 def stream(
     database: Database[dict[str, Any]], collection: str, prefix: str, span: TimeSpan, zone: str
 ) -> Iterator[Any]:
-    """All documents of a range in order of `_id`, as they arrive; for exports of any size.
+    """Yield all documents of a range in order of `_id`, from one cursor; for exports of any size.
 
-    A switch of generations does not break it: an open cursor goes on reading the old one.
+    A switch of generations does not break it: the open cursor continues to read the old one.
     """
     bounds = _bounds(database, collection, prefix, span)
     with database[collection].find({"_id": bounds} if bounds else {}, {"state": 0}).sort("_id", 1) as cursor:
@@ -148,9 +148,9 @@ def _read(
 
 
 def _bounds(database: Database[dict[str, Any]], collection: str, prefix: str, span: TimeSpan) -> dict[str, Any]:
-    """Bounds of `_id` for keys below `prefix`, narrowed by the span where dates follow the prefix directly.
+    """Return bounds of `_id` for keys below `prefix`, narrowed by the span if dates directly follow the prefix.
 
-    They may let in a little more than the span, never less: exact is the check of each period.
+    They can cover a little more than the span, never less: the caller checks each period.
     """
     parts = below_parts(prefix)
     bounds: dict[str, Any] = dict(below(prefix)) if prefix else {}
@@ -163,7 +163,7 @@ def _bounds(database: Database[dict[str, Any]], collection: str, prefix: str, sp
         key = edge["_id"] if edge else None
         if not isinstance(key, str) or parse_period(key[len(parts) :], "UTC") is None or "W" in key[len(parts) :]:
             return bounds
-    margin = timedelta(days=2)  # offsets of zones, and year and month keys that begin on the day itself
+    margin = timedelta(days=2)  # for zone offsets, and for year and month keys that start on that day
     if span.start is not None:
         bounds["$gte"] = max(f"{parts}{span.start - margin:%Y-%m}" if span.start.year >= 1000 else parts, prefix)
     if span.end is not None and 1000 <= span.end.year < 9999:

@@ -1,4 +1,4 @@
-"""Filters from outside: an allow-list of MongoDB's query operators, with bounds on their size (DESIGN promise 10)."""
+"""Check filters from clients: only allowed MongoDB query operators, bounded in depth and size (DESIGN promise 10)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALLOWED = ", ".join(sorted(COMPARE | COMBINE))
 
 
 def read_filter(text: str, parameter: str) -> dict[str, Any]:
-    """The filter that a JSON text says. Raises `BadRequestError` naming `parameter` and what is not allowed."""
+    """Parse a filter from JSON. Raises `BadRequestError` naming `parameter` and what is not allowed."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -28,22 +28,22 @@ def read_filter(text: str, parameter: str) -> dict[str, Any]:
 
 
 def check_filter(document: Any, parameter: str) -> dict[str, Any]:
-    """`document` as a filter for MongoDB: only the operators of the allow-list, bounded in depth and size.
+    """Return `document` as a MongoDB filter. Raises `BadRequestError` for other operators, depth or size.
 
-    `{"$datetime": seconds}` stands for a date, as on the JSON socket.
+    `{"$datetime": seconds}` becomes a date, as on the JSON socket.
     """
     return _Checker(parameter).filter(document, 0)
 
 
 def check_field(name: Any, parameter: str) -> str:
-    """`name` as the dotted path of a field. Raises `BadRequestError` for operators and empty names."""
+    """Return `name` if it is a dotted field path. Raises `BadRequestError` for operators and empty names."""
     if not isinstance(name, str) or not _FIELD.match(name) or len(name) > 256 or ".." in name or name.endswith("."):
-        raise BadRequestError(f"{parameter}: {name!r} is no name of a field", parameter=parameter)
+        raise BadRequestError(f"{parameter}: {name!r} is not a field name", parameter=parameter)
     return name
 
 
 class _Checker:
-    """Walks one filter and counts its terms."""
+    """Walk one filter and count its terms."""
 
     def __init__(self, parameter: str) -> None:
         self._parameter = parameter
@@ -52,12 +52,12 @@ class _Checker:
     def filter(self, document: Any, depth: int) -> dict[str, Any]:
         self._count(depth)
         if not isinstance(document, Mapping):
-            raise self._refused(f"{document!r} is no document of conditions")
+            raise self._refused(f"{document!r} is not a document of conditions")
         result: dict[str, Any] = {}
         for name, condition in document.items():
             if name in COMBINE:
                 if not isinstance(condition, list) or not condition:
-                    raise self._refused(f"{name} wants a list of conditions")
+                    raise self._refused(f"{name} needs a list of conditions")
                 result[name] = [self.filter(part, depth + 1) for part in condition]
             elif name.startswith("$"):
                 raise self._refused(f"operator {name} is not allowed; allowed are {ALLOWED}")
@@ -75,7 +75,7 @@ class _Checker:
             if name not in COMPARE:
                 raise self._refused(f"operator {name} is not allowed; allowed are {ALLOWED}")
             if name in {"$in", "$nin"} and not isinstance(value, list):
-                raise self._refused(f"{name} wants a list")
+                raise self._refused(f"{name} needs a list")
             result[name] = bool(value) if name == "$exists" else self._value(value, depth)
         return result
 
@@ -97,7 +97,7 @@ class _Checker:
         try:
             return datetime.fromtimestamp(float(seconds), UTC)
         except (TypeError, ValueError, OverflowError, OSError):
-            raise self._refused(f"$datetime wants seconds since 1970, not {seconds!r}") from None
+            raise self._refused(f"$datetime needs seconds since 1970, not {seconds!r}") from None
 
     def _count(self, depth: int) -> None:
         self._terms += 1

@@ -1,4 +1,4 @@
-"""Time spans as people write them: `-7d`, `now`, `today`, `2011-07-01`, and the calendar steps between two moments."""
+"""Parse time spans as people write them (`-7d`, `now`, `today`, `2011-07-01`) and step through calendar periods."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """From `start` to `end`, both included; None = open."""
+    """A span of time."""
 
-    start: datetime | None
-    end: datetime | None
+    start: datetime | None  # included; None = open
+    end: datetime | None  # included; None = open
 
     def contains(self, ms: float) -> bool:
-        """Whether a moment, in milliseconds since 1970, lies within."""
+        """Return True if `ms` (milliseconds since 1970) is in the span."""
         if self.start is not None and ms < self.start.timestamp() * 1000:
             return False
         return self.end is None or ms <= self.end.timestamp() * 1000
 
 
 def read_span(start: str, end: str, zone: str, now: datetime) -> TimeSpan:
-    """The span that two texts mean at `now`; empty texts leave it open.
+    """Parse a span from two texts, relative to `now`; an empty text leaves that side open.
 
     Raises `BadRequestError` naming the parameter (`from` or `to`), the value and what is allowed.
     """
@@ -50,23 +50,23 @@ def read_span(start: str, end: str, zone: str, now: datetime) -> TimeSpan:
 
 
 def read_zone(name: str, default: str) -> str:
-    """The zone that a parameter names, `default` for an empty one. Raises `BadRequestError`."""
+    """Return `name` if it is a time zone, `default` if it is empty. Raises `BadRequestError` otherwise."""
     if name and not is_zone(name):
         raise BadRequestError(
-            f"tz = {name[:60]!r} is no time zone: allowed are names such as Europe/Berlin", parameter="tz"
+            f"tz = {name[:60]!r} is not a time zone: allowed are names such as Europe/Berlin", parameter="tz"
         )
     return name or default
 
 
 def is_sliding(start: str, end: str) -> bool:
-    """Whether the span means something else as time passes."""
+    """Return True if the span moves as time passes."""
     return any(text.startswith("-") or text == "today" for text in (start, end))
 
 
 def steps(first_ms: float, last_ms: float, step: Step, zone: str) -> Iterator[float]:
-    """The first moments of all periods from `first_ms` (itself one) to `last_ms`, by the calendar of `zone`.
+    """Yield the start of each period from `first_ms` (itself a start) to `last_ms`, by the calendar of `zone`.
 
-    Days, weeks, months and years follow local midnights, so they are right across changes of summer time.
+    Days, weeks, months and years start at local midnight, so they are right across daylight saving changes.
     """
     if step in ("second", "minute", "hour"):
         fixed_ms = _LENGTHS[step].total_seconds() * 1000
@@ -81,7 +81,7 @@ def steps(first_ms: float, last_ms: float, step: Step, zone: str) -> Iterator[fl
 
 
 def first_step(moment: datetime, step: Step, zone: str) -> float:
-    """The first period of length `step` that begins at `moment` or later, as milliseconds since 1970."""
+    """Return the first start of a period of length `step` at or after `moment`, in milliseconds since 1970."""
     tzinfo = ZoneInfo(zone)
     local = moment.astimezone(tzinfo).replace(tzinfo=None)
     floor = local.replace(microsecond=0)
@@ -121,7 +121,7 @@ def _moment(parameter: str, text: str, zone: str, now: datetime) -> datetime | N
             return min(max(datetime.fromtimestamp(period.ms / 1000, UTC), _EARLIEST), _LATEST)
     except (ValueError, OverflowError, OSError):
         pass
-    raise BadRequestError(f"{parameter} = {text[:60]!r} is no moment: {ALLOWED}", parameter=parameter)
+    raise BadRequestError(f"{parameter} = {text[:60]!r} is not a point in time: {ALLOWED}", parameter=parameter)
 
 
 def _back(now: datetime, count: int, unit: str) -> datetime:

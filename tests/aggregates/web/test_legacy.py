@@ -77,14 +77,14 @@ def test_an_unknown_collection_is_an_empty_object(open_site: Any, client: Client
     ("text", "said"),
     [
         ("{", "n is not JSON"),
-        ("[]", "n wants a document"),
-        ("3", "n wants a document"),
+        ("[]", "n needs a document"),
+        ("3", "n needs a document"),
         ("{}", "c is missing"),
         ('{"z":"a"}', "c is missing"),
         ('{"c":""}', "c is missing"),
-        ('{"c":{"$gt":""}}', "c wants a text"),
-        ('{"c":"a","b":{"$gt":""}}', "b wants a text"),
-        ('{"c":"a","e":7}', "e wants a text"),
+        ('{"c":{"$gt":""}}', "c needs a text"),
+        ('{"c":"a","b":{"$gt":""}}', "b needs a text"),
+        ('{"c":"a","e":7}', "e needs a text"),
     ],
 )
 def test_what_cannot_be_understood_is_400(open_site: Any, client: Client, text: str, said: str) -> None:
@@ -150,7 +150,7 @@ def test_qr_ranks_by_filter_sort_and_limit(open_site: Any, aggregate: Aggregate,
         ({"q-0.limit": "ten"}, "allowed is 1 to 100"),
         ({"q-0.f": "{"}, "q-0.f is not JSON"),
         ({"q-0.f": '{"$where": "1"}'}, "operator $where is not allowed"),
-        ({"q-0.sort": "$where"}, "is no name of a field"),
+        ({"q-0.sort": "$where"}, "is not a field name"),
     ],
 )
 def test_qr_refuses_operators_and_limits_outside_its_lists(

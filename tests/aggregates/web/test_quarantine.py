@@ -245,7 +245,7 @@ def test_a_viewer_reads_and_changes_nothing(staff: Callable[[str], Client], data
 def test_without_an_ingester_the_admin_says_so(staff: Callable[[str], Client], database: Database[Any]) -> None:
     database["quarantine"].insert_one(entry(0, bson.encode({"type": "x"})))
     shown = page_of(staff("operator").post(LIST, {"action": "replay_all"}, follow=True))
-    assert "No ingester runs" in shown
+    assert "No ingester is running" in shown
 
 
 def test_a_mongodb_that_does_not_answer_is_said(ready: Any, admin_client: Client) -> None:

@@ -138,7 +138,7 @@ def test_a_range_that_ends_before_it_begins_is_400(
     aggregate("a", {"x/2024-01-01": 1})
     answer = client.get(f"/api/v1/{path}", {"from": "2024-02-01", "to": "2024-01-01"})
     assert answer.status_code == 400
-    assert "lies after to = '2024-01-01'" in answer.json()["error"]["message"]
+    assert "is after to = '2024-01-01'" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("path", ["series/commit_by_day/", "ranked/commit_by_day/", "export/commit_by_day.csv"])
