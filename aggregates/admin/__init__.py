@@ -1,4 +1,4 @@
-"""What the admin shows of this app."""
+"""Admin pages of this app."""
 
 from aggregates.admin import access, aggdef, alert, chart, quarantine, run, task
 

@@ -16,7 +16,7 @@ from aggregates.web.auth.tokens import make_token
 
 
 class TokenForm(forms.ModelForm):
-    """Asks for what a new token may do."""
+    """A form that asks for the scopes and limits of a new token."""
 
     scopes = forms.MultipleChoiceField(
         choices=[
@@ -38,35 +38,34 @@ class TokenForm(forms.ModelForm):
 
 @admin.register(AccessToken)
 class AccessTokenAdmin(admin.ModelAdmin):
-    """Tokens: shown once when they are made, then only what they may do."""
+    """Tokens. The text of a token is shown once, when it is created; later only its scopes and limits."""
 
     list_display = ("name", "scopes", "collections", "user", "created", "expiry")
     search_fields = ("name", "user__username")
     actions = ("revoke",)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """The form for a new one; there is nothing to change on an old one."""
+        """Return `TokenForm` for a new token; an existing one cannot be changed."""
         if obj is None:
             kwargs["form"] = TokenForm
             kwargs["fields"] = ("name", "collections")
         return super().get_form(request, obj, change, **kwargs)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """What a person decides, or what was decided."""
         if obj is None:
             return ("name", "scopes", "collections", "days")
         return ("name", "scopes", "collections", "user", "created", "expiry")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A token is made and deleted, never changed."""
+        """Return False: a token is created and deleted, never changed."""
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Only for superusers: a token is somebody's right."""
+        """Return True for superusers only, because a token grants rights."""
         return bool(request.user.is_superuser)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Make the token and show it this once."""
+        """Create the token and show its text, this once."""
         chosen = form.cleaned_data
         scopes = [scope for scope in SCOPES if scope in chosen["scopes"]]
         token, text = make_token(
@@ -77,7 +76,7 @@ class AccessTokenAdmin(admin.ModelAdmin):
 
     @admin.action(description="Revoke the chosen tokens", permissions=["delete"])
     def revoke(self, request: HttpRequest, queryset: Any) -> None:
-        """Delete them: what uses them is refused from now on."""
+        """Delete the tokens: requests with them are refused from now on."""
         count = queryset.count()
         queryset.delete()
         self.message_user(request, f"{count} revoked.")
@@ -85,7 +84,7 @@ class AccessTokenAdmin(admin.ModelAdmin):
 
 @admin.register(EmbedLink)
 class EmbedLinkAdmin(admin.ModelAdmin):
-    """Links to charts in other people's pages."""
+    """Embed links, which show charts on other sites."""
 
     list_display = ("name", "shows", "prefix", "origins", "expires", "working")
     list_filter = ("revoked",)
@@ -102,35 +101,33 @@ class EmbedLinkAdmin(admin.ModelAdmin):
 
     @admin.display(description="Shows")
     def shows(self, link: EmbedLink) -> str:
-        """What it shows."""
         return link.title()
 
     @admin.display(description="Works", boolean=True)
     def working(self, link: EmbedLink) -> bool:
-        """Whether it is neither revoked nor expired."""
         return link.works()
 
     @admin.display(description="HTML for the page")
     def code(self, link: EmbedLink) -> str:
-        """The iframe, with the address as this site is reached now."""
+        """Return the iframe, with the host of the present request in its address."""
         if link.pk is None:
             return "Save it first."
         address = link.asked_by.build_absolute_uri(reverse("embed", args=[embed.token_of(link)]))  # type: ignore[attr-defined]
         return format_html("<code>{}</code>", embed.code(link, address))
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Leave the request with the link: its host is part of the code to copy."""
+        """Attach the request to the link: its host is part of the HTML to copy."""
         if obj is not None:
             obj.asked_by = request
         return super().get_form(request, obj, change, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Remember who made it."""
+        """Record who created the link."""
         if not change:
             obj.created_by = request.user
         super().save_model(request, obj, form, change)
 
     @admin.action(description="Revoke the chosen links")
     def revoke(self, request: HttpRequest, queryset: Any) -> None:
-        """From now on they show nothing."""
+        """Revoke the links: they show nothing from now on."""
         self.message_user(request, f"{queryset.update(revoked=True)} revoked.")

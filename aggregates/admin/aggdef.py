@@ -1,4 +1,4 @@
-"""Aggregates in the admin: how they stand, what they are, and what one can do with them."""
+"""Aggregate definitions in the admin: list, form, actions, preview and rebuild."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COPY_TRIES = 1000
 
 
 class AggDefForm(forms.ModelForm):
-    """The form, with the registered tasks to choose from while typing."""
+    """The form of a definition, with the registered tasks as suggestions."""
 
     class Meta:
         model = AggDef
@@ -46,7 +46,7 @@ class AggDefForm(forms.ModelForm):
 
 
 class VerdictFilter(admin.BooleanFieldListFilter):
-    """By the outcome of the last verification."""
+    """Filter by the result of the last verification."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -62,7 +62,7 @@ class RebuildForm(forms.Form):
 
 @admin.register(AggDef)
 class AggDefAdmin(Deletion):
-    """List with state, lag and last run; form in the order of what one wants to do."""
+    """Aggregate definitions, with a list that shows state, lag and last run."""
 
     form = AggDefForm
     list_display = ("name", "status", "lag", "verdict_mark", "recent", "last_run_ago", "kept")
@@ -99,18 +99,16 @@ class AggDefAdmin(Deletion):
     class Media:
         css = {"all": ("zarkov-admin/admin.css",)}
 
-    # What is shown
-
     def get_fieldsets(self, request: HttpRequest, obj: AggDef | None = None) -> Any:
-        """A new aggregate has no past to show."""
+        """Leave out the state for a new aggregate."""
         return self.fieldsets[:-1] if obj is None else self.fieldsets
 
     def get_readonly_fields(self, request: HttpRequest, obj: AggDef | None = None) -> Any:
-        """The name stays: outputs and positions go by it."""
+        """Add the name for an existing aggregate: outputs and positions depend on it."""
         return self.readonly_fields if obj is None else ("name", *self.readonly_fields)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """The list, with what its page needs read once for all rows."""
+        """Return the list, with the newest event id read once for all rows."""
         changelist = super().get_changelist_instance(request)
         changelist.title = "Aggregates"
         newest = _newest()
@@ -120,7 +118,6 @@ class AggDefAdmin(Deletion):
 
     @admin.display(description="state", ordering="state")
     def status(self, aggdef: AggDef) -> SafeString:
-        """State in words."""
         if not aggdef.enabled:
             return mark("paused", "paused")
         words = aggdef.get_state_display()
@@ -132,7 +129,7 @@ class AggDefAdmin(Deletion):
 
     @admin.display(description="behind")
     def lag(self, aggdef: AggDef) -> str:
-        """Events that are stored and not in, and since when."""
+        """Return the number of readable events that the aggregate lacks, and the time for which it has lagged."""
         newest = aggdef.newest if hasattr(aggdef, "newest") else _newest()
         if newest is None or aggdef.last_id is None:
             return "–"
@@ -144,7 +141,6 @@ class AggDefAdmin(Deletion):
 
     @admin.display(description="last run", ordering="last_run")
     def last_run_ago(self, aggdef: AggDef) -> str:
-        """How long ago."""
         return ago(aggdef.last_run) if aggdef.last_run else "never"
 
     ran = moment("last_run", "last run")
@@ -152,7 +148,7 @@ class AggDefAdmin(Deletion):
 
     @admin.display(description="kept current")
     def kept(self, aggdef: AggDef) -> str:
-        """How it is refreshed."""
+        """Return how the aggregate is refreshed."""
         if aggdef.realtime:
             return "realtime"
         if aggdef.interval_s:
@@ -161,14 +157,14 @@ class AggDefAdmin(Deletion):
 
     @admin.display(description="events per run")
     def recent(self, aggdef: AggDef) -> SafeString | str:
-        """The last runs as a small picture."""
+        """Return a sparkline of the events read by the last `SPARK_RUNS` runs."""
         runs = aggdef.runs.exclude(mode=Run.Mode.VERIFY).order_by("-pk")
         counts = list(runs.values_list("docs_in", flat=True)[:SPARK_RUNS])
         return sparkline(counts[::-1], f"events read in the last {len(counts)} runs") if counts else "–"
 
     @admin.display(description="verified", ordering="verdict_ok")
     def verdict_mark(self, aggdef: AggDef) -> SafeString | str:
-        """Outcome of the last verification."""
+        """Return the result of the last verification."""
         if aggdef.verified is None:
             return "–"
         state = {True: "ok", False: "failing", None: "new"}[aggdef.verdict_ok]
@@ -177,31 +173,27 @@ class AggDefAdmin(Deletion):
 
     @admin.display(description="full run due")
     def due(self, aggdef: AggDef) -> str:
-        """Why a full run is due."""
         return aggdef.full_due or "no"
 
     @admin.display(description="last error")
     def failure(self, aggdef: AggDef) -> SafeString | str:
-        """Error and traceback of the last run that failed."""
+        """Return error and traceback of the last failed run."""
         if not aggdef.last_error:
             return "none"
         return format_html("{}<pre>{}</pre>", aggdef.last_error, aggdef.last_traceback)
 
     @admin.display(description="last verification")
     def last_verdict(self, aggdef: AggDef) -> SafeString | str:
-        """What was found."""
         if aggdef.verified is None:
             return "never"
         return format_html("{}, {}<pre>{}</pre>", self.verdict_mark(aggdef), exact(aggdef.verified), aggdef.verdict)
 
-    # What is done
-
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may run, cancel and verify."""
+        """Return True if the user may start, cancel and verify runs."""
         return request.user.has_perm("aggregates.operate_aggdef")
 
     def save_model(self, request: HttpRequest, obj: AggDef, form: Any, change: bool) -> None:
-        """Keep the schedule in step."""
+        """Save the definition and update its schedule."""
         super().save_model(request, obj, form, change)
         sync_schedule(obj)
 
@@ -218,43 +210,37 @@ class AggDefAdmin(Deletion):
 
     @admin.action(description="Run now", permissions=["operate"])
     def run_now(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
-        """Take in what is new."""
         self._start(request, queryset, Run.Mode.INCREMENTAL)
 
     @admin.action(description="Recompute in full", permissions=["operate"])
     def run_full(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
-        """A full run."""
         self._start(request, queryset, Run.Mode.FULL)
 
     @admin.action(description="Verify", permissions=["operate"])
     def verify_now(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
-        """A recount."""
         self._start(request, queryset, Run.Mode.VERIFY)
 
     @admin.action(description="Pause", permissions=["change"])
     def pause(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
-        """No more runs but those by hand."""
+        """Disable the aggregates: only runs by hand are left."""
         for aggdef in queryset:
             services.set_enabled(aggdef, False)
 
     @admin.action(description="Let go on", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
-        """The end of a pause."""
         for aggdef in queryset:
             services.set_enabled(aggdef, True)
 
     @admin.action(description="Make a copy", permissions=["add"])
     def copy(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> HttpResponse | None:
-        """A paused copy with another name, to be changed."""
+        """Create paused copies under free names; open the form if there is only one."""
         made = [services.clone(aggdef, _free_name(aggdef.name)) for aggdef in queryset]
         if len(made) != 1:
             return None
         return HttpResponseRedirect(reverse("admin:aggregates_aggdef_change", args=[made[0].pk]))
 
-    # Pages of its own
-
     def get_urls(self) -> list[URLPattern]:
-        """Buttons of the form, preview and rebuild."""
+        """Add the URLs of the form's buttons: preview, start and rebuild."""
         wrap = self.admin_site.admin_view
         return [
             path("preview/", wrap(self.preview_view), name="aggregates_aggdef_preview"),
@@ -266,7 +252,7 @@ class AggDefAdmin(Deletion):
     def changeform_view(
         self, request: HttpRequest, object_id: Any = None, form_url: str = "", extra_context: Any = None
     ) -> Any:
-        """The form, with the tasks that there are."""
+        """Render the form with the list of registered tasks."""
         tasks = [entry for report in discover(task_modules()) for entry in report.tasks]
         context = {
             **(extra_context or {}),
@@ -276,7 +262,7 @@ class AggDefAdmin(Deletion):
         return super().changeform_view(request, object_id, form_url, context)
 
     def start_view(self, request: HttpRequest, pk: int, mode: str) -> HttpResponse:
-        """A button of the form."""
+        """Start a run of kind `mode` for one aggregate."""
         aggdef = self.get_object(request, str(pk))
         if aggdef is None or request.method != "POST" or not self.has_operate_permission(request):
             raise PermissionDenied
@@ -284,7 +270,7 @@ class AggDefAdmin(Deletion):
         return HttpResponseRedirect(reverse("admin:aggregates_aggdef_change", args=[pk]))
 
     def rebuild_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """The range of a rebuild, and its start."""
+        """Ask for the range of a rebuild, and start it."""
         aggdef = self.get_object(request, str(pk))
         if aggdef is None or not self.has_operate_permission(request):
             raise PermissionDenied
@@ -302,7 +288,7 @@ class AggDefAdmin(Deletion):
         return TemplateResponse(request, "admin/aggregates/aggdef/rebuild.html", context)
 
     def preview_view(self, request: HttpRequest) -> HttpResponse:
-        """What the form's definition gives on the newest events; nothing is saved."""
+        """Show the results of the form's definition for the newest events, without saving anything."""
         if request.method != "POST" or not (self.has_add_permission(request) or self.has_change_permission(request)):
             raise PermissionDenied
         name = request.POST.get("name") or request.POST.get("_name")
@@ -319,13 +305,13 @@ class AggDefAdmin(Deletion):
                 context["preview"] = services.preview(form.instance.definition())
             except (AggregateError, PyMongoError) as error:
                 context["failure"] = str(error)
-            except Exception as error:  # noqa: BLE001 - whatever the task raises belongs on the page
+            except Exception as error:  # noqa: BLE001 - the page shows any error of the task
                 context["failure"] = f"{type(error).__name__}: {error}"
         return TemplateResponse(request, "admin/aggregates/aggdef/preview.html", context)
 
 
 def _newest() -> int | None:
-    """The highest event id that may be read; None when MongoDB does not say."""
+    """Return the highest event id that may be read; None if MongoDB is unavailable."""
     try:
         return resources().run_context.store.watermark().through
     except Exception as error:

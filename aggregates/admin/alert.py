@@ -1,4 +1,4 @@
-"""Messages about changes of state in the admin: read only."""
+"""Alerts in the admin, read-only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aggregates.models import Alert
 
 @admin.register(Alert)
 class AlertAdmin(admin.ModelAdmin):
-    """What was told to whom, and what is still on its way."""
+    """Alerts that were sent, are waiting, or were abandoned after too many attempts."""
 
     list_display = ("created", "aggdef", "kind", "event", "channel", "status", "attempts", "text")
     list_display_links = ("created",)
@@ -30,15 +30,13 @@ class AlertAdmin(admin.ModelAdmin):
 
     @admin.display(description="state")
     def status(self, alert: Alert) -> SafeString:
-        """Whether it went out."""
         if alert.sent:
             return mark("ok", "sent")
         return mark("error", "given up") if alert.given_up else mark("planned", "waits")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """They are made when something changes."""
+        """Return False: alerts are created by changes of state."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """What was told stays told."""
         return False

@@ -18,7 +18,7 @@ from aggregates.web.series.chart_query import CheckedChartForm
 
 
 class ChartAdminForm(CheckedChartForm):
-    """Offers the aggregates that there are, and lets one be named that is still to come."""
+    """The form of a chart. It suggests existing aggregates but accepts the name of a future one."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -28,14 +28,14 @@ class ChartAdminForm(CheckedChartForm):
 
 
 class NameInput(forms.TextInput):
-    """A text with suggestions."""
+    """A text input with suggestions."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__(attrs={"class": "vTextField", "autocomplete": "off"})
         self._names = names
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
-        """The input, and behind it the list of what is known."""
+        """Return the input, followed by a `datalist` of the suggestions."""
         known = f"known-{name}"
         field = super().render(name, value, {**(attrs or {}), "list": known}, renderer)
         options = format_html_join("", '<option value="{}">', ((item,) for item in self._names))
@@ -52,7 +52,7 @@ def _aggregate_names() -> list[str]:
 
 @admin.register(Chart)
 class ChartAdmin(admin.ModelAdmin):
-    """What is shown, how, and over which time."""
+    """Charts."""
 
     form = ChartAdminForm
     list_display = ("title", "kind", "aggregate", "page")
@@ -67,14 +67,13 @@ class ChartAdmin(admin.ModelAdmin):
     )
 
     def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
-        """Saved: show the chart, which is what it was for."""
+        """Redirect to the chart, to show the result."""
         return HttpResponseRedirect(obj.get_absolute_url())
 
     response_post_save_change = response_post_save_add
 
     @admin.display(description="Page")
     def page(self, chart: Chart) -> str:
-        """A link to the chart."""
         return format_html('<a href="{}">show</a>', chart.get_absolute_url())
 
 
@@ -88,7 +87,7 @@ class DashboardItemInline(admin.TabularInline):
 
 @admin.register(Dashboard)
 class DashboardAdmin(admin.ModelAdmin):
-    """Charts on one page."""
+    """Dashboards."""
 
     list_display = ("title", "position", "page")
     search_fields = ("title", "slug")
@@ -96,16 +95,15 @@ class DashboardAdmin(admin.ModelAdmin):
     inlines = (DashboardItemInline,)
 
     def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
-        """Saved: show the dashboard."""
+        """Redirect to the dashboard, to show the result."""
         return HttpResponseRedirect(obj.get_absolute_url())
 
     response_post_save_change = response_post_save_add
 
     @admin.display(description="Page")
     def page(self, dashboard: Dashboard) -> str:
-        """A link to the dashboard."""
         return format_html('<a href="{}">show</a>', dashboard.get_absolute_url())
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        """All of them, charts included."""
+        """Return all dashboards, with their charts prefetched."""
         return super().get_queryset(request).prefetch_related("charts")

@@ -1,4 +1,4 @@
-"""How aggregates are deleted in the admin: what goes along is said first, and what stands in the way is a message."""
+"""Delete aggregates in the admin: list what is deleted with them first, and show refusals as messages."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from aggregates.models import AggDef, Run
 
 
 class Deletion(admin.ModelAdmin):
-    """The part of the aggregates' admin that deletes, by the service that everybody uses: all that is chosen or none.
+    """The part of `AggDefAdmin` that deletes, through `services.remove`: either all chosen aggregates or none.
 
-    Whoever may delete an aggregate may delete its history with it.
+    The permission to delete an aggregate includes its history.
     """
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Outputs and runs that go along, in numbers, and as protected the aggregates that read one of them."""
+        """Return the outputs and numbers of runs to be deleted, with the aggregates that read them as protected."""
         chosen = list(objs)
         runs = Run.objects.filter(aggdef__in=chosen).values_list("aggdef").annotate(Count("pk")).order_by()
         history = dict(runs)
@@ -37,21 +37,21 @@ class Deletion(admin.ModelAdmin):
         return lines, counts, lacking, [_link(reader) for reader in AggDef.objects.over(*chosen)]
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> list[LogEntry]:
-        """Nothing yet: a deletion may be refused. It is logged once it is done."""
+        """Log nothing yet, since the deletion can still be refused; `delete_queryset` logs it when done."""
         return []
 
     def delete_model(self, request: HttpRequest, obj: AggDef) -> None:
-        """Outputs, position and schedule go along."""
+        """Delete an aggregate with its outputs, position and schedule."""
         self.delete_queryset(request, [obj])
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
-        """The same of several."""
+        """Delete aggregates with their outputs, positions and schedules, and log it."""
         gone: Any = list(queryset)
         services.remove(*gone)
         super().log_deletions(request, gone)
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """The page of one; refused with a message when it cannot be deleted now."""
+        """Confirm and delete one aggregate; show a message if it cannot be deleted now."""
         try:
             return super().delete_view(request, object_id, extra_context)
         except AggregateError as error:
@@ -59,7 +59,7 @@ class Deletion(admin.ModelAdmin):
             return HttpResponseRedirect(reverse("admin:aggregates_aggdef_change", args=[object_id]))
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
-        """An action on several; what cannot be done is a message."""
+        """Perform an action on several aggregates; show a message if it fails."""
         try:
             return super().response_action(request, *args, **kwargs)
         except AggregateError as error:

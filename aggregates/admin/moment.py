@@ -1,4 +1,4 @@
-"""Moments as people read them: the exact one, and how long ago."""
+"""Format moments for people: the exact time, and how long ago it was."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _MINUTE_S = 60
 
 
 def exact(then: datetime | None) -> str:
-    """To the second, in the time zone of the configuration; a dash when there is none."""
+    """Format a moment to the second, in the configured time zone; a dash for None."""
     return f"{timezone.localtime(then):%Y-%m-%d %H:%M:%S}" if then else "–"
 
 
 def moment(field: str, label: str, ordering: str | None = None) -> Callable[[Any, Any], str]:
-    """What an admin shows of a field that holds a moment, under `label`."""
+    """Return an admin display function that shows the moment in `field` under `label`."""
 
     @admin.display(description=label, ordering=ordering)
     def shown(self: Any, row: Any) -> str:
@@ -29,11 +29,10 @@ def moment(field: str, label: str, ordering: str | None = None) -> Callable[[Any
 
 
 def length(since: datetime) -> str:
-    """How long it is since then, in seconds below a minute."""
+    """Format the time since then, in seconds below a minute."""
     seconds = max((timezone.now() - since).total_seconds(), 0)
     return f"{seconds:.0f} s" if seconds < _MINUTE_S else timesince(since, depth=1)
 
 
 def ago(then: datetime) -> str:
-    """The same as an answer to "when?"."""
     return f"{length(then)} ago"

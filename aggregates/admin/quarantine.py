@@ -1,4 +1,4 @@
-"""Quarantine in the admin: what was refused and why, mending it, sending it again, deleting it."""
+"""The quarantine in the admin: show refused input and the reason, mend it, replay it, delete it."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ class Row:
 
 @admin.register(QuarantineEntry)
 class QuarantineAdmin(admin.ModelAdmin):
-    """The list and the page of one entry; both read MongoDB."""
+    """Quarantine entries: a list and a page per entry. Both read MongoDB."""
 
     class Media:
         css = {"all": ("zarkov-admin/admin.css", "zarkov-admin/quarantine.css")}
         js = ("zarkov-admin/quarantine.js",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Ingesters add."""
+        """Return False: only ingesters add entries."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Who may replay may delete."""
+        """Return the permission to replay, which includes deletion."""
         return self.has_change_permission(request)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """The list, and what is done with many entries."""
+        """Show the list, or act on many entries. Answers 503 with a message if MongoDB is unavailable."""
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
         try:
@@ -106,17 +106,16 @@ class QuarantineAdmin(admin.ModelAdmin):
             if what == []:
                 self.message_user(request, "Tick the entries that are meant.", messages.WARNING)
             elif action.startswith("replay"):
-                self._say(request, replay_entries(database(), what, by=str(request.user)))
+                self._show_outcome(request, replay_entries(database(), what, by=str(request.user)))
             elif action.startswith("delete"):
                 self.message_user(request, f"{quarantine.delete(database(), what):,} deleted.", messages.SUCCESS)
         except Exception as error:  # noqa: BLE001 - raised again unless it is of a known kind
-            self._say_failure(request, error)
+            self._show_failure(request, error)
         return HttpResponseRedirect(f"{reverse(LIST)}?{request.GET.urlencode()}")
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """One entry."""
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
         try:
@@ -133,7 +132,7 @@ class QuarantineAdmin(admin.ModelAdmin):
         return self._entry(request, entry, text)
 
     def _act_on_one(self, request: HttpRequest, entry: dict[str, Any], text: str) -> HttpResponse | None:
-        """Do what was asked for; None shows the form again with what was typed."""
+        """Perform the posted action. Return None to show the form again with the text that was typed."""
         if not self.has_change_permission(request):
             raise PermissionDenied
         action, key = request.POST.get("action", ""), entry["_id"]
@@ -148,7 +147,7 @@ class QuarantineAdmin(admin.ModelAdmin):
                 self.message_user(request, "Kept: a replay sends this text.", messages.SUCCESS)
             else:
                 outcome = replay_entries(database(), [key], by=str(request.user), mended=made)
-                self._say(request, outcome)
+                self._show_outcome(request, outcome)
                 if not outcome.accepted:
                     return None
         except MendError as error:
@@ -157,7 +156,7 @@ class QuarantineAdmin(admin.ModelAdmin):
         except UnknownEntryError as error:
             raise Http404(str(error)) from None
         except Exception as error:  # noqa: BLE001 - raised again unless it is of a known kind
-            self._say_failure(request, error)
+            self._show_failure(request, error)
             return None
         return HttpResponseRedirect(reverse(ENTRY, args=[key_text(key)]))
 
@@ -187,20 +186,20 @@ class QuarantineAdmin(admin.ModelAdmin):
             "may_change": self.has_change_permission(request),
         }
 
-    def _say_failure(self, request: HttpRequest, error: Exception) -> None:
+    def _show_failure(self, request: HttpRequest, error: Exception) -> None:
         shown = translated(error)
         if not isinstance(shown, IngestError | WebError):
             raise error
         self.message_user(request, str(shown), messages.ERROR)
 
-    def _say(self, request: HttpRequest, outcome: ReplayOutcome) -> None:
+    def _show_outcome(self, request: HttpRequest, outcome: ReplayOutcome) -> None:
         level = messages.SUCCESS if not outcome.refused else messages.WARNING
-        examples = "".join(f"; {message}" for message in dict.fromkeys(said for _, said in outcome.examples[:3]))
+        examples = "".join(f"; {text}" for text in dict.fromkeys(message for _, message in outcome.examples[:3]))
         self.message_user(request, f"{outcome.sentence()}{examples}", level)
 
 
 def preview(entry: dict[str, Any]) -> str:
-    """The beginning of the input as text; empty when it was not read."""
+    """Return the start of the input as one line of text; empty if the list leaves out its bytes."""
     raw = entry.get("raw", b"")
     document = quarantine_replay.decoded(entry) if raw else None
     text = str(raw, "utf-8", "replace") if document is None or raw[:1] in b"{[" else quarantine_replay.as_text(document)
@@ -209,7 +208,7 @@ def preview(entry: dict[str, Any]) -> str:
 
 
 def hex_dump(raw: bytes) -> str:
-    """Sixteen bytes per line: position, hexadecimal, and text."""
+    """Format bytes in lines of sixteen: position, hexadecimal, and text."""
     lines = []
     for start in range(0, len(raw), 16):
         part = raw[start : start + 16]
@@ -219,7 +218,7 @@ def hex_dump(raw: bytes) -> str:
 
 
 def _number(opened: Database[dict[str, Any]], selection: Selection, counts: list[quarantine.Count]) -> int:
-    """How many entries a selection has; asked for only where the counts do not say it."""
+    """Return the number of entries in a selection; MongoDB counts them only if `counts` is not enough."""
     if selection.since is not None or selection.until is not None:
         return quarantine.number_of(opened, selection)
     return sum(
@@ -232,7 +231,7 @@ def _number(opened: Database[dict[str, Any]], selection: Selection, counts: list
 
 
 def _kinds(counts: list[quarantine.Count], given: QueryDict) -> list[dict[str, Any]]:
-    """Codes with their numbers, each with the address that shows only it (or all again)."""
+    """List codes with their counts, each with the query string that shows only it (or all again)."""
     sums: dict[str, int] = {}
     for each in counts:
         sums[each.code] = sums.get(each.code, 0) + each.count
@@ -245,7 +244,7 @@ def _kinds(counts: list[quarantine.Count], given: QueryDict) -> list[dict[str, A
 
 
 def _changed(given: QueryDict, **changes: str | None) -> str:
-    """The query string with some parameters changed; empty ones are left out."""
+    """Return the query string with some parameters changed; empty ones are left out."""
     changed = given.copy()
     for name, value in changes.items():
         if value:

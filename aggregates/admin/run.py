@@ -1,4 +1,4 @@
-"""The history of runs in the admin: read only, with cancelling."""
+"""The history of runs in the admin, read-only except for cancelling."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from aggregates.services import celery_queue
 OPEN = (Run.State.PLANNED, Run.State.RUNNING)
 SHOWN = 100
 RESULTS_SHOWN = 25
-BROKER_S = 3.0  # it may take to answer
+BROKER_S = 3.0  # timeout for the broker
 
 
 @admin.register(Run)
 class RunAdmin(admin.ModelAdmin):
-    """What each run read, wrote and cost, and why it failed."""
+    """Runs: what each one read, wrote and cost, and why it failed."""
 
     list_display = ("asked", "aggregate", "mode", "status", "took", "read", "written", "summary")
     list_display_links = ("asked",)
@@ -73,23 +73,22 @@ class RunAdmin(admin.ModelAdmin):
         css = {"all": ("zarkov-admin/admin.css",)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Runs are started at their aggregate."""
+        """Return False: runs are started on the page of their aggregate."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """History is not rewritten."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Old runs go by themselves, and the others with their aggregate."""
+        """Return False: old runs are deleted automatically, others with their aggregate."""
         return False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may cancel."""
+        """Return True if the user may cancel runs."""
         return request.user.has_perm("aggregates.operate_aggdef")
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
-        """The runs of the aggregate with this name, else the run with this uid: each by one index."""
+        """Return the runs of the aggregate with this name, else the run with this uid; each uses an index."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -97,14 +96,14 @@ class RunAdmin(admin.ModelAdmin):
         return (queryset.filter(aggdef=aggdef) if aggdef else queryset.filter(uid=term)), False
 
     def get_urls(self) -> list[URLPattern]:
-        """The queue."""
+        """Add the URL of the queue."""
         return [
             path("queue/", self.admin_site.admin_view(self.queue_view), name="aggregates_run_queue"),
             *super().get_urls(),
         ]
 
     def queue_view(self, request: HttpRequest) -> HttpResponse:
-        """What Celery's workers are at, what waits for them, and how the last scheduled runs went."""
+        """Show the open runs of Celery's workers, the waiting messages, and the last scheduled runs."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         runs = Run.objects.select_related("aggdef")
@@ -119,12 +118,11 @@ class RunAdmin(admin.ModelAdmin):
         try:
             with pymongo.timeout(BROKER_S):
                 context["waiting"] = celery_queue.lines(resources().database.client)
-        except Exception as error:  # noqa: BLE001 - every broker has errors of its own
+        except Exception as error:  # noqa: BLE001 - each kind of broker raises its own errors
             context["failure"] = f"{type(error).__name__}: {error}"
         return TemplateResponse(request, "admin/aggregates/run/queue.html", context)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """The list, under its own name."""
         changelist = super().get_changelist_instance(request)
         changelist.title = "History of runs"
         return changelist
@@ -135,65 +133,58 @@ class RunAdmin(admin.ModelAdmin):
 
     @admin.display(description="aggregate")
     def aggregate(self, run: Run) -> str:
-        """Its name."""
         return run.aggdef.name
 
     @admin.display(description="aggregate")
     def owner(self, run: Run) -> SafeString:
-        """The way to it."""
         where = reverse("admin:aggregates_aggdef_change", args=[run.aggdef_id])
         return format_html('<a href="{}">{}</a>', where, run.aggdef.name)
 
     @admin.display(description="range")
     def span(self, run: Run) -> str:
-        """What a rebuild was to compute anew."""
+        """Return the range of a rebuild."""
         return f"{exact(run.since)} to {exact(run.until)}" if run.since else "all, or all that is new"
 
     @admin.display(description="performed by")
     def performed_by(self, run: Run) -> str:
-        """Machine and process."""
+        """Return the machine and process that performed the run."""
         return run.performer_shown or "–"
 
     @admin.display(description="state", ordering="state")
     def status(self, run: Run) -> SafeString:
-        """State in words."""
         return mark(run.state, run.get_state_display())
 
     @admin.display(description="events")
     def read(self, run: Run) -> int:
-        """How many it read."""
         return run.docs_in
 
     @admin.display(description="keys")
     def written(self, run: Run) -> int:
-        """How many it wrote."""
         return run.keys
 
     @admin.display(description="took")
     def took(self, run: Run) -> str:
-        """Duration; of a realtime hour, of all its refreshes together."""
+        """Return the duration; for an hour of realtime refreshes, their sum."""
         if run.state == Run.State.RUNNING and run.started:
             return f"{length(run.started)} so far"
         return f"{run.duration_s:.2f} s"
 
     @admin.display(description="in short")
     def summary(self, run: Run) -> str:
-        """What it did, or why it failed, cut to a line."""
+        """Return one line on what the run did, or why it failed."""
         return run.summary
 
     @admin.display(description="traceback")
     def trace(self, run: Run) -> SafeString | str:
-        """As the worker had it."""
         return format_html("<pre>{}</pre>", run.traceback) if run.traceback else "none"
 
     @admin.display(description="CPU time")
     def cost(self, run: Run) -> str:
-        """Of the process that performed it."""
         return f"{run.cpu_s:.2f} s in the process that performed it, beside what the workers spent on its jobs"
 
     @admin.display(description="progress")
     def progress(self, run: Run) -> SafeString | str:
-        """What the jobs of a run that is under way are at."""
+        """Return the state and progress of the jobs of an open run."""
         if not run.is_open:
             return "over"
         found = [(_job_link(job.job_id), job.state, _done(job.progress)) for job in services.jobs_under_way(run)]
@@ -201,12 +192,12 @@ class RunAdmin(admin.ModelAdmin):
 
     @admin.display(description="jobs")
     def jobs(self, run: Run) -> SafeString | str:
-        """What the engine did for it, each with its record."""
+        """Return links to the records of the run's jobs."""
         return format_html_join(", ", "{}", [(_job_link(job_id),) for job_id in run.job_ids]) or "none"
 
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
-        """Stop those that are open."""
+        """Cancel the runs; those that cannot be cancelled become messages."""
         for run in queryset.select_related("aggdef"):
             try:
                 services.cancel_run(run)

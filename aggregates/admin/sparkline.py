@@ -1,4 +1,4 @@
-"""A few numbers as a small picture, and states as words with a mark."""
+"""Draw a few numbers as a small chart, and states as words with a mark."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MARKS = {
 
 
 def sparkline(numbers: Sequence[float], title: str) -> SafeString:
-    """An SVG of bars from left to right, at least one; a zero is a thin line."""
+    """Return an SVG of one bar per number, from left to right; a zero is a thin line. Needs at least one number."""
     highest = max(*numbers, 1)
     bars = []
     for number, value in enumerate(numbers):
@@ -40,7 +40,7 @@ def sparkline(numbers: Sequence[float], title: str) -> SafeString:
 
 
 def mark(state: str, words: str) -> SafeString:
-    """A state as a mark and words; colour is not the only sign."""
+    """Return a state as mark and words, so that colour is not the only sign."""
     return format_html(
         '<span class="zk-state zk-{}"><span aria-hidden="true">{}</span> {}</span>', state, _MARKS.get(state, ""), words
     )

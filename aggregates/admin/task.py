@@ -1,4 +1,4 @@
-"""The page of registered tasks: where each comes from, what it reads, who uses it, and its switch."""
+"""The admin page of registered tasks: where each comes from, what it reads, which aggregates use it, and its switch."""
 
 from __future__ import annotations
 
@@ -24,28 +24,27 @@ class TaskRow:
     """One line of the page."""
 
     entry: TaskEntry
-    used_by: list[AggDef]  # the first ones
-    users: int  # how many there are
-    switch: TaskSwitch | None
+    used_by: list[AggDef]  # the first `USERS_SHOWN` aggregates that use the task
+    users: int  # number of all aggregates that use it
+    switch: TaskSwitch | None  # None = never switched, so enabled
 
     @property
     def enabled(self) -> bool:
-        """Whether it may run."""
         return self.switch is None or self.switch.enabled
 
     @property
     def more(self) -> int:
-        """How many aggregates use it beside those that are shown."""
+        """Return the number of aggregates that use the task and are not shown."""
         return self.users - len(self.used_by)
 
     @property
     def fields(self) -> str:
-        """What it reads of an event."""
+        """Return the event fields that the task reads."""
         return ", ".join(self.entry.cls.fields) if self.entry.cls.fields is not None else "whole events"
 
     @property
     def traits(self) -> str:
-        """What is special about it."""
+        """Return the special properties of the task, in words."""
         cls = self.entry.cls
         found = [] if cls.associative else ["full runs only"]
         found += ["ranges can be rebuilt"] if self.entry.has_period else []
@@ -54,7 +53,7 @@ class TaskRow:
 
 
 def rows(reports: list[ModuleReport]) -> list[tuple[ModuleReport, list[TaskRow]]]:
-    """The page's lines by module."""
+    """Return the lines of the page by module."""
     paths = [entry.path for report in reports for entry in report.tasks]
     using = AggDef.objects.filter(task_name__in=paths).only("name")
     counts = dict(using.order_by().values_list("task_name").annotate(Count("pk")))
@@ -74,26 +73,25 @@ def rows(reports: list[ModuleReport]) -> list[tuple[ModuleReport, list[TaskRow]]
 
 @admin.register(TaskSwitch)
 class TaskSwitchAdmin(admin.ModelAdmin):
-    """The page instead of a list of switches."""
+    """Registered tasks with their switches."""
 
     class Media:
         css = {"all": ("zarkov-admin/admin.css",)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Tasks are added as files."""
+        """Return False: tasks are added as files."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Tasks are deleted as files."""
+        """Return False: tasks are deleted as files."""
         return False
 
     def get_urls(self) -> list[URLPattern]:
-        """The switch."""
+        """Add the URL of the switch."""
         view = self.admin_site.admin_view(self.switch_view)
         return [path("switch/", view, name="aggregates_taskswitch_switch"), *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """The page."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         context = {

@@ -1,1 +1,1 @@
-"""The sample: real events of three open-source projects, aggregates and charts of them, loaded on the first start."""
+"""The sample: events from three open-source projects with aggregates and charts, loaded on the first start."""

@@ -1,4 +1,4 @@
-"""What the sample consists of: its events, aggregate definitions, charts and dashboard."""
+"""Content of the sample: events, aggregate definitions, charts and a dashboard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVENT_COUNT = 78_253
 
 
 def events() -> Iterator[dict[str, Any]]:
-    """The events, oldest first; each has an `id` of its own, so that a second load stores none."""
+    """Yield the events, oldest first, each with a fixed `id`, so that a second load stores nothing."""
     with gzip.open(FILE, "rb") as lines:
         for number, line in enumerate(lines, start=1):
             event = json.loads(line)

@@ -1,4 +1,4 @@
-"""Puts the sample in, through the ingester like any producer, and takes it out again."""
+"""Load the sample through the ingester, like any producer, and remove it again."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _OF_SAMPLE = {"id": {"$gte": ID_PREFIX, "$lt": ID_PREFIX[:-1] + chr(ord(ID_PREFI
 
 @dataclass(frozen=True)
 class Progress:
-    """How far loading is."""
+    """Progress of one step of loading."""
 
     step: str  # "send", "store", "aggregate"
-    done: int
-    total: int
+    done: int  # events, or aggregates in step "aggregate"
+    total: int  # `done` at the end of the step
 
 
 def load(address: str, database: Database[Any], keys: ClientKeys | None = None) -> Iterator[Progress]:
-    """Send the events to the acknowledged door at `address`, then define aggregates and charts; yields as it goes.
+    """Send the events to the acknowledged receiver at `address`, define aggregates and charts, and yield progress.
 
-    A second load stores nothing twice and changes no definition. Ends when every event is stored; the aggregates
-    follow by themselves, see `wait_for_aggregates`. Raises what `AcknowledgedClient.send` raises.
+    A second load stores nothing twice and changes no definition. Ends when every event is stored; use
+    `wait_for_aggregates` to wait for the aggregates. Raises the errors of `AcknowledgedClient.send`.
     """
     sent = 0
     with AcknowledgedClient(address, keys=keys) as client:
@@ -49,12 +49,12 @@ def load(address: str, database: Database[Any], keys: ClientKeys | None = None) 
 
 
 def stored(database: Database[Any]) -> int:
-    """How many events of the sample are stored."""
+    """Count the stored events of the sample."""
     return database["event"].count_documents(_OF_SAMPLE)
 
 
 def wait_for_aggregates(through: int, give_up: Callable[[], bool]) -> Iterator[Progress]:
-    """Yield until every AggDef of the sample has taken in the events up to id `through`, or `give_up` says so."""
+    """Yield progress until every AggDef of the sample contains the events up to id `through`, or `give_up()`."""
     names = [aggregate.name for aggregate in DASHBOARD.aggregates]
     while not give_up():
         reached = AggDef.objects.filter(name__in=names, last_id__gte=through).count()
@@ -65,10 +65,9 @@ def wait_for_aggregates(through: int, give_up: Callable[[], bool]) -> Iterator[P
 
 
 def remove(database: Database[Any]) -> tuple[int, list[str]]:
-    """Take events, aggregates and charts of the sample out.
+    """Remove the events, aggregates and charts of the sample.
 
-    Returns how many events went, and the names of other aggregates over events, which have counted them: they need a
-    full run.
+    Return the number of removed events, and the names of other aggregates that have counted them and need a full run.
     """
     names = [aggregate.name for aggregate in DASHBOARD.aggregates]
     services.remove(*AggDef.objects.filter(name__in=names))
@@ -77,7 +76,7 @@ def remove(database: Database[Any]) -> tuple[int, list[str]]:
     removed = 0
     for name in database.list_collection_names(filter={"name": re.compile(r"^event\.\d+$")}):
         removed += database[name].delete_many(_OF_SAMPLE).deleted_count
-    of_sample = {None, "commit", "change"}  # what a filter on the type may say and still let them in
+    of_sample = {None, "commit", "change"}  # types in a filter that matches events of the sample; None = no such filter
     others = [
         aggdef.name
         for aggdef in AggDef.objects.all()
@@ -87,6 +86,6 @@ def remove(database: Database[Any]) -> tuple[int, list[str]]:
 
 
 def _plain_type(filter_: dict[str, Any]) -> str | None:
-    """The one type of event that a filter lets in; None when it is not that plain."""
+    """Return the single event type that a filter matches; None for other filters."""
     kind = filter_.get("type")
     return kind if isinstance(kind, str) else None

@@ -1,4 +1,4 @@
-"""The aggregates, charts and dashboard `Metrics` over what programs measure of themselves."""
+"""Aggregates, charts and the dashboard `Metrics` for the metrics that programs publish."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _CHARTS = (
     ),
 )  # fmt: skip
 
-# Anybody may send an event of type `metric` past the backend: one that is no measurement is kept aside and shown.
+# Any producer can send events of type `metric` without the backend: invalid ones are skipped and listed.
 DASHBOARD = ReadyDashboard(
     "metrics",
     "Metrics",

@@ -1,4 +1,4 @@
-"""Definitions that come with Zarkov: AggDefs, their charts, and the dashboard that shows them."""
+"""Create the definitions that come with Zarkov: AggDefs, charts, and the dashboard that shows them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ReadyAggregate:
     """One AggDef."""
 
     name: str
-    task: str  # class in aggregates.agg_tasks
+    task: str  # name of a class in aggregates.agg_tasks
     description: str
     filter: Mapping[str, str] = field(default_factory=dict)
 
@@ -37,7 +37,7 @@ class ReadyChart:
 
 @dataclass(frozen=True)
 class ReadyDashboard:
-    """A dashboard with what it shows."""
+    """A dashboard with its aggregates and charts."""
 
     slug: str
     title: str
@@ -48,7 +48,7 @@ class ReadyDashboard:
     position: int = 10  # among the dashboards
 
     def define(self) -> None:
-        """Make AggDefs, charts and dashboard; what is there already stays as it is."""
+        """Create AggDefs, charts and dashboard; existing ones are not changed."""
         for aggregate in self.aggregates:
             if not AggDef.objects.filter(name=aggregate.name).exists():
                 services.define(

@@ -1,4 +1,4 @@
-"""`aggdefs export|import FILE`: definitions as a file under version control."""
+"""`aggdefs export|import FILE`: keep aggregate definitions in a file, for version control."""
 
 from __future__ import annotations
 
@@ -13,18 +13,14 @@ from ingest.management.command import ZarkovCommand
 
 
 class Command(ZarkovCommand):
-    """Definitions to and from a file."""
-
-    help = "Writes all aggregate definitions to a YAML file, or makes them as a file says. The same file twice is one."
+    help = "Write all aggregate definitions to a YAML file, or create and change them from a file. Can be repeated."
     example = "manage.py aggdefs export aggregates.yaml"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """What, and the file."""
         parser.add_argument("what", choices=["export", "import"])
         parser.add_argument("file", help="the file; - is standard output or input")
 
     def perform(self, options: dict[str, Any]) -> int | None:
-        """Write or read."""
         name = options["file"]
         try:
             if options["what"] == "export":

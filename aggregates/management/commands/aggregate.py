@@ -1,4 +1,4 @@
-"""`aggregate NAME`: runs one aggregate now, and waits until it is done."""
+"""`aggregate NAME`: run one aggregate now, and wait until it is done."""
 
 from __future__ import annotations
 
@@ -16,27 +16,24 @@ from ingest.management.command import ZarkovCommand
 
 
 class Command(ZarkovCommand):
-    """Runs one aggregate now."""
-
-    help = "Takes new events into an aggregate, and waits until that is done. Exits 2 when no router answers."
+    help = "Add new events to an aggregate, and wait until that is done. Exits 2 if no router answers."
     example = "manage.py aggregate commits_by_day --full"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The name, and which kind of run."""
         parser.add_argument("name", help="name of the aggregate")
-        parser.add_argument("--full", action="store_true", help="compute it anew from all stored events")
-        parser.add_argument("--force", action="store_true", help="with --full: even if events it holds are gone")
-        parser.add_argument("--since", help="compute the periods from here anew: 2011-07-01 or 2011-07-01T13:00Z")
+        parser.add_argument("--full", action="store_true", help="recompute it from all stored events")
+        parser.add_argument("--force", action="store_true", help="with --full: even if events it contains are gone")
+        parser.add_argument("--since", help="recompute the periods from here on: 2011-07-01 or 2011-07-01T13:00Z")
         parser.add_argument("--until", help="up to here, exclusive; default: now")
         parser.add_argument(
             "--accept-change",
             action="store_true",
-            help="its task or definition has changed, and what is in is still right: go on without a full run",
+            help="its task or definition has changed, but its results are still right: go on without a full run",
         )
         parser.add_argument("--dry-run", action="store_true", help="show what a sample of the newest events gives")
 
     def perform(self, options: dict[str, Any]) -> int | None:
-        """Run it; the exit code is that of the error if there is one."""
+        """Run the aggregate. Return 1 if a full run has to come first."""
         aggdef = services.get_aggdef(options["name"])
         if options["dry_run"]:
             self._preview(services.preview(aggdef.definition()))
@@ -55,8 +52,8 @@ class Command(ZarkovCommand):
         self.stdout.write(outcome.sentence())
         if isinstance(outcome, Outcome) and outcome.state == "blocked":
             self.stderr.write(
-                f"make one with: manage.py aggregate {aggdef.name} --full; or, when task or definition changed and "
-                "what is in is still right, go on with --accept-change"
+                f"make one with: manage.py aggregate {aggdef.name} --full; or, if task or definition changed and "
+                "the results are still right, go on with --accept-change"
             )
             return 1
         if isinstance(outcome, Outcome) and outcome.due:
@@ -81,7 +78,7 @@ def _moment(text: str | None, option: str) -> datetime:
     if moment is None and day is not None:
         moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
     if moment is None:
-        raise CommandError(f"{option} {text!r}: allowed is such as 2011-07-01 or 2011-07-01T13:00Z")
+        raise CommandError(f"{option} {text!r}: allowed are forms such as 2011-07-01 or 2011-07-01T13:00Z")
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -1,4 +1,4 @@
-"""`manage.py curvekeys`."""
+"""`curvekeys`: create the keys that encrypt the sockets of ingester and map-reduce engine."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123
 
 
 class Command(ZarkovCommand):
-    """Make the keys that encrypt the sockets of ingester and map-reduce engine."""
-
     help = (
-        "Make CURVE keys, with which sockets are encrypted and take nobody else: `engine` one pair that router, "
+        "Make CURVE keys, which encrypt sockets and shut out everybody else: `engine` makes one pair that router, "
         "workers and clients of the map-reduce engine share; `ingest` the ingester's, and a file for Zarkov's own "
         "processes; `--client NAME` a file for a program that sends events. Copy the files to the machines that need "
         "them, and restart the processes."
@@ -26,27 +24,25 @@ class Command(ZarkovCommand):
     example = "manage.py curvekeys ingest --client shop"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Options."""
         parser.add_argument(
             "which", nargs="?", choices=["engine", "ingest"], help="whose keys (default: both, those that are missing)"
         )
         parser.add_argument(
-            "--client", metavar="NAME", help="make a file for a sender, which the ingester then lets in"
+            "--client", metavar="NAME", help="make a file for a producer, which the ingester then accepts"
         )
-        parser.add_argument("--force", action="store_true", help="replace keys that are there")
+        parser.add_argument("--force", action="store_true", help="replace existing keys")
 
     def perform(self, options: dict[str, Any]) -> None:
-        """Write the files that are wanted."""
         self._keys = settings.ZARKOV.folder.keys
         which, force = options["which"], options["force"]
         if options["client"] is not None:
             if which == "engine":
-                raise CommandError("--client: the engine's keys are one pair that all share; say `curvekeys ingest`")
+                raise CommandError("--client: the engine's keys are one pair that all share; use `curvekeys ingest`")
             self._client(options["client"], replace=force)
             return
         paths = {"engine": self._keys / "zmr.curve", "ingest": self._keys / "ingest.curve"}
         wanted = [which] if which else [name for name, path in paths.items() if force or not path.exists()]
-        for name in wanted or ["engine"]:  # with nothing to make the refusal says how to replace them
+        for name in wanted or ["engine"]:  # if all exist, the error names --force
             getattr(self, f"_{name}")(paths[name], replace=force)
 
     def _engine(self, path: Any, *, replace: bool) -> None:
@@ -68,7 +64,7 @@ class Command(ZarkovCommand):
             raise CommandError(f"--client {name!r}: allowed are letters, digits, dots, dashes and underscores")
         keys = load_server_keys(self._keys / "ingest.curve", folder)
         if keys is None:
-            raise CommandError("the ingester has no keys yet: say `manage.py curvekeys ingest` first")
+            raise CommandError("the ingester has no keys yet: run `manage.py curvekeys ingest` first")
         if (folder / f"{name}{SUFFIX}").exists() and not replace:
-            raise CommandError(f"{name} has keys already: with others it would be locked out (--force replaces them)")
+            raise CommandError(f"{name} has keys already: new ones would lock it out (--force replaces them)")
         self.stdout.write(f"wrote {make_client_keys(keys, name)}")

@@ -1,4 +1,4 @@
-"""`manage.py doctor`: what stands in the way, what it means, and what to do."""
+"""`doctor`: report what is wrong, what it means, and what to do; release lost blocks."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ingest.store.ingester_report import StoreReport, advice, obstacles, summari
 from ingest.store.store import Store, connect
 from mapreduce.engine import open_engine
 
-BLOCKER_AGE_S = 10.0  # a younger open block is work, not an obstacle
+BLOCKER_AGE_S = 10.0  # a younger open block is normal work in progress
 PING_S = 2.0
 
 
 class Command(ZarkovCommand):
-    help = "Say what came in and what became of it, who holds up the watermark, and which aggregates wait or fail."
+    help = "Report what became of received events, what holds up the watermark, and which aggregates wait or fail."
     example = "manage.py doctor --release 2d1f...:17"
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--release",
             metavar="JOURNAL:NUMBER",
-            help="give up a reserved block whose disk is gone for good: its events are lost unless the journal returns",
+            help="release a reserved block whose disk is gone for good: its events are lost unless the journal returns",
         )
 
     def perform(self, options: dict[str, Any]) -> int:
@@ -94,7 +94,7 @@ class Command(ZarkovCommand):
         if held := next((each for each in summarize(store).blockers if each.block == block and each.alive), None):
             raise CommandError(
                 f"--release {name}: the ingester on {held.host}, process {held.pid}, runs and has this journal: it "
-                "would reserve the events again. Stop it first if they are to be given up"
+                "would reserve the events again. To release them anyway, stop it first"
             )
         if revoke(store, block):
             self.stdout.write(f"block {number} of journal {journal} is released; its ids stay unused")

@@ -1,4 +1,4 @@
-"""`manage.py rotate`."""
+"""`rotate`: open the next partition, and move the oldest ones to files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from ingest.store.store import connect
 
 
 class Command(ZarkovCommand):
-    """Open the next partition, and take the oldest ones out to files."""
-
     help = (
         "Open the next partition of the event store, dump the oldest ones beyond --keep to DIR as *.bson.gz, verify "
         "each dump and drop the partition. A partition that an enabled aggregate has not read is kept. Safe while "
@@ -27,14 +25,12 @@ class Command(ZarkovCommand):
     example = "manage.py rotate /backup/events --keep 12"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Arguments."""
         parser.add_argument("folder", metavar="DIR", type=Path)
         parser.add_argument(
             "--keep", type=int, default=2, metavar="N", help="partitions that stay, the new one included (2)"
         )
 
     def perform(self, options: dict[str, Any]) -> None:
-        """Rotate, and say what was done."""
         if options["keep"] < 1:
             raise CommandError(f"--keep {options['keep']}: allowed is 1 (only the new partition stays) or more")
         config = settings.ZARKOV

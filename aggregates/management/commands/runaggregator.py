@@ -1,4 +1,4 @@
-"""`runaggregator`: keeps realtime aggregates current until it is stopped."""
+"""`runaggregator`: keep realtime aggregates current until it is stopped."""
 
 from __future__ import annotations
 
@@ -16,14 +16,11 @@ log = logging.getLogger(__name__)
 
 
 class Command(ZarkovCommand):
-    """The realtime service."""
-
-    help = "Keeps realtime aggregates current: follows the ingester's notices and refreshes what they concern."
+    help = "Keep realtime aggregates current: follow the ingester's notices and refresh the aggregates they concern."
     example = "manage.py runaggregator"
     long_running = True
 
     def perform(self, options: dict[str, Any]) -> int | None:
-        """Work until SIGTERM or SIGINT."""
         measure_own("aggregator")
         held = resources()
         aggregator = Aggregator(held, settings.ZARKOV)
@@ -33,7 +30,7 @@ class Command(ZarkovCommand):
             ended = aggregator.stop()
             held.close()
         if not ended:
-            log.warning("a refresh that has not ended is left to the next start")
+            log.warning("refresh still running at exit; the next start resumes it")
             logging.shutdown()
-            os._exit(0)  # Python would wait for its thread
+            os._exit(0)  # a normal exit would wait for its thread
         return None

@@ -1,4 +1,4 @@
-"""`manage.py runrouter`."""
+"""`runrouter`: run the map-reduce router."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from mapreduce.router.router import Router
 
 
 class Command(ZarkovCommand):
-    """Take map-reduce jobs and share them out to workers."""
-
-    help = "Take map-reduce jobs, share their steps out to workers, and keep records of them in MongoDB."
+    help = "Accept map-reduce jobs, hand their steps out to workers, and keep job records in MongoDB."
     example = "manage.py runrouter --set zmr.req_bind=tcp://127.0.0.1:5555"
     long_running = True
     binds = True
 
     def perform(self, options: dict[str, Any]) -> None:
-        """Serve until a signal, or a client's `terminate`, comes."""
+        """Serve until a signal or a client's `terminate` arrives."""
         folder = settings.ZARKOV.folder
         router = Router(settings.ZARKOV.engine_settings(task_modules()), self._say)
         addresses: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""`manage.py runworker`."""
+"""`runworker`: run a map-reduce worker."""
 
 from __future__ import annotations
 
@@ -13,27 +13,24 @@ from mapreduce.worker.worker import Worker
 
 
 class Command(ZarkovCommand):
-    """Do the steps of map-reduce jobs."""
-
-    help = "Do the steps of map-reduce jobs, in one process per CPU unless told otherwise."
+    help = "Perform the steps of map-reduce jobs, in one process per CPU by default."
     example = "manage.py runworker --processes 4"
     long_running = True
     binds = True
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Options."""
         parser.add_argument("--processes", type=int, help="steps done at once (default: zmr.processes_per_worker)")
 
     def perform(self, options: dict[str, Any]) -> None:
-        """Work until a signal comes; a router of another version ends it."""
+        """Work until a signal arrives, or until a router of another version is found."""
         processes = options["processes"]
         if processes is not None and processes < 1:
             raise CommandError(f"--processes {processes}: allowed is a whole number of at least 1")
-        host = Worker(settings.ZARKOV.engine_settings(task_modules()), processes)
+        worker = Worker(settings.ZARKOV.engine_settings(task_modules()), processes)
         try:
-            host.start()
-            self.stdout.write(f"working with {host.processes} processes as {host.name}")
+            worker.start()
+            self.stdout.write(f"working with {worker.processes} processes as {worker.name}")
             self.stdout.flush()
-            host.run(self.stop)
+            worker.run(self.stop)
         finally:
-            host.stop()
+            worker.stop()

@@ -1,4 +1,4 @@
-"""`manage.py sampledata load|remove`: the sample, in and out."""
+"""`sampledata load|remove`: load the sample, or remove it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORDS = {"send": "sent", "store": "stored", "aggregate": "aggregated"}
 
 
 class Command(ZarkovCommand):
-    help = "Load the sample (real commits of three projects) through the running ingester, or take it out again."
+    help = "Load the sample (real commits of three projects) through the running ingester, or remove it again."
     example = "manage.py sampledata load"
 
     def add_arguments(self, parser: CommandParser) -> None:

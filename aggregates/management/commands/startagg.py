@@ -1,4 +1,4 @@
-"""`startagg NAME`: writes a task file with a test, and says what to do next."""
+"""`startagg NAME`: write a task file with a test, and print the next steps."""
 
 from __future__ import annotations
 
@@ -13,18 +13,14 @@ from ingest.management.command import ZarkovCommand
 
 
 class Command(ZarkovCommand):
-    """A new aggregate to start from."""
-
-    help = "Writes the folder NAME with a task file and a test for it into the current folder. Overwrites nothing."
+    help = "Write the folder NAME with a task file and a test for it into the current folder. Overwrites nothing."
     example = "manage.py startagg logins"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The name, and where."""
         parser.add_argument("name", help="name of the aggregate and of the folder")
         parser.add_argument("--into", type=Path, default=Path(), help="parent folder; default: the current one")
 
     def perform(self, options: dict[str, Any]) -> int | None:
-        """Write, and print the next steps."""
         made = scaffold.scaffold(options["name"], options["into"])
         for path in scaffold.write(made):
             self.stdout.write(f"wrote {path}")

@@ -1,4 +1,4 @@
-"""`verify NAME`: recounts an aggregate by a plain loop, and lists the differences."""
+"""`verify NAME`: recount an aggregate by a plain loop, and list the differences."""
 
 from __future__ import annotations
 
@@ -12,26 +12,23 @@ from ingest.management.command import ZarkovCommand
 
 
 class Command(ZarkovCommand):
-    """Proves aggregates right, or says where they are wrong."""
-
     help = (
-        "Recounts an aggregate by a plain loop over the stored events, up to its position, and compares every "
-        "document. Exits 1 when there are differences."
+        "Recount an aggregate by a plain loop over the stored events, up to its position, and compare every "
+        "document. Exits 1 if there are differences."
     )
     example = "manage.py verify commits_by_day"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Names, or all."""
         parser.add_argument("names", nargs="*", metavar="NAME", help="names of aggregates")
         parser.add_argument("--all", action="store_true", help="every enabled aggregate that has run")
 
     def perform(self, options: dict[str, Any]) -> int | None:
-        """Verify each; 1 when one of them is wrong."""
+        """Verify each aggregate. Return 1 if any of them differs."""
         aggdefs = [services.get_aggdef(name) for name in options["names"]]
         if options["all"]:
             aggdefs += AggDef.objects.filter(enabled=True, generation__gt=0).exclude(name__in=options["names"])
         if not aggdefs and not options["all"]:
-            raise CommandError("name at least one aggregate, or say --all")
+            raise CommandError("name at least one aggregate, or use --all")
         wrong = 0
         for aggdef in aggdefs:
             verdict = services.verify_now(aggdef)

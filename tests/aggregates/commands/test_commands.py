@@ -60,7 +60,7 @@ def test_aggregate_rebuilds_a_range_and_shows_a_dry_run(producer, database):
     ("arguments", "words"),
     [
         (["nothing"], "no aggregate is named 'nothing'"),
-        (["days", "--since", "yesterday"], "--since 'yesterday': allowed is such as"),
+        (["days", "--since", "yesterday"], "--since 'yesterday': allowed are forms such as"),
         (["days", "--until", "2011-07-01"], "--since is missing"),
         (["days", "--full", "--since", "2011-07-01"], "exclude each other"),
     ],
