@@ -1,1 +1,1 @@
-"""The site: configuration, processes, Django settings and urls. Everything else lies in the rooms below it."""
+"""The site: configuration, processes, Django settings and URLs. Everything else is in the packages below it."""

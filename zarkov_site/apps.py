@@ -1,4 +1,4 @@
-"""The site as a Django app: what every process does once Django is ready."""
+"""The Django app of the site."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from django.apps import AppConfig
 
 
 class SiteConfig(AppConfig):
-    """Makes the Celery app the one that `delay` of any task uses."""
+    """Make our Celery app the default, which `delay` of any task uses."""
 
     name = "zarkov_site"
 
     def ready(self) -> None:
-        """Import the Celery app; it reads its configuration, and connects, at its first use."""
+        """Import the Celery app, which reads its configuration and connects on first use."""
         from zarkov_site import celery  # noqa: F401 - imported for its effect

@@ -1,7 +1,7 @@
 """The Celery app that runs scheduled aggregates.
 
-Its broker is the MongoDB already in use (polled), unless `CELERY_BROKER_URL` names Redis or RabbitMQ. What is to be
-run is kept by the AggDefs, not by the broker: a lost message costs time, never a run.
+Its broker is the MongoDB already in use (polled), unless `CELERY_BROKER_URL` names Redis or RabbitMQ. The AggDefs
+record which runs are due, not the broker: a lost message costs time, never a run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ POLLING_INTERVAL_S = 0.2
 
 
 def broker_url(mongo_address: str, database: str) -> str:
-    """The same MongoDB as seen by kombu: the connection string with a database of Celery's own."""
+    """Return `mongo_address` with a separate database for Celery, in the form that kombu reads."""
     parts = urlsplit(mongo_address)
     options = parts.query
     if parts.username and "authSource" not in options:
@@ -60,12 +60,12 @@ def _configuration() -> dict[str, Any]:
 
 broker.install()
 app = Celery("zarkov", fixups=["celery.fixups.django:fixup"])
-app.set_default()  # for every thread and greenlet: who sends a task without it would look for RabbitMQ
+app.set_default()  # for every thread and greenlet: without it, sending a task would look for RabbitMQ
 app.add_defaults(_configuration)
 app.autodiscover_tasks(related_name="celery_tasks")
 
 
-def _log_as_every_process_does(**_: Any) -> None:
+def _configure_logging(**_: Any) -> None:
     set_up_logging(verbose=settings.ZARKOV.verbose)
 
 
@@ -76,15 +76,15 @@ def _measure_tasks(**_: Any) -> None:
         measure_tasks(Zibrato(**own.options("celery", address, config.metrics.own_interval_s)))
 
 
-def _watch(**_: Any) -> None:
-    """Have alerts looked after in the worker's main process, whatever its tasks are at."""
+def _start_alerts(**_: Any) -> None:
+    """Run the alert loop in the worker's main process, so that long tasks do not delay it."""
     from aggregates.alerts.loop import AlertLoop
 
-    watchman = AlertLoop()
-    signals.worker_shutting_down.connect(lambda **_: watchman.stop(0.0), weak=False)
-    watchman.start()
+    loop = AlertLoop()
+    signals.worker_shutting_down.connect(lambda **_: loop.stop(0.0), weak=False)
+    loop.start()
 
 
 signals.worker_init.connect(_measure_tasks)
-signals.worker_ready.connect(_watch)
-signals.setup_logging.connect(_log_as_every_process_does)
+signals.worker_ready.connect(_start_alerts)
+signals.setup_logging.connect(_configure_logging)

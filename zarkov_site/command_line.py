@@ -1,4 +1,4 @@
-"""The command line shared by all commands: `-y/--config FILE` and `--set key=value`, then Django's own."""
+"""Parse the options that all commands share, `-y/--config FILE` and `--set key=value`, and run Django's commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zarkov_site.processes.process import end_with_parent
 def take_configuration(arguments: Sequence[str], environ: MutableMapping[str, str]) -> list[str]:
     """Return `arguments` without `-y/--config FILE` and `--set key=value`, which go to `environ`.
 
-    The environment carries them to child processes. Raises `ConfigError` when an option lacks its value.
+    Child processes inherit them from the environment. Raises `ConfigError` if an option lacks its value.
     """
     left: list[str] = []
     assignments = list(filter(None, environ.get(SET_VARIABLE, "").splitlines()))
@@ -50,14 +50,14 @@ def console() -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one management command; a mistake in the configuration is one line on standard error and code 1."""
+    """Run one management command. Return 1, with one line on standard error, for an error in the configuration."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
     end_with_parent()
     try:
         left = take_configuration(arguments, os.environ)
         load()[0].folder.prepare()
     except SiteError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one place where a person reads it
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - before Django's output is set up
         return 1
     if left[1:] in (["--version"], ["version"]):
         print(__version__)  # noqa: T201 - Django would print its own

@@ -2,14 +2,14 @@
 
 
 class SiteError(Exception):
-    """Base of every error that the site layer raises; its text is one line for a person."""
+    """Base of all errors of the site layer; the text is one line for a person."""
 
     code = "site_error"
     retryable = False
 
 
 class ConfigError(SiteError):
-    """A key or a value of the configuration is not allowed; the text names key, value and what is."""
+    """A key or value of the configuration is not allowed; the text names key, value and what is allowed."""
 
     code = "bad_config"
 
@@ -21,6 +21,6 @@ class HomeError(SiteError):
 
 
 class MongodError(SiteError):
-    """No usable mongod was found, it did not start, or the server is not one that Zarkov can trust."""
+    """No usable mongod was found, it did not start, or the server lacks transactions."""
 
     code = "mongod_error"

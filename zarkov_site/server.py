@@ -1,7 +1,7 @@
-"""gunicorn's configuration: `gunicorn -c python:zarkov_site.server zarkov_site.wsgi:application`.
+"""Configure gunicorn: `gunicorn -c python:zarkov_site.server zarkov_site.wsgi:application`.
 
-It is read in gunicorn's parent process, before the gevent worker patches itself; so nothing here may import Django,
-pymongo or ZeroMQ. The number of workers is `WEB_CONCURRENCY`, 1 by default.
+gunicorn's parent process imports this module before the gevent worker patches itself, so nothing here may import
+Django, pymongo or ZeroMQ. The number of workers is `WEB_CONCURRENCY`, 1 by default.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ worker_connections = 4000  # open streams of one worker
 timeout = 60
 graceful_timeout = 1  # `up` gives every process 3 s
 keepalive = 5
-control_socket_disable = True  # it would lie in the home of the user, shared by all projects
+control_socket_disable = True  # it would be in the user's home directory, shared by all projects
 proc_name = "zarkov-web"
 accesslog = "-" if _config.verbose else None
 errorlog = "-"
@@ -45,8 +45,8 @@ logconfig_dict = {
 _recorded: dict[str, str] = {}
 
 
-def _share_numbers() -> None:
-    """An empty folder in which all workers count their requests, see `aggregates.web.metrics.request_metrics`."""
+def _share_metrics() -> None:
+    """Create an empty folder in which all workers count requests, see `aggregates.web.metrics.request_metrics`."""
     folder = _config.folder.run / "requests"
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob("*.db"):
@@ -54,11 +54,11 @@ def _share_numbers() -> None:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
-_share_numbers()
+_share_metrics()
 
 
 def when_ready(server: Any) -> None:
-    """Record the real address: a port 0 has been chosen by now."""
+    """Record the real address, which is known now even if the port is 0."""
     host, port = server.LISTENERS[0].sock.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     _recorded["web"] = f"http://{shown}:{port}"
@@ -66,13 +66,13 @@ def when_ready(server: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    """Take the address out again."""
+    """Remove the recorded address."""
     if _recorded and os.getpid() == server.pid:
         _config.folder.forget_addresses(_recorded)
 
 
 def post_worker_init(worker: Any) -> None:
-    """End the open streams as soon as the worker is told to stop: they would hold it until it is killed."""
+    """End the open streams as soon as the worker has to stop: they would keep it alive until it is killed."""
     import gevent
 
     from aggregates.web.live import process_hub

@@ -1,4 +1,4 @@
-"""Django's settings, derived from the one configuration object, which apps reach as `settings.ZARKOV`."""
+"""Django's settings, derived from the configuration object, which apps use as `settings.ZARKOV`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEBUG = False
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", ZARKOV.web_host, *ZARKOV.allowed_hosts]
 
 INSTALLED_APPS = [
-    "django.contrib.admin.apps.SimpleAdminConfig",  # zarkov_site.urls looks for admin modules: only the web needs them
+    "django.contrib.admin.apps.SimpleAdminConfig",  # zarkov_site.urls imports admin modules: only the web needs them
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -49,7 +49,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
-if ZARKOV.metrics.own_interval_s:  # requests are timed; the sender starts with the first one
+if ZARKOV.metrics.own_interval_s:  # time requests; the publisher starts with the first one
     MIDDLEWARE.insert(0, "ingest.metrics.request_timer.RequestTimer")
     ZIBRATO = own.options("web", lambda: ZARKOV.connect_address("metrics.publishers"), ZARKOV.metrics.own_interval_s)
 
@@ -95,7 +95,7 @@ TIME_ZONE = ZARKOV.time_zone
 USE_TZ = True
 
 STATIC_URL = "static/"
-# Front-end libraries come from npm at set-up; they are served below /static/npm/.
+# Front-end libraries are installed by npm at set-up and served below /static/npm/.
 STATICFILES_DIRS = [
     ("npm/uplot", FILES / "node_modules" / "uplot" / "dist"),
 ]

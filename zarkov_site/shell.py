@@ -1,4 +1,4 @@
-"""What `manage.py shell` has at hand beside the models: `db`, the MongoDB database."""
+"""Provide `db`, the MongoDB database, for `manage.py shell`."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ def _connect() -> Database[dict[str, Any]]:
     return client[config.mongo_database]
 
 
-db = SimpleLazyObject(_connect)  # connects at its first use, so that a shell opens without a mongod too
+db = SimpleLazyObject(_connect)  # connects on first use, so that a shell also opens without a mongod

@@ -182,7 +182,7 @@ def test_a_broken_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("text", ["x: 8081\nverbose: true\nx: 2\n", "zmr:\n  x: 1\n  src_port: 1\n  x: 2\n"])
 def test_a_key_given_twice_is_refused_with_its_lines(tmp_path: Path, text: str) -> None:
     message = refusal(tmp_path, file(tmp_path, text))
-    assert re.search(r"the key x stands twice, first in line [12].* line [34]", message)
+    assert re.search(r"the key x is given twice, first in line [12].* line [34]", message)
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""The one configuration object: keys, sources, value types and the home folder."""
+"""The configuration object: keys, sources, value types and the home folder."""

@@ -1,6 +1,6 @@
-"""The one configuration object: its keys, defaults and checks.
+"""The configuration object: its keys, defaults and checks.
 
-Where values come from is `zarkov_site.config.source`; what the files below `home` mean is `zarkov_site.config.home`.
+`zarkov_site.config.source` reads the values, `zarkov_site.config.home` knows the files below `home`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ INGEST_SOCKETS = ("bson_bind_address", "json_bind_address", "ack_bind_address", 
 
 
 class _Section(BaseModel):
-    """Keys are closed, values are checked, and the object does not change after the start."""
+    """A group of keys: unknown keys are errors, values are checked, and the object is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -55,8 +55,8 @@ class _Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML's true and yes would be read as 1."""
+    def _reject_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        """Raise `ValueError` for a boolean in a field of another type: YAML's true and yes would be read as 1."""
         field = cls.model_fields.get(info.field_name or "")
         if isinstance(value, bool) and field is not None and field.annotation is not bool:
             raise ValueError("allowed is no yes or no here")
@@ -113,13 +113,13 @@ class MetricsConfig(_Section):
     )
 
     def address(self, place: int) -> str:
-        """Where the broker binds its socket for publishers (0) or backends (1)."""
+        """Return the address at which the broker binds its socket for publishers (0) or backends (1)."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"tcp://{host}:{self.port + place if self.port else 0}"
 
 
 class NotifyConfig(_Section):
-    """Keys below `notify:`, who is told when an aggregate fails, lags or is wrong."""
+    """Keys below `notify:`, the alerts sent if an aggregate fails, lags or is wrong."""
 
     email: Addresses = Field([], description="Mail addresses that are told of it; none = no mail.")
     email_from: str = Field("zarkov@localhost", min_length=3, description="Sender of these mails.")
@@ -137,7 +137,7 @@ class NotifyConfig(_Section):
 class Config(_Section):
     """All keys of DESIGN section 4. Paths are absolute once loaded.
 
-    Build it with `zarkov_site.config.source.load`, which knows where each value came from and says so in its errors.
+    Build it with `zarkov_site.config.source.load`, whose errors name the source of each value.
     """
 
     home: Path = Field(Path("var"), description="Folder of everything Zarkov writes on this machine.")
@@ -198,7 +198,7 @@ class Config(_Section):
         return self
 
     def sockets(self) -> dict[str, str]:
-        """Each listening ZeroMQ socket by its dotted key."""
+        """Return the address of each listening ZeroMQ socket by its dotted key."""
         return {
             "bson_bind_address": self.bson_bind_address,
             "json_bind_address": self.json_bind_address,
@@ -211,14 +211,14 @@ class Config(_Section):
         }
 
     def exposed(self) -> list[str]:
-        """One sentence per socket that listens beyond loopback; empty when none does."""
+        """Return one sentence per unencrypted socket that listens beyond loopback; empty if there is none."""
         encrypted = [
             prefix
             for prefix, file in (("zmr.", "zmr.curve"), *((key, "ingest.curve") for key in INGEST_SOCKETS))
             if (self.folder.keys / file).exists()
         ]
         listening = self.sockets() | {"web_host": f"tcp://{self.web_host}:{self.web_port}"}
-        if self.zmr.worker_uri and TCP_NO_PORT.match(self.zmr.worker_uri):  # where workers serve their map output
+        if self.zmr.worker_uri and TCP_NO_PORT.match(self.zmr.worker_uri):  # workers serve their map output there
             listening["zmr.worker_uri"] = f"{self.zmr.worker_uri}:{self.zmr.src_port}"
         return [
             f"{key} = {address} listens beyond loopback"
@@ -227,47 +227,46 @@ class Config(_Section):
         ]
 
     def refuse_exposure(self) -> None:
-        """Raise `ConfigError` when a socket listens beyond loopback and nothing allows it.
+        """Raise `ConfigError` if a socket listens beyond loopback without keys or `allow_insecure_bind`.
 
-        Called by whatever is about to bind; `checkconfig` only warns.
+        Processes call this before they bind; `checkconfig` only warns.
         """
         if (found := self.exposed()) and not self.allow_insecure_bind:
             raise ConfigError(
-                f"{'; '.join(found)}: make CURVE keys (manage.py curvekeys), or say allow_insecure_bind: true"
+                f"{'; '.join(found)}: make CURVE keys (manage.py curvekeys), or set allow_insecure_bind: true"
             )
 
     @property
     def folder(self) -> HomeFolder:
-        """The home folder and what is known in it."""
         return HomeFolder((ROOT / self.home).resolve())
 
     @property
     def journal_folder(self) -> Path:
-        """Folder below which every journal has its own."""
+        """Return the folder below which each journal has its own folder."""
         return ROOT / self.journal if self.journal else self.folder.root / "journal"
 
     @property
     def job_root(self) -> Path:
-        """Folder of spill files."""
+        """Return the folder of spill files."""
         return ROOT / self.zmr.job_root if self.zmr.job_root else self.folder.root / "zmr"
 
     @property
     def local_workers(self) -> int:
-        """Worker processes that `up` starts."""
+        """Return the number of worker processes that `up` starts."""
         return self.zmr.local_workers or os.cpu_count() or 1
 
     def mongo_address(self) -> str:
-        """Connection string of the MongoDB in use: `mongo_uri`, else that of the running local mongod.
+        """Return the connection string of the MongoDB in use: `mongo_uri`, else that of the running local mongod.
 
-        Raises `HomeError` when neither is there. Read anew at each call, as a local mongod may change its port.
+        Raises `HomeError` if there is neither. Reads it again at each call, since a local mongod can change its port.
         """
         return self.mongo_uri or self.folder.mongo_uri()
 
     def connect_address(self, key: str) -> str:
-        """Address on which a client on this machine reaches the socket with dotted `key`.
+        """Return the address at which a client on this machine reaches the socket with dotted `key`.
 
-        A port 0 is looked up in `run/addresses.json`; an address that means every interface becomes loopback.
-        Raises `HomeError` when a chosen port is not recorded because the process does not run.
+        Port 0 is looked up in `run/addresses.json`; an address that means every interface becomes loopback.
+        Raises `HomeError` if a freely chosen port is not recorded, because the process does not run.
         """
         configured = {"zmr.req_uri": self.zmr.req_uri, "zmr.worker_uri": self.zmr.worker_uri}.get(key)
         if configured and not TCP_NO_PORT.match(configured):
@@ -279,7 +278,7 @@ class Config(_Section):
         return bound.replace("tcp://*:", "tcp://127.0.0.1:").replace("tcp://0.0.0.0:", "tcp://127.0.0.1:")
 
     def running_address(self, key: str) -> str:
-        """As `connect_address`; empty when no process on this machine has recorded that it listens there."""
+        """Return `connect_address(key)`, or an empty text if no process on this machine has recorded that socket."""
         try:
             self.folder.address(key)
         except HomeError:
@@ -287,20 +286,20 @@ class Config(_Section):
         return self.connect_address(key)
 
     def client_keys(self) -> ClientKeys | None:
-        """Keys with which this installation's own processes send events and hear notices; None = without.
+        """Return the keys with which this installation's own processes send events and receive notices, if any.
 
-        Read anew at each call. Raises `KeyFileError`.
+        Reads the file at each call. Raises `KeyFileError`.
         """
         path = self.folder.client_keys / "own.curve"
         if not path.exists():
             return None
-        from ingest.transport.client_keys import ClientKeys  # brings ZeroMQ, which most commands do without
+        from ingest.transport.client_keys import ClientKeys  # imports ZeroMQ, which most commands do not need
 
         return ClientKeys.load(path)
 
     def ingest_settings(self) -> IngestSettings:
-        """What the ingester needs, as the value object of its own package."""
-        from ingest.transport.server_keys import load_server_keys  # brings ZeroMQ, which most commands do without
+        """Return the settings of the ingester. Raises `KeyFileError`."""
+        from ingest.transport.server_keys import load_server_keys  # imports ZeroMQ, which most commands do not need
 
         return IngestSettings(
             bson_bind_address=self.bson_bind_address,
@@ -320,8 +319,8 @@ class Config(_Section):
         )
 
     def engine_settings(self, task_modules: tuple[str, ...]) -> EngineSettings:
-        """What the map-reduce engine needs; `task_modules` are all modules that may hold functions."""
-        from mapreduce.wire.curve import load_keys  # brings ZeroMQ, which most commands do without
+        """Return the settings of the map-reduce engine; `task_modules` are the modules whose functions jobs may use."""
+        from mapreduce.wire.curve import load_keys  # imports ZeroMQ, which most commands do not need
 
         worker_interface = "tcp://127.0.0.1"
         if self.zmr.worker_uri and TCP_NO_PORT.match(self.zmr.worker_uri):

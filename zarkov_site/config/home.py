@@ -1,4 +1,4 @@
-"""The home folder: which file below it means what, and how processes tell each other their addresses."""
+"""The home folder: paths, secrets and locks below it, and the addresses that running processes record there."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ from zarkov_site.exceptions import HomeError
 
 @dataclass(frozen=True)
 class HomeFolder:
-    """Paths below `root`. Files with secrets are made with mode 0600; writes replace a file in one step."""
+    """Paths below `root`. Files with secrets have mode 0600; writes replace a file atomically."""
 
     root: Path
 
     @property
     def mongo(self) -> Path:
-        """Data, log and key of the local mongod, and `uri`."""
+        """Return the folder with data, log and key of the local mongod, and `uri`."""
         return self.root / "mongo"
 
     @property
     def log(self) -> Path:
-        """Log files of the processes that `up` starts."""
+        """Return the folder with the logs of the processes that `up` starts."""
         return self.root / "log"
 
     @property
     def run(self) -> Path:
-        """What only matters while something runs: addresses, locks."""
+        """Return the folder for state of running processes: addresses, locks."""
         return self.root / "run"
 
     @property
     def keys(self) -> Path:
-        """Secrets: Django's key, CURVE keys."""
+        """Return the folder with secrets: Django's key, CURVE keys."""
         return self.root / "keys"
 
     @property
     def client_keys(self) -> Path:
-        """CURVE keys of the programs that the ingester lets in; `own.curve` is that of Zarkov's own processes."""
+        """Return the folder with CURVE keys of programs that the ingester accepts; `own.curve` is for our processes."""
         return self.keys / "ingest-clients"
 
     @property
     def admin_password(self) -> Path:
-        """The generated password of user `admin`."""
+        """Return the file with the generated password of user `admin`."""
         return self.root / "admin-password"
 
     def prepare(self) -> None:
-        """Make the folder, for its owner only. Raises `HomeError` when that, or writing there, is not possible."""
+        """Create the folder, for its owner only. Raises `HomeError` if it cannot be created or written to."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.run.mkdir(exist_ok=True)
@@ -63,9 +63,9 @@ class HomeFolder:
             ) from None
 
     def mongo_uri(self) -> str:
-        """Connection string of the running local mongod.
+        """Return the connection string of the running local mongod.
 
-        Raises `HomeError` when none was started in this home folder.
+        Raises `HomeError` if none was started in this home folder.
         """
         try:
             return (self.mongo / "uri").read_text(encoding="utf-8").strip()
@@ -76,7 +76,7 @@ class HomeFolder:
             ) from None
 
     def secret(self, name: str) -> str:
-        """The secret kept in `keys/<name>`, made on first use; two first uses at once agree on one."""
+        """Return the secret in `keys/<name>`, generated on first use; concurrent first uses get the same one."""
         path = self.keys / name
         with self.locked("keys"):
             if not path.exists():
@@ -84,7 +84,7 @@ class HomeFolder:
             return path.read_text(encoding="utf-8")
 
     def write(self, path: Path, text: str) -> None:
-        """Replace `path` by a file with `text`, mode 0600, in one step."""
+        """Atomically replace `path` with a file that contains `text` and has mode 0600."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -94,9 +94,9 @@ class HomeFolder:
 
     @contextmanager
     def locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
-        """Hold the lock file `run/<name>.lock`; the kernel lets it go when the process ends, however it ends.
+        """Hold a lock on `run/<name>.lock`, which the kernel releases in any case when the process ends.
 
-        Raises `HomeError` with the holder's process id when `wait` is false and another process has it.
+        Raises `HomeError` with the holder's process id if `wait` is false and another process has it.
         """
         self.run.mkdir(parents=True, exist_ok=True)
         path = self.run / f"{name}.lock"
@@ -116,7 +116,7 @@ class HomeFolder:
             os.close(descriptor)
 
     def addresses(self) -> dict[str, str]:
-        """The real addresses by dotted key, as `run/addresses.json` has them."""
+        """Return the real addresses by dotted key from `run/addresses.json`; empty if there is no valid file."""
         try:
             content = json.loads((self.run / "addresses.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
@@ -124,7 +124,7 @@ class HomeFolder:
         return {str(key): str(value) for key, value in content.items()}
 
     def address(self, key: str) -> str:
-        """The real address of one socket. Raises `HomeError` when no process has recorded it."""
+        """Return the real address of one socket. Raises `HomeError` if no process has recorded it."""
         try:
             return self.addresses()[key]
         except KeyError:
@@ -134,18 +134,18 @@ class HomeFolder:
             ) from None
 
     def record_addresses(self, addresses: Mapping[str, str]) -> None:
-        """Add these to `run/addresses.json`, beside what other processes recorded."""
+        """Add these addresses to `run/addresses.json` and keep those of other processes."""
         with self.locked("addresses"):
             merged = self.addresses() | dict(addresses)
             self.write(self.run / "addresses.json", json.dumps(merged, indent=1, sort_keys=True) + "\n")
 
     def forget_addresses(self, addresses: Mapping[str, str]) -> None:
-        """Take out those that are still as this process recorded them."""
+        """Remove these addresses, except those that another process has recorded since."""
         with self.locked("addresses"):
             left = {key: value for key, value in self.addresses().items() if addresses.get(key) != value}
             self.write(self.run / "addresses.json", json.dumps(left, indent=1, sort_keys=True) + "\n")
 
     def forget_all_addresses(self) -> None:
-        """Empty `run/addresses.json`: nothing runs in this home folder."""
+        """Delete `run/addresses.json`. Call it only if nothing runs in this home folder."""
         with self.locked("addresses"):
             (self.run / "addresses.json").unlink(missing_ok=True)

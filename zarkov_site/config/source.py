@@ -1,4 +1,4 @@
-"""Gathers the configuration from its sources, in rising order: defaults, YAML file, environment, `--set`."""
+"""Load the configuration from its sources, in ascending precedence: defaults, YAML file, environment, `--set`."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ WITHOUT_EFFECT = {
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML as PyYAML reads it, except that a key given twice is an error: the lower one would win unnoticed."""
+    """A YAML loader that rejects duplicate keys, because the last one would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The node as a dict. Raises `ConstructorError` with the line of the second key."""
+        """Return the node as a dict. Raises `ConstructorError` with the line of the second key."""
         seen: dict[str, int] = {}
         for key, _ in node.value:
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value} stands twice, first in line {seen[key.value]}", key.start_mark
+                    None, None, f"the key {key.value} is given twice, first in line {seen[key.value]}", key.start_mark
                 )
             seen[str(key.value)] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
@@ -50,12 +50,12 @@ class Layered:
     origin: dict[str, str] = field(default_factory=dict)
 
     def put(self, key: str, value: Any, origin: str) -> None:
-        """Set `key`, above whatever an earlier source said."""
+        """Set `key`, overriding earlier sources."""
         self.values[key] = value
         self.origin[key] = origin
 
     def nested(self) -> dict[str, Any]:
-        """The values as the nested mapping that `Config` takes."""
+        """Return the values as a nested mapping for `Config`."""
         tree: dict[str, Any] = {}
         for key, value in self.values.items():
             *parents, leaf = key.split(".")
@@ -67,13 +67,13 @@ class Layered:
 
 
 def section(annotation: Any) -> type[BaseModel] | None:
-    """The model class of a nested key, or None for a plain key."""
+    """Return the model class of a nested key, or None for a plain key."""
     candidates = (annotation, *get_args(annotation))
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
 
 
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    """Every dotted key, in the order of the documentation."""
+    """Yield every dotted key, in the order of the documentation."""
     for name, info in model.model_fields.items():
         nested = section(info.annotation)
         if nested:
@@ -83,7 +83,6 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[st
 
 
 def value_at(config: Config, key: str) -> Any:
-    """The value of a dotted key."""
     value: Any = config
     for part in key.split("."):
         value = getattr(value, part)
@@ -94,10 +93,10 @@ def load(
     environ: Mapping[str, str] | None = None,
     folders: Sequence[Path] | None = None,
 ) -> tuple[Config, list[str]]:
-    """Return the configuration and the warnings about it.
+    """Return the configuration and warnings about it.
 
-    `folders` are searched for `zarkov.yaml` when no file is named (default: current folder, then the checkout).
-    Raises `ConfigError` with key, value, what is allowed and which source said it.
+    `folders` are searched for `zarkov.yaml` if no file is named (default: current folder, then the checkout).
+    Raises `ConfigError` with key, value, source and what is allowed.
     """
     environ = os.environ if environ is None else environ
     layered = Layered()
@@ -156,7 +155,7 @@ def _read_assignments(layered: Layered, lines: str) -> None:
 
 
 def _scalar(text: str) -> Any:
-    """An empty value or "null" means the default; the rest is left to the type of the key."""
+    """Return None, which means the default, for an empty value or "null"; otherwise the text itself."""
     return None if text in {"", "null", "none", "None", "~"} else text
 
 

@@ -1,4 +1,4 @@
-"""The kinds of values that settings have: how each is read from text, and what is allowed."""
+"""Types of setting values, each with its parser and checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TCP_NO_PORT = re.compile(r"tcp://(\[[0-9a-fA-F:]+\]|\*|[A-Za-z0-9_.-]+)\Z")
 _IPC = re.compile(r"ipc://.+\Z")
 _HOST_PORT = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})\Z")
 _SYNC = re.compile(r"(batch|off|interval:([1-9]\d*))\Z")
-LONGEST_SYNC_MS = 60_000  # more than a minute of events is no trade for speed any more
+LONGEST_SYNC_MS = 60_000  # losing more than a minute of events is not worth the speed
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _SMTP = re.compile(r"smtps?://([^@/\s]+@)?[A-Za-z0-9_.-]+(:\d{1,5})?/?\Z")
 _EMAIL = re.compile(r"[^@\s,]+@[^@\s,]+\Z")
@@ -69,7 +69,7 @@ def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("allowed is a name of the IANA time zone database, such as UTC or Europe/Berlin") from None
+        raise ValueError("allowed is a name in the IANA time zone database, such as UTC or Europe/Berlin") from None
     return value
 
 
@@ -100,7 +100,7 @@ def _web_url(value: str) -> str:
 def _addresses(value: list[str]) -> list[str]:
     for address in value:
         if not _EMAIL.match(address):
-            raise ValueError(f"{address!r} is no mail address; allowed is such as ops@example.org")
+            raise ValueError(f"{address!r} is not a mail address; allowed are addresses such as ops@example.org")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Celery's MongoDB transport with short waits, so that a worker told to stop does so within a second."""
+"""Shorten the waits of Celery's MongoDB transport, so that a worker stops within a second."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from kombu import transport
 from kombu.transport import mongodb
 
-LONGEST_WAIT_S = 0.4  # Celery's loop waits 2 s for a message, twice, before it looks whether it has to stop
+LONGEST_WAIT_S = 0.4  # Celery's loop would wait 2 s for a message, twice, before it checks whether to stop
 
 
 class Transport(mongodb.Transport):
-    """kombu's transport for `mongodb://`; only the wait for the next message is bounded."""
+    """kombu's transport for `mongodb://`, with a bounded wait for the next message."""
 
     def drain_events(self, connection: Any, timeout: float | None = None, **kwargs: Any) -> Any:
-        """Deliver the next message. Raises `TimeoutError` when none came within a moment."""
+        """Deliver the next message. Raises `TimeoutError` if none arrives within `LONGEST_WAIT_S`."""
         wait_s = None if timeout is None else min(timeout, LONGEST_WAIT_S)
         return super().drain_events(connection, timeout=wait_s, **kwargs)  # type: ignore[no-untyped-call]
 

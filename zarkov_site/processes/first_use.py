@@ -1,4 +1,4 @@
-"""What a first start makes: the administrator's login and a token to send events with."""
+"""Create what a first start needs: the administrator's login, a token for sending events, and metrics aggregates."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ METRICS = "metrics-defined"
 
 
 def is_first_start(folder: HomeFolder) -> bool:
-    """Whether no start came as far as its greeting in this home folder."""
+    """Return True if no start in this home folder has completed yet."""
     return not (folder.root / STARTED).exists()
 
 
 def note_start(folder: HomeFolder) -> None:
-    """Remember that a start came as far as its greeting."""
+    """Record that a start has completed."""
     (folder.root / STARTED).touch()
 
 
 def define_metrics(folder: HomeFolder) -> None:
-    """Make the aggregates, charts and dashboard of measurements, once; who removes them has them removed."""
+    """Create the aggregates, charts and dashboard for metrics once; they are not created again after removal."""
     note = folder.root / METRICS
     if not note.exists():
         metric.DASHBOARD.define()
@@ -36,9 +36,9 @@ def define_metrics(folder: HomeFolder) -> None:
 
 
 def admin_password(folder: HomeFolder) -> str:
-    """The generated password of user `admin`, made with the user on first use.
+    """Return the generated password of user `admin`; create both on first use.
 
-    When someone changed it since, the file still has the generated one.
+    If the password was changed since, the file still has the generated one.
     """
     users = get_user_model().objects
     if folder.admin_password.exists() and users.filter(username=ADMIN).exists():
@@ -52,7 +52,7 @@ def admin_password(folder: HomeFolder) -> str:
 
 
 def ingest_token() -> str:
-    """A fresh token that may send events and nothing else; the one of the start before ends."""
+    """Create a token that can only send events, and revoke that of the previous start."""
     AccessToken.objects.filter(name=TOKEN_NAME).delete()
     _, text = make_token(TOKEN_NAME, ["ingest"])
     return text

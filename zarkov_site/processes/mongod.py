@@ -1,6 +1,6 @@
-"""Finds, starts and stops the local mongod: a one-member replica set with a generated login on loopback.
+"""Find, start and stop the local mongod: a one-member replica set with a generated login on loopback.
 
-Which server is used at all (`mongo_uri` or this one) is decided by `zarkov_site.config.config`.
+`zarkov_site.config.config` decides which server is used, `mongo_uri` or this one.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _UNAUTHORIZED = {13, 18}
 
 
 def find_mongod() -> Path:
-    """The mongod to start: one on PATH, else the one in an installed wheel; only if `mongod --version` works.
+    """Return a mongod for which `mongod --version` works: one on PATH, else the one in an installed wheel.
 
-    Raises `MongodError` that lists what was tried.
+    Raises `MongodError`, which lists what was tried.
     """
     tried = []
     for candidate in _candidates():
@@ -52,7 +52,7 @@ def find_mongod() -> Path:
         else:
             return candidate
     raise MongodError(
-        "no mongod that runs here: set mongo_uri to a replica set, or put mongod on PATH, or run `make setup` "
+        "found no mongod that runs here: set mongo_uri to a replica set, or put mongod on PATH, or run `make setup` "
         f"(on Debian the shipped one needs the package libcurl4). Tried: {'; '.join(tried) or 'nothing found'}"
     )
 
@@ -71,7 +71,7 @@ def _candidates() -> list[Path]:
 
 
 def refuse_standalone(client: MongoClient[Any]) -> None:
-    """Raise `MongodError` when the server has no transactions because it is a standalone."""
+    """Raise `MongodError` if the server is a standalone, which has no transactions."""
     hello = client.admin.command("hello")
     if "setName" in hello or hello.get("msg") == "isdbgrid":
         return
@@ -84,10 +84,10 @@ def refuse_standalone(client: MongoClient[Any]) -> None:
 
 
 class LocalMongod:
-    """One mongod child process for one home folder.
+    """The mongod child process of one home folder.
 
-    `start` returns the connection string once the server takes writes; `stop` may be called twice. Both block and
-    belong to one thread. The server ends with the process that started it (on Linux even after SIGKILL).
+    `start` returns the connection string once the server accepts writes; `stop` may be called twice. Both block, and
+    one thread must call both. The server ends with the process that started it (on Linux even after SIGKILL).
     """
 
     def __init__(self, folder: HomeFolder, executable: Path | None = None) -> None:
@@ -98,15 +98,15 @@ class LocalMongod:
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
-        """The child; only after `start`."""
+        """Return the child process. Raises `MongodError` before `start`."""
         if self._process is None:
             raise MongodError("mongod was not started")
         return self._process
 
     def start(self) -> str:
-        """Start, initiate or repair the replica set, write `mongo/uri` and return its content.
+        """Start mongod, initiate or repair the replica set, write `mongo/uri` and return the connection string.
 
-        Raises `MongodError` when the server does not come up, `HomeError` when another process runs it already.
+        Raises `MongodError` if the server does not start, and `HomeError` if another process already runs it.
         """
         executable = self._executable or find_mongod()
         self._lock.enter_context(self._folder.locked("mongod", wait=False))
@@ -123,7 +123,7 @@ class LocalMongod:
         return uri
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """End the server cleanly, by force after `timeout_s`, and release the home folder."""
+        """Shut the server down, kill it after `timeout_s`, and release the home folder."""
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
@@ -141,7 +141,7 @@ class LocalMongod:
                 self._folder.write(self._folder.mongo / name, secrets.token_hex(size))
 
     def _end_orphan(self) -> None:
-        """End a mongod that outlived whoever started it: the lock is ours, so nobody looks after it."""
+        """End a mongod that outlived its parent. We hold the lock, so no other process manages it."""
         data = str(self._folder.mongo / "data")
         try:
             process = psutil.Process(int((self._folder.mongo / "data" / "mongod.lock").read_text()))
@@ -156,7 +156,7 @@ class LocalMongod:
             return
 
     def _last_port(self) -> int:
-        """The port of the last start if it is free, so that running clients find the server again; else 0."""
+        """Return the port of the last start if it is free, so that running clients find the server again; else 0."""
         try:
             port = urlsplit(self._folder.mongo_uri()).port or 0
         except (HomeError, ValueError):
@@ -206,11 +206,11 @@ class LocalMongod:
         raise MongodError(f"mongod was not ready within {START_TIMEOUT_S:.0f} s; see {log}")
 
     def _set_up(self, port: int) -> None:
-        """Make the server a primary that knows our user, whatever an earlier start left undone."""
+        """Make the server a primary that knows our user, even if an earlier start was interrupted."""
         host = f"127.0.0.1:{port}"
         with _client(self._uri(port)) as client:
             try:
-                self._point_to(client, host)
+                self._reconfigure(client, host)
                 return
             except OperationFailure as error:
                 if error.code not in _UNAUTHORIZED:
@@ -226,12 +226,12 @@ class LocalMongod:
                 client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
             except OperationFailure as error:
                 if error.code != _ALREADY_INITIALIZED:
-                    raise MongodError(f"the local replica set cannot be made: {error}") from error
+                    raise MongodError(f"the local replica set cannot be created: {error}") from error
             _wait_for_primary(client)
             client.admin.command("createUser", USER, pwd=password, roles=roles)
 
-    def _point_to(self, client: MongoClient[Any], host: str) -> None:
-        """Name the port of this start in the set's configuration; a set on another port has no primary."""
+    def _reconfigure(self, client: MongoClient[Any], host: str) -> None:
+        """Write the port of this start to the set's configuration: with another port it would have no primary."""
         config = _set_config(client)
         if config["members"][0]["host"] != host:
             config["members"][0]["host"] = host
@@ -249,7 +249,7 @@ def _client(uri: str) -> MongoClient[Any]:
 
 
 def _set_config(client: MongoClient[Any]) -> dict[str, Any]:
-    """The set's configuration, which a server that has just started may still be reading."""
+    """Return the set's configuration; wait while a server that has just started still reads it."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
@@ -279,7 +279,7 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before 
 
 
 def _last_error(log: Path, offset: int) -> str:
-    """The last message of severity E or F that mongod logged since `offset`, or where to look."""
+    """Return the last message of severity E or F that mongod logged since `offset`, or else name the log."""
     found = ""
     if log.exists():
         with log.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What every process of Zarkov does first: tie its life to the one that started it, set up Django."""
+"""Initialize a Zarkov process: end with the parent process, set up Django."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _PR_SET_PDEATHSIG = 1  # prctl(2): signal sent to this process when its parent e
 
 
 def end_with_parent() -> None:
-    """On Linux, ask for SIGTERM when `up` ends, however it ends, if it was `up` that started this process."""
+    """On Linux, request SIGTERM for this process when its parent ends for any reason, if the parent is `up`."""
     if os.environ.pop(END_WITH_PARENT, None) and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def set_up_django() -> None:
-    """Make Django's models usable in this process; safe to call again."""
+    """Make Django's models usable in this process. Can be called more than once."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
     end_with_parent()
     import django

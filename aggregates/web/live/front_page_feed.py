@@ -46,7 +46,7 @@ class FrontPageFeed:
         return notice.get("$command") in {"committed", "agg_complete"}
 
     def stamp(self) -> Any:
-        """Return None: only reading shows that rates have fallen."""
+        """Return None, so that the channel reads again after `reread_s`: rates fall to 0 without any commit."""
         return None
 
     def read(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`manage.py checkconfig`: whether the configuration is allowed, without starting anything."""
+"""`checkconfig`: check the configuration without starting anything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zarkov_site.config.source import known_keys, value_at
 
 
 class Command(ZarkovCommand):
-    help = "Check the configuration from file, environment and --set; a mistake is named and the exit code is 1."
+    help = "Check the configuration from file, environment and --set; an error is reported with exit code 1."
     example = "manage.py checkconfig --config zarkov.yaml --show"
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,4 +1,4 @@
-"""`manage.py runmongo`: the local mongod of this home folder, in the foreground."""
+"""`runmongo`: run the local mongod of this home folder in the foreground."""
 
 from __future__ import annotations
 

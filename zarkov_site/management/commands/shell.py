@@ -1,4 +1,4 @@
-"""`manage.py shell` as Django's, with `db` imported."""
+"""`shell`: run Django's shell with `db` imported."""
 
 from __future__ import annotations
 

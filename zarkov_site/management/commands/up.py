@@ -1,4 +1,4 @@
-"""`manage.py up`: everything, until Ctrl-C."""
+"""`up`: run the whole system until Ctrl-C."""
 
 from __future__ import annotations
 
