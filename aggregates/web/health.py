@@ -34,7 +34,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
     checks = {"mongodb": _check(_ping_mongodb), "database": _check(connection.ensure_connection)}
     if address := settings.ZARKOV.running_address("ack_bind_address"):
         checks["ingester"] = _check(lambda: _probe_ingester(address))
-    ready = all(said == "ok" for said in checks.values())
+    ready = all(result == "ok" for result in checks.values())
     return json_response({"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503)
 
 

@@ -46,7 +46,7 @@ def number(name: str, said: str, least: int, most: int, default: int) -> OpenApi
 
 
 FIELDS = text("fields", "Names of fields with commas between them; empty = all that are numbers.")
-PREFIX = text("prefix", "Only keys that begin with this.")
+PREFIX = text("prefix", "Only keys that start with this.")
 RANGE = [
     text("from", f"Start of the range; {ALLOWED}."),
     text("to", "End of the range, in the same forms."),

@@ -31,7 +31,7 @@ _FILTER = [
     openapi.text("code", "Only input refused for this reason, such as bad_json."),
     openapi.text("source", "Only input from this receiver: bson, json, ack, http, or store."),
     *openapi.RANGE,
-    openapi.text("replayed", "yes or no; both when it is left out."),
+    openapi.text("replayed", "yes or no; both if it is left out."),
 ]
 
 
@@ -44,9 +44,9 @@ class EntrySerializer(serializers.Serializer[None]):
     source = serializers.CharField(help_text="The receiver it came through.")  # type: ignore[assignment]
     time = serializers.DateTimeField()
     bytes = serializers.IntegerField(help_text="Length of the input.")
-    raw = serializers.CharField(help_text="The input as base64; absent in lists when it is long.", required=False)
+    raw = serializers.CharField(help_text="The input as base64; absent in lists if it is long.", required=False)
     sha256 = serializers.CharField(help_text="Of input that is too long to be kept.", required=False)
-    raw_start = serializers.CharField(help_text="The beginning of such input, as base64.", required=False)
+    raw_start = serializers.CharField(help_text="The start of such input, as base64.", required=False)
     replayed = serializers.DateTimeField(allow_null=True, help_text="When it was sent again.")
     by = serializers.CharField(help_text="Who sent it again.", required=False)
     mended = serializers.BooleanField(help_text="Whether a person has mended it.")

@@ -29,7 +29,7 @@ EVENT = {
         "timestamp": {
             "type": "string",
             "format": "date-time",
-            "description": "Now, when it is absent; no offset = UTC.",
+            "description": "Now, if it is absent; no offset = UTC.",
         },
         "context": {"type": "object", "additionalProperties": True},
         "extra": {"description": "Anything."},

@@ -41,9 +41,9 @@ class CountedLogin(AuthenticationForm):
 
     def _key(self) -> str:
         address = self.request.META.get("REMOTE_ADDR", "") if self.request is not None else ""
-        who = f"{address} {self.cleaned_data.get('username') or ''}".lower()
+        client = f"{address} {self.cleaned_data.get('username') or ''}".lower()
         window = int(time.time() // WINDOW_S)
-        return f"login.{window}.{hashlib.sha256(who.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
+        return f"login.{window}.{hashlib.sha256(client.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
 
 
 class CountedAdminLogin(CountedLogin, AdminAuthenticationForm):

@@ -31,14 +31,14 @@ def may_continue(request: HttpRequest, needed: Callable[[Rights], None]) -> Call
     user = getattr(request, "user", None)
     if not header and not getattr(user, "is_authenticated", False):
         return _yes
-    who = (
+    client = (
         ("token", sha256(header.encode("utf-8", "surrogateescape")).hexdigest())
         if header
         else ("session", str(request.session.session_key))
     )
 
     def allowed() -> bool:
-        rights = _rights(who, request)
+        rights = _rights(client, request)
         if rights is None:
             return False
         try:
@@ -59,20 +59,20 @@ def _yes() -> bool:
     return True
 
 
-def _rights(who: tuple[str, str], request: HttpRequest) -> Rights | None:
+def _rights(client: tuple[str, str], request: HttpRequest) -> Rights | None:
     now = time.monotonic()
-    known = _known.get(who)
+    known = _known.get(client)
     if known is not None and now < known[0]:
         return known[1]
     try:
-        rights = _look_up(who[0], request)
+        rights = _look_up(client[0], request)
     except (WebError, DatabaseError):
         rights = None
     finally:
         connections.close_all()
     if len(_known) >= MOST_KNOWN:
         _known.clear()
-    _known[who] = now + KNOWN_S, rights
+    _known[client] = now + KNOWN_S, rights
     return rights
 
 

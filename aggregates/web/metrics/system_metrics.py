@@ -101,8 +101,8 @@ def _ingesters(reports: Iterable[IngesterReport]) -> Iterator[Metric]:
         "zarkov_ingester_stored_per_second": ("Events per second lately", lambda report: report.stored_per_s),
     }
     reports = list(reports)
-    for name, (said, value) in shown.items():
-        family = GaugeMetricFamily(name, said, labels=labels)
+    for name, (description, value) in shown.items():
+        family = GaugeMetricFamily(name, description, labels=labels)
         for report in reports:
             family.add_metric([report.journal, report.host, str(report.pid)], float(value(report)))
         yield family
@@ -186,16 +186,16 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def _gauge(name: str, said: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, said, value=float(value))
+def _gauge(name: str, description: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, description, value=float(value))
 
 
-def _counter(name: str, said: str, value: float) -> Metric:
-    return CounterMetricFamily(name, said, value=float(value))
+def _counter(name: str, description: str, value: float) -> Metric:
+    return CounterMetricFamily(name, description, value=float(value))
 
 
-def _labelled(kind: Any, name: str, said: str, label: str, values: Mapping[str, float]) -> Metric:
-    family: Metric = kind(name, said, labels=[label])
+def _labelled(kind: Any, name: str, description: str, label: str, values: Mapping[str, float]) -> Metric:
+    family: Metric = kind(name, description, labels=[label])
     for key, value in values.items():
         family.add_metric([key], value)  # type: ignore[attr-defined]
     return family

@@ -67,13 +67,13 @@ def _first_with_data(boards: list[Dashboard]) -> list[Chart]:
 @page
 def aggregates(request: HttpRequest) -> HttpResponseBase:
     """List all aggregates by name."""
-    said = dict(AggDef.objects.exclude(description="").values_list("name", "description"))
+    texts = dict(AggDef.objects.exclude(description="").values_list("name", "description"))
     reached = {item["name"]: item for item in overview.aggregates(database(), 0)}
     items = []
     for name in query.names(database()):
         item = reached.get(name, {})
         through = item.get("through")
-        about = said.get(item.get("aggdef") or name) or (f"through event {through:,}" if through is not None else "")
+        about = texts.get(item.get("aggdef") or name) or (f"through event {through:,}" if through is not None else "")
         items.append({"title": name, "url": reverse("aggregate", args=[name]), "about": about})
     context = {
         "section": "aggregates",
