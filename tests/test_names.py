@@ -1,0 +1,72 @@
+"""Modules are named with words of the glossary or everyday ones, and packages stay small."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from zarkov_site.config.config import REPOSITORY
+
+PACKAGES = ("zarkov_site", "aggregates", "ingest", "mapreduce")
+MOST_MODULES = 20  # in one folder
+VAGUE = {"utils", "helpers", "common", "base", "manager"}
+HEADING = "## Everyday words in module names"
+
+
+def modules() -> list[Path]:
+    """Every module of ours, without migrations, management commands and `__init__`."""
+    found = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")]
+    return sorted(p for p in found if p.name != "__init__.py" and not {"migrations", "commands"} & set(p.parts))
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def forms(word: str) -> set[str]:
+    """The word in singular and plural, simply."""
+    return {word, f"{word}s", word.removesuffix("s")}
+
+
+def glossary() -> tuple[set[str], set[str]]:
+    """Words of the terms, and the everyday words."""
+    terms, _, everyday = (REPOSITORY / "docs" / "glossary.md").read_text().partition(HEADING)
+    rows = re.findall(r"^\| (?!word )([^|]+) \|", terms, re.MULTILINE)
+    words = {word for row in rows for word in re.findall(r"[a-z]+", row.lower().replace("-", ""))}
+    _, _, listed = everyday.strip().partition("\n\n")  # behind its first paragraph
+    return words, set(re.findall(r"[a-z]+", listed))
+
+
+def test_every_module_is_named_with_known_words() -> None:
+    terms, everyday = glossary()
+    known = {form for word in terms | everyday for form in forms(word)}
+    unknown = {named(path): set(path.stem.split("_")) - known for path in modules()}
+    assert {name: words for name, words in unknown.items() if words} == {}
+
+
+def test_every_everyday_word_is_used_and_is_no_term() -> None:
+    terms, everyday = glossary()
+    used = {form for path in modules() for word in path.stem.split("_") for form in forms(word)}
+    assert everyday - used == set()
+    assert everyday & terms == set()
+
+
+def test_the_tables_of_the_glossary_are_in_alphabetical_order() -> None:
+    text = (REPOSITORY / "docs" / "glossary.md").read_text().partition(HEADING)[0]
+    for table in text.split("\n## ")[1:]:
+        rows = [row.lower() for row in re.findall(r"^\| (?!word )([^|]+) \|", table, re.MULTILINE)]
+        assert rows == sorted(rows)
+
+
+def test_no_folder_has_too_many_modules() -> None:
+    sizes = Counter(named(path.parent) for path in modules())
+    assert {folder: count for folder, count in sizes.items() if count > MOST_MODULES} == {}
+
+
+@pytest.mark.parametrize("path", modules(), ids=named)
+def test_a_module_is_named_neither_vaguely_nor_like_one_of_the_standard_library(path: Path) -> None:
+    assert path.stem not in VAGUE | sys.stdlib_module_names
