@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from django.core.management import get_commands, load_command_class
 
 from zarkov_site.config.config import REPOSITORY
@@ -25,7 +26,11 @@ def our_commands() -> list[str]:
 
 
 def texts() -> list[Path]:
-    return [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
+    return [*sorted(REPOSITORY.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
 
 
 @pytest.mark.parametrize("name", our_commands())
@@ -37,20 +42,20 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
         assert f"manage.py {name}" in shown.partition("example: ")[2]
 
 
-@pytest.mark.parametrize("path", texts(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", texts(), ids=named)
 def test_commands_that_are_named_exist(path: Path) -> None:
     named = set(re.findall(r"manage\.py ([a-z]+)\b", path.read_text()))
     assert named - set(get_commands()) == set()
 
 
-@pytest.mark.parametrize("path", texts(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", texts(), ids=named)
 def test_links_between_pages_lead_somewhere(path: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()) if "://" not in link]
     missing = [link for link in links if not (path.parent / link.partition("#")[0]).exists()]
     assert missing == []
 
 
-@pytest.mark.parametrize("path", texts(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", texts(), ids=named)
 def test_settings_that_are_shown_as_yaml_are_allowed(path: Path, tmp_path: Path) -> None:
     for number, block in enumerate(
         re.findall(r"^```yaml[^\n]*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
@@ -58,6 +63,21 @@ def test_settings_that_are_shown_as_yaml_are_allowed(path: Path, tmp_path: Path)
         file = tmp_path / f"{number}.yaml"
         file.write_text(block)
         load({FILE_VARIABLE: str(file)})
+
+
+def test_files_and_folders_that_contributors_are_sent_to_exist() -> None:
+    code = re.findall(r"`([^`\n]+)`", (REPOSITORY / "CONTRIBUTING.md").read_text())
+    paths = {word for text in code for word in text.split() if re.fullmatch(r"[A-Za-z_][\w.-]*/[\w./-]*", word)}
+    assert len(paths) > 50
+    assert [path for path in sorted(paths) if not (REPOSITORY / path).exists()] == []
+
+
+def test_hooks_before_a_commit_are_what_make_lint_runs() -> None:
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert recipe
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
+    assert [hook["entry"] for hook in hooks] == commands
 
 
 def test_no_registry_host_and_no_path_of_a_machine_is_in_the_repository() -> None:
