@@ -12,7 +12,7 @@ SERVER_ONLY = {
 }
 
 
-class BuildClient(build_py):
+class BuildClient(build_py):  # type: ignore[misc]
     """Builds the modules that a sending program can import."""
 
     def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:

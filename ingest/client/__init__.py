@@ -5,8 +5,8 @@
 either; no socket is opened before the first send.
 """
 
+from ..transport.client_keys import ClientKeys
 from .acknowledged import AcknowledgedClient, Receipt
 from .push import ZarkovClient
-from ..transport.client_keys import ClientKeys
 
 __all__ = ["AcknowledgedClient", "ClientKeys", "Receipt", "ZarkovClient"]

@@ -18,15 +18,15 @@ import bson
 import zmq
 from bson.errors import BSONError
 
-from .ack_connection import AckConnection
-from .encode import prepared
-from .push import Event, ZarkovClient, document
-from .spool import MAX_BYTES, Spool
 from ..exceptions import BusyError, DeliveryError, SpoolError
 from ..transport import fork, gevent_wait
 from ..transport.client_keys import ClientKeys
 from ..wire.refusal import Refusal
 from ..wire.request import refused_document, source_frame
+from .ack_connection import AckConnection
+from .encode import prepared
+from .push import Event, ZarkovClient, document
+from .spool import MAX_BYTES, Spool
 
 __all__ = ["AcknowledgedClient", "ClientKeys", "Event", "Receipt", "ZarkovClient"]
 

@@ -7,10 +7,10 @@ import uuid
 import bson
 from bson.errors import InvalidBSON
 
-from .push import Event
 from ..exceptions import EventTooLargeError
 from ..wire.bson_element import assembled, has_element, is_framed, text_element
 from ..wire.event import MAX_MESSAGE_BYTES
+from .push import Event
 
 
 def prepared(event: Event) -> bytes:

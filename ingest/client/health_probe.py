@@ -6,10 +6,10 @@ import time
 
 import zmq
 
-from .ack_connection import AckConnection
 from ..exceptions import DeliveryError
 from ..transport import gevent_wait
 from ..transport.client_keys import ClientKeys
+from .ack_connection import AckConnection
 
 REQUEST_ID = b"probe"
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import bson
 
-from .push_connection import PushConnection
 from ..exceptions import DeliveryError, EventTooLargeError, QueueFullError
 from ..transport import fork, gevent_wait
 from ..transport.client_keys import ClientKeys
 from ..transport.gevent_wait import BackgroundThread
 from ..wire.event import MAX_MESSAGE_BYTES
+from .push_connection import PushConnection
 
 Event = Mapping[str, Any] | bytes  # a document, or one already encoded as BSON
 

@@ -22,9 +22,9 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from ingest.exceptions import StoreChangedError
 from ingest.journal.block import Block
 from ingest.journal.record import RecordKind, read_events
-from ingest.wire.bson_element import split_documents
 from ingest.store.connection import DURABLE, Document
 from ingest.store.store import QUARANTINE, VERDICT, Reservation
+from ingest.wire.bson_element import split_documents
 from ingest.wire.refusal import Refusal
 
 QUARANTINE_MAX_COUNT = 100_000  # documents kept in quarantine; any more are only counted

@@ -22,9 +22,9 @@ import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 
 from ingest.exceptions import IngestError
-from ingest.wire.bson_element import split_documents
 from ingest.store.partition import Partition, create_partition, create_view, partition_name
 from ingest.store.store import KEY, STORE, Store
+from ingest.wire.bson_element import split_documents
 from ingest.wire.stored_event import fault_of_stored
 
 _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)

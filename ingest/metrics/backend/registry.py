@@ -19,7 +19,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> type[Backend]:
-    """Return the class of a backend. Raises `BackendError` that names the known ones, or says why it cannot be loaded."""
+    """Return the class of a backend. Raise `BackendError` if it is unknown or cannot be loaded."""
     point = next((point for point in entry_points(group=GROUP) if point.name == name), None)
     if point is None:
         raise BackendError(f"backend {name!r} is unknown: known are {', '.join(names())}")
