@@ -14,7 +14,7 @@ from typing import Any
 from aggregates import period
 from aggregates.period import Span
 from aggregates.task import Task
-from ingest.metrics.amount import bounded
+from ingest.metrics.bounded_sum import bounded
 from ingest.metrics.sketch import DistinctSketch, LogSketch
 
 PERIOD_S = 60

@@ -15,8 +15,8 @@ from celery import Celery, signals
 from django.conf import settings
 
 from ingest.management.command import set_up_logging
-from ingest.metrics import Zibrato, measure_tasks, own
-from zarkov_site.processes import broker
+from ingest.metrics import Zibrato, measure_tasks, own_metrics
+from zarkov_site.processes import celery_transport
 from zarkov_site.processes.process import end_with_parent
 
 end_with_parent()
@@ -58,7 +58,7 @@ def _configuration() -> dict[str, Any]:
     }
 
 
-broker.install()
+celery_transport.install()
 app = Celery("zarkov", fixups=["celery.fixups.django:fixup"])
 app.set_default()  # for every thread and greenlet: without it, sending a task would look for RabbitMQ
 app.add_defaults(_configuration)
@@ -73,7 +73,7 @@ def _measure_tasks(**_: Any) -> None:
     config = settings.ZARKOV
     if config.metrics.own_interval_s:
         address = functools.partial(config.connect_address, "metrics.publishers")
-        measure_tasks(Zibrato(**own.options("celery", address, config.metrics.own_interval_s)))
+        measure_tasks(Zibrato(**own_metrics.options("celery", address, config.metrics.own_interval_s)))
 
 
 def _start_alerts(**_: Any) -> None:

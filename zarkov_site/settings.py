@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dj_database_url
 
-from ingest.metrics import own
+from ingest.metrics import own_metrics
 from zarkov_site.config.source import load
 
 HERE = Path(__file__).resolve().parent
@@ -51,7 +51,9 @@ MIDDLEWARE = [
 
 if ZARKOV.metrics.own_interval_s:  # time requests; the publisher starts with the first one
     MIDDLEWARE.insert(0, "ingest.metrics.request_timer.RequestTimer")
-    ZIBRATO = own.options("web", lambda: ZARKOV.connect_address("metrics.publishers"), ZARKOV.metrics.own_interval_s)
+    ZIBRATO = own_metrics.options(
+        "web", lambda: ZARKOV.connect_address("metrics.publishers"), ZARKOV.metrics.own_interval_s
+    )
 
 ROOT_URLCONF = "zarkov_site.urls"
 WSGI_APPLICATION = "zarkov_site.wsgi.application"

@@ -17,12 +17,12 @@ from django.utils.safestring import SafeString
 from pymongo.errors import PyMongoError
 
 from aggregates import services
-from aggregates.admin.deletion import Deletion
-from aggregates.admin.moment import ago, exact, length, moment
+from aggregates.admin.delete_view import Deletion
 from aggregates.admin.sparkline import mark, sparkline
+from aggregates.admin.time_display import ago, exact, length, moment
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from aggregates.services.beat_schedule import sync_schedule
 from aggregates.task_code.registry import discover, task_modules
 
@@ -313,7 +313,7 @@ class AggDefAdmin(Deletion):
 def _newest() -> int | None:
     """Return the highest event id that may be read; None if MongoDB is unavailable."""
     try:
-        return resources().run_context.store.watermark().through
+        return process_connections().run_context.store.watermark().through
     except Exception as error:
         if isinstance(error, PyMongoError) or getattr(error, "code", None):
             return None

@@ -16,11 +16,11 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from aggregates import services
-from aggregates.admin.moment import exact, length, moment
 from aggregates.admin.sparkline import mark
+from aggregates.admin.time_display import exact, length, moment
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from aggregates.services import celery_queue
 
 OPEN = (Run.State.PLANNED, Run.State.RUNNING)
@@ -117,7 +117,7 @@ class RunAdmin(admin.ModelAdmin):
         }
         try:
             with pymongo.timeout(BROKER_S):
-                context["waiting"] = celery_queue.lines(resources().database.client)
+                context["waiting"] = celery_queue.lines(process_connections().database.client)
         except Exception as error:  # noqa: BLE001 - each kind of broker raises its own errors
             context["failure"] = f"{type(error).__name__}: {error}"
         return TemplateResponse(request, "admin/aggregates/run/queue.html", context)

@@ -16,7 +16,7 @@ from aggregates.alerts.channel import AlertMessage, Send, channels
 from aggregates.alerts.condition import KINDS, AggregateFacts, changes, conditions
 from aggregates.exceptions import AlertError
 from aggregates.models import AggDef, Alert
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from aggregates.run.watermark import event_mark
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def watch(now: datetime | None = None) -> int:
 def _readable() -> int | None:
     """Return the highest readable event id; None if it cannot be determined now."""
     try:
-        return int(event_mark(resources().run_context.store).through)
+        return int(event_mark(process_connections().run_context.store).through)
     except Exception as error:  # noqa: BLE001 - failures and verdicts are reported even without MongoDB
         log.info("lags not checked error=%s", error)
         return None

@@ -20,15 +20,15 @@ from django.db.models import Count, Max
 
 from aggregates.exceptions import AggregateError, BusyError, LeaseLostError
 from aggregates.models import AggDef, TaskSwitch
+from aggregates.process_connections import ProcessConnections
 from aggregates.realtime.listener import CommitListener
 from aggregates.realtime.refresh_scheduler import RefreshScheduler, RefreshTarget
-from aggregates.resource import Resources
 from aggregates.run.inputs import behind_inputs
 from aggregates.run.outcome import Outcome
 from aggregates.services.announcer import Announcer
 from aggregates.services.history import note_realtime_failure, note_refresh
 from aggregates.services.perform import make_current
-from ingest.metrics import own
+from ingest.metrics import own_metrics
 from mapreduce.exceptions import MapReduceError
 
 log = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ class RefreshEnded:
 class Aggregator:
     """The realtime service of one process. Several can run: leases let only one of them do each refresh."""
 
-    def __init__(self, resources: Resources, config: Any) -> None:
-        self._resources = resources
+    def __init__(self, process_connections: ProcessConnections, config: Any) -> None:
+        self._connections = process_connections
         self._messages: queue.SimpleQueue[EventsReadable | InputsCompared | RefreshEnded] = queue.SimpleQueue()
         self._refresh_scheduler = RefreshScheduler(
             refresh_min_s=config.refresh_min_ms / 1000, incremental=config.incremental, most_at_once=MOST_AT_ONCE
@@ -221,7 +221,7 @@ class Aggregator:
 
     def _poll(self) -> None:
         try:
-            self._messages.put(EventsReadable(self._resources.run_context.store.watermark().through))
+            self._messages.put(EventsReadable(self._connections.run_context.store.watermark().through))
         except Exception as error:  # noqa: BLE001 - a loop's edge: MongoDB may be down for a while
             log.warning("watermark not read error=%s", error)
             self._polling = False
@@ -229,15 +229,17 @@ class Aggregator:
     def _compare(self) -> None:
         """Compare with input aggregates, which other processes can refresh too, such as commands and Celery workers."""
         try:
-            self._messages.put(InputsCompared(behind_inputs(self._resources.run_context.position_store, self._inputs)))
+            self._messages.put(
+                InputsCompared(behind_inputs(self._connections.run_context.position_store, self._inputs))
+            )
         except Exception as error:  # noqa: BLE001 - a loop's edge: MongoDB may be down for a while
             log.warning("positions of inputs not read error=%s", error)
             self._comparing = False
 
-    @own.timed("zarkov.aggregator.refresh")
+    @own_metrics.timed("zarkov.aggregator.refresh")
     def _refresh(self, aggdef: AggDef) -> None:
         try:
-            outcome = make_current(self._resources.run_context, aggdef.definition())
+            outcome = make_current(self._connections.run_context, aggdef.definition())
             self._messages.put(RefreshEnded(aggdef.name, outcome))
         except Exception as error:  # noqa: BLE001 - a loop's edge: recorded in the AggDef, logged once by the loop
             self._messages.put(RefreshEnded(aggdef.name, error=error, trace=_trace(error)))
@@ -258,7 +260,7 @@ class Aggregator:
             return
         try:
             close_old_connections()
-            position = self._resources.run_context.position_store.of_aggdef(name)
+            position = self._connections.run_context.position_store.of_aggdef(name)
             if position is not None:
                 note_refresh(aggdef, outcomes, position)
         except Exception:

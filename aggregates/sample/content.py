@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aggregates.sample.ready_made import ReadyAggregate, ReadyChart, ReadyDashboard
+from aggregates.sample.definitions import ReadyAggregate, ReadyChart, ReadyDashboard
 
 FILE = Path(__file__).with_name("commits.jsonl.gz")  # commit histories of celery, gevent and pyzmq, 2009 to 2026
 ID_PREFIX = "sample:"

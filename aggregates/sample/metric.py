@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aggregates.sample.ready_made import ReadyAggregate, ReadyChart, ReadyDashboard
+from aggregates.sample.definitions import ReadyAggregate, ReadyChart, ReadyDashboard
 
 
 def _of_kind(kind: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from aggregates.exceptions import BusyError, DefinitionError, known
 from aggregates.models import AggDef
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from aggregates.run.context import RunContext
 from aggregates.run.inputs import forget_seen
 from aggregates.run.position import Position, SlotName
@@ -85,7 +85,7 @@ def clear(*aggdefs: AggDef) -> None:
         read = next(aggdef for aggdef in aggdefs if any(reader.reads(aggdef) for reader in readers))
         names = [reader.name for reader in readers if reader.reads(read)]
         raise DefinitionError(f"the aggregate {read.name} is read by {known(names)}: delete or change them first")
-    run_context = resources().run_context
+    run_context = process_connections().run_context
     deadline = time.monotonic() + CLEAR_WAIT_S
     with contextlib.ExitStack() as held:
         positions = [

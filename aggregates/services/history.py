@@ -10,7 +10,7 @@ from django.utils import timezone
 from pymongo.errors import PyMongoError
 
 from aggregates.models import AggDef, Run
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from aggregates.run.outcome import Outcome
 from aggregates.run.position import Position
 from aggregates.run.watermark import IdRange
@@ -48,7 +48,7 @@ def copy_position(aggdef: AggDef, position: Position, *, ran: bool = True, block
 
 def code_version(aggdef: AggDef) -> str:
     """Return the current version of the task's code; "" if the task cannot be used."""
-    run_context = resources().run_context
+    run_context = process_connections().run_context
     try:
         return run_context.plan(aggdef.definition(), IdRange(None, None, ()), full=True).version
     except Exception:  # noqa: BLE001 - planning runs code of the task, which can raise anything
@@ -73,7 +73,7 @@ def note_realtime_failure(aggdef: AggDef, error: Exception, trace: str) -> None:
     """Record a failed refresh; a repeated failure is counted in the same row of the history."""
     position = None
     with contextlib.suppress(PyMongoError):
-        position = resources().run_context.position_store.of_aggdef(aggdef.name)
+        position = process_connections().run_context.position_store.of_aggdef(aggdef.name)
     note_failure(aggdef, error, trace, position)
     now = timezone.now()
     text = str(error)[:2000]

@@ -19,7 +19,7 @@ from aggregates.exceptions import (
     RunStateError,
 )
 from aggregates.models import AggDef, Run
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from aggregates.run import incremental as refreshing
 from aggregates.run.context import RunContext
 from aggregates.run.decision import Decision
@@ -61,7 +61,7 @@ def run_now(
 
 def accept_change(aggdef: AggDef) -> None:
     """Let increments go on after a change of task or definition; existing results stay as they are."""
-    refreshing.accept_change(resources().run_context, aggdef.definition())
+    refreshing.accept_change(process_connections().run_context, aggdef.definition())
 
 
 def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Comparison:
@@ -100,7 +100,7 @@ def _require_defined(run: Run, aggdef: AggDef) -> None:
 
 
 def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Comparison:
-    held = resources()
+    held = process_connections()
     definition = aggdef.definition()
     if run.mode == Run.Mode.VERIFY:
         return verify(held.run_context, definition)
@@ -169,7 +169,7 @@ def _finish(run: Run, performer: str, outcome: Outcome | Comparison, cpu_s: floa
             "skipped_count": outcome.tally.skipped_count,
             "job_ids": list(outcome.tally.job_ids),
         }
-        position = resources().run_context.position_store.of_aggdef(run.aggdef.name)
+        position = process_connections().run_context.position_store.of_aggdef(run.aggdef.name)
         if position is not None:
             copy_position(run.aggdef, position, blocked=outcome.state == "blocked")
     _store(run, performer, fields)
@@ -215,7 +215,7 @@ def _refused(run: Run, error: Exception) -> bool:
 
 def _position_if_there(aggdef: AggDef) -> Any:
     try:
-        return resources().run_context.position_store.of_aggdef(aggdef.name)
+        return process_connections().run_context.position_store.of_aggdef(aggdef.name)
     except Exception:  # noqa: BLE001 - must not hide the first error, which is being recorded
         return None
 

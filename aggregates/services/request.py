@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from aggregates.exceptions import NotRebuildableError, RunStateError, UnknownAggregateError, known
 from aggregates.models import AggDef, Run
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from aggregates.run.lease_holder import is_dead
 from aggregates.run.position import Position
 from aggregates.services import celery_queue
@@ -98,7 +98,7 @@ def cancel_run(run: Run) -> Run:
 
 
 def _ask_cancel(run: Run) -> bool:
-    position_store = resources().run_context.position_store
+    position_store = process_connections().run_context.position_store
     position = position_store.of_aggdef(run.aggdef.name)
     if position is None:
         return False
@@ -116,7 +116,7 @@ def sweep() -> int:
     Requeuing one too many is harmless, since runs are performed under a lease.
     """
     limit = timezone.now() - timedelta(seconds=LOST_S)
-    waits = celery_queue.queued_runs(resources().database.client)
+    waits = celery_queue.queued_runs(process_connections().database.client)
     found = 0
     for run in Run.objects.open().filter(created__lte=limit).select_related("aggdef")[:500]:
         if run.state == Run.State.PLANNED:
@@ -137,7 +137,7 @@ def _is_orphan(run: Run, limit: datetime) -> bool:
         return True
     if run.seen is not None and run.seen > limit:
         return False
-    position = resources().run_context.position_store.of_aggdef(run.aggdef.name)
+    position = process_connections().run_context.position_store.of_aggdef(run.aggdef.name)
     return position is None or not _held(position, run.mode)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aggregates.definition.definition import EVENT
 from aggregates.models import AggDef
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ def lowest_position() -> Reader | None:
     An aggregate that has not run yet or is blocked until a full run needs all events; one with a full run in progress
     needs what that run has not read yet.
     """
-    position_store = resources().run_context.position_store
+    position_store = process_connections().run_context.position_store
     found = []
     for aggdef in AggDef.objects.filter(enabled=True):
         if aggdef.definition().kind != EVENT:

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from aggregates.definition.definition import Definition
 from aggregates.models import AggDef, Run
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from aggregates.run.generation import is_pattern
 from aggregates.run.inputs import input_mark
 from aggregates.run.jobs import specs
@@ -36,7 +36,7 @@ class Status:
 
 def status(aggdef: AggDef) -> Status | None:
     """Return the state of the aggregate now; None before its first run."""
-    run_context = resources().run_context
+    run_context = process_connections().run_context
     position = run_context.position_store.of_aggdef(aggdef.name)
     if position is None or not position.generation:
         return None
@@ -56,14 +56,14 @@ def status(aggdef: AggDef) -> Status | None:
 
 def jobs_under_way(run: Run) -> list[JobListing]:
     """Return the jobs of a run in progress, with progress about a second old; empty between two steps."""
-    position = resources().run_context.position_store.of_aggdef(run.aggdef.name)
+    position = process_connections().run_context.position_store.of_aggdef(run.aggdef.name)
     if position is None or run.state != Run.State.RUNNING or run.mode == Run.Mode.VERIFY:
         return []
     step = position.making.step if position.making else None
     if run.mode == Run.Mode.INCREMENTAL:
         step = position.step or step  # the first run is a full one
     ids = [spec.job_id for spec in specs(step)] if step else []
-    return [job for job_id in ids for job in list_jobs(resources().database, 1, job_id=job_id)]
+    return [job for job_id in ids for job in list_jobs(process_connections().database, 1, job_id=job_id)]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def preview(definition: Definition, events: int = PREVIEW_EVENTS, keys: int = PR
 
     Raises what the task raises, and `TaskError` if it cannot be used.
     """
-    run_context = resources().run_context
+    run_context = process_connections().run_context
     mark = input_mark(run_context, definition)
     span = mark.range(mark.first, mark.through)
     plan = run_context.plan(definition, span, full=True)

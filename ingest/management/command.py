@@ -22,7 +22,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.utils import OperationalError, ProgrammingError
 from pymongo.errors import PyMongoError
 
-from ingest.metrics import own
+from ingest.metrics import own_metrics
 from ingest.metrics.wire import PUBLISHERS
 from ingest.transport.client_keys import ClientKeys
 
@@ -147,7 +147,7 @@ def set_up_logging(*, verbose: bool) -> None:
 def measure_own(source: str) -> None:
     """Measure this process under `source`, every `metrics.own_interval_s` seconds (0 = not at all)."""
     config = settings.ZARKOV
-    own.measure(source, lambda: config.connect_address(PUBLISHERS), config.metrics.own_interval_s)
+    own_metrics.measure(source, lambda: config.connect_address(PUBLISHERS), config.metrics.own_interval_s)
 
 
 def add_keys_argument(parser: CommandParser) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import native
-from .amount import bounded
+from . import native_thread
+from .bounded_sum import bounded
 from .naming import COUNTER, SET, TIMER, Identity
 from .sketch import DistinctSketch, LogSketch, hash_of
 
@@ -45,7 +45,7 @@ class Gathering(ABC):
         # Times are stored as bare doubles in a quarter of the memory; other values can be ints, and stay ints.
         self.values: Any = array("d") if identity.type == TIMER else []
         self._start_over()
-        self._lock = native.make_lock()
+        self._lock = native_thread.make_lock()
 
     @abstractmethod
     def _start_over(self) -> None:
@@ -92,7 +92,7 @@ class Gathering(ABC):
 
     def start_over_after_fork(self) -> None:
         """Discard what the parent process gathered and will send itself."""
-        self._lock = native.make_lock()
+        self._lock = native_thread.make_lock()
         del self.values[:]  # in place: decorators refer to this list
         self._start_over()
 

@@ -19,7 +19,7 @@ import zmq
 
 from ..exceptions import BindError
 from .naming import COUNTER
-from .own import options
+from .own_metrics import options
 from .wire import BACKENDS, PUBLISHERS
 from .zibrato import Zibrato
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import zmq
 
-from . import lifetime, native
+from . import lifetime, native_thread
 from .accumulate import Accumulator, Ticks, ValueSummary
-from .link import BrokerConnection
+from .broker_connection import BrokerConnection
 from .naming import COUNTER, Identity
 from .outbox import Outbox
 from .wire import Batch, pack_batch, topic
@@ -62,11 +62,11 @@ class Publisher:
 
     def _start_over(self) -> None:
         """Set the initial state of a process."""
-        self._guard = native.make_reentrant_lock()
-        self._counting = native.make_lock()  # only acquired without blocking
+        self._guard = native_thread.make_reentrant_lock()
+        self._counting = native_thread.make_lock()  # only acquired without blocking
         self._pid = os.getpid()
         self._running = False
-        self._ended = native.make_lock()
+        self._ended = native_thread.make_lock()
         self._wake_read, self._wake_write = -1, -1
         self._woken = False
         self._singles: deque[tuple[bytes, bytes]] = deque()
@@ -125,7 +125,7 @@ class Publisher:
                 os.set_blocking(self._wake_write, False)
                 os.set_blocking(self._wake_read, False)
                 self._ended.acquire(False)
-                native.start_thread(self._run)
+                native_thread.start_thread(self._run)
             except (OSError, RuntimeError) as error:
                 self._mark_stopped()
                 self._log_fault("the sender cannot start yet", error)
@@ -155,10 +155,10 @@ class Publisher:
         if not self._running:
             return not self._singles and not self._outbox.waiting and not self._incomplete
         ticket = self._request(timeout_s)
-        return native.acquire_within(ticket.done, timeout_s) and ticket.complete
+        return native_thread.acquire_within(ticket.done, timeout_s) and ticket.complete
 
     def _request(self, timeout_s: float, *, last: bool = False) -> _Ticket:
-        ticket = _Ticket(native.make_lock(), time.monotonic() + timeout_s, last=last)
+        ticket = _Ticket(native_thread.make_lock(), time.monotonic() + timeout_s, last=last)
         ticket.done.acquire()
         self._tickets.append(ticket)
         self._wake()
@@ -181,7 +181,7 @@ class Publisher:
     def await_end(self, asked: _Ticket) -> None:
         """Wait until the sender has ended or its time is over."""
         for lock in (asked.done, self._ended):
-            native.acquire_within(lock, max(0.0, asked.deadline - time.monotonic()) + END_MARGIN_S)
+            native_thread.acquire_within(lock, max(0.0, asked.deadline - time.monotonic()) + END_MARGIN_S)
 
     def statistics(self) -> Statistics:
         """Return the counts so far."""
@@ -248,7 +248,7 @@ class Publisher:
             return self._turn(link)
         except Exception as error:  # noqa: BLE001 - the loop's edge
             self._log_fault("the sender failed for a moment", error)
-        native.pause(RETRY_S)
+        native_thread.pause(RETRY_S)
         return self._answer(list(self._tickets), sent_all=False)
 
     def _turn(self, link: BrokerConnection) -> _Ticket | None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import plausible
+from . import value_check
 from .exceptions import MetricError, WireError
 from .naming import BY_NAME, LEAST_RATE, MOST_TAGS, NOT_SPECIFIED, TYPES, Identity, number, text
 
@@ -135,22 +135,22 @@ def _batch(level: str, name: str, source: str, epoch: int, value: dict[str, Any]
     if len(found := value.get("tags", {})) > MOST_TAGS:
         raise WireError(f"{len(found)} tags: at most {MOST_TAGS} are read")
     tags = tuple(sorted((text("tag", key), text("tag", tag)) for key, tag in found.items()))
-    count = plausible.count("count", value["count"], 1)
+    count = value_check.count("count", value["count"], 1)
     publisher = text("publisher", value["publisher"]) if value.get("publisher") else ""
     lowest, highest, last = (
         None if value.get(field) is None else number(field, value[field]) for field in ("min", "max", "last")
     )
-    plausible.bounds(type_, (lowest, highest, last))
+    value_check.bounds(type_, (lowest, highest, last))
     return Batch(
         Identity(level, type_, name, source, tags, float(rate), outcome),
         epoch,
         count,
         number("sum", value["sum"]),
         publisher,
-        plausible.count("sequence", value.get("sequence", 0), 1 if publisher else 0),
-        plausible.count("before", value.get("before", 0)),
+        value_check.count("sequence", value.get("sequence", 0), 1 if publisher else 0),
+        value_check.count("before", value.get("before", 0)),
         lowest,
         highest,
         last,
-        plausible.sketch(type_, count, value.get("sketch")),
+        value_check.sketch(type_, count, value.get("sketch")),
     )

@@ -20,7 +20,7 @@ from random import random
 from types import TracebackType
 from typing import Any
 
-from . import wrapping
+from . import decorator
 from .accumulate import Accumulator, Distribution, Ticks, accumulator
 from .exceptions import MetricError
 from .naming import (
@@ -111,12 +111,12 @@ class Zibrato:
         def decorate(function: Any) -> Any:
             if isinstance(function, staticmethod | classmethod):
                 return type(function)(decorate(function.__func__))
-            wrapping.check(function, "time_me")
+            decorator.check(function, "time_me")
             metric = self._identity(mtype, level, name or qualified(function), source, tags, rate)
             done, failed = self._values(metric), self._failed(metric)
-            if isinstance(done, Distribution) and rate == 1 and wrapping.is_plain(function):
-                return wrapping.timed_directly(function, done, failed)
-            return wrapping.timed(function, done.add, failed, rate)
+            if isinstance(done, Distribution) and rate == 1 and decorator.is_plain(function):
+                return decorator.timed_directly(function, done, failed)
+            return decorator.timed(function, done.add, failed, rate)
 
         return decorate if function is None else decorate(function)
 
@@ -145,10 +145,10 @@ class Zibrato:
         def decorate(function: Any) -> Any:
             if isinstance(function, staticmethod | classmethod):
                 return type(function)(decorate(function.__func__))
-            wrapping.check(function, "count_me")
+            decorator.check(function, "count_me")
             metric = self._identity(mtype, level, name or qualified(function), source, tags, rate)
             failed = self._failed(metric)
-            return wrapping.counted(function, self._counter(metric, worth), lambda: failed(worth), rate)
+            return decorator.counted(function, self._counter(metric, worth), lambda: failed(worth), rate)
 
         return decorate if function is None else decorate(function)
 

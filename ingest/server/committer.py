@@ -18,7 +18,7 @@ from pymongo.errors import ConfigurationError, InvalidOperation, PyMongoError
 
 from ingest.exceptions import IngestError
 from ingest.journal.journal import Journal
-from ingest.metrics import own
+from ingest.metrics import own_metrics
 from ingest.server.counters import Counters, RateMeter
 from ingest.server.dispatcher import Dispatcher, ReservedBlock
 from ingest.settings import IngestSettings
@@ -175,7 +175,7 @@ class Committer:
         else:
             self._stopping.wait(seconds)
 
-    @own.timed("zarkov.ingester.commit")
+    @own_metrics.timed("zarkov.ingester.commit")
     def _commit(self, work: ReservedBlock) -> None:
         """Commit one block, and retry until it is done or the time to stop is over."""
         content: Content | None = None

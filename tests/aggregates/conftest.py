@@ -10,7 +10,7 @@ import pytest
 from pymongo.database import Database
 
 from aggregates.definition.definition import Definition
-from aggregates.resource import reset, resources
+from aggregates.process_connections import process_connections, reset
 from aggregates.run.context import RunContext
 from aggregates.run.decision import Decision
 from aggregates.run.full import full_run
@@ -114,6 +114,6 @@ def site(settings: Any, db: None, mongo_uri: str, database: Database[dict[str, A
         }
     )
     reset()
-    resources().run_context.store.prepare()  # type: ignore[attr-defined]
+    process_connections().run_context.store.prepare()  # type: ignore[attr-defined]
     yield settings
     reset()

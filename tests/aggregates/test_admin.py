@@ -19,7 +19,7 @@ from django.urls import reverse
 
 from aggregates import services
 from aggregates.models import AggDef, Run, TaskSwitch
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from aggregates.run import failpoint
 from aggregates.run.jobs import specs
 from aggregates.services import celery_queue
@@ -39,7 +39,7 @@ def producer(site: Any, monkeypatch) -> Producer:
         **site.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
-    return Producer(resources().run_context.store)
+    return Producer(process_connections().run_context.store)
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_the_page_of_tasks_shows_source_users_errors_and_switches(admin_client, 
 
 
 def test_the_history_shows_traceback_and_cancels(admin_client, site, django_capture_on_commit_callbacks):
-    Producer(resources().run_context.store).send(event(bad=True))
+    Producer(process_connections().run_context.store).send(event(bad=True))
     aggdef = services.define(name="fragile", task_name="tests.aggregates.tasks.Fragile")
     with pytest.raises(Exception, match="bad event"):
         services.run_now(aggdef)
@@ -316,7 +316,7 @@ def test_a_deletion_that_is_refused_is_a_message_and_not_in_the_change_log(admin
     monkeypatch.setattr(import_module("aggregates.services.define"), "CLEAR_WAIT_S", 0.1)
     services.run_now(days)
     one = reverse("admin:aggregates_aggdef_delete", args=[days.pk])
-    with resources().run_context.holding("days", "live"):
+    with process_connections().run_context.holding("days", "live"):
         assert "aggregate days is in the middle of a run" in delete_chosen(admin_client, [days], post="yes")
         answer = admin_client.post(one, {"post": "yes"}, follow=True)
         assert "days is in the middle of a run" in answer.content.decode()
@@ -375,7 +375,7 @@ def test_a_run_that_is_under_way_shows_what_its_jobs_are_at_and_links_to_them(
             return
         run = Run.objects.get()
         job = {"state": "map", "created": run.created, "progress": {"splits": 8, "splits_done": 3, "docs_in": 30_000}}
-        step = resources().run_context.position_store.get("days").making.step
+        step = process_connections().run_context.position_store.get("days").making.step
         (spec,) = specs(step)
         database["zmr.job"].update_one({"_id": spec.job_id}, {"$set": job}, upsert=True)
         pages.append(admin_client.get(reverse("admin:aggregates_run_change", args=[run.pk])).content.decode())

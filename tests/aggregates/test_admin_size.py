@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from aggregates.models import AggDef, Alert, Run
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from tests.aggregates.event_source import Producer
 
 TASK = "tests.aggregates.tasks.CountByDay"
@@ -42,7 +42,7 @@ def filled(site: Any) -> Callable[[int, int], AggDef]:
         **site.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
-    Producer(resources().run_context.store)
+    Producer(process_connections().run_context.store)
 
     def fill(aggdefs: int, runs: int) -> AggDef:
         first = AggDef.objects.create(name="first", task_name=TASK)

@@ -14,8 +14,8 @@ from django.core.management import call_command
 
 from aggregates import services
 from aggregates.models import AggDef, Run
+from aggregates.process_connections import process_connections
 from aggregates.realtime.aggregator import Aggregator
-from aggregates.resource import resources
 from ingest.transport.notice import committed
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
@@ -67,13 +67,13 @@ def ingester() -> Iterator[Ingester]:
 def producer(site: Any, ingester: Ingester) -> Producer:
     addresses = {"bson_bind_address": ingester.receiver, "publish_bind_address": ingester.publish}
     site.ZARKOV = site.ZARKOV.model_copy(update=addresses)
-    return Producer(resources().run_context.store)
+    return Producer(process_connections().run_context.store)
 
 
 @pytest.fixture
 def running(producer: Producer, site: Any) -> Iterator[Aggregator]:
     stop = threading.Event()
-    aggregator = Aggregator(resources(), site.ZARKOV)
+    aggregator = Aggregator(process_connections(), site.ZARKOV)
     thread = threading.Thread(target=aggregator.run, args=(stop.is_set,))
     thread.start()
     yield aggregator
@@ -166,7 +166,7 @@ def test_an_aggregate_over_one_that_is_run_elsewhere_follows_it_although_notices
 
 def test_two_aggregators_and_the_command_at_once_count_each_event_once(running, producer, ingester, database, site):
     services.define(name="days", task_name=TASK, realtime=True)
-    second = Aggregator(resources(), site.ZARKOV)
+    second = Aggregator(process_connections(), site.ZARKOV)
     stop = threading.Event()
     thread = threading.Thread(target=second.run, args=(stop.is_set,))
     thread.start()
@@ -191,7 +191,7 @@ def test_a_stop_does_not_wait_for_ever_for_a_refresh_that_hangs(site, database, 
         let_go.wait(30)
 
     monkeypatch.setattr(Aggregator, "_poll", hang)
-    aggregator = Aggregator(resources(), site.ZARKOV)
+    aggregator = Aggregator(process_connections(), site.ZARKOV)
     aggregator.start()
     try:
         aggregator.step(time.monotonic())

@@ -18,7 +18,7 @@ from aggregates.alerts.condition import FAILING, LAGGING, WRONG, AggregateFacts,
 from aggregates.alerts.loop import AlertLoop
 from aggregates.alerts.service import deliver, watch
 from aggregates.models import AggDef, Alert
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from tests.aggregates.event_source import Producer, event
 from tests.aggregates.hook import served
 from zarkov_site.config.config import NotifyConfig
@@ -191,7 +191,7 @@ def test_a_server_that_is_away_costs_one_attempt_per_call(days, told):
 
 
 def test_an_aggregate_that_lags_is_told_and_told_again_when_it_is_level(days, hook):
-    producer = Producer(resources().run_context.store)
+    producer = Producer(process_connections().run_context.store)
     producer.send(event())
     services.run_now(days)
     AggDef.objects.update(realtime=True)
@@ -208,7 +208,7 @@ def test_an_aggregate_that_lags_is_told_and_told_again_when_it_is_level(days, ho
 
 
 def test_a_failed_verification_is_told(days, database, hook):
-    Producer(resources().run_context.store).send(event())
+    Producer(process_connections().run_context.store).send(event())
     services.run_now(days)
     database["zgen.days.1"].update_many({}, {"$set": {"value": 5}})
     services.verify_now(days)

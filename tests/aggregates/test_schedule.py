@@ -15,7 +15,7 @@ from django_celery_beat.models import PeriodicTask
 
 from aggregates import celery_tasks, services
 from aggregates.models import AggDef, Run
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from aggregates.run.lease_holder import is_dead
 from aggregates.services import celery_queue
 from aggregates.services.celery_queue import QueuedMessage
@@ -37,7 +37,7 @@ def queued(site: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def producer(site: Any) -> Producer:
-    return Producer(resources().run_context.store)
+    return Producer(process_connections().run_context.store)
 
 
 def long_ago(run: Run) -> None:
@@ -123,7 +123,7 @@ def test_the_sweeper_leaves_a_run_that_is_worked_on(queued, producer):
     run = services.new_run(aggdef, "full", Run.Origin.API)
     Run.objects.filter(pk=run.pk).update(state="running", performer="elsewhere@1|1|1|x", started=timezone.now())
     long_ago(run)
-    with resources().run_context.holding("days", "build"):
+    with process_connections().run_context.holding("days", "build"):
         assert services.sweep() == 0
     assert services.sweep() == 1
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.conf import settings
 
+from aggregates.process_connections import process_connections
 from aggregates.realtime.aggregator import Aggregator
-from aggregates.resource import resources
 from ingest.management.command import ZarkovCommand, measure_own
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class Command(ZarkovCommand):
 
     def perform(self, options: dict[str, Any]) -> int | None:
         measure_own("aggregator")
-        held = resources()
+        held = process_connections()
         aggregator = Aggregator(held, settings.ZARKOV)
         try:
             aggregator.run(self.stop.is_set)

@@ -13,7 +13,7 @@ from aggregates.exceptions import DefinitionError
 from aggregates.models import AggDef, Run, TaskSwitch
 from aggregates.task_code.registry import discover, task_modules
 from aggregates.web.api import openapi
-from aggregates.web.api.base_view import ApiView
+from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.pagination import newest
 from aggregates.web.api.series import read_number
 from aggregates.web.auth.access import EDIT, OPERATE

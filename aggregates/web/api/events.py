@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from aggregates.web import stored_events
 from aggregates.web.api import exception_handler, openapi, serializers
-from aggregates.web.api.base_view import ApiView
+from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.pagination import cursor_of, read_cursor
 from aggregates.web.api.series import read_number
 from aggregates.web.auth.access import INGEST

@@ -9,9 +9,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from aggregates.web.api import openapi
-from aggregates.web.api.base_view import ApiView
+from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.series import read_number
 from aggregates.web.auth.access import OPERATE
 from aggregates.web.exceptions import BadRequestError, ConflictError, NotFoundError, UnavailableError
@@ -117,7 +117,7 @@ def find_job(source: Database[Any], job_id: str) -> JobListing:
 def cancel(job_id: str) -> dict[str, Any]:
     """Cancel a job, return its state and progress. Raises `UnavailableError`, `ConflictError` or `NotFoundError`."""
     try:
-        status = resources().engine.cancel(job_id)
+        status = process_connections().engine.cancel(job_id)
     except RouterUnreachableError as error:
         raise UnavailableError(error.message) from None
     except MapReduceError as error:

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 
 from aggregates.services.quarantine import replay_entries
 from aggregates.web.api import openapi
-from aggregates.web.api.base_view import ApiView
+from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.series import read_number
 from aggregates.web.auth.access import OPERATE
 from aggregates.web.exceptions import BadRequestError, BusyError, NotFoundError, UnavailableError, WebError

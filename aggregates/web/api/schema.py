@@ -10,7 +10,7 @@ from drf_spectacular.views import SpectacularAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from aggregates.web.api.base_view import ApiView
+from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.renderer import AnswerRenderer
 from ingest import __version__
 

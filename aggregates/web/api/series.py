@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from aggregates.exceptions import UnknownAggregateError, known
 from aggregates.models import AggDef
 from aggregates.web.api import openapi, serializers
-from aggregates.web.api.base_view import ApiView, with_etag
+from aggregates.web.api.api_view import ApiView, with_etag
 from aggregates.web.auth.access import Rights
 from aggregates.web.auth.stream_access import may_continue
 from aggregates.web.exceptions import BadRequestError

@@ -17,7 +17,7 @@ from aggregates.web.auth.access import EDIT, OPERATE, rights_of
 from aggregates.web.exceptions import NotFoundError, WebError
 from aggregates.web.json_encoding import plain, to_json
 from aggregates.web.mongo import database
-from aggregates.web.pages import embedding, figure
+from aggregates.web.pages import chart_figure, embedding
 from aggregates.web.pages.forms import ChartForm
 from aggregates.web.pages.page_access import error_page, page
 from aggregates.web.series import freshness, latest_documents, query
@@ -35,8 +35,8 @@ def front(request: HttpRequest) -> HttpResponseBase:
         request,
         "zarkov/front.html",
         {
-            "featured": figure.of_chart(featured[0]) if featured else None,
-            "featured_stream": figure.stream_url(reverse("live-charts"), featured) if featured else "",
+            "featured": chart_figure.of_chart(featured[0]) if featured else None,
+            "featured_stream": chart_figure.stream_url(reverse("live-charts"), featured) if featured else "",
             "section": "front",
             "zone": settings.ZARKOV.time_zone,
             "may_see_quarantine": _may_see_quarantine(request),
@@ -174,9 +174,9 @@ def chart(request: HttpRequest, slug: str) -> HttpResponseBase:
     context = {
         "section": "charts",
         "chart": found,
-        "shown": figure.of_chart(found, large=True),
-        "stream": figure.stream_url(reverse("live-charts"), [found]),
-        "own_range": figure.range_words([found]),
+        "shown": chart_figure.of_chart(found, large=True),
+        "stream": chart_figure.stream_url(reverse("live-charts"), [found]),
+        "own_range": chart_figure.range_words([found]),
         **links,
     }
     return render(request, "zarkov/chart.html", context)
@@ -194,9 +194,9 @@ def dashboard(request: HttpRequest, slug: str) -> HttpResponseBase:
     context = {
         "section": "dashboards",
         "dashboard": found,
-        "figures": figure.of_charts(shown),
-        "stream": figure.stream_url(reverse("live-charts"), shown),
-        "own_range": figure.range_words(shown),
+        "figures": chart_figure.of_charts(shown),
+        "stream": chart_figure.stream_url(reverse("live-charts"), shown),
+        "own_range": chart_figure.range_words(shown),
         **links,
     }
     return render(request, "zarkov/dashboard.html", context)
@@ -220,9 +220,9 @@ def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
     shown = link.charts()
     context = {
         "link": link,
-        "figures": [figure.of_chart(shown[0], large=True)] if len(shown) == 1 else figure.of_charts(shown),
+        "figures": [chart_figure.of_chart(shown[0], large=True)] if len(shown) == 1 else chart_figure.of_charts(shown),
         "stream": reverse("embed-live", args=[token]),
-        "own_range": figure.range_words(shown),
+        "own_range": chart_figure.range_words(shown),
     }
     response = render(request, "zarkov/embed.html", context)
     response.frame_ancestors = embed.frame_ancestors(link)  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from django.core.management.base import CommandParser
 
 from ingest.management.command import ZarkovCommand
 from ingest.metrics.backend import registry
-from ingest.metrics.backend.base import Backend, BackendOptions
+from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.exceptions import BackendError
 from ingest.metrics.wire import BACKENDS
 

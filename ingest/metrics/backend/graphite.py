@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ingest.metrics.backend.base import Backend
+from ingest.metrics.backend.interface import Backend
 from ingest.metrics.backend.rollup import Gathered
 from ingest.metrics.backend.statsd import path
 from ingest.metrics.exceptions import PostponedError

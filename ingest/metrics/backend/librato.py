@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
-from ingest.metrics.backend.base import Backend
+from ingest.metrics.backend.interface import Backend
 from ingest.metrics.exceptions import BackendError, PostponedError
 from ingest.metrics.naming import COUNTER, NOT_SPECIFIED, SET, Identity
 from ingest.metrics.wire import Batch, Single

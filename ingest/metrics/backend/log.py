@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from ingest.metrics.backend.base import Backend
+from ingest.metrics.backend.interface import Backend
 from ingest.metrics.backend.rollup import Gathered
 from ingest.metrics.naming import COUNTER, SET, Identity
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ingest.metrics.amount import bounded
+from ingest.metrics.bounded_sum import bounded
 from ingest.metrics.naming import COUNTER, SET, Identity
-from ingest.metrics.plausible import MOST_COUNT
 from ingest.metrics.sketch import DistinctSketch, LogSketch
+from ingest.metrics.value_check import MOST_COUNT
 from ingest.metrics.wire import Batch, Single
 
 

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ingest.metrics.backend.base import Backend
+from ingest.metrics.backend.interface import Backend
 from ingest.metrics.backend.rollup import Gathered
 from ingest.metrics.exceptions import PostponedError
 from ingest.metrics.naming import COUNTER, GAUGE, NOT_SPECIFIED, SET, TIMER, Identity

@@ -16,7 +16,7 @@ import bson
 
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import DeliveryError
-from ingest.metrics.backend.base import Backend
+from ingest.metrics.backend.interface import Backend
 from ingest.metrics.exceptions import BackendError, PostponedError
 from ingest.metrics.naming import SET
 from ingest.metrics.wire import Batch, Single

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 
 from aggregates import services
 from aggregates.models import AggDef
-from aggregates.resource import reset, resources
+from aggregates.process_connections import process_connections, reset
 from mapreduce.exceptions import RouterUnreachableError
 from tests.aggregates.conftest import values
 from tests.aggregates.event_source import Producer, event
@@ -32,7 +32,7 @@ def run(*arguments: str) -> str:
 
 @pytest.fixture
 def producer(site):
-    return Producer(resources().run_context.store)
+    return Producer(process_connections().run_context.store)
 
 
 def test_aggregate_says_what_it_did(producer, database):
@@ -72,13 +72,13 @@ def test_a_mistake_is_one_line(arguments, words, site):
 
 
 def test_aggregate_exits_2_when_the_router_falls_silent_in_the_middle_of_a_run(site, monkeypatch):
-    Producer(resources().run_context.store).send(event())
+    Producer(process_connections().run_context.store).send(event())
     services.define(name="days", task_name=TASK)
 
     def silent(*_arguments, **_options):
         raise RouterUnreachableError("no router at req_uri tcp://127.0.0.1:5555: it does not answer")
 
-    monkeypatch.setattr(resources().engine, "submit", silent)
+    monkeypatch.setattr(process_connections().engine, "submit", silent)
     with pytest.raises(CommandError, match="req_uri") as caught:
         run("aggregate", "days")
     assert caught.value.returncode == 2

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 
 from aggregates.management.commands import doctor
 from aggregates.models import AggDef
-from aggregates.resource import resources
+from aggregates.process_connections import process_connections
 from ingest.store.ingester_report import report
 from tests.aggregates.event_source import Producer, event
 
@@ -27,7 +27,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 @pytest.fixture
 def producer(site):
-    return Producer(resources().run_context.store)
+    return Producer(process_connections().run_context.store)
 
 
 def test_nothing_stands_in_the_way_of_a_sound_system(producer):
@@ -43,7 +43,7 @@ def test_a_reservation_that_nobody_settles_is_named_and_released(producer, monke
     monkeypatch.setattr(doctor, "BLOCKER_AGE_S", -1.0)
     producer.reserve([event(), event()])
     producer.send(event())
-    assert resources().run_context.store.watermark().through == 0
+    assert process_connections().run_context.store.watermark().through == 0
     code, said = run()
     assert code == 1
     name = re.search(r"block (\d+) of journal (\S+) has been open", said)
@@ -51,7 +51,7 @@ def test_a_reservation_that_nobody_settles_is_named_and_released(producer, monke
     assert "its 2 events are lost" in said
     code, said = run("--release", f"{name[2]}:{name[1]}")
     assert (code, "is released" in said) == (0, True)
-    assert resources().run_context.store.watermark().through == 3
+    assert process_connections().run_context.store.watermark().through == 3
     assert run()[0] == 0
 
 
@@ -59,7 +59,7 @@ SOUND = {"host": "one", "pid": 7, "pending": 0, "bytes": 0, "oldest_pending_s": 
 
 
 def test_ingesters_that_do_not_do_their_work_are_named_with_what_to_do(producer, monkeypatch):
-    store = resources().run_context.store
+    store = process_connections().run_context.store
     report(store, "j1", SOUND | {"waits_for": "OperationFailure: not authorized", "holds": ["j1", "j0"]})
     report(store, "j2", SOUND | {"pid": 8, "silent_s": 60.0, "holds": ["j2"]})
     for journal, pid, age_s in (("j3", 9, 60), ("j0", 10, 60), ("j4", 11, 100_000)):
@@ -78,7 +78,11 @@ def test_ingesters_that_do_not_do_their_work_are_named_with_what_to_do(producer,
 def test_a_block_that_a_running_ingester_has_is_not_released_and_its_trouble_is_named(producer, monkeypatch):
     monkeypatch.setattr(doctor, "BLOCKER_AGE_S", -1.0)
     block = producer.reserve([event()]).reservation.block
-    report(resources().run_context.store, "other", SOUND | {"waits_for": "PyMongoError: no room", "holds": [block[0]]})
+    report(
+        process_connections().run_context.store,
+        "other",
+        SOUND | {"waits_for": "PyMongoError: no room", "holds": [block[0]]},
+    )
     _, said = run()
     assert f"block {block[1]} of journal {block[0]} has been open" in said
     assert "process 7, has this journal and keeps trying; it reports: PyMongoError: no room" in said

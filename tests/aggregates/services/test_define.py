@@ -22,7 +22,7 @@ from aggregates.exceptions import (
     UnknownAggregateError,
 )
 from aggregates.models import AggDef, Run, TaskSwitch
-from aggregates.resource import reset, resources
+from aggregates.process_connections import process_connections, reset
 from aggregates.run.watermark import IdRange
 from aggregates.services import perform
 from tests.aggregates.conftest import values
@@ -90,7 +90,7 @@ def test_what_zarkov_keeps_for_itself_is_no_input(name, site):
 
 
 def test_a_definition_made_in_python_behaves_as_one_of_the_form(site, database):
-    Producer(resources().run_context.store).send(event())
+    Producer(process_connections().run_context.store).send(event())
     days = AggDef.objects.create(name="days", task_name=TASK, interval_s=2)
     task = PeriodicTask.objects.get(name="aggregate: days")
     assert task.interval.every == 2
@@ -195,7 +195,7 @@ def test_a_schedule_keeps_its_periodic_task_in_step(site):
 
 
 def test_removing_takes_outputs_position_and_schedule_along(site, database):
-    producer = Producer(resources().run_context.store)
+    producer = Producer(process_connections().run_context.store)
     producer.send(event())
     aggdef = services.define(name="days", task_name=TASK, interval_s=60)
     services.run_now(aggdef)
@@ -218,7 +218,7 @@ def test_a_copy_is_paused_and_has_its_own_output(site):
 
 
 def test_a_run_is_recorded_with_what_it_did_and_the_definition_shows_it(site):
-    producer = Producer(resources().run_context.store)
+    producer = Producer(process_connections().run_context.store)
     last = producer.send(event(), event(project="q"))
     aggdef = services.define(name="days", task_name=TASK)
     run, outcome = services.run_now(aggdef)
@@ -232,10 +232,10 @@ def test_a_run_is_recorded_with_what_it_did_and_the_definition_shows_it(site):
 
 
 def test_every_run_says_with_which_version_of_the_code_it_was_made(site):
-    producer = Producer(resources().run_context.store)
+    producer = Producer(process_connections().run_context.store)
     producer.send(event())
     aggdef = services.define(name="days", task_name=TASK)
-    run_context = resources().run_context
+    run_context = process_connections().run_context
     version = run_context.plan(aggdef.definition(), IdRange(None, None, ()), full=True).version
     for mode in ("incremental", "incremental", "full", "verify"):
         services.run_now(aggdef, mode)
@@ -252,7 +252,7 @@ def test_every_run_says_with_which_version_of_the_code_it_was_made(site):
 
 
 def test_a_failing_run_leaves_its_traceback(site):
-    producer = Producer(resources().run_context.store)
+    producer = Producer(process_connections().run_context.store)
     producer.send(event(bad=True))
     aggdef = services.define(name="fragile", task_name="tests.aggregates.tasks.Fragile")
     with pytest.raises(Exception, match="bad event"):
@@ -271,7 +271,7 @@ def test_a_failing_run_leaves_its_traceback(site):
 
 
 def test_a_request_that_is_refused_leaves_a_healthy_aggregate_healthy(site, database):
-    producer = Producer(resources().run_context.store)
+    producer = Producer(process_connections().run_context.store)
     producer.send(event())
     days = services.define(name="days", task_name=TASK)
     services.run_now(days)
@@ -293,7 +293,7 @@ def test_a_request_that_is_refused_leaves_a_healthy_aggregate_healthy(site, data
 
 
 def test_one_that_leaves_new_events_out_says_that_it_waits_for_a_full_run(site):
-    producer = Producer(resources().run_context.store)
+    producer = Producer(process_connections().run_context.store)
     producer.send(event("a"))
     aggdef = services.define(name="days", task_name=TASK)
     services.run_now(aggdef)
@@ -304,7 +304,7 @@ def test_one_that_leaves_new_events_out_says_that_it_waits_for_a_full_run(site):
     assert outcome.state == "blocked"
     aggdef.refresh_from_db()
     assert (aggdef.state, aggdef.last_id) == ("full_due", 1)
-    services.note_refresh(aggdef, [outcome], resources().run_context.position_store.get("days"))
+    services.note_refresh(aggdef, [outcome], process_connections().run_context.position_store.get("days"))
     aggdef.refresh_from_db()
     assert aggdef.state == "full_due"
     services.run_now(aggdef, "full")
@@ -339,7 +339,7 @@ def test_an_unknown_name_lists_what_there_is(site):
 
 
 def test_a_verdict_is_kept_with_its_differences(site, database):
-    producer = Producer(resources().run_context.store)
+    producer = Producer(process_connections().run_context.store)
     producer.send(event())
     aggdef = services.define(name="days", task_name=TASK)
     services.run_now(aggdef)
@@ -353,7 +353,7 @@ def test_a_verdict_is_kept_with_its_differences(site, database):
 
 
 def test_a_preview_writes_nothing(site, database):
-    producer = Producer(resources().run_context.store)
+    producer = Producer(process_connections().run_context.store)
     producer.send(event(), event("b"))
     before = sorted(database.list_collection_names())
     preview = services.preview(services.define(name="days", task_name=TASK).definition())
@@ -363,7 +363,7 @@ def test_a_preview_writes_nothing(site, database):
 
 def left(name: str) -> list[str]:
     """What there still is of an aggregate."""
-    run_context = resources().run_context
+    run_context = process_connections().run_context
     found = [
         n for n in run_context.database.list_collection_names() if n == f"zagg.{name}" or n.startswith(f"zgen.{name}.")
     ]
@@ -372,7 +372,7 @@ def left(name: str) -> list[str]:
 
 @pytest.mark.parametrize("seen", [True, False], ids=["before it claims its output", "after it has written"])
 def test_a_run_of_a_definition_that_is_deleted_meanwhile_leaves_nothing(site, monkeypatch, seen):
-    Producer(resources().run_context.store).send(event(), event())
+    Producer(process_connections().run_context.store).send(event(), event())
     aggdef = services.define(name="days", task_name=TASK)
     original = perform._perform
 
@@ -382,7 +382,7 @@ def test_a_run_of_a_definition_that_is_deleted_meanwhile_leaves_nothing(site, mo
 
     monkeypatch.setattr(perform, "_perform", delete_first)
     if not seen:
-        monkeypatch.setattr(resources().run_context, "defined", lambda name: True)
+        monkeypatch.setattr(process_connections().run_context, "defined", lambda name: True)
     with pytest.raises(RunCancelledError, match="days was deleted"):
         services.run_now(aggdef)
     assert left("days") == []
@@ -392,13 +392,13 @@ def test_a_run_of_a_definition_that_is_deleted_meanwhile_leaves_nothing(site, mo
 def test_what_a_run_begins_while_its_definition_is_deleted_goes_with_it(
     site, monkeypatch, django_capture_on_commit_callbacks
 ):
-    Producer(resources().run_context.store).send(event(), event())
+    Producer(process_connections().run_context.store).send(event(), event())
     aggdef = services.define(name="days", task_name=TASK)
     with django_capture_on_commit_callbacks() as late:
         definition = aggdef.definition()
         aggdef.delete()
-        monkeypatch.setattr(resources().run_context, "defined", lambda name: True)
-        perform.make_current(resources().run_context, definition)
+        monkeypatch.setattr(process_connections().run_context, "defined", lambda name: True)
+        perform.make_current(process_connections().run_context, definition)
     assert left("days")
     for callback in late:
         callback()
@@ -406,7 +406,7 @@ def test_what_a_run_begins_while_its_definition_is_deleted_goes_with_it(
 
 
 def test_what_others_read_keeps_all_that_was_to_be_deleted_with_it(site, database):
-    Producer(resources().run_context.store).send(event())
+    Producer(process_connections().run_context.store).send(event())
     for name in ("alone", "days"):
         services.run_now(services.define(name=name, task_name=TASK, interval_s=60))
     AggDef.objects.create(name="total", task_name="tests.aggregates.tasks.Sum", inputs=["zagg.days"])
@@ -421,11 +421,11 @@ def test_what_others_read_keeps_all_that_was_to_be_deleted_with_it(site, databas
 
 def test_while_one_is_in_the_middle_of_a_run_none_of_those_chosen_is_deleted(site, database, monkeypatch):
     monkeypatch.setattr(import_module("aggregates.services.define"), "CLEAR_WAIT_S", 0.1)
-    Producer(resources().run_context.store).send(event())
+    Producer(process_connections().run_context.store).send(event())
     for name in ("alone", "days"):
         services.run_now(services.define(name=name, task_name=TASK))
     with (
-        resources().run_context.holding("days", "build"),
+        process_connections().run_context.holding("days", "build"),
         pytest.raises(BusyError, match="days is in the middle of a run: cancel it, or wait"),
     ):
         AggDef.objects.all().delete()

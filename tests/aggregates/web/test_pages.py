@@ -13,7 +13,7 @@ from django.test import Client
 from aggregates.models import Chart, Dashboard, DashboardItem, EmbedLink
 from aggregates.sample import content, metric
 from aggregates.web import embed
-from aggregates.web.pages import figure
+from aggregates.web.pages import chart_figure
 from aggregates.web.series import latest_documents
 
 Aggregate = Callable[..., None]
@@ -53,7 +53,7 @@ def test_no_half_stands_alone_in_its_row(site: Any, wide: str, shown: str) -> No
     charts = [Chart(slug=f"c{number}", title="C", aggregate="a") for number in range(len(wide))]
     for chart, width in zip(charts, wide, strict=True):
         chart.wide = width == "w"  # type: ignore[attr-defined]
-    assert "".join("w" if item["wide"] else "h" for item in figure.of_charts(charts)) == shown
+    assert "".join("w" if item["wide"] else "h" for item in chart_figure.of_charts(charts)) == shown
 
 
 @pytest.mark.django_db

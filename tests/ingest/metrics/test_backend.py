@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from ingest.metrics import Zibrato
-from ingest.metrics.backend import base, registry
-from ingest.metrics.backend.base import Backend, BackendOptions
+from ingest.metrics.backend import interface, registry
 from ingest.metrics.backend.graphite import GraphiteBackend
+from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.backend.librato import LibratoBackend
 from ingest.metrics.backend.log import LogBackend
 from ingest.metrics.backend.statsd import StatsdBackend
@@ -97,7 +97,7 @@ def test_it_flushes_by_time_even_when_nothing_arrives(broker: RunningBroker, zib
 
 def test_nothing_is_thrown_away_before_it_is_accepted_and_pauses_double(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(base.time, "monotonic", lambda: now)
+    monkeypatch.setattr(interface.time, "monotonic", lambda: now)
     backend = made()
     backend.away = True
     for name in ("a", "b", "c", "a"):
@@ -122,10 +122,10 @@ def test_nothing_is_thrown_away_before_it_is_accepted_and_pauses_double(monkeypa
 def test_while_too_much_waits_nothing_is_received_and_later_all_of_it(
     broker: RunningBroker, zibrato: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "MOST_PARCELS", 5)
-    monkeypatch.setattr(base, "MOST_METRICS", 3)
-    monkeypatch.setattr(base, "RETRY_FIRST_S", 0.01)
-    monkeypatch.setattr(base, "RETRY_MOST_S", 0.01)
+    monkeypatch.setattr(interface, "MOST_PARCELS", 5)
+    monkeypatch.setattr(interface, "MOST_METRICS", 3)
+    monkeypatch.setattr(interface, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(interface, "RETRY_MOST_S", 0.01)
     backend = Collecting(BackendOptions(broker.backends, (), 0.01))
     backend.start()
     backend.away = True
@@ -339,13 +339,13 @@ def test_what_waits_one_by_one_is_flushed_early_too(monkeypatch: pytest.MonkeyPa
         for number in range(10):
             backend.post(f"info|{type_}|t|{number}|5|x" if kind is LibratoBackend else batch(sequence=number + 1))
         assert backend.held() == 10
-        backend.parcels = [None] * base.MOST_PARCELS  # nothing is received meanwhile
-        monkeypatch.setattr(base, "MOST_METRICS", 10)
+        backend.parcels = [None] * interface.MOST_PARCELS  # nothing is received meanwhile
+        monkeypatch.setattr(interface, "MOST_METRICS", 10)
         backend._try_at = time.monotonic() + 1000
         backend.address = backend.options.address  # as if connected
         backend.step(0)
         assert backend.held() == 0
-        assert len(backend.parcels) == base.MOST_PARCELS + 10
+        assert len(backend.parcels) == interface.MOST_PARCELS + 10
 
 
 def test_statsd_over_udp_and_tcp_gets_every_type(closing: Closing) -> None:
@@ -424,7 +424,7 @@ def librato() -> Iterator[HTTPServer]:
 
 
 def test_librato_gets_gauges_as_in_2013(librato: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "RETRY_FIRST_S", 0.0)
+    monkeypatch.setattr(interface, "RETRY_FIRST_S", 0.0)
     url = f"http://127.0.0.1:{librato.server_port}/v1/metrics"
     backend = made(LibratoBackend, username="me", apitoken="secret", url=url)
     for value, source in ((5, "a"), (2, "a"), (0, "a"), (1, "b")):

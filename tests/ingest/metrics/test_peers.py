@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from ingest.metrics import Zibrato
-from ingest.metrics.backend.base import Backend, BackendOptions
 from ingest.metrics.backend.graphite import GraphiteBackend
+from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.backend.statsd import StatsdBackend
 from tests.ingest.conftest import wait_for
 from tests.ingest.metrics.conftest import Running, RunningBroker

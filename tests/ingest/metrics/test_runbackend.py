@@ -7,7 +7,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from ingest.management.commands.runbackend import Command
-from ingest.metrics.backend.base import BackendOptions
+from ingest.metrics.backend.interface import BackendOptions
 from ingest.metrics.backend.log import LogBackend
 from ingest.metrics.exceptions import BackendError
 

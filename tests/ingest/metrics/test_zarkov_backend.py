@@ -10,8 +10,8 @@ import pytest
 from pymongo.database import Database
 
 from ingest.metrics import Zibrato
-from ingest.metrics.backend import base, zarkov
-from ingest.metrics.backend.base import BackendOptions
+from ingest.metrics.backend import interface, zarkov
+from ingest.metrics.backend.interface import BackendOptions
 from ingest.metrics.backend.zarkov import ZarkovBackend
 from ingest.metrics.exceptions import BackendError
 from ingest.metrics.naming import Identity
@@ -91,7 +91,7 @@ def test_while_the_ingester_is_away_events_wait(
     database: Database[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(base, "RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(interface, "RETRY_FIRST_S", 0.05)
     monkeypatch.setattr(zarkov, "TIMEOUT_S", 0.2)
     first = start_ingester(ingest_settings)
     address = first.address("ack")
@@ -131,8 +131,8 @@ def test_it_follows_the_broker_and_the_ingester_to_other_ports(
     closing: Callable[[Any], Any], start_ingester: Callable[..., RunningIngester], ingest_settings: IngestSettings,
     database: Database[Any], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(base, "RETRY_FIRST_S", 0.05)
-    monkeypatch.setattr(base, "ASK_S", 0.05)
+    monkeypatch.setattr(interface, "RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(interface, "ASK_S", 0.05)
     monkeypatch.setattr(zarkov, "TIMEOUT_S", 0.5)
     first, ingester = RunningBroker(), start_ingester(ingest_settings)
     where = {"broker": first.backends, "ingester": ingester.address("ack")}

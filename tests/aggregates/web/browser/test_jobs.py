@@ -29,7 +29,7 @@ def charts(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def submit(server: Server) -> str:
     """A job that waits for a worker; its id."""
     return server.django("""
-        from aggregates.resource import resources
+        from aggregates.process_connections import resources
         print(resources().engine.submit_call("tests.aggregates.tasks:add", ["x", [1]]))
     """).strip()
 

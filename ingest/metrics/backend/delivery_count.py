@@ -10,7 +10,7 @@ MOST_PUBLISHERS = 10_000
 
 
 @dataclass
-class Tally:
+class DeliveryCount:
     """Counts of what one backend received, and missed, from all publishers since it subscribed."""
 
     batches: int = 0

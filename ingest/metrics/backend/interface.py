@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 
 import zmq
 
+from ingest.metrics.backend.delivery_count import DeliveryCount
 from ingest.metrics.backend.rollup import Rollup
-from ingest.metrics.backend.tally import Tally
 from ingest.metrics.exceptions import BackendError, PostponedError, WireError
 from ingest.metrics.wire import Batch, Single, topic, unpack
 
@@ -56,7 +56,7 @@ class Backend(ABC):
         if not 0 < options.flush_s < math.inf:
             raise BackendError(f"flush: {options.flush_s!r} is not allowed: a number of seconds above 0")
         self.options = options
-        self.tally = Tally()
+        self.tally = DeliveryCount()
         self.gathered = Rollup(self.span_s)
         self.parcels: list[Any] = []
         self.delivered = 0

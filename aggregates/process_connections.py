@@ -28,7 +28,7 @@ def _is_defined(name: str) -> bool:
     return AggDef.objects.filter(name=name).exists()
 
 
-class Resources:
+class ProcessConnections:
     """Database, event store, engine and `RunContext` of one process. Thread-safe.
 
     The address of MongoDB is looked up on each access, and everything is reopened if it changed: a local mongod can
@@ -114,15 +114,15 @@ class Resources:
             self._client = self._engine = self._run_context = self._store = None
 
 
-_held: dict[int, Resources] = {}
+_held: dict[int, ProcessConnections] = {}
 
 
-def resources() -> Resources:
+def process_connections() -> ProcessConnections:
     """Return the resources of this process; a fork gets its own."""
     pid = os.getpid()
     if pid not in _held:
         _held.clear()  # a fork must not close its parent's sockets
-        _held[pid] = Resources(settings.ZARKOV)
+        _held[pid] = ProcessConnections(settings.ZARKOV)
     return _held[pid]
 
 
