@@ -120,7 +120,7 @@ class Position:
     epoch: int = 0
     position: Any = None  # events up to this id are in; None before the first run
     base: Any = None  # events up to this id were no longer stored at the last full run and are not included
-    complete_through: datetime | None = None
+    complete_through: datetime | None = None  # every event committed before this is included
     generation: int = 0  # 0 before the first run
     shown: int = 0  # generation that the views show; differs from `generation` only during a switch
     next_generation: int = 1  # numbers are never reused

@@ -45,7 +45,7 @@ class Mark:
     """How far an input can be read now."""
 
     through: Any  # highest readable id; None = the input is empty
-    complete_through: datetime | None  # see `Position`
+    complete_through: datetime | None  # every event committed before this can be read
     store: str  # identity of the store that the ids belong to
     epoch: int
     first: Any  # ids up to this one are no longer stored; 0 = all are; None = no integer ids
