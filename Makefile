@@ -58,6 +58,7 @@ $(NPM_DEV_STAMP): package-lock.json $(NPM_STAMP)
 wheel: setup
 	rm -rf build ingest/build
 	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./ingest
+	rm -rf build ingest/build ingest/*.egg-info
 	@ls dist/*.whl
 
 client: wheel

@@ -8,7 +8,7 @@ SERVER_ONLY = {
     "zarkov": {"apps", "client_wheel", "models", "settings"},
     "zarkov.transport": {"notice", "server_keys"},
     "zarkov.wire": {"batch", "bson_reader", "error_boundary", "json_reader", "stored_event"},
-    "zibrato": {"broker", "own"},
+    "zibrato": {"broker", "own_metrics"},
 }
 
 
