@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.leftovers import guard
+
 # Before Django reads its settings: tests never touch the home folder, ports or configuration of a checkout in use.
 _HOME = Path(tempfile.mkdtemp(prefix="zarkov-test-"))
 for _name in [name for name in os.environ if name.startswith("ZARKOV_") and not name.startswith("ZARKOV_TEST_")]:
@@ -25,15 +27,17 @@ for _key in ("REQ_BIND", "WORKER_BIND"):
     os.environ[f"ZARKOV_ZMR__{_key}"] = "tcp://127.0.0.1:0"
 os.environ["ZARKOV_METRICS__PORT"] = "0"
 os.environ["ZARKOV_METRICS__OWN_INTERVAL_S"] = "0"
+guard(_HOME)
 
 from django.db import connections  # noqa: E402
 from hypothesis import HealthCheck  # noqa: E402
 from hypothesis import settings as hypothesis_settings  # noqa: E402
-from playwright.sync_api import Browser, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, expect, sync_playwright  # noqa: E402
 from pymongo import MongoClient  # noqa: E402
 from pymongo.database import Database  # noqa: E402
 
-from tests import chromium  # noqa: E402
+from tests.support import chromium  # noqa: E402
+from tests.support.mongo import open_client  # noqa: E402
 from zarkov_site.config.home import HomeFolder  # noqa: E402
 from zarkov_site.processes.mongod import LocalMongod  # noqa: E402
 
@@ -82,6 +86,7 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium; playwright allows one per process."""
+    expect.set_options(timeout=chromium.WITHIN_MS)
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium.executable(), args=chromium.ARGUMENTS)
         yield opened
@@ -104,8 +109,8 @@ def mongo_uri() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def mongo_client(mongo_uri: str) -> Iterator[MongoClient[dict[str, Any]]]:
-    """A client for looking at what the code under test did; timezone-aware."""
-    with MongoClient(mongo_uri, tz_aware=True) as client:
+    """A client for looking at what the code under test did: reads and writes as the code does."""
+    with open_client(mongo_uri) as client:
         yield client
 
 

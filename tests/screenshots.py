@@ -8,8 +8,10 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from tests import chromium
-from tests.system import System, eventually, running
+from tests.support import chromium
+from tests.support.leftovers import guard
+from tests.support.system import System, running
+from tests.support.waiting import eventually
 
 WIDTH = 1200
 ADMIN_WIDTH = 1440  # lists with their filters beside them
@@ -99,6 +101,7 @@ def take_aggregates(page: Page, system: System, folder: Path) -> None:
 def main(folder: Path) -> None:
     """Start a system with the sample, take all pictures, stop it."""
     folder.mkdir(parents=True, exist_ok=True)
+    guard()
     with (
         tempfile.TemporaryDirectory() as home,
         running(Path(home) / "home", ready_within_s=WAIT_S) as system,

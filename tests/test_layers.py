@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import graphlib
+import ast
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import grimp
 
@@ -24,7 +27,7 @@ def core_modules() -> list[str]:
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_core_modules_load_without_django() -> None:
@@ -50,3 +53,40 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = grimp.build_graph("zarkov_site", "aggregates", "ingest", "mapreduce", cache_dir=None)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     graphlib.TopologicalSorter(imports).prepare()  # raises CycleError
+def imported(path: Path) -> Iterator[str]:
+    """Dotted names of all modules that a file imports, wherever in it; `from a import b` may name either."""
+    package = ".".join(path.parent.relative_to(REPOSITORY).parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            before = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*before, *filter(None, [node.module])])
+            yield from (module, *(f"{module}.{alias.name}" for alias in node.names))
+
+
+def test_what_tests_share_lies_in_support_and_no_test_module_or_conftest_is_imported() -> None:
+    """A module of tests that another one needs cannot be moved, run or read alone."""
+    guilty = [
+        f"{path.relative_to(REPOSITORY)} imports {name}"
+        for path in sorted((REPOSITORY / "tests").rglob("*.py"))
+        for name in imported(path)
+        if name.startswith("tests.") and name.rpartition(".")[2].startswith(("test_", "conftest"))
+    ]
+    assert guilty == []
+
+
+# They look at how a server or a connection behaves, or belong to a system that is started as a whole.
+_OWN_CLIENTS = ("support/mongo.py", "ingest/test_store.py", "zarkov_site/", "bench/")
+
+
+def test_tests_look_at_mongodb_as_the_code_does() -> None:
+    """By `tests.support.mongo.open_client`: what a read without `majority` finds, the code may not see yet."""
+    guilty = []
+    for path in sorted((REPOSITORY / "tests").rglob("*.py")):
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        names = [func.value if isinstance(func, ast.Subscript) else func for func in calls]
+        makes = any(isinstance(name, ast.Name) and name.id == "MongoClient" for name in names)
+        if makes and not str(path.relative_to(REPOSITORY / "tests")).startswith(_OWN_CLIENTS):
+            guilty.append(str(path))
+    assert guilty == []

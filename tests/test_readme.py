@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.system import System, running
+from tests.support.system import System, running
 from zarkov_site.config.config import REPOSITORY
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 _BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOT_RUN = ("git clone", "make test")  # what `make run` and `make test` do is tested elsewhere
@@ -60,7 +60,7 @@ def run(system: System, block: Block) -> subprocess.CompletedProcess[str]:
     text = text.replace("tcp://localhost:6543", system.folder.address("bson_bind_address"))
     command = ["bash", "-euo", "pipefail", "-c", text] if block.language == "sh" else [sys.executable, "-c", text]
     return subprocess.run(
-        command, cwd=system.cwd, env=system.environ, capture_output=True, text=True, timeout=100, check=False
+        command, cwd=system.cwd, env=system.environ, capture_output=True, text=True, timeout=240, check=False
     )
 
 

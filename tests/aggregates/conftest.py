@@ -19,25 +19,9 @@ from aggregates.run.outcome import Outcome
 from aggregates.run.verify import verify
 from ingest.store.store import Store, connect
 from mapreduce.engine import Engine, open_engine
-from mapreduce.settings import EngineSettings
-from tests.aggregates.event_source import Producer
-from tests.aggregates.hook import hooked
-
-MODULES = ("tests.aggregates.tasks",)
-
-
-def engine_settings(uri: str, database: str, root: Path) -> EngineSettings:
-    return EngineSettings(
-        engine="inline",
-        req_bind="tcp://127.0.0.1:0",
-        worker_bind="tcp://127.0.0.1:0",
-        req_uri=lambda: "",
-        worker_uri=lambda: "",
-        mongo_address=lambda: uri,
-        mongo_database=database,
-        job_root=root,
-        allowed_modules=MODULES,
-    )
+from tests.support.aggregates.definitions import MODULES, engine_settings
+from tests.support.aggregates.event_source import Producer
+from tests.support.aggregates.hook import hooked
 
 
 @pytest.fixture
@@ -63,11 +47,6 @@ def run_context(database: Database[dict[str, Any]], store: Store, producer: Prod
     return RunContext(database, store, engine, MODULES, durable_jobs=False)
 
 
-def define(task: str, name: str = "", **more: Any) -> Definition:
-    name = name or task.lower()
-    return Definition(name=name, task_name=f"tests.aggregates.tasks.{task}", output=name, **more)
-
-
 @pytest.fixture
 def run(run_context: RunContext) -> Callable[[Definition], Outcome]:
     """Make an aggregate current, whatever that takes."""
@@ -88,10 +67,6 @@ def right(run_context: RunContext) -> Callable[[Definition], None]:
         assert verdict.ok, [d.sentence() for d in verdict.differences] or verdict.refused
 
     return check
-
-
-def values(database: Database[dict[str, Any]], output: str) -> dict[Any, Any]:
-    return {document["_id"]: document["value"] for document in database[f"zagg.{output}"].find()}
 
 
 @pytest.fixture

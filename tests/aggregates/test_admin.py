@@ -23,11 +23,11 @@ from aggregates.process_connections import process_connections
 from aggregates.run import failpoint
 from aggregates.run.jobs import specs
 from aggregates.services import celery_queue
-from tests.aggregates.conftest import values
-from tests.aggregates.event_source import Producer, event
+from tests.support.aggregates.definitions import values
+from tests.support.aggregates.event_source import Producer, event
 from zarkov_site.celery import BROKER_DATABASE_SUFFIX, app, broker_url
 
-TASK = "tests.aggregates.tasks.CountByDay"
+TASK = "tests.support.aggregates.tasks.CountByDay"
 LIST = "admin:aggregates_aggdef_changelist"
 QUEUE = "/admin/aggregates/run/queue/"
 
@@ -175,7 +175,7 @@ def test_the_page_of_tasks_shows_source_users_errors_and_switches(admin_client, 
 
 def test_the_history_shows_traceback_and_cancels(admin_client, site, django_capture_on_commit_callbacks):
     Producer(process_connections().run_context.store).send(event(bad=True))
-    aggdef = services.define(name="fragile", task_name="tests.aggregates.tasks.Fragile")
+    aggdef = services.define(name="fragile", task_name="tests.support.aggregates.tasks.Fragile")
     with pytest.raises(Exception, match="bad event"):
         services.run_now(aggdef)
     failed = Run.objects.get()
@@ -289,7 +289,7 @@ def delete_chosen(client: Any, aggdefs: list[AggDef], **more: str) -> str:
 
 def test_the_page_of_a_deletion_says_what_goes_along_and_what_stands_in_the_way(admin_client, days, database):
     services.run_now(days)
-    total = services.define(name="total", task_name="tests.aggregates.tasks.Sum", inputs=["zagg.days"])
+    total = services.define(name="total", task_name="tests.support.aggregates.tasks.Sum", inputs=["zagg.days"])
     services.run_now(total)
     page = delete_chosen(admin_client, [days])
     assert "Cannot delete" in page

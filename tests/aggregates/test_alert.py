@@ -19,12 +19,12 @@ from aggregates.alerts.loop import AlertLoop
 from aggregates.alerts.service import deliver, watch
 from aggregates.models import AggDef, Alert
 from aggregates.process_connections import process_connections
-from tests.aggregates.event_source import Producer, event
-from tests.aggregates.hook import served
+from tests.support.aggregates.event_source import Producer, event
+from tests.support.aggregates.hook import served
 from zarkov_site.config.config import NotifyConfig
 
 NOW = timezone.now()
-TASK = "tests.aggregates.tasks.CountByDay"
+TASK = "tests.support.aggregates.tasks.CountByDay"
 
 
 def known(**more: Any) -> AggregateFacts:

@@ -19,12 +19,12 @@ from aggregates.process_connections import process_connections
 from aggregates.run.lease_holder import is_dead
 from aggregates.services import celery_queue
 from aggregates.services.celery_queue import QueuedMessage
-from tests.aggregates.conftest import values
-from tests.aggregates.event_source import Producer, event
+from tests.support.aggregates.definitions import values
+from tests.support.aggregates.event_source import Producer, event
 from zarkov_site.celery import app
 
 ROOT = Path(__file__).resolve().parents[2]
-TASK = "tests.aggregates.tasks.CountByDay"
+TASK = "tests.support.aggregates.tasks.CountByDay"
 
 
 @pytest.fixture

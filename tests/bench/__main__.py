@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import agg, ingest, metrics, mr, web
+from tests.support.leftovers import guard
 
 Row = dict[str, Any]  # {name, ours, peer, ratio, unit, must, ok}
 COLUMNS = ("name", "ours", "peer", "ratio", "unit", "must", "ok")
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="names with commas between them, such as ingest.push,mr.scaling")
     parser.add_argument("--output", type=Path, default=Path("bench.json"))
     options = parser.parse_args()
+    guard()
     rows: list[Row] = []
     for name in chosen(options.only):
         print(f"running {name}", file=sys.stderr, flush=True)

@@ -33,14 +33,15 @@ from ingest.client import ZarkovClient
 from ingest.store.store import connect
 from mapreduce.job.spec import Output
 from mapreduce.step.commit import CommitJob, commit
-from tests.aggregates.event_source import Producer
-from tests.aggregates.stack import Stack, until
-from tests.mapreduce.cluster import Cluster
+from tests.support.aggregates.event_source import Producer
+from tests.support.aggregates.stack import Stack
+from tests.support.mapreduce.cluster import Cluster
+from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
 
 Row = dict[str, Any]
-TASKS = "tests.aggregates.tasks"
+TASKS = "tests.support.aggregates.tasks"
 START = datetime(2011, 1, 1, tzinfo=UTC)
 OLD_MANY, OLD_FEW, NEW = 1_000_000, 50_000, 2_000
 ROUNDS = 7
@@ -141,8 +142,8 @@ def running(count: int) -> Iterator[tuple[Stack, Database[dict[str, Any]]]]:
             )
             with MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
                 database = client["bench"]
-                until(
-                    lambda: database["agg.position"].count_documents({"shown": {"$gt": 0}}) == count, "first runs", 300
+                eventually(
+                    lambda: database["agg.position"].count_documents({"shown": {"$gt": 0}}) == count, 300, "first runs"
                 )
                 yield stack, database
         finally:
@@ -195,7 +196,7 @@ def freshness() -> list[Row]:
         load.join()
         client.close()
         total = load.sent + len(waits)
-        until(lambda: _total(database, "agg0") == total, "all events counted")
+        eventually(lambda: _total(database, "agg0") == total, what="all events counted")
         done = stack.manage("verify", "--all", check=False)
         assert done.returncode == 0, done.stdout
     median = statistics.median(waits) * 1000
@@ -232,7 +233,7 @@ def ceiling() -> list[Row]:
             load.join()
             sent = load.sent
             try:
-                until(lambda goal=before + sent: _through(database) >= goal, "level", 2.0)  # type: ignore[misc]
+                eventually(lambda goal=before + sent: _through(database) >= goal, what="level")  # type: ignore[misc]
             except AssertionError:
                 break
             if sent < 0.95 * rate * CEILING_S:

@@ -25,7 +25,7 @@ from pymongo.database import Database
 
 from mapreduce.job.spec import JobSpec, Output, Source
 from tests.bench.peers import mr_script, mr_sequential, mr_tasks
-from tests.mapreduce.cluster import Cluster
+from tests.support.mapreduce.cluster import Cluster
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
 

@@ -26,7 +26,8 @@ from urllib.parse import quote, urlsplit
 
 import psutil
 
-from tests.aggregates.web.server import Server, eventually, write_aggregate
+from tests.support.waiting import eventually
+from tests.support.web.server import Server, write_aggregate
 from zarkov_site.config.config import REPOSITORY
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
@@ -203,7 +204,7 @@ def post() -> Row:
             rates.append(REQUESTS * EVENTS / (time.perf_counter() - began))
         expected = ROUNDS * REQUESTS * EVENTS
         stored = running.database["event.1"]
-        eventually(lambda: stored.count_documents({"type": "bench"}) == expected, 60, "all events in MongoDB")
+        eventually(lambda: stored.count_documents({"type": "bench"}) == expected, what="all events in MongoDB")
     ours = statistics.median(rates)
     return _row("web.post", ours, None, "events/s", ">=15000", ours >= 15_000)
 
@@ -222,7 +223,7 @@ def dashboard() -> Row:
     """First view of a dashboard with six charts, until all are drawn."""
     from playwright.sync_api import sync_playwright
 
-    from tests.chromium import ARGUMENTS, executable
+    from tests.support.chromium import ARGUMENTS, executable
 
     with server() as running, sync_playwright() as playwright:
         months = [f"{year}-{month:02d}" for year in range(2010, 2025) for month in range(1, 13)]

@@ -25,7 +25,8 @@ from ingest.store.block_release import revoke
 from ingest.store.ingester_report import advice, ingesters, report, summarize
 from ingest.store.store import Store
 from ingest.store.verdict_compaction import compact, retire
-from tests.ingest.conftest import RunningIngester, sums, wait_for
+from tests.support.ingest.running import RunningIngester, sums
+from tests.support.waiting import eventually
 
 Start = Callable[..., RunningIngester]
 
@@ -108,8 +109,8 @@ def test_a_running_ingester_folds_and_reports(
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         for _ in range(60):
             client.send([{"type": "x", "extra": "x" * 500}])
-        wait_for(lambda: 0 < database["ingest.verdict"].count_documents({}) < 20)
-    wait_for(lambda: (s := summarize(store)).stored == 60 and s.pending == 0)
+        eventually(lambda: 0 < database["ingest.verdict"].count_documents({}) < 20)
+    eventually(lambda: (s := summarize(store)).stored == 60 and s.pending == 0)
     assert [r.alive for r in summarize(store).ingesters] == [True]
     running.stop()
     assert database["ingest.verdict"].count_documents({}) == 0
@@ -128,11 +129,11 @@ def test_files_of_a_removed_journal_that_come_back_are_not_stored_again(
     journal.release()
     shutil.copytree(journal.folder, tmp_path / "copy")
     first = start_ingester(ingest_settings)
-    wait_for(lambda: not journal.folder.exists())
+    eventually(lambda: not journal.folder.exists())
     first.stop()
     shutil.copytree(tmp_path / "copy", journal.folder)
     second = start_ingester(ingest_settings)
-    wait_for(
+    eventually(
         lambda: (
             "drained and removed before" in second.ingester.committer.dispatcher.blocked().get(str(journal.uuid), "")
         )
@@ -148,7 +149,7 @@ def test_a_journal_killed_between_its_last_file_and_its_folder_is_removed(
     journal.release()
     retire(store, str(journal.uuid))
     start_ingester(ingest_settings)
-    wait_for(lambda: not journal.folder.exists())
+    eventually(lambda: not journal.folder.exists())
 
 
 def test_verdicts_of_a_journal_go_after_its_files_are_gone_for_good(
@@ -178,7 +179,7 @@ def test_verdicts_of_a_journal_go_after_its_files_are_gone_for_good(
     journal = str(running.ingester.committer.dispatcher._sources[0].journal.uuid)
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("x", {}).accepted == 1
-    wait_for(lambda: running.ingester.counters.counts().pending == 0)
+    eventually(lambda: running.ingester.counters.counts().pending == 0)
     running.stop()
     assert steps == [("synced", journal), ("retired", journal), ("removed", journal)]
 
@@ -193,22 +194,22 @@ def test_a_released_block_lets_the_watermark_move_and_its_owner_take_new_ids(
     running = start_ingester(ingest_settings)
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.event("other", {})
-    wait_for(lambda: database["event"].count_documents({}) == 1)
+    eventually(lambda: database["event"].count_documents({}) == 1)
     summary = summarize(store)
     assert (summary.watermark, summary.blockers[0].block) == (0, held.block)
     assert "release the block" in advice(summary.blockers[0])
     assert revoke(store, held.block)
-    wait_for(lambda: store.watermark().through == 2)
+    eventually(lambda: store.watermark().through == 2)
     with pytest.raises(IngestError, match="not open"):
         revoke(store, held.block)
     journal.finish()
     journal.release()
     assert journal.folder in journal_folders(ingest_settings.journal.folder)
-    wait_for(lambda: database["event"].count_documents({}) == 2)
+    eventually(lambda: database["event"].count_documents({}) == 2)
     late = database["event"].find_one({"type": "late"})
     assert late is not None
     assert late["_id"] > held.first
-    wait_for(lambda: store.watermark().through == late["_id"])
+    eventually(lambda: store.watermark().through == late["_id"])
 
 
 def test_a_block_that_the_files_do_not_know_is_revoked_at_adoption(
@@ -219,7 +220,7 @@ def test_a_block_that_the_files_do_not_know_is_revoked_at_adoption(
     store.reserve(store.mark(), (str(journal.uuid), 1), BlockBounds(1, 5), 5)
     journal.release()
     start_ingester(ingest_settings)
-    wait_for(lambda: store.watermark().through == 5)
+    eventually(lambda: store.watermark().through == 5)
 
 
 def test_releasing_a_block_that_was_committed_only_settles_it(store: Store) -> None:
@@ -236,7 +237,7 @@ def test_refused_input_is_read_mended_and_replayed_once(
 ) -> None:
     with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.send([{"type": "x", "colour": "red"}, bson.encode({"type": "x"})[:-1] + b"\x01"])
-        wait_for(lambda: database["quarantine"].count_documents({}) == 2)
+        eventually(lambda: database["quarantine"].count_documents({}) == 2)
         entries = {entry["code"]: entry for entry in database["quarantine"].find()}
         key = entries["unknown_field"]["_id"]
         assert decoded(entries["bad_bson"]) is None
@@ -249,7 +250,7 @@ def test_refused_input_is_read_mended_and_replayed_once(
         for _ in range(2):
             assert replay(store, client, parse_key(key_text(key)), mended).accepted
         assert "cannot be read" in replay(store, client, entries["bad_bson"]["_id"]).message
-        wait_for(lambda: sums(database)["duplicates"] == 1)
+        eventually(lambda: sums(database)["duplicates"] == 1)
     assert [e["extra"] for e in database["event"].find()] == [{"colour": "red"}]
     assert database["quarantine"].count_documents({"replayed": {"$ne": None}}) == 1
     with pytest.raises(IngestError, match="there is no"):
@@ -260,12 +261,12 @@ def test_an_entry_is_replayed_as_its_door_took_it_and_under_one_id_for_ever(
     ingester: RunningIngester, store: Store, database: Database[Any]
 ) -> None:
     noval = bson.encode({"$command": "event_noval", "timestamp": 5, "foo": 1})
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.send([noval])
         with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
             socket.connect(ingester.address("json"))
             socket.send(b'{"type":"x","timestamp":"2011-07-01T10:00:00+02:00","bogus":1,"id":"own"}')
-            wait_for(lambda: database["quarantine"].count_documents({}) == 2)
+            eventually(lambda: database["quarantine"].count_documents({}) == 2)
         entries = {entry["code"]: entry for entry in database["quarantine"].find()}
         assert b"event_noval" in entries["bad_timestamp"]["raw"]
         kept = decoded(entries["bad_timestamp"])
@@ -282,7 +283,7 @@ def test_an_entry_is_replayed_as_its_door_took_it_and_under_one_id_for_ever(
             assert replay(store, client, key, mended).accepted
         other = replay(store, client, key, mended | {"id": "other"})
         assert (other.accepted, "under id 'own'" in other.message) == (False, True)
-    wait_for(lambda: sums(database) == {"stored": 2, "duplicates": 1, "quarantined": 2})
+    eventually(lambda: sums(database) == {"stored": 2, "duplicates": 1, "quarantined": 2})
     stored = {event.get("id"): event for event in database["event"].find()}
     assert stored["own"]["timestamp"] == datetime(2011, 7, 1, 8, tzinfo=UTC)
     assert next(event for event in stored.values() if "foo" in event)["timestamp"].year == 2011
@@ -296,7 +297,7 @@ def test_a_bounded_quarantine_only_counts_what_is_too_much(
         for _ in range(5):
             client.send([{}])
             client.event("x", {})
-    wait_for(lambda: sums(database) == {"stored": 5, "duplicates": 0, "quarantined": 5})
+    eventually(lambda: sums(database) == {"stored": 5, "duplicates": 0, "quarantined": 5})
     assert database["quarantine"].count_documents({}) == 3
 
 
@@ -306,7 +307,7 @@ def test_a_quarantine_that_holds_its_most_bytes_only_counts_what_follows(
     monkeypatch.setattr("ingest.store.block_commit.QUARANTINE_MAX_BYTES", 1)
     with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.send([{}])
-        wait_for(lambda: sums(database)["quarantined"] == 1)
+        eventually(lambda: sums(database)["quarantined"] == 1)
         client.send([{}, {"type": "x"}, {}])
-    wait_for(lambda: sums(database) == {"stored": 1, "duplicates": 0, "quarantined": 3})
+    eventually(lambda: sums(database) == {"stored": 1, "duplicates": 0, "quarantined": 3})
     assert database["quarantine"].count_documents({}) == 1

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from tests.ingest.conftest import sums, wait_for
+from tests.support.ingest.running import sums
+from tests.support.waiting import eventually
 
 Manage = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -34,7 +35,7 @@ def manage(environment: dict[str, str]) -> Manage:
     def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            input=stdin, capture_output=True, text=True, timeout=60, check=False, env=environment,
+            input=stdin, capture_output=True, text=True, timeout=240, check=False, env=environment,
         )  # fmt: skip
 
     return run
@@ -46,7 +47,7 @@ def addresses(environment: dict[str, str], tmp_path: Path) -> Iterator[dict[str,
     process = subprocess.Popen([sys.executable, "manage.py", "runingest"], env=environment, stdout=subprocess.PIPE)
     recorded = tmp_path / "home" / "run" / "addresses.json"
     try:
-        wait_for(lambda: recorded.exists() or process.poll() is not None, 60)
+        eventually(lambda: recorded.exists() or process.poll() is not None)
         yield json.loads(recorded.read_text())
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
@@ -71,7 +72,7 @@ def test_zsend_sends_json_lines_as_in_2011(
     assert manage("zsend", bson_receiver, f"@{tmp_path}/key", stdin='{"type":"c"}').returncode == 0
     assert manage("zsend", "--json", addresses["json_bind_address"], stdin='{"type":"d"}').returncode == 0
     assert manage("zsend", addresses["json_bind_address"], stdin='{"type":"e"}').returncode == 0, "its port is known"
-    wait_for(lambda: types(database) == ["b", "c", "d", "e", "nop"])
+    eventually(lambda: types(database) == ["b", "c", "d", "e", "nop"])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_loading_a_file_twice_stores_it_once(
         assert done.stdout == "1500 events accepted, 2 refused\n"
         assert "1501: " in done.stderr
         assert "1502: unknown_field" in done.stderr
-    wait_for(lambda: sums(database) == {"stored": 1_500, "duplicates": 1_500, "quarantined": 2})
+    eventually(lambda: sums(database) == {"stored": 1_500, "duplicates": 1_500, "quarantined": 2})
     assert database["event"].count_documents({}) == 1_500
 
 

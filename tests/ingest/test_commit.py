@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import bson
 import pytest
+from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, OperationFailure
@@ -15,8 +17,9 @@ from ingest.journal.block import BlockBounds
 from ingest.store.block_commit import BlockCommit, Content, Verdict
 from ingest.store.block_release import revoke
 from ingest.store.store import connect
-from tests.ingest import bson_shapes as shapes
-from tests.ingest.conftest import RunningIngester, wait_for
+from tests.support.ingest import bson_shapes as shapes
+from tests.support.ingest.running import RunningIngester
+from tests.support.waiting import eventually
 
 
 def test_a_verdict_and_its_events_come_together_or_not_at_all_and_a_repetition_adds_nothing(
@@ -67,7 +70,16 @@ def test_a_commit_that_comes_after_its_block_was_released_stores_nothing(
     store.connection.close()
 
 
-@pytest.mark.timeout(40)  # mongod itself ends what was left undone after a minute
+@pytest.fixture
+def patient_mongod(mongo_client: MongoClient[Any]) -> Iterator[None]:
+    """mongod itself ends what was left undone after a minute: not in this test."""
+    name = "transactionLifetimeLimitSeconds"
+    before = mongo_client.admin.command("setParameter", 1, **{name: 100_000})["was"]
+    yield
+    mongo_client.admin.command("setParameter", 1, **{name: before})
+
+
+@pytest.mark.usefixtures("patient_mongod")
 def test_releasing_a_block_frees_what_a_sender_that_is_gone_left_undone(
     mongo_uri: str, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +171,6 @@ def test_a_commit_whose_answer_was_lost_is_found_by_its_verdict(
     with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.send([{"type": "x", "id": "1"}, {"type": "x"}]).accepted == 2
     counts = ingester.ingester.counters.counts
-    wait_for(lambda: counts().settled == 2, 60)
+    eventually(lambda: counts().settled == 2)
     assert (len(lost), counts().stored, counts().duplicates) == (1, 2, 0)
     assert database["event.1"].count_documents({}) == 2

@@ -24,7 +24,8 @@ from ingest.settings import IngestSettings
 from ingest.transport.client_keys import as_client
 from ingest.transport.notice import Subscription
 from ingest.transport.server_keys import allowed_senders, load_server_keys, make_client_keys, make_server_keys
-from tests.ingest.conftest import RunningIngester, wait_for
+from tests.support.ingest.running import RunningIngester, why_refused
+from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
 Start = Callable[..., RunningIngester]
@@ -79,9 +80,9 @@ def test_who_has_keys_gets_through_every_door_and_hears_notices(
             notice = subscription.receive(0.2)
             return notice is not None and notice["$command"] == "committed"
 
-        wait_for(heard)
+        eventually(heard)
     subscription.close()
-    wait_for(lambda: types(database) == {"ack", "bson", "json"})
+    eventually(lambda: types(database) == {"ack", "bson", "json"})
 
 
 def strangers(ring: KeyRing, folder: Path) -> dict[str, tuple[ClientKeys | None, str]]:
@@ -105,41 +106,33 @@ def test_who_has_not_the_right_keys_is_refused_at_every_door_and_told_why(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     keys, reason = strangers(ring, tmp_path / "others")[who]
-    with (
-        AcknowledgedClient(guarded.address("ack"), keys=keys, attempts=1, connect_timeout_s=1) as client,
-        pytest.raises(DeliveryError, match=reason),
-    ):
-        client.event("ack", {})
-    pushing = ZarkovClient(guarded.address("bson"), keys=keys, timeout_s=1)
-    with pytest.raises(QueueFullError, match=reason):
-        pushing.event("bson", {})
-    pushing.close()
+    with AcknowledgedClient(guarded.address("ack"), keys=keys, attempts=1, connect_timeout_s=1) as client:
+        eventually(lambda: reason in why_refused(client))
+    with ZarkovClient(guarded.address("bson"), keys=keys, timeout_s=1) as pushing:
+        eventually(lambda: reason in why_refused(pushing))
     with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
         as_client(socket, keys)
         socket.connect(guarded.address("json"))
         socket.send(b'{"type": "json"}')
         subscription = Subscription(guarded.address("publish"), keys)
 
-        def told() -> bool:
+        def logged() -> bool:
             assert subscription.receive(0.1) is None
             return reason in caplog.text
 
-        wait_for(told)
+        eventually(logged)
         subscription.close()
         with AcknowledgedClient(
             guarded.address("ack"), keys=ring.client("right"), connect_timeout_s=20, timeout_s=20
         ) as client:
             assert client.event("right", {}).accepted == 1
-        wait_for(lambda: types(database) == {"right"})
+        eventually(lambda: types(database) == {"right"})
         socket.close(linger=0)
 
 
 def test_an_ingester_without_keys_is_told_from_one_with_them(ingester: RunningIngester, ring: KeyRing) -> None:
-    with (
-        AcknowledgedClient(ingester.address("ack"), keys=ring.client("x"), attempts=1, connect_timeout_s=1) as client,
-        pytest.raises(DeliveryError, match="or it has none"),
-    ):
-        client.event("x", {})
+    with AcknowledgedClient(ingester.address("ack"), keys=ring.client("x"), attempts=1, connect_timeout_s=1) as client:
+        eventually(lambda: "or it has none" in why_refused(client))
 
 
 def test_a_sender_whose_file_is_gone_is_let_in_no_more(
@@ -150,11 +143,8 @@ def test_a_sender_whose_file_is_gone_is_let_in_no_more(
     with AcknowledgedClient(guarded.address("ack"), keys=keys, connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("x", {}).accepted == 1
     (ring.clients / "shop.curve").unlink()
-    with (
-        AcknowledgedClient(guarded.address("ack"), keys=keys, attempts=1, connect_timeout_s=2) as client,
-        pytest.raises(DeliveryError, match="does not know this key"),
-    ):
-        client.event("x", {})
+    with AcknowledgedClient(guarded.address("ack"), keys=keys, attempts=1, connect_timeout_s=2) as client:
+        eventually(lambda: "does not know this key" in why_refused(client))
 
 
 def test_a_client_that_is_refused_by_now_says_so_and_works_again_with_the_right_keys(
@@ -174,7 +164,7 @@ def test_a_client_that_is_refused_by_now_says_so_and_works_again_with_the_right_
         pushing.event("x", {})
         return subscription.receive(0.2)
 
-    wait_for(heard)
+    eventually(heard)
     running.stop()
     (ring.clients / "shop.curve").unlink()
     running = start_ingester(settings)
@@ -186,9 +176,9 @@ def test_a_client_that_is_refused_by_now_says_so_and_works_again_with_the_right_
             return str(error)
         return ""
 
-    assert "now refuses the connection: it does not know this key" in wait_for(refused)
+    assert "now refuses the connection: it does not know this key" in eventually(refused)
     (ring.clients / "shop.curve").write_text(content)
-    wait_for(heard, 40)
+    eventually(heard)
     pushing.close(20)
     subscription.close()
 
@@ -208,7 +198,7 @@ def test_what_is_sent_after_a_refusal_at_the_start_gets_through_once_the_key_is_
     pushing._timeout_s = 20
     pushing.event("late", {})
     pushing.close(20)
-    wait_for(lambda: types(database) == {"late"})
+    eventually(lambda: types(database) == {"late"})
     acknowledged.close()
 
 
@@ -247,13 +237,13 @@ def test_secrets_are_in_no_repr_and_their_files_are_the_owners(ring: KeyRing) ->
 
 def test_connections_that_come_and_go_without_a_listener_leave_nothing_behind(ring: KeyRing) -> None:
     """The thread that answers who may connect, and the sockets that watch handshakes, end with what they belong to."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for _ in range(20):
         client = ZarkovClient("tcp://127.0.0.1:1", keys=ring.client("x"), timeout_s=0.01)
         with pytest.raises(QueueFullError):
             client.event("x", {})
         client.close()
-    wait_for(lambda: threading.active_count() <= before)
+    eventually(lambda: set(threading.enumerate()) <= before)
 
 
 KEYED = re.compile(r"^```python keys\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -271,11 +261,11 @@ def test_the_examples_with_keys_send_an_event(
         code = code.replace("/etc/shop/", f"{ring.clients}/")
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code],
-            cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+            cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
     pages = {"/keys", "/pyzmq-keys"}
-    wait_for(lambda: {event["context"]["page"] for event in database["event"].find()} == pages)
+    eventually(lambda: {event["context"]["page"] for event in database["event"].find()} == pages)
 
 
 EVERYWHERE = "tcp://0.0.0.0:0"
@@ -291,7 +281,7 @@ def test_beyond_loopback_an_ingester_starts_only_with_keys_and_commands_use_them
     def manage(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            input=stdin, capture_output=True, text=True, timeout=100, check=False, env=environment,
+            input=stdin, capture_output=True, text=True, timeout=240, check=False, env=environment,
         )  # fmt: skip
 
     refused = manage("runingest")
@@ -307,7 +297,7 @@ def test_beyond_loopback_an_ingester_starts_only_with_keys_and_commands_use_them
     )
     try:
         recorded = home / "run" / "addresses.json"
-        wait_for(lambda: recorded.exists() or process.poll() is not None, 60)
+        eventually(lambda: recorded.exists() or process.poll() is not None)
         addresses = {key: a.replace("0.0.0.0", "127.0.0.1") for key, a in json.loads(recorded.read_text()).items()}
         lines = tmp_path / "events.jsonl"
         lines.write_text('{"type": "loaded"}\n')
@@ -317,7 +307,7 @@ def test_beyond_loopback_an_ingester_starts_only_with_keys_and_commands_use_them
         assert "1 messages sent" in sent.stdout, sent.stderr
         bare = manage("zsend", addresses["bson_bind_address"], "--keys", "none", stdin='{"type": "bare"}')
         assert "takes only senders with keys" in bare.stderr
-        wait_for(lambda: types(database) == {"loaded", "sent"}, 60)
+        eventually(lambda: types(database) == {"loaded", "sent"})
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0

@@ -11,9 +11,9 @@ import pytest
 
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import BusyError, DeliveryError
-from tests.ingest.conftest import wait_for
-from tests.ingest.test_kill import Victim
-from tests.ingest.test_server import Server
+from tests.support.ingest.load import Victim
+from tests.support.ingest.mongod import Server
+from tests.support.waiting import eventually
 
 DISK_BYTES = 1_000_000
 _MOUNT = f'mount -t tmpfs -o size={DISK_BYTES} tmpfs "$0" && exec "$@"'
@@ -52,15 +52,15 @@ def test_a_full_disk_stops_the_reading_and_everything_taken_arrives_once_there_i
                     if not send():
                         client.send([{"type": "probe"}])  # the one before waits for room; this one is told
 
-            wait_for(send)
-            wait_for(lambda: server.database["event"].find_one())
+            eventually(send)
+            eventually(lambda: server.database["event"].find_one())
             server.halt()
             with pytest.raises(BusyError, match="full"):
                 fill()
             assert 20 < len(taken) < DISK_BYTES / 10_000
             server.go_on()
-            wait_for(send, 60, "events are taken again")
-        wait_for(lambda: taken <= {e["id"] for e in server.database["event"].find({"type": "x"}, {"id": 1})}, 60)
+            eventually(send, what="events are taken again")
+        eventually(lambda: taken <= {e["id"] for e in server.database["event"].find({"type": "x"}, {"id": 1})})
         assert server.database["event"].count_documents({"type": "x"}) == len(taken)
     finally:
         victim.process.send_signal(signal.SIGKILL)

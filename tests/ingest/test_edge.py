@@ -24,9 +24,10 @@ from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_element import elements, has_element
 from ingest.wire.event import MAX_DEPTH, MAX_EVENT_BYTES, shown
 from ingest.wire.request import REFUSED, read_request, refusals
-from tests.ingest import bson_shapes as shapes
-from tests.ingest.conftest import RunningIngester, sums, wait_for
-from tests.ingest.test_fuzz import shaped, shaped_request
+from tests.support.ingest import bson_shapes as shapes
+from tests.support.ingest.bson_shapes import shaped, shaped_request
+from tests.support.ingest.running import RunningIngester, sums
+from tests.support.waiting import eventually
 
 NOW_MS = 1_700_000_000_000
 START = shapes.element(2, "type", shapes.string("x"))
@@ -247,11 +248,11 @@ def test_input_on_which_our_own_code_fails_is_kept_said_once_and_stops_nothing(
             with context.socket(zmq.PUSH) as socket:
                 socket.connect(ingester.address(receiver))
                 socket.send(message)
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         receipt = client.send([{"type": "good"}, {"type": "poison", "id": "p"}, {"type": "good"}])
     assert (receipt.accepted, [(r["index"], r["code"]) for r in receipt.rejected]) == (2, [(1, "reader_failed")])
-    wait_for(lambda: database["event"].count_documents({"type": "good"}) == 5)
-    kept = wait_for(lambda: (found := list(database["quarantine"].find())) and len(found) == 3 and found)
+    eventually(lambda: database["event"].count_documents({"type": "good"}) == 5)
+    kept = eventually(lambda: (found := list(database["quarantine"].find())) and len(found) == 3 and found)
     assert {(q["code"], q["source"]) for q in kept} == {
         ("reader_failed", receiver) for receiver in ("bson", "json", "ack")
     }
@@ -277,14 +278,14 @@ def test_a_fault_outside_any_document_keeps_the_whole_message(
             socket.connect(ingester.address("bson"))
             socket.send(good)
             socket.send(poison)
-        wait_for(lambda: database["event"].count_documents({"type": "poison"}) == 1, what="read again by itself")
-    with AcknowledgedClient(ingester.address("ack")) as client:
+        eventually(lambda: database["event"].count_documents({"type": "poison"}) == 1, what="read again by itself")
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         rejected = client.send([poison]).rejected
         assert [r["code"] for r in rejected] == (["reader_failed"] if where == "read_message" else [])
         assert client.send([good]).accepted == 1
     good_count = 2 if where == "read_messages" else 1
-    wait_for(lambda: database["event"].count_documents({"type": "good"}) == good_count)
-    wait_for(lambda: sum(sums(database).values()) == ingester.ingester.counters.counts().received)
+    eventually(lambda: database["event"].count_documents({"type": "good"}) == good_count)
+    eventually(lambda: sum(sums(database).values()) == ingester.ingester.counters.counts().received)
 
 
 def test_a_refused_frame_of_a_request_is_kept_and_the_door_stays_open(
@@ -298,11 +299,13 @@ def test_a_refused_frame_of_a_request_is_kept_and_the_door_stays_open(
         with monkeypatch.context() as broken:
             broken.setattr("ingest.server.ingester.read_request", fail)
             socket.send_multipart([b"1", b"frames"])
-            wait_for(lambda: database["quarantine"].count_documents({"code": "reader_failed", "raw": b"1frames"}) == 1)
+            eventually(
+                lambda: database["quarantine"].count_documents({"code": "reader_failed", "raw": b"1frames"}) == 1
+            )
         socket.send_multipart([b"2", bson.encode({"type": "x"})])
         assert socket.poll(60_000)
         assert bson.decode(socket.recv_multipart()[1])["accepted"] == 1
-    wait_for(lambda: database["event"].count_documents({}) == 1)
+    eventually(lambda: database["event"].count_documents({}) == 1)
 
 
 def test_a_pushed_message_of_65_mib_is_counted_and_kept_as_a_hash(
@@ -312,8 +315,8 @@ def test_a_pushed_message_of_65_mib_is_counted_and_kept_as_a_hash(
         socket.connect(ingester.address("bson"))
         socket.send(bytes(65 * 2**20))
         socket.send(bson.encode({"type": "good"}))
-        wait_for(lambda: database["event"].count_documents({"type": "good"}) == 1, 60)
-    kept = wait_for(lambda: database["quarantine"].find_one({"code": "oversized_message"}), 60)
+        eventually(lambda: database["event"].count_documents({"type": "good"}) == 1)
+    kept = eventually(lambda: database["quarantine"].find_one({"code": "oversized_message"}))
     assert kept["bytes"] == 65 * 2**20
     assert len(kept["sha256"]) == 64
     assert "raw" not in kept
@@ -328,7 +331,7 @@ def test_a_part_that_ends_by_a_fault_ends_the_ingester_and_what_was_taken_is_kep
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     running = start_ingester(ingest_settings)
-    with AcknowledgedClient(running.address("ack")) as client:
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.send([{"type": "before", "id": "1"}])
 
     def fail(*arguments: Any, **named: Any) -> Any:
@@ -350,6 +353,6 @@ def test_a_part_that_ends_by_a_fault_ends_the_ingester_and_what_was_taken_is_kep
     assert part in str(running.failure)
     if part == "an inserter":
         start_ingester(ingest_settings)
-        wait_for(lambda: database["event"].count_documents({"id": "2"}) == 1)
+        eventually(lambda: database["event"].count_documents({"id": "2"}) == 1)
     else:
         assert database["event"].count_documents({"id": "1"}) == 1

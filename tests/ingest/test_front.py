@@ -27,8 +27,8 @@ from ingest.settings import IngestSettings
 from ingest.store.store import connect
 from ingest.transport.notice import Subscription
 from ingest.wire.request import read_request
-from tests.ingest.conftest import wait_for
-from tests.ingest.test_kill import Load, journalled, prove
+from tests.support.ingest.load import Load, journalled, prove
+from tests.support.waiting import eventually as wait_for
 
 RECEIVERS = ("BSON", "JSON", "ACK", "PUBLISH")
 

@@ -12,8 +12,9 @@ import zmq
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
-from tests.ingest import bson_shapes as shapes
-from tests.ingest.conftest import RunningIngester, sums, wait_for
+from tests.support.ingest.bson_shapes import shaped, shaped_request
+from tests.support.ingest.running import RunningIngester, sums
+from tests.support.waiting import eventually
 
 JSON = b'{"type": "x", "timestamp": {"$datetime": 1.5}, "context": {"a": [1, null, "\\u00e9"]}, "extra": 1e3}\n'
 
@@ -75,9 +76,9 @@ def fuzz_round(running: RunningIngester, database: Database[Any], count: int, se
             assert client.event("last", {}).accepted == 1
         for socket in receivers.values():
             socket.close()
-    wait_for(lambda: database["event"].count_documents({"type": "good"}) == good, 60, "everything good is stored")
+    eventually(lambda: database["event"].count_documents({"type": "good"}) == good, what="everything good is stored")
     counts = running.ingester.counters
-    wait_for(lambda: counts.counts().pending == 0, 60)
+    eventually(lambda: counts.counts().pending == 0)
     totals = sums(database)
     assert counts.counts().received == sum(totals.values())
     assert totals["quarantined"] > count
@@ -87,22 +88,6 @@ def fuzz_round(running: RunningIngester, database: Database[Any], count: int, se
 
 
 _KINDS = {"bson": zmq.PUSH, "json": zmq.PUSH, "ack": zmq.DEALER, "shapes": zmq.DEALER}
-
-
-def shaped(chance: random.Random) -> bytes:
-    """One or two documents with any BSON type anywhere."""
-    make = chance.choice((shapes.almost_event, shapes.almost_event, shapes.any_document))
-    return b"".join(make(chance) for _ in range(chance.choice((1, 1, 2))))
-
-
-def shaped_request(chance: random.Random, number: int) -> list[bytes]:
-    """A request of such documents, with any source frame."""
-    source = shapes.document(*(shapes.any_element(chance, "$source") for _ in range(chance.choice((1, 2)))))
-    if chance.random() < 0.3:
-        source = shapes.document(
-            shapes.element(2, "$source", shapes.string("a")), shapes.any_element(chance, "$source")
-        )
-    return [b"%d" % number, *chance.choice(([], [source])), shaped(chance)]
 
 
 def test_bad_input_at_every_socket_stops_nothing_and_loses_nothing_good(

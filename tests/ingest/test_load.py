@@ -22,7 +22,8 @@ from ingest.exceptions import DeliveryError
 from ingest.load import collection_import
 from ingest.load.file_format import LoadError, NumberedEvent, parse_mapping, read
 from ingest.load.loader import BATCH_EVENTS, Bookmark, LoadResult, file_bookmark, load_file
-from tests.ingest.conftest import RunningIngester, sums, wait_for
+from tests.support.ingest.running import RunningIngester, sums
+from tests.support.waiting import eventually
 
 AWARE = CodecOptions[dict[str, Any]](tz_aware=True)
 
@@ -161,8 +162,11 @@ def test_loadevents_counts_bad_lines_and_strict_stops_at_the_first(
     assert "and 3 more" in error
     with pytest.raises(CommandError, match=r"x\.csv, 4: missing_type.*--strict stops here"):
         command("loadevents", str(write(path, 'kind\na\nb\n""\n')), map=["type=kind"], strict=True)
-    wait_for(lambda: [e["context"] for e in database["event"].find({"context.n": {"$exists": True}})])
-    assert sorted(e["type"] for e in database["event"].find({"context.n": {"$exists": True}})) == ["a", "b"]
+
+    def loaded() -> list[str]:
+        return sorted(e["type"] for e in database["event"].find({"context.n": {"$exists": True}}))
+
+    eventually(lambda: loaded() == ["a", "b"])
 
 
 def test_importevents_takes_2011_events_in_once(command: Any, database: Database[Any], mongo_client: Any) -> None:
@@ -184,7 +188,7 @@ def test_importevents_takes_2011_events_in_once(command: Any, database: Database
             command("importevents", other.name, "nothing")
         with pytest.raises(CommandError, match="own events"):
             command("importevents", database.name, "event.1")
-        wait_for(lambda: sums(database) == {"stored": 7, "duplicates": 6, "quarantined": 2})
+        eventually(lambda: sums(database) == {"stored": 7, "duplicates": 6, "quarantined": 2})
         found = list(database["event"].find({"type": "a"}))
         assert sorted(e["context"]["n"] for e in found) == list(range(5))
         assert {e["timestamp"] for e in found} == {e["_id"].generation_time for e in old}

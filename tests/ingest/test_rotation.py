@@ -22,7 +22,8 @@ from ingest.store.rotation import RotationError, drop, dump, open_next, rotate, 
 from ingest.store.store import Store
 from ingest.wire import bson_reader
 from ingest.wire.event import MAX_EVENT_BYTES
-from tests.ingest.conftest import RunningIngester, sums, wait_for
+from tests.support.ingest.running import RunningIngester, sums
+from tests.support.waiting import eventually
 
 
 def send(ingester: RunningIngester, *ids: str) -> None:
@@ -37,7 +38,7 @@ def counts(database: Database[Any]) -> dict[str, int]:
 
 def settled(store: Store, through: int) -> None:
     """Wait until events up to this id may be read; others see them a moment before rotation, which reads what lasts."""
-    wait_for(lambda: store.watermark().through >= through)
+    eventually(lambda: store.watermark().through >= through)
 
 
 def test_rotating_under_load_loses_nothing_and_keeps_order(
@@ -57,12 +58,12 @@ def test_rotating_under_load_loses_nothing_and_keeps_order(
     try:
         for _ in range(3):
             before = store.watermark().through
-            wait_for(lambda before=before: store.watermark().through > before + 30)
+            eventually(lambda before=before: store.watermark().through > before + 30)
             rotate(store, tmp_path, keep=9)
     finally:
         stop.set()
         thread.join()
-    wait_for(lambda: counts(database)["event"] == len(sent))
+    eventually(lambda: counts(database)["event"] == len(sent))
     partitions = store.watermark().partitions
     assert [p.name for p in partitions] == [f"event.{n}" for n in (1, 2, 3, 4)]
     for partition, following in pairwise(partitions):
@@ -82,7 +83,7 @@ def test_an_id_is_a_duplicate_in_whatever_partition_it_is_stored(
     settled(store, 3)
     open_next(store)
     send(ingester, "a", "b", "c")
-    wait_for(lambda: sums(database)["duplicates"] == 3)
+    eventually(lambda: sums(database)["duplicates"] == 3)
     assert counts(database) == {"event": 3, "event.1": 1, "event.2": 1, "event.3": 1}
 
 
@@ -95,10 +96,10 @@ def test_writes_to_a_new_partition_wait_until_older_blocks_are_settled(
     store.reserve(mark, ("somebody else", 1), BlockBounds(1, 1), 5)
     open_next(store)
     send(ingester, "b")
-    wait_for(lambda: len(store.open_blocks()) == 2)
+    eventually(lambda: len(store.open_blocks()) == 2)
     assert counts(database)["event.2"] == 0
     store.settle(mark, [("somebody else", 1)])
-    wait_for(lambda: counts(database)["event.2"] == 1)
+    eventually(lambda: counts(database)["event.2"] == 1)
 
 
 def test_old_partitions_are_dumped_verified_and_dropped_and_can_be_restored(
@@ -118,7 +119,7 @@ def test_old_partitions_are_dumped_verified_and_dropped_and_can_be_restored(
             result = LoadResult()
             load_file(client, tmp_path / "dumps" / "event.1.bson.gz", result)
             assert (result.accepted, result.rejected) == (2, 0)
-    wait_for(lambda: counts(database)["event"] == 4)
+    eventually(lambda: counts(database)["event"] == 4)
     assert {e["id"] for e in database["event"].find()} == {"0a", "0b", "2a", "2b"}
 
 
@@ -184,27 +185,28 @@ def test_a_dump_restores_whatever_the_store_held(
         {"type": "y", "extra": bson.Code("f", {"b": bson.DBRef("c", 1)}), "id": "own"},
         {"type": "y", "context": bson.raw_bson.RawBSONDocument(inner)},
     ]
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.send(map(bson.encode, unusual)).rejected == []
     with zmq.Context() as context, context.socket(zmq.PUSH) as socket:  # without an id
         socket.connect(ingester.address("bson"))
         socket.send(largest_event())
-    wait_for(lambda: counts(database)["event"] == 5)
+    eventually(lambda: counts(database)["event"] == 5)
     deep: dict[str, Any] = {}
     for _ in range(150):  # as was taken once
         deep = {"a": deep}
     send(ingester, "last")
-    wait_for(lambda: counts(database)["event"] == 6)
+    eventually(lambda: counts(database)["event"] == 6)
+    settled(store, max(event["_id"] for event in database["event"].find({}, {"_id": 1})))
     database["event.1"].update_one({"id": "last"}, {"$set": {"context": deep}})
     before = {raw_without_ids(raw) for raw in raw_events(database)}
     rotate(store, tmp_path, keep=1)
     assert counts(database)["event"] == 0
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         for _ in range(2):
             result = LoadResult()
             load_file(client, tmp_path / "event.1.bson.gz", result)
             assert (result.accepted, result.rejected, result.examples) == (6, 0, [])
-    wait_for(lambda: sums(database)["duplicates"] == 6)
+    eventually(lambda: sums(database)["duplicates"] == 6)
     assert {raw_without_ids(raw) for raw in raw_events(database)} == before
 
 

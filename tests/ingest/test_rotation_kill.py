@@ -16,9 +16,10 @@ from pymongo.database import Database
 from ingest.client import AcknowledgedClient
 from ingest.store.rotation import rotate
 from ingest.store.store import connect
-from tests.ingest.conftest import RunningIngester, wait_for
-from tests.ingest.halted import Halting
-from tests.ingest.rotating import ROTATION_PHASES
+from tests.support.ingest.halted import Halting
+from tests.support.ingest.rotating import ROTATION_PHASES
+from tests.support.ingest.running import RunningIngester
+from tests.support.waiting import eventually
 
 
 class Sender:
@@ -71,19 +72,19 @@ def kill_round(uri: str, database: Database[Any], ingester: RunningIngester, fol
     try:
         for phase, end in itertools.product(ROTATION_PHASES, range(ends)):
             before = store.watermark().through
-            wait_for(lambda before=before: store.watermark().through > before + 20, 60)
+            eventually(lambda before=before: store.watermark().through > before + 20)
             promised = set(sender.acknowledged)
             arguments = [uri, database.name, str(dumps)]
-            with Halting("tests.ingest.rotating", arguments, ROTATION_PHASES, phases) as program:
+            with Halting("tests.support.ingest.rotating", arguments, ROTATION_PHASES, phases) as program:
                 program.halt_in(phase, after=bool(end % 2) if ends > 1 else None)
                 kills.update(program.kill())
-            wait_for(lambda promised=promised: promised <= stored(database) | set(dumped(dumps)), 60)
-            wait_for(lambda: database[store.watermark().partitions[-1].name].find_one(), 60)
+            eventually(lambda promised=promised: promised <= stored(database) | set(dumped(dumps)))
+            eventually(lambda: database[store.watermark().partitions[-1].name].find_one())
             rotate(store, dumps, keep=1)
             assert partitions(database) == [p.name for p in store.watermark().partitions], "a partition is left over"
     finally:
         sender.stop()
-    wait_for(lambda: sender.acknowledged <= stored(database) | set(dumped(dumps)), 60)
+    eventually(lambda: sender.acknowledged <= stored(database) | set(dumped(dumps)))
     twice = dumped(dumps) + Counter(stored(database))
     assert max(twice.values()) == 1
     assert {event["id"] for event in database["event"].find()} == stored(database)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
-from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from ingest.client import AcknowledgedClient
@@ -23,62 +18,12 @@ from ingest.journal.journal import journal_folders
 from ingest.settings import IngestSettings, JournalSettings
 from ingest.store.ingester_report import summarize
 from ingest.store.store import connect
-from tests.ingest.conftest import ANYWHERE, RunningIngester, sums, wait_for
-from tests.ingest.test_kill import Load, Victim, journalled, prove
-from zarkov_site.config.home import HomeFolder
-from zarkov_site.processes.mongod import LocalMongod
+from tests.support.ingest.load import Load, Victim, journalled, prove
+from tests.support.ingest.mongod import WAITING_FOR_MONGOD, Server
+from tests.support.ingest.running import ANYWHERE, RunningIngester, sums
+from tests.support.waiting import eventually
 
 Start = Callable[..., RunningIngester]
-WAITING_FOR_MONGOD = ("reserving", "inserting", "settling")
-
-
-class Server:
-    """A mongod that may be hurt."""
-
-    def __init__(self, folder: Path) -> None:
-        self._mongod = LocalMongod(HomeFolder(folder))
-        self.uri = self._mongod.start()
-        self._client: MongoClient[dict[str, Any]] = MongoClient(self.uri, tz_aware=True)
-        self.database: Database[dict[str, Any]] = self._client["hurt"]
-
-    @property
-    def admin(self) -> Database[dict[str, Any]]:
-        return self._client["admin"]
-
-    def halt(self) -> None:
-        self._mongod.process.send_signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        self._mongod.process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        """SIGKILL, and a new one with the same data."""
-        self._mongod.process.kill()
-        self._mongod.process.wait()
-        self._mongod.stop()
-        assert self._mongod.start() == self.uri
-        # A checkpoint, which it takes by itself once a minute only: else every start repeats all since the first.
-        with MongoClient[dict[str, Any]](self.uri) as client:
-            client["admin"].command("fsync")
-
-    def kill_in(self, phase: str, victim: Victim) -> set[str]:
-        """Kill it while the ingester waits for it in `phase`; return all phases that the ingester waits in."""
-        while True:
-            self.halt()
-            deadline = time.monotonic() + 0.1  # what does not wait for mongod is over by then
-            while phase in victim.phases() and time.monotonic() < deadline:
-                os.sched_yield()
-            if phase in (found := victim.phases()):
-                self.kill()
-                return found & set(WAITING_FOR_MONGOD)
-            self.go_on()
-            time.sleep(random.uniform(0.0, 0.01))  # the moment is the input here
-
-    def close(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.go_on()
-        self._client.close()
-        self._mongod.stop()
 
 
 @pytest.fixture
@@ -105,14 +50,14 @@ def kill_round(server: Server, folder: Path, kills: int) -> Counter[str]:
                 hits.update(server.kill_in(WAITING_FOR_MONGOD[number % len(WAITING_FOR_MONGOD)], victim))
                 pushed |= journalled(victim.journals)
                 before = len(load.acknowledged)
-                wait_for(lambda before=before: len(load.acknowledged) > before, 60, "events are taken")
+                eventually(lambda before=before: len(load.acknowledged) > before, what="events are taken")
         finally:
             load.stop()
         pushed |= journalled(victim.journals)
-        wait_for(lambda: not (server.database["ingest.store"].find_one() or {"open": 1})["open"], 60)
+        eventually(lambda: not (server.database["ingest.store"].find_one() or {"open": 1})["open"])
         victim.kill()
         victim.start()
-        wait_for(lambda: len(journal_folders(victim.journals)) == 1, 60)
+        eventually(lambda: len(journal_folders(victim.journals)) == 1)
     finally:
         victim.kill()
     prove(server.uri, server.database, load, pushed)
@@ -138,16 +83,16 @@ def test_a_mongod_that_stands_still_longer_than_a_timeout_gets_everything_once(
     running = start_ingester(settings)
     sent = 0
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
-        wait_for(lambda: client.event("first", {}).accepted and server.database["event"].find_one())
+        eventually(lambda: client.event("first", {}).accepted and server.database["event"].find_one())
         for _ in range(3):
             server.halt()
             until = time.monotonic() + 2.5
             while time.monotonic() < until:
                 sent += client.send([{"type": "x", "id": f"{sent + n}"} for n in range(50)]).accepted
             server.go_on()
-            wait_for(lambda sent=sent: _count(server, {"type": "x"}) == sent, 60)
+            eventually(lambda sent=sent: _count(server, {"type": "x"}) == sent)
     counts = running.ingester.counters
-    wait_for(lambda: counts.counts().pending == 0, 60)
+    eventually(lambda: counts.counts().pending == 0)
     assert counts.counts().duplicates == 0, "a repeated block is known by its verdict, not by the ids of its events"
 
 
@@ -157,10 +102,10 @@ def test_a_mongod_that_steps_down_gets_everything_once(
     running = start_ingester(settings)
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("before", {}).accepted == 1
-        wait_for(lambda: server.database["event"].find_one())
+        eventually(lambda: server.database["event"].find_one())
         server.admin.command("replSetStepDown", 1, force=True)
         assert client.send([{"type": "during", "id": str(n)} for n in range(100)]).accepted == 100
-    wait_for(lambda: _count(server, {"type": "during"}) == 100, 60)
+    eventually(lambda: _count(server, {"type": "during"}) == 100)
     assert sums(server.database) == {"stored": 101, "duplicates": 0, "quarantined": 0}
 
 
@@ -173,12 +118,12 @@ def test_connections_that_were_made_while_the_server_could_not_be_read_are_made_
     running = start_ingester(settings)
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("x", {}).accepted == 1
-    wait_for(lambda: "events wait in the journal" in caplog.text, 60)
+    eventually(lambda: "events wait in the journal" in caplog.text)
     looking = connect(server.uri, "hurt")
     looking.connection.client().admin.command("ping")
     server.admin.command("replSetMaintenance", 0)
     server.admin.command("replSetFreeze", 0)
-    wait_for(lambda: _count(server, {"type": "x"}) == 1, 60)
+    eventually(lambda: _count(server, {"type": "x"}) == 1)
     assert summarize(looking).stored == 1
     looking.connection.close()
 
@@ -198,7 +143,8 @@ def test_a_server_that_refuses_everything_is_waited_for_and_nothing_is_quarantin
     running = start_ingester(dataclasses.replace(settings, mongo_address=lambda: f"mongodb://writer:secret@{address}"))
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("before", {}).accepted == 1
-        wait_for(lambda: server.database["event"].find_one())
+        eventually(lambda: server.database["event"].find_one())
+        eventually(lambda: running.ingester.counters.counts().pending == 0, what="the end of the block is noted")
         server.admin.command("revokeRolesFromUser", "writer", roles=roles)
         assert client.send([{"type": "during"} for _ in range(10)]).accepted == 10
         assert running.ingester.counters.counts().pending == 10
@@ -206,7 +152,7 @@ def test_a_server_that_refuses_everything_is_waited_for_and_nothing_is_quarantin
         assert summarize(connected).quarantined == 0
         connected.connection.close()
         server.admin.command("grantRolesToUser", "writer", roles=roles)
-    wait_for(lambda: _count(server, {"type": "during"}) == 10)
+    eventually(lambda: _count(server, {"type": "during"}) == 10)
     assert server.database["quarantine"].count_documents({}) == 0
 
 
@@ -217,13 +163,13 @@ def test_a_journal_fills_while_mongod_stands_still_and_goes_on_afterwards(
     running = start_ingester(dataclasses.replace(settings, journal=journal))
     load = Load({receiver: running.ingester.addresses[receiver] for receiver in running.ingester.addresses})
     try:
-        wait_for(lambda: server.database["event"].find_one())
+        eventually(lambda: server.database["event"].find_one())
         server.halt()
-        wait_for(lambda: running.ingester.writer.full, 60)
+        eventually(lambda: running.ingester.writer.full)
         server.go_on()
         before = len(load.acknowledged)
-        wait_for(lambda: len(load.acknowledged) > before + 100, 60)
+        eventually(lambda: len(load.acknowledged) > before + 100)
     finally:
         load.stop()
-    wait_for(lambda: running.ingester.counters.counts().pending == 0, 60)
+    eventually(lambda: running.ingester.counters.counts().pending == 0)
     prove(server.uri, server.database, load, journalled(settings.journal.folder))

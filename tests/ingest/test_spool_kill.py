@@ -18,9 +18,10 @@ from pymongo.database import Database
 from ingest.client import AcknowledgedClient
 from ingest.client.spool import Spool
 from ingest.settings import IngestSettings
-from tests.ingest.conftest import RunningIngester, wait_for
-from tests.ingest.halted import Halting
-from tests.ingest.spooling import SPOOL_PHASES
+from tests.support.ingest.halted import Halting
+from tests.support.ingest.running import RunningIngester
+from tests.support.ingest.spooling import SPOOL_PHASES
+from tests.support.waiting import eventually
 
 Start = Callable[..., RunningIngester]
 AWAY = ("making a file", "spooling")  # these come about without an ingester, the others with one
@@ -40,15 +41,17 @@ def kill_round(
             running.stop()
             running = None
         if phase and phase not in AWAY:
-            with Halting("tests.ingest.spooling", arguments, SPOOL_PHASES, folder):
-                wait_for(lambda: any(path.stat().st_size for path in spool.glob("*.spool")), 60, "something to drain")
+            with Halting("tests.support.ingest.spooling", arguments, SPOOL_PHASES, folder):
+                eventually(
+                    lambda: any(path.stat().st_size for path in spool.glob("*.spool")), what="something to drain"
+                )
         if running is None and (phase not in AWAY if phase else random.random() < 0.5):
             running = start(settings)
-        with Halting("tests.ingest.spooling", arguments, SPOOL_PHASES, folder) as program:
+        with Halting("tests.support.ingest.spooling", arguments, SPOOL_PHASES, folder) as program:
             if phase:
                 program.halt_in(phase)
             else:
-                wait_for(spool.exists, 60)
+                eventually(spool.exists)
                 time.sleep(random.uniform(0.0, 0.2))  # the moment of the kill is the input here
             hits.update(program.kill())
     if running is None:
@@ -57,7 +60,7 @@ def kill_round(
         client.flush(60)
     assert list(spool.glob("*.spool")) == []
     wanted = set(taken.read_text().split())
-    wait_for(lambda: database["event"].count_documents({"id": {"$in": list(wanted)}}) == len(wanted), 60)
+    eventually(lambda: database["event"].count_documents({"id": {"$in": list(wanted)}}) == len(wanted))
     stored = Counter(event["id"] for event in database["event"].find({}, {"id": 1}))
     assert wanted <= set(stored), "what was taken is lost"
     assert max(stored.values()) == 1

@@ -16,7 +16,8 @@ import pytest
 from pymongo.database import Database
 
 import ingest
-from tests.ingest.conftest import RunningIngester, wait_for
+from tests.support.ingest.running import RunningIngester
+from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
@@ -24,9 +25,9 @@ PROGRAM = """
 import sys
 sys.path[:0] = sys.argv[1:4]
 from zarkov.client import AcknowledgedClient, ZarkovClient
-with ZarkovClient(sys.argv[4]) as client:
+with ZarkovClient(sys.argv[4], timeout_s=20) as client:
     client.event("pushed", {"from": "the wheel"})
-with AcknowledgedClient(sys.argv[5], spool=sys.argv[6]) as client:
+with AcknowledgedClient(sys.argv[5], spool=sys.argv[6], connect_timeout_s=20, timeout_s=20) as client:
     assert client.event("sent", {}).accepted == 1
 from zibrato import MetricError, RequestTimer, Zibrato, measure_tasks
 import zibrato
@@ -47,7 +48,7 @@ def build(folder: Path) -> Path:
     shutil.copytree(REPOSITORY / "ingest", sources, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
     command = [*PIP, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder), "./ingest"]
     environment = os.environ | {"SOURCE_DATE_EPOCH": "1000000000"}
-    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=100)
+    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=240)
     return next(folder.glob("zarkov_client-*.whl"))
 
 
@@ -74,15 +75,15 @@ def test_the_wheel_works_without_the_server_in_a_program_of_its_own(
 ) -> None:
     target = tmp_path / "target"
     install = [*PIP, "install", "--no-deps", "--no-index", "--no-compile", "--target", str(target), str(built)]
-    subprocess.run(install, check=True, timeout=100)
+    subprocess.run(install, check=True, timeout=240)
     places = [str(target), site_of("zmq", tmp_path / "zmq"), site_of("bson", tmp_path / "bson")]
     receivers = [ingester.address("bson"), ingester.address("ack"), str(tmp_path / "spool")]
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-W", "error", "-c", PROGRAM, *places, *receivers],
-        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    wait_for(lambda: sorted(event["type"] for event in database["event"].find()) == ["pushed", "sent"])
+    eventually(lambda: sorted(event["type"] for event in database["event"].find()) == ["pushed", "sent"])
 
 
 def test_it_holds_what_a_client_can_import_and_nothing_else(built: Path) -> None:

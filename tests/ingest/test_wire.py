@@ -213,9 +213,9 @@ def test_large_refused_input_is_kept_as_a_hash() -> None:
 
 def test_dates_are_judged_in_reasonable_time_when_everything_is_bad() -> None:
     bad = bson.encode({"type": "x", "extra": bson.DatetimeMS(2**62)})
-    started = time.monotonic()
+    started = time.thread_time()  # not the clock: the machine may be busy with other tests
     assert len(from_bson(*[bad] * 2_000).refusals) == 2_000
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5
 
 
 @settings(max_examples=300, deadline=None)

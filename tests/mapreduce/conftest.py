@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from pymongo.database import Database
 
 from mapreduce.engine import Engine, open_engine
 from mapreduce.settings import EngineSettings
-from tests.mapreduce.cluster import Cluster
+from tests.support.mapreduce.cluster import Cluster
+from tests.support.mapreduce.jobs import make_events
 
-TASKS = "tests.mapreduce.tasks"
+TASKS = "tests.support.mapreduce.tasks"
 
 
 @pytest.fixture
@@ -73,18 +73,3 @@ def events(database: Database[dict[str, Any]]) -> list[dict[str, Any]]:
     database["event.1"].insert_many([event for event in found if event["_id"] <= 3_000])
     database["event.2"].insert_many([event for event in found if event["_id"] > 3_000])
     return found
-
-
-def make_events(count: int) -> list[dict[str, Any]]:
-    """Events with skewed types and days; id 10 is missing."""
-    start = datetime.datetime(2024, 2, 27, tzinfo=datetime.UTC)
-    return [
-        {
-            "_id": number,
-            "type": "abcdefgh"[(number * number) % 8],
-            "timestamp": start + datetime.timedelta(minutes=number * 7),
-            "project": f"p{number % 3}",
-        }
-        for number in range(1, count + 1)
-        if number != 10
-    ]

@@ -18,10 +18,11 @@ from pymongo.database import Database
 
 from mapreduce.exceptions import JobTimeoutError
 from mapreduce.job.spec import COMMIT, FINALIZE, MAP, QUERY, REDUCE, JobSpec, Output, Source
-from tests.mapreduce.cluster import Cluster, until
-from tests.mapreduce.conftest import make_events
+from tests.support.mapreduce.cluster import Cluster
+from tests.support.mapreduce.jobs import make_events
+from tests.support.waiting import eventually
 
-T = "tests.mapreduce.tasks:"
+T = "tests.support.mapreduce.tasks:"
 Data = Database[dict[str, Any]]
 PHASES = (QUERY, MAP, REDUCE, FINALIZE, COMMIT)
 PER_JOB = 400
@@ -37,7 +38,7 @@ class Chaos:
 
     def strike(self, job_id: str) -> None:
         wanted = min(PHASES, key=lambda phase: (self.hits[phase], self.random.random()))
-        state = until(lambda: self._reached(job_id, wanted), f"phase {wanted} of {job_id}")
+        state = eventually(lambda: self._reached(job_id, wanted), what=f"phase {wanted} of {job_id}")
         if state != wanted:
             return  # it was over before we saw it: the next job tries again
         victim = self.random.choice(["executor", "executor", "host", "router"])
@@ -106,7 +107,7 @@ def run(cluster: Cluster, database: Data, jobs: int, seed: int) -> collections.C
         cluster.engine.submit(spec)
         chaos.strike(spec.job_id)
         try:
-            status = cluster.engine.wait(spec.job_id, 90)
+            status = cluster.engine.wait(spec.job_id, 200)
         except JobTimeoutError as error:
             raise AssertionError((seed, number, cluster.engine.config()["workers"], cluster.log()[-8_000:])) from error
         assert status.state == "complete", (seed, number, status)
@@ -117,7 +118,7 @@ def run(cluster: Cluster, database: Data, jobs: int, seed: int) -> collections.C
     return chaos.hits
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_short_round_of_chaos(cluster: Cluster, database: Data) -> None:
     cluster.values["spare_processes"] = random.randrange(2)
     run(cluster, database, jobs=8, seed=random.randrange(10**6))

@@ -14,7 +14,7 @@ import zmq
 from mapreduce.wire import message
 from mapreduce.worker.executor import ExecutorConfig
 from mapreduce.worker.executor_process import ExecutorFactory, ExecutorProcess
-from tests.mapreduce.cluster import until
+from tests.support.waiting import eventually
 
 STEP = message.pack(message.TASK, {"attempt": "a", "job": "j"})
 
@@ -53,16 +53,16 @@ def test_nobody_waits_for_an_executor_that_takes_long_to_start(
 def test_nobody_waits_for_an_executor_that_has_just_been_killed(factory: ExecutorFactory, order: Any) -> None:
     child = factory.spawn()
     try:
-        hello = until(lambda: list(child.receive()), "it has started")
+        hello = eventually(lambda: list(child.receive()), what="it has started")
         assert message.unpack(hello[0])[0] == message.HELLO
         child.configure()
-        ready = until(lambda: list(child.receive()), "it is ready")
+        ready = eventually(lambda: list(child.receive()), what="it is ready")
         assert message.unpack(ready[0])[0] == message.READY
         child.rest()
         child.process.kill()
-        until(lambda: not child.socket.poll(0, zmq.POLLOUT), "its connection is gone")
+        eventually(lambda: not child.socket.poll(0, zmq.POLLOUT), what="its connection is gone")
         order(child)
-        assert child.process.wait(30) == -9
+        assert child.process.wait(60) == -9
         assert child.obituary() == "its process was ended by SIGKILL"
     finally:
         end(child)
@@ -75,9 +75,9 @@ def test_an_executor_that_shuts_its_connection_is_ended(factory: ExecutorFactory
         child.process, process = other, child.process
         process.kill()
         process.wait()
-        until(lambda: not child.socket.poll(0, zmq.POLLOUT), "nobody is connected")
+        eventually(lambda: not child.socket.poll(0, zmq.POLLOUT), what="nobody is connected")
         child.begin(STEP, "a", 0.0)
-        assert other.wait(30) == -9
+        assert other.wait(60) == -9
         assert child.attempt == "a", "what it was given is told to be lost"
     finally:
         if process.stdin is not None:

@@ -23,7 +23,7 @@ from mapreduce.step.commit import (
     publish,
     verdict,
 )
-from tests.mapreduce.tasks import add, add_n, doubled, fail_to_finalize, spoil
+from tests.support.mapreduce.tasks import add, add_n, doubled, fail_to_finalize, spoil
 
 Data = Database[dict[str, Any]]
 REDUCE = Output("zagg.x", "reduce")

@@ -12,8 +12,9 @@ from mapreduce.engine.zmq import ZmqEngine
 from mapreduce.exceptions import SpecError
 from mapreduce.settings import CurveKeys, EngineSettings
 from mapreduce.wire.curve import Authenticator, as_client, as_server, load_keys, make_keys, write_keys
-from tests.mapreduce.cluster import Cluster, until
-from tests.mapreduce.test_failure import job, types, values
+from tests.support.mapreduce.cluster import Cluster
+from tests.support.mapreduce.jobs import job, types, values
+from tests.support.waiting import eventually
 
 
 def test_keys_are_kept_in_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_only_who_has_the_keys_gets_in(theirs: str, gets_in: bool) -> None:
         client.set(zmq.CURVE_SERVERKEY, keys.public.encode())  # it knows the server's key, and is not known there
     client.connect(f"tcp://127.0.0.1:{port}")
     client.send(b"x")
-    found = bool(server.poll(3_000 if gets_in else 500))
+    found = bool(server.poll(60_000 if gets_in else 500))
     server.close()
     client.close()
     authenticator.close()
@@ -69,9 +70,9 @@ def test_a_cluster_with_keys_does_its_jobs_and_takes_no_client_without(
 ) -> None:
     cluster.values["curve"] = asdict(make_keys())
     cluster.start(2)
-    assert cluster.engine.run(job(database, "wide"), 60).state == "complete"  # fetched from the other worker
+    assert cluster.engine.run(job(database, "wide"), 200).state == "complete"  # fetched from the other worker
     database["zagg.x"].drop()
-    cluster.engine.run(job(database), 60)
+    cluster.engine.run(job(database), 200)
     assert values(database) == types(events)
     bare = cluster.settings
     stranger = EngineSettings(**{**bare.__dict__, "curve": None})
@@ -83,5 +84,5 @@ def test_a_worker_with_other_keys_is_left_outside_and_says_so(cluster: Cluster) 
     cluster.values["curve"] = asdict(make_keys())
     cluster.start_router()
     cluster.start_worker(curve=asdict(make_keys()))
-    until(lambda: "has the same keys" in cluster.log(), "the worker says that it hears nothing", 60)
+    eventually(lambda: "has the same keys" in cluster.log(), what="the worker says that it hears nothing")
     assert cluster.engine.config()["workers"] == []

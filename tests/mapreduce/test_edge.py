@@ -38,7 +38,7 @@ from mapreduce.store_error import as_engine_error, may_have_moved
 from mapreduce.worker.locked_folder import job_folder, remove_job
 from mapreduce.worker.map_output_store import MapOutputStore
 
-T = "tests.mapreduce.tasks:"
+T = "tests.support.mapreduce.tasks:"
 JOB: dict[str, Any] = {
     "$command": "mapreduce",
     "database": "eye",

@@ -10,16 +10,12 @@ import pytest
 from bson.int64 import Int64
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pymongo.database import Database
 
 from mapreduce.engine import Engine
 from mapreduce.exceptions import FunctionRefusedError, JobConflictError, JobFailedError, SpecError
 from mapreduce.job.spec import UNKNOWN, JobSpec, Output, Source
 from mapreduce.key import identity
-
-T = "tests.mapreduce.tasks:"
-Data = Database[dict[str, Any]]
-Events = list[dict[str, Any]]
+from tests.support.mapreduce.jobs import Data, Events, T, types, values
 
 
 def job(database: Data, map_name: str = "by_type", **changes: Any) -> JobSpec:
@@ -33,16 +29,8 @@ def job(database: Data, map_name: str = "by_type", **changes: Any) -> JobSpec:
     return JobSpec(**values)
 
 
-def values(database: Data, name: str = "zagg.x") -> dict[Any, Any]:
-    return {document["_id"]: document["value"] for document in database[name].find()}
-
-
-def types(events: Events, low: int = 0, high: int = 10**9) -> dict[str, int]:
-    return dict(collections.Counter(event["type"] for event in events if low < event["_id"] <= high))
-
-
 def test_all_events_of_all_partitions_are_counted_once(engine: Engine, database: Data, events: Events) -> None:
-    status = engine.run(job(database), 60)
+    status = engine.run(job(database), 200)
     assert values(database) == types(events)
     assert status.progress["docs_in"] == len(events)
     assert status.progress["splits"] == status.progress["splits_done"] == 5
@@ -50,14 +38,14 @@ def test_all_events_of_all_partitions_are_counted_once(engine: Engine, database:
 
 
 def test_only_ids_above_min_up_to_max_are_read(engine: Engine, database: Data, events: Events) -> None:
-    engine.run(job(database, id_min=2_500, id_max=3_500), 60)
+    engine.run(job(database, id_min=2_500, id_max=3_500), 200)
     assert values(database) == types(events, 2_500, 3_500)
 
 
 def test_increments_add_up_and_a_repeat_changes_nothing(engine: Engine, database: Data, events: Events) -> None:
     output = {"": Output("zagg.x", "reduce")}
     for low, high in ((0, 1_000), (1_000, 4_000), (1_000, 4_000), (4_000, 5_000)):
-        status = engine.run(job(database, outputs=output, id_min=low, id_max=high), 60)
+        status = engine.run(job(database, outputs=output, id_min=low, id_max=high), 200)
         assert status.state == "complete"
     assert values(database) == types(events)
     assert set(database["zagg.x"].distinct("through")) == {5_000}
@@ -65,7 +53,7 @@ def test_increments_add_up_and_a_repeat_changes_nothing(engine: Engine, database
 
 def test_a_query_selects(engine: Engine, database: Data, events: Events) -> None:
     source = Source(("event.1", "event.2"), T + "by_type", query={"type": {"$in": ["a", "b"]}, "_id": {"$ne": 8}})
-    engine.run(job(database, sources=(source,)), 60)
+    engine.run(job(database, sources=(source,)), 200)
     assert values(database) == types([e for e in events if e["type"] in "ab" and e["_id"] != 8])
 
 
@@ -84,39 +72,39 @@ def test_a_view_that_computes_is_read_whole(engine: Engine, database: Data, even
 
 def test_a_projection_is_all_that_the_map_sees(engine: Engine, database: Data, events: Events) -> None:
     source = Source(("event.1",), T + "by_day", fields=("timestamp", "project", "project.name"))
-    engine.run(job(database, sources=(source,)), 60)
+    engine.run(job(database, sources=(source,)), 200)
     expected = collections.Counter(f"{e['project']}/{e['timestamp']:%Y-%m-%d}" for e in events if e["_id"] <= 3_000)
     assert values(database) == expected
 
 
 def test_several_sources_feed_one_shuffle(engine: Engine, database: Data, events: Events) -> None:
     sources = (Source(("event.1",), T + "by_type"), Source(("event.2",), T + "by_day"))
-    engine.run(job(database, sources=sources), 60)
+    engine.run(job(database, sources=sources), 200)
     later = collections.Counter(f"{e['project']}/{e['timestamp']:%Y-%m-%d}" for e in events if e["_id"] > 3_000)
     assert values(database) == {**types(events, 0, 3_000), **later}
 
 
 def test_several_outputs_in_one_pass(engine: Engine, database: Data, events: Events) -> None:
     outputs = {"types": Output("zagg.t", "merge"), "days": Output("zagg.d", "replace")}
-    status = engine.run(job(database, "two_outputs", outputs=outputs), 60)
+    status = engine.run(job(database, "two_outputs", outputs=outputs), 200)
     assert values(database, "zagg.t") == types(events)
     assert values(database, "zagg.d") == collections.Counter(f"{e['timestamp']:%Y-%m-%d}" for e in events)
     assert set(status.progress["outputs"]) == {"types", "days"}
 
 
 def test_outputs_that_are_not_known_before_follow_a_pattern(engine: Engine, database: Data, events: Events) -> None:
-    engine.run(job(database, "two_outputs", outputs={"*": Output("zagg.all.*", "merge")}), 60)
+    engine.run(job(database, "two_outputs", outputs={"*": Output("zagg.all.*", "merge")}), 200)
     assert values(database, "zagg.all.types") == types(events)
 
 
 def test_an_undeclared_output_ends_the_job_in_error(engine: Engine, database: Data, events: Events) -> None:
     with pytest.raises(JobFailedError, match=r"'days'.*types"):
-        engine.run(job(database, "two_outputs", outputs={"types": Output("zagg.t", "merge")}), 60)
+        engine.run(job(database, "two_outputs", outputs={"types": Output("zagg.t", "merge")}), 200)
 
 
 def test_methods_run_on_an_instance_with_the_params(engine: Engine, database: Data, events: Events) -> None:
     spec = job(database, "Weighted.map", reduce_name=T + "Weighted.reduce", params={"weight": 3})
-    engine.run(spec, 60)
+    engine.run(spec, 200)
     assert values(database) == {name: 3 * count for name, count in types(events).items()}
 
 
@@ -124,7 +112,7 @@ def test_finalize_sees_each_key_once_after_all_increments(engine: Engine, databa
     output = {"": Output("zagg.x", "reduce")}
     for low, high in ((0, 1_000), (1_000, 5_000)):
         spec = job(database, outputs=output, id_min=low, id_max=high, finalize_name=T + "doubled")
-        engine.run(spec, 60)
+        engine.run(spec, 200)
     assert values(database) == {name: 2 * count for name, count in types(events).items()}
     assert {d["_id"]: d["state"] for d in database["zagg.x"].find()} == types(events)
 
@@ -134,7 +122,7 @@ def test_a_reduce_that_is_not_associative_gets_all_values_at_once(
 ) -> None:
     database["input"].insert_many([{"_id": n, "pairs": [["k", n]]} for n in range(1, 2_501)])
     source = Source(("input",), T + "as_given")
-    engine.run(job(database, sources=(source,), reduce_name=T + "average", associative=False), 60)
+    engine.run(job(database, sources=(source,), reduce_name=T + "average", associative=False), 200)
     assert values(database) == {"k": 1250.5}
 
 
@@ -148,7 +136,7 @@ def test_without_a_map_documents_are_results_already(engine: Engine, database: D
 def test_without_a_reduce_each_key_may_have_one_value(engine: Engine, database: Data) -> None:
     database["one"].insert_many([{"_id": "a", "value": 1}, {"_id": "b", "value": 2}])
     spec = job(database, sources=(Source(("one",), None),), reduce_name=None)
-    engine.run(spec, 60)
+    engine.run(spec, 200)
     assert values(database) == {"a": 1, "b": 2}
     with pytest.raises(JobFailedError, match=r"several values.*no reduce"):
         engine.run(job(database, sources=(Source(("one", "one2"), None),) * 2, reduce_name=None), 60)
@@ -156,7 +144,7 @@ def test_without_a_reduce_each_key_may_have_one_value(engine: Engine, database: 
 
 def test_no_events_give_an_empty_output(engine: Engine, database: Data) -> None:
     database["zagg.x"].insert_one({"_id": "old", "value": 1})
-    status = engine.run(job(database), 60)
+    status = engine.run(job(database), 200)
     assert status.progress["splits"] == 0
     assert values(database) == {}
 
@@ -174,7 +162,7 @@ def test_no_events_give_an_empty_output(engine: Engine, database: Data) -> None:
 def test_a_map_that_fails_ends_the_job_and_is_named(
     engine: Engine, database: Data, events: Events, map_name: str, code: str, detail: dict[str, Any]
 ) -> None:
-    status = engine.wait(engine.submit(job(database, map_name, reduce_name=None)), 60)
+    status = engine.wait(engine.submit(job(database, map_name, reduce_name=None)), 200)
     assert status.state == "error"
     assert status.error is not None
     assert status.error["code"] == code
@@ -195,7 +183,7 @@ def test_a_map_that_fails_ends_the_job_and_is_named(
 def test_a_reduce_or_finalize_that_fails_is_named_with_its_key(
     engine: Engine, database: Data, events: Events, changes: dict[str, Any], code: str
 ) -> None:
-    status = engine.wait(engine.submit(job(database, **changes)), 60)
+    status = engine.wait(engine.submit(job(database, **changes)), 200)
     assert status.error is not None
     assert (status.state, status.error["code"]) == ("error", code)
     assert status.error["details"]["key"] in types(events)
@@ -206,17 +194,17 @@ def test_a_reduce_or_finalize_that_fails_is_named_with_its_key(
 def test_on_error_skip_leaves_out_the_document_and_names_it(
     engine: Engine, database: Data, events: Events, map_name: str
 ) -> None:
-    status = engine.run(job(database, map_name, on_error="skip"), 60)
+    status = engine.run(job(database, map_name, on_error="skip"), 200)
     assert values(database) == types([event for event in events if event["_id"] != 7])
     assert (status.progress["skipped_count"], status.progress["skipped_ids"]) == (1, [7])
 
 
 def test_a_job_submitted_again_is_the_same_job(engine: Engine, database: Data, events: Events) -> None:
     spec = job(database, outputs={"": Output("zagg.x", "merge")})
-    engine.run(spec, 60)
+    engine.run(spec, 200)
     database["event.1"].delete_many({})
     assert engine.submit(spec) == spec.job_id
-    assert engine.wait(spec.job_id, 60).state == "complete"
+    assert engine.wait(spec.job_id, 200).state == "complete"
     assert values(database) == types(events)
     with pytest.raises(JobConflictError, match=spec.job_id):
         engine.submit(job(database, "by_day", job_id=spec.job_id))
@@ -232,9 +220,9 @@ def test_a_wrong_job_is_refused_before_it_starts(engine: Engine, database: Data)
 
 
 def test_a_call_returns_what_the_function_returned(engine: Engine) -> None:
-    assert engine.call(T + "multiply", [6], {"other": 7}, 60) == 42
+    assert engine.call(T + "multiply", [6], {"other": 7}, 200) == 42
     with pytest.raises(JobFailedError, match="nothing there"):
-        engine.call(T + "raise_it", timeout_s=60)
+        engine.call(T + "raise_it", timeout_s=200)
 
 
 def test_an_unknown_job_says_so(engine: Engine) -> None:
@@ -247,9 +235,9 @@ def test_other_id_keys_cut_the_input_too(engine: Engine, database: Data) -> None
     database["input"].insert_many([{"at": f"t{n // 3:05d}", "pairs": [["k", 1]]} for n in range(4_000)])
     source = Source(("input",), T + "as_given", id_key="at")
     with pytest.raises(JobFailedError, match="'at' has no index"):
-        engine.run(job(database, sources=(source,)), 60)
+        engine.run(job(database, sources=(source,)), 200)
     database["input"].create_index("at")
-    status = engine.run(job(database, sources=(source,), map_job_size=500), 60)
+    status = engine.run(job(database, sources=(source,), map_job_size=500), 200)
     assert values(database) == {"k": 4_000}
     assert status.progress["splits"] > 3
 
@@ -276,7 +264,7 @@ def test_the_engine_equals_the_definition_of_map_reduce(
     if documents:
         database["input"].insert_many([{"_id": n, "pairs": found} for n, found in enumerate(documents, 1)])
     source = Source(("input",), T + "as_given")
-    engine.run(job(database, sources=(source,), map_job_size=size, reduce_count=count), 60)
+    engine.run(job(database, sources=(source,), map_job_size=size, reduce_count=count), 200)
 
     mapped = sorted(((identity(k)[0], v) for found in documents for k, v in found), key=lambda pair: repr(pair[0]))
     expected = {k: sum(v for _, v in group) for k, group in itertools.groupby(mapped, key=lambda pair: pair[0])}
@@ -303,7 +291,7 @@ def test_an_output_that_is_a_view_is_refused_before_anything_is_read(engine: Eng
         reduce_name=T + "add",
         stamp=(0, 10),
     )
-    status = engine.wait(engine.submit(spec), 120)
+    status = engine.wait(engine.submit(spec), 200)
     assert status.error is not None
     assert status.error["code"] == "output_refused"
     assert status.progress.get("docs_in", 0) == 0

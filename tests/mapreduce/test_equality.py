@@ -16,8 +16,8 @@ from mapreduce.engine import open_engine
 from mapreduce.job.spec import JobSpec, Output, Source
 from mapreduce.settings import EngineSettings
 from tests.bench.peers.mr_sequential import run_command
-from tests.mapreduce.cluster import Cluster
-from tests.mapreduce.test_engine import values
+from tests.support.mapreduce.cluster import Cluster
+from tests.support.mapreduce.jobs import values
 
 MAP = "function() { emit(this.type, 1); }"
 
@@ -38,8 +38,8 @@ def test_all_ways_to_count_agree_on_skewed_keys(
         database["event.1"].insert_many([{"_id": first + n, "type": f"k{key}"} for n, key in enumerate(keys)])
     spec = {
         "database": database.name,
-        "sources": (Source(("event.1",), "tests.mapreduce.tasks:by_type", fields=("type",)),),
-        "reduce_name": "tests.mapreduce.tasks:add",
+        "sources": (Source(("event.1",), "tests.support.mapreduce.tasks:by_type", fields=("type",)),),
+        "reduce_name": "tests.support.mapreduce.tasks:add",
     }
     shared_cluster.engine.run(JobSpec(outputs={"": Output("zagg.zmq", "replace")}, **spec), 900)
     with open_engine(make_settings()) as inline:
@@ -68,9 +68,11 @@ def test_all_ways_to_count_agree_on_the_events_of_real_histories(
     spec = {
         "database": database.name,
         "sources": (
-            Source(("event.1",), "tests.mapreduce.tasks:lines_by_day", fields=("timestamp", "context", "extra")),
+            Source(
+                ("event.1",), "tests.support.mapreduce.tasks:lines_by_day", fields=("timestamp", "context", "extra")
+            ),
         ),
-        "reduce_name": "tests.mapreduce.tasks:add_each",
+        "reduce_name": "tests.support.mapreduce.tasks:add_each",
         "map_job_size": 5_000,
     }
     shared_cluster.engine.run(JobSpec(outputs={"": Output("zagg.zmq", "replace")}, **spec), 300)

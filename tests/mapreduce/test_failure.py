@@ -12,59 +12,17 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from pymongo.database import Database
 
 from mapreduce.exceptions import JobTimeoutError
 from mapreduce.job.spec import JobSpec, Output, Source
 from mapreduce.scheduler.scheduler import HEARTBEAT_S, LOST_AFTER_S
 from mapreduce.wire import message
-from tests.mapreduce.cluster import Cluster, until
-
-T = "tests.mapreduce.tasks:"
-Data = Database[dict[str, Any]]
-Events = list[dict[str, Any]]
-
-
-def job(database: Data, map_name: str = "by_type", **changes: Any) -> JobSpec:
-    values: dict[str, Any] = {
-        "database": database.name,
-        "sources": (Source(("event.1", "event.2"), T + map_name),),
-        "outputs": {"": Output("zagg.x", "reduce")},
-        "reduce_name": T + "add",
-        "id_min": 0,
-        "id_max": 5_000,
-        **changes,
-    }
-    return JobSpec(**values)
-
-
-def values(database: Data) -> dict[Any, Any]:
-    return {document["_id"]: document["value"] for document in database["zagg.x"].find()}
-
-
-def types(events: Events) -> dict[str, int]:
-    return dict(collections.Counter(event["type"] for event in events))
-
-
-def gated(database: Data, gate: Path, *, in_reduce: bool = False, **changes: Any) -> JobSpec:
-    """A job that stays in its map, or in the finalize of its reduce steps, as long as the file `gate` is there."""
-    gate.touch()
-    number = -1 if in_reduce else 7
-    return job(
-        database,
-        "Forever.map",
-        finalize_name=T + "Forever.finalize",
-        params={"gate": str(gate), "number": number},
-        **changes,
-    )
-
-
-def in_state(cluster: Cluster, job_id: str, *states: str) -> None:
-    until(lambda: cluster.engine.status(job_id).state in states, f"job in {states}: {cluster.engine.status(job_id)}")
+from tests.support.mapreduce.cluster import Cluster
+from tests.support.mapreduce.jobs import Data, Events, T, gated, in_state, job, types, values
+from tests.support.waiting import eventually
 
 
 def busy_worker(cluster: Cluster) -> subprocess.Popen[bytes]:
@@ -74,7 +32,7 @@ def busy_worker(cluster: Cluster) -> subprocess.Popen[bytes]:
         busy = [w["name"] for w in cluster.engine.config()["workers"] if w["running"]]
         return next((w for w in cluster.workers if busy and busy[0].endswith(f":{w.pid}")), None)
 
-    found: subprocess.Popen[bytes] = until(find, "a busy worker")
+    found: subprocess.Popen[bytes] = eventually(find, what="a busy worker")
     return found
 
 
@@ -99,12 +57,12 @@ def test_a_worker_that_is_killed_or_stopped_costs_time_and_not_results(
     target = psutil.Process(worker.pid) if victim == "host" else busy_executor(cluster)
     target.send_signal(number)
     gate.unlink()
-    status = cluster.engine.wait(spec.job_id, 60)
+    status = cluster.engine.wait(spec.job_id, 200)
     assert status.state == "complete", status
     assert values(database) == types(events)
     if number == signal.SIGSTOP and victim == "host":
         target.send_signal(signal.SIGCONT)  # what it says late changes nothing
-        until(lambda: cluster.idle() == 2, "the stopped worker is back")
+        eventually(lambda: cluster.idle() == 2, what="the stopped worker is back")
         assert values(database) == types(events)
 
 
@@ -126,9 +84,9 @@ def test_a_function_that_lets_no_other_thread_run_keeps_no_heartbeat_back(cluste
             beats.append(seen_s)
         return len(beats) > LOST_AFTER_S / HEARTBEAT_S
 
-    until(many_beats, "the worker lives for longer than it is waited for", 60)
+    eventually(many_beats, what="the worker lives for longer than it is waited for")
     assert cluster.engine.cancel("held").state == "cancelled"
-    until(lambda: cluster.idle() == 1, "another executor is ready")
+    eventually(lambda: cluster.idle() == 1, what="another executor is ready")
 
 
 def test_map_output_that_went_with_its_worker_is_made_again(
@@ -142,7 +100,7 @@ def test_map_output_that_went_with_its_worker_is_made_again(
     in_state(cluster, spec.job_id, "finalize")
     cluster.kill(cluster.workers[0])
     gate.unlink()
-    assert cluster.engine.wait(spec.job_id, 60).state == "complete"
+    assert cluster.engine.wait(spec.job_id, 200).state == "complete"
     expected = collections.Counter(f"{event['type']}{'.' * 4_000}{event['_id'] % 100}" for event in events)
     assert values(database) == expected
 
@@ -151,7 +109,7 @@ def test_big_map_output_is_fetched_from_the_other_worker(cluster: Cluster, datab
     cluster.values["spill_bytes"] = 400_000  # small enough that fetched runs go to a file and are merged from there
     cluster.start(2)
     sources = (Source(("event.1", "event.2"), T + "wide"),)
-    status = cluster.engine.run(job(database, sources=sources, reduce_count=3), 60)
+    status = cluster.engine.run(job(database, sources=sources, reduce_count=3), 200)
     expected = collections.Counter(f"{event['type']}{'.' * 4_000}{event['_id'] % 100}" for event in events)
     assert values(database) == expected
     assert status.progress["bytes_shuffled"] > 4_000_000
@@ -178,12 +136,12 @@ def test_a_killed_router_that_starts_again_goes_on_with_the_splits_that_are_left
         map_job_size=1,
     )
     cluster.engine.submit(spec)
-    until(lambda: cluster.engine.status(spec.job_id).progress["splits_done"] == 20, "half are done", 60)
+    eventually(lambda: cluster.engine.status(spec.job_id).progress["splits_done"] == 20, what="half are done")
 
     def mapped() -> list[int]:
         return [int(line) for line in log.read_text().splitlines()]
 
-    until(lambda: sum(number > 20 for number in mapped()) >= 2, "both workers are held up")
+    eventually(lambda: sum(number > 20 for number in mapped()) >= 2, what="both workers are held up")
     begun = len(mapped())
     restarted = datetime.datetime.now(datetime.UTC)
     restart_router(cluster)
@@ -193,12 +151,12 @@ def test_a_killed_router_that_starts_again_goes_on_with_the_splits_that_are_left
         found = database["zmr.job"].find_one({"_id": spec.job_id, "updated": {"$gt": restarted}})
         return found is not None and found["progress"]["splits_done"] == 20
 
-    until(told, "the workers have told the new router what they hold", 60)
+    eventually(told, what="the workers have told the new router what they hold")
     gate.unlink()
-    until(lambda: values(database) == {"x": 40}, "the job is finished, though nobody asks for it", 60)
+    eventually(lambda: values(database) == {"x": 40}, what="the job is finished, though nobody asks for it")
     assert set(mapped()) == set(range(1, 41))
     assert min(mapped()[begun:]) > 20, "what was done is not done again"
-    assert cluster.engine.wait(spec.job_id, 60).state == "complete"
+    assert cluster.engine.wait(spec.job_id, 200).state == "complete"
     assert values(database) == {"x": 40}
 
 
@@ -212,7 +170,7 @@ def test_a_router_killed_while_results_are_written_finishes_the_job(
     in_state(cluster, spec.job_id, "finalize")
     restart_router(cluster)
     gate.unlink()
-    assert cluster.engine.wait(spec.job_id, 60).state == "complete"
+    assert cluster.engine.wait(spec.job_id, 200).state == "complete"
     assert values(database) == types(events)
 
 
@@ -230,7 +188,7 @@ def test_a_client_that_waits_outlives_a_restart_of_the_router_on_other_ports(
         cluster.start_router()
         cluster.engine.wait(spec.job_id, 6)
     gate.unlink()
-    assert cluster.engine.wait(spec.job_id, 60).state == "complete"
+    assert cluster.engine.wait(spec.job_id, 200).state == "complete"
     assert values(database) == types(events)
 
 
@@ -239,14 +197,14 @@ def test_a_map_that_never_returns_ends_the_job_in_error_that_names_the_split(
 ) -> None:
     cluster.start(2)
     spec = gated(database, tmp_path / "gate", split_limit_s=0.3)
-    status = cluster.engine.wait(cluster.engine.submit(spec), 60)
+    status = cluster.engine.wait(cluster.engine.submit(spec), 200)
     assert status.error is not None
     assert (status.state, status.error["code"]) == ("error", "worker_failed")
     assert "ids above 0 to 100" in status.error["message"]
-    assert cluster.engine.run(job(database, id_max=4_000), 60).state == "complete"  # the workers are well
+    assert cluster.engine.run(job(database, id_max=4_000), 200).state == "complete"  # the workers are well
 
 
-@pytest.mark.parametrize("seconds", [0.05, pytest.param(20.0, marks=[pytest.mark.long, pytest.mark.timeout(300)])])
+@pytest.mark.parametrize("seconds", [0.05, pytest.param(20.0, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_hung_executor_is_recovered_from_within_three_typical_splits(
     cluster: Cluster, database: Data, seconds: float, workers: int
@@ -254,28 +212,33 @@ def test_a_hung_executor_is_recovered_from_within_three_typical_splits(
     """A lone worker has its spare executor; where there are others, they help."""
     cluster.values["spare_processes"] = 1
     cluster.start(workers)
-    splits = 12 if seconds < 1 else 4
+    splits = 40 if seconds < 1 else 4
     database["event.1"].insert_many([{"_id": n, "type": "x"} for n in range(1, splits + 1)])
-    spec = sleepy(database, seconds)
+    seen = []
+    for _ in range(5):
+        took, left, typical = hang(cluster, sleepy(database, seconds), splits, seconds)
+        assert values(database) == {"x": splits}
+        # One worker does what is left, and the split that hung is at hand within three typical ones.
+        if left > 0 and took < (left + 3) * typical + 0.5:
+            return
+        seen.append((took, left, typical))  # the machine was slower meanwhile than before
+        cluster.ready(workers)
+    raise AssertionError(seen)
+
+
+def hang(cluster: Cluster, spec: JobSpec, splits: int, seconds: float) -> tuple[float, int, float]:
+    """Stop an executor in the middle of a job; return what that took, and how many splits of which length were left."""
+    done = min(4, splits // 2)
     begun = time.monotonic()
     cluster.engine.submit(spec)
-    done = min(4, splits // 2)
-    until(lambda: cluster.engine.status(spec.job_id).progress.get("splits_done", 0) >= done, "splits done", 120)
+    eventually(lambda: cluster.engine.status(spec.job_id).progress.get("splits_done", 0) >= done, 120, "splits done")
     typical = max(seconds, (time.monotonic() - begun) / done)  # on a busy machine everything takes longer
-    executor = busy_executor(cluster)
-    executor.suspend()
+    busy_executor(cluster).suspend()
     stopped = time.monotonic()
     left = splits - cluster.engine.status(spec.job_id).progress["splits_done"]
     status = cluster.engine.wait(spec.job_id, 200)
-    took = time.monotonic() - stopped
     assert status.state == "complete"
-    assert values(database) == {"x": splits}
-    # One worker does what is left, and the split that hung is at hand within three typical ones.
-    if took >= (left + 3) * typical + 0.5:  # was the machine that much slower meanwhile?
-        begun = time.monotonic()
-        cluster.engine.run(sleepy(database, seconds), 200)
-        typical = max(typical, (time.monotonic() - begun) / splits)
-    assert took < (left + 3) * typical + 0.5, (took, left, typical)
+    return time.monotonic() - stopped, left, typical
 
 
 def test_a_small_job_that_hangs_on_a_lone_worker_goes_by_what_such_jobs_took(
@@ -286,12 +249,14 @@ def test_a_small_job_that_hangs_on_a_lone_worker_goes_by_what_such_jobs_took(
     cluster.start(1)
     database["event.1"].insert_many([{"_id": n, "type": "x"} for n in range(1, 4)])
     for last in (1, 2):
-        assert cluster.engine.run(sleepy(database, 0.2, last), 60).state == "complete"
+        assert cluster.engine.run(sleepy(database, 0.2, last), 200).state == "complete"
     spec = sleepy(database, 0.2, 3)
     cluster.engine.submit(spec)
-    until(lambda: any(worker["running"] for worker in cluster.engine.config()["workers"]), "a step under way")
+    eventually(lambda: any(worker["running"] for worker in cluster.engine.config()["workers"]), what="a step under way")
     busy_executor(cluster).suspend()
-    status = cluster.engine.wait(spec.job_id, 30)
+    began = time.monotonic()
+    status = cluster.engine.wait(spec.job_id, 200)
+    assert time.monotonic() - began < 50, "it had a minute"
     assert status.state == "complete"
     assert status.progress["splits"] == 1
     assert values(database) == {"x": 3}
@@ -322,7 +287,7 @@ def test_cancel_frees_the_workers_and_leaves_the_output_alone(
     in_state(cluster, spec.job_id, "map")
     assert cluster.engine.cancel(spec.job_id).state == "cancelled"
     assert cluster.engine.status(spec.job_id).state == "cancelled"
-    assert cluster.engine.run(job(database), 60).state == "complete"  # the gate is still there
+    assert cluster.engine.run(job(database), 200).state == "complete"  # the gate is still there
     assert values(database) == types(events)
     assert cluster.engine.cancel(spec.job_id).state == "cancelled"
 
@@ -330,15 +295,15 @@ def test_cancel_frees_the_workers_and_leaves_the_output_alone(
 def test_an_executor_that_has_grown_leaves_and_is_replaced(cluster: Cluster) -> None:
     cluster.values.update(worker_memory_bytes=120 * 2**20)
     cluster.start(1)
-    small = cluster.engine.call(T + "grow", [1], timeout_s=60)
-    assert cluster.engine.call(T + "grow", [100 * 2**20], timeout_s=60) == small
-    assert cluster.engine.call(T + "grow", [1], timeout_s=60) != small
+    small = cluster.engine.call(T + "grow", [1], timeout_s=200)
+    assert cluster.engine.call(T + "grow", [100 * 2**20], timeout_s=200) == small
+    assert cluster.engine.call(T + "grow", [1], timeout_s=200) != small
 
 
 def test_an_executor_is_replaced_after_so_many_steps(cluster: Cluster) -> None:
     cluster.values.update(steps_per_process=2)
     cluster.start(1)
-    found = [cluster.engine.call(T + "grow", [1], timeout_s=60) for _ in range(6)]
+    found = [cluster.engine.call(T + "grow", [1], timeout_s=200) for _ in range(6)]
     assert found[0] == found[1] != found[2] == found[3] != found[4]
 
 
@@ -350,9 +315,9 @@ def test_changed_task_code_runs_without_a_restart(
     monkeypatch.setenv("ZARKOV_TEST_PATH", str(tmp_path))
     cluster.values["allowed_modules"] = ["zarkov_edited_tasks"]
     cluster.start(1)
-    assert cluster.engine.call("zarkov_edited_tasks:answer", timeout_s=60) == 1
+    assert cluster.engine.call("zarkov_edited_tasks:answer", timeout_s=200) == 1
     module.write_text("def answer(): return 22\n")
-    assert cluster.engine.call("zarkov_edited_tasks:answer", timeout_s=60) == 22
+    assert cluster.engine.call("zarkov_edited_tasks:answer", timeout_s=200) == 22
 
 
 def test_a_changed_module_that_tasks_use_runs_without_a_restart(
@@ -377,7 +342,7 @@ def test_a_changed_module_that_tasks_use_runs_without_a_restart(
             outputs={"": Output("zagg.x", "replace")},
             code={"zarkov_edited_helper": hashlib.sha256(helper.read_bytes()).hexdigest()},
         )
-        status = cluster.engine.wait(cluster.engine.submit(spec), 120)
+        status = cluster.engine.wait(cluster.engine.submit(spec), 200)
         assert status.state == "complete", status.error
         assert values(database) == {"k": weight * len(events)}
 
@@ -389,7 +354,7 @@ def test_executors_end_with_a_killed_host_even_when_they_are_stopped(cluster: Cl
     assert len(executors) == 2
     executors[0].suspend()
     cluster.kill(cluster.workers[0])
-    until(lambda: not any(executor.is_running() for executor in executors), "executors are gone")
+    eventually(lambda: not any(executor.is_running() for executor in executors), what="executors are gone")
 
 
 def test_a_host_that_is_asked_to_stop_ends_its_executors_and_removes_its_files(
@@ -403,13 +368,13 @@ def test_a_host_that_is_asked_to_stop_ends_its_executors_and_removes_its_files(
     worker = cluster.workers[0]
     executors = cluster.executors(worker)
     worker.terminate()
-    assert worker.wait(5) == 0
+    assert worker.wait(60) == 0
     assert not any(executor.is_running() for executor in executors)
     assert list(Path(cluster.values["job_root"]).glob("worker-*")) == []
     cluster.workers.remove(worker)
     cluster.start_worker()
     gate.unlink()
-    assert cluster.engine.wait(spec.job_id, 60).state == "complete"
+    assert cluster.engine.wait(spec.job_id, 200).state == "complete"
 
 
 def test_files_of_a_killed_host_are_removed_by_the_next(
@@ -427,9 +392,12 @@ def test_files_of_a_killed_host_are_removed_by_the_next(
     assert len(old) == 2
     cluster.kill(cluster.workers[0])
     cluster.start_worker()
-    until(lambda: len(folders() - old) == 2 and not old & folders(), "the old folders are gone, the new ones are there")
+    eventually(
+        lambda: len(folders() - old) == 2 and not old & folders(),
+        what="the old folders are gone, the new ones are there",
+    )
     cluster.workers[0].terminate()
-    until(lambda: not folders(), "a host that ends removes its own")
+    eventually(lambda: not folders(), what="a host that ends removes its own")
     shutil.rmtree(sockets)
 
 
@@ -449,10 +417,12 @@ def test_unpublished_results_go_with_their_job(
     assert len(unpublished()) == 1
     database.create_collection("zmr.new.someone-else.zagg.x")  # of an engine that keeps no records
     cluster.engine.cancel(spec.job_id)
-    until(lambda: unpublished() == ["zmr.new.someone-else.zagg.x"], "the results of the cancelled job are gone")
+    eventually(
+        lambda: unpublished() == ["zmr.new.someone-else.zagg.x"], what="the results of the cancelled job are gone"
+    )
     database.create_collection(f"zmr.new.{spec.job_id}.zagg.x")  # written by a worker that was late
     restart_router(cluster)
-    until(lambda: unpublished() == ["zmr.new.someone-else.zagg.x"], "a new router looks for what was left")
+    eventually(lambda: unpublished() == ["zmr.new.someone-else.zagg.x"], what="a new router looks for what was left")
 
 
 def test_jobs_wait_for_a_worker_that_comes_later(cluster: Cluster, database: Data, events: Events) -> None:
@@ -460,7 +430,7 @@ def test_jobs_wait_for_a_worker_that_comes_later(cluster: Cluster, database: Dat
     spec = job(database)
     cluster.engine.submit(spec)
     cluster.start_worker()
-    assert cluster.engine.wait(spec.job_id, 60).state == "complete"
+    assert cluster.engine.wait(spec.job_id, 200).state == "complete"
     assert values(database) == types(events)
 
 
@@ -471,7 +441,7 @@ def test_a_small_job_is_not_held_up_by_a_big_one(
     big = gated(database, tmp_path / "gate", outputs={"": Output("zagg.big", "reduce")})
     cluster.engine.submit(big)
     in_state(cluster, big.job_id, "map")
-    assert cluster.engine.run(job(database), 30).state == "complete"
+    assert cluster.engine.run(job(database), 200).state == "complete"
     cluster.engine.cancel(big.job_id)
 
 
@@ -480,7 +450,7 @@ def test_worker_and_router_of_different_versions_part_with_a_message(cluster: Cl
     os.environ["ZARKOV_TEST_PROTOCOL"] = "999"
     try:
         worker = cluster.start_worker()
-        assert worker.wait(30) != 0
+        assert worker.wait(60) != 0
     finally:
         del os.environ["ZARKOV_TEST_PROTOCOL"]
     cluster.workers.remove(worker)

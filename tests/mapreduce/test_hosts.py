@@ -5,23 +5,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from tests.mapreduce.cluster import REPOSITORY
+from tests.support.mapreduce.cluster import REPOSITORY
 
 
-@pytest.mark.timeout(180)
 def test_workers_on_other_hosts_and_a_link_that_is_cut_and_healed(tmp_path: Path) -> None:
     """Where network namespaces are not allowed this fails, because then nothing here shows that it works."""
     allowed = subprocess.run(["unshare", "-n", "true"], capture_output=True, text=True, check=False)
     assert allowed.returncode == 0, f"`unshare -n` is not allowed here, so hosts cannot be made: {allowed.stderr}"
     found = subprocess.run(
-        ["unshare", "-n", "--kill-child", "--fork", sys.executable, "-m", "tests.mapreduce.hosts", str(tmp_path)],
+        [
+            "unshare",
+            "-n",
+            "--kill-child",
+            "--fork",
+            sys.executable,
+            "-m",
+            "tests.support.mapreduce.hosts",
+            str(tmp_path),
+        ],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         check=False,
-        timeout=170,
+        timeout=280,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     log = tmp_path / "cluster" / "log.txt"

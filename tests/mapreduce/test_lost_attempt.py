@@ -18,7 +18,7 @@ from mapreduce.scheduler.job_state import MAX_LOST, MAX_TRANSIENT
 from mapreduce.scheduler.scheduler import AbortStep, AssignStep, AttemptReply, JobEnded, WorkerGone
 from mapreduce.scheduler.step import MAP_STEP
 from mapreduce.step.reader import KeyRange
-from tests.mapreduce.world import World, output
+from tests.support.mapreduce.world import World, output
 
 
 def test_a_worker_that_falls_silent_is_given_up_and_its_steps_go_to_others() -> None:

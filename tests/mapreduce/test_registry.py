@@ -10,9 +10,9 @@ import pytest
 
 from mapreduce.exceptions import CodeChangedError, FunctionRefusedError
 from mapreduce.job.function_registry import Registry, code_version
-from tests.mapreduce import tasks
+from tests.support.mapreduce import tasks
 
-NAME = "tests.mapreduce.tasks"
+NAME = "tests.support.mapreduce.tasks"
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_method_is_bound_to_an_instance_made_with_the_params(registry: Registr
     "name",
     [
         "os:system",
-        "tests.mapreduce:tasks",
+        "tests.support.mapreduce:tasks",
         f"{NAME}:os.system",
         f"{NAME}:time.sleep",
         f"{NAME}:Path",

@@ -12,7 +12,6 @@ from typing import Any
 import bson
 import pytest
 import zmq
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from mapreduce.engine.zmq import ZmqEngine
@@ -21,9 +20,11 @@ from mapreduce.job.request import COMMANDS
 from mapreduce.job.spec import JobSpec, Output, Source
 from mapreduce.router import job_store
 from mapreduce.settings import EngineSettings
-from tests.mapreduce.cluster import Cluster, until
+from tests.support.mapreduce.cluster import Cluster
+from tests.support.mongo import open_client
+from tests.support.waiting import eventually
 
-T = "tests.mapreduce.tasks:"
+T = "tests.support.mapreduce.tasks:"
 Ask = Callable[[Any], dict[str, Any]]
 Data = Database[dict[str, Any]]
 
@@ -37,7 +38,7 @@ def ask(shared_cluster: Cluster) -> Iterator[Ask]:
 
     def send(request: Any) -> dict[str, Any]:
         socket.send(request if isinstance(request, bytes) else bson.encode(request))
-        assert socket.poll(30_000), "every request gets a reply"
+        assert socket.poll(90_000), "every request gets a reply"
         return bson.decode(socket.recv())
 
     yield send
@@ -110,8 +111,9 @@ def test_basic_calls_a_function_on_a_worker(ask: Ask) -> None:
 def test_echo_config_jobs_and_an_unknown_job(ask: Ask) -> None:
     assert ask({"$command": "echo", "value": [1, "x"]}) == {"value": [1, "x"]}
     config = ask({"$command": "config"})
-    assert config["config"]["allowed_modules"] == ["tests.mapreduce.tasks"]
-    assert [worker["slots"] for worker in config["workers"]] == [1, 1]
+    assert config["config"]["allowed_modules"] == ["tests.support.mapreduce.tasks"]
+    # A worker that the machine had no time for comes back.
+    eventually(lambda: [worker["slots"] for worker in ask({"$command": "config"})["workers"]] == [1, 1])
     assert ask({"$command": "status", "job_id": "nobody"})["status"]["state"] == "UNKNOWN"
     assert isinstance(ask({"$command": "jobs"})["jobs"], list)
 
@@ -164,7 +166,7 @@ def test_garbage_on_the_worker_socket_does_no_harm(shared_cluster: Cluster, ask:
     for frames in ([b""], [b"x"], [bson.encode({"t": "done"})], [bson.encode({"t": "hello"})], [bson.encode({})]):
         socket.send_multipart(frames)
     socket.send_multipart([bson.encode({"t": "done", "job": "nobody", "attempt": "x", "result": {}})])
-    answered = socket.poll(5_000)
+    answered = socket.poll(60_000)
     socket.close()
     context.term()
     assert answered
@@ -175,7 +177,7 @@ def test_many_threads_share_one_engine(shared_cluster: Cluster) -> None:
     found: list[int] = []
 
     def work(number: int) -> None:
-        found.append(shared_cluster.engine.call(T + "multiply", [number], {"other": 2}, 60))
+        found.append(shared_cluster.engine.call(T + "multiply", [number], {"other": 2}, 200))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(20)]
     for thread in threads:
@@ -189,7 +191,7 @@ def test_calls_under_gevent_wait_together_and_hold_up_nobody(shared_cluster: Clu
     program = """
 import gevent.monkey; gevent.monkey.patch_all()
 import gevent, json, sys, time
-from tests.mapreduce.serve import settings_from
+from tests.support.mapreduce.serve import settings_from
 from mapreduce.engine.zmq import ZmqEngine
 engine = ZmqEngine(settings_from(json.loads(sys.argv[1])))
 ticks = []
@@ -198,12 +200,12 @@ def tick():
         ticks.append(time.monotonic())
         gevent.sleep(0.01)
 gevent.spawn(tick)
-calls = [gevent.spawn(engine.call, "tests.mapreduce.tasks:nap", [1.5], None, 60) for _ in range(4)]
+calls = [gevent.spawn(engine.call, "tests.support.mapreduce.tasks:nap", [3.0], None, 200) for _ in range(4)]
 gevent.joinall(calls, raise_error=True)
 gaps = [later - earlier for earlier, later in zip(ticks, ticks[1:])]
 engine.close()
 # A call that held up the loop would do so for a nap; what is shorter by far is a busy machine.
-print("longest gap ok" if max(gaps) < 0.75 and len(ticks) > 10 else max(gaps))
+print("longest gap ok" if max(gaps) < 1.5 and len(ticks) > 10 else max(gaps))
 """
     values = json.dumps(shared_cluster.values)
     found = subprocess.run([sys.executable, "-c", program, values], capture_output=True, text=True, check=False)
@@ -221,14 +223,14 @@ def test_terminate_ends_the_router(cluster: Cluster) -> None:
     cluster.start_router()
     assert cluster.engine._ask({"$command": "terminate"}) == {"terminated": True}
     assert cluster.router is not None
-    assert cluster.router.wait(10) == 0
+    assert cluster.router.wait(60) == 0
 
 
 def test_a_taken_port_is_named(cluster: Cluster) -> None:
     cluster.start_router()
     cluster.values["addresses"] += ".second"
     second = cluster._spawn("router", cluster.values)
-    assert second.wait(30) != 0
+    assert second.wait(60) != 0
     assert "zmr.req_bind tcp://127.0.0.1:" in cluster.log()
     assert "cannot be bound" in cluster.log()
 
@@ -242,7 +244,7 @@ def test_ended_jobs_are_looked_up_in_their_records_after_a_restart(cluster: Clus
         outputs={"": Output("zagg.x", "merge")},
         reduce_name=T + "add",
     )
-    cluster.engine.run(spec, 60)
+    cluster.engine.run(spec, 200)
     assert cluster.router is not None
     cluster.kill(cluster.router)
     cluster.start_router()
@@ -250,7 +252,7 @@ def test_ended_jobs_are_looked_up_in_their_records_after_a_restart(cluster: Clus
     assert (status.state, status.progress["docs_in"]) == ("complete", 1)
     assert cluster.engine.submit(spec) == spec.job_id
     assert [found.job_id for found in cluster.engine.jobs()] == [spec.job_id]
-    until(lambda: cluster.idle() == 1, "the worker is back")
+    eventually(lambda: cluster.idle() == 1, what="the worker is back")
 
 
 @pytest.mark.parametrize("command", ["mapreduce", "status", "cancel"])
@@ -260,7 +262,7 @@ def test_a_job_whose_record_alone_says_that_it_runs_is_done_by_whoever_asks(
     """So it stands when MongoDB lost the end of a record in a crash: nobody would ever end it otherwise."""
     job_id = f"forgotten-{command}-{database.name}"
     assert ask({**request_job, "job_id": job_id})["status"]["state"] == "complete"
-    with MongoClient[dict[str, Any]](mongo_uri) as client:
+    with open_client(mongo_uri) as client:
         records = client[shared_cluster.settings.mongo_database]["zmr.job"]
         changed = records.update_one(
             {"_id": job_id, "state": "complete"}, {"$set": {"state": "map"}, "$unset": {"ended": 1}}
@@ -271,7 +273,10 @@ def test_a_job_whose_record_alone_says_that_it_runs_is_done_by_whoever_asks(
         return
     answer = ask({"$command": command, "job_id": job_id})["status"]
     assert command != "cancel" or answer["state"] == "cancelled"
-    until(lambda: ask({"$command": "status", "job_id": job_id})["status"]["state"] in ("complete", "cancelled"), job_id)
+    eventually(
+        lambda: ask({"$command": "status", "job_id": job_id})["status"]["state"] in ("complete", "cancelled"),
+        what=job_id,
+    )
 
 
 def test_records_are_found_again_where_mongodb_is_now(mongo_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,11 +287,11 @@ def test_records_are_found_again_where_mongodb_is_now(mongo_uri: str, monkeypatc
     recorder.start()
     try:
         recorder.ask(job_store.find("x"), found.append)
-        until(lambda: recorder.deliver() or found, "an answer")
+        eventually(lambda: recorder.deliver() or found, what="an answer")
         assert isinstance(found.pop(), StoreUnavailableError)
         del addresses[0]
         recorder.ask(job_store.find("x"), found.append)
-        until(lambda: recorder.deliver() or found, "an answer")
+        eventually(lambda: recorder.deliver() or found, what="an answer")
         assert found == [None]
     finally:
         recorder.stop()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,88 +15,19 @@ from mapreduce.exceptions import MapReduceError, StoreUnavailableError
 from mapreduce.job.basic_job import CallSpec
 from mapreduce.job.spec import COMPLETE, ERROR, QUERY
 from mapreduce.router import job_store
-from mapreduce.router.router import Router
 from mapreduce.scheduler.job_state import JobLimits, JobState
 from mapreduce.scheduler.scheduler import AssignStep, AttemptReply, JobEnded, Scheduler, WorkerState
 from mapreduce.settings import EngineSettings
 from mapreduce.wire import message
-from tests.mapreduce.cluster import until
-from tests.mapreduce.world import World
+from tests.support.mapreduce.jobs import SPEC
+from tests.support.mapreduce.peer import HELLO, Peer
+from tests.support.mapreduce.world import World
+from tests.support.mongo import make_last
+from tests.support.waiting import eventually
 
-T = "tests.mapreduce.tasks:"
+T = "tests.support.mapreduce.tasks:"
 Data = Database[dict[str, Any]]
 MIB = 2**20
-
-
-class Stopped:
-    """What tells the router to end."""
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        self._event.set()
-        os.write(self._write, b"x")
-
-    def is_set(self) -> bool:
-        return self._event.is_set()
-
-    def fileno(self) -> int:
-        return self._read
-
-
-class Peer:
-    """Speaks to a router that runs in a thread of the test: as a client, and as whatever calls itself a worker."""
-
-    def __init__(self, settings: EngineSettings) -> None:
-        self.said: list[str] = []
-        self.router = Router(settings, self.said.append)
-        self.addresses = self.router.start()
-        self._stop = Stopped()
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-        self.context: zmq.Context[Any] = zmq.Context()
-        self._sockets: list[Any] = []
-
-    def _run(self) -> None:
-        self.router.run(self._stop)
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        socket = self.socket(zmq.REQ, "zmr.req_bind")
-        socket.send(encode(request))
-        assert socket.poll(60_000), "every request gets a reply"
-        return bson.decode(socket.recv())
-
-    def socket(self, kind: int, key: str) -> Any:
-        socket = self.context.socket(kind)
-        socket.set(zmq.LINGER, 0)
-        socket.connect(self.addresses[key])
-        self._sockets.append(socket)
-        return socket
-
-    def worker(self, **changes: Any) -> Any:
-        socket = self.socket(zmq.DEALER, "zmr.worker_bind")
-        socket.send_multipart(message.pack(message.HELLO, {**HELLO, "versions": message.versions(), **changes}))
-        return socket
-
-    def hear(self, socket: Any, kind: str) -> dict[str, Any]:
-        while True:
-            assert socket.poll(60_000), kind
-            found, header, _ = message.unpack(socket.recv_multipart())
-            if found == kind:
-                return header
-
-    def stop(self) -> None:
-        self._stop.set()
-        self.thread.join(30)
-        for socket in self._sockets:
-            socket.close()
-        self.context.term()
-        self.router.stop()
-
-
-HELLO = {"name": "w", "slots": 1, "idle": 1, "spare": 0, "data_uri": "tcp://127.0.0.1:1", "held": []}
 
 
 @pytest.fixture
@@ -124,7 +53,7 @@ def test_what_no_worker_says_costs_the_peer_and_not_the_router(peer: Peer) -> No
         socket = peer.worker()
         peer.hear(socket, message.WELCOME)
         socket.send_multipart(message.pack(kind, header))
-        until(lambda: not peer.router.scheduler.workers, f"{kind} {header} costs the peer")
+        eventually(lambda: not peer.router.scheduler.workers, what=f"{kind} {header} costs the peer")
         # Who is a worker says hello again, because it is told that it is not known.
         socket.send_multipart(message.pack(message.BEAT, {"idle": 1, "spare": 0, "running": []}))
         assert peer.hear(socket, message.BEAT)["known"] is False
@@ -156,20 +85,18 @@ def test_whatever_lies_among_the_records_the_router_starts_and_ends_it(
     peer = Peer(make_settings(engine="zmq"))
     try:
         records = database["zmr.job"]
-        until(lambda: records.count_documents({"state": "error"}) == 4, "four of them end in error")
+        eventually(lambda: records.count_documents({"state": "error"}) == 4, what="four of them end in error")
         assert {found["error"]["code"] for found in records.find({"state": "error"})} == {"bad_request"}
         assert peer.ask(**{"$command": "status", "job_id": "good"})["status"]["state"] == "ready"
         assert len(peer.ask(**{"$command": "jobs"})["jobs"]) == 5
         records.insert_one({"_id": "later", "state": "map", "kind": "basic"})
         assert peer.ask(**{"$command": "status", "job_id": "later"})["status"]["error"]["code"] == "bad_request"
-        until(lambda: records.find_one({"_id": "later", "state": "error"}), "the one that came later too")
+        eventually(lambda: records.find_one({"_id": "later", "state": "error"}), what="the one that came later too")
     finally:
         peer.stop()
 
 
 def bad_spec(database: Data) -> dict[str, Any]:
-    from tests.mapreduce.test_spec import SPEC
-
     return {**SPEC.to_document(), "database": database.name}
 
 
@@ -194,9 +121,10 @@ def test_a_result_that_cannot_be_recorded_is_told_and_recorded_as_that(peer: Pee
                 socket.send_multipart(message.pack(message.HELLO, hello))
         return bool(client.poll(50))
 
-    until(answered, "the answer", 120)
+    eventually(answered, 120, "the answer")
     told = bson.decode(client.recv())["status"]
     assert (told["state"], told["error"]["code"]) == ("error", "result_too_big")
+    make_last(database)
     found = database["zmr.job"].find_one({"_id": "j"})
     assert found is not None
     assert (found["state"], found["error"]["code"]) == ("error", "result_too_big")
@@ -221,14 +149,14 @@ def test_while_mongodb_is_away_lookups_are_told_so_and_ends_are_recorded_later(
     try:
         recorder.ask(job_store.end("j", {"state": "complete"}, durable=False), answers["end"].append, insist=True)
         recorder.ask(job_store.find("j"), answers["find"].append)
-        until(lambda: recorder.deliver() or answers["find"], "an answer, though an end waits to be recorded")
+        eventually(lambda: recorder.deliver() or answers["find"], what="an answer, though an end waits to be recorded")
         assert isinstance(answers["find"][0], StoreUnavailableError)
         assert not answers["end"]
         addresses.append(mongo_uri)
-        until(lambda: recorder.deliver() or answers["end"], "the end is recorded")
+        eventually(lambda: recorder.deliver() or answers["end"], what="the end is recorded")
         assert answers["end"] == [None]
         recorder.ask(job_store.find("j"), answers["later"].append)
-        until(lambda: recorder.deliver() or answers["later"], "the record")
+        eventually(lambda: recorder.deliver() or answers["later"], what="the record")
         assert answers["later"][0]["state"] == "complete"
     finally:
         recorder.stop()
@@ -325,7 +253,7 @@ def test_whatever_a_worker_says_shows_that_it_lives(peer: Peer) -> None:
     before = worker.seen_s
     header = {"job": "a", "attempt": "b", "docs": 1, "phase": None}
     socket.send_multipart(message.pack(message.PROGRESS, header))
-    until(lambda: worker.seen_s > before, "its progress is a sign of life")
+    eventually(lambda: worker.seen_s > before, what="its progress is a sign of life")
 
 
 def test_an_error_of_the_wire_may_have_any_details() -> None:

@@ -19,12 +19,12 @@ from mapreduce.exceptions import StoreUnavailableError
 from mapreduce.router import job_store
 from mapreduce.router.pending_lookup import ANSWER_WITHIN_S
 from mapreduce.settings import EngineSettings
-from tests.mapreduce.cluster import until
-from tests.mapreduce.test_router_edge import Peer
+from tests.support.mapreduce.peer import Peer
+from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
 
-T = "tests.mapreduce.tasks:"
+T = "tests.support.mapreduce.tasks:"
 CALL = {"$command": "basic", "func_name": T + "multiply", "args": [2], "job_id": "j"}
 
 
@@ -35,7 +35,7 @@ def test_a_router_without_mongodb_says_what_is_missing_and_takes_jobs_as_soon_as
     address = "mongodb://127.0.0.1:1/?directConnection=true"
     peer = Peer(make_settings(engine="zmq", mongo_address=lambda: address))
     try:
-        until(lambda: peer.said, "what is missing")
+        eventually(lambda: peer.said, what="what is missing")
         assert "127.0.0.1:1" in peer.said[0]
         assert "no jobs are taken yet: trying again" in peer.said[0]
         for request in (CALL, {"$command": "jobs"}, {"$command": "status", "job_id": "j"}):
@@ -45,7 +45,9 @@ def test_a_router_without_mongodb_says_what_is_missing_and_takes_jobs_as_soon_as
         assert peer.ask(**{"$command": "echo", "value": 1}) == {"value": 1}
         assert not any("taking jobs" in text for text in peer.said)
         address = mongo_uri
-        until(lambda: any(text.startswith("taking jobs at zmr.req_bind tcp://") for text in peer.said), peer.said)
+        eventually(
+            lambda: any(text.startswith("taking jobs at zmr.req_bind tcp://") for text in peer.said), what=peer.said
+        )
         assert peer.ask(**CALL)["status"]["state"] == "ready"
     finally:
         peer.stop()
@@ -66,7 +68,7 @@ def test_a_client_is_answered_in_time_while_mongodb_stands_still_and_what_it_ask
 ) -> None:
     peer = Peer(make_settings(engine="zmq", mongo_address=HomeFolder(tmp_path / "home").mongo_uri))
     try:
-        until(lambda: any("taking jobs" in text for text in peer.said), "the router takes jobs")
+        eventually(lambda: any("taking jobs" in text for text in peer.said), what="the router takes jobs")
         process = psutil.Process(mongod.process.pid)
         process.suspend()
         client = peer.socket(zmq.DEALER, "zmr.req_bind")
@@ -76,7 +78,7 @@ def test_a_client_is_answered_in_time_while_mongodb_stands_still_and_what_it_ask
         assert error["code"] == "store_unavailable"
         assert f"has not answered for {ANSWER_WITHIN_S:g} s" in error["message"]
         process.resume()
-        until(lambda: "j" in peer.router.scheduler.jobs, "the job was recorded all the same")
+        eventually(lambda: "j" in peer.router.scheduler.jobs, what="the job was recorded all the same")
         client.send_multipart([b"", encode({"$command": "echo", "value": 5})])
         assert client.poll(60_000)
         answer = bson.decode(client.recv_multipart()[-1])
@@ -93,12 +95,12 @@ def test_who_waits_for_a_job_goes_on_waiting_while_mongodb_is_away(
     database["zmr.job"].insert_one({"_id": "j", "state": "complete", "kind": "basic", "result": {"result": 4}})
     peer = Peer(make_settings(engine="zmq"))
     try:
-        until(lambda: peer.router.handler.loaded, "the router is there")
+        eventually(lambda: peer.router.handler.loaded, what="the router is there")
         peer.router.handler.lookups.away = StoreUnavailableError("MongoDB is away")
         settings = dataclasses.replace(make_settings(engine="zmq"), req_uri=lambda: peer.addresses["zmr.req_bind"])
         with ZmqEngine(settings) as engine:
             with pytest.raises(StoreUnavailableError):
-                engine.wait("j", 0.5)
+                engine.wait("j", 3)
             with pytest.raises(StoreUnavailableError):
                 engine.status("j")
             asked = iter(range(5))
@@ -109,6 +111,6 @@ def test_who_waits_for_a_job_goes_on_waiting_while_mongodb_is_away(
                 return peer.addresses["zmr.req_bind"]
 
             object.__setattr__(settings, "req_uri", back_after_a_while)
-            assert engine.wait("j", 60).state == "complete"
+            assert engine.wait("j", 200).state == "complete"
     finally:
         peer.stop()

@@ -13,7 +13,7 @@ from mapreduce.scheduler.duration_history import DurationHistory
 from mapreduce.scheduler.map_output_index import group_partitions
 from mapreduce.scheduler.scheduler import AbortStep, JobEnded
 from mapreduce.scheduler.step import CALL, MAP_STEP, PUBLISH, REDUCE_STEP, SMALL, Steps
-from tests.mapreduce.world import SPEC, World
+from tests.support.mapreduce.world import SPEC, World
 
 
 def test_a_job_goes_through_its_states_to_complete() -> None:

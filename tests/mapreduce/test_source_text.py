@@ -13,7 +13,7 @@ from pymongo.database import Database
 from mapreduce.exceptions import FunctionRefusedError, SpecError
 from mapreduce.job.function_registry import Registry
 from mapreduce.job.source_text import MAX_CHARACTERS, shown, text_name
-from tests.mapreduce.cluster import Cluster
+from tests.support.mapreduce.cluster import Cluster
 
 Data = Database[dict[str, Any]]
 Events = list[dict[str, Any]]

@@ -13,19 +13,11 @@ from hypothesis import strategies as st
 from mapreduce import exceptions
 from mapreduce.exceptions import CodeChangedError, MapReduceError, SpecError, from_document
 from mapreduce.job.request import COMMANDS
-from mapreduce.job.spec import END_STATES, RUNNING_STATES, UNKNOWN, JobSpec, JobStatus, Output, Source
+from mapreduce.job.spec import END_STATES, RUNNING_STATES, UNKNOWN, JobSpec, JobStatus, Output
 from mapreduce.job.spec_check import checked_spec
+from tests.support.mapreduce.jobs import SPEC
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "mapreduce.md"
-SPEC = JobSpec(
-    database="db",
-    sources=(Source(("event.1", "event.2"), "m:f", query={"type": {"$in": ["a"]}}, fields=("type",)),),
-    outputs={"": Output("zagg.x", "reduce")},
-    reduce_name="m:r",
-    params={"a.b": 1},
-    stamp=(0, 10),
-    code={"m.n": "ab"},
-)
 
 
 def test_a_spec_comes_back_from_its_document_equal() -> None:

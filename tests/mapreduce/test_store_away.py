@@ -10,14 +10,15 @@ from typing import Any
 
 import psutil
 import pytest
-from pymongo import MongoClient
 
 from mapreduce.job.spec import JobSpec, Output, Source
-from tests.mapreduce.cluster import Cluster, until
+from tests.support.mapreduce.cluster import Cluster
+from tests.support.mongo import open_client
+from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
 
-T = "tests.mapreduce.tasks:"
+T = "tests.support.mapreduce.tasks:"
 EVENTS = 300
 
 
@@ -29,7 +30,7 @@ class Store:
         self.mongod = LocalMongod(self.home)
         self.uri = self.mongod.start()
         self.cluster = Cluster(folder / "cluster", self.uri, "away")
-        with MongoClient[dict[str, Any]](self.uri) as client:
+        with open_client(self.uri) as client:
             client["away"]["event.1"].insert_many([{"_id": n, "type": f"t{n % 7}"} for n in range(1, EVENTS + 1)])
 
     def kill_and_start(self) -> None:
@@ -55,11 +56,11 @@ class Store:
         self._order("replSetFreeze", 0)
 
     def _order(self, *command: Any, **options: Any) -> None:
-        with MongoClient[dict[str, Any]](self.uri) as client:
+        with open_client(self.uri) as client:
             client.admin.command(*command, **options)
 
     def values(self) -> dict[str, int]:
-        with MongoClient[dict[str, Any]](self.uri) as client:
+        with open_client(self.uri) as client:
             return {document["_id"]: document["value"] for document in client["away"]["zagg.x"].find()}
 
 
@@ -91,37 +92,42 @@ def halves() -> Iterator[JobSpec]:
 EXPECTED = {f"t{n}": sum(number % 7 == n for number in range(1, EVENTS + 1)) for n in range(7)}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("harm", [Store.kill_and_start, Store.stop_for_a_while])
 def test_a_job_outlives_mongodb_going_away(store: Store, harm: Any) -> None:
     cluster = store.cluster.start(2)
     for spec in halves():
         cluster.engine.submit(spec)
-        until(lambda s=spec: cluster.engine.status(s.job_id).progress.get("splits_done", 0) >= 3, "splits are done")
+        eventually(
+            lambda s=spec: cluster.engine.status(s.job_id).progress.get("splits_done", 0) >= 3, what="splits are done"
+        )
         harm(store)
-        status = cluster.engine.wait(spec.job_id, 100)
+        status = cluster.engine.wait(spec.job_id, 200)
         assert status.state == "complete", status
-        again = cluster.engine.wait(cluster.engine.submit(spec), 100)  # the record of its end is there
+        again = cluster.engine.wait(cluster.engine.submit(spec), 200)  # the record of its end is there
         assert again.state == "complete"
     assert store.values() == EXPECTED
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_connections_that_were_made_while_the_server_could_not_be_read_are_made_anew(store: Store) -> None:
     """The driver takes them for connections without sessions as long as they live."""
     cluster = store.cluster.start(1)
     for number, spec in enumerate(halves()):
         cluster.engine.submit(spec)
         if number == 0:
-            until(lambda s=spec: cluster.engine.status(s.job_id).progress.get("splits_done", 0) >= 3, "splits are done")
+            eventually(
+                lambda s=spec: cluster.engine.status(s.job_id).progress.get("splits_done", 0) >= 3,
+                what="splits are done",
+            )
             store.cannot_be_read()
 
             def met(job_id: str = spec.job_id) -> bool:
                 failure = cluster.engine.status(job_id).progress.get("last_failure")
                 return "Sessions are not supported" in str(failure)
 
-            until(met, "a step meets such a connection", 60)
+            eventually(met, what="a step meets such a connection")
             store.can_be_read()
-        status = cluster.engine.wait(spec.job_id, 100)
+        status = cluster.engine.wait(spec.job_id, 200)
         assert status.state == "complete", status
     assert store.values() == EXPECTED

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pymongo.database import Database
 
 from mapreduce.engine.engine_status import engine_summary, list_jobs
 from mapreduce.job.spec import RUNNING_STATES, JobStatus, Output
 from mapreduce.router.status_report import AT_LEAST_S, EVERY_S, StatusReport
 from mapreduce.scheduler.scheduler import WorkerState
-from tests.mapreduce.cluster import Cluster, until
-from tests.mapreduce.test_failure import gated, in_state, job
+from tests.support.mapreduce.cluster import Cluster
+from tests.support.mapreduce.jobs import gated, in_state, job
+from tests.support.waiting import eventually
 
 Data = Database[dict[str, Any]]
 Events = list[dict[str, Any]]
@@ -30,7 +30,7 @@ def test_a_running_job_its_workers_and_what_has_ended_are_told(
     cluster: Cluster, database: Data, events: Events, tmp_path: Path
 ) -> None:
     cluster.start(2)
-    assert cluster.engine.run(job(database, id_max=100), 60).state == "complete"
+    assert cluster.engine.run(job(database, id_max=100), 200).state == "complete"
     spec = gated(database, tmp_path / "gate", outputs={"": Output("zagg.y", "reduce")}, id_max=2_000)
     cluster.engine.submit(spec)
     in_state(cluster, spec.job_id, "map")
@@ -41,14 +41,14 @@ def test_a_running_job_its_workers_and_what_has_ended_are_told(
         under_way = summary.jobs["map"] == 1 and summary.splits == 20 and summary.busy
         return under_way and summary.ended["complete"] == 1 and summary
 
-    found = until(told, "the summary")
+    found = eventually(told, what="the summary")
     assert found.router is not None
     assert cluster.router is not None
     assert found.router.endswith(f":{cluster.router.pid}")
     assert (len(found.workers), found.slots) == (2, 2)
     assert (found.splits_done < 20, found.ended["complete"], found.docs_in) == (True, 1, 99)
     assert found.oldest_s is not None
-    assert 0 <= found.oldest_s < 60
+    assert 0 <= found.oldest_s < 300
     listed = list_jobs(database)
     assert listed[0].job_id == spec.job_id
     assert listed[0].running
@@ -56,7 +56,7 @@ def test_a_running_job_its_workers_and_what_has_ended_are_told(
     assert listed[0].outputs == ("zagg.y",)
     assert [item.state for item in list_jobs(database, states=["complete"])] == ["complete"]
     assert cluster.engine.cancel(listed[0].job_id).state == "cancelled"
-    until(lambda: engine_summary(database).ended["cancelled"] == 1, "the cancelled job is counted")
+    eventually(lambda: engine_summary(database).ended["cancelled"] == 1, what="the cancelled job is counted")
     assert not list_jobs(database, job_id=spec.job_id)[0].running
 
 
@@ -65,7 +65,7 @@ def test_a_router_that_has_not_written_for_long_is_not_taken_for_alive(database:
     database["zmr.router"].update_one({}, [{"$set": {"seen": {"$subtract": ["$$NOW", 20_000]}}}])
     found = engine_summary(database)
     assert found.router is None
-    assert found.router_quiet_s == pytest.approx(20, abs=5)
+    assert found.router_quiet_s is not None and 20 <= found.router_quiet_s < 120
 
 
 def test_the_router_writes_changes_each_second_and_signs_of_life_each_five() -> None:

@@ -19,9 +19,9 @@ from mapreduce.step.reader import WHOLE_READS, InputRefusedError, KeyRange, batc
 from mapreduce.step.reduce import ReduceJob, reduce_runs
 from mapreduce.step.spill import RunWriter
 from mapreduce.task_error import Aborted, described, is_of_task
-from tests.mapreduce.cluster import Cluster
+from tests.support.mapreduce.cluster import Cluster
 
-T = "tests.mapreduce.tasks:"
+T = "tests.support.mapreduce.tasks:"
 
 
 class MuteError(Exception):
@@ -125,7 +125,7 @@ def test_ids_of_skipped_documents_are_bounded_in_count_and_bytes() -> None:
 
 
 def test_a_result_that_no_record_can_hold_is_an_error() -> None:
-    registry = Registry(["tests.mapreduce.tasks"])
+    registry = Registry(["tests.support.mapreduce.tasks"])
     for args in ([RESULT_BYTES, 0], [1, 150]):
         with pytest.raises(ResultTooBigError, match="returned"):
             run_call(checked_call(T + "big", args, {}, "j"), registry)
@@ -161,6 +161,6 @@ def run_spec(database: Database[dict[str, Any]]) -> Callable[..., Any]:
     def run(cluster: Cluster, name: str) -> Any:
         sources = (Source(("event.1",), T + name),)
         spec = JobSpec(database.name, sources, {"": Output("zagg.x", "merge")}, T + "add")
-        return cluster.engine.wait(cluster.engine.submit(spec), 120)
+        return cluster.engine.wait(cluster.engine.submit(spec), 200)
 
     return run

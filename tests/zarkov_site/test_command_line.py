@@ -16,7 +16,7 @@ from zarkov_site.exceptions import ConfigError
 
 def manage(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(REPOSITORY / "manage.py"), *arguments]
-    return subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_options_are_taken_off_the_line_wherever_they_stand() -> None:

@@ -40,7 +40,7 @@ def test_addresses_of_several_processes_stand_side_by_side(home: HomeFolder) -> 
 def test_a_lock_is_held_by_one_process_and_freed_by_its_death(home: HomeFolder) -> None:
     code = (
         "import sys, time; from pathlib import Path; from zarkov_site.config.home import HomeFolder\n"
-        "with HomeFolder(Path(sys.argv[1])).locked('up'): print('held', flush=True); time.sleep(60)"
+        "with HomeFolder(Path(sys.argv[1])).locked('up'): print('held', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(home.root)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None

@@ -21,7 +21,8 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from aggregates.sample.content import EVENT_COUNT, FILE
-from tests.system import System, alive, eventually, running
+from tests.support.system import System, alive, running
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 SLOWNESS = float(os.environ.get("ZARKOV_TEST_SLOWNESS", "1"))

@@ -14,7 +14,8 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from tests.system import System, eventually, running
+from tests.support.system import System, running
+from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
 pytestmark = pytest.mark.timeout(300)

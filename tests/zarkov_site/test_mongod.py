@@ -99,7 +99,7 @@ def test_a_mongod_whose_starter_was_killed_is_ended_and_replaced(
     found = LocalMongod(home)
     try:
         found.start()
-        assert lost.process.wait(10) is not None
+        assert lost.process.wait(60) is not None
         assert found.process.pid != lost.process.pid
     finally:
         found.stop()
@@ -112,7 +112,7 @@ def test_it_ends_when_its_starter_is_killed(home: HomeFolder) -> None:
         "import sys, time; from pathlib import Path; from zarkov_site.config.home import HomeFolder; "
         "from zarkov_site.processes.mongod import LocalMongod; "
         "m = LocalMongod(HomeFolder(Path(sys.argv[1]))); m.start(); "
-        "print(m.process.pid, flush=True); time.sleep(60)"
+        "print(m.process.pid, flush=True); time.sleep(600)"
     )
     starter = subprocess.Popen([sys.executable, "-c", code, str(home.root)], stdout=subprocess.PIPE, text=True)
     assert starter.stdout is not None
@@ -120,7 +120,7 @@ def test_it_ends_when_its_starter_is_killed(home: HomeFolder) -> None:
     starter.send_signal(signal.SIGKILL)
     starter.wait()
     starter.stdout.close()
-    child.wait(15)
+    child.wait(60)
 
 
 def test_a_mongod_that_cannot_start_is_explained(home: HomeFolder) -> None:

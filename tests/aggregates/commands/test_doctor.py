@@ -13,7 +13,7 @@ from aggregates.management.commands import doctor
 from aggregates.models import AggDef
 from aggregates.process_connections import process_connections
 from ingest.store.ingester_report import report
-from tests.aggregates.event_source import Producer, event
+from tests.support.aggregates.event_source import Producer, event
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -102,7 +102,10 @@ def test_an_ingester_that_does_not_answer_is_named(producer, settings):
 
 def test_a_failing_aggregate_is_named_with_its_error(producer):
     AggDef.objects.create(
-        name="bad", task_name="tests.aggregates.tasks.CountByDay", state="failing", last_error="KeyError: 'page'"
+        name="bad",
+        task_name="tests.support.aggregates.tasks.CountByDay",
+        state="failing",
+        last_error="KeyError: 'page'",
     )
     code, said = run()
     assert code == 1

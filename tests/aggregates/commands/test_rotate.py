@@ -12,13 +12,15 @@ from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
 from aggregates import services
+from aggregates.process_connections import process_connections
 from aggregates.services.retention import lowest_position
 from ingest.client import AcknowledgedClient
 from ingest.load.loader import LoadResult, load_file
 from ingest.settings import IngestSettings, JournalSettings
-from tests.ingest.conftest import ANYWHERE, RunningIngester, wait_for
+from tests.support.ingest.running import ANYWHERE, RunningIngester
+from tests.support.waiting import eventually
 
-TASK = "tests.aggregates.tasks.CountByDay"
+TASK = "tests.support.aggregates.tasks.CountByDay"
 
 
 @pytest.fixture
@@ -35,10 +37,14 @@ def ingester(site: Any, mongo_uri: str, database: Database[Any], tmp_path: Path)
 
 
 def send(ingester: RunningIngester, database: Database[Any], *ids: str) -> None:
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         sent = [{"type": "x", "id": id_, "context": {"project": "p"}, "extra": [1, 2.5, None]} for id_ in ids]
         assert client.send(sent).accepted == len(ids)
-    wait_for(lambda: database["event"].count_documents({"id": {"$in": list(ids)}}) == len(ids))
+    last = database["event"]
+    eventually(lambda: last.count_documents({"id": {"$in": list(ids)}}) == len(ids))
+    newest = max(event["_id"] for event in last.find({}, {"_id": 1}))
+    # Events are seen a moment before they count as complete, and runs and rotation go by that.
+    eventually(lambda: process_connections().run_context.store.watermark().through >= newest)
 
 
 def run_rotate(*arguments: str) -> str:
@@ -67,11 +73,11 @@ def test_a_partition_that_is_still_needed_stays_and_goes_once_it_was_read(
     assert "event.1: 3 events are in" in said
     assert "new events go to event.2 from id 4 on" in said
     assert list(database["event"].find()) == []
-    with AcknowledgedClient(ingester.address("ack")) as client:
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         result = LoadResult()
         load_file(client, folder / "event.1.bson.gz", result)
     assert (result.accepted, result.rejected) == (3, 0)
-    wait_for(lambda: database["event"].count_documents({}) == 3)
+    eventually(lambda: database["event"].count_documents({}) == 3)
     for event in database["event"].find():
         assert event.keys() == before[event["id"]].keys()
         assert all(event[name] == before[event["id"]][name] for name in event if name != "_id")

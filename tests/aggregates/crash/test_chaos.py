@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
 
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import IngestError
-from tests.aggregates.event_source import NOON, event
-from tests.aggregates.stack import PAUSED, Stack, until
+from tests.support.aggregates.event_source import NOON, event
+from tests.support.aggregates.stack import PAUSED, Stack, crash
+from tests.support.mongo import open_client
+from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
 
@@ -88,18 +89,6 @@ def stack(tmp_path: Path, mongod: LocalMongod) -> Iterator[Stack]:
     made.stop()
 
 
-def crash(stack: Stack, mongod: LocalMongod, victim: str) -> None:
-    """Kill one part, leave it down for a moment, and start it again."""
-    if victim == "mongod":
-        mongod.process.kill()
-        mongod.process.wait()
-        mongod.stop()
-        stack.folder.write(stack.folder.mongo / "uri", mongod.start())
-        return
-    stack.kill(victim)
-    stack.start(victim, victim.rstrip("2"))
-
-
 class Points:
     """Ends runs at named points, one point after the other, and counts the hits."""
 
@@ -155,7 +144,7 @@ def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> Points:
         stack.start(part)
     stack.start("aggregator2", "aggregator")
     defined = "; ".join(
-        f"services.define(name={name!r}, task_name='tests.aggregates.tasks.{task}', realtime=True)"
+        f"services.define(name={name!r}, task_name='tests.support.aggregates.tasks.{task}', realtime=True)"
         for name, task in AGGREGATES.items()
     )
     stack.shell(f"from aggregates import services; {defined}")
@@ -183,13 +172,13 @@ def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> Points:
     print(f"crashes with seed {seed}: {shown(hits)}; at named points: {shown(points.hits)}")
     stream.stopping.set()
     stream.join(timeout=60)
-    with MongoClient[dict[str, Any]](stack.folder.mongo_uri()) as client:
+    with open_client(stack.folder.mongo_uri()) as client:
         database = client[DATABASE]
 
         def counted() -> int:
             return sum(d["value"] for d in database["zagg.days"].find())
 
-        until(lambda: counted() >= stream.accepted > 0, f"{stream.accepted} events counted", 120)
+        eventually(lambda: counted() >= stream.accepted > 0, 120, f"{stream.accepted} events counted")
         stored = database["event"].count_documents({})
         assert counted() == stored >= stream.accepted
         assert stored == len(database["event"].distinct("id"))
@@ -197,11 +186,11 @@ def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> Points:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("equal to the recount") == len(AGGREGATES)
     # The sweeper has put back what killed workers of Celery lost.
-    until(lambda: stack.shell(OPEN).split()[-1] == "0", "runs that were asked for are over", 150)
+    eventually(lambda: stack.shell(OPEN).split()[-1] == "0", 150, "runs that were asked for are over")
     return points
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_short_round_of_crashes(stack: Stack, mongod: LocalMongod) -> None:
     chaos(stack, mongod, crashes=8, seed=1)
 

@@ -31,8 +31,9 @@ from aggregates.run.incremental import refresh
 from aggregates.run.verify import verify
 from ingest.store.store import connect
 from mapreduce.engine import open_engine
-from tests.aggregates.conftest import MODULES, define, engine_settings
-from tests.aggregates.event_source import NOON, Block, Producer, event, rotate
+from tests.support.aggregates.definitions import MODULES, define, engine_settings
+from tests.support.aggregates.event_source import NOON, Block, Producer, event, rotate
+from tests.support.mongo import open_client
 
 DAY = timedelta(days=1)
 EVENTS = st.lists(
@@ -61,7 +62,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.client: MongoClient[dict[str, Any]] = MongoClient(self.uri, tz_aware=True)
+        self.client: MongoClient[dict[str, Any]] = open_client(self.uri)
         self.name = f"test_{uuid.uuid4().hex[:12]}"
         self.stores = [connect(self.uri, self.name) for _ in range(3)]
         self.producers = [Producer(store) for store in self.stores]

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
 
 from aggregates.run import failpoint
 from aggregates.run.context import RunContext
 from aggregates.run.verify import verify
 from ingest.store.store import connect
-from tests.aggregates.conftest import MODULES, define
-from tests.aggregates.crash.test_chaos import crash
-from tests.aggregates.event_source import NOON, Producer, event
-from tests.aggregates.stack import ROOT, Stack, until
+from tests.support.aggregates.definitions import MODULES, define
+from tests.support.aggregates.event_source import NOON, Producer, event
+from tests.support.aggregates.stack import ROOT, Stack, crash
+from tests.support.mongo import make_last, open_client
+from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
 
@@ -58,7 +58,7 @@ class Service:
         self.stack.start("worker")
         self.stack.shell(
             "from aggregates import services\n"
-            "services.define(name='days', task_name='tests.aggregates.tasks.CountByDay')"
+            "services.define(name='days', task_name='tests.support.aggregates.tasks.CountByDay')"
         )
         self.send(5)
         self.stack.manage("aggregate", "days")
@@ -73,7 +73,7 @@ class Service:
 
     def at(self, point: str, *command: str) -> subprocess.Popen[str]:
         """A command, as far as the point."""
-        arguments = [sys.executable, "-m", "tests.aggregates.crash.paused", point, *command]
+        arguments = [sys.executable, "-m", "tests.support.aggregates.paused", point, *command]
         return subprocess.Popen(
             arguments,
             cwd=ROOT,
@@ -90,7 +90,7 @@ class Service:
         uri = self.stack.folder.mongo_uri()
         store = connect(uri, DATABASE)
         try:
-            with MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
+            with open_client(uri) as client:
                 verdict = verify(RunContext(client[DATABASE], store, None, MODULES), define("CountByDay", "days"))  # type: ignore[arg-type]
         finally:
             store.connection.close()
@@ -115,9 +115,9 @@ def strike(service: Service, mode: str, point: str, victim: str) -> None:
     process = service.at(point, "aggregate", "days", *options)
     assert process.stdout is not None
     said = process.stdout.readline()
-    assert said == f"at {point}\n", said + process.communicate("\n", timeout=60)[0]
+    assert said == f"at {point}\n", said + process.communicate("\n", timeout=240)[0]
     crash(service.stack, service.mongod, victim)
-    process.communicate("\n", timeout=120)  # it carries on, or fails: either way nothing may be lost or doubled
+    process.communicate("\n", timeout=240)  # it carries on, or fails: either way nothing may be lost or doubled
     through = service.send(2)
     service.stack.manage("aggregate", "days")
     service.check(through)
@@ -127,14 +127,14 @@ def test_every_point_is_struck():
     assert {point for _, point, _ in ALL} | ELSEWHERE == set(failpoint.POINTS)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("mode", "point", "victim"), SHORT)
 def test_a_victim_at_a_named_point(mode: str, point: str, victim: str, service: Service) -> None:
     strike(service, mode, point, victim)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("mode", "point", "victim"), [case for case in ALL if case not in SHORT])
 def test_every_victim_at_every_named_point(mode: str, point: str, victim: str, service: Service) -> None:
     strike(service, mode, point, victim)
@@ -152,9 +152,10 @@ def forget(service: Service, how: str, restarted: bool) -> None:
     """Job records are not synced: what mongod had of them after a crash is put there as it would be."""
     service.send(3)
     process = service.at("kill:jobs_done", "aggregate", "days")
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode == -9
-    with MongoClient[dict[str, Any]](service.stack.folder.mongo_uri()) as client:
+    with open_client(service.stack.folder.mongo_uri()) as client:
+        make_last(client[DATABASE])  # the end of the job
         records = client[DATABASE]["zmr.job"]
         newest = records.find_one({"state": "complete"}, sort=[("ended", -1)])
         assert newest is not None
@@ -165,20 +166,20 @@ def forget(service: Service, how: str, restarted: bool) -> None:
     through = service.send(2)
     service.stack.manage("aggregate", "days")
     service.check(through)
-    with MongoClient[dict[str, Any]](service.stack.folder.mongo_uri()) as client:
+    with open_client(service.stack.folder.mongo_uri()) as client:
         again = client[DATABASE]["zmr.job"].find_one({"_id": newest["_id"]})
         assert again is not None
         assert again["state"] == "complete"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", LOST)
 def test_a_job_that_mongod_forgot_in_a_crash_costs_only_time(how: str, service: Service) -> None:
     forget(service, how, restarted=False)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", LOST)
 def test_a_job_that_mongod_and_router_forgot_costs_only_time(how: str, service: Service) -> None:
     forget(service, how, restarted=True)
@@ -198,7 +199,7 @@ def celery_case(service: Service, mode: str, point: str) -> None:
     service.send(3)
     worker = service.at(f"kill:{point}", "celery", *CELERY)
     uid = service.stack.shell(QUEUED + f"print(services.start_run(aggdef, {mode!r}).uid)").split()[-1]
-    worker.communicate(timeout=90)
+    worker.communicate(timeout=240)
     assert worker.returncode == -9
     through = service.send(2)
     swept = service.stack.shell(
@@ -208,7 +209,7 @@ def celery_case(service: Service, mode: str, point: str) -> None:
     other = service.at("none", "celery", *CELERY)
     try:
         ended = QUEUED + f"print(Run.objects.get(uid={uid!r}).state)"
-        until(lambda: service.stack.shell(ended).split()[-1] == "complete", "the run that was put back", 60)
+        eventually(lambda: service.stack.shell(ended).split()[-1] == "complete", what="the run that was put back")
     finally:
         other.kill()
         other.communicate()
@@ -218,7 +219,7 @@ def celery_case(service: Service, mode: str, point: str) -> None:
 FAIL = QUEUED + "services.note_failure(aggdef, ValueError('the disk is full'))"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_alerts_go_out_while_a_celery_worker_is_in_the_middle_of_a_run(
     service: Service, hook: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +232,7 @@ def test_alerts_go_out_while_a_celery_worker_is_in_the_middle_of_a_run(
         said = next(line for line in worker.stdout if line.startswith("at "))
         assert said == "at submitted\n"  # there it stays until it is told to go on
         service.stack.shell(FAIL)
-        until(lambda: hook.calls, "the message", 120)
+        eventually(lambda: hook.calls, 120, "the message")
         message, _ = hook.calls[0]
         assert (message["aggregate"], message["kind"]) == ("days", "failing")
         assert "the disk is full" in message["text"]
@@ -242,13 +243,13 @@ def test_alerts_go_out_while_a_celery_worker_is_in_the_middle_of_a_run(
     service.check(through)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_celery_worker_killed_in_the_middle_of_a_run(service: Service) -> None:
     celery_case(service, "incremental", "submitted")
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("mode", "point"), [*(("incremental", point) for point in INCREMENT), *(("full", point) for point in FULL)]
 )

@@ -12,8 +12,8 @@ from aggregates.run import failpoint
 from aggregates.run.context import RunContext
 from aggregates.run.full import full_run, rebuild
 from aggregates.run.incremental import refresh
-from tests.aggregates.conftest import define, values
-from tests.aggregates.event_source import NOON, Producer, event
+from tests.support.aggregates.definitions import define, values
+from tests.support.aggregates.event_source import NOON, Producer, event
 
 DAY = timedelta(days=1)
 

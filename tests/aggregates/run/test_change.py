@@ -17,8 +17,8 @@ from aggregates.run.full import full_run
 from aggregates.run.incremental import accept_change, refresh
 from mapreduce.engine import Engine, open_engine
 from mapreduce.job.spec import CANCELLED, JobSpec, JobStatus
-from tests.aggregates.conftest import define, engine_settings, values
-from tests.aggregates.event_source import Producer, event
+from tests.support.aggregates.definitions import define, engine_settings, values
+from tests.support.aggregates.event_source import Producer, event
 
 TASK = """
 from aggregates.task import Task
@@ -100,7 +100,7 @@ def engine(mongo_uri: str, database: Any, tmp_path: Path) -> Iterator[Restarting
 
 @pytest.fixture
 def run_context(database: Any, store: Any, producer: Producer, engine: Restarting) -> RunContext:
-    modules = ("tests.aggregates.tasks", "changing_tasks")
+    modules = ("tests.support.aggregates.tasks", "changing_tasks")
     return RunContext(database, store, engine, modules, durable_jobs=False, grace_s=0)
 
 
@@ -243,7 +243,7 @@ def test_the_repair_of_a_failing_map_is_taken_up_without_a_full_run_once_it_is_a
 def test_a_reduce_that_failed_in_the_middle_is_rolled_forward_with_the_same_range(
     run, run_context, producer, right, monkeypatch
 ):
-    from tests.aggregates import tasks
+    from tests.support.aggregates import tasks
 
     definition = define("FragileReduce")
     producer.send(event("a"))

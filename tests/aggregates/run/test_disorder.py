@@ -14,8 +14,8 @@ from aggregates.run import failpoint
 from aggregates.run.context import RunContext
 from aggregates.run.full import full_run
 from ingest.store.store import connect
-from tests.aggregates.conftest import define, values
-from tests.aggregates.event_source import NOON, Producer, event, rotate
+from tests.support.aggregates.definitions import define, values
+from tests.support.aggregates.event_source import NOON, Producer, event, rotate
 
 
 @pytest.fixture

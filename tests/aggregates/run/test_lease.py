@@ -11,9 +11,9 @@ from aggregates.run import failpoint
 from aggregates.run.incremental import make_step, refresh
 from aggregates.run.inputs import input_mark
 from aggregates.run.position_store import PositionStore, Reached
-from tests.aggregates.conftest import define, values
-from tests.aggregates.event_source import event
-from tests.aggregates.stack import until
+from tests.support.aggregates.definitions import define, values
+from tests.support.aggregates.event_source import event
+from tests.support.waiting import eventually
 
 
 def test_who_lost_the_lease_changes_nothing_any_more(run, run_context, producer, right, monkeypatch):
@@ -169,7 +169,7 @@ def test_a_build_lines_up_for_the_lease_of_increments(run_context, producer, run
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    until(lambda: position_store.get("countbyday").live.turn, "it has lined up")
+    eventually(lambda: position_store.get("countbyday").live.turn, what="it has lined up")
     with pytest.raises(BusyError):
         position_store.acquire("countbyday", "live")
     position_store.release(lease)

@@ -20,9 +20,9 @@ from aggregates.run.full import full_run
 from aggregates.run.inputs import input_mark, settled
 from aggregates.run.verify import verify
 from aggregates.services.perform import make_current
-from tests.aggregates import tasks
-from tests.aggregates.conftest import define, values
-from tests.aggregates.event_source import NOON, Producer, event, rotate
+from tests.support.aggregates import tasks
+from tests.support.aggregates.definitions import define, values
+from tests.support.aggregates.event_source import NOON, Producer, event, rotate
 
 
 def test_the_first_run_is_a_full_one_and_the_next_takes_only_new_events(

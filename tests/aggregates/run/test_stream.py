@@ -17,8 +17,8 @@ from aggregates.run.external_sort import ExternalSort
 from aggregates.run.inputs import input_mark
 from aggregates.run.recount import Recounter, order_of
 from aggregates.run.verify import verify
-from tests.aggregates.conftest import define
-from tests.aggregates.event_source import NOON, event
+from tests.support.aggregates.definitions import define
+from tests.support.aggregates.event_source import NOON, event
 
 
 @pytest.mark.parametrize(

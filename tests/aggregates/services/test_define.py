@@ -25,10 +25,10 @@ from aggregates.models import AggDef, Run, TaskSwitch
 from aggregates.process_connections import process_connections, reset
 from aggregates.run.watermark import IdRange
 from aggregates.services import perform
-from tests.aggregates.conftest import values
-from tests.aggregates.event_source import Producer, event
+from tests.support.aggregates.definitions import values
+from tests.support.aggregates.event_source import Producer, event
 
-TASK = "tests.aggregates.tasks.CountByDay"
+TASK = "tests.support.aggregates.tasks.CountByDay"
 
 
 def test_the_same_definition_twice_changes_nothing(site):
@@ -101,7 +101,7 @@ def test_a_definition_made_in_python_behaves_as_one_of_the_form(site, database):
     days.save(update_fields=["enabled"])
     assert not PeriodicTask.objects.filter(name="aggregate: days").exists()
     services.run_now(days)
-    total = AggDef.objects.create(name="total", task_name="tests.aggregates.tasks.Sum", inputs=["zagg.days"])
+    total = AggDef.objects.create(name="total", task_name="tests.support.aggregates.tasks.Sum", inputs=["zagg.days"])
     services.run_now(total)
     with pytest.raises(DefinitionError, match="days is read by total"):
         days.delete()
@@ -125,11 +125,11 @@ def test_an_output_belongs_to_one_definition_before_either_has_run(site):
     AggDef.objects.create(name="days", task_name=TASK)
     with pytest.raises(DefinitionError, match=r"output zagg\.days belongs to the aggregate 'days'"):
         AggDef.objects.create(name="other", task_name=TASK, output="zagg.days")
-    services.run_now(AggDef.objects.create(name="two", task_name="tests.aggregates.tasks.TwoOutputs"))
+    services.run_now(AggDef.objects.create(name="two", task_name="tests.support.aggregates.tasks.TwoOutputs"))
     with pytest.raises(DefinitionError, match="belongs to the aggregate 'two'"):
         AggDef.objects.create(name="x", task_name=TASK, output="one")
     AggDef.objects.create(name="days.hourly", task_name=TASK)
-    AggDef.objects.create(name="over", task_name="tests.aggregates.tasks.Sum", inputs=["zagg.one"])
+    AggDef.objects.create(name="over", task_name="tests.support.aggregates.tasks.Sum", inputs=["zagg.one"])
 
 
 def test_definitions_do_not_read_each_other_in_a_circle(site):
@@ -144,7 +144,7 @@ def test_definitions_do_not_read_each_other_in_a_circle(site):
 
 
 def test_a_file_may_name_readers_first_and_each_mistake_names_its_aggregate(site):
-    task = "tests.aggregates.tasks.Sum"
+    task = "tests.support.aggregates.tasks.Sum"
     text = f"aggregates:\n  a: {{task_name: {task}, inputs: [zagg.b]}}\n  b: {{task_name: {TASK}}}\n"
     assert services.import_definitions(text) == ["b", "a"]
     assert services.import_definitions(text) == []
@@ -174,13 +174,13 @@ def test_a_definition_whose_module_is_no_longer_allowed_is_refused_where_it_is_u
     aggdef = services.define(name="days", task_name=TASK)
     site.ZARKOV = site.ZARKOV.model_copy(update={"task_modules": []})
     reset()
-    with pytest.raises(TaskRefusedError, match=r"task_modules: \[tests.aggregates.tasks\]"):
+    with pytest.raises(TaskRefusedError, match=r"task_modules: \[tests.support.aggregates.tasks\]"):
         services.run_now(aggdef)
     services.set_enabled(aggdef, False)  # it can still be paused
 
 
 def test_a_task_that_is_not_written_yet_may_be_named(site):
-    assert services.define(name="days", task_name="tests.aggregates.tasks.NotYet").pk
+    assert services.define(name="days", task_name="tests.support.aggregates.tasks.NotYet").pk
 
 
 def test_a_schedule_keeps_its_periodic_task_in_step(site):
@@ -244,7 +244,7 @@ def test_every_run_says_with_which_version_of_the_code_it_was_made(site):
         aggdef, [perform.make_current(run_context, aggdef.definition())], run_context.position_store.get("days")
     )
     producer.send(event(bad=True))
-    fragile = services.define(name="fragile", task_name="tests.aggregates.tasks.Fragile")
+    fragile = services.define(name="fragile", task_name="tests.support.aggregates.tasks.Fragile")
     with pytest.raises(Exception, match="bad event"):
         services.run_now(fragile)
     assert list(Run.objects.filter(aggdef=aggdef).values_list("code", flat=True)) == [version] * 5
@@ -254,7 +254,7 @@ def test_every_run_says_with_which_version_of_the_code_it_was_made(site):
 def test_a_failing_run_leaves_its_traceback(site):
     producer = Producer(process_connections().run_context.store)
     producer.send(event(bad=True))
-    aggdef = services.define(name="fragile", task_name="tests.aggregates.tasks.Fragile")
+    aggdef = services.define(name="fragile", task_name="tests.support.aggregates.tasks.Fragile")
     with pytest.raises(Exception, match="bad event"):
         services.run_now(aggdef)
     run = Run.objects.get()
@@ -279,7 +279,7 @@ def test_a_request_that_is_refused_leaves_a_healthy_aggregate_healthy(site, data
     with pytest.raises(NotRebuildableError, match="is not before until"):
         services.run_now(days, "rebuild", since=late, until=early)
     assert Run.objects.count() == 1
-    types = services.define(name="one", task_name="tests.aggregates.tasks.TwoOutputs")
+    types = services.define(name="one", task_name="tests.support.aggregates.tasks.TwoOutputs")
     services.run_now(types)
     with pytest.raises(NotRebuildableError, match=r"has no period"):
         services.run_now(types, "rebuild", since=early, until=late)
@@ -409,7 +409,7 @@ def test_what_others_read_keeps_all_that_was_to_be_deleted_with_it(site, databas
     Producer(process_connections().run_context.store).send(event())
     for name in ("alone", "days"):
         services.run_now(services.define(name=name, task_name=TASK, interval_s=60))
-    AggDef.objects.create(name="total", task_name="tests.aggregates.tasks.Sum", inputs=["zagg.days"])
+    AggDef.objects.create(name="total", task_name="tests.support.aggregates.tasks.Sum", inputs=["zagg.days"])
     with pytest.raises(DefinitionError, match="days is read by total: delete or change them first"):
         AggDef.objects.exclude(name="total").delete()
     assert AggDef.objects.count() == 3

@@ -16,7 +16,8 @@ from aggregates.web.auth import stream_access
 from aggregates.web.auth.tokens import make_token
 from aggregates.web.live import process_hub
 from ingest.http import receiver
-from tests.aggregates.web.server import Server, write_aggregate
+from tests.support.web.configuration import configure
+from tests.support.web.server import Server, write_aggregate
 
 
 @pytest.fixture
@@ -35,11 +36,6 @@ def _fresh_process() -> Iterator[None]:
     process_hub.stop()
     mongo.close()
     receiver.close()
-
-
-def configure(settings: Any, **changes: Any) -> None:
-    """Change keys of the configuration for one test."""
-    settings.ZARKOV = settings.ZARKOV.model_copy(update=changes)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from aggregates.models import AggDef, Run
 from aggregates.services import define, set_task_enabled
 
 pytestmark = pytest.mark.django_db
-TASK = "tests.aggregates.tasks.CountByDay"
+TASK = "tests.support.aggregates.tasks.CountByDay"
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.aggregates.web.server import Server, eventually
+from tests.support.waiting import eventually
+from tests.support.web.server import Server
 from zarkov_site.config.config import REPOSITORY
 
 BLOCK = re.compile(r"^```(\w+) (runs|needs=\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -38,7 +39,7 @@ def is_there(language: str, condition: str) -> bool:
     if not needed:
         return True
     probe = [*command, PROBES[language].format(needed)]
-    return subprocess.run(probe, cwd=REPOSITORY, capture_output=True, timeout=30, check=False).returncode == 0
+    return subprocess.run(probe, cwd=REPOSITORY, capture_output=True, timeout=90, check=False).returncode == 0
 
 
 def examples() -> list[Any]:
@@ -59,7 +60,7 @@ def test_the_example_sends_an_event(server: Server, language: str, code: str, pa
     code = code.replace("http://localhost:8081/", server.url()).removeprefix("<?php\n")
     done = subprocess.run(
         [*RUNTIMES[language], code], cwd=REPOSITORY, env=os.environ | {"TOKEN": server.token},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     eventually(lambda: server.database["event"].count_documents({"context.page": page}) == 1)

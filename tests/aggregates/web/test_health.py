@@ -19,9 +19,9 @@ from aggregates.services import define
 from aggregates.web import mongo
 from aggregates.web.metrics import system_metrics
 from ingest.store.ingester_report import report
-from tests.aggregates.web.conftest import configure
-from tests.aggregates.web.server import Server
-from tests.ingest.conftest import wait_for
+from tests.support.waiting import eventually
+from tests.support.web.configuration import configure
+from tests.support.web.server import Server
 from zarkov_site.config.config import REPOSITORY
 
 pytestmark = pytest.mark.django_db
@@ -63,7 +63,7 @@ def test_readiness_asks_the_ingester_that_takes_what_is_sent_here(open_site: Any
         answering = threading.Thread(target=_answer, args=[receiver, over])
         answering.start()
         try:
-            wait_for(lambda: client.get("/readyz").json()["checks"] == well, 60, "it answers")
+            eventually(lambda: client.get("/readyz").json()["checks"] == well, what="it answers")
         finally:
             over.set()
             answering.join()
@@ -135,7 +135,7 @@ def test_metrics_say_how_the_engine_stands(open_site: Any, database: Any, client
 
 
 def test_metrics_say_how_definitions_and_their_runs_stand(open_site: Any, client: Client) -> None:
-    made = define(name="mine", task_name="tests.aggregates.tasks.CountByDay")
+    made = define(name="mine", task_name="tests.support.aggregates.tasks.CountByDay")
     AggDef.objects.filter(pk=made.pk).update(state="failing", failures=3, skipped_count=2)
     Run.objects.create(aggdef=made, mode="full", origin="api", state="complete", duration_s=9.0)
     Run.objects.create(aggdef=made, mode="incremental", origin="realtime", state="complete", duration_s=4, refreshes=8)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import uuid
 
-from tests.aggregates.web.server import Server, eventually
+from tests.support.waiting import eventually
+from tests.support.web.server import Server
 
 
 def test_refused_http_input_ends_in_quarantine_with_its_source_and_its_raw_text(server: Server) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.aggregates.web.conftest import configure
+from tests.support.web.configuration import configure
 
 pytestmark = pytest.mark.django_db
 SFWEB = {

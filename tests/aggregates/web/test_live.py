@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import select
 import socket
 import threading
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,13 +19,17 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pymongo.read_concern import ReadConcern
 
 from aggregates.web.exceptions import UnavailableError
 from aggregates.web.live.channel import KEPT_MESSAGES, SendPacing
 from aggregates.web.live.feed import StreamMessage, series_change
 from aggregates.web.live.front_page_feed import LATEST, FrontPageFeed, shown
 from aggregates.web.live.hub import Hub, Viewer
-from tests.aggregates.web.server import Server, eventually, write_aggregate
+from aggregates.web.live.stream import HEARTBEAT_S
+from tests.support.durations import assert_within
+from tests.support.waiting import eventually
+from tests.support.web.server import ANSWER_WITHIN_S, Server, write_aggregate
 
 FAST = SendPacing(least_pause_s=0.01, poll_s=0.05, reread_s=60, linger_s=0.2)
 
@@ -61,7 +67,7 @@ def hub() -> Iterator[Hub]:
     made.stop()
 
 
-def take(viewer: Viewer, timeout_s: float = 5.0) -> tuple[str, Any, str]:
+def take(viewer: Viewer, timeout_s: float = 60.0) -> tuple[str, Any, str]:
     """Kind, data and id of the next message."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -250,14 +256,24 @@ def test_points_reach_an_open_stream_within_a_second_of_the_commit(server: Serve
     with server.stream("api/v1/live/live_a/") as stream:
         kind, _, data = stream.next()
         assert (kind, data["series"][0]["data"]) == ("series", [[1704067200000.0, 1]])
-        write_aggregate(server.database, "live_a", {"x/2024-01-02": 5}, through=2)
-        began = time.monotonic()
-        server.announce("live_a", 2)
-        kind, _, data = stream.next()
-        assert time.monotonic() - began < 1
-        assert kind == "points"
-        assert data["series"] == [{"key": "x", "field": "value", "set": [[1704153600000.0, 5]], "gone": []}]
-        assert data["through"] == 2
+        through = itertools.count(2)
+
+        def shown() -> float:
+            number = next(through)
+            write_aggregate(server.database, "live_a", {"x/2024-01-02": number}, through=number)
+            began = time.monotonic()
+            server.announce("live_a", number)
+            changes: list[Any] = []
+            data: dict[str, Any] = {"through": 0}
+            while data["through"] < number:  # a value may have been read, and told, before its position
+                kind, _, data = stream.next()
+                assert kind == "points"
+                changes += data["series"]
+            took = time.monotonic() - began
+            assert changes == [{"key": "x", "field": "value", "set": [[1704153600000.0, number]], "gone": []}]
+            return took
+
+        assert_within(1, shown)
 
 
 def test_a_stream_goes_on_where_it_was(server: Server) -> None:
@@ -274,15 +290,21 @@ def test_a_stream_goes_on_where_it_was(server: Server) -> None:
 def test_an_event_that_is_posted_is_in_the_pulse_within_a_second(server: Server) -> None:
     with server.stream("live/pulse/") as stream:
         stream.next()
-        began = time.monotonic()
-        assert server.post_events({"type": "pulse-test", "context": {"who": "ann"}})["accepted"] == 1
-        while True:
-            kind, _, data = stream.next()
-            assert kind == "pulse"
-            if data["latest"] and data["latest"][0]["type"] == "pulse-test":
-                break
-        assert time.monotonic() - began < 1
-        assert sum(counts.get("pulse-test", 0) for _, counts in data["rates"]) == 1
+
+        def shown() -> float:
+            name = f"pulse-{uuid.uuid4().hex}"
+            began = time.monotonic()
+            assert server.post_events({"type": name, "context": {"who": "ann"}})["accepted"] == 1
+            while True:
+                kind, _, data = stream.next()
+                assert kind == "pulse"
+                if data["latest"] and data["latest"][0]["type"] == name:
+                    break
+            took = time.monotonic() - began
+            assert sum(counts.get(name, 0) for _, counts in data["rates"]) == 1
+            return took
+
+        assert_within(1, shown)
 
 
 def test_500_open_streams_share_one_query_and_hold_no_database_connections(server: Server) -> None:
@@ -294,14 +316,17 @@ def test_500_open_streams_share_one_query_and_hold_no_database_connections(serve
     try:
         for stream in streams:
             stream.sendall(b"GET /api/v1/live/live_e/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        read_until(streams, b"event: series", 40)
+        read_until(streams, b"event: series")
         server.database.command("profile", 2)
         write_aggregate(server.database, "live_e", {"x/2024-01-02": 777}, through=2)
         server.announce("live_e", 2)
-        read_until(streams, b"777", 10)
+        read_until(streams, b"777")
         server.database.command("profile", 0)
         asked = {"op": "query", "ns": f"{server.database_name}.zagg.live_e"}
-        assert server.database["system.profile"].count_documents(asked) == 1
+        profile = server.database.get_collection(
+            "system.profile", read_concern=ReadConcern("local")
+        )  # is not replicated
+        assert profile.count_documents(asked) == 1
         assert sum("sqlite3" in file.path for file in worker.open_files()) < 10
         mongo = sum(item.raddr.port == MongoAddress(server).port for item in worker.net_connections() if item.raddr)
         assert mongo < mongo_before + 10
@@ -317,7 +342,7 @@ class MongoAddress:
         self.port = server.database.client.address[1]  # type: ignore[index]
 
 
-def read_until(streams: list[socket.socket], text: bytes, timeout_s: float) -> None:
+def read_until(streams: list[socket.socket], text: bytes, timeout_s: float = 90.0) -> None:
     """Read every stream until it has said `text`."""
     poller, left = select.poll(), {stream.fileno(): stream for stream in streams}
     seen = dict.fromkeys(left, b"")
@@ -371,25 +396,29 @@ def test_measurements_do_not_push_other_events_out_of_sight(types: str, lines: s
 
 def test_a_silent_stream_has_a_heartbeat(server: Server) -> None:
     write_aggregate(server.database, "live_c", {"x/2024-01-01": 1}, through=1)
-    with urllib.request.urlopen(server.url("api/v1/live/live_c/"), timeout=25) as answer:
+    assert HEARTBEAT_S < 20
+    with urllib.request.urlopen(server.url("api/v1/live/live_c/"), timeout=ANSWER_WITHIN_S) as answer:
         assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
         assert answer.headers["X-Accel-Buffering"] == "no"
-        began = time.monotonic()
         while not (line := answer.readline()).startswith(b":"):
             assert line
-        assert time.monotonic() - began < 20
 
 
 def test_gunicorn_ends_within_three_seconds_although_streams_are_open(server: Server) -> None:
     write_aggregate(server.database, "live_d", {"x/2024-01-01": 1}, through=1)
-    with server.stream("api/v1/live/live_d/") as stream:
-        stream.next()
-        try:
-            assert server.stop("web") < 3
-            with pytest.raises(EOFError):
-                stream.next()
-        finally:
-            server.start_web()
+
+    def ended() -> float:
+        with server.stream("api/v1/live/live_d/") as stream:
+            stream.next()
+            try:
+                took = server.stop("web")
+                with pytest.raises(EOFError):
+                    stream.next()
+            finally:
+                server.start_web()
+        return took
+
+    assert_within(3, ended, tries=1)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,10 @@ from ingest.settings import IngestSettings, JournalSettings
 from ingest.store import quarantine
 from ingest.store.quarantine import Selection
 from ingest.store.store import connect
-from tests.aggregates.web.conftest import configure
-from tests.ingest.conftest import ANYWHERE, RunningIngester, sums, wait_for
+from tests.support.durations import assert_within
+from tests.support.ingest.running import ANYWHERE, RunningIngester, sums
+from tests.support.waiting import eventually
+from tests.support.web.configuration import configure
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LIST = reverse("admin:ingest_quarantineentry_changelist")
@@ -140,12 +142,12 @@ def test_replaying_stores_once_however_often(
     said = post(operator, {"all": True}, "?code=refused_by_store").json()
     assert (said["accepted"], said["refused_count"], said["left"]) == (4, 0, 0)
     assert post(operator, {"keys": [key(n) for n in range(5)]}).json()["accepted"] == 5
-    wait_for(lambda: sums(database)["stored"] + sums(database)["duplicates"] == 10)
+    eventually(lambda: sums(database)["stored"] + sums(database)["duplicates"] == 10)
     assert events(database) == [("late", f"quarantine:{key(n)}") for n in range(5)]
     assert database["quarantine"].count_documents({"replayed": {"$ne": None}, "by": "test-operate"}) == 5
     said = post(operator, {"keys": [key(5)], "document": {"type": "mended", "timestamp": "2026-01-01"}}).json()
     assert said["accepted"] == 1
-    wait_for(lambda: ("mended", f"quarantine:{key(5)}") in events(database))
+    eventually(lambda: ("mended", f"quarantine:{key(5)}") in events(database))
     assert sums(database)["quarantined"] == 0, "what is still refused does not enter quarantine again"
 
 
@@ -216,7 +218,7 @@ def test_an_operator_mends_and_replays_in_the_admin(
     page_of(client.post(other, {"action": "replay", "text": '{"type": "mended", "id": "mine"}'}, follow=True))
     shown = page_of(client.post(LIST, {"action": "replay_all"}, follow=True))
     assert "1 replayed, 2 still refused" in shown
-    wait_for(lambda: events(database) == [("kept", f"quarantine:{key(0)}"), ("mended", "mine")])
+    eventually(lambda: events(database) == [("kept", f"quarantine:{key(0)}"), ("mended", "mine")])
     found = database["quarantine"].find_one({"_id.i": 0})
     assert found is not None
     assert found["by"] == "the operator"
@@ -227,7 +229,7 @@ def test_an_operator_mends_and_replays_in_the_admin(
     assert sorted(each["_id"]["i"] for each in database["quarantine"].find()) == [0, 1]
     page_of(client.post(one, {"action": "delete"}, follow=True))
     assert client.get(one).status_code == 404
-    wait_for(lambda: sums(database)["duplicates"] == 1)
+    eventually(lambda: sums(database)["duplicates"] == 1)
 
 
 def test_a_viewer_reads_and_changes_nothing(staff: Callable[[str], Client], database: Database[Any]) -> None:
@@ -284,11 +286,13 @@ def test_a_full_quarantine_is_read_by_its_indexes(
         (API, {"limit": "50"}),
         (API + "counts/", {}),
     ):
-        own = time.process_time()  # not the clock: the machine may be busy with other tests
-        began = time.monotonic()
-        assert admin_client.get(address, given).status_code == 200
-        assert time.process_time() - own < 0.3, address
-        assert time.monotonic() - began < 5, address
+
+        def read(address: str = address, given: dict[str, str] = given) -> float:
+            own = time.process_time()  # not the clock: the machine may be busy with other tests
+            assert admin_client.get(address, given).status_code == 200
+            return time.process_time() - own
+
+        assert_within(0.3, read, tries=1)
 
 
 def test_all_of_a_large_selection_are_replayed_in_one_go(
@@ -296,9 +300,11 @@ def test_all_of_a_large_selection_are_replayed_in_one_go(
 ) -> None:
     good = bson.encode({"type": "x"})
     database["quarantine"].insert_many(entry(n, good) for n in range(5_000))
-    with AcknowledgedClient(ingester.address("ack")) as client:  # one of them went through before, unmarked
+    with AcknowledgedClient(
+        ingester.address("ack"), connect_timeout_s=20, timeout_s=20
+    ) as client:  # one of them went through before, unmarked
         client.send([{"type": "x", "id": f"quarantine:{key(17)}"}])
     said = post(operator, {"all": True}).json()
     assert said["accepted"] == 5_000, said
-    wait_for(lambda: database["event"].count_documents({}) == 5_000)
+    eventually(lambda: database["event"].count_documents({}) == 5_000)
     assert sums(database) == {"stored": 5_000, "duplicates": 1, "quarantined": 0}

@@ -12,7 +12,7 @@ from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.aggregates.web.server import Server, write_aggregate
+from tests.support.web.server import Server, write_aggregate
 
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large, HealthCheck.large_base_example]
 EXAMPLES = 40
@@ -66,7 +66,7 @@ def _fuzz(operation: Any, token: str) -> None:
     )
     def check(case: Any) -> None:
         case.call_and_validate(
-            headers={"Authorization": f"Token {token}"}, timeout=30, excluded_checks=[positive_data_acceptance]
+            headers={"Authorization": f"Token {token}"}, timeout=90, excluded_checks=[positive_data_acceptance]
         )
 
     check()

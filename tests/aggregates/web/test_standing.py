@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +13,17 @@ from django.http import HttpRequest
 from django.test import Client
 
 from aggregates.models import AccessToken
+from aggregates.web.auth import stream_access as module
 from aggregates.web.auth.access import Rights
 from aggregates.web.auth.stream_access import forget, may_continue
 from aggregates.web.auth.tokens import make_token
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time stands still, however long the machine takes."""
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 1_000.0))
+
 
 pytestmark = pytest.mark.django_db(transaction=True)  # asking closes the connection
 

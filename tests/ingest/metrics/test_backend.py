@@ -26,8 +26,8 @@ from ingest.metrics.backend.zarkov import ZarkovBackend
 from ingest.metrics.exceptions import BackendError, PostponedError
 from ingest.metrics.naming import Identity
 from ingest.metrics.wire import Batch, pack_batch
-from tests.ingest.conftest import wait_for
-from tests.ingest.metrics.conftest import Running, RunningBroker
+from tests.support.ingest.metrics import Running, RunningBroker
+from tests.support.waiting import eventually as wait_for
 
 Make = Callable[..., Zibrato]
 Closing = Callable[[Any], Any]

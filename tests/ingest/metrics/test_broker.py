@@ -12,8 +12,8 @@ import zmq
 from ingest.exceptions import BindError
 from ingest.metrics.broker import Broker
 from ingest.metrics.wire import Batch, unpack
-from tests.ingest.conftest import wait_for
-from tests.ingest.metrics.conftest import ANYWHERE, Listener, RunningBroker
+from tests.support.ingest.metrics import ANYWHERE, Listener, RunningBroker
+from tests.support.waiting import eventually as wait_for
 
 Closing = Callable[[Any], Any]
 

@@ -15,8 +15,8 @@ import pytest
 from ingest.metrics import MetricError, RequestTimer, Zibrato, lifetime
 from ingest.metrics import publisher as publisher_module
 from ingest.metrics.wire import Batch
-from tests.ingest.conftest import wait_for
-from tests.ingest.metrics.conftest import Listener, RunningBroker, counted
+from tests.support.ingest.metrics import Listener, RunningBroker, counted
+from tests.support.waiting import eventually as wait_for
 from zarkov_site.config.config import REPOSITORY
 
 Make = Callable[..., Zibrato]

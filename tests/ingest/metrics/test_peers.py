@@ -19,8 +19,8 @@ from ingest.metrics import Zibrato
 from ingest.metrics.backend.graphite import GraphiteBackend
 from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.backend.statsd import StatsdBackend
-from tests.ingest.conftest import wait_for
-from tests.ingest.metrics.conftest import Running, RunningBroker
+from tests.support.ingest.metrics import Running, RunningBroker
+from tests.support.waiting import eventually as wait_for
 
 REPOSITORY = Path(__file__).parents[3]
 STATSD = REPOSITORY / "node_modules" / "statsd" / "stats.js"

@@ -17,7 +17,7 @@ from ingest.metrics.accumulate import FOLD_AT, Distribution, Ticks
 from ingest.metrics.naming import identity
 from ingest.metrics.outbox import Outbox
 from ingest.metrics.wire import Batch
-from tests.ingest.metrics.conftest import Listener, RunningBroker, counted
+from tests.support.ingest.metrics import Listener, RunningBroker, counted
 from zarkov_site.config.config import REPOSITORY
 
 Make = Callable[..., Zibrato]

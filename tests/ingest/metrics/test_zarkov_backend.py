@@ -17,8 +17,9 @@ from ingest.metrics.exceptions import BackendError
 from ingest.metrics.naming import Identity
 from ingest.metrics.wire import Batch
 from ingest.settings import IngestSettings
-from tests.ingest.conftest import RunningIngester, wait_for
-from tests.ingest.metrics.conftest import Listener, Running, RunningBroker
+from tests.support.ingest.metrics import Listener, Running, RunningBroker
+from tests.support.ingest.running import RunningIngester
+from tests.support.waiting import eventually as wait_for
 
 Make = Callable[..., Zibrato]
 

@@ -17,7 +17,7 @@ from ingest.metrics import Zibrato
 from ingest.metrics.exceptions import MetricError
 from ingest.metrics.sketch import hash_of
 from ingest.metrics.wire import Batch, Single, unpack
-from tests.ingest.metrics.conftest import Listener
+from tests.support.ingest.metrics import Listener
 
 Make = Callable[..., Zibrato]
 Listen = Callable[..., Listener]

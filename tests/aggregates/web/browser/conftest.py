@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request
 
-from tests.aggregates.web.server import PASSWORD, Server, write_aggregate
+from tests.support import chromium
+from tests.support.web.charts import LONG_NAME
+from tests.support.web.server import PASSWORD, Server, write_aggregate
 
-LONG_NAME = f"a_name_{'that_says_everything_' * 4}"
 MONTHS = [f"{year}-{month:02d}" for year in range(2020, 2025) for month in range(1, 13)]
 
 
@@ -55,6 +56,7 @@ class Watched:
     def __init__(self, context: BrowserContext, hosts: set[str]) -> None:
         self.faults: list[str] = []
         self.expected: tuple[str, ...] = ()
+        self.met: list[str] = []  # what was expected and came
         self.hosts = hosts
         context.on("console", lambda message: message.type == "error" and self.add(message.text))
         context.on("weberror", lambda error: self.add(str(error.error)))
@@ -66,8 +68,7 @@ class Watched:
             self.add(f"request to {request.url}")
 
     def add(self, fault: str) -> None:
-        if not any(text in fault for text in self.expected):
-            self.faults.append(fault)
+        (self.met if any(text in fault for text in self.expected) else self.faults).append(fault)
 
 
 @pytest.fixture
@@ -78,6 +79,7 @@ def open_context(browser: Browser, charts: Server) -> Iterator[Callable[..., tup
     def make(*hosts: str, **options: Any) -> tuple[BrowserContext, Watched]:
         options.setdefault("viewport", {"width": 1280, "height": 900})
         context = browser.new_context(**options)
+        context.set_default_timeout(chromium.WITHIN_MS)
         watched = Watched(context, {urlsplit(charts.url()).netloc, *hosts})
         made.append((context, watched))
         return context, watched
@@ -104,14 +106,3 @@ def admin_page(open_context: Callable[..., tuple[BrowserContext, Watched]], char
     opened.get_by_role("main").get_by_role("button", name="Log in").click()
     opened.wait_for_url(charts.url())
     return opened
-
-
-def drawn(opened: Any, name: str = "", times: int = 1, timeout_ms: int = 10_000) -> Any:
-    """The figure of a chart, once it was drawn so often."""
-    figure = opened.locator(f'.chart[data-name="{name}"]')
-    opened.wait_for_function(
-        '([name, times]) => Number(document.querySelector(`.chart[data-name="${name}"]`)?.dataset.drawn ?? 0) >= times',
-        arg=[name, times],
-        timeout=timeout_ms,
-    )
-    return figure

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.aggregates.web.browser.conftest import drawn
-from tests.aggregates.web.server import Server, write_aggregate
+from tests.support.waiting import eventually
+from tests.support.web.charts import drawn
+from tests.support.web.server import Server, write_aggregate
 
 pytestmark = pytest.mark.browser
 
@@ -85,12 +86,12 @@ def test_a_chart_is_drawn_and_live_in_a_page_of_another_origin(charts: Server, w
     frame(site, charts, path)
     page.goto(site.origin)
     inside = page.frame_locator("iframe")
-    expect(inside.locator("canvas")).to_be_visible(timeout=10_000)
+    expect(inside.locator("canvas")).to_be_visible()
     expect(inside.locator(".live-status")).to_have_text("Live")
     inside.get_by_text("Data as a table").click()
     write_aggregate(charts.database, "commits", {"celery/2025-03": 9876}, through=70)
     charts.announce("commits", 70)
-    expect(inside.locator("tbody tr", has_text="9,876")).to_be_visible(timeout=1000)
+    expect(inside.locator("tbody tr", has_text="9,876")).to_be_visible()
     assert page.context.cookies() == []
 
 
@@ -100,7 +101,7 @@ def test_a_page_that_is_not_on_the_list_may_not_frame_it(charts: Server, wiki: A
     path, _ = link(charts, origins="https://wiki.example.org")
     frame(site, charts, path)
     page.goto(site.origin)
-    page.wait_for_timeout(500)
+    eventually(lambda: (page.wait_for_timeout(50), watched.met)[1], what="the refusal")
     assert all(".chart" not in (item.content()) for item in page.frames[1:] if "embed" in item.url)
     assert page.frame_locator("iframe").locator("canvas").count() == 0
 
@@ -110,7 +111,7 @@ def test_pages_that_are_no_embeds_are_never_framed(charts: Server, wiki: Any) ->
     watched.expected = ("frame-ancestors", "X-Frame-Options")
     frame(site, charts, "charts/commits/")
     page.goto(site.origin)
-    page.wait_for_timeout(300)
+    eventually(lambda: (page.wait_for_timeout(50), watched.met)[1], what="the refusal")
     assert page.frame_locator("iframe").locator(".chart").count() == 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import django.contrib.admin
 import pytest
 
-from tests.aggregates.web.server import Server, write_aggregate
+from tests.support.web.server import Server, write_aggregate
 from zarkov_site.config.config import REPOSITORY
 
 pytestmark = pytest.mark.browser

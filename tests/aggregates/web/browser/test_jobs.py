@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.aggregates.web.server import PASSWORD, Server, eventually
+from tests.support.waiting import eventually
+from tests.support.web.server import PASSWORD, Server
 
 pytestmark = pytest.mark.browser
 
@@ -19,10 +19,9 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def charts(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose engine is a router. Named as the browser's fixtures want it."""
-    environ = {"ZARKOV_ZMR__ENGINE": "zmq", "ZARKOV_TASK_MODULES": "tests.aggregates.tasks"}
+    environ = {"ZARKOV_ZMR__ENGINE": "zmq", "ZARKOV_TASK_MODULES": "tests.support.aggregates.tasks"}
     with Server(mongo_uri, tmp_path_factory.mktemp("jobs"), **environ) as running:
-        running.start("router", sys.executable, "manage.py", "runrouter")
-        eventually(lambda: "zmr.req_bind" in running.folder.addresses(), what="the router")
+        running.start_router()
         yield running
 
 
@@ -30,7 +29,7 @@ def submit(server: Server) -> str:
     """A job that waits for a worker; its id."""
     return server.django("""
         from aggregates.process_connections import resources
-        print(resources().engine.submit_call("tests.aggregates.tasks:add", ["x", [1]]))
+        print(resources().engine.submit_call("tests.support.aggregates.tasks:add", ["x", [1]]))
     """).strip()
 
 
@@ -51,7 +50,11 @@ def test_a_job_is_shown_and_cancelled_over_rest(charts: Server) -> None:
     job_id = submit(charts)
     eventually(lambda: ask(charts, f"{job_id}/")[0] == 200, what="the record of the job")
     found = ask(charts, "?limit=5")[1]["jobs"][0]
-    assert (found["job_id"], found["ended"], found["functions"]) == (job_id, None, ["tests.aggregates.tasks:add"])
+    assert (found["job_id"], found["ended"], found["functions"]) == (
+        job_id,
+        None,
+        ["tests.support.aggregates.tasks:add"],
+    )
     assert found["state"] in {"ready", "map"}
     assert ask(charts, f"{job_id}/cancel/", method="POST", token=charts.make_token("r", "read"))[0] == 403
     status, cancelled = ask(charts, f"{job_id}/cancel/", method="POST", token=charts.token)
@@ -80,8 +83,7 @@ def test_without_a_router_a_job_is_shown_and_to_cancel_it_is_503(charts: Server)
         assert int(headers["retry-after"]) > 0
     finally:
         charts.database["zmr.job"].delete_one({"_id": "lost"})
-        charts.start("router", sys.executable, "manage.py", "runrouter")
-        eventually(lambda: "zmr.req_bind" in charts.folder.addresses(), what="the router")
+        charts.start_router()
 
 
 def test_progress_is_live_and_a_failed_job_shows_its_traceback(charts: Server, page: Page) -> None:
@@ -92,15 +94,15 @@ def test_progress_is_live_and_a_failed_job_shows_its_traceback(charts: Server, p
     expect(row).to_contain_text("sales")
     expect(row.locator(".state")).to_have_text("map")
     put_record(charts, "sales-1", state="reduce", progress={"splits": 40, "splits_done": 40, "docs_in": 160_000})
-    expect(row).to_contain_text("40 of 40", timeout=3000)
+    expect(row).to_contain_text("40 of 40")
     expect(row.locator(".state")).to_have_text("reduce")
     failed = {"code": "map_failed", "message": "the map raised KeyError: 'shop' on event 7", "details": {}}
     put_record(charts, "sales-1", state="error", ended=datetime.now(UTC), error=failed, traceback="Traceback <b>\n  x")
-    expect(page.locator("tr.failure")).to_contain_text("KeyError: 'shop' on event 7", timeout=3000)
+    expect(page.locator("tr.failure")).to_contain_text("KeyError: 'shop' on event 7")
     page.get_by_text("Traceback", exact=True).click()
     expect(page.locator("tr.failure pre")).to_have_text("Traceback <b>\n  x")
     put_record(charts, "sales-2", state="complete", ended=datetime.now(UTC))
-    expect(page.locator('tr[data-job-id="sales-2"]')).to_be_visible(timeout=3000)
+    expect(page.locator('tr[data-job-id="sales-2"]')).to_be_visible()
     expect(page.locator("tr.failure pre")).to_be_visible()  # an update does not close what was opened
     page.get_by_label("only those under way or failed").check()
     expect(page.locator('tr[data-job-id="sales-2"]')).to_have_count(0)
@@ -118,5 +120,5 @@ def test_an_operator_cancels_a_job_on_the_page(charts: Server, open_context: Cal
     row = page.locator(f'tr[data-job-id="{job_id}"]')
     row.get_by_role("button", name="Cancel").click()
     expect(page.locator("#said")).to_have_text("The job is cancelled.")
-    expect(row.locator(".state")).to_have_text("cancelled", timeout=3000)
+    expect(row.locator(".state")).to_have_text("cancelled")
     expect(row.get_by_role("button")).to_have_count(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import uuid
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.aggregates.web.browser.conftest import LONG_NAME, drawn
-from tests.aggregates.web.server import PASSWORD, Server, write_aggregate
+from tests.support.durations import assert_within
+from tests.support.web.charts import LONG_NAME, drawn
+from tests.support.web.server import PASSWORD, Server, write_aggregate
 from zarkov_site.config.config import REPOSITORY
 
 pytestmark = pytest.mark.browser
@@ -31,14 +33,21 @@ PAGES = [
 def test_an_event_that_is_posted_shows_on_the_open_front_page_within_a_second(charts: Server, page: Page) -> None:
     page.goto(charts.url())
     expect(page.locator(".live-status")).to_have_text("Live")
-    kind = f"shown-{uuid.uuid4().hex[:6]}"
-    began = time.monotonic()
-    charts.post_events({"type": kind, "context": {"who": "ann"}})
-    row = page.locator("#latest li", has_text=kind)
-    expect(row).to_be_visible(timeout=1000)
-    assert time.monotonic() - began < 1
-    expect(row).to_contain_text("who: ann")
-    expect(page.locator("#types li", has_text=kind)).to_be_visible(timeout=2000)
+
+    def shown() -> float:
+        kind = f"shown-{uuid.uuid4().hex}"
+        began = time.monotonic()
+        charts.post_events({"type": kind, "context": {"who": "ann"}})
+        row = page.locator("#latest li", has_text=kind)
+        expect(row).to_be_visible()
+        took = time.monotonic() - began
+        expect(row).to_contain_text("who: ann")
+        return took
+
+    assert_within(1, shown)
+    kind = f"listed-{uuid.uuid4().hex}"
+    charts.post_events({"type": kind})
+    expect(page.locator("#types li", has_text=kind)).to_be_visible()
 
 
 def test_what_events_say_is_text_and_never_markup(charts: Server, page: Page) -> None:
@@ -55,12 +64,19 @@ def test_an_open_chart_changes_without_reloading(charts: Server, page: Page) -> 
     figure = drawn(page, "commits")
     page.evaluate("window.stillThere = true")
     figure.get_by_text("Data as a table").click()
-    write_aggregate(charts.database, "commits", {"celery/2025-01": 4321}, through=61)
-    began = time.monotonic()
-    charts.announce("commits", 61)
-    expect(figure.locator("tbody tr", has_text="4,321")).to_be_visible(timeout=1000)
-    assert time.monotonic() - began < 1
-    assert figure.get_attribute("data-through") == "61"
+    numbers = itertools.count(4321)
+
+    def shown() -> float:
+        number = next(numbers)
+        write_aggregate(charts.database, "commits", {"celery/2025-01": number}, through=number - 4260)
+        began = time.monotonic()
+        charts.announce("commits", number - 4260)
+        expect(figure.locator("tbody tr", has_text=f"{number:,}")).to_be_visible()
+        took = time.monotonic() - began
+        expect(figure).to_have_attribute("data-through", str(number - 4260))
+        return took
+
+    assert_within(1, shown)
     assert page.evaluate("window.stillThere") is True
 
 
@@ -85,7 +101,7 @@ def test_a_chart_of_an_aggregate_that_is_still_to_come_begins_to_show_it(charts:
     expect(page.get_by_text("No numbers in this range yet.")).to_be_visible()
     write_aggregate(charts.database, "nothing_yet", {"2024-01-01": 1, "2024-01-02": 2}, through=1)
     charts.announce("nothing_yet", 1)
-    expect(page.locator(".canvas canvas")).to_be_visible(timeout=2000)
+    expect(page.locator(".canvas canvas")).to_be_visible()
     expect(page.get_by_text("No numbers in this range yet.")).to_have_count(0)
 
 
@@ -247,16 +263,13 @@ def test_a_single_point_stands_in_the_middle_of_its_period(told: Page) -> None:
     assert told.evaluate(shown) == [1_704_067_200_000 - 86_400_000, 1_704_067_200_000 + 86_400_000]
 
 
-def test_a_dashboard_has_all_charts_within_a_second_by_one_stream(charts: Server, page: Page) -> None:
+def test_a_dashboard_has_all_charts_by_one_stream(charts: Server, page: Page) -> None:
+    """How quickly, the benchmark web.dashboard holds."""
     streams: list[str] = []
     page.on("request", lambda request: "live/" in request.url and streams.append(request.url))
-    page.goto(charts.url("healthz"))
-    began = time.monotonic()
     page.goto(charts.url("dashboards/all/"))
     page.wait_for_function("() => [...document.querySelectorAll('.chart')].filter(f => f.dataset.drawn).length === 6")
-    taken = time.monotonic() - began
     assert len(streams) == 1
-    assert taken < 5, taken  # the benchmark web.dashboard holds the figure
 
 
 def test_a_hidden_page_gives_its_connection_back(charts: Server, page: Page) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import CDPSession, Page
 
-from tests.aggregates.web.browser.conftest import drawn
-from tests.aggregates.web.server import Server
+from tests.support.web.charts import drawn
+from tests.support.web.server import Server
 
 pytestmark = pytest.mark.browser
 POINTS = 100_000
@@ -45,7 +45,7 @@ def many(charts: Server, page: Page) -> Any:
         for i in range(POINTS)
     )
     page.goto(charts.url("aggregates/many/"))
-    return drawn(page, "", timeout_ms=60_000)
+    return drawn(page)
 
 
 def zoom(page: Page, box: Any, left: float, right: float) -> None:

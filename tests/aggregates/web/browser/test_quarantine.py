@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.aggregates.web.server import Server, eventually
+from tests.support.waiting import eventually
+from tests.support.web.server import Server
 
 pytestmark = pytest.mark.browser
 

@@ -9,6 +9,8 @@ import random
 import struct
 from collections.abc import Callable
 
+from tests.support.ingest import bson_shapes as shapes
+
 LONG = struct.Struct("<q").pack
 INT = struct.Struct("<i").pack
 NAMES = ("type", "context", "timestamp", "extra", "id", "_id", "$command", "$source", "code", "raw", "message")
@@ -140,3 +142,19 @@ _VALUES: dict[int, Callable[[random.Random], bytes]] = {
 }
 SIMPLE_KINDS = tuple(_VALUES)
 KINDS = (*SIMPLE_KINDS, 0x03, 0x04, 0x0F)
+
+
+def shaped(chance: random.Random) -> bytes:
+    """One or two documents with any BSON type anywhere."""
+    make = chance.choice((shapes.almost_event, shapes.almost_event, shapes.any_document))
+    return b"".join(make(chance) for _ in range(chance.choice((1, 1, 2))))
+
+
+def shaped_request(chance: random.Random, number: int) -> list[bytes]:
+    """A request of such documents, with any source frame."""
+    source = shapes.document(*(shapes.any_element(chance, "$source") for _ in range(chance.choice((1, 2)))))
+    if chance.random() < 0.3:
+        source = shapes.document(
+            shapes.element(2, "$source", shapes.string("a")), shapes.any_element(chance, "$source")
+        )
+    return [b"%d" % number, *chance.choice(([], [source])), shaped(chance)]

@@ -1,4 +1,4 @@
-"""Functions that test jobs name: the module `tests.mapreduce.tasks` is what the tests allow."""
+"""Functions that test jobs name: the module `tests.support.mapreduce.tasks` is what the tests allow."""
 
 from __future__ import annotations
 

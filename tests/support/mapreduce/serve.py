@@ -1,4 +1,4 @@
-"""One router or worker host as a process of its own: `python -m tests.mapreduce.serve router|worker SETTINGS`.
+"""One router or worker host as a process of its own: `python -m tests.support.mapreduce.serve router|worker SETTINGS`.
 
 SETTINGS is JSON; `addresses` names the file in which the router's real addresses are recorded.
 """

@@ -1,4 +1,4 @@
-"""Child processes that are killed in a phase of their work, see `tests.ingest.killable`."""
+"""Child processes that are killed in a phase of their work, see `tests.support.ingest.killable`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.ingest.conftest import wait_for
-from tests.ingest.killable import HALTED, SHARED_BYTES, TARGET
+from tests.support.ingest.killable import HALTED, SHARED_BYTES, TARGET
+from tests.support.waiting import eventually
 
 
 class Halting:
@@ -34,7 +34,7 @@ class Halting:
                 assert self.process.poll() is None, f"it ended with {self.process.returncode} and was to be in {phase}"
                 return bool(os.pread(file.fileno(), 1, HALTED)[0])
 
-            wait_for(halted, 60, phase)
+            eventually(halted, what=phase)
 
     def __enter__(self) -> Halting:
         return self

@@ -7,16 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from tests.support.mapreduce.ready import takes_jobs
+from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
+from zarkov_site.processes.mongod import LocalMongod
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = {
     "ingester": ("runingest",),
     "router": ("runrouter",),
@@ -28,16 +29,8 @@ CELERY_COMMANDS = {
     "celery": (*_CELERY, "worker", "--pool=solo", "--without-gossip", "--without-mingle", "--without-heartbeat"),
     "beat": (*_CELERY, "beat", "--pidfile="),
 }
-PAUSED = ("-m", "tests.aggregates.crash.paused")  # before a fault point: the command stops there
+PAUSED = ("-m", "tests.support.aggregates.paused")  # before a fault point: the command stops there
 READY = {"ingester": ("bson_bind_address", "publish_bind_address"), "router": ("zmr.req_bind", "zmr.worker_bind")}
-
-
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
-    end = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < end, f"still not after {timeout_s} s: {what}"
-        time.sleep(0.01)
-    return found
 
 
 class Stack:
@@ -51,7 +44,7 @@ class Stack:
             "ZARKOV_HOME": str(self.folder.root),
             "ZARKOV_MONGO_URI": mongo_uri,
             "ZARKOV_MONGO_DATABASE": database,
-            "ZARKOV_TASK_MODULES": "tests.aggregates.tasks",
+            "ZARKOV_TASK_MODULES": "tests.support.aggregates.tasks",
             **{f"ZARKOV_{key}_BIND_ADDRESS": "tcp://127.0.0.1:0" for key in ("BSON", "JSON", "ACK", "PUBLISH")},
             **{f"ZARKOV_ZMR__{key}_BIND": "tcp://127.0.0.1:0" for key in ("REQ", "WORKER")},
             **environment,
@@ -86,10 +79,11 @@ class Stack:
             command, cwd=ROOT, env=self.environment, stdout=self._log, stderr=self._log, start_new_session=True
         )
         if known:
-            until(lambda: all(key in self.folder.addresses() for key in known), f"addresses of {name}")
+            eventually(lambda: all(key in self.folder.addresses() for key in known), what=f"addresses of {name}")
             if kind == "router":  # from now on on the same ports, as a service would be
                 for key, variable in (("zmr.req_bind", "REQ"), ("zmr.worker_bind", "WORKER")):
                     self.environment[f"ZARKOV_ZMR__{variable}_BIND"] = self.folder.address(key)
+                eventually(lambda: takes_jobs(self.folder.address("zmr.req_bind")), what=f"{name} takes jobs")
 
     def start_all(self) -> None:
         """Migrations, then every part."""
@@ -113,10 +107,22 @@ class Stack:
             process.send_signal(signal.SIGTERM)
         for name in list(self.processes):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.processes[name].wait(timeout=15)
+                self.processes[name].wait(timeout=60)
             self.kill(name)
         self._log.close()
 
     def log(self) -> str:
         """What the parts said."""
         return Path(self._log.name).read_text(encoding="utf-8", errors="replace")
+
+
+def crash(stack: Stack, mongod: LocalMongod, victim: str) -> None:
+    """Kill one part, leave it down for a moment, and start it again."""
+    if victim == "mongod":
+        mongod.process.kill()
+        mongod.process.wait()
+        mongod.stop()
+        stack.folder.write(stack.folder.mongo / "uri", mongod.start())
+        return
+    stack.kill(victim)
+    stack.start(victim, victim.rstrip("2"))

@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
+from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 from zarkov_site.config.home import HomeFolder
 
@@ -31,14 +32,6 @@ FREE_PORTS = {
     "ZARKOV_WEB_PORT": "0",
     "ZARKOV_ANONYMOUS_READ": "true",
 }
-
-
-def eventually(condition: Callable[[], object], timeout_s: float = 20.0, what: str = "the condition") -> None:
-    """Poll until `condition` is true; an assertion error after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true within {timeout_s} s"
-        time.sleep(0.02)
 
 
 class System:
@@ -91,7 +84,7 @@ class System:
 
     def get(self, path: str) -> str:
         """Body of a page that anybody may read."""
-        with urllib.request.urlopen(self.url(path), timeout=20) as answer:
+        with urllib.request.urlopen(self.url(path), timeout=90) as answer:
             return str(answer.read().decode())
 
     def curl_line(self) -> str:
@@ -116,7 +109,7 @@ class System:
             stdin=None if stdin is not None else subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=240,
             check=False,
         )
 
@@ -131,7 +124,7 @@ class System:
         before = time.monotonic()
         if self.process.poll() is None:
             self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(90)
         self._reader.join(5)
         if self.process.stdout is not None:
             self.process.stdout.close()

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ import zmq
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.support.mapreduce.ready import takes_jobs
+from tests.support.mongo import open_client
+from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 from zarkov_site.config.home import HomeFolder
 
@@ -38,6 +41,7 @@ FREE_PORTS = {
     )
 } | {"ZARKOV_WEB_PORT": "0", "ZARKOV_ANONYMOUS_READ": "true"}
 PASSWORD = "correct horse battery"
+ANSWER_WITHIN_S = 90.0  # for hangs only
 
 
 COMPLETE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -51,15 +55,6 @@ def write_aggregate(database: Database[dict[str, Any]], name: str, values: Mappi
         )
     position = {"aggdef": name, "outputs": [name], "position": through, "complete_through": COMPLETE, "generation": 1}
     database["agg.position"].replace_one({"_id": name}, {"_id": name, **position}, upsert=True)
-
-
-def eventually(question: Callable[[], Any], timeout_s: float = 20.0, what: str = "the condition") -> Any:
-    """The first true answer to `question`; an assertion error after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := question()):
-        assert time.monotonic() < deadline, f"{what} did not come true within {timeout_s} s"
-        time.sleep(0.02)
-    return answer
 
 
 # Reads one program per line, as JSON, and answers each with whether it failed and what it said.
@@ -87,7 +82,7 @@ class Server:
     def __init__(self, mongo_uri: str, home: Path, **settings: str) -> None:
         self.folder = HomeFolder(home)
         self.database_name = f"web_{uuid.uuid4().hex[:10]}"
-        self._client: MongoClient[dict[str, Any]] = MongoClient(mongo_uri, tz_aware=True)
+        self._client: MongoClient[dict[str, Any]] = open_client(mongo_uri)
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ZARKOV_")}
         clean.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)
         own = {
@@ -113,7 +108,7 @@ class Server:
             get_user_model().objects.create_superuser("admin", "", {PASSWORD!r})
         """)
         self.token = self.make_token("test", "ingest,read,operate")
-        self.start("ingester", sys.executable, "manage.py", "runingest")
+        self.start("ingester", sys.executable, "manage.py", "runingest")  # beside the other
         self.start_web()
         eventually(lambda: "ack_bind_address" in self.folder.addresses(), what="the ingester")
         return self
@@ -137,9 +132,20 @@ class Server:
         self.start(
             "web", sys.executable, "-m", "gunicorn", "-c", "python:zarkov_site.server", "zarkov_site.wsgi:application"
         )
-        eventually(self._answers, 30, f"gunicorn; its log: {self.folder.log / 'web.log'}")
+        eventually(self._answers, what=f"gunicorn; its log: {self.folder.log / 'web.log'}")
 
-    def stop(self, name: str, number: int = signal.SIGTERM, timeout_s: float = 10.0) -> float:
+    def start_router(self) -> None:
+        """Start a router and wait until it takes jobs."""
+        self.start("router", sys.executable, "manage.py", "runrouter")
+        eventually(lambda: "zmr.req_bind" in self.folder.addresses(), what="the router")
+        eventually(lambda: takes_jobs(self.folder.address("zmr.req_bind")), what="the router takes jobs")
+
+    def start_ingester(self) -> None:
+        """Start an ingester and wait until its sockets are bound."""
+        self.start("ingester", sys.executable, "manage.py", "runingest")
+        eventually(lambda: "ack_bind_address" in self.folder.addresses(), what="the ingester")
+
+    def stop(self, name: str, number: int = signal.SIGTERM, timeout_s: float = 60.0) -> float:
         """End one process; return how long that took."""
         process = self.processes.pop(name)
         began = time.monotonic()
@@ -152,13 +158,13 @@ class Server:
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(5)
+            process.wait()
             raise
         return time.monotonic() - began
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(self.url("healthz"), timeout=5) as answer:
+            with urllib.request.urlopen(self.url("healthz"), timeout=20) as answer:
                 return bool(answer.status == 200)
         except (OSError, KeyError, ValueError):
             return False
@@ -179,7 +185,7 @@ class Server:
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=ANSWER_WITHIN_S,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -223,7 +229,7 @@ class Server:
         for name, value in headers.items():
             request.add_header(name.replace("_", "-"), value)
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_S) as answer:
                 return answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, {k.lower(): v for k, v in error.headers.items()}, error.read()
@@ -240,7 +246,7 @@ class Server:
         with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
             socket.connect(self.folder.address("bson_bind_address"))
             socket.send(bson.encode(notice))
-            socket.close(linger=2000)
+            socket.close(linger=60_000)
 
     @contextlib.contextmanager
     def stream(self, path: str, **headers: str) -> Iterator[Stream]:
@@ -248,7 +254,7 @@ class Server:
         request = urllib.request.Request(self.url(path))
         for name, value in headers.items():
             request.add_header(name.replace("_", "-"), value)
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_S) as answer:
             yield Stream(answer)
 
 

@@ -19,7 +19,8 @@ from aggregates.run.full import full_run, rebuild
 from aggregates.run.incremental import refresh
 from ingest.store.store import connect
 from mapreduce.engine import open_engine
-from tests.aggregates.conftest import MODULES, define, engine_settings
+from tests.support.aggregates.definitions import MODULES, define, engine_settings
+from tests.support.mongo import open_client
 
 
 def kill_at(point: str, times: int) -> None:
@@ -38,7 +39,7 @@ def kill_at(point: str, times: int) -> None:
 
 def main(arguments: dict[str, Any]) -> None:
     uri, name = arguments["uri"], arguments["database"]
-    client: MongoClient[dict[str, Any]] = MongoClient(uri, tz_aware=True)
+    client: MongoClient[dict[str, Any]] = open_client(uri)
     engine = open_engine(engine_settings(uri, name, Path(arguments["root"])))
     run_context = RunContext(client[name], connect(uri, name), engine, MODULES, durable_jobs=False, grace_s=0)
     definition = define(arguments["task"])

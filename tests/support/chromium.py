@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+WITHIN_MS = 90_000  # for hangs only; playwright's own limit of an expectation is 5 s
 ARGUMENTS = [
     "--headless",
     "--no-sandbox",

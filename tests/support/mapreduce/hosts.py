@@ -1,6 +1,7 @@
 """Several hosts on one machine, with a link that is cut and healed. Run inside a network namespace of its own:
 
-`unshare -n python -m tests.mapreduce.hosts FOLDER`. Prints `result equal` at the end; everything it made goes with it.
+`unshare -n python -m tests.support.mapreduce.hosts FOLDER`. Prints `result equal` at the end; everything it made goes
+with it.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pymongo import MongoClient
-
 from mapreduce.job.spec import JobSpec, Output, Source
-from tests.mapreduce.cluster import Cluster, until
-from tests.mapreduce.conftest import make_events
+from tests.support.mapreduce.cluster import Cluster
+from tests.support.mapreduce.jobs import make_events
+from tests.support.mongo import open_client
+from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
 
 HUB = "10.77.0.1"
-T = "tests.mapreduce.tasks:"
+T = "tests.support.mapreduce.tasks:"
 
 
 def ip(*arguments: str, pid: int | None = None) -> None:
@@ -43,7 +44,7 @@ class Machine:
         self.holder = subprocess.Popen(["unshare", "-n", "sleep", "600"])
         own = Path("/proc/self/ns/net").readlink()
         space = Path(f"/proc/{self.holder.pid}/ns/net")
-        until(lambda: space.readlink() != own, "a namespace of its own")
+        eventually(lambda: space.readlink() != own, what="a namespace of its own")
         ip("link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", str(self.holder.pid))
         ip("link", "set", self.link, "master", "hub", "up")
         ip("link", "set", "lo", "up", pid=self.holder.pid)
@@ -102,7 +103,7 @@ def main(folder: Path) -> int:
     cluster: Cluster | None = None
     try:
         uri = mongod.start()
-        database: Any = MongoClient(uri, tz_aware=True)["hosts"]
+        database: Any = open_client(uri)["hosts"]
         forward(int(uri.rsplit(":", 1)[1].split("/")[0]))
         events = make_events(5_000)
         database["event.1"].insert_many(events)
@@ -146,13 +147,13 @@ def check(cluster: Cluster, database: Any, events: list[dict[str, Any]], machine
             reduce_name=T + "add",
         )
         job_id = cluster.engine.submit(spec)
-        until(partial(splits_done, cluster, job_id, 20), "splits are done")
+        eventually(partial(splits_done, cluster, job_id, 20), what="splits are done")
         if round_number == 0:
             machines[0].cut()
-            until(lambda: len(cluster.engine.config()["workers"]) == 1, "the router gives the worker up")
+            eventually(lambda: len(cluster.engine.config()["workers"]) == 1, what="the router gives the worker up")
             time.sleep(1.0)  # the job goes on while the link is down
             machines[0].heal()
-        status = cluster.engine.wait(job_id, 90)
+        status = cluster.engine.wait(job_id, 200)
         assert status.state == "complete", status
         assert {d["_id"]: d["value"] for d in database["zagg.x"].find()} == expected
         cluster.ready(2)

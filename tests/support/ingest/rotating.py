@@ -13,7 +13,7 @@ from pymongo.collection import Collection
 
 from ingest.store import rotation
 from ingest.store.store import connect
-from tests.ingest.killable import marked, open_shared
+from tests.support.ingest.killable import marked, open_shared
 
 ROTATION_PHASES = ("making a partition", "naming", "dumping", "verifying", "dropping", "removing")
 _STEPS = ("create_partition", "create_view", "dump", "verify", "drop")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ingest.client import AcknowledgedClient, spool
 from ingest.client.spool import Spool
-from tests.ingest.killable import marked, open_shared
+from tests.support.ingest.killable import marked, open_shared
 
 SPOOL_PHASES = ("making a file", "spooling", "taking over", "draining", "forgetting", "deleting a file")
 EVENTS_AT_ONCE = 3

@@ -8,8 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,11 @@ import psutil
 
 from mapreduce.engine.zmq import ZmqEngine
 from mapreduce.settings import EngineSettings
-from tests.mapreduce.serve import settings_from
+from tests.support.mapreduce.ready import takes_jobs
+from tests.support.mapreduce.serve import settings_from
+from tests.support.waiting import eventually
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
-
-
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> Any:
-    """Wait for `condition`, look often, and return what it gave; fails with `what` when it stays false."""
-    end = time.monotonic() + timeout_s
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < end, f"still not after {timeout_s} s: {what}"
-        time.sleep(0.005)
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 class Cluster:
@@ -47,7 +37,7 @@ class Cluster:
             "mongo_uri": mongo_uri,
             "mongo_database": database,
             "job_root": str(folder / "zmr"),
-            "allowed_modules": ["tests.mapreduce.tasks"],
+            "allowed_modules": ["tests.support.mapreduce.tasks"],
             "processes_per_worker": 1,
             "spare_processes": 0,  # they cost time to start; tests of them say so
             **changes,
@@ -76,7 +66,7 @@ class Cluster:
 
     def ready(self, workers: int) -> None:
         """Wait until this many workers have an executor ready for each of their slots."""
-        until(lambda: self.idle() >= workers, f"{workers} idle workers", 120)
+        eventually(lambda: self.idle() >= workers, 120, f"{workers} idle workers")
 
     def idle(self) -> int:
         spare = self.values["spare_processes"]
@@ -87,10 +77,16 @@ class Cluster:
         with contextlib.suppress(FileNotFoundError):
             Path(self.values["addresses"]).unlink()
         self.router = self._spawn("router", self.values)
-        until(Path(self.values["addresses"]).exists, f"addresses of the router, see {self._log.name}", 120)
+        eventually(self._is_bound, 120, "addresses of the router")
         # From now on it keeps its ports, so that a test may restart it as a service would be.
         found = json.loads(Path(self.values["addresses"]).read_text())
         self.values.update(req_bind=found["zmr.req_bind"], worker_bind=found["zmr.worker_bind"])
+        eventually(lambda: takes_jobs(found["zmr.req_bind"], self.settings.curve), 120, "the router takes jobs")
+
+    def _is_bound(self) -> bool:
+        assert self.router is not None
+        assert self.router.poll() is None, self.log()
+        return Path(self.values["addresses"]).exists()
 
     def start_worker(self, prefix: Sequence[str] = (), **changes: Any) -> subprocess.Popen[bytes]:
         """A worker host; `prefix` are words before its command, such as those that enter a namespace."""
@@ -128,7 +124,7 @@ class Cluster:
 
     def _spawn(self, role: str, values: dict[str, Any], prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [*prefix, sys.executable, "-m", "tests.mapreduce.serve", role, json.dumps(values)],
+            [*prefix, sys.executable, "-m", "tests.support.mapreduce.serve", role, json.dumps(values)],
             cwd=REPOSITORY,
             stdout=self._log,
             stderr=self._log,

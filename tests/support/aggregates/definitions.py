@@ -1,0 +1,36 @@
+"""Definitions of the tests' tasks, the engine that runs them, and what they gave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pymongo.database import Database
+
+from aggregates.definition.definition import Definition
+from mapreduce.settings import EngineSettings
+
+MODULES = ("tests.support.aggregates.tasks",)
+
+
+def engine_settings(uri: str, database: str, root: Path) -> EngineSettings:
+    return EngineSettings(
+        engine="inline",
+        req_bind="tcp://127.0.0.1:0",
+        worker_bind="tcp://127.0.0.1:0",
+        req_uri=lambda: "",
+        worker_uri=lambda: "",
+        mongo_address=lambda: uri,
+        mongo_database=database,
+        job_root=root,
+        allowed_modules=MODULES,
+    )
+
+
+def define(task: str, name: str = "", **more: Any) -> Definition:
+    name = name or task.lower()
+    return Definition(name=name, task_name=f"tests.support.aggregates.tasks.{task}", output=name, **more)
+
+
+def values(database: Database[dict[str, Any]], output: str) -> dict[Any, Any]:
+    return {document["_id"]: document["value"] for document in database[f"zagg.{output}"].find()}

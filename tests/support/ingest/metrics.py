@@ -1,0 +1,110 @@
+"""A broker in a thread, and subscribers that listen to it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from ingest.metrics.broker import Broker
+from ingest.metrics.wire import BACKENDS, PUBLISHERS, Batch, Single, unpack
+
+ANYWHERE = "tcp://127.0.0.1:0"
+
+
+class Stop:
+    """A wish to stop that wakes up whoever polls it."""
+
+    def __init__(self) -> None:
+        self._read_end, self._write_end = os.pipe()
+        self._set = False
+
+    def __call__(self) -> None:
+        self._set = True
+        os.write(self._write_end, b"x")
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def fileno(self) -> int:
+        return self._read_end
+
+    def close(self) -> None:
+        os.close(self._read_end)
+        os.close(self._write_end)
+
+
+class Running:
+    """Something with `run(stop)`, in a thread."""
+
+    def __init__(self, service: Any) -> None:
+        self.service = service
+        self._stop = Stop()
+        self._thread = threading.Thread(target=service.run, args=(self._stop,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._stop()
+            self._thread.join(20)
+            assert not self._thread.is_alive()
+            self._stop.close()
+
+
+class RunningBroker(Running):
+    def __init__(self, publishers: str = ANYWHERE, backends: str = ANYWHERE, **options: Any) -> None:
+        broker = Broker(publishers, backends, **options)
+        broker.start()
+        self.publishers, self.backends = broker.addresses[PUBLISHERS], broker.addresses[BACKENDS]
+        super().__init__(broker)
+
+    def stop(self) -> None:
+        super().stop()
+        self.service.close()
+
+
+class Listener:
+    """A bare SUB socket, as any program may connect one."""
+
+    def __init__(self, address: str, *prefixes: bytes) -> None:
+        self._context: zmq.Context[Any] = zmq.Context()
+        self.socket = self._context.socket(zmq.SUB)
+        for prefix in prefixes or (b"",):
+            self.socket.setsockopt(zmq.SUBSCRIBE, prefix)
+        self.socket.connect(address)
+
+    def message(self, within_s: float = 10.0) -> bytes:
+        assert self.socket.poll(int(within_s * 1000)), "nothing arrived"
+        return self.socket.recv()
+
+    def next(self, within_s: float = 10.0) -> Single | Batch:
+        return unpack(self.message(within_s))
+
+    def until(self, enough: Callable[[list[Single | Batch]], bool], within_s: float = 20.0) -> list[Single | Batch]:
+        """Everything that arrives until `enough` says so."""
+        deadline = time.monotonic() + within_s
+        found: list[Single | Batch] = []
+        while not enough(found):
+            assert time.monotonic() < deadline, found[-3:]
+            if self.socket.poll(50):
+                found.append(unpack(self.socket.recv()))
+        return found
+
+    def rest(self, wait_s: float = 0.3) -> list[bytes]:
+        found = []
+        while self.socket.poll(int(wait_s * 1000)):
+            found.append(self.socket.recv())
+        return found
+
+    def close(self) -> None:
+        self.socket.close(linger=0)
+        self._context.term()
+
+
+def counted(found: list[Single | Batch], name: str) -> int:
+    """How many measurements of this name are in the batches."""
+    return sum(b.count for b in found if isinstance(b, Batch) and b.identity.name == name)

@@ -1,0 +1,75 @@
+"""A running ingester, and what became of its input."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from ingest.client import AcknowledgedClient, ZarkovClient
+from ingest.exceptions import DeliveryError, PartFailedError
+from ingest.server.ingester import Ingester
+from ingest.settings import IngestSettings
+from tests.support.waiting import WITHIN_S
+
+ANYWHERE = "tcp://127.0.0.1:0"
+
+
+def why_refused(client: AcknowledgedClient | ZarkovClient) -> str:
+    """Return why an event of `client` is not taken; that nobody listens, as long as a busy machine shakes no hands."""
+    with pytest.raises(DeliveryError) as caught:
+        client.event("not taken", {})
+    return str(caught.value)
+
+
+def sums(database: Database[Any]) -> dict[str, int]:
+    """What became of all input, from verdicts and from those that are folded."""
+    found = [*database["ingest.verdict"].find(), *database["ingest.journal"].find()]
+    return {name: sum(v.get(name, 0) for v in found) for name in ("stored", "duplicates", "quarantined")}
+
+
+class RunningIngester:
+    """An ingester in a thread of its own, as the gevent loop belongs to its thread."""
+
+    def __init__(self, settings: IngestSettings, **options: Any) -> None:
+        self.ingester = Ingester(settings, **options)
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+        self.failure: PartFailedError | None = None  # a part of it ended by a fault
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._ready.wait(WITHIN_S)
+        if self._error:
+            self._thread.join(WITHIN_S)
+            raise self._error
+
+    def _run(self) -> None:
+        from gevent.hub import get_hub
+
+        try:
+            self.ingester.start()
+        except BaseException as error:  # noqa: BLE001 - handed to the test
+            self._error = error
+            self._ready.set()
+            return
+        self._ready.set()
+        try:
+            self.ingester.run()
+        except PartFailedError as error:
+            self.failure = error
+        get_hub().destroy(destroy_loop=True)
+
+    def address(self, receiver: str) -> str:
+        return self.ingester.addresses[f"{receiver}_bind_address"]
+
+    def wait_until_it_ends(self) -> None:
+        self._thread.join(WITHIN_S)
+        assert not self._thread.is_alive()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self.ingester.request_stop()
+            self._thread.join(WITHIN_S)
+            assert not self._thread.is_alive()

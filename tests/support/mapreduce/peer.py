@@ -1,0 +1,86 @@
+"""A router in a thread of the test, and whoever speaks to it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import bson
+import zmq
+
+from mapreduce.codec import encode
+from mapreduce.router.router import Router
+from mapreduce.settings import EngineSettings
+from mapreduce.wire import message
+
+
+class Stopped:
+    """What tells the router to end."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+        os.write(self._write, b"x")
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def fileno(self) -> int:
+        return self._read
+
+
+class Peer:
+    """Speaks to a router that runs in a thread of the test: as a client, and as whatever calls itself a worker."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.said: list[str] = []
+        self.router = Router(settings, self.said.append)
+        self.addresses = self.router.start()
+        self._stop = Stopped()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        self.context: zmq.Context[Any] = zmq.Context()
+        self._sockets: list[Any] = []
+
+    def _run(self) -> None:
+        self.router.run(self._stop)
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        socket = self.socket(zmq.REQ, "zmr.req_bind")
+        socket.send(encode(request))
+        assert socket.poll(60_000), "every request gets a reply"
+        return bson.decode(socket.recv())
+
+    def socket(self, kind: int, key: str) -> Any:
+        socket = self.context.socket(kind)
+        socket.set(zmq.LINGER, 0)
+        socket.connect(self.addresses[key])
+        self._sockets.append(socket)
+        return socket
+
+    def worker(self, **changes: Any) -> Any:
+        socket = self.socket(zmq.DEALER, "zmr.worker_bind")
+        socket.send_multipart(message.pack(message.HELLO, {**HELLO, "versions": message.versions(), **changes}))
+        return socket
+
+    def hear(self, socket: Any, kind: str) -> dict[str, Any]:
+        while True:
+            assert socket.poll(60_000), kind
+            found, header, _ = message.unpack(socket.recv_multipart())
+            if found == kind:
+                return header
+
+    def stop(self) -> None:
+        self._stop.set()
+        self.thread.join(60)
+        for socket in self._sockets:
+            socket.close()
+        self.context.term()
+        self.router.stop()
+
+
+HELLO = {"name": "w", "slots": 1, "idle": 1, "spare": 0, "data_uri": "tcp://127.0.0.1:1", "held": []}
