@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import graphlib
 import ast
+import graphlib
 import pkgutil
 import subprocess
 import sys
@@ -53,6 +53,8 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = grimp.build_graph("zarkov_site", "aggregates", "ingest", "mapreduce", cache_dir=None)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     graphlib.TopologicalSorter(imports).prepare()  # raises CycleError
+
+
 def imported(path: Path) -> Iterator[str]:
     """Dotted names of all modules that a file imports, wherever in it; `from a import b` may name either."""
     package = ".".join(path.parent.relative_to(REPOSITORY).parts)

@@ -20,7 +20,9 @@ HEADING = "## Everyday words in module names"
 def modules() -> list[Path]:
     """Every module of ours, without migrations, management commands and what begins with `__`."""
     found = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")]
-    return sorted(p for p in found if not p.name.startswith("__") and not {"migrations", "commands", "build"} & set(p.parts))
+    return sorted(
+        p for p in found if not p.name.startswith("__") and not {"migrations", "commands", "build"} & set(p.parts)
+    )
 
 
 def named(path: Path) -> str:

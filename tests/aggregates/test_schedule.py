@@ -22,8 +22,8 @@ from aggregates.services.celery_queue import QueuedMessage
 from tests.support.aggregates.definitions import values
 from tests.support.aggregates.event_source import Producer, event
 from zarkov_site.celery import app
+from zarkov_site.config.config import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[2]
 TASK = "tests.support.aggregates.tasks.CountByDay"
 
 
@@ -103,7 +103,7 @@ def test_the_sweeper_puts_back_a_run_that_the_queue_lost(queued, producer):
 def test_the_sweeper_puts_back_a_run_whose_performer_died(queued, producer, database):
     producer.send(event())
     code = "from aggregates.run.lease_holder import new_holder; print(new_holder())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     holder = done.stdout.strip()
     assert is_dead(holder)
     aggdef = services.define(name="days", task_name=TASK)

@@ -16,8 +16,9 @@ from mapreduce.job.request import COMMANDS
 from mapreduce.job.spec import END_STATES, RUNNING_STATES, UNKNOWN, JobSpec, JobStatus, Output
 from mapreduce.job.spec_check import checked_spec
 from tests.support.mapreduce.jobs import SPEC
+from zarkov_site.config.config import REPOSITORY
 
-DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "mapreduce.md"
+DOCS = REPOSITORY / "docs" / "mapreduce.md"
 
 
 def test_a_spec_comes_back_from_its_document_equal() -> None:

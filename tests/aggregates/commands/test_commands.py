@@ -19,9 +19,9 @@ from mapreduce.exceptions import RouterUnreachableError
 from tests.support.aggregates.definitions import values
 from tests.support.aggregates.event_source import Producer, event
 from tests.support.durations import assert_within, seconds
+from zarkov_site.config.config import REPOSITORY
 
 TASK = "tests.support.aggregates.tasks.CountByDay"
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def run(*arguments: str) -> str:
@@ -120,14 +120,14 @@ def test_verify_exits_1_and_lists_the_differences(producer, database):
 
 def test_startagg_writes_a_task_that_works_and_a_test_that_passes(tmp_path):
     environment = dict(os.environ)
-    command = [sys.executable, str(ROOT / "manage.py"), "startagg", "logins"]
+    command = [sys.executable, str(REPOSITORY / "manage.py"), "startagg", "logins"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "task_modules: [logins.agg_tasks]" in done.stdout
     assert "manage.py aggregate logins" in done.stdout
     assert (tmp_path / "logins" / "agg_tasks.py").exists()
     test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "logins"]
-    environment["PYTHONPATH"] = str(ROOT)
+    environment["PYTHONPATH"] = str(REPOSITORY)
     tested = subprocess.run(test, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert tested.returncode == 0, tested.stdout + tested.stderr
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)

@@ -18,8 +18,8 @@ from aggregates.run.context import RunContext
 from aggregates.run.full import full_run
 from tests.support.aggregates.definitions import define, values
 from tests.support.aggregates.event_source import NOON, Producer, event
+from zarkov_site.config.config import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[3]
 DAY = timedelta(days=1)
 
 FIRST = [
@@ -86,7 +86,7 @@ def test_a_run_killed_at_any_point_is_made_right_by_the_next(
     arguments = {"uri": mongo_uri, "database": database.name, "root": str(tmp_path), "task": task, "mode": mode}
     arguments |= {"point": point, "times": times, "since": NOON.isoformat(), "until": (NOON + DAY).isoformat()}
     command = [sys.executable, "-m", "tests.support.aggregates.child", json.dumps(arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     producer.send(event("a"))
     outcome = run(definition)

@@ -21,8 +21,8 @@ from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.backend.statsd import StatsdBackend
 from tests.support.ingest.metrics import Running, RunningBroker
 from tests.support.waiting import eventually as wait_for
+from zarkov_site.config.config import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[3]
 STATSD = REPOSITORY / "node_modules" / "statsd" / "stats.js"
 SECONDS = [0.01 * n for n in range(1, 101)]
 

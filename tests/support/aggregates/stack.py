@@ -16,8 +16,8 @@ from tests.support.mapreduce.ready import takes_jobs
 from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
+from zarkov_site.config.config import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = {
     "ingester": ("runingest",),
     "router": ("runrouter",),
@@ -53,12 +53,12 @@ class Stack:
         self._log = (folder / "log.txt").open("ab")
 
     def manage(
-        self, *arguments: str, check: bool = True, prefix: Sequence[str] = (str(ROOT / "manage.py"),)
+        self, *arguments: str, check: bool = True, prefix: Sequence[str] = (str(REPOSITORY / "manage.py"),)
     ) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
         command = [sys.executable, *prefix, *arguments]
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, timeout=300, check=False
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
@@ -67,7 +67,7 @@ class Stack:
         """Run Python in the Django shell."""
         return self.manage("shell", "-c", code).stdout
 
-    def start(self, name: str, kind: str = "", prefix: Sequence[str] = (str(ROOT / "manage.py"),)) -> None:
+    def start(self, name: str, kind: str = "", prefix: Sequence[str] = (str(REPOSITORY / "manage.py"),)) -> None:
         """Start a part, and wait until it can be reached."""
         kind = kind or name
         words = CELERY_COMMANDS.get(kind) or (*prefix, *COMMANDS.get(kind, ()))
@@ -76,7 +76,7 @@ class Stack:
             addresses = self.folder.addresses()
             self.folder.forget_addresses({key: addresses[key] for key in known if key in addresses})
         self.processes[name] = subprocess.Popen(
-            command, cwd=ROOT, env=self.environment, stdout=self._log, stderr=self._log, start_new_session=True
+            command, cwd=REPOSITORY, env=self.environment, stdout=self._log, stderr=self._log, start_new_session=True
         )
         if known:
             eventually(lambda: all(key in self.folder.addresses() for key in known), what=f"addresses of {name}")

@@ -19,8 +19,8 @@ from mapreduce.settings import EngineSettings
 from tests.support.mapreduce.ready import takes_jobs
 from tests.support.mapreduce.serve import settings_from
 from tests.support.waiting import eventually
+from zarkov_site.config.config import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 class Cluster:
