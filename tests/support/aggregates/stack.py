@@ -14,9 +14,9 @@ import psutil
 
 from tests.support.mapreduce.ready import takes_jobs
 from tests.support.waiting import eventually
+from zarkov_site.config.config import REPOSITORY
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
-from zarkov_site.config.config import REPOSITORY
 
 COMMANDS = {
     "ingester": ("runingest",),

@@ -22,7 +22,6 @@ from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
 
-
 class Cluster:
     """Processes of one test. `stop` ends all of them, stopped ones too."""
 
