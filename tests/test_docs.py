@@ -100,3 +100,14 @@ def test_no_registry_host_and_no_path_of_a_machine_is_in_the_repository() -> Non
         if hosts.search(path.read_text(errors="replace")):
             guilty.append(name)
     assert guilty == []
+
+
+@pytest.mark.parametrize("path", texts(), ids=named)
+def test_tests_that_are_named_exist(path: Path) -> None:
+    files: dict[str, str] = {}
+    for file in (REPOSITORY / "tests").rglob("test_*.py"):
+        files[file.stem] = files.get(file.stem, "") + file.read_text()
+    found = re.findall(r"`(?:tests/[\w/]+/)?(test_\w+)(?:\.py)?(?:::(test_\w+))?[:`]", path.read_text())
+    assert [
+        (module, test) for module, test in found if module not in files or f"def {test or 'test_'}" not in files[module]
+    ] == []

@@ -79,7 +79,7 @@ def test_what_tests_share_lies_in_support_and_no_test_module_or_conftest_is_impo
 
 
 # They look at how a server or a connection behaves, or belong to a system that is started as a whole.
-_OWN_CLIENTS = ("support/mongo.py", "ingest/test_store.py", "zarkov_site/", "bench/")
+_OWN_CLIENTS = ("support/mongo.py", "ingest/store/test_store.py", "zarkov_site/", "bench/")
 
 
 def test_tests_look_at_mongodb_as_the_code_does() -> None:

@@ -17,9 +17,10 @@ from aggregates.run.verify import verify
 from ingest.store.store import connect
 from tests.support.aggregates.definitions import MODULES, define
 from tests.support.aggregates.event_source import NOON, Producer, event
-from tests.support.aggregates.stack import ROOT, Stack, crash
+from tests.support.aggregates.stack import Stack, crash
 from tests.support.mongo import make_last, open_client
 from tests.support.waiting import eventually
+from zarkov_site.config.config import REPOSITORY
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
 
@@ -76,7 +77,7 @@ class Service:
         arguments = [sys.executable, "-m", "tests.support.aggregates.paused", point, *command]
         return subprocess.Popen(
             arguments,
-            cwd=ROOT,
+            cwd=REPOSITORY,
             env=self.stack.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
