@@ -42,4 +42,5 @@ class IngestSettings:
     block_events: int = 5_000  # most events committed as one block
     block_bytes: int = 8 * 2**20  # most bytes of BSON committed as one block
     hops: int = 0  # load balancers between a client and the acknowledged socket; each adds a routing frame
+    end_mark: bytes = b""  # the load balancer's last message through each pushed receiver; empty = there is none
     inserters: int = 2  # blocks committed at the same time

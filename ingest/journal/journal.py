@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 import threading
@@ -52,6 +53,7 @@ class Journal:
         self._last_number = 0  # of the newest segment
         self._lock = lock
         self._settings = settings
+        self._most_bytes: float = settings.max_bytes
         self._guard = threading.Lock()  # protects `segments` and their counters
 
     @classmethod
@@ -118,9 +120,14 @@ class Journal:
         """Return whether `records` fit now. A single record always fits while the journal is at most half full, so that
         none is too large for ever.
         """
-        size, most = self.size_bytes, self._settings.max_bytes
+        size, most = self.size_bytes, self._most_bytes
         needed = sum(HEADER_BYTES + len(payload) for _, _, payload in records)
         return size + needed <= most or (len(records) == 1 and size <= most // 2)
+
+    def lift_bound(self) -> None:
+        """Accept records even if the journal is full, for the end: what was received has to go somewhere."""
+        self._most_bytes = math.inf
+        self.room.set()
 
     def append(self, records: Sequence[tuple[RecordKind, int, bytes]]) -> None:
         """Write `(kind, count, payload)` records in order, all or none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,8 +18,14 @@ _zibrato: Zibrato | None = None
 
 
 def options(source: str, address: Callable[[], str], interval_s: float) -> dict[str, Any]:
-    """Return the arguments of `Zibrato` for one of Zarkov's processes."""
-    return {"source": source, "address": address, "interval": interval_s, "exit_s": EXIT_S}
+    """Return the arguments of `Zibrato` for one of Zarkov's processes.
+
+    The ingester ends after the broker, because others need it until then: its last measurements are always lost, which
+    deserves no warning.
+    """
+    return {
+        "source": source, "address": address, "interval": interval_s, "exit_s": EXIT_S, "loss_level": logging.INFO,
+    }  # fmt: skip
 
 
 def measure(source: str, address: Callable[[], str], interval_s: int) -> None:

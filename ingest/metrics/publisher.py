@@ -51,7 +51,10 @@ class Statistics:
 class Publisher:
     """Own the accumulators, the sender's thread and its socket. Methods can be called from any thread."""
 
-    def __init__(self, address: Callable[[], str], interval_s: float, exit_s: float) -> None:
+    def __init__(
+        self, address: Callable[[], str], interval_s: float, exit_s: float, loss_level: int = logging.WARNING
+    ) -> None:
+        self._loss_level = loss_level
         self._address = address
         self._interval_s = interval_s
         self._exit_s = exit_s
@@ -240,7 +243,7 @@ class Publisher:
         lost = self._outbox.drop_all()
         self._incomplete = lost > 0
         if lost and not ticket.complete:
-            log.warning("measurements are lost, nobody took them before the end measurements=%d", lost)
+            log.log(self._loss_level, "measurements are lost, nobody took them before the end measurements=%d", lost)
 
     def _safe_turn(self, link: BrokerConnection) -> _Ticket | None:
         """Do one turn. A failure costs that turn, never the thread."""

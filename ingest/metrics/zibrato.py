@@ -51,7 +51,8 @@ class Zibrato:
 
     One object per program is enough; threads, greenlets, coroutines and forked children can share it. Measurements are
     gathered and sent every `interval` seconds (0 = each at once, as in 2013). Until a backend wants them they wait in
-    bounded memory. At a normal exit the rest is sent, for at most `exit_s` seconds.
+    bounded memory. At a normal exit the rest is sent, for at most `exit_s` seconds; what nobody took is logged at
+    `loss_level`.
 
     `source` is the default source of all measurements. `address`, a ZeroMQ address or a function that returns one,
     replaces `host` and `port`. `context` is accepted as in 2013 and ignored. Raise `MetricError` for wrong arguments.
@@ -74,6 +75,7 @@ class Zibrato:
         source: str = NOT_SPECIFIED,
         address: str | Callable[[], str] | None = None,
         exit_s: float = EXIT_S,
+        loss_level: int = logging.WARNING,
     ) -> None:
         self._source = text("source", source)
         if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 <= interval <= 3600:
@@ -81,7 +83,7 @@ class Zibrato:
         if isinstance(exit_s, bool) or not isinstance(exit_s, int | float) or not 0 <= exit_s <= 3600:
             raise MetricError(f"exit_s: {exit_s!r} is not allowed: 0 to 3600 seconds")
         self._interval = interval
-        self._publisher = Publisher(_address(host, port, address), interval, exit_s)
+        self._publisher = Publisher(_address(host, port, address), interval, exit_s, loss_level)
         self._accumulators: dict[Identity, Accumulator | SingleValues] = {}
         self._logged: set[str] = set()
         self._connected = True

@@ -22,6 +22,7 @@ from gevent.hub import get_hub
 
 from ingest.exceptions import JournalError, JournalLockedError, PartFailedError
 from ingest.journal.journal import Journal, journal_folders
+from ingest.server import push_reader
 from ingest.server.backdoor import check_backdoor, open_backdoor
 from ingest.server.committer import Committer
 from ingest.server.counters import Counters
@@ -29,10 +30,10 @@ from ingest.server.journal_writer import Delivery, JournalWriter
 from ingest.server.receiver import DRAIN_BYTES, Receiver, bind, bound_address, drain
 from ingest.settings import IngestSettings
 from ingest.store.store import Store, Watermark, connect
-from ingest.transport import notice
+from ingest.transport import notice, socket_drain
 from ingest.transport.notice import NOTICES
 from ingest.transport.server_keys import Authenticator
-from ingest.wire import bson_reader, error_boundary, json_reader
+from ingest.wire import bson_reader, error_boundary
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.request import OWN_SOURCE, REFUSED, read_request, refusals
 
@@ -42,7 +43,10 @@ ADOPT_EVERY_S = 5.0
 BEAT_S = 0.5
 DRAIN_WITHIN_S = 3.0  # at stop: what is journalled but not in MongoDB by then waits for the next start
 REQUESTS_AT_ONCE = 64  # acknowledged requests read before other greenlets run
-REST_WITHIN_S = 0.5  # at stop: for reading what ZeroMQ has received already
+LAST_ANSWERS_MS = 500  # at stop: for answers and notices to leave
+CONGESTED_PAUSE_S = 0.01
+BALANCER_WITHIN_S = 10.0  # at stop: for the load balancer to say that it has handed on everything
+_PUSHED = ("bson_bind_address", "json_bind_address")
 
 
 class Ingester:
@@ -74,6 +78,7 @@ class Ingester:
         self._stop_requested = Event()
         self._started = self._stopped = False
         self._failure: PartFailedError | None = None
+        self._ended: set[str] = set()  # receivers through which the load balancer has handed on everything
         self._beat_s = time.monotonic()
 
     def start(self) -> None:
@@ -120,11 +125,12 @@ class Ingester:
         self._started = True
 
     def run(self) -> None:
-        """Serve until `stop` or `request_stop` is called.
+        """Serve until `stop` or `request_stop` is called and the load balancer, if any, has handed on everything.
 
         Raise `PartFailedError` if a part failed, after everything else was stopped in order.
         """
         self._stop_requested.wait()
+        self._wait_for_load_balancer()
         self.stop()
         if self._failure is not None:
             raise self._failure
@@ -144,9 +150,13 @@ class Ingester:
         if self._backdoor is not None:
             self._backdoor.stop(timeout=0)
         self._read_the_rest()
+        if self.settings.end_mark:
+            self.adopt()  # what the load balancer wrote itself, and what siblings left
         pool = get_hub().threadpool
         deadline = time.monotonic() + DRAIN_WITHIN_S
         written = pool.apply(self.writer.stop, (DRAIN_WITHIN_S,))
+        if not written:
+            log.error("the journal could not be written: what was received last and not acknowledged is lost")
         drained = pool.apply(self.committer.stop, (max(0.2, deadline - time.monotonic()),))
         gevent.sleep(0)
         self._run_calls()  # the last answers and notices
@@ -184,34 +194,49 @@ class Ingester:
     def _close_sockets(self) -> None:
         for receiver in self._receivers:
             receiver.stop()
-            receiver.socket.close(linger=0)
+            receiver.socket.close(linger=LAST_ANSWERS_MS)
         if hasattr(self, "_publisher"):
-            self._publisher.close(linger=500)
+            self._publisher.close(linger=LAST_ANSWERS_MS)
         if self._authenticator is not None:
             self._authenticator.close()
         self._context.term()
 
+    def _wait_for_load_balancer(self) -> None:
+        """Keep serving until the load balancer has sent its end mark or is gone: a signal can reach both."""
+        receivers = [self.addresses[key] for key in _PUSHED] if self.settings.end_mark else []
+        deadline = time.monotonic() + BALANCER_WITHIN_S
+        if receivers and self._journal is not None:
+            self._journal.lift_bound()
+        while self._failure is None and len(self._ended) < len(receivers) and time.monotonic() < deadline:
+            if not all(map(socket_drain.connected, receivers)):
+                return
+            gevent.sleep(0.02)
+
     def _read_the_rest(self) -> None:
-        """Read what ZeroMQ has received already, for at most `REST_WITHIN_S`."""
-        deadline = time.monotonic() + REST_WITHIN_S
+        """Read what senders have sent, and leave the rest with them. The journal takes it even if it is full."""
+        assert self._journal is not None
+        self._journal.lift_bound()
         for receiver in self._receivers:
             receiver.stop()
-            with contextlib.suppress(zmq.ZMQError):
-                receiver.socket.unbind(bound_address(receiver.socket))
             with contextlib.suppress(Exception):  # an error that ended the receiver was logged
-                while not self.writer.congested and time.monotonic() < deadline and receiver.receive(receiver.socket):
-                    pass
+                if receiver is self._acknowledged:
+                    while not self.writer.congested and receiver.receive(receiver.socket):
+                        pass
+                    continue
+                if not socket_drain.read_all(bound_address(receiver.socket), partial(self._take_some, receiver)):
+                    log.warning("sender does not pause, its last messages are lost")
+                receiver.socket.close(linger=0)  # now its senders reconnect
+
+    def _take_some(self, receiver: Receiver) -> bool | None:
+        if not self.writer.congested:
+            return receiver.receive(receiver.socket)
+        time.sleep(CONGESTED_PAUSE_S)
+        return None
 
     def _receive_bson(self, socket: zmq.Socket[bytes]) -> bool:
         messages = drain(socket)
         if messages:
-            batch, now_ms = ReceivedBatch("bson", NOTICES), self._now_ms()
-            error_boundary.sort_all(
-                messages,
-                batch,
-                lambda: bson_reader.read_messages(messages, batch, now_ms),
-                lambda message: bson_reader.read_message(message, batch, now_ms),
-            )
+            batch = push_reader.read_bson(self._without_mark(messages, "bson"), self._now_ms())
             self._forward_notices(batch)
             self._put(batch)
         return bool(messages)
@@ -219,11 +244,14 @@ class Ingester:
     def _receive_json(self, socket: zmq.Socket[bytes]) -> bool:
         messages = drain(socket)
         if messages:
-            batch, now_ms = ReceivedBatch("json"), self._now_ms()
-            for message in messages:
-                error_boundary.guarded(partial(json_reader.read_message, message, batch, now_ms), batch, message)
-            self._put(batch)
+            self._put(push_reader.read_json(self._without_mark(messages, "json"), self._now_ms()))
         return bool(messages)
+
+    def _without_mark(self, messages: list[bytes], receiver: str) -> list[bytes]:
+        rest = push_reader.without_mark(messages, self.settings.end_mark)
+        if rest is not messages:
+            self._ended.add(receiver)
+        return rest
 
     def _receive_acknowledged(self, socket: zmq.Socket[bytes]) -> bool:
         """Take at most `REQUESTS_AT_ONCE` waiting requests, so that they go to the journal in one group."""

@@ -29,8 +29,9 @@ from honcho.process import Process
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import SiteError
 
-TERMINATE_WAIT_S = 2.8  # then what is left is killed; all has to be over within 5 s
-ALONE_S = 1.8  # of these, for parts that use others to end while those are still there
+TERMINATE_WAIT_S = 3.6  # then what is left is killed; all has to be over within 5 s
+ALONE_S = 1.8  # of these, for the first parts to end while those that they use are still there
+LAST_WAIT_S = 1.4  # for the part that ends after all others
 REMEMBERED_LINES = 12
 LOG_BYTES = 10 * 2**20  # of one part's log file; twice that is kept
 _LEVEL = re.compile(r"^\S+ \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
@@ -53,7 +54,7 @@ class Part:
     needs_tables: bool = False  # whether Django's tables have to be up to date before it starts
     holds_tasks: bool = False  # whether it has to start anew when a task file changes
     reload: signal.Signals | None = None  # what makes it load its code anew; None = it has to be ended and started
-    serves: bool = False  # whether other parts need it to end in order, so that it is told to end after them
+    ends: int = 0  # a part is told to end after those with a lower number, which need it to end in order
 
 
 @dataclass
@@ -161,13 +162,13 @@ class Supervisor:
     def stop(self, last: str | None = None) -> None:
         """End every child: SIGTERM, then SIGKILL after `TERMINATE_WAIT_S`; the part named `last` after the others.
 
-        Parts that serve others are told after those, so that what is under way ends in order and the last
-        measurements find somebody to take them.
+        They are told in the order of `Part.ends`, so that what is under way ends in order and the last measurements
+        find somebody to take them.
         """
         others = [child for name, child in self._children.items() if name != last]
         self._end(others, TERMINATE_WAIT_S)
         if last in self._children:
-            self._end([self._children[last]], TERMINATE_WAIT_S / 2)
+            self._end([self._children[last]], LAST_WAIT_S)
 
     def running(self) -> dict[str, int]:
         """Process id of each part that runs, by name."""
@@ -245,12 +246,13 @@ class Supervisor:
         for child in children:
             child.start_again_at = None
         self._take_in(0.0)
-        users = [child for child in children if not child.part.serves]
-        servers = [child for child in children if child.part.serves]
-        began = time.monotonic()
-        self._terminate(users)
-        self._wait_for(users, began + min(ALONE_S, wait_s))
-        self._terminate(servers)
+        turns = sorted({child.part.ends for child in children if child.pid is not None})
+        began, alone_s = time.monotonic(), min(ALONE_S, wait_s)
+        for index, turn in enumerate(turns):
+            told = [child for child in children if child.part.ends == turn]
+            self._terminate(told)
+            share = index / max(1, len(turns) - 1)
+            self._wait_for(told, began + alone_s + (wait_s - alone_s) * share)
         self._wait_for(children, began + wait_s)
         for child in children:
             if child.pid is not None:

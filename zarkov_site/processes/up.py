@@ -44,24 +44,28 @@ def mongod_part() -> Part:
 
 
 def parts(config: Config) -> list[Part]:
-    """All but mongod, in the order of their start."""
+    """All but mongod, in the order of their start.
+
+    They end in the order in which nothing is lost: first those that only use others, then those that work for them;
+    when nobody measures any more the broker, then the backend that stores what came through it, then the ingester.
+    """
     celery = (sys.executable, "-m", "celery", "-A", "zarkov_site", "--skip-checks")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     schedule = config.folder.run / "celerybeat"
     found = [
-        Part("ingester", manage("runingest"), ready=INGEST_ADDRESSES, serves=True),
-        Part("broker", manage("runbroker"), ready=METRIC_ADDRESSES, serves=True),
+        Part("ingester", manage("runingest"), ready=INGEST_ADDRESSES, ends=4),
+        Part("broker", manage("runbroker"), ready=METRIC_ADDRESSES, ends=2),
     ]
     if config.zmr.engine == "zmq":
         workers = str(config.local_workers)
         found += [
-            Part("router", manage("runrouter"), ready=ROUTER_ADDRESSES, holds_tasks=True, serves=True),
-            Part("worker", manage("runworker", "--processes", workers), holds_tasks=True, serves=True),
+            Part("router", manage("runrouter"), ready=ROUTER_ADDRESSES, holds_tasks=True, ends=1),
+            Part("worker", manage("runworker", "--processes", workers), holds_tasks=True, ends=1),
         ]
     web = (sys.executable, "-m", "gunicorn", "-c", "python:zarkov_site.server", "zarkov_site.wsgi:application")
     return [
         *found,
-        Part("backend", manage("runbackend", "zarkov", "--flush", "1"), needs_tables=True),
+        Part("backend", manage("runbackend", "zarkov", "--flush", "1"), needs_tables=True, ends=3),
         Part("web", web, ready=("web",), needs_tables=True, holds_tasks=True, reload=signal.SIGHUP),
         Part("aggregator", manage("runaggregator"), needs_tables=True, holds_tasks=True),
         Part(

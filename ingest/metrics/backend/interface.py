@@ -24,6 +24,7 @@ from ingest.metrics.backend.delivery_count import DeliveryCount
 from ingest.metrics.backend.rollup import Rollup
 from ingest.metrics.exceptions import BackendError, PostponedError, WireError
 from ingest.metrics.wire import Batch, Single, topic, unpack
+from ingest.transport.socket_drain import read_all
 
 HIGH_WATER_COUNT = 100_000
 AT_ONCE = 2_000  # messages received in one turn
@@ -158,13 +159,15 @@ class Backend(ABC):
         elif self.parcels and now >= self._try_at:
             self._deliver()
 
-    def _receive(self) -> None:
-        for _ in range(AT_ONCE):
+    def _receive(self) -> bool:
+        """Take in some messages; return whether there may be more."""
+        for taken in range(AT_ONCE):
             try:
                 message = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
-                return
+                return taken > 0
             self.post(message)
+        return True
 
     def parse(self, message: bytes | str) -> Single | Batch:
         """Return the measurement in a message. Raise `WireError`."""
@@ -250,10 +253,11 @@ class Backend(ABC):
             )  # fmt: skip
 
     def stop(self) -> None:
-        """Receive what has arrived, deliver for at most `END_S`, and release everything. Can be called twice."""
+        """Receive what the broker has sent, deliver for at most `END_S`, release everything. Can be called twice."""
         if self._socket is None:
             return
-        self._receive()
+        read_all(self.address, self._receive, accepted=False)
+        self._socket.close()
         deadline = time.monotonic() + END_S
         self._try_at = 0.0
         while not self.flush() and time.monotonic() < deadline:
@@ -261,7 +265,6 @@ class Backend(ABC):
             self._try_at = 0.0
         if self.parcels:
             log.error("parcels were not accepted before the end and are lost parcels=%d", len(self.parcels))
-        self._socket.close()
         self._context.term()
         self._socket = None
         self.end()

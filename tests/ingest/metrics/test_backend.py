@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from ingest.metrics import Zibrato
 from ingest.metrics.backend import interface, registry
@@ -67,6 +68,21 @@ def batch(name: str = "a", level: str = "info", sequence: int = 0, **more: Any) 
     return pack_batch(
         Batch(who, 1_300_000_000, **{"count": 1, "sum": 1, "publisher": publisher, **more}, sequence=sequence)
     )
+
+
+def test_at_the_end_a_backend_takes_all_that_was_forwarded(broker: RunningBroker) -> None:
+    backend = Collecting(BackendOptions(broker.backends, (), 1e6))
+    backend.start()
+    with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
+        publisher.setsockopt(zmq.SNDHWM, 0)
+        publisher.connect(broker.publishers)
+        assert publisher.poll(20_000), "the backend has subscribed"
+        for _ in range(3 * interface.AT_ONCE):
+            publisher.send(b"info|Counter|a|1|5|x")
+        wait_for(lambda: broker.service.figures.messages == 3 * interface.AT_ONCE, 60)
+        backend.stop()
+        publisher.close(linger=0)
+    assert backend.taken == [("a", 3 * interface.AT_ONCE)]
 
 
 def test_levels_are_matched_exactly(broker: RunningBroker, zibrato: Make, closing: Closing) -> None:

@@ -85,6 +85,20 @@ def test_the_broker_counts_and_reports_in_the_manner_of_publishers(closing: Clos
     assert broker.service.figures.size_bytes > 10 * len(b"info|Gauge|a|1|5|x")
 
 
+def test_what_publishers_have_sent_is_forwarded_before_the_end(closing: Closing) -> None:
+    broker = closing(RunningBroker())
+    listener, publisher = Listener(broker.backends), BarePublisher(broker.publishers)
+    publisher.socket.setsockopt(zmq.SNDHWM, 0)
+    publisher.wait()
+    for n in range(20_000):
+        publisher.socket.send(b"info|Gauge|%d|1|5|x" % n)
+    publisher.socket.close(linger=60_000)
+    publisher.close()  # the kernel has all of it
+    broker.stop()
+    assert [unpack(message).name for message in listener.rest()] == [f"{n}" for n in range(20_000)]  # type: ignore[union-attr]
+    listener.close()
+
+
 def test_a_taken_port_is_named(broker: RunningBroker) -> None:
     other = Broker(broker.publishers, ANYWHERE)
     with pytest.raises(BindError, match=broker.publishers):

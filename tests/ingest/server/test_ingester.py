@@ -29,6 +29,7 @@ from ingest.wire.event import milliseconds
 from ingest.wire.refusal import Refusal
 from ingest.wire.request import refused_document
 from tests.support.durations import assert_within, seconds
+from tests.support.ingest.load import journalled
 from tests.support.ingest.running import RunningIngester, sums
 from tests.support.waiting import eventually
 
@@ -315,6 +316,24 @@ def test_a_full_journal_answers_busy_and_goes_on_when_there_is_room(
         eventually(lambda: is_taken(patient, {"type": "after"}))
     eventually(lambda: database["event"].count_documents({"type": "last"}) == 1)
     assert acknowledged <= {event["id"] for event in database["event"].find({"type": "a"})}
+
+
+def test_what_was_pushed_before_the_end_is_journalled_though_the_journal_is_full(
+    start_ingester: Start, ingest_settings: IngestSettings, push: Callable[..., None]
+) -> None:
+    """The doors do not read by then: what was sent lies in ZeroMQ's queue and in the kernel."""
+
+    def address() -> str:
+        raise ConnectionError("no mongod yet")
+
+    journal = dataclasses.replace(ingest_settings.journal, segment_bytes=40_000, max_bytes=100_000)
+    running = start_ingester(dataclasses.replace(ingest_settings, mongo_address=address, journal=journal))
+    messages = [bson.encode({"type": "pushed", "context": {"n": n}, "extra": "x" * 200}) for n in range(4_000)]
+    push(running.address("bson"), *messages)
+    push(running.address("json"), *(b'{"type": "pushed", "context": {"n": %d}}' % n for n in range(4_000, 5_000)))
+    eventually(lambda: running.ingester.writer.full, 60)
+    running.stop()
+    assert journalled(journal.folder) == set(range(5_000))
 
 
 def test_a_journal_of_another_store_is_said_and_not_trusted(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
 from ingest.client.health_probe import receiver_fault
+from ingest.exceptions import BindError
 from ingest.journal.journal import journal_folders
 from ingest.server.child_health import ChildHealth
 from ingest.server.load_balancer import LoadBalancer, child_addresses
@@ -28,8 +30,9 @@ from ingest.store.store import connect
 from ingest.transport.notice import Subscription
 from ingest.wire.request import read_request
 from tests.support.ingest.load import Load, journalled, prove
-from tests.support.waiting import eventually as wait_for
+from tests.support.waiting import eventually
 
+MANY = 10_000  # pushed events, of which the kernel still holds all on its way to a front that does not read
 RECEIVERS = ("BSON", "JSON", "ACK", "PUBLISH")
 
 
@@ -41,12 +44,12 @@ class Balanced:
         environment = os.environ | {f"ZARKOV_{receiver}_BIND_ADDRESS": "tcp://127.0.0.1:0" for receiver in RECEIVERS}
         environment |= {"ZARKOV_HOME": str(home), "ZARKOV_MONGO_URI": uri, "ZARKOV_MONGO_DATABASE": database}
         command = [sys.executable, "manage.py", "runingest", "--processes", "2"]
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
         recorded = home / "run" / "addresses.json"
-        wait_for(lambda: recorded.exists() or self.process.poll() is not None, 110)
+        eventually(lambda: recorded.exists() or self.process.poll() is not None, 110)
         self.addresses: dict[str, str] = json.loads(recorded.read_text())
         self.run = home / "run"
-        wait_for(lambda: len(journal_folders(self.journals)) == 2, 60, "two journals")
+        eventually(lambda: len(journal_folders(self.journals)) == 2, 60, "two journals")
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
@@ -71,8 +74,14 @@ def push(address: str, count: int, kind: str) -> None:
         socket.connect(address)
         for n in range(count):
             socket.send(bson.encode({"type": kind, "context": {"n": n}}))
-        socket.close(linger=10_000)
+        socket.close(linger=60_000)
     context.term()
+
+
+def all_pushed(balanced: Balanced, database: Database[Any]) -> list[int]:
+    """Numbers of the pushed events that are stored, and of those that wait in journals for the next start."""
+    stored = [e["context"]["n"] for e in database["event"].find({"type": "pushed"})]
+    return sorted(stored + list(journalled(balanced.journals) - set(stored)))
 
 
 def writers(database: Database[Any]) -> set[str]:
@@ -98,7 +107,7 @@ def test_all_doors_and_notices_go_through_one_front_and_stopping_loses_nothing(
                 through = max(through, found["through"])
             return through > 180 and len(writers(database)) == 2  # both ingesters took a share
 
-        wait_for(told)
+        eventually(told)
     notices.close()
     with zmq.Context() as context, context.socket(zmq.REQ) as plain:
         plain.setsockopt(zmq.LINGER, 0)
@@ -116,6 +125,57 @@ def test_all_doors_and_notices_go_through_one_front_and_stopping_loses_nothing(
     assert [p.name for p in balanced.run.iterdir() if p.name.startswith("in-")] == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_at_once_loses_nothing(
+    balanced: Balanced, database: Database[Any], number: signal.Signals
+) -> None:
+    """Ctrl-C in a terminal, systemd: the children are told at the same time as the front."""
+    push(balanced.addresses["bson_bind_address"], 3_000, "pushed")
+    os.killpg(balanced.process.pid, number)
+    balanced.stop()
+    assert all_pushed(balanced, database) == list(range(3_000))
+
+
+def test_what_stopped_children_do_not_take_is_written_by_the_front_and_what_they_had_been_given_by_them(
+    balanced: Balanced, database: Database[Any]
+) -> None:
+    children = balanced.children()
+    for child in children:
+        child.suspend()
+    push(balanced.addresses["bson_bind_address"], MANY, "pushed")
+    balanced.process.terminate()
+    eventually(lambda: len(journalled(balanced.journals)) > 0, 60, "a journal of the front's own")
+    for child in children:
+        child.resume()
+    balanced.stop()
+    assert all_pushed(balanced, database) == list(range(MANY))
+
+
+def test_a_child_that_is_killed_just_before_the_front_is_stopped_costs_nothing_that_it_had_not_been_given(
+    balanced: Balanced, database: Database[Any]
+) -> None:
+    victim, other = balanced.children()
+    other.suspend()
+    victim.kill()
+    push(balanced.addresses["bson_bind_address"], MANY, "pushed")
+    balanced.process.terminate()
+    other.resume()
+    balanced.stop()
+    assert all_pushed(balanced, database) == list(range(MANY))
+
+
+def test_a_front_whose_address_is_taken_says_so_and_leaves_nothing(
+    ingest_settings: IngestSettings, tmp_path: Path
+) -> None:
+    with zmq.Context() as context, context.socket(zmq.PULL) as other:
+        port = other.bind_to_random_port("tcp://127.0.0.1")
+        settings = replace(ingest_settings, ack_bind_address=f"tcp://127.0.0.1:{port}")
+        front = LoadBalancer(settings, 2, tmp_path / "run", lambda *_: ["false"], os.environ)
+        with pytest.raises(BindError, match="ack_bind_address"):
+            front.start()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def test_a_killed_child_is_replaced_and_what_it_acknowledged_is_stored_once(
     balanced: Balanced, database: Database[Any], mongo_uri: str
 ) -> None:
@@ -123,15 +183,15 @@ def test_a_killed_child_is_replaced_and_what_it_acknowledged_is_stored_once(
     try:
         for _ in range(3):
             before = len(load.acknowledged)
-            wait_for(lambda before=before: len(load.acknowledged) > before + 50, 60)
+            eventually(lambda before=before: len(load.acknowledged) > before + 50, 60)
             victim = balanced.children()[0]
             victim.kill()
             pushed |= journalled(balanced.journals)
-            wait_for(lambda victim=victim: victim.pid not in {c.pid for c in balanced.children()})
-            wait_for(lambda: len(balanced.children()) == 2, 60, "another child")
+            eventually(lambda victim=victim: victim.pid not in {c.pid for c in balanced.children()})
+            eventually(lambda: len(balanced.children()) == 2, 60, "another child")
     finally:
         load.stop()
-    wait_for(lambda: len(journal_folders(balanced.journals)) == 2, 60, "the journals of the killed are adopted")
+    eventually(lambda: len(journal_folders(balanced.journals)) == 2, 60, "the journals of the killed are adopted")
     pushed |= journalled(balanced.journals)
     balanced.stop()
     prove(mongo_uri, database, load, pushed)
@@ -185,7 +245,7 @@ def test_a_child_that_does_not_answer_is_killed_and_replaced(front_of_stand_ins:
     front.wait_until_ready(never)
     first = front.processes()[0]
     os.kill(first, signal.SIGSTOP)
-    wait_for(lambda: front.look_after_children() or front.processes()[0] not in (first, 0), 60, "it is replaced")
+    eventually(lambda: front.check_children() or front.processes()[0] not in (first, 0), 60, "it is replaced")
     front.wait_until_ready(never)
     assert not psutil.pid_exists(first)
     assert receiver_fault(front.addresses["ack_bind_address"], None, 30) == ""
@@ -203,7 +263,7 @@ def test_a_pulse_knows_for_how_long_a_child_has_not_answered() -> None:
             assert child.poll(60_000)
             frames = child.recv_multipart()
             child.send_multipart([*frames[:3], bson.encode({"busy": True})])
-            wait_for(lambda answered=answered: pulse.look(answered) == 0.0, 60, "the answer is read")
+            eventually(lambda answered=answered: pulse.look(answered) == 0.0, 60, "the answer is read")
             assert pulse.ready
         assert pulse.look(40.0) == 31.0
         pulse.begin(50.0)
@@ -223,6 +283,6 @@ def test_a_stopped_child_is_replaced_and_what_it_acknowledged_is_stored_once(
         stopped.suspend()
         for n in range(100, 200):
             assert client.send([{"type": "x", "id": f"{n}"}]).accepted == 1
-    wait_for(lambda: not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE, 90, "it is killed")
-    wait_for(lambda: database["event"].count_documents({}) == 200, 90)
-    wait_for(lambda: len(balanced.children()) == 2, 60)
+    eventually(lambda: not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE, 90, "it is killed")
+    eventually(lambda: database["event"].count_documents({}) == 200, 90)
+    eventually(lambda: len(balanced.children()) == 2, 60)

@@ -191,11 +191,13 @@ def test_a_second_up_in_the_same_home_is_refused(system: System) -> None:
 
 def test_ctrl_c_ends_everything_nothing_outlives_a_kill_and_the_next_start_is_quick(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    with running(home, "--no-sample") as made:
+    with running(home, "--no-sample", ZARKOV_METRICS__OWN_INTERVAL_S="1") as made:
         processes = made.descendants()
         assert len(processes) >= 8
+        made.get("")  # is measured
         assert made.stop() < 5 * SLOWNESS
         assert alive(processes) == []
+        assert "measurements are lost" not in made.output
     with running(home, "--no-sample") as made:
         assert made.ready_s < 15 * SLOWNESS
         processes = made.descendants()

@@ -98,23 +98,24 @@ def test_stop_ends_parts_that_listen_and_parts_that_do_not(
     supervisor.stop()
 
 
-SAYS_WHEN = "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: end()); print('awake')"
+SAYS_WHEN = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: end()); print('awake')"
 
 
-def test_parts_that_serve_others_are_told_to_end_after_those(
+def test_parts_end_one_after_another_in_the_order_that_they_say(
     supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zarkov_site.processes.supervisor.ALONE_S", 20)
-    monkeypatch.setattr("zarkov_site.processes.supervisor.TERMINATE_WAIT_S", 30)
-    over = tmp_path / "over"
-    user = f"def end(): time.sleep(0.5); pathlib.Path({str(over)!r}).touch(); sys.exit()\n{SAYS_WHEN}; time.sleep(100)"
-    server = f"def end(): print('after' if pathlib.Path({str(over)!r}).exists() else 'before'); sys.exit()\n{SAYS_WHEN}"
-    supervisor.start(replace(python("server", f"{server}; time.sleep(100)"), serves=True))
-    supervisor.start(python("user", user))
-    logs = {name: supervisor._folder.log / f"{name}.log" for name in ("user", "server")}
-    until(supervisor, lambda: all(log.exists() and "awake" in log.read_text() for log in logs.values()))
+    monkeypatch.setattr("zarkov_site.processes.supervisor.TERMINATE_WAIT_S", 60)
+    ended = tmp_path / "ended"
+    for turn, name in ((2, "last"), (0, "first"), (1, "between"), (0, "with it")):
+        end = f"def end(): time.sleep(0.3); open({str(ended)!r}, 'a').write('{name},'); sys.exit()"
+        supervisor.start(replace(python(name, f"{end}\n{SAYS_WHEN}; time.sleep(100)"), ends=turn))
+    logs = [supervisor._folder.log / f"{name}.log" for name in ("first", "with it", "between", "last")]
+    until(supervisor, lambda: all(log.exists() and "awake" in log.read_text() for log in logs))
     supervisor.stop()
-    assert logs["server"].read_text().split() == ["awake", "after"]
+    names = ended.read_text().split(",")
+    assert sorted(names[:2]) == ["first", "with it"]
+    assert names[2:] == ["between", "last", ""]
 
 
 def test_warnings_are_shown_and_all_is_logged(supervisor: Supervisor, output: io.StringIO) -> None:

@@ -49,3 +49,14 @@ def test_other_engines_need_no_router_and_no_workers() -> None:
     assert names == ["ingester", "broker", "router", "worker", "backend", "web", "aggregator", "celery", "beat"]
     inline = [part.name for part in up.parts(load({"ZARKOV_ZMR__ENGINE": "inline"})[0])]
     assert inline == ["ingester", "broker", "backend", "web", "aggregator", "celery", "beat"]
+
+
+def test_parts_end_before_those_that_they_need() -> None:
+    """Who measures needs the broker, that the backend, that the ingester; who runs aggregates needs the workers."""
+    turns = {part.name: part.ends for part in up.parts(load({})[0])}
+    first = {"web", "aggregator", "celery", "beat"}
+    assert {name for name, turn in turns.items() if turn == 0} == first
+    in_order = ["worker", "broker", "backend", "ingester"]
+    assert sorted(in_order, key=lambda name: turns[name]) == in_order
+    assert len({turns[name] for name in in_order}) == len(in_order)
+    assert turns["router"] == turns["worker"]

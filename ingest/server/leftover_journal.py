@@ -1,0 +1,103 @@
+"""Journal what no child of a load balancer takes at its end: it receives like one more child.
+
+The journal is adopted and committed by a child at its own end, or at the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import zmq
+
+from ingest.exceptions import IngestError
+from ingest.journal.journal import Journal
+from ingest.server.counters import Counters
+from ingest.server.journal_writer import Delivery, JournalWriter
+from ingest.server.push_reader import read_bson, read_json, without_mark
+from ingest.server.receiver import bind, drain
+from ingest.settings import JournalSettings
+from ingest.wire.batch import ReceivedBatch
+
+log = logging.getLogger(__name__)
+
+Reader = Callable[[Sequence[bytes], int], ReceivedBatch]
+_TURN_MS = 50
+_PAUSE_S = 0.01
+
+
+class LeftoverJournal:
+    """Listen at `bson` and `json` until `mark` has arrived through both. Call `start` and `finish` once, in one thread.
+
+    Notices among the messages are not published.
+    """
+
+    def __init__(self, bson: str, json: str, mark: bytes, settings: JournalSettings) -> None:
+        self._addresses = {bson: read_bson, json: read_json}
+        self._mark = mark
+        self._settings = settings
+        self._abandoned = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leftover", daemon=True)
+
+    def start(self) -> None:
+        """Start listening."""
+        self._thread.start()
+
+    def finish(self, within_s: float) -> None:
+        """Return once everything is on disk and the journal can be adopted, at most about `within_s` seconds later."""
+        self._thread.join(within_s)
+        self._abandoned.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            journal = Journal.create(self._settings)
+        except IngestError as error:  # the messages stay where they are
+            log.error("no journal can be made for what no ingester took error=%s", error)  # noqa: TRY400 - said in full
+            return
+        journal.lift_bound()
+        writer = JournalWriter(journal, Counters())
+        writer.start()
+        context: zmq.Context[Any] = zmq.Context()
+        readers: dict[zmq.Socket[bytes], Reader] = {
+            bind(context, zmq.PULL, "leftover", address): read for address, read in self._addresses.items()
+        }
+        try:
+            self._read(readers, writer)
+        finally:
+            if not writer.stop(1.0):
+                log.error("journal cannot be written, what no ingester took is lost journal=%s", journal.folder)
+            for socket in readers:
+                socket.close(0)
+            context.term()
+            self._release(journal)
+
+    def _read(self, readers: dict[zmq.Socket[bytes], Reader], writer: JournalWriter) -> None:
+        poller = zmq.Poller()
+        for socket in readers:
+            poller.register(socket, zmq.POLLIN)
+        while poller.sockets and not self._abandoned.is_set():
+            for socket, _ in poller.poll(_TURN_MS):
+                messages = drain(socket)
+                rest = without_mark(messages, self._mark)
+                batch = readers[socket](rest, time.time_ns() // 1_000_000)
+                if not batch.empty:
+                    writer.put(Delivery(batch))
+                if rest is not messages:
+                    poller.unregister(socket)
+            while writer.congested and not self._abandoned.is_set():
+                time.sleep(_PAUSE_S)
+        if poller.sockets:
+            log.error("time is up, what no ingester took and is not written is lost")
+
+    def _release(self, journal: Journal) -> None:
+        """Release the journal to be adopted; remove it if it is empty."""
+        if journal.segments:
+            log.warning("what no ingester took is journalled journal=%s bytes=%d", journal.uuid, journal.size_bytes)
+        else:
+            journal.finish()
+            journal.remove()
+        journal.release()

@@ -1,0 +1,44 @@
+"""Read pushed messages, which get no answer, and recognise the end mark of a load balancer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from ingest.transport.notice import NOTICES
+from ingest.wire import bson_reader, error_boundary, json_reader
+from ingest.wire.batch import ReceivedBatch
+
+
+def read_bson(messages: Sequence[bytes], now_ms: int) -> ReceivedBatch:
+    """Return what messages of the BSON receiver hold."""
+    batch = ReceivedBatch("bson", NOTICES)
+    error_boundary.sort_all(
+        messages,
+        batch,
+        lambda: bson_reader.read_messages(messages, batch, now_ms),
+        lambda message: bson_reader.read_message(message, batch, now_ms),
+    )
+    return batch
+
+
+def read_json(messages: Sequence[bytes], now_ms: int) -> ReceivedBatch:
+    """Return what messages of the JSON receiver hold."""
+    batch = ReceivedBatch("json")
+    for message in messages:
+        error_boundary.guarded(partial(json_reader.read_message, message, batch, now_ms), batch, message)
+    return batch
+
+
+def end_mark(folder: Path) -> bytes:
+    """Return what a load balancer sends its children last through each pushed receiver.
+
+    No sender can forge it: the folder of their sockets has a random name.
+    """
+    return b"end of " + folder.name.encode()
+
+
+def without_mark(messages: list[bytes], mark: bytes) -> list[bytes]:
+    """Return the messages without the mark; the same list if the mark is not among them."""
+    return [message for message in messages if message != mark] if mark and mark in messages else messages
