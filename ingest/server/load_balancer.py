@@ -202,8 +202,8 @@ class LoadBalancer:
                 child.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 log.error(  # noqa: TRY400 - the message says it all
-                    "ingester does not end and is killed; its journal is adopted at the next start, pushed messages not "
-                    "yet journalled are lost number=%d pid=%d", number, child.pid,
+                    "ingester does not end and is killed; its journal is adopted at the next start, pushed messages "
+                    "not yet journalled are lost number=%d pid=%d", number, child.pid,
                 )  # fmt: skip
                 child.kill()
                 child.wait()
