@@ -61,11 +61,11 @@ def test_what_fixtures_started_ends_with_a_killed_pytest(tmp_path: Path) -> None
         str(tmp_path),
         str(tmp_path),
     ]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     with (tmp_path / "log").open("wb") as log:
         tests = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
-        eventually((tmp_path / "pids").exists, what="the children")
+        eventually((tmp_path / "pids").exists, 200, "the children")
         started = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
         assert [is_running(pid) for pid in started] == [True] * 5
     finally:

@@ -312,6 +312,7 @@ def test_a_full_journal_answers_busy_and_goes_on_when_there_is_room(
                 pusher.send({"type": "b", "extra": "x" * 2_000})
         here.set()
         eventually(lambda: is_taken(client, {"type": "last", "id": "last"}))
+        pusher.close(60)  # what is under way leaves as soon as reading goes on
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20, attempts=1) as patient:
         eventually(lambda: is_taken(patient, {"type": "after"}))
     eventually(lambda: database["event"].count_documents({"type": "last"}) == 1)

@@ -86,6 +86,7 @@ def test_the_watermark_waits_for_a_killed_ingester_and_moves_on_after_its_replay
         held = database["ingest.store"].find_one()["open"][0]  # type: ignore[index]
         load.addresses = two.addresses
         eventually(lambda: database["event"].count_documents({"_id": {"$gt": held["first"] + held["n"]}}) > 20)
+        eventually(lambda: load.acknowledged, what="an acknowledged event, of which something is to be proved")
         lowest = min(b["first"] for b in database["ingest.store"].find_one()["open"])  # type: ignore[index]
         assert lowest == held["first"]
     finally:
