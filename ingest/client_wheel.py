@@ -6,7 +6,7 @@ from setuptools.command.build_py import build_py
 
 SERVER_ONLY = {
     "zarkov": {"apps", "client_wheel", "models", "settings"},
-    "zarkov.transport": {"notice", "server_keys"},
+    "zarkov.transport": {"notice", "server_keys", "socket_drain"},
     "zarkov.wire": {"batch", "bson_reader", "error_boundary", "json_reader", "stored_event"},
     "zibrato": {"broker", "own_metrics"},
 }

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -101,7 +102,8 @@ class ZarkovCommand(BaseCommand):
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Return Django's parser with the example below the options."""
         if self.example:
-            kwargs.setdefault("epilog", f"example: {self.example}")
+            example = self.example.replace("manage.py", Path(prog_name).name, 1)
+            kwargs.setdefault("epilog", f"example: {example}")
         return super().create_parser(prog_name, subcommand, **kwargs)
 
     def perform(self, options: dict[str, Any]) -> int | None:

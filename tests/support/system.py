@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,7 @@ from zarkov_site.config.config import REPOSITORY
 from zarkov_site.config.home import HomeFolder
 
 READY_WITHIN_S = 170.0
+MANAGE = (sys.executable, str(REPOSITORY / "manage.py"))
 FREE_PORTS = {
     "ZARKOV_BSON_BIND_ADDRESS": "tcp://127.0.0.1:0",
     "ZARKOV_JSON_BIND_ADDRESS": "tcp://127.0.0.1:0",
@@ -37,7 +38,9 @@ FREE_PORTS = {
 class System:
     """`manage.py up` as a child process."""
 
-    def __init__(self, home: Path, *arguments: str, cwd: Path | None = None, **environ: str) -> None:
+    def __init__(
+        self, home: Path, *arguments: str, cwd: Path | None = None, program: Sequence[str] = MANAGE, **environ: str
+    ) -> None:
         self.folder = HomeFolder(home)
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ZARKOV_")}
         clean.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)
@@ -47,7 +50,7 @@ class System:
         self.started = time.monotonic()
         self.ready_s = 0.0
         self.process = subprocess.Popen(
-            [sys.executable, str(REPOSITORY / "manage.py"), "up", *arguments],
+            [*program, "up", *arguments],
             env=self.environ,
             cwd=self.cwd,
             stdout=subprocess.PIPE,
@@ -143,10 +146,15 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def running(
-    home: Path, *arguments: str, cwd: Path | None = None, ready_within_s: float = READY_WITHIN_S, **environ: str
+    home: Path,
+    *arguments: str,
+    cwd: Path | None = None,
+    program: Sequence[str] = MANAGE,
+    ready_within_s: float = READY_WITHIN_S,
+    **environ: str,
 ) -> Iterator[System]:
     """A ready system, ended afterwards; if a test let it go wrong, everything of it is killed."""
-    system = System(home, *arguments, cwd=cwd, **environ)
+    system = System(home, *arguments, cwd=cwd, program=program, **environ)
     try:
         system.wait_until_ready(ready_within_s)
         yield system

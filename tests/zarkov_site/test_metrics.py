@@ -157,6 +157,6 @@ def test_the_command_shows_each_backends_options_and_names_mistakes(system: Syst
     assert "--apitoken" in shown.stdout
     done = system.manage("runbackend", "nobody")
     assert done.returncode == 1
-    assert "there are graphite, librato, log, statsd, zarkov" in done.stderr
+    assert "known are graphite, librato, log, statsd, zarkov" in done.stderr
     done = system.manage("runbackend", "librato")
     assert "username and apitoken are wanted" in done.stderr

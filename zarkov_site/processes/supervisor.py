@@ -29,9 +29,9 @@ from honcho.process import Process
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import SiteError
 
-TERMINATE_WAIT_S = 3.6  # then what is left is killed; all has to be over within 5 s
-ALONE_S = 1.8  # of these, for the first parts to end while those that they use are still there
-LAST_WAIT_S = 1.4  # for the part that ends after all others
+TERMINATE_WAIT_S = 12.0  # then what hangs is killed; on an idle machine everything ends within 3 s
+ALONE_S = 4.0  # of these, for the first parts to end while those that they use are still there
+LAST_WAIT_S = 5.0  # for the part that ends after all others
 REMEMBERED_LINES = 12
 LOG_BYTES = 10 * 2**20  # of one part's log file; twice that is kept
 _LEVEL = re.compile(r"^\S+ \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")

@@ -164,6 +164,7 @@ class TaskFiles:
 def greeting(address: str, password_file: Path, password: str, token: str) -> str:
     """What a newcomer needs once everything runs."""
     event = '{"type": "hello", "context": {"project": "mine"}}'
+    program = Path(sys.argv[0]).name
     return f"""
   Zarkov runs.
 
@@ -176,5 +177,5 @@ def greeting(address: str, password_file: Path, password: str, token: str) -> st
                      {address}api/v1/events/
 
   The front page shows that event within a second. The token ends with the next start; make lasting ones with
-  `manage.py token NAME --scope ingest`. Ctrl-C stops everything.
+  `{program} token NAME --scope ingest`. Ctrl-C stops everything.
 """

@@ -102,7 +102,7 @@ def test_differences_are_the_same_with_little_memory(run_context, producer, run,
     stored.update_one({"_id": "p8/2011-07-01"}, {"$set": {"value": 9}})
     stored.insert_one({"_id": "never", "value": 1, "through": 1})
     whole = verify(run_context, definition)
-    monkeypatch.setattr(verification, "Spool", lambda: ExternalSort(5_000))
+    monkeypatch.setattr(verification, "ExternalSort", lambda: ExternalSort(5_000))
     monkeypatch.setattr(verification, "Recounter", lambda plan, home: Recounter(plan, home, 5_000))
     pieces = verify(run_context, definition)
     assert pieces == whole

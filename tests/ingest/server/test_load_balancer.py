@@ -25,6 +25,7 @@ from ingest.exceptions import BindError
 from ingest.journal.journal import journal_folders
 from ingest.server.child_health import ChildHealth
 from ingest.server.load_balancer import LoadBalancer, child_addresses
+from ingest.server.relay import RELAYED_SOCKETS
 from ingest.settings import IngestSettings
 from ingest.transport.notice import Subscription
 from ingest.wire.request import read_request
@@ -161,9 +162,17 @@ def test_a_child_that_is_killed_just_before_the_front_is_stopped_costs_nothing_t
     balanced: Balanced, database: Database[Any]
 ) -> None:
     victim, other = balanced.children()
+    balancer = psutil.Process(balanced.process.pid)
+    before = len(balancer.net_connections("unix"))
     other.suspend()
     victim.kill()
-    eventually(lambda: not psutil.pid_exists(victim.pid) or victim.status() == psutil.STATUS_ZOMBIE)
+
+    def noticed() -> bool:
+        """Return whether the balancer has closed its connections to the victim, or has replaced it."""
+        lost = before - len(balancer.net_connections("unix"))
+        return lost >= len(RELAYED_SOCKETS) or any(child not in (victim, other) for child in balanced.children())
+
+    eventually(noticed)
     push(balanced.addresses["bson_bind_address"], MANY, "pushed")
     balanced.process.terminate()
     other.resume()

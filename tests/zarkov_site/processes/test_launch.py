@@ -25,7 +25,6 @@ from tests.support.system import System, alive, running
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
-SLOWNESS = float(os.environ.get("ZARKOV_TEST_SLOWNESS", "1"))
 
 
 @pytest.fixture(scope="module")
@@ -195,11 +194,13 @@ def test_ctrl_c_ends_everything_nothing_outlives_a_kill_and_the_next_start_is_qu
         processes = made.descendants()
         assert len(processes) >= 8
         made.get("")  # is measured
-        assert made.stop() < 5 * SLOWNESS
+        first_s = made.ready_s
+        assert made.stop() < first_s  # both take their time on a busy machine; a part that hangs takes longer
         assert alive(processes) == []
         assert "measurements are lost" not in made.output
+        assert "is killed" not in made.output
     with running(home, "--no-sample") as made:
-        assert made.ready_s < 15 * SLOWNESS
+        assert made.ready_s < 2 * first_s
         processes = made.descendants()
         made.process.kill()
         eventually(lambda: alive(processes) == [], 20, f"the end of all parts, {processes}")

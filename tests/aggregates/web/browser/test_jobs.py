@@ -28,8 +28,8 @@ def charts(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def submit(server: Server) -> str:
     """A job that waits for a worker; its id."""
     return server.django("""
-        from aggregates.process_connections import resources
-        print(resources().engine.submit_call("tests.support.aggregates.tasks:add", ["x", [1]]))
+        from aggregates.process_connections import process_connections
+        print(process_connections().engine.submit_call("tests.support.aggregates.tasks:add", ["x", [1]]))
     """).strip()
 
 

@@ -1,0 +1,74 @@
+"""The wheel: installed where there is no checkout, it runs everything that `make run` does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from ingest import __version__
+from tests.support.system import running
+from tests.support.waiting import eventually
+from zarkov_site.config.config import REPOSITORY
+
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+DEFINE = "AggDef.objects.create(name='kinds', task_name='aggregates.agg_tasks.EventsByType', realtime=True)"
+SOURCES = ("zarkov_site", "ingest", "mapreduce", "aggregates", "templates", "node_modules/uplot/dist")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command `zarkov` in an environment that has the wheel and, beside it, this environment's libraries."""
+    folder = tmp_path_factory.mktemp("wheel")
+    left_out = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+    for name in SOURCES:
+        shutil.copytree(REPOSITORY / name, folder / "sources" / name, ignore=left_out)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, folder / "sources")
+    build = [*PIP, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder), "./sources"]
+    subprocess.run(build, cwd=folder, check=True, timeout=240)
+    python = folder / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True, timeout=240)
+    wheel = folder / f"zarkov-{__version__}-py3-none-any.whl"
+    install = [*PIP, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(install, check=True, timeout=240)
+    libraries = sysconfig.get_path("purelib")  # only its packages: what it says of this checkout does not count
+    (Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")) / "libraries.pth").write_text(
+        f"import sys; sys.path.append({libraries!r})\n"
+    )
+    return python.with_name("zarkov")
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("ZARKOV_", "PYTHON", "DJANGO_"))}
+    done = subprocess.run(command, cwd=cwd, env=clean, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_command_says_its_version_and_keeps_its_home_in_the_current_folder(program: Path, tmp_path: Path) -> None:
+    assert run(program, "--version", cwd=tmp_path) == __version__
+    assert "usage: zarkov" in run(program, "up", "--help", cwd=tmp_path)
+    assert "example: zarkov up" in run(program, "up", "--help", cwd=tmp_path)
+    run(program, "checkconfig", cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["var"]
+    code = "import ingest, zarkov_site; print(ingest.__file__, zarkov_site.__file__)"
+    assert str(REPOSITORY) not in run(program.with_name("python"), "-c", code, cwd=tmp_path)
+
+
+def test_up_in_an_empty_folder_reaches_a_live_chart(program: Path, tmp_path: Path) -> None:
+    with running(tmp_path / "var", "--no-sample", cwd=tmp_path, program=[str(program)]) as system:
+        assert "`zarkov token NAME" in system.output
+        subprocess.run(system.curl_line(), shell=True, check=True, timeout=60, capture_output=True)
+        define = [program, "shell", "-c", DEFINE]
+        subprocess.run(define, cwd=tmp_path, env=system.environ, check=True, timeout=240, capture_output=True)
+        eventually(lambda: '"hello"' in system.get("q?a=%7B%22c%22:%22kinds%22%7D"))
+        page = system.get("aggregates/kinds/")
+        assert f"Zarkov {__version__}" in page
+        assert "uPlot" in system.get("static/npm/uplot/uPlot.esm.js")
+        assert f'"version":"{__version__}"' in system.get("api/v1/").replace(" ", "")
