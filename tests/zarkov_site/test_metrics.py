@@ -159,4 +159,4 @@ def test_the_command_shows_each_backends_options_and_names_mistakes(system: Syst
     assert done.returncode == 1
     assert "known are graphite, librato, log, statsd, zarkov" in done.stderr
     done = system.manage("runbackend", "librato")
-    assert "username and apitoken are wanted" in done.stderr
+    assert "username and apitoken are required" in done.stderr
