@@ -1,4 +1,4 @@
-"""Parts that all tests share: one real mongod per test process, and a database and home folder per test."""
+"""Fixtures for all tests: one real mongod per test process, and a database and home folder per test."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from tests.support.mongo import open_client  # noqa: E402
 from zarkov_site.config.home import HomeFolder  # noqa: E402
 from zarkov_site.processes.mongod import LocalMongod  # noqa: E402
 
-# How long drawing an example takes says how busy the machine is.
+# Slow generation of examples only means that the machine is busy.
 hypothesis_settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("busy")
 
-# Tests with this marker need a program that `make test` cannot install; the summary names what was left out.
+# Tests with this marker need a program that `make test` cannot install; the summary reports what was left out.
 _NEEDED = {
     "browser": (lambda: chromium.executable() is not None, "no chromium on PATH (apt install chromium)"),
     "carbon": (
@@ -57,7 +57,7 @@ _LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only `make test-long` runs, and what needs a program that is not here; the summary says so."""
+    """Leave out tests that only `make test-long` runs or whose program is missing; the summary reports the latter."""
     long = os.environ.get("ZARKOV_TEST_LONG") is not None
     missing = {marker for marker, (there, _) in _NEEDED.items() if not there()}
     counts = config.stash.setdefault(_LEFT_OUT, {})
@@ -79,13 +79,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Django's tables in a file, as in operation: threads that share one in memory lock each other out at once."""
+    """Put Django's tables in a file, as in production: threads that share an in-memory database block each other."""
     connections["default"].settings_dict["TEST"]["NAME"] = str(tmp_path_factory.mktemp("django") / "test.sqlite3")
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium; playwright allows one per process."""
+    """Yield Chromium; playwright allows one per process."""
     expect.set_options(timeout=chromium.WITHIN_MS)
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium.executable(), args=chromium.ARGUMENTS)
@@ -99,7 +99,7 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(scope="session")
 def mongo_uri() -> Iterator[str]:
-    """Connection string of a mongod (one-member replica set) of this test process."""
+    """Yield the connection string of this test process's mongod, a one-member replica set."""
     mongod = LocalMongod(HomeFolder(_HOME))
     try:
         yield mongod.start()
@@ -109,14 +109,14 @@ def mongo_uri() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def mongo_client(mongo_uri: str) -> Iterator[MongoClient[dict[str, Any]]]:
-    """A client for looking at what the code under test did: reads and writes as the code does."""
+    """Yield a client that reads and writes as the product does, to check results."""
     with open_client(mongo_uri) as client:
         yield client
 
 
 @pytest.fixture
 def database(mongo_client: MongoClient[dict[str, Any]]) -> Iterator[Database[dict[str, Any]]]:
-    """An empty database of the test's own."""
+    """Yield an empty database for this test."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     yield mongo_client[name]
     mongo_client.drop_database(name)
@@ -124,5 +124,5 @@ def database(mongo_client: MongoClient[dict[str, Any]]) -> Iterator[Database[dic
 
 @pytest.fixture
 def home(tmp_path: Path) -> HomeFolder:
-    """A home folder of the test's own."""
+    """Return a home folder for this test."""
     return HomeFolder(tmp_path / "home")

@@ -21,14 +21,15 @@ from django.db.models import Count, Max
 from aggregates.exceptions import AggregateError, BusyError, LeaseLostError
 from aggregates.models import AggDef, TaskSwitch
 from aggregates.process_connections import ProcessConnections
-from aggregates.realtime.listener import CommitListener
 from aggregates.realtime.refresh_scheduler import RefreshScheduler, RefreshTarget
 from aggregates.run.inputs import behind_inputs
 from aggregates.run.outcome import Outcome
 from aggregates.services.announcer import Announcer
 from aggregates.services.history import note_realtime_failure, note_refresh
+from aggregates.services.notice_listener import NoticeListener
 from aggregates.services.perform import make_current
 from ingest.metrics import own_metrics
+from ingest.transport.notice import COMMITTED
 from mapreduce.exceptions import MapReduceError
 
 log = logging.getLogger(__name__)
@@ -74,10 +75,8 @@ class Aggregator:
         self._refresh_scheduler = RefreshScheduler(
             refresh_min_s=config.refresh_min_ms / 1000, incremental=config.incremental, most_at_once=MOST_AT_ONCE
         )
-        self._listener = CommitListener(
-            lambda: config.connect_address("publish_bind_address"),
-            lambda through: self._messages.put(EventsReadable(through)),
-            config.client_keys(),
+        self._listener = NoticeListener(
+            lambda: config.connect_address("publish_bind_address"), self._take_notice, config.client_keys()
         )
         self._announcer = Announcer(lambda: config.connect_address("bson_bind_address"), config.client_keys)
         self._pool = futures.ThreadPoolExecutor(MOST_AT_ONCE + 2, thread_name_prefix="refresh")
@@ -94,6 +93,10 @@ class Aggregator:
         self._fingerprint: Any = None
         self._started = False
         self._ended: bool | None = None  # once stopped: all refreshes ended in time
+
+    def _take_notice(self, notice: dict[str, Any]) -> None:
+        if notice.get("$command") == COMMITTED and isinstance(notice.get("through"), int):
+            self._messages.put(EventsReadable(notice["through"]))
 
     def start(self) -> None:
         """Start listening; does not wait for ingester, router or MongoDB."""

@@ -1,4 +1,4 @@
-"""A room of its own for each test: database, event store and inline engine."""
+"""Fixtures for aggregate tests: a database, an event store, an inline engine and a run context per test."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run_context(database: Database[dict[str, Any]], store: Store, producer: Prod
 
 @pytest.fixture
 def run(run_context: RunContext) -> Callable[[Definition], Outcome]:
-    """Make an aggregate current, whatever that takes."""
+    """Return a function that makes an aggregate current, by an incremental or a full run."""
 
     def perform(definition: Definition) -> Outcome:
         done = refresh(run_context, definition)
@@ -60,7 +60,7 @@ def run(run_context: RunContext) -> Callable[[Definition], Outcome]:
 
 @pytest.fixture
 def right(run_context: RunContext) -> Callable[[Definition], None]:
-    """Assert that an aggregate equals the plain recount."""
+    """Return a function that asserts that an aggregate equals its recount."""
 
     def check(definition: Definition) -> None:
         verdict = verify(run_context, definition)
@@ -71,13 +71,13 @@ def right(run_context: RunContext) -> Callable[[Definition], None]:
 
 @pytest.fixture
 def hook() -> Iterator[Any]:
-    """A web server that takes alerts."""
+    """Yield a web server that accepts alerts."""
     yield from hooked()
 
 
 @pytest.fixture
 def site(settings: Any, db: None, mongo_uri: str, database: Database[dict[str, Any]], tmp_path: Path) -> Iterator[Any]:
-    """Django with an empty MongoDB database, the inline engine, and the tests' tasks."""
+    """Configure Django with an empty MongoDB database, the inline engine and the test tasks."""
     config = settings.ZARKOV
     settings.ZARKOV = config.model_copy(
         update={

@@ -1,4 +1,4 @@
-"""What Celery runs, and what the sweeper puts back."""
+"""Celery tasks, and the sweeper that requeues lost runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TASK = "tests.support.aggregates.tasks.CountByDay"
 
 @pytest.fixture
 def queued(site: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Ids of runs that were handed to the job queue."""
+    """Return the ids of runs that were handed to the job queue."""
     found: list[int] = []
     monkeypatch.setattr(app, "send_task", lambda name, args, **options: found.append(args[0]))
     return found
@@ -43,9 +43,7 @@ def long_ago(run: Run) -> None:
     Run.objects.filter(pk=run.pk).update(created=timezone.now() - timedelta(minutes=5))
 
 
-def test_a_run_that_was_asked_for_is_queued_and_performed(
-    queued, producer, database, django_capture_on_commit_callbacks
-):
+def test_a_requested_run_is_queued_and_performed(queued, producer, database, django_capture_on_commit_callbacks):
     producer.send(event())
     aggdef = services.define(name="days", task_name=TASK)
     with django_capture_on_commit_callbacks(execute=True):
@@ -59,7 +57,7 @@ def test_a_run_that_was_asked_for_is_queued_and_performed(
     assert celery_tasks.perform(10**9) == "gone"
 
 
-def test_a_broker_that_is_away_loses_no_run(site, monkeypatch, django_capture_on_commit_callbacks):
+def test_an_unreachable_broker_loses_no_run(site, monkeypatch, django_capture_on_commit_callbacks):
     def refuse(*args: Any, **options: Any) -> None:
         raise ConnectionError("no broker")
 
@@ -71,7 +69,7 @@ def test_a_broker_that_is_away_loses_no_run(site, monkeypatch, django_capture_on
     assert run.state == "planned"
 
 
-def test_the_sweeper_leaves_runs_that_wait_in_the_queue(queued, producer, monkeypatch):
+def test_the_sweeper_leaves_runs_alone_that_wait_in_the_queue(queued, producer, monkeypatch):
     run = services.new_run(services.define(name="days", task_name=TASK), "full", Run.Origin.API)
     long_ago(run)
     monkeypatch.setattr(
@@ -81,7 +79,7 @@ def test_the_sweeper_leaves_runs_that_wait_in_the_queue(queued, producer, monkey
     assert queued == []
 
 
-def test_a_sweep_that_comes_too_late_is_dropped(site):
+def test_a_sweep_that_arrives_too_late_is_dropped(site):
     sweep = PeriodicTask.objects.get(task="aggregates.schedule.sweep")
     assert sweep.expire_seconds == sweep.interval.every
     PeriodicTask.objects.filter(pk=sweep.pk).update(expire_seconds=None)
@@ -90,7 +88,7 @@ def test_a_sweep_that_comes_too_late_is_dropped(site):
     assert sweep.expire_seconds == 15
 
 
-def test_the_sweeper_puts_back_a_run_that_the_queue_lost(queued, producer):
+def test_the_sweeper_requeues_a_run_that_the_queue_lost(queued, producer):
     aggdef = services.define(name="days", task_name=TASK)
     run = services.new_run(aggdef, "full", Run.Origin.API)
     assert services.sweep() == 0
@@ -99,7 +97,7 @@ def test_the_sweeper_puts_back_a_run_that_the_queue_lost(queued, producer):
     assert queued == [run.pk]
 
 
-def test_the_sweeper_puts_back_a_run_whose_performer_died(queued, producer, database):
+def test_the_sweeper_requeues_a_run_whose_performer_died(queued, producer, database):
     producer.send(event())
     code = "from aggregates.run.lease_holder import new_holder; print(new_holder())"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
@@ -116,7 +114,7 @@ def test_the_sweeper_puts_back_a_run_whose_performer_died(queued, producer, data
     assert values(database, "days") == {"p/2011-07-01": 1}
 
 
-def test_the_sweeper_leaves_a_run_that_is_worked_on(queued, producer):
+def test_the_sweeper_leaves_a_run_alone_that_is_in_progress(queued, producer):
     aggdef = services.define(name="days", task_name=TASK)
     services.run_now(aggdef)
     run = services.new_run(aggdef, "full", Run.Origin.API)
@@ -140,7 +138,7 @@ def test_a_scheduled_aggregate_runs_unless_it_is_still_running_or_paused(produce
     assert celery_tasks.run_scheduled("nothing") == "gone or paused"
 
 
-def test_a_scheduled_verification_leaves_its_verdict(producer, database):
+def test_a_scheduled_verification_records_its_result(producer, database):
     producer.send(event())
     aggdef = services.define(name="days", task_name=TASK)
     services.run_now(aggdef)

@@ -1,4 +1,4 @@
-"""Tasks over measurements: any order and grouping of batches gives the numbers of all measurements together."""
+"""Tasks over measurements give the same numbers for every order and grouping of batches."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def events_of(values: list[float], size: int, **options: Any) -> list[dict[str, 
 
 
 def reduced(task: Any, events: list[dict[str, Any]], groups: int = 3) -> dict[str, Any]:
-    """Map, reduce in groups, reduce those again, finalize."""
+    """Map, reduce in groups, reduce the results, finalize."""
     by_key: dict[str, list[Any]] = {}
     for key, value in task.map(iter(events)):
         by_key.setdefault(key, []).append(value)
@@ -48,7 +48,7 @@ def reduced(task: Any, events: list[dict[str, Any]], groups: int = 3) -> dict[st
     return result
 
 
-def test_timers_keep_their_quantiles_over_any_grouping() -> None:
+def test_timers_keep_their_quantiles_for_every_grouping() -> None:
     values = [random.expovariate(10) + 0.001 for _ in range(5_000)]
     events = events_of(values, 97) + events_of(values[:100], 10, outcome="error")
     (found,) = reduced(MetricTimers(), events).values()
@@ -61,7 +61,7 @@ def test_timers_keep_their_quantiles_over_any_grouping() -> None:
     assert found["mean"] == pytest.approx(sum(everything) / 5_100)
 
 
-def test_keys_hold_tags_and_say_their_minute() -> None:
+def test_keys_contain_tags_and_the_minute() -> None:
     (key,) = reduced(MetricTimers(), events_of([1.0], 1, tags={"b": 2, "a": "x/y"}))
     assert key == "a%2Fb{a=x%2Fy,b=2}/shop/2011-03-13T07:06Z"
     assert MetricTimers().period(key) == (
@@ -77,7 +77,7 @@ def test_counters_leave_out_what_failed_and_scale_what_was_sampled() -> None:
     assert found == {"rate": 23 / 60, "sum": 23, "count": 11, "errors": 2}
 
 
-def test_sums_that_outgrow_64_bits_go_on_as_numbers_that_can_be_stored() -> None:
+def test_sums_beyond_64_bits_become_numbers_that_can_be_stored() -> None:
     who = identity("Counter", "info", "c", "s")
     (found,) = reduced(MetricCounters(), [event_of(Batch(who, EPOCH, 2**62, 2**62)) for _ in range(5)]).values()
     assert found["sum"] == found["count"] == 5 * 2**62
@@ -115,7 +115,7 @@ def test_sets_are_united() -> None:
     assert found == {"distinct": 25, "count": 30}
 
 
-def test_delivery_counts_what_is_missing_exactly() -> None:
+def test_delivery_counts_missing_measurements_exactly() -> None:
     events = events_of([1.0] * 100, 10)
     del events[3], events[0]
     assert reduced(MetricDelivery(), events) == {

@@ -45,7 +45,7 @@ TASKS = "tests.support.aggregates.tasks"
 START = datetime(2011, 1, 1, tzinfo=UTC)
 OLD_MANY, OLD_FEW, NEW = 1_000_000, 50_000, 2_000
 ROUNDS = 7
-REALTIME = ("CountByDay", "Manner2011", "Scaled", "FragileReduce", "TwoSources")
+REALTIME = ("CountByDay", "Style2011", "Scaled", "FragileReduce", "TwoSources")
 RATE = 1_000
 FRESH_S, CEILING_S, IDLE_S = 20.0, 60.0, 20.0
 MERGE_KEYS, MERGE_ROUNDS = 20_000, 5

@@ -1,4 +1,4 @@
-"""Parts that the tests of the ingester share."""
+"""Fixtures shared by the ingester tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.ingest.running import ANYWHERE, RunningIngester
 
 @pytest.fixture
 def store(mongo_uri: str, database: Database[Any]) -> Iterator[Store]:
-    """The event store in the test's database, ready for events."""
+    """Yield the prepared event store in the test's database."""
     store = connect(mongo_uri, database.name)
     store.prepare()
     yield store
@@ -39,7 +39,7 @@ def ingest_settings(mongo_uri: str, database: Database[Any], journal_settings: J
 
 @pytest.fixture
 def start_ingester() -> Iterator[Callable[..., RunningIngester]]:
-    """Starts ingesters and stops them at the end."""
+    """Yield a function that starts ingesters; stop them at the end."""
     started: list[RunningIngester] = []
 
     def start(settings: IngestSettings, **options: Any) -> RunningIngester:

@@ -1,4 +1,4 @@
-"""Engine settings of a test's own, and both engines behind one fixture."""
+"""Fixtures for engine settings per test, and for both engines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TASKS = "tests.support.mapreduce.tasks"
 
 @pytest.fixture
 def make_settings(tmp_path: Path, mongo_uri: str, database: Database[dict[str, Any]]) -> Callable[..., EngineSettings]:
-    """Makes settings for this test's database and folder; keyword arguments override."""
+    """Return a function that makes settings for this test's database and folder; keyword arguments override."""
 
     def make(**changes: Any) -> EngineSettings:
         values: dict[str, Any] = {
@@ -40,7 +40,7 @@ def make_settings(tmp_path: Path, mongo_uri: str, database: Database[dict[str, A
 
 @pytest.fixture(scope="session")
 def shared_cluster(tmp_path_factory: pytest.TempPathFactory, mongo_uri: str) -> Iterator[Cluster]:
-    """A router and two workers that nobody harms, for tests of results."""
+    """Yield a router and two workers that no test disturbs, for tests of results."""
     cluster = Cluster(tmp_path_factory.mktemp("cluster"), mongo_uri, "test_zmr_shared", map_job_size=1_000)
     try:
         yield cluster.start(2)
@@ -50,7 +50,7 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory, mongo_uri: str) -> 
 
 @pytest.fixture
 def cluster(tmp_path: Path, mongo_uri: str, database: Database[dict[str, Any]]) -> Iterator[Cluster]:
-    """A cluster of the test's own, not started; the test may do to it what it likes."""
+    """Yield a cluster for this test, not started; the test may do anything to it."""
     cluster = Cluster(tmp_path / "cluster", mongo_uri, database.name, map_job_size=100)
     yield cluster
     cluster.stop()
@@ -58,7 +58,7 @@ def cluster(tmp_path: Path, mongo_uri: str, database: Database[dict[str, Any]]) 
 
 @pytest.fixture(params=["inline", "zmq"])
 def engine(request: pytest.FixtureRequest, make_settings: Callable[..., EngineSettings]) -> Iterator[Engine]:
-    """Each engine in turn: the same tests of results run over all of them."""
+    """Yield each engine in turn, so that the same tests of results run with both."""
     if request.param == "zmq":
         yield request.getfixturevalue("shared_cluster").engine
         return
@@ -68,7 +68,7 @@ def engine(request: pytest.FixtureRequest, make_settings: Callable[..., EngineSe
 
 @pytest.fixture
 def events(database: Database[dict[str, Any]]) -> list[dict[str, Any]]:
-    """5,000 events in two partitions, with ids from 1 and one gap."""
+    """Return 5,000 events in two partitions, with ids from 1 and one gap."""
     found = make_events(5_000)
     database["event.1"].insert_many([event for event in found if event["_id"] <= 3_000])
     database["event.2"].insert_many([event for event in found if event["_id"] > 3_000])

@@ -1,10 +1,10 @@
-"""Where Chromium is, and how the tests start it."""
+"""Find Chromium and hold its command-line options."""
 
 from __future__ import annotations
 
 import shutil
 
-WITHIN_MS = 90_000  # for hangs only; playwright's own limit of an expectation is 5 s
+WITHIN_MS = 90_000  # only catches hangs; playwright's own limit of an expectation is 5 s
 ARGUMENTS = [
     "--headless",
     "--no-sandbox",
@@ -18,7 +18,7 @@ ARGUMENTS = [
 
 
 def executable() -> str | None:
-    """Path of a Chromium on this machine, None when there is none."""
+    """Return the path of Chromium on this machine, None if there is none."""
     for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
         if found := shutil.which(name):
             return found

@@ -1,4 +1,4 @@
-"""Durations that are promised, held on a machine that has other things to do."""
+"""Assert promised durations on a machine that is busy with other work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
-_MOST = 0.9  # of the tries of a round are to be as quick as promised
+_MOST = 0.9  # share of the attempts of a round that must be as quick as promised
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -17,10 +17,10 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def assert_within(limit_s: float, attempt: Callable[[], float], *, tries: int = 10, rounds: int = 5) -> None:
-    """Assert that nine of ten attempts take less than `limit_s`, in one of a few rounds; `attempt` returns seconds.
+    """Assert that nine of ten attempts take less than `limit_s` in one of `rounds`; `attempt` returns seconds.
 
-    A machine that is busy slows down some attempts; a mechanism that is missing, such as a notice in place of which
-    something looks every two seconds, slows down too many of every round.
+    A busy machine slows down some attempts. A missing mechanism, such as polling every two seconds instead of a notice,
+    slows down too many attempts of every round.
     """
     shown = []
     for _ in range(rounds):

@@ -1,8 +1,8 @@
-"""Nothing that tests started outlives them, however they end: SIGKILL of pytest, a worker of xdist that crashes.
+"""Kill everything that tests started, however they end: SIGKILL of pytest, or a crash of an xdist worker.
 
-A child cannot be trusted with that: PR_SET_PDEATHSIG follows the thread that started it, is not handed on to
-grandchildren, and a stopped process does not see a SIGTERM. So every process carries a mark in its environment, which
-all that it starts inherit, and a guard beside it looks who is left with the mark once it is gone.
+The children cannot do it themselves: PR_SET_PDEATHSIG follows the thread that started the child, is not inherited by
+grandchildren, and a stopped process does not handle SIGTERM. Instead every test process sets a mark in its environment,
+which all its descendants inherit, and a guard process kills those with the mark once it has ended.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 
 _MARK = "TESTS_CHILD_OF_"
 _LOOK_EVERY_S = 0.2
-_SETTLED_LOOKS = 3  # so often in a row nobody must be found: one may be in the middle of a fork
+_SETTLED_LOOKS = 3  # consecutive looks without a process: one may be in the middle of a fork
 
 
 def guard(*folders: Path) -> None:
-    """Have everything killed that this process starts from now on, and `folders` removed, once it has ended.
+    """Kill everything that this process starts from now on, and remove `folders`, once it has ended.
 
-    Linux only; elsewhere nothing happens.
+    Does nothing on systems other than Linux.
     """
     if sys.platform != "linux":
         return
@@ -36,20 +36,22 @@ def guard(*folders: Path) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={name: value for name, value in os.environ.items() if not name.startswith(_MARK)},  # none of the guarded
-        start_new_session=True,  # Ctrl-C and a kill of the whole group are not for it
-    ).returncode = 0  # it outlives this process on purpose, so that leaving it alone is no fault
+        env={
+            name: value for name, value in os.environ.items() if not name.startswith(_MARK)
+        },  # the guard itself carries no mark
+        start_new_session=True,  # so that Ctrl-C or a kill of the process group does not reach the guard
+    ).returncode = 0  # it outlives this process on purpose, so prevent the ResourceWarning
     os.environ[mark] = "1"
 
 
 def marked(mark: str) -> Iterator[int]:
-    """Ids of all processes that have `mark` in their environment."""
+    """Yield the ids of all processes with `mark` in their environment."""
     wanted = f"{mark}=".encode()
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
                 environment = (folder / "environ").read_bytes().split(b"\0")
-            except OSError:  # somebody else's, or gone meanwhile
+            except OSError:  # belongs to another user, or has ended meanwhile
                 continue
             if any(item.startswith(wanted) for item in environment):
                 yield int(folder.name)

@@ -1,4 +1,4 @@
-"""How tests look at MongoDB: as the code does, so that neither sees what the other does not see yet."""
+"""Open MongoDB for tests with the read and write concern of the product, so that both see the same data."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pymongo.database import Database
 
 
 def open_client(uri: str) -> MongoClient[dict[str, Any]]:
-    """Return a client that reads what lasts (`majority`), writes so that it lasts, and gives aware datetimes.
+    """Return a client that reads and writes with `majority` and returns aware datetimes.
 
-    What was written with `w: 1`, as some records of jobs are, is read some 100 ms later: see `make_last`.
+    Writes with `w: 1`, such as some job records, become readable about 100 ms later: see `make_last`.
     """
     return MongoClient(uri, tz_aware=True, readConcernLevel="majority", w="majority", journal=True)
 
 
 def make_last(database: Database[dict[str, Any]]) -> None:
-    """Wait until all that was written so far, by whomever, is read by clients of `open_client`."""
-    database["tests.nothing"].delete_one({"_id": 0})  # waits for the newest write of all, although it deletes nothing
+    """Wait until clients of `open_client` can read everything written so far by any client."""
+    database["tests.nothing"].delete_one(
+        {"_id": 0}
+    )  # waits for the newest write of all clients, although it deletes nothing

@@ -1,4 +1,4 @@
-"""A whole running system for tests: `manage.py up` in a home folder of its own, on free ports."""
+"""Run a whole system for tests: `manage.py up` in its own home folder, on free ports."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ class System:
 
     @property
     def output(self) -> str:
-        """Everything printed so far."""
+        """Return everything printed so far."""
         return "\n".join(self.lines)
 
     def wait_until_ready(self, within_s: float = READY_WITHIN_S) -> None:
-        """Wait for the greeting."""
+        """Wait until the greeting is printed; raise `AssertionError` if the process ends before."""
         eventually(
             lambda: "Ctrl-C stops everything" in self.output or self.process.poll() is not None,
             within_s,
@@ -82,16 +82,16 @@ class System:
         self.ready_s = time.monotonic() - self.started
 
     def url(self, path: str = "") -> str:
-        """Address of a page."""
+        """Return the address of a page."""
         return self.folder.address("web").rstrip("/") + "/" + path
 
     def get(self, path: str) -> str:
-        """Body of a page that anybody may read."""
+        """Return the body of a page that needs no login."""
         with urllib.request.urlopen(self.url(path), timeout=90) as answer:
             return str(answer.read().decode())
 
     def curl_line(self) -> str:
-        """The curl command as the greeting prints it."""
+        """Return the curl command as printed in the greeting."""
         printed = list(self.lines)
         start = next(i for i, line in enumerate(printed) if "curl -H" in line)
         taken = []
@@ -117,13 +117,13 @@ class System:
         )
 
     def descendants(self) -> list[psutil.Process]:
-        """Every process that belongs to it."""
+        """Return every process that it started."""
         with contextlib.suppress(psutil.NoSuchProcess):
             return psutil.Process(self.process.pid).children(recursive=True)
         return []
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> float:
-        """Send the signal, wait for the end; return the seconds it took."""
+        """Send the signal and wait for the end; return the seconds it took."""
         before = time.monotonic()
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -135,7 +135,7 @@ class System:
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that have not ended; a zombie has."""
+    """Return the processes that have not ended; a zombie has."""
     found = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -153,7 +153,7 @@ def running(
     ready_within_s: float = READY_WITHIN_S,
     **environ: str,
 ) -> Iterator[System]:
-    """A ready system, ended afterwards; if a test let it go wrong, everything of it is killed."""
+    """Yield a ready system and stop it afterwards; kill all its processes if it does not stop."""
     system = System(home, *arguments, cwd=cwd, program=program, **environ)
     try:
         system.wait_until_ready(ready_within_s)

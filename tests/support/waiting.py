@@ -1,4 +1,4 @@
-"""Waiting for a condition: the one way in which tests wait for what another thread or process does."""
+"""Wait for a condition: the only way in which tests wait for other threads and processes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from pymongo.errors import OperationFailure
 
-WITHIN_S = 60.0  # for hangs only: whatever is waited for takes a fraction of it on a machine with other things to do
+WITHIN_S = 60.0  # only catches hangs: conditions take a fraction of it even on a busy machine
 PAUSE_S = 0.01
-_MADE_MEANWHILE = 166  # what mongod says to who reads a view in the moment in which it is made
+_MADE_MEANWHILE = 166  # mongod's error code for reading a view at the moment it is created
 
 
 def eventually(condition: Callable[[], Any], within_s: float = WITHIN_S, what: str = "") -> Any:
-    """Return the first true value of `condition`; raise `AssertionError` with the last one after `within_s`.
+    """Return the first true value of `condition`; raise `AssertionError` with the last value after `within_s`.
 
-    An `AssertionError` of `condition` itself goes through at once: it says that waiting is in vain.
+    An `AssertionError` raised by `condition` passes through at once: it means that waiting is pointless.
     """
     deadline = time.monotonic() + within_s
     found: Any = None

@@ -7,8 +7,8 @@ import threading
 
 from django.conf import settings
 
+from aggregates.services.notice_listener import NoticeListener
 from aggregates.web.live.hub import Hub
-from aggregates.web.live.notice_listener import NoticeListener
 
 _lock = threading.Lock()
 _running: tuple[int, Hub, NoticeListener] | None = None  # with the process id: a fork inherits no threads or sockets

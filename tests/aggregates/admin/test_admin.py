@@ -1,4 +1,4 @@
-"""The admin's pages: what they show, what their buttons do, who may."""
+"""Pages of the admin: their content, their actions, and the rights they require."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_pause_resume_and_copy(admin_client, days, django_capture_on_commit_call
     assert list(AggDef.objects.values_list("name", flat=True)) == ["days", "days_copy", "days_copy2"]
 
 
-def test_a_form_with_mistakes_says_what_is_allowed_and_a_good_one_saves(admin_client, site):
+def test_a_form_with_errors_shows_the_allowed_values_and_a_valid_one_saves(admin_client, site):
     form = {"name": "a b", "task_name": "no.such.Task", "filter": "{}", "params": "{}", "inputs": '["event"]'}
     form |= {"id_key": "_id", "settle_s": "0", "enabled": "on"}
     add = reverse("admin:aggregates_aggdef_add")
@@ -104,7 +104,7 @@ def test_a_form_with_mistakes_says_what_is_allowed_and_a_good_one_saves(admin_cl
     assert "15 3 * * * Asia/Tokyo" in admin_client.get(reverse(LIST)).content.decode()
 
 
-def test_the_change_page_lists_tasks_and_keeps_the_name(admin_client, days):
+def test_the_change_page_lists_tasks_and_does_not_change_the_name(admin_client, days):
     page = admin_client.get(reverse("admin:aggregates_aggdef_change", args=[days.pk])).content.decode()
     assert f'<option value="{TASK}">' in page
     assert 'name="name"' not in page
@@ -119,7 +119,7 @@ def test_a_preview_shows_first_results_before_saving(admin_client, days):
     assert "Correct the form" in bad.content.decode()
 
 
-def test_a_range_is_rebuilt_from_its_page(admin_client, days, database, django_capture_on_commit_callbacks):
+def test_a_range_is_rebuilt_from_the_rebuild_page(admin_client, days, database, django_capture_on_commit_callbacks):
     services.run_now(days)
     database["zgen.days.1"].update_many({}, {"$set": {"value": 9}})
     where = reverse("admin:aggregates_aggdef_rebuild", args=[days.pk])
@@ -129,7 +129,7 @@ def test_a_range_is_rebuilt_from_its_page(admin_client, days, database, django_c
     assert values(database, "days") == {"p/2011-07-01": 1, "q/2011-07-01": 1}
 
 
-def test_a_range_that_ends_before_it_begins_is_refused_on_its_page(admin_client, days):
+def test_a_range_that_ends_before_it_starts_is_refused_on_the_page(admin_client, days):
     where = reverse("admin:aggregates_aggdef_rebuild", args=[days.pk])
     answer = admin_client.post(where, {"since": "2012-07-01 00:00", "until": "2011-07-02 00:00"})
     assert (answer.status_code, "is not before until" in answer.content.decode()) == (200, True)
@@ -147,7 +147,7 @@ def test_a_range_that_ends_before_it_begins_is_refused_on_its_page(admin_client,
         ("interval_s", "99999999999", "from 1 to"),
     ],
 )
-def test_what_cannot_work_is_refused_at_its_field(field, value, words, admin_client, days):
+def test_an_invalid_value_is_refused_at_its_field(field, value, words, admin_client, days):
     form = {"name": "new", "task_name": TASK, "filter": "{}", "params": "{}", "inputs": '["event"]', "id_key": "_id"}
     form |= {"settle_s": "0", "enabled": "on", field: value} | ({"crontab": "1 * * * *"} if "zone" in field else {})
     answer = admin_client.post(reverse("admin:aggregates_aggdef_add"), form)
@@ -156,7 +156,7 @@ def test_what_cannot_work_is_refused_at_its_field(field, value, words, admin_cli
     assert not AggDef.objects.filter(name="new").exists()
 
 
-def test_the_page_of_tasks_shows_source_users_errors_and_switches(admin_client, days, site, tmp_path, monkeypatch):
+def test_the_task_page_shows_source_users_errors_and_switches(admin_client, days, site, tmp_path, monkeypatch):
     (tmp_path / "broken_tasks.py").write_text("import no_such_module_anywhere\n")
     monkeypatch.syspath_prepend(tmp_path)
     site.ZARKOV = site.ZARKOV.model_copy(update={"task_modules": [*site.ZARKOV.task_modules, "broken_tasks"]})
@@ -173,7 +173,7 @@ def test_the_page_of_tasks_shows_source_users_errors_and_switches(admin_client, 
     assert not TaskSwitch.objects.get().enabled
 
 
-def test_the_history_shows_traceback_and_cancels(admin_client, site, django_capture_on_commit_callbacks):
+def test_the_history_shows_tracebacks_and_cancels_runs(admin_client, site, django_capture_on_commit_callbacks):
     Producer(process_connections().run_context.store).send(event(bad=True))
     aggdef = services.define(name="fragile", task_name="tests.support.aggregates.tasks.Fragile")
     with pytest.raises(Exception, match="bad event"):
@@ -188,7 +188,7 @@ def test_the_history_shows_traceback_and_cancels(admin_client, site, django_capt
     assert "already over" in page
 
 
-def test_who_may_only_view_gets_no_actions_and_no_buttons(client, days):
+def test_a_user_who_may_only_view_gets_no_actions_and_no_buttons(client, days):
     user = get_user_model().objects.create_user("viewer", is_staff=True)
     user.user_permissions.add(Permission.objects.get(codename="view_aggdef"))
     client.force_login(user)
@@ -207,8 +207,10 @@ def test_lists_are_quick_with_many_rows(name, admin_client, site):
         batch_size=5000,
     )
     took = []
-    for _ in range(4):  # the first fills caches; a busy machine or a collection of garbage spoils one, not all
-        began = time.thread_time()  # not the clock: the machine may be busy with other tests
+    for _ in range(
+        4
+    ):  # the first request fills caches; a busy machine or a garbage collection spoils one request, not all
+        began = time.thread_time()  # processor time, not wall-clock time: other tests run at the same time
         with CaptureQueriesContext(connection) as queries:
             assert admin_client.get(reverse(name)).status_code == 200
         took.append(time.thread_time() - began)
@@ -218,7 +220,7 @@ def test_lists_are_quick_with_many_rows(name, admin_client, site):
 
 @pytest.fixture
 def broker_queue(site: Any, mongo_uri: str, database: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The queue of the real broker; gives what puts a message there."""
+    """Yield a function that puts a message into the queue of the real broker."""
     url = broker_url(mongo_uri, database.name)
     monkeypatch.setattr(app.conf, "broker_url", url)
     with app.connection_for_write(url) as connection:
@@ -227,7 +229,7 @@ def broker_queue(site: Any, mongo_uri: str, database: Any, monkeypatch: pytest.M
     database.client.drop_database(f"{database.name}{BROKER_DATABASE_SUFFIX}")
 
 
-def test_the_queue_shows_what_is_under_way_what_waits_and_how_schedules_went(
+def test_the_queue_page_shows_running_and_waiting_runs_and_the_last_result_of_each_schedule(
     admin_client, days, broker_queue, database
 ):
     page = admin_client.get(QUEUE).content.decode()
@@ -238,7 +240,7 @@ def test_the_queue_shows_what_is_under_way_what_waits_and_how_schedules_went(
     broker_queue("perform", asked.pk)
     broker_queue("run_scheduled", "days")
     broker_queue("verify")
-    broker_queue("perform", 10**9)  # of a run that is over
+    broker_queue("perform", 10**9)  # belongs to a run that has ended
     lost = services.new_run(days, "incremental", "api")
     ended = services.new_run(days, "incremental", "schedule")
     Run.objects.filter(pk=ended.pk).update(state="error", error="map failed on event 7")
@@ -259,7 +261,9 @@ def test_the_queue_shows_what_is_under_way_what_waits_and_how_schedules_went(
     assert QUEUE in admin_client.get(reverse("admin:aggregates_run_changelist")).content.decode()
 
 
-def test_the_queue_of_another_broker_is_counted_and_one_that_is_away_is_said(admin_client, days, database, monkeypatch):
+def test_the_queue_of_another_broker_is_counted_and_an_unreachable_broker_is_reported(
+    admin_client, days, database, monkeypatch
+):
     monkeypatch.setattr(app.conf, "broker_url", "memory://")
     planned = services.new_run(days, "full", "api")
     assert celery_queue.messages(database.client) is None
@@ -272,7 +276,7 @@ def test_the_queue_of_another_broker_is_counted_and_one_that_is_away_is_said(adm
     assert "ConnectionError: nobody there" in admin_client.get(QUEUE).content.decode()
 
 
-def test_the_queue_is_shown_to_those_who_may_see_runs(client, days, broker_queue):
+def test_the_queue_is_shown_to_users_who_may_view_runs(client, days, broker_queue):
     user = get_user_model().objects.create_user("u", password="u", is_staff=True)
     client.force_login(user)
     assert client.get(QUEUE).status_code == 403
@@ -287,7 +291,7 @@ def delete_chosen(client: Any, aggdefs: list[AggDef], **more: str) -> str:
     return html.unescape(answer.content.decode())
 
 
-def test_the_page_of_a_deletion_says_what_goes_along_and_what_stands_in_the_way(admin_client, days, database):
+def test_the_delete_page_lists_what_is_deleted_too_and_what_prevents_it(admin_client, days, database):
     services.run_now(days)
     total = services.define(name="total", task_name="tests.support.aggregates.tasks.Sum", inputs=["zagg.days"])
     services.run_now(total)
@@ -312,7 +316,7 @@ def test_the_page_of_a_deletion_says_what_goes_along_and_what_stands_in_the_way(
     ]
 
 
-def test_a_deletion_that_is_refused_is_a_message_and_not_in_the_change_log(admin_client, days, database, monkeypatch):
+def test_a_refused_deletion_shows_a_message_and_is_not_in_the_change_log(admin_client, days, database, monkeypatch):
     monkeypatch.setattr(import_module("aggregates.services.define"), "CLEAR_WAIT_S", 0.1)
     services.run_now(days)
     one = reverse("admin:aggregates_aggdef_delete", args=[days.pk])
@@ -326,7 +330,7 @@ def test_a_deletion_that_is_refused_is_a_message_and_not_in_the_change_log(admin
     assert (AggDef.objects.count(), LogEntry.objects.count()) == (0, 1)
 
 
-def test_whoever_may_delete_aggregates_deletes_their_history_with_them(client, days):
+def test_a_user_who_may_delete_aggregates_deletes_their_history_too(client, days):
     services.run_now(days)
     user = get_user_model().objects.create_user("u", is_staff=True)
     user.user_permissions.add(*Permission.objects.filter(codename__in=["view_aggdef", "delete_aggdef"]))
@@ -343,7 +347,7 @@ def test_whoever_may_delete_aggregates_deletes_their_history_with_them(client, d
         ("editor", {"see", "run", "cancel", "define", "delete"}),
     ],
 )
-def test_each_group_may_do_in_the_admin_what_it_may_do_over_http(group, may, client, days):
+def test_each_group_has_the_same_rights_in_the_admin_as_over_http(group, may, client, days):
     services.run_now(days)
     user = get_user_model().objects.create_user("u", is_staff=True)
     user.groups.add(Group.objects.get(name=group))
@@ -365,9 +369,7 @@ def test_each_group_may_do_in_the_admin_what_it_may_do_over_http(group, may, cli
     assert AggDef.objects.exists() == ("delete" not in may)
 
 
-def test_a_run_that_is_under_way_shows_what_its_jobs_are_at_and_links_to_them(
-    admin_client, days, database, monkeypatch
-):
+def test_a_running_run_shows_the_progress_of_its_jobs_and_links_to_them(admin_client, days, database, monkeypatch):
     pages = []
 
     def look(point: str) -> None:

@@ -1,4 +1,4 @@
-"""Every page of the admin answers quickly however many aggregates and runs there are."""
+"""Every admin page answers quickly, however many aggregates and runs exist."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.aggregates.event_source import Producer
 
 TASK = "tests.support.aggregates.tasks.CountByDay"
 LIMIT_S = 0.5
-MOST_QUERIES = 75  # of a page of fifty, whatever the number of rows
+MOST_QUERIES = 75  # for a page of fifty, whatever the number of rows
 
 NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < %s) "
 STATES = ("complete", "complete", "complete", "error", "cancelled")
 
 
 def like(model: Any, row: Any, count: int, changed: dict[str, str]) -> None:
-    """`count` further rows as `row`, with columns as SQL expressions over the row's number `i`."""
+    """Insert `count` copies of `row`, with `changed` columns as SQL expressions over the row number `i`."""
     fields = [field for field in model._meta.concrete_fields if not field.primary_key]
     names = ", ".join(f'"{field.column}"' for field in fields)
     values = ", ".join(changed.get(field.column, f'base."{field.column}"') for field in fields)
@@ -84,7 +84,7 @@ def pages(aggdef: AggDef) -> list[str]:
 
 
 def measure(client: Any, aggdef: AggDef) -> dict[str, float]:
-    """Processor seconds of each page, the least of a few tries; the machine may be busy with other tests."""
+    """Return processor seconds per page: the minimum of a few tries, since the machine may be busy with other tests."""
     found = {}
     for page in pages(aggdef):
         times: list[float] = []
@@ -98,7 +98,7 @@ def measure(client: Any, aggdef: AggDef) -> dict[str, float]:
     return found
 
 
-def test_every_page_is_quick_with_some_thousand_rows(admin_client, filled):
+def test_every_page_is_quick_with_a_few_thousand_rows(admin_client, filled):
     slow = {page: took for page, took in measure(admin_client, filled(2_000, 20_000)).items() if took > LIMIT_S}
     assert slow == {}
 

@@ -1,4 +1,4 @@
-"""Mail and webhook: once per change of state, tried again until they are taken, and never in the way of a refresh."""
+"""Mail and webhook alerts: sent once per change of state, retried until accepted, and never delaying a refresh."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def known(**more: Any) -> AggregateFacts:
 
 
 class Mail(socketserver.StreamRequestHandler):
-    """As much of RFC 5321 as a client asks for; what was delivered is kept by the server."""
+    """The part of RFC 5321 that a client needs; the server keeps what was delivered."""
 
     def handle(self) -> None:
         server: Any = self.server
@@ -68,8 +68,8 @@ def mailbox() -> Iterator[Any]:
 
 
 @pytest.fixture
-def told(site: Any, mailbox: Any, hook: Any) -> Any:
-    """Both channels configured."""
+def channels(site: Any, mailbox: Any, hook: Any) -> Any:
+    """Configure both channels."""
     notify = NotifyConfig(
         email=["ops@example.org"],
         smtp_url=f"smtp://127.0.0.1:{mailbox.server_address[1]}",
@@ -81,7 +81,7 @@ def told(site: Any, mailbox: Any, hook: Any) -> Any:
 
 
 @pytest.fixture
-def days(told: Any) -> AggDef:
+def days(channels: Any) -> AggDef:
     return services.define(name="days", task_name=TASK)
 
 
@@ -94,33 +94,33 @@ def fail(aggdef: AggDef, times: int = 1) -> None:
     ("state", "kinds"),
     [
         ({}, []),
-        ({"failing": True, "failures": 1}, []),  # a realtime one is tried again at once
+        ({"failing": True, "failures": 1}, []),  # a realtime aggregate is retried at once
         ({"failing": True, "failures": 2}, [FAILING]),
         ({"failing": True, "failures": 1, "realtime": False}, [FAILING]),
         ({"full_due": "the code has changed"}, [FAILING]),
         ({"behind": 5, "complete_through": NOW - timedelta(seconds=61)}, [LAGGING]),
         ({"behind": 5, "complete_through": NOW - timedelta(seconds=59)}, []),
-        ({"behind": 0, "complete_through": NOW - timedelta(days=9)}, []),  # nothing has come since
+        ({"behind": 0, "complete_through": NOW - timedelta(days=9)}, []),  # no event has arrived since
         ({"behind": 5, "complete_through": NOW - timedelta(days=9), "realtime": False}, []),
         ({"verdict_ok": False, "verdict": "days: 3 differences"}, [WRONG]),
         ({"enabled": False, "failing": True, "failures": 9, "verdict_ok": False}, [WRONG]),
     ],
 )
-def test_what_is_wrong_follows_from_what_is_known(state: dict[str, Any], kinds: list[str]) -> None:
+def test_conditions_follow_from_the_status(state: dict[str, Any], kinds: list[str]) -> None:
     assert sorted(conditions(known(**state), NOW, 60)) == sorted(kinds)
 
 
-def test_a_lag_is_not_told_when_no_threshold_is_set():
+def test_a_lag_is_not_reported_without_a_threshold():
     assert conditions(known(behind=5, complete_through=NOW - timedelta(days=9)), NOW, 0) == {}
 
 
-def test_only_what_came_or_went_is_told():
+def test_only_changes_are_reported():
     assert changes([FAILING], {FAILING: "still"}, "days") == []
     new = changes([FAILING], {WRONG: "differs"}, "days")
     assert [(change.kind, change.raised) for change in new] == [(WRONG, True), (FAILING, False)]
 
 
-def test_a_failure_and_the_recovery_are_told_once_by_mail_and_webhook(days, mailbox, hook):
+def test_a_failure_and_its_recovery_are_reported_once_by_mail_and_webhook(days, mailbox, hook):
     fail(days)
     assert watch() == 1
     assert watch() == 0
@@ -140,28 +140,28 @@ def test_a_failure_and_the_recovery_are_told_once_by_mail_and_webhook(days, mail
     assert not Alert.objects.filter(sent=None).exists()
 
 
-def test_two_watchers_at_once_tell_a_change_once(days, monkeypatch):
+def test_two_concurrent_checks_report_a_change_once(days, monkeypatch):
     fail(days)
     stale = list(AggDef.objects.all())
 
-    class Stale:
+    class StaleQuerySet:
         def iterator(self, chunk_size: int) -> list[AggDef]:
             return stale
 
     found = AggDef.objects.filter
-    monkeypatch.setattr(AggDef.objects, "filter", lambda *a, **k: Stale() if a else found(**k))
+    monkeypatch.setattr(AggDef.objects, "filter", lambda *a, **k: StaleQuerySet() if a else found(**k))
     assert [watch(), watch()] == [1, 0]
     assert Alert.objects.count() == 2
 
 
-def test_a_message_that_is_not_taken_is_sent_again_later_and_nothing_else_is(days, mailbox, hook):
+def test_a_rejected_message_is_sent_again_later_and_no_other_is(days, mailbox, hook):
     fail(days)
     watch()
     mailbox.refuse, hook.answers[:] = True, [500, 302]
     assert deliver() == 0
     assert [alert.attempts for alert in Alert.objects.all()] == [1, 1]
     assert {alert.last_error[:4] for alert in Alert.objects.all()} == {"mail", "webh"}
-    assert deliver() == 0  # the pause is not over
+    assert deliver() == 0  # the pause has not elapsed
     later = timezone.now() + timedelta(seconds=6)
     assert deliver(later) == 0
     mailbox.refuse = False
@@ -170,7 +170,7 @@ def test_a_message_that_is_not_taken_is_sent_again_later_and_nothing_else_is(day
     assert all(alert.sent and not alert.last_error for alert in Alert.objects.all())
 
 
-def test_a_message_is_given_up_after_a_day(days, hook):
+def test_a_message_is_dropped_after_a_day(days, hook):
     fail(days)
     watch()
     Alert.objects.update(created=timezone.now() - timedelta(hours=25))
@@ -180,9 +180,11 @@ def test_a_message_is_given_up_after_a_day(days, hook):
     assert Alert.objects.get(channel="mail").sent
 
 
-def test_a_server_that_is_away_costs_one_attempt_per_call(days, told):
-    notify = told.ZARKOV.notify.model_copy(update={"smtp_url": "smtp://127.0.0.1:1", "email": ["a@b"], "webhook": None})
-    told.ZARKOV = told.ZARKOV.model_copy(update={"notify": notify})
+def test_an_unreachable_server_costs_one_attempt_per_call(days, channels):
+    notify = channels.ZARKOV.notify.model_copy(
+        update={"smtp_url": "smtp://127.0.0.1:1", "email": ["a@b"], "webhook": None}
+    )
+    channels.ZARKOV = channels.ZARKOV.model_copy(update={"notify": notify})
     for number in range(3):
         fail(services.define(name=f"more{number}", task_name=TASK))
     assert watch() == 3
@@ -190,7 +192,7 @@ def test_a_server_that_is_away_costs_one_attempt_per_call(days, told):
     assert sorted(alert.attempts for alert in Alert.objects.all()) == [0, 0, 1]
 
 
-def test_an_aggregate_that_lags_is_told_and_told_again_when_it_is_level(days, hook):
+def test_a_lag_is_reported_and_reported_again_when_it_is_over(days, hook):
     producer = Producer(process_connections().run_context.store)
     producer.send(event())
     services.run_now(days)
@@ -207,7 +209,7 @@ def test_an_aggregate_that_lags_is_told_and_told_again_when_it_is_level(days, ho
     assert "2 events behind; 60 s are allowed" in hook.calls[0][0]["text"]
 
 
-def test_a_failed_verification_is_told(days, database, hook):
+def test_a_failed_verification_is_reported(days, database, hook):
     Producer(process_connections().run_context.store).send(event())
     services.run_now(days)
     database["zgen.days.1"].update_many({}, {"$set": {"value": 5}})
@@ -220,16 +222,16 @@ def test_a_failed_verification_is_told(days, database, hook):
     assert hook.calls[1][0]["event"] == "recovered"
 
 
-def test_without_channels_nothing_is_noted_and_a_channel_that_comes_later_hears_of_what_still_holds(days, told):
-    whole = told.ZARKOV
-    told.ZARKOV = whole.model_copy(update={"notify": NotifyConfig()})
+def test_without_channels_nothing_is_recorded_and_a_channel_added_later_gets_what_still_applies(days, channels):
+    whole = channels.ZARKOV
+    channels.ZARKOV = whole.model_copy(update={"notify": NotifyConfig()})
     fail(days)
     assert watch() == 0
-    told.ZARKOV = whole
+    channels.ZARKOV = whole
     assert watch() == 1
 
 
-def test_what_goes_wrong_while_looking_ends_nothing(days, hook, monkeypatch):
+def test_an_error_during_a_check_does_not_end_the_loop(days, hook, monkeypatch):
     def refuse(**rest: Any) -> None:
         raise OperationalError("database is locked")
 
@@ -240,7 +242,7 @@ def test_what_goes_wrong_while_looking_ends_nothing(days, hook, monkeypatch):
     assert AlertLoop().look() == 2
 
 
-def test_no_task_of_celery_does_it_any_more(site):
+def test_no_celery_task_sends_alerts(site):
     PeriodicTask.objects.create(
         name="aggregates: tell what is wrong",
         task="aggregates.schedule.alert",

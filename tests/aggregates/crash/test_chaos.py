@@ -1,7 +1,4 @@
-"""Real processes killed under a stream of events, at random moments and at named points of runs.
-
-At the end every aggregate equals the recount.
-"""
+"""Kill real processes under a stream of events at random and named points; every aggregate equals its recount."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ OPEN = "from aggregates.models import Run; print(Run.objects.open().count())"
 
 
 class Stream(threading.Thread):
-    """Sends events through the acknowledged door, and counts those that were accepted."""
+    """Send events through the acknowledged receiver and count those that were accepted."""
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(daemon=True)
@@ -51,7 +48,7 @@ class Stream(threading.Thread):
     def run(self) -> None:
         number = 0
         client: Any = None
-        while not self.stopping.wait(0.1):  # full runs read all of them each time: an hour of them is to stay small
+        while not self.stopping.wait(0.1):  # full runs read all of them each time: an hour of events must stay small
             batch = [{**event("m", NOON, f"p{n % 7}", n=n), "id": f"chaos-{number}-{n}"} for n in range(20)]
             while not self.stopping.is_set():
                 try:
@@ -81,7 +78,7 @@ def mongod(tmp_path: Path) -> Iterator[LocalMongod]:
 @pytest.fixture
 def stack(tmp_path: Path, mongod: LocalMongod) -> Iterator[Stack]:
     folder = tmp_path / "stack"
-    # The parts look for the address of a local mongod in their home folder, so that it may change with a restart.
+    # Processes look up the address of the local mongod in their home folder, so that it may change with a restart.
     made = Stack(folder, "", DATABASE)
     made.environment.pop("ZARKOV_MONGO_URI")
     made.folder.write(made.folder.mongo / "uri", mongod.start())
@@ -90,7 +87,7 @@ def stack(tmp_path: Path, mongod: LocalMongod) -> Iterator[Stack]:
 
 
 class Points:
-    """Ends runs at named points, one point after the other, and counts the hits."""
+    """End runs at named points, one point after another, and count the hits."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -100,33 +97,33 @@ class Points:
         self._armed: dict[str, str] = {}
 
     def arm(self, aggregator: str) -> None:
-        """Have an aggregator that was killed come back, and end at the next point of one of its increments."""
+        """Restart a killed aggregator so that it ends at the next point of one of its incremental runs."""
         self.stack.kill(aggregator)
         self._armed[aggregator] = point = next(self._increments)
         self.stack.start(aggregator, "aggregator", prefix=(*PAUSED, f"kill:{point}"))
 
     def build(self, name: str) -> None:
-        """A full run or a rebuild that ends at its next point."""
+        """Start a full run or a rebuild that ends at its next point."""
         mode, point = next(self._builds)
         command = ("aggregate", name, "--full") if mode == "--full" else ("aggregate", "days", *REBUILD)
         done = self.stack.manage(*command, check=False, prefix=(*PAUSED, f"kill:{point}"))
         self.hits[f"build {point}"] += done.returncode == -9
 
     def collect(self) -> None:
-        """Count aggregators that have come to their point, and start them again."""
+        """Count aggregators that have reached their point, and restart them."""
         for aggregator, point in list(self._armed.items()):
             if self.stack.processes[aggregator].poll() is not None:
                 self.hits[f"increment {point}"] += 1
                 self.disarm(aggregator)
 
     def disarm(self, aggregator: str) -> None:
-        """Start an aggregator as it is in use."""
+        """Start an aggregator as in production."""
         self._armed.pop(aggregator, None)
         self.stack.kill(aggregator)
         self.stack.start(aggregator, "aggregator")
 
     def end(self) -> None:
-        """Every aggregator is one that lives on."""
+        """Replace every aggregator by one that keeps running."""
         for aggregator in list(self._armed):
             self.disarm(aggregator)
 
@@ -185,7 +182,7 @@ def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> Points:
     done = stack.manage("verify", "--all", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("equal to the recount") == len(AGGREGATES)
-    # The sweeper has put back what killed workers of Celery lost.
+    # The sweeper has requeued what killed Celery workers lost.
     eventually(lambda: stack.shell(OPEN).split()[-1] == "0", 150, "runs that were asked for are over")
     return points
 

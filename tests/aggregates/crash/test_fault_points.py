@@ -1,4 +1,4 @@
-"""A process killed with SIGKILL at each named point of each kind of run: the next one makes it right."""
+"""Kill a process with SIGKILL at each named point of each kind of run: the next run repairs the aggregate."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ CASES = [
 ]
 
 
-def test_every_fault_point_is_hit_by_a_case():
+def test_every_failpoint_has_a_case():
     assert {point for _, point, _ in CASES} == set(failpoint.POINTS)
 
 
 @pytest.mark.parametrize(("mode", "point", "times"), CASES)
 @pytest.mark.parametrize("task", ["CountByDay", "TwoOutputs"])
-def test_a_run_killed_at_any_point_is_made_right_by_the_next(
+def test_the_next_run_repairs_a_run_killed_at_any_point(
     task: str,
     mode: str,
     point: str,

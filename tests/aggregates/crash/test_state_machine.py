@@ -1,4 +1,4 @@
-"""Any sequence of sends, commits, runs, crashes, cancels, full runs, rotations and rebuilds: equal to the recount."""
+"""Any sequence of sends, commits, runs, crashes, cancels, full runs, rotations and rebuilds equals the recount."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ CANCEL_S = run_contexts.CANCEL_S
 
 
 class Crash(BaseException):
-    """Ends a run where it stands, and with it everything that its process would still have done."""
+    """End a run at the current point, as SIGKILL would end its process."""
 
 
 class Machine(RuleBasedStateMachine):
-    """One database, three ingesters, one aggregate; each crash begins a new process."""
+    """One database, three ingesters, one aggregate; each crash starts a new process."""
 
     uri = ""
 
@@ -71,7 +71,7 @@ class Machine(RuleBasedStateMachine):
         self.dead: set[str] = set()
         self.engine: Any = None
         self.crashing = self.cancelling = ""
-        run_contexts.CANCEL_S = 0.0  # a wish to cancel is looked for at every step
+        run_contexts.CANCEL_S = 0.0  # a cancel request is checked at every step
         self.start()
 
     @initialize(task=st.sampled_from(TASKS))
@@ -79,7 +79,7 @@ class Machine(RuleBasedStateMachine):
         self.definition = define(task)
 
     def start(self) -> None:
-        """A new process: nothing is known any more but what lies in the database."""
+        """Start a new process that knows only what is in the database."""
         if self.engine is not None:
             self.engine.close()
         self.engine = open_engine(engine_settings(self.uri, self.name, Path(self.folder.name)))
@@ -160,7 +160,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(full=st.booleans(), point=st.sampled_from(["recorded", "submitted", "jobs_done"]))
     def cancel(self, full: bool, point: str) -> None:
-        """A person cancels the run when it has come as far as `point`."""
+        """Cancel the run when it reaches `point`, as a person would."""
 
         def work() -> None:
             if full or isinstance(refresh(self.run_context, self.definition), Decision):
@@ -176,7 +176,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def readers_see_one_generation(self) -> None:
-        """What the view shows is a generation that exists, and never one in the making."""
+        """Check that the view shows an existing generation that is complete."""
         found = self.run_context.position_store.of_aggdef(self.definition.name) if hasattr(self, "definition") else None
         if found is None or not found.shown:
             return
@@ -193,7 +193,7 @@ class Machine(RuleBasedStateMachine):
                 self.run("")
                 if self.run_context.position_store.get(self.run_context.position(self.definition).name).blocked:
                     assert self.cancelled
-                    self.full("")  # what a cancelled run asks for
+                    self.full("")  # a cancelled run requires it
                 verdict = verify(self.run_context, self.definition)
                 assert verdict.ok, [d.sentence() for d in verdict.differences] or verdict.refused
                 assert verdict.through == self.stores[0].watermark().through

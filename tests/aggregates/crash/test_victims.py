@@ -1,4 +1,4 @@
-"""Router, workers, mongod and Celery killed while a run stands at a named point: it goes on, or the next one does."""
+"""Kill router, workers, mongod or Celery while a run waits at a named point: the same or the next run completes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VICTIMS = ("router", "worker", "mongod")
 INCREMENT = ("planned", "leased", "recorded", "submitted", "jobs_done", "moved")
 FULL = ("generation_made", "planned", "recorded", "submitted", "jobs_done", "moved", "caught_up", "switched", "shown")
 REBUILD = ("generation_made", "copied", "caught_up", "switched")
-ELSEWHERE = {"claimed", "dropped"}  # neither is reached by a command on an aggregate that has just run
+ELSEWHERE = {"claimed", "dropped"}  # a command on an aggregate that has just run reaches neither
 RANGE = ("--since", "2011-07-01", "--until", "2011-07-02")
 
 SHORT = [
@@ -47,7 +47,7 @@ ALL = [
 
 
 class Service:
-    """mongod, router and worker of one module, and an aggregate."""
+    """A mongod, router and worker for the module, and an aggregate."""
 
     def __init__(self, folder: Path) -> None:
         self.mongod = LocalMongod(HomeFolder(folder / "mongo"))
@@ -65,7 +65,7 @@ class Service:
         self.stack.manage("aggregate", "days")
 
     def send(self, count: int) -> int:
-        """Store events beside the ingester; returns the id of the last one."""
+        """Store events without an ingester; return the id of the last one."""
         store = connect(self.stack.folder.mongo_uri(), DATABASE)
         try:
             return Producer(store).send(*(event("a", NOON + timedelta(hours=7 * n)) for n in range(count)))
@@ -73,7 +73,7 @@ class Service:
             store.connection.close()
 
     def at(self, point: str, *command: str) -> subprocess.Popen[str]:
-        """A command, as far as the point."""
+        """Start a command and return it once it waits at `point`."""
         arguments = [sys.executable, "-m", "tests.support.aggregates.paused", point, *command]
         return subprocess.Popen(
             arguments,
@@ -87,7 +87,7 @@ class Service:
         )
 
     def check(self, through: int) -> None:
-        """What is in is right, and all of it is in."""
+        """Assert that the output is correct and complete."""
         uri = self.stack.folder.mongo_uri()
         store = connect(uri, DATABASE)
         try:
@@ -110,7 +110,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     made.stop()
 
 
-def strike(service: Service, mode: str, point: str, victim: str) -> None:
+def kill_at_point(service: Service, mode: str, point: str, victim: str) -> None:
     service.send(3)
     options = {"increment": (), "full": ("--full",), "rebuild": RANGE}[mode]
     process = service.at(point, "aggregate", "days", *options)
@@ -118,27 +118,27 @@ def strike(service: Service, mode: str, point: str, victim: str) -> None:
     said = process.stdout.readline()
     assert said == f"at {point}\n", said + process.communicate("\n", timeout=240)[0]
     crash(service.stack, service.mongod, victim)
-    process.communicate("\n", timeout=240)  # it carries on, or fails: either way nothing may be lost or doubled
+    process.communicate("\n", timeout=240)  # it continues or fails: either way nothing may be lost or doubled
     through = service.send(2)
     service.stack.manage("aggregate", "days")
     service.check(through)
 
 
-def test_every_point_is_struck():
+def test_every_point_has_a_case():
     assert {point for _, point, _ in ALL} | ELSEWHERE == set(failpoint.POINTS)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("mode", "point", "victim"), SHORT)
 def test_a_victim_at_a_named_point(mode: str, point: str, victim: str, service: Service) -> None:
-    strike(service, mode, point, victim)
+    kill_at_point(service, mode, point, victim)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("mode", "point", "victim"), [case for case in ALL if case not in SHORT])
 def test_every_victim_at_every_named_point(mode: str, point: str, victim: str, service: Service) -> None:
-    strike(service, mode, point, victim)
+    kill_at_point(service, mode, point, victim)
 
 
 LOST = {
@@ -150,7 +150,7 @@ LOST = {
 
 
 def forget(service: Service, how: str, restarted: bool) -> None:
-    """Job records are not synced: what mongod had of them after a crash is put there as it would be."""
+    """Set job records back to what a mongod that crashed would have kept: they are not synced."""
     service.send(3)
     process = service.at("kill:jobs_done", "aggregate", "days")
     process.communicate(timeout=240)
@@ -175,14 +175,14 @@ def forget(service: Service, how: str, restarted: bool) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", LOST)
-def test_a_job_that_mongod_forgot_in_a_crash_costs_only_time(how: str, service: Service) -> None:
+def test_a_job_lost_by_mongod_in_a_crash_costs_only_time(how: str, service: Service) -> None:
     forget(service, how, restarted=False)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", LOST)
-def test_a_job_that_mongod_and_router_forgot_costs_only_time(how: str, service: Service) -> None:
+def test_a_job_lost_by_mongod_and_router_costs_only_time(how: str, service: Service) -> None:
     forget(service, how, restarted=True)
 
 
@@ -206,7 +206,7 @@ def celery_case(service: Service, mode: str, point: str) -> None:
     swept = service.stack.shell(
         QUEUED + "Run.objects.update(created=timezone.now() - timedelta(minutes=5)); print(services.sweep())"
     )
-    assert int(swept.split()[-1]) >= 1  # runs that other tests left go with it
+    assert int(swept.split()[-1]) >= 1  # runs left by other tests are removed with it
     other = service.at("none", "celery", *CELERY)
     try:
         ended = QUEUED + f"print(Run.objects.get(uid={uid!r}).state)"
@@ -221,7 +221,7 @@ FAIL = QUEUED + "services.note_failure(aggdef, ValueError('the disk is full'))"
 
 
 @pytest.mark.timeout(600)
-def test_alerts_go_out_while_a_celery_worker_is_in_the_middle_of_a_run(
+def test_alerts_are_sent_while_a_celery_worker_is_in_the_middle_of_a_run(
     service: Service, hook: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(service.stack.environment, "ZARKOV_NOTIFY__WEBHOOK", hook.url)
@@ -231,7 +231,7 @@ def test_alerts_go_out_while_a_celery_worker_is_in_the_middle_of_a_run(
         service.stack.shell(QUEUED + "services.start_run(aggdef)")
         assert worker.stdout is not None
         said = next(line for line in worker.stdout if line.startswith("at "))
-        assert said == "at submitted\n"  # there it stays until it is told to go on
+        assert said == "at submitted\n"  # it waits there until released
         service.stack.shell(FAIL)
         eventually(lambda: hook.calls, 120, "the message")
         message, _ = hook.calls[0]

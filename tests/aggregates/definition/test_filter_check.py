@@ -1,4 +1,4 @@
-"""Which filters an aggregate may have."""
+"""Filters that an aggregate may have."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from aggregates.exceptions import DefinitionError
         {"timestamp": {"$gte": {"$date": "2011-07-01T00:00:00Z"}}},
     ],
 )
-def test_what_mongodb_takes_is_allowed(allowed, database):
+def test_filters_that_mongodb_accepts_are_allowed(allowed, database):
     query = check_filter(allowed)
     list(database["nothing"].find(query))
 
@@ -56,13 +56,13 @@ def test_what_mongodb_takes_is_allowed(allowed, database):
         ({"a": {"$oid": "zz"}}, "not extended JSON"),
     ],
 )
-def test_what_it_refuses_is_refused_at_once_and_named(refused, words):
+def test_filters_that_mongodb_refuses_are_refused_at_once_with_the_reason(refused, words):
     with pytest.raises(DefinitionError, match=words) as caught:
         check_filter(refused)
     assert caught.value.field == "filter"
 
 
-def test_a_filter_that_is_nested_without_end_is_refused():
+def test_a_filter_that_contains_itself_is_refused():
     deep: dict = {"a": 1}
     for _ in range(50):
         deep = {"$and": [deep]}

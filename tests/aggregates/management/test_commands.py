@@ -1,4 +1,4 @@
-"""The commands: what they print, and the code they exit with."""
+"""Commands: their output and exit codes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def producer(site):
     return Producer(process_connections().run_context.store)
 
 
-def test_aggregate_says_what_it_did(producer, database):
+def test_aggregate_prints_what_it_did(producer, database):
     producer.send(event(), event())
     services.define(name="days", task_name=TASK)
     assert "full run over events" in run("aggregate", "days")
@@ -70,7 +70,7 @@ def test_a_mistake_is_one_line(arguments, words, site):
         run("aggregate", *arguments)
 
 
-def test_aggregate_exits_2_when_the_router_falls_silent_in_the_middle_of_a_run(site, monkeypatch):
+def test_aggregate_exits_2_if_the_router_stops_answering_in_the_middle_of_a_run(site, monkeypatch):
     Producer(process_connections().run_context.store).send(event())
     services.define(name="days", task_name=TASK)
 
@@ -83,7 +83,7 @@ def test_aggregate_exits_2_when_the_router_falls_silent_in_the_middle_of_a_run(s
     assert caught.value.returncode == 2
 
 
-def test_aggregate_exits_2_within_5_s_naming_req_uri_when_no_router_answers(site):
+def test_aggregate_exits_2_within_5_s_and_names_req_uri_if_no_router_answers(site):
     services.define(name="days", task_name=TASK)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -117,7 +117,7 @@ def test_verify_exits_1_and_lists_the_differences(producer, database):
         assert words in out.getvalue()
 
 
-def test_startagg_writes_a_task_that_works_and_a_test_that_passes(tmp_path):
+def test_startagg_writes_a_working_task_and_a_passing_test(tmp_path):
     environment = dict(os.environ)
     command = [sys.executable, str(REPOSITORY / "manage.py"), "startagg", "logins"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
@@ -139,7 +139,7 @@ def test_startagg_writes_a_task_that_works_and_a_test_that_passes(tmp_path):
     assert "'a-b'" in bad.stderr
 
 
-def test_definitions_go_to_a_file_and_back(site, tmp_path):
+def test_definitions_are_exported_to_a_file_and_imported(site, tmp_path):
     services.define(name="days", task_name=TASK, filter={"type": "a"}, realtime=True)
     services.define(name="nightly", task_name=TASK, crontab="15 3 * * *")
     file = tmp_path / "aggregates.yaml"
@@ -153,7 +153,7 @@ def test_definitions_go_to_a_file_and_back(site, tmp_path):
     assert run("aggdefs", "export", "-") == file.read_text()
 
 
-def test_a_file_with_a_mistake_changes_nothing(site, tmp_path):
+def test_a_file_with_an_error_changes_nothing(site, tmp_path):
     file = tmp_path / "aggregates.yaml"
     file.write_text(f"aggregates:\n  good: {{task_name: {TASK}}}\n  bad: {{task_name: {TASK}, filters: {{}}}}\n")
     with pytest.raises(CommandError, match="aggregate bad: filters: an aggregate has no such field"):

@@ -1,4 +1,4 @@
-"""`doctor` names what stands in the way, and releases a reservation when told to."""
+"""`doctor` names each problem, and releases a reservation on request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def producer(site):
     return Producer(process_connections().run_context.store)
 
 
-def test_nothing_stands_in_the_way_of_a_sound_system(producer):
+def test_a_healthy_system_has_no_problems(producer):
     producer.send(event())
     code, said = run()
     assert code == 0
@@ -39,7 +39,7 @@ def test_nothing_stands_in_the_way_of_a_sound_system(producer):
     assert "nothing stands in the way" in said
 
 
-def test_a_reservation_that_nobody_settles_is_named_and_released(producer, monkeypatch):
+def test_an_abandoned_reservation_is_named_and_released(producer, monkeypatch):
     monkeypatch.setattr(doctor, "BLOCKER_AGE_S", -1.0)
     producer.reserve([event(), event()])
     producer.send(event())
@@ -58,7 +58,7 @@ def test_a_reservation_that_nobody_settles_is_named_and_released(producer, monke
 SOUND = {"host": "one", "pid": 7, "pending": 0, "bytes": 0, "oldest_pending_s": 0.0, "full": False}
 
 
-def test_ingesters_that_do_not_do_their_work_are_named_with_what_to_do(producer, monkeypatch):
+def test_ingesters_that_make_no_progress_are_named_with_the_remedy(producer, monkeypatch):
     store = process_connections().run_context.store
     report(store, "j1", SOUND | {"waits_for": "OperationFailure: not authorized", "holds": ["j1", "j0"]})
     report(store, "j2", SOUND | {"pid": 8, "silent_s": 60.0, "holds": ["j2"]})
@@ -75,7 +75,7 @@ def test_ingesters_that_do_not_do_their_work_are_named_with_what_to_do(producer,
     assert "! the ingester on one, process 11" not in said, "it is gone for good"
 
 
-def test_a_block_that_a_running_ingester_has_is_not_released_and_its_trouble_is_named(producer, monkeypatch):
+def test_a_block_of_a_running_ingester_is_not_released_and_its_problem_is_named(producer, monkeypatch):
     monkeypatch.setattr(doctor, "BLOCKER_AGE_S", -1.0)
     block = producer.reserve([event()]).reservation.block
     report(

@@ -1,4 +1,4 @@
-"""`rotate`: what aggregates still need stays; what is dumped can be brought back."""
+"""`rotate` keeps partitions that aggregates still need; what it dumped can be restored."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def send(ingester: RunningIngester, database: Database[Any], *ids: str) -> None:
     last = database["event"]
     eventually(lambda: last.count_documents({"id": {"$in": list(ids)}}) == len(ids))
     newest = max(event["_id"] for event in last.find({}, {"_id": 1}))
-    # Events are seen a moment before they count as complete, and runs and rotation go by that.
+    # Events are visible a moment before they count as complete; runs and rotation wait for the latter.
     eventually(lambda: process_connections().run_context.store.watermark().through >= newest)
 
 
@@ -53,7 +53,7 @@ def run_rotate(*arguments: str) -> str:
     return out.getvalue()
 
 
-def test_a_partition_that_is_still_needed_stays_and_goes_once_it_was_read(
+def test_a_partition_is_kept_while_needed_and_dropped_once_it_is_read(
     ingester: RunningIngester, database: Database[Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "dumps"
@@ -83,7 +83,7 @@ def test_a_partition_that_is_still_needed_stays_and_goes_once_it_was_read(
         assert all(event[name] == before[event["id"]][name] for name in event if name != "_id")
 
 
-def test_a_dump_of_another_store_is_not_written_over(
+def test_a_dump_of_another_store_is_not_overwritten(
     ingester: RunningIngester, database: Database[Any], tmp_path: Path
 ) -> None:
     send(ingester, database, "a")

@@ -1,4 +1,4 @@
-"""The realtime service, with real notices over ZeroMQ."""
+"""The realtime aggregator, with real notices over ZeroMQ."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TASK = "tests.support.aggregates.tasks.CountByDay"
 
 
 class Ingester:
-    """The sockets of an ingester: notices go out, `agg_complete` comes in."""
+    """The sockets of an ingester: notices are sent, `agg_complete` is received."""
 
     def __init__(self) -> None:
         self._context = zmq.Context()
@@ -35,10 +35,10 @@ class Ingester:
         self.publish = f"tcp://127.0.0.1:{self._publisher.bind_to_random_port('tcp://127.0.0.1')}"
         self.receiver = f"tcp://127.0.0.1:{self._receiver.bind_to_random_port('tcp://127.0.0.1')}"
 
-    def say(self, through: int) -> None:
+    def notify(self, through: int) -> None:
         self._publisher.send(committed(through, 1))
 
-    def heard(self) -> list[dict[str, Any]]:
+    def receive(self) -> list[dict[str, Any]]:
         found = []
         while self._receiver.poll(0):
             found.append(bson.decode(self._receiver.recv()))
@@ -77,13 +77,13 @@ def running(producer: Producer, site: Any) -> Iterator[Aggregator]:
 def test_a_notice_is_followed_by_a_refresh_and_an_announcement(running, producer, ingester, database):
     services.define(name="days", task_name=TASK, realtime=True)
     eventually(lambda: AggDef.objects.get().generation)
-    ingester.heard()
+    ingester.receive()
     for count in (1, 2, 3):
         through = producer.send(event())
-        ingester.say(through)
+        ingester.notify(through)
         eventually(lambda wanted=count: values(database, "days").get("p/2011-07-01") == wanted)
     said: list[dict[str, Any]] = []
-    eventually(lambda: said.extend(ingester.heard()) or (said and said[-1]["through"] == 3))
+    eventually(lambda: said.extend(ingester.receive()) or (said and said[-1]["through"] == 3))
     assert {(n["$command"], n["name"]) for n in said} == {("agg_complete", "days")}
     eventually(lambda: AggDef.objects.get().last_id == 3)
     eventually(lambda: sum(run.refreshes for run in Run.objects.all()) >= 3)
@@ -98,7 +98,7 @@ def test_without_notices_the_watermark_is_polled(running, producer, database):
     eventually(lambda: values(database, "days") == {"p/2011-07-01": 2})
 
 
-def test_a_failing_aggregate_is_shown_and_holds_up_no_other(running, producer, database):
+def test_a_failing_aggregate_is_shown_and_delays_no_other(running, producer, database):
     services.define(name="good", task_name=TASK, realtime=True)
     services.define(name="fragile", task_name="tests.support.aggregates.tasks.Fragile", realtime=True)
     producer.send(event("x", bad=True))
@@ -116,9 +116,9 @@ def test_a_failing_aggregate_is_shown_and_holds_up_no_other(running, producer, d
     eventually(lambda: AggDef.objects.get(name="fragile").state == "ok")
 
 
-def test_paused_and_switched_off_aggregates_rest(running, producer, database):
+def test_paused_and_switched_off_aggregates_are_not_refreshed(running, producer, database):
     services.define(name="paused", task_name=TASK, realtime=True, enabled=False)
-    services.set_task_enabled("tests.support.aggregates.tasks.Scaled", False)  # before anybody may refresh it
+    services.set_task_enabled("tests.support.aggregates.tasks.Scaled", False)  # before any aggregator can refresh it
     services.define(name="off", task_name="tests.support.aggregates.tasks.Scaled", realtime=True)
     services.define(name="witness", task_name="tests.support.aggregates.tasks.TwoOutputs", realtime=True)
     producer.send(event("a"))
@@ -138,7 +138,7 @@ def test_an_aggregate_over_an_aggregate_follows_it(running, producer, database):
     eventually(lambda: values(database, "total") == {"p": 2, "q": 1})
 
 
-def test_an_aggregate_over_one_that_is_run_elsewhere_follows_it_although_notices_go_on(
+def test_an_aggregate_over_one_that_runs_elsewhere_follows_it_while_notices_keep_coming(
     running, producer, ingester, database
 ):
     by_hand = services.define(name="days", task_name=TASK)
@@ -146,11 +146,11 @@ def test_an_aggregate_over_one_that_is_run_elsewhere_follows_it_although_notices
     services.run_now(by_hand)
     services.define(name="total", task_name="tests.support.aggregates.tasks.Sum", inputs=["zagg.days"], realtime=True)
     eventually(lambda: values(database, "total") == {"p": 1})
-    ingester.say(producer.send(event()))
+    ingester.notify(producer.send(event()))
     services.run_now(by_hand)
 
     def followed() -> bool:
-        ingester.say(2)
+        ingester.notify(2)
         return values(database, "total") == {"p": 2}
 
     eventually(followed)
@@ -164,7 +164,7 @@ def test_two_aggregators_and_the_command_at_once_count_each_event_once(running, 
     thread.start()
     try:
         for _ in range(30):
-            ingester.say(producer.send(event(), event()))
+            ingester.notify(producer.send(event(), event()))
         call_command("aggregate", "days", "--full")
         call_command("aggregate", "days")
         assert values(database, "days") == {"p/2011-07-01": 60}
@@ -175,7 +175,7 @@ def test_two_aggregators_and_the_command_at_once_count_each_event_once(running, 
     call_command("verify", "days")
 
 
-def test_a_stop_does_not_wait_for_ever_for_a_refresh_that_hangs(site, database, monkeypatch):
+def test_stop_does_not_wait_forever_for_a_refresh_that_hangs(site, database, monkeypatch):
     monkeypatch.setattr("aggregates.realtime.aggregator.STOP_WITHIN_S", 0.2)
     stuck, let_go = threading.Event(), threading.Event()
 
@@ -189,7 +189,7 @@ def test_a_stop_does_not_wait_for_ever_for_a_refresh_that_hangs(site, database, 
     try:
         aggregator.step(time.monotonic())
         assert stuck.wait(60)
-        assert not aggregator.stop()  # and comes back, while the refresh hangs until it is let go
+        assert not aggregator.stop()  # it comes back while the refresh still hangs
         assert not aggregator.stop()
     finally:
         let_go.set()

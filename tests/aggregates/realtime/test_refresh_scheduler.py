@@ -1,4 +1,4 @@
-"""Which aggregate is refreshed when."""
+"""Decide which aggregate is refreshed when."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def refresh_scheduler(*names: str, incremental: int = 0, most: int = 8) -> Refre
     return made
 
 
-def test_everything_is_looked_at_once_at_the_start():
+def test_every_aggregate_is_checked_once_at_the_start():
     assert refresh_scheduler("a", "b").start(0.0) == ["a", "b"]
 
 
-def test_a_refresh_follows_new_events_not_earlier_than_the_least_pause():
+def test_a_refresh_follows_new_events_after_at_least_the_minimum_pause():
     p = refresh_scheduler("a")
     p.start(0.0)
     p.succeeded("a", 5, moved=True)
@@ -26,7 +26,7 @@ def test_a_refresh_follows_new_events_not_earlier_than_the_least_pause():
     assert p.start(0.1) == ["a"]
 
 
-def test_what_piles_up_during_a_refresh_is_one_refresh_afterwards():
+def test_events_that_arrive_during_a_refresh_cause_one_refresh_afterwards():
     p = refresh_scheduler("a")
     p.start(0.0)
     for through in range(1, 50):
@@ -38,7 +38,7 @@ def test_what_piles_up_during_a_refresh_is_one_refresh_afterwards():
     assert p.start(2.0) == []
 
 
-def test_incremental_is_the_number_of_events_that_a_refresh_waits_for():
+def test_a_refresh_waits_for_the_number_of_events_given_by_incremental():
     p = refresh_scheduler("a", incremental=10)
     p.start(0.0)
     p.succeeded("a", 0, moved=False)
@@ -48,7 +48,7 @@ def test_incremental_is_the_number_of_events_that_a_refresh_waits_for():
     assert p.start(1.0) == ["a"]
 
 
-def test_a_failing_one_pauses_longer_each_time_and_holds_up_no_other():
+def test_a_failing_aggregate_pauses_longer_each_time_and_delays_no_other():
     p = refresh_scheduler("bad", "good")
     p.available(1)
     now, pauses = 0.0, []
@@ -70,7 +70,7 @@ def test_a_failing_one_pauses_longer_each_time_and_holds_up_no_other():
     assert p.failed("bad", now + 1) == 1.0
 
 
-def test_a_changed_definition_is_tried_at_once():
+def test_a_changed_definition_is_refreshed_at_once():
     p = refresh_scheduler("a")
     p.start(0.0)
     p.failed("a", 0.0)
@@ -79,7 +79,7 @@ def test_a_changed_definition_is_tried_at_once():
     assert p.start(0.5) == ["a"]
 
 
-def test_no_more_are_started_than_allowed_and_the_longest_waiting_come_first():
+def test_at_most_the_allowed_number_is_started_and_the_longest_waiting_first():
     p = refresh_scheduler("a", "b", "c", most=2)
     assert p.start(0.0) == ["a", "b"]
     assert p.wake_at() is None
@@ -112,7 +112,7 @@ def test_readers_of_an_aggregate_that_was_refreshed_elsewhere_follow_it():
     assert p.start(2.0) == ["total"]
 
 
-def test_a_failing_reader_keeps_its_pause_unless_its_input_has_just_come_into_being():
+def test_a_failing_reader_keeps_its_pause_unless_its_input_was_just_created():
     p = RefreshScheduler(refresh_min_s=0.1, incremental=0, most_at_once=8)
     p.define([RefreshTarget("total", "aggregate", frozenset({"days"}))])
     p.start(0.0)
@@ -126,7 +126,7 @@ def test_a_failing_reader_keeps_its_pause_unless_its_input_has_just_come_into_be
     assert p.start(1.5) == []
 
 
-def test_a_lower_watermark_makes_everything_look():
+def test_a_lower_watermark_makes_every_aggregate_check():
     p = refresh_scheduler("a")
     p.available(100)
     p.start(0.0)
@@ -135,7 +135,7 @@ def test_a_lower_watermark_makes_everything_look():
     assert p.start(1.0) == ["a"]
 
 
-def test_one_that_is_removed_while_it_runs_is_forgotten():
+def test_an_aggregate_removed_while_it_runs_is_forgotten():
     p = refresh_scheduler("a")
     p.start(0.0)
     p.define([])

@@ -1,4 +1,4 @@
-"""Code that changes, runs that are cancelled, databases that are restored: said, and never half an answer."""
+"""Changed code, cancelled runs and restored databases are reported, and never produce half a result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Changing(Task):
 
 @pytest.fixture
 def save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Write the task file anew."""
+    """Return a function that rewrites the task file."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def write(key: str = "event['type']", reduce: str = "sum(values)") -> None:
@@ -52,7 +52,7 @@ def changing(save: Any) -> Definition:
 
 
 class Restarting(Engine):
-    """The inline engine; forgets its jobs and loaded code whenever it is told to, as a new process would."""
+    """The inline engine, which forgets its jobs and loaded code on `restart`, as a new process would."""
 
     def __init__(self, make: Callable[[], Engine]) -> None:
         self._make = make
@@ -116,7 +116,7 @@ def crash_at(point: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def leave_half_done(
     run: Any, run_context: RunContext, producer: Producer, changing: Definition, monkeypatch: Any
 ) -> Callable[[], None]:
-    """One event is in, and the run over a second one dies when its jobs are done."""
+    """Leave one event aggregated and the run over a second one killed after its jobs."""
 
     def leave() -> None:
         producer.send(event("a"))
@@ -148,7 +148,7 @@ def test_a_changed_task_waits_for_a_full_run_and_never_mixes_old_and_new(
     right(changing)
 
 
-def test_a_changed_helper_is_noticed_and_what_else_changes_is_not(
+def test_a_changed_helper_is_detected_and_unrelated_changes_are_not(
     run, run_context, producer, engine, changing, save, tmp_path, right
 ):
     helper = tmp_path / "changing_helper.py"
@@ -176,7 +176,7 @@ def test_a_changed_helper_is_noticed_and_what_else_changes_is_not(
     sys.modules.pop("changing_helper", None)
 
 
-def test_a_step_goes_on_when_something_else_in_its_file_has_changed(
+def test_a_step_continues_after_an_unrelated_change_in_its_file(
     run, run_context, engine, changing, leave_half_done, right, tmp_path
 ):
     leave_half_done()
@@ -189,7 +189,7 @@ def test_a_step_goes_on_when_something_else_in_its_file_has_changed(
     right(changing)
 
 
-def test_a_changed_definition_asks_for_a_full_run(run, run_context, producer):
+def test_a_changed_definition_requires_a_full_run(run, run_context, producer):
     producer.send(event("a"), event("b"))
     run(define("CountByDay"))
     producer.send(event("a"))
@@ -202,7 +202,7 @@ def test_a_changed_definition_asks_for_a_full_run(run, run_context, producer):
     assert values(run_context.database, "countbyday") == {"p/2011-07-01": 2}
 
 
-def test_code_that_changes_while_a_run_is_half_done_blocks_until_a_full_run(
+def test_a_code_change_during_an_unfinished_run_blocks_until_a_full_run(
     run, run_context, producer, engine, changing, leave_half_done, save, right
 ):
     leave_half_done()
@@ -220,7 +220,7 @@ def test_code_that_changes_while_a_run_is_half_done_blocks_until_a_full_run(
     right(changing)
 
 
-def test_the_repair_of_a_failing_map_is_taken_up_without_a_full_run_once_it_is_accepted(
+def test_the_fix_of_a_failing_map_is_used_without_a_full_run_once_accepted(
     run, run_context, producer, engine, changing, save, right
 ):
     save(key="event['context']['p']")
@@ -240,7 +240,7 @@ def test_the_repair_of_a_failing_map_is_taken_up_without_a_full_run_once_it_is_a
     right(changing)
 
 
-def test_a_reduce_that_failed_in_the_middle_is_rolled_forward_with_the_same_range(
+def test_a_run_whose_reduce_failed_midway_is_rolled_forward_with_the_same_range(
     run, run_context, producer, right, monkeypatch
 ):
     from tests.support.aggregates import tasks
@@ -262,7 +262,7 @@ def test_a_reduce_that_failed_in_the_middle_is_rolled_forward_with_the_same_rang
     right(definition)
 
 
-def test_a_cancelled_run_that_may_have_written_asks_for_a_full_run(
+def test_a_cancelled_run_that_may_have_written_requires_a_full_run(
     run, run_context, producer, engine, right, monkeypatch
 ):
     definition = define("CountByDay")
@@ -287,7 +287,7 @@ def test_a_cancelled_run_that_may_have_written_asks_for_a_full_run(
     right(definition)
 
 
-def test_a_wish_to_cancel_reaches_the_run(run, run_context, producer, right, monkeypatch):
+def test_a_cancel_request_reaches_the_run(run, run_context, producer, right, monkeypatch):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -310,7 +310,7 @@ def test_a_wish_to_cancel_reaches_the_run(run, run_context, producer, right, mon
     right(definition)
 
 
-def test_a_store_that_was_emptied_or_restored_is_said_and_not_trusted(run, run_context, producer, database, right):
+def test_an_emptied_or_restored_store_is_reported_and_not_trusted(run, run_context, producer, database, right):
     definition = define("CountByDay")
     producer.send(event(), event())
     run(definition)
@@ -333,7 +333,7 @@ def test_a_position_beyond_the_store_is_not_trusted(run, run_context, producer, 
 
 
 def test_a_lost_definition_finds_its_position_again(run, run_context, producer, right):
-    """As after Django's database was restored from before the aggregate was made, or made anew."""
+    """Cover a Django database restored from before the aggregate was defined, or a definition created again."""
     producer.send(event())
     run(define("CountByDay"))
     producer.send(event())
@@ -342,7 +342,9 @@ def test_a_lost_definition_finds_its_position_again(run, run_context, producer, 
     right(define("CountByDay"))
 
 
-def test_a_change_that_is_taken_back_lets_increments_go_on(run, run_context, producer, engine, changing, save, right):
+def test_incremental_runs_continue_after_a_change_is_reverted(
+    run, run_context, producer, engine, changing, save, right
+):
     producer.send(event("a"))
     run(changing)
     save(key="event['type'].upper()")

@@ -1,4 +1,4 @@
-"""When two results count as equal."""
+"""Rules by which two results count as equal."""
 
 from __future__ import annotations
 

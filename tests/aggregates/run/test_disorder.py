@@ -1,4 +1,4 @@
-"""Rotation in the middle of a run, ingesters that commit out of order, and one bad event among many."""
+"""Rotation in the middle of a run, out-of-order commits of several ingesters, and one bad event among many."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.aggregates.event_source import NOON, Producer, event, rotate
 
 @pytest.fixture
 def hook() -> Iterator[Any]:
-    """Set `fault.hook` through it; it is taken away again."""
+    """Yield a function that sets `failpoint.hook`; remove the hook at the end."""
     yield lambda function: setattr(failpoint, "hook", function)
     failpoint.hook = None
 
@@ -52,7 +52,7 @@ def test_rotation_at_every_point_of_a_run_changes_no_result(
     assert sum(values(run_context.database, "countbyday").values()) == 11 + 2 * len(rotated)
 
 
-def test_three_ingesters_that_commit_out_of_order_lose_and_double_nothing(
+def test_out_of_order_commits_of_three_ingesters_lose_and_double_nothing(
     run, run_context: RunContext, mongo_uri, database, right
 ):
     chance = random.Random(3)
@@ -85,7 +85,7 @@ def test_three_ingesters_that_commit_out_of_order_lose_and_double_nothing(
 
 
 def one_bad_event(count: int, run: Any, producer: Producer, right: Any, database: Any) -> None:
-    """Both ways to treat an event on which the map fails, among `count` good ones."""
+    """Check both ways to treat an event on which the map fails, among `count` good ones."""
     strict, lenient = define("Fragile"), define("Tolerant")
     producer.send(event("a"))
     run(strict)
@@ -93,7 +93,7 @@ def one_bad_event(count: int, run: Any, producer: Producer, right: Any, database
     bad = count // 3
     for start in range(0, count, 10_000):
         producer.send(*(event("a", bad=n == bad) for n in range(start, min(start + 10_000, count))))
-    identity = bad + 2  # ids begin with 1, and one was there before
+    identity = bad + 2  # ids start at 1, and one event was stored before
     with pytest.raises(RunFailedError, match=f"bad event {identity}"):
         run(strict)
     assert values(database, "fragile") == {"a": 1}
@@ -101,7 +101,7 @@ def one_bad_event(count: int, run: Any, producer: Producer, right: Any, database
     assert (outcome.tally.skipped, outcome.tally.skipped_count) == ((identity,), 1)
     assert values(database, "tolerant") == {"a": count}
     right(lenient)
-    database["event.1"].update_one({"_id": identity}, {"$set": {"extra.bad": False}})  # a person has mended it
+    database["event.1"].update_one({"_id": identity}, {"$set": {"extra.bad": False}})  # as if a person had corrected it
     run(strict)
     assert values(database, "fragile") == {"a": count + 1}
     right(strict)

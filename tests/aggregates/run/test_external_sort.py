@@ -1,4 +1,5 @@
-"""Verification holds a bounded part of keys and values in memory, and finds the same differences as with all of it."""
+"""Verification holds a bounded part of keys and values in memory, and finds the same differences as with all of
+them."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ from tests.support.aggregates.event_source import NOON, event
         (float("inf"), Decimal128("Infinity")),
     ],
 )
-def test_equal_keys_have_one_place(same: tuple[Any, ...]) -> None:
+def test_equal_keys_have_the_same_place(same: tuple[Any, ...]) -> None:
     assert len({order_of(key) for key in same}) == 1
 
 
@@ -52,7 +53,7 @@ def test_different_keys_have_different_places():
     assert len({order_of(key) for key in keys}) == len(keys)
 
 
-def test_a_spool_gives_records_back_in_order_and_equal_places_as_they_came():
+def test_a_spool_returns_records_sorted_and_keeps_the_order_of_equal_places():
     with ExternalSort(memory_bytes=20_000) as spool:
         for number in range(1_000):
             spool.add(("out", b"%d" % (number % 7)), {"n": number})
@@ -62,7 +63,7 @@ def test_a_spool_gives_records_back_in_order_and_equal_places_as_they_came():
     assert len(found) == 1_000
 
 
-def test_a_spool_holds_no_more_than_it_may():
+def test_a_spool_stays_within_its_memory_limit():
     def peak(memory_bytes: int) -> int:
         tracemalloc.start()
         with ExternalSort(memory_bytes) as spool:

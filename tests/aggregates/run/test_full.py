@@ -1,4 +1,4 @@
-"""Full runs and rebuilt ranges: what readers see meanwhile, and what is right afterwards."""
+"""Full runs and rebuilds: the view that readers have meanwhile, and the correct result afterwards."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def at_fault(monkeypatch):
-    """Call something when a run reaches a point for the first time."""
+def at_failpoint(monkeypatch):
+    """Return a function that registers an action for the first time a run reaches a failpoint."""
     waiting = {}
 
     def reach(point: str) -> None:
@@ -31,7 +31,7 @@ def at_fault(monkeypatch):
     return waiting.__setitem__
 
 
-def test_a_full_run_gives_a_new_generation_and_the_old_one_goes_after_the_grace_time(
+def test_a_full_run_creates_a_new_generation_and_drops_the_old_one_after_the_grace_time(
     run, run_context: RunContext, producer, right
 ):
     definition = define("CountByDay")
@@ -47,8 +47,8 @@ def test_a_full_run_gives_a_new_generation_and_the_old_one_goes_after_the_grace_
     right(definition)
 
 
-def test_increments_go_on_during_a_full_run_and_are_in_it(
-    run, run_context: RunContext, producer: Producer, right, at_fault
+def test_incremental_runs_continue_during_a_full_run_and_are_included(
+    run, run_context: RunContext, producer: Producer, right, at_failpoint
 ):
     definition = define("CountByDay")
     producer.send(event())
@@ -61,7 +61,7 @@ def test_increments_go_on_during_a_full_run_and_are_in_it(
         seen.append(values(run_context.database, "countbyday"))
         producer.send(event(project="r"))
 
-    at_fault("jobs_done", meanwhile)
+    at_failpoint("jobs_done", meanwhile)
     full_run(run_context, definition)
     assert seen == [3, {"p/2011-07-01": 2, "q/2011-07-01": 1}]
     assert values(run_context.database, "countbyday") == {"p/2011-07-01": 2, "q/2011-07-01": 1, "r/2011-07-01": 1}
@@ -69,7 +69,7 @@ def test_increments_go_on_during_a_full_run_and_are_in_it(
     right(definition)
 
 
-def test_readers_never_see_half_a_full_run(run, run_context: RunContext, producer: Producer, at_fault):
+def test_readers_never_see_half_a_full_run(run, run_context: RunContext, producer: Producer, at_failpoint):
     definition = define("CountByDay")
     producer.send(*(event(project=f"p{n}") for n in range(50)))
     run(definition)
@@ -88,7 +88,7 @@ def test_readers_never_see_half_a_full_run(run, run_context: RunContext, produce
     assert counts == {50}
 
 
-def test_an_open_cursor_finishes_on_the_generation_it_began_with(run, run_context: RunContext, producer: Producer):
+def test_an_open_cursor_finishes_on_the_generation_it_started_with(run, run_context: RunContext, producer: Producer):
     definition = define("CountByDay")
     producer.send(*(event(project=f"p{n}") for n in range(300)))
     run(definition)
@@ -98,9 +98,7 @@ def test_an_open_cursor_finishes_on_the_generation_it_began_with(run, run_contex
     assert len(list(cursor)) == 299
 
 
-def test_a_full_run_is_refused_when_events_it_needs_are_gone_unless_asked_twice(
-    run, run_context: RunContext, producer, right
-):
+def test_a_full_run_is_refused_if_events_it_needs_are_gone_unless_forced(run, run_context: RunContext, producer, right):
     definition = define("CountByDay")
     producer.send(event(), event())
     run(definition)
@@ -117,7 +115,7 @@ def test_a_full_run_is_refused_when_events_it_needs_are_gone_unless_asked_twice(
     right(definition)
 
 
-def test_a_failed_full_run_leaves_the_old_answer_and_nothing_else(
+def test_a_failed_full_run_keeps_the_old_generation_and_leaves_nothing_else(
     run, run_context: RunContext, producer: Producer, right
 ):
     definition = define("Fragile")
@@ -136,7 +134,7 @@ def test_a_failed_full_run_leaves_the_old_answer_and_nothing_else(
     right(definition)
 
 
-def test_a_range_is_rebuilt_and_the_rest_stays(run, run_context: RunContext, producer: Producer, right):
+def test_a_range_is_rebuilt_and_the_rest_is_unchanged(run, run_context: RunContext, producer: Producer, right):
     definition = define("CountByDay")
     producer.send(*(event(at=NOON + n * DAY) for n in range(5)))
     run(definition)
@@ -151,7 +149,7 @@ def test_a_range_is_rebuilt_and_the_rest_stays(run, run_context: RunContext, pro
     right(definition)
 
 
-def test_a_rebuild_removes_keys_that_have_no_events_and_leaves_keys_without_a_period(run, run_context, producer, right):
+def test_a_rebuild_removes_keys_without_events_and_keeps_keys_without_a_period(run, run_context, producer, right):
     definition = define("TotalByType")
     producer.send(event(), event(at=NOON + DAY))
     run(definition)
@@ -163,7 +161,9 @@ def test_a_rebuild_removes_keys_that_have_no_events_and_leaves_keys_without_a_pe
     right(definition)
 
 
-def test_increments_during_a_rebuild_are_in_it(run, run_context: RunContext, producer: Producer, right, at_fault):
+def test_incremental_runs_during_a_rebuild_are_included(
+    run, run_context: RunContext, producer: Producer, right, at_failpoint
+):
     definition = define("CountByDay")
     producer.send(event(), event(at=NOON + DAY))
     run(definition)
@@ -172,13 +172,13 @@ def test_increments_during_a_rebuild_are_in_it(run, run_context: RunContext, pro
         producer.send(event(), event(at=NOON + DAY))
         refresh(run_context, definition)
 
-    at_fault("copied", meanwhile)
+    at_failpoint("copied", meanwhile)
     rebuild(run_context, definition, NOON, NOON + timedelta(hours=1))
     assert values(run_context.database, "countbyday") == {"p/2011-07-01": 2, "p/2011-07-02": 2}
     right(definition)
 
 
-@pytest.mark.parametrize("task", ["Manner2011", "Median"])
+@pytest.mark.parametrize("task", ["Style2011", "Median"])
 def test_a_task_without_period_is_not_rebuilt(task, run, run_context: RunContext, producer: Producer):
     definition = define(task)
     producer.send(event("a", n=1))

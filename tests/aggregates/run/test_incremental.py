@@ -1,4 +1,4 @@
-"""Increments: what they take in, and what happens around them."""
+"""Incremental runs: which events they include, and how they react to changes around them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.aggregates.definitions import define, values
 from tests.support.aggregates.event_source import NOON, Producer, event, rotate
 
 
-def test_the_first_run_is_a_full_one_and_the_next_takes_only_new_events(
+def test_the_first_run_is_full_and_the_next_reads_only_new_events(
     run, run_context: RunContext, producer: Producer, right
 ):
     definition = define("CountByDay")
@@ -50,9 +50,7 @@ def test_a_run_without_new_events_changes_nothing(run, run_context: RunContext, 
 
 
 @pytest.mark.parametrize("lost", ["dropped", "elsewhere", "narrowed"])
-def test_verify_tells_of_a_view_that_readers_do_not_see_right_and_it_is_put_back(
-    lost, run, run_context, producer, right
-):
+def test_verify_reports_a_wrong_view_and_the_next_run_restores_it(lost, run, run_context, producer, right):
     definition = define("TwoOutputs")
     producer.send(event("a"))
     run(definition)
@@ -71,13 +69,13 @@ def test_verify_tells_of_a_view_that_readers_do_not_see_right_and_it_is_put_back
     assert values(run_context.database, "other") == {"p": 1}
     right(definition)
     run_context.database["zagg.other"].drop()
-    make_current(run_context, definition)  # looked a moment ago
+    make_current(run_context, definition)  # it checked the view a moment ago
     assert not verify(run_context, definition).ok
     make_current(run_context, definition, look=True)
     right(definition)
 
 
-def test_a_view_is_not_put_back_to_a_generation_that_is_replaced_meanwhile(
+def test_a_view_is_not_restored_to_a_generation_that_was_replaced_meanwhile(
     run, run_context, producer, right, monkeypatch
 ):
     definition = define("CountByDay")
@@ -98,7 +96,7 @@ def test_a_view_is_not_put_back_to_a_generation_that_is_replaced_meanwhile(
     right(definition)
 
 
-def test_another_key_of_a_collection_asks_for_a_full_run_and_begins_its_notes_anew(run, run_context, producer, right):
+def test_another_key_field_of_a_collection_requires_a_full_run_and_resets_its_notes(run, run_context, producer, right):
     orders = run_context.database["orders"]
     orders.create_index("number")
     for number in range(5):
@@ -136,7 +134,7 @@ def test_a_note_of_another_collection_settles_nothing(run_context, producer):
     assert settled(run_context.database, define("CountByDay", inputs=("shop.new",), settle_s=1), 9, now) is None
 
 
-def test_users_of_mongodb_are_not_read_whatever_a_definition_says(run, run_context, producer):
+def test_mongodb_users_are_not_read_whatever_the_definition(run, run_context, producer):
     with pytest.raises(DefinitionError, match="is internal to"):
         run(define("CountByDay", inputs=("admin.system.users",)))
 
@@ -151,7 +149,7 @@ def test_an_empty_store_gives_an_empty_output(run, run_context: RunContext, prod
     right(definition)
 
 
-def test_late_events_land_in_their_own_period(run, run_context: RunContext, producer: Producer, right):
+def test_late_events_count_in_their_own_period(run, run_context: RunContext, producer: Producer, right):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -161,7 +159,7 @@ def test_late_events_land_in_their_own_period(run, run_context: RunContext, prod
     right(definition)
 
 
-def test_events_of_an_open_block_are_waited_for_and_never_passed_over(
+def test_a_run_waits_for_events_of_an_open_block_and_never_skips_them(
     run, run_context: RunContext, store, producer: Producer, right
 ):
     definition = define("CountByDay")
@@ -179,7 +177,7 @@ def test_events_of_an_open_block_are_waited_for_and_never_passed_over(
     right(definition)
 
 
-def test_a_filter_selects_events_and_a_range_without_any_is_passed_over(
+def test_a_filter_selects_events_and_a_range_without_matches_is_skipped(
     run, run_context: RunContext, producer: Producer, right
 ):
     definition = define("CountByDay", filter={"type": "wanted"})
@@ -192,7 +190,7 @@ def test_a_filter_selects_events_and_a_range_without_any_is_passed_over(
     right(definition)
 
 
-def test_partitions_are_read_one_after_the_other(run, run_context: RunContext, store, producer: Producer, right):
+def test_partitions_are_read_one_after_another(run, run_context: RunContext, store, producer: Producer, right):
     definition = define("CountByDay")
     producer.send(event(), event())
     run(definition)
@@ -206,7 +204,9 @@ def test_partitions_are_read_one_after_the_other(run, run_context: RunContext, s
     right(definition)
 
 
-def test_finalize_is_shown_and_the_state_is_what_goes_on(run, run_context: RunContext, producer: Producer, right):
+def test_the_finalized_value_is_shown_and_the_state_is_what_increments_continue_from(
+    run, run_context: RunContext, producer: Producer, right
+):
     definition = define("Mean")
     for numbers in ((1, 2), (6, 7)):
         producer.send(*(event("m", n=n) for n in numbers))
@@ -225,10 +225,10 @@ def test_a_task_that_is_not_associative_runs_in_full_each_time(run, run_context:
     right(definition)
 
 
-def test_the_manner_of_2011_writes_to_the_output_that_the_task_names(
+def test_a_task_in_the_style_of_2011_writes_to_the_output_that_it_names(
     run, run_context: RunContext, producer: Producer, right
 ):
-    definition = define("Manner2011", name="agg")
+    definition = define("Style2011", name="agg")
     producer.send(event("a"), event("b"), event("a"))
     assert run(definition).outputs == ("of_2011",)
     assert values(run_context.database, "of_2011") == {"a": 2, "b": 1}
@@ -255,7 +255,7 @@ def test_two_calls_for_one_output_are_one_job(run, run_context: RunContext, prod
         ("WithSubtasks", ("of_2011", "one", "other")),
     ],
 )
-def test_every_output_of_a_task_is_kept_right(task, outputs, run, run_context: RunContext, producer: Producer, right):
+def test_every_output_of_a_task_is_kept_correct(task, outputs, run, run_context: RunContext, producer: Producer, right):
     definition = define(task)
     producer.send(event("a"))
     run(definition)
@@ -267,7 +267,7 @@ def test_every_output_of_a_task_is_kept_right(task, outputs, run, run_context: R
     assert sum(values(run_context.database, outputs[0]).values()) in (2, 3)
 
 
-def test_a_basic_job_is_called_when_the_results_are_in(run, producer: Producer):
+def test_a_basic_job_is_called_once_the_results_are_written(run, producer: Producer):
     tasks.CALLS.clear()
     producer.send(event("a"))
     run(define("WithCall"))
@@ -285,21 +285,21 @@ def test_parameters_reach_the_workers(run, run_context: RunContext, producer: Pr
 @pytest.mark.parametrize(
     ("task", "words"), [("Lambda", "cannot be found by name"), ("Idle", "starts no job"), ("Nothing", "no such task")]
 )
-def test_a_task_that_cannot_run_says_why(task, words, run):
+def test_a_task_that_cannot_run_is_refused_with_the_reason(task, words, run):
     with pytest.raises(TaskError, match=words):
         run(define(task))
 
 
 def test_an_output_belongs_to_one_aggdef(run, run_context: RunContext, producer: Producer):
-    run(define("Manner2011", name="first"))
+    run(define("Style2011", name="first"))
     with pytest.raises(OutputTakenError, match="'first'"):
-        run(define("Manner2011", name="second"))
+        run(define("Style2011", name="second"))
     run_context.database["zagg.mine"].insert_one({})
     with pytest.raises(OutputTakenError, match=r"zagg\.mine"):
         run(define("CountByDay", name="mine"))
 
 
-def test_a_failing_map_moves_nothing_and_is_taken_in_when_the_event_is_gone(
+def test_a_failing_map_leaves_the_position_and_the_run_succeeds_once_the_event_is_gone(
     run, run_context: RunContext, producer: Producer, right
 ):
     definition = define("Fragile")
@@ -319,7 +319,9 @@ def test_a_failing_map_moves_nothing_and_is_taken_in_when_the_event_is_gone(
     right(definition)
 
 
-def test_a_task_that_skips_keeps_the_ids_and_verify_knows_them(run, run_context: RunContext, producer: Producer, right):
+def test_a_task_that_skips_events_records_their_ids_and_verify_excludes_them(
+    run, run_context: RunContext, producer: Producer, right
+):
     definition = define("Tolerant")
     producer.send(event("a"))
     run(definition)
@@ -332,7 +334,7 @@ def test_a_task_that_skips_keeps_the_ids_and_verify_knows_them(run, run_context:
     right(definition)
 
 
-def test_two_processes_never_run_one_aggregate_at_once(run, run_context: RunContext, producer: Producer):
+def test_two_processes_never_run_one_aggregate_at_the_same_time(run, run_context: RunContext, producer: Producer):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -342,7 +344,7 @@ def test_two_processes_never_run_one_aggregate_at_once(run, run_context: RunCont
     assert run(definition).through == 2
 
 
-def test_the_query_that_a_task_sees_selects_the_events_of_the_run(
+def test_the_query_given_to_a_task_selects_the_events_of_the_run(
     run, run_context: RunContext, producer: Producer, monkeypatch
 ):
     seen: list[Any] = []
@@ -351,8 +353,8 @@ def test_the_query_that_a_task_sees_selects_the_events_of_the_run(
         seen.append((full, self.db.event.count_documents(self.query)))
         self.start_mr(socket, "asked", full, map=tasks.by_type, reduce=tasks.add)
 
-    monkeypatch.setattr(tasks.Manner2011, "_start_jobs", start)
-    definition = define("Manner2011", filter={"type": "a"})
+    monkeypatch.setattr(tasks.Style2011, "_start_jobs", start)
+    definition = define("Style2011", filter={"type": "a"})
     producer.send(event("a"), event("b"))
     run(definition)
     producer.send(event("a"), event("a"))
@@ -392,7 +394,7 @@ def test_another_collection_is_read_by_its_increasing_key(run, run_context: RunC
     right(definition)
 
 
-def test_documents_of_another_collection_are_read_when_they_have_settled(
+def test_documents_of_another_collection_are_read_once_they_have_settled(
     run, run_context: RunContext, producer: Producer, right
 ):
     orders = run_context.database["orders"]

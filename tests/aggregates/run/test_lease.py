@@ -1,4 +1,4 @@
-"""Who may change an aggregate's position: leases, fencing tokens, turns of those who wait."""
+"""Leases decide which process may change an aggregate's position: fencing tokens, and turns of waiting processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.aggregates.event_source import event
 from tests.support.waiting import eventually
 
 
-def test_who_lost_the_lease_changes_nothing_any_more(run, run_context, producer, right, monkeypatch):
+def test_a_process_that_lost_the_lease_changes_nothing(run, run_context, producer, right, monkeypatch):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -24,7 +24,7 @@ def test_who_lost_the_lease_changes_nothing_any_more(run, run_context, producer,
     overtaken = []
 
     def overtake(point: str) -> None:
-        """Another process finishes the run while this one sleeps after its jobs."""
+        """Finish the run in another process while this one sleeps after its jobs."""
         if point == "jobs_done" and not overtaken:
             overtaken.append(point)
             run_context.database["agg.position"].update_one({}, [{"$set": {"live.until": "$$NOW"}}])
@@ -39,8 +39,8 @@ def test_who_lost_the_lease_changes_nothing_any_more(run, run_context, producer,
     right(definition)
 
 
-def test_an_earlier_holder_is_refused_although_nothing_else_has_changed(run, run_context, producer):
-    """The fencing token alone: position and open step are as the earlier holder left them."""
+def test_an_earlier_holder_is_refused_even_if_nothing_else_has_changed(run, run_context, producer):
+    """Only the fencing token differs: position and open step are as the earlier holder left them."""
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -61,7 +61,7 @@ def test_an_earlier_holder_is_refused_although_nothing_else_has_changed(run, run
         run_context.position_store.number(builder)
 
 
-def test_the_input_of_an_aggregate_is_held_still_while_it_is_read(run, run_context, producer, right, monkeypatch):
+def test_the_input_of_an_aggregate_does_not_change_while_it_is_read(run, run_context, producer, right, monkeypatch):
     days = define("CountByDay")
     total = define("Sum", inputs=("zagg.countbyday",))
     producer.send(event(), event(project="q"))
@@ -85,7 +85,7 @@ def test_the_input_of_an_aggregate_is_held_still_while_it_is_read(run, run_conte
     right(total)
 
 
-def test_a_lease_runs_out_on_the_databases_clock(run_context, producer, run):
+def test_a_lease_expires_by_the_clock_of_the_database(run_context, producer, run):
     run(define("CountByDay"))
     position_store: PositionStore = run_context.position_store
     lease, _ = position_store.acquire("countbyday", "live", lease_s=0.2)
@@ -100,7 +100,7 @@ def test_a_lease_runs_out_on_the_databases_clock(run_context, producer, run):
         position_store.acquire("countbyday", "live")
 
 
-def test_a_lease_that_was_given_back_is_not_renewed_and_is_free_at_once(run_context, producer, run):
+def test_a_released_lease_is_not_renewed_and_is_free_at_once(run_context, producer, run):
     run(define("CountByDay"))
     position_store: PositionStore = run_context.position_store
     lease, _ = position_store.acquire("countbyday", "live")
@@ -110,7 +110,7 @@ def test_a_lease_that_was_given_back_is_not_renewed_and_is_free_at_once(run_cont
     assert position_store.acquire("countbyday", "live")[0].token == lease.token + 1
 
 
-def test_who_waits_for_a_lease_comes_before_who_only_asks(run_context, producer, run):
+def test_a_process_that_waits_for_a_lease_goes_before_one_that_only_asks(run_context, producer, run):
     run(define("CountByDay"))
     position_store: PositionStore = run_context.position_store
     lease, _ = position_store.acquire("countbyday", "live")
@@ -126,7 +126,7 @@ def test_who_waits_for_a_lease_comes_before_who_only_asks(run_context, producer,
     position_store.release(position_store.acquire("countbyday", "live")[0])
 
 
-def test_an_increment_leaves_the_lease_to_who_waits_for_it(run, run_context, producer, right):
+def test_an_incremental_run_leaves_the_lease_to_a_waiting_process(run, run_context, producer, right):
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
@@ -140,7 +140,7 @@ def test_an_increment_leaves_the_lease_to_who_waits_for_it(run, run_context, pro
     right(definition)
 
 
-def test_a_turn_runs_out_and_the_dead_have_none(run_context, producer, run, monkeypatch):
+def test_a_turn_expires_and_dead_processes_have_none(run_context, producer, run, monkeypatch):
     run(define("CountByDay"))
     position_store: PositionStore = run_context.position_store
     position_store.line_up("countbyday", "live", "slow", turn_s=0.0)
@@ -157,7 +157,7 @@ def test_a_turn_runs_out_and_the_dead_have_none(run_context, producer, run, monk
     assert position_store.renew(held)
 
 
-def test_a_build_lines_up_for_the_lease_of_increments(run_context, producer, run):
+def test_a_full_run_queues_for_the_lease_of_incremental_runs(run_context, producer, run):
     run(define("CountByDay"))
     position_store: PositionStore = run_context.position_store
     lease, _ = position_store.acquire("countbyday", "live")

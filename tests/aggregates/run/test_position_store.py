@@ -1,4 +1,4 @@
-"""A position moves by compare-and-set alone: what was planned from another state of it changes nothing."""
+"""A position moves by compare-and-set only: a step planned from another state of it changes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TO = Reached(20, None)
 
 @pytest.fixture
 def position_store(database: Database[dict[str, Any]]) -> PositionStore:
-    """One aggregate, at event 10 of its first generation."""
+    """Return a store with one aggregate, at event 10 of its first generation."""
     made = PositionStore(database)
     made.claim(["days"], "days")
     put(database, **AT)
@@ -26,7 +26,7 @@ def position_store(database: Database[dict[str, Any]]) -> PositionStore:
 
 
 def put(database: Database[dict[str, Any]], **fields: Any) -> None:
-    """Another process has changed these meanwhile."""
+    """Change fields of the position, as another process would."""
     database[COLLECTION].update_one({"_id": "days"}, {"$set": fields})
 
 
@@ -38,7 +38,7 @@ MOVED = [{"position": 11}, {"generation": 2, "shown": 2}]
 
 
 @pytest.mark.parametrize("moved", MOVED, ids=["moved on", "switched"])
-def test_a_step_that_was_planned_before_the_position_changed_is_not_begun(moved, position_store, database):
+def test_a_step_planned_before_the_position_changed_is_not_started(moved, position_store, database):
     lease, _ = position_store.acquire("days", "live")
     put(database, **moved)
     with pytest.raises(LeaseLostError):
@@ -52,7 +52,7 @@ def test_a_step_that_was_planned_before_the_position_changed_is_not_begun(moved,
     assert taken[1].step == step()
 
 
-def test_a_step_is_not_begun_beside_an_open_one_or_before_its_generation_is_shown(position_store, database):
+def test_a_step_is_not_started_beside_an_open_one_or_before_its_generation_is_shown(position_store, database):
     put(database, step=step(uid="open").to_document())
     assert position_store.acquire_for("days", step()) is None
     put(database, step=None, shown=0)
@@ -61,7 +61,7 @@ def test_a_step_is_not_begun_beside_an_open_one_or_before_its_generation_is_show
     assert position_store.acquire_for("days", step()) is not None
 
 
-def test_the_position_moves_over_the_open_step_once_and_from_where_it_began(position_store, database):
+def test_the_position_moves_over_the_open_step_once_and_only_from_its_start(position_store, database):
     lease, _ = position_store.acquire("days", "live")
     position_store.begin(lease, step())
     with pytest.raises(LeaseLostError):
@@ -76,7 +76,7 @@ def test_the_position_moves_over_the_open_step_once_and_from_where_it_began(posi
 
 
 @pytest.mark.parametrize("moved", [*MOVED, {"step": step().to_document()}], ids=["moved on", "switched", "open step"])
-def test_a_range_without_events_is_passed_over_only_from_where_it_was_looked_at(moved, position_store, database):
+def test_a_range_without_events_is_skipped_only_from_the_position_where_it_was_checked(moved, position_store, database):
     before = position_store.get("days")
     put(database, **moved)
     assert position_store.pass_over(before, TO) is None
@@ -87,7 +87,7 @@ def test_a_range_without_events_is_passed_over_only_from_where_it_was_looked_at(
     assert after.position == 20
 
 
-def test_a_generation_is_switched_to_only_while_both_leases_hold_and_by_whoever_made_it(position_store, database):
+def test_a_generation_is_published_only_by_its_builder_while_both_leases_hold(position_store, database):
     build, _ = position_store.acquire("days", "build")
     live, _ = position_store.acquire("days", "live")
     making = Build(uid="b", mode="full", generation=2, code="c", definition="d", base=0, reached=20)

@@ -1,4 +1,4 @@
-"""Definitions: made, changed, copied, removed; what is refused, and how."""
+"""Definitions are created, changed, copied and removed; invalid ones are refused with the reason."""
 
 from __future__ import annotations
 
@@ -76,20 +76,20 @@ def test_the_same_definition_twice_changes_nothing(site):
         ({"id_key": ""}, "name of a field"),
     ],
 )
-def test_a_wrong_value_is_refused_with_what_is_allowed(fields, words, site):
+def test_a_wrong_value_is_refused_with_the_allowed_ones(fields, words, site):
     with pytest.raises(DefinitionError, match=words):
         AggDef.objects.create(**{"name": "x", "task_name": TASK, **fields})
 
 
 @pytest.mark.parametrize("name", ["agg.position", "zgen.days.1", "event", "event.1", "ingest.store", "quarantine"])
-def test_what_zarkov_keeps_for_itself_is_no_input(name, site):
+def test_internal_collections_are_no_input(name, site):
     own = f"{site.ZARKOV.mongo_database}.{name}"
     with pytest.raises(DefinitionError, match="internal to Zarkov"):
         AggDef.objects.create(name="x", task_name=TASK, inputs=[own])
     AggDef.objects.create(name="x", task_name=TASK, inputs=[f"elsewhere.{name}"])
 
 
-def test_a_definition_made_in_python_behaves_as_one_of_the_form(site, database):
+def test_a_definition_made_in_python_behaves_like_one_from_the_form(site, database):
     Producer(process_connections().run_context.store).send(event())
     days = AggDef.objects.create(name="days", task_name=TASK, interval_s=2)
     task = PeriodicTask.objects.get(name="aggregate: days")
@@ -112,7 +112,7 @@ def test_a_definition_made_in_python_behaves_as_one_of_the_form(site, database):
     assert not AggDef.objects.exists()
 
 
-def test_a_name_is_nobody_elses_and_stays(site):
+def test_a_name_is_unique_and_does_not_change(site):
     days = AggDef.objects.create(name="days", task_name=TASK)
     with pytest.raises(DefinitionError, match="'days' is taken"):
         AggDef.objects.create(name="days", task_name=TASK)
@@ -143,7 +143,7 @@ def test_definitions_do_not_read_each_other_in_a_circle(site):
         first.clean()
 
 
-def test_a_file_may_name_readers_first_and_each_mistake_names_its_aggregate(site):
+def test_a_file_may_list_readers_first_and_each_error_names_its_aggregate(site):
     task = "tests.support.aggregates.tasks.Sum"
     text = f"aggregates:\n  a: {{task_name: {task}, inputs: [zagg.b]}}\n  b: {{task_name: {TASK}}}\n"
     assert services.import_definitions(text) == ["b", "a"]
@@ -160,7 +160,7 @@ def test_a_file_may_name_readers_first_and_each_mistake_names_its_aggregate(site
             )
 
 
-def test_a_task_outside_the_allowed_modules_is_refused_at_save_and_the_remedy_is_named(site):
+def test_a_task_outside_the_allowed_modules_is_refused_on_save_with_the_remedy(site):
     with pytest.raises(TaskRefusedError, match=r"task_modules: \[my.tasks\]"):
         AggDef.objects.create(name="outside", task_name="my.tasks.MyTask")
     with pytest.raises(TaskRefusedError):
@@ -170,7 +170,7 @@ def test_a_task_outside_the_allowed_modules_is_refused_at_save_and_the_remedy_is
         AggDef(name="outside", task_name="my.tasks.MyTask").clean()
 
 
-def test_a_definition_whose_module_is_no_longer_allowed_is_refused_where_it_is_used(site):
+def test_a_definition_whose_module_is_no_longer_allowed_is_refused_when_used(site):
     aggdef = services.define(name="days", task_name=TASK)
     site.ZARKOV = site.ZARKOV.model_copy(update={"task_modules": []})
     reset()
@@ -194,7 +194,7 @@ def test_a_schedule_keeps_its_periodic_task_in_step(site):
     assert not PeriodicTask.objects.filter(name="aggregate: days").exists()
 
 
-def test_removing_takes_outputs_position_and_schedule_along(site, database):
+def test_removing_an_aggregate_removes_its_outputs_position_and_schedule(site, database):
     producer = Producer(process_connections().run_context.store)
     producer.send(event())
     aggdef = services.define(name="days", task_name=TASK, interval_s=60)
@@ -217,7 +217,7 @@ def test_a_copy_is_paused_and_has_its_own_output(site):
         services.clone(aggdef, "copy")
 
 
-def test_a_run_is_recorded_with_what_it_did_and_the_definition_shows_it(site):
+def test_a_run_is_recorded_with_its_results_and_the_definition_shows_them(site):
     producer = Producer(process_connections().run_context.store)
     last = producer.send(event(), event(project="q"))
     aggdef = services.define(name="days", task_name=TASK)
@@ -231,7 +231,7 @@ def test_a_run_is_recorded_with_what_it_did_and_the_definition_shows_it(site):
     assert services.status(aggdef).behind == 1
 
 
-def test_every_run_says_with_which_version_of_the_code_it_was_made(site):
+def test_every_run_records_the_version_of_its_code(site):
     producer = Producer(process_connections().run_context.store)
     producer.send(event())
     aggdef = services.define(name="days", task_name=TASK)
@@ -251,7 +251,7 @@ def test_every_run_says_with_which_version_of_the_code_it_was_made(site):
     assert len(Run.objects.get(aggdef=fragile).code) == len(version) == 16
 
 
-def test_a_failing_run_leaves_its_traceback(site):
+def test_a_failing_run_records_its_traceback(site):
     producer = Producer(process_connections().run_context.store)
     producer.send(event(bad=True))
     aggdef = services.define(name="fragile", task_name="tests.support.aggregates.tasks.Fragile")
@@ -270,7 +270,7 @@ def test_a_failing_run_leaves_its_traceback(site):
     assert (aggdef.state, aggdef.failures, aggdef.skipped_count, aggdef.last_error) == ("ok", 0, 1, "")
 
 
-def test_a_request_that_is_refused_leaves_a_healthy_aggregate_healthy(site, database):
+def test_a_refused_request_leaves_a_healthy_aggregate_healthy(site, database):
     producer = Producer(process_connections().run_context.store)
     producer.send(event())
     days = services.define(name="days", task_name=TASK)
@@ -292,7 +292,7 @@ def test_a_request_that_is_refused_leaves_a_healthy_aggregate_healthy(site, data
     assert Run.objects.filter(state="error").count() == 2
 
 
-def test_one_that_leaves_new_events_out_says_that_it_waits_for_a_full_run(site):
+def test_an_aggregate_that_excludes_new_events_shows_that_it_waits_for_a_full_run(site):
     producer = Producer(process_connections().run_context.store)
     producer.send(event("a"))
     aggdef = services.define(name="days", task_name=TASK)
@@ -332,13 +332,13 @@ def test_a_task_that_is_switched_off_does_not_run(site):
     services.run_now(aggdef)
 
 
-def test_an_unknown_name_lists_what_there_is(site):
+def test_an_unknown_name_lists_the_known_ones(site):
     services.define(name="days", task_name=TASK)
     with pytest.raises(UnknownAggregateError, match="there are: days"):
         services.get_aggdef("day")
 
 
-def test_a_verdict_is_kept_with_its_differences(site, database):
+def test_a_verification_result_is_stored_with_its_differences(site, database):
     producer = Producer(process_connections().run_context.store)
     producer.send(event())
     aggdef = services.define(name="days", task_name=TASK)
@@ -362,7 +362,7 @@ def test_a_preview_writes_nothing(site, database):
 
 
 def left(name: str) -> list[str]:
-    """What there still is of an aggregate."""
+    """Return what still exists of an aggregate."""
     run_context = process_connections().run_context
     found = [
         n for n in run_context.database.list_collection_names() if n == f"zagg.{name}" or n.startswith(f"zgen.{name}.")
@@ -371,7 +371,7 @@ def left(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["before it claims its output", "after it has written"])
-def test_a_run_of_a_definition_that_is_deleted_meanwhile_leaves_nothing(site, monkeypatch, seen):
+def test_a_run_of_a_definition_deleted_meanwhile_leaves_nothing(site, monkeypatch, seen):
     Producer(process_connections().run_context.store).send(event(), event())
     aggdef = services.define(name="days", task_name=TASK)
     original = perform._perform
@@ -389,7 +389,7 @@ def test_a_run_of_a_definition_that_is_deleted_meanwhile_leaves_nothing(site, mo
     assert services.define(name="days", task_name=TASK).state == AggDef.State.NEW
 
 
-def test_what_a_run_begins_while_its_definition_is_deleted_goes_with_it(
+def test_what_a_run_starts_while_its_definition_is_deleted_is_deleted_too(
     site, monkeypatch, django_capture_on_commit_callbacks
 ):
     Producer(process_connections().run_context.store).send(event(), event())
@@ -405,7 +405,7 @@ def test_what_a_run_begins_while_its_definition_is_deleted_goes_with_it(
     assert left("days") == []
 
 
-def test_what_others_read_keeps_all_that_was_to_be_deleted_with_it(site, database):
+def test_an_aggregate_that_others_read_prevents_the_deletion_of_the_whole_selection(site, database):
     Producer(process_connections().run_context.store).send(event())
     for name in ("alone", "days"):
         services.run_now(services.define(name=name, task_name=TASK, interval_s=60))
@@ -419,7 +419,7 @@ def test_what_others_read_keeps_all_that_was_to_be_deleted_with_it(site, databas
         assert PeriodicTask.objects.filter(name=f"aggregate: {name}").exists()
 
 
-def test_while_one_is_in_the_middle_of_a_run_none_of_those_chosen_is_deleted(site, database, monkeypatch):
+def test_none_of_the_selected_aggregates_is_deleted_while_one_of_them_runs(site, database, monkeypatch):
     monkeypatch.setattr(import_module("aggregates.services.define"), "CLEAR_WAIT_S", 0.1)
     Producer(process_connections().run_context.store).send(event())
     for name in ("alone", "days"):

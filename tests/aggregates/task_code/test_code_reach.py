@@ -1,4 +1,4 @@
-"""Which code counts as a task's: what it names, however far, and nothing else."""
+"""The code of a task is everything that it names, directly or indirectly, and nothing else."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def changed(module, old, new, name="Mine", project=PROJECT):
         ("shop.late", "L = 1", "L = 5"),
     ],
 )
-def test_a_change_of_what_a_task_uses_is_noticed_in_whatever_module(module, old, new):
+def test_a_change_of_what_a_task_uses_is_detected_in_every_module(module, old, new):
     assert changed(module, old, new)
 
 
@@ -96,7 +96,7 @@ def test_a_change_of_what_a_task_uses_is_noticed_in_whatever_module(module, old,
         ("shop.late", "M = 2", "M = 3"),
     ],
 )
-def test_a_change_of_anything_else_is_none(module, old, new):
+def test_a_change_of_anything_else_is_ignored(module, old, new):
     assert not changed(module, old, new)
 
 
@@ -111,7 +111,7 @@ def test_a_change_of_anything_else_is_none(module, old, new):
         ("try:\n    from shop.helper import W\nexcept ImportError:\n    W = 0\nmine = W\n", "W = 1\n", "W = 2\n"),
     ],
 )
-def test_what_cannot_be_followed_counts_as_a_whole(text, helper, new):
+def test_what_cannot_be_traced_counts_as_a_whole(text, helper, new):
     project = {"shop": "", "shop.agg_tasks": text, "shop.helper": helper, "shop.more": "", "shop.other": ""}
     assert changed("shop.helper", helper, new, "mine", project)
 
@@ -124,13 +124,13 @@ def test_a_module_that_computes_its_names_counts_as_a_whole(computed):
     assert changed("shop.agg_tasks", "W = 1", "W = 2", "mine", project)
 
 
-def test_what_stands_in_for_an_import_that_fails_is_noticed():
+def test_the_fallback_of_a_failing_import_is_detected():
     text = "try:\n    from shop.helper import W\nexcept ImportError:\n    W = 0\nmine = W\n"
     project = {"shop": "", "shop.agg_tasks": text, "shop.helper": "W = 1\n"}
     assert changed("shop.agg_tasks", "W = 0", "W = 2", "mine", project)
 
 
-def test_modules_come_after_those_that_they_use_and_libraries_are_none():
+def test_modules_come_after_those_that_they_use_and_libraries_are_left_out():
     order = found(PROJECT).modules()
     assert "json" not in order
     assert order.index("shop.names") < order.index("shop.helper") < order.index("shop.agg_tasks")
@@ -144,6 +144,6 @@ def test_modules_come_after_those_that_they_use_and_libraries_are_none():
     ).modules()
 
 
-def test_everything_of_a_module_is_what_all_of_it_uses():
+def test_a_whole_module_includes_everything_that_it_uses():
     assert changed("shop.prices", "OTHER = 3", "OTHER = 4", EVERYTHING)
     assert not changed("shop.deep.er", "J = 2", "J = 3", EVERYTHING)

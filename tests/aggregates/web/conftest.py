@@ -1,4 +1,4 @@
-"""What the tests of the web share: aggregates to read, clients with rights, and a real server where one is needed."""
+"""Fixtures for web tests: aggregates to read, clients with rights, and a real server."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.support.web.server import Server, write_aggregate
 
 @pytest.fixture
 def aggregate(database: Database[dict[str, Any]]) -> Callable[..., None]:
-    """Make `zagg.<name>` in the test's own database."""
+    """Return a function that writes `zagg.<name>` into the test's database."""
     return lambda name, values, through=7: write_aggregate(database, name, values, through)
 
 
 @pytest.fixture(autouse=True)
 def _fresh_process() -> Iterator[None]:
-    """No rates, tokens or live channels of the test before."""
+    """Drop rates, tokens and live channels of the previous test."""
     cache.clear()
     authentication.forget()
     stream_access.forget()
@@ -40,21 +40,21 @@ def _fresh_process() -> Iterator[None]:
 
 @pytest.fixture
 def open_site(site: Any) -> Any:
-    """The site with `anonymous_read`."""
+    """Return the site with `anonymous_read`."""
     configure(site, anonymous_read=True)
     return site
 
 
 @pytest.fixture
 def closed_site(site: Any) -> Any:
-    """The site without `anonymous_read`, as it comes."""
+    """Return the site without `anonymous_read`, which is the default."""
     configure(site, anonymous_read=False)
     return site
 
 
 @pytest.fixture
 def token_client(site: Any) -> Callable[..., Client]:
-    """Clients with a token: `token_client("read", collections=["shop.*"])`."""
+    """Return a function that makes clients with a token: `token_client("read", collections=["shop.*"])`."""
 
     def make(*scopes: str, **limits: Any) -> Client:
         _, text = make_token(f"test-{'-'.join(scopes)}", scopes, **limits)
@@ -65,6 +65,6 @@ def token_client(site: Any) -> Callable[..., Client]:
 
 @pytest.fixture(scope="session")
 def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real gunicorn and a real ingester on this process's mongod, with a database and home folder of their own."""
+    """Yield a real gunicorn and ingester with their own database and home folder on this process's mongod."""
     with Server(mongo_uri, tmp_path_factory.mktemp("server")) as running:
         yield running

@@ -1,4 +1,4 @@
-"""A broker in a thread, subscribers that listen to it, publishers that are closed."""
+"""Fixtures for a broker in a thread, subscribers to it, and publishers that are closed at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.ingest.metrics import Listener, RunningBroker
 
 @pytest.fixture
 def closing() -> Iterator[Callable[[Any], Any]]:
-    """Closes or stops what it is given, the last first."""
+    """Yield a function that registers an object to be closed or stopped at the end, the last one first."""
     given: list[Any] = []
 
     def remember(thing: Any) -> Any:
@@ -37,7 +37,7 @@ def listen(broker: RunningBroker, closing: Callable[[Any], Any]) -> Callable[...
 
 @pytest.fixture
 def zibrato(broker: RunningBroker, closing: Callable[[Any], Any]) -> Callable[..., Zibrato]:
-    """Makes publishers; they send when told, or at their interval."""
+    """Return a function that makes publishers; they send on flush, or at their interval."""
 
     def make(**options: Any) -> Zibrato:
         return closing(Zibrato(**{"address": broker.publishers, "interval": 3600, **options}))

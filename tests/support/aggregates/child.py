@@ -1,4 +1,4 @@
-"""A process that runs an aggregate and is killed at a fault point; its arguments are one JSON object."""
+"""Run an aggregate in a process that is killed at a failpoint; the argument is one JSON object."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.mongo import open_client
 
 
 def kill_at(point: str, times: int) -> None:
-    """End this process with SIGKILL when `point` is reached for the n-th time."""
+    """End this process with SIGKILL when `point` is reached for the `times`-th time."""
     left = times
 
     def reach(found: str) -> None:

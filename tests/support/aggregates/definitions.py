@@ -1,4 +1,4 @@
-"""Definitions of the tests' tasks, the engine that runs them, and what they gave."""
+"""Aggregate definitions of the test tasks, settings of an inline engine for them, and the values in their outputs."""
 
 from __future__ import annotations
 

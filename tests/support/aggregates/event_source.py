@@ -1,4 +1,4 @@
-"""Puts events into a store as ingesters do: ids are reserved for a block, and the block is settled when it is in."""
+"""Write events into a store as an ingester does: reserve ids for a block, insert its events, settle it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ NOON = datetime(2011, 7, 1, 12, tzinfo=UTC)
 
 
 def event(kind: str = "nop", at: datetime = NOON, project: str = "p", **extra: Any) -> dict[str, Any]:
-    """An event as the ingester stores it, but for the id."""
+    """Return an event as the ingester stores it, without its id."""
     return {"type": kind, "timestamp": at, "context": {"project": project}, "extra": extra}
 
 
 @dataclass
 class Block:
-    """Ids that are reserved for events which are not stored yet."""
+    """Reserved ids with events that are not stored yet."""
 
     reservation: Reservation
     events: list[dict[str, Any]]
 
 
 class Producer:
-    """One ingester's hand on the store. `send` stores at once; `reserve` and `settle` leave time in between."""
+    """Write to the store as one ingester: `send` stores at once, `reserve` and `settle` do it in two steps."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -56,12 +56,12 @@ class Producer:
         return block.reservation.first + block.reservation.count - 1
 
     def send(self, *events: Mapping[str, Any]) -> int:
-        """Store events; returns the id of the last one."""
+        """Store events; return the id of the last one."""
         return self.settle(self.reserve(list(events)))
 
 
 def rotate(store: Store) -> None:
-    """Open the next partition: ids from the next one on go there."""
+    """Open the next partition, which holds the ids from the next one on."""
     database = store.database()
     document = database["ingest.store"].find_one({"_id": "event"})
     assert document is not None

@@ -1,4 +1,4 @@
-"""A web server that takes messages of alerts, and a way to serve for the length of a test."""
+"""A web server that receives alert messages, and a generator that runs a server for the length of a test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Hook(BaseHTTPRequestHandler):
-    """Keeps what is posted; answers as it is told."""
+    """Record what is posted; reply with the prepared status codes first."""
 
     def do_POST(self) -> None:
         server: Any = self.server
@@ -36,7 +36,7 @@ def served(server: Any) -> Iterator[Any]:
 
 
 def hooked() -> Iterator[Any]:
-    """A server with `url`, the `calls` that came, and `answers` to give before any is taken."""
+    """Yield a server with its `url`, the received `calls`, and `answers`: status codes to send before accepting any."""
     server: Any = HTTPServer(("127.0.0.1", 0), Hook)
     server.calls, server.answers = [], []
     server.url = f"http://127.0.0.1:{server.server_address[1]}/in"

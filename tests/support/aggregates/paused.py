@@ -1,6 +1,7 @@
-"""A management command that stops at a fault point until it is told to go on: `python -m ... POINT COMMAND ...`.
+"""Run a command that stops at a failpoint until it is released: `python -m ... POINT COMMAND ...`.
 
-It says `at POINT` on standard output, and waits for a line on standard input. `kill:POINT` ends it there by SIGKILL.
+It prints `at POINT` on standard output and waits for a line on standard input. With `kill:POINT` it ends there by
+SIGKILL.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from aggregates.run import failpoint
 
 
 def stop_at(point: str) -> None:
-    """Wait, or end this process, the first time that `point` is reached."""
+    """Wait, or end this process, the first time `point` is reached."""
     name = point.removeprefix("kill:")
     reached = False
 

@@ -1,4 +1,4 @@
-"""Ingester, router, workers and aggregator as real processes on a database of their own, for crashes and figures."""
+"""Run ingester, router, worker and aggregator as real processes on their own database, for crashes and benchmarks."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ CELERY_COMMANDS = {
     "celery": (*_CELERY, "worker", "--pool=solo", "--without-gossip", "--without-mingle", "--without-heartbeat"),
     "beat": (*_CELERY, "beat", "--pidfile="),
 }
-PAUSED = ("-m", "tests.support.aggregates.paused")  # before a fault point: the command stops there
+PAUSED = ("-m", "tests.support.aggregates.paused")  # goes before a failpoint at which the command stops
 READY = {"ingester": ("bson_bind_address", "publish_bind_address"), "router": ("zmr.req_bind", "zmr.worker_bind")}
 
 
 class Stack:
-    """Starts parts by name and kills them; `stop` ends all."""
+    """Start processes by name and kill them; `stop` ends all."""
 
     def __init__(self, folder: Path, mongo_uri: str, database: str, **environment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ class Stack:
     def manage(
         self, *arguments: str, check: bool = True, prefix: Sequence[str] = (str(REPOSITORY / "manage.py"),)
     ) -> subprocess.CompletedProcess[str]:
-        """Run one command to its end."""
+        """Run one command and wait until it ends."""
         command = [sys.executable, *prefix, *arguments]
         done = subprocess.run(
             command, cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, timeout=300, check=False
@@ -68,7 +68,7 @@ class Stack:
         return self.manage("shell", "-c", code).stdout
 
     def start(self, name: str, kind: str = "", prefix: Sequence[str] = (str(REPOSITORY / "manage.py"),)) -> None:
-        """Start a part, and wait until it can be reached."""
+        """Start a process, and wait until it can be reached."""
         kind = kind or name
         words = CELERY_COMMANDS.get(kind) or (*prefix, *COMMANDS.get(kind, ()))
         command = [sys.executable, *words]
@@ -80,19 +80,19 @@ class Stack:
         )
         if known:
             eventually(lambda: all(key in self.folder.addresses() for key in known), what=f"addresses of {name}")
-            if kind == "router":  # from now on on the same ports, as a service would be
+            if kind == "router":  # keep the ports from now on, as a service would
                 for key, variable in (("zmr.req_bind", "REQ"), ("zmr.worker_bind", "WORKER")):
                     self.environment[f"ZARKOV_ZMR__{variable}_BIND"] = self.folder.address(key)
                 eventually(lambda: takes_jobs(self.folder.address("zmr.req_bind")), what=f"{name} takes jobs")
 
     def start_all(self) -> None:
-        """Migrations, then every part."""
+        """Apply migrations, then start every process."""
         self.manage("migrate", "--verbosity", "0")
         for name in COMMANDS:
             self.start(name)
 
     def kill(self, name: str) -> None:
-        """SIGKILL the part and its children, and wait until they are gone."""
+        """Kill the process and its children with SIGKILL, and wait until they are gone."""
         process = self.processes.pop(name)
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(process.pid).children(recursive=True):
@@ -102,7 +102,7 @@ class Stack:
         process.wait()
 
     def stop(self) -> None:
-        """End everything; gently first."""
+        """End every process, with SIGTERM first."""
         for process in self.processes.values():
             process.send_signal(signal.SIGTERM)
         for name in list(self.processes):
@@ -112,12 +112,12 @@ class Stack:
         self._log.close()
 
     def log(self) -> str:
-        """What the parts said."""
+        """Return what the processes logged."""
         return Path(self._log.name).read_text(encoding="utf-8", errors="replace")
 
 
 def crash(stack: Stack, mongod: LocalMongod, victim: str) -> None:
-    """Kill one part, leave it down for a moment, and start it again."""
+    """Kill one process and start it again."""
     if victim == "mongod":
         mongod.process.kill()
         mongod.process.wait()

@@ -1,4 +1,4 @@
-"""Tasks of the tests. What a test wants to go wrong is said by fields of the events."""
+"""Tasks for the tests; fields of the events determine what fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aggregates.task import Task, register
 
 
 class CountByDay(Task):
-    """Counts by project and day."""
+    """Count by project and day."""
 
     fields = ["timestamp", "context.project"]
 
@@ -26,7 +26,7 @@ class CountByDay(Task):
 
 
 class Mean(CountByDay):
-    """With finalize: the state keeps sum and count."""
+    """Compute a mean with finalize: the state keeps sum and count."""
 
     fields = None
 
@@ -48,7 +48,7 @@ class Mean(CountByDay):
 
 
 class Median(Task):
-    """Not associative."""
+    """Compute a median, which is not associative."""
 
     associative = False
 
@@ -62,7 +62,7 @@ class Median(Task):
 
 
 class Fragile(CountByDay):
-    """Fails on an event with `extra.bad`."""
+    """Fail on an event with `extra.bad`."""
 
     fields = None
 
@@ -77,7 +77,7 @@ POISON = {"poison"}
 
 
 class FragileReduce(Task):
-    """The reduce fails on some keys."""
+    """Fail in the reduce of the keys in `POISON`."""
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
@@ -90,13 +90,13 @@ class FragileReduce(Task):
 
 
 class Tolerant(Fragile):
-    """Skips what it fails on."""
+    """Skip the events on which the map fails."""
 
     on_error = "skip"
 
 
 class Scaled(Task):
-    """With a parameter."""
+    """Count with a parameter."""
 
     def __init__(self, factor: int = 1) -> None:
         super().__init__(factor=factor)
@@ -124,15 +124,15 @@ def add(key: str, values: Iterable[int]) -> int:
     return sum(values)
 
 
-class Manner2011(Task):
-    """With module-level functions, into an output of its own name."""
+class Style2011(Task):
+    """Use module-level functions, and an output with a name of its own."""
 
     def _start_jobs(self, socket: Any, full: bool) -> None:
         self.start_mr(socket, self.db.zagg.of_2011, full, map=by_type, reduce=add)
 
 
 class TwoSources(Task):
-    """Two calls for one output share their reduce."""
+    """Start two calls for one output, which share their reduce."""
 
     def _start_jobs(self, socket: Any, full: bool) -> None:
         self.start_mr(socket, "zagg.both", full, map=by_type, reduce=add)
@@ -140,7 +140,7 @@ class TwoSources(Task):
 
 
 class TwoOutputs(Task):
-    """Two outputs of one AggDef."""
+    """Write two outputs of one AggDef."""
 
     def _start_jobs(self, socket: Any, full: bool) -> None:
         self.start_mr(socket, self.db.zagg.one, full, map=by_type, reduce=add)
@@ -148,7 +148,7 @@ class TwoOutputs(Task):
 
 
 class Labelled(Task):
-    """Several outputs in one pass, declared."""
+    """Write several declared outputs in one pass."""
 
     outputs = ["types", "projects"]
 
@@ -165,7 +165,7 @@ class Labelled(Task):
 
 
 class PerType(Labelled):
-    """Several outputs in one pass, as the events say."""
+    """Write several outputs in one pass, named by the events."""
 
     outputs = ()
 
@@ -179,15 +179,15 @@ class PerType(Labelled):
 
 @register
 class WithSubtasks(Task):
-    """Leaves the work to other tasks."""
+    """Delegate to other tasks."""
 
     def run(self, socket: Any, full: bool = False) -> None:
-        self.subtask(Manner2011).run(socket, full)
+        self.subtask(Style2011).run(socket, full)
         self.subtask(TwoOutputs).run(socket, full)
 
 
 class WithCall(Task):
-    """A basic job after the map-reduce."""
+    """Call a basic job after the map-reduce."""
 
     def _start_jobs(self, socket: Any, full: bool) -> None:
         self.start_mr(socket, "called", full, map=by_type, reduce=add)
@@ -202,21 +202,21 @@ def note(word: str, full: bool) -> None:
 
 
 class Lambda(Task):
-    """Names a function that no worker could find."""
+    """Name a function that no worker can find."""
 
     def _start_jobs(self, socket: Any, full: bool) -> None:
         self.start_mr(socket, "lambda", full, map=lambda objects: [], reduce=add)
 
 
 class Idle(Task):
-    """Starts nothing."""
+    """Start nothing."""
 
     def _start_jobs(self, socket: Any, full: bool) -> None:
         """Nothing."""
 
 
 class TotalByType(CountByDay):
-    """Keys without a period beside others with one."""
+    """Yield a key without a period beside keys with one."""
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
@@ -228,7 +228,7 @@ class TotalByType(CountByDay):
 
 
 class Sum(Task):
-    """Sums the values of another aggregate, by what stands before the slash."""
+    """Sum the values of another aggregate by the part of the key before the slash."""
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for document in events:

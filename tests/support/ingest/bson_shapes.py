@@ -1,4 +1,4 @@
-"""BSON made by hand: every type of https://bsonspec.org/spec.html in every position, which no encoder would write so.
+"""Hand-made BSON: every type of https://bsonspec.org/spec.html in every position, as no encoder would write it.
 
 All choices come from a `random.Random`, so that a seed or hypothesis (`st.randoms()`) can drive them.
 """
@@ -19,24 +19,24 @@ TEXTS = ("", "x", "event_noval", "refused", "committed", "agg_complete", "bad_bs
 
 
 def document(*elements: bytes) -> bytes:
-    """A document of encoded elements."""
+    """Return a document of encoded elements."""
     body = b"".join(elements)
     return INT(len(body) + 5) + body + b"\x00"
 
 
 def element(kind: int, name: str, value: bytes) -> bytes:
-    """One element."""
+    """Return one encoded element."""
     return bytes([kind]) + name.encode() + b"\x00" + value
 
 
 def string(text: str) -> bytes:
-    """A string as a value."""
+    """Return the value of a string element."""
     encoded = text.encode() + b"\x00"
     return INT(len(encoded)) + encoded
 
 
 def references(depth: int) -> bytes:
-    """A DBRef in a DBRef in a DBRef, as the value of an element of kind 3."""
+    """Return DBRefs nested `depth` deep, as the value of an element of type 3."""
     value = document(element(2, "$ref", string("a")), element(0x10, "$id", INT(1)))
     for _ in range(depth - 1):
         value = document(element(2, "$ref", string("a")), element(3, "$id", value))
@@ -44,7 +44,7 @@ def references(depth: int) -> bytes:
 
 
 def scoped(depth: int) -> bytes:
-    """Code whose scope holds code whose scope holds ..., as the value of an element of kind 15."""
+    """Return code with scope nested `depth` deep, as the value of an element of type 15."""
     value = _code(document())
     for _ in range(depth - 2):
         value = _code(document(element(0x0F, "a", value)))
@@ -57,7 +57,7 @@ def _code(scope: bytes) -> bytes:
 
 
 def any_value(chance: random.Random, kind: int, depth: int = 3) -> bytes:
-    """Some value of the type; nested ones reach `depth` deeper at most."""
+    """Return a value of type `kind`; nested ones reach at most `depth` levels deeper."""
     make = _VALUES.get(kind)
     if make is not None:
         return make(chance)
@@ -69,7 +69,7 @@ def any_value(chance: random.Random, kind: int, depth: int = 3) -> bytes:
 
 
 def any_element(chance: random.Random, name: str, depth: int = 3) -> bytes:
-    """An element of any type."""
+    """Return an element of any type."""
     kind = chance.choice(KINDS if depth > 0 else SIMPLE_KINDS)
     if kind == 0x0F and chance.random() < 0.05:
         return element(kind, name, scoped(chance.choice((2, 99, 150, 250))))
@@ -77,12 +77,12 @@ def any_element(chance: random.Random, name: str, depth: int = 3) -> bytes:
 
 
 def any_document(chance: random.Random, names: tuple[str, ...] = NAMES, depth: int = 3) -> bytes:
-    """A document with any of the names, repeated ones too, and any types."""
+    """Return a document with any of the names, possibly repeated, and any types."""
     return document(*(any_element(chance, chance.choice(names), depth) for _ in range(chance.randrange(5))))
 
 
 def almost_event(chance: random.Random) -> bytes:
-    """An event of which one or two fields are of any type, missing, or there twice."""
+    """Return an event with one or two fields of any type, missing, or repeated."""
     fields = {
         "type": element(2, "type", string("shape")),
         "context": element(3, "context", document()),
@@ -145,13 +145,13 @@ KINDS = (*SIMPLE_KINDS, 0x03, 0x04, 0x0F)
 
 
 def shaped(chance: random.Random) -> bytes:
-    """One or two documents with any BSON type anywhere."""
+    """Return one or two documents with any BSON type anywhere."""
     make = chance.choice((shapes.almost_event, shapes.almost_event, shapes.any_document))
     return b"".join(make(chance) for _ in range(chance.choice((1, 1, 2))))
 
 
 def shaped_request(chance: random.Random, number: int) -> list[bytes]:
-    """A request of such documents, with any source frame."""
+    """Return a request with such documents, and perhaps a source frame of any shape."""
     source = shapes.document(*(shapes.any_element(chance, "$source") for _ in range(chance.choice((1, 2)))))
     if chance.random() < 0.3:
         source = shapes.document(

@@ -1,4 +1,4 @@
-"""Child processes that are killed in a phase of their work, see `tests.support.ingest.killable`."""
+"""Kill child processes in a phase of their work; see `tests.support.ingest.killable`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 
 
 class Halting:
-    """`python -m MODULE ARGUMENT... FILE-OF-PHASES`, which marks its `phases`."""
+    """The process `python -m MODULE ARGUMENT... PHASES-FILE`, which marks its `phases`."""
 
     def __init__(self, module: str, arguments: Sequence[str], phases: Sequence[str], folder: Path) -> None:
         self._names = list(phases)
@@ -25,7 +25,7 @@ class Halting:
         self.process = subprocess.Popen([sys.executable, "-m", module, *arguments, str(self._phases)])
 
     def halt_in(self, phase: str, *, after: bool | None = None) -> None:
-        """Let it come to the beginning or the end of `phase`, whichever when None, and no further."""
+        """Let it reach the start or the end of `phase` (a random one if `after` is None), and no further."""
         at_end = random.random() < 0.5 if after is None else after
         with self._phases.open("r+b", buffering=0) as file:
             os.pwrite(file.fileno(), bytes([self._names.index(phase) + 1, at_end]), TARGET)
@@ -44,7 +44,7 @@ class Halting:
             self.kill()
 
     def kill(self) -> set[str]:
-        """SIGKILL; return the phases that it died in."""
+        """Kill it with SIGKILL; return the phases in which it died."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         return {self._names[i] for i, count in enumerate(self._phases.read_bytes()[: len(self._names)]) if count}

@@ -1,7 +1,7 @@
-"""A child process with an ingester that says, byte by byte in a shared file, in which phases it is.
+"""Run an ingester that marks, byte by byte in a shared file, which phases it is in.
 
-The parent may write into byte TARGET a phase (from 1) in which the child is to halt, and into byte AFTER whether at the
-end of it; byte HALTED says that it does.
+The parent may write into byte TARGET a phase (from 1) in which the process must halt, and into byte AFTER whether to
+halt at its end. Byte HALTED is set once it has.
 
 Arguments: connection string, database, journal folder, file for the addresses, file of phases.
 """
@@ -26,14 +26,14 @@ from ingest.wire import bson_reader
 PHASES = ("receiving", "journalling", "reserving", "inserting", "settling", "cutting back")
 TARGET, AFTER, HALTED = range(len(PHASES), len(PHASES) + 3)
 SHARED_BYTES = len(PHASES) + 3
-JOURNAL_BYTES = 4 * 2**20  # what piles up while MongoDB is away is bounded, as it is in use
+JOURNAL_BYTES = 4 * 2**20  # bound what accumulates while MongoDB is down, as in production
 ANYWHERE = "tcp://127.0.0.1:0"
 
 
 def marked(
     shared: mmap.mmap, phase: str, function: Callable[..., Any], phases: Sequence[str] = PHASES
 ) -> Callable[..., Any]:
-    """`function`, with the byte of `phase` raised while it runs; there may be as many `phases` as above."""
+    """Return `function` with the byte of `phase` raised while it runs; at most `len(PHASES)` phases."""
     index = phases.index(phase)
 
     def halt_if_told(after: bool) -> None:
@@ -55,7 +55,7 @@ def marked(
 
 
 def open_shared(phases: str) -> mmap.mmap:
-    """The file of phases."""
+    """Map the file of phases into memory."""
     with open(phases, "r+b") as file:  # noqa: PTH123 - mmap wants the file
         return mmap.mmap(file.fileno(), SHARED_BYTES)
 

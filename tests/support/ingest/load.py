@@ -1,4 +1,4 @@
-"""Ingesters that are killed under load, and the proof that everything is there once."""
+"""Put load on ingesters that are killed, and prove that every event is stored once."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from tests.support.waiting import eventually
 
 
 class Victim:
-    """An ingester in a process of its own, which can be killed in a phase."""
+    """An ingester in its own process, which can be killed in a phase."""
 
     def __init__(self, uri: str, database: str, folder: Path, *, inside: Sequence[str] = ()) -> None:
-        self._inside = inside  # command that starts it, such as one that mounts something first
+        self._inside = inside  # command that starts it, for example one that mounts something first
         self._arguments = [uri, database, str(folder / "journal")]
         self._folder = folder
         self.journals = folder / "journal"
@@ -53,7 +53,7 @@ class Victim:
         self.addresses = json.loads(self._ready.read_text())
 
     def kill_in(self, phase: str | None, within_s: float = 60.0) -> set[str]:
-        """Kill at the beginning or end of `phase`, or at once when None; return the phases it died in."""
+        """Kill it at the start or end of `phase`, or at once if None; return the phases in which it died."""
         if phase is not None:
             with self._phases.open("r+b", buffering=0) as file:
                 os.pwrite(file.fileno(), bytes([PHASES.index(phase) + 1, random.random() < 0.5]), TARGET)
@@ -62,7 +62,7 @@ class Victim:
         return self.phases()
 
     def phases(self) -> set[str]:
-        """The phases that it is in, or was in when it died."""
+        """Return the phases it is in, or was in when it died."""
         return {PHASES[i] for i, count in enumerate(self._phases.read_bytes()[: len(PHASES)]) if count}
 
     def kill(self) -> None:
@@ -71,13 +71,13 @@ class Victim:
 
 
 class Load:
-    """Threads that push and send acknowledged events to whichever ingester is there."""
+    """Push and send acknowledged events from two threads to the ingester at the current `addresses`."""
 
     def __init__(self, addresses: dict[str, str], first: int = 0) -> None:
         self.addresses = addresses
         self._first = first  # number of the first pushed event
         self.acknowledged: set[str] = set()
-        self._name = uuid.uuid4().hex[:8]  # two of them send different events
+        self._name = uuid.uuid4().hex[:8]  # distinguishes the events of two loads
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._push), threading.Thread(target=self._send)]
         for thread in self._threads:
@@ -117,7 +117,7 @@ class Load:
                 self._stop.wait(0.001)
             except DeliveryError as error:
                 left = error.data["unsent"]
-                self._stop.wait(0.05)  # who is busy or away is not asked all the time: others need the processor
+                self._stop.wait(0.05)  # pause before the next attempt, so that others get the processor
             finally:
                 client.close()
 
@@ -128,14 +128,14 @@ class Load:
 
 
 def journalled(root: Path) -> set[int]:
-    """Numbers of the pushed events that lie in journals."""
+    """Return the numbers of the pushed events that are in journals."""
     found: set[int] = set()
     for folder in journal_folders(root):
         seed = checksum_seed(uuid.UUID(folder.name))
         for path in folder.glob("*.seg"):
             try:
                 content = path.read_bytes()
-            except FileNotFoundError:  # cut meanwhile by another ingester
+            except FileNotFoundError:  # cut back meanwhile by another ingester
                 continue
             for record in scan(content, seed):
                 if isinstance(record, Record) and record.kind is not RecordKind.REFUSALS:

@@ -1,4 +1,4 @@
-"""A broker in a thread, and subscribers that listen to it."""
+"""Run a broker in a thread, and subscribe to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANYWHERE = "tcp://127.0.0.1:0"
 
 
 class Stop:
-    """A wish to stop that wakes up whoever polls it."""
+    """A stop request that wakes up the service polling it."""
 
     def __init__(self) -> None:
         self._read_end, self._write_end = os.pipe()
@@ -39,7 +39,7 @@ class Stop:
 
 
 class Running:
-    """Something with `run(stop)`, in a thread."""
+    """Run a service with `run(stop)` in a thread."""
 
     def __init__(self, service: Any) -> None:
         self.service = service
@@ -68,7 +68,7 @@ class RunningBroker(Running):
 
 
 class Listener:
-    """A bare SUB socket, as any program may connect one."""
+    """A bare SUB socket, as any program may connect it."""
 
     def __init__(self, address: str, *prefixes: bytes) -> None:
         self._context: zmq.Context[Any] = zmq.Context()
@@ -85,7 +85,7 @@ class Listener:
         return unpack(self.message(within_s))
 
     def until(self, enough: Callable[[list[Single | Batch]], bool], within_s: float = 20.0) -> list[Single | Batch]:
-        """Everything that arrives until `enough` says so."""
+        """Return everything that arrives until `enough` is true of it."""
         deadline = time.monotonic() + within_s
         found: list[Single | Batch] = []
         while not enough(found):
@@ -106,5 +106,5 @@ class Listener:
 
 
 def counted(found: list[Single | Batch], name: str) -> int:
-    """How many measurements of this name are in the batches."""
+    """Return the number of measurements of this name in the batches."""
     return sum(b.count for b in found if isinstance(b, Batch) and b.identity.name == name)

@@ -1,4 +1,4 @@
-"""A mongod that may be hurt while an ingester writes to it."""
+"""A mongod that tests halt and kill while an ingester writes to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zarkov_site.processes.mongod import LocalMongod
 
 
 class Server:
-    """A mongod that may be hurt."""
+    """A mongod that can be halted, continued and killed."""
 
     def __init__(self, folder: Path) -> None:
         self._mongod = LocalMongod(HomeFolder(folder))
@@ -39,12 +39,12 @@ class Server:
         self._mongod.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL, and a new one with the same data."""
+        """Kill it with SIGKILL, and start a new one with the same data and address."""
         self._mongod.process.kill()
         self._mongod.process.wait()
         self._mongod.stop()
         assert self._mongod.start() == self.uri
-        # A checkpoint, which it takes by itself once a minute only: else every start repeats all since the first.
+        # Force a checkpoint, which mongod makes only once a minute: otherwise each start repeats all since the first.
         with open_client(self.uri) as client:
             client["admin"].command("fsync")
 
@@ -52,14 +52,14 @@ class Server:
         """Kill it while the ingester waits for it in `phase`; return all phases that the ingester waits in."""
         while True:
             self.halt()
-            deadline = time.monotonic() + 0.1  # what does not wait for mongod is over by then
+            deadline = time.monotonic() + 0.1  # whatever does not wait for mongod is over by then
             while phase in victim.phases() and time.monotonic() < deadline:
                 os.sched_yield()
             if phase in (found := victim.phases()):
                 self.kill()
                 return found & set(WAITING_FOR_MONGOD)
             self.go_on()
-            time.sleep(random.uniform(0.0, 0.01))  # the moment is the input here
+            time.sleep(random.uniform(0.0, 0.01))  # the random moment is the input here
 
     def close(self) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""`rotate` in a process of its own, which says in which step it is.
+"""Run `rotate` in a process that marks which step it is in.
 
 Arguments: connection string, database, folder of the dumps, file of phases.
 """

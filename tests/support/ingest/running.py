@@ -1,4 +1,4 @@
-"""A running ingester, and what became of its input."""
+"""Run an ingester in a thread, and read what happened to its input."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ ANYWHERE = "tcp://127.0.0.1:0"
 
 
 def why_refused(client: AcknowledgedClient | ZarkovClient) -> str:
-    """Return why an event of `client` is not taken; that nobody listens, as long as a busy machine shakes no hands."""
+    """Return why an event of `client` is refused; on a busy machine this may be that no ingester answers yet."""
     with pytest.raises(DeliveryError) as caught:
         client.event("not taken", {})
     return str(caught.value)
 
 
 def sums(database: Database[Any]) -> dict[str, int]:
-    """What became of all input, from verdicts and from those that are folded."""
+    """Return the totals of all verdicts, compacted ones included."""
     found = [*database["ingest.verdict"].find(), *database["ingest.journal"].find()]
     return {name: sum(v.get(name, 0) for v in found) for name in ("stored", "duplicates", "quarantined")}
 
 
 class RunningIngester:
-    """An ingester in a thread of its own, as the gevent loop belongs to its thread."""
+    """Run an ingester in its own thread, because the gevent loop belongs to its thread."""
 
     def __init__(self, settings: IngestSettings, **options: Any) -> None:
         self.ingester = Ingester(settings, **options)
         self._ready = threading.Event()
         self._error: BaseException | None = None
-        self.failure: PartFailedError | None = None  # a part of it ended by a fault
+        self.failure: PartFailedError | None = None  # set if one of its parts failed
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         assert self._ready.wait(WITHIN_S)

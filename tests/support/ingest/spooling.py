@@ -1,6 +1,6 @@
-"""A program that sends without a pause through a client with a spool, and notes what was taken.
+"""Send without pause through a client with a spool, and write down the ids that were accepted.
 
-Arguments: address, folder of the spool, file of what was taken, file of phases.
+Arguments: address, folder of the spool, file for the accepted ids, file of phases.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
         if name:
             mark(phase, Spool, name)
     mark("draining", AcknowledgedClient, "_drain")
-    spool.FILE_BYTES = 400  # so that files come and go
+    spool.FILE_BYTES = 400  # small, so that files are created and deleted all the time
     client = AcknowledgedClient(address, spool=folder, connect_timeout_s=0.05, timeout_s=2, attempts=1)
     with Path(taken).open("a", buffering=1) as file:
         while True:

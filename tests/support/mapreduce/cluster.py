@@ -1,4 +1,4 @@
-"""A router and workers as real processes, for tests and benchmarks that kill, stop and measure them."""
+"""Run a router and workers as real processes, for tests and benchmarks that kill, stop and measure them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zarkov_site.config.config import REPOSITORY
 
 
 class Cluster:
-    """Processes of one test. `stop` ends all of them, stopped ones too."""
+    """The router and workers of one test; `stop` ends all of them, stopped ones too."""
 
     def __init__(self, folder: Path, mongo_uri: str, database: str, **changes: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ class Cluster:
             "job_root": str(folder / "zmr"),
             "allowed_modules": ["tests.support.mapreduce.tasks"],
             "processes_per_worker": 1,
-            "spare_processes": 0,  # they cost time to start; tests of them say so
+            "spare_processes": 0,  # they take time to start; tests of spares ask for them
             **changes,
         }
         self.router: subprocess.Popen[bytes] | None = None
@@ -64,7 +64,7 @@ class Cluster:
         return self
 
     def ready(self, workers: int) -> None:
-        """Wait until this many workers have an executor ready for each of their slots."""
+        """Wait until `workers` workers have an executor ready for each of their slots."""
         eventually(lambda: self.idle() >= workers, 120, f"{workers} idle workers")
 
     def idle(self) -> int:
@@ -77,7 +77,7 @@ class Cluster:
             Path(self.values["addresses"]).unlink()
         self.router = self._spawn("router", self.values)
         eventually(self._is_bound, 120, "addresses of the router")
-        # From now on it keeps its ports, so that a test may restart it as a service would be.
+        # Keep the ports from now on, so that a test can restart the router as a service would be.
         found = json.loads(Path(self.values["addresses"]).read_text())
         self.values.update(req_bind=found["zmr.req_bind"], worker_bind=found["zmr.worker_bind"])
         eventually(lambda: takes_jobs(found["zmr.req_bind"], self.settings.curve), 120, "the router takes jobs")
@@ -88,19 +88,19 @@ class Cluster:
         return Path(self.values["addresses"]).exists()
 
     def start_worker(self, prefix: Sequence[str] = (), **changes: Any) -> subprocess.Popen[bytes]:
-        """A worker host; `prefix` are words before its command, such as those that enter a namespace."""
+        """Start a worker; `prefix` goes before its command, for example to enter a namespace."""
         worker = self._spawn("worker", {**self.values, **changes}, prefix)
         self.workers.append(worker)
         return worker
 
     def executors(self, worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
-        """The executor processes of a worker host."""
+        """Return the executor processes of a worker."""
         with contextlib.suppress(psutil.NoSuchProcess):
             return psutil.Process(worker.pid).children()
         return []
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Kill the process with SIGKILL, and wait until it is gone."""
         process.kill()
         process.wait()
         if process in self.workers:

@@ -1,7 +1,7 @@
-"""Several hosts on one machine, with a link that is cut and healed. Run inside a network namespace of its own:
+"""Run workers on several simulated hosts, with a link that is cut and healed.
 
-`unshare -n python -m tests.support.mapreduce.hosts FOLDER`. Prints `result equal` at the end; everything it made goes
-with it.
+Run it in its own network namespace: `unshare -n python -m tests.support.mapreduce.hosts FOLDER`. It prints `result
+equal` at the end, and removes everything it made.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = "tests.support.mapreduce.tasks:"
 
 
 def ip(*arguments: str, pid: int | None = None) -> None:
-    """The `ip` command, in the namespace of a process when told."""
+    """Run the `ip` command, in the network namespace of process `pid` if given."""
     prefix = ["nsenter", "-t", str(pid), "-n"] if pid else []
     subprocess.run([*prefix, "ip", *arguments], check=True)
 
@@ -63,7 +63,7 @@ class Machine:
 
 
 def forward(port: int) -> None:
-    """Lets the machines reach the mongod that listens on loopback only, at the same port of the hub."""
+    """Let the machines reach the mongod that listens on loopback only, at the same port of the hub."""
     listener = socket.create_server((HUB, port))
 
     def pump(one: socket.socket, other: socket.socket) -> None:
@@ -93,7 +93,7 @@ def forward(port: int) -> None:
 
 
 def main(folder: Path) -> int:
-    """Router and mongod on the hub, a worker on each of two machines; one link is cut in the middle of a job."""
+    """Run router and mongod on the hub and a worker on each of two machines, and cut one link during a job."""
     ip("link", "set", "lo", "up")
     ip("link", "add", "hub", "type", "bridge")
     ip("addr", "add", f"{HUB}/24", "dev", "hub")
@@ -137,7 +137,7 @@ def splits_done(cluster: Cluster, job_id: str, count: int) -> bool:
 
 
 def check(cluster: Cluster, database: Any, events: list[dict[str, Any]], machines: list[Machine]) -> None:
-    """The job gives what an undisturbed one gives, and the worker behind the healed link works again."""
+    """Assert that the result equals an undisturbed one, and that the worker behind the healed link works again."""
     expected = collections.Counter(f"{event['type']}{'.' * 4_000}{event['_id'] % 100}" for event in events)
     for round_number in range(2):
         spec = JobSpec(
@@ -151,7 +151,7 @@ def check(cluster: Cluster, database: Any, events: list[dict[str, Any]], machine
         if round_number == 0:
             machines[0].cut()
             eventually(lambda: len(cluster.engine.config()["workers"]) == 1, what="the router gives the worker up")
-            time.sleep(1.0)  # the job goes on while the link is down
+            time.sleep(1.0)  # the job continues while the link is down
             machines[0].heal()
         status = cluster.engine.wait(job_id, 200)
         assert status.state == "complete", status

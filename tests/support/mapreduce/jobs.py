@@ -1,4 +1,4 @@
-"""Events, jobs over them, and what the jobs are to give."""
+"""Events, jobs over them, and the expected results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPEC = JobSpec(
 
 
 def make_events(count: int) -> list[dict[str, Any]]:
-    """Events with skewed types and days; id 10 is missing."""
+    """Return events with skewed types and days; id 10 is missing."""
     start = datetime.datetime(2024, 2, 27, tzinfo=datetime.UTC)
     return [
         {
@@ -64,7 +64,7 @@ def types(events: Events, low: int = 0, high: int = 10**9) -> dict[str, int]:
 
 
 def gated(database: Data, gate: Path, *, in_reduce: bool = False, **changes: Any) -> JobSpec:
-    """A job that stays in its map, or in the finalize of its reduce steps, as long as the file `gate` is there."""
+    """Return a job that stays in its map, or in its finalize steps, while the file `gate` exists."""
     gate.touch()
     number = -1 if in_reduce else 7
     return job(

@@ -1,4 +1,4 @@
-"""A router in a thread of the test, and whoever speaks to it."""
+"""Run a router in a thread of the test, and send it messages as a client or a worker."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mapreduce.settings import EngineSettings
 from mapreduce.wire import message
 
 
-class Stopped:
-    """What tells the router to end."""
+class StopRequest:
+    """A stop request for the router."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -34,13 +34,13 @@ class Stopped:
 
 
 class Peer:
-    """Speaks to a router that runs in a thread of the test: as a client, and as whatever calls itself a worker."""
+    """Talk to a router that runs in a thread of the test, as a client and as an alleged worker."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self.said: list[str] = []
         self.router = Router(settings, self.said.append)
         self.addresses = self.router.start()
-        self._stop = Stopped()
+        self._stop = StopRequest()
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
         self.context: zmq.Context[Any] = zmq.Context()

@@ -1,4 +1,4 @@
-"""When a router that has just been started is ready."""
+"""Find out whether a router that was just started is ready."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _ANSWER_WITHIN_MS = 5_000
 
 
 def takes_jobs(address: str, keys: CurveKeys | None = None) -> bool:
-    """Whether the router at its request socket knows the jobs of the one before.
+    """Return True once the router at `address` has loaded the job records of its predecessor.
 
-    Its address is known earlier. What is put among its records until then, it may take for a job to be resumed.
+    Its address is known earlier. A record written before that may be taken for a job to resume.
     """
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.set(zmq.LINGER, 0)

@@ -1,6 +1,6 @@
-"""One router or worker host as a process of its own: `python -m tests.support.mapreduce.serve router|worker SETTINGS`.
+"""Run one router or worker in its own process: `python -m tests.support.mapreduce.serve router|worker SETTINGS`.
 
-SETTINGS is JSON; `addresses` names the file in which the router's real addresses are recorded.
+SETTINGS is JSON; `addresses` names the file in which the router records its real addresses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mapreduce.worker.worker import Worker
 
 
 class Signals:
-    """Set by SIGTERM and SIGINT."""
+    """A stop request that SIGTERM and SIGINT set."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -40,7 +40,7 @@ class Signals:
 
 
 def settings_from(values: dict[str, Any]) -> EngineSettings:
-    """Engine settings of JSON values; router addresses come from the file `addresses`."""
+    """Return engine settings from JSON values; the router's addresses come from the file `addresses`."""
     values = dict(values)
     addresses = Path(values.pop("addresses"))
     mongo = values.pop("mongo_uri")
@@ -61,7 +61,7 @@ def settings_from(values: dict[str, Any]) -> EngineSettings:
 
 
 def main(role: str, text: str) -> int:
-    """Run until told to stop."""
+    """Run until a signal stops it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     message.PROTOCOL = int(os.environ.get("ZARKOV_TEST_PROTOCOL", message.PROTOCOL))
     values = json.loads(text)
@@ -77,12 +77,12 @@ def main(role: str, text: str) -> int:
         router.run(stop)
         router.stop()
     else:
-        host = Worker(settings)
+        worker = Worker(settings)
         try:
-            host.start()
-            host.run(stop)
+            worker.start()
+            worker.run(stop)
         finally:
-            host.stop()
+            worker.stop()
     return 0
 
 

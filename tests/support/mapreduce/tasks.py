@@ -1,4 +1,4 @@
-"""Functions that test jobs name: the module `tests.support.mapreduce.tasks` is what the tests allow."""
+"""Map, reduce and other functions that test jobs name; the tests allow this module."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_each(key, values):
 
 
 def as_given(documents):
-    """Each document says what to yield: `pairs` is a list of `[key, value]`."""
+    """Yield the `pairs` of each document, a list of `[key, value]`."""
     for document in documents:
         yield from document["pairs"]
 
@@ -53,12 +53,12 @@ def add_slowly(key, values):
 
 
 def gather(key, values):
-    """Not associative: the sorted list of all values."""
+    """Return the sorted list of all values; not associative."""
     return sorted(values)
 
 
 def average(key, values):
-    """Not associative."""
+    """Return the mean; not associative."""
     found = list(values)
     return sum(found) / len(found)
 
@@ -68,7 +68,7 @@ def doubled(key, value):
 
 
 def spoil(key, value):
-    """Changes what it is given, which must not be the stored state."""
+    """Change the argument, which must not be the stored state."""
     value["n"] = -1
     return value
 
@@ -120,7 +120,7 @@ def unstorable(events):
 
 
 class Weighted:
-    """A class whose methods are named; made with the job's params."""
+    """A class whose methods jobs name; made with the params of the job."""
 
     def __init__(self, weight: int = 1) -> None:
         self.weight = weight
@@ -146,12 +146,12 @@ def whereabouts() -> dict[str, Any]:
 
 
 def hold_interpreter(seconds: float) -> None:
-    """Keeps the interpreter's lock all the time: no other thread of this process does anything."""
+    """Hold the interpreter lock all the time, so that no other thread of this process runs."""
     ctypes.PyDLL(None).poll(None, 0, int(seconds * 1000))
 
 
 def busy_map(events):
-    """About 20 microseconds per document."""
+    """Spend about 20 microseconds per document."""
     for event in events:
         end = time.perf_counter() + 20e-6
         while time.perf_counter() < end:
@@ -160,7 +160,7 @@ def busy_map(events):
 
 
 def gated_map(events):
-    """Waits, split by split, as long as the file of the environment variable is there."""
+    """Wait, split by split, while the file named by the environment variable exists."""
     gate = Path(os.environ["ZARKOV_TEST_GATE"])
     for event in events:
         while gate.exists():
@@ -169,13 +169,13 @@ def gated_map(events):
 
 
 def stop_parent_once(flag: str) -> None:
-    """Send SIGSTOP to the worker host of this process, the first time only."""
+    """Send SIGSTOP to the worker of this process, the first time only."""
     with Path(flag).open("x"):
         psutil.Process(os.getppid()).send_signal(signal.SIGSTOP)
 
 
 class Sleeper:
-    """Each document of a split takes this long."""
+    """Sleep `seconds` per document of a split."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -187,7 +187,7 @@ class Sleeper:
 
 
 class Half:
-    """A map that does not return on ids above `last` as long as the file `gate` is there; begun ids are in `log`."""
+    """Block on ids above `last` while the file `gate` exists; started ids are in `log`."""
 
     def __init__(self, log: str, gate: str, last: int) -> None:
         self.log, self.gate, self.last = Path(log), Path(gate), last
@@ -202,7 +202,7 @@ class Half:
 
 
 class Forever:
-    """A map that does not return on one document as long as the file `gate` is there."""
+    """Block on one document while the file `gate` exists."""
 
     def __init__(self, gate: str, number: int = 7) -> None:
         self.gate = Path(gate)
@@ -221,7 +221,7 @@ class Forever:
 
 
 def grow(size: int) -> int:
-    """Take memory and keep it."""
+    """Allocate memory and keep it."""
     HELD.append(b"x" * size)
     return os.getpid()
 
@@ -230,13 +230,13 @@ HELD: list[bytes] = []
 
 
 def wide(events):
-    """Output too big to travel inside messages."""
+    """Yield output that is too big for messages."""
     for event in events:
         yield f"{event['type']}{'.' * 4_000}{event['_id'] % 100}", 1
 
 
 def slow_wide(events):
-    """Output too big for messages, at 50 ms per 100 events."""
+    """Yield output that is too big for messages, at 50 ms per 100 events."""
     for event in events:
         time.sleep(0.0005)
         yield f"{event['type']}{'.' * 4_000}{event['_id'] % 100}", 1
@@ -276,7 +276,7 @@ def leave():
 
 
 def big(count, depth):
-    """A result of so many bytes, in so many documents."""
+    """Return a result of `count` bytes in `depth` nested documents."""
     found = "x" * count
     for _ in range(depth):
         found = {"a": found}

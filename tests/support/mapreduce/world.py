@@ -1,4 +1,4 @@
-"""A scheduler whose workers are names and whose clock the test moves."""
+"""Drive a scheduler with named workers and a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class World:
         return [order for order in self.step() if isinstance(order, AssignStep)]
 
     def live(self, *names: str, seconds: float) -> None:
-        """Let time pass while these workers send heartbeats."""
+        """Let `seconds` pass while these workers send heartbeats."""
         end = self.now + seconds
         while self.now < end:
             self.now = min(end, self.now + 0.5)

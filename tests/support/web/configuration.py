@@ -1,4 +1,4 @@
-"""The configuration of the site, changed for the length of a test."""
+"""Change the site's configuration for the length of a test."""
 
 from __future__ import annotations
 

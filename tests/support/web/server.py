@@ -1,4 +1,4 @@
-"""A real web server for tests: gunicorn with its gevent worker, and an ingester, as child processes."""
+"""Run a real web server for tests: gunicorn with its gevent worker, and an ingester, as child processes."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ FREE_PORTS = {
     )
 } | {"ZARKOV_WEB_PORT": "0", "ZARKOV_ANONYMOUS_READ": "true"}
 PASSWORD = "correct horse battery"
-ANSWER_WITHIN_S = 90.0  # for hangs only
+ANSWER_WITHIN_S = 90.0  # only catches hangs
 
 
 COMPLETE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def write_aggregate(database: Database[dict[str, Any]], name: str, values: Mapping[Any, Any], through: int = 7) -> None:
-    """Put documents into `zagg.<name>` and its position beside them, as the engine and the ledger do."""
+    """Write documents into `zagg.<name>` and the position beside them, as the engine and the position store do."""
     for key, value in values.items():
         database[f"zagg.{name}"].replace_one(
             {"_id": key}, {"_id": key, "value": value, "through": through}, upsert=True
@@ -57,7 +57,7 @@ def write_aggregate(database: Database[dict[str, Any]], name: str, values: Mappi
     database["agg.position"].replace_one({"_id": name}, {"_id": name, **position}, upsert=True)
 
 
-# Reads one program per line, as JSON, and answers each with whether it failed and what it said.
+# Reads one program per line, as JSON, and replies to each with whether it failed and its output.
 _INTERPRETER = """
 import contextlib, io, json, sys, traceback
 import django
@@ -77,7 +77,7 @@ for line in sys.stdin:
 
 
 class Server:
-    """Starts on entering the context, stops on leaving it. Settings are environment variables by their keys."""
+    """Start on entering the context and stop on leaving it; settings are environment variables by their keys."""
 
     def __init__(self, mongo_uri: str, home: Path, **settings: str) -> None:
         self.folder = HomeFolder(home)
@@ -97,7 +97,7 @@ class Server:
 
     @property
     def database(self) -> Database[dict[str, Any]]:
-        """The server's MongoDB database."""
+        """Return the server's MongoDB database."""
         return self._client[self.database_name]
 
     def __enter__(self) -> Server:
@@ -108,7 +108,7 @@ class Server:
             get_user_model().objects.create_superuser("admin", "", {PASSWORD!r})
         """)
         self.token = self.make_token("test", "ingest,read,operate")
-        self.start("ingester", sys.executable, "manage.py", "runingest")  # beside the other
+        self.start("ingester", sys.executable, "manage.py", "runingest")  # starts in parallel
         self.start_web()
         eventually(lambda: "ack_bind_address" in self.folder.addresses(), what="the ingester")
         return self
@@ -120,7 +120,7 @@ class Server:
         self._client.close()
 
     def start(self, name: str, *command: str) -> None:
-        """Start a process in a group of its own; its output goes to the home folder's log."""
+        """Start a process in its own process group; its output goes to a log in the home folder."""
         self.folder.log.mkdir(parents=True, exist_ok=True)
         with (self.folder.log / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
@@ -146,7 +146,7 @@ class Server:
         eventually(lambda: "ack_bind_address" in self.folder.addresses(), what="the ingester")
 
     def stop(self, name: str, number: int = signal.SIGTERM, timeout_s: float = 60.0) -> float:
-        """End one process; return how long that took."""
+        """End one process; return the seconds it took."""
         process = self.processes.pop(name)
         began = time.monotonic()
         for pipe in (process.stdin, process.stdout):
@@ -174,11 +174,11 @@ class Server:
             raise
 
     def url(self, path: str = "") -> str:
-        """Address of a page."""
+        """Return the address of a page."""
         return self.folder.address("web") + "/" + path.removeprefix("/")
 
     def manage(self, *arguments: str) -> str:
-        """Run a management command against this server's home; return what it prints."""
+        """Run a management command in this server's home folder; return its output."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             env=self.environ,
@@ -192,7 +192,7 @@ class Server:
         return done.stdout
 
     def django(self, code: str) -> str:
-        """Run Python with the server's Django database, in one child process for all calls; return what it prints."""
+        """Run Python with the server's Django database, in one child process for all calls; return its output."""
         if "django" not in self.processes:
             self.processes["django"] = subprocess.Popen(
                 [sys.executable, "-c", _INTERPRETER],
@@ -211,7 +211,7 @@ class Server:
         return str(said)
 
     def make_token(self, name: str, scopes: str) -> str:
-        """A token, made by the command."""
+        """Return a new token, made by the command."""
         return self.django(f"""
             from django.core.management import call_command
             call_command("token", {name!r}, scope={scopes!r})
@@ -220,7 +220,7 @@ class Server:
     def request(
         self, path: str, data: Any = None, *, token: str | None = None, method: str | None = None, **headers: str
     ) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers in small letters, and body."""
+        """Return status, headers with lower-case names, and body."""
         body = data if data is None or isinstance(data, bytes) else json.dumps(data).encode()
         request = urllib.request.Request(self.url(path), data=body, method=method)
         request.add_header("Content-Type", "application/json")
@@ -241,7 +241,7 @@ class Server:
         return receipt
 
     def announce(self, name: str, through: int) -> None:
-        """Say that an aggregate was refreshed, as the aggregator does."""
+        """Announce a refreshed aggregate, as the aggregator does."""
         notice = {"$command": "agg_complete", "name": name, "through": through, "docs": 1}
         with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
             socket.connect(self.folder.address("bson_bind_address"))
@@ -250,7 +250,7 @@ class Server:
 
     @contextlib.contextmanager
     def stream(self, path: str, **headers: str) -> Iterator[Stream]:
-        """An open stream of server-sent events."""
+        """Yield an open stream of server-sent events."""
         request = urllib.request.Request(self.url(path))
         for name, value in headers.items():
             request.add_header(name.replace("_", "-"), value)
@@ -259,13 +259,13 @@ class Server:
 
 
 class Stream:
-    """Reads server-sent events."""
+    """Read server-sent events."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
 
     def next(self) -> tuple[str, str, Any]:
-        """`(event, id, data)` of the next message that is no comment; blocks."""
+        """Return `(event, id, data)` of the next message that is not a comment; block until it arrives."""
         fields: dict[str, str] = {}
         while True:
             line = self.answer.readline().decode()

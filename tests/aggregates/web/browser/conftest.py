@@ -1,4 +1,4 @@
-"""A real Chromium on a real server. Errors, refused content and requests to others fail whichever test sees them."""
+"""A real Chromium on a real server; errors, blocked content and requests to other hosts fail the test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MONTHS = [f"{year}-{month:02d}" for year in range(2020, 2025) for month in range
 
 @pytest.fixture(scope="session")
 def charts(server: Server) -> Server:
-    """The server with aggregates, charts and a dashboard."""
+    """Return the server with aggregates, charts and a dashboard."""
     months = {f"{name}/{month}": (i * (n + 3)) % 40 for n, name in enumerate(("celery", "gevent", "pyzmq"))
               for i, month in enumerate(MONTHS)}  # fmt: skip
     write_aggregate(server.database, "commits", months, through=60)
@@ -51,7 +51,7 @@ def charts(server: Server) -> Server:
 
 
 class Watched:
-    """What a browser context saw that it should not."""
+    """Record errors, blocked content and foreign requests of a browser context."""
 
     def __init__(self, context: BrowserContext, hosts: set[str]) -> None:
         self.faults: list[str] = []
@@ -73,7 +73,7 @@ class Watched:
 
 @pytest.fixture
 def open_context(browser: Browser, charts: Server) -> Iterator[Callable[..., tuple[BrowserContext, Watched]]]:
-    """Contexts of which none saw an error, a refusal by Content-Security-Policy, or a request to another host."""
+    """Yield a function that opens contexts; assert at the end that none recorded a fault."""
     made: list[tuple[BrowserContext, Watched]] = []
 
     def make(*hosts: str, **options: Any) -> tuple[BrowserContext, Watched]:
@@ -92,13 +92,13 @@ def open_context(browser: Browser, charts: Server) -> Iterator[Callable[..., tup
 
 @pytest.fixture
 def page(open_context: Callable[..., tuple[BrowserContext, Watched]]) -> Page:
-    """A page of somebody without a login."""
+    """Return a page of an anonymous visitor."""
     return open_context()[0].new_page()
 
 
 @pytest.fixture
 def admin_page(open_context: Callable[..., tuple[BrowserContext, Watched]], charts: Server) -> Page:
-    """A page of the administrator, who is logged in."""
+    """Return a page of the logged-in administrator."""
     opened = open_context()[0].new_page()
     opened.goto(charts.url("login/?next=/"))
     opened.get_by_label("User name").fill("admin")

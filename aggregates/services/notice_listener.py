@@ -1,50 +1,44 @@
-"""Receive the ingester's notices for the hub, with one socket and one thread per web process."""
+"""Receive the ingester's notices in a background thread that calls a callback: for the aggregator and live streams."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from ingest.transport.client_keys import ClientKeys
 from ingest.transport.notice import Subscription
 
 log = logging.getLogger(__name__)
-
-WAIT_S = 1.0  # between two checks of the address
+WAIT_S = 1.0  # between two checks of the address and of the stop flag
 
 
 class NoticeListener:
     """Call `deliver` with each notice, from its own thread (a greenlet under gunicorn's gevent worker), until `stop`.
 
     `address` is called again and again: the ingester can start later, or restart on another port. Notices missed in the
-    meantime do no harm, because the channels also poll.
+    meantime do no harm, because both users also poll.
     """
 
     def __init__(
-        self,
-        address: Callable[[], str],
-        deliver: Callable[[dict[str, Any]], None],
-        keys: ClientKeys | None = None,
+        self, address: Callable[[], str], deliver: Callable[[dict[str, Any]], None], keys: ClientKeys | None = None
     ) -> None:
         self._address = address
-        self._keys = keys
         self._deliver = deliver
+        self._keys = keys
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.connected_to: str | None = None
+        self._thread = threading.Thread(target=self._run, name="notice-listener", daemon=True)
 
     def start(self) -> None:
         """Start to listen, without waiting for the ingester."""
-        self._thread = threading.Thread(target=self._run, name="notice-listener", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread, which takes about a second; may be called twice."""
+        """Stop the thread, which takes about `WAIT_S`. May be called twice, and before `start`."""
         self._stopped.set()
-        if self._thread is not None:
+        if self._thread.is_alive():
             self._thread.join(timeout=3 * WAIT_S)
 
     def _run(self) -> None:
@@ -56,14 +50,13 @@ class NoticeListener:
                 self._listen(address)
 
     def _listen(self, address: str) -> None:
-        with contextlib.closing(Subscription(address, self._keys)) as subscription:
-            self.connected_to = address
+        log.debug("listening for notices address=%s", address)
+        with closing(Subscription(address, self._keys)) as subscription:
             while not self._stopped.is_set() and self._current_address() == address:
                 notice = subscription.receive(WAIT_S)
                 while notice is not None and not self._stopped.is_set():
                     self._deliver(notice)
                     notice = subscription.receive(0)
-        self.connected_to = None
 
     def _current_address(self) -> str | None:
         try:
