@@ -154,19 +154,17 @@ def _timed_async_generator(function: Function, done: Take, failed: Take, rate: f
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         inner: AsyncGenerator[Any, Any] = function(*args, **kwargs)
-        take = rate >= 1 or random() < rate
+        ended, broke = (done, failed) if rate >= 1 or random() < rate else (_nothing, _nothing)
         spent, step, argument = 0.0, inner.asend, None
         while True:
             start = perf_counter()
             try:
                 item = await step(argument)
             except StopAsyncIteration:
-                if take:
-                    done(spent + perf_counter() - start)
+                ended(spent + perf_counter() - start)
                 return
             except BaseException:
-                if take:
-                    failed(spent + perf_counter() - start)
+                broke(spent + perf_counter() - start)
                 raise
             spent += perf_counter() - start
             try:
@@ -177,16 +175,18 @@ def _timed_async_generator(function: Function, done: Take, failed: Take, rate: f
                 try:
                     await inner.aclose()
                 except BaseException:
-                    if take:
-                        failed(spent + perf_counter() - start)
+                    broke(spent + perf_counter() - start)
                     raise
-                if take:
-                    done(spent + perf_counter() - start)
+                ended(spent + perf_counter() - start)
                 raise
             except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, and passed on
                 step, argument = inner.athrow, error
 
     return wrapper
+
+
+def _nothing(spent: float) -> None:
+    """Take the time of a run that is not measured."""
 
 
 def counted(function: Function, done: Callable[[], object], failed: Callable[[], object], rate: float) -> Function:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import random
 from types import TracebackType
 from typing import Any
@@ -107,19 +108,14 @@ class Zibrato:
         module and qualified name of the function. `value` is accepted as in 2013 and ignored. Raise `MetricError` for
         wrong arguments when the decorator is applied, never in a call.
         """
-        mtype = _or(mtype, TIMER)
-        self._check(mtype, level, name, source, tags, rate)
 
-        def decorate(function: Any) -> Any:
-            if isinstance(function, staticmethod | classmethod):
-                return type(function)(decorate(function.__func__))
-            decorator.check(function, "time_me")
-            metric = self._identity(mtype, level, name or qualified(function), source, tags, rate)
+        def wrap(function: Any, metric: Identity) -> Any:
             done, failed = self._values(metric), self._failed(metric)
             if isinstance(done, Distribution) and rate == 1 and decorator.is_plain(function):
                 return decorator.timed_directly(function, done, failed)
             return decorator.timed(function, done.add, failed, rate)
 
+        decorate = self._decorator("time_me", wrap, _or(mtype, TIMER), level, name, source, tags, rate)
         return decorate if function is None else decorate(function)
 
     def count_me(
@@ -140,18 +136,13 @@ class Zibrato:
         goes on. `name` defaults to module and qualified name of the function. Raise `MetricError` for wrong arguments
         when the decorator is applied, never in a call.
         """
-        mtype = _or(mtype, COUNTER)
-        self._check(mtype, level, name, source, tags, rate)
-        worth = number("value", value)
 
-        def decorate(function: Any) -> Any:
-            if isinstance(function, staticmethod | classmethod):
-                return type(function)(decorate(function.__func__))
-            decorator.check(function, "count_me")
-            metric = self._identity(mtype, level, name or qualified(function), source, tags, rate)
+        def wrap(function: Any, metric: Identity) -> Any:
             failed = self._failed(metric)
             return decorator.counted(function, self._counter(metric, worth), lambda: failed(worth), rate)
 
+        decorate = self._decorator("count_me", wrap, _or(mtype, COUNTER), level, name, source, tags, rate)
+        worth = number("value", value)
         return decorate if function is None else decorate(function)
 
     def Time_me(  # noqa: N802 - the name of 2013
@@ -164,18 +155,13 @@ class Zibrato:
         source: str | None = None,
         tags: Mapping[str, Any] | None = None,
         rate: float = 1.0,
-    ) -> _Timing:
+    ) -> _Block:
         """Return a context manager that times its block, in seconds: `with z.Time_me(name="checkout"):`.
 
         Make a new one for each `with`. Blocks that raise are timed too and marked as errors; the exception goes on.
         Wrong arguments do not raise: nothing is measured then, and the refusal is counted and logged.
         """
-        try:
-            metric = self._identity(_or(mtype, TIMER), level, _or(name, "default_timer"), source, tags, rate)
-            return _Timing(self._open_values(metric).add, self._failed(metric), rate)
-        except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
-            self._refuse(error)
-            return _Timing(_nothing, _nothing, 1.0)
+        return self._block(None, _or(mtype, TIMER), level, _or(name, "default_timer"), source, tags, rate)
 
     def Count_me(  # noqa: N802 - the name of 2013
         self,
@@ -187,19 +173,14 @@ class Zibrato:
         source: str | None = None,
         tags: Mapping[str, Any] | None = None,
         rate: float = 1.0,
-    ) -> _Counting:
+    ) -> _Block:
         """Return a context manager that counts `value` when its block is done: `with z.Count_me(name="orders"):`.
 
         Make a new one for each `with`. Blocks that raise are counted separately, as errors; the exception goes on.
         Wrong arguments do not raise: nothing is counted then, and the refusal is counted and logged.
         """
-        try:
-            metric = self._identity(_or(mtype, COUNTER), level, _or(name, "default_counter"), source, tags, rate)
-            worth = number("value", value)
-            return _Counting(self._open_values(metric).add, self._failed(metric), worth, rate)
-        except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
-            self._refuse(error)
-            return _Counting(_nothing, _nothing, 0, 1.0)
+        worth = partial(number, "value", value)
+        return self._block(worth, _or(mtype, COUNTER), level, _or(name, "default_counter"), source, tags, rate)
 
     def gauge(
         self,
@@ -211,8 +192,13 @@ class Zibrato:
         source: str | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record a reading that goes up and down, such as the length of a queue. Never blocks or raises."""
+        """Record a reading that goes up and down, such as the length of a queue. Never blocks or raises.
+
+        Called `send`, as in 2013: record a measurement of type `mtype`; times are in seconds.
+        """
         self._take(_or(mtype, GAUGE), level, _or(name, "default"), value, source, tags)
+
+    send = gauge
 
     def histogram(
         self,
@@ -241,19 +227,6 @@ class Zibrato:
         Values are compared by their text, so that 1 and "1" are the same. Only a hash of it leaves the process.
         """
         self._take(SET, level, name, value, source, tags)
-
-    def send(
-        self,
-        *,
-        level: str | None = LEVEL,
-        mtype: str | None = GAUGE,
-        name: str | None = "default",
-        value: Any = 1,
-        source: str | None = None,
-        tags: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Record a measurement of any type, as in 2013; times are in seconds. Never blocks or raises."""
-        self._take(_or(mtype, GAUGE), level, _or(name, "default"), value, source, tags)
 
     def pack(
         self,
@@ -298,9 +271,38 @@ class Zibrato:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _check(self, mtype: str, level: Any, name: Any, source: Any, tags: Any, rate: Any) -> None:
-        """Raise `MetricError` for a decorator's arguments at its own line, before there is a function."""
-        self._identity(mtype, level, "name" if name is None else name, source, tags, rate)
+    def _decorator(
+        self, title: str, wrap: Callable[[Any, Identity], Any], mtype: str, level: Any, name: Any, *others: Any
+    ) -> Callable[[Any], Any]:
+        """Return a decorator that returns `wrap(function, metric)`. Raise `MetricError` at the decorator's own line."""
+        self._identity(mtype, level, "name" if name is None else name, *others)
+
+        def decorate(function: Any) -> Any:
+            if isinstance(function, staticmethod | classmethod):
+                return type(function)(decorate(function.__func__))
+            decorator.check(function, title)
+            return wrap(function, self._identity(mtype, level, name or qualified(function), *others))
+
+        return decorate
+
+    def _block(
+        self,
+        worth: Callable[[], float | int] | None,
+        mtype: str,
+        level: Any,
+        name: Any,
+        source: Any,
+        tags: Any,
+        rate: Any,
+    ) -> _Block:
+        """Return a block that is measured as `worth()`, or as the time spent in it; for wrong arguments, not at all."""
+        try:
+            metric = self._identity(mtype, level, name, source, tags, rate)
+            value = worth() if worth else None
+            return _Block(self._open_values(metric).add, self._failed(metric), rate, value)
+        except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
+            self._refuse(error)
+            return _Block(_nothing, _nothing, 1.0, None)
 
     def _identity(self, mtype: Any, level: Any, name: Any, source: Any, tags: Any, rate: Any) -> Identity:
         """Return the checked identity; None means the default, as in 2013."""
@@ -376,47 +378,28 @@ def _nothing(value: float) -> None:
     """Take the place of a metric whose arguments are wrong."""
 
 
-class _Timing:
-    """One timed block."""
+class _Block:
+    """One block that is measured: as `worth`, or as the time spent in it if `worth` is None."""
 
-    __slots__ = ("_done", "_failed", "_rate", "_start")
+    __slots__ = ("_done", "_failed", "_rate", "_start", "_worth")
 
-    def __init__(self, done: Callable[[float], object], failed: Callable[[float], object], rate: float) -> None:
-        self._done, self._failed, self._rate = done, failed, rate
+    def __init__(
+        self, done: Callable[[float], object], failed: Callable[[float], object], rate: float, worth: float | None
+    ) -> None:
+        self._done, self._failed, self._rate, self._worth = done, failed, rate, worth
         self._start = 0.0
 
-    def __enter__(self) -> _Timing:
+    def __enter__(self) -> _Block:
         self._start = time.perf_counter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        spent = time.perf_counter() - self._start
+        value = time.perf_counter() - self._start if self._worth is None else self._worth
         if self._rate < 1 and random() >= self._rate:
             return
-        (self._done if kind is None or kind is GeneratorExit else self._failed)(spent)
-
-
-class _Counting:
-    """One counted block."""
-
-    __slots__ = ("_done", "_failed", "_rate", "_worth")
-
-    def __init__(
-        self, done: Callable[[float], object], failed: Callable[[float], object], worth: float, rate: float
-    ) -> None:
-        self._done, self._failed, self._worth, self._rate = done, failed, worth, rate
-
-    def __enter__(self) -> _Counting:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._rate < 1 and random() >= self._rate:
-            return
-        (self._done if kind is None or kind is GeneratorExit else self._failed)(self._worth)
+        (self._done if kind is None or kind is GeneratorExit else self._failed)(value)
 
 
 def _address(host: str, port: int | str, address: str | Callable[[], str] | None) -> Callable[[], str]:
