@@ -162,7 +162,7 @@ def test_the_task_page_shows_source_users_errors_and_switches(admin_client, days
     site.ZARKOV = site.ZARKOV.model_copy(update={"task_modules": [*site.ZARKOV.task_modules, "broken_tasks"]})
     where = reverse("admin:aggregates_taskswitch_changelist")
     page = admin_client.get(where).content.decode()
-    assert "Counts by project and day." in page
+    assert "Count by project and day." in page
     assert "timestamp, context.project" in page
     assert ">days</a>" in page
     assert "broken_tasks fails to import" in page
