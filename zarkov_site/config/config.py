@@ -200,10 +200,7 @@ class Config(_Section):
     def sockets(self) -> dict[str, str]:
         """Return the address of each listening ZeroMQ socket by its dotted key."""
         return {
-            "bson_bind_address": self.bson_bind_address,
-            "json_bind_address": self.json_bind_address,
-            "ack_bind_address": self.ack_bind_address,
-            "publish_bind_address": self.publish_bind_address,
+            **{key: getattr(self, key) for key in INGEST_SOCKETS},
             "zmr.req_bind": self.zmr.req_bind,
             "zmr.worker_bind": self.zmr.worker_bind,
             "metrics.publishers": self.metrics.address(0),

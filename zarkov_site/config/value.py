@@ -17,9 +17,7 @@ _HOST_PORT = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})\Z")
 _SYNC = re.compile(r"(batch|off|interval:([1-9]\d*))\Z")
 LONGEST_SYNC_MS = 60_000  # losing more than a minute of events is not worth the speed
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
-_SMTP = re.compile(r"smtps?://([^@/\s]+@)?[A-Za-z0-9_.-]+(:\d{1,5})?/?\Z")
 _EMAIL = re.compile(r"[^@\s,]+@[^@\s,]+\Z")
-_DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}\Z")
 
 
 def _size(value: Any) -> Any:
@@ -73,28 +71,15 @@ def _zone(value: str) -> str:
     return value
 
 
-def _database(value: str) -> str:
-    if not _DATABASE.match(value):
-        raise ValueError("allowed are 1 to 63 letters, digits, _ and -")
-    return value
+def _matching(pattern: str, allowed: str) -> AfterValidator:
+    """Return the validator of texts that match `pattern` from their start; its error says what is allowed."""
 
+    def check(value: str) -> str:
+        if not re.match(pattern, value):
+            raise ValueError(allowed)
+        return value
 
-def _mongo_uri(value: str) -> str:
-    if not value.startswith(("mongodb://", "mongodb+srv://")):
-        raise ValueError("allowed is mongodb://... or mongodb+srv://...")
-    return value
-
-
-def _smtp_url(value: str) -> str:
-    if not _SMTP.match(value):
-        raise ValueError("allowed is smtp://[USER:PASSWORD@]HOST[:PORT], or smtps://... for TLS from the start")
-    return value
-
-
-def _web_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError("allowed is http://... or https://...")
-    return value
+    return AfterValidator(check)
 
 
 def _addresses(value: list[str]) -> list[str]:
@@ -112,8 +97,14 @@ WorkerAddress = Annotated[str, AfterValidator(_worker_address)]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 Sync = Annotated[str, AfterValidator(_sync)]
 Zone = Annotated[str, AfterValidator(_zone)]
-DatabaseName = Annotated[str, AfterValidator(_database)]
-SmtpUrl = Annotated[str, AfterValidator(_smtp_url)]
-WebUrl = Annotated[str, AfterValidator(_web_url)]
+DatabaseName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,63}\Z", "allowed are 1 to 63 letters, digits, _ and -")]
+SmtpUrl = Annotated[
+    str,
+    _matching(
+        r"smtps?://([^@/\s]+@)?[A-Za-z0-9_.-]+(:\d{1,5})?/?\Z",
+        "allowed is smtp://[USER:PASSWORD@]HOST[:PORT], or smtps://... for TLS from the start",
+    ),
+]
+WebUrl = Annotated[str, _matching(r"https?://", "allowed is http://... or https://...")]
 Addresses = Annotated[list[str], BeforeValidator(_names), AfterValidator(_addresses)]
-MongoUri = Annotated[str, AfterValidator(_mongo_uri)]
+MongoUri = Annotated[str, _matching(r"mongodb(\+srv)?://", "allowed is mongodb://... or mongodb+srv://...")]

@@ -1,6 +1,6 @@
-"""`up` as steps: take the home folder, start the parts in order, load the sample on the first start, watch, stop.
+"""Run `up`: lock the home folder, start the parts in order, load the sample on the first start, watch, stop.
 
-What the parts are is `zarkov_site.processes.up`; how they are watched is `zarkov_site.processes.supervisor`.
+`zarkov_site.processes.up` defines the parts; `zarkov_site.processes.supervisor` watches them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from django.core.management import call_command
 from pymongo import MongoClient
@@ -26,34 +26,30 @@ from zarkov_site.processes.mongod import refuse_standalone
 from zarkov_site.processes.supervisor import Part, ProcessFailedError, Supervisor
 
 READY_WITHIN_S = 60.0
-SAMPLE_WITHIN_S = 900.0  # it shows how far it is; half a minute on two cores that have nothing else to do
+SAMPLE_WITHIN_S = 900.0  # it shows its progress; loading takes half a minute on two idle cores
 TASK_FILES_EVERY_S = 1.0
 
 
-class Stop(Protocol):
-    """A wish to stop that a signal handler or a test sets."""
-
-    def is_set(self) -> bool:
-        """Whether to stop."""
-
-
 class StoppedEarlyError(Exception):
-    """Ctrl-C came while the parts were still starting."""
+    """The user pressed Ctrl-C while the parts were still starting."""
 
 
 class Launch:
-    """One running system. `run` blocks until `stop` is set or a part is hopeless, and leaves nothing behind."""
+    """Hold one running system. `run` blocks until `stopped` or a part is given up, and leaves no process behind."""
 
-    def __init__(self, config: Config, stop: Stop, *, with_sample: bool, output: TextIO) -> None:
+    def __init__(self, config: Config, stopped: Callable[[], bool], *, with_sample: bool, output: TextIO) -> None:
         self._config = config
-        self._stop = stop
+        self._stopped = stopped
         self._with_sample = with_sample
         self._supervisor = Supervisor(
             config.folder, up.environment(os.environ), cwd=Path.cwd(), verbose=config.verbose, output=output
         )
 
     def run(self) -> None:
-        """Start everything, say so, watch. Raises a `SiteError` that says which part failed, why, and what to do."""
+        """Start everything, print the greeting, and watch.
+
+        Raises a `SiteError` that says which part failed, why, and what to do.
+        """
         self._config.refuse_exposure()
         with self._config.folder.locked("up", wait=False):
             up.refuse_taken_ports(self._config)
@@ -116,14 +112,14 @@ class Launch:
 
     def _wait(self, condition: Callable[[], bool], what: str, timeout_s: float = READY_WITHIN_S) -> None:
         def met() -> bool:
-            if self._stop.is_set():
+            if self._stopped():
                 raise StoppedEarlyError
             return condition()
 
         self._supervisor.wait(met, timeout_s, what)
 
     def _load_sample(self) -> None:
-        """Have a child process load the sample, so that this one goes on watching the parts."""
+        """Load the sample in a child process, so that this one continues to watch the parts."""
         self._supervisor.say("first start: sending the sample, 78,253 events, through the ingester")
         loader = subprocess.Popen(up.manage("sampledata", "load"), env=up.environment(os.environ))
         try:
@@ -134,8 +130,8 @@ class Launch:
                 loader.wait()
         if loader.returncode:
             raise ProcessFailedError(
-                f"loading the sample ended with exit code {loader.returncode}; its words stand above. "
-                "Start without it by --no-sample"
+                f"loading the sample ended with exit code {loader.returncode}; see its output above. "
+                "To start without the sample, use --no-sample"
             )
 
     def _address(self) -> str:
@@ -144,17 +140,17 @@ class Launch:
     def _watch(self) -> None:
         files = up.TaskFiles(up.task_files)
         look_at = time.monotonic() + TASK_FILES_EVERY_S
-        while not self._stop.is_set():
+        while not self._stopped():
             self._supervisor.step(0.2)
             if time.monotonic() < look_at:
                 continue
             look_at = time.monotonic() + TASK_FILES_EVERY_S
             if changed := files.changed():
                 names = ", ".join(_shown(path) for path in changed)
-                self._supervisor.say(f"{names} changed: starting the parts that hold tasks anew")
+                self._supervisor.say(f"{names} changed: restarting the parts that hold tasks")
                 self._supervisor.restart_task_holders()
 
 
 def _shown(path: Path) -> str:
-    """The path as a person would say it."""
+    """Return the path relative to the project, if it is inside."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -1,7 +1,6 @@
-"""Starts the parts of a running system as child processes, says which dies and why, starts it again, stops all.
+"""Start the parts of a running system as child processes, report which one died and why, restart it, stop them all.
 
-`zarkov_site.processes.up` says what the parts are and in which order they start. Processes and the colours of their
-output are honcho's.
+`zarkov_site.processes.up` defines the parts and their order. honcho runs the processes and colours their output.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -29,8 +28,8 @@ from honcho.process import Process
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import SiteError
 
-TERMINATE_WAIT_S = 12.0  # then what hangs is killed; on an idle machine everything ends within 3 s
-ALONE_S = 4.0  # of these, for the first parts to end while those that they use are still there
+TERMINATE_WAIT_S = 12.0  # after this, processes that hang are killed; on an idle machine all end within 3 s
+ALONE_S = 4.0  # share of it for the first parts, while the parts that they use still run
 LAST_WAIT_S = 5.0  # for the part that ends after all others
 REMEMBERED_LINES = 12
 LOG_BYTES = 10 * 2**20  # of one part's log file; twice that is kept
@@ -39,7 +38,7 @@ _QUIET = {"DEBUG", "INFO"}
 
 
 class ProcessFailedError(SiteError):
-    """A part died so often, or so early, that starting it again makes no sense."""
+    """A part, or the loading of the sample, failed for good."""
 
     code = "part_failed"
 
@@ -50,19 +49,19 @@ class Part:
 
     name: str  # as shown, and the name of its log file
     command: tuple[str, ...]  # program and arguments
-    ready: tuple[str, ...] = ()  # dotted keys that it records in run/addresses.json once it can be used
-    needs_tables: bool = False  # whether Django's tables have to be up to date before it starts
-    holds_tasks: bool = False  # whether it has to start anew when a task file changes
-    reload: signal.Signals | None = None  # what makes it load its code anew; None = it has to be ended and started
-    ends: int = 0  # a part is told to end after those with a lower number, which need it to end in order
+    ready: tuple[str, ...] = ()  # dotted keys that it records in run/addresses.json when it is ready
+    needs_tables: bool = False  # True if Django's tables must be up to date before it starts
+    holds_tasks: bool = False  # True if it must reload when a task file changes
+    reload: signal.Signals | None = None  # signal that makes it reload its code; None = it must be restarted
+    ends: int = 0  # parts with a lower number, which need this one to finish their work, end first
 
 
 @dataclass
 class RestartPolicy:
-    """Decides how long to wait before a part that died is started again, or that it is hopeless.
+    """Decide how long to wait before restarting a part that died, and when to give up.
 
-    Pauses double from `first_s` to `most_s`; a part that lived for `calm_s` starts over. `deaths` deaths in a row
-    without such a life are one too many.
+    Pauses double from `first_s` to `most_s`. A part that lived for `calm_s` starts counting from 1; at `deaths` deaths
+    in a row it is given up.
     """
 
     first_s: float = 0.5
@@ -72,7 +71,7 @@ class RestartPolicy:
     seen: int = 0
 
     def died(self, lived_s: float) -> float | None:
-        """The pause before the next start in seconds, or None to give up."""
+        """Return the pause before the next start in seconds, or None to give up."""
         self.seen = 1 if lived_s >= self.calm_s else self.seen + 1
         if self.seen >= self.deaths:
             return None
@@ -84,19 +83,19 @@ class _Child:
     part: Part
     colour: str
     policy: RestartPolicy = field(default_factory=RestartPolicy)
-    pid: int | None = None  # None while it does not run
+    pid: int | None = None  # None if it is not running
     started: float = 0.0  # monotonic
-    start_again_at: float | None = None  # monotonic; None when no start is due
-    wanted_stop: bool = False  # it is being stopped on purpose
+    start_again_at: float | None = None  # monotonic; None if no start is due
+    wanted_stop: bool = False  # True while it is being stopped on purpose
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED_LINES))
-    shown: bool = False  # whether the last line of its log was worth showing
+    shown: bool = False  # True if the last line of its log was shown
 
 
 class Supervisor:
-    """Owns the child processes. All methods belong to one thread; `step` and `stop` block for a bounded time.
+    """Own the child processes. One thread must call all methods; `step` and `stop` block for a bounded time.
 
-    Everything that the parts print goes to `log/<name>.log` in the home folder; warnings and errors, and all when
-    `verbose`, are shown as well.
+    All output of the parts goes to `log/<name>.log` in the home folder. Warnings and errors are also shown, or
+    everything if `verbose`.
     """
 
     def __init__(
@@ -111,27 +110,21 @@ class Supervisor:
         self._printer = Printer(output, width=len("aggregator"))
         self._colours = get_colours()
         self._children: dict[str, _Child] = {}
-        self._logs: dict[str, Path] = {}
         folder.log.mkdir(parents=True, exist_ok=True)
 
     def start(self, part: Part) -> None:
-        """Start a part; what becomes of it is learnt by `step`."""
+        """Start a part. `step` notices whether it runs."""
         child = _Child(part, next(self._colours))
         self._children[part.name] = child
-        self._logs[part.name] = self._folder.log / f"{part.name}.log"
         self._launch(child)
 
     def step(self, timeout_s: float = 0.2) -> None:
-        """Handle what the children said within `timeout_s`, and start again what is due.
+        """Wait up to `timeout_s` for messages of the children, handle them, and restart the parts that are due.
 
-        Raises `PartFailedError` when a part is hopeless.
+        Raises `ProcessFailedError` for a part that is given up.
         """
-        try:
-            self._handle(self._events.get(timeout=timeout_s))
-            while True:
-                self._handle(self._events.get_nowait())
-        except queue.Empty:
-            pass
+        for message in self._messages(timeout_s):
+            self._handle(message)
         now = time.monotonic()
         for child in self._children.values():
             if child.start_again_at is not None and child.start_again_at <= now:
@@ -139,7 +132,7 @@ class Supervisor:
                 self._launch(child)
 
     def wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-        """Step until `condition` holds. Raises `PartFailedError` after `timeout_s`, naming `what`."""
+        """Step until `condition` holds. Raises `ProcessFailedError`, naming `what`, after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
@@ -149,7 +142,7 @@ class Supervisor:
             self.step(0.05)
 
     def restart_task_holders(self) -> None:
-        """Make every part that has task code in memory load it anew, by a start of its own where need be."""
+        """Make every part that holds task code reload it, by a signal or by a restart."""
         for child in self._children.values():
             if not child.part.holds_tasks or child.pid is None:
                 continue
@@ -160,10 +153,9 @@ class Supervisor:
                 _signal(child.pid, signal.SIGTERM)
 
     def stop(self, last: str | None = None) -> None:
-        """End every child: SIGTERM, then SIGKILL after `TERMINATE_WAIT_S`; the part named `last` after the others.
+        """End every child by SIGTERM, and by SIGKILL after `TERMINATE_WAIT_S`; the part `last` after all others.
 
-        They are told in the order of `Part.ends`, so that what is under way ends in order and the last measurements
-        find somebody to take them.
+        Parts end in the order of `Part.ends`, so that work in progress can finish and the last measurements arrive.
         """
         others = [child for name, child in self._children.items() if name != last]
         self._end(others, TERMINATE_WAIT_S)
@@ -171,16 +163,16 @@ class Supervisor:
             self._end([self._children[last]], LAST_WAIT_S)
 
     def running(self) -> dict[str, int]:
-        """Process id of each part that runs, by name."""
+        """Return the process id of each running part by name."""
         return {name: child.pid for name, child in self._children.items() if child.pid is not None}
 
     def say(self, text: str) -> None:
-        """Print a line of the supervisor's own."""
+        """Print a line in the supervisor's own name."""
         now = datetime.datetime.now()  # noqa: DTZ005 - shown to a person, in the zone of the terminal
         self._printer.write(Message("line", text, now, "zarkov", None))
 
     def show(self, text: str) -> None:
-        """Print `text` as it is, so that it can be copied."""
+        """Print `text` without a prefix, so that it can be copied."""
         self._output.write(text)
         self._output.flush()
 
@@ -217,13 +209,16 @@ class Supervisor:
             self._printer.write(message._replace(data=text))
 
     def _write(self, name: str, text: str) -> None:
-        """Add a line to a part's log file, which is put aside as `.1` when it has grown to `LOG_BYTES`."""
-        log = self._logs[name]
+        """Append a line to a part's log file, which is renamed to `.1` when it reaches `LOG_BYTES`."""
+        log = self._log(name)
         with log.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
             full = file.tell() > LOG_BYTES
         if full:
             log.replace(log.with_suffix(".log.1"))
+
+    def _log(self, name: str) -> Path:
+        return self._folder.log / f"{name}.log"
 
     def _died(self, child: _Child, code: int) -> None:
         if child.wanted_stop:
@@ -231,15 +226,15 @@ class Supervisor:
             return
         lived_s = time.monotonic() - child.started
         pause_s = child.policy.died(lived_s)
-        log = self._logs[child.part.name]
+        log = self._log(child.part.name)
         reason = f"{child.part.name} ended with {_cause(code)} after {lived_s:.1f} s"
         said = "".join(f"\n    {line}" for line in child.lines)
         if pause_s is None:
             raise ProcessFailedError(
-                f"{reason}, {child.policy.seen} times in a row. Its last words (all of them in {log}):{said}\n"
-                f"Mend what they name, or try it alone: {shlex.join(child.part.command)}"
+                f"{reason}, {child.policy.seen} times in a row. Its last lines (all of them in {log}):{said}\n"
+                f"Fix what they name, or try it alone: {shlex.join(child.part.command)}"
             )
-        self.say(f"{reason}; it is started again in {pause_s:g} s. Its last words (more in {log}):{said}")
+        self.say(f"{reason}; it is started again in {pause_s:g} s. Its last lines (more in {log}):{said}")
         child.start_again_at = time.monotonic() + pause_s
 
     def _end(self, children: list[_Child], wait_s: float) -> None:
@@ -249,10 +244,12 @@ class Supervisor:
         turns = sorted({child.part.ends for child in children if child.pid is not None})
         began, alone_s = time.monotonic(), min(ALONE_S, wait_s)
         for index, turn in enumerate(turns):
-            told = [child for child in children if child.part.ends == turn]
-            self._terminate(told)
+            ending = [child for child in children if child.part.ends == turn]
+            for child in ending:
+                if child.pid is not None:
+                    _signal(child.pid, signal.SIGTERM)
             share = index / max(1, len(turns) - 1)
-            self._wait_for(told, began + alone_s + (wait_s - alone_s) * share)
+            self._wait_for(ending, began + alone_s + (wait_s - alone_s) * share)
         self._wait_for(children, began + wait_s)
         for child in children:
             if child.pid is not None:
@@ -260,40 +257,36 @@ class Supervisor:
                 _kill(child.pid)
         self._wait_for(children, time.monotonic() + 1.0)
 
-    def _terminate(self, children: list[_Child]) -> None:
-        for child in children:
-            if child.pid is not None:
-                _signal(child.pid, signal.SIGTERM)
-
     def _wait_for(self, children: list[_Child], deadline: float) -> None:
-        """Until all of them have ended, at most until `deadline`."""
+        """Wait until all of them have ended, or until `deadline`."""
         while any(child.pid is not None for child in children) and time.monotonic() < deadline:
             self._take_in(0.05)
 
     def _take_in(self, timeout_s: float) -> None:
-        """Learn which children ended, without starting any again."""
-        try:
+        """Note which children have ended, without restarting any."""
+        for message in self._messages(timeout_s):
+            child = self._children[message.name]
+            if message.type == "line":
+                self._line(child, message)
+            else:
+                child.pid = message.data.get("pid")
+
+    def _messages(self, timeout_s: float) -> Iterator[Message]:
+        """Wait up to `timeout_s` for a message of the children, and yield it and all others that are there."""
+        with contextlib.suppress(queue.Empty):
+            yield self._events.get(timeout=timeout_s)
             while True:
-                message = self._events.get(timeout=timeout_s) if timeout_s else self._events.get_nowait()
-                child = self._children[message.name]
-                if message.type == "line":
-                    self._line(child, message)
-                else:
-                    child.pid = message.data.get("pid")
-        except queue.Empty:
-            return
+                yield self._events.get_nowait()
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
     """Send a signal to the process group that honcho made for a child."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
-    except ProcessLookupError:
-        return
 
 
 def _kill(pid: int) -> None:
-    """End a child by force with all that it has started, also what has left its process group, as mongod does."""
+    """Kill a child and all its descendants, including those that have left its process group, as mongod does."""
     started: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
         started = psutil.Process(pid).children(recursive=True)

@@ -1,4 +1,4 @@
-"""What a running system consists of, in which order it starts, and what a person is told then."""
+"""Define the parts of a running system, their order, and the greeting once they run."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from urllib.parse import urlsplit
 import psutil
 
 from aggregates.task_code.registry import task_modules
-from zarkov_site.config.config import IS_CHECKOUT, REPOSITORY, Config
+from zarkov_site.config.config import INGEST_SOCKETS, IS_CHECKOUT, REPOSITORY, Config
 from zarkov_site.exceptions import SiteError
 from zarkov_site.processes.process import END_WITH_PARENT
 from zarkov_site.processes.supervisor import Part
 
-INGEST_ADDRESSES = ("bson_bind_address", "json_bind_address", "ack_bind_address", "publish_bind_address")
 METRIC_ADDRESSES = ("metrics.publishers", "metrics.backends")
 ROUTER_ADDRESSES = ("zmr.req_bind", "zmr.worker_bind")
 
 
 class PortTakenError(SiteError):
-    """Something else listens where a part of the system wants to."""
+    """Another process uses an address that a part of the system needs."""
 
     code = "port_taken"
 
 
 def manage(*arguments: str) -> tuple[str, ...]:
-    """The command line of a management command in this virtual environment."""
+    """Return the command line of a management command in this virtual environment."""
     return (sys.executable, "-P", "-m", "zarkov_site", *arguments)
 
 
 def mongod_part() -> Part:
-    """The local mongod; not needed when `mongo_uri` is set."""
+    """Return the part for the local mongod, which is not needed if `mongo_uri` is set."""
     return Part("mongod", manage("runmongo"))
 
 
 def parts(config: Config) -> list[Part]:
-    """All but mongod, in the order of their start.
+    """Return all parts except mongod, in start order.
 
-    They end in the order in which nothing is lost: first those that only use others, then those that work for them;
-    when nobody measures any more the broker, then the backend that stores what came through it, then the ingester.
+    `Part.ends` orders their end so that nothing is lost: first the parts that only use others, then the parts that work
+    for them, then the broker, when nothing measures any more, then the backend that stores what came through it, and
+    then the ingester.
     """
     celery = (sys.executable, "-m", "celery", "-A", "zarkov_site", "--skip-checks")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     schedule = config.folder.run / "celerybeat"
     found = [
-        Part("ingester", manage("runingest"), ready=INGEST_ADDRESSES, ends=4),
+        Part("ingester", manage("runingest"), ready=INGEST_SOCKETS, ends=4),
         Part("broker", manage("runbroker"), ready=METRIC_ADDRESSES, ends=2),
     ]
     if config.zmr.engine == "zmq":
@@ -83,13 +83,13 @@ def parts(config: Config) -> list[Part]:
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Environment of the child processes; modules of the checkout are found from any folder."""
+    """Return the environment of the child processes; it lets them import the checkout from any folder."""
     paths = filter(None, [str(REPOSITORY) if IS_CHECKOUT else "", base.get("PYTHONPATH")])
     return dict(base) | {END_WITH_PARENT: "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def refuse_taken_ports(config: Config) -> None:
-    """Raise `PortTakenError` that names each configured address in use, by whom, and how to choose another."""
+    """Raise `PortTakenError` naming each configured address in use, who uses it, and how to choose another."""
     wanted = config.sockets() | {"web_port": f"tcp://{config.web_host}:{config.web_port}"}
     taken = [sentence for key, address in wanted.items() if (sentence := _taken(key, address))]
     if taken:
@@ -127,7 +127,7 @@ def _holder(port: int) -> str:
 
 
 def task_files() -> list[Path]:
-    """The file of each module that may hold tasks and can be found, whether it imports or not."""
+    """Return the file of each module that may hold tasks and can be found, even if importing it would fail."""
     found = []
     for name in task_modules():
         with contextlib.suppress(ImportError, ValueError):
@@ -139,14 +139,14 @@ def task_files() -> list[Path]:
 
 
 class TaskFiles:
-    """Watches the files of task modules for changes, by modification time and size."""
+    """Watch the files of task modules for changes, by modification time and size."""
 
     def __init__(self, paths: Callable[[], Iterable[Path]]) -> None:
         self._paths = paths
         self._seen = self._look()
 
     def changed(self) -> list[Path]:
-        """Files that are new, gone or different since the last call."""
+        """Return the files that were created, deleted or changed since the last call."""
         before, self._seen = self._seen, self._look()
         return sorted(path for path in before.keys() | self._seen.keys() if before.get(path) != self._seen.get(path))
 
@@ -162,7 +162,7 @@ class TaskFiles:
 
 
 def greeting(address: str, password_file: Path, password: str, token: str) -> str:
-    """What a newcomer needs once everything runs."""
+    """Return what a new user needs once everything runs: addresses, password, and how to send an event."""
     event = '{"type": "hello", "context": {"project": "mine"}}'
     program = Path(sys.argv[0]).name
     return f"""

@@ -24,5 +24,5 @@ class Command(ZarkovCommand):
         for warning in settings.ZARKOV_WARNINGS:
             self.stderr.write(f"warning: {warning}")
         with stop_on_signals() as stop:
-            Launch(settings.ZARKOV, stop, with_sample=not options["no_sample"], output=sys.stdout).run()
+            Launch(settings.ZARKOV, stop.is_set, with_sample=not options["no_sample"], output=sys.stdout).run()
         return 0
