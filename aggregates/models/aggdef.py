@@ -35,10 +35,6 @@ class AggDefQuerySet(models.QuerySet["AggDef"]):
         """Return those that `runaggregator` keeps current."""
         return self.filter(enabled=True, realtime=True)
 
-    def scheduled(self) -> AggDefQuerySet:
-        """Return those that Celery beat starts."""
-        return self.filter(enabled=True, realtime=False).filter(Q(interval_s__isnull=False) | ~Q(crontab=""))
-
     def over(self, *aggdefs: AggDef) -> AggDefQuerySet:
         """Return those, apart from `aggdefs` themselves, that read an output of one of `aggdefs`."""
         others = self.exclude(pk__in=[aggdef.pk for aggdef in aggdefs]).exclude(inputs=[rules.EVENT])

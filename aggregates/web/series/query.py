@@ -15,7 +15,7 @@ from aggregates.web.mongo import QUERY_LIMIT_MS
 from aggregates.web.series import points
 from aggregates.web.series.output_key import below_parts, parse_period, split_key
 from aggregates.web.series.points import ChartData, Fill
-from aggregates.web.series.time_span import TimeSpan, is_sliding, read_span
+from aggregates.web.series.time_span import TimeSpan, read_span
 
 NAMESPACE = "zagg."
 MAX_DOCUMENTS = 250_000
@@ -37,11 +37,6 @@ class SeriesQuery:
     zone: str = "UTC"  # time zone of keys without an offset
     fill: Fill = ""  # what to put in periods without data; empty = nothing
     limit: int = 100  # maximum number of series; the largest are kept
-
-    @property
-    def slides(self) -> bool:
-        """Return True if the answer changes with the clock alone."""
-        return is_sliding(self.start, self.end)
 
     def locked(self, prefix: str) -> SeriesQuery:
         """Return the query limited to keys below `prefix`; its own prefix can only narrow that further."""

@@ -58,11 +58,6 @@ def read_zone(name: str, default: str) -> str:
     return name or default
 
 
-def is_sliding(start: str, end: str) -> bool:
-    """Return True if the span moves as time passes."""
-    return any(text.startswith("-") or text == "today" for text in (start, end))
-
-
 def steps(first_ms: float, last_ms: float, step: Step, zone: str) -> Iterator[float]:
     """Yield the start of each period from `first_ms` (itself a start) to `last_ms`, by the calendar of `zone`.
 
