@@ -71,7 +71,7 @@ class AggDefAdmin(Deletion):
     list_per_page = 50
     show_full_result_count = False
     actions = ("run_now", "run_full", "verify_now", "pause", "resume", "copy")
-    save_on_top = False
+    readonly_fields = ("status", "lag", "last_id", "complete", "ran", "due", "failure", "last_verdict")
     fieldsets = (
         ("What is counted", {"fields": ("name", "description", "task_name", "filter", "params")}),
         ("When", {"fields": ("enabled", "realtime", "interval_s", "crontab", "crontab_zone")}),
@@ -82,18 +82,8 @@ class AggDefAdmin(Deletion):
         ),
         (
             "How it stands",
-            {"fields": ("status", "lag", "last_id", "complete", "ran", "due", "failure", "last_verdict")},
+            {"fields": readonly_fields},
         ),
-    )
-    readonly_fields = (
-        "status",
-        "lag",
-        "last_id",
-        "complete",
-        "ran",
-        "due",
-        "failure",
-        "last_verdict",
     )
 
     class Media:

@@ -50,31 +50,35 @@ def _aggregate_names() -> list[str]:
         return []  # the form works without suggestions
 
 
+class ShownAdmin(admin.ModelAdmin):
+    """The common part of charts and dashboards: each has a page, which is shown after a change."""
+
+    prepopulated_fields = {"slug": ("title",)}
+
+    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        """Redirect to the page, to show the result."""
+        return HttpResponseRedirect(obj.get_absolute_url())
+
+    response_post_save_change = response_post_save_add
+
+    @admin.display(description="Page")
+    def page(self, shown: Chart | Dashboard) -> str:
+        return format_html('<a href="{}">show</a>', shown.get_absolute_url())
+
+
 @admin.register(Chart)
-class ChartAdmin(admin.ModelAdmin):
+class ChartAdmin(ShownAdmin):
     """Charts."""
 
     form = ChartAdminForm
     list_display = ("title", "kind", "aggregate", "page")
     list_filter = ("kind",)
     search_fields = ("title", "slug", "aggregate")
-    prepopulated_fields = {"slug": ("title",)}
-    view_on_site = True
     fieldsets = (
         (None, {"fields": ("title", "slug", "description")}),
         ("What it shows", {"fields": ("aggregate", "kind", "fields", "prefix", "series_limit", "unit")}),
         ("Which time", {"fields": ("start", "end", "zone", "fill")}),
     )
-
-    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
-        """Redirect to the chart, to show the result."""
-        return HttpResponseRedirect(obj.get_absolute_url())
-
-    response_post_save_change = response_post_save_add
-
-    @admin.display(description="Page")
-    def page(self, chart: Chart) -> str:
-        return format_html('<a href="{}">show</a>', chart.get_absolute_url())
 
 
 class DashboardItemInline(admin.TabularInline):
@@ -86,23 +90,12 @@ class DashboardItemInline(admin.TabularInline):
 
 
 @admin.register(Dashboard)
-class DashboardAdmin(admin.ModelAdmin):
+class DashboardAdmin(ShownAdmin):
     """Dashboards."""
 
     list_display = ("title", "position", "page")
     search_fields = ("title", "slug")
-    prepopulated_fields = {"slug": ("title",)}
     inlines = (DashboardItemInline,)
-
-    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
-        """Redirect to the dashboard, to show the result."""
-        return HttpResponseRedirect(obj.get_absolute_url())
-
-    response_post_save_change = response_post_save_add
-
-    @admin.display(description="Page")
-    def page(self, dashboard: Dashboard) -> str:
-        return format_html('<a href="{}">show</a>', dashboard.get_absolute_url())
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Return all dashboards, with their charts prefetched."""

@@ -215,26 +215,24 @@ class GenerationBuilder:
             ):
                 making = self._perform(self._record(making, mark))
             failpoint.reach("caught_up")
-            self._abandon_step(position)
+            if position.step is not None:  # of an interrupted increment, whose generation is about to be retired
+                jobs.discard(self._run_context.engine, position.step)
             complete = mark.complete_through if making.reached == mark.through else position.complete_through
             reached = Reached(making.reached, complete, making.skipped, making.skipped_count)
             position = self._run_context.position_store.switch(self._kept.lease, live.lease, making, reached)
             position = self._run_context.generations.show(position)
         failpoint.reach("shown")
-        done = outcome_of(self._definition, position, "complete", mode=making.mode)
-        return replace(
-            done,
+        return outcome_of(
+            self._definition,
+            position,
+            "complete",
+            mode=making.mode,
             uid=making.uid,
             start=making.base,
             tally=self._tally,
             code=making.code,
             duration_s=time.monotonic() - self._began,
         )
-
-    def _abandon_step(self, position: Position) -> None:
-        """Cancel the jobs of an interrupted increment, whose generation is about to be retired."""
-        if position.step is not None:
-            jobs.discard(self._run_context.engine, position.step)
 
     @contextmanager
     def _live(self) -> Iterator[tuple[HeldLease, Position]]:

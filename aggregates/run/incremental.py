@@ -96,9 +96,8 @@ def _refresh_fast(
         uid = step.uid
     if after is None:
         return None
-    moved = outcome_of(definition, after, "complete")
-    took = time.monotonic() - began
-    return replace(moved, uid=uid, start=span.start, tally=tally, code=plan.version, duration_s=took)
+    facts = {"uid": uid, "start": span.start, "tally": tally, "code": plan.version}
+    return outcome_of(definition, after, "complete", **facts, duration_s=time.monotonic() - began)
 
 
 def _perform_taken(
@@ -148,9 +147,9 @@ def _idle(definition: Definition, position: Position, mark: Mark) -> Outcome | N
 
 
 def outcome_of(
-    definition: Definition, position: Position, state: Any, reason: str = "", mode: str = "incremental"
+    definition: Definition, position: Position, state: Any, reason: str = "", mode: str = "incremental", **run: Any
 ) -> Outcome:
-    """Return an outcome with the state of `position`."""
+    """Return an outcome with the state of `position`; `run` are fields that only a run which did something has."""
     return Outcome(
         name=definition.name,
         mode=mode,
@@ -161,6 +160,7 @@ def outcome_of(
         generation=position.generation,
         outputs=position.outputs,
         due=position.due,
+        **run,
     )
 
 
@@ -199,9 +199,8 @@ class IncrementalRun:
             if plan.code and step.through != self._mark.through:
                 plan = self._plan(position)
         if uid or position.position != start:
-            moved = outcome_of(self._definition, position, "complete")
-            took = time.monotonic() - began
-            return replace(moved, uid=uid, start=start, tally=tally, code=plan.version, duration_s=took)
+            facts = {"uid": uid, "start": start, "tally": tally, "code": plan.version}
+            return outcome_of(self._definition, position, "complete", **facts, duration_s=time.monotonic() - began)
         if decision.action == "build":
             return decision
         state = "blocked" if decision.action == "blocked" else "nothing"
@@ -224,7 +223,7 @@ class IncrementalRun:
 
         Return None if the step was abandoned, which leaves the aggregate waiting for a full run.
         """
-        if step.code == plan.version and not self._changed_output(position, step):
+        if step.code == plan.version and step.generation == position.generation:
             return jobs.with_code(step, plan.code)
         states = [self._run_context.engine.status(spec.job_id) for spec in jobs.specs(step)]
         if any(status.state not in ("UNKNOWN", "error", "cancelled") for status in states) and all(
@@ -245,9 +244,6 @@ class IncrementalRun:
         reason = f"the code of the task was changed while a run through {step.through} was half done"
         self._run_context.position_store.abandon(self._kept.lease, step, due=reason, blocked=True)
         return None
-
-    def _changed_output(self, position: Position, step: RunStep) -> bool:
-        return step.generation != position.generation
 
     def perform(self, step: RunStep, *, release: bool = False) -> tuple[RunCounts, Position]:
         """Perform a recorded step and advance the position past it; `release` also releases the lease."""

@@ -208,7 +208,7 @@ class PositionStore:
             f"{slot}.until": {"$add": ["$$NOW", int(lease_s * 1000)]},
             f"{slot}.turn": "",
         }
-        return self._collection.find_one_and_update(condition, [{"$set": taken}], return_document=ReturnDocument.AFTER)
+        return self._update(condition, [{"$set": taken}])
 
     def renew(self, lease: Lease, lease_s: float = LEASE_S) -> bool:
         """Extend the lease to `lease_s` from now; return False if it was released or another holder has taken over."""
@@ -220,10 +220,12 @@ class PositionStore:
         """Release the lease; does nothing if another holder has taken over."""
         self._collection.update_one(lease.guard, {"$set": {f"{lease.slot}.holder": "", f"{lease.slot}.until": None}})
 
+    def _update(self, condition: Mapping[str, Any], update: Any) -> dict[str, Any] | None:
+        """Return the document that matches `condition`, as it is after the update; None if there is none."""
+        return self._collection.find_one_and_update(condition, update, return_document=ReturnDocument.AFTER)
+
     def _change(self, lease: Lease, update: Mapping[str, Any], also: Mapping[str, Any] | None = None) -> Position:
-        document = self._collection.find_one_and_update(
-            {**(also or {}), **lease.guard}, update, return_document=ReturnDocument.AFTER
-        )
+        document = self._update({**(also or {}), **lease.guard}, update)
         if document is None:
             raise LeaseLostError(
                 f"zagg.{lease.name}: the lease was taken over by another process, which continues the work"
@@ -261,16 +263,9 @@ class PositionStore:
         Return None if the position has moved or a step is open. Needs no lease: a holder that has planned from the old
         position is refused when it records its step.
         """
-        condition = {
-            "_id": position.name,
-            "position": position.position,
-            "generation": position.generation,
-            "step": None,
-        }
+        unmoved = {"position": position.position, "generation": position.generation, "step": None}
         update = {"position": reached.through, "complete_through": reached.complete_through}
-        document = self._collection.find_one_and_update(
-            condition, {"$set": update}, return_document=ReturnDocument.AFTER
-        )
+        document = self._update({"_id": position.name, **unmoved}, {"$set": update})
         return Position.from_document(document) if document else None
 
     def abandon(self, lease: Lease, step: RunStep, *, due: str = "", blocked: bool = False) -> Position:
@@ -286,10 +281,9 @@ class PositionStore:
         self._change(lease, {"$set": {"step": after.to_document()}}, {"step.uid": step.uid})
         return after
 
-    def say_due(self, name: str, due: str, *, blocked: bool = False) -> None:
-        """Record why a full run is due, and with `blocked` that increments stop until then; needs no lease."""
-        update: dict[str, Any] = {"due": due} | ({"blocked": True} if blocked else {})
-        self._collection.update_one({"_id": name}, {"$set": update})
+    def say_due(self, name: str, due: str) -> None:
+        """Record why a full run is due; needs no lease."""
+        self._collection.update_one({"_id": name}, {"$set": {"due": due}})
 
     def accept(self, name: str, code: str, definition: str) -> None:
         """Accept this code and definition for further increments; existing results stay as they are."""
@@ -342,28 +336,11 @@ class PositionStore:
 
     def showing(self, name: str, generation: int) -> Position:
         """Record that the views show `generation`, and retire the generation shown before."""
-        document = self._collection.find_one_and_update(
+        replaced = {"$cond": [{"$gt": ["$shown", 0]}, [{"n": "$shown", "at": "$$NOW"}], []]}
+        retired = {"$concatArrays": [{"$ifNull": ["$retired", []]}, replaced]}
+        document = self._update(
             {"_id": name, "generation": generation, "shown": {"$ne": generation}},
-            [
-                {
-                    "$set": {
-                        "retired": {
-                            "$concatArrays": [
-                                {"$ifNull": ["$retired", []]},
-                                {
-                                    "$cond": [
-                                        {"$gt": ["$shown", 0]},
-                                        [{"n": "$shown", "at": "$$NOW"}],
-                                        [],
-                                    ]
-                                },
-                            ]
-                        },
-                        "shown": generation,
-                    }
-                }
-            ],
-            return_document=ReturnDocument.AFTER,
+            [{"$set": {"retired": retired, "shown": generation}}],
         )
         return Position.from_document(document) if document else self.get(name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aggregates.models.cron import split_crontab
 
@@ -39,15 +39,9 @@ def sync_schedule(aggdef: AggDef) -> None:
         "description": f"Runs the aggregate {aggdef.name}; change it there.",
     }
     if aggdef.interval_s is not None:
-        interval = {"every": aggdef.interval_s, "period": IntervalSchedule.SECONDS}
-        wanted["interval"] = IntervalSchedule.objects.filter(**interval).first() or IntervalSchedule.objects.create(
-            **interval
-        )
+        wanted["interval"] = _shared(IntervalSchedule, every=aggdef.interval_s, period=IntervalSchedule.SECONDS)
     else:
-        crontab = {**split_crontab(aggdef.crontab), "timezone": aggdef.zone}
-        wanted["crontab"] = CrontabSchedule.objects.filter(**crontab).first() or CrontabSchedule.objects.create(
-            **crontab
-        )
+        wanted["crontab"] = _shared(CrontabSchedule, **split_crontab(aggdef.crontab), timezone=aggdef.zone)
     task = PeriodicTask.objects.filter(name=name).first()
     if task is None:
         PeriodicTask.objects.create(name=name, **wanted)
@@ -55,6 +49,11 @@ def sync_schedule(aggdef: AggDef) -> None:
         for field, value in wanted.items():
             setattr(task, field, value)
         task.save()
+
+
+def _shared(schedule: Any, **fields: Any) -> Any:
+    """Return the first schedule with these values, created if there is none; many periodic tasks can use it."""
+    return schedule.objects.filter(**fields).first() or schedule.objects.create(**fields)
 
 
 def drop_schedule(aggdef: AggDef) -> None:

@@ -19,21 +19,9 @@ from aggregates.services.beat_schedule import drop_schedule
 CLEAR_WAIT_S = 10.0
 SLOTS: tuple[SlotName, ...] = ("build", "live")
 FIELDS = (
-    "description",
-    "task_name",
-    "params",
-    "inputs",
-    "id_key",
-    "settle_s",
-    "filter",
-    "output",
-    "realtime",
-    "interval_s",
-    "crontab",
-    "crontab_zone",
-    "on_error",
-    "enabled",
-)
+    "description", "task_name", "params", "inputs", "id_key", "settle_s", "filter", "output", "realtime", "interval_s",
+    "crontab", "crontab_zone", "on_error", "enabled",
+)  # fmt: skip
 
 
 def define(*, name: str, **fields: Any) -> AggDef:

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from aggregates import services
 from aggregates.exceptions import DefinitionError
 from aggregates.models import AggDef, Run, TaskSwitch
+from aggregates.services.define import FIELDS
 from aggregates.task_code.registry import discover, task_modules
 from aggregates.web.api import openapi
 from aggregates.web.api.api_view import ApiView
@@ -19,10 +20,6 @@ from aggregates.web.api.series import read_number
 from aggregates.web.auth.access import EDIT, OPERATE
 from aggregates.web.exceptions import ConflictError, NotFoundError
 
-WRITTEN = (
-    "description", "task_name", "params", "inputs", "id_key", "settle_s", "filter", "output", "realtime", "interval_s",
-    "crontab", "crontab_zone", "on_error", "enabled",
-)  # fmt: skip
 LEARNT = (
     "state", "last_id", "last_run", "complete_through", "generation", "outputs", "full_due", "last_error", "failures",
     "skipped_count", "created", "changed",
@@ -34,7 +31,7 @@ class AggDefSerializer(serializers.ModelSerializer[AggDef]):
 
     class Meta:
         model = AggDef
-        fields = ("name", *WRITTEN, *LEARNT)
+        fields = ("name", *FIELDS, *LEARNT)
         read_only_fields = LEARNT
         extra_kwargs = {
             "name": {"validators": []},

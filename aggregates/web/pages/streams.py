@@ -31,15 +31,14 @@ def charts(request: HttpRequest) -> HttpResponseBase:
     found = {chart.slug: chart for chart in Chart.objects.filter(slug__in=slugs)}
     if missing := [slug for slug in slugs if slug not in found]:
         raise NotFoundError(f"there is no chart {missing[0][:100]!r}")
-    for chart in found.values():
-        rights.require_name(chart.aggregate)
-    start = request.GET.get("from")
     shown = [chart.aggregate for chart in found.values()]
 
     def needed(rights: Rights) -> None:
         for name in shown:
             rights.require_name(name)
 
+    needed(rights)
+    start = request.GET.get("from")
     feeds = {slug: embed.feed(found[slug], start=start) for slug in slugs}
     return respond(request, feeds, may_continue(request, needed))
 
