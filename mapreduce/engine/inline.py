@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,14 @@ from pymongo import MongoClient
 
 from mapreduce.engine.interface import Engine
 from mapreduce.exceptions import JobConflictError, MapReduceError, StoreUnavailableError
-from mapreduce.job.basic_job import checked_call, run_call
+from mapreduce.job.basic_job import CallSpec, run_call
 from mapreduce.job.function_registry import Registry
-from mapreduce.job.spec import COMPLETE, ERROR, UNKNOWN, JobSpec, JobStatus, new_job_id
+from mapreduce.job.spec import COMPLETE, ERROR, UNKNOWN, JobSpec, JobStatus
 from mapreduce.job.spec_check import checked_spec
 from mapreduce.settings import EngineSettings
 from mapreduce.step.map import shown_ids
-from mapreduce.step.reduce import SortedRun
 from mapreduce.step.spill import MapOutput
-from mapreduce.step.steps import StepLimits, StepRunner
+from mapreduce.step.steps import StepLimits, StepRunner, runs_by_label
 from mapreduce.store_error import as_engine_error
 from mapreduce.worker.locked_folder import LockedFolder
 
@@ -49,25 +47,17 @@ class InlineEngine(Engine):
             self._keep(spec.digest(), self._run(spec))
         return spec.job_id
 
-    def submit_call(
-        self,
-        func_name: str,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        job_id: str | None = None,
-    ) -> str:
-        call = checked_call(func_name, args, kwargs, job_id or new_job_id())
+    def _start_call(self, call: CallSpec) -> None:
         with self._lock:
             if self._known(call.job_id, call.digest()):
-                return call.job_id
-            self._registry.check(func_name)
+                return
+            self._registry.check(call.func_name)
             try:
                 result = run_call(call, self._registry)
                 status = JobStatus(call.job_id, COMPLETE, result=result)
             except MapReduceError as error:
                 status = _failed(call.job_id, error, {})
             self._keep(call.digest(), status)
-        return call.job_id
 
     def status(self, job_id: str) -> JobStatus:
         with self._lock:
@@ -144,8 +134,7 @@ class InlineEngine(Engine):
             progress["docs_in"] += counts.docs_in
             progress["skipped_count"] += counts.skipped_count
             progress["skipped_ids"] = shown_ids([*progress["skipped_ids"], *counts.skipped_ids])
-        groups = _by_label(outputs, partitions)
-        found = work.reduce({label: [partial(list, runs) for runs in parts] for label, parts in groups.items()})
+        found = work.reduce(runs_by_label(outputs, partitions))
         work.publish()
         progress["keys_out"] = sum(counts.keys for counts in found.values())
         progress["outputs"] = {label: counts.keys for label, counts in found.items()}
@@ -154,18 +143,6 @@ class InlineEngine(Engine):
         if self._client is None:
             self._client = MongoClient(self._settings.mongo_address(), document_class=dict, tz_aware=True)
         return self._client
-
-
-def _by_label(outputs: Sequence[MapOutput], partitions: int) -> dict[str, list[list[SortedRun]]]:
-    found: dict[str, list[list[SortedRun]]] = {}
-    for output in outputs:
-        for segment in output.segments:
-            groups = found.setdefault(segment.label, [[] for _ in range(partitions)])
-            if output.data is not None:
-                groups[segment.partition].append(SortedRun(segment.length, output.read(segment)))
-            else:
-                groups[segment.partition].append(SortedRun(segment.length, None, output.path, segment.offset))
-    return found
 
 
 def _failed(job_id: str, error: MapReduceError, progress: Mapping[str, Any]) -> JobStatus:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mapreduce.exceptions import EngineMissingError, JobFailedError, JobTimeoutError, SpecError, from_document
+from mapreduce.job.basic_job import CallSpec, checked_call
 from mapreduce.job.spec import COMPLETE, UNKNOWN, JobSpec, JobStatus, new_job_id
 from mapreduce.settings import EngineSettings
 
@@ -30,7 +31,6 @@ class Engine(ABC):
         Raise `SpecError`, `FunctionRefusedError`, `CodeChangedError`, `JobConflictError` or `RouterUnreachableError`.
         """
 
-    @abstractmethod
     def submit_call(
         self,
         func_name: str,
@@ -39,6 +39,13 @@ class Engine(ABC):
         job_id: str | None = None,
     ) -> str:
         """Start one call of a function on a worker and return the job id. The function runs at least once."""
+        call = checked_call(func_name, args, kwargs, job_id or new_job_id())
+        self._start_call(call)
+        return call.job_id
+
+    @abstractmethod
+    def _start_call(self, call: CallSpec) -> None:
+        """Start a checked call."""
 
     @abstractmethod
     def status(self, job_id: str) -> JobStatus:

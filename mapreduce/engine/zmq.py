@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import zmq
@@ -14,8 +14,8 @@ import zmq
 from mapreduce.codec import decode, encode
 from mapreduce.engine.interface import Engine
 from mapreduce.exceptions import JobTimeoutError, RouterUnreachableError, StoreUnavailableError, from_document
-from mapreduce.job.basic_job import checked_call
-from mapreduce.job.spec import JobSpec, JobStatus, new_job_id
+from mapreduce.job.basic_job import CallSpec
+from mapreduce.job.spec import JobSpec, JobStatus
 from mapreduce.job.spec_check import checked_spec
 from mapreduce.settings import EngineSettings
 from mapreduce.wire.curve import as_client
@@ -45,17 +45,8 @@ class ZmqEngine(Engine):
         self._ask({"$command": "submit", "spec": spec.to_document(), "durable": durable})
         return spec.job_id
 
-    def submit_call(
-        self,
-        func_name: str,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        job_id: str | None = None,
-    ) -> str:
-        call = checked_call(func_name, args, kwargs, job_id or new_job_id())
-        request = {"$command": "basic", "job_id": call.job_id, "func_name": func_name, **decode(call.arguments)}
-        self._ask(request)
-        return call.job_id
+    def _start_call(self, call: CallSpec) -> None:
+        self._ask({"$command": "basic", "job_id": call.job_id, "func_name": call.func_name, **decode(call.arguments)})
 
     def status(self, job_id: str) -> JobStatus:
         return JobStatus.from_document(self._ask({"$command": "status", "job_id": job_id}))

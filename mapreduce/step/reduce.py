@@ -18,7 +18,7 @@ from typing import Any
 from mapreduce.exceptions import MapReduceError, ReduceFailedError
 from mapreduce.key import canonical
 from mapreduce.step.map import ReduceFunction, reduce_failed
-from mapreduce.step.spill import RunWriter, batches, read_file
+from mapreduce.step.spill import MapOutput, RunSlice, RunWriter, batches, read_file
 from mapreduce.task_error import is_of_task
 
 FOLD_COUNT = 1_000  # values per call of an associative reduce while a partition is merged
@@ -34,6 +34,12 @@ class SortedRun:
     data: bytes | None  # None = in the file `path` at `offset`
     path: Path | None = None
     offset: int = 0
+
+    @classmethod
+    def of(cls, output: MapOutput, segment: RunSlice) -> SortedRun:
+        """Return one run of map output."""
+        start, end = segment.offset, segment.offset + segment.length
+        return cls(segment.length, None if output.data is None else output.data[start:end], output.path, start)
 
     def batches(self) -> Iterator[Any]:
         """Yield the run's `{k, v}` batches; a file is read piece by piece."""

@@ -44,13 +44,6 @@ class MapOutput:
     data: bytes | None  # None = the bytes are in `path`
     path: Path | None  # None = the bytes are in `data`
 
-    def read(self, segment: RunSlice) -> bytes:
-        """Return the bytes of one segment. Raise `OutputGoneError` if the file is gone."""
-        if self.data is not None:
-            return self.data[segment.offset : segment.offset + segment.length]
-        assert self.path is not None
-        return read_file(self.path, segment.offset, segment.length)
-
 
 def read_file(path: Path, offset: int, length: int) -> bytes:
     """Return `length` bytes from `offset` of `path`. Raise `OutputGoneError` if they are missing."""

@@ -18,6 +18,7 @@ from mapreduce.step.reader import KeyRange, batches
 from mapreduce.step.reduce import ReduceJob, SortedRun, reduce_runs
 from mapreduce.step.spill import MapOutput, RunWriter
 
+Bring = Callable[[], Sequence[SortedRun]]  # returns the runs of one partition
 MEMORY_SHARE = 4  # a partition of up to spill_bytes / MEMORY_SHARE encoded bytes is grouped in memory
 
 
@@ -99,7 +100,7 @@ class StepRunner:
 
     def reduce(
         self,
-        partitions: Mapping[str, Sequence[Callable[[], Sequence[SortedRun]]]],
+        partitions: Mapping[str, Sequence[Bring]],
         said: Callable[[str, int], None] = lambda phase, keys: None,
     ) -> dict[str, ReduceCounts]:
         """Reduce and commit the partitions of each output label, each given by a function that returns its runs.
@@ -128,25 +129,17 @@ class StepRunner:
         """
         self._refuse_views()
         total = MapCounts()
-        files: list[Path] = []
-        partitions: dict[str, list[SortedRun]] = {}
+        outputs: list[MapOutput] = []
         try:
             for span in self._whole_inputs():
                 output, counts = self.map(span, 1, lambda docs: said(total.docs_in + docs, None))
                 total.add(counts)
-                if output.path is not None:
-                    files.append(output.path)
-                for segment in output.segments:
-                    data = None if output.data is None else output.read(segment)
-                    run = SortedRun(segment.length, data, output.path, segment.offset)
-                    partitions.setdefault(segment.label, []).append(run)
-            groups: dict[str, list[Callable[[], Sequence[SortedRun]]]] = {
-                label: [partial(list, runs)] for label, runs in partitions.items()
-            }
-            return total, self.reduce(groups, lambda phase, keys: said(keys, phase))
+                outputs.append(output)
+            return total, self.reduce(runs_by_label(outputs, 1), lambda phase, keys: said(keys, phase))
         finally:
-            for path in files:
-                path.unlink(missing_ok=True)
+            for output in outputs:
+                if output.path is not None:
+                    output.path.unlink(missing_ok=True)
 
     def _refuse_views(self) -> None:
         commit.refuse_views(self._database, [output.collection for output in self.spec.outputs.values()])
@@ -162,7 +155,7 @@ class StepRunner:
             if output.output_type == "replace":
                 commit.publish(self._database, self.spec.job_id, output.collection)
 
-    def _results(self, groups: Sequence[Callable[[], Sequence[SortedRun]]], seen: _Seen) -> Iterator[tuple[Any, Any]]:
+    def _results(self, groups: Sequence[Bring], seen: _Seen) -> Iterator[tuple[Any, Any]]:
         job = ReduceJob(
             reduce=self._reduce,
             associative=self.spec.associative,
@@ -176,3 +169,13 @@ class StepRunner:
 
     def _scratch(self, kind: str) -> Path:
         return self._limits.scratch / f"{self._limits.prefix}.{kind}.{next(self._numbers)}.bson"
+
+
+def runs_by_label(outputs: Sequence[MapOutput], partitions: int) -> dict[str, list[Bring]]:
+    """Return the runs of this process's map output, by label and partition, as `StepRunner.reduce` takes them."""
+    found: dict[str, list[list[SortedRun]]] = {}
+    for output in outputs:
+        for segment in output.segments:
+            groups = found.setdefault(segment.label, [[] for _ in range(partitions)])
+            groups[segment.partition].append(SortedRun.of(output, segment))
+    return {label: [partial(list, runs) for runs in groups] for label, groups in found.items()}

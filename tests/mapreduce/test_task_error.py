@@ -87,7 +87,7 @@ def test_a_reduce_may_raise_anything(raised: BaseException, tmp_path: Any) -> No
     output = writer.finish()
     from mapreduce.step.reduce import SortedRun
 
-    runs = [SortedRun(segment.length, output.read(segment)) for segment in output.segments]
+    runs = [SortedRun.of(output, segment) for segment in output.segments]
     with pytest.raises(ReduceFailedError) as caught:
         list(reduce_runs(ReduceJob(fail, True, 2**20, lambda: tmp_path / "merge"), runs))
     assert bson.encode(caught.value.to_document())

@@ -47,11 +47,7 @@ numbers = itertools.count()
 
 
 def runs_of(output: MapOutput, partition: int = 0) -> list[SortedRun]:
-    return [
-        SortedRun(s.length, None, output.path, s.offset) if output.path else SortedRun(s.length, output.read(s))
-        for s in output.segments
-        if s.partition == partition
-    ]
+    return [SortedRun.of(output, s) for s in output.segments if s.partition == partition]
 
 
 def job(tmp_path: Path, reduce: Any = add, **changes: Any) -> ReduceJob:
