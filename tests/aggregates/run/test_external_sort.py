@@ -1,5 +1,4 @@
-"""Verification holds a bounded part of keys and values in memory, and finds the same differences as with all of
-them."""
+"""Verification keeps only part of the keys and values in memory, and finds the same differences as with all."""
 
 from __future__ import annotations
 
