@@ -13,12 +13,13 @@ import struct
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import zmq
 
 from ..exceptions import BindError
-from ..transport.socket_drain import read_all
+from ..transport.socket_drain import move_some, read_all
 from .naming import COUNTER
 from .own_metrics import options
 from .wire import BACKENDS, PUBLISHERS
@@ -30,7 +31,6 @@ HIGH_WATER_COUNT = 100_000  # messages that wait for one backend, or from one pu
 LOOK_EVERY_S = 1.0
 LOG_EVERY_S = 60.0
 LAST_MS = 1_000  # at stop: for backends to receive what is left
-FORWARD_AT_ONCE = 1_000  # messages
 ANSWER_MS = 5_000  # for the proxy to report its counts
 _CONTROL = "inproc://control"
 
@@ -118,21 +118,12 @@ class Broker:
         commands.connect(_CONTROL)
         try:
             zmq.proxy_steerable(self._in, self._out, None, commands)
-            if not read_all(self.addresses[PUBLISHERS], self._forward_some):
+            if not read_all(self.addresses[PUBLISHERS], partial(move_some, self._in, self._out)):
                 log.warning("a publisher did not pause: what it sent last is lost")
         finally:
             commands.close()
             self._in.close(0)  # now: its publishers come back
             self._out.close(LAST_MS)
-
-    def _forward_some(self) -> bool:
-        for taken in range(FORWARD_AT_ONCE):
-            try:
-                message = self._in.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return taken > 0
-            self._out.send_multipart(message)
-        return True
 
     def _update_figures(self) -> None:
         """Get the proxy's counts; log and publish them if it is time."""

@@ -22,11 +22,11 @@ from gevent.hub import get_hub
 
 from ingest.exceptions import JournalError, JournalLockedError, PartFailedError
 from ingest.journal.journal import Journal, journal_folders
-from ingest.server import push_reader
 from ingest.server.backdoor import check_backdoor, open_backdoor
 from ingest.server.committer import Committer
 from ingest.server.counters import Counters
 from ingest.server.journal_writer import Delivery, JournalWriter
+from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
 from ingest.server.receiver import DRAIN_BYTES, Receiver, bind, bound_address, drain
 from ingest.settings import IngestSettings
 from ingest.store.store import Store, Watermark, connect
@@ -46,7 +46,6 @@ REQUESTS_AT_ONCE = 64  # acknowledged requests read before other greenlets run
 LAST_ANSWERS_MS = 500  # at stop: for answers and notices to leave
 CONGESTED_PAUSE_S = 0.01
 BALANCER_WITHIN_S = 10.0  # at stop: for the load balancer to say that it has handed on everything
-_PUSHED = ("bson_bind_address", "json_bind_address")
 
 
 class Ingester:
@@ -78,7 +77,7 @@ class Ingester:
         self._stop_requested = Event()
         self._started = self._stopped = False
         self._failure: PartFailedError | None = None
-        self._ended: set[str] = set()  # receivers through which the load balancer has handed on everything
+        self._ended: set[zmq.Socket[bytes]] = set()  # receivers whose end mark the load balancer has sent
         self._beat_s = time.monotonic()
 
     def start(self) -> None:
@@ -174,8 +173,7 @@ class Ingester:
 
     def _bind(self) -> None:
         receivers: Sequence[tuple[str, int, Callable[[zmq.Socket[bytes]], bool] | None]] = (
-            ("bson_bind_address", zmq.PULL, self._receive_bson),
-            ("json_bind_address", zmq.PULL, self._receive_json),
+            *((key, zmq.PULL, partial(self._receive_pushed, read)) for key, read in PUSH_READERS.items()),
             ("ack_bind_address", zmq.ROUTER, self._receive_acknowledged),
             ("publish_bind_address", zmq.PUB, None),
         )
@@ -203,7 +201,7 @@ class Ingester:
 
     def _wait_for_load_balancer(self) -> None:
         """Keep serving until the load balancer has sent its end mark or is gone: a signal can reach both."""
-        receivers = [self.addresses[key] for key in _PUSHED] if self.settings.end_mark else []
+        receivers = [self.addresses[key] for key in PUSH_READERS] if self.settings.end_mark else []
         deadline = time.monotonic() + BALANCER_WITHIN_S
         if receivers and self._journal is not None:
             self._journal.lift_bound()
@@ -233,25 +231,16 @@ class Ingester:
         time.sleep(CONGESTED_PAUSE_S)
         return None
 
-    def _receive_bson(self, socket: zmq.Socket[bytes]) -> bool:
+    def _receive_pushed(self, read: Reader, socket: zmq.Socket[bytes]) -> bool:
         messages = drain(socket)
         if messages:
-            batch = push_reader.read_bson(self._without_mark(messages, "bson"), self._now_ms())
+            rest = without_mark(messages, self.settings.end_mark)
+            if rest is not messages:
+                self._ended.add(socket)
+            batch = read(rest, self._now_ms())
             self._forward_notices(batch)
             self._put(batch)
         return bool(messages)
-
-    def _receive_json(self, socket: zmq.Socket[bytes]) -> bool:
-        messages = drain(socket)
-        if messages:
-            self._put(push_reader.read_json(self._without_mark(messages, "json"), self._now_ms()))
-        return bool(messages)
-
-    def _without_mark(self, messages: list[bytes], receiver: str) -> list[bytes]:
-        rest = push_reader.without_mark(messages, self.settings.end_mark)
-        if rest is not messages:
-            self._ended.add(receiver)
-        return rest
 
     def _receive_acknowledged(self, socket: zmq.Socket[bytes]) -> bool:
         """Take at most `REQUESTS_AT_ONCE` waiting requests, so that they go to the journal in one group."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import zmq
@@ -17,26 +17,24 @@ from ingest.exceptions import IngestError
 from ingest.journal.journal import Journal
 from ingest.server.counters import Counters
 from ingest.server.journal_writer import Delivery, JournalWriter
-from ingest.server.push_reader import read_bson, read_json, without_mark
+from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
 from ingest.server.receiver import bind, drain
 from ingest.settings import JournalSettings
-from ingest.wire.batch import ReceivedBatch
 
 log = logging.getLogger(__name__)
 
-Reader = Callable[[Sequence[bytes], int], ReceivedBatch]
 _TURN_MS = 50
 _PAUSE_S = 0.01
 
 
 class LeftoverJournal:
-    """Listen at `bson` and `json` until `mark` has arrived through both. Call `start` and `finish` once, in one thread.
+    """Listen for pushed messages until `mark` has arrived through each receiver, in `addresses` by key of the settings.
 
-    Notices among the messages are not published.
+    Call `start` and `finish` once, in one thread. Notices among the messages are not published.
     """
 
-    def __init__(self, bson: str, json: str, mark: bytes, settings: JournalSettings) -> None:
-        self._addresses = {bson: read_bson, json: read_json}
+    def __init__(self, addresses: Mapping[str, str], mark: bytes, settings: JournalSettings) -> None:
+        self._addresses = addresses
         self._mark = mark
         self._settings = settings
         self._abandoned = threading.Event()
@@ -63,7 +61,7 @@ class LeftoverJournal:
         writer.start()
         context: zmq.Context[Any] = zmq.Context()
         readers: dict[zmq.Socket[bytes], Reader] = {
-            bind(context, zmq.PULL, "leftover", address): read for address, read in self._addresses.items()
+            bind(context, zmq.PULL, "leftover", self._addresses[key]): read for key, read in PUSH_READERS.items()
         }
         try:
             self._read(readers, writer)

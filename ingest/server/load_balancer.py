@@ -24,8 +24,8 @@ import zmq
 
 from ingest.server.child_health import ChildHealth
 from ingest.server.leftover_journal import LeftoverJournal
-from ingest.server.push_reader import end_mark
-from ingest.server.relay import PUSHED, RELAYED_SOCKETS, Relay
+from ingest.server.push_reader import PUSH_READERS, end_mark
+from ingest.server.relay import RELAYED_SOCKETS, Relay
 from ingest.settings import IngestSettings
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class LoadBalancer:
         try:
             for line in RELAYED_SOCKETS:
                 children = [child[line.key] for child in everyone]
-                if line.key in PUSHED:
+                if line.key in PUSH_READERS:
                     children.append(child_addresses(self._folder, LEFTOVER)[line.key])  # only listened to at the end
                 address, mark = getattr(self._settings, line.key), end_mark(self._folder)
                 self._relays.append(Relay(line, address, children, self._settings.curve, mark))
@@ -166,7 +166,7 @@ class LoadBalancer:
     def close(self) -> None:
         """Stop reading, let the children store what was received, end them. Can be called twice."""
         relays, self._relays = self._relays, []
-        pushed = [relay for relay in relays if relay.line.key in PUSHED]
+        pushed = [relay for relay in relays if relay.line.key in PUSH_READERS]
         self._hand_on_everything(pushed)
         self._end_children()
         for relay in [*pushed, *(relay for relay in relays if relay not in pushed)]:
@@ -183,9 +183,7 @@ class LoadBalancer:
         if _all_handed_on(relays, CHILDREN_TAKE_WITHIN_S):
             return
         addresses = child_addresses(self._folder, LEFTOVER)
-        leftover = LeftoverJournal(
-            addresses[PUSHED[0]], addresses[PUSHED[1]], end_mark(self._folder), self._settings.journal
-        )
+        leftover = LeftoverJournal(addresses, end_mark(self._folder), self._settings.journal)
         leftover.start()
         _all_handed_on(relays, LEFTOVER_WITHIN_S)
         leftover.finish(LEFTOVER_WITHIN_S)

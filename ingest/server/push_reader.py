@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from ingest.transport.notice import NOTICES
 from ingest.wire import bson_reader, error_boundary, json_reader
 from ingest.wire.batch import ReceivedBatch
+
+Reader = Callable[[Sequence[bytes], int], ReceivedBatch]
 
 
 def read_bson(messages: Sequence[bytes], now_ms: int) -> ReceivedBatch:
@@ -29,6 +31,10 @@ def read_json(messages: Sequence[bytes], now_ms: int) -> ReceivedBatch:
     for message in messages:
         error_boundary.guarded(partial(json_reader.read_message, message, batch, now_ms), batch, message)
     return batch
+
+
+# How to read each receiver of pushed messages, by key of the settings.
+PUSH_READERS: dict[str, Reader] = {"bson_bind_address": read_bson, "json_bind_address": read_json}
 
 
 def end_mark(folder: Path) -> bytes:

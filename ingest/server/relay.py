@@ -13,20 +13,21 @@ import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import zmq
 
+from ingest.server.push_reader import PUSH_READERS
 from ingest.server.receiver import LARGEST_BYTES, bind, bound_address
 from ingest.settings import ServerKeys
 from ingest.transport.server_keys import Authenticator
-from ingest.transport.socket_drain import read_all
+from ingest.transport.socket_drain import move_some, read_all
 
 log = logging.getLogger(__name__)
 
 CHILD_HIGH_WATER_COUNT = 100  # messages on their way to one child
 LAST_MS = 3_000  # at the end: for answers and notices to leave
-SPACE_WITHIN_MS = 20
 MARK_EVERY_S = 0.02
 _CONTROL = "inproc://control"
 
@@ -46,7 +47,6 @@ RELAYED_SOCKETS = (
     RelayedSocket("ack_bind_address", zmq.ROUTER, zmq.DEALER),
     RelayedSocket("publish_bind_address", zmq.XPUB, zmq.XSUB),
 )
-PUSHED = ("bson_bind_address", "json_bind_address")
 
 
 class Relay:
@@ -69,10 +69,7 @@ class Relay:
         try:
             self._front = bind(self._context, line.front, line.key, address, curve)
         except BaseException:
-            self._authenticator.close()
-            self._control.close(0)
-            self._commands.close(0)
-            self._context.term()
+            self.discard()
             raise
         self.address = bound_address(self._front)
         self._back = self._context.socket(line.back)
@@ -111,10 +108,10 @@ class Relay:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             zmq.proxy_steerable(self._front, self._back, None, self._commands)
-            if self.line.key in PUSHED:
+            if self.line.key in PUSH_READERS:
                 self._hand_on_the_rest()
         except zmq.ContextTerminated:
-            if self.line.key in PUSHED:
+            if self.line.key in PUSH_READERS:
                 log.error("no ingester took the last messages, they are lost receiver=%s", self.line.key)  # noqa: TRY400
         finally:
             self._commands.close(0)
@@ -122,7 +119,7 @@ class Relay:
             self._back.close()
 
     def _hand_on_the_rest(self) -> None:
-        if not read_all(self.address, self._hand_on_some):
+        if not read_all(self.address, partial(move_some, self._front, self._back)):
             log.warning("sender does not pause, its last messages are lost receiver=%s", self.line.key)
         self._front.close(0)  # now its senders reconnect
         self.handed_on.set()
@@ -132,21 +129,7 @@ class Relay:
                     self._back.send(self._mark, zmq.NOBLOCK)
         self._back.setsockopt(zmq.LINGER, 0)
 
-    def _hand_on_some(self) -> bool | None:
-        """Hand on some messages; return whether there may be more, None if no child has space."""
-        for taken in range(CHILD_HIGH_WATER_COUNT):
-            if not self._back.poll(SPACE_WITHIN_MS, zmq.POLLOUT):
-                return None
-            try:
-                message = self._front.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return taken > 0
-            self._back.send_multipart(message)
-        return True
-
     def discard(self) -> None:
         """Close a relay that was not started."""
-        for socket in (self._front, self._back, self._control, self._commands):
-            socket.close(0)
         self._authenticator.close()
-        self._context.term()
+        self._context.destroy(0)

@@ -26,9 +26,13 @@ import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
+import zmq
+
 PAUSE_WITHIN_S = 1.0  # for senders to pause; after it their connections are shut down
 CLOSE_WITHIN_S = 10.0  # for one that does not close then; ZeroMQ's do
 QUIET_S = 0.3  # a sender that was shut down, has not closed and is silent for so long hangs
+MOVE_COUNT = 100  # messages moved in one turn
+SPACE_WITHIN_MS = 20
 _PAUSE_S = 0.002
 _DESCRIPTORS = "/dev/fd"
 _PEER_CLOSED = getattr(select, "POLLRDHUP", 0)  # Linux
@@ -60,6 +64,19 @@ def read_all(address: str, read: Callable[[], bool | None], *, accepted: bool = 
             end_senders(address, accepted=accepted)  # each time: a sender may have just connected
         if not took:
             time.sleep(_PAUSE_S)
+
+
+def move_some(front: zmq.Socket[bytes], back: zmq.Socket[bytes]) -> bool | None:
+    """Move at most `MOVE_COUNT` messages; return whether there may be more, None while `back` has no space."""
+    for moved in range(MOVE_COUNT):
+        if not back.poll(SPACE_WITHIN_MS, zmq.POLLOUT):
+            return None
+        try:
+            message = front.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return moved > 0
+        back.send_multipart(message)
+    return True
 
 
 def connected(address: str, *, accepted: bool = True) -> bool:

@@ -70,7 +70,9 @@ class Line:
         self.relay = Relay(RELAYED_SOCKETS[0], "tcp://127.0.0.1:0", self.addresses, None, MARK)
         self.relay.start()
         self.journal = JournalSettings(folder / "journal")
-        self.leftover = LeftoverJournal(self.addresses[2], f"ipc://{folder}/json", MARK, self.journal)
+        self.leftover = LeftoverJournal(
+            {"bson_bind_address": self.addresses[2], "json_bind_address": f"ipc://{folder}/json"}, MARK, self.journal
+        )
         self.children: list[StandIn] = []
         self._folder = folder
 
