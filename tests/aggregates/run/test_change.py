@@ -16,7 +16,7 @@ from aggregates.run.context import RunContext
 from aggregates.run.full import full_run
 from aggregates.run.incremental import accept_change, refresh
 from mapreduce.engine import Engine, open_engine
-from mapreduce.job.spec import CANCELLED, JobSpec, JobStatus
+from mapreduce.job.spec import CANCELLED, CallSpec, JobSpec, JobStatus
 from tests.support.aggregates.definitions import define, engine_settings, values
 from tests.support.aggregates.event_source import Producer, event
 
@@ -66,8 +66,8 @@ class Restarting(Engine):
     def submit(self, spec: JobSpec, *, durable: bool = True) -> str:
         return self._engine.submit(spec, durable=durable)
 
-    def submit_call(self, *arguments: Any, **options: Any) -> str:
-        return self._engine.submit_call(*arguments, **options)
+    def _start_call(self, call: CallSpec) -> None:
+        self._engine._start_call(call)
 
     def status(self, job_id: str) -> JobStatus:
         return JobStatus(job_id, CANCELLED) if job_id in self.cancelled else self._engine.status(job_id)
