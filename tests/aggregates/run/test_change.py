@@ -16,7 +16,8 @@ from aggregates.run.context import RunContext
 from aggregates.run.full import full_run
 from aggregates.run.incremental import accept_change, refresh
 from mapreduce.engine import Engine, open_engine
-from mapreduce.job.spec import CANCELLED, CallSpec, JobSpec, JobStatus
+from mapreduce.job.basic_job import CallSpec
+from mapreduce.job.spec import CANCELLED, JobSpec, JobStatus
 from tests.support.aggregates.definitions import define, engine_settings, values
 from tests.support.aggregates.event_source import Producer, event
 
