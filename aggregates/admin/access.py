@@ -12,7 +12,7 @@ from django.utils.html import format_html
 
 from aggregates.models.access import SCOPES, AccessToken, EmbedLink
 from aggregates.web import embed
-from aggregates.web.auth.tokens import make_token
+from aggregates.web.auth.token_creation import make_token
 
 
 class TokenForm(forms.ModelForm):

@@ -16,11 +16,11 @@ from aggregates.exceptions import BusyError, RunCancelledError, UnknownAggregate
 from aggregates.run import failpoint
 from aggregates.run.generation import Generations
 from aggregates.run.jobs import EngineLike
-from aggregates.run.lease import HeldLease, LeaseRenewer
+from aggregates.run.lease import HeldLease, Lease, LeaseRenewer
 from aggregates.run.lease_holder import this_thread
 from aggregates.run.planner import Plan, make_plan
 from aggregates.run.position import Position, SlotName
-from aggregates.run.position_store import Lease, PositionStore
+from aggregates.run.position_store import PositionStore
 from aggregates.run.watermark import EventSource, IdRange
 
 RETRY_S = 0.02
@@ -47,7 +47,7 @@ class RunContext:
     def __post_init__(self) -> None:
         self.position_store = PositionStore(self.database)
         self.generations = Generations(self.database, self.position_store)
-        self.lease_renewer = LeaseRenewer(self.position_store)
+        self.lease_renewer = LeaseRenewer(self.position_store.renew)
         self._checked_at: dict[str, float] = {}
         self._lead_names: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()

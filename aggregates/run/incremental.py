@@ -13,11 +13,11 @@ from aggregates.run import failpoint, jobs
 from aggregates.run.context import RunContext
 from aggregates.run.decision import Decision, change_of, next_run
 from aggregates.run.inputs import input_mark
-from aggregates.run.lease import HeldLease
+from aggregates.run.lease import HeldLease, Lease
 from aggregates.run.outcome import Outcome, RunCounts
 from aggregates.run.planner import Plan
 from aggregates.run.position import Position, RunStep
-from aggregates.run.position_store import Lease, Reached
+from aggregates.run.position_store import Reached
 from aggregates.run.watermark import IdRange, Mark
 
 

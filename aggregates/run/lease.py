@@ -1,18 +1,40 @@
-"""Renew the leases that this process holds, in one background thread, while their work goes on."""
+"""The lease of a run: its duration, and its renewal in one background thread while the work goes on.
+
+`PositionStore` takes, renews and releases leases in MongoDB.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from pymongo.errors import PyMongoError
 
 from aggregates.exceptions import LeaseLostError
-from aggregates.run.position_store import LEASE_S, Lease, PositionStore
+from aggregates.run.position import SlotName
 
 log = logging.getLogger(__name__)
+
+LEASE_S = 20.0  # without a renewal, another process may take over after this
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease on one slot of a position document, valid as long as its token is the newest."""
+
+    name: str
+    slot: SlotName
+    token: int
+    holder: str
+
+    @property
+    def guard(self) -> dict[str, Any]:
+        """Return a filter that matches only until another process takes over."""
+        return {"_id": self.name, f"{self.slot}.token": self.token}
 
 
 class HeldLease:
@@ -29,10 +51,13 @@ class HeldLease:
 
 
 class LeaseRenewer:
-    """Renews held leases every third of their duration. Thread-safe; the thread ends when no lease is held."""
+    """Renews held leases every third of their duration. Thread-safe; the thread ends when no lease is held.
 
-    def __init__(self, position_store: PositionStore, lease_s: float = LEASE_S) -> None:
-        self._position_store = position_store
+    `renew(lease, lease_s)` returns False if the lease was taken over.
+    """
+
+    def __init__(self, renew: Callable[[Lease, float], bool], lease_s: float = LEASE_S) -> None:
+        self._renew_in_store = renew
         self._lease_s = lease_s
         self._kept: set[HeldLease] = set()
         self._lock = threading.Lock()
@@ -69,7 +94,7 @@ class LeaseRenewer:
 
     def _renew(self, kept: HeldLease) -> None:
         try:
-            if not self._position_store.renew(kept.lease, self._lease_s):
+            if not self._renew_in_store(kept.lease, self._lease_s):
                 kept.lost = True
         except PyMongoError as error:
             log.warning("lease not renewed, will try again aggregate=zagg.%s error=%s", kept.lease.name, error)

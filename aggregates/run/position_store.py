@@ -13,29 +13,14 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from aggregates.exceptions import BusyError, LeaseLostError, OutputTakenError, UnknownAggregateError
+from aggregates.run.lease import LEASE_S, Lease
 from aggregates.run.lease_holder import is_dead, new_holder
 from aggregates.run.position import Build, Position, RunStep, SlotName
 
 COLLECTION = "agg.position"
-LEASE_S = 20.0
 TURN_S = 5.0  # how long a slot stays reserved for a waiter that does not renew its turn
 MOST_SKIPPED = 1000
 DURABLE = WriteConcern(w="majority", j=True)
-
-
-@dataclass(frozen=True)
-class Lease:
-    """A lease on one slot of a position document, valid as long as its token is the newest."""
-
-    name: str
-    slot: SlotName
-    token: int
-    holder: str
-
-    @property
-    def guard(self) -> dict[str, Any]:
-        """Return a filter that matches only until another process takes over."""
-        return {"_id": self.name, f"{self.slot}.token": self.token}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ingest.journal.journal import Journal
 from ingest.server.counters import Counters
 from ingest.server.journal_writer import Delivery, JournalWriter
 from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
-from ingest.server.receiver import bind, drain
+from ingest.server.socket_reader import bind, drain
 from ingest.settings import JournalSettings
 
 log = logging.getLogger(__name__)

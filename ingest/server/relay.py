@@ -19,7 +19,7 @@ from typing import Any
 import zmq
 
 from ingest.server.push_reader import PUSH_READERS
-from ingest.server.receiver import LARGEST_BYTES, bind, bound_address
+from ingest.server.socket_reader import LARGEST_BYTES, bind, bound_address
 from ingest.settings import ServerKeys
 from ingest.transport.server_keys import Authenticator
 from ingest.transport.socket_drain import move_some, read_all

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mapreduce.job.spec import END_STATES, JobStatus
-from mapreduce.scheduler.scheduler import WorkerState
+from mapreduce.scheduler.worker_state import WorkerState
 
 EVERY_S = 1.0  # shortest time between two writes
 AT_LEAST_S = 5.0  # longest time between two writes, also without a change: they show that the router is alive

@@ -6,7 +6,7 @@ import itertools
 import logging
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,27 +16,12 @@ from mapreduce.scheduler.duration_history import DurationHistory
 from mapreduce.scheduler.job_state import JobState
 from mapreduce.scheduler.map_output_index import SplitOutput
 from mapreduce.scheduler.step import Attempt, Step
+from mapreduce.scheduler.worker_state import HEARTBEAT_S, LOST_AFTER_S, WorkerState
 from mapreduce.task_error import described
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S = 0.5
-LOST_AFTER_S = 3.0  # a worker that has sent nothing for this long counts as gone
 KEEP_BYTES = 32 * 2**20  # limit of the map output that the router itself keeps, over all jobs
-
-
-@dataclass
-class WorkerState:
-    """The router's view of a worker."""
-
-    worker_id: str
-    name: str  # machine and process id, for people
-    slots: int  # steps it can run at the same time
-    data_uri: str  # address at which it serves map output
-    seen_s: float  # time of its last message, on the router's clock
-    idle: int = 0  # steps it can start now
-    spare: int = 0  # second attempts at its own steps that it can start beyond its slots
-    running: dict[str, tuple[str, float]] = field(default_factory=dict)  # attempt id -> (job id, time of assignment)
 
 
 @dataclass(frozen=True)

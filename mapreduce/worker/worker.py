@@ -21,7 +21,7 @@ import zmq
 from mapreduce.codec import NOT_BSON, decode, encode
 from mapreduce.exceptions import MapReduceError, OutputGoneError, SpecError, from_document
 from mapreduce.router.router import Stop
-from mapreduce.scheduler.scheduler import HEARTBEAT_S
+from mapreduce.scheduler.worker_state import HEARTBEAT_S
 from mapreduce.settings import EngineSettings
 from mapreduce.wire import message
 from mapreduce.wire.curve import Authenticator, as_client, as_server

@@ -8,7 +8,7 @@ from django.contrib.auth import get_user_model
 
 from aggregates.models import AccessToken
 from aggregates.sample import metric
-from aggregates.web.auth.tokens import make_token
+from aggregates.web.auth.token_creation import make_token
 from zarkov_site.config.home import HomeFolder
 
 ADMIN = "admin"

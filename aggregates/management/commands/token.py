@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from aggregates.web.auth.tokens import make_token
+from aggregates.web.auth.token_creation import make_token
 from ingest.management.command import ZarkovCommand
 
 

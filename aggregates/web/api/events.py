@@ -47,7 +47,7 @@ class EventsView(ApiView):
     """Send events, or list stored ones."""
 
     parser_classes = [RawParser]
-    remembers_tokens = True
+    cache_tokens = True
     needs = {"POST": INGEST}
     unlimited = True
     throttle_scope = "ingest"

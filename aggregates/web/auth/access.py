@@ -13,9 +13,8 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.http import HttpRequest
-from knox.auth import TokenAuthentication
-from rest_framework.exceptions import AuthenticationFailed
 
+from aggregates.web.auth.token_check import check_token
 from aggregates.web.exceptions import ForbiddenError, NotLoggedInError
 
 INGEST: Final = "ingest"
@@ -83,10 +82,7 @@ def rights_of(request: HttpRequest) -> Rights:
 
 def _find(request: HttpRequest) -> Rights:
     if request.META.get("HTTP_AUTHORIZATION"):
-        try:
-            pair = TokenAuthentication().authenticate(request)
-        except (AuthenticationFailed, UnicodeDecodeError):
-            raise NotLoggedInError("the token is unknown, expired or revoked") from None
+        pair = check_token(request)
         if pair is not None:
             return of_token(pair[1])
     return _with_anonymous(of_user(getattr(request, "user", None)))

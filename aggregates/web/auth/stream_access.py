@@ -50,7 +50,7 @@ def may_continue(request: HttpRequest, needed: Callable[[Rights], None]) -> Call
     return allowed
 
 
-def forget() -> None:
+def clear_cache() -> None:
     """Clear the cached rights. For tests."""
     _known.clear()
 

@@ -11,9 +11,8 @@ from django.test import Client
 from pymongo.database import Database
 
 from aggregates.web import mongo
-from aggregates.web.api import authentication
-from aggregates.web.auth import stream_access
-from aggregates.web.auth.tokens import make_token
+from aggregates.web.auth import stream_access, token_check
+from aggregates.web.auth.token_creation import make_token
 from aggregates.web.live import process_hub
 from ingest.http import receiver
 from tests.support.web.configuration import configure
@@ -30,8 +29,8 @@ def aggregate(database: Database[dict[str, Any]]) -> Callable[..., None]:
 def _fresh_process() -> Iterator[None]:
     """Drop rates, tokens and live channels of the previous test."""
     cache.clear()
-    authentication.forget()
-    stream_access.forget()
+    token_check.clear_cache()
+    stream_access.clear_cache()
     yield
     process_hub.stop()
     mongo.close()

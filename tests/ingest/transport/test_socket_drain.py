@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import zmq
 
-from ingest.server.receiver import bound_address
+from ingest.server.socket_reader import bound_address
 from ingest.transport.socket_drain import connected, read_all, unread_bytes
 from tests.support.waiting import eventually
 

@@ -297,7 +297,7 @@ def test_a_refused_frame_of_a_request_is_kept_and_the_door_stays_open(
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.connect(ingester.address("ack"))
         with monkeypatch.context() as broken:
-            broken.setattr("ingest.server.ingester.read_request", fail)
+            broken.setattr("ingest.server.receivers.read_request", fail)
             socket.send_multipart([b"1", b"frames"])
             eventually(
                 lambda: database["quarantine"].count_documents({"code": "reader_failed", "raw": b"1frames"}) == 1
@@ -339,7 +339,7 @@ def test_a_part_that_ends_by_a_fault_ends_the_ingester_and_what_was_taken_is_kep
 
     with monkeypatch.context() as broken:
         where = {
-            "a receiver": (running.ingester, "_take_request"),
+            "a receiver": (running.ingester._receivers, "_take_request"),
             "the journal writer": (running.ingester.writer, "_persist"),
             "an inserter": (running.ingester.committer, "_commit"),
         }[part]

@@ -10,7 +10,7 @@ from pymongo.database import Database
 from mapreduce.engine.engine_status import engine_summary, list_jobs
 from mapreduce.job.spec import RUNNING_STATES, JobStatus, Output
 from mapreduce.router.status_report import AT_LEAST_S, EVERY_S, StatusReport
-from mapreduce.scheduler.scheduler import WorkerState
+from mapreduce.scheduler.worker_state import WorkerState
 from tests.support.mapreduce.cluster import Cluster
 from tests.support.mapreduce.jobs import gated, in_state, job
 from tests.support.waiting import eventually

@@ -18,7 +18,7 @@ import pytest
 
 from mapreduce.exceptions import JobTimeoutError
 from mapreduce.job.spec import JobSpec, Output, Source
-from mapreduce.scheduler.scheduler import HEARTBEAT_S, LOST_AFTER_S
+from mapreduce.scheduler.worker_state import HEARTBEAT_S, LOST_AFTER_S
 from mapreduce.wire import message
 from tests.support.mapreduce.cluster import Cluster
 from tests.support.mapreduce.jobs import Data, Events, T, gated, in_state, job, types, values

@@ -16,7 +16,8 @@ from mapreduce.job.basic_job import CallSpec
 from mapreduce.job.spec import COMPLETE, ERROR, QUERY
 from mapreduce.router import job_store
 from mapreduce.scheduler.job_state import JobLimits, JobState
-from mapreduce.scheduler.scheduler import AssignStep, AttemptReply, JobEnded, Scheduler, WorkerState
+from mapreduce.scheduler.scheduler import AssignStep, AttemptReply, JobEnded, Scheduler
+from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.settings import EngineSettings
 from mapreduce.wire import message
 from tests.support.mapreduce.jobs import SPEC

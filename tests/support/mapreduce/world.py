@@ -7,8 +7,9 @@ from typing import Any
 from mapreduce.job.spec import JobSpec, Output, Source
 from mapreduce.scheduler.job_state import JobLimits, JobState
 from mapreduce.scheduler.map_output_index import SplitOutput, pack_segments
-from mapreduce.scheduler.scheduler import AssignStep, AttemptReply, Scheduler, WorkerState
+from mapreduce.scheduler.scheduler import AssignStep, AttemptReply, Scheduler
 from mapreduce.scheduler.step import MAP_STEP, PLAN, REDUCE_STEP
+from mapreduce.scheduler.worker_state import WorkerState
 from mapreduce.step.reader import KeyRange
 
 LIMITS = JobLimits(reduce_count=4, outstanding_maps=16, outstanding_reduces=16, split_limit_s=600.0)

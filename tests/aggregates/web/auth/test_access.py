@@ -21,7 +21,8 @@ from django.utils import timezone
 
 from aggregates.models import AccessToken, AggDef, Chart, Dashboard, Run
 from aggregates.services import define
-from aggregates.web.api import authentication, throttling
+from aggregates.web.api import throttling
+from aggregates.web.auth import token_check
 from tests.support.web.configuration import configure
 
 pytestmark = pytest.mark.django_db(transaction=True)  # streams close their connection
@@ -329,7 +330,7 @@ def test_a_token_that_sends_events_is_looked_up_once_in_two_seconds_and_forgotte
     stage: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
 ) -> None:
     clock = [100.0]
-    monkeypatch.setattr(authentication, "time", SimpleNamespace(monotonic=lambda: clock[0], time=time.time))
+    monkeypatch.setattr(token_check, "time", SimpleNamespace(monotonic=lambda: clock[0], time=time.time))
     client = token_client("ingest")
 
     def post() -> int:
@@ -340,18 +341,18 @@ def test_a_token_that_sends_events_is_looked_up_once_in_two_seconds_and_forgotte
         assert [post(), post()] == [400, 400]
     AccessToken.objects.all().delete()
     assert client.get("/api/v1/events/").status_code == 401  # reading asks the database each time
-    clock[0] += authentication.REMEMBERED_S + 0.01
+    clock[0] += token_check.CACHED_S + 0.01
     assert post() == 401
 
 
 def test_a_token_that_sends_events_is_not_remembered_longer_than_it_lasts(
     stage: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authentication, "REMEMBERED_S", 10_000)
+    monkeypatch.setattr(token_check, "CACHED_S", 10_000)
     client = token_client("ingest")
     AccessToken.objects.update(expiry=timezone.now() + timedelta(seconds=1_000))
     assert client.post("/api/v1/events/", data=b" ", content_type="application/json").status_code == 400
-    ((until, _),) = authentication._remembered.values()
+    ((until, _),) = token_check._cached.values()
     assert until <= time.monotonic() + 1_000
 
 

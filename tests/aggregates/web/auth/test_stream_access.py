@@ -15,8 +15,8 @@ from django.test import Client
 from aggregates.models import AccessToken
 from aggregates.web.auth import stream_access as module
 from aggregates.web.auth.access import Rights
-from aggregates.web.auth.stream_access import forget, may_continue
-from aggregates.web.auth.tokens import make_token
+from aggregates.web.auth.stream_access import clear_cache, may_continue
+from aggregates.web.auth.token_creation import make_token
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_a_token_counts_as_long_as_it_is_good(by_token: HttpRequest, end: str) -
     assert allowed()
     ENDS[end]()
     assert allowed()  # for two seconds one look serves all streams
-    forget()
+    clear_cache()
     assert not allowed()
 
 
@@ -81,7 +81,7 @@ def test_a_login_counts_until_it_is_over(by_login: HttpRequest, end: str) -> Non
         ENDS["disabled"]()
     else:
         get_user_model().objects.all().delete()
-    forget()
+    clear_cache()
     assert not allowed()
 
 

@@ -1,4 +1,4 @@
-"""The listening sockets of an ingester. One greenlet owns each socket, drains it and passes the messages on.
+"""Bind a listening socket, and read it in one greenlet that owns it.
 
 The sockets are plain ones: the greenlet waits on the descriptor (ZMQ_FD, edge-triggered, see zmq_getsockopt(3)), then
 reads without blocking until the socket is empty.
@@ -60,7 +60,7 @@ def bound_address(socket: zmq.Socket[bytes]) -> str:
     return endpoint.rstrip(b"\x00").decode()
 
 
-class Receiver:
+class SocketReader:
     """Read one socket in a greenlet. `receive(socket)` takes some messages and returns True if there may be more."""
 
     def __init__(self, socket: zmq.Socket[bytes], receive: Callable[[zmq.Socket[bytes]], bool]) -> None:
@@ -70,49 +70,49 @@ class Receiver:
         self._open.set()
         self._greenlet: gevent.Greenlet | None = None
         self._watcher = get_hub().loop.io(socket.getsockopt(zmq.FD), 1)
-        self._nudged = Event()
+        self._recheck = Event()
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Start reading. `on_failure` is called with the error that ends reading; nothing is received after it."""
         self._greenlet = gevent.spawn(self._run)
         self._greenlet.link_exception(lambda greenlet: on_failure(greenlet.exception))
 
-    def hold(self) -> None:
-        """Pause reading until `release`; senders wait once ZeroMQ's queues are full."""
+    def pause(self) -> None:
+        """Pause reading until `resume`; senders wait once ZeroMQ's queues are full."""
         self._open.clear()
 
-    def release(self) -> None:
+    def resume(self) -> None:
         self._open.set()
 
     @property
-    def held(self) -> bool:
+    def paused(self) -> bool:
         """Return True while reading is paused."""
         return not self._open.is_set()
 
-    def nudge(self) -> None:
+    def recheck(self) -> None:
         """Check the socket again: sending on it can have consumed the edge that reports a new message."""
-        self._nudged.set()
+        self._recheck.set()
 
     def _run(self) -> None:
-        self._watcher.start(self._nudged.set)
+        self._watcher.start(self._recheck.set)
         try:
             while True:
-                if self.held:
-                    self._wait_for_release()
-                self._nudged.clear()
+                if self.paused:
+                    self._wait_for_resume()
+                self._recheck.clear()
                 if self.receive(self.socket):
                     gevent.sleep(0)  # let other greenlets run
                 else:
-                    self._nudged.wait()
+                    self._recheck.wait()
         finally:
             self._watcher.stop()
             self._watcher.close()
 
-    def _wait_for_release(self) -> None:
+    def _wait_for_resume(self) -> None:
         """Wait without the watcher: unread messages keep the descriptor readable, and the loop would spin."""
         self._watcher.stop()
         self._open.wait()
-        self._watcher.start(self._nudged.set)
+        self._watcher.start(self._recheck.set)
 
     def stop(self) -> None:
         """Stop reading for good; the socket stays open."""

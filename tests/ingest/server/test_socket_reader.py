@@ -1,4 +1,4 @@
-"""A door that does not read: it costs nothing, and goes on where it stopped."""
+"""A paused reader costs nothing, and continues where it stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import zmq
 from gevent.hub import get_hub
 
-from ingest.server.receiver import Receiver, bind, bound_address, drain
+from ingest.server.socket_reader import SocketReader, bind, bound_address, drain
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
         yield context
 
 
-def test_a_held_door_leaves_the_loop_alone_and_reads_all_that_came_meanwhile_once_released(
+def test_a_paused_reader_does_not_spin_and_reads_all_that_came_meanwhile_once_resumed(
     context: zmq.Context[zmq.Socket[bytes]],
 ) -> None:
     got: list[bytes] = []
@@ -33,23 +33,23 @@ def test_a_held_door_leaves_the_loop_alone_and_reads_all_that_came_meanwhile_onc
             while len(got) < count:
                 gevent.sleep(0.01)
 
-    with bind(context, zmq.PULL, "door", "tcp://127.0.0.1:0") as socket, context.socket(zmq.PUSH) as sender:
+    with bind(context, zmq.PULL, "bson", "tcp://127.0.0.1:0") as socket, context.socket(zmq.PUSH) as sender:
         sender.connect(bound_address(socket))
-        receiver = Receiver(socket, receive)
-        receiver.start(pytest.fail)
+        reader = SocketReader(socket, receive)
+        reader.start(pytest.fail)
         try:
             for round_ in range(1, 4):
                 sender.send(b"read")
                 wait_until(round_ * 101 - 100)
-                receiver.hold()
+                reader.pause()
                 for _ in range(100):
                     sender.send(b"waits")
                 before = get_hub().loop.iteration
                 gevent.sleep(0.3)  # how often the loop turns meanwhile is what is measured
                 assert get_hub().loop.iteration - before < 50
                 assert len(got) == round_ * 101 - 100
-                receiver.release()
+                reader.resume()
                 wait_until(round_ * 101)
         finally:
-            receiver.stop()
+            reader.stop()
     get_hub().destroy(destroy_loop=True)

@@ -1,0 +1,205 @@
+"""The receivers of an ingester: BSON and JSON events, acknowledged requests. They also publish notices.
+
+A receiver is a socket, with a reader that turns messages into batches for the journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import bson
+import gevent
+import zmq
+
+from ingest.server.backpressure import BackPressure
+from ingest.server.journal_writer import Delivery, JournalWriter
+from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
+from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_address, drain
+from ingest.settings import IngestSettings
+from ingest.transport import socket_drain
+from ingest.transport.notice import NOTICES
+from ingest.transport.server_keys import Authenticator
+from ingest.wire import bson_reader, error_boundary
+from ingest.wire.batch import ReceivedBatch
+from ingest.wire.request import OWN_SOURCE, REFUSED, read_request, refusals
+
+log = logging.getLogger(__name__)
+
+REQUESTS_AT_ONCE = 64  # acknowledged requests read before other greenlets run
+LAST_ANSWERS_MS = 500  # at stop: for answers and notices to leave
+CONGESTED_PAUSE_S = 0.01
+BALANCER_WITHIN_S = 10.0  # at stop: for the load balancer to say that it has handed on everything
+
+
+class Receivers:
+    """The sockets of one ingester. `bind`, `start`, then `read_the_rest` and `close`, all in the loop's thread.
+
+    `addresses` has the bound addresses by key of the settings.
+    """
+
+    def __init__(self, settings: IngestSettings, now_ms: Callable[[], int]) -> None:
+        self.addresses: dict[str, str] = {}
+        self._settings = settings
+        self._now_ms = now_ms
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._authenticator: Authenticator | None = None
+        self._readers: list[SocketReader] = []
+        self._publisher: zmq.Socket[bytes] | None = None
+        self._ended: set[zmq.Socket[bytes]] = set()  # those whose end mark the load balancer has sent
+
+    def bind(self) -> None:
+        """Bind all sockets. Raise `BindError` if an address is taken."""
+        self._authenticator = Authenticator(self._context, self._settings.curve)
+        for key, read in PUSH_READERS.items():
+            self._readers.append(SocketReader(self._bound(key, zmq.PULL), partial(self._receive_pushed, read)))
+        self._acknowledged = SocketReader(self._bound("ack_bind_address", zmq.ROUTER), self._receive_acknowledged)
+        self._readers.append(self._acknowledged)
+        self._publisher = self._bound("publish_bind_address", zmq.PUB)
+
+    def _bound(self, key: str, kind: int) -> zmq.Socket[bytes]:
+        socket = bind(self._context, kind, key, getattr(self._settings, key), self._settings.curve)
+        self.addresses[key] = bound_address(socket)
+        return socket
+
+    def start(
+        self,
+        writer: JournalWriter,
+        call: Callable[[Callable[[], None]], None],
+        later: Callable[[float, Callable[[], None]], object],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        """Start reading into `writer`.
+
+        `call(function)` is for the writer's thread, to have an answer sent in the loop; `later(seconds, function)`
+        calls in the loop. `on_failure` is called with the error that ends a receiver.
+        """
+        self._writer = writer
+        self._call = call
+        self.back_pressure = BackPressure(self._readers, self._acknowledged, writer, later)
+        for reader in self._readers:
+            reader.start(on_failure)
+
+    def publish(self, message: bytes) -> None:
+        """Publish a notice to all subscribers; one that is slow misses it."""
+        assert self._publisher is not None
+        with contextlib.suppress(zmq.ZMQError):
+            self._publisher.send(message, zmq.NOBLOCK)
+
+    def wait_for_load_balancer(self, failed: Callable[[], bool]) -> None:
+        """Go on reading until the load balancer has sent its end mark or is gone, or `failed()`."""
+        addresses = [self.addresses[key] for key in PUSH_READERS]
+        deadline = time.monotonic() + BALANCER_WITHIN_S
+        while not failed() and len(self._ended) < len(addresses) and time.monotonic() < deadline:
+            if not all(map(socket_drain.connected, addresses)):
+                return
+            gevent.sleep(0.02)
+
+    def read_the_rest(self) -> None:
+        """Read what senders have sent, stop reading, and leave the rest with them."""
+        self.back_pressure.stop()
+        for reader in self._readers:
+            reader.stop()
+            with contextlib.suppress(Exception):  # an error that ended the receiver was logged
+                if reader is self._acknowledged:
+                    while not self._writer.congested and reader.receive(reader.socket):
+                        pass
+                    continue
+                if not socket_drain.read_all(bound_address(reader.socket), partial(self._take_some, reader)):
+                    log.warning("sender does not pause, its last messages are lost")
+                reader.socket.close(linger=0)  # now its senders reconnect
+
+    def _take_some(self, reader: SocketReader) -> bool | None:
+        if not self._writer.congested:
+            return reader.receive(reader.socket)
+        time.sleep(CONGESTED_PAUSE_S)
+        return None
+
+    def close(self) -> None:
+        """Close all sockets, after the last answers and notices have left."""
+        for reader in self._readers:
+            reader.stop()
+            reader.socket.close(linger=LAST_ANSWERS_MS)
+        if self._publisher is not None:
+            self._publisher.close(linger=LAST_ANSWERS_MS)
+        if self._authenticator is not None:
+            self._authenticator.close()
+        self._context.term()
+
+    def _receive_pushed(self, read: Reader, socket: zmq.Socket[bytes]) -> bool:
+        messages = drain(socket)
+        if messages:
+            rest = without_mark(messages, self._settings.end_mark)
+            if rest is not messages:
+                self._ended.add(socket)
+            batch = read(rest, self._now_ms())
+            self._forward_notices(batch)
+            self._put(batch)
+        return bool(messages)
+
+    def _receive_acknowledged(self, socket: zmq.Socket[bytes]) -> bool:
+        """Take at most `REQUESTS_AT_ONCE` waiting requests, so that they go to the journal in one group."""
+        size = 0
+        for _ in range(REQUESTS_AT_ONCE):
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            size += sum(map(len, frames))
+            self._take_request(frames)
+            if size > DRAIN_BYTES or self._acknowledged.paused:
+                break
+        return True
+
+    def _take_request(self, frames: list[bytes]) -> None:
+        try:
+            request = read_request(frames, self._settings.hops)
+        except Exception as error:  # noqa: BLE001 - the request's edge: it is kept, and the next one is read
+            error_boundary.say("a request", error)
+            batch = ReceivedBatch(OWN_SOURCE)
+            batch.refuse(
+                error_boundary.CODE, f"the ingester itself failed on its frames: {error!r:.200}", b"".join(frames[1:])
+            )
+            self._put(batch)
+            return
+        if request is None:
+            return
+        if self._writer.full:
+            self._reply(request.envelope, {"busy": True})
+            return
+        batch = ReceivedBatch(request.source, NOTICES | {REFUSED})
+        payload, now_ms = request.payload, self._now_ms()
+        if payload:
+            error_boundary.guarded(lambda: bson_reader.read_message(payload, batch, now_ms), batch, payload)
+        answer = {"accepted": len(batch.events), "rejected": [refusal.to_wire() for refusal in batch.refusals]}
+        for refusal in refusals(batch.commands):
+            batch.refuse(refusal.code, refusal.message, refusal.raw)
+        self._forward_notices(batch)
+        if batch.empty:
+            self._reply(request.envelope, answer)
+            return
+        self._put(batch, lambda: self._call(partial(self._reply, request.envelope, answer)))
+
+    def _forward_notices(self, batch: ReceivedBatch) -> None:
+        """Publish notices that other processes sent, so that one address carries all notices."""
+        for command in batch.commands:
+            if command["$command"] in NOTICES:
+                try:
+                    self.publish(bson.encode(command))
+                except Exception as error:  # noqa: BLE001 - a notice is only a hint and can be lost
+                    error_boundary.say("a notice", error)
+
+    def _put(self, batch: ReceivedBatch, on_durable: Callable[[], None] | None = None) -> None:
+        if batch.empty:
+            return
+        self._writer.put(Delivery(batch, on_durable))
+        self.back_pressure.apply()
+
+    def _reply(self, envelope: Sequence[bytes], answer: dict[str, Any]) -> None:
+        with contextlib.suppress(zmq.ZMQError):  # a client that is full or gone sends its request again
+            self._acknowledged.socket.send_multipart([*envelope, bson.encode(answer)], zmq.NOBLOCK)
+        self._acknowledged.recheck()
