@@ -56,6 +56,12 @@ _NEEDED = {
 _LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Start three processes for two cores: a third of a test's time is waiting for other processes."""
+    cores = len(os.sched_getaffinity(0))
+    return cores + cores // 2
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out tests that only `make test-long` runs or whose program is missing; the summary reports the latter."""
     long = os.environ.get("ZARKOV_TEST_LONG") is not None
