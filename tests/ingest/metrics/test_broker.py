@@ -58,6 +58,9 @@ def test_a_backend_that_does_not_read_slows_nobody_and_memory_is_bounded(closing
     closing(asleep)
     publisher = closing(BarePublisher(broker.publishers))
     publisher.wait()
+    while not awake.socket.poll(20):  # the subscription that came can be that of the other
+        publisher.socket.send(b"join")
+    awake.rest()
     started = time.monotonic()
     for n in range(20_000):
         publisher.socket.send(b"info|Gauge|%d|1|5|%s" % (n, b"x" * 250))
