@@ -8,7 +8,7 @@ from django.urls import include, path
 from django.views.generic.base import RedirectView
 
 from aggregates.web import health, legacy
-from aggregates.web.auth.login import CountedLogin
+from aggregates.web.auth.login import RateLimitedLoginForm
 from aggregates.web.pages import streams, views
 
 urlpatterns = [
@@ -26,7 +26,9 @@ urlpatterns = [
     path("jobs/", views.jobs, name="jobs"),
     path("live/jobs/", streams.jobs, name="live-jobs"),
     path(
-        "login/", LoginView.as_view(template_name="zarkov/login.html", authentication_form=CountedLogin), name="login"
+        "login/",
+        LoginView.as_view(template_name="zarkov/login.html", authentication_form=RateLimitedLoginForm),
+        name="login",
     ),
     path("logout/", LogoutView.as_view(next_page="login"), name="logout"),
     path("api/v1/", include("aggregates.web.api.urls")),

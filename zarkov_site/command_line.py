@@ -12,7 +12,7 @@ from zarkov_site.exceptions import ConfigError, SiteError
 from zarkov_site.processes.process import end_with_parent
 
 
-def take_configuration(arguments: Sequence[str], environ: MutableMapping[str, str]) -> list[str]:
+def move_options_to_environ(arguments: Sequence[str], environ: MutableMapping[str, str]) -> list[str]:
     """Return `arguments` without `-y/--config FILE` and `--set key=value`, which go to `environ`.
 
     Child processes inherit them from the environment. Raises `ConfigError` if an option lacks its value.
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
     end_with_parent()
     try:
-        left = take_configuration(arguments, os.environ)
+        left = move_options_to_environ(arguments, os.environ)
         load()[0].folder.prepare()
     except SiteError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - before Django's output is set up

@@ -68,7 +68,7 @@ def when_ready(server: Any) -> None:
 def on_exit(server: Any) -> None:
     """Remove the recorded address."""
     if _recorded and os.getpid() == server.pid:
-        _config.folder.forget_addresses(_recorded)
+        _config.folder.remove_addresses(_recorded)
 
 
 def post_worker_init(worker: Any) -> None:

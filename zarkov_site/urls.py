@@ -5,10 +5,10 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
-from aggregates.web.auth.login import CountedAdminLogin
+from aggregates.web.auth.login import RateLimitedAdminLoginForm
 
 admin.autodiscover()
-admin.site.login_form = CountedAdminLogin
+admin.site.login_form = RateLimitedAdminLoginForm
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -16,4 +16,4 @@ urlpatterns = [
 ]
 
 handler404 = "aggregates.web.pages.page_access.not_found"
-handler500 = "aggregates.web.pages.page_access.broken"
+handler500 = "aggregates.web.pages.page_access.server_error"

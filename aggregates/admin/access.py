@@ -113,7 +113,7 @@ class EmbedLinkAdmin(admin.ModelAdmin):
         if link.pk is None:
             return "Save it first."
         address = link.asked_by.build_absolute_uri(reverse("embed", args=[embed.token_of(link)]))  # type: ignore[attr-defined]
-        return format_html("<code>{}</code>", embed.code(link, address))
+        return format_html("<code>{}</code>", embed.iframe_html(link, address))
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """Attach the request to the link: its host is part of the HTML to copy."""

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 
 from aggregates.models.chart import Chart, Dashboard, DashboardItem
 from aggregates.web.exceptions import WebError
-from aggregates.web.mongo import answering, database
+from aggregates.web.mongo import database, translate_errors
 from aggregates.web.series import query
 from aggregates.web.series.chart_query import CheckedChartForm
 
@@ -44,8 +44,8 @@ class NameInput(forms.TextInput):
 
 def _aggregate_names() -> list[str]:
     try:
-        with answering():
-            return query.names(database())
+        with translate_errors():
+            return query.list_aggregates(database())
     except WebError:
         return []  # the form works without suggestions
 

@@ -14,9 +14,9 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from aggregates.services.quarantine import ReplayOutcome, replay_entries
-from aggregates.web.api.quarantine import selection_of, translated
+from aggregates.web.api.quarantine import from_replay_error, read_selection
 from aggregates.web.exceptions import WebError
-from aggregates.web.mongo import database, translate
+from aggregates.web.mongo import database, to_web_error
 from ingest.exceptions import IngestError
 from ingest.load import quarantine_replay
 from ingest.load.quarantine_replay import MendError, UnknownEntryError
@@ -66,12 +66,12 @@ class QuarantineAdmin(admin.ModelAdmin):
         try:
             return self._act_on_many(request) if request.method == "POST" else self._list(request)
         except (WebError, PyMongoError) as error:
-            shown = translate(error) if isinstance(error, PyMongoError) else error
+            shown = to_web_error(error) if isinstance(error, PyMongoError) else error
             context = self._context(request, "Quarantine") | {"failure": str(shown)}
             return TemplateResponse(request, "admin/ingest/quarantineentry/change_list.html", context, status=503)
 
     def _list(self, request: HttpRequest) -> HttpResponse:
-        selection = selection_of(request)
+        selection = read_selection(request)
         opened = database()
         try:
             found, following = quarantine.page(opened, selection, cursor=request.GET.get("cursor", ""), limit=PER_PAGE)
@@ -100,7 +100,7 @@ class QuarantineAdmin(admin.ModelAdmin):
         what: Selection | list[dict[str, Any]]
         try:
             if action.endswith("_all"):
-                what = selection_of(request)
+                what = read_selection(request)
             else:
                 what = [parse_key(key) for key in request.POST.getlist("key")]
             if what == []:
@@ -187,7 +187,7 @@ class QuarantineAdmin(admin.ModelAdmin):
         }
 
     def _show_failure(self, request: HttpRequest, error: Exception) -> None:
-        shown = translated(error)
+        shown = from_replay_error(error)
         if not isinstance(shown, IngestError | WebError):
             raise error
         self.message_user(request, str(shown), messages.ERROR)

@@ -51,7 +51,7 @@ def frame_ancestors(link: EmbedLink) -> str:
     return " ".join(["'self'", *link.origin_list()])
 
 
-def feed(chart: Chart, *, start: str | None, prefix: str = "", adjustable: bool = True) -> SeriesFeed:
+def chart_feed(chart: Chart, *, start: str | None, prefix: str = "", adjustable: bool = True) -> SeriesFeed:
     """Return the feed of `chart`, limited to keys below `prefix`; `start` overrides its range if `adjustable`.
 
     Raises `BadRequestError` for an invalid start.
@@ -61,10 +61,10 @@ def feed(chart: Chart, *, start: str | None, prefix: str = "", adjustable: bool 
     else:
         read_span(start, "", chart.effective_zone, timezone.now())
         asked = chart_query(chart, start=start, end="" if start else chart.end)
-    return SeriesFeed(asked.locked(prefix), database)
+    return SeriesFeed(asked.limited_to(prefix), database)
 
 
-def code(link: EmbedLink, address: str) -> str:
+def iframe_html(link: EmbedLink, address: str) -> str:
     """Return the HTML to copy into a page."""
     height = 420 if link.chart is not None else 900
     return (

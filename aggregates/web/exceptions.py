@@ -71,7 +71,7 @@ class ConflictError(WebError):
     status = 409
 
 
-class BrokenError(WebError):
+class InternalError(WebError):
     """The server has a fault."""
 
     code = "internal_error"

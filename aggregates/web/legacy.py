@@ -15,19 +15,19 @@ from django.views.decorators.http import require_http_methods
 
 from aggregates.web.auth.access import READ, Rights, rights_of
 from aggregates.web.exceptions import BadRequestError, WebError
-from aggregates.web.mongo import answering, database
+from aggregates.web.mongo import database, translate_errors
 from aggregates.web.response import error_response, json_response
 from aggregates.web.series import freshness, points, query
 from aggregates.web.series.query_filter import check_field, read_filter
 
-MAX_QUESTIONS = 64
+MAX_QUERIES = 64
 MAX_RANKED = 100
 _PART = re.compile(r"q-(\d{1,4})\.([a-z]+)\Z")
 
 View = Callable[..., HttpResponse]
 
 
-def _question(view: View) -> View:
+def _query_view(view: View) -> View:
     """Wrap a view that only reads: accept it without a CSRF token, and answer errors as JSON."""
 
     @csrf_exempt
@@ -35,7 +35,7 @@ def _question(view: View) -> View:
     @wraps(view)
     def answer(request: HttpRequest) -> HttpResponse:
         try:
-            with answering():
+            with translate_errors():
                 return view(request)
         except WebError as error:
             return error_response(error)
@@ -43,20 +43,20 @@ def _question(view: View) -> View:
     return answer
 
 
-@_question
+@_query_view
 def q(request: HttpRequest) -> HttpResponse:
     """Return time series by name and field, for any number of `name={"c": ..., "b": ..., "e": ..., "p": "zagg."}`."""
     questions = [_legacy(name, text) for name, text in _parameters(request)]
     return _time_series(rights_of(request), questions)
 
 
-@_question
+@_query_view
 def qs(request: HttpRequest) -> HttpResponse:
     """Return the same as `q`, by parameters `q-0.n`, `q-0.c`, `q-0.b`, `q-0.e`, `q-0.p`, `q-1.n`, ..."""
     return _time_series(rights_of(request), _numbered(request, {"n", "c", "b", "e", "p"}))
 
 
-@_question
+@_query_view
 def qr(request: HttpRequest) -> HttpResponse:
     """Return ranked documents, by `q-0.n`, `q-0.c`, `q-0.f` (a filter), `q-0.sort`, `q-0.limit` (at most 100)."""
     rights = rights_of(request)
@@ -73,12 +73,12 @@ def qr(request: HttpRequest) -> HttpResponse:
     return json_response(answers, headers=_freshness(questions))
 
 
-@_question
+@_query_view
 def collections(request: HttpRequest) -> HttpResponse:
     """List the names of all readable aggregates, without `zagg.`."""
     rights = rights_of(request)
     rights.require(READ)
-    return json_response({"options": [name for name in query.names(database()) if rights.may_read(name)]})
+    return json_response({"options": [name for name in query.list_aggregates(database()) if rights.may_read(name)]})
 
 
 def read_limit(text: str | None, parameter: str) -> int:
@@ -102,7 +102,7 @@ def _time_series(rights: Rights, questions: list[dict[str, Any]]) -> HttpRespons
 
 def _freshness(questions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     names = [q.get("p", query.NAMESPACE) + q["c"] for q in questions]
-    return freshness.least(database(), [name.removeprefix(query.NAMESPACE) for name in names]).headers()
+    return freshness.least_current(database(), [name.removeprefix(query.NAMESPACE) for name in names]).headers()
 
 
 def _allowed(rights: Rights, question: Mapping[str, Any]) -> str | None:
@@ -118,7 +118,7 @@ def _parameters(request: HttpRequest) -> list[tuple[str, str]]:
     for source in (request.GET, request.POST):
         for name in source:
             merged[name] = str(source[name])
-    if len(merged) > MAX_QUESTIONS * 8:
+    if len(merged) > MAX_QUERIES * 8:
         raise BadRequestError(f"{len(merged)} parameters are too many")
     return list(merged.items())
 
@@ -141,8 +141,8 @@ def _numbered(request: HttpRequest, known: set[str]) -> list[dict[str, Any]]:
             allowed = ", ".join(f"q-0.{part}" for part in sorted(known))
             raise BadRequestError(f"parameter {name[:60]!r} is unknown; allowed are {allowed}", parameter=name[:60])
         found.setdefault(int(match[1]), {})[match[2]] = value
-    if len(found) > MAX_QUESTIONS:
-        raise BadRequestError(f"{len(found)} questions at once; allowed are {MAX_QUESTIONS}")
+    if len(found) > MAX_QUERIES:
+        raise BadRequestError(f"{len(found)} questions at once; allowed are {MAX_QUERIES}")
     for number, question in found.items():
         if not question.get("n"):
             raise BadRequestError(f"q-{number}.n is missing: the name of the answer", parameter=f"q-{number}.n")

@@ -64,15 +64,15 @@ def store() -> Store:
 
 
 @contextmanager
-def answering() -> Iterator[None]:
-    """Raise `translate(error)` for each driver error in the block."""
+def translate_errors() -> Iterator[None]:
+    """Raise `to_web_error(error)` for each driver error in the block."""
     try:
         yield
     except PyMongoError as error:
-        raise translate(error) from error
+        raise to_web_error(error) from error
 
 
-def translate(error: PyMongoError) -> WebError:
+def to_web_error(error: PyMongoError) -> WebError:
     """Return the `WebError` for a driver error: `BadRequestError` if the query is too slow or malformed."""
     if isinstance(error, ExecutionTimeout):
         return BadRequestError(f"the query took longer than {QUERY_LIMIT_MS} ms: narrow the filter or the range")

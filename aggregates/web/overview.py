@@ -32,7 +32,7 @@ def aggregates(database: Database[dict[str, Any]], newest: int) -> list[dict[str
     found = []
     now = freshness.watermark(database)
     for document in database[freshness.POSITIONS].find({"lead": {"$exists": False}}).sort("_id", 1).limit(500):
-        current = freshness.of_position(document, now)
+        current = freshness.from_position(document, now)
         through, complete = current.through, current.complete_through
         for name in document.get("outputs") or [document["_id"]]:
             found.append(

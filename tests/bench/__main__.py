@@ -19,7 +19,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = (
 )
 
 
-def chosen(only: str) -> list[str]:
+def choose_benchmarks(only: str) -> list[str]:
     """The names in `only`, separated by commas; all when it is empty. Exits when one is unknown."""
     names = [name.strip() for name in only.split(",") if name.strip()]
     unknown = [name for name in names if name not in BENCHMARKS]
@@ -28,7 +28,7 @@ def chosen(only: str) -> list[str]:
     return names or list(BENCHMARKS)
 
 
-def shown(value: Any) -> str:
+def format_cell(value: Any) -> str:
     """A figure as the table has it."""
     if value is None:
         return "-"
@@ -37,9 +37,9 @@ def shown(value: Any) -> str:
     return f"{value:,.2f}" if isinstance(value, float) else str(value)
 
 
-def table(rows: Sequence[Row]) -> str:
+def format_table(rows: Sequence[Row]) -> str:
     """The rows as aligned text."""
-    cells = [list(COLUMNS), *([shown(row.get(column)) for column in COLUMNS] for row in rows)]
+    cells = [list(COLUMNS), *([format_cell(row.get(column)) for column in COLUMNS] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in cells)
 
@@ -52,12 +52,12 @@ def main() -> int:
     options = parser.parse_args()
     guard()
     rows: list[Row] = []
-    for name in chosen(options.only):
+    for name in choose_benchmarks(options.only):
         print(f"running {name}", file=sys.stderr, flush=True)
         found = BENCHMARKS[name]()
         rows += found if isinstance(found, list) else [found]
         options.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    print(table(rows))
+    print(format_table(rows))
     return 0 if all(row["ok"] for row in rows) else 1
 
 

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _MARK = "TESTS_CHILD_OF_"
-_LOOK_EVERY_S = 0.2
-_SETTLED_LOOKS = 3  # consecutive looks without a process: one may be in the middle of a fork
+_POLL_S = 0.2
+_EMPTY_POLLS = 3  # consecutive looks without a process: one may be in the middle of a fork
 
 
 def guard(*folders: Path) -> None:
@@ -59,15 +59,15 @@ def marked(mark: str) -> Iterator[int]:
 
 def _watch(parent: int, mark: str, folders: list[str]) -> None:
     while os.getppid() == parent:
-        time.sleep(_LOOK_EVERY_S)
-    calm = 0
-    while calm < _SETTLED_LOOKS:
+        time.sleep(_POLL_S)
+    empty_polls = 0
+    while empty_polls < _EMPTY_POLLS:
         left = list(marked(mark))
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        calm = 0 if left else calm + 1
-        time.sleep(_LOOK_EVERY_S / 4)
+        empty_polls = 0 if left else empty_polls + 1
+        time.sleep(_POLL_S / 4)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -39,7 +39,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def send(system: System, kind: str = "hello") -> None:
-    """Run the printed curl line, with another type of event."""
+    """Run the printed curl command with an event of type `kind`."""
     line = system.curl_line().replace('"hello"', json.dumps(kind))
     done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=90, check=True)
     assert json.loads(done.stdout)["accepted"] == 1, done.stdout
@@ -69,7 +69,7 @@ def test_the_front_page_shows_an_event_within_a_second(system: System, page: Pag
     assert_within(1, shown)
 
 
-def test_an_open_chart_changes_without_reloading(system: System, page: Page) -> None:
+def test_an_open_chart_is_updated_without_reloading(system: System, page: Page) -> None:
     send(system, "first")
     eventually(lambda: '"first"' in system.get("q?a=%7B%22c%22:%22events_by_type%22%7D"))
     page.goto(system.url("charts/events-by-type/"))
@@ -92,7 +92,7 @@ def test_the_chart_of_three_projects_is_drawn(system: System, page: Page) -> Non
         const seen = new Set(); for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 200)
         seen.add(data[i] + ',' + data[i + 1] + ',' + data[i + 2]); return seen.size; }"""
     )
-    assert drawn > 3, "the lines of three projects have colours of their own"
+    assert drawn > 3, "the lines of the three projects have different colours"
 
 
 def test_admin_lists_aggregates_tasks_and_runs(system: System, page: Page) -> None:
@@ -115,7 +115,7 @@ def actions(page: Page) -> list[str]:
     return page.get_by_label("Action:").locator("option").all_inner_texts()
 
 
-def test_screens_fit_a_phone(system: System, page: Page, tmp_path: Path) -> None:
+def test_pages_fit_a_phone(system: System, page: Page, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     for path in ("", "charts/commits-per-day/", "dashboards/open-source/"):
         page.goto(system.url(path))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zarkov_site.command_line import take_configuration
+from zarkov_site.command_line import move_options_to_environ
 from zarkov_site.config.config import REPOSITORY
 from zarkov_site.exceptions import ConfigError
 
@@ -19,10 +19,10 @@ def manage(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, timeout=240, check=False)
 
 
-def test_options_are_taken_off_the_line_wherever_they_stand() -> None:
+def test_configuration_options_are_recognized_anywhere_on_the_command_line() -> None:
     environ: dict[str, str] = {"ZARKOV_SET": "incremental=1"}
     arguments = ["manage.py", "--set", "web_port=1", "up", "-y", "a.yaml", "--set=verbose=true", "--", "--set"]
-    assert take_configuration(arguments, environ) == ["manage.py", "up", "--", "--set"]
+    assert move_options_to_environ(arguments, environ) == ["manage.py", "up", "--", "--set"]
     assert environ["ZARKOV_SET"].splitlines() == ["incremental=1", "web_port=1", "verbose=true"]
     assert environ["ZARKOV_CONFIG"] == str(Path.cwd() / "a.yaml")
 
@@ -30,10 +30,10 @@ def test_options_are_taken_off_the_line_wherever_they_stand() -> None:
 @pytest.mark.parametrize("arguments", [["up", "--set"], ["up", "-y"], ["up", "--config="]])
 def test_an_option_without_its_value_is_refused(arguments: list[str]) -> None:
     with pytest.raises(ConfigError, match="needs a value, such as"):
-        take_configuration(arguments, {})
+        move_options_to_environ(arguments, {})
 
 
-def test_checkconfig_accepts_and_shows(tmp_path: Path) -> None:
+def test_checkconfig_shows_valid_settings(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("web_port: 4711")
     done = manage("checkconfig", "--show", "-y", str(tmp_path / "mine.yaml"), "--set", "zmr.reduce_count=5")
     assert done.returncode == 0, done.stderr
@@ -41,26 +41,26 @@ def test_checkconfig_accepts_and_shows(tmp_path: Path) -> None:
     assert "zmr.reduce_count = 5" in done.stdout
 
 
-def test_checkconfig_warns_of_exposure_but_accepts() -> None:
+def test_checkconfig_warns_of_exposed_sockets_but_succeeds() -> None:
     done = manage("checkconfig", "--set", "bson_bind_address=tcp://0.0.0.0:6543")
     assert done.returncode == 0
     assert "warning: bson_bind_address = tcp://0.0.0.0:6543 listens beyond loopback" in done.stderr
 
 
-def test_a_mistake_is_one_line_and_a_code() -> None:
+def test_a_mistake_is_reported_in_one_line_with_exit_code_1() -> None:
     done = manage("checkconfig", ZARKOV_WEB_PORT="many")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: web_port: 'many' is not allowed (environment variable ZARKOV_WEB_PORT)")
 
 
-def test_db_is_at_hand_in_the_shell(mongo_uri: str) -> None:
+def test_the_shell_provides_db(mongo_uri: str) -> None:
     code = "db.nop.insert_one({'_id': 1}); print('found', db.nop.find_one()); db.nop.drop()"
     done = manage("shell", "-c", code, ZARKOV_MONGO_URI=mongo_uri, ZARKOV_MONGO_DATABASE="test_shell")
     assert "found {'_id': 1}" in done.stdout, done.stderr
 
 
-def test_a_home_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+def test_an_unusable_home_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for home in (tmp_path / "file", tmp_path / "file" / "below"):
         done = manage("initdb", ZARKOV_HOME=str(home))

@@ -1,4 +1,4 @@
-"""From measurements in threads of many processes to exact sums on a page, with a backend that is killed meanwhile."""
+"""Measurements of many threads and processes become exact sums on a page, although a backend is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def db(system: System) -> Iterator[Database[dict[str, Any]]]:
 
 
 class Programs:
-    """Processes that measure when told."""
+    """Processes that measure a number of calls on request."""
 
     def __init__(self, address: str) -> None:
         command = [sys.executable, "-c", PROGRAM, address]
@@ -68,7 +68,7 @@ class Programs:
         ]
 
     def work(self, calls: int) -> int:
-        """`calls` in each thread of each process, flushed; how many that makes."""
+        """Make `calls` in each thread of each process, flush them, and return the total number of calls."""
         for process in self._all:
             assert process.stdin is not None
             process.stdin.write(f"{calls}\n")
@@ -94,13 +94,13 @@ def total(db: Database[dict[str, Any]], output: str, name: str, field: str) -> f
 def backends(system: System) -> list[psutil.Process]:
     found = []
     for process in system.descendants():
-        with contextlib.suppress(psutil.NoSuchProcess):  # one that ends while it is looked at
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ends while it is examined
             if "runbackend" in process.cmdline():
                 found.append(process)
     return found
 
 
-def test_counts_are_exact_and_what_a_killed_backend_lost_is_counted(
+def test_counts_are_exact_and_losses_of_a_killed_backend_are_counted(
     system: System, db: Database[dict[str, Any]]
 ) -> None:
     programs = Programs(system.folder.address("metrics.publishers"))
@@ -114,7 +114,7 @@ def test_counts_are_exact_and_what_a_killed_backend_lost_is_counted(
         lost = programs.work(300)
         backend.send_signal(signal.SIGKILL)
         eventually(lambda: any(p.pid != backend.pid for p in backends(system)), 30, "another backend")
-        live += programs.work(1_000)  # waits until somebody listens again
+        live += programs.work(1_000)  # waits until a backend receives again
 
         eventually(lambda: total(db, "metric_counters", "sold", "sum") == 2 * live, 60, "the sums")
         eventually(lambda: total(db, "metric_timers", "work", "count") == live, 60, "the timers")
@@ -126,7 +126,7 @@ def test_counts_are_exact_and_what_a_killed_backend_lost_is_counted(
             found = db["zagg.metric_delivery"].find({"_id": {"$in": keys}})
             return sum(document["value"]["lost_measurements"] for document in found)
 
-        eventually(lambda: missing() == 2 * lost, 60, "the count of what was lost")
+        eventually(lambda: missing() == 2 * lost, 60, "the count of losses")
         assert total(db, "metric_counters", "sold", "sum") == 2 * live
     finally:
         programs.close()
@@ -152,7 +152,7 @@ def test_zarkov_measures_itself_and_the_dashboard_shows_it(system: System, db: D
     assert '"p95"' in series
 
 
-def test_the_command_shows_each_backends_options_and_names_mistakes(system: System) -> None:
+def test_runbackend_shows_the_options_of_each_backend_and_reports_mistakes(system: System) -> None:
     shown = system.manage("runbackend", "librato", "--help")
     assert "--apitoken" in shown.stdout
     done = system.manage("runbackend", "nobody")

@@ -1,4 +1,4 @@
-"""The wheel: installed where there is no checkout, it runs everything that `make run` does."""
+"""The wheel, installed without a checkout, runs everything that `make run` does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SOURCES = ("zarkov_site", "ingest", "mapreduce", "aggregates", "templates", "nod
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command `zarkov` in an environment that has the wheel and, beside it, this environment's libraries."""
+    """Return the command `zarkov` of an environment that has the wheel and this environment's libraries."""
     folder = tmp_path_factory.mktemp("wheel")
     left_out = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
     for name in SOURCES:
@@ -37,7 +37,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wheel = folder / f"zarkov-{__version__}-py3-none-any.whl"
     install = [*PIP, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(install, check=True, timeout=240)
-    libraries = sysconfig.get_path("purelib")  # only its packages: what it says of this checkout does not count
+    libraries = sysconfig.get_path("purelib")  # only its packages, not its .pth file, which points to this checkout
     (Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")) / "libraries.pth").write_text(
         f"import sys; sys.path.append({libraries!r})\n"
     )
@@ -51,7 +51,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     return done.stdout.strip()
 
 
-def test_the_command_says_its_version_and_keeps_its_home_in_the_current_folder(program: Path, tmp_path: Path) -> None:
+def test_the_command_prints_its_version_and_has_its_home_in_the_current_folder(program: Path, tmp_path: Path) -> None:
     assert run(program, "--version", cwd=tmp_path) == __version__
     assert "usage: zarkov" in run(program, "up", "--help", cwd=tmp_path)
     assert "example: zarkov up" in run(program, "up", "--help", cwd=tmp_path)
@@ -61,7 +61,7 @@ def test_the_command_says_its_version_and_keeps_its_home_in_the_current_folder(p
     assert str(REPOSITORY) not in run(program.with_name("python"), "-c", code, cwd=tmp_path)
 
 
-def test_up_in_an_empty_folder_reaches_a_live_chart(program: Path, tmp_path: Path) -> None:
+def test_up_in_an_empty_folder_serves_a_live_chart(program: Path, tmp_path: Path) -> None:
     with running(tmp_path / "var", "--no-sample", cwd=tmp_path, program=[str(program)]) as system:
         assert "`zarkov token NAME" in system.output
         subprocess.run(system.curl_line(), shell=True, check=True, timeout=60, capture_output=True)

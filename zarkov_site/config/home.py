@@ -139,13 +139,13 @@ class HomeFolder:
             merged = self.addresses() | dict(addresses)
             self.write(self.run / "addresses.json", json.dumps(merged, indent=1, sort_keys=True) + "\n")
 
-    def forget_addresses(self, addresses: Mapping[str, str]) -> None:
+    def remove_addresses(self, addresses: Mapping[str, str]) -> None:
         """Remove these addresses, except those that another process has recorded since."""
         with self.locked("addresses"):
             left = {key: value for key, value in self.addresses().items() if addresses.get(key) != value}
             self.write(self.run / "addresses.json", json.dumps(left, indent=1, sort_keys=True) + "\n")
 
-    def forget_all_addresses(self) -> None:
+    def clear_addresses(self) -> None:
         """Delete `run/addresses.json`. Call it only if nothing runs in this home folder."""
         with self.locked("addresses"):
             (self.run / "addresses.json").unlink(missing_ok=True)

@@ -19,8 +19,8 @@ PREFIX = "ZARKOV_"
 FILE_VARIABLE = "ZARKOV_CONFIG"
 SET_VARIABLE = "ZARKOV_SET"  # carries `--set` to child processes: one key=value per line
 RESERVED = frozenset({FILE_VARIABLE, SET_VARIABLE, "ZARKOV_END_WITH_PARENT"})
-OF_TESTS = "ZARKOV_TEST_"
-WITHOUT_EFFECT = {
+TEST_PREFIX = "ZARKOV_TEST_"
+IGNORED_KEYS = {
     "zmr.map_page_size": "splits are cut by document count now (zmr.map_job_size)",
     "zmr.request_greenlets": "the router answers all requests from one loop now",
     "zmr.sink_port": "reducers fetch map output from src_port, nothing is pushed to them",
@@ -43,7 +43,7 @@ class UniqueKeyLoader(yaml.SafeLoader):
 
 
 @dataclass
-class Layered:
+class LayeredValues:
     """Values by dotted key, each with the source that set it last."""
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Layered:
         return tree
 
 
-def section(annotation: Any) -> type[BaseModel] | None:
+def section_model(annotation: Any) -> type[BaseModel] | None:
     """Return the model class of a nested key, or None for a plain key."""
     candidates = (annotation, *get_args(annotation))
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
@@ -75,7 +75,7 @@ def section(annotation: Any) -> type[BaseModel] | None:
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
     """Yield every dotted key, in the order of the documentation."""
     for name, info in model.model_fields.items():
-        nested = section(info.annotation)
+        nested = section_model(info.annotation)
         if nested:
             yield from known_keys(nested, f"{prefix}{name}.")
         else:
@@ -99,7 +99,7 @@ def load(
     Raises `ConfigError` with key, value, source and what is allowed.
     """
     environ = os.environ if environ is None else environ
-    layered = Layered()
+    layered = LayeredValues()
     _read_file(layered, environ.get(FILE_VARIABLE), folders or (Path.cwd(), ROOT))
     _read_environment(layered, environ)
     _read_assignments(layered, environ.get(SET_VARIABLE, ""))
@@ -112,7 +112,7 @@ def load(
     return config, _warnings(config, layered)
 
 
-def _read_file(layered: Layered, name: str | None, folders: Sequence[Path]) -> None:
+def _read_file(layered: LayeredValues, name: str | None, folders: Sequence[Path]) -> None:
     path = Path(name) if name else next((f / "zarkov.yaml" for f in folders if (f / "zarkov.yaml").is_file()), None)
     if path is None:
         return
@@ -133,20 +133,20 @@ def _read_file(layered: Layered, name: str | None, folders: Sequence[Path]) -> N
 def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         info = Config.model_fields.get(str(name)) if not prefix else None
-        if isinstance(value, dict) and (info is None or section(info.annotation)):
+        if isinstance(value, dict) and (info is None or section_model(info.annotation)):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def _read_environment(layered: Layered, environ: Mapping[str, str]) -> None:
+def _read_environment(layered: LayeredValues, environ: Mapping[str, str]) -> None:
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in RESERVED and not name.startswith(OF_TESTS):
+        if name.startswith(PREFIX) and name not in RESERVED and not name.startswith(TEST_PREFIX):
             key = name.removeprefix(PREFIX).lower().replace("__", ".")
             layered.put(key, _scalar(environ[name]), f"environment variable {name}")
 
 
-def _read_assignments(layered: Layered, lines: str) -> None:
+def _read_assignments(layered: LayeredValues, lines: str) -> None:
     for line in filter(None, lines.splitlines()):
         key, separator, value = line.partition("=")
         if not separator:
@@ -172,7 +172,7 @@ def _check_known(key: str, value: Any, origin: str) -> None:
     raise ConfigError(f"unknown key {key} = {value!r} ({origin}); {hint}Known keys: {', '.join(known)}")
 
 
-def _sentence(error: ValidationError, layered: Layered) -> str:
+def _sentence(error: ValidationError, layered: LayeredValues) -> str:
     parts = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
@@ -185,10 +185,10 @@ def _sentence(error: ValidationError, layered: Layered) -> str:
     return "; ".join(parts)
 
 
-def _warnings(config: Config, layered: Layered) -> list[str]:
+def _warnings(config: Config, layered: LayeredValues) -> list[str]:
     found = [
         f"{key} = {layered.values[key]!r} ({layered.origin[key]}) has no effect: {reason}"
-        for key, reason in WITHOUT_EFFECT.items()
+        for key, reason in IGNORED_KEYS.items()
         if key in layered.origin and value_at(config, key)
     ]
     return found + config.exposed()

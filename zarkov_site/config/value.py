@@ -15,7 +15,7 @@ TCP_NO_PORT = re.compile(r"tcp://(\[[0-9a-fA-F:]+\]|\*|[A-Za-z0-9_.-]+)\Z")
 _IPC = re.compile(r"ipc://.+\Z")
 _HOST_PORT = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})\Z")
 _SYNC = re.compile(r"(batch|off|interval:([1-9]\d*))\Z")
-LONGEST_SYNC_MS = 60_000  # losing more than a minute of events is not worth the speed
+MAX_SYNC_MS = 60_000  # losing more than a minute of events is not worth the speed
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _EMAIL = re.compile(r"[^@\s,]+@[^@\s,]+\Z")
 
@@ -58,8 +58,8 @@ def _host_port(value: str) -> str:
 
 def _sync(value: str) -> str:
     match = _SYNC.match(value)
-    if not match or int(match[2] or 0) > LONGEST_SYNC_MS:
-        raise ValueError(f"allowed is batch, off or interval:MS (whole milliseconds, 1 to {LONGEST_SYNC_MS})")
+    if not match or int(match[2] or 0) > MAX_SYNC_MS:
+        raise ValueError(f"allowed is batch, off or interval:MS (whole milliseconds, 1 to {MAX_SYNC_MS})")
     return value
 
 

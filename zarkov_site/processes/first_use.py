@@ -22,7 +22,7 @@ def is_first_start(folder: HomeFolder) -> bool:
     return not (folder.root / STARTED).exists()
 
 
-def note_start(folder: HomeFolder) -> None:
+def record_start(folder: HomeFolder) -> None:
     """Record that a start has completed."""
     (folder.root / STARTED).touch()
 

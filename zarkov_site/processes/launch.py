@@ -1,6 +1,6 @@
 """Run `up`: lock the home folder, start the parts in order, load the sample on the first start, watch, stop.
 
-`zarkov_site.processes.up` defines the parts; `zarkov_site.processes.supervisor` watches them.
+`zarkov_site.processes.parts` defines the parts; `zarkov_site.processes.supervisor` watches them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pymongo.errors import PyMongoError
 
 from zarkov_site.config.config import ROOT, Config
 from zarkov_site.exceptions import HomeError
-from zarkov_site.processes import first_use, up
+from zarkov_site.processes import first_use, parts
 from zarkov_site.processes.mongod import refuse_standalone
 from zarkov_site.processes.supervisor import Part, ProcessFailedError, Supervisor
 
 READY_WITHIN_S = 60.0
 SAMPLE_WITHIN_S = 900.0  # it shows its progress; loading takes half a minute on two idle cores
-TASK_FILES_EVERY_S = 1.0
+TASK_FILE_CHECK_S = 1.0
 
 
 class StoppedEarlyError(Exception):
@@ -42,7 +42,7 @@ class Launch:
         self._stopped = stopped
         self._with_sample = with_sample
         self._supervisor = Supervisor(
-            config.folder, up.environment(os.environ), cwd=Path.cwd(), verbose=config.verbose, output=output
+            config.folder, parts.child_environment(os.environ), cwd=Path.cwd(), verbose=config.verbose, output=output
         )
 
     def run(self) -> None:
@@ -52,43 +52,43 @@ class Launch:
         """
         self._config.refuse_exposure()
         with self._config.folder.locked("up", wait=False):
-            up.refuse_taken_ports(self._config)
-            self._config.folder.forget_all_addresses()
+            parts.refuse_taken_ports(self._config)
+            self._config.folder.clear_addresses()
             try:
                 self._start()
                 self._watch()
             except StoppedEarlyError:
                 pass
             finally:
-                self._supervisor.say("stopping")
+                self._supervisor.report("stopping")
                 self._supervisor.stop(last="mongod")
-                self._config.folder.forget_all_addresses()
+                self._config.folder.clear_addresses()
 
     def _start(self) -> None:
         if not self._config.mongo_uri:
             self._start_mongod()
         self._check_mongo()
         call_command("initdb", stdout=io.StringIO())
-        parts = up.parts(self._config)
-        for part in parts:
+        listed = parts.list_parts(self._config)
+        for part in listed:
             if not part.needs_tables:
                 self._supervisor.start(part)
         call_command("migrate", verbosity=0, interactive=False)
         first_use.define_metrics(self._config.folder)
         password = first_use.admin_password(self._config.folder)
-        for part in parts:
+        for part in listed:
             if part.needs_tables:
                 self._supervisor.start(part)
-        for part in parts:
+        for part in listed:
             self._wait(functools.partial(self._is_ready, part), part.name)
         if self._with_sample and first_use.is_first_start(self._config.folder):
             self._load_sample()
-        first_use.note_start(self._config.folder)
+        first_use.record_start(self._config.folder)
         token = first_use.ingest_token()
-        self._supervisor.show(up.greeting(self._address(), self._config.folder.admin_password, password, token))
+        self._supervisor.write(parts.greeting(self._address(), self._config.folder.admin_password, password, token))
 
     def _start_mongod(self) -> None:
-        self._supervisor.start(up.mongod_part())
+        self._supervisor.start(parts.mongod_part())
         self._wait(self._mongod_is_ready, "mongod")
 
     def _mongod_is_ready(self) -> bool:
@@ -108,7 +108,7 @@ class Launch:
 
     def _is_ready(self, part: Part) -> bool:
         recorded = self._config.folder.addresses()
-        return part.name in self._supervisor.running() and all(key in recorded for key in part.ready)
+        return part.name in self._supervisor.running() and all(key in recorded for key in part.ready_keys)
 
     def _wait(self, condition: Callable[[], bool], what: str, timeout_s: float = READY_WITHIN_S) -> None:
         def met() -> bool:
@@ -120,8 +120,8 @@ class Launch:
 
     def _load_sample(self) -> None:
         """Load the sample in a child process, so that this one continues to watch the parts."""
-        self._supervisor.say("first start: sending the sample, 78,253 events, through the ingester")
-        loader = subprocess.Popen(up.manage("sampledata", "load"), env=up.environment(os.environ))
+        self._supervisor.report("first start: sending the sample, 78,253 events, through the ingester")
+        loader = subprocess.Popen(parts.manage("sampledata", "load"), env=parts.child_environment(os.environ))
         try:
             self._wait(lambda: loader.poll() is not None, "the sample", SAMPLE_WITHIN_S)
         finally:
@@ -138,19 +138,19 @@ class Launch:
         return self._config.folder.address("web").rstrip("/") + "/"
 
     def _watch(self) -> None:
-        files = up.TaskFiles(up.task_files)
-        look_at = time.monotonic() + TASK_FILES_EVERY_S
+        files = parts.TaskFileWatch(parts.find_task_files)
+        next_check = time.monotonic() + TASK_FILE_CHECK_S
         while not self._stopped():
             self._supervisor.step(0.2)
-            if time.monotonic() < look_at:
+            if time.monotonic() < next_check:
                 continue
-            look_at = time.monotonic() + TASK_FILES_EVERY_S
+            next_check = time.monotonic() + TASK_FILE_CHECK_S
             if changed := files.changed():
-                names = ", ".join(_shown(path) for path in changed)
-                self._supervisor.say(f"{names} changed: restarting the parts that hold tasks")
+                names = ", ".join(_display_path(path) for path in changed)
+                self._supervisor.report(f"{names} changed: restarting the parts that hold tasks")
                 self._supervisor.restart_task_holders()
 
 
-def _shown(path: Path) -> str:
+def _display_path(path: Path) -> str:
     """Return the path relative to the project, if it is inside."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

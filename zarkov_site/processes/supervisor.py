@@ -1,6 +1,6 @@
-"""Start the parts of a running system as child processes, report which one died and why, restart it, stop them all.
+"""Start the parts of a running system as child processes, report and restart those that die, and stop them all.
 
-`zarkov_site.processes.up` defines the parts and their order. honcho runs the processes and colours their output.
+`zarkov_site.processes.parts` lists the parts and their order. honcho runs the processes and colours their output.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import SiteError
 
 TERMINATE_WAIT_S = 12.0  # after this, processes that hang are killed; on an idle machine all end within 3 s
-ALONE_S = 4.0  # share of it for the first parts, while the parts that they use still run
-LAST_WAIT_S = 5.0  # for the part that ends after all others
-REMEMBERED_LINES = 12
+FIRST_PARTS_WAIT_S = 4.0  # part of this time for the parts that stop first, while those that they use still run
+LAST_PART_WAIT_S = 5.0  # for the part that stops after all others
+KEPT_LINES = 12
 LOG_BYTES = 10 * 2**20  # of one part's log file; twice that is kept
 _LEVEL = re.compile(r"^\S+ \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
 _QUIET = {"DEBUG", "INFO"}
 
 
 class ProcessFailedError(SiteError):
-    """A part, or the loading of the sample, failed for good."""
+    """A part failed too often, or did not become ready, or the sample could not be loaded."""
 
     code = "part_failed"
 
@@ -49,33 +49,33 @@ class Part:
 
     name: str  # as shown, and the name of its log file
     command: tuple[str, ...]  # program and arguments
-    ready: tuple[str, ...] = ()  # dotted keys that it records in run/addresses.json when it is ready
+    ready_keys: tuple[str, ...] = ()  # dotted keys that it records in run/addresses.json when it is ready
     needs_tables: bool = False  # True if Django's tables must be up to date before it starts
-    holds_tasks: bool = False  # True if it must reload when a task file changes
-    reload: signal.Signals | None = None  # signal that makes it reload its code; None = it must be restarted
-    ends: int = 0  # parts with a lower number, which need this one to finish their work, end first
+    holds_tasks: bool = False  # True if it runs task code, which it must reload when a task file changes
+    reload_signal: signal.Signals | None = None  # signal that makes it reload its code; None = it must be restarted
+    stop_order: int = 0  # parts with lower numbers stop first, because they need this one to finish their work
 
 
 @dataclass
 class RestartPolicy:
-    """Decide how long to wait before restarting a part that died, and when to give up.
+    """Decide how long to wait before a part that died is restarted, and when to stop restarting it.
 
-    Pauses double from `first_s` to `most_s`. A part that lived for `calm_s` starts counting from 1; at `deaths` deaths
-    in a row it is given up.
+    Pauses double from `first_pause_s` to `longest_pause_s`. A part is not restarted after `max_deaths` deaths in a row;
+    one that ran for `stable_after_s` starts a new row.
     """
 
-    first_s: float = 0.5
-    most_s: float = 15.0
-    calm_s: float = 30.0
-    deaths: int = 6
-    seen: int = 0
+    first_pause_s: float = 0.5
+    longest_pause_s: float = 15.0
+    stable_after_s: float = 30.0
+    max_deaths: int = 6
+    deaths_in_a_row: int = 0
 
-    def died(self, lived_s: float) -> float | None:
-        """Return the pause before the next start in seconds, or None to give up."""
-        self.seen = 1 if lived_s >= self.calm_s else self.seen + 1
-        if self.seen >= self.deaths:
+    def record_death(self, lived_s: float) -> float | None:
+        """Return the pause before the next start in seconds, or None if there must be none."""
+        self.deaths_in_a_row = 1 if lived_s >= self.stable_after_s else self.deaths_in_a_row + 1
+        if self.deaths_in_a_row >= self.max_deaths:
             return None
-        return min(self.first_s * 2.0 ** (self.seen - 1), self.most_s)
+        return min(self.first_pause_s * 2.0 ** (self.deaths_in_a_row - 1), self.longest_pause_s)
 
 
 @dataclass
@@ -85,10 +85,10 @@ class _Child:
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     pid: int | None = None  # None if it is not running
     started: float = 0.0  # monotonic
-    start_again_at: float | None = None  # monotonic; None if no start is due
-    wanted_stop: bool = False  # True while it is being stopped on purpose
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED_LINES))
-    shown: bool = False  # True if the last line of its log was shown
+    restart_at: float | None = None  # monotonic; None if no start is due
+    stopping: bool = False  # True while it is being stopped on purpose
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
+    showing: bool = False  # True if the last line of its log was shown
 
 
 class Supervisor:
@@ -113,7 +113,7 @@ class Supervisor:
         folder.log.mkdir(parents=True, exist_ok=True)
 
     def start(self, part: Part) -> None:
-        """Start a part. `step` notices whether it runs."""
+        """Start a part. A later `step` records its process id."""
         child = _Child(part, next(self._colours))
         self._children[part.name] = child
         self._launch(child)
@@ -121,18 +121,18 @@ class Supervisor:
     def step(self, timeout_s: float = 0.2) -> None:
         """Wait up to `timeout_s` for messages of the children, handle them, and restart the parts that are due.
 
-        Raises `ProcessFailedError` for a part that is given up.
+        Raise `ProcessFailedError` for a part that will not be restarted.
         """
         for message in self._messages(timeout_s):
             self._handle(message)
         now = time.monotonic()
         for child in self._children.values():
-            if child.start_again_at is not None and child.start_again_at <= now:
-                child.start_again_at = None
+            if child.restart_at is not None and child.restart_at <= now:
+                child.restart_at = None
                 self._launch(child)
 
     def wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-        """Step until `condition` holds. Raises `ProcessFailedError`, naming `what`, after `timeout_s`."""
+        """Step until `condition` holds. Raise `ProcessFailedError`, naming `what`, after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
@@ -146,32 +146,32 @@ class Supervisor:
         for child in self._children.values():
             if not child.part.holds_tasks or child.pid is None:
                 continue
-            if child.part.reload is not None:
-                os.kill(child.pid, child.part.reload)
+            if child.part.reload_signal is not None:
+                os.kill(child.pid, child.part.reload_signal)
             else:
-                child.wanted_stop = True
+                child.stopping = True
                 _signal(child.pid, signal.SIGTERM)
 
     def stop(self, last: str | None = None) -> None:
-        """End every child by SIGTERM, and by SIGKILL after `TERMINATE_WAIT_S`; the part `last` after all others.
+        """Stop every child by SIGTERM, and by SIGKILL after `TERMINATE_WAIT_S`; the part `last` after all others.
 
-        Parts end in the order of `Part.ends`, so that work in progress can finish and the last measurements arrive.
+        Parts stop in order of `Part.stop_order`, so that work in progress can finish and the last measurements arrive.
         """
         others = [child for name, child in self._children.items() if name != last]
         self._end(others, TERMINATE_WAIT_S)
         if last in self._children:
-            self._end([self._children[last]], LAST_WAIT_S)
+            self._end([self._children[last]], LAST_PART_WAIT_S)
 
     def running(self) -> dict[str, int]:
         """Return the process id of each running part by name."""
         return {name: child.pid for name, child in self._children.items() if child.pid is not None}
 
-    def say(self, text: str) -> None:
-        """Print a line in the supervisor's own name."""
+    def report(self, text: str) -> None:
+        """Print a line from the supervisor itself."""
         now = datetime.datetime.now()  # noqa: DTZ005 - shown to a person, in the zone of the terminal
         self._printer.write(Message("line", text, now, "zarkov", None))
 
-    def show(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Print `text` without a prefix, so that it can be copied."""
         self._output.write(text)
         self._output.flush()
@@ -185,8 +185,8 @@ class Supervisor:
             cwd=str(self._cwd),
         )
         child.started = time.monotonic()
-        child.wanted_stop = False
-        child.lines.clear()
+        child.stopping = False
+        child.last_lines.clear()
         threading.Thread(target=process.run, args=(self._events,), name=child.part.name, daemon=True).start()
 
     def _handle(self, message: Message) -> None:
@@ -194,21 +194,21 @@ class Supervisor:
         if message.type == "start":
             child.pid = message.data["pid"]
         elif message.type == "line":
-            self._line(child, message)
+            self._handle_line(child, message)
         elif message.type == "stop":
             child.pid = None
-            self._died(child, message.data["returncode"])
+            self._handle_death(child, message.data["returncode"])
 
-    def _line(self, child: _Child, message: Message) -> None:
+    def _handle_line(self, child: _Child, message: Message) -> None:
         text = message.data.decode("utf-8", "replace").rstrip()
-        child.lines.append(text)
-        self._write(child.part.name, text)
+        child.last_lines.append(text)
+        self._append_to_log(child.part.name, text)
         if match := _LEVEL.match(text):
-            child.shown = match[1] not in _QUIET
-        if self._verbose or child.shown:
+            child.showing = match[1] not in _QUIET
+        if self._verbose or child.showing:
             self._printer.write(message._replace(data=text))
 
-    def _write(self, name: str, text: str) -> None:
+    def _append_to_log(self, name: str, text: str) -> None:
         """Append a line to a part's log file, which is renamed to `.1` when it reaches `LOG_BYTES`."""
         log = self._log(name)
         with log.open("a", encoding="utf-8") as file:
@@ -220,59 +220,59 @@ class Supervisor:
     def _log(self, name: str) -> Path:
         return self._folder.log / f"{name}.log"
 
-    def _died(self, child: _Child, code: int) -> None:
-        if child.wanted_stop:
-            child.start_again_at = time.monotonic()
+    def _handle_death(self, child: _Child, code: int) -> None:
+        if child.stopping:
+            child.restart_at = time.monotonic()
             return
         lived_s = time.monotonic() - child.started
-        pause_s = child.policy.died(lived_s)
+        pause_s = child.policy.record_death(lived_s)
         log = self._log(child.part.name)
         reason = f"{child.part.name} ended with {_cause(code)} after {lived_s:.1f} s"
-        said = "".join(f"\n    {line}" for line in child.lines)
+        last_lines = "".join(f"\n    {line}" for line in child.last_lines)
         if pause_s is None:
             raise ProcessFailedError(
-                f"{reason}, {child.policy.seen} times in a row. Its last lines (all of them in {log}):{said}\n"
-                f"Fix what they name, or try it alone: {shlex.join(child.part.command)}"
+                f"{reason}, {child.policy.deaths_in_a_row} times in a row. Its last lines (all of them are in {log}):"
+                f"{last_lines}\nFix the cause, or run it alone: {shlex.join(child.part.command)}"
             )
-        self.say(f"{reason}; it is started again in {pause_s:g} s. Its last lines (more in {log}):{said}")
-        child.start_again_at = time.monotonic() + pause_s
+        self.report(f"{reason}; restarting it in {pause_s:g} s. Its last lines (more in {log}):{last_lines}")
+        child.restart_at = time.monotonic() + pause_s
 
     def _end(self, children: list[_Child], wait_s: float) -> None:
         for child in children:
-            child.start_again_at = None
-        self._take_in(0.0)
-        turns = sorted({child.part.ends for child in children if child.pid is not None})
-        began, alone_s = time.monotonic(), min(ALONE_S, wait_s)
+            child.restart_at = None
+        self._collect_ends(0.0)
+        turns = sorted({child.part.stop_order for child in children if child.pid is not None})
+        began, first_wait_s = time.monotonic(), min(FIRST_PARTS_WAIT_S, wait_s)
         for index, turn in enumerate(turns):
-            ending = [child for child in children if child.part.ends == turn]
+            ending = [child for child in children if child.part.stop_order == turn]
             for child in ending:
                 if child.pid is not None:
                     _signal(child.pid, signal.SIGTERM)
             share = index / max(1, len(turns) - 1)
-            self._wait_for(ending, began + alone_s + (wait_s - alone_s) * share)
+            self._wait_for(ending, began + first_wait_s + (wait_s - first_wait_s) * share)
         self._wait_for(children, began + wait_s)
         for child in children:
             if child.pid is not None:
-                self.say(f"{child.part.name} did not end within {wait_s:g} s and is killed")
+                self.report(f"{child.part.name} did not end within {wait_s:g} s and is killed")
                 _kill(child.pid)
         self._wait_for(children, time.monotonic() + 1.0)
 
     def _wait_for(self, children: list[_Child], deadline: float) -> None:
         """Wait until all of them have ended, or until `deadline`."""
         while any(child.pid is not None for child in children) and time.monotonic() < deadline:
-            self._take_in(0.05)
+            self._collect_ends(0.05)
 
-    def _take_in(self, timeout_s: float) -> None:
-        """Note which children have ended, without restarting any."""
+    def _collect_ends(self, timeout_s: float) -> None:
+        """Record which children have ended, without restarting any."""
         for message in self._messages(timeout_s):
             child = self._children[message.name]
             if message.type == "line":
-                self._line(child, message)
+                self._handle_line(child, message)
             else:
                 child.pid = message.data.get("pid")
 
     def _messages(self, timeout_s: float) -> Iterator[Message]:
-        """Wait up to `timeout_s` for a message of the children, and yield it and all others that are there."""
+        """Wait up to `timeout_s` for a message from the children, and yield it and all others that are queued."""
         with contextlib.suppress(queue.Empty):
             yield self._events.get(timeout=timeout_s)
             while True:

@@ -28,7 +28,7 @@ class Command(ZarkovCommand):
             router.run(self.stop)
         finally:
             router.stop()
-            folder.forget_addresses(addresses)
+            folder.remove_addresses(addresses)
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)

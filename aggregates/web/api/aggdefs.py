@@ -15,12 +15,12 @@ from aggregates.services.define import FIELDS
 from aggregates.task_code.registry import discover, task_modules
 from aggregates.web.api import openapi
 from aggregates.web.api.api_view import ApiView
-from aggregates.web.api.pagination import newest
+from aggregates.web.api.pagination import newest_page
 from aggregates.web.api.series import read_number
 from aggregates.web.auth.access import EDIT, OPERATE
 from aggregates.web.exceptions import ConflictError, NotFoundError
 
-LEARNT = (
+STATE_FIELDS = (
     "state", "last_id", "last_run", "complete_through", "generation", "outputs", "full_due", "last_error", "failures",
     "skipped_count", "created", "changed",
 )  # fmt: skip
@@ -31,8 +31,8 @@ class AggDefSerializer(serializers.ModelSerializer[AggDef]):
 
     class Meta:
         model = AggDef
-        fields = ("name", *FIELDS, *LEARNT)
-        read_only_fields = LEARNT
+        fields = ("name", *FIELDS, *STATE_FIELDS)
+        read_only_fields = STATE_FIELDS
         extra_kwargs = {
             "name": {"validators": []},
             "task_name": {"required": True, "allow_blank": False},
@@ -217,7 +217,7 @@ class RunsView(ApiView):
         if state := request.GET.get("state", ""):
             rows = rows.filter(state=state)
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 500, 50)
-        found, following = newest(rows, request.GET.get("cursor", ""), limit)
+        found, following = newest_page(rows, request.GET.get("cursor", ""), limit)
         return Response({"runs": [run.document() for run in found], "next": following})
 
 

@@ -25,7 +25,7 @@ class RightsTokenAuthentication(TokenAuthentication):  # type: ignore[misc]
         cached = request.method == "POST" and getattr(view, "cache_tokens", False)
         pair = (check_token_cached if cached else check_token)(request)
         if pair is not None:
-            request._request.zarkov_rights = access.of_token(pair[1])  # type: ignore[attr-defined]
+            request._request.zarkov_rights = access.rights_of_token(pair[1])  # type: ignore[attr-defined]
         return pair
 
 

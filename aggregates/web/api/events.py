@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from aggregates.web import stored_events
 from aggregates.web.api import exception_handler, openapi, serializers
 from aggregates.web.api.api_view import ApiView
-from aggregates.web.api.pagination import cursor_of, read_cursor
+from aggregates.web.api.pagination import make_cursor, read_cursor
 from aggregates.web.api.series import read_number
 from aggregates.web.auth.access import INGEST
 from aggregates.web.exceptions import BadRequestError, BusyError, TooLargeError, UnavailableError
@@ -103,7 +103,7 @@ class EventsView(ApiView):
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 1000, 100)
         below = read_cursor(request.GET.get("cursor", ""))
         found = stored_events.latest(database(), limit, condition=_condition(request), below=below)
-        following = cursor_of(found[-1]["_id"]) if len(found) == limit else None
+        following = make_cursor(found[-1]["_id"]) if len(found) == limit else None
         return Response({"events": found, "next": following})
 
 

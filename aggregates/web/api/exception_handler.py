@@ -22,7 +22,7 @@ from aggregates.exceptions import (
     UnknownAggregateError,
 )
 from aggregates.web.exceptions import BadRequestError, ConflictError, NotFoundError, UnavailableError, WebError
-from aggregates.web.mongo import translate
+from aggregates.web.mongo import to_web_error
 
 _OF_SERVICE: tuple[tuple[type[AggregateError], type[WebError]], ...] = (
     (UnknownAggregateError, NotFoundError),
@@ -60,9 +60,9 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     elif isinstance(error, PermissionDenied):
         error = rest.PermissionDenied()
     elif isinstance(error, PyMongoError):
-        error = translate(error)
+        error = to_web_error(error)
     elif isinstance(error, AggregateError):
-        error = of_service(error)
+        error = from_service_error(error)
     if isinstance(error, WebError):
         headers = {}
         if error.retry_after_s is not None:
@@ -85,7 +85,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     return Response(error_body(code, str(error.detail)), status=error.status_code, headers=headers)
 
 
-def of_service(error: AggregateError) -> WebError:
+def from_service_error(error: AggregateError) -> WebError:
     """Return the `WebError` for a service's error, with the same code and text."""
     kind = next((kind for cause, kind in _OF_SERVICE if isinstance(error, cause)), BadRequestError)
     made = kind(str(error))

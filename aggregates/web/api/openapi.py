@@ -13,7 +13,7 @@ from aggregates.web.series.points import FILLS
 from aggregates.web.series.time_span import ALLOWED
 
 COMMON = (401, 403, 429)
-_SAID = {
+_DESCRIPTIONS = {
     400: "The request cannot be understood.",
     401: "Neither a login nor a token.",
     403: "The login or token may not do this.",
@@ -30,19 +30,21 @@ def describe(
     answers: dict[Any, Any], *errors: int, parameters: list[OpenApiParameter] | None = None, **rest: Any
 ) -> Callable[[Any], Any]:
     """Return `extend_schema` with `errors` and the errors that every endpoint can answer."""
-    refusals = {code: OpenApiResponse(ErrorSerializer, description=_SAID[code]) for code in sorted({*COMMON, *errors})}
+    refusals = {
+        code: OpenApiResponse(ErrorSerializer, description=_DESCRIPTIONS[code]) for code in sorted({*COMMON, *errors})
+    }
     return extend_schema(responses={**answers, **refusals}, parameters=parameters or [], **rest)
 
 
-def text(name: str, said: str, **rest: Any) -> OpenApiParameter:
+def text(name: str, description: str, **rest: Any) -> OpenApiParameter:
     """Return a text parameter of the query string."""
-    return OpenApiParameter(name, OpenApiTypes.STR, description=said, **rest)
+    return OpenApiParameter(name, OpenApiTypes.STR, description=description, **rest)
 
 
-def number(name: str, said: str, least: int, most: int, default: int) -> OpenApiParameter:
+def number(name: str, description: str, least: int, most: int, default: int) -> OpenApiParameter:
     """Return a whole-number parameter of the query string, within bounds."""
     schema = {"type": "integer", "minimum": least, "maximum": most, "default": default}
-    return OpenApiParameter(name, schema, description=said)
+    return OpenApiParameter(name, schema, description=description)
 
 
 FIELDS = text("fields", "Names of fields with commas between them; empty = all that are numbers.")

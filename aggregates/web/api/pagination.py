@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from aggregates.web.exceptions import BadRequestError
 
 
-def cursor_of(number: int) -> str:
+def make_cursor(number: int) -> str:
     """Return the cursor for the page after the row or document with this number."""
     return base64.urlsafe_b64encode(f"id:{number}".encode()).decode("ascii").rstrip("=")
 
@@ -29,10 +29,10 @@ def read_cursor(text: str) -> int | None:
     raise BadRequestError(f"cursor = {text[:60]!r} is invalid: use `next` of the previous page", parameter="cursor")
 
 
-def newest(rows: QuerySet[Any], cursor: str, limit: int) -> tuple[list[Any], str | None]:
+def newest_page(rows: QuerySet[Any], cursor: str, limit: int) -> tuple[list[Any], str | None]:
     """Return up to `limit` rows with the highest keys below the cursor, and the next cursor (None at the end)."""
     below = read_cursor(cursor)
     found = list((rows if below is None else rows.filter(pk__lt=below)).order_by("-pk")[: limit + 1])
     more = len(found) > limit
     found = found[:limit]
-    return found, cursor_of(found[-1].pk) if more else None
+    return found, make_cursor(found[-1].pk) if more else None

@@ -132,11 +132,11 @@ class QuarantineView(ApiView):
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 500, 50)
         try:
             found, following = quarantine.page(
-                database(), selection_of(request), cursor=request.GET.get("cursor", ""), limit=limit
+                database(), read_selection(request), cursor=request.GET.get("cursor", ""), limit=limit
             )
         except KeyFormatError as error:
             raise BadRequestError(str(error), parameter="cursor") from None
-        return Response({"documents": [_shown(entry) for entry in found], "next": following})
+        return Response({"documents": [_entry_document(entry) for entry in found], "next": following})
 
 
 class QuarantineCountsView(ApiView):
@@ -165,7 +165,7 @@ class QuarantineEntryView(ApiView):
             raise _unknown(key)
         mended = quarantine_replay.mended_of(entry)
         text = None if mended is None else json.loads(dumps(mended, json_options=RELAXED_JSON_OPTIONS))
-        return Response({**_shown(entry), "document": text})
+        return Response({**_entry_document(entry), "document": text})
 
     @openapi.describe({204: None}, 400, 404, 503)
     def delete(self, request: Request, key: str) -> Response:
@@ -190,7 +190,7 @@ class QuarantineReplayView(ApiView):
             raise BadRequestError('send either {"keys": [...]} or {"all": true}')
         if mended is not None and len(keys or ()) != 1:
             raise BadRequestError("document is for a single key", parameter="document")
-        what = [_key(key) for key in keys] if keys else selection_of(request)
+        what = [_key(key) for key in keys] if keys else read_selection(request)
         try:
             made = None if mended is None else quarantine_replay.from_text(json.dumps(mended))
         except quarantine_replay.MendError as error:
@@ -198,7 +198,7 @@ class QuarantineReplayView(ApiView):
         try:
             outcome = replay_entries(database(), what, by=_name(request), mended=made)
         except Exception as error:
-            raise translated(error) from error
+            raise from_replay_error(error) from error
         return Response(
             {
                 "accepted": outcome.accepted,
@@ -209,7 +209,7 @@ class QuarantineReplayView(ApiView):
         )
 
 
-def selection_of(request: HttpRequest | Request) -> Selection:
+def read_selection(request: HttpRequest | Request) -> Selection:
     """Parse the selection in a request's parameters. Raises `BadRequestError` naming the parameter."""
     given = request.GET
     span = read_span(given.get("from", ""), given.get("to", ""), read_zone(given.get("tz", ""), "UTC"), timezone.now())
@@ -221,7 +221,7 @@ def selection_of(request: HttpRequest | Request) -> Selection:
     )
 
 
-def translated(error: Exception) -> Exception:
+def from_replay_error(error: Exception) -> Exception:
     """Return the `WebError` for an error of a replay that no ingester accepts; return other errors unchanged."""
     if isinstance(error, JournalBusyError):
         return BusyError("the journal is full: replay again later")
@@ -248,6 +248,6 @@ def _name(request: Request) -> str:
     return str(getattr(token, "name", "") or request.user)
 
 
-def _shown(entry: dict[str, Any]) -> dict[str, Any]:
+def _entry_document(entry: dict[str, Any]) -> dict[str, Any]:
     shown = {name: value for name, value in entry.items() if name not in ("_id", "mended")}
     return {"key": quarantine.key_text(entry["_id"]), "replayed": None, **shown, "mended": "mended" in entry}

@@ -60,12 +60,12 @@ def series_query(request: HttpRequest | Request, name: str, prefix: str = "") ->
     span = read_span(found.start, found.end, found.zone, datetime.now(UTC))
     if span.start is not None and span.end is not None and span.start > span.end:
         raise BadRequestError(f"from = {found.start!r} is after to = {found.end!r}: swap them", parameter="from")
-    return found.locked(prefix)
+    return found.limited_to(prefix)
 
 
 def require_known(rights: Rights, name: str) -> None:
     """Raise `UnknownAggregateError` if there is neither an aggregate nor a definition called `name`."""
-    found = query.names(database())
+    found = query.list_aggregates(database())
     if name in found or AggDef.objects.filter(Q(name=name) | Q(output=f"{query.NAMESPACE}{name}")).exists():
         return
     readable = [other for other in found if rights.may_read(other)]
@@ -90,7 +90,7 @@ class CollectionsView(ApiView):
     def get(self, request: Request) -> Response:
         """List the names of all aggregates that can be read, without `zagg.`."""
         rights = self.rights(request)
-        return Response({"collections": [name for name in query.names(database()) if rights.may_read(name)]})
+        return Response({"collections": [name for name in query.list_aggregates(database()) if rights.may_read(name)]})
 
 
 class SeriesView(ApiView):
@@ -128,7 +128,7 @@ class RankedView(ApiView):
         rights.require_name(name)
         condition = read_filter(request.GET.get("filter") or "{}", "filter")
         if prefix := request.GET.get("prefix", ""):
-            condition = {"$and": [condition, {"_id": query.below(prefix)}]}
+            condition = {"$and": [condition, {"_id": query.starts_with(prefix)}]}
         sort = request.GET.get("sort") or "-value"
         check_field(sort.removeprefix("-"), "sort")
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 100, 20)

@@ -24,8 +24,8 @@ EDIT: Final = "edit"
 SCOPES: Final = (INGEST, READ, OPERATE)
 
 # Capabilities of a token's scope or a user's group. Operating includes reading, to see the result.
-OF_SCOPE = {INGEST: {INGEST}, READ: {READ}, OPERATE: {READ, OPERATE, EDIT}}
-OF_GROUP = {"viewer": {READ}, "operator": {READ, OPERATE}, "editor": {READ, OPERATE, EDIT, INGEST}}
+SCOPE_CAPABILITIES = {INGEST: {INGEST}, READ: {READ}, OPERATE: {READ, OPERATE, EDIT}}
+GROUP_CAPABILITIES = {"viewer": {READ}, "operator": {READ, OPERATE}, "editor": {READ, OPERATE, EDIT, INGEST}}
 ALL = frozenset({INGEST, READ, OPERATE, EDIT})
 
 
@@ -34,7 +34,7 @@ class Rights:
     """The rights of one request."""
 
     capabilities: frozenset[str] = frozenset()
-    known: bool = False  # True if there is a login or a token
+    authenticated: bool = False  # True if there is a login or a token
     collections: tuple[str, ...] = ()  # patterns of aggregates a token is limited to; empty = no limit
 
     def may(self, capability: str) -> bool:
@@ -49,7 +49,7 @@ class Rights:
         """Raise `NotLoggedInError` or `ForbiddenError` if `capability` is missing."""
         if self.may(capability):
             return
-        if not self.known:
+        if not self.authenticated:
             raise NotLoggedInError("log in, or send a token in the header Authorization: Token ...")
         limited = ", which a token limited to some aggregates never has" if self.collections else ""
         raise ForbiddenError(f"this needs the right to {capability}{limited}", needs=capability)
@@ -84,30 +84,30 @@ def _find(request: HttpRequest) -> Rights:
     if request.META.get("HTTP_AUTHORIZATION"):
         pair = check_token(request)
         if pair is not None:
-            return of_token(pair[1])
-    return _with_anonymous(of_user(getattr(request, "user", None)))
+            return rights_of_token(pair[1])
+    return _with_anonymous(rights_of_user(getattr(request, "user", None)))
 
 
-def of_token(token: Any) -> Rights:
+def rights_of_token(token: Any) -> Rights:
     """Return the rights of a token: those of its scopes. A token limited to some aggregates cannot change anything."""
-    capabilities = {capability for scope in token.scope_list() for capability in OF_SCOPE.get(scope, ())}
+    capabilities = {capability for scope in token.scope_list() for capability in SCOPE_CAPABILITIES.get(scope, ())}
     collections = tuple(token.collection_list())
     if collections:
         capabilities -= {OPERATE, EDIT}
-    return Rights(frozenset(capabilities), known=True, collections=collections)
+    return Rights(frozenset(capabilities), authenticated=True, collections=collections)
 
 
-def of_user(user: Any) -> Rights:
+def rights_of_user(user: Any) -> Rights:
     """Return the rights of a login: `read` and those of its groups. A superuser has all."""
     if user is None or not user.is_authenticated or not user.is_active:
         return Rights()
     if user.is_superuser:
-        return Rights(ALL, known=True)
+        return Rights(ALL, authenticated=True)
     names = user.groups.values_list("name", flat=True)
-    return Rights(frozenset().union(*(OF_GROUP.get(name, ()) for name in names)) | {READ}, known=True)
+    return Rights(frozenset().union(*(GROUP_CAPABILITIES.get(name, ()) for name in names)) | {READ}, authenticated=True)
 
 
 def _with_anonymous(rights: Rights) -> Rights:
     if settings.ZARKOV.anonymous_read:
-        return Rights(rights.capabilities | {READ}, rights.known, rights.collections)
+        return Rights(rights.capabilities | {READ}, rights.authenticated, rights.collections)
     return rights

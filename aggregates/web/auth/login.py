@@ -11,21 +11,21 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 
-MOST_WRONG: Final = 10
+MAX_WRONG_PASSWORDS: Final = 10
 WINDOW_S: Final = 60
 
 
-class CountedLogin(AuthenticationForm):
-    """A login form that rejects everything, even the right password, after `MOST_WRONG` wrong ones in one clock minute.
+class RateLimitedLoginForm(AuthenticationForm):
+    """A login form that rejects even the right password after `MAX_WRONG_PASSWORDS` wrong ones in one clock minute.
 
-    Wrong passwords are counted per user name and address, so that nobody can lock out a user at another address. The
+    Wrong passwords are counted per user name and address, so that a user at another address is not locked out. The
     counts are in Django's cache: by default each web process has its own.
     """
 
     def clean(self) -> dict[str, Any]:
-        """Return the cleaned data. Raises `ValidationError` for a wrong password and after too many."""
+        """Return the cleaned data. Raise `ValidationError` for a wrong password and after too many."""
         key = self._key()
-        if cache.get(key, 0) >= MOST_WRONG:
+        if cache.get(key, 0) >= MAX_WRONG_PASSWORDS:
             raise ValidationError(
                 "Too many wrong passwords for this name from your address: wait a minute.", code="too_many"
             )
@@ -46,5 +46,5 @@ class CountedLogin(AuthenticationForm):
         return f"login.{window}.{hashlib.sha256(client.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
 
 
-class CountedAdminLogin(CountedLogin, AdminAuthenticationForm):
-    """The same for the admin, which admits staff only."""
+class RateLimitedAdminLoginForm(RateLimitedLoginForm, AdminAuthenticationForm):
+    """The login form of the admin, which admits staff only."""

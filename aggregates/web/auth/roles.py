@@ -8,7 +8,7 @@ from django.apps import apps
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission
 
-from aggregates.web.auth.access import OF_GROUP
+from aggregates.web.auth.access import GROUP_CAPABILITIES
 
 _ACTIONS = {
     "viewer": {"view"},
@@ -27,7 +27,7 @@ def ensure_groups(sender: Any, **kwargs: Any) -> None:
     permissions = Permission.objects.filter(content_type__app_label__in=_APPS).exclude(
         content_type__model__in=_NOT_FOR_GROUPS
     )
-    for name in OF_GROUP:
+    for name in GROUP_CAPABILITIES:
         group, _ = Group.objects.get_or_create(name=name)
         operated = _OPERATED if "operate" in _ACTIONS[name] else set()
         wanted = [p for p in permissions if p.codename.partition("_")[0] in _ACTIONS[name] or p.codename in operated]

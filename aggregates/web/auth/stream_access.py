@@ -14,10 +14,10 @@ from django.http import HttpRequest
 from aggregates.web.auth.access import Rights, rights_of
 from aggregates.web.exceptions import WebError
 
-KNOWN_S = 2.0  # rights are cached this long for all streams of the same token or login
-MOST_KNOWN = 1_000
+CACHED_S = 2.0  # rights are cached this long for all streams of the same token or login
+MAX_CACHED = 1_000
 
-_known: dict[tuple[str, str], tuple[float, Rights | None]] = {}
+_cached: dict[tuple[str, str], tuple[float, Rights | None]] = {}
 
 
 def may_continue(request: HttpRequest, needed: Callable[[Rights], None]) -> Callable[[], bool]:
@@ -52,7 +52,7 @@ def may_continue(request: HttpRequest, needed: Callable[[Rights], None]) -> Call
 
 def clear_cache() -> None:
     """Clear the cached rights. For tests."""
-    _known.clear()
+    _cached.clear()
 
 
 def _yes() -> bool:
@@ -61,7 +61,7 @@ def _yes() -> bool:
 
 def _rights(client: tuple[str, str], request: HttpRequest) -> Rights | None:
     now = time.monotonic()
-    known = _known.get(client)
+    known = _cached.get(client)
     if known is not None and now < known[0]:
         return known[1]
     try:
@@ -70,9 +70,9 @@ def _rights(client: tuple[str, str], request: HttpRequest) -> Rights | None:
         rights = None
     finally:
         connections.close_all()
-    if len(_known) >= MOST_KNOWN:
-        _known.clear()
-    _known[client] = now + KNOWN_S, rights
+    if len(_cached) >= MAX_CACHED:
+        _cached.clear()
+    _cached[client] = now + CACHED_S, rights
     return rights
 
 

@@ -13,7 +13,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from aggregates.web.exceptions import NotLoggedInError
 
 CACHED_S = 2.0  # a valid token is cached this long, and can still send events if it is deleted meanwhile
-MOST_CACHED = 1_000
+MAX_CACHED = 1_000
 
 _cached: dict[bytes, tuple[float, tuple[Any, Any]]] = {}  # digest of the header: (expiry, (user, token))
 
@@ -37,7 +37,7 @@ def check_token_cached(request: HttpRequest) -> tuple[Any, Any] | None:
         return known[1]
     pair = check_token(request)
     if pair is not None:
-        if len(_cached) >= MOST_CACHED:
+        if len(_cached) >= MAX_CACHED:
             _cached.clear()
         _cached[digest] = now + _lifetime_s(pair[1]), pair
     return pair

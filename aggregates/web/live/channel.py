@@ -92,7 +92,7 @@ class LiveChannel:
             self._viewers.discard(viewer)
             self._empty_since = time.monotonic()
 
-    def notice(self, notice: Notice) -> None:
+    def handle_notice(self, notice: Notice) -> None:
         """Schedule a read if the notice concerns the feed."""
         if self.feed.concerns(notice):
             self._wake.set()
@@ -135,11 +135,11 @@ class LiveChannel:
                 if not self._viewers and now - self._empty_since > self._pace.linger_s:
                     self._closed = True
                     return True
-            if now - self._read_at > self._pace.reread_s or self._moved():
+            if now - self._read_at > self._pace.reread_s or self._stamp_changed():
                 return False
         return self._closed
 
-    def _moved(self) -> bool:
+    def _stamp_changed(self) -> bool:
         try:
             stamp = self.feed.stamp()
         except Exception:  # noqa: BLE001 - the next read reports the error
@@ -151,11 +151,11 @@ class LiveChannel:
             self._stamp = self.feed.stamp()
             state = self.feed.read()
         except WebError as error:
-            self._fail(error)
+            self._record_error(error)
             return
         except Exception as error:  # noqa: BLE001 - loop edge: a stream must survive MongoDB errors
             log.warning("live read failed channel=%s error=%s", self.uid, error)
-            self._fail(WebError("the data cannot be read at the moment"))
+            self._record_error(WebError("the data cannot be read at the moment"))
             return
         finally:
             self.reads += 1
@@ -174,7 +174,7 @@ class LiveChannel:
             for viewer in self._viewers:
                 viewer.set()
 
-    def _fail(self, error: WebError) -> None:
+    def _record_error(self, error: WebError) -> None:
         with self._lock:
             self._error = error
             for viewer in self._viewers:

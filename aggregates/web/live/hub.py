@@ -29,19 +29,21 @@ class Hub:
         """Return a viewer of `feeds`, keyed by the names in its messages, that continues after `last_event_id`."""
         return Viewer(self, feeds, _read_id(last_event_id))
 
-    def notice(self, notice: Notice) -> None:
+    def handle_notice(self, notice: Notice) -> None:
         """Pass the notice on to every channel."""
         with self._lock:
             channels = list(self._channels.values())
         for channel in channels:
-            channel.notice(notice)
+            channel.handle_notice(notice)
 
     def channel(self, feed: Feed) -> LiveChannel:
         """Return the channel of a feed, started now if there is none."""
         with self._lock:
             channel = self._channels.get(feed)
             if channel is None or channel.closed:
-                channel = self._channels[feed] = LiveChannel(feed, secrets.token_hex(4), self._pace, self._forget)
+                channel = self._channels[feed] = LiveChannel(
+                    feed, secrets.token_hex(4), self._pace, self._remove_channel
+                )
                 channel.start()
             return channel
 
@@ -54,7 +56,7 @@ class Hub:
         for channel in self.channels():
             channel.stop()
 
-    def _forget(self, channel: LiveChannel) -> None:
+    def _remove_channel(self, channel: LiveChannel) -> None:
         with self._lock:
             self._past_reads += channel.reads
             if self._channels.get(channel.feed) is channel:

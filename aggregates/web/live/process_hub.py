@@ -22,7 +22,7 @@ def hub() -> Hub:
             made = Hub()
             config = settings.ZARKOV
             listener = NoticeListener(
-                lambda: config.connect_address("publish_bind_address"), made.notice, config.client_keys()
+                lambda: config.connect_address("publish_bind_address"), made.handle_notice, config.client_keys()
             )
             listener.start()
             _running = (os.getpid(), made, listener)

@@ -13,7 +13,7 @@ from aggregates.web.live.feed import Feed, StreamMessage
 
 HEARTBEAT_S = 10.0  # silence after which a comment is sent: keeps proxies from closing, and detects dead clients
 CHECK_S = 5.0  # interval at which the viewer's rights are checked
-LONGEST_S = 600.0  # maximum duration; then the client reconnects
+MAX_STREAM_S = 600.0  # maximum duration; then the client reconnects
 RETRY_MS = 1000  # time that a browser waits before it reconnects
 
 
@@ -44,7 +44,7 @@ def _events(feeds: Mapping[str, Feed], last: str, allowed: Callable[[], bool]) -
     with process_hub.hub().watch(feeds, last) as viewer:
         yield b"retry: %d\n\n" % RETRY_MS
         try:
-            while (now := time.monotonic()) < started + LONGEST_S:
+            while (now := time.monotonic()) < started + MAX_STREAM_S:
                 if now - checked >= CHECK_S:
                     checked = now
                     if not allowed():

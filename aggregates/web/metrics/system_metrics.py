@@ -26,7 +26,7 @@ from mapreduce.engine.engine_status import engine_summary
 
 log = logging.getLogger(__name__)
 
-MOST_AGGREGATES = 1_000
+MAX_AGGREGATES = 1_000
 Source = Callable[[], Iterable[Metric]]
 
 
@@ -160,7 +160,7 @@ def _definitions() -> Iterator[Metric]:
     failures = GaugeMetricFamily("zarkov_aggregate_failures", "Failed runs in a row", labels=["name"])
     skipped = GaugeMetricFamily("zarkov_aggregate_skipped_events", "Events its task failed on", labels=["name"])
     took = GaugeMetricFamily("zarkov_aggregate_run_seconds", "Duration of its last complete run", labels=["name"])
-    for name, failed, left_out, took_s, times in rows[:MOST_AGGREGATES]:
+    for name, failed, left_out, took_s, times in rows[:MAX_AGGREGATES]:
         failures.add_metric([name], failed)
         skipped.add_metric([name], left_out)
         if took_s is not None:

@@ -11,7 +11,7 @@ from aggregates.models.chart import Chart
 _RELATIVE = re.compile(r"-(\d+)([a-z]+)\Z")
 
 
-def of_chart(chart: Chart, *, large: bool = False) -> dict[str, Any]:
+def context(chart: Chart, *, large: bool = False) -> dict[str, Any]:
     """Return the context of `zarkov/figure.html` for a chart."""
     return {
         "name": chart.slug,
@@ -26,9 +26,9 @@ def of_chart(chart: Chart, *, large: bool = False) -> dict[str, Any]:
     }
 
 
-def of_charts(charts: list[Chart]) -> list[dict[str, Any]]:
+def contexts(charts: list[Chart]) -> list[dict[str, Any]]:
     """Return the contexts of charts on one page, in order. A half-width chart alone in its row becomes wide."""
-    shown = [of_chart(chart) for chart in charts]
+    shown = [context(chart) for chart in charts]
     left: dict[str, Any] | None = None  # a half-width chart with nothing beside it yet
     for item in shown:
         if item["wide"]:
@@ -50,7 +50,7 @@ def stream_url(path: str, charts: list[Chart]) -> str:
     return f"{path}?{urlencode([('chart', chart.slug) for chart in charts])}"
 
 
-def range_words(charts: list[Chart]) -> str:
+def range_button_text(charts: list[Chart]) -> str:
     """Return the button text for the charts' own range; empty if they show everything."""
     starts = {chart.start for chart in charts}
     if starts == {""}:

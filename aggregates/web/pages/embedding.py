@@ -15,7 +15,7 @@ from aggregates.web.auth.access import EDIT, rights_of
 from aggregates.web.pages.forms import EmbedLinkForm
 
 
-def make(request: HttpRequest, shown: Chart | Dashboard) -> tuple[HttpResponseBase | None, dict[str, Any]]:
+def handle_links(request: HttpRequest, shown: Chart | Dashboard) -> tuple[HttpResponseBase | None, dict[str, Any]]:
     """Create a link if a valid form was posted. Return the redirect to answer with, or None and the template context.
 
     The context is that of `zarkov/embedding.html`. Without the right to edit it has no links, and a POST raises
@@ -36,6 +36,6 @@ def make(request: HttpRequest, shown: Chart | Dashboard) -> tuple[HttpResponseBa
 def _with_address(request: HttpRequest, link: EmbedLink) -> EmbedLink:
     address = request.build_absolute_uri(reverse("embed", args=[embed.token_of(link)]))
     link.address = address  # type: ignore[attr-defined]
-    link.code = embed.code(link, address)  # type: ignore[attr-defined]
+    link.code = embed.iframe_html(link, address)  # type: ignore[attr-defined]
     link.blocked = embed.is_mixed_content(link, address)  # type: ignore[attr-defined]
     return link

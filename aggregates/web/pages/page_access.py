@@ -11,21 +11,21 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 
 from aggregates.web.auth.access import rights_of
-from aggregates.web.exceptions import BrokenError, NotFoundError, NotLoggedInError, WebError
-from aggregates.web.mongo import answering
+from aggregates.web.exceptions import InternalError, NotFoundError, NotLoggedInError, WebError
+from aggregates.web.mongo import translate_errors
 from aggregates.web.response import error_response
 
 View = Callable[..., HttpResponseBase]
 
 
-def page(view: View) -> View:
+def page_view(view: View) -> View:
     """Wrap a page view: require the right to read everything, redirect to the login, show errors as pages."""
 
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             rights_of(request).require_unlimited()
-            with answering():
+            with translate_errors():
                 return view(request, *args, **kwargs)
         except NotLoggedInError:
             return redirect_to_login(request.get_full_path())
@@ -37,13 +37,13 @@ def page(view: View) -> View:
     return answer
 
 
-def stream(view: View) -> View:
+def stream_view(view: View) -> View:
     """Wrap a stream view: answer errors as JSON. The view checks rights itself."""
 
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
-            with answering():
+            with translate_errors():
                 return view(request, *args, **kwargs)
         except WebError as error:
             return error_response(error)
@@ -64,9 +64,9 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return error_response(error) if _is_program(request) else error_page(request, error)
 
 
-def broken(request: HttpRequest) -> HttpResponse:
+def server_error(request: HttpRequest) -> HttpResponse:
     """Answer 500 for an unhandled exception; the log has the details."""
-    error = BrokenError("an error in the server; the log has the details")
+    error = InternalError("an error in the server; the log has the details")
     return error_response(error) if _is_program(request) else error_page(request, error, bare=True)
 
 

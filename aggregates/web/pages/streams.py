@@ -10,22 +10,22 @@ from aggregates.web import embed
 from aggregates.web.auth.access import Rights, rights_of
 from aggregates.web.auth.stream_access import may_continue
 from aggregates.web.exceptions import BadRequestError, ForbiddenError, NotFoundError
-from aggregates.web.live.front_page_feed import FrontPageFeed
 from aggregates.web.live.jobs_feed import JobsFeed
+from aggregates.web.live.overview_feed import OverviewFeed
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
-from aggregates.web.pages.page_access import stream
+from aggregates.web.pages.page_access import stream_view
 
-MOST_CHARTS = 40
+MAX_CHARTS = 40
 
 
 @require_GET
-@stream
+@stream_view
 def charts(request: HttpRequest) -> HttpResponseBase:
     """Stream several charts (`?chart=SLUG&chart=SLUG&from=-7d`); events are named `series:SLUG`."""
     slugs = request.GET.getlist("chart")
-    if not slugs or len(slugs) > MOST_CHARTS:
-        raise BadRequestError(f"chart: name 1 to {MOST_CHARTS} charts", parameter="chart")
+    if not slugs or len(slugs) > MAX_CHARTS:
+        raise BadRequestError(f"chart: name 1 to {MAX_CHARTS} charts", parameter="chart")
     rights = rights_of(request)
     rights.require("read")
     found = {chart.slug: chart for chart in Chart.objects.filter(slug__in=slugs)}
@@ -39,20 +39,20 @@ def charts(request: HttpRequest) -> HttpResponseBase:
 
     needed(rights)
     start = request.GET.get("from")
-    feeds = {slug: embed.feed(found[slug], start=start) for slug in slugs}
+    feeds = {slug: embed.chart_feed(found[slug], start=start) for slug in slugs}
     return respond(request, feeds, may_continue(request, needed))
 
 
 @require_GET
-@stream
+@stream_view
 def pulse(request: HttpRequest) -> HttpResponseBase:
     """Stream the state of the system for the front page."""
     rights_of(request).require_unlimited()
-    return respond(request, {"": FrontPageFeed(database)}, may_continue(request, Rights.require_unlimited))
+    return respond(request, {"": OverviewFeed(database)}, may_continue(request, Rights.require_unlimited))
 
 
 @require_GET
-@stream
+@stream_view
 def jobs(request: HttpRequest) -> HttpResponseBase:
     """Stream the engine's state and newest jobs."""
     rights_of(request).require_unlimited()
@@ -60,13 +60,13 @@ def jobs(request: HttpRequest) -> HttpResponseBase:
 
 
 @require_GET
-@stream
+@stream_view
 def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
     """Stream the charts of an embed link; its signature is the right to see them."""
     link = embed.open_link(token)
     start = request.GET.get("from")
     feeds = {
-        chart.slug: embed.feed(chart, start=start, prefix=link.locked_prefix, adjustable=link.range_adjustable)
+        chart.slug: embed.chart_feed(chart, start=start, prefix=link.locked_prefix, adjustable=link.range_adjustable)
         for chart in link.charts()
     }
     if not feeds:

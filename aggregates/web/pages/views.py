@@ -19,14 +19,14 @@ from aggregates.web.json_encoding import plain, to_json
 from aggregates.web.mongo import database
 from aggregates.web.pages import chart_figure, embedding
 from aggregates.web.pages.forms import ChartForm
-from aggregates.web.pages.page_access import error_page, page
+from aggregates.web.pages.page_access import error_page, page_view
 from aggregates.web.series import freshness, latest_documents, query
 
-MOST_SERIES = 8  # in the default chart on the page of an aggregate
+MAX_SERIES = 8  # in the default chart on the page of an aggregate
 
 
 @require_safe
-@page
+@page_view
 def front(request: HttpRequest) -> HttpResponseBase:
     """Show the live state, the first chart that heads a dashboard and has data, and links to the other pages."""
     boards = list(Dashboard.objects.all()[:12])
@@ -35,7 +35,7 @@ def front(request: HttpRequest) -> HttpResponseBase:
         request,
         "zarkov/front.html",
         {
-            "featured": chart_figure.of_chart(featured[0]) if featured else None,
+            "featured": chart_figure.context(featured[0]) if featured else None,
             "featured_stream": chart_figure.stream_url(reverse("live-charts"), featured) if featured else "",
             "section": "front",
             "zone": settings.ZARKOV.time_zone,
@@ -57,20 +57,20 @@ def _first_with_data(boards: list[Dashboard]) -> list[Chart]:
     for board in boards:
         for chart in board.ordered_charts()[:1]:
             collection = query.collection_name(chart.aggregate)
-            shown = {"_id": query.below(chart.prefix)} if chart.prefix else {}
+            shown = {"_id": query.starts_with(chart.prefix)} if chart.prefix else {}
             if collection and database()[collection].find_one(shown, {"_id": 1}):
                 return [chart]
     return []
 
 
 @require_safe
-@page
+@page_view
 def aggregates(request: HttpRequest) -> HttpResponseBase:
     """List all aggregates by name."""
     texts = dict(AggDef.objects.exclude(description="").values_list("name", "description"))
     reached = {item["name"]: item for item in overview.aggregates(database(), 0)}
     items = []
-    for name in query.names(database()):
+    for name in query.list_aggregates(database()):
         item = reached.get(name, {})
         through = item.get("through")
         about = texts.get(item.get("aggdef") or name) or (f"through event {through:,}" if through is not None else "")
@@ -86,11 +86,11 @@ def aggregates(request: HttpRequest) -> HttpResponseBase:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@page
+@page_view
 def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
     """Show one aggregate: its chart, its latest documents, and a curl line. Editors can create charts of it."""
     collection = query.collection_name(name)
-    known = query.names(database())
+    known = query.list_aggregates(database())
     if collection is None or name not in known:
         return _by_definition(name, known)
     rights = rights_of(request)
@@ -117,9 +117,9 @@ def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
             for item in documents
         ],
         "order": order,
-        "stream": f"{reverse('api:live', args=[name])}?limit={MOST_SERIES}",
+        "stream": f"{reverse('api:live', args=[name])}?limit={MAX_SERIES}",
         "shown": {"name": "", "kind": "line", "zone": settings.ZARKOV.time_zone, "title": name, "size": "large"},
-        "curl": _curl(request, f"{reverse('api:series', args=[name])}?limit={MOST_SERIES}"),
+        "curl": _curl(request, f"{reverse('api:series', args=[name])}?limit={MAX_SERIES}"),
         "may_edit": rights.may(EDIT),
         "form": form,
     }
@@ -140,7 +140,7 @@ def _by_definition(name: str, known: list[str]) -> HttpResponseBase:
 
 
 @require_safe
-@page
+@page_view
 def charts(request: HttpRequest) -> HttpResponseBase:
     items = [
         {
@@ -154,7 +154,7 @@ def charts(request: HttpRequest) -> HttpResponseBase:
 
 
 @require_safe
-@page
+@page_view
 def dashboards(request: HttpRequest) -> HttpResponseBase:
     items = [
         {"title": board.title, "url": board.get_absolute_url(), "about": board.description}
@@ -164,46 +164,46 @@ def dashboards(request: HttpRequest) -> HttpResponseBase:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@page
+@page_view
 def chart(request: HttpRequest, slug: str) -> HttpResponseBase:
     """Show one chart. Editors see and create its embed links."""
     found = get_object_or_404(Chart, slug=slug)
-    made, links = embedding.make(request, found)
+    made, links = embedding.handle_links(request, found)
     if made is not None:
         return made
     context = {
         "section": "charts",
         "chart": found,
-        "shown": chart_figure.of_chart(found, large=True),
+        "shown": chart_figure.context(found, large=True),
         "stream": chart_figure.stream_url(reverse("live-charts"), [found]),
-        "own_range": chart_figure.range_words([found]),
+        "own_range": chart_figure.range_button_text([found]),
         **links,
     }
     return render(request, "zarkov/chart.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@page
+@page_view
 def dashboard(request: HttpRequest, slug: str) -> HttpResponseBase:
     """Show the charts of a dashboard, fed by one stream. Editors see and create its embed links."""
     found = get_object_or_404(Dashboard, slug=slug)
-    made, links = embedding.make(request, found)
+    made, links = embedding.handle_links(request, found)
     if made is not None:
         return made
     shown = found.ordered_charts()
     context = {
         "section": "dashboards",
         "dashboard": found,
-        "figures": chart_figure.of_charts(shown),
+        "figures": chart_figure.contexts(shown),
         "stream": chart_figure.stream_url(reverse("live-charts"), shown),
-        "own_range": chart_figure.range_words(shown),
+        "own_range": chart_figure.range_button_text(shown),
         **links,
     }
     return render(request, "zarkov/dashboard.html", context)
 
 
 @require_safe
-@page
+@page_view
 def jobs(request: HttpRequest) -> HttpResponseBase:
     """Show the engine's jobs. Operators can cancel one."""
     context = {"section": "jobs", "may_operate": rights_of(request).may(OPERATE)}
@@ -220,9 +220,9 @@ def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
     shown = link.charts()
     context = {
         "link": link,
-        "figures": [chart_figure.of_chart(shown[0], large=True)] if len(shown) == 1 else chart_figure.of_charts(shown),
+        "figures": [chart_figure.context(shown[0], large=True)] if len(shown) == 1 else chart_figure.contexts(shown),
         "stream": reverse("embed-live", args=[token]),
-        "own_range": chart_figure.range_words(shown),
+        "own_range": chart_figure.range_button_text(shown),
     }
     response = render(request, "zarkov/embed.html", context)
     response.frame_ancestors = embed.frame_ancestors(link)  # type: ignore[attr-defined]

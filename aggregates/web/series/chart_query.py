@@ -31,7 +31,7 @@ def chart_query(chart: Chart, start: str | None = None, end: str | None = None) 
     )
 
 
-def chart_faults(chart: Chart) -> dict[str, str]:
+def chart_errors(chart: Chart) -> dict[str, str]:
     """Return a message by field for each invalid name, range or zone."""
     faults: dict[str, str] = {}
     try:
@@ -58,5 +58,5 @@ class CheckedChartForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]
-        for name, message in chart_faults(self.instance).items():
+        for name, message in chart_errors(self.instance).items():
             self.add_error(name if name in self.fields else None, message)

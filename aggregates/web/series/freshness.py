@@ -47,7 +47,7 @@ def read(database: Database[dict[str, Any]], name: str) -> Freshness:
     document = positions.find_one({"_id": name}, _FIELDS) or {}
     if lead := document.get("lead"):
         document = positions.find_one({"_id": lead}, _FIELDS) or {}
-    return of_position(document, watermark(database) if document else None)
+    return from_position(document, watermark(database) if document else None)
 
 
 def watermark(database: Database[dict[str, Any]]) -> Watermark | None:
@@ -58,7 +58,7 @@ def watermark(database: Database[dict[str, Any]]) -> Watermark | None:
         return None
 
 
-def of_position(document: Mapping[str, Any], now: Watermark | None) -> Freshness:
+def from_position(document: Mapping[str, Any], now: Watermark | None) -> Freshness:
     """Return the freshness that a position document records, given the watermark `now`.
 
     An aggregate whose position has reached the watermark is as complete as the watermark, however long ago its last
@@ -73,7 +73,7 @@ def of_position(document: Mapping[str, Any], now: Watermark | None) -> Freshness
     return Freshness(through, complete, document.get("aggdef"))
 
 
-def least(database: Database[dict[str, Any]], names: Iterable[str]) -> Freshness:
+def least_current(database: Database[dict[str, Any]], names: Iterable[str]) -> Freshness:
     """Return the freshness of an answer made of several aggregates: that of the least current one."""
     found = [read(database, name) for name in dict.fromkeys(names)]
     through = [item.through for item in found if item.through is not None]

@@ -7,7 +7,7 @@ from typing import Any, Final
 from pymongo.database import Database
 
 COUNT: Final = 50
-MOST_SORTED: Final = 100_000  # larger collections are not sorted by change
+MAX_SORTED: Final = 100_000  # larger collections are not sorted by change
 BY_CHANGE: Final = "changed last"
 BY_KEY: Final = "last by key"
 
@@ -15,10 +15,10 @@ BY_KEY: Final = "last by key"
 def read(database: Database[dict[str, Any]], collection: str) -> tuple[list[dict[str, Any]], str]:
     """Return up to `COUNT` documents without their state, and a phrase that names their order.
 
-    Documents with the newest events come first. That order has no index, so a collection of more than `MOST_SORTED`
+    Documents with the newest events come first. That order has no index, so a collection of more than `MAX_SORTED`
     documents is read backwards by key instead, which costs the same at any size.
     """
-    by_change = _size(database, collection) <= MOST_SORTED
+    by_change = _size(database, collection) <= MAX_SORTED
     order = [("through", -1), ("_id", -1)] if by_change else [("_id", -1)]
     found = database[collection].find({}, {"state": 0}).sort(order).limit(COUNT)
     return list(found), BY_CHANGE if by_change else BY_KEY

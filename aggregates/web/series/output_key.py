@@ -64,12 +64,12 @@ def split_key(key: str) -> tuple[str, str]:
     return head, last
 
 
-def below_parts(prefix: str) -> str:
+def complete_parts(prefix: str) -> str:
     """Return the complete key parts in `prefix`, shared by all keys that start with it: `celery/` for `celery/2`."""
     return prefix[: prefix.rfind("/") + 1]
 
 
-def x_of(key: Any, zone: str) -> Any:
+def chart_x(key: Any, zone: str) -> Any:
     """Return the x value for a key in a chart: milliseconds if the key is or ends with a date, else the key itself.
 
     Keys that are neither text, dates nor numbers become text.

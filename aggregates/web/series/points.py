@@ -11,7 +11,7 @@ from typing import Any, Literal
 from bson import Decimal128
 
 from aggregates.web.exceptions import BadRequestError, TooLargeError
-from aggregates.web.series.output_key import Step, below_parts, parse_period, split_key, x_of
+from aggregates.web.series.output_key import Step, chart_x, complete_parts, parse_period, split_key
 from aggregates.web.series.time_span import TimeSpan, first_step, steps
 
 Fill = Literal["", "gap", "zero", "previous"]
@@ -50,7 +50,7 @@ def by_field(documents: Iterable[Mapping[str, Any]], zone: str) -> dict[str, lis
     """
     result: dict[str, list[list[Any]]] = {}
     for document in documents:
-        x = x_of(document["_id"], zone)
+        x = chart_x(document["_id"], zone)
         value = document.get("value")
         if isinstance(value, Mapping):
             for name, item in value.items():
@@ -68,7 +68,7 @@ def by_dimension(
     Keys that end with a date become times within `span`; other keys become categories, with the rest of the key after
     the complete parts of `prefix` as x. Without `fields`, all numeric fields are used.
     """
-    shared = below_parts(prefix)
+    shared = complete_parts(prefix)
     found: dict[tuple[str, str], Series] = {}
     seen_steps: set[Step] = set()
     for document in documents:
@@ -155,8 +155,8 @@ def _place(key: Any, zone: str) -> tuple[str, Any, Step | None]:
         period = parse_period(last, zone)
         return ("", key, None) if period is None else (dimensions, period.ms, period.step)
     if isinstance(key, datetime):
-        return "", x_of(key, zone), "second"
-    return "", x_of(key, zone), None
+        return "", chart_x(key, zone), "second"
+    return "", chart_x(key, zone), None
 
 
 def _numbers(value: Any, fields: tuple[str, ...]) -> Iterable[tuple[str, Any]]:

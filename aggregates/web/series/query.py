@@ -13,7 +13,7 @@ from pymongo.database import Database
 from aggregates.web.exceptions import ForbiddenError, TooLargeError
 from aggregates.web.mongo import QUERY_LIMIT_MS
 from aggregates.web.series import points
-from aggregates.web.series.output_key import below_parts, parse_period, split_key
+from aggregates.web.series.output_key import complete_parts, parse_period, split_key
 from aggregates.web.series.points import ChartData, Fill
 from aggregates.web.series.time_span import TimeSpan, read_span
 
@@ -38,7 +38,7 @@ class SeriesQuery:
     fill: Fill = ""  # what to put in periods without data; empty = nothing
     limit: int = 100  # maximum number of series; the largest are kept
 
-    def locked(self, prefix: str) -> SeriesQuery:
+    def limited_to(self, prefix: str) -> SeriesQuery:
         """Return the query limited to keys below `prefix`; its own prefix can only narrow that further."""
         return self if self.prefix.startswith(prefix) else replace(self, prefix=prefix)
 
@@ -56,12 +56,12 @@ def collection_name(name: str, prefix: str = NAMESPACE) -> str | None:
     return full if possible else None
 
 
-def below(prefix: str) -> dict[str, str]:
+def starts_with(prefix: str) -> dict[str, str]:
     """Return the condition that a key starts with `prefix`, in a form that uses the index."""
     return {"$gte": prefix, "$lt": prefix + _AFTER}
 
 
-def names(database: Database[dict[str, Any]]) -> list[str]:
+def list_aggregates(database: Database[dict[str, Any]]) -> list[str]:
     """List all aggregates that can be read, without `zagg.`, in alphabetical order."""
     found = database.list_collection_names(filter={"name": {"$regex": r"^zagg\."}})
     return sorted(name[len(NAMESPACE) :] for name in found)
@@ -147,8 +147,8 @@ def _bounds(database: Database[dict[str, Any]], collection: str, prefix: str, sp
 
     They can cover a little more than the span, never less: the caller checks each period.
     """
-    parts = below_parts(prefix)
-    bounds: dict[str, Any] = dict(below(prefix)) if prefix else {}
+    parts = complete_parts(prefix)
+    bounds: dict[str, Any] = dict(starts_with(prefix)) if prefix else {}
     if span.start is None and span.end is None:
         return bounds
     for direction in (1, -1):

@@ -35,6 +35,6 @@ class Command(ZarkovCommand):
         try:
             broker.run(self.stop)
         finally:
-            config.folder.forget_addresses(addresses)
+            config.folder.remove_addresses(addresses)
             broker.close()
         self.stdout.write(f"{broker.figures.messages} messages passed")

@@ -68,7 +68,7 @@ class Command(ZarkovCommand):
             ingester.run()
         finally:
             if record:
-                settings.ZARKOV.folder.forget_addresses(ingester.addresses)
+                settings.ZARKOV.folder.remove_addresses(ingester.addresses)
 
     def _serve_behind_balancer(self, ingest: IngestSettings, count: int, rebind: bool) -> None:
         def command(folder: Path, number: int) -> list[str]:
@@ -85,7 +85,7 @@ class Command(ZarkovCommand):
             balancer.run(self.stop)
         finally:
             balancer.close()
-            home.forget_addresses(addresses)
+            home.remove_addresses(addresses)
 
     def _announce(self, addresses: dict[str, str]) -> None:
         settings.ZARKOV.folder.record_addresses(addresses)

@@ -7,7 +7,7 @@ import re
 from drf_spectacular.generators import SchemaGenerator
 
 from aggregates.exceptions import AggregateError
-from aggregates.web.api.exception_handler import _CODES, of_service
+from aggregates.web.api.exception_handler import _CODES, from_service_error
 from aggregates.web.exceptions import WebError
 from aggregates.web.series import time_span
 from aggregates.web.series.query_filter import COMBINE, COMPARE
@@ -28,7 +28,7 @@ def test_every_endpoint_is_described_and_nothing_else() -> None:
 
 def test_every_error_code_is_in_the_table() -> None:
     codes = {kind.code for kind in _all(WebError)} - {"error"} | set(_CODES.values())
-    served = {of_service(AggregateError("x")).code}
+    served = {from_service_error(AggregateError("x")).code}
     rows = set(re.findall(r"`([a-z_]+)`", "\n".join(re.findall(r"^\| \d.*$", TEXT, re.MULTILINE))))
     assert codes <= rows
     assert served

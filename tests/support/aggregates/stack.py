@@ -74,7 +74,7 @@ class Stack:
         command = [sys.executable, *words]
         if known := READY.get(kind):
             addresses = self.folder.addresses()
-            self.folder.forget_addresses({key: addresses[key] for key in known if key in addresses})
+            self.folder.remove_addresses({key: addresses[key] for key in known if key in addresses})
         self.processes[name] = subprocess.Popen(
             command, cwd=REPOSITORY, env=self.environment, stdout=self._log, stderr=self._log, start_new_session=True
         )

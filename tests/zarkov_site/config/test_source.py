@@ -1,4 +1,4 @@
-"""Configuration: sources, their order, and what is refused in which words."""
+"""Sources of the configuration, their precedence, and the error messages for mistakes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def refusal(tmp_path: Path, environ: dict[str, str]) -> str:
     return str(caught.value)
 
 
-def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
+def test_defaults_are_as_documented(tmp_path: Path) -> None:
     got = config(tmp_path)
     expected = {
         "home": Path("var"),
@@ -89,7 +89,7 @@ def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     assert got.job_root == got.folder.root / "zmr"
 
 
-def test_sources_rise_from_file_over_environment_to_set(tmp_path: Path) -> None:
+def test_the_environment_overrides_the_file_and_set_overrides_both(tmp_path: Path) -> None:
     environ = file(tmp_path, "web_port: 1\nrefresh_min_ms: 1\nincremental: 1\nzmr: {reduce_count: 1, map_job_size: 1}")
     environ |= {"ZARKOV_REFRESH_MIN_MS": "2", "ZARKOV_INCREMENTAL": "2", "ZARKOV_ZMR__MAP_JOB_SIZE": "2"}
     environ |= {SET_VARIABLE: "incremental=3\nzmr.outstanding_maps=3"}
@@ -98,13 +98,13 @@ def test_sources_rise_from_file_over_environment_to_set(tmp_path: Path) -> None:
     assert (got.zmr.reduce_count, got.zmr.map_job_size, got.zmr.outstanding_maps) == (1, 2, 3)
 
 
-def test_zarkov_yaml_is_read_when_present_and_a_named_file_goes_before_it(tmp_path: Path) -> None:
+def test_zarkov_yaml_is_read_unless_another_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "zarkov.yaml").write_text("web_port: 7")
     assert config(tmp_path).web_port == 7
     assert config(tmp_path, file(tmp_path, "incremental: 1")).web_port == 8081
 
 
-def test_the_file_of_2011_loads_and_says_what_has_no_meaning_any_more(tmp_path: Path) -> None:
+def test_the_file_of_2011_loads_with_warnings_for_keys_without_effect(tmp_path: Path) -> None:
     got, warnings = load(file(tmp_path, BLOG_2011), [tmp_path])
     assert got.verbose
     assert got.backdoor == "127.0.0.1:6545"
@@ -121,12 +121,12 @@ def test_the_file_of_2011_loads_and_says_what_has_no_meaning_any_more(tmp_path: 
         got.refuse_exposure()
 
 
-def test_a_sink_port_is_said_to_have_no_meaning(tmp_path: Path) -> None:
+def test_a_sink_port_causes_a_warning(tmp_path: Path) -> None:
     warnings = load({SET_VARIABLE: "zmr.sink_port=5559"}, [tmp_path])[1]
     assert ["zmr.sink_port" in warning for warning in warnings] == [True]
 
 
-def test_exposure_is_allowed_when_said(tmp_path: Path) -> None:
+def test_exposed_sockets_can_be_allowed(tmp_path: Path) -> None:
     got = config(tmp_path, {"ZARKOV_BSON_BIND_ADDRESS": "tcp://*:6543", "ZARKOV_ALLOW_INSECURE_BIND": "yes"})
     got.refuse_exposure()
     config(tmp_path).refuse_exposure()
@@ -163,29 +163,29 @@ def test_exposure_is_allowed_when_said(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_mistake_is_named_with_key_value_source_and_what_is_allowed(
+def test_a_mistake_is_reported_with_key_value_source_and_allowed_values(
     tmp_path: Path, environ: dict[str, str], words: list[str]
 ) -> None:
     message = refusal(tmp_path, environ)
     assert [word for word in words if word not in message] == []
 
 
-def test_yes_is_no_port(tmp_path: Path) -> None:
+def test_a_yaml_boolean_is_not_a_port(tmp_path: Path) -> None:
     assert "web_port: True is not allowed" in refusal(tmp_path, file(tmp_path, "web_port: yes"))
 
 
 @pytest.mark.parametrize("text", ["web_port: [", "- 1\n- 2", "web_port: {a: 1}", "zmr: {nope: 1}", "zmr: 3"])
-def test_a_broken_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
+def test_an_invalid_file_is_reported_by_name(tmp_path: Path, text: str) -> None:
     assert "given.yaml" in refusal(tmp_path, file(tmp_path, text))
 
 
 @pytest.mark.parametrize("text", ["x: 8081\nverbose: true\nx: 2\n", "zmr:\n  x: 1\n  src_port: 1\n  x: 2\n"])
-def test_a_key_given_twice_is_refused_with_its_lines(tmp_path: Path, text: str) -> None:
+def test_a_duplicate_key_is_reported_with_both_lines(tmp_path: Path, text: str) -> None:
     message = refusal(tmp_path, file(tmp_path, text))
     assert re.search(r"the key x is given twice, first in line [12].* line [34]", message)
 
 
-def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_by_name(tmp_path: Path) -> None:
     assert "nowhere.yaml" in refusal(tmp_path, {FILE_VARIABLE: str(tmp_path / "nowhere.yaml")})
 
 
@@ -196,13 +196,13 @@ def test_null_means_the_default(tmp_path: Path) -> None:
     assert config(tmp_path, {"ZARKOV_WEB_PORT": ""}).web_port == 8081
 
 
-def test_lists_and_sizes_are_read_from_text(tmp_path: Path) -> None:
+def test_lists_and_sizes_are_parsed_from_text(tmp_path: Path) -> None:
     got = config(tmp_path, {"ZARKOV_TASK_MODULES": "a.b, c", "ZARKOV_JOURNAL_SEGMENT_BYTES": "2 MiB"})
     assert got.task_modules == ["a.b", "c"]
     assert got.journal_segment_bytes == 2 * 2**20
 
 
-def test_a_port_0_is_looked_up_among_the_recorded_addresses(tmp_path: Path) -> None:
+def test_port_0_is_looked_up_in_the_recorded_addresses(tmp_path: Path) -> None:
     got = config(tmp_path, {"ZARKOV_HOME": str(tmp_path), "ZARKOV_ZMR__REQ_BIND": "tcp://127.0.0.1:0"})
     with pytest.raises(Exception, match=r"zmr\.req_bind has port 0") as caught:
         got.connect_address("zmr.req_uri")
@@ -211,13 +211,13 @@ def test_a_port_0_is_looked_up_among_the_recorded_addresses(tmp_path: Path) -> N
     assert got.connect_address("zmr.req_uri") == "tcp://127.0.0.1:4242"
 
 
-def test_every_key_is_known_once() -> None:
+def test_every_key_is_listed_once() -> None:
     keys = list(known_keys())
     assert len(keys) == len(set(keys))
     assert {"home", "zmr.reduce_count", "metrics.port"} <= set(keys)
 
 
-def test_the_interface_of_workers_is_a_socket_beyond_loopback_too(tmp_path: Path) -> None:
+def test_a_worker_interface_beyond_loopback_counts_as_exposed(tmp_path: Path) -> None:
     beyond = config(tmp_path, {"ZARKOV_ZMR__WORKER_URI": "tcp://eth0"})
     with pytest.raises(ConfigError, match=r"zmr\.worker_uri = tcp://eth0.* listens beyond loopback.*curvekeys"):
         beyond.refuse_exposure()

@@ -1,4 +1,4 @@
-"""`up` from an empty home folder to numbers on a page, and back to nothing."""
+"""`up` from an empty home folder to numbers on a page, until nothing runs any more."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def work_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The current folder of the commands: empty but for what a test saves there."""
+    """Return the current folder of the commands, empty except for files that a test writes."""
     return tmp_path_factory.mktemp("work")
 
 
@@ -55,7 +55,7 @@ def day(event: dict[str, Any]) -> str:
     return f"{datetime.fromtimestamp(event['timestamp']['$datetime'], UTC):%Y-%m-%d}"
 
 
-def test_the_sample_equals_counts_taken_straight_from_the_file(db: Database[dict[str, Any]]) -> None:
+def test_aggregates_of_the_sample_equal_counts_of_its_file(db: Database[dict[str, Any]]) -> None:
     events = data_file()
     assert len(events) == EVENT_COUNT
     assert db["event"].count_documents({"id": {"$gte": "sample:", "$lt": "sample;"}}) == EVENT_COUNT
@@ -80,20 +80,20 @@ def test_a_second_load_of_the_sample_stores_nothing(system: System, db: Database
     assert db["event"].count_documents({"id": {"$gte": "sample:", "$lt": "sample;"}}) == EVENT_COUNT
 
 
-def test_the_curl_line_works_as_printed(system: System, db: Database[dict[str, Any]]) -> None:
+def test_the_printed_curl_command_works(system: System, db: Database[dict[str, Any]]) -> None:
     done = subprocess.run(system.curl_line(), shell=True, capture_output=True, text=True, timeout=20, check=True)
     assert json.loads(done.stdout) == {"accepted": 1, "rejected": []}
     eventually(lambda: db["event"].find_one({"type": "hello"}), what="the event in MongoDB")
 
 
-def test_the_greeting_says_where_and_with_which_login(system: System) -> None:
+def test_the_greeting_shows_the_address_and_the_login(system: System) -> None:
     password = system.folder.admin_password.read_text().strip()
     assert system.url() in system.output
     assert f"user admin, password {password}" in system.output
     assert system.folder.admin_password.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_walk_of_2011(system: System, work_folder: Path, db: Database[dict[str, Any]]) -> None:
+def test_the_tutorial_of_2011_works(system: System, work_folder: Path, db: Database[dict[str, Any]]) -> None:
     bson_receiver = system.folder.address("bson_bind_address")
     sent = system.manage("zsend", bson_receiver, stdin='{"type":"nop"}\n')
     assert sent.returncode == 0, sent.stderr
@@ -121,7 +121,7 @@ def test_the_walk_of_2011(system: System, work_folder: Path, db: Database[dict[s
         "    def _start_jobs(self, socket, full):\n"
         "        self.start_mr(socket, self.db.zagg.my_agg, full, map=map, reduce=reduce)\n"
     )
-    eventually(lambda: "tasks.py changed" in system.output, what="that the new task file is seen")
+    eventually(lambda: "tasks.py changed" in system.output, what="the new task file is noticed")
     define = "AggDef.objects.create(name='my_agg_def', task_name='my.tasks.MyTask')"
     done = system.manage("shell", "-c", define)
     assert done.returncode == 0, done.stderr
@@ -153,7 +153,7 @@ def test_the_walk_of_2011(system: System, work_folder: Path, db: Database[dict[s
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_a_run_asked_for_over_http_is_taken_up_at_once(system: System) -> None:
+def test_a_run_requested_over_http_starts_at_once(system: System) -> None:
     made = system.manage("token", "operator", "--scope", "operate")
     request = urllib.request.Request(
         system.url("api/v1/aggdefs/commits_by_day/run/"),
@@ -166,7 +166,7 @@ def test_a_run_asked_for_over_http_is_taken_up_at_once(system: System) -> None:
     eventually(lambda: json.loads(system.get(f"api/v1/runs/{run}/"))["state"] == "complete", 15, "the run")
 
 
-def test_a_part_that_is_killed_is_named_and_comes_back(system: System) -> None:
+def test_a_killed_part_is_reported_and_restarted(system: System) -> None:
     log = system.output
     match = re.search(r"pid (\d+)", (system.folder.log / "ingester.log").read_text())
     victims = [p for p in system.descendants() if "runingest" in p.cmdline()]
@@ -179,23 +179,23 @@ def test_a_part_that_is_killed_is_named_and_comes_back(system: System) -> None:
         done = subprocess.run(system.curl_line(), shell=True, capture_output=True, text=True, timeout=30, check=False)
         return '"accepted":1' in done.stdout.replace(" ", "")
 
-    eventually(accepted, 30, "that an event is accepted again")
+    eventually(accepted, 30, "an event is accepted again")
 
 
-def test_a_second_up_in_the_same_home_is_refused(system: System) -> None:
+def test_a_second_up_in_the_same_home_folder_is_refused(system: System) -> None:
     done = system.manage("up")
     assert done.returncode == 1
     assert f"process {system.process.pid} holds" in done.stderr
 
 
-def test_ctrl_c_ends_everything_nothing_outlives_a_kill_and_the_next_start_is_quick(tmp_path: Path) -> None:
+def test_ctrl_c_or_a_kill_ends_all_processes_and_the_next_start_is_quick(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with running(home, "--no-sample", ZARKOV_METRICS__OWN_INTERVAL_S="1") as made:
         processes = made.descendants()
         assert len(processes) >= 8
-        made.get("")  # is measured
+        made.get("")  # a request to measure
         first_s = made.ready_s
-        assert made.stop() < first_s  # both take their time on a busy machine; a part that hangs takes longer
+        assert made.stop() < first_s  # both are slow on a busy machine; a part that hangs takes longer
         assert alive(processes) == []
         assert "measurements are lost" not in made.output
         assert "is killed" not in made.output
@@ -210,7 +210,7 @@ def test_ctrl_c_ends_everything_nothing_outlives_a_kill_and_the_next_start_is_qu
     assert time.monotonic() - before < 60
 
 
-def test_a_taken_port_stops_the_start_with_its_name(system: System, tmp_path: Path) -> None:
+def test_a_port_in_use_stops_the_start_and_is_reported(system: System, tmp_path: Path) -> None:
     taken = system.folder.address("bson_bind_address")
     other = System(tmp_path / "other", ZARKOV_BSON_BIND_ADDRESS=taken)
     assert other.process.wait(30) == 1

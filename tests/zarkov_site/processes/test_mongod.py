@@ -24,7 +24,7 @@ from zarkov_site.processes.mongod import LocalMongod, find_mongod, refuse_standa
 
 
 class HangUp(socketserver.BaseRequestHandler):
-    """A server that has nothing to say, and lets its port be taken over from the dead."""
+    """Close each connection; the server's port can be reused at once."""
 
     def setup(self) -> None:
         self.request.close()
@@ -33,7 +33,7 @@ class HangUp(socketserver.BaseRequestHandler):
 socketserver.TCPServer.allow_reuse_address = True
 
 
-def test_a_transaction_works_and_a_login_is_needed(home: HomeFolder) -> None:
+def test_transactions_work_and_a_login_is_required(home: HomeFolder) -> None:
     mongod = LocalMongod(home)
     try:
         uri = mongod.start()
@@ -44,10 +44,10 @@ def test_a_transaction_works_and_a_login_is_needed(home: HomeFolder) -> None:
             assert client.x.y.count_documents({}) == 1
         port = urlsplit(uri).port
         with (
-            MongoClient(f"mongodb://127.0.0.1:{port}/?directConnection=true") as stranger,
+            MongoClient(f"mongodb://127.0.0.1:{port}/?directConnection=true") as anonymous,
             pytest.raises(OperationFailure, match="authentication"),
         ):
-            stranger.x.y.find_one()
+            anonymous.x.y.find_one()
         secret = [home.mongo / name for name in ("uri", "password", "keyfile")]
         assert [stat.S_IMODE(path.stat().st_mode) for path in secret] == [0o600] * 3
         with pytest.raises(HomeError, match=f"process {os.getpid()} holds"):
@@ -58,7 +58,7 @@ def test_a_transaction_works_and_a_login_is_needed(home: HomeFolder) -> None:
     assert mongod.process.poll() == 0
 
 
-def test_after_a_kill_it_comes_back_on_another_port_with_its_data(home: HomeFolder) -> None:
+def test_a_restart_after_a_kill_keeps_the_data_even_on_another_port(home: HomeFolder) -> None:
     first = LocalMongod(home)
     uri = first.start()
     with MongoClient(uri) as client:
@@ -89,7 +89,7 @@ def test_a_clean_restart_keeps_its_port(home: HomeFolder) -> None:
     assert uris[0] == uris[1]
 
 
-def test_a_mongod_whose_starter_was_killed_is_ended_and_replaced(
+def test_a_mongod_whose_parent_was_killed_is_ended_and_replaced(
     home: HomeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_end_with_parent", lambda: None)
@@ -107,23 +107,23 @@ def test_a_mongod_whose_starter_was_killed_is_ended_and_replaced(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) is Linux's")
-def test_it_ends_when_its_starter_is_killed(home: HomeFolder) -> None:
+def test_mongod_ends_when_its_parent_is_killed(home: HomeFolder) -> None:
     code = (
         "import sys, time; from pathlib import Path; from zarkov_site.config.home import HomeFolder; "
         "from zarkov_site.processes.mongod import LocalMongod; "
         "m = LocalMongod(HomeFolder(Path(sys.argv[1]))); m.start(); "
         "print(m.process.pid, flush=True); time.sleep(600)"
     )
-    starter = subprocess.Popen([sys.executable, "-c", code, str(home.root)], stdout=subprocess.PIPE, text=True)
-    assert starter.stdout is not None
-    child = psutil.Process(int(starter.stdout.readline()))
-    starter.send_signal(signal.SIGKILL)
-    starter.wait()
-    starter.stdout.close()
+    parent = subprocess.Popen([sys.executable, "-c", code, str(home.root)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
     child.wait(60)
 
 
-def test_a_mongod_that_cannot_start_is_explained(home: HomeFolder) -> None:
+def test_a_mongod_that_cannot_start_is_reported(home: HomeFolder) -> None:
     (home.mongo / "data").mkdir(parents=True)
     (home.mongo / "data" / "storage.bson").write_text("nonsense")
     mongod = LocalMongod(home)
@@ -131,7 +131,7 @@ def test_a_mongod_that_cannot_start_is_explained(home: HomeFolder) -> None:
         mongod.start()
 
 
-def test_a_candidate_counts_only_when_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mongod_that_does_not_run_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "mongod"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
@@ -142,7 +142,7 @@ def test_a_candidate_counts_only_when_it_runs(tmp_path: Path, monkeypatch: pytes
         find_mongod()
 
 
-def test_a_standalone_is_refused_with_the_two_commands_that_mend_it(home: HomeFolder) -> None:
+def test_a_standalone_is_refused_with_the_two_commands_that_convert_it(home: HomeFolder) -> None:
     data, log = home.root / "data", home.root / "log"
     data.mkdir(parents=True)
     command = [find_mongod(), "--dbpath", data, "--port", "0", "--nounixsocket", "--bind_ip", "127.0.0.1"]

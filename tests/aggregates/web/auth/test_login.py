@@ -32,7 +32,7 @@ def post(path: str, password: str, name: str = NAME, address: str = "10.0.0.1") 
 @pytest.mark.parametrize("path", ["/login/", "/admin/login/"])
 def test_after_ten_wrong_passwords_even_the_right_one_is_refused_for_a_minute(path: str, clock: list[float]) -> None:
     assert post(path, PASSWORD).status_code == 302
-    for _ in range(login.MOST_WRONG):
+    for _ in range(login.MAX_WRONG_PASSWORDS):
         assert b"Too many wrong passwords" not in post(path, "guess").content
     refused = post(path, PASSWORD, name="ANN")
     assert refused.status_code == 200 and b"Too many wrong passwords" in refused.content

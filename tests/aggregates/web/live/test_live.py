@@ -24,8 +24,8 @@ from pymongo.read_concern import ReadConcern
 from aggregates.web.exceptions import UnavailableError
 from aggregates.web.live.channel import KEPT_MESSAGES, SendPacing
 from aggregates.web.live.feed import StreamMessage, series_change
-from aggregates.web.live.front_page_feed import LATEST, FrontPageFeed, shown
 from aggregates.web.live.hub import Hub, Viewer
+from aggregates.web.live.overview_feed import SHOWN_EVENTS, OverviewFeed, choose_events
 from aggregates.web.live.stream import HEARTBEAT_S
 from tests.support.durations import assert_within
 from tests.support.waiting import eventually
@@ -81,7 +81,7 @@ def test_a_viewer_gets_the_state_and_then_each_change(hub: Hub) -> None:
     with hub.watch({"": feed}) as viewer:
         assert take(viewer)[:2] == ("whole", 0)
         feed.value = 1
-        hub.notice({"name": "n"})
+        hub.handle_notice({"name": "n"})
         assert take(viewer)[:2] == ("change", [0, 1])
 
 
@@ -90,7 +90,7 @@ def test_notices_about_others_cause_no_read(hub: Hub) -> None:
     with hub.watch({"": feed}) as viewer:
         take(viewer)
         for _ in range(20):
-            hub.notice({"name": "other"})
+            hub.handle_notice({"name": "other"})
         assert list(viewer.wait(0.1)) == []
         assert feed.reads == 1
 
@@ -102,7 +102,7 @@ def test_many_viewers_of_one_feed_cost_one_read_per_update(hub: Hub) -> None:
     assert feed.reads == 1
     for value in (1, 2, 3):
         feed.value = value
-        hub.notice({"name": "n"})
+        hub.handle_notice({"name": "n"})
         assert {json.dumps(take(viewer)[:2]) for viewer in viewers} == {json.dumps(("change", [value - 1, value]))}
     assert feed.reads == 4
     for viewer in viewers:
@@ -126,7 +126,7 @@ def test_who_comes_back_gets_only_what_is_missing(hub: Hub) -> None:
             viewer.close()
             for value in (1, 2):
                 feed.value = value
-                hub.notice({"name": "n"})
+                hub.handle_notice({"name": "n"})
                 take(other)
             with hub.watch({"": feed}, last) as again:
                 assert [message.kind for _, _, message in again.wait(1)] == ["change", "change"]
@@ -141,7 +141,7 @@ def test_who_is_too_far_behind_gets_the_whole_state(hub: Hub) -> None:
         take(other)
         for value in range(1, KEPT_MESSAGES + 5):
             feed.value = value
-            hub.notice({"name": "n"})
+            hub.handle_notice({"name": "n"})
             take(other)
         with hub.watch({"": feed}, last) as again:
             assert take(again)[:2] == ("whole", KEPT_MESSAGES + 4)
@@ -154,7 +154,7 @@ def test_the_id_stands_only_behind_a_complete_batch(hub: Hub) -> None:
         take(other)
         for value in (1, 2, 3):
             feed.value = value
-            hub.notice({"name": "n"})
+            hub.handle_notice({"name": "n"})
             take(other)
         with hub.watch({"": feed}, last) as again:
             ids = [event_id for _, event_id, _ in again.wait(1)]
@@ -168,7 +168,7 @@ def test_an_error_is_told_and_the_channel_recovers(hub: Hub) -> None:
         kind, data, _ = take(viewer)
         assert (kind, data["error"]["code"]) == ("problem", "unavailable")
         feed.error = None
-        hub.notice({"name": "n"})
+        hub.handle_notice({"name": "n"})
         eventually(lambda: any(message.kind == "whole" for _, _, message in viewer.wait(0.1)))
 
 
@@ -177,10 +177,10 @@ def test_an_error_after_a_good_answer_is_told_and_its_end_too_although_nothing_c
     with hub.watch({"": feed}) as viewer:
         assert take(viewer)[0] == "whole"
         feed.error = UnavailableError("MongoDB does not answer")
-        hub.notice({"name": "n"})
+        hub.handle_notice({"name": "n"})
         assert take(viewer)[0] == "problem"
         feed.error = None
-        hub.notice({"name": "n"})
+        hub.handle_notice({"name": "n"})
         seen: list[str] = []
         eventually(lambda: seen.extend(m.kind for _, _, m in viewer.wait(0.1)) or "whole" in seen)
         assert "change" not in seen
@@ -202,7 +202,7 @@ def test_several_feeds_share_a_stream_by_name(hub: Hub) -> None:
         seen: dict[str, Any] = {}
         eventually(lambda: seen.update({name: m.kind for name, _, m in viewer.wait(0.1)}) or len(seen) == 2)
         two.value = 7
-        hub.notice({"name": "two"})
+        hub.handle_notice({"name": "two"})
         found: list[Any] = []
         eventually(lambda: found.extend((n, m.kind) for n, _, m in viewer.wait(0.1)) or found)
         assert found == [("b", "change")]
@@ -367,7 +367,7 @@ def test_the_rates_of_the_last_minute_are_there_at_the_first_look(store: Any, da
         {"_id": i + 1, "type": "a" if i else "b", "timestamp": now - timedelta(seconds=age_s), "context": {}}
         for i, age_s in enumerate(ages_s)
     )
-    feed = FrontPageFeed(lambda: database)
+    feed = OverviewFeed(lambda: database)
     rates = dict(feed.read()["rates"])
     assert rates == {
         int(now.timestamp()) - 20: {"a": 1},
@@ -380,8 +380,8 @@ def test_the_rates_of_the_last_minute_are_there_at_the_first_look(store: Any, da
 @pytest.mark.parametrize(
     ("types", "lines"),
     [
-        ("m" * 50, "m" * LATEST),
-        ("o" * 50, "o" * LATEST),
+        ("m" * 50, "m" * SHOWN_EVENTS),
+        ("o" * 50, "o" * SHOWN_EVENTS),
         ("m" * 30 + "o" + "m" * 30, "mmmmo"),
         ("om" * 30, "omomomom" + "o" * 12),
         ("", ""),
@@ -389,7 +389,7 @@ def test_the_rates_of_the_last_minute_are_there_at_the_first_look(store: Any, da
 )
 def test_measurements_do_not_push_other_events_out_of_sight(types: str, lines: str) -> None:
     latest = [{"_id": 100 - i, "type": "metric" if kind == "m" else kind} for i, kind in enumerate(types)]
-    found = shown(latest)
+    found = choose_events(latest)
     assert "".join("m" if event["type"] == "metric" else "o" for event in found) == lines
     assert [event["_id"] for event in found] == sorted((event["_id"] for event in found), reverse=True)
 

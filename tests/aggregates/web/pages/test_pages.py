@@ -39,7 +39,7 @@ def test_of_an_aggregate_too_large_to_sort_the_last_by_key_are_shown(
     database.command("create", "zagg.view", viewOn="zagg.a", pipeline=[])
     for name in ("zagg.a", "zagg.view"):
         assert [item["_id"] for item in latest_documents.read(database, name)[0]] == ["a", "b"]
-    monkeypatch.setattr(latest_documents, "MOST_SORTED", 1)
+    monkeypatch.setattr(latest_documents, "MAX_SORTED", 1)
     for name in ("zagg.a", "zagg.view"):
         assert latest_documents.read(database, name)[1] == "last by key"
         assert [item["_id"] for item in latest_documents.read(database, name)[0]] == ["b", "a"]
@@ -53,7 +53,7 @@ def test_no_half_stands_alone_in_its_row(site: Any, wide: str, shown: str) -> No
     charts = [Chart(slug=f"c{number}", title="C", aggregate="a") for number in range(len(wide))]
     for chart, width in zip(charts, wide, strict=True):
         chart.wide = width == "w"  # type: ignore[attr-defined]
-    assert "".join("w" if item["wide"] else "h" for item in chart_figure.of_charts(charts)) == shown
+    assert "".join("w" if item["wide"] else "h" for item in chart_figure.contexts(charts)) == shown
 
 
 @pytest.mark.django_db
@@ -81,7 +81,7 @@ def test_a_locked_prefix_is_of_whole_parts(
     assert link.locked_prefix == locked
     aggregate("c", {f"customer-{number}/2024-01-01": 1 for number in (7, 70, 8)})
     chart = Chart(slug="c", title="C", aggregate="c", prefix="customer-")
-    shown = embed.feed(chart, start=None, prefix=link.locked_prefix).read()["series"]
+    shown = embed.chart_feed(chart, start=None, prefix=link.locked_prefix).read()["series"]
     assert [line["label"] for line in shown] == (
         ["customer-7"] if locked else ["customer-7", "customer-70", "customer-8"]
     )
@@ -117,10 +117,11 @@ def test_an_insecure_frame_in_a_secure_page_is_told(site: Any, address: str, ori
 def test_a_chart_without_an_end_ends_now(site: Any, aggregate: Aggregate) -> None:
     aggregate("f", {"x/2024-01-01": 1, "x/2999-01-01": 1})
     chart = Chart(slug="f", title="F", aggregate="f", start="2020-01-01")
-    for shown in (embed.feed(chart, start=None), embed.feed(chart, start="-100y"), embed.feed(chart, start="")):
-        assert [x for x, _ in shown.read()["series"][0]["data"]] == [1704067200000.0]
+    for start in (None, "-100y", ""):
+        shown = embed.chart_feed(chart, start=start).read()["series"]
+        assert [x for x, _ in shown[0]["data"]] == [1704067200000.0]
     chart.end = "3000-01-01"
-    assert len(embed.feed(chart, start=None).read()["series"][0]["data"]) == 2
+    assert len(embed.chart_feed(chart, start=None).read()["series"][0]["data"]) == 2
 
 
 @pytest.mark.django_db

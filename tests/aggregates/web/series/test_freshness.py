@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from aggregates.web.series.freshness import Freshness, of_position
+from aggregates.web.series.freshness import Freshness, from_position
 from ingest.store.partition import Partition
 from ingest.store.store import Watermark
 
@@ -14,18 +14,18 @@ POSITION = {"position": 10, "complete_through": EARLY, "store": "s", "epoch": 1,
 
 
 def test_an_idle_aggregate_with_everything_in_is_complete_up_to_now() -> None:
-    assert of_position(POSITION, NOW) == Freshness(10, LATE, "a")
+    assert from_position(POSITION, NOW) == Freshness(10, LATE, "a")
 
 
 def test_one_that_is_behind_is_complete_up_to_its_last_run() -> None:
-    assert of_position(POSITION | {"position": 9}, NOW) == Freshness(9, EARLY, "a")
+    assert from_position(POSITION | {"position": 9}, NOW) == Freshness(9, EARLY, "a")
 
 
 def test_positions_of_another_store_are_not_trusted_to_be_complete() -> None:
-    assert of_position(POSITION | {"store": "other"}, NOW) == Freshness(10, EARLY, "a")
-    assert of_position(POSITION | {"epoch": 2}, NOW) == Freshness(10, EARLY, "a")
-    assert of_position(POSITION, None) == Freshness(10, EARLY, "a")
+    assert from_position(POSITION | {"store": "other"}, NOW) == Freshness(10, EARLY, "a")
+    assert from_position(POSITION | {"epoch": 2}, NOW) == Freshness(10, EARLY, "a")
+    assert from_position(POSITION, None) == Freshness(10, EARLY, "a")
 
 
 def test_keys_that_are_no_ids_say_nothing_of_events() -> None:
-    assert of_position(POSITION | {"position": "k"}, NOW) == Freshness(None, EARLY, "a")
+    assert from_position(POSITION | {"position": "k"}, NOW) == Freshness(None, EARLY, "a")

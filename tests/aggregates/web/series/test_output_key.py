@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregates.web.series.output_key import parse_period, split_key, x_of
+from aggregates.web.series.output_key import chart_x, parse_period, split_key
 
 UTC_CASES = [
     ("2011", "2011-01-01T00:00:00", "year"),
@@ -47,11 +47,11 @@ def test_dates_without_an_offset_are_local_times_across_summer_time() -> None:
 
 
 def test_x_is_the_date_of_the_last_part_or_else_the_key() -> None:
-    assert x_of("date/2011-07-02", "America/New_York") == 1309579200000.0
-    assert x_of("celery/py", "UTC") == "celery/py"
-    assert x_of(17, "UTC") == 17
-    assert x_of(datetime(2011, 7, 2, tzinfo=UTC), "America/New_York") == 1309564800000.0
-    assert x_of({"a": 1}, "UTC") == "{'a': 1}"
+    assert chart_x("date/2011-07-02", "America/New_York") == 1309579200000.0
+    assert chart_x("celery/py", "UTC") == "celery/py"
+    assert chart_x(17, "UTC") == 17
+    assert chart_x(datetime(2011, 7, 2, tzinfo=UTC), "America/New_York") == 1309564800000.0
+    assert chart_x({"a": 1}, "UTC") == "{'a': 1}"
 
 
 def test_the_dimensions_are_all_but_the_last_part() -> None:

@@ -1,4 +1,4 @@
-"""Feed the front page: event rates, the latest events, and the lag of the aggregates."""
+"""Feed the front page with event rates, the latest events, and the lag of the aggregates."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from aggregates.web import overview, stored_events
 from aggregates.web.json_encoding import to_json
 from aggregates.web.live.feed import Notice, OpenDatabase, StreamMessage
 
-LATEST = 20  # events shown
-LOOKED_AT = 200  # newest events from which the shown ones are chosen
+SHOWN_EVENTS = 20
+READ_EVENTS = 200  # newest events from which the shown ones are chosen
 OWN_TYPE = "metric"  # type of Zarkov's own measurements, which arrive all the time
-MOST_OWN = 4  # maximum number of them, so that other events stay visible
+MAX_OWN_EVENTS = 4  # so that other events stay visible
 WINDOW_S = 60  # seconds of rates kept
-MANY = 50_000  # more new events than this since the last read are counted without their types
+MAX_TYPED_EVENTS = 50_000  # more new events than this since the last read are counted without their types
 
 
-def shown(latest: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Choose up to `LATEST` of the newest events, newest first, and only a few measurements among other events."""
-    others = [event for event in latest if event.get("type") != OWN_TYPE][:LATEST]
-    most_own = LATEST if not others else MOST_OWN
-    own = [event for event in latest if event.get("type") == OWN_TYPE][:most_own]
-    return sorted(own + others, key=lambda event: -int(event["_id"]))[:LATEST]
+def choose_events(latest: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return up to `SHOWN_EVENTS` of the newest events, newest first, with only a few measurements among others."""
+    others = [event for event in latest if event.get("type") != OWN_TYPE][:SHOWN_EVENTS]
+    max_own = SHOWN_EVENTS if not others else MAX_OWN_EVENTS
+    own = [event for event in latest if event.get("type") == OWN_TYPE][:max_own]
+    return sorted(own + others, key=lambda event: -int(event["_id"]))[:SHOWN_EVENTS]
 
 
-class FrontPageFeed:
+class OverviewFeed:
     """Watch the state of the system. All instances are equal. `pulse` messages hold all of it, which is small."""
 
     def __init__(self, open_database: OpenDatabase) -> None:
@@ -36,10 +36,10 @@ class FrontPageFeed:
         self._rates: deque[tuple[int, dict[str, int]]] = deque()  # (second, events by type), oldest first
 
     def __hash__(self) -> int:
-        return hash(FrontPageFeed)
+        return hash(OverviewFeed)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, FrontPageFeed)
+        return isinstance(other, OverviewFeed)
 
     def concerns(self, notice: Notice) -> bool:
         """Return True for every commit of events and every refreshed aggregate."""
@@ -52,13 +52,13 @@ class FrontPageFeed:
     def read(self) -> dict[str, Any]:
         """Return rates by type and second, the latest events, and the state of aggregates, quarantine and jobs."""
         database = self._open_database()
-        latest = stored_events.latest(database, LOOKED_AT)
+        latest = stored_events.latest(database, READ_EVENTS)
         self._count(int(latest[0]["_id"]) if latest else 0)
         return {
             "now": int(time.time()),
             "window_s": WINDOW_S,
             "rates": [[second, dict(counts)] for second, counts in self._rates],
-            "latest": shown(latest),
+            "latest": choose_events(latest),
             **overview.read(database),
         }
 
@@ -74,7 +74,7 @@ class FrontPageFeed:
     def _backfill_rates(self, through: int, second: int) -> None:
         """Fill in the minute before the first read, by the timestamps of the events."""
         since = datetime.fromtimestamp(second - WINDOW_S + 1, UTC)
-        found = stored_events.count_by_second(self._open_database(), max(0, through - MANY), since)
+        found = stored_events.count_by_second(self._open_database(), max(0, through - MAX_TYPED_EVENTS), since)
         self._rates.extend((when, counts) for when, counts in sorted(found.items()) if when <= second)
 
     def _count(self, through: int) -> None:
@@ -83,7 +83,7 @@ class FrontPageFeed:
         if self._counted_through is None:
             self._backfill_rates(through, second)
         elif through > self._counted_through:
-            if through - self._counted_through > MANY:
+            if through - self._counted_through > MAX_TYPED_EVENTS:
                 counts = {"(many)": through - self._counted_through}
             else:
                 counts = stored_events.count_by_type(self._open_database(), self._counted_through, through)

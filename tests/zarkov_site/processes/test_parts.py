@@ -1,4 +1,4 @@
-"""What `up` checks and says before and while it runs."""
+"""The parts that `up` starts, its check of addresses, and its watch over task files."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from pathlib import Path
 import pytest
 
 from zarkov_site.config.source import load
-from zarkov_site.processes import up
+from zarkov_site.processes import parts
 
 
-def test_a_taken_port_is_named_with_its_holder_and_the_way_out() -> None:
+def test_a_port_in_use_is_reported_with_its_process_and_a_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         config, _ = load({"ZARKOV_BSON_BIND_ADDRESS": address})
-        with pytest.raises(up.PortTakenError) as caught:
-            up.refuse_taken_ports(config)
+        with pytest.raises(parts.PortTakenError) as caught:
+            parts.refuse_taken_ports(config)
     message = str(caught.value)
     assert f"bson_bind_address: {address} cannot be used" in message
     assert f"by process {os.getpid()}" in message
     assert "--set bson_bind_address=tcp://127.0.0.1:0" in message
 
 
-def test_free_and_chosen_ports_pass() -> None:
+def test_free_ports_and_port_0_are_accepted() -> None:
     keys = ("BSON_BIND_ADDRESS", "JSON_BIND_ADDRESS", "ACK_BIND_ADDRESS", "PUBLISH_BIND_ADDRESS")
     environ = {f"ZARKOV_{key}": "tcp://127.0.0.1:0" for key in (*keys, "ZMR__REQ_BIND", "ZMR__WORKER_BIND")}
     config, _ = load(environ | {"ZARKOV_WEB_PORT": "0", "ZARKOV_METRICS__PORT": "0"})
-    up.refuse_taken_ports(config)
+    parts.refuse_taken_ports(config)
 
 
-def test_changed_new_and_removed_task_files_are_seen_once(tmp_path: Path) -> None:
+def test_changed_new_and_removed_task_files_are_reported_once(tmp_path: Path) -> None:
     one, two = tmp_path / "one.py", tmp_path / "two.py"
     one.write_text("1")
-    files = up.TaskFiles(lambda: [one, two])
+    files = parts.TaskFileWatch(lambda: [one, two])
     assert files.changed() == []
     one.write_text("1 + 1")
     two.write_text("2")
@@ -44,16 +44,16 @@ def test_changed_new_and_removed_task_files_are_seen_once(tmp_path: Path) -> Non
     assert files.changed() == [two]
 
 
-def test_other_engines_need_no_router_and_no_workers() -> None:
-    names = [part.name for part in up.parts(load({})[0])]
+def test_the_inline_engine_has_no_router_and_no_workers() -> None:
+    names = [part.name for part in parts.list_parts(load({})[0])]
     assert names == ["ingester", "broker", "router", "worker", "backend", "web", "aggregator", "celery", "beat"]
-    inline = [part.name for part in up.parts(load({"ZARKOV_ZMR__ENGINE": "inline"})[0])]
+    inline = [part.name for part in parts.list_parts(load({"ZARKOV_ZMR__ENGINE": "inline"})[0])]
     assert inline == ["ingester", "broker", "backend", "web", "aggregator", "celery", "beat"]
 
 
-def test_parts_end_before_those_that_they_need() -> None:
-    """Who measures needs the broker, that the backend, that the ingester; who runs aggregates needs the workers."""
-    turns = {part.name: part.ends for part in up.parts(load({})[0])}
+def test_parts_stop_before_the_parts_that_they_need() -> None:
+    """Parts that measure need the broker, the broker the backend, the backend the ingester; runs need the workers."""
+    turns = {part.name: part.stop_order for part in parts.list_parts(load({})[0])}
     first = {"web", "aggregator", "celery", "beat"}
     assert {name for name, turn in turns.items() if turn == 0} == first
     in_order = ["worker", "broker", "backend", "ingester"]

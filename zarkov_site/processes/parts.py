@@ -1,4 +1,4 @@
-"""Define the parts of a running system, their order, and the greeting once they run."""
+"""List the processes that `up` starts, with their order, addresses and task files, and write its greeting."""
 
 from __future__ import annotations
 
@@ -42,31 +42,30 @@ def mongod_part() -> Part:
     return Part("mongod", manage("runmongo"))
 
 
-def parts(config: Config) -> list[Part]:
+def list_parts(config: Config) -> list[Part]:
     """Return all parts except mongod, in start order.
 
-    `Part.ends` orders their end so that nothing is lost: first the parts that only use others, then the parts that work
-    for them, then the broker, when nothing measures any more, then the backend that stores what came through it, and
-    then the ingester.
+    `Part.stop_order` prevents losses: the parts that only use others stop first, then the router and the workers, then
+    the broker, once nothing sends measurements, then the backend that stores those, and last the ingester.
     """
     celery = (sys.executable, "-m", "celery", "-A", "zarkov_site", "--skip-checks")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     schedule = config.folder.run / "celerybeat"
     found = [
-        Part("ingester", manage("runingest"), ready=INGEST_SOCKETS, ends=4),
-        Part("broker", manage("runbroker"), ready=METRIC_ADDRESSES, ends=2),
+        Part("ingester", manage("runingest"), ready_keys=INGEST_SOCKETS, stop_order=4),
+        Part("broker", manage("runbroker"), ready_keys=METRIC_ADDRESSES, stop_order=2),
     ]
     if config.zmr.engine == "zmq":
         workers = str(config.local_workers)
         found += [
-            Part("router", manage("runrouter"), ready=ROUTER_ADDRESSES, holds_tasks=True, ends=1),
-            Part("worker", manage("runworker", "--processes", workers), holds_tasks=True, ends=1),
+            Part("router", manage("runrouter"), ready_keys=ROUTER_ADDRESSES, holds_tasks=True, stop_order=1),
+            Part("worker", manage("runworker", "--processes", workers), holds_tasks=True, stop_order=1),
         ]
     web = (sys.executable, "-m", "gunicorn", "-c", "python:zarkov_site.server", "zarkov_site.wsgi:application")
     return [
         *found,
-        Part("backend", manage("runbackend", "zarkov", "--flush", "1"), needs_tables=True, ends=3),
-        Part("web", web, ready=("web",), needs_tables=True, holds_tasks=True, reload=signal.SIGHUP),
+        Part("backend", manage("runbackend", "zarkov", "--flush", "1"), needs_tables=True, stop_order=3),
+        Part("web", web, ready_keys=("web",), needs_tables=True, holds_tasks=True, reload_signal=signal.SIGHUP),
         Part("aggregator", manage("runaggregator"), needs_tables=True, holds_tasks=True),
         Part(
             "celery",
@@ -82,14 +81,14 @@ def parts(config: Config) -> list[Part]:
     ]
 
 
-def environment(base: Mapping[str, str]) -> dict[str, str]:
+def child_environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the child processes; it lets them import the checkout from any folder."""
     paths = filter(None, [str(REPOSITORY) if IS_CHECKOUT else "", base.get("PYTHONPATH")])
     return dict(base) | {END_WITH_PARENT: "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def refuse_taken_ports(config: Config) -> None:
-    """Raise `PortTakenError` naming each configured address in use, who uses it, and how to choose another."""
+    """Raise `PortTakenError` with each configured address in use, who uses it, and how to choose another."""
     wanted = config.sockets() | {"web_port": f"tcp://{config.web_host}:{config.web_port}"}
     taken = [sentence for key, address in wanted.items() if (sentence := _taken(key, address))]
     if taken:
@@ -97,19 +96,19 @@ def refuse_taken_ports(config: Config) -> None:
 
 
 def _taken(key: str, address: str) -> str | None:
-    parts_ = urlsplit(address)
-    if parts_.scheme != "tcp" or not parts_.port:
+    url = urlsplit(address)
+    if url.scheme != "tcp" or not url.port:
         return None
-    host = {"*": "0.0.0.0", None: "0.0.0.0"}.get(parts_.hostname, parts_.hostname)
+    host = {"*": "0.0.0.0", None: "0.0.0.0"}.get(url.hostname, url.hostname)
     try:
-        family, kind, protocol, _, where = socket.getaddrinfo(host, parts_.port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, where = socket.getaddrinfo(host, url.port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
     except OSError as error:
         other = "0" if key in {"web_port", *METRIC_ADDRESSES} else "tcp://127.0.0.1:0"
         return (
-            f"{key}: {address} cannot be used ({error.strerror}{_holder(parts_.port)}): stop what uses it, or choose "
+            f"{key}: {address} cannot be used ({error.strerror}{_holder(url.port)}): stop what uses it, or choose "
             f"another with --set {'metrics.port' if key in METRIC_ADDRESSES else key}={other}"
         )
     return None
@@ -126,7 +125,7 @@ def _holder(port: int) -> str:
     return ""
 
 
-def task_files() -> list[Path]:
+def find_task_files() -> list[Path]:
     """Return the file of each module that may hold tasks and can be found, even if importing it would fail."""
     found = []
     for name in task_modules():
@@ -138,19 +137,19 @@ def task_files() -> list[Path]:
     return found
 
 
-class TaskFiles:
+class TaskFileWatch:
     """Watch the files of task modules for changes, by modification time and size."""
 
     def __init__(self, paths: Callable[[], Iterable[Path]]) -> None:
         self._paths = paths
-        self._seen = self._look()
+        self._seen = self._read_stats()
 
     def changed(self) -> list[Path]:
         """Return the files that were created, deleted or changed since the last call."""
-        before, self._seen = self._seen, self._look()
+        before, self._seen = self._seen, self._read_stats()
         return sorted(path for path in before.keys() | self._seen.keys() if before.get(path) != self._seen.get(path))
 
-    def _look(self) -> dict[Path, tuple[int, int]]:
+    def _read_stats(self) -> dict[Path, tuple[int, int]]:
         found = {}
         for path in self._paths():
             try:
