@@ -15,7 +15,7 @@ from zarkov_site.processes.process import end_with_parent
 def move_options_to_environ(arguments: Sequence[str], environ: MutableMapping[str, str]) -> list[str]:
     """Return `arguments` without `-y/--config FILE` and `--set key=value`, which go to `environ`.
 
-    Child processes inherit them from the environment. Raises `ConfigError` if an option lacks its value.
+    Child processes inherit them from the environment. Raise `ConfigError` if an option lacks its value.
     """
     left: list[str] = []
     assignments = list(filter(None, environ.get(SET_VARIABLE, "").splitlines()))
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - before Django's output is set up
         return 1
     if left[1:] in (["--version"], ["version"]):
-        print(__version__)  # noqa: T201 - Django would print its own
+        print(__version__)  # noqa: T201 - Django would print its own version
         return 0
     from django.core.management import execute_from_command_line
 

@@ -60,8 +60,8 @@ _share_metrics()
 def when_ready(server: Any) -> None:
     """Record the real address, which is known now even if the port is 0."""
     host, port = server.LISTENERS[0].sock.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    _recorded["web"] = f"http://{shown}:{port}"
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    _recorded["web"] = f"http://{reachable}:{port}"
     _config.folder.record_addresses(_recorded)
 
 
@@ -72,7 +72,7 @@ def on_exit(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """End the open streams as soon as the worker has to stop: they would keep it alive until it is killed."""
+    """End the open streams once the worker must stop: they would keep it alive until it is killed."""
     import gevent
 
     from aggregates.web.live import process_hub

@@ -10,7 +10,7 @@ from ingest.metrics import own_metrics
 from zarkov_site.config.source import load
 
 HERE = Path(__file__).resolve().parent
-FILES = HERE if (HERE / "templates").is_dir() else HERE.parent  # an installed Zarkov, or a checkout
+FILES = HERE if (HERE / "templates").is_dir() else HERE.parent  # installed from a wheel, or a checkout
 
 ZARKOV, ZARKOV_WARNINGS = load()
 

@@ -21,12 +21,12 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def token_of(link: EmbedLink) -> str:
-    """Return the signed key of a link, for its address. What it shows is looked up, so nobody can change it."""
+    """Return the signed key of a link for its address, which thus cannot be altered to show something else."""
     return signing.dumps(link.key, salt=SALT, compress=False)
 
 
 def open_link(token: str) -> EmbedLink:
-    """Return the link that a token names. Raises `ForbiddenError` if the token is invalid, expired or revoked."""
+    """Return the link that a token names. Raise `ForbiddenError` if the token is invalid, expired or revoked."""
     try:
         key = signing.loads(token, salt=SALT)
     except signing.BadSignature:
@@ -54,7 +54,7 @@ def frame_ancestors(link: EmbedLink) -> str:
 def chart_feed(chart: Chart, *, start: str | None, prefix: str = "", adjustable: bool = True) -> SeriesFeed:
     """Return the feed of `chart`, limited to keys below `prefix`; `start` overrides its range if `adjustable`.
 
-    Raises `BadRequestError` for an invalid start.
+    Raise `BadRequestError` for an invalid start.
     """
     if start is None or not adjustable:
         asked = chart_query(chart)

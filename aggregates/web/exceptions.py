@@ -25,13 +25,18 @@ class WebError(Exception):
         """Return the JSON document of the answer."""
         return {"error": {"code": self.code, "message": self.message, "details": self.details}}
 
+    def headers(self) -> dict[str, str]:
+        """Return the headers that the answer needs: `Retry-After` or `WWW-Authenticate`."""
+        headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s is not None else {}
+        return headers | ({"WWW-Authenticate": "Token"} if self.status == 401 else {})
+
 
 def _rebuild(kind: type[WebError], message: str, details: dict[str, Any]) -> WebError:
     return kind(message, **details)
 
 
 class BadRequestError(WebError):
-    """The request cannot be understood; the message names the parameter and what is allowed."""
+    """The request is not valid; the message names the parameter and what is allowed."""
 
     code = "bad_request"
 
@@ -72,7 +77,7 @@ class ConflictError(WebError):
 
 
 class InternalError(WebError):
-    """The server has a fault."""
+    """The server has a bug."""
 
     code = "internal_error"
     status = 500

@@ -1,4 +1,4 @@
-"""Answer the queries of 2011: `/q`, `/qs`, `/qr` and `/collections`. They only read, by GET or POST."""
+"""Answer the queries of Zarkov 2011: `/q`, `/qs`, `/qr` and `/collections`. They only read, by GET or POST."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
+from aggregates.web.api.series import read_number
 from aggregates.web.auth.access import READ, Rights, rights_of
 from aggregates.web.exceptions import BadRequestError, WebError
 from aggregates.web.mongo import database, translate_errors
@@ -46,8 +47,8 @@ def _query_view(view: View) -> View:
 @_query_view
 def q(request: HttpRequest) -> HttpResponse:
     """Return time series by name and field, for any number of `name={"c": ..., "b": ..., "e": ..., "p": "zagg."}`."""
-    questions = [_legacy(name, text) for name, text in _parameters(request)]
-    return _time_series(rights_of(request), questions)
+    queries = [_legacy(name, text) for name, text in _parameters(request)]
+    return _time_series(rights_of(request), queries)
 
 
 @_query_view
@@ -62,15 +63,15 @@ def qr(request: HttpRequest) -> HttpResponse:
     rights = rights_of(request)
     rights.require(READ)
     answers: dict[str, Any] = {}
-    questions = _numbered(request, {"n", "c", "f", "sort", "limit", "p"})
-    for number, question in enumerate(questions):
-        name = _allowed(rights, question)
-        condition = read_filter(question.get("f") or "{}", f"q-{number}.f")
-        sort = question.get("sort") or "value.rank"
+    queries = _numbered(request, {"n", "c", "f", "sort", "limit", "p"})
+    for number, wanted in enumerate(queries):
+        name = _allowed(rights, wanted)
+        condition = read_filter(wanted.get("f") or "{}", f"q-{number}.f")
+        sort = wanted.get("sort") or "value.rank"
         check_field(sort.removeprefix("-"), f"q-{number}.sort")
-        limit = read_limit(question.get("limit"), f"q-{number}.limit")
-        answers[question["n"]] = query.read_ranked(database(), name, condition, sort, limit)
-    return json_response(answers, headers=_freshness(questions))
+        limit = read_number(wanted.get("limit") or "", f"q-{number}.limit", 1, MAX_RANKED, MAX_RANKED)
+        answers[wanted["n"]] = query.read_ranked(database(), name, condition, sort, limit)
+    return json_response(answers, headers=_freshness(queries))
 
 
 @_query_view
@@ -81,34 +82,25 @@ def collections(request: HttpRequest) -> HttpResponse:
     return json_response({"options": [name for name in query.list_aggregates(database()) if rights.may_read(name)]})
 
 
-def read_limit(text: str | None, parameter: str) -> int:
-    """Parse a limit from 1 to `MAX_RANKED`, which is also the default. Raises `BadRequestError`."""
-    if not text:
-        return MAX_RANKED
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_RANKED:
-        raise BadRequestError(f"{parameter} = {text[:60]!r}: allowed is 1 to {MAX_RANKED}", parameter=parameter)
-    return int(text)
-
-
-def _time_series(rights: Rights, questions: list[dict[str, Any]]) -> HttpResponse:
+def _time_series(rights: Rights, queries: list[dict[str, Any]]) -> HttpResponse:
     rights.require(READ)
     answers = {}
-    for question in questions:
-        name = _allowed(rights, question)
-        documents = query.read_range(database(), name, question.get("b"), question.get("e"))
-        answers[question["n"]] = points.by_field(documents, settings.ZARKOV.time_zone)
-    return json_response(answers, headers=_freshness(questions))
+    for wanted in queries:
+        name = _allowed(rights, wanted)
+        documents = query.read_range(database(), name, wanted.get("b"), wanted.get("e"))
+        answers[wanted["n"]] = points.by_field(documents, settings.ZARKOV.time_zone)
+    return json_response(answers, headers=_freshness(queries))
 
 
-def _freshness(questions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    names = [q.get("p", query.NAMESPACE) + q["c"] for q in questions]
+def _freshness(queries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    names = [q.get("p", query.NAMESPACE) + q["c"] for q in queries]
     return freshness.least_current(database(), [name.removeprefix(query.NAMESPACE) for name in names]).headers()
 
 
-def _allowed(rights: Rights, question: Mapping[str, Any]) -> str | None:
-    """Return the collection of a question, or raise `ForbiddenError` if it may not be read."""
-    full = query.collection_name(question["c"], question.get("p", query.NAMESPACE))
-    rights.require_name(full.removeprefix(query.NAMESPACE) if full else question["c"])
+def _allowed(rights: Rights, wanted: Mapping[str, Any]) -> str | None:
+    """Return the collection of a query, or raise `ForbiddenError` if it may not be read."""
+    full = query.collection_name(wanted["c"], wanted.get("p", query.NAMESPACE))
+    rights.require_name(full.removeprefix(query.NAMESPACE) if full else wanted["c"])
     return full
 
 
@@ -119,18 +111,18 @@ def _parameters(request: HttpRequest) -> list[tuple[str, str]]:
         for name in source:
             merged[name] = str(source[name])
     if len(merged) > MAX_QUERIES * 8:
-        raise BadRequestError(f"{len(merged)} parameters are too many")
+        raise BadRequestError(f"{len(merged)} parameters: send at most {MAX_QUERIES * 8}")
     return list(merged.items())
 
 
 def _legacy(name: str, text: str) -> dict[str, Any]:
     try:
-        question = json.loads(text)
+        wanted = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"{name[:60]} is not JSON: {error}", parameter=name[:60]) from None
-    if not isinstance(question, dict):
+    if not isinstance(wanted, dict):
         raise BadRequestError(f'{name[:60]} needs a document such as {{"c": "my_agg"}}', parameter=name[:60])
-    return _checked(name, {**question, "n": name}, {"n", "c", "b", "e", "p"})
+    return _checked(name, {**wanted, "n": name}, {"n", "c", "b", "e", "p"})
 
 
 def _numbered(request: HttpRequest, known: set[str]) -> list[dict[str, Any]]:
@@ -139,20 +131,20 @@ def _numbered(request: HttpRequest, known: set[str]) -> list[dict[str, Any]]:
         match = _PART.match(name)
         if match is None or match[2] not in known:
             allowed = ", ".join(f"q-0.{part}" for part in sorted(known))
-            raise BadRequestError(f"parameter {name[:60]!r} is unknown; allowed are {allowed}", parameter=name[:60])
+            raise BadRequestError(f"parameter {name[:60]!r} is unknown: use {allowed}", parameter=name[:60])
         found.setdefault(int(match[1]), {})[match[2]] = value
     if len(found) > MAX_QUERIES:
-        raise BadRequestError(f"{len(found)} questions at once; allowed are {MAX_QUERIES}")
-    for number, question in found.items():
-        if not question.get("n"):
+        raise BadRequestError(f"{len(found)} queries in one request: send at most {MAX_QUERIES}")
+    for number, wanted in found.items():
+        if not wanted.get("n"):
             raise BadRequestError(f"q-{number}.n is missing: the name of the answer", parameter=f"q-{number}.n")
-    return [_checked(f"q-{number}", question, known) for number, question in sorted(found.items())]
+    return [_checked(f"q-{number}", wanted, known) for number, wanted in sorted(found.items())]
 
 
-def _checked(name: str, question: dict[str, Any], known: set[str]) -> dict[str, Any]:
-    for key, value in question.items():
+def _checked(name: str, wanted: dict[str, Any], known: set[str]) -> dict[str, Any]:
+    for key, value in wanted.items():
         if key in known and value is not None and not isinstance(value, str):
-            raise BadRequestError(f"{name[:60]}: {key} needs a text, not {value!r:.60}", parameter=name[:60])
-    if not question.get("c"):
+            raise BadRequestError(f"{name[:60]}: {key} must be text, not {value!r:.60}", parameter=name[:60])
+    if not wanted.get("c"):
         raise BadRequestError(f"{name[:60]}: c is missing: the name of the aggregate", parameter=name[:60])
-    return question
+    return wanted

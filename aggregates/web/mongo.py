@@ -27,7 +27,7 @@ def database() -> Database[dict[str, Any]]:
     """Return the configured database; dates are timezone-aware.
 
     There is one client per process, opened at the first call after a fork, and again if a local mongod has moved to
-    another port. Raises `UnavailableError` if no address is known.
+    another port. Raise `UnavailableError` if no address is known.
     """
     return client()[settings.ZARKOV.mongo_database]
 
@@ -65,7 +65,7 @@ def store() -> Store:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Raise `to_web_error(error)` for each driver error in the block."""
+    """Raise the driver's errors in the block as `WebError`."""
     try:
         yield
     except PyMongoError as error:
@@ -78,7 +78,7 @@ def to_web_error(error: PyMongoError) -> WebError:
         return BadRequestError(f"the query took longer than {QUERY_LIMIT_MS} ms: narrow the filter or the range")
     if isinstance(error, OperationFailure) and error.code in _BAD_VALUE_CODES:
         return BadRequestError(f"MongoDB rejects the query: {error.details.get('errmsg', '') if error.details else ''}")
-    return UnavailableError("MongoDB does not answer; try again later")
+    return UnavailableError("MongoDB does not answer: try again later")
 
 
 def close() -> None:

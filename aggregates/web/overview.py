@@ -10,7 +10,7 @@ from aggregates.web import stored_events
 from aggregates.web.json_encoding import moment_text
 from aggregates.web.series import freshness
 
-RUNNING = ("ready", "query", "map", "reduce", "finalize", "commit")  # states of jobs, DESIGN section 5
+RUNNING = ("ready", "query", "map", "reduce", "finalize", "commit")  # job states before the end states
 
 
 def read(database: Database[dict[str, Any]]) -> dict[str, Any]:

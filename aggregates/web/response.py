@@ -13,7 +13,7 @@ from ingest import __version__
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    """Return `content` as JSON. Answers depend on time and on rights, so shared caches must not keep them."""
+    """Return `content` as JSON that shared caches must not keep, because it depends on time and on rights."""
     response = HttpResponse(to_json(content), content_type="application/json", status=status)
     response["Cache-Control"] = "private, no-cache"
     for name, value in (headers or {}).items():
@@ -22,15 +22,10 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
 
 
 def error_response(error: WebError) -> HttpResponse:
-    """Return the JSON response for an error, with `Retry-After` or `WWW-Authenticate` where required."""
-    response = json_response(error.body(), error.status)
-    if error.retry_after_s is not None:
-        response["Retry-After"] = str(error.retry_after_s)
-    if error.status == 401:
-        response["WWW-Authenticate"] = "Token"
-    return response
+    """Return the JSON response for an error."""
+    return json_response(error.body(), error.status, error.headers())
 
 
 def version(request: HttpRequest) -> dict[str, str]:
-    """Give every template `zarkov_version` (a context processor)."""
+    """Provide `zarkov_version` to every template (a context processor)."""
     return {"zarkov_version": __version__}

@@ -59,17 +59,17 @@ class _Section(BaseModel):
         """Raise `ValueError` for a boolean in a field of another type: YAML's true and yes would be read as 1."""
         field = cls.model_fields.get(info.field_name or "")
         if isinstance(value, bool) and field is not None and field.annotation is not bool:
-            raise ValueError("allowed is no yes or no here")
+            raise ValueError("it must not be a boolean, as YAML reads yes and no")
         return value
 
 
 class ZmrConfig(_Section):
     """Keys below `zmr:`, the map-reduce engine."""
 
-    engine: Literal["zmq", "inline", "dask"] = Field("zmq", description="Who runs the jobs.")
-    req_bind: Address = Field("tcp://127.0.0.1:5555", description="Where the router takes requests.")
+    engine: Literal["zmq", "inline", "dask"] = Field("zmq", description="What runs the jobs.")
+    req_bind: Address = Field("tcp://127.0.0.1:5555", description="Where the router accepts requests.")
     req_uri: Address | None = Field(None, description="Where clients find the router; by default where `req_bind` is.")
-    worker_bind: Address = Field("tcp://127.0.0.1:5556", description="Where the router takes workers.")
+    worker_bind: Address = Field("tcp://127.0.0.1:5556", description="Where the router accepts workers.")
     worker_uri: WorkerAddress | None = Field(
         None,
         description="Where workers find the router; without a port: the interface that the workers' own sockets bind.",
@@ -91,7 +91,7 @@ class ZmrConfig(_Section):
         description="Whether a request may carry Python source text; for trusted networks only.",
     )
     worker_memory_bytes: Size = Field(
-        256 * 2**20, description="Memory above which a worker process leaves after its split."
+        256 * 2**20, description="Memory above which a worker process ends after its split."
     )
     spill_bytes: Size = Field(32 * 2**20, description="Map output held in memory before a sorted run is spilled.")
     map_page_size: int | None = Field(None, description="Of 2011; read and ignored with a warning.")
@@ -121,21 +121,19 @@ class MetricsConfig(_Section):
 class NotifyConfig(_Section):
     """Keys below `notify:`, the alerts sent if an aggregate fails, lags or is wrong."""
 
-    email: Addresses = Field([], description="Mail addresses that are told of it; none = no mail.")
+    email: Addresses = Field([], description="Mail addresses that receive alerts; none = no mail.")
     email_from: str = Field("zarkov@localhost", min_length=3, description="Sender of these mails.")
     smtp_url: SmtpUrl = Field(
         "smtp://127.0.0.1:25", description="Mail server, such as smtp://user:password@host:587 or smtps://host."
     )
-    webhook: WebUrl | None = Field(
-        None, description="Address to which each message is posted as JSON; none = no calls."
-    )
+    webhook: WebUrl | None = Field(None, description="Address to which each alert is posted as JSON; none = no calls.")
     lag_s: float = Field(
-        300, ge=0, description="Seconds that a realtime aggregate may be behind before that is told; 0 = never told."
+        300, ge=0, description="Seconds that a realtime aggregate may lag before an alert; 0 = no such alert."
     )
 
 
 class Config(_Section):
-    """All keys of DESIGN section 4. Paths are absolute once loaded.
+    """All settings, as docs/settings.md lists them. Paths are absolute once loaded.
 
     Build it with `zarkov_site.config.source.load`, whose errors name the source of each value.
     """
@@ -159,7 +157,7 @@ class Config(_Section):
     incremental: int = Field(
         0, ge=0, description="Events after which a realtime aggregate is refreshed; 0 = as soon as there are any."
     )
-    refresh_min_ms: int = Field(100, ge=0, description="Least pause between two refreshes of one aggregate.")
+    refresh_min_ms: int = Field(100, ge=0, description="Minimum pause between two refreshes of one aggregate.")
     anonymous_read: bool = Field(False, description="Whether pages and queries can be read without a login.")
     allow_insecure_bind: bool = Field(
         False, description="Whether sockets may listen beyond loopback without CURVE keys."
@@ -192,8 +190,8 @@ class Config(_Section):
     def _journal_holds_segments(self) -> Config:
         if self.journal_max_bytes < 2 * self.journal_segment_bytes and "journal_segment_bytes" in self.model_fields_set:
             raise ValueError(
-                f"journal_segment_bytes: {self.journal_segment_bytes} is not allowed: at most half of "
-                f"journal_max_bytes, {self.journal_max_bytes}"
+                f"journal_segment_bytes: {self.journal_segment_bytes} is not allowed: it must be at most "
+                f"half of journal_max_bytes, {self.journal_max_bytes}"
             )
         return self
 
@@ -255,7 +253,7 @@ class Config(_Section):
     def mongo_address(self) -> str:
         """Return the connection string of the MongoDB in use: `mongo_uri`, else that of the running local mongod.
 
-        Raises `HomeError` if there is neither. Reads it again at each call, since a local mongod can change its port.
+        Raise `HomeError` if there is neither. Reads it again at each call, since a local mongod can change its port.
         """
         return self.mongo_uri or self.folder.mongo_uri()
 
@@ -263,7 +261,7 @@ class Config(_Section):
         """Return the address at which a client on this machine reaches the socket with dotted `key`.
 
         Port 0 is looked up in `run/addresses.json`; an address that means every interface becomes loopback.
-        Raises `HomeError` if a freely chosen port is not recorded, because the process does not run.
+        Raise `HomeError` if a freely chosen port is not recorded, because the process does not run.
         """
         configured = {"zmr.req_uri": self.zmr.req_uri, "zmr.worker_uri": self.zmr.worker_uri}.get(key)
         if configured and not TCP_NO_PORT.match(configured):
@@ -285,7 +283,7 @@ class Config(_Section):
     def client_keys(self) -> ClientKeys | None:
         """Return the keys with which this installation's own processes send events and receive notices, if any.
 
-        Reads the file at each call. Raises `KeyFileError`.
+        Reads the file at each call. Raise `KeyFileError`.
         """
         path = self.folder.client_keys / "own.curve"
         if not path.exists():
@@ -295,7 +293,7 @@ class Config(_Section):
         return ClientKeys.load(path)
 
     def ingest_settings(self) -> IngestSettings:
-        """Return the settings of the ingester. Raises `KeyFileError`."""
+        """Return the settings of the ingester. Raise `KeyFileError`."""
         from ingest.transport.server_keys import load_server_keys  # imports ZeroMQ, which most commands do not need
 
         return IngestSettings(

@@ -51,7 +51,7 @@ class HomeFolder:
         return self.root / "admin-password"
 
     def prepare(self) -> None:
-        """Create the folder, for its owner only. Raises `HomeError` if it cannot be created or written to."""
+        """Create the folder, for its owner only. Raise `HomeError` if it cannot be created or written to."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.run.mkdir(exist_ok=True)
@@ -65,7 +65,7 @@ class HomeFolder:
     def mongo_uri(self) -> str:
         """Return the connection string of the running local mongod.
 
-        Raises `HomeError` if none was started in this home folder.
+        Raise `HomeError` if none was started in this home folder.
         """
         try:
             return (self.mongo / "uri").read_text(encoding="utf-8").strip()
@@ -96,7 +96,7 @@ class HomeFolder:
     def locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
         """Hold a lock on `run/<name>.lock`, which the kernel releases in any case when the process ends.
 
-        Raises `HomeError` with the holder's process id if `wait` is false and another process has it.
+        Raise `HomeError` with the holder's process id if `wait` is false and another process has it.
         """
         self.run.mkdir(parents=True, exist_ok=True)
         path = self.run / f"{name}.lock"
@@ -124,7 +124,7 @@ class HomeFolder:
         return {str(key): str(value) for key, value in content.items()}
 
     def address(self, key: str) -> str:
-        """Return the real address of one socket. Raises `HomeError` if no process has recorded it."""
+        """Return the real address of one socket. Raise `HomeError` if no process has recorded it."""
         try:
             return self.addresses()[key]
         except KeyError:

@@ -23,7 +23,7 @@ TEST_PREFIX = "ZARKOV_TEST_"
 IGNORED_KEYS = {
     "zmr.map_page_size": "splits are cut by document count now (zmr.map_job_size)",
     "zmr.request_greenlets": "the router answers all requests from one loop now",
-    "zmr.sink_port": "reducers fetch map output from src_port, nothing is pushed to them",
+    "zmr.sink_port": "reduces fetch map output from src_port; nothing is pushed to them",
 }
 
 
@@ -31,7 +31,7 @@ class UniqueKeyLoader(yaml.SafeLoader):
     """A YAML loader that rejects duplicate keys, because the last one would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the node as a dict. Raises `ConstructorError` with the line of the second key."""
+        """Return the node as a dict. Raise `ConstructorError` with the line of the second key."""
         seen: dict[str, int] = {}
         for key, _ in node.value:
             if key.value in seen:
@@ -96,7 +96,7 @@ def load(
     """Return the configuration and warnings about it.
 
     `folders` are searched for `zarkov.yaml` if no file is named (default: current folder, then the checkout).
-    Raises `ConfigError` with key, value, source and what is allowed.
+    Raise `ConfigError` with key, value, source and what is allowed.
     """
     environ = os.environ if environ is None else environ
     layered = LayeredValues()
@@ -125,7 +125,7 @@ def _read_file(layered: LayeredValues, name: str | None, folders: Sequence[Path]
     if content is None:
         return
     if not isinstance(content, dict):
-        raise ConfigError(f"configuration file {path} holds a {type(content).__name__}; allowed is key: value lines")
+        raise ConfigError(f"configuration file {path} contains a {type(content).__name__}: use lines of key: value")
     for key, value in _flatten(content):
         layered.put(key, value, str(path))
 
@@ -150,7 +150,7 @@ def _read_assignments(layered: LayeredValues, lines: str) -> None:
     for line in filter(None, lines.splitlines()):
         key, separator, value = line.partition("=")
         if not separator:
-            raise ConfigError(f"--set {line}: allowed is key=value, such as --set web_port=8082")
+            raise ConfigError(f"--set {line} is not allowed: use key=value, such as --set web_port=8082")
         layered.put(key.strip().replace("__", "."), _scalar(value.strip()), f"--set {line}")
 
 
@@ -166,7 +166,7 @@ def _check_known(key: str, value: Any, origin: str) -> None:
     if key in {name.split(".")[0] for name in known}:
         if value is None or value == {}:
             return
-        raise ConfigError(f"{key}: {value!r} is not allowed ({origin}); allowed is a mapping of {key}.* keys")
+        raise ConfigError(f"{key}: {value!r} is not allowed ({origin}): use a mapping of {key}.* keys")
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     raise ConfigError(f"unknown key {key} = {value!r} ({origin}); {hint}Known keys: {', '.join(known)}")

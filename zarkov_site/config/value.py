@@ -40,7 +40,7 @@ def _address(value: str) -> str:
         return value
     if _IPC.match(value):
         return value
-    raise ValueError("allowed is tcp://HOST:PORT (port 0 is chosen freely) or ipc://PATH")
+    raise ValueError("use tcp://HOST:PORT (port 0 = any free port) or ipc://PATH")
 
 
 def _worker_address(value: str) -> str:
@@ -50,16 +50,16 @@ def _worker_address(value: str) -> str:
 def _host_port(value: str) -> str:
     match = _HOST_PORT.match(value)
     if not match or int(match[2]) > 65535:
-        raise ValueError("allowed is HOST:PORT")
+        raise ValueError("use HOST:PORT")
     if match[1] not in LOOPBACK:
-        raise ValueError("it opens a Python prompt: allowed is a loopback host, such as 127.0.0.1:6545")
+        raise ValueError("it opens a Python prompt, so the host must be loopback, such as 127.0.0.1:6545")
     return value
 
 
 def _sync(value: str) -> str:
     match = _SYNC.match(value)
     if not match or int(match[2] or 0) > MAX_SYNC_MS:
-        raise ValueError(f"allowed is batch, off or interval:MS (whole milliseconds, 1 to {MAX_SYNC_MS})")
+        raise ValueError(f"use batch, off or interval:MS (whole milliseconds, 1 to {MAX_SYNC_MS})")
     return value
 
 
@@ -67,16 +67,16 @@ def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("allowed is a name in the IANA time zone database, such as UTC or Europe/Berlin") from None
+        raise ValueError("use a name in the IANA time zone database, such as UTC or Europe/Berlin") from None
     return value
 
 
-def _matching(pattern: str, allowed: str) -> AfterValidator:
-    """Return the validator of texts that match `pattern` from their start; its error says what is allowed."""
+def _matching(pattern: str, remedy: str) -> AfterValidator:
+    """Return a validator of texts that match `pattern` from their start; its error is `remedy`."""
 
     def check(value: str) -> str:
         if not re.match(pattern, value):
-            raise ValueError(allowed)
+            raise ValueError(remedy)
         return value
 
     return AfterValidator(check)
@@ -85,7 +85,7 @@ def _matching(pattern: str, allowed: str) -> AfterValidator:
 def _addresses(value: list[str]) -> list[str]:
     for address in value:
         if not _EMAIL.match(address):
-            raise ValueError(f"{address!r} is not a mail address; allowed are addresses such as ops@example.org")
+            raise ValueError(f"{address!r} is not a mail address: use addresses such as ops@example.org")
     return value
 
 
@@ -97,14 +97,14 @@ WorkerAddress = Annotated[str, AfterValidator(_worker_address)]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 Sync = Annotated[str, AfterValidator(_sync)]
 Zone = Annotated[str, AfterValidator(_zone)]
-DatabaseName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,63}\Z", "allowed are 1 to 63 letters, digits, _ and -")]
+DatabaseName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,63}\Z", "use 1 to 63 letters, digits, _ and -")]
 SmtpUrl = Annotated[
     str,
     _matching(
         r"smtps?://([^@/\s]+@)?[A-Za-z0-9_.-]+(:\d{1,5})?/?\Z",
-        "allowed is smtp://[USER:PASSWORD@]HOST[:PORT], or smtps://... for TLS from the start",
+        "use smtp://[USER:PASSWORD@]HOST[:PORT], or smtps://... for TLS from the start",
     ),
 ]
-WebUrl = Annotated[str, _matching(r"https?://", "allowed is http://... or https://...")]
+WebUrl = Annotated[str, _matching(r"https?://", "use http://... or https://...")]
 Addresses = Annotated[list[str], BeforeValidator(_names), AfterValidator(_addresses)]
-MongoUri = Annotated[str, _matching(r"mongodb(\+srv)?://", "allowed is mongodb://... or mongodb+srv://...")]
+MongoUri = Annotated[str, _matching(r"mongodb(\+srv)?://", "use mongodb://... or mongodb+srv://...")]

@@ -14,7 +14,7 @@ class Transport(mongodb.Transport):
     """kombu's transport for `mongodb://`, with a bounded wait for the next message."""
 
     def drain_events(self, connection: Any, timeout: float | None = None, **kwargs: Any) -> Any:
-        """Deliver the next message. Raises `TimeoutError` if none arrives within `MAX_WAIT_S`."""
+        """Deliver the next message. Raise `TimeoutError` if none arrives within `MAX_WAIT_S`."""
         wait_s = None if timeout is None else min(timeout, MAX_WAIT_S)
         return super().drain_events(connection, timeout=wait_s, **kwargs)  # type: ignore[no-untyped-call]
 

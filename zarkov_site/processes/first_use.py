@@ -1,4 +1,4 @@
-"""Create what a first start needs: the administrator's login, a token for sending events, and metrics aggregates."""
+"""Create what a new home folder needs: the administrator's login, a token for events, and aggregates of metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METRICS = "metrics-defined"
 
 
 def is_first_start(folder: HomeFolder) -> bool:
-    """Return True if no start in this home folder has completed yet."""
+    """Return True if no start in this home folder was ever completed."""
     return not (folder.root / STARTED).exists()
 
 
@@ -28,17 +28,17 @@ def record_start(folder: HomeFolder) -> None:
 
 
 def define_metrics(folder: HomeFolder) -> None:
-    """Create the aggregates, charts and dashboard for metrics once; they are not created again after removal."""
-    note = folder.root / METRICS
-    if not note.exists():
+    """Create the aggregates, charts and dashboard for metrics once, and not again if they were deleted."""
+    marker = folder.root / METRICS
+    if not marker.exists():
         metric.DASHBOARD.define()
-        note.touch()
+        marker.touch()
 
 
 def admin_password(folder: HomeFolder) -> str:
     """Return the generated password of user `admin`; create both on first use.
 
-    If the password was changed since, the file still has the generated one.
+    If the user has changed the password, the file still has the generated one.
     """
     users = get_user_model().objects
     if folder.admin_password.exists() and users.filter(username=ADMIN).exists():
@@ -52,7 +52,7 @@ def admin_password(folder: HomeFolder) -> str:
 
 
 def ingest_token() -> str:
-    """Create a token that can only send events, and revoke that of the previous start."""
+    """Create a token that can only send events, and revoke the one of the previous start."""
     AccessToken.objects.filter(name=TOKEN_NAME).delete()
     _, text = make_token(TOKEN_NAME, ["ingest"])
     return text

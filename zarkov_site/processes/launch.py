@@ -1,6 +1,6 @@
 """Run `up`: lock the home folder, start the parts in order, load the sample on the first start, watch, stop.
 
-`zarkov_site.processes.parts` defines the parts; `zarkov_site.processes.supervisor` watches them.
+`zarkov_site.processes.parts` lists the parts; `zarkov_site.processes.supervisor` watches them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from zarkov_site.processes.mongod import refuse_standalone
 from zarkov_site.processes.supervisor import Part, ProcessFailedError, Supervisor
 
 READY_WITHIN_S = 60.0
-SAMPLE_WITHIN_S = 900.0  # it shows its progress; loading takes half a minute on two idle cores
+SAMPLE_WITHIN_S = 900.0  # loading takes half a minute on two idle cores, and shows its progress
 TASK_FILE_CHECK_S = 1.0
 
 
@@ -35,7 +35,7 @@ class StoppedEarlyError(Exception):
 
 
 class Launch:
-    """Hold one running system. `run` blocks until `stopped` or a part is given up, and leaves no process behind."""
+    """One running system. `run` blocks until `stopped` or a part fails for good, and leaves no process behind."""
 
     def __init__(self, config: Config, stopped: Callable[[], bool], *, with_sample: bool, output: TextIO) -> None:
         self._config = config
@@ -48,7 +48,7 @@ class Launch:
     def run(self) -> None:
         """Start everything, print the greeting, and watch.
 
-        Raises a `SiteError` that says which part failed, why, and what to do.
+        Raise a `SiteError` that says which part failed, why, and what to do.
         """
         self._config.refuse_exposure()
         with self._config.folder.locked("up", wait=False):
@@ -66,8 +66,10 @@ class Launch:
 
     def _start(self) -> None:
         if not self._config.mongo_uri:
-            self._start_mongod()
-        self._check_mongo()
+            self._supervisor.start(parts.mongod_part())
+            self._wait(self._mongod_is_ready, "mongod")
+        with self._client(timeout_ms=10_000) as client:
+            refuse_standalone(client)
         call_command("initdb", stdout=io.StringIO())
         listed = parts.list_parts(self._config)
         for part in listed:
@@ -85,11 +87,8 @@ class Launch:
             self._load_sample()
         first_use.record_start(self._config.folder)
         token = first_use.ingest_token()
-        self._supervisor.write(parts.greeting(self._address(), self._config.folder.admin_password, password, token))
-
-    def _start_mongod(self) -> None:
-        self._supervisor.start(parts.mongod_part())
-        self._wait(self._mongod_is_ready, "mongod")
+        address = self._config.folder.address("web").rstrip("/") + "/"
+        self._supervisor.write(parts.greeting(address, self._config.folder.admin_password, password, token))
 
     def _mongod_is_ready(self) -> bool:
         if "mongod" not in self._supervisor.running():
@@ -97,10 +96,6 @@ class Launch:
         with contextlib.suppress(HomeError, PyMongoError), self._client(timeout_ms=200) as client:
             return bool(client.admin.command("hello").get("isWritablePrimary"))
         return False
-
-    def _check_mongo(self) -> None:
-        with self._client(timeout_ms=10_000) as client:
-            refuse_standalone(client)
 
     def _client(self, timeout_ms: int) -> MongoClient[dict[str, Any]]:
         address = self._config.mongo_address()
@@ -119,8 +114,8 @@ class Launch:
         self._supervisor.wait(met, timeout_s, what)
 
     def _load_sample(self) -> None:
-        """Load the sample in a child process, so that this one continues to watch the parts."""
-        self._supervisor.report("first start: sending the sample, 78,253 events, through the ingester")
+        """Load the sample in a child process, while this one watches the parts."""
+        self._supervisor.report("first start: loading the sample, 78,253 events, through the ingester")
         loader = subprocess.Popen(parts.manage("sampledata", "load"), env=parts.child_environment(os.environ))
         try:
             self._wait(lambda: loader.poll() is not None, "the sample", SAMPLE_WITHIN_S)
@@ -130,12 +125,9 @@ class Launch:
                 loader.wait()
         if loader.returncode:
             raise ProcessFailedError(
-                f"loading the sample ended with exit code {loader.returncode}; see its output above. "
+                f"loading the sample failed with exit code {loader.returncode}; see its output above. "
                 "To start without the sample, use --no-sample"
             )
-
-    def _address(self) -> str:
-        return self._config.folder.address("web").rstrip("/") + "/"
 
     def _watch(self) -> None:
         files = parts.TaskFileWatch(parts.find_task_files)

@@ -40,7 +40,7 @@ _UNAUTHORIZED = {13, 18}
 def find_mongod() -> Path:
     """Return a mongod for which `mongod --version` works: one on PATH, else the one in an installed wheel.
 
-    Raises `MongodError`, which lists what was tried.
+    Raise `MongodError`, which lists what was tried.
     """
     tried = []
     for candidate in _candidates():
@@ -98,7 +98,7 @@ class LocalMongod:
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
-        """Return the child process. Raises `MongodError` before `start`."""
+        """Return the child process. Raise `MongodError` before `start`."""
         if self._process is None:
             raise MongodError("mongod was not started")
         return self._process
@@ -106,7 +106,7 @@ class LocalMongod:
     def start(self) -> str:
         """Start mongod, initiate or repair the replica set, write `mongo/uri` and return the connection string.
 
-        Raises `MongodError` if the server does not start, and `HomeError` if another process already runs it.
+        Raise `MongodError` if the server does not start, and `HomeError` if another process already runs it.
         """
         executable = self._executable or find_mongod()
         self._lock.enter_context(self._folder.locked("mongod", wait=False))

@@ -38,7 +38,7 @@ def manage(*arguments: str) -> tuple[str, ...]:
 
 
 def mongod_part() -> Part:
-    """Return the part for the local mongod, which is not needed if `mongo_uri` is set."""
+    """Return the part for the local mongod, which runs only if `mongo_uri` is not set."""
     return Part("mongod", manage("runmongo"))
 
 
@@ -161,13 +161,13 @@ class TaskFileWatch:
 
 
 def greeting(address: str, password_file: Path, password: str, token: str) -> str:
-    """Return what a new user needs once everything runs: addresses, password, and how to send an event."""
+    """Return the text that `up` prints once everything runs: addresses, password, and how to send an event."""
     event = '{"type": "hello", "context": {"project": "mine"}}'
     program = Path(sys.argv[0]).name
     return f"""
-  Zarkov runs.
+  Zarkov is running.
 
-    look        {address}
+    web         {address}
     charts      {address}dashboards/
     admin       {address}admin/   user admin, password {password}   (also in {password_file})
     send        curl -H "Authorization: Token {token}" \\
@@ -175,6 +175,6 @@ def greeting(address: str, password_file: Path, password: str, token: str) -> st
                      -d '{event}' \\
                      {address}api/v1/events/
 
-  The front page shows that event within a second. The token ends with the next start; make lasting ones with
+  The front page shows that event within a second. This token ends with the next start; create a lasting one with
   `{program} token NAME --scope ingest`. Ctrl-C stops everything.
 """

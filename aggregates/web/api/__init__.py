@@ -1,1 +1,1 @@
-"""Serve the REST API below `/api/v1/` (DESIGN section 8)."""
+"""Serve the REST API below `/api/v1/`."""

@@ -56,7 +56,7 @@ class RunRequestSerializer(serializers.Serializer[None]):
 
     mode = serializers.ChoiceField(["incremental", "full"], default="incremental")
     force = serializers.BooleanField(
-        default=False, help_text="A full run although events that it needs are gone: their results are lost."
+        default=False, help_text="Start a full run even if events that it needs are gone: their results are lost."
     )
 
 
@@ -131,7 +131,7 @@ class AggDefsView(ApiView):
 
     @openapi.describe({201: AggDefSerializer}, 400, 409, request=AggDefSerializer)
     def post(self, request: Request) -> Response:
-        """Create an aggregate definition. Answers 409 if the name is taken."""
+        """Create an aggregate definition. Answer 409 if the name is taken."""
         serializer = AggDefSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         name = serializer.validated_data["name"]
@@ -149,7 +149,7 @@ class AggDefView(ApiView):
 
     @openapi.describe({200: AggDefSerializer}, 404)
     def get(self, request: Request, name: str) -> Response:
-        """Return the definition, and how far it has come."""
+        """Return the definition, and the state of its output."""
         return Response(AggDefSerializer(services.get_aggdef(name)).data)
 
     @openapi.describe({200: AggDefSerializer}, 400, 404, request=AggDefSerializer)
@@ -174,7 +174,7 @@ class AggDefView(ApiView):
         serializer.is_valid(raise_exception=True)
         fields = dict(serializer.validated_data)
         if fields.pop("name", name) != name:
-            raise DefinitionError("name cannot be changed: make another aggregate", "name")
+            raise DefinitionError("name cannot be changed: create another aggregate", "name")
         return Response(AggDefSerializer(services.define(name=name, **fields)).data)
 
 
@@ -204,7 +204,7 @@ class RunsView(ApiView):
         parameters=[
             openapi.text("aggdef", "Only runs of this aggregate."),
             openapi.text("state", "Only runs in this state."),
-            openapi.text("cursor", "`next` of the page before."),
+            openapi.text("cursor", "`next` of the previous page."),
             openapi.number("limit", "Runs per page.", 1, 500, 50),
         ],
         operation_id="runs_list",
@@ -240,7 +240,7 @@ class RunCancelView(ApiView):
 
     @openapi.describe({200: RunSerializer}, 404, 409, 503, request=None)
     def post(self, request: Request, uid: str) -> Response:
-        """Cancel the run. Answers 409 if it has ended."""
+        """Cancel the run. Answer 409 if it has ended."""
         return Response(services.cancel_run(find_run(uid)).document())
 
 
@@ -272,7 +272,7 @@ class TasksView(ApiView):
 
 
 def find_run(uid: str) -> Run:
-    """Return the run with this uid. Raises `NotFoundError`."""
+    """Return the run with this uid. Raise `NotFoundError`."""
     run = Run.objects.select_related("aggdef").filter(uid=uid).first()
     if run is None:
         raise NotFoundError(f"there is no run {uid[:60]!r}")

@@ -36,7 +36,7 @@ class RawParser(BaseParser):
     media_type = "*/*"
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
-        """Return the body as bytes. Raises `TooLargeError`."""
+        """Return the body as bytes. Raise `TooLargeError`."""
         data: bytes = stream.read(MAX_BODY_BYTES + 1)
         if len(data) > MAX_BODY_BYTES:
             raise TooLargeError(f"the body has more than {MAX_BODY_BYTES} bytes: send fewer events at once")
@@ -68,14 +68,14 @@ class EventsView(ApiView):
     def post(self, request: Request) -> Response:
         """Send one event, a list of events, or JSON lines.
 
-        Answers 200 with a reason for each rejected event; the accepted ones are on disk. Answers 400 if no event is
+        Answer 200 with a reason for each rejected event; the accepted ones are on disk. Answer 400 if no event is
         accepted, and 503 if the journal is full or the ingester does not respond: send the same request again. Events
         with an `id` are never stored twice.
         """
         length = request.META.get("CONTENT_LENGTH") or "0"
         if length.isdigit() and int(length) > MAX_BODY_BYTES:
             _drain(request, int(length))
-            raise TooLargeError(f"the body has {length} bytes; allowed are {MAX_BODY_BYTES}")
+            raise TooLargeError(f"the body has {length} bytes, more than {MAX_BODY_BYTES}: send fewer events at once")
         body = request.data
         receipt = _receive(body if isinstance(body, bytes) else b"")
         if receipt["accepted"]:
@@ -94,7 +94,7 @@ class EventsView(ApiView):
             *openapi.RANGE,
             openapi.text("context", "A field of the context and its value, such as project:celery; may be repeated."),
             openapi.text("filter", 'Conditions as JSON, such as {"context.amount": {"$gt": 10}}.'),
-            openapi.text("cursor", "`next` of the page before."),
+            openapi.text("cursor", "`next` of the previous page."),
             openapi.number("limit", "Events per page.", 1, 1000, 100),
         ],
     )
@@ -108,7 +108,7 @@ class EventsView(ApiView):
 
 
 def _receive(body: bytes) -> dict[str, Any]:
-    """Return the receipt for the events in `body`. Raises `WebError` subclasses."""
+    """Return the receipt for the events in `body`. Raise `WebError` subclasses."""
     try:
         return receiver.send(body)
     except BodyError as error:
@@ -126,7 +126,7 @@ def _journalled(error: DeliveryError) -> dict[str, Any]:
 
 
 def _drain(request: Request, length: int) -> None:
-    """Read and drop a body that is somewhat too large: many clients read no answer before all is sent."""
+    """Read and discard a body that is a little too large: many clients send everything before they read an answer."""
     left = min(length, MAX_DRAINED_BYTES)
     while left > 0 and (chunk := request._request.read(min(left, 2**16))):
         left -= len(chunk)
@@ -144,21 +144,21 @@ def _condition(request: Request) -> dict[str, Any]:
     for pair in given.getlist("context")[:20]:
         name, separator, value = pair.partition(":")
         if not separator:
-            raise BadRequestError(f"context = {pair[:60]!r}: write NAME:VALUE", parameter="context")
+            raise BadRequestError(f"context = {pair[:60]!r} is not allowed: use NAME:VALUE", parameter="context")
         check_field(name, "context")
-        parts.append({f"context.{name}": {"$in": _readings(value)}})
+        parts.append({f"context.{name}": {"$in": _possible_values(value)}})
     if text := given.get("filter", ""):
         parts.append(read_filter(text, "filter"))
     return {"$and": parts} if parts else {}
 
 
-def _readings(value: str) -> list[Any]:
-    """Return the possible values of a text in a query string: itself, and the number or boolean that it spells."""
-    readings: list[Any] = [value]
+def _possible_values(value: str) -> list[Any]:
+    """Return the values that a text in a query string can mean: the text, and the number or boolean that it spells."""
+    possible: list[Any] = [value]
     try:
         other = json.loads(value)
     except (ValueError, RecursionError):
-        return readings
+        return possible
     if isinstance(other, bool | float) or (isinstance(other, int) and -(2**63) <= other < 2**63):
-        readings.append(other)
-    return readings
+        possible.append(other)
+    return possible

@@ -1,4 +1,4 @@
-"""Turn all exceptions of the API into the JSON error shape."""
+"""Turn all exceptions of the API into JSON errors of one shape."""
 
 from __future__ import annotations
 
@@ -64,12 +64,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     elif isinstance(error, AggregateError):
         error = from_service_error(error)
     if isinstance(error, WebError):
-        headers = {}
-        if error.retry_after_s is not None:
-            headers["Retry-After"] = str(error.retry_after_s)
-        if error.status == 401:
-            headers["WWW-Authenticate"] = "Token"
-        return Response(error.body(), status=error.status, headers=headers)
+        return Response(error.body(), status=error.status, headers=error.headers())
     if isinstance(error, ValidationError):
         error = rest.ValidationError(error.message_dict if hasattr(error, "error_dict") else error.messages)
     if not isinstance(error, rest.APIException):

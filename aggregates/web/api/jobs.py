@@ -63,7 +63,7 @@ class JobsView(ApiView):
         503,
         parameters=[
             openapi.text("state", "Only jobs in this state, such as map or error.", enum=list(STATES)),
-            openapi.number("limit", "Jobs at most.", 1, 500, 50),
+            openapi.number("limit", "Maximum number of jobs.", 1, 500, 50),
         ],
         operation_id="jobs_list",
     )
@@ -71,7 +71,7 @@ class JobsView(ApiView):
         """List jobs, newest first. The engine updates their records once a second."""
         state = request.GET.get("state", "")
         if state and state not in STATES:
-            raise BadRequestError(f"state = {state[:60]!r}: allowed are {', '.join(STATES)}", parameter="state")
+            raise BadRequestError(f"state = {state[:60]!r} is unknown: use {', '.join(STATES)}", parameter="state")
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 500, 50)
         found = list_jobs(database(), limit, [state] if state else None)
         return Response({"jobs": [job_document(job) for job in found]})
@@ -98,16 +98,16 @@ class JobCancelView(ApiView):
     def post(self, request: Request, job_id: str) -> Response:
         """Cancel the job. Its output stays; if it belongs to a run, the aggregate may need a full run afterwards.
 
-        Answers 409 if the job has ended, and 503 if no router responds.
+        Answer 409 if the job has ended, and 503 if no router responds.
         """
         found = find_job(database(), job_id)
         if not found.running:
-            raise ConflictError(f"job {job_id[:60]!r} is over, in state {found.state}: nothing to cancel")
+            raise ConflictError(f"job {job_id[:60]!r} has already ended in state {found.state}")
         return Response({**job_document(found), **cancel(job_id)})
 
 
 def find_job(source: Database[Any], job_id: str) -> JobListing:
-    """Return the record of a job. Raises `NotFoundError`."""
+    """Return the record of a job. Raise `NotFoundError`."""
     found = list_jobs(source, 1, job_id=job_id)
     if not found:
         raise NotFoundError(f"there is no job {job_id[:60]!r}; ended ones are kept for 14 days")
@@ -115,7 +115,7 @@ def find_job(source: Database[Any], job_id: str) -> JobListing:
 
 
 def cancel(job_id: str) -> dict[str, Any]:
-    """Cancel a job, return its state and progress. Raises `UnavailableError`, `ConflictError` or `NotFoundError`."""
+    """Cancel a job, return its state and progress. Raise `UnavailableError`, `ConflictError` or `NotFoundError`."""
     try:
         status = process_connections().engine.cancel(job_id)
     except RouterUnreachableError as error:
@@ -129,15 +129,4 @@ def cancel(job_id: str) -> dict[str, Any]:
 
 def job_document(job: JobListing) -> dict[str, Any]:
     """Return a job in the form of `JobSerializer`."""
-    return {
-        "job_id": job.job_id,
-        "kind": job.kind,
-        "state": job.state,
-        "created": job.created,
-        "ended": job.ended,
-        "functions": list(job.functions),
-        "outputs": list(job.outputs),
-        "progress": dict(job.progress),
-        "error": dict(job.error) if job.error else None,
-        "traceback": job.traceback,
-    }
+    return {name: getattr(job, name) for name in JobSerializer._declared_fields}

@@ -14,13 +14,13 @@ from aggregates.web.series.time_span import ALLOWED
 
 COMMON = (401, 403, 429)
 _DESCRIPTIONS = {
-    400: "The request cannot be understood.",
-    401: "Neither a login nor a token.",
+    400: "The request is not valid.",
+    401: "There is no login and no valid token.",
     403: "The login or token may not do this.",
-    404: "No such thing.",
-    409: "It cannot be done in this state.",
-    413: "Too large.",
-    415: "Another media type is wanted.",
+    404: "It does not exist.",
+    409: "It is not possible in the present state.",
+    413: "The request or its answer is too large.",
+    415: "The media type is not supported.",
     429: "Too many requests; see Retry-After.",
     503: "A part of the system does not answer; see Retry-After.",
 }
@@ -47,20 +47,20 @@ def number(name: str, description: str, least: int, most: int, default: int) -> 
     return OpenApiParameter(name, schema, description=description)
 
 
-FIELDS = text("fields", "Names of fields with commas between them; empty = all that are numbers.")
-PREFIX = text("prefix", "Only keys that start with this.")
+_FIELDS = text("fields", "Names of fields, separated by commas; by default all numeric fields.")
+PREFIX = text("prefix", "Only keys that start with this text.")
 RANGE = [
     text("from", f"Start of the range; {ALLOWED}."),
     text("to", "End of the range, in the same forms."),
     text("tz", "Time zone of keys without an offset, such as Europe/Berlin; by default that of the configuration."),
 ]
-FILL = OpenApiParameter(
-    "fill", OpenApiTypes.STR, enum=[fill for fill in FILLS if fill], description="What to put in periods without data."
+_FILL = OpenApiParameter(
+    "fill", OpenApiTypes.STR, enum=[fill for fill in FILLS if fill], description="Value for periods without data."
 )
 SERIES = [
-    FIELDS,
+    _FIELDS,
     PREFIX,
     *RANGE,
-    FILL,
-    number("limit", "Series at most; the largest ones are kept.", 1, 500, 100),
+    _FILL,
+    number("limit", "Maximum number of series; the largest are kept.", 1, 500, 100),
 ]

@@ -16,7 +16,7 @@ def make_cursor(number: int) -> str:
 
 
 def read_cursor(text: str) -> int | None:
-    """Return the number in a cursor; None for an empty one. Raises `BadRequestError` for an invalid one."""
+    """Return the number in a cursor; None for an empty one. Raise `BadRequestError` for an invalid one."""
     if not text:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Serve `quarantine/`: read, mend, replay and delete input that was refused."""
+"""Serve `quarantine/`: read, mend, replay and delete refused input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FILTER = [
     openapi.text("code", "Only input refused for this reason, such as bad_json."),
     openapi.text("source", "Only input from this receiver: bson, json, ack, http, or store."),
     *openapi.RANGE,
-    openapi.text("replayed", "yes or no; both if it is left out."),
+    openapi.text("replayed", "yes or no; by default both."),
 ]
 
 
@@ -89,7 +89,7 @@ class ReplayRequest(serializers.Serializer[None]):
     """The entries to replay: some keys, or all that the query parameters select."""
 
     keys = serializers.ListField(child=serializers.CharField(max_length=120), required=False, max_length=1000)
-    all = serializers.BooleanField(required=False, help_text="true: all that the parameters in the address select.")
+    all = serializers.BooleanField(required=False, help_text="true: all entries that the query parameters select.")
     document = serializers.DictField(
         required=False, help_text="What to send instead, as extended JSON; with a single key only."
     )
@@ -108,7 +108,7 @@ class OutcomeSerializer(serializers.Serializer[None]):
     accepted = serializers.IntegerField()
     refused_count = serializers.IntegerField()
     refused = StillRefusedSerializer(many=True)
-    left = serializers.IntegerField(help_text="Not tried, because time was up: send the same again.")
+    left = serializers.IntegerField(help_text="Not tried, because the time was up: send the same request again.")
 
 
 class QuarantineView(ApiView):
@@ -122,7 +122,7 @@ class QuarantineView(ApiView):
         503,
         parameters=[
             *_FILTER,
-            openapi.text("cursor", "`next` of the page before."),
+            openapi.text("cursor", "`next` of the previous page."),
             openapi.number("limit", "Documents per page.", 1, 500, 50),
         ],
         operation_id="quarantine_list",
@@ -210,19 +210,19 @@ class QuarantineReplayView(ApiView):
 
 
 def read_selection(request: HttpRequest | Request) -> Selection:
-    """Parse the selection in a request's parameters. Raises `BadRequestError` naming the parameter."""
+    """Parse the selection in a request's parameters. Raise `BadRequestError` naming the parameter."""
     given = request.GET
     span = read_span(given.get("from", ""), given.get("to", ""), read_zone(given.get("tz", ""), "UTC"), timezone.now())
     replayed = given.get("replayed", "")
     if replayed not in ("", "yes", "no"):
-        raise BadRequestError(f"replayed = {replayed[:60]!r}: allowed is yes or no", parameter="replayed")
+        raise BadRequestError(f"replayed = {replayed[:60]!r} is not allowed: use yes or no", parameter="replayed")
     return Selection(
         given.get("code", ""), given.get("source", ""), span.start, span.end, replayed == "yes" if replayed else None
     )
 
 
 def from_replay_error(error: Exception) -> Exception:
-    """Return the `WebError` for an error of a replay that no ingester accepts; return other errors unchanged."""
+    """Return the `WebError` for a replay that the ingester did not accept; return other errors unchanged."""
     if isinstance(error, JournalBusyError):
         return BusyError("the journal is full: replay again later")
     if isinstance(error, DeliveryError):

@@ -17,9 +17,10 @@ from aggregates.exceptions import UnknownAggregateError, known
 from aggregates.models import AggDef
 from aggregates.web.api import openapi, serializers
 from aggregates.web.api.api_view import ApiView, with_etag
-from aggregates.web.auth.access import Rights
+from aggregates.web.auth.access import Rights, rights_of
 from aggregates.web.auth.stream_access import may_continue
 from aggregates.web.exceptions import BadRequestError
+from aggregates.web.json_encoding import plain
 from aggregates.web.live.feed import SeriesFeed
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
@@ -42,7 +43,7 @@ class AnyAccept(BaseContentNegotiation):
 
 
 def series_query(request: HttpRequest | Request, name: str, prefix: str = "") -> SeriesQuery:
-    """Parse a series query, limited to `prefix`. Raises `BadRequestError` naming the parameter."""
+    """Parse a series query, limited to `prefix`. Raise `BadRequestError` naming the parameter."""
     given = request.GET
     fields = tuple(field.strip() for field in given.get("fields", "").split(",") if field.strip())
     for field in fields:
@@ -69,16 +70,16 @@ def require_known(rights: Rights, name: str) -> None:
     if name in found or AggDef.objects.filter(Q(name=name) | Q(output=f"{query.NAMESPACE}{name}")).exists():
         return
     readable = [other for other in found if rights.may_read(other)]
-    raise UnknownAggregateError(f"there is no aggregate {name[:120]!r}; there are: {known(readable)}")
+    raise UnknownAggregateError(f"there is no aggregate {name[:120]!r}; known aggregates: {known(readable)}")
 
 
 def read_number(text: str, parameter: str, least: int, most: int, default: int) -> int:
-    """Parse a whole number from `least` to `most`; empty = `default`. Raises `BadRequestError`."""
+    """Parse a whole number from `least` to `most`; empty = `default`. Raise `BadRequestError`."""
     if not text:
         return default
     if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) <= most:
         raise BadRequestError(
-            f"{parameter} = {text[:60]!r}: allowed are whole numbers from {least} to {most}", parameter=parameter
+            f"{parameter} = {text[:60]!r} is not a whole number from {least} to {most}", parameter=parameter
         )
     return int(text)
 
@@ -89,7 +90,7 @@ class CollectionsView(ApiView):
     @openapi.describe({200: serializers.CollectionsSerializer}, 503)
     def get(self, request: Request) -> Response:
         """List the names of all aggregates that can be read, without `zagg.`."""
-        rights = self.rights(request)
+        rights = rights_of(request)
         return Response({"collections": [name for name in query.list_aggregates(database()) if rights.may_read(name)]})
 
 
@@ -98,8 +99,8 @@ class SeriesView(ApiView):
 
     @openapi.describe({200: serializers.SeriesAnswerSerializer}, 400, 404, 413, 503, parameters=openapi.SERIES)
     def get(self, request: Request, name: str) -> HttpResponseBase:
-        """Return one series for each combination of dimensions and field. Answers 404 for an unknown aggregate."""
-        rights = self.rights(request)
+        """Return one series for each combination of dimensions and field. Answer 404 for an unknown aggregate."""
+        rights = rights_of(request)
         rights.require_name(name)
         state = SeriesFeed(series_query(request, name), database).read()
         if not state["series"]:
@@ -116,15 +117,15 @@ class RankedView(ApiView):
         404,
         503,
         parameters=[
-            openapi.text("sort", "Field to sort by, with - in front for the largest first; by default -value."),
+            openapi.text("sort", "Field to sort by; -FIELD puts the largest first. By default -value."),
             openapi.text("filter", 'Conditions as JSON, such as {"value": {"$gt": 10}}.'),
             openapi.PREFIX,
-            openapi.number("limit", "Documents at most.", 1, 100, 20),
+            openapi.number("limit", "Maximum number of documents.", 1, 100, 20),
         ],
     )
     def get(self, request: Request, name: str) -> HttpResponseBase:
         """Return documents in the order of `sort`."""
-        rights = self.rights(request)
+        rights = rights_of(request)
         rights.require_name(name)
         condition = read_filter(request.GET.get("filter") or "{}", "filter")
         if prefix := request.GET.get("prefix", ""):
@@ -135,7 +136,7 @@ class RankedView(ApiView):
         found = query.read_ranked(database(), query.collection_name(name), condition, sort, limit)
         if not found:
             require_known(rights, name)
-        state = {"documents": export.plain_documents(found), **freshness.read(database(), name).document()}
+        state = {"documents": plain(found), **freshness.read(database(), name).document()}
         return with_etag(request, state)
 
 
@@ -153,7 +154,7 @@ class ExportView(ApiView):
     )
     def get(self, request: Request, name: str, form: str) -> HttpResponseBase:
         """Export all documents. `csv`: one row per document, one column per field. `jsonl`: one document per line."""
-        rights = self.rights(request)
+        rights = rights_of(request)
         rights.require_name(name)
         asked = series_query(request, name)
         span = read_span(asked.start, asked.end, asked.zone, datetime.now(UTC))
@@ -177,7 +178,7 @@ class LiveView(ApiView):
     @openapi.describe({(200, "text/event-stream"): OpenApiTypes.STR}, 400, 503, parameters=[*openapi.SERIES])
     def get(self, request: Request, name: str) -> HttpResponse | StreamingHttpResponse:
         """Stream `series` events with the answer of `series/`, then `points` events with changes (docs/http-api.md)."""
-        self.rights(request).require_name(name)
+        rights_of(request).require_name(name)
         feeds = {"": SeriesFeed(series_query(request, name), database)}
         return respond(
             request._request, feeds, may_continue(request._request, lambda rights: rights.require_name(name))

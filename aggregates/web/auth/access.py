@@ -1,4 +1,4 @@
-"""Decide what a request is allowed to do, for all views.
+"""Decide what a request may do, for all views.
 
 Capabilities: `ingest` (send events), `read`, `operate` (start and cancel runs, jobs, quarantine) and `edit`
 (definitions, charts, embed links). A login has those of its groups, a token those of its scopes. Other requests have
@@ -50,7 +50,7 @@ class Rights:
         if self.may(capability):
             return
         if not self.authenticated:
-            raise NotLoggedInError("log in, or send a token in the header Authorization: Token ...")
+            raise NotLoggedInError("log in, or send a token in the header `Authorization: Token ...`")
         limited = ", which a token limited to some aggregates never has" if self.collections else ""
         raise ForbiddenError(f"this needs the right to {capability}{limited}", needs=capability)
 
@@ -70,7 +70,7 @@ class Rights:
 def rights_of(request: HttpRequest) -> Rights:
     """Return the rights of the request's token if it has one, else of its login.
 
-    Raises `NotLoggedInError` for an invalid token. `request` is Django's or the REST framework's; it caches the result.
+    Raise `NotLoggedInError` for an invalid token. `request` is Django's or the REST framework's; it caches the result.
     """
     plain = getattr(request, "_request", request)
     found: Rights | None = getattr(plain, "zarkov_rights", None)

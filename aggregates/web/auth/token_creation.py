@@ -22,12 +22,12 @@ def make_token(
     """Create a token called `name`. Return it with its text, which is not stored and cannot be shown again.
 
     It belongs to the user of that name, who is created without a password if necessary; disabling the user disables
-    the token. Raises `BadRequestError` for an invalid name, unknown scopes or an invalid number of days.
+    the token. Raise `BadRequestError` for an invalid name, unknown scopes or an invalid number of days.
     """
     if not name.strip() or len(name) > MAX_NAME:
-        raise BadRequestError(f"name {name[:60]!r}: allowed are 1 to {MAX_NAME} characters")
+        raise BadRequestError(f"name {name[:60]!r} is not allowed: use 1 to {MAX_NAME} characters")
     if days is not None and not 1 <= days <= MAX_DAYS:
-        raise BadRequestError(f"days {days}: allowed are 1 to {MAX_DAYS}, or none for a token without an end")
+        raise BadRequestError(f"days {days} is not allowed: use 1 to {MAX_DAYS}, or none for no expiry")
     try:
         check_scopes(list(scopes), list(collections))
     except ValidationError as error:

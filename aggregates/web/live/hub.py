@@ -84,7 +84,7 @@ class Viewer:
         self.close()
 
     def close(self) -> None:
-        """Leave all channels; may be called twice."""
+        """Leave all channels. Can be called twice."""
         for channel in self._channels.values():
             channel.remove(self._changed)
 
@@ -92,7 +92,7 @@ class Viewer:
         """Yield `(name, event id, message)` for all that is new, after waiting at most `timeout_s` for a change.
 
         Only the last message of a batch has an id, so that an id never covers messages that were not sent.
-        Raises `EOFError` if a channel has ended: the client has to reconnect.
+        Raise `EOFError` if a channel has ended: the client has to reconnect.
         """
         if not self._changed.wait(timeout_s):
             return
@@ -100,8 +100,8 @@ class Viewer:
         for name, channel in self._channels.items():
             if channel.closed:
                 raise EOFError
-            if channel.error is not None:
-                yield name, self._id(), StreamMessage("problem", _problem(channel))
+            if (error := channel.error) is not None:
+                yield name, self._id(), StreamMessage("problem", to_json(error.body()))
             self._have[name], messages = channel.since(self._have[name])
             for message in messages[:-1]:
                 yield name, "", message
@@ -110,10 +110,6 @@ class Viewer:
 
     def _id(self) -> str:
         return ",".join(f"{channel.uid}.{self._have[name]}" for name, channel in self._channels.items())
-
-
-def _problem(channel: LiveChannel) -> bytes:
-    return to_json(channel.error.body() if channel.error else {})
 
 
 def _read_id(text: str) -> dict[str, int]:

@@ -34,7 +34,7 @@ class SystemCollector:
     """Collect the metrics of all sources on request of the registry."""
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("zarkov_source_up", "Whether a part could be asked for its numbers", labels=["source"])
+        up = GaugeMetricFamily("zarkov_source_up", "Whether this source could be read", labels=["source"])
         for name, source in SOURCES.items():
             try:
                 families = list(source())
@@ -59,9 +59,9 @@ def _mongodb() -> Iterator[Metric]:
 def _streams() -> Iterator[Metric]:
     hub = process_hub.hub()
     channels = hub.channels()
-    yield _gauge("zarkov_live_channels", "Questions watched in this web process", len(channels))
-    yield _gauge("zarkov_live_viewers", "Feeds of open streams in this web process", sum(c.viewers for c in channels))
-    yield _counter("zarkov_live_reads", "Reads of live questions by this web process", hub.reads)
+    yield _gauge("zarkov_live_channels", "Queries watched by this web process", len(channels))
+    yield _gauge("zarkov_live_viewers", "Viewers of these queries", sum(c.viewers for c in channels))
+    yield _counter("zarkov_live_reads", "Reads of watched queries by this web process", hub.reads)
 
 
 def _store() -> Iterator[Metric]:
@@ -70,13 +70,13 @@ def _store() -> Iterator[Metric]:
         found = summarize(mongo.store())
     except StoreUnpreparedError:
         return
-    events = CounterMetricFamily("zarkov_events", "Events received, by what became of them", labels=["verdict"])
+    events = CounterMetricFamily("zarkov_events", "Events received, by verdict", labels=["verdict"])
     for verdict in ("stored", "duplicates", "quarantined"):
         events.add_metric([verdict], getattr(found, verdict))
     yield events
     yield _gauge("zarkov_events_pending", "Events in journals, not in MongoDB yet", found.pending)
     yield _gauge("zarkov_watermark_event_id", "Highest event id that aggregates may read", found.watermark)
-    yield _gauge("zarkov_open_blocks", "Blocks of events reserved and not settled", len(found.blockers))
+    yield _gauge("zarkov_open_blocks", "Blocks reserved and not settled", len(found.blockers))
     yield _gauge(
         "zarkov_oldest_open_block_seconds",
         "Age of the block that holds the watermark",
@@ -93,10 +93,10 @@ def _ingesters(reports: Iterable[IngesterReport]) -> Iterator[Metric]:
         "zarkov_ingester_pending": ("Events in its journal, not in MongoDB yet", lambda report: report.pending),
         "zarkov_ingester_journal_bytes": ("Size of its journal", lambda report: report.journal_bytes),
         "zarkov_ingester_oldest_pending_seconds": (
-            "Age of the oldest event that waits",
+            "Age of its oldest event that is not in MongoDB yet",
             lambda report: report.oldest_pending_s,
         ),
-        "zarkov_ingester_full": ("Whether its journal is full: it takes nothing", lambda report: report.full),
+        "zarkov_ingester_full": ("Whether its journal is full, so that it accepts nothing", lambda report: report.full),
         "zarkov_ingester_received_per_second": ("Events per second lately", lambda report: report.received_per_s),
         "zarkov_ingester_stored_per_second": ("Events per second lately", lambda report: report.stored_per_s),
     }
@@ -116,9 +116,9 @@ def _quarantine() -> Iterator[Metric]:
 def _engine() -> Iterator[Metric]:
     found = engine_summary(mongo.database())
     yield _gauge("zarkov_router_up", "Whether a router reports", found.router is not None)
-    yield _gauge("zarkov_workers", "Worker hosts of the router", len(found.workers))
+    yield _gauge("zarkov_workers", "Workers of the router", len(found.workers))
     yield _gauge("zarkov_worker_slots", "Steps that all workers can do at once", found.slots)
-    yield _gauge("zarkov_worker_slots_busy", "Steps that are being done", found.busy)
+    yield _gauge("zarkov_worker_slots_busy", "Steps in progress", found.busy)
     yield _labelled(GaugeMetricFamily, "zarkov_jobs", "Map-reduce jobs that have not ended", "state", found.jobs)
     yield _labelled(
         CounterMetricFamily, "zarkov_jobs_ended", "Jobs ended since the router started", "state", found.ended
@@ -158,7 +158,7 @@ def _definitions() -> Iterator[Metric]:
         took_s=Subquery(last.values("duration_s")[:1]), times=Subquery(last.values("refreshes")[:1])
     ).values_list("name", "failures", "skipped_count", "took_s", "times")
     failures = GaugeMetricFamily("zarkov_aggregate_failures", "Failed runs in a row", labels=["name"])
-    skipped = GaugeMetricFamily("zarkov_aggregate_skipped_events", "Events its task failed on", labels=["name"])
+    skipped = GaugeMetricFamily("zarkov_aggregate_skipped_events", "Events on which its task failed", labels=["name"])
     took = GaugeMetricFamily("zarkov_aggregate_run_seconds", "Duration of its last complete run", labels=["name"])
     for name, failed, left_out, took_s, times in rows[:MAX_AGGREGATES]:
         failures.add_metric([name], failed)

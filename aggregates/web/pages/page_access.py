@@ -66,7 +66,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer 500 for an unhandled exception; the log has the details."""
-    error = InternalError("an error in the server; the log has the details")
+    error = InternalError("the server failed on this request; its log has the details")
     return error_response(error) if _is_program(request) else error_page(request, error, bare=True)
 
 

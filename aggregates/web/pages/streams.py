@@ -1,4 +1,4 @@
-"""Serve the streams of the pages: charts by slug, the pulse of the front page, jobs, and embedded charts."""
+"""Serve the streams of the pages: charts by slug, the state of the system, jobs, and embedded charts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def charts(request: HttpRequest) -> HttpResponseBase:
     """Stream several charts (`?chart=SLUG&chart=SLUG&from=-7d`); events are named `series:SLUG`."""
     slugs = request.GET.getlist("chart")
     if not slugs or len(slugs) > MAX_CHARTS:
-        raise BadRequestError(f"chart: name 1 to {MAX_CHARTS} charts", parameter="chart")
+        raise BadRequestError(f"chart must be given 1 to {MAX_CHARTS} times", parameter="chart")
     rights = rights_of(request)
     rights.require("read")
     found = {chart.slug: chart for chart in Chart.objects.filter(slug__in=slugs)}

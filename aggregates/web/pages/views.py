@@ -78,9 +78,9 @@ def aggregates(request: HttpRequest) -> HttpResponseBase:
     context = {
         "section": "aggregates",
         "heading": "Aggregates",
-        "about": "What is counted. Open one for its chart and its numbers, and to make a chart of your own of it.",
+        "about": "Everything that is counted. Open an aggregate for its chart and numbers, or to make your own chart.",
         "items": items,
-        "empty": "No aggregate has run yet. Define one in the admin, or by manage.py startagg.",
+        "empty": "No aggregate has run yet. Define one in the admin, or with manage.py startagg.",
     }
     return render(request, "zarkov/list.html", context)
 
@@ -134,7 +134,7 @@ def _by_definition(name: str, known: list[str]) -> HttpResponseBase:
     output = next((output for output in found.outputs if output in known), None)
     if output is None:
         raise NotFoundError(
-            f"the aggregate {name!r} has not run yet: manage.py aggregate {name}, or Run now in the admin"
+            f"the aggregate {name!r} has not run yet: use manage.py aggregate {name}, or Run now in the admin"
         )
     return redirect("aggregate", name=output)
 

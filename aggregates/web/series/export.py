@@ -47,11 +47,6 @@ def json_lines(documents: Rows) -> Iterator[bytes]:
         yield b"".join(to_json(document) + b"\n" for document in chunk)
 
 
-def plain_documents(documents: Rows) -> list[dict[str, Any]]:
-    """Return the documents with JSON types only."""
-    return [plain(document) for document in documents]
-
-
 def file_name(name: str) -> str:
     """Return `name` with only characters that are safe in a header and on every file system."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:100] or "export"

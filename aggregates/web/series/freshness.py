@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from pymongo.database import Database
 
@@ -14,6 +14,7 @@ from ingest.exceptions import StoreUnpreparedError
 from ingest.store.store import Watermark, read_watermark
 
 POSITIONS = "agg.position"  # one document per output, see docs/architecture.md
+HEADERS: Final = {"through": "X-Zarkov-Through", "complete_through": "X-Zarkov-Complete-Through"}
 _FIELDS = {"position": 1, "complete_through": 1, "aggdef": 1, "lead": 1, "store": 1, "epoch": 1}
 
 
@@ -34,8 +35,7 @@ class Freshness:
 
     def headers(self) -> dict[str, str]:
         """Return the same values as headers, for the 2011 queries and exports; None values are left out."""
-        names = {"through": "X-Zarkov-Through", "complete_through": "X-Zarkov-Complete-Through"}
-        return {names[key]: str(value) for key, value in self.document().items() if value is not None}
+        return {HEADERS[key]: str(value) for key, value in self.document().items() if value is not None}
 
 
 def read(database: Database[dict[str, Any]], name: str) -> Freshness:

@@ -1,4 +1,4 @@
-"""Parse the keys of aggregates: `dimension/.../period`, the period last (DESIGN sections 7 and 8).
+"""Parse the keys of output documents: `dimension/.../period`, the period last.
 
 Periods are plain ISO 8601: `2011`, `2011-07`, `2011-W27`, `2011-07-01`, `2011-07-01T13:00`, down to fractions of a
 second, with or without an offset. Without one they are local times in the requested zone.
@@ -85,16 +85,8 @@ def chart_x(key: Any, zone: str) -> Any:
 
 
 def _step(part: dict[str, str | None]) -> Step:
-    for name, step in (
-        ("second", "second"),
-        ("minute", "minute"),
-        ("hour", "hour"),
-        ("day", "day"),
-        ("month", "month"),
-    ):
-        if part[name] is not None:
-            return step  # type: ignore[return-value]
-    return "year"
+    steps: tuple[Step, ...] = ("second", "minute", "hour", "day", "month")
+    return next((step for step in steps if part[step] is not None), "year")
 
 
 def _offset(text: str | None) -> timezone | None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Literal
 
 from bson import Decimal128
@@ -86,7 +87,7 @@ def by_dimension(
             series.data.append([x, y])
     for series in found.values():
         if series.data and isinstance(series.data[0][0], int | float):
-            series.data.sort(key=_by_x)
+            series.data.sort(key=itemgetter(0))
     step = next((name for name in _STEPS if name in seen_steps), None)
     return ChartData(list(found.values()), step)
 
@@ -105,7 +106,7 @@ def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, zone: str, now: dateti
     """Add a point for every missing period to each series: null, 0 or the previous value, depending on `fill`.
 
     The range runs from the start of the span (or the first point) to its end, at most `now` (or the last point).
-    Raises `TooLargeError` if that makes more than `MAX_FILLED_POINTS` points.
+    Raise `TooLargeError` if that makes more than `MAX_FILLED_POINTS` points.
     """
     times = [point[0] for series in chart.series for point in series.data]
     if not fill or chart.step is None or not times:
@@ -121,18 +122,18 @@ def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, zone: str, now: dateti
         grid.append(ms)
         if len(grid) * len(chart.series) > MAX_FILLED_POINTS:
             raise TooLargeError(
-                f"fill = {fill} would make more than {MAX_FILLED_POINTS} points: ask for a shorter range, or no fill"
+                f"fill = {fill} would make more than {MAX_FILLED_POINTS} points: use a shorter range, or no fill"
             )
     for series in chart.series:
         series.data = _filled(series.data, grid, fill)
 
 
 def read_fill(text: str) -> Fill:
-    """Return `text` as a fill. Raises `BadRequestError` if it is not in `FILLS`."""
+    """Return `text` as a fill. Raise `BadRequestError` if it is not in `FILLS`."""
     for fill in FILLS:
         if text == fill:
             return fill
-    raise BadRequestError(f"fill = {text[:60]!r} is unknown: allowed are gap, zero and previous", parameter="fill")
+    raise BadRequestError(f"fill = {text[:60]!r} is unknown: use gap, zero or previous", parameter="fill")
 
 
 def _filled(data: list[list[Any]], grid: list[float], fill: Fill) -> list[list[Any]]:
@@ -191,7 +192,3 @@ def _label(dimensions: str, name: str, prefix: str) -> str:
     if name != "value":
         return f"{shown} {name}".strip()
     return shown or prefix.strip("/") or "value"
-
-
-def _by_x(point: list[Any]) -> Any:
-    return point[0]

@@ -1,4 +1,4 @@
-"""Read output documents of aggregates from MongoDB, in bounded amounts. Only collections below `zagg.` can be read."""
+"""Read output documents of aggregates from MongoDB, a bounded number at a time, only from collections below `zagg.`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SeriesQuery:
 def collection_name(name: str, prefix: str = NAMESPACE) -> str | None:
     """Return the collection named `prefix + name`, or None if MongoDB does not allow that name.
 
-    Raises `ForbiddenError` outside `zagg.`.
+    Raise `ForbiddenError` outside `zagg.`.
     """
     full = prefix + name
     if not full.startswith(NAMESPACE):
@@ -72,7 +72,7 @@ def read_range(
 ) -> Documents:
     """Return documents with `begin <= _id <= end` in order of `_id` (for `/q`); an empty bound is open.
 
-    Raises `TooLargeError` instead of reading more than `MAX_DOCUMENTS`.
+    Raise `TooLargeError` instead of reading more than `MAX_DOCUMENTS`.
     """
     if collection is None:
         return []
@@ -83,7 +83,7 @@ def read_range(
 def read_series(database: Database[dict[str, Any]], query: SeriesQuery, now: datetime | None = None) -> ChartData:
     """Answer `query` with one MongoDB query (plus two one-key reads if it has a range).
 
-    Raises `BadRequestError` for an invalid range and `TooLargeError` for more than `MAX_DOCUMENTS`.
+    Raise `BadRequestError` for an invalid range and `TooLargeError` for more than `MAX_DOCUMENTS`.
     """
     now = now or datetime.now(UTC)
     span = read_span(query.start, query.end, query.zone, now)
@@ -136,7 +136,7 @@ def _read(
     documents = list(cursor.limit(MAX_DOCUMENTS + 1).max_time_ms(QUERY_LIMIT_MS))
     if len(documents) > MAX_DOCUMENTS:
         raise TooLargeError(
-            f"more than {MAX_DOCUMENTS} documents of {collection}: ask for a shorter range, or use the export",
+            f"more than {MAX_DOCUMENTS} documents of {collection}: use a shorter range, or the export",
             collection=collection,
         )
     return documents

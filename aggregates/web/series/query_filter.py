@@ -1,4 +1,4 @@
-"""Check filters from clients: only allowed MongoDB query operators, bounded in depth and size (DESIGN promise 10)."""
+"""Check filters from clients: they have only harmless MongoDB query operators, and bounded depth and size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALLOWED = ", ".join(sorted(COMPARE | COMBINE))
 
 
 def read_filter(text: str, parameter: str) -> dict[str, Any]:
-    """Parse a filter from JSON. Raises `BadRequestError` naming `parameter` and what is not allowed."""
+    """Parse a filter from JSON. Raise `BadRequestError` naming `parameter` and what is not allowed."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -28,7 +28,7 @@ def read_filter(text: str, parameter: str) -> dict[str, Any]:
 
 
 def check_filter(document: Any, parameter: str) -> dict[str, Any]:
-    """Return `document` as a MongoDB filter. Raises `BadRequestError` for other operators, depth or size.
+    """Return `document` as a MongoDB filter. Raise `BadRequestError` for other operators, depth or size.
 
     `{"$datetime": seconds}` becomes a date, as on the JSON socket.
     """
@@ -36,7 +36,7 @@ def check_filter(document: Any, parameter: str) -> dict[str, Any]:
 
 
 def check_field(name: Any, parameter: str) -> str:
-    """Return `name` if it is a dotted field path. Raises `BadRequestError` for operators and empty names."""
+    """Return `name` if it is a dotted field path. Raise `BadRequestError` for operators and empty names."""
     if not isinstance(name, str) or not _FIELD.match(name) or len(name) > 256 or ".." in name or name.endswith("."):
         raise BadRequestError(f"{parameter}: {name!r} is not a field name", parameter=parameter)
     return name
@@ -60,7 +60,7 @@ class _Checker:
                     raise self._refused(f"{name} needs a list of conditions")
                 result[name] = [self.filter(part, depth + 1) for part in condition]
             elif name.startswith("$"):
-                raise self._refused(f"operator {name} is not allowed; allowed are {ALLOWED}")
+                raise self._refused(f"operator {name} is not allowed: use {ALLOWED}")
             else:
                 result[check_field(name, self._parameter)] = self._condition(condition, depth + 1)
         return result
@@ -73,7 +73,7 @@ class _Checker:
         result = {}
         for name, value in condition.items():
             if name not in COMPARE:
-                raise self._refused(f"operator {name} is not allowed; allowed are {ALLOWED}")
+                raise self._refused(f"operator {name} is not allowed: use {ALLOWED}")
             if name in {"$in", "$nin"} and not isinstance(value, list):
                 raise self._refused(f"{name} needs a list")
             result[name] = bool(value) if name == "$exists" else self._value(value, depth)

@@ -22,7 +22,7 @@ _LENGTHS = {
     "minute": timedelta(minutes=1),
     "second": timedelta(seconds=1),
 }
-ALLOWED = "allowed are dates (2011-07-01, 2011-07-01T13:00), now, today, and -90s, -30min, -12h, -7d, -4w, -6mo, -1y"
+ALLOWED = "use a date (2011-07-01, 2011-07-01T13:00), now, today, or -90s, -30min, -12h, -7d, -4w, -6mo, -1y"
 _EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 
@@ -44,16 +44,16 @@ class TimeSpan:
 def read_span(start: str, end: str, zone: str, now: datetime) -> TimeSpan:
     """Parse a span from two texts, relative to `now`; an empty text leaves that side open.
 
-    Raises `BadRequestError` naming the parameter (`from` or `to`), the value and what is allowed.
+    Raise `BadRequestError` naming the parameter (`from` or `to`), the value and what is allowed.
     """
     return TimeSpan(_moment("from", start, zone, now), _moment("to", end, zone, now))
 
 
 def read_zone(name: str, default: str) -> str:
-    """Return `name` if it is a time zone, `default` if it is empty. Raises `BadRequestError` otherwise."""
+    """Return `name` if it is a time zone, `default` if it is empty. Raise `BadRequestError` otherwise."""
     if name and not is_zone(name):
         raise BadRequestError(
-            f"tz = {name[:60]!r} is not a time zone: allowed are names such as Europe/Berlin", parameter="tz"
+            f"tz = {name[:60]!r} is not a time zone: use a name such as Europe/Berlin", parameter="tz"
         )
     return name or default
 

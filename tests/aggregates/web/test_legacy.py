@@ -82,9 +82,9 @@ def test_an_unknown_collection_is_an_empty_object(open_site: Any, client: Client
         ("{}", "c is missing"),
         ('{"z":"a"}', "c is missing"),
         ('{"c":""}', "c is missing"),
-        ('{"c":{"$gt":""}}', "c needs a text"),
-        ('{"c":"a","b":{"$gt":""}}', "b needs a text"),
-        ('{"c":"a","e":7}', "e needs a text"),
+        ('{"c":{"$gt":""}}', "c must be text"),
+        ('{"c":"a","b":{"$gt":""}}', "b must be text"),
+        ('{"c":"a","e":7}', "e must be text"),
     ],
 )
 def test_what_cannot_be_understood_is_400(open_site: Any, client: Client, text: str, said: str) -> None:
@@ -117,7 +117,7 @@ def test_qs_takes_numbered_parameters(open_site: Any, aggregate: Aggregate, clie
         ({"q-0.n": "x"}, "c is missing"),
         ({"q-0.n": "x", "q-0.c": "a", "q-0.zz": "1"}, "'q-0.zz' is unknown"),
         ({"foo": "1"}, "'foo' is unknown"),
-        ({f"q-{i}.n": "x" for i in range(100)}, "100 questions at once"),
+        ({f"q-{i}.n": "x" for i in range(100)}, "100 queries in one request"),
     ],
 )
 def test_qs_refuses_what_it_does_not_know(open_site: Any, client: Client, asked: Any, said: str) -> None:
@@ -144,10 +144,10 @@ def test_qr_ranks_by_filter_sort_and_limit(open_site: Any, aggregate: Aggregate,
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"q-0.limit": "101"}, "allowed is 1 to 100"),
-        ({"q-0.limit": "0"}, "allowed is 1 to 100"),
-        ({"q-0.limit": "-1"}, "allowed is 1 to 100"),
-        ({"q-0.limit": "ten"}, "allowed is 1 to 100"),
+        ({"q-0.limit": "101"}, "is not a whole number from 1 to 100"),
+        ({"q-0.limit": "0"}, "is not a whole number from 1 to 100"),
+        ({"q-0.limit": "-1"}, "is not a whole number from 1 to 100"),
+        ({"q-0.limit": "ten"}, "is not a whole number from 1 to 100"),
         ({"q-0.f": "{"}, "q-0.f is not JSON"),
         ({"q-0.f": '{"$where": "1"}'}, "operator $where is not allowed"),
         ({"q-0.sort": "$where"}, "is not a field name"),

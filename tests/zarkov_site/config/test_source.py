@@ -137,7 +137,7 @@ def test_exposed_sockets_can_be_allowed(tmp_path: Path) -> None:
     [
         ({"ZARKOV_FOO": "1"}, ["unknown key foo = '1'", "environment variable ZARKOV_FOO", "Known keys: home"]),
         ({SET_VARIABLE: "web_prot=1"}, ["unknown key web_prot", "did you mean web_port", "--set web_prot=1"]),
-        ({SET_VARIABLE: "web_port"}, ["--set web_port: allowed is key=value"]),
+        ({SET_VARIABLE: "web_port"}, ["--set web_port is not allowed: use key=value"]),
         ({SET_VARIABLE: "web_port.x=1"}, ["web_port.x"]),
         ({"ZARKOV_WEB_PORT": "99999"}, ["web_port: '99999' is not allowed", "ZARKOV_WEB_PORT", "65535"]),
         ({"ZARKOV_ZMR__ENGINE": "x"}, ["zmr.engine: 'x'", "'zmq', 'inline' or 'dask'"]),

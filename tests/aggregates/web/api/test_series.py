@@ -151,7 +151,7 @@ def test_an_unknown_aggregate_is_404_with_the_names_that_there_are(
     aggregate("commit_secret", {"x/2024-01-01": 1})
     answer = token_client("read", collections=["commit?by_day", "commits_*"]).get(f"/api/v1/{path}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_aggregate")
-    assert "there are: commits_by_day" in answer.json()["error"]["message"]
+    assert "known aggregates: commits_by_day" in answer.json()["error"]["message"]
     assert "commit_secret" not in answer.json()["error"]["message"]
 
 
@@ -177,7 +177,7 @@ def test_more_documents_than_can_be_held_are_413(
     monkeypatch.setattr("aggregates.web.series.query.MAX_DOCUMENTS", 10)
     answer = client.get("/api/v1/series/big/")
     assert answer.status_code == 413
-    assert "use the export" in answer.json()["error"]["message"]
+    assert "or the export" in answer.json()["error"]["message"]
 
 
 def test_an_unchanged_answer_is_304(open_site: Any, aggregate: Aggregate, client: Client) -> None:

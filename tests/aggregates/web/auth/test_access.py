@@ -268,7 +268,7 @@ def test_the_command_refuses_unknown_scopes(stage: None, scope: str) -> None:
 
 @pytest.mark.parametrize("days", [0, -1, 36_501, 999_999_999])
 def test_the_command_refuses_a_life_that_cannot_be(stage: None, days: int) -> None:
-    with pytest.raises(CommandError, match="allowed are 1 to 36500"):
+    with pytest.raises(CommandError, match="is not allowed: use 1 to 36500"):
         call_command("token", "shop", days=days)
     assert not AccessToken.objects.exists()
 

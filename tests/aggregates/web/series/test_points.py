@@ -104,5 +104,5 @@ def test_a_fill_without_bound_is_refused() -> None:
 
 def test_fills_are_known_by_name() -> None:
     assert read_fill("gap") == "gap"
-    with pytest.raises(BadRequestError, match="fill = 'nope' is unknown: allowed are gap, zero and previous"):
+    with pytest.raises(BadRequestError, match="fill = 'nope' is unknown: use gap, zero or previous"):
         read_fill("nope")
