@@ -1,4 +1,4 @@
-"""Takes the pictures of the documentation from a running system: `python -m tests.screenshots docs/images`."""
+"""Take the pictures of the documentation from a running system: `python -m tests.screenshots docs/images`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.support.waiting import eventually
 WIDTH = 1200
 ADMIN_WIDTH = 1440  # lists with their filters beside them
 SCALE = 1.5
-WAIT_S = 900.0  # for whatever is waited for: the machine may have other things to do
+WAIT_S = 900.0  # for any condition: the machine may be busy
 
 
 def take(page: Page, system: System, folder: Path) -> None:
-    """Open each page, wait for what is drawn last, and save it."""
+    """Open each page, wait for the element that is drawn last, and save a picture."""
     pictures = {
         "front": ("", 900, "#latest li"),
         "chart": ("charts/commits-per-day/", 760, "canvas"),
@@ -36,7 +36,7 @@ def take(page: Page, system: System, folder: Path) -> None:
 
 
 def take_admin(page: Page, system: System, folder: Path) -> None:
-    """The admin's pages, after a login."""
+    """Log in to the admin and take pictures of its pages."""
     page.goto(system.url("admin/"))
     page.fill("#id_username", "admin")
     page.fill("#id_password", system.folder.admin_password.read_text().strip())
@@ -54,14 +54,14 @@ FORM = {
 
 
 def take_aggregates(page: Page, system: System, folder: Path) -> None:
-    """What docs/aggregates.md shows: list, form with preview, history, verdict, queue."""
+    """Take the pictures of docs/aggregates.md: list, form with preview, result of a verification, runs."""
 
     def save(name: str, height: int) -> None:
         page.set_viewport_size({"width": ADMIN_WIDTH, "height": height})
         page.screenshot(path=folder / f"{name}.png")
 
     def done(path: str) -> None:
-        """Wait until what was asked for last is over, as the page of runs says."""
+        """Wait until all runs have ended, then open `path`."""
 
         def any_open() -> bool:
             for state in ("planned", "running"):

@@ -1,4 +1,4 @@
-"""The documentation names everything public, and says of it what the code says."""
+"""The documentation names everything public, and agrees with the code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zarkov_site.config.source import FILE_VARIABLE, known_keys, load
 DOCS = REPOSITORY / "docs"
 
 
-def test_every_setting_is_in_the_table() -> None:
+def test_the_table_of_settings_is_complete() -> None:
     rows = re.findall(r"^\| `([a-z_.]+)` \|", (DOCS / "settings.md").read_text(), re.MULTILINE)
     assert rows == list(known_keys())
 
@@ -43,12 +43,12 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 
 @pytest.mark.parametrize("path", texts(), ids=named)
-def test_commands_that_are_named_exist(path: Path) -> None:
+def test_named_commands_exist(path: Path) -> None:
     named = set(re.findall(r"manage\.py ([a-z]+)\b", path.read_text()))
     assert named - set(get_commands()) == set()
 
 
-def leads_somewhere(page: Path, link: str) -> bool:
+def has_target(page: Path, link: str) -> bool:
     name, _, anchor = link.partition("#")
     target = page.parent / name if name else page
     if not anchor:
@@ -58,13 +58,13 @@ def leads_somewhere(page: Path, link: str) -> bool:
 
 
 @pytest.mark.parametrize("path", texts(), ids=named)
-def test_links_between_pages_lead_somewhere(path: Path) -> None:
+def test_links_between_pages_have_targets(path: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()) if "://" not in link]
-    assert [link for link in links if not leads_somewhere(path, link)] == []
+    assert [link for link in links if not has_target(path, link)] == []
 
 
 @pytest.mark.parametrize("path", texts(), ids=named)
-def test_settings_that_are_shown_as_yaml_are_allowed(path: Path, tmp_path: Path) -> None:
+def test_settings_shown_as_yaml_are_valid(path: Path, tmp_path: Path) -> None:
     for number, block in enumerate(
         re.findall(r"^```yaml[^\n]*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
     ):
@@ -74,14 +74,14 @@ def test_settings_that_are_shown_as_yaml_are_allowed(path: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("path", texts(), ids=named)
-def test_files_and_folders_that_are_named_exist(path: Path) -> None:
+def test_named_files_and_folders_exist(path: Path) -> None:
     code = re.findall(r"`([^`\n]+)`", path.read_text())
     rooted = re.compile(r"(zarkov_site|aggregates|ingest|mapreduce|tests|docs|templates)/[\w./-]*")
     paths = {word for text in code for word in text.split() if rooted.fullmatch(word)}
     assert [name for name in sorted(paths) if not (REPOSITORY / name).exists()] == []
 
 
-def test_hooks_before_a_commit_are_what_make_lint_runs() -> None:
+def test_pre_commit_hooks_are_those_of_make_lint() -> None:
     recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     assert recipe
     hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
@@ -89,21 +89,21 @@ def test_hooks_before_a_commit_are_what_make_lint_runs() -> None:
     assert [hook["entry"] for hook in hooks] == commands
 
 
-def test_no_registry_host_and_no_path_of_a_machine_is_in_the_repository() -> None:
+def test_the_repository_contains_no_registry_host_and_no_path_of_a_machine() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     hosts = re.compile("|".join(["npm" + r"js\.", "py" + r"pi\.org", "python" + "hosted", r"/(work|farm|root)/"]))
-    guilty = []
+    offenders = []
     for name in tracked.splitlines():
         path = REPOSITORY / name
         if path.suffix in {".gz", ".png"} or not path.is_file():
             continue
         if hosts.search(path.read_text(errors="replace")):
-            guilty.append(name)
-    assert guilty == []
+            offenders.append(name)
+    assert offenders == []
 
 
 @pytest.mark.parametrize("path", texts(), ids=named)
-def test_tests_that_are_named_exist(path: Path) -> None:
+def test_named_tests_exist(path: Path) -> None:
     files: dict[str, str] = {}
     for file in (REPOSITORY / "tests").rglob("test_*.py"):
         files[file.stem] = files.get(file.stem, "") + file.read_text()

@@ -1,4 +1,4 @@
-"""The import rule: the cores never load Django, and layers import one way."""
+"""Import rules: the cores never load Django, and layers import in one direction."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def test_core_modules_load_without_django() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_layers_hold() -> None:
+def test_import_contracts_are_kept() -> None:
     done = run(sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_there_are_no_import_cycles() -> None:
     graph = grimp.build_graph("zarkov_site", "aggregates", "ingest", "mapreduce", cache_dir=None)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     graphlib.TopologicalSorter(imports).prepare()  # raises CycleError
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Dotted names of all modules that a file imports, wherever in it; `from a import b` may name either."""
+    """Yield the dotted names of all modules that a file imports; for `from a import b`, both `a` and `a.b`."""
     package = ".".join(path.parent.relative_to(REPOSITORY).parts)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -67,28 +67,28 @@ def imported(path: Path) -> Iterator[str]:
             yield from (module, *(f"{module}.{alias.name}" for alias in node.names))
 
 
-def test_what_tests_share_lies_in_support_and_no_test_module_or_conftest_is_imported() -> None:
-    """A module of tests that another one needs cannot be moved, run or read alone."""
-    guilty = [
+def test_tests_import_shared_code_only_from_support() -> None:
+    """Check that no test module or conftest is imported: it could not be moved or run alone."""
+    offenders = [
         f"{path.relative_to(REPOSITORY)} imports {name}"
         for path in sorted((REPOSITORY / "tests").rglob("*.py"))
         for name in imported(path)
         if name.startswith("tests.") and name.rpartition(".")[2].startswith(("test_", "conftest"))
     ]
-    assert guilty == []
+    assert offenders == []
 
 
-# They look at how a server or a connection behaves, or belong to a system that is started as a whole.
+# They test a server or a connection itself, or a whole system.
 _OWN_CLIENTS = ("support/mongo.py", "ingest/store/test_store.py", "zarkov_site/", "bench/")
 
 
-def test_tests_look_at_mongodb_as_the_code_does() -> None:
-    """By `tests.support.mongo.open_client`: what a read without `majority` finds, the code may not see yet."""
-    guilty = []
+def test_tests_read_mongodb_with_the_concern_of_the_product() -> None:
+    """Use `tests.support.mongo.open_client`: a read without `majority` can find data that the code does not see yet."""
+    offenders = []
     for path in sorted((REPOSITORY / "tests").rglob("*.py")):
         calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         names = [func.value if isinstance(func, ast.Subscript) else func for func in calls]
         makes = any(isinstance(name, ast.Name) and name.id == "MongoClient" for name in names)
         if makes and not str(path.relative_to(REPOSITORY / "tests")).startswith(_OWN_CLIENTS):
-            guilty.append(str(path))
-    assert guilty == []
+            offenders.append(str(path))
+    assert offenders == []

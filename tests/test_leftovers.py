@@ -1,4 +1,4 @@
-"""Nothing that tests started outlives a pytest that was killed."""
+"""No process that tests started outlives a killed pytest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zarkov_site.config.config import REPOSITORY
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
-# A plain child, one with a session of its own, a grandchild of it, one that is stopped, one of a thread that has ended.
+# A plain child, a stopped one, one in its own session, a grandchild, and one started by a thread that has ended.
 CONFTEST = """
 import os, signal, subprocess, sys, threading, time
 from pathlib import Path
@@ -47,7 +47,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_what_fixtures_started_ends_with_a_killed_pytest(tmp_path: Path) -> None:
+def test_processes_started_by_fixtures_end_with_a_killed_pytest(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_it.py").write_text("import time\n\ndef test_it():\n    time.sleep(600)\n")
     command = [

@@ -1,4 +1,4 @@
-"""Modules are named with words of the glossary or everyday ones, and packages stay small."""
+"""Modules are named with words of the glossary or everyday words, and packages stay small."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADING = "## Everyday words in module names"
 
 
 def modules() -> list[Path]:
-    """Every module of ours, without migrations, management commands and what begins with `__`."""
+    """Return all our modules except migrations, management commands and those that start with `__`."""
     found = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")]
     return sorted(
         p for p in found if not p.name.startswith("__") and not {"migrations", "commands", "build"} & set(p.parts)
@@ -30,16 +30,16 @@ def named(path: Path) -> str:
 
 
 def forms(word: str) -> set[str]:
-    """The word in singular and plural, simply."""
+    """Return the word in singular and plural."""
     return {word, f"{word}s", word.removesuffix("s")}
 
 
 def glossary() -> tuple[set[str], set[str]]:
-    """Words of the terms, and the everyday words."""
+    """Return the words of the terms, and the everyday words."""
     terms, _, everyday = (REPOSITORY / "docs" / "glossary.md").read_text().partition(HEADING)
     rows = re.findall(r"^\| (?!word )([^|]+) \|", terms, re.MULTILINE)
     words = {word for row in rows for word in re.findall(r"[a-z]+", row.lower().replace("-", ""))}
-    _, _, listed = everyday.strip().partition("\n\n")  # behind its first paragraph
+    _, _, listed = everyday.strip().partition("\n\n")  # after its first paragraph
     return words, set(re.findall(r"[a-z]+", listed))
 
 
@@ -50,7 +50,7 @@ def test_every_module_is_named_with_known_words() -> None:
     assert {name: words for name, words in unknown.items() if words} == {}
 
 
-def test_every_everyday_word_is_used_and_is_no_term() -> None:
+def test_every_everyday_word_is_used_and_is_not_a_term() -> None:
     terms, everyday = glossary()
     used = {form for path in modules() for word in path.stem.split("_") for form in forms(word)}
     assert everyday - used == set()
@@ -70,5 +70,5 @@ def test_no_folder_has_too_many_modules() -> None:
 
 
 @pytest.mark.parametrize("path", modules(), ids=named)
-def test_a_module_is_named_neither_vaguely_nor_like_one_of_the_standard_library(path: Path) -> None:
+def test_a_module_name_is_neither_vague_nor_that_of_a_standard_module(path: Path) -> None:
     assert path.stem not in VAGUE | sys.stdlib_module_names

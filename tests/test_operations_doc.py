@@ -1,4 +1,4 @@
-"""docs/operations.md says of every number of `/metrics` what it means."""
+"""docs/operations.md explains every metric of `/metrics`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SOURCES = [
 ]
 
 
-def test_every_number_is_explained() -> None:
+def test_every_metric_is_explained() -> None:
     shown = {name for path in SOURCES for name in NAME.findall(path.read_text())}
     text = (REPOSITORY / "docs" / "operations.md").read_text()
     explained = {name.removesuffix("_total") for name in re.findall(r"`(zarkov_[a-z_]+)", text)}
     assert len(shown) > 30
     assert shown - explained == set()
-    assert explained - shown == set(), "these numbers are not in /metrics"
+    assert explained - shown == set(), "these metrics are not in /metrics"

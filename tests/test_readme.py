@@ -1,4 +1,4 @@
-"""The commands of the README work as they stand there, in their order, against a running system."""
+"""The commands of the README work unchanged and in order on a running system."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def blocks() -> list[Block]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A folder in which the README's relative paths work, without touching the real checkout."""
+    """Return a folder in which the README's relative paths work, without touching the real checkout."""
     folder = tmp_path / "checkout"
     folder.mkdir()
     (folder / ".venv" / "bin").mkdir(parents=True)
@@ -55,7 +55,7 @@ def system(checkout: Path, tmp_path: Path) -> Iterator[System]:
 
 
 def run(system: System, block: Block) -> subprocess.CompletedProcess[str]:
-    """Run a block as a person would, with the addresses of this system in place of the default ones."""
+    """Run a block as a user would, with the addresses of this system instead of the default ones."""
     text = block.text.replace("http://localhost:8081/", system.url())
     text = text.replace("tcp://localhost:6543", system.folder.address("bson_bind_address"))
     command = ["bash", "-euo", "pipefail", "-c", text] if block.language == "sh" else [sys.executable, "-c", text]
@@ -65,19 +65,19 @@ def run(system: System, block: Block) -> subprocess.CompletedProcess[str]:
 
 
 def test_each_command_of_the_readme_works(system: System) -> None:
-    said = []
+    outputs = []
     for block in blocks():
         if block.file or block.text.startswith(NOT_RUN):
             continue
         done = run(system, block)
         assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
-        said.append(done.stdout)
-    everything = "\n".join(said)
+        outputs.append(done.stdout)
+    everything = "\n".join(outputs)
     assert '"accepted":1' in everything.replace(" ", "")
     assert '"visits"' in everything
 
 
-def test_files_and_pages_that_the_readme_names_exist() -> None:
+def test_links_of_the_readme_have_targets() -> None:
     text = (REPOSITORY / "README.md").read_text()
     missing = [link for link in re.findall(r"\]\(([^)#]+)", text) if not (REPOSITORY / link).exists()]
     assert missing == []

@@ -1,4 +1,4 @@
-"""Waiting and promised durations, on which other tests rely."""
+"""`eventually` and `assert_within`, on which other tests rely."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from tests.support.durations import assert_within
 from tests.support.waiting import eventually
 
 
-def test_the_first_true_value_comes_back() -> None:
+def test_eventually_returns_the_first_true_value() -> None:
     found = iter([None, [], "it", "late"])
     assert eventually(lambda: next(found)) == "it"
 
 
-def test_what_never_comes_true_is_told_with_its_last_value() -> None:
+def test_a_condition_that_never_holds_is_reported_with_its_last_value() -> None:
     with pytest.raises(AssertionError, match=r"not within 0 s: the answer; the last value was \{\}"):
         eventually(dict, 0, "the answer")
 
 
-def test_an_assertion_in_the_condition_ends_the_waiting() -> None:
+def test_an_assertion_error_in_the_condition_ends_the_wait() -> None:
     def dead() -> bool:
         raise AssertionError("the process has ended")
 
@@ -31,10 +31,10 @@ def test_an_assertion_in_the_condition_ends_the_waiting() -> None:
     [
         ([0.1] * 4 + [5.0] + [0.1] * 5, True),  # the machine was busy
         ([0.1, 5.0, 5.0] + [0.1] * 10, True),  # for a while
-        ([0.1, 1.9] * 50, False),  # as if something looked every two seconds
+        ([0.1, 1.9] * 50, False),  # like polling every two seconds
     ],
 )
-def test_a_promise_is_kept_by_nine_of_ten(took: list[float], kept: bool) -> None:
+def test_nine_of_ten_attempts_must_be_in_time(took: list[float], kept: bool) -> None:
     found = iter(took)
     if kept:
         assert_within(1.0, lambda: next(found))

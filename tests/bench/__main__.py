@@ -1,4 +1,4 @@
-"""`make bench`: runs the benchmarks, prints a table, writes `bench.json`; fails when a figure misses its mark."""
+"""Run the benchmarks (`make bench`), print a table, write `bench.json`; fail if a result misses its target."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ BENCHMARKS: dict[str, Callable[[], Any]] = (
 
 
 def choose_benchmarks(only: str) -> list[str]:
-    """The names in `only`, separated by commas; all when it is empty. Exits when one is unknown."""
+    """Return the names in `only`, separated by commas, or all if it is empty. Exit if one is unknown."""
     names = [name.strip() for name in only.split(",") if name.strip()]
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        sys.exit(f"unknown benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+        sys.exit(f"unknown benchmark {', '.join(unknown)}: use {', '.join(BENCHMARKS)}")
     return names or list(BENCHMARKS)
 
 
 def format_cell(value: Any) -> str:
-    """A figure as the table has it."""
+    """Return a value as text for the table."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -38,14 +38,14 @@ def format_cell(value: Any) -> str:
 
 
 def format_table(rows: Sequence[Row]) -> str:
-    """The rows as aligned text."""
+    """Return the rows as aligned text."""
     cells = [list(COLUMNS), *([format_cell(row.get(column)) for column in COLUMNS] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in cells)
 
 
 def main() -> int:
-    """Run what was asked for; 1 when something missed its mark."""
+    """Run the chosen benchmarks. Return 1 if a result misses its target."""
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--only", default="", help="names with commas between them, such as ingest.push,mr.scaling")
     parser.add_argument("--output", type=Path, default=Path("bench.json"))

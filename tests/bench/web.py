@@ -1,6 +1,6 @@
-"""Figures of the web: queries, live viewers, posted events, a dashboard.
+"""Benchmark the web: queries, live viewers, posted events, a dashboard.
 
-`BENCHMARKS` has each by name; called, it returns a row `{name, ours, peer, ratio, unit, must, ok}`. Alone:
+Each function in `BENCHMARKS` returns a row `{name, ours, peer, ratio, unit, must, ok}`. To run them alone:
 `python -m tests.bench.web [NAME ...]`.
 """
 
@@ -45,7 +45,7 @@ FIRST_DAY = date(2011, 1, 1)
 
 @contextmanager
 def server() -> Iterator[Server]:
-    """One gunicorn worker and one ingester on a mongod of their own."""
+    """Yield one gunicorn worker and one ingester on a separate mongod."""
     with tempfile.TemporaryDirectory() as folder:
         mongod = LocalMongod(HomeFolder(Path(folder) / "mongod"))
         try:
@@ -57,7 +57,7 @@ def server() -> Iterator[Server]:
 
 
 def query() -> Row:
-    """`/q` for 1,000 points, against the smallest WSGI function that does the same find and JSON."""
+    """Query 1,000 points by `/q`, compared with the smallest WSGI function that does the same find and JSON."""
     last = FIRST_DAY + timedelta(days=POINTS - 1)
     with server() as running:
         values = {f"date/{FIRST_DAY + timedelta(days=i)}": {"hits": i} for i in range(POINTS)}
@@ -109,19 +109,19 @@ def _get(url: str, path: str) -> bytes:
 
 
 def _rate(url: str, path: str) -> float:
-    """Requests per second of one client on one kept connection."""
+    """Return the requests per second of one client on one persistent connection."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
-    count, began = 0, time.perf_counter()
-    while (taken := time.perf_counter() - began) < ROUND_S:
+    count, started = 0, time.perf_counter()
+    while (elapsed_s := time.perf_counter() - started) < ROUND_S:
         connection.request("GET", path)
         assert connection.getresponse().read()
         count += 1
     connection.close()
-    return count / taken
+    return count / elapsed_s
 
 
 def live() -> Row:
-    """500 viewers of one chart, one update per second: the slowest viewer, and queries per update."""
+    """Update one chart with 500 viewers once a second; measure the slowest viewer and the queries per update."""
     with server() as running:
         write_aggregate(running.database, "bench", {f"x/{FIRST_DAY + timedelta(days=i)}": i for i in range(365)})
         sockets = [_open_stream(running) for _ in range(VIEWERS)]
@@ -133,14 +133,14 @@ def live() -> Row:
             delays = []
             for number in range(UPDATES):
                 write_aggregate(running.database, "bench", {f"x/{FIRST_DAY}": 10_000 + number}, through=100 + number)
-                began = time.perf_counter()
+                started = time.perf_counter()
                 running.announce("bench", 100 + number)
                 _await_all(sockets, str(10_000 + number).encode(), 10)
-                delays.append(time.perf_counter() - began)
+                delays.append(time.perf_counter() - started)
                 time.sleep(max(0.0, 1 - delays[-1]))
             running.database.command("profile", 0)
-            asked = {"op": "query", "ns": f"{running.database_name}.zagg.bench"}
-            queries = running.database["system.profile"].count_documents(asked)
+            condition = {"op": "query", "ns": f"{running.database_name}.zagg.bench"}
+            queries = running.database["system.profile"].count_documents(condition)
         finally:
             for stream in sockets:
                 stream.close()
@@ -158,7 +158,7 @@ def _open_stream(running: Server) -> socket.socket:
 
 
 def _await_all(sockets: list[socket.socket], text: bytes, timeout_s: float) -> None:
-    """Read until every stream has said `text`."""
+    """Read until every stream has sent `text`."""
     poller = select.poll()
     left = {stream.fileno(): stream for stream in sockets}
     seen = dict.fromkeys(left, b"")
@@ -166,7 +166,7 @@ def _await_all(sockets: list[socket.socket], text: bytes, timeout_s: float) -> N
         poller.register(number, select.POLLIN)
     deadline = time.monotonic() + timeout_s
     while left:
-        assert time.monotonic() < deadline, f"{len(left)} viewers heard nothing within {timeout_s} s"
+        assert time.monotonic() < deadline, f"{len(left)} viewers received nothing within {timeout_s} s"
         for number, _ in poller.poll(100):
             if number in left:
                 seen[number] = seen[number][-100:] + left[number].recv(1 << 16)
@@ -181,7 +181,7 @@ def _worker(running: Server) -> psutil.Process:
 
 
 def post() -> Row:
-    """POST of 500 events at a time, by four clients, until they are on the ingester's disk."""
+    """Post 500 events at a time from four clients, until they are on the ingester's disk."""
     with server() as running:
         body = [
             json.dumps(
@@ -195,13 +195,13 @@ def post() -> Row:
         rates = []
         for number in range(ROUNDS):
             part = body[number * REQUESTS : (number + 1) * REQUESTS]
-            began = time.perf_counter()
+            started = time.perf_counter()
             threads = [threading.Thread(target=_post_all, args=(running, part[i::4])) for i in range(4)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-            rates.append(REQUESTS * EVENTS / (time.perf_counter() - began))
+            rates.append(REQUESTS * EVENTS / (time.perf_counter() - started))
         expected = ROUNDS * REQUESTS * EVENTS
         stored = running.database["event.1"]
         eventually(lambda: stored.count_documents({"type": "bench"}) == expected, what="all events in MongoDB")
@@ -220,7 +220,7 @@ def _post_all(running: Server, bodies: list[bytes]) -> None:
 
 
 def dashboard() -> Row:
-    """First view of a dashboard with six charts, until all are drawn."""
+    """Open a dashboard with six charts, until all are drawn."""
     from playwright.sync_api import sync_playwright
 
     from tests.support.chromium import ARGUMENTS, executable
@@ -238,19 +238,19 @@ def dashboard() -> Row:
                 DashboardItem.objects.create(dashboard=board, chart=chart, position=i)
         """)
         browser = playwright.chromium.launch(executable_path=executable(), args=ARGUMENTS)
-        _get(running.url(), "/dashboards/bench/")  # the server's first answer of all loads its templates
-        taken = []
+        _get(running.url(), "/dashboards/bench/")  # the server's first answer loads its templates
+        durations_s = []
         for _ in range(ROUNDS):
             page = browser.new_context().new_page()
-            began = time.perf_counter()
+            started = time.perf_counter()
             page.goto(running.url("dashboards/bench/"), wait_until="commit")
             page.wait_for_function(
                 "() => [...document.querySelectorAll('.chart')].filter(f => f.dataset.drawn).length === 6"
             )
-            taken.append(time.perf_counter() - began)
+            durations_s.append(time.perf_counter() - started)
             page.context.close()
         browser.close()
-    ours = statistics.median(taken) * 1000
+    ours = statistics.median(durations_s) * 1000
     return _row("web.dashboard", ours, None, "ms to six charts", "<=1000", ours <= 1000)
 
 

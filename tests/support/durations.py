@@ -1,4 +1,4 @@
-"""Assert promised durations on a machine that is busy with other work."""
+"""Assert promised durations on a busy machine."""
 
 from __future__ import annotations
 

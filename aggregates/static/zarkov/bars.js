@@ -1,16 +1,16 @@
-// Horizontal bars for keys that are no dates, as HTML: readable at every width and by screen readers.
+// Horizontal bars for keys that are not dates, as HTML: readable at every width and by screen readers.
 
 import { colorOf, make } from "./dom.js";
 import { exact } from "./format.js";
 
-export function drawBars(element, state, unit, most) {
+export function drawBars(element, state, unit, limit) {
   const rows = state.series
     .flatMap((series, index) => series.data.map(([x, y]) => ({ x, y: y ?? 0, field: series.field, index })))
     .sort((a, b) => b.y - a.y);
   const largest = Math.max(...rows.map((row) => Math.abs(row.y)), 1e-12);
   const several = state.series.length > 1;
   const list = make("ol", { class: "bars" });
-  for (const row of rows.slice(0, most)) {
+  for (const row of rows.slice(0, limit)) {
     const bar = make("span", { class: "bar" });
     bar.style.width = `${Math.max((Math.abs(row.y) / largest) * 100, 0.5)}%`;
     bar.style.background = colorOf(several ? row.index : 0);
@@ -27,5 +27,5 @@ export function drawBars(element, state, unit, most) {
     );
   }
   element.replaceChildren(list);
-  if (rows.length > most) element.append(make("p", { class: "muted" }, `The largest ${most} of ${rows.length}.`));
+  if (rows.length > limit) element.append(make("p", { class: "muted" }, `The largest ${limit} of ${rows.length}.`));
 }

@@ -1,4 +1,4 @@
-// One chart on a page: chooses how to draw its kind, and keeps legend, table and words in step with the data.
+// One chart on a page: draws its kind, and updates legend, table and summary with the data.
 
 import { drawBars } from "./bars.js";
 import { Colors, dotOf, make } from "./dom.js";
@@ -8,7 +8,7 @@ import { applyChange, isTime, nameOf } from "./series.js";
 import { drawTable } from "./table.js";
 
 export class ChartView {
-  // `figure` has data-kind, data-zone, data-unit, data-title and inside .canvas, .legend, .table-body, .announce
+  // `figure` has data-kind, data-zone, data-unit, data-title and contains .canvas, .legend, .table-body, .announce.
   constructor(figure) {
     this.figure = figure;
     this.name = figure.dataset.name ?? "";
@@ -59,7 +59,7 @@ export class ChartView {
       this.time();
     }
     this.table();
-    this.words();
+    this.summarize();
     this.figure.dataset.drawn = String(Number(this.figure.dataset.drawn ?? 0) + 1);
   }
 
@@ -102,7 +102,7 @@ export class ChartView {
   }
 
   // Draw the same data as another kind.
-  become(kind) {
+  setKind(kind) {
     this.kind = this.figure.dataset.kind = kind;
     this.clear();
     if (this.state) this.draw();
@@ -124,7 +124,7 @@ export class ChartView {
     const numbers = this.colors.of(this.state.series.map(nameOf));
     this.legend.replaceChildren(...this.state.series.map((series, index) => this.legendButton(series, index, numbers[index])));
     if (this.state.omitted) {
-      this.legend.append(make("span", { class: "muted" }, `and ${this.state.omitted} smaller ones`));
+      this.legend.append(make("span", { class: "muted" }, `and ${this.state.omitted} smaller series`));
     }
   }
 
@@ -143,15 +143,15 @@ export class ChartView {
     if (body && this.details?.open && this.state) drawTable(body, this.state, this);
   }
 
-  // One sentence for those who cannot see the picture.
-  words() {
-    const said = this.figure.querySelector(".summary");
-    if (!said) return;
+  // One sentence for screen readers.
+  summarize() {
+    const summary = this.figure.querySelector(".summary");
+    if (!summary) return;
     const parts = this.state.series.slice(0, 4).map((series) => {
       const last = series.data[series.data.length - 1];
       return last ? `${series.label}: ${exact(last[1], this.unit)}` : series.label;
     });
-    said.textContent = `${this.state.series.length} series. Latest values: ${parts.join("; ")}.`;
+    summary.textContent = `${this.state.series.length} series. Latest values: ${parts.join("; ")}.`;
   }
 }
 
@@ -161,5 +161,5 @@ function trendWords(now, before) {
   const change = ((now - before) / Math.abs(before)) * 100;
   if (Math.abs(change) < 0.05) return "unchanged";
   const word = Math.abs(change) >= 1000 ? compact(change) : change.toFixed(1);
-  return `${change > 0 ? "▲ +" : "▼ "}${word} % against the period before`;
+  return `${change > 0 ? "▲ +" : "▼ "}${word} % compared with the previous period`;
 }

@@ -34,7 +34,7 @@ for (const button of document.querySelectorAll(".ranges button")) {
   });
 }
 
-// The chosen range stands in the address, so that a reload or a copied link shows the same.
+// Keep the chosen range in the address, so that a reload or a copied link shows the same.
 function remember(from) {
   const here = new URL(location.href);
   if (from === undefined) here.searchParams.delete("from");
@@ -52,9 +52,9 @@ function remembered() {
   return from;
 }
 
-// Where a chart is made, what is chosen is shown at once.
+// In the form for a new chart, the preview follows the choices.
 document.querySelector("form [name=kind]")?.addEventListener("change", (event) => {
-  for (const view of views.values()) view.become(event.target.value);
+  for (const view of views.values()) view.setKind(event.target.value);
 });
 document.querySelector("form [name=start]")?.addEventListener("change", (event) => open(event.target.value));
 

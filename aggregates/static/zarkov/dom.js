@@ -1,4 +1,4 @@
-// Small things with elements.
+// Create elements, choose colours of series, and make copy buttons work.
 
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -18,7 +18,7 @@ export function cssValue(name) {
 
 export const COLORS = 8;
 
-// Numbers of colours by name, the lowest that is free for each new one: a name keeps its colour when others come.
+// Assign colour numbers to names: the lowest free one to each new name, so that names keep theirs when others appear.
 export class Colors {
   constructor() {
     this.byName = new Map();
@@ -39,7 +39,7 @@ export class Colors {
   }
 }
 
-// The mark of a series: hollow in the second round of colours, whose lines are dashed.
+// The dot of a series: hollow in the second round of colours, whose lines are dashed.
 export function dotOf(index) {
   const dot = make("i", { class: index < COLORS ? "dot" : "dot again" });
   dot.style.color = colorOf(index);
@@ -50,7 +50,7 @@ export function colorOf(index) {
   return cssValue(`--series-${(index % COLORS) + 1}`);
 }
 
-// Buttons beside a text to copy. Where the browser does not allow it, the text is selected instead.
+// Make the buttons copy the text beside them. If the browser does not allow that, the text is selected instead.
 export function copyButtons() {
   for (const button of document.querySelectorAll("button.copy:not([data-ready])")) {
     button.dataset.ready = "true";

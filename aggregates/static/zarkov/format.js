@@ -1,12 +1,12 @@
-// Numbers and moments as people read them.
+// Format numbers, moments and durations for people.
 
 const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const full = new Intl.NumberFormat(undefined, { maximumFractionDigits: 3 });
 const small = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 });
 const tiny = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3, notation: "scientific" });
 
-// What is not 0 does not read as 0.
-function written(value) {
+// Small numbers are not rounded to 0.
+function formatNumber(value) {
   const size = Math.abs(value);
   if (size >= 0.1 || value === 0) return full.format(value);
   return (size >= 0.0001 ? small : tiny).format(value);
@@ -14,12 +14,12 @@ function written(value) {
 
 export function compact(value) {
   if (value === null || value === undefined) return "–";
-  return Math.abs(value) < 10000 ? written(value) : short.format(value);
+  return Math.abs(value) < 10000 ? formatNumber(value) : short.format(value);
 }
 
 export function exact(value, unit = "") {
   if (value === null || value === undefined) return "–";
-  return unit ? `${written(value)} ${unit}` : written(value);
+  return unit ? `${formatNumber(value)} ${unit}` : formatNumber(value);
 }
 
 const byStep = {

@@ -1,4 +1,4 @@
-// The front page: what comes in now, from the pulse stream.
+// The front page: live numbers, events and aggregates from the pulse stream.
 
 import { Colors, copyButtons, dotOf, make } from "./dom.js";
 import { ago, compact, exact } from "./format.js";
@@ -7,11 +7,11 @@ import { Plot } from "./plot.js";
 import { nameOf } from "./series.js";
 
 const root = document.querySelector("[data-stream]");
-const at = (id) => document.getElementById(id);
+const byId = (id) => document.getElementById(id);
 let state;
 let plot;
 const colors = new Colors();
-let skewMs = 0; // the server's clock against this one
+let skewMs = 0; // how far the server's clock is ahead of this one
 
 function pulse(data) {
   state = data;
@@ -25,15 +25,15 @@ function pulse(data) {
 function numbers() {
   const perSecond = rateNow();
   const lags = state.aggregates.map((item) => item.lag);
-  at("stored").textContent = exact(state.newest_id);
-  at("rate").textContent = compact(perSecond);
-  at("lag").textContent = lags.length ? compact(Math.max(...lags)) : "–";
-  at("quarantine").textContent = exact(state.quarantine);
-  at("jobs").textContent = exact(state.jobs.running);
-  at("jobs-failed").textContent = state.jobs.failed ? `${exact(state.jobs.failed)} failed` : "none failed";
+  byId("stored").textContent = exact(state.newest_id);
+  byId("rate").textContent = compact(perSecond);
+  byId("lag").textContent = lags.length ? compact(Math.max(...lags)) : "–";
+  byId("quarantine").textContent = exact(state.quarantine);
+  byId("jobs").textContent = exact(state.jobs.running);
+  byId("jobs-failed").textContent = state.jobs.failed ? `${exact(state.jobs.failed)} failed` : "none failed";
 }
 
-// Mean of the last five whole seconds.
+// Events per second, as the mean of the last five whole seconds.
 function rateNow() {
   const second = Math.floor((Date.now() + skewMs) / 1000);
   let sum = 0;
@@ -56,18 +56,18 @@ function rates() {
       return [second * 1000, bySecond.get(second)?.[type] ?? 0];
     }),
   }));
-  plot ??= new Plot(at("rates"), { kind: "stacked", zone: root.dataset.zone, unit: "", label: "Events per second by type", colors });
+  plot ??= new Plot(byId("rates"), { kind: "stacked", zone: root.dataset.zone, unit: "", label: "Events per second by type", colors });
   plot.show({ series, step: "second" });
-  at("no-rates").hidden = state.rates.some(([second]) => second > last - state.window_s);
-  if (at("types").dataset.types !== types.join("\u0000")) {
-    at("types").dataset.types = types.join("\u0000");
+  byId("no-rates").hidden = state.rates.some(([second]) => second > last - state.window_s);
+  if (byId("types").dataset.types !== types.join("\u0000")) {
+    byId("types").dataset.types = types.join("\u0000");
     const numbers = colors.of(series.map(nameOf));
-    at("types").replaceChildren(...types.map((type, index) => make("li", {}, dotOf(numbers[index]), type)));
+    byId("types").replaceChildren(...types.map((type, index) => make("li", {}, dotOf(numbers[index]), type)));
   }
 }
 
 function latest() {
-  const known = new Set([...at("latest").children].map((row) => row.dataset.id));
+  const known = new Set([...byId("latest").children].map((row) => row.dataset.id));
   const rows = state.latest.map((event) => {
     const row = make(
       "li",
@@ -78,9 +78,9 @@ function latest() {
     );
     return row;
   });
-  at("latest").replaceChildren(...rows);
-  at("no-events").hidden = rows.length > 0;
-  if (!rows.length && !at("send").dataset.shown) at("send").open = at("send").dataset.shown = true;
+  byId("latest").replaceChildren(...rows);
+  byId("no-events").hidden = rows.length > 0;
+  if (!rows.length && !byId("send").dataset.shown) byId("send").open = byId("send").dataset.shown = true;
 }
 
 function summary(context) {
@@ -101,8 +101,8 @@ function aggregates() {
       make("td", {}, make("span", { class: `state ${item.running ? "running" : "calm"}` }, item.running ? "running" : "idle")),
     ),
   );
-  at("aggregates").replaceChildren(...rows);
-  at("no-aggregates").hidden = rows.length > 0;
+  byId("aggregates").replaceChildren(...rows);
+  byId("no-aggregates").hidden = rows.length > 0;
 }
 
 copyButtons();
@@ -110,6 +110,6 @@ new LiveStream(root.dataset.stream, { pulse }, showStatus(document.querySelector
 setInterval(() => {
   if (state && !document.hidden) {
     rates();
-    at("rate").textContent = compact(rateNow());
+    byId("rate").textContent = compact(rateNow());
   }
 }, 1000);

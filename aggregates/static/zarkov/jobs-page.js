@@ -1,33 +1,33 @@
-// The jobs page: progress of each job as its stream says it, and its end for those who may.
+// The jobs page: live progress of each job, and a button to cancel it for those who may.
 
 import { make } from "./dom.js";
 import { ago, compact, duration, exact } from "./format.js";
 import { LiveStream, showStatus } from "./live.js";
 
 const root = document.querySelector("[data-stream]");
-const at = (id) => document.getElementById(id);
+const byId = (id) => document.getElementById(id);
 const opened = new Set(); // jobs whose traceback is open
 const cancelling = new Set();
 let state;
 
 function show(data) {
   state = data;
-  at("no-router").hidden = Boolean(data.router);
-  at("running").textContent = exact(data.running);
-  at("rate").textContent = compact(Math.round(data.docs_per_s));
-  at("busy").textContent = exact(data.busy);
-  at("slots").textContent = `of ${exact(data.slots)}`;
-  at("workers").textContent = exact(data.workers.length);
-  at("router").textContent = data.router ? `router ${data.router}` : "no router";
-  at("failed").textContent = exact(data.ended.error ?? 0);
+  byId("no-router").hidden = Boolean(data.router);
+  byId("running").textContent = exact(data.running);
+  byId("rate").textContent = compact(Math.round(data.docs_per_s));
+  byId("busy").textContent = exact(data.busy);
+  byId("slots").textContent = `of ${exact(data.slots)}`;
+  byId("workers").textContent = exact(data.workers.length);
+  byId("router").textContent = data.router ? `router ${data.router}` : "no router";
+  byId("failed").textContent = exact(data.ended.error ?? 0);
   rows();
 }
 
 function rows() {
   const focused = document.activeElement?.dataset?.job;
-  const shown = state.jobs.filter((job) => !at("only-open").checked || job.running || job.state === "error");
-  at("jobs").replaceChildren(...shown.flatMap(row));
-  at("no-jobs").hidden = shown.length > 0;
+  const shown = state.jobs.filter((job) => !byId("only-open").checked || job.running || job.state === "error");
+  byId("jobs").replaceChildren(...shown.flatMap(row));
+  byId("no-jobs").hidden = shown.length > 0;
   if (focused) document.querySelector(`button[data-job="${CSS.escape(focused)}"]`)?.focus();
 }
 
@@ -43,7 +43,7 @@ function row(job) {
     make("td", {}, make("time", { datetime: job.created, title: job.created }, ago(job.created))),
     make("td", { class: "number" }, duration(end - Date.parse(job.created))),
   ];
-  if (at("jobs").dataset.operate !== undefined) cells.push(make("td", {}, job.running ? cancelButton(job) : ""));
+  if (byId("jobs").dataset.operate !== undefined) cells.push(make("td", {}, job.running ? cancelButton(job) : ""));
   const made = [make("tr", { "data-job-id": job.job_id }, ...cells)];
   if (job.error) made.push(failure(job, cells.length));
   return made;
@@ -88,7 +88,7 @@ function cancelButton(job) {
 }
 
 async function cancel(job) {
-  const consequence = "What it has written stays, and its aggregate may then want a full run.";
+  const consequence = "What it has written stays, and its aggregate may need a full run afterwards.";
   if (!confirm(`Cancel the job of ${job.outputs.join(", ") || job.job_id}? ${consequence}`)) return;
   cancelling.add(job.job_id);
   rows();
@@ -97,15 +97,15 @@ async function cancel(job) {
   try {
     const answer = await fetch(address, { method: "POST", headers: { "X-CSRFToken": token, Accept: "application/json" } });
     const body = await answer.json();
-    at("said").textContent = answer.ok ? "The job is cancelled." : body.error.message;
+    byId("cancel-message").textContent = answer.ok ? "The job is cancelled." : body.error.message;
   } catch {
-    at("said").textContent = "The server does not answer; try again.";
+    byId("cancel-message").textContent = "The server does not answer: try again.";
   }
   cancelling.delete(job.job_id);
   rows();
 }
 
-at("only-open").addEventListener("change", () => state && rows());
+byId("only-open").addEventListener("change", () => state && rows());
 new LiveStream(root.dataset.stream, { jobs: show }, showStatus(document.querySelector(".live-status"))).open();
 setInterval(() => {
   if (!state || document.hidden) return;

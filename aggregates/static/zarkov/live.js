@@ -1,11 +1,11 @@
 // One stream of server-sent events for a page. It is closed while the page is hidden, because browsers allow only a
-// few open connections to a site, and takes up where it was afterwards.
+// few open connections to a site, and continues where it stopped afterwards.
 
 const HIDDEN_MS = 5000;
 
 export class LiveStream {
-  // handlers: {kind: (data, name) => void}; onStatus(status): "live", "stale", "waiting" or "paused". Stale is what
-  // the server cannot read at the moment, until it has sent it again.
+  // handlers: {kind: (data, name) => void}; onStatus(status): "live", "stale" (the server cannot read some of the
+  // data), "waiting" or "paused".
   constructor(url, handlers, onStatus = () => {}) {
     this.handlers = handlers;
     this.onStatus = onStatus;
@@ -45,14 +45,14 @@ export class LiveStream {
     source.onopen = () => this.onStatus("live");
     source.onerror = () => {
       this.onStatus("waiting");
-      // The browser tries again by itself, except after an answer that is no stream.
+      // The browser reconnects by itself, except after an answer that is not a stream.
       if (source.readyState === EventSource.CLOSED) this.retry = setTimeout(() => this.connect(), 3000);
     };
     for (const [kind, handler] of Object.entries({ problem: () => {}, ...this.handlers })) {
       for (const name of this.names) {
         source.addEventListener(name ? `${kind}:${name}` : kind, (event) => {
           if (event.lastEventId) this.lastId = event.lastEventId;
-          this.freshness(kind, name);
+          this.updateStale(kind, name);
           handler(JSON.parse(event.data), name);
         });
       }
@@ -60,7 +60,7 @@ export class LiveStream {
     this.source = source;
   }
 
-  freshness(kind, name) {
+  updateStale(kind, name) {
     if (kind === "problem") this.stale.add(name);
     else if (!this.stale.delete(name)) return;
     this.onStatus(this.stale.size ? "stale" : "live");

@@ -1,16 +1,16 @@
-// Time series on a canvas by uPlot: lines, areas, stacked areas and bars, with zoom, hover and keyboard.
+// Time series drawn by uPlot: lines, areas, stacked areas and bars, with zoom, hover and keyboard.
 
 import uPlot from "../npm/uplot/uPlot.esm.js";
 import { COLORS, Colors, colorOf, cssValue, dotOf, make } from "./dom.js";
 import { compact, exact, moment } from "./format.js";
 import { align, nameOf, stack } from "./series.js";
 
-// Labels of the time axis by the distance of its ticks, see uPlot's documentation of axis.values: distance, label,
-// and what stands below it where year, day or hour change.
 const STEPS_MS = { year: 31536e6, month: 26784e5, week: 6048e5, day: 864e5, hour: 36e5, minute: 6e4, second: 1e3 };
-// Distances of the ticks of values: counts are mostly whole numbers, and so are their ticks.
+// Distances of the ticks of the value axis: whole numbers above 1, because most values are counts.
 const INCREMENTS = Array.from({ length: 36 }, (_, i) => (i > 12 ? [1, 2, 2.5, 5] : [1, 2, 5]).map((n) => n * 10 ** (i - 12))).flat();
 const [S, MIN, H, D, Y] = [1e3, 6e4, 36e5, 864e5, 31536e6];
+// Labels of the time axis by the distance of its ticks, see uPlot's documentation of axis.values: distance, label,
+// and the second line at changes of year, day or hour.
 const TIMES = [
   [Y, "{YYYY}", null, null, null, null, null, null, 1],
   [D * 28, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
@@ -52,7 +52,7 @@ export class Plot {
       this.rebuild();
       return;
     }
-    this.lay();
+    this.updateData();
     this.plot.setData(this.data, !this.zoomed);
     if (this.zoomed) this.plot.redraw();
   }
@@ -73,7 +73,7 @@ export class Plot {
     return this.options.kind === "stacked";
   }
 
-  lay() {
+  updateData() {
     const [xs, ...columns] = align(this.state.series);
     this.columns = columns;
     this.data = [xs, ...(this.stacked ? stack(columns, this.shown) : columns)];
@@ -82,7 +82,7 @@ export class Plot {
   rebuild() {
     if (!this.state) return;
     this.plot?.destroy();
-    this.lay();
+    this.updateData();
     this.zoomed = false;
     this.plot = new uPlot(this.config(), this.data, this.element);
     this.element.append(this.tooltip);
@@ -123,12 +123,12 @@ export class Plot {
         points: { size: 8, width: 2, stroke: (u, i) => colorOf(this.colorNumbers[i - 1]), fill: () => cssValue("--surface") },
       },
       scales: {
-        x: { time: true, range: (u, low, high) => this.timesOf(low, high, step) },
-        y: { range: (u, low, high) => rangeOf(low, high, filled || low >= 0) },
+        x: { time: true, range: (u, low, high) => this.timeRange(low, high, step) },
+        y: { range: (u, low, high) => valueRange(low, high, filled || low >= 0) },
       },
       axes: [
         { ...axis, show: !small, grid: { show: false }, space: 70, size: 40, values: TIMES },
-        { ...axis, show: !small, size: roomFor, space: 44, incrs: INCREMENTS, values: (u, ticks) => ticks.map(compact) },
+        { ...axis, show: !small, size: valueAxisWidth, space: 44, incrs: INCREMENTS, values: (u, ticks) => ticks.map(compact) },
       ],
       bands: this.stacked ? this.bands() : undefined,
       series: [
@@ -154,14 +154,14 @@ export class Plot {
     };
   }
 
-  // Times to show: a single moment gets room at both sides, bars get room for the last one.
-  timesOf(low, high, step) {
+  // The range of the time axis: with margins around a single moment, and space for the last bar.
+  timeRange(low, high, step) {
     const xs = this.data[0];
     if (xs.length === 1) return [xs[0] - (step || MIN), xs[0] + (step || MIN)];
     return [low, high + (this.options.kind === "bar" && !this.zoomed ? step : 0)];
   }
 
-  // Each shown area is filled down to the shown one below it.
+  // Each visible area is filled down to the visible one below it.
   bands() {
     const on = this.shown.flatMap((shown, index) => (shown ? [index + 1] : []));
     return on.slice(1).map((series, i) => ({ series: [series, on[i]] }));
@@ -245,17 +245,17 @@ export class Plot {
   }
 }
 
-// Width of the axis of values: as much as its longest number takes.
-function roomFor(u, words) {
+// Width of the value axis, which fits its longest number.
+function valueAxisWidth(u, words) {
   return Math.max(44, 16 + 7 * Math.max(0, ...(words ?? []).map((word) => word?.length ?? 0)));
 }
 
-function rangeOf(low, high, fromZero) {
+function valueRange(low, high, fromZero) {
   if (low === null || high === null) return [0, 1];
   const bottom = fromZero ? Math.min(low, 0) : low;
   const top = high > bottom ? high : bottom + 1;
-  const room = (top - bottom) * 0.06;
-  return [bottom < 0 || !fromZero ? bottom - room : 0, top + room];
+  const margin = (top - bottom) * 0.06;
+  return [bottom < 0 || !fromZero ? bottom - margin : 0, top + margin];
 }
 
 function alpha(color, part) {

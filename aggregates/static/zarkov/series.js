@@ -1,5 +1,5 @@
-// Pure functions on the answers of series/: applying changes, and laying series out for drawing.
-// A series is {label, key, field, data: [[x, y], ...]}, x in milliseconds (rising) or the key itself.
+// Pure functions on the answers of series/: apply changes, and arrange series for drawing.
+// A series is {label, key, field, data: [[x, y], ...]}, x in milliseconds (ascending) or the key itself.
 
 export function applyChange(state, change) {
   const byName = new Map(state.series.map((series) => [nameOf(series), series]));
@@ -51,7 +51,7 @@ function removePoint(data, x) {
   if (index >= 0 && index < data.length && data[index][0] === x) data.splice(index, 1);
 }
 
-// Columns over the union of all x: [xs, ys of series 0, ...]. Absent is undefined (the line goes on over it),
+// Columns over the union of all x: [xs, ys of series 0, ...]. A missing value is undefined (the line continues),
 // null is a gap.
 export function align(seriesList) {
   if (seriesList.length === 1) {
@@ -79,7 +79,7 @@ export function align(seriesList) {
   return [Array.from(xs), ...columns];
 }
 
-// Columns on top of each other, hidden ones left out of the sum; what is absent counts as 0.
+// Columns stacked on each other, without the hidden ones; missing values count as 0.
 export function stack(columns, shown) {
   const sums = new Float64Array(columns.length ? columns[0].length : 0);
   return columns.map((ys, index) => {

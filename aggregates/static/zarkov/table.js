@@ -4,7 +4,7 @@ import { make } from "./dom.js";
 import { exact, moment } from "./format.js";
 import { align, isTime } from "./series.js";
 
-const MOST = 500;
+const MAX_ROWS = 500;
 
 export function drawTable(element, state, { zone, unit }) {
   const time = isTime(state);
@@ -27,7 +27,7 @@ export function drawTable(element, state, { zone, unit }) {
   const body = make("tbody");
   const order = [...xs.keys()];
   if (time) order.reverse();
-  for (const i of order.slice(0, MOST)) {
+  for (const i of order.slice(0, MAX_ROWS)) {
     const name = time ? moment(xs[i], state.step, zone) : String(xs[i]);
     body.append(
       make(
@@ -41,7 +41,7 @@ export function drawTable(element, state, { zone, unit }) {
   const scroll = make("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Data" });
   scroll.append(make("table", {}, make("thead", {}, head), body));
   element.replaceChildren(scroll);
-  if (order.length > MOST) {
-    element.append(make("p", { class: "muted" }, `The ${time ? "newest" : "first"} ${MOST} of ${order.length} rows.`));
+  if (order.length > MAX_ROWS) {
+    element.append(make("p", { class: "muted" }, `The ${time ? "newest" : "first"} ${MAX_ROWS} of ${order.length} rows.`));
   }
 }

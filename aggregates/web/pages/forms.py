@@ -15,7 +15,7 @@ from aggregates.models import EmbedLink
 from aggregates.models.chart import Chart, Dashboard
 from aggregates.web.series.chart_query import CheckedChartForm
 
-_LIFETIMES = [("1", "one day"), ("30", "30 days"), ("365", "one year"), ("", "no end")]
+_LIFETIMES = [("1", "after one day"), ("30", "after 30 days"), ("365", "after one year"), ("", "never")]
 
 
 _RANGES = [("", "everything"), ("-24h", "the last 24 hours"), ("-7d", "the last 7 days"), ("-30d", "the last 30 days"),
@@ -23,7 +23,7 @@ _RANGES = [("", "everything"), ("-24h", "the last 24 hours"), ("-7d", "the last 
 
 
 class ChartForm(CheckedChartForm):
-    """A form that creates a chart of one aggregate. It has the essential fields; the admin has all."""
+    """A form that creates a chart of one aggregate, with the essential fields; the admin has all fields."""
 
     start = forms.ChoiceField(label="Shows", choices=_RANGES, required=False)
     field_order = ["title", "kind", "start"]
@@ -53,7 +53,7 @@ class ChartForm(CheckedChartForm):
 class EmbedLinkForm(forms.ModelForm):  # type: ignore[type-arg]
     """A form that creates an embed link to one chart or dashboard."""
 
-    days = forms.ChoiceField(label="Works for", choices=_LIFETIMES, required=False, initial="365")
+    days = forms.ChoiceField(label="Expires", choices=_LIFETIMES, required=False, initial="365")
     field_order = ["name", "origins", "days", "prefix", "range_adjustable"]
 
     class Meta:
@@ -64,9 +64,7 @@ class EmbedLinkForm(forms.ModelForm):  # type: ignore[type-arg]
             "origins": "Site that will show it",
             "range_adjustable": "Viewers may choose the range",
         }
-        help_texts = {
-            "origins": "Its address, such as https://wiki.example.org. Left empty, no other site can show it."
-        }
+        help_texts = {"origins": "Its address, such as https://wiki.example.org. If empty, no other site can show it."}
 
     @staticmethod
     def new(shown: Chart | Dashboard, user: Any) -> EmbedLink:

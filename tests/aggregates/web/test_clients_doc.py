@@ -1,4 +1,4 @@
-"""The examples of docs/clients.md, run as they stand, but for the addresses."""
+"""The examples of docs/clients.md work; only their addresses are replaced."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from tests.support.web.server import Server
 from zarkov_site.config.config import REPOSITORY
 
 BLOCK = re.compile(r"^```(\w+) (runs|needs=\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SEARCH = (
-    f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"  # `make setup` brings Node where there is none
-)
+SEARCH = f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"  # `make setup` installs Node if there is none
 RUNTIMES = {
     "python": [sys.executable, "-W", "error", "-c"],
     "sh": ["sh", "-ec"],
@@ -30,8 +28,8 @@ RUNTIMES = {
 PROBES = {"js": 'require("{}")', "perl": "use {};", "php": 'exit(extension_loaded("{}") ? 0 : 1);'}
 
 
-def is_there(language: str, condition: str) -> bool:
-    """Whether the runtime of an example is on this machine, with the package that it needs."""
+def is_installed(language: str, condition: str) -> bool:
+    """Return True if this machine has the runtime of an example and the package that it needs."""
     command = RUNTIMES[language]
     if shutil.which(command[0]) is None:
         return False
@@ -48,7 +46,7 @@ def examples() -> list[Any]:
         pytest.param(language, code, page, id=page)
         for language, condition, code in found
         for page in re.findall(r'page"?:? (?:=> )?"(/[a-z-]+)"', code)
-        if is_there(language, condition)
+        if is_installed(language, condition)
     ]
 
 
@@ -66,7 +64,7 @@ def test_the_example_sends_an_event(server: Server, language: str, code: str, pa
     eventually(lambda: server.database["event"].count_documents({"context.page": page}) == 1)
 
 
-def test_each_language_that_is_promised_has_an_example() -> None:
+def test_each_documented_language_has_an_example() -> None:
     assert {language for language, *_ in BLOCK.findall((REPOSITORY / "docs" / "clients.md").read_text())} == set(
         RUNTIMES
     )

@@ -1,4 +1,4 @@
-"""Health, readiness and numbers for Prometheus."""
+"""Health, readiness and metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from zarkov_site.config.config import REPOSITORY
 pytestmark = pytest.mark.django_db
 
 
-def test_a_process_that_answers_is_healthy_and_one_whose_parts_answer_is_ready(open_site: Any, client: Client) -> None:
+def test_a_server_is_ready_if_mongodb_and_the_database_answer(open_site: Any, client: Client) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ok", "checks": {"mongodb": "ok", "database": "ok"}}
 
 
-def test_without_mongodb_it_is_healthy_and_not_ready_and_says_503(
+def test_without_mongodb_a_server_is_healthy_but_not_ready_and_answers_503(
     open_site: Any, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(open_site, mongo_uri="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100")
@@ -51,7 +51,7 @@ def test_without_mongodb_it_is_healthy_and_not_ready_and_says_503(
     assert client.get("/metrics").content.decode().count("zarkov_mongodb_up 0.0") == 1
 
 
-def test_readiness_asks_the_ingester_that_takes_what_is_sent_here(open_site: Any, client: Client) -> None:
+def test_readiness_includes_the_ingester_that_receives_posted_events(open_site: Any, client: Client) -> None:
     well = {"mongodb": "ok", "database": "ok", "ingester": "ok"}
     with zmq.Context() as context, context.socket(zmq.ROUTER) as receiver:
         address = f"tcp://127.0.0.1:{receiver.bind_to_random_port('tcp://127.0.0.1')}"
@@ -59,25 +59,25 @@ def test_readiness_asks_the_ingester_that_takes_what_is_sent_here(open_site: Any
         open_site.ZARKOV.folder.record_addresses({"ack_bind_address": address})
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["checks"]) == (503, well | {"ingester": "DeliveryError"})
-        over = threading.Event()
-        answering = threading.Thread(target=_answer, args=[receiver, over])
+        stopped = threading.Event()
+        answering = threading.Thread(target=_answer, args=[receiver, stopped])
         answering.start()
         try:
             eventually(lambda: client.get("/readyz").json()["checks"] == well, what="it answers")
         finally:
-            over.set()
+            stopped.set()
             answering.join()
 
 
-def _answer(receiver: zmq.Socket[bytes], over: threading.Event) -> None:
-    while not over.is_set():
+def _answer(receiver: zmq.Socket[bytes], stopped: threading.Event) -> None:
+    while not stopped.is_set():
         if receiver.poll(50):
             frames = receiver.recv_multipart()
             receiver.send_multipart([*frames[:2], bson.encode({"accepted": 0, "rejected": []})])
 
 
 def numbers(text: str) -> dict[tuple[str, ...], float]:
-    """Values by name and labels, as Prometheus reads them."""
+    """Return the values by name and labels, as Prometheus parses them."""
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -85,7 +85,7 @@ def numbers(text: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_metrics_are_prometheus_and_say_lag_and_quarantine(
+def test_metrics_report_lag_and_quarantine(
     open_site: Any, aggregate: Callable[..., None], database: Any, client: Client
 ) -> None:
     aggregate("a", {"x": 1}, through=3)
@@ -99,9 +99,9 @@ def test_metrics_are_prometheus_and_say_lag_and_quarantine(
     assert found["zarkov_mongodb_up",] == 1
 
 
-def test_metrics_say_how_ingesters_stand(open_site: Any, database: Any, client: Client) -> None:
-    said = {"host": "one", "pid": 7, "pending": 3, "bytes": 500, "oldest_pending_s": 1.5, "full": True}
-    report(mongo.store(), "journal-1", said)
+def test_metrics_report_the_state_of_ingesters(open_site: Any, database: Any, client: Client) -> None:
+    state = {"host": "one", "pid": 7, "pending": 3, "bytes": 500, "oldest_pending_s": 1.5, "full": True}
+    report(mongo.store(), "journal-1", state)
     database["ingest.verdict"].insert_one(
         {"_id": {"j": "journal-1", "s": 1}, "first": 1, "stored": 5, "duplicates": 2, "quarantined": 1}
     )
@@ -117,7 +117,7 @@ def test_metrics_say_how_ingesters_stand(open_site: Any, database: Any, client: 
     assert found["zarkov_ingester_oldest_pending_seconds", *journal] == 1.5
 
 
-def test_metrics_say_how_the_engine_stands(open_site: Any, database: Any, client: Client) -> None:
+def test_metrics_report_the_state_of_the_engine(open_site: Any, database: Any, client: Client) -> None:
     database["zmr.job"].insert_one(
         {"_id": "j", "kind": "mapreduce", "state": "map", "created": datetime.now(UTC), "spec": {},
          "progress": {"splits": 9, "splits_done": 4}}
@@ -134,7 +134,7 @@ def test_metrics_say_how_the_engine_stands(open_site: Any, database: Any, client
     assert (found["zarkov_worker_slots",], found["zarkov_worker_slots_busy",]) == (2, 1)
 
 
-def test_metrics_say_how_definitions_and_their_runs_stand(open_site: Any, client: Client) -> None:
+def test_metrics_report_the_state_of_definitions_and_runs(open_site: Any, client: Client) -> None:
     made = define(name="mine", task_name="tests.support.aggregates.tasks.CountByDay")
     AggDef.objects.filter(pk=made.pk).update(state="failing", failures=3, skipped_count=2)
     Run.objects.create(aggdef=made, mode="full", origin="api", state="complete", duration_s=9.0)
@@ -147,7 +147,7 @@ def test_metrics_say_how_definitions_and_their_runs_stand(open_site: Any, client
     assert found["zarkov_aggregate_run_seconds", "mine"] == 0.5
 
 
-def test_metrics_count_requests_by_pattern_and_never_by_address(open_site: Any, client: Client) -> None:
+def test_metrics_count_requests_by_route_and_never_by_address(open_site: Any, client: Client) -> None:
     def count(*labels: str) -> float:
         return numbers(client.get("/metrics").content.decode()).get(("zarkov_http_requests_total", *labels), 0)
 
@@ -161,7 +161,7 @@ def test_metrics_count_requests_by_pattern_and_never_by_address(open_site: Any, 
     assert "some-name" not in client.get("/metrics").content.decode()
 
 
-def test_a_part_that_cannot_be_asked_leaves_the_others_in_place(
+def test_a_source_that_fails_does_not_affect_the_others(
     open_site: Any, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> Any:
@@ -181,7 +181,7 @@ def test_every_metric_is_documented(open_site: Any, client: Client) -> None:
     assert set(re.findall(r"`(zarkov_\w+)`", text)) == families
 
 
-def test_the_workers_of_a_server_count_together_and_the_queue_is_measured(server: Server) -> None:
+def test_the_workers_of_a_server_share_counts_and_the_queue_is_measured(server: Server) -> None:
     """On a real gunicorn, whose workers share a folder, and with the real broker."""
     for _ in range(3):
         assert server.request("api/v1/collections/")[0] == 200
@@ -194,7 +194,7 @@ def test_the_workers_of_a_server_count_together_and_the_queue_is_measured(server
         from celery import current_app
         from zarkov_site.celery import app
         for _ in range(2):
-            app.send_task("nobody.does.this", retry=False)
+            app.send_task("tests.unknown_task", retry=False)
     """)
     found = numbers(server.request("metrics")[2].decode())
     assert found["zarkov_celery_queue_messages", "celery"] == 2

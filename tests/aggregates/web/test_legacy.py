@@ -1,4 +1,4 @@
-"""The questions of 2011: `/q`, `/qs`, `/qr`, `/collections`."""
+"""The queries of 2011: `/q`, `/qs`, `/qr`, `/collections`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ Aggregate = Callable[..., None]
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_the_answer_of_2011_to_the_byte(open_site: Any, aggregate: Aggregate, client: Client, method: str) -> None:
+def test_an_answer_equals_that_of_2011_byte_for_byte(
+    open_site: Any, aggregate: Aggregate, client: Client, method: str
+) -> None:
     configure(open_site, time_zone="America/New_York")
     aggregate("sfweb", SFWEB)
     question = {"foo": '{"c":"sfweb","b":"date/2011-07-01/","e":"date/2011-07-04"}'}
@@ -51,9 +53,7 @@ def test_bounds_are_inclusive_and_optional(open_site: Any, aggregate: Aggregate,
     assert keys(b="", e="") == ["x/1", "x/2", "x/3"]
 
 
-def test_several_questions_at_once_have_answers_by_their_names(
-    open_site: Any, aggregate: Aggregate, client: Client
-) -> None:
+def test_several_queries_have_answers_by_their_names(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("a", {"x": 1})
     aggregate("b.c", {"y": 2})
     answer = client.get("/q", {"one": '{"c":"a"}', "two": '{"c":"c","p":"zagg.b."}'}).json()
@@ -74,7 +74,7 @@ def test_an_unknown_collection_is_an_empty_object(open_site: Any, client: Client
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "n is not JSON"),
         ("[]", "n needs a document"),
@@ -87,22 +87,22 @@ def test_an_unknown_collection_is_an_empty_object(open_site: Any, client: Client
         ('{"c":"a","e":7}', "e must be text"),
     ],
 )
-def test_what_cannot_be_understood_is_400(open_site: Any, client: Client, text: str, said: str) -> None:
+def test_an_invalid_query_is_400(open_site: Any, client: Client, text: str, message: str) -> None:
     answer = client.get("/q", {"n": text})
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "bad_request"
-    assert said in answer.json()["error"]["message"]
+    assert message in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("prefix", ["event", "zagg", "admin.", "zgen.", "../zagg.", " ", ""])
-def test_outside_zagg_is_403(open_site: Any, database: Any, client: Client, prefix: str) -> None:
+def test_collections_outside_zagg_are_403(open_site: Any, database: Any, client: Client, prefix: str) -> None:
     database["event.1"].insert_one({"_id": 1})
     answer = client.get("/q", {"n": json.dumps({"c": "x", "p": prefix})})
     assert answer.status_code == 403
     assert answer.json()["error"]["code"] == "forbidden"
 
 
-def test_qs_takes_numbered_parameters(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+def test_qs_accepts_numbered_parameters(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("a", {"x/1": {"h": 1}, "x/2": {"h": 2}})
     asked = {"q-0.n": "first", "q-0.c": "a", "q-0.e": "x/1", "q-1.n": "second", "q-1.c": "a", "q-1.b": "x/2"}
     expected = {"first": {"h": [["x/1", 1]]}, "second": {"h": [["x/2", 2]]}}
@@ -111,7 +111,7 @@ def test_qs_takes_numbered_parameters(open_site: Any, aggregate: Aggregate, clie
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "message"),
     [
         ({"q-0.c": "a"}, "q-0.n is missing"),
         ({"q-0.n": "x"}, "c is missing"),
@@ -120,13 +120,13 @@ def test_qs_takes_numbered_parameters(open_site: Any, aggregate: Aggregate, clie
         ({f"q-{i}.n": "x" for i in range(100)}, "100 queries in one request"),
     ],
 )
-def test_qs_refuses_what_it_does_not_know(open_site: Any, client: Client, asked: Any, said: str) -> None:
+def test_qs_refuses_unknown_parameters(open_site: Any, client: Client, asked: Any, message: str) -> None:
     answer = client.get("/qs", asked)
     assert answer.status_code == 400
-    assert said in answer.json()["error"]["message"]
+    assert message in answer.json()["error"]["message"]
 
 
-def test_qr_ranks_by_filter_sort_and_limit(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+def test_qr_applies_filter_sort_and_limit(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("r", {"a": {"rank": 3}, "b": {"rank": 1}, "c": {"rank": 2}})
 
     def ranked(**more: str) -> list[str]:
@@ -142,7 +142,7 @@ def test_qr_ranks_by_filter_sort_and_limit(open_site: Any, aggregate: Aggregate,
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ({"q-0.limit": "101"}, "is not a whole number from 1 to 100"),
         ({"q-0.limit": "0"}, "is not a whole number from 1 to 100"),
@@ -153,16 +153,18 @@ def test_qr_ranks_by_filter_sort_and_limit(open_site: Any, aggregate: Aggregate,
         ({"q-0.sort": "$where"}, "is not a field name"),
     ],
 )
-def test_qr_refuses_operators_and_limits_outside_its_lists(
-    open_site: Any, aggregate: Aggregate, client: Client, more: Any, said: str
+def test_qr_refuses_invalid_limits_filters_and_sort_fields(
+    open_site: Any, aggregate: Aggregate, client: Client, more: Any, message: str
 ) -> None:
     aggregate("r", {"a": 1})
     answer = client.get("/qr", {"q-0.n": "top", "q-0.c": "r", "q-0.f": "{}", **more})
     assert answer.status_code == 400
-    assert said in answer.json()["error"]["message"]
+    assert message in answer.json()["error"]["message"]
 
 
-def test_collections_are_those_below_zagg(open_site: Any, aggregate: Aggregate, database: Any, client: Client) -> None:
+def test_collections_lists_those_below_zagg(
+    open_site: Any, aggregate: Aggregate, database: Any, client: Client
+) -> None:
     aggregate("b", {"x": 1})
     aggregate("a.c", {"x": 1})
     database["event.1"].insert_one({})
@@ -170,7 +172,7 @@ def test_collections_are_those_below_zagg(open_site: Any, aggregate: Aggregate, 
     assert client.get("/collections").json() == {"options": ["a.c", "b"]}
 
 
-def test_without_login_or_token_nothing_is_read(closed_site: Any, client: Client) -> None:
+def test_reading_needs_a_login_or_a_token(closed_site: Any, client: Client) -> None:
     for path in ("/q?n={}", '/q?n={"c":"a"}', "/qs?q-0.n=x&q-0.c=a", "/qr?q-0.n=x&q-0.c=a", "/collections"):
         answer = client.get(path)
         assert answer.status_code in {400, 401}, path
@@ -180,7 +182,7 @@ def test_without_login_or_token_nothing_is_read(closed_site: Any, client: Client
     assert client.get("/q", {"n": '{"c":"a"}'}).status_code == 401
 
 
-def test_a_token_reads_only_the_collections_it_is_limited_to(
+def test_a_limited_token_reads_only_its_collections(
     closed_site: Any, aggregate: Aggregate, token_client: Callable[..., Client]
 ) -> None:
     for name in ("shop.sales", "shop.visits", "salaries"):
@@ -194,12 +196,12 @@ def test_a_token_reads_only_the_collections_it_is_limited_to(
     assert client.get("/qr", {"q-0.n": "t", "q-0.c": "salaries"}).status_code == 403
 
 
-def test_odd_values_become_json(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+def test_values_without_a_json_form_are_converted(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("odd", {"x": float("nan"), "y": float("inf"), "z": b"\x00"})
     answer = client.get("/q", {"n": '{"c":"odd"}'})
     assert json.loads(answer.content) == {"n": {"value": [["x", None], ["y", None], ["z", "AA=="]]}}
 
 
-def test_only_get_and_post_are_answered(open_site: Any, client: Client) -> None:
+def test_only_get_and_post_are_allowed(open_site: Any, client: Client) -> None:
     assert client.delete("/q").status_code == 405
     assert client.put("/collections").status_code == 405

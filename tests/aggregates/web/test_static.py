@@ -1,4 +1,4 @@
-"""The scripts of the pages: each page names in its head all modules that it will need, so that they come at once."""
+"""Each page preloads all script modules that it needs, so that they load at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER = REPOSITORY / "aggregates" / "static" / "zarkov"
 
 
 def _imports(path: Path) -> set[Path]:
-    """Every module that one reaches by imports."""
+    """Return every module that a module imports, directly or not."""
     found: set[Path] = set()
     waiting = [path]
     while waiting:
@@ -30,7 +30,7 @@ def _imports(path: Path) -> set[Path]:
 
 
 @pytest.mark.parametrize("entry", ["charts-page.js", "front-page.js"])
-def test_all_modules_are_asked_for_at_once_and_none_in_vain(entry: str) -> None:
+def test_exactly_the_needed_modules_are_preloaded(entry: str) -> None:
     head = render_to_string("zarkov/modules.html")
     preloaded = {name.removeprefix("/static/") for name in re.findall(r'rel="modulepreload" href="([^"]+)"', head)}
     needed = {str(path.relative_to(FOLDER.parent)) for path in _imports(FOLDER / entry)}

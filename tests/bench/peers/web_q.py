@@ -1,6 +1,6 @@
-"""The peer of `web.q`: the smallest WSGI function that reads a range of documents and answers with JSON.
+"""Peer of `web.q`: the smallest WSGI function that reads a range of documents and answers with JSON.
 
-It knows no names, rights, time zones or headers; x is the key as it is.
+It does not check names or rights, and has no time zones or headers; x is the unchanged key.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     global _client
     if _client is None:
         _client = MongoClient(os.environ["PEER_MONGO_URI"])
-    asked = json.loads(parse_qs(environ["QUERY_STRING"])["foo"][0])
-    collection = _client[os.environ["PEER_DATABASE"]]["zagg." + asked["c"]]
+    wanted = json.loads(parse_qs(environ["QUERY_STRING"])["foo"][0])
+    collection = _client[os.environ["PEER_DATABASE"]]["zagg." + wanted["c"]]
     found: dict[str, list[Any]] = {}
-    for document in collection.find({"_id": {"$gte": asked["b"], "$lte": asked["e"]}}).sort("_id"):
+    for document in collection.find({"_id": {"$gte": wanted["b"], "$lte": wanted["e"]}}).sort("_id"):
         for name, value in document["value"].items():
             found.setdefault(name, []).append([document["_id"], value])
     start_response("200 OK", [("Content-Type", "application/json")])

@@ -64,20 +64,20 @@ import django
 django.setup()
 from django.db import connections
 for line in sys.stdin:
-    said, failed = io.StringIO(), False
-    with contextlib.redirect_stdout(said):
+    output, failed = io.StringIO(), False
+    with contextlib.redirect_stdout(output):
         try:
             exec(json.loads(line), {})
         except Exception:
             failed = True
-            traceback.print_exc(file=said)
+            traceback.print_exc(file=output)
     connections.close_all()
-    print(json.dumps([failed, said.getvalue()]), flush=True)
+    print(json.dumps([failed, output.getvalue()]), flush=True)
 """
 
 
 class Server:
-    """Start on entering the context and stop on leaving it; settings are environment variables by their keys."""
+    """A web server and an ingester that run while the context is open; `settings` are environment variables."""
 
     def __init__(self, mongo_uri: str, home: Path, **settings: str) -> None:
         self.folder = HomeFolder(home)
@@ -135,10 +135,10 @@ class Server:
         eventually(self._answers, what=f"gunicorn; its log: {self.folder.log / 'web.log'}")
 
     def start_router(self) -> None:
-        """Start a router and wait until it takes jobs."""
+        """Start a router and wait until it accepts jobs."""
         self.start("router", sys.executable, "manage.py", "runrouter")
         eventually(lambda: "zmr.req_bind" in self.folder.addresses(), what="the router")
-        eventually(lambda: takes_jobs(self.folder.address("zmr.req_bind")), what="the router takes jobs")
+        eventually(lambda: takes_jobs(self.folder.address("zmr.req_bind")), what="the router accepts jobs")
 
     def start_ingester(self) -> None:
         """Start an ingester and wait until its sockets are bound."""
@@ -206,9 +206,9 @@ class Server:
         assert child.stdin is not None and child.stdout is not None
         child.stdin.write(json.dumps(textwrap.dedent(code)).encode() + b"\n")
         child.stdin.flush()
-        failed, said = json.loads(child.stdout.readline())
-        assert not failed, said
-        return str(said)
+        failed, output = json.loads(child.stdout.readline())
+        assert not failed, output
+        return str(output)
 
     def make_token(self, name: str, scopes: str) -> str:
         """Return a new token, made by the command."""

@@ -18,7 +18,7 @@ TASK = "tests.support.aggregates.tasks.CountByDay"
 
 @pytest.fixture
 def client(site: Any, token_client: Callable[..., Client]) -> Client:
-    """With a token that may do everything here."""
+    """Return a client with a token that may do everything here."""
     return token_client("operate")
 
 
@@ -26,7 +26,7 @@ def post(client: Client, path: str, body: Any) -> Any:
     return client.post(f"/api/v1/{path}", body, content_type="application/json")
 
 
-def test_a_definition_is_made_read_changed_and_removed(client: Client) -> None:
+def test_a_definition_is_created_read_changed_and_deleted(client: Client) -> None:
     made = post(client, "aggdefs/", {"name": "mine", "task_name": TASK, "filter": {"type": "x"}, "realtime": True})
     assert made.status_code == 201, made.content
     assert made.json()["inputs"] == ["event"]
@@ -42,7 +42,7 @@ def test_a_definition_is_made_read_changed_and_removed(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "message"),
     [
         ({}, 400, "name"),
         ({"name": "x"}, 400, "task_name"),
@@ -60,14 +60,14 @@ def test_a_definition_is_made_read_changed_and_removed(client: Client) -> None:
         ("x", 400, ""),
     ],
 )
-def test_what_a_definition_may_not_be_is_said(client: Client, body: Any, status: int, said: str) -> None:
+def test_an_invalid_definition_is_refused_with_the_field(client: Client, body: Any, status: int, message: str) -> None:
     answer = post(client, "aggdefs/", body)
     assert answer.status_code == status, answer.content
     if status == 400:
-        assert said in answer.json()["error"]["message"]
+        assert message in answer.json()["error"]["message"]
 
 
-def test_a_name_that_is_taken_is_409_and_cannot_be_changed(client: Client) -> None:
+def test_an_existing_name_is_409_and_a_name_cannot_be_changed(client: Client) -> None:
     post(client, "aggdefs/", {"name": "mine", "task_name": TASK})
     assert post(client, "aggdefs/", {"name": "mine", "task_name": TASK}).status_code == 409
     renamed = client.patch("/api/v1/aggdefs/mine/", {"name": "other"}, content_type="application/json")
@@ -75,7 +75,7 @@ def test_a_name_that_is_taken_is_409_and_cannot_be_changed(client: Client) -> No
     assert "name cannot be changed" in renamed.json()["error"]["message"]
 
 
-def test_a_run_is_planned_and_can_be_followed(client: Client) -> None:
+def test_a_requested_run_is_planned_and_can_be_cancelled_once(client: Client) -> None:
     define(name="mine", task_name=TASK)
     started = post(client, "aggdefs/mine/run/", {"mode": "full"})
     assert started.status_code == 202
@@ -96,7 +96,7 @@ def test_a_run_is_planned_and_can_be_followed(client: Client) -> None:
         ("runs/nothing/cancel/", {}, 404, "not_found"),
     ],
 )
-def test_runs_that_cannot_be(client: Client, path: str, body: Any, status: int, code: str) -> None:
+def test_requests_for_impossible_runs_are_refused(client: Client, path: str, body: Any, status: int, code: str) -> None:
     define(name="mine", task_name=TASK)
     answer = post(client, path, body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
@@ -118,7 +118,7 @@ def test_runs_are_paged_newest_first_and_filtered(client: Client) -> None:
     assert client.get("/api/v1/runs/", {"cursor": "zzz"}).status_code == 400
 
 
-def test_tasks_say_what_they_are_and_who_uses_them(client: Client) -> None:
+def test_tasks_are_listed_with_their_state_and_users(client: Client) -> None:
     define(name="mine", task_name=TASK)
     set_task_enabled(TASK, False, "broken")
     tasks = {task["task_name"]: task for task in client.get("/api/v1/tasks/").json()["tasks"]}
@@ -126,7 +126,7 @@ def test_tasks_say_what_they_are_and_who_uses_them(client: Client) -> None:
     assert tasks[TASK]["enabled"] is False
 
 
-def test_jobs_come_from_their_records(client: Client, database: Any) -> None:
+def test_jobs_are_read_from_their_records(client: Client, database: Any) -> None:
     database["zmr.job"].insert_many(
         {
             "_id": f"j{i}",

@@ -22,7 +22,7 @@ def post(server: Server, data: Any, **headers: str) -> tuple[int, Any]:
 
 
 def stored(server: Server, kind: str, count: int) -> list[dict[str, Any]]:
-    """Events of this type, once there are `count` of them."""
+    """Return the events of this type, once there are `count` of them."""
     collection = server.database["event.1"]
     eventually(lambda: collection.count_documents({"type": kind}) >= count, what=f"{count} events {kind}")
     return list(collection.find({"type": kind}).sort("_id", 1))
@@ -30,7 +30,7 @@ def stored(server: Server, kind: str, count: int) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def kind() -> str:
-    """A type of event that no other test sends."""
+    """Return a type of event that no other test sends."""
     return f"kind-{uuid.uuid4().hex[:8]}"
 
 
@@ -41,7 +41,7 @@ def test_one_event_is_journalled_and_stored(server: Server, kind: str) -> None:
     assert isinstance(event["_id"], int) and event["timestamp"] is not None
 
 
-def test_a_list_has_a_verdict_per_event(server: Server, kind: str) -> None:
+def test_a_list_has_a_reason_for_each_rejected_event(server: Server, kind: str) -> None:
     events = [
         {"type": kind, "timestamp": "2024-01-01T12:00:00+02:00"},
         {"typ": kind},
@@ -66,7 +66,7 @@ def test_a_list_has_a_verdict_per_event(server: Server, kind: str) -> None:
     ]
 
 
-def test_json_lines_are_taken_line_by_line(server: Server, kind: str) -> None:
+def test_json_lines_are_accepted_line_by_line(server: Server, kind: str) -> None:
     good = json.dumps({"type": kind}).encode()
     body = good + b"\n" + b'{"type": \n' + b"\n" + good + b"\n"
     status, receipt = post(server, body, Content_Type="application/x-ndjson")
@@ -75,14 +75,14 @@ def test_json_lines_are_taken_line_by_line(server: Server, kind: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"7", b'{"a": 1}', b"[{}]", b"\xff\xfe", b"null", b"NaN"])
-def test_400_when_nothing_is_valid(server: Server, body: bytes) -> None:
+def test_a_request_without_a_valid_event_is_400(server: Server, body: bytes) -> None:
     status, receipt = post(server, body)
     assert status == 400
     assert receipt["accepted"] == 0
     assert receipt["error"]["code"] == "no_valid_event"
 
 
-def test_an_empty_body_is_an_error(server: Server) -> None:
+def test_an_empty_body_is_400(server: Server) -> None:
     status, answer = post(server, b"")
     assert (status, answer["error"]["code"]) == (400, "bad_request")
 
@@ -92,7 +92,7 @@ def test_a_body_above_16_mib_is_413(server: Server) -> None:
     assert (status, answer["error"]["code"]) == (413, "too_large")
 
 
-def test_the_same_id_is_stored_once(server: Server, kind: str) -> None:
+def test_events_with_the_same_id_are_stored_once(server: Server, kind: str) -> None:
     event = {"type": kind, "id": uuid.uuid4().hex}
     for _ in range(3):
         assert post(server, [event, event])[0] == 200
@@ -101,7 +101,7 @@ def test_the_same_id_is_stored_once(server: Server, kind: str) -> None:
     assert len(stored(server, kind, 1)) == 1
 
 
-def test_an_ingest_token_sends_and_reads_nothing(tmp_path: Path, mongo_uri: str) -> None:
+def test_an_ingest_token_can_send_and_cannot_read(tmp_path: Path, mongo_uri: str) -> None:
     with Server(mongo_uri, tmp_path, ZARKOV_ANONYMOUS_READ="false") as closed:
         token = closed.make_token("shop", "ingest")
         reader = closed.make_token("dash", "read")
@@ -118,7 +118,7 @@ def test_an_ingest_token_sends_and_reads_nothing(tmp_path: Path, mongo_uri: str)
             assert closed.request(path, token=reader)[0] == answer, path
 
 
-def test_503_when_no_ingester_answers_and_200_when_it_is_back(tmp_path: Path, mongo_uri: str) -> None:
+def test_the_answer_is_503_without_an_ingester_and_200_once_it_is_back(tmp_path: Path, mongo_uri: str) -> None:
     with Server(mongo_uri, tmp_path) as server:
         server.stop("ingester", signal.SIGKILL)
 
@@ -133,42 +133,42 @@ def test_503_when_no_ingester_answers_and_200_when_it_is_back(tmp_path: Path, mo
         eventually(lambda: server.post_events({"type": "x"}).get("accepted") == 1, what="the ingester to be back")
 
 
-def test_a_full_journal_is_503_and_what_was_said_to_be_taken_is_stored_once(tmp_path: Path, mongo_uri: str) -> None:
+def test_a_full_journal_is_503_and_accepted_events_are_stored_once(tmp_path: Path, mongo_uri: str) -> None:
     sizes = {"ZARKOV_JOURNAL_MAX_BYTES": str(2**20), "ZARKOV_JOURNAL_SEGMENT_BYTES": str(2**18)}
     with Server(mongo_uri, tmp_path, **sizes) as server:
         server.stop("ingester")
-        reached = server.environ["ZARKOV_MONGO_URI"]
+        mongo_uri = server.environ["ZARKOV_MONGO_URI"]
         server.environ["ZARKOV_MONGO_URI"] = "mongodb://127.0.0.1:1/"  # nothing leaves the journal
         server.start_ingester()
-        taken: list[str] = []
+        accepted: list[str] = []
         for _ in range(100):
             events = [{"type": "full", "extra": "x" * 5000, "id": uuid.uuid4().hex} for _ in range(10)]
             status, headers, body = server.request("api/v1/events/", events, token=server.token)
             if status != 200:
                 break
-            taken += [event["id"] for event in events]
+            accepted += [event["id"] for event in events]
         assert (status, json.loads(body)["error"]["code"]) == (503, "busy")
         assert 0 < int(headers["retry-after"]) <= 60
-        assert len(taken) > 30
+        assert len(accepted) > 30
 
         def busy() -> None:
             assert server.request("api/v1/events/", events, token=server.token)[0] == 503
 
-        assert_within(4, lambda: seconds(busy), tries=1)  # said at once, not after a time-out
+        assert_within(4, lambda: seconds(busy), tries=1)  # answered at once, not after a timeout
         server.stop("ingester")
-        server.environ["ZARKOV_MONGO_URI"] = reached
+        server.environ["ZARKOV_MONGO_URI"] = mongo_uri
         server.start_ingester()
         eventually(
             lambda: server.request("api/v1/events/", events, token=server.token)[0] == 200, what="room in the journal"
         )
-        wanted = {*taken, *(event["id"] for event in events)}
+        wanted = {*accepted, *(event["id"] for event in events)}
         count = server.database["event.1"].count_documents
-        eventually(lambda: count({"type": "full"}) >= len(wanted), what="everything taken to be stored")
+        eventually(lambda: count({"type": "full"}) >= len(wanted), what="all accepted events are stored")
         assert {event["id"] for event in server.database["event.1"].find({"type": "full"})} == wanted
         assert count({"type": "full"}) == len(wanted)
 
 
-def test_browsing_filters_and_pages(server: Server, kind: str) -> None:
+def test_events_are_filtered_and_paged(server: Server, kind: str) -> None:
     events = [
         {
             "type": kind,
@@ -206,7 +206,7 @@ def test_browsing_filters_and_pages(server: Server, kind: str) -> None:
 @pytest.mark.parametrize(
     "asked", ["filter={", "filter={%22$where%22:1}", "cursor=zzz", "limit=0", "context=x", "from=x"]
 )
-def test_bad_questions_about_events_are_400(server: Server, asked: str) -> None:
+def test_invalid_parameters_of_the_event_list_are_400(server: Server, asked: str) -> None:
     status, _, body = server.request(f"api/v1/events/?{asked}")
     assert status == 400
     assert json.loads(body)["error"]["details"]["parameter"] in asked

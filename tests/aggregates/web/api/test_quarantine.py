@@ -46,7 +46,7 @@ def key(n: int) -> str:
 
 @pytest.fixture
 def ready(open_site: Any, database: Database[Any]) -> Any:
-    """The site, with pages in the tests' storage of static files."""
+    """Return the site, with a storage of static files that needs no manifest."""
     configure(open_site, ack_bind_address=ANYWHERE)
     open_site.STORAGES = {
         **open_site.STORAGES,
@@ -57,7 +57,7 @@ def ready(open_site: Any, database: Database[Any]) -> Any:
 
 @pytest.fixture
 def ingester(ready: Any, mongo_uri: str, database: Database[Any], tmp_path: Path) -> Iterator[RunningIngester]:
-    """A real ingester whose addresses the site knows."""
+    """Yield a real ingester whose addresses the site knows."""
     running = RunningIngester(
         IngestSettings(
             bson_bind_address=ANYWHERE, json_bind_address=ANYWHERE, ack_bind_address=ANYWHERE,
@@ -106,13 +106,13 @@ def test_the_list_is_filtered_and_paged_newest_first(ready: Any, client: Client,
 
 
 @pytest.mark.parametrize("given", ["cursor=x", "replayed=perhaps", "from=yesterday", "limit=0"])
-def test_a_parameter_that_is_wrong_is_named(ready: Any, client: Client, given: str) -> None:
+def test_an_invalid_parameter_is_400_and_named(ready: Any, client: Client, given: str) -> None:
     answer = client.get(f"{API}?{given}")
     assert answer.status_code == 400
     assert given.partition("=")[0] in answer.json()["error"]["message"]
 
 
-def test_an_entry_shows_what_came_in_and_what_a_replay_would_send(
+def test_an_entry_shows_its_input_and_what_a_replay_would_send(
     ready: Any, client: Client, operator: Client, database: Database[Any]
 ) -> None:
     database["quarantine"].insert_many([entry(0), entry(1, b"\xff\x00", "bad_bson")])
@@ -130,29 +130,29 @@ def post(client: Client, body: dict[str, Any], query: str = "") -> Any:
     return client.post(f"{API}replay/{query}", body, content_type="application/json")
 
 
-def test_replaying_stores_once_however_often(
+def test_repeated_replays_store_an_event_once(
     ingester: RunningIngester, operator: Client, database: Database[Any]
 ) -> None:
     good = bson.encode({"type": "late"})
     database["quarantine"].insert_many([*(entry(n, good, "refused_by_store") for n in range(5)), entry(5)])
-    said = post(operator, {"keys": [key(0), key(5)]}).json()
-    assert (said["accepted"], said["refused_count"]) == (1, 1)
-    assert said["refused"][0]["key"] == key(5)
-    assert "unknown_field" in said["refused"][0]["message"]
-    said = post(operator, {"all": True}, "?code=refused_by_store").json()
-    assert (said["accepted"], said["refused_count"], said["left"]) == (4, 0, 0)
+    outcome = post(operator, {"keys": [key(0), key(5)]}).json()
+    assert (outcome["accepted"], outcome["refused_count"]) == (1, 1)
+    assert outcome["refused"][0]["key"] == key(5)
+    assert "unknown_field" in outcome["refused"][0]["message"]
+    outcome = post(operator, {"all": True}, "?code=refused_by_store").json()
+    assert (outcome["accepted"], outcome["refused_count"], outcome["left"]) == (4, 0, 0)
     assert post(operator, {"keys": [key(n) for n in range(5)]}).json()["accepted"] == 5
     eventually(lambda: sums(database)["stored"] + sums(database)["duplicates"] == 10)
     assert events(database) == [("late", f"quarantine:{key(n)}") for n in range(5)]
     assert database["quarantine"].count_documents({"replayed": {"$ne": None}, "by": "test-operate"}) == 5
-    said = post(operator, {"keys": [key(5)], "document": {"type": "mended", "timestamp": "2026-01-01"}}).json()
-    assert said["accepted"] == 1
+    outcome = post(operator, {"keys": [key(5)], "document": {"type": "mended", "timestamp": "2026-01-01"}}).json()
+    assert outcome["accepted"] == 1
     eventually(lambda: ("mended", f"quarantine:{key(5)}") in events(database))
-    assert sums(database)["quarantined"] == 0, "what is still refused does not enter quarantine again"
+    assert sums(database)["quarantined"] == 0, "input that is still refused does not enter quarantine again"
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ({}, "either"),
         ({"keys": ["a.1.1"], "all": True}, "either"),
@@ -161,10 +161,10 @@ def test_replaying_stores_once_however_often(
         ({"keys": "x"}, "keys"),
     ],
 )
-def test_a_replay_that_cannot_be_understood_is_400(ready: Any, operator: Client, body: Any, said: str) -> None:
+def test_an_invalid_replay_request_is_400(ready: Any, operator: Client, body: Any, message: str) -> None:
     answer = post(operator, body)
     assert answer.status_code == 400
-    assert said in answer.json()["error"]["message"]
+    assert message in answer.json()["error"]["message"]
 
 
 def test_without_an_ingester_a_replay_is_503_and_changes_nothing(
@@ -177,7 +177,7 @@ def test_without_an_ingester_a_replay_is_503_and_changes_nothing(
 
 @pytest.fixture
 def staff(ready: Any) -> Callable[[str], Client]:
-    """Clients of logins in a group that may enter the admin."""
+    """Return a function that makes clients logged in as staff of a group."""
 
     def make(group: str) -> Client:
         user = get_user_model().objects.create_user(f"the {group}", is_staff=True)
@@ -210,7 +210,7 @@ def test_an_operator_mends_and_replays_in_the_admin(
     assert "7b 22 74 79 70" in shown
     shown = page_of(client.post(one, {"action": "replay", "text": '{"typ": 1}'}, follow=True))
     assert "still refused" in shown
-    assert "&quot;typ&quot;: 1" in shown, "what was typed stays"
+    assert "&quot;typ&quot;: 1" in shown, "the typed text is kept"
     assert "not JSON" in page_of(client.post(one, {"action": "keep", "text": "{"}))
     kept = page_of(client.post(one, {"action": "keep", "text": '{"type": "kept"}'}, follow=True))
     assert "a replay sends this text" in kept
@@ -232,7 +232,9 @@ def test_an_operator_mends_and_replays_in_the_admin(
     eventually(lambda: sums(database)["duplicates"] == 1)
 
 
-def test_a_viewer_reads_and_changes_nothing(staff: Callable[[str], Client], database: Database[Any]) -> None:
+def test_a_viewer_can_read_and_cannot_change_quarantine(
+    staff: Callable[[str], Client], database: Database[Any]
+) -> None:
     database["quarantine"].insert_one(entry(0))
     client = staff("viewer")
     one = reverse("admin:ingest_quarantineentry_change", args=[key(0)])
@@ -244,20 +246,20 @@ def test_a_viewer_reads_and_changes_nothing(staff: Callable[[str], Client], data
     assert database["quarantine"].find_one({"replayed": None}) is not None
 
 
-def test_without_an_ingester_the_admin_says_so(staff: Callable[[str], Client], database: Database[Any]) -> None:
+def test_the_admin_reports_that_no_ingester_is_running(staff: Callable[[str], Client], database: Database[Any]) -> None:
     database["quarantine"].insert_one(entry(0, bson.encode({"type": "x"})))
     shown = page_of(staff("operator").post(LIST, {"action": "replay_all"}, follow=True))
     assert "No ingester is running" in shown
 
 
-def test_a_mongodb_that_does_not_answer_is_said(ready: Any, admin_client: Client) -> None:
+def test_the_admin_reports_that_mongodb_does_not_answer(ready: Any, admin_client: Client) -> None:
     configure(ready, mongo_uri="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200")
     assert "MongoDB does not answer" in admin_client.get(LIST).content.decode()
 
 
 @pytest.fixture
 def crowded(ready: Any, mongo_uri: str, database: Database[Any]) -> None:
-    """As many entries as quarantine holds, with indexes as the ingester makes them."""
+    """Fill quarantine up to its limit, with the indexes that the ingester creates."""
     store = connect(mongo_uri, database.name)
     store.prepare()
     store.connection.close()
@@ -295,16 +297,16 @@ def test_a_full_quarantine_is_read_by_its_indexes(
         assert_within(0.3, read, tries=1)
 
 
-def test_all_of_a_large_selection_are_replayed_in_one_go(
+def test_a_large_selection_is_replayed_in_one_request(
     ingester: RunningIngester, operator: Client, database: Database[Any]
 ) -> None:
     good = bson.encode({"type": "x"})
     database["quarantine"].insert_many(entry(n, good) for n in range(5_000))
     with AcknowledgedClient(
         ingester.address("ack"), connect_timeout_s=20, timeout_s=20
-    ) as client:  # one of them went through before, unmarked
+    ) as client:  # one entry was replayed before and is not marked
         client.send([{"type": "x", "id": f"quarantine:{key(17)}"}])
-    said = post(operator, {"all": True}).json()
-    assert said["accepted"] == 5_000, said
+    outcome = post(operator, {"all": True}).json()
+    assert outcome["accepted"] == 5_000, outcome
     eventually(lambda: database["event"].count_documents({}) == 5_000)
     assert sums(database) == {"stored": 5_000, "duplicates": 1, "quarantined": 0}

@@ -1,4 +1,4 @@
-"""What HTTP refuses is kept in quarantine as what came through any other door."""
+"""Input that HTTP refuses is kept in quarantine, like that of any other receiver."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.support.waiting import eventually
 from tests.support.web.server import Server
 
 
-def test_refused_http_input_ends_in_quarantine_with_its_source_and_its_raw_text(server: Server) -> None:
-    mark = uuid.uuid4().hex  # other tests send the same server whatever comes to hypothesis' mind
+def test_refused_http_input_is_kept_in_quarantine_with_source_and_raw_text(server: Server) -> None:
+    mark = uuid.uuid4().hex  # other tests send arbitrary input to the same server
     late = {"type": "k", "timestamp": f"soon {mark}"}
     lines = [{"type": "kept"}, None, {"typ": f"kept {mark}"}, late]
     broken = f'{{"type": "kept", nonsense {mark}}}'

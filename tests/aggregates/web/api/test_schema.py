@@ -1,4 +1,4 @@
-"""The OpenAPI document: without warnings, and true of what the server answers (schemathesis, over HTTP)."""
+"""The OpenAPI document has no warnings and matches the server's answers (schemathesis, over HTTP)."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ OPERATIONS = sorted(
 
 @pytest.fixture(scope="module")
 def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that nobody reads without a token."""
+    """Yield a server that requires a token for reading."""
     with Server(mongo_uri, tmp_path_factory.mktemp("closed"), ZARKOV_ANONYMOUS_READ="false") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def schema(server: Server) -> Any:
-    """The server's own document, with something behind its addresses."""
+    """Return the server's own document, after filling the server with data."""
     write_aggregate(server.database, "known", {"x/2024-01-01": 1, "x/2024-01-02": {"n": 2}, "y": 3})
     server.django("""
         from aggregates.services import define
@@ -44,20 +44,20 @@ def schema(server: Server) -> Any:
 
 
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_every_answer_is_as_the_document_says(schema: Any, server: Server, label: str) -> None:
+def test_every_answer_matches_the_document(schema: Any, server: Server, label: str) -> None:
     (operation,) = [found for result in schema.get_all_operations() if (found := result.ok()).label == label]
     _fuzz(operation, server.token)
 
 
-def test_no_operation_is_left_out(schema: Any) -> None:
+def test_every_operation_is_tested(schema: Any) -> None:
     served = {result.ok().label for result in schema.get_all_operations()}
     assert served - set(OPERATIONS) == {"GET /api/v1/live/{name}/"}  # a stream that never ends: test_live.py
     assert len(OPERATIONS) == 25
 
 
 def _fuzz(operation: Any, token: str) -> None:
-    """All of schemathesis's checks but one: what a filter, a zone or a cursor may be is more than JSON Schema can say,
-    so a request that the document allows may still be answered by a 400 of the one shape.
+    """Run all of schemathesis's checks but one: JSON Schema cannot describe filters, zones and cursors exactly, so a
+    request that the document allows can still be answered by 400.
     """
 
     @given(case=operation.as_strategy())
@@ -72,5 +72,5 @@ def _fuzz(operation: Any, token: str) -> None:
     check()
 
 
-def test_the_document_is_made_without_a_warning(tmp_path: Any) -> None:
+def test_the_document_is_generated_without_warnings(tmp_path: Any) -> None:
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(tmp_path / "schema.yml"))

@@ -32,7 +32,7 @@ def points(answer: Any) -> dict[str, list[Any]]:
     return {item["label"]: item["data"] for item in answer["series"]}
 
 
-def test_series_say_label_data_and_currency(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+def test_series_have_labels_data_and_freshness(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("a", {"x/2011-07-01": 1, "x/2011-07-02": 2, "y/2011-07-01": 3}, through=99)
     assert series(client, "a") == {
         "series": [
@@ -46,7 +46,7 @@ def test_series_say_label_data_and_currency(open_site: Any, aggregate: Aggregate
     }
 
 
-def test_currency_of_a_second_output_is_that_of_its_definition(
+def test_a_second_output_has_the_freshness_of_its_definition(
     open_site: Any, aggregate: Aggregate, database: Any, client: Client
 ) -> None:
     aggregate("first", {"x": 1}, through=5)
@@ -56,7 +56,7 @@ def test_currency_of_a_second_output_is_that_of_its_definition(
 
 
 @pytest.mark.parametrize("prefix", ["", "x/"])
-def test_the_range_is_exact_whatever_the_periods_are(
+def test_a_range_is_exact_for_periods_of_any_length(
     open_site: Any, aggregate: Aggregate, client: Client, prefix: str
 ) -> None:
     keys = ["2010", "2011", "2011-06-30", "2011-07", "2011-07-01", "2011-07-02T00:00", "2011-07-02T00:01", "2012"]
@@ -66,7 +66,7 @@ def test_the_range_is_exact_whatever_the_periods_are(
     assert [x for x, _ in data] == [JULY_1, JULY_1, JULY_1 + DAY]
 
 
-def test_a_range_in_another_zone_moves_with_its_midnights(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+def test_a_range_is_read_in_the_requested_zone(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("hours", {f"2011-07-01T{hour:02d}:00": hour for hour in range(24)})
     found = series(client, "hours", from_="2011-07-01T10:00", to="2011-07-01T12:00", tz="Asia/Kolkata")
     assert [y for _, y in points(found)["value"]] == [10, 11, 12]
@@ -74,7 +74,7 @@ def test_a_range_in_another_zone_moves_with_its_midnights(open_site: Any, aggreg
     assert [y for _, y in points(moved)["value"]] == [16, 17]
 
 
-def test_weeks_written_as_weeks_are_found_in_a_range(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+def test_iso_weeks_are_found_in_a_range(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("weeks", {"2011-W26": 1, "2011-W27": 2, "2011-W28": 3})
     assert [y for _, y in points(series(client, "weeks", from_="2011-07-01", to="2011-07-08"))["value"]] == [2]
 
@@ -92,12 +92,12 @@ def test_a_range_reads_only_its_part_of_the_index(
     assert sum(entry["docsExamined"] for entry in entries) < 60
 
 
-def test_only_keys_below_the_prefix(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+def test_a_prefix_selects_the_keys_below_it(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("a", {"x/2011-07-01": 1, "xy/2011-07-01": 2, "x": 3, "y/2011-07-01": 4})
     assert points(series(client, "a", prefix="x/")) == {"x": [[JULY_1, 1]]}
 
 
-def test_fields_fill_and_limit_are_parameters(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+def test_fields_fill_and_limit_can_be_chosen(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("a", {"x/2011-07-01": {"n": 1, "m": 5}, "x/2011-07-03": {"n": 2}, "y/2011-07-01": {"n": 100}})
     found = series(client, "a", fields="n", fill="zero", limit="1")
     assert points(found) == {"y n": [[JULY_1, 100], [JULY_1 + DAY, 0], [JULY_1 + 2 * DAY, 0]]} or points(found) == {
@@ -118,14 +118,14 @@ def test_fields_fill_and_limit_are_parameters(open_site: Any, aggregate: Aggrega
         {"fields": "$where"},
     ],
 )
-def test_bad_parameters_are_400_and_named(open_site: Any, aggregate: Aggregate, client: Client, asked: Any) -> None:
+def test_invalid_parameters_are_400_and_named(open_site: Any, aggregate: Aggregate, client: Client, asked: Any) -> None:
     aggregate("a", {"x": 1})
     answer = client.get("/api/v1/series/a/", asked)
     assert answer.status_code == 400
     assert answer.json()["error"]["details"]["parameter"] in asked
 
 
-def test_an_aggregate_that_is_defined_and_has_no_results_has_no_series(open_site: Any, client: Client) -> None:
+def test_an_aggregate_without_results_has_no_series(open_site: Any, client: Client) -> None:
     define(name="mine", task_name="tests.support.aggregates.tasks.CountByDay", output="zagg.nothing")
     for name in ("nothing", "mine"):
         assert series(client, name) == {
@@ -134,7 +134,7 @@ def test_an_aggregate_that_is_defined_and_has_no_results_has_no_series(open_site
 
 
 @pytest.mark.parametrize("path", ["series/a/", "export/a.csv"])
-def test_a_range_that_ends_before_it_begins_is_400(
+def test_a_range_that_ends_before_its_start_is_400(
     open_site: Any, aggregate: Aggregate, client: Client, path: str
 ) -> None:
     aggregate("a", {"x/2024-01-01": 1})
@@ -144,7 +144,7 @@ def test_a_range_that_ends_before_it_begins_is_400(
 
 
 @pytest.mark.parametrize("path", ["series/commit_by_day/", "ranked/commit_by_day/", "export/commit_by_day.csv"])
-def test_an_unknown_aggregate_is_404_with_the_names_that_there_are(
+def test_an_unknown_aggregate_is_404_with_the_readable_names(
     open_site: Any, aggregate: Aggregate, token_client: Callable[..., Client], path: str
 ) -> None:
     aggregate("commits_by_day", {"x/2024-01-01": 1})
@@ -159,7 +159,7 @@ def test_an_unknown_aggregate_is_404_with_the_names_that_there_are(
     ("prefix", "labels"),
     [("celery/2", ["celery"]), ("celery/2011-07", ["celery"]), ("ce", ["celery", "cern"]), ("celery/", ["celery"])],
 )
-def test_a_prefix_that_ends_within_a_part_selects_keys_and_cuts_none(
+def test_a_prefix_that_ends_within_a_part_does_not_cut_keys(
     open_site: Any, aggregate: Aggregate, client: Client, prefix: str, labels: list[str]
 ) -> None:
     days = [f"2011-{month:02d}-{day:02d}" for month in (6, 7, 8) for day in (1, 15)]
@@ -170,7 +170,7 @@ def test_a_prefix_that_ends_within_a_part_selects_keys_and_cuts_none(
         assert [x for x, _ in line["data"]] == [1309478400000.0, 1310688000000.0]
 
 
-def test_more_documents_than_can_be_held_are_413(
+def test_too_many_documents_are_413(
     open_site: Any, aggregate: Aggregate, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aggregate("big", {str(i): 1 for i in range(11)})
@@ -180,7 +180,7 @@ def test_more_documents_than_can_be_held_are_413(
     assert "or the export" in answer.json()["error"]["message"]
 
 
-def test_an_unchanged_answer_is_304(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+def test_an_unchanged_answer_is_304_not_modified(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("a", {"x/2011-07-01": 1})
     for path in ("/api/v1/series/a/", "/api/v1/ranked/a/"):
         first = client.get(path)
@@ -191,7 +191,7 @@ def test_an_unchanged_answer_is_304(open_site: Any, aggregate: Aggregate, client
     assert client.get("/api/v1/series/a/", headers={"if-none-match": etag}).status_code == 200
 
 
-def test_an_answer_is_unchanged_while_only_the_clock_and_other_events_go_on(
+def test_an_answer_is_unchanged_if_only_its_freshness_advances(
     open_site: Any, aggregate: Aggregate, client: Client, database: Any
 ) -> None:
     aggregate("a", {"x/2011-07-01": 1}, through=7)
@@ -231,7 +231,7 @@ def test_csv_has_a_row_per_document_and_a_column_per_field(
     ]
 
 
-def test_csv_cells_are_no_formulas(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+def test_csv_cells_are_never_formulas(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("e", {"=1+1": "@SUM(A1)", "+x": "-cmd", "\tq": {"=f": "=g"}, "n": -5})
     text = b"".join(client.get("/api/v1/export/e.csv").streaming_content).decode()
     for row in csv.reader(io.StringIO(text)):
@@ -239,7 +239,7 @@ def test_csv_cells_are_no_formulas(open_site: Any, aggregate: Aggregate, client:
             assert not cell.startswith(("=", "+", "@", "\t")) and (not cell.startswith("-") or cell == "-5"), cell
 
 
-def test_csv_keeps_fields_that_come_late(
+def test_csv_keeps_fields_that_first_appear_after_the_sample(
     open_site: Any, aggregate: Aggregate, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aggregates.web.series.export._SAMPLE", 1)
@@ -248,7 +248,9 @@ def test_csv_keeps_fields_that_come_late(
     assert rows[-1] == ["b", "2", '{"late": 3}']
 
 
-def test_json_lines_hold_whole_documents_of_the_range(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+def test_json_lines_contain_the_whole_documents_of_the_range(
+    open_site: Any, aggregate: Aggregate, client: Client
+) -> None:
     aggregate("e", {f"x/2011-07-{day:02d}": day for day in range(1, 11)})
     asked = {"prefix": "x/", "from": "2011-07-03", "to": "2011-07-04"}
     answer = client.get("/api/v1/export/e.jsonl", asked)
@@ -259,7 +261,7 @@ def test_json_lines_hold_whole_documents_of_the_range(open_site: Any, aggregate:
     ]
 
 
-def test_names_with_dots_and_odd_letters_are_found(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+def test_names_with_dots_and_non_ascii_letters_are_found(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("shop.v1.csv", {"x": 1})
     aggregate("größe", {"x": 1})
     assert b"".join(client.get("/api/v1/export/shop.v1.csv.csv").streaming_content).startswith(b"key")
@@ -268,7 +270,7 @@ def test_names_with_dots_and_odd_letters_are_found(open_site: Any, aggregate: Ag
     assert points(series(client, "größe")) == {"value": [["x", 1]]}
 
 
-def test_collections_are_those_the_token_may_read(
+def test_collections_lists_what_the_token_may_read(
     closed_site: Any, aggregate: Aggregate, token_client: Callable[..., Client]
 ) -> None:
     for name in ("shop.sales", "salaries"):

@@ -1,4 +1,4 @@
-"""Who may do what: every role and token at every endpoint, and no endpoint forgotten."""
+"""Access control: every role and token at every endpoint."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.web.configuration import configure
 
 pytestmark = pytest.mark.django_db(transaction=True)  # streams close their connection
 ROLES = (
-    "nobody",
+    "anonymous",
     "login",
     "viewer",
     "operator",
@@ -45,7 +45,7 @@ EDITORS = {"editor", "admin", "operate"}
 INGESTERS = {"editor", "admin", "ingest"}
 LOGINS = {"login", "viewer", "operator", "editor", "admin"}
 
-# (method, path, body, who is let in). What the view then answers is another test's business.
+# (method, path, body, allowed roles). Other tests check the answers of the views.
 MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("get", "/q?n={%22c%22:%22a%22}", None, READERS | {"limited"}),
     ("get", "/q?n={%22c%22:%22secret%22}", None, READERS),
@@ -112,8 +112,8 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
 
 
 @pytest.fixture
-def stage(closed_site: Any, aggregate: Callable[..., None]) -> None:
-    """Something behind every address."""
+def content(closed_site: Any, aggregate: Callable[..., None]) -> None:
+    """Create something for every address."""
     for name in ("a", "secret"):
         aggregate(name, {"x/2024-01-01": 1})
     mine = define(name="mine", task_name="tests.support.aggregates.tasks.CountByDay")
@@ -123,8 +123,8 @@ def stage(closed_site: Any, aggregate: Callable[..., None]) -> None:
 
 
 @pytest.fixture
-def clients(stage: None, token_client: Callable[..., Client]) -> Callable[[str], Client]:
-    """A client in each role."""
+def clients(content: None, token_client: Callable[..., Client]) -> Callable[[str], Client]:
+    """Return a function that makes a client for a role."""
 
     def make(role: str) -> Client:
         if role in LOGINS:
@@ -136,9 +136,9 @@ def clients(stage: None, token_client: Callable[..., Client]) -> Callable[[str],
             client = Client()
             client.force_login(user)
             return client
-        if role == "nobody":
+        if role == "anonymous":
             return Client()
-        if role == "limited-operate":  # as one could be made before that was refused
+        if role == "limited-operate":  # such a token could be made in earlier versions
             client = token_client("operate")
             AccessToken.objects.update(collections="a")
             return client
@@ -147,22 +147,22 @@ def clients(stage: None, token_client: Callable[..., Client]) -> Callable[[str],
     return make
 
 
-def let_in(answer: Any) -> bool:
-    """Whether the answer is neither a refusal nor the way to the login."""
+def is_allowed(answer: Any) -> bool:
+    """Return True if the answer is neither a refusal nor a redirect to the login."""
     if answer.status_code in {401, 403}:
         return False
     return not (answer.status_code == 302 and "/login" in answer["Location"])
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_each_role_is_let_in_where_it_should_be_and_nowhere_else(clients: Callable[[str], Client], role: str) -> None:
+def test_each_role_has_exactly_its_access(clients: Callable[[str], Client], role: str) -> None:
     client = clients(role)
     wrong = []
     counts_as = "limited" if role == "limited-operate" else role
     for method, path, body, allowed in MATRIX:
         options = {"data": body, "content_type": "application/json"} if body is not None else {}
         answer = getattr(client, method)(path, **options)
-        if let_in(answer) != (counts_as in allowed) and path != "/logout/":
+        if is_allowed(answer) != (counts_as in allowed) and path != "/logout/":
             wrong.append((method, path, answer.status_code))
         if path.startswith("/api/") and answer.status_code in {401, 403}:
             assert set(answer.json()) == {"error"}
@@ -174,7 +174,7 @@ def test_each_role_is_let_in_where_it_should_be_and_nowhere_else(clients: Callab
     assert wrong == []
 
 
-def test_no_endpoint_is_missing_from_the_matrix() -> None:
+def test_the_matrix_has_every_endpoint() -> None:
     def patterns(resolver: Any, before: str = "") -> list[str]:
         found = []
         for entry in resolver.url_patterns:
@@ -192,29 +192,29 @@ def test_no_endpoint_is_missing_from_the_matrix() -> None:
     assert {route for route in patterns(resolver) if not route.startswith("admin/")} <= known
 
 
-def test_anonymous_read_opens_reading_and_nothing_else(stage: None, closed_site: Any) -> None:
+def test_anonymous_read_allows_only_reading(content: None, closed_site: Any) -> None:
     configure(closed_site, anonymous_read=True)
     client = Client()
     for method, path, body, allowed in MATRIX:
         options = {"data": body, "content_type": "application/json"} if body is not None else {}
         answer = getattr(client, method)(path, **options)
         reads = "login" in allowed and method == "get"
-        assert let_in(answer) == (reads or path in {"/healthz", "/readyz", "/login/", "/favicon.ico"}) or (
+        assert is_allowed(answer) == (reads or path in {"/healthz", "/readyz", "/login/", "/favicon.ico"}) or (
             path == "/logout/"
         ), (method, path, answer.status_code)
         answer.close()
 
 
 def test_anonymous_read_does_not_widen_a_token(
-    stage: None, closed_site: Any, token_client: Callable[..., Client]
+    content: None, closed_site: Any, token_client: Callable[..., Client]
 ) -> None:
     configure(closed_site, anonymous_read=True)
     assert token_client("ingest").get("/api/v1/series/a/").status_code == 403
     assert token_client("read", collections=["a"]).get("/api/v1/series/secret/").status_code == 403
 
 
-def test_a_login_needs_a_csrf_token_to_change_anything_and_a_token_does_not(
-    stage: None, token_client: Callable[..., Client]
+def test_changes_need_a_csrf_token_with_a_login_and_none_with_a_token(
+    content: None, token_client: Callable[..., Client]
 ) -> None:
     admin = get_user_model().objects.create_superuser("root", "", "x")
     strict = Client(enforce_csrf_checks=True)
@@ -231,13 +231,13 @@ def test_a_login_needs_a_csrf_token_to_change_anything_and_a_token_does_not(
 @pytest.mark.parametrize(
     "header", ["Token", "Token a b", "Token \xff", "Bearer x", "Token " + "a" * 5000, "Basic eDp5"]
 )
-def test_odd_headers_are_nobody(stage: None, header: str) -> None:
+def test_invalid_authorization_headers_are_401(content: None, header: str) -> None:
     assert Client().get("/api/v1/series/a/", headers={"authorization": header}).status_code == 401
     assert Client().get("/collections", headers={"authorization": header}).status_code == 401
 
 
 def test_expired_tokens_and_tokens_of_disabled_users_are_refused(
-    stage: None, token_client: Callable[..., Client]
+    content: None, token_client: Callable[..., Client]
 ) -> None:
     client = token_client("read")
     assert client.get("/api/v1/series/a/").status_code == 200
@@ -248,10 +248,10 @@ def test_expired_tokens_and_tokens_of_disabled_users_are_refused(
     assert other.get("/api/v1/series/a/").status_code == 401
 
 
-def test_the_command_prints_a_token_that_works_and_keeps_only_its_hash(stage: None) -> None:
-    said = io.StringIO()
-    call_command("token", "shop", scope="ingest,read", collections="a,shop.*", days=3, stdout=said)
-    text = said.getvalue().strip()
+def test_the_command_prints_a_working_token_and_stores_only_its_hash(content: None) -> None:
+    output = io.StringIO()
+    call_command("token", "shop", scope="ingest,read", collections="a,shop.*", days=3, stdout=output)
+    text = output.getvalue().strip()
     assert Client(headers={"authorization": f"Token {text}"}).get("/api/v1/series/a/").status_code == 200
     token = AccessToken.objects.get()
     assert (token.name, token.scope_list(), token.collection_list()) == ("shop", ["ingest", "read"], ["a", "shop.*"])
@@ -261,26 +261,28 @@ def test_the_command_prints_a_token_that_works_and_keeps_only_its_hash(stage: No
 
 
 @pytest.mark.parametrize("scope", ["", "write", "read,write"])
-def test_the_command_refuses_unknown_scopes(stage: None, scope: str) -> None:
+def test_the_command_refuses_unknown_scopes(content: None, scope: str) -> None:
     with pytest.raises(CommandError, match="allowed are ingest, read, operate"):
         call_command("token", "shop", scope=scope)
 
 
 @pytest.mark.parametrize("days", [0, -1, 36_501, 999_999_999])
-def test_the_command_refuses_a_life_that_cannot_be(stage: None, days: int) -> None:
+def test_the_command_refuses_impossible_lifetimes(content: None, days: int) -> None:
     with pytest.raises(CommandError, match="is not allowed: use 1 to 36500"):
         call_command("token", "shop", days=days)
     assert not AccessToken.objects.exists()
 
 
-def test_the_right_to_operate_cannot_be_limited_to_some_aggregates(stage: None) -> None:
+def test_the_right_to_operate_cannot_be_limited_to_some_aggregates(content: None) -> None:
     with pytest.raises(CommandError, match="can only read and ingest"):
         call_command("token", "shop", scope="read,operate", collections="a")
     with pytest.raises(ValidationError, match="can only read and ingest"):
         AccessToken(name="x", scopes="operate", collections="a").clean()
 
 
-def test_the_front_page_leads_to_the_quarantine_who_may_see_it(stage: None, clients: Callable[[str], Client]) -> None:
+def test_the_front_page_links_to_quarantine_for_those_who_may_see_it(
+    content: None, clients: Callable[[str], Client]
+) -> None:
     link = b'href="/admin/ingest/quarantineentry/"'
     assert link in clients("admin").get("/").content
     viewer = clients("viewer")
@@ -293,14 +295,14 @@ def test_the_front_page_leads_to_the_quarantine_who_may_see_it(stage: None, clie
     assert link not in clients("read").get("/").content
 
 
-def test_pages_answer_a_question_for_their_headers_alone(open_site: Any, stage: None) -> None:
+def test_pages_answer_head_requests(open_site: Any, content: None) -> None:
     configure(open_site, anonymous_read=True)
     for path in ("/", "/aggregates/", "/aggregates/a/", "/charts/", "/charts/c/", "/dashboards/d/", "/jobs/"):
         assert Client().head(path).status_code == 200, path
 
 
-def test_too_many_requests_are_429_with_a_time_to_wait(
-    stage: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+def test_too_many_requests_are_429_with_retry_after(
+    content: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1_000_000_020.0]
     monkeypatch.setattr(throttling, "time", SimpleNamespace(time=lambda: clock[0]))
@@ -310,13 +312,13 @@ def test_too_many_requests_are_429_with_a_time_to_wait(
     refused = client.get("/api/v1/series/a/")
     assert refused.json()["error"]["code"] == "throttled"
     assert 0 < int(refused["Retry-After"]) <= 61
-    assert token_client("operate").get("/api/v1/series/a/").status_code == 200  # others are not counted with it
+    assert token_client("operate").get("/api/v1/series/a/").status_code == 200  # other clients have their own count
     clock[0] += int(refused["Retry-After"])
     assert client.get("/api/v1/series/a/").status_code == 200
 
 
-def test_changes_have_a_lower_rate_of_their_own(
-    stage: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+def test_changes_have_a_separate_lower_rate(
+    content: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttling, "time", SimpleNamespace(time=lambda: 1_000_000_020.0))
     monkeypatch.setattr(throttling.ScopeThrottle, "THROTTLE_RATES", {"api": "3/min", "operate": "1/min"})
@@ -326,8 +328,8 @@ def test_changes_have_a_lower_rate_of_their_own(
     assert [client.get("/api/v1/series/a/").status_code for _ in range(4)] == [200, 200, 200, 429]
 
 
-def test_a_token_that_sends_events_is_looked_up_once_in_two_seconds_and_forgotten_in_time(
-    stage: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+def test_a_token_that_sends_events_is_cached_for_two_seconds(
+    content: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
 ) -> None:
     clock = [100.0]
     monkeypatch.setattr(token_check, "time", SimpleNamespace(monotonic=lambda: clock[0], time=time.time))
@@ -336,7 +338,7 @@ def test_a_token_that_sends_events_is_looked_up_once_in_two_seconds_and_forgotte
     def post() -> int:
         return int(client.post("/api/v1/events/", data=b" ", content_type="application/json").status_code)
 
-    assert post() == 400  # let in; that there is no event is another matter
+    assert post() == 400  # allowed, although there is no event
     with django_assert_num_queries(0):
         assert [post(), post()] == [400, 400]
     AccessToken.objects.all().delete()
@@ -345,8 +347,8 @@ def test_a_token_that_sends_events_is_looked_up_once_in_two_seconds_and_forgotte
     assert post() == 401
 
 
-def test_a_token_that_sends_events_is_not_remembered_longer_than_it_lasts(
-    stage: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+def test_a_token_is_not_cached_beyond_its_expiry(
+    content: None, token_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_check, "CACHED_S", 10_000)
     client = token_client("ingest")
@@ -356,9 +358,7 @@ def test_a_token_that_sends_events_is_not_remembered_longer_than_it_lasts(
     assert until <= time.monotonic() + 1_000
 
 
-def test_origins_on_the_list_may_use_the_api_and_others_may_not(
-    stage: None, settings: Any, token_client: Callable[..., Client]
-) -> None:
+def test_only_listed_origins_may_use_the_api(content: None, settings: Any, token_client: Callable[..., Client]) -> None:
     settings.CORS_ORIGINS = ["https://wiki.example.org"]
     client = token_client("read")
     asked = {"origin": "https://wiki.example.org", "access-control-request-method": "GET"}
@@ -375,7 +375,7 @@ def test_origins_on_the_list_may_use_the_api_and_others_may_not(
     assert "Access-Control-Allow-Origin" not in client.get("/admin/", headers={"origin": "https://wiki.example.org"})
 
 
-def test_every_answer_has_a_strict_policy(stage: None, clients: Callable[[str], Client]) -> None:
+def test_every_answer_has_a_strict_content_security_policy(content: None, clients: Callable[[str], Client]) -> None:
     client = clients("admin")
     for path in ("/", "/charts/c/", "/api/v1/collections/", "/q?n={}", "/admin/", "/nothing-here/"):
         policy = client.get(path)["Content-Security-Policy"]
@@ -384,7 +384,7 @@ def test_every_answer_has_a_strict_policy(stage: None, clients: Callable[[str], 
     assert "unsafe-inline" not in client.get("/charts/c/")["Content-Security-Policy"]
 
 
-def test_addresses_that_lead_nowhere_are_json_for_programs_and_a_page_for_people(open_site: Any) -> None:
+def test_unknown_addresses_answer_json_to_programs_and_a_page_to_people(open_site: Any) -> None:
     answer = Client().get("/api/v1/nothing/")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
     shown = Client().get("/nothing/", headers={"accept": "text/html"})

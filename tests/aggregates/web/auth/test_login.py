@@ -1,4 +1,4 @@
-"""Logging in: wrong passwords are counted."""
+"""Logging in, with a limit on wrong passwords."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAME, PASSWORD = "ann", "correct horse"
 
 @pytest.fixture(autouse=True)
 def clock(closed_site: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds, for tests to move; ann is there."""
+    """Return the clock in seconds, for tests to advance; create the user ann."""
     closed_site.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one is slow on purpose
     now = [1_000_000_020.0]
     monkeypatch.setattr(login, "time", SimpleNamespace(time=lambda: now[0]))
@@ -37,12 +37,12 @@ def test_after_ten_wrong_passwords_even_the_right_one_is_refused_for_a_minute(pa
     refused = post(path, PASSWORD, name="ANN")
     assert refused.status_code == 200 and b"Too many wrong passwords" in refused.content
     assert post(path, PASSWORD).status_code == 200
-    assert post(path, PASSWORD, address="10.0.0.2").status_code == 302  # elsewhere nobody is shut out
+    assert post(path, PASSWORD, address="10.0.0.2").status_code == 302  # other addresses are not locked out
     clock[0] += login.WINDOW_S
     assert post(path, PASSWORD).status_code == 302
 
 
-def test_the_admin_lets_in_staff_only(clock: list[float]) -> None:
+def test_only_staff_can_log_in_to_the_admin(clock: list[float]) -> None:
     get_user_model().objects.create_user("bob", password=PASSWORD)
     assert post("/admin/login/", PASSWORD, name="bob").status_code == 200
     assert post("/login/", PASSWORD, name="bob").status_code == 302

@@ -1,4 +1,4 @@
-"""Whether an open stream may go on, by what the database says now."""
+"""An open stream continues only while the database still grants access."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from aggregates.web.auth.token_creation import make_token
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time stands still, however long the machine takes."""
+    """Stop the clock, so that cached rights do not expire on a slow machine."""
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 1_000.0))
 
 
-pytestmark = pytest.mark.django_db(transaction=True)  # asking closes the connection
+pytestmark = pytest.mark.django_db(transaction=True)  # the check closes the connection
 
 
 @pytest.fixture
 def by_token(closed_site: Any) -> HttpRequest:
-    """A request with a token."""
+    """Return a request with a token."""
     request = HttpRequest()
     request.META["HTTP_AUTHORIZATION"] = f"Token {make_token('t', ['read'])[1]}"
     request.user = AnonymousUser()
@@ -39,7 +39,7 @@ def by_token(closed_site: Any) -> HttpRequest:
 
 @pytest.fixture
 def by_login(closed_site: Any) -> HttpRequest:
-    """A request of somebody who is logged in."""
+    """Return a request of a logged-in user."""
     client = Client()
     client.force_login(get_user_model().objects.create_user("ann"))
     request = HttpRequest()
@@ -62,17 +62,17 @@ ENDS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_token_counts_as_long_as_it_is_good(by_token: HttpRequest, end: str) -> None:
+def test_a_stream_ends_once_its_token_is_no_longer_valid(by_token: HttpRequest, end: str) -> None:
     allowed = may_continue(by_token, reads)
     assert allowed()
     ENDS[end]()
-    assert allowed()  # for two seconds one look serves all streams
+    assert allowed()  # rights are cached for two seconds
     clear_cache()
     assert not allowed()
 
 
 @pytest.mark.parametrize("end", ["logged out", "disabled", "gone"])
-def test_a_login_counts_until_it_is_over(by_login: HttpRequest, end: str) -> None:
+def test_a_stream_ends_once_its_login_has_ended(by_login: HttpRequest, end: str) -> None:
     allowed = may_continue(by_login, reads)
     assert allowed()
     if end == "logged out":
@@ -85,15 +85,15 @@ def test_a_login_counts_until_it_is_over(by_login: HttpRequest, end: str) -> Non
     assert not allowed()
 
 
-def test_nobody_is_not_asked_for_again(closed_site: Any, django_assert_num_queries: Any) -> None:
+def test_an_anonymous_stream_is_not_looked_up(closed_site: Any, django_assert_num_queries: Any) -> None:
     request = HttpRequest()
     request.user = AnonymousUser()
     with django_assert_num_queries(0):
         assert may_continue(request, Rights.require_unlimited)()
 
 
-def test_many_streams_of_one_token_cost_one_look(by_token: HttpRequest, django_assert_num_queries: Any) -> None:
-    questions = [may_continue(by_token, reads) for _ in range(50)]
-    assert questions[0]()
+def test_many_streams_of_one_token_cost_one_lookup(by_token: HttpRequest, django_assert_num_queries: Any) -> None:
+    checks = [may_continue(by_token, reads) for _ in range(50)]
+    assert checks[0]()
     with django_assert_num_queries(0):
-        assert all(question() for question in questions)
+        assert all(check() for check in checks)

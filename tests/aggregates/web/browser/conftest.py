@@ -1,4 +1,4 @@
-"""A real Chromium on a real server; errors, blocked content and requests to other hosts fail the test."""
+"""Run a real Chromium on a real server; errors, blocked content and requests to other hosts fail the test."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Watched:
     def __init__(self, context: BrowserContext, hosts: set[str]) -> None:
         self.faults: list[str] = []
         self.expected: tuple[str, ...] = ()
-        self.met: list[str] = []  # what was expected and came
+        self.expected_faults: list[str] = []
         self.hosts = hosts
         context.on("console", lambda message: message.type == "error" and self.add(message.text))
         context.on("weberror", lambda error: self.add(str(error.error)))
@@ -68,7 +68,7 @@ class Watched:
             self.add(f"request to {request.url}")
 
     def add(self, fault: str) -> None:
-        (self.met if any(text in fault for text in self.expected) else self.faults).append(fault)
+        (self.expected_faults if any(text in fault for text in self.expected) else self.faults).append(fault)
 
 
 @pytest.fixture

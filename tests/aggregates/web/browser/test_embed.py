@@ -1,4 +1,4 @@
-"""Charts in pages of another origin: what they show, to whom, and what they refuse."""
+"""Charts embedded in pages of another origin, and the access that embed links give."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 
 
 class Site:
-    """A site of somebody else: one page, whose HTML tests set."""
+    """Another site with one page, whose HTML tests set."""
 
     def __init__(self) -> None:
         site = self
@@ -57,14 +57,14 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def wiki(site: Site, open_context: Callable[..., Any]) -> tuple[Site, Page, Any]:
-    """The foreign site, a page of a visitor to it, and what the visitor's browser saw."""
+    """Return the other site, a visitor's page, and the record of the visitor's browser."""
     context, watched = open_context(site.host)
     return site, context.new_page(), watched
 
 
 def link(server: Server, **fields: Any) -> tuple[str, str]:
-    """A new embed link: its path, and its key."""
-    said = server.django(f"""
+    """Create an embed link; return its path and its key."""
+    output = server.django(f"""
         from aggregates.models import Chart, EmbedLink
         from aggregates.web.embed import token_of
         fields = {fields!r}
@@ -72,7 +72,7 @@ def link(server: Server, **fields: Any) -> tuple[str, str]:
         made = EmbedLink.objects.create(name="test", **fields)
         print(token_of(made), made.key)
     """)
-    token, key = said.split()
+    token, key = output.split()
     return f"embed/{token}/", key
 
 
@@ -95,27 +95,27 @@ def test_a_chart_is_drawn_and_live_in_a_page_of_another_origin(charts: Server, w
     assert page.context.cookies() == []
 
 
-def test_a_page_that_is_not_on_the_list_may_not_frame_it(charts: Server, wiki: Any) -> None:
+def test_a_page_of_an_unlisted_origin_cannot_frame_it(charts: Server, wiki: Any) -> None:
     site, page, watched = wiki
     watched.expected = ("frame-ancestors",)
     path, _ = link(charts, origins="https://wiki.example.org")
     frame(site, charts, path)
     page.goto(site.origin)
-    eventually(lambda: (page.wait_for_timeout(50), watched.met)[1], what="the refusal")
+    eventually(lambda: (page.wait_for_timeout(50), watched.expected_faults)[1], what="the refusal")
     assert all(".chart" not in (item.content()) for item in page.frames[1:] if "embed" in item.url)
     assert page.frame_locator("iframe").locator("canvas").count() == 0
 
 
-def test_pages_that_are_no_embeds_are_never_framed(charts: Server, wiki: Any) -> None:
+def test_other_pages_can_never_be_framed(charts: Server, wiki: Any) -> None:
     site, page, watched = wiki
     watched.expected = ("frame-ancestors", "X-Frame-Options")
     frame(site, charts, "charts/commits/")
     page.goto(site.origin)
-    eventually(lambda: (page.wait_for_timeout(50), watched.met)[1], what="the refusal")
+    eventually(lambda: (page.wait_for_timeout(50), watched.expected_faults)[1], what="the refusal")
     assert page.frame_locator("iframe").locator(".chart").count() == 0
 
 
-def test_a_locked_prefix_shows_only_its_rows_whatever_is_asked(charts: Server, page: Page) -> None:
+def test_a_locked_prefix_limits_every_request(charts: Server, page: Page) -> None:
     path, _ = link(charts, prefix="gevent/")
     page.goto(charts.url(path))
     figure = drawn(page, "commits")
@@ -127,7 +127,7 @@ def test_a_locked_prefix_shows_only_its_rows_whatever_is_asked(charts: Server, p
             assert {series["label"] for series in data["series"]} == {"gevent"}
 
 
-def test_the_range_is_the_links_own_unless_viewers_may_choose(charts: Server, page: Page) -> None:
+def test_the_range_is_fixed_unless_viewers_may_choose(charts: Server, page: Page) -> None:
     path, _ = link(charts, range_adjustable=False)
     page.goto(charts.url(path))
     drawn(page, "commits")
@@ -159,7 +159,7 @@ def test_an_expired_or_revoked_link_shows_nothing_and_its_open_stream_ends(chart
     assert "set-cookie" not in headers
 
 
-def test_wrong_and_foreign_tokens_are_refused(charts: Server) -> None:
+def test_tokens_with_a_wrong_signature_are_refused(charts: Server) -> None:
     path, _ = link(charts)
     token = path.split("/")[1]
     foreign = charts.django("""

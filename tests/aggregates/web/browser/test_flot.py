@@ -1,4 +1,4 @@
-"""An answer of `/q`, plotted by real Flot, unchanged."""
+"""Real Flot plots an unchanged answer of `/q`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLOT = Path(REPOSITORY) / "node_modules/flot/dist/es5/jquery.flot.js"
 
 
 def test_flot_plots_an_answer_of_q(charts: Server, open_context: Callable[..., Any]) -> None:
-    page = open_context(bypass_csp=True)[0].new_page()  # Flot as people use it: with styles in the page
+    page = open_context(bypass_csp=True)[0].new_page()  # Flot adds inline styles to the page
     values = {f"date/2011-07-0{day}": {"sflogo": 12000 + day, "hits": 69000 - day} for day in range(1, 8)}
     write_aggregate(charts.database, "sfweb", values)
     page.goto(charts.url("healthz"))

@@ -1,4 +1,4 @@
-"""Jobs over REST and on their page, with a real router; nobody works for it, so that jobs stay until they are ended."""
+"""Jobs over REST and on their page, with a real router and no workers, so that jobs stay until they are cancelled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def charts(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose engine is a router. Named as the browser's fixtures want it."""
+    """Yield a server whose engine is a router. The browser fixtures expect this name."""
     environ = {"ZARKOV_ZMR__ENGINE": "zmq", "ZARKOV_TASK_MODULES": "tests.support.aggregates.tasks"}
     with Server(mongo_uri, tmp_path_factory.mktemp("jobs"), **environ) as running:
         running.start_router()
@@ -26,20 +26,20 @@ def charts(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def submit(server: Server) -> str:
-    """A job that waits for a worker; its id."""
+    """Submit a job that waits for a worker; return its id."""
     return server.django("""
         from aggregates.process_connections import process_connections
         print(process_connections().engine.submit_call("tests.support.aggregates.tasks:add", ["x", [1]]))
     """).strip()
 
 
-def ask(server: Server, path: str, **options: Any) -> tuple[int, Any]:
+def request_jobs(server: Server, path: str, **options: Any) -> tuple[int, Any]:
     status, _, body = server.request(f"api/v1/jobs/{path}", **options)
     return status, json.loads(body)
 
 
 def put_record(server: Server, job_id: str, **fields: Any) -> None:
-    """A job's record as the router writes it."""
+    """Write a job's record as the router does."""
     spec = {"sources": [{"map_name": "shop:Sales.map"}], "reduce_name": "shop:Sales.reduce",
             "outputs": [{"collection": "zagg.sales"}]}  # fmt: skip
     document = {"kind": "mapreduce", "created": datetime.now(UTC), "spec": spec, **fields}
@@ -48,36 +48,36 @@ def put_record(server: Server, job_id: str, **fields: Any) -> None:
 
 def test_a_job_is_shown_and_cancelled_over_rest(charts: Server) -> None:
     job_id = submit(charts)
-    eventually(lambda: ask(charts, f"{job_id}/")[0] == 200, what="the record of the job")
-    found = ask(charts, "?limit=5")[1]["jobs"][0]
+    eventually(lambda: request_jobs(charts, f"{job_id}/")[0] == 200, what="the record of the job")
+    found = request_jobs(charts, "?limit=5")[1]["jobs"][0]
     assert (found["job_id"], found["ended"], found["functions"]) == (
         job_id,
         None,
         ["tests.support.aggregates.tasks:add"],
     )
     assert found["state"] in {"ready", "map"}
-    assert ask(charts, f"{job_id}/cancel/", method="POST", token=charts.make_token("r", "read"))[0] == 403
-    status, cancelled = ask(charts, f"{job_id}/cancel/", method="POST", token=charts.token)
+    assert request_jobs(charts, f"{job_id}/cancel/", method="POST", token=charts.make_token("r", "read"))[0] == 403
+    status, cancelled = request_jobs(charts, f"{job_id}/cancel/", method="POST", token=charts.token)
     assert (status, cancelled["state"]) == (200, "cancelled")
-    eventually(lambda: ask(charts, f"{job_id}/")[1]["state"] == "cancelled", what="the record of the end")
-    status, refused = ask(charts, f"{job_id}/cancel/", method="POST", token=charts.token)
+    eventually(lambda: request_jobs(charts, f"{job_id}/")[1]["state"] == "cancelled", what="the record of the end")
+    status, refused = request_jobs(charts, f"{job_id}/cancel/", method="POST", token=charts.token)
     assert (status, refused["error"]["code"]) == (409, "conflict")
 
 
-def test_jobs_that_are_not_there_are_404_and_states_that_are_none_400(charts: Server) -> None:
+def test_unknown_jobs_are_404_and_unknown_states_are_400(charts: Server) -> None:
     for path, options in (("none/", {}), ("none/cancel/", {"method": "POST", "token": charts.token})):
-        status, said = ask(charts, path, **options)
-        assert (status, said["error"]["code"]) == (404, "not_found")
-    status, said = ask(charts, "?state=sleeping")
+        status, answer = request_jobs(charts, path, **options)
+        assert (status, answer["error"]["code"]) == (404, "not_found")
+    status, answer = request_jobs(charts, "?state=sleeping")
     assert status == 400
-    assert "ready" in said["error"]["message"]
+    assert "ready" in answer["error"]["message"]
 
 
-def test_without_a_router_a_job_is_shown_and_to_cancel_it_is_503(charts: Server) -> None:
+def test_without_a_router_a_job_is_shown_and_cancelling_it_is_503(charts: Server) -> None:
     charts.stop("router")
     put_record(charts, "lost", state="map")
     try:
-        assert ask(charts, "lost/")[1]["state"] == "map"
+        assert request_jobs(charts, "lost/")[1]["state"] == "map"
         status, headers, body = charts.request("api/v1/jobs/lost/cancel/", method="POST", token=charts.token)
         assert (status, json.loads(body)["error"]["code"]) == (503, "unavailable")
         assert int(headers["retry-after"]) > 0
@@ -103,10 +103,10 @@ def test_progress_is_live_and_a_failed_job_shows_its_traceback(charts: Server, p
     expect(page.locator("tr.failure pre")).to_have_text("Traceback <b>\n  x")
     put_record(charts, "sales-2", state="complete", ended=datetime.now(UTC))
     expect(page.locator('tr[data-job-id="sales-2"]')).to_be_visible()
-    expect(page.locator("tr.failure pre")).to_be_visible()  # an update does not close what was opened
-    page.get_by_label("only those under way or failed").check()
+    expect(page.locator("tr.failure pre")).to_be_visible()  # an update does not close an open traceback
+    page.get_by_label("only running or failed jobs").check()
     expect(page.locator('tr[data-job-id="sales-2"]')).to_have_count(0)
-    assert page.get_by_role("button", name="Cancel").count() == 0  # a reader may not
+    assert page.get_by_role("button", name="Cancel").count() == 0  # a reader may not cancel
 
 
 def test_an_operator_cancels_a_job_on_the_page(charts: Server, open_context: Callable[..., Any]) -> None:
@@ -119,6 +119,6 @@ def test_an_operator_cancels_a_job_on_the_page(charts: Server, open_context: Cal
     page.on("dialog", lambda dialog: dialog.accept())
     row = page.locator(f'tr[data-job-id="{job_id}"]')
     row.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#said")).to_have_text("The job is cancelled.")
+    expect(page.locator("#cancel-message")).to_have_text("The job is cancelled.")
     expect(row.locator(".state")).to_have_text("cancelled")
     expect(row.get_by_role("button")).to_have_count(0)

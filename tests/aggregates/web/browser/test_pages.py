@@ -1,4 +1,4 @@
-"""Pages as people use them: live, by mouse and keyboard, wide and narrow, dark and light."""
+"""Pages in a browser: live updates, mouse and keyboard, wide and narrow, dark and light."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAGES = [
 ]
 
 
-def test_an_event_that_is_posted_shows_on_the_open_front_page_within_a_second(charts: Server, page: Page) -> None:
+def test_a_posted_event_is_shown_on_the_open_front_page_within_a_second(charts: Server, page: Page) -> None:
     page.goto(charts.url())
     expect(page.locator(".live-status")).to_have_text("Live")
 
@@ -50,7 +50,7 @@ def test_an_event_that_is_posted_shows_on_the_open_front_page_within_a_second(ch
     expect(page.locator("#types li", has_text=kind)).to_be_visible()
 
 
-def test_what_events_say_is_text_and_never_markup(charts: Server, page: Page) -> None:
+def test_content_of_events_is_shown_as_text_and_never_as_markup(charts: Server, page: Page) -> None:
     page.goto(charts.url())
     expect(page.locator(".live-status")).to_have_text("Live")
     charts.post_events({"type": "<img src=x onerror=alert(1)>", "context": {"<b>": "<script>alert(2)</script>"}})
@@ -59,7 +59,7 @@ def test_what_events_say_is_text_and_never_markup(charts: Server, page: Page) ->
     assert row.locator("img, script, b").count() == 0
 
 
-def test_an_open_chart_changes_without_reloading(charts: Server, page: Page) -> None:
+def test_an_open_chart_is_updated_without_reloading(charts: Server, page: Page) -> None:
     page.goto(charts.url("charts/commits/"))
     figure = drawn(page, "commits")
     page.evaluate("window.stillThere = true")
@@ -96,7 +96,7 @@ def test_each_kind_of_chart_is_drawn(charts: Server, page: Page, slug: str) -> N
         page.wait_for_function(f"() => ({painted})(document.querySelector('.canvas canvas')) > 3")
 
 
-def test_a_chart_of_an_aggregate_that_is_still_to_come_begins_to_show_it(charts: Server, page: Page) -> None:
+def test_a_chart_of_a_future_aggregate_shows_it_once_it_exists(charts: Server, page: Page) -> None:
     page.goto(charts.url("charts/late/"))
     expect(page.get_by_text("No numbers in this range yet.")).to_be_visible()
     write_aggregate(charts.database, "nothing_yet", {"2024-01-01": 1, "2024-01-02": 2}, through=1)
@@ -135,7 +135,7 @@ def test_a_chart_is_read_and_zoomed_by_keyboard(charts: Server, page: Page) -> N
     expect(figure.get_by_role("button", name="Whole range")).to_be_hidden()
 
 
-def test_dragging_zooms_and_an_update_does_not_throw_it_away(charts: Server, page: Page) -> None:
+def test_dragging_zooms_and_an_update_keeps_the_zoom(charts: Server, page: Page) -> None:
     page.goto(charts.url("charts/area/"))
     figure = drawn(page, "area")
     box = figure.locator(".canvas").bounding_box()
@@ -154,7 +154,7 @@ def test_dragging_zooms_and_an_update_does_not_throw_it_away(charts: Server, pag
     expect(whole).to_be_hidden()
 
 
-def test_another_range_is_asked_for_and_shown(charts: Server, page: Page) -> None:
+def test_another_range_can_be_chosen(charts: Server, page: Page) -> None:
     month = time.strftime("%Y-%m")
     write_aggregate(charts.database, "commits", {f"gevent/{month}": 77}, through=63)
     page.goto(charts.url("charts/commits/"))
@@ -165,7 +165,7 @@ def test_another_range_is_asked_for_and_shown(charts: Server, page: Page) -> Non
     expect(page.get_by_role("button", name="1 y")).to_have_attribute("aria-pressed", "true")
 
 
-def test_the_chosen_range_stands_in_the_address(charts: Server, page: Page) -> None:
+def test_the_chosen_range_is_in_the_address(charts: Server, page: Page) -> None:
     page.goto(charts.url("charts/commits/"))
     drawn(page, "commits")
     page.get_by_role("button", name="5 y").click()
@@ -178,18 +178,18 @@ def test_the_chosen_range_stands_in_the_address(charts: Server, page: Page) -> N
     page.wait_for_url("**/charts/commits/")
 
 
-# In place of the browser's own: what it says is sent by the test.
+# Replaces the browser's EventSource: the test sends its messages.
 FAKE_STREAM = """
 window.EventSource = class extends EventTarget {
   constructor() { super(); window.stream = this; setTimeout(() => this.onopen()); }
   close() {}
 };
-window.say = (kind, data) => window.stream.dispatchEvent(new MessageEvent(kind, { data: JSON.stringify(data) }));
+window.send = (kind, data) => window.stream.dispatchEvent(new MessageEvent(kind, { data: JSON.stringify(data) }));
 """
 
 
 def state(*names: str) -> dict[str, Any]:
-    """An answer of `series/`."""
+    """Return an answer of `series/`."""
     start_ms = 1_704_067_200_000
     lines = [
         {"label": name, "key": name, "field": "value", "data": [[start_ms + day * 86_400_000, day] for day in range(9)]}
@@ -199,55 +199,55 @@ def state(*names: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def told(page: Page, charts: Server) -> Page:
-    """The page of a chart whose stream is in the test's hands."""
+def fake_stream_page(page: Page, charts: Server) -> Page:
+    """Return the page of a chart whose stream the test sends."""
     page.add_init_script(FAKE_STREAM)
     page.goto(charts.url("charts/commits/"))
     expect(page.locator(".live-status")).to_have_text("Live")
     return page
 
 
-def test_a_page_whose_data_cannot_be_read_says_so_until_they_can(told: Page) -> None:
-    status = told.locator(".live-status")
-    told.evaluate("state => say('series:commits', state)", state("a"))
-    drawn(told, "commits")
-    told.evaluate("say('problem:commits', {error: {message: 'MongoDB does not answer'}})")
+def test_a_page_reports_data_that_cannot_be_read_until_they_can(fake_stream_page: Page) -> None:
+    status = fake_stream_page.locator(".live-status")
+    fake_stream_page.evaluate("state => send('series:commits', state)", state("a"))
+    drawn(fake_stream_page, "commits")
+    fake_stream_page.evaluate("send('problem:commits', {error: {message: 'MongoDB does not answer'}})")
     expect(status).to_contain_text("Not up to date")
-    expect(told.locator(".canvas canvas")).to_be_visible()  # what is there stays
-    told.evaluate("state => say('series:commits', state)", state("a"))
+    expect(fake_stream_page.locator(".canvas canvas")).to_be_visible()  # the chart stays
+    fake_stream_page.evaluate("state => send('series:commits', state)", state("a"))
     expect(status).to_have_text("Live")
 
 
-def test_series_keep_their_colours_when_others_come_and_go(told: Page) -> None:
+def test_series_keep_their_colours_when_others_appear(fake_stream_page: Page) -> None:
     def colour(name: str) -> str:
-        dot = told.get_by_role("button", name=name, exact=True).locator(".dot")
+        dot = fake_stream_page.get_by_role("button", name=name, exact=True).locator(".dot")
         return str(dot.evaluate("dot => getComputedStyle(dot).color + dot.className"))
 
-    told.evaluate("state => say('series:commits', state)", state("bee", "cat"))
-    drawn(told, "commits")
+    fake_stream_page.evaluate("state => send('series:commits', state)", state("bee", "cat"))
+    drawn(fake_stream_page, "commits")
     before = colour("bee"), colour("cat")
-    told.evaluate("state => say('series:commits', state)", state("ant", "bee", "cat"))
-    drawn(told, "commits", 2)
+    fake_stream_page.evaluate("state => send('series:commits', state)", state("ant", "bee", "cat"))
+    drawn(fake_stream_page, "commits", 2)
     assert (colour("bee"), colour("cat")) == before
     assert colour("ant") not in before
     many = [f"n{number}" for number in range(12)]
-    told.evaluate("state => say('series:commits', state)", state(*many))
-    drawn(told, "commits", 3)
+    fake_stream_page.evaluate("state => send('series:commits', state)", state(*many))
+    drawn(fake_stream_page, "commits", 3)
     assert len({colour(name) for name in many}) == len(many)
 
 
-def test_numbers_that_are_not_0_do_not_read_as_0(told: Page) -> None:
+def test_small_numbers_are_not_shown_as_0(fake_stream_page: Page) -> None:
     written = """async () => {
         const { compact, exact } = await import("/static/zarkov/format.js");
         return [0, 1e-7, -0.00025, 0.05, 0.123456, 1234.5, 2.5e15].map((n) => [exact(n, "s"), compact(n)]);
     }"""
-    assert told.evaluate(written) == [
+    assert fake_stream_page.evaluate(written) == [
         ["0 s", "0"], ["1E-7 s", "1E-7"], ["-0.00025 s", "-0.00025"], ["0.05 s", "0.05"], ["0.123 s", "0.123"],
         ["1,234.5 s", "1,234.5"], ["2,500,000,000,000,000 s", "2500T"],
     ]  # fmt: skip
 
 
-def test_a_single_point_stands_in_the_middle_of_its_period(told: Page) -> None:
+def test_a_single_point_is_in_the_middle_of_its_period(fake_stream_page: Page) -> None:
     shown = """async () => {
         const { Plot } = await import("/static/zarkov/plot.js");
         const holder = document.createElement("div");
@@ -260,11 +260,10 @@ def test_a_single_point_stands_in_the_middle_of_its_period(told: Page) -> None:
         const { min, max } = plot.plot.scales.x;
         return [min, max];
     }"""
-    assert told.evaluate(shown) == [1_704_067_200_000 - 86_400_000, 1_704_067_200_000 + 86_400_000]
+    assert fake_stream_page.evaluate(shown) == [1_704_067_200_000 - 86_400_000, 1_704_067_200_000 + 86_400_000]
 
 
-def test_a_dashboard_has_all_charts_by_one_stream(charts: Server, page: Page) -> None:
-    """How quickly, the benchmark web.dashboard holds."""
+def test_a_dashboard_receives_all_charts_from_one_stream(charts: Server, page: Page) -> None:
     streams: list[str] = []
     page.on("request", lambda request: "live/" in request.url and streams.append(request.url))
     page.goto(charts.url("dashboards/all/"))
@@ -272,7 +271,7 @@ def test_a_dashboard_has_all_charts_by_one_stream(charts: Server, page: Page) ->
     assert len(streams) == 1
 
 
-def test_a_hidden_page_gives_its_connection_back(charts: Server, page: Page) -> None:
+def test_a_hidden_page_closes_its_connection(charts: Server, page: Page) -> None:
     page.add_init_script("const later = setTimeout; window.setTimeout = (f, ms) => later(f, ms === 5000 ? 1 : ms)")
     page.goto(charts.url("charts/commits/"))
     drawn(page, "commits")
@@ -320,17 +319,17 @@ def test_pages_fit_a_phone(charts: Server, open_context: Callable[..., Any], pat
     assert opened.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def test_a_person_who_writes_no_code_charts_an_aggregate_and_embeds_it(charts: Server, admin_page: Page) -> None:
+def test_a_chart_is_made_and_embedded_without_code(charts: Server, admin_page: Page) -> None:
     page = admin_page
     page.get_by_role("navigation").get_by_role("link", name="Aggregates").click()
     page.get_by_role("link", name="kinds").click()
     page.get_by_role("link", name="Make a chart of it").click()
     drawn(page, "")
     page.get_by_label("Kind", exact=True).select_option(label="Table")
-    expect(page.locator(".chart .canvas table")).to_be_visible()  # what is chosen is shown at once
+    expect(page.locator(".chart .canvas table")).to_be_visible()  # the preview follows the choice
     page.get_by_label("Kind", exact=True).select_option(label="Bars")
     page.get_by_role("button", name="Make the chart").click()
-    page.wait_for_url(charts.url("charts/kinds-2/#main"))  # there is a chart named kinds
+    page.wait_for_url(charts.url("charts/kinds-2/#main"))  # a chart named kinds exists
     drawn(page, "kinds-2")
     page.get_by_label("Name", exact=True).fill("the wiki")
     page.get_by_label("Site that will show it").fill("https://wiki.example.org/some/page?x=1")
@@ -342,7 +341,7 @@ def test_a_person_who_writes_no_code_charts_an_aggregate_and_embeds_it(charts: S
     expect(page.locator(".bars li").first).to_contain_text("py")
 
 
-def test_a_chart_that_is_saved_in_the_admin_is_shown(charts: Server, admin_page: Page) -> None:
+def test_saving_a_chart_in_the_admin_shows_it(charts: Server, admin_page: Page) -> None:
     page = admin_page
     page.goto(charts.url("charts/area/"))
     page.get_by_role("link", name="Change").click()
@@ -367,7 +366,7 @@ def test_a_token_made_in_the_admin_is_shown_once_and_works(charts: Server, admin
     assert text not in page.content()
 
 
-def test_a_wrong_password_is_refused_and_a_login_leads_back(charts: Server, page: Page) -> None:
+def test_a_wrong_password_is_refused_and_a_login_returns_to_the_page(charts: Server, page: Page) -> None:
     page.goto(charts.url("charts/commits/"))
     page.get_by_role("link", name="Log in").click()
     page.get_by_label("User name").fill("admin")
@@ -377,4 +376,4 @@ def test_a_wrong_password_is_refused_and_a_login_leads_back(charts: Server, page
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("main").get_by_role("button", name="Log in").click()
     page.wait_for_url(charts.url("charts/commits/"))
-    expect(page.get_by_role("heading", name="Put it into another page")).to_be_visible()
+    expect(page.get_by_role("heading", name="Embed in another page")).to_be_visible()

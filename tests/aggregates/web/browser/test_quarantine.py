@@ -1,4 +1,4 @@
-"""Refused input, from the door to the store, by a person who only clicks and types."""
+"""Refused input is mended and replayed in the browser, from the receiver to the store."""
 
 from __future__ import annotations
 

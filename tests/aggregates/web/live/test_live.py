@@ -1,4 +1,4 @@
-"""Live streams: channels and hub in this process, and the whole way through a real gunicorn."""
+"""Live streams: channels and hub in this process, and streams of a real gunicorn."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from tests.support.web.server import ANSWER_WITHIN_S, Server, write_aggregate
 FAST = SendPacing(least_pause_s=0.01, poll_s=0.05, reread_s=60, linger_s=0.2)
 
 
-class Number:
-    """A feed of one number that tests change."""
+class NumberFeed:
+    """A feed of one number, which tests change."""
 
     def __init__(self, name: str = "n") -> None:
         self.name, self.value, self.mark, self.reads = name, 0, 0, 0
@@ -67,28 +67,28 @@ def hub() -> Iterator[Hub]:
     made.stop()
 
 
-def take(viewer: Viewer, timeout_s: float = 60.0) -> tuple[str, Any, str]:
-    """Kind, data and id of the next message."""
+def next_message(viewer: Viewer, timeout_s: float = 60.0) -> tuple[str, Any, str]:
+    """Return kind, data and id of the next message."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         for _, event_id, message in viewer.wait(0.1):
             return message.kind, json.loads(message.data), event_id
-    raise AssertionError("no message came")
+    raise AssertionError("no message arrived")
 
 
 def test_a_viewer_gets_the_state_and_then_each_change(hub: Hub) -> None:
-    feed = Number()
+    feed = NumberFeed()
     with hub.watch({"": feed}) as viewer:
-        assert take(viewer)[:2] == ("whole", 0)
+        assert next_message(viewer)[:2] == ("whole", 0)
         feed.value = 1
         hub.handle_notice({"name": "n"})
-        assert take(viewer)[:2] == ("change", [0, 1])
+        assert next_message(viewer)[:2] == ("change", [0, 1])
 
 
-def test_notices_about_others_cause_no_read(hub: Hub) -> None:
-    feed = Number()
+def test_notices_about_other_aggregates_cause_no_read(hub: Hub) -> None:
+    feed = NumberFeed()
     with hub.watch({"": feed}) as viewer:
-        take(viewer)
+        next_message(viewer)
         for _ in range(20):
             hub.handle_notice({"name": "other"})
         assert list(viewer.wait(0.1)) == []
@@ -96,89 +96,91 @@ def test_notices_about_others_cause_no_read(hub: Hub) -> None:
 
 
 def test_many_viewers_of_one_feed_cost_one_read_per_update(hub: Hub) -> None:
-    feed = Number()
+    feed = NumberFeed()
     viewers = [hub.watch({"": feed}) for _ in range(100)]
-    assert {take(viewer)[:2] == ("whole", 0) for viewer in viewers} == {True}
+    assert {next_message(viewer)[:2] == ("whole", 0) for viewer in viewers} == {True}
     assert feed.reads == 1
     for value in (1, 2, 3):
         feed.value = value
         hub.handle_notice({"name": "n"})
-        assert {json.dumps(take(viewer)[:2]) for viewer in viewers} == {json.dumps(("change", [value - 1, value]))}
+        assert {json.dumps(next_message(viewer)[:2]) for viewer in viewers} == {
+            json.dumps(("change", [value - 1, value]))
+        }
     assert feed.reads == 4
     for viewer in viewers:
         viewer.close()
 
 
-def test_a_lost_notice_is_made_up_for_by_polling_the_stamp(hub: Hub) -> None:
-    feed = Number()
+def test_polling_the_stamp_makes_up_for_a_lost_notice(hub: Hub) -> None:
+    feed = NumberFeed()
     with hub.watch({"": feed}) as viewer:
-        take(viewer)
+        next_message(viewer)
         feed.value, feed.mark = 5, 1
-        assert take(viewer)[:2] == ("change", [0, 5])
+        assert next_message(viewer)[:2] == ("change", [0, 5])
 
 
-def test_who_comes_back_gets_only_what_is_missing(hub: Hub) -> None:
-    feed = Number()
+def test_a_viewer_that_reconnects_gets_only_missing_messages(hub: Hub) -> None:
+    feed = NumberFeed()
     with hub.watch({"": feed}) as viewer:
-        last = take(viewer)[2]
+        last = next_message(viewer)[2]
         with hub.watch({"": feed}) as other:
-            take(other)
+            next_message(other)
             viewer.close()
             for value in (1, 2):
                 feed.value = value
                 hub.handle_notice({"name": "n"})
-                take(other)
+                next_message(other)
             with hub.watch({"": feed}, last) as again:
                 assert [message.kind for _, _, message in again.wait(1)] == ["change", "change"]
             with hub.watch({"": feed}, "nonsense.1,.,x.y") as stranger:
-                assert take(stranger)[:2] == ("whole", 2)
+                assert next_message(stranger)[:2] == ("whole", 2)
 
 
-def test_who_is_too_far_behind_gets_the_whole_state(hub: Hub) -> None:
-    feed = Number()
+def test_a_viewer_that_is_too_far_behind_gets_the_whole_state(hub: Hub) -> None:
+    feed = NumberFeed()
     with hub.watch({"": feed}) as viewer, hub.watch({"": feed}) as other:
-        last = take(viewer)[2]
-        take(other)
+        last = next_message(viewer)[2]
+        next_message(other)
         for value in range(1, KEPT_MESSAGES + 5):
             feed.value = value
             hub.handle_notice({"name": "n"})
-            take(other)
+            next_message(other)
         with hub.watch({"": feed}, last) as again:
-            assert take(again)[:2] == ("whole", KEPT_MESSAGES + 4)
+            assert next_message(again)[:2] == ("whole", KEPT_MESSAGES + 4)
 
 
-def test_the_id_stands_only_behind_a_complete_batch(hub: Hub) -> None:
-    feed = Number()
+def test_only_the_last_message_of_a_batch_has_an_id(hub: Hub) -> None:
+    feed = NumberFeed()
     with hub.watch({"": feed}) as viewer, hub.watch({"": feed}) as other:
-        last = take(viewer)[2]
-        take(other)
+        last = next_message(viewer)[2]
+        next_message(other)
         for value in (1, 2, 3):
             feed.value = value
             hub.handle_notice({"name": "n"})
-            take(other)
+            next_message(other)
         with hub.watch({"": feed}, last) as again:
             ids = [event_id for _, event_id, _ in again.wait(1)]
     assert ids[:-1] == ["", ""] and ids[-1]
 
 
-def test_an_error_is_told_and_the_channel_recovers(hub: Hub) -> None:
-    feed = Number()
+def test_an_error_is_sent_and_the_channel_recovers(hub: Hub) -> None:
+    feed = NumberFeed()
     feed.error = UnavailableError("MongoDB does not answer")
     with hub.watch({"": feed}) as viewer:
-        kind, data, _ = take(viewer)
+        kind, data, _ = next_message(viewer)
         assert (kind, data["error"]["code"]) == ("problem", "unavailable")
         feed.error = None
         hub.handle_notice({"name": "n"})
         eventually(lambda: any(message.kind == "whole" for _, _, message in viewer.wait(0.1)))
 
 
-def test_an_error_after_a_good_answer_is_told_and_its_end_too_although_nothing_changed(hub: Hub) -> None:
-    feed = Number()
+def test_the_end_of_an_error_is_sent_although_nothing_changed(hub: Hub) -> None:
+    feed = NumberFeed()
     with hub.watch({"": feed}) as viewer:
-        assert take(viewer)[0] == "whole"
+        assert next_message(viewer)[0] == "whole"
         feed.error = UnavailableError("MongoDB does not answer")
         hub.handle_notice({"name": "n"})
-        assert take(viewer)[0] == "problem"
+        assert next_message(viewer)[0] == "problem"
         feed.error = None
         hub.handle_notice({"name": "n"})
         seen: list[str] = []
@@ -186,18 +188,18 @@ def test_an_error_after_a_good_answer_is_told_and_its_end_too_although_nothing_c
         assert "change" not in seen
 
 
-def test_a_channel_without_viewers_ends_and_nothing_leaks(hub: Hub) -> None:
+def test_a_channel_without_viewers_ends_with_its_thread(hub: Hub) -> None:
     before = threading.active_count()
     for number in range(10):
-        with hub.watch({"": Number(f"n{number}")}) as viewer:
-            take(viewer)
+        with hub.watch({"": NumberFeed(f"n{number}")}) as viewer:
+            next_message(viewer)
     eventually(lambda: not hub.channels())
     eventually(lambda: threading.active_count() <= before)
     assert hub.reads >= 10
 
 
-def test_several_feeds_share_a_stream_by_name(hub: Hub) -> None:
-    one, two = Number("one"), Number("two")
+def test_several_feeds_share_one_stream(hub: Hub) -> None:
+    one, two = NumberFeed("one"), NumberFeed("two")
     with hub.watch({"a": one, "b": two}) as viewer:
         seen: dict[str, Any] = {}
         eventually(lambda: seen.update({name: m.kind for name, _, m in viewer.wait(0.1)}) or len(seen) == 2)
@@ -209,8 +211,8 @@ def test_several_feeds_share_a_stream_by_name(hub: Hub) -> None:
 
 
 def test_a_stopped_hub_ends_its_streams(hub: Hub) -> None:
-    with hub.watch({"": Number()}) as viewer:
-        take(viewer)
+    with hub.watch({"": NumberFeed()}) as viewer:
+        next_message(viewer)
         hub.stop()
         with pytest.raises(EOFError):
             list(viewer.wait(5))
@@ -236,22 +238,22 @@ def test_applying_a_change_gives_the_new_state_exactly(before: Any, after: Any, 
     if message is None:
         assert old == new
         return
-    said = json.loads(message.data)
+    content = json.loads(message.data)
     if message.kind == "series":
-        assert said == new
+        assert content == new
         return
     by_name = {(series["key"], series["field"]): dict(series["data"]) for series in old["series"]}
-    for item in said["series"]:
+    for item in content["series"]:
         data = by_name[item["key"], item["field"]]
         for x in item["gone"]:
             del data[x]
         data.update(dict(item["set"]))
     expected = {(s["key"], s["field"]): dict(s["data"]) for s in new["series"]}
     assert by_name == expected
-    assert said["through"] == new["through"]
+    assert content["through"] == new["through"]
 
 
-def test_points_reach_an_open_stream_within_a_second_of_the_commit(server: Server) -> None:
+def test_new_points_reach_an_open_stream_within_a_second(server: Server) -> None:
     write_aggregate(server.database, "live_a", {"x/2024-01-01": 1}, through=1)
     with server.stream("api/v1/live/live_a/") as stream:
         kind, _, data = stream.next()
@@ -265,7 +267,7 @@ def test_points_reach_an_open_stream_within_a_second_of_the_commit(server: Serve
             server.announce("live_a", number)
             changes: list[Any] = []
             data: dict[str, Any] = {"through": 0}
-            while data["through"] < number:  # a value may have been read, and told, before its position
+            while data["through"] < number:  # a value can be read and sent before its position
                 kind, _, data = stream.next()
                 assert kind == "points"
                 changes += data["series"]
@@ -276,7 +278,7 @@ def test_points_reach_an_open_stream_within_a_second_of_the_commit(server: Serve
         assert_within(1, shown)
 
 
-def test_a_stream_goes_on_where_it_was(server: Server) -> None:
+def test_a_stream_continues_after_the_last_event_id(server: Server) -> None:
     write_aggregate(server.database, "live_b", {"x/2024-01-01": 1}, through=1)
     with server.stream("api/v1/live/live_b/") as stream:
         _, last, _ = stream.next()
@@ -287,7 +289,7 @@ def test_a_stream_goes_on_where_it_was(server: Server) -> None:
         assert (kind, data["series"][0]["set"]) == ("points", [[1704067200000.0, 2]])
 
 
-def test_an_event_that_is_posted_is_in_the_pulse_within_a_second(server: Server) -> None:
+def test_a_posted_event_is_in_the_pulse_within_a_second(server: Server) -> None:
     with server.stream("live/pulse/") as stream:
         stream.next()
 
@@ -336,21 +338,21 @@ def test_500_open_streams_share_one_query_and_hold_no_database_connections(serve
 
 
 class MongoAddress:
-    """Where the server's mongod is."""
+    """The port of the server's mongod."""
 
     def __init__(self, server: Server) -> None:
         self.port = server.database.client.address[1]  # type: ignore[index]
 
 
 def read_until(streams: list[socket.socket], text: bytes, timeout_s: float = 90.0) -> None:
-    """Read every stream until it has said `text`."""
+    """Read every stream until it has sent `text`."""
     poller, left = select.poll(), {stream.fileno(): stream for stream in streams}
     seen = dict.fromkeys(left, b"")
     for number in left:
         poller.register(number, select.POLLIN)
     deadline = time.monotonic() + timeout_s
     while left:
-        assert time.monotonic() < deadline, f"{len(left)} of {len(streams)} streams did not say {text!r}"
+        assert time.monotonic() < deadline, f"{len(left)} of {len(streams)} streams did not send {text!r}"
         for number, _ in poller.poll(100):
             if number in left:
                 seen[number] += left[number].recv(1 << 16)
@@ -359,10 +361,10 @@ def read_until(streams: list[socket.socket], text: bytes, timeout_s: float = 90.
                     del left[number]
 
 
-def test_the_rates_of_the_last_minute_are_there_at_the_first_look(store: Any, database: Any) -> None:
+def test_the_first_read_has_the_rates_of_the_last_minute(store: Any, database: Any) -> None:
     store.prepare()
     now = datetime.now(UTC).replace(microsecond=0)
-    ages_s = [5, 5, 20, 300, -100]  # one was long ago, one says that it is to come
+    ages_s = [5, 5, 20, 300, -100]  # one is old, one is in the future
     database["event.1"].insert_many(
         {"_id": i + 1, "type": "a" if i else "b", "timestamp": now - timedelta(seconds=age_s), "context": {}}
         for i, age_s in enumerate(ages_s)
@@ -374,7 +376,7 @@ def test_the_rates_of_the_last_minute_are_there_at_the_first_look(store: Any, da
         int(now.timestamp()) - 5: {"a": 1, "b": 1},
     }
     database["event.1"].insert_one({"_id": 9, "type": "c", "timestamp": now - timedelta(days=9), "context": {}})
-    assert [counts for _, counts in feed.read()["rates"]][-1] == {"c": 1}  # from now on by when they came
+    assert [counts for _, counts in feed.read()["rates"]][-1] == {"c": 1}  # later events count by their arrival
 
 
 @pytest.mark.parametrize(
@@ -387,14 +389,14 @@ def test_the_rates_of_the_last_minute_are_there_at_the_first_look(store: Any, da
         ("", ""),
     ],
 )
-def test_measurements_do_not_push_other_events_out_of_sight(types: str, lines: str) -> None:
+def test_measurements_do_not_hide_other_events(types: str, lines: str) -> None:
     latest = [{"_id": 100 - i, "type": "metric" if kind == "m" else kind} for i, kind in enumerate(types)]
     found = choose_events(latest)
     assert "".join("m" if event["type"] == "metric" else "o" for event in found) == lines
     assert [event["_id"] for event in found] == sorted((event["_id"] for event in found), reverse=True)
 
 
-def test_a_silent_stream_has_a_heartbeat(server: Server) -> None:
+def test_an_idle_stream_has_a_heartbeat(server: Server) -> None:
     write_aggregate(server.database, "live_c", {"x/2024-01-01": 1}, through=1)
     assert HEARTBEAT_S < 20
     with urllib.request.urlopen(server.url("api/v1/live/live_c/"), timeout=ANSWER_WITHIN_S) as answer:
@@ -404,7 +406,7 @@ def test_a_silent_stream_has_a_heartbeat(server: Server) -> None:
             assert line
 
 
-def test_gunicorn_ends_within_three_seconds_although_streams_are_open(server: Server) -> None:
+def test_gunicorn_ends_within_three_seconds_despite_open_streams(server: Server) -> None:
     write_aggregate(server.database, "live_d", {"x/2024-01-01": 1}, through=1)
 
     def ended() -> float:
@@ -422,15 +424,15 @@ def test_gunicorn_ends_within_three_seconds_although_streams_are_open(server: Se
 
 
 @pytest.mark.parametrize(
-    ("way", "end"),
+    ("access", "end"),
     [
         ("token", "AccessToken.objects.filter(name='leaver').delete()"),
         ("login", "Session.objects.all().delete()"),
     ],
 )
-def test_an_open_stream_ends_with_the_right_to_see_it(server: Server, way: str, end: str) -> None:
+def test_an_open_stream_ends_once_access_is_withdrawn(server: Server, access: str, end: str) -> None:
     write_aggregate(server.database, "live_f", {"x/2024-01-01": 1}, through=1)
-    if way == "token":
+    if access == "token":
         headers = {"Authorization": f"Token {server.make_token('leaver', 'read')}"}
     else:
         headers = {"Cookie": f"sessionid={server.django(LOG_IN).strip()}"}

@@ -1,4 +1,4 @@
-"""What pages are given: the latest documents, charts in rows, dashboards in order, links to copy."""
+"""Content of pages: the latest documents, charts in rows, the order of dashboards, embed links."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_latest_documents_are_those_that_changed_last(
     assert "/api/v1/series/a/?limit=8" in page
 
 
-def test_of_an_aggregate_too_large_to_sort_the_last_by_key_are_shown(
+def test_an_aggregate_too_large_to_sort_shows_its_last_keys(
     aggregate: Aggregate, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aggregate("a", {"b": 1}, through=5)
@@ -49,7 +49,7 @@ def test_of_an_aggregate_too_large_to_sort_the_last_by_key_are_shown(
     ("wide", "shown"),
     [("", ""), ("h", "w"), ("hh", "hh"), ("hhh", "hhw"), ("hwh", "www"), ("whhh", "whhw"), ("hhwhh", "hhwhh")],
 )
-def test_no_half_stands_alone_in_its_row(site: Any, wide: str, shown: str) -> None:
+def test_a_half_width_chart_alone_in_its_row_becomes_wide(site: Any, wide: str, shown: str) -> None:
     charts = [Chart(slug=f"c{number}", title="C", aggregate="a") for number in range(len(wide))]
     for chart, width in zip(charts, wide, strict=True):
         chart.wide = width == "w"  # type: ignore[attr-defined]
@@ -57,7 +57,7 @@ def test_no_half_stands_alone_in_its_row(site: Any, wide: str, shown: str) -> No
 
 
 @pytest.mark.django_db
-def test_the_first_dashboard_by_position_heads_the_front_page(
+def test_the_front_page_features_the_first_dashboard_by_position(
     open_site: Any, aggregate: Aggregate, client: Client
 ) -> None:
     aggregate("a", {"2024-01-01": 1})
@@ -74,7 +74,7 @@ def test_the_first_dashboard_by_position_heads_the_front_page(
 @pytest.mark.parametrize(
     ("prefix", "locked"), [("", ""), ("customer-7", "customer-7/"), ("customer-7/", "customer-7/")]
 )
-def test_a_locked_prefix_is_of_whole_parts(
+def test_a_locked_prefix_covers_whole_parts_of_keys(
     site: Any, aggregate: Aggregate, prefix: str, locked: str, database: Any
 ) -> None:
     link = EmbedLink(prefix=prefix)
@@ -91,18 +91,18 @@ def test_a_locked_prefix_is_of_whole_parts(
     "origin",
     ["https://-", "https://..", "http://.", "https://a:99999", "https://a:0", "https://*.org", "https://a/b", "a.org"],
 )
-def test_what_is_no_origin_is_refused(site: Any, origin: str) -> None:
+def test_invalid_origins_are_refused(site: Any, origin: str) -> None:
     with pytest.raises(ValidationError, match="is not an origin"):
         EmbedLink(name="x", origins=f"https://ok.example.org {origin}").clean()
 
 
 @pytest.mark.parametrize("origin", ["https://a", "http://localhost:8000", "https://*.example.org", "https://1-a.b:443"])
-def test_what_is_an_origin_is_taken(site: Any, origin: str) -> None:
+def test_valid_origins_are_accepted(site: Any, origin: str) -> None:
     EmbedLink(name="x", origins=origin).clean()
 
 
 @pytest.mark.parametrize(
-    ("address", "origins", "said"),
+    ("address", "origins", "mixed"),
     [
         ("http://zarkov.example/embed/x/", "https://wiki.example", True),
         ("http://zarkov.example/embed/x/", "http://wiki.example", False),
@@ -110,8 +110,8 @@ def test_what_is_an_origin_is_taken(site: Any, origin: str) -> None:
         ("http://127.0.0.1:8081/embed/x/", "https://wiki.example", False),
     ],
 )
-def test_an_insecure_frame_in_a_secure_page_is_told(site: Any, address: str, origins: str, said: bool) -> None:
-    assert embed.is_mixed_content(EmbedLink(origins=origins), address) is said
+def test_an_insecure_frame_in_a_secure_page_is_detected(site: Any, address: str, origins: str, mixed: bool) -> None:
+    assert embed.is_mixed_content(EmbedLink(origins=origins), address) is mixed
 
 
 def test_a_chart_without_an_end_ends_now(site: Any, aggregate: Aggregate) -> None:
@@ -126,7 +126,7 @@ def test_a_chart_without_an_end_ends_now(site: Any, aggregate: Aggregate) -> Non
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("kind", ["charts", "dashboards"])
-def test_a_link_is_made_on_the_page_of_what_it_shows(
+def test_a_link_is_created_on_the_page_of_its_chart_or_dashboard(
     closed_site: Any, aggregate: Aggregate, client: Client, kind: str
 ) -> None:
     aggregate("a", {"2024-01-01": 1})
@@ -140,9 +140,9 @@ def test_a_link_is_made_on_the_page_of_what_it_shows(
     assert (link.chart, link.dashboard) == ((chart, None) if kind == "charts" else (None, board))
     page = client.get(f"/{kind}/it/").content.decode()
     address = page.split("&lt;iframe src=&quot;")[1].split("&quot;")[0]
-    assert address in page.split('href="', 1)[1]  # to open, and to copy where an address is wanted
+    assert address in page.split('href="', 1)[1]  # as a link, too, for sites that want an address
     shown = Client().get(address)
     assert shown.status_code == 200
     assert "frame-ancestors 'self' https://wiki.example.org" in shown["Content-Security-Policy"]
     assert "The chart" in shown.content.decode()
-    assert "Browsers show nothing of http://" in page  # the test's own server is http://testserver
+    assert "Browsers show no http://" in page  # the test's own server is http://testserver

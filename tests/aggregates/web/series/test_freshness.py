@@ -1,4 +1,4 @@
-"""How current an answer is said to be."""
+"""The freshness of an answer."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ NOW = Watermark(through=10, complete_through=LATE, store="s", epoch=1, partition
 POSITION = {"position": 10, "complete_through": EARLY, "store": "s", "epoch": 1, "aggdef": "a"}
 
 
-def test_an_idle_aggregate_with_everything_in_is_complete_up_to_now() -> None:
+def test_an_aggregate_at_the_watermark_is_as_complete_as_the_watermark() -> None:
     assert from_position(POSITION, NOW) == Freshness(10, LATE, "a")
 
 
-def test_one_that_is_behind_is_complete_up_to_its_last_run() -> None:
+def test_an_aggregate_that_lags_is_complete_up_to_its_last_run() -> None:
     assert from_position(POSITION | {"position": 9}, NOW) == Freshness(9, EARLY, "a")
 
 
-def test_positions_of_another_store_are_not_trusted_to_be_complete() -> None:
+def test_the_watermark_does_not_apply_to_positions_of_another_store() -> None:
     assert from_position(POSITION | {"store": "other"}, NOW) == Freshness(10, EARLY, "a")
     assert from_position(POSITION | {"epoch": 2}, NOW) == Freshness(10, EARLY, "a")
     assert from_position(POSITION, None) == Freshness(10, EARLY, "a")
 
 
-def test_keys_that_are_no_ids_say_nothing_of_events() -> None:
+def test_a_position_that_is_not_an_event_id_has_no_through() -> None:
     assert from_position(POSITION | {"position": "k"}, NOW) == Freshness(None, EARLY, "a")

@@ -1,4 +1,4 @@
-"""Keys: what is a date, and which moment it is."""
+"""Keys: which texts are dates, and their moments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UTC_CASES = [
 
 
 @pytest.mark.parametrize(("text", "moment", "step"), UTC_CASES)
-def test_a_date_in_any_of_the_plain_forms_is_its_first_moment(text: str, moment: str, step: str) -> None:
+def test_a_date_in_any_form_is_its_first_moment(text: str, moment: str, step: str) -> None:
     period = parse_period(text, "UTC")
     assert period is not None
     assert period.ms == datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp() * 1000
@@ -35,18 +35,18 @@ def test_a_date_in_any_of_the_plain_forms_is_its_first_moment(text: str, moment:
 @pytest.mark.parametrize(
     "text", ["", "celery", "2011-13", "2011-02-30", "1234", "3000", "20110701", "2011-07-01T25:00", "2011-7-1", "٢٠١١"]
 )
-def test_what_is_no_date_is_none(text: str) -> None:
+def test_other_texts_are_not_dates(text: str) -> None:
     assert parse_period(text, "UTC") is None
 
 
-def test_dates_without_an_offset_are_local_times_across_summer_time() -> None:
+def test_dates_without_an_offset_are_local_times_in_summer_and_winter() -> None:
     winter, summer = parse_period("2011-01-01", "Europe/Berlin"), parse_period("2011-07-01", "Europe/Berlin")
     assert winter is not None and summer is not None
     assert datetime.fromtimestamp(winter.ms / 1000, UTC).hour == 23
     assert datetime.fromtimestamp(summer.ms / 1000, UTC).hour == 22
 
 
-def test_x_is_the_date_of_the_last_part_or_else_the_key() -> None:
+def test_x_is_the_date_of_the_last_part_or_the_key() -> None:
     assert chart_x("date/2011-07-02", "America/New_York") == 1309579200000.0
     assert chart_x("celery/py", "UTC") == "celery/py"
     assert chart_x(17, "UTC") == 17
@@ -54,13 +54,13 @@ def test_x_is_the_date_of_the_last_part_or_else_the_key() -> None:
     assert chart_x({"a": 1}, "UTC") == "{'a': 1}"
 
 
-def test_the_dimensions_are_all_but_the_last_part() -> None:
+def test_the_dimensions_are_all_parts_but_the_last() -> None:
     assert split_key("a/b/2011-07-01") == ("a/b", "2011-07-01")
     assert split_key("2011-07-01") == ("", "2011-07-01")
 
 
 @given(st.text(max_size=40))
-def test_no_text_breaks_the_reading(text: str) -> None:
+def test_any_text_can_be_parsed(text: str) -> None:
     period = parse_period(text, "Europe/Berlin")
     assert period is None or isinstance(period.ms, float)
 

@@ -1,4 +1,4 @@
-"""Series: grouping, filling, and what is left out."""
+"""Series: grouping, filling, and omitted series."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def chart(values: dict[Any, Any], prefix: str = "", fields: tuple[str, ...] = ()
     return by_dimension(documents(values), zone="UTC", prefix=prefix, fields=fields, span=span)
 
 
-def test_2011_answers_keep_values_as_they_are() -> None:
+def test_answers_to_2011_queries_keep_values_unchanged() -> None:
     answer = by_field(documents({"a/2024-01-01": 3, "b": {"x": None, "y": [1]}, "c": "text"}), "UTC")
     assert answer == {"value": [[FIRST, 3], ["c", "text"]], "x": [["b", None]], "y": [["b", [1]]]}
 
@@ -47,7 +47,7 @@ def test_labels_leave_out_the_prefix_and_show_escaped_slashes() -> None:
     assert chart({"2024-01-01": 1}).series[0].label == "value"
 
 
-def test_keys_that_are_no_dates_are_categories() -> None:
+def test_keys_that_are_not_dates_are_categories() -> None:
     found = chart({"py": 3, "rst": 4, 17: 5})
     assert found.step is None
     assert found.series[0].data == [["py", 3], ["rst", 4], [17, 5]]
@@ -63,19 +63,19 @@ def test_named_fields_reach_into_documents() -> None:
     assert {s.field: s.data[0][1] for s in found.series} == {"a.b": 1, "c.d": 2}
 
 
-def test_times_rise_whatever_the_order_of_keys() -> None:
+def test_times_ascend_for_any_order_of_keys() -> None:
     found = chart({"2024-01": 1, "2024-01-15T00:00Z": 2, "2023": 3})
     times = [point[0] for point in found.series[0].data]
     assert times == sorted(times)
 
 
-def test_the_span_cuts_times_and_leaves_categories() -> None:
+def test_the_span_limits_times_and_not_categories() -> None:
     span = TimeSpan(datetime(2024, 1, 2, tzinfo=UTC), None)
     assert chart({"2024-01-01": 1, "2024-01-02": 2}, span=span).series[0].data == [[FIRST + DAY, 2]]
     assert chart({"py": 1}, span=span).series[0].data == [["py", 1]]
 
 
-def test_the_largest_series_are_kept_in_their_order() -> None:
+def test_the_largest_series_are_kept_in_order() -> None:
     found = chart({"a/2024-01-01": 1, "b/2024-01-01": 9, "c/2024-01-01": 5})
     keep_largest(found, 2)
     assert [s.key for s in found.series] == ["b", "c"]
@@ -89,20 +89,20 @@ def test_periods_without_data_are_filled(fill: Any, between: Any) -> None:
     assert found.series[0].data == [[FIRST, 1], [FIRST + DAY, between], [FIRST + 2 * DAY, 3]]
 
 
-def test_filling_reaches_from_the_begin_of_the_span_to_its_end_but_not_past_now() -> None:
+def test_filling_covers_the_span_but_not_the_future() -> None:
     found = chart({"2024-01-03": 3})
     span = TimeSpan(datetime(2024, 1, 1, 12, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC))
     fill_in(found, "zero", span, "UTC", datetime(2024, 1, 4, 5, tzinfo=UTC))
     assert found.series[0].data == [[FIRST + DAY, 0], [FIRST + 2 * DAY, 3], [FIRST + 3 * DAY, 0]]
 
 
-def test_a_fill_without_bound_is_refused() -> None:
+def test_filling_too_many_points_is_refused() -> None:
     found = chart({"1900-01-01T00:00:00": 1, "2100-01-01T00:00:00": 1})
     with pytest.raises(TooLargeError, match="more than 250000 points"):
         fill_in(found, "zero", OPEN, "UTC", NOW)
 
 
-def test_fills_are_known_by_name() -> None:
+def test_an_unknown_fill_is_refused() -> None:
     assert read_fill("gap") == "gap"
     with pytest.raises(BadRequestError, match="fill = 'nope' is unknown: use gap, zero or previous"):
         read_fill("nope")

@@ -1,4 +1,4 @@
-"""Spans: absolute and relative ranges, and calendars."""
+"""Time spans: absolute and relative ranges, and calendar periods."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOW = datetime(2024, 3, 31, 15, 30, tzinfo=UTC)
         ("1309579200000", "2011-07-02T04:00"),
     ],
 )
-def test_moments_as_people_write_them(text: str, moment: str) -> None:
+def test_absolute_and_relative_moments_are_parsed(text: str, moment: str) -> None:
     assert read_span(text, "", "UTC", NOW).start == datetime.fromisoformat(moment).replace(tzinfo=UTC)
 
 
@@ -43,19 +43,19 @@ def test_absolute_dates_are_local_to_the_zone() -> None:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "-7", "-7x", "7d", "--7d", "2011-13-01", "-99999999d", "'", "\0"])
-def test_what_is_no_moment_is_refused_with_parameter_value_and_remedy(text: str) -> None:
+def test_other_texts_are_refused_with_parameter_value_and_remedy(text: str) -> None:
     with pytest.raises(BadRequestError, match=r"to = .* is not a point in time: use a date") as caught:
         read_span("", text, "UTC", NOW)
     assert caught.value.details == {"parameter": "to"}
 
 
 @pytest.mark.parametrize("text", ["-999999y", "-999999w", "-999999mo", "-999999d"])
-def test_huge_ranges_begin_at_the_earliest_moment(text: str) -> None:
+def test_huge_ranges_start_at_the_earliest_moment(text: str) -> None:
     start = read_span(text, "", "UTC", NOW).start
     assert start is not None and start.year < 1300
 
 
-def test_a_span_includes_both_ends_and_open_ends_are_open() -> None:
+def test_a_span_includes_both_ends_and_can_be_open() -> None:
     span = TimeSpan(datetime(2011, 1, 1, tzinfo=UTC), datetime(2011, 1, 2, tzinfo=UTC))
     inside = [1293840000000.0, 1293926400000.0]
     assert [span.contains(ms) for ms in (inside[0] - 1, *inside, inside[1] + 1)] == [False, True, True, False]
@@ -86,12 +86,12 @@ def test_months_and_years_have_their_own_lengths() -> None:
         ("minute", "2024-03-31T15:30"),
     ],
 )
-def test_the_first_period_that_begins_at_a_moment_or_later(step: str, moment: str) -> None:
+def test_the_first_period_that_starts_at_or_after_a_moment_is_found(step: str, moment: str) -> None:
     expected = datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp() * 1000
     assert first_step(NOW, step, "UTC") == expected  # type: ignore[arg-type]
 
 
-def test_zones_are_those_of_the_database() -> None:
+def test_zones_are_names_of_the_time_zone_database() -> None:
     assert is_zone("Europe/Berlin") and not is_zone("Europe") and not is_zone("../etc/passwd") and not is_zone("Mars")
     assert read_zone("", "UTC") == "UTC"
     with pytest.raises(BadRequestError, match="tz = 'Mars'"):
