@@ -13,13 +13,12 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
-from aggregates.web.api.series import read_number
 from aggregates.web.auth.access import READ, Rights, rights_of
 from aggregates.web.exceptions import BadRequestError, WebError
 from aggregates.web.mongo import database, translate_errors
 from aggregates.web.response import error_response, json_response
 from aggregates.web.series import freshness, points, query
-from aggregates.web.series.query_filter import check_field, read_filter
+from aggregates.web.series.query_filter import check_field, read_filter, read_number
 
 MAX_QUERIES = 64
 MAX_RANKED = 100
@@ -47,14 +46,14 @@ def _query_view(view: View) -> View:
 @_query_view
 def q(request: HttpRequest) -> HttpResponse:
     """Return time series by name and field, for any number of `name={"c": ..., "b": ..., "e": ..., "p": "zagg."}`."""
-    queries = [_legacy(name, text) for name, text in _parameters(request)]
+    queries = [_parse_query(name, text) for name, text in _parameters(request)]
     return _time_series(rights_of(request), queries)
 
 
 @_query_view
 def qs(request: HttpRequest) -> HttpResponse:
     """Return the same as `q`, by parameters `q-0.n`, `q-0.c`, `q-0.b`, `q-0.e`, `q-0.p`, `q-1.n`, ..."""
-    return _time_series(rights_of(request), _numbered(request, {"n", "c", "b", "e", "p"}))
+    return _time_series(rights_of(request), _parse_numbered_queries(request, {"n", "c", "b", "e", "p"}))
 
 
 @_query_view
@@ -63,9 +62,9 @@ def qr(request: HttpRequest) -> HttpResponse:
     rights = rights_of(request)
     rights.require(READ)
     answers: dict[str, Any] = {}
-    queries = _numbered(request, {"n", "c", "f", "sort", "limit", "p"})
+    queries = _parse_numbered_queries(request, {"n", "c", "f", "sort", "limit", "p"})
     for number, wanted in enumerate(queries):
-        name = _allowed(rights, wanted)
+        name = _readable_collection(rights, wanted)
         condition = read_filter(wanted.get("f") or "{}", f"q-{number}.f")
         sort = wanted.get("sort") or "value.rank"
         check_field(sort.removeprefix("-"), f"q-{number}.sort")
@@ -86,7 +85,7 @@ def _time_series(rights: Rights, queries: list[dict[str, Any]]) -> HttpResponse:
     rights.require(READ)
     answers = {}
     for wanted in queries:
-        name = _allowed(rights, wanted)
+        name = _readable_collection(rights, wanted)
         documents = query.read_range(database(), name, wanted.get("b"), wanted.get("e"))
         answers[wanted["n"]] = points.by_field(documents, settings.ZARKOV.time_zone)
     return json_response(answers, headers=_freshness(queries))
@@ -97,7 +96,7 @@ def _freshness(queries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return freshness.least_current(database(), [name.removeprefix(query.NAMESPACE) for name in names]).headers()
 
 
-def _allowed(rights: Rights, wanted: Mapping[str, Any]) -> str | None:
+def _readable_collection(rights: Rights, wanted: Mapping[str, Any]) -> str | None:
     """Return the collection of a query, or raise `ForbiddenError` if it may not be read."""
     full = query.collection_name(wanted["c"], wanted.get("p", query.NAMESPACE))
     rights.require_name(full.removeprefix(query.NAMESPACE) if full else wanted["c"])
@@ -115,17 +114,17 @@ def _parameters(request: HttpRequest) -> list[tuple[str, str]]:
     return list(merged.items())
 
 
-def _legacy(name: str, text: str) -> dict[str, Any]:
+def _parse_query(name: str, text: str) -> dict[str, Any]:
     try:
         wanted = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"{name[:60]} is not JSON: {error}", parameter=name[:60]) from None
     if not isinstance(wanted, dict):
         raise BadRequestError(f'{name[:60]} needs a document such as {{"c": "my_agg"}}', parameter=name[:60])
-    return _checked(name, {**wanted, "n": name}, {"n", "c", "b", "e", "p"})
+    return _check_query(name, {**wanted, "n": name}, {"n", "c", "b", "e", "p"})
 
 
-def _numbered(request: HttpRequest, known: set[str]) -> list[dict[str, Any]]:
+def _parse_numbered_queries(request: HttpRequest, known: set[str]) -> list[dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for name, value in _parameters(request):
         match = _PART.match(name)
@@ -138,10 +137,10 @@ def _numbered(request: HttpRequest, known: set[str]) -> list[dict[str, Any]]:
     for number, wanted in found.items():
         if not wanted.get("n"):
             raise BadRequestError(f"q-{number}.n is missing: the name of the answer", parameter=f"q-{number}.n")
-    return [_checked(f"q-{number}", wanted, known) for number, wanted in sorted(found.items())]
+    return [_check_query(f"q-{number}", wanted, known) for number, wanted in sorted(found.items())]
 
 
-def _checked(name: str, wanted: dict[str, Any], known: set[str]) -> dict[str, Any]:
+def _check_query(name: str, wanted: dict[str, Any], known: set[str]) -> dict[str, Any]:
     for key, value in wanted.items():
         if key in known and value is not None and not isinstance(value, str):
             raise BadRequestError(f"{name[:60]}: {key} must be text, not {value!r:.60}", parameter=name[:60])

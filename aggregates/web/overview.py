@@ -10,7 +10,7 @@ from aggregates.web import stored_events
 from aggregates.web.json_encoding import moment_text
 from aggregates.web.series import freshness
 
-RUNNING = ("ready", "query", "map", "reduce", "finalize", "commit")  # job states before the end states
+RUNNING_STATES = ("ready", "query", "map", "reduce", "finalize", "commit")  # job states before the end states
 
 
 def read(database: Database[dict[str, Any]]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def read(database: Database[dict[str, Any]]) -> dict[str, Any]:
         "aggregates": aggregates(database, newest),
         "quarantine": database["quarantine"].estimated_document_count(),
         "jobs": {
-            "running": database["zmr.job"].count_documents({"state": {"$in": list(RUNNING)}}, maxTimeMS=1000),
+            "running": database["zmr.job"].count_documents({"state": {"$in": list(RUNNING_STATES)}}, maxTimeMS=1000),
             "failed": database["zmr.job"].count_documents({"state": "error"}, maxTimeMS=1000),
         },
     }

@@ -139,8 +139,8 @@ class Launch:
             next_check = time.monotonic() + TASK_FILE_CHECK_S
             if changed := files.changed():
                 names = ", ".join(_display_path(path) for path in changed)
-                self._supervisor.report(f"{names} changed: restarting the parts that hold tasks")
-                self._supervisor.restart_task_holders()
+                self._supervisor.report(f"{names} changed: reloading the parts that run tasks")
+                self._supervisor.reload_task_code()
 
 
 def _display_path(path: Path) -> str:

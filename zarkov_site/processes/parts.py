@@ -58,20 +58,20 @@ def list_parts(config: Config) -> list[Part]:
     if config.zmr.engine == "zmq":
         workers = str(config.local_workers)
         found += [
-            Part("router", manage("runrouter"), ready_keys=ROUTER_ADDRESSES, holds_tasks=True, stop_order=1),
-            Part("worker", manage("runworker", "--processes", workers), holds_tasks=True, stop_order=1),
+            Part("router", manage("runrouter"), ready_keys=ROUTER_ADDRESSES, runs_tasks=True, stop_order=1),
+            Part("worker", manage("runworker", "--processes", workers), runs_tasks=True, stop_order=1),
         ]
     web = (sys.executable, "-m", "gunicorn", "-c", "python:zarkov_site.server", "zarkov_site.wsgi:application")
     return [
         *found,
         Part("backend", manage("runbackend", "zarkov", "--flush", "1"), needs_tables=True, stop_order=3),
-        Part("web", web, ready_keys=("web",), needs_tables=True, holds_tasks=True, reload_signal=signal.SIGHUP),
-        Part("aggregator", manage("runaggregator"), needs_tables=True, holds_tasks=True),
+        Part("web", web, ready_keys=("web",), needs_tables=True, runs_tasks=True, reload_signal=signal.SIGHUP),
+        Part("aggregator", manage("runaggregator"), needs_tables=True, runs_tasks=True),
         Part(
             "celery",
             (*celery, "worker", "--pool=solo", "--loglevel=INFO", *quiet),
             needs_tables=True,
-            holds_tasks=True,
+            runs_tasks=True,
         ),
         Part(
             "beat",

@@ -51,7 +51,7 @@ class Part:
     command: tuple[str, ...]  # program and arguments
     ready_keys: tuple[str, ...] = ()  # dotted keys that it records in run/addresses.json when it is ready
     needs_tables: bool = False  # True if Django's tables must be up to date before it starts
-    holds_tasks: bool = False  # True if it runs task code, which it must reload when a task file changes
+    runs_tasks: bool = False  # True if it runs task code, which it must reload when a task file changes
     reload_signal: signal.Signals | None = None  # signal that makes it reload its code; None = it must be restarted
     stop_order: int = 0  # parts with lower numbers stop first, because they need this one to finish their work
 
@@ -141,10 +141,10 @@ class Supervisor:
                 )
             self.step(0.05)
 
-    def restart_task_holders(self) -> None:
-        """Make every part that holds task code reload it, by a signal or by a restart."""
+    def reload_task_code(self) -> None:
+        """Make every part that runs task code reload it, by a signal or by a restart."""
         for child in self._children.values():
-            if not child.part.holds_tasks or child.pid is None:
+            if not child.part.runs_tasks or child.pid is None:
                 continue
             if child.part.reload_signal is not None:
                 os.kill(child.pid, child.part.reload_signal)
@@ -158,9 +158,9 @@ class Supervisor:
         Parts stop in order of `Part.stop_order`, so that work in progress can finish and the last measurements arrive.
         """
         others = [child for name, child in self._children.items() if name != last]
-        self._end(others, TERMINATE_WAIT_S)
+        self._stop_children(others, TERMINATE_WAIT_S)
         if last in self._children:
-            self._end([self._children[last]], LAST_PART_WAIT_S)
+            self._stop_children([self._children[last]], LAST_PART_WAIT_S)
 
     def running(self) -> dict[str, int]:
         """Return the process id of each running part by name."""
@@ -237,20 +237,20 @@ class Supervisor:
         self.report(f"{reason}; restarting it in {pause_s:g} s. Its last lines (more in {log}):{last_lines}")
         child.restart_at = time.monotonic() + pause_s
 
-    def _end(self, children: list[_Child], wait_s: float) -> None:
+    def _stop_children(self, children: list[_Child], wait_s: float) -> None:
         for child in children:
             child.restart_at = None
         self._collect_ends(0.0)
-        turns = sorted({child.part.stop_order for child in children if child.pid is not None})
-        began, first_wait_s = time.monotonic(), min(FIRST_PARTS_WAIT_S, wait_s)
-        for index, turn in enumerate(turns):
-            ending = [child for child in children if child.part.stop_order == turn]
+        orders = sorted({child.part.stop_order for child in children if child.pid is not None})
+        started, first_wait_s = time.monotonic(), min(FIRST_PARTS_WAIT_S, wait_s)
+        for index, order in enumerate(orders):
+            ending = [child for child in children if child.part.stop_order == order]
             for child in ending:
                 if child.pid is not None:
                     _signal(child.pid, signal.SIGTERM)
-            share = index / max(1, len(turns) - 1)
-            self._wait_for(ending, began + first_wait_s + (wait_s - first_wait_s) * share)
-        self._wait_for(children, began + wait_s)
+            share = index / max(1, len(orders) - 1)
+            self._wait_for(ending, started + first_wait_s + (wait_s - first_wait_s) * share)
+        self._wait_for(children, started + wait_s)
         for child in children:
             if child.pid is not None:
                 self.report(f"{child.part.name} did not end within {wait_s:g} s and is killed")

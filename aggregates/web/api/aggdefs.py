@@ -16,9 +16,9 @@ from aggregates.task_code.registry import discover, task_modules
 from aggregates.web.api import openapi
 from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.pagination import newest_page
-from aggregates.web.api.series import read_number
 from aggregates.web.auth.access import EDIT, OPERATE
 from aggregates.web.exceptions import ConflictError, NotFoundError
+from aggregates.web.series.query_filter import read_number
 
 STATE_FIELDS = (
     "state", "last_id", "last_run", "complete_through", "generation", "outputs", "full_due", "last_error", "failures",

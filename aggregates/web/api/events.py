@@ -15,11 +15,10 @@ from aggregates.web import stored_events
 from aggregates.web.api import exception_handler, openapi, serializers
 from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.pagination import make_cursor, read_cursor
-from aggregates.web.api.series import read_number
 from aggregates.web.auth.access import INGEST
 from aggregates.web.exceptions import BadRequestError, BusyError, TooLargeError, UnavailableError
 from aggregates.web.mongo import database
-from aggregates.web.series.query_filter import check_field, read_filter
+from aggregates.web.series.query_filter import check_field, read_filter, read_number
 from aggregates.web.series.time_span import read_span, read_zone
 from ingest.client import Receipt
 from ingest.exceptions import BodyError, DeliveryError

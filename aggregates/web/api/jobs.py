@@ -12,10 +12,10 @@ from rest_framework.response import Response
 from aggregates.process_connections import process_connections
 from aggregates.web.api import openapi
 from aggregates.web.api.api_view import ApiView
-from aggregates.web.api.series import read_number
 from aggregates.web.auth.access import OPERATE
 from aggregates.web.exceptions import BadRequestError, ConflictError, NotFoundError, UnavailableError
 from aggregates.web.mongo import database
+from aggregates.web.series.query_filter import read_number
 from mapreduce.engine.engine_status import JobListing, list_jobs
 from mapreduce.exceptions import MapReduceError, RouterUnreachableError
 from mapreduce.job.spec import END_STATES, RUNNING_STATES, UNKNOWN

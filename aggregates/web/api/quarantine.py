@@ -16,10 +16,10 @@ from rest_framework.response import Response
 from aggregates.services.quarantine import replay_entries
 from aggregates.web.api import openapi
 from aggregates.web.api.api_view import ApiView
-from aggregates.web.api.series import read_number
 from aggregates.web.auth.access import OPERATE
 from aggregates.web.exceptions import BadRequestError, BusyError, NotFoundError, UnavailableError, WebError
 from aggregates.web.mongo import database
+from aggregates.web.series.query_filter import read_number
 from aggregates.web.series.time_span import read_span, read_zone
 from ingest.exceptions import BusyError as JournalBusyError
 from ingest.exceptions import DeliveryError
@@ -96,7 +96,7 @@ class ReplayRequest(serializers.Serializer[None]):
 
 
 class StillRefusedSerializer(serializers.Serializer[None]):
-    """The reason why an entry was refused again."""
+    """The reason why a replayed entry was refused again."""
 
     key = serializers.CharField()
     message = serializers.CharField()

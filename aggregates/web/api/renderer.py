@@ -10,7 +10,7 @@ from aggregates.web.json_encoding import plain, to_json
 
 
 class AnswerRenderer(JSONRenderer):
-    """A JSON renderer that knows BSON types and writes NaN as null."""
+    """A JSON renderer for BSON types, which writes NaN as null."""
 
     def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
         """Return the answer as bytes, indented for the browsable API."""

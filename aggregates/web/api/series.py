@@ -27,7 +27,7 @@ from aggregates.web.mongo import database
 from aggregates.web.series import export, freshness, query
 from aggregates.web.series.points import read_fill
 from aggregates.web.series.query import SeriesQuery
-from aggregates.web.series.query_filter import check_field, read_filter
+from aggregates.web.series.query_filter import check_field, read_filter, read_number
 from aggregates.web.series.time_span import read_span, read_zone
 
 
@@ -71,17 +71,6 @@ def require_known(rights: Rights, name: str) -> None:
         return
     readable = [other for other in found if rights.may_read(other)]
     raise UnknownAggregateError(f"there is no aggregate {name[:120]!r}; known aggregates: {known(readable)}")
-
-
-def read_number(text: str, parameter: str, least: int, most: int, default: int) -> int:
-    """Parse a whole number from `least` to `most`; empty = `default`. Raise `BadRequestError`."""
-    if not text:
-        return default
-    if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) <= most:
-        raise BadRequestError(
-            f"{parameter} = {text[:60]!r} is not a whole number from {least} to {most}", parameter=parameter
-        )
-    return int(text)
 
 
 class CollectionsView(ApiView):

@@ -15,7 +15,7 @@ SHOWN_EVENTS = 20
 READ_EVENTS = 200  # newest events from which the shown ones are chosen
 OWN_TYPE = "metric"  # type of Zarkov's own measurements, which arrive all the time
 MAX_OWN_EVENTS = 4  # so that other events stay visible
-WINDOW_S = 60  # seconds of rates kept
+RATES_S = 60  # seconds of rates kept
 MAX_TYPED_EVENTS = 50_000  # more new events than this since the last read are counted without their types
 
 
@@ -56,7 +56,7 @@ class OverviewFeed:
         self._count(int(latest[0]["_id"]) if latest else 0)
         return {
             "now": int(time.time()),
-            "window_s": WINDOW_S,
+            "window_s": RATES_S,
             "rates": [[second, dict(counts)] for second, counts in self._rates],
             "latest": choose_events(latest),
             **overview.read(database),
@@ -73,7 +73,7 @@ class OverviewFeed:
 
     def _backfill_rates(self, through: int, second: int) -> None:
         """Fill in the minute before the first read, by the timestamps of the events."""
-        since = datetime.fromtimestamp(second - WINDOW_S + 1, UTC)
+        since = datetime.fromtimestamp(second - RATES_S + 1, UTC)
         found = stored_events.count_by_second(self._open_database(), max(0, through - MAX_TYPED_EVENTS), since)
         self._rates.extend((when, counts) for when, counts in sorted(found.items()) if when <= second)
 
@@ -93,5 +93,5 @@ class OverviewFeed:
             for name, count in counts.items():
                 bucket[name] = bucket.get(name, 0) + count
         self._counted_through = through
-        while self._rates and self._rates[0][0] <= second - WINDOW_S:
+        while self._rates and self._rates[0][0] <= second - RATES_S:
             self._rates.popleft()

@@ -25,7 +25,7 @@ REQUESTS = Counter(
 )
 DURATION = Histogram(
     "zarkov_http_request_seconds",
-    "Time until the answer began, by address pattern",
+    "Time until the answer started, by address pattern",
     ["route"],
     buckets=SECONDS,
     registry=_own,
@@ -39,12 +39,12 @@ class RequestMetrics:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        began = time.perf_counter()
+        started = time.perf_counter()
         response = self._get_response(request)
         route = _route(request)
         method = request.method if request.method in METHODS else "other"
         REQUESTS.labels(method, route, response.status_code).inc()
-        DURATION.labels(route).observe(time.perf_counter() - began)
+        DURATION.labels(route).observe(time.perf_counter() - started)
         return response
 
 

@@ -119,8 +119,8 @@ def _engine() -> Iterator[Metric]:
     yield _gauge("zarkov_workers", "Workers of the router", len(found.workers))
     yield _gauge("zarkov_worker_slots", "Steps that all workers can do at once", found.slots)
     yield _gauge("zarkov_worker_slots_busy", "Steps in progress", found.busy)
-    yield _labelled(GaugeMetricFamily, "zarkov_jobs", "Map-reduce jobs that have not ended", "state", found.jobs)
-    yield _labelled(
+    yield _family_by_label(GaugeMetricFamily, "zarkov_jobs", "Map-reduce jobs that have not ended", "state", found.jobs)
+    yield _family_by_label(
         CounterMetricFamily, "zarkov_jobs_ended", "Jobs ended since the router started", "state", found.ended
     )
     yield _gauge("zarkov_job_splits", "Splits of jobs that have not ended", found.splits)
@@ -152,7 +152,7 @@ def _aggregates() -> Iterator[Metric]:
 def _definitions() -> Iterator[Metric]:
     counted = dict(AggDef.objects.order_by().values_list("state").annotate(Count("pk")))
     counts = {state: counted.get(state, 0) for state in AggDef.State.values}
-    yield _labelled(GaugeMetricFamily, "zarkov_aggregates", "Aggregate definitions", "state", counts)
+    yield _family_by_label(GaugeMetricFamily, "zarkov_aggregates", "Aggregate definitions", "state", counts)
     last = Run.objects.filter(aggdef=OuterRef("pk"), state=Run.State.COMPLETE).order_by("-pk")
     rows = AggDef.objects.annotate(
         took_s=Subquery(last.values("duration_s")[:1]), times=Subquery(last.values("refreshes")[:1])
@@ -194,7 +194,7 @@ def _counter(name: str, description: str, value: float) -> Metric:
     return CounterMetricFamily(name, description, value=float(value))
 
 
-def _labelled(kind: Any, name: str, description: str, label: str, values: Mapping[str, float]) -> Metric:
+def _family_by_label(kind: Any, name: str, description: str, label: str, values: Mapping[str, float]) -> Metric:
     family: Metric = kind(name, description, labels=[label])
     for key, value in values.items():
         family.add_metric([key], value)  # type: ignore[attr-defined]

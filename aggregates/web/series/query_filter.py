@@ -1,4 +1,4 @@
-"""Check filters from clients: they have only harmless MongoDB query operators, and bounded depth and size."""
+"""Check query parameters from clients: filters (harmless operators, bounded depth and size), fields and numbers."""
 
 from __future__ import annotations
 
@@ -40,6 +40,17 @@ def check_field(name: Any, parameter: str) -> str:
     if not isinstance(name, str) or not _FIELD.match(name) or len(name) > 256 or ".." in name or name.endswith("."):
         raise BadRequestError(f"{parameter}: {name!r} is not a field name", parameter=parameter)
     return name
+
+
+def read_number(text: str, parameter: str, least: int, most: int, default: int) -> int:
+    """Parse a whole number from `least` to `most`; empty = `default`. Raise `BadRequestError`."""
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) <= most:
+        raise BadRequestError(
+            f"{parameter} = {text[:60]!r} is not a whole number from {least} to {most}", parameter=parameter
+        )
+    return int(text)
 
 
 class _Checker:

@@ -53,10 +53,10 @@ def test_the_inline_engine_has_no_router_and_no_workers() -> None:
 
 def test_parts_stop_before_the_parts_that_they_need() -> None:
     """Parts that measure need the broker, the broker the backend, the backend the ingester; runs need the workers."""
-    turns = {part.name: part.stop_order for part in parts.list_parts(load({})[0])}
+    orders = {part.name: part.stop_order for part in parts.list_parts(load({})[0])}
     first = {"web", "aggregator", "celery", "beat"}
-    assert {name for name, turn in turns.items() if turn == 0} == first
+    assert {name for name, order in orders.items() if order == 0} == first
     in_order = ["worker", "broker", "backend", "ingester"]
-    assert sorted(in_order, key=lambda name: turns[name]) == in_order
-    assert len({turns[name] for name in in_order}) == len(in_order)
-    assert turns["router"] == turns["worker"]
+    assert sorted(in_order, key=lambda name: orders[name]) == in_order
+    assert len({orders[name] for name in in_order}) == len(in_order)
+    assert orders["router"] == orders["worker"]

@@ -31,7 +31,7 @@ def supervisor(home: HomeFolder, tmp_path: Path, output: io.StringIO) -> Iterato
 
 
 def python(name: str, code: str) -> Part:
-    return Part(name, (sys.executable, "-u", "-c", code), holds_tasks=True)
+    return Part(name, (sys.executable, "-u", "-c", code), runs_tasks=True)
 
 
 def until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
@@ -141,7 +141,7 @@ def test_parts_with_tasks_are_restarted_at_once(supervisor: Supervisor) -> None:
     supervisor.start(Part("other", (sys.executable, "-c", SLEEP)))
     until(supervisor, lambda: len(supervisor.running()) == 2)
     before = supervisor.running()
-    supervisor.restart_task_holders()
+    supervisor.reload_task_code()
     until(supervisor, lambda: supervisor.running().get("holder", before["holder"]) != before["holder"])
     assert supervisor.running()["other"] == before["other"]
     assert supervisor._children["holder"].policy.deaths_in_a_row == 0
@@ -149,11 +149,11 @@ def test_parts_with_tasks_are_restarted_at_once(supervisor: Supervisor) -> None:
 
 def test_a_part_with_a_reload_signal_reloads_in_the_same_process(supervisor: Supervisor) -> None:
     code = f"import signal; signal.signal(signal.SIGHUP, lambda *_: print('reloaded')); print('set'); {SLEEP}"
-    supervisor.start(Part("web", (sys.executable, "-u", "-c", code), holds_tasks=True, reload_signal=signal.SIGHUP))
+    supervisor.start(Part("web", (sys.executable, "-u", "-c", code), runs_tasks=True, reload_signal=signal.SIGHUP))
     log = supervisor._folder.log / "web.log"
     until(supervisor, lambda: log.exists() and "awake" in log.read_text())
     before = supervisor.running()
-    supervisor.restart_task_holders()
+    supervisor.reload_task_code()
     until(supervisor, lambda: "reloaded" in log.read_text())
     assert supervisor.running() == before
 
