@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import psutil
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import HomeError, MongodError
@@ -232,11 +232,22 @@ class LocalMongod:
 
     def _reconfigure(self, client: MongoClient[Any], host: str) -> None:
         """Write the port of this start to the set's configuration: with another port it would have no primary."""
-        config = _set_config(client)
-        if config["members"][0]["host"] != host:
-            config["members"][0]["host"] = host
-            config["version"] += 1
-            client.admin.command("replSetReconfig", config, force=True)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                config = client.admin.command("replSetGetConfig")["config"]
+                if config["members"][0]["host"] == host:
+                    break
+                config["members"][0]["host"] = host
+                config["version"] += 1
+                client.admin.command("replSetReconfig", config, force=True)
+            except OperationFailure as error:
+                if error.code != _NOT_YET_INITIALIZED or time.monotonic() > deadline:
+                    raise
+            except AutoReconnect:  # a server that changes its state closes connections
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)
         _wait_for_primary(client)
 
     def _uri(self, port: int) -> str:
@@ -246,18 +257,6 @@ class LocalMongod:
 
 def _client(uri: str) -> MongoClient[Any]:
     return MongoClient(uri, serverSelectionTimeoutMS=10_000, connectTimeoutMS=5_000)
-
-
-def _set_config(client: MongoClient[Any]) -> dict[str, Any]:
-    """Return the set's configuration; wait while a server that has just started still reads it."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            return dict(client.admin.command("replSetGetConfig")["config"])
-        except OperationFailure as error:
-            if error.code != _NOT_YET_INITIALIZED or time.monotonic() > deadline:
-                raise
-        time.sleep(0.02)
 
 
 def _wait_for_primary(client: MongoClient[Any]) -> None:
