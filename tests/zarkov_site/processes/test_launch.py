@@ -195,15 +195,15 @@ def test_ctrl_c_or_a_kill_ends_all_processes_and_the_next_start_is_quick(tmp_pat
         assert len(processes) >= 8
         made.get("")  # a request to measure
         first_s = made.ready_s
-        assert made.stop() < first_s  # both are slow on a busy machine; a part that hangs takes longer
+        assert made.stop() < max(first_s, 60)  # on a busy machine; what hangs is killed, see below
         assert alive(processes) == []
         assert "measurements are lost" not in made.output
         assert "is killed" not in made.output
     with running(home, "--no-sample") as made:
-        assert made.ready_s < 2 * first_s
+        assert made.ready_s < max(2 * first_s, 60)
         processes = made.descendants()
         made.process.kill()
-        eventually(lambda: alive(processes) == [], 20, f"the end of all parts, {processes}")
+        eventually(lambda: alive(processes) == [], 60, f"the end of all parts, {processes}")
     before = time.monotonic()
     with running(home, "--no-sample") as again:
         assert again.process.poll() is None
