@@ -6,7 +6,5 @@ from django.apps import AppConfig
 
 
 class IngestConfig(AppConfig):
-    """Register the app with Django."""
-
     name = "ingest"
     verbose_name = "Ingest"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from setuptools.command.build_py import build_py
 
 SERVER_ONLY = {
-    "zarkov": {"apps", "client_wheel", "models", "settings"},
+    "zarkov": {"apps", "client_wheel", "log_limit", "models", "settings"},
     "zarkov.transport": {"notice", "server_keys", "socket_drain"},
-    "zarkov.wire": {"batch", "bson_reader", "error_boundary", "json_reader", "stored_event"},
+    "zarkov.wire": {"batch", "bson_reader", "reader_failure", "json_reader", "stored_event"},
     "zibrato": {"broker", "own_metrics"},
 }
 
 
 class BuildClient(build_py):  # type: ignore[misc]
-    """Builds the modules that a sending program can import."""
+    """Build the modules that a sending program can import."""
 
     def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
         """Return `(package, module, file)` for each module of `package` that belongs to the client."""

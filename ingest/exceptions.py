@@ -1,4 +1,4 @@
-"""The errors of this package. Each has a stable `code`, tells whether a retry can help, and pickles."""
+"""The errors of this package. Each has a stable `code`, says whether a retry can help, and pickles."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class StoreUnpreparedError(IngestError):
 
 
 class StaleBlockError(IngestError):
-    """A block's number was already used and is settled; the block must take a new one."""
+    """A block's number was already used and is settled; the block needs a new one."""
 
     code = "stale_block"
 
@@ -103,7 +103,7 @@ class BusyError(DeliveryError):
 
 
 class QueueFullError(DeliveryError):
-    """The client's own queue is full because no ingester takes its events; the event was not queued."""
+    """The client's own queue is full because no ingester accepts its events; the event was not queued."""
 
     code = "queue_full"
 

@@ -39,8 +39,8 @@ class IngestSettings:
     journal: JournalSettings
     curve: ServerKeys | None = None  # None = anybody may connect, unencrypted
     backdoor: str | None = None  # loopback HOST:PORT of a Python prompt; None = off
-    block_events: int = 5_000  # most events committed as one block
+    block_events: int = 5_000  # most events committed as one block, and in one journal record
     block_bytes: int = 8 * 2**20  # most bytes of BSON committed as one block
     hops: int = 0  # load balancers between a client and the acknowledged socket; each adds a routing frame
-    end_mark: bytes = b""  # the load balancer's last message through each pushed receiver; empty = there is none
+    end_mark: bytes = b""  # the load balancer's last message through each pushed receiver; empty = no load balancer
     inserters: int = 2  # blocks committed at the same time

@@ -220,7 +220,7 @@ def hex_dump(raw: bytes) -> str:
 def _number(opened: Database[dict[str, Any]], selection: Selection, counts: list[quarantine.Count]) -> int:
     """Return the number of entries in a selection; MongoDB counts them only if `counts` is not enough."""
     if selection.since is not None or selection.until is not None:
-        return quarantine.number_of(opened, selection)
+        return quarantine.count_selected(opened, selection)
     return sum(
         each.count
         for each in counts

@@ -52,7 +52,7 @@ def replay_entries(
     """
     if isinstance(what, Selection) and what.replayed is None:
         what = replace(what, replayed=False)
-    outcome = ReplayOutcome(left=quarantine.number_of(database, what) if isinstance(what, Selection) else 0)
+    outcome = ReplayOutcome(left=quarantine.count_selected(database, what) if isinstance(what, Selection) else 0)
     deadline = time.monotonic() + LIMIT_S
     address = settings.ZARKOV.connect_address("ack_bind_address")
     with AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=2, keys=settings.ZARKOV.client_keys()) as client:

@@ -11,7 +11,7 @@ from ..transport import gevent_wait
 from ..transport.client_keys import ClientKeys, as_client
 from ..transport.handshake import Handshake
 
-LOOK_S = 0.2  # time between checks for a refused key, which ends the wait before its timeout
+HANDSHAKE_CHECK_S = 0.2  # time between checks for a refused key, which ends the wait before its timeout
 
 
 class AckConnection:
@@ -31,17 +31,19 @@ class AckConnection:
         except zmq.ZMQError as error:
             self.close()
             raise DeliveryError(
-                f"{addr!r} is not a ZeroMQ address ({error.strerror}): allowed is tcp://HOST:PORT or ipc://PATH"
+                f"{addr!r} is not a ZeroMQ address ({error.strerror}): use tcp://HOST:PORT or ipc://PATH"
             ) from None
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Return once a message can be sent. Raise `DeliveryError` after `timeout_s`, or if the keys are refused."""
         deadline = time.monotonic() + timeout_s
-        while not gevent_wait.wait(self.socket, zmq.POLLOUT, max(0.0, min(deadline - time.monotonic(), LOOK_S))):
+        while not gevent_wait.wait(
+            self.socket, zmq.POLLOUT, max(0.0, min(deadline - time.monotonic(), HANDSHAKE_CHECK_S))
+        ):
             if self._handshake is not None:
-                self._handshake.look()
+                self._handshake.poll()
             late = time.monotonic() >= deadline
-            if self._handshake is not None and self._handshake.fault and (late or self._handshake.given_up):
+            if self._handshake is not None and self._handshake.fault and (late or self._handshake.never_retries):
                 raise DeliveryError(f"the ingester at {self.addr} refuses the connection: {self._handshake.fault}")
             if late:
                 raise DeliveryError(f"no ingester listens at {self.addr}: start one, or correct the address")
@@ -53,6 +55,6 @@ class AckConnection:
             self._handshake = None
 
     def close(self) -> None:
-        """Close at once. May be called twice."""
+        """Close at once. Can be called twice."""
         self._stop_watching()
         self.socket.close(linger=0)

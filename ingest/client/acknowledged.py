@@ -25,10 +25,8 @@ from ..wire.refusal import Refusal
 from ..wire.request import refused_document, source_frame
 from .ack_connection import AckConnection
 from .encode import prepared
-from .push import Event, ZarkovClient, document
+from .push import Event, document
 from .spool import MAX_BYTES, Spool
-
-__all__ = ["AcknowledgedClient", "ClientKeys", "Event", "Receipt", "ZarkovClient"]
 
 log = logging.getLogger(__name__)
 REQUEST_BYTES = 4 * 2**20
@@ -37,7 +35,7 @@ REQUESTS_UNDER_WAY = 64
 BYTES_UNDER_WAY = 8 * 2**20  # over all requests under way, unless a single one is larger
 IDLE_SOCKETS = 8
 AWAY_S = 1.0  # time after a failure in which events go straight to the spool
-LOOK_S = 5.0  # time between checks for spool files of dead processes
+SPOOL_CHECK_S = 5.0  # time between checks for spool files of dead processes
 DRAINED_PER_SEND = 4  # requests from the spool that one send delivers as well
 PAUSE_S = 0.05  # between two attempts of a flush
 
@@ -68,13 +66,13 @@ class AcknowledgedClient:
 
     With `spool`, a folder, undelivered events are kept there, up to `spool_max_bytes`. They are on disk when `send`
     returns, and are sent with the same ids by later sends, by `flush`, or, if this process dies, by the next one that
-    uses the folder. Several processes may share a folder. Spooled events can arrive after others that were sent later.
+    uses the folder. Several processes can share a folder. Spooled events can arrive after others that were sent later.
 
     `keys` are needed if the ingester accepts only senders with keys.
 
     `source` is for receivers that forward events of other programs: quarantine records it with refused input.
 
-    Threads and greenlets may share a client, and so may processes after a fork.
+    Threads and greenlets can share a client, and so can processes after a fork.
     """
 
     def __init__(
@@ -98,7 +96,7 @@ class AcknowledgedClient:
         self._spool = Spool(spool, spool_max_bytes) if spool is not None else None
         self._away_until = self._check_at = 0.0
         self._reset()
-        fork.watch(self)
+        fork.register(self)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -106,7 +104,6 @@ class AcknowledgedClient:
         self._idle: list[AckConnection] = []
 
     def after_fork(self) -> None:
-        """Reset the client in a child process."""
         self._reset()
         if self._spool is not None:
             self._spool.after_fork()
@@ -123,7 +120,7 @@ class AcknowledgedClient:
         if self._spool is None:
             return self._deliver(requests, self._budget)
         if time.monotonic() < self._away_until:
-            return self._keep(self._spool, requests, Receipt(0))
+            return self._spool_all(self._spool, requests, Receipt(0))
         try:
             receipt = self._deliver(requests, self._budget)
         except DeliveryError as error:
@@ -131,7 +128,7 @@ class AcknowledgedClient:
             if self._spool.empty:
                 log.warning("events go to the spool error=%s", error)
             left = list(_requests(error.data["unsent"], self._request_events))
-            return self._keep(self._spool, left, error.data["receipt"])
+            return self._spool_all(self._spool, left, error.data["receipt"])
         if not self._spool.empty or time.monotonic() >= self._check_at:
             try:
                 self._drain(self._spool, self._budget, most=DRAINED_PER_SEND)
@@ -140,7 +137,7 @@ class AcknowledgedClient:
                 log.warning("spooled events cannot be delivered yet error=%s", error)
         return receipt
 
-    def _keep(self, spool: Spool, requests: list[list[bytes]], receipt: Receipt) -> Receipt:
+    def _spool_all(self, spool: Spool, requests: list[list[bytes]], receipt: Receipt) -> Receipt:
         for number, request in enumerate(requests):
             try:
                 spool.append(request)
@@ -182,7 +179,7 @@ class AcknowledgedClient:
             while most > 0:
                 batch = spool.oldest()
                 if batch is None:
-                    self._check_at = time.monotonic() + LOOK_S
+                    self._check_at = time.monotonic() + SPOOL_CHECK_S
                     return True
                 receipt = self._deliver(list(_requests(batch.events, self._request_events)), budget)
                 spool.acknowledge(batch)
@@ -226,7 +223,7 @@ class AcknowledgedClient:
         return self.send([document(type, context, extra)])
 
     def refuse(self, refusals: Iterable[Refusal]) -> None:
-        """Pass on input that the caller itself refused; it is on the ingester's disk, for quarantine, on return.
+        """Forward input that the caller itself refused; it is on the ingester's disk, for quarantine, on return.
 
         Raise `DeliveryError` as `send` does; repeating the call after that can quarantine the input twice.
         """

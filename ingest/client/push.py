@@ -20,7 +20,7 @@ from .push_connection import PushConnection
 Event = Mapping[str, Any] | bytes  # a document, or one already encoded as BSON
 
 
-_of_parents: list[PushConnection] = []  # connections inherited by a forked process: never used, never freed
+_inherited: list[PushConnection] = []  # connections of the parent process: never used, never freed
 
 
 class ZarkovClient:
@@ -32,7 +32,7 @@ class ZarkovClient:
     (see `flush` and `close`), or if the connection breaks while they are in transit. Use `AcknowledgedClient` for
     events that must arrive.
 
-    Threads and greenlets may share a client, and so may processes after a fork: a child opens its own connection and
+    Threads and greenlets can share a client, and so can processes after a fork: a child opens its own connection and
     leaves its parent's queue alone. No socket is opened before the first send.
 
     `key` is sent as first frame of each message, as in 2011. `keys` are needed if the ingester accepts only senders
@@ -54,17 +54,16 @@ class ZarkovClient:
         self._high_water_count = high_water_count
         self._timeout_s = timeout_s
         self._reset()
-        fork.watch(self)
+        fork.register(self)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()  # never held while waiting: greenlets of one thread share it
-        self._channel: PushConnection | None = None
-        self._leaving: BackgroundThread | None = None
+        self._connection: PushConnection | None = None
+        self._closing: BackgroundThread | None = None
 
     def after_fork(self) -> None:
-        """Reset the client in a child process."""
-        if self._channel is not None:
-            _of_parents.append(self._channel)
+        if self._connection is not None:
+            _inherited.append(self._connection)
         self._reset()
 
     def event(self, type: str, context: Mapping[str, Any], extra: Any = None) -> None:
@@ -96,39 +95,39 @@ class ZarkovClient:
         deadline: float | None = None
         while True:
             with self._lock:
-                if self._channel is None:
-                    self._channel = PushConnection(self.addr, self._high_water_count, self._keys)
-                if self._channel.offer(frames):
+                if self._connection is None:
+                    self._connection = PushConnection(self.addr, self._high_water_count, self._keys)
+                if self._connection.try_send(frames):
                     return
                 self._drop_if_refused()
-                channel, descriptor = self._channel, self._channel.descriptor
+                connection, descriptor = self._connection, self._connection.descriptor
             now = time.monotonic()
             deadline = now + self._timeout_s if deadline is None else deadline
             if now >= deadline:
-                raise self._full(channel)
+                raise self._full(connection)
             gevent_wait.wait_readable(descriptor, min(deadline - now, gevent_wait.SLICE_S))
 
     def _drop_if_refused(self) -> None:
         """Drop a connection that the ingester now refuses, and raise `DeliveryError`. The caller holds the lock."""
-        if self._channel is not None and self._channel.broken:
-            channel, self._channel = self._channel, None
-            channel.leave(0.0)
+        if self._connection is not None and self._connection.broken:
+            connection, self._connection = self._connection, None
+            connection.close_in_background(0.0)
             raise DeliveryError(
-                f"the ingester at {self.addr} now refuses the connection: {channel.fault} Some recent events are lost",
+                f"the ingester at {self.addr} now refuses the connection: {connection.fault} Recent events are lost",
                 address=self.addr,
             )
 
-    def _full(self, channel: PushConnection) -> QueueFullError:
-        if channel.connected:
+    def _full(self, connection: PushConnection) -> QueueFullError:
+        if connection.connected:
             fault = f"the queue of {self._high_water_count} messages is full"
         else:
-            fault = channel.fault or "nothing listens there"
+            fault = connection.fault or "nothing listens there"
             with self._lock:  # ZeroMQ does not retry after some refusals
-                if self._channel is channel:
-                    self._channel = None
-                    channel.leave(0.0)
+                if self._connection is connection:
+                    self._connection = None
+                    connection.close_in_background(0.0)
         return QueueFullError(
-            f"no ingester took events at {self.addr} within {self._timeout_s:g} s, {fault}: is an ingester running "
+            f"no ingester accepted events at {self.addr} within {self._timeout_s:g} s, {fault}: is an ingester running "
             "there, and does its journal have space?",
             address=self.addr,
         )
@@ -138,33 +137,33 @@ class ZarkovClient:
 
         Raise `DeliveryError` after `timeout_s` (None = the client's); the rest is still sent in the background.
         """
-        self._leave(self._timeout_s if timeout_s is None else timeout_s, drop=False)
+        self._flush(self._timeout_s if timeout_s is None else timeout_s, drop=False)
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Flush, then close the connection. May be called twice; a later `send` opens a new one.
+        """Flush, then close the connection. Can be called twice; a later `send` opens a new one.
 
         Raise `DeliveryError` if events are left after `timeout_s` (None = the client's); they are dropped.
         """
-        self._leave(self._timeout_s if timeout_s is None else timeout_s, drop=True)
+        self._flush(self._timeout_s if timeout_s is None else timeout_s, drop=True)
 
-    def _leave(self, timeout_s: float, *, drop: bool) -> None:
+    def _flush(self, timeout_s: float, *, drop: bool) -> None:
         deadline = time.monotonic() + timeout_s
         while True:
             with self._lock:
-                if self._leaving is None and self._channel is not None:
+                if self._closing is None and self._connection is not None:
                     self._drop_if_refused()
-                    channel, self._channel = self._channel, None
-                    self._leaving = channel.leave(timeout_s if drop else None)
-                leaving = self._leaving
-            if leaving is None:
+                    connection, self._connection = self._connection, None
+                    self._closing = connection.close_in_background(timeout_s if drop else None)
+                closing = self._closing
+            if closing is None:
                 return
-            gone = leaving.wait(deadline - time.monotonic())
+            gone = closing.wait(deadline - time.monotonic())
             with self._lock:
-                if self._leaving is leaving and (gone or drop):
-                    self._leaving = None
+                if self._closing is closing and (gone or drop):
+                    self._closing = None
             if not gone:
                 raise DeliveryError(
-                    f"not everything was taken at {self.addr} within {timeout_s:g} s: some of the last events "
+                    f"not everything was accepted at {self.addr} within {timeout_s:g} s: some of the last events "
                     + ("are lost" if drop else "are still waiting; flush again"),
                     address=self.addr,
                 )
@@ -184,5 +183,4 @@ def document(type_: str, context: Mapping[str, Any], extra: Any) -> dict[str, An
 
 
 def encoded(event: Event) -> bytes:
-    """Return an event as BSON."""
     return event if isinstance(event, bytes) else bson.encode(event)

@@ -37,9 +37,9 @@ class PushConnection:
         try:
             self._socket.connect(addr)
         except zmq.ZMQError as error:
-            self._abandon(0)
+            self._close(0)
             raise DeliveryError(
-                f"{addr!r} is not a ZeroMQ address ({error.strerror}): allowed is tcp://HOST:PORT or ipc://PATH"
+                f"{addr!r} is not a ZeroMQ address ({error.strerror}): use tcp://HOST:PORT or ipc://PATH"
             ) from None
 
     @property
@@ -55,20 +55,20 @@ class PushConnection:
     @property
     def broken(self) -> bool:
         """Return whether the ingester now refuses a connection that it accepted before: queued messages are lost."""
-        if self._handshake is None or not self._handshake.look():
+        if self._handshake is None or not self._handshake.poll():
             return False
-        return self._handshake.given_up
+        return self._handshake.never_retries
 
     @property
     def descriptor(self) -> int:
-        """Return a descriptor that becomes readable when `offer` can succeed (edge-triggered: also retry at times)."""
+        """Return a descriptor that becomes readable when `try_send` can succeed (edge-triggered: retry at times)."""
         if self._handshake is not None and not self._handshake.done:
             return self._handshake.descriptor
         return int(self._socket.getsockopt(zmq.FD))
 
-    def offer(self, frames: Sequence[bytes]) -> bool:
+    def try_send(self, frames: Sequence[bytes]) -> bool:
         """Queue a message; return False if no ingester has answered yet or the queue is full."""
-        if not self.connected and self._handshake is not None and not self._handshake.look():
+        if not self.connected and self._handshake is not None and not self._handshake.poll():
             return False
         try:
             self._socket.send_multipart(frames, zmq.NOBLOCK)
@@ -76,14 +76,14 @@ class PushConnection:
             return False
         return True
 
-    def leave(self, within_s: float | None) -> BackgroundThread:
+    def close_in_background(self, within_s: float | None) -> BackgroundThread:
         """Close the socket and keep sending in the background; return the thread that ends once everything has left.
 
         After `within_s` the rest is dropped (None = never, for as long as the process lives).
         """
-        return self._abandon(-1 if within_s is None else int((within_s + _GRACE_S) * 1000))
+        return self._close(-1 if within_s is None else int((within_s + _GRACE_S) * 1000))
 
-    def _abandon(self, linger_ms: int) -> BackgroundThread:
+    def _close(self, linger_ms: int) -> BackgroundThread:
         if self._handshake is not None:
             self._handshake.close()
         self._socket.close(linger=linger_ms)
@@ -93,4 +93,4 @@ class PushConnection:
         # Collecting a context that has an open socket would block.
         if os.getpid() == self._pid and hasattr(self, "_socket") and not self._socket.closed:
             with contextlib.suppress(zmq.ZMQError, RuntimeError, OSError):
-                self.leave(_GRACE_S)
+                self.close_in_background(_GRACE_S)

@@ -24,6 +24,7 @@ from io import FileIO
 from pathlib import Path
 
 from ..exceptions import SpoolError, SpoolFullError
+from ..file_replacement import sync_folder
 from ..wire.bson_element import split_documents
 from ..wire.event import MAX_MESSAGE_BYTES
 
@@ -63,7 +64,7 @@ class _SpoolFile:
 
 
 class Spool:
-    """Store requests and return them oldest first. Thread-safe; calls are short and never wait for the network.
+    """Store requests and return them, oldest first. Thread-safe; calls are short and never wait for the network.
 
     `max_bytes` limits the whole folder, over all processes that use it. Raise `SpoolError` if it is not writable.
     """
@@ -126,16 +127,12 @@ class Spool:
 
     def _create(self) -> _SpoolFile:
         path = self.folder / f"{uuid.uuid4().hex}{SUFFIX}"
-        # Under another name until it is locked: other processes would take it for a dead one's, and delete it.
+        # Under another name until it is locked: other processes would think that its owner is dead, and delete it.
         making = path.with_suffix(MAKING)
         file = making.open("x+b", buffering=0)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         making.replace(path)
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.folder)
         self._held.append(_SpoolFile(file, path))
         return self._held[-1]
 

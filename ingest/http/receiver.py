@@ -76,7 +76,7 @@ def _read(body: bytes) -> tuple[list[tuple[int, Any]], list[Refusal]]:
         return _one_by_one(body, error)
     values = value if isinstance(value, list) else [value]
     if len(values) > MAX_EVENTS:
-        raise BodyError(f"{len(values)} events at once; allowed are {MAX_EVENTS}")
+        raise BodyError(f"{len(values)} events at once are too many: send at most {MAX_EVENTS}")
     return list(enumerate(values)), []
 
 
@@ -112,7 +112,7 @@ def _refusal(index: int, error: Exception, raw: bytes) -> Refusal:
 def _encode(value: Any) -> bytes:
     """Return a value as BSON for the ingester to check. Raise `_RefusedError` if BSON cannot hold it."""
     if not isinstance(value, dict):
-        raise _RefusedError("not_a_document", f"a JSON {type(value).__name__}; allowed is an object")
+        raise _RefusedError("not_a_document", f"a JSON {type(value).__name__}; must be an object")
     if "$command" in value:
         raise _RefusedError("unknown_command", "commands are not accepted over HTTP")
     try:
@@ -137,7 +137,7 @@ def _connected() -> AcknowledgedClient:
     except Exception as error:
         if getattr(error, "code", None) is None:
             raise
-        raise DeliveryError(f"no ingester runs: {error}") from None
+        raise DeliveryError(f"no ingester is running: {error}") from None
     with _lock:
         if _client is None or _client[:2] != (os.getpid(), address):
             _client = (

@@ -33,7 +33,7 @@ class Block:
 
     records: list[Record] = field(default_factory=list)
     number: int | None = None  # None until one is reserved
-    span: BlockBounds | None = None  # as reserved; may include records that are no longer readable
+    bounds: BlockBounds | None = None  # as reserved; may include records that are no longer readable
     size_bytes: int = 0  # of all payloads
     count: int = 0  # events and refusals
     by_segment: Counter[int] = field(default_factory=Counter)  # segment number -> records from it
@@ -41,27 +41,27 @@ class Block:
     @property
     def first(self) -> int:
         """Return the sequence of the first record."""
-        return self.span.first if self.span else self.records[0].sequence
+        return self.bounds.first if self.bounds else self.records[0].sequence
 
     @property
     def last(self) -> int:
         """Return the sequence of the last record."""
-        return self.span.last if self.span else self.records[-1].sequence
+        return self.bounds.last if self.bounds else self.records[-1].sequence
 
 
 class BlockReader:
     """Read one journal as blocks, in order. Not thread-safe.
 
-    `settled` are the spans that have a verdict, `reserved` those whose number is taken, both read from MongoDB when the
-    journal was adopted. Both are empty for a journal that this process writes.
+    `settled` are the bounds of blocks that have a verdict, `reserved` those of blocks whose number is reserved, both
+    read from MongoDB when the journal was adopted. Both are empty for a journal that this process writes.
     """
 
     def __init__(
         self, journal: Journal, settled: Sequence[BlockBounds] = (), reserved: Sequence[BlockBounds] = ()
     ) -> None:
         self.journal = journal
-        self._settled = sorted(settled, key=lambda span: span.first)
-        self._reserved = {span.first: span for span in reserved}
+        self._settled = sorted(settled, key=lambda bounds: bounds.first)
+        self._reserved = {bounds.first: bounds for bounds in reserved}
         self._segment: Segment | None = None
         self._records: Iterator[Record | BadRegion] = iter(())
         self._read_end = 0
@@ -72,62 +72,62 @@ class BlockReader:
         self.lost_records = 0  # sequence numbers skipped so far
         self._last_sequence = 0
 
-    def take(self, most_events: int, most_bytes: int, *, durable_only: bool = True) -> Block | None:
-        """Return the next block within both limits (but of at least one record), or None if nothing is left to take.
+    def next_block(self, most_events: int, most_bytes: int, *, durable_only: bool = True) -> Block | None:
+        """Return the next block within both limits (but of at least one record), or None if nothing is left.
 
         A reserved block keeps its reserved size. Its records count as open in the journal until they are settled.
         """
         block = Block()
         while (record := self._peek(durable_only)) is not None:
             if self._is_settled(record):
-                self._forget_ahead()
+                self._drop_ahead()
                 continue
             if not self._fits(block, record, most_events, most_bytes):
                 break
             number = self._number_of_segment()
-            self._forget_ahead()
+            self._drop_ahead()
             self._add(block, record, number)
         if not block.records:
             return None
-        if block.span:
-            self._reserved.pop(block.span.first, None)
+        if block.bounds:
+            self._reserved.pop(block.bounds.first, None)
         return block
 
-    def give_back(self, block: Block, span: BlockBounds) -> None:
-        """Put back the records of the block taken last, because its number turned out to be reserved for `span`."""
-        self._reserved[span.first] = span
+    def put_back(self, block: Block, bounds: BlockBounds) -> None:
+        """Put back the records of the latest block, because its number turned out to be reserved for `bounds`."""
+        self._reserved[bounds.first] = bounds
         numbers = [number for number, count in sorted(block.by_segment.items()) for _ in range(count)]
         if self._ahead is not None:
             self._returned.append((self._ahead, self._number_of_segment()))
             self._ahead = None
         self._returned += reversed(list(zip(block.records, numbers, strict=True)))
-        self.journal.take({number: -count for number, count in block.by_segment.items()})
+        self.journal.count_open({number: -count for number, count in block.by_segment.items()})
 
     @property
     def has_more(self) -> bool:
         """Return whether a record has been read that is not in a block yet."""
         return self._ahead is not None or bool(self._returned)
 
-    def unmet(self) -> list[BlockBounds]:
-        """Return the reserved spans of which no record was found; call it once everything has been read."""
+    def unread_reservations(self) -> list[BlockBounds]:
+        """Return the bounds of reserved blocks without any record; call it once everything has been read."""
         return list(self._reserved.values())
 
     def _fits(self, block: Block, record: Record, most_events: int, most_bytes: int) -> bool:
-        span = self._reserved.get(record.sequence)
+        bounds = self._reserved.get(record.sequence)
         if not block.records:
-            block.span = span or self._span_over(record.sequence)
-            block.number = block.span.number if block.span else None
+            block.bounds = bounds or self._reserved_over(record.sequence)
+            block.number = block.bounds.number if block.bounds else None
             return True
-        if block.span:
-            return record.sequence <= block.span.last
+        if block.bounds:
+            return record.sequence <= block.bounds.last
         return (
-            span is None
+            bounds is None
             and block.count + record.count <= most_events
             and block.size_bytes + len(record.payload) <= most_bytes
         )
 
-    def _span_over(self, sequence: int) -> BlockBounds | None:
-        """Return the reserved span that contains `sequence`, for spans whose first record is no longer readable."""
+    def _reserved_over(self, sequence: int) -> BlockBounds | None:
+        """Return the reserved bounds around `sequence`, for blocks whose first record is no longer readable."""
         return next((s for s in self._reserved.values() if s.first <= sequence <= s.last), None)
 
     def _add(self, block: Block, record: Record, segment_number: int) -> None:
@@ -135,7 +135,7 @@ class BlockReader:
         block.count += record.count
         block.size_bytes += len(record.payload)
         block.by_segment[segment_number] += 1
-        self.journal.take({segment_number: 1})
+        self.journal.count_open({segment_number: 1})
 
     def _number_of_segment(self) -> int:
         if self._returned_from is not None:
@@ -143,7 +143,7 @@ class BlockReader:
         assert self._segment is not None
         return self._segment.number
 
-    def _forget_ahead(self) -> None:
+    def _drop_ahead(self) -> None:
         self._ahead, self._returned_from = None, None
 
     def _is_settled(self, record: Record) -> bool:
@@ -190,10 +190,10 @@ class BlockReader:
         following = self.journal.next_segment(segment.number if segment else 0)
         if following is None:
             if segment is not None and segment.read_through:
-                self.journal.cut()
+                self.journal.remove_settled()
             return False
         self._segment, self._read_end = following, 0
-        self.journal.cut()
+        self.journal.remove_settled()
         return True
 
     def _skip_header(self, data: bytes) -> int:

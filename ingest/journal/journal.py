@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.exceptions import JournalError, JournalFullError, JournalLockedError
+from ingest.file_replacement import replace_file, sync_folder
 from ingest.journal.record import FILE_HEADER_BYTES, HEADER_BYTES, RecordKind, checksum_seed, encode
-from ingest.journal.segment import SUFFIX, Segment, as_journal_error, sync_folder
+from ingest.journal.segment import SUFFIX, Segment, as_journal_error
 from ingest.settings import JournalSettings
 
 LOCK_NAME = "lock"
@@ -47,9 +48,9 @@ class Journal:
         self.seed = checksum_seed(journal)
         self.segments: list[Segment] = []
         self.next_sequence = 1
-        self.cut_through = 0  # records up to this sequence are no longer in any file
+        self.removed_through = 0  # records up to this sequence are no longer in any file
         self.writable = False
-        self.room = threading.Event()  # set whenever a segment is removed
+        self.space_freed = threading.Event()  # set whenever a segment is removed
         self._last_number = 0  # of the newest segment
         self._lock = lock
         self._settings = settings
@@ -63,7 +64,7 @@ class Journal:
         folder = settings.folder / str(journal)
         try:
             settings.folder.mkdir(parents=True, exist_ok=True)
-            # Created under another name, so that no process adopts it before it is locked.
+            # Created under another name, so that no other process adopts it before it is locked.
             making = settings.folder / f".{journal}"
             making.mkdir()
             lock = _take_lock(making)
@@ -98,17 +99,11 @@ class Journal:
 
     def set_mark(self, mark: StoreMark) -> None:
         """Record on disk which store the journal belongs to. Call it before its first reservation there."""
-        temporary = self.folder / f".{META_NAME}"
         content = {"journal": str(self.uuid), "store": mark.store, "epoch": mark.epoch}
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.folder / META_NAME)
-            sync_folder(self.folder)
+            replace_file(self.folder / META_NAME, json.dumps(content))
         except OSError as error:
-            raise as_journal_error(error, temporary) from error
+            raise as_journal_error(error, self.folder) from error
 
     @property
     def size_bytes(self) -> int:
@@ -117,17 +112,15 @@ class Journal:
             return sum(segment.end for segment in self.segments)
 
     def fits(self, records: Sequence[tuple[RecordKind, int, bytes]]) -> bool:
-        """Return whether `records` fit now. A single record always fits while the journal is at most half full, so that
-        none is too large for ever.
-        """
+        """Return whether `records` fit now; a single record of any size fits while the journal is at most half full."""
         size, most = self.size_bytes, self._most_bytes
         needed = sum(HEADER_BYTES + len(payload) for _, _, payload in records)
         return size + needed <= most or (len(records) == 1 and size <= most // 2)
 
-    def lift_bound(self) -> None:
-        """Accept records even if the journal is full, for the end: what was received has to go somewhere."""
+    def lift_size_limit(self) -> None:
+        """Accept records even if the journal is full. For the end, when what was received must be written."""
         self._most_bytes = math.inf
-        self.room.set()
+        self.space_freed.set()
 
     def append(self, records: Sequence[tuple[RecordKind, int, bytes]]) -> None:
         """Write `(kind, count, payload)` records in order, all or none.
@@ -138,7 +131,7 @@ class Journal:
         if not self.fits(records) and not self._fits_after_closing(records):
             raise JournalFullError(
                 f"the journal {self.folder} has reached journal_max_bytes = {self._settings.max_bytes}: writing "
-                "goes on once MongoDB has taken some of it"
+                "resumes once MongoDB has accepted some of it"
             )
         chunks, sequence = [], self.next_sequence
         for kind, count, payload in records:
@@ -153,7 +146,7 @@ class Journal:
         if last and not last.closed and last.end > FILE_HEADER_BYTES:
             last.sync()
             last.close()
-        self.cut()
+        self.remove_settled()
         return self.fits(records)
 
     def _newest(self) -> Segment | None:
@@ -195,17 +188,16 @@ class Journal:
             return self.segments[at] if at < len(self.segments) else None
 
     def is_newest(self, segment: Segment) -> bool:
-        """Return whether no segment follows."""
         return self._newest() is segment
 
-    def take(self, records_by_segment: Mapping[int, int]) -> None:
-        """Count records as open because a block took them: their segments stay until `settle`."""
+    def count_open(self, records_by_segment: Mapping[int, int]) -> None:
+        """Count records as part of an open block: their segments stay until `settle`."""
         self._count(records_by_segment, 1)
 
     def settle(self, records_by_segment: Mapping[int, int]) -> None:
-        """Count records as settled, then `cut`."""
+        """Count records as settled, then remove the segments that are."""
         self._count(records_by_segment, -1)
-        self.cut()
+        self.remove_settled()
 
     def _count(self, records_by_segment: Mapping[int, int], sign: int) -> None:
         with self._guard:
@@ -214,14 +206,14 @@ class Journal:
                 if at < len(self.segments) and self.segments[at].number == number:
                     self.segments[at].open_records += sign * count
 
-    def cut(self) -> None:
+    def remove_settled(self) -> None:
         """Remove the oldest segments for as long as they are closed, fully read and settled."""
         with self._guard:
             while self.segments and _is_done(self.segments[0]):
                 segment = self.segments.pop(0)
                 segment.path.unlink(missing_ok=True)
-                self.cut_through = segment.last_sequence
-                self.room.set()
+                self.removed_through = segment.last_sequence
+                self.space_freed.set()
 
     @property
     def drained(self) -> bool:
@@ -237,7 +229,7 @@ class Journal:
             raise as_journal_error(error, self.folder) from error
 
     def finish(self) -> None:
-        """Close the journal to appends, so that its last segment can go too. Raise `JournalError` if the sync fails."""
+        """End appending, so that the last segment can be removed too. Raise `JournalError` if the sync fails."""
         self.sync()
         self.writable = False
         with self._guard:
@@ -245,7 +237,7 @@ class Journal:
                 segment.close()
 
     def keep_damaged(self, segment: Segment) -> Path:
-        """Hard-link a segment with bad bytes, so that it can be examined after it is cut; return the new path."""
+        """Hard-link a segment with bad bytes, so that it can be examined after it is removed; return the new path."""
         kept = self._settings.folder / DAMAGED_FOLDER / f"{self.uuid}-{segment.path.name}"
         try:
             kept.parent.mkdir(exist_ok=True)
@@ -263,7 +255,7 @@ class Journal:
         self.release()
 
     def release(self) -> None:
-        """Release the lock, so that another process can adopt the journal. May be called twice."""
+        """Release the lock, so that another process can adopt the journal. Can be called twice."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

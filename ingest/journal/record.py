@@ -27,8 +27,6 @@ MAGIC = b"ZKJRNL\x00\x01"
 
 
 class RecordKind(enum.IntEnum):
-    """The kind of payload in a record."""
-
     EVENTS = 1  # events, none of which has an id
     EVENTS_WITH_IDS = 2  # a document {ids: [...]}, then events
     REFUSALS = 3  # quarantine documents

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ingest.exceptions import JournalError, JournalFullError
+from ingest.file_replacement import sync_folder
 from ingest.journal.record import file_header
 
 SUFFIX = ".seg"
@@ -181,15 +182,6 @@ def _write_all(descriptor: int, data: bytes, position: int) -> None:
         if written == 0:
             raise OSError(errno.EIO, "nothing was written")
         view, position = view[written:], position + written
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable; syncing the files themselves does not (fsync(2))."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def as_journal_error(error: OSError, path: Path) -> JournalError:

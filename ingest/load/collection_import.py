@@ -16,7 +16,7 @@ from pymongo.collection import Collection
 
 from ingest.load.file_format import NumberedEvent
 
-MARKS_OF_2011 = ("jobs", "aggregates")  # named what had read the event; positions have replaced them
+FIELDS_OF_2011 = ("jobs", "aggregates")  # named what had read the event; positions have replaced them
 _LOSSLESS = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
 
 
@@ -29,8 +29,8 @@ def as_event(document: dict[str, Any], source: str, *, value: bool = False) -> b
     key = document.get("_id")
     event = document.get("value") if value else document
     if not isinstance(event, dict):
-        raise ValueError(f"value is {type(event).__name__}; allowed is a document")  # noqa: TRY004 - one kind of error
-    event = {name: item for name, item in event.items() if name not in ("_id", *MARKS_OF_2011)}
+        raise ValueError(f"value is {type(event).__name__}; must be a document")  # noqa: TRY004 - one kind of error
+    event = {name: item for name, item in event.items() if name not in ("_id", *FIELDS_OF_2011)}
     if "timestamp" not in event and isinstance(key, ObjectId):
         event["timestamp"] = key.generation_time.astimezone(dt.UTC)
     event.setdefault("id", hashlib.sha256(source.encode() + b"\0" + bson.encode({"_id": key})).hexdigest()[:32])

@@ -129,7 +129,7 @@ def _lines(path: Path, after: int) -> Iterator[NumberedEvent]:
 
 def _encoded(value: Any, ids: _Ids, number: int) -> bytes:
     if not isinstance(value, dict):
-        raise ValueError(f"a JSON {type(value).__name__}; allowed is an object")  # noqa: TRY004 - one kind of error
+        raise ValueError(f"a JSON {type(value).__name__}; must be an object")  # noqa: TRY004 - one kind of error
     if isinstance(value.get("timestamp"), str):
         value["timestamp"] = json_reader.parse_iso(value["timestamp"])
     if "id" not in value:
@@ -215,7 +215,6 @@ class _Ids:
         self._content = ""
 
     def of(self, number: int) -> str:
-        """Return the id of line `number`."""
         if not self._content:
             digest = hashlib.sha256()
             with _open(self._path) as file:
@@ -231,5 +230,7 @@ def _made(number: int, make: Any) -> NumberedEvent:
     except (ValueError, BSONError, OverflowError, RecursionError) as error:
         return NumberedEvent(number, fault=str(error.args[-1] if error.args else error))
     if len(event) > MAX_MESSAGE_BYTES:
-        return NumberedEvent(number, fault=f"{len(event)} bytes as BSON; allowed are {MAX_MESSAGE_BYTES} per message")
+        return NumberedEvent(
+            number, fault=f"{len(event)} bytes as BSON, more than the {MAX_MESSAGE_BYTES} of a message"
+        )
     return NumberedEvent(number, event)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +13,12 @@ from typing import Any
 
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import BusyError
+from ingest.file_replacement import replace_file
 from ingest.load.file_format import Column, LoadError, NumberedEvent, read
 
 BATCH_EVENTS = 1_000
 BUSY_PAUSE_S = 0.2
-SHOWN_COUNT = 10
+MOST_EXAMPLES = 10
 
 
 @dataclass(slots=True)
@@ -27,12 +27,11 @@ class LoadResult:
 
     accepted: int = 0
     rejected: int = 0
-    examples: list[str] = field(default_factory=list)  # the first `SHOWN_COUNT` refusals, for display
+    examples: list[str] = field(default_factory=list)  # the first `MOST_EXAMPLES` refusals, for display
 
     def refuse(self, source: object, number: object, message: str) -> None:
-        """Count one refused line."""
         self.rejected += 1
-        if len(self.examples) < SHOWN_COUNT:
+        if len(self.examples) < MOST_EXAMPLES:
             self.examples.append(f"{source}, {number}: {message}")
 
 
@@ -57,12 +56,9 @@ class Bookmark:
     def write(self, position: Any) -> None:
         """Record that everything up to and including `position` is on the ingester's disk."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(self._content | {"position": position}), encoding="utf-8")
-        temporary.replace(self._path)
+        replace_file(self._path, json.dumps(self._content | {"position": position}), durable=False)
 
     def remove(self) -> None:
-        """Forget the position."""
         self._path.unlink(missing_ok=True)
 
 
@@ -92,7 +88,7 @@ def load_file(
     after = int((bookmark.read() if bookmark else None) or 0)
     send_lines(
         client, path, read(path, columns, after=after), result,
-        mark=bookmark.write if bookmark else None, strict=strict, on_progress=on_progress,
+        save_position=bookmark.write if bookmark else None, strict=strict, on_progress=on_progress,
     )  # fmt: skip
     if bookmark:
         bookmark.remove()
@@ -104,11 +100,11 @@ def send_lines(
     lines: Iterable[NumberedEvent],
     result: LoadResult,
     *,
-    mark: Callable[[Any], None] | None = None,
+    save_position: Callable[[Any], None] | None = None,
     strict: bool = False,
     on_progress: Callable[[int], None] = lambda n: None,
 ) -> None:
-    """Send lines in batches; after each, call `mark` with the number of its last line, now on the ingester's disk."""
+    """Send lines in batches; after each, call `save_position` with its last line's number."""
     batch: list[NumberedEvent] = []
     for line in lines:
         if line.fault:
@@ -119,22 +115,22 @@ def send_lines(
         else:
             batch.append(line)
         if len(batch) >= BATCH_EVENTS:
-            _finish(client, source, batch, result, mark, strict)
+            _finish(client, source, batch, result, save_position, strict)
             batch = []
         on_progress(1)
     if batch:
-        _finish(client, source, batch, result, mark, strict)
+        _finish(client, source, batch, result, save_position, strict)
 
 
 def _finish(
-    client: AcknowledgedClient, source: object, batch: list[NumberedEvent], result: LoadResult, mark: Any, strict: bool
+    client: AcknowledgedClient, source: object, batch: list[NumberedEvent], result: LoadResult, save: Any, strict: bool
 ) -> None:
     before = result.rejected
     _send(client, source, batch, result)
     if strict and result.rejected > before:
         raise _bad(result)
-    if mark is not None:
-        mark(batch[-1].number)
+    if save is not None:
+        save(batch[-1].number)
 
 
 def _bad(result: LoadResult) -> LoadError:

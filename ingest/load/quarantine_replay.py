@@ -81,7 +81,7 @@ def from_text(text: str) -> dict[str, Any]:
     except (ValueError, TypeError, BSONError) as error:
         raise MendError(f"not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise MendError(f"a JSON {type(value).__name__}; allowed is an object")
+        raise MendError(f"a JSON {type(value).__name__}; must be an object")
     if isinstance(value.get("timestamp"), str):
         try:
             value["timestamp"] = json_reader.parse_iso(value["timestamp"])

@@ -49,7 +49,6 @@ class StopSignal:
             os.write(self._write_end, b"x")
 
     def is_set(self) -> bool:
-        """Return True once the process was asked to stop."""
         return self._set
 
     def fileno(self) -> int:

@@ -20,7 +20,7 @@ import zmq
 
 from ..exceptions import BindError
 from ..transport.socket_drain import move_some, read_all
-from .naming import COUNTER
+from .metric_type import COUNTER
 from .own_metrics import options
 from .wire import BACKENDS, PUBLISHERS
 from .zibrato import Zibrato
@@ -28,15 +28,15 @@ from .zibrato import Zibrato
 log = logging.getLogger(__name__)
 
 HIGH_WATER_COUNT = 100_000  # messages that wait for one backend, or from one publisher
-LOOK_EVERY_S = 1.0
+COUNTS_EVERY_S = 1.0
 LOG_EVERY_S = 60.0
-LAST_MS = 1_000  # at stop: for backends to receive what is left
+LINGER_MS = 1_000  # at stop: for backends to receive what is left
 ANSWER_MS = 5_000  # for the proxy to report its counts
 _CONTROL = "inproc://control"
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class ForwardedTotals:
     """Totals of what publishers have sent since the start."""
 
     messages: int = 0
@@ -46,8 +46,8 @@ class Figures:
 class Broker:
     """Bind with `start`, forward with `run` until its `stop` is set, end with `close`; all in one thread.
 
-    `figures` is at most one second old. With `measure_s`, the broker counts what passes and publishes it as a metric of
-    its own, at this interval.
+    `totals` is at most one second old. With `measure_s`, the broker also publishes a metric of the messages that it
+    forwards, at this interval.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Broker:
         self._own: Zibrato | None = None
         self._reported = self._logged = 0
         self._log_at = 0.0
-        self.figures = Figures()
+        self.totals = ForwardedTotals()
         self.addresses: dict[str, str] = {}
 
     def start(self) -> None:
@@ -99,11 +99,11 @@ class Broker:
             self._own = Zibrato(**own)
         poller = zmq.Poller()
         poller.register(stop.fileno(), zmq.POLLIN)
-        pause_s = min(LOOK_EVERY_S, self._measure_s or LOOK_EVERY_S)
+        pause_s = min(COUNTS_EVERY_S, self._measure_s or COUNTS_EVERY_S)
         try:
             while proxy.is_alive() and not stop.is_set():
                 poller.poll(int(pause_s * 1000))
-                self._update_figures()
+                self._update_totals()
         finally:
             if self._own is not None:
                 self._own.close()
@@ -119,20 +119,20 @@ class Broker:
         try:
             zmq.proxy_steerable(self._in, self._out, None, commands)
             if not read_all(self.addresses[PUBLISHERS], partial(move_some, self._in, self._out)):
-                log.warning("a publisher did not pause: what it sent last is lost")
+                log.warning("publisher kept sending, its last messages are dropped")
         finally:
             commands.close()
-            self._in.close(0)  # now: its publishers come back
-            self._out.close(LAST_MS)
+            self._in.close(0)  # only now, because publishers reconnect
+            self._out.close(LINGER_MS)
 
-    def _update_figures(self) -> None:
-        """Get the proxy's counts; log and publish them if it is time."""
+    def _update_totals(self) -> None:
+        """Get the proxy's counts; log and publish them when they are due."""
         self._control.send(b"STATISTICS")
         if not self._control.poll(ANSWER_MS):
             log.warning("proxy does not report its counts")
             return
         received, size, *_ = (struct.unpack("=Q", frame)[0] for frame in self._control.recv_multipart())
-        self.figures = Figures(received, size)
+        self.totals = ForwardedTotals(received, size)
         now = time.monotonic()
         if now >= self._log_at:
             self._log_at = now + LOG_EVERY_S
@@ -147,7 +147,7 @@ class Broker:
         if self._own is None:
             return
         own = self._own.statistics().sent
-        passed = self.figures.messages - own
+        passed = self.totals.messages - own
         if passed > self._reported:
             self._own.send(mtype=COUNTER, name="zarkov.broker.messages", value=passed - self._reported)
             self._reported = passed

@@ -56,7 +56,6 @@ class BrokerConnection:
         self.socket, self._connected_to = made, address
 
     def read_subscriptions(self) -> None:
-        """Read new and withdrawn subscriptions."""
         while self.socket is not None:
             try:
                 change = self.socket.recv(zmq.NOBLOCK)
@@ -69,7 +68,6 @@ class BrokerConnection:
 
     @property
     def subscribed(self) -> bool:
-        """Return True if there is any subscription."""
         return bool(self._topics)
 
     def wants(self, topic: bytes) -> bool:

@@ -3,7 +3,7 @@
 A function is timed from call to return, a coroutine from its first step to its end, awaiting included. A generator,
 asynchronous or not, is one measurement per run: the time spent inside it from its first step on, without that of its
 consumer; one made awaitable by `types.coroutine` stays awaitable. A callable object is treated like its `__call__`. If
-the code raises, `failed` is called instead of `done`, and the exception goes on; closing a generator is no failure.
+the code raises, `failed` is called instead of `done`, and the exception propagates; closing a generator is no failure.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from random import random
 from time import perf_counter
 from typing import Any
 
-from .accumulate import FOLD_AT, Distribution
+from .accumulate import SUMMARIZE_AT, Distribution
 from .exceptions import MetricError
 
 Function = Callable[..., Any]
-Take = Callable[[float], object]
+Record = Callable[[float], object]
 
 
 def check(function: Any, decorator: str) -> None:
@@ -50,10 +50,10 @@ def _is_awaited(function: Function) -> bool:
     return code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
 
 
-def timed_directly(function: Function, done: Distribution, failed: Take) -> Function:
+def timed_directly(function: Function, done: Distribution, failed: Record) -> Function:
     """Wrap a plain function so that its times go straight into an accumulator, with the least overhead."""
-    append, values, fold = done.values.append, done.values, done.fold
-    clock, most = perf_counter, FOLD_AT
+    append, values, summarize = done.values.append, done.values, done.summarize
+    clock, most = perf_counter, SUMMARIZE_AT
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -65,13 +65,13 @@ def timed_directly(function: Function, done: Distribution, failed: Take) -> Func
             raise
         append(clock() - start)
         if len(values) >= most:
-            fold()
+            summarize()
         return result
 
     return wrapper
 
 
-def timed(function: Function, done: Take, failed: Take, rate: float) -> Function:
+def timed(function: Function, done: Record, failed: Record, rate: float) -> Function:
     """Wrap a function of any kind so that a share `rate` of its calls is timed, in seconds."""
     if _is(_ASYNC_GENERATOR, function):
         return _timed_async_generator(function, done, failed, rate)
@@ -97,7 +97,7 @@ def timed(function: Function, done: Take, failed: Take, rate: float) -> Function
     return wrapper
 
 
-def _timed_coroutine(function: Function, done: Take, failed: Take, rate: float) -> Function:
+def _timed_coroutine(function: Function, done: Record, failed: Record, rate: float) -> Function:
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         if rate < 1 and random() >= rate:
@@ -114,7 +114,7 @@ def _timed_coroutine(function: Function, done: Take, failed: Take, rate: float) 
     return wrapper
 
 
-def _timed_generator(function: Function, done: Take, failed: Take, rate: float) -> Function:
+def _timed_generator(function: Function, done: Record, failed: Record, rate: float) -> Function:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         inner = function(*args, **kwargs)
@@ -150,7 +150,7 @@ def _timed_generator(function: Function, done: Take, failed: Take, rate: float) 
     return wrapper
 
 
-def _timed_async_generator(function: Function, done: Take, failed: Take, rate: float) -> Function:
+def _timed_async_generator(function: Function, done: Record, failed: Record, rate: float) -> Function:
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         inner: AsyncGenerator[Any, Any] = function(*args, **kwargs)

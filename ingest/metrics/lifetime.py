@@ -16,13 +16,13 @@ from typing import Any, Protocol
 class Sender(Protocol):
     """A sender that this module ends and restarts."""
 
-    def ask_to_end(self, timeout_s: float | None = None) -> Any:
-        """Start to end. Return the argument of `await_end`, or None if there is nothing to wait for."""
+    def begin_close(self, timeout_s: float | None = None) -> Any:
+        """Start to close. Return the argument of `await_close`, or None if there is nothing to wait for."""
 
-    def await_end(self, asked: Any) -> None:
-        """Wait until it has ended or its time is over."""
+    def await_close(self, pending: Any) -> None:
+        """Wait until it has closed or its time is over."""
 
-    def start_over_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a child process: discard what is the parent's."""
 
 
@@ -31,23 +31,23 @@ _registered = False  # True once multiprocessing runs `_finalize` in its childre
 _finalized_pid = 0  # the child of multiprocessing that has its finalizer
 
 
-def watch(sender: Sender) -> None:
+def register(sender: Sender) -> None:
     """End `sender` with the process. Only a weak reference is kept."""
     _senders.add(sender)
 
 
-def forget(sender: Sender) -> None:
+def unregister(sender: Sender) -> None:
     """Stop watching a sender that has ended by itself."""
     _senders.discard(sender)
 
 
 def close_all() -> None:
     """End all senders at the same time, so that all take no longer than the slowest of them."""
-    asked = [(sender, sender.ask_to_end()) for sender in list(_senders)]
-    for sender, waiting in asked:
+    pending = [(sender, sender.begin_close()) for sender in list(_senders)]
+    for sender, waiting in pending:
         if waiting is not None:
-            sender.await_end(waiting)
-            forget(sender)
+            sender.await_close(waiting)
+            unregister(sender)
 
 
 def end_with_child() -> None:
@@ -76,7 +76,7 @@ def _before_fork() -> None:
 
 def _after_fork() -> None:
     for sender in list(_senders):
-        sender.start_over_after_fork()
+        sender.reset_after_fork()
 
 
 atexit.register(close_all)

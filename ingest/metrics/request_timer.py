@@ -59,7 +59,7 @@ def _from_settings() -> Zibrato:
     if isinstance(found, Zibrato):
         return found
     if not isinstance(found, Mapping):
-        raise MetricError(f"ZIBRATO: {found!r} is not allowed: arguments of Zibrato() such as {{'source': 'shop'}}")
+        raise MetricError(f"ZIBRATO: {found!r} is not allowed: use arguments of Zibrato() such as {{'source': 'shop'}}")
     try:
         return Zibrato(**found)
     except TypeError as error:

@@ -71,7 +71,6 @@ class LogSketch:
 
     @property
     def count(self) -> int:
-        """Return the number of values that were added."""
         return self.positive.total() + self.negative.total() + self.zero
 
     def buckets(self) -> list[tuple[float, int]]:
@@ -131,7 +130,6 @@ class DistinctSketch:
         self._shrink()
 
     def merge(self, other: DistinctSketch) -> None:
-        """Add the values of `other`."""
         self.hashes |= other.hashes
         self._shrink()
 
@@ -141,13 +139,11 @@ class DistinctSketch:
 
     @property
     def estimate(self) -> int:
-        """Return the estimated number of distinct values."""
         if len(self.hashes) < KEPT_HASHES:
             return len(self.hashes)
         return round((KEPT_HASHES - 1) * HASH_RANGE / max(self.hashes))
 
     def to_document(self) -> dict[str, Any]:
-        """Return the hashes for JSON and BSON."""
         return {"hashes": sorted(self.hashes)}
 
     @classmethod

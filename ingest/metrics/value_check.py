@@ -1,4 +1,4 @@
-"""Check that the numbers of a batch are possible, so that no aggregate and no backend fails on them. Pure.
+"""Check that the numbers of a batch are plausible, so that no aggregate and no backend fails on them. Pure.
 
 Any program can connect a PUB socket to the broker, so nothing in a message is trusted.
 """
@@ -9,21 +9,21 @@ from itertools import chain
 from typing import Any
 
 from .exceptions import WireError
-from .naming import COUNTER, SET
+from .metric_type import COUNTER, SET
 from .sketch import HASH_RANGE, HIGHEST_BUCKET, KEPT_HASHES, LOWEST_BUCKET, MOST_BUCKETS
 
 MOST_COUNT = 2**62  # two of them still fit into 64 bits
 _LOG_PARTS = {"positive", "negative", "zero"}
 
 
-def count(field: str, found: Any, least: int = 0) -> int:
+def checked_count(field: str, found: Any, least: int = 0) -> int:
     """Return `found` if it is a count of at least `least`. Raise `WireError`."""
     if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= MOST_COUNT:
         raise WireError(f"{field} {found!r} is not a count from {least} to 2^62")
     return found
 
 
-def bounds(kind: str, found: tuple[Any, Any, Any]) -> None:
+def check_bounds(kind: str, found: tuple[Any, Any, Any]) -> None:
     """Check min, max and last (None if absent) of a batch of this type. Raise `WireError`."""
     lowest, highest, last = found
     if kind in {COUNTER, SET}:
@@ -33,7 +33,7 @@ def bounds(kind: str, found: tuple[Any, Any, Any]) -> None:
         raise WireError(f"min {lowest!r}, max {highest!r}, last {last!r}: a {kind} has all three, last between them")
 
 
-def sketch(kind: str, measured: int, found: Any) -> dict[str, Any] | None:
+def checked_sketch(kind: str, measured: int, found: Any) -> dict[str, Any] | None:
     """Return `found` if it can be the sketch of `measured` values of this type. Raise `WireError`.
 
     Only a set must have one. The sketch of a distribution can be empty, from publishers that make none; otherwise it
@@ -62,10 +62,10 @@ def _distinct(measured: int, found: dict[str, Any]) -> None:
 
 def _log(measured: int, found: dict[str, Any]) -> None:
     if unknown := found.keys() - _LOG_PARTS:
-        raise WireError(f"sketch field {min(unknown)!r} is unknown: allowed are {', '.join(sorted(_LOG_PARTS))}")
+        raise WireError(f"sketch field {min(unknown)!r} is unknown: use {', '.join(sorted(_LOG_PARTS))}")
     lists = [found.get("positive", []), found.get("negative", [])]
     if any(not isinstance(flat, list) or len(flat) % 2 or len(flat) > 2 * MOST_BUCKETS for flat in lists):
-        raise WireError(f"sketch: allowed are lists of at most {MOST_BUCKETS} pairs of bucket and count")
+        raise WireError(f"sketch: use lists of at most {MOST_BUCKETS} pairs of bucket and count")
     if any(type(each) is not int for each in chain(*lists)):
         raise WireError("sketch: buckets and counts are integers")
     for flat in lists:
@@ -74,6 +74,6 @@ def _log(measured: int, found: dict[str, Any]) -> None:
             raise WireError(f"sketch: buckets range from {LOWEST_BUCKET} to {HIGHEST_BUCKET}, the sizes of floats")
         if len(set(buckets)) < len(buckets) or min(flat[1::2], default=1) < 1:
             raise WireError("sketch: each bucket occurs once, with a count of at least 1")
-    held = sum(chain(*(flat[1::2] for flat in lists))) + count("zero", found.get("zero", 0))
+    held = sum(chain(*(flat[1::2] for flat in lists))) + checked_count("zero", found.get("zero", 0))
     if held != measured:
-        raise WireError(f"sketch: it holds {held} values, the batch {measured}")
+        raise WireError(f"sketch: it holds {held} values, but the batch {measured}")

@@ -15,7 +15,8 @@ from typing import Any
 
 from . import value_check
 from .exceptions import MetricError, WireError
-from .naming import BY_NAME, LEAST_RATE, MOST_TAGS, NOT_SPECIFIED, TYPES, Identity, number, text
+from .identity import LEAST_RATE, MOST_TAGS, NOT_SPECIFIED, Identity, number, text
+from .metric_type import TYPE_BY_NAME, TYPES
 
 BATCH = "Batch"
 PUBLISHERS, BACKENDS = "metrics.publishers", "metrics.backends"  # keys of the broker's addresses
@@ -27,7 +28,7 @@ _DECODED = re.compile("%(25|7[Cc]|0[AaDd])")
 
 
 @dataclass(frozen=True, slots=True)
-class Single:
+class Measurement:
     """One measurement."""
 
     level: str
@@ -70,14 +71,20 @@ def topic(level: str) -> bytes:
     return f"{encode(level)}|".encode()
 
 
-def pack_single(single: Single) -> str:
+def pack_measurement(measurement: Measurement) -> str:
     """Return the message of one measurement, as in 2013."""
-    fields = (single.level, single.type, single.name, str(single.value), str(single.epoch), single.source)
+    fields = (
+        measurement.level,
+        measurement.type,
+        measurement.name,
+        str(measurement.value),
+        str(measurement.epoch),
+        measurement.source,
+    )
     return "|".join(map(encode, fields))
 
 
 def pack_batch(batch: Batch) -> bytes:
-    """Return the message of one batch."""
     metric = batch.identity
     value: dict[str, Any] = {"type": metric.type, "count": batch.count, "sum": batch.sum}
     value |= {"publisher": batch.publisher, "sequence": batch.sequence, "before": batch.before}
@@ -95,7 +102,7 @@ def pack_batch(batch: Batch) -> bytes:
     return "|".join(map(encode, (metric.level, BATCH, metric.name, packed, str(batch.epoch), metric.source))).encode()
 
 
-def unpack(message: bytes | str) -> Single | Batch:
+def unpack(message: bytes | str) -> Measurement | Batch:
     """Parse a message of either kind. Raise `WireError` that says what is wrong with it."""
     if len(message) > MOST_BYTES:
         raise WireError(f"a message of {len(message)} bytes: at most {MOST_BYTES} are read")
@@ -112,9 +119,9 @@ def unpack(message: bytes | str) -> Single | Batch:
         when = _epoch(epoch)
         if type_ == BATCH:
             return _batch(level, name, source, when, json.loads(value))
-        if (known := BY_NAME.get(type_.lower())) is None:
-            raise WireError(f"type {type_!r} is unknown: allowed are {', '.join(TYPES)}, {BATCH}")
-        return Single(level, known, name, value if known == "Set" else number("value", value), when, source)
+        if (known := TYPE_BY_NAME.get(type_.lower())) is None:
+            raise WireError(f"type {type_!r} is unknown: use {', '.join(TYPES)}, {BATCH}")
+        return Measurement(level, known, name, value if known == "Set" else number("value", value), when, source)
     except MetricError as error:
         raise WireError(f"{found[:80]!r}: {error}") from None
     except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -135,22 +142,22 @@ def _batch(level: str, name: str, source: str, epoch: int, value: dict[str, Any]
     if len(found := value.get("tags", {})) > MOST_TAGS:
         raise WireError(f"{len(found)} tags: at most {MOST_TAGS} are read")
     tags = tuple(sorted((text("tag", key), text("tag", tag)) for key, tag in found.items()))
-    count = value_check.count("count", value["count"], 1)
+    count = value_check.checked_count("count", value["count"], 1)
     publisher = text("publisher", value["publisher"]) if value.get("publisher") else ""
     lowest, highest, last = (
         None if value.get(field) is None else number(field, value[field]) for field in ("min", "max", "last")
     )
-    value_check.bounds(type_, (lowest, highest, last))
+    value_check.check_bounds(type_, (lowest, highest, last))
     return Batch(
         Identity(level, type_, name, source, tags, float(rate), outcome),
         epoch,
         count,
         number("sum", value["sum"]),
         publisher,
-        value_check.count("sequence", value.get("sequence", 0), 1 if publisher else 0),
-        value_check.count("before", value.get("before", 0)),
+        value_check.checked_count("sequence", value.get("sequence", 0), 1 if publisher else 0),
+        value_check.checked_count("before", value.get("before", 0)),
         lowest,
         highest,
         last,
-        value_check.sketch(type_, count, value.get("sketch")),
+        value_check.checked_sketch(type_, count, value.get("sketch")),
     )

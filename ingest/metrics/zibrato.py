@@ -22,23 +22,12 @@ from types import TracebackType
 from typing import Any
 
 from . import decorator
-from .accumulate import Accumulator, Distribution, Ticks, accumulator
+from .accumulate import Accumulator, CallCounter, Distribution, accumulator
 from .exceptions import MetricError
-from .naming import (
-    COUNTER,
-    GAUGE,
-    HISTOGRAM,
-    NOT_SPECIFIED,
-    SET,
-    TIMER,
-    Identity,
-    identity,
-    number,
-    qualified,
-    text,
-)
+from .identity import NOT_SPECIFIED, Identity, identity, number, qualified_name, text
+from .metric_type import COUNTER, GAUGE, HISTOGRAM, SET, TIMER
 from .publisher import Publisher, Statistics
-from .single import SingleValues, message
+from .unbatched import UnbatchedValues, unbatched_message
 
 EXIT_S = 1.0
 LEVEL = "info"  # if none is given
@@ -52,8 +41,8 @@ class Zibrato:
 
     One object per program is enough; threads, greenlets, coroutines and forked children can share it. Measurements are
     gathered and sent every `interval` seconds (0 = each at once, as in 2013). Until a backend wants them they wait in
-    bounded memory. At a normal exit the rest is sent, for at most `exit_s` seconds; what nobody took is logged at
-    `loss_level`.
+    bounded memory. At a normal exit the rest is sent, for at most `exit_s` seconds; anything left is logged
+    at `loss_level`.
 
     `source` is the default source of all measurements. `address`, a ZeroMQ address or a function that returns one,
     replaces `host` and `port`. `context` is accepted as in 2013 and ignored. Raise `MetricError` for wrong arguments.
@@ -80,12 +69,12 @@ class Zibrato:
     ) -> None:
         self._source = text("source", source)
         if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 <= interval <= 3600:
-            raise MetricError(f"interval: {interval!r} is not allowed: 0 to 3600 seconds, 0 = send each at once")
+            raise MetricError(f"interval: {interval!r} must be 0 to 3600 seconds; 0 = send each at once")
         if isinstance(exit_s, bool) or not isinstance(exit_s, int | float) or not 0 <= exit_s <= 3600:
-            raise MetricError(f"exit_s: {exit_s!r} is not allowed: 0 to 3600 seconds")
+            raise MetricError(f"exit_s: {exit_s!r} must be 0 to 3600 seconds")
         self._interval = interval
         self._publisher = Publisher(_address(host, port, address), interval, exit_s, loss_level)
-        self._accumulators: dict[Identity, Accumulator | SingleValues] = {}
+        self._accumulators: dict[Identity, Accumulator | UnbatchedValues] = {}
         self._logged: set[str] = set()
         self._connected = True
 
@@ -104,9 +93,9 @@ class Zibrato:
         """Decorate a function to time each call, in seconds: `@z.time_me` or `@z.time_me(name="checkout")`.
 
         A coroutine is timed from its first step to its end, awaiting included; a generator once per run, by the time
-        spent inside it. Calls that raise are timed too and marked as errors; the exception goes on. `name` defaults to
-        module and qualified name of the function. `value` is accepted as in 2013 and ignored. Raise `MetricError` for
-        wrong arguments when the decorator is applied, never in a call.
+        spent inside it. Calls that raise are timed too and marked as errors; the exception propagates. The default
+        name is module and qualified name of the function. `value` is accepted as in 2013 and ignored. Raise
+        `MetricError` for wrong arguments when the decorator is applied, never in a call.
         """
 
         def wrap(function: Any, metric: Identity) -> Any:
@@ -139,10 +128,10 @@ class Zibrato:
 
         def wrap(function: Any, metric: Identity) -> Any:
             failed = self._failed(metric)
-            return decorator.counted(function, self._counter(metric, worth), lambda: failed(worth), rate)
+            return decorator.counted(function, self._counter(metric, amount), lambda: failed(amount), rate)
 
         decorate = self._decorator("count_me", wrap, _or(mtype, COUNTER), level, name, source, tags, rate)
-        worth = number("value", value)
+        amount = number("value", value)
         return decorate if function is None else decorate(function)
 
     def Time_me(  # noqa: N802 - the name of 2013
@@ -158,7 +147,7 @@ class Zibrato:
     ) -> _Block:
         """Return a context manager that times its block, in seconds: `with z.Time_me(name="checkout"):`.
 
-        Make a new one for each `with`. Blocks that raise are timed too and marked as errors; the exception goes on.
+        Make a new one for each `with`. Blocks that raise are timed too and marked as errors; the exception propagates.
         Wrong arguments do not raise: nothing is measured then, and the refusal is counted and logged.
         """
         return self._block(None, _or(mtype, TIMER), level, _or(name, "default_timer"), source, tags, rate)
@@ -176,11 +165,11 @@ class Zibrato:
     ) -> _Block:
         """Return a context manager that counts `value` when its block is done: `with z.Count_me(name="orders"):`.
 
-        Make a new one for each `with`. Blocks that raise are counted separately, as errors; the exception goes on.
+        Make a new one for each `with`. Blocks that raise are counted separately, as errors; the exception propagates.
         Wrong arguments do not raise: nothing is counted then, and the refusal is counted and logged.
         """
-        worth = partial(number, "value", value)
-        return self._block(worth, _or(mtype, COUNTER), level, _or(name, "default_counter"), source, tags, rate)
+        amount = partial(number, "value", value)
+        return self._block(amount, _or(mtype, COUNTER), level, _or(name, "default_counter"), source, tags, rate)
 
     def gauge(
         self,
@@ -196,7 +185,7 @@ class Zibrato:
 
         Called `send`, as in 2013: record a measurement of type `mtype`; times are in seconds.
         """
-        self._take(_or(mtype, GAUGE), level, _or(name, "default"), value, source, tags)
+        self._record(_or(mtype, GAUGE), level, _or(name, "default"), value, source, tags)
 
     send = gauge
 
@@ -211,7 +200,7 @@ class Zibrato:
         rate: float = 1.0,
     ) -> None:
         """Record a value whose quantiles are of interest, such as the size of a response. Never blocks or raises."""
-        self._take(HISTOGRAM, level, name, value, source, tags, rate)
+        self._record(HISTOGRAM, level, name, value, source, tags, rate)
 
     def set(
         self,
@@ -226,7 +215,7 @@ class Zibrato:
 
         Values are compared by their text, so that 1 and "1" are the same. Only a hash of it leaves the process.
         """
-        self._take(SET, level, name, value, source, tags)
+        self._record(SET, level, name, value, source, tags)
 
     def pack(
         self,
@@ -239,7 +228,7 @@ class Zibrato:
     ) -> str:
         """Return the message of one measurement, `level|type|name|value|epoch|source`. Raise `MetricError`."""
         metric = identity(_or(mtype, GAUGE), _or(level, LEVEL), _or(name, "default"), _or(source, self._source))
-        return message(metric, value if metric.type == SET else number("value", value)).decode()
+        return unbatched_message(metric, value if metric.type == SET else number("value", value)).decode()
 
     def connected(self) -> bool:
         """Return True until `close`, as in 2013, with or without a broker. See `statistics` for what was sent."""
@@ -248,7 +237,7 @@ class Zibrato:
     def flush(self, timeout_s: float = EXIT_S) -> bool:
         """Wait up to `timeout_s` seconds until everything measured so far is sent. Return True if it was.
 
-        Only what a backend wants must be sent; a level that none of them takes goes on waiting. Without any backend,
+        Only what a backend wants must be sent; a level without subscribers keeps waiting. Without any backend,
         return False after `timeout_s`, unless nothing waits.
         """
         return self._publisher.flush(timeout_s)
@@ -281,13 +270,13 @@ class Zibrato:
             if isinstance(function, staticmethod | classmethod):
                 return type(function)(decorate(function.__func__))
             decorator.check(function, title)
-            return wrap(function, self._identity(mtype, level, name or qualified(function), *others))
+            return wrap(function, self._identity(mtype, level, name or qualified_name(function), *others))
 
         return decorate
 
     def _block(
         self,
-        worth: Callable[[], float | int] | None,
+        amount: Callable[[], float | int] | None,
         mtype: str,
         level: Any,
         name: Any,
@@ -295,11 +284,11 @@ class Zibrato:
         tags: Any,
         rate: Any,
     ) -> _Block:
-        """Return a block that is measured as `worth()`, or as the time spent in it; for wrong arguments, not at all."""
+        """Return a block that is measured as `amount()` or as its duration; not at all if arguments are wrong."""
         try:
             metric = self._identity(mtype, level, name, source, tags, rate)
-            value = worth() if worth else None
-            return _Block(self._open_values(metric).add, self._failed(metric), rate, value)
+            value = amount() if amount else None
+            return _Block(self._values_if_open(metric).add, self._failed(metric), rate, value)
         except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
             self._refuse(error)
             return _Block(_nothing, _nothing, 1.0, None)
@@ -313,11 +302,13 @@ class Zibrato:
         found = self._accumulators.get(metric)
         if found is None:
             # If two threads create one each, both are emptied and counted, and one is used from then on.
-            found = SingleValues(metric, self._publisher) if not self._interval else self._watched(accumulator(metric))
+            found = (
+                UnbatchedValues(metric, self._publisher) if not self._interval else self._register(accumulator(metric))
+            )
             self._accumulators[metric] = found
         return found
 
-    def _open_values(self, metric: Identity) -> Any:
+    def _values_if_open(self, metric: Identity) -> Any:
         """Return `_values` for a measurement that is made now. Raise `MetricError` after `close`."""
         if not self._connected:
             raise MetricError(CLOSED)
@@ -326,34 +317,34 @@ class Zibrato:
     def _failed(self, metric: Identity) -> Callable[[float | int], object]:
         """Return a function that records calls that raise; its accumulator is created when the first one does."""
 
-        def take(value: float | int) -> None:
+        def record(value: float | int) -> None:
             try:
-                self._open_values(metric.failed()).add(value)
+                self._values_if_open(metric.failed()).add(value)
             except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
                 self._refuse(error)
 
-        return take
+        return record
 
-    def _counter(self, metric: Identity, worth: float | int) -> Callable[[], object]:
+    def _counter(self, metric: Identity, amount: float | int) -> Callable[[], object]:
         """Return a function that counts one call of a decorated function."""
         if not self._interval or metric.type != COUNTER:
             taker = self._values(metric)
-            return lambda: taker.add(worth)
-        ticks = Ticks(metric, worth)
-        self._watched(ticks)
+            return lambda: taker.add(amount)
+        ticks = CallCounter(metric, amount)
+        self._register(ticks)
         return ticks.tick
 
-    def _watched(self, made: Accumulator) -> Accumulator:
+    def _register(self, made: Accumulator) -> Accumulator:
         if not self._publisher.add(made):
-            raise MetricError(f"name: {made.identity.name!r} is one metric too many: do not put what varies into names")
+            raise MetricError(f"name: {made.identity.name!r} is one metric too many: keep varying values out of names")
         return made
 
-    def _take(self, mtype: Any, level: Any, name: Any, value: Any, source: Any, tags: Any, rate: Any = 1.0) -> None:
+    def _record(self, mtype: Any, level: Any, name: Any, value: Any, source: Any, tags: Any, rate: Any = 1.0) -> None:
         try:
             metric = self._identity(mtype, level, name, source, tags, rate)
             if rate < 1 and random() >= rate:
                 return
-            self._open_values(metric).add(value if metric.type == SET else number("value", value))
+            self._values_if_open(metric).add(value if metric.type == SET else number("value", value))
         except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
             self._refuse(error)
 
@@ -366,7 +357,7 @@ class Zibrato:
             reason = type(error).__name__
         if len(self._logged) < MOST_LOGGED and reason not in self._logged:
             self._logged.add(reason)
-            log.warning("measurement refused, the program goes on reason=%s", reason)
+            log.warning("measurement refused reason=%s", reason)
 
 
 def _or(given: Any, default: Any) -> Any:
@@ -379,14 +370,14 @@ def _nothing(value: float) -> None:
 
 
 class _Block:
-    """One block that is measured: as `worth`, or as the time spent in it if `worth` is None."""
+    """One block that is measured: as `amount`, or as the time spent in it if `amount` is None."""
 
-    __slots__ = ("_done", "_failed", "_rate", "_start", "_worth")
+    __slots__ = ("_amount", "_done", "_failed", "_rate", "_start")
 
     def __init__(
-        self, done: Callable[[float], object], failed: Callable[[float], object], rate: float, worth: float | None
+        self, done: Callable[[float], object], failed: Callable[[float], object], rate: float, amount: float | None
     ) -> None:
-        self._done, self._failed, self._rate, self._worth = done, failed, rate, worth
+        self._done, self._failed, self._rate, self._amount = done, failed, rate, amount
         self._start = 0.0
 
     def __enter__(self) -> _Block:
@@ -396,7 +387,7 @@ class _Block:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        value = time.perf_counter() - self._start if self._worth is None else self._worth
+        value = time.perf_counter() - self._start if self._amount is None else self._amount
         if self._rate < 1 and random() >= self._rate:
             return
         (self._done if kind is None or kind is GeneratorExit else self._failed)(value)
@@ -409,10 +400,10 @@ def _address(host: str, port: int | str, address: str | Callable[[], str] | None
         return lambda: address
     if address is not None:
         raise MetricError(
-            f"address: {address!r} is not allowed: write tcp://127.0.0.1:5550, or a function that returns an address"
+            f"address: {address!r} is not allowed: use tcp://127.0.0.1:5550, or a function that returns an address"
         )
     text("host", host)
     found = number("port", port)
     if not isinstance(found, int) or not 1 <= found <= 65535:
-        raise MetricError(f"port: {port!r} is not allowed: 1 to 65535")
+        raise MetricError(f"port: {port!r} must be 1 to 65535")
     return lambda: f"tcp://{f'[{host}]' if ':' in host else host}:{found}"

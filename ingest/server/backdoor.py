@@ -14,7 +14,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 def check_backdoor(address: str | None) -> None:
     """Raise `BindError` if `address` is a HOST:PORT beyond loopback."""
     if address is not None and address.rpartition(":")[0] not in _LOOPBACK:
-        raise BindError(f"backdoor = {address} would let others run code here: allowed is 127.0.0.1:PORT")
+        raise BindError(f"backdoor = {address} would let others run code here: use 127.0.0.1:PORT")
 
 
 def open_backdoor(address: str | None, names: dict[str, Any]) -> Any:

@@ -57,5 +57,4 @@ class BackPressure:
                     reader.resume()
 
     def stop(self) -> None:
-        """Stop checking."""
         self._stopped = True

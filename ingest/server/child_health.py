@@ -9,7 +9,7 @@ import bson
 import zmq
 from bson.errors import BSONError
 
-FRAMES = (b"front", b"pulse", b"")  # route (the child has one hop), request id, no documents
+FRAMES = (b"balancer", b"health", b"")  # route (the child has one hop), request id, no documents
 
 
 class ChildHealth:
@@ -19,10 +19,10 @@ class ChildHealth:
         self._context = context
         self._address = address
         self._socket: zmq.Socket[bytes] | None = None
-        self._asked_s: float | None = None  # when the unanswered request was sent; None before `begin`
-        self.ready = False  # True once the child has answered since `begin`
+        self._requested_s: float | None = None  # when the unanswered request was sent; None before `restart`
+        self.ready = False  # True once the child has answered since `restart`
 
-    def begin(self, now_s: float) -> None:
+    def restart(self, now_s: float) -> None:
         """Start over for a new child that listens, or will listen, at the address."""
         self.close()
         self._socket = self._context.socket(zmq.DEALER)
@@ -30,22 +30,22 @@ class ChildHealth:
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
         self._socket.connect(self._address)
         self.ready = False
-        self._ask(now_s)
+        self._request(now_s)
 
-    def look(self, now_s: float) -> float:
+    def check(self, now_s: float) -> float:
         """Read answers and send the next request. Return for how many seconds the child has not answered."""
-        if self._socket is None or self._asked_s is None:
+        if self._socket is None or self._requested_s is None:
             return 0.0
         with contextlib.suppress(zmq.Again, BSONError):
             answer = bson.decode(self._socket.recv_multipart(zmq.NOBLOCK)[-1])
             if "accepted" in answer or "busy" in answer:
                 self.ready = True
-                self._ask(now_s)
-        return now_s - self._asked_s
+                self._request(now_s)
+        return now_s - self._requested_s
 
-    def _ask(self, now_s: float) -> None:
+    def _request(self, now_s: float) -> None:
         assert self._socket is not None
-        self._asked_s = now_s
+        self._requested_s = now_s
         with contextlib.suppress(zmq.Again):
             self._socket.send_multipart(FRAMES, zmq.NOBLOCK)
 
@@ -53,4 +53,4 @@ class ChildHealth:
         """Stop probing. Can be called twice."""
         if self._socket is not None:
             self._socket.close(linger=0)
-            self._socket = self._asked_s = None
+            self._socket = self._requested_s = None

@@ -18,11 +18,12 @@ from pymongo.errors import ConfigurationError, InvalidOperation, PyMongoError
 
 from ingest.exceptions import IngestError
 from ingest.journal.journal import Journal
+from ingest.log_limit import LogLimit
 from ingest.metrics import own_metrics
 from ingest.server.counters import Counters, RateMeter
 from ingest.server.dispatcher import Dispatcher, ReservedBlock
 from ingest.settings import IngestSettings
-from ingest.store.block_commit import BlockCommit, Content
+from ingest.store.block_commit import BlockCommit, BlockContent
 from ingest.store.ingester_report import REPORT_EVERY_S, report
 from ingest.store.store import Reservation, Store, Watermark
 from ingest.store.verdict_compaction import compact
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
-LOG_AGAIN_S = 30.0
+LOG_EVERY_S = 30.0
 
 
 class Committer:
@@ -62,14 +63,14 @@ class Committer:
         self._settings = settings
         self._counters = counters
         self.dispatcher = Dispatcher(
-            store, settings, rebind=rebind, wake=self.wake, say=self._log_waiting, on_settled=on_settled
+            store, settings, rebind=rebind, wake=self.wake, on_blocked=self._log_waiting, on_settled=on_settled
         )
         self._report_lock = threading.Lock()
         self._wakeup = threading.Condition()
         self._signals = 0
         self._stopping = threading.Event()
         self._deadline = 0.0
-        self._logged_at: dict[str, float] = {}
+        self._log_limit = LogLimit(LOG_EVERY_S)
         self._threads: list[threading.Thread] = []
         self._local = threading.local()  # `commits`: each thread's BlockCommit
 
@@ -134,13 +135,13 @@ class Committer:
 
     def _report(self) -> None:
         """Every few seconds: report this ingester's state, and compact verdicts that no replay can ask for."""
-        now, journal = time.monotonic(), self.dispatcher.own()
+        now, journal = time.monotonic(), self.dispatcher.own_journal()
         with self._report_lock:
             if now < self._report_due or journal is None:
                 return
             self._report_due = now + REPORT_EVERY_S
             counts = self._counters.counts()
-            rates = self._rates.look(counts, now)
+            rates = self._rates.rates(counts, now)
         values = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -151,12 +152,12 @@ class Committer:
             "full": self._is_full(),
             "silent_s": self._silent_s(),
             "waits_for": next(iter([*self._waits_for.values(), *self.dispatcher.blocked().values()]), ""),
-            "holds": self.dispatcher.journals(),
+            "holds": self.dispatcher.journal_ids(),
             **rates,
         }
         try:
             report(self._store, str(journal.uuid), values)
-            compact(self._store, str(journal.uuid), journal.cut_through)
+            compact(self._store, str(journal.uuid), journal.removed_through)
         except (PyMongoError, IngestError) as error:
             self._log_waiting(error)
 
@@ -177,18 +178,18 @@ class Committer:
 
     @own_metrics.timed("zarkov.ingester.commit")
     def _commit(self, work: ReservedBlock) -> None:
-        """Commit one block, and retry until it is done or the time to stop is over."""
-        content: Content | None = None
+        """Commit one block, and retry until it is committed or `stop` runs out of time."""
+        content: BlockContent | None = None
         pause_s, first_try = FIRST_PAUSE_S, work.first_try
         while not self._time_is_up():
             try:
-                content = content or Content.of(work.block)
+                content = content or BlockContent.of(work.block)
                 self._wait_for_older_partition(work.reservation)
                 verdict = self._commits().run(work.reservation, content, first_try=first_try)
             except Exception as error:  # noqa: BLE001 - the loop's edge: logged and retried
                 first_try = False
                 if not isinstance(error, PyMongoError) or isinstance(error, InvalidOperation):
-                    self._end_commits()  # the session is in an unexpected state
+                    self._end_commits()  # the session is in an unknown state
                 self._log_waiting(error)
                 self._recover_connection(error)
                 self._report()
@@ -220,7 +221,7 @@ class Committer:
                 commits.close()
 
     def _wait_for_older_partition(self, reservation: Reservation) -> None:
-        """Wait until all below the block's partition is settled, so that the look-up of duplicates sees all of it."""
+        """Wait until every id below the block's partition is settled, so that the search for duplicates sees all."""
         lowest: int | None = reservation.lowest_open
         while lowest is not None and lowest < reservation.partition.first_id and not self._time_is_up():
             self._pause(FIRST_PAUSE_S)
@@ -234,16 +235,14 @@ class Committer:
         """
         if isinstance(error, PyMongoError):
             try:
-                self._store.connection.renew(anew=isinstance(error, ConfigurationError))
+                self._store.connection.renew(force=isinstance(error, ConfigurationError))
             except Exception as unknown:  # noqa: BLE001 - no address yet: logged, and retried next time
                 self._log_waiting(unknown)
 
     def _log_waiting(self, error: Exception) -> None:
-        """Log an error that keeps events waiting, the same one at most once in `LOG_AGAIN_S`."""
-        text, now = f"{type(error).__name__}: {str(error).split(', Topology Description')[0]:.500}", time.monotonic()
+        """Log an error that keeps events waiting, the same one at most once in `LOG_EVERY_S`."""
+        text = f"{type(error).__name__}: {str(error).split(', Topology Description')[0]:.500}"
         self._waits_for[threading.get_ident()] = text
-        key = text[:60]
-        if now - self._logged_at.get(key, -LOG_AGAIN_S) >= LOG_AGAIN_S:
-            self._logged_at = {k: at for k, at in self._logged_at.items() if now - at < LOG_AGAIN_S} | {key: now}
+        if self._log_limit.allows(text[:60]):
             known = isinstance(error, PyMongoError | IngestError) or hasattr(error, "retryable")
             log.warning("events wait in the journal error=%s", text, exc_info=None if known else error)

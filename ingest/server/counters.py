@@ -81,7 +81,7 @@ class RateMeter:
     def __init__(self) -> None:
         self._before: tuple[float, Counts] | None = None
 
-    def look(self, counts: Counts, now_s: float) -> dict[str, float]:
+    def rates(self, counts: Counts, now_s: float) -> dict[str, float]:
         """Return events per second since the previous call, keyed as an ingester reports them; zeros at first."""
         before_s, before = self._before or (now_s, counts)
         self._before = now_s, counts

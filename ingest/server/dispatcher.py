@@ -1,4 +1,4 @@
-"""Choose what is committed next: cut journals into blocks, reserve their ids, settle them, and remove drained journals.
+"""Choose what is committed next: divide journals into blocks, reserve ids, settle blocks, remove drained journals.
 
 One thread at a time does all of it. `ingest.server.committer` decides how a block is committed and when to retry.
 """
@@ -37,7 +37,7 @@ class JournalSource:
     next_number: int = 1
     ready: bool = False  # True once MongoDB has reported what is settled
     blocked: str = ""  # why nothing of it is committed; "" if it is not blocked
-    again: deque[Block] = field(default_factory=deque)  # cut blocks to reserve (again) before any other
+    to_reserve: deque[Block] = field(default_factory=deque)  # blocks to reserve (again) before any other
     in_flight: int = 0  # blocks that are reserved and not settled
 
     def block_id(self, number: int) -> BlockId:
@@ -59,7 +59,7 @@ class Dispatcher:
     """Bring the journals of one process to MongoDB, block by block. Methods block; any thread can call them.
 
     They raise `PyMongoError` or `IngestError` while MongoDB is unreachable or holds another store: call again later.
-    `wake` is called if there is more to do at once, `say` with an error that a person must resolve, and
+    `wake` is called if there is more to do at once, `on_blocked` with an error that needs a person, and
     `on_settled(watermark, count)` after the watermark has passed `count` more events.
     """
 
@@ -70,14 +70,14 @@ class Dispatcher:
         *,
         rebind: bool,
         wake: Callable[[], None],
-        say: Callable[[Exception], None],
+        on_blocked: Callable[[Exception], None],
         on_settled: Callable[[Watermark, int], None],
     ) -> None:
         self._store = store
         self._settings = settings
         self._rebind = rebind
         self._wake = wake
-        self._say = say
+        self._on_blocked = on_blocked
         self._on_settled = on_settled
         self._mark: StoreMark | None = None
         self._lowest_new_id = 0  # a new reservation cannot start below, unless the database was restored
@@ -100,12 +100,12 @@ class Dispatcher:
         with self._turn:
             mark = self._known_mark()
             for source in self._sources:
-                if work := self._from_source(source, mark, session):
+                if work := self._reserve_next(source, mark, session):
                     return work
             if self._settled:
                 settled = list(self._settled)
                 watermark = self._store.settle(mark, [block_id for _, block_id, _, _ in settled])
-                self._forget_settled(settled, watermark)
+                self._remove_settled(settled, watermark)
                 for source in self._sources:
                     self._finish_if_drained(source)
             return None
@@ -115,18 +115,18 @@ class Dispatcher:
         with self._turn:
             work.source.in_flight -= 1
             if verdict.revoked:
-                work.block.number, work.block.span = None, None
-                work.source.again.append(work.block)
+                work.block.number, work.block.bounds = None, None
+                work.source.to_reserve.append(work.block)
                 return
             self._settled.append((work.source, work.reservation.block, work.block, verdict))
         work.source.journal.settle(work.block.by_segment)
 
-    def own(self) -> Journal | None:
+    def own_journal(self) -> Journal | None:
         """Return the journal that is being written, or None until MongoDB has answered."""
         found = next((source for source in self._sources if not source.adopted), None)
         return found.journal if found and self._mark is not None else None
 
-    def journals(self) -> list[str]:
+    def journal_ids(self) -> list[str]:
         """Return the uuids of the journals that this process commits, its own and adopted ones."""
         return [str(source.journal.uuid) for source in self._sources]
 
@@ -139,9 +139,9 @@ class Dispatcher:
         for source in self._sources:
             journal = source.journal
             if not journal.writable:
-                source.reader.take(1, 1)  # moves the reader past the end of what is settled
+                source.reader.next_block(1, 1)  # moves the reader past the end of what is settled
             try:
-                if journal.drained and not source.in_flight and not source.again and not self._settled:
+                if journal.drained and not source.in_flight and not source.to_reserve and not self._settled:
                     self._retire(journal)
             except (PyMongoError, IngestError) as error:
                 log.info("journal left to the next ingester journal=%s error=%s", journal.uuid, error)
@@ -158,26 +158,28 @@ class Dispatcher:
             self._mark = self._store.prepare()
         return self._mark
 
-    def _from_source(
+    def _reserve_next(
         self, source: JournalSource, mark: StoreMark, session: Callable[[], Binary]
     ) -> ReservedBlock | None:
-        if not source.ready and not self._open(source, mark):
+        if not source.ready and not self._open_source(source, mark):
             return None
-        block = source.again.popleft() if source.again else self._take(source)
+        block = source.to_reserve.popleft() if source.to_reserve else self._next_block(source)
         if block is None:
             self._finish_if_drained(source)
             return None
         try:
             return self._reserve(source, block, mark, session)
         except BaseException:
-            source.again.appendleft(block)
+            source.to_reserve.appendleft(block)
             raise
 
-    def _take(self, source: JournalSource) -> Block | None:
+    def _next_block(self, source: JournalSource) -> Block | None:
         durable_only = source.adopted or self._settings.journal.sync == "batch"
-        return source.reader.take(self._settings.block_events, self._settings.block_bytes, durable_only=durable_only)
+        return source.reader.next_block(
+            self._settings.block_events, self._settings.block_bytes, durable_only=durable_only
+        )
 
-    def _open(self, source: JournalSource, mark: StoreMark) -> bool:
+    def _open_source(self, source: JournalSource, mark: StoreMark) -> bool:
         """Ask MongoDB what of the journal is settled and reserved. Return False if it must not be committed."""
         known = source.journal.mark
         if known is not None and known != mark and not self._rebind:
@@ -186,22 +188,22 @@ class Dispatcher:
                 f"database holds store {mark.store}, epoch {mark.epoch}: nothing of it is committed. Bring back its "
                 "database, or commit it to this one with `manage.py runingest --rebind`"
             )
-            self._say(StoreChangedError(source.blocked))
+            self._on_blocked(StoreChangedError(source.blocked))
             return False
         if source.adopted and not source.journal.drained and is_retired(self._store, str(source.journal.uuid)):
             source.blocked = (
                 f"journal {source.journal.folder} was drained and removed before, but its files are back: nothing of "
                 "it is committed, because its events would be stored twice. Remove the folder"
             )
-            self._say(StoreChangedError(source.blocked))
+            self._on_blocked(StoreChangedError(source.blocked))
             return False
         source.blocked = ""
         if known != mark:
             source.journal.set_mark(mark)
         journal = str(source.journal.uuid)
         if source.adopted:
-            settled = self._store.settled_spans(journal)
-            numbers = {span.number for span in settled}
+            settled = self._store.settled_bounds(journal)
+            numbers = {bounds.number for bounds in settled}
             still_open = self._store.open_blocks(journal)
             done = [source.block_id(int(b["s"])) for b in still_open if int(b["s"]) in numbers]
             if done:
@@ -219,28 +221,28 @@ class Dispatcher:
         self, source: JournalSource, block: Block, mark: StoreMark, session: Callable[[], Binary]
     ) -> ReservedBlock | None:
         number = block.number if block.number is not None else source.next_number
-        block_id, span = source.block_id(number), BlockBounds(block.first, block.last, number)
+        block_id, bounds = source.block_id(number), BlockBounds(block.first, block.last, number)
         settled = list(self._settled)
         try:
             reservation = self._store.reserve(
-                mark, block_id, span, _event_count(block), [i for _, i, _, _ in settled], session=session()
+                mark, block_id, bounds, _event_count(block), [i for _, i, _, _ in settled], session=session()
             )
         except StaleBlockError:
             self._renumber(source, block, block_id)
             return None
-        self._forget_settled(settled, reservation.watermark)
+        self._remove_settled(settled, reservation.watermark)
         first_try = block.number is None
         if first_try:
             self._check_ids_are_new(reservation, mark)
         source.next_number = max(source.next_number, number + 1)
-        if (reservation.span.first, reservation.span.last) != (span.first, span.last):
-            source.reader.give_back(block, reservation.span)
-            return self._from_source(source, mark, session)
+        if (reservation.bounds.first, reservation.bounds.last) != (bounds.first, bounds.last):
+            source.reader.put_back(block, reservation.bounds)
+            return self._reserve_next(source, mark, session)
         if first_try:
             self._lowest_new_id = reservation.first + reservation.count
         block.number = number
         source.in_flight += 1
-        if source.reader.has_more or source.again:
+        if source.reader.has_more or source.to_reserve:
             self._wake()
         return ReservedBlock(source, block, reservation, first_try)
 
@@ -259,12 +261,12 @@ class Dispatcher:
         if verdict and not verdict.get("revoked"):
             source.journal.settle(block.by_segment)
         else:
-            block.number, block.span = None, None
+            block.number, block.bounds = None, None
             source.next_number = self._store.last_number(block_id[0]) + 1
-            source.again.appendleft(block)
+            source.to_reserve.appendleft(block)
         self._wake()
 
-    def _forget_settled(
+    def _remove_settled(
         self, settled: list[tuple[JournalSource, BlockId, Block, Verdict]], watermark: Watermark
     ) -> None:
         del self._settled[: len(settled)]
@@ -274,17 +276,23 @@ class Dispatcher:
 
     def _finish_if_drained(self, source: JournalSource) -> None:
         """Remove an adopted journal once everything in it is settled; revoke reservations without records."""
-        if not source.adopted or source.in_flight or source.again or not source.ready or not source.journal.drained:
+        if (
+            not source.adopted
+            or source.in_flight
+            or source.to_reserve
+            or not source.ready
+            or not source.journal.drained
+        ):
             return
         if any(settled_source is source for settled_source, _, _, _ in self._settled):
             return
-        for span in source.reader.unmet():
-            assert span.number is not None
+        for bounds in source.reader.unread_reservations():
+            assert bounds.number is not None
             log.warning(
-                "records missing, their reservation is revoked journal=%s first=%d last=%d",
-                source.journal.uuid, span.first, span.last,
+                "records are missing, their reservation is revoked journal=%s first=%d last=%d",
+                source.journal.uuid, bounds.first, bounds.last,
             )  # fmt: skip
-            revoke(self._store, source.block_id(span.number))
+            revoke(self._store, source.block_id(bounds.number))
         self._retire(source.journal)
         with self._guard:
             self._sources = [other for other in self._sources if other is not source]

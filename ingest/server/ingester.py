@@ -27,12 +27,12 @@ from ingest.server.receivers import Receivers
 from ingest.settings import IngestSettings
 from ingest.store.store import Store, Watermark, connect
 from ingest.transport import notice
-from ingest.wire import error_boundary
+from ingest.wire import reader_failure
 
 log = logging.getLogger(__name__)
 
 ADOPT_EVERY_S = 5.0
-BEAT_S = 0.5
+HEARTBEAT_S = 0.5
 DRAIN_WITHIN_S = 3.0  # at stop: what is journalled but not in MongoDB by then waits for the next start
 
 
@@ -61,7 +61,7 @@ class Ingester:
         self._stop_requested = Event()
         self._started = self._stopped = False
         self._failure: PartFailedError | None = None
-        self._beat_s = time.monotonic()
+        self._loop_alive_s = time.monotonic()
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -88,14 +88,14 @@ class Ingester:
             self._on_settled,
             rebind=self._rebind,
             is_full=lambda: self.writer.full,
-            silent_s=lambda: time.monotonic() - self._beat_s,
+            silent_s=lambda: time.monotonic() - self._loop_alive_s,
             on_failure=self._part_failed,
         )
         self.writer = JournalWriter(
             self._journal,
             self.counters,
             sync=self.settings.journal.sync,
-            record_events=self.settings.block_events,
+            record_events=self.settings.block_events,  # blocks consist of whole records
             on_written=self._written,
             on_space=lambda: self._call(self._receivers.back_pressure.lift),
             on_failure=self._part_failed,
@@ -106,18 +106,18 @@ class Ingester:
         self.committer.start()
         self._receivers.start(self.writer, self._calls.append, self._spawn, partial(self._part_failed, "a receiver"))
         self._adopter = self._spawn(0.0, self._adopt_forever)
-        self._pulse = self._spawn(0.0, self._beat_forever)
+        self._heartbeat = self._spawn(0.0, self._heartbeat_forever)
         self._backdoor = open_backdoor(self.settings.backdoor, {"ingester": self})
         self._started = True
 
     def run(self) -> None:
-        """Serve until `stop` or `request_stop` is called and the load balancer, if any, has handed on everything.
+        """Serve until `stop` or `request_stop` is called and the load balancer, if any, has passed on everything.
 
         Raise `PartFailedError` if a part failed, after everything else was stopped in order.
         """
         self._stop_requested.wait()
         if self.settings.end_mark and self._journal is not None:
-            self._journal.lift_bound()
+            self._journal.lift_size_limit()
             self._receivers.wait_for_load_balancer(lambda: self._failure is not None)
         self.stop()
         if self._failure is not None:
@@ -134,19 +134,19 @@ class Ingester:
         self._stopped = True
         self._stop_requested.set()
         self._adopter.kill()
-        self._pulse.kill()
+        self._heartbeat.kill()
         if self._backdoor is not None:
             self._backdoor.stop(timeout=0)
         assert self._journal is not None
-        self._journal.lift_bound()  # it takes the rest even if it is full
-        self._receivers.read_the_rest()
+        self._journal.lift_size_limit()  # the rest is journalled even if it is full
+        self._receivers.drain_sockets()
         if self.settings.end_mark:
-            self.adopt()  # what the load balancer wrote itself, and what siblings left
+            self.adopt()  # the journals of the load balancer, and of siblings that ended
         pool = get_hub().threadpool
         deadline = time.monotonic() + DRAIN_WITHIN_S
         written = pool.apply(self.writer.stop, (DRAIN_WITHIN_S,))
         if not written:
-            log.error("the journal could not be written: what was received last and not acknowledged is lost")
+            log.error("journal cannot be written, the latest unacknowledged events are lost")
         drained = pool.apply(self.committer.stop, (max(0.2, deadline - time.monotonic()),))
         gevent.sleep(0)
         self._run_calls()  # the last answers and notices
@@ -178,7 +178,7 @@ class Ingester:
             try:
                 self._calls.popleft()()
             except Exception as error:  # noqa: BLE001 - the loop's edge: logged, and the others are called
-                error_boundary.say("an answer or a notice", error)
+                reader_failure.log_failure("an answer or a notice", error)
 
     def _spawn(self, after_s: float, function: Callable[[], None]) -> gevent.Greenlet:
         greenlet = gevent.spawn_later(after_s, function)
@@ -192,11 +192,11 @@ class Ingester:
             self._failure = PartFailedError(f"{part} failed: {type(error).__name__}: {error!s:.300}")
         self._call(self._stop_requested.set)
 
-    def _beat_forever(self) -> None:
-        """Show the other threads that the loop runs, and so do the receivers."""
+    def _heartbeat_forever(self) -> None:
+        """Record that the loop, and so the receivers, still run; the committer reports for how long they have not."""
         while True:
-            self._beat_s = time.monotonic()
-            gevent.sleep(BEAT_S)
+            self._loop_alive_s = time.monotonic()
+            gevent.sleep(HEARTBEAT_S)
 
     def _on_settled(self, watermark: Watermark, count: int) -> None:
         """Publish a notice. Called from an inserter thread."""
@@ -215,7 +215,7 @@ class Ingester:
                 log.warning("journal not adopted error=%s", error)
                 continue
             except Exception as error:  # noqa: BLE001 - an unreadable journal does not hold up the others
-                error_boundary.say(f"journal {folder}, which is left as it is", error)
+                reader_failure.log_failure(f"journal {folder}, which is left alone", error)
                 continue
             log.info("journal adopted journal=%s bytes=%d", journal.uuid, journal.size_bytes)
             self.committer.add(journal, adopted=True)

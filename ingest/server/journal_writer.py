@@ -27,7 +27,7 @@ FULL_PAUSE_S = 0.05
 
 
 @dataclass(slots=True)
-class Delivery:
+class PendingWrite:
     """A batch on its way to disk."""
 
     batch: ReceivedBatch
@@ -57,7 +57,7 @@ class JournalWriter:
         self._on_space = on_space
         self._on_failure = on_failure
         self._wakeup = threading.Condition()
-        self._waiting: list[Delivery] = []
+        self._waiting: list[PendingWrite] = []
         self._waiting_bytes = 0
         self._stopping = False
         self._abandoned = threading.Event()
@@ -75,11 +75,11 @@ class JournalWriter:
             self._wakeup.notify()
         self._thread.join(within_s)
         self._abandoned.set()
-        self._journal.room.set()
+        self._journal.space_freed.set()
         self._thread.join(1.0)
         return not self._thread.is_alive() and not self._waiting
 
-    def put(self, delivery: Delivery) -> None:
+    def put(self, delivery: PendingWrite) -> None:
         with self._wakeup:
             self._waiting.append(delivery)
             self._waiting_bytes += delivery.batch.size_bytes
@@ -103,7 +103,7 @@ class JournalWriter:
         except BaseException as error:  # noqa: BLE001 - the thread's edge: without the thread nothing is journalled
             self._on_failure("the journal writer", error)
 
-    def _collect(self) -> list[Delivery] | None:
+    def _collect(self) -> list[PendingWrite] | None:
         """Return the next group; an empty list if only a sync was due; None at the end."""
         with self._wakeup:
             while not self._waiting:
@@ -114,7 +114,7 @@ class JournalWriter:
                 if timeout_s is not None and timeout_s <= 0:
                     break
                 self._wakeup.wait(timeout_s)
-            group: list[Delivery] = []
+            group: list[PendingWrite] = []
             size = 0
             while self._waiting and (not group or size + self._waiting[0].batch.size_bytes <= GROUP_BYTES):
                 group.append(self._waiting.pop(0))
@@ -128,7 +128,7 @@ class JournalWriter:
             return None
         return self._synced_at + self._interval_s - time.monotonic()
 
-    def _persist(self, group: Sequence[Delivery]) -> bool:
+    def _persist(self, group: Sequence[PendingWrite]) -> bool:
         records = list(_records([delivery.batch for delivery in group], self._record_events))
         # A group that does not fit as a whole is written record by record as space is freed.
         parts = [records] if self._journal.fits(records) else [[record] for record in records]
@@ -157,9 +157,9 @@ class JournalWriter:
         return self._retry(self._journal.sync)
 
     def _retry(self, step: Callable[[], None]) -> bool:
-        """Repeat `step` until it succeeds. Return False if the time to stop is over first."""
+        """Repeat `step` until it succeeds. Return False if `stop` runs out of time first."""
         while True:
-            self._journal.room.clear()
+            self._journal.space_freed.clear()
             try:
                 step()
             except JournalError as error:
@@ -170,7 +170,7 @@ class JournalWriter:
                     self._full = False
                     log.info("journal has space again, reading resumes")
                 return True
-            self._journal.room.wait(FULL_PAUSE_S)
+            self._journal.space_freed.wait(FULL_PAUSE_S)
             if self._abandoned.is_set():
                 return False
 

@@ -1,6 +1,6 @@
-"""Journal what no child of a load balancer takes at its end: it receives like one more child.
+"""Journal the pushed messages that no child has read when a load balancer stops, by receiving them like another child.
 
-The journal is adopted and committed by a child at its own end, or at the next start.
+A child that is stopping adopts and commits the journal, or the next start does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import zmq
 from ingest.exceptions import IngestError
 from ingest.journal.journal import Journal
 from ingest.server.counters import Counters
-from ingest.server.journal_writer import Delivery, JournalWriter
+from ingest.server.journal_writer import JournalWriter, PendingWrite
 from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
 from ingest.server.socket_reader import bind, drain
 from ingest.settings import JournalSettings
@@ -41,7 +41,6 @@ class LeftoverJournal:
         self._thread = threading.Thread(target=self._run, name="leftover", daemon=True)
 
     def start(self) -> None:
-        """Start listening."""
         self._thread.start()
 
     def finish(self, within_s: float) -> None:
@@ -54,9 +53,9 @@ class LeftoverJournal:
         try:
             journal = Journal.create(self._settings)
         except IngestError as error:  # the messages stay where they are
-            log.error("no journal can be made for what no ingester took error=%s", error)  # noqa: TRY400 - said in full
+            log.error("no journal can be created for the last messages error=%s", error)  # noqa: TRY400 - no traceback needed
             return
-        journal.lift_bound()
+        journal.lift_size_limit()
         writer = JournalWriter(journal, Counters())
         writer.start()
         context: zmq.Context[Any] = zmq.Context()
@@ -67,7 +66,7 @@ class LeftoverJournal:
             self._read(readers, writer)
         finally:
             if not writer.stop(1.0):
-                log.error("journal cannot be written, what no ingester took is lost journal=%s", journal.folder)
+                log.error("journal cannot be written, the last messages are lost journal=%s", journal.folder)
             for socket in readers:
                 socket.close(0)
             context.term()
@@ -83,18 +82,22 @@ class LeftoverJournal:
                 rest = without_mark(messages, self._mark)
                 batch = readers[socket](rest, time.time_ns() // 1_000_000)
                 if not batch.empty:
-                    writer.put(Delivery(batch))
+                    writer.put(PendingWrite(batch))
                 if rest is not messages:
                     poller.unregister(socket)
             while writer.congested and not self._abandoned.is_set():
                 time.sleep(_PAUSE_S)
         if poller.sockets:
-            log.error("time is up, what no ingester took and is not written is lost")
+            log.error("time is up, the last messages that are not journalled are lost")
 
     def _release(self, journal: Journal) -> None:
         """Release the journal to be adopted; remove it if it is empty."""
         if journal.segments:
-            log.warning("what no ingester took is journalled journal=%s bytes=%d", journal.uuid, journal.size_bytes)
+            log.warning(
+                "last messages journalled, since no ingester read them journal=%s bytes=%d",
+                journal.uuid,
+                journal.size_bytes,
+            )
         else:
             journal.finish()
             journal.remove()

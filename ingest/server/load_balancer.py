@@ -1,11 +1,11 @@
 """Balance the load over several ingesters: bind the addresses, hand messages to children, replace children that fail.
 
 Each child is a whole ingester with its own journal, behind local sockets. The load balancer reads a sender's socket
-only while a child has space, so it holds no event for long. What a killed child had received and not journalled is lost
-if it was only pushed; what it had acknowledged is in its journal, which another child adopts.
+only while a child has space, so it holds no event for long. If a child is killed, pushed messages that it has received
+and not journalled are lost; what it has acknowledged is in its journal, which another child adopts.
 
-At the end the children have everything that was read before they are told to end. What none of them takes goes to a
-journal of the load balancer's own (`ingest.server.leftover_journal`); `ingest.server.relay` says how a relay ends.
+At the end the children receive everything that was read before they are stopped. The load balancer itself journals what
+none of them reads (`ingest.server.leftover_journal`); `ingest.server.relay` explains how a relay ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import zmq
 from ingest.server.child_health import ChildHealth
 from ingest.server.leftover_journal import LeftoverJournal
 from ingest.server.push_reader import PUSH_READERS, end_mark
-from ingest.server.relay import RELAYED_SOCKETS, Relay
+from ingest.server.relay import SOCKET_PAIRS, Relay
 from ingest.settings import IngestSettings
 
 log = logging.getLogger(__name__)
@@ -34,14 +34,14 @@ CHECK_EVERY_S = 0.2
 RESTART_PAUSE_S = 1.0
 HUNG_AFTER_S = 30.0  # a child silent for longer is killed and replaced
 START_WITHIN_S = 120.0  # the same until its first answer
-CHILDREN_TAKE_WITHIN_S = 1.0  # at the end; then the load balancer journals the rest itself
+CHILDREN_READ_WITHIN_S = 1.0  # at the end; then the load balancer journals the rest itself
 LEFTOVER_WITHIN_S = 5.0
 CHILD_STOP_WITHIN_S = 8.0
 LONGEST_IPC_PATH = 90  # sun_path in unix(7) has 108 bytes, the file's name included
 LEFTOVER = "rest"  # in place of a child's number in the addresses of the leftover journal
 
 
-class Stop(Protocol):
+class StopRequest(Protocol):
     """A request to stop."""
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -50,11 +50,11 @@ class Stop(Protocol):
 
 def child_addresses(folder: Path, number: int | str) -> dict[str, str]:
     """Return where child `number` listens, by key of the settings."""
-    return {line.key: f"ipc://{folder}/{number}.{line.key.split('_')[0]}" for line in RELAYED_SOCKETS}
+    return {pair.key: f"ipc://{folder}/{number}.{pair.key.split('_')[0]}" for pair in SOCKET_PAIRS}
 
 
 def child_settings(settings: IngestSettings, folder: Path, number: int) -> IngestSettings:
-    """Return the settings of one child: as the load balancer's, but behind its sockets."""
+    """Return the settings of one child: those of the load balancer, but with the child's local addresses."""
     addresses: dict[str, Any] = child_addresses(folder, number)
     return replace(settings, **addresses, curve=None, backdoor=None, hops=1, end_mark=end_mark(folder))
 
@@ -83,7 +83,7 @@ class LoadBalancer:
         short = len(str(run_folder)) <= LONGEST_IPC_PATH - 20
         self._folder = Path(tempfile.mkdtemp(prefix="in-", dir=run_folder if short else None))
         self._children: list[subprocess.Popen[bytes] | None] = [None] * count
-        self._begin_at = [0.0] * count
+        self._start_at = [0.0] * count
         self._relays: list[Relay] = []
         self._context: zmq.Context[Any] = zmq.Context()
         receivers = [child_addresses(self._folder, number)["ack_bind_address"] for number in range(count)]
@@ -91,8 +91,8 @@ class LoadBalancer:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Real addresses of the load balancer, by key."""
-        return {relay.line.key: relay.address for relay in self._relays}
+        """Return the bound addresses of the load balancer, by key of the settings."""
+        return {relay.pair.key: relay.address for relay in self._relays}
 
     def processes(self) -> list[int]:
         """Return the process ids of the children, 0 for one that is not running."""
@@ -100,14 +100,14 @@ class LoadBalancer:
 
     def start(self) -> None:
         """Bind everything and start the children."""
-        everyone = [child_addresses(self._folder, number) for number in range(len(self._children))]
+        child_sockets = [child_addresses(self._folder, number) for number in range(len(self._children))]
         try:
-            for line in RELAYED_SOCKETS:
-                children = [child[line.key] for child in everyone]
-                if line.key in PUSH_READERS:
-                    children.append(child_addresses(self._folder, LEFTOVER)[line.key])  # only listened to at the end
-                address, mark = getattr(self._settings, line.key), end_mark(self._folder)
-                self._relays.append(Relay(line, address, children, self._settings.curve, mark))
+            for pair in SOCKET_PAIRS:
+                children = [child[pair.key] for child in child_sockets]
+                if pair.key in PUSH_READERS:
+                    children.append(child_addresses(self._folder, LEFTOVER)[pair.key])  # bound only at the end
+                address, mark = getattr(self._settings, pair.key), end_mark(self._folder)
+                self._relays.append(Relay(pair, address, children, self._settings.curve, mark))
         except BaseException:
             relays, self._relays = self._relays, []
             for relay in relays:
@@ -118,19 +118,19 @@ class LoadBalancer:
             relay.start()
         self.check_children()
 
-    def wait_until_ready(self, stop: Stop, within_s: float = START_WITHIN_S) -> None:
+    def wait_until_ready(self, stop: StopRequest, within_s: float = START_WITHIN_S) -> None:
         """Return once every child answers or `stop` is requested; log a warning after `within_s`."""
         deadline = time.monotonic() + within_s
-        while not all(pulse.ready for pulse in self._child_health):
+        while not all(health.ready for health in self._child_health):
             if time.monotonic() >= deadline:
-                log.warning("not every ingester answers, see their logs after_s=%g", within_s)
+                log.warning("some ingesters do not answer yet, see their logs after_s=%g", within_s)
                 return
             if stop.wait(CHECK_EVERY_S):
                 return
             self.check_children()
 
-    def run(self, stop: Stop) -> None:
-        """Keep the children alive until `stop` is requested, then end everything."""
+    def run(self, stop: StopRequest) -> None:
+        """Keep the children running until `stop` is requested, then close everything."""
         while not stop.wait(CHECK_EVERY_S):
             self.check_children()
         self.close()
@@ -143,49 +143,49 @@ class LoadBalancer:
                 self._kill_if_hung(number, child, now)
                 continue
             if child is not None:
-                log.warning("ingester ended and is restarted number=%d code=%s", number, child.returncode)
+                log.warning("ingester ended, it is restarted number=%d code=%s", number, child.returncode)
                 self._children[number] = None
-                self._begin_at[number] = max(self._begin_at[number], now)
-            if now >= self._begin_at[number]:
-                self._begin_at[number] = now + RESTART_PAUSE_S
+                self._start_at[number] = max(self._start_at[number], now)
+            if now >= self._start_at[number]:
+                self._start_at[number] = now + RESTART_PAUSE_S
                 self._children[number] = subprocess.Popen(
                     self._command(self._folder, number), env=self._environment, stdin=subprocess.DEVNULL
                 )
-                self._child_health[number].begin(now)
+                self._child_health[number].restart(now)
 
     def _kill_if_hung(self, number: int, child: subprocess.Popen[bytes], now: float) -> None:
-        silent_s = self._child_health[number].look(now)
+        silent_s = self._child_health[number].check(now)
         if silent_s <= (self._hung_after_s if self._child_health[number].ready else START_WITHIN_S):
             return
         log.error(
-            "ingester hangs and is replaced; its journal is adopted, pushed messages not yet journalled are lost "
+            "ingester hangs, it is replaced; its journal is adopted, pushed messages not yet journalled are lost "
             "number=%d pid=%d silent_s=%.0f", number, child.pid, silent_s,
         )  # fmt: skip
         child.kill()
 
     def close(self) -> None:
-        """Stop reading, let the children store what was received, end them. Can be called twice."""
+        """Stop reading, let the children store what was received, stop them. Can be called twice."""
         relays, self._relays = self._relays, []
-        pushed = [relay for relay in relays if relay.line.key in PUSH_READERS]
-        self._hand_on_everything(pushed)
+        pushed = [relay for relay in relays if relay.pair.key in PUSH_READERS]
+        self._deliver_everything(pushed)
         self._end_children()
         for relay in [*pushed, *(relay for relay in relays if relay not in pushed)]:
             relay.stop()
-        for pulse in self._child_health:
-            pulse.close()
+        for health in self._child_health:
+            health.close()
         self._context.term()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _hand_on_everything(self, relays: Sequence[Relay]) -> None:
-        """Return once the children, or a journal, have everything that was read."""
+    def _deliver_everything(self, relays: Sequence[Relay]) -> None:
+        """Return once the children, or a journal, have received everything that was read."""
         for relay in relays:
-            relay.ask_to_end()
-        if _all_handed_on(relays, CHILDREN_TAKE_WITHIN_S):
+            relay.request_end()
+        if _all_delivered(relays, CHILDREN_READ_WITHIN_S):
             return
         addresses = child_addresses(self._folder, LEFTOVER)
         leftover = LeftoverJournal(addresses, end_mark(self._folder), self._settings.journal)
         leftover.start()
-        _all_handed_on(relays, LEFTOVER_WITHIN_S)
+        _all_delivered(relays, LEFTOVER_WITHIN_S)
         leftover.finish(LEFTOVER_WITHIN_S)
 
     def _end_children(self) -> None:
@@ -199,14 +199,14 @@ class LoadBalancer:
             try:
                 child.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.error(  # noqa: TRY400 - the message says it all
-                    "ingester does not end and is killed; its journal is adopted at the next start, pushed messages "
+                log.error(  # noqa: TRY400 - no traceback needed
+                    "ingester does not stop, it is killed; its journal is adopted at the next start, pushed messages "
                     "not yet journalled are lost number=%d pid=%d", number, child.pid,
                 )  # fmt: skip
                 child.kill()
                 child.wait()
 
 
-def _all_handed_on(relays: Sequence[Relay], within_s: float) -> bool:
+def _all_delivered(relays: Sequence[Relay], within_s: float) -> bool:
     deadline = time.monotonic() + within_s
-    return all(relay.handed_on.wait(max(0.0, deadline - time.monotonic())) for relay in relays)
+    return all(relay.all_delivered.wait(max(0.0, deadline - time.monotonic())) for relay in relays)

@@ -7,16 +7,15 @@ from functools import partial
 from pathlib import Path
 
 from ingest.transport.notice import NOTICES
-from ingest.wire import bson_reader, error_boundary, json_reader
+from ingest.wire import bson_reader, json_reader, reader_failure
 from ingest.wire.batch import ReceivedBatch
 
 Reader = Callable[[Sequence[bytes], int], ReceivedBatch]
 
 
 def read_bson(messages: Sequence[bytes], now_ms: int) -> ReceivedBatch:
-    """Return what messages of the BSON receiver hold."""
     batch = ReceivedBatch("bson", NOTICES)
-    error_boundary.sort_all(
+    reader_failure.read_with_fallback(
         messages,
         batch,
         lambda: bson_reader.read_messages(messages, batch, now_ms),
@@ -26,10 +25,9 @@ def read_bson(messages: Sequence[bytes], now_ms: int) -> ReceivedBatch:
 
 
 def read_json(messages: Sequence[bytes], now_ms: int) -> ReceivedBatch:
-    """Return what messages of the JSON receiver hold."""
     batch = ReceivedBatch("json")
     for message in messages:
-        error_boundary.guarded(partial(json_reader.read_message, message, batch, now_ms), batch, message)
+        reader_failure.refuse_on_failure(partial(json_reader.read_message, message, batch, now_ms), batch, message)
     return batch
 
 
@@ -38,7 +36,7 @@ PUSH_READERS: dict[str, Reader] = {"bson_bind_address": read_bson, "json_bind_ad
 
 
 def end_mark(folder: Path) -> bytes:
-    """Return what a load balancer sends its children last through each pushed receiver.
+    """Return the last message that a load balancer sends its children through each pushed receiver.
 
     No sender can forge it: the folder of their sockets has a random name.
     """

@@ -17,14 +17,14 @@ import gevent
 import zmq
 
 from ingest.server.backpressure import BackPressure
-from ingest.server.journal_writer import Delivery, JournalWriter
+from ingest.server.journal_writer import JournalWriter, PendingWrite
 from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
 from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_address, drain
 from ingest.settings import IngestSettings
 from ingest.transport import socket_drain
 from ingest.transport.notice import NOTICES
 from ingest.transport.server_keys import Authenticator
-from ingest.wire import bson_reader, error_boundary
+from ingest.wire import bson_reader, reader_failure
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.request import OWN_SOURCE, REFUSED, read_request, refusals
 
@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 REQUESTS_AT_ONCE = 64  # acknowledged requests read before other greenlets run
 LAST_ANSWERS_MS = 500  # at stop: for answers and notices to leave
 CONGESTED_PAUSE_S = 0.01
-BALANCER_WITHIN_S = 10.0  # at stop: for the load balancer to say that it has handed on everything
+BALANCER_WITHIN_S = 10.0  # at stop: for the load balancer to pass on everything
 
 
 class Receivers:
-    """The sockets of one ingester. `bind`, `start`, then `read_the_rest` and `close`, all in the loop's thread.
+    """The sockets of one ingester. `bind`, `start`, then `drain_sockets` and `close`, all in the loop's thread.
 
     `addresses` has the bound addresses by key of the settings.
     """
@@ -75,8 +75,8 @@ class Receivers:
     ) -> None:
         """Start reading into `writer`.
 
-        `call(function)` is for the writer's thread, to have an answer sent in the loop; `later(seconds, function)`
-        calls in the loop. `on_failure` is called with the error that ends a receiver.
+        `call(function)` lets the writer's thread have an answer sent in the loop; `later(seconds, function)` calls in
+        the loop. `on_failure` is called with the error that ends a receiver.
         """
         self._writer = writer
         self._call = call
@@ -91,7 +91,7 @@ class Receivers:
             self._publisher.send(message, zmq.NOBLOCK)
 
     def wait_for_load_balancer(self, failed: Callable[[], bool]) -> None:
-        """Go on reading until the load balancer has sent its end mark or is gone, or `failed()`."""
+        """Keep reading until the load balancer has sent its end mark or is gone, or `failed()`."""
         addresses = [self.addresses[key] for key in PUSH_READERS]
         deadline = time.monotonic() + BALANCER_WITHIN_S
         while not failed() and len(self._ended) < len(addresses) and time.monotonic() < deadline:
@@ -99,8 +99,8 @@ class Receivers:
                 return
             gevent.sleep(0.02)
 
-    def read_the_rest(self) -> None:
-        """Read what senders have sent, stop reading, and leave the rest with them."""
+    def drain_sockets(self) -> None:
+        """Read what senders have sent, then stop reading; senders keep the rest."""
         self.back_pressure.stop()
         for reader in self._readers:
             reader.stop()
@@ -109,11 +109,11 @@ class Receivers:
                     while not self._writer.congested and reader.receive(reader.socket):
                         pass
                     continue
-                if not socket_drain.read_all(bound_address(reader.socket), partial(self._take_some, reader)):
-                    log.warning("sender does not pause, its last messages are lost")
+                if not socket_drain.read_all(bound_address(reader.socket), partial(self._read_some, reader)):
+                    log.warning("sender does not stop sending, its last messages are dropped")
                 reader.socket.close(linger=0)  # now its senders reconnect
 
-    def _take_some(self, reader: SocketReader) -> bool | None:
+    def _read_some(self, reader: SocketReader) -> bool | None:
         if not self._writer.congested:
             return reader.receive(reader.socket)
         time.sleep(CONGESTED_PAUSE_S)
@@ -142,7 +142,7 @@ class Receivers:
         return bool(messages)
 
     def _receive_acknowledged(self, socket: zmq.Socket[bytes]) -> bool:
-        """Take at most `REQUESTS_AT_ONCE` waiting requests, so that they go to the journal in one group."""
+        """Read at most `REQUESTS_AT_ONCE` waiting requests, so that they are journalled as one group."""
         size = 0
         for _ in range(REQUESTS_AT_ONCE):
             try:
@@ -150,19 +150,21 @@ class Receivers:
             except zmq.Again:
                 return False
             size += sum(map(len, frames))
-            self._take_request(frames)
+            self._handle_request(frames)
             if size > DRAIN_BYTES or self._acknowledged.paused:
                 break
         return True
 
-    def _take_request(self, frames: list[bytes]) -> None:
+    def _handle_request(self, frames: list[bytes]) -> None:
         try:
             request = read_request(frames, self._settings.hops)
-        except Exception as error:  # noqa: BLE001 - the request's edge: it is kept, and the next one is read
-            error_boundary.say("a request", error)
+        except Exception as error:  # noqa: BLE001 - the request's edge: it is quarantined, and the next one is read
+            reader_failure.log_failure("a request", error)
             batch = ReceivedBatch(OWN_SOURCE)
             batch.refuse(
-                error_boundary.CODE, f"the ingester itself failed on its frames: {error!r:.200}", b"".join(frames[1:])
+                reader_failure.READER_FAILED,
+                f"the ingester itself failed on its frames: {error!r:.200}",
+                b"".join(frames[1:]),
             )
             self._put(batch)
             return
@@ -174,7 +176,7 @@ class Receivers:
         batch = ReceivedBatch(request.source, NOTICES | {REFUSED})
         payload, now_ms = request.payload, self._now_ms()
         if payload:
-            error_boundary.guarded(lambda: bson_reader.read_message(payload, batch, now_ms), batch, payload)
+            reader_failure.refuse_on_failure(lambda: bson_reader.read_message(payload, batch, now_ms), batch, payload)
         answer = {"accepted": len(batch.events), "rejected": [refusal.to_wire() for refusal in batch.refusals]}
         for refusal in refusals(batch.commands):
             batch.refuse(refusal.code, refusal.message, refusal.raw)
@@ -191,12 +193,12 @@ class Receivers:
                 try:
                     self.publish(bson.encode(command))
                 except Exception as error:  # noqa: BLE001 - a notice is only a hint and can be lost
-                    error_boundary.say("a notice", error)
+                    reader_failure.log_failure("a notice", error)
 
     def _put(self, batch: ReceivedBatch, on_durable: Callable[[], None] | None = None) -> None:
         if batch.empty:
             return
-        self._writer.put(Delivery(batch, on_durable))
+        self._writer.put(PendingWrite(batch, on_durable))
         self.back_pressure.apply()
 
     def _reply(self, envelope: Sequence[bytes], answer: dict[str, Any]) -> None:

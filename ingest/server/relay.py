@@ -1,8 +1,8 @@
-"""One line of a load balancer: a bound socket, connections to a receiver of each child, a thread between them.
+"""One relay of a load balancer: a bound socket, connections to a receiver of each child, and a thread between them.
 
-At the end a relay of pushed messages reads what senders have sent (`ingest.transport.socket_drain`), hands it on, and
-then sends an end mark until every child has ended: a child that has received it has everything. The relay keeps its
-connections until then, because ZeroMQ drops what is unread of a local connection whose sender is gone.
+At the end a relay of pushed messages reads what senders have sent (`ingest.transport.socket_drain`), passes it on, and
+then sends an end mark until every child has ended: a child that has received the mark has everything. The relay keeps
+its connections until then, because ZeroMQ drops unread messages of a local connection whose sender is gone.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from ingest.transport.socket_drain import move_some, read_all
 log = logging.getLogger(__name__)
 
 CHILD_HIGH_WATER_COUNT = 100  # messages on their way to one child
-LAST_MS = 3_000  # at the end: for answers and notices to leave
+LINGER_MS = 3_000  # at the end: for answers and notices to leave
 MARK_EVERY_S = 0.02
 _CONTROL = "inproc://control"
 
 
 @dataclass(frozen=True, slots=True)
-class RelayedSocket:
+class SocketPair:
     """One address of the load balancer and the socket types on both sides of it."""
 
     key: str
@@ -41,22 +41,22 @@ class RelayedSocket:
     back: int
 
 
-RELAYED_SOCKETS = (
-    RelayedSocket("bson_bind_address", zmq.PULL, zmq.PUSH),
-    RelayedSocket("json_bind_address", zmq.PULL, zmq.PUSH),
-    RelayedSocket("ack_bind_address", zmq.ROUTER, zmq.DEALER),
-    RelayedSocket("publish_bind_address", zmq.XPUB, zmq.XSUB),
+SOCKET_PAIRS = (
+    SocketPair("bson_bind_address", zmq.PULL, zmq.PUSH),
+    SocketPair("json_bind_address", zmq.PULL, zmq.PUSH),
+    SocketPair("ack_bind_address", zmq.ROUTER, zmq.DEALER),
+    SocketPair("publish_bind_address", zmq.XPUB, zmq.XSUB),
 )
 
 
 class Relay:
-    """Carry the messages of one line in a thread of its own, inside libzmq (zmq_proxy_steerable(3))."""
+    """Pass on the messages of one socket pair in a thread, inside libzmq (zmq_proxy_steerable(3))."""
 
     def __init__(
-        self, line: RelayedSocket, address: str, children: Sequence[str], curve: ServerKeys | None, mark: bytes = b""
+        self, pair: SocketPair, address: str, children: Sequence[str], curve: ServerKeys | None, mark: bytes = b""
     ) -> None:
-        self.line = line
-        self.handed_on = threading.Event()  # set at the end: everything is with the children
+        self.pair = pair
+        self.all_delivered = threading.Event()  # set at the end: the children have everything
         self._mark = mark
         self._children_ended = threading.Event()
         self._children_count = len(children)
@@ -67,62 +67,62 @@ class Relay:
         self._commands.connect(_CONTROL)
         self._authenticator = Authenticator(self._context, curve)
         try:
-            self._front = bind(self._context, line.front, line.key, address, curve)
+            self._front = bind(self._context, pair.front, pair.key, address, curve)
         except BaseException:
             self.discard()
             raise
         self.address = bound_address(self._front)
-        self._back = self._context.socket(line.back)
-        self._back.setsockopt(zmq.LINGER, LAST_MS)
+        self._back = self._context.socket(pair.back)
+        self._back.setsockopt(zmq.LINGER, LINGER_MS)
         self._back.setsockopt(zmq.SNDHWM, CHILD_HIGH_WATER_COUNT)
         self._back.setsockopt(zmq.RCVHWM, CHILD_HIGH_WATER_COUNT)
         self._back.setsockopt(zmq.MAXMSGSIZE, LARGEST_BYTES)
-        if line.back != zmq.XSUB:
-            self._back.setsockopt(zmq.IMMEDIATE, 1)  # to a child that is there, or to none
+        if pair.back != zmq.XSUB:
+            self._back.setsockopt(zmq.IMMEDIATE, 1)  # only to children that are connected
         for child in children:
             self._back.connect(child)
-        self._thread = threading.Thread(target=self._run, name=f"relay-{line.key}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"relay-{pair.key}", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; from now on the sockets are its own."""
+        """Start the thread, which then owns the sockets."""
         self._thread.start()
 
-    def ask_to_end(self) -> None:
-        """Start the end: read what is on its way, hand it on, send the end mark until `stop`. Returns at once."""
+    def request_end(self) -> None:
+        """Let the thread pass on what is on its way, then send the end mark until `stop`. Return at once."""
         with contextlib.suppress(zmq.ZMQError):
             self._control.send(b"TERMINATE", zmq.NOBLOCK)  # the proxy answers: closing now would block it for ever
 
     def stop(self) -> None:
-        """Close, for pushed messages after the children have ended. Waits at most `LAST_MS` for the thread."""
-        if not self.handed_on.is_set():
-            self.ask_to_end()
+        """Close, for pushed messages after the children have ended. Waits at most `LINGER_MS` for the thread."""
+        if not self.all_delivered.is_set():
+            self.request_end()
         self._children_ended.set()
-        self._thread.join(LAST_MS / 1000)
+        self._thread.join(LINGER_MS / 1000)
         self._control.close(0)
         self._authenticator.close()
         self._context.term()  # ends a thread that still waits for a child; lingers for what is being sent
         self._thread.join()
 
     def _run(self) -> None:
-        # Signals go to the main thread: here one would lose the message that the proxy holds.
+        # Signals go to the main thread: here one would make the proxy drop the message that it holds.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             zmq.proxy_steerable(self._front, self._back, None, self._commands)
-            if self.line.key in PUSH_READERS:
-                self._hand_on_the_rest()
+            if self.pair.key in PUSH_READERS:
+                self._deliver_the_rest()
         except zmq.ContextTerminated:
-            if self.line.key in PUSH_READERS:
-                log.error("no ingester took the last messages, they are lost receiver=%s", self.line.key)  # noqa: TRY400
+            if self.pair.key in PUSH_READERS:
+                log.error("last messages are lost, no ingester read them receiver=%s", self.pair.key)  # noqa: TRY400
         finally:
             self._commands.close(0)
             self._front.close(0)
             self._back.close()
 
-    def _hand_on_the_rest(self) -> None:
+    def _deliver_the_rest(self) -> None:
         if not read_all(self.address, partial(move_some, self._front, self._back)):
-            log.warning("sender does not pause, its last messages are lost receiver=%s", self.line.key)
-        self._front.close(0)  # now its senders reconnect
-        self.handed_on.set()
+            log.warning("sender does not stop sending, its last messages are dropped receiver=%s", self.pair.key)
+        self._front.close(0)  # only now, because senders reconnect
+        self.all_delivered.set()
         while not self._children_ended.wait(MARK_EVERY_S):
             with contextlib.suppress(zmq.Again):
                 for _ in range(self._children_count):  # round robin

@@ -61,7 +61,7 @@ def bound_address(socket: zmq.Socket[bytes]) -> str:
 
 
 class SocketReader:
-    """Read one socket in a greenlet. `receive(socket)` takes some messages and returns True if there may be more."""
+    """Read one socket in a greenlet. `receive(socket)` reads some messages and returns True if there may be more."""
 
     def __init__(self, socket: zmq.Socket[bytes], receive: Callable[[zmq.Socket[bytes]], bool]) -> None:
         self.socket = socket
@@ -86,7 +86,6 @@ class SocketReader:
 
     @property
     def paused(self) -> bool:
-        """Return True while reading is paused."""
         return not self._open.is_set()
 
     def recheck(self) -> None:
@@ -124,8 +123,8 @@ class SocketReader:
 def drain(socket: zmq.Socket[bytes]) -> list[bytes]:
     """Return the payloads of waiting messages without their keys, until `DRAIN_COUNT` or `DRAIN_BYTES` is reached.
 
-    Frames before the last one are keys (see `zsend ADDRESS KEY`). A frame that is one whole BSON document is taken as
-    the payload without asking for more frames, which saves a call for most messages.
+    Frames before the last one are keys (see `zsend ADDRESS KEY`). A frame that is one whole BSON document is treated
+    as the payload without asking for more frames, which saves a call for most messages.
     """
     messages: list[bytes] = []
     size, receive, more = 0, socket.recv, zmq.RCVMORE

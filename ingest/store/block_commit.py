@@ -41,7 +41,7 @@ REFUSED_CODES = frozenset({2, 15, 22, 52, 53, 56, 57, 121, 10334, 17280})
 # With these MongoDB rejects a whole command without naming the document at fault: Overflow (nested deeper than 200,
 # references and scopes of code included) and InvalidBSON (such as a boolean with the value 2).
 UNREADABLE_CODES = frozenset({15, 22})
-SHOWN_CHARS = 500  # kept of MongoDB's message, which can name every level of a deep document
+MOST_MESSAGE_CHARS = 500  # kept of MongoDB's message, which can name every level of a deep document
 LOOKUP_COUNT = 5_000  # ids per query
 
 
@@ -56,7 +56,6 @@ class Verdict:
 
     @classmethod
     def from_document(cls, document: Document) -> Verdict:
-        """Return the verdict stored in `document`."""
         if document.get("revoked"):
             return cls(revoked=True)
         return cls(document["stored"], document["duplicates"], document["quarantined"])
@@ -68,7 +67,7 @@ class Verdict:
 
 
 @dataclass(slots=True)
-class Content:
+class BlockContent:
     """A block's events and refusals, and the faults of single events found while committing it."""
 
     events: list[bytes] = field(default_factory=list)  # raw BSON without `_id`
@@ -78,8 +77,7 @@ class Content:
     refused: dict[int, Refusal] = field(default_factory=dict)  # index -> refusal of an event that MongoDB rejected
 
     @classmethod
-    def of(cls, block: Block) -> Content:
-        """Return the content of the records of `block`."""
+    def of(cls, block: Block) -> BlockContent:
         content = cls()
         for record in block.records:
             if record.kind is RecordKind.REFUSALS:
@@ -118,10 +116,10 @@ class Content:
 
 
 def _refused(message: str, code: int | None, event: bytes) -> Refusal:
-    return Refusal("refused_by_store", f"MongoDB: {message:.{SHOWN_CHARS}} ({code})", event)
+    return Refusal("refused_by_store", f"MongoDB: {message:.{MOST_MESSAGE_CHARS}} ({code})", event)
 
 
-class RaceError(Exception):
+class RetryTransactionError(Exception):
     """A producer's id was stored in the meantime, or MongoDB refused one event: the transaction must be repeated."""
 
 
@@ -149,10 +147,9 @@ class BlockCommit:
         return database.client is self._database.client
 
     def close(self) -> None:
-        """End the session."""
         self._session.end_session()
 
-    def run(self, reservation: Reservation, content: Content, *, first_try: bool = False) -> Verdict:
+    def run(self, reservation: Reservation, content: BlockContent, *, first_try: bool = False) -> Verdict:
         """Commit `content` under the reserved ids and return its verdict, or the one it already has.
 
         `first_try` skips the search for that verdict, which cannot exist if the ids were reserved just now. Raise
@@ -165,7 +162,7 @@ class BlockCommit:
         while True:
             try:
                 verdict = self._transaction(reservation, content)
-            except RaceError:
+            except RetryTransactionError:
                 if verdict := self.verdict_of(reservation):
                     return verdict
                 self._look_up(reservation, content, newest=True)
@@ -181,7 +178,7 @@ class BlockCommit:
         found = self._database[VERDICT].find_one(_key(reservation))
         return Verdict.from_document(found) if found else None
 
-    def _look_up(self, reservation: Reservation, content: Content, *, newest: bool) -> None:
+    def _look_up(self, reservation: Reservation, content: BlockContent, *, newest: bool) -> None:
         """Mark events whose id is already stored as duplicates; search the block's own partition only if `newest`."""
         wanted = {id_: index for index, id_ in content.ids.items() if index not in content.duplicates}
         if not wanted:
@@ -193,7 +190,7 @@ class BlockCommit:
                 found = self._database[name].find({"id": {"$in": some}}, {"_id": 0, "id": 1}).hint("id")
                 content.duplicates.update(wanted[document["id"]] for document in found)
 
-    def _single_out(self, reservation: Reservation, content: Content) -> bool:
+    def _single_out(self, reservation: Reservation, content: BlockContent) -> bool:
         """Record the events that make MongoDB reject their whole command; return whether there are any.
 
         An ordinary event is tried first: if MongoDB rejects that too, the cause is not in the events.
@@ -234,7 +231,7 @@ class BlockCommit:
                     session.abort_transaction()
         return None
 
-    def _transaction(self, reservation: Reservation, content: Content) -> Verdict:
+    def _transaction(self, reservation: Reservation, content: BlockContent) -> Verdict:
         indexes, documents = content.documents(reservation.first)
         session = self._session
         with session.start_transaction(write_concern=DURABLE):  # commits on exit, aborts on an error
@@ -249,13 +246,13 @@ class BlockCommit:
                 )
                 self._database[VERDICT].insert_one(_document(reservation, verdict), session=session)
             except DuplicateKeyError:
-                raise RaceError from None
+                raise RetryTransactionError from None
         return verdict
 
     def _insert(
         self,
         reservation: Reservation,
-        content: Content,
+        content: BlockContent,
         indexes: Sequence[int],
         documents: list[RawBSONDocument],
         session: ClientSession,
@@ -266,8 +263,8 @@ class BlockCommit:
         for error in reply.get("writeErrors", ()):
             self._explain(reservation, content, indexes[error["index"]], error)
 
-    def _explain(self, reservation: Reservation, content: Content, index: int, error: Document) -> None:
-        """Record a fault of the event at `index` and raise `RaceError`; raise any other error as it is."""
+    def _explain(self, reservation: Reservation, content: BlockContent, index: int, error: Document) -> None:
+        """Record a fault of the event at `index` and raise `RetryTransactionError`; raise any other error as it is."""
         code, message = error["code"], error.get("errmsg", "")
         pattern = list(error.get("keyPattern", ()))
         if code == _DUPLICATE and pattern == ["_id"]:
@@ -276,13 +273,13 @@ class BlockCommit:
                 "the database was restored, or another program wrote to it; run `manage.py doctor`"
             )
         if code == _DUPLICATE and pattern == ["id"]:
-            raise RaceError
+            raise RetryTransactionError
         if code == _DUPLICATE or code in REFUSED_CODES:
             content.refused[index] = _refused(message, code, content.events[index])
-            raise RaceError
+            raise RetryTransactionError
         raise PyMongoError(f"MongoDB refuses to insert into {reservation.partition.name}: {message} ({code})")
 
-    def _insert_refusals(self, reservation: Reservation, content: Content, session: ClientSession) -> None:
+    def _insert_refusals(self, reservation: Reservation, content: BlockContent, session: ClientSession) -> None:
         refused = [
             refusal.to_document("store", dt.datetime.now(dt.UTC)) for _, refusal in sorted(content.refused.items())
         ]
@@ -310,8 +307,8 @@ def _key(reservation: Reservation) -> Document:
 def _document(reservation: Reservation, verdict: Verdict) -> Document:
     return {
         **_key(reservation),
-        "from": Int64(reservation.span.first),
-        "to": Int64(reservation.span.last),
+        "from": Int64(reservation.bounds.first),
+        "to": Int64(reservation.bounds.last),
         "first": Int64(reservation.first),
         "stored": verdict.stored,
         "duplicates": verdict.duplicates,

@@ -53,16 +53,13 @@ class Connection:
             self._database, write_concern=DURABLE, read_preference=ReadPreference.PRIMARY, read_concern=MAJORITY
         )
 
-    def renew(self, *, anew: bool = False) -> None:
-        """Close the client if the address has changed, or if `anew`, so that the next use connects again."""
+    def renew(self, *, force: bool = False) -> None:
+        """Close the client if the address has changed, or always with `force`, so that the next use connects again."""
         with self._guard:
-            if self._client is not None and (anew or self._address() != self._connected_to):
+            if self._client is not None and (force or self._address() != self._connected_to):
                 self._client.close()
                 self._client = None
 
     def close(self) -> None:
         """Close the client. A later use connects again."""
-        with self._guard:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
+        self.renew(force=True)

@@ -207,7 +207,7 @@ def advice(blocker: Blocker) -> str:
     )
 
 
-def obstacles(summary: StoreReport) -> list[str]:
+def problems(summary: StoreReport) -> list[str]:
     """Return messages for an operator about ingesters that do not work properly."""
     adopted = {journal for report in summary.ingesters if report.alive for journal in report.holds}
     found = []

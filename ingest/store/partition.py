@@ -29,7 +29,6 @@ class Partition:
 
 
 def partition_name(number: int) -> str:
-    """Return the name of the collection of partition `number`."""
     return f"{VIEW}.{number}"
 
 

@@ -37,7 +37,6 @@ class Selection:
     replayed: bool | None = None
 
     def condition(self) -> Document:
-        """Return the MongoDB filter."""
         found: Document = {name: value for name in ("code", "source") if (value := getattr(self, name))}
         bounds = {"$gte": self.since, "$lte": self.until}
         if given := {operator: moment for operator, moment in bounds.items() if moment is not None}:
@@ -67,7 +66,7 @@ def parse_key(text: str) -> dict[str, Any]:
     journal, _, rest = text.partition(".")
     number, _, index = rest.partition(".")
     if not all(part.isascii() and part.isdigit() and int(part) < 2**63 for part in (number, index)):
-        raise KeyFormatError(f"{text[:120]!r} is not a quarantine key: allowed is JOURNAL.BLOCK.INDEX")
+        raise KeyFormatError(f"{text[:120]!r} is not a quarantine key: use JOURNAL.BLOCK.INDEX")
     return {"j": journal, "s": int(number), "i": int(index)}
 
 
@@ -123,8 +122,7 @@ def counts(database: Database[Document]) -> list[Count]:
     ]
 
 
-def number_of(database: Database[Document], selection: Selection) -> int:
-    """Return the number of entries in a selection."""
+def count_selected(database: Database[Document], selection: Selection) -> int:
     return database[QUARANTINE].count_documents(selection.condition(), maxTimeMS=LIMIT_MS)
 
 
@@ -137,16 +135,13 @@ def selected(
     database: Database[Document], selection: Selection | Sequence[Mapping[str, Any]], most: int
 ) -> Iterator[Document]:
     """Yield up to `most` whole entries of a selection or a list of keys, oldest first."""
-    condition = (
-        selection.condition()
-        if isinstance(selection, Selection)
-        else {"_id": {"$in": [dict(key) for key in selection]}}
-    )
-    yield from database[QUARANTINE].find(condition).sort("time", ASCENDING).limit(most).batch_size(500)
+    yield from database[QUARANTINE].find(_condition(selection)).sort("time", ASCENDING).limit(most).batch_size(500)
 
 
 def delete(database: Database[Document], selection: Selection | Sequence[Mapping[str, Any]]) -> int:
     """Delete the entries of a selection or a list of keys; return how many were deleted."""
-    if isinstance(selection, Selection):
-        return database[QUARANTINE].delete_many(selection.condition()).deleted_count
-    return database[QUARANTINE].delete_many({"_id": {"$in": [dict(key) for key in selection]}}).deleted_count
+    return database[QUARANTINE].delete_many(_condition(selection)).deleted_count
+
+
+def _condition(selection: Selection | Sequence[Mapping[str, Any]]) -> Document:
+    return selection.condition() if isinstance(selection, Selection) else {"_id": {"$in": list(map(dict, selection))}}

@@ -22,6 +22,7 @@ import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 
 from ingest.exceptions import IngestError
+from ingest.file_replacement import sync_folder
 from ingest.store.partition import Partition, create_partition, create_view, partition_name
 from ingest.store.store import KEY, STORE, Store
 from ingest.wire.bson_element import split_documents
@@ -102,7 +103,7 @@ def dump(store: Store, partition: Partition, folder: Path, on_progress: Callable
             temporary.unlink()
             raise RotationError(f"{path} exists and holds other documents: move it, or choose another folder")
         temporary.replace(path)
-        _sync_folder(folder)
+        sync_folder(folder)
     except OSError as error:
         raise RotationError(f"{path} cannot be written: {error.strerror or error}") from None
     return Dump(partition, path, count, digest.hexdigest())
@@ -118,14 +119,6 @@ def _digest(path: Path) -> str | None:
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return None
     return digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def verify(store: Store, made: Dump) -> None:
@@ -170,7 +163,7 @@ def drop(store: Store, partition: Partition) -> None:
     database[partition.name].drop()
 
 
-def left_over(store: Store) -> list[Partition]:
+def leftover_partitions(store: Store) -> list[Partition]:
     """Return partitions that were removed from the store, but whose collection an interrupted `drop` left behind."""
     oldest = store.watermark().partitions[0]
     names = store.database().list_collection_names(filter={"name": {"$regex": r"^event\.[0-9]+$"}})
@@ -193,7 +186,7 @@ def rotate(
     be dropped goes beyond it. What an interrupted call left behind is finished first.
     """
     dumps = []
-    for partition in left_over(store):
+    for partition in leftover_partitions(store):
         made = dump(store, partition, folder, on_progress)
         verify(store, made)
         store.database()[partition.name].drop()

@@ -68,7 +68,7 @@ class Reservation:
     block: BlockId
     first: int
     count: int
-    span: BlockBounds  # the records that it was reserved for
+    bounds: BlockBounds  # the records that it was reserved for
     partitions: tuple[Partition, ...]  # in ascending order of first_id
     lowest_open: int  # lowest first id of all open blocks when this one was reserved
     watermark: Watermark  # at that time
@@ -185,7 +185,7 @@ class Store:
         self,
         mark: StoreMark,
         block: BlockId,
-        span: BlockBounds,
+        bounds: BlockBounds,
         count: int,
         settled: Sequence[BlockId] = (),
         *,
@@ -206,7 +206,7 @@ class Store:
         }
         at = {"$max": ["$at", "$$NOW"]}
         entry = {
-            "j": journal, "s": Int64(number), "from": Int64(span.first), "to": Int64(span.last),
+            "j": journal, "s": Int64(number), "from": Int64(bounds.first), "to": Int64(bounds.last),
             "first": "$next", "n": Int64(count), "at": at, "session": session,
         }  # fmt: skip
         fresh = {"$let": {"vars": {"used": used}, "in": {"$gt": [number, "$$used.s"]}}}
@@ -268,13 +268,13 @@ class Store:
         """Return the highest block number that the journal has used, 0 if none."""
         return next((int(j["s"]) for j in self._read({"journals": 1})["journals"] if j["j"] == journal), 0)
 
-    def forget_numbers(self, journals: Sequence[str]) -> None:
-        """Forget the block numbers used by journals that no longer exist."""
+    def remove_numbers(self, journals: Sequence[str]) -> None:
+        """Remove the block numbers of journals that no longer exist."""
         if journals:
             self._document().update_one(KEY, {"$pull": {"journals": {"j": {"$in": list(journals)}}}})
 
-    def settled_spans(self, journal: str) -> list[BlockBounds]:
-        """Return the record spans of the journal that have a verdict other than `revoked`."""
+    def settled_bounds(self, journal: str) -> list[BlockBounds]:
+        """Return the bounds of the journal's blocks that have a verdict other than `revoked`."""
         found = self.verdicts().find(
             {"_id": {"$gte": {"j": journal, "s": 0}, "$lte": {"j": journal, "s": Int64(2**63 - 1)}}, "revoked": None},
             {"from": 1, "to": 1},
@@ -282,7 +282,6 @@ class Store:
         return [BlockBounds(int(v["from"]), int(v["to"]), int(v["_id"]["s"])) for v in found]
 
     def verdicts(self) -> Collection[Document]:
-        """Return the collection of verdicts."""
         return self.database()[VERDICT]
 
     def _document(self) -> Collection[Document]:
@@ -335,7 +334,7 @@ def _reservation(entry: Mapping[str, Any], document: Mapping[str, Any]) -> Reser
         block=(entry["j"], int(entry["s"])),
         first=int(entry["first"]),
         count=int(entry["n"]),
-        span=BlockBounds(int(entry["from"]), int(entry["to"]), int(entry["s"])),
+        bounds=BlockBounds(int(entry["from"]), int(entry["to"]), int(entry["s"])),
         partitions=read_partitions(document["partitions"]),
         lowest_open=min(int(block["first"]) for block in document["open"]),
         watermark=_watermark(document, document["at"]),

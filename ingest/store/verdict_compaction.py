@@ -1,7 +1,7 @@
 """Compact old verdicts into one document per journal, so that they do not accumulate for ever.
 
-A replay needs a verdict until the block's records are cut from the journal's files. After that only its counts matter:
-one atomic update adds them to the journal's document in `ingest.journal`, together with the highest block number
+A replay needs a verdict until the block's records are removed from the journal's files. After that only its counts
+matter: one atomic update adds them to the journal's document in `ingest.journal`, with the highest block number
 included (`folded`). Verdicts up to that number are then removed. Any that a crash leaves are not counted again (see
 `ingest.store.ingester_report`) and are removed by the next compaction. No transaction is used, because one left open by
 a killed process would block others for a minute.
@@ -20,13 +20,13 @@ COUNTS = ("stored", "duplicates", "quarantined")
 
 
 def compact(store: Store, journal: str, through: int) -> int:
-    """Compact the journal's verdicts whose records, up to `through`, are cut; return how many. Safe to repeat.
+    """Compact the journal's verdicts whose records, up to `through`, are removed; return how many. Safe to repeat.
 
     Only the process that holds the journal may call it.
     """
     open_numbers = [int(block["s"]) for block in store.open_blocks(journal)]
     verdicts = []
-    for verdict in store.database()[VERDICT].find(_spans(journal), sort=[("_id", 1)]):
+    for verdict in store.database()[VERDICT].find(_verdicts_of(journal), sort=[("_id", 1)]):
         if int(verdict["to"]) > through or any(number <= int(verdict["_id"]["s"]) for number in open_numbers):
             break
         if verdict.get("revoked"):
@@ -41,11 +41,11 @@ def retire(store: Store, journal: str) -> int:
     Only the process that held the journal when its last file was removed may call it. The journal's document stays, so
     that files restored from a backup are not mistaken for new ones.
     """
-    count = _compact(store, journal, list(store.database()[VERDICT].find(_spans(journal))))
+    count = _compact(store, journal, list(store.database()[VERDICT].find(_verdicts_of(journal))))
     journals = store.database()[JOURNAL]
     journals.update_one({"_id": journal}, [{"$set": {"retired": {"$ifNull": ["$retired", "$$NOW"]}}}], upsert=True)
     long_ago: Document = {"$expr": {"$lt": ["$retired", {"$subtract": ["$$NOW", 3_600_000]}]}, "retired": {"$ne": None}}
-    store.forget_numbers([document["_id"] for document in journals.find(long_ago, {"_id": 1})])
+    store.remove_numbers([document["_id"] for document in journals.find(long_ago, {"_id": 1})])
     return count
 
 
@@ -69,9 +69,9 @@ def _compact(store: Store, journal: str, verdicts: list[Document]) -> int:
             database[JOURNAL].update_one(unchanged, {"$inc": increments, "$set": {"folded": Int64(highest)}})
         else:
             database[JOURNAL].insert_one({"_id": journal, "folded": Int64(highest), **increments})
-    database[VERDICT].delete_many(_spans(journal, highest))
+    database[VERDICT].delete_many(_verdicts_of(journal, highest))
     return len(fresh)
 
 
-def _spans(journal: str, through: int = 2**63 - 1) -> Document:
+def _verdicts_of(journal: str, through: int = 2**63 - 1) -> Document:
     return {"_id": {"$gte": {"j": journal, "s": 0}, "$lte": {"j": journal, "s": Int64(through)}}}

@@ -11,19 +11,19 @@ class Forkable(Protocol):
     """An object that must reset itself in a forked process."""
 
     def after_fork(self) -> None:
-        """Forget the parent's sockets, locks and files without touching them. Runs in the child's only thread."""
+        """Drop the parent's sockets, locks and files without closing them. Runs in the child's only thread."""
 
 
-_known: WeakSet[Forkable] = WeakSet()
+_registered: WeakSet[Forkable] = WeakSet()
 
 
-def watch(forkable: Forkable) -> None:
+def register(forkable: Forkable) -> None:
     """Call `forkable.after_fork()` in every process forked from now on, for as long as `forkable` lives."""
-    _known.add(forkable)
+    _registered.add(forkable)
 
 
 def _after_fork() -> None:
-    for forkable in list(_known):
+    for forkable in list(_registered):
         forkable.after_fork()
 
 

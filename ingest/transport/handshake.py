@@ -13,13 +13,13 @@ from typing import Any
 
 import zmq
 
-UNTIL_DONE = (
+OUTCOMES = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
-FOR_GOOD = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+FINAL_FAILURES = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 _EVENT = struct.Struct("=Hi").unpack_from
 _numbers = itertools.count()
 
@@ -36,39 +36,39 @@ class Handshake:
         self._monitor: Any = None
         self.done = False  # whether one has ever succeeded
         self.fault = ""  # why the last one failed; empty if it did not
-        self.given_up = False  # whether the socket will never retry
-        self._watch(UNTIL_DONE)
+        self.never_retries = False  # whether the socket will never retry
+        self._watch(OUTCOMES)
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Process pending monitor events; return whether a handshake has ever succeeded."""
         while self._monitor is not None:
             try:
                 event = _EVENT(self._monitor.recv_multipart(zmq.NOBLOCK)[0])[0]
             except zmq.Again:
                 break
-            self._note(event)
-        if self.done and not self.given_up and self._watched != FOR_GOOD:
-            # From now on only one-time events: `look` may not be called again, and a full monitor blocks the socket.
-            self._watch(FOR_GOOD)
+            self._process(event)
+        if self.done and not self.never_retries and self._watched != FINAL_FAILURES:
+            # From now on only one-time events: `poll` may never be called again, and a full monitor blocks the socket.
+            self._watch(FINAL_FAILURES)
         return self.done
 
-    def _note(self, event: int) -> None:
+    def _process(self, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.done, self.fault = True, ""
-        elif event & UNTIL_DONE:
+        elif event & OUTCOMES:
             self.fault = self._reason(event)
-            self.given_up = bool(event & FOR_GOOD)
+            self.never_retries = bool(event & FINAL_FAILURES)
 
     def _reason(self, event: int) -> str:
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             return "it does not know this key: is its file still in `keys/ingest-clients` there?"
         if self._with_keys:
             return "its key is not the one in our key file, or it has none: copy the file from there again"
-        return "it takes only senders with keys: pass a key file from its `keys/ingest-clients`"
+        return "it accepts only senders with keys: pass a key file from its `keys/ingest-clients`"
 
     @property
     def descriptor(self) -> int:
-        """Return a descriptor that becomes readable when `look` has events to process (edge-triggered, see ZMQ_FD)."""
+        """Return a descriptor that becomes readable when `poll` has events to process (edge-triggered, see ZMQ_FD)."""
         return int(self._monitor.getsockopt(zmq.FD))
 
     def _watch(self, events: int) -> None:
@@ -81,7 +81,7 @@ class Handshake:
         self._monitor.connect(name)
 
     def close(self) -> None:
-        """Stop watching. May be called twice."""
+        """Stop watching. Can be called twice."""
         if self._monitor is not None:
             monitor, self._monitor = self._monitor, None
             with contextlib.suppress(zmq.ZMQError):

@@ -23,7 +23,7 @@ COMMITTED = "committed"
 AGG_COMPLETE = "agg_complete"
 NOTICES = frozenset({AGG_COMPLETE})  # those that a receiver accepts from others and publishes
 HIGH_WATER_COUNT = 1_000  # notices queued for a slow subscriber
-AGAIN_S = 5.0  # pause before reconnecting after a refusal
+RECONNECT_S = 5.0  # pause before reconnecting after a refusal
 
 Notice = dict[str, Any]
 
@@ -47,8 +47,8 @@ def subscribe(
 ) -> Iterator[Notice | None]:
     """Yield notices as they arrive, and None after each `timeout_s` without one (default: wait for ever).
 
-    Ends once `stop()` is true. Blocks the calling thread, or only its greenlet if gevent has patched the process.
-    Reconnects by itself; notices sent in the meantime are lost.
+    End once `stop()` is true. Block the calling thread, or only its greenlet if gevent has patched the process.
+    Reconnect automatically; notices sent in the meantime are lost.
     """
     with contextlib.closing(Subscription(address, keys)) as subscription:
         while not stop():
@@ -60,7 +60,7 @@ class Subscription:
 
     def __init__(self, address: str, keys: ClientKeys | None = None) -> None:
         self._address, self._keys = address, keys
-        self._logged, self._again_at = "", 0.0
+        self._logged, self._reconnect_at = "", 0.0
         self._open()
 
     def _open(self) -> None:
@@ -83,26 +83,26 @@ class Subscription:
 
     def _wait(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
-        while not self._socket.poll(int(max(0.0, min(deadline - time.monotonic(), AGAIN_S)) * 1000)):
+        while not self._socket.poll(int(max(0.0, min(deadline - time.monotonic(), RECONNECT_S)) * 1000)):
             self._check_handshake()
             if time.monotonic() >= deadline:
                 return False
         return True
 
     def _check_handshake(self) -> None:
-        """Log a refusal once, and reconnect every `AGAIN_S`, because ZeroMQ does not always retry."""
-        self._handshake.look()
+        """Log a refusal once, and reconnect every `RECONNECT_S`, because ZeroMQ does not always retry."""
+        self._handshake.poll()
         fault = self._handshake.fault
         if fault and fault != self._logged:
             log.warning("no notices: the ingester refuses the connection address=%s reason=%s", self._address, fault)
         if fault or self._handshake.done:
             self._logged = fault
-        if self._handshake.given_up and time.monotonic() >= self._again_at:
-            self._again_at = time.monotonic() + AGAIN_S
+        if self._handshake.never_retries and time.monotonic() >= self._reconnect_at:
+            self._reconnect_at = time.monotonic() + RECONNECT_S
             self.close()
             self._open()
 
     def close(self) -> None:
-        """Close the socket. May be called twice."""
+        """Close the socket. Can be called twice."""
         self._handshake.close()
         self._socket.close(linger=0)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,8 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from ..exceptions import KeyFileError
+from ..file_replacement import replace_file
+from ..log_limit import LogLimit
 from ..settings import ServerKeys
 from .client_keys import ClientKeys, checked, public_of, read_secret
 
@@ -25,9 +25,8 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".curve"
 OWN = "own"  # the sender name that the installation's own processes use
-SAY_EVERY_S = 60.0  # at most one log line about refused senders in this time
+LOG_EVERY_S = 60.0  # time between two log lines about refused senders
 _DOMAIN = "ingest"  # the ZAP domain of our sockets
-_MODE = 0o600
 
 
 def load_server_keys(path: Path, clients: Path) -> ServerKeys | None:
@@ -79,11 +78,7 @@ def make_client_keys(keys: ServerKeys, name: str) -> Path:
 
 def _write(path: Path, content: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(content, file)
-    temporary.replace(path)
+    replace_file(path, json.dumps(content))
 
 
 def as_server(socket: Any, keys: ServerKeys | None) -> None:
@@ -104,13 +99,13 @@ class Authenticator:
         self._thread: ThreadAuthenticator | None = None
         if keys is not None:
             self._keys = keys
-            self._refused, self._log_at = 0, 0.0
+            self._refused, self._log_limit = 0, LogLimit(LOG_EVERY_S)
             self._thread = ThreadAuthenticator(context)
             self._thread.configure_curve_callback(_DOMAIN, credentials_provider=self)
             self._thread.start()
 
     def close(self) -> None:
-        """Stop accepting connections. May be called twice."""
+        """Stop accepting connections. Can be called twice."""
         if self._thread is not None:
             self._thread.stop()
             self._thread = None
@@ -123,11 +118,11 @@ class Authenticator:
         return known
 
     def _log_refusal(self, key: str) -> None:
-        """Log a refusal at most every `SAY_EVERY_S`, because a refused sender may retry at once."""
+        """Log a refusal at most once in `LOG_EVERY_S`, because a refused sender may retry at once."""
         self._refused += 1
-        if (now := time.monotonic()) >= self._log_at:
+        if self._log_limit.allows():
             log.warning(
                 "sender refused: no file has its public key key=%s folder=%s refused_since_last=%d",
                 key, self._keys.clients, self._refused,
             )  # fmt: skip
-            self._refused, self._log_at = 0, now + SAY_EVERY_S
+            self._refused = 0

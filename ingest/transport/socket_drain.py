@@ -30,7 +30,7 @@ import zmq
 
 PAUSE_WITHIN_S = 1.0  # for senders to pause; after it their connections are shut down
 CLOSE_WITHIN_S = 10.0  # for one that does not close then; ZeroMQ's do
-QUIET_S = 0.3  # a sender that was shut down, has not closed and is silent for so long hangs
+QUIET_S = 0.3  # a sender that was shut down, has not closed and is silent for this long hangs
 MOVE_COUNT = 100  # messages moved in one turn
 SPACE_WITHIN_MS = 20
 _PAUSE_S = 0.002

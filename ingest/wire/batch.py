@@ -25,7 +25,6 @@ class ReceivedBatch:
     size_bytes: int = 0  # of events and refused input
 
     def accept(self, raw: bytes, id_: str | None) -> None:
-        """Add one event."""
         if id_ is not None or self.ids:
             if len(self.ids) < len(self.events):
                 self.ids += [None] * (len(self.events) - len(self.ids))
@@ -41,18 +40,16 @@ class ReceivedBatch:
         self.events += raws
         self.size_bytes += sum(map(len, raws))
 
-    @property
-    def size(self) -> tuple[int, int, int, int, int]:
-        """Return the current sizes, to be passed to `cut`."""
+    def checkpoint(self) -> tuple[int, int, int, int, int]:
+        """Return the current sizes, for `roll_back`."""
         return len(self.events), len(self.ids), len(self.refusals), len(self.commands), self.size_bytes
 
-    def cut(self, size: tuple[int, int, int, int, int]) -> None:
-        """Drop everything that was added since `size` was read."""
-        events, ids, refusals, commands, self.size_bytes = size
+    def roll_back(self, checkpoint: tuple[int, int, int, int, int]) -> None:
+        """Drop everything that was added since `checkpoint`."""
+        events, ids, refusals, commands, self.size_bytes = checkpoint
         del self.events[events:], self.ids[ids:], self.refusals[refusals:], self.commands[commands:]
 
     def refuse(self, code: str, message: str, raw: bytes, index: int = 0) -> None:
-        """Add one refusal."""
         message = message.encode("utf-8", "backslashreplace").decode()  # JSON allows lone surrogates, BSON does not
         self.refusals.append(Refusal(code, message, raw, index))
         self.size_bytes += len(raw)

@@ -28,7 +28,6 @@ def assembled(*parts: bytes) -> bytes:
 
 
 def text_element(name: str, text: str) -> bytes:
-    """Return an encoded string element."""
     encoded = text.encode()
     return bytes([_STRING]) + name.encode() + b"\x00" + _INT.pack(len(encoded) + 1) + encoded + b"\x00"
 
@@ -121,7 +120,7 @@ _SIZES: dict[int, Callable[[bytes, int], int]] = (
 
 
 def split_documents(payload: bytes) -> list[bytes]:
-    """Return the BSON documents that follow one another in `payload`. Raises `ValueError` if it holds anything else."""
+    """Return the BSON documents that follow one another in `payload`. Raise `ValueError` if it holds anything else."""
     documents, position, end = [], 0, len(payload)
     while position < end:
         length = _LENGTH(payload, position)[0] if position + 5 <= end else 0

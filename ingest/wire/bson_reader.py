@@ -18,7 +18,6 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 
 from .batch import ReceivedBatch
 from .bson_element import assembled, elements
-from .error_boundary import guarded, refuse_failed
 from .event import (
     FIELDS,
     LIMITS,
@@ -28,9 +27,10 @@ from .event import (
     Fault,
     complete,
     depth_fault_of,
+    describe_value,
     fault_of,
-    shown,
 )
+from .reader_failure import refuse_and_log, refuse_on_failure
 
 _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
 _LENGTH = struct.Struct("<i").unpack_from
@@ -44,8 +44,8 @@ _MARKS = {name: name.encode() + b"\x00" for name in FIELDS}  # a field name as e
 _TYPE, _CONTEXT, _TIMESTAMP, _EXTRA, _ID = (_MARKS[n] for n in ("type", "context", "timestamp", "extra", "id"))
 
 
-def read_messages(messages: Sequence[bytes], intake: ReceivedBatch, now_ms: int) -> None:
-    """Sort the documents of `messages` into `intake`. Never raise on bad input."""
+def read_messages(messages: Sequence[bytes], batch: ReceivedBatch, now_ms: int) -> None:
+    """Read the documents of `messages` into `batch`. Never raise on bad input."""
     raws: list[bytes] = []
     for message in messages:
         if len(message) > MAX_MESSAGE_BYTES:
@@ -61,17 +61,17 @@ def read_messages(messages: Sequence[bytes], intake: ReceivedBatch, now_ms: int)
         except Exception:  # noqa: BLE001 - untrusted bytes: the messages are then read one by one
             pass
         else:
-            _sort(documents, raws, joined, intake, now_ms)
+            _add_all(documents, raws, joined, batch, now_ms)
             return
     for message in messages:
-        read_message(message, intake, now_ms)
+        read_message(message, batch, now_ms)
 
 
-def read_message(message: bytes, intake: ReceivedBatch, now_ms: int) -> None:
-    """Sort the documents of one message into `intake`."""
+def read_message(message: bytes, batch: ReceivedBatch, now_ms: int) -> None:
+    """Read the documents of one message into `batch`."""
     if len(message) > MAX_MESSAGE_BYTES:
-        intake.refuse(
-            "oversized_message", f"the message has {len(message)} bytes; allowed are {MAX_MESSAGE_BYTES}", message
+        batch.refuse(
+            "oversized_message", f"the message has {len(message)} bytes, more than {MAX_MESSAGE_BYTES}", message
         )
         return
     raws, rest = split(message)
@@ -80,12 +80,12 @@ def read_message(message: bytes, intake: ReceivedBatch, now_ms: int) -> None:
         documents = bson.decode_all(joined) if raws else []
     except Exception:  # noqa: BLE001 - untrusted bytes: the documents are then read one by one
         for index, raw in enumerate(raws):
-            _sort_alone(raw, intake, now_ms, index)
+            _read_alone(raw, batch, now_ms, index)
     else:
-        _sort(documents, raws, joined, intake, now_ms)
+        _add_all(documents, raws, joined, batch, now_ms)
     if rest or not raws:
         code = "bad_bson" if not rest or _length(rest) < 5 else "truncated_message"
-        intake.refuse(code, f"{len(rest)} bytes at the end of the message are not a whole document", rest, len(raws))
+        batch.refuse(code, f"{len(rest)} bytes at the end of the message are not a whole document", rest, len(raws))
 
 
 def split(message: bytes) -> tuple[list[bytes], bytes]:
@@ -107,14 +107,14 @@ def _length(rest: bytes) -> int:
     return int(_LENGTH(rest)[0]) if len(rest) >= 4 else len(rest) + 5
 
 
-def _sort(
-    documents: Sequence[dict[str, Any]], raws: Sequence[bytes], joined: bytes, intake: ReceivedBatch, now_ms: int
+def _add_all(
+    documents: Sequence[dict[str, Any]], raws: Sequence[bytes], joined: bytes, batch: ReceivedBatch, now_ms: int
 ) -> None:
-    """Sort `documents` into `intake`; `raws` are their encoded forms, and `joined` is all of those in one piece."""
+    """Add `documents` to `batch`; `raws` are their encoded forms, and `joined` is all of those in one piece."""
     if _are_alike(documents, raws, joined):
-        intake.accept_all(raws, [document["id"] for document in documents] if "id" in documents[0] else [])
+        batch.accept_all(raws, [document["id"] for document in documents] if "id" in documents[0] else [])
         return
-    accept, plain, datetime = intake.accept, _PLAIN, dt.datetime
+    accept, plain, datetime = batch.accept, _PLAIN, dt.datetime
     for index, (document, raw) in enumerate(zip(documents, raws, strict=True)):
         if len(raw) <= _SMALL_BYTES:
             shape = tuple(document)
@@ -138,7 +138,7 @@ def _sort(
                         continue
             elif known is None:
                 _learn(shape)
-        _sort_one(document, raw, intake, now_ms, index)
+        _add_one(document, raw, batch, now_ms, index)
 
 
 def _are_alike(documents: Sequence[dict[str, Any]], raws: Sequence[bytes], joined: bytes) -> bool:
@@ -179,35 +179,35 @@ def _learn(shape: tuple[str, ...]) -> None:
         _PLAIN[shape] = (_WITH_ID if "id" in names else _WITHOUT_ID) if complete_ else ""
 
 
-def _sort_one(document: dict[str, Any], raw: bytes, intake: ReceivedBatch, now_ms: int, index: int) -> None:
+def _add_one(document: dict[str, Any], raw: bytes, batch: ReceivedBatch, now_ms: int, index: int) -> None:
     try:
-        _check_and_add(document, raw, intake, now_ms, index)  # adds to `intake` only as its last step
+        _check_and_add(document, raw, batch, now_ms, index)  # adds to `batch` only as its last step
     except Exception as error:  # noqa: BLE001 - one document must not stop the rest: it is refused and logged
-        refuse_failed(error, intake, raw, index)
+        refuse_and_log(error, batch, raw, index)
 
 
-def _check_and_add(document: dict[str, Any], raw: bytes, intake: ReceivedBatch, now_ms: int, index: int) -> None:
+def _check_and_add(document: dict[str, Any], raw: bytes, batch: ReceivedBatch, now_ms: int, index: int) -> None:
     event, limits, check_fields = raw, LIMITS, True
     if "$command" in document:
         command = document["$command"]
         is_text = type(command) is str  # bson.Code is a str too, but not hashable
-        if is_text and command in intake.known_commands:
+        if is_text and command in batch.known_commands:
             if fault := depth_fault_of(raw):
-                intake.refuse(*fault, raw, index)
+                batch.refuse(*fault, raw, index)
                 return
-            intake.commands.append(document)
+            batch.commands.append(document)
             return
         if not is_text or command not in EVENT_COMMANDS:
-            known = ", ".join((*EVENT_COMMANDS, *sorted(intake.known_commands)))
-            intake.refuse("unknown_command", f"$command is {shown(command)}; allowed is {known}", raw, index)
+            known = ", ".join((*EVENT_COMMANDS, *sorted(batch.known_commands)))
+            batch.refuse("unknown_command", f"$command is {describe_value(command)}; use {known}", raw, index)
             return
         event, document = _without_command(raw, document)
         limits, check_fields = EVENT_COMMANDS[command], False
     fault = fault_of(document, event, check_fields=check_fields, limits=limits)
     if fault := fault or _repetition(document, event, check_fields=check_fields):
-        intake.refuse(*fault, raw, index)
+        batch.refuse(*fault, raw, index)
         return
-    intake.accept(complete(event, document, now_ms), document.get("id"))
+    batch.accept(complete(event, document, now_ms), document.get("id"))
 
 
 def _repetition(document: Mapping[str, Any], raw: bytes, *, check_fields: bool) -> Fault | None:
@@ -232,15 +232,15 @@ def _without_command(raw: bytes, document: dict[str, Any]) -> tuple[bytes, dict[
     return assembled(*(raw[start:end] for name, start, end in elements(raw) if name != b"$command")), document
 
 
-def _sort_alone(raw: bytes, intake: ReceivedBatch, now_ms: int, index: int) -> None:
-    """Sort one document of a batch that could not be decoded as a whole."""
+def _read_alone(raw: bytes, batch: ReceivedBatch, now_ms: int, index: int) -> None:
+    """Add one document of a batch that could not be decoded as a whole."""
     try:
         document = bson.decode(raw)
     except Exception as error:  # noqa: BLE001 - untrusted bytes: the decoder can fail in any way
         fault = partial(_decode_fault, raw, error)
-        guarded(lambda: intake.refuse(*fault(), raw, index), intake, raw, index)
+        refuse_on_failure(lambda: batch.refuse(*fault(), raw, index), batch, raw, index)
     else:
-        _sort_one(document, raw, intake, now_ms, index)
+        _add_one(document, raw, batch, now_ms, index)
 
 
 def _decode_fault(raw: bytes, error: Exception) -> tuple[str, str]:

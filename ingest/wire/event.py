@@ -39,7 +39,7 @@ class EventLimits:
 
 
 LIMITS = EventLimits()
-# For events that were stored before: `complete` and restoring add bytes, and MongoDB stores deeper documents.
+# For events that were stored before: `complete` and `restored` add bytes, and MongoDB stores deeper documents.
 STORED_LIMITS = EventLimits(MAX_EVENT_BYTES + 128, 180)
 
 
@@ -52,7 +52,7 @@ def fault_of(
     top-level names that are reserved for MongoDB or the ingester.
     """
     if len(raw) > limits.size_bytes:
-        return "event_too_big", f"the event has {len(raw)} bytes; allowed are {limits.size_bytes}"
+        return "event_too_big", f"the event has {len(raw)} bytes, more than {limits.size_bytes}"
     if fault := depth_fault_of(raw, limits):
         return fault
     return _field_fault(document) if check_fields else _store_fault(document)
@@ -73,9 +73,9 @@ def _field_fault(document: Mapping[str, Any]) -> Fault | None:
         return "missing_type", "the event has no type"
     type_ = document["type"]
     if not _is_text(type_):
-        return "bad_type", f"type is {shown(type_)}; allowed is text of 1 to {MAX_TEXT_CHARS} characters"
+        return "bad_type", f"type is {describe_value(type_)}; must be text of 1 to {MAX_TEXT_CHARS} characters"
     if not isinstance(document.get("context", {}), dict):
-        return "bad_context", f"context is {shown(document['context'])}; allowed is a document"
+        return "bad_context", f"context is {describe_value(document['context'])}; must be a document"
     return _store_fault(document)
 
 
@@ -83,9 +83,9 @@ def _store_fault(document: Mapping[str, Any]) -> Fault | None:
     if "_id" in document or any(name.startswith("$") for name in document):
         return "unknown_field", "_id is assigned by the ingester, and names starting with $ are reserved for MongoDB"
     if "id" in document and not _is_text(document["id"]):
-        return "bad_id", f"id is {shown(document['id'])}; allowed is text of 1 to {MAX_TEXT_CHARS} characters"
+        return "bad_id", f"id is {describe_value(document['id'])}; must be text of 1 to {MAX_TEXT_CHARS} characters"
     if "timestamp" in document and not isinstance(document["timestamp"], dt.datetime):
-        return "bad_timestamp", f"timestamp is {shown(document['timestamp'])}; allowed is a date"
+        return "bad_timestamp", f"timestamp is {describe_value(document['timestamp'])}; must be a date"
     return None
 
 
@@ -94,7 +94,7 @@ def _is_text(value: Any) -> bool:
     return type(value) is str and 0 < len(value) <= MAX_TEXT_CHARS
 
 
-def shown(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """Return a refused value as text for a message: its type, and the value itself if it is simple, shortened."""
     name = type(value).__name__
     if isinstance(value, str | bytes):

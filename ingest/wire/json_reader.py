@@ -14,8 +14,8 @@ import bson
 from bson.errors import BSONError
 
 from .batch import ReceivedBatch
-from .error_boundary import guarded
-from .event import MAX_DEPTH, MAX_MESSAGE_BYTES, complete, fault_of, shown
+from .event import MAX_DEPTH, MAX_MESSAGE_BYTES, complete, describe_value, fault_of
+from .reader_failure import refuse_on_failure
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -24,21 +24,21 @@ class DateError(ValueError):
     """An invalid or out-of-range date; `args` are code and message."""
 
 
-def read_message(message: bytes, intake: ReceivedBatch, now_ms: int) -> None:
-    """Sort the events of one message into `intake`. Never raise on bad input."""
+def read_message(message: bytes, batch: ReceivedBatch, now_ms: int) -> None:
+    """Read the events of one message into `batch`. Never raise on bad input."""
     if len(message) > MAX_MESSAGE_BYTES:
-        intake.refuse(
-            "oversized_message", f"the message has {len(message)} bytes; allowed are {MAX_MESSAGE_BYTES}", message
+        batch.refuse(
+            "oversized_message", f"the message has {len(message)} bytes, more than {MAX_MESSAGE_BYTES}", message
         )
         return
     lines = [line for line in message.splitlines() if line.strip()]
     if len(lines) != 1 and not _is_one_value(message):
         for index, line in enumerate(lines):
-            read_line(line, intake, now_ms, index)
+            read_line(line, batch, now_ms, index)
         if not lines:
-            intake.refuse("bad_json", "the message is empty", message)
+            batch.refuse("bad_json", "the message is empty", message)
         return
-    read_line(message, intake, now_ms)
+    read_line(message, batch, now_ms)
 
 
 def _is_one_value(message: bytes) -> bool:
@@ -50,48 +50,48 @@ def _is_one_value(message: bytes) -> bool:
     return True
 
 
-def read_line(line: bytes, intake: ReceivedBatch, now_ms: int, index: int = 0) -> None:
-    """Sort the JSON value on `line` into `intake`."""
-    guarded(lambda: _read_line(line, intake, now_ms, index), intake, line, index)
+def read_line(line: bytes, batch: ReceivedBatch, now_ms: int, index: int = 0) -> None:
+    """Read the JSON value on `line` into `batch`."""
+    refuse_on_failure(lambda: _read_line(line, batch, now_ms, index), batch, line, index)
 
 
-def _read_line(line: bytes, intake: ReceivedBatch, now_ms: int, index: int) -> None:
+def _read_line(line: bytes, batch: ReceivedBatch, now_ms: int, index: int) -> None:
     try:
         value = loads(line)
     except DateError as error:
-        intake.refuse(error.args[0], error.args[1], line, index)
+        batch.refuse(error.args[0], error.args[1], line, index)
     except RecursionError:
-        intake.refuse("nested_too_deep", f"objects or arrays are nested deeper than {MAX_DEPTH}", line, index)
+        batch.refuse("nested_too_deep", f"objects or arrays are nested deeper than {MAX_DEPTH}", line, index)
     except ValueError as error:
-        intake.refuse("bad_json", f"not JSON in UTF-8: {error}", line, index)
+        batch.refuse("bad_json", f"not JSON in UTF-8: {error}", line, index)
     else:
-        read_value(value, line, intake, now_ms, index)
+        read_value(value, line, batch, now_ms, index)
 
 
-def read_value(value: Any, raw: bytes, intake: ReceivedBatch, now_ms: int, index: int = 0) -> None:
-    """Sort a decoded JSON value into `intake`; `raw` is kept if it is refused."""
+def read_value(value: Any, raw: bytes, batch: ReceivedBatch, now_ms: int, index: int = 0) -> None:
+    """Add a decoded JSON value to `batch`; `raw` is kept if it is refused."""
     if not isinstance(value, dict):
-        intake.refuse("not_a_document", f"a JSON {type(value).__name__}; allowed is an object", raw, index)
+        batch.refuse("not_a_document", f"a JSON {type(value).__name__}; must be an object", raw, index)
         return
     command = value.pop("$command", None)
     if command not in (None, "event_noval"):
-        intake.refuse("unknown_command", f"$command is {shown(command)}; allowed is event_noval", raw, index)
+        batch.refuse("unknown_command", f"$command is {describe_value(command)}; use event_noval", raw, index)
         return
     try:
         if isinstance(value.get("timestamp"), str):
             value["timestamp"] = parse_iso(value["timestamp"])
         encoded = bson.encode(value)
     except DateError as error:
-        intake.refuse(error.args[0], error.args[1], raw, index)
+        batch.refuse(error.args[0], error.args[1], raw, index)
     except RecursionError:
-        intake.refuse("nested_too_deep", f"objects or arrays are nested deeper than {MAX_DEPTH}", raw, index)
+        batch.refuse("nested_too_deep", f"objects or arrays are nested deeper than {MAX_DEPTH}", raw, index)
     except (BSONError, OverflowError, ValueError) as error:
-        intake.refuse("bad_json", f"cannot be stored as BSON: {error}", raw, index)
+        batch.refuse("bad_json", f"cannot be stored as BSON: {error}", raw, index)
     else:
         if fault := fault_of(value, encoded, check_fields=command is None):
-            intake.refuse(*fault, raw, index)
+            batch.refuse(*fault, raw, index)
         else:
-            intake.accept(complete(encoded, value, now_ms), value.get("id"))
+            batch.accept(complete(encoded, value, now_ms), value.get("id"))
 
 
 def loads(text: bytes | str) -> Any:
@@ -117,7 +117,7 @@ def _hook(value: dict[str, Any]) -> Any:
         return value
     seconds = value["$datetime"]
     if len(value) != 1 or isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise DateError("bad_timestamp", f"{value!r:.80}: allowed is {{'$datetime': seconds since 1970}}")
+        raise DateError("bad_timestamp", f"{value!r:.80} is not a date: use {{'$datetime': seconds since 1970}}")
     try:
         return _EPOCH + dt.timedelta(seconds=seconds)
     except (OverflowError, ValueError):

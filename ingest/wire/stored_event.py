@@ -12,8 +12,10 @@ _COMMAND = text_element("$command", RESTORED)
 
 
 def restored(raw: bytes) -> bytes:
-    """Return a stored event ready to send: unchanged except that `_id` is removed and a missing `id` is added, which
-    makes restoring it twice harmless. Raise `bson.errors.InvalidBSON` if it is malformed."""
+    """Return a stored event to send, without `_id`, and with an `id` so that sending it twice is harmless.
+
+    Raise `bson.errors.InvalidBSON` if it is malformed.
+    """
     found = list(elements(raw))
     kept = [raw[start:end] for name, start, end in found if name != b"_id"]
     if all(name != b"id" for name, _, _ in found):
@@ -23,6 +25,6 @@ def restored(raw: bytes) -> bytes:
 
 def fault_of_stored(raw: bytes) -> str:
     """Return why an ingester would refuse a stored event; empty if it would accept it."""
-    intake = ReceivedBatch("restore")
-    read_message(restored(raw), intake, 0)
-    return "; ".join(f"{refusal.code}: {refusal.message}" for refusal in intake.refusals)
+    batch = ReceivedBatch("restore")
+    read_message(restored(raw), batch, 0)
+    return "; ".join(f"{refusal.code}: {refusal.message}" for refusal in batch.refusals)

@@ -17,7 +17,7 @@ from aggregates.services.notice_listener import NoticeListener
 from ingest.client import AcknowledgedClient
 from ingest.http import receiver
 from ingest.transport.server_keys import OWN, make_client_keys, make_server_keys
-from tests.support.ingest.running import RunningIngester, why_refused
+from tests.support.ingest.running import RunningIngester, refusal_reason
 from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
 
@@ -56,4 +56,4 @@ def test_every_process_uses_the_keys_of_the_installation(guarded: RunningIngeste
     announcer.close()
     listener.stop()
     with AcknowledgedClient(guarded.address("ack"), attempts=1, connect_timeout_s=1) as bare:
-        eventually(lambda: "takes only senders with keys" in why_refused(bare))
+        eventually(lambda: "takes only senders with keys" in refusal_reason(bare))

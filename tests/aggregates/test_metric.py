@@ -11,9 +11,9 @@ import bson
 import pytest
 
 from aggregates.agg_tasks import MetricCounters, MetricDelivery, MetricGauges, MetricSets, MetricTimers
-from ingest.metrics.accumulate import Distinct, Distribution
+from ingest.metrics.accumulate import DistinctValues, Distribution
 from ingest.metrics.backend.zarkov import event_of
-from ingest.metrics.naming import identity
+from ingest.metrics.identity import identity
 from ingest.metrics.wire import Batch
 
 EPOCH = 1_300_000_000 - 1_300_000_000 % 60
@@ -27,10 +27,12 @@ def events_of(values: list[float], size: int, **options: Any) -> list[dict[str, 
         gathered = Distribution(who.failed() if outcome else who)
         for value in values[start : start + size]:
             gathered.add(value)
-        cut = gathered.cut()
-        assert cut is not None
-        found.append(event_of(Batch(gathered.identity, EPOCH + number % 40, cut.count, cut.sum, "p", number + 1, start,
-                                    cut.min, cut.max, cut.last, cut.sketch)))  # fmt: skip
+        summary = gathered.collect()
+        assert summary is not None
+        found.append(event_of(Batch(
+            gathered.identity, EPOCH + number % 40, summary.count, summary.sum, "p", number + 1, start,
+            summary.min, summary.max, summary.last, summary.sketch,
+        )))  # fmt: skip
     return found
 
 
@@ -105,12 +107,12 @@ def test_different_metrics_have_different_keys() -> None:
 def test_sets_are_united() -> None:
     events = []
     for start in (0, 5, 90):
-        gathered = Distinct(identity("Set", "info", "u", "s"))
+        gathered = DistinctValues(identity("Set", "info", "u", "s"))
         for n in range(start, start + 10):
             gathered.add(str(n))
-        cut = gathered.cut()
-        assert cut is not None
-        events.append(event_of(Batch(gathered.identity, EPOCH, cut.count, cut.sum, sketch=cut.sketch)))
+        summary = gathered.collect()
+        assert summary is not None
+        events.append(event_of(Batch(gathered.identity, EPOCH, summary.count, summary.sum, sketch=summary.sketch)))
     (found,) = reduced(MetricSets(), events).values()
     assert found == {"distinct": 25, "count": 30}
 

@@ -1,4 +1,4 @@
-"""Benchmarks of the ingester: a process of its own, fed by this one, on the same mongod as the peer.
+"""Benchmarks of the ingester: a separate process, fed by this one, on the same mongod as the peer.
 
 `BENCHMARKS` has each by name; called, it returns rows `{name, ours, peer, ratio, unit, must, ok}`. Alone:
 `python -m tests.bench.ingest ingest.push`.
@@ -51,8 +51,8 @@ class Bench:
         self.database: Database[dict[str, Any]] = self.client["bench"]
         environment = os.environ | {"ZARKOV_MONGO_URI": uri, "ZARKOV_MONGO_DATABASE": "bench"}
         environment["ZARKOV_HOME"] = str(folder / "home")
-        for door in ("BSON", "JSON", "ACK", "PUBLISH"):
-            environment[f"ZARKOV_{door}_BIND_ADDRESS"] = "tcp://127.0.0.1:0"
+        for receiver in ("BSON", "JSON", "ACK", "PUBLISH"):
+            environment[f"ZARKOV_{receiver}_BIND_ADDRESS"] = "tcp://127.0.0.1:0"
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "runingest"], env=environment, stdout=subprocess.DEVNULL
         )
@@ -70,7 +70,7 @@ class Bench:
         return self.store.watermark().through
 
     def wait_stored(self, through: int) -> None:
-        """Return when the watermark has reached `through`: a notice says so; MongoDB is asked only when none comes."""
+        """Return when the watermark has reached `through`, by a notice, or by asking MongoDB if none comes."""
         while True:
             found = self._notices.receive(1.0)
             if (found["through"] if found else self.stored()) >= through:
@@ -82,7 +82,7 @@ class Bench:
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
     def push(self, messages: list[bytes]) -> None:
-        """Push messages as fast as they are taken."""
+        """Push messages as fast as they are accepted."""
         context: zmq.Context[Any] = zmq.Context()
         with context.socket(zmq.PUSH) as socket:
             socket.connect(self.addresses["bson_bind_address"])
@@ -175,7 +175,7 @@ def ack() -> list[Row]:
 
 
 def memory() -> list[Row]:
-    """Peak memory while mongod stands still for a minute under load, and everything arrives afterwards."""
+    """Peak memory while mongod hangs for a minute under load; everything arrives afterwards."""
     with bench() as running:
         before = running.stored()
         messages = [bson.encode(event) for event in make_events(10_000, ids=False)]

@@ -36,7 +36,7 @@ def empty() -> None:
 
 
 class Broker:
-    """`manage.py runbroker` in a process of its own."""
+    """Run `manage.py runbroker`."""
 
     def __init__(self) -> None:
         code = (
@@ -67,7 +67,7 @@ class Broker:
 
 
 class Receiver:
-    """Counts, in a process of its own, what comes out of a broker; the process starts with the first message."""
+    """Count in a separate process what a broker forwards; the process starts with the first message."""
 
     def __init__(self, address: str) -> None:
         self.process = subprocess.Popen(
@@ -77,8 +77,8 @@ class Receiver:
 
     def expect(self, name: str, count: int) -> None:
         """Return when exactly so many measurements of this name have arrived; raise when others have."""
-        said = self._ask(f"{name} {count}")
-        assert said == "equal", f"{name}: {said}"
+        answer = self._ask(f"{name} {count}")
+        assert answer == "equal", f"{name}: {answer}"
 
     def heard(self, name: str) -> bool:
         """Whether anything of this name has arrived; waits a little for it."""
@@ -151,7 +151,7 @@ def compare(name: str, z: Zibrato, ours: Call, peer: Call, must: float) -> list[
 
 
 def flushed(z: Zibrato) -> None:
-    """Everything so far is handed over; the last of it counts as cost too."""
+    """Wait until everything so far is sent; this counts as cost too."""
     assert z.flush(30), z.statistics()
 
 

@@ -70,7 +70,7 @@ def site_of(name: str, folder: Path) -> str:
     return str(folder)
 
 
-def test_the_wheel_works_without_the_server_in_a_program_of_its_own(
+def test_the_wheel_works_in_a_program_without_the_server(
     built: Path, ingester: RunningIngester, database: Database[Any], tmp_path: Path
 ) -> None:
     target = tmp_path / "target"
@@ -86,7 +86,7 @@ def test_the_wheel_works_without_the_server_in_a_program_of_its_own(
     eventually(lambda: sorted(event["type"] for event in database["event"].find()) == ["pushed", "sent"])
 
 
-def test_it_holds_what_a_client_can_import_and_nothing_else(built: Path) -> None:
+def test_the_wheel_holds_what_a_client_can_import_and_nothing_else(built: Path) -> None:
     trees = modules(built)
     reached: set[str] = set()
     waiting = ["zarkov.client", "zarkov.client.health_probe", "zibrato"]

@@ -157,6 +157,6 @@ def test_runbackend_shows_the_options_of_each_backend_and_reports_mistakes(syste
     assert "--apitoken" in shown.stdout
     done = system.manage("runbackend", "nobody")
     assert done.returncode == 1
-    assert "known are graphite, librato, log, statsd, zarkov" in done.stderr
+    assert "use graphite, librato, log, statsd, zarkov" in done.stderr
     done = system.manage("runbackend", "librato")
     assert "username and apitoken are required" in done.stderr

@@ -13,7 +13,7 @@ from aggregates.task_code.registry import task_modules
 from ingest.client.health_probe import receiver_fault
 from ingest.management.command import ZarkovCommand
 from ingest.store.block_release import revoke
-from ingest.store.ingester_report import StoreReport, advice, obstacles, summarize
+from ingest.store.ingester_report import StoreReport, advice, problems, summarize
 from ingest.store.store import Store, connect
 from mapreduce.engine import open_engine
 
@@ -43,7 +43,7 @@ class Command(ZarkovCommand):
     def _examine(self, summary: StoreReport) -> int:
         self._counts(summary)
         found = [advice(blocker) for blocker in summary.blockers if blocker.age_s > BLOCKER_AGE_S]
-        found += obstacles(summary) + self._receiver() + self._router() + self._aggregates()
+        found += problems(summary) + self._receiver() + self._router() + self._aggregates()
         for sentence in found:
             self.stdout.write(f"! {sentence}")
         if not found:

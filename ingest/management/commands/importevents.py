@@ -17,8 +17,6 @@ from ingest.management.command import ZarkovCommand, add_keys_argument, sender_k
 
 
 class Command(ZarkovCommand):
-    """Send the documents of another collection as events."""
-
     help = (
         "Send the documents of another collection to the ingester as events, such as those of the Zarkov of 2011. The "
         "collection is only read. Each event gets an id made of the document's _id, so that none is stored twice; an "
@@ -59,7 +57,7 @@ class Command(ZarkovCommand):
                 try:
                     send_lines(
                         sender, name, lines, result,
-                        mark=lambda number: bookmark.write(keys[0]), on_progress=progress.update,
+                        save_position=lambda number: bookmark.write(keys[0]), on_progress=progress.update,
                     )  # fmt: skip
                 except DeliveryError as error:
                     raise CommandError(

@@ -12,8 +12,6 @@ from ingest.store.store import connect
 
 
 class Command(ZarkovCommand):
-    """Prepare the event store in MongoDB."""
-
     help = (
         "Create what is missing of the event store in MongoDB: partition 1, the view `event`, indexes. Safe to repeat."
     )
@@ -27,7 +25,6 @@ class Command(ZarkovCommand):
         )
 
     def perform(self, options: dict[str, Any]) -> None:
-        """Prepare the store, and print its uuid and epoch."""
         config = settings.ZARKOV
         store = connect(config.mongo_address, config.mongo_database)
         mark = store.prepare()

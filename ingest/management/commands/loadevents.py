@@ -17,8 +17,6 @@ from ingest.management.command import ZarkovCommand, add_keys_argument, sender_k
 
 
 class Command(ZarkovCommand):
-    """Send events from files through the acknowledged socket."""
-
     help = (
         "Send the events of files to the ingester and wait until they are on its disk: JSON lines, BSON dumps (*.bson, "
         "as `rotate` makes them) and CSV (*.csv, columns named as fields or given by --map); each also as *.gz. An "
@@ -62,13 +60,9 @@ class Command(ZarkovCommand):
                     raise CommandError(
                         f"{error}. {result.accepted} events were accepted; the same command resumes with {path}"
                     ) from None
-        self.show(result)
-        return 1 if result.rejected else 0
-
-    def show(self, result: LoadResult) -> None:
-        """Print examples of what was refused, and the totals."""
         for example in result.examples:
             self.stderr.write(example)
         if result.rejected > len(result.examples):
             self.stderr.write(f"... and {result.rejected - len(result.examples)} more")
         self.stdout.write(f"{result.accepted} events accepted, {result.rejected} refused")
+        return 1 if result.rejected else 0

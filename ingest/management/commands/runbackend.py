@@ -10,22 +10,18 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 
 from ingest.management.command import ZarkovCommand
-from ingest.metrics.backend import registry
+from ingest.metrics.backend.entry_points import GROUP, backend_names, load_backend
 from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.exceptions import BackendError
 from ingest.metrics.wire import BACKENDS
 
-COMMON = {"name", "levels", "flush", "broker"}
-ONLY_VALUES = ("--levels", "--flush", "--broker")
+COMMON_OPTIONS = {"name", "levels", "flush", "broker"}
 
 
 class Command(ZarkovCommand):
-    """Deliver measurements from the broker to another system."""
-
     help = (
-        "Deliver measurements from the broker to another system. NAME is zarkov, librato, statsd, graphite, log, or "
-        "one that an installed package offers as entry point zarkov.backends. runbackend NAME --help shows the options "
-        "of each."
+        f"Deliver measurements from the broker to another system. NAME is {', '.join(backend_names())}; an installed "
+        f"package can add others by the entry point {GROUP}. runbackend NAME --help shows the options of each."
     )
     example = "manage.py runbackend log --levels info,warn --flush 60"
     long_running = True
@@ -35,19 +31,19 @@ class Command(ZarkovCommand):
         """Find the backend first, since it adds options; its name can be anywhere among them."""
         name = self._name(argv[2:])
         if name is not None:
-            self._backend = registry.find(name)
+            self._backend = load_backend(name)
         super().run_from_argv(argv)
 
     def _name(self, arguments: list[str]) -> str | None:
         """Return the first known backend name that is not the value of a common option, or None."""
         options = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
-        for option in (*ONLY_VALUES, "--settings", "--pythonpath", "-v", "--verbosity"):
+        for option in ("--levels", "--flush", "--broker", "--settings", "--pythonpath", "-v", "--verbosity"):
             options.add_argument(option)
         try:
             rest = options.parse_known_args(arguments)[1]
         except argparse.ArgumentError:
             rest = arguments
-        known = set(registry.names())
+        known = set(backend_names())
         return next((text for text in rest if text in known), None)
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -62,13 +58,12 @@ class Command(ZarkovCommand):
             self._backend.add_arguments(parser.add_argument_group(f"options of {self._backend.name}"))
 
     def perform(self, options: dict[str, Any]) -> int:
-        """Deliver until a signal arrives."""
-        found = registry.find(options["name"])
-        own = {name: value for name, value in options.items() if name not in COMMON}
-        if found.name == "zarkov" and not own.get("ingester"):
-            settings.ZARKOV.connect_address("ack_bind_address")  # wrong settings fail now
-            own["ingester"] = functools.partial(settings.ZARKOV.connect_address, "ack_bind_address")
+        found = load_backend(options["name"])
+        own = {name: value for name, value in options.items() if name not in COMMON_OPTIONS}
         if found.name == "zarkov":
+            if not own.get("ingester"):
+                settings.ZARKOV.connect_address("ack_bind_address")  # wrong settings fail now
+                own["ingester"] = functools.partial(settings.ZARKOV.connect_address, "ack_bind_address")
             settings.ZARKOV.client_keys()
             own["ingester_keys"] = settings.ZARKOV.client_keys
         if not options["broker"]:

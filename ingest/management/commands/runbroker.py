@@ -12,8 +12,6 @@ from ingest.metrics.wire import BACKENDS, PUBLISHERS
 
 
 class Command(ZarkovCommand):
-    """Forward measurements from publishers to backends."""
-
     help = (
         "Receive measurements from publishers on metrics.port and forward them to the backends on the next port. "
         "Any ZeroMQ PUB and SUB sockets can connect there."
@@ -23,7 +21,6 @@ class Command(ZarkovCommand):
     binds = True
 
     def perform(self, options: dict[str, Any]) -> None:
-        """Forward until a signal arrives."""
         config = settings.ZARKOV
         sockets = config.sockets()
         broker = Broker(sockets[PUBLISHERS], sockets[BACKENDS], measure_s=config.metrics.own_interval_s)
@@ -37,4 +34,4 @@ class Command(ZarkovCommand):
         finally:
             config.folder.remove_addresses(addresses)
             broker.close()
-        self.stdout.write(f"{broker.figures.messages} messages passed")
+        self.stdout.write(f"{broker.totals.messages} messages passed")

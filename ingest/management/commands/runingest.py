@@ -22,8 +22,6 @@ END_WITH_PARENT = "ZARKOV_END_WITH_PARENT"  # the child asks the kernel for SIGT
 
 
 class Command(ZarkovCommand):
-    """Receive events, journal them and commit them to MongoDB."""
-
     help = "Receive events on the BSON, JSON and acknowledged sockets, journal them, commit them to MongoDB."
     example = "manage.py runingest --processes 2 --set journal_max_bytes=4GiB"
     long_running = True
@@ -45,10 +43,9 @@ class Command(ZarkovCommand):
         parser.add_argument("--child", metavar="FOLDER:NUMBER", help=argparse.SUPPRESS)
 
     def perform(self, options: dict[str, Any]) -> None:
-        """Receive until a signal arrives."""
         count, ingest = options["processes"], settings.ZARKOV.ingest_settings()
         if count < 1:
-            raise CommandError(f"--processes {count}: allowed is a number from 1")
+            raise CommandError(f"--processes {count} must be 1 or more")
         if options["child"]:
             folder, _, number = options["child"].rpartition(":")
             self._serve(child_settings(ingest, Path(folder), int(number)), options["rebind"])

@@ -20,8 +20,6 @@ from ingest.wire import json_reader
 
 
 class Command(ZarkovCommand):
-    """Send JSON lines from standard input to a socket."""
-
     help = (
         "Send each line of standard input, one JSON document per line, to a PULL socket as one message. They go as "
         "BSON, unless --json is given or ADDRESS is that of the ingester's JSON socket."
@@ -29,7 +27,6 @@ class Command(ZarkovCommand):
     example = """echo '{"type":"nop"}' | manage.py zsend tcp://localhost:6543"""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the arguments of 2011 and some options."""
         parser.add_argument("address", help="ZeroMQ address, such as tcp://localhost:6543")
         parser.add_argument("key", nargs="?", help="shared key sent as first frame; @FILE reads it from a file")
         parser.add_argument("--json", action="store_true", help="send the lines as they are, to the JSON socket")
@@ -40,7 +37,6 @@ class Command(ZarkovCommand):
         add_keys_argument(parser)
 
     def perform(self, options: dict[str, Any]) -> None:
-        """Send line by line, and print the number of messages."""
         address = options["address"]
         as_json = options["json"] or _port(address) == _port(_json_address())
         client = ZarkovClient(

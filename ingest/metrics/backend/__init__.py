@@ -1,1 +1,1 @@
-"""Backends: each delivers measurements from the broker to one other system. Their base class is `base.Backend`."""
+"""Backends: each delivers measurements from the broker to one other system. Their base class is `interface.Backend`."""

@@ -21,7 +21,7 @@ class DeliveryCount:
     def __post_init__(self) -> None:
         self._next: dict[tuple[str, str], tuple[int, int]] = {}  # by publisher and level: sequence, measurements before
 
-    def note(self, batch: Batch) -> tuple[int, int]:
+    def add(self, batch: Batch) -> tuple[int, int]:
         """Count a batch. Return how many batches and measurements are missing between it and the previous one."""
         self.batches += 1
         self.measurements += batch.count

@@ -7,25 +7,22 @@ connection once it has read everything; lines leave the queue only then.
 from __future__ import annotations
 
 import argparse
-import socket
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from ingest.metrics.backend.interface import Backend
-from ingest.metrics.backend.rollup import Gathered
-from ingest.metrics.backend.statsd import path
+from ingest.metrics.backend.rollup import RollupEntry
+from ingest.metrics.backend.statsd import path, send_stream
 from ingest.metrics.exceptions import PostponedError
-from ingest.metrics.naming import COUNTER, SET, Identity
+from ingest.metrics.identity import Identity
+from ingest.metrics.metric_type import COUNTER, SET
 
 PORT = 2003
-TIMEOUT_S = 5.0
 MOST_PATHS = 100_000  # paths whose type is remembered
 
 
 class GraphiteBackend(Backend):
-    """Deliver to carbon."""
-
     name = "graphite"
     help = "to graphite's carbon, in the plaintext protocol"
     parcels_at_once = 2_000
@@ -37,7 +34,6 @@ class GraphiteBackend(Backend):
         parser.add_argument("--prefix", default="zibrato.", help="put before each path (default zibrato.)")
 
     def connect(self) -> None:
-        """Prepare; each delivery opens a connection."""
         self._types: dict[str, str] = {}
 
     def pack(self) -> list[Any]:
@@ -45,15 +41,15 @@ class GraphiteBackend(Backend):
         prefix, now = self.options.own.get("prefix", ""), int(time.time())
         parcels: list[Any] = []
         for name, (kind, found) in self._by_path(prefix).items():
-            parcels += [f"{name}.{key} {value!r} {now}\n".encode() for key, value in figures(kind, found).items()]
+            parcels += [f"{name}.{key} {value!r} {now}\n".encode() for key, value in values_of(kind, found).items()]
         return parcels
 
-    def _by_path(self, prefix: str) -> dict[str, tuple[str, Gathered]]:
+    def _by_path(self, prefix: str) -> dict[str, tuple[str, RollupEntry]]:
         """Merge metrics of the same path and type, which differ in level or rate; see `_path` for types."""
-        found: dict[str, tuple[str, Gathered]] = {}
-        for identity, _, gathered in self.gathered.cut():
-            _, whole = found.setdefault(self._path(identity, prefix), (identity.type, Gathered()))
-            whole.absorb(gathered, identity.rate)
+        found: dict[str, tuple[str, RollupEntry]] = {}
+        for identity, _, gathered in self.gathered.collect():
+            _, whole = found.setdefault(self._path(identity, prefix), (identity.type, RollupEntry()))
+            whole.merge_scaled(gathered, identity.rate)
         return found
 
     def _path(self, metric: Identity, prefix: str) -> str:
@@ -67,18 +63,14 @@ class GraphiteBackend(Backend):
         """Send over one connection. Parcels are accepted once carbon has read it to the end."""
         own = self.options.own
         try:
-            with socket.create_connection((own["host"], own["port"]), TIMEOUT_S) as line:
-                line.sendall(b"".join(parcels))
-                line.shutdown(socket.SHUT_WR)
-                while line.recv(4096):
-                    pass
+            send_stream(own["host"], own["port"], b"".join(parcels))
         except OSError as error:
             raise PostponedError(f"delivery to carbon at {own['host']}:{own['port']} failed: {error}") from None
         return len(parcels)
 
 
-def figures(kind: str, found: Gathered) -> dict[str, float | int]:
-    """Return the values that are sent for one metric and flush, by the last part of their path."""
+def values_of(kind: str, found: RollupEntry) -> dict[str, float | int]:
+    """Return the values to send for one metric and flush, by the last part of their path."""
     if kind == SET:
         return {"count": found.count, "distinct": found.distinct.estimate}
     if kind == COUNTER or found.min is None or found.max is None or found.last is None:

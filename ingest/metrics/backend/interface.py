@@ -3,7 +3,7 @@
 A backend defines how gathered measurements become parcels (`pack`) and how parcels are sent (`deliver`). Parcels leave
 the queue only once `deliver` reports them as accepted; until then they are retried, with pauses that double. If too
 many wait, nothing more is received: ZeroMQ's queues fill, and the broker drops messages for this backend alone. A
-parcel that makes `deliver` fail by itself is refused, counted and logged; the others go on.
+parcel that makes `deliver` fail by itself is refused, counted and logged; the others are still delivered.
 """
 
 from __future__ import annotations
@@ -23,30 +23,32 @@ import zmq
 from ingest.metrics.backend.delivery_count import DeliveryCount
 from ingest.metrics.backend.rollup import Rollup
 from ingest.metrics.exceptions import BackendError, PostponedError, WireError
-from ingest.metrics.wire import Batch, Single, topic, unpack
+from ingest.metrics.wire import Batch, Measurement, topic, unpack
 from ingest.transport.socket_drain import read_all
 
+log = logging.getLogger(__name__)
+
 HIGH_WATER_COUNT = 100_000
-AT_ONCE = 2_000  # messages received in one turn
+RECEIVE_COUNT = 2_000  # messages received in one turn
 MOST_METRICS = 20_000  # gathered metrics, or items kept one by one, that cause an early flush
 MOST_PARCELS = 100_000  # waiting parcels at which receiving stops
-RETRY_FIRST_S, RETRY_MOST_S = 1.0, 60.0
-END_S = 2.0  # at stop, for the last delivery
-ASK_S = 1.0  # between two checks of the broker's address
+FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+STOP_WITHIN_S = 2.0  # at stop, for the last delivery
+ADDRESS_CHECK_S = 1.0  # between two checks of the broker's address
 
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """The options of every backend."""
-
-    address: str | Callable[[], str]  # of the broker's socket for backends; a function is called every `ASK_S`
+    address: (
+        str | Callable[[], str]
+    )  # of the broker's socket for backends; a function is called every `ADDRESS_CHECK_S`
     levels: tuple[str, ...] = ()  # exactly these; () = all
     flush_s: float = 60.0
     own: dict[str, Any] = field(default_factory=dict)  # options of this backend, as `add_arguments` names them
 
 
 class Backend(ABC):
-    """Base of all backends. Runs in one thread; `step` is one turn of `run`."""
+    """Base class of all backends. Runs in one thread; `step` is one turn of `run`."""
 
     name: ClassVar[str] = ""
     help: ClassVar[str] = ""
@@ -55,9 +57,9 @@ class Backend(ABC):
 
     def __init__(self, options: BackendOptions) -> None:
         if not 0 < options.flush_s < math.inf:
-            raise BackendError(f"flush: {options.flush_s!r} is not allowed: a number of seconds above 0")
+            raise BackendError(f"flush: {options.flush_s!r} must be a number of seconds above 0")
         self.options = options
-        self.tally = DeliveryCount()
+        self.delivery_count = DeliveryCount()
         self.gathered = Rollup(self.span_s)
         self.parcels: list[Any] = []
         self.delivered = 0
@@ -78,12 +80,12 @@ class Backend(ABC):
     def connect(self) -> None:  # noqa: B027 - most need nothing
         """Prepare for delivery. The target need not be reachable: `deliver` is retried. Can raise `BackendError`."""
 
-    def take(self, item: Single | Batch) -> None:
+    def gather(self, item: Measurement | Batch) -> None:
         """Gather one item. The default merges the items of each metric."""
         self.gathered.add(item)
 
-    def held(self) -> int:
-        """Return how many items wait to be packed; too many cause an early flush. Extend it if `take` keeps others."""
+    def unpacked_count(self) -> int:
+        """Return how many items wait for `pack`; too many cause an early flush. Override it along with `gather`."""
         return len(self.gathered)
 
     @abstractmethod
@@ -115,7 +117,7 @@ class Backend(ABC):
 
     def _follow_broker(self) -> None:
         """Connect to the broker, again if it was restarted at another address."""
-        self._check_at = time.monotonic() + ASK_S
+        self._check_at = time.monotonic() + ADDRESS_CHECK_S
         wanted = self.options.address
         try:
             address = wanted if isinstance(wanted, str) else wanted()
@@ -132,7 +134,7 @@ class Backend(ABC):
             self.address = address
 
     def run(self, stop: Any) -> None:
-        """Work until `stop` is set, whose `fileno()` wakes it; then deliver what is left, for at most `END_S`."""
+        """Work until `stop` is set, whose `fileno()` wakes it, then `stop`."""
         if self._socket is None:
             self.start()
         while not stop.is_set():
@@ -154,27 +156,27 @@ class Backend(ABC):
         if not full:
             self._receive()
         now = time.monotonic()
-        if now >= self._flush_at or self.held() >= MOST_METRICS:
+        if now >= self._flush_at or self.unpacked_count() >= MOST_METRICS:
             self.flush()
         elif self.parcels and now >= self._try_at:
             self._deliver()
 
     def _receive(self) -> bool:
-        """Take in some messages; return whether there may be more."""
-        for taken in range(AT_ONCE):
+        """Receive some messages; return whether there may be more."""
+        for received in range(RECEIVE_COUNT):
             try:
                 message = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
-                return taken > 0
-            self.post(message)
+                return received > 0
+            self.handle_message(message)
         return True
 
-    def parse(self, message: bytes | str) -> Single | Batch:
+    def parse(self, message: bytes | str) -> Measurement | Batch:
         """Return the measurement in a message. Raise `WireError`."""
         return unpack(message)
 
-    def post(self, message: bytes | str) -> None:
-        """Gather one message. Count it if it is not valid, ignore it if it has another level."""
+    def handle_message(self, message: bytes | str) -> None:
+        """Gather one message. Count it if it is not valid; ignore it if its level is not selected."""
         try:
             item = self.parse(message)
         except WireError as error:
@@ -184,12 +186,12 @@ class Backend(ABC):
         if self.options.levels and level not in self.options.levels:
             return
         if isinstance(item, Batch):
-            batches, measurements = self.tally.note(item)
+            batches, measurements = self.delivery_count.add(item)
             if batches:
-                log.warning("batches of a publisher lost batches=%d measurements=%d", batches, measurements)
+                log.warning("batches of a publisher did not arrive batches=%d measurements=%d", batches, measurements)
         try:
-            self.take(item)
-        except Exception as error:  # noqa: BLE001 - one item that this backend cannot take does not end it
+            self.gather(item)
+        except Exception as error:  # noqa: BLE001 - an item that this backend cannot gather does not end it
             self._unreadable(error)
 
     def _unreadable(self, error: Exception) -> None:
@@ -203,7 +205,7 @@ class Backend(ABC):
         try:
             self.parcels += self.pack()
         except Exception:
-            log.exception("gathered measurements cannot be packed and are lost")
+            log.exception("gathered measurements cannot be packed and are dropped")
         if time.monotonic() >= self._try_at:
             self._deliver()
         self._log_totals()
@@ -219,7 +221,7 @@ class Backend(ABC):
         except PostponedError as error:
             if not self._retry_s:
                 log.warning("delivery postponed parcels=%d error=%s", len(self.parcels), error)
-            self._retry_s = min(max(self._retry_s * 2, RETRY_FIRST_S), RETRY_MOST_S)
+            self._retry_s = min(max(self._retry_s * 2, FIRST_RETRY_S), LONGEST_RETRY_S)
             self._try_at = time.monotonic() + self._retry_s
 
     def _deliver_some(self) -> int:
@@ -243,31 +245,28 @@ class Backend(ABC):
         return 1
 
     def _log_totals(self) -> None:
-        now = (self.tally.lost_batches, self.refused, self.unreadable)
+        now = (self.delivery_count.lost_batches, self.refused, self.unreadable)
         if now != self._logged:
             self._logged = now
             log.info(
                 "totals batches=%d lost_batches=%d lost_measurements=%d delivered=%d refused=%d unreadable=%d",
-                self.tally.batches, self.tally.lost_batches, self.tally.lost_measurements,
+                self.delivery_count.batches, self.delivery_count.lost_batches, self.delivery_count.lost_measurements,
                 self.delivered, self.refused, self.unreadable,
             )  # fmt: skip
 
     def stop(self) -> None:
-        """Receive what the broker has sent, deliver for at most `END_S`, release everything. Can be called twice."""
+        """Receive what the broker has sent, deliver for at most `STOP_WITHIN_S`, then close. Can be called twice."""
         if self._socket is None:
             return
         read_all(self.address, self._receive, accepted=False)
         self._socket.close()
-        deadline = time.monotonic() + END_S
+        deadline = time.monotonic() + STOP_WITHIN_S
         self._try_at = 0.0
         while not self.flush() and time.monotonic() < deadline:
             time.sleep(0.1)
             self._try_at = 0.0
         if self.parcels:
-            log.error("parcels were not accepted before the end and are lost parcels=%d", len(self.parcels))
+            log.error("parcels dropped, the target did not accept them before the end parcels=%d", len(self.parcels))
         self._context.term()
         self._socket = None
         self.end()
-
-
-log = logging.getLogger(__name__)

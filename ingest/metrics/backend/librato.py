@@ -21,21 +21,20 @@ from typing import Any
 
 from ingest.metrics.backend.interface import Backend
 from ingest.metrics.exceptions import BackendError, PostponedError
-from ingest.metrics.naming import COUNTER, NOT_SPECIFIED, SET, Identity
-from ingest.metrics.wire import Batch, Single
+from ingest.metrics.identity import NOT_SPECIFIED, Identity
+from ingest.metrics.metric_type import COUNTER, SET
+from ingest.metrics.wire import Batch, Measurement
 
 API = "https://metrics-api.librato.com/v1/metrics"
 TIMEOUT_S = 10.0
 TOKEN_VARIABLE = "LIBRATO_API_TOKEN"
 log = logging.getLogger(__name__)
-_UNFIT = re.compile(r"[^A-Za-z0-9.:_-]")
+_REJECTED = re.compile(r"[^A-Za-z0-9.:_-]")
 NAME_LENGTH = 255
 REFUSALS = {400, 404, 413, 422}  # status codes that a retry of the same gauges would get again
 
 
 class LibratoBackend(Backend):
-    """Deliver to Librato's API."""
-
     name = "librato"
     help = "to Librato's metrics API, as gauges"
     parcels_at_once = 300
@@ -55,7 +54,7 @@ class LibratoBackend(Backend):
         self._login = "Basic " + base64.b64encode(f"{own['username']}:{token}".encode()).decode()
         self._gauges: list[Any] = []
 
-    def take(self, item: Single | Batch) -> None:
+    def gather(self, item: Measurement | Batch) -> None:
         """Merge counters and sets; keep everything else as it is."""
         kind = item.identity.type if isinstance(item, Batch) else item.type
         if kind in {COUNTER, SET}:
@@ -67,15 +66,14 @@ class LibratoBackend(Backend):
             named = _named(Identity(item.level, item.type, item.name, item.source))
             self._gauges.append(named | {"measure_time": item.epoch, "value": item.value})
 
-    def held(self) -> int:
-        """Return the number of merged metrics and single gauges."""
+    def unpacked_count(self) -> int:
         return len(self.gathered) + len(self._gauges)
 
     def pack(self) -> list[Any]:
         """Return single gauges, then counters and sets with the time of the flush."""
         now = int(time.time())
         sums: dict[tuple[str, str | None], dict[str, Any]] = {}
-        for identity, _, found in self.gathered.cut():
+        for identity, _, found in self.gathered.collect():
             value = found.distinct.estimate if identity.type == SET else found.sum / identity.rate
             gauge = _named(identity)
             same = sums.setdefault((gauge["name"], gauge.get("source")), gauge | {"measure_time": now, "value": 0})
@@ -104,7 +102,7 @@ class LibratoBackend(Backend):
         return len(parcels)
 
     def _refused(self, parcels: Sequence[Any], body: str) -> int:
-        """Send refused gauges in halves, so that a bad one does not cost the others."""
+        """Send refused gauges in halves, so that a bad one does not hold up the others."""
         if len(parcels) > 1:
             half = len(parcels) // 2
             return self.deliver(parcels[:half])
@@ -115,5 +113,7 @@ class LibratoBackend(Backend):
 
 def _named(metric: Identity) -> dict[str, Any]:
     parts = [metric.name, *(f"{key}_{value}" for key, value in metric.tags), *(["error"] if metric.outcome else [])]
-    named = {"name": _UNFIT.sub(":", ".".join(parts))[:NAME_LENGTH]}
-    return named if metric.source == NOT_SPECIFIED else named | {"source": _UNFIT.sub(":", metric.source)[:NAME_LENGTH]}
+    named = {"name": _REJECTED.sub(":", ".".join(parts))[:NAME_LENGTH]}
+    return (
+        named if metric.source == NOT_SPECIFIED else named | {"source": _REJECTED.sub(":", metric.source)[:NAME_LENGTH]}
+    )

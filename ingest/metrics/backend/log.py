@@ -7,21 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from ingest.metrics.backend.interface import Backend
-from ingest.metrics.backend.rollup import Gathered
-from ingest.metrics.naming import COUNTER, SET, Identity
+from ingest.metrics.backend.rollup import RollupEntry
+from ingest.metrics.identity import Identity
+from ingest.metrics.metric_type import COUNTER, SET
 
 log = logging.getLogger("zarkov.metrics")
 
 
 class LogBackend(Backend):
-    """Deliver to the log of this process."""
-
     name = "log"
     help = "to the log of this process, one line per metric and flush"
 
     def pack(self) -> list[Any]:
-        """Return lines, sorted by metric."""
-        return sorted(line(identity, gathered) for identity, _, gathered in self.gathered.cut())
+        return sorted(line(identity, gathered) for identity, _, gathered in self.gathered.collect())
 
     def deliver(self, parcels: Sequence[Any]) -> int:
         for text in parcels:
@@ -29,7 +27,7 @@ class LogBackend(Backend):
         return len(parcels)
 
 
-def line(metric: Identity, found: Gathered) -> str:
+def line(metric: Identity, found: RollupEntry) -> str:
     """Return `level type name source count=... ...`."""
     parts = [metric.level, metric.type, metric.name, metric.source]
     parts += [f"{key}={value}" for key, value in metric.tags]

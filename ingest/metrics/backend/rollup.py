@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ingest.metrics.bounded_sum import bounded
-from ingest.metrics.naming import COUNTER, SET, Identity
+from ingest.metrics.identity import Identity
+from ingest.metrics.metric_type import COUNTER, SET
 from ingest.metrics.sketch import DistinctSketch, LogSketch
 from ingest.metrics.value_check import MOST_COUNT
-from ingest.metrics.wire import Batch, Single
+from ingest.metrics.wire import Batch, Measurement
 
 
 @dataclass
-class Gathered:
+class RollupEntry:
     """The measurements of one metric in one span; the fields are those of a batch."""
 
     count: int = 0
@@ -23,19 +24,17 @@ class Gathered:
     sketch: LogSketch = field(default_factory=LogSketch)
     distinct: DistinctSketch = field(default_factory=DistinctSketch)
 
-    def add(self, single: Single) -> None:
-        """Add one measurement."""
+    def add(self, measurement: Measurement) -> None:
         self.count += 1
-        if isinstance(single.value, str):
-            self.distinct.add_all([single.value])
+        if isinstance(measurement.value, str):
+            self.distinct.add_all([measurement.value])
             return
-        self.sum = bounded(self.sum + single.value)
-        if single.type != COUNTER:
-            self._widen(single.value, single.value, single.value)
-            self.sketch.add_all([single.value])
+        self.sum = bounded(self.sum + measurement.value)
+        if measurement.type != COUNTER:
+            self._widen(measurement.value, measurement.value, measurement.value)
+            self.sketch.add_all([measurement.value])
 
     def merge(self, batch: Batch) -> None:
-        """Add a batch of the same metric."""
         self.count = min(self.count + batch.count, MOST_COUNT)
         if batch.identity.type == SET:
             self.distinct.merge(DistinctSketch.from_document(batch.sketch or {}))
@@ -50,7 +49,7 @@ class Gathered:
         self.max = highest if self.max is None else max(self.max, highest)
         self.last = last
 
-    def absorb(self, other: Gathered, rate: float) -> None:
+    def merge_scaled(self, other: RollupEntry, rate: float) -> None:
         """Add another metric of the same type, scaled up from its sampling rate `rate`. Changes `other`."""
         weight = round(1 / rate)
         self.count = min(self.count + (other.count if rate == 1 else round(other.count / rate)), MOST_COUNT)
@@ -71,23 +70,22 @@ class Rollup:
 
     def __init__(self, span_s: int = 0) -> None:
         self._span_s = span_s
-        self._found: dict[tuple[Identity, int], Gathered] = {}
+        self._found: dict[tuple[Identity, int], RollupEntry] = {}
 
     def __len__(self) -> int:
         return len(self._found)
 
-    def _of(self, identity: Identity, epoch: int) -> Gathered:
+    def _entry(self, identity: Identity, epoch: int) -> RollupEntry:
         start = epoch - epoch % self._span_s if self._span_s else 0
-        return self._found.setdefault((identity, start), Gathered())
+        return self._found.setdefault((identity, start), RollupEntry())
 
-    def add(self, item: Single | Batch) -> None:
-        """Add a measurement or a batch."""
+    def add(self, item: Measurement | Batch) -> None:
         if isinstance(item, Batch):
-            self._of(item.identity, item.epoch).merge(item)
+            self._entry(item.identity, item.epoch).merge(item)
         else:
-            self._of(Identity(item.level, item.type, item.name, item.source), item.epoch).add(item)
+            self._entry(Identity(item.level, item.type, item.name, item.source), item.epoch).add(item)
 
-    def cut(self) -> list[tuple[Identity, int, Gathered]]:
-        """Return what was added since the last cut: identity, start of its span (0 without spans), and numbers."""
+    def collect(self) -> list[tuple[Identity, int, RollupEntry]]:
+        """Return what was added since the last call: identity, start of its span (0 without spans), and numbers."""
         found, self._found = self._found, {}
         return [(identity, start, gathered) for (identity, start), gathered in found.items()]

@@ -16,19 +16,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ingest.metrics.backend.interface import Backend
-from ingest.metrics.backend.rollup import Gathered
+from ingest.metrics.backend.rollup import RollupEntry
 from ingest.metrics.exceptions import PostponedError
-from ingest.metrics.naming import COUNTER, GAUGE, NOT_SPECIFIED, SET, TIMER, Identity
+from ingest.metrics.identity import NOT_SPECIFIED, Identity
+from ingest.metrics.metric_type import COUNTER, GAUGE, SET, TIMER
 
 PORT = 8125
 DATAGRAM_BYTES = 1_400  # fits into one Ethernet packet
 TIMEOUT_S = 5.0
-_UNFIT = re.compile(r"[^A-Za-z0-9_.-]|_(?=x[0-9A-F]{2})")
+_REJECTED = re.compile(r"[^A-Za-z0-9_.-]|_(?=x[0-9A-F]{2})")
 
 
 class StatsdBackend(Backend):
-    """Deliver to a statsd server."""
-
     name = "statsd"
     help = "to a statsd server"
 
@@ -40,15 +39,14 @@ class StatsdBackend(Backend):
         parser.add_argument("--prefix", default="", help="put before each name, such as shop.")
 
     def connect(self) -> None:
-        """Prepare; the first delivery opens a socket."""
-        self._line: socket.socket | None = None
+        self._connection: socket.socket | None = None
 
     def pack(self) -> list[Any]:
         """Return datagrams, each of as many lines as fit."""
         prefix = self.options.own.get("prefix", "")
         parcels: list[Any] = []
         size = DATAGRAM_BYTES
-        for identity, _, found in self.gathered.cut():
+        for identity, _, found in self.gathered.collect():
             for line in lines(identity, found, prefix):
                 if size + len(line) + 1 > DATAGRAM_BYTES:
                     parcels.append([])
@@ -64,8 +62,8 @@ class StatsdBackend(Backend):
         sent = 0
         try:
             for parcel in parcels:
-                line = self._line or self._open()
-                line.sendall(parcel)
+                connection = self._connection or self._open()
+                connection.sendall(parcel)
                 sent += 1
         except OSError as error:
             self.end()
@@ -75,15 +73,9 @@ class StatsdBackend(Backend):
 
     def _deliver_stream(self, parcels: Sequence[Any]) -> int:
         try:
-            with self._open() as line:
-                line.sendall(b"".join(parcels))
-                line.shutdown(socket.SHUT_WR)
-                while line.recv(4096):
-                    pass
+            send_stream(self.options.own["host"], self.options.own["port"], b"".join(parcels))
         except OSError as error:
             raise self._postponed(error) from None
-        finally:
-            self._line = None
         return len(parcels)
 
     def _postponed(self, error: OSError) -> PostponedError:
@@ -92,8 +84,7 @@ class StatsdBackend(Backend):
 
     def _open(self) -> socket.socket:
         own = self.options.own
-        kind = socket.SOCK_DGRAM if own["protocol"] == "udp" else socket.SOCK_STREAM
-        family, kind, protocol, _, where = socket.getaddrinfo(own["host"], own["port"], type=kind)[0]
+        family, kind, protocol, _, where = socket.getaddrinfo(own["host"], own["port"], type=socket.SOCK_DGRAM)[0]
         made = socket.socket(family, kind, protocol)
         made.settimeout(TIMEOUT_S)
         try:
@@ -101,14 +92,22 @@ class StatsdBackend(Backend):
         except OSError:
             made.close()
             raise
-        self._line = made
+        self._connection = made
         return made
 
     def end(self) -> None:
-        """Close the socket."""
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def send_stream(host: str, port: int, data: bytes) -> None:
+    """Send over one TCP connection. Return once the server has read all of it, by closing. Raise `OSError`."""
+    with socket.create_connection((host, port), TIMEOUT_S) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(4096):
+            pass
 
 
 def path(metric: Identity, prefix: str) -> str:
@@ -116,15 +115,14 @@ def path(metric: Identity, prefix: str) -> str:
     parts = [metric.name] if metric.source == NOT_SPECIFIED else [metric.source, metric.name]
     parts += [f"{key}_{value}" for key, value in metric.tags]
     parts += ["error"] if metric.outcome else []
-    return prefix + ".".join(_UNFIT.sub(_hexed, part) for part in parts)
+    return prefix + ".".join(_REJECTED.sub(_hex_encoded, part) for part in parts)
 
 
-def _hexed(found: re.Match[str]) -> str:
+def _hex_encoded(found: re.Match[str]) -> str:
     return "".join(f"_x{byte:02X}" for byte in found[0].encode())
 
 
-def lines(metric: Identity, found: Gathered, prefix: str) -> Iterator[bytes]:
-    """Yield the lines for one metric."""
+def lines(metric: Identity, found: RollupEntry, prefix: str) -> Iterator[bytes]:
     name = path(metric, prefix)
     if metric.type == COUNTER:
         yield f"{name}:{found.sum!r}|c{_rate(metric.rate)}".encode()

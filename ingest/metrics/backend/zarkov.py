@@ -18,8 +18,8 @@ from ingest.client import AcknowledgedClient
 from ingest.exceptions import DeliveryError
 from ingest.metrics.backend.interface import Backend
 from ingest.metrics.exceptions import BackendError, PostponedError
-from ingest.metrics.naming import SET
-from ingest.metrics.wire import Batch, Single
+from ingest.metrics.metric_type import SET
+from ingest.metrics.wire import Batch, Measurement
 
 EVENT_TYPE = "metric"
 TIMEOUT_S = 5.0
@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 
 
 class ZarkovBackend(Backend):
-    """Deliver into Zarkov's event pipeline."""
-
     name = "zarkov"
     help = "into Zarkov's own event pipeline, from where they are aggregated"
     parcels_at_once = 5_000
@@ -47,7 +45,7 @@ class ZarkovBackend(Backend):
         self._sequence = 0
         self._events: list[bytes] = []
 
-    def take(self, item: Single | Batch) -> None:
+    def gather(self, item: Measurement | Batch) -> None:
         """Keep a batch as one event; merge single measurements by metric and second."""
         if isinstance(item, Batch) and item.publisher:
             self._keep(event_of(item))
@@ -62,13 +60,12 @@ class ZarkovBackend(Backend):
             self.refused += 1
             log.warning("event cannot be stored and is refused error=%s event=%.300r", error, event)
 
-    def held(self) -> int:
-        """Return the number of merged metrics and of events."""
+    def unpacked_count(self) -> int:
         return len(self.gathered) + len(self._events)
 
     def pack(self) -> list[Any]:
         """Return events: batches in the order of arrival, then merged single measurements."""
-        for identity, epoch, found in self.gathered.cut():
+        for identity, epoch, found in self.gathered.collect():
             distinct = identity.type == SET
             sketch = found.distinct.to_document() if distinct else found.sketch.to_document()
             self._sequence += 1
@@ -91,7 +88,6 @@ class ZarkovBackend(Backend):
         return len(parcels)
 
     def end(self) -> None:
-        """Close the client."""
         if self._client is not None:
             self._client.close()
             self._client = None

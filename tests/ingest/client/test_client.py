@@ -1,4 +1,4 @@
-"""The client inside other people's programs: bounds, forks, threads, greenlets, and its spool."""
+"""The client in its users' programs: limits, forks, threads, greenlets, and the spool."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
 Start = Callable[..., RunningIngester]
-NOBODY = "tcp://127.0.0.1:1"
+NO_LISTENER = "tcp://127.0.0.1:1"
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def in_child(action: Callable[[], None], within_s: float = 60.0) -> None:
-    """Run `action` in a forked process; fail when it fails or hangs."""
+    """Run `action` in a forked process; fail if it fails or hangs."""
     pid = os.fork()
     if not pid:
         code = 1
@@ -87,43 +87,43 @@ BIG = bson.encode({"type": "x", "extra": "x" * 100_000})
 
 
 def fill(client: ZarkovClient) -> int:
-    """Send until the queue is full; return how many were taken."""
-    taken = 0
+    """Send until the queue is full; return how many events were queued."""
+    queued = 0
     with pytest.raises(QueueFullError, match=r"the queue of \d+ messages is full"):
-        while taken < 10_000:
+        while queued < 10_000:
             client.send(BIG)
-            taken += 1
-    return taken
+            queued += 1
+    return queued
 
 
-def test_a_full_queue_is_told_and_what_was_taken_arrives(listener: zmq.Socket[bytes]) -> None:
+def test_a_full_queue_raises_and_queued_events_arrive(listener: zmq.Socket[bytes]) -> None:
     client = ZarkovClient(address_of(listener), high_water_count=10, timeout_s=1.0)
-    taken = fill(client)
-    for _ in range(taken):
+    queued = fill(client)
+    for _ in range(queued):
         assert listener.recv() == BIG
     client.close()
     assert not listener.poll(50)
 
 
-def test_flush_and_close_end_in_time_and_tell_what_has_not_left(listener: zmq.Socket[bytes]) -> None:
+def test_flush_and_close_end_in_time_and_report_what_is_left(listener: zmq.Socket[bytes]) -> None:
     client = ZarkovClient(address_of(listener), high_water_count=10, timeout_s=1.0)
-    taken = fill(client)
+    queued = fill(client)
 
     def not_flushed() -> None:
         with pytest.raises(DeliveryError, match="still waiting"):
             client.flush(0.2)
 
     assert_within(2, lambda: seconds(not_flushed), tries=1)
-    for _ in range(taken):
+    for _ in range(queued):
         assert listener.recv() == BIG
     client.flush(60)
     fill(client)
     with pytest.raises(DeliveryError, match="are lost"):
-        client.close(0.2)  # comes back, although nobody reads
+        client.close(0.2)  # returns, although nothing reads
     client.close()
 
 
-def test_after_flush_everything_has_left_although_the_process_dies(listener: zmq.Socket[bytes]) -> None:
+def test_everything_has_left_after_flush_even_if_the_process_dies(listener: zmq.Socket[bytes]) -> None:
     code = (
         "import os, sys; from ingest.client import ZarkovClient\n"
         "client = ZarkovClient(sys.argv[1])\n"
@@ -134,7 +134,7 @@ def test_after_flush_everything_has_left_although_the_process_dies(listener: zmq
     assert [bson.decode(listener.recv())["type"] for _ in range(200)] == [str(n) for n in range(200)]
 
 
-def test_what_waits_is_sent_to_a_listener_that_comes_back() -> None:
+def test_queued_events_are_sent_to_a_restarted_listener() -> None:
     with zmq.Context() as context, context.socket(zmq.PULL) as socket:
         port = socket.bind_to_random_port("tcp://127.0.0.1")
         client = ZarkovClient(f"tcp://127.0.0.1:{port}")
@@ -151,7 +151,7 @@ def test_what_waits_is_sent_to_a_listener_that_comes_back() -> None:
 
 
 def connected_ports() -> set[int]:
-    """Ports that this process is connected to."""
+    """Return the ports that this process is connected to."""
     return {c.raddr.port for c in psutil.Process().net_connections() if c.raddr}
 
 
@@ -163,7 +163,7 @@ def is_bound(socket: zmq.Socket[bytes], port: int) -> bool:
     return True
 
 
-def test_an_address_that_is_none_is_named() -> None:
+def test_an_invalid_address_is_named() -> None:
     for client in (ZarkovClient("nonsense"), AcknowledgedClient("nonsense")):
         with pytest.raises(DeliveryError, match="'nonsense' is not a ZeroMQ address"):
             client.event("x", {})
@@ -171,7 +171,7 @@ def test_an_address_that_is_none_is_named() -> None:
 
 
 class Busy:
-    """Threads that send through the clients without a pause, so that a fork meets them at any point."""
+    """Let threads send through the clients without a pause, so that a fork can hit any point."""
 
     def __init__(self, *actions: Callable[[], object]) -> None:
         self._stop = threading.Event()
@@ -273,7 +273,7 @@ acknowledged.close()
 
 
 @pytest.mark.parametrize("patched", ["patched", "plain"])
-def test_many_greenlets_share_a_client_and_none_stops_the_others(
+def test_many_greenlets_share_a_client_and_none_blocks_the_others(
     ingester: RunningIngester, database: Database[Any], patched: str
 ) -> None:
     done = python(GREENLETS, ingester.address("bson"), ingester.address("ack"), patched)
@@ -284,7 +284,7 @@ def test_many_greenlets_share_a_client_and_none_stops_the_others(
 
 @pytest.fixture
 def away(ingest_settings: IngestSettings, tmp_path: Path) -> IngestSettings:
-    """Settings of an ingester whose address is known before it runs."""
+    """Return settings of an ingester whose address is known before it runs."""
     return dataclasses.replace(ingest_settings, ack_bind_address=f"ipc://{tmp_path}/ack")
 
 
@@ -298,28 +298,28 @@ def spool_files(tmp_path: Path, suffix: str = "spool") -> list[Path]:
     return sorted((tmp_path / "spool").glob(f"*.{suffix}"))
 
 
-def test_who_took_events_and_is_gone_before_it_answers_may_have_them() -> None:
+def test_the_error_says_that_unanswered_events_may_have_arrived() -> None:
     with zmq.Context() as context:
         router = context.socket(zmq.ROUTER)
         port = router.bind_to_random_port("tcp://127.0.0.1")
         address = f"tcp://127.0.0.1:{port}"
         with AcknowledgedClient(address, attempts=2, timeout_s=1, connect_timeout_s=20) as client:
-            said: list[str] = []
+            errors: list[str] = []
 
             def send() -> None:
                 with pytest.raises(DeliveryError) as caught:
                     client.event("x", {})
-                said.append(str(caught.value))
+                errors.append(str(caught.value))
 
             sending = threading.Thread(target=send)
             sending.start()
             assert router.poll(20_000)
             router.close(linger=0)
             sending.join(60)
-    assert len(said) == 1
-    assert f"at {address} did not answer within 1 s (attempts: 1)" in said[0]
-    assert f"no ingester listens at {address}" in said[0]
-    assert "may or may not have arrived" in said[0]
+    assert len(errors) == 1
+    assert f"at {address} did not answer within 1 s (attempts: 1)" in errors[0]
+    assert f"no ingester listens at {address}" in errors[0]
+    assert "may or may not have arrived" in errors[0]
 
 
 def test_events_wait_in_the_spool_and_arrive_once(
@@ -333,7 +333,7 @@ def test_events_wait_in_the_spool_and_arrive_once(
         def spooled() -> None:
             assert client.send([{"type": "y", "id": str(next(more))}]).spooled == 1
 
-        # While the ingester is known to be away nobody waits for it.
+        # While the ingester is known to be down, no call waits for it.
         assert_within(0.1, lambda: seconds(spooled), tries=1, rounds=20)
         kept = next(more)
         with pytest.raises(DeliveryError, match="no ingester listens"):
@@ -346,7 +346,7 @@ def test_events_wait_in_the_spool_and_arrive_once(
     assert sums(database)["duplicates"] == 1
 
 
-def test_later_sends_take_the_spool_along(
+def test_later_sends_also_send_the_spool(
     start_ingester: Start, away: IngestSettings, database: Database[Any], tmp_path: Path
 ) -> None:
     with spooling(away, tmp_path) as client:
@@ -365,7 +365,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_what_a_killed_process_left_is_sent_by_the_next_under_the_same_ids(
+def test_the_spool_of_a_killed_process_is_sent_by_the_next_under_the_same_ids(
     start_ingester: Start, away: IngestSettings, database: Database[Any], tmp_path: Path
 ) -> None:
     assert python(SPOOLER, away.ack_bind_address, f"{tmp_path}/spool").returncode == -signal.SIGKILL
@@ -380,7 +380,7 @@ def test_what_a_killed_process_left_is_sent_by_the_next_under_the_same_ids(
     eventually(lambda: sums(database) == {"stored": 100, "duplicates": 100, "quarantined": 0})
 
 
-def test_a_full_spool_is_told_with_the_events_that_were_not_kept(away: IngestSettings, tmp_path: Path) -> None:
+def test_a_full_spool_raises_with_the_events_that_were_not_kept(away: IngestSettings, tmp_path: Path) -> None:
     with spooling(away, tmp_path, spool_max_bytes=5_000) as client:
         kept = 0
         with pytest.raises(SpoolFullError, match="its limit of 5000") as caught:
@@ -390,7 +390,7 @@ def test_a_full_spool_is_told_with_the_events_that_were_not_kept(away: IngestSet
         assert [bson.decode(event)["type"] for event in caught.value.data["unsent"]] == ["x"]
 
 
-def test_a_damaged_record_of_a_spool_is_kept_aside_and_the_others_are_sent(
+def test_a_damaged_record_of_a_spool_is_set_aside_and_the_others_are_sent(
     start_ingester: Start, away: IngestSettings, database: Database[Any], tmp_path: Path
 ) -> None:
     with spooling(away, tmp_path) as client:
@@ -433,7 +433,7 @@ def test_the_spool_of_a_living_process_and_of_a_parent_is_left_to_them(
     eventually(lambda: [event["type"] for event in database["event"].find()] == ["parent"])
 
 
-def test_what_can_never_be_delivered_is_refused_when_it_is_handed_in(away: IngestSettings, tmp_path: Path) -> None:
+def test_an_event_that_can_never_be_delivered_is_refused_by_send(away: IngestSettings, tmp_path: Path) -> None:
     good = {"type": "x"}
     with spooling(away, tmp_path) as client:
         for bad in (b"\0\0\0\0garbage", b"", bson.encode(good)[:-1], bson.encode(good) * 2):
@@ -446,10 +446,10 @@ def test_what_can_never_be_delivered_is_refused_when_it_is_handed_in(away: Inges
         client.event("x", {}, b"x" * MAX_MESSAGE_BYTES)
 
 
-def test_records_of_a_spool_that_no_ingester_could_take_are_set_aside_and_the_others_are_sent(
+def test_spooled_records_that_no_ingester_accepts_are_set_aside_and_the_others_are_sent(
     start_ingester: Start, away: IngestSettings, database: Database[Any], tmp_path: Path
 ) -> None:
-    """As an earlier release may have left them."""
+    """An earlier release could have left them."""
     huge = bson.encode({"type": "x", "extra": b"x" * MAX_MESSAGE_BYTES})
     spool = Spool(tmp_path / "spool")
     for payload in (b"\0\0\0\0garbage", huge, bson.encode({"type": "x", "id": "1"}), b"\xff\xff\xff\xffgarbage"):

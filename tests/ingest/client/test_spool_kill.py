@@ -1,4 +1,4 @@
-"""SIGKILL of a program with a spool, in every phase: what was taken arrives, once."""
+"""SIGKILL of a program with a spool, in every phase: accepted events arrive, once."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def kill_round(
 ) -> Counter[str]:
     """Kill `kills` times, at random moments and in each phase in turn, while the ingester comes and goes."""
     settings = dataclasses.replace(settings, ack_bind_address=f"ipc://{folder}/ack")
-    taken, spool, hits = folder / "taken", folder / "spool", Counter[str]()
-    arguments = [settings.ack_bind_address, str(spool), str(taken)]
+    accepted, spool, hits = folder / "accepted", folder / "spool", Counter[str]()
+    arguments = [settings.ack_bind_address, str(spool), str(accepted)]
     running: RunningIngester | None = None
     for number in range(kills):
         phase = SPOOL_PHASES[number // 2 % len(SPOOL_PHASES)] if number % 2 else None
@@ -59,16 +59,16 @@ def kill_round(
     with AcknowledgedClient(settings.ack_bind_address, spool=spool, connect_timeout_s=20, timeout_s=20) as client:
         client.flush(60)
     assert list(spool.glob("*.spool")) == []
-    wanted = set(taken.read_text().split())
+    wanted = set(accepted.read_text().split())
     eventually(lambda: database["event"].count_documents({"id": {"$in": list(wanted)}}) == len(wanted))
     stored = Counter(event["id"] for event in database["event"].find({}, {"id": 1}))
-    assert wanted <= set(stored), "what was taken is lost"
+    assert wanted <= set(stored), "accepted events are lost"
     assert max(stored.values()) == 1
     print("kills of a program with a spool per phase:", dict(hits))
     return hits
 
 
-def test_a_file_that_is_just_being_made_is_not_taken_for_one_that_is_left_over(
+def test_a_file_that_is_being_created_is_not_mistaken_for_a_leftover(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = Spool(tmp_path), Spool(tmp_path)

@@ -1,4 +1,4 @@
-"""A full disk: a small file system of its own, in a mount namespace of the ingester's own (unshare(1))."""
+"""A full disk: a small file system in the ingester's own mount namespace (unshare(1))."""
 
 from __future__ import annotations
 
@@ -26,42 +26,44 @@ def server(tmp_path: Path) -> Iterator[Server]:
     made.close()
 
 
-def test_a_full_disk_stops_the_reading_and_everything_taken_arrives_once_there_is_room(
+def test_a_full_disk_pauses_reading_and_every_accepted_event_arrives_once_there_is_space(
     server: Server, tmp_path: Path
 ) -> None:
     disk = tmp_path / "journal"
     disk.mkdir()
     unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
     victim = Victim(server.uri, "hurt", tmp_path, inside=[*unshare, "sh", "-c", _MOUNT, str(disk)])
-    taken: set[str] = set()
+    accepted: set[str] = set()
     try:
         with AcknowledgedClient(victim.addresses["ack_bind_address"], timeout_s=2.0, attempts=1) as client:
 
             def send() -> bool:
-                """One event of 10 kB; false while it is not taken."""
-                id_ = str(len(taken))
+                """Send one event of 10 kB; return False if it was not accepted."""
+                id_ = str(len(accepted))
                 try:
                     assert client.send([{"type": "x", "id": id_, "extra": "x" * 10_000}]).accepted == 1
                 except DeliveryError:
                     return False
-                taken.add(id_)
+                accepted.add(id_)
                 return True
 
             def fill() -> None:
-                while len(taken) * 10_000 < 2 * DISK_BYTES:
+                while len(accepted) * 10_000 < 2 * DISK_BYTES:
                     if not send():
-                        client.send([{"type": "probe"}])  # the one before waits for room; this one is told
+                        client.send(
+                            [{"type": "probe"}]
+                        )  # the previous one waits for space; this one is answered "busy"
 
             eventually(send)
             eventually(lambda: server.database["event"].find_one())
             server.halt()
             with pytest.raises(BusyError, match="full"):
                 fill()
-            assert 20 < len(taken) < DISK_BYTES / 10_000
-            server.go_on()
-            eventually(send, what="events are taken again")
-        eventually(lambda: taken <= {e["id"] for e in server.database["event"].find({"type": "x"}, {"id": 1})})
-        assert server.database["event"].count_documents({"type": "x"}) == len(taken)
+            assert 20 < len(accepted) < DISK_BYTES / 10_000
+            server.resume()
+            eventually(send, what="events are accepted again")
+        eventually(lambda: accepted <= {e["id"] for e in server.database["event"].find({"type": "x"}, {"id": 1})})
+        assert server.database["event"].count_documents({"type": "x"}) == len(accepted)
     finally:
         victim.process.send_signal(signal.SIGKILL)
         victim.process.wait()

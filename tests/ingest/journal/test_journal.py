@@ -1,4 +1,4 @@
-"""Records, segments and journals: what is on disk is found again, whatever happened to the rest."""
+"""Records, segments and journals: what is on disk is read again, whatever happened to the rest."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def numbers(block: Block | None) -> list[int]:
 
 def everything(journal: Journal, **options: Any) -> list[int]:
     reader, found = BlockReader(journal, **options), []
-    while block := reader.take(1_000, 2**20):
+    while block := reader.next_block(1_000, 2**20):
         found += numbers(block)
         journal.settle(block.by_segment)
     return found
@@ -73,7 +73,7 @@ def segment_bytes(payloads: list[bytes]) -> bytes:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.binary(max_size=100), min_size=1, max_size=8), st.data())
-def test_a_changed_byte_costs_one_record_and_no_other(payloads: list[bytes], data: st.DataObject) -> None:
+def test_a_changed_byte_loses_one_record_and_no_other(payloads: list[bytes], data: st.DataObject) -> None:
     content = bytearray(segment_bytes(payloads))
     at = data.draw(st.integers(FILE_HEADER_BYTES, len(content) - 1))
     content[at] ^= data.draw(st.integers(1, 255))
@@ -89,9 +89,9 @@ def test_a_changed_byte_costs_one_record_and_no_other(payloads: list[bytes], dat
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=5), st.integers(0, 400), st.booleans())
-def test_a_cut_off_end_costs_only_what_was_cut(payloads: list[bytes], cut: int, zeros: bool) -> None:
+def test_a_truncated_end_loses_only_what_was_truncated(payloads: list[bytes], remove_settled: int, zeros: bool) -> None:
     whole = segment_bytes(payloads)
-    end = max(FILE_HEADER_BYTES, len(whole) - cut)
+    end = max(FILE_HEADER_BYTES, len(whole) - remove_settled)
     content = whole[:end] + b"\x00" * (500 if zeros else 0)
     good = [r for r in scan(content, SEED) if isinstance(r, Record)]
     assert [r.payload for r in good] == payloads[: len(good)]
@@ -100,13 +100,13 @@ def test_a_cut_off_end_costs_only_what_was_cut(payloads: list[bytes], cut: int, 
     )
 
 
-def test_records_of_another_journal_in_the_same_bytes_are_not_taken() -> None:
+def test_records_of_another_journal_in_reused_bytes_are_ignored() -> None:
     foreign = encode(RecordKind.EVENTS, 9, 1, b"abc", checksum_seed(uuid.UUID(int=8)))
     found = list(scan(segment_bytes([b"a"]) + foreign + encode(RecordKind.EVENTS, 2, 1, b"b", SEED), SEED))
     assert [r.payload for r in found if isinstance(r, Record)] == [b"a", b"b"]
 
 
-def test_ids_lie_beside_their_events() -> None:
+def test_ids_are_stored_beside_their_events() -> None:
     kind, payload = events_payload([event(1), event(2)], [None, "b"])
     assert read_events(Record(kind, 1, 2, payload)) == ([event(1), event(2)], [None, "b"])
     kind, payload = events_payload([event(1)], [])
@@ -116,7 +116,7 @@ def test_ids_lie_beside_their_events() -> None:
 # Journals
 
 
-def test_what_was_synced_is_there_after_adoption_in_order(journal_settings: JournalSettings) -> None:
+def test_synced_records_are_read_in_order_after_adoption(journal_settings: JournalSettings) -> None:
     journal = Journal.create(journal_settings)
     for n in range(5):
         journal.append([record(2 * n), record(2 * n + 1)])
@@ -127,14 +127,14 @@ def test_what_was_synced_is_there_after_adoption_in_order(journal_settings: Jour
 def test_the_reader_follows_the_writer_and_sees_only_what_is_synced(journal_settings: JournalSettings) -> None:
     journal = Journal.create(journal_settings)
     reader = BlockReader(journal)
-    assert reader.take(10, 1000) is None
+    assert reader.next_block(10, 1000) is None
     journal.append([record(1)])
-    assert reader.take(10, 1000) is None
-    assert numbers(reader.take(10, 1000, durable_only=False)) == [1]
+    assert reader.next_block(10, 1000) is None
+    assert numbers(reader.next_block(10, 1000, durable_only=False)) == [1]
     journal.append([record(2)])
     journal.sync()
-    assert numbers(reader.take(10, 1000)) == [2]
-    assert reader.take(10, 1000) is None
+    assert numbers(reader.next_block(10, 1000)) == [2]
+    assert reader.next_block(10, 1000) is None
 
 
 def test_a_journal_is_held_by_one_process_and_adopted_after_its_death(
@@ -161,7 +161,7 @@ def test_a_journal_is_held_by_one_process_and_adopted_after_its_death(
     assert everything(Journal.adopt(folder, journal_settings)) == [3]
 
 
-def test_segments_are_closed_at_their_size_and_go_when_settled(tmp_path: Path) -> None:
+def test_segments_are_closed_at_their_size_and_removed_when_settled(tmp_path: Path) -> None:
     settings = JournalSettings(tmp_path / "j", segment_bytes=4096)
     journal = Journal.create(settings)
     for n in range(100):
@@ -171,7 +171,7 @@ def test_segments_are_closed_at_their_size_and_go_when_settled(tmp_path: Path) -
     assert all(segment.path.stat().st_size <= 4096 + 400 for segment in journal.segments[:-1])
     reader = BlockReader(journal)
     blocks = []
-    while block := reader.take(7, 2**20):
+    while block := reader.next_block(7, 2**20):
         blocks.append(block)
     assert [n for block in blocks for n in numbers(block)] == list(range(100))
     files = len(list(journal.folder.glob("*.seg")))
@@ -181,7 +181,7 @@ def test_segments_are_closed_at_their_size_and_go_when_settled(tmp_path: Path) -
         journal.settle(block.by_segment)
     assert [s.number for s in journal.segments] == [journal.segments[-1].number]
     journal.finish()
-    reader.take(1, 1)
+    reader.next_block(1, 1)
     assert journal.drained
     journal.remove()
     assert not journal.folder.exists()
@@ -194,7 +194,7 @@ def test_an_unsettled_journal_is_not_removed(journal_settings: JournalSettings) 
         journal.remove()
 
 
-def test_a_full_journal_takes_nothing_until_there_is_room(tmp_path: Path) -> None:
+def test_a_full_journal_accepts_nothing_until_there_is_space(tmp_path: Path) -> None:
     settings = JournalSettings(tmp_path / "j", segment_bytes=4096, max_bytes=20_000)
     journal = Journal.create(settings)
     with pytest.raises(JournalFullError, match="journal_max_bytes = 20000"):
@@ -217,23 +217,23 @@ def test_a_record_that_fills_the_journal_alone_holds_nothing_up_once_it_is_settl
         journal.sync()
         with pytest.raises(JournalFullError):
             journal.append([record(n)])
-        block = reader.take(100, 10**6)
+        block = reader.next_block(100, 10**6)
         assert block
         with pytest.raises(JournalFullError):
             journal.append([record(n)])
-        journal.room.clear()
+        journal.space_freed.clear()
         journal.settle(block.by_segment)
-        assert reader.take(100, 10**6) is None  # reads past its end
-        assert journal.room.is_set()
+        assert reader.next_block(100, 10**6) is None  # reads past its end
+        assert journal.space_freed.is_set()
     journal.append([record(9)])
     journal.sync()
     assert not journal.drained
-    last = reader.take(100, 10**6)
+    last = reader.next_block(100, 10**6)
     assert last
     assert [r.sequence for r in last.records] == [4]
 
 
-def test_the_torn_end_is_cut_off_and_damage_in_the_middle_is_stepped_over_and_kept(
+def test_a_torn_end_is_dropped_and_damage_in_the_middle_is_skipped_and_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = JournalSettings(tmp_path / "j", segment_bytes=4096)
@@ -255,7 +255,7 @@ def test_the_torn_end_is_cut_off_and_damage_in_the_middle_is_stepped_over_and_ke
 
 
 @pytest.mark.parametrize("at", [0, 9, 25, 33])
-def test_a_bad_file_header_costs_no_record(journal_settings: JournalSettings, at: int) -> None:
+def test_a_bad_file_header_loses_no_record(journal_settings: JournalSettings, at: int) -> None:
     journal = Journal.create(journal_settings)
     journal.append([record(1), record(2)])
     journal.finish()
@@ -277,7 +277,7 @@ def test_the_store_a_journal_belongs_to_is_on_disk(journal_settings: JournalSett
 
 
 class FailingCalls:
-    """Makes an `os` call of the segment module fail a number of times."""
+    """Make an `os` call of the segment module fail a number of times."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, code: int, times: int) -> None:
         self.left, self.code, self.real = times, code, getattr(os, name)
@@ -308,7 +308,7 @@ def test_after_a_failed_write_or_sync_everything_is_written_to_another_file(
     assert everything(reopened(journal, journal_settings)) == [1, 2, 3]
 
 
-def test_a_sync_that_keeps_failing_is_no_success_and_may_be_repeated(
+def test_a_sync_that_keeps_failing_raises_and_can_be_repeated(
     journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal.create(journal_settings)
@@ -320,7 +320,7 @@ def test_a_sync_that_keeps_failing_is_no_success_and_may_be_repeated(
         with pytest.raises(JournalError):
             journal.sync()
         assert journal.unsynced_bytes
-        assert numbers(BlockReader(journal).take(9, 999)) == [1]
+        assert numbers(BlockReader(journal).next_block(9, 999)) == [1]
     journal.sync()
     assert everything(reopened(journal, journal_settings)) == [1, 2]
 
@@ -348,7 +348,7 @@ def test_short_writes_are_continued(journal_settings: JournalSettings, monkeypat
     assert everything(reopened(journal, journal_settings)) == [1, 2]
 
 
-def test_a_segment_that_cannot_be_made_leaves_no_file(
+def test_a_segment_that_cannot_be_created_leaves_no_file(
     journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal.create(journal_settings)
@@ -367,7 +367,7 @@ def test_a_new_segment_syncs_its_folder(journal_settings: JournalSettings, monke
     assert synced == [journal.folder]
 
 
-def test_every_name_that_is_made_or_changed_is_synced_into_its_folder_before_it_counts(
+def test_every_created_or_changed_name_is_synced_to_its_folder(
     journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[tuple[str, Path]] = []
@@ -388,7 +388,7 @@ def test_every_name_that_is_made_or_changed_is_synced_into_its_folder_before_it_
     steps.clear()
     journal.set_mark(StoreMark("store", 1))
     meta = journal.folder / "journal.json"
-    assert steps == [("sync", meta.with_name(".journal.json")), ("name", meta), ("sync", journal.folder)]
+    assert steps == [("sync", meta.with_name(f".journal.json.{os.getpid()}")), ("name", meta), ("sync", journal.folder)]
     journal.append([record(1)])
     steps.clear()
     FailingCalls(monkeypatch, "fdatasync", errno.EIO, 1)
@@ -402,7 +402,7 @@ def test_every_name_that_is_made_or_changed_is_synced_into_its_folder_before_it_
 # Blocks
 
 
-def test_reserved_boundaries_are_kept_and_settled_spans_skipped(journal_settings: JournalSettings) -> None:
+def test_reserved_blocks_keep_their_bounds_and_settled_ones_are_skipped(journal_settings: JournalSettings) -> None:
     journal = Journal.create(journal_settings)
     for n in range(1, 11):
         journal.append([record(n)])
@@ -413,75 +413,75 @@ def test_reserved_boundaries_are_kept_and_settled_spans_skipped(journal_settings
         reserved=[BlockBounds(3, 4, 2), BlockBounds(8, 9, 4)],
     )
     blocks = []
-    while block := reader.take(2, 2**20):
+    while block := reader.next_block(2, 2**20):
         blocks.append((block.number, numbers(block)))
     assert blocks == [(2, [3, 4]), (None, [6, 7]), (4, [8, 9]), (None, [10])]
-    assert reader.unmet() == []
+    assert reader.unread_reservations() == []
 
 
-def test_a_reserved_span_without_records_is_unmet(journal_settings: JournalSettings) -> None:
+def test_a_reserved_block_without_records_is_reported(journal_settings: JournalSettings) -> None:
     journal = Journal.create(journal_settings)
     journal.append([record(1)])
     journal.sync()
     reader = BlockReader(journal, reserved=[BlockBounds(2, 7, 5)])
-    assert numbers(reader.take(9, 999)) == [1]
-    assert reader.take(9, 999) is None
-    assert reader.unmet() == [BlockBounds(2, 7, 5)]
+    assert numbers(reader.next_block(9, 999)) == [1]
+    assert reader.next_block(9, 999) is None
+    assert reader.unread_reservations() == [BlockBounds(2, 7, 5)]
 
 
-def test_a_block_given_back_is_cut_again_as_it_was_reserved(journal_settings: JournalSettings) -> None:
+def test_a_block_that_was_put_back_is_read_again_as_it_was_reserved(journal_settings: JournalSettings) -> None:
     journal = Journal.create(journal_settings)
     for n in range(1, 7):
         journal.append([record(n)])
     journal.sync()
     reader = BlockReader(journal)
-    block = reader.take(3, 2**20)
+    block = reader.next_block(3, 2**20)
     assert block is not None
     assert numbers(block) == [1, 2, 3]
-    reader.give_back(block, BlockBounds(1, 2, 9))
-    again = reader.take(3, 2**20)
+    reader.put_back(block, BlockBounds(1, 2, 9))
+    again = reader.next_block(3, 2**20)
     assert again is not None
     assert (again.number, numbers(again)) == (9, [1, 2])
-    assert numbers(reader.take(3, 2**20)) == [3, 4, 5]
-    assert numbers(reader.take(3, 2**20)) == [6]
+    assert numbers(reader.next_block(3, 2**20)) == [3, 4, 5]
+    assert numbers(reader.next_block(3, 2**20)) == [6]
     assert journal.segments[0].open_records == 6
 
 
-def test_a_block_ends_at_its_most_bytes(journal_settings: JournalSettings) -> None:
+def test_a_block_ends_at_its_byte_limit(journal_settings: JournalSettings) -> None:
     journal = Journal.create(journal_settings)
     journal.append([record(n) for n in range(10)])
     journal.sync()
     reader = BlockReader(journal)
-    assert numbers(reader.take(100, 3 * len(event(1)))) == [0, 1, 2]
-    assert numbers(reader.take(100, 1)) == [3], "at least one record"
+    assert numbers(reader.next_block(100, 3 * len(event(1)))) == [0, 1, 2]
+    assert numbers(reader.next_block(100, 1)) == [3], "at least one record"
 
 
-class Counted(list[Segment]):
-    """Counts how often one of its segments is looked at."""
+class CountingList(list[Segment]):
+    """Count how often one of its segments is accessed."""
 
-    looks = 0
+    accesses = 0
 
     def __iter__(self) -> Iterator[Segment]:
         for segment in super().__iter__():
-            self.looks += 1
+            self.accesses += 1
             yield segment
 
     def __getitem__(self, at: Any) -> Any:
-        self.looks += 1
+        self.accesses += 1
         return super().__getitem__(at)
 
 
-def test_reading_a_long_journal_does_not_look_at_all_its_segments_for_each_record(tmp_path: Path) -> None:
-    """While MongoDB is away there are many of both, and afterwards there is no time to lose."""
+def test_reading_a_long_journal_does_not_search_all_segments_for_each_record(tmp_path: Path) -> None:
+    """While MongoDB is down both accumulate, and afterwards a slow search would delay the commits."""
     folder, count = tmp_path / str(UUID), 500
     folder.mkdir()
     for n in range(1, count + 1):
         (folder / f"{n:08d}.seg").write_bytes(file_header(UUID, n) + encode(RecordKind.EVENTS, n, 1, event(n), SEED))
     journal = Journal.adopt(folder, JournalSettings(tmp_path))
-    journal.segments = Counted(journal.segments)
+    journal.segments = CountingList(journal.segments)
     assert everything(journal) == list(range(1, count + 1))
     assert journal.drained
-    assert journal.segments.looks < 50 * count
+    assert journal.segments.accesses < 50 * count
     journal.release()
 
 

@@ -1,4 +1,4 @@
-"""Loading files and foreign collections: formats, ids, bad lines, and going on after an interruption."""
+"""Loading files and other collections: formats, ids, bad lines, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_columns_named_as_fields_need_no_mapping(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mapping", "said"),
+    ("mapping", "text"),
     [
         (["nonsense"], "write FIELD=COLUMN"),
         (["colour=x"], "fields are type"),
@@ -68,9 +68,9 @@ def test_columns_named_as_fields_need_no_mapping(tmp_path: Path) -> None:
         ([], "column 'n' is not a field of an event"),
     ],
 )
-def test_a_mapping_that_does_not_fit_is_named(tmp_path: Path, mapping: list[str], said: str) -> None:
+def test_a_mapping_that_does_not_fit_is_refused_with_the_reason(tmp_path: Path, mapping: list[str], text: str) -> None:
     path = write(tmp_path / "x.csv", "type,n\na,1\n")
-    with pytest.raises(LoadError, match=said):
+    with pytest.raises(LoadError, match=text):
         list(read(path, parse_mapping(mapping)))
 
 
@@ -84,7 +84,7 @@ def test_bad_lines_are_numbered_and_the_others_read(tmp_path: Path) -> None:
     assert [line.number for line in read(lines) if line.fault] == [2, 4]
 
 
-def test_ids_follow_content_and_line_and_not_the_name(tmp_path: Path) -> None:
+def test_ids_depend_on_content_and_line_and_not_on_the_name(tmp_path: Path) -> None:
     def ids(path: Path) -> list[str]:
         return [bson.decode(line.event)["id"] for line in read(path)]
 
@@ -99,7 +99,7 @@ def test_ids_follow_content_and_line_and_not_the_name(tmp_path: Path) -> None:
 
 
 class Dying:
-    """A client whose ingester goes away after some batches."""
+    """A client whose ingester disappears after some batches."""
 
     def __init__(self, batches: int) -> None:
         self.left = batches
@@ -113,7 +113,7 @@ class Dying:
         return Receipt(len(batch))
 
 
-def test_an_interrupted_load_goes_on_behind_what_was_acknowledged(tmp_path: Path) -> None:
+def test_an_interrupted_load_resumes_after_what_was_acknowledged(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", "".join(json.dumps({"type": str(n)}) + "\n" for n in range(3 * BATCH_EVENTS)))
     bookmark = file_bookmark(tmp_path / "run", path)
     first, second = Dying(2), Dying(9)
@@ -136,7 +136,7 @@ def test_a_position_belongs_to_one_content(tmp_path: Path) -> None:
 
 @pytest.fixture
 def command(settings: Any, mongo_uri: str, database: Database[Any], tmp_path: Path, ingester: RunningIngester) -> Any:
-    """Run a command against the ingester; returns what it printed and its error text."""
+    """Run a command against the ingester; return what it printed and its error text."""
     changes = {"home": tmp_path / "home", "mongo_uri": mongo_uri, "mongo_database": database.name}
     settings.ZARKOV = settings.ZARKOV.model_copy(update=changes)
 
@@ -155,8 +155,8 @@ def test_loadevents_counts_bad_lines_and_strict_stops_at_the_first(
     command: Any, database: Database[Any], tmp_path: Path
 ) -> None:
     path = write(tmp_path / "x.csv", "kind,n\na,1\nb,2\n,3\n" + "c\n" * 12)
-    said, error = command("loadevents", str(path), map=["type=kind", "context.n=n:int"])
-    assert said == "2 events accepted, 13 refused\n"
+    printed, error = command("loadevents", str(path), map=["type=kind", "context.n=n:int"])
+    assert printed == "2 events accepted, 13 refused\n"
     assert error.startswith("1: ")
     assert f"{path}, 5: 1 cells; the header has 2" in error
     assert "and 3 more" in error
@@ -169,7 +169,7 @@ def test_loadevents_counts_bad_lines_and_strict_stops_at_the_first(
     eventually(lambda: loaded() == ["a", "b"])
 
 
-def test_importevents_takes_2011_events_in_once(command: Any, database: Database[Any], mongo_client: Any) -> None:
+def test_importevents_imports_the_events_of_2011_once(command: Any, database: Database[Any], mongo_client: Any) -> None:
     other = mongo_client[f"{database.name}_2011"]
     try:
         old = [{"_id": ObjectId(), "type": "a", "context": {"n": n}, "jobs": [], "aggregates": ["x"]} for n in range(5)]
@@ -178,11 +178,11 @@ def test_importevents_takes_2011_events_in_once(command: Any, database: Database
         )
         other["out"].insert_many([{"_id": "k", "value": {"type": "c"}}, {"_id": "l", "value": 3}])
         for _ in range(2):
-            said, error = command("importevents", other.name, "event")
-            assert said == "6 events accepted, 1 refused\n"
+            printed, error = command("importevents", other.name, "event")
+            assert printed == "6 events accepted, 1 refused\n"
             assert "missing_type" in error
-        said, error = command("importevents", other.name, "out", value=True)
-        assert said == "1 events accepted, 1 refused\n"
+        printed, error = command("importevents", other.name, "out", value=True)
+        assert printed == "1 events accepted, 1 refused\n"
         assert "value is int" in error
         with pytest.raises(CommandError, match="has no documents"):
             command("importevents", other.name, "nothing")
@@ -197,7 +197,7 @@ def test_importevents_takes_2011_events_in_once(command: Any, database: Database
         mongo_client.drop_database(other.name)
 
 
-def test_an_import_goes_on_from_any_kind_of_id(mongo_client: Any, database: Database[Any]) -> None:
+def test_an_import_resumes_from_any_kind_of_id(mongo_client: Any, database: Database[Any]) -> None:
     database["old"].insert_many(
         [{"_id": key, "type": "x"} for key in (1, 2.5, "a", "b", ObjectId(), datetime(2011, 7, 1, tzinfo=UTC))]
     )
@@ -235,7 +235,7 @@ def test_columns_that_exclude_each_other_are_refused(tmp_path: Path, mapping: li
         list(read(header))
 
 
-def test_a_pipe_is_refused_as_it_cannot_be_read_twice(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_because_it_cannot_be_read_twice(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(LoadError, match="is not a regular file"):
         list(read(tmp_path / "pipe"))

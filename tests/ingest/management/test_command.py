@@ -1,4 +1,4 @@
-"""The common manner of commands."""
+"""What all commands have in common."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_ctrl_c_ends_a_short_command_with_130() -> None:
     assert caught.value.code == 130
 
 
-def test_a_code_returned_is_the_exit_code() -> None:
+def test_a_returned_code_is_the_exit_code() -> None:
     with pytest.raises(SystemExit) as caught:
         command(lambda: 3).handle()
     assert caught.value.code == 3
@@ -79,7 +79,7 @@ def test_the_help_ends_with_the_example() -> None:
     assert parser.format_help().rstrip().endswith("example: manage.py x")
 
 
-def test_a_signal_wakes_up_who_waits_and_old_handlers_come_back() -> None:
+def test_a_signal_wakes_up_waiters_and_old_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with stop_on_signals() as stop:
         timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM))

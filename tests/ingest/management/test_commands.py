@@ -43,7 +43,7 @@ def manage(environment: dict[str, str]) -> Manage:
 
 @pytest.fixture
 def addresses(environment: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A running `runingest`: its addresses."""
+    """Run `runingest`; yield its addresses."""
     process = subprocess.Popen([sys.executable, "manage.py", "runingest"], env=environment, stdout=subprocess.PIPE)
     recorded = tmp_path / "home" / "run" / "addresses.json"
     try:
@@ -76,7 +76,7 @@ def test_zsend_sends_json_lines_as_in_2011(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "stdin", "said"),
+    ("arguments", "stdin", "expected"),
     [
         (["nonsense"], "{}", "'nonsense' is not a ZeroMQ address"),
         (["tcp://127.0.0.1:1", "--timeout", "0.2"], '{"type":"x"}', "is an ingester running"),
@@ -85,11 +85,11 @@ def test_zsend_sends_json_lines_as_in_2011(
         (["tcp://127.0.0.1:1"], "[]", "line 1 is a JSON list"),
     ],
 )
-def test_zsend_says_what_was_wrong_in_one_line(manage: Manage, arguments: list[str], stdin: str, said: str) -> None:
+def test_zsend_reports_an_error_in_one_line(manage: Manage, arguments: list[str], stdin: str, expected: str) -> None:
     done = manage("zsend", *arguments, stdin=stdin)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
-    assert said in done.stderr
+    assert expected in done.stderr
 
 
 def test_loading_a_file_twice_stores_it_once(
@@ -115,7 +115,7 @@ def test_loadevents_names_a_missing_file_and_a_missing_ingester(manage: Manage, 
     assert "No such file" in done.stderr
 
 
-def test_initdb_prepares_and_may_be_repeated(manage: Manage, database: Database[Any]) -> None:
+def test_initdb_prepares_the_store_and_can_be_repeated(manage: Manage, database: Database[Any]) -> None:
     first, again = manage("initdb"), manage("initdb")
     assert (first.returncode, again.stdout) == (0, first.stdout)
     assert "event" in database.list_collection_names()

@@ -1,4 +1,4 @@
-"""What every backend does, and what each says to the other side."""
+"""What every backend does, and what each sends to its target."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import pytest
 import zmq
 
 from ingest.metrics import Zibrato
-from ingest.metrics.backend import interface, registry
+from ingest.metrics.backend import interface
+from ingest.metrics.backend.entry_points import backend_names, load_backend
 from ingest.metrics.backend.graphite import GraphiteBackend
 from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.backend.librato import LibratoBackend
@@ -25,7 +26,7 @@ from ingest.metrics.backend.log import LogBackend
 from ingest.metrics.backend.statsd import StatsdBackend
 from ingest.metrics.backend.zarkov import ZarkovBackend
 from ingest.metrics.exceptions import BackendError, PostponedError
-from ingest.metrics.naming import Identity
+from ingest.metrics.identity import Identity
 from ingest.metrics.wire import Batch, pack_batch
 from tests.support.ingest.metrics import Running, RunningBroker
 from tests.support.waiting import eventually as wait_for
@@ -35,24 +36,24 @@ Closing = Callable[[Any], Any]
 
 
 class Collecting(Backend):
-    """Hands over what it gathered to a list, or not."""
+    """Deliver to a list, or refuse to."""
 
     name = "collecting"
     parcels_at_once = 2
 
     def connect(self) -> None:
-        self.taken: list[Any] = []
+        self.accepted: list[Any] = []
         self.away = False
         self.attempts = 0
 
     def pack(self) -> list[Any]:
-        return [(identity.name, found.sum) for identity, _, found in self.gathered.cut()]
+        return [(identity.name, found.sum) for identity, _, found in self.gathered.collect()]
 
     def deliver(self, parcels: Sequence[Any]) -> int:
         self.attempts += 1
         if self.away:
             raise PostponedError("away")
-        self.taken += parcels
+        self.accepted += parcels
         return len(parcels)
 
 
@@ -70,19 +71,19 @@ def batch(name: str = "a", level: str = "info", sequence: int = 0, **more: Any) 
     )
 
 
-def test_at_the_end_a_backend_takes_all_that_was_forwarded(broker: RunningBroker) -> None:
+def test_a_stopping_backend_receives_everything_that_was_forwarded(broker: RunningBroker) -> None:
     backend = Collecting(BackendOptions(broker.backends, (), 1e6))
     backend.start()
     with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
         publisher.setsockopt(zmq.SNDHWM, 0)
         publisher.connect(broker.publishers)
         assert publisher.poll(20_000), "the backend has subscribed"
-        for _ in range(3 * interface.AT_ONCE):
+        for _ in range(3 * interface.RECEIVE_COUNT):
             publisher.send(b"info|Counter|a|1|5|x")
-        wait_for(lambda: broker.service.figures.messages == 3 * interface.AT_ONCE, 60)
+        wait_for(lambda: broker.service.totals.messages == 3 * interface.RECEIVE_COUNT, 60)
         backend.stop()
         publisher.close(linger=0)
-    assert backend.taken == [("a", 3 * interface.AT_ONCE)]
+    assert backend.accepted == [("a", 3 * interface.RECEIVE_COUNT)]
 
 
 def test_levels_are_matched_exactly(broker: RunningBroker, zibrato: Make, closing: Closing) -> None:
@@ -92,32 +93,34 @@ def test_levels_are_matched_exactly(broker: RunningBroker, zibrato: Make, closin
     closing(Running(backend))
     for level in ("info", "information", "inf", "warn", "war|n"):
         z.send(level=level, mtype="Counter", name=level, value=1)
-    wait_for(lambda: {name for name, _ in backend.taken} >= {"info", "war|n"})
-    assert z.statistics().waiting == 3  # nobody wants them: they were not even sent
+    wait_for(lambda: {name for name, _ in backend.accepted} >= {"info", "war|n"})
+    assert z.statistics().waiting == 3  # no backend subscribes to them: they were not even sent
     other = made(Collecting, "info")
     for level in ("info", "information"):
-        other.post(batch(level, level))
+        other.handle_message(batch(level, level))
     other.flush()
-    assert other.taken == [("info", 1)]
+    assert other.accepted == [("info", 1)]
 
 
-def test_it_flushes_by_time_even_when_nothing_arrives(broker: RunningBroker, zibrato: Make, closing: Closing) -> None:
+def test_a_backend_flushes_by_time_even_when_nothing_arrives(
+    broker: RunningBroker, zibrato: Make, closing: Closing
+) -> None:
     backend = Collecting(BackendOptions(broker.backends, (), 0.3))
     backend.start()
     closing(Running(backend))
     z = zibrato()
     z.send(mtype="Counter", name="one", value=1)
     z.flush(10)
-    wait_for(lambda: backend.taken == [("one", 1)])
+    wait_for(lambda: backend.accepted == [("one", 1)])
 
 
-def test_nothing_is_thrown_away_before_it_is_accepted_and_pauses_double(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parcels_are_kept_until_they_are_accepted_and_pauses_double(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(interface.time, "monotonic", lambda: now)
     backend = made()
     backend.away = True
     for name in ("a", "b", "c", "a"):
-        backend.post(batch(name))
+        backend.handle_message(batch(name))
     assert not backend.flush()
     pauses = []
     for _ in range(9):
@@ -129,19 +132,19 @@ def test_nothing_is_thrown_away_before_it_is_accepted_and_pauses_double(monkeypa
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     assert backend.parcels == [("a", 2), ("b", 1), ("c", 1)]
     backend.away = False
-    backend.post(batch("d"))
+    backend.handle_message(batch("d"))
     now += 60
     assert backend.flush()
-    assert backend.taken == [("a", 2), ("b", 1), ("c", 1), ("d", 1)]
+    assert backend.accepted == [("a", 2), ("b", 1), ("c", 1), ("d", 1)]
 
 
-def test_while_too_much_waits_nothing_is_received_and_later_all_of_it(
+def test_a_backend_stops_receiving_while_too_much_waits_and_loses_nothing(
     broker: RunningBroker, zibrato: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interface, "MOST_PARCELS", 5)
     monkeypatch.setattr(interface, "MOST_METRICS", 3)
-    monkeypatch.setattr(interface, "RETRY_FIRST_S", 0.01)
-    monkeypatch.setattr(interface, "RETRY_MOST_S", 0.01)
+    monkeypatch.setattr(interface, "FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(interface, "LONGEST_RETRY_S", 0.01)
     backend = Collecting(BackendOptions(broker.backends, (), 0.01))
     backend.start()
     backend.away = True
@@ -153,13 +156,13 @@ def test_while_too_much_waits_nothing_is_received_and_later_all_of_it(
             backend.step(0.05)
         assert len(backend.parcels) < 20
         backend.away = False
-        wait_for(lambda: backend.step(0.05) or len(backend.taken) == 50)
-        assert backend.tally.lost_batches == 0
+        wait_for(lambda: backend.step(0.05) or len(backend.accepted) == 50)
+        assert backend.delivery_count.lost_batches == 0
     finally:
         backend.stop()
 
 
-def test_a_parcel_that_cannot_be_delivered_is_refused_and_the_others_go_on() -> None:
+def test_a_parcel_that_cannot_be_delivered_is_refused_and_the_others_are_delivered() -> None:
     backend = made()
     deliver = backend.deliver
 
@@ -170,14 +173,14 @@ def test_a_parcel_that_cannot_be_delivered_is_refused_and_the_others_go_on() -> 
 
     backend.deliver = fails
     for name in ("a", "b", "bad", "c", "bad2", "d"):
-        backend.post(batch(name))
+        backend.handle_message(batch(name))
     assert backend.flush()
-    assert [name for name, _ in backend.taken] == ["a", "b", "c", "bad2", "d"]
+    assert [name for name, _ in backend.accepted] == ["a", "b", "c", "bad2", "d"]
     assert backend.refused == 1
 
 
 @pytest.mark.parametrize("kind", [LogBackend, GraphiteBackend, StatsdBackend, Collecting])
-def test_no_message_of_a_stranger_ends_a_backend(kind: type[Backend]) -> None:
+def test_no_message_of_another_program_ends_a_backend(kind: type[Backend]) -> None:
     backend = made(kind, prefix="")
     strange: list[dict[str, Any]] = [
         {"type": kind_, "count": count, "sum": total, "min": 1, "max": 1, "last": 1, "sketch": sketch}
@@ -190,22 +193,22 @@ def test_no_message_of_a_stranger_ends_a_backend(kind: type[Backend]) -> None:
         )
     ]  # fmt: skip
     for value in strange:
-        backend.post(f"info|Batch|a|{json.dumps(value)}|5|x")
-    backend.post(b"info|Batch|x|" + b"[" * 200_000 + b"|1|s")
-    backend.post(b"info|Counter|good|1|5|x")
+        backend.handle_message(f"info|Batch|a|{json.dumps(value)}|5|x")
+    backend.handle_message(b"info|Batch|x|" + b"[" * 200_000 + b"|1|s")
+    backend.handle_message(b"info|Counter|good|1|5|x")
     assert backend.unreadable > 100
     assert any("good" in str(parcel) for parcel in backend.pack())
 
 
 def test_gaps_in_the_sequence_are_counted_exactly() -> None:
     backend = made()
-    backend.post(batch(sequence=5, before=50, count=10))
-    backend.post(batch(sequence=6, before=60, count=10))
-    backend.post(batch(sequence=9, before=100, count=1))
-    backend.post(batch(level="warn", sequence=1, before=0, count=1))
-    backend.post(b"nonsense")
-    assert (backend.tally.lost_batches, backend.tally.lost_measurements) == (2, 30)
-    assert (backend.tally.batches, backend.tally.measurements, backend.unreadable) == (4, 22, 1)
+    backend.handle_message(batch(sequence=5, before=50, count=10))
+    backend.handle_message(batch(sequence=6, before=60, count=10))
+    backend.handle_message(batch(sequence=9, before=100, count=1))
+    backend.handle_message(batch(level="warn", sequence=1, before=0, count=1))
+    backend.handle_message(b"nonsense")
+    assert (backend.delivery_count.lost_batches, backend.delivery_count.lost_measurements) == (2, 30)
+    assert (backend.delivery_count.batches, backend.delivery_count.measurements, backend.unreadable) == (4, 22, 1)
 
 
 def test_backends_are_found_by_name_and_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,21 +219,21 @@ def test_backends_are_found_by_name_and_by_entry_point(tmp_path: Path, monkeypat
         f"[zarkov.backends]\nother = {__name__}:Collecting\nbroken = no.such:Thing\nwrong = json:loads\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert registry.find("other").name == "collecting"
-    assert {"zarkov", "librato", "statsd", "graphite", "log", "other"} <= set(registry.names())
+    assert load_backend("other").name == "collecting"
+    assert {"zarkov", "librato", "statsd", "graphite", "log", "other"} <= set(backend_names())
     own = ("zarkov", "librato", "statsd", "graphite", "log")
-    assert [registry.find(name).name for name in own] == list(own)
-    for name, said in (("nobody", "known are broken, graphite"), ("broken", "No module"), ("wrong", "not a subclass")):
-        with pytest.raises(BackendError, match=said):
-            registry.find(name)
+    assert [load_backend(name).name for name in own] == list(own)
+    for name, text in (("unknown", "use broken, graphite"), ("broken", "No module"), ("wrong", "not a subclass")):
+        with pytest.raises(BackendError, match=text):
+            load_backend(name)
 
 
-def test_log_says_one_line_per_metric(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_backend_logs_one_line_per_metric(caplog: pytest.LogCaptureFixture) -> None:
     backend = made(LogBackend)
     for n in range(100):
-        backend.post(f"info|Timer|t|{n / 100}|5|x")
-    backend.post(b"info|Counter|c|2|5|x")
-    backend.post(b"info|Set|s|me|5|x")
+        backend.handle_message(f"info|Timer|t|{n / 100}|5|x")
+    backend.handle_message(b"info|Counter|c|2|5|x")
+    backend.handle_message(b"info|Set|s|me|5|x")
     with caplog.at_level("INFO"):
         backend.flush()
     assert [r.message for r in caplog.records if r.name == "zarkov.metrics"] == [
@@ -244,12 +247,12 @@ def test_log_says_one_line_per_metric(caplog: pytest.LogCaptureFixture) -> None:
 
 
 class Server:
-    """Takes connections one after the other and remembers what each said."""
+    """Accept connections one after the other and record what each sent."""
 
     def __init__(self) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.port = self.listening.getsockname()[1]
-        self.said: list[bytes] = []
+        self.received: list[bytes] = []
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -260,10 +263,10 @@ class Server:
             except OSError:
                 return
             with line:
-                said = b""
+                received = b""
                 while data := line.recv(65536):
-                    said += data
-                self.said.append(said)
+                    received += data
+                self.received.append(received)
 
     def close(self) -> None:
         if self.listening.fileno() < 0:
@@ -273,16 +276,16 @@ class Server:
         self._thread.join(10)
 
 
-def test_graphite_gets_lines_and_they_leave_the_queue_once_it_has_read_them(closing: Closing) -> None:
+def test_graphite_receives_lines_which_leave_the_queue_once_it_has_read_them(closing: Closing) -> None:
     server = closing(Server())
     backend = made(GraphiteBackend, host="127.0.0.1", port=server.port, prefix="z.")
-    backend.post(batch("calls", sum=7, count=3, tags=(("a", "b"),)))
-    backend.post(
+    backend.handle_message(batch("calls", sum=7, count=3, tags=(("a", "b"),)))
+    backend.handle_message(
         batch("my time", type="Timer", sum=3.0, count=2, min=1.0, max=2.0, last=2.0, sketch={"positive": [1, 2]})
     )
     before = int(time.time())
     assert backend.flush()
-    found = [line.split() for line in server.said[0].decode().splitlines()]
+    found = [line.split() for line in server.received[0].decode().splitlines()]
     assert {name: float(value) for name, value, _ in found if "calls" in name} == {
         "z.x.calls.a_b.count": 3, "z.x.calls.a_b.sum": 7,
     }  # fmt: skip
@@ -291,25 +294,25 @@ def test_graphite_gets_lines_and_they_leave_the_queue_once_it_has_read_them(clos
     }  # fmt: skip
     assert all(before <= int(when) <= time.time() for _, _, when in found)
     server.close()
-    backend.post(batch("late", sum=1))
+    backend.handle_message(batch("late", sum=1))
     assert not backend.flush()
     assert len(backend.parcels) == 2
 
 
-def test_metrics_that_share_a_path_of_graphite_are_one_and_types_stay_apart() -> None:
+def test_metrics_with_the_same_graphite_path_are_merged_unless_their_types_differ() -> None:
     backend = made(GraphiteBackend, prefix="")
 
     def flushed() -> dict[str, float]:
         return {line.split()[0].decode(): float(line.split()[1]) for line in backend.pack()}
 
     timer: dict[str, Any] = {"type": "Timer", "min": 1, "max": 3, "last": 2}
-    backend.post(batch("a", sum=2))
-    backend.post(batch("a", "warn", sum=3))
-    backend.post(batch("a", count=2, sum=6, **timer))
-    backend.post(pack_batch(Batch(Identity("info", "Counter", "a", "x", rate=0.1), 5, 1, 1)))
-    backend.post(pack_batch(Batch(Identity("info", "Set", "a", "x"), 5, 1, 1, sketch={"hashes": [1]})))
+    backend.handle_message(batch("a", sum=2))
+    backend.handle_message(batch("a", "warn", sum=3))
+    backend.handle_message(batch("a", count=2, sum=6, **timer))
+    backend.handle_message(pack_batch(Batch(Identity("info", "Counter", "a", "x", rate=0.1), 5, 1, 1)))
+    backend.handle_message(pack_batch(Batch(Identity("info", "Set", "a", "x"), 5, 1, 1, sketch={"hashes": [1]})))
     for name in ("ä", "ö", "_", "_xC3_xA4", "c d", "c_d"):
-        backend.post(batch(name))
+        backend.handle_message(batch(name))
     found = flushed()
     assert (found["x.a.count"], found["x.a.sum"]) == (12, 15)
     assert (found["x.a.timer.count"], found["x.a.timer.mean"], found["x.a.timer.last"]) == (2, 3, 2)
@@ -318,11 +321,11 @@ def test_metrics_that_share_a_path_of_graphite_are_one_and_types_stay_apart() ->
     assert sums == {
         f"x.{name}.sum" for name in ("a", "_xC3_xA4", "_xC3_xB6", "_", "_x5FxC3_x5FxA4", "c_x20d", "c_d")
     }  # fmt: skip
-    backend.post(batch("a", count=2, sum=6, **timer))
+    backend.handle_message(batch("a", count=2, sum=6, **timer))
     assert set(flushed()) == {name for name in found if ".a.timer." in name}  # also when it comes alone
 
 
-def test_statsd_over_tcp_counts_as_delivered_only_what_was_read(closing: Closing) -> None:
+def test_lines_over_tcp_count_as_delivered_only_once_statsd_has_read_them(closing: Closing) -> None:
     with socket.create_server(("127.0.0.1", 0)) as first:
         port = first.getsockname()[1]
         backend = made(StatsdBackend, host="127.0.0.1", port=port, protocol="tcp", prefix="")
@@ -336,35 +339,37 @@ def test_statsd_over_tcp_counts_as_delivered_only_what_was_read(closing: Closing
         for value, whole, delivered in ((1, True, True), (10, False, False)):
             reader = threading.Thread(target=read_once, kwargs={"whole": whole})
             reader.start()
-            backend.post(f"info|Counter|c|{value}|5|x")
+            backend.handle_message(f"info|Counter|c|{value}|5|x")
             assert backend.flush() is delivered
             reader.join(10)
     assert (backend.delivered, len(backend.parcels)) == (1, 1)
     backend.options.own["port"] = closing(server := Server()).port  # as after a restart
-    backend.post(b"info|Counter|c|100|5|x")
+    backend.handle_message(b"info|Counter|c|100|5|x")
     backend._try_at = 0.0
     assert backend.flush()
-    wait_for(lambda: server.said)
-    assert server.said == [b"x.c:10|c\nx.c:100|c\n"]
+    wait_for(lambda: server.received)
+    assert server.received == [b"x.c:10|c\nx.c:100|c\n"]
 
 
-def test_what_waits_one_by_one_is_flushed_early_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_separate_items_cause_an_early_flush_too(monkeypatch: pytest.MonkeyPatch) -> None:
     own = {"username": "me", "apitoken": "x", "url": "http://127.0.0.1:1", "ingester": "tcp://127.0.0.1:1"}
     for kind, type_ in ((LibratoBackend, "Timer"), (ZarkovBackend, "Counter")):
         backend = made(kind, **own)
         for number in range(10):
-            backend.post(f"info|{type_}|t|{number}|5|x" if kind is LibratoBackend else batch(sequence=number + 1))
-        assert backend.held() == 10
+            backend.handle_message(
+                f"info|{type_}|t|{number}|5|x" if kind is LibratoBackend else batch(sequence=number + 1)
+            )
+        assert backend.unpacked_count() == 10
         backend.parcels = [None] * interface.MOST_PARCELS  # nothing is received meanwhile
         monkeypatch.setattr(interface, "MOST_METRICS", 10)
         backend._try_at = time.monotonic() + 1000
         backend.address = backend.options.address  # as if connected
         backend.step(0)
-        assert backend.held() == 0
+        assert backend.unpacked_count() == 0
         assert len(backend.parcels) == interface.MOST_PARCELS + 10
 
 
-def test_statsd_over_udp_and_tcp_gets_every_type(closing: Closing) -> None:
+def test_statsd_receives_every_type_over_udp_and_tcp(closing: Closing) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(10)
@@ -378,20 +383,20 @@ def test_statsd_over_udp_and_tcp_gets_every_type(closing: Closing) -> None:
     _fill(backend)
     assert backend.flush()
     backend.end()
-    wait_for(lambda: tcp.said)
-    _check_statsd(tcp.said[0])
+    wait_for(lambda: tcp.received)
+    _check_statsd(tcp.received[0])
 
 
 def _fill(backend: Backend) -> None:
     for _ in range(4):
-        backend.post(b"info|Timer|t|0.25|5|not_specified")
-    backend.post(b"info|Counter|c|2.5|5|src")
-    backend.post(b"info|Gauge|g|-3|5|not_specified")
-    backend.post(b"info|Set|s|me|5|not_specified")
+        backend.handle_message(b"info|Timer|t|0.25|5|not_specified")
+    backend.handle_message(b"info|Counter|c|2.5|5|src")
+    backend.handle_message(b"info|Gauge|g|-3|5|not_specified")
+    backend.handle_message(b"info|Set|s|me|5|not_specified")
 
 
-def _check_statsd(said: bytes) -> None:
-    timer, counter, zero, gauge, members = said.decode().splitlines()
+def _check_statsd(received: bytes) -> None:
+    timer, counter, zero, gauge, members = received.decode().splitlines()
     value = re.fullmatch(r"p\.t:(.*)\|ms\|@0\.25", timer)
     assert value
     assert float(value[1]) == pytest.approx(250, rel=0.01)
@@ -399,9 +404,9 @@ def _check_statsd(said: bytes) -> None:
     assert re.fullmatch(r"p\.s:\d+\|s", members)
 
 
-def test_a_statsd_that_is_not_there_loses_nothing_over_tcp(closing: Closing) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_nothing_is_lost_over_tcp_while_statsd_is_down(closing: Closing) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
     backend = made(StatsdBackend, host="127.0.0.1", port=port, protocol="tcp", prefix="")
     _fill(backend)
     assert not backend.flush()
@@ -410,7 +415,7 @@ def test_a_statsd_that_is_not_there_loses_nothing_over_tcp(closing: Closing) -> 
 
 @pytest.fixture
 def librato() -> Iterator[HTTPServer]:
-    """Librato's API of 2013: basic login, gauges in JSON, 200; refuses what has a bad name."""
+    """Librato's API of 2013: basic login, gauges in JSON, 200; refuses gauges with a bad name."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -439,16 +444,16 @@ def librato() -> Iterator[HTTPServer]:
     server.server_close()
 
 
-def test_librato_gets_gauges_as_in_2013(librato: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interface, "RETRY_FIRST_S", 0.0)
+def test_librato_receives_gauges_as_in_2013(librato: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interface, "FIRST_RETRY_S", 0.0)
     url = f"http://127.0.0.1:{librato.server_port}/v1/metrics"
     backend = made(LibratoBackend, username="me", apitoken="secret", url=url)
     for value, source in ((5, "a"), (2, "a"), (0, "a"), (1, "b")):
-        backend.post(f"info|Counter|calls|{value}|5|{source}")
-    backend.post(batch("calls", source="a", sum=10, count=10))
-    backend.post(b"info|Timer|my timer|0.5|1300000000|my prog")
-    backend.post(b"info|Gauge|g|0|1300000000|not_specified")
-    backend.post(batch("t", type="Timer", count=3, sum=6.0, min=1.0, max=3.0, last=2.0, sketch={}))
+        backend.handle_message(f"info|Counter|calls|{value}|5|{source}")
+    backend.handle_message(batch("calls", source="a", sum=10, count=10))
+    backend.handle_message(b"info|Timer|my timer|0.5|1300000000|my prog")
+    backend.handle_message(b"info|Gauge|g|0|1300000000|not_specified")
+    backend.handle_message(batch("t", type="Timer", count=3, sum=6.0, min=1.0, max=3.0, last=2.0, sketch={}))
     librato.codes = [503, 401]
     assert not backend.flush()
     backend.flush()
@@ -471,12 +476,12 @@ def test_one_gauge_that_librato_refuses_does_not_stop_the_others(librato: Any) -
     url = f"http://127.0.0.1:{librato.server_port}/v1/metrics"
     backend = made(LibratoBackend, username="me", apitoken="secret", url=url)
     for name in ("a", "b", "bad", "c", "d"):
-        backend.post(f"info|Gauge|{name}|1|5|x")
+        backend.handle_message(f"info|Gauge|{name}|1|5|x")
     assert backend.flush()
     assert sorted(gauge["name"] for gauge in librato.gauges) == ["a", "b", "c", "d"]
     assert backend.refused == 1
 
 
-def test_librato_without_a_login_is_refused_at_the_start() -> None:
+def test_the_librato_backend_does_not_start_without_a_login() -> None:
     with pytest.raises(BackendError, match="username"):
         made(LibratoBackend, username="", apitoken="", url="x")

@@ -1,4 +1,4 @@
-"""The broker is ZeroMQ's forwarder: any PUB and SUB sockets may use it, and the dead do not slow the living."""
+"""The broker is ZeroMQ's forwarder: any PUB and SUB sockets can use it, and a stopped backend slows no other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Closing = Callable[[Any], Any]
 
 
 class BarePublisher:
-    """As any program may connect one."""
+    """A PUB socket as any program can connect it."""
 
     def __init__(self, address: str) -> None:
         self._context: zmq.Context[Any] = zmq.Context()
@@ -35,7 +35,7 @@ class BarePublisher:
         self._context.term()
 
 
-def test_bare_sockets_and_prefixes_work(broker: RunningBroker, closing: Closing) -> None:
+def test_plain_sockets_and_prefixes_work(broker: RunningBroker, closing: Closing) -> None:
     everything, some = closing(Listener(broker.backends)), closing(Listener(broker.backends, b"info|Gauge|a"))
     publisher = closing(BarePublisher(broker.publishers))
     publisher.wait()
@@ -51,7 +51,7 @@ def test_bare_sockets_and_prefixes_work(broker: RunningBroker, closing: Closing)
     assert some.rest() == []
 
 
-def test_a_backend_that_does_not_read_slows_nobody_and_memory_is_bounded(closing: Closing) -> None:
+def test_a_backend_that_does_not_read_slows_no_other_and_memory_is_bounded(closing: Closing) -> None:
     broker = closing(RunningBroker(high_water_count=1_000))
     asleep, awake = Listener(broker.backends), closing(Listener(broker.backends))
     asleep.socket.setsockopt(zmq.RCVHWM, 1)
@@ -71,7 +71,7 @@ def test_a_backend_that_does_not_read_slows_nobody_and_memory_is_bounded(closing
     assert time.monotonic() - started < 60
 
 
-def test_the_broker_counts_and_reports_in_the_manner_of_publishers(closing: Closing) -> None:
+def test_the_broker_publishes_its_own_count_as_a_metric(closing: Closing) -> None:
     broker = closing(RunningBroker(measure_s=0.05))
     listener = closing(Listener(broker.backends))
     publisher = closing(BarePublisher(broker.publishers))
@@ -84,12 +84,12 @@ def test_the_broker_counts_and_reports_in_the_manner_of_publishers(closing: Clos
     reports = [b for b in found if isinstance(b, Batch)]
     assert {b.identity.name for b in reports} >= {"zarkov.broker.messages"}
     assert [b.sequence for b in reports] == list(range(1, len(reports) + 1))
-    wait_for(lambda: broker.service.figures.messages >= 11)  # its own among them
-    assert broker.service.figures.size_bytes > 10 * len(b"info|Gauge|a|1|5|x")
+    wait_for(lambda: broker.service.totals.messages >= 11)  # its own among them
+    assert broker.service.totals.size_bytes > 10 * len(b"info|Gauge|a|1|5|x")
 
 
 def without_a_turn(publishers: Any, backends: Any, _: None, commands: Any) -> None:
-    """Stand in for libzmq's proxy: forward a subscription, and no message before the end."""
+    """Replace libzmq's proxy: forward a subscription, and no message before the end."""
     publishers.send(backends.recv())
     ended = False
     while not ended:
@@ -100,7 +100,7 @@ def without_a_turn(publishers: Any, backends: Any, _: None, commands: Any) -> No
                 commands.send_multipart([bytes(8)] * 8)
 
 
-def test_what_publishers_have_sent_is_forwarded_before_the_end(
+def test_a_stopping_broker_forwards_what_publishers_have_sent(
     closing: Closing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zmq, "proxy_steerable", without_a_turn)
@@ -117,7 +117,7 @@ def test_what_publishers_have_sent_is_forwarded_before_the_end(
     assert names == [f"{n}" for n in range(10_000)]
 
 
-def test_a_taken_port_is_named(broker: RunningBroker) -> None:
+def test_a_port_in_use_is_named(broker: RunningBroker) -> None:
     other = Broker(broker.publishers, ANYWHERE)
     with pytest.raises(BindError, match=broker.publishers):
         other.start()

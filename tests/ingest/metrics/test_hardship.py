@@ -1,4 +1,4 @@
-"""Measuring where it is hard: numbers that overflow, values that misbehave, signals, children, and the end."""
+"""Measuring under difficult conditions: overflowing numbers, misbehaving values, signals, child processes, exits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOWHERE = "tcp://127.0.0.1:1"
 
 
 def named(found: list[Any], name: str) -> Batch:
-    """The only batch of this name."""
+    """Return the only batch of this name."""
     (batch,) = [item for item in found if isinstance(item, Batch) and item.identity.name == name]
     return batch
 
@@ -46,7 +46,7 @@ def test_sums_beyond_every_float_are_sent_as_the_largest(zibrato: Make, listen: 
     assert not z.statistics().dropped_measurements
 
 
-def test_a_metric_that_cannot_be_sent_is_counted_and_the_sender_goes_on(
+def test_a_metric_that_cannot_be_sent_is_counted_and_the_sender_continues(
     zibrato: Make, listen: Listen, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pack, turns = publisher_module.pack_batch, [OSError("no descriptors"), ValueError("odd")]
@@ -63,8 +63,8 @@ def test_a_metric_that_cannot_be_sent_is_counted_and_the_sender_goes_on(
     z.gauge(name="good", value=1)
     assert z.flush(10)
     assert z.statistics().dropped_measurements == 7
-    take = z._publisher._take_singles
-    monkeypatch.setattr(z._publisher, "_take_singles", lambda: _raise(turns.pop()) if turns else take())
+    take = z._publisher._queue_unbatched
+    monkeypatch.setattr(z._publisher, "_queue_unbatched", lambda: _raise(turns.pop()) if turns else take())
     z.gauge(name="later", value=1)
     assert z.flush(10)
     found = listener.until(lambda items: counted(items, "good") == counted(items, "later") == 1)
@@ -79,7 +79,7 @@ def _raise(error: Exception) -> None:
 
 
 class Rude:
-    """Raises whatever is asked of it."""
+    """Raise an error in every method."""
 
     def _refuse(self) -> Any:
         raise RuntimeError("rude")
@@ -113,7 +113,7 @@ def test_no_argument_makes_measured_code_raise(zibrato: Make, caplog: pytest.Log
     assert "refused" in caplog.text
 
 
-def test_none_means_the_default_and_types_may_be_written_as_in_2013(zibrato: Make, listen: Listen) -> None:
+def test_none_means_the_default_and_types_can_be_written_as_in_2013(zibrato: Make, listen: Listen) -> None:
     z, listener = zibrato(source="shop"), listen()
     z.send(level=None, mtype=None, name=None, value=5, source=None)
     z.send(mtype="gauge", name="g")
@@ -135,13 +135,13 @@ def test_none_means_the_default_and_types_may_be_written_as_in_2013(zibrato: Mak
 
 
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A program of its own, which must end within its time."""
+    """Run a separate program, which must end in time."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=True
     )
 
 
-def test_a_signal_handler_may_measure_whatever_it_interrupts() -> None:
+def test_a_signal_handler_can_measure_wherever_it_interrupts() -> None:
     code = """
 import signal, time
 from ingest.metrics import Zibrato
@@ -187,7 +187,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_a_child_that_is_the_first_to_measure_sends_all_of_it(
+def test_a_child_that_measures_before_its_parent_sends_everything(
     method: str, tmp_path: Path, broker: RunningBroker, listen: Listen
 ) -> None:
     listener = listen()
@@ -208,7 +208,7 @@ def test_forks_leave_nothing_behind_in_the_parent() -> None:
     assert len(multiprocessing.util._afterfork_registry) == before  # type: ignore[attr-defined]
 
 
-def test_many_publishers_end_together_and_say_what_is_lost() -> None:
+def test_many_publishers_end_together_and_report_what_is_lost() -> None:
     code = """
 import time
 from ingest.metrics import MetricError, RequestTimer, Zibrato, lifetime
@@ -223,10 +223,10 @@ print(time.monotonic() - started, sum(z.statistics().dropped_measurements for z 
     spent, lost = map(float, done.stdout.split())
     assert 0.4 < spent < 2
     assert lost == 8
-    assert done.stderr.count("measurements are lost") == done.stderr.count("measurements=1") == 8
+    assert done.stderr.count("measurements dropped at exit") == done.stderr.count("measurements=1") == 8
 
 
-def test_what_is_measured_after_the_end_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_measurements_after_close_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     z, single = Zibrato(address=NOWHERE, interval=3600), Zibrato(address=NOWHERE, interval=0)
     for each in (z, single):
         timed, ticks = each.time_me(name="t")(lambda: None), each.count_me(name="c")(lambda: None)
@@ -242,7 +242,7 @@ def test_what_is_measured_after_the_end_is_counted(caplog: pytest.LogCaptureFixt
     assert "closed" in caplog.text
 
 
-def test_while_a_level_that_nobody_wants_waits_the_sender_sleeps(
+def test_the_sender_sleeps_while_only_an_unsubscribed_level_waits(
     zibrato: Make, listen: Listen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listener, z = listen(b"warn|"), zibrato()
@@ -268,14 +268,14 @@ def test_while_a_level_that_nobody_wants_waits_the_sender_sleeps(
     assert z.statistics().waiting == 1
 
 
-def test_a_set_keeps_hashes_only(zibrato: Make) -> None:
+def test_a_set_keeps_only_hashes(zibrato: Make) -> None:
     z = zibrato()
     z.set(name="s", value="secret")
     (gathered,) = z._accumulators.values()
     assert "secret" not in str(gathered.values)  # type: ignore[union-attr]
 
 
-def test_what_cannot_be_named_is_refused_where_it_is_named() -> None:
+def test_an_invalid_name_is_refused_where_it_is_given() -> None:
     z = Zibrato()
     for wrong in (
         {"name": "a\0b"},
@@ -288,7 +288,7 @@ def test_what_cannot_be_named_is_refused_where_it_is_named() -> None:
     z.close()
 
 
-def test_wrong_options_are_said_when_the_object_is_made(
+def test_wrong_options_raise_when_the_object_is_created(
     caplog: pytest.LogCaptureFixture, settings: Any
 ) -> None:  # fmt: skip
     for wrong in (

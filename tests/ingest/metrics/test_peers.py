@@ -1,4 +1,4 @@
-"""The backends with the real servers they are for: carbon as Debian packages it, statsd as npm brings it."""
+"""The backends with real servers: carbon from Debian, statsd from npm."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Closing = Callable[[Any], Any]
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody has; all are held until all are known."""
+    """Return free loopback ports; all stay bound until all are known."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in held]
     for each in held:
@@ -49,7 +49,7 @@ def listens(port: int) -> bool:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts a server of its own that listens at a port before it is given back, and ends it."""
+    """Start a server that listens at its port before it is returned, and stop it at the end."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(port: int, *command: str) -> subprocess.Popen[bytes]:
@@ -124,7 +124,7 @@ def test_carbon_stores_what_was_measured(
 
 
 def fetched(folder: Path, name: str) -> float | None:
-    """The only value in a file of carbon's, None while there is none."""
+    """Return the only value in a file of carbon's; None if it has none."""
     path = folder / "whisper" / f"{name}.wsp"
     if not path.exists():
         return None
@@ -161,23 +161,23 @@ def test_statsd_counts_what_was_measured(
     own = {"host": "127.0.0.1", "port": taking, "protocol": protocol, "prefix": "z."}
     _, z = running(StatsdBackend, broker, closing, zibrato, **own)
     measure(z)
-    wait_for(lambda: asked(managing, "counters").get("z.shop.clicks") == 42)
-    wait_for(lambda: asked(managing, "gauges").get("z.queue") == -7.5)
+    wait_for(lambda: pending(managing, "counters").get("z.shop.clicks") == 42)
+    wait_for(lambda: pending(managing, "gauges").get("z.queue") == -7.5)
     # What lies within 1 % of each other came as one value with a sampling rate: fewer values, the same range.
-    timed = wait_for(lambda: asked(managing, "timers").get("z.page"))
+    timed = wait_for(lambda: pending(managing, "timers").get("z.page"))
     assert 50 < len(timed) <= 100
     assert (min(timed), max(timed)) == pytest.approx((10, 1000), rel=0.01)
-    assert asked(managing, "counters")["statsd.bad_lines_seen"] == 0
+    assert pending(managing, "counters")["statsd.bad_lines_seen"] == 0
 
 
-def asked(port: int, what: str) -> dict[str, Any]:
-    """What statsd's management interface says it holds; see its docs/admin_interface.md."""
+def pending(port: int, what: str) -> dict[str, Any]:
+    """Return the values that statsd's management interface reports; see its docs/admin_interface.md."""
     with socket.create_connection(("127.0.0.1", port), 5) as line:
         line.sendall(what.encode() + b"\n")
-        said = b""
-        while not said.rstrip().endswith(b"END"):
-            said += line.recv(65536)
-    text = said.decode().rsplit("END", 1)[0]
+        answer = b""
+        while not answer.rstrip().endswith(b"END"):
+            answer += line.recv(65536)
+    text = answer.decode().rsplit("END", 1)[0]
     command = "process.stdout.write(JSON.stringify(eval('(' + require('fs').readFileSync(0) + ')')))"
     search = f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"
     node = str(shutil.which("node", path=search))

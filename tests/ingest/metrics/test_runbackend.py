@@ -1,4 +1,4 @@
-"""`manage.py runbackend` understands its line in any order, and refuses what could never work."""
+"""`manage.py runbackend` accepts its arguments in any order, and refuses values that cannot work."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ingest.metrics.exceptions import BackendError
         ("--verbosity 2 librato", "librato"), ("nobody", None), ("--flush", None), ("", None),
     ],
 )  # fmt: skip
-def test_options_may_stand_before_the_backends_name(line: str, name: str | None) -> None:
+def test_options_can_come_before_the_backends_name(line: str, name: str | None) -> None:
     command = Command()
     assert command._name(line.split()) == name
 
 
 @pytest.mark.parametrize("flush_s", [float("nan"), float("inf"), 0.0, -1.0])
-def test_a_flush_that_never_comes_is_refused(flush_s: float) -> None:
+def test_an_impossible_flush_interval_is_refused(flush_s: float) -> None:
     with pytest.raises(BackendError, match="flush"):
         LogBackend(BackendOptions("tcp://127.0.0.1:1", (), flush_s))
 
 
 @pytest.mark.parametrize("levels", [",", "", " , "])
-def test_levels_that_name_none_are_refused(levels: str) -> None:
+def test_an_empty_list_of_levels_is_refused(levels: str) -> None:
     with pytest.raises(CommandError, match="levels"):
         call_command("runbackend", "log", levels=levels, broker="tcp://127.0.0.1:1")

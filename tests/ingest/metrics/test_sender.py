@@ -1,4 +1,4 @@
-"""Nothing is lost between a measurement and the broker, whatever threads and processes do, and nothing ever waits."""
+"""Nothing is lost between a measurement and the broker, and measured code never waits, with threads and processes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from collections.abc import Callable
 import pytest
 
 from ingest.metrics import Zibrato
-from ingest.metrics.accumulate import FOLD_AT, Distribution, Ticks
-from ingest.metrics.naming import identity
+from ingest.metrics.accumulate import SUMMARIZE_AT, CallCounter, Distribution
+from ingest.metrics.identity import identity
 from ingest.metrics.outbox import Outbox
 from ingest.metrics.wire import Batch
 from tests.support.ingest.metrics import Listener, RunningBroker, counted
@@ -25,7 +25,7 @@ Listen = Callable[..., Listener]
 THREADS, CALLS = 8, 20_000
 
 
-def test_sums_are_exact_over_threads_that_end_while_the_sender_cuts(zibrato: Make, listen: Listen) -> None:
+def test_sums_are_exact_over_threads_that_end_while_the_sender_collects(zibrato: Make, listen: Listen) -> None:
     listener, z = listen(), zibrato(interval=0.01)
 
     @z.time_me(name="t")
@@ -65,30 +65,30 @@ def test_sums_are_exact_over_threads_that_end_while_the_sender_cuts(zibrato: Mak
         before += batch.count
 
 
-def test_what_waits_in_an_accumulator_is_bounded_without_a_sender() -> None:
+def test_an_accumulator_is_bounded_without_a_sender() -> None:
     gathered = Distribution(identity("Timer", "info", "a", "b"))
-    for n in range(10 * FOLD_AT):
+    for n in range(10 * SUMMARIZE_AT):
         gathered.add(n)
-        assert len(gathered.values) < FOLD_AT
-    summary = gathered.cut()
+        assert len(gathered.values) < SUMMARIZE_AT
+    summary = gathered.collect()
     assert summary is not None
-    assert (summary.count, summary.min, summary.max) == (10 * FOLD_AT, 0, 10 * FOLD_AT - 1)
+    assert (summary.count, summary.min, summary.max) == (10 * SUMMARIZE_AT, 0, 10 * SUMMARIZE_AT - 1)
 
 
-def test_ticks_are_exact_while_they_are_read() -> None:
-    ticks = Ticks(identity("Counter", "info", "a", "b"), 1)
+def test_calls_are_counted_exactly_while_the_count_is_read() -> None:
+    calls = CallCounter(identity("Counter", "info", "a", "b"), 1)
     found: list[int] = []
-    threads = [threading.Thread(target=lambda: [ticks.tick() for _ in range(50_000)]) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: [calls.tick() for _ in range(50_000)]) for _ in range(4)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        found.append(ticks.taken())
-    found.append(ticks.taken())
+        found.append(calls.count_new())
+    found.append(calls.count_new())
     assert sum(found) == 200_000
 
 
-def test_a_publisher_waits_for_the_first_listener_and_loses_nothing(closing: Callable[..., object]) -> None:
-    """A PUB socket would have thrown all of it away: the slow joiner."""
+def test_a_publisher_waits_for_the_first_subscriber_and_loses_nothing(closing: Callable[..., object]) -> None:
+    """A PUB socket would have dropped all of it: the slow joiner problem."""
     broker = RunningBroker()
     closing(broker)
     z = Zibrato(address=broker.publishers, interval=0.05)
@@ -103,7 +103,7 @@ def test_a_publisher_waits_for_the_first_listener_and_loses_nothing(closing: Cal
     assert [b.sequence for b in found if isinstance(b, Batch)] == list(range(1, len(found) + 1))
 
 
-def test_a_broker_that_comes_late_or_comes_back_gets_what_waited(closing: Callable[..., object]) -> None:
+def test_a_broker_that_starts_late_or_restarts_receives_what_waited(closing: Callable[..., object]) -> None:
     address = ""
     z = Zibrato(address=lambda: address or _nowhere(), interval=0.05)
     closing(z)
@@ -131,11 +131,11 @@ def _nowhere() -> str:
     raise LookupError("not yet")
 
 
-def test_only_wanted_levels_are_sent_and_flush_says_what_waits(zibrato: Make, listen: Listen) -> None:
+def test_only_subscribed_levels_are_sent_and_flush_reports_what_waits(zibrato: Make, listen: Listen) -> None:
     listener, z = listen(b"info|"), zibrato()
     z.gauge(level="info", name="a", value=1)
     z.gauge(level="information", name="b", value=1)
-    assert z.flush(10)  # to those who want it: what nobody wants goes on waiting
+    assert z.flush(10)  # to subscribers; what no subscriber wants keeps waiting
     found = listener.next()
     assert isinstance(found, Batch)
     assert found.identity.name == "a"
@@ -145,7 +145,7 @@ def test_only_wanted_levels_are_sent_and_flush_says_what_waits(zibrato: Make, li
     assert z.flush(5)
 
 
-def test_calls_return_at_once_when_nobody_is_there_and_drops_are_counted() -> None:
+def test_calls_return_at_once_without_a_broker_and_drops_are_counted() -> None:
     box = Outbox(most_bytes=1_000)
     for n in range(100):
         box.put(b"info|", b"x" * 100, 7)
@@ -180,7 +180,7 @@ def test_dropped_measurements_are_reported_and_seen_as_a_gap(
     assert received + lost == 100
 
 
-def test_the_end_of_a_program_sends_what_is_left(broker: RunningBroker, listen: Listen) -> None:
+def test_a_program_sends_what_is_left_when_it_exits(broker: RunningBroker, listen: Listen) -> None:
     listener = listen()
     code = (
         "from ingest.metrics import Zibrato\n"
@@ -192,7 +192,7 @@ def test_the_end_of_a_program_sends_what_is_left(broker: RunningBroker, listen: 
     assert len(found) == 1
 
 
-def test_without_a_broker_a_program_ends_within_its_bound() -> None:
+def test_a_program_without_a_broker_exits_within_its_limit() -> None:
     code = "from ingest.metrics import Zibrato; z = Zibrato(port=1, exit_s=0.3); z.gauge(name='g', value=1)"
     started = time.monotonic()
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=30)
@@ -205,7 +205,7 @@ def test_without_a_broker_a_program_ends_within_its_bound() -> None:
     assert time.monotonic() - started < 3
 
 
-def test_children_after_fork_send_their_own_and_only_theirs(zibrato: Make, listen: Listen) -> None:
+def test_forked_children_send_only_their_own_measurements(zibrato: Make, listen: Listen) -> None:
     listener, z = listen(), zibrato()
 
     @z.time_me(name="t")

@@ -1,4 +1,4 @@
-"""Sketches keep their stated error, and merging equals having seen everything."""
+"""Sketches keep their stated error, and a merged sketch equals one of all values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_merging_equals_one_sketch_of_everything(one: list[float], other: list[f
 
 
 @given(values)
-def test_a_sketch_survives_json_and_bson(numbers: list[float]) -> None:
+def test_a_sketch_is_the_same_after_json_and_bson(numbers: list[float]) -> None:
     document = of(numbers).to_document()
     assert json.loads(json.dumps(document)) == document == bson.decode(bson.encode(document))
     assert LogSketch.from_document(document).to_document() == document
@@ -52,12 +52,12 @@ def test_buckets_are_bounded_and_the_large_values_stay_exact() -> None:
     assert abs(sketch.quantiles([0.99])[0] / 1.02**19_599 - 1) < 0.0101
 
 
-def test_extreme_numbers_are_taken() -> None:
+def test_extreme_numbers_are_accepted() -> None:
     assert of([sys.float_info.max, 5e-324, -sys.float_info.max, 0]).count == 4
     assert len(of([sys.float_info.max]).quantiles([0.5])) == 1
 
 
-def test_distinct_values_are_exact_first_and_within_ten_percent_later() -> None:
+def test_distinct_counts_are_exact_at_first_and_later_within_ten_percent() -> None:
     sketch = DistinctSketch()
     sketch.add_all(range(1_000))
     sketch.add_all(range(1_000))

@@ -1,4 +1,4 @@
-"""Messages: what goes in comes out, as in 2013 where 2013 could say it."""
+"""Messages are unpacked as they were packed, in the format of 2013 where it suffices."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.metrics.exceptions import WireError
-from ingest.metrics.naming import TYPES, Identity
-from ingest.metrics.wire import Batch, Single, pack_batch, pack_single, topic, unpack
+from ingest.metrics.identity import Identity
+from ingest.metrics.metric_type import TYPES
+from ingest.metrics.wire import Batch, Measurement, pack_batch, pack_measurement, topic, unpack
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
 numbers = st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(texts, st.sampled_from(["Timer", "Counter", "Gauge"]), texts, numbers, st.integers(0, 2**33), texts)
-def test_a_single_measurement_survives_the_wire(
+def test_a_single_measurement_is_unpacked_as_it_was_packed(
     level: str, kind: str, name: str, value: float, epoch: int, source: str
 ) -> None:
-    single = Single(level, kind, name, value, epoch, source)
-    packed = pack_single(single)
-    assert unpack(packed) == unpack(packed.encode()) == single
+    measurement = Measurement(level, kind, name, value, epoch, source)
+    packed = pack_measurement(measurement)
+    assert unpack(packed) == unpack(packed.encode()) == measurement
     assert packed.encode().startswith(topic(level))
 
 
 @given(st.data())
-def test_a_batch_survives_the_wire(data: st.DataObject) -> None:
+def test_a_batch_is_unpacked_as_it_was_packed(data: st.DataObject) -> None:
     tags = data.draw(st.dictionaries(texts, texts, max_size=3))
     identity = Identity(
         data.draw(texts), data.draw(st.sampled_from(TYPES)), data.draw(texts), data.draw(texts),
@@ -45,10 +46,10 @@ def test_a_batch_survives_the_wire(data: st.DataObject) -> None:
     assert unpack(pack_batch(batch)) == batch
 
 
-def test_the_form_is_that_of_2013_and_only_three_characters_are_encoded() -> None:
-    assert pack_single(Single("info", "Gauge", "a b/ü", 0, 5, "x")) == "info|Gauge|a b/ü|0|5|x"
-    assert pack_single(Single("info", "Gauge", "50%|\n", 1.5, 5, "x")) == "info|Gauge|50%25%7C%0A|1.5|5|x"
-    assert unpack(b"info|counter|deaths|5|1300000000|deathstar") == Single(
+def test_the_format_is_that_of_2013_and_only_three_characters_are_encoded() -> None:
+    assert pack_measurement(Measurement("info", "Gauge", "a b/ü", 0, 5, "x")) == "info|Gauge|a b/ü|0|5|x"
+    assert pack_measurement(Measurement("info", "Gauge", "50%|\n", 1.5, 5, "x")) == "info|Gauge|50%25%7C%0A|1.5|5|x"
+    assert unpack(b"info|counter|deaths|5|1300000000|deathstar") == Measurement(
         "info", "Counter", "deaths", 5, 1300000000, "deathstar"
     )
 
@@ -66,7 +67,7 @@ def test_the_form_is_that_of_2013_and_only_three_characters_are_encoded() -> Non
         b"info|Batch|x|" + b"[" * 200_000 + b"|1|s", b"info|Gauge|a\0b|1|5|x",
     ],
 )  # fmt: skip
-def test_what_is_no_measurement_is_refused_by_name(message: bytes) -> None:
+def test_a_message_that_is_not_a_measurement_is_refused_with_the_reason(message: bytes) -> None:
     with pytest.raises(WireError):
         unpack(message)
 
@@ -76,8 +77,8 @@ COUNTER = {"type": "Counter", "count": 1, "sum": 1}
 SET = {"type": "Set", "count": 2, "sum": 2, "sketch": {"hashes": [1, 2]}}
 
 
-def said(value: dict[str, Any]) -> bytes:
-    """A message as another program may write it."""
+def batch_message(value: dict[str, Any]) -> bytes:
+    """Return a message as another program could write it."""
     return f"info|Batch|a|{json.dumps(value)}|5|x".encode()
 
 
@@ -99,14 +100,14 @@ def said(value: dict[str, Any]) -> bytes:
         SET | {"sketch": {"hashes": [-1]}}, SET | {"count": 1}, SET | {"sketch": {"hashes": [1], "zero": 1}},
     ],
 )  # fmt: skip
-def test_a_batch_that_cannot_be_is_refused_before_an_aggregate_stumbles_over_it(wrong: dict[str, Any]) -> None:
+def test_an_impossible_batch_is_refused_before_it_reaches_an_aggregate(wrong: dict[str, Any]) -> None:
     for right in (TIMER, TIMER | {"sketch": {}}, TIMER | {"sketch": {"positive": [1, 3]}}, COUNTER, SET):
-        unpack(said(right))
+        unpack(batch_message(right))
     with pytest.raises(WireError):
-        unpack(said(wrong))
+        unpack(batch_message(wrong))
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: f"info|Batch|a|{t}|5|x".encode()))
-def test_no_message_raises_anything_else(message: bytes) -> None:
+def test_unpacking_any_message_raises_only_wire_errors(message: bytes) -> None:
     with contextlib.suppress(WireError):
         unpack(message)

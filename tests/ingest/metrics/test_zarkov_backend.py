@@ -1,4 +1,4 @@
-"""The backend `zarkov`: batches become events, once, whatever is sent again."""
+"""The backend `zarkov`: batches become events, stored once even if sent again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ingest.metrics.backend import interface, zarkov
 from ingest.metrics.backend.interface import BackendOptions
 from ingest.metrics.backend.zarkov import ZarkovBackend
 from ingest.metrics.exceptions import BackendError
-from ingest.metrics.naming import Identity
+from ingest.metrics.identity import Identity
 from ingest.metrics.wire import Batch
 from ingest.settings import IngestSettings
 from tests.support.ingest.metrics import Listener, Running, RunningBroker
@@ -30,7 +30,7 @@ def made(broker: RunningBroker, ingester: str, flush_s: float = 0.1) -> ZarkovBa
     return backend
 
 
-def test_each_batch_is_one_event_and_single_measurements_are_brought_together(
+def test_each_batch_is_one_event_and_single_measurements_are_merged(
     broker: RunningBroker,
     zibrato: Make,
     ingester: RunningIngester,
@@ -62,7 +62,7 @@ def test_each_batch_is_one_event_and_single_measurements_are_brought_together(
     wait_for(lambda: singles() == 100)
 
 
-def test_what_is_sent_again_is_stored_once(
+def test_batches_sent_again_are_stored_once(
     broker: RunningBroker, zibrato: Make, ingester: RunningIngester, database: Database[Any]
 ) -> None:
     backend = made(broker, ingester.address("ack"), flush_s=3600)
@@ -71,7 +71,7 @@ def test_what_is_sent_again_is_stored_once(
         for _ in range(5):
             z.gauge(name="g", value=1)
             assert z.flush(10)
-        wait_for(lambda: backend.step(0.05) or backend.tally.batches == 5)
+        wait_for(lambda: backend.step(0.05) or backend.delivery_count.batches == 5)
         parcels = backend.pack()
         assert backend.deliver(parcels) == backend.deliver(parcels) == 5
         again = made(broker, ingester.address("ack"), flush_s=3600)  # as after the backend was killed
@@ -84,7 +84,7 @@ def test_what_is_sent_again_is_stored_once(
         backend.stop()
 
 
-def test_while_the_ingester_is_away_events_wait(
+def test_events_wait_while_the_ingester_is_down(
     broker: RunningBroker,
     zibrato: Make,
     start_ingester: Callable[..., RunningIngester],
@@ -92,7 +92,7 @@ def test_while_the_ingester_is_away_events_wait(
     database: Database[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(interface, "RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(interface, "FIRST_RETRY_S", 0.05)
     monkeypatch.setattr(zarkov, "TIMEOUT_S", 0.2)
     first = start_ingester(ingest_settings)
     address = first.address("ack")
@@ -111,15 +111,15 @@ def test_while_the_ingester_is_away_events_wait(
         backend.stop()
 
 
-def test_an_event_that_cannot_be_encoded_is_refused_for_itself(
+def test_an_event_that_cannot_be_encoded_is_refused_alone(
     ingester: RunningIngester, database: Database[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     backend = ZarkovBackend(BackendOptions("tcp://127.0.0.1:1", (), 1.0, {"ingester": ingester.address("ack")}))
     backend.connect()
     try:
         for number, tags in enumerate([(), (("a\0b", "x"),), (("a", "b"),)], 1):
-            backend.take(Batch(Identity("info", "Counter", "c", "s", tags), 5, 1, 1, "p", number))
-        backend.take(Batch(Identity("info", "Set", "s", "s"), 5, 1, 1, "p", 4, sketch={"hashes": [2**70]}))
+            backend.gather(Batch(Identity("info", "Counter", "c", "s", tags), 5, 1, 1, "p", number))
+        backend.gather(Batch(Identity("info", "Set", "s", "s"), 5, 1, 1, "p", 4, sketch={"hashes": [2**70]}))
         assert backend.flush()
         assert (backend.refused, backend.delivered) == (2, 2)
         wait_for(lambda: database["event"].count_documents({"context.name": "c"}) == 2)
@@ -128,12 +128,12 @@ def test_an_event_that_cannot_be_encoded_is_refused_for_itself(
         backend.end()
 
 
-def test_it_follows_the_broker_and_the_ingester_to_other_ports(
+def test_the_backend_follows_the_broker_and_the_ingester_to_other_ports(
     closing: Callable[[Any], Any], start_ingester: Callable[..., RunningIngester], ingest_settings: IngestSettings,
     database: Database[Any], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(interface, "RETRY_FIRST_S", 0.05)
-    monkeypatch.setattr(interface, "ASK_S", 0.05)
+    monkeypatch.setattr(interface, "FIRST_RETRY_S", 0.05)
+    monkeypatch.setattr(interface, "ADDRESS_CHECK_S", 0.05)
     monkeypatch.setattr(zarkov, "TIMEOUT_S", 0.5)
     first, ingester = RunningBroker(), start_ingester(ingest_settings)
     where = {"broker": first.backends, "ingester": ingester.address("ack")}
@@ -153,7 +153,7 @@ def test_it_follows_the_broker_and_the_ingester_to_other_ports(
     wait_for(lambda: database["event"].count_documents({"context.name": "g", "extra.sum": 2}) == 1, within_s=20)
 
 
-def test_without_an_address_it_does_not_start(broker: RunningBroker) -> None:
+def test_the_backend_does_not_start_without_an_address(broker: RunningBroker) -> None:
     with pytest.raises(BackendError, match="ingester"):
         ZarkovBackend(BackendOptions(broker.backends)).connect()
 

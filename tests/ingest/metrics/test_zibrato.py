@@ -1,4 +1,4 @@
-"""The interface of 2013 and what came to it."""
+"""The interface of 2013 and its additions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from ingest.metrics import Zibrato
 from ingest.metrics.exceptions import MetricError
 from ingest.metrics.sketch import hash_of
-from ingest.metrics.wire import Batch, Single, unpack
+from ingest.metrics.wire import Batch, Measurement, unpack
 from tests.support.ingest.metrics import Listener
 
 Make = Callable[..., Zibrato]
@@ -25,13 +25,13 @@ T = TypeVar("T")
 
 
 def run_alone(main: Coroutine[Any, Any, T]) -> T:
-    """Run it on a thread of its own: playwright leaves an event loop running on the thread of the tests."""
+    """Run it in another thread: playwright leaves an event loop running in the tests' thread."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, main).result()
 
 
 def batches(z: Zibrato, listener: Listener) -> dict[tuple[str, str], Batch]:
-    """What was measured since, by name and outcome."""
+    """Return what was measured since, by name and outcome."""
     assert z.flush(10)
     found = [unpack(message) for message in listener.rest()]
     assert all(isinstance(item, Batch) for item in found)
@@ -77,7 +77,7 @@ def test_the_examples_of_2013_run(zibrato: Make, listen: Listen) -> None:
     assert not z.connected()
 
 
-def test_pack_says_zero_and_bars_as_they_are() -> None:
+def test_pack_keeps_zero_and_encodes_bars() -> None:
     z = Zibrato(port="5550", context=None)
     level, kind, name, value, epoch, source = z.pack(level="info", mtype="Gauge", name="a|b", value=0).split("|")
     assert (level, kind, name, value, source) == ("info", "Gauge", "a%7Cb", "0", "not_specified")
@@ -117,7 +117,7 @@ def test_wrong_arguments_fail_when_the_decorator_is_applied(wrong: dict[str, Any
     z.close()
 
 
-def test_measured_code_never_sees_a_mistake_of_measuring(
+def test_measured_code_never_sees_an_error_of_measuring(
     zibrato: Make, listen: Listen, caplog: pytest.LogCaptureFixture
 ) -> None:
     z, listener = zibrato(), listen()
@@ -143,7 +143,7 @@ class Unspeakable:
         raise ValueError("no")
 
 
-def test_exceptions_are_timed_marked_and_raised_on(zibrato: Make, listen: Listen) -> None:
+def test_calls_that_raise_are_timed_and_marked_and_the_exception_propagates(zibrato: Make, listen: Listen) -> None:
     z, listener = zibrato(), listen()
 
     @z.time_me(name="t")
@@ -275,7 +275,7 @@ def test_coroutines_and_asynchronous_generators_interleave_on_one_thread(zibrato
     }  # fmt: skip
 
 
-def test_awaitable_generators_and_objects_with_an_async_call_are_timed_with_their_awaiting(
+def test_awaitable_generators_and_objects_with_an_async_call_are_timed_including_awaits(
     zibrato: Make, listen: Listen
 ) -> None:
     z, listener = zibrato(), listen()
@@ -337,13 +337,13 @@ def test_tags_sets_histograms_and_rates(zibrato: Make, listen: Listen) -> None:
     assert 40 < found["sampled", ""].count < 200
 
 
-def test_with_interval_0_each_is_sent_at_once_in_the_form_of_2013(zibrato: Make, listen: Listen) -> None:
+def test_interval_0_sends_each_measurement_at_once_in_the_format_of_2013(zibrato: Make, listen: Listen) -> None:
     z, listener = zibrato(interval=0), listen()
     z.gauge(level="crit", name="a|b", value=0)
     assert listener.message().startswith(b"crit|Gauge|a%7Cb|0|")
     z.count_me(name="c", value=5)(lambda: None)()
     found = listener.next()
-    assert isinstance(found, Single)
+    assert isinstance(found, Measurement)
     assert (found.type, found.name, found.value) == ("Counter", "c", 5)
     z.set(name="u", value="me")
     found = listener.next()

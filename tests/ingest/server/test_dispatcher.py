@@ -1,4 +1,4 @@
-"""What is committed next when an operator releases a block that its journal still has, at any moment."""
+"""An operator can release a block at any moment while its journal still has it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ingest.journal.journal import Journal
 from ingest.journal.record import RecordKind
 from ingest.server.dispatcher import Dispatcher, ReservedBlock
 from ingest.settings import IngestSettings
-from ingest.store.block_commit import BlockCommit, Content, Verdict
+from ingest.store.block_commit import BlockCommit, BlockContent, Verdict
 from ingest.store.block_release import revoke
 from ingest.store.store import Store
 
-STEPS = 20  # whoever needs more goes round in circles
+STEPS = 20  # more mean an endless loop
 
 
 def raise_it(error: Exception) -> None:
@@ -27,25 +27,30 @@ def raise_it(error: Exception) -> None:
 
 
 class Owner:
-    """Takes journals to MongoDB step by step."""
+    """Commit journals to MongoDB step by step."""
 
     def __init__(self, store: Store, settings: IngestSettings) -> None:
         self.settings = settings.journal
         self.commits = BlockCommit(store.database())
         self.dispatcher = Dispatcher(
-            store, settings, rebind=False, wake=lambda: None, say=raise_it, on_settled=lambda watermark, count: None
+            store,
+            settings,
+            rebind=False,
+            wake=lambda: None,
+            on_blocked=raise_it,
+            on_settled=lambda watermark, count: None,
         )
 
     def next_work(self) -> ReservedBlock | None:
         return self.dispatcher.next_work(lambda: self.commits.session_id)
 
     def commit(self, work: ReservedBlock) -> Verdict:
-        verdict = self.commits.run(work.reservation, Content.of(work.block), first_try=work.first_try)
+        verdict = self.commits.run(work.reservation, BlockContent.of(work.block), first_try=work.first_try)
         self.dispatcher.committed(work, verdict)
         return verdict
 
     def finish(self) -> None:
-        """Go on until everything is settled."""
+        """Continue until everything is settled."""
         idle = 0
         for _ in range(STEPS):
             work = self.next_work()
@@ -66,7 +71,7 @@ def owner(store: Store, ingest_settings: IngestSettings) -> Iterator[Owner]:
 
 @pytest.fixture
 def journal(store: Store, ingest_settings: IngestSettings) -> Iterator[Journal]:
-    """One with one event."""
+    """Return a journal with one event."""
     journal = Journal.create(ingest_settings.journal)
     journal.append([(RecordKind.EVENTS, 1, bson.encode({"type": "late", "context": {}}))])
     journal.sync()
@@ -83,7 +88,7 @@ def stored_ids(database: Database[Any]) -> list[int]:
     return [event["_id"] for event in database["event"].find()]
 
 
-def test_a_block_released_just_after_its_journal_was_adopted_takes_new_ids(
+def test_a_block_released_just_after_its_journal_was_adopted_gets_new_ids(
     store: Store, owner: Owner, journal: Journal, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = store.reserve(store.mark(), (str(journal.uuid), 1), BlockBounds(1, 1), 1)
@@ -99,7 +104,7 @@ def test_a_block_released_just_after_its_journal_was_adopted_takes_new_ids(
     assert (store.open_blocks(), adopted.folder.exists()) == ([], False)
 
 
-def test_a_block_released_while_it_is_committed_takes_new_ids_though_the_release_was_cut_short(
+def test_a_block_released_while_it_is_committed_gets_new_ids_even_if_the_release_is_interrupted(
     store: Store, owner: Owner, journal: Journal, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner.dispatcher.add(journal, adopted=False)

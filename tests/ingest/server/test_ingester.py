@@ -22,7 +22,7 @@ from ingest.journal.block import Block
 from ingest.journal.journal import Journal, StoreMark, journal_folders
 from ingest.journal.record import RecordKind
 from ingest.settings import IngestSettings, JournalSettings
-from ingest.store.block_commit import Content
+from ingest.store.block_commit import BlockContent
 from ingest.store.store import connect
 from ingest.transport import notice
 from ingest.wire.event import milliseconds
@@ -60,7 +60,7 @@ def types(database: Database[Any]) -> list[str]:
     return [event["type"] for event in events(database)]
 
 
-def test_a_bson_event_is_stored_with_what_it_left_out(
+def test_a_bson_event_is_stored_with_defaults_for_missing_fields(
     ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
 ) -> None:
     push(ingester.address("bson"), bson.encode({"type": "nop"}))
@@ -69,7 +69,7 @@ def test_a_bson_event_is_stored_with_what_it_left_out(
     assert (found[0]["_id"], found[0]["type"], found[0]["context"]) == (1, "nop", {})
 
 
-def test_all_doors_lead_to_the_same_store(
+def test_all_receivers_store_events_in_the_same_store(
     ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
 ) -> None:
     push(ingester.address("bson"), bson.encode({"type": "a"}) + bson.encode({"type": "b"}))
@@ -103,7 +103,7 @@ def test_an_acknowledged_event_is_on_disk_and_soon_readable(
     store.connection.close()
 
 
-def test_rejected_events_are_named_and_kept_in_quarantine(
+def test_rejected_events_are_listed_and_kept_in_quarantine(
     ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
 ) -> None:
     with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
@@ -117,7 +117,7 @@ def test_rejected_events_are_named_and_kept_in_quarantine(
     eventually(lambda: len(events(database)) == 2)
 
 
-def test_what_another_door_refused_is_kept_under_its_name(
+def test_input_that_another_receiver_refused_is_kept_under_its_name(
     ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
 ) -> None:
     with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20, source="http") as client:
@@ -131,7 +131,7 @@ def test_what_another_door_refused_is_kept_under_its_name(
     eventually(lambda: len(events(database)) == 1)
 
 
-def test_the_verdicts_account_for_everything(
+def test_the_verdicts_account_for_all_input(
     ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
 ) -> None:
     with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
@@ -146,7 +146,7 @@ def test_the_verdicts_account_for_everything(
     assert (counts.received, counts.stored, counts.duplicates, counts.quarantined) == (12, 4, 5, 3)
 
 
-def test_one_id_is_stored_once_whatever_the_door(
+def test_one_id_is_stored_once_through_any_receivers(
     ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
 ) -> None:
     for _ in range(5):
@@ -156,7 +156,7 @@ def test_one_id_is_stored_once_whatever_the_door(
     assert len(events(database)) == 1
 
 
-def test_notices_say_what_may_be_read_and_pass_on_those_of_aggregates(
+def test_notices_report_what_can_be_read_and_those_of_aggregates_are_forwarded(
     ingester: RunningIngester, push: Callable[..., None]
 ) -> None:
     subscription = notice.Subscription(ingester.address("publish"))
@@ -176,7 +176,7 @@ def test_notices_say_what_may_be_read_and_pass_on_those_of_aggregates(
     subscription.close()
 
 
-def test_a_taken_address_is_named(ingester: RunningIngester, start_ingester: Start) -> None:
+def test_an_address_in_use_is_named(ingester: RunningIngester, start_ingester: Start) -> None:
     settings = dataclasses.replace(ingester.ingester.settings, json_bind_address=ingester.address("json"))
     with pytest.raises(BindError, match="json_bind_address"):
         start_ingester(settings)
@@ -201,7 +201,7 @@ def test_events_wait_in_the_journal_while_mongodb_is_absent_and_then_arrive(
     assert types(database) == [str(n) for n in range(100)]
 
 
-def test_what_a_stopped_ingester_left_is_committed_by_the_next(
+def test_the_journal_of_a_stopped_ingester_is_committed_by_the_next(
     start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any]
 ) -> None:
     def absent() -> str:
@@ -220,7 +220,7 @@ def test_what_a_stopped_ingester_left_is_committed_by_the_next(
     assert database["ingest.store"].find_one()["open"] == []
 
 
-def test_what_is_left_while_an_ingester_runs_is_committed_by_it(
+def test_a_journal_left_while_an_ingester_runs_is_committed_by_it(
     start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingest.server.ingester.ADOPT_EVERY_S", 0.1)
@@ -233,7 +233,7 @@ def test_what_is_left_while_an_ingester_runs_is_committed_by_it(
     eventually(lambda: not left.folder.exists())
 
 
-def test_stopping_twice_and_at_once_is_allowed(start_ingester: Start, ingest_settings: IngestSettings) -> None:
+def test_an_ingester_can_be_stopped_twice_and_at_once(start_ingester: Start, ingest_settings: IngestSettings) -> None:
     running = start_ingester(ingest_settings)
     running.ingester.request_stop()
     running.stop()
@@ -248,7 +248,7 @@ def is_taken(client: AcknowledgedClient, event: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("sync", ["batch", "off"])
-def test_nothing_is_acknowledged_before_the_disk_has_it(
+def test_nothing_is_acknowledged_before_it_is_on_disk(
     start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], monkeypatch: pytest.MonkeyPatch,
     sync: str,
 ) -> None:  # fmt: skip
@@ -270,7 +270,7 @@ def test_nothing_is_acknowledged_before_the_disk_has_it(
     eventually(lambda: types(database).count("second") == 1)
 
 
-def test_a_full_journal_answers_busy_and_goes_on_when_there_is_room(
+def test_a_full_journal_answers_busy_and_continues_when_there_is_space(
     start_ingester: Start, ingest_settings: IngestSettings, mongo_uri: str, database: Database[Any]
 ) -> None:
     here = threading.Event()
@@ -289,13 +289,13 @@ def test_a_full_journal_answers_busy_and_goes_on_when_there_is_room(
     ):
 
         def is_over(id_: str) -> bool:
-            """Send one; false when it is to be sent again, because the machine was too busy to answer."""
+            """Send one; return False if it must be sent again, because the machine was too busy to answer."""
             try:
                 client.send([{"type": "a", "id": id_, "extra": "x" * 1_000}])
             except BusyError:
                 raise
             except DeliveryError:
-                return running.ingester.writer.full  # it waits for room: neither acknowledged nor refused
+                return running.ingester.writer.full  # it waits for space: neither acknowledged nor refused
             acknowledged.add(id_)
             return True
 
@@ -312,17 +312,17 @@ def test_a_full_journal_answers_busy_and_goes_on_when_there_is_room(
                 pusher.send({"type": "b", "extra": "x" * 2_000})
         here.set()
         eventually(lambda: is_taken(client, {"type": "last", "id": "last"}))
-        pusher.close(60)  # what is under way leaves as soon as reading goes on
+        pusher.close(60)  # what is under way leaves as soon as reading resumes
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20, attempts=1) as patient:
         eventually(lambda: is_taken(patient, {"type": "after"}))
     eventually(lambda: database["event"].count_documents({"type": "last"}) == 1)
     assert acknowledged <= {event["id"] for event in database["event"].find({"type": "a"})}
 
 
-def test_what_was_pushed_before_the_end_is_journalled_though_the_journal_is_full(
+def test_events_pushed_before_the_end_are_journalled_even_if_the_journal_is_full(
     start_ingester: Start, ingest_settings: IngestSettings, push: Callable[..., None]
 ) -> None:
-    """The doors do not read by then: what was sent lies in ZeroMQ's queue and in the kernel."""
+    """The receivers no longer read: what was sent is in ZeroMQ's queue and in the kernel."""
 
     def address() -> str:
         raise ConnectionError("no mongod yet")
@@ -337,7 +337,7 @@ def test_what_was_pushed_before_the_end_is_journalled_though_the_journal_is_full
     assert journalled(journal.folder) == set(range(5_000))
 
 
-def test_a_journal_of_another_store_is_said_and_not_trusted(
+def test_a_journal_of_another_store_is_reported_and_not_committed(
     start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = Journal.create(ingest_settings.journal)
@@ -413,7 +413,7 @@ def test_a_clock_that_jumps_changes_timestamps_and_nothing_else(
     store.connection.close()
 
 
-def test_a_document_that_mongodb_refuses_is_quarantined_and_stops_nothing(
+def test_a_document_that_mongodb_refuses_is_quarantined_and_stops_nothing_else(
     ingester: RunningIngester, database: Database[Any]
 ) -> None:
     with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
@@ -427,18 +427,18 @@ def test_a_document_that_mongodb_refuses_is_quarantined_and_stops_nothing(
     assert [bson.decode(q["raw"])["type"] for q in kept] == ["b", "d"]
 
 
-def test_an_unforeseen_fault_in_a_block_ends_no_inserter(
+def test_an_unexpected_error_in_a_block_ends_no_inserter(
     start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    faults, read = [TypeError("unforeseen")] * 5, Content.of
+    faults, read = [TypeError("unforeseen")] * 5, BlockContent.of
 
-    def of(block: Block) -> Content:
+    def of(block: Block) -> BlockContent:
         if faults:
             raise faults.pop()
         return read(block)
 
-    monkeypatch.setattr(Content, "of", of)
+    monkeypatch.setattr(BlockContent, "of", of)
     with AcknowledgedClient(
         start_ingester(ingest_settings).address("ack"), connect_timeout_s=20, timeout_s=20
     ) as client:
@@ -447,7 +447,7 @@ def test_an_unforeseen_fault_in_a_block_ends_no_inserter(
     assert "unforeseen" in caplog.text
 
 
-def test_an_unknown_address_of_the_client_is_told_in_time() -> None:
+def test_a_client_with_a_wrong_address_fails_in_time() -> None:
     with (
         AcknowledgedClient("tcp://127.0.0.1:1", connect_timeout_s=0.1) as client,
         pytest.raises(DeliveryError, match="no ingester listens") as caught,
@@ -474,7 +474,7 @@ def test_many_requests_are_under_way_at_once_and_stay_in_order(
     assert types(database) == [event["type"] for event in sent if event]
 
 
-def test_many_threads_may_share_one_client(ingester: RunningIngester, database: Database[Any]) -> None:
+def test_many_threads_can_share_one_client(ingester: RunningIngester, database: Database[Any]) -> None:
     with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         threads = [threading.Thread(target=lambda: [client.event("x", {}) for _ in range(20)]) for _ in range(8)]
         for thread in threads:
@@ -485,7 +485,7 @@ def test_many_threads_may_share_one_client(ingester: RunningIngester, database: 
 
 
 @pytest.mark.parametrize("sync", ["interval:20", "off"])
-def test_other_ways_to_sync_store_everything_too(
+def test_every_sync_setting_stores_everything(
     start_ingester: Start, ingest_settings: IngestSettings, tmp_path: Path, database: Database[Any], sync: str,
     push: Callable[..., None],
 ) -> None:  # fmt: skip

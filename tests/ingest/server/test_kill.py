@@ -56,7 +56,7 @@ def kill_round(uri: str, database: Database[Any], folder: Path, victims: list[Vi
     return hits
 
 
-def test_killed_in_every_phase_nothing_is_lost_or_doubled(
+def test_an_ingester_killed_in_every_phase_loses_and_doubles_nothing(
     mongo_uri: str, database: Database[Any], tmp_path: Path, victims: list[Victim]
 ) -> None:
     hits = kill_round(mongo_uri, database, tmp_path, victims, 12)
@@ -64,14 +64,14 @@ def test_killed_in_every_phase_nothing_is_lost_or_doubled(
 
 
 @pytest.mark.long
-def test_killed_a_hundred_times_nothing_is_lost_or_doubled(
+def test_an_ingester_killed_a_hundred_times_loses_and_doubles_nothing(
     mongo_uri: str, database: Database[Any], tmp_path: Path, victims: list[Victim]
 ) -> None:
     hits = kill_round(mongo_uri, database, tmp_path, victims, 120)
     assert min(hits[phase] for phase in PHASES) >= 5
 
 
-def test_the_watermark_waits_for_a_killed_ingester_and_moves_on_after_its_replay(
+def test_the_watermark_waits_for_a_killed_ingester_and_continues_after_its_replay(
     mongo_uri: str, database: Database[Any], tmp_path: Path, victims: list[Victim]
 ) -> None:
     (tmp_path / "one").mkdir()
@@ -98,7 +98,7 @@ def test_the_watermark_waits_for_a_killed_ingester_and_moves_on_after_its_replay
 
 
 def held_back(victim: Victim, store: Store, database: Database[Any]) -> dict[str, Any] | None:
-    """Kill it while it inserts; return the block that it leaves open and uncommitted, once others went on behind it."""
+    """Kill it while it inserts; return the block that it leaves open, once others have committed later blocks."""
     if "inserting" not in victim.kill_in("inserting") or not (blocks := store.open_blocks()):
         return None
     held = blocks[0]
@@ -109,10 +109,10 @@ def held_back(victim: Victim, store: Store, database: Database[Any]) -> dict[str
     return held if committed is None and held in store.open_blocks() else None
 
 
-def test_of_three_ingesters_a_killed_one_holds_the_watermark_until_an_operator_releases_its_block(
+def test_a_killed_ingester_holds_the_watermark_until_an_operator_releases_its_block(
     mongo_uri: str, database: Database[Any], tmp_path: Path, victims: list[Victim], request: pytest.FixtureRequest
 ) -> None:
-    """The ingester that comes back after all stores its events under new ids, once."""
+    """When the ingester is started again after all, it stores its events under new ids, once."""
     for name in ("one", "two", "three"):
         (tmp_path / name).mkdir()
         victims.append(Victim(mongo_uri, database.name, tmp_path / name))

@@ -1,4 +1,4 @@
-"""`runingest --processes N`: one front, several ingesters with journals of their own, one address for notices."""
+"""`runingest --processes N`: one load balancer, several ingesters with their own journals, one address for notices."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from ingest.exceptions import BindError
 from ingest.journal.journal import journal_folders
 from ingest.server.child_health import ChildHealth
 from ingest.server.load_balancer import LoadBalancer, child_addresses
-from ingest.server.relay import RELAYED_SOCKETS
+from ingest.server.relay import SOCKET_PAIRS
 from ingest.settings import IngestSettings
 from ingest.transport.notice import Subscription
 from ingest.wire.request import read_request
 from tests.support.ingest.load import Load, journalled, prove
 from tests.support.waiting import eventually
 
-MANY = 10_000  # pushed events, of which the kernel still holds all on its way to a front that does not read
+MANY = 10_000  # pushed events that the kernel can hold for a load balancer that does not read
 RECEIVERS = ("BSON", "JSON", "ACK", "PUBLISH")
 
 
 class Balanced:
-    """`manage.py runingest --processes 2` in a home folder of its own."""
+    """`manage.py runingest --processes 2` in its own home folder."""
 
     def __init__(self, uri: str, database: str, home: Path) -> None:
         self.journals = home / "journal"
@@ -63,7 +63,7 @@ class Balanced:
         assert self.process.wait(30) == 0
 
     def settle(self) -> None:
-        """Have what waits in journals committed, as the next start does; an end takes only so long for it."""
+        """Commit what waits in journals by another start; a stop has limited time for it."""
         folders = journal_folders(self.journals)
         if folders:
             self.process = subprocess.Popen(self.command, env=self.environment, stdout=subprocess.DEVNULL)
@@ -90,17 +90,17 @@ def push(address: str, count: int, kind: str) -> None:
 
 
 def all_pushed(balanced: Balanced, database: Database[Any]) -> list[int]:
-    """Numbers of the pushed events that are stored once nothing waits any more."""
+    """Return the numbers of the pushed events that are stored once nothing waits."""
     balanced.settle()
     return sorted(e["context"]["n"] for e in database["event"].find({"type": "pushed"}))
 
 
 def writers(database: Database[Any]) -> set[str]:
-    """Journals of which something was committed."""
+    """Return the journals with committed blocks."""
     return {verdict["_id"]["j"] for verdict in database["ingest.verdict"].find()}
 
 
-def test_all_doors_and_notices_go_through_one_front_and_stopping_loses_nothing(
+def test_all_receivers_and_notices_work_through_one_load_balancer_and_stopping_loses_nothing(
     balanced: Balanced, database: Database[Any]
 ) -> None:
     notices = Subscription(balanced.addresses["publish_bind_address"])
@@ -111,14 +111,14 @@ def test_all_doors_and_notices_go_through_one_front_and_stopping_loses_nothing(
         receipt = client.send([{"type": "acked"} if n % 10 else {} for n in range(200)])
         assert (receipt.accepted, len(receipt.rejected)) == (180, 20)
 
-        def told() -> bool:
+        def both_have_stored() -> bool:
             nonlocal through
             client.event("acked", {})
             if found := notices.receive(0.2):
                 through = max(through, found["through"])
             return through > 180 and len(writers(database)) == 2  # both ingesters took a share
 
-        eventually(told)
+        eventually(both_have_stored)
     notices.close()
     with zmq.Context() as context, context.socket(zmq.REQ) as plain:
         plain.setsockopt(zmq.LINGER, 0)
@@ -136,14 +136,14 @@ def test_all_doors_and_notices_go_through_one_front_and_stopping_loses_nothing(
 def test_a_signal_to_all_processes_at_once_loses_nothing(
     balanced: Balanced, database: Database[Any], number: signal.Signals
 ) -> None:
-    """Ctrl-C in a terminal, systemd: the children are told at the same time as the front."""
+    """Ctrl-C in a terminal, systemd: the children receive the signal at the same time as the load balancer."""
     push(balanced.addresses["bson_bind_address"], 3_000, "pushed")
     os.killpg(balanced.process.pid, number)
     balanced.stop()
     assert all_pushed(balanced, database) == list(range(3_000))
 
 
-def test_what_stopped_children_do_not_take_is_written_by_the_front_and_what_they_had_been_given_by_them(
+def test_the_load_balancer_journals_what_stopped_children_do_not_read_and_they_journal_the_rest(
     balanced: Balanced, database: Database[Any]
 ) -> None:
     children = balanced.children()
@@ -151,14 +151,14 @@ def test_what_stopped_children_do_not_take_is_written_by_the_front_and_what_they
         child.suspend()
     push(balanced.addresses["bson_bind_address"], MANY, "pushed")
     balanced.process.terminate()
-    eventually(lambda: len(journalled(balanced.journals)) > 0, 60, "a journal of the front's own")
+    eventually(lambda: len(journalled(balanced.journals)) > 0, 60, "a journal of the load balancer")
     for child in children:
         child.resume()
     balanced.stop()
     assert all_pushed(balanced, database) == list(range(MANY))
 
 
-def test_a_child_that_is_killed_just_before_the_front_is_stopped_costs_nothing_that_it_had_not_been_given(
+def test_a_child_killed_just_before_the_load_balancer_stops_loses_only_what_it_had_received(
     balanced: Balanced, database: Database[Any]
 ) -> None:
     victim, other = balanced.children()
@@ -170,7 +170,7 @@ def test_a_child_that_is_killed_just_before_the_front_is_stopped_costs_nothing_t
     def noticed() -> bool:
         """Return whether the balancer has closed its connections to the victim, or has replaced it."""
         lost = before - len(balancer.net_connections("unix"))
-        return lost >= len(RELAYED_SOCKETS) or any(child not in (victim, other) for child in balanced.children())
+        return lost >= len(SOCKET_PAIRS) or any(child not in (victim, other) for child in balanced.children())
 
     eventually(noticed)
     push(balanced.addresses["bson_bind_address"], MANY, "pushed")
@@ -180,19 +180,19 @@ def test_a_child_that_is_killed_just_before_the_front_is_stopped_costs_nothing_t
     assert all_pushed(balanced, database) == list(range(MANY))
 
 
-def test_a_front_whose_address_is_taken_says_so_and_leaves_nothing(
+def test_a_load_balancer_whose_address_is_in_use_reports_it_and_leaves_nothing_behind(
     ingest_settings: IngestSettings, tmp_path: Path
 ) -> None:
     with zmq.Context() as context, context.socket(zmq.PULL) as other:
         port = other.bind_to_random_port("tcp://127.0.0.1")
         settings = replace(ingest_settings, ack_bind_address=f"tcp://127.0.0.1:{port}")
-        front = LoadBalancer(settings, 2, tmp_path / "run", lambda *_: ["false"], os.environ)
+        balancer = LoadBalancer(settings, 2, tmp_path / "run", lambda *_: ["false"], os.environ)
         with pytest.raises(BindError, match="ack_bind_address"):
-            front.start()
+            balancer.start()
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_a_killed_child_is_replaced_and_what_it_acknowledged_is_stored_once(
+def test_a_killed_child_is_replaced_and_its_acknowledged_events_are_stored_once(
     balanced: Balanced, database: Database[Any], mongo_uri: str
 ) -> None:
     load, pushed = Load(balanced.addresses), set[int]()
@@ -214,18 +214,18 @@ def test_a_killed_child_is_replaced_and_what_it_acknowledged_is_stored_once(
     prove(mongo_uri, database, load, pushed)
 
 
-def test_the_children_of_a_killed_front_end(balanced: Balanced, database: Database[Any]) -> None:
+def test_the_children_of_a_killed_load_balancer_end(balanced: Balanced, database: Database[Any]) -> None:
     children = balanced.children()
     balanced.process.kill()
     balanced.process.wait()
     assert psutil.wait_procs(children, 20)[1] == []
 
 
-def test_routing_frames_are_told_from_documents() -> None:
+def test_routing_frames_are_not_mistaken_for_documents() -> None:
     event = bson.encode({"type": "x"})
-    for hops, front in ((0, []), (1, [b"hop"])):
+    for hops, prefix in ((0, []), (1, [b"hop"])):
         for delimiter in ([], [b""]):
-            frames = [*front, b"route", *delimiter, b"id"]
+            frames = [*prefix, b"route", *delimiter, b"id"]
             request = read_request([*frames, event, event], hops)
             assert request
             assert (request.envelope, request.payload, request.source) == (frames, event * 2, "ack")
@@ -233,7 +233,7 @@ def test_routing_frames_are_told_from_documents() -> None:
     assert read_request([b"hop", b"route"], 1) is None
 
 
-# Answers requests that come over one hop, as an ingester's acknowledged door does.
+# Answers requests that come over one hop, as an ingester's acknowledged receiver does.
 _ANSWERING = """
 import sys, bson, zmq
 socket = zmq.Context().socket(zmq.ROUTER)
@@ -245,8 +245,8 @@ while True:
 
 
 @pytest.fixture
-def front_of_stand_ins(ingest_settings: IngestSettings, tmp_path: Path) -> Iterator[LoadBalancer]:
-    """A front whose two children only answer that they are there."""
+def balancer_of_fake_children(ingest_settings: IngestSettings, tmp_path: Path) -> Iterator[LoadBalancer]:
+    """Yield a load balancer whose two children only answer health checks."""
 
     def command(folder: Path, number: int) -> list[str]:
         return [sys.executable, "-c", _ANSWERING, child_addresses(folder, number)["ack_bind_address"]]
@@ -257,42 +257,42 @@ def front_of_stand_ins(ingest_settings: IngestSettings, tmp_path: Path) -> Itera
     made.close()
 
 
-def test_a_child_that_does_not_answer_is_killed_and_replaced(front_of_stand_ins: LoadBalancer) -> None:
-    front, never = front_of_stand_ins, threading.Event()
-    front.wait_until_ready(never)
-    first = front.processes()[0]
+def test_a_child_that_does_not_answer_is_killed_and_replaced(balancer_of_fake_children: LoadBalancer) -> None:
+    balancer, never = balancer_of_fake_children, threading.Event()
+    balancer.wait_until_ready(never)
+    first = balancer.processes()[0]
     os.kill(first, signal.SIGSTOP)
-    eventually(lambda: front.check_children() or front.processes()[0] not in (first, 0), 60, "it is replaced")
-    front.wait_until_ready(never)
+    eventually(lambda: balancer.check_children() or balancer.processes()[0] not in (first, 0), 60, "it is replaced")
+    balancer.wait_until_ready(never)
     assert not psutil.pid_exists(first)
-    assert receiver_fault(front.addresses["ack_bind_address"], None, 30) == ""
+    assert receiver_fault(balancer.addresses["ack_bind_address"], None, 30) == ""
 
 
-def test_a_pulse_knows_for_how_long_a_child_has_not_answered() -> None:
-    """By a clock of the test's own."""
+def test_a_health_check_measures_for_how_long_a_child_has_not_answered() -> None:
+    """The test provides the clock."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as child:
         port = child.bind_to_random_port("tcp://127.0.0.1")
-        pulse = ChildHealth(context, f"tcp://127.0.0.1:{port}")
-        pulse.begin(0.0)
-        assert (pulse.look(5.0), pulse.ready) == (5.0, False)
+        health = ChildHealth(context, f"tcp://127.0.0.1:{port}")
+        health.restart(0.0)
+        assert (health.check(5.0), health.ready) == (5.0, False)
         for asked, answered in ((5.0, 7.0), (7.0, 9.0)):
-            assert pulse.look(asked) == (5.0 if asked == 5.0 else 0.0)
+            assert health.check(asked) == (5.0 if asked == 5.0 else 0.0)
             assert child.poll(60_000)
             frames = child.recv_multipart()
             child.send_multipart([*frames[:3], bson.encode({"busy": True})])
-            eventually(lambda answered=answered: pulse.look(answered) == 0.0, 60, "the answer is read")
-            assert pulse.ready
-        assert pulse.look(40.0) == 31.0
-        pulse.begin(50.0)
-        assert (pulse.look(51.0), pulse.ready) == (1.0, False), "of another child nothing is known"
-        pulse.close()
+            eventually(lambda answered=answered: health.check(answered) == 0.0, 60, "the answer is read")
+            assert health.ready
+        assert health.check(40.0) == 31.0
+        health.restart(50.0)
+        assert (health.check(51.0), health.ready) == (1.0, False), "nothing is known of the new child"
+        health.close()
 
 
 @pytest.mark.long
-def test_a_stopped_child_is_replaced_and_what_it_acknowledged_is_stored_once(
+def test_a_stopped_child_is_replaced_and_its_acknowledged_events_are_stored_once(
     balanced: Balanced, database: Database[Any]
 ) -> None:
-    """The real thing, with the bound of operation: half a minute without an answer."""
+    """With the limit used in production: half a minute without an answer."""
     with AcknowledgedClient(balanced.addresses["ack_bind_address"], timeout_s=5, attempts=20) as client:
         for n in range(100):
             assert client.send([{"type": "x", "id": f"{n}"}]).accepted == 1

@@ -1,4 +1,4 @@
-"""A paused reader costs nothing, and continues where it stopped."""
+"""A paused reader uses no CPU, and continues where it stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
         yield context
 
 
-def test_a_paused_reader_does_not_spin_and_reads_all_that_came_meanwhile_once_resumed(
+def test_a_paused_reader_does_not_spin_and_reads_everything_once_resumed(
     context: zmq.Context[zmq.Socket[bytes]],
 ) -> None:
     got: list[bytes] = []

@@ -1,4 +1,4 @@
-"""One block: its events and its verdict come together or not at all, and only once."""
+"""One block: its events and its verdict are stored together or not at all, and only once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from ingest.client import AcknowledgedClient
 from ingest.journal.block import BlockBounds
-from ingest.store.block_commit import BlockCommit, Content, Verdict
+from ingest.store.block_commit import BlockCommit, BlockContent, Verdict
 from ingest.store.block_release import revoke
 from ingest.store.store import connect
 from tests.support.ingest import bson_shapes as shapes
@@ -22,13 +22,13 @@ from tests.support.ingest.running import RunningIngester
 from tests.support.waiting import eventually
 
 
-def test_a_verdict_and_its_events_come_together_or_not_at_all_and_a_repetition_adds_nothing(
+def test_a_verdict_and_its_events_are_stored_together_or_not_at_all_and_repeating_adds_nothing(
     mongo_uri: str, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = connect(mongo_uri, database.name)
     mark = store.prepare()
     reservation = store.reserve(mark, ("j", 1), BlockBounds(1, 1), 1)
-    content = Content([bson.encode({"type": "x"})])
+    content = BlockContent([bson.encode({"type": "x"})])
     commits = BlockCommit(store.database())
 
     def lost(session: ClientSession) -> None:
@@ -52,27 +52,25 @@ def test_a_verdict_and_its_events_come_together_or_not_at_all_and_a_repetition_a
     store.connection.close()
 
 
-def test_a_commit_that_comes_after_its_block_was_released_stores_nothing(
-    mongo_uri: str, database: Database[Any]
-) -> None:
-    """Also when it was under way already, and did not look for a verdict first."""
+def test_a_commit_after_its_block_was_released_stores_nothing(mongo_uri: str, database: Database[Any]) -> None:
+    """Even if it was under way already and did not search for a verdict first."""
     store = connect(mongo_uri, database.name)
     mark, commits = store.prepare(), BlockCommit(store.database())
     reservation = store.reserve(mark, ("j", 1), BlockBounds(1, 1), 1, session=commits.session_id)
     assert revoke(store, ("j", 1))
     for first_try in (True, False):
-        content = Content([bson.encode({"type": "x"})])
+        content = BlockContent([bson.encode({"type": "x"})])
         assert commits.run(reservation, content, first_try=first_try) == Verdict(revoked=True)
     assert database["event.1"].count_documents({}) == 0
     following = store.reserve(mark, ("j", 2), BlockBounds(2, 2), 1, session=commits.session_id)
-    assert commits.run(following, Content([bson.encode({"type": "x"})]), first_try=True) == Verdict(stored=1)
+    assert commits.run(following, BlockContent([bson.encode({"type": "x"})]), first_try=True) == Verdict(stored=1)
     commits.close()
     store.connection.close()
 
 
 @pytest.fixture
 def patient_mongod(mongo_client: MongoClient[Any]) -> Iterator[None]:
-    """mongod itself ends what was left undone after a minute: not in this test."""
+    """mongod ends unfinished transactions after a minute; in this test it does not."""
     name = "transactionLifetimeLimitSeconds"
     before = mongo_client.admin.command("setParameter", 1, **{name: 100_000})["was"]
     yield
@@ -80,16 +78,16 @@ def patient_mongod(mongo_client: MongoClient[Any]) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("patient_mongod")
-def test_releasing_a_block_frees_what_a_sender_that_is_gone_left_undone(
+def test_releasing_a_block_ends_the_unfinished_transaction_of_a_dead_ingester(
     mongo_uri: str, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = connect(mongo_uri, database.name)
     mark, gone = store.prepare(), BlockCommit(store.database())
     reservation = store.reserve(mark, ("j", 1), BlockBounds(1, 1), 1, session=gone.session_id)
-    content = Content([bson.encode({"type": "x", "id": "the one"})], ids={0: "the one"})
+    content = BlockContent([bson.encode({"type": "x", "id": "the one"})], ids={0: "the one"})
 
     def dies(session: ClientSession) -> None:
-        raise AutoReconnect("nobody sends what would follow")
+        raise AutoReconnect("the rest of the transaction is never sent")
 
     with monkeypatch.context() as broken:
         broken.setattr(ClientSession, "commit_transaction", dies)
@@ -107,7 +105,7 @@ def test_releasing_a_block_frees_what_a_sender_that_is_gone_left_undone(
 
 
 def _unreadable() -> list[bytes]:
-    """Events for which MongoDB refuses the whole command, as only a door without checks would let in."""
+    """Return events for which MongoDB rejects the whole command; only a receiver without checks would accept them."""
     start = shapes.element(2, "type", shapes.string("x"))
     return [
         shapes.document(start, shapes.element(3, "extra", shapes.references(250))),
@@ -116,13 +114,13 @@ def _unreadable() -> list[bytes]:
     ]
 
 
-def test_documents_for_which_mongodb_refuses_the_whole_block_are_singled_out_and_the_rest_is_stored(
+def test_documents_that_make_mongodb_reject_the_whole_block_are_singled_out_and_the_rest_is_stored(
     mongo_uri: str, database: Database[Any]
 ) -> None:
     store = connect(mongo_uri, database.name)
     good, bad = [bson.encode({"type": "x", "n": n, "id": f"{n}"}) for n in range(10)], _unreadable()
     events = [*good[:3], bad[0], *good[3:8], bad[1], bad[2], *good[8:]]
-    content = Content(events, ids={index: f"{good.index(e)}" for index, e in enumerate(events) if e in good})
+    content = BlockContent(events, ids={index: f"{good.index(e)}" for index, e in enumerate(events) if e in good})
     reservation = store.reserve(store.prepare(), ("j", 1), BlockBounds(1, 1), len(events))
     commits = BlockCommit(store.database())
     assert commits.run(reservation, content, first_try=True) == Verdict(stored=10, quarantined=3)
@@ -135,12 +133,12 @@ def test_documents_for_which_mongodb_refuses_the_whole_block_are_singled_out_and
     store.connection.close()
 
 
-def test_a_refusal_of_everything_waits_whatever_its_code(
+def test_a_block_waits_while_mongodb_refuses_everything_under_any_code(
     mongo_uri: str, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = connect(mongo_uri, database.name)
     reservation = store.reserve(store.prepare(), ("j", 1), BlockBounds(1, 1), 1)
-    content = Content([bson.encode({"type": "x"})])
+    content = BlockContent([bson.encode({"type": "x"})])
     commits = BlockCommit(store.database())
 
     def refuse(*args: Any, **named: Any) -> None:

@@ -1,4 +1,4 @@
-"""Accounting from verdicts, folding, releasing blocks, and the replay of refused input."""
+"""Counts from verdicts, compaction, releasing blocks, and the replay of refused input."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def verdict(store: Store, journal: str, number: int, **more: Any) -> None:
     store.verdicts().insert_one({"_id": {"j": journal, "s": number}} | document | more)
 
 
-def test_counters_know_what_waits_and_for_how_long() -> None:
+def test_counters_report_how_much_waits_and_for_how_long() -> None:
     now = 100.0
     counters = Counters(lambda: now)
     counters.received(5)
@@ -51,11 +51,11 @@ def test_counters_know_what_waits_and_for_how_long() -> None:
     assert (counters.counts().stored, counters.oldest_pending_s()) == (18, 0.0)
 
 
-def test_rates_are_those_since_the_last_look() -> None:
-    pace = RateMeter()
-    assert pace.look(Counts(received=100, stored=50), 7.0) == {"received_per_s": 0.0, "stored_per_s": 0.0}
-    assert pace.look(Counts(received=300, stored=250), 11.0) == {"received_per_s": 50.0, "stored_per_s": 50.0}
-    assert pace.look(Counts(received=300, stored=350), 13.0) == {"received_per_s": 0.0, "stored_per_s": 50.0}
+def test_rates_cover_the_time_since_the_last_call() -> None:
+    meter = RateMeter()
+    assert meter.rates(Counts(received=100, stored=50), 7.0) == {"received_per_s": 0.0, "stored_per_s": 0.0}
+    assert meter.rates(Counts(received=300, stored=250), 11.0) == {"received_per_s": 50.0, "stored_per_s": 50.0}
+    assert meter.rates(Counts(received=300, stored=350), 13.0) == {"received_per_s": 0.0, "stored_per_s": 50.0}
 
 
 def test_there_is_one_report_per_journal_and_verdicts_younger_than_it_are_not_counted_twice(store: Store) -> None:
@@ -78,7 +78,7 @@ def test_there_is_one_report_per_journal_and_verdicts_younger_than_it_are_not_co
     assert [r.journal for r in ingesters(store)] == ["j"]
 
 
-def test_the_sum_holds_before_and_after_folding(store: Store) -> None:
+def test_the_sums_are_the_same_before_and_after_compaction(store: Store) -> None:
     for number in (1, 2, 3):
         verdict(store, "j", number)
     verdict(store, "k", 1)
@@ -99,7 +99,7 @@ def test_the_sum_holds_before_and_after_folding(store: Store) -> None:
     assert summarize(store) == dataclasses.replace(after, watermark=after.watermark)
 
 
-def test_a_running_ingester_folds_and_reports(
+def test_a_running_ingester_compacts_verdicts_and_reports(
     start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], store: Store,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -118,7 +118,7 @@ def test_a_running_ingester_folds_and_reports(
     assert summarize(store).ingesters == ()
 
 
-def test_files_of_a_removed_journal_that_come_back_are_not_stored_again(
+def test_restored_files_of_a_removed_journal_are_not_stored_again(
     start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], tmp_path: Any
 ) -> None:
     import shutil
@@ -152,10 +152,10 @@ def test_a_journal_killed_between_its_last_file_and_its_folder_is_removed(
     eventually(lambda: not journal.folder.exists())
 
 
-def test_verdicts_of_a_journal_go_after_its_files_are_gone_for_good(
+def test_verdicts_of_a_journal_are_removed_after_its_files(
     start_ingester: Start, ingest_settings: IngestSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A replay of files that a loss of power brought back would need them."""
+    """A replay would need them if a power failure brought the files back."""
     steps: list[tuple[str, str]] = []
     sync_removals, remove = Journal.sync_removals, Journal.remove
 
@@ -184,7 +184,7 @@ def test_verdicts_of_a_journal_go_after_its_files_are_gone_for_good(
     assert steps == [("synced", journal), ("retired", journal), ("removed", journal)]
 
 
-def test_a_released_block_lets_the_watermark_move_and_its_owner_take_new_ids(
+def test_releasing_a_block_lets_the_watermark_move_and_gives_its_owner_new_ids(
     start_ingester: Start, ingest_settings: IngestSettings, store: Store, database: Database[Any]
 ) -> None:
     journal = Journal.create(ingest_settings.journal)
@@ -212,7 +212,7 @@ def test_a_released_block_lets_the_watermark_move_and_its_owner_take_new_ids(
     eventually(lambda: store.watermark().through == late["_id"])
 
 
-def test_a_block_that_the_files_do_not_know_is_revoked_at_adoption(
+def test_a_block_without_records_is_revoked_at_adoption(
     start_ingester: Start, ingest_settings: IngestSettings, store: Store
 ) -> None:
     journal = Journal.create(ingest_settings.journal)
@@ -257,7 +257,7 @@ def test_refused_input_is_read_mended_and_replayed_once(
         replay(store, client, {"j": "none", "s": 1, "i": 1})
 
 
-def test_an_entry_is_replayed_as_its_door_took_it_and_under_one_id_for_ever(
+def test_an_entry_is_replayed_by_the_rules_of_its_receiver_and_always_under_one_id(
     ingester: RunningIngester, store: Store, database: Database[Any]
 ) -> None:
     noval = bson.encode({"$command": "event_noval", "timestamp": 5, "foo": 1})
@@ -289,7 +289,7 @@ def test_an_entry_is_replayed_as_its_door_took_it_and_under_one_id_for_ever(
     assert next(event for event in stored.values() if "foo" in event)["timestamp"].year == 2011
 
 
-def test_a_bounded_quarantine_only_counts_what_is_too_much(
+def test_a_full_quarantine_only_counts_further_input(
     ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingest.store.block_commit.QUARANTINE_MAX_COUNT", 3)
@@ -301,7 +301,7 @@ def test_a_bounded_quarantine_only_counts_what_is_too_much(
     assert database["quarantine"].count_documents({}) == 3
 
 
-def test_a_quarantine_that_holds_its_most_bytes_only_counts_what_follows(
+def test_a_quarantine_at_its_byte_limit_only_counts_further_input(
     ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingest.store.block_commit.QUARANTINE_MAX_BYTES", 1)

@@ -1,4 +1,4 @@
-"""A mongod that is killed, stands still, steps down, or refuses everything: events wait, and then all arrive once."""
+"""A mongod is killed, hangs, steps down, or refuses everything: events wait, and then all arrive once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def kill_round(server: Server, folder: Path, kills: int) -> Counter[str]:
                 hits.update(server.kill_in(WAITING_FOR_MONGOD[number % len(WAITING_FOR_MONGOD)], victim))
                 pushed |= journalled(victim.journals)
                 before = len(load.acknowledged)
-                eventually(lambda before=before: len(load.acknowledged) > before, what="events are taken")
+                eventually(lambda before=before: len(load.acknowledged) > before, what="events are accepted")
         finally:
             load.stop()
         pushed |= journalled(victim.journals)
@@ -75,10 +75,10 @@ def test_mongod_killed_a_hundred_times_loses_and_doubles_nothing(server: Server,
     assert min(hits[phase] for phase in WAITING_FOR_MONGOD) >= 30
 
 
-def test_a_mongod_that_stands_still_longer_than_a_timeout_gets_everything_once(
+def test_a_mongod_that_hangs_longer_than_a_timeout_receives_everything_once(
     server: Server, settings: IngestSettings, start_ingester: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Transactions that timed out here are finished there later, next to their repetition."""
+    """mongod finishes transactions that timed out on our side later, while they are repeated."""
     monkeypatch.setattr("ingest.store.connection.SOCKET_TIMEOUT_S", 1.5)
     running = start_ingester(settings)
     sent = 0
@@ -89,14 +89,14 @@ def test_a_mongod_that_stands_still_longer_than_a_timeout_gets_everything_once(
             until = time.monotonic() + 2.5
             while time.monotonic() < until:
                 sent += client.send([{"type": "x", "id": f"{sent + n}"} for n in range(50)]).accepted
-            server.go_on()
+            server.resume()
             eventually(lambda sent=sent: _count(server, {"type": "x"}) == sent)
     counts = running.ingester.counters
     eventually(lambda: counts.counts().pending == 0)
     assert counts.counts().duplicates == 0, "a repeated block is known by its verdict, not by the ids of its events"
 
 
-def test_a_mongod_that_steps_down_gets_everything_once(
+def test_a_mongod_that_steps_down_receives_everything_once(
     server: Server, settings: IngestSettings, start_ingester: Start
 ) -> None:
     running = start_ingester(settings)
@@ -109,10 +109,10 @@ def test_a_mongod_that_steps_down_gets_everything_once(
     assert sums(server.database) == {"stored": 101, "duplicates": 0, "quarantined": 0}
 
 
-def test_connections_that_were_made_while_the_server_could_not_be_read_are_made_anew(
+def test_connections_made_while_the_server_was_unreadable_are_replaced(
     server: Server, settings: IngestSettings, start_ingester: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The driver takes them for connections without sessions as long as they live."""
+    """The driver treats them as connections without sessions for their whole life."""
     server.admin.command("replSetStepDown", 600, force=True)
     server.admin.command("replSetMaintenance", 1)
     running = start_ingester(settings)
@@ -134,7 +134,7 @@ def _count(server: Server, query: dict[str, Any]) -> int:
     return -1
 
 
-def test_a_server_that_refuses_everything_is_waited_for_and_nothing_is_quarantined(
+def test_events_wait_for_a_server_that_refuses_everything_and_none_is_quarantined(
     server: Server, settings: IngestSettings, start_ingester: Start
 ) -> None:
     roles = [{"role": "readWrite", "db": "hurt"}]
@@ -156,7 +156,7 @@ def test_a_server_that_refuses_everything_is_waited_for_and_nothing_is_quarantin
     assert server.database["quarantine"].count_documents({}) == 0
 
 
-def test_a_journal_fills_while_mongod_stands_still_and_goes_on_afterwards(
+def test_a_journal_fills_while_mongod_hangs_and_drains_afterwards(
     server: Server, settings: IngestSettings, start_ingester: Start
 ) -> None:
     journal = dataclasses.replace(settings.journal, segment_bytes=40_000, max_bytes=200_000)
@@ -166,7 +166,7 @@ def test_a_journal_fills_while_mongod_stands_still_and_goes_on_afterwards(
         eventually(lambda: server.database["event"].find_one())
         server.halt()
         eventually(lambda: running.ingester.writer.full)
-        server.go_on()
+        server.resume()
         before = len(load.acknowledged)
         eventually(lambda: len(load.acknowledged) > before + 100)
     finally:

@@ -37,7 +37,7 @@ def counts(database: Database[Any]) -> dict[str, int]:
 
 
 def settled(store: Store, through: int) -> None:
-    """Wait until events up to this id may be read; others see them a moment before rotation, which reads what lasts."""
+    """Wait until events up to this id can be read; rotation, with majority reads, sees them a moment later."""
     eventually(lambda: store.watermark().through >= through)
 
 
@@ -73,7 +73,7 @@ def test_rotating_under_load_loses_nothing_and_keeps_order(
         assert "id" in database[partition.name].index_information()
 
 
-def test_an_id_is_a_duplicate_in_whatever_partition_it_is_stored(
+def test_an_id_is_a_duplicate_in_any_partition(
     ingester: RunningIngester, store: Store, database: Database[Any]
 ) -> None:
     send(ingester, "a")
@@ -123,7 +123,7 @@ def test_old_partitions_are_dumped_verified_and_dropped_and_can_be_restored(
     assert {e["id"] for e in database["event"].find()} == {"0a", "0b", "2a", "2b"}
 
 
-def test_what_a_reader_still_needs_is_kept(
+def test_a_partition_that_a_reader_still_needs_is_kept(
     ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path
 ) -> None:
     send(ingester, "a", "b")
@@ -133,7 +133,7 @@ def test_what_a_reader_still_needs_is_kept(
     assert counts(database)["event.1"] == 2
 
 
-def test_a_damaged_dump_is_found_out(
+def test_a_damaged_dump_is_detected(
     ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path
 ) -> None:
     send(ingester, "a", "b")
@@ -169,12 +169,12 @@ def make_event(database: Database[Any], store: Store) -> Callable[[], None]:
 
 
 def largest_event() -> bytes:
-    """As large as an event may be, and larger once it has a timestamp, a context and an id."""
+    """An event of the largest size, which grows when it gets a timestamp, a context and an id."""
     empty = len(bson.encode({"type": "x", "extra": ""}))
     return bson.encode({"type": "x", "extra": "x" * (MAX_EVENT_BYTES - empty)})
 
 
-def test_a_dump_restores_whatever_the_store_held(
+def test_a_dump_restores_everything_that_the_store_held(
     ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path
 ) -> None:
     twice = bson.encode({"a": 1})[4:-1]
@@ -192,7 +192,7 @@ def test_a_dump_restores_whatever_the_store_held(
         socket.send(largest_event())
     eventually(lambda: counts(database)["event"] == 5)
     deep: dict[str, Any] = {}
-    for _ in range(150):  # as was taken once
+    for _ in range(150):  # as ingesters once accepted
         deep = {"a": deep}
     send(ingester, "last")
     eventually(lambda: counts(database)["event"] == 6)
@@ -218,7 +218,7 @@ def raw_without_ids(raw: bytes) -> bytes:
     return b"".join(raw[start:end] for name, start, end in bson_reader.elements(raw) if name not in (b"_id", b"id"))
 
 
-def test_a_partition_with_an_event_that_no_ingester_would_take_back_is_kept(
+def test_a_partition_with_an_event_that_could_not_be_restored_is_kept(
     ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path
 ) -> None:
     send(ingester, "a")
@@ -229,7 +229,7 @@ def test_a_partition_with_an_event_that_no_ingester_would_take_back_is_kept(
     assert counts(database)["event.1"] == 1
 
 
-def test_a_rotation_that_failed_changes_nothing_in_advance_and_can_be_repeated(
+def test_a_failed_rotation_changes_nothing_and_can_be_repeated(
     ingester: RunningIngester, store: Store, database: Database[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(ingester, "a", "b")

@@ -23,7 +23,7 @@ from tests.support.waiting import eventually
 
 
 class Sender:
-    """Sends acknowledged events while partitions come and go."""
+    """Send acknowledged events while partitions are created and dropped."""
 
     def __init__(self, address: str) -> None:
         self.acknowledged: set[str] = set()
@@ -55,7 +55,7 @@ def stored(database: Database[Any]) -> set[str]:
 
 
 def dumped(folder: Path) -> Counter[str]:
-    """Ids in finished dumps, which can all be read."""
+    """Return the ids in finished dumps, all of which must be readable."""
     found: Counter[str] = Counter()
     for path in folder.glob("*.bson.gz"):
         found.update(event["id"] for event in bson.decode_all(gzip.decompress(path.read_bytes())))

@@ -60,20 +60,20 @@ def test_the_watermark_ends_below_the_lowest_open_block(store: Store, mark: Stor
     assert store.watermark().through == 15
 
 
-def test_reserving_again_answers_the_same_ids_and_span(store: Store, mark: StoreMark) -> None:
+def test_reserving_again_returns_the_same_ids_and_bounds(store: Store, mark: StoreMark) -> None:
     one = store.reserve(mark, (J, 1), BlockBounds(1, 2), 10)
     again = store.reserve(mark, (J, 1), BlockBounds(1, 7), 99)
-    assert (again.first, again.count, again.span) == (one.first, 10, BlockBounds(1, 2, 1))
+    assert (again.first, again.count, again.bounds) == (one.first, 10, BlockBounds(1, 2, 1))
     assert store.reserve(mark, (J, 2), BlockBounds(8, 9), 1).first == 11
 
 
-def test_a_block_taken_over_names_the_session_that_has_it_now(store: Store, mark: StoreMark) -> None:
+def test_an_adopted_block_has_the_session_of_its_new_owner(store: Store, mark: StoreMark) -> None:
     for session in (Binary(b"1" * 16, 4), Binary(b"2" * 16, 4)):
         store.reserve(mark, (J, 1), BlockBounds(1, 2), 10, session=session)
         assert [b["session"] for b in store.open_blocks()] == [session]
 
 
-def test_ending_a_session_frees_what_its_transaction_held(store: Store, mark: StoreMark, mongo_uri: str) -> None:
+def test_ending_a_session_releases_the_locks_of_its_transaction(store: Store, mark: StoreMark, mongo_uri: str) -> None:
     with MongoClient[Any](mongo_uri) as gone, gone.start_session() as session:
         session.start_transaction()
         gone[store.database().name]["event.1"].insert_one({"_id": 1}, session=session)
@@ -90,7 +90,7 @@ def test_a_settled_number_cannot_be_reserved_again(store: Store, mark: StoreMark
     assert store.watermark().through == 10
 
 
-def test_settling_goes_with_the_next_reservation(store: Store, mark: StoreMark) -> None:
+def test_blocks_are_settled_with_the_next_reservation(store: Store, mark: StoreMark) -> None:
     store.reserve(mark, (J, 1), BlockBounds(1, 1), 10)
     store.reserve(mark, (J, 2), BlockBounds(2, 2), 1, settled=[(J, 1)])
     assert [(b["j"], b["s"]) for b in store.open_blocks()] == [(J, 2)]
@@ -105,7 +105,7 @@ def test_another_store_or_epoch_is_refused(
         store.reserve(change(mark), (J, 1), BlockBounds(1, 1), 1)
 
 
-def test_an_emptied_store_document_does_not_give_ids_out_again(store: Store, database: Database[Any]) -> None:
+def test_ids_are_not_reused_after_the_store_document_was_emptied(store: Store, database: Database[Any]) -> None:
     database["event.1"].insert_one({"_id": 41, "type": "x"})
     assert store.reserve(store.prepare(), (J, 1), BlockBounds(1, 1), 1).first == 42
 
@@ -116,7 +116,7 @@ def test_a_collection_of_the_views_name_is_not_touched(store: Store, database: D
         store.prepare()
 
 
-def test_a_restored_store_is_another_epoch_and_gives_out_ids_above_every_event(store: Store, mark: StoreMark) -> None:
+def test_a_restored_store_starts_an_epoch_with_ids_above_every_event(store: Store, mark: StoreMark) -> None:
     store.database()["event.1"].insert_one({"_id": 41, "type": "x"})  # younger than the store document in the copy
     restored = store.restored()
     assert restored == StoreMark(mark.store, mark.epoch + 1)
@@ -126,9 +126,7 @@ def test_a_restored_store_is_another_epoch_and_gives_out_ids_above_every_event(s
     assert store.watermark().epoch == 2
 
 
-def test_the_completeness_that_was_promised_is_kept_when_mongodbs_clock_jumps_back(
-    store: Store, mark: StoreMark
-) -> None:
+def test_complete_through_does_not_go_back_when_mongodbs_clock_does(store: Store, mark: StoreMark) -> None:
     ahead = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(hours=1)
     store.database()["ingest.store"].update_one({"_id": "event"}, {"$set": {"at": ahead}})
     store.reserve(mark, (J, 1), BlockBounds(1, 1), 1)

@@ -1,4 +1,4 @@
-"""CURVE keys: who has some of the ingester's gets through every door, and everybody else is refused and told so."""
+"""CURVE keys: every receiver accepts senders with the ingester's keys, and refuses all others with the reason."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ingest.settings import IngestSettings
 from ingest.transport.client_keys import as_client
 from ingest.transport.notice import Subscription
 from ingest.transport.server_keys import allowed_senders, load_server_keys, make_client_keys, make_server_keys
-from tests.support.ingest.running import RunningIngester, why_refused
+from tests.support.ingest.running import RunningIngester, refusal_reason
 from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
@@ -32,7 +32,7 @@ Start = Callable[..., RunningIngester]
 
 
 class KeyRing:
-    """The ingester's key file and its senders'."""
+    """The ingester's key file and those of its senders."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.clients = folder / "ingest.curve", folder / "ingest-clients"
@@ -48,8 +48,8 @@ def ring(tmp_path: Path) -> KeyRing:
 
 
 @pytest.fixture
-def guarded(start_ingester: Start, ingest_settings: IngestSettings, ring: KeyRing) -> RunningIngester:
-    """An ingester that takes only senders with keys."""
+def with_keys(start_ingester: Start, ingest_settings: IngestSettings, ring: KeyRing) -> RunningIngester:
+    """Return an ingester that accepts only senders with keys."""
     return start_ingester(dataclasses.replace(ingest_settings, curve=ring.server))
 
 
@@ -65,15 +65,15 @@ def types(database: Database[Any]) -> set[str]:
     return {event["type"] for event in database["event"].find()}
 
 
-def test_who_has_keys_gets_through_every_door_and_hears_notices(
-    guarded: RunningIngester, ring: KeyRing, database: Database[Any]
+def test_a_sender_with_keys_can_use_every_receiver_and_receive_notices(
+    with_keys: RunningIngester, ring: KeyRing, database: Database[Any]
 ) -> None:
     keys = ring.client("shop")  # made while the ingester runs
-    subscription = Subscription(guarded.address("publish"), keys)
-    push_json(guarded.address("json"), keys)
-    with ZarkovClient(guarded.address("bson"), keys=keys, timeout_s=20) as pushing:
+    subscription = Subscription(with_keys.address("publish"), keys)
+    push_json(with_keys.address("json"), keys)
+    with ZarkovClient(with_keys.address("bson"), keys=keys, timeout_s=20) as pushing:
         pushing.event("bson", {})
-    with AcknowledgedClient(guarded.address("ack"), keys=keys, connect_timeout_s=20, timeout_s=20) as client:
+    with AcknowledgedClient(with_keys.address("ack"), keys=keys, connect_timeout_s=20, timeout_s=20) as client:
 
         def heard() -> bool:
             assert client.event("ack", {}).accepted == 1
@@ -86,19 +86,19 @@ def test_who_has_keys_gets_through_every_door_and_hears_notices(
 
 
 def strangers(ring: KeyRing, folder: Path) -> dict[str, tuple[ClientKeys | None, str]]:
-    """Senders that are not to get in, and what they are told."""
+    """Return senders that must be refused, and the reason that they get."""
     other = KeyRing(folder)
     stranger = other.client("x")
     return {
-        "none": (None, "takes only senders with keys"),
+        "none": (None, "accepts only senders with keys"),
         "of another ingester": (stranger, "its key is not the one in our key file"),
         "not known there": (dataclasses.replace(stranger, server=ring.server.public), "does not know this key"),
     }
 
 
 @pytest.mark.parametrize("who", ["none", "of another ingester", "not known there"])
-def test_who_has_not_the_right_keys_is_refused_at_every_door_and_told_why(
-    guarded: RunningIngester,
+def test_a_sender_without_the_right_keys_is_refused_by_every_receiver_with_the_reason(
+    with_keys: RunningIngester,
     ring: KeyRing,
     database: Database[Any],
     tmp_path: Path,
@@ -106,15 +106,15 @@ def test_who_has_not_the_right_keys_is_refused_at_every_door_and_told_why(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     keys, reason = strangers(ring, tmp_path / "others")[who]
-    with AcknowledgedClient(guarded.address("ack"), keys=keys, attempts=1, connect_timeout_s=1) as client:
-        eventually(lambda: reason in why_refused(client))
-    with ZarkovClient(guarded.address("bson"), keys=keys, timeout_s=1) as pushing:
-        eventually(lambda: reason in why_refused(pushing))
+    with AcknowledgedClient(with_keys.address("ack"), keys=keys, attempts=1, connect_timeout_s=1) as client:
+        eventually(lambda: reason in refusal_reason(client))
+    with ZarkovClient(with_keys.address("bson"), keys=keys, timeout_s=1) as pushing:
+        eventually(lambda: reason in refusal_reason(pushing))
     with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
         as_client(socket, keys)
-        socket.connect(guarded.address("json"))
+        socket.connect(with_keys.address("json"))
         socket.send(b'{"type": "json"}')
-        subscription = Subscription(guarded.address("publish"), keys)
+        subscription = Subscription(with_keys.address("publish"), keys)
 
         def logged() -> bool:
             assert subscription.receive(0.1) is None
@@ -123,31 +123,31 @@ def test_who_has_not_the_right_keys_is_refused_at_every_door_and_told_why(
         eventually(logged)
         subscription.close()
         with AcknowledgedClient(
-            guarded.address("ack"), keys=ring.client("right"), connect_timeout_s=20, timeout_s=20
+            with_keys.address("ack"), keys=ring.client("right"), connect_timeout_s=20, timeout_s=20
         ) as client:
             assert client.event("right", {}).accepted == 1
         eventually(lambda: types(database) == {"right"})
         socket.close(linger=0)
 
 
-def test_an_ingester_without_keys_is_told_from_one_with_them(ingester: RunningIngester, ring: KeyRing) -> None:
+def test_the_error_says_whether_the_ingester_has_keys(ingester: RunningIngester, ring: KeyRing) -> None:
     with AcknowledgedClient(ingester.address("ack"), keys=ring.client("x"), attempts=1, connect_timeout_s=1) as client:
-        eventually(lambda: "or it has none" in why_refused(client))
+        eventually(lambda: "or it has none" in refusal_reason(client))
 
 
-def test_a_sender_whose_file_is_gone_is_let_in_no_more(
-    guarded: RunningIngester, ring: KeyRing, database: Database[Any]
+def test_a_sender_whose_key_file_was_removed_is_refused(
+    with_keys: RunningIngester, ring: KeyRing, database: Database[Any]
 ) -> None:
     keys = ring.client("shop")
     (ring.clients / "damaged.curve").write_text("{")
-    with AcknowledgedClient(guarded.address("ack"), keys=keys, connect_timeout_s=20, timeout_s=20) as client:
+    with AcknowledgedClient(with_keys.address("ack"), keys=keys, connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("x", {}).accepted == 1
     (ring.clients / "shop.curve").unlink()
-    with AcknowledgedClient(guarded.address("ack"), keys=keys, attempts=1, connect_timeout_s=2) as client:
-        eventually(lambda: "does not know this key" in why_refused(client))
+    with AcknowledgedClient(with_keys.address("ack"), keys=keys, attempts=1, connect_timeout_s=2) as client:
+        eventually(lambda: "does not know this key" in refusal_reason(client))
 
 
-def test_a_client_that_is_refused_by_now_says_so_and_works_again_with_the_right_keys(
+def test_a_client_refused_later_reports_it_and_works_again_with_the_right_keys(
     start_ingester: Start, ingest_settings: IngestSettings, ring: KeyRing, tmp_path: Path, database: Database[Any]
 ) -> None:
     settings = dataclasses.replace(
@@ -183,14 +183,14 @@ def test_a_client_that_is_refused_by_now_says_so_and_works_again_with_the_right_
     subscription.close()
 
 
-def test_what_is_sent_after_a_refusal_at_the_start_gets_through_once_the_key_is_known(
-    guarded: RunningIngester, ring: KeyRing, database: Database[Any]
+def test_a_client_refused_at_the_start_can_send_once_its_key_is_known(
+    with_keys: RunningIngester, ring: KeyRing, database: Database[Any]
 ) -> None:
     keys = ring.client("shop")
     content = (ring.clients / "shop.curve").read_text()
     (ring.clients / "shop.curve").unlink()
-    pushing = ZarkovClient(guarded.address("bson"), keys=keys, timeout_s=0.5)
-    acknowledged = AcknowledgedClient(guarded.address("ack"), keys=keys, attempts=1, connect_timeout_s=0.5)
+    pushing = ZarkovClient(with_keys.address("bson"), keys=keys, timeout_s=0.5)
+    acknowledged = AcknowledgedClient(with_keys.address("ack"), keys=keys, attempts=1, connect_timeout_s=0.5)
     for client in (pushing, acknowledged):
         with pytest.raises(DeliveryError):
             client.event("early", {})
@@ -227,7 +227,7 @@ def test_a_key_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | 
     assert str(path) in str(caught.value)
 
 
-def test_secrets_are_in_no_repr_and_their_files_are_the_owners(ring: KeyRing) -> None:
+def test_secrets_are_in_no_repr_and_only_the_owner_can_read_their_files(ring: KeyRing) -> None:
     keys = ring.client("shop")
     assert keys.secret not in repr(keys)
     assert ring.server.secret not in repr(ring.server)
@@ -236,7 +236,7 @@ def test_secrets_are_in_no_repr_and_their_files_are_the_owners(ring: KeyRing) ->
 
 
 def test_connections_that_come_and_go_without_a_listener_leave_nothing_behind(ring: KeyRing) -> None:
-    """The thread that answers who may connect, and the sockets that watch handshakes, end with what they belong to."""
+    """The authenticator thread and the sockets that watch handshakes are closed with their owners."""
     before = set(threading.enumerate())
     for _ in range(20):
         client = ZarkovClient("tcp://127.0.0.1:1", keys=ring.client("x"), timeout_s=0.01)
@@ -250,14 +250,14 @@ KEYED = re.compile(r"^```python keys\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def test_the_examples_with_keys_send_an_event(
-    guarded: RunningIngester, ring: KeyRing, database: Database[Any], tmp_path: Path
+    with_keys: RunningIngester, ring: KeyRing, database: Database[Any], tmp_path: Path
 ) -> None:
     ring.client("shop")
     examples = KEYED.findall((REPOSITORY / "docs" / "clients.md").read_text())
     assert len(examples) == 2
     for code in examples:
         for shown, receiver in (("6543", "bson"), ("6546", "ack")):
-            code = code.replace(f"tcp://localhost:{shown}", guarded.address(receiver))
+            code = code.replace(f"tcp://localhost:{shown}", with_keys.address(receiver))
         code = code.replace("/etc/shop/", f"{ring.clients}/")
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code],
@@ -306,14 +306,14 @@ def test_beyond_loopback_an_ingester_starts_only_with_keys_and_commands_use_them
         sent = manage("zsend", addresses["bson_bind_address"], "--keys", str(shop), stdin='{"type": "sent"}')
         assert "1 messages sent" in sent.stdout, sent.stderr
         bare = manage("zsend", addresses["bson_bind_address"], "--keys", "none", stdin='{"type": "bare"}')
-        assert "takes only senders with keys" in bare.stderr
+        assert "accepts only senders with keys" in bare.stderr
         eventually(lambda: types(database) == {"loaded", "sent"})
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
 
 
-def test_keys_of_the_engine_and_of_the_ingester_are_made_apart(tmp_path: Path) -> None:
+def test_keys_of_the_engine_and_of_the_ingester_are_separate(tmp_path: Path) -> None:
     from django.core.management import CommandError, call_command
     from django.test import override_settings
 

@@ -1,4 +1,4 @@
-"""The end of a socket: what senders consider as sent is read, and what they have not sent stays with them."""
+"""Closing a socket: what senders consider sent is read, and they keep what they have not sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BODY = b"." * 500
 
 
 class Sender(threading.Thread):
-    """Sends numbers over a connection of its own."""
+    """Send numbers over one connection."""
 
     def __init__(self, address: str, most: int = 10**9) -> None:
         super().__init__(daemon=True)
@@ -50,7 +50,7 @@ class Sender(threading.Thread):
 
 
 class Receiver:
-    """Has a small queue, so that most of what was sent lies in the kernel."""
+    """Have a small queue, so that most of what was sent is in the kernel."""
 
     def __init__(self, address: str) -> None:
         self._context: zmq.Context[Any] = zmq.Context()
@@ -70,11 +70,11 @@ class Receiver:
         return False
 
     def read(self) -> bool:
-        for taken in range(HIGH_WATER_COUNT):
+        for received in range(HIGH_WATER_COUNT):
             try:
                 self.numbers.append(int(self.socket.recv(zmq.NOBLOCK).removesuffix(BODY)))
             except zmq.Again:
-                return taken > 0
+                return received > 0
         return True
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ def start() -> Iterator[Callable[..., Sender]]:
         each.end()
 
 
-def test_what_lies_in_the_kernel_is_read(receiver: Receiver, start: Callable[..., Sender]) -> None:
+def test_bytes_in_the_kernel_are_read(receiver: Receiver, start: Callable[..., Sender]) -> None:
     sender = start(receiver)
     eventually(lambda: unread_bytes(receiver.address) > 10 * len(BODY), 60)
     sender.over.set()
@@ -113,7 +113,7 @@ def test_what_lies_in_the_kernel_is_read(receiver: Receiver, start: Callable[...
     assert not connected(receiver.address)
 
 
-def test_a_sender_that_goes_on_keeps_the_rest_for_the_next_listener(
+def test_a_sender_that_keeps_sending_keeps_the_rest_for_the_next_listener(
     receiver: Receiver, start: Callable[..., Sender]
 ) -> None:
     address, sender = receiver.address, start(receiver)
@@ -130,8 +130,8 @@ def test_a_sender_that_goes_on_keeps_the_rest_for_the_next_listener(
     assert receiver.numbers == list(range(sender.sent))
 
 
-def test_senders_that_have_left_are_read_to_the_end_however_slowly(start: Callable[..., Sender]) -> None:
-    """A connection that is closed on both sides while the queue is full would be cut off."""
+def test_messages_of_closed_senders_are_read_to_the_end_however_slowly(start: Callable[..., Sender]) -> None:
+    """ZeroMQ would drop unread messages of a connection that is closed on both sides while the queue is full."""
     receiver = Receiver("tcp://127.0.0.1:*")
     sender = start(receiver, 1_000)
     eventually(lambda: sender.sent == 1_000, 60)
@@ -152,7 +152,7 @@ def test_senders_that_have_left_are_read_to_the_end_however_slowly(start: Callab
         receiver.close()
 
 
-def test_a_connection_that_says_nothing_and_never_ends_is_not_waited_for() -> None:
+def test_a_silent_connection_that_never_closes_is_not_waited_for() -> None:
     receiver = Receiver("tcp://127.0.0.1:*")
     with plain.create_connection(("127.0.0.1", urlsplit(receiver.address).port or 0)):
         eventually(lambda: connected(receiver.address), 20)

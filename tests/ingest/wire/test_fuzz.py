@@ -1,4 +1,4 @@
-"""Arbitrary bytes at each socket of a running ingester: it never falls over, and nothing good beside them is lost."""
+"""Arbitrary bytes at each socket of a running ingester: it never fails, and loses no good event."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JSON = b'{"type": "x", "timestamp": {"$datetime": 1.5}, "context": {"a": [1, nul
 
 
 def bad_input(chance: random.Random, good: bytes) -> bytes:
-    """Noise, or something good with bytes changed, cut out, cut off, or doubled."""
+    """Return noise, or good input with bytes changed, removed, truncated, or doubled."""
     kind = chance.randrange(6)
     data = bytearray(good)
     at = chance.randrange(len(data))
@@ -64,7 +64,7 @@ def fuzz_round(running: RunningIngester, database: Database[Any], count: int, se
             receivers["ack"].send_multipart([b"%d" % n, bad_input(chance, sample(chance) + sample(chance))])
             while receivers["ack"].poll(0):
                 receivers["ack"].recv_multipart()
-            if n % 50 == 49 or n == count - 1:  # whatever it was, it is answered
+            if n % 50 == 49 or n == count - 1:  # it is answered, good or bad
                 for _ in range(n % 50 + 1):
                     assert receivers["shapes"].poll(60_000), f"no answer near request {n}"
                     receivers["shapes"].recv_multipart()

@@ -24,23 +24,23 @@ NOW = dt.datetime.fromtimestamp(NOW_MS / 1000, dt.UTC).replace(tzinfo=None)
 
 
 def from_bson(*messages: bytes) -> ReceivedBatch:
-    intake = ReceivedBatch("bson", NOTICES)
-    bson_reader.read_messages(messages, intake, NOW_MS)
-    return intake
+    batch = ReceivedBatch("bson", NOTICES)
+    bson_reader.read_messages(messages, batch, NOW_MS)
+    return batch
 
 
 def from_json(message: bytes | str) -> ReceivedBatch:
-    intake = ReceivedBatch("json")
-    json_reader.read_message(message.encode() if isinstance(message, str) else message, intake, NOW_MS)
-    return intake
+    batch = ReceivedBatch("json")
+    json_reader.read_message(message.encode() if isinstance(message, str) else message, batch, NOW_MS)
+    return batch
 
 
-def stored(intake: ReceivedBatch) -> list[dict[str, Any]]:
-    return [bson.decode(raw) for raw in intake.events]
+def stored(batch: ReceivedBatch) -> list[dict[str, Any]]:
+    return [bson.decode(raw) for raw in batch.events]
 
 
-def codes(intake: ReceivedBatch) -> list[str]:
-    return [refusal.code for refusal in intake.refusals]
+def codes(batch: ReceivedBatch) -> list[str]:
+    return [refusal.code for refusal in batch.refusals]
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -50,9 +50,9 @@ def nested(depth: int) -> dict[str, Any]:
     return value
 
 
-def test_what_may_be_left_out_is_filled_in_and_the_rest_stays_as_it_came() -> None:
-    intake = from_bson(bson.encode({"type": "nop"}))
-    assert stored(intake) == [{"timestamp": NOW, "type": "nop", "context": {}}]
+def test_missing_fields_are_filled_in_and_the_rest_is_unchanged() -> None:
+    batch = from_bson(bson.encode({"type": "nop"}))
+    assert stored(batch) == [{"timestamp": NOW, "type": "nop", "context": {}}]
     raw = bson.encode({"type": "x", "context": {"a": 1}, "timestamp": NOW, "extra": bson.Int64(3)})
     assert from_bson(raw).events == [raw]
 
@@ -62,11 +62,11 @@ def test_an_absent_extra_stays_absent_and_a_null_is_kept() -> None:
     assert stored(from_bson(bson.encode({"type": "x", "extra": None})))[0]["extra"] is None
 
 
-def test_documents_may_lie_one_after_the_other() -> None:
+def test_a_message_can_hold_several_documents() -> None:
     one, two = bson.encode({"type": "a"}), bson.encode({"type": "b", "id": "2"})
-    intake = from_bson(one + two, two, one)
-    assert [e["type"] for e in stored(intake)] == ["a", "b", "b", "a"]
-    assert intake.ids == [None, "2", "2", None]
+    batch = from_bson(one + two, two, one)
+    assert [e["type"] for e in stored(batch)] == ["a", "b", "b", "a"]
+    assert batch.ids == [None, "2", "2", None]
 
 
 GOOD = {"timestamp": NOW, "type": "x", "context": {}}
@@ -102,17 +102,17 @@ GOOD = {"timestamp": NOW, "type": "x", "context": {}}
 )
 def test_each_refusal_has_its_code_and_leaves_its_neighbours_alone(document: dict[str, Any], code: str) -> None:
     good = bson.encode(GOOD)
-    intake = from_bson(good, bson.encode(document), good + bson.encode(document))
-    assert codes(intake) == [code, code]
-    assert intake.events == [good, good]
+    batch = from_bson(good, bson.encode(document), good + bson.encode(document))
+    assert codes(batch) == [code, code]
+    assert batch.events == [good, good]
     assert code in CODES
 
 
-def test_a_refusal_says_its_place_in_the_message() -> None:
-    intake = ReceivedBatch("ack")
+def test_a_refusal_has_its_index_in_the_message() -> None:
+    batch = ReceivedBatch("ack")
     good, bad = bson.encode(GOOD), bson.encode({})
-    bson_reader.read_message(good + bad + good + bson.encode(GOOD | {"extra": bson.DatetimeMS(2**62)}), intake, NOW_MS)
-    assert [(r.code, r.index) for r in intake.refusals] == [("missing_type", 1), ("date_out_of_range", 3)]
+    bson_reader.read_message(good + bad + good + bson.encode(GOOD | {"extra": bson.DatetimeMS(2**62)}), batch, NOW_MS)
+    assert [(r.code, r.index) for r in batch.refusals] == [("missing_type", 1), ("date_out_of_range", 3)]
 
 
 def test_nesting_of_100_is_allowed() -> None:
@@ -132,11 +132,11 @@ def test_nesting_of_100_is_allowed() -> None:
         (b"\x00" * (bson_reader.MAX_MESSAGE_BYTES + 1), "oversized_message"),
     ],
 )
-def test_bytes_that_are_no_bson_are_refused(message: bytes, code: str) -> None:
+def test_bytes_that_are_not_bson_are_refused(message: bytes, code: str) -> None:
     good = bson.encode(GOOD)
-    intake = from_bson(good, message, good)
-    assert codes(intake) == [code]
-    assert intake.events == [good, good]
+    batch = from_bson(good, message, good)
+    assert codes(batch) == [code]
+    assert batch.events == [good, good]
     assert from_bson(good + good[:-1]).events == [good]
 
 
@@ -148,20 +148,20 @@ def test_two_ids_in_one_event_are_refused() -> None:
 
 
 def test_event_noval_skips_the_rules_for_fields() -> None:
-    intake = from_bson(bson.encode({"$command": "event_noval", "whatever": [1], "re": bson.Regex("a", "i")}))
-    assert stored(intake) == [{"timestamp": NOW, "whatever": [1], "re": bson.Regex("a", "i"), "context": {}}]
+    batch = from_bson(bson.encode({"$command": "event_noval", "whatever": [1], "re": bson.Regex("a", "i")}))
+    assert stored(batch) == [{"timestamp": NOW, "whatever": [1], "re": bson.Regex("a", "i"), "context": {}}]
 
 
-def test_an_aggregates_notice_is_a_command_and_no_event() -> None:
-    intake = from_bson(bson.encode({"$command": "agg_complete", "name": "a", "through": 1, "docs": 2}))
-    assert intake.empty
-    assert intake.commands == [{"$command": "agg_complete", "name": "a", "through": 1, "docs": 2}]
+def test_an_aggregates_notice_is_a_command_and_not_an_event() -> None:
+    batch = from_bson(bson.encode({"$command": "agg_complete", "name": "a", "through": 1, "docs": 2}))
+    assert batch.empty
+    assert batch.commands == [{"$command": "agg_complete", "name": "a", "through": 1, "docs": 2}]
 
 
-def test_json_takes_an_object_lines_and_dates() -> None:
+def test_json_accepts_an_object_or_lines_and_dates() -> None:
     assert stored(from_json('{"type":"nop"}')) == [{"timestamp": NOW, "type": "nop", "context": {}}]
-    intake = from_json('{"type":"a","timestamp":{"$datetime":1240572600.5}}\n\n{"type":"b","timestamp":"2011-07-01"}\n')
-    assert [e["timestamp"] for e in stored(intake)] == [
+    batch = from_json('{"type":"a","timestamp":{"$datetime":1240572600.5}}\n\n{"type":"b","timestamp":"2011-07-01"}\n')
+    assert [e["timestamp"] for e in stored(batch)] == [
         dt.datetime(2009, 4, 24, 11, 30, 0, 500000), dt.datetime(2011, 7, 1),  # noqa: DTZ001
     ]  # fmt: skip
     assert stored(from_json('{"type":"a","timestamp":"2011-07-01T02:00:00+02:00"}'))[0]["timestamp"].hour == 0
@@ -194,14 +194,14 @@ def test_json_takes_an_object_lines_and_dates() -> None:
         ('{"type":"x","context":' + '{"a":' * 150 + "1" + "}" * 151, "nested_too_deep"),
     ],
 )
-def test_json_that_is_no_event_is_refused(message: bytes | str, code: str | None) -> None:
+def test_json_that_is_not_an_event_is_refused(message: bytes | str, code: str | None) -> None:
     assert codes(from_json(message)) == ([code] if code else [])
 
 
 def test_a_bad_line_leaves_the_others_alone() -> None:
-    intake = from_json('{"type":"a"}\n{"type":\n{"type":"b"}')
-    assert [e["type"] for e in stored(intake)] == ["a", "b"]
-    assert [(r.code, r.index, r.raw) for r in intake.refusals] == [("bad_json", 1, b'{"type":')]
+    batch = from_json('{"type":"a"}\n{"type":\n{"type":"b"}')
+    assert [e["type"] for e in stored(batch)] == ["a", "b"]
+    assert [(r.code, r.index, r.raw) for r in batch.refusals] == [("bad_json", 1, b'{"type":')]
 
 
 def test_large_refused_input_is_kept_as_a_hash() -> None:
@@ -211,7 +211,7 @@ def test_large_refused_input_is_kept_as_a_hash() -> None:
     assert Refusal("bad_bson", "m", b"x").to_document("bson", NOW)["raw"] == b"x"
 
 
-def test_dates_are_judged_in_reasonable_time_when_everything_is_bad() -> None:
+def test_dates_are_checked_in_reasonable_time_when_all_are_bad() -> None:
     bad = bson.encode({"type": "x", "extra": bson.DatetimeMS(2**62)})
     started = time.thread_time()  # not the clock: the machine may be busy with other tests
     assert len(from_bson(*[bad] * 2_000).refusals) == 2_000
@@ -222,17 +222,17 @@ def test_dates_are_judged_in_reasonable_time_when_everything_is_bad() -> None:
 @given(st.binary(max_size=300))
 def test_no_bytes_break_the_bson_socket(data: bytes) -> None:
     good = bson.encode(GOOD)
-    intake = from_bson(good, data, good)
-    assert intake.events.count(good) >= 2
-    assert len(intake.events) + len(intake.refusals) + len(intake.commands) >= 3
+    batch = from_bson(good, data, good)
+    assert batch.events.count(good) >= 2
+    assert len(batch.events) + len(batch.refusals) + len(batch.commands) >= 3
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda t: t.encode(errors="surrogatepass"))))
 def test_no_bytes_break_the_json_socket(data: bytes) -> None:
     from_json(data)
-    intake = from_json(json.dumps({"type": "x", "extra": data.hex()}))
-    assert len(intake.events) == 1
+    batch = from_json(json.dumps({"type": "x", "extra": data.hex()}))
+    assert len(batch.events) == 1
 
 
 @settings(max_examples=300, deadline=None)
@@ -241,7 +241,7 @@ def test_a_damaged_event_is_refused_or_still_an_event(data: st.DataObject) -> No
     raw = bytearray(bson.encode(GOOD | {"id": "7", "context": {"a": [1, {"b": "c"}]}, "extra": 2.5}))
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    intake = from_bson(bytes(raw))
-    for event in intake.events:
+    batch = from_bson(bytes(raw))
+    for event in batch.events:
         bson.decode(event)
-    assert intake.events or intake.refusals
+    assert batch.events or batch.refusals

@@ -31,7 +31,7 @@ class Halting:
             os.pwrite(file.fileno(), bytes([self._names.index(phase) + 1, at_end]), TARGET)
 
             def halted() -> bool:
-                assert self.process.poll() is None, f"it ended with {self.process.returncode} and was to be in {phase}"
+                assert self.process.poll() is None, f"it ended with {self.process.returncode} before it reached {phase}"
                 return bool(os.pread(file.fileno(), 1, HALTED)[0])
 
             eventually(halted, what=phase)

@@ -1,6 +1,6 @@
 """Run an ingester that marks, byte by byte in a shared file, which phases it is in.
 
-The parent may write into byte TARGET a phase (from 1) in which the process must halt, and into byte AFTER whether to
+The parent can write into byte TARGET a phase (from 1) in which the process must halt, and into byte AFTER whether to
 halt at its end. Byte HALTED is set once it has.
 
 Arguments: connection string, database, journal folder, file for the addresses, file of phases.
@@ -23,7 +23,7 @@ from ingest.store.block_commit import BlockCommit
 from ingest.store.store import Store
 from ingest.wire import bson_reader
 
-PHASES = ("receiving", "journalling", "reserving", "inserting", "settling", "cutting back")
+PHASES = ("receiving", "journalling", "reserving", "inserting", "settling", "removing segments")
 TARGET, AFTER, HALTED = range(len(PHASES), len(PHASES) + 3)
 SHARED_BYTES = len(PHASES) + 3
 JOURNAL_BYTES = 4 * 2**20  # bound what accumulates while MongoDB is down, as in production
@@ -36,7 +36,7 @@ def marked(
     """Return `function` with the byte of `phase` raised while it runs; at most `len(PHASES)` phases."""
     index = phases.index(phase)
 
-    def halt_if_told(after: bool) -> None:
+    def halt_if_requested(after: bool) -> None:
         if shared[TARGET] == index + 1 and shared[AFTER] == after:
             shared[HALTED] = 1
             threading.Event().wait()
@@ -44,9 +44,9 @@ def marked(
     def run(*args: Any, **named: Any) -> Any:
         shared[index] += 1
         try:
-            halt_if_told(False)
+            halt_if_requested(False)
             result = function(*args, **named)
-            halt_if_told(True)
+            halt_if_requested(True)
         finally:
             shared[index] -= 1
         return result
@@ -76,7 +76,7 @@ def mark_phases(shared: mmap.mmap) -> None:
     Store.reserve = reserve_or_settle  # type: ignore[method-assign]
     Store.settle = marked(shared, "settling", Store.settle)  # type: ignore[method-assign]
     BlockCommit._transaction = marked(shared, "inserting", BlockCommit._transaction)  # type: ignore[method-assign]
-    Journal.cut = marked(shared, "cutting back", Journal.cut)  # type: ignore[method-assign]
+    Journal.remove_settled = marked(shared, "removing segments", Journal.remove_settled)  # type: ignore[method-assign]
 
 
 def main() -> None:

@@ -135,7 +135,7 @@ def journalled(root: Path) -> set[int]:
         for path in folder.glob("*.seg"):
             try:
                 content = path.read_bytes()
-            except FileNotFoundError:  # cut back meanwhile by another ingester
+            except FileNotFoundError:  # removed meanwhile by another ingester
                 continue
             for record in scan(content, seed):
                 if isinstance(record, Record) and record.kind is not RecordKind.REFUSALS:

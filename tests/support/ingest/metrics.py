@@ -11,7 +11,7 @@ from typing import Any
 import zmq
 
 from ingest.metrics.broker import Broker
-from ingest.metrics.wire import BACKENDS, PUBLISHERS, Batch, Single, unpack
+from ingest.metrics.wire import BACKENDS, PUBLISHERS, Batch, Measurement, unpack
 
 ANYWHERE = "tcp://127.0.0.1:0"
 
@@ -81,13 +81,15 @@ class Listener:
         assert self.socket.poll(int(within_s * 1000)), "nothing arrived"
         return self.socket.recv()
 
-    def next(self, within_s: float = 10.0) -> Single | Batch:
+    def next(self, within_s: float = 10.0) -> Measurement | Batch:
         return unpack(self.message(within_s))
 
-    def until(self, enough: Callable[[list[Single | Batch]], bool], within_s: float = 20.0) -> list[Single | Batch]:
+    def until(
+        self, enough: Callable[[list[Measurement | Batch]], bool], within_s: float = 20.0
+    ) -> list[Measurement | Batch]:
         """Return everything that arrives until `enough` is true of it."""
         deadline = time.monotonic() + within_s
-        found: list[Single | Batch] = []
+        found: list[Measurement | Batch] = []
         while not enough(found):
             assert time.monotonic() < deadline, found[-3:]
             if self.socket.poll(50):
@@ -105,6 +107,6 @@ class Listener:
         self._context.term()
 
 
-def counted(found: list[Single | Batch], name: str) -> int:
+def counted(found: list[Measurement | Batch], name: str) -> int:
     """Return the number of measurements of this name in the batches."""
     return sum(b.count for b in found if isinstance(b, Batch) and b.identity.name == name)

@@ -35,7 +35,7 @@ class Server:
     def halt(self) -> None:
         self._mongod.process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._mongod.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
@@ -52,18 +52,18 @@ class Server:
         """Kill it while the ingester waits for it in `phase`; return all phases that the ingester waits in."""
         while True:
             self.halt()
-            deadline = time.monotonic() + 0.1  # whatever does not wait for mongod is over by then
+            deadline = time.monotonic() + 0.1  # a phase that does not wait for mongod has ended by then
             while phase in victim.phases() and time.monotonic() < deadline:
                 os.sched_yield()
             if phase in (found := victim.phases()):
                 self.kill()
                 return found & set(WAITING_FOR_MONGOD)
-            self.go_on()
+            self.resume()
             time.sleep(random.uniform(0.0, 0.01))  # the random moment is the input here
 
     def close(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            self.go_on()
+            self.resume()
         self._client.close()
         self._mongod.stop()
 

@@ -17,10 +17,10 @@ from tests.support.waiting import WITHIN_S
 ANYWHERE = "tcp://127.0.0.1:0"
 
 
-def why_refused(client: AcknowledgedClient | ZarkovClient) -> str:
+def refusal_reason(client: AcknowledgedClient | ZarkovClient) -> str:
     """Return why an event of `client` is refused; on a busy machine this may be that no ingester answers yet."""
     with pytest.raises(DeliveryError) as caught:
-        client.event("not taken", {})
+        client.event("refused", {})
     return str(caught.value)
 
 
@@ -50,7 +50,7 @@ class RunningIngester:
 
         try:
             self.ingester.start()
-        except BaseException as error:  # noqa: BLE001 - handed to the test
+        except BaseException as error:  # noqa: BLE001 - raised in the test
             self._error = error
             self._ready.set()
             return

@@ -1,4 +1,4 @@
-"""Send without pause through a client with a spool, and write down the ids that were accepted.
+"""Send without a pause through a client with a spool, and record the ids that were accepted.
 
 Arguments: address, folder of the spool, file for the accepted ids, file of phases.
 """
@@ -13,12 +13,12 @@ from ingest.client import AcknowledgedClient, spool
 from ingest.client.spool import Spool
 from tests.support.ingest.killable import marked, open_shared
 
-SPOOL_PHASES = ("making a file", "spooling", "taking over", "draining", "forgetting", "deleting a file")
+SPOOL_PHASES = ("creating a file", "spooling", "adopting", "draining", "acknowledging", "deleting a file")
 EVENTS_AT_ONCE = 3
 
 
 def main() -> None:
-    address, folder, taken, phases = sys.argv[1:]
+    address, folder, accepted, phases = sys.argv[1:]
     shared = open_shared(phases)
 
     def mark(phase: str, owner: type, name: str) -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     mark("draining", AcknowledgedClient, "_drain")
     spool.FILE_BYTES = 400  # small, so that files are created and deleted all the time
     client = AcknowledgedClient(address, spool=folder, connect_timeout_s=0.05, timeout_s=2, attempts=1)
-    with Path(taken).open("a", buffering=1) as file:
+    with Path(accepted).open("a", buffering=1) as file:
         while True:
             ids = [uuid.uuid4().hex for _ in range(EVENTS_AT_ONCE)]
             receipt = client.send([{"type": "x", "id": id_} for id_ in ids])

@@ -1,4 +1,4 @@
-"""What our own code fails on: it is kept, said, and stops nothing; a part that dies all the same ends the process."""
+"""Input on which our own code fails is kept and logged and stops nothing; a part that still fails ends the process."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
+from ingest.log_limit import LogLimit
 from ingest.settings import IngestSettings
 from ingest.transport.notice import NOTICES
-from ingest.wire import bson_reader, error_boundary, json_reader
+from ingest.wire import bson_reader, json_reader, reader_failure
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_element import elements, has_element
-from ingest.wire.event import MAX_DEPTH, MAX_EVENT_BYTES, shown
+from ingest.wire.event import MAX_DEPTH, MAX_EVENT_BYTES, describe_value
 from ingest.wire.request import REFUSED, read_request, refusals
 from tests.support.ingest import bson_shapes as shapes
 from tests.support.ingest.bson_shapes import shaped, shaped_request
@@ -34,13 +35,13 @@ START = shapes.element(2, "type", shapes.string("x"))
 
 
 def read(*messages: bytes) -> ReceivedBatch:
-    intake = ReceivedBatch("bson", NOTICES | {REFUSED})
-    bson_reader.read_messages(messages, intake, NOW_MS)
-    return intake
+    batch = ReceivedBatch("bson", NOTICES | {REFUSED})
+    bson_reader.read_messages(messages, batch, NOW_MS)
+    return batch
 
 
 def deep(depth: int, kind: int) -> bytes:
-    """An event that is nested `depth` deep, itself included."""
+    """Return an event that is nested `depth` deep, itself included."""
     value = shapes.references(depth - 1) if kind == 3 else shapes.scoped(depth)
     return shapes.document(START, shapes.element(kind, "extra", value))
 
@@ -54,8 +55,8 @@ def outcome(step: Callable[[], bool]) -> bool | str:
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 3))
-def test_looking_for_one_element_finds_what_looking_at_all_would(seed: int, changes: int) -> None:
-    """An event whose `id` is overseen would be stored twice when it is sent again."""
+def test_searching_one_element_finds_the_same_as_listing_all(seed: int, changes: int) -> None:
+    """An event whose `id` is overlooked would be stored twice when it is sent again."""
     chance = random.Random(seed)
     raw = bytearray(shapes.almost_event(chance))
     for _ in range(changes):
@@ -91,14 +92,14 @@ def test_depth_is_counted_in_what_a_later_element_of_the_same_name_hides() -> No
 )
 def test_a_value_of_an_unusual_type_is_refused_and_its_neighbours_are_not(name: str, value: Any) -> None:
     good = bson.encode({"type": "x"})
-    intake = read(good, bson.encode({"type": "x"} | {name: value}), good)
-    assert len(intake.events) == 2
-    assert [r.code for r in intake.refusals] == [{"$command": "unknown_command"}.get(name, f"bad_{name}")]
+    batch = read(good, bson.encode({"type": "x"} | {name: value}), good)
+    assert len(batch.events) == 2
+    assert [r.code for r in batch.refusals] == [{"$command": "unknown_command"}.get(name, f"bad_{name}")]
 
 
 @pytest.mark.parametrize("name", ["type", "context", "timestamp", "extra", "id"])
 @pytest.mark.parametrize("complete", [True, False])
-def test_a_field_that_is_there_twice_is_refused(name: str, complete: bool) -> None:
+def test_a_repeated_field_is_refused(name: str, complete: bool) -> None:
     fields = {
         "timestamp": shapes.element(9, "timestamp", shapes.LONG(NOW_MS)) if complete else b"",
         "type": START,
@@ -119,14 +120,14 @@ def test_a_field_that_is_there_twice_is_refused(name: str, complete: bool) -> No
     if name in ("extra", "id"):
         end = {"extra": shapes.element(10, "extra", b""), "id": shapes.element(2, "id", shapes.string("a"))}[name]
         twice = shapes.element(0x10, name, shapes.INT(5)) + end
-    intake = read(shapes.document(*(twice if name == each else value for each, value in fields.items())))
-    assert [r.code for r in intake.refusals] == ["bad_id" if name == "id" else "repeated_field"]
+    batch = read(shapes.document(*(twice if name == each else value for each, value in fields.items())))
+    assert [r.code for r in batch.refusals] == ["bad_id" if name == "id" else "repeated_field"]
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32), st.booleans())
-def test_documents_that_come_together_are_judged_as_each_by_itself(seed: int, with_id: bool) -> None:
-    """Alike ones are looked at all at once, whatever is wrong with a few of them."""
+def test_documents_read_together_are_checked_like_each_alone(seed: int, with_id: bool) -> None:
+    """Similar documents are checked all at once, even if a few of them are bad."""
     chance = random.Random(seed)
     raws = [alike(chance, n, with_id, odd=chance.random() < 0.1) for n in range(chance.randrange(6, 14))]
     together, alone = read(*raws), [read(raw) for raw in raws]
@@ -140,7 +141,7 @@ def test_documents_that_come_together_are_judged_as_each_by_itself(seed: int, wi
 
 
 def alike(chance: random.Random, number: int, with_id: bool, *, odd: bool) -> bytes:
-    """A complete event; an odd one has a field that is there twice, bad, renamed, left out, or large."""
+    """Return a complete event; an odd one has a field that is repeated, bad, renamed, missing, or large."""
     fields = {
         "timestamp": shapes.element(9, "timestamp", shapes.LONG(NOW_MS)),
         "type": START,
@@ -167,14 +168,14 @@ def alike(chance: random.Random, number: int, with_id: bool, *, odd: bool) -> by
     return shapes.document(*fields.values())
 
 
-def test_a_name_of_a_field_may_be_part_of_others_further_down() -> None:
+def test_field_names_can_be_part_of_nested_names() -> None:
     inner = {"type": "a", "user_id": "b", "id": "c", "timestamp": 1, "subtype": {"context": 1, "extra": 2}}
     event = {"type": "x", "context": inner, "id": "1", "extra": inner}
     stamped = {"timestamp": bson.decode(shapes.document(shapes.element(9, "t", shapes.LONG(0))))["t"]} | event
     assert len(read(bson.encode(event), bson.encode(stamped)).events) == 2
 
 
-def test_values_are_shown_in_few_characters_whatever_they_are() -> None:
+def test_values_of_any_kind_are_described_in_few_characters() -> None:
     deep_one: Any = 1
     for _ in range(5000):
         deep_one = DBRef("a", deep_one)
@@ -187,35 +188,35 @@ def test_values_are_shown_in_few_characters_whatever_they_are() -> None:
         bson.Code("x" * 1000),
         bson.Code("x", {"a": deep_one}),
     ):
-        assert len(shown(value)) < 100
+        assert len(describe_value(value)) < 100
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_every_bson_type_in_every_place_is_sorted_without_a_fault(chance: random.Random) -> None:
-    sort_shapes(chance, 10)
+def test_every_bson_type_in_every_place_is_read_without_a_failure(chance: random.Random) -> None:
+    read_shapes(chance, 10)
 
 
 @pytest.mark.long
-def test_a_million_documents_of_every_bson_type_are_sorted_without_a_fault() -> None:
+def test_a_million_documents_of_every_bson_type_are_read_without_a_failure() -> None:
     for seed in range(1_000):
-        sort_shapes(random.Random(seed), 500)
+        read_shapes(random.Random(seed), 500)
 
 
-def sort_shapes(chance: random.Random, count: int) -> None:
-    """Sort batches and requests of any types: each document is accepted, refused or a command, and the store can
+def read_shapes(chance: random.Random, count: int) -> None:
+    """Read batches and requests of any types: each document is accepted, refused or a command, and the store can
     hold what is accepted."""
     messages = [shaped(chance) for _ in range(count)]
-    intake = read(*messages)
+    batch = read(*messages)
     documents = sum(len(bson_reader.split(message)[0]) for message in messages)
-    assert len(intake.events) + len(intake.refusals) + len(intake.commands) == documents
-    assert "reader_failed" not in {refusal.code for refusal in intake.refusals}
-    for raw in intake.events:
+    assert len(batch.events) + len(batch.refusals) + len(batch.commands) == documents
+    assert "reader_failed" not in {refusal.code for refusal in batch.refusals}
+    for raw in batch.events:
         document = bson.decode(raw)
         assert len(raw) <= MAX_EVENT_BYTES + 33
         assert "_id" not in document
         assert type(document.get("id", "")) is str
-    for refusal in refusals(intake.commands):
+    for refusal in refusals(batch.commands):
         assert bson.encode(refusal.to_document("ack", None))
     for number in range(count):
         request = read_request([b"route", *shaped_request(chance, number)])
@@ -225,7 +226,7 @@ def sort_shapes(chance: random.Random, count: int) -> None:
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checks that fail on events of type `poison`, as a fault of ours would."""
+    """Make the checks fail on events of type `poison`, like an error in our code."""
     sound = bson_reader.fault_of
 
     def fault_of(document: Any, raw: bytes, **named: Any) -> Any:
@@ -235,10 +236,10 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(bson_reader, "fault_of", fault_of)
     monkeypatch.setattr(json_reader, "fault_of", fault_of)
-    monkeypatch.setattr(error_boundary, "_said", {})
+    monkeypatch.setattr(reader_failure, "_log_limit", LogLimit(reader_failure.LOG_EVERY_S))
 
 
-def test_input_on_which_our_own_code_fails_is_kept_said_once_and_stops_nothing(
+def test_input_on_which_our_own_code_fails_is_kept_and_logged_once_and_stops_nothing(
     failing: None, ingester: RunningIngester, database: Database[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     good, poison = bson.encode({"type": "good"}), bson.encode({"type": "poison"})
@@ -261,7 +262,7 @@ def test_input_on_which_our_own_code_fails_is_kept_said_once_and_stops_nothing(
 
 
 @pytest.mark.parametrize("where", ["read_messages", "read_message"])
-def test_a_fault_outside_any_document_keeps_the_whole_message(
+def test_a_failure_outside_any_document_keeps_the_whole_message(
     where: str, ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sound = getattr(bson_reader, where)
@@ -288,7 +289,7 @@ def test_a_fault_outside_any_document_keeps_the_whole_message(
     eventually(lambda: sum(sums(database).values()) == ingester.ingester.counters.counts().received)
 
 
-def test_a_refused_frame_of_a_request_is_kept_and_the_door_stays_open(
+def test_a_refused_frame_of_a_request_is_kept_and_the_receiver_continues(
     ingester: RunningIngester, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: Any) -> Any:
@@ -323,7 +324,7 @@ def test_a_pushed_message_of_65_mib_is_counted_and_kept_as_a_hash(
 
 
 @pytest.mark.parametrize("part", ["a receiver", "the journal writer", "an inserter"])
-def test_a_part_that_ends_by_a_fault_ends_the_ingester_and_what_was_taken_is_kept(
+def test_a_part_that_fails_ends_the_ingester_and_accepted_events_are_kept(
     part: str,
     start_ingester: Callable[..., RunningIngester],
     ingest_settings: IngestSettings,
@@ -339,7 +340,7 @@ def test_a_part_that_ends_by_a_fault_ends_the_ingester_and_what_was_taken_is_kep
 
     with monkeypatch.context() as broken:
         where = {
-            "a receiver": (running.ingester._receivers, "_take_request"),
+            "a receiver": (running.ingester._receivers, "_handle_request"),
             "the journal writer": (running.ingester.writer, "_persist"),
             "an inserter": (running.ingester.committer, "_commit"),
         }[part]

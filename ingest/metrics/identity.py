@@ -1,4 +1,4 @@
-"""Check the arguments of measurements, where a decorator is applied, and identify metrics."""
+"""What identifies a metric: level, type, name, source, tags, rate. Checked where a decorator is applied."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .exceptions import MetricError
+from .metric_type import TYPE_BY_NAME, TYPES
 
-TIMER, COUNTER, GAUGE, SET, HISTOGRAM = "Timer", "Counter", "Gauge", "Set", "Histogram"
-TYPES = (TIMER, COUNTER, GAUGE, SET, HISTOGRAM)
-BY_NAME = {type_.lower(): type_ for type_ in TYPES}  # in 2013: timer, counter, gauge
 TEXT_LENGTH = 256
 MOST_TAGS = 64
 LEAST_RATE = 1e-9  # one measurement then counts for a billion calls
@@ -40,23 +38,23 @@ class Identity:
 def identity(
     type_: str, level: Any, name: Any, source: Any, tags: Mapping[str, Any] | None = None, rate: Any = 1.0
 ) -> Identity:
-    """Return the checked identity. Raise `MetricError` with the argument, its value and what is allowed."""
-    kind = BY_NAME.get(type_.lower()) if isinstance(type_, str) else None
+    """Return the checked identity. Raise `MetricError`, which names the argument, its value and the accepted ones."""
+    kind = TYPE_BY_NAME.get(type_.lower()) if isinstance(type_, str) else None
     if kind is None:
-        raise MetricError(f"mtype: {shown(type_)} is not allowed: allowed are {', '.join(TYPES)}")
+        raise MetricError(f"mtype: {safe_repr(type_)} is not allowed: use {', '.join(TYPES)}")
     return Identity(text("level", level), kind, text("name", name), text("source", source), _tags(tags), _rate(rate))
 
 
 def text(argument: str, value: Any) -> str:
     """Return `value` if it can be a level, name or source. Raise `MetricError` otherwise."""
     if not isinstance(value, str) or not 1 <= len(value) <= TEXT_LENGTH:
-        raise MetricError(f"{argument}: {shown(value)} is not allowed: a text of 1 to {TEXT_LENGTH} characters")
+        raise MetricError(f"{argument}: {safe_repr(value)} is not allowed: use a text of 1 to {TEXT_LENGTH} characters")
     if "\0" in value:
-        raise MetricError(f"{argument}: {shown(value)} is not allowed: it contains a NUL character")
+        raise MetricError(f"{argument}: {safe_repr(value)} is not allowed: it contains a NUL character")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise MetricError(f"{argument}: {shown(value)} is not allowed: it contains a lone surrogate") from None
+        raise MetricError(f"{argument}: {safe_repr(value)} is not allowed: it contains a lone surrogate") from None
     return value
 
 
@@ -66,15 +64,15 @@ def number(argument: str, value: Any) -> float | int:
         try:
             value = int(value) if value.strip().lstrip("+-").isdigit() else float(value)
         except ValueError:
-            raise MetricError(f"{argument}: {shown(value)} is not a number") from None
+            raise MetricError(f"{argument}: {safe_repr(value)} is not a number") from None
     if isinstance(value, int) and abs(value) < 2**63:
         return int(value)
     try:
         found = float(value)
     except Exception:  # noqa: BLE001 - a foreign __float__ can raise anything
-        raise MetricError(f"{argument}: {shown(value)} is not a number") from None
+        raise MetricError(f"{argument}: {safe_repr(value)} is not a number") from None
     if not math.isfinite(found):
-        raise MetricError(f"{argument}: {shown(value)} is not allowed: a finite number")
+        raise MetricError(f"{argument}: {safe_repr(value)} is not allowed: use a finite number")
     return found
 
 
@@ -82,7 +80,7 @@ def _tags(tags: Mapping[str, Any] | None) -> Tags:
     if tags is None:
         return ()
     if not isinstance(tags, Mapping):
-        raise MetricError(f"tags: {shown(tags)} is not allowed: a dictionary such as {{'shop': 'berlin'}}")
+        raise MetricError(f"tags: {safe_repr(tags)} is not allowed: use a dictionary such as {{'shop': 'berlin'}}")
     if len(tags) > MOST_TAGS:
         raise MetricError(f"tags: {len(tags)} are too many: at most {MOST_TAGS}")
     return tuple(sorted((text("tag", key), text(f"tag {key}", _as_text(value))) for key, value in tags.items()))
@@ -92,11 +90,11 @@ def _as_text(value: Any) -> str:
     try:
         return str(value)
     except Exception as error:  # noqa: BLE001 - a foreign __str__ can raise anything
-        raise MetricError(f"tags: {shown(value)} cannot be converted to text ({type(error).__name__})") from None
+        raise MetricError(f"tags: {safe_repr(value)} cannot be converted to text ({type(error).__name__})") from None
 
 
-def shown(value: Any) -> str:
-    """Return `value` as an error message shows it, also if its `repr` fails."""
+def safe_repr(value: Any) -> str:
+    """Return `value` as text for an error message, even if its `repr` fails."""
     try:
         return repr(value)[:TEXT_LENGTH]
     except Exception:  # noqa: BLE001 - a foreign __repr__ can raise anything
@@ -105,13 +103,11 @@ def shown(value: Any) -> str:
 
 def _rate(rate: Any) -> float:
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not LEAST_RATE <= rate <= 1:
-        raise MetricError(
-            f"rate: {shown(rate)} is not allowed: {LEAST_RATE} to 1, the share of calls that are measured"
-        )
+        raise MetricError(f"rate: {safe_repr(rate)} must be the share of calls to measure, from {LEAST_RATE} to 1")
     return float(rate)
 
 
-def qualified(function: Any) -> str:
+def qualified_name(function: Any) -> str:
     """Return the default name of a metric of `function`: module and qualified name, at most 256 characters."""
     function = getattr(function, "func", function)  # functools.partial
     name = getattr(function, "__qualname__", None) or type(function).__qualname__

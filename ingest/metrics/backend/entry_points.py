@@ -1,4 +1,4 @@
-"""Find metrics backends by name: the entry points of group `zarkov.backends`, of Zarkov and of other packages.
+"""Find metrics backends by name: the entry points of group `zarkov.backends`, in Zarkov and in other packages.
 
 Each names a subclass of `Backend`. Those of Zarkov are in pyproject.toml; `make setup` installs the checkout.
 """
@@ -13,16 +13,16 @@ from ingest.metrics.exceptions import BackendError
 GROUP = "zarkov.backends"
 
 
-def names() -> list[str]:
+def backend_names() -> list[str]:
     """Return the names of all backends, sorted."""
     return sorted({point.name for point in entry_points(group=GROUP)})
 
 
-def find(name: str) -> type[Backend]:
+def load_backend(name: str) -> type[Backend]:
     """Return the class of a backend. Raise `BackendError` if it is unknown or cannot be loaded."""
     point = next((point for point in entry_points(group=GROUP) if point.name == name), None)
     if point is None:
-        raise BackendError(f"backend {name!r} is unknown: known are {', '.join(names())}")
+        raise BackendError(f"backend {name!r} is unknown: use {', '.join(backend_names())}")
     try:
         found = point.load()
     except (ImportError, AttributeError) as error:
