@@ -230,11 +230,7 @@ class AcknowledgedClient:
         self._deliver(list(_requests(list(map(refused_document, refusals)), self._request_events)), self._budget)
 
     def _attempt(
-        self,
-        requests: list[list[bytes]],
-        left: deque[int],
-        answers: dict[int, dict[str, Any]],
-        budget: _RetryBudget,
+        self, requests: list[list[bytes]], left: deque[int], answers: dict[int, dict[str, Any]], budget: _RetryBudget
     ) -> bool:
         """Send the requests `left` over one socket and collect the answers; return whether the ingester was busy."""
         dealer = self._checkout()

@@ -32,7 +32,7 @@ DAMAGED_FOLDER = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
-class StoreMark:
+class StoreIdentity:
     """Identity of the event store that a journal or a position belongs to."""
 
     store: str  # uuid, new if the database was emptied
@@ -89,17 +89,17 @@ class Journal:
         return journal
 
     @property
-    def mark(self) -> StoreMark | None:
+    def store_identity(self) -> StoreIdentity | None:
         """Return the store that the journal's blocks belong to; None until one is set."""
         try:
             content = json.loads((self.folder / META_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return StoreMark(content["store"], content["epoch"]) if "store" in content else None
+        return StoreIdentity(content["store"], content["epoch"]) if "store" in content else None
 
-    def set_mark(self, mark: StoreMark) -> None:
+    def set_store_identity(self, store_identity: StoreIdentity) -> None:
         """Record on disk which store the journal belongs to. Call it before its first reservation there."""
-        content = {"journal": str(self.uuid), "store": mark.store, "epoch": mark.epoch}
+        content = {"journal": str(self.uuid), "store": store_identity.store, "epoch": store_identity.epoch}
         try:
             replace_file(self.folder / META_NAME, json.dumps(content))
         except OSError as error:

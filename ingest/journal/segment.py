@@ -36,7 +36,7 @@ class Segment:
         self.last_sequence = 0  # of its records; set once it is read through
         self.open_records = 0  # in blocks that are not settled yet
         self._descriptor: int | None = None
-        self._synced_end = end
+        self.synced_end = end  # everything before this offset is known to be on disk
         self._unsynced: list[bytes] = []  # what a failed sync may have lost
         self._failed = False
 
@@ -53,13 +53,11 @@ class Segment:
             segment.append([file_header(journal, number)])
             segment.sync()
             sync_folder(folder)
-        except OSError as error:
+        except (OSError, JournalError) as error:
             segment._close_descriptor()
             path.unlink(missing_ok=True)
-            raise as_journal_error(error, path) from error
-        except JournalError:
-            segment._close_descriptor()
-            path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise as_journal_error(error, path) from error
             raise
         return segment
 
@@ -89,12 +87,12 @@ class Segment:
             self._move([*self._unsynced, data])
         self._unsynced.append(data)
         self.end += len(data)
-        if self._synced_end == self.end:
+        if self.synced_end == self.end:
             self._unsynced.clear()
 
     def sync(self) -> None:
         """Return once everything appended is on disk. Raise `JournalError` if it is not; calling again can help."""
-        if self._synced_end == self.end:
+        if self.synced_end == self.end:
             return
         if not self._failed:
             try:
@@ -103,18 +101,13 @@ class Segment:
                 self._failed = True
         if self._failed:
             self._move(self._unsynced)
-        self._synced_end = self.end
+        self.synced_end = self.end
         self._unsynced.clear()
-
-    @property
-    def synced_end(self) -> int:
-        """Return the offset up to which everything is known to be on disk."""
-        return self._synced_end
 
     @property
     def unsynced_bytes(self) -> int:
         """Return how many appended bytes are not known to be on disk."""
-        return self.end - self._synced_end
+        return self.end - self.synced_end
 
     def _move(self, unsynced: Sequence[bytes]) -> None:
         """Replace the file by a new one with the synced content and `unsynced`, which is on disk when this returns."""
@@ -139,11 +132,11 @@ class Segment:
         if old is not None:
             os.close(old)
         self._failed = False
-        self._synced_end = len(data)
+        self.synced_end = len(data)
 
     def _synced_content(self) -> bytes:
-        kept = os.pread(self._fd, self._synced_end, 0)
-        if len(kept) != self._synced_end:
+        kept = os.pread(self._fd, self.synced_end, 0)
+        if len(kept) != self.synced_end:
             raise OSError(errno.EIO, "the file is shorter than what was written to it")
         return kept
 

@@ -21,13 +21,11 @@ from ingest.client import AcknowledgedClient
 from ingest.exceptions import IngestError
 from ingest.store import quarantine
 from ingest.store.connection import Document
-from ingest.store.quarantine import key_text, parse_key
+from ingest.store.quarantine import key_text
 from ingest.store.store import QUARANTINE, Store
 from ingest.wire import json_reader
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_reader import read_message
-
-__all__ = ["MendError", "Replay", "as_text", "decoded", "from_text", "key_text", "parse_key", "replay", "replay_all"]
 
 REQUEST_ENTRIES = 500
 _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_AUTO)

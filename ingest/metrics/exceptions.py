@@ -15,7 +15,6 @@ class MetricsError(Exception):
     retryable = False
 
     def to_document(self) -> dict[str, Any]:
-        """Return the form that crosses a wire."""
         return {"code": self.code, "message": str(self)}
 
 

@@ -10,33 +10,23 @@ import atexit
 import os
 import sys
 import weakref
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .publisher import Publisher
 
 
-class Sender(Protocol):
-    """A sender that this module ends and restarts."""
-
-    def begin_close(self, timeout_s: float | None = None) -> Any:
-        """Start to close. Return the argument of `await_close`, or None if there is nothing to wait for."""
-
-    def await_close(self, pending: Any) -> None:
-        """Wait until it has closed or its time is over."""
-
-    def reset_after_fork(self) -> None:
-        """In a child process: discard what is the parent's."""
-
-
-_senders: weakref.WeakSet[Any] = weakref.WeakSet()
+_senders: weakref.WeakSet[Publisher] = weakref.WeakSet()
 _registered = False  # True once multiprocessing runs `_finalize` in its children
 _finalized_pid = 0  # the child of multiprocessing that has its finalizer
 
 
-def register(sender: Sender) -> None:
+def register(sender: Publisher) -> None:
     """End `sender` with the process. Only a weak reference is kept."""
     _senders.add(sender)
 
 
-def unregister(sender: Sender) -> None:
+def unregister(sender: Publisher) -> None:
     """Stop watching a sender that has ended by itself."""
     _senders.discard(sender)
 

@@ -72,7 +72,6 @@ def topic(level: str) -> bytes:
 
 
 def pack_measurement(measurement: Measurement) -> str:
-    """Return the message of one measurement, as in 2013."""
     fields = (
         measurement.level,
         measurement.type,

@@ -122,8 +122,8 @@ class Zibrato:
         """Decorate a function to count `value` for each call that returns: `@z.count_me` or `@z.count_me(value=5)`.
 
         A coroutine or generator counts once it ends. Calls that raise are counted separately, as errors; the exception
-        goes on. `name` defaults to module and qualified name of the function. Raise `MetricError` for wrong arguments
-        when the decorator is applied, never in a call.
+        propagates. The default name is module and qualified name of the function. Raise `MetricError` for wrong
+        arguments when the decorator is applied, never in a call.
         """
 
         def wrap(function: Any, metric: Identity) -> Any:
@@ -276,7 +276,7 @@ class Zibrato:
 
     def _block(
         self,
-        amount: Callable[[], float | int] | None,
+        amount: Callable[[], float] | None,
         mtype: str,
         level: Any,
         name: Any,

@@ -49,7 +49,6 @@ class Counters:
                 self._arrivals.append((before, now))
 
     def committed(self, verdict: Verdict, *, adopted: bool) -> None:
-        """Count a block that has its verdict."""
         with self._guard:
             before = self._counts
             self._counts = replace(

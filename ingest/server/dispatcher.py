@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 
 from ingest.exceptions import IngestError, StaleBlockError, StoreChangedError
 from ingest.journal.block import Block, BlockBounds, BlockReader
-from ingest.journal.journal import Journal, StoreMark
+from ingest.journal.journal import Journal, StoreIdentity
 from ingest.journal.record import RecordKind
 from ingest.settings import IngestSettings
 from ingest.store.block_commit import Verdict
@@ -79,7 +79,7 @@ class Dispatcher:
         self._wake = wake
         self._on_blocked = on_blocked
         self._on_settled = on_settled
-        self._mark: StoreMark | None = None
+        self._identity: StoreIdentity | None = None
         self._lowest_new_id = 0  # a new reservation cannot start below, unless the database was restored
         self._sources: list[JournalSource] = []
         self._settled: list[tuple[JournalSource, BlockId, Block, Verdict]] = []
@@ -98,13 +98,13 @@ class Dispatcher:
         `session` returns the id of the MongoDB session in which the caller will commit the block.
         """
         with self._turn:
-            mark = self._known_mark()
+            identity = self._known_identity()
             for source in self._sources:
-                if work := self._reserve_next(source, mark, session):
+                if work := self._reserve_next(source, identity, session):
                     return work
             if self._settled:
                 settled = list(self._settled)
-                watermark = self._store.settle(mark, [block_id for _, block_id, _, _ in settled])
+                watermark = self._store.settle(identity, [block_id for _, block_id, _, _ in settled])
                 self._remove_settled(settled, watermark)
                 for source in self._sources:
                     self._finish_if_drained(source)
@@ -124,7 +124,7 @@ class Dispatcher:
     def own_journal(self) -> Journal | None:
         """Return the journal that is being written, or None until MongoDB has answered."""
         found = next((source for source in self._sources if not source.adopted), None)
-        return found.journal if found and self._mark is not None else None
+        return found.journal if found and self._identity is not None else None
 
     def journal_ids(self) -> list[str]:
         """Return the uuids of the journals that this process commits, its own and adopted ones."""
@@ -153,22 +153,22 @@ class Dispatcher:
         retire(self._store, str(journal.uuid))
         journal.remove()
 
-    def _known_mark(self) -> StoreMark:
-        if self._mark is None:
-            self._mark = self._store.prepare()
-        return self._mark
+    def _known_identity(self) -> StoreIdentity:
+        if self._identity is None:
+            self._identity = self._store.prepare()
+        return self._identity
 
     def _reserve_next(
-        self, source: JournalSource, mark: StoreMark, session: Callable[[], Binary]
+        self, source: JournalSource, identity: StoreIdentity, session: Callable[[], Binary]
     ) -> ReservedBlock | None:
-        if not source.ready and not self._open_source(source, mark):
+        if not source.ready and not self._open_source(source, identity):
             return None
         block = source.to_reserve.popleft() if source.to_reserve else self._next_block(source)
         if block is None:
             self._finish_if_drained(source)
             return None
         try:
-            return self._reserve(source, block, mark, session)
+            return self._reserve(source, block, identity, session)
         except BaseException:
             source.to_reserve.appendleft(block)
             raise
@@ -179,14 +179,14 @@ class Dispatcher:
             self._settings.block_events, self._settings.block_bytes, durable_only=durable_only
         )
 
-    def _open_source(self, source: JournalSource, mark: StoreMark) -> bool:
+    def _open_source(self, source: JournalSource, identity: StoreIdentity) -> bool:
         """Ask MongoDB what of the journal is settled and reserved. Return False if it must not be committed."""
-        known = source.journal.mark
-        if known is not None and known != mark and not self._rebind:
+        known = source.journal.store_identity
+        if known is not None and known != identity and not self._rebind:
             source.blocked = (
                 f"journal {source.journal.folder} belongs to store {known.store}, epoch {known.epoch}, but the "
-                f"database holds store {mark.store}, epoch {mark.epoch}: nothing of it is committed. Bring back its "
-                "database, or commit it to this one with `manage.py runingest --rebind`"
+                f"database holds store {identity.store}, epoch {identity.epoch}: nothing of it is committed. Bring "
+                "back its database, or commit it to this one with `manage.py runingest --rebind`"
             )
             self._on_blocked(StoreChangedError(source.blocked))
             return False
@@ -198,8 +198,8 @@ class Dispatcher:
             self._on_blocked(StoreChangedError(source.blocked))
             return False
         source.blocked = ""
-        if known != mark:
-            source.journal.set_mark(mark)
+        if known != identity:
+            source.journal.set_store_identity(identity)
         journal = str(source.journal.uuid)
         if source.adopted:
             settled = self._store.settled_bounds(journal)
@@ -207,7 +207,7 @@ class Dispatcher:
             still_open = self._store.open_blocks(journal)
             done = [source.block_id(int(b["s"])) for b in still_open if int(b["s"]) in numbers]
             if done:
-                self._store.settle(mark, done)
+                self._store.settle(identity, done)
             reserved = [
                 BlockBounds(int(b["from"]), int(b["to"]), int(b["s"])) for b in still_open if int(b["s"]) not in numbers
             ]
@@ -218,14 +218,14 @@ class Dispatcher:
         return True
 
     def _reserve(
-        self, source: JournalSource, block: Block, mark: StoreMark, session: Callable[[], Binary]
+        self, source: JournalSource, block: Block, identity: StoreIdentity, session: Callable[[], Binary]
     ) -> ReservedBlock | None:
         number = block.number if block.number is not None else source.next_number
         block_id, bounds = source.block_id(number), BlockBounds(block.first, block.last, number)
         settled = list(self._settled)
         try:
             reservation = self._store.reserve(
-                mark, block_id, bounds, _event_count(block), [i for _, i, _, _ in settled], session=session()
+                identity, block_id, bounds, _event_count(block), [i for _, i, _, _ in settled], session=session()
             )
         except StaleBlockError:
             self._renumber(source, block, block_id)
@@ -233,11 +233,11 @@ class Dispatcher:
         self._remove_settled(settled, reservation.watermark)
         first_try = block.number is None
         if first_try:
-            self._check_ids_are_new(reservation, mark)
+            self._check_ids_are_new(reservation, identity)
         source.next_number = max(source.next_number, number + 1)
         if (reservation.bounds.first, reservation.bounds.last) != (bounds.first, bounds.last):
             source.reader.put_back(block, reservation.bounds)
-            return self._reserve_next(source, mark, session)
+            return self._reserve_next(source, identity, session)
         if first_try:
             self._lowest_new_id = reservation.first + reservation.count
         block.number = number
@@ -246,13 +246,13 @@ class Dispatcher:
             self._wake()
         return ReservedBlock(source, block, reservation, first_try)
 
-    def _check_ids_are_new(self, reservation: Reservation, mark: StoreMark) -> None:
+    def _check_ids_are_new(self, reservation: Reservation, identity: StoreIdentity) -> None:
         """Raise `StoreChangedError` if ids went down: the database was restored from a copy while we ran."""
         if reservation.first < self._lowest_new_id:
             raise StoreChangedError(
-                f"id {reservation.first} of store {mark.store} is reserved a second time: the database was restored "
-                "from a copy. Nothing more is committed. Stop the ingesters, run `manage.py initdb --restored`, and "
-                "start them with `manage.py runingest --rebind`"
+                f"id {reservation.first} of store {identity.store} is reserved a second time: the database was "
+                "restored from a copy. Nothing more is committed. Stop the ingesters, run `manage.py initdb "
+                "--restored`, and start them with `manage.py runingest --rebind`"
             )
 
     def _renumber(self, source: JournalSource, block: Block, block_id: BlockId) -> None:

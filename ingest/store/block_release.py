@@ -40,5 +40,5 @@ def revoke(store: Store, block: BlockId) -> bool:
     except DuplicateKeyError:
         verdict = store.verdicts().find_one({"_id": {"j": journal, "s": Int64(number)}})
         revoked = bool(verdict and verdict.get("revoked"))
-    store.settle(store.mark(), [block])
+    store.settle(store.identity(), [block])
     return revoked

@@ -81,7 +81,6 @@ class StoreReport:
 
     @property
     def journal_bytes(self) -> int:
-        """Return the bytes in the journals of all ingesters."""
         return sum(report.journal_bytes for report in self.ingesters)
 
     @property

@@ -54,7 +54,7 @@ def open_next(store: Store) -> Partition:
     Raise `RotationError` if a block has been open for long, because writes to the new partition would wait for it, or
     if the newest partition is still empty.
     """
-    mark = store.mark()
+    identity = store.identity()
     watermark = store.watermark()
     for block in store.open_blocks():
         if (age_s := (store.now() - block["at"]).total_seconds()) > STALE_S:
@@ -69,7 +69,7 @@ def open_next(store: Store) -> Partition:
     number = newest.number + 1
     create_partition(database, partition_name(number))
     database[STORE].update_one(
-        KEY | {"store": mark.store, "epoch": mark.epoch, "partitions.n": {"$ne": number}},
+        KEY | {"store": identity.store, "epoch": identity.epoch, "partitions.n": {"$ne": number}},
         [{"$set": {"partitions": {"$concatArrays": ["$partitions", [{"n": number, "first": "$next"}]]}}}],
     )
     partitions = store.watermark().partitions

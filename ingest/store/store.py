@@ -23,7 +23,7 @@ from pymongo.errors import DuplicateKeyError
 
 from ingest.exceptions import StaleBlockError, StoreChangedError, StoreUnpreparedError
 from ingest.journal.block import BlockBounds
-from ingest.journal.journal import StoreMark
+from ingest.journal.journal import StoreIdentity
 from ingest.store.connection import Connection, Document
 from ingest.store.partition import (
     Partition,
@@ -105,7 +105,7 @@ class Store:
         """Return the database, with durable writes and majority reads."""
         return self.connection.database()
 
-    def prepare(self) -> StoreMark:
+    def prepare(self) -> StoreIdentity:
         """Create store document, partition 1, view and collections if they are missing; safe to repeat and to race.
 
         Events in partitions without a store document keep their ids: new ids start above them.
@@ -120,7 +120,7 @@ class Store:
         for partition in read_partitions(document["partitions"]):
             create_partition(database, partition.name)
         create_view(database, read_partitions(document["partitions"]))
-        return StoreMark(document["store"], document["epoch"])
+        return StoreIdentity(document["store"], document["epoch"])
 
     def _create(self, database: Database[Document]) -> Document:
         left = sorted(
@@ -150,7 +150,7 @@ class Store:
             self._document().update_one(KEY, {"$setOnInsert": made}, upsert=True)
         return self._read()
 
-    def restored(self) -> StoreMark:
+    def restored(self) -> StoreIdentity:
         """Start a new epoch of the store after its database was restored from a backup; return its new identity.
 
         Journals and positions of earlier epochs are no longer trusted. New ids start above all existing events. Call it
@@ -163,12 +163,12 @@ class Store:
         self._document().update_one(
             KEY, [{"$set": {"epoch": {"$add": ["$epoch", 1]}, "next": {"$max": ["$next", following]}}}]
         )
-        return self.mark()
+        return self.identity()
 
-    def mark(self) -> StoreMark:
+    def identity(self) -> StoreIdentity:
         """Return the identity of the store. Raise `StoreUnpreparedError` if there is none yet."""
         document = self._read({"store": 1, "epoch": 1})
-        return StoreMark(document["store"], document["epoch"])
+        return StoreIdentity(document["store"], document["epoch"])
 
     def watermark(self) -> Watermark:
         """Return the current watermark. Raise `StoreUnpreparedError` if there is no store yet."""
@@ -183,7 +183,7 @@ class Store:
 
     def reserve(
         self,
-        mark: StoreMark,
+        identity: StoreIdentity,
         block: BlockId,
         bounds: BlockBounds,
         count: int,
@@ -195,7 +195,7 @@ class Store:
 
         `session` is the session in which the block will be committed, see `end_sessions`. Idempotent: for a block that
         is already open the first reservation is returned. Raise `StaleBlockError` if its number was used and is
-        settled, `StoreChangedError` if the database does not match `mark`.
+        settled, `StoreChangedError` if the database does not match `identity`.
         """
         journal, number = block
         used = {
@@ -213,7 +213,7 @@ class Store:
         others = {"$filter": {"input": "$journals", "cond": {"$ne": ["$$this.j", journal]}}}
         still_open = _with_session(_without(settled), block, session)
         document = self._document().find_one_and_update(
-            KEY | {"store": mark.store, "epoch": mark.epoch},
+            KEY | {"store": identity.store, "epoch": identity.epoch},
             [
                 {
                     "$set": {
@@ -233,7 +233,7 @@ class Store:
             return_document=ReturnDocument.AFTER,
         )
         if document is None:
-            raise self._changed(mark)
+            raise self._changed(identity)
         for found in document["open"]:
             if (found["j"], found["s"]) == block:
                 return _reservation(found, document)
@@ -244,15 +244,15 @@ class Store:
         if sessions:
             self.connection.client().admin.command("killSessions", [{"id": session} for session in sessions])
 
-    def settle(self, mark: StoreMark, settled: Sequence[BlockId]) -> Watermark:
+    def settle(self, identity: StoreIdentity, settled: Sequence[BlockId]) -> Watermark:
         """Close blocks that have a verdict, so that the watermark can pass them; return it. Idempotent."""
         document = self._document().find_one_and_update(
-            KEY | {"store": mark.store, "epoch": mark.epoch},
+            KEY | {"store": identity.store, "epoch": identity.epoch},
             [{"$set": {"open": _without(settled), "at": {"$max": ["$at", "$$NOW"]}}}],
             return_document=ReturnDocument.AFTER,
         )
         if document is None:
-            raise self._changed(mark)
+            raise self._changed(identity)
         return _watermark(document, document["at"])
 
     def lowest_open(self) -> int | None:
@@ -293,14 +293,14 @@ class Store:
             raise StoreUnpreparedError(_unprepared(self._document()))
         return document
 
-    def _changed(self, mark: StoreMark) -> StoreChangedError:
+    def _changed(self, identity: StoreIdentity) -> StoreChangedError:
         document = self._document().find_one(KEY)
         now = f"store {document['store']}, epoch {document['epoch']}" if document else "no store at all"
         return StoreChangedError(
-            f"the database {self.database().name} holds {now}, not store {mark.store}, epoch {mark.epoch}: it was "
-            "emptied, restored or replaced. Bring back the right one, or commit the journals to this one with "
+            f"the database {self.database().name} holds {now}, not store {identity.store}, epoch {identity.epoch}: it "
+            "was emptied, restored or replaced. Bring back the right one, or commit the journals to this one with "
             "`manage.py runingest --rebind`",
-            store=mark.store,
+            store=identity.store,
         )
 
 

@@ -80,7 +80,6 @@ def move_some(front: zmq.Socket[bytes], back: zmq.Socket[bytes]) -> bool | None:
 
 
 def connected(address: str, *, accepted: bool = True) -> bool:
-    """Return whether any connection is open."""
     return any(True for _ in _connections(address, accepted))
 
 

@@ -27,7 +27,7 @@ class Command(ZarkovCommand):
     def perform(self, options: dict[str, Any]) -> None:
         config = settings.ZARKOV
         store = connect(config.mongo_address, config.mongo_database)
-        mark = store.prepare()
+        identity = store.prepare()
         if options["restored"]:
-            mark = store.restored()
-        self.stdout.write(f"database {config.mongo_database}: store {mark.store}, epoch {mark.epoch}")
+            identity = store.restored()
+        self.stdout.write(f"database {config.mongo_database}: store {identity.store}, epoch {identity.epoch}")

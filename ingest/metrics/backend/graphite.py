@@ -37,7 +37,6 @@ class GraphiteBackend(Backend):
         self._types: dict[str, str] = {}
 
     def pack(self) -> list[Any]:
-        """Return lines with the time of the flush."""
         prefix, now = self.options.own.get("prefix", ""), int(time.time())
         parcels: list[Any] = []
         for name, (kind, found) in self._by_path(prefix).items():

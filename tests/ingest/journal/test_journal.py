@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ingest.exceptions import JournalError, JournalFullError, JournalLockedError
 from ingest.journal.block import Block, BlockBounds, BlockReader
-from ingest.journal.journal import DAMAGED_FOLDER, Journal, StoreMark, journal_folders
+from ingest.journal.journal import DAMAGED_FOLDER, Journal, StoreIdentity, journal_folders
 from ingest.journal.record import (
     FILE_HEADER_BYTES,
     HEADER_BYTES,
@@ -268,9 +268,9 @@ def test_a_bad_file_header_loses_no_record(journal_settings: JournalSettings, at
 
 def test_the_store_a_journal_belongs_to_is_on_disk(journal_settings: JournalSettings) -> None:
     journal = Journal.create(journal_settings)
-    assert journal.mark is None
-    journal.set_mark(StoreMark("s", 3))
-    assert reopened(journal, journal_settings).mark == StoreMark("s", 3)
+    assert journal.store_identity is None
+    journal.set_store_identity(StoreIdentity("s", 3))
+    assert reopened(journal, journal_settings).store_identity == StoreIdentity("s", 3)
 
 
 # Failing disks
@@ -386,7 +386,7 @@ def test_every_created_or_changed_name_is_synced_to_its_folder(
     journal = Journal.create(journal_settings)
     assert steps == [("name", journal.folder), ("sync", journal_settings.folder)]
     steps.clear()
-    journal.set_mark(StoreMark("store", 1))
+    journal.set_store_identity(StoreIdentity("store", 1))
     meta = journal.folder / "journal.json"
     assert steps == [("sync", meta.with_name(f".journal.json.{os.getpid()}")), ("name", meta), ("sync", journal.folder)]
     journal.append([record(1)])

@@ -75,7 +75,7 @@ def journal(store: Store, ingest_settings: IngestSettings) -> Iterator[Journal]:
     journal = Journal.create(ingest_settings.journal)
     journal.append([(RecordKind.EVENTS, 1, bson.encode({"type": "late", "context": {}}))])
     journal.sync()
-    journal.set_mark(store.mark())
+    journal.set_store_identity(store.identity())
     yield journal
     journal.release()
 
@@ -91,7 +91,7 @@ def stored_ids(database: Database[Any]) -> list[int]:
 def test_a_block_released_just_after_its_journal_was_adopted_gets_new_ids(
     store: Store, owner: Owner, journal: Journal, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = store.reserve(store.mark(), (str(journal.uuid), 1), BlockBounds(1, 1), 1)
+    held = store.reserve(store.identity(), (str(journal.uuid), 1), BlockBounds(1, 1), 1)
     journal.release()
     owner.dispatcher.add(adopted := Journal.adopt(journal.folder, owner.settings), adopted=True)
     with monkeypatch.context() as broken:

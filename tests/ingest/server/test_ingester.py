@@ -19,7 +19,7 @@ from pymongo.database import Database
 from ingest.client import AcknowledgedClient, ZarkovClient
 from ingest.exceptions import BindError, BusyError, DeliveryError, QueueFullError
 from ingest.journal.block import Block
-from ingest.journal.journal import Journal, StoreMark, journal_folders
+from ingest.journal.journal import Journal, StoreIdentity, journal_folders
 from ingest.journal.record import RecordKind
 from ingest.settings import IngestSettings, JournalSettings
 from ingest.store.block_commit import BlockContent
@@ -342,7 +342,7 @@ def test_a_journal_of_another_store_is_reported_and_not_committed(
 ) -> None:
     journal = Journal.create(ingest_settings.journal)
     journal.append([(RecordKind.EVENTS, 1, bson.encode({"type": "old", "timestamp": None, "context": {}}))])
-    journal.set_mark(StoreMark("another", 1))
+    journal.set_store_identity(StoreIdentity("another", 1))
     journal.finish()
     journal.release()
     running = start_ingester(ingest_settings)

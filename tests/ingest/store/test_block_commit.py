@@ -26,8 +26,8 @@ def test_a_verdict_and_its_events_are_stored_together_or_not_at_all_and_repeatin
     mongo_uri: str, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = connect(mongo_uri, database.name)
-    mark = store.prepare()
-    reservation = store.reserve(mark, ("j", 1), BlockBounds(1, 1), 1)
+    identity = store.prepare()
+    reservation = store.reserve(identity, ("j", 1), BlockBounds(1, 1), 1)
     content = BlockContent([bson.encode({"type": "x"})])
     commits = BlockCommit(store.database())
 
@@ -55,14 +55,14 @@ def test_a_verdict_and_its_events_are_stored_together_or_not_at_all_and_repeatin
 def test_a_commit_after_its_block_was_released_stores_nothing(mongo_uri: str, database: Database[Any]) -> None:
     """Even if it was under way already and did not search for a verdict first."""
     store = connect(mongo_uri, database.name)
-    mark, commits = store.prepare(), BlockCommit(store.database())
-    reservation = store.reserve(mark, ("j", 1), BlockBounds(1, 1), 1, session=commits.session_id)
+    identity, commits = store.prepare(), BlockCommit(store.database())
+    reservation = store.reserve(identity, ("j", 1), BlockBounds(1, 1), 1, session=commits.session_id)
     assert revoke(store, ("j", 1))
     for first_try in (True, False):
         content = BlockContent([bson.encode({"type": "x"})])
         assert commits.run(reservation, content, first_try=first_try) == Verdict(revoked=True)
     assert database["event.1"].count_documents({}) == 0
-    following = store.reserve(mark, ("j", 2), BlockBounds(2, 2), 1, session=commits.session_id)
+    following = store.reserve(identity, ("j", 2), BlockBounds(2, 2), 1, session=commits.session_id)
     assert commits.run(following, BlockContent([bson.encode({"type": "x"})]), first_try=True) == Verdict(stored=1)
     commits.close()
     store.connection.close()
@@ -82,8 +82,8 @@ def test_releasing_a_block_ends_the_unfinished_transaction_of_a_dead_ingester(
     mongo_uri: str, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = connect(mongo_uri, database.name)
-    mark, gone = store.prepare(), BlockCommit(store.database())
-    reservation = store.reserve(mark, ("j", 1), BlockBounds(1, 1), 1, session=gone.session_id)
+    identity, gone = store.prepare(), BlockCommit(store.database())
+    reservation = store.reserve(identity, ("j", 1), BlockBounds(1, 1), 1, session=gone.session_id)
     content = BlockContent([bson.encode({"type": "x", "id": "the one"})], ids={0: "the one"})
 
     def dies(session: ClientSession) -> None:
@@ -96,7 +96,7 @@ def test_releasing_a_block_ends_the_unfinished_transaction_of_a_dead_ingester(
             gone.run(reservation, content, first_try=True)
     assert revoke(store, ("j", 1))
     others = BlockCommit(store.database())
-    again = store.reserve(mark, ("other", 1), BlockBounds(1, 1), 1, session=others.session_id)
+    again = store.reserve(identity, ("other", 1), BlockBounds(1, 1), 1, session=others.session_id)
     assert others.run(again, content, first_try=True) == Verdict(stored=1)
     assert [event["_id"] for event in database["event.1"].find()] == [again.first]
     for commits in (gone, others):

@@ -17,12 +17,13 @@ from ingest.exceptions import IngestError
 from ingest.journal.block import BlockBounds
 from ingest.journal.journal import Journal, journal_folders
 from ingest.journal.record import RecordKind
-from ingest.load.quarantine_replay import as_text, decoded, from_text, key_text, parse_key, replay
+from ingest.load.quarantine_replay import as_text, decoded, from_text, replay
 from ingest.server.counters import Counters, Counts, RateMeter
 from ingest.settings import IngestSettings
 from ingest.store.block_commit import Verdict
 from ingest.store.block_release import revoke
 from ingest.store.ingester_report import advice, ingesters, report, summarize
+from ingest.store.quarantine import key_text, parse_key
 from ingest.store.store import Store
 from ingest.store.verdict_compaction import compact, retire
 from tests.support.ingest.running import RunningIngester, sums
@@ -145,7 +146,7 @@ def test_a_journal_killed_between_its_last_file_and_its_folder_is_removed(
     start_ingester: Start, ingest_settings: IngestSettings, store: Store
 ) -> None:
     journal = Journal.create(ingest_settings.journal)
-    journal.set_mark(store.mark())
+    journal.set_store_identity(store.identity())
     journal.release()
     retire(store, str(journal.uuid))
     start_ingester(ingest_settings)
@@ -189,8 +190,8 @@ def test_releasing_a_block_lets_the_watermark_move_and_gives_its_owner_new_ids(
 ) -> None:
     journal = Journal.create(ingest_settings.journal)
     journal.append([(RecordKind.EVENTS, 1, bson.encode({"type": "late", "timestamp": None, "context": {}}))])
-    journal.set_mark(store.mark())
-    held = store.reserve(store.mark(), (str(journal.uuid), 1), BlockBounds(1, 1), 1)
+    journal.set_store_identity(store.identity())
+    held = store.reserve(store.identity(), (str(journal.uuid), 1), BlockBounds(1, 1), 1)
     running = start_ingester(ingest_settings)
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.event("other", {})
@@ -216,16 +217,16 @@ def test_a_block_without_records_is_revoked_at_adoption(
     start_ingester: Start, ingest_settings: IngestSettings, store: Store
 ) -> None:
     journal = Journal.create(ingest_settings.journal)
-    journal.set_mark(store.mark())
-    store.reserve(store.mark(), (str(journal.uuid), 1), BlockBounds(1, 5), 5)
+    journal.set_store_identity(store.identity())
+    store.reserve(store.identity(), (str(journal.uuid), 1), BlockBounds(1, 5), 5)
     journal.release()
     start_ingester(ingest_settings)
     eventually(lambda: store.watermark().through == 5)
 
 
 def test_releasing_a_block_that_was_committed_only_settles_it(store: Store) -> None:
-    mark = store.mark()
-    held = store.reserve(mark, ("j", 1), BlockBounds(1, 1), 1)
+    identity = store.identity()
+    held = store.reserve(identity, ("j", 1), BlockBounds(1, 1), 1)
     verdict(store, "j", 1)
     assert not revoke(store, held.block)
     assert store.open_blocks() == []

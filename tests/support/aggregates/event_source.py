@@ -40,7 +40,7 @@ class Producer:
     def reserve(self, events: Sequence[Mapping[str, Any]]) -> Block:
         self._number += 1
         found = self.store.reserve(
-            self.store.mark(),
+            self.store.identity(),
             (self._journal, self._number),
             BlockBounds(self._number, self._number, self._number),
             len(events),
@@ -52,7 +52,7 @@ class Producer:
         collection = database.get_collection(block.reservation.partition.name, codec_options=CODEC)
         if block.events:
             collection.insert_many(block.events)
-        self.store.settle(self.store.mark(), [block.reservation.block])
+        self.store.settle(self.store.identity(), [block.reservation.block])
         return block.reservation.first + block.reservation.count - 1
 
     def send(self, *events: Mapping[str, Any]) -> int:
