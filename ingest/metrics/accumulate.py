@@ -26,7 +26,7 @@ SUMMARIZE_COUNT = 1024  # values summarized at a time, while no other thread run
 
 @dataclass(frozen=True, slots=True)
 class ValueSummary:
-    """What an accumulator collected in one interval; for the fields see `wire.Batch`."""
+    """The values of an accumulator in one interval; for the fields see `wire.Batch`."""
 
     count: int
     sum: float | int

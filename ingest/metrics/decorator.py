@@ -186,7 +186,7 @@ def _timed_async_generator(function: Function, done: Record, failed: Record, rat
 
 
 def _nothing(spent: float) -> None:
-    """Take the time of a run that is not measured."""
+    """Ignore the time of a run that is not measured."""
 
 
 def counted(function: Function, done: Callable[[], object], failed: Callable[[], object], rate: float) -> Function:

@@ -1,4 +1,4 @@
-"""What identifies a metric: level, type, name, source, tags, rate. Checked where a decorator is applied."""
+"""Identify a metric by level, type, name, source, tags and rate; check these where a decorator is applied."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def unregister(sender: Publisher) -> None:
 
 
 def close_all() -> None:
-    """End all senders at the same time, so that all take no longer than the slowest of them."""
+    """Close all senders at the same time, so that it takes no longer than the slowest of them."""
     pending = [(sender, sender.begin_close()) for sender in list(_senders)]
     for sender, waiting in pending:
         if waiting is not None:

@@ -50,7 +50,7 @@ class Zibrato:
     Most methods take these arguments; None means the default:
     - `level`: text by which backends select measurements, "info" by default
     - `name`, `source`: texts that identify the metric, 1 to 256 characters
-    - `tags`: a dictionary such as {"shop": "berlin"}; each combination of values is a metric of its own
+    - `tags`: a dictionary such as {"shop": "berlin"}; each combination of values is a separate metric
     - `rate`: the share of calls to measure, above 0 to 1, chosen at random; results are scaled up accordingly
     - `mtype`: the type of the metric instead of the method's own: Timer, Counter, Gauge, Set or Histogram
     """
@@ -366,7 +366,7 @@ def _or(given: Any, default: Any) -> Any:
 
 
 def _nothing(value: float) -> None:
-    """Take the place of a metric whose arguments are wrong."""
+    """Ignore a value of a metric whose arguments are wrong."""
 
 
 class _Block:

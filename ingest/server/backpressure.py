@@ -11,7 +11,7 @@ CHECK_EVERY_S = 0.05
 
 
 class BackPressure:
-    """Pauses `readers`, so that senders wait; a full journal is answered with "busy" instead at the acknowledged one.
+    """Pause `readers`, so that senders wait; while the journal is full, the acknowledged one answers "busy" instead.
 
     `later(seconds, function)` calls a function in the loop. Belongs to the loop's thread.
     """

@@ -203,7 +203,7 @@ class Ingester:
         self._call(lambda: self._receivers.publish(notice.committed(watermark.through, count)))
 
     def adopt(self) -> None:
-        """Take over every journal in the journal folder that no process holds."""
+        """Adopt every journal in the journal folder that no process holds."""
         for folder in journal_folders(self.settings.journal.folder):
             if self._journal is not None and folder == self._journal.folder:
                 continue

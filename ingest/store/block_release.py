@@ -12,7 +12,7 @@ from ingest.store.store import BlockId, Store
 def revoke(store: Store, block: BlockId) -> bool:
     """Give `block` the verdict `revoked` and close it; return False if it was committed in the meantime.
 
-    A commit still under way then fails because of the verdict and takes new ids, so that nothing is stored under ids
+    A commit still under way then fails because of the verdict and gets new ids, so that nothing is stored under ids
     that readers have passed. The block's session is killed first: its ingester may be dead, and the locks of an open
     transaction would block the same events under new ids for a minute or more. Raise `IngestError` if the block is not
     open.

@@ -49,7 +49,7 @@ class Dump:
 
 
 def open_next(store: Store) -> Partition:
-    """Create the next partition, which takes all ids reserved from now on, and return it.
+    """Create the next partition, for all ids reserved from now on, and return it.
 
     Raise `RotationError` if a block has been open for long, because writes to the new partition would wait for it, or
     if the newest partition is still empty.

@@ -75,7 +75,7 @@ class Reservation:
 
     @property
     def partition(self) -> Partition:
-        """Return the partition that takes the block's events."""
+        """Return the partition for the block's events."""
         return partition_of(self.partitions, self.first)
 
 

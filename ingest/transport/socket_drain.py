@@ -41,7 +41,7 @@ _PEER_CLOSED = getattr(select, "POLLRDHUP", 0)  # Linux
 def read_all(address: str, read: Callable[[], bool | None], *, accepted: bool = True) -> bool:
     """Call `read` until everything that senders consider sent is read; return False if a sender never pauses or ends.
 
-    `address` is that of the bound socket or, unless `accepted`, the one it is connected to. `read` takes some messages
+    `address` is that of the bound socket or, unless `accepted`, the one it is connected to. `read` reads some messages
     and returns whether there may be more, or None while there is no space for them, which may last. Close the socket
     directly afterwards, because senders reconnect.
     """

@@ -56,4 +56,4 @@ def test_every_process_uses_the_keys_of_the_installation(guarded: RunningIngeste
     announcer.close()
     listener.stop()
     with AcknowledgedClient(guarded.address("ack"), attempts=1, connect_timeout_s=1) as bare:
-        eventually(lambda: "takes only senders with keys" in refusal_reason(bare))
+        eventually(lambda: "accepts only senders with keys" in refusal_reason(bare))

@@ -66,7 +66,7 @@ class Bench:
         self._notices = Subscription(self.addresses["publish_bind_address"])
 
     def stored(self) -> int:
-        """Ids settled so far."""
+        """Return the last id settled so far."""
         return self.store.watermark().through
 
     def wait_stored(self, through: int) -> None:
@@ -77,7 +77,7 @@ class Bench:
                 return
 
     def peak_mib(self) -> float:
-        """The ingester's largest resident size so far."""
+        """Return the ingester's largest resident size so far."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
@@ -102,7 +102,7 @@ class Bench:
 
 @contextmanager
 def bench() -> Iterator[Bench]:
-    """A fresh one; everything is stopped and removed at the end."""
+    """Yield a new one; stop and remove everything at the end."""
     with tempfile.TemporaryDirectory(prefix="zarkov-bench-") as name:
         mongod = LocalMongod(HomeFolder(Path(name)))
         running = None
@@ -116,7 +116,7 @@ def bench() -> Iterator[Bench]:
 
 
 def make_events(count: int, *, ids: bool) -> list[dict[str, Any]]:
-    """Events of about 150 bytes of BSON."""
+    """Return events of about 150 bytes of BSON."""
     now = dt.datetime.now(dt.UTC)
     events = [
         {
@@ -209,7 +209,7 @@ def idle() -> list[Row]:
 
 
 def _assert_equal(running: Bench, before: int, events: list[dict[str, Any]]) -> None:
-    """Both sides hold the same documents."""
+    """Check that both sides hold the same documents."""
     for name, query in (("event", {"_id": {"$gt": before}}), ("peer", {})):
         stored = running.database[name].aggregate(
             [{"$match": query}, {"$group": {"_id": None, "n": {"$sum": 1}, "sum": {"$sum": "$extra.insertions"},

@@ -1,4 +1,4 @@
-"""Benchmarks of measuring: what it costs the measured code, the broker's rate, memory with many names.
+"""Benchmarks of measuring: its cost for the measured code, the broker's rate, memory with many names.
 
 Our side counts all processor time of the process, the sender's thread included. Peers: prometheus-client, and each
 measurement sent over a PUB socket as in 2013 (`tests/bench/peers/metrics_pub.py`).
@@ -32,7 +32,7 @@ Call = Callable[[], None]
 
 
 def empty() -> None:
-    """What is measured."""
+    """The measured function."""
 
 
 class Broker:
@@ -58,7 +58,7 @@ class Broker:
         self.publishers, self.backends = self.process.stdout.readline().split()
 
     def close(self) -> None:
-        """End it."""
+        """Stop it."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(10)
@@ -76,12 +76,12 @@ class Receiver:
         )  # fmt: skip
 
     def expect(self, name: str, count: int) -> None:
-        """Return when exactly so many measurements of this name have arrived; raise when others have."""
+        """Return once exactly `count` measurements of this name have arrived; raise if others have."""
         answer = self._ask(f"{name} {count}")
         assert answer == "equal", f"{name}: {answer}"
 
     def heard(self, name: str) -> bool:
-        """Whether anything of this name has arrived; waits a little for it."""
+        """Return whether anything of this name has arrived, after waiting a little for it."""
         return self._ask(f"{name} any") == "equal"
 
     def _ask(self, question: str) -> str:
@@ -92,7 +92,7 @@ class Receiver:
         return self.process.stdout.readline().strip()
 
     def close(self) -> None:
-        """End it."""
+        """Stop it."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
@@ -114,7 +114,7 @@ def running(receivers: int = 1) -> Iterator[tuple[Broker, list[Receiver]]]:
 
 
 def per_call(function: Call, settle: Call = lambda: None) -> float:
-    """Seconds of processor time of one call, all threads of this process counted, without the loop's own."""
+    """Return the processor time of one call in seconds, over all threads, without that of the loop."""
     calls = range(CALLS)
     for _ in range(WARM):
         function()
@@ -131,7 +131,7 @@ def per_call(function: Call, settle: Call = lambda: None) -> float:
 
 
 def row(name: str, ours: list[float], theirs: list[float], must: float) -> list[Row]:
-    """Medians of alternating rounds, in nanoseconds; the ratio is the median of the rounds' ratios."""
+    """Return the medians of alternating rounds, in nanoseconds; the ratio is the median of the rounds' ratios."""
     ratio = statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
     return [
         {
@@ -196,7 +196,7 @@ def time_me_pub() -> list[Row]:
 
 
 def joined(peer: metrics_pub.Publisher, receivers: list[Receiver]) -> None:
-    """Return once what the peer sends arrives: a PUB socket throws away what comes before its subscriber."""
+    """Return once what the peer sends arrives: a PUB socket drops messages before it has a subscriber."""
     hello = peer.timed(empty, "hello")
     for receiver in receivers:
         while not receiver.heard("hello"):
@@ -204,7 +204,7 @@ def joined(peer: metrics_pub.Publisher, receivers: list[Receiver]) -> None:
 
 
 def broker() -> list[Row]:
-    """Messages per second through the broker to two backends that each take all of them."""
+    """Messages per second through the broker to two backends that each receive all of them."""
     rates = []
     with running(2) as (middle, receivers):
         peer = metrics_pub.Publisher(middle.publishers)

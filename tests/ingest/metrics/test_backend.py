@@ -1,4 +1,4 @@
-"""What every backend does, and what each sends to its target."""
+"""The common behaviour of backends, and what each sends to its target."""
 
 from __future__ import annotations
 

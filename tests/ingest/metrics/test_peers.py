@@ -163,7 +163,7 @@ def test_statsd_counts_what_was_measured(
     measure(z)
     wait_for(lambda: pending(managing, "counters").get("z.shop.clicks") == 42)
     wait_for(lambda: pending(managing, "gauges").get("z.queue") == -7.5)
-    # What lies within 1 % of each other came as one value with a sampling rate: fewer values, the same range.
+    # Values within 1 % of each other arrived as one value with a sampling rate: fewer values, the same range.
     timed = wait_for(lambda: pending(managing, "timers").get("z.page"))
     assert 50 < len(timed) <= 100
     assert (min(timed), max(timed)) == pytest.approx((10, 1000), rel=0.01)

@@ -17,7 +17,7 @@ from ingest.metrics.exceptions import BackendError
     [
         ("graphite --flush 1", "graphite"), ("--flush 1 graphite", "graphite"), ("--levels log graphite", "graphite"),
         ("--port 1 graphite --host h", "graphite"), ("--flush=1 --levels=info statsd --protocol tcp", "statsd"),
-        ("--verbosity 2 librato", "librato"), ("nobody", None), ("--flush", None), ("", None),
+        ("--verbosity 2 librato", "librato"), ("unknown", None), ("--flush", None), ("", None),
     ],
 )  # fmt: skip
 def test_options_can_come_before_the_backends_name(line: str, name: str | None) -> None:

@@ -38,7 +38,7 @@ Start = Callable[..., RunningIngester]
 
 @pytest.fixture
 def push() -> Iterator[Callable[..., None]]:
-    """Pushes messages to an address."""
+    """Push messages to an address."""
     context: zmq.Context[Any] = zmq.Context()
 
     def send(address: str, *messages: bytes | list[bytes]) -> None:

@@ -72,7 +72,7 @@ def test_there_is_one_report_per_journal_and_verdicts_younger_than_it_are_not_co
     assert (gone.journal, gone.alive, gone.full) == ("k", False, True)
     assert (gone.stored, gone.duplicates, gone.quarantined, gone.pending, gone.received) == (6, 4, 2, 8, 20)
     assert 60 <= gone.age_s < 90
-    assert 62 <= gone.oldest_pending_s < 92, "it went on waiting since it was reported"
+    assert 62 <= gone.oldest_pending_s < 92, "it has kept waiting since the report"
     assert (alive.journal, alive.alive, alive.received, alive.pending) == ("j", True, 6, 0)
     assert (alive.received_per_s, alive.stored_per_s) == (3.5, 0.0)
     retire(store, "k")

@@ -93,12 +93,12 @@ def test_writes_to_a_new_partition_wait_until_older_blocks_are_settled(
     send(ingester, "a")
     settled(store, 1)
     identity = store.identity()
-    store.reserve(identity, ("somebody else", 1), BlockBounds(1, 1), 5)
+    store.reserve(identity, ("another journal", 1), BlockBounds(1, 1), 5)
     open_next(store)
     send(ingester, "b")
     eventually(lambda: len(store.open_blocks()) == 2)
     assert counts(database)["event.2"] == 0
-    store.settle(identity, [("somebody else", 1)])
+    store.settle(identity, [("another journal", 1)])
     eventually(lambda: counts(database)["event.2"] == 1)
 
 

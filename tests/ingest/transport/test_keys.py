@@ -75,24 +75,24 @@ def test_a_sender_with_keys_can_use_every_receiver_and_receive_notices(
         pushing.event("bson", {})
     with AcknowledgedClient(with_keys.address("ack"), keys=keys, connect_timeout_s=20, timeout_s=20) as client:
 
-        def heard() -> bool:
+        def notice_arrives() -> bool:
             assert client.event("ack", {}).accepted == 1
             notice = subscription.receive(0.2)
             return notice is not None and notice["$command"] == "committed"
 
-        eventually(heard)
+        eventually(notice_arrives)
     subscription.close()
     eventually(lambda: types(database) == {"ack", "bson", "json"})
 
 
-def strangers(ring: KeyRing, folder: Path) -> dict[str, tuple[ClientKeys | None, str]]:
+def refused_senders(ring: KeyRing, folder: Path) -> dict[str, tuple[ClientKeys | None, str]]:
     """Return senders that must be refused, and the reason that they get."""
     other = KeyRing(folder)
-    stranger = other.client("x")
+    unknown = other.client("x")
     return {
         "none": (None, "accepts only senders with keys"),
-        "of another ingester": (stranger, "its key is not the one in our key file"),
-        "not known there": (dataclasses.replace(stranger, server=ring.server.public), "does not know this key"),
+        "of another ingester": (unknown, "its key is not the one in our key file"),
+        "not known there": (dataclasses.replace(unknown, server=ring.server.public), "does not know this key"),
     }
 
 
@@ -105,7 +105,7 @@ def test_a_sender_without_the_right_keys_is_refused_by_every_receiver_with_the_r
     who: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    keys, reason = strangers(ring, tmp_path / "others")[who]
+    keys, reason = refused_senders(ring, tmp_path / "others")[who]
     with AcknowledgedClient(with_keys.address("ack"), keys=keys, attempts=1, connect_timeout_s=1) as client:
         eventually(lambda: reason in refusal_reason(client))
     with ZarkovClient(with_keys.address("bson"), keys=keys, timeout_s=1) as pushing:
@@ -160,11 +160,11 @@ def test_a_client_refused_later_reports_it_and_works_again_with_the_right_keys(
     pushing = ZarkovClient(settings.bson_bind_address, keys=keys, timeout_s=20)
     subscription = Subscription(settings.publish_bind_address, keys)
 
-    def heard() -> Any:
+    def notice_arrives() -> Any:
         pushing.event("x", {})
         return subscription.receive(0.2)
 
-    eventually(heard)
+    eventually(notice_arrives)
     running.stop()
     (ring.clients / "shop.curve").unlink()
     running = start_ingester(settings)
@@ -178,7 +178,7 @@ def test_a_client_refused_later_reports_it_and_works_again_with_the_right_keys(
 
     assert "now refuses the connection: it does not know this key" in eventually(refused)
     (ring.clients / "shop.curve").write_text(content)
-    eventually(heard)
+    eventually(notice_arrives)
     pushing.close(20)
     subscription.close()
 

@@ -16,7 +16,7 @@ from ingest.metrics.wire import BACKENDS, PUBLISHERS, Batch, Measurement, unpack
 ANYWHERE = "tcp://127.0.0.1:0"
 
 
-class Stop:
+class StopFlag:
     """A stop request that wakes up the service polling it."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Running:
 
     def __init__(self, service: Any) -> None:
         self.service = service
-        self._stop = Stop()
+        self._stop = StopFlag()
         self._thread = threading.Thread(target=service.run, args=(self._stop,))
         self._thread.start()
 

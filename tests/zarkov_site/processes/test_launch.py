@@ -197,7 +197,7 @@ def test_ctrl_c_or_a_kill_ends_all_processes_and_the_next_start_is_quick(tmp_pat
         first_s = made.ready_s
         assert made.stop() < max(first_s, 60)  # on a busy machine; what hangs is killed, see below
         assert alive(processes) == []
-        assert "measurements are lost" not in made.output
+        assert "measurements dropped at exit" not in made.output
         assert "is killed" not in made.output
     with running(home, "--no-sample") as made:
         assert made.ready_s < max(2 * first_s, 60)
