@@ -10,23 +10,19 @@ import atexit
 import os
 import sys
 import weakref
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from .publisher import Publisher
-
-
-_senders: weakref.WeakSet[Publisher] = weakref.WeakSet()
+_senders: weakref.WeakSet[Any] = weakref.WeakSet()
 _registered = False  # True once multiprocessing runs `_finalize` in its children
 _finalized_pid = 0  # the child of multiprocessing that has its finalizer
 
 
-def register(sender: Publisher) -> None:
-    """End `sender` with the process. Only a weak reference is kept."""
+def register(sender: Any) -> None:
+    """Close `sender`, a `Publisher`, at the end of the process. Only a weak reference is kept."""
     _senders.add(sender)
 
 
-def unregister(sender: Publisher) -> None:
+def unregister(sender: Any) -> None:
     """Stop watching a sender that has ended by itself."""
     _senders.discard(sender)
 

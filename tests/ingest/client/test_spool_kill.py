@@ -24,13 +24,13 @@ from tests.support.ingest.spooling import SPOOL_PHASES
 from tests.support.waiting import eventually
 
 Start = Callable[..., RunningIngester]
-AWAY = ("making a file", "spooling")  # these come about without an ingester, the others with one
+WITHOUT_INGESTER = ("creating a file", "spooling")  # phases that need its absence; the others need one
 
 
 def kill_round(
     start: Start, settings: IngestSettings, database: Database[Any], folder: Path, kills: int
 ) -> Counter[str]:
-    """Kill `kills` times, at random moments and in each phase in turn, while the ingester comes and goes."""
+    """Kill `kills` times, at random moments and in each phase in turn, while the ingester is stopped and started."""
     settings = dataclasses.replace(settings, ack_bind_address=f"ipc://{folder}/ack")
     accepted, spool, hits = folder / "accepted", folder / "spool", Counter[str]()
     arguments = [settings.ack_bind_address, str(spool), str(accepted)]
@@ -40,12 +40,12 @@ def kill_round(
         if running is not None and (phase or random.random() < 0.5):
             running.stop()
             running = None
-        if phase and phase not in AWAY:
+        if phase and phase not in WITHOUT_INGESTER:
             with Halting("tests.support.ingest.spooling", arguments, SPOOL_PHASES, folder):
                 eventually(
                     lambda: any(path.stat().st_size for path in spool.glob("*.spool")), what="something to drain"
                 )
-        if running is None and (phase not in AWAY if phase else random.random() < 0.5):
+        if running is None and (phase not in WITHOUT_INGESTER if phase else random.random() < 0.5):
             running = start(settings)
         with Halting("tests.support.ingest.spooling", arguments, SPOOL_PHASES, folder) as program:
             if phase:
