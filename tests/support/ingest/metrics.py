@@ -77,15 +77,15 @@ class Listener:
             self.socket.setsockopt(zmq.SUBSCRIBE, prefix)
         self.socket.connect(address)
 
-    def message(self, within_s: float = 10.0) -> bytes:
+    def message(self, within_s: float = 60.0) -> bytes:
         assert self.socket.poll(int(within_s * 1000)), "nothing arrived"
         return self.socket.recv()
 
-    def next(self, within_s: float = 10.0) -> Measurement | Batch:
+    def next(self, within_s: float = 60.0) -> Measurement | Batch:
         return unpack(self.message(within_s))
 
     def until(
-        self, enough: Callable[[list[Measurement | Batch]], bool], within_s: float = 20.0
+        self, enough: Callable[[list[Measurement | Batch]], bool], within_s: float = 60.0
     ) -> list[Measurement | Batch]:
         """Return everything that arrives until `enough` is true of it."""
         deadline = time.monotonic() + within_s
