@@ -66,20 +66,20 @@ def _normal(value: Any) -> Any:
 
 
 def _refused(value: Any) -> KeyRefusedError:
-    return KeyRefusedError(f"key {value!r} of type {type(value).__name__}: allowed is {_ALLOWED}")
+    return KeyRefusedError(f"key {value!r} of type {type(value).__name__}: must be {_ALLOWED}")
 
 
 def _text(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise KeyRefusedError(f"key {value!r}: allowed is text that can be encoded as UTF-8") from None
+        raise KeyRefusedError(f"key {value!r}: must be text that can be encoded as UTF-8") from None
     return str(value)
 
 
 def _field(name: Any) -> str:
     if not isinstance(name, str) or name.startswith("$") or "\0" in name:
-        raise KeyRefusedError(f"key with field name {name!r}: allowed are strings without a leading $ and without NUL")
+        raise KeyRefusedError(f"key with field name {name!r}: must be a string without a leading $ and without NUL")
     return _text(name)
 
 
@@ -93,7 +93,7 @@ def _number(value: Any) -> Any:
             return float(value)
     number = int(value)
     if not _INT64_MIN <= number <= _INT64_MAX:
-        raise KeyRefusedError(f"key {number}: allowed are whole numbers of 64 bits")
+        raise KeyRefusedError(f"key {number}: must be a whole number of 64 bits")
     return number
 
 

@@ -19,7 +19,7 @@ from mapreduce.job.spec_check import checked_spec
 from mapreduce.settings import EngineSettings
 from mapreduce.step.map import shown_ids
 from mapreduce.step.spill import MapOutput
-from mapreduce.step.steps import StepLimits, StepRunner, runs_by_label
+from mapreduce.step.step_runner import StepLimits, StepRunner, runs_by_label
 from mapreduce.store_error import as_engine_error
 from mapreduce.worker.locked_folder import LockedFolder
 

@@ -127,7 +127,7 @@ def open_engine(settings: EngineSettings) -> Engine:
     try:
         module, name = _ENGINES[settings.engine]
     except KeyError:
-        raise SpecError(f"engine {settings.engine!r}: allowed are {', '.join(_ENGINES)}") from None
+        raise SpecError(f"engine {settings.engine!r}: must be one of {', '.join(_ENGINES)}") from None
     try:
         kind = getattr(importlib.import_module(module), name)
     except ImportError as error:

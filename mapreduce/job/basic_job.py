@@ -98,7 +98,7 @@ def run_call(call: CallSpec, registry: Registry) -> Any:
         ) from error
     if size > RESULT_BYTES or too_deep(result, RESULT_DEPTH):
         raise ResultTooBigError(
-            f"{shown(call.func_name)} returned {size} bytes: allowed are {RESULT_BYTES}, nested at most {RESULT_DEPTH} "
-            "levels deep; write big results into a collection and return its name"
+            f"{shown(call.func_name)} returned {size} bytes: at most {RESULT_BYTES} are returned, nested at most "
+            f"{RESULT_DEPTH} levels deep; write big results into a collection and return its name"
         )
     return result

@@ -95,9 +95,7 @@ class Registry:
         for part in qualname.split("."):
             found, owner = self._step(name, found, part), found if isinstance(found, type) else None
         if not callable(found):
-            raise FunctionRefusedError(
-                f"function {name}: {qualname} is a {type(found).__name__}; allowed is a function"
-            )
+            raise FunctionRefusedError(f"function {name}: {qualname} is a {type(found).__name__}, not a function")
         if owner is None:
             return found  # type: ignore[no-any-return]
         try:
@@ -133,13 +131,13 @@ class Registry:
         module = name.partition(":")[0]
         if inspect.ismodule(found) or getattr(found, "__module__", None) != module:
             where = getattr(found, "__module__", type(found).__name__)
-            raise FunctionRefusedError(f"function {name}: {part} comes from {where}; allowed is what {module} defines")
+            raise FunctionRefusedError(f"function {name}: {part} comes from {where}; use what {module} defines")
         return found
 
     def _split(self, name: str) -> tuple[str, str]:
         module, separator, qualname = name.partition(":")
         if not separator or not qualname or not all(part.isidentifier() for part in qualname.split(".")):
-            raise FunctionRefusedError(f"function {name!r}: allowed is module:name or module:Class.method")
+            raise FunctionRefusedError(f"function {name!r}: must be module:name or module:Class.method")
         if module not in self._allowed:
             raise FunctionRefusedError(
                 f"function {name}: module {module} is not allowed; allowed are "

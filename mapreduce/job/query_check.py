@@ -35,6 +35,6 @@ def _look(value: Any, *, allow_source: bool, expression: bool) -> None:
             if name in CODE and not allow_source:
                 raise SpecError(f"query {name}: code is not allowed (zmr.allow_source is off); compare fields instead")
             if str(name).startswith("$") and name not in CODE and not expression and name not in COMPARING:
-                raise SpecError(f"query {shown(name)}: allowed are {', '.join(sorted(COMPARING))}")
+                raise SpecError(f"query {shown(name)}: must be one of {', '.join(sorted(COMPARING))}")
             # Expressions have hundreds of operators; only those that run code are refused, at any depth.
             _look(item, allow_source=allow_source, expression=expression or name == _EXPRESSION)

@@ -74,7 +74,7 @@ def parse(document: Mapping[str, Any], *, allow_source: bool = False) -> SubmitR
     """
     command = document.get("$command")
     if not value_check.is_text(command) or command not in COMMANDS:
-        raise SpecError(f"$command {value_check.shown(command)}: allowed are {', '.join(COMMANDS)}")
+        raise SpecError(f"$command {value_check.shown(command)}: must be one of {', '.join(COMMANDS)}")
     for key in sorted(_SOURCE_TEXT & set(document)):
         if not allow_source:
             raise SpecError(f"{key}: source text is not allowed (zmr.allow_source is off); name a function instead")
@@ -112,7 +112,7 @@ def _job(document: Mapping[str, Any], *, labelled: bool) -> JobSpec:
         id_key="_id" if document.get("id_key") is None else document["id_key"],
     )
     if stamp is not None and len(value_check.listed("stamp", stamp)) != 2:
-        raise SpecError(f"stamp {value_check.shown(stamp)}: allowed is [from, to]")
+        raise SpecError(f"stamp {value_check.shown(stamp)}: must be [from, to]")
     return JobSpec(
         job_id=new_job_id() if document.get("job_id") is None else document["job_id"],
         database=document.get("database"),  # type: ignore[arg-type] # `checked_spec` validates it
@@ -142,7 +142,7 @@ def _outputs(document: Mapping[str, Any], *, labelled: bool) -> dict[str, Output
         names = {"": _text(document, "output_name")}
     for name in names.values():
         if not value_check.is_text(name) or not name.startswith(OUTSIDE_PREFIX):
-            raise SpecError(f"output {value_check.shown(name)}: allowed are collections below {OUTSIDE_PREFIX}")
+            raise SpecError(f"output {value_check.shown(name)}: must be a collection below {OUTSIDE_PREFIX}")
     return {label: Output(name, kind) for label, name in names.items()}
 
 

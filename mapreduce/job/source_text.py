@@ -22,9 +22,9 @@ _PREFIX = "text:"
 def text_name(function: str, text: str) -> str:
     """Return the name of `function` defined in the source `text`. Raise `SpecError` if name or size is not allowed."""
     if not function.isidentifier():
-        raise SpecError(f"function {function!r} of source text: allowed is the plain name of a function in it")
+        raise SpecError(f"function {function!r} of source text: must be the plain name of a function in it")
     if len(text) > MAX_CHARACTERS:
-        raise SpecError(f"source text of {len(text)} characters: allowed are {MAX_CHARACTERS}; put it into a module")
+        raise SpecError(f"source text of {len(text)} characters: at most {MAX_CHARACTERS}; put it into a module")
     return f"{_PREFIX}{function}\n{text}"
 
 
@@ -58,7 +58,7 @@ def load_text(name: str) -> Callable[..., Any]:
             raise
         raise FunctionRefusedError(f"source text of {function}: {described(error)}") from error
     if not callable(found):
-        raise FunctionRefusedError(f"source text of {function}: it is a {type(found).__name__}; allowed is a function")
+        raise FunctionRefusedError(f"source text of {function}: it is a {type(found).__name__}, not a function")
     # Let tracebacks show lines of the source text.
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     return found  # type: ignore[no-any-return]

@@ -30,9 +30,9 @@ def checked_spec(spec: JobSpec, *, allow_source: bool = False) -> JobSpec:
     refused unless `allow_source` is true.
     """
     if not all(isinstance(source, Source) for source in value_check.listed("sources", spec.sources)):
-        raise SpecError(f"sources {value_check.shown(spec.sources)}: allowed are descriptions of sources")
+        raise SpecError(f"sources {value_check.shown(spec.sources)}: must be descriptions of sources")
     if not all(isinstance(output, Output) for output in value_check.mapping("outputs", spec.outputs).values()):
-        raise SpecError(f"outputs {value_check.shown(spec.outputs)}: allowed are outputs by label")
+        raise SpecError(f"outputs {value_check.shown(spec.outputs)}: must be outputs by label")
     demand_types(spec)
     types = {output.output_type for output in spec.outputs.values()}
     if "reduce" in types and spec.stamp is None and spec.id_min is not None and spec.id_max is not None:
@@ -54,7 +54,7 @@ def demand_types(spec: JobSpec) -> None:
     for label, output in value_check.mapping("outputs", spec.outputs).items():
         _demand_output(spec, label, output)
     if spec.on_error not in ON_ERROR:
-        raise SpecError(f"on_error {value_check.shown(spec.on_error)}: allowed are {', '.join(ON_ERROR)}")
+        raise SpecError(f"on_error {value_check.shown(spec.on_error)}: must be one of {', '.join(ON_ERROR)}")
     for key in ("reduce_name", "finalize_name"):
         demand_function(key, getattr(spec, key), optional=True)
     value_check.truth("associative", spec.associative)
@@ -63,7 +63,7 @@ def demand_types(spec: JobSpec) -> None:
         value_check.bound(key, getattr(spec, key))
     if spec.stamp is not None:
         if not isinstance(spec.stamp, tuple) or len(spec.stamp) != 2:
-            raise SpecError(f"stamp {value_check.shown(spec.stamp)}: allowed is [from, to]")
+            raise SpecError(f"stamp {value_check.shown(spec.stamp)}: must be [from, to]")
         for end in spec.stamp:
             value_check.bound("stamp", end)
     for key in ("reduce_count", "map_job_size"):
@@ -79,7 +79,7 @@ def demand_function(key: str, name: Any, *, optional: bool = False) -> None:
     if name is None and optional:
         return
     if not value_check.is_text(name) or not (_NAME.match(name) or is_source(name)):
-        raise SpecError(f"{key} {value_check.shown(name)}: allowed is module:name or module:Class.method")
+        raise SpecError(f"{key} {value_check.shown(name)}: must be module:name or module:Class.method")
     if is_source(name):
         text_name(*split_text(name))
 
@@ -87,7 +87,7 @@ def demand_function(key: str, name: Any, *, optional: bool = False) -> None:
 def demand_code(code: Any) -> None:
     """Raise `SpecError` unless `code` maps module names to versions."""
     if not isinstance(code, Mapping) or not all(map(value_check.is_text, [*code, *code.values()])):
-        raise SpecError(f"code {value_check.shown(code)}: allowed are versions by module")
+        raise SpecError(f"code {value_check.shown(code)}: must be versions by module")
 
 
 def demand_outputs(spec: JobSpec) -> None:
@@ -119,7 +119,7 @@ def demand_size(what: str, to_document: Any) -> None:
     except NOT_BSON as error:
         raise SpecError(f"{what} cannot be written as BSON: {error}") from None
     if size > SPEC_BYTES:
-        raise SpecError(f"{what} of {size} bytes: allowed are {SPEC_BYTES}; put big values into a collection")
+        raise SpecError(f"{what} of {size} bytes: at most {SPEC_BYTES} are possible; put big values into a collection")
 
 
 def _demand_source(database: str, source: Source) -> None:
@@ -140,10 +140,12 @@ def _demand_source(database: str, source: Source) -> None:
 def _demand_output(spec: JobSpec, label: str, output: Output) -> None:
     if label and label != ANY_LABEL and not value_check.is_label(label):
         raise SpecError(
-            f"output label {value_check.shown(label)}: allowed are 1 to 100 letters, digits, _, - and single dots"
+            f"output label {value_check.shown(label)}: must be 1 to 100 letters, digits, _, - and single dots"
         )
     if output.output_type not in OUTPUT_TYPES:
-        raise SpecError(f"output_type {value_check.shown(output.output_type)}: allowed are {', '.join(OUTPUT_TYPES)}")
+        raise SpecError(
+            f"output_type {value_check.shown(output.output_type)}: must be one of {', '.join(OUTPUT_TYPES)}"
+        )
     if output.output_type == "replace" and label == ANY_LABEL:
         raise SpecError("output_type replace needs named outputs: label * is only allowed for merge and reduce")
     taken = len(spec.database.encode()) + 1
@@ -153,9 +155,7 @@ def _demand_output(spec: JobSpec, label: str, output: Output) -> None:
         taken += len(REPLACEMENTS) + len(spec.job_id) + 1
     name = output.collection
     if not value_check.is_text(name) or not name.startswith(OUTPUT_PREFIXES) or name in OUTPUT_PREFIXES:
-        raise SpecError(
-            f"output {value_check.shown(name)}: allowed are collections below {' or '.join(OUTPUT_PREFIXES)}"
-        )
+        raise SpecError(f"output {value_check.shown(name)}: must be a collection below {' or '.join(OUTPUT_PREFIXES)}")
     value_check.collection("output", name, value_check.NAMESPACE_BYTES - taken)
     if ("*" in name) != (label == ANY_LABEL):
         raise SpecError(f"output {name!r} of label {label!r}: label *, and no other, needs a star in its output")

@@ -44,7 +44,7 @@ def is_text(value: Any) -> bool:
 def text(key: str, value: Any) -> str:
     """Accept a non-empty string without NUL."""
     if not is_text(value) or not value or "\0" in value:
-        raise SpecError(f"{key} {shown(value)}: allowed is a string that is not empty, in UTF-8 and without NUL")
+        raise SpecError(f"{key} {shown(value)}: must be a string that is not empty, in UTF-8 and without NUL")
     return str(value)
 
 
@@ -52,8 +52,7 @@ def job_id(value: Any, key: str = "job_id") -> str:
     """Accept an id that can be used unchanged in the name of a collection or folder."""
     if not is_text(value) or not _JOB_ID.match(value):
         raise SpecError(
-            f"{key} {shown(value)}: allowed are 1 to {JOB_ID_CHARACTERS} letters, digits, _, -, : and single dots "
-            "inside"
+            f"{key} {shown(value)}: must be 1 to {JOB_ID_CHARACTERS} letters, digits, _, -, : and single dots inside"
         )
     return str(value)
 
@@ -66,9 +65,9 @@ def is_label(value: Any) -> bool:
 def database(value: Any, key: str = "database") -> str:
     """Accept the name of a database that is not one of MongoDB's own."""
     if not is_text(value) or not value or _DATABASE_NEVER & set(value) or len(value.encode()) > 63:
-        raise SpecError(f"{key} {shown(value)}: allowed is the name of a MongoDB database, 1 to 63 bytes")
+        raise SpecError(f"{key} {shown(value)}: must be the name of a MongoDB database, 1 to 63 bytes")
     if value.lower() in SYSTEM_DATABASES:
-        raise SpecError(f"{key} {value!r}: allowed is every database but MongoDB's own ({', '.join(SYSTEM_DATABASES)})")
+        raise SpecError(f"{key} {value!r} is MongoDB's own ({', '.join(SYSTEM_DATABASES)})")
     return str(value)
 
 
@@ -84,33 +83,33 @@ def collection(key: str, value: Any, longest: int) -> str:
         or value[-1] == "."
     ):
         raise SpecError(
-            f"{key} {shown(value)}: allowed is the name of a collection, without $ and NUL and with single dots inside"
+            f"{key} {shown(value)}: must be the name of a collection, without $ and NUL and with single dots inside"
         )
     if value.startswith("system."):
         raise SpecError(f"{key} {shown(value)}: collections below system. are MongoDB's own")
     if len(value.encode()) > longest:
-        raise SpecError(f"{key} {shown(value)}: allowed are {longest} bytes here, but it has {len(value.encode())}")
+        raise SpecError(f"{key} {shown(value)} has {len(value.encode())} bytes; at most {longest} are possible here")
     return str(value)
 
 
 def path(key: str, value: Any) -> str:
     """Accept a field name, or a path of field names with dots between them."""
     if not is_text(value) or "\0" in value or not all(p and not p.startswith("$") for p in value.split(".")):
-        raise SpecError(f"{key} {shown(value)}: allowed is the name of a field, as in type or context.project")
+        raise SpecError(f"{key} {shown(value)}: must be the name of a field, as in type or context.project")
     return str(value)
 
 
 def truth(key: str, value: Any) -> bool:
     """Accept true or false."""
     if not isinstance(value, bool):
-        raise SpecError(f"{key} {shown(value)}: allowed is true or false")
+        raise SpecError(f"{key} {shown(value)}: must be true or false")
     return value
 
 
 def whole(key: str, value: Any, most: int) -> int:
     """Accept a whole number from 1 to `most`."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise SpecError(f"{key} {shown(value)}: allowed is a whole number from 1 to {most}")
+        raise SpecError(f"{key} {shown(value)}: must be a whole number from 1 to {most}")
     return value
 
 
@@ -118,25 +117,23 @@ def seconds(key: str, value: Any, *, zero: bool = False) -> float:
     """Accept a number of seconds up to a day; 0 only with `zero`."""
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not good or not 0 <= value <= LONGEST_S or (value == 0 and not zero):
-        raise SpecError(
-            f"{key} {shown(value)}: allowed is a number of seconds {'from' if zero else 'above'} 0 to 86400"
-        )
+        raise SpecError(f"{key} {shown(value)}: must be a number of seconds {'from' if zero else 'above'} 0 to 86400")
     return float(value)
 
 
 def mapping(key: str, value: Any) -> Mapping[str, Any]:
     """Accept a document, nested at most `DEPTH` levels deep."""
     if not isinstance(value, Mapping) or not all(is_text(name) and "\0" not in name for name in value):
-        raise SpecError(f"{key} {shown(value)}: allowed is a document")
+        raise SpecError(f"{key} {shown(value)}: must be a document")
     if too_deep(value, DEPTH):
-        raise SpecError(f"{key} {shown(value)}: allowed are documents nested at most {DEPTH} levels deep")
+        raise SpecError(f"{key} {shown(value)}: must be documents nested at most {DEPTH} levels deep")
     return value
 
 
 def listed(key: str, value: Any) -> list[Any] | tuple[Any, ...]:
     """Accept a list or tuple."""
     if not isinstance(value, list | tuple):
-        raise SpecError(f"{key} {shown(value)}: allowed is a list")
+        raise SpecError(f"{key} {shown(value)}: must be a list")
     return value
 
 
@@ -145,9 +142,9 @@ def bound(key: str, value: Any) -> Any:
     if value is None:
         return None
     if too_deep(value, _BOUND_DEPTH):
-        raise SpecError(f"{key} {shown(value)}: allowed are documents nested at most {_BOUND_DEPTH} levels deep")
+        raise SpecError(f"{key} {shown(value)}: must be documents nested at most {_BOUND_DEPTH} levels deep")
     try:
         identity(value)
     except KeyRefusedError as error:
-        raise SpecError(f"{key} {shown(value)}: allowed is a valid _id; {error.message[:_SHOWN]}") from None
+        raise SpecError(f"{key} {shown(value)}: must be a valid _id; {error.message[:_SHOWN]}") from None
     return value

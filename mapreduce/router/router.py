@@ -181,7 +181,7 @@ class Router:
             if kind == message.HELLO:
                 message.demand_versions(header.get("name"), header.get("versions"))
             message.demand_from_worker(kind, header)
-            self.scheduler.heard(worker_id, now)
+            self.scheduler.seen(worker_id, now)
             self._handle(worker_id, kind, header, payload, now)
         except VersionRefusedError as error:
             log.warning("worker refused reason=%s", error)
@@ -195,19 +195,19 @@ class Router:
     def _refuse(self, worker_id: str, why: str, now: float) -> None:
         """Drop a peer that sent an invalid message. A real worker registers again after its next heartbeat."""
         log.warning("worker dropped worker_id=%s reason=%s", worker_id, why)
-        self.scheduler.gone(worker_id, why, now)
+        self.scheduler.worker_gone(worker_id, why, now)
 
     def _handle(self, worker_id: str, kind: str, header: dict[str, Any], payload: Any, now: float) -> None:
         scheduler = self.scheduler
         if kind == message.HELLO:
             self._hello(worker_id, header, now)
         elif kind == message.BEAT:
-            known = scheduler.beat(worker_id, header["idle"], set(header["running"]), now, header["spare"])
+            known = scheduler.heartbeat(worker_id, header["idle"], set(header["running"]), now, header["spare"])
             self._send(worker_id, message.pack(message.BEAT, {"epoch": scheduler.epoch, "known": known}))
         elif kind == message.READY:
             scheduler.ready(worker_id, now)
         elif kind == message.BYE:
-            scheduler.gone(worker_id, "it stopped", now)
+            scheduler.worker_gone(worker_id, "it stopped", now)
         elif kind == message.PROGRESS:
             scheduler.progressed(header["job"], header["attempt"], header["docs"], header["phase"], now)
         elif kind in (message.DONE, message.FAILED, message.BROKEN):
@@ -231,7 +231,7 @@ class Router:
         for item in header["held"]:
             output = SplitOutput.from_document(item, worker_id, worker.data_uri)
             held.setdefault(item["job"], []).append(output)
-        self.scheduler.hello(worker, held)
+        self.scheduler.register(worker, held)
         self._send(worker_id, message.pack(message.WELCOME, {"epoch": self.scheduler.epoch}))
         for job_id in held:
             if job_id not in self.scheduler.jobs and self.handler.loaded:
@@ -261,7 +261,7 @@ class Router:
             "kind": step.kind,
             "index": step.index,
             "spec": self.handler.spec_bytes(job),
-            "say_s": job.steps.timeouts[step.kind].say_after_s(),
+            "say_s": job.steps.timeouts[step.kind].progress_every_s(),
         }
         payload: list[bytes] = []
         if step.kind == MAP_STEP and job.splits is not None:

@@ -20,14 +20,14 @@ class DurationHistory:
     def __init__(self) -> None:
         self._by_name: OrderedDict[Hashable, dict[str, StepTimeout]] = OrderedDict()
 
-    def tell(self, spec: JobSpec | CallSpec, timeouts: dict[str, StepTimeout]) -> None:
+    def apply_to(self, spec: JobSpec | CallSpec, timeouts: dict[str, StepTimeout]) -> None:
         """Set `before_s` of a new job's `timeouts` from earlier jobs; not for calls, which get no second attempt."""
         if isinstance(spec, CallSpec):
             return
         for kind, known in self._by_name.get(_name(spec), {}).items():
             timeouts[kind].before_s = known.typical_s
 
-    def learn(self, spec: JobSpec | CallSpec, timeouts: dict[str, StepTimeout]) -> None:
+    def record(self, spec: JobSpec | CallSpec, timeouts: dict[str, StepTimeout]) -> None:
         """Remember the typical durations of a completed job's steps."""
         if isinstance(spec, CallSpec):
             return

@@ -179,7 +179,7 @@ class JobState:
         self.steps.timeouts[step.kind].add(now - attempt.started_s)
         others = [other for other in step.attempts.values() if other is not attempt]
         if step.kind == PLAN:
-            self.steps.drop(step)
+            self.steps.remove_attempts(step)
             self.planned(KeyRange.from_document(item) for item in result["splits"])
         elif output is not None:
             self.mapped(output)
@@ -204,16 +204,16 @@ class JobState:
         self._record_failure(step, f"{error.code}: {error.message}")
         if isinstance(error, OutputGoneError):
             step.transient += 1
-            self.steps.give_up(attempt_id, now)
+            self.steps.abandon(attempt_id, now)
             aborts = self._lose_outputs(error.details.get("splits", []))
         elif isinstance(error, REFUSALS):
             step.refused_by.add(attempt.worker_id)
             self._refusal = error
-            self.steps.give_up(attempt_id, now)
+            self.steps.abandon(attempt_id, now)
             aborts = []
         elif error.retryable:
             step.transient += 1
-            self.steps.give_up(attempt_id, now, pause=True)
+            self.steps.abandon(attempt_id, now, pause=True)
             aborts = []
         else:
             return self._stop(ERROR, now, error)
@@ -241,7 +241,7 @@ class JobState:
         self._record_failure(step, f"lost on worker {attempt.worker_id}: {why}")
         step.lost += 1
         self.attempts_lost += 1
-        self.steps.give_up(attempt_id, now, pause=pause)
+        self.steps.abandon(attempt_id, now, pause=pause)
         if step.lost < MAX_LOST:
             return []
         what = f"{step.kind} {step.index}"
@@ -363,18 +363,18 @@ class JobState:
         for index in indexes:
             step = self.steps.get(MAP_STEP, index)
             if self.outputs.pop(index, None) is not None and step is not None:
-                self.steps.again(step)
+                self.steps.reopen(step)
                 self.state = MAP
         if self.state != MAP:
             return []
         self._map_totals = _MapTotals()
         for output in self.outputs.values():
             self._map_totals.add(output)
-        return self.steps.hold(REDUCE_STEP)
+        return self.steps.take_back(REDUCE_STEP)
 
     def _stop(self, state: str, now: float, error: MapReduceError | None = None) -> list[Attempt]:
         self.error = error
-        ended = [attempt for step in self.steps.under_way for attempt in self.steps.drop(step)]
+        ended = [attempt for step in self.steps.under_way for attempt in self.steps.remove_attempts(step)]
         self._end(state, now)
         return ended
 

@@ -85,10 +85,10 @@ class Scheduler:
 
     def add(self, job: JobState) -> None:
         """Schedule a job."""
-        self._durations.tell(job.spec, job.steps.timeouts)
+        self._durations.apply_to(job.spec, job.steps.timeouts)
         self.jobs[job.job_id] = job
 
-    def hello(self, worker: WorkerState, held: dict[str, list[SplitOutput]]) -> None:
+    def register(self, worker: WorkerState, held: dict[str, list[SplitOutput]]) -> None:
         """Register a worker, with the map output by job that it still holds."""
         old = self.workers.get(worker.worker_id)
         if old is not None:
@@ -100,7 +100,7 @@ class Scheduler:
                 if job is not None:
                     self._apply(job, partial(job.held, output))
 
-    def beat(self, worker_id: str, idle: int, running: set[str], now: float, spare: int = 0) -> bool:
+    def heartbeat(self, worker_id: str, idle: int, running: set[str], now: float, spare: int = 0) -> bool:
         """Handle a heartbeat: update the worker and find lost assignments. Return False if it must register first."""
         worker = self.workers.get(worker_id)
         if worker is None:
@@ -118,7 +118,7 @@ class Scheduler:
         worker.idle, worker.spare = max(0, idle - fresh), spare
         return True
 
-    def heard(self, worker_id: str, now: float) -> None:
+    def seen(self, worker_id: str, now: float) -> None:
         """Record that a worker sent any message, so that it counts as alive."""
         if worker_id in self.workers:
             self.workers[worker_id].seen_s = now
@@ -177,7 +177,7 @@ class Scheduler:
             log.exception("job cannot be stopped cleanly job=%s", job.job_id)
             job.state, job.error = ERROR, known
 
-    def gone(self, worker_id: str, why: str, now: float) -> None:
+    def worker_gone(self, worker_id: str, why: str, now: float) -> None:
         """Remove a worker that left or is lost."""
         worker = self.workers.pop(worker_id, None)
         if worker is None:
@@ -196,7 +196,7 @@ class Scheduler:
         """Check timeouts and assign steps; return all orders since the last call, in order."""
         self._now_s = now
         for worker in [w for w in self.workers.values() if now - w.seen_s > LOST_AFTER_S]:
-            self.gone(worker.worker_id, f"silent for {now - worker.seen_s:.1f} s", now)
+            self.worker_gone(worker.worker_id, f"silent for {now - worker.seen_s:.1f} s", now)
         for job in list(self.jobs.values()):
             self._apply(job, partial(self._abort_overdue, job, now))
         self._settle(now)
@@ -224,7 +224,7 @@ class Scheduler:
                 self._kept.pop(job.job_id, None)
                 del self.jobs[job.job_id]
                 if job.state == COMPLETE:
-                    self._durations.learn(job.spec, job.steps.timeouts)
+                    self._durations.record(job.spec, job.steps.timeouts)
                 self._orders.append(JobEnded(job))
 
     def _assign_steps(self, now: float) -> None:

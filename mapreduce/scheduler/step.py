@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mapreduce.scheduler.step_timeout import StepTimeout
 
 PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL = "plan", "map", "reduce", "publish", "call", "small"
 KINDS = (PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL)
-LITTLE_S = 5.0  # planning, or a small job, gets a second attempt after this long if nothing is known of earlier jobs
+FIRST_BACKUP_S = 5.0  # until a second attempt at planning or a small job, if nothing is known of earlier jobs
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 
@@ -57,7 +57,7 @@ class Steps:
         self.timeouts = {kind: StepTimeout(ceiling_s) for kind in KINDS}
         self.timeouts[CALL].first_s = ceiling_s  # a call reports no progress, and its duration is unknown
         for kind in (PLAN, SMALL):
-            self.timeouts[kind].first_backup_s = LITTLE_S  # a job has only one such step, so it has no typical duration
+            self.timeouts[kind].first_backup_s = FIRST_BACKUP_S  # the only such step of a job: no typical duration
         self._all: dict[tuple[str, int], Step] = {}
         self._left = dict.fromkeys(KINDS, 0)
         self._waiting: dict[str, deque[Step]] = {kind: deque() for kind in KINDS}
@@ -131,21 +131,21 @@ class Steps:
 
     def finish(self, step: Step) -> list[Attempt]:
         """Record that `step` is done; return the attempts that were still running."""
-        ended = self.drop(step)
+        ended = self.remove_attempts(step)
         if not step.done:
             step.done = True
             self._left[step.kind] -= 1
             self._unqueue(step)
         return ended
 
-    def again(self, step: Step) -> None:
+    def reopen(self, step: Step) -> None:
         """Make a finished step wait again."""
         if step.done:
             step.done = False
             self._left[step.kind] += 1
             self._waiting[step.kind].appendleft(step)
 
-    def give_up(self, attempt_id: str, now: float, *, pause: bool = False) -> None:
+    def abandon(self, attempt_id: str, now: float, *, pause: bool = False) -> None:
         """Remove an attempt that ended without a result. With `pause`, delay the next one, longer each time."""
         step = self._by_attempt.pop(attempt_id)
         del step.attempts[attempt_id]
@@ -158,7 +158,7 @@ class Steps:
         else:
             self._waiting[step.kind].appendleft(step)
 
-    def drop(self, step: Step) -> list[Attempt]:
+    def remove_attempts(self, step: Step) -> list[Attempt]:
         """Remove and return the attempts of `step`, which does not go back to waiting."""
         ended = list(step.attempts.values())
         for attempt in ended:
@@ -166,11 +166,11 @@ class Steps:
         step.attempts.clear()
         return ended
 
-    def hold(self, kind: str) -> list[Attempt]:
+    def take_back(self, kind: str) -> list[Attempt]:
         """Make all running steps of a kind wait again; return their attempts."""
         ended: list[Attempt] = []
         for step in [step for step in self.under_way if step.kind == kind]:
-            ended += self.drop(step)
+            ended += self.remove_attempts(step)
             self._waiting[kind].appendleft(step)
         return ended
 
@@ -200,10 +200,6 @@ class Steps:
                 if backup is not None and len(step.attempts) == 1 and age < backup:
                     found.append(backup - age)
         return max(min(found), 0.001)
-
-    def each(self, kind: str) -> Iterator[Step]:
-        """Yield all steps of a kind."""
-        return (step for (found, _), step in self._all.items() if found == kind)
 
     def _requeue_paused(self, now: float) -> None:
         for step in [step for step in self._paused if step.not_before_s <= now]:

@@ -14,7 +14,7 @@ BACKUP_FACTOR = 1.5  # an idle worker starts a second attempt after this many ty
 LIMIT_FACTOR = 3.0  # the first attempt is abandoned after this many typical durations without progress
 LIMIT_FLOOR_S = 5.0  # replacing a killed process takes a second or more; idle workers help long before
 BACKUP_FLOOR_S = 0.02
-SAY_S = 0.25  # longest time between two progress reports of a step
+PROGRESS_EVERY_S = 0.25  # longest time between two progress reports of a step
 _REMEMBERED = 64
 
 
@@ -48,11 +48,11 @@ class StepTimeout:
         typical = self.before_s if self.typical_s is None else self.typical_s
         return self.first_backup_s if typical is None else max(BACKUP_FACTOR * typical, typical + BACKUP_FLOOR_S)
 
-    def say_after_s(self) -> float:
+    def progress_every_s(self) -> float:
         """Return the interval at which a step must report progress, so that it does not count as hung.
 
         Most steps end before their first report; a slower one reports before a second attempt is due.
         """
         backup = self.backup_after_s()
         typical = self.before_s if self.typical_s is None else self.typical_s
-        return SAY_S if backup is None or typical is None else min(SAY_S, (typical + backup) / 2)
+        return PROGRESS_EVERY_S if backup is None or typical is None else min(PROGRESS_EVERY_S, (typical + backup) / 2)

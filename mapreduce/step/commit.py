@@ -47,7 +47,7 @@ _WRITTEN_AS_A_VIEW = 166
 _NAMESPACE_NOT_FOUND = 26
 _NAMESPACE_EXISTS = 48
 
-Said = Callable[[str], None]
+OnPhase = Callable[[str], None]
 
 INSERT, IN, MERGE, LATE, OVERLAP = "insert", "in", "merge", "late", "overlap"
 
@@ -105,11 +105,11 @@ def commit(
     job_id: str,
     job: CommitJob,
     results: Iterable[tuple[Any, Any]],
-    said: Said = lambda phase: None,
+    on_phase: OnPhase = lambda phase: None,
 ) -> CommitCounts:
     """Write `(key, state)` results, each key at most once per call, and return counts. Blocks until all are durable.
 
-    Call `said` with `finalize` or `commit` when that phase starts. Repeating the call with the same stamp changes
+    Call `on_phase` with `finalize` or `commit` when that phase starts. Repeating the call with the same stamp changes
     nothing. Raise `FinalizeFailedError` or `ReduceFailedError` naming the key, `CommitConflictError` if ranges overlap,
     `OutputRefusedError` if the output is a view.
     """
@@ -120,11 +120,11 @@ def commit(
     try:
         for batch in _batched(results):
             if job.finalize is not None:
-                said(FINALIZE)
+                on_phase(FINALIZE)
             if job.output.output_type == "reduce":
-                _reduce_into(collection, job, batch, counts, said)
+                _reduce_into(collection, job, batch, counts, on_phase)
             else:
-                _write_over(collection, job, batch, counts, said)
+                _write_over(collection, job, batch, counts, on_phase)
     except OperationFailure as error:
         if error.code == _WRITTEN_AS_A_VIEW or "is a view" in str(error):
             raise _is_a_view(name) from None
@@ -256,11 +256,11 @@ def _write_over(
     job: CommitJob,
     batch: list[tuple[Any, Any, int]],
     counts: CommitCounts,
-    said: Said,
+    on_phase: OnPhase,
 ) -> None:
     """Insert absent documents and replace present ones, unless they are past our range."""
     documents = [document_for(job, key, state) for key, state, _ in batch]
-    said(COMMIT)
+    on_phase(COMMIT)
     left = [documents[index] for index in _inserted(collection, documents)]
     writes = []
     for document in left:
@@ -305,11 +305,11 @@ def _reduce_into(
     job: CommitJob,
     batch: list[tuple[Any, Any, int]],
     counts: CommitCounts,
-    said: Said,
+    on_phase: OnPhase,
 ) -> None:
     left = [(key, state) for key, state, _ in batch]
     for _ in range(_ROUNDS):
-        left = _reduce_round(collection, job, left, counts, said)
+        left = _reduce_round(collection, job, left, counts, on_phase)
         if not left:
             return
     raise CommitConflictError(
@@ -324,7 +324,7 @@ def _reduce_round(
     job: CommitJob,
     results: list[tuple[Any, Any]],
     counts: CommitCounts,
-    said: Said,
+    on_phase: OnPhase,
 ) -> list[tuple[Any, Any]]:
     """Read the present documents, decide, and write conditionally; return the results to be tried again."""
     stamp = job.stamp
@@ -352,7 +352,7 @@ def _reduce_round(
                 {"key": key, "through": found and found["through"]},
             )
     documents = [document_for(job, key, state) for key, state in inserts]
-    said(COMMIT)
+    on_phase(COMMIT)
     again = [inserts[index] for index in _inserted(collection, documents)] if documents else []
     changed = _merge_round(collection, merges)
     counts.written += len(inserts) - len(again) + len(merges) - len(changed)

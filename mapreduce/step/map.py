@@ -17,7 +17,7 @@ from pymongo.errors import PyMongoError
 from mapreduce.codec import NOT_BSON, encode
 from mapreduce.exceptions import KeyRefusedError, MapFailedError, MapReduceError, ReduceFailedError
 from mapreduce.key import identity
-from mapreduce.step.partition import arranged
+from mapreduce.step.partition import group_by_partition
 from mapreduce.step.reader import DocumentReader
 from mapreduce.step.spill import RunWriter
 from mapreduce.task_error import described, is_of_task
@@ -124,7 +124,7 @@ class Collector:
         for item in chunk:
             label, key, value = item["c"], item["k"], item["v"]
             if type(label) is not str:
-                raise MapFailedError(f"the map yielded c = {label!r}; allowed is the name of an output")
+                raise MapFailedError(f"the map yielded c = {label!r}; use the name of an output")
             self._groups[label][key if type(key) is str else self._identity(key)].append(value)
 
     def _identity(self, key: Any) -> Hashable:
@@ -194,7 +194,7 @@ class Collector:
 
     def _write_label(self, label: str, groups: dict[Hashable, list[Any]]) -> None:
         single = self._held == len(groups)  # each key has one value, as after combining
-        for index, names in arranged(groups, self._job.partitions):
+        for index, names in group_by_partition(groups, self._job.partitions):
             keys = [self._keys[name] if type(name) is bytes else name for name in names] if self._keys else names
             if single:
                 values = [groups[name][0] for name in names]
@@ -217,9 +217,9 @@ def reduce_failed(key: Any, error: BaseException) -> MapReduceError:
 def _no_pair(chunk: list[Any], *, labelled: bool) -> MapFailedError | None:
     for item in chunk:
         if labelled and not (isinstance(item, dict) and {"c", "k", "v"} <= set(item)):
-            return MapFailedError(f"the map yielded {item!r}; allowed is {{'c': output, 'k': key, 'v': value}}")
+            return MapFailedError(f"the map yielded {item!r}; yield {{'c': output, 'k': key, 'v': value}}")
         if not labelled and not (isinstance(item, tuple | list) and len(item) == 2):
-            return MapFailedError(f"the map yielded {item!r}; allowed is (key, value)")
+            return MapFailedError(f"the map yielded {item!r}; yield (key, value)")
     return None
 
 
@@ -229,14 +229,14 @@ def run_map(
     make_writer: Callable[[], RunWriter],
     *,
     skip: bool,
-    said: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> tuple[RunWriter, MapCounts]:
-    """Map all documents of a split. Each call of `read` returns its batches from the start; `said` receives progress.
+    """Map all documents of a split. Each call of `read` returns its batches from the start.
 
     If the map raises, `MapFailedError` names the document; with `skip`, the split is mapped again document by
     document, and those on which the map fails are left out and counted. Other errors propagate.
     """
-    documents = DocumentReader(read(), said)
+    documents = DocumentReader(read(), on_progress)
     writer = make_writer()
     collector = Collector(job, writer)
     try:
@@ -254,7 +254,7 @@ def run_map(
             raise _map_failed(job, documents, read, error) from error
     else:
         return writer, MapCounts(documents.count, collector.pairs)
-    return _run_each(job, DocumentReader(read(), said), make_writer())
+    return _run_each(job, DocumentReader(read(), on_progress), make_writer())
 
 
 def _run_each(job: MapJob, documents: DocumentReader, writer: RunWriter) -> tuple[RunWriter, MapCounts]:

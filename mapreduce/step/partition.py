@@ -12,7 +12,7 @@ from mapreduce.key import TEXT_MARK, canonical, identity
 _TEXT_SEED = zlib.crc32(TEXT_MARK)
 
 
-def arranged(names: Iterable[Hashable], count: int) -> Iterator[tuple[int, list[Hashable]]]:
+def group_by_partition(names: Iterable[Hashable], count: int) -> Iterator[tuple[int, list[Hashable]]]:
     """Yield `(partition, sorted names)` for each of `count` partitions that is not empty; names come from `identity`.
 
     Raise `KeyRefusedError` for a string that UTF-8 cannot encode and for a whole number of more than 64 bits.
@@ -21,7 +21,7 @@ def arranged(names: Iterable[Hashable], count: int) -> Iterator[tuple[int, list[
     try:
         yield from _texts(names, count) if set(map(type, names)) == {str} else _mixed(names, count)
     except UnicodeEncodeError as error:
-        raise KeyRefusedError(f"key {error.object!r}: allowed is text that can be encoded as UTF-8") from None
+        raise KeyRefusedError(f"key {error.object!r}: must be text that can be encoded as UTF-8") from None
     except Exception:
         for name in names:
             identity(name)  # raises the error that names the key

@@ -21,7 +21,7 @@ from mapreduce.step.cursor_reply import CursorReply
 
 BATCH_COUNT = 20_000  # documents per reply, enough for a whole split (a reply has at most 16 MiB)
 WHOLE_READS = 24  # factor on the time limit of an input that cannot be cut and is read as one split
-SAY_COUNT = 1_000  # documents between two progress reports, which also check if the step was aborted
+PROGRESS_EVERY_COUNT = 1_000  # documents between two progress reports, which also check if the step was aborted
 _RAW = CodecOptions(document_class=RawBSONDocument)
 _OUT_OF_TIME = 50  # MongoDB's code for a command that exceeded its maxTimeMS
 _BAD_VALUE = 2  # MongoDB's code for a hint that names no index
@@ -121,10 +121,12 @@ class DocumentReader:
     Iteration is as fast as over a list. `current` is always the document yielded last.
     """
 
-    def __init__(self, batches: Iterable[list[dict[str, Any]]], said: Callable[[int], None] | None = None) -> None:
-        """Call `said` with the number of documents yielded so far, every `SAY_COUNT` documents."""
+    def __init__(
+        self, batches: Iterable[list[dict[str, Any]]], on_progress: Callable[[int], None] | None = None
+    ) -> None:
+        """Call `on_progress` with the number of documents yielded so far, every `PROGRESS_EVERY_COUNT` documents."""
         self._batches = batches
-        self._said = said
+        self._on_progress = on_progress
         self._held: list[dict[str, Any]] = []
         self._position: Any = iter(())
         self._before = 0
@@ -134,11 +136,11 @@ class DocumentReader:
 
     def _lists(self) -> Iterator[Iterator[dict[str, Any]]]:
         for batch in self._batches:
-            for start in range(0, len(batch), SAY_COUNT):
+            for start in range(0, len(batch), PROGRESS_EVERY_COUNT):
                 self._before += len(self._held)
-                if self._said is not None:
-                    self._said(self._before)
-                self._held = batch[start : start + SAY_COUNT]
+                if self._on_progress is not None:
+                    self._on_progress(self._before)
+                self._held = batch[start : start + PROGRESS_EVERY_COUNT]
                 self._position = iter(self._held)
                 yield self._position
 

@@ -63,12 +63,12 @@ def demand_from_worker(kind: str, header: Mapping[str, Any]) -> None:
     held = header["held"] if kind == HELLO else [header["held"]] if kind == DONE and header["held"] else ()
     for item in held:
         if not isinstance(item, dict):
-            raise SpecError(f"{kind}: held {item!r:.100}: allowed are documents")
+            raise SpecError(f"{kind}: held {item!r:.100}: must be documents")
         _demand(f"held of {kind}", item, _HELD if kind == DONE else {"job": str, **_HELD})
     if kind == PROGRESS and header["phase"] not in _PHASES:
-        raise SpecError(f"{kind}: phase {header['phase']!r:.100}: allowed are {_PHASES}")
+        raise SpecError(f"{kind}: phase {header['phase']!r:.100}: must be one of {_PHASES}")
     if kind == BEAT and not all(isinstance(attempt, str) for attempt in header["running"]):
-        raise SpecError(f"{kind}: running {header['running']!r:.100}: allowed are ids of attempts")
+        raise SpecError(f"{kind}: running {header['running']!r:.100}: must be ids of attempts")
 
 
 def demand_from_router(kind: str, header: Mapping[str, Any]) -> None:
@@ -82,7 +82,7 @@ def _demand(kind: str, header: Mapping[str, Any], fields: Mapping[str, Any]) -> 
         counts = wanted is _COUNT
         good = isinstance(found, int) and not isinstance(found, bool) and found >= 0 if counts else None
         if not (good if counts else isinstance(found, wanted)):
-            raise SpecError(f"{kind}: {name} {found!r:.100}: allowed is {wanted}")
+            raise SpecError(f"{kind}: {name} {found!r:.100}: must be {wanted}")
 
 
 def versions() -> dict[str, Any]:

@@ -36,7 +36,7 @@ from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, SMALL
 from mapreduce.settings import CurveKeys
 from mapreduce.step.reader import KeyRange
 from mapreduce.step.reduce import SortedRun
-from mapreduce.step.steps import MEMORY_SHARE, ReduceCounts, StepLimits, StepRunner
+from mapreduce.step.step_runner import MEMORY_SHARE, ReduceCounts, StepLimits, StepRunner
 from mapreduce.store_error import as_engine_error, may_have_moved
 from mapreduce.task_error import Aborted, described
 from mapreduce.traceback_text import task_traceback

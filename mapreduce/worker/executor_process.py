@@ -78,23 +78,23 @@ class ExecutorProcess:
         self._config = config
         self._kill_at_s: float | None = None
 
-    def configure(self) -> None:
+    def send_config(self) -> None:
         """Send the executor its configuration, once it is connected."""
         self._send([self._config])
 
-    def begin(self, frames: list[bytes], attempt_id: str, now: float) -> None:
+    def assign(self, frames: list[bytes], attempt_id: str, now: float) -> None:
         """Send the executor a step."""
         _, header, _ = message.unpack(frames)
         self.idle, self.aborted, self._kill_at_s = False, False, None
         self.attempt, self.job, self.frames = attempt_id, header["job"], frames
         self._send(frames)
 
-    def rest(self) -> None:
+    def mark_idle(self) -> None:
         """Mark the executor as idle."""
         self.idle = self.was_ready = True
         self.attempt, self.frames, self._kill_at_s = "", [], None
 
-    def end(self) -> None:
+    def mark_leaving(self) -> None:
         """Mark the executor as about to exit by itself."""
         self.idle = False
         self.attempt, self.frames = "", []
@@ -128,7 +128,7 @@ class ExecutorProcess:
         """Return True if the process has ended."""
         return self.process.poll() is not None
 
-    def obituary(self) -> str:
+    def exit_reason(self) -> str:
         """Return a sentence for people that says how the process ended."""
         code = self.process.returncode
         if code is not None and code < 0:

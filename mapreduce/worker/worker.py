@@ -191,7 +191,7 @@ class Worker:
     def _start_waiting(self, now: float) -> None:
         for child in [child for child in self._children if child.idle][: len(self._waiting)]:
             frames = self._waiting.popleft()
-            child.begin(frames, message.unpack(frames)[1]["attempt"], now)
+            child.assign(frames, message.unpack(frames)[1]["attempt"], now)
 
     def _receive_from_router(self, now: float) -> None:
         unknown = False
@@ -289,7 +289,7 @@ class Worker:
         if child is None:
             self._waiting.append(frames)
             return
-        child.begin(frames, attempt_id, now)
+        child.assign(frames, attempt_id, now)
 
     def _abort(self, attempt_id: str, now: float) -> None:
         for child in self._children:
@@ -308,7 +308,7 @@ class Worker:
     def _handle(self, child: ExecutorProcess, frames: list[bytes]) -> None:
         kind, header, payload = message.unpack(frames)
         if kind == message.HELLO:
-            child.configure()
+            child.send_config()
             return
         if kind == message.PROGRESS:
             self._send(frames)
@@ -316,7 +316,7 @@ class Worker:
         if kind == message.STALE:
             # A new process will load the right code; the router need not know.
             self._waiting.appendleft(child.frames)
-            child.end()
+            child.mark_leaving()
             return
         if kind == message.DONE and header["held"] is not None:
             data = bytes(payload[0]) if payload else None
@@ -324,13 +324,13 @@ class Worker:
             frames = message.pack(message.DONE, header, *payload)  # the store may have set a path
         if kind in (message.DONE, message.FAILED):
             aborted = kind == message.FAILED and header["error"] is None
-            child.end() if header["leaves"] else child.rest()
+            child.mark_leaving() if header["leaves"] else child.mark_idle()
             if not aborted:
                 self._send(frames)
             if kind == message.FAILED and not aborted:
                 log.warning("step failed job=%s error=%s", header["job"], header["error"]["message"])
         if kind == message.READY:
-            child.rest()
+            child.mark_idle()
 
     def _watch_children(self, now: float) -> None:
         for child in list(self._children):
@@ -346,8 +346,8 @@ class Worker:
             self._poller.unregister(child.lifeline)
             self._children.remove(child)
             if child.attempt and not child.aborted:
-                log.warning("executor lost job=%s pid=%d reason=%s", child.job, child.process.pid, child.obituary())
-                header = {"attempt": child.attempt, "job": child.job, "why": child.obituary()}
+                log.warning("executor lost job=%s pid=%d reason=%s", child.job, child.process.pid, child.exit_reason())
+                header = {"attempt": child.attempt, "job": child.job, "why": child.exit_reason()}
                 self._send(message.pack(message.BROKEN, header))
             if not child.was_ready:
                 self._failed_start_s = now

@@ -176,7 +176,7 @@ def gives(scheduler: Scheduler, now: float) -> list[AssignStep]:
 
 def test_an_attempt_that_ends_its_process_waits_and_lets_other_jobs_pass() -> None:
     scheduler = Scheduler("e")
-    scheduler.hello(WorkerState("w", "w", 1, "tcp://w", 0.0, 1), {})
+    scheduler.register(WorkerState("w", "w", 1, "tcp://w", 0.0, 1), {})
     scheduler.add(JobState(call("kills"), LIMITS, 0.0))
     (give,) = gives(scheduler, 0.0)
     pauses: list[float] = []
@@ -186,7 +186,7 @@ def test_an_attempt_that_ends_its_process_waits_and_lets_other_jobs_pass() -> No
         scheduler.ready("w", now)  # another process is there
         if not pauses:
             scheduler.add(JobState(call("good"), LIMITS, 0.5))  # younger than the one that kills
-            scheduler.beat("w", 1, set(), now)
+            scheduler.heartbeat("w", 1, set(), now)
             (other,) = gives(scheduler, now + 2.0)
             assert other.job.job_id == "good", "a job that has cost a process goes to the end of the queue"
             scheduler.done(AttemptReply("w", "good", other.attempt_id), {"result": 1}, None, now + 2.0)
@@ -195,7 +195,7 @@ def test_an_attempt_that_ends_its_process_waits_and_lets_other_jobs_pass() -> No
         begun = now
         given: list[AssignStep] = []
         while not given and "kills" in scheduler.jobs:
-            scheduler.beat("w", 1, set(), now)
+            scheduler.heartbeat("w", 1, set(), now)
             given = gives(scheduler, now)
             now += 0.0 if given else 0.05
         pauses.append(now - begun)
@@ -212,7 +212,7 @@ def test_a_job_that_fails_in_the_schedulers_hands_ends_in_error_and_others_go_on
         lambda job: setattr(job, "offer", None),
     ):
         scheduler = Scheduler("e")
-        scheduler.hello(WorkerState("w", "w", 2, "tcp://w", 0.0, 2), {})
+        scheduler.register(WorkerState("w", "w", 2, "tcp://w", 0.0, 2), {})
         bad, good = JobState(call("bad"), LIMITS, 0.0), JobState(call("good"), LIMITS, 0.0)
         scheduler.add(bad)
         scheduler.add(good)

@@ -111,10 +111,10 @@ def test_a_step_that_the_worker_does_not_know_of_is_given_again() -> None:
     world.plan(1)
     (give,) = world.gives()
     world.now += 0.3
-    world.scheduler.beat("w1", 1, set(), world.now)  # sent before the step arrived
+    world.scheduler.heartbeat("w1", 1, set(), world.now)  # sent before the step arrived
     assert world.gives() == []
     world.now += 1.0
-    world.scheduler.beat("w1", 1, set(), world.now)
+    world.scheduler.heartbeat("w1", 1, set(), world.now)
     (again,) = world.gives()
     assert again.step is give.step
 
@@ -225,7 +225,7 @@ def test_a_job_does_not_wait_for_ever_for_workers_that_have_refused_it_when_the_
     (give,) = world.gives()
     world.fail(give, CodeChangedError("differs"))
     (other,) = world.gives()
-    world.scheduler.gone(other.worker_id, "killed", world.now)
+    world.scheduler.worker_gone(other.worker_id, "killed", world.now)
     world.step()
     assert job.state == "error"
     assert isinstance(job.error, CodeChangedError)

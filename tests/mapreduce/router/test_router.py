@@ -122,7 +122,7 @@ def test_echo_config_jobs_and_an_unknown_job(ask: Ask) -> None:
     ("changes", "code", "says"),
     [
         ({"$command": "mapreduc"}, "bad_request", "mapreduce, xmapreduce"),
-        ({"$command": None}, "bad_request", "allowed are"),
+        ({"$command": None}, "bad_request", "must be one of"),
         ({"input_names": "event.1"}, "bad_request", "input_names 'event.1'"),
         ({"input_names": []}, "bad_request", "at least one"),
         ({"database": ""}, "bad_request", "database"),

@@ -105,7 +105,7 @@ def test_a_step_that_hangs_on_the_only_worker_is_begun_again_by_its_spare_execut
         world.map(give)
     (hung,) = world.gives()
     world.now += 0.06
-    world.scheduler.beat("w1", 0, {hung.attempt_id}, world.now, spare=1)
+    world.scheduler.heartbeat("w1", 0, {hung.attempt_id}, world.now, spare=1)
     assert world.gives() == []  # not silent for long enough
     world.now += 0.02
     (second,) = world.gives()
@@ -125,7 +125,7 @@ def test_a_job_of_one_step_goes_by_what_such_jobs_took_before() -> None:
         world.add(small)
         (hung,) = world.gives()
         assert hung.step.kind == SMALL
-        world.scheduler.beat("w1", 0, {hung.attempt_id}, world.now, spare=1)
+        world.scheduler.heartbeat("w1", 0, {hung.attempt_id}, world.now, spare=1)
         world.live("w1", seconds=waits - 0.01)
         world.scheduler.workers["w1"].spare = 1
         assert world.gives() == []  # not silent for long enough
@@ -144,11 +144,11 @@ def test_other_functions_and_calls_are_not_judged_by_it() -> None:
         timeouts = Steps(600.0).timeouts
         for kind in (MAP_STEP, CALL, PUBLISH):
             timeouts[kind].add(1.0)
-        durations.learn(known, timeouts)
+        durations.record(known, timeouts)
     heard = {}
     for name, asked in (("same", spec), ("other", replace(spec, reduce_name="m:other")), ("call", call)):
         timeouts = Steps(600.0).timeouts
-        durations.tell(asked, timeouts)
+        durations.apply_to(asked, timeouts)
         assert (timeouts[MAP_STEP].limit_s(1), timeouts[CALL].limit_s(1)) == (60.0, 600.0)  # what gives attempts up
         assert (timeouts[CALL].backup_after_s(), timeouts[PUBLISH].backup_after_s()) == (
             None,
@@ -164,11 +164,11 @@ def test_what_took_how_long_is_remembered_of_the_functions_used_last(monkeypatch
     for name in ("m:a", "m:b", "m:a", "m:c"):
         timeouts = Steps(600.0).timeouts
         timeouts[MAP_STEP].add(1.0)
-        durations.learn(replace(SPEC, reduce_name=name), timeouts)
+        durations.record(replace(SPEC, reduce_name=name), timeouts)
     known = []
     for name in ("m:a", "m:b", "m:c"):
         timeouts = Steps(600.0).timeouts
-        durations.tell(replace(SPEC, reduce_name=name), timeouts)
+        durations.apply_to(replace(SPEC, reduce_name=name), timeouts)
         known.append(timeouts[MAP_STEP].before_s)
     assert known == [1.0, None, 1.0]
 
@@ -178,7 +178,7 @@ def test_a_spare_executor_is_not_given_a_step_of_its_own() -> None:
     world.add()
     world.plan(splits=4)
     (give,) = world.gives()
-    world.scheduler.beat("w1", 0, {give.attempt_id}, world.now, spare=1)
+    world.scheduler.heartbeat("w1", 0, {give.attempt_id}, world.now, spare=1)
     assert world.gives() == []
 
 

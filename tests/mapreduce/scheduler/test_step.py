@@ -48,9 +48,9 @@ def test_short_steps_have_a_floor() -> None:
 )
 def test_a_step_that_goes_on_says_so_before_it_is_begun_again(typical_s: float, backup_s: float, say_s: float) -> None:
     timeout = StepTimeout(ceiling_s=600.0)
-    assert timeout.say_after_s() == 0.25
+    assert timeout.progress_every_s() == 0.25
     timeout.before_s = typical_s
-    assert (timeout.backup_after_s(), timeout.say_after_s()) == (pytest.approx(backup_s), pytest.approx(say_s))
+    assert (timeout.backup_after_s(), timeout.progress_every_s()) == (pytest.approx(backup_s), pytest.approx(say_s))
     assert timeout.limit_s(1) == 60.0  # what is known of other jobs ends no attempt
     timeout.add(2 * typical_s)
     assert timeout.backup_after_s() == pytest.approx(max(3 * typical_s, 2 * typical_s + 0.02))
@@ -104,7 +104,7 @@ def test_a_step_that_failed_for_a_passing_reason_waits_longer_each_time() -> Non
         step, _ = found.find(f"a{attempt}") or (None, None)
         assert step is not None
         step.transient += 1
-        found.give_up(f"a{attempt}", now, pause=True)
+        found.abandon(f"a{attempt}", now, pause=True)
         assert offer(found, "w1", now) is None
         pauses.append(found.next_check_s(now))
         now += pauses[-1] + 0.001
@@ -156,26 +156,27 @@ class StepsMachine(RuleBasedStateMachine):
         if how == "done":
             self.steps.finish(step)
         elif how == "drop":
-            self.steps.hold(MAP_STEP)
+            self.steps.take_back(MAP_STEP)
         else:
             step.transient += how == "pause"
-            self.steps.give_up(name, self.now, pause=how == "pause")
+            self.steps.abandon(name, self.now, pause=how == "pause")
 
     @rule(index=st.integers(0, 5))
     def lose(self, index: int) -> None:
         step = self.steps.get(MAP_STEP, index)
         assert step is not None
-        self.steps.again(step)
+        self.steps.reopen(step)
 
     @invariant()
     def each_step_is_in_one_place(self) -> None:
         waiting = list(self.steps._waiting[MAP_STEP])
         paused = self.steps._paused
         under_way = self.steps.under_way
-        for step in self.steps.each(MAP_STEP):
+        steps = self.steps._all.values()
+        for step in steps:
             places = waiting.count(step) + paused.count(step) + (step in under_way) + step.done
             assert places == 1, (step, places)
-        assert self.steps.left(MAP_STEP) == sum(not step.done for step in self.steps.each(MAP_STEP))
+        assert self.steps.left(MAP_STEP) == sum(not step.done for step in steps)
 
 
 TestSteps = StepsMachine.TestCase

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from mapreduce.exceptions import KeyRefusedError
 from mapreduce.key import canonical, partition
-from mapreduce.step.partition import arranged
+from mapreduce.step.partition import group_by_partition
 
 texts = st.text(st.characters(codec="utf-8"), max_size=6)
 
 
 @given(st.sets(texts) | st.sets(texts | st.integers(-9, 9)), st.integers(1, 5))
 def test_each_key_lies_in_its_partition_in_canonical_order(names: set[str | int], count: int) -> None:
-    found = list(arranged(names, count))
+    found = list(group_by_partition(names, count))
     assert sorted(canonical(name) for _, part in found for name in part) == sorted(map(canonical, names))
     assert len({index for index, _ in found}) == len(found)
     for index, part in found:
@@ -25,4 +25,4 @@ def test_each_key_lies_in_its_partition_in_canonical_order(names: set[str | int]
 @pytest.mark.parametrize("names", [["\ud800"], ["\ud800", 1], [2**63, "a"]])
 def test_what_cannot_be_stored_is_named(names: list[str | int]) -> None:
     with pytest.raises(KeyRefusedError):
-        list(arranged(names, 3))
+        list(group_by_partition(names, 3))

@@ -49,21 +49,21 @@ def test_nobody_waits_for_an_executor_that_takes_long_to_start(
         end(child)
 
 
-@pytest.mark.parametrize("order", [lambda child: child.begin(STEP, "a", 0.0), lambda child: child.abort(1.0)])
+@pytest.mark.parametrize("order", [lambda child: child.assign(STEP, "a", 0.0), lambda child: child.abort(1.0)])
 def test_nobody_waits_for_an_executor_that_has_just_been_killed(factory: ExecutorFactory, order: Any) -> None:
     child = factory.spawn()
     try:
         hello = eventually(lambda: list(child.receive()), what="it has started")
         assert message.unpack(hello[0])[0] == message.HELLO
-        child.configure()
+        child.send_config()
         ready = eventually(lambda: list(child.receive()), what="it is ready")
         assert message.unpack(ready[0])[0] == message.READY
-        child.rest()
+        child.mark_idle()
         child.process.kill()
         eventually(lambda: not child.socket.poll(0, zmq.POLLOUT), what="its connection is gone")
         order(child)
         assert child.process.wait(60) == -9
-        assert child.obituary() == "its process was ended by SIGKILL"
+        assert child.exit_reason() == "its process was ended by SIGKILL"
     finally:
         end(child)
 
@@ -76,7 +76,7 @@ def test_an_executor_that_shuts_its_connection_is_ended(factory: ExecutorFactory
         process.kill()
         process.wait()
         eventually(lambda: not child.socket.poll(0, zmq.POLLOUT), what="nobody is connected")
-        child.begin(STEP, "a", 0.0)
+        child.assign(STEP, "a", 0.0)
         assert other.wait(60) == -9
         assert child.attempt == "a", "what it was given is told to be lost"
     finally:

@@ -34,7 +34,7 @@ class World:
             self.join(name, slots)
 
     def join(self, name: str, slots: int = 1, held: Any = None) -> None:
-        self.scheduler.hello(WorkerState(name, name, slots, f"tcp://{name}", self.now, slots), held or {})
+        self.scheduler.register(WorkerState(name, name, slots, f"tcp://{name}", self.now, slots), held or {})
 
     def add(self, spec: Any = SPEC) -> JobState:
         job = JobState(spec, LIMITS, self.now)
@@ -56,7 +56,7 @@ class World:
             self.now = min(end, self.now + 0.5)
             for name in names:
                 worker = self.scheduler.workers[name]
-                self.scheduler.beat(name, worker.idle, set(worker.running), self.now)
+                self.scheduler.heartbeat(name, worker.idle, set(worker.running), self.now)
 
     def answer(self, give: AssignStep, result: dict[str, Any], output: SplitOutput | None = None) -> None:
         answer = AttemptReply(give.worker_id, give.job.job_id, give.attempt_id)

@@ -76,9 +76,9 @@ class StepRunner:
         return split.plan(self._client, self.spec, self._limits.map_job_size)
 
     def map(
-        self, span: KeyRange, partitions: int, said: Callable[[int], None] | None = None
+        self, span: KeyRange, partitions: int, on_progress: Callable[[int], None] | None = None
     ) -> tuple[MapOutput, MapCounts]:
-        """Map one split into sorted runs by partition; call `said` with the documents read so far, batch by batch."""
+        """Map one split into sorted runs by partition; call `on_progress` with the number of documents read so far."""
         source = self.spec.sources[span.source]
         database = self._client.get_database(source.database or self.spec.database)
         job = MapJob(
@@ -94,48 +94,50 @@ class StepRunner:
             lambda: batches(database, source, span, self.spec.split_limit_s or self._limits.read_limit_s),
             lambda: RunWriter(self._scratch("map"), self._limits.compress),
             skip=self.spec.on_error == "skip",
-            said=said,
+            on_progress=on_progress,
         )
         return writer.finish(), counts
 
     def reduce(
         self,
         partitions: Mapping[str, Sequence[Bring]],
-        said: Callable[[str, int], None] = lambda phase, keys: None,
+        on_progress: Callable[[str, int], None] = lambda phase, keys: None,
     ) -> dict[str, ReduceCounts]:
         """Reduce and commit the partitions of each output label, each given by a function that returns its runs.
 
-        Return counts by label; call `said` with the phase and the keys so far when a phase starts. What was committed
-        before a failure stays: repeating the call completes it.
+        Return counts by label; call `on_progress` with the phase and the keys so far when a phase starts.
+        Commits before a failure stay: repeating the call completes them.
         """
         found: dict[str, ReduceCounts] = {}
         seen = _Seen()
         for label, groups in partitions.items():
             before = seen.keys
-            said(REDUCE, before)
+            on_progress(REDUCE, before)
             output = self.spec.output(label)
             # A stamp makes repeats of `reduce` harmless; the other types write the same documents again.
             job = commit.CommitJob(output, self._reduce, self._finalize, self.spec.stamp)
             results = self._results(groups, seen)
-            counts = commit.commit(self._database, self.spec.job_id, job, results, lambda phase: said(phase, seen.keys))
+            counts = commit.commit(
+                self._database, self.spec.job_id, job, results, lambda phase: on_progress(phase, seen.keys)
+            )
             found[label] = ReduceCounts(seen.keys - before, counts.written, counts.present, counts.late)
         return found
 
-    def small(self, said: Callable[[int, str | None], None]) -> tuple[MapCounts, dict[str, ReduceCounts]]:
+    def small(self, on_progress: Callable[[int, str | None], None]) -> tuple[MapCounts, dict[str, ReduceCounts]]:
         """Run all of a job whose documents fit into one split: read each input whole, and shuffle nothing.
 
-        Return counts, those of the reduce by label; call `said` with the documents or keys so far, and with the phase
-        when one starts. Repeating it is as harmless as repeating `reduce`.
+        Return counts, those of the reduce by label; call `on_progress` with the documents or keys so far, and
+        with a phase when it starts. Repeating it is as harmless as repeating `reduce`.
         """
         self._refuse_views()
         total = MapCounts()
         outputs: list[MapOutput] = []
         try:
             for span in self._whole_inputs():
-                output, counts = self.map(span, 1, lambda docs: said(total.docs_in + docs, None))
+                output, counts = self.map(span, 1, lambda docs: on_progress(total.docs_in + docs, None))
                 total.add(counts)
                 outputs.append(output)
-            return total, self.reduce(runs_by_label(outputs, 1), lambda phase, keys: said(keys, phase))
+            return total, self.reduce(runs_by_label(outputs, 1), lambda phase, keys: on_progress(keys, phase))
         finally:
             for output in outputs:
                 if output.path is not None:
