@@ -61,7 +61,7 @@ class EventsGoneError(AggregateError):
     code = "events_gone"
 
 
-class BusyError(AggregateError):
+class LeaseHeldError(AggregateError):
     """Another process holds the lease of this output, until it is done or its lease expires."""
 
     code = "busy"

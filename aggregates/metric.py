@@ -14,7 +14,7 @@ from typing import Any
 from aggregates import period
 from aggregates.period import Span
 from aggregates.task import Task
-from ingest.metrics.bounded_sum import bounded
+from ingest.metrics.clamp import clamp
 from ingest.metrics.sketch import DistinctSketch, LogSketch
 
 PERIOD_S = 60
@@ -49,7 +49,7 @@ class MinuteTask(Task, ABC):
         for event in events:
             context, extra = event["context"], event["extra"]
             rate = extra.get("rate", 1)
-            count = extra["count"] if rate == 1 else bounded(round(extra["count"] / rate))
+            count = extra["count"] if rate == 1 else clamp(round(extra["count"] / rate))
             failed = context.get("outcome") == "error"
             state = {"count": count, "errors": count if failed else 0} | self.first_state(event, rate, failed)
             yield minute_key(event["timestamp"], context), state
@@ -91,7 +91,7 @@ class DistributionTask(MinuteTask):
                 found = dict(value)
                 continue
             for name in ("count", "errors", "measured", "sum"):
-                found[name] = bounded(found[name] + value[name])
+                found[name] = clamp(found[name] + value[name])
             found["min"] = min(found["min"], value["min"])
             found["max"] = max(found["max"], value["max"])
             if (value["at"], value["last"]) > (found["at"], found["last"]):
@@ -126,13 +126,13 @@ class CounterTask(MinuteTask):
 
     def first_state(self, event: dict[str, Any], rate: float, failed: bool) -> State:
         total = event["extra"]["sum"]
-        return {"sum": 0 if failed else total if rate == 1 else bounded(total / rate)}
+        return {"sum": 0 if failed else total if rate == 1 else clamp(total / rate)}
 
     def reduce(self, key: str, values: Iterable[State]) -> State:
         found: State = {"count": 0, "errors": 0, "sum": 0}
         for value in values:
             for name in found:
-                found[name] = bounded(found[name] + value[name])
+                found[name] = clamp(found[name] + value[name])
         return found
 
     def finalize(self, key: str, value: State) -> State:
@@ -161,7 +161,7 @@ class SetTask(MinuteTask):
         for value in values:
             sketch.merge(DistinctSketch.from_document(value["sketch"]))
             for name in found:
-                found[name] = bounded(found[name] + value[name])
+                found[name] = clamp(found[name] + value[name])
         return {**found, "sketch": sketch.to_document()}
 
     def finalize(self, key: str, value: State) -> State:
@@ -190,7 +190,7 @@ class DeliveryTask(Task):
                         "batches": 1,
                         "measurements": count,
                         "sequence": extra["sequence"],
-                        "sent": bounded(extra["before"] + count),
+                        "sent": clamp(extra["before"] + count),
                     },
                 )
 
@@ -198,7 +198,7 @@ class DeliveryTask(Task):
         found: State = {"batches": 0, "measurements": 0, "sequence": 0, "sent": 0}
         for value in values:
             for name in ("batches", "measurements"):
-                found[name] = bounded(found[name] + value[name])
+                found[name] = clamp(found[name] + value[name])
             found["sequence"] = max(found["sequence"], value["sequence"])
             found["sent"] = max(found["sent"], value["sent"])
         return found

@@ -81,11 +81,11 @@ class ProcessConnections:
                     engine=self.engine,
                     modules=self._modules(),
                     durable_jobs=self._config.zmr.engine == "zmq",
-                    defined=_is_defined,
+                    is_defined=_is_defined,
                 )
             return self._run_context
 
-    def demand_engine(self, timeout_s: float = PING_S) -> None:
+    def require_engine(self, timeout_s: float = PING_S) -> None:
         """Raise `RouterAbsentError`, naming `req_uri` and its address, if no router answers within `timeout_s`."""
         if self._config.zmr.engine == "inline":
             return

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from pymongo.errors import PyMongoError
 
 from aggregates import services
-from aggregates.admin.delete_view import Deletion
+from aggregates.admin.delete_view import DeletionAdminMixin
 from aggregates.admin.sparkline import mark, sparkline
 from aggregates.admin.time_display import ago, exact, length, moment
 from aggregates.exceptions import AggregateError
@@ -61,7 +61,7 @@ class RebuildForm(forms.Form):
 
 
 @admin.register(AggDef)
-class AggDefAdmin(Deletion):
+class AggDefAdmin(DeletionAdminMixin):
     """Aggregate definitions, with a list that shows state, lag and last run."""
 
     form = AggDefForm

@@ -17,7 +17,7 @@ from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
 
 
-class Deletion(admin.ModelAdmin):
+class DeletionAdminMixin(admin.ModelAdmin):
     """The part of `AggDefAdmin` that deletes, through `services.remove`: either all chosen aggregates or none.
 
     The permission to delete an aggregate includes its history.
@@ -34,7 +34,7 @@ class Deletion(admin.ModelAdmin):
             lines += [_link(aggdef), [f"Results: {outputs}", f"Runs of its history: {history.get(aggdef.pk, 0)}"]]
         counts = {"aggregates": len(chosen), "runs": sum(history.values())}
         lacking = set() if self.has_delete_permission(request) else {self.opts.verbose_name}
-        return lines, counts, lacking, [_link(reader) for reader in AggDef.objects.over(*chosen)]
+        return lines, counts, lacking, [_link(reader) for reader in AggDef.objects.readers_of(*chosen)]
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> list[LogEntry]:
         """Log nothing yet, since the deletion can still be refused; `delete_queryset` logs it when done."""

@@ -17,7 +17,7 @@ from aggregates.alerts.condition import KINDS, AggregateFacts, changes, conditio
 from aggregates.exceptions import AlertError
 from aggregates.models import AggDef, Alert
 from aggregates.process_connections import process_connections
-from aggregates.run.watermark import event_mark
+from aggregates.run.watermark import readable_events
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def watch(now: datetime | None = None) -> int:
 def _readable() -> int | None:
     """Return the highest readable event id; None if it cannot be determined now."""
     try:
-        return int(event_mark(process_connections().run_context.store).through)
+        return int(readable_events(process_connections().run_context.store).through)
     except Exception as error:  # noqa: BLE001 - failures and verdicts are reported even without MongoDB
         log.info("lags not checked error=%s", error)
         return None

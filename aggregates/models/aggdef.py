@@ -35,20 +35,20 @@ class AggDefQuerySet(models.QuerySet["AggDef"]):
         """Return those that `runaggregator` keeps current."""
         return self.filter(enabled=True, realtime=True)
 
-    def over(self, *aggdefs: AggDef) -> AggDefQuerySet:
+    def readers_of(self, *aggdefs: AggDef) -> AggDefQuerySet:
         """Return those, apart from `aggdefs` themselves, that read an output of one of `aggdefs`."""
         others = self.exclude(pk__in=[aggdef.pk for aggdef in aggdefs]).exclude(inputs=[rules.EVENT])
         readers = [reader.pk for reader in others.only("pk", "inputs") if any(reader.reads(read) for read in aggdefs)]
         return self.filter(pk__in=readers)
 
-    def who_may_fill(self, output: str) -> list[DefinitionNode]:
+    def possible_owners(self, output: str) -> list[DefinitionNode]:
         """Return all definitions that may fill `output`; a few of them may not."""
         above = [output[:at] for at, letter in enumerate(output) if letter == "."]
         full = [f"{rules.OUTPUT_PREFIX}{name}" for name in (output, *above)]
         named = Q(output="", name__in=[output, *above]) | Q(output__in=[output, *above, *full])
         known = self.annotate(listed=Cast("outputs", models.TextField()))
         found = known.filter(named | Q(listed__contains=f'"{output}"') | Q(listed__contains='*"'))
-        return [aggdef.member() for aggdef in found.only("name", "output", "outputs", "inputs")]
+        return [aggdef.lineage_node() for aggdef in found.only("name", "output", "outputs", "inputs")]
 
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete all of them or none, as `AggDef.delete` does. They may read each other."""
@@ -205,7 +205,7 @@ class AggDef(models.Model):
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete the definition with its runs, schedule, position and outputs.
 
-        Raises `DefinitionError` if other aggregates read it, `BusyError` if a run does not end.
+        Raises `DefinitionError` if other aggregates read it, `LeaseHeldError` if a run does not end.
         """
         counts = AggDef.objects.filter(pk=self.pk).delete()
         self.pk = None
@@ -250,16 +250,16 @@ class AggDef(models.Model):
                 raise DefinitionError(str(error), "crontab") from None
         check_zone(self.crontab_zone)
         allowed_module(self.task_name, task_modules())
-        check_lineage(self.member(), AggDef.objects.exclude(pk=self.pk).who_may_fill)
+        check_lineage(self.lineage_node(), AggDef.objects.exclude(pk=self.pk).possible_owners)
 
-    def member(self) -> DefinitionNode:
+    def lineage_node(self) -> DefinitionNode:
         """Return the definition as a node of the lineage."""
         output = rules.output_name(self.output or self.name)
         return DefinitionNode(self.name, output, tuple(self.outputs), tuple(self.inputs))
 
     def reads(self, other: AggDef) -> bool:
         """Return True if an output of `other` is an input of this definition."""
-        return any(other.member().fills(output) for output in read_aggregates(self.inputs))
+        return any(other.lineage_node().fills(output) for output in read_aggregates(self.inputs))
 
     def clean(self) -> None:
         """Check the fields for a form, with each message at its field. Here the task must exist."""

@@ -18,14 +18,14 @@ from typing import Any
 from django.db import close_old_connections, connections
 from django.db.models import Count, Max
 
-from aggregates.exceptions import AggregateError, BusyError, LeaseLostError
+from aggregates.exceptions import AggregateError, LeaseHeldError, LeaseLostError
 from aggregates.models import AggDef, TaskSwitch
 from aggregates.process_connections import ProcessConnections
 from aggregates.realtime.refresh_scheduler import RefreshScheduler, RefreshTarget
 from aggregates.run.inputs import behind_inputs
 from aggregates.run.outcome import Outcome
 from aggregates.services.announcer import Announcer
-from aggregates.services.history import note_realtime_failure, note_refresh
+from aggregates.services.history import record_realtime_failure, record_refreshes
 from aggregates.services.notice_listener import NoticeListener
 from aggregates.services.perform import make_current
 from ingest.metrics import own_metrics
@@ -209,12 +209,12 @@ class Aggregator:
             through = outcome.through if isinstance(outcome.through, int) else 0
             self._refresh_scheduler.succeeded(message.name, through, moved=outcome.state == "complete")
         if outcome.state == "complete":
-            self._announcer.say(outcome)
+            self._announcer.announce(outcome)
         self._unrecorded.setdefault(message.name, []).append(outcome)
 
     def _handle_error(self, message: RefreshEnded, now: float) -> None:
         error = message.error
-        if isinstance(error, BusyError | LeaseLostError):
+        if isinstance(error, LeaseHeldError | LeaseLostError):
             self._refresh_scheduler.busy(message.name, now)
             return
         pause = self._refresh_scheduler.failed(message.name, now)
@@ -246,13 +246,13 @@ class Aggregator:
             self._messages.put(RefreshEnded(aggdef.name, outcome))
         except Exception as error:  # noqa: BLE001 - a loop's edge: recorded in the AggDef, logged once by the loop
             self._messages.put(RefreshEnded(aggdef.name, error=error, trace=_trace(error)))
-            if not isinstance(error, BusyError | LeaseLostError):
+            if not isinstance(error, LeaseHeldError | LeaseLostError):
                 self._record_failure(aggdef, error)
 
     def _record_failure(self, aggdef: AggDef, error: Exception) -> None:
         try:
             close_old_connections()
-            note_realtime_failure(aggdef, error, _trace(error))
+            record_realtime_failure(aggdef, error, _trace(error))
         except Exception:
             log.exception("failure of refresh not recorded aggregate=%s", aggdef.name)
 
@@ -263,9 +263,9 @@ class Aggregator:
             return
         try:
             close_old_connections()
-            position = self._connections.run_context.position_store.of_aggdef(name)
+            position = self._connections.run_context.position_store.find_by_aggdef(name)
             if position is not None:
-                note_refresh(aggdef, outcomes, position)
+                record_refreshes(aggdef, outcomes, position)
         except Exception:
             log.exception("outcome of refresh not recorded aggregate=%s", name)
 

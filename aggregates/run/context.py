@@ -12,7 +12,7 @@ from typing import Any
 from pymongo.database import Database
 
 from aggregates.definition.definition import Definition
-from aggregates.exceptions import BusyError, RunCancelledError, UnknownAggregateError
+from aggregates.exceptions import LeaseHeldError, RunCancelledError, UnknownAggregateError
 from aggregates.run import failpoint
 from aggregates.run.generation import Generations
 from aggregates.run.jobs import EngineLike
@@ -24,9 +24,9 @@ from aggregates.run.position_store import PositionStore
 from aggregates.run.watermark import EventSource, IdRange
 
 RETRY_S = 0.02
-LOOK_S = 5.0  # between two checks of one aggregate's views by a process that refreshes it continuously
-LINE_UP_S = 1.0  # between two renewals of our turn to take the lease next
-CANCEL_S = 1.0  # between two checks for a request to cancel the run
+VIEW_CHECK_S = 5.0  # between two checks of one aggregate's views by a process that refreshes it continuously
+TURN_RENEWAL_S = 1.0  # between two renewals of our turn to take the lease next
+CANCEL_CHECK_S = 1.0  # between two checks for a request to cancel the run
 
 
 @dataclass
@@ -38,7 +38,7 @@ class RunContext:
     engine: EngineLike
     modules: tuple[str, ...]
     durable_jobs: bool = True  # the engine still knows a job after this process has died
-    defined: Callable[[str], bool] = lambda name: True  # an AggDef of this name exists now
+    is_defined: Callable[[str], bool] = lambda name: True  # an AggDef of this name exists now
     grace_s: float = 60.0  # how long a retired generation is kept for queries still reading it
     position_store: PositionStore = field(init=False)
     generations: Generations = field(init=False)
@@ -53,14 +53,14 @@ class RunContext:
         self._lock = threading.Lock()
 
     def plan(self, definition: Definition, span: IdRange, *, full: bool) -> Plan:
-        """Ask the task for its jobs over `span`. Raises `TaskError`."""
+        """Ask the task for its jobs over `span`. Raise `TaskError` if it cannot be used."""
         query = {**span.condition(), **definition.filter}
         return make_plan(definition, self.modules, self.database, query, full)
 
     def position(self, definition: Definition) -> Position:
         """Return the position, created if missing.
 
-        Raises `OutputTakenError`, and `UnknownAggregateError` if the AggDef has been deleted.
+        Raise `OutputTakenError`, and `UnknownAggregateError` if the AggDef has been deleted.
         """
         key = (definition.name, definition.fingerprint())
         with self._lock:
@@ -68,45 +68,45 @@ class RunContext:
         if known is not None and (found := self.position_store.find(known)) is not None:
             return found
         plan = self.plan(definition, IdRange(None, None, ()), full=True)
-        self.generations.check_free(plan.outputs)
-        new = self.position_store.of_aggdef(definition.name) is None
+        self.generations.check_view_names(plan.outputs)
+        new = self.position_store.find_by_aggdef(definition.name) is None
         position = self.position_store.claim(plan.outputs, definition.name)
-        failpoint.reach("claimed")
-        if new and not self.defined(definition.name):  # after the claim, since a deletion clears claims last
-            self.position_store.forget(position)
+        failpoint.hit("claimed")
+        if new and not self.is_defined(definition.name):  # after the claim, since a deletion clears claims last
+            self.position_store.delete(position)
             raise UnknownAggregateError(f"the aggregate {definition.name!r} was deleted; it is not created again")
         with self._lock:
             self._lead_names[key] = position.name
         return position
 
-    def tend(self, name: str, *, now: bool) -> None:
+    def check_views(self, name: str, *, now: bool) -> None:
         """Repair views of the aggregate `name` that were dropped or changed.
 
-        Does nothing if they were checked in the last `LOOK_S` seconds, unless `now`. Raises `OutputTakenError`.
+        Do nothing if they were checked in the last `VIEW_CHECK_S` seconds, unless `now`. Raise `OutputTakenError`.
         """
-        if not now and time.monotonic() - self._checked_at.get(name, float("-inf")) < LOOK_S:
+        if not now and time.monotonic() - self._checked_at.get(name, float("-inf")) < VIEW_CHECK_S:
             return
         self._checked_at[name] = time.monotonic()
-        position = self.position_store.of_aggdef(name)
+        position = self.position_store.find_by_aggdef(name)
         if position is not None:
-            self.generations.mend(position)
+            self.generations.repair_views(position)
 
-    def forget(self, name: str) -> None:
+    def clear_cache(self, name: str) -> None:
         """Drop what is cached about the aggregate `name`, which was deleted."""
         self._checked_at.pop(name, None)
 
     @contextmanager
-    def holding(self, name: str, slot: SlotName, wait_s: float = 0.0) -> Iterator[tuple[HeldLease, Position]]:
+    def hold_lease(self, name: str, slot: SlotName, wait_s: float = 0.0) -> Iterator[tuple[HeldLease, Position]]:
         """Hold and renew the lease of a slot inside the block.
 
-        Blocks for up to `wait_s` and raises `BusyError` if the lease is still taken then. A waiting caller goes before
+        Block for up to `wait_s`, and raise `LeaseHeldError` if the lease is still taken then. A waiting caller precedes
         those that do not wait, such as back-to-back realtime refreshes. The position is the one read with the lease.
         """
         lease, position = self._acquire(name, slot, wait_s)
         try:
-            failpoint.reach("leased")
-            with self.lease_renewer.keep(lease) as kept:
-                yield kept, position
+            failpoint.hit("leased")
+            with self.lease_renewer.renewing(lease) as held_lease:
+                yield held_lease, position
         finally:
             self.position_store.release(lease)
 
@@ -115,32 +115,32 @@ class RunContext:
             return self.position_store.acquire(name, slot)
         waiter = this_thread()
         deadline = time.monotonic() + wait_s
-        lined_up = float("-inf")
+        renewed_at = float("-inf")
         while True:
             try:
                 return self.position_store.acquire(name, slot, waiter=waiter)
-            except BusyError:
+            except LeaseHeldError:
                 if time.monotonic() >= deadline:
                     raise
-            if time.monotonic() - lined_up > LINE_UP_S:
-                lined_up = time.monotonic()
-                self.position_store.line_up(name, slot, waiter)
+            if time.monotonic() - renewed_at > TURN_RENEWAL_S:
+                renewed_at = time.monotonic()
+                self.position_store.request_turn(name, slot, waiter)
             time.sleep(RETRY_S)  # a release is not announced
 
-    def watch(self, kept: HeldLease, uid: str) -> Callable[[], None]:
+    def stop_check(self, held_lease: HeldLease, uid: str) -> Callable[[], None]:
         """Return a check for long waits: it raises if the lease is lost or a person has cancelled the run `uid`.
 
-        Raises `LeaseLostError` or `RunCancelledError`. Can be called often: it queries MongoDB once per `CANCEL_S`.
+        The check raises `LeaseLostError` or `RunCancelledError`. It queries MongoDB once per `CANCEL_CHECK_S`.
         """
         asked = time.monotonic()
 
         def check() -> None:
             nonlocal asked
-            kept.check()
-            if time.monotonic() - asked < CANCEL_S:
+            held_lease.check()
+            if time.monotonic() - asked < CANCEL_CHECK_S:
                 return
             asked = time.monotonic()
-            slot = getattr(self.position_store.get(kept.lease.name), kept.lease.slot)
+            slot = getattr(self.position_store.get(held_lease.lease.name), held_lease.lease.slot)
             if slot.cancel == uid:
                 raise RunCancelledError(f"run {uid} was cancelled", wrote=True)
 

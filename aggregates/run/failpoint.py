@@ -23,7 +23,7 @@ POINTS = (
 hook: Callable[[str], None] | None = None
 
 
-def reach(point: str) -> None:
+def hit(point: str) -> None:
     """Report to the hook, if set, that the process has reached `point`."""
     if hook is not None:
         hook(point)

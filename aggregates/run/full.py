@@ -16,34 +16,34 @@ from aggregates.definition.definition import Definition
 from aggregates.exceptions import EventsGoneError, RunCancelledError, RunFailedError
 from aggregates.run import failpoint, jobs
 from aggregates.run.context import RunContext
-from aggregates.run.decision import gone
-from aggregates.run.incremental import make_step, new_uid, outcome_of
-from aggregates.run.inputs import input_mark, pinned
+from aggregates.run.decision import events_missing
+from aggregates.run.incremental import make_outcome, make_step, new_uid
+from aggregates.run.inputs import inputs_locked, readable_input
 from aggregates.run.lease import HeldLease
 from aggregates.run.outcome import Outcome, RunCounts
 from aggregates.run.planner import Plan
 from aggregates.run.position import Build, Position
 from aggregates.run.position_store import Reached
 from aggregates.run.rebuild import Rebuild
-from aggregates.run.watermark import Mark
+from aggregates.run.watermark import ReadableInput
 
 SMALL_STEP = 20_000  # most ids in the last step before a switch
 LIVE_WAIT_S = 120.0
-ROUNDS = 20  # catch-up steps after which the build switches, however far behind it is
+MOST_CATCH_UP_STEPS = 20  # catch-up steps after which the build switches, however far behind it is
 
 
 def full_run(run_context: RunContext, definition: Definition, *, force: bool = False) -> Outcome:
     """Compute the aggregate from all stored events and switch readers to it atomically.
 
     Blocks until done; called again after a crash, it resumes. Raises `EventsGoneError` if the aggregate holds events
-    that are no longer stored and `force` is false, `BusyError` if another process is building.
+    that are no longer stored and `force` is false, `LeaseHeldError` if another process is building.
     """
-    with _building(run_context, definition) as (kept, position, mark):
-        if (reason := gone(position, mark)) and not force:
+    with _building(run_context, definition) as (held_lease, position, readable):
+        if (reason := events_missing(position, readable)) and not force:
             raise EventsGoneError(f"{definition.name}: {reason}; use force (--force) to run it anyway")
-        plan = run_context.plan(definition, mark.range(mark.first, mark.through), full=True)
-        builder = GenerationBuilder(run_context, definition, kept, plan)
-        return builder.run(builder.resume_or_begin(position, mark))
+        plan = run_context.plan(definition, readable.range(readable.first, readable.through), full=True)
+        builder = GenerationBuilder(run_context, definition, held_lease, plan)
+        return builder.run(builder.resume_or_start(position, readable))
 
 
 def rebuild(run_context: RunContext, definition: Definition, since: datetime, until: datetime) -> Outcome:
@@ -51,49 +51,51 @@ def rebuild(run_context: RunContext, definition: Definition, since: datetime, un
 
     Blocks until done. Raises `NotRebuildableError` if the task has no `period`, and whatever `full_run` raises.
     """
-    with _building(run_context, definition) as (kept, position, mark):
-        plan = run_context.plan(definition, mark.range(mark.first, mark.through), full=True)
-        builder = GenerationBuilder(run_context, definition, kept, plan)
+    with _building(run_context, definition) as (held_lease, position, readable):
+        plan = run_context.plan(definition, readable.range(readable.first, readable.through), full=True)
+        builder = GenerationBuilder(run_context, definition, held_lease, plan)
         builder.discard(position)
-        return builder.run_rebuild(Rebuild(run_context, definition, plan), mark, since, until)
+        return builder.run_rebuild(Rebuild(run_context, definition, plan), readable, since, until)
 
 
 @contextmanager
-def _building(run_context: RunContext, definition: Definition) -> Iterator[tuple[HeldLease, Position, Mark]]:
+def _building(run_context: RunContext, definition: Definition) -> Iterator[tuple[HeldLease, Position, ReadableInput]]:
     name = run_context.position(definition).name
-    with run_context.holding(name, "build") as (kept, position), pinned(run_context, definition):
-        position = run_context.generations.show(position)
-        yield kept, position, input_mark(run_context, definition)
-    run_context.generations.sweep(run_context.position_store.get(name), run_context.grace_s)
+    with run_context.hold_lease(name, "build") as (held_lease, position), inputs_locked(run_context, definition):
+        position = run_context.generations.switch_views(position)
+        yield held_lease, position, readable_input(run_context, definition)
+    run_context.generations.drop_retired(run_context.position_store.get(name), run_context.grace_s)
 
 
 class GenerationBuilder:
     """Performs one build under a held lease."""
 
-    def __init__(self, run_context: RunContext, definition: Definition, kept: HeldLease, plan: Plan) -> None:
+    def __init__(self, run_context: RunContext, definition: Definition, held_lease: HeldLease, plan: Plan) -> None:
         self._run_context = run_context
         self._definition = definition
-        self._kept = kept
+        self._held_lease = held_lease
+        self._lease = held_lease.lease
+        self._positions = run_context.position_store
         self._plan = plan
-        self._tally = RunCounts()
-        self._began = time.monotonic()
+        self._counts = RunCounts()
+        self._started = time.monotonic()
 
     # Starting
 
-    def resume_or_begin(self, position: Position, mark: Mark) -> Build:
+    def resume_or_start(self, position: Position, readable: ReadableInput) -> Build:
         """Return the interrupted build if it can be resumed, else a new one."""
-        making = position.making
-        if making is not None and self._resumable(making, mark):
-            return making
+        build = position.open_build
+        if build is not None and self._resumable(build, readable):
+            return build
         self.discard(position)
-        return self.begin("full", mark)
+        return self.start("full", readable)
 
-    def _resumable(self, making: Build, mark: Mark) -> bool:
+    def _resumable(self, build: Build, readable: ReadableInput) -> bool:
         return (
-            making.mode == "full"
-            and (making.code, making.definition) == (self._plan.version, self._definition.fingerprint())
-            and (making.store, making.epoch) == (mark.store, mark.epoch)
-            and making.base == mark.first
+            build.mode == "full"
+            and (build.code, build.definition) == (self._plan.version, self._definition.fingerprint())
+            and (build.store, build.epoch) == (readable.store, readable.epoch)
+            and build.base == readable.first
             and self._increments
         )
 
@@ -101,142 +103,147 @@ class GenerationBuilder:
     def _increments(self) -> bool:
         return self._plan.associative and self._definition.kind != "aggregate"
 
-    def begin(self, mode: str, mark: Mark, since: datetime | None = None, until: datetime | None = None) -> Build:
+    def start(
+        self, mode: str, readable: ReadableInput, since: datetime | None = None, until: datetime | None = None
+    ) -> Build:
         """Record a new build and create its collections."""
-        making = Build(
+        build = Build(
             uid=new_uid(),
             mode=mode,
-            generation=self._run_context.position_store.number(self._kept.lease),
+            generation=self._positions.reserve_generation(self._lease),
             code=self._plan.version,
             definition=self._definition.fingerprint(),
-            base=mark.first,
+            base=readable.first,
             reached=None,
             since=since,
             until=until,
-            store=mark.store,
-            epoch=mark.epoch,
-            version=mark.version,
+            store=readable.store,
+            epoch=readable.epoch,
+            version=readable.version,
         )
-        position = self._run_context.position_store.record_build(self._kept.lease, making)
-        self._run_context.generations.make(position.outputs, making.generation)
-        failpoint.reach("generation_made")
-        return making
+        position = self._positions.record_build(self._lease, build)
+        self._run_context.generations.create(position.outputs, build.generation)
+        failpoint.hit("generation_made")
+        return build
 
     def discard(self, position: Position) -> None:
-        """Abandon an interrupted build; the next sweep drops its collections."""
-        if position.making is not None:
-            if position.making.step is not None:
-                jobs.discard(self._run_context.engine, position.making.step)
-            self._run_context.position_store.drop_build(self._kept.lease)
+        """Abandon an interrupted build; the next `drop_retired` drops its collections."""
+        if position.open_build is not None:
+            if position.open_build.step is not None:
+                jobs.discard(self._run_context.engine, position.open_build.step)
+            self._positions.discard_build(self._lease)
 
     # The work
 
-    def run(self, making: Build) -> Outcome:
+    def run(self, build: Build) -> Outcome:
         """Process everything that is readable, and switch."""
         try:
-            making = self._catch_up(making)
-            return self._switch(making)
+            build = self._catch_up(build)
+            return self._switch(build)
         except (RunFailedError, RunCancelledError):
-            self.discard(self._run_context.position_store.get(self._kept.lease.name))
+            self.discard(self._positions.get(self._lease.name))
             raise
 
-    def run_rebuild(self, work: Rebuild, mark: Mark, since: datetime, until: datetime) -> Outcome:
+    def run_rebuild(self, work: Rebuild, readable: ReadableInput, since: datetime, until: datetime) -> Outcome:
         """Copy what stays, compute what is in the range, and switch."""
-        name = self._kept.lease.name
         with self._live() as (_, position):
             since, until = work.widen(position, since, until)
-            making = self.begin("rebuild", mark, since, until)
-            making = replace(making, reached=position.position, skipped=position.skipped)
-            work.copy_outside(position, making)
-        failpoint.reach("copied")
+            build = self.start("rebuild", readable, since, until)
+            build = replace(build, reached=position.position, skipped=position.skipped)
+            work.copy_outside(position, build)
+        failpoint.hit("copied")
         try:
-            scratch = self._run_context.position_store.number(self._kept.lease)
-            span = replace(mark.range(mark.first, making.reached), narrowing=work.narrowing(making))
-            self._run_context.generations.make(position.outputs, scratch)
-            step = make_step(self._run_context, self._plan, span, scratch, mark)
-            self._tally += jobs.perform(self._run_context.engine, step, self._run_context.watch(self._kept, making.uid))
-            work.copy_inside(position, making, scratch)
-            making = replace(making, copied=True)
-            self._run_context.position_store.record_build(self._kept.lease, making)
-            return self.run(making)
+            scratch = self._positions.reserve_generation(self._lease)
+            span = replace(readable.range(readable.first, build.reached), narrowing=work.narrowing(build))
+            self._run_context.generations.create(position.outputs, scratch)
+            step = make_step(self._run_context, self._plan, span, scratch, readable)
+            self._counts += jobs.perform(
+                self._run_context.engine, step, self._run_context.stop_check(self._held_lease, build.uid)
+            )
+            work.copy_inside(position, build, scratch)
+            build = replace(build, copied=True)
+            self._positions.record_build(self._lease, build)
+            return self.run(build)
         except (RunFailedError, RunCancelledError):
-            self.discard(self._run_context.position_store.get(name))
+            self.discard(self._positions.get(self._lease.name))
             raise
 
-    def _catch_up(self, making: Build) -> Build:
-        for number in range(ROUNDS):
-            if making.step is not None:
-                making = self._perform(making)
-            mark = input_mark(self._run_context, self._definition)
-            behind = making.reached is None or (
-                self._increments and mark.through is not None and mark.through > making.reached
-            )
-            if not behind or (number and mark.integral and mark.through - making.reached <= SMALL_STEP):
+    def _catch_up(self, build: Build) -> Build:
+        for number in range(MOST_CATCH_UP_STEPS):
+            if build.step is not None:
+                build = self._perform(build)
+            readable = readable_input(self._run_context, self._definition)
+            if build.reached is not None and not self._has_more(build, readable):
                 break
-            if mark.through is None:
+            if readable.through is None:
                 break
-            making = self._perform(self._record(making, mark))
-        return making
+            if number and readable.integral and readable.through - build.reached <= SMALL_STEP:
+                break
+            build = self._perform(self._record(build, readable))
+        return build
 
-    def _record(self, making: Build, mark: Mark) -> Build:
-        start = making.base if making.reached is None else making.reached
-        step = make_step(self._run_context, self._plan, mark.range(start, mark.through), making.generation, mark)
-        failpoint.reach("planned")
-        making = replace(making, step=step)
-        self._run_context.position_store.record_build(self._kept.lease, making)
-        failpoint.reach("recorded")
-        return making
+    def _has_more(self, build: Build, readable: ReadableInput) -> bool:
+        """Return True if an increment would add something to the build."""
+        new = readable.through is not None and (build.reached is None or readable.through > build.reached)
+        return self._increments and new
 
-    def _perform(self, making: Build) -> Build:
-        step = making.step
+    def _record(self, build: Build, readable: ReadableInput) -> Build:
+        start = build.base if build.reached is None else build.reached
+        step = make_step(
+            self._run_context, self._plan, readable.range(start, readable.through), build.generation, readable
+        )
+        failpoint.hit("planned")
+        build = replace(build, step=step)
+        self._positions.record_build(self._lease, build)
+        failpoint.hit("recorded")
+        return build
+
+    def _perform(self, build: Build) -> Build:
+        step = build.step
         assert step is not None
         step = jobs.with_code(step, self._plan.code)
-        tally = jobs.perform(self._run_context.engine, step, self._run_context.watch(self._kept, making.uid))
-        failpoint.reach("jobs_done")
-        self._tally += tally
-        making = replace(
-            making,
+        counts = jobs.perform(self._run_context.engine, step, self._run_context.stop_check(self._held_lease, build.uid))
+        failpoint.hit("jobs_done")
+        self._counts += counts
+        build = replace(
+            build,
             step=None,
             reached=step.through,
-            skipped=(making.skipped + tally.skipped)[:1000],
-            skipped_count=making.skipped_count + tally.skipped_count,
+            skipped=(build.skipped + counts.skipped)[:1000],
+            skipped_count=build.skipped_count + counts.skipped_count,
         )
-        self._run_context.position_store.record_build(self._kept.lease, making)
-        failpoint.reach("moved")
-        return making
+        self._positions.record_build(self._lease, build)
+        failpoint.hit("moved")
+        return build
 
-    def _switch(self, making: Build) -> Outcome:
+    def _switch(self, build: Build) -> Outcome:
         with self._live() as (live, position):
-            mark = input_mark(self._run_context, self._definition)
-            if (
-                self._increments
-                and mark.through is not None
-                and (making.reached is None or mark.through > making.reached)
-            ):
-                making = self._perform(self._record(making, mark))
-            failpoint.reach("caught_up")
+            readable = readable_input(self._run_context, self._definition)
+            if self._has_more(build, readable):
+                build = self._perform(self._record(build, readable))
+            failpoint.hit("caught_up")
             if position.step is not None:  # of an interrupted increment, whose generation is about to be retired
                 jobs.discard(self._run_context.engine, position.step)
-            complete = mark.complete_through if making.reached == mark.through else position.complete_through
-            reached = Reached(making.reached, complete, making.skipped, making.skipped_count)
-            position = self._run_context.position_store.switch(self._kept.lease, live.lease, making, reached)
-            position = self._run_context.generations.show(position)
-        failpoint.reach("shown")
-        return outcome_of(
+            complete = readable.complete_through if build.reached == readable.through else position.complete_through
+            reached = Reached(build.reached, complete, build.skipped, build.skipped_count)
+            position = self._positions.switch(self._lease, live.lease, build, reached)
+            position = self._run_context.generations.switch_views(position)
+        failpoint.hit("shown")
+        return make_outcome(
             self._definition,
             position,
             "complete",
-            mode=making.mode,
-            uid=making.uid,
-            start=making.base,
-            tally=self._tally,
-            code=making.code,
-            duration_s=time.monotonic() - self._began,
+            mode=build.mode,
+            uid=build.uid,
+            start=build.base,
+            counts=self._counts,
+            code=build.code,
+            duration_s=time.monotonic() - self._started,
         )
 
     @contextmanager
     def _live(self) -> Iterator[tuple[HeldLease, Position]]:
         """Wait for the increment in progress, then hold up further ones inside the block."""
-        self._kept.check()
-        with self._run_context.holding(self._kept.lease.name, "live", LIVE_WAIT_S) as held:
+        self._held_lease.check()
+        with self._run_context.hold_lease(self._lease.name, "live", LIVE_WAIT_S) as held:
             yield held

@@ -18,19 +18,19 @@ from aggregates.exceptions import DefinitionError, UnknownAggregateError
 from aggregates.run.context import RunContext
 from aggregates.run.position import Position
 from aggregates.run.position_store import PositionStore, clock
-from aggregates.run.watermark import Mark, above, event_mark
+from aggregates.run.watermark import ReadableInput, above, readable_events
 
 SEEN = "agg.seen"
-PIN_WAIT_S = 60.0
+LOCK_WAIT_S = 60.0
 
 
-def input_mark(run_context: RunContext, definition: Definition) -> Mark:
+def readable_input(run_context: RunContext, definition: Definition) -> ReadableInput:
     """Return how far the definition's inputs can be read now."""
     if definition.kind == EVENT:
-        return event_mark(run_context.store)
+        return readable_events(run_context.store)
     if definition.kind == "aggregate":
-        return _aggregate_mark(run_context, definition)
-    return _collection_mark(run_context.database, definition)
+        return _readable_aggregates(run_context, definition)
+    return _readable_collections(run_context.database, definition)
 
 
 def _input_positions(run_context: RunContext, definition: Definition) -> dict[str, Position]:
@@ -46,28 +46,28 @@ def _input_positions(run_context: RunContext, definition: Definition) -> dict[st
 
 
 @contextmanager
-def pinned(run_context: RunContext, definition: Definition) -> Iterator[None]:
+def inputs_locked(run_context: RunContext, definition: Definition) -> Iterator[None]:
     """Keep input aggregates unchanged inside the block: their increments and switches wait.
 
-    Does nothing for other inputs. Raises `BusyError` if an input is not free within `PIN_WAIT_S`.
+    Does nothing for other inputs. Raises `LeaseHeldError` if an input is not free within `LOCK_WAIT_S`.
     """
     with ExitStack() as stack:
         if definition.kind == "aggregate":
             for name in sorted({position.name for position in _input_positions(run_context, definition).values()}):
-                stack.enter_context(run_context.holding(name, "live", PIN_WAIT_S))
+                stack.enter_context(run_context.hold_lease(name, "live", LOCK_WAIT_S))
         yield
 
 
-def _aggregate_mark(run_context: RunContext, definition: Definition) -> Mark:
+def _readable_aggregates(run_context: RunContext, definition: Definition) -> ReadableInput:
     positions = _input_positions(run_context, definition)
     names = [
         f"zgen.{each}.{position.generation}"
         for output, position in positions.items()
-        for each in run_context.generations.expand([output], position.generation)
+        for each in run_context.generations.expand_patterns([output], position.generation)
     ]
     first = next(iter(positions.values()))
     complete = [p.complete_through for p in positions.values() if p.complete_through is not None]
-    return Mark(
+    return ReadableInput(
         through=min((p.position for p in positions.values() if isinstance(p.position, int)), default=0),
         complete_through=min(complete, default=None),
         store=first.store,
@@ -91,7 +91,7 @@ def behind_inputs(position_store: PositionStore, inputs: Mapping[str, Iterable[s
     None means that one of its inputs has not run yet. Takes one query; which process refreshed the inputs is
     irrelevant.
     """
-    places = position_store.places()
+    places = position_store.output_positions()
     by_aggdef = {place.aggdef: place for place in places.values()}
     found: dict[str, bool | None] = {}
     for name, outputs in inputs.items():
@@ -102,7 +102,7 @@ def behind_inputs(position_store: PositionStore, inputs: Mapping[str, Iterable[s
     return found
 
 
-def _collection_mark(database: Database[dict[str, Any]], definition: Definition) -> Mark:
+def _readable_collections(database: Database[dict[str, Any]], definition: Definition) -> ReadableInput:
     """Return a mark at the highest id known to have existed `settle_s` ago.
 
     `agg.seen` keeps samples of the highest id over time: the ids of a foreign collection need not reflect time, and a
@@ -125,8 +125,8 @@ def _collection_mark(database: Database[dict[str, Any]], definition: Definition)
     if len(databases) > 1:
         raise DefinitionError(f"inputs {list(definition.inputs)}: all must be in one database", "inputs")
     now = clock(database)
-    through = settled(database, definition, highest, now)
-    return Mark(
+    through = settled_through(database, definition, highest, now)
+    return ReadableInput(
         through=through,
         complete_through=now - timedelta(seconds=definition.settle_s) if through is not None else None,
         store=f"{definition.inputs[0]}#{key}",
@@ -139,7 +139,7 @@ def _collection_mark(database: Database[dict[str, Any]], definition: Definition)
     )
 
 
-def settled(database: Database[dict[str, Any]], definition: Definition, highest: Any, now: datetime) -> Any:
+def settled_through(database: Database[dict[str, Any]], definition: Definition, highest: Any, now: datetime) -> Any:
     """Return the highest id seen at least `settle_s` ago, and record `highest` for later calls.
 
     The samples belong to one key and one set of inputs; changing either discards them.
@@ -161,7 +161,7 @@ def settled(database: Database[dict[str, Any]], definition: Definition, highest:
     return old[-1]["id"] if old else None
 
 
-def forget_seen(database: Database[dict[str, Any]], name: str) -> None:
+def delete_id_samples(database: Database[dict[str, Any]], name: str) -> None:
     """Delete the samples recorded for the aggregate `name`."""
     database[SEEN].delete_one({"_id": name})
 

@@ -53,18 +53,18 @@ def perform(engine: EngineLike, step: RunStep, check: Callable[[], None]) -> Run
     check()
     for number, spec in enumerate(wanted):
         _submit(engine, spec, wrote=number > 0)
-        failpoint.reach("submitted")
-    tally = RunCounts()
+        failpoint.hit("submitted")
+    counts = RunCounts()
     for number, spec in enumerate(wanted):
         status = _wait(engine, spec, check)
         if status.state != COMPLETE:
             for other in wanted[number + 1 :]:
                 engine.cancel(other.job_id)
             raise _failure(status, others=len(wanted) > 1)
-        tally += _tally(status)
+        counts += _counts(status)
     for call in step.basic:
         _call(engine, call)
-    return tally
+    return counts
 
 
 def _submit(engine: EngineLike, spec: JobSpec, *, wrote: bool) -> None:
@@ -113,7 +113,7 @@ def nothing_written(status: JobStatus) -> bool:
     return code in NOTHING_WRITTEN or status.progress.get("reduces") == 0
 
 
-def _tally(status: JobStatus) -> RunCounts:
+def _counts(status: JobStatus) -> RunCounts:
     progress = status.progress
     skipped = tuple(progress.get("skipped_ids", ()))
     return RunCounts(

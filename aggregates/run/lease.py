@@ -59,42 +59,42 @@ class LeaseRenewer:
     def __init__(self, renew: Callable[[Lease, float], bool], lease_s: float = LEASE_S) -> None:
         self._renew_in_store = renew
         self._lease_s = lease_s
-        self._kept: set[HeldLease] = set()
+        self._held: set[HeldLease] = set()
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def keep(self, lease: Lease) -> Iterator[HeldLease]:
+    def renewing(self, lease: Lease) -> Iterator[HeldLease]:
         """Renew `lease` inside the block; it is not released at the end."""
-        kept = HeldLease(lease)
+        held_lease = HeldLease(lease)
         with self._lock:
-            self._kept.add(kept)
+            self._held.add(held_lease)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lease-renewer", daemon=True)
                 self._thread.start()
         try:
-            yield kept
+            yield held_lease
         finally:
             with self._lock:
-                self._kept.discard(kept)
-                if not self._kept:
+                self._held.discard(held_lease)
+                if not self._held:
                     self._wake.notify_all()
 
     def _run(self) -> None:
         while True:
             with self._lock:
                 self._wake.wait(self._lease_s / 3)
-                if not self._kept:
+                if not self._held:
                     self._thread = None
                     return
-                now = list(self._kept)
-            for kept in now:
-                self._renew(kept)
+                now = list(self._held)
+            for held_lease in now:
+                self._renew(held_lease)
 
-    def _renew(self, kept: HeldLease) -> None:
+    def _renew(self, held_lease: HeldLease) -> None:
         try:
-            if not self._renew_in_store(kept.lease, self._lease_s):
-                kept.lost = True
+            if not self._renew_in_store(held_lease.lease, self._lease_s):
+                held_lease.lost = True
         except PyMongoError as error:
-            log.warning("lease not renewed, will try again aggregate=zagg.%s error=%s", kept.lease.name, error)
+            log.warning("lease not renewed, will try again aggregate=zagg.%s error=%s", held_lease.lease.name, error)

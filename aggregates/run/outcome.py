@@ -43,7 +43,7 @@ class Outcome:
     complete_through: datetime | None = None
     generation: int = 0
     outputs: tuple[str, ...] = ()
-    tally: RunCounts = RunCounts()
+    counts: RunCounts = RunCounts()
     duration_s: float = 0.0
     code: str = ""  # version of the task's code
     due: str = ""  # why a full run is due although this run succeeded
@@ -55,9 +55,9 @@ class Outcome:
             return f"{self.name}: a full run is due: {self.reason}"
         if self.state == "nothing":
             return f"{self.name}: {self.reason}; {targets} holds all events through {self.through}"
-        skipped = f", {self.tally.skipped_count} skipped" if self.tally.skipped_count else ""
+        skipped = f", {self.counts.skipped_count} skipped" if self.counts.skipped_count else ""
         span = f"({self.start}, {self.through}]" if self.start is not None else f"through {self.through}"
         return (
-            f"{self.name}: {self.mode} run over events {span}: {self.tally.docs_in} read{skipped}, "
-            f"{self.tally.keys} keys of {targets} written in {self.duration_s:.2f} s"
+            f"{self.name}: {self.mode} run over events {span}: {self.counts.docs_in} read{skipped}, "
+            f"{self.counts.keys} keys of {targets} written in {self.duration_s:.2f} s"
         )

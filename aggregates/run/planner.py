@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bson.min_key import MinKey
@@ -173,15 +173,7 @@ def _join(one: PlannedJob, other: PlannedJob) -> PlannedJob:
                 f"output zagg.{name} is filled by two jobs that differ in {what} "
                 f"({getattr(one, what)!r} and {getattr(other, what)!r}): jobs of one output share all but their map"
             )
-    return PlannedJob(
-        outputs=one.outputs,
-        sources=one.sources + other.sources,
-        reduce_name=one.reduce_name,
-        finalize_name=one.finalize_name,
-        params=one.params,
-        associative=one.associative,
-        on_error=one.on_error,
-    )
+    return replace(one, sources=one.sources + other.sources)
 
 
 def make_plan(

@@ -7,7 +7,7 @@ has a small document that points to it (`lead`), so that no other AggDef can cla
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 
@@ -35,34 +35,15 @@ class RunStep:
 
     def to_document(self) -> dict[str, Any]:
         """Return the document for MongoDB. Jobs are packed as BSON because their queries have `$` in field names."""
-        return {
-            "uid": self.uid,
-            "start": self.start,
-            "through": self.through,
-            "generation": self.generation,
-            "code": self.code,
-            "jobs": bson.encode({"jobs": list(self.jobs), "basic": list(self.basic)}),
-            "attempt": self.attempt,
-            "wrote": self.wrote,
-            "complete_through": self.complete_through,
-        }
+        document = vars(self) | {"jobs": bson.encode({"jobs": list(self.jobs), "basic": list(self.basic)})}
+        del document["basic"]
+        return document
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> RunStep:
         """Restore from the result of `to_document`."""
         packed = bson.decode(document["jobs"], _AWARE)
-        return cls(
-            uid=document["uid"],
-            start=document["start"],
-            through=document["through"],
-            generation=document["generation"],
-            code=document["code"],
-            jobs=tuple(packed["jobs"]),
-            basic=tuple(packed["basic"]),
-            attempt=document["attempt"],
-            wrote=document["wrote"],
-            complete_through=document["complete_through"],
-        )
+        return cls(**{**document, "jobs": tuple(packed["jobs"]), "basic": tuple(packed["basic"])})
 
 
 @dataclass(frozen=True)
@@ -134,13 +115,13 @@ class Position:
     live: Slot = field(default_factory=Slot)
     build: Slot = field(default_factory=Slot)
     step: RunStep | None = None  # the open increment
-    making: Build | None = None  # the open build
+    open_build: Build | None = None  # the open build
     retired: tuple[tuple[int, datetime], ...] = ()  # generations to drop, each with the time it was retired
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Position:
-        """Read a document of `agg.position` that is not a mere pointer to another one."""
-        plain = {key: document[key] for key in _PLAIN if key in document}
+        """Read a document of `agg.position`, except one that only points to another (`lead`)."""
+        plain = {name: document[name] for name in _PLAIN_FIELDS if name in document}
         return cls(
             name=document["_id"],
             aggdef=document["aggdef"],
@@ -149,37 +130,16 @@ class Position:
             live=_slot(document.get("live")),
             build=_slot(document.get("build")),
             step=RunStep.from_document(step) if (step := document.get("step")) else None,
-            making=Build.from_document(making) if (making := document.get("making")) else None,
+            open_build=Build.from_document(open_build) if (open_build := document.get("making")) else None,
             retired=tuple((item["n"], item["at"]) for item in document.get("retired", ())),
             **plain,
         )
 
 
-_PLAIN = (
-    "store",
-    "epoch",
-    "position",
-    "base",
-    "complete_through",
-    "generation",
-    "shown",
-    "next_generation",
-    "code",
-    "definition",
-    "version",
-    "due",
-    "blocked",
-    "skipped_count",
-)
+_CONVERTED = {"name", "aggdef", "outputs", "skipped", "live", "build", "step", "open_build", "retired"}
+_PLAIN_FIELDS = {each.name for each in fields(Position)} - _CONVERTED
 
 
 def _slot(document: Mapping[str, Any] | None) -> Slot:
-    if not document:
-        return Slot()
-    return Slot(
-        token=document.get("token", 0),
-        holder=document.get("holder") or "",
-        until=document.get("until"),
-        cancel=document.get("cancel") or "",
-        turn=document.get("turn") or "",
-    )
+    found = document or {}
+    return Slot(**{each.name: found[each.name] for each in fields(Slot) if found.get(each.name)})

@@ -12,7 +12,7 @@ from pymongo import ReturnDocument, WriteConcern
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
-from aggregates.exceptions import BusyError, LeaseLostError, OutputTakenError, UnknownAggregateError
+from aggregates.exceptions import LeaseHeldError, LeaseLostError, OutputTakenError, UnknownAggregateError
 from aggregates.run.lease import LEASE_S, Lease
 from aggregates.run.lease_holder import is_dead, new_holder
 from aggregates.run.position import Build, Position, RunStep, SlotName
@@ -34,7 +34,7 @@ class Reached:
 
 
 @dataclass(frozen=True)
-class Place:
+class OutputPosition:
     """The generation and position of an output."""
 
     aggdef: str
@@ -58,7 +58,7 @@ class PositionStore:
             document = self._collection.find_one({"_id": document["lead"]})
         return Position.from_document(document) if document else None
 
-    def of_aggdef(self, aggdef: str) -> Position | None:
+    def find_by_aggdef(self, aggdef: str) -> Position | None:
         """Return the position of the AggDef, or None."""
         document = self._collection.find_one({"aggdef": aggdef, "lead": {"$exists": False}})
         return Position.from_document(document) if document else None
@@ -74,14 +74,14 @@ class PositionStore:
         """Return every position, including steps, which makes it slow for thousands of aggregates."""
         return [Position.from_document(d) for d in self._collection.find({"lead": {"$exists": False}})]
 
-    def places(self) -> dict[str, Place]:
-        """Return the place of every output by its name; fast for thousands."""
+    def output_positions(self) -> dict[str, OutputPosition]:
+        """Return the position of every output by its name; fast for thousands."""
         fields = {"aggdef": 1, "lead": 1, "generation": 1, "position": 1, "version": 1}
         documents = {document["_id"]: document for document in self._collection.find({}, fields)}
         found = {}
         for name, document in documents.items():
             lead = documents.get(document.get("lead", name), document)
-            found[name] = Place(
+            found[name] = OutputPosition(
                 lead["aggdef"], lead.get("generation", 0), lead.get("position"), lead.get("version", "")
             )
         return found
@@ -101,7 +101,7 @@ class PositionStore:
                     f"output zagg.{name} belongs to the aggregate {document['aggdef']!r}: "
                     f"give {aggdef!r} another output, or delete {document['aggdef']!r} first"
                 )
-        own = self.of_aggdef(aggdef)
+        own = self.find_by_aggdef(aggdef)
         lead = own.name if own else names[0]
         if own and set(own.outputs) == set(names):
             return own
@@ -122,7 +122,7 @@ class PositionStore:
             if other is not None and other["aggdef"] != aggdef:
                 raise OutputTakenError(f"output zagg.{name} was taken by {other['aggdef']!r} just now") from None
 
-    def forget(self, position: Position) -> None:
+    def delete(self, position: Position) -> None:
         """Remove the position and its claims; the caller removes generations and views."""
         self._collection.delete_many({"aggdef": position.aggdef, "lead": position.name})
         self._collection.delete_one({"_id": position.name})
@@ -134,11 +134,11 @@ class PositionStore:
     ) -> tuple[Lease, Position]:
         """Take the lease of `slot`; also from a dead holder, or once it has expired.
 
-        Raises `BusyError`, naming the holder, if another process holds the lease, or if it is the turn of another
-        waiter than `waiter` (see `line_up`).
+        Raises `LeaseHeldError`, naming the holder, if another process holds the lease, or if it is the turn of another
+        waiter than `waiter` (see `request_turn`).
         """
         holder = new_holder()
-        document = self._take(_free(slot, waiter) | {"_id": name}, slot, holder, lease_s)
+        document = self._take_lease(_free(slot, waiter) | {"_id": name}, slot, holder, lease_s)
         if document is None:
             current = getattr(self.get(name), slot)
             guard: dict[str, Any] = {}
@@ -147,14 +147,14 @@ class PositionStore:
             elif current.turn and is_dead(current.turn):
                 guard = {f"{slot}.turn": current.turn, **_unheld(slot)}
             if guard:
-                document = self._take({"_id": name, **guard}, slot, holder, lease_s)
+                document = self._take_lease({"_id": name, **guard}, slot, holder, lease_s)
             if document is None:
-                raise BusyError(
+                raise LeaseHeldError(
                     f"zagg.{name} is being worked on by {current.holder or current.turn or 'another process'}"
                 )
         return Lease(name, slot, document[slot]["token"], holder), Position.from_document(document)
 
-    def line_up(self, name: str, slot: SlotName, waiter: str, turn_s: float = TURN_S) -> None:
+    def request_turn(self, name: str, slot: SlotName, waiter: str, turn_s: float = TURN_S) -> None:
         """Reserve the slot for `waiter` as soon as it is free; call again within `turn_s` to keep the turn.
 
         Does nothing while it is another waiter's turn. Taking the lease ends the turn.
@@ -173,12 +173,12 @@ class PositionStore:
         holder = new_holder()
         condition = {"_id": name, "position": step.start, "generation": step.generation, "step": None, **_free("live")}
         recorded = {"step": {"$literal": step.to_document()}}
-        document = self._take({**condition, "shown": step.generation}, "live", holder, lease_s, recorded)
+        document = self._take_lease({**condition, "shown": step.generation}, "live", holder, lease_s, recorded)
         if document is None:
             return None
         return Lease(name, "live", document["live"]["token"], holder), Position.from_document(document)
 
-    def _take(
+    def _take_lease(
         self,
         condition: Mapping[str, Any],
         slot: str,
@@ -219,7 +219,7 @@ class PositionStore:
 
     # Increments
 
-    def begin(self, lease: Lease, step: RunStep) -> Position:
+    def record_step(self, lease: Lease, step: RunStep) -> Position:
         """Record the open increment. Raises `LeaseLostError`; so do all methods below."""
         return self._change(
             lease, {"$set": {"step": step.to_document()}}, {"position": step.start, "generation": step.generation}
@@ -242,7 +242,7 @@ class PositionStore:
             update["$inc"] = {"skipped_count": reached.skipped_count}
         return self._change(lease, update, {"position": step.start, "step.uid": step.uid})
 
-    def pass_over(self, position: Position, reached: Reached) -> Position | None:
+    def skip_empty_range(self, position: Position, reached: Reached) -> Position | None:
         """Advance the position past a range with no input for this aggregate.
 
         Return None if the position has moved or a step is open. Needs no lease: a holder that has planned from the old
@@ -260,17 +260,17 @@ class PositionStore:
             update |= {"due": due, "blocked": blocked}
         return self._change(lease, {"$set": update}, {"step.uid": step.uid})
 
-    def failed(self, lease: Lease, step: RunStep, *, wrote: bool) -> RunStep:
+    def record_failed_attempt(self, lease: Lease, step: RunStep, *, wrote: bool) -> RunStep:
         """Record a failed attempt and return the step for the next one."""
         after = replace(step, attempt=step.attempt + 1, wrote=step.wrote or wrote)
         self._change(lease, {"$set": {"step": after.to_document()}}, {"step.uid": step.uid})
         return after
 
-    def say_due(self, name: str, due: str) -> None:
+    def record_full_run_due(self, name: str, due: str) -> None:
         """Record why a full run is due; needs no lease."""
         self._collection.update_one({"_id": name}, {"$set": {"due": due}})
 
-    def accept(self, name: str, code: str, definition: str) -> None:
+    def accept_change(self, name: str, code: str, definition: str) -> None:
         """Accept this code and definition for further increments; existing results stay as they are."""
         self._collection.update_one(
             {"_id": name, "blocked": {"$ne": True}}, {"$set": {"code": code, "definition": definition, "due": ""}}
@@ -278,25 +278,25 @@ class PositionStore:
 
     # Builds
 
-    def number(self, lease: Lease) -> int:
+    def reserve_generation(self, lease: Lease) -> int:
         """Return a new generation number, which is never used again for these outputs."""
         return self._change(lease, {"$inc": {"next_generation": 1}}).next_generation - 1
 
-    def record_build(self, lease: Lease, making: Build) -> Position:
+    def record_build(self, lease: Lease, open_build: Build) -> Position:
         """Record the current state of the build."""
-        return self._change(lease, {"$set": {"making": making.to_document()}})
+        return self._change(lease, {"$set": {"making": open_build.to_document()}})
 
-    def drop_build(self, lease: Lease) -> Position:
+    def discard_build(self, lease: Lease) -> Position:
         """Close a build without finishing it; the next sweep drops its generation."""
         return self._change(lease, {"$set": {"making": None, "build.cancel": ""}})
 
-    def switch(self, build: Lease, live: Lease, making: Build, reached: Reached) -> Position:
+    def switch(self, build: Lease, live: Lease, open_build: Build, reached: Reached) -> Position:
         """Make the build the current generation; both leases must hold.
 
         A rebuild leaves the recorded code and definition alone, since it keeps the results outside its range.
         """
         set_: dict[str, Any] = {
-            "generation": making.generation,
+            "generation": open_build.generation,
             "position": reached.through,
             "complete_through": reached.complete_through,
             "step": None,
@@ -306,20 +306,20 @@ class PositionStore:
             "skipped": list(reached.skipped),
             "skipped_count": reached.skipped_count,
         }
-        if making.mode == "full":
+        if open_build.mode == "full":
             set_ |= {
-                "base": making.base,
-                "code": making.code,
-                "definition": making.definition,
-                "store": making.store,
-                "epoch": making.epoch,
-                "version": making.version,
+                "base": open_build.base,
+                "code": open_build.code,
+                "definition": open_build.definition,
+                "store": open_build.store,
+                "epoch": open_build.epoch,
+                "version": open_build.version,
                 "due": "",
                 "blocked": False,
             }
-        return self._change(build, {"$set": set_}, {**live.guard, "making.uid": making.uid})
+        return self._change(build, {"$set": set_}, {**live.guard, "making.uid": open_build.uid})
 
-    def showing(self, name: str, generation: int) -> Position:
+    def record_shown(self, name: str, generation: int) -> Position:
         """Record that the views show `generation`, and retire the generation shown before."""
         replaced = {"$cond": [{"$gt": ["$shown", 0]}, [{"n": "$shown", "at": "$$NOW"}], []]}
         retired = {"$concatArrays": [{"$ifNull": ["$retired", []]}, replaced]}
@@ -329,13 +329,13 @@ class PositionStore:
         )
         return Position.from_document(document) if document else self.get(name)
 
-    def dropped(self, name: str, generations: Iterable[int]) -> None:
+    def record_dropped(self, name: str, generations: Iterable[int]) -> None:
         """Record that these retired generations have been dropped."""
         self._collection.update_one({"_id": name}, {"$pull": {"retired": {"n": {"$in": list(generations)}}}})
 
     # Cancelling
 
-    def ask_cancel(self, name: str, slot: SlotName, uid: str) -> bool:
+    def request_cancel(self, name: str, slot: SlotName, uid: str) -> bool:
         """Ask the process that performs the step or build `uid` to stop; return False if it is not open."""
         at = "step.uid" if slot == "live" else "making.uid"
         return self._collection.update_one({"_id": name, at: uid}, {"$set": {f"{slot}.cancel": uid}}).matched_count == 1

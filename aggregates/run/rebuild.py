@@ -13,7 +13,7 @@ from aggregates.exceptions import NotRebuildableError
 from aggregates.period import Span, overlaps, union
 from aggregates.run.context import RunContext
 from aggregates.run.generation import collection_name
-from aggregates.run.incremental import demand_unblocked
+from aggregates.run.incremental import require_unblocked
 from aggregates.run.planner import Plan
 from aggregates.run.position import Build, Position
 from aggregates.task import has_period
@@ -40,7 +40,7 @@ class Rebuild:
 
     def widen(self, position: Position, since: datetime, until: datetime) -> Span:
         """Return the smallest range around [since, until) that splits no period of an existing key."""
-        demand_unblocked(position)
+        require_unblocked(position)
         if position.generation == 0 or position.step is not None:
             raise NotRebuildableError(f"zagg.{position.name} has an unfinished run: run it first")
         if not since < until:
@@ -56,34 +56,34 @@ class Rebuild:
                 return span
             span = wider
 
-    def narrowing(self, making: Build) -> Mapping[str, Any]:
+    def narrowing(self, build: Build) -> Mapping[str, Any]:
         """Return the filter for events in the range."""
-        return {"timestamp": {"$gte": making.since, "$lt": making.until}}
+        return {"timestamp": {"$gte": build.since, "$lt": build.until}}
 
-    def _inside(self, key: Any, making: Build) -> bool:
+    def _inside(self, key: Any, build: Build) -> bool:
         period = self._task.period(key)
-        assert making.since is not None
-        assert making.until is not None
-        return period is not None and overlaps(period, (making.since, making.until))
+        assert build.since is not None
+        assert build.until is not None
+        return period is not None and overlaps(period, (build.since, build.until))
 
-    def copy_outside(self, position: Position, making: Build) -> None:
+    def copy_outside(self, position: Position, build: Build) -> None:
         """Copy the documents outside the range from the current generation into the new one."""
-        self._copy(position, position.generation, making, inside=False)
+        self._copy(position, position.generation, build, inside=False)
 
-    def copy_inside(self, position: Position, making: Build, scratch: int) -> None:
+    def copy_inside(self, position: Position, build: Build, scratch: int) -> None:
         """Copy the documents inside the range from the generation `scratch` into the new one."""
-        self._copy(position, scratch, making, inside=True)
+        self._copy(position, scratch, build, inside=True)
 
-    def _copy(self, position: Position, source: int, making: Build, *, inside: bool) -> None:
+    def _copy(self, position: Position, source: int, build: Build, *, inside: bool) -> None:
         batches: dict[str, list[ReplaceOne[dict[str, Any]]]] = {}
         for document, output in self._documents(position, source, None):
-            if self._inside(document["_id"], making) == inside:
+            if self._inside(document["_id"], build) == inside:
                 batch = batches.setdefault(output, [])
                 batch.append(ReplaceOne({"_id": document["_id"]}, document, upsert=True))
                 if len(batch) >= BATCH:
-                    self._write(output, making.generation, batch)
+                    self._write(output, build.generation, batch)
         for output, batch in batches.items():
-            self._write(output, making.generation, batch)
+            self._write(output, build.generation, batch)
 
     def _write(self, output: str, generation: int, batch: list[ReplaceOne[dict[str, Any]]]) -> None:
         if batch:
@@ -95,7 +95,7 @@ class Rebuild:
         self, position: Position, generation: int, fields: Mapping[str, int] | None
     ) -> Iterator[tuple[Any, str]]:
         """Yield each document of all outputs with its output; only the document's key if `fields` is given."""
-        for output in self._run_context.generations.expand(position.outputs, generation):
+        for output in self._run_context.generations.expand_patterns(position.outputs, generation):
             found = self._run_context.database[collection_name(output, generation)].find({}, fields)
             for document in found:
                 yield (document["_id"] if fields else document), output

@@ -66,7 +66,7 @@ def comparable(key: Any) -> Any:
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
-def order_of(key: Any) -> bytes:
+def key_order(key: Any) -> bytes:
     """Return bytes equal for two keys exactly if MongoDB considers them equal; their order is arbitrary but stable."""
     return repr(_plain(comparable(key))).encode("utf-8", "surrogatepass")
 
@@ -92,7 +92,7 @@ class Result:
     """The expected value of one key."""
 
     output: str
-    order: bytes  # see `order_of`
+    order: bytes  # see `key_order`
     key: Any
     value: Any
 
@@ -191,7 +191,7 @@ class Recounter:
     def _empty(self) -> None:
         for output, groups in self._groups.items():
             for group in groups.values():
-                self._spool.add((output, order_of(group.key)), {"k": group.key, "v": group.values})
+                self._spool.add((output, key_order(group.key)), {"k": group.key, "v": group.values})
         self._groups.clear()
         self._held = 0
 

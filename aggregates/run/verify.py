@@ -11,12 +11,12 @@ from aggregates.definition.definition import Definition
 from aggregates.exceptions import UnknownAggregateError
 from aggregates.run.compare import equal
 from aggregates.run.context import RunContext
-from aggregates.run.decision import foreign, gone
+from aggregates.run.decision import events_missing, store_mismatch
 from aggregates.run.external_sort import AWARE, ExternalSort, Record
 from aggregates.run.generation import collection_name
-from aggregates.run.inputs import input_mark, pinned
+from aggregates.run.inputs import inputs_locked, readable_input
 from aggregates.run.position import Position
-from aggregates.run.recount import Recounter, Result, order_of
+from aggregates.run.recount import Recounter, Result, key_order
 
 MOST_DIFFERENCES = 100
 WAIT_S = 60.0
@@ -75,42 +75,42 @@ class Comparison:
 
 
 def verify(run_context: RunContext, definition: Definition) -> Comparison:
-    """Recount the aggregate and compare. Increments go on, except during the last part and the comparison.
+    """Recount the aggregate and compare. Increments continue, except during the last part and the comparison.
 
-    Blocks; memory does not grow with the number of keys. Raises what the task raises, and `BusyError` if an increment
-    takes longer than `WAIT_S`.
+    Block; memory does not grow with the number of keys. Raise what the task raises, and `LeaseHeldError` if an
+    increment takes longer than `WAIT_S`.
     """
-    with pinned(run_context, definition):
+    with inputs_locked(run_context, definition):
         return _verify(run_context, definition)
 
 
 def _verify(run_context: RunContext, definition: Definition) -> Comparison:
-    mark = input_mark(run_context, definition)
+    readable = readable_input(run_context, definition)
     position = run_context.position(definition)
     name = position.name
-    if reason := foreign(position, mark) or gone(position, mark):
+    if reason := store_mismatch(position, readable) or events_missing(position, readable):
         return _refused(definition, position, reason)
-    if mark.version != position.version:
+    if readable.version != position.version:
         return _refused(definition, position, "what it reads has changed since its last run: run it first")
     if position.generation == 0:
         raise UnknownAggregateError(f"{definition.name} has not run yet: run it first")
-    start = position.base if position.base is not None else mark.first
+    start = position.base if position.base is not None else readable.first
     reached = position.position
-    plan = run_context.plan(definition, mark.range(start, reached), full=True)
+    plan = run_context.plan(definition, readable.range(start, reached), full=True)
     with closing(Recounter(plan, run_context.database)) as recounter:
         if reached is not None:
-            recounter.take(mark.range(start, reached))
-        with run_context.holding(name, "live", WAIT_S) as (_, pinned):
-            if pinned.step is not None:
+            recounter.take(readable.range(start, reached))
+        with run_context.hold_lease(name, "live", WAIT_S) as (_, latest):
+            if latest.step is not None:
                 reason = "a run was interrupted and is not finished: run it first"
-                return _refused(definition, pinned, reason)
-            if pinned.position is not None and pinned.position != reached:
+                return _refused(definition, latest, reason)
+            if latest.position is not None and latest.position != reached:
                 recounter.take(
-                    input_mark(run_context, definition).range(
-                        reached if reached is not None else start, pinned.position
+                    readable_input(run_context, definition).range(
+                        reached if reached is not None else start, latest.position
                     )
                 )
-            return _compare(run_context, definition, pinned, recounter)
+            return _compare(run_context, definition, latest, recounter)
 
 
 def _refused(definition: Definition, position: Position, reason: str) -> Comparison:
@@ -119,19 +119,19 @@ def _refused(definition: Definition, position: Position, reason: str) -> Compari
 
 def _compare(run_context: RunContext, definition: Definition, position: Position, recounter: Recounter) -> Comparison:
     unseen = run_context.generations.wrong_views(position)
-    tally = _DifferenceCount(differences=len(unseen))
+    counts = _DifferenceCount(differences=len(unseen))
     views = [Difference(name, None, "view", stored=collection_name(name, position.generation)) for name in unseen]
     with ExternalSort() as stored:
-        for output in run_context.generations.expand(position.outputs, position.generation):
+        for output in run_context.generations.expand_patterns(position.outputs, position.generation):
             collection = run_context.database.get_collection(
                 collection_name(output, position.generation), codec_options=AWARE
             )
             for document in collection.find({}, {"value": 1}):
                 key = document["_id"]
-                stored.add((output, order_of(key)), {"k": key, "v": document.get("value")})
+                stored.add((output, key_order(key)), {"k": key, "v": document.get("value")})
         differences = views[:MOST_DIFFERENCES]
-        for difference in _differences(stored, recounter.results(), tally):
-            tally.differences += 1
+        for difference in _differences(stored, recounter.results(), counts):
+            counts.differences += 1
             if len(differences) < MOST_DIFFERENCES:
                 differences.append(difference)
     return Comparison(
@@ -139,10 +139,10 @@ def _compare(run_context: RunContext, definition: Definition, position: Position
         through=position.position,
         generation=position.generation,
         docs_in=recounter.found.docs_in,
-        keys=tally.keys,
+        keys=counts.keys,
         skipped_count=len(recounter.found.skipped),
         differences=tuple(differences),
-        difference_count=tally.differences,
+        difference_count=counts.differences,
     )
 
 
@@ -152,12 +152,12 @@ class _DifferenceCount:
     differences: int = 0
 
 
-def _differences(stored: ExternalSort, recounted: Iterator[Result], tally: _DifferenceCount) -> Iterator[Difference]:
+def _differences(stored: ExternalSort, recounted: Iterator[Result], counts: _DifferenceCount) -> Iterator[Difference]:
     """Merge both sides in their common order, holding one document of each."""
     existing = iter(stored)
     left = next(existing, None)
     for wanted in recounted:
-        tally.keys += 1
+        counts.keys += 1
         while left is not None and left[0] < wanted.place:
             yield _unexpected(left)
             left = next(existing, None)

@@ -41,7 +41,7 @@ class EventSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Mark:
+class ReadableInput:
     """How far an input can be read now."""
 
     through: Any  # highest readable id; None = the input is empty
@@ -108,15 +108,15 @@ def above(one: Any, other: Any) -> bool:
         ) from None
 
 
-def event_mark(source: EventSource) -> Mark:
+def readable_events(source: EventSource) -> ReadableInput:
     """Return how far events can be read."""
-    mark = source.watermark()
-    first = mark.partitions[0].first_id - 1 if mark.partitions else 0
-    return Mark(
-        through=mark.through,
-        complete_through=mark.complete_through,
-        store=str(mark.store),
-        epoch=mark.epoch,
+    readable = source.watermark()
+    first = readable.partitions[0].first_id - 1 if readable.partitions else 0
+    return ReadableInput(
+        through=readable.through,
+        complete_through=readable.complete_through,
+        store=str(readable.store),
+        epoch=readable.epoch,
         first=first,
-        collections=tuple((partition.name, partition.first_id) for partition in mark.partitions),
+        collections=tuple((partition.name, partition.first_id) for partition in readable.partitions),
     )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aggregates.sample.definitions import ReadyAggregate, ReadyChart, ReadyDashboard
+from aggregates.sample.definitions import BundledAggregate, BundledChart, BundledDashboard
 
 FILE = Path(__file__).with_name("commits.jsonl.gz")  # commit histories of celery, gevent and pyzmq, 2009 to 2026
 ID_PREFIX = "sample:"
@@ -26,29 +26,29 @@ def events() -> Iterator[dict[str, Any]]:
 
 
 _AGGREGATES = (
-    ReadyAggregate(
+    BundledAggregate(
         "commits_by_day",
         "CommitsByDay",
         "Commits of each project on each day; key project/date.",
         {"type": "commit"},
     ),
-    ReadyAggregate(
+    BundledAggregate(
         "lines_by_day",
         "LinesChangedByDay",
         "Lines inserted and deleted in each project on each day; key project/date.",
         {"type": "commit"},
     ),
-    ReadyAggregate(
+    BundledAggregate(
         "changes_by_kind",
         "ChangesByKind",
         "Files touched, by project and kind of file; key project/kind.",
         {"type": "change"},
     ),
-    ReadyAggregate("events_by_type", "EventsByType", "All events by type; key type."),
+    BundledAggregate("events_by_type", "EventsByType", "All events by type; key type."),
 )
 
 _CHARTS = (
-    ReadyChart(
+    BundledChart(
         "commits-per-day",
         "Commits per day",
         "commits_by_day",
@@ -57,7 +57,7 @@ _CHARTS = (
         {"unit": "commits", "start": "-2y", "fill": "zero"},
         wide=True,
     ),
-    ReadyChart(
+    BundledChart(
         "lines-per-day",
         "Lines changed per day",
         "lines_by_day",
@@ -65,7 +65,7 @@ _CHARTS = (
         "Lines inserted and deleted in celery.",
         {"prefix": "celery/", "fields": "insertions, deletions", "unit": "lines", "start": "-2y", "fill": "zero"},
     ),
-    ReadyChart(
+    BundledChart(
         "changes-by-kind",
         "Files touched by kind",
         "changes_by_kind",
@@ -73,7 +73,7 @@ _CHARTS = (
         "Which kinds of files are changed most often.",
         {"unit": "files"},
     ),
-    ReadyChart(
+    BundledChart(
         "events-by-type",
         "Events by type",
         "events_by_type",
@@ -83,7 +83,7 @@ _CHARTS = (
     ),
 )
 
-DASHBOARD = ReadyDashboard(
+DASHBOARD = BundledDashboard(
     "open-source",
     "Three open-source projects",
     "Every commit to celery, gevent and pyzmq since 2009.",

@@ -13,7 +13,7 @@ TASKS = "aggregates.agg_tasks."
 
 
 @dataclass(frozen=True)
-class ReadyAggregate:
+class BundledAggregate:
     """One AggDef."""
 
     name: str
@@ -23,7 +23,7 @@ class ReadyAggregate:
 
 
 @dataclass(frozen=True)
-class ReadyChart:
+class BundledChart:
     """One chart, and its place on the dashboard."""
 
     slug: str
@@ -36,14 +36,14 @@ class ReadyChart:
 
 
 @dataclass(frozen=True)
-class ReadyDashboard:
+class BundledDashboard:
     """A dashboard with its aggregates and charts."""
 
     slug: str
     title: str
     description: str
-    aggregates: Sequence[ReadyAggregate]
-    charts: Sequence[ReadyChart]
+    aggregates: Sequence[BundledAggregate]
+    charts: Sequence[BundledChart]
     on_error: str = "fail"  # of its aggregates
     position: int = 10  # among the dashboards
 

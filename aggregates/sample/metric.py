@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aggregates.sample.definitions import ReadyAggregate, ReadyChart, ReadyDashboard
+from aggregates.sample.definitions import BundledAggregate, BundledChart, BundledDashboard
 
 
 def _of_kind(kind: str) -> dict[str, str]:
@@ -10,14 +10,14 @@ def _of_kind(kind: str) -> dict[str, str]:
 
 
 _AGGREGATES = (
-    ReadyAggregate("metric_timers", "MetricTimers", "Timers in seconds; key name/source/minute.", _of_kind("Timer")),
-    ReadyAggregate("metric_counters", "MetricCounters", "Counters; key name/source/minute.", _of_kind("Counter")),
-    ReadyAggregate("metric_gauges", "MetricGauges", "Gauges; key name/source/minute.", _of_kind("Gauge")),
-    ReadyAggregate(
+    BundledAggregate("metric_timers", "MetricTimers", "Timers in seconds; key name/source/minute.", _of_kind("Timer")),
+    BundledAggregate("metric_counters", "MetricCounters", "Counters; key name/source/minute.", _of_kind("Counter")),
+    BundledAggregate("metric_gauges", "MetricGauges", "Gauges; key name/source/minute.", _of_kind("Gauge")),
+    BundledAggregate(
         "metric_histograms", "MetricHistograms", "Histograms; key name/source/minute.", _of_kind("Histogram")
     ),
-    ReadyAggregate("metric_sets", "MetricSets", "Different values; key name/source/minute.", _of_kind("Set")),
-    ReadyAggregate(
+    BundledAggregate("metric_sets", "MetricSets", "Different values; key name/source/minute.", _of_kind("Set")),
+    BundledAggregate(
         "metric_delivery",
         "MetricDelivery",
         "Measurements that arrived and that were lost; key publisher/level.",
@@ -28,31 +28,31 @@ _AGGREGATES = (
 _MOST_SERIES = {"series_limit": 12}
 _LAST_HOUR = _MOST_SERIES | {"start": "-1h"}
 _CHARTS = (
-    ReadyChart(
+    BundledChart(
         "metric-p95", "Timers, 95 %", "metric_timers", "line",
         "95 of 100 calls take no longer than this.", _LAST_HOUR | {"fields": "p95", "unit": "s"}, wide=True,
     ),
-    ReadyChart(
+    BundledChart(
         "metric-calls", "Timed calls", "metric_timers", "line",
         "Calls per second.", _LAST_HOUR | {"fields": "rate", "unit": "/s"},
     ),
-    ReadyChart(
+    BundledChart(
         "metric-counters", "Counters", "metric_counters", "line",
         "What counters count, per second.", _LAST_HOUR | {"fields": "rate", "unit": "/s"},
     ),
-    ReadyChart(
+    BundledChart(
         "metric-gauges", "Gauges", "metric_gauges", "line", "The last reading of each minute.",
         _LAST_HOUR | {"fields": "last"},
     ),
-    ReadyChart(
+    BundledChart(
         "metric-histograms", "Histograms, 95 %", "metric_histograms", "line",
         "95 of 100 values are no larger than this.", _LAST_HOUR | {"fields": "p95"},
     ),
-    ReadyChart(
+    BundledChart(
         "metric-sets", "Different values", "metric_sets", "line", "How many different values each minute had.",
         _LAST_HOUR | {"fields": "distinct"},
     ),
-    ReadyChart(
+    BundledChart(
         "metric-delivery", "Lost measurements", "metric_delivery", "table",
         "Per publisher and level: what arrived, and what was lost while a part was down.",
         _MOST_SERIES | {"fields": "lost_measurements, measurements"},
@@ -60,7 +60,7 @@ _CHARTS = (
 )  # fmt: skip
 
 # Any producer can send events of type `metric` without the backend: invalid ones are skipped and listed.
-DASHBOARD = ReadyDashboard(
+DASHBOARD = BundledDashboard(
     "metrics",
     "Metrics",
     "What programs measure of themselves with Zibrato; Zarkov's processes do so too.",

@@ -1,7 +1,7 @@
 """Multi-step operations on aggregates, shared by views, admin, commands and Celery tasks."""
 
 from aggregates.services.define import clone, define, remove, set_enabled
-from aggregates.services.history import copy_position, note_failure, note_refresh
+from aggregates.services.history import copy_position, record_failure, record_refreshes
 from aggregates.services.perform import accept_change, perform_run, run_now, verify_now
 from aggregates.services.request import cancel_run, get_aggdef, new_run, start_run, sweep
 from aggregates.services.status import jobs_under_way, preview, status
@@ -19,10 +19,10 @@ __all__ = [
     "import_definitions",
     "jobs_under_way",
     "new_run",
-    "note_failure",
-    "note_refresh",
     "perform_run",
     "preview",
+    "record_failure",
+    "record_refreshes",
     "remove",
     "require_enabled",
     "run_now",

@@ -26,10 +26,10 @@ class Announcer:
         self._connected = ""
         self._socket: zmq.Socket[bytes] | None = None
 
-    def say(self, outcome: Outcome) -> None:
+    def announce(self, outcome: Outcome) -> None:
         """Announce one outcome; neither blocks nor raises if the ingester is down."""
         through = outcome.through if isinstance(outcome.through, int) else 0
-        message = agg_complete(outcome.name, through, outcome.tally.docs_in)
+        message = agg_complete(outcome.name, through, outcome.counts.docs_in)
         try:
             socket = self._connect()
             if socket is not None:
@@ -62,9 +62,9 @@ class Announcer:
             self._socket = None
 
 
-def once(outcome: Outcome) -> None:
+def announce_once(outcome: Outcome) -> None:
     """Announce one outcome over a temporary socket, for processes that rarely do so."""
     config = settings.ZARKOV
     announcer = Announcer(lambda: config.connect_address("bson_bind_address"), config.client_keys)
-    announcer.say(outcome)
+    announcer.announce(outcome)
     announcer.close()

@@ -36,7 +36,7 @@ class QueuedMessage:
 
 
 @dataclass(frozen=True)
-class QueueContent:
+class WaitingWork:
     """One line of the queue: work for a Celery worker."""
 
     what: str  # kind of work, for people
@@ -75,7 +75,7 @@ def queued_runs(client: Client) -> frozenset[int]:
     return frozenset(m.arguments[0] for m in found if m.task == PERFORM and m.arguments)
 
 
-def lines(client: Client) -> list[QueueContent]:
+def lines(client: Client) -> list[WaitingWork]:
     """Return waiting work, oldest first: messages that are still relevant, and planned runs without a message."""
     found = messages(client)
     known = found or []
@@ -86,23 +86,23 @@ def lines(client: Client) -> list[QueueContent]:
     aggdefs = AggDef.objects.in_bulk(names, field_name="name") if names else {}
     shown = [line for message in known if (line := _line(message, runs, aggdefs)) is not None]
     lost = [run for run in runs.values() if run.pk not in asked]
-    shown += [QueueContent(run.get_mode_display(), run.created, run.aggdef, run, queued=found is None) for run in lost]
+    shown += [WaitingWork(run.get_mode_display(), run.created, run.aggdef, run, queued=found is None) for run in lost]
     return sorted(shown, key=lambda line: line.since)
 
 
-def _line(message: QueuedMessage, runs: Mapping[int, Run], aggdefs: Mapping[str, AggDef]) -> QueueContent | None:
+def _line(message: QueuedMessage, runs: Mapping[int, Run], aggdefs: Mapping[str, AggDef]) -> WaitingWork | None:
     first = message.arguments[0] if message.arguments else None
     if message.task == PERFORM:
         run = runs.get(first) if isinstance(first, int) else None
         if run is None:  # it was cancelled or has started
             return None
-        return QueueContent(run.get_mode_display(), message.since, run.aggdef, run)
+        return WaitingWork(run.get_mode_display(), message.since, run.aggdef, run)
     if message.task == SCHEDULED:
-        return QueueContent("scheduled run", message.since, aggdefs.get(str(first)))
+        return WaitingWork("scheduled run", message.since, aggdefs.get(str(first)))
     if message.task == VERIFY:
         what = f"scheduled verification of {', '.join(map(str, message.arguments)) or 'all'}"
-        return QueueContent(what, message.since, aggdefs.get(str(first)))
-    return QueueContent(message.task, message.since)
+        return WaitingWork(what, message.since, aggdefs.get(str(first)))
+    return WaitingWork(message.task, message.since)
 
 
 def _collection(client: Client) -> Any:

@@ -8,11 +8,11 @@ from typing import Any
 
 from django.db import transaction
 
-from aggregates.exceptions import BusyError, DefinitionError, known
+from aggregates.exceptions import DefinitionError, LeaseHeldError, known
 from aggregates.models import AggDef
 from aggregates.process_connections import process_connections
 from aggregates.run.context import RunContext
-from aggregates.run.inputs import forget_seen
+from aggregates.run.inputs import delete_id_samples
 from aggregates.run.position import Position, SlotName
 from aggregates.services.beat_schedule import drop_schedule
 
@@ -66,10 +66,10 @@ def remove(*aggdefs: AggDef) -> None:
 def clear(*aggdefs: AggDef) -> None:
     """Delete the schedules, positions and outputs of definitions that are about to be deleted.
 
-    Before deleting anything, raises `DefinitionError` if other aggregates read one of them, and `BusyError` if their
-    runs do not end within `CLEAR_WAIT_S`.
+    Before deleting anything, raise `DefinitionError` if other aggregates read one of them, and `LeaseHeldError` if
+    their runs do not end within `CLEAR_WAIT_S`.
     """
-    if readers := list(AggDef.objects.over(*aggdefs)):
+    if readers := list(AggDef.objects.readers_of(*aggdefs)):
         read = next(aggdef for aggdef in aggdefs if any(reader.reads(aggdef) for reader in readers))
         names = [reader.name for reader in readers if reader.reads(read)]
         raise DefinitionError(f"the aggregate {read.name} is read by {known(names)}: delete or change them first")
@@ -80,23 +80,23 @@ def clear(*aggdefs: AggDef) -> None:
             _hold(run_context, held, aggdef, deadline) for aggdef in sorted(aggdefs, key=lambda aggdef: aggdef.name)
         ]
         for position in filter(None, positions):
-            run_context.generations.remove(position)
-            run_context.position_store.forget(position)
+            run_context.generations.drop_all(position)
+            run_context.position_store.delete(position)
     for aggdef in aggdefs:
-        run_context.forget(aggdef.name)
-        forget_seen(run_context.database, aggdef.name)
+        run_context.clear_cache(aggdef.name)
+        delete_id_samples(run_context.database, aggdef.name)
         drop_schedule(aggdef)
 
 
 def _hold(run_context: RunContext, held: contextlib.ExitStack, aggdef: AggDef, deadline: float) -> Position | None:
     """Block runs of one definition until `held` exits; return its position, or None if it has none."""
-    position = run_context.position_store.of_aggdef(aggdef.name)
+    position = run_context.position_store.find_by_aggdef(aggdef.name)
     if position is not None:
         try:
             for slot in SLOTS:
-                held.enter_context(run_context.holding(position.name, slot, max(deadline - time.monotonic(), 0)))
-        except BusyError as error:
-            raise BusyError(
+                held.enter_context(run_context.hold_lease(position.name, slot, max(deadline - time.monotonic(), 0)))
+        except LeaseHeldError as error:
+            raise LeaseHeldError(
                 f"the aggregate {aggdef.name} is in the middle of a run: cancel it, or wait until it ends ({error})"
             ) from None
     return position
@@ -107,6 +107,6 @@ def clear_again(aggdef: AggDef) -> None:
 
     A run that is still in progress cleans up itself at its end (see `perform`).
     """
-    with contextlib.suppress(BusyError):
+    with contextlib.suppress(LeaseHeldError):
         if not AggDef.objects.filter(name=aggdef.name).exists():
             clear(aggdef)

@@ -55,7 +55,7 @@ def code_version(aggdef: AggDef) -> str:
         return ""
 
 
-def note_failure(aggdef: AggDef, error: Exception, traceback: str = "", position: Position | None = None) -> None:
+def record_failure(aggdef: AggDef, error: Exception, traceback: str = "", position: Position | None = None) -> None:
     """Record in the AggDef that a run failed, and why."""
     fields: dict[str, Any] = {} if position is None else position_fields(position)
     blocked = position is not None and position.blocked
@@ -69,12 +69,12 @@ def note_failure(aggdef: AggDef, error: Exception, traceback: str = "", position
     aggdef.refresh_from_db()
 
 
-def note_realtime_failure(aggdef: AggDef, error: Exception, trace: str) -> None:
+def record_realtime_failure(aggdef: AggDef, error: Exception, trace: str) -> None:
     """Record a failed refresh; a repeated failure is counted in the same row of the history."""
     position = None
     with contextlib.suppress(PyMongoError):
-        position = process_connections().run_context.position_store.of_aggdef(aggdef.name)
-    note_failure(aggdef, error, trace, position)
+        position = process_connections().run_context.position_store.find_by_aggdef(aggdef.name)
+    record_failure(aggdef, error, trace, position)
     now = timezone.now()
     text = str(error)[:2000]
     last = Run.objects.filter(aggdef=aggdef, origin=Run.Origin.REALTIME).order_by("-pk").first()
@@ -95,7 +95,7 @@ def note_realtime_failure(aggdef: AggDef, error: Exception, trace: str) -> None:
     )
 
 
-def note_refresh(aggdef: AggDef, outcomes: list[Outcome], position: Position) -> None:
+def record_refreshes(aggdef: AggDef, outcomes: list[Outcome], position: Position) -> None:
     """Add realtime refreshes to the current hour's row of the history, and copy the position."""
     copy_position(aggdef, position, blocked=bool(outcomes) and outcomes[-1].state == "blocked")
     done = [outcome for outcome in outcomes if outcome.state == "complete"]
@@ -119,11 +119,11 @@ def note_refresh(aggdef: AggDef, outcomes: list[Outcome], position: Position) ->
         through=last.through if isinstance(last.through, int) else None,
         generation=last.generation,
         refreshes=F("refreshes") + len(done),
-        docs_in=F("docs_in") + sum(outcome.tally.docs_in for outcome in done),
-        keys=F("keys") + sum(outcome.tally.keys for outcome in done),
-        skipped_count=F("skipped_count") + sum(outcome.tally.skipped_count for outcome in done),
+        docs_in=F("docs_in") + sum(outcome.counts.docs_in for outcome in done),
+        keys=F("keys") + sum(outcome.counts.keys for outcome in done),
+        skipped_count=F("skipped_count") + sum(outcome.counts.skipped_count for outcome in done),
         duration_s=F("duration_s") + sum(outcome.duration_s for outcome in done),
         finished=now,
-        job_ids=list(last.tally.job_ids),
+        job_ids=list(last.counts.job_ids),
         code=last.code,
     )

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from aggregates.exceptions import (
     AggregateError,
-    BusyError,
     EventsGoneError,
+    LeaseHeldError,
     NotRebuildableError,
     RunCancelledError,
     RunStateError,
@@ -30,7 +30,7 @@ from aggregates.run.outcome import Outcome
 from aggregates.run.verify import Comparison, verify
 from aggregates.services import announcer
 from aggregates.services.define import clear
-from aggregates.services.history import code_version, copy_position, note_failure
+from aggregates.services.history import code_version, copy_position, record_failure
 from aggregates.services.request import new_run
 from aggregates.task_code.registry import resolve
 from mapreduce.exceptions import MapReduceError
@@ -88,7 +88,7 @@ def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Comparis
     _require_defined(run, aggdef)
     _finish(run, performer, outcome, time.thread_time() - before)
     if isinstance(outcome, Outcome) and outcome.state == "complete":
-        announcer.once(outcome)
+        announcer.announce_once(outcome)
     return outcome
 
 
@@ -106,7 +106,7 @@ def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Comparison:
         return verify(held.run_context, definition)
     run_context = held.run_context
     resolve(definition.task_name, run_context.modules)
-    held.demand_engine()
+    held.require_engine()
     if run.mode == Run.Mode.FULL:
         return _retry_while_busy(lambda: full_run(run_context, definition, force=run.force), say)
     if run.mode == Run.Mode.REBUILD:
@@ -122,7 +122,7 @@ def make_current(run_context: RunContext, definition: Any, *, look: bool = False
 
     Repairs missing or wrong views first; without `look`, only if they were not checked in the last few seconds.
     """
-    run_context.tend(definition.name, now=look)
+    run_context.check_views(definition.name, now=look)
     done = refresh(run_context, definition)
     return full_run(run_context, definition) if isinstance(done, Decision) else done
 
@@ -133,7 +133,7 @@ def _retry_while_busy(work: Callable[[], Outcome], say: Say) -> Outcome:
     while True:
         try:
             return work()
-        except BusyError as error:
+        except LeaseHeldError as error:
             if time.monotonic() > deadline:
                 raise
             if not reported:
@@ -164,12 +164,12 @@ def _finish(run: Run, performer: str, outcome: Outcome | Comparison, cpu_s: floa
     else:
         fields |= {
             "start_id": outcome.start if isinstance(outcome.start, int) else None,
-            "docs_in": outcome.tally.docs_in,
-            "keys": outcome.tally.keys,
-            "skipped_count": outcome.tally.skipped_count,
-            "job_ids": list(outcome.tally.job_ids),
+            "docs_in": outcome.counts.docs_in,
+            "keys": outcome.counts.keys,
+            "skipped_count": outcome.counts.skipped_count,
+            "job_ids": list(outcome.counts.job_ids),
         }
-        position = process_connections().run_context.position_store.of_aggdef(run.aggdef.name)
+        position = process_connections().run_context.position_store.find_by_aggdef(run.aggdef.name)
         if position is not None:
             copy_position(run.aggdef, position, blocked=outcome.state == "blocked")
     _store(run, performer, fields)
@@ -202,7 +202,7 @@ def _finish_failed(run: Run, performer: str, error: Exception, cpu_s: float) -> 
         return
     position = _position_if_there(run.aggdef)
     if not cancelled and not _refused(run, error):
-        note_failure(run.aggdef, error, trace, position)
+        record_failure(run.aggdef, error, trace, position)
     elif position is not None:
         copy_position(run.aggdef, position, ran=False)
 
@@ -215,7 +215,7 @@ def _refused(run: Run, error: Exception) -> bool:
 
 def _position_if_there(aggdef: AggDef) -> Any:
     try:
-        return process_connections().run_context.position_store.of_aggdef(aggdef.name)
+        return process_connections().run_context.position_store.find_by_aggdef(aggdef.name)
     except Exception:  # noqa: BLE001 - must not hide the first error, which is being recorded
         return None
 

@@ -99,13 +99,13 @@ def cancel_run(run: Run) -> Run:
 
 def _ask_cancel(run: Run) -> bool:
     position_store = process_connections().run_context.position_store
-    position = position_store.of_aggdef(run.aggdef.name)
+    position = position_store.find_by_aggdef(run.aggdef.name)
     if position is None:
         return False
-    if position.making is not None and run.mode in (Run.Mode.FULL, Run.Mode.REBUILD, Run.Mode.INCREMENTAL):
-        return position_store.ask_cancel(position.name, "build", position.making.uid)
+    if position.open_build is not None and run.mode in (Run.Mode.FULL, Run.Mode.REBUILD, Run.Mode.INCREMENTAL):
+        return position_store.request_cancel(position.name, "build", position.open_build.uid)
     if position.step is not None:
-        return position_store.ask_cancel(position.name, "live", position.step.uid)
+        return position_store.request_cancel(position.name, "live", position.step.uid)
     return False
 
 
@@ -137,7 +137,7 @@ def _is_orphan(run: Run, limit: datetime) -> bool:
         return True
     if run.seen is not None and run.seen > limit:
         return False
-    position = process_connections().run_context.position_store.of_aggdef(run.aggdef.name)
+    position = process_connections().run_context.position_store.find_by_aggdef(run.aggdef.name)
     return position is None or not _held(position, run.mode)
 
 

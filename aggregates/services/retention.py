@@ -28,11 +28,11 @@ def lowest_position() -> Reader | None:
     for aggdef in AggDef.objects.filter(enabled=True):
         if aggdef.definition().kind != EVENT:
             continue
-        position = position_store.of_aggdef(aggdef.name)
+        position = position_store.find_by_aggdef(aggdef.name)
         through = 0
         if position is not None and not position.blocked and isinstance(position.position, int):
             through = position.position
-            if position.making is not None:
-                through = min(through, int(position.making.reached or position.making.base or 0))
+            if position.open_build is not None:
+                through = min(through, int(position.open_build.reached or position.open_build.base or 0))
         found.append(Reader(aggdef.name, through))
     return min(found, key=lambda reader: reader.through, default=None)

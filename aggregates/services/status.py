@@ -13,7 +13,7 @@ from aggregates.definition.definition import Definition
 from aggregates.models import AggDef, Run
 from aggregates.process_connections import process_connections
 from aggregates.run.generation import is_pattern
-from aggregates.run.inputs import input_mark
+from aggregates.run.inputs import readable_input
 from aggregates.run.jobs import specs
 from aggregates.run.recount import Recounter
 from mapreduce.engine.engine_status import JobListing, list_jobs
@@ -37,29 +37,29 @@ class Status:
 def status(aggdef: AggDef) -> Status | None:
     """Return the state of the aggregate now; None before its first run."""
     run_context = process_connections().run_context
-    position = run_context.position_store.of_aggdef(aggdef.name)
+    position = run_context.position_store.find_by_aggdef(aggdef.name)
     if position is None or not position.generation:
         return None
-    mark = input_mark(run_context, aggdef.definition())
-    integral = isinstance(mark.through, int) and isinstance(position.position, int)
-    behind = max(mark.through - position.position, 0) if integral else None
+    readable = readable_input(run_context, aggdef.definition())
+    integral = isinstance(readable.through, int) and isinstance(position.position, int)
+    behind = max(readable.through - position.position, 0) if integral else None
     lag = (timezone.now() - position.complete_through).total_seconds() if position.complete_through and behind else 0.0
     return Status(
         through=position.position,
-        complete_through=mark.complete_through if behind == 0 else position.complete_through,
+        complete_through=readable.complete_through if behind == 0 else position.complete_through,
         behind=behind,
         behind_s=max(lag, 0.0),
-        running=bool(position.step or position.making),
+        running=bool(position.step or position.open_build),
         due=position.due,
     )
 
 
 def jobs_under_way(run: Run) -> list[JobListing]:
     """Return the jobs of a run in progress, with progress about a second old; empty between two steps."""
-    position = process_connections().run_context.position_store.of_aggdef(run.aggdef.name)
+    position = process_connections().run_context.position_store.find_by_aggdef(run.aggdef.name)
     if position is None or run.state != Run.State.RUNNING or run.mode == Run.Mode.VERIFY:
         return []
-    step = position.making.step if position.making else None
+    step = position.open_build.step if position.open_build else None
     if run.mode == Run.Mode.INCREMENTAL:
         step = position.step or step  # the first run is a full one
     ids = [spec.job_id for spec in specs(step)] if step else []
@@ -82,10 +82,14 @@ def preview(definition: Definition, events: int = PREVIEW_EVENTS, keys: int = PR
     Raises what the task raises, and `TaskError` if it cannot be used.
     """
     run_context = process_connections().run_context
-    mark = input_mark(run_context, definition)
-    span = mark.range(mark.first, mark.through)
+    readable = readable_input(run_context, definition)
+    span = readable.range(readable.first, readable.through)
     plan = run_context.plan(definition, span, full=True)
-    newest = mark.range(max(mark.first or 0, mark.through - 20 * events), mark.through) if mark.integral else span
+    newest = (
+        readable.range(max(readable.first or 0, readable.through - 20 * events), readable.through)
+        if readable.integral
+        else span
+    )
     results: dict[str, list[tuple[Any, Any]]] = {output: [] for output in plan.outputs if not is_pattern(output)}
     with closing(Recounter(plan, run_context.database)) as recounter:
         recounter.take(newest, limit=events)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregates.exceptions import TaskError
-from aggregates.task_code.code_reach import EVERYTHING, CodeReach, ModuleSource, parse, reach
+from aggregates.task_code.used_code import WHOLE_MODULE, ModuleSource, UsedCode, find_used_code, parse
 
 _VERSION = "__zarkov_code_version__"  # the engine sets the same attribute
 _FRAMEWORK = frozenset({"aggregates.task"})
@@ -27,23 +27,23 @@ _LIBRARY = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib",
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _STARTED = time.time()
 
-Mark = tuple[int, int]  # mtime in ns and size of a file
+FileStamp = tuple[int, int]  # mtime in ns and size of a file
 _lock = threading.RLock()
-_files: dict[str, tuple[Mark, str]] = {}  # sha256 by path
-_modules: dict[str, tuple[str, Mark, ModuleSource]] = {}
-_reached: dict[tuple[tuple[str, str], ...], tuple[dict[str, Mark], CodeReach]] = {}
+_files: dict[str, tuple[FileStamp, str]] = {}  # sha256 by path
+_modules: dict[str, tuple[str, FileStamp, ModuleSource]] = {}
+_used_code_cache: dict[tuple[tuple[str, str], ...], tuple[dict[str, FileStamp], UsedCode]] = {}
 
 
 def task_version(roots: Iterable[tuple[str, str]]) -> str:
     """Return the version of all code that `roots`, as (module, name), use; 16 hexadecimal digits. Runs none of it."""
-    return _reach(roots).version()
+    return _used_code(roots).version()
 
 
 def source_versions(roots: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the sha256 of the file of every project module that `roots` use; workers compare these."""
     key = tuple(roots)
-    home = _home(key)
-    return {name: _hash(path) for name in _reach(key).modules() if (path := _path(name, home)) is not None}
+    packages = _task_packages(key)
+    return {name: _hash(path) for name in _used_code(key).modules() if (path := _path(name, packages)) is not None}
 
 
 def module_version(name: str) -> str:
@@ -53,7 +53,7 @@ def module_version(name: str) -> str:
     processes follow their files. Raises `TaskError` if the module cannot be read or imported, or if a changed module
     cannot be reloaded because it holds Django models.
     """
-    path = _path(name, _home([(name, "")]))
+    path = _path(name, _task_packages([(name, "")]))
     if path is None:
         raise TaskError(f"module {name} was not found; searched {', '.join(filter(None, sys.path))}")
     with _lock:
@@ -63,7 +63,7 @@ def module_version(name: str) -> str:
             module = importlib.import_module(name)
             if not known:
                 setattr(module, _VERSION, _hash(path))
-            _follow_files(name)
+            _reload_changed(name)
         except TaskError:
             raise
         except Exception as error:
@@ -71,12 +71,12 @@ def module_version(name: str) -> str:
         return _hash(path)
 
 
-def _follow_files(name: str) -> None:
+def _reload_changed(name: str) -> None:
     """Reload whatever has changed among `name` and the modules that it uses, and the modules that use those."""
-    found, home = _reach([(name, EVERYTHING)]), _home([(name, "")])
+    found, packages = _used_code([(name, WHOLE_MODULE)]), _task_packages([(name, "")])
     reloaded: set[str] = set()
     for each in found.modules():
-        module, path = sys.modules.get(each), _path(each, home)
+        module, path = sys.modules.get(each), _path(each, packages)
         if module is None or path is None:
             continue
         version = _hash(path)
@@ -99,41 +99,41 @@ def _reload(name: str, module: Any) -> None:
     importlib.reload(module)
 
 
-def _reach(roots: Iterable[tuple[str, str]]) -> CodeReach:
+def _used_code(roots: Iterable[tuple[str, str]]) -> UsedCode:
     key = tuple(sorted(set(roots)))
-    home = _home(key)
+    packages = _task_packages(key)
     with _lock:
-        cached = _reached.get(key)
-        if cached is not None and all(_mark_of(name, home) == mark for name, mark in cached[0].items()):
+        cached = _used_code_cache.get(key)
+        if cached is not None and all(_stamp_of(name, packages) == stamp for name, stamp in cached[0].items()):
             return cached[1]
-        found = reach(key, lambda name: _load(name, home))
-        marks = {name: mark for name in found.names if (mark := _mark_of(name, home)) is not None}
-        _reached[key] = (marks, found)
+        found = find_used_code(key, lambda name: _load(name, packages))
+        stamps = {name: stamp for name in found.names if (stamp := _stamp_of(name, packages)) is not None}
+        _used_code_cache[key] = (stamps, found)
         return found
 
 
-def _home(roots: Iterable[tuple[str, str]]) -> frozenset[str]:
+def _task_packages(roots: Iterable[tuple[str, str]]) -> frozenset[str]:
     """Return the packages that hold the tasks."""
     return frozenset(module.partition(".")[0] for module, _ in roots)
 
 
-def _load(name: str, home: frozenset[str]) -> ModuleSource | None:
+def _load(name: str, packages: frozenset[str]) -> ModuleSource | None:
     """Return the module split into statements; None if it is not a project file."""
-    path = _path(name, home)
+    path = _path(name, packages)
     if path is None or name in _FRAMEWORK:
         return None
-    mark = _mark(path)
+    stamp = _stamp(path)
     cached = _modules.get(name)
-    if cached is None or cached[:2] != (path, mark):
+    if cached is None or cached[:2] != (path, stamp):
         try:
             module = parse(name, Path(path).read_text(encoding="utf-8"), package=path.endswith("__init__.py"))
         except (SyntaxError, ValueError) as error:
             raise TaskError(f"module {name} cannot be read: {error}") from error
-        cached = _modules[name] = (path, mark, module)
+        cached = _modules[name] = (path, stamp, module)
     return cached[2]
 
 
-def _path(name: str, home: frozenset[str]) -> str | None:
+def _path(name: str, packages: frozenset[str]) -> str | None:
     """Return the module's source file; None if it is not a project file."""
     try:
         spec = importlib.util.find_spec(name)
@@ -141,29 +141,29 @@ def _path(name: str, home: frozenset[str]) -> str | None:
         return None
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
-    return spec.origin if name.partition(".")[0] in home or _of_project(spec.origin) else None
+    return spec.origin if name.partition(".")[0] in packages or _is_project_file(spec.origin) else None
 
 
 @lru_cache(maxsize=10_000)
-def _of_project(origin: str) -> bool:
+def _is_project_file(origin: str) -> bool:
     path = Path(origin).resolve()
     return not _INSTALLED & set(path.parts) and not any(path.is_relative_to(library) for library in _LIBRARY)
 
 
-def _mark_of(name: str, home: frozenset[str]) -> Mark | None:
-    path = _path(name, home)
-    return _mark(path) if path is not None else None
+def _stamp_of(name: str, packages: frozenset[str]) -> FileStamp | None:
+    path = _path(name, packages)
+    return _stamp(path) if path is not None else None
 
 
-def _mark(path: str) -> Mark:
+def _stamp(path: str) -> FileStamp:
     stat = Path(path).stat()
     return stat.st_mtime_ns, stat.st_size
 
 
 def _hash(path: str) -> str:
-    mark = _mark(path)
+    stamp = _stamp(path)
     with _lock:
         cached = _files.get(path)
-        if cached is None or cached[0] != mark:
-            cached = _files[path] = (mark, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+        if cached is None or cached[0] != stamp:
+            cached = _files[path] = (stamp, hashlib.sha256(Path(path).read_bytes()).hexdigest())
         return cached[1]

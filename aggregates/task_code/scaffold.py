@@ -99,13 +99,13 @@ def scaffold(name: str, parent: Path) -> Scaffold:
     return Scaffold(name, parent / name)
 
 
-def write(made: Scaffold) -> list[Path]:
+def write_files(new: Scaffold) -> list[Path]:
     """Write the files and return their paths. Raises `DefinitionError` and writes none if one of them exists."""
-    files = made.files()
-    there = [path for path in files if path.exists()]
-    if there:
-        raise DefinitionError(f"{there[0]} already exists: choose another name, or delete it first", "name")
-    made.folder.mkdir(parents=True, exist_ok=True)
+    files = new.files()
+    existing = [path for path in files if path.exists()]
+    if existing:
+        raise DefinitionError(f"{existing[0]} already exists: choose another name, or delete it first", "name")
+    new.folder.mkdir(parents=True, exist_ok=True)
     for path, text in files.items():
         path.write_text(text, encoding="utf-8")
     return list(files)

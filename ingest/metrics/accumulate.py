@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import native_thread
-from .bounded_sum import bounded
+from .clamp import clamp
 from .identity import Identity
 from .metric_type import COUNTER, SET, TIMER
 from .sketch import DistinctSketch, LogSketch, hash_of
@@ -118,7 +118,7 @@ class Distribution(BufferedAccumulator):
         lowest, highest = min(values), max(values)
         self._min = lowest if self._min is None else min(self._min, lowest)
         self._max = highest if self._max is None else max(self._max, highest)
-        self._sum = bounded(self._sum + sum(values))
+        self._sum = clamp(self._sum + sum(values))
         self._last = values[-1]
 
     def _summary(self) -> ValueSummary:
@@ -145,7 +145,7 @@ class CallCounter:
     def collect(self) -> ValueSummary | None:
         """Return what was counted since the last call, or None if nothing. For the sender."""
         count = self.count_new()
-        return ValueSummary(count, bounded(count * self.value)) if count else None
+        return ValueSummary(count, clamp(count * self.value)) if count else None
 
     def reset_after_fork(self) -> None:
         """Discard what the parent process counted and will send itself."""
@@ -162,7 +162,7 @@ class CounterTotal(BufferedAccumulator):
         self._sum: float | int = 0
 
     def _add_to_summary(self, values: Sequence[float | int]) -> None:
-        self._sum = bounded(self._sum + sum(values))
+        self._sum = clamp(self._sum + sum(values))
 
     def _summary(self) -> ValueSummary:
         return ValueSummary(self._count, self._sum)

@@ -120,7 +120,7 @@ def test_the_sweeper_leaves_a_run_alone_that_is_in_progress(queued, producer):
     run = services.new_run(aggdef, "full", Run.Origin.API)
     Run.objects.filter(pk=run.pk).update(state="running", performer="elsewhere@1|1|1|x", started=timezone.now())
     long_ago(run)
-    with process_connections().run_context.holding("days", "build"):
+    with process_connections().run_context.hold_lease("days", "build"):
         assert services.sweep() == 0
     assert services.sweep() == 1
 

@@ -49,7 +49,7 @@ def test_every_process_uses_the_keys_of_the_installation(guarded: RunningIngeste
 
     def told() -> bool:
         assert receiver.send(b'{"type": "x"}')["accepted"] == 1
-        announcer.say(Outcome("daily", "incremental", "complete"))
+        announcer.announce(Outcome("daily", "incremental", "complete"))
         return {notice["$command"] for notice in seen} == {"committed", "agg_complete"}
 
     eventually(told)

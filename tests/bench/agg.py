@@ -123,7 +123,7 @@ def _one_increment(run_context: RunContext, producer: Producer, chance: random.R
     outcome = refresh(run_context, _definition())
     took = time.perf_counter() - began
     assert isinstance(outcome, Outcome)
-    assert outcome.tally.docs_in == NEW
+    assert outcome.counts.docs_in == NEW
     return took
 
 

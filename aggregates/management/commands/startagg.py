@@ -22,7 +22,7 @@ class Command(ZarkovCommand):
 
     def perform(self, options: dict[str, Any]) -> int | None:
         made = scaffold.scaffold(options["name"], options["into"])
-        for path in scaffold.write(made):
+        for path in scaffold.write_files(made):
             self.stdout.write(f"wrote {path}")
         name, modules = made.name, settings.ZARKOV.task_modules
         steps = [f"change {made.folder / 'agg_tasks.py'} to what you want to count"]

@@ -12,9 +12,9 @@ from rest_framework.response import Response
 
 from aggregates.exceptions import (
     AggregateError,
-    BusyError,
     EventsGoneError,
     FullRunDueError,
+    LeaseHeldError,
     LeaseLostError,
     OutputTakenError,
     RouterAbsentError,
@@ -27,7 +27,7 @@ from aggregates.web.mongo import to_web_error
 _OF_SERVICE: tuple[tuple[type[AggregateError], type[WebError]], ...] = (
     (UnknownAggregateError, NotFoundError),
     (RouterAbsentError, UnavailableError),
-    (BusyError, ConflictError),
+    (LeaseHeldError, ConflictError),
     (LeaseLostError, ConflictError),
     (OutputTakenError, ConflictError),
     (RunStateError, ConflictError),

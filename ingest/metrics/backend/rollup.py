@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ingest.metrics.bounded_sum import bounded
+from ingest.metrics.clamp import clamp
 from ingest.metrics.identity import Identity
 from ingest.metrics.metric_type import COUNTER, SET
 from ingest.metrics.sketch import DistinctSketch, LogSketch
@@ -29,7 +29,7 @@ class RollupEntry:
         if isinstance(measurement.value, str):
             self.distinct.add_all([measurement.value])
             return
-        self.sum = bounded(self.sum + measurement.value)
+        self.sum = clamp(self.sum + measurement.value)
         if measurement.type != COUNTER:
             self._widen(measurement.value, measurement.value, measurement.value)
             self.sketch.add_all([measurement.value])
@@ -39,7 +39,7 @@ class RollupEntry:
         if batch.identity.type == SET:
             self.distinct.merge(DistinctSketch.from_document(batch.sketch or {}))
             return
-        self.sum = bounded(self.sum + batch.sum)
+        self.sum = clamp(self.sum + batch.sum)
         if batch.min is not None and batch.max is not None and batch.last is not None:
             self._widen(batch.min, batch.max, batch.last)
             self.sketch.merge(LogSketch.from_document(batch.sketch or {}))
@@ -53,7 +53,7 @@ class RollupEntry:
         """Add another metric of the same type, scaled up from its sampling rate `rate`. Changes `other`."""
         weight = round(1 / rate)
         self.count = min(self.count + (other.count if rate == 1 else round(other.count / rate)), MOST_COUNT)
-        self.sum = bounded(self.sum + (other.sum if rate == 1 else other.sum / rate))
+        self.sum = clamp(self.sum + (other.sum if rate == 1 else other.sum / rate))
         self.distinct.merge(other.distinct)
         if other.min is not None and other.max is not None and other.last is not None:
             self._widen(other.min, other.max, other.last)

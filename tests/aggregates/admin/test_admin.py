@@ -320,7 +320,7 @@ def test_a_refused_deletion_shows_a_message_and_is_not_in_the_change_log(admin_c
     monkeypatch.setattr(import_module("aggregates.services.define"), "CLEAR_WAIT_S", 0.1)
     services.run_now(days)
     one = reverse("admin:aggregates_aggdef_delete", args=[days.pk])
-    with process_connections().run_context.holding("days", "live"):
+    with process_connections().run_context.hold_lease("days", "live"):
         assert "aggregate days is in the middle of a run" in delete_chosen(admin_client, [days], post="yes")
         answer = admin_client.post(one, {"post": "yes"}, follow=True)
         assert "days is in the middle of a run" in answer.content.decode()
@@ -377,7 +377,7 @@ def test_a_running_run_shows_the_progress_of_its_jobs_and_links_to_them(admin_cl
             return
         run = Run.objects.get()
         job = {"state": "map", "created": run.created, "progress": {"splits": 8, "splits_done": 3, "docs_in": 30_000}}
-        step = process_connections().run_context.position_store.get("days").making.step
+        step = process_connections().run_context.position_store.get("days").open_build.step
         (spec,) = specs(step)
         database["zmr.job"].update_one({"_id": spec.job_id}, {"$set": job}, upsert=True)
         pages.append(admin_client.get(reverse("admin:aggregates_run_change", args=[run.pk])).content.decode())

@@ -87,7 +87,7 @@ def days(channels: Any) -> AggDef:
 
 def fail(aggdef: AggDef, times: int = 1) -> None:
     for _ in range(times):
-        services.note_failure(aggdef, ValueError("map failed on document 7\nmore"))
+        services.record_failure(aggdef, ValueError("map failed on document 7\nmore"))
 
 
 @pytest.mark.parametrize(

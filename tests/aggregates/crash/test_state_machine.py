@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 from pymongo import MongoClient
 
-from aggregates.exceptions import AggregateError, BusyError, RunCancelledError
+from aggregates.exceptions import AggregateError, LeaseHeldError, RunCancelledError
 from aggregates.run import context as run_contexts
 from aggregates.run import failpoint, lease_holder, position_store
 from aggregates.run.context import RunContext
@@ -47,7 +47,7 @@ EVENTS = st.lists(
     max_size=4,
 )
 TASKS = ["CountByDay", "TwoOutputs", "PerType"]
-CANCEL_S = run_contexts.CANCEL_S
+CANCEL_CHECK_S = run_contexts.CANCEL_CHECK_S
 
 
 class Crash(BaseException):
@@ -71,7 +71,7 @@ class Machine(RuleBasedStateMachine):
         self.dead: set[str] = set()
         self.engine: Any = None
         self.crashing = self.cancelling = ""
-        run_contexts.CANCEL_S = 0.0  # a cancel request is checked at every step
+        run_contexts.CANCEL_CHECK_S = 0.0  # a cancel request is checked at every step
         self.start()
 
     @initialize(task=st.sampled_from(TASKS))
@@ -102,11 +102,11 @@ class Machine(RuleBasedStateMachine):
     def reach(self, point: str) -> None:
         if point == self.cancelling:
             self.cancelling = ""
-            position = self.run_context.position_store.of_aggdef(self.definition.name)
+            position = self.run_context.position_store.find_by_aggdef(self.definition.name)
             if position and position.step:
-                self.run_context.position_store.ask_cancel(position.name, "live", position.step.uid)
-            if position and position.making:
-                self.run_context.position_store.ask_cancel(position.name, "build", position.making.uid)
+                self.run_context.position_store.request_cancel(position.name, "live", position.step.uid)
+            if position and position.open_build:
+                self.run_context.position_store.request_cancel(position.name, "build", position.open_build.uid)
         if point == self.crashing:
             self.crashing, self.crashed = "", True
             raise Crash
@@ -117,7 +117,7 @@ class Machine(RuleBasedStateMachine):
             work()
         except Crash:
             self.start()
-        except BusyError:
+        except LeaseHeldError:
             raise
         except RunCancelledError:
             self.cancelled += 1
@@ -177,10 +177,14 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def readers_see_one_generation(self) -> None:
         """Check that the view shows an existing generation that is complete."""
-        found = self.run_context.position_store.of_aggdef(self.definition.name) if hasattr(self, "definition") else None
+        found = (
+            self.run_context.position_store.find_by_aggdef(self.definition.name)
+            if hasattr(self, "definition")
+            else None
+        )
         if found is None or not found.shown:
             return
-        for output in self.run_context.generations.expand(found.outputs, found.shown):
+        for output in self.run_context.generations.expand_patterns(found.outputs, found.shown):
             options = next(iter(self.run_context.database.list_collections(filter={"name": f"zagg.{output}"})), None)
             shown = int(options["options"]["viewOn"].rpartition(".")[2]) if options else 0
             assert options is None or shown in (found.shown, found.generation)
@@ -200,7 +204,7 @@ class Machine(RuleBasedStateMachine):
         finally:
             failpoint.hook = None
             position_store.is_dead = lease_holder.is_dead  # type: ignore[attr-defined]
-            run_contexts.CANCEL_S = CANCEL_S
+            run_contexts.CANCEL_CHECK_S = CANCEL_CHECK_S
             self.client.drop_database(self.name)
             self.engine.close()
             for store in self.stores:

@@ -217,7 +217,7 @@ def celery_case(service: Service, mode: str, point: str) -> None:
     service.check(through)
 
 
-FAIL = QUEUED + "services.note_failure(aggdef, ValueError('the disk is full'))"
+FAIL = QUEUED + "services.record_failure(aggdef, ValueError('the disk is full'))"
 
 
 @pytest.mark.timeout(600)

@@ -297,16 +297,16 @@ def test_a_cancel_request_reaches_the_run(run, run_context, producer, right, mon
 
     def cancel(point: str) -> None:
         if point == "recorded":
-            making = run_context.position_store.get("countbyday").making
-            assert run_context.position_store.ask_cancel("countbyday", "build", making.uid)
+            open_build = run_context.position_store.get("countbyday").open_build
+            assert run_context.position_store.request_cancel("countbyday", "build", open_build.uid)
 
     with monkeypatch.context() as patch:
         patch.setattr(failpoint, "hook", cancel)
-        patch.setattr("aggregates.run.context.CANCEL_S", 0.0)
+        patch.setattr("aggregates.run.context.CANCEL_CHECK_S", 0.0)
         with pytest.raises(RunCancelledError):
             full_run(run_context, definition)
     assert values(run_context.database, "countbyday") == before
-    assert run_context.position_store.get("countbyday").making is None
+    assert run_context.position_store.get("countbyday").open_build is None
     run(definition)
     right(definition)
 

@@ -98,7 +98,7 @@ def one_bad_event(count: int, run: Any, producer: Producer, right: Any, database
         run(strict)
     assert values(database, "fragile") == {"a": 1}
     outcome = run(lenient)
-    assert (outcome.tally.skipped, outcome.tally.skipped_count) == ((identity,), 1)
+    assert (outcome.counts.skipped, outcome.counts.skipped_count) == ((identity,), 1)
     assert values(database, "tolerant") == {"a": count}
     right(lenient)
     database["event.1"].update_one({"_id": identity}, {"$set": {"extra.bad": False}})  # as if a person had corrected it

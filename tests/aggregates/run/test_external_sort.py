@@ -14,8 +14,8 @@ from bson.int64 import Int64
 
 from aggregates.run import verify as verification
 from aggregates.run.external_sort import ExternalSort
-from aggregates.run.inputs import input_mark
-from aggregates.run.recount import Recounter, order_of
+from aggregates.run.inputs import readable_input
+from aggregates.run.recount import Recounter, key_order
 from aggregates.run.verify import verify
 from tests.support.aggregates.definitions import define
 from tests.support.aggregates.event_source import NOON, event
@@ -32,7 +32,7 @@ from tests.support.aggregates.event_source import NOON, event
     ],
 )
 def test_equal_keys_have_the_same_place(same: tuple[Any, ...]) -> None:
-    assert len({order_of(key) for key in same}) == 1
+    assert len({key_order(key) for key in same}) == 1
 
 
 def test_different_keys_have_different_places():
@@ -49,7 +49,7 @@ def test_different_keys_have_different_places():
         {"b": 1},
         datetime(2011, 7, 1, tzinfo=UTC),
     ]
-    assert len({order_of(key) for key in keys}) == len(keys)
+    assert len({key_order(key) for key in keys}) == len(keys)
 
 
 def test_a_spool_returns_records_sorted_and_keeps_the_order_of_equal_places():
@@ -81,12 +81,12 @@ def test_a_spool_stays_within_its_memory_limit():
 def test_a_recount_with_little_memory_gives_the_same(task, run_context, producer):
     producer.send(*(event(f"t{n % 3}", NOON, f"p{n % 90}", n=n) for n in range(900)))
     definition = define(task)
-    mark = input_mark(run_context, definition)
-    plan = run_context.plan(definition, mark.range(None, mark.through), full=True)
+    readable = readable_input(run_context, definition)
+    plan = run_context.plan(definition, readable.range(None, readable.through), full=True)
 
     def counted(memory_bytes: int, least_runs: int) -> list[Any]:
         with closing(Recounter(plan, run_context.database, memory_bytes)) as recounter:
-            recounter.take(mark.range(0, mark.through))
+            recounter.take(readable.range(0, readable.through))
             assert recounter.runs >= least_runs
             return list(recounter.results())
 

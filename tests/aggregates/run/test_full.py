@@ -126,7 +126,7 @@ def test_a_failed_full_run_keeps_the_old_generation_and_leaves_nothing_else(
         full_run(run_context, definition)
     assert values(run_context.database, "fragile") == {"a": 1}
     position = run_context.position_store.get("fragile")
-    assert (position.making, position.generation) == (None, 1)
+    assert (position.open_build, position.generation) == (None, 1)
     run_context.database["event.1"].delete_one({"_id": 2})
     run_context.grace_s = 0
     full_run(run_context, definition)

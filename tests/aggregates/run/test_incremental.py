@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from aggregates.exceptions import (
-    BusyError,
     DefinitionError,
+    LeaseHeldError,
     OutputTakenError,
     RunFailedError,
     TaskError,
@@ -17,7 +17,7 @@ from aggregates.exceptions import (
 )
 from aggregates.run.context import RunContext
 from aggregates.run.full import full_run
-from aggregates.run.inputs import input_mark, settled
+from aggregates.run.inputs import readable_input, settled_through
 from aggregates.run.verify import verify
 from aggregates.services.perform import make_current
 from tests.support.aggregates import tasks
@@ -31,11 +31,11 @@ def test_the_first_run_is_full_and_the_next_reads_only_new_events(
     definition = define("CountByDay")
     last = producer.send(event(), event(project="q"), event(at=NOON + timedelta(days=1)))
     first = run(definition)
-    assert (first.mode, first.state, first.through, first.tally.docs_in) == ("full", "complete", last, 3)
+    assert (first.mode, first.state, first.through, first.counts.docs_in) == ("full", "complete", last, 3)
     assert values(run_context.database, "countbyday") == {"p/2011-07-01": 1, "q/2011-07-01": 1, "p/2011-07-02": 1}
     last = producer.send(event(), event(project="new"))
     second = run(definition)
-    assert (second.mode, second.start, second.through, second.tally.docs_in) == ("incremental", 3, last, 2)
+    assert (second.mode, second.start, second.through, second.counts.docs_in) == ("incremental", 3, last, 2)
     assert values(run_context.database, "countbyday")["p/2011-07-01"] == 2
     right(definition)
 
@@ -65,7 +65,7 @@ def test_verify_reports_a_wrong_view_and_the_next_run_restores_it(lost, run, run
         "zagg.other: readers do not see zgen.other.1, the view is missing or wrong: run the aggregate to repair it"
     ]
     assert not verdict.ok
-    run_context.tend(definition.name, now=False)
+    run_context.check_views(definition.name, now=False)
     assert values(run_context.database, "other") == {"p": 1}
     right(definition)
     run_context.database["zagg.other"].drop()
@@ -92,7 +92,7 @@ def test_a_view_is_not_restored_to_a_generation_that_was_replaced_meanwhile(
         return found
 
     monkeypatch.setattr(run_context.generations, "wrong_views", replaced)
-    assert run_context.generations.mend(position).generation == 2
+    assert run_context.generations.repair_views(position).generation == 2
     right(definition)
 
 
@@ -115,7 +115,7 @@ def test_another_key_field_of_a_collection_requires_a_full_run_and_resets_its_no
     outcome = run(other)
     assert outcome.state == "blocked"
     assert f"{inputs[0]}#number" in outcome.reason
-    while input_mark(run_context, other).through is None:
+    while readable_input(run_context, other).through is None:
         pass
     full_run(run_context, other)
     assert run_context.position_store.get("countbyday").position == 4
@@ -129,9 +129,9 @@ def test_another_key_field_of_a_collection_requires_a_full_run_and_resets_its_no
 def test_a_note_of_another_collection_settles_nothing(run_context, producer):
     now = run_context.position_store.now()
     days = define("CountByDay", inputs=("shop.old",), settle_s=1)
-    settled(run_context.database, days, 7, now - timedelta(seconds=5))
-    assert settled(run_context.database, days, 9, now) == 7
-    assert settled(run_context.database, define("CountByDay", inputs=("shop.new",), settle_s=1), 9, now) is None
+    settled_through(run_context.database, days, 7, now - timedelta(seconds=5))
+    assert settled_through(run_context.database, days, 9, now) == 7
+    assert settled_through(run_context.database, define("CountByDay", inputs=("shop.new",), settle_s=1), 9, now) is None
 
 
 def test_mongodb_users_are_not_read_whatever_the_definition(run, run_context, producer):
@@ -185,7 +185,7 @@ def test_a_filter_selects_events_and_a_range_without_matches_is_skipped(
     run(definition)
     last = producer.send(event("other"), event("other"))
     outcome = run(definition)
-    assert (outcome.through, outcome.tally.docs_in) == (last, 0)
+    assert (outcome.through, outcome.counts.docs_in) == (last, 0)
     assert values(run_context.database, "countbyday") == {"p/2011-07-01": 1}
     right(definition)
 
@@ -199,7 +199,7 @@ def test_partitions_are_read_one_after_another(run, run_context: RunContext, sto
     producer.send(event())
     rotate(store)
     producer.send(event())
-    assert run(definition).tally.docs_in == 3
+    assert run(definition).counts.docs_in == 3
     assert values(run_context.database, "countbyday") == {"p/2011-07-01": 5}
     right(definition)
 
@@ -238,7 +238,7 @@ def test_a_task_in_the_style_of_2011_writes_to_the_output_that_it_names(
 def test_two_calls_for_one_output_are_one_job(run, run_context: RunContext, producer: Producer, right):
     definition = define("TwoSources")
     producer.send(event("a", project="a"), event("b", project="x"))
-    assert len(run(definition).tally.job_ids) == 1
+    assert len(run(definition).counts.job_ids) == 1
     assert values(run_context.database, "both") == {"a": 2, "b": 1}
     producer.send(event("a", project="y"))
     run(definition)
@@ -327,7 +327,7 @@ def test_a_task_that_skips_events_records_their_ids_and_verify_excludes_them(
     run(definition)
     bad = producer.send(event("a"), event("a", bad=True))
     outcome = run(definition)
-    assert outcome.tally.skipped == (bad,)
+    assert outcome.counts.skipped == (bad,)
     position = run_context.position_store.get("tolerant")
     assert (position.skipped, position.skipped_count) == ((bad,), 1)
     assert values(run_context.database, "tolerant") == {"a": 2}
@@ -339,7 +339,7 @@ def test_two_processes_never_run_one_aggregate_at_the_same_time(run, run_context
     producer.send(event())
     run(definition)
     producer.send(event())
-    with run_context.holding("countbyday", "live"), pytest.raises(BusyError):
+    with run_context.hold_lease("countbyday", "live"), pytest.raises(LeaseHeldError):
         run(definition)
     assert run(definition).through == 2
 
@@ -389,7 +389,7 @@ def test_another_collection_is_read_by_its_increasing_key(run, run_context: RunC
     assert run(definition).through == 20
     orders.insert_many({"number": n, **event()} for n in (21, 22))
     outcome = run(definition)
-    assert (outcome.mode, outcome.tally.docs_in) == ("incremental", 2)
+    assert (outcome.mode, outcome.counts.docs_in) == ("incremental", 2)
     assert values(run_context.database, "countbyday") == {"p/2011-07-01": 4}
     right(definition)
 

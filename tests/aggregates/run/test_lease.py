@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from aggregates.exceptions import BusyError, LeaseLostError
+from aggregates.exceptions import LeaseHeldError, LeaseLostError
 from aggregates.run import failpoint
 from aggregates.run.incremental import make_step, refresh
-from aggregates.run.inputs import input_mark
+from aggregates.run.inputs import readable_input
 from aggregates.run.position_store import PositionStore, Reached
 from tests.support.aggregates.definitions import define, values
 from tests.support.aggregates.event_source import event
@@ -45,11 +45,11 @@ def test_an_earlier_holder_is_refused_even_if_nothing_else_has_changed(run, run_
     producer.send(event())
     run(definition)
     last = producer.send(event())
-    mark = input_mark(run_context, definition)
-    plan = run_context.plan(definition, mark.range(1, last), full=False)
-    step = make_step(run_context, plan, mark.range(1, last), 1, mark)
+    readable = readable_input(run_context, definition)
+    plan = run_context.plan(definition, readable.range(1, last), full=False)
+    step = make_step(run_context, plan, readable.range(1, last), 1, readable)
     early, _ = run_context.position_store.acquire("countbyday", "live", lease_s=0.0)
-    run_context.position_store.begin(early, step)
+    run_context.position_store.record_step(early, step)
     run_context.position_store.acquire("countbyday", "live")
     with pytest.raises(LeaseLostError):
         run_context.position_store.advance(early, step, Reached(last, None))
@@ -58,7 +58,7 @@ def test_an_earlier_holder_is_refused_even_if_nothing_else_has_changed(run, run_
     builder, _ = run_context.position_store.acquire("countbyday", "build", lease_s=0.0)
     run_context.position_store.acquire("countbyday", "build")
     with pytest.raises(LeaseLostError):
-        run_context.position_store.number(builder)
+        run_context.position_store.reserve_generation(builder)
 
 
 def test_the_input_of_an_aggregate_does_not_change_while_it_is_read(run, run_context, producer, right, monkeypatch):
@@ -72,7 +72,7 @@ def test_the_input_of_an_aggregate_does_not_change_while_it_is_read(run, run_con
         if point == "recorded" and not refused:
             refused.append(point)
             producer.send(event())
-            with pytest.raises(BusyError):
+            with pytest.raises(LeaseHeldError):
                 refresh(run_context, days)
 
     with monkeypatch.context() as patch:
@@ -89,14 +89,14 @@ def test_a_lease_expires_by_the_clock_of_the_database(run_context, producer, run
     run(define("CountByDay"))
     position_store: PositionStore = run_context.position_store
     lease, _ = position_store.acquire("countbyday", "live", lease_s=0.2)
-    with pytest.raises(BusyError):
+    with pytest.raises(LeaseHeldError):
         position_store.acquire("countbyday", "live")
     assert position_store.renew(lease, lease_s=0.0)
     second, _ = position_store.acquire("countbyday", "live")
     assert second.token == lease.token + 1
     assert not position_store.renew(lease)
     position_store.release(lease)
-    with pytest.raises(BusyError):
+    with pytest.raises(LeaseHeldError):
         position_store.acquire("countbyday", "live")
 
 
@@ -115,10 +115,10 @@ def test_a_process_that_waits_for_a_lease_goes_before_one_that_only_asks(run_con
     position_store: PositionStore = run_context.position_store
     lease, _ = position_store.acquire("countbyday", "live")
     for waiter in ("first", "second"):
-        position_store.line_up("countbyday", "live", waiter, turn_s=60)
+        position_store.request_turn("countbyday", "live", waiter, turn_s=60)
     position_store.release(lease)
     for other in ("", "second"):
-        with pytest.raises(BusyError):
+        with pytest.raises(LeaseHeldError):
             position_store.acquire("countbyday", "live", waiter=other)
     lease, position = position_store.acquire("countbyday", "live", waiter="first")
     assert not position.live.turn
@@ -131,8 +131,8 @@ def test_an_incremental_run_leaves_the_lease_to_a_waiting_process(run, run_conte
     producer.send(event())
     run(definition)
     producer.send(event())
-    run_context.position_store.line_up("countbyday", "live", "somebody", turn_s=60)
-    with pytest.raises(BusyError):
+    run_context.position_store.request_turn("countbyday", "live", "somebody", turn_s=60)
+    with pytest.raises(LeaseHeldError):
         refresh(run_context, definition)
     lease, _ = run_context.position_store.acquire("countbyday", "live", waiter="somebody")
     run_context.position_store.release(lease)
@@ -143,16 +143,16 @@ def test_an_incremental_run_leaves_the_lease_to_a_waiting_process(run, run_conte
 def test_a_turn_expires_and_dead_processes_have_none(run_context, producer, run, monkeypatch):
     run(define("CountByDay"))
     position_store: PositionStore = run_context.position_store
-    position_store.line_up("countbyday", "live", "slow", turn_s=0.0)
+    position_store.request_turn("countbyday", "live", "slow", turn_s=0.0)
     position_store.release(position_store.acquire("countbyday", "live")[0])
-    position_store.line_up("countbyday", "live", "dead", turn_s=60)
-    with pytest.raises(BusyError):
+    position_store.request_turn("countbyday", "live", "dead", turn_s=60)
+    with pytest.raises(LeaseHeldError):
         position_store.acquire("countbyday", "live")
     monkeypatch.setattr("aggregates.run.position_store.is_dead", lambda name: name == "dead")
     held, position = position_store.acquire("countbyday", "live")
     assert not position.live.turn
-    position_store.line_up("countbyday", "live", "dead", turn_s=60)
-    with pytest.raises(BusyError):
+    position_store.request_turn("countbyday", "live", "dead", turn_s=60)
+    with pytest.raises(LeaseHeldError):
         position_store.acquire("countbyday", "live")
     assert position_store.renew(held)
 
@@ -164,13 +164,13 @@ def test_a_full_run_queues_for_the_lease_of_incremental_runs(run_context, produc
     got = threading.Event()
 
     def wait() -> None:
-        with run_context.holding("countbyday", "live", 60.0):
+        with run_context.hold_lease("countbyday", "live", 60.0):
             got.set()
 
     waiting = threading.Thread(target=wait)
     waiting.start()
     eventually(lambda: position_store.get("countbyday").live.turn, what="it has lined up")
-    with pytest.raises(BusyError):
+    with pytest.raises(LeaseHeldError):
         position_store.acquire("countbyday", "live")
     position_store.release(lease)
     assert got.wait(60)

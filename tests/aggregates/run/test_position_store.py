@@ -42,7 +42,7 @@ def test_a_step_planned_before_the_position_changed_is_not_started(moved, positi
     lease, _ = position_store.acquire("days", "live")
     put(database, **moved)
     with pytest.raises(LeaseLostError):
-        position_store.begin(lease, step())
+        position_store.record_step(lease, step())
     position_store.release(lease)
     assert position_store.acquire_for("days", step()) is None
     assert position_store.get("days").step is None
@@ -63,7 +63,7 @@ def test_a_step_is_not_started_beside_an_open_one_or_before_its_generation_is_sh
 
 def test_the_position_moves_over_the_open_step_once_and_only_from_its_start(position_store, database):
     lease, _ = position_store.acquire("days", "live")
-    position_store.begin(lease, step())
+    position_store.record_step(lease, step())
     with pytest.raises(LeaseLostError):
         position_store.advance(lease, step(uid="another"), TO)
     put(database, position=11)
@@ -79,10 +79,10 @@ def test_the_position_moves_over_the_open_step_once_and_only_from_its_start(posi
 def test_a_range_without_events_is_skipped_only_from_the_position_where_it_was_checked(moved, position_store, database):
     before = position_store.get("days")
     put(database, **moved)
-    assert position_store.pass_over(before, TO) is None
+    assert position_store.skip_empty_range(before, TO) is None
     assert position_store.get("days").position == moved.get("position", 10)
     put(database, **AT)
-    after = position_store.pass_over(before, TO)
+    after = position_store.skip_empty_range(before, TO)
     assert isinstance(after, Position)
     assert after.position == 20
 
@@ -90,14 +90,14 @@ def test_a_range_without_events_is_skipped_only_from_the_position_where_it_was_c
 def test_a_generation_is_published_only_by_its_builder_while_both_leases_hold(position_store, database):
     build, _ = position_store.acquire("days", "build")
     live, _ = position_store.acquire("days", "live")
-    making = Build(uid="b", mode="full", generation=2, code="c", definition="d", base=0, reached=20)
-    position_store.record_build(build, making)
+    open_build = Build(uid="b", mode="full", generation=2, code="c", definition="d", base=0, reached=20)
+    position_store.record_build(build, open_build)
     for lease in (build, live):
         put(database, **{f"{lease.slot}.token": lease.token + 1})
         with pytest.raises(LeaseLostError):
-            position_store.switch(build, live, making, TO)
+            position_store.switch(build, live, open_build, TO)
         put(database, **{f"{lease.slot}.token": lease.token})
     with pytest.raises(LeaseLostError):
-        position_store.switch(build, live, replace(making, uid="another"), TO)
+        position_store.switch(build, live, replace(open_build, uid="another"), TO)
     assert position_store.get("days").generation == 1
-    assert position_store.switch(build, live, making, TO).generation == 2
+    assert position_store.switch(build, live, open_build, TO).generation == 2

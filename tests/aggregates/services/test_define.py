@@ -11,9 +11,9 @@ from django_celery_beat.models import PeriodicTask
 
 from aggregates import services
 from aggregates.exceptions import (
-    BusyError,
     DefinitionError,
     EventsGoneError,
+    LeaseHeldError,
     NotRebuildableError,
     RunCancelledError,
     RunStateError,
@@ -240,7 +240,7 @@ def test_every_run_records_the_version_of_its_code(site):
     for mode in ("incremental", "incremental", "full", "verify"):
         services.run_now(aggdef, mode)
     producer.send(event())
-    services.note_refresh(
+    services.record_refreshes(
         aggdef, [perform.make_current(run_context, aggdef.definition())], run_context.position_store.get("days")
     )
     producer.send(event(bad=True))
@@ -304,7 +304,7 @@ def test_an_aggregate_that_excludes_new_events_shows_that_it_waits_for_a_full_ru
     assert outcome.state == "blocked"
     aggdef.refresh_from_db()
     assert (aggdef.state, aggdef.last_id) == ("full_due", 1)
-    services.note_refresh(aggdef, [outcome], process_connections().run_context.position_store.get("days"))
+    services.record_refreshes(aggdef, [outcome], process_connections().run_context.position_store.get("days"))
     aggdef.refresh_from_db()
     assert aggdef.state == "full_due"
     services.run_now(aggdef, "full")
@@ -382,7 +382,7 @@ def test_a_run_of_a_definition_deleted_meanwhile_leaves_nothing(site, monkeypatc
 
     monkeypatch.setattr(perform, "_perform", delete_first)
     if not seen:
-        monkeypatch.setattr(process_connections().run_context, "defined", lambda name: True)
+        monkeypatch.setattr(process_connections().run_context, "is_defined", lambda name: True)
     with pytest.raises(RunCancelledError, match="days was deleted"):
         services.run_now(aggdef)
     assert left("days") == []
@@ -397,7 +397,7 @@ def test_what_a_run_starts_while_its_definition_is_deleted_is_deleted_too(
     with django_capture_on_commit_callbacks() as late:
         definition = aggdef.definition()
         aggdef.delete()
-        monkeypatch.setattr(process_connections().run_context, "defined", lambda name: True)
+        monkeypatch.setattr(process_connections().run_context, "is_defined", lambda name: True)
         perform.make_current(process_connections().run_context, definition)
     assert left("days")
     for callback in late:
@@ -425,8 +425,8 @@ def test_none_of_the_selected_aggregates_is_deleted_while_one_of_them_runs(site,
     for name in ("alone", "days"):
         services.run_now(services.define(name=name, task_name=TASK))
     with (
-        process_connections().run_context.holding("days", "build"),
-        pytest.raises(BusyError, match="days is in the middle of a run: cancel it, or wait"),
+        process_connections().run_context.hold_lease("days", "build"),
+        pytest.raises(LeaseHeldError, match="days is in the middle of a run: cancel it, or wait"),
     ):
         AggDef.objects.all().delete()
     assert (AggDef.objects.count(), Run.objects.count()) == (2, 2)

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-EVERYTHING = "*"
+WHOLE_MODULE = "*"
 _COMPUTED = frozenset({"__import__", "eval", "exec", "globals", "import_module"})
 _BUILTIN = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "__spec__", "__package__", "__path__"}
 
@@ -30,8 +30,8 @@ class Statement:
     uses: frozenset[tuple[str, ...]]  # dotted names as written, ("helper", "WEIGHT")
     local: frozenset[str]  # names bound somewhere inside
     imports: Mapping[str, Target]  # imported names, at the top level or inside
-    plain_import: bool  # the statement is an import
-    acts: bool  # may change what other statements have bound
+    is_import: bool  # the statement is an import
+    has_side_effects: bool  # may change what other statements have bound, such as `TABLE["a"] = 1`
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ Load = Callable[[str], ModuleSource | None]
 
 
 @dataclass
-class CodeReach:
-    """The statements reached, by module, and which module uses which."""
+class UsedCode:
+    """The statements that a task uses, by module, and which module uses which."""
 
     statements: dict[str, dict[int, str]] = field(default_factory=dict)  # texts by index
-    names: dict[str, set[str]] = field(default_factory=dict)  # names reached in each module
+    names: dict[str, set[str]] = field(default_factory=dict)  # names used in each module
     edges: dict[str, set[str]] = field(default_factory=dict)  # modules that each module uses
 
     def version(self) -> str:
-        """Return a hash of all statements reached; 16 hexadecimal digits."""
+        """Return a hash of all these statements; 16 hexadecimal digits."""
         digest = hashlib.sha256()
         for module, statements in sorted(self.statements.items()):
             digest.update(f"\0{module}\0".encode())
@@ -68,13 +68,13 @@ class CodeReach:
         return digest.hexdigest()[:16]
 
     def modules(self) -> list[str]:
-        """Return every module reached, each after those that it uses; the order within a cycle is undefined."""
+        """Return every module used, each after those that it uses; the order within a cycle is undefined."""
         done: dict[str, None] = {}
-        begun: set[str] = set()
+        started: set[str] = set()
 
         def visit(name: str) -> None:
-            if name not in begun:
-                begun.add(name)
+            if name not in started:
+                started.add(name)
                 for other in sorted(self.edges.get(name, ())):
                     visit(other)
                 done[name] = None
@@ -84,34 +84,34 @@ class CodeReach:
         return list(done)
 
 
-def reach(roots: Iterable[tuple[str, str]], load: Load) -> CodeReach:
+def find_used_code(roots: Iterable[tuple[str, str]], load: Load) -> UsedCode:
     """Return the code that `roots`, as (module, name), use. `load` returns None for modules outside the project."""
-    walk = _Walk(load)
+    search = _Search(load)
     for module, name in roots:
-        walk.follow(module, (), "") if name == EVERYTHING else walk.follow(module, (name,), "")
-    walk.finish()
-    return walk.found
+        search.follow(module, (), "") if name == WHOLE_MODULE else search.follow(module, (name,), "")
+    search.finish()
+    return search.found
 
 
-class _Walk:
+class _Search:
     def __init__(self, load: Load) -> None:
-        self.found = CodeReach()
+        self.found = UsedCode()
         self._load = load
-        self._seen: set[tuple[str, tuple[str, ...]]] = set()
+        self._followed: set[tuple[str, tuple[str, ...]]] = set()
         self._pending: list[tuple[str, tuple[str, ...]]] = []
 
     def finish(self) -> None:
-        """Follow pending names, and statements that modify reached names, until nothing new is reached."""
+        """Follow pending names, and statements that modify used names, until nothing new is found."""
         while self._pending:
             while self._pending:
-                self._resolve(*self._pending.pop())
+                self._use_name(*self._pending.pop())
             for name in list(self.found.names):
                 module = self._load(name)
                 assert module is not None
                 for number, statement in enumerate(module.statements):
                     roots = {use[0] for use in statement.uses}
-                    if statement.acts and roots & self.found.names[name]:
-                        self._take(module, number)
+                    if statement.has_side_effects and roots & self.found.names[name]:
+                        self._use(module, number)
 
     def follow(self, module: str, names: tuple[str, ...], origin: str) -> None:
         """Follow a reference from module `origin` to `names` in `module`; without names, to the module itself."""
@@ -120,15 +120,15 @@ class _Walk:
         self.found.names.setdefault(module, set())
         if origin and origin != module:
             self.found.edges.setdefault(origin, set()).add(module)
-        if (module, names) not in self._seen:
-            self._seen.add((module, names))
+        if (module, names) not in self._followed:
+            self._followed.add((module, names))
             self._pending.append((module, names))
 
-    def _resolve(self, name: str, names: tuple[str, ...]) -> None:
+    def _use_name(self, name: str, names: tuple[str, ...]) -> None:
         module = self._load(name)
         assert module is not None
         if not names:
-            self._whole(module)
+            self._use_whole_module(module)
             return
         head, rest = names[0], names[1:]
         bound = module.binding(head)
@@ -136,10 +136,10 @@ class _Walk:
             self.found.names[name].add(head)
             for number in bound:
                 target = module.statements[number].imports.get(head)
-                if target is not None and module.statements[number].plain_import:
-                    self._cross(name, number, head, target, rest)
+                if target is not None and module.statements[number].is_import:
+                    self._use_import(name, number, head, target, rest)
                     continue
-                self._take(module, number)
+                self._use(module, number)
                 if target is not None:
                     self.follow(target[0], (*target[1], *rest), name)
             return
@@ -149,13 +149,13 @@ class _Walk:
         stars = [star for star in module.stars if (other := self._load(star)) and other.binding(head)]
         for star in stars:
             self.follow(star, names, name)
-        if not stars and head not in _BUILTIN and not self._foreign_star(module):
-            self._whole(module)
+        if not stars and head not in _BUILTIN and not self._imports_star_from_outside(module):
+            self._use_whole_module(module)
 
-    def _foreign_star(self, module: ModuleSource) -> bool:
+    def _imports_star_from_outside(self, module: ModuleSource) -> bool:
         return any(self._load(star) is None for star in module.stars)
 
-    def _cross(self, name: str, number: int, head: str, target: Target, rest: tuple[str, ...]) -> None:
+    def _use_import(self, name: str, number: int, head: str, target: Target, rest: tuple[str, ...]) -> None:
         module, names = target
         line = f"{head} = {'.'.join((module, *names))}"
         texts = self.found.statements.setdefault(name, {})
@@ -163,16 +163,16 @@ class _Walk:
         texts[number] = "\n".join(sorted(lines))
         self.follow(module, (*names, *rest), name)
 
-    def _whole(self, module: ModuleSource) -> None:
+    def _use_whole_module(self, module: ModuleSource) -> None:
         for number in range(len(module.statements)):
-            self._take(module, number)
+            self._use(module, number)
 
-    def _take(self, module: ModuleSource, number: int) -> None:
-        """Mark a statement as reached, and follow every name in it."""
+    def _use(self, module: ModuleSource, number: int) -> None:
+        """Record a statement as used, and follow every name in it."""
         key = (module.name, ("", str(number)))
-        if key in self._seen:
+        if key in self._followed:
             return
-        self._seen.add(key)
+        self._followed.add(key)
         statement = module.statements[number]
         self.found.statements.setdefault(module.name, {})[number] = statement.text
         self.found.names[module.name] |= statement.binds
@@ -194,13 +194,15 @@ def parse(name: str, text: str, *, package: bool = False) -> ModuleSource:
     lines = text.splitlines()
     statements, stars = [], []
     for node in ast.parse(text).body:
-        reader = _Reader(name if package else name.rpartition(".")[0])
+        reader = _NameCollector(name if package else name.rpartition(".")[0])
         reader.visit(node)
         first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
-        acts = not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom)
+        has_side_effects = not isinstance(
+            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
+        )
         if isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            acts = any(not isinstance(each, ast.Name | ast.Tuple) for each in targets)
+            has_side_effects = any(not isinstance(each, ast.Name | ast.Tuple) for each in targets)
         statements.append(
             Statement(
                 "\n".join(lines[first - 1 : node.end_lineno]),
@@ -209,7 +211,7 @@ def parse(name: str, text: str, *, package: bool = False) -> ModuleSource:
                 frozenset(reader.local),
                 reader.imports,
                 isinstance(node, ast.Import | ast.ImportFrom),
-                acts,
+                has_side_effects,
             )
         )
         stars += reader.stars
@@ -232,7 +234,7 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
             yield from _bound_by(child)
 
 
-class _Reader(ast.NodeVisitor):
+class _NameCollector(ast.NodeVisitor):
     """Collects the names used and bound anywhere in a statement. Ignores annotations, which do not affect results."""
 
     def __init__(self, package: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aggregates.task_code.code_reach import EVERYTHING, parse, reach
+from aggregates.task_code.used_code import WHOLE_MODULE, find_used_code, parse
 
 TASKS = """
 import json
@@ -51,7 +51,7 @@ PACKAGES = {"shop", "shop.deep"}
 
 def found(project, name="Mine", module="shop.agg_tasks"):
     modules = {key: parse(key, text, package=key in PACKAGES) for key, text in project.items()}
-    return reach([(module, name)], modules.get)
+    return find_used_code([(module, name)], modules.get)
 
 
 def changed(module, old, new, name="Mine", project=PROJECT):
@@ -145,5 +145,5 @@ def test_modules_come_after_those_that_they_use_and_libraries_are_left_out():
 
 
 def test_a_whole_module_includes_everything_that_it_uses():
-    assert changed("shop.prices", "OTHER = 3", "OTHER = 4", EVERYTHING)
-    assert not changed("shop.deep.er", "J = 2", "J = 3", EVERYTHING)
+    assert changed("shop.prices", "OTHER = 3", "OTHER = 4", WHOLE_MODULE)
+    assert not changed("shop.deep.er", "J = 2", "J = 3", WHOLE_MODULE)

@@ -1,4 +1,4 @@
-"""Keep sums within what JSON and BSON can hold, however many and large the numbers are."""
+"""Clamp numbers to what JSON and BSON can hold, however many and large the summands are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MOST_INT = 2**63  # an int of this size no longer fits into BSON's 64 bits
 LARGEST = sys.float_info.max
 
 
-def bounded(value: float | int) -> float | int:
+def clamp(value: float | int) -> float | int:
     """Return `value` as a 64-bit int, or as a float if it is larger; the largest float takes the place of infinity."""
     if isinstance(value, int):
         if -MOST_INT <= value < MOST_INT:
