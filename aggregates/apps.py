@@ -33,7 +33,7 @@ class AggregatesConfig(AppConfig):
         aggdef = self.get_model("AggDef")
         post_save.connect(_sync_schedule, sender=aggdef)
         aggdefs_deleting.connect(_clear)
-        post_delete.connect(_clear_again, sender=aggdef)
+        post_delete.connect(_clear_leftovers, sender=aggdef)
 
 
 def _schedule_chores(**_: Any) -> None:
@@ -80,7 +80,7 @@ def _clear(aggdefs: Any, **_: Any) -> None:
     clear(*aggdefs)
 
 
-def _clear_again(instance: Any, **_: Any) -> None:
-    from aggregates.services.define import clear_again
+def _clear_leftovers(instance: Any, **_: Any) -> None:
+    from aggregates.services.define import clear_leftovers
 
-    transaction.on_commit(partial(clear_again, instance))
+    transaction.on_commit(partial(clear_leftovers, instance))

@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 
 from aggregates import services
 from aggregates.admin.delete_view import DeletionAdminMixin
-from aggregates.admin.sparkline import mark, sparkline
+from aggregates.admin.sparkline import sparkline, state_label
 from aggregates.admin.time_display import ago, exact, length, moment
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
@@ -109,13 +109,13 @@ class AggDefAdmin(DeletionAdminMixin):
     @admin.display(description="state", ordering="state")
     def status(self, aggdef: AggDef) -> SafeString:
         if not aggdef.enabled:
-            return mark("paused", "paused")
+            return state_label("paused", "paused")
         words = aggdef.get_state_display()
         if aggdef.state == AggDef.State.OK and aggdef.full_due:
-            return mark("full_due", "current, full run due")
+            return state_label("full_due", "current, full run due")
         if aggdef.failures > 1:
             words += f" ({aggdef.failures} times)"
-        return mark(aggdef.state, words)
+        return state_label(aggdef.state, words)
 
     @admin.display(description="behind")
     def lag(self, aggdef: AggDef) -> str:
@@ -159,7 +159,7 @@ class AggDefAdmin(DeletionAdminMixin):
             return "–"
         state = {True: "ok", False: "failing", None: "new"}[aggdef.verdict_ok]
         words = {True: "equal", False: "differs", None: "not possible"}[aggdef.verdict_ok]
-        return mark(state, f"{words}, {ago(aggdef.verified)}")
+        return state_label(state, f"{words}, {ago(aggdef.verified)}")
 
     @admin.display(description="full run due")
     def due(self, aggdef: AggDef) -> str:

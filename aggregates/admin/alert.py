@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from aggregates.admin.sparkline import mark
+from aggregates.admin.sparkline import state_label
 from aggregates.models import Alert
 
 
@@ -31,8 +31,8 @@ class AlertAdmin(admin.ModelAdmin):
     @admin.display(description="state")
     def status(self, alert: Alert) -> SafeString:
         if alert.sent:
-            return mark("ok", "sent")
-        return mark("error", "given up") if alert.given_up else mark("planned", "waits")
+            return state_label("ok", "sent")
+        return state_label("error", "given up") if alert.given_up else state_label("planned", "waits")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return False: alerts are created by changes of state."""

@@ -16,7 +16,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from aggregates import services
-from aggregates.admin.sparkline import mark
+from aggregates.admin.sparkline import state_label
 from aggregates.admin.time_display import exact, length, moment
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
@@ -148,11 +148,11 @@ class RunAdmin(admin.ModelAdmin):
     @admin.display(description="performed by")
     def performed_by(self, run: Run) -> str:
         """Return the machine and process that performed the run."""
-        return run.performer_shown or "–"
+        return run.performer_label or "–"
 
     @admin.display(description="state", ordering="state")
     def status(self, run: Run) -> SafeString:
-        return mark(run.state, run.get_state_display())
+        return state_label(run.state, run.get_state_display())
 
     @admin.display(description="events")
     def read(self, run: Run) -> int:

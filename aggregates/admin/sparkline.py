@@ -1,4 +1,4 @@
-"""Draw a few numbers as a small chart, and states as words with a mark."""
+"""Draw a few numbers as a small chart, and states as words with a symbol."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 BAR, GAP, HEIGHT = 3, 1, 18  # pixels
-_MARKS = {
+_SYMBOLS = {
     "ok": "✓",
     "complete": "✓",
     "failing": "✗",
@@ -39,8 +39,11 @@ def sparkline(numbers: Sequence[float], title: str) -> SafeString:
     )
 
 
-def mark(state: str, words: str) -> SafeString:
-    """Return a state as mark and words, so that colour is not the only sign."""
+def state_label(state: str, words: str) -> SafeString:
+    """Return a state as symbol and words, so that colour is not the only sign."""
     return format_html(
-        '<span class="zk-state zk-{}"><span aria-hidden="true">{}</span> {}</span>', state, _MARKS.get(state, ""), words
+        '<span class="zk-state zk-{}"><span aria-hidden="true">{}</span> {}</span>',
+        state,
+        _SYMBOLS.get(state, ""),
+        words,
     )

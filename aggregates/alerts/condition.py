@@ -28,31 +28,31 @@ class AggregateFacts:
     verdict: str
 
 
-def conditions(known: AggregateFacts, now: datetime, lag_s: float) -> dict[str, str]:
+def conditions(facts: AggregateFacts, now: datetime, lag_s: float) -> dict[str, str]:
     """Return a sentence for each kind of problem; lags are reported above `lag_s` seconds, and never if it is 0.
 
     For a paused aggregate, only a failed verification is reported: a person has stopped it on purpose.
     """
     found: dict[str, str] = {}
-    if known.verdict_ok is False:
-        found[WRONG] = f"{known.name} differs from the recount of its events: {_first_line(known.verdict)}"
-    if not known.enabled:
+    if facts.verdict_ok is False:
+        found[WRONG] = f"{facts.name} differs from the recount of its events: {_first_line(facts.verdict)}"
+    if not facts.enabled:
         return found
-    if known.full_due:
-        found[FAILING] = f"{known.name} is stopped until a full run: {known.full_due}"
-    elif known.failing and known.failures >= (REALTIME_FAILURES if known.realtime else 1):
-        found[FAILING] = f"{known.name} fails ({known.failures} times in a row): {_first_line(known.last_error)}"
-    lag = lag_of(known, now)
-    if known.realtime and lag_s and lag > lag_s:
-        found[LAGGING] = f"{known.name} is {lag:.0f} s and {known.behind} events behind; {lag_s:g} s are allowed"
+    if facts.full_due:
+        found[FAILING] = f"{facts.name} is stopped until a full run: {facts.full_due}"
+    elif facts.failing and facts.failures >= (REALTIME_FAILURES if facts.realtime else 1):
+        found[FAILING] = f"{facts.name} fails ({facts.failures} times in a row): {_first_line(facts.last_error)}"
+    lag = lag_of(facts, now)
+    if facts.realtime and lag_s and lag > lag_s:
+        found[LAGGING] = f"{facts.name} is {lag:.0f} s and {facts.behind} events behind; {lag_s:g} s are allowed"
     return found
 
 
-def lag_of(known: AggregateFacts, now: datetime) -> float:
+def lag_of(facts: AggregateFacts, now: datetime) -> float:
     """Return the maximum age of the oldest event not yet included, in seconds; 0 if all are included."""
-    if not known.behind or known.complete_through is None:
+    if not facts.behind or facts.complete_through is None:
         return 0.0
-    return max((now - known.complete_through).total_seconds(), 0.0)
+    return max((now - facts.complete_through).total_seconds(), 0.0)
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class Change:
     text: str
 
 
-def changes(told: Iterable[str], found: dict[str, str], name: str) -> list[Change]:
+def changes(reported: Iterable[str], found: dict[str, str], name: str) -> list[Change]:
     """Return the changes to report: conditions not reported yet, and reported ones that no longer hold."""
-    before = set(told)
+    before = set(reported)
     new = [Change(kind, True, text) for kind, text in found.items() if kind not in before]
     return new + [Change(kind, False, _RECOVERED[kind].format(name=name)) for kind in sorted(before - set(found))]
 

@@ -7,7 +7,7 @@ import threading
 
 from django.db import close_old_connections, connections
 
-from aggregates.alerts.service import deliver, watch
+from aggregates.alerts.service import deliver, record_changes
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +31,10 @@ class AlertLoop:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
-    def look(self) -> int:
+    def run_once(self) -> int:
         """Run one round and return the number of messages sent. Never raises."""
         try:
-            watch()
+            record_changes()
             return deliver()
         except Exception:
             log.exception("round of alerts failed, will try again")
@@ -44,7 +44,7 @@ class AlertLoop:
         try:
             while not self._stopping.is_set():
                 close_old_connections()
-                self.look()
+                self.run_once()
                 self._stopping.wait(EVERY_S)
         finally:
             connections.close_all()

@@ -29,19 +29,19 @@ KEPT_S = 30 * 24 * 3600.0
 AT_ONCE = 20  # most messages per call
 
 
-def configured() -> Mapping[str, Send]:
+def configured_channels() -> Mapping[str, Send]:
     """Return the configured channels."""
     notify = settings.ZARKOV.notify
     return channels(notify.email, notify.email_from, notify.smtp_url, notify.webhook)
 
 
-def watch(now: datetime | None = None) -> int:
+def record_changes(now: datetime | None = None) -> int:
     """Compare every aggregate with what was reported of it, and record the changes; return how many.
 
     Each change is recorded once even if several processes watch: by the one whose conditional update of `AggDef.told`
     succeeds.
     """
-    senders = configured()
+    senders = configured_channels()
     if not senders:
         return 0
     now = now or timezone.now()
@@ -108,7 +108,7 @@ def deliver(now: datetime | None = None) -> int:
 
     A channel that fails is skipped until the next call, so that a call takes at most one time-out per channel.
     """
-    senders = configured()
+    senders = configured_channels()
     now = now or timezone.now()
     waiting = Alert.objects.filter(sent__isnull=True, given_up=False, not_before__lte=now).order_by("not_before", "pk")
     sent = 0

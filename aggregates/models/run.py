@@ -101,7 +101,7 @@ class Run(models.Model):
         return self.state in (self.State.PLANNED, self.State.RUNNING)
 
     @property
-    def performer_shown(self) -> str:
+    def performer_label(self) -> str:
         """Return the machine and process that perform it, for people."""
         machine, _, rest = self.performer.partition("@")
         return f"{machine}, process {rest.split('|')[1]}" if rest.count("|") > 1 else self.performer

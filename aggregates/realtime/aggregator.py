@@ -193,11 +193,11 @@ class Aggregator:
         if isinstance(message, EventsReadable):
             self._notified_at = now
             self._polling = False
-            self._refresh_scheduler.available(message.through)
+            self._refresh_scheduler.events_readable(message.through)
             return
         if isinstance(message, InputsCompared):
             self._comparing = False
-            self._refresh_scheduler.compared(message.behind)
+            self._refresh_scheduler.inputs_compared(message.behind)
             return
         outcome = message.outcome
         if outcome is None:

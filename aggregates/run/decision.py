@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from aggregates.definition.definition import Definition
 from aggregates.run.position import Position
-from aggregates.run.watermark import ReadableInput, above
+from aggregates.run.watermark import ReadableInput, is_above
 
 Action = Literal["nothing", "resume", "increment", "build", "blocked"]
 
@@ -45,7 +45,7 @@ def next_action(
         return Decision("resume", "a run was interrupted", position.step.start, position.step.through)
     if change and associative:
         return Decision("blocked", change)
-    if readable.through is None or not above(readable.through, position.position):
+    if readable.through is None or not is_above(readable.through, position.position):
         return Decision("nothing", "no new events")
     if not associative:
         return Decision("build", "every run of it is a full one")

@@ -22,52 +22,52 @@ Record = tuple[tuple[str, bytes], Mapping[str, Any]]
 
 
 class ExternalSort:
-    """Accepts records in any order and iterates over them sorted by place; equal places keep their insertion order.
+    """Accepts records in any order and iterates over them sorted by key; equal keys keep their insertion order.
 
-    A place is an output and the sort key of a key in it. Memory use is limited to about `memory_bytes`. Not
+    A sort key is an output and the `key_order` of a key in it. Memory use is limited to about `memory_bytes`. Not
     thread-safe; `close` removes the files.
     """
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
         self._memory_bytes = memory_bytes
-        self._held: list[Record] = []
+        self._in_memory: list[Record] = []
         self._files = ExitStack()
-        self._runs: list[IO[bytes]] = []
+        self._sorted_files: list[IO[bytes]] = []
         self._record_bytes = float(RECORD_BYTES)
 
     @property
-    def runs(self) -> int:
+    def file_count(self) -> int:
         """Return the number of runs written to files."""
-        return len(self._runs)
+        return len(self._sorted_files)
 
-    def add(self, place: tuple[str, bytes], record: Mapping[str, Any]) -> None:
+    def add(self, sort_key: tuple[str, bytes], record: Mapping[str, Any]) -> None:
         """Add a record; its values must be BSON-encodable, since it can be spilled."""
-        self._held.append((place, record))
-        if len(self._held) % SAMPLE == 1:
+        self._in_memory.append((sort_key, record))
+        if len(self._in_memory) % SAMPLE == 1:
             self._record_bytes = 0.9 * self._record_bytes + 0.1 * (len(bson.encode(record)) * 2 + RECORD_BYTES)
-        if len(self._held) * self._record_bytes > self._memory_bytes:
+        if len(self._in_memory) * self._record_bytes > self._memory_bytes:
             self.flush()
 
     def flush(self) -> None:
         """Write the records in memory to a file as one run."""
-        if not self._held:
+        if not self._in_memory:
             return
-        self._held.sort(key=operator.itemgetter(0))
+        self._in_memory.sort(key=operator.itemgetter(0))
         file = self._files.enter_context(tempfile.TemporaryFile(prefix="zarkov-verify-"))  # noqa: SIM115 - `close` does
-        for (output, order), record in self._held:
+        for (output, order), record in self._in_memory:
             file.write(bson.encode({"o": output, "b": order, "r": record}))
-        self._held.clear()
-        self._runs.append(file)
+        self._in_memory.clear()
+        self._sorted_files.append(file)
 
     def __iter__(self) -> Iterator[Record]:
         """Yield all records in order. Can be repeated as long as nothing is added in between."""
-        self._held.sort(key=operator.itemgetter(0))
-        return heapq.merge(*(_read(file) for file in self._runs), self._held, key=operator.itemgetter(0))
+        self._in_memory.sort(key=operator.itemgetter(0))
+        return heapq.merge(*(_read(file) for file in self._sorted_files), self._in_memory, key=operator.itemgetter(0))
 
     def close(self) -> None:
         """Remove the files."""
-        self._held.clear()
-        self._runs.clear()
+        self._in_memory.clear()
+        self._sorted_files.clear()
         self._files.close()
 
     def __enter__(self) -> Self:

@@ -23,7 +23,7 @@ from aggregates.run.lease import HeldLease
 from aggregates.run.outcome import Outcome, RunCounts
 from aggregates.run.planner import Plan
 from aggregates.run.position import Build, Position
-from aggregates.run.position_store import Reached
+from aggregates.run.position_store import StepResult
 from aggregates.run.rebuild import Rebuild
 from aggregates.run.watermark import ReadableInput
 
@@ -225,7 +225,7 @@ class GenerationBuilder:
             if position.step is not None:  # of an interrupted increment, whose generation is about to be retired
                 jobs.discard(self._run_context.engine, position.step)
             complete = readable.complete_through if build.reached == readable.through else position.complete_through
-            reached = Reached(build.reached, complete, build.skipped, build.skipped_count)
+            reached = StepResult(build.reached, complete, build.skipped, build.skipped_count)
             position = self._positions.switch(self._lease, live.lease, build, reached)
             position = self._run_context.generations.switch_views(position)
         failpoint.hit("shown")

@@ -17,7 +17,7 @@ from aggregates.run.lease import HeldLease, Lease
 from aggregates.run.outcome import Outcome, RunCounts
 from aggregates.run.planner import Plan
 from aggregates.run.position import Position, RunStep
-from aggregates.run.position_store import Reached
+from aggregates.run.position_store import StepResult
 from aggregates.run.watermark import IdRange, ReadableInput
 
 
@@ -84,7 +84,9 @@ def _refresh_fast(
         return None
     span = readable.range(position.position, readable.through)
     if not _has_input(run_context, plan, span):
-        after = run_context.position_store.skip_empty_range(position, Reached(span.through, readable.complete_through))
+        after = run_context.position_store.skip_empty_range(
+            position, StepResult(span.through, readable.complete_through)
+        )
         counts, uid = RunCounts(), ""
     else:
         step = make_step(run_context, plan, span, position.generation, readable)
@@ -264,7 +266,7 @@ class IncrementalRun:
                 self._positions.abandon(self._lease, step)
             raise
         failpoint.hit("jobs_done")
-        reached = Reached(step.through, step.complete_through, counts.skipped, counts.skipped_count)
+        reached = StepResult(step.through, step.complete_through, counts.skipped, counts.skipped_count)
         position = self._positions.advance(self._lease, step, reached, release=release)
         failpoint.hit("moved")
         if any(name.endswith("*") for name in position.outputs):

@@ -17,8 +17,8 @@ from aggregates.definition.field_check import check_collection
 from aggregates.exceptions import DefinitionError, UnknownAggregateError
 from aggregates.run.context import RunContext
 from aggregates.run.position import Position
-from aggregates.run.position_store import PositionStore, clock
-from aggregates.run.watermark import ReadableInput, above, readable_events
+from aggregates.run.position_store import PositionStore, server_time
+from aggregates.run.watermark import ReadableInput, is_above, readable_events
 
 SEEN = "agg.seen"
 LOCK_WAIT_S = 60.0
@@ -119,12 +119,12 @@ def _readable_collections(database: Database[dict[str, Any]], definition: Defini
         newest = client[database_name][name].find_one({key: {"$exists": True}}, {key: 1}, sort=[(key, -1)])
         names.append((database_name, name))
         value = _path(newest, key) if newest else None
-        if value is not None and (highest is None or above(value, highest)):
+        if value is not None and (highest is None or is_above(value, highest)):
             highest = value
     databases = {database_name for database_name, _ in names}
     if len(databases) > 1:
         raise DefinitionError(f"inputs {list(definition.inputs)}: all must be in one database", "inputs")
-    now = clock(database)
+    now = server_time(database)
     through = settled_through(database, definition, highest, now)
     return ReadableInput(
         through=through,
@@ -149,7 +149,7 @@ def settled_through(database: Database[dict[str, Any]], definition: Definition, 
     seen = database[SEEN]
     of = [*definition.inputs, definition.id_key]
     found: Mapping[str, Any] = seen.find_one({"_id": definition.name, "of": of}) or {}
-    notes = [note for note in found.get("notes", []) if not above(note["id"], highest)]
+    notes = [note for note in found.get("notes", []) if not is_above(note["id"], highest)]
     limit = now - timedelta(seconds=definition.settle_s)
     old = [note for note in notes if note["at"] <= limit]
     if not notes or (

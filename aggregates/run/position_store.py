@@ -24,7 +24,7 @@ DURABLE = WriteConcern(w="majority", j=True)
 
 
 @dataclass(frozen=True)
-class Reached:
+class StepResult:
     """The state of a position after a step."""
 
     through: Any
@@ -225,7 +225,7 @@ class PositionStore:
             lease, {"$set": {"step": step.to_document()}}, {"position": step.start, "generation": step.generation}
         )
 
-    def advance(self, lease: Lease, step: RunStep, reached: Reached, *, release: bool = False) -> Position:
+    def advance(self, lease: Lease, step: RunStep, reached: StepResult, *, release: bool = False) -> Position:
         """Advance the position past the step and close it; `release` releases the lease in the same operation."""
         update: dict[str, Any] = {
             "$set": {
@@ -242,7 +242,7 @@ class PositionStore:
             update["$inc"] = {"skipped_count": reached.skipped_count}
         return self._change(lease, update, {"position": step.start, "step.uid": step.uid})
 
-    def skip_empty_range(self, position: Position, reached: Reached) -> Position | None:
+    def skip_empty_range(self, position: Position, reached: StepResult) -> Position | None:
         """Advance the position past a range with no input for this aggregate.
 
         Return None if the position has moved or a step is open. Needs no lease: a holder that has planned from the old
@@ -290,7 +290,7 @@ class PositionStore:
         """Close a build without finishing it; the next sweep drops its generation."""
         return self._change(lease, {"$set": {"making": None, "build.cancel": ""}})
 
-    def switch(self, build: Lease, live: Lease, open_build: Build, reached: Reached) -> Position:
+    def switch(self, build: Lease, live: Lease, open_build: Build, reached: StepResult) -> Position:
         """Make the build the current generation; both leases must hold.
 
         A rebuild leaves the recorded code and definition alone, since it keeps the results outside its range.
@@ -342,7 +342,7 @@ class PositionStore:
 
     def now(self) -> datetime:
         """Return the time of MongoDB's clock, timezone-aware."""
-        return clock(self._collection.database)
+        return server_time(self._collection.database)
 
 
 def _free(slot: str, waiter: str = "") -> dict[str, Any]:
@@ -363,7 +363,7 @@ def _turn_of(slot: str, waiter: str) -> dict[str, Any]:
     return {"$expr": {"$or": [{"$in": [turn, ["", {"$literal": waiter}]]}, over]}}
 
 
-def clock(database: Database[dict[str, Any]]) -> datetime:
+def server_time(database: Database[dict[str, Any]]) -> datetime:
     """Return the time of MongoDB's clock, timezone-aware."""
     found: datetime = database.command("hello", codec_options=CodecOptions(tz_aware=True))["localTime"]
     return found

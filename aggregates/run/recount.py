@@ -38,14 +38,14 @@ class Group:
 
 
 @dataclass
-class Recount:
+class RecountCounts:
     """Count of documents read, and ids of those on which a map with `on_error = "skip"` failed."""
 
     docs_in: int = 0
     skipped: list[Any] = field(default_factory=list)
 
 
-def comparable(key: Any) -> Any:
+def comparable_key(key: Any) -> Any:
     """Return a hashable value that is equal for two keys if and only if MongoDB considers them equal."""
     if isinstance(key, bool) or key is None:
         return ("bool", key)
@@ -57,9 +57,9 @@ def comparable(key: Any) -> Any:
         aware = key if key.tzinfo else key.replace(tzinfo=datetime.UTC)
         return ("date", int((aware - _EPOCH) / datetime.timedelta(milliseconds=1)))
     if isinstance(key, Mapping):
-        return ("document", tuple((name, comparable(value)) for name, value in key.items()))
+        return ("document", tuple((name, comparable_key(value)) for name, value in key.items()))
     if isinstance(key, list | tuple):
-        return ("array", tuple(comparable(value) for value in key))
+        return ("array", tuple(comparable_key(value) for value in key))
     return key
 
 
@@ -68,7 +68,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 def key_order(key: Any) -> bytes:
     """Return bytes equal for two keys exactly if MongoDB considers them equal; their order is arbitrary but stable."""
-    return repr(_plain(comparable(key))).encode("utf-8", "surrogatepass")
+    return repr(_plain(comparable_key(key))).encode("utf-8", "surrogatepass")
 
 
 def _plain(key: Any) -> Any:
@@ -97,7 +97,7 @@ class Result:
     value: Any
 
     @property
-    def place(self) -> tuple[str, bytes]:
+    def sort_key(self) -> tuple[str, bytes]:
         """Return the sort key of results."""
         return self.output, self.order
 
@@ -113,31 +113,31 @@ class Recounter:
         self._home = database
         self._memory_bytes = memory_bytes
         self._groups: dict[str, dict[Any, Group]] = {}
-        self._held = 0  # count of values in memory
+        self._in_memory = 0  # count of values in memory
         self._added = 0
         self._value_bytes = 64.0
-        self._spool = ExternalSort(memory_bytes)
-        self.found = Recount()
+        self._spilled = ExternalSort(memory_bytes)
+        self.found = RecountCounts()
 
     @property
-    def runs(self) -> int:
+    def file_count(self) -> int:
         """Return how many times groups were spilled to a file."""
-        return self._spool.runs
+        return self._spilled.file_count
 
     def close(self) -> None:
         """Remove the temporary files."""
-        self._spool.close()
+        self._spilled.close()
 
-    def take(self, span: IdRange, limit: int | None = None) -> None:
+    def add_range(self, span: IdRange, limit: int | None = None) -> None:
         """Read the documents of a range, at most the newest `limit` of each collection. Ranges must not overlap.
 
         Raises what `map` raises, unless the task has `on_error = "skip"`, and what `reduce` raises.
         """
         for job in self._plan.jobs:
             for source in job.sources:
-                self._take(job, source, span, limit)
+                self._add_documents(job, source, span, limit)
 
-    def _take(self, job: PlannedJob, source: PlannedSource, span: IdRange, limit: int | None) -> None:
+    def _add_documents(self, job: PlannedJob, source: PlannedSource, span: IdRange, limit: int | None) -> None:
         mapped = load_function(source.map_name, job.params)
         reduced = load_function(job.reduce_name, job.params)
         for document in self._documents(source, span, limit):
@@ -162,48 +162,48 @@ class Recounter:
 
     def _add(self, job: PlannedJob, reduced: Callable[..., Any], output: str, key: Any, value: Any) -> None:
         groups = self._groups.setdefault(output, {})
-        group = groups.setdefault(comparable(key), Group(key))
+        group = groups.setdefault(comparable_key(key), Group(key))
         group.values.append(value)
-        self._held += 1
+        self._in_memory += 1
         if job.associative and len(group.values) >= CHUNK:
-            self._held -= len(group.values) - 1
+            self._in_memory -= len(group.values) - 1
             group.values = [reduced(group.key, group.values)]
         self._added += 1
         if self._added % SAMPLE == 1:
             self._value_bytes = 0.9 * self._value_bytes + 0.1 * (2 * _size(value) + RECORD_BYTES)
-        if self._held * self._value_bytes > self._memory_bytes:
+        if self._in_memory * self._value_bytes > self._memory_bytes:
             self._shrink()
 
     def _shrink(self) -> None:
         """Reduce what can be reduced; if that is not enough, spill the groups to a file."""
-        self._held = 0
+        self._in_memory = 0
         for output, groups in self._groups.items():
             job = self._job_of(output)
             reduced = load_function(job.reduce_name, job.params)
             for group in groups.values():
                 if job.associative and len(group.values) > 1:
                     group.values = [reduced(group.key, group.values)]
-                self._held += len(group.values)
-        if self._held * self._value_bytes > self._memory_bytes / 2:
-            self._empty()
-            self._spool.flush()
+                self._in_memory += len(group.values)
+        if self._in_memory * self._value_bytes > self._memory_bytes / 2:
+            self._spill()
+            self._spilled.flush()
 
-    def _empty(self) -> None:
+    def _spill(self) -> None:
         for output, groups in self._groups.items():
             for group in groups.values():
-                self._spool.add((output, key_order(group.key)), {"k": group.key, "v": group.values})
+                self._spilled.add((output, key_order(group.key)), {"k": group.key, "v": group.values})
         self._groups.clear()
-        self._held = 0
+        self._in_memory = 0
 
     def _job_of(self, output: str) -> PlannedJob:
         named = next((job for job in self._plan.jobs if output in job.outputs.values()), None)
         return named or next(job for job in self._plan.jobs if ANY_LABEL in job.outputs)
 
     def results(self) -> Iterator[Result]:
-        """Yield the expected values, sorted by `Result.place`. Nothing can be added after that."""
-        self._empty()
-        for place, records in itertools.groupby(self._spool, key=operator.itemgetter(0)):
-            output, order = place
+        """Yield the expected values, sorted by `Result.sort_key`. Nothing can be added after that."""
+        self._spill()
+        for sort_key, records in itertools.groupby(self._spilled, key=operator.itemgetter(0)):
+            output, order = sort_key
             job = self._job_of(output)
             parts = [record for _, record in records]
             key, values = parts[0]["k"], [value for part in parts for value in part["v"]]

@@ -99,13 +99,13 @@ def _verify(run_context: RunContext, definition: Definition) -> Comparison:
     plan = run_context.plan(definition, readable.range(start, reached), full=True)
     with closing(Recounter(plan, run_context.database)) as recounter:
         if reached is not None:
-            recounter.take(readable.range(start, reached))
+            recounter.add_range(readable.range(start, reached))
         with run_context.hold_lease(name, "live", WAIT_S) as (_, latest):
             if latest.step is not None:
                 reason = "a run was interrupted and is not finished: run it first"
                 return _refused(definition, latest, reason)
             if latest.position is not None and latest.position != reached:
-                recounter.take(
+                recounter.add_range(
                     readable_input(run_context, definition).range(
                         reached if reached is not None else start, latest.position
                     )
@@ -158,10 +158,10 @@ def _differences(stored: ExternalSort, recounted: Iterator[Result], counts: _Dif
     left = next(existing, None)
     for wanted in recounted:
         counts.keys += 1
-        while left is not None and left[0] < wanted.place:
+        while left is not None and left[0] < wanted.sort_key:
             yield _unexpected(left)
             left = next(existing, None)
-        if left is None or left[0] != wanted.place:
+        if left is None or left[0] != wanted.sort_key:
             yield Difference(wanted.output, wanted.key, "missing", recounted=wanted.value)
             continue
         value = left[1]["v"]

@@ -96,7 +96,7 @@ class IdRange:
         return {self.id_key: {**bounds, "$lte": self.through}, **self.narrowing}
 
 
-def above(one: Any, other: Any) -> bool:
+def is_above(one: Any, other: Any) -> bool:
     """Return True if `one` is higher than `other` or `other` is None. Raises `DefinitionError` for unlike types."""
     try:
         return other is None or bool(one > other)

@@ -61,8 +61,8 @@ class BundledDashboard:
                 )
         titled = {"title": self.title, "description": self.description, "position": self.position}
         dashboard, _ = Dashboard.objects.get_or_create(slug=self.slug, defaults=titled)
-        for position, ready in enumerate(self.charts):
-            given = asdict(ready)
+        for position, bundled in enumerate(self.charts):
+            given = asdict(bundled)
             slug, options, wide = given.pop("slug"), given.pop("options"), given.pop("wide")
             chart, _ = Chart.objects.get_or_create(slug=slug, defaults=given | options)
             place = {"position": position, "wide": wide}

@@ -23,11 +23,11 @@ _OF_SAMPLE = {"id": {"$gte": ID_PREFIX, "$lt": ID_PREFIX[:-1] + chr(ord(ID_PREFI
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of one step of loading."""
+    """Progress of one phase of loading."""
 
-    step: str  # "send", "store", "aggregate"
-    done: int  # events, or aggregates in step "aggregate"
-    total: int  # `done` at the end of the step
+    phase: str  # "send", "store", "aggregate"
+    done: int  # events, or aggregates in phase "aggregate"
+    total: int  # `done` at the end of the phase
 
 
 def load(address: str, database: Database[Any], keys: ClientKeys | None = None) -> Iterator[Progress]:
@@ -53,10 +53,10 @@ def stored(database: Database[Any]) -> int:
     return database["event"].count_documents(_OF_SAMPLE)
 
 
-def wait_for_aggregates(through: int, give_up: Callable[[], bool]) -> Iterator[Progress]:
-    """Yield progress until every AggDef of the sample contains the events up to id `through`, or `give_up()`."""
+def wait_for_aggregates(through: int, should_stop: Callable[[], bool]) -> Iterator[Progress]:
+    """Yield progress until every AggDef of the sample contains the events up to id `through`, or `should_stop()`."""
     names = [aggregate.name for aggregate in DASHBOARD.aggregates]
-    while not give_up():
+    while not should_stop():
         reached = AggDef.objects.filter(name__in=names, last_id__gte=through).count()
         yield Progress("aggregate", reached, len(names))
         if reached == len(names):

@@ -102,7 +102,7 @@ def _hold(run_context: RunContext, held: contextlib.ExitStack, aggdef: AggDef, d
     return position
 
 
-def clear_again(aggdef: AggDef) -> None:
+def clear_leftovers(aggdef: AggDef) -> None:
     """Delete what a run created that started while its definition was being deleted.
 
     A run that is still in progress cleans up itself at its end (see `perform`).

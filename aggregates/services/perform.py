@@ -38,7 +38,7 @@ from mapreduce.exceptions import MapReduceError
 BUSY_RETRY_S = 0.05
 BUSY_WAIT_S = 3600.0
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def run_now(
@@ -49,14 +49,14 @@ def run_now(
     since: datetime | None = None,
     until: datetime | None = None,
     force: bool = False,
-    say: Say = lambda line: None,
+    report: Report = lambda line: None,
 ) -> tuple[Run, Outcome | Comparison]:
-    """Record a run and perform it in this process. Blocks until it ends; `say` gets a line if it has to wait.
+    """Record a run and perform it in this process. Blocks until it ends; `report` gets a line if it has to wait.
 
-    Raises the error of a failed run, which is recorded in the history too.
+    Raise the error of a failed run, which is recorded in the history too.
     """
     run = new_run(aggdef, mode, origin, since=since, until=until, force=force)
-    return run, perform_run(run, say=say)
+    return run, perform_run(run, report=report)
 
 
 def accept_change(aggdef: AggDef) -> None:
@@ -64,7 +64,7 @@ def accept_change(aggdef: AggDef) -> None:
     refreshing.accept_change(process_connections().run_context, aggdef.definition())
 
 
-def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Comparison:
+def perform_run(run: Run, *, report: Report = lambda line: None) -> Outcome | Comparison:
     """Perform a planned run in this process. Blocks until it ends.
 
     Raises `RunStateError` if another process has taken the run or it is over, and the error of a failed run once it is
@@ -80,7 +80,7 @@ def perform_run(run: Run, *, say: Say = lambda line: None) -> Outcome | Comparis
     aggdef = run.aggdef
     before = time.thread_time()
     try:
-        outcome = _perform(run, aggdef, say)
+        outcome = _perform(run, aggdef, report)
     except Exception as error:
         _require_defined(run, aggdef)
         _finish_failed(run, performer, error, time.thread_time() - before)
@@ -99,7 +99,7 @@ def _require_defined(run: Run, aggdef: AggDef) -> None:
         raise RunCancelledError(f"run {run.uid} is over: the aggregate {aggdef.name} was deleted while it was running")
 
 
-def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Comparison:
+def _perform(run: Run, aggdef: AggDef, report: Report) -> Outcome | Comparison:
     held = process_connections()
     definition = aggdef.definition()
     if run.mode == Run.Mode.VERIFY:
@@ -108,26 +108,26 @@ def _perform(run: Run, aggdef: AggDef, say: Say) -> Outcome | Comparison:
     resolve(definition.task_name, run_context.modules)
     held.require_engine()
     if run.mode == Run.Mode.FULL:
-        return _retry_while_busy(lambda: full_run(run_context, definition, force=run.force), say)
+        return _retry_while_busy(lambda: full_run(run_context, definition, force=run.force), report)
     if run.mode == Run.Mode.REBUILD:
         assert run.since is not None
         assert run.until is not None
         since, until = run.since, run.until
-        return _retry_while_busy(lambda: rebuild(run_context, definition, since, until), say)
-    return _retry_while_busy(lambda: make_current(run_context, definition, look=True), say)
+        return _retry_while_busy(lambda: rebuild(run_context, definition, since, until), report)
+    return _retry_while_busy(lambda: make_current(run_context, definition, check_views=True), report)
 
 
-def make_current(run_context: RunContext, definition: Any, *, look: bool = False) -> Outcome:
+def make_current(run_context: RunContext, definition: Any, *, check_views: bool = False) -> Outcome:
     """Perform an increment, or a full run if it is the first run or the task has no increments. Blocks.
 
-    Repairs missing or wrong views first; without `look`, only if they were not checked in the last few seconds.
+    Repairs missing or wrong views first; without `check_views`, only if they were not checked in the last few seconds.
     """
-    run_context.check_views(definition.name, now=look)
+    run_context.check_views(definition.name, now=check_views)
     done = refresh(run_context, definition)
     return full_run(run_context, definition) if isinstance(done, Decision) else done
 
 
-def _retry_while_busy(work: Callable[[], Outcome], say: Say) -> Outcome:
+def _retry_while_busy(work: Callable[[], Outcome], report: Report) -> Outcome:
     deadline = time.monotonic() + BUSY_WAIT_S
     reported = False
     while True:
@@ -137,7 +137,7 @@ def _retry_while_busy(work: Callable[[], Outcome], say: Say) -> Outcome:
             if time.monotonic() > deadline:
                 raise
             if not reported:
-                say(f"waiting: {error}")
+                report(f"waiting: {error}")
                 reported = True
         time.sleep(BUSY_RETRY_S)  # a release is not announced
 

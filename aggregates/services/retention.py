@@ -10,14 +10,14 @@ from aggregates.process_connections import process_connections
 
 
 @dataclass(frozen=True)
-class Reader:
+class AggregateProgress:
     """An aggregate and how far it has read."""
 
     name: str
     through: int
 
 
-def lowest_position() -> Reader | None:
+def lowest_position() -> AggregateProgress | None:
     """Return the enabled aggregate over events that is furthest behind; None if there is none.
 
     An aggregate that has not run yet or is blocked until a full run needs all events; one with a full run in progress
@@ -34,5 +34,5 @@ def lowest_position() -> Reader | None:
             through = position.position
             if position.open_build is not None:
                 through = min(through, int(position.open_build.reached or position.open_build.base or 0))
-        found.append(Reader(aggdef.name, through))
-    return min(found, key=lambda reader: reader.through, default=None)
+        found.append(AggregateProgress(aggdef.name, through))
+    return min(found, key=lambda aggregate: aggregate.through, default=None)

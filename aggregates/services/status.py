@@ -92,7 +92,7 @@ def preview(definition: Definition, events: int = PREVIEW_EVENTS, keys: int = PR
     )
     results: dict[str, list[tuple[Any, Any]]] = {output: [] for output in plan.outputs if not is_pattern(output)}
     with closing(Recounter(plan, run_context.database)) as recounter:
-        recounter.take(newest, limit=events)
+        recounter.add_range(newest, limit=events)
         for result in recounter.results():
             results.setdefault(result.output, []).append((result.key, result.value))
         found = recounter.found

@@ -47,7 +47,7 @@ class Command(ZarkovCommand):
                 raise CommandError("--full and --since exclude each other: a full run has no range")
             mode, since, until = Run.Mode.REBUILD, _moment(options["since"], "--since"), _until(options["until"])
         _, outcome = services.run_now(
-            aggdef, mode, since=since, until=until, force=options["force"], say=self.stderr.write
+            aggdef, mode, since=since, until=until, force=options["force"], report=self.stderr.write
         )
         self.stdout.write(outcome.sentence())
         if isinstance(outcome, Outcome) and outcome.state == "blocked":

@@ -20,7 +20,7 @@ class Command(ZarkovCommand):
     def perform(self, options: dict[str, Any]) -> None:
         """Serve until a signal or a client's `terminate` arrives."""
         folder = settings.ZARKOV.folder
-        router = Router(settings.ZARKOV.engine_settings(task_modules()), self._say)
+        router = Router(settings.ZARKOV.engine_settings(task_modules()), self._report)
         addresses: dict[str, str] = {}
         try:
             addresses = router.start()
@@ -30,6 +30,6 @@ class Command(ZarkovCommand):
             router.stop()
             folder.remove_addresses(addresses)
 
-    def _say(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         self.stdout.write(text)
         self.stdout.flush()

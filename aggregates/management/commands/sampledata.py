@@ -19,7 +19,7 @@ from aggregates.sample.load import Progress
 from ingest.management.command import ZarkovCommand, stop_on_signals
 from ingest.store.store import connect
 
-WORDS = {"send": "sent", "store": "stored", "aggregate": "aggregated"}
+PHASE_WORDS = {"send": "sent", "store": "stored", "aggregate": "aggregated"}
 
 
 class Command(ZarkovCommand):
@@ -46,9 +46,9 @@ class Command(ZarkovCommand):
         self.stdout.write(f"the sample is in: {EVENT_COUNT:,} events, {new:,} of them new")
         return 0
 
-    def _show(self, steps: Iterable[Progress]) -> None:
-        for step, group in itertools.groupby(steps, key=lambda progress: progress.step):
-            with tqdm(desc=WORDS[step], unit="", disable=None) as bar:
+    def _show(self, progresses: Iterable[Progress]) -> None:
+        for phase, group in itertools.groupby(progresses, key=lambda progress: progress.phase):
+            with tqdm(desc=PHASE_WORDS[phase], unit="", disable=None) as bar:
                 for progress in group:
                     bar.total = progress.total
                     bar.update(progress.done - bar.n)

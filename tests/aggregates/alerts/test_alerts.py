@@ -16,7 +16,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from aggregates import services
 from aggregates.alerts.condition import FAILING, LAGGING, WRONG, AggregateFacts, changes, conditions
 from aggregates.alerts.loop import AlertLoop
-from aggregates.alerts.service import deliver, watch
+from aggregates.alerts.service import deliver, record_changes
 from aggregates.models import AggDef, Alert
 from aggregates.process_connections import process_connections
 from tests.support.aggregates.event_source import Producer, event
@@ -122,8 +122,8 @@ def test_only_changes_are_reported():
 
 def test_a_failure_and_its_recovery_are_reported_once_by_mail_and_webhook(days, mailbox, hook):
     fail(days)
-    assert watch() == 1
-    assert watch() == 0
+    assert record_changes() == 1
+    assert record_changes() == 0
     assert deliver() == 2
     assert deliver() == 0
     assert "Subject: [zarkov] days: failing" in mailbox.mails[0]
@@ -133,7 +133,7 @@ def test_a_failure_and_its_recovery_are_reported_once_by_mail_and_webhook(days, 
     assert (message["aggregate"], message["kind"], message["event"]) == ("days", "failing", "raised")
     assert message["uid"] == uid
     AggDef.objects.update(state=AggDef.State.OK, failures=0)
-    assert watch() == 1
+    assert record_changes() == 1
     assert deliver() == 2
     assert hook.calls[1][0]["event"] == "recovered"
     assert "days runs again" in mailbox.mails[1]
@@ -150,13 +150,13 @@ def test_two_concurrent_checks_report_a_change_once(days, monkeypatch):
 
     found = AggDef.objects.filter
     monkeypatch.setattr(AggDef.objects, "filter", lambda *a, **k: StaleQuerySet() if a else found(**k))
-    assert [watch(), watch()] == [1, 0]
+    assert [record_changes(), record_changes()] == [1, 0]
     assert Alert.objects.count() == 2
 
 
 def test_a_rejected_message_is_sent_again_later_and_no_other_is(days, mailbox, hook):
     fail(days)
-    watch()
+    record_changes()
     mailbox.refuse, hook.answers[:] = True, [500, 302]
     assert deliver() == 0
     assert [alert.attempts for alert in Alert.objects.all()] == [1, 1]
@@ -172,7 +172,7 @@ def test_a_rejected_message_is_sent_again_later_and_no_other_is(days, mailbox, h
 
 def test_a_message_is_dropped_after_a_day(days, hook):
     fail(days)
-    watch()
+    record_changes()
     Alert.objects.update(created=timezone.now() - timedelta(hours=25))
     hook.answers[:] = [500]
     deliver()
@@ -187,7 +187,7 @@ def test_an_unreachable_server_costs_one_attempt_per_call(days, channels):
     channels.ZARKOV = channels.ZARKOV.model_copy(update={"notify": notify})
     for number in range(3):
         fail(services.define(name=f"more{number}", task_name=TASK))
-    assert watch() == 3
+    assert record_changes() == 3
     assert deliver() == 0
     assert sorted(alert.attempts for alert in Alert.objects.all()) == [0, 0, 1]
 
@@ -198,12 +198,12 @@ def test_a_lag_is_reported_and_reported_again_when_it_is_over(days, hook):
     services.run_now(days)
     AggDef.objects.update(realtime=True)
     producer.send(event(), event())
-    assert watch() == 0
+    assert record_changes() == 0
     later = timezone.now() + timedelta(seconds=90)
-    assert watch(later) == 1
+    assert record_changes(later) == 1
     days.refresh_from_db()
     services.run_now(days)
-    assert watch(later) == 1
+    assert record_changes(later) == 1
     deliver(later)
     assert [call["event"] for call, _ in hook.calls] == ["raised", "recovered"]
     assert "2 events behind; 60 s are allowed" in hook.calls[0][0]["text"]
@@ -214,11 +214,11 @@ def test_a_failed_verification_is_reported(days, database, hook):
     services.run_now(days)
     database["zgen.days.1"].update_many({}, {"$set": {"value": 5}})
     services.verify_now(days)
-    assert AlertLoop().look() == 2
+    assert AlertLoop().run_once() == 2
     assert hook.calls[0][0]["kind"] == "wrong"
     database["zgen.days.1"].update_many({}, {"$set": {"value": 1}})
     services.verify_now(days)
-    AlertLoop().look()
+    AlertLoop().run_once()
     assert hook.calls[1][0]["event"] == "recovered"
 
 
@@ -226,9 +226,9 @@ def test_without_channels_nothing_is_recorded_and_a_channel_added_later_gets_wha
     whole = channels.ZARKOV
     channels.ZARKOV = whole.model_copy(update={"notify": NotifyConfig()})
     fail(days)
-    assert watch() == 0
+    assert record_changes() == 0
     channels.ZARKOV = whole
-    assert watch() == 1
+    assert record_changes() == 1
 
 
 def test_an_error_during_a_check_does_not_end_the_loop(days, hook, monkeypatch):
@@ -238,8 +238,8 @@ def test_an_error_during_a_check_does_not_end_the_loop(days, hook, monkeypatch):
     fail(days)
     with monkeypatch.context() as broken:
         broken.setattr(AggDef.objects, "filter", refuse)
-        assert AlertLoop().look() == 0
-    assert AlertLoop().look() == 2
+        assert AlertLoop().run_once() == 0
+    assert AlertLoop().run_once() == 2
 
 
 def test_no_celery_task_sends_alerts(site):

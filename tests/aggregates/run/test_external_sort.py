@@ -56,8 +56,8 @@ def test_a_spool_returns_records_sorted_and_keeps_the_order_of_equal_places():
     with ExternalSort(memory_bytes=20_000) as spool:
         for number in range(1_000):
             spool.add(("out", b"%d" % (number % 7)), {"n": number})
-        assert spool.runs > 5
-        found = [(place[1], record["n"]) for place, record in spool]
+        assert spool.file_count > 5
+        found = [(sort_key[1], record["n"]) for sort_key, record in spool]
     assert found == sorted(found)
     assert len(found) == 1_000
 
@@ -86,8 +86,8 @@ def test_a_recount_with_little_memory_gives_the_same(task, run_context, producer
 
     def counted(memory_bytes: int, least_runs: int) -> list[Any]:
         with closing(Recounter(plan, run_context.database, memory_bytes)) as recounter:
-            recounter.take(readable.range(0, readable.through))
-            assert recounter.runs >= least_runs
+            recounter.add_range(readable.range(0, readable.through))
+            assert recounter.file_count >= least_runs
             return list(recounter.results())
 
     assert counted(300, 2) == counted(2**30, 0)

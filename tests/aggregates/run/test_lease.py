@@ -10,7 +10,7 @@ from aggregates.exceptions import LeaseHeldError, LeaseLostError
 from aggregates.run import failpoint
 from aggregates.run.incremental import make_step, refresh
 from aggregates.run.inputs import readable_input
-from aggregates.run.position_store import PositionStore, Reached
+from aggregates.run.position_store import PositionStore, StepResult
 from tests.support.aggregates.definitions import define, values
 from tests.support.aggregates.event_source import event
 from tests.support.waiting import eventually
@@ -52,7 +52,7 @@ def test_an_earlier_holder_is_refused_even_if_nothing_else_has_changed(run, run_
     run_context.position_store.record_step(early, step)
     run_context.position_store.acquire("countbyday", "live")
     with pytest.raises(LeaseLostError):
-        run_context.position_store.advance(early, step, Reached(last, None))
+        run_context.position_store.advance(early, step, StepResult(last, None))
     with pytest.raises(LeaseLostError):
         run_context.position_store.abandon(early, step)
     builder, _ = run_context.position_store.acquire("countbyday", "build", lease_s=0.0)

@@ -10,10 +10,10 @@ from pymongo.database import Database
 
 from aggregates.exceptions import LeaseLostError
 from aggregates.run.position import Build, Position, RunStep
-from aggregates.run.position_store import COLLECTION, PositionStore, Reached
+from aggregates.run.position_store import COLLECTION, PositionStore, StepResult
 
 AT = {"position": 10, "generation": 1, "shown": 1, "step": None}
-TO = Reached(20, None)
+TO = StepResult(20, None)
 
 
 @pytest.fixture
