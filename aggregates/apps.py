@@ -16,7 +16,7 @@ FORMER = ("aggregates.schedule.alert",)  # Celery tasks that no longer exist
 
 
 class AggregatesConfig(AppConfig):
-    """Connects the app, and makes task modules beside `manage.py` and in the current folder importable."""
+    """Connect the app, and make task modules beside `manage.py` and in the current folder importable."""
 
     name = "aggregates"
     verbose_name = "Aggregates"

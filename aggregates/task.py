@@ -51,7 +51,7 @@ class JobRecorder(Protocol):
     """The `socket` of a task."""
 
     def record(self, call: MapReduceCall | BasicCall) -> None:
-        """Record one job. Raises `TaskError` if it cannot be run."""
+        """Record one job. Raise `TaskError` if it cannot be run."""
 
 
 @dataclass(frozen=True)

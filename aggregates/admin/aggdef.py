@@ -81,7 +81,7 @@ class AggDefAdmin(DeletionAdminMixin):
             {"classes": ("collapse",), "fields": ("inputs", "id_key", "settle_s", "output")},
         ),
         (
-            "How it stands",
+            "Current state",
             {"fields": readonly_fields},
         ),
     )
@@ -195,7 +195,7 @@ class AggDefAdmin(DeletionAdminMixin):
                 self.message_user(request, f"{aggdef.name}: {error}", messages.ERROR)
             else:
                 where = reverse("admin:aggregates_run_change", args=[run.pk])
-                words = format_html('{}: <a href="{}">{} run</a> is on its way.', aggdef.name, where, mode)
+                words = format_html('{}: <a href="{}">{} run</a> has been queued.', aggdef.name, where, mode)
                 self.message_user(request, words, messages.SUCCESS)
 
     @admin.action(description="Run now", permissions=["operate"])
@@ -216,7 +216,7 @@ class AggDefAdmin(DeletionAdminMixin):
         for aggdef in queryset:
             services.set_enabled(aggdef, False)
 
-    @admin.action(description="Let go on", permissions=["change"])
+    @admin.action(description="Resume", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[AggDef]) -> None:
         for aggdef in queryset:
             services.set_enabled(aggdef, True)

@@ -104,7 +104,7 @@ class QuarantineAdmin(admin.ModelAdmin):
             else:
                 what = [parse_key(key) for key in request.POST.getlist("key")]
             if what == []:
-                self.message_user(request, "Tick the entries that are meant.", messages.WARNING)
+                self.message_user(request, "Select entries first.", messages.WARNING)
             elif action.startswith("replay"):
                 self._show_outcome(request, replay_entries(database(), what, by=str(request.user)))
             elif action.startswith("delete"):

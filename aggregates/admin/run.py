@@ -45,7 +45,7 @@ class RunAdmin(admin.ModelAdmin):
     actions = ("cancel",)
     fieldsets = (
         ("What was asked for", {"fields": ("owner", "mode", "origin", "span", "asked", "uid")}),
-        ("What came of it", {"fields": ("status", "progress", "summary", "error", "trace")}),
+        ("Result", {"fields": ("status", "progress", "summary", "error", "trace")}),
         (
             "Range and cost",
             {
@@ -186,7 +186,7 @@ class RunAdmin(admin.ModelAdmin):
     def progress(self, run: Run) -> SafeString | str:
         """Return the state and progress of the jobs of an open run."""
         if not run.is_open:
-            return "over"
+            return "ended"
         found = [(_job_link(job.job_id), job.state, _done(job.progress)) for job in services.jobs_under_way(run)]
         return format_html_join(mark_safe("<br>"), "{}: {}{}", found) or "no job at this moment"
 

@@ -55,9 +55,9 @@ def channels(email: Sequence[str], email_from: str, smtp_url: str, webhook: str 
 
 
 def send_mail(message: AlertMessage, recipients: Sequence[str], sender: str, smtp_url: str) -> None:
-    """Send one mail through the server of `smtp_url`: `smtp://` (with STARTTLS if offered) or `smtps://`. Blocks.
+    """Send one mail through the server of `smtp_url`: `smtp://` (with STARTTLS if offered) or `smtps://`. Block.
 
-    Raises `AlertError` unless the server accepted it for every recipient.
+    Raise `AlertError` unless the server accepted it for every recipient.
     """
     url = urlsplit(smtp_url)
     mail = EmailMessage()
@@ -82,7 +82,7 @@ def send_mail(message: AlertMessage, recipients: Sequence[str], sender: str, smt
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects: a redirected POST would arrive as an empty GET."""
+    """Refuse redirects: a redirected POST would arrive as an empty GET."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
@@ -92,7 +92,7 @@ _opener = urllib.request.build_opener(_NoRedirect)
 
 
 def send_webhook(message: AlertMessage, url: str) -> None:
-    """POST the message as JSON. Raises `AlertError` unless the answer is 2xx."""
+    """POST the message as JSON. Raise `AlertError` unless the answer is 2xx."""
     body = json.dumps(message.document()).encode()
     headers = {"Content-Type": "application/json", "X-Zarkov-Message": message.uid}
     request = urllib.request.Request(url, body, headers, method="POST")

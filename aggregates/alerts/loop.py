@@ -15,7 +15,7 @@ EVERY_S = 15.0
 
 
 class AlertLoop:
-    """Records and sends alerts every `EVERY_S` seconds. Several processes can each run one."""
+    """Record and send alerts every `EVERY_S` seconds. Several processes can each run one."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()

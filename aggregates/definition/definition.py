@@ -26,7 +26,7 @@ def check_name(name: str, field_name: str = "name") -> str:
     """Return `name` if it is valid for an aggregate or an output, else raise `DefinitionError`."""
     if not NAME.match(name) or ".." in name:
         raise DefinitionError(
-            f"{field_name} {name!r}: allowed are 1 to 100 letters, digits, _, - and single dots inside, "
+            f"{field_name} {name!r} is not allowed: use 1 to 100 letters, digits, _, - and single dots inside, "
             "such as commits_by_day",
             field_name,
         )
@@ -34,22 +34,22 @@ def check_name(name: str, field_name: str = "name") -> str:
 
 
 def output_name(collection: str) -> str:
-    """Return the output name of a collection given with or without the prefix `zagg.`. Raises `DefinitionError`."""
+    """Return the output name of a collection given with or without the prefix `zagg.`. Raise `DefinitionError`."""
     return check_name(collection.removeprefix(OUTPUT_PREFIX), "output")
 
 
 def check_inputs(inputs: Any) -> tuple[str, ...]:
     """Return the inputs: `event`, or collections (`database.collection`), or aggregates (`zagg.name`), never mixed.
 
-    Raises `DefinitionError`.
+    Raise `DefinitionError`.
     """
     if isinstance(inputs, str) or not isinstance(inputs, Sequence) or not inputs:
-        raise DefinitionError(f'inputs {inputs!r}: allowed is a list such as ["event"]', "inputs")
+        raise DefinitionError(f'inputs must be a list such as ["event"], not {inputs!r}', "inputs")
     names = tuple(str(name) for name in inputs)
     for name in names:
         if name != EVENT and not _COLLECTION.match(name):
             raise DefinitionError(
-                f'inputs {name!r}: allowed are "event", "database.collection" and "zagg.name"', "inputs"
+                f'inputs {name!r} is not allowed: use "event", "database.collection" or "zagg.name"', "inputs"
             )
     kinds = {input_kind(name) for name in names}
     if len(kinds) > 1:
@@ -65,9 +65,9 @@ def input_kind(name: str) -> str:
 
 
 def check_filter(value: Any) -> dict[str, Any]:
-    """Return the filter for MongoDB, with extended JSON such as `{"$date": ...}` decoded. Raises `DefinitionError`."""
+    """Return the filter for MongoDB, with extended JSON such as `{"$date": ...}` decoded. Raise `DefinitionError`."""
     if not isinstance(value, Mapping):
-        raise DefinitionError(f'filter {value!r}: allowed is a document such as {{"type": "commit"}}', "filter")
+        raise DefinitionError(f'filter must be a document such as {{"type": "commit"}}, not {value!r}', "filter")
     try:
         decoded: dict[str, Any] = json_util.loads(
             json_util.dumps(value), json_options=json_util.JSONOptions(tz_aware=True)
@@ -117,11 +117,8 @@ class Definition:
 
 
 def check_params(value: Any) -> dict[str, Any]:
-    """Return the keyword arguments of a task. Raises `DefinitionError` unless keys are Python names and values JSON."""
+    """Return the keyword arguments of a task. Raise `DefinitionError` unless keys are Python names and values JSON."""
     if not isinstance(value, Mapping) or not all(isinstance(k, str) and k.isidentifier() for k in value):
-        raise DefinitionError(f'params {value!r}: allowed is an object such as {{"project": "celery"}}', "params")
-    try:
-        json.dumps(value)
-    except TypeError as error:
-        raise DefinitionError(f"params {value!r} is not JSON: {error}", "params") from None
+        raise DefinitionError(f'params must be an object such as {{"project": "celery"}}, not {value!r}', "params")
+    check_json(value, "params")
     return dict(value)

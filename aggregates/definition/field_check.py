@@ -34,27 +34,29 @@ def check_plain(fields: Mapping[str, Any]) -> None:
         _check_text(name, fields[name], longest)
     for name in SWITCHES:
         if not isinstance(fields[name], bool):
-            raise DefinitionError(f"{name} {fields[name]!r}: allowed are true and false", name)
+            raise DefinitionError(f"{name} must be true or false, not {fields[name]!r}", name)
     interval = fields["interval_s"]
     whole = isinstance(interval, int) and not isinstance(interval, bool)
     if interval is not None and not (whole and 1 <= interval <= LONGEST_S):
         raise DefinitionError(
-            f"interval_s {interval!r}: allowed is a whole number of seconds from 1 to {LONGEST_S} (a year)",
+            f"interval_s must be a whole number of seconds from 1 to {LONGEST_S} (a year), not {interval!r}",
             "interval_s",
         )
     settle = fields["settle_s"]
     number = isinstance(settle, int | float) and not isinstance(settle, bool) and math.isfinite(settle)
     if not (number and 0 <= settle <= LONGEST_S):
-        raise DefinitionError(f"settle_s {settle!r}: allowed is 0 or more seconds, up to {LONGEST_S}", "settle_s")
+        raise DefinitionError(f"settle_s must be a number of seconds from 0 to {LONGEST_S}, not {settle!r}", "settle_s")
     if not fields["id_key"] or fields["id_key"].startswith("$") or "\0" in fields["id_key"]:
-        raise DefinitionError(f"id_key {fields['id_key']!r}: allowed is the name of a field, such as _id", "id_key")
+        raise DefinitionError(f"id_key must be the name of a field, such as _id, not {fields['id_key']!r}", "id_key")
 
 
 def _check_text(name: str, value: Any, longest: int | None) -> None:
     if not isinstance(value, str):
-        raise DefinitionError(f"{name} {value!r}: a string is needed", name)
+        raise DefinitionError(f"{name} must be a string, not {value!r}", name)
     if longest is not None and len(value) > longest:
-        raise DefinitionError(f"{name} {value[:40]!r}... has {len(value)} characters: allowed are {longest}", name)
+        raise DefinitionError(
+            f"{name} {value[:40]!r}... has {len(value)} characters: at most {longest} are allowed", name
+        )
 
 
 @lru_cache(maxsize=1024)
@@ -71,7 +73,7 @@ def check_zone(name: str) -> None:
     """Raise `DefinitionError` unless this is a time zone, or empty for the configured one."""
     if name and not is_zone(name):
         raise DefinitionError(
-            f"crontab_zone {name!r}: there is no such time zone; allowed are IANA names such as Europe/Berlin",
+            f"crontab_zone {name!r} is not a time zone: use an IANA name such as Europe/Berlin",
             "crontab_zone",
         )
 
@@ -90,13 +92,13 @@ def check_collection(input_name: str, own_database: str) -> None:
     database, _, name = input_name.partition(".")
     if database in FOREIGN or name.startswith("system."):
         raise DefinitionError(
-            f"inputs {input_name!r}: it is internal to MongoDB (databases {known(FOREIGN)}, and system.*); "
-            "allowed are your own collections",
+            f"inputs {input_name!r} is internal to MongoDB (databases {known(FOREIGN)}, and system.*): use your own "
+            "collections",
             "inputs",
         )
     own = name.startswith(_OWN) or name in _OWN_WHOLE
     if database == f"{own_database}_celery" or (database == own_database and own):
         raise DefinitionError(
-            f'inputs {input_name!r}: it is internal to Zarkov; read events as "event", aggregates as "zagg.name"',
+            f'inputs {input_name!r} is internal to Zarkov: read events as "event", aggregates as "zagg.name"',
             "inputs",
         )

@@ -104,8 +104,8 @@ def _pair(value: Any) -> bool:
 
 def _unknown(name: str, *, at_field: bool) -> DefinitionError:
     allowed = [each for each in ALLOWED if (each in COMBINE) != at_field]
-    where = "at a field" if at_field else "at the top"
-    return _refused(f"{name} is not allowed; {where} these are: {known(allowed, len(allowed))}")
+    where = "at a field" if at_field else "at the top level"
+    return _refused(f"{name} is not allowed {where}: use {known(allowed, len(allowed))}")
 
 
 def _refused(text: str) -> DefinitionError:

@@ -32,7 +32,7 @@ class DefinitionNode:
 
 
 class Owners(Protocol):
-    """Finds every definition that may fill an output, and possibly others, except the definition being checked."""
+    """Find every definition that may fill an output, and possibly others, except the definition being checked."""
 
     def __call__(self, output: str, /) -> Sequence[DefinitionNode]: ...
 

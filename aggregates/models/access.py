@@ -63,7 +63,9 @@ def check_scopes(scopes: list[str], collections: list[str]) -> None:
     """Raise `ValidationError` for unknown or missing scopes, or one that cannot be limited to `collections`."""
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
-        raise ValidationError({"scopes": f"{', '.join(unknown) or 'no scope'}: allowed are {', '.join(SCOPES)}"})
+        raise ValidationError(
+            {"scopes": f"scopes must be some of {', '.join(SCOPES)}, not {', '.join(unknown) or 'empty'}"}
+        )
     if "operate" in scopes and collections:
         raise ValidationError(
             {"scopes": "operate: a token that is limited to some aggregates can only read and ingest"}

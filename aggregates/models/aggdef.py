@@ -192,7 +192,7 @@ class AggDef(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Check and store the definition, and update its schedule.
 
-        Raises `DefinitionError` and `TaskRefusedError` as `check_fields` does, and `DefinitionError` if the name is
+        Raise `DefinitionError` and `TaskRefusedError` as `check_fields` does, and `DefinitionError` if the name is
         taken or was changed. The task need not exist yet, only its module must be allowed.
         """
         fields = kwargs.get("update_fields")
@@ -205,7 +205,7 @@ class AggDef(models.Model):
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete the definition with its runs, schedule, position and outputs.
 
-        Raises `DefinitionError` if other aggregates read it, `LeaseHeldError` if a run does not end.
+        Raise `DefinitionError` if other aggregates read it, `LeaseHeldError` if a run does not end.
         """
         counts = AggDef.objects.filter(pk=self.pk).delete()
         self.pk = None
@@ -234,13 +234,12 @@ class AggDef(models.Model):
                 "task_name is empty: name a task class, such as aggregates.agg_tasks.CommitsByDay", "task_name"
             )
         definition = self.definition()
-        for field in ("params", "filter"):
-            rules.check_json(getattr(self, field), field)
+        rules.check_json(self.filter, "filter")
         if definition.kind == "collection":
             for name in definition.inputs:
                 check_collection(name, settings.ZARKOV.mongo_database)
         if self.on_error and self.on_error not in rules.ON_ERROR:
-            raise DefinitionError(f"on_error {self.on_error!r}: allowed are {', '.join(rules.ON_ERROR)}", "on_error")
+            raise DefinitionError(f"on_error must be {' or '.join(rules.ON_ERROR)}, not {self.on_error!r}", "on_error")
         if self.interval_s is not None and self.crontab:
             raise DefinitionError("interval_s and crontab exclude each other: give one of them", "crontab")
         if self.crontab:
@@ -277,7 +276,7 @@ class AggDef(models.Model):
             raise ValidationError({"task_name": str(error)}) from None
 
     def definition(self) -> Definition:
-        """Return the plain value that runs use. Raises `DefinitionError`."""
+        """Return the plain value that runs use. Raise `DefinitionError`."""
         name = rules.check_name(self.name)
         return Definition(
             name=name,

@@ -6,7 +6,7 @@ from django.db import models
 
 
 class TaskSwitch(models.Model):
-    """Allows or forbids a task to run. A task without a switch may run."""
+    """Allow or forbid a task to run. A task without a switch may run."""
 
     task_name = models.CharField(max_length=255, unique=True)
     enabled = models.BooleanField(default=True)

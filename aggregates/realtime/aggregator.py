@@ -104,7 +104,7 @@ class Aggregator:
         self._started = True
 
     def run(self, stopped: Callable[[], bool]) -> None:
-        """Work until `stopped()`, then call `stop`. Blocks."""
+        """Work until `stopped()`, then call `stop`. Block."""
         if not self._started:
             self.start()
         while not stopped():
@@ -115,7 +115,7 @@ class Aggregator:
         """Wait for refreshes in progress and record their outcomes. May be called twice.
 
         Return False if some have not ended within `STOP_WITHIN_S`, for example because MongoDB is down. Their threads
-        go on, and the next start resumes their steps as after a crash.
+        continue, and the next start resumes their steps as after a crash.
         """
         if self._ended is not None:
             return self._ended
@@ -137,7 +137,7 @@ class Aggregator:
         started.add_done_callback(self._under_way.discard)
 
     def step(self, now: float) -> None:
-        """Check definitions and watermark, start due refreshes, handle messages. Blocks for up to `TICK_S`."""
+        """Check definitions and watermark, start due refreshes, handle messages. Block for up to `TICK_S`."""
         if now - self._reloaded_at >= RELOAD_S:
             self._reloaded_at = now
             self._reload()

@@ -42,7 +42,7 @@ class _Item:
 
 
 class RefreshScheduler:
-    """Schedules the refreshes of all realtime aggregates. Times are seconds of one monotonic clock. Not thread-safe."""
+    """Schedule the refreshes of all realtime aggregates. Times are seconds of one monotonic clock. Not thread-safe."""
 
     def __init__(self, *, refresh_min_s: float, incremental: int, most_at_once: int) -> None:
         self._refresh_min_s = refresh_min_s

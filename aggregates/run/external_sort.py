@@ -22,7 +22,7 @@ Record = tuple[tuple[str, bytes], Mapping[str, Any]]
 
 
 class ExternalSort:
-    """Accepts records in any order and iterates over them sorted by key; equal keys keep their insertion order.
+    """Accept records in any order and iterate over them sorted by key; equal keys keep their insertion order.
 
     A sort key is an output and the `key_order` of a key in it. Memory use is limited to about `memory_bytes`. Not
     thread-safe; `close` removes the files.

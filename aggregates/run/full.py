@@ -1,6 +1,6 @@
 """Build a new generation beside the current one and switch to it atomically: full runs and rebuilds.
 
-Increments of the current generation go on during the build. Their events are added to the new generation before the
+Increments of the current generation continue during the build. Their events are added to the new generation before the
 switch; only its last, small step holds them up.
 """
 
@@ -35,7 +35,7 @@ MOST_CATCH_UP_STEPS = 20  # catch-up steps after which the build switches, howev
 def full_run(run_context: RunContext, definition: Definition, *, force: bool = False) -> Outcome:
     """Compute the aggregate from all stored events and switch readers to it atomically.
 
-    Blocks until done; called again after a crash, it resumes. Raises `EventsGoneError` if the aggregate holds events
+    Block until done; called again after a crash, it resumes. Raise `EventsGoneError` if the aggregate holds events
     that are no longer stored and `force` is false, `LeaseHeldError` if another process is building.
     """
     with _building(run_context, definition) as (held_lease, position, readable):
@@ -49,7 +49,7 @@ def full_run(run_context: RunContext, definition: Definition, *, force: bool = F
 def rebuild(run_context: RunContext, definition: Definition, since: datetime, until: datetime) -> Outcome:
     """Recompute the periods that overlap [since, until) from the stored events and keep the others as they are.
 
-    Blocks until done. Raises `NotRebuildableError` if the task has no `period`, and whatever `full_run` raises.
+    Block until done. Raise `NotRebuildableError` if the task has no `period`, and whatever `full_run` raises.
     """
     with _building(run_context, definition) as (held_lease, position, readable):
         plan = run_context.plan(definition, readable.range(readable.first, readable.through), full=True)
@@ -68,7 +68,7 @@ def _building(run_context: RunContext, definition: Definition) -> Iterator[tuple
 
 
 class GenerationBuilder:
-    """Performs one build under a held lease."""
+    """Perform one build under a held lease."""
 
     def __init__(self, run_context: RunContext, definition: Definition, held_lease: HeldLease, plan: Plan) -> None:
         self._run_context = run_context

@@ -37,7 +37,7 @@ def is_pattern(output: str) -> bool:
 
 
 class Generations:
-    """Creates, shows and drops generations. Every method blocks on MongoDB and can safely be called again."""
+    """Create, show and drop generations. Every method blocks on MongoDB and can safely be called again."""
 
     def __init__(self, database: Database[dict[str, Any]], position_store: PositionStore) -> None:
         self._database = database
@@ -93,7 +93,7 @@ class Generations:
     def repair_views(self, position: Position) -> Position:
         """Repair views that were dropped or changed; return the latest position.
 
-        If another process switches the generation meanwhile, the views show the new one. Raises `OutputTakenError` if
+        If another process switches the generation meanwhile, the views show the new one. Raise `OutputTakenError` if
         a plain collection has the name of a view.
         """
         while position.generation:

@@ -47,7 +47,7 @@ def make_step(
 def refresh(run_context: RunContext, definition: Definition, wait_s: float = 0.0) -> Outcome | Decision:
     """Process new events and return the outcome, or a decision to `build`, which the caller carries out.
 
-    Blocks until the jobs are done. Raises `LeaseHeldError` if another process still holds the lease after `wait_s`,
+    Block until the jobs are done. Raise `LeaseHeldError` if another process still holds the lease after `wait_s`,
     `TaskError`, `RunFailedError` if a job fails (the position has not moved), and whatever the engine or MongoDB raise.
     Called again after any of these, or after a crash, it resumes without counting an event twice or skipping one.
     """
@@ -69,7 +69,7 @@ def refresh(run_context: RunContext, definition: Definition, wait_s: float = 0.0
 
 
 def accept_change(run_context: RunContext, definition: Definition) -> None:
-    """Let increments go on after a change of task or definition: a person confirms that existing results are right."""
+    """Let increments continue after a change of task or definition: a person confirms that the results are right."""
     readable, position = readable_input(run_context, definition), run_context.position(definition)
     plan = run_context.plan(definition, readable.range(position.position, readable.through), full=False)
     run_context.position_store.accept_change(position.name, plan.version, definition.fingerprint())
@@ -167,7 +167,7 @@ def make_outcome(
 
 
 class IncrementalRun:
-    """Performs one refresh under a held lease."""
+    """Perform one refresh under a held lease."""
 
     def __init__(
         self, run_context: RunContext, definition: Definition, held_lease: HeldLease, readable: ReadableInput

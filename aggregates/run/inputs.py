@@ -49,7 +49,7 @@ def _input_positions(run_context: RunContext, definition: Definition) -> dict[st
 def inputs_locked(run_context: RunContext, definition: Definition) -> Iterator[None]:
     """Keep input aggregates unchanged inside the block: their increments and switches wait.
 
-    Does nothing for other inputs. Raises `LeaseHeldError` if an input is not free within `LOCK_WAIT_S`.
+    Do nothing for other inputs. Raise `LeaseHeldError` if an input is not free within `LOCK_WAIT_S`.
     """
     with ExitStack() as stack:
         if definition.kind == "aggregate":
@@ -88,7 +88,7 @@ def _version(positions: Mapping[str, tuple[int, Any]]) -> str:
 def behind_inputs(position_store: PositionStore, inputs: Mapping[str, Iterable[str]]) -> dict[str, bool | None]:
     """Return for each aggregate, given with the outputs it reads, whether it is behind their current content.
 
-    None means that one of its inputs has not run yet. Takes one query; which process refreshed the inputs is
+    None means that one of its inputs has not run yet. Take one query; which process refreshed the inputs is
     irrelevant.
     """
     places = position_store.output_positions()

@@ -46,7 +46,7 @@ def with_code(step: RunStep, code: Mapping[str, str]) -> RunStep:
 def perform(engine: EngineLike, step: RunStep, check: Callable[[], None]) -> RunCounts:
     """Run the step's jobs to completion and return their counts. Performing a step again uses the same job ids.
 
-    `check` is called after each wait of `WAIT_S` and can raise to stop waiting. Raises `RunFailedError` and
+    `check` is called after each wait of `WAIT_S` and can raise to stop waiting. Raise `RunFailedError` and
     `RunCancelledError`, whose `wrote` says whether results may have been written.
     """
     wanted = specs(step)

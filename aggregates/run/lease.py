@@ -1,4 +1,4 @@
-"""The lease of a run: its duration, and its renewal in one background thread while the work goes on.
+"""The lease of a run: its duration, and its renewal in one background thread while the work is done.
 
 `PositionStore` takes, renews and releases leases in MongoDB.
 """
@@ -51,7 +51,7 @@ class HeldLease:
 
 
 class LeaseRenewer:
-    """Renews held leases every third of their duration. Thread-safe; the thread ends when no lease is held.
+    """Renew held leases every third of their duration. Thread-safe; the thread ends when no lease is held.
 
     `renew(lease, lease_s)` returns False if the lease was taken over.
     """

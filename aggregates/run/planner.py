@@ -110,7 +110,7 @@ class Planner:
         self._basic: list[Mapping[str, Any]] = []
 
     def record(self, call: MapReduceCall | BasicCall) -> None:
-        """Record one call. Raises `TaskError` for a function that workers could not find."""
+        """Record one call. Raise `TaskError` for a function that workers could not find."""
         if isinstance(call, BasicCall):
             name = function_name(call.func, self._modules)
             self._basic.append({"func_name": name, "args": list(call.args), "kwargs": dict(call.kwargs)})
@@ -118,7 +118,7 @@ class Planner:
             self._calls.append(call)
 
     def jobs(self) -> tuple[PlannedJob, ...]:
-        """Return the jobs, with calls for the same output joined. Raises `TaskError` if they contradict each other."""
+        """Return the jobs, with calls for the same output joined. Raise `TaskError` if they contradict each other."""
         joined: dict[tuple[str, ...], PlannedJob] = {}
         owner: dict[str, tuple[str, ...]] = {}
         for call in self._calls:
@@ -185,7 +185,7 @@ def make_plan(
 ) -> Plan:
     """Ask the task for its jobs. `query` is what it sees as `self.query`.
 
-    Raises `TaskError` if the task cannot be found, fails, or describes something that cannot be run.
+    Raise `TaskError` if the task cannot be found, fails, or describes something that cannot be run.
     """
     cls = resolve(definition.task_name, modules)
     context = TaskContext(db=database, query=query, output=definition.output, full=full)

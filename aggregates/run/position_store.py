@@ -44,7 +44,7 @@ class OutputPosition:
 
 
 class PositionStore:
-    """Reads and changes position documents. Thread-safe; every method blocks on MongoDB."""
+    """Read and change position documents. Thread-safe; every method blocks on MongoDB."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._collection = database.get_collection(COLLECTION, write_concern=DURABLE)
@@ -64,7 +64,7 @@ class PositionStore:
         return Position.from_document(document) if document else None
 
     def get(self, name: str) -> Position:
-        """Return the position that has the output `name`. Raises `UnknownAggregateError` if there is none."""
+        """Return the position that has the output `name`. Raise `UnknownAggregateError` if there is none."""
         position = self.find(name)
         if position is None:
             raise UnknownAggregateError(f"agg.position has no document {name!r}: has the database been emptied?")
@@ -91,7 +91,7 @@ class PositionStore:
     def claim(self, outputs: Iterable[str], aggdef: str) -> Position:
         """Return the position of these outputs, created if missing; idempotent. A new output is added to it.
 
-        Raises `OutputTakenError` if one of the outputs belongs to another AggDef.
+        Raise `OutputTakenError` if one of the outputs belongs to another AggDef.
         """
         names = tuple(outputs)
         found = {d["_id"]: d for d in self._collection.find({"_id": {"$in": list(names)}})}
@@ -134,7 +134,7 @@ class PositionStore:
     ) -> tuple[Lease, Position]:
         """Take the lease of `slot`; also from a dead holder, or once it has expired.
 
-        Raises `LeaseHeldError`, naming the holder, if another process holds the lease, or if it is the turn of another
+        Raise `LeaseHeldError`, naming the holder, if another process holds the lease, or if it is the turn of another
         waiter than `waiter` (see `request_turn`).
         """
         holder = new_holder()
@@ -157,7 +157,7 @@ class PositionStore:
     def request_turn(self, name: str, slot: SlotName, waiter: str, turn_s: float = TURN_S) -> None:
         """Reserve the slot for `waiter` as soon as it is free; call again within `turn_s` to keep the turn.
 
-        Does nothing while it is another waiter's turn. Taking the lease ends the turn.
+        Do nothing while it is another waiter's turn. Taking the lease ends the turn.
         """
         taken = {
             f"{slot}.turn": {"$literal": waiter},
@@ -220,7 +220,7 @@ class PositionStore:
     # Increments
 
     def record_step(self, lease: Lease, step: RunStep) -> Position:
-        """Record the open increment. Raises `LeaseLostError`; so do all methods below."""
+        """Record the open increment. Raise `LeaseLostError`; so do all methods below."""
         return self._change(
             lease, {"$set": {"step": step.to_document()}}, {"position": step.start, "generation": step.generation}
         )

@@ -103,7 +103,7 @@ class Result:
 
 
 class Recounter:
-    """Recounts the outputs of one plan, one range after another. Must be closed. Not thread-safe.
+    """Recount the outputs of one plan, one range after another. Must be closed. Not thread-safe.
 
     Holds about `memory_bytes` of groups and, while iterating over results, the values of one key at a time.
     """
@@ -131,7 +131,7 @@ class Recounter:
     def add_range(self, span: IdRange, limit: int | None = None) -> None:
         """Read the documents of a range, at most the newest `limit` of each collection. Ranges must not overlap.
 
-        Raises what `map` raises, unless the task has `on_error = "skip"`, and what `reduce` raises.
+        Raise what `map` raises, unless the task has `on_error = "skip"`, and what `reduce` raises.
         """
         for job in self._plan.jobs:
             for source in job.sources:

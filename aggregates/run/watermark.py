@@ -97,7 +97,7 @@ class IdRange:
 
 
 def is_above(one: Any, other: Any) -> bool:
-    """Return True if `one` is higher than `other` or `other` is None. Raises `DefinitionError` for unlike types."""
+    """Return True if `one` is higher than `other` or `other` is None. Raise `DefinitionError` for unlike types."""
     try:
         return other is None or bool(one > other)
     except TypeError:

@@ -34,7 +34,7 @@ def load(address: str, database: Database[Any], keys: ClientKeys | None = None) 
     """Send the events to the acknowledged receiver at `address`, define aggregates and charts, and yield progress.
 
     A second load stores nothing twice and changes no definition. Ends when every event is stored; use
-    `wait_for_aggregates` to wait for the aggregates. Raises the errors of `AcknowledgedClient.send`.
+    `wait_for_aggregates` to wait for the aggregates. Raise the errors of `AcknowledgedClient.send`.
     """
     sent = 0
     with AcknowledgedClient(address, keys=keys) as client:

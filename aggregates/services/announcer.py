@@ -18,7 +18,7 @@ HIGH_WATER_COUNT = 1_000
 
 
 class Announcer:
-    """Sends notices over a PUSH socket that follows the ingester's address. For one thread. Notices may be lost."""
+    """Send notices over a PUSH socket that follows the ingester's address. For one thread. Notices may be lost."""
 
     def __init__(self, address: Callable[[], str], keys: Callable[[], ClientKeys | None] = lambda: None) -> None:
         self._address = address

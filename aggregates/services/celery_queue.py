@@ -47,7 +47,7 @@ class WaitingWork:
 
 
 def count(client: Client) -> int:
-    """Return the number of waiting messages, with any broker. Raises what the broker raises."""
+    """Return the number of waiting messages, with any broker. Raise what the broker raises."""
     queue = str(current_app.conf.task_default_queue)
     if (messages := _collection(client)) is not None:
         return int(messages.count_documents({"queue": queue}, maxTimeMS=1000))

@@ -27,7 +27,7 @@ FIELDS = (
 def define(*, name: str, **fields: Any) -> AggDef:
     """Create or change the AggDef with this name, and return it. Idempotent; fields not given keep their value.
 
-    Raises `DefinitionError` for an unknown field or a value that is not allowed. The task need not exist yet.
+    Raise `DefinitionError` for an unknown field or a value that is not allowed. The task need not exist yet.
     """
     unknown = set(fields) - set(FIELDS)
     if unknown:
@@ -45,7 +45,7 @@ def define(*, name: str, **fields: Any) -> AggDef:
 
 
 def clone(aggdef: AggDef, name: str) -> AggDef:
-    """Return a new, paused copy with another name and output. Raises `DefinitionError` if the name is taken."""
+    """Return a new, paused copy with another name and output. Raise `DefinitionError` if the name is taken."""
     if AggDef.objects.filter(name=name).exists():
         raise DefinitionError(f"name {name!r} is taken by another aggregate: choose another one", "name")
     fields = {field: getattr(aggdef, field) for field in FIELDS}
@@ -59,7 +59,7 @@ def set_enabled(aggdef: AggDef, enabled: bool) -> None:
 
 
 def remove(*aggdefs: AggDef) -> None:
-    """Delete the definitions, their runs, schedules, positions and outputs: all or none. Raises what `clear` raises."""
+    """Delete the definitions, their runs, schedules, positions and outputs: all or none. Raise what `clear` raises."""
     AggDef.objects.filter(pk__in=[aggdef.pk for aggdef in aggdefs]).delete()
 
 

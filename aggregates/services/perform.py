@@ -51,7 +51,7 @@ def run_now(
     force: bool = False,
     report: Report = lambda line: None,
 ) -> tuple[Run, Outcome | Comparison]:
-    """Record a run and perform it in this process. Blocks until it ends; `report` gets a line if it has to wait.
+    """Record a run and perform it in this process. Block until it ends; `report` gets a line if it has to wait.
 
     Raise the error of a failed run, which is recorded in the history too.
     """
@@ -60,14 +60,14 @@ def run_now(
 
 
 def accept_change(aggdef: AggDef) -> None:
-    """Let increments go on after a change of task or definition; existing results stay as they are."""
+    """Let increments continue after a change of task or definition; existing results stay as they are."""
     refreshing.accept_change(process_connections().run_context, aggdef.definition())
 
 
 def perform_run(run: Run, *, report: Report = lambda line: None) -> Outcome | Comparison:
-    """Perform a planned run in this process. Blocks until it ends.
+    """Perform a planned run in this process. Block until it ends.
 
-    Raises `RunStateError` if another process has taken the run or it is over, and the error of a failed run once it is
+    Raise `RunStateError` if another process has taken the run or it has ended, and the error of a failed run once it is
     recorded in the history and the definition.
     """
     performer = new_holder()
@@ -75,7 +75,7 @@ def perform_run(run: Run, *, report: Report = lambda line: None) -> Outcome | Co
     planned = Run.objects.filter(pk=run.pk, state=Run.State.PLANNED)
     if not planned.update(state=Run.State.RUNNING, performer=performer, started=now, seen=now):
         run.refresh_from_db()
-        raise RunStateError(f"run {run.uid} is {run.state}: another process has it, or it is over")
+        raise RunStateError(f"run {run.uid} is {run.state}: another process performs it, or it has ended")
     run.refresh_from_db()
     aggdef = run.aggdef
     before = time.thread_time()
@@ -96,7 +96,9 @@ def _require_defined(run: Run, aggdef: AggDef) -> None:
     """If the definition was deleted meanwhile, delete what the run created and raise `RunCancelledError`."""
     if not AggDef.objects.filter(name=aggdef.name).exists():
         clear(aggdef)
-        raise RunCancelledError(f"run {run.uid} is over: the aggregate {aggdef.name} was deleted while it was running")
+        raise RunCancelledError(
+            f"run {run.uid} has ended: the aggregate {aggdef.name} was deleted while it was running"
+        )
 
 
 def _perform(run: Run, aggdef: AggDef, report: Report) -> Outcome | Comparison:
@@ -118,7 +120,7 @@ def _perform(run: Run, aggdef: AggDef, report: Report) -> Outcome | Comparison:
 
 
 def make_current(run_context: RunContext, definition: Any, *, check_views: bool = False) -> Outcome:
-    """Perform an increment, or a full run if it is the first run or the task has no increments. Blocks.
+    """Perform an increment, or a full run if it is the first run or the task has no increments. Block.
 
     Repairs missing or wrong views first; without `check_views`, only if they were not checked in the last few seconds.
     """
@@ -143,7 +145,7 @@ def _retry_while_busy(work: Callable[[], Outcome], report: Report) -> Outcome:
 
 
 def verify_now(aggdef: AggDef, origin: str = Run.Origin.COMMAND) -> Comparison:
-    """Verify in this process and store the verdict in the definition. Raises what `verify` raises."""
+    """Verify in this process and store the verdict in the definition. Raise what `verify` raises."""
     _, verdict = run_now(aggdef, Run.Mode.VERIFY, origin)
     assert isinstance(verdict, Comparison)
     return verdict

@@ -47,8 +47,8 @@ def replay_entries(
 ) -> ReplayOutcome:
     """Send quarantined entries, given by a selection or by keys, through the ingester's acknowledged socket.
 
-    A selection includes replayed entries only if it says so. Replaying twice stores nothing twice. Blocks for about
-    `LIMIT_S` at most. Raises `DeliveryError` if no ingester accepts them, and what looking up its address raises.
+    A selection includes replayed entries only if it says so. Replaying twice stores nothing twice. Block for about
+    `LIMIT_S` at most. Raise `DeliveryError` if no ingester accepts them, and what looking up its address raises.
     """
     if isinstance(what, Selection) and what.replayed is None:
         what = replace(what, replayed=False)

@@ -26,7 +26,7 @@ CANCEL_WAIT_S = 3.0
 
 
 def get_aggdef(name: str) -> AggDef:
-    """Return the AggDef with this name. Raises `UnknownAggregateError`, which lists some names."""
+    """Return the AggDef with this name. Raise `UnknownAggregateError`, which lists some names."""
     aggdef = AggDef.objects.filter(name=name).first()
     if aggdef is None:
         names = list(AggDef.objects.values_list("name", flat=True)[:13])
@@ -45,11 +45,11 @@ def new_run(
 ) -> Run:
     """Record a requested run, in state `planned`.
 
-    Raises `TaskError` if its task is switched off, `RunStateError` for an unknown mode, `NotRebuildableError` for a
+    Raise `TaskError` if its task is switched off, `RunStateError` for an unknown mode, `NotRebuildableError` for a
     rebuild without both ends of its range or any range in the wrong order. These leave the aggregate unchanged.
     """
     if mode not in Run.Mode.values:
-        raise RunStateError(f"mode {mode!r}: allowed are {', '.join(Run.Mode.values)}")
+        raise RunStateError(f"mode {mode!r} is not allowed: use {', '.join(Run.Mode.values)}")
     if mode == Run.Mode.REBUILD and (since is None or until is None):
         raise NotRebuildableError("a rebuild needs both ends of its range: since and until")
     if since is not None and until is not None and not since < until:
@@ -79,7 +79,7 @@ def enqueue(run: Run) -> None:
 def cancel_run(run: Run) -> Run:
     """Cancel a run: at once if it has not started, else by asking it to stop, after which it ends as cancelled.
 
-    Blocks for `CANCEL_WAIT_S` at most. Raises `RunStateError` if it is already over, or has no step to cancel.
+    Block for `CANCEL_WAIT_S` at most. Raise `RunStateError` if it has already ended, or has no step to cancel.
     """
     now = timezone.now()
     planned = Run.objects.filter(pk=run.pk, state=Run.State.PLANNED)
@@ -90,7 +90,7 @@ def cancel_run(run: Run) -> Run:
     while time.monotonic() < deadline:
         run.refresh_from_db()
         if not run.is_open:
-            raise RunStateError(f"run {run.uid} is already over, in state {run.state}: nothing to cancel")
+            raise RunStateError(f"run {run.uid} has already ended in state {run.state}: nothing to cancel")
         if _ask_cancel(run):
             return run
         time.sleep(0.05)  # it is between two steps

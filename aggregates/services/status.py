@@ -79,7 +79,7 @@ class Preview:
 def preview(definition: Definition, events: int = PREVIEW_EVENTS, keys: int = PREVIEW_KEYS) -> Preview:
     """Run the task in this process over the newest `events` matching events; write nothing.
 
-    Raises what the task raises, and `TaskError` if it cannot be used.
+    Raise what the task raises, and `TaskError` if it cannot be used.
     """
     run_context = process_connections().run_context
     readable = readable_input(run_context, definition)

@@ -28,7 +28,7 @@ def export_definitions() -> str:
 def import_definitions(text: str) -> list[str]:
     """Create or change the definitions in the file, all or none. Return the names created or changed.
 
-    An omitted field gets its default; aggregates not in the file stay as they are. Raises `DefinitionError` naming
+    An omitted field gets its default; aggregates not in the file stay as they are. Raise `DefinitionError` naming
     aggregate and field. The order in the file does not matter.
     """
     wanted = _read(text)
@@ -76,7 +76,9 @@ def _read(text: str) -> dict[str, dict[str, Any]]:
         raise DefinitionError(f"the file is not YAML: {' '.join(str(error).split())}") from None
     found = content.get("aggregates") if isinstance(content, Mapping) else None
     if not isinstance(found, Mapping) or not all(isinstance(fields, Mapping) for fields in found.values()):
-        raise DefinitionError("the file has no definitions: allowed is `aggregates:` with a mapping of fields per name")
+        raise DefinitionError(
+            "the file has no definitions: it must have `aggregates:` with a mapping of fields per name"
+        )
     if named := next((name for name, fields in found.items() if "name" in fields), None):
         raise DefinitionError(
             f"aggregate {named}: name: it is the key of the fields, and must not be among them", "name"

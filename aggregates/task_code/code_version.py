@@ -50,7 +50,7 @@ def module_version(name: str) -> str:
     """Import `name` if needed, and return the sha256 of its source as this process runs it.
 
     Modules whose files have changed are reloaded, each after the changed modules that it uses, so that long-running
-    processes follow their files. Raises `TaskError` if the module cannot be read or imported, or if a changed module
+    processes follow their files. Raise `TaskError` if the module cannot be read or imported, or if a changed module
     cannot be reloaded because it holds Django models.
     """
     path = _path(name, _task_packages([(name, "")]))

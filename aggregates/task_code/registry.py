@@ -101,7 +101,7 @@ def _is_task(candidate: Any, module: str) -> bool:
 
 
 def allowed_module(path: str, modules: Iterable[str]) -> str:
-    """Return the allowed module for the task with this dotted path. Raises `TaskRefusedError`. Imports nothing."""
+    """Return the allowed module for the task with this dotted path. Raise `TaskRefusedError`. Imports nothing."""
     allowed = tuple(modules)
     module_name = max((m for m in allowed if path.startswith(f"{m}.")), key=len, default=None)
     if module_name is None:
@@ -116,7 +116,7 @@ def allowed_module(path: str, modules: Iterable[str]) -> str:
 def resolve(path: str, modules: Iterable[str]) -> type[Task]:
     """Return the task class with this dotted path.
 
-    Raises `TaskRefusedError` for a path outside `modules`, and `TaskError` if the module cannot be imported or has no
+    Raise `TaskRefusedError` for a path outside `modules`, and `TaskError` if the module cannot be imported or has no
     such task; the messages list what exists.
     """
     module_name = allowed_module(path, modules)
@@ -134,7 +134,7 @@ def resolve(path: str, modules: Iterable[str]) -> type[Task]:
 def function_name(function: Callable[..., Any] | str, modules: Iterable[str]) -> str:
     """Return the name by which workers find the function: `module:qualname`, for a method through its object's class.
 
-    Raises `TaskError` for a lambda or nested function, which has no such name, and `TaskRefusedError` for a function
+    Raise `TaskError` for a lambda or nested function, which has no such name, and `TaskRefusedError` for a function
     outside `modules`.
     """
     allowed = tuple(modules)

@@ -90,17 +90,17 @@ class Scaffold:
 
 
 def scaffold(name: str, parent: Path) -> Scaffold:
-    """Return the files for an aggregate in `parent`. Raises `DefinitionError` if `name` is not a valid module name."""
+    """Return the files for an aggregate in `parent`. Raise `DefinitionError` if `name` is not a valid module name."""
     if not _NAME.match(name) or keyword.iskeyword(name):
         raise DefinitionError(
-            f"name {name!r}: allowed are lower-case letters, digits and _, starting with a letter, such as logins",
+            f"name {name!r} is not allowed: use lower-case letters, digits and _ after a letter, such as logins",
             "name",
         )
     return Scaffold(name, parent / name)
 
 
 def write_files(new: Scaffold) -> list[Path]:
-    """Write the files and return their paths. Raises `DefinitionError` and writes none if one of them exists."""
+    """Write the files and return their paths. Raise `DefinitionError` and writes none if one of them exists."""
     files = new.files()
     existing = [path for path in files if path.exists()]
     if existing:

@@ -190,7 +190,7 @@ class _Search:
 
 
 def parse(name: str, text: str, *, package: bool = False) -> ModuleSource:
-    """Split a module into statements. Raises `SyntaxError`."""
+    """Split a module into statements. Raise `SyntaxError`."""
     lines = text.splitlines()
     statements, stars = [], []
     for node in ast.parse(text).body:
@@ -235,7 +235,7 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
 
 
 class _NameCollector(ast.NodeVisitor):
-    """Collects the names used and bound anywhere in a statement. Ignores annotations, which do not affect results."""
+    """Collect the names used and bound anywhere in a statement. Ignore annotations, which do not affect results."""
 
     def __init__(self, package: str) -> None:
         self._package = package

@@ -21,7 +21,7 @@ from ingest.store.store import Store, connect
 from mapreduce.engine import Engine, open_engine
 from tests.support.aggregates.definitions import MODULES, engine_settings
 from tests.support.aggregates.event_source import Producer
-from tests.support.aggregates.hook import hooked
+from tests.support.aggregates.webhook_server import hooked
 
 
 @pytest.fixture

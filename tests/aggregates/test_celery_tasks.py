@@ -53,7 +53,7 @@ def test_a_requested_run_is_queued_and_performed(queued, producer, database, dja
     run.refresh_from_db()
     assert (run.state, run.origin) == ("complete", "api")
     assert values(database, "days") == {"p/2011-07-01": 1}
-    assert "another process has it, or it is over" in celery_tasks.perform(run.pk)
+    assert "another process performs it, or it has ended" in celery_tasks.perform(run.pk)
     assert celery_tasks.perform(10**9) == "gone"
 
 

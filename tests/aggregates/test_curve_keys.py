@@ -47,12 +47,12 @@ def test_every_process_uses_the_keys_of_the_installation(guarded: RunningIngeste
     listener.start()
     announcer = Announcer(lambda: config.connect_address("bson_bind_address"), config.client_keys)
 
-    def told() -> bool:
+    def both_notices_received() -> bool:
         assert receiver.send(b'{"type": "x"}')["accepted"] == 1
         announcer.announce(Outcome("daily", "incremental", "complete"))
         return {notice["$command"] for notice in seen} == {"committed", "agg_complete"}
 
-    eventually(told)
+    eventually(both_notices_received)
     announcer.close()
     listener.stop()
     with AcknowledgedClient(guarded.address("ack"), attempts=1, connect_timeout_s=1) as bare:

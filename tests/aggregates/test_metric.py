@@ -104,7 +104,7 @@ def test_different_metrics_have_different_keys() -> None:
     assert len(keys) == len(ways)
 
 
-def test_sets_are_united() -> None:
+def test_sets_are_merged() -> None:
     events = []
     for start in (0, 5, 90):
         gathered = DistinctValues(identity("Set", "info", "u", "s"))

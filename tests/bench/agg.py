@@ -56,11 +56,11 @@ POLL_S = 0.002  # between two looks, so that looking does not take a core from w
 def mongod() -> Iterator[str]:
     """Connection string of a mongod for one benchmark."""
     with tempfile.TemporaryDirectory() as folder:
-        made = LocalMongod(HomeFolder(Path(folder)))
+        mongod = LocalMongod(HomeFolder(Path(folder)))
         try:
-            yield made.start()
+            yield mongod.start()
         finally:
-            made.stop()
+            mongod.stop()
 
 
 def events(count: int, chance: random.Random) -> list[dict[str, Any]]:

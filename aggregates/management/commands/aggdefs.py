@@ -34,5 +34,5 @@ class Command(ZarkovCommand):
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{name}: {error}") from None
         changed = services.import_definitions(text)
-        self.stdout.write(f"made or changed: {', '.join(changed)}" if changed else "nothing to change")
+        self.stdout.write(f"created or changed: {', '.join(changed)}" if changed else "nothing to change")
         return None

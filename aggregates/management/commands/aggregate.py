@@ -28,7 +28,7 @@ class Command(ZarkovCommand):
         parser.add_argument(
             "--accept-change",
             action="store_true",
-            help="its task or definition has changed, but its results are still right: go on without a full run",
+            help="its task or definition has changed, but its results are still right: continue without a full run",
         )
         parser.add_argument("--dry-run", action="store_true", help="show what a sample of the newest events gives")
 
@@ -53,7 +53,7 @@ class Command(ZarkovCommand):
         if isinstance(outcome, Outcome) and outcome.state == "blocked":
             self.stderr.write(
                 f"make one with: manage.py aggregate {aggdef.name} --full; or, if task or definition changed and "
-                "the results are still right, go on with --accept-change"
+                "the results are still right, continue with --accept-change"
             )
             return 1
         if isinstance(outcome, Outcome) and outcome.due:
@@ -78,7 +78,7 @@ def _moment(text: str | None, option: str) -> datetime:
     if moment is None and day is not None:
         moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
     if moment is None:
-        raise CommandError(f"{option} {text!r}: allowed are forms such as 2011-07-01 or 2011-07-01T13:00Z")
+        raise CommandError(f"{option} {text!r} is not a time: use a form such as 2011-07-01 or 2011-07-01T13:00Z")
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

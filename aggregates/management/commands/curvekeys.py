@@ -61,7 +61,7 @@ class Command(ZarkovCommand):
     def _client(self, name: str, *, replace: bool) -> None:
         folder = settings.ZARKOV.folder.client_keys
         if not name or not set(name) <= NAME_CHARS or name.startswith("."):
-            raise CommandError(f"--client {name!r}: allowed are letters, digits, dots, dashes and underscores")
+            raise CommandError(f"--client {name!r} is not allowed: use letters, digits, dots, dashes and underscores")
         keys = load_server_keys(self._keys / "ingest.curve", folder)
         if keys is None:
             raise CommandError("the ingester has no keys yet: run `manage.py curvekeys ingest` first")

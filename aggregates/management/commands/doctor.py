@@ -47,7 +47,7 @@ class Command(ZarkovCommand):
         for sentence in found:
             self.stdout.write(f"! {sentence}")
         if not found:
-            self.stdout.write("nothing stands in the way")
+            self.stdout.write("no problems found")
         return 1 if found else 0
 
     def _counts(self, summary: StoreReport) -> None:
@@ -89,7 +89,7 @@ class Command(ZarkovCommand):
     def _release(self, store: Store, name: str) -> int:
         journal, _, number = name.rpartition(":")
         if not journal or not number.isdigit():
-            raise CommandError(f"--release {name}: allowed is JOURNAL:NUMBER as `manage.py doctor` names it")
+            raise CommandError(f"--release {name} is not a block: use JOURNAL:NUMBER as `manage.py doctor` names it")
         block = (journal, int(number))
         if held := next((each for each in summarize(store).blockers if each.block == block and each.alive), None):
             raise CommandError(

@@ -32,7 +32,7 @@ class Command(ZarkovCommand):
 
     def perform(self, options: dict[str, Any]) -> None:
         if options["keep"] < 1:
-            raise CommandError(f"--keep {options['keep']}: allowed is 1 (only the new partition stays) or more")
+            raise CommandError(f"--keep must be at least 1 (only the new partition stays), not {options['keep']}")
         config = settings.ZARKOV
         store = connect(config.mongo_address, config.mongo_database)
         with contextlib.closing(store.connection):

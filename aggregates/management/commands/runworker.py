@@ -25,7 +25,7 @@ class Command(ZarkovCommand):
         """Work until a signal arrives, or until a router of another version is found."""
         processes = options["processes"]
         if processes is not None and processes < 1:
-            raise CommandError(f"--processes {processes}: allowed is a whole number of at least 1")
+            raise CommandError(f"--processes must be a whole number of at least 1, not {processes}")
         worker = Worker(settings.ZARKOV.engine_settings(task_modules()), processes)
         try:
             worker.start()

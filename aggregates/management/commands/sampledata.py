@@ -43,7 +43,7 @@ class Command(ZarkovCommand):
         with contextlib.closing(store.connection), stop_on_signals() as stop:
             self._show(load.wait_for_aggregates(store.watermark().through, stop.is_set))
         new = EVENT_COUNT - before
-        self.stdout.write(f"the sample is in: {EVENT_COUNT:,} events, {new:,} of them new")
+        self.stdout.write(f"sample loaded: {EVENT_COUNT:,} events, {new:,} of them new")
         return 0
 
     def _show(self, progresses: Iterable[Progress]) -> None:
@@ -55,7 +55,7 @@ class Command(ZarkovCommand):
 
     def _remove(self, database: Database[dict[str, Any]]) -> int:
         removed, others = load.remove(database)
-        self.stdout.write(f"the sample is out: {removed:,} events removed")
+        self.stdout.write(f"sample removed: {removed:,} events removed")
         if others:
             self.stdout.write(
                 f"these aggregates of yours had counted them and need a full run: {', '.join(others)} "

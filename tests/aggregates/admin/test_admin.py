@@ -71,7 +71,7 @@ def test_the_list_shows_state_lag_and_last_run(admin_client, days, producer):
 def test_actions_start_runs(action, mode, admin_client, days, database, django_capture_on_commit_callbacks):
     services.run_now(days)
     page = act(admin_client, action, days, django_capture_on_commit_callbacks)
-    assert "is on its way" in page
+    assert "has been queued" in page
     run = Run.objects.first()
     assert (run.mode, run.origin, run.state) == (mode, "admin", "complete")
     assert values(database, "days") == {"p/2011-07-01": 1, "q/2011-07-01": 1}
@@ -93,7 +93,7 @@ def test_a_form_with_errors_shows_the_allowed_values_and_a_valid_one_saves(admin
     form = {"name": "a b", "task_name": "no.such.Task", "filter": "{}", "params": "{}", "inputs": '["event"]'}
     form |= {"id_key": "_id", "settle_s": "0", "enabled": "on"}
     add = reverse("admin:aggregates_aggdef_add")
-    assert "allowed are 1 to 100 letters" in admin_client.post(add, form).content.decode()
+    assert "use 1 to 100 letters" in admin_client.post(add, form).content.decode()
     page = admin_client.post(add, form | {"name": "days"}).content.decode()
     assert "is outside the modules that may hold tasks" in page
     answer = admin_client.post(
@@ -139,7 +139,7 @@ def test_a_range_that_ends_before_it_starts_is_refused_on_the_page(admin_client,
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("crontab_zone", "Mars/X", "there is no such time zone"),
+        ("crontab_zone", "Mars/X", "is not a time zone"),
         ("filter", '{"type": {"$nonsense": 1}}', "$nonsense is not allowed"),
         ("output", "days", "belongs to the aggregate"),
         ("inputs", '["zagg.new"]', "new would read itself"),
@@ -185,7 +185,7 @@ def test_the_history_shows_tracebacks_and_cancels_runs(admin_client, site, djang
     form = {"action": "cancel", "_selected_action": [planned.pk, failed.pk]}
     page = admin_client.post(reverse("admin:aggregates_run_changelist"), form, follow=True).content.decode()
     assert "is asked to stop" in page
-    assert "already over" in page
+    assert "already ended" in page
 
 
 def test_a_user_who_may_only_view_gets_no_actions_and_no_buttons(client, days):
@@ -354,7 +354,7 @@ def test_each_group_has_the_same_rights_in_the_admin_as_over_http(group, may, cl
     client.force_login(user)
     found = set()
     page = client.get(reverse("admin:aggregates_aggdef_change", args=[days.pk])).content.decode()
-    if "How it stands" in page:
+    if "Current state" in page:
         found.add("see")
     if client.post(reverse("admin:aggregates_aggdef_start", args=[days.pk, "verify"])).status_code == 302:
         assert "Recompute in full" in page
@@ -372,7 +372,7 @@ def test_each_group_has_the_same_rights_in_the_admin_as_over_http(group, may, cl
 def test_a_running_run_shows_the_progress_of_its_jobs_and_links_to_them(admin_client, days, database, monkeypatch):
     pages = []
 
-    def look(point: str) -> None:
+    def record_progress(point: str) -> None:
         if point != "submitted":
             return
         run = Run.objects.get()
@@ -383,7 +383,7 @@ def test_a_running_run_shows_the_progress_of_its_jobs_and_links_to_them(admin_cl
         pages.append(admin_client.get(reverse("admin:aggregates_run_change", args=[run.pk])).content.decode())
         pages.append(admin_client.get(reverse("admin:aggregates_run_changelist")).content.decode())
 
-    monkeypatch.setattr(failpoint, "hook", look)
+    monkeypatch.setattr(failpoint, "hook", record_progress)
     services.run_now(days)
     run = Run.objects.get()
     link = f'<a href="/api/v1/jobs/{run.job_ids[0]}/">{run.job_ids[0]}</a>'

@@ -20,7 +20,7 @@ from aggregates.alerts.service import deliver, record_changes
 from aggregates.models import AggDef, Alert
 from aggregates.process_connections import process_connections
 from tests.support.aggregates.event_source import Producer, event
-from tests.support.aggregates.hook import served
+from tests.support.aggregates.webhook_server import served
 from zarkov_site.config.config import NotifyConfig
 
 NOW = timezone.now()
@@ -192,7 +192,7 @@ def test_an_unreachable_server_costs_one_attempt_per_call(days, channels):
     assert sorted(alert.attempts for alert in Alert.objects.all()) == [0, 0, 1]
 
 
-def test_a_lag_is_reported_and_reported_again_when_it_is_over(days, hook):
+def test_a_lag_and_its_end_are_reported(days, hook):
     producer = Producer(process_connections().run_context.store)
     producer.send(event())
     services.run_now(days)

@@ -70,20 +70,20 @@ class Stream(threading.Thread):
 
 @pytest.fixture
 def mongod(tmp_path: Path) -> Iterator[LocalMongod]:
-    made = LocalMongod(HomeFolder(tmp_path / "mongo"))
-    yield made
-    made.stop()
+    started = LocalMongod(HomeFolder(tmp_path / "mongo"))
+    yield started
+    started.stop()
 
 
 @pytest.fixture
 def stack(tmp_path: Path, mongod: LocalMongod) -> Iterator[Stack]:
     folder = tmp_path / "stack"
     # Processes look up the address of the local mongod in their home folder, so that it may change with a restart.
-    made = Stack(folder, "", DATABASE)
-    made.environment.pop("ZARKOV_MONGO_URI")
-    made.folder.write(made.folder.mongo / "uri", mongod.start())
-    yield made
-    made.stop()
+    started = Stack(folder, "", DATABASE)
+    started.environment.pop("ZARKOV_MONGO_URI")
+    started.folder.write(started.folder.mongo / "uri", mongod.start())
+    yield started
+    started.stop()
 
 
 class Points:
@@ -188,13 +188,13 @@ def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> Points:
 
 
 @pytest.mark.timeout(900)
-def test_a_short_round_of_crashes(stack: Stack, mongod: LocalMongod) -> None:
+def test_aggregates_are_correct_after_a_few_crashes(stack: Stack, mongod: LocalMongod) -> None:
     chaos(stack, mongod, crashes=8, seed=1)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(7200)
-def test_two_hundred_crashes(stack: Stack, mongod: LocalMongod) -> None:
+def test_aggregates_are_correct_after_two_hundred_crashes(stack: Stack, mongod: LocalMongod) -> None:
     points = chaos(stack, mongod, crashes=200, seed=random.randrange(10**6))
     assert {point for point, count in points.hits.items() if count} == {
         *(f"increment {point}" for point in INCREMENT),

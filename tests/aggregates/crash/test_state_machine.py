@@ -227,11 +227,11 @@ def check(uri: str, examples: int, steps: int) -> None:
     )
 
 
-def test_any_sequence_equals_the_recount(mongo_uri: str) -> None:
+def test_the_output_equals_the_recount_after_any_sequence_of_actions(mongo_uri: str) -> None:
     check(mongo_uri, examples=8, steps=15)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_any_long_sequence_equals_the_recount(mongo_uri: str) -> None:
+def test_the_output_equals_the_recount_after_any_long_sequence_of_actions(mongo_uri: str) -> None:
     check(mongo_uri, examples=200, steps=40)

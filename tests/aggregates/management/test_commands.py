@@ -59,12 +59,12 @@ def test_aggregate_rebuilds_a_range_and_shows_a_dry_run(producer, database):
     ("arguments", "words"),
     [
         (["nothing"], "no aggregate is named 'nothing'"),
-        (["days", "--since", "yesterday"], "--since 'yesterday': allowed are forms such as"),
+        (["days", "--since", "yesterday"], "--since 'yesterday' is not a time: use a form such as"),
         (["days", "--until", "2011-07-01"], "--since is missing"),
         (["days", "--full", "--since", "2011-07-01"], "exclude each other"),
     ],
 )
-def test_a_mistake_is_one_line(arguments, words, site):
+def test_a_mistake_is_reported_in_one_line(arguments, words, site):
     services.define(name="days", task_name=TASK)
     with pytest.raises(CommandError, match=words):
         run("aggregate", *arguments)
@@ -147,7 +147,7 @@ def test_definitions_are_exported_to_a_file_and_imported(site, tmp_path):
     assert "nothing to change" in run("aggdefs", "import", str(file))
     services.define(name="days", filter={}, on_error="skip")
     AggDef.objects.get(name="nightly").delete()
-    assert run("aggdefs", "import", str(file)) == "made or changed: days, nightly\n"
+    assert run("aggdefs", "import", str(file)) == "created or changed: days, nightly\n"
     days = AggDef.objects.get(name="days")
     assert (days.filter, days.on_error, days.realtime) == ({"type": "a"}, "", True)
     assert run("aggdefs", "export", "-") == file.read_text()
@@ -160,5 +160,5 @@ def test_a_file_with_an_error_changes_nothing(site, tmp_path):
         run("aggdefs", "import", str(file))
     assert not AggDef.objects.exists()
     file.write_text("- 1\n")
-    with pytest.raises(CommandError, match="allowed is `aggregates:`"):
+    with pytest.raises(CommandError, match="it must have `aggregates:`"):
         run("aggdefs", "import", str(file))

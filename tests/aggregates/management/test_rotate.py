@@ -69,9 +69,9 @@ def test_a_partition_is_kept_while_needed_and_dropped_once_it_is_read(
     before = {event["id"]: event for event in database["event"].find()}
     services.run_now(slow)
     services.run_now(fast)
-    said = run_rotate(str(folder), "--keep", "1")
-    assert "event.1: 3 events are in" in said
-    assert "new events go to event.2 from id 4 on" in said
+    output = run_rotate(str(folder), "--keep", "1")
+    assert "event.1: 3 events are in" in output
+    assert "new events go to event.2 from id 4 on" in output
     assert list(database["event"].find()) == []
     with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         result = LoadResult()
@@ -92,5 +92,5 @@ def test_a_dump_of_another_store_is_not_overwritten(
         run_rotate(str(tmp_path), "--keep", "1")
     assert (tmp_path / "event.1.bson.gz").read_bytes() == b"of another store"
     assert database["event"].count_documents({}) == 1
-    with pytest.raises(CommandError, match="--keep 0"):
+    with pytest.raises(CommandError, match=r"--keep must be at least 1 .*, not 0"):
         run_rotate(str(tmp_path), "--keep", "0")

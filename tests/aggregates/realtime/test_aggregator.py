@@ -82,9 +82,9 @@ def test_a_notice_is_followed_by_a_refresh_and_an_announcement(running, producer
         through = producer.send(event())
         ingester.notify(through)
         eventually(lambda wanted=count: values(database, "days").get("p/2011-07-01") == wanted)
-    said: list[dict[str, Any]] = []
-    eventually(lambda: said.extend(ingester.receive()) or (said and said[-1]["through"] == 3))
-    assert {(n["$command"], n["name"]) for n in said} == {("agg_complete", "days")}
+    notices: list[dict[str, Any]] = []
+    eventually(lambda: notices.extend(ingester.receive()) or (notices and notices[-1]["through"] == 3))
+    assert {(n["$command"], n["name"]) for n in notices} == {("agg_complete", "days")}
     eventually(lambda: AggDef.objects.get().last_id == 3)
     eventually(lambda: sum(run.refreshes for run in Run.objects.all()) >= 3)
     assert Run.objects.count() == 1

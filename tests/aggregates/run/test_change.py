@@ -241,7 +241,7 @@ def test_the_fix_of_a_failing_map_is_used_without_a_full_run_once_accepted(
     right(changing)
 
 
-def test_a_run_whose_reduce_failed_midway_is_rolled_forward_with_the_same_range(
+def test_a_run_whose_reduce_failed_midway_is_resumed_with_the_same_range(
     run, run_context, producer, right, monkeypatch
 ):
     from tests.support.aggregates import tasks

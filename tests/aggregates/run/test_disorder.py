@@ -107,11 +107,11 @@ def one_bad_event(count: int, run: Any, producer: Producer, right: Any, database
     right(strict)
 
 
-def test_one_bad_event_among_thousands(run, producer, right, database):
+def test_one_bad_event_among_thousands_stops_or_is_skipped_as_the_task_says(run, producer, right, database):
     one_bad_event(12_000, run, producer, right, database)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_one_bad_event_in_a_million(run, producer, right, database):
+def test_one_bad_event_in_a_million_stops_or_is_skipped_as_the_task_says(run, producer, right, database):
     one_bad_event(1_000_000, run, producer, right, database)

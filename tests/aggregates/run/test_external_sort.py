@@ -31,11 +31,11 @@ from tests.support.aggregates.event_source import NOON, event
         (float("inf"), Decimal128("Infinity")),
     ],
 )
-def test_equal_keys_have_the_same_place(same: tuple[Any, ...]) -> None:
+def test_equal_keys_have_the_same_key_order(same: tuple[Any, ...]) -> None:
     assert len({key_order(key) for key in same}) == 1
 
 
-def test_different_keys_have_different_places():
+def test_different_keys_have_different_key_orders():
     keys = [
         1,
         True,
@@ -52,23 +52,23 @@ def test_different_keys_have_different_places():
     assert len({key_order(key) for key in keys}) == len(keys)
 
 
-def test_a_spool_returns_records_sorted_and_keeps_the_order_of_equal_places():
-    with ExternalSort(memory_bytes=20_000) as spool:
+def test_an_external_sort_yields_records_in_order_and_keeps_the_order_of_equal_keys():
+    with ExternalSort(memory_bytes=20_000) as external_sort:
         for number in range(1_000):
-            spool.add(("out", b"%d" % (number % 7)), {"n": number})
-        assert spool.file_count > 5
-        found = [(sort_key[1], record["n"]) for sort_key, record in spool]
+            external_sort.add(("out", b"%d" % (number % 7)), {"n": number})
+        assert external_sort.file_count > 5
+        found = [(sort_key[1], record["n"]) for sort_key, record in external_sort]
     assert found == sorted(found)
     assert len(found) == 1_000
 
 
-def test_a_spool_stays_within_its_memory_limit():
+def test_an_external_sort_stays_within_its_memory_limit():
     def peak(memory_bytes: int) -> int:
         tracemalloc.start()
-        with ExternalSort(memory_bytes) as spool:
+        with ExternalSort(memory_bytes) as external_sort:
             for number in range(30_000):
-                spool.add(("out", b"%08d" % number), {"k": f"key-{number}", "v": [number, "x" * 50]})
-            assert sum(1 for _ in spool) == 30_000
+                external_sort.add(("out", b"%08d" % number), {"k": f"key-{number}", "v": [number, "x" * 50]})
+            assert sum(1 for _ in external_sort) == 30_000
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

@@ -71,7 +71,7 @@ def test_verify_reports_a_wrong_view_and_the_next_run_restores_it(lost, run, run
     run_context.database["zagg.other"].drop()
     make_current(run_context, definition)  # it checked the view a moment ago
     assert not verify(run_context, definition).ok
-    make_current(run_context, definition, look=True)
+    make_current(run_context, definition, check_views=True)
     right(definition)
 
 
@@ -82,12 +82,12 @@ def test_a_view_is_not_restored_to_a_generation_that_was_replaced_meanwhile(
     producer.send(event())
     run(definition)
     position = run_context.position_store.get("countbyday")
-    looked = run_context.generations.wrong_views
+    wrong_views = run_context.generations.wrong_views
     run_context.database["zagg.countbyday"].drop()
 
     def replaced(position):
-        found = looked(position)
-        monkeypatch.setattr(run_context.generations, "wrong_views", looked)
+        found = wrong_views(position)
+        monkeypatch.setattr(run_context.generations, "wrong_views", wrong_views)
         full_run(run_context, definition)
         return found
 
@@ -96,7 +96,9 @@ def test_a_view_is_not_restored_to_a_generation_that_was_replaced_meanwhile(
     right(definition)
 
 
-def test_another_key_field_of_a_collection_requires_a_full_run_and_resets_its_notes(run, run_context, producer, right):
+def test_another_key_field_of_a_collection_requires_a_full_run_and_resets_its_id_samples(
+    run, run_context, producer, right
+):
     orders = run_context.database["orders"]
     orders.create_index("number")
     for number in range(5):
@@ -126,7 +128,7 @@ def test_another_key_field_of_a_collection_requires_a_full_run_and_resets_its_no
         run(other)
 
 
-def test_a_note_of_another_collection_settles_nothing(run_context, producer):
+def test_an_id_sample_of_another_collection_settles_nothing(run_context, producer):
     now = run_context.position_store.now()
     days = define("CountByDay", inputs=("shop.old",), settle_s=1)
     settled_through(run_context.database, days, 7, now - timedelta(seconds=5))

@@ -110,7 +110,7 @@ def test_a_released_lease_is_not_renewed_and_is_free_at_once(run_context, produc
     assert position_store.acquire("countbyday", "live")[0].token == lease.token + 1
 
 
-def test_a_process_that_waits_for_a_lease_goes_before_one_that_only_asks(run_context, producer, run):
+def test_a_process_that_waits_for_a_lease_precedes_one_that_does_not_wait(run_context, producer, run):
     run(define("CountByDay"))
     position_store: PositionStore = run_context.position_store
     lease, _ = position_store.acquire("countbyday", "live")

@@ -43,21 +43,21 @@ def test_the_same_definition_twice_changes_nothing(site):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"name": "a b"}, "name 'a b': allowed are"),
+        ({"name": "a b"}, "name 'a b' is not allowed: use"),
         ({"task_name": ""}, "task_name is empty"),
         ({"zql": "SELECT 1"}, "no ZQL yet"),
-        ({"inputs": "event"}, "allowed is a list"),
+        ({"inputs": "event"}, "must be a list"),
         ({"inputs": ["event", "shop.orders"]}, "do not mix"),
         ({"filter": {"$where": "1"}}, r"\$where is not allowed"),
         ({"filter": {"_id": 3}}, "_id is not allowed"),
-        ({"filter": []}, "allowed is a document"),
-        ({"params": {"a b": 1}}, "allowed is an object"),
+        ({"filter": []}, "must be a document"),
+        ({"params": {"a b": 1}}, "must be an object"),
         ({"output": "zagg..x"}, "output '.x'"),
-        ({"on_error": "ignore"}, "allowed are fail, skip"),
+        ({"on_error": "ignore"}, "on_error must be fail or skip"),
         ({"interval_s": 5, "crontab": "* * * * *"}, "exclude each other"),
-        ({"settle_s": -1}, "0 or more"),
-        ({"settle_s": float("nan")}, "0 or more"),
-        ({"filter": {"type": {"$nonsense": 1}}}, r"\$nonsense is not allowed; at a field these are"),
+        ({"settle_s": -1}, "from 0 to"),
+        ({"settle_s": float("nan")}, "from 0 to"),
+        ({"filter": {"type": {"$nonsense": 1}}}, r"\$nonsense is not allowed at a field: use"),
         ({"filter": {"n": float("nan")}}, "filter is not JSON"),
         ({"inputs": ["zagg.nonexist"]}, "no aggregate fills it"),
         ({"inputs": ["zagg.x"]}, "x would read itself"),
@@ -65,13 +65,13 @@ def test_the_same_definition_twice_changes_nothing(site):
         ({"inputs": ["shop.system.views"]}, "internal to MongoDB"),
         ({"interval_s": 99999999999}, "from 1 to"),
         ({"interval_s": 10**30}, "from 1 to"),
-        ({"interval_s": "60"}, "interval_s '60'"),
-        ({"interval_s": True}, "interval_s True"),
+        ({"interval_s": "60"}, "not '60'"),
+        ({"interval_s": True}, "not True"),
         ({"crontab": "99 * * * *"}, "crontab '99"),
-        ({"crontab": "1 * * * *", "crontab_zone": "Mars/X"}, "'Mars/X': there is no such time zone"),
-        ({"crontab_zone": "../../etc/passwd"}, "no such time zone"),
-        ({"task_name": 5}, "task_name 5: a string is needed"),
-        ({"realtime": "nope"}, "realtime 'nope'"),
+        ({"crontab": "1 * * * *", "crontab_zone": "Mars/X"}, "'Mars/X' is not a time zone"),
+        ({"crontab_zone": "../../etc/passwd"}, "is not a time zone"),
+        ({"task_name": 5}, "task_name must be a string, not 5"),
+        ({"realtime": "nope"}, "realtime must be true or false"),
         ({"output": "x" * 111}, "has 111 characters"),
         ({"id_key": ""}, "name of a field"),
     ],
@@ -82,7 +82,7 @@ def test_a_wrong_value_is_refused_with_the_allowed_ones(fields, words, site):
 
 
 @pytest.mark.parametrize("name", ["agg.position", "zgen.days.1", "event", "event.1", "ingest.store", "quarantine"])
-def test_internal_collections_are_no_input(name, site):
+def test_internal_collections_are_refused_as_inputs(name, site):
     own = f"{site.ZARKOV.mongo_database}.{name}"
     with pytest.raises(DefinitionError, match="internal to Zarkov"):
         AggDef.objects.create(name="x", task_name=TASK, inputs=[own])
@@ -132,7 +132,7 @@ def test_an_output_belongs_to_one_definition_before_either_has_run(site):
     AggDef.objects.create(name="over", task_name="tests.support.aggregates.tasks.Sum", inputs=["zagg.one"])
 
 
-def test_definitions_do_not_read_each_other_in_a_circle(site):
+def test_definitions_do_not_read_each_other_in_a_cycle(site):
     first = AggDef.objects.create(name="first", task_name=TASK)
     AggDef.objects.create(name="second", task_name=TASK, inputs=["zagg.first"])
     AggDef.objects.create(name="third", task_name=TASK, inputs=["zagg.second"])
@@ -316,9 +316,9 @@ def test_a_planned_run_can_be_cancelled_and_a_finished_one_cannot(site):
     aggdef = services.define(name="days", task_name=TASK)
     run = services.start_run(aggdef, "full")
     assert services.cancel_run(run).state == "cancelled"
-    with pytest.raises(RunStateError, match="already over"):
+    with pytest.raises(RunStateError, match="already ended"):
         services.cancel_run(run)
-    with pytest.raises(RunStateError, match="another process has it, or it is over"):
+    with pytest.raises(RunStateError, match="another process performs it, or it has ended"):
         services.perform_run(run)
 
 

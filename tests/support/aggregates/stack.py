@@ -29,7 +29,10 @@ CELERY_COMMANDS = {
     "celery": (*_CELERY, "worker", "--pool=solo", "--without-gossip", "--without-mingle", "--without-heartbeat"),
     "beat": (*_CELERY, "beat", "--pidfile="),
 }
-PAUSED = ("-m", "tests.support.aggregates.paused")  # goes before a failpoint at which the command stops
+PAUSED = (
+    "-m",
+    "tests.support.aggregates.command_stopped_at_failpoint",
+)  # goes before a failpoint at which the command stops
 READY = {"ingester": ("bson_bind_address", "publish_bind_address"), "router": ("zmr.req_bind", "zmr.worker_bind")}
 
 

@@ -262,7 +262,7 @@ def test_the_command_prints_a_working_token_and_stores_only_its_hash(content: No
 
 @pytest.mark.parametrize("scope", ["", "write", "read,write"])
 def test_the_command_refuses_unknown_scopes(content: None, scope: str) -> None:
-    with pytest.raises(CommandError, match="allowed are ingest, read, operate"):
+    with pytest.raises(CommandError, match="must be some of ingest, read, operate"):
         call_command("token", "shop", scope=scope)
 
 

@@ -1,4 +1,4 @@
-"""Kill router, workers, mongod or Celery while a run waits at a named point: the same or the next run completes."""
+"""Kill router, workers, mongod or Celery while a run waits at a failpoint: the same or the next run completes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VICTIMS = ("router", "worker", "mongod")
 INCREMENT = ("planned", "leased", "recorded", "submitted", "jobs_done", "moved")
 FULL = ("generation_made", "planned", "recorded", "submitted", "jobs_done", "moved", "caught_up", "switched", "shown")
 REBUILD = ("generation_made", "copied", "caught_up", "switched")
-ELSEWHERE = {"claimed", "dropped"}  # a command on an aggregate that has just run reaches neither
+NOT_REACHED = {"claimed", "dropped"}  # a command on an aggregate that has just run reaches neither
 RANGE = ("--since", "2011-07-01", "--until", "2011-07-02")
 
 SHORT = [
@@ -74,7 +74,7 @@ class Service:
 
     def at(self, point: str, *command: str) -> subprocess.Popen[str]:
         """Start a command and return it once it waits at `point`."""
-        arguments = [sys.executable, "-m", "tests.support.aggregates.paused", point, *command]
+        arguments = [sys.executable, "-m", "tests.support.aggregates.command_stopped_at_failpoint", point, *command]
         return subprocess.Popen(
             arguments,
             cwd=REPOSITORY,
@@ -115,8 +115,8 @@ def kill_at_point(service: Service, mode: str, point: str, victim: str) -> None:
     options = {"increment": (), "full": ("--full",), "rebuild": RANGE}[mode]
     process = service.at(point, "aggregate", "days", *options)
     assert process.stdout is not None
-    said = process.stdout.readline()
-    assert said == f"at {point}\n", said + process.communicate("\n", timeout=240)[0]
+    line = process.stdout.readline()
+    assert line == f"at {point}\n", line + process.communicate("\n", timeout=240)[0]
     crash(service.stack, service.mongod, victim)
     process.communicate("\n", timeout=240)  # it continues or fails: either way nothing may be lost or doubled
     through = service.send(2)
@@ -124,20 +124,22 @@ def kill_at_point(service: Service, mode: str, point: str, victim: str) -> None:
     service.check(through)
 
 
-def test_every_point_has_a_case():
-    assert {point for _, point, _ in ALL} | ELSEWHERE == set(failpoint.POINTS)
+def test_every_failpoint_has_a_case():
+    assert {point for _, point, _ in ALL} | NOT_REACHED == set(failpoint.POINTS)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("mode", "point", "victim"), SHORT)
-def test_a_victim_at_a_named_point(mode: str, point: str, victim: str, service: Service) -> None:
+def test_a_process_killed_at_a_failpoint_costs_only_time(mode: str, point: str, victim: str, service: Service) -> None:
     kill_at_point(service, mode, point, victim)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("mode", "point", "victim"), [case for case in ALL if case not in SHORT])
-def test_every_victim_at_every_named_point(mode: str, point: str, victim: str, service: Service) -> None:
+def test_every_process_killed_at_every_failpoint_costs_only_time(
+    mode: str, point: str, victim: str, service: Service
+) -> None:
     kill_at_point(service, mode, point, victim)
 
 
@@ -149,7 +151,7 @@ LOST = {
 }
 
 
-def forget(service: Service, how: str, restarted: bool) -> None:
+def revert_job_records(service: Service, how: str, restarted: bool) -> None:
     """Set job records back to what a mongod that crashed would have kept: they are not synced."""
     service.send(3)
     process = service.at("kill:jobs_done", "aggregate", "days")
@@ -176,14 +178,14 @@ def forget(service: Service, how: str, restarted: bool) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", LOST)
 def test_a_job_lost_by_mongod_in_a_crash_costs_only_time(how: str, service: Service) -> None:
-    forget(service, how, restarted=False)
+    revert_job_records(service, how, restarted=False)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", LOST)
 def test_a_job_lost_by_mongod_and_router_costs_only_time(how: str, service: Service) -> None:
-    forget(service, how, restarted=True)
+    revert_job_records(service, how, restarted=True)
 
 
 QUEUED = """
@@ -196,7 +198,7 @@ aggdef = AggDef.objects.get(name="days")
 CELERY = ("-A", "zarkov_site", "--skip-checks", "worker", "--pool=solo", "--without-gossip", "--without-mingle")
 
 
-def celery_case(service: Service, mode: str, point: str) -> None:
+def kill_celery_worker(service: Service, mode: str, point: str) -> None:
     service.send(3)
     worker = service.at(f"kill:{point}", "celery", *CELERY)
     uid = service.stack.shell(QUEUED + f"print(services.start_run(aggdef, {mode!r}).uid)").split()[-1]
@@ -230,8 +232,8 @@ def test_alerts_are_sent_while_a_celery_worker_is_in_the_middle_of_a_run(
     try:
         service.stack.shell(QUEUED + "services.start_run(aggdef)")
         assert worker.stdout is not None
-        said = next(line for line in worker.stdout if line.startswith("at "))
-        assert said == "at submitted\n"  # it waits there until released
+        line = next(line for line in worker.stdout if line.startswith("at "))
+        assert line == "at submitted\n"  # it waits there until released
         service.stack.shell(FAIL)
         eventually(lambda: hook.calls, 120, "the message")
         message, _ = hook.calls[0]
@@ -245,8 +247,8 @@ def test_alerts_are_sent_while_a_celery_worker_is_in_the_middle_of_a_run(
 
 
 @pytest.mark.timeout(600)
-def test_a_celery_worker_killed_in_the_middle_of_a_run(service: Service) -> None:
-    celery_case(service, "incremental", "submitted")
+def test_the_run_of_a_killed_celery_worker_is_queued_again_and_completes(service: Service) -> None:
+    kill_celery_worker(service, "incremental", "submitted")
 
 
 @pytest.mark.long
@@ -254,5 +256,5 @@ def test_a_celery_worker_killed_in_the_middle_of_a_run(service: Service) -> None
 @pytest.mark.parametrize(
     ("mode", "point"), [*(("incremental", point) for point in INCREMENT), *(("full", point) for point in FULL)]
 )
-def test_a_celery_worker_killed_at_every_named_point(mode: str, point: str, service: Service) -> None:
-    celery_case(service, mode, point)
+def test_the_run_of_a_celery_worker_killed_at_any_failpoint_completes(mode: str, point: str, service: Service) -> None:
+    kill_celery_worker(service, mode, point)

@@ -85,7 +85,7 @@ def test_the_next_run_repairs_a_run_killed_at_any_point(
         producer.send(event("a"), event("c", project="r"))
     arguments = {"uri": mongo_uri, "database": database.name, "root": str(tmp_path), "task": task, "mode": mode}
     arguments |= {"point": point, "times": times, "since": NOON.isoformat(), "until": (NOON + DAY).isoformat()}
-    command = [sys.executable, "-m", "tests.support.aggregates.child", json.dumps(arguments)]
+    command = [sys.executable, "-m", "tests.support.aggregates.run_killed_at_failpoint", json.dumps(arguments)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     producer.send(event("a"))
