@@ -14,7 +14,6 @@ class AggregateError(Exception):
     exit_code = 1
 
     def to_document(self) -> dict[str, Any]:
-        """Return the form sent over the network."""
         return {"code": self.code, "message": str(self)}
 
 

@@ -68,7 +68,6 @@ class ProcessConnections:
 
     @property
     def run_context(self) -> RunContext:
-        """Return the context of runs."""
         from ingest.store.store import connect
 
         with self._lock:

@@ -207,5 +207,4 @@ def register(cls: T) -> T:
 
 
 def has_period(cls: type[Task]) -> bool:
-    """Return True if the task defines `period`."""
     return cls.period is not Task.period

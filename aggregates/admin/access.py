@@ -122,7 +122,6 @@ class EmbedLinkAdmin(admin.ModelAdmin):
         return super().get_form(request, obj, change, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Record who created the link."""
         if not change:
             obj.created_by = request.user
         super().save_model(request, obj, form, change)

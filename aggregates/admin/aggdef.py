@@ -154,7 +154,6 @@ class AggDefAdmin(DeletionAdminMixin):
 
     @admin.display(description="verified", ordering="verdict_ok")
     def verdict_mark(self, aggdef: AggDef) -> SafeString | str:
-        """Return the result of the last verification."""
         if aggdef.verified is None:
             return "–"
         state = {True: "ok", False: "failing", None: "new"}[aggdef.verdict_ok]
@@ -167,7 +166,6 @@ class AggDefAdmin(DeletionAdminMixin):
 
     @admin.display(description="last error")
     def failure(self, aggdef: AggDef) -> SafeString | str:
-        """Return error and traceback of the last failed run."""
         if not aggdef.last_error:
             return "none"
         return format_html("{}<pre>{}</pre>", aggdef.last_error, aggdef.last_traceback)
@@ -252,7 +250,6 @@ class AggDefAdmin(DeletionAdminMixin):
         return super().changeform_view(request, object_id, form_url, context)
 
     def start_view(self, request: HttpRequest, pk: int, mode: str) -> HttpResponse:
-        """Start a run of kind `mode` for one aggregate."""
         aggdef = self.get_object(request, str(pk))
         if aggdef is None or request.method != "POST" or not self.has_operate_permission(request):
             raise PermissionDenied

@@ -56,7 +56,6 @@ class ShownAdmin(admin.ModelAdmin):
     prepopulated_fields = {"slug": ("title",)}
 
     def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
-        """Redirect to the page, to show the result."""
         return HttpResponseRedirect(obj.get_absolute_url())
 
     response_post_save_change = response_post_save_add

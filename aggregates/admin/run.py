@@ -96,7 +96,6 @@ class RunAdmin(admin.ModelAdmin):
         return (queryset.filter(aggdef=aggdef) if aggdef else queryset.filter(uid=term)), False
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the URL of the queue."""
         return [
             path("queue/", self.admin_site.admin_view(self.queue_view), name="aggregates_run_queue"),
             *super().get_urls(),
@@ -142,12 +141,10 @@ class RunAdmin(admin.ModelAdmin):
 
     @admin.display(description="range")
     def span(self, run: Run) -> str:
-        """Return the range of a rebuild."""
         return f"{exact(run.since)} to {exact(run.until)}" if run.since else "all, or all that is new"
 
     @admin.display(description="performed by")
     def performed_by(self, run: Run) -> str:
-        """Return the machine and process that performed the run."""
         return run.performer_label or "–"
 
     @admin.display(description="state", ordering="state")
@@ -171,7 +168,6 @@ class RunAdmin(admin.ModelAdmin):
 
     @admin.display(description="in short")
     def summary(self, run: Run) -> str:
-        """Return one line on what the run did, or why it failed."""
         return run.summary
 
     @admin.display(description="traceback")
@@ -192,7 +188,6 @@ class RunAdmin(admin.ModelAdmin):
 
     @admin.display(description="jobs")
     def jobs(self, run: Run) -> SafeString | str:
-        """Return links to the records of the run's jobs."""
         return format_html_join(", ", "{}", [(_job_link(job_id),) for job_id in run.job_ids]) or "none"
 
     @admin.action(description="Cancel", permissions=["operate"])

@@ -39,7 +39,6 @@ class TaskRow:
 
     @property
     def fields(self) -> str:
-        """Return the event fields that the task reads."""
         return ", ".join(self.entry.cls.fields) if self.entry.cls.fields is not None else "whole events"
 
     @property
@@ -53,7 +52,6 @@ class TaskRow:
 
 
 def rows(reports: list[ModuleReport]) -> list[tuple[ModuleReport, list[TaskRow]]]:
-    """Return the lines of the page by module."""
     paths = [entry.path for report in reports for entry in report.tasks]
     using = AggDef.objects.filter(task_name__in=paths).only("name")
     counts = dict(using.order_by().values_list("task_name").annotate(Count("pk")))
@@ -87,7 +85,6 @@ class TaskSwitchAdmin(admin.ModelAdmin):
         return False
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the URL of the switch."""
         view = self.admin_site.admin_view(self.switch_view)
         return [path("switch/", view, name="aggregates_taskswitch_switch"), *super().get_urls()]
 
@@ -105,7 +102,6 @@ class TaskSwitchAdmin(admin.ModelAdmin):
         return TemplateResponse(request, "admin/aggregates/taskswitch/change_list.html", context)
 
     def switch_view(self, request: HttpRequest) -> HttpResponse:
-        """Switch one task on or off."""
         if request.method != "POST" or not self.has_change_permission(request):
             raise PermissionDenied
         name, on = request.POST.get("task", ""), request.POST.get("enabled") == "on"

@@ -32,12 +32,10 @@ class AlertMessage:
 
     @property
     def subject(self) -> str:
-        """Return the subject line."""
         what = f"{self.kind}" if self.event == "raised" else f"no longer {self.kind}"
         return f"[zarkov] {self.aggregate}: {what}"
 
     def document(self) -> dict[str, Any]:
-        """Return the body of a webhook call."""
         return dict(vars(self))
 
 

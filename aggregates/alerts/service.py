@@ -30,7 +30,6 @@ AT_ONCE = 20  # most messages per call
 
 
 def configured_channels() -> Mapping[str, Send]:
-    """Return the configured channels."""
     notify = settings.ZARKOV.notify
     return channels(notify.email, notify.email_from, notify.smtp_url, notify.webhook)
 

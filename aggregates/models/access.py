@@ -73,7 +73,6 @@ def check_scopes(scopes: list[str], collections: list[str]) -> None:
 
 
 def new_link_key() -> str:
-    """Return an unguessable key for a link."""
     return secrets.token_urlsafe(12)
 
 
@@ -144,6 +143,5 @@ class EmbedLink(models.Model):
         return self.dashboard.ordered_charts() if self.dashboard is not None else []
 
     def title(self) -> str:
-        """Return the title of its chart or dashboard."""
         shown: Any = self.chart or self.dashboard
         return str(shown.title)

@@ -252,7 +252,6 @@ class AggDef(models.Model):
         check_lineage(self.lineage_node(), AggDef.objects.exclude(pk=self.pk).possible_owners)
 
     def lineage_node(self) -> DefinitionNode:
-        """Return the definition as a node of the lineage."""
         output = rules.output_name(self.output or self.name)
         return DefinitionNode(self.name, output, tuple(self.outputs), tuple(self.inputs))
 
@@ -293,5 +292,4 @@ class AggDef(models.Model):
 
     @property
     def zone(self) -> str:
-        """Return the time zone of the crontab."""
         return self.crontab_zone or settings.ZARKOV.time_zone

@@ -12,7 +12,6 @@ from aggregates.models.aggdef import AggDef
 
 
 def new_uid() -> str:
-    """Return a new id for a run."""
     return uuid.uuid4().hex[:20]
 
 
@@ -97,7 +96,6 @@ class Run(models.Model):
 
     @property
     def is_open(self) -> bool:
-        """Return True if it is requested and not finished."""
         return self.state in (self.State.PLANNED, self.State.RUNNING)
 
     @property
@@ -114,7 +112,6 @@ class Run(models.Model):
         return text if len(text) <= 80 else f"{text[:79]}…"
 
     def document(self) -> dict[str, Any]:
-        """Return the form used in API responses."""
         return {
             "run": self.uid,
             "aggdef": self.aggdef.name,

@@ -69,7 +69,6 @@ class RefreshScheduler:
 
     @property
     def running(self) -> int:
-        """Return the number of refreshes in progress."""
         return sum(item.running for item in self._items.values())
 
     def events_readable(self, through: int) -> None:

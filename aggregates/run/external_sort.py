@@ -37,7 +37,6 @@ class ExternalSort:
 
     @property
     def file_count(self) -> int:
-        """Return the number of runs written to files."""
         return len(self._sorted_files)
 
     def add(self, sort_key: tuple[str, bytes], record: Mapping[str, Any]) -> None:
@@ -49,7 +48,7 @@ class ExternalSort:
             self.flush()
 
     def flush(self) -> None:
-        """Write the records in memory to a file as one run."""
+        """Write the records in memory to a file, sorted."""
         if not self._in_memory:
             return
         self._in_memory.sort(key=operator.itemgetter(0))
@@ -65,7 +64,6 @@ class ExternalSort:
         return heapq.merge(*(_read(file) for file in self._sorted_files), self._in_memory, key=operator.itemgetter(0))
 
     def close(self) -> None:
-        """Remove the files."""
         self._in_memory.clear()
         self._sorted_files.clear()
         self._files.close()

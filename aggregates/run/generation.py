@@ -32,7 +32,6 @@ def collection_name(output: str, generation: int) -> str:
 
 
 def is_pattern(output: str) -> bool:
-    """Return True if the name is a pattern for many outputs."""
     return output.endswith("*")
 
 

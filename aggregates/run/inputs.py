@@ -162,7 +162,6 @@ def settled_through(database: Database[dict[str, Any]], definition: Definition, 
 
 
 def delete_id_samples(database: Database[dict[str, Any]], name: str) -> None:
-    """Delete the samples recorded for the aggregate `name`."""
     database[SEEN].delete_one({"_id": name})
 
 

@@ -85,7 +85,6 @@ class Plan:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Return all outputs in order, each once."""
         return tuple(dict.fromkeys(name for job in self.jobs for name in job.outputs.values()))
 
     @property
@@ -132,7 +131,6 @@ class Planner:
 
     @property
     def basic(self) -> tuple[Mapping[str, Any], ...]:
-        """Return the calls of `start_basic_job`."""
         return tuple(self._basic)
 
     def _job(self, call: MapReduceCall) -> PlannedJob:

@@ -68,7 +68,6 @@ class Build:
     skipped_count: int = 0
 
     def to_document(self) -> dict[str, Any]:
-        """Return the document for MongoDB."""
         return vars(self) | {"step": self.step.to_document() if self.step else None, "skipped": list(self.skipped)}
 
     @classmethod

@@ -283,7 +283,6 @@ class PositionStore:
         return self._change(lease, {"$inc": {"next_generation": 1}}).next_generation - 1
 
     def record_build(self, lease: Lease, open_build: Build) -> Position:
-        """Record the current state of the build."""
         return self._change(lease, {"$set": {"making": open_build.to_document()}})
 
     def discard_build(self, lease: Lease) -> Position:
@@ -330,7 +329,6 @@ class PositionStore:
         return Position.from_document(document) if document else self.get(name)
 
     def record_dropped(self, name: str, generations: Iterable[int]) -> None:
-        """Record that these retired generations have been dropped."""
         self._collection.update_one({"_id": name}, {"$pull": {"retired": {"n": {"$in": list(generations)}}}})
 
     # Cancelling

@@ -57,7 +57,6 @@ class Rebuild:
             span = wider
 
     def narrowing(self, build: Build) -> Mapping[str, Any]:
-        """Return the filter for events in the range."""
         return {"timestamp": {"$gte": build.since, "$lt": build.until}}
 
     def _inside(self, key: Any, build: Build) -> bool:

@@ -98,7 +98,6 @@ class Result:
 
     @property
     def sort_key(self) -> tuple[str, bytes]:
-        """Return the sort key of results."""
         return self.output, self.order
 
 
@@ -121,11 +120,9 @@ class Recounter:
 
     @property
     def file_count(self) -> int:
-        """Return how many times groups were spilled to a file."""
         return self._spilled.file_count
 
     def close(self) -> None:
-        """Remove the temporary files."""
         self._spilled.close()
 
     def add_range(self, span: IdRange, limit: int | None = None) -> None:

@@ -61,7 +61,6 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        """Return True if output and recount are equal."""
         return not self.difference_count and not self.refused
 
     def sentence(self) -> str:

@@ -109,7 +109,6 @@ def is_above(one: Any, other: Any) -> bool:
 
 
 def readable_events(source: EventSource) -> ReadableInput:
-    """Return how far events can be read."""
     readable = source.watermark()
     first = readable.partitions[0].first_id - 1 if readable.partitions else 0
     return ReadableInput(

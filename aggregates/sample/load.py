@@ -49,7 +49,6 @@ def load(address: str, database: Database[Any], keys: ClientKeys | None = None) 
 
 
 def stored(database: Database[Any]) -> int:
-    """Count the stored events of the sample."""
     return database["event"].count_documents(_OF_SAMPLE)
 
 

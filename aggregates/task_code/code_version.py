@@ -113,7 +113,6 @@ def _used_code(roots: Iterable[tuple[str, str]]) -> UsedCode:
 
 
 def _task_packages(roots: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """Return the packages that hold the tasks."""
     return frozenset(module.partition(".")[0] for module, _ in roots)
 
 

@@ -80,7 +80,6 @@ class Scaffold:
         return f"{self.module}.{self.cls}"
 
     def files(self) -> dict[Path, str]:
-        """Return the file contents by path."""
         words = {"name": self.name, "cls": self.cls, "module": self.module}
         return {
             self.folder / "__init__.py": "",

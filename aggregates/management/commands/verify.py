@@ -31,11 +31,11 @@ class Command(ZarkovCommand):
             raise CommandError("name at least one aggregate, or use --all")
         wrong = 0
         for aggdef in aggdefs:
-            verdict = services.verify_now(aggdef)
-            self.stdout.write(verdict.sentence())
-            for difference in verdict.differences:
+            comparison = services.verify_now(aggdef)
+            self.stdout.write(comparison.sentence())
+            for difference in comparison.differences:
                 self.stdout.write(f"  {difference.sentence()}")
-            if verdict.difference_count > len(verdict.differences):
-                self.stdout.write(f"  and {verdict.difference_count - len(verdict.differences)} more")
-            wrong += not verdict.ok
+            if comparison.difference_count > len(comparison.differences):
+                self.stdout.write(f"  and {comparison.difference_count - len(comparison.differences)} more")
+            wrong += not comparison.ok
         return 1 if wrong else None
