@@ -13,9 +13,6 @@ class AggregateError(Exception):
     retryable = False
     exit_code = 1
 
-    def to_document(self) -> dict[str, Any]:
-        return {"code": self.code, "message": str(self)}
-
 
 class TaskError(AggregateError):
     """A task cannot be found, imported or used."""

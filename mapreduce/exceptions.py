@@ -148,12 +148,6 @@ class VersionRefusedError(MapReduceError):
     code = "version_refused"
 
 
-class JobUnknownError(MapReduceError):
-    """No job has this id."""
-
-    code = "job_unknown"
-
-
 class JobFailedError(MapReduceError):
     """A job ended in `error` or `cancelled` instead of giving its result; `details` hold its error."""
 

@@ -27,7 +27,6 @@ _NOT_A_VIEW = 72  # InvalidOptions: collMod with viewOn on a plain collection
 
 
 def collection_name(output: str, generation: int) -> str:
-    """Return the name of the collection that holds this generation of the output."""
     return f"zgen.{output}.{generation}"
 
 

@@ -1,10 +1,10 @@
 """Multi-step operations on aggregates, shared by views, admin, commands and Celery tasks."""
 
 from aggregates.services.define import clone, define, remove, set_enabled
-from aggregates.services.history import copy_position, record_failure, record_refreshes
+from aggregates.services.history import copy_position, jobs_under_way, record_failure, record_refreshes
 from aggregates.services.perform import accept_change, perform_run, run_now, verify_now
+from aggregates.services.preview import preview
 from aggregates.services.request import cancel_run, get_aggdef, new_run, start_run, sweep
-from aggregates.services.status import jobs_under_way, preview, status
 from aggregates.services.task_switch import require_enabled, set_task_enabled
 from aggregates.services.yaml_export import export_definitions, import_definitions
 
@@ -29,7 +29,6 @@ __all__ = [
     "set_enabled",
     "set_task_enabled",
     "start_run",
-    "status",
     "sweep",
     "verify_now",
 ]

@@ -1,4 +1,4 @@
-"""Copy the state in MongoDB and the results of runs into definitions and the run history, for lists and forms."""
+"""Copy positions and results of runs into definitions and the run history; list the jobs of a run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pymongo.errors import PyMongoError
 
 from aggregates.models import AggDef, Run
 from aggregates.process_connections import process_connections
+from aggregates.run.jobs import specs
 from aggregates.run.outcome import Outcome
 from aggregates.run.position import Position
 from aggregates.run.watermark import IdRange
+from mapreduce.engine.engine_status import JobListing, list_jobs
 
 
 def position_fields(position: Position) -> dict[str, Any]:
@@ -127,3 +129,15 @@ def record_refreshes(aggdef: AggDef, outcomes: list[Outcome], position: Position
         job_ids=list(last.counts.job_ids),
         code=last.code,
     )
+
+
+def jobs_under_way(run: Run) -> list[JobListing]:
+    """Return the jobs of a run in progress, with progress about a second old; empty between two steps."""
+    position = process_connections().run_context.position_store.find_by_aggdef(run.aggdef.name)
+    if position is None or run.state != Run.State.RUNNING or run.mode == Run.Mode.VERIFY:
+        return []
+    step = position.open_build.step if position.open_build else None
+    if run.mode == Run.Mode.INCREMENTAL:
+        step = position.step or step  # the first run is a full one
+    ids = [spec.job_id for spec in specs(step)] if step else []
+    return [job for job_id in ids for job in list_jobs(process_connections().database, 1, job_id=job_id)]

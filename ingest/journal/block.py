@@ -69,7 +69,6 @@ class BlockReader:
         self._returned: list[tuple[Record, int]] = []  # each with its segment's number, last first
         self._returned_from: int | None = None
         self.damaged = 0  # bad regions found so far
-        self.lost_records = 0  # sequence numbers skipped so far
         self._last_sequence = 0
 
     def next_block(self, most_events: int, most_bytes: int, *, durable_only: bool = True) -> Block | None:
@@ -168,7 +167,6 @@ class BlockReader:
     def _in_order(self, record: Record) -> Record | None:
         if record.sequence <= self._last_sequence:
             return None
-        self.lost_records += record.sequence - self._last_sequence - 1 if self._last_sequence else 0
         self._last_sequence = record.sequence
         return record
 

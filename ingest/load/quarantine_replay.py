@@ -22,7 +22,7 @@ from ingest.exceptions import IngestError
 from ingest.store import quarantine
 from ingest.store.connection import Document
 from ingest.store.quarantine import key_text
-from ingest.store.store import QUARANTINE, Store
+from ingest.store.store import QUARANTINE
 from ingest.wire import json_reader
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_reader import read_message
@@ -101,19 +101,6 @@ def keep_mended(database: Database[Document], key: Mapping[str, Any], document: 
     database[QUARANTINE].update_one({"_id": entry["_id"]}, {"$set": {"mended": Binary(raw)}})
 
 
-def replay(
-    store: Store, client: AcknowledgedClient, key: Mapping[str, Any], mended: Mapping[str, Any] | None = None
-) -> Replay:
-    """Send one entry again, as it is or `mended`, and mark it as replayed once it is on the ingester's disk.
-
-    The event keeps its `id`, or gets one made of the key, so that it is stored once however often it is replayed; a
-    replay under another `id` is refused. Input that still breaks the rules is not sent, so that it does not enter
-    quarantine again. Raise `IngestError` if there is no such entry, `DeliveryError` if no ingester accepts it.
-    """
-    database = store.database()
-    return next(iter(replay_all(database, client, [_found(database, key)], mended=mended)))
-
-
 def replay_all(
     database: Database[Document],
     client: AcknowledgedClient,
@@ -124,8 +111,10 @@ def replay_all(
 ) -> Iterator[Replay]:
     """Send entries again in batches, each as it was mended or as it is, and yield their outcomes.
 
-    `by` is recorded with the time; see `replay` for the guarantees. Raise `DeliveryError` if no ingester accepts a
-    batch: entries that were yielded before are replayed, and replaying all of them again is harmless.
+    An event keeps its `id`, or gets one made of the entry's key, so that it is stored once however often it is
+    replayed; a replay under another `id` is refused. Input that still breaks the rules is not sent. `by` is recorded
+    with the time. Raise `DeliveryError` if no ingester accepts a batch: entries that were yielded before are replayed,
+    and replaying all of them again is harmless.
     """
     waiting = iter(entries)
     while batch := list(itertools.islice(waiting, REQUEST_ENTRIES)):

@@ -5,17 +5,12 @@ They stand apart from those of `ingest`, as the package `zibrato` of the client 
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class MetricsError(Exception):
     """Base of every error raised here; its text is one line for a person and says what to do."""
 
     code = "metrics_error"
     retryable = False
-
-    def to_document(self) -> dict[str, Any]:
-        return {"code": self.code, "message": str(self)}
 
 
 class MetricError(MetricsError, ValueError):

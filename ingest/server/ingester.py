@@ -56,17 +56,13 @@ class Ingester:
         self._store = store or connect(settings.mongo_address, settings.mongo_database)
         self._rebind = rebind
         self._receivers = Receivers(settings, clock_ms)  # the clock is only for events without a timestamp
+        self.addresses = self._receivers.addresses  # bound, by key of the settings
         self._journal: Journal | None = None
         self._calls: deque[Callable[[], None]] = deque()
         self._stop_requested = Event()
         self._started = self._stopped = False
         self._failure: PartFailedError | None = None
         self._loop_alive_s = time.monotonic()
-
-    @property
-    def addresses(self) -> dict[str, str]:
-        """The bound addresses, by key of the settings."""
-        return self._receivers.addresses
 
     def start(self) -> None:
         """Bind, create a journal, adopt those that no process holds, and start reading."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import bson
@@ -36,23 +34,6 @@ def committed(through: int, count: int) -> bytes:
 def agg_complete(name: str, through: int, docs: int) -> bytes:
     """Return the notice that aggregate `name` contains the events up to `through`; the BSON receiver publishes it."""
     return bson.encode({"$command": AGG_COMPLETE, "name": name, "through": through, "docs": docs})
-
-
-def subscribe(
-    address: str,
-    *,
-    timeout_s: float | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    keys: ClientKeys | None = None,
-) -> Iterator[Notice | None]:
-    """Yield notices as they arrive, and None after each `timeout_s` without one (default: wait for ever).
-
-    End once `stop()` is true. Block the calling thread, or only its greenlet if gevent has patched the process.
-    Reconnect automatically; notices sent in the meantime are lost.
-    """
-    with contextlib.closing(Subscription(address, keys)) as subscription:
-        while not stop():
-            yield subscription.receive(timeout_s)
 
 
 class Subscription:

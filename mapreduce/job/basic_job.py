@@ -58,7 +58,6 @@ class CallSpec:
         return self
 
     def with_code(self, versions: Mapping[str, str]) -> CallSpec:
-        """Return this call with the version of its module."""
         return replace(self, code=dict(versions))
 
     def digest(self) -> str:

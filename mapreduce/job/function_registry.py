@@ -140,7 +140,7 @@ class Registry:
             raise FunctionRefusedError(f"function {name!r}: must be module:name or module:Class.method")
         if module not in self._allowed:
             raise FunctionRefusedError(
-                f"function {name}: module {module} is not allowed; allowed are "
+                f"function {name}: module {module} is not allowed; use "
                 f"{', '.join(sorted(self._allowed)) or 'none'} (add it to task_modules)"
             )
         return module, qualname

@@ -22,7 +22,6 @@ END_STATES = (COMPLETE, ERROR, CANCELLED)
 
 
 def new_job_id() -> str:
-    """Return a unique job id."""
     return uuid.uuid4().hex
 
 
@@ -202,7 +201,6 @@ class JobStatus:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> JobStatus:
-        """Return the status that `to_document` described."""
         status = document["status"]
         return cls(
             job_id=document["job_id"],

@@ -80,7 +80,6 @@ class JobStore:
         self._thread = threading.Thread(target=self._run, name="zmr-recorder", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:

@@ -302,7 +302,6 @@ class RequestHandler:
 
 
 def job_record(job: JobState) -> dict[str, Any]:
-    """Return the record of a new job."""
     return {
         "_id": job.job_id,
         "kind": "basic" if isinstance(job.spec, CallSpec) else "mapreduce",

@@ -45,11 +45,9 @@ class Stop(Protocol):
 
     def is_set(self) -> bool:
         """Return True if the loop must end."""
-        ...
 
     def fileno(self) -> int:
         """Return a file descriptor that becomes readable once the flag is set."""
-        ...
 
 
 class Router:

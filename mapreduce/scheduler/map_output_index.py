@@ -59,7 +59,6 @@ class SplitOutput:
     def from_document(
         cls, document: Mapping[str, Any], worker_id: str, data_uri: str, data: bytes | None = None
     ) -> SplitOutput:
-        """Return the output that a worker reported."""
         return cls(
             split=document["split"],
             attempt_id=document["attempt"],
@@ -83,7 +82,6 @@ def pack_segments(segments: list[list[Any]]) -> bytes:
 
 
 def unpack_segments(packed: bytes) -> list[list[Any]]:
-    """Return the list that `pack_segments` packed."""
     found: list[list[Any]] = decode(packed)["s"]
     return found
 

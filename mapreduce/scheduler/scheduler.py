@@ -84,7 +84,6 @@ class Scheduler:
         self._now_s = 0.0  # when `step` was called last
 
     def add(self, job: JobState) -> None:
-        """Schedule a job."""
         self._durations.apply_to(job.spec, job.steps.timeouts)
         self.jobs[job.job_id] = job
 
@@ -188,7 +187,6 @@ class Scheduler:
             self._apply(job, partial(job.refused, set(self.workers), now))
 
     def cancel(self, job_id: str, now: float) -> None:
-        """Stop a job."""
         if job_id in self.jobs:
             self._apply(self.jobs[job_id], lambda: self.jobs[job_id].cancel(now))
 

@@ -65,7 +65,6 @@ class Steps:
         self._by_attempt: dict[str, Step] = {}
 
     def add(self, kind: str, index: int) -> None:
-        """Add a waiting step."""
         step = Step(kind, index)
         self._all[kind, index] = step
         self._left[kind] += 1
@@ -76,7 +75,6 @@ class Steps:
         return self._all.get((kind, index))
 
     def count(self, kind: str) -> int:
-        """Return the number of steps of a kind."""
         return sum(1 for found, _ in self._all if found == kind)
 
     def left(self, kind: str) -> int:

@@ -29,7 +29,6 @@ class StepTimeout:
     durations: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def add(self, duration_s: float) -> None:
-        """Add the duration of a finished step."""
         self.durations.append(duration_s)
 
     @property

@@ -43,7 +43,6 @@ class MapCounts:
     skipped_ids: list[Any] = field(default_factory=list)
 
     def add(self, other: MapCounts) -> None:
-        """Add the counts of another map."""
         self.docs_in += other.docs_in
         self.pairs_out += other.pairs_out
         self.skipped_count += other.skipped_count

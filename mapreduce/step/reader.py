@@ -43,7 +43,6 @@ class KeyRange:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> KeyRange:
-        """Return the range that `to_document` described."""
         return cls(document["s"], document["c"], document["l"], document["h"], document["i"])
 
 

@@ -37,7 +37,6 @@ class SortedRun:
 
     @classmethod
     def of(cls, output: MapOutput, segment: RunSlice) -> SortedRun:
-        """Return one run of map output."""
         start, end = segment.offset, segment.offset + segment.length
         return cls(segment.length, None if output.data is None else output.data[start:end], output.path, start)
 

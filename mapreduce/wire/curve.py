@@ -22,7 +22,6 @@ _MODE = 0o600
 
 
 def make_keys() -> CurveKeys:
-    """Return a new key pair."""
     public, secret = zmq.curve_keypair()
     return CurveKeys(public.decode(), secret.decode())
 

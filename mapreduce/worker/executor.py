@@ -209,7 +209,6 @@ class Executor:
         return runs + self._fetcher.fetch(self._job, wanted, target)
 
     def close(self) -> None:
-        """Close all connections."""
         self._fetcher.close()
         if self._client is not None:
             self._client.close()

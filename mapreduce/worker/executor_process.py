@@ -90,7 +90,6 @@ class ExecutorProcess:
         self._send(frames)
 
     def mark_idle(self) -> None:
-        """Mark the executor as idle."""
         self.idle = self.was_ready = True
         self.attempt, self.frames, self._kill_at_s = "", [], None
 

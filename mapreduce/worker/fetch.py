@@ -72,7 +72,6 @@ class Fetcher:
         return [SortedRun(item.length, None, target, start) for item, start in zip(wanted, starts, strict=False)]
 
     def close(self) -> None:
-        """Close all connections."""
         for socket in self._sockets.values():
             socket.close(0)
         self._sockets.clear()

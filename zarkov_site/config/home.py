@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingest.file_replacement import replace_file
 from zarkov_site.exceptions import HomeError
 
 
@@ -86,11 +87,7 @@ class HomeFolder:
     def write(self, path: Path, text: str) -> None:
         """Atomically replace `path` with a file that contains `text` and has mode 0600."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.replace(path)
+        replace_file(path, text, durable=False)
 
     @contextmanager
     def locked(self, name: str, *, wait: bool = True) -> Iterator[None]:

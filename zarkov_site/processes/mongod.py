@@ -241,11 +241,9 @@ class LocalMongod:
                 config["members"][0]["host"] = host
                 config["version"] += 1
                 client.admin.command("replSetReconfig", config, force=True)
-            except OperationFailure as error:
-                if error.code != _NOT_YET_INITIALIZED or time.monotonic() > deadline:
-                    raise
-            except AutoReconnect:  # a server that changes its state closes connections
-                if time.monotonic() > deadline:
+            except (OperationFailure, AutoReconnect) as error:  # a server that changes its state closes connections
+                later = isinstance(error, AutoReconnect) or error.code == _NOT_YET_INITIALIZED
+                if not later or time.monotonic() > deadline:
                     raise
             time.sleep(0.02)
         _wait_for_primary(client)

@@ -11,7 +11,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 from aggregates import services
 from aggregates.models import Run
 from aggregates.run.outcome import Outcome
-from aggregates.services.status import Preview
+from aggregates.services.preview import Preview
 from ingest.management.command import ZarkovCommand
 
 

@@ -66,7 +66,6 @@ def _first_with_data(boards: list[Dashboard]) -> list[Chart]:
 @require_safe
 @page_view
 def aggregates(request: HttpRequest) -> HttpResponseBase:
-    """List all aggregates by name."""
     texts = dict(AggDef.objects.exclude(description="").values_list("name", "description"))
     reached = {item["name"]: item for item in overview.aggregates(database(), 0)}
     items = []

@@ -160,5 +160,5 @@ def test_a_file_with_an_error_changes_nothing(site, tmp_path):
         run("aggdefs", "import", str(file))
     assert not AggDef.objects.exists()
     file.write_text("- 1\n")
-    with pytest.raises(CommandError, match="it must have `aggregates:`"):
+    with pytest.raises(CommandError, match="must have `aggregates:`"):
         run("aggdefs", "import", str(file))

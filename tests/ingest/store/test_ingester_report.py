@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from ingest.exceptions import IngestError
 from ingest.journal.block import BlockBounds
 from ingest.journal.journal import Journal, journal_folders
 from ingest.journal.record import RecordKind
-from ingest.load.quarantine_replay import as_text, decoded, from_text, replay
+from ingest.load.quarantine_replay import Replay, as_text, decoded, from_text, keep_mended, replay_all
 from ingest.server.counters import Counters, Counts, RateMeter
 from ingest.settings import IngestSettings
 from ingest.store.block_commit import Verdict
@@ -233,6 +233,14 @@ def test_releasing_a_block_that_was_committed_only_settles_it(store: Store) -> N
     assert summarize(store).stored == 3
 
 
+def replay(
+    store: Store, client: AcknowledgedClient, key: Mapping[str, Any], mended: Mapping[str, Any] | None = None
+) -> Replay:
+    entry = store.database()["quarantine"].find_one({"_id": key})
+    assert entry is not None
+    return next(iter(replay_all(store.database(), client, [entry], mended=mended)))
+
+
 def test_refused_input_is_read_mended_and_replayed_once(
     ingester: RunningIngester, store: Store, database: Database[Any]
 ) -> None:
@@ -255,7 +263,7 @@ def test_refused_input_is_read_mended_and_replayed_once(
     assert [e["extra"] for e in database["event"].find()] == [{"colour": "red"}]
     assert database["quarantine"].count_documents({"replayed": {"$ne": None}}) == 1
     with pytest.raises(IngestError, match="there is no"):
-        replay(store, client, {"j": "none", "s": 1, "i": 1})
+        keep_mended(database, {"j": "none", "s": 1, "i": 1}, {})
 
 
 def test_an_entry_is_replayed_by_the_rules_of_its_receiver_and_always_under_one_id(
