@@ -43,7 +43,8 @@ class RunStep:
     def from_document(cls, document: Mapping[str, Any]) -> RunStep:
         """Restore from the result of `to_document`."""
         packed = bson.decode(document["jobs"], _AWARE)
-        return cls(**{**document, "jobs": tuple(packed["jobs"]), "basic": tuple(packed["basic"])})
+        known = {each.name: document[each.name] for each in fields(cls) if each.name in document}
+        return cls(**{**known, "jobs": tuple(packed["jobs"]), "basic": tuple(packed["basic"])})
 
 
 @dataclass(frozen=True)
