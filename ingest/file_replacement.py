@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
+import threading
 from pathlib import Path
 
 
@@ -12,8 +12,8 @@ def replace_file(path: Path, text: str, *, durable: bool = True) -> None:
 
     Unless `durable` is false, content and name are on disk when this returns.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary = path.with_name(f".{path.name}.{threading.get_native_id()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -23,7 +23,7 @@ DURABLE = WriteConcern(w="majority", j=True)
 
 
 class Rebuild:
-    """Perform the parts of one rebuild. Raises `NotRebuildableError` if the task does not define `period(key)`."""
+    """Perform the parts of one rebuild. Raise `NotRebuildableError` if the task does not define `period(key)`."""
 
     def __init__(self, run_context: RunContext, definition: Definition, plan: Plan) -> None:
         if not has_period(type(plan.task)):

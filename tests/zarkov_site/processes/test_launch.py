@@ -112,6 +112,7 @@ def test_the_tutorial_of_2011_works(system: System, work_folder: Path, db: Datab
     seen = system.manage("shell", "-c", "print(db.event.count_documents({'type': 'nop'}), 'nops')")
     assert "2 nops" in seen.stdout, seen.stderr
 
+    router = system.folder.addresses()["zmr.req_bind"]
     (work_folder / "my").mkdir()
     (work_folder / "my" / "tasks.py").write_text(
         "from aggregates.task import Task\n\n\n"
@@ -122,6 +123,7 @@ def test_the_tutorial_of_2011_works(system: System, work_folder: Path, db: Datab
         "        self.start_mr(socket, self.db.zagg.my_agg, full, map=map, reduce=reduce)\n"
     )
     eventually(lambda: "tasks.py changed" in system.output, what="the new task file is noticed")
+    eventually(lambda: system.folder.addresses().get("zmr.req_bind", router) != router, what="the router has restarted")
     define = "AggDef.objects.create(name='my_agg_def', task_name='my.tasks.MyTask')"
     done = system.manage("shell", "-c", define)
     assert done.returncode == 0, done.stderr
