@@ -167,7 +167,7 @@ def greeting(address: str, password_file: Path, password: str, token: str) -> st
     return f"""
   Zarkov is running.
 
-    web         {address}
+    look        {address}
     charts      {address}dashboards/
     admin       {address}admin/   user admin, password {password}   (also in {password_file})
     send        curl -H "Authorization: Token {token}" \\
