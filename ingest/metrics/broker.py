@@ -19,7 +19,7 @@ from typing import Any
 import zmq
 
 from ..exceptions import BindError
-from ..transport.socket_drain import move_some, read_all
+from ..transport.socket_drain import read_all, receive_some
 from .metric_type import COUNTER
 from .own_metrics import options
 from .wire import BACKENDS, PUBLISHERS
@@ -118,8 +118,8 @@ class Broker:
         commands.connect(_CONTROL)
         try:
             zmq.proxy_steerable(self._in, self._out, None, commands)
-            if not read_all(self.addresses[PUBLISHERS], partial(move_some, self._in, self._out)):
-                log.warning("publisher kept sending, its last messages are dropped")
+            for message in read_all(self._in, self.addresses[PUBLISHERS], partial(receive_some, self._in)):
+                self._out.send_multipart(message)
         finally:
             commands.close()
             self._in.close(0)  # only now, because publishers reconnect

@@ -69,11 +69,14 @@ class JournalWriter:
         self._thread.start()
 
     def stop(self, within_s: float) -> bool:
-        """Write what was put, for at most `within_s`. Return True if all of it is on disk."""
+        """Write what was put, until nothing could be written for `within_s`. Return True if all of it is on disk."""
         with self._wakeup:
             self._stopping = True
             self._wakeup.notify()
-        self._thread.join(within_s)
+        before = -1
+        while self._thread.is_alive() and self._waiting_bytes != before:
+            before = self._waiting_bytes
+            self._thread.join(within_s)
         self._abandoned.set()
         self._journal.space_freed.set()
         self._thread.join(1.0)

@@ -34,7 +34,7 @@ CHECK_EVERY_S = 0.2
 RESTART_PAUSE_S = 1.0
 HUNG_AFTER_S = 30.0  # a child silent for longer is killed and replaced
 START_WITHIN_S = 120.0  # the same until its first answer
-CHILDREN_READ_WITHIN_S = 1.0  # at the end; then the load balancer journals the rest itself
+CHILDREN_READ_WITHIN_S = 1.5  # at the end: if no child reads for this long, the load balancer journals the rest itself
 LEFTOVER_WITHIN_S = 5.0
 CHILD_STOP_WITHIN_S = 8.0
 LONGEST_IPC_PATH = 90  # sun_path in unix(7) has 108 bytes, the file's name included
@@ -208,5 +208,9 @@ class LoadBalancer:
 
 
 def _all_delivered(relays: Sequence[Relay], within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
-    return all(relay.all_delivered.wait(max(0.0, deadline - time.monotonic())) for relay in relays)
+    """Return whether everything was delivered, as soon as it was or nothing has moved for `within_s`."""
+    while waiting := [relay for relay in relays if not relay.all_delivered.is_set()]:
+        moved = sum(relay.moved for relay in relays)
+        if not waiting[0].all_delivered.wait(within_s) and moved == sum(relay.moved for relay in relays):
+            return False
+    return True

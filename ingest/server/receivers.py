@@ -19,7 +19,7 @@ import zmq
 from ingest.server.backpressure import BackPressure
 from ingest.server.journal_writer import JournalWriter, PendingWrite
 from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
-from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_address, drain
+from ingest.server.socket_reader import DRAIN_BYTES, DRAIN_COUNT, SocketReader, bind, bound_address, drain
 from ingest.settings import IngestSettings
 from ingest.transport import socket_drain
 from ingest.transport.notice import NOTICES
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 REQUESTS_AT_ONCE = 64  # acknowledged requests read before other greenlets run
 LAST_ANSWERS_MS = 500  # at stop: for answers and notices to leave
 CONGESTED_PAUSE_S = 0.01
-BALANCER_WITHIN_S = 10.0  # at stop: for the load balancer to pass on everything
+BALANCER_WITHIN_S = 10.0  # at stop: a load balancer that sends nothing for this long hangs
 
 
 class Receivers:
@@ -51,6 +51,7 @@ class Receivers:
         self._readers: list[SocketReader] = []
         self._publisher: zmq.Socket[bytes] | None = None
         self._ended: set[zmq.Socket[bytes]] = set()  # those whose end mark the load balancer has sent
+        self._pushed_at = 0.0
 
     def bind(self) -> None:
         """Bind all sockets. Raise `BindError` if an address is taken."""
@@ -91,11 +92,12 @@ class Receivers:
             self._publisher.send(message, zmq.NOBLOCK)
 
     def wait_for_load_balancer(self, failed: Callable[[], bool]) -> None:
-        """Keep reading until the load balancer has sent its end mark or is gone, or `failed()`."""
+        """Keep reading until the load balancer has sent its end mark, is gone or sends nothing, or `failed()`."""
         addresses = [self.addresses[key] for key in PUSH_READERS]
-        deadline = time.monotonic() + BALANCER_WITHIN_S
-        while not failed() and len(self._ended) < len(addresses) and time.monotonic() < deadline:
-            if not all(map(socket_drain.connected, addresses)):
+        self._pushed_at = time.monotonic()
+        while not failed() and len(self._ended) < len(addresses):
+            silent_s = time.monotonic() - self._pushed_at
+            if silent_s > BALANCER_WITHIN_S or not all(map(socket_drain.connected, addresses)):
                 return
             gevent.sleep(0.02)
 
@@ -104,20 +106,17 @@ class Receivers:
         self.back_pressure.stop()
         for reader in self._readers:
             reader.stop()
-            with contextlib.suppress(Exception):  # an error that ended the receiver was logged
-                if reader is self._acknowledged:
-                    while not self._writer.congested and reader.receive(reader.socket):
-                        pass
-                    continue
-                if not socket_drain.read_all(bound_address(reader.socket), partial(self._read_some, reader)):
-                    log.warning("sender does not stop sending, its last messages are dropped")
+        with contextlib.suppress(Exception):  # an error that ended the receiver was logged
+            while not self._writer.congested and self._receive_acknowledged(self._acknowledged.socket):
+                pass
+        for (key, read), reader in zip(PUSH_READERS.items(), self._readers, strict=False):
+            with contextlib.suppress(Exception):
+                messages = socket_drain.read_all(reader.socket, self.addresses[key], partial(drain, reader.socket))
                 reader.socket.close(linger=0)  # now its senders reconnect
-
-    def _read_some(self, reader: SocketReader) -> bool | None:
-        if not self._writer.congested:
-            return reader.receive(reader.socket)
-        time.sleep(CONGESTED_PAUSE_S)
-        return None
+                for start in range(0, len(messages), DRAIN_COUNT):
+                    while self._writer.congested and not self._writer.full:
+                        time.sleep(CONGESTED_PAUSE_S)
+                    self._read_pushed(read, reader.socket, messages[start : start + DRAIN_COUNT])
 
     def close(self) -> None:
         """Close all sockets, after the last answers and notices have left."""
@@ -133,13 +132,18 @@ class Receivers:
     def _receive_pushed(self, read: Reader, socket: zmq.Socket[bytes]) -> bool:
         messages = drain(socket)
         if messages:
-            rest = without_mark(messages, self._settings.end_mark)
-            if rest is not messages:
-                self._ended.add(socket)
-            batch = read(rest, self._now_ms())
-            self._forward_notices(batch)
-            self._put(batch)
+            self._read_pushed(read, socket, messages)
         return bool(messages)
+
+    def _read_pushed(self, read: Reader, socket: zmq.Socket[bytes], messages: list[bytes]) -> None:
+        rest = without_mark(messages, self._settings.end_mark)
+        if rest is not messages:
+            self._ended.add(socket)
+        if rest:
+            self._pushed_at = time.monotonic()
+        batch = read(rest, self._now_ms())
+        self._forward_notices(batch)
+        self._put(batch)
 
     def _receive_acknowledged(self, socket: zmq.Socket[bytes]) -> bool:
         """Read at most `REQUESTS_AT_ONCE` waiting requests, so that they are journalled as one group."""

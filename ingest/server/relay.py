@@ -13,7 +13,6 @@ import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import zmq
@@ -22,7 +21,7 @@ from ingest.server.push_reader import PUSH_READERS
 from ingest.server.socket_reader import LARGEST_BYTES, bind, bound_address
 from ingest.settings import ServerKeys
 from ingest.transport.server_keys import Authenticator
-from ingest.transport.socket_drain import move_some, read_all
+from ingest.transport.socket_drain import read_all, receive_some
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +56,7 @@ class Relay:
     ) -> None:
         self.pair = pair
         self.all_delivered = threading.Event()  # set at the end: the children have everything
+        self.moved = 0  # messages received and passed on at the end: it grows while there is progress
         self._mark = mark
         self._children_ended = threading.Event()
         self._children_count = len(children)
@@ -119,15 +119,22 @@ class Relay:
             self._back.close()
 
     def _deliver_the_rest(self) -> None:
-        if not read_all(self.address, partial(move_some, self._front, self._back)):
-            log.warning("sender does not stop sending, its last messages are dropped receiver=%s", self.pair.key)
+        messages = read_all(self._front, self.address, self._receive_some)
         self._front.close(0)  # only now, because senders reconnect
+        for message in messages:
+            self._back.send_multipart(message)  # waits for space
+            self.moved += 1
         self.all_delivered.set()
         while not self._children_ended.wait(MARK_EVERY_S):
             with contextlib.suppress(zmq.Again):
                 for _ in range(self._children_count):  # round robin
                     self._back.send(self._mark, zmq.NOBLOCK)
         self._back.setsockopt(zmq.LINGER, 0)
+
+    def _receive_some(self) -> list[list[bytes]]:
+        messages = receive_some(self._front)
+        self.moved += len(messages)
+        return messages
 
     def discard(self) -> None:
         """Close a relay that was not started."""

@@ -2,103 +2,217 @@
 
 A sender considers a message sent once the kernel has it. The message is then in the kernel's buffers or in the socket's
 queue, and is lost when the socket is closed or unbound: libzmq 4.3 closes a listener's connections with it. So the end
-takes three steps: read until nothing is on its way; shut down our half of each connection, so that the sender closes
-its half and keeps the rest for the next listener; read until the connections are gone. The connections are ZeroMQ's:
-they are found by their address among the descriptors of this process and used through duplicates (dup(2), shutdown(2),
-FIONREAD in tcp(7) and unix(7)).
+takes three steps: let no new sender connect; shut down our half of each connection, so that its sender closes the other
+half and keeps the rest for the next listener; read until all are gone.
 
-Shut down late, and never where the sender has closed already: ZeroMQ drops what is unread of a connection that is
-closed on both sides while its receiver's queue is full. A local (ipc) connection counts as such once the sender has
-closed it.
+A connection is shut down while its sender pauses, since a sender loses the message that it has written in part; one
+that never pauses loses this message. It is shut down while its queue cannot become full, because ZeroMQ drops what is
+unread of a connection that is closed on both sides while its queue is full. For senders that are too fast for that the
+limit of the queues is lifted. They are held up meanwhile, with nothing left to read: a connection that is full would
+not be resumed, and one that is being closed would crash libzmq.
+
+The connections are ZeroMQ's: they are found by their address among the descriptors of this process and used through
+duplicates (dup(2), shutdown(2), FIONREAD and TCP_INFO in tcp(7), unix(7)).
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
+import logging
 import os
 import select
 import socket
 import stat
 import struct
+import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import zmq
 
-PAUSE_WITHIN_S = 1.0  # for senders to pause; after it their connections are shut down
-CLOSE_WITHIN_S = 10.0  # for one that does not close then; ZeroMQ's do
-QUIET_S = 0.3  # a sender that was shut down, has not closed and is silent for this long hangs
-MOVE_COUNT = 100  # messages moved in one turn
-SPACE_WITHIN_MS = 20
-_PAUSE_S = 0.002
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE_S = 0.05  # a sender that has paused for this long is between two messages
+PAUSE_WITHIN_S = 0.5  # for a sender to pause, for ever shorter times; one that never does is shut down after twice this
+SILENT_S = 1.0  # a sender that was shut down, has not closed and is silent for this long hangs
+CLOSE_WITHIN_S = 10.0  # for one that goes on sending; ZeroMQ's close at once
+RECEIVE_COUNT = 1_000  # messages received in one turn
+QUEUE_COUNT = 2**20  # messages in the queue of one sender: more than the kernel's buffers hold
+_TURN_S = 0.002
 _DESCRIPTORS = "/dev/fd"
+_ATTACH_FILTER = 26  # SO_ATTACH_FILTER in socket(7)
+_DETACH_FILTER = 27
 _PEER_CLOSED = getattr(select, "POLLRDHUP", 0)  # Linux
+_DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction: return 0 bytes of every packet
+_LAST_RECEIVED_MS = struct.Struct("52xI")  # tcpi_last_data_recv in linux/tcp.h
+
+T = TypeVar("T")
 
 
-def read_all(address: str, read: Callable[[], bool | None], *, accepted: bool = True) -> bool:
-    """Call `read` until everything that senders consider sent is read; return False if a sender never pauses or ends.
+def read_all(bound: zmq.Socket[Any], address: str, receive: Callable[[], list[T]], *, accepted: bool = True) -> list[T]:
+    """Return everything that senders consider sent, once they keep the rest. Log a warning if one does not end.
 
-    `address` is that of the bound socket or, unless `accepted`, the one it is connected to. `read` reads some messages
-    and returns whether there may be more, or None while there is no space for them, which may last. Close the socket
-    directly afterwards, because senders reconnect.
+    `address` is where the socket is bound or, unless `accepted`, connected. `receive` returns some waiting messages,
+    none if there are none. Close the socket directly afterwards.
     """
-    before = heard = time.monotonic()
-    read_s, asked = 0.0, False
+    drain = _Drain(bound, address, accepted)
+    messages: list[T] = []
     while True:
-        gone = asked and not connected(address, accepted=accepted)  # before reading: all of it has arrived
-        unread = 0 if gone else unread_bytes(address, accepted=accepted)
-        took = read()
+        drain.end_senders()  # before receiving: what those that are gone have sent has arrived
+        received = receive()
+        messages += received
+        if drain.ended(len(received)):
+            return messages
+        if not received:
+            time.sleep(_TURN_S)
+
+
+def receive_some(source: zmq.Socket[bytes]) -> list[list[bytes]]:
+    """Return at most `RECEIVE_COUNT` waiting messages, each with all its frames."""
+    messages: list[list[bytes]] = []
+    with contextlib.suppress(zmq.Again):
+        while len(messages) < RECEIVE_COUNT:
+            messages.append(source.recv_multipart(zmq.NOBLOCK))
+    return messages
+
+
+class _Drain:
+    """The senders of one socket while it is read for the last time. Times are of `time.monotonic`."""
+
+    def __init__(self, bound: zmq.Socket[Any], address: str, accepted: bool) -> None:
+        self._bound = bound
+        self._address = address
+        self._accepted = accepted
+        self._few = int(bound.getsockopt(zmq.RCVHWM)) // 8
+        self._silent_s = SILENT_S
+        self._started = self._heard = time.monotonic()
+        self._can_hold = sys.platform == "linux" and address.startswith("tcp:")
+        self._held: float | None = None  # since when the senders' packets are dropped
+        self._ready: float | None = None  # since when no queue can become full
+        if accepted:
+            for listener in _listeners(address):
+                _refuse_senders(listener)
+
+    def end_senders(self) -> None:
+        """Shut down the connections of senders that pause or have had their time, once no queue can become full."""
+        self._connected = self._unread = False
         now = time.monotonic()
-        read_s, before = read_s + (now - before if took is not None else 0.0), now
-        if took or unread or took is None:
-            heard = now
-        elif gone or (asked and now - heard > QUIET_S):
+        elapsed_s = now - (self._ready or now)
+        pause_s = LONGEST_PAUSE_S * (1 - elapsed_s / PAUSE_WITHIN_S)
+        for connection in _connections(self._address, self._accepted):
+            self._connected = True
+            unread = _unread_bytes(connection)
+            self._unread |= unread > 0
+            pauses = not unread and _silent_s(connection, now - self._heard) >= pause_s
+            if self._ready is not None and (pauses or elapsed_s > 2 * PAUSE_WITHIN_S) and not _has_ended(connection):
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_WR)
+
+    def ended(self, received: int) -> bool:
+        """Return whether nothing is left to read, after `received` messages were."""
+        now = time.monotonic()
+        if received or self._unread:
+            self._heard = now
+        elif now - self._heard > self._silent_s or not (self._connected or connected(self._address, self._accepted)):
             return True
-        if read_s > PAUSE_WITHIN_S + CLOSE_WITHIN_S:
-            return False
-        if asked or heard < now or read_s > PAUSE_WITHIN_S:
-            asked = True
-            end_senders(address, accepted=accepted)  # each time: a sender may have just connected
-        if not took:
-            time.sleep(_PAUSE_S)
+        if now - self._started > CLOSE_WITHIN_S:
+            log.warning("sender does not stop sending, its last messages are dropped address=%s", self._address)
+            return True
+        if self._ready is None:
+            self._get_ready(received, now)
+        return False
+
+    def _get_ready(self, received: int, now: float) -> None:
+        """Note when the queues are empty and fill slowly. Else hold the senders up and lift the limit of the queues."""
+        empty = not self._unread and not self._bound.poll(0)
+        if self._held is not None:
+            if empty:
+                self._lift_limit()
+                self._silent_s += 2 * (now - self._held)  # TCP repeats what was dropped, at growing intervals
+                self._ready = now
+        elif empty and received <= self._few:
+            self._ready = now
+        elif now - self._started > PAUSE_WITHIN_S:
+            if self._can_hold:
+                self._for_each_connection(_drop_packets)
+                self._held = now
+            else:
+                self._ready = now
+
+    def _lift_limit(self) -> None:
+        for _ in range(2):  # ending a connection takes libzmq two; until then changing the limit crashes it
+            _pass_io_thread(self._bound.context)
+            self._bound.poll(0)
+        self._bound.setsockopt(zmq.RCVHWM, QUEUE_COUNT)
+        self._for_each_connection(_accept_packets)
+
+    def _for_each_connection(self, change: Callable[[socket.socket], None]) -> None:
+        for connection in _connections(self._address, self._accepted):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                change(connection)
 
 
-def move_some(front: zmq.Socket[bytes], back: zmq.Socket[bytes]) -> bool | None:
-    """Move at most `MOVE_COUNT` messages; return whether there may be more, None while `back` has no space."""
-    for moved in range(MOVE_COUNT):
-        if not back.poll(SPACE_WITHIN_MS, zmq.POLLOUT):
-            return None
-        try:
-            message = front.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return moved > 0
-        back.send_multipart(message)
-    return True
+def _pass_io_thread(context: zmq.Context[Any]) -> None:
+    """Return once the I/O thread of `context` has carried out what it was told before."""
+    with context.socket(zmq.PULL) as receiver, context.socket(zmq.PUSH) as sender:
+        sender.connect(f"tcp://127.0.0.1:{receiver.bind_to_random_port('tcp://127.0.0.1')}")
+        sender.send(b"")
+        receiver.recv()
 
 
-def connected(address: str, *, accepted: bool = True) -> bool:
-    return any(True for _ in _connections(address, accepted))
-
-
-def unread_bytes(address: str, *, accepted: bool = True) -> int:
-    """Return how many bytes the kernel holds that the socket has not taken yet."""
-    return sum(_unread_bytes(connection) for connection in _connections(address, accepted))
-
-
-def end_senders(address: str, *, accepted: bool = True) -> None:
-    """Shut down our half of each connection: the senders close theirs and reconnect."""
-    for connection in _connections(address, accepted):
-        if not _closed_by_peer(connection):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_WR)
-
-
-def _closed_by_peer(connection: socket.socket) -> bool:
+def _has_ended(connection: socket.socket) -> bool:
+    """Return whether the sender has closed its half, where the system tells."""
     poll = select.poll()
     poll.register(connection, _PEER_CLOSED)
+    return bool(poll.poll(0))
+
+
+def _silent_s(connection: socket.socket, default_s: float) -> float:
+    """Return for how long nothing has arrived; `default_s` where the system does not say so."""
+    try:
+        information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED_MS.size)
+        return float(_LAST_RECEIVED_MS.unpack(information)[0]) / 1000
+    except (OSError, AttributeError, struct.error):  # a local connection, or not Linux
+        return default_s
+
+
+def _refuse_senders(listener: socket.socket) -> None:
+    """Let nobody connect any more, where the system can do so; who tries retries until somebody listens again."""
+    with contextlib.suppress(OSError, ValueError):  # not Linux, or a local address without a file
+        if listener.family == socket.AF_UNIX:
+            Path(os.fsdecode(listener.getsockname())).unlink()
+        else:
+            _drop_packets(listener)
+
+
+def _drop_packets(each: socket.socket) -> None:
+    code = ctypes.create_string_buffer(_DROP_ALL)
+    each.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(code)))
+
+
+def _accept_packets(each: socket.socket) -> None:
+    each.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
+
+
+def connected(address: str, accepted: bool = True) -> bool:
+    """Return whether any sender is connected, or will be in a moment."""
+    return any(True for _ in _connections(address, accepted)) or any(_acceptable(each) for each in _listeners(address))
+
+
+def unread_bytes(address: str) -> int:
+    """Return how many bytes the kernel holds that the bound socket has not taken yet."""
+    return sum(_unread_bytes(connection) for connection in _connections(address, accepted=True))
+
+
+def _acceptable(listener: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
     return bool(poll.poll(0))
 
 
@@ -108,17 +222,30 @@ def _unread_bytes(connection: socket.socket) -> int:
     return 0
 
 
+def _listeners(address: str) -> Iterator[socket.socket]:
+    return (each for each in _sockets(address, socket.socket.getsockname) if _is_listening(each))
+
+
 def _connections(address: str, accepted: bool) -> Iterator[socket.socket]:
-    """Yield duplicates of the connections, each open until the next is asked for."""
+    name_of = socket.socket.getsockname if accepted else socket.socket.getpeername
+    return (each for each in _sockets(address, name_of) if not _is_listening(each))
+
+
+def _is_listening(each: socket.socket) -> bool:
+    return bool(each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _sockets(address: str, name_of: Callable[[socket.socket], object]) -> Iterator[socket.socket]:
+    """Yield duplicates of the sockets whose name is a ZeroMQ address, each open until the next is asked for."""
     for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 - numbers are wanted
         if (found := _duplicate(int(name))) is None:
             continue
         with found:
             try:
-                ours, theirs = found.getsockname(), found.getpeername()
-            except OSError:  # a listener, or gone
+                matches = _matches(name_of(found), address)
+            except OSError:  # not connected, or gone
                 continue
-            if _matches(ours if accepted else theirs, address):
+            if matches:
                 yield found
 
 
@@ -132,7 +259,7 @@ def _duplicate(descriptor: int) -> socket.socket | None:
 
 
 def _matches(name: object, address: str) -> bool:
-    """Return whether the end of a connection is at a ZeroMQ address; TCP is compared by port."""
+    """Return whether a name is that of a ZeroMQ address; TCP is compared by port."""
     if isinstance(name, tuple):
         return address.startswith("tcp:") and name[1] == urlsplit(address).port
     path = os.fsdecode(name) if isinstance(name, bytes) else name

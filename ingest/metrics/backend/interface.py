@@ -16,6 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import zmq
@@ -24,12 +25,11 @@ from ingest.metrics.backend.delivery_count import DeliveryCount
 from ingest.metrics.backend.rollup import Rollup
 from ingest.metrics.exceptions import BackendError, PostponedError, WireError
 from ingest.metrics.wire import Batch, Measurement, topic, unpack
-from ingest.transport.socket_drain import read_all
+from ingest.transport.socket_drain import read_all, receive_some
 
 log = logging.getLogger(__name__)
 
 HIGH_WATER_COUNT = 100_000
-RECEIVE_COUNT = 2_000  # messages received in one turn
 MOST_METRICS = 20_000  # gathered metrics, or items kept one by one, that cause an early flush
 MOST_PARCELS = 100_000  # waiting parcels at which receiving stops
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
@@ -161,15 +161,9 @@ class Backend(ABC):
         elif self.parcels and now >= self._try_at:
             self._deliver()
 
-    def _receive(self) -> bool:
-        """Receive some messages; return whether there may be more."""
-        for received in range(RECEIVE_COUNT):
-            try:
-                message = self._socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return received > 0
-            self.handle_message(message)
-        return True
+    def _receive(self) -> None:
+        for frames in receive_some(self._socket):
+            self.handle_message(frames[-1])
 
     def parse(self, message: bytes | str) -> Measurement | Batch:
         """Return the measurement in a message. Raise `WireError`."""
@@ -258,7 +252,9 @@ class Backend(ABC):
         """Receive what the broker has sent, deliver for at most `STOP_WITHIN_S`, then close. Can be called twice."""
         if self._socket is None:
             return
-        read_all(self.address, self._receive, accepted=False)
+        receive = partial(receive_some, self._socket)
+        for frames in read_all(self._socket, self.address, receive, accepted=False):
+            self.handle_message(frames[-1])
         self._socket.close()
         deadline = time.monotonic() + STOP_WITHIN_S
         self._try_at = 0.0

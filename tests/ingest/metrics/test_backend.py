@@ -28,6 +28,7 @@ from ingest.metrics.backend.zarkov import ZarkovBackend
 from ingest.metrics.exceptions import BackendError, PostponedError
 from ingest.metrics.identity import Identity
 from ingest.metrics.wire import Batch, pack_batch
+from ingest.transport.socket_drain import RECEIVE_COUNT
 from tests.support.ingest.metrics import Running, RunningBroker
 from tests.support.waiting import eventually as wait_for
 
@@ -78,12 +79,12 @@ def test_a_stopping_backend_receives_everything_that_was_forwarded(broker: Runni
         publisher.setsockopt(zmq.SNDHWM, 0)
         publisher.connect(broker.publishers)
         assert publisher.poll(20_000), "the backend has subscribed"
-        for _ in range(3 * interface.RECEIVE_COUNT):
+        for _ in range(3 * RECEIVE_COUNT):
             publisher.send(b"info|Counter|a|1|5|x")
-        wait_for(lambda: broker.service.totals.messages == 3 * interface.RECEIVE_COUNT, 60)
+        wait_for(lambda: broker.service.totals.messages == 3 * RECEIVE_COUNT, 60)
         backend.stop()
         publisher.close(linger=0)
-    assert backend.accepted == [("a", 3 * interface.RECEIVE_COUNT)]
+    assert backend.accepted == [("a", 3 * RECEIVE_COUNT)]
 
 
 def test_levels_are_matched_exactly(broker: RunningBroker, zibrato: Make, closing: Closing) -> None:
