@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 
 from ingest.management.command import ZarkovCommand
-from ingest.metrics.backend.entry_points import GROUP, backend_names, load_backend
+from ingest.metrics.backend.backend_lookup import GROUP, backend_names, load_backend
 from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.exceptions import BackendError
 from ingest.metrics.wire import BACKENDS

@@ -18,7 +18,7 @@ import zmq
 
 from ingest.metrics import Zibrato
 from ingest.metrics.backend import interface
-from ingest.metrics.backend.entry_points import backend_names, load_backend
+from ingest.metrics.backend.backend_lookup import backend_names, load_backend
 from ingest.metrics.backend.graphite import GraphiteBackend
 from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.backend.librato import LibratoBackend
