@@ -21,8 +21,8 @@ from bson.errors import BSONError
 from ..exceptions import BusyError, DeliveryError, SpoolError
 from ..transport import fork, gevent_wait
 from ..transport.client_keys import ClientKeys
+from ..wire.ack_request import refused_document, source_frame
 from ..wire.refusal import Refusal
-from ..wire.request import refused_document, source_frame
 from .ack_connection import AckConnection
 from .encode import prepared
 from .push import Event, document

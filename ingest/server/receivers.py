@@ -25,8 +25,8 @@ from ingest.transport import socket_drain
 from ingest.transport.notice import NOTICES
 from ingest.transport.server_keys import Authenticator
 from ingest.wire import bson_reader, reader_failure
+from ingest.wire.ack_request import OWN_SOURCE, REFUSED, read_request, refusals
 from ingest.wire.batch import ReceivedBatch
-from ingest.wire.request import OWN_SOURCE, REFUSED, read_request, refusals
 
 log = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from ingest.settings import IngestSettings, JournalSettings
 from ingest.store.block_commit import BlockContent
 from ingest.store.store import connect
 from ingest.transport import notice
+from ingest.wire.ack_request import refused_document
 from ingest.wire.event import milliseconds
 from ingest.wire.refusal import Refusal
-from ingest.wire.request import refused_document
 from tests.support.durations import assert_within, seconds
 from tests.support.ingest.load import journalled
 from tests.support.ingest.running import RunningIngester, sums

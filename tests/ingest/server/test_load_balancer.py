@@ -28,7 +28,7 @@ from ingest.server.load_balancer import LoadBalancer, child_addresses
 from ingest.server.relay import SOCKET_PAIRS
 from ingest.settings import IngestSettings
 from ingest.transport.notice import Subscription
-from ingest.wire.request import read_request
+from ingest.wire.ack_request import read_request
 from tests.support.ingest.load import Load, journalled, prove
 from tests.support.waiting import eventually
 

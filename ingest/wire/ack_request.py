@@ -22,7 +22,7 @@ _SOURCE_ELEMENT = b"\x02$source\x00"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class AckRequest:
     """One request to the acknowledged socket."""
 
     envelope: list[bytes]  # the frames that the reply must start with
@@ -30,7 +30,7 @@ class Request:
     payload: bytes  # BSON documents, concatenated
 
 
-def read_request(frames: Sequence[bytes], hops: int = 0) -> Request | None:
+def read_request(frames: Sequence[bytes], hops: int = 0) -> AckRequest | None:
     """Parse `[route, (empty,) request id, ({$source: name},) documents...]`; return None if no reply could be sent.
 
     Each of the `hops` load balancers on the way has prepended its own routing frame.
@@ -44,7 +44,7 @@ def read_request(frames: Sequence[bytes], hops: int = 0) -> Request | None:
     source = _source(body[0]) if len(body) > 1 else None
     if source is not None:
         body = body[1:]
-    return Request(envelope, source or OWN_SOURCE, body[0] if len(body) == 1 else b"".join(body))
+    return AckRequest(envelope, source or OWN_SOURCE, body[0] if len(body) == 1 else b"".join(body))
 
 
 def source_frame(source: str) -> bytes:
