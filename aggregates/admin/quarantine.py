@@ -23,7 +23,7 @@ from ingest.load.quarantine_replay import MendError, UnknownEntryError
 from ingest.models import QuarantineEntry
 from ingest.store import quarantine
 from ingest.store.quarantine import Selection, key_text, parse_key
-from ingest.wire.refusal import CODES
+from ingest.wire.quarantine_codes import CODES
 
 LIST = "admin:ingest_quarantineentry_changelist"
 ENTRY = "admin:ingest_quarantineentry_change"

@@ -13,7 +13,8 @@ from typing import Any
 import bson
 from bson.errors import BSONError
 
-from .refusal import CODES, Refusal
+from .quarantine_codes import CODES
+from .refusal import Refusal
 
 REFUSED = "refused"
 OWN_SOURCE = "ack"

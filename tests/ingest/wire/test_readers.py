@@ -17,7 +17,8 @@ from ingest.transport.notice import NOTICES
 from ingest.wire import bson_reader, json_reader
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.event import MAX_EVENT_BYTES
-from ingest.wire.refusal import CODES, MAX_RAW_BYTES, Refusal
+from ingest.wire.quarantine_codes import CODES
+from ingest.wire.refusal import MAX_RAW_BYTES, Refusal
 
 NOW_MS = 1_700_000_000_000
 NOW = dt.datetime.fromtimestamp(NOW_MS / 1000, dt.UTC).replace(tzinfo=None)

@@ -1,0 +1,24 @@
+"""List the codes of refusals, and so of quarantined input, with what each means."""
+
+from __future__ import annotations
+
+CODES = {
+    "bad_bson": "the bytes are not BSON",
+    "truncated_message": "the message ends inside a document",
+    "oversized_message": "the message is larger than 16 MiB",
+    "bad_json": "the text is not JSON in UTF-8",
+    "not_a_document": "the JSON value is not an object",
+    "event_too_big": "the event is larger than 1 MiB of BSON",
+    "missing_type": "the event has no type",
+    "bad_type": "type is not text of 1 to 256 characters",
+    "bad_context": "context is not a document",
+    "bad_timestamp": "timestamp is not a date",
+    "bad_id": "id is not text of 1 to 256 characters",
+    "unknown_field": "the event has a top-level field that events do not have",
+    "date_out_of_range": "a date is outside the years 1 to 9999",
+    "nested_too_deep": "documents or arrays are nested deeper than 100",
+    "unknown_command": "$command is not one that this socket knows",
+    "repeated_field": "the event has two top-level fields of one name",
+    "reader_failed": "the ingester itself failed on the input; its log has the traceback",
+    "refused_by_store": "MongoDB refused the document",
+}
