@@ -259,7 +259,7 @@ class Router:
             "kind": step.kind,
             "index": step.index,
             "spec": self.handler.spec_bytes(job),
-            "say_s": job.steps.timeouts[step.kind].progress_every_s(),
+            "say_s": job.steps.timings[step.kind].progress_every_s(),
         }
         payload: list[bytes] = []
         if step.kind == MAP_STEP and job.splits is not None:

@@ -8,7 +8,7 @@ from collections.abc import Hashable
 from mapreduce.job.basic_job import CallSpec
 from mapreduce.job.spec import JobSpec
 from mapreduce.scheduler.step import MAP_STEP, PLAN, SMALL
-from mapreduce.scheduler.step_timeout import StepTimeout
+from mapreduce.scheduler.step_timing import StepTiming
 
 KINDS = (PLAN, MAP_STEP, SMALL)  # a second attempt at other kinds could still write after the job has gone on
 KEPT = 1_000  # sets of functions that are remembered, the most recently used
@@ -18,16 +18,16 @@ class DurationHistory:
     """Typical durations of steps in earlier jobs with the same functions and splits. Belongs to the router's thread."""
 
     def __init__(self) -> None:
-        self._by_name: OrderedDict[Hashable, dict[str, StepTimeout]] = OrderedDict()
+        self._by_name: OrderedDict[Hashable, dict[str, StepTiming]] = OrderedDict()
 
-    def apply_to(self, spec: JobSpec | CallSpec, timeouts: dict[str, StepTimeout]) -> None:
-        """Set `before_s` of a new job's `timeouts` from earlier jobs; not for calls, which get no second attempt."""
+    def apply_to(self, spec: JobSpec | CallSpec, timings: dict[str, StepTiming]) -> None:
+        """Set `before_s` of a new job's `timings` from earlier jobs; not for calls, which get no second attempt."""
         if isinstance(spec, CallSpec):
             return
         for kind, known in self._by_name.get(_name(spec), {}).items():
-            timeouts[kind].before_s = known.typical_s
+            timings[kind].before_s = known.typical_s
 
-    def record(self, spec: JobSpec | CallSpec, timeouts: dict[str, StepTimeout]) -> None:
+    def record(self, spec: JobSpec | CallSpec, timings: dict[str, StepTiming]) -> None:
         """Remember the typical durations of a completed job's steps."""
         if isinstance(spec, CallSpec):
             return
@@ -35,9 +35,9 @@ class DurationHistory:
         known = self._by_name.setdefault(name, {})
         self._by_name.move_to_end(name)
         for kind in KINDS:
-            timeout = timeouts[kind]
-            if timeout.typical_s is not None:
-                known.setdefault(kind, StepTimeout(timeout.ceiling_s)).add(timeout.typical_s)
+            timing = timings[kind]
+            if timing.typical_s is not None:
+                known.setdefault(kind, StepTiming(timing.ceiling_s)).add(timing.typical_s)
         while len(self._by_name) > KEPT:
             self._by_name.popitem(last=False)
 

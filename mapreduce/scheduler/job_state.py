@@ -176,7 +176,7 @@ class JobState:
         if found is None or self.ended:
             return []
         step, attempt = found
-        self.steps.timeouts[step.kind].add(now - attempt.started_s)
+        self.steps.timings[step.kind].add(now - attempt.started_s)
         others = [other for other in step.attempts.values() if other is not attempt]
         if step.kind == PLAN:
             self.steps.remove_attempts(step)

@@ -84,7 +84,7 @@ class Scheduler:
         self._now_s = 0.0  # when `step` was called last
 
     def add(self, job: JobState) -> None:
-        self._durations.apply_to(job.spec, job.steps.timeouts)
+        self._durations.apply_to(job.spec, job.steps.timings)
         self.jobs[job.job_id] = job
 
     def register(self, worker: WorkerState, held: dict[str, list[SplitOutput]]) -> None:
@@ -222,7 +222,7 @@ class Scheduler:
                 self._kept.pop(job.job_id, None)
                 del self.jobs[job.job_id]
                 if job.state == COMPLETE:
-                    self._durations.record(job.spec, job.steps.timeouts)
+                    self._durations.record(job.spec, job.steps.timings)
                 self._orders.append(JobEnded(job))
 
     def _assign_steps(self, now: float) -> None:

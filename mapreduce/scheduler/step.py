@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mapreduce.scheduler.step_timeout import StepTimeout
+from mapreduce.scheduler.step_timing import StepTiming
 
 PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL = "plan", "map", "reduce", "publish", "call", "small"
 KINDS = (PLAN, MAP_STEP, REDUCE_STEP, PUBLISH, CALL, SMALL)
@@ -54,10 +54,10 @@ class Steps:
     """All steps of a job by kind and index. The time to find the next one does not grow with their number."""
 
     def __init__(self, ceiling_s: float) -> None:
-        self.timeouts = {kind: StepTimeout(ceiling_s) for kind in KINDS}
-        self.timeouts[CALL].first_s = ceiling_s  # a call reports no progress, and its duration is unknown
+        self.timings = {kind: StepTiming(ceiling_s) for kind in KINDS}
+        self.timings[CALL].first_s = ceiling_s  # a call reports no progress, and its duration is unknown
         for kind in (PLAN, SMALL):
-            self.timeouts[kind].first_backup_s = FIRST_BACKUP_S  # the only such step of a job: no typical duration
+            self.timings[kind].first_backup_s = FIRST_BACKUP_S  # the only such step of a job: no typical duration
         self._all: dict[tuple[str, int], Step] = {}
         self._left = dict.fromkeys(KINDS, 0)
         self._waiting: dict[str, deque[Step]] = {kind: deque() for kind in KINDS}
@@ -178,7 +178,7 @@ class Steps:
             attempt
             for step in self.under_way
             for attempt in step.attempts.values()
-            if attempt.quiet_s(now) > self.timeouts[step.kind].limit_s(attempt.number)
+            if attempt.quiet_s(now) > self.timings[step.kind].limit_s(attempt.number)
         ]
 
     def refused(self, workers: set[str]) -> bool:
@@ -191,10 +191,10 @@ class Steps:
         """Return the seconds until a second attempt, a time limit or the end of a pause can be due."""
         found = [60.0, *(step.not_before_s - now for step in self._paused)]
         for step in self.under_way:
-            backup = self.timeouts[step.kind].backup_after_s()
+            backup = self.timings[step.kind].backup_after_s()
             for attempt in step.attempts.values():
                 age = now - attempt.started_s
-                found.append(self.timeouts[step.kind].limit_s(attempt.number) - attempt.quiet_s(now))
+                found.append(self.timings[step.kind].limit_s(attempt.number) - attempt.quiet_s(now))
                 if backup is not None and len(step.attempts) == 1 and age < backup:
                     found.append(backup - age)
         return max(min(found), 0.001)
@@ -214,11 +214,11 @@ class Steps:
             self._paused.remove(step)
 
     def _is_silent(self, step: Step, now: float) -> bool:
-        after = self.timeouts[step.kind].backup_after_s() or 0.0
+        after = self.timings[step.kind].backup_after_s() or 0.0
         return all(attempt.quiet_s(now) >= after for attempt in step.attempts.values())
 
     def _wants_backup(self, step: Step, worker_id: str, now: float) -> bool:
-        after = self.timeouts[step.kind].backup_after_s()
+        after = self.timings[step.kind].backup_after_s()
         attempt = step.oldest()
         return (
             after is not None

@@ -207,7 +207,7 @@ def test_an_attempt_that_ends_its_process_waits_and_lets_other_jobs_pass() -> No
 
 def test_a_job_that_fails_in_the_schedulers_hands_ends_in_error_and_others_go_on() -> None:
     for break_it in (
-        lambda job: setattr(job.steps.timeouts["call"], "ceiling_s", "x"),
+        lambda job: setattr(job.steps.timings["call"], "ceiling_s", "x"),
         lambda job: setattr(job, "steps", None),
         lambda job: setattr(job, "offer", None),
     ):

@@ -76,7 +76,7 @@ def test_whatever_a_lost_attempt_says_late_of_a_reduce_changes_nothing() -> None
 def test_of_two_attempts_the_first_answer_counts_and_the_other_is_aborted() -> None:
     world = World("w1", "w2")
     job = world.add()
-    job.steps.timeouts[MAP_STEP].add(1.0)
+    job.steps.timings[MAP_STEP].add(1.0)
     world.plan(1)
     (slow,) = world.gives()
     world.live("w1", "w2", seconds=2.0)

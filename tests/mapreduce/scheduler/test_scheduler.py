@@ -141,20 +141,20 @@ def test_other_functions_and_calls_are_not_judged_by_it() -> None:
     durations = DurationHistory()
     spec, call = replace(SPEC, id_min=0, id_max=10), checked_call("m:f", [], {}, "c")
     for known in (spec, call):
-        timeouts = Steps(600.0).timeouts
+        timings = Steps(600.0).timings
         for kind in (MAP_STEP, CALL, PUBLISH):
-            timeouts[kind].add(1.0)
-        durations.record(known, timeouts)
+            timings[kind].add(1.0)
+        durations.record(known, timings)
     heard = {}
     for name, asked in (("same", spec), ("other", replace(spec, reduce_name="m:other")), ("call", call)):
-        timeouts = Steps(600.0).timeouts
-        durations.apply_to(asked, timeouts)
-        assert (timeouts[MAP_STEP].limit_s(1), timeouts[CALL].limit_s(1)) == (60.0, 600.0)  # what gives attempts up
-        assert (timeouts[CALL].backup_after_s(), timeouts[PUBLISH].backup_after_s()) == (
+        timings = Steps(600.0).timings
+        durations.apply_to(asked, timings)
+        assert (timings[MAP_STEP].limit_s(1), timings[CALL].limit_s(1)) == (60.0, 600.0)  # what gives attempts up
+        assert (timings[CALL].backup_after_s(), timings[PUBLISH].backup_after_s()) == (
             None,
             None,
         )  # never begun twice
-        heard[name] = timeouts[MAP_STEP].backup_after_s()
+        heard[name] = timings[MAP_STEP].backup_after_s()
     assert heard == {"same": 1.5, "other": None, "call": None}
 
 
@@ -162,14 +162,14 @@ def test_what_took_how_long_is_remembered_of_the_functions_used_last(monkeypatch
     monkeypatch.setattr("mapreduce.scheduler.duration_history.KEPT", 2)
     durations = DurationHistory()
     for name in ("m:a", "m:b", "m:a", "m:c"):
-        timeouts = Steps(600.0).timeouts
-        timeouts[MAP_STEP].add(1.0)
-        durations.record(replace(SPEC, reduce_name=name), timeouts)
+        timings = Steps(600.0).timings
+        timings[MAP_STEP].add(1.0)
+        durations.record(replace(SPEC, reduce_name=name), timings)
     known = []
     for name in ("m:a", "m:b", "m:c"):
-        timeouts = Steps(600.0).timeouts
-        durations.apply_to(replace(SPEC, reduce_name=name), timeouts)
-        known.append(timeouts[MAP_STEP].before_s)
+        timings = Steps(600.0).timings
+        durations.apply_to(replace(SPEC, reduce_name=name), timings)
+        known.append(timings[MAP_STEP].before_s)
     assert known == [1.0, None, 1.0]
 
 

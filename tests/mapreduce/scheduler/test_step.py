@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mapreduce.scheduler.step import MAP_STEP, Steps
-from mapreduce.scheduler.step_timeout import StepTimeout
+from mapreduce.scheduler.step_timing import StepTiming
 
 
 def steps(count: int, ceiling_s: float = 100.0) -> Steps:
@@ -27,33 +27,33 @@ def begin(found: Steps, worker: str, now: float, name: str) -> None:
 
 
 def test_limits_follow_typical_durations_and_double_to_the_ceiling() -> None:
-    timeout = StepTimeout(ceiling_s=600.0)
-    assert timeout.limit_s(1) == 60.0
+    timing = StepTiming(ceiling_s=600.0)
+    assert timing.limit_s(1) == 60.0
     for _ in range(5):
-        timeout.add(20.0)
-    timeout.add(1_000.0)
-    assert [timeout.limit_s(n) for n in (1, 2, 3, 4, 5, 60)] == [60.0, 120.0, 240.0, 480.0, 600.0, 600.0]
-    assert timeout.backup_after_s() == 30.0
+        timing.add(20.0)
+    timing.add(1_000.0)
+    assert [timing.limit_s(n) for n in (1, 2, 3, 4, 5, 60)] == [60.0, 120.0, 240.0, 480.0, 600.0, 600.0]
+    assert timing.backup_after_s() == 30.0
 
 
 def test_short_steps_have_a_floor() -> None:
-    timeout = StepTimeout(ceiling_s=600.0)
-    timeout.add(0.001)
-    assert timeout.limit_s(1) == 5.0
-    assert timeout.backup_after_s() == 0.021
+    timing = StepTiming(ceiling_s=600.0)
+    timing.add(0.001)
+    assert timing.limit_s(1) == 5.0
+    assert timing.backup_after_s() == 0.021
 
 
 @pytest.mark.parametrize(
     ("typical_s", "backup_s", "say_s"), [(0.01, 0.03, 0.02), (0.1, 0.15, 0.125), (20.0, 30.0, 0.25)]
 )
 def test_a_step_that_goes_on_says_so_before_it_is_begun_again(typical_s: float, backup_s: float, say_s: float) -> None:
-    timeout = StepTimeout(ceiling_s=600.0)
-    assert timeout.progress_every_s() == 0.25
-    timeout.before_s = typical_s
-    assert (timeout.backup_after_s(), timeout.progress_every_s()) == (pytest.approx(backup_s), pytest.approx(say_s))
-    assert timeout.limit_s(1) == 60.0  # what is known of other jobs ends no attempt
-    timeout.add(2 * typical_s)
-    assert timeout.backup_after_s() == pytest.approx(max(3 * typical_s, 2 * typical_s + 0.02))
+    timing = StepTiming(ceiling_s=600.0)
+    assert timing.progress_every_s() == 0.25
+    timing.before_s = typical_s
+    assert (timing.backup_after_s(), timing.progress_every_s()) == (pytest.approx(backup_s), pytest.approx(say_s))
+    assert timing.limit_s(1) == 60.0  # what is known of other jobs ends no attempt
+    timing.add(2 * typical_s)
+    assert timing.backup_after_s() == pytest.approx(max(3 * typical_s, 2 * typical_s + 0.02))
 
 
 def test_nothing_is_begun_twice_while_nothing_is_known_of_durations() -> None:
@@ -64,7 +64,7 @@ def test_nothing_is_begun_twice_while_nothing_is_known_of_durations() -> None:
 
 def test_a_silent_step_is_begun_again_before_those_that_wait() -> None:
     found = steps(3)
-    found.timeouts[MAP_STEP].add(1.0)
+    found.timings[MAP_STEP].add(1.0)
     begin(found, "w1", 0.0, "a")
     assert offer(found, "w2", 1.4) == 1
     assert offer(found, "w2", 1.6) == 0
@@ -72,7 +72,7 @@ def test_a_silent_step_is_begun_again_before_those_that_wait() -> None:
 
 def test_a_slow_step_that_shows_progress_is_begun_again_after_those_that_wait() -> None:
     found = steps(2)
-    found.timeouts[MAP_STEP].add(1.0)
+    found.timings[MAP_STEP].add(1.0)
     begin(found, "w1", 0.0, "a")
     found.find("a")[1].progressed_s = 1.5  # type: ignore[index]
     assert offer(found, "w2", 1.6) == 1
@@ -82,7 +82,7 @@ def test_a_slow_step_that_shows_progress_is_begun_again_after_those_that_wait() 
 
 def test_a_step_is_never_under_way_more_than_twice() -> None:
     found = steps(1)
-    found.timeouts[MAP_STEP].add(1.0)
+    found.timings[MAP_STEP].add(1.0)
     begin(found, "w1", 0.0, "a")
     begin(found, "w2", 2.0, "b")
     assert offer(found, "w3", 50.0) is None
@@ -126,7 +126,7 @@ class StepsMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.steps = steps(6)
-        self.steps.timeouts[MAP_STEP].add(1.0)
+        self.steps.timings[MAP_STEP].add(1.0)
         self.now = 0.0
         self.number = 0
 

@@ -1,4 +1,4 @@
-"""Time limits of steps, learned from the steps that are done. Pure: durations in, limits out.
+"""Time limits and progress interval of steps, learned from the steps that are done. Pure: durations in, limits out.
 
 A second attempt costs little, because the first result wins: until this job has finished a step, it is based on earlier
 jobs. Abandoning an attempt wastes its work: that is based on this job alone.
@@ -19,8 +19,8 @@ _REMEMBERED = 64
 
 
 @dataclass
-class StepTimeout:
-    """Durations and limits of one kind of step of one job."""
+class StepTiming:
+    """Durations, limits and progress interval of one kind of step of one job."""
 
     ceiling_s: float  # longest time without progress for any attempt
     first_s: float = 60.0  # limit until a step of this job is done
