@@ -43,7 +43,7 @@ class InlineEngine(Engine):
                 return spec.job_id
             for name in spec.function_names():
                 self._registry.check(name)
-            self._registry.demand(spec.code)
+            self._registry.check_code(spec.code)
             self._keep(spec.digest(), self._run(spec))
         return spec.job_id
 

@@ -12,7 +12,7 @@ from mapreduce.exceptions import CallFailedError, MapReduceError, ResultTooBigEr
 from mapreduce.job import value_check
 from mapreduce.job.function_registry import Registry
 from mapreduce.job.source_text import shown
-from mapreduce.job.spec_check import demand_code, demand_function, demand_size
+from mapreduce.job.spec_check import check_code, check_function, check_size
 from mapreduce.task_error import described, is_of_task, too_deep
 from mapreduce.traceback_text import task_traceback
 
@@ -46,9 +46,9 @@ class CallSpec:
     def checked(self) -> CallSpec:
         """Return this call. Raise `SpecError` if its names, arguments or size are not allowed."""
         value_check.job_id(self.job_id)
-        demand_function("func_name", self.func_name)
-        demand_code(self.code)
-        demand_size("the call", self.to_document)
+        check_function("func_name", self.func_name)
+        check_code(self.code)
+        check_size("the call", self.to_document)
         try:
             given = decode(self.arguments)
             value_check.listed("args", given["args"])
@@ -67,7 +67,7 @@ class CallSpec:
 
 def checked_call(func_name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, job_id: str) -> CallSpec:
     """Return the call with its arguments encoded. Raise `SpecError` if names or arguments are not allowed."""
-    demand_function("func_name", func_name)
+    check_function("func_name", func_name)
     try:
         arguments = encode({"args": list(args), "kwargs": dict(kwargs or {})})
     except NOT_BSON as error:
@@ -81,7 +81,7 @@ def run_call(call: CallSpec, registry: Registry) -> Any:
     Raise `CallFailedError` with the traceback, `ResultTooBigError` if a job record cannot hold the result, and
     `CodeChangedError` if this process has loaded another version of the module.
     """
-    registry.demand(call.code)
+    registry.check_code(call.code)
     function = registry.resolve(call.func_name, {})
     given = decode(call.arguments)
     try:

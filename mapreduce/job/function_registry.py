@@ -58,7 +58,7 @@ class Registry:
                 found[module] = _sha256(self._source(module))
         return found
 
-    def demand(self, code: Mapping[str, str]) -> None:
+    def check_code(self, code: Mapping[str, str]) -> None:
         """Raise `CodeChangedError` if this process has loaded another version of a module of `code`.
 
         An allowed module that is not loaded yet is imported now, so that the code that was compared is the code that

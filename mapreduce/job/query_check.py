@@ -21,7 +21,7 @@ CODE = frozenset(("$where", "$function", "$accumulator"))
 _EXPRESSION = "$expr"
 
 
-def demand(query: Any, *, allow_source: bool) -> None:
+def check_query(query: Any, *, allow_source: bool) -> None:
     """Raise `SpecError` naming the first operator of `query` that is not allowed."""
     _look(mapping("query", query), allow_source=allow_source, expression=False)
 

@@ -33,30 +33,30 @@ def checked_spec(spec: JobSpec, *, allow_source: bool = False) -> JobSpec:
         raise SpecError(f"sources {value_check.shown(spec.sources)}: must be descriptions of sources")
     if not all(isinstance(output, Output) for output in value_check.mapping("outputs", spec.outputs).values()):
         raise SpecError(f"outputs {value_check.shown(spec.outputs)}: must be outputs by label")
-    demand_types(spec)
+    check_types(spec)
     types = {output.output_type for output in spec.outputs.values()}
     if "reduce" in types and spec.stamp is None and spec.id_min is not None and spec.id_max is not None:
         spec = replace(spec, stamp=(spec.id_min, spec.id_max))
-    demand_outputs(spec)
-    demand_queries(spec, allow_source=allow_source)
-    demand_size("the job's description", spec.to_document)
+    check_outputs(spec)
+    check_queries(spec, allow_source=allow_source)
+    check_size("the job's description", spec.to_document)
     return spec
 
 
-def demand_types(spec: JobSpec) -> None:
+def check_types(spec: JobSpec) -> None:
     """Raise `SpecError` for the first field of the wrong type or with an invalid name."""
     value_check.job_id(spec.job_id)
     value_check.database(spec.database)
     for source in value_check.listed("sources", spec.sources):
-        _demand_source(spec.database, source)
+        _check_source(spec.database, source)
     if not spec.sources:
         raise SpecError("input_names: name at least one collection")
     for label, output in value_check.mapping("outputs", spec.outputs).items():
-        _demand_output(spec, label, output)
+        _check_output(spec, label, output)
     if spec.on_error not in ON_ERROR:
         raise SpecError(f"on_error {value_check.shown(spec.on_error)}: must be one of {', '.join(ON_ERROR)}")
     for key in ("reduce_name", "finalize_name"):
-        demand_function(key, getattr(spec, key), optional=True)
+        check_function(key, getattr(spec, key), optional=True)
     value_check.truth("associative", spec.associative)
     value_check.mapping("params", spec.params)
     for key in ("id_min", "id_max"):
@@ -71,10 +71,10 @@ def demand_types(spec: JobSpec) -> None:
             value_check.whole(key, getattr(spec, key), 10_000_000)
     if spec.split_limit_s is not None:
         value_check.seconds("split_limit_s", spec.split_limit_s)
-    demand_code(spec.code)
+    check_code(spec.code)
 
 
-def demand_function(key: str, name: Any, *, optional: bool = False) -> None:
+def check_function(key: str, name: Any, *, optional: bool = False) -> None:
     """Raise `SpecError` unless `name` is a valid name of a function or contains its source text."""
     if name is None and optional:
         return
@@ -84,13 +84,13 @@ def demand_function(key: str, name: Any, *, optional: bool = False) -> None:
         text_name(*split_text(name))
 
 
-def demand_code(code: Any) -> None:
+def check_code(code: Any) -> None:
     """Raise `SpecError` unless `code` maps module names to versions."""
     if not isinstance(code, Mapping) or not all(map(value_check.is_text, [*code, *code.values()])):
         raise SpecError(f"code {value_check.shown(code)}: must be versions by module")
 
 
-def demand_outputs(spec: JobSpec) -> None:
+def check_outputs(spec: JobSpec) -> None:
     """Raise `SpecError` if the outputs contradict each other or the rest of the job."""
     if not spec.outputs:
         raise SpecError("outputs: name at least one")
@@ -106,13 +106,13 @@ def demand_outputs(spec: JobSpec) -> None:
         raise SpecError("output_type reduce needs a stamp [from, to], or id_min and id_max, to make repeats harmless")
 
 
-def demand_queries(spec: JobSpec, *, allow_source: bool) -> None:
+def check_queries(spec: JobSpec, *, allow_source: bool) -> None:
     """Raise `SpecError` if a filter uses an operator that is not allowed."""
     for source in spec.sources:
-        query_check.demand(source.query, allow_source=allow_source)
+        query_check.check_query(source.query, allow_source=allow_source)
 
 
-def demand_size(what: str, to_document: Any) -> None:
+def check_size(what: str, to_document: Any) -> None:
     """Raise `SpecError` unless the document that `to_document` returns fits into a job record."""
     try:
         size = len(encode(to_document()))
@@ -122,14 +122,14 @@ def demand_size(what: str, to_document: Any) -> None:
         raise SpecError(f"{what} of {size} bytes: at most {SPEC_BYTES} are possible; put big values into a collection")
 
 
-def _demand_source(database: str, source: Source) -> None:
+def _check_source(database: str, source: Source) -> None:
     if source.database is not None:
         database = value_check.database(source.database, "database of a source")
     if not value_check.listed("input_names", source.input_names):
         raise SpecError("input_names: name at least one collection")
     for name in source.input_names:
         value_check.collection("input_names", name, value_check.NAMESPACE_BYTES - 1 - len(database.encode()))
-    demand_function("map_name", source.map_name, optional=True)
+    check_function("map_name", source.map_name, optional=True)
     value_check.mapping("query", source.query)
     value_check.path("id_key", source.id_key)
     if source.fields is not None:
@@ -137,7 +137,7 @@ def _demand_source(database: str, source: Source) -> None:
             value_check.path("fields", name)
 
 
-def _demand_output(spec: JobSpec, label: str, output: Output) -> None:
+def _check_output(spec: JobSpec, label: str, output: Output) -> None:
     if label and label != ANY_LABEL and not value_check.is_label(label):
         raise SpecError(
             f"output label {value_check.shown(label)}: must be 1 to 100 letters, digits, _, - and single dots"

@@ -126,7 +126,7 @@ class RequestHandler:
         spec = command.spec
         job = self._scheduler.jobs.get(spec.job_id)
         if job is not None:
-            self._demand_same(job.spec.digest(), spec)
+            self._check_same(job.spec.digest(), spec)
             self._accepted(envelope, job, command.wait, now)
             return
         names = (spec.func_name,) if isinstance(spec, CallSpec) else spec.function_names()
@@ -155,7 +155,7 @@ class RequestHandler:
     def _repeat(self, envelope: Envelope | None, job: JobState, wait: bool, found: dict[str, Any], now: float) -> None:
         """Handle a job id that is already recorded: reply with the status of the same job, or with a conflict."""
         try:
-            self._demand_same(found["digest"], job.spec)
+            self._check_same(found["digest"], job.spec)
         except JobConflictError as error:
             self._reply(envelope, {"error": error.to_document()})
             return
@@ -167,7 +167,7 @@ class RequestHandler:
         else:
             self._look_up(envelope, job.job_id, now, lambda to, again: self._accepted(to, again, wait, now))
 
-    def _demand_same(self, digest: str, spec: JobSpec | CallSpec) -> None:
+    def _check_same(self, digest: str, spec: JobSpec | CallSpec) -> None:
         if digest != spec.digest():
             raise JobConflictError(f"job {spec.job_id} was submitted before with other contents: choose another job_id")
 

@@ -177,8 +177,8 @@ class Router:
         try:
             kind, header, payload = message.unpack(frames[1:])
             if kind == message.HELLO:
-                message.demand_versions(header.get("name"), header.get("versions"))
-            message.demand_from_worker(kind, header)
+                message.check_versions(header.get("name"), header.get("versions"))
+            message.check_from_worker(kind, header)
             self.scheduler.seen(worker_id, now)
             self._handle(worker_id, kind, header, payload, now)
         except VersionRefusedError as error:

@@ -57,7 +57,7 @@ class StepRunner:
     """
 
     def __init__(self, spec: JobSpec, client: Any, registry: Registry, limits: StepLimits) -> None:
-        registry.demand(spec.code)
+        registry.check_code(spec.code)
         self.spec = spec
         self._client = client
         self._limits = limits

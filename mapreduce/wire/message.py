@@ -57,26 +57,26 @@ _HELD = {
 }  # fmt: skip
 
 
-def demand_from_worker(kind: str, header: Mapping[str, Any]) -> None:
+def check_from_worker(kind: str, header: Mapping[str, Any]) -> None:
     """Raise `SpecError` unless `header` is valid in a message of this kind from a worker."""
-    _demand(kind, header, _FROM_WORKER.get(kind, {}))
+    _check_header(kind, header, _FROM_WORKER.get(kind, {}))
     held = header["held"] if kind == HELLO else [header["held"]] if kind == DONE and header["held"] else ()
     for item in held:
         if not isinstance(item, dict):
             raise SpecError(f"{kind}: held {item!r:.100}: must be documents")
-        _demand(f"held of {kind}", item, _HELD if kind == DONE else {"job": str, **_HELD})
+        _check_header(f"held of {kind}", item, _HELD if kind == DONE else {"job": str, **_HELD})
     if kind == PROGRESS and header["phase"] not in _PHASES:
         raise SpecError(f"{kind}: phase {header['phase']!r:.100}: must be one of {_PHASES}")
     if kind == BEAT and not all(isinstance(attempt, str) for attempt in header["running"]):
         raise SpecError(f"{kind}: running {header['running']!r:.100}: must be ids of attempts")
 
 
-def demand_from_router(kind: str, header: Mapping[str, Any]) -> None:
+def check_from_router(kind: str, header: Mapping[str, Any]) -> None:
     """Raise `SpecError` unless `header` is valid in a message of this kind from the router."""
-    _demand(kind, header, _FROM_ROUTER.get(kind, {}))
+    _check_header(kind, header, _FROM_ROUTER.get(kind, {}))
 
 
-def _demand(kind: str, header: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+def _check_header(kind: str, header: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     for name, wanted in fields.items():
         found = header.get(name)
         counts = wanted is _COUNT
@@ -94,7 +94,7 @@ def versions() -> dict[str, Any]:
     return {"protocol": PROTOCOL, "zarkov": release, "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
 
 
-def demand_versions(worker: Any, theirs: Any) -> None:
+def check_versions(worker: Any, theirs: Any) -> None:
     """Raise `VersionRefusedError` if `theirs` differs from `versions()`, or is malformed."""
     ours = versions()
     theirs = theirs if isinstance(theirs, dict) else {}

@@ -202,7 +202,7 @@ class Worker:
                 break
             try:
                 kind, header, _ = message.unpack(frames)
-                message.demand_from_router(kind, header)
+                message.check_from_router(kind, header)
             except (SpecError, *NOT_BSON, KeyError, IndexError) as error:
                 log.warning("message from router cannot be read error=%s", error)
                 continue

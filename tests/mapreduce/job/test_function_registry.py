@@ -93,13 +93,13 @@ def test_checking_runs_no_task_code(module: Path) -> None:
 def test_loaded_code_that_differs_from_the_wanted_is_refused_by_name(module: Path) -> None:
     registry = Registry(["zarkov_changing_tasks"])
     old = code_version("zarkov_changing_tasks")
-    registry.demand({"zarkov_changing_tasks": old})
+    registry.check_code({"zarkov_changing_tasks": old})
     module.write_text("def one(): return 2\n")
     new = code_version("zarkov_changing_tasks")
     assert new != old
     with pytest.raises(CodeChangedError, match="zarkov_changing_tasks"):
-        registry.demand({"zarkov_changing_tasks": new})
-    registry.demand({"zarkov_changing_tasks": old})
+        registry.check_code({"zarkov_changing_tasks": new})
+    registry.check_code({"zarkov_changing_tasks": old})
 
 
 def test_a_module_that_tasks_use_is_compared_once_it_is_loaded_and_never_imported_for_a_job(
@@ -110,18 +110,18 @@ def test_a_module_that_tasks_use_is_compared_once_it_is_loaded_and_never_importe
     old = hashlib.sha256(helper.read_bytes()).hexdigest()
     monkeypatch.delitem(sys.modules, "zarkov_changing_helper", raising=False)
     registry = Registry(["zarkov_changing_tasks"])
-    registry.demand({"zarkov_changing_helper": "any"})
+    registry.check_code({"zarkov_changing_helper": "any"})
     assert "zarkov_changing_helper" not in sys.modules
     module.write_text("from zarkov_changing_helper import W\ndef one(): return W\n")
     tasks = code_version("zarkov_changing_tasks")
     monkeypatch.setattr(
         "mapreduce.job.function_registry._STARTED", time.time() + 60
     )  # as if the file were older than the process
-    registry.demand({"zarkov_changing_tasks": tasks, "zarkov_changing_helper": old})
+    registry.check_code({"zarkov_changing_tasks": tasks, "zarkov_changing_helper": old})
     helper.write_text("W = 2\n")
     new = hashlib.sha256(helper.read_bytes()).hexdigest()
     with pytest.raises(CodeChangedError, match="zarkov_changing_helper"):
-        registry.demand({"zarkov_changing_tasks": tasks, "zarkov_changing_helper": new})
+        registry.check_code({"zarkov_changing_tasks": tasks, "zarkov_changing_helper": new})
     assert registry.versions(["zarkov_changing_tasks:x", "zarkov_changing_helper:x"]) == {
         "zarkov_changing_tasks": tasks,
         "zarkov_changing_helper": new,
@@ -137,7 +137,7 @@ def test_a_module_whose_file_was_touched_after_the_process_began_is_left_to_a_fr
     importlib.import_module("zarkov_changing_helper")
     wanted = hashlib.sha256(helper.read_bytes()).hexdigest()
     with pytest.raises(CodeChangedError, match="zarkov_changing_helper is here in version changed"):
-        Registry(["zarkov_changing_tasks"]).demand({"zarkov_changing_helper": wanted})
+        Registry(["zarkov_changing_tasks"]).check_code({"zarkov_changing_helper": wanted})
 
 
 def test_a_module_that_fails_to_import_is_named_with_its_error(module: Path) -> None:
