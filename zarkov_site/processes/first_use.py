@@ -7,7 +7,7 @@ import secrets
 from django.contrib.auth import get_user_model
 
 from aggregates.models import AccessToken
-from aggregates.sample import metric
+from aggregates.sample import metric_charts
 from aggregates.web.auth.token_creation import make_token
 from zarkov_site.config.home import HomeFolder
 
@@ -31,7 +31,7 @@ def define_metrics(folder: HomeFolder) -> None:
     """Create the aggregates, charts and dashboard for metrics once, and not again if they were deleted."""
     marker = folder.root / METRICS
     if not marker.exists():
-        metric.DASHBOARD.define()
+        metric_charts.DASHBOARD.define()
         marker.touch()
 
 

@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 
 from aggregates.models import Chart, Dashboard, DashboardItem, EmbedLink
-from aggregates.sample import content, metric
+from aggregates.sample import content, metric_charts
 from aggregates.web import embed
 from aggregates.web.pages import chart_figure
 from aggregates.web.series import latest_documents
@@ -68,7 +68,7 @@ def test_the_front_page_features_the_first_dashboard_by_position(
     page = client.get("/").content.decode()
     assert '<section class="card" data-charts' in page
     assert page.index("Chart of Zebra") < page.index("Chart of Aardvark")
-    assert metric.DASHBOARD.position > content.DASHBOARD.position
+    assert metric_charts.DASHBOARD.position > content.DASHBOARD.position
 
 
 @pytest.mark.parametrize(
