@@ -2,7 +2,7 @@
 
 import aggregates.models.access
 import aggregates.models.aggdef
-import aggregates.models.cron
+import aggregates.models.crontab
 import aggregates.models.run
 import django.core.validators
 import django.db.models.deletion
@@ -302,7 +302,7 @@ class Migration(migrations.Migration):
                         blank=True,
                         help_text="Minute, hour, day of month, month, day of week, such as 15 3 * * * (daily at 3:15). Empty = no schedule.",
                         max_length=100,
-                        validators=[aggregates.models.cron.check_crontab],
+                        validators=[aggregates.models.crontab.check_crontab],
                     ),
                 ),
                 (

@@ -14,10 +14,10 @@ from django.urls import reverse
 
 from aggregates.definition import definition as rules
 from aggregates.definition.definition import Definition
-from aggregates.definition.field_check import SWITCHES, TEXTS, check_collection, check_plain, check_zone
+from aggregates.definition.fields import SWITCHES, TEXTS, check_collection, check_plain, check_zone
 from aggregates.definition.lineage import DefinitionNode, check_lineage, read_aggregates
 from aggregates.exceptions import AggregateError, DefinitionError
-from aggregates.models.cron import check_crontab, split_crontab
+from aggregates.models.crontab import check_crontab, split_crontab
 
 
 def default_inputs() -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from pymongo.database import Database
 
 from aggregates.definition.definition import EVENT, OUTPUT_PREFIX, Definition
-from aggregates.definition.field_check import check_collection
+from aggregates.definition.fields import check_collection
 from aggregates.exceptions import DefinitionError, UnknownAggregateError
 from aggregates.run.context import RunContext
 from aggregates.run.position import Position

@@ -6,19 +6,19 @@ import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from aggregates.models.cron import split_crontab
+from aggregates.models.crontab import split_crontab
 
 if TYPE_CHECKING:
     from aggregates.models import AggDef
 
-FIELDS = frozenset({"name", "enabled", "realtime", "interval_s", "crontab", "crontab_zone"})
+SCHEDULE_FIELDS = frozenset({"name", "enabled", "realtime", "interval_s", "crontab", "crontab_zone"})
 PREFIX = "aggregate: "
 TASK = "aggregates.schedule.run_scheduled"
 
 
 def sync_saved(aggdef: AggDef, fields: Collection[str] | None) -> None:
     """Update the schedule after a save of `fields`; None means all fields."""
-    if fields is None or FIELDS & set(fields):
+    if fields is None or SCHEDULE_FIELDS & set(fields):
         sync_schedule(aggdef)
 
 

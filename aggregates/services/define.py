@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
+from aggregates.definition.fields import FIELDS
 from aggregates.exceptions import DefinitionError, LeaseHeldError, known
 from aggregates.models import AggDef
 from aggregates.process_connections import process_connections
@@ -18,10 +19,6 @@ from aggregates.services.beat_schedule import drop_schedule
 
 CLEAR_WAIT_S = 10.0
 SLOTS: tuple[SlotName, ...] = ("build", "live")
-FIELDS = (
-    "description", "task_name", "params", "inputs", "id_key", "settle_s", "filter", "output", "realtime", "interval_s",
-    "crontab", "crontab_zone", "on_error", "enabled",
-)  # fmt: skip
 
 
 def define(*, name: str, **fields: Any) -> AggDef:

@@ -9,10 +9,11 @@ import yaml
 from django.db import transaction
 
 from aggregates.definition.definition import OUTPUT_PREFIX
+from aggregates.definition.fields import FIELDS
 from aggregates.definition.lineage import read_aggregates
 from aggregates.exceptions import AggregateError, DefinitionError
 from aggregates.models import AggDef
-from aggregates.services.define import FIELDS, define
+from aggregates.services.define import define
 
 
 def export_definitions() -> str:

@@ -9,9 +9,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from aggregates import services
+from aggregates.definition.fields import FIELDS
 from aggregates.exceptions import DefinitionError
 from aggregates.models import AggDef, Run, TaskSwitch
-from aggregates.services.define import FIELDS
 from aggregates.task_code.registry import discover, task_modules
 from aggregates.web.api import openapi
 from aggregates.web.api.api_view import ApiView

@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.utils import timezone
 
-from aggregates.definition.field_check import is_zone
+from aggregates.definition.fields import is_zone
 from aggregates.models.chart import Chart
 from aggregates.web.exceptions import WebError
 from aggregates.web.series.query import SeriesQuery, collection_name

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from aggregates.definition.field_check import is_zone
+from aggregates.definition.fields import is_zone
 from aggregates.web.exceptions import BadRequestError
 from aggregates.web.series.output_key import Step, parse_period
 

@@ -1,4 +1,4 @@
-"""Check the plain fields of a definition: types, lengths, bounds, schedule. Imports no Django.
+"""List the fields of a definition, and check the plain ones: types, lengths, bounds, schedule. Imports no Django.
 
 `definition` checks inputs, filter and parameters; `lineage` checks how definitions fit together.
 """
@@ -13,6 +13,10 @@ from zoneinfo import ZoneInfo
 
 from aggregates.exceptions import DefinitionError, known
 
+FIELDS = (  # what people set, besides the name
+    "description", "task_name", "params", "inputs", "id_key", "settle_s", "filter", "output", "realtime", "interval_s",
+    "crontab", "crontab_zone", "on_error", "enabled",
+)  # fmt: skip
 LONGEST_S = 366 * 86_400
 TEXTS: Mapping[str, int | None] = {
     "name": 100,
