@@ -9,15 +9,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F
 from django.utils import timezone
 
 from aggregates.alerts.channel import AlertMessage, Send, channels
-from aggregates.alerts.condition import KINDS, AggregateFacts, changes, conditions
+from aggregates.alerts.condition import KINDS, changes, conditions
+from aggregates.alerts.facts import suspects
 from aggregates.exceptions import AlertError
 from aggregates.models import AggDef, Alert
-from aggregates.process_connections import process_connections
-from aggregates.run.watermark import readable_events
 
 log = logging.getLogger(__name__)
 
@@ -37,28 +36,23 @@ def configured_channels() -> Mapping[str, Send]:
 def record_changes(now: datetime | None = None) -> int:
     """Compare every aggregate with what was reported of it, and record the changes; return how many.
 
-    Each change is recorded once even if several processes watch: by the one whose conditional update of `AggDef.told`
-    succeeds.
+    Each change is recorded once even if several processes watch: by the one whose conditional update of
+    `AggDef.raised_alerts` succeeds.
     """
     senders = configured_channels()
     if not senders:
         return 0
     now = now or timezone.now()
     lag_s = settings.ZARKOV.notify.lag_s
-    readable = _readable() if lag_s else None
-    suspects = Q(state__in=(AggDef.State.FAILING, AggDef.State.FULL_DUE)) | Q(verdict_ok=False) | ~Q(told=[])
-    if readable is not None:
-        late = now - timedelta(seconds=lag_s)
-        suspects |= Q(enabled=True, realtime=True, last_id__lt=readable, complete_through__lt=late)
     noted = 0
-    for aggdef in AggDef.objects.filter(suspects).iterator(chunk_size=500):
-        found = conditions(_facts(aggdef, readable), now, lag_s)
-        new = changes(aggdef.told, found, aggdef.name)
+    for aggdef, facts in suspects(now, lag_s):
+        found = conditions(facts, now, lag_s)
+        new = changes(aggdef.raised_alerts, found, aggdef.name)
         if not new:
             continue
         with transaction.atomic():
-            unchanged = AggDef.objects.filter(pk=aggdef.pk, told=aggdef.told)
-            if not unchanged.update(told=[kind for kind in KINDS if kind in found]):
+            unchanged = AggDef.objects.filter(pk=aggdef.pk, raised_alerts=aggdef.raised_alerts)
+            if not unchanged.update(raised_alerts=[kind for kind in KINDS if kind in found]):
                 continue
             Alert.objects.bulk_create(
                 Alert(
@@ -74,32 +68,6 @@ def record_changes(now: datetime | None = None) -> int:
             )
         noted += len(new)
     return noted
-
-
-def _readable() -> int | None:
-    """Return the highest readable event id; None if it cannot be determined now."""
-    try:
-        return int(readable_events(process_connections().run_context.store).through)
-    except Exception as error:  # noqa: BLE001 - failures and verdicts are reported even without MongoDB
-        log.info("lags not checked error=%s", error)
-        return None
-
-
-def _facts(aggdef: AggDef, readable: int | None) -> AggregateFacts:
-    of_events = aggdef.last_id is not None and aggdef.inputs == ["event"]
-    return AggregateFacts(
-        name=aggdef.name,
-        enabled=aggdef.enabled,
-        realtime=aggdef.realtime,
-        failing=aggdef.state == AggDef.State.FAILING,
-        failures=aggdef.failures,
-        full_due=aggdef.full_due if aggdef.state == AggDef.State.FULL_DUE else "",
-        last_error=aggdef.last_error,
-        behind=max(readable - aggdef.last_id, 0) if readable is not None and of_events and aggdef.last_id else 0,
-        complete_through=aggdef.complete_through,
-        verdict_ok=aggdef.verdict_ok,
-        verdict=aggdef.verdict,
-    )
 
 
 def deliver(now: datetime | None = None) -> int:

@@ -13,8 +13,8 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name="aggdef",
-            name="told",
-            field=models.JSONField(default=list, editable=False),
+            name="raised_alerts",
+            field=models.JSONField(db_column="told", default=list, editable=False),
         ),
         migrations.CreateModel(
             name="Alert",

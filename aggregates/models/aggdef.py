@@ -159,7 +159,7 @@ class AggDef(models.Model):
     verified = models.DateTimeField("last verified", null=True, editable=False)
     verdict = models.TextField("last verdict", blank=True, editable=False)
     verdict_ok = models.BooleanField(null=True, editable=False)
-    told = models.JSONField(default=list, editable=False)  # kinds of alerts raised and not recovered
+    raised_alerts = models.JSONField(default=list, editable=False, db_column="told")  # kinds that have not recovered
 
     objects = AggDefQuerySet.as_manager()
 
