@@ -22,8 +22,10 @@ from pymongo.errors import PyMongoError
 from zarkov_site.config.config import ROOT, Config
 from zarkov_site.exceptions import HomeError
 from zarkov_site.processes import first_use, parts
+from zarkov_site.processes.greeting import greeting
 from zarkov_site.processes.mongod import refuse_standalone
 from zarkov_site.processes.supervisor import Part, ProcessFailedError, Supervisor
+from zarkov_site.processes.task_files import TaskFileWatch, find_task_files
 
 READY_WITHIN_S = 60.0
 SAMPLE_WITHIN_S = 900.0  # loading takes half a minute on two idle cores, and shows its progress
@@ -88,7 +90,7 @@ class Launch:
         first_use.record_start(self._config.folder)
         token = first_use.ingest_token()
         address = self._config.folder.address("web").rstrip("/") + "/"
-        self._supervisor.write(parts.greeting(address, self._config.folder.admin_password, password, token))
+        self._supervisor.write(greeting(address, self._config.folder.admin_password, password, token))
 
     def _mongod_is_ready(self) -> bool:
         if "mongod" not in self._supervisor.running():
@@ -130,7 +132,7 @@ class Launch:
             )
 
     def _watch(self) -> None:
-        files = parts.TaskFileWatch(parts.find_task_files)
+        files = TaskFileWatch(find_task_files)
         next_check = time.monotonic() + TASK_FILE_CHECK_S
         while not self._stopped():
             self._supervisor.step(0.2)

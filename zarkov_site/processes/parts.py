@@ -1,22 +1,17 @@
-"""List the processes that `up` starts, with their order, addresses and task files, and write its greeting."""
+"""List the processes that `up` starts, with their order and addresses."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import importlib.util
 import os
 import shlex
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import psutil
 
-from aggregates.task_code.registry import task_modules
 from zarkov_site.config.config import INGEST_SOCKETS, IS_CHECKOUT, REPOSITORY, Config
 from zarkov_site.exceptions import SiteError
 from zarkov_site.processes.process import END_WITH_PARENT
@@ -49,7 +44,7 @@ def list_parts(config: Config) -> list[Part]:
     the broker, once nothing sends measurements, then the backend that stores those, and last the ingester.
     """
     celery = (sys.executable, "-m", "celery", "-A", "zarkov_site", "--skip-checks")
-    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+    alone = ("--pool=solo", "--loglevel=INFO", "--without-gossip", "--without-mingle", "--without-heartbeat")
     schedule = config.folder.run / "celerybeat"
     found = [
         Part("ingester", manage("runingest"), ready_keys=INGEST_SOCKETS, stop_order=4),
@@ -67,12 +62,7 @@ def list_parts(config: Config) -> list[Part]:
         Part("backend", manage("runbackend", "zarkov", "--flush", "1"), needs_tables=True, stop_order=3),
         Part("web", web, ready_keys=("web",), needs_tables=True, runs_tasks=True, reload_signal=signal.SIGHUP),
         Part("aggregator", manage("runaggregator"), needs_tables=True, runs_tasks=True),
-        Part(
-            "celery",
-            (*celery, "worker", "--pool=solo", "--loglevel=INFO", *quiet),
-            needs_tables=True,
-            runs_tasks=True,
-        ),
+        Part("celery", (*celery, "worker", *alone), needs_tables=True, runs_tasks=True),
         Part(
             "beat",
             (*celery, "beat", "--loglevel=INFO", f"--pidfile={schedule}.pid", f"--schedule={schedule}"),
@@ -123,58 +113,3 @@ def _holder(port: int) -> str:
     except psutil.Error:
         pass
     return ""
-
-
-def find_task_files() -> list[Path]:
-    """Return the file of each module that may hold tasks and can be found, even if importing it would fail."""
-    found = []
-    for name in task_modules():
-        with contextlib.suppress(ImportError, ValueError):
-            importlib.invalidate_caches()
-            spec = importlib.util.find_spec(name)
-            if spec is not None and spec.origin is not None:
-                found.append(Path(spec.origin))
-    return found
-
-
-class TaskFileWatch:
-    """Watch the files of task modules for changes, by modification time and size."""
-
-    def __init__(self, paths: Callable[[], Iterable[Path]]) -> None:
-        self._paths = paths
-        self._seen = self._read_stats()
-
-    def changed(self) -> list[Path]:
-        """Return the files that were created, deleted or changed since the last call."""
-        before, self._seen = self._seen, self._read_stats()
-        return sorted(path for path in before.keys() | self._seen.keys() if before.get(path) != self._seen.get(path))
-
-    def _read_stats(self) -> dict[Path, tuple[int, int]]:
-        found = {}
-        for path in self._paths():
-            try:
-                status = os.stat(path)  # noqa: PTH116 - one call for both figures
-            except OSError:
-                continue
-            found[path] = (status.st_mtime_ns, status.st_size)
-        return found
-
-
-def greeting(address: str, password_file: Path, password: str, token: str) -> str:
-    """Return the text that `up` prints once everything runs: addresses, password, and how to send an event."""
-    event = '{"type": "hello", "context": {"project": "mine"}}'
-    program = Path(sys.argv[0]).name
-    return f"""
-  Zarkov is running.
-
-    look        {address}
-    charts      {address}dashboards/
-    admin       {address}admin/   user admin, password {password}   (also in {password_file})
-    send        curl -H "Authorization: Token {token}" \\
-                     -H "Content-Type: application/json" \\
-                     -d '{event}' \\
-                     {address}api/v1/events/
-
-  The front page shows that event within a second. This token ends with the next start; create a lasting one with
-  `{program} token NAME --scope ingest`. Ctrl-C stops everything.
-"""

@@ -1,10 +1,9 @@
-"""The parts that `up` starts, its check of addresses, and its watch over task files."""
+"""The parts that `up` starts, and its check of addresses."""
 
 from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -29,19 +28,6 @@ def test_free_ports_and_port_0_are_accepted() -> None:
     environ = {f"ZARKOV_{key}": "tcp://127.0.0.1:0" for key in (*keys, "ZMR__REQ_BIND", "ZMR__WORKER_BIND")}
     config, _ = load(environ | {"ZARKOV_WEB_PORT": "0", "ZARKOV_METRICS__PORT": "0"})
     parts.refuse_taken_ports(config)
-
-
-def test_changed_new_and_removed_task_files_are_reported_once(tmp_path: Path) -> None:
-    one, two = tmp_path / "one.py", tmp_path / "two.py"
-    one.write_text("1")
-    files = parts.TaskFileWatch(lambda: [one, two])
-    assert files.changed() == []
-    one.write_text("1 + 1")
-    two.write_text("2")
-    assert files.changed() == [one, two]
-    assert files.changed() == []
-    two.unlink()
-    assert files.changed() == [two]
 
 
 def test_the_inline_engine_has_no_router_and_no_workers() -> None:
