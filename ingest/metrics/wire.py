@@ -16,7 +16,7 @@ from typing import Any
 from . import value_check
 from .exceptions import MetricError, WireError
 from .identity import LEAST_RATE, MOST_TAGS, NOT_SPECIFIED, Identity, number, text
-from .metric_type import TYPE_BY_NAME, TYPES
+from .metric_type import SET, TYPE_BY_NAME, TYPES
 
 BATCH = "Batch"
 PUBLISHERS, BACKENDS = "metrics.publishers", "metrics.backends"  # keys of the broker's addresses
@@ -120,7 +120,7 @@ def unpack(message: bytes | str) -> Measurement | Batch:
             return _batch(level, name, source, when, json.loads(value))
         if (known := TYPE_BY_NAME.get(type_.lower())) is None:
             raise WireError(f"type {type_!r} is unknown: use {', '.join(TYPES)}, {BATCH}")
-        return Measurement(level, known, name, value if known == "Set" else number("value", value), when, source)
+        return Measurement(level, known, name, value if known == SET else number("value", value), when, source)
     except MetricError as error:
         raise WireError(f"{found[:80]!r}: {error}") from None
     except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
