@@ -76,14 +76,8 @@ class AggDefAdmin(DeletionAdminMixin):
         ("What is counted", {"fields": ("name", "description", "task_name", "filter", "params")}),
         ("When", {"fields": ("enabled", "realtime", "interval_s", "crontab", "crontab_zone")}),
         ("When something is wrong with an event", {"fields": ("on_error",)}),
-        (
-            "Where from, and where to",
-            {"classes": ("collapse",), "fields": ("inputs", "id_key", "settle_s", "output")},
-        ),
-        (
-            "Current state",
-            {"fields": readonly_fields},
-        ),
+        ("Where from, and where to", {"classes": ("collapse",), "fields": ("inputs", "id_key", "settle_s", "output")}),
+        ("Current state", {"fields": readonly_fields}),
     )
 
     class Media:

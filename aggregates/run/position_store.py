@@ -159,10 +159,7 @@ class PositionStore:
 
         Do nothing while it is another waiter's turn. Taking the lease ends the turn.
         """
-        taken = {
-            f"{slot}.turn": {"$literal": waiter},
-            f"{slot}.turn_until": {"$add": ["$$NOW", int(turn_s * 1000)]},
-        }
+        taken = {f"{slot}.turn": {"$literal": waiter}, f"{slot}.turn_until": {"$add": ["$$NOW", int(turn_s * 1000)]}}
         self._collection.update_one({"_id": name, **_turn_of(slot, waiter)}, [{"$set": taken}])
 
     def acquire_for(self, name: str, step: RunStep, lease_s: float = LEASE_S) -> tuple[Lease, Position] | None:

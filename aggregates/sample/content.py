@@ -27,10 +27,7 @@ def events() -> Iterator[dict[str, Any]]:
 
 _AGGREGATES = (
     BundledAggregate(
-        "commits_by_day",
-        "CommitsByDay",
-        "Commits of each project on each day; key project/date.",
-        {"type": "commit"},
+        "commits_by_day", "CommitsByDay", "Commits of each project on each day; key project/date.", {"type": "commit"}
     ),
     BundledAggregate(
         "lines_by_day",

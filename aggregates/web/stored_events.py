@@ -57,10 +57,7 @@ def count_by_type(database: Database[dict[str, Any]], above: int, through: int) 
     counts: dict[str, int] = {}
     for name, first_id in reversed(partitions(database)):
         groups = database[name].aggregate(
-            [
-                {"$match": {"_id": {"$gt": above, "$lte": through}}},
-                {"$group": {"_id": "$type", "count": {"$sum": 1}}},
-            ],
+            [{"$match": {"_id": {"$gt": above, "$lte": through}}}, {"$group": {"_id": "$type", "count": {"$sum": 1}}}],
             maxTimeMS=QUERY_LIMIT_MS,
         )
         for group in groups:

@@ -275,14 +275,7 @@ class Zibrato:
         return decorate
 
     def _block(
-        self,
-        amount: Callable[[], float] | None,
-        mtype: str,
-        level: Any,
-        name: Any,
-        source: Any,
-        tags: Any,
-        rate: Any,
+        self, amount: Callable[[], float] | None, mtype: str, level: Any, name: Any, source: Any, tags: Any, rate: Any
     ) -> _Block:
         """Return a block that is measured as `amount()` or as its duration; not at all if arguments are wrong."""
         try:

@@ -208,8 +208,7 @@ def reduce_failed(key: Any, error: BaseException) -> MapReduceError:
     if isinstance(error, MapReduceError):
         return error
     return ReduceFailedError(
-        f"reduce failed on key {key!r}: {described(error)}",
-        {"key": key, "traceback": task_traceback(error)},
+        f"reduce failed on key {key!r}: {described(error)}", {"key": key, "traceback": task_traceback(error)}
     )
 
 
@@ -303,10 +302,7 @@ def _map_failed(
     where = "no single document" if document is None else f"document {document.get(job.id_key)!r}"
     return MapFailedError(
         f"map failed on {where}: {described(error)}",
-        {
-            "document_id": None if document is None else document.get(job.id_key),
-            "traceback": task_traceback(error),
-        },
+        {"document_id": None if document is None else document.get(job.id_key), "traceback": task_traceback(error)},
     )
 
 

@@ -89,10 +89,7 @@ def value_at(config: Config, key: str) -> Any:
     return value
 
 
-def load(
-    environ: Mapping[str, str] | None = None,
-    folders: Sequence[Path] | None = None,
-) -> tuple[Config, list[str]]:
+def load(environ: Mapping[str, str] | None = None, folders: Sequence[Path] | None = None) -> tuple[Config, list[str]]:
     """Return the configuration and warnings about it.
 
     `folders` are searched for `zarkov.yaml` if no file is named (default: current folder, then the checkout).

@@ -26,11 +26,7 @@ EVENT = {
     "additionalProperties": False,
     "properties": {
         "type": {"type": "string", "minLength": 1, "maxLength": 256},
-        "timestamp": {
-            "type": "string",
-            "format": "date-time",
-            "description": "Now, if it is absent; no offset = UTC.",
-        },
+        "timestamp": {"type": "string", "format": "date-time", "description": "Now, if it is absent; no offset = UTC."},
         "context": {"type": "object", "additionalProperties": True},
         "extra": {"description": "Anything."},
         "id": {

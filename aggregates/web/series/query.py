@@ -99,11 +99,7 @@ def read_series(database: Database[dict[str, Any]], query: SeriesQuery, now: dat
 
 
 def read_ranked(
-    database: Database[dict[str, Any]],
-    collection: str | None,
-    condition: Mapping[str, Any],
-    sort: str,
-    limit: int,
+    database: Database[dict[str, Any]], collection: str | None, condition: Mapping[str, Any], sort: str, limit: int
 ) -> list[dict[str, Any]]:
     """Return the first `limit` documents that match `condition`, ordered by `sort` (`-field` = largest first)."""
     if collection is None:
