@@ -17,15 +17,18 @@ class BuildWithFrontEnd(build_py):
     """Copies `templates/` and what npm installed below `zarkov_site/`, where an installed Zarkov looks for them."""
 
     def run(self) -> None:
-        """Build; an editable install finds the files in the checkout."""
-        super().run()
+        """Build from nothing; an editable install finds the files in the checkout."""
         if self.editable_mode:
+            super().run()
             return
+        shutil.rmtree(self.build_lib, ignore_errors=True)  # an earlier build may have left modules that are gone
+        super().run()
         if not all((ROOT / name).is_dir() for name in FRONT_END):
             npm = ["npm", "ci", "--silent", "--no-progress", "--omit=dev", "--omit=optional", "--ignore-scripts"]
             subprocess.run(npm, cwd=ROOT, check=True)
         for name in ("templates", *FRONT_END):
-            shutil.copytree(ROOT / name, Path(self.build_lib) / "zarkov_site" / name, dirs_exist_ok=True)
+            target = Path(self.build_lib) / "zarkov_site" / name
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("*~", "*.orig", ".*"))
 
 
 setup(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from setuptools.command.build_py import build_py
 
 SERVER_ONLY = {
@@ -14,6 +16,12 @@ SERVER_ONLY = {
 
 class BuildClient(build_py):  # type: ignore[misc]
     """Build the modules that a sending program can import."""
+
+    def run(self) -> None:
+        """Build from nothing: an earlier build may have left modules that are gone."""
+        if not self.editable_mode:
+            shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
 
     def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
         """Return `(package, module, file)` for each module of `package` that belongs to the client."""

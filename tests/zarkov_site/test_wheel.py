@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,22 +20,54 @@ from zarkov_site.config.config import REPOSITORY
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 DEFINE = "AggDef.objects.create(name='kinds', task_name='aggregates.agg_tasks.EventsByType', realtime=True)"
 SOURCES = ("zarkov_site", "ingest", "mapreduce", "aggregates", "templates", "node_modules/uplot/dist")
+STRAY = (  # what lies about in a checkout and belongs in no wheel
+    "ingest_old/__init__.py",
+    "ingest/build/lib/zarkov/gone.py",
+    "build/lib/aggregates/gone.py",
+    "aggregates/notes/gone.py",
+    "aggregates/static/zarkov/chart.js~",
+    "templates/zarkov/base.html~",
+)
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the command `zarkov` of an environment that has the wheel and this environment's libraries."""
-    folder = tmp_path_factory.mktemp("wheel")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of what the wheel is built from, with stray files in it."""
+    folder = tmp_path_factory.mktemp("sources")
     left_out = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
     for name in SOURCES:
-        shutil.copytree(REPOSITORY / name, folder / "sources" / name, ignore=left_out)
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=left_out)
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / name, folder / "sources")
-    build = [*PIP, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder), "./sources"]
-    subprocess.run(build, cwd=folder, check=True, timeout=240)
+        shutil.copy(REPOSITORY / name, folder)
+    for name in STRAY:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def build(sources: Path, folder: Path) -> Path:
+    """Return the wheel, built in `folder` from a source folder."""
+    options = ["--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder)]
+    subprocess.run([*PIP, "wheel", *options, str(sources)], check=True, timeout=240)
+    return folder / f"zarkov-{__version__}-py3-none-any.whl"
+
+
+def names(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as files:
+        return sorted(files.namelist())
+
+
+@pytest.fixture(scope="module")
+def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(sources, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def program(wheel: Path) -> Path:
+    """Return the command `zarkov` of an environment that has the wheel and this environment's libraries."""
+    folder = wheel.parent
     python = folder / "venv" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True, timeout=240)
-    wheel = folder / f"zarkov-{__version__}-py3-none-any.whl"
     install = [*PIP, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(install, check=True, timeout=240)
     libraries = sysconfig.get_path("purelib")  # only its packages, not its .pth file, which points to this checkout
@@ -72,3 +105,10 @@ def test_up_in_an_empty_folder_serves_a_live_chart(program: Path, tmp_path: Path
         assert f"Zarkov {__version__}" in page
         assert "uPlot" in system.get("static/npm/uplot/uPlot.esm.js")
         assert f'"version":"{__version__}"' in system.get("api/v1/").replace(" ", "")
+
+
+def test_the_wheel_holds_nothing_stray(wheel: Path) -> None:
+    held = names(wheel)
+    assert {name.partition("/")[0] for name in held} == {*SOURCES[:4], f"zarkov-{__version__}.dist-info"}
+    assert [name for name in held if "gone" in name or name.endswith("~")] == []
+
