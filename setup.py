@@ -10,7 +10,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-FRONT_END = ("node_modules/uplot/dist",)  # what zarkov_site.settings serves below /static/npm/
+FRONT_END = ("node_modules/uplot",)  # zarkov_site.settings serves its dist/; its LICENSE has to come along
 
 
 class BuildWithFrontEnd(build_py):

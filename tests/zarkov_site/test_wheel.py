@@ -19,7 +19,7 @@ from zarkov_site.config.config import REPOSITORY
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 DEFINE = "AggDef.objects.create(name='kinds', task_name='aggregates.agg_tasks.EventsByType', realtime=True)"
-SOURCES = ("zarkov_site", "ingest", "mapreduce", "aggregates", "templates", "node_modules/uplot/dist")
+SOURCES = ("zarkov_site", "ingest", "mapreduce", "aggregates", "templates", "node_modules/uplot")
 STRAY = (  # what lies about in a checkout and belongs in no wheel
     "ingest_old/__init__.py",
     "ingest/build/lib/zarkov/gone.py",
@@ -107,8 +107,9 @@ def test_up_in_an_empty_folder_serves_a_live_chart(program: Path, tmp_path: Path
         assert f'"version":"{__version__}"' in system.get("api/v1/").replace(" ", "")
 
 
-def test_the_wheel_holds_nothing_stray(wheel: Path) -> None:
+def test_the_wheel_holds_licenses_and_nothing_stray(wheel: Path) -> None:
     held = names(wheel)
+    assert {"zarkov_site/node_modules/uplot/LICENSE", f"zarkov-{__version__}.dist-info/licenses/LICENSE"} <= set(held)
     assert {name.partition("/")[0] for name in held} == {*SOURCES[:4], f"zarkov-{__version__}.dist-info"}
     assert [name for name in held if "gone" in name or name.endswith("~")] == []
 
