@@ -107,9 +107,10 @@ def test_up_in_an_empty_folder_serves_a_live_chart(program: Path, tmp_path: Path
         assert f'"version":"{__version__}"' in system.get("api/v1/").replace(" ", "")
 
 
-def test_the_wheel_holds_licenses_and_nothing_stray(wheel: Path) -> None:
+def test_the_wheel_holds_licenses_and_types_and_nothing_stray(wheel: Path) -> None:
     held = names(wheel)
     assert {"zarkov_site/node_modules/uplot/LICENSE", f"zarkov-{__version__}.dist-info/licenses/LICENSE"} <= set(held)
+    assert {f"{package}/py.typed" for package in SOURCES[:4]} <= set(held)
     assert {name.partition("/")[0] for name in held} == {*SOURCES[:4], f"zarkov-{__version__}.dist-info"}
     assert [name for name in held if "gone" in name or name.endswith("~")] == []
 
