@@ -42,6 +42,9 @@ assert not outside, outside
 """
 
 
+SDIST = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+
+
 def copied(folder: Path) -> Path:
     """Return a copy of the sources in `folder`, with a module that an earlier build has left."""
     sources = folder / "ingest"
@@ -53,7 +56,7 @@ def copied(folder: Path) -> Path:
 
 
 def build(sources: Path, folder: Path) -> Path:
-    """Return the client wheel, built in `folder` from a source folder."""
+    """Return the client wheel, built in `folder` from a source folder or an sdist."""
     options = ["--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder)]
     command = [*PIP, "wheel", *options, str(sources)]
     environment = os.environ | {"SOURCE_DATE_EPOCH": "1000000000"}
@@ -135,6 +138,13 @@ def imported(name: str, trees: dict[str, ast.Module]) -> set[str]:
 
 def test_the_same_sources_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
     assert build(copied(tmp_path), tmp_path).read_bytes() == built.read_bytes()
+
+
+def test_the_sdist_builds_the_same_wheel(built: Path, tmp_path: Path) -> None:
+    sdist = [sys.executable, "-P", "-c", SDIST, str(tmp_path)]
+    subprocess.run(sdist, cwd=copied(tmp_path), check=True, timeout=240)
+    again = build(tmp_path / f"zarkov_client-{ingest.__version__}.tar.gz", tmp_path)
+    assert zipfile.ZipFile(again).namelist() == zipfile.ZipFile(built).namelist()
 
 
 def test_the_version_is_in_one_place(built: Path) -> None:

@@ -28,6 +28,7 @@ STRAY = (  # what lies about in a checkout and belongs in no wheel
     "aggregates/static/zarkov/chart.js~",
     "templates/zarkov/base.html~",
 )
+SDIST = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     left_out = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
     for name in SOURCES:
         shutil.copytree(REPOSITORY / name, folder / name, ignore=left_out)
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "package.json"):
         shutil.copy(REPOSITORY / name, folder)
     for name in STRAY:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(sources: Path, folder: Path) -> Path:
-    """Return the wheel, built in `folder` from a source folder."""
+    """Return the wheel, built in `folder` from a source folder or an sdist."""
     options = ["--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder)]
     subprocess.run([*PIP, "wheel", *options, str(sources)], check=True, timeout=240)
     return folder / f"zarkov-{__version__}-py3-none-any.whl"
@@ -114,3 +115,7 @@ def test_the_wheel_holds_licenses_and_types_and_nothing_stray(wheel: Path) -> No
     assert {name.partition("/")[0] for name in held} == {*SOURCES[:4], f"zarkov-{__version__}.dist-info"}
     assert [name for name in held if "gone" in name or name.endswith("~")] == []
 
+
+def test_the_sdist_builds_the_same_wheel(wheel: Path, sources: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-P", "-c", SDIST, str(tmp_path)], cwd=sources, check=True, timeout=240)
+    assert names(build(tmp_path / f"zarkov-{__version__}.tar.gz", tmp_path)) == names(wheel)
