@@ -147,5 +147,12 @@ def test_the_sdist_builds_the_same_wheel(built: Path, tmp_path: Path) -> None:
     assert zipfile.ZipFile(again).namelist() == zipfile.ZipFile(built).namelist()
 
 
+def test_the_wheel_has_its_license_and_a_description(built: Path) -> None:
+    with zipfile.ZipFile(built) as files:
+        info = f"zarkov_client-{ingest.__version__}.dist-info"
+        assert files.read(f"{info}/licenses/LICENSE") == (REPOSITORY / "LICENSE").read_bytes()
+        assert "\n# Clients of Zarkov\n" in files.read(f"{info}/METADATA").decode()
+
+
 def test_the_version_is_in_one_place(built: Path) -> None:
     assert built.name == f"zarkov_client-{ingest.__version__}-py3-none-any.whl"
