@@ -74,8 +74,11 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{ZARKOV.folder.root / 'zarkov.sqlite3'}")}
+SQLITE = ZARKOV.folder.root / "zarkov.sqlite3"
+DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{SQLITE}")}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    if DATABASES["default"]["NAME"] == str(SQLITE) and not SQLITE.exists():
+        SQLITE.touch(mode=0o600)  # SQLite would let everyone read it, and its -wal and -shm have its mode
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 20,
         "transaction_mode": "IMMEDIATE",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,13 @@ def test_checkconfig_shows_valid_settings(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "web_port = 4711" in done.stdout
     assert "zmr.reduce_count = 5" in done.stdout
+
+
+def test_the_sqlite_file_is_made_for_its_owner_only(tmp_path: Path) -> None:
+    assert manage("checkconfig", "--set", f"home={tmp_path}", DATABASE_URL="sqlite://:memory:").returncode == 0
+    assert not (tmp_path / "zarkov.sqlite3").exists()
+    assert manage("checkconfig", "--set", f"home={tmp_path}").returncode == 0
+    assert stat.S_IMODE((tmp_path / "zarkov.sqlite3").stat().st_mode) == 0o600
 
 
 def test_checkconfig_warns_of_exposed_sockets_but_succeeds() -> None:
