@@ -83,6 +83,7 @@ class _Child:
     part: Part
     colour: str
     policy: RestartPolicy = field(default_factory=RestartPolicy)
+    launched: bool = False  # True until it has ended, even while its pid is not known yet
     pid: int | None = None  # None if it is not running
     started: float = 0.0  # monotonic
     restart_at: float | None = None  # monotonic; None if no start is due
@@ -185,7 +186,7 @@ class Supervisor:
             cwd=str(self._cwd),
         )
         child.started = time.monotonic()
-        child.stopping = False
+        child.launched, child.stopping = True, False
         child.last_lines.clear()
         threading.Thread(target=process.run, args=(self._events,), name=child.part.name, daemon=True).start()
 
@@ -196,7 +197,7 @@ class Supervisor:
         elif message.type == "line":
             self._handle_line(child, message)
         elif message.type == "stop":
-            child.pid = None
+            child.launched, child.pid = False, None
             self._handle_death(child, message.data["returncode"])
 
     def _handle_line(self, child: _Child, message: Message) -> None:
@@ -241,11 +242,12 @@ class Supervisor:
         for child in children:
             child.restart_at = None
         self._collect_ends(0.0)
-        orders = sorted({child.part.stop_order for child in children if child.pid is not None})
+        orders = sorted({child.part.stop_order for child in children if child.launched})
         started, first_wait_s = time.monotonic(), min(FIRST_PARTS_WAIT_S, wait_s)
         for index, order in enumerate(orders):
             ending = [child for child in children if child.part.stop_order == order]
             for child in ending:
+                child.stopping = True  # it gets the signal when its pid arrives, if that is not known yet
                 if child.pid is not None:
                     _signal(child.pid, signal.SIGTERM)
             share = index / max(1, len(orders) - 1)
@@ -259,7 +261,7 @@ class Supervisor:
 
     def _wait_for(self, children: list[_Child], deadline: float) -> None:
         """Wait until all of them have ended, or until `deadline`."""
-        while any(child.pid is not None for child in children) and time.monotonic() < deadline:
+        while any(child.launched for child in children) and time.monotonic() < deadline:
             self._collect_ends(0.05)
 
     def _collect_ends(self, timeout_s: float) -> None:
@@ -270,6 +272,9 @@ class Supervisor:
                 self._handle_line(child, message)
             else:
                 child.pid = message.data.get("pid")
+                child.launched = child.pid is not None
+                if child.pid is not None and child.stopping:
+                    _signal(child.pid, signal.SIGTERM)
 
     def _messages(self, timeout_s: float) -> Iterator[Message]:
         """Wait up to `timeout_s` for a message from the children, and yield it and all others that are queued."""

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from honcho.process import Process
 
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.supervisor import Part, ProcessFailedError, RestartPolicy, Supervisor
@@ -116,6 +118,32 @@ def test_parts_stop_in_their_stop_order(
     names = ended.read_text().split(",")
     assert sorted(names[:2]) == ["first", "with it"]
     assert names[2:] == ["between", "last", ""]
+
+
+def test_a_part_whose_process_id_arrives_during_the_stop_is_stopped(
+    supervisor: Supervisor, output: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping, started = threading.Event(), list[Process]()
+
+    class LateProcess(Process):
+        def run(self, *arguments: object) -> None:
+            started.append(self)
+            stopping.wait(20)
+            super().run(*arguments)
+
+    def collect_ends(self: Supervisor, timeout_s: float) -> None:
+        original(self, timeout_s)
+        stopping.set()
+
+    original = Supervisor._collect_ends
+    monkeypatch.setattr("zarkov_site.processes.supervisor.Process", LateProcess)
+    monkeypatch.setattr(Supervisor, "_collect_ends", collect_ends)
+    monkeypatch.setattr("zarkov_site.processes.supervisor.TERMINATE_WAIT_S", 60)
+    supervisor.start(python("sleeper", SLEEP))
+    supervisor.start(replace(python("later", SLEEP), stop_order=1))
+    supervisor.stop()
+    assert "did not end" not in output.getvalue()
+    assert [process._child.poll() for process in started] == [-signal.SIGTERM] * 2
 
 
 def test_warnings_are_shown_and_everything_is_logged(supervisor: Supervisor, output: io.StringIO) -> None:
