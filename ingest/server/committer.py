@@ -98,7 +98,7 @@ class Committer:
         with self._wakeup:
             self._wakeup.notify_all()
         for thread in self._threads:
-            thread.join(max(0.0, self._deadline - time.monotonic()) + 0.5)
+            thread.join(max(0.0, self._deadline + 0.5 - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     # What follows runs in the inserter threads.
@@ -241,6 +241,8 @@ class Committer:
 
     def _log_waiting(self, error: Exception) -> None:
         """Log an error that keeps events waiting, the same one at most once in `LOG_EVERY_S`."""
+        if self._time_is_up():
+            return  # the client may be closed by now, and its error says nothing
         text = f"{type(error).__name__}: {str(error).split(', Topology Description')[0]:.500}"
         self._waits_for[threading.get_ident()] = text
         if self._log_limit.allows(text[:60]):

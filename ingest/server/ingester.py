@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 import gevent
+import pymongo
 from gevent.event import Event
 from gevent.hub import get_hub
 
@@ -156,7 +157,8 @@ class Ingester:
         if all_done:
             with contextlib.suppress(JournalError):
                 self._journal.finish()
-        self.committer.dispatcher.release_journals()
+        with pymongo.timeout(DRAIN_WITHIN_S):
+            self.committer.dispatcher.release_journals()
 
     def _call(self, function: Callable[[], None]) -> None:
         """Run `function` in the loop's thread. Can be called from any thread."""

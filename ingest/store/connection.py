@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pymongo
 from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
@@ -14,6 +15,7 @@ DURABLE = WriteConcern("majority", j=True)
 MAJORITY = ReadConcern("majority")
 SELECTION_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 30.0
+CLOSE_WITHIN_S = 1.0  # sessions that a server which hangs does not end by then, it ends itself
 
 Document = dict[str, Any]
 
@@ -57,7 +59,8 @@ class Connection:
         """Close the client if the address has changed, or always with `force`, so that the next use connects again."""
         with self._guard:
             if self._client is not None and (force or self._address() != self._connected_to):
-                self._client.close()
+                with pymongo.timeout(CLOSE_WITHIN_S):
+                    self._client.close()
                 self._client = None
 
     def close(self) -> None:

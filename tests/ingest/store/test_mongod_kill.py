@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -94,6 +95,33 @@ def test_a_mongod_that_hangs_longer_than_a_timeout_receives_everything_once(
     counts = running.ingester.counters
     eventually(lambda: counts.counts().pending == 0)
     assert counts.counts().duplicates == 0, "a repeated block is known by its verdict, not by the ids of its events"
+
+
+@pytest.mark.parametrize("pending", [0, 10])
+def test_an_ingester_stops_without_an_answer_from_a_mongod_that_hangs(
+    server: Server,
+    settings: IngestSettings,
+    start_ingester: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    pending: int,
+) -> None:
+    """No timeout of the driver ends the wait: what `stop` waits for by itself must be enough."""
+    monkeypatch.setattr("ingest.store.connection.SOCKET_TIMEOUT_S", 3600)
+    patient = dataclasses.replace(settings, mongo_address=lambda: f"{server.uri}&connectTimeoutMS=3600000")
+    running = start_ingester(patient)
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
+        assert client.event("before", {}).accepted == 1
+        eventually(lambda: _count(server, {}) == 1 and running.ingester.counters.counts().pending == 0)
+        server.halt()
+        sent = client.send([{"type": "during"} for _ in range(pending)]).accepted if pending else 0
+    running.stop()
+    assert len(journal_folders(settings.journal.folder)) == 1
+    server.resume()
+    eventually(lambda: not any(thread.name.startswith("inserter") for thread in threading.enumerate()))
+    assert "InvalidOperation" not in caplog.text
+    start_ingester(settings)
+    eventually(lambda: _count(server, {"type": "during"}) == sent)
 
 
 def test_a_mongod_that_steps_down_receives_everything_once(
