@@ -111,9 +111,7 @@ class RunContext:
             self.position_store.release(lease)
 
     def _acquire(self, name: str, slot: SlotName, wait_s: float) -> tuple[Lease, Position]:
-        if not wait_s:
-            return self.position_store.acquire(name, slot)
-        waiter = this_thread()
+        waiter = this_thread()  # even without waiting: the turn may be ours, from a wait that was given up
         deadline = time.monotonic() + wait_s
         renewed_at = float("-inf")
         while True:

@@ -10,6 +10,7 @@ from aggregates.exceptions import LeaseHeldError, LeaseLostError
 from aggregates.run import failpoint
 from aggregates.run.incremental import make_step, refresh
 from aggregates.run.inputs import readable_input
+from aggregates.run.lease_holder import this_thread
 from aggregates.run.position_store import PositionStore, StepResult
 from tests.support.aggregates.definitions import define, values
 from tests.support.aggregates.event_source import event
@@ -138,6 +139,13 @@ def test_an_incremental_run_leaves_the_lease_to_a_waiting_process(run, run_conte
     run_context.position_store.release(lease)
     run(definition)
     right(definition)
+
+
+def test_a_thread_that_gave_up_waiting_is_not_refused_because_of_its_own_turn(run_context, producer, run):
+    run(define("CountByDay"))
+    run_context.position_store.request_turn("countbyday", "live", this_thread(), turn_s=60)
+    with run_context.hold_lease("countbyday", "live") as (_, position):
+        assert not position.live.turn
 
 
 def test_a_turn_expires_and_dead_processes_have_none(run_context, producer, run, monkeypatch):
