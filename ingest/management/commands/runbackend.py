@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import sys
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from ingest.management.command import ZarkovCommand
+from ingest.management.command import ZarkovCommand, one_line
 from ingest.metrics.backend.backend_lookup import GROUP, backend_names, load_backend
 from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.exceptions import BackendError
@@ -31,7 +32,10 @@ class Command(ZarkovCommand):
         """Find the backend first, since it adds options; its name can be anywhere among them."""
         name = self._name(argv[2:])
         if name is not None:
-            self._backend = load_backend(name)
+            try:
+                self._backend = load_backend(name)
+            except BackendError as error:
+                sys.exit(f"CommandError: {one_line(error)}")  # Django reports errors only once it has parsed
         super().run_from_argv(argv)
 
     def _name(self, arguments: list[str]) -> str | None:

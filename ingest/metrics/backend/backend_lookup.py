@@ -25,8 +25,11 @@ def load_backend(name: str) -> type[Backend]:
         raise BackendError(f"backend {name!r} is unknown: use {', '.join(backend_names())}")
     try:
         found = point.load()
-    except (ImportError, AttributeError) as error:
-        raise BackendError(f"backend {name!r} cannot be loaded: {error}") from None
+    except Exception as error:
+        raise BackendError(
+            f"backend {name!r} cannot be loaded from entry point {point.value!r} of group {GROUP}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     if not (isinstance(found, type) and issubclass(found, Backend)):
         raise BackendError(f"backend {name!r} is {found!r}, which is not a subclass of Backend")
     return found

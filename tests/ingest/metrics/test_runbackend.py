@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -35,3 +37,20 @@ def test_an_impossible_flush_interval_is_refused(flush_s: float) -> None:
 def test_an_empty_list_of_levels_is_refused(levels: str) -> None:
     with pytest.raises(CommandError, match="levels"):
         call_command("runbackend", "log", levels=levels, broker="tcp://127.0.0.1:1")
+
+
+def test_a_plugin_that_cannot_be_imported_is_one_error_that_names_its_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing_plugin.py").write_text("raise ValueError('no licence')")
+    info = tmp_path / "plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[zarkov.backends]\nfailing = failing_plugin:Backend\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        Command().run_from_argv(["manage.py", "runbackend", "failing", "--user", "me"])
+    assert ended.value.code == (
+        "CommandError: backend 'failing' cannot be loaded from entry point 'failing_plugin:Backend' of group "
+        "zarkov.backends: ValueError: no licence"
+    )
