@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import pymongo
 from django.conf import settings
 from pymongo import MongoClient
 from pymongo.database import Database
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mapreduce.engine import Engine
 
 PING_S = 3.0
+CLOSE_WITHIN_S = 1.0  # even if MongoDB hangs
 
 
 def _is_defined(name: str) -> bool:
@@ -103,7 +105,7 @@ class ProcessConnections:
 
     def close(self) -> None:
         """Close what is open; the next use opens it again."""
-        with self._lock:
+        with self._lock, pymongo.timeout(CLOSE_WITHIN_S):
             if self._engine is not None:
                 self._engine.close()
             if self._store is not None:

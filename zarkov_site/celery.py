@@ -24,6 +24,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
 
 BROKER_DATABASE_SUFFIX = "_celery"
 POLLING_INTERVAL_S = 0.2
+BROKER_TIMEOUT_MS = 2_000  # a worker cannot stop while it waits for MongoDB; it tries again afterwards
 
 
 def broker_url(mongo_address: str, database: str) -> str:
@@ -32,6 +33,9 @@ def broker_url(mongo_address: str, database: str) -> str:
     options = parts.query
     if parts.username and "authSource" not in options:
         options = "&".join(filter(None, [options, f"authSource={parts.path.strip('/') or 'admin'}"]))
+    for name in ("socketTimeoutMS", "connectTimeoutMS", "serverSelectionTimeoutMS"):
+        if name not in options:
+            options = "&".join(filter(None, [options, f"{name}={BROKER_TIMEOUT_MS}"]))
     return urlunsplit(parts._replace(path=f"/{database}{BROKER_DATABASE_SUFFIX}", query=options))
 
 

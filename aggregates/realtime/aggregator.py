@@ -15,6 +15,7 @@ from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
+import pymongo
 from django.db import close_old_connections, connections
 from django.db.models import Count, Max
 
@@ -38,7 +39,8 @@ MOST_AT_ONCE = 8  # refreshes in parallel
 POLL_S = 1.0  # time without notices before polling the watermark; also between comparisons with input aggregates
 RELOAD_S = 1.0  # between two checks for changed definitions
 COPY_S = 1.0  # between two copies of one aggregate's position into Django's tables
-STOP_WITHIN_S = 10.0  # time for refreshes in progress to finish on stop
+STOP_WITHIN_S = 3.0  # time for refreshes in progress to finish on stop
+RECORD_WITHIN_S = 1.0  # time for recording the outcomes on stop, even if MongoDB hangs
 TICK_S = 0.5  # longest wait before checking whether to stop
 
 
@@ -124,8 +126,9 @@ class Aggregator:
         _, still_running = futures.wait(list(self._under_way), STOP_WITHIN_S)
         while not self._messages.empty():
             self._handle(self._messages.get(), time.monotonic())
-        for name in list(self._unrecorded):
-            self._record(name)
+        with pymongo.timeout(RECORD_WITHIN_S):
+            for name in list(self._unrecorded):
+                self._record(name)
         self._announcer.close()
         connections.close_all()
         self._ended = not still_running

@@ -82,7 +82,7 @@ class JobStore:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, timeout_s: float = 5.0) -> None:
+    def stop(self, timeout_s: float = 3.0) -> None:
         """Finish queued operations, unless MongoDB is unavailable, and end the thread; wait at most `timeout_s`."""
         self._stopping.set()
         self._asked.put(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import bson
@@ -14,11 +15,13 @@ from django.core.management import call_command
 
 from aggregates import services
 from aggregates.models import AggDef, Run
-from aggregates.process_connections import process_connections
+from aggregates.process_connections import ProcessConnections, process_connections
 from aggregates.realtime.aggregator import Aggregator
+from aggregates.run.outcome import Outcome
 from ingest.transport.notice import committed
 from tests.support.aggregates.definitions import values
 from tests.support.aggregates.event_source import Producer, event
+from tests.support.ingest.mongod import Server
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -193,3 +196,22 @@ def test_stop_does_not_wait_forever_for_a_refresh_that_hangs(site, database, mon
         assert not aggregator.stop()
     finally:
         let_go.set()
+
+
+def test_stop_needs_no_answer_from_a_mongod_that_hangs(site, tmp_path: Path):
+    server = Server(tmp_path / "home")
+    try:
+        config = site.ZARKOV.model_copy(update={"mongo_uri": f"{server.uri}&connectTimeoutMS=3600000"})
+        held = ProcessConnections(config)
+        assert held.run_context.position_store.find_by_aggdef("days") is None
+        aggregator = Aggregator(held, config)
+        aggregator.start()
+        aggregator._aggdefs["days"] = AggDef(name="days")
+        aggregator._unrecorded["days"] = [Outcome("days", "incremental", "complete")]
+        server.halt()
+        stopping = threading.Thread(target=lambda: (aggregator.stop(), held.close()), daemon=True)
+        stopping.start()
+        stopping.join(60)
+        assert not stopping.is_alive()
+    finally:
+        server.close()
