@@ -41,6 +41,7 @@ def move_options_to_environ(arguments: Sequence[str], environ: MutableMapping[st
     return left
 
 
+_HELP_OPTIONS = {"-h", "--help"}
 _EXAMPLES = {"-y": "-y zarkov.yaml", "--config": "--config zarkov.yaml", "--set": "--set web_port=8082"}
 
 
@@ -55,13 +56,15 @@ def main(arguments: Sequence[str]) -> int:
     end_with_parent()
     try:
         left = move_options_to_environ(arguments, os.environ)
-        load()[0].folder.prepare()
+        if left[1:] in (["--version"], ["version"]):
+            print(__version__)  # noqa: T201 - Django would print its own version
+            return 0
+        config, _ = load()
+        if left[1:2] not in ([], ["help"]) and _HELP_OPTIONS.isdisjoint(left):  # help writes nothing
+            config.folder.prepare()
     except SiteError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - before Django's output is set up
         return 1
-    if left[1:] in (["--version"], ["version"]):
-        print(__version__)  # noqa: T201 - Django would print its own version
-        return 0
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(left)

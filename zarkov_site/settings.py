@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import dj_database_url
+from django.utils.functional import SimpleLazyObject
 
 from ingest.metrics import own_metrics
 from zarkov_site.config.source import load
@@ -14,7 +16,7 @@ FILES = HERE if (HERE / "templates").is_dir() else HERE.parent  # installed from
 
 ZARKOV, ZARKOV_WARNINGS = load()
 
-SECRET_KEY = ZARKOV.folder.secret("django")
+SECRET_KEY = SimpleLazyObject(partial(ZARKOV.folder.secret, "django"))  # not made for commands that need none
 DEBUG = False
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", ZARKOV.web_host, *ZARKOV.allowed_hosts]
 

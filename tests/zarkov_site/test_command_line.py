@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest import __version__
 from zarkov_site.command_line import move_options_to_environ
 from zarkov_site.config.config import REPOSITORY
 from zarkov_site.exceptions import ConfigError
@@ -60,6 +61,14 @@ def test_a_mistake_is_reported_in_one_line_with_exit_code_1() -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: web_port: 'many' is not allowed (environment variable ZARKOV_WEB_PORT)")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["help"], ["help", "up"], ["up", "--help"], []])
+def test_version_and_help_write_nothing(tmp_path: Path, arguments: list[str]) -> None:
+    done = manage(*arguments, ZARKOV_HOME=str(tmp_path / "home"))
+    assert done.returncode == 0, done.stderr
+    assert (__version__ if arguments == ["--version"] else "up") in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_shell_provides_db(mongo_uri: str) -> None:
