@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import MutableMapping, Sequence
 
 from ingest import __version__
-from zarkov_site.config.source import FILE_VARIABLE, SET_VARIABLE, load
 from zarkov_site.exceptions import ConfigError, SiteError
 from zarkov_site.processes.process import end_with_parent
 
@@ -17,6 +17,8 @@ def move_options_to_environ(arguments: Sequence[str], environ: MutableMapping[st
 
     Child processes inherit them from the environment. Raise `ConfigError` if an option lacks its value.
     """
+    from zarkov_site.config.source import FILE_VARIABLE, SET_VARIABLE  # here, so that Ctrl-C while importing is handled
+
     left: list[str] = []
     assignments = list(filter(None, environ.get(SET_VARIABLE, "").splitlines()))
     rest = iter(arguments)
@@ -41,6 +43,7 @@ def move_options_to_environ(arguments: Sequence[str], environ: MutableMapping[st
     return left
 
 
+INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 _HELP_OPTIONS = {"-h", "--help"}
 _EXAMPLES = {"-y": "-y zarkov.yaml", "--config": "--config zarkov.yaml", "--set": "--set web_port=8082"}
 
@@ -51,7 +54,19 @@ def console() -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one management command. Return 1, with one line on standard error, for an error in the configuration."""
+    """Run one management command. Return 1, with one line on standard error, for an error in the configuration.
+
+    Ctrl-C ends it without a traceback at any time, also while modules are imported or the interpreter shuts down.
+    """
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _run(arguments: Sequence[str]) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
     end_with_parent()
     try:
@@ -59,6 +74,8 @@ def main(arguments: Sequence[str]) -> int:
         if left[1:] in (["--version"], ["version"]):
             print(__version__)  # noqa: T201 - Django would print its own version
             return 0
+        from zarkov_site.config.source import load
+
         config, _ = load()
         if left[1:2] not in ([], ["help"]) and _HELP_OPTIONS.isdisjoint(left):  # help writes nothing
             config.folder.prepare()

@@ -37,6 +37,7 @@ _RECORD_EVERY_S = 1.0
 _LINGER_MS = 500
 _HIGH_WATER = 10_000  # messages per peer; steps are bounded by credits long before
 
+_STOPPED = "it stopped"  # why a worker is gone that has said so
 log = logging.getLogger(__name__)
 
 
@@ -138,7 +139,8 @@ class Router:
             elif isinstance(order, AbortStep):
                 self._send(order.worker_id, message.pack(message.ABORT, {"attempt": order.attempt_id}))
             elif isinstance(order, WorkerGone):
-                log.warning("worker gone worker=%s reason=%s", order.name, order.why)
+                level = logging.INFO if order.why == _STOPPED else logging.WARNING
+                log.log(level, "worker gone worker=%s reason=%s", order.name, order.why)
             elif isinstance(order, JobEnded):
                 self._ended(order.job, now)
         self.handler.expire(now)
@@ -205,7 +207,7 @@ class Router:
         elif kind == message.READY:
             scheduler.ready(worker_id, now)
         elif kind == message.BYE:
-            scheduler.worker_gone(worker_id, "it stopped", now)
+            scheduler.worker_gone(worker_id, _STOPPED, now)
         elif kind == message.PROGRESS:
             scheduler.progressed(header["job"], header["attempt"], header["docs"], header["phase"], now)
         elif kind in (message.DONE, message.FAILED, message.BROKEN):

@@ -53,6 +53,7 @@ class ExecutorFactory:
             stdin=subprocess.PIPE,
             pass_fds=(write_end,),
             env=environment,
+            process_group=0,  # Ctrl-C reaches only the worker, which ends its executors
         )
         os.close(write_end)
         return ExecutorProcess(process, socket, read_end, config)

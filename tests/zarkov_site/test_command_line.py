@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -69,6 +70,22 @@ def test_version_and_help_write_nothing(tmp_path: Path, arguments: list[str]) ->
     assert done.returncode == 0, done.stderr
     assert (__version__ if arguments == ["--version"] else "up") in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+INTERRUPT = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+
+
+@pytest.mark.parametrize("module", ["yaml", "dj_database_url"])
+def test_ctrl_c_while_modules_are_imported_shows_no_traceback(tmp_path: Path, module: str) -> None:
+    (tmp_path / f"{module}.py").write_text(INTERRUPT)
+    done = manage("checkconfig", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_ctrl_c_while_the_interpreter_shuts_down_shows_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"import atexit; atexit.register(lambda: exec({INTERRUPT!r}))")
+    done = manage("shell", "-c", "import mine", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_the_shell_provides_db(mongo_uri: str) -> None:

@@ -118,7 +118,8 @@ class Launch:
     def _load_sample(self) -> None:
         """Load the sample in a child process, while this one watches the parts."""
         self._supervisor.report("first start: loading the sample, 78,253 events, through the ingester")
-        loader = subprocess.Popen(parts.manage("sampledata", "load"), env=parts.child_environment(os.environ))
+        command, environment = parts.manage("sampledata", "load"), parts.child_environment(os.environ)
+        loader = subprocess.Popen(command, env=environment, process_group=0)  # Ctrl-C reaches only this process
         try:
             self._wait(lambda: loader.poll() is not None, "the sample", SAMPLE_WITHIN_S)
         finally:

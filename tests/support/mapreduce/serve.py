@@ -62,7 +62,7 @@ def settings_from(values: dict[str, Any]) -> EngineSettings:
 
 def main(role: str, text: str) -> int:
     """Run until a signal stops it."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     message.PROTOCOL = int(os.environ.get("ZARKOV_TEST_PROTOCOL", message.PROTOCOL))
     values = json.loads(text)
     stop = Signals()

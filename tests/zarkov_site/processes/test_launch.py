@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -23,6 +25,8 @@ from pymongo.database import Database
 from aggregates.sample.content import EVENT_COUNT, FILE
 from tests.support.system import System, alive, running
 from tests.support.waiting import eventually
+from zarkov_site.config.source import load
+from zarkov_site.processes.launch import Launch
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -182,6 +186,15 @@ def test_a_killed_part_is_reported_and_restarted(system: System) -> None:
         return '"accepted":1' in done.stdout.replace(" ", "")
 
     eventually(accepted, 30, "an event is accepted again")
+
+
+def test_ctrl_c_does_not_reach_the_process_that_loads_the_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"import os, sys; sys.exit(os.getpgrp() == {os.getpgrp()})"
+    monkeypatch.setattr("zarkov_site.processes.parts.manage", lambda *_: (sys.executable, "-c", code))
+    config, _ = load(environ={"ZARKOV_HOME": str(tmp_path)})
+    Launch(config, lambda: False, with_sample=True, output=io.StringIO())._load_sample()
 
 
 def test_a_second_up_in_the_same_home_folder_is_refused(system: System) -> None:
