@@ -227,9 +227,13 @@ class Config(_Section):
         Processes call this before they bind; `checkconfig` only warns.
         """
         if (found := self.exposed()) and not self.allow_insecure_bind:
-            raise ConfigError(
-                f"{'; '.join(found)}: make CURVE keys (manage.py curvekeys), or set allow_insecure_bind: true"
+            without_curve = all(sentence.startswith(("metrics.", "web_host")) for sentence in found)
+            remedy = (
+                "no key encrypts this: keep it on loopback behind a tunnel or proxy, or, in a network that you trust,"
+                if without_curve
+                else "make CURVE keys (manage.py curvekeys), or"
             )
+            raise ConfigError(f"{'; '.join(found)}: {remedy} set allow_insecure_bind: true")
 
     @property
     def folder(self) -> HomeFolder:

@@ -217,6 +217,13 @@ def test_every_key_is_listed_once() -> None:
     assert {"home", "zmr.reduce_count", "metrics.port"} <= set(keys)
 
 
+@pytest.mark.parametrize("key", ["METRICS__HOST", "WEB_HOST"])
+def test_what_curve_does_not_encrypt_is_refused_without_a_hint_about_its_keys(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=r"0\.0\.0\.0.* beyond loopback: no key encrypts this: keep it on") as got:
+        config(tmp_path, {f"ZARKOV_{key}": "0.0.0.0"}).refuse_exposure()
+    assert "curvekeys" not in str(got.value)
+
+
 def test_a_worker_interface_beyond_loopback_counts_as_exposed(tmp_path: Path) -> None:
     beyond = config(tmp_path, {"ZARKOV_ZMR__WORKER_URI": "tcp://eth0"})
     with pytest.raises(ConfigError, match=r"zmr\.worker_uri = tcp://eth0.* listens beyond loopback.*curvekeys"):
