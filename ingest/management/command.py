@@ -115,7 +115,8 @@ class ZarkovCommand(BaseCommand):
             code = self._handle_long_running(options) if self.long_running else self.perform(options)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
-        except CommandError:
+        except CommandError as error:
+            error.args = (name_program(str(error)),)
             raise
         except Exception as error:
             if options.get("traceback") or not is_known(error):
@@ -185,4 +186,9 @@ def one_line(error: Exception) -> str:
         text = f"MongoDB: {text.split(', Topology Description:')[0].split(', full error:')[0]}"
     elif isinstance(error, OperationalError | ProgrammingError):
         text = f"Django's database: {text}"
-    return f"{text}: run `manage.py migrate`" if _lacks_tables(error) else text
+    return name_program(f"{text}: run `manage.py migrate`" if _lacks_tables(error) else text)
+
+
+def name_program(text: str) -> str:
+    """Return `text` with `zarkov` for `manage.py` if that is the command that runs, as after installing the wheel."""
+    return text.replace("manage.py", "zarkov") if Path(sys.argv[0]).name == "zarkov" else text

@@ -12,7 +12,7 @@ from aggregates import services
 from aggregates.models import Run
 from aggregates.run.outcome import Outcome
 from aggregates.services.preview import Preview
-from ingest.management.command import ZarkovCommand
+from ingest.management.command import ZarkovCommand, name_program
 
 
 class Command(ZarkovCommand):
@@ -50,14 +50,15 @@ class Command(ZarkovCommand):
             aggdef, mode, since=since, until=until, force=options["force"], report=self.stderr.write
         )
         self.stdout.write(outcome.sentence())
+        command = name_program(f"manage.py aggregate {aggdef.name} --full")
         if isinstance(outcome, Outcome) and outcome.state == "blocked":
             self.stderr.write(
-                f"make one with: manage.py aggregate {aggdef.name} --full; or, if task or definition changed and "
+                f"make one with: {command}; or, if task or definition changed and "
                 "the results are still right, continue with --accept-change"
             )
             return 1
         if isinstance(outcome, Outcome) and outcome.due:
-            self.stderr.write(f"a full run is due: {outcome.due} (manage.py aggregate {aggdef.name} --full)")
+            self.stderr.write(f"a full run is due: {outcome.due} ({command})")
         return None
 
     def _preview(self, preview: Preview) -> None:

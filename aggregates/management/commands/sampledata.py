@@ -16,7 +16,7 @@ from tqdm import tqdm
 from aggregates.sample import load
 from aggregates.sample.content import EVENT_COUNT
 from aggregates.sample.load import Progress
-from ingest.management.command import ZarkovCommand, stop_on_signals
+from ingest.management.command import ZarkovCommand, name_program, stop_on_signals
 from ingest.store.store import connect
 
 PHASE_WORDS = {"send": "sent", "store": "stored", "aggregate": "aggregated"}
@@ -59,6 +59,6 @@ class Command(ZarkovCommand):
         if others:
             self.stdout.write(
                 f"these aggregates of yours had counted them and need a full run: {', '.join(others)} "
-                f"(manage.py aggregate {others[0]} --full)"
+                + name_program(f"(manage.py aggregate {others[0]} --full)")
             )
         return 0

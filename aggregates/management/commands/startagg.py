@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 
 from aggregates.task_code import scaffold
-from ingest.management.command import ZarkovCommand
+from ingest.management.command import ZarkovCommand, name_program
 
 
 class Command(ZarkovCommand):
@@ -38,5 +38,5 @@ class Command(ZarkovCommand):
         ]
         self.stdout.write("next:")
         for number, step in enumerate(steps, start=1):
-            self.stdout.write(f"  {number}. {step}")
+            self.stdout.write(name_program(f"  {number}. {step}"))
         return None

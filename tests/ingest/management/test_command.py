@@ -97,3 +97,11 @@ def test_a_stop_signal_can_be_set_twice_and_waiting_is_bounded() -> None:
     stop()
     assert stop.wait(0)
     stop.close()
+
+
+@pytest.mark.parametrize(("program", "named"), [("/usr/bin/zarkov", "zarkov"), ("manage.py", "manage.py")])
+def test_hints_name_the_program_that_runs(program: str, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", [program])
+    assert one_line(OperationalError("no such table: x")).endswith(f"run `{named} migrate`")
+    with pytest.raises(CommandError, match=f"^run {named} token first$"):
+        command(raises(CommandError("run manage.py token first"))).handle()
