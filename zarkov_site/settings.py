@@ -79,7 +79,7 @@ TEMPLATES = [
 SQLITE = ZARKOV.folder.root / "zarkov.sqlite3"
 DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{SQLITE}")}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    if DATABASES["default"]["NAME"] == str(SQLITE) and not SQLITE.exists():
+    if DATABASES["default"]["NAME"] == str(SQLITE) and SQLITE.parent.is_dir() and not SQLITE.exists():
         SQLITE.touch(mode=0o600)  # SQLite would let everyone read it, and its -wal and -shm have its mode
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 20,
