@@ -94,23 +94,25 @@ class _Drain:
         self._started = self._heard = time.monotonic()
         self._can_hold = sys.platform == "linux" and address.startswith("tcp:")
         self._held: float | None = None  # since when the senders' packets are dropped
-        self._ready: float | None = None  # since when no queue can become full
+        self._lifted: float | None = None  # since when the queues have no limit
+        self._calm = False  # whether the queues are empty and fill slowly
         if accepted:
             for listener in _listeners(address):
                 _refuse_senders(listener)
 
     def end_senders(self) -> None:
-        """Shut down the connections of senders that pause or have had their time, once no queue can become full."""
+        """Shut down the connections of senders that pause or have had their time, while no queue can become full."""
         self._connected = self._unread = False
         now = time.monotonic()
-        elapsed_s = now - (self._ready or now)
+        elapsed_s = now - (self._lifted or self._started)
         pause_s = LONGEST_PAUSE_S * (1 - elapsed_s / PAUSE_WITHIN_S)
+        late = self._lifted is not None and elapsed_s > 2 * PAUSE_WITHIN_S
         for connection in _connections(self._address, self._accepted):
             self._connected = True
             unread = _unread_bytes(connection)
             self._unread |= unread > 0
             pauses = not unread and _silent_s(connection, now - self._heard) >= pause_s
-            if self._ready is not None and (pauses or elapsed_s > 2 * PAUSE_WITHIN_S) and not _has_ended(connection):
+            if (late or (pauses and (self._calm or self._lifted))) and not _has_ended(connection):
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_WR)
 
@@ -124,26 +126,24 @@ class _Drain:
         if now - self._started > CLOSE_WITHIN_S:
             log.warning("sender does not stop sending, its last messages are dropped address=%s", self._address)
             return True
-        if self._ready is None:
-            self._get_ready(received, now)
+        if self._lifted is None:
+            self._check_queues(received, now)
         return False
 
-    def _get_ready(self, received: int, now: float) -> None:
-        """Note when the queues are empty and fill slowly. Else hold the senders up and lift the limit of the queues."""
+    def _check_queues(self, received: int, now: float) -> None:
+        """Check whether the queues can become full. If so, hold the senders up, and lift the limit of the queues."""
         empty = not self._unread and not self._bound.poll(0)
-        if self._held is not None:
-            if empty:
-                self._lift_limit()
-                self._silent_s += 2 * (now - self._held)  # TCP repeats what was dropped, at growing intervals
-                self._ready = now
-        elif empty and received <= self._few:
-            self._ready = now
-        elif now - self._started > PAUSE_WITHIN_S:
+        self._calm = empty and received <= self._few
+        if self._held is not None and empty:
+            self._lift_limit()
+            self._silent_s += 2 * (now - self._held)  # TCP repeats what was dropped, at growing intervals
+            self._lifted = now
+        elif self._held is None and not self._calm and now - self._started > PAUSE_WITHIN_S:
             if self._can_hold:
                 self._for_each_connection(_drop_packets)
                 self._held = now
             else:
-                self._ready = now
+                self._lifted = now
 
     def _lift_limit(self) -> None:
         for _ in range(2):  # ending a connection takes libzmq two; until then changing the limit crashes it
