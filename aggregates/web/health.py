@@ -10,11 +10,10 @@ from django.http import HttpRequest, HttpResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from aggregates.web.auth.access import rights_of
-from aggregates.web.exceptions import WebError
 from aggregates.web.metrics import request_metrics
 from aggregates.web.metrics.system_metrics import SystemCollector
 from aggregates.web.mongo import database
-from aggregates.web.response import error_response, json_response
+from aggregates.web.response import json_errors, json_response
 from ingest.client.health_probe import receiver_fault
 from ingest.exceptions import DeliveryError
 
@@ -38,12 +37,10 @@ def readyz(request: HttpRequest) -> HttpResponse:
     return json_response({"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503)
 
 
+@json_errors
 def metrics(request: HttpRequest) -> HttpResponse:
     """Return metrics in Prometheus' text format. Needs the right to read."""
-    try:
-        rights_of(request).require_unlimited()
-    except WebError as error:
-        return error_response(error)
+    rights_of(request).require_unlimited()
     registry = request_metrics.registry()
     registry.register(SystemCollector())
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

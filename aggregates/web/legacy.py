@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import wraps
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -14,9 +13,9 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from aggregates.web.auth.access import READ, Rights, rights_of
-from aggregates.web.exceptions import BadRequestError, WebError
-from aggregates.web.mongo import database, translate_errors
-from aggregates.web.response import error_response, json_response
+from aggregates.web.exceptions import BadRequestError
+from aggregates.web.mongo import database
+from aggregates.web.response import View, json_errors, json_response
 from aggregates.web.series import freshness, points, query
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
 
@@ -24,23 +23,10 @@ MAX_QUERIES = 64
 MAX_RANKED = 100
 _PART = re.compile(r"q-(\d{1,4})\.([a-z]+)\Z")
 
-View = Callable[..., HttpResponse]
-
 
 def _query_view(view: View) -> View:
     """Wrap a view that only reads: accept it without a CSRF token, and answer errors as JSON."""
-
-    @csrf_exempt
-    @require_http_methods(["GET", "HEAD", "POST"])
-    @wraps(view)
-    def answer(request: HttpRequest) -> HttpResponse:
-        try:
-            with translate_errors():
-                return view(request)
-        except WebError as error:
-            return error_response(error)
-
-    return answer
+    return csrf_exempt(require_http_methods(["GET", "HEAD", "POST"])(json_errors(view)))
 
 
 @_query_view

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from aggregates.web.exceptions import WebError
 from aggregates.web.json_encoding import to_json
+from aggregates.web.mongo import translate_errors
 from ingest import __version__
+
+View = Callable[..., HttpResponseBase]
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
@@ -24,6 +28,20 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
 def error_response(error: WebError) -> HttpResponse:
     """Return the JSON response for an error."""
     return json_response(error.body(), error.status, error.headers())
+
+
+def json_errors(view: View) -> View:
+    """Wrap a view that checks rights itself: answer errors as JSON."""
+
+    @wraps(view)
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            with translate_errors():
+                return view(request, *args, **kwargs)
+        except WebError as error:
+            return error_response(error)
+
+    return answer
 
 
 def version(request: HttpRequest) -> dict[str, str]:

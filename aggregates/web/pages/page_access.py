@@ -1,8 +1,7 @@
-"""Wrap the views of pages and their streams: check rights, and turn errors into pages or JSON."""
+"""Wrap the views of pages: check rights, and turn errors into pages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -13,9 +12,7 @@ from django.shortcuts import render
 from aggregates.web.auth.access import rights_of
 from aggregates.web.exceptions import InternalError, NotFoundError, NotLoggedInError, WebError
 from aggregates.web.mongo import translate_errors
-from aggregates.web.response import error_response
-
-View = Callable[..., HttpResponseBase]
+from aggregates.web.response import View, error_response
 
 
 def page_view(view: View) -> View:
@@ -33,20 +30,6 @@ def page_view(view: View) -> View:
             return error_page(request, NotFoundError(str(error)))
         except WebError as error:
             return error_page(request, error)
-
-    return answer
-
-
-def stream_view(view: View) -> View:
-    """Wrap a stream view: answer errors as JSON. The view checks rights itself."""
-
-    @wraps(view)
-    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        try:
-            with translate_errors():
-                return view(request, *args, **kwargs)
-        except WebError as error:
-            return error_response(error)
 
     return answer
 

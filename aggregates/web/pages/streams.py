@@ -14,13 +14,13 @@ from aggregates.web.live.jobs_feed import JobsFeed
 from aggregates.web.live.overview_feed import OverviewFeed
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
-from aggregates.web.pages.page_access import stream_view
+from aggregates.web.response import json_errors
 
 MAX_CHARTS = 40
 
 
 @require_GET
-@stream_view
+@json_errors
 def charts(request: HttpRequest) -> HttpResponseBase:
     """Stream several charts (`?chart=SLUG&chart=SLUG&from=-7d`); events are named `series:SLUG`."""
     slugs = request.GET.getlist("chart")
@@ -44,7 +44,7 @@ def charts(request: HttpRequest) -> HttpResponseBase:
 
 
 @require_GET
-@stream_view
+@json_errors
 def pulse(request: HttpRequest) -> HttpResponseBase:
     """Stream the state of the system for the front page."""
     rights_of(request).require_unlimited()
@@ -52,7 +52,7 @@ def pulse(request: HttpRequest) -> HttpResponseBase:
 
 
 @require_GET
-@stream_view
+@json_errors
 def jobs(request: HttpRequest) -> HttpResponseBase:
     """Stream the engine's state and newest jobs."""
     rights_of(request).require_unlimited()
@@ -60,7 +60,7 @@ def jobs(request: HttpRequest) -> HttpResponseBase:
 
 
 @require_GET
-@stream_view
+@json_errors
 def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
     """Stream the charts of an embed link; its signature is the right to see them."""
     link = embed.open_link(token)
