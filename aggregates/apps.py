@@ -68,10 +68,10 @@ def check_task_modules(app_configs: Any, **options: Any) -> list[CheckMessage]:
 
 
 def _sync_schedule(instance: Any, raw: bool, update_fields: Any, **_: Any) -> None:
-    from aggregates.services.beat_schedule import sync_saved
+    from aggregates.services.beat_schedule import sync_schedule
 
     if not raw:
-        sync_saved(instance, update_fields)
+        sync_schedule(instance, update_fields)
 
 
 def _clear(aggdefs: Any, **_: Any) -> None:

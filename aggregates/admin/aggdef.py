@@ -23,7 +23,6 @@ from aggregates.admin.time_display import ago, exact, length, moment
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
 from aggregates.process_connections import process_connections
-from aggregates.services.beat_schedule import sync_schedule
 from aggregates.task_code.registry import discover, task_modules
 
 SPARK_RUNS = 24
@@ -132,7 +131,6 @@ class AggDefAdmin(DeletionAdminMixin):
 
     @admin.display(description="kept current")
     def kept(self, aggdef: AggDef) -> str:
-        """Return how the aggregate is refreshed."""
         if aggdef.realtime:
             return "realtime"
         if aggdef.interval_s:
@@ -173,11 +171,6 @@ class AggDefAdmin(DeletionAdminMixin):
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Return True if the user may start, cancel and verify runs."""
         return request.user.has_perm("aggregates.operate_aggdef")
-
-    def save_model(self, request: HttpRequest, obj: AggDef, form: Any, change: bool) -> None:
-        """Save the definition and update its schedule."""
-        super().save_model(request, obj, form, change)
-        sync_schedule(obj)
 
     def _start(self, request: HttpRequest, aggdefs: Any, mode: str) -> None:
         for aggdef in aggdefs:

@@ -16,16 +16,12 @@ PREFIX = "aggregate: "
 TASK = "aggregates.schedule.run_scheduled"
 
 
-def sync_saved(aggdef: AggDef, fields: Collection[str] | None) -> None:
-    """Update the schedule after a save of `fields`; None means all fields."""
-    if fields is None or SCHEDULE_FIELDS & set(fields):
-        sync_schedule(aggdef)
-
-
-def sync_schedule(aggdef: AggDef) -> None:
-    """Create, change or delete the periodic task of one aggregate, if it is out of date."""
+def sync_schedule(aggdef: AggDef, saved: Collection[str] | None) -> None:
+    """Create, change or delete the periodic task after a save of some fields (None = all), if it is out of date."""
     from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
+    if saved is not None and not SCHEDULE_FIELDS & set(saved):
+        return
     name = PREFIX + aggdef.name
     if not aggdef.enabled or aggdef.realtime or (aggdef.interval_s is None and not aggdef.crontab):
         drop_schedule(aggdef)
