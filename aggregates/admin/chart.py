@@ -67,8 +67,6 @@ class ShownAdmin(admin.ModelAdmin):
 
 @admin.register(Chart)
 class ChartAdmin(ShownAdmin):
-    """Charts."""
-
     form = ChartAdminForm
     list_display = ("title", "kind", "aggregate", "page")
     list_filter = ("kind",)
@@ -90,8 +88,6 @@ class DashboardItemInline(admin.TabularInline):
 
 @admin.register(Dashboard)
 class DashboardAdmin(ShownAdmin):
-    """Dashboards."""
-
     list_display = ("title", "position", "page")
     search_fields = ("title", "slug")
     inlines = (DashboardItemInline,)

@@ -50,24 +50,12 @@ class RunAdmin(admin.ModelAdmin):
             "Range and cost",
             {
                 "fields": (
-                    "start_id",
-                    "through",
-                    "generation",
-                    "docs_in",
-                    "keys",
-                    "skipped_count",
-                    "refreshes",
-                    "took",
-                    "cost",
-                    "began",
-                    "ended",
-                    "performed_by",
-                    "code",
-                    "jobs",
+                    "start_id", "through", "generation", "docs_in", "keys", "skipped_count", "refreshes", "took",
+                    "cost", "began", "ended", "performed_by", "code", "jobs",
                 )
             },
         ),
-    )
+    )  # fmt: skip
 
     class Media:
         css = {"all": ("zarkov-admin/admin.css",)}

@@ -41,9 +41,7 @@ def sparkline(numbers: Sequence[float], title: str) -> SafeString:
 
 def state_label(state: str, words: str) -> SafeString:
     """Return a state as symbol and words, so that colour is not the only sign."""
+    symbol = _SYMBOLS.get(state, "")
     return format_html(
-        '<span class="zk-state zk-{}"><span aria-hidden="true">{}</span> {}</span>',
-        state,
-        _SYMBOLS.get(state, ""),
-        words,
+        '<span class="zk-state zk-{}"><span aria-hidden="true">{}</span> {}</span>', state, symbol, words
     )

@@ -29,8 +29,6 @@ aggdefs_deleting = Signal()  # sent with `aggdefs` before a deletion; a receiver
 
 
 class AggDefQuerySet(models.QuerySet["AggDef"]):
-    """Queries of definitions."""
-
     def realtime(self) -> AggDefQuerySet:
         """Return those that `runaggregator` keeps current."""
         return self.filter(enabled=True, realtime=True)

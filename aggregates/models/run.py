@@ -16,8 +16,6 @@ def new_uid() -> str:
 
 
 class RunQuerySet(models.QuerySet["Run"]):
-    """Queries of runs."""
-
     def open(self) -> RunQuerySet:
         """Return those that are requested and not finished."""
         return self.filter(state__in=(Run.State.PLANNED, Run.State.RUNNING))
