@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import queue
 import time
-import traceback as tracebacks
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ from aggregates.services.notice_listener import NoticeListener
 from aggregates.services.perform import make_current
 from ingest.metrics import own_metrics
 from ingest.transport.notice import COMMITTED
-from mapreduce.exceptions import MapReduceError
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +63,6 @@ class RefreshEnded:
     name: str
     outcome: Outcome | None = None
     error: Exception | None = None
-    trace: str = ""
 
 
 class Aggregator:
@@ -248,14 +245,14 @@ class Aggregator:
             outcome = make_current(self._connections.run_context, aggdef.definition())
             self._messages.put(RefreshEnded(aggdef.name, outcome))
         except Exception as error:  # noqa: BLE001 - a loop's edge: recorded in the AggDef, logged once by the loop
-            self._messages.put(RefreshEnded(aggdef.name, error=error, trace=_trace(error)))
+            self._messages.put(RefreshEnded(aggdef.name, error=error))
             if not isinstance(error, LeaseHeldError | LeaseLostError):
                 self._record_failure(aggdef, error)
 
     def _record_failure(self, aggdef: AggDef, error: Exception) -> None:
         try:
             close_old_connections()
-            record_realtime_failure(aggdef, error, _trace(error))
+            record_realtime_failure(aggdef, error)
         except Exception:
             log.exception("failure of refresh not recorded aggregate=%s", aggdef.name)
 
@@ -271,12 +268,6 @@ class Aggregator:
                 record_refreshes(aggdef, outcomes, position)
         except Exception:
             log.exception("outcome of refresh not recorded aggregate=%s", name)
-
-
-def _trace(error: Exception) -> str:
-    if isinstance(error, AggregateError | MapReduceError):
-        return str(getattr(error, "traceback", "") or "")
-    return "".join(tracebacks.format_exception(error))
 
 
 def _target(aggdef: AggDef) -> RefreshTarget:

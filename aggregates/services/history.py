@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import traceback as tracebacks
 from typing import Any
 
 from django.db.models import F
 from django.utils import timezone
 from pymongo.errors import PyMongoError
 
+from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
 from aggregates.process_connections import process_connections
 from aggregates.run.jobs import specs
@@ -16,6 +18,7 @@ from aggregates.run.outcome import Outcome
 from aggregates.run.position import Position
 from aggregates.run.watermark import IdRange
 from mapreduce.engine.engine_status import JobListing, list_jobs
+from mapreduce.exceptions import MapReduceError
 
 
 def position_fields(position: Position) -> dict[str, Any]:
@@ -71,9 +74,16 @@ def record_failure(aggdef: AggDef, error: Exception, traceback: str = "", positi
     aggdef.refresh_from_db()
 
 
-def record_realtime_failure(aggdef: AggDef, error: Exception, trace: str) -> None:
+def trace_of(error: Exception) -> str:
+    """Return the worker's traceback of a failed job, "" for any other known error, else the error's own traceback."""
+    if isinstance(error, AggregateError | MapReduceError):
+        return str(getattr(error, "traceback", "") or "")
+    return "".join(tracebacks.format_exception(error))
+
+
+def record_realtime_failure(aggdef: AggDef, error: Exception) -> None:
     """Record a failed refresh; a repeated failure is counted in the same row of the history."""
-    position = None
+    position, trace = None, trace_of(error)
     with contextlib.suppress(PyMongoError):
         position = process_connections().run_context.position_store.find_by_aggdef(aggdef.name)
     record_failure(aggdef, error, trace, position)

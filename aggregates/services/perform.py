@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback as tracebacks
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 from django.utils import timezone
 
 from aggregates.exceptions import (
-    AggregateError,
     EventsGoneError,
     LeaseHeldError,
     NotRebuildableError,
@@ -30,10 +28,9 @@ from aggregates.run.outcome import Outcome
 from aggregates.run.verify import Comparison, verify
 from aggregates.services import announcer
 from aggregates.services.define import clear
-from aggregates.services.history import code_version, copy_position, record_failure
+from aggregates.services.history import code_version, copy_position, record_failure, trace_of
 from aggregates.services.request import new_run
 from aggregates.task_code.registry import resolve
-from mapreduce.exceptions import MapReduceError
 
 BUSY_RETRY_S = 0.05
 BUSY_WAIT_S = 3600.0
@@ -159,18 +156,14 @@ def _finish(run: Run, performer: str, outcome: Outcome | Comparison, cpu_s: floa
     fields["through"] = outcome.through if isinstance(outcome.through, int) else None
     fields["generation"] = outcome.generation
     fields["code"] = getattr(outcome, "code", "") or code_version(run.aggdef)
+    counts = outcome if isinstance(outcome, Comparison) else outcome.counts
+    fields |= {"docs_in": counts.docs_in, "keys": counts.keys, "skipped_count": counts.skipped_count}
     if isinstance(outcome, Comparison):
-        fields |= {"docs_in": outcome.docs_in, "keys": outcome.keys, "skipped_count": outcome.skipped_count}
         fields["error"] = "\n".join(difference.sentence() for difference in outcome.differences)
         _keep_verdict(run.aggdef, outcome)
     else:
-        fields |= {
-            "start_id": outcome.start if isinstance(outcome.start, int) else None,
-            "docs_in": outcome.counts.docs_in,
-            "keys": outcome.counts.keys,
-            "skipped_count": outcome.counts.skipped_count,
-            "job_ids": list(outcome.counts.job_ids),
-        }
+        fields["start_id"] = outcome.start if isinstance(outcome.start, int) else None
+        fields["job_ids"] = list(outcome.counts.job_ids)
         position = process_connections().run_context.position_store.find_by_aggdef(run.aggdef.name)
         if position is not None:
             copy_position(run.aggdef, position, blocked=outcome.state == "blocked")
@@ -185,9 +178,7 @@ def _keep_verdict(aggdef: AggDef, verdict: Comparison) -> None:
 
 def _finish_failed(run: Run, performer: str, error: Exception, cpu_s: float) -> None:
     cancelled = isinstance(error, RunCancelledError)
-    trace = getattr(error, "traceback", "") or ""
-    if not trace and not isinstance(error, AggregateError | MapReduceError):
-        trace = "".join(tracebacks.format_exception(error))
+    trace = trace_of(error)
     now = timezone.now()
     assert run.started is not None
     fields = {
