@@ -150,7 +150,7 @@ class GenerationBuilder:
             since, until = work.widen(position, since, until)
             build = self.start("rebuild", readable, since, until)
             build = replace(build, reached=position.position, skipped=position.skipped)
-            work.copy_outside(position, build)
+            work.copy(position, position.generation, build, inside=False)
         failpoint.hit("copied")
         try:
             scratch = self._positions.reserve_generation(self._lease)
@@ -160,7 +160,7 @@ class GenerationBuilder:
             self._counts += jobs.perform(
                 self._run_context.engine, step, self._run_context.stop_check(self._held_lease, build.uid)
             )
-            work.copy_inside(position, build, scratch)
+            work.copy(position, scratch, build, inside=True)
             build = replace(build, copied=True)
             self._positions.record_build(self._lease, build)
             return self.run(build)

@@ -70,10 +70,6 @@ class PositionStore:
             raise UnknownAggregateError(f"agg.position has no document {name!r}: has the database been emptied?")
         return position
 
-    def all(self) -> list[Position]:
-        """Return every position, including steps, which makes it slow for thousands of aggregates."""
-        return [Position.from_document(d) for d in self._collection.find({"lead": {"$exists": False}})]
-
     def output_positions(self) -> dict[str, OutputPosition]:
         """Return the position of every output by its name; fast for thousands."""
         fields = {"aggdef": 1, "lead": 1, "generation": 1, "position": 1, "version": 1}

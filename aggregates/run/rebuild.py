@@ -65,15 +65,8 @@ class Rebuild:
         assert build.until is not None
         return period is not None and overlaps(period, (build.since, build.until))
 
-    def copy_outside(self, position: Position, build: Build) -> None:
-        """Copy the documents outside the range from the current generation into the new one."""
-        self._copy(position, position.generation, build, inside=False)
-
-    def copy_inside(self, position: Position, build: Build, scratch: int) -> None:
-        """Copy the documents inside the range from the generation `scratch` into the new one."""
-        self._copy(position, scratch, build, inside=True)
-
-    def _copy(self, position: Position, source: int, build: Build, *, inside: bool) -> None:
+    def copy(self, position: Position, source: int, build: Build, *, inside: bool) -> None:
+        """Copy the documents inside or outside the range from the generation `source` into the new one."""
         batches: dict[str, list[ReplaceOne[dict[str, Any]]]] = {}
         for document, output in self._documents(position, source, None):
             if self._inside(document["_id"], build) == inside:

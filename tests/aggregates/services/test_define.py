@@ -364,7 +364,8 @@ def left(name: str) -> list[str]:
     found = [
         n for n in run_context.database.list_collection_names() if n == f"zagg.{name}" or n.startswith(f"zgen.{name}.")
     ]
-    return found + [position.name for position in run_context.position_store.all() if position.aggdef == name]
+    position = run_context.position_store.find_by_aggdef(name)
+    return found if position is None else [*found, position.name]
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["before it claims its output", "after it has written"])
