@@ -9,8 +9,7 @@ from pymongo.database import Database
 from aggregates.web import stored_events
 from aggregates.web.json_encoding import moment_text
 from aggregates.web.series import freshness
-
-RUNNING_STATES = ("ready", "query", "map", "reduce", "finalize", "commit")  # job states before the end states
+from mapreduce.job.spec import RUNNING_STATES
 
 
 def read(database: Database[dict[str, Any]]) -> dict[str, Any]:

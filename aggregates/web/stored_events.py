@@ -5,7 +5,7 @@ The view `event` would have to sort the union of all partitions; reading them on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -55,15 +55,8 @@ def latest(
 def count_by_type(database: Database[dict[str, Any]], above: int, through: int) -> dict[str, int]:
     """Count the events with ids in (above, through] by type."""
     counts: dict[str, int] = {}
-    for name, first_id in reversed(partitions(database)):
-        groups = database[name].aggregate(
-            [{"$match": {"_id": {"$gt": above, "$lte": through}}}, {"$group": {"_id": "$type", "count": {"$sum": 1}}}],
-            maxTimeMS=QUERY_LIMIT_MS,
-        )
-        for group in groups:
-            counts[str(group["_id"])] = counts.get(str(group["_id"]), 0) + group["count"]
-        if first_id <= above + 1:
-            break
+    for group in _groups(database, above, {"_id": {"$gt": above, "$lte": through}}, "$type"):
+        counts[str(group["_id"])] = counts.get(str(group["_id"]), 0) + group["count"]
     return counts
 
 
@@ -71,21 +64,21 @@ def count_by_second(database: Database[dict[str, Any]], above: int, since: datet
     """Count the events with ids above `above` and timestamps from `since` on, by second since 1970, then by type."""
     second = {"$toLong": {"$divide": [{"$toLong": "$timestamp"}, 1000]}}
     counts: dict[int, dict[str, int]] = {}
-    for name, first_id in reversed(partitions(database)):
-        groups = database[name].aggregate(
-            [
-                {"$match": {"_id": {"$gt": above}, "timestamp": {"$gte": since}}},
-                {"$group": {"_id": {"second": second, "type": "$type"}, "count": {"$sum": 1}}},
-            ],
-            maxTimeMS=QUERY_LIMIT_MS,
-        )
-        for group in groups:
-            of_second = counts.setdefault(int(group["_id"]["second"]), {})
-            kind = str(group["_id"]["type"])
-            of_second[kind] = of_second.get(kind, 0) + group["count"]
-        if first_id <= above + 1:
-            break
+    wanted = {"_id": {"$gt": above}, "timestamp": {"$gte": since}}
+    for group in _groups(database, above, wanted, {"second": second, "type": "$type"}):
+        of_second = counts.setdefault(int(group["_id"]["second"]), {})
+        kind = str(group["_id"]["type"])
+        of_second[kind] = of_second.get(kind, 0) + group["count"]
     return counts
+
+
+def _groups(database: Database[dict[str, Any]], above: int, wanted: Mapping[str, Any], by: Any) -> Iterator[Any]:
+    """Count the wanted events by `by` in each partition that can hold ids above `above`."""
+    pipeline: list[dict[str, Any]] = [{"$match": wanted}, {"$group": {"_id": by, "count": {"$sum": 1}}}]
+    for name, first_id in reversed(partitions(database)):
+        yield from database[name].aggregate(pipeline, maxTimeMS=QUERY_LIMIT_MS)
+        if first_id <= above + 1:
+            return
 
 
 def _with_bound(condition: Mapping[str, Any] | None, bound: Mapping[str, Any] | None) -> dict[str, Any]:

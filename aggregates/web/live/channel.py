@@ -50,12 +50,12 @@ class LiveChannel:
         self._state: Any = None
         self._whole: StreamMessage | None = None  # the whole state, made once for all new viewers
         self._version = 0  # 0 = nothing read yet
-        self._error: WebError | None = None
+        self.error: WebError | None = None  # of the last read, after which the state is out of date
         self._viewers: set[threading.Event] = set()
         self._empty_since = time.monotonic()
         self._stamp: Any = None
         self._read_at = 0.0
-        self._closed = False
+        self.closed = False
         self.reads = 0  # number of times the feed was read
 
     def start(self) -> None:
@@ -65,14 +65,10 @@ class LiveChannel:
     def stop(self) -> None:
         """End the channel and with it the streams of all its viewers."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             for viewer in self._viewers:
                 viewer.set()
         self._wake.set()
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
 
     @property
     def viewers(self) -> int:
@@ -82,7 +78,7 @@ class LiveChannel:
     def add(self, viewer: threading.Event) -> bool:
         """Set `viewer` at every change from now on. Return False if the channel has ended: use another."""
         with self._lock:
-            if self._closed:
+            if self.closed:
                 return False
             self._viewers.add(viewer)
             return True
@@ -100,7 +96,7 @@ class LiveChannel:
     def since(self, version: int) -> tuple[int, list[StreamMessage]]:
         """Return the current version and the messages that lead to it from `version` (0 = nothing received yet)."""
         with self._lock:
-            if self._error is not None and self._version == 0:
+            if self.error is not None and self._version == 0:
                 return 0, []
             if version == self._version:
                 return version, []
@@ -111,16 +107,11 @@ class LiveChannel:
                 self._whole = self.feed.whole(self._state)
             return self._version, [self._whole] if self._whole is not None else []
 
-    @property
-    def error(self) -> WebError | None:
-        """Return the error of the last read, after which the state is out of date; None if it succeeded."""
-        return self._error
-
     def _run(self) -> None:
-        while not self._closed:
+        while not self.closed:
             self._wake.clear()
             self._read()
-            self._closed = self._closed or self._await_change()
+            self.closed = self.closed or self._await_change()
         self._on_close(self)
         self.stop()
 
@@ -133,11 +124,11 @@ class LiveChannel:
             now = time.monotonic()
             with self._lock:
                 if not self._viewers and now - self._empty_since > self._pace.linger_s:
-                    self._closed = True
+                    self.closed = True
                     return True
             if now - self._read_at > self._pace.reread_s or self._stamp_changed():
                 return False
-        return self._closed
+        return self.closed
 
     def _stamp_changed(self) -> bool:
         try:
@@ -161,10 +152,10 @@ class LiveChannel:
             self.reads += 1
             self._read_at = time.monotonic()
         # After an error all viewers get the whole state, changed or not, so that they know it is current again.
-        known = self._version > 0 and self._error is None
+        known = self._version > 0 and self.error is None
         message = self.feed.change(self._state, state) if known else self.feed.whole(state)
         with self._lock:
-            self._error = None
+            self.error = None
             if message is None:
                 return
             self._state = state
@@ -176,6 +167,6 @@ class LiveChannel:
 
     def _record_error(self, error: WebError) -> None:
         with self._lock:
-            self._error = error
+            self.error = error
             for viewer in self._viewers:
                 viewer.set()

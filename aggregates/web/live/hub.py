@@ -31,9 +31,7 @@ class Hub:
 
     def handle_notice(self, notice: Notice) -> None:
         """Pass the notice on to every channel."""
-        with self._lock:
-            channels = list(self._channels.values())
-        for channel in channels:
+        for channel in self.channels():
             channel.handle_notice(notice)
 
     def channel(self, feed: Feed) -> LiveChannel:

@@ -70,10 +70,8 @@ def _store() -> Iterator[Metric]:
         found = summarize(mongo.store())
     except StoreUnpreparedError:
         return
-    events = CounterMetricFamily("zarkov_events", "Events received, by verdict", labels=["verdict"])
-    for verdict in ("stored", "duplicates", "quarantined"):
-        events.add_metric([verdict], getattr(found, verdict))
-    yield events
+    verdicts = {verdict: getattr(found, verdict) for verdict in ("stored", "duplicates", "quarantined")}
+    yield _family_by_label(CounterMetricFamily, "zarkov_events", "Events received, by verdict", "verdict", verdicts)
     yield _gauge("zarkov_events_pending", "Events in journals, not in MongoDB yet", found.pending)
     yield _gauge("zarkov_watermark_event_id", "Highest event id that aggregates may read", found.watermark)
     yield _gauge("zarkov_open_blocks", "Blocks reserved and not settled", len(found.blockers))
@@ -170,9 +168,9 @@ def _definitions() -> Iterator[Metric]:
 
 def _queue() -> Iterator[Metric]:
     """Yield the number of messages that wait for a Celery worker, for any broker."""
-    family = GaugeMetricFamily("zarkov_celery_queue_messages", "Messages that wait for a worker", labels=["queue"])
-    family.add_metric([current_app.conf.task_default_queue], celery_queue.count(mongo.client()))
-    yield family
+    counts = {current_app.conf.task_default_queue: celery_queue.count(mongo.client())}
+    name, description = "zarkov_celery_queue_messages", "Messages that wait for a worker"
+    yield _family_by_label(GaugeMetricFamily, name, description, "queue", counts)
 
 
 SOURCES: dict[str, Source] = {

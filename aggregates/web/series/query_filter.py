@@ -77,9 +77,8 @@ class _Checker:
         return result
 
     def _condition(self, condition: Any, depth: int) -> Any:
-        if not isinstance(condition, Mapping) or not any(name.startswith("$") for name in condition):
-            return self._value(condition, depth)
-        if "$datetime" in condition:
+        operators = isinstance(condition, Mapping) and any(name.startswith("$") for name in condition)
+        if not operators or "$datetime" in condition:
             return self._value(condition, depth)
         result = {}
         for name, value in condition.items():
