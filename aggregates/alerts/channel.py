@@ -13,6 +13,8 @@ from email.utils import formatdate, make_msgid
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from django.conf import settings
+
 from aggregates.exceptions import AlertError
 
 TIMEOUT_S = 10.0
@@ -42,12 +44,13 @@ class AlertMessage:
 Send = Callable[[AlertMessage], None]
 
 
-def channels(email: Sequence[str], email_from: str, smtp_url: str, webhook: str | None) -> Mapping[str, Send]:
+def configured_channels() -> Mapping[str, Send]:
     """Return the configured channels by name."""
+    notify = settings.ZARKOV.notify
     found: dict[str, Send] = {}
-    if email:
-        found[MAIL] = lambda message: send_mail(message, tuple(email), email_from, smtp_url)
-    if webhook:
+    if notify.email:
+        found[MAIL] = lambda message: send_mail(message, tuple(notify.email), notify.email_from, notify.smtp_url)
+    if webhook := notify.webhook:
         found[WEBHOOK] = lambda message: send_webhook(message, webhook)
     return found
 

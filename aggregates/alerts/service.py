@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from aggregates.alerts.channel import AlertMessage, Send, channels
+from aggregates.alerts.channel import AlertMessage, Send, configured_channels
 from aggregates.alerts.condition import KINDS, changes, conditions
 from aggregates.alerts.facts import suspects
 from aggregates.exceptions import AlertError
@@ -26,11 +26,6 @@ GIVE_UP_S = 24 * 3600.0
 CLAIM_S = 60.0  # longer than one attempt can take
 KEPT_S = 30 * 24 * 3600.0
 AT_ONCE = 20  # most messages per call
-
-
-def configured_channels() -> Mapping[str, Send]:
-    notify = settings.ZARKOV.notify
-    return channels(notify.email, notify.email_from, notify.smtp_url, notify.webhook)
 
 
 def record_changes(now: datetime | None = None) -> int:
