@@ -105,12 +105,13 @@ def allowed_module(path: str, modules: Iterable[str]) -> str:
     allowed = tuple(modules)
     module_name = max((m for m in allowed if path.startswith(f"{m}.")), key=len, default=None)
     if module_name is None:
-        module = path.rpartition(".")[0] or path
-        raise TaskRefusedError(
-            f"task_name {path!r} is outside the modules that may hold tasks ({known(allowed)}): "
-            + REMEDY.format(module=module)
-        )
+        raise _outside(f"task_name {path!r}", path.rpartition(".")[0] or path, allowed)
     return module_name
+
+
+def _outside(subject: str, module: str, allowed: Iterable[str]) -> TaskRefusedError:
+    reason = f"is outside the modules that may hold tasks ({known(allowed)})"
+    return TaskRefusedError(f"{subject} {reason}: {REMEDY.format(module=module)}")
 
 
 def resolve(path: str, modules: Iterable[str]) -> type[Task]:
@@ -153,10 +154,7 @@ def function_name(function: Callable[..., Any] | str, modules: Iterable[str]) ->
             f"{name} cannot be found by name in a worker: use a method of the task or a module-level function"
         )
     if module not in allowed:
-        raise TaskRefusedError(
-            f"function {name} is outside the modules that may hold tasks ({known(allowed)}): "
-            + REMEDY.format(module=module)
-        )
+        raise _outside(f"function {name}", module, allowed)
     return name
 
 

@@ -149,11 +149,9 @@ class _Search:
         stars = [star for star in module.stars if (other := self._load(star)) and other.binding(head)]
         for star in stars:
             self.follow(star, names, name)
-        if not stars and head not in _BUILTIN and not self._imports_star_from_outside(module):
+        star_from_outside = any(self._load(star) is None for star in module.stars)  # which may bind the name
+        if not stars and head not in _BUILTIN and not star_from_outside:
             self._use_whole_module(module)
-
-    def _imports_star_from_outside(self, module: ModuleSource) -> bool:
-        return any(self._load(star) is None for star in module.stars)
 
     def _use_import(self, name: str, number: int, head: str, target: Target, rest: tuple[str, ...]) -> None:
         module, names = target

@@ -45,7 +45,8 @@ class Command(ZarkovCommand):
         if options["since"] or options["until"]:
             if options["full"]:
                 raise CommandError("--full and --since exclude each other: a full run has no range")
-            mode, since, until = Run.Mode.REBUILD, _moment(options["since"], "--since"), _until(options["until"])
+            mode, since = Run.Mode.REBUILD, _moment(options["since"], "--since")
+            until = _moment(options["until"], "--until") if options["until"] is not None else datetime.now(UTC)
         _, outcome = services.run_now(
             aggdef, mode, since=since, until=until, force=options["force"], report=self.stderr.write
         )
@@ -81,7 +82,3 @@ def _moment(text: str | None, option: str) -> datetime:
     if moment is None:
         raise CommandError(f"{option} {text!r} is not a time: use a form such as 2011-07-01 or 2011-07-01T13:00Z")
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _until(text: str | None) -> datetime:
-    return datetime.now(UTC) if text is None else _moment(text, "--until")

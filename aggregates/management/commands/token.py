@@ -21,9 +21,7 @@ class Command(ZarkovCommand):
         parser.add_argument("--days", type=int, default=None, help="days until it expires; by default never")
 
     def perform(self, options: dict[str, Any]) -> None:
-        scopes, collections = ([part.strip() for part in options[key].split(",") if part.strip()] for key in _LISTS)
+        lists = (options[key].split(",") for key in ("scope", "collections"))
+        scopes, collections = ([part.strip() for part in parts if part.strip()] for parts in lists)
         _, text = make_token(options["name"], scopes, collections=collections, days=options["days"])
         self.stdout.write(text)
-
-
-_LISTS = ("scope", "collections")
