@@ -22,7 +22,7 @@ from pathlib import Path
 from ingest.exceptions import JournalError, JournalFullError, JournalLockedError
 from ingest.file_replacement import replace_file, sync_folder
 from ingest.journal.record import FILE_HEADER_BYTES, HEADER_BYTES, RecordKind, checksum_seed, encode
-from ingest.journal.segment import SUFFIX, Segment, as_journal_error
+from ingest.journal.segment import SUFFIX, Segment, journal_errors
 from ingest.settings import JournalSettings
 
 LOCK_NAME = "lock"
@@ -62,7 +62,7 @@ class Journal:
         """Create an empty, locked journal in the journals' folder. Raise `JournalError` if that fails."""
         journal = uuid.uuid4()
         folder = settings.folder / str(journal)
-        try:
+        with journal_errors(folder):
             settings.folder.mkdir(parents=True, exist_ok=True)
             # Created under another name, so that no other process adopts it before it is locked.
             making = settings.folder / f".{journal}"
@@ -71,8 +71,6 @@ class Journal:
             (making / META_NAME).write_text(json.dumps({"journal": str(journal)}), encoding="utf-8")
             making.replace(folder)
             sync_folder(settings.folder)
-        except OSError as error:
-            raise as_journal_error(error, folder) from error
         created = cls(folder, journal, lock, settings)
         created.writable = True
         return created
@@ -80,12 +78,10 @@ class Journal:
     @classmethod
     def adopt(cls, folder: Path, settings: JournalSettings) -> Journal:
         """Lock the journal in `folder` for reading. Raise `JournalLockedError` if another process holds it."""
-        try:
+        with journal_errors(folder):
             lock = _take_lock(folder)
             journal = cls(folder, uuid.UUID(folder.name), lock, settings)
             journal.segments = [Segment.existing(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
-        except OSError as error:
-            raise as_journal_error(error, folder) from error
         return journal
 
     @property
@@ -100,10 +96,8 @@ class Journal:
     def set_store_identity(self, store_identity: StoreIdentity) -> None:
         """Record on disk which store the journal belongs to. Call it before its first reservation there."""
         content = {"journal": str(self.uuid), "store": store_identity.store, "epoch": store_identity.epoch}
-        try:
+        with journal_errors(self.folder):
             replace_file(self.folder / META_NAME, json.dumps(content))
-        except OSError as error:
-            raise as_journal_error(error, self.folder) from error
 
     @property
     def size_bytes(self) -> int:
@@ -223,10 +217,8 @@ class Journal:
 
     def sync_removals(self) -> None:
         """Make the removal of segments durable. Raise `JournalError` if that fails."""
-        try:
+        with journal_errors(self.folder):
             sync_folder(self.folder)
-        except OSError as error:
-            raise as_journal_error(error, self.folder) from error
 
     def finish(self) -> None:
         """End appending, so that the last segment can be removed too. Raise `JournalError` if the sync fails."""
@@ -239,12 +231,10 @@ class Journal:
     def keep_damaged(self, segment: Segment) -> Path:
         """Hard-link a segment with bad bytes, so that it can be examined after it is removed; return the new path."""
         kept = self._settings.folder / DAMAGED_FOLDER / f"{self.uuid}-{segment.path.name}"
-        try:
+        with journal_errors(kept):
             kept.parent.mkdir(exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 kept.hardlink_to(segment.path)
-        except OSError as error:
-            raise as_journal_error(error, kept) from error
         return kept
 
     def remove(self) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ingest.exceptions import JournalError, JournalFullError
@@ -161,11 +161,8 @@ class Segment:
 
     def read_range(self, start: int, end: int) -> bytes:
         """Return the bytes from `start` to `end`, fewer if the file is shorter. Raise `JournalError` if that fails."""
-        try:
-            with self.path.open("rb") as file:
-                return os.pread(file.fileno(), end - start, start)
-        except OSError as error:
-            raise as_journal_error(error, self.path) from error
+        with journal_errors(self.path), self.path.open("rb") as file:
+            return os.pread(file.fileno(), end - start, start)
 
 
 def _write_all(descriptor: int, data: bytes, position: int) -> None:
@@ -175,6 +172,15 @@ def _write_all(descriptor: int, data: bytes, position: int) -> None:
         if written == 0:
             raise OSError(errno.EIO, "nothing was written")
         view, position = view[written:], position + written
+
+
+@contextlib.contextmanager
+def journal_errors(path: Path) -> Iterator[None]:
+    """Convert errors of the file system about `path`, see `as_journal_error`."""
+    try:
+        yield
+    except OSError as error:
+        raise as_journal_error(error, path) from error
 
 
 def as_journal_error(error: OSError, path: Path) -> JournalError:
