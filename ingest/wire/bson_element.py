@@ -119,13 +119,24 @@ _SIZES: dict[int, Callable[[bytes, int], int]] = (
 )
 
 
+def split(message: bytes) -> tuple[list[bytes], bytes]:
+    """Return the documents in `message`, split by their length prefixes, and the bytes left over at the end."""
+    position, end = 0, len(message)
+    if end >= 5 and _LENGTH(message)[0] == end:
+        return [message], b""
+    raws = []
+    while end - position >= 5:
+        length = _LENGTH(message, position)[0]
+        if length < 5 or length > end - position:
+            break
+        raws.append(message[position : position + length])
+        position += length
+    return raws, message[position:]
+
+
 def split_documents(payload: bytes) -> list[bytes]:
     """Return the BSON documents that follow one another in `payload`. Raise `ValueError` if it holds anything else."""
-    documents, position, end = [], 0, len(payload)
-    while position < end:
-        length = _LENGTH(payload, position)[0] if position + 5 <= end else 0
-        if not 5 <= length <= end - position:
-            raise ValueError(f"no document starts at byte {position} of {end}")
-        documents.append(payload[position : position + length])
-        position += length
+    documents, rest = split(payload)
+    if rest:
+        raise ValueError(f"no document starts at byte {len(payload) - len(rest)} of {len(payload)}")
     return documents

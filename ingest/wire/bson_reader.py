@@ -17,7 +17,7 @@ import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 
 from .batch import ReceivedBatch
-from .bson_element import assembled, elements
+from .bson_element import assembled, elements, split
 from .event import (
     FIELDS,
     LIMITS,
@@ -86,21 +86,6 @@ def read_message(message: bytes, batch: ReceivedBatch, now_ms: int) -> None:
     if rest or not raws:
         code = "bad_bson" if not rest or _length(rest) < 5 else "truncated_message"
         batch.refuse(code, f"{len(rest)} bytes at the end of the message are not a whole document", rest, len(raws))
-
-
-def split(message: bytes) -> tuple[list[bytes], bytes]:
-    """Return the documents in `message`, split by their length prefixes, and the bytes left over at the end."""
-    position, end = 0, len(message)
-    if end >= 5 and _LENGTH(message)[0] == end:
-        return [message], b""
-    raws = []
-    while end - position >= 5:
-        length = _LENGTH(message, position)[0]
-        if length < 5 or length > end - position:
-            break
-        raws.append(message[position : position + length])
-        position += length
-    return raws, message[position:]
 
 
 def _length(rest: bytes) -> int:
