@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import bson
 from bson.errors import BSONError
@@ -23,7 +23,6 @@ from ingest.wire.stored_event import restored
 
 TYPES = ("text", "int", "float", "json")
 _FIELDS = ("type", "timestamp", "id", "context", "extra")
-_HASHED_BYTES = 2**20
 
 
 class LoadError(IngestError):
@@ -108,8 +107,8 @@ def read(path: Path, columns: Sequence[Column] = (), *, after: int = 0) -> Itera
         raise LoadError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def _dump(path: Path, after: int) -> Iterator[NumberedEvent]:
@@ -216,11 +215,8 @@ class _Ids:
 
     def of(self, number: int) -> str:
         if not self._content:
-            digest = hashlib.sha256()
             with _open(self._path) as file:
-                while block := file.read(_HASHED_BYTES):
-                    digest.update(block)
-            self._content = digest.hexdigest()
+                self._content = hashlib.file_digest(file, "sha256").hexdigest()
         return hashlib.sha256(f"{self._content}\0{number}".encode()).hexdigest()[:32]
 
 

@@ -21,7 +21,7 @@ from ingest.journal.record import RecordKind
 from ingest.settings import IngestSettings
 from ingest.store.block_commit import Verdict
 from ingest.store.block_release import revoke
-from ingest.store.store import BlockId, Reservation, Store, Watermark
+from ingest.store.store import BlockId, Reservation, Store, Watermark, verdict_key
 from ingest.store.verdict_compaction import is_retired, retire
 
 log = logging.getLogger(__name__)
@@ -257,7 +257,7 @@ class Dispatcher:
 
     def _renumber(self, source: JournalSource, block: Block, block_id: BlockId) -> None:
         """Settle a block whose number has a verdict; queue it under a new number if the verdict is `revoked`."""
-        verdict = self._store.verdicts().find_one({"_id": {"j": block_id[0], "s": block_id[1]}})
+        verdict = self._store.verdicts().find_one(verdict_key(block_id))
         if verdict and not verdict.get("revoked"):
             source.journal.settle(block.by_segment)
         else:

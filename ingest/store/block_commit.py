@@ -23,7 +23,7 @@ from ingest.exceptions import StoreChangedError
 from ingest.journal.block import Block
 from ingest.journal.record import RecordKind, read_events
 from ingest.store.connection import DURABLE, Document
-from ingest.store.store import QUARANTINE, VERDICT, Reservation
+from ingest.store.store import QUARANTINE, VERDICT, Reservation, verdict_key
 from ingest.wire.bson_element import split_documents
 from ingest.wire.refusal import Refusal
 
@@ -175,7 +175,7 @@ class BlockCommit:
 
     def verdict_of(self, reservation: Reservation) -> Verdict | None:
         """Return the block's verdict, or None if it has none yet."""
-        found = self._database[VERDICT].find_one(_key(reservation))
+        found = self._database[VERDICT].find_one(verdict_key(reservation.block))
         return Verdict.from_document(found) if found else None
 
     def _look_up(self, reservation: Reservation, content: BlockContent, *, newest: bool) -> None:
@@ -299,14 +299,9 @@ class BlockCommit:
         return max(0, QUARANTINE_MAX_COUNT - int(statistics.get("count", 0)))
 
 
-def _key(reservation: Reservation) -> Document:
-    journal, number = reservation.block
-    return {"_id": {"j": journal, "s": Int64(number)}}
-
-
 def _document(reservation: Reservation, verdict: Verdict) -> Document:
     return {
-        **_key(reservation),
+        **verdict_key(reservation.block),
         "from": Int64(reservation.bounds.first),
         "to": Int64(reservation.bounds.last),
         "first": Int64(reservation.first),

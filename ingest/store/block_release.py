@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from bson.int64 import Int64
 from pymongo.errors import DuplicateKeyError
 
 from ingest.exceptions import IngestError
-from ingest.store.store import BlockId, Store
+from ingest.store.store import BlockId, Store, verdict_key
 
 
 def revoke(store: Store, block: BlockId) -> bool:
@@ -26,11 +25,9 @@ def revoke(store: Store, block: BlockId) -> bool:
     revoked = True
     try:
         store.verdicts().insert_one(
-            {
-                "_id": {"j": journal, "s": Int64(number)},
-                "from": found["from"],
-                "to": found["to"],
-                "first": found["first"],
+            verdict_key(block)
+            | {name: found[name] for name in ("from", "to", "first")}
+            | {
                 "revoked": True,
                 "stored": 0,
                 "duplicates": 0,
@@ -38,7 +35,7 @@ def revoke(store: Store, block: BlockId) -> bool:
             }
         )
     except DuplicateKeyError:
-        verdict = store.verdicts().find_one({"_id": {"j": journal, "s": Int64(number)}})
+        verdict = store.verdicts().find_one(verdict_key(block))
         revoked = bool(verdict and verdict.get("revoked"))
     store.settle(store.identity(), [block])
     return revoked

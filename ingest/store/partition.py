@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pymongo import DESCENDING
 from pymongo.database import Database
 from pymongo.errors import CollectionInvalid, OperationFailure
 
@@ -44,6 +45,18 @@ def partition_of(partitions: Sequence[Partition], id_: int) -> Partition:
         if partition.first_id <= id_:
             return partition
     raise StoreChangedError(f"id {id_} is below all stored partitions: its partition was dropped")
+
+
+def stored_numbers(database: Database[Any]) -> list[int]:
+    """Return the numbers of all partitions whose collection exists, in ascending order."""
+    names = database.list_collection_names(filter={"name": {"$regex": rf"^{VIEW}\.[0-9]+$"}})
+    return sorted(int(name.removeprefix(f"{VIEW}.")) for name in names)
+
+
+def following_id(database: Database[Any], names: Iterable[str]) -> int:
+    """Return the id after the highest one in the named partitions."""
+    highest = [database[name].find_one({}, {"_id": 1}, sort=[("_id", DESCENDING)]) for name in names]
+    return max((int(found["_id"]) for found in highest if found), default=0) + 1
 
 
 def create_partition(database: Database[Any], name: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import tempfile
 import time
@@ -16,14 +17,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 
 from ingest.exceptions import IngestError
 from ingest.file_replacement import sync_folder
-from ingest.store.partition import Partition, create_partition, create_view, partition_name
+from ingest.store.partition import Partition, create_partition, create_view, partition_name, stored_numbers
 from ingest.store.store import KEY, STORE, Store
 from ingest.wire.bson_element import split_documents
 from ingest.wire.stored_event import fault_of_stored
@@ -111,14 +112,11 @@ def dump(store: Store, partition: Partition, folder: Path, on_progress: Callable
 
 def _digest(path: Path) -> str | None:
     """Return the digest of a file's uncompressed content; None if the file is damaged."""
-    digest = hashlib.sha256()
     try:
         with gzip.open(path) as file:
-            while block := file.read(2**20):
-                digest.update(block)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return None
-    return digest.hexdigest()
 
 
 def verify(store: Store, made: Dump) -> None:
@@ -129,7 +127,7 @@ def verify(store: Store, made: Dump) -> None:
     digest = hashlib.sha256()
     count = 0
     with gzip.open(made.path) as file:
-        for raw in read_dump(cast(BinaryIO, file)):
+        for raw in read_dump(file):
             digest.update(raw)
             count += 1
             if fault := fault_of_stored(raw):
@@ -166,9 +164,7 @@ def drop(store: Store, partition: Partition) -> None:
 def leftover_partitions(store: Store) -> list[Partition]:
     """Return partitions that were removed from the store, but whose collection an interrupted `drop` left behind."""
     oldest = store.watermark().partitions[0]
-    names = store.database().list_collection_names(filter={"name": {"$regex": r"^event\.[0-9]+$"}})
-    found = (Partition(name, 0) for name in names)
-    return sorted((p for p in found if p.number < oldest.number), key=lambda partition: partition.number)
+    return [Partition(partition_name(n), 0) for n in stored_numbers(store.database()) if n < oldest.number]
 
 
 def rotate(
@@ -243,7 +239,7 @@ def wait_settled(store: Store, partition: Partition, within_s: float) -> None:
         time.sleep(0.05)  # MongoDB cannot notify us
 
 
-def read_dump(file: BinaryIO) -> Iterator[bytes]:
+def read_dump(file: io.BufferedIOBase) -> Iterator[bytes]:
     """Yield the documents of a file of concatenated BSON documents. Raise `RotationError` if it ends inside one."""
     while head := file.read(4):
         length = int.from_bytes(head, "little", signed=True)

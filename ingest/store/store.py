@@ -30,9 +30,11 @@ from ingest.store.partition import (
     create_collection,
     create_partition,
     create_view,
+    following_id,
     partition_name,
     partition_of,
     read_partitions,
+    stored_numbers,
 )
 
 STORE = "ingest.store"
@@ -95,6 +97,16 @@ def read_watermark(database: Database[Document]) -> Watermark:
     return _watermark(found[0], found[0]["now"])
 
 
+def verdict_key(block: BlockId) -> Document:
+    """Return the `_id` of a block's verdict, as a filter."""
+    return {"_id": {"j": block[0], "s": Int64(block[1])}}
+
+
+def verdicts_of(journal: str, through: int = 2**63 - 1) -> Document:
+    """Return a filter for the verdicts of a journal, up to block number `through`."""
+    return {"_id": {"$gte": {"j": journal, "s": 0}, "$lte": {"j": journal, "s": Int64(through)}}}
+
+
 class Store:
     """Read and update the store document. Blocking and thread-safe; methods can raise `pymongo.errors.PyMongoError`."""
 
@@ -123,14 +135,10 @@ class Store:
         return StoreIdentity(document["store"], document["epoch"])
 
     def _create(self, database: Database[Document]) -> Document:
-        left = sorted(
-            int(name.removeprefix("event."))
-            for name in database.list_collection_names(filter={"name": {"$regex": r"^event\.[0-9]+$"}})
-        ) or [1]
+        left = stored_numbers(database) or [1]
         create_partition(database, partition_name(left[0]))
-        highest = [database[partition_name(n)].find_one({}, {"_id": 1}, sort=[("_id", DESCENDING)]) for n in left]
         lowest = [database[partition_name(n)].find_one({}, {"_id": 1}, sort=[("_id", 1)]) for n in left]
-        following = max([int(found["_id"]) for found in highest if found], default=0) + 1
+        following = following_id(database, map(partition_name, left))
         entries = [
             {"n": n, "first": Int64(found["_id"] if found else following)}
             for n, found in zip(left, lowest, strict=True)
@@ -156,10 +164,8 @@ class Store:
         Journals and positions of earlier epochs are no longer trusted. New ids start above all existing events. Call it
         once, while no ingester runs. Raise `StoreUnpreparedError` if there is no store.
         """
-        database = self.database()
         names = [partition.name for partition in read_partitions(self._read({"partitions": 1})["partitions"])]
-        highest = [database[name].find_one({}, {"_id": 1}, sort=[("_id", DESCENDING)]) for name in names]
-        following = Int64(max((int(found["_id"]) for found in highest if found), default=0) + 1)
+        following = Int64(following_id(self.database(), names))
         self._document().update_one(
             KEY, [{"$set": {"epoch": {"$add": ["$epoch", 1]}, "next": {"$max": ["$next", following]}}}]
         )
@@ -176,10 +182,9 @@ class Store:
 
     def now(self) -> dt.datetime:
         """Return the time by MongoDB's clock, timezone-aware."""
-        found: dt.datetime = next(iter(self._document().aggregate([{"$match": KEY}, {"$project": {"now": "$$NOW"}}])))[
-            "now"
-        ]
-        return found
+        found = next(iter(self._document().aggregate([{"$match": KEY}, {"$project": {"now": "$$NOW"}}])))
+        now: dt.datetime = found["now"]
+        return now
 
     def reserve(
         self,
@@ -212,28 +217,16 @@ class Store:
         fresh = {"$let": {"vars": {"used": used}, "in": {"$gt": [number, "$$used.s"]}}}
         others = {"$filter": {"input": "$journals", "cond": {"$ne": ["$$this.j", journal]}}}
         still_open = _with_session(_without(settled), block, session)
-        document = self._document().find_one_and_update(
-            KEY | {"store": identity.store, "epoch": identity.epoch},
-            [
-                {
-                    "$set": {
-                        "open": {"$cond": [fresh, {"$concatArrays": [still_open, [entry]]}, still_open]},
-                        "next": {"$cond": [fresh, {"$add": ["$next", Int64(count)]}, "$next"]},
-                        "journals": {
-                            "$cond": [
-                                fresh,
-                                {"$concatArrays": [others, [{"j": journal, "s": Int64(number)}]]},
-                                "$journals",
-                            ]
-                        },
-                        "at": at,
-                    }
-                }
-            ],
-            return_document=ReturnDocument.AFTER,
+        numbers = {"$concatArrays": [others, [{"j": journal, "s": Int64(number)}]]}
+        document = self._update(
+            identity,
+            {
+                "open": {"$cond": [fresh, {"$concatArrays": [still_open, [entry]]}, still_open]},
+                "next": {"$cond": [fresh, {"$add": ["$next", Int64(count)]}, "$next"]},
+                "journals": {"$cond": [fresh, numbers, "$journals"]},
+                "at": at,
+            },
         )
-        if document is None:
-            raise self._changed(identity)
         for found in document["open"]:
             if (found["j"], found["s"]) == block:
                 return _reservation(found, document)
@@ -246,13 +239,7 @@ class Store:
 
     def settle(self, identity: StoreIdentity, settled: Sequence[BlockId]) -> Watermark:
         """Close blocks that have a verdict, so that the watermark can pass them; return it. Idempotent."""
-        document = self._document().find_one_and_update(
-            KEY | {"store": identity.store, "epoch": identity.epoch},
-            [{"$set": {"open": _without(settled), "at": {"$max": ["$at", "$$NOW"]}}}],
-            return_document=ReturnDocument.AFTER,
-        )
-        if document is None:
-            raise self._changed(identity)
+        document = self._update(identity, {"open": _without(settled), "at": {"$max": ["$at", "$$NOW"]}})
         return _watermark(document, document["at"])
 
     def lowest_open(self) -> int | None:
@@ -275,10 +262,7 @@ class Store:
 
     def settled_bounds(self, journal: str) -> list[BlockBounds]:
         """Return the bounds of the journal's blocks that have a verdict other than `revoked`."""
-        found = self.verdicts().find(
-            {"_id": {"$gte": {"j": journal, "s": 0}, "$lte": {"j": journal, "s": Int64(2**63 - 1)}}, "revoked": None},
-            {"from": 1, "to": 1},
-        )
+        found = self.verdicts().find(verdicts_of(journal) | {"revoked": None}, {"from": 1, "to": 1})
         return [BlockBounds(int(v["from"]), int(v["to"]), int(v["_id"]["s"])) for v in found]
 
     def verdicts(self) -> Collection[Document]:
@@ -291,6 +275,17 @@ class Store:
         document = self._document().find_one(KEY, fields)
         if document is None:
             raise StoreUnpreparedError(_unprepared(self._document()))
+        return document
+
+    def _update(self, identity: StoreIdentity, fields: Document) -> Document:
+        """Set fields in one step and return the new document. Raise `StoreChangedError` if it is of another store."""
+        document = self._document().find_one_and_update(
+            KEY | {"store": identity.store, "epoch": identity.epoch},
+            [{"$set": fields}],
+            return_document=ReturnDocument.AFTER,
+        )
+        if document is None:
+            raise self._changed(identity)
         return document
 
     def _changed(self, identity: StoreIdentity) -> StoreChangedError:

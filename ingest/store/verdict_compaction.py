@@ -14,7 +14,7 @@ from typing import Any
 from bson.int64 import Int64
 
 from ingest.store.connection import Document
-from ingest.store.store import JOURNAL, VERDICT, Store
+from ingest.store.store import JOURNAL, VERDICT, Store, verdicts_of
 
 COUNTS = ("stored", "duplicates", "quarantined")
 
@@ -26,7 +26,7 @@ def compact(store: Store, journal: str, through: int) -> int:
     """
     open_numbers = [int(block["s"]) for block in store.open_blocks(journal)]
     verdicts = []
-    for verdict in store.database()[VERDICT].find(_verdicts_of(journal), sort=[("_id", 1)]):
+    for verdict in store.database()[VERDICT].find(verdicts_of(journal), sort=[("_id", 1)]):
         if int(verdict["to"]) > through or any(number <= int(verdict["_id"]["s"]) for number in open_numbers):
             break
         if verdict.get("revoked"):
@@ -41,7 +41,7 @@ def retire(store: Store, journal: str) -> int:
     Only the process that held the journal when its last file was removed may call it. The journal's document stays, so
     that files restored from a backup are not mistaken for new ones.
     """
-    count = _compact(store, journal, list(store.database()[VERDICT].find(_verdicts_of(journal))))
+    count = _compact(store, journal, list(store.database()[VERDICT].find(verdicts_of(journal))))
     journals = store.database()[JOURNAL]
     journals.update_one({"_id": journal}, [{"$set": {"retired": {"$ifNull": ["$retired", "$$NOW"]}}}], upsert=True)
     long_ago: Document = {"$expr": {"$lt": ["$retired", {"$subtract": ["$$NOW", 3_600_000]}]}, "retired": {"$ne": None}}
@@ -69,9 +69,5 @@ def _compact(store: Store, journal: str, verdicts: list[Document]) -> int:
             database[JOURNAL].update_one(unchanged, {"$inc": increments, "$set": {"folded": Int64(highest)}})
         else:
             database[JOURNAL].insert_one({"_id": journal, "folded": Int64(highest), **increments})
-    database[VERDICT].delete_many(_verdicts_of(journal, highest))
+    database[VERDICT].delete_many(verdicts_of(journal, highest))
     return len(fresh)
-
-
-def _verdicts_of(journal: str, through: int = 2**63 - 1) -> Document:
-    return {"_id": {"$gte": {"j": journal, "s": 0}, "$lte": {"j": journal, "s": Int64(through)}}}
