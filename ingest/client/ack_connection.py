@@ -8,8 +8,8 @@ import zmq
 
 from ..exceptions import DeliveryError
 from ..transport import gevent_wait
-from ..transport.client_keys import ClientKeys, as_client
-from ..transport.handshake import Handshake
+from ..transport.client_keys import ClientKeys
+from ..transport.handshake import connect
 
 HANDSHAKE_CHECK_S = 0.2  # time between checks for a refused key, which ends the wait before its timeout
 
@@ -22,17 +22,7 @@ class AckConnection:
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.IMMEDIATE, 1)
-        as_client(self.socket, keys)
-        self._handshake: Handshake | None = None  # None once a handshake has succeeded
-        if not addr.startswith("inproc:"):
-            self._handshake = Handshake(self.socket, with_keys=keys is not None)
-        try:
-            self.socket.connect(addr)
-        except zmq.ZMQError as error:
-            self.close()
-            raise DeliveryError(
-                f"{addr!r} is not a ZeroMQ address ({error.strerror}): use tcp://HOST:PORT or ipc://PATH"
-            ) from None
+        self._handshake = connect(self.socket, addr, keys)  # None once a handshake has succeeded
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Return once a message can be sent. Raise `DeliveryError` after `timeout_s`, or if the keys are refused."""

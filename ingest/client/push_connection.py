@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import zmq
 
 from ..exceptions import DeliveryError
-from ..transport.client_keys import ClientKeys, as_client
+from ..transport.client_keys import ClientKeys
 from ..transport.gevent_wait import BackgroundThread
-from ..transport.handshake import Handshake
+from ..transport.handshake import connect
 
 _GRACE_S = 1.0  # ZeroMQ lingers this much longer than we wait, so that an end in time means sent, not dropped
 
@@ -30,17 +30,11 @@ class PushConnection:
         self._socket = self._context.socket(zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, high_water_count)
         self._socket.setsockopt(zmq.LINGER, 0)
-        as_client(self._socket, keys)
-        self._handshake: Handshake | None = None
-        if not addr.startswith("inproc:"):
-            self._handshake = Handshake(self._socket, with_keys=keys is not None)
         try:
-            self._socket.connect(addr)
-        except zmq.ZMQError as error:
-            self._close(0)
-            raise DeliveryError(
-                f"{addr!r} is not a ZeroMQ address ({error.strerror}): use tcp://HOST:PORT or ipc://PATH"
-            ) from None
+            self._handshake = connect(self._socket, addr, keys)
+        except DeliveryError:
+            BackgroundThread(self._context.term)
+            raise
 
     @property
     def connected(self) -> bool:
@@ -81,12 +75,9 @@ class PushConnection:
 
         After `within_s` the rest is dropped (None = never, for as long as the process lives).
         """
-        return self._close(-1 if within_s is None else int((within_s + _GRACE_S) * 1000))
-
-    def _close(self, linger_ms: int) -> BackgroundThread:
         if self._handshake is not None:
             self._handshake.close()
-        self._socket.close(linger=linger_ms)
+        self._socket.close(linger=-1 if within_s is None else int((within_s + _GRACE_S) * 1000))
         return BackgroundThread(self._context.term)
 
     def __del__(self) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 
 import zmq
 
+from ..exceptions import DeliveryError
+from .client_keys import ClientKeys, as_client
+
 OUTCOMES = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -87,3 +90,22 @@ class Handshake:
             with contextlib.suppress(zmq.ZMQError):
                 self._socket.disable_monitor()
             monitor.close(linger=0)
+
+
+def connect(socket: zmq.Socket[Any], address: str, keys: ClientKeys | None) -> Handshake | None:
+    """Connect a sender's socket and return what watches its handshakes; None for `inproc`, which has none.
+
+    Raise `DeliveryError` if the address is not valid; the socket is closed then.
+    """
+    as_client(socket, keys)
+    handshake = None if address.startswith("inproc:") else Handshake(socket, with_keys=keys is not None)
+    try:
+        socket.connect(address)
+    except zmq.ZMQError as error:
+        if handshake is not None:
+            handshake.close()
+        socket.close(linger=0)
+        raise DeliveryError(
+            f"{address!r} is not a ZeroMQ address ({error.strerror}): use tcp://HOST:PORT or ipc://PATH"
+        ) from None
+    return handshake
