@@ -14,7 +14,6 @@ from typing import Any
 from ingest.metrics.backend.interface import Backend
 from ingest.metrics.backend.rollup import RollupEntry
 from ingest.metrics.backend.statsd import path, send_stream
-from ingest.metrics.exceptions import PostponedError
 from ingest.metrics.identity import Identity
 from ingest.metrics.metric_type import COUNTER, SET
 
@@ -61,11 +60,7 @@ class GraphiteBackend(Backend):
     def deliver(self, parcels: Sequence[Any]) -> int:
         """Send over one connection. Parcels are accepted once carbon has read it to the end."""
         own = self.options.own
-        try:
-            send_stream(own["host"], own["port"], b"".join(parcels))
-        except OSError as error:
-            raise PostponedError(f"delivery to carbon at {own['host']}:{own['port']} failed: {error}") from None
-        return len(parcels)
+        return send_stream("carbon", own["host"], own["port"], parcels)
 
 
 def values_of(kind: str, found: RollupEntry) -> dict[str, float | int]:

@@ -57,8 +57,9 @@ class StatsdBackend(Backend):
 
     def deliver(self, parcels: Sequence[Any]) -> int:
         """Send in order. Over UDP, accepted only means that the port is open; a closed port shows in the next send."""
-        if self.options.own["protocol"] == "tcp":
-            return self._deliver_stream(parcels)
+        own = self.options.own
+        if own["protocol"] == "tcp":
+            return send_stream("statsd", own["host"], own["port"], parcels)
         sent = 0
         try:
             for parcel in parcels:
@@ -68,19 +69,8 @@ class StatsdBackend(Backend):
         except OSError as error:
             self.end()
             if not sent:
-                raise self._postponed(error) from None
+                raise _postponed("statsd", own["host"], own["port"], error) from None
         return sent
-
-    def _deliver_stream(self, parcels: Sequence[Any]) -> int:
-        try:
-            send_stream(self.options.own["host"], self.options.own["port"], b"".join(parcels))
-        except OSError as error:
-            raise self._postponed(error) from None
-        return len(parcels)
-
-    def _postponed(self, error: OSError) -> PostponedError:
-        own = self.options.own
-        return PostponedError(f"delivery to statsd at {own['host']}:{own['port']} failed: {error}")
 
     def _open(self) -> socket.socket:
         own = self.options.own
@@ -101,13 +91,24 @@ class StatsdBackend(Backend):
             self._connection = None
 
 
-def send_stream(host: str, port: int, data: bytes) -> None:
-    """Send over one TCP connection. Return once the server has read all of it, by closing. Raise `OSError`."""
-    with socket.create_connection((host, port), TIMEOUT_S) as connection:
-        connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(4096):
-            pass
+def send_stream(server: str, host: str, port: int, parcels: Sequence[bytes]) -> int:
+    """Send over one TCP connection. Return their number once the server has read all of them, by closing.
+
+    Raise `PostponedError`, which names `server`.
+    """
+    try:
+        with socket.create_connection((host, port), TIMEOUT_S) as connection:
+            connection.sendall(b"".join(parcels))
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):
+                pass
+    except OSError as error:
+        raise _postponed(server, host, port, error) from None
+    return len(parcels)
+
+
+def _postponed(server: str, host: str, port: int, error: OSError) -> PostponedError:
+    return PostponedError(f"delivery to {server} at {host}:{port} failed: {error}")
 
 
 def path(metric: Identity, prefix: str) -> str:
