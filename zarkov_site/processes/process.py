@@ -9,12 +9,19 @@ import sys
 
 END_WITH_PARENT = "ZARKOV_END_WITH_PARENT"  # set by `up` for the processes that it starts
 _PR_SET_PDEATHSIG = 1  # prctl(2): signal sent to this process when its parent ends
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
 
 
 def end_with_parent() -> None:
     """On Linux, request SIGTERM for this process when its parent ends for any reason, if the parent is `up`."""
-    if os.environ.pop(END_WITH_PARENT, None) and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.environ.pop(END_WITH_PARENT, None):
+        request_end_with_parent()
+
+
+def request_end_with_parent() -> None:
+    """Request SIGTERM for this process when its parent ends for any reason, where the system is Linux."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def set_up_django() -> None:

@@ -92,7 +92,7 @@ def test_a_clean_restart_keeps_its_port(home: HomeFolder) -> None:
 def test_a_mongod_whose_parent_was_killed_is_ended_and_replaced(
     home: HomeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(module, "request_end_with_parent", lambda: None)
     lost = LocalMongod(home)
     lost.start()
     lost._lock.close()  # what the kernel does with the lock of a killed process
