@@ -7,14 +7,14 @@ references and scopes of code are not dicts. Layout: https://bsonspec.org/spec.h
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from bson.errors import InvalidBSON
 
 _INT = struct.Struct("<i")
 _LENGTH = _INT.unpack_from
 _DOCUMENT, _ARRAY, _SCOPED_CODE = 0x03, 0x04, 0x0F
-_STRING = 0x02
+_STRING, _REGEX = 0x02, 0x0B
 
 
 def is_framed(raw: bytes) -> bool:
@@ -41,7 +41,7 @@ def elements(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
             if kind in _COUNTED:  # inlined for speed: clients walk every event they send
                 end += _LENGTH(raw, value)[0] + _COUNTED[kind]
             else:
-                end += _FIXED[kind] if kind in _FIXED else _SIZES[kind](raw, value)
+                end += _FIXED[kind] if kind != _REGEX else _regex_bytes(raw, value)
             if not value <= end <= last:
                 raise InvalidBSON(f"an element at byte {position} reaches beyond its document")
             yield raw[position + 1 : value - 1], position, end
@@ -72,7 +72,7 @@ def is_deeper(raw: bytes, most: int) -> bool:
 
 
 def _walk_deeper(raw: bytes, most: int) -> bool:
-    sizes, index = _SIZES, raw.index
+    index = raw.index
     position, level = 4, 1
     while level:
         kind = raw[position]
@@ -85,8 +85,10 @@ def _walk_deeper(raw: bytes, most: int) -> bool:
             following, level = value + 4, level + 1
         elif kind == _SCOPED_CODE:
             following, level = value + 4 + 4 + _LENGTH(raw, value + 4)[0] + 4, level + 1
+        elif kind in _COUNTED:
+            following = value + _LENGTH(raw, value)[0] + _COUNTED[kind]
         else:
-            following = value + sizes[kind](raw, value)
+            following = value + (_FIXED[kind] if kind != _REGEX else _regex_bytes(raw, value))
         if level > most:
             return True
         if following < value:
@@ -95,15 +97,7 @@ def _walk_deeper(raw: bytes, most: int) -> bool:
     return False
 
 
-def _fixed(size: int) -> Callable[[bytes, int], int]:
-    return lambda raw, at: size
-
-
-def _counted(extra: int) -> Callable[[bytes, int], int]:
-    return lambda raw, at: int(_LENGTH(raw, at)[0]) + extra
-
-
-def _regex(raw: bytes, at: int) -> int:
+def _regex_bytes(raw: bytes, at: int) -> int:
     return raw.index(b"\x00", raw.index(b"\x00", at) + 1) + 1 - at
 
 
@@ -112,11 +106,6 @@ _FIXED = {
     0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16, 0x7F: 0, 0xFF: 0
 }  # fmt: skip
 _COUNTED = {0x02: 4, 0x03: 0, 0x04: 0, 0x05: 5, 0x0C: 16, 0x0D: 4, 0x0E: 4, 0x0F: 0}
-_SIZES: dict[int, Callable[[bytes, int], int]] = (
-    {kind: _fixed(size) for kind, size in _FIXED.items()}
-    | {kind: _counted(extra) for kind, extra in _COUNTED.items()}
-    | {0x0B: _regex}
-)
 
 
 def split(message: bytes) -> tuple[list[bytes], bytes]:
