@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,6 @@ import bson
 from bson.binary import Binary
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
-from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
@@ -219,9 +218,7 @@ class BlockCommit:
         session = self._session
         with session.start_transaction():
             try:
-                self._database.command(
-                    {"insert": reservation.partition.name, "documents": documents, "ordered": True}, session=session
-                )
+                self._insert(reservation, documents)
             except OperationFailure as error:
                 if error.code in UNREADABLE_CODES:
                     return error
@@ -236,9 +233,10 @@ class BlockCommit:
         session = self._session
         with session.start_transaction(write_concern=DURABLE):  # commits on exit, aborts on an error
             try:
-                if documents:
-                    self._insert(reservation, content, indexes, documents, session)
-                self._insert_refusals(reservation, content, session)
+                reply = self._insert(reservation, documents) if documents else {}
+                for error in reply.get("writeErrors", ()):
+                    self._explain(reservation, content, indexes[error["index"]], error)
+                self._insert_refusals(reservation, content)
                 verdict = Verdict(
                     stored=len(documents),
                     duplicates=len(content.duplicates),
@@ -249,19 +247,10 @@ class BlockCommit:
                 raise RetryTransactionError from None
         return verdict
 
-    def _insert(
-        self,
-        reservation: Reservation,
-        content: BlockContent,
-        indexes: Sequence[int],
-        documents: list[RawBSONDocument],
-        session: ClientSession,
-    ) -> None:
-        reply = self._database.command(
-            {"insert": reservation.partition.name, "documents": documents, "ordered": True}, session=session
-        )
-        for error in reply.get("writeErrors", ()):
-            self._explain(reservation, content, indexes[error["index"]], error)
+    def _insert(self, reservation: Reservation, documents: list[RawBSONDocument]) -> Document:
+        """Insert up to the first document that MongoDB refuses. Return its reply."""
+        command = {"insert": reservation.partition.name, "documents": documents, "ordered": True}
+        return self._database.command(command, session=self._session)
 
     def _explain(self, reservation: Reservation, content: BlockContent, index: int, error: Document) -> None:
         """Record a fault of the event at `index` and raise `RetryTransactionError`; raise any other error as it is."""
@@ -279,7 +268,7 @@ class BlockCommit:
             raise RetryTransactionError
         raise PyMongoError(f"MongoDB refuses to insert into {reservation.partition.name}: {message} ({code})")
 
-    def _insert_refusals(self, reservation: Reservation, content: BlockContent, session: ClientSession) -> None:
+    def _insert_refusals(self, reservation: Reservation, content: BlockContent) -> None:
         refused = [
             refusal.to_document("store", dt.datetime.now(dt.UTC)) for _, refusal in sorted(content.refused.items())
         ]
@@ -290,7 +279,7 @@ class BlockCommit:
             {"_id": {"j": journal, "s": Int64(number), "i": index}} | refusal for index, refusal in enumerate(refusals)
         ]
         if documents[:space]:
-            self._database[QUARANTINE].insert_many(documents[:space], session=session)
+            self._database[QUARANTINE].insert_many(documents[:space], session=self._session)
 
     def _quarantine_space(self) -> int:
         statistics = self._database.command("collStats", QUARANTINE)
