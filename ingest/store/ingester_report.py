@@ -70,7 +70,7 @@ class StoreReport:
     duplicates: int
     quarantined: int
     pending: int
-    ingesters: tuple[IngesterReport, ...]
+    ingesters: tuple[IngesterReport, ...]  # one per journal that is not drained, oldest report first
     blockers: tuple[Blocker, ...]  # lowest id first: the first one holds up the watermark
     watermark: int
 
@@ -87,14 +87,6 @@ class StoreReport:
     def oldest_pending_s(self) -> float:
         """Return the age of the oldest pending event."""
         return max((report.oldest_pending_s for report in self.ingesters), default=0.0)
-
-
-def ingesters(store: Store) -> list[IngesterReport]:
-    """Return one report per journal that is not drained, of running and of lost ingesters, oldest report first.
-
-    Raise `StoreUnpreparedError` if there is no store.
-    """
-    return list(summarize(store).ingesters)
 
 
 def summarize(store: Store) -> StoreReport:

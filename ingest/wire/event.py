@@ -25,7 +25,6 @@ _HEADER_AND_DATE = struct.Struct("<i11sq").pack
 _TIMESTAMP = b"\x09timestamp\x00"
 _EMPTY_CONTEXT = b"\x03context\x00\x05\x00\x00\x00\x00"
 _LENGTH = struct.Struct("<i")
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 Fault = tuple[str, str]  # code and message
 
@@ -114,8 +113,3 @@ def complete(raw: bytes, document: Mapping[str, Any], now_ms: int) -> bytes:
     if "timestamp" not in document:
         raw = _HEADER_AND_DATE(len(raw) + 19, _TIMESTAMP, now_ms) + raw[4:]
     return raw
-
-
-def milliseconds(time: dt.datetime) -> int:
-    """Return a timezone-aware time as BSON stores it: milliseconds since 1970, rounded down."""
-    return (time - _EPOCH) // dt.timedelta(milliseconds=1)

@@ -26,7 +26,6 @@ from ingest.store.block_commit import BlockContent
 from ingest.store.store import connect
 from ingest.transport import notice
 from ingest.wire.ack_request import refused_document
-from ingest.wire.event import milliseconds
 from ingest.wire.refusal import Refusal
 from tests.support.durations import assert_within, seconds
 from tests.support.ingest.load import journalled
@@ -400,7 +399,7 @@ def test_a_clock_that_jumps_changes_timestamps_and_nothing_else(
     now = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
     times = [now, now - dt.timedelta(days=400), now + dt.timedelta(days=4000), now]
     clock = iter(times)
-    running = start_ingester(ingest_settings, clock_ms=lambda: milliseconds(next(clock)))
+    running = start_ingester(ingest_settings, clock_ms=lambda: int(next(clock).timestamp() * 1000))
     store = connect(mongo_uri, database.name)
     store.prepare()
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:

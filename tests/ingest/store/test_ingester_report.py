@@ -22,7 +22,7 @@ from ingest.server.counters import Counters, Counts, RateMeter
 from ingest.settings import IngestSettings
 from ingest.store.block_commit import Verdict
 from ingest.store.block_release import revoke
-from ingest.store.ingester_report import advice, ingesters, report, summarize
+from ingest.store.ingester_report import advice, report, summarize
 from ingest.store.quarantine import key_text, parse_key
 from ingest.store.store import Store
 from ingest.store.verdict_compaction import compact, retire
@@ -68,7 +68,7 @@ def test_there_is_one_report_per_journal_and_verdicts_younger_than_it_are_not_co
     report(store, "j", values | {"received": 6, "pending": 0, "received_per_s": 3.5, "oldest_pending_s": 0.0})
     long_ago = [{"$set": {"seen": {"$subtract": ["$$NOW", 60_000]}}}]
     store.database()["ingest.journal"].update_one({"_id": "k"}, long_ago)
-    gone, alive = ingesters(store)
+    gone, alive = summarize(store).ingesters
     assert (gone.journal, gone.alive, gone.full) == ("k", False, True)
     assert (gone.stored, gone.duplicates, gone.quarantined, gone.pending, gone.received) == (6, 4, 2, 8, 20)
     assert 60 <= gone.age_s < 90
@@ -76,7 +76,7 @@ def test_there_is_one_report_per_journal_and_verdicts_younger_than_it_are_not_co
     assert (alive.journal, alive.alive, alive.received, alive.pending) == ("j", True, 6, 0)
     assert (alive.received_per_s, alive.stored_per_s) == (3.5, 0.0)
     retire(store, "k")
-    assert [r.journal for r in ingesters(store)] == ["j"]
+    assert [r.journal for r in summarize(store).ingesters] == ["j"]
 
 
 def test_the_sums_are_the_same_before_and_after_compaction(store: Store) -> None:
