@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -80,13 +81,6 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[st
             yield from known_keys(nested, f"{prefix}{name}.")
         else:
             yield prefix + name
-
-
-def value_at(config: Config, key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def load(environ: Mapping[str, str] | None = None, folders: Sequence[Path] | None = None) -> tuple[Config, list[str]]:
@@ -186,6 +180,6 @@ def _warnings(config: Config, layered: LayeredValues) -> list[str]:
     found = [
         f"{key} = {layered.values[key]!r} ({layered.origin[key]}) has no effect: {reason}"
         for key, reason in IGNORED_KEYS.items()
-        if key in layered.origin and value_at(config, key)
+        if key in layered.origin and attrgetter(key)(config)
     ]
     return found + config.exposed()

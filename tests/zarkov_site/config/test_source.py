@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 from zarkov_site.config.config import Config
-from zarkov_site.config.source import FILE_VARIABLE, SET_VARIABLE, known_keys, load, value_at
+from zarkov_site.config.source import FILE_VARIABLE, SET_VARIABLE, known_keys, load
 from zarkov_site.exceptions import ConfigError
 
 BLOG_2011 = """
@@ -82,7 +83,7 @@ def test_defaults_are_as_documented(tmp_path: Path) -> None:
         "zmr.outstanding_reduces": 16,
         "metrics.port": 5550,
     }
-    assert {key: value_at(got, key) for key in expected} == expected
+    assert {key: attrgetter(key)(got) for key in expected} == expected
     assert got.connect_address("zmr.req_uri") == "tcp://127.0.0.1:5555"
     assert got.connect_address("zmr.worker_uri") == "tcp://127.0.0.1:5556"
     assert got.journal_folder == got.folder.root / "journal"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandParser
 
 from ingest.management.command import ZarkovCommand
-from zarkov_site.config.source import known_keys, value_at
+from zarkov_site.config.source import known_keys
 
 
 class Command(ZarkovCommand):
@@ -23,6 +24,6 @@ class Command(ZarkovCommand):
             self.stderr.write(f"warning: {warning}")
         if options["show"]:
             for key in known_keys():
-                self.stdout.write(f"{key} = {value_at(settings.ZARKOV, key)}")
+                self.stdout.write(f"{key} = {attrgetter(key)(settings.ZARKOV)}")
         self.stdout.write("the configuration is valid")
         return 0
