@@ -10,6 +10,7 @@ import functools
 import io
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,6 @@ from pymongo.errors import PyMongoError
 from zarkov_site.config.config import ROOT, Config
 from zarkov_site.exceptions import HomeError
 from zarkov_site.processes import first_use, parts
-from zarkov_site.processes.greeting import greeting
 from zarkov_site.processes.mongod import refuse_standalone
 from zarkov_site.processes.supervisor import Part, ProcessFailedError, Supervisor
 from zarkov_site.processes.task_files import TaskFileWatch, find_task_files
@@ -149,3 +149,23 @@ class Launch:
 def _display_path(path: Path) -> str:
     """Return the path relative to the project, if it is inside."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def greeting(address: str, password_file: Path, password: str, token: str) -> str:
+    """Return the text that `up` prints once everything runs: addresses, password, and how to send an event."""
+    event = '{"type": "hello", "context": {"project": "mine"}}'
+    program = Path(sys.argv[0]).name
+    return f"""
+  Zarkov is running.
+
+    look        {address}
+    charts      {address}dashboards/
+    admin       {address}admin/   user admin, password {password}   (also in {password_file})
+    send        curl -H "Authorization: Token {token}" \\
+                     -H "Content-Type: application/json" \\
+                     -d '{event}' \\
+                     {address}api/v1/events/
+
+  The front page shows that event within a second. This token ends with the next start; create a lasting one with
+  `{program} token NAME --scope ingest`. Ctrl-C stops everything.
+"""
