@@ -19,18 +19,16 @@ def prepared(event: Event) -> bytes:
     Raise an error from `bson.errors` if BSON cannot hold the event or its bytes are not one document, and
     `EventTooLargeError` if no receiver would accept it.
     """
-    raw = _with_id(event) if isinstance(event, bytes) else _encoded(event)
+    if isinstance(event, bytes):
+        raw = _with_id(event)
+    else:
+        raw = bson.encode(event if "id" in event else {**event, "id": uuid.uuid4().hex})
     if len(raw) > MAX_MESSAGE_BYTES:
         raise EventTooLargeError(
             f"an event of {len(raw)} bytes cannot be sent: the limit is {MAX_MESSAGE_BYTES} for a message, and 1 MiB "
             "for an event"
         )
     return raw
-
-
-def _encoded(event: Event) -> bytes:
-    assert not isinstance(event, bytes)
-    return bson.encode(event if "id" in event else {**event, "id": uuid.uuid4().hex})
 
 
 def _with_id(raw: bytes) -> bytes:

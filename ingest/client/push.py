@@ -72,10 +72,7 @@ class ZarkovClient:
 
     def event_noval(self, type: str, context: Mapping[str, Any], extra: Any = None) -> None:
         """Send one event whose fields the ingester does not check."""
-        self._command("event_noval", **document(type, context, extra))
-
-    def _command(self, cmd: str, **kw: Any) -> None:
-        self.send({**kw, "$command": cmd})
+        self.send(document(type, context, extra) | {"$command": "event_noval"})
 
     def send(self, *events: Event) -> None:
         """Queue events as one message; block up to the client's `timeout_s`.

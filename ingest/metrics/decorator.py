@@ -154,7 +154,7 @@ def _timed_async_generator(function: Function, done: Record, failed: Record, rat
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         inner: AsyncGenerator[Any, Any] = function(*args, **kwargs)
-        ended, broke = (done, failed) if rate >= 1 or random() < rate else (_nothing, _nothing)
+        ended, broke = (done, failed) if rate >= 1 or random() < rate else (ignore, ignore)
         spent, step, argument = 0.0, inner.asend, None
         while True:
             start = perf_counter()
@@ -185,8 +185,8 @@ def _timed_async_generator(function: Function, done: Record, failed: Record, rat
     return wrapper
 
 
-def _nothing(spent: float) -> None:
-    """Ignore the time of a run that is not measured."""
+def ignore(value: float) -> None:
+    """Ignore the value of a run that is not measured."""
 
 
 def counted(function: Function, done: Callable[[], object], failed: Callable[[], object], rate: float) -> Function:

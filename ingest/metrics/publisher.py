@@ -232,7 +232,8 @@ class Publisher:
                 self._mark_stopped()
             self._ended.release()
             if linger_s or self._closed:
-                _release_all(self._requests)
+                while self._requests:
+                    self._requests.popleft().done.release()
 
     def _drop_waiting(self, request: _FlushRequest) -> None:
         """Count what waits at the end as lost, and log it if a subscriber might have wanted it."""
@@ -357,8 +358,3 @@ class _FlushRequest:
     last: bool = False  # True if the sender ends after it
     collected: bool = False  # True once the accumulators were emptied for it
     complete: bool = False  # True if everything that is wanted was sent
-
-
-def _release_all(requests: deque[_FlushRequest]) -> None:
-    while requests:
-        requests.popleft().done.release()

@@ -37,9 +37,6 @@ def measure_tasks(zibrato: Zibrato, level: str = "info") -> None:
             tags = {"state": state or "UNKNOWN"}
             zibrato.send(level=level, mtype="Timer", name=f"task.{name}", value=spent, tags=tags)
 
-    def end(**_: Any) -> None:
-        zibrato.close()
-
     signals.task_prerun.connect(before, weak=False)
     signals.task_postrun.connect(after, weak=False)
-    signals.worker_process_shutdown.connect(end, weak=False)
+    signals.worker_process_shutdown.connect(lambda **_: zibrato.close(), weak=False)

@@ -284,7 +284,7 @@ class Zibrato:
             return _Block(self._values_if_open(metric).add, self._failed(metric), rate, value)
         except Exception as error:  # noqa: BLE001 - measured code never fails because it is measured
             self._refuse(error)
-            return _Block(_nothing, _nothing, 1.0, None)
+            return _Block(decorator.ignore, decorator.ignore, 1.0, None)
 
     def _identity(self, mtype: Any, level: Any, name: Any, source: Any, tags: Any, rate: Any) -> Identity:
         """Return the checked identity; None means the default, as in 2013."""
@@ -356,10 +356,6 @@ class Zibrato:
 def _or(given: Any, default: Any) -> Any:
     """Return the default for None: in 2013 an argument of None was the same as none."""
     return default if given is None else given
-
-
-def _nothing(value: float) -> None:
-    """Ignore a value of a metric whose arguments are wrong."""
 
 
 class _Block:

@@ -19,7 +19,7 @@ from ..exceptions import KeyFileError
 from ..file_replacement import replace_file
 from ..log_limit import LogLimit
 from ..settings import ServerKeys
-from .client_keys import ClientKeys, checked, public_of, read_secret
+from .client_keys import checked, public_of, read_secret
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +70,8 @@ def make_server_keys(path: Path, clients: Path) -> ServerKeys:
 def make_client_keys(keys: ServerKeys, name: str) -> Path:
     """Write a new key file for a sender, replacing any old one of that name, and return its path."""
     public, secret = (key.decode() for key in zmq.curve_keypair())
-    client = ClientKeys(keys.public, public, secret)
     path = keys.clients / f"{name}{SUFFIX}"
-    _write(path, {"server": client.server, "public": client.public, "secret": client.secret})
+    _write(path, {"server": keys.public, "public": public, "secret": secret})
     return path
 
 

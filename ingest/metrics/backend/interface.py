@@ -39,9 +39,7 @@ ADDRESS_CHECK_S = 1.0  # between two checks of the broker's address
 
 @dataclass(frozen=True)
 class BackendOptions:
-    address: (
-        str | Callable[[], str]
-    )  # of the broker's socket for backends; a function is called every `ADDRESS_CHECK_S`
+    address: str | Callable[[], str]  # of the broker's socket for backends; called every `ADDRESS_CHECK_S`
     levels: tuple[str, ...] = ()  # exactly these; () = all
     flush_s: float = 60.0
     own: dict[str, Any] = field(default_factory=dict)  # options of this backend, as `add_arguments` names them
@@ -154,16 +152,13 @@ class Backend(ABC):
             poller.register(self._socket, zmq.POLLIN)
         poller.poll(int(max(0.0, min(timeout_s, due)) * 1000) + (due > 0))
         if not full:
-            self._receive()
+            for frames in receive_some(self._socket):
+                self.handle_message(frames[-1])
         now = time.monotonic()
         if now >= self._flush_at or self.unpacked_count() >= MOST_METRICS:
             self.flush()
         elif self.parcels and now >= self._try_at:
             self._deliver()
-
-    def _receive(self) -> None:
-        for frames in receive_some(self._socket):
-            self.handle_message(frames[-1])
 
     def parse(self, message: bytes | str) -> Measurement | Batch:
         """Return the measurement in a message. Raise `WireError`."""
