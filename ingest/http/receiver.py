@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import uuid
 from typing import Any
@@ -21,7 +20,7 @@ MAX_EVENTS = 100_000  # in one request
 TIMEOUT_S = 5.0
 
 _lock = threading.Lock()
-_client: tuple[int, str, AcknowledgedClient] | None = None  # process id, address, client
+_client: AcknowledgedClient | None = None
 
 
 def send(body: bytes) -> dict[str, Any]:
@@ -139,15 +138,10 @@ def _connected() -> AcknowledgedClient:
             raise
         raise DeliveryError(f"no ingester is running: {error}") from None
     with _lock:
-        if _client is None or _client[:2] != (os.getpid(), address):
-            _client = (
-                os.getpid(),
-                address,
-                AcknowledgedClient(
-                    address, timeout_s=TIMEOUT_S, attempts=2, source="http", keys=settings.ZARKOV.client_keys()
-                ),
-            )
-        return _client[2]
+        if _client is None or _client.addr != address:
+            keys = settings.ZARKOV.client_keys()
+            _client = AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=2, source="http", keys=keys)
+        return _client
 
 
 def close() -> None:
@@ -155,5 +149,5 @@ def close() -> None:
     global _client
     with _lock:
         held, _client = _client, None
-    if held is not None and held[0] == os.getpid():
-        held[2].close()
+    if held is not None:
+        held.close()
