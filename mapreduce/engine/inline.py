@@ -17,7 +17,7 @@ from mapreduce.job.function_registry import Registry
 from mapreduce.job.spec import COMPLETE, ERROR, UNKNOWN, JobSpec, JobStatus
 from mapreduce.job.spec_check import checked_spec
 from mapreduce.settings import EngineSettings
-from mapreduce.step.map import shown_ids
+from mapreduce.step.map import MapCounts
 from mapreduce.step.spill import MapOutput
 from mapreduce.step.step_runner import StepLimits, StepRunner, runs_by_label
 from mapreduce.store_error import as_engine_error
@@ -126,14 +126,14 @@ class InlineEngine(Engine):
         splits = work.plan()
         progress.update(splits=len(splits), splits_done=0, docs_in=0, keys_out=0, skipped_count=0, skipped_ids=[])
         partitions = min(spec.reduce_count or self._settings.reduce_count, max(len(splits), 1))
+        total = MapCounts()
         outputs: list[MapOutput] = []
         for span in splits:
             output, counts = work.map(span, partitions)
             outputs.append(output)
             progress["splits_done"] += 1
-            progress["docs_in"] += counts.docs_in
-            progress["skipped_count"] += counts.skipped_count
-            progress["skipped_ids"] = shown_ids([*progress["skipped_ids"], *counts.skipped_ids])
+            total.add(counts)
+            progress.update(docs_in=total.docs_in, skipped_count=total.skipped_count, skipped_ids=total.skipped_ids)
         found = work.reduce(runs_by_label(outputs, partitions))
         work.publish()
         progress["keys_out"] = sum(counts.keys for counts in found.values())

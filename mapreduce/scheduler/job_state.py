@@ -29,7 +29,7 @@ from mapreduce.job.spec import (
 )
 from mapreduce.scheduler.map_output_index import SplitOutput, group_partitions
 from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP, SMALL, Attempt, Step, Steps
-from mapreduce.step.map import shown_ids
+from mapreduce.step.map import MapCounts
 from mapreduce.step.reader import KeyRange
 
 FAILURE_CHARACTERS = 500  # limit of `last_failure`
@@ -84,7 +84,8 @@ class JobState:
         self._refusal: MapReduceError | None = None  # last error of a worker that lacks the job's code
         self._groups: list[list[tuple[str, int]]] = []
         self._reduce_totals = ReduceTotals()
-        self._map_totals = _MapTotals()
+        self._map_totals = MapCounts()  # over the available map outputs
+        self._bytes_shuffled = 0  # by the same outputs
         ceiling = (spec.split_limit_s if isinstance(spec, JobSpec) else None) or limits.split_limit_s
         self.steps = Steps(ceiling)
         self._small = isinstance(spec, JobSpec) and is_small(spec, limits.map_job_size)
@@ -155,7 +156,7 @@ class JobState:
         if step is None or step.done or self.ended:
             return []
         self.outputs[output.split] = output
-        self._map_totals.add(output)
+        self._add_mapped(output)
         return self.steps.finish(step)
 
     def settle(self, slots: int, now: float) -> None:
@@ -188,7 +189,8 @@ class JobState:
             if step.kind == REDUCE_STEP:
                 self._add_reduced(result)
             elif step.kind == SMALL:
-                self._add_small(result)
+                self._map_totals = MapCounts.from_document(result)
+                self._add_reduced(result)
                 self._end(COMPLETE, now)
             else:
                 self.result = result.get("result")
@@ -297,7 +299,7 @@ class JobState:
             "docs_in": docs_in,
             "docs_per_s": round(docs_in / elapsed, 1) if elapsed > 0 else 0.0,
             "pairs_out": self._map_totals.pairs_out,
-            "bytes_shuffled": self._map_totals.length,
+            "bytes_shuffled": self._bytes_shuffled,
             "reduces": reduces,
             "reduces_done": reduces_done,
             "keys_out": keys_done + self._in_progress(REDUCE_STEP),
@@ -351,12 +353,9 @@ class JobState:
             totals.present += present
             totals.late += late
 
-    def _add_small(self, result: dict[str, Any]) -> None:
-        self._map_totals.docs_in = result["docs_in"]
-        self._map_totals.pairs_out = result["pairs_out"]
-        self._map_totals.skipped_count = result["skipped_count"]
-        self._map_totals.skipped_ids = result["skipped_ids"]
-        self._add_reduced(result)
+    def _add_mapped(self, output: SplitOutput) -> None:
+        self._map_totals.add(output.counts)
+        self._bytes_shuffled += output.length
 
     def _lose_outputs(self, indexes: Sequence[int]) -> list[Attempt]:
         """Map the splits again whose output is lost, and hold back reduce steps until then."""
@@ -367,9 +366,9 @@ class JobState:
                 self.state = MAP
         if self.state != MAP:
             return []
-        self._map_totals = _MapTotals()
+        self._map_totals, self._bytes_shuffled = MapCounts(), 0
         for output in self.outputs.values():
-            self._map_totals.add(output)
+            self._add_mapped(output)
         return self.steps.take_back(REDUCE_STEP)
 
     def _stop(self, state: str, now: float, error: MapReduceError | None = None) -> list[Attempt]:
@@ -397,21 +396,3 @@ def is_small(spec: JobSpec, map_job_size: int) -> bool:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-@dataclass
-class _MapTotals:
-    """Sums over the available map outputs of a job."""
-
-    docs_in: int = 0
-    pairs_out: int = 0
-    length: int = 0
-    skipped_count: int = 0
-    skipped_ids: list[Any] = field(default_factory=list)
-
-    def add(self, output: SplitOutput) -> None:
-        self.docs_in += output.docs_in
-        self.pairs_out += output.pairs_out
-        self.length += output.length
-        self.skipped_count += output.skipped_count
-        self.skipped_ids = shown_ids([*self.skipped_ids, *output.skipped_ids])

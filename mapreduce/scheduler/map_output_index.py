@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mapreduce.codec import decode, encode
+from mapreduce.step.map import MapCounts
 
 STEP_BYTES = 4 * 2**20  # target for the shuffled bytes of one reduce step
 ONE_STEP_BYTES = 256 * 2**10  # up to this total there is only one reduce step
@@ -25,10 +26,7 @@ class SplitOutput:
     segments: bytes  # BSON `{s: [[label, partition, offset, length, records], ...]}`
     length: int  # bytes
     data: bytes | None = None  # the bytes themselves; None = the router does not keep them
-    docs_in: int = 0
-    pairs_out: int = 0
-    skipped_count: int = 0
-    skipped_ids: list[Any] = field(default_factory=list)
+    counts: MapCounts = field(default_factory=MapCounts)
     span: Mapping[str, Any] | None = None  # `KeyRange.to_document` of the split, whose number can be of another plan
 
     def each(self) -> Iterator[list[Any]]:
@@ -40,25 +38,11 @@ class SplitOutput:
         for label, partition, _, length, _ in self.each():
             sizes[label, partition] = sizes.get((label, partition), 0) + length
 
-    def to_document(self) -> dict[str, Any]:
-        """Return the form in which workers report it; the bytes are sent in a separate frame."""
-        return {
-            "split": self.split,
-            "attempt": self.attempt_id,
-            "path": self.path,
-            "segments": self.segments,
-            "length": self.length,
-            "docs_in": self.docs_in,
-            "pairs_out": self.pairs_out,
-            "skipped_count": self.skipped_count,
-            "skipped_ids": self.skipped_ids,
-            "span": self.span,
-        }
-
     @classmethod
     def from_document(
         cls, document: Mapping[str, Any], worker_id: str, data_uri: str, data: bytes | None = None
     ) -> SplitOutput:
+        """Return the output that a worker reported; `data` was sent in a separate frame."""
         return cls(
             split=document["split"],
             attempt_id=document["attempt"],
@@ -68,10 +52,7 @@ class SplitOutput:
             segments=document["segments"],
             length=document["length"],
             data=data,
-            docs_in=document["docs_in"],
-            pairs_out=document["pairs_out"],
-            skipped_count=document["skipped_count"],
-            skipped_ids=document["skipped_ids"],
+            counts=MapCounts.from_document(document),
             span=document["span"],
         )
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pymongo.errors import PyMongoError
@@ -41,6 +41,11 @@ class MapCounts:
     pairs_out: int = 0
     skipped_count: int = 0
     skipped_ids: list[Any] = field(default_factory=list)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> MapCounts:
+        """Return the counts among the fields of `document`."""
+        return cls(**{item.name: document[item.name] for item in fields(cls)})
 
     def add(self, other: MapCounts) -> None:
         self.docs_in += other.docs_in

@@ -136,7 +136,8 @@ class Executor:
         if kind == PLAN:
             return {"splits": [span.to_document() for span in runner.plan()]}, None, []
         if kind == SMALL:
-            return self._small(runner), None, []
+            mapped, reduced = runner.small(self._report)
+            return {**asdict(mapped), "outputs": _counted(reduced)}, None, []
         if kind == MAP_STEP:
             return self._map(runner, header)
         if kind == PUBLISH:
@@ -153,10 +154,7 @@ class Executor:
             "path": None if output.path is None else str(output.path),
             "segments": pack_segments([segment.to_list() for segment in output.segments]),
             "length": sum(segment.length for segment in output.segments),
-            "docs_in": counts.docs_in,
-            "pairs_out": counts.pairs_out,
-            "skipped_count": counts.skipped_count,
-            "skipped_ids": counts.skipped_ids,
+            **asdict(counts),
             "span": header["split"],
         }
         return {}, held, [] if output.data is None else [output.data]
@@ -195,10 +193,6 @@ class Executor:
             for path in scratch:
                 path.unlink(missing_ok=True)
         return {"outputs": _counted(counts)}
-
-    def _small(self, runner: StepRunner) -> dict[str, Any]:
-        mapped, reduced = runner.small(self._report)
-        return {**asdict(mapped), "outputs": _counted(reduced)}
 
     def _gather(self, runs: list[SortedRun], wanted: list[Wanted], number: int, scratch: list[Path]) -> list[SortedRun]:
         """Return the runs of one partition after fetching those of other workers: into memory if they are small."""

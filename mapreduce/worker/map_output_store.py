@@ -16,7 +16,7 @@ MEMORY_BYTES = 16 * 2**20  # limit of outputs held in memory, over all jobs
 
 @dataclass
 class _Held:
-    document: dict[str, Any]  # in the form of `SplitOutput.to_document`
+    document: dict[str, Any]  # as read by `SplitOutput.from_document`
     data: bytes | None  # None = in the file that `document` names
 
 

@@ -10,6 +10,7 @@ from mapreduce.scheduler.map_output_index import SplitOutput, pack_segments
 from mapreduce.scheduler.scheduler import AssignStep, AttemptReply, Scheduler
 from mapreduce.scheduler.step import MAP_STEP, PLAN, REDUCE_STEP
 from mapreduce.scheduler.worker_state import WorkerState
+from mapreduce.step.map import MapCounts
 from mapreduce.step.reader import KeyRange
 
 LIMITS = JobLimits(reduce_count=4, outstanding_maps=16, outstanding_reduces=16, split_limit_s=600.0)
@@ -84,5 +85,5 @@ class World:
 def output(split: int, attempt: str, worker: str, *, inline: bool = True) -> SplitOutput:
     return SplitOutput(
         split, attempt, worker, f"tcp://{worker}", None, pack_segments([["", 0, 0, 4, 1]]), 4,
-        b"data" if inline else None, docs_in=1, span=KeyRange(0, "event.1", split, split + 1).to_document(),
+        b"data" if inline else None, MapCounts(1), span=KeyRange(0, "event.1", split, split + 1).to_document(),
     )  # fmt: skip
