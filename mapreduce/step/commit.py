@@ -30,7 +30,7 @@ from mapreduce.exceptions import (
 from mapreduce.job.spec import COMMIT, FINALIZE, Output
 from mapreduce.job.spec_check import REPLACEMENTS
 from mapreduce.key import identity
-from mapreduce.step.map import ReduceFunction, reduce_failed
+from mapreduce.step.map import ReduceFunction, call_reduce
 from mapreduce.task_error import described, is_of_task
 from mapreduce.traceback_text import task_traceback
 
@@ -90,11 +90,6 @@ def verdict(found: Mapping[str, Any] | None, stamp: tuple[Any, Any]) -> str:
     return MERGE if low is not None and through <= low else OVERLAP
 
 
-def collection_for(database: Database[dict[str, Any]], name: str) -> Collection[dict[str, Any]]:
-    """Return the collection `name` for durable writes."""
-    return database.get_collection(name, codec_options=CODEC, write_concern=DURABLE)
-
-
 def replacement_name(collection: str, job_id: str) -> str:
     """Return the collection that holds the results of a `replace` job until they replace `collection`."""
     return f"{REPLACEMENTS}{job_id.replace('.', _DOT)}.{collection}"
@@ -115,7 +110,7 @@ def commit(
     """
     replace = job.output.output_type == "replace"
     name = replacement_name(job.output.collection, job_id) if replace else job.output.collection
-    collection = collection_for(database, name)
+    collection = database.get_collection(name, codec_options=CODEC, write_concern=DURABLE)
     counts = CommitCounts()
     try:
         for batch in _batched(results):
@@ -369,12 +364,7 @@ def _present(collection: Collection[dict[str, Any]], keys: list[Any]) -> dict[An
 def _merged_state(job: CommitJob, found: Mapping[str, Any], key: Any, state: Any) -> Any:
     before = found["state"] if "state" in found else found.get("value")
     assert job.reduce is not None
-    try:
-        return job.reduce(key, [before, state])
-    except BaseException as error:
-        if not is_of_task(error):
-            raise
-        raise reduce_failed(key, error) from error
+    return call_reduce(job.reduce, key, [before, state])
 
 
 def _unchanged(found: Mapping[str, Any]) -> dict[str, Any]:

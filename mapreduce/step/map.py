@@ -172,18 +172,9 @@ class Collector:
         for groups in self._groups.values():
             for name, values in groups.items():
                 if len(values) > 1:
-                    groups[name] = [self._reduced(combine, name, values)]
+                    groups[name] = [call_reduce(combine, self._key(name), values)]
             held += len(groups)
         self._held = held
-
-    def _reduced(self, combine: ReduceFunction, name: Hashable, values: list[Any]) -> Any:
-        key = self._key(name)
-        try:
-            return combine(key, values)
-        except BaseException as error:
-            if not is_of_task(error):
-                raise
-            raise reduce_failed(key, error) from error
 
     def _key(self, name: Hashable) -> Any:
         return self._keys[name] if type(name) is bytes else name
@@ -208,13 +199,16 @@ class Collector:
             self._writer.write(label, index, keys, values)
 
 
-def reduce_failed(key: Any, error: BaseException) -> MapReduceError:
-    """Return the engine's error for an exception of a reduce."""
-    if isinstance(error, MapReduceError):
-        return error
-    return ReduceFailedError(
-        f"reduce failed on key {key!r}: {described(error)}", {"key": key, "traceback": task_traceback(error)}
-    )
+def call_reduce(reduce: ReduceFunction, key: Any, values: Any) -> Any:
+    """Return what `reduce` makes of `values`. Raise `ReduceFailedError` naming the key if it fails."""
+    try:
+        return reduce(key, values)
+    except BaseException as error:
+        if isinstance(error, MapReduceError) or not is_of_task(error):
+            raise
+        raise ReduceFailedError(
+            f"reduce failed on key {key!r}: {described(error)}", {"key": key, "traceback": task_traceback(error)}
+        ) from error
 
 
 def _no_pair(chunk: list[Any], *, labelled: bool) -> MapFailedError | None:

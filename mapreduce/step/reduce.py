@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mapreduce.exceptions import MapReduceError, ReduceFailedError
+from mapreduce.exceptions import ReduceFailedError
 from mapreduce.key import canonical
-from mapreduce.step.map import ReduceFunction, reduce_failed
+from mapreduce.step.map import ReduceFunction, call_reduce
 from mapreduce.step.spill import MapOutput, RunSlice, RunWriter, batches, read_file
-from mapreduce.task_error import is_of_task
 
 FOLD_COUNT = 1_000  # values per call of an associative reduce while a partition is merged
 FAN_IN = 128  # runs merged at the same time
@@ -102,18 +101,7 @@ def _in_memory(job: ReduceJob, runs: Sequence[SortedRun]) -> Iterator[tuple[Any,
     while groups:
         name, values = groups.popitem()
         key = keys[name] if type(name) is bytes else name
-        yield key, _reduced(job, key, values if job.associative else iter(values))
-
-
-def _reduced(job: ReduceJob, key: Any, values: Any) -> Any:
-    if job.reduce is None:
-        return _only(key, values)
-    try:
-        return job.reduce(key, values)
-    except BaseException as error:
-        if isinstance(error, MapReduceError) or not is_of_task(error):
-            raise
-        raise reduce_failed(key, error) from error
+        yield key, call_reduce(job.reduce or _only, key, values if job.associative else iter(values))
 
 
 def _only(key: Any, values: Iterable[Any]) -> Any:
@@ -131,7 +119,7 @@ def _merged(job: ReduceJob, runs: Sequence[SortedRun]) -> Iterator[tuple[Any, An
         for _, records in itertools.groupby(_records(runs), key=operator.itemgetter(0)):
             _, key, first = next(records)
             values = itertools.chain([first], map(operator.itemgetter(2), records))  # noqa: B031 - read once, in order
-            yield key, _reduced(job, key, _folded(job, key, values) if job.associative else values)
+            yield key, call_reduce(job.reduce or _only, key, _folded(job, key, values) if job.associative else values)
     finally:
         for path in scratch:
             path.unlink(missing_ok=True)
@@ -152,7 +140,7 @@ def _folded(job: ReduceJob, key: Any, values: Iterator[Any]) -> list[Any]:
     """Return the values of one key as a list of at most `FOLD_COUNT`, reducing repeatedly to get there."""
     held = list(itertools.islice(values, FOLD_COUNT))
     while more := list(itertools.islice(values, FOLD_COUNT - 1)):
-        held = [_reduced(job, key, held), *more]
+        held = [call_reduce(job.reduce or _only, key, held), *more]
     return held
 
 
