@@ -38,7 +38,8 @@ def checked_spec(spec: JobSpec, *, allow_source: bool = False) -> JobSpec:
     if "reduce" in types and spec.stamp is None and spec.id_min is not None and spec.id_max is not None:
         spec = replace(spec, stamp=(spec.id_min, spec.id_max))
     check_outputs(spec)
-    check_queries(spec, allow_source=allow_source)
+    for source in spec.sources:
+        query_check.check_query(source.query, allow_source=allow_source)
     check_size("the job's description", spec.to_document)
     return spec
 
@@ -104,12 +105,6 @@ def check_outputs(spec: JobSpec) -> None:
         raise SpecError("output_type reduce needs an associative reduce: use replace or merge")
     if spec.stamp is None:
         raise SpecError("output_type reduce needs a stamp [from, to], or id_min and id_max, to make repeats harmless")
-
-
-def check_queries(spec: JobSpec, *, allow_source: bool) -> None:
-    """Raise `SpecError` if a filter uses an operator that is not allowed."""
-    for source in spec.sources:
-        query_check.check_query(source.query, allow_source=allow_source)
 
 
 def check_size(what: str, to_document: Any) -> None:

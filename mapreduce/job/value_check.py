@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from bson.code import Code
 
@@ -57,6 +57,11 @@ def job_id(value: Any, key: str = "job_id") -> str:
     return str(value)
 
 
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Return True for a whole number; booleans do not count."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def is_label(value: Any) -> bool:
     """Return True if `value` can be a part of a collection name."""
     return is_text(value) and _LABEL.match(value) is not None
@@ -73,15 +78,7 @@ def database(value: Any, key: str = "database") -> str:
 
 def collection(key: str, value: Any, longest: int) -> str:
     """Accept the name of a collection of at most `longest` bytes that is not one of MongoDB's own."""
-    if (
-        not is_text(value)
-        or not value
-        or "$" in value
-        or "\0" in value
-        or ".." in value
-        or value[0] == "."
-        or value[-1] == "."
-    ):
+    if not is_text(value) or {"$", "\0"} & set(value) or not all(value.split(".")):
         raise SpecError(
             f"{key} {shown(value)}: must be the name of a collection, without $ and NUL and with single dots inside"
         )
@@ -108,7 +105,7 @@ def truth(key: str, value: Any) -> bool:
 
 def whole(key: str, value: Any, most: int) -> int:
     """Accept a whole number from 1 to `most`."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+    if not is_whole(value) or not 1 <= value <= most:
         raise SpecError(f"{key} {shown(value)}: must be a whole number from 1 to {most}")
     return value
 

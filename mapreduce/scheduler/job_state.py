@@ -27,6 +27,7 @@ from mapreduce.job.spec import (
     JobSpec,
     JobStatus,
 )
+from mapreduce.job.value_check import is_whole
 from mapreduce.scheduler.map_output_index import SplitOutput, group_partitions
 from mapreduce.scheduler.step import CALL, MAP_STEP, PLAN, PUBLISH, REDUCE_STEP, SMALL, Attempt, Step, Steps
 from mapreduce.step.map import MapCounts
@@ -386,13 +387,9 @@ class JobState:
 def is_small(spec: JobSpec, map_job_size: int) -> bool:
     """Return True if the range of ids fits into one split: with whole and unique ids it bounds the documents."""
     low, high = spec.id_min, spec.id_max
-    if not _is_whole(low) or not _is_whole(high) or any(source.id_key != "_id" for source in spec.sources):
+    if not is_whole(low) or not is_whole(high) or any(source.id_key != "_id" for source in spec.sources):
         return False
     if any(output.output_type == "replace" for output in spec.outputs.values()):
         return False
     inputs = sum(len(source.input_names) for source in spec.sources)
     return bool((high - low) * inputs <= (spec.map_job_size or map_job_size))
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -94,9 +94,8 @@ class Scheduler:
             worker.running = old.running
         self.workers[worker.worker_id] = worker
         for job_id, outputs in held.items():
-            job = self.jobs.get(job_id)
-            for output in outputs if job is not None else ():
-                if job is not None:
+            if (job := self.jobs.get(job_id)) is not None:
+                for output in outputs:
                     self._apply(job, partial(job.held, output))
 
     def heartbeat(self, worker_id: str, idle: int, running: set[str], now: float, spare: int = 0) -> bool:
@@ -113,7 +112,9 @@ class Scheduler:
                 fresh += 1
                 continue
             # The worker does not list an attempt that was assigned to it: the message was lost.
-            self._lose(worker, attempt_id, job_id, "unknown to the worker", now)
+            del worker.running[attempt_id]
+            if (job := self.jobs.get(job_id)) is not None:
+                self._apply(job, partial(job.lost, attempt_id, "unknown to the worker", now))
         worker.idle, worker.spare = max(0, idle - fresh), spare
         return True
 
@@ -130,9 +131,8 @@ class Scheduler:
 
     def progressed(self, job_id: str, attempt_id: str, docs: int, phase: str | None, now: float) -> None:
         """Record the progress of an attempt."""
-        if job_id in self.jobs:
-            job = self.jobs[job_id]
-            self._apply(job, lambda: job.progressed(attempt_id, docs, phase, now))
+        if (job := self.jobs.get(job_id)) is not None:
+            self._apply(job, partial(job.progressed, attempt_id, docs, phase, now))
 
     def done(self, answer: AttemptReply, result: dict[str, Any], output: SplitOutput | None, now: float) -> None:
         """Record the success of an attempt, with the output if it is a map step."""
@@ -187,8 +187,8 @@ class Scheduler:
             self._apply(job, partial(job.refused, set(self.workers), now))
 
     def cancel(self, job_id: str, now: float) -> None:
-        if job_id in self.jobs:
-            self._apply(self.jobs[job_id], lambda: self.jobs[job_id].cancel(now))
+        if (job := self.jobs.get(job_id)) is not None:
+            self._apply(job, partial(job.cancel, now))
 
     def step(self, now: float) -> list[Order]:
         """Check timeouts and assign steps; return all orders since the last call, in order."""
@@ -289,11 +289,6 @@ class Scheduler:
             worker.running.pop(answer.attempt_id, None)
             worker.seen_s = now
         return self.jobs.get(answer.job_id)
-
-    def _lose(self, worker: WorkerState, attempt_id: str, job_id: str, why: str, now: float) -> None:
-        worker.running.pop(attempt_id, None)
-        if job_id in self.jobs:
-            self._apply(self.jobs[job_id], lambda: self.jobs[job_id].lost(attempt_id, why, now))
 
     def _abort(self, attempts: list[Attempt]) -> None:
         for attempt in attempts:

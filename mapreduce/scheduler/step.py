@@ -45,10 +45,6 @@ class Step:
     attempts: dict[str, Attempt] = field(default_factory=dict)  # running attempts by id
     refused_by: set[str] = field(default_factory=set)  # workers that cannot run it
 
-    def oldest(self) -> Attempt | None:
-        """Return the running attempt that started first; None if there is none."""
-        return min(self.attempts.values(), key=lambda attempt: attempt.started_s, default=None)
-
 
 class Steps:
     """All steps of a job by kind and index. The time to find the next one does not grow with their number."""
@@ -219,11 +215,7 @@ class Steps:
 
     def _wants_backup(self, step: Step, worker_id: str, now: float) -> bool:
         after = self.timings[step.kind].backup_after_s()
-        attempt = step.oldest()
-        return (
-            after is not None
-            and attempt is not None
-            and len(step.attempts) == 1
-            and worker_id not in step.refused_by
-            and now - attempt.started_s >= after
-        )
+        if after is None or len(step.attempts) != 1 or worker_id in step.refused_by:
+            return False
+        (attempt,) = step.attempts.values()
+        return now - attempt.started_s >= after

@@ -11,6 +11,7 @@ from pymongo.database import Database
 from mapreduce.codec import CODEC
 from mapreduce.exceptions import InputRefusedError
 from mapreduce.job.spec import JobSpec, Source
+from mapreduce.job.value_check import is_whole
 from mapreduce.step.reader import KeyRange, id_filter
 
 MAX_SPLITS = 10_000  # bounds the router's state of a job; bigger inputs get bigger splits
@@ -77,8 +78,8 @@ def _cut(
     if not _comparable(first, last):
         yield KeyRange(index, collection, spec.id_min, spec.id_max, hinted=False)
         return
-    if _is_whole(first) and _is_whole(last):
-        bounds = _even_bounds(first, last, _documents(database, spec, collection), size)
+    if is_whole(first) and is_whole(last):
+        bounds = _even_bounds(first, last, database[collection].estimated_document_count(), size)
     else:
         bounds = _sampled_bounds(database, source, spec, collection, last, size)
     low = spec.id_min
@@ -106,19 +107,11 @@ def _value(document: Any, path: str) -> Any:
     return document
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _comparable(first: Any, last: Any) -> bool:
     """Return True if a MongoDB range can span both values: range operators match a single type."""
     if isinstance(first, int | float) and isinstance(last, int | float):
         return isinstance(first, bool) == isinstance(last, bool)
     return first is not None and type(first) is type(last)
-
-
-def _documents(database: Database[dict[str, Any]], spec: JobSpec, collection: str) -> int:
-    return database[collection].estimated_document_count()
 
 
 def _even_bounds(first: int, last: int, documents: int, size: int) -> list[int]:
@@ -134,7 +127,7 @@ def _sampled_bounds(
     database: Database[dict[str, Any]], source: Source, spec: JobSpec, collection: str, last: Any, size: int
 ) -> list[Any]:
     """Return upper bounds taken from the sorted ids of a random sample."""
-    splits = min(math.ceil(max(_documents(database, spec, collection), 1) / size), MAX_SPLITS)
+    splits = min(math.ceil(max(database[collection].estimated_document_count(), 1) / size), MAX_SPLITS)
     if splits <= 1:
         return [last]
     pipeline: list[dict[str, Any]] = [{"$sample": {"size": splits * _SAMPLES_PER_SPLIT}}]
