@@ -246,11 +246,10 @@ def update(job_id: str, fields: dict[str, Any], *, durable: bool) -> Operation:
 
     def operation(collection: Collection[dict[str, Any]]) -> None:
         concern = WriteConcern(w="majority", j=True) if durable else WriteConcern(w=1)
-        changed = {**fields, "updated": datetime.datetime.now(datetime.UTC)}
+        now = datetime.datetime.now(datetime.UTC)
+        change: dict[str, Any] = {"$set": {**fields, "updated": now}}
         if fields.get("state") in END_STATES:
-            changed["ended"] = changed["updated"]
-        change: dict[str, Any] = {"$set": changed}
-        if fields.get("state") in END_STATES:
+            change["$set"]["ended"] = now
             change["$unset"] = {"plan": ""}  # no longer needed, and the result may need the space
         collection.with_options(write_concern=concern).update_one(
             {"_id": job_id, "state": {"$nin": list(END_STATES)}}, change

@@ -27,7 +27,7 @@ class _Pending:
 
 
 class PendingLookups:
-    """Operations in progress. Each envelope is answered exactly once: by `answer`, or with an error if that is late.
+    """Operations in progress. Each envelope is answered exactly once: by `answer`, or with the error of its operation.
 
     A late `answer` is still called, with None as its envelope, because its operation has taken effect. Belongs to the
     router's thread.
@@ -40,9 +40,9 @@ class PendingLookups:
         self._pending: list[_Pending] = []
 
     def ask(self, envelope: Envelope | None, operation: job_store.Operation, answer: Answer, now: float) -> None:
-        """Queue `operation` and pass its result, or a `MapReduceError`, to `answer`: later, or now if it is refused."""
+        """Queue `operation` and pass its result to `answer`; if it fails or is refused, reply with the error."""
         if self.away is not None:
-            answer(envelope, self.away)
+            self._refuse(envelope, self.away)
             return
         pending = _Pending(envelope, now + ANSWER_WITHIN_S)
         self._pending.append(pending)
@@ -50,13 +50,19 @@ class PendingLookups:
         def found(result: Any) -> None:
             if pending in self._pending:
                 self._pending.remove(pending)
+            if isinstance(result, MapReduceError):
+                self._refuse(pending.envelope, result)
+                return
             try:
                 answer(pending.envelope, result)
             except Exception as error:
                 log.exception("answering a request failed")
-                self._reply(pending.envelope, {"error": MapReduceError(described(error)).to_document()})
+                self._refuse(pending.envelope, MapReduceError(described(error)))
 
         self._job_store.ask(operation, found)
+
+    def _refuse(self, envelope: Envelope | None, error: MapReduceError) -> None:
+        self._reply(envelope, {"error": error.to_document()})
 
     def expire(self, now: float) -> None:
         """Answer clients with an error whose operation takes longer than `ANSWER_WITHIN_S`."""
@@ -66,7 +72,7 @@ class PendingLookups:
                 f"MongoDB has not answered for {ANSWER_WITHIN_S:g} s: the request can still take effect; "
                 "repeat it with the same job_id"
             )
-            self._reply(pending.envelope, {"error": late.to_document()})
+            self._refuse(pending.envelope, late)
             pending.envelope = None
 
     def next_check_s(self, now: float) -> float:

@@ -143,9 +143,6 @@ class RequestHandler:
 
     def _inserted(self, envelope: Envelope | None, job: JobState, wait: bool, found: Any) -> None:
         now = time.monotonic()
-        if isinstance(found, MapReduceError):
-            self._reply(envelope, {"error": found.to_document()})
-            return
         if found is not None:
             self._repeat(envelope, job, wait, found, now)
             return
@@ -200,9 +197,6 @@ class RequestHandler:
         """Reply from the record of a job that is not running here; `known` replies instead if it runs by then."""
 
         def answer(to: Envelope | None, found: Any) -> None:
-            if isinstance(found, MapReduceError):
-                self._reply(to, {"error": found.to_document()})
-                return
             job = self._scheduler.jobs.get(job_id) or self._resume(found)
             if isinstance(job, JobStatus):
                 self._reply(to, job.to_document())
@@ -257,9 +251,6 @@ class RequestHandler:
 
     def _jobs(self, envelope: Envelope, limit: int, now: float) -> None:
         def answer(to: Envelope | None, found: Any) -> None:
-            if isinstance(found, MapReduceError):
-                self._reply(to, {"error": found.to_document()})
-                return
             now = time.monotonic()
             running = self._scheduler.jobs
             shown = []
@@ -318,14 +309,7 @@ def job_record(job: JobState) -> dict[str, Any]:
 
 def status_of(found: dict[str, Any]) -> JobStatus:
     """Return the status in a job record."""
-    return JobStatus(
-        str(found["_id"]),
-        str(found.get("state")),
-        found.get("error"),
-        found.get("traceback"),
-        found.get("progress") or {},
-        found.get("result"),
-    )
+    return JobStatus.from_document({"job_id": str(found["_id"]), "status": {**found, "state": str(found.get("state"))}})
 
 
 def load_job(found: dict[str, Any], limits: JobLimits, now: float, *, allow_source: bool = False) -> JobState:
