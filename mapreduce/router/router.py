@@ -90,8 +90,7 @@ class Router:
         for socket in (self._requests, self._workers):
             as_server(socket, self._settings.curve)
             socket.set(zmq.LINGER, _LINGER_MS)
-            socket.set(zmq.SNDHWM, _HIGH_WATER)
-            socket.set(zmq.RCVHWM, _HIGH_WATER)
+            socket.set_hwm(_HIGH_WATER)
         self._workers.set(zmq.ROUTER_HANDOVER, 1)
         self._wake_in.bind("inproc://recorder")
         self._addresses = {

@@ -147,9 +147,4 @@ def _culprit(keys: list[Any], values: list[Any], error: Exception) -> MapFailedE
 def batches(data: bytes) -> Iterator[Mapping[str, Any]]:
     """Yield the `{k, v}` batches of a segment."""
     for document in bson.decode_iter(data, CODEC):
-        yield decoded(document)
-
-
-def decoded(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a batch document, decompressed if necessary."""
-    return decode(zlib.decompress(document["z"])) if "z" in document else document
+        yield decode(zlib.decompress(document["z"])) if "z" in document else document

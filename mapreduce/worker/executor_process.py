@@ -28,9 +28,8 @@ class ExecutorFactory:
     def __init__(self, context: Any, config: Callable[[], ExecutorConfig]) -> None:
         self._context = context
         self._config = config
-        self._claim = LockedFolder(
-            Path(tempfile.gettempdir()), "zmr-"
-        )  # short: a socket's path has at most 107 characters
+        # The prefix is short, because a socket's path has at most 107 characters.
+        self._claim = LockedFolder(Path(tempfile.gettempdir()), "zmr-")
         self._numbers = itertools.count()
 
     def spawn(self) -> ExecutorProcess:
@@ -41,8 +40,7 @@ class ExecutorFactory:
         config = self._config().to_bytes()
         socket = self._context.socket(zmq.PAIR)
         socket.set(zmq.LINGER, 0)
-        socket.set(zmq.SNDHWM, _HIGH_WATER)
-        socket.set(zmq.RCVHWM, _HIGH_WATER)
+        socket.set_hwm(_HIGH_WATER)
         address = f"ipc://{self._claim.path / str(next(self._numbers))}"
         socket.bind(address)
         read_end, write_end = os.pipe()

@@ -120,8 +120,7 @@ class Fetcher:
             socket = self._context.socket(zmq.DEALER)
             as_client(socket, self._curve)
             socket.set(zmq.LINGER, 0)
-            socket.set(zmq.SNDHWM, 1_000)
-            socket.set(zmq.RCVHWM, 1_000)
+            socket.set_hwm(1_000)
             socket.connect(uri)
             self._sockets[uri] = socket
         return self._sockets[uri]

@@ -79,8 +79,7 @@ class Worker:
         self._factory = ExecutorFactory(self._context, self._config)
         as_server(self._data, self._settings.curve)
         self._data.set(zmq.LINGER, _LINGER_MS)
-        self._data.set(zmq.SNDHWM, _HIGH_WATER)
-        self._data.set(zmq.RCVHWM, _HIGH_WATER)
+        self._data.set_hwm(_HIGH_WATER)
         self._data_uri = self._bind_data()
         self._poller.register(self._data, zmq.POLLIN)
         for _ in range(self.processes):
@@ -140,8 +139,7 @@ class Worker:
         as_client(self._router, self._settings.curve)
         self._router.set(zmq.IDENTITY, self.worker_id.encode())
         self._router.set(zmq.LINGER, _LINGER_MS)
-        self._router.set(zmq.SNDHWM, _HIGH_WATER)
-        self._router.set(zmq.RCVHWM, _HIGH_WATER)
+        self._router.set_hwm(_HIGH_WATER)
         self._router.set(zmq.RECONNECT_IVL, 100)
         self._router.set(zmq.RECONNECT_IVL_MAX, 1_000)
         self._poller.register(self._router, zmq.POLLIN)
@@ -369,6 +367,7 @@ class Worker:
                 return
             except ValueError:
                 continue
+            asked: dict[str, Any] = {}
             try:
                 asked = decode(body)
                 header = {"n": asked["n"], "ok": True}
@@ -378,7 +377,7 @@ class Worker:
                 header, data = {"n": asked["n"], "ok": False, "why": error.message}, b""
             except (*NOT_BSON, KeyError, OSError) as error:
                 why = f"the request cannot be read: {type(error).__name__}: {error}"
-                header, data = {"n": _number(body), "ok": False, "why": why}, b""
+                header, data = {"n": asked.get("n"), "ok": False, "why": why}, b""
             self._data.send_multipart([peer, encode(header), data])
 
     def _bind_data(self) -> str:
@@ -392,15 +391,6 @@ class Worker:
         if "//0.0.0.0:" in bound:
             bound = bound.replace("0.0.0.0", _own_address(self._settings.worker_uri()))
         return bound
-
-
-def _number(body: bytes) -> int | None:
-    """Return the number of an otherwise invalid request; None if it has none."""
-    try:
-        found = decode(body).get("n")
-    except NOT_BSON:
-        return None
-    return found if isinstance(found, int) else None
 
 
 def _own_address(router_uri: str) -> str:
