@@ -10,7 +10,6 @@ import datetime
 import math
 import struct
 import uuid
-import zlib
 from collections.abc import Hashable
 from decimal import Context
 from typing import Any
@@ -183,8 +182,3 @@ def identity(key: Any) -> tuple[Hashable, Any]:
     if type(normal) is str or type(normal) is int:
         return normal, normal
     return canonical(normal), normal
-
-
-def partition(key: Any, count: int) -> int:
-    """Return the partition of a normalised key, 0 to `count` - 1: the same in every process and on every machine."""
-    return zlib.crc32(canonical(key)) % count
