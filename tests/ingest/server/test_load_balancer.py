@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -37,14 +38,14 @@ RECEIVERS = ("BSON", "JSON", "ACK", "PUBLISH")
 
 
 class Balanced:
-    """`manage.py runingest --processes 2` in its own home folder."""
+    """`manage.py runingest --processes COUNT` in its own home folder."""
 
-    def __init__(self, uri: str, database: str, home: Path) -> None:
+    def __init__(self, uri: str, database: str, home: Path, count: int = 2) -> None:
         self.journals = home / "journal"
         environment = os.environ | {f"ZARKOV_{receiver}_BIND_ADDRESS": "tcp://127.0.0.1:0" for receiver in RECEIVERS}
         environment |= {"ZARKOV_HOME": str(home), "ZARKOV_MONGO_URI": uri, "ZARKOV_MONGO_DATABASE": database}
         self.environment = environment
-        self.command = [sys.executable, "manage.py", "runingest", "--processes", "2"]
+        self.command = [sys.executable, "manage.py", "runingest", "--processes", str(count)]
         self.process = subprocess.Popen(
             self.command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
         )
@@ -52,7 +53,7 @@ class Balanced:
         eventually(lambda: recorded.exists() or self.process.poll() is not None, 110)
         self.addresses: dict[str, str] = json.loads(recorded.read_text())
         self.run = home / "run"
-        eventually(lambda: len(journal_folders(self.journals)) == 2, 60, "two journals")
+        eventually(lambda: len(journal_folders(self.journals)) == count, 60, "a journal each")
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
@@ -60,13 +61,22 @@ class Balanced:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(30) == 0
+        assert self.process.wait(100) == 0
+
+    def start_again(self) -> None:
+        """Start at the same addresses."""
+        for key, address in self.addresses.items():
+            self.environment[f"ZARKOV_{key.upper()}"] = address
+        self.process = subprocess.Popen(
+            self.command, env=self.environment, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        assert receiver_fault(self.addresses["ack_bind_address"], None, 110) == ""
 
     def settle(self) -> None:
         """Commit what waits in journals by another start; a stop has limited time for it."""
         folders = journal_folders(self.journals)
         if folders:
-            self.process = subprocess.Popen(self.command, env=self.environment, stdout=subprocess.DEVNULL)
+            self.start_again()
             eventually(lambda: not any(folder.exists() for folder in folders), 60, "what was left is committed")
             self.stop()
 
@@ -93,6 +103,27 @@ def all_pushed(balanced: Balanced, database: Database[Any]) -> list[int]:
     """Return the numbers of the pushed events that are stored once nothing waits."""
     balanced.settle()
     return sorted(e["context"]["n"] for e in database["event"].find({"type": "pushed"}))
+
+
+class SteadySender(threading.Thread):
+    """Push numbered events at short intervals until `over`, whether or not anybody listens."""
+
+    def __init__(self, address: str, first: int) -> None:
+        super().__init__(daemon=True)
+        self._address = address
+        self._first = first
+        self.count = 0
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+            socket.setsockopt(zmq.LINGER, 60_000)
+            socket.connect(self._address)
+            while not self.over.wait(0.001):
+                with contextlib.suppress(zmq.Again):
+                    event = {"type": "pushed", "context": {"n": self._first + self.count}}
+                    socket.send(bson.encode(event), zmq.NOBLOCK)
+                    self.count += 1
 
 
 def writers(database: Database[Any]) -> set[str]:
@@ -141,6 +172,26 @@ def test_a_signal_to_all_processes_at_once_loses_nothing(
     os.killpg(balanced.process.pid, number)
     balanced.stop()
     assert all_pushed(balanced, database) == list(range(3_000))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_senders_that_keep_sending_lose_nothing_while_ingesters_are_replaced(
+    mongo_uri: str, database: Database[Any], tmp_path: Path, count: int
+) -> None:
+    ingesters = Balanced(mongo_uri, database.name, tmp_path / "home", count)
+    senders = [SteadySender(ingesters.addresses["bson_bind_address"], 10**6 * n) for n in range(2)]
+    for sender in senders:
+        sender.start()
+    for _ in range(2):
+        before = [sender.count for sender in senders]
+        eventually(lambda: all(s.count > b + 300 for s, b in zip(senders, before, strict=True)), 60)  # noqa: B023
+        ingesters.stop()
+        ingesters.start_again()
+    for sender in senders:
+        sender.over.set()
+        sender.join(120)
+    ingesters.stop()
+    assert all_pushed(ingesters, database) == [10**6 * n + m for n in range(2) for m in range(senders[n].count)]
 
 
 def test_the_load_balancer_journals_what_stopped_children_do_not_read_and_they_journal_the_rest(
