@@ -48,7 +48,6 @@ _TURN_S = 0.002
 _DESCRIPTORS = "/dev/fd"
 _ATTACH_FILTER = 26  # SO_ATTACH_FILTER in socket(7)
 _DETACH_FILTER = 27
-_PEER_CLOSED = getattr(select, "POLLRDHUP", 0)  # Linux
 _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction: return 0 bytes of every packet
 _LAST_RECEIVED_MS = struct.Struct("52xI")  # tcpi_last_data_recv in linux/tcp.h
 
@@ -112,7 +111,7 @@ class _Drain:
             unread = _unread_bytes(connection)
             self._unread |= unread > 0
             pauses = not unread and _silent_s(connection, now - self._heard) >= pause_s
-            if (late or (pauses and (self._calm or self._lifted))) and not _has_ended(connection):
+            if late or (pauses and (self._calm or self._lifted)):
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_WR)
 
@@ -164,13 +163,6 @@ def _pass_io_thread(context: zmq.Context[Any]) -> None:
         sender.connect(f"tcp://127.0.0.1:{receiver.bind_to_random_port('tcp://127.0.0.1')}")
         sender.send(b"")
         receiver.recv()
-
-
-def _has_ended(connection: socket.socket) -> bool:
-    """Return whether the sender has closed its half, where the system tells."""
-    poll = select.poll()
-    poll.register(connection, _PEER_CLOSED)
-    return bool(poll.poll(0))
 
 
 def _silent_s(connection: socket.socket, default_s: float) -> float:

@@ -27,22 +27,21 @@ BODY = b"." * 500
 class Sender(threading.Thread):
     """Send numbers over one connection."""
 
-    def __init__(self, address: str, most: int = 10**9, pause_s: float = 0.0, body: bytes = BODY) -> None:
+    def __init__(self, address: str, most: int = 10**9, pause_s: float = 0.0, queue: int = HIGH_WATER_COUNT) -> None:
         super().__init__(daemon=True)
         self.context: zmq.Context[Any] = zmq.Context()
         self.socket = self.context.socket(zmq.PUSH)
-        self.socket.setsockopt(zmq.SNDHWM, HIGH_WATER_COUNT)
+        self.socket.setsockopt(zmq.SNDHWM, queue)
         self.socket.connect(address)
         self.sent = 0
         self.over = threading.Event()
         self._most = most
         self._pause_s = pause_s
-        self._body = body
 
     def run(self) -> None:
         while not self.over.is_set() and self.sent < self._most:
             try:
-                self.socket.send(b"%d" % self.sent + self._body, zmq.NOBLOCK)
+                self.socket.send(b"%d" % self.sent + BODY, zmq.NOBLOCK)
                 self.sent += 1
                 if self._pause_s:
                     self.over.wait(self._pause_s)
@@ -62,6 +61,7 @@ class Receiver:
     def __init__(self, address: str) -> None:
         self._context: zmq.Context[Any] = zmq.Context()
         self.numbers: list[int] = []
+        self.turn_s = 0.0  # how long receiving takes
         self.bind(address)
 
     def bind(self, address: str) -> None:
@@ -78,6 +78,7 @@ class Receiver:
 
     def receive(self) -> list[int]:
         """Receive some numbers, and keep them in `numbers` too."""
+        time.sleep(self.turn_s)
         before = len(self.numbers)
         with contextlib.suppress(zmq.Again):
             while len(self.numbers) - before < HIGH_WATER_COUNT:
@@ -180,9 +181,10 @@ def test_senders_that_never_pause_lose_at_most_the_message_that_they_have_writte
     start: Callable[..., Sender],
 ) -> None:
     receiver = Receiver("tcp://127.0.0.1:*")
-    senders = [start(receiver), start(receiver)]
+    receiver.turn_s = 0.001  # less than its senders send meanwhile
+    senders = [start(receiver, queue=1_000), start(receiver, queue=1_000)]
     try:
-        eventually(lambda: unread_bytes(receiver.address) > 100 * len(BODY), 60)
+        eventually(lambda: unread_bytes(receiver.address) > 200 * len(BODY), 60)
         numbers = _end_everything(receiver, senders, may_lose=len(senders))
         assert all(count <= len(senders) for count in Counter(numbers).values())
     finally:
