@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 LONGEST_PAUSE_S = 0.05  # a sender that has paused for this long is between two messages
 PAUSE_WITHIN_S = 0.5  # for a sender to pause, for ever shorter times; one that never does is shut down after twice this
 SILENT_S = 1.0  # a sender that was shut down, has not closed and is silent for this long hangs
+IO_THREAD_WITHIN_MS = 1_000  # for it to carry out what it was told
 CLOSE_WITHIN_S = 10.0  # for one that goes on sending; ZeroMQ's close at once
 RECEIVE_COUNT = 1_000  # messages received in one turn
 QUEUE_COUNT = 2**20  # messages in the queue of one sender: more than the kernel's buffers hold
@@ -160,9 +161,10 @@ class _Drain:
 def _pass_io_thread(context: zmq.Context[Any]) -> None:
     """Return once the I/O thread of `context` has carried out what it was told before."""
     with context.socket(zmq.PULL) as receiver, context.socket(zmq.PUSH) as sender:
+        sender.setsockopt(zmq.LINGER, 0)
         sender.connect(f"tcp://127.0.0.1:{receiver.bind_to_random_port('tcp://127.0.0.1')}")
         sender.send(b"")
-        receiver.recv()
+        receiver.poll(IO_THREAD_WITHIN_MS)
 
 
 def _silent_s(connection: socket.socket, default_s: float) -> float:
