@@ -81,6 +81,7 @@ class Server:
 
     def __init__(self, mongo_uri: str, home: Path, **settings: str) -> None:
         self.folder = HomeFolder(home)
+        self.folder.prepare()
         self.database_name = f"web_{uuid.uuid4().hex[:10]}"
         self._client: MongoClient[dict[str, Any]] = open_client(mongo_uri)
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ZARKOV_")}
