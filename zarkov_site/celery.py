@@ -34,7 +34,7 @@ def broker_url(mongo_address: str, database: str) -> str:
     if parts.username and "authSource" not in options:
         options = "&".join(filter(None, [options, f"authSource={parts.path.strip('/') or 'admin'}"]))
     for name in ("socketTimeoutMS", "connectTimeoutMS", "serverSelectionTimeoutMS"):
-        if name not in options:
+        if name.lower() not in options.lower():
             options = "&".join(filter(None, [options, f"{name}={BROKER_TIMEOUT_MS}"]))
     return urlunsplit(parts._replace(path=f"/{database}{BROKER_DATABASE_SUFFIX}", query=options))
 

@@ -43,7 +43,6 @@ def move_options_to_environ(arguments: Sequence[str], environ: MutableMapping[st
     return left
 
 
-INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 _HELP_OPTIONS = {"-h", "--help"}
 _EXAMPLES = {"-y": "-y zarkov.yaml", "--config": "--config zarkov.yaml", "--set": "--set web_port=8082"}
 
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _run(arguments)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return 128 + signal.SIGINT  # as shells report it
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -11,7 +11,7 @@ import zmq
 from ..exceptions import DeliveryError
 from ..transport.client_keys import ClientKeys
 from ..transport.gevent_wait import BackgroundThread
-from ..transport.handshake import connect
+from ..transport.handshake import Handshake, connect
 
 _GRACE_S = 1.0  # ZeroMQ lingers this much longer than we wait, so that an end in time means sent, not dropped
 
@@ -30,6 +30,7 @@ class PushConnection:
         self._socket = self._context.socket(zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, high_water_count)
         self._socket.setsockopt(zmq.LINGER, 0)
+        self._handshake: Handshake | None = None
         try:
             self._handshake = connect(self._socket, addr, keys)
         except DeliveryError:

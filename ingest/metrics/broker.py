@@ -13,7 +13,6 @@ import struct
 import threading
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import zmq
@@ -118,12 +117,17 @@ class Broker:
         commands.connect(_CONTROL)
         try:
             zmq.proxy_steerable(self._in, self._out, None, commands)
-            for message in read_all(self._in, self.addresses[PUBLISHERS], partial(receive_some, self._in)):
-                self._out.send_multipart(message)
+            read_all(self._in, self.addresses[PUBLISHERS], self._forward_some)
         finally:
             commands.close()
             self._in.close(0)  # only now, because publishers reconnect
             self._out.close(LINGER_MS)
+
+    def _forward_some(self) -> int:
+        messages = receive_some(self._in)
+        for message in messages:
+            self._out.send_multipart(message)
+        return len(messages)
 
     def _update_totals(self) -> None:
         """Get the proxy's counts; log and publish them when they are due."""

@@ -1,8 +1,9 @@
 """Balance the load over several ingesters: bind the addresses, hand messages to children, replace children that fail.
 
 Each child is a whole ingester with its own journal, behind local sockets. The load balancer reads a sender's socket
-only while a child has space, so it holds no event for long. If a child is killed, pushed messages that it has received
-and not journalled are lost; what it has acknowledged is in its journal, which another child adopts.
+only while a child has space, so it holds no event for long, except at the end. If a child is killed, pushed messages
+that it has received and not journalled are lost; what it has acknowledged is in its journal, which another child
+adopts.
 
 At the end the children receive everything that was read before they are stopped. The load balancer itself journals what
 none of them reads (`ingest.server.leftover_journal`); `ingest.server.relay` explains how a relay ends.

@@ -19,7 +19,7 @@ import zmq
 from ingest.server.backpressure import BackPressure
 from ingest.server.journal_writer import JournalWriter, PendingWrite
 from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
-from ingest.server.socket_reader import DRAIN_BYTES, DRAIN_COUNT, SocketReader, bind, bound_address, drain
+from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_address, drain
 from ingest.settings import IngestSettings
 from ingest.transport import socket_drain
 from ingest.transport.notice import NOTICES
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 REQUESTS_AT_ONCE = 64  # acknowledged requests read before other greenlets run
 LAST_ANSWERS_MS = 500  # at stop: for answers and notices to leave
-CONGESTED_PAUSE_S = 0.01
 BALANCER_WITHIN_S = 10.0  # at stop: a load balancer that sends nothing for this long hangs
 
 
@@ -109,14 +108,10 @@ class Receivers:
         with contextlib.suppress(Exception):  # an error that ended the receiver was logged
             while not self._writer.congested and self._receive_acknowledged(self._acknowledged.socket):
                 pass
-        for (key, read), reader in zip(PUSH_READERS.items(), self._readers, strict=False):
+        for key, reader in zip(PUSH_READERS, self._readers, strict=False):
             with contextlib.suppress(Exception):
-                messages = socket_drain.read_all(reader.socket, self.addresses[key], partial(drain, reader.socket))
-                reader.socket.close(linger=0)  # now its senders reconnect
-                for start in range(0, len(messages), DRAIN_COUNT):
-                    while self._writer.congested and not self._writer.full:
-                        time.sleep(CONGESTED_PAUSE_S)
-                    self._read_pushed(read, reader.socket, messages[start : start + DRAIN_COUNT])
+                socket_drain.read_all(reader.socket, self.addresses[key], partial(reader.receive, reader.socket))
+            reader.socket.close(linger=0)  # now its senders reconnect
 
     def close(self) -> None:
         """Close all sockets, after the last answers and notices have left."""
@@ -129,21 +124,18 @@ class Receivers:
             self._authenticator.close()
         self._context.term()
 
-    def _receive_pushed(self, read: Reader, socket: zmq.Socket[bytes]) -> bool:
+    def _receive_pushed(self, read: Reader, socket: zmq.Socket[bytes]) -> int:
         messages = drain(socket)
         if messages:
-            self._read_pushed(read, socket, messages)
-        return bool(messages)
-
-    def _read_pushed(self, read: Reader, socket: zmq.Socket[bytes], messages: list[bytes]) -> None:
-        rest = without_mark(messages, self._settings.end_mark)
-        if rest is not messages:
-            self._ended.add(socket)
-        if rest:
-            self._pushed_at = time.monotonic()
-        batch = read(rest, self._now_ms())
-        self._forward_notices(batch)
-        self._put(batch)
+            rest = without_mark(messages, self._settings.end_mark)
+            if rest is not messages:
+                self._ended.add(socket)
+            if rest:
+                self._pushed_at = time.monotonic()
+            batch = read(rest, self._now_ms())
+            self._forward_notices(batch)
+            self._put(batch)
+        return len(messages)
 
     def _receive_acknowledged(self, socket: zmq.Socket[bytes]) -> bool:
         """Read at most `REQUESTS_AT_ONCE` waiting requests, so that they are journalled as one group."""

@@ -119,9 +119,17 @@ class Relay:
             self._back.close()
 
     def _deliver_the_rest(self) -> None:
-        messages = read_all(self._front, self.address, self._receive_some)
+        rest: list[list[bytes]] = []
+
+        def receive() -> int:
+            messages = receive_some(self._front)
+            rest.extend(messages)
+            self.moved += len(messages)
+            return len(messages)
+
+        read_all(self._front, self.address, receive)
         self._front.close(0)  # only now, because senders reconnect
-        for message in messages:
+        for message in rest:
             self._back.send_multipart(message)  # waits for space
             self.moved += 1
         self.all_delivered.set()
@@ -130,11 +138,6 @@ class Relay:
                 for _ in range(self._children_count):  # round robin
                     self._back.send(self._mark, zmq.NOBLOCK)
         self._back.setsockopt(zmq.LINGER, 0)
-
-    def _receive_some(self) -> list[list[bytes]]:
-        messages = receive_some(self._front)
-        self.moved += len(messages)
-        return messages
 
     def discard(self) -> None:
         """Close a relay that was not started."""

@@ -61,9 +61,9 @@ def bound_address(socket: zmq.Socket[bytes]) -> str:
 
 
 class SocketReader:
-    """Read one socket in a greenlet. `receive(socket)` reads some messages and returns True if there may be more."""
+    """Read one socket in a greenlet. `receive(socket)` reads some messages and returns 0 if there are no more."""
 
-    def __init__(self, socket: zmq.Socket[bytes], receive: Callable[[zmq.Socket[bytes]], bool]) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], receive: Callable[[zmq.Socket[bytes]], int]) -> None:
         self.socket = socket
         self.receive = receive
         self._open = Event()

@@ -31,7 +31,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import zmq
@@ -52,25 +52,27 @@ _DETACH_FILTER = 27
 _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction: return 0 bytes of every packet
 _LAST_RECEIVED_MS = struct.Struct("52xI")  # tcpi_last_data_recv in linux/tcp.h
 
-T = TypeVar("T")
 
+def read_all(bound: zmq.Socket[Any], address: str, receive: Callable[[], int], *, accepted: bool = True) -> None:
+    """Call `receive` until everything that senders consider sent is read and they keep the rest.
 
-def read_all(bound: zmq.Socket[Any], address: str, receive: Callable[[], list[T]], *, accepted: bool = True) -> list[T]:
-    """Return everything that senders consider sent, once they keep the rest. Log a warning if one does not end.
-
-    `address` is where the socket is bound or, unless `accepted`, connected. `receive` returns some waiting messages,
-    none if there are none. Close the socket directly afterwards.
+    `address` is where the socket is bound or, unless `accepted`, connected. `receive` receives some waiting messages
+    without waiting for more, and returns how many. Log it if a sender does not end or cannot be ended. Close the socket
+    directly afterwards.
     """
-    drain = _Drain(bound, address, accepted)
-    messages: list[T] = []
-    while True:
-        drain.end_senders()  # before receiving: what those that are gone have sent has arrived
-        received = receive()
-        messages += received
-        if drain.ended(len(received)):
-            return messages
-        if not received:
-            time.sleep(_TURN_S)
+    try:
+        drain = _Drain(bound, address, accepted)
+        while True:
+            drain.end_senders()  # before receiving: what those that are gone have sent has arrived
+            received = receive()
+            if drain.ended(received):
+                return
+            if not received:
+                time.sleep(_TURN_S)
+    except zmq.ContextTerminated:
+        raise
+    except (OSError, zmq.ZMQError) as error:
+        log.error("senders cannot be ended, their last messages are dropped address=%s error=%r", address, error)  # noqa: TRY400
 
 
 def receive_some(source: zmq.Socket[bytes]) -> list[list[bytes]]:
@@ -123,7 +125,7 @@ class _Drain:
             self._heard = now
         elif now - self._heard > self._silent_s or not (self._connected or connected(self._address, self._accepted)):
             return True
-        if now - self._started > CLOSE_WITHIN_S:
+        if now - (self._lifted or self._held or self._started) > CLOSE_WITHIN_S:
             log.warning("sender does not stop sending, its last messages are dropped address=%s", self._address)
             return True
         if self._lifted is None:

@@ -16,7 +16,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar
 
 import zmq
@@ -152,13 +151,18 @@ class Backend(ABC):
             poller.register(self._socket, zmq.POLLIN)
         poller.poll(int(max(0.0, min(timeout_s, due)) * 1000) + (due > 0))
         if not full:
-            for frames in receive_some(self._socket):
-                self.handle_message(frames[-1])
+            self._receive()
         now = time.monotonic()
         if now >= self._flush_at or self.unpacked_count() >= MOST_METRICS:
             self.flush()
         elif self.parcels and now >= self._try_at:
             self._deliver()
+
+    def _receive(self) -> int:
+        messages = receive_some(self._socket)
+        for frames in messages:
+            self.handle_message(frames[-1])
+        return len(messages)
 
     def parse(self, message: bytes | str) -> Measurement | Batch:
         """Return the measurement in a message. Raise `WireError`."""
@@ -247,9 +251,7 @@ class Backend(ABC):
         """Receive what the broker has sent, deliver for at most `STOP_WITHIN_S`, then close. Can be called twice."""
         if self._socket is None:
             return
-        receive = partial(receive_some, self._socket)
-        for frames in read_all(self._socket, self.address, receive, accepted=False):
-            self.handle_message(frames[-1])
+        read_all(self._socket, self.address, self._receive, accepted=False)
         self._socket.close()
         deadline = time.monotonic() + STOP_WITHIN_S
         self._try_at = 0.0

@@ -76,17 +76,20 @@ class Receiver:
             return True
         return False
 
-    def receive(self) -> list[int]:
-        """Receive some numbers, and keep them in `numbers` too."""
+    def receive(self) -> int:
+        """Receive some numbers; return how many."""
         time.sleep(self.turn_s)
         before = len(self.numbers)
         with contextlib.suppress(zmq.Again):
             while len(self.numbers) - before < HIGH_WATER_COUNT:
                 self.numbers.append(int(self.socket.recv(zmq.NOBLOCK).partition(b".")[0]))
-        return self.numbers[before:]
+        return len(self.numbers) - before
 
     def read_all(self) -> list[int]:
-        return read_all(self.socket, self.address, self.receive)
+        """Return the numbers that were received at the end."""
+        before = len(self.numbers)
+        read_all(self.socket, self.address, self.receive)
+        return self.numbers[before:]
 
     def close(self) -> None:
         self.socket.close(linger=0)
@@ -116,8 +119,7 @@ def start() -> Iterator[Callable[..., Sender]]:
 
 def _end_everything(receiver: Receiver, senders: list[Sender], may_lose: int = 0) -> list[int]:
     """Drain, listen again at the same address, end the senders; return all numbers in the order of their arrival."""
-    drained = receiver.read_all()
-    assert drained == receiver.numbers[-len(drained) :]
+    receiver.read_all()
     receiver.socket.close(linger=0)
     before = len(receiver.numbers)
     receiver.bind(receiver.address)
@@ -195,14 +197,14 @@ def test_nobody_connects_once_the_end_has_begun(receiver: Receiver, start: Calla
     received = iter(range(100))
     late: list[Sender] = []
 
-    def receive() -> list[int]:
+    def receive() -> int:
         """Have something to read for a while, in which a sender arrives."""
         if not late:
             late.append(start(receiver, 5))
-        return [each] if (each := next(received, None)) is not None and not pause.wait(0.005) else receiver.receive()
+        return 1 if next(received, None) is not None and not pause.wait(0.005) else receiver.receive()
 
     pause = threading.Event()
-    assert read_all(receiver.socket, receiver.address, receive) == list(range(100))
+    read_all(receiver.socket, receiver.address, receive)
     assert receiver.numbers == []
     receiver.socket.close(linger=0)
     receiver.bind(receiver.address)
