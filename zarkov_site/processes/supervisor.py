@@ -28,7 +28,7 @@ from honcho.process import Process
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import SiteError
 
-TERMINATE_WAIT_S = 12.0  # after this, processes that hang are killed; on an idle machine all end within 3 s
+TERMINATE_WAIT_S = 30.0  # after this, processes that hang are killed; an ingester whose queues are full needs 10 s
 FIRST_PARTS_WAIT_S = 4.0  # part of this time for the parts that stop first, while those that they use still run
 LAST_PART_WAIT_S = 5.0  # for the part that stops after all others
 KEPT_LINES = 12
