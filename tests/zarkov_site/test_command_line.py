@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,18 @@ def test_version_and_help_write_nothing(tmp_path: Path, arguments: list[str]) ->
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let children receive SIGINT, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 INTERRUPT = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("module", ["yaml", "dj_database_url"])
 def test_ctrl_c_while_modules_are_imported_shows_no_traceback(tmp_path: Path, module: str) -> None:
     (tmp_path / f"{module}.py").write_text(INTERRUPT)
@@ -82,6 +92,7 @@ def test_ctrl_c_while_modules_are_imported_shows_no_traceback(tmp_path: Path, mo
     assert (done.returncode, done.stderr) == (130, "")
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_the_interpreter_shuts_down_shows_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(f"import atexit; atexit.register(lambda: exec({INTERRUPT!r}))")
     done = manage("shell", "-c", "import mine", PYTHONPATH=str(tmp_path))
