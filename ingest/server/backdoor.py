@@ -11,18 +11,16 @@ from ingest.exceptions import BindError
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def check_backdoor(address: str | None) -> None:
-    """Raise `BindError` if `address` is a HOST:PORT beyond loopback."""
-    if address is not None and address.rpartition(":")[0] not in _LOOPBACK:
-        raise BindError(f"backdoor = {address} would let others run code here: use 127.0.0.1:PORT")
+def open_backdoor(address: str | None, names: dict[str, Any]) -> BackdoorServer | None:
+    """Return a running server of Python prompts that see `names`, or None without `address`.
 
-
-def open_backdoor(address: str | None, names: dict[str, Any]) -> Any:
-    """Return a running server of Python prompts that see `names`, or None without `address`. Raise `BindError`."""
+    Raise `BindError` if the address is taken or beyond loopback.
+    """
     if address is None:
         return None
-    check_backdoor(address)
     host, _, port = address.rpartition(":")
+    if host not in _LOOPBACK:
+        raise BindError(f"backdoor = {address} would let others run code here: use 127.0.0.1:PORT")
     server = BackdoorServer((host, int(port)), banner="Zarkov's ingester; `ingester` is the object", locals=names)
     try:
         server.start()

@@ -27,25 +27,30 @@ class BackPressure:
         self._acknowledged = acknowledged
         self._writer = writer
         self._later = later
-        self._stopped = False
+        self._checking = self._stopped = False
 
     def apply(self) -> None:
         """Pause reading if the writer is congested, until it is no longer."""
-        if not self._writer.congested:
+        if self._stopped or not self._writer.congested:
             return
         for reader in self._readers:
             if reader is not self._acknowledged or not self._writer.full:
                 reader.pause()
-        if any(reader.paused for reader in self._readers):
-            self._later(CHECK_EVERY_S, self._check_back_pressure)
+        if not self._checking and any(reader.paused for reader in self._readers):
+            self._check_later()
+
+    def _check_later(self) -> None:
+        self._checking = True
+        self._later(CHECK_EVERY_S, self._check_back_pressure)
 
     def _check_back_pressure(self) -> None:
+        self._checking = False
         if self._stopped:
             return
         if self._writer.congested:
             if self._writer.full:
                 self._acknowledged.resume()
-            self._later(CHECK_EVERY_S, self._check_back_pressure)
+            self._check_later()
         else:
             self.lift()
 

@@ -15,12 +15,13 @@ from functools import partial
 
 import gevent
 import pymongo
+from gevent.backdoor import BackdoorServer
 from gevent.event import Event
 from gevent.hub import get_hub
 
 from ingest.exceptions import JournalError, JournalLockedError, PartFailedError
 from ingest.journal.journal import Journal, journal_folders
-from ingest.server.backdoor import check_backdoor, open_backdoor
+from ingest.server.backdoor import open_backdoor
 from ingest.server.committer import Committer
 from ingest.server.counters import Counters
 from ingest.server.journal_writer import JournalWriter
@@ -61,6 +62,7 @@ class Ingester:
         self._journal: Journal | None = None
         self._calls: deque[Callable[[], None]] = deque()
         self._stop_requested = Event()
+        self._backdoor: BackdoorServer | None = None
         self._started = self._stopped = False
         self._failure: PartFailedError | None = None
         self._loop_alive_s = time.monotonic()
@@ -71,10 +73,11 @@ class Ingester:
         self._async = hub.loop.async_()
         self._async.start(self._run_calls)
         try:
-            check_backdoor(self.settings.backdoor)
+            self._backdoor = open_backdoor(self.settings.backdoor, {"ingester": self})
             self._receivers.bind()
             self._journal = Journal.create(self.settings.journal)
         except BaseException:
+            self._close_backdoor()
             self._receivers.close()
             self._async.close()
             raise
@@ -104,7 +107,6 @@ class Ingester:
         self._receivers.start(self.writer, self._calls.append, self._spawn, partial(self._part_failed, "a receiver"))
         self._adopter = self._spawn(0.0, self._adopt_forever)
         self._heartbeat = self._spawn(0.0, self._heartbeat_forever)
-        self._backdoor = open_backdoor(self.settings.backdoor, {"ingester": self})
         self._started = True
 
     def run(self) -> None:
@@ -125,15 +127,17 @@ class Ingester:
         self._call(self._stop_requested.set)
 
     def stop(self) -> None:
-        """Stop reading, write and commit what was received, and release everything, within a few seconds."""
+        """Stop reading, write and commit what was received, and release everything.
+
+        Takes about a second, and longer while senders fill the queues or MongoDB does not answer.
+        """
         if not self._started or self._stopped:
             return
         self._stopped = True
         self._stop_requested.set()
         self._adopter.kill()
         self._heartbeat.kill()
-        if self._backdoor is not None:
-            self._backdoor.stop(timeout=0)
+        self._close_backdoor()
         assert self._journal is not None
         self._journal.lift_size_limit()  # the rest is journalled even if it is full
         self._receivers.drain_sockets()
@@ -151,6 +155,10 @@ class Ingester:
         self._async.close()
         self._close_journal(written and drained)
         self._store.connection.close()
+
+    def _close_backdoor(self) -> None:
+        if self._backdoor is not None:
+            self._backdoor.stop(timeout=0)
 
     def _close_journal(self, all_done: bool) -> None:
         assert self._journal is not None

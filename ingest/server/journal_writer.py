@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +58,7 @@ class JournalWriter:
         self._on_space = on_space
         self._on_failure = on_failure
         self._wakeup = threading.Condition()
-        self._waiting: list[PendingWrite] = []
+        self._waiting: deque[PendingWrite] = deque()
         self._waiting_bytes = 0
         self._stopping = False
         self._abandoned = threading.Event()
@@ -120,7 +121,7 @@ class JournalWriter:
             group: list[PendingWrite] = []
             size = 0
             while self._waiting and (not group or size + self._waiting[0].batch.size_bytes <= GROUP_BYTES):
-                group.append(self._waiting.pop(0))
+                group.append(self._waiting.popleft())
                 size += group[-1].batch.size_bytes
         if not group:
             self._sync()
@@ -141,7 +142,7 @@ class JournalWriter:
             written = self._sync()
         if not written:
             with self._wakeup:
-                self._waiting[:0] = group
+                self._waiting.extendleft(reversed(group))
             return False
         with self._wakeup:
             self._waiting_bytes -= sum(delivery.batch.size_bytes for delivery in group)

@@ -59,11 +59,13 @@ class LeftoverJournal:
         writer = JournalWriter(journal, Counters())
         writer.start()
         context: zmq.Context[Any] = zmq.Context()
-        readers: dict[zmq.Socket[bytes], Reader] = {
-            bind(context, zmq.PULL, "leftover", self._addresses[key]): read for key, read in PUSH_READERS.items()
-        }
+        readers: dict[zmq.Socket[bytes], Reader] = {}
         try:
+            for key, read in PUSH_READERS.items():
+                readers[bind(context, zmq.PULL, "leftover", self._addresses[key])] = read
             self._read(readers, writer)
+        except IngestError as error:  # the messages stay where they are
+            log.error("the last messages cannot be received error=%s", error)  # noqa: TRY400 - no traceback needed
         finally:
             if not writer.stop(1.0):
                 log.error("journal cannot be written, the last messages are lost journal=%s", journal.folder)

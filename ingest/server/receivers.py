@@ -48,6 +48,7 @@ class Receivers:
         self._context: zmq.Context[Any] = zmq.Context()
         self._authenticator: Authenticator | None = None
         self._readers: list[SocketReader] = []
+        self._pushed: dict[str, SocketReader] = {}  # those of `PUSH_READERS`, by key of the settings
         self._publisher: zmq.Socket[bytes] | None = None
         self._ended: set[zmq.Socket[bytes]] = set()  # those whose end mark the load balancer has sent
         self._pushed_at = 0.0
@@ -56,7 +57,8 @@ class Receivers:
         """Bind all sockets. Raise `BindError` if an address is taken."""
         self._authenticator = Authenticator(self._context, self._settings.curve)
         for key, read in PUSH_READERS.items():
-            self._readers.append(SocketReader(self._bound(key, zmq.PULL), partial(self._receive_pushed, read)))
+            self._pushed[key] = SocketReader(self._bound(key, zmq.PULL), partial(self._receive_pushed, read))
+            self._readers.append(self._pushed[key])
         self._acknowledged = SocketReader(self._bound("ack_bind_address", zmq.ROUTER), self._receive_acknowledged)
         self._readers.append(self._acknowledged)
         self._publisher = self._bound("publish_bind_address", zmq.PUB)
@@ -105,11 +107,11 @@ class Receivers:
         self.back_pressure.stop()
         for reader in self._readers:
             reader.stop()
-        with contextlib.suppress(Exception):  # an error that ended the receiver was logged
+        with reader_failure.logged("the last requests"):
             while not self._writer.congested and self._receive_acknowledged(self._acknowledged.socket):
                 pass
-        for key, reader in zip(PUSH_READERS, self._readers, strict=False):
-            with contextlib.suppress(Exception):
+        for key, reader in self._pushed.items():
+            with reader_failure.logged(f"the last messages of {key}"):
                 socket_drain.read_all(reader.socket, self.addresses[key], partial(reader.receive, reader.socket))
             reader.socket.close(linger=0)  # now its senders reconnect
 

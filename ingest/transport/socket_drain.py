@@ -39,7 +39,7 @@ import zmq
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 0.05  # a sender that has paused for this long is between two messages
-PAUSE_WITHIN_S = 0.5  # for a sender to pause, for ever shorter times; one that never does is shut down after twice this
+PAUSE_WITHIN_S = 0.5  # for a sender to pause, for shorter and shorter times; after twice this it is shut down anyway
 SILENT_S = 1.0  # a sender that was shut down, has not closed and is silent for this long hangs
 IO_THREAD_WITHIN_MS = 1_000  # for it to carry out what it was told
 CLOSE_WITHIN_S = 10.0  # for one that goes on sending; ZeroMQ's close at once
@@ -125,7 +125,8 @@ class _Drain:
             self._heard = now
         elif now - self._heard > self._silent_s or not (self._connected or connected(self._address, self._accepted)):
             return True
-        if now - (self._lifted or self._held or self._started) > CLOSE_WITHIN_S:
+        ending_since = self._lifted or (now if self._held else self._started)  # senders that are held up send nothing
+        if self._connected and now - ending_since > CLOSE_WITHIN_S:
             log.warning("sender does not stop sending, its last messages are dropped address=%s", self._address)
             return True
         if self._lifted is None:
@@ -179,7 +180,7 @@ def _silent_s(connection: socket.socket, default_s: float) -> float:
 
 
 def _refuse_senders(listener: socket.socket) -> None:
-    """Let nobody connect any more, where the system can do so; who tries retries until somebody listens again."""
+    """Let no sender connect any more, where the system can do so; they retry until a process listens again."""
     with contextlib.suppress(OSError, ValueError):  # not Linux, or a local address without a file
         if listener.family == socket.AF_UNIX:
             Path(os.fsdecode(listener.getsockname())).unlink()

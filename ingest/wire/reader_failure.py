@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ..log_limit import LogLimit
 from .batch import ReceivedBatch
@@ -43,6 +44,15 @@ def read_with_fallback(
         log_failure("a batch, which is now read one by one", error)
         for message in messages:
             refuse_on_failure(lambda message=message: read_one(message), batch, message)  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def logged(where: str) -> Iterator[None]:
+    """Log an error that ends the block instead of raising it."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the caller goes on with the next part
+        log_failure(where, error)
 
 
 def log_failure(where: str, error: Exception) -> None:

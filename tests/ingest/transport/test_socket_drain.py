@@ -17,6 +17,7 @@ import pytest
 import zmq
 
 from ingest.server.socket_reader import bound_address
+from ingest.transport import socket_drain
 from ingest.transport.socket_drain import connected, read_all, unread_bytes
 from tests.support.waiting import eventually
 
@@ -189,6 +190,20 @@ def test_senders_that_never_pause_lose_at_most_the_message_that_they_have_writte
         eventually(lambda: unread_bytes(receiver.address) > 200 * len(BODY), 60)
         numbers = _end_everything(receiver, senders, may_lose=len(senders))
         assert all(count <= len(senders) for count in Counter(numbers).values())
+    finally:
+        receiver.close()
+
+
+def test_reading_may_take_longer_than_senders_have_to_end(
+    start: Callable[..., Sender], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket_drain, "CLOSE_WITHIN_S", 1.0)
+    receiver = Receiver("tcp://127.0.0.1:*")
+    receiver.turn_s = 0.02
+    sender = start(receiver, 2_000, queue=2_000)
+    try:
+        eventually(lambda: sender.sent == 2_000 and unread_bytes(receiver.address) > 200 * len(BODY), 60)
+        assert receiver.read_all() == list(range(2_000))
     finally:
         receiver.close()
 
