@@ -237,7 +237,8 @@ class Dispatcher:
         source.next_number = max(source.next_number, number + 1)
         if (reservation.bounds.first, reservation.bounds.last) != (bounds.first, bounds.last):
             source.reader.put_back(block, reservation.bounds)
-            return self._reserve_next(source, identity, session)
+            self._wake()
+            return None
         if first_try:
             self._lowest_new_id = reservation.first + reservation.count
         block.number = number

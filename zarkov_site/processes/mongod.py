@@ -152,7 +152,7 @@ class LocalMongod:
         except psutil.TimeoutExpired:
             process.kill()
             process.wait(10)
-        except (OSError, ValueError, psutil.NoSuchProcess):
+        except (OSError, ValueError, psutil.Error):
             return
 
     def _last_port(self) -> int:
@@ -240,8 +240,10 @@ class LocalMongod:
                 client.admin.command("replSetReconfig", config, force=True)
             except (OperationFailure, AutoReconnect) as error:  # a server that changes its state closes connections
                 later = isinstance(error, AutoReconnect) or error.code == _NOT_YET_INITIALIZED
-                if not later or time.monotonic() > deadline:
+                if not later:
                     raise
+                if time.monotonic() > deadline:
+                    raise MongodError(f"the local replica set cannot be used: {error}") from error
             time.sleep(0.02)
         _wait_for_primary(client)
 

@@ -120,3 +120,29 @@ def test_a_block_released_while_it_is_committed_gets_new_ids_even_if_the_release
     assert store.watermark().through < work.reservation.first, "it is open until the release is repeated"
     assert revoke(store, work.reservation.block)
     assert store.watermark().through == work.reservation.first + 1
+
+
+def test_a_block_that_an_earlier_owner_reserved_in_parts_is_stored_once_if_the_next_reservation_fails(
+    store: Store, owner: Owner, journal: Journal, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The earlier owner's reservation of the first of two records arrives after the journal was adopted."""
+    journal.append([(RecordKind.EVENTS, 1, bson.encode({"type": "later", "context": {}}))])
+    journal.sync()
+    journal.release()
+    owner.dispatcher.add(Journal.adopt(journal.folder, owner.settings), adopted=True)
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "reserve", fails)
+        with pytest.raises(AutoReconnect):
+            owner.next_work()
+    store.reserve(store.identity(), (str(journal.uuid), 1), BlockBounds(1, 1), 1)
+    calls = iter([Store.reserve])
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "reserve", lambda *args, **named: next(calls, fails)(*args, **named))
+        while True:
+            try:
+                work = owner.next_work()
+            except AutoReconnect:
+                break
+            assert work is None
+    owner.finish()
+    assert sorted(event["type"] for event in database["event"].find()) == ["late", "later"]
