@@ -85,12 +85,12 @@ format: $(DEV_STAMP)
 screenshots: setup $(DEV_STAMP)
 	$(BIN)/python -m tests.screenshots docs/images
 
-# The lock files are made anew from pyproject.toml; addresses of package indexes stay out of them.
+# Regenerate the lock files from pyproject.toml, without addresses of package indexes.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: $(BIN)/python
 	$(BIN)/python -m pip --quiet install uv
 	$(LOCK) pyproject.toml --group build -o requirements.txt
-	$(LOCK) pyproject.toml --extra dev --extra cluster -c requirements.txt -o requirements-dev.txt
+	$(LOCK) pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
 	$(LOCK) --group node -o requirements-node.txt
 
 clean:

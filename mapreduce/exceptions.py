@@ -169,12 +169,6 @@ class RouterUnreachableError(MapReduceError):
     exit_code = 2
 
 
-class EngineMissingError(MapReduceError):
-    """The engine that the settings name is not installed."""
-
-    code = "engine_missing"
-
-
 def from_document(document: dict[str, Any]) -> MapReduceError:
     """Return the error that `to_document` described; a plain `MapReduceError` if its code is unknown."""
     kind = _BY_CODE.get(str(document.get("code")), MapReduceError)

@@ -22,7 +22,7 @@ class CurveKeys:
 class EngineSettings:
     """Settings of router, workers and clients. Each of them ignores the fields it has no use for."""
 
-    engine: str  # "zmq", "inline" or "dask"
+    engine: str  # "zmq" or "inline"
     req_bind: str  # address on which the router accepts requests; port 0 = any free port
     worker_bind: str  # address on which the router accepts workers; port 0 = any free port
     req_uri: Callable[[], str]  # address of the router for clients; called before each connection

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from mapreduce.exceptions import EngineMissingError, JobFailedError, JobTimeoutError, SpecError, from_document
+from mapreduce.exceptions import JobFailedError, JobTimeoutError, SpecError, from_document
 from mapreduce.job.basic_job import CallSpec, checked_call
 from mapreduce.job.spec import COMPLETE, UNKNOWN, JobSpec, JobStatus, new_job_id
 from mapreduce.settings import EngineSettings
@@ -115,22 +115,17 @@ def completed(status: JobStatus) -> JobStatus:
 _ENGINES = {
     "zmq": ("mapreduce.engine.zmq", "ZmqEngine"),
     "inline": ("mapreduce.engine.inline", "InlineEngine"),
-    "dask": ("mapreduce.engine.dask", "DaskEngine"),
 }
 
 
 def open_engine(settings: EngineSettings) -> Engine:
     """Return the engine that `settings.engine` names. Opens no connection yet.
 
-    Raise `SpecError` for an unknown name, `EngineMissingError` if a package that the engine needs is not installed.
+    Raise `SpecError` for an unknown name.
     """
     try:
         module, name = _ENGINES[settings.engine]
     except KeyError:
         raise SpecError(f"engine {settings.engine!r}: must be one of {', '.join(_ENGINES)}") from None
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        raise EngineMissingError(f"engine {settings.engine} is not installed: {error}") from None
-    engine: Engine = kind(settings)
+    engine: Engine = getattr(importlib.import_module(module), name)(settings)
     return engine

@@ -66,7 +66,7 @@ class _Section(BaseModel):
 class ZmrConfig(_Section):
     """Keys below `zmr:`, the map-reduce engine."""
 
-    engine: Literal["zmq", "inline", "dask"] = Field("zmq", description="What runs the jobs.")
+    engine: Literal["zmq", "inline"] = Field("zmq", description="What runs the jobs.")
     req_bind: Address = Field("tcp://127.0.0.1:5555", description="Where the router accepts requests.")
     req_uri: Address | None = Field(None, description="Where clients find the router; by default where `req_bind` is.")
     worker_bind: Address = Field("tcp://127.0.0.1:5556", description="Where the router accepts workers.")

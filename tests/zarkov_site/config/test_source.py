@@ -141,7 +141,7 @@ def test_exposed_sockets_can_be_allowed(tmp_path: Path) -> None:
         ({SET_VARIABLE: "web_port"}, ["--set web_port is not allowed: use key=value"]),
         ({SET_VARIABLE: "web_port.x=1"}, ["web_port.x"]),
         ({"ZARKOV_WEB_PORT": "99999"}, ["web_port: '99999' is not allowed", "ZARKOV_WEB_PORT", "65535"]),
-        ({"ZARKOV_ZMR__ENGINE": "x"}, ["zmr.engine: 'x'", "'zmq', 'inline' or 'dask'"]),
+        ({"ZARKOV_ZMR__ENGINE": "x"}, ["zmr.engine: 'x'", "'zmq' or 'inline'"]),
         ({"ZARKOV_ZMR": "x"}, ["zmr: 'x'", "mapping of zmr.* keys"]),
         ({"ZARKOV_JOURNAL_SYNC": "interval:0"}, ["journal_sync: 'interval:0'", "interval:MS"]),
         ({"ZARKOV_JOURNAL_SYNC": "interval:60001"}, ["journal_sync: 'interval:60001'", "1 to 60000"]),
