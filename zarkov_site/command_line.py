@@ -70,7 +70,7 @@ def _run(arguments: Sequence[str]) -> int:
     end_with_parent()
     try:
         left = move_options_to_environ(arguments, os.environ)
-        if left[1:] in (["--version"], ["version"]):
+        if left[1:2] == ["version"] or "--version" in left[1:]:
             print(__version__)  # noqa: T201 - Django would print its own version
             return 0
         from zarkov_site.config.source import load

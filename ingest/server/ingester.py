@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 ADOPT_EVERY_S = 5.0
 HEARTBEAT_S = 0.5
+WRITE_WITHIN_S = 10.0  # at stop: a disk that writes nothing for this long hangs
 DRAIN_WITHIN_S = 3.0  # at stop: what is journalled but not in MongoDB by then waits for the next start
 
 
@@ -145,7 +146,7 @@ class Ingester:
             self.adopt()  # the journals of the load balancer, and of siblings that ended
         pool = get_hub().threadpool
         deadline = time.monotonic() + DRAIN_WITHIN_S
-        written = pool.apply(self.writer.stop, (DRAIN_WITHIN_S,))
+        written = pool.apply(self.writer.stop, (WRITE_WITHIN_S,))
         if not written:
             log.error("journal cannot be written, the latest unacknowledged events are lost")
         drained = pool.apply(self.committer.stop, (max(0.2, deadline - time.monotonic()),))

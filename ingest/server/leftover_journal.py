@@ -23,6 +23,7 @@ from ingest.settings import JournalSettings
 
 log = logging.getLogger(__name__)
 
+WRITE_WITHIN_S = 10.0  # for each group of messages
 _TURN_MS = 50
 _PAUSE_S = 0.01
 
@@ -38,16 +39,25 @@ class LeftoverJournal:
         self._mark = mark
         self._settings = settings
         self._abandoned = threading.Event()
+        self._read_count = 0
+        self._journal: Journal | None = None
         self._thread = threading.Thread(target=self._run, name="leftover", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def finish(self, within_s: float) -> None:
-        """Return once everything is on disk and the journal can be adopted, at most about `within_s` seconds later."""
-        self._thread.join(within_s)
+        """Return once everything is on disk and the journal can be adopted, or nothing has moved for `within_s`."""
+        before: object = None
+        while self._thread.is_alive() and (moved := self._moved()) != before:
+            before = moved
+            self._thread.join(within_s)
         self._abandoned.set()
         self._thread.join()
+
+    def _moved(self) -> tuple[int, int]:
+        """Return how many messages were read and how many bytes were written."""
+        return self._read_count, 0 if self._journal is None else self._journal.size_bytes
 
     def _run(self) -> None:
         try:
@@ -56,6 +66,7 @@ class LeftoverJournal:
             log.error("no journal can be created for the last messages error=%s", error)  # noqa: TRY400 - no traceback needed
             return
         journal.lift_size_limit()
+        self._journal = journal
         writer = JournalWriter(journal, Counters())
         writer.start()
         context: zmq.Context[Any] = zmq.Context()
@@ -67,7 +78,7 @@ class LeftoverJournal:
         except IngestError as error:  # the messages stay where they are
             log.error("the last messages cannot be received error=%s", error)  # noqa: TRY400 - no traceback needed
         finally:
-            if not writer.stop(1.0):
+            if not writer.stop(WRITE_WITHIN_S):
                 log.error("journal cannot be written, the last messages are lost journal=%s", journal.folder)
             for socket in readers:
                 socket.close(0)
@@ -81,6 +92,7 @@ class LeftoverJournal:
         while poller.sockets and not self._abandoned.is_set():
             for socket, _ in poller.poll(_TURN_MS):
                 messages = drain(socket)
+                self._read_count += len(messages)
                 rest = without_mark(messages, self._mark)
                 batch = readers[socket](rest, time.time_ns() // 1_000_000)
                 if not batch.empty:
@@ -90,12 +102,12 @@ class LeftoverJournal:
             while writer.congested and not self._abandoned.is_set():
                 time.sleep(_PAUSE_S)
         if poller.sockets:
-            log.error("time is up, the last messages that are not journalled are lost")
+            log.error("nothing moves any more, the last messages that are not journalled are lost")
 
     def _release(self, journal: Journal) -> None:
         """Release the journal to be adopted; remove it if it is empty."""
         if journal.segments:
-            log.warning(
+            log.info(
                 "last messages journalled, since no ingester read them journal=%s bytes=%d",
                 journal.uuid,
                 journal.size_bytes,

@@ -36,8 +36,8 @@ RESTART_PAUSE_S = 1.0
 HUNG_AFTER_S = 30.0  # a child silent for longer is killed and replaced
 START_WITHIN_S = 120.0  # the same until its first answer
 CHILDREN_READ_WITHIN_S = 1.5  # at the end: if no child reads for this long, the load balancer journals the rest itself
-LEFTOVER_WITHIN_S = 5.0
-CHILD_STOP_WITHIN_S = 20.0
+LEFTOVER_WITHIN_S = 10.0  # at the end: if nothing moves for this long, the rest is lost
+CHILD_STOP_WITHIN_S = 60.0  # a child can hold hundreds of megabytes that it has not journalled
 LONGEST_IPC_PATH = 90  # sun_path in unix(7) has 108 bytes, the file's name included
 LEFTOVER = "rest"  # in place of a child's number in the addresses of the leftover journal
 

@@ -65,11 +65,13 @@ def test_a_mistake_is_reported_in_one_line_with_exit_code_1() -> None:
     assert done.stderr.startswith("error: web_port: 'many' is not allowed (environment variable ZARKOV_WEB_PORT)")
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["help"], ["help", "up"], ["up", "--help"], []])
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["version"], ["up", "--version"], ["help"], ["help", "up"], ["up", "--help"], []]
+)
 def test_version_and_help_write_nothing(tmp_path: Path, arguments: list[str]) -> None:
     done = manage(*arguments, ZARKOV_HOME=str(tmp_path / "home"))
     assert done.returncode == 0, done.stderr
-    assert (__version__ if arguments == ["--version"] else "up") in done.stdout
+    assert (f"{__version__}\n" if "version" in " ".join(arguments) else "up") in done.stdout
     assert not list(tmp_path.iterdir())
 
 

@@ -72,14 +72,18 @@ class Launch:
             self._wait(self._mongod_is_ready, "mongod")
         with self._client(timeout_ms=10_000) as client:
             refuse_standalone(client)
+        self._go_on()
         call_command("initdb", stdout=io.StringIO())
+        self._go_on()
         listed = parts.list_parts(self._config)
         for part in listed:
             if not part.needs_tables:
                 self._supervisor.start(part)
         call_command("migrate", verbosity=0, interactive=False)
+        self._go_on()
         first_use.define_metrics(self._config.folder)
         password = first_use.admin_password(self._config.folder)
+        self._go_on()
         for part in listed:
             if part.needs_tables:
                 self._supervisor.start(part)
@@ -91,6 +95,10 @@ class Launch:
         token = first_use.ingest_token()
         address = self._config.folder.address("web").rstrip("/") + "/"
         self._supervisor.write(greeting(address, self._config.folder.admin_password, password, token))
+
+    def _go_on(self) -> None:
+        if self._stopped():
+            raise StoppedEarlyError
 
     def _mongod_is_ready(self) -> bool:
         if "mongod" not in self._supervisor.running():
@@ -109,8 +117,7 @@ class Launch:
 
     def _wait(self, condition: Callable[[], bool], what: str, timeout_s: float = READY_WITHIN_S) -> None:
         def met() -> bool:
-            if self._stopped():
-                raise StoppedEarlyError
+            self._go_on()
             return condition()
 
         self._supervisor.wait(met, timeout_s, what)

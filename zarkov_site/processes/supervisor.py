@@ -28,9 +28,9 @@ from honcho.process import Process
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import SiteError
 
-TERMINATE_WAIT_S = 30.0  # after this, processes that hang are killed; an ingester whose queues are full needs 10 s
+TERMINATE_WAIT_S = 90.0  # after this, processes that hang are killed; an ingester first journals its full queues
 FIRST_PARTS_WAIT_S = 4.0  # part of this time for the parts that stop first, while those that they use still run
-LAST_PART_WAIT_S = 5.0  # for the part that stops after all others
+LAST_PART_WAIT_S = 20.0  # for the part that stops after all others
 KEPT_LINES = 12
 LOG_BYTES = 10 * 2**20  # of one part's log file; twice that is kept
 _LEVEL = re.compile(r"^\S+ \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")

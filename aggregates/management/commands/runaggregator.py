@@ -30,7 +30,7 @@ class Command(ZarkovCommand):
             ended = aggregator.stop()
             held.close()
         if not ended:
-            log.warning("refresh still running at exit; the next start resumes it")
+            log.info("refresh still running at exit; the next start resumes it")
             logging.shutdown()
             os._exit(0)  # a normal exit would wait for its thread
         return None

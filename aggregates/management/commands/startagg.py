@@ -30,7 +30,7 @@ class Command(ZarkovCommand):
             wanted = ", ".join([*modules, made.module])
             steps.append(f"add to zarkov.yaml: task_modules: [{wanted}] (and restart what is running)")
         steps += [
-            f"try it: python -m pytest {made.folder}",
+            f"try it (needs pytest): python -m pytest {made.folder}",
             f"define it: in the admin, or manage.py shell -c \"AggDef.objects.create(name='{name}', "
             f"task_name='{made.task_name}', realtime=True)\"",
             f"run it: manage.py aggregate {name}",

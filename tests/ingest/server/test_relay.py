@@ -162,6 +162,22 @@ def test_a_child_that_dies_at_the_end_loses_only_messages_that_it_had_received(r
     assert len(living.numbers) == len(set(living.numbers))
 
 
+def test_the_last_messages_are_journalled_for_as_long_as_it_makes_progress(
+    relayed: RelayWithChildren, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drain_slowly(socket: zmq.Socket[bytes]) -> list[bytes]:
+        time.sleep(0.01)
+        return [socket.recv()]
+
+    monkeypatch.setattr("ingest.server.leftover_journal.drain", drain_slowly)
+    push(relayed.relay.address, 400)
+    relayed.relay.request_end()
+    relayed.leftover.start()
+    relayed.end_json_relay()
+    relayed.leftover.finish(1.5)
+    assert relayed.journalled() == list(range(400))
+
+
 def test_no_journal_is_left_if_no_message_is_left(relayed: RelayWithChildren) -> None:
     child = relayed.child(0)
     relayed.relay.request_end()

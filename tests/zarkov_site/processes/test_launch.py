@@ -197,6 +197,15 @@ def test_ctrl_c_does_not_reach_the_process_that_loads_the_sample(
     Launch(config, lambda: False, with_sample=True, output=io.StringIO())._load_sample()
 
 
+def test_nothing_more_is_started_after_ctrl_c(tmp_path: Path, mongo_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr("zarkov_site.processes.launch.call_command", lambda name, **_: done.append(name))
+    monkeypatch.setattr("zarkov_site.processes.supervisor.Supervisor.start", lambda _, part: done.append(part.name))
+    config, _ = load(environ={"ZARKOV_HOME": str(tmp_path), "ZARKOV_MONGO_URI": mongo_uri})
+    Launch(config, lambda: done != [], with_sample=False, output=io.StringIO()).run()
+    assert done == ["initdb"]
+
+
 def test_a_second_up_in_the_same_home_folder_is_refused(system: System) -> None:
     done = system.manage("up")
     assert done.returncode == 1
