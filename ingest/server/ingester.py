@@ -219,7 +219,8 @@ class Ingester:
             except JournalLockedError:
                 continue
             except JournalError as error:
-                log.warning("journal not adopted error=%s", error)
+                if folder.exists():  # else its owner has removed it meanwhile
+                    log.warning("journal not adopted error=%s", error)
                 continue
             except Exception as error:  # noqa: BLE001 - an unreadable journal does not hold up the others
                 reader_failure.log_failure(f"journal {folder}, which is left alone", error)

@@ -42,7 +42,7 @@ LONGEST_PAUSE_S = 0.05  # a sender that has paused for this long is between two 
 PAUSE_WITHIN_S = 0.5  # for a sender to pause, for shorter and shorter times; after twice this it is shut down anyway
 SILENT_S = 1.0  # a sender that was shut down, has not closed and is silent for this long hangs
 IO_THREAD_WITHIN_MS = 1_000  # for it to carry out what it was told
-CLOSE_WITHIN_S = 10.0  # for one that goes on sending; ZeroMQ's close at once
+CLOSE_WITHIN_S = 10.0  # longer than `SILENT_S`, for one that goes on sending; ZeroMQ's close at once
 RECEIVE_COUNT = 1_000  # messages received in one turn
 QUEUE_COUNT = 2**20  # messages in the queue of one sender: more than the kernel's buffers hold
 _TURN_S = 0.002
@@ -126,7 +126,7 @@ class _Drain:
         elif now - self._heard > self._silent_s or not (self._connected or connected(self._address, self._accepted)):
             return True
         ending_since = self._lifted or (now if self._held else self._started)  # senders that are held up send nothing
-        if self._connected and now - ending_since > CLOSE_WITHIN_S:
+        if self._connected and now - ending_since > CLOSE_WITHIN_S + self._silent_s:
             log.warning("sender does not stop sending, its last messages are dropped address=%s", self._address)
             return True
         if self._lifted is None:
