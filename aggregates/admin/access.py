@@ -28,7 +28,7 @@ class TokenForm(forms.ModelForm):
         initial=["read"],
     )
     days = forms.IntegerField(
-        label="Works for (days)", min_value=1, max_value=36500, required=False, help_text="Empty = without an end."
+        label="Valid for (days)", min_value=1, max_value=36500, required=False, help_text="Empty = no expiry."
     )
 
     class Meta:
@@ -74,7 +74,7 @@ class AccessTokenAdmin(admin.ModelAdmin):
         obj.__dict__.update(token.__dict__)
         self.message_user(request, format_html("The token, shown only now: <code>{}</code>", text), messages.WARNING)
 
-    @admin.action(description="Revoke the chosen tokens", permissions=["delete"])
+    @admin.action(description="Revoke the selected tokens", permissions=["delete"])
     def revoke(self, request: HttpRequest, queryset: Any) -> None:
         """Delete the tokens: requests with them are refused from now on."""
         count = queryset.count()
@@ -103,7 +103,7 @@ class EmbedLinkAdmin(admin.ModelAdmin):
     def shows(self, link: EmbedLink) -> str:
         return link.title()
 
-    @admin.display(description="Works", boolean=True)
+    @admin.display(description="Active", boolean=True)
     def working(self, link: EmbedLink) -> bool:
         return link.works()
 
@@ -126,7 +126,7 @@ class EmbedLinkAdmin(admin.ModelAdmin):
             obj.created_by = request.user
         super().save_model(request, obj, form, change)
 
-    @admin.action(description="Revoke the chosen links")
+    @admin.action(description="Revoke the selected links")
     def revoke(self, request: HttpRequest, queryset: Any) -> None:
         """Revoke the links: they show nothing from now on."""
         self.message_user(request, f"{queryset.update(revoked=True)} revoked.")

@@ -33,8 +33,8 @@ BROKER_S = 3.0  # timeout for the broker
 class RunAdmin(admin.ModelAdmin):
     """Runs: what each one read, wrote and cost, and why it failed."""
 
-    list_display = ("asked", "aggregate", "mode", "status", "took", "read", "written", "summary")
-    list_display_links = ("asked",)
+    list_display = ("requested", "aggregate", "mode", "status", "took", "read", "written", "summary")
+    list_display_links = ("requested",)
     list_filter = ("state", "mode", "origin")
     search_fields = ("=aggdef__name", "=uid")
     search_help_text = "Name of an aggregate, or uid of a run"
@@ -44,14 +44,14 @@ class RunAdmin(admin.ModelAdmin):
     ordering = ("-pk",)
     actions = ("cancel",)
     fieldsets = (
-        ("What was asked for", {"fields": ("owner", "mode", "origin", "span", "asked", "uid")}),
+        ("Request", {"fields": ("owner", "mode", "origin", "span", "requested", "uid")}),
         ("Result", {"fields": ("status", "progress", "summary", "error", "trace")}),
         (
             "Range and cost",
             {
                 "fields": (
                     "start_id", "through", "generation", "docs_in", "keys", "skipped_count", "refreshes", "took",
-                    "cost", "began", "ended", "performed_by", "code", "jobs",
+                    "cost", "started_at", "ended", "performed_by", "code", "jobs",
                 )
             },
         ),
@@ -114,8 +114,8 @@ class RunAdmin(admin.ModelAdmin):
         changelist.title = "History of runs"
         return changelist
 
-    asked = moment("created", "asked for", "pk")
-    began = moment("started", "began")
+    requested = moment("created", "requested", "pk")
+    started_at = moment("started", "started")
     ended = moment("finished", "ended")
 
     @admin.display(description="aggregate")
@@ -129,7 +129,7 @@ class RunAdmin(admin.ModelAdmin):
 
     @admin.display(description="range")
     def span(self, run: Run) -> str:
-        return f"{exact(run.since)} to {exact(run.until)}" if run.since else "all, or all that is new"
+        return f"{exact(run.since)} to {exact(run.until)}" if run.since else "everything, or everything new"
 
     @admin.display(description="performed by")
     def performed_by(self, run: Run) -> str:
@@ -147,14 +147,14 @@ class RunAdmin(admin.ModelAdmin):
     def written(self, run: Run) -> int:
         return run.keys
 
-    @admin.display(description="took")
+    @admin.display(description="duration")
     def took(self, run: Run) -> str:
         """Return the duration; for an hour of realtime refreshes, their sum."""
         if run.state == Run.State.RUNNING and run.started:
             return f"{length(run.started)} so far"
         return f"{run.duration_s:.2f} s"
 
-    @admin.display(description="in short")
+    @admin.display(description="summary")
     def summary(self, run: Run) -> str:
         return run.summary
 
@@ -172,7 +172,7 @@ class RunAdmin(admin.ModelAdmin):
         if not run.is_open:
             return "ended"
         found = [(_job_link(job.job_id), job.state, _done(job.progress)) for job in services.jobs_under_way(run)]
-        return format_html_join(mark_safe("<br>"), "{}: {}{}", found) or "no job at this moment"
+        return format_html_join(mark_safe("<br>"), "{}: {}{}", found) or "no job at the moment"
 
     @admin.display(description="jobs")
     def jobs(self, run: Run) -> SafeString | str:
@@ -187,7 +187,7 @@ class RunAdmin(admin.ModelAdmin):
             except AggregateError as error:
                 self.message_user(request, str(error), messages.ERROR)
             else:
-                self.message_user(request, f"run {run.uid} of {run.aggdef} is asked to stop", messages.SUCCESS)
+                self.message_user(request, f"run {run.uid} of {run.aggdef} is being cancelled", messages.SUCCESS)
 
 
 def _job_link(job_id: str) -> SafeString:

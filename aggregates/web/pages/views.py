@@ -77,7 +77,7 @@ def aggregates(request: HttpRequest) -> HttpResponseBase:
     context = {
         "section": "aggregates",
         "heading": "Aggregates",
-        "about": "Everything that is counted. Open an aggregate for its chart and numbers, or to make your own chart.",
+        "about": "Open an aggregate to see its chart and numbers, or to create a chart of your own.",
         "items": items,
         "empty": "No aggregate has run yet. Define one in the admin, or with manage.py startagg.",
     }
@@ -105,7 +105,7 @@ def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
         "name": name,
         "about": AggDef.objects.filter(name=name).values_list("description", flat=True).first() or "",
         "zone": settings.ZARKOV.time_zone,
-        "currency": reached,
+        "freshness": reached,
         "through": _count(reached.through),
         "documents": [
             {
@@ -243,7 +243,7 @@ def _list_context(
         "items": items,
         "empty": f"There is no {model} yet.",
         "add_url": reverse(f"admin:aggregates_{model}_add") if may_edit else "",
-        "add_text": f"Make a {model}",
+        "add_text": f"Create a {model}",
     }
 
 

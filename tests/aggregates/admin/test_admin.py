@@ -184,7 +184,7 @@ def test_the_history_shows_tracebacks_and_cancels_runs(admin_client, site, djang
     planned = services.start_run(aggdef)
     form = {"action": "cancel", "_selected_action": [planned.pk, failed.pk]}
     page = admin_client.post(reverse("admin:aggregates_run_changelist"), form, follow=True).content.decode()
-    assert "is asked to stop" in page
+    assert "is being cancelled" in page
     assert "already ended" in page
 
 

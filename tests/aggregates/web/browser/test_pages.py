@@ -323,17 +323,17 @@ def test_a_chart_is_made_and_embedded_without_code(charts: Server, admin_page: P
     page = admin_page
     page.get_by_role("navigation").get_by_role("link", name="Aggregates").click()
     page.get_by_role("link", name="kinds").click()
-    page.get_by_role("link", name="Make a chart of it").click()
+    page.get_by_role("link", name="Create a chart").click()
     drawn(page, "")
     page.get_by_label("Kind", exact=True).select_option(label="Table")
     expect(page.locator(".chart .canvas table")).to_be_visible()  # the preview follows the choice
     page.get_by_label("Kind", exact=True).select_option(label="Bars")
-    page.get_by_role("button", name="Make the chart").click()
+    page.get_by_role("button", name="Create chart").click()
     page.wait_for_url(charts.url("charts/kinds-2/#main"))  # a chart named kinds exists
     drawn(page, "kinds-2")
     page.get_by_label("Name", exact=True).fill("the wiki")
     page.get_by_label("Site that will show it").fill("https://wiki.example.org/some/page?x=1")
-    page.get_by_role("button", name="Make the link").click()
+    page.get_by_role("button", name="Create link").click()
     code = page.locator("pre", has_text="<iframe").inner_text()
     expect(page.get_by_text("on https://wiki.example.org ·")).to_be_visible()
     address = code.split('src="')[1].split('"')[0]
