@@ -58,7 +58,8 @@ def _make_groups(**rest: Any) -> None:
 
 def check_task_modules(app_configs: Any, **options: Any) -> list[CheckMessage]:
     """Return a warning for `manage.py check` for each task module that fails to import."""
-    from aggregates.task_code.registry import discover, task_modules
+    from aggregates.task_code.registry import discover
+    from aggregates.task_modules import task_modules
 
     return [
         Warning(f"task module {report.name} fails to import: {report.error}", id="aggregates.W001")

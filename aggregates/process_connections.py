@@ -14,7 +14,7 @@ from pymongo.database import Database
 
 from aggregates.exceptions import RouterAbsentError
 from aggregates.run.context import RunContext
-from aggregates.task_code.registry import task_modules
+from aggregates.task_modules import task_modules
 
 if TYPE_CHECKING:
     from ingest.store.store import Store

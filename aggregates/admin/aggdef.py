@@ -23,7 +23,8 @@ from aggregates.admin.time_display import ago, exact, length, moment
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
 from aggregates.process_connections import process_connections
-from aggregates.task_code.registry import discover, task_modules
+from aggregates.task_code.registry import discover
+from aggregates.task_modules import task_modules
 
 SPARK_RUNS = 24
 COPY_TRIES = 1000

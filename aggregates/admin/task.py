@@ -14,7 +14,8 @@ from django.urls import URLPattern, path, reverse
 
 from aggregates import services
 from aggregates.models import AggDef, TaskSwitch
-from aggregates.task_code.registry import ModuleReport, TaskEntry, discover, task_modules
+from aggregates.task_code.registry import ModuleReport, TaskEntry, discover
+from aggregates.task_modules import task_modules
 
 USERS_SHOWN = 20  # aggregates named at a task
 

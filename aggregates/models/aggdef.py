@@ -222,7 +222,8 @@ class AggDef(models.Model):
 
     def check_fields(self) -> None:
         """Raise `DefinitionError` for the first field whose value is not allowed, `TaskRefusedError` for the task."""
-        from aggregates.task_code.registry import allowed_module, task_modules
+        from aggregates.task_code.registry import allowed_module
+        from aggregates.task_modules import task_modules
 
         check_plain({name: getattr(self, name) for name in (*TEXTS, *SWITCHES, "interval_s", "settle_s")})
         if self.zql:
@@ -259,7 +260,8 @@ class AggDef(models.Model):
 
     def clean(self) -> None:
         """Check the fields for a form, with each message at its field. Here the task must exist."""
-        from aggregates.task_code.registry import resolve, task_modules
+        from aggregates.task_code.registry import resolve
+        from aggregates.task_modules import task_modules
 
         try:
             self.check_fields()

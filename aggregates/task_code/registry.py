@@ -7,7 +7,6 @@ import affects only its own tasks.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import sys
 import traceback
@@ -65,16 +64,6 @@ def make_importable(folders: Iterable[Path]) -> None:
     for folder in folders:
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
-
-
-def task_modules() -> tuple[str, ...]:
-    """Return every module that may hold tasks, apps first, each once. Imports only their parent packages."""
-    from django.apps import apps
-    from django.conf import settings
-
-    of_apps = (f"{config.name}.agg_tasks" for config in apps.get_app_configs())
-    found = [name for name in of_apps if importlib.util.find_spec(name) is not None]
-    return tuple(dict.fromkeys([*found, *settings.ZARKOV.task_modules]))
 
 
 def discover(modules: Iterable[str]) -> list[ModuleReport]:

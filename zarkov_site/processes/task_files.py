@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from aggregates.task_code.registry import task_modules
+from aggregates.task_modules import task_modules
 
 
 def find_task_files() -> list[Path]:

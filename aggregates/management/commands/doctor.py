@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
 from aggregates.models import AggDef
-from aggregates.task_code.registry import task_modules
+from aggregates.task_modules import task_modules
 from ingest.client.health_probe import receiver_fault
 from ingest.management.command import ZarkovCommand
 from ingest.store.block_release import revoke

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
-from aggregates.task_code.registry import task_modules
+from aggregates.task_modules import task_modules
 from ingest.management.command import ZarkovCommand
 from mapreduce.worker.worker import Worker
 

@@ -12,7 +12,8 @@ from aggregates import services
 from aggregates.definition.fields import FIELDS
 from aggregates.exceptions import DefinitionError
 from aggregates.models import AggDef, Run, TaskSwitch
-from aggregates.task_code.registry import discover, task_modules
+from aggregates.task_code.registry import discover
+from aggregates.task_modules import task_modules
 from aggregates.web.api import openapi
 from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.pagination import newest_page
