@@ -14,7 +14,7 @@ FRONT_END = ("node_modules/uplot",)  # zarkov_site.settings serves its dist/; it
 
 
 class BuildWithFrontEnd(build_py):
-    """Copies `templates/` and what npm installed below `zarkov_site/`, where an installed Zarkov looks for them."""
+    """Copy `templates/` and what npm installed below `zarkov_site/`, where an installed Zarkov looks for them."""
 
     def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
         """Return `(package, module, file)` for each module of `package` but the one that builds the client's wheel."""

@@ -1,4 +1,4 @@
-"""URLs of the site."""
+"""Route `/admin/` to the admin, whose login is rate-limited, and everything else to `aggregates.urls`."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def accept_change(run_context: RunContext, definition: Definition) -> None:
 def _refresh_fast(
     run_context: RunContext, definition: Definition, position: Position, readable: ReadableInput, plan: Plan
 ) -> Outcome | None:
-    """Run the usual increment with two writes to the position instead of four; return None if that is not possible."""
+    """Run an ordinary increment with two writes to the position instead of four. Return None if that is impossible."""
     began = time.monotonic()
     if position.shown != position.generation:
         return None

@@ -90,7 +90,7 @@ def perform_run(run: Run, *, report: Report = lambda line: None) -> Outcome | Co
 
 
 def _require_defined(run: Run, aggdef: AggDef) -> None:
-    """If the definition was deleted meanwhile, delete what the run created and raise `RunCancelledError`."""
+    """Raise `RunCancelledError`, after deleting what the run created, if the definition was deleted meanwhile."""
     if not AggDef.objects.filter(name=aggdef.name).exists():
         clear(aggdef)
         raise RunCancelledError(

@@ -26,7 +26,6 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
 
 
 def error_response(error: WebError) -> HttpResponse:
-    """Return the JSON response for an error."""
     return json_response(error.body(), error.status, error.headers())
 
 

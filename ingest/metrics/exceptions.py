@@ -1,6 +1,6 @@
 """The errors of measuring; measured code never sees one, only the code that sets measuring up.
 
-They stand apart from those of `ingest`, as the package `zibrato` of the client wheel is these modules alone.
+They are separate from those of `ingest`, because the package `zibrato` of the client wheel is these modules alone.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def close_all() -> None:
 
 
 def end_with_child() -> None:
-    """In a child of multiprocessing, make sure that its end closes all senders. To be called when a sender starts."""
+    """Make sure that the end of a child of multiprocessing closes all senders. To be called when a sender starts."""
     process = sys.modules.get("multiprocessing.process")
     if process is not None and _finalized_pid != os.getpid() and process.parent_process() is not None:
         _finalize()

@@ -29,7 +29,7 @@ def options(source: str, address: Callable[[], str], interval_s: float) -> dict[
 
 
 def measure(source: str, address: Callable[[], str], interval_s: int) -> None:
-    """From now on, measure what is decorated with `timed` in this process. Do nothing if `interval_s` is 0."""
+    """Measure from now on what is decorated with `timed` in this process. Do nothing if `interval_s` is 0."""
     global _zibrato
     if interval_s and _zibrato is None:
         from .zibrato import Zibrato

@@ -206,7 +206,7 @@ class Publisher:
             log.error("measuring continues after an error error=%s", fault)
 
     def reset_after_fork(self) -> None:
-        """In a child process: discard what the parent will send, get a new id, and run if the parent ran."""
+        """Discard what the parent will send, get a new id, and run if the parent ran. For child processes."""
         ran = self._running
         self._mark_stopped()
         self._reset()

@@ -18,7 +18,7 @@ MOST_STARTED = 10_000
 
 
 def measure_tasks(zibrato: Zibrato, level: str = "info") -> None:
-    """From now on, time every Celery task of this process as `task.<name>`, in seconds, tagged with its final state.
+    """Time every Celery task of this process from now on as `task.<name>`, in seconds, tagged with its final state.
 
     A worker process of the prefork pool sends what it measured before it exits.
     """

@@ -29,8 +29,6 @@ _DECODED = re.compile("%(25|7[Cc]|0[AaDd])")
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One measurement."""
-
     level: str
     type: str  # one of TYPES
     name: str

@@ -134,7 +134,7 @@ class Committer:
                 self._wait(signals)
 
     def _report(self) -> None:
-        """Every few seconds: report this ingester's state, and compact verdicts that no replay can ask for."""
+        """Report this ingester's state and compact verdicts that no replay can ask for, if that is due again."""
         now, journal = time.monotonic(), self.dispatcher.own_journal()
         with self._report_lock:
             if now < self._report_due or journal is None:

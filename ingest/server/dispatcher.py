@@ -135,7 +135,7 @@ class Dispatcher:
         return {str(source.journal.uuid): source.blocked for source in self._sources if source.blocked}
 
     def release_journals(self) -> None:
-        """After `stop`: remove drained journals, and release the others for adoption."""
+        """Remove drained journals, and release the others for adoption. To be called after `stop`."""
         for source in self._sources:
             journal = source.journal
             if not journal.writable:

@@ -43,8 +43,6 @@ LEFTOVER = "rest"  # in place of a child's number in the addresses of the leftov
 
 
 class StopRequest(Protocol):
-    """A request to stop."""
-
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the request, at most `timeout_s`; return whether it was made."""
 

@@ -62,15 +62,13 @@ class EngineStatus:
 
 @dataclass(frozen=True)
 class JobListing:
-    """One job in a list of jobs."""
-
     job_id: str
     kind: str  # "mapreduce" or "basic"
     state: str
     created: datetime.datetime
     ended: datetime.datetime | None
     functions: tuple[str, ...]  # `module:qualname`, or `text:name` for source text; each once
-    outputs: tuple[str, ...]  # collections; a star stands for labels
+    outputs: tuple[str, ...]  # collections; `*` = the label
     progress: Mapping[str, Any] = field(default_factory=dict)  # see docs/mapreduce.md, at most a second old
     error: Mapping[str, Any] | None = None  # `{code, message, details}`
     traceback: str | None = None  # of task code, if that raised

@@ -64,8 +64,6 @@ class CommitJob:
 
 @dataclass
 class CommitCounts:
-    """Counts of one commit."""
-
     written: int = 0  # documents inserted, merged or replaced by this call
     present: int = 0  # documents that already contained exactly this range
     late: int = 0  # documents that are already past this range

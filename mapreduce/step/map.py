@@ -35,8 +35,6 @@ ReduceFunction = Callable[[Any, Any], Any]
 
 @dataclass
 class MapCounts:
-    """Counts of one map."""
-
     docs_in: int = 0
     pairs_out: int = 0
     skipped_count: int = 0

@@ -85,7 +85,7 @@ class HomeFolder:
             return path.read_text(encoding="utf-8")
 
     def write(self, path: Path, text: str) -> None:
-        """Atomically replace `path` with a file that contains `text` and has mode 0600."""
+        """Replace `path` atomically with a file that contains `text` and has mode 0600."""
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, text, durable=False)
 

@@ -13,13 +13,13 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before 
 
 
 def end_with_parent() -> None:
-    """On Linux, request SIGTERM for this process when its parent ends for any reason, if the parent is `up`."""
+    """Request SIGTERM for this process when its parent ends, if the parent is `up`. Do nothing if this is not Linux."""
     if os.environ.pop(END_WITH_PARENT, None):
         request_end_with_parent()
 
 
 def request_end_with_parent() -> None:
-    """Request SIGTERM for this process when its parent ends for any reason, where the system is Linux."""
+    """Request SIGTERM for this process when its parent ends for any reason. Do nothing if this is not Linux."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -143,8 +143,6 @@ class AggDefsView(ApiView):
 
 
 class AggDefView(ApiView):
-    """One aggregate definition."""
-
     needs = {"PUT": EDIT, "PATCH": EDIT, "DELETE": EDIT}
     unlimited = True
 
@@ -223,8 +221,6 @@ class RunsView(ApiView):
 
 
 class RunView(ApiView):
-    """One run."""
-
     unlimited = True
 
     @openapi.describe({200: RunSerializer}, 404)
@@ -234,8 +230,6 @@ class RunView(ApiView):
 
 
 class RunCancelView(ApiView):
-    """Cancellation of a run."""
-
     needs = {"POST": OPERATE}
     unlimited = True
 

@@ -53,8 +53,6 @@ class JobsSerializer(serializers.Serializer[None]):
 
 
 class JobsView(ApiView):
-    """Map-reduce jobs."""
-
     unlimited = True
 
     @openapi.describe(
@@ -78,8 +76,6 @@ class JobsView(ApiView):
 
 
 class JobView(ApiView):
-    """One map-reduce job."""
-
     unlimited = True
 
     @openapi.describe({200: JobSerializer}, 404, 503)
@@ -89,8 +85,6 @@ class JobView(ApiView):
 
 
 class JobCancelView(ApiView):
-    """Cancellation of a job."""
-
     needs = {"POST": OPERATE}
     unlimited = True
 

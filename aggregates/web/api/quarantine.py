@@ -140,8 +140,6 @@ class QuarantineView(ApiView):
 
 
 class QuarantineCountsView(ApiView):
-    """Numbers of quarantine entries."""
-
     unlimited = True
 
     @openapi.describe({200: CountsSerializer}, 503)
@@ -152,8 +150,6 @@ class QuarantineCountsView(ApiView):
 
 
 class QuarantineEntryView(ApiView):
-    """One quarantine entry."""
-
     unlimited = True
     needs = {"DELETE": OPERATE}
 
@@ -176,8 +172,6 @@ class QuarantineEntryView(ApiView):
 
 
 class QuarantineReplayView(ApiView):
-    """Replay of quarantine entries."""
-
     needs = {"POST": OPERATE}
 
     @openapi.describe({200: OutcomeSerializer}, 400, 503, request=ReplayRequest, parameters=_FILTER)

@@ -55,7 +55,7 @@ class ReceiptSerializer(serializers.Serializer[None]):
 
 
 class StoredEventSerializer(serializers.Serializer[None]):
-    """A stored event."""
+    """An event with the id that it was given at its commit."""
 
     _id = serializers.IntegerField()
     type = serializers.CharField()

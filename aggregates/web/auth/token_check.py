@@ -28,7 +28,7 @@ def check_token(request: HttpRequest) -> tuple[Any, Any] | None:
 
 
 def check_token_cached(request: HttpRequest) -> tuple[Any, Any] | None:
-    """Do the same as `check_token`, but cache a valid token for `CACHED_S`, or until its expiry if that is earlier."""
+    """Check a token like `check_token`, but cache a valid one for `CACHED_S`, or until its expiry if that is sooner."""
     header = request.META.get("HTTP_AUTHORIZATION", "")
     digest = hashlib.sha256(header.encode("utf-8", "surrogateescape")).digest()
     now = time.monotonic()

@@ -29,8 +29,6 @@ _LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """A span of time."""
-
     start: datetime | None  # included; None = open
     end: datetime | None  # included; None = open
 

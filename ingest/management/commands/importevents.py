@@ -1,4 +1,4 @@
-"""`manage.py importevents`."""
+"""`importevents DB COLLECTION`: send the documents of a MongoDB collection to the ingester as events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py initdb`."""
+"""`initdb`: create what is missing of the event store; after a restore, start its next epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py loadevents`."""
+"""`loadevents FILE`: send the events of files to the ingester, and resume an interrupted load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py runbackend NAME`."""
+"""`runbackend NAME`: deliver measurements from the broker to another system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py runbroker`."""
+"""`runbroker`: forward measurements from publishers to backends."""
 
 from __future__ import annotations
 

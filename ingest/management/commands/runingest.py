@@ -1,4 +1,4 @@
-"""`manage.py runingest`."""
+"""`runingest`: receive events, journal them and commit them to MongoDB; with `--processes`, balance the load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py zsend`."""
+"""`zsend ADDRESS`: send each line of standard input to a PULL socket."""
 
 from __future__ import annotations
 
