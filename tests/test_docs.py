@@ -10,6 +10,7 @@ import pytest
 import yaml
 from django.core.management import get_commands, load_command_class
 
+from tests.support.paths import named
 from zarkov_site.config.config import REPOSITORY
 from zarkov_site.config.source import FILE_VARIABLE, known_keys, load
 
@@ -29,10 +30,6 @@ def texts() -> list[Path]:
     return [*sorted(REPOSITORY.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 
 
-def named(path: Path) -> str:
-    return str(path.relative_to(REPOSITORY))
-
-
 @pytest.mark.parametrize("name", our_commands())
 def test_every_command_has_help_with_an_example(name: str) -> None:
     command = load_command_class(get_commands()[name], name)
@@ -44,8 +41,8 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 @pytest.mark.parametrize("path", texts(), ids=named)
 def test_named_commands_exist(path: Path) -> None:
-    named = set(re.findall(r"manage\.py ([a-z]+)\b", path.read_text()))
-    assert named - set(get_commands()) == set()
+    commands = set(re.findall(r"manage\.py ([a-z]+)\b", path.read_text()))
+    assert commands - set(get_commands()) == set()
 
 
 def has_target(page: Path, link: str) -> bool:

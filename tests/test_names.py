@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import named
 from zarkov_site.config.config import REPOSITORY
 
 PACKAGES = ("zarkov_site", "aggregates", "ingest", "mapreduce")
@@ -23,10 +24,6 @@ def modules() -> list[Path]:
     return sorted(
         p for p in found if not p.name.startswith("__") and not {"migrations", "commands", "build"} & set(p.parts)
     )
-
-
-def named(path: Path) -> str:
-    return str(path.relative_to(REPOSITORY))
 
 
 def forms(word: str) -> set[str]:

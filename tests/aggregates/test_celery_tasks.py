@@ -19,11 +19,12 @@ from aggregates.run.lease_holder import is_dead
 from aggregates.services import celery_queue
 from aggregates.services.celery_queue import QueuedMessage
 from tests.support.aggregates.definitions import values
-from tests.support.aggregates.event_source import Producer, event
+from tests.support.aggregates.event_source import event
 from zarkov_site.celery import app
 from zarkov_site.config.config import REPOSITORY
 
 TASK = "tests.support.aggregates.tasks.CountByDay"
+pytestmark = pytest.mark.usefixtures("site")
 
 
 @pytest.fixture
@@ -32,11 +33,6 @@ def queued(site: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     monkeypatch.setattr(app, "send_task", lambda name, args, **options: found.append(args[0]))
     return found
-
-
-@pytest.fixture
-def producer(site: Any) -> Producer:
-    return Producer(process_connections().run_context.store)
 
 
 def long_ago(run: Run) -> None:

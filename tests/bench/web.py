@@ -26,6 +26,7 @@ from urllib.parse import quote, urlsplit
 
 import psutil
 
+from tests.support.ports import free_ports
 from tests.support.waiting import eventually
 from tests.support.web.server import Server, write_aggregate
 from zarkov_site.config.config import REPOSITORY
@@ -75,9 +76,7 @@ def query() -> Row:
 
 @contextmanager
 def _peer(running: Server) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     environ = os.environ | {
         "PEER_MONGO_URI": running.mongo_uri,  # type: ignore[attr-defined]
         "PEER_DATABASE": running.database_name,

@@ -11,6 +11,7 @@ from pymongo.database import Database
 
 from ingest.settings import IngestSettings, JournalSettings
 from ingest.store.store import Store, connect
+from tests.support.ingest.mongod import Mongod
 from tests.support.ingest.running import ANYWHERE, RunningIngester
 
 
@@ -49,6 +50,14 @@ def start_ingester() -> Iterator[Callable[..., RunningIngester]]:
     yield start
     for running in started:
         running.stop()
+
+
+@pytest.fixture
+def mongod(tmp_path: Path) -> Iterator[Mongod]:
+    """Yield a mongod of this test's own, which the test may halt and kill."""
+    made = Mongod(tmp_path / "home")
+    yield made
+    made.close()
 
 
 @pytest.fixture

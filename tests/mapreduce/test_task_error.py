@@ -44,14 +44,6 @@ def no_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture
-def interrupts() -> Iterator[None]:
-    """As in a terminal; what is started in the background may have inherited that Ctrl-C has no effect."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def mapped(raised: BaseException, tmp_path: Any, *, skip: bool) -> MapCounts:
     def on_seven(documents: Iterator[dict[str, Any]]) -> Iterator[tuple[str, int]]:
         for document in documents:
@@ -94,7 +86,7 @@ def test_a_reduce_may_raise_anything(raised: BaseException, tmp_path: Any) -> No
     assert caught.value.details["key"] == "k"
 
 
-def test_an_order_to_this_process_goes_through(tmp_path: Any, interrupts: None) -> None:
+def test_an_order_to_this_process_goes_through(tmp_path: Any, interruptible: None) -> None:
     assert not is_of_task(Aborted())
     assert not is_of_task(KeyboardInterrupt()), "Ctrl-C of a person, where it has effect"
     with pytest.raises(Aborted):

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import stat
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ingest import __version__
+from tests.support import command
 from zarkov_site.command_line import move_options_to_environ
-from zarkov_site.config.config import REPOSITORY
 from zarkov_site.exceptions import ConfigError
 
 
 def manage(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(REPOSITORY / "manage.py"), *arguments]
-    return subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, timeout=240, check=False)
+    return command.manage(*arguments, environ=environ)
 
 
 def test_configuration_options_are_recognized_anywhere_on_the_command_line() -> None:
@@ -73,14 +69,6 @@ def test_version_and_help_write_nothing(tmp_path: Path, arguments: list[str]) ->
     assert done.returncode == 0, done.stderr
     assert (f"{__version__}\n" if "version" in " ".join(arguments) else "up") in done.stdout
     assert not list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Let children receive SIGINT, also where the tests run in the background of a shell, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 INTERRUPT = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"

@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 import pytest
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.support.system import System, running
@@ -19,6 +18,7 @@ from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
 pytestmark = pytest.mark.timeout(300)
+Data = Database[dict[str, Any]]
 PROCESSES, THREADS = 3, 4
 PROGRAM = """
 import sys, threading
@@ -51,12 +51,6 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def db(system: System) -> Iterator[Database[dict[str, Any]]]:
-    with MongoClient(system.folder.mongo_uri(), tz_aware=True) as client:
-        yield client["zarkov"]
-
-
 class Programs:
     """Processes that measure a number of calls on request."""
 
@@ -87,8 +81,8 @@ class Programs:
             process.stdout.close()
 
 
-def total(db: Database[dict[str, Any]], output: str, name: str, field: str) -> float:
-    return sum(d["value"][field] for d in db[f"zagg.{output}"].find({"_id": {"$regex": f"^{name}/shop/"}}))
+def total(system_database: Data, output: str, name: str, field: str) -> float:
+    return sum(d["value"][field] for d in system_database[f"zagg.{output}"].find({"_id": {"$regex": f"^{name}/shop/"}}))
 
 
 def backends(system: System) -> list[psutil.Process]:
@@ -100,14 +94,12 @@ def backends(system: System) -> list[psutil.Process]:
     return found
 
 
-def test_counts_are_exact_and_losses_of_a_killed_backend_are_counted(
-    system: System, db: Database[dict[str, Any]]
-) -> None:
+def test_counts_are_exact_and_losses_of_a_killed_backend_are_counted(system: System, system_database: Data) -> None:
     programs = Programs(system.folder.address("metrics.publishers"))
     try:
         live = programs.work(5_000)
-        eventually(lambda: total(db, "metric_counters", "sold", "sum") == 2 * live, 60, "the first sums")
-        eventually(lambda: total(db, "metric_timers", "work", "count") == live, 60, "the first timers")
+        eventually(lambda: total(system_database, "metric_counters", "sold", "sum") == 2 * live, 60, "the first sums")
+        eventually(lambda: total(system_database, "metric_timers", "work", "count") == live, 60, "the first timers")
 
         (backend,) = backends(system)
         backend.suspend()
@@ -116,29 +108,29 @@ def test_counts_are_exact_and_losses_of_a_killed_backend_are_counted(
         eventually(lambda: any(p.pid != backend.pid for p in backends(system)), 30, "another backend")
         live += programs.work(1_000)  # waits until a backend receives again
 
-        eventually(lambda: total(db, "metric_counters", "sold", "sum") == 2 * live, 60, "the sums")
-        eventually(lambda: total(db, "metric_timers", "work", "count") == live, 60, "the timers")
-        publishers = db["event"].distinct("extra.publisher", {"context.source": "shop"})
+        eventually(lambda: total(system_database, "metric_counters", "sold", "sum") == 2 * live, 60, "the sums")
+        eventually(lambda: total(system_database, "metric_timers", "work", "count") == live, 60, "the timers")
+        publishers = system_database["event"].distinct("extra.publisher", {"context.source": "shop"})
         assert len(publishers) == PROCESSES
 
         def missing() -> int:
             keys = [f"{publisher}/info" for publisher in publishers]
-            found = db["zagg.metric_delivery"].find({"_id": {"$in": keys}})
+            found = system_database["zagg.metric_delivery"].find({"_id": {"$in": keys}})
             return sum(document["value"]["lost_measurements"] for document in found)
 
         eventually(lambda: missing() == 2 * lost, 60, "the count of losses")
-        assert total(db, "metric_counters", "sold", "sum") == 2 * live
+        assert total(system_database, "metric_counters", "sold", "sum") == 2 * live
     finally:
         programs.close()
-    ids = db["event"].distinct("id", {"context.source": "shop"})
-    assert len(ids) == db["event"].count_documents({"context.source": "shop"})
+    ids = system_database["event"].distinct("id", {"context.source": "shop"})
+    assert len(ids) == system_database["event"].count_documents({"context.source": "shop"})
 
 
-def test_zarkov_measures_itself_and_the_dashboard_shows_it(system: System, db: Database[dict[str, Any]]) -> None:
+def test_zarkov_measures_itself_and_the_dashboard_shows_it(system: System, system_database: Data) -> None:
     system.get("")
 
     def names() -> set[str]:
-        return {d["_id"].rpartition("/")[0] for d in db["zagg.metric_timers"].find({}, {"_id": 1})}
+        return {d["_id"].rpartition("/")[0] for d in system_database["zagg.metric_timers"].find({}, {"_id": 1})}
 
     wanted = {
         "request.front{method=GET,status=2xx}/web",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import socket
 import subprocess
 import sys
 
@@ -16,22 +15,19 @@ from aggregates.models import AggDef
 from aggregates.process_connections import process_connections, reset
 from mapreduce.exceptions import RouterUnreachableError
 from tests.support.aggregates.definitions import values
-from tests.support.aggregates.event_source import Producer, event
+from tests.support.aggregates.event_source import event
 from tests.support.durations import assert_within, seconds
+from tests.support.ports import free_ports
 from zarkov_site.config.config import REPOSITORY
 
 TASK = "tests.support.aggregates.tasks.CountByDay"
+pytestmark = pytest.mark.usefixtures("site")
 
 
 def run(*arguments: str) -> str:
     out = io.StringIO()
     call_command(*arguments, stdout=out, stderr=out)
     return out.getvalue()
-
-
-@pytest.fixture
-def producer(site):
-    return Producer(process_connections().run_context.store)
 
 
 def test_aggregate_prints_what_it_did(producer, database):
@@ -70,8 +66,8 @@ def test_a_mistake_is_reported_in_one_line(arguments, words, site):
         run("aggregate", *arguments)
 
 
-def test_aggregate_exits_2_if_the_router_stops_answering_in_the_middle_of_a_run(site, monkeypatch):
-    Producer(process_connections().run_context.store).send(event())
+def test_aggregate_exits_2_if_the_router_stops_answering_in_the_middle_of_a_run(producer, monkeypatch):
+    producer.send(event())
     services.define(name="days", task_name=TASK)
 
     def silent(*_arguments, **_options):
@@ -85,9 +81,8 @@ def test_aggregate_exits_2_if_the_router_stops_answering_in_the_middle_of_a_run(
 
 def test_aggregate_exits_2_within_5_s_and_names_req_uri_if_no_router_answers(site):
     services.define(name="days", task_name=TASK)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    (port,) = free_ports(1)
+    address = f"tcp://127.0.0.1:{port}"
     zmr = site.ZARKOV.zmr.model_copy(update={"engine": "zmq", "req_uri": address})
     site.ZARKOV = site.ZARKOV.model_copy(update={"zmr": zmr})
     reset()

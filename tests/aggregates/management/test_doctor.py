@@ -13,7 +13,9 @@ from aggregates.management.commands import doctor
 from aggregates.models import AggDef
 from aggregates.process_connections import process_connections
 from ingest.store.ingester_report import report
-from tests.support.aggregates.event_source import Producer, event
+from tests.support.aggregates.event_source import event
+
+pytestmark = pytest.mark.usefixtures("site")
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -23,11 +25,6 @@ def run(*arguments: str) -> tuple[int, str]:
     except SystemExit as end:
         code = int(end.code or 0)
     return code, out.getvalue()
-
-
-@pytest.fixture
-def producer(site):
-    return Producer(process_connections().run_context.store)
 
 
 def test_a_healthy_system_has_no_problems(producer):

@@ -21,7 +21,7 @@ from aggregates.run.outcome import Outcome
 from ingest.transport.notice import committed
 from tests.support.aggregates.definitions import values
 from tests.support.aggregates.event_source import Producer, event
-from tests.support.ingest.mongod import Server
+from tests.support.ingest.mongod import Mongod
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -199,7 +199,7 @@ def test_stop_does_not_wait_forever_for_a_refresh_that_hangs(site, database, mon
 
 
 def test_stop_needs_no_answer_from_a_mongod_that_hangs(site, tmp_path: Path):
-    server = Server(tmp_path / "home")
+    server = Mongod(tmp_path / "home")
     try:
         config = site.ZARKOV.model_copy(update={"mongo_uri": f"{server.uri}&connectTimeoutMS=3600000"})
         held = ProcessConnections(config)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,27 +11,20 @@ import pytest
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import BusyError, DeliveryError
 from tests.support.ingest.load import Victim
-from tests.support.ingest.mongod import Server
+from tests.support.ingest.mongod import Mongod
 from tests.support.waiting import eventually
 
 DISK_BYTES = 1_000_000
 _MOUNT = f'mount -t tmpfs -o size={DISK_BYTES} tmpfs "$0" && exec "$@"'
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path / "home")
-    yield made
-    made.close()
-
-
 def test_a_full_disk_pauses_reading_and_every_accepted_event_arrives_once_there_is_space(
-    server: Server, tmp_path: Path
+    mongod: Mongod, tmp_path: Path
 ) -> None:
     disk = tmp_path / "journal"
     disk.mkdir()
     unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
-    victim = Victim(server.uri, "hurt", tmp_path, inside=[*unshare, "sh", "-c", _MOUNT, str(disk)])
+    victim = Victim(mongod.uri, "hurt", tmp_path, inside=[*unshare, "sh", "-c", _MOUNT, str(disk)])
     accepted: set[str] = set()
     try:
         with AcknowledgedClient(victim.addresses["ack_bind_address"], timeout_s=2.0, attempts=1) as client:
@@ -55,15 +47,15 @@ def test_a_full_disk_pauses_reading_and_every_accepted_event_arrives_once_there_
                         )  # the previous one waits for space; this one is answered "busy"
 
             eventually(send)
-            eventually(lambda: server.database["event"].find_one())
-            server.halt()
+            eventually(lambda: mongod.database["event"].find_one())
+            mongod.halt()
             with pytest.raises(BusyError, match="full"):
                 fill()
             assert 20 < len(accepted) < DISK_BYTES / 10_000
-            server.resume()
+            mongod.resume()
             eventually(send, what="events are accepted again")
-        eventually(lambda: accepted <= {e["id"] for e in server.database["event"].find({"type": "x"}, {"id": 1})})
-        assert server.database["event"].count_documents({"type": "x"}) == len(accepted)
+        eventually(lambda: accepted <= {e["id"] for e in mongod.database["event"].find({"type": "x"}, {"id": 1})})
+        assert mongod.database["event"].count_documents({"type": "x"}) == len(accepted)
     finally:
         victim.process.send_signal(signal.SIGKILL)
         victim.process.wait()

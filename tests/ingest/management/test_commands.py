@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from tests.support import command
 from tests.support.ingest.running import sums
 from tests.support.waiting import eventually
 
@@ -32,13 +34,7 @@ def environment(mongo_uri: str, database: Database[Any], tmp_path: Path) -> dict
 
 @pytest.fixture
 def manage(environment: dict[str, str]) -> Manage:
-    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            input=stdin, capture_output=True, text=True, timeout=240, check=False, env=environment,
-        )  # fmt: skip
-
-    return run
+    return functools.partial(command.manage, environ=environment)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from ingest.metrics.backend.graphite import GraphiteBackend
 from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.backend.statsd import StatsdBackend
 from tests.support.ingest.metrics import Running, RunningBroker
+from tests.support.ports import free_ports
 from tests.support.waiting import eventually as wait_for
 from zarkov_site.config.config import REPOSITORY
 
@@ -28,15 +29,6 @@ SECONDS = [0.01 * n for n in range(1, 101)]
 
 Make = Callable[..., Zibrato]
 Closing = Callable[[Any], Any]
-
-
-def free_ports(count: int) -> list[int]:
-    """Return free loopback ports; all stay bound until all are known."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
 
 
 def listens(port: int) -> bool:

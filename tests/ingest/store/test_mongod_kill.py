@@ -7,7 +7,7 @@ import dataclasses
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ingest.settings import IngestSettings, JournalSettings
 from ingest.store.ingester_report import summarize
 from ingest.store.store import connect
 from tests.support.ingest.load import Load, Victim, journalled, prove
-from tests.support.ingest.mongod import WAITING_FOR_MONGOD, Server
+from tests.support.ingest.mongod import WAITING_FOR_MONGOD, Mongod
 from tests.support.ingest.running import ANYWHERE, RunningIngester, sums
 from tests.support.waiting import eventually
 
@@ -28,70 +28,63 @@ Start = Callable[..., RunningIngester]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path / "home")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def settings(server: Server, tmp_path: Path) -> IngestSettings:
+def settings(mongod: Mongod, tmp_path: Path) -> IngestSettings:
     journal = JournalSettings(tmp_path / "journals")
-    return IngestSettings(ANYWHERE, ANYWHERE, ANYWHERE, ANYWHERE, lambda: server.uri, "hurt", journal)
+    return IngestSettings(ANYWHERE, ANYWHERE, ANYWHERE, ANYWHERE, lambda: mongod.uri, "hurt", journal)
 
 
-def kill_round(server: Server, folder: Path, kills: int) -> Counter[str]:
+def kill_round(mongod: Mongod, folder: Path, kills: int) -> Counter[str]:
     """Kill mongod in each phase in turn, under load; then prove that everything is there once."""
-    victim = Victim(server.uri, "hurt", folder)
+    victim = Victim(mongod.uri, "hurt", folder)
     hits, pushed = Counter[str](), set[int]()
     try:
         load = Load(victim.addresses)
         try:
             for number in range(kills):
-                hits.update(server.kill_in(WAITING_FOR_MONGOD[number % len(WAITING_FOR_MONGOD)], victim))
+                hits.update(mongod.kill_in(WAITING_FOR_MONGOD[number % len(WAITING_FOR_MONGOD)], victim))
                 pushed |= journalled(victim.journals)
                 before = len(load.acknowledged)
                 eventually(lambda before=before: len(load.acknowledged) > before, what="events are accepted")
         finally:
             load.stop()
         pushed |= journalled(victim.journals)
-        eventually(lambda: not (server.database["ingest.store"].find_one() or {"open": 1})["open"])
+        eventually(lambda: not (mongod.database["ingest.store"].find_one() or {"open": 1})["open"])
         victim.kill()
         victim.start()
         eventually(lambda: len(journal_folders(victim.journals)) == 1)
     finally:
         victim.kill()
-    prove(server.uri, server.database, load, pushed)
+    prove(mongod.uri, mongod.database, load, pushed)
     print("kills of mongod per phase:", dict(hits))
     return hits
 
 
-def test_mongod_killed_in_every_phase_loses_and_doubles_nothing(server: Server, tmp_path: Path) -> None:
-    assert set(kill_round(server, tmp_path, 3)) == set(WAITING_FOR_MONGOD)
+def test_mongod_killed_in_every_phase_loses_and_doubles_nothing(mongod: Mongod, tmp_path: Path) -> None:
+    assert set(kill_round(mongod, tmp_path, 3)) == set(WAITING_FOR_MONGOD)
 
 
 @pytest.mark.long
-def test_mongod_killed_a_hundred_times_loses_and_doubles_nothing(server: Server, tmp_path: Path) -> None:
-    hits = kill_round(server, tmp_path, 102)
+def test_mongod_killed_a_hundred_times_loses_and_doubles_nothing(mongod: Mongod, tmp_path: Path) -> None:
+    hits = kill_round(mongod, tmp_path, 102)
     assert min(hits[phase] for phase in WAITING_FOR_MONGOD) >= 30
 
 
 def test_a_mongod_that_hangs_longer_than_a_timeout_receives_everything_once(
-    server: Server, settings: IngestSettings, start_ingester: Start, monkeypatch: pytest.MonkeyPatch
+    mongod: Mongod, settings: IngestSettings, start_ingester: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """mongod finishes transactions that timed out on our side later, while they are repeated."""
     monkeypatch.setattr("ingest.store.connection.SOCKET_TIMEOUT_S", 1.5)
     running = start_ingester(settings)
     sent = 0
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
-        eventually(lambda: client.event("first", {}).accepted and server.database["event"].find_one())
+        eventually(lambda: client.event("first", {}).accepted and mongod.database["event"].find_one())
         for _ in range(3):
-            server.halt()
+            mongod.halt()
             until = time.monotonic() + 2.5
             while time.monotonic() < until:
                 sent += client.send([{"type": "x", "id": f"{sent + n}"} for n in range(50)]).accepted
-            server.resume()
-            eventually(lambda sent=sent: _count(server, {"type": "x"}) == sent)
+            mongod.resume()
+            eventually(lambda sent=sent: _count(mongod, {"type": "x"}) == sent)
     counts = running.ingester.counters
     eventually(lambda: counts.counts().pending == 0)
     assert counts.counts().duplicates == 0, "a repeated block is known by its verdict, not by the ids of its events"
@@ -99,7 +92,7 @@ def test_a_mongod_that_hangs_longer_than_a_timeout_receives_everything_once(
 
 @pytest.mark.parametrize("pending", [0, 10])
 def test_an_ingester_stops_without_an_answer_from_a_mongod_that_hangs(
-    server: Server,
+    mongod: Mongod,
     settings: IngestSettings,
     start_ingester: Start,
     monkeypatch: pytest.MonkeyPatch,
@@ -108,96 +101,96 @@ def test_an_ingester_stops_without_an_answer_from_a_mongod_that_hangs(
 ) -> None:
     """No timeout of the driver ends the wait: what `stop` waits for by itself must be enough."""
     monkeypatch.setattr("ingest.store.connection.SOCKET_TIMEOUT_S", 3600)
-    patient = dataclasses.replace(settings, mongo_address=lambda: f"{server.uri}&connectTimeoutMS=3600000")
+    patient = dataclasses.replace(settings, mongo_address=lambda: f"{mongod.uri}&connectTimeoutMS=3600000")
     running = start_ingester(patient)
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("before", {}).accepted == 1
-        eventually(lambda: _count(server, {}) == 1 and running.ingester.counters.counts().pending == 0)
-        server.halt()
+        eventually(lambda: _count(mongod, {}) == 1 and running.ingester.counters.counts().pending == 0)
+        mongod.halt()
         sent = client.send([{"type": "during"} for _ in range(pending)]).accepted if pending else 0
     running.stop()
     assert len(journal_folders(settings.journal.folder)) == 1
-    server.resume()
+    mongod.resume()
     eventually(lambda: not any(thread.name.startswith("inserter") for thread in threading.enumerate()))
     assert "InvalidOperation" not in caplog.text
     start_ingester(settings)
-    eventually(lambda: _count(server, {"type": "during"}) == sent)
+    eventually(lambda: _count(mongod, {"type": "during"}) == sent)
 
 
 def test_a_mongod_that_steps_down_receives_everything_once(
-    server: Server, settings: IngestSettings, start_ingester: Start
+    mongod: Mongod, settings: IngestSettings, start_ingester: Start
 ) -> None:
     running = start_ingester(settings)
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("before", {}).accepted == 1
-        eventually(lambda: server.database["event"].find_one())
-        server.admin.command("replSetStepDown", 1, force=True)
+        eventually(lambda: mongod.database["event"].find_one())
+        mongod.admin.command("replSetStepDown", 1, force=True)
         assert client.send([{"type": "during", "id": str(n)} for n in range(100)]).accepted == 100
-    eventually(lambda: _count(server, {"type": "during"}) == 100)
-    assert sums(server.database) == {"stored": 101, "duplicates": 0, "quarantined": 0}
+    eventually(lambda: _count(mongod, {"type": "during"}) == 100)
+    assert sums(mongod.database) == {"stored": 101, "duplicates": 0, "quarantined": 0}
 
 
 def test_connections_made_while_the_server_was_unreadable_are_replaced(
-    server: Server, settings: IngestSettings, start_ingester: Start, caplog: pytest.LogCaptureFixture
+    mongod: Mongod, settings: IngestSettings, start_ingester: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The driver treats them as connections without sessions for their whole life."""
-    server.admin.command("replSetStepDown", 600, force=True)
-    server.admin.command("replSetMaintenance", 1)
+    mongod.admin.command("replSetStepDown", 600, force=True)
+    mongod.admin.command("replSetMaintenance", 1)
     running = start_ingester(settings)
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("x", {}).accepted == 1
     eventually(lambda: "events wait in the journal" in caplog.text)
-    looking = connect(server.uri, "hurt")
+    looking = connect(mongod.uri, "hurt")
     looking.connection.client().admin.command("ping")
-    server.admin.command("replSetMaintenance", 0)
-    server.admin.command("replSetFreeze", 0)
-    eventually(lambda: _count(server, {"type": "x"}) == 1)
+    mongod.admin.command("replSetMaintenance", 0)
+    mongod.admin.command("replSetFreeze", 0)
+    eventually(lambda: _count(mongod, {"type": "x"}) == 1)
     assert summarize(looking).stored == 1
     looking.connection.close()
 
 
-def _count(server: Server, query: dict[str, Any]) -> int:
+def _count(mongod: Mongod, query: dict[str, Any]) -> int:
     with contextlib.suppress(PyMongoError):
-        return server.database["event"].count_documents(query)
+        return mongod.database["event"].count_documents(query)
     return -1
 
 
 def test_events_wait_for_a_server_that_refuses_everything_and_none_is_quarantined(
-    server: Server, settings: IngestSettings, start_ingester: Start
+    mongod: Mongod, settings: IngestSettings, start_ingester: Start
 ) -> None:
     roles = [{"role": "readWrite", "db": "hurt"}]
-    server.admin.command("createUser", "writer", pwd="secret", roles=roles)
-    address = server.uri.split("@")[1]
+    mongod.admin.command("createUser", "writer", pwd="secret", roles=roles)
+    address = mongod.uri.split("@")[1]
     running = start_ingester(dataclasses.replace(settings, mongo_address=lambda: f"mongodb://writer:secret@{address}"))
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.event("before", {}).accepted == 1
-        eventually(lambda: server.database["event"].find_one())
+        eventually(lambda: mongod.database["event"].find_one())
         eventually(lambda: running.ingester.counters.counts().pending == 0, what="the end of the block is noted")
-        server.admin.command("revokeRolesFromUser", "writer", roles=roles)
+        mongod.admin.command("revokeRolesFromUser", "writer", roles=roles)
         assert client.send([{"type": "during"} for _ in range(10)]).accepted == 10
         assert running.ingester.counters.counts().pending == 10
-        connected = connect(server.uri, "hurt")
+        connected = connect(mongod.uri, "hurt")
         assert summarize(connected).quarantined == 0
         connected.connection.close()
-        server.admin.command("grantRolesToUser", "writer", roles=roles)
-    eventually(lambda: _count(server, {"type": "during"}) == 10)
-    assert server.database["quarantine"].count_documents({}) == 0
+        mongod.admin.command("grantRolesToUser", "writer", roles=roles)
+    eventually(lambda: _count(mongod, {"type": "during"}) == 10)
+    assert mongod.database["quarantine"].count_documents({}) == 0
 
 
 def test_a_journal_fills_while_mongod_hangs_and_drains_afterwards(
-    server: Server, settings: IngestSettings, start_ingester: Start
+    mongod: Mongod, settings: IngestSettings, start_ingester: Start
 ) -> None:
     journal = dataclasses.replace(settings.journal, segment_bytes=40_000, max_bytes=200_000)
     running = start_ingester(dataclasses.replace(settings, journal=journal))
     load = Load({receiver: running.ingester.addresses[receiver] for receiver in running.ingester.addresses})
     try:
-        eventually(lambda: server.database["event"].find_one())
-        server.halt()
+        eventually(lambda: mongod.database["event"].find_one())
+        mongod.halt()
         eventually(lambda: running.ingester.writer.full)
-        server.resume()
+        mongod.resume()
         before = len(load.acknowledged)
         eventually(lambda: len(load.acknowledged) > before + 100)
     finally:
         load.stop()
     eventually(lambda: running.ingester.counters.counts().pending == 0)
-    prove(server.uri, server.database, load, journalled(settings.journal.folder))
+    prove(mongod.uri, mongod.database, load, journalled(settings.journal.folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from ingest.settings import IngestSettings
 from ingest.transport.client_keys import as_client
 from ingest.transport.notice import Subscription
 from ingest.transport.server_keys import allowed_senders, load_server_keys, make_client_keys, make_server_keys
+from tests.support import command
 from tests.support.ingest.running import RunningIngester, refusal_reason
 from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
@@ -277,13 +279,7 @@ def test_beyond_loopback_an_ingester_starts_only_with_keys_and_commands_use_them
     home = tmp_path / "home"
     environment = os.environ | {f"ZARKOV_{d}_BIND_ADDRESS": EVERYWHERE for d in ("BSON", "JSON", "ACK", "PUBLISH")}
     environment |= {"ZARKOV_HOME": str(home), "ZARKOV_MONGO_URI": mongo_uri, "ZARKOV_MONGO_DATABASE": database.name}
-
-    def manage(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            input=stdin, capture_output=True, text=True, timeout=240, check=False, env=environment,
-        )  # fmt: skip
-
+    manage = functools.partial(command.manage, environ=environment)
     refused = manage("runingest")
     assert refused.returncode != 0
     assert "ack_bind_address = tcp://0.0.0.0:0 listens beyond loopback" in refused.stderr

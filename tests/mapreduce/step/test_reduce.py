@@ -14,16 +14,9 @@ from mapreduce.step import reduce
 from mapreduce.step.map import Collector, MapJob
 from mapreduce.step.reduce import ReduceJob, SortedRun, reduce_runs
 from mapreduce.step.spill import MapOutput, RunWriter
+from tests.support.mapreduce.tasks import add, gather
 
 keys = st.text("abc", max_size=2) | st.integers(-3, 3) | st.booleans() | st.none()
-
-
-def add(key: Any, values: Any) -> int:
-    return sum(values)
-
-
-def gather(key: Any, values: Any) -> list[Any]:
-    return sorted(values)
 
 
 def map_output(tmp_path: Path, pairs: list[Any], **changes: Any) -> MapOutput:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -12,30 +11,9 @@ import zmq
 
 from ingest.metrics.broker import Broker
 from ingest.metrics.wire import BACKENDS, PUBLISHERS, Batch, Measurement, unpack
+from tests.support.stop import StopRequest
 
 ANYWHERE = "tcp://127.0.0.1:0"
-
-
-class StopFlag:
-    """A stop request that wakes up the service polling it."""
-
-    def __init__(self) -> None:
-        self._read_end, self._write_end = os.pipe()
-        self._set = False
-
-    def __call__(self) -> None:
-        self._set = True
-        os.write(self._write_end, b"x")
-
-    def is_set(self) -> bool:
-        return self._set
-
-    def fileno(self) -> int:
-        return self._read_end
-
-    def close(self) -> None:
-        os.close(self._read_end)
-        os.close(self._write_end)
 
 
 class Running:
@@ -43,13 +21,13 @@ class Running:
 
     def __init__(self, service: Any) -> None:
         self.service = service
-        self._stop = StopFlag()
+        self._stop = StopRequest()
         self._thread = threading.Thread(target=service.run, args=(self._stop,))
         self._thread.start()
 
     def stop(self) -> None:
         if self._thread.is_alive():
-            self._stop()
+            self._stop.set()
             self._thread.join(20)
             assert not self._thread.is_alive()
             self._stop.close()

@@ -19,7 +19,7 @@ from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
 
 
-class Server:
+class Mongod:
     """A mongod that can be halted, continued and killed."""
 
     def __init__(self, folder: Path) -> None:

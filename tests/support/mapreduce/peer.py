@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Any
 
@@ -13,24 +12,7 @@ from mapreduce.codec import encode
 from mapreduce.router.router import Router
 from mapreduce.settings import EngineSettings
 from mapreduce.wire import message
-
-
-class StopRequest:
-    """A stop request for the router."""
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        self._event.set()
-        os.write(self._write, b"x")
-
-    def is_set(self) -> bool:
-        return self._event.is_set()
-
-    def fileno(self) -> int:
-        return self._read
+from tests.support.stop import StopRequest
 
 
 class Peer:
@@ -81,6 +63,7 @@ class Peer:
             socket.close()
         self.context.term()
         self.router.stop()
+        self._stop.close()
 
 
 HELLO = {"name": "w", "slots": 1, "idle": 1, "spare": 0, "data_uri": "tcp://127.0.0.1:1", "held": []}

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from aggregates.sample.content import EVENT_COUNT, FILE
@@ -29,6 +28,7 @@ from zarkov_site.config.source import load
 from zarkov_site.processes.launch import Launch
 
 pytestmark = pytest.mark.timeout(300)
+Data = Database[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,6 @@ def system(tmp_path_factory: pytest.TempPathFactory, work_folder: Path) -> Itera
         yield made
 
 
-@pytest.fixture(scope="module")
-def db(system: System) -> Iterator[Database[dict[str, Any]]]:
-    with MongoClient(system.folder.mongo_uri(), tz_aware=True) as client:
-        yield client["zarkov"]
-
-
 def data_file() -> list[dict[str, Any]]:
     with gzip.open(FILE, "rt") as lines:
         return [json.loads(line) for line in lines]
@@ -59,35 +53,35 @@ def day(event: dict[str, Any]) -> str:
     return f"{datetime.fromtimestamp(event['timestamp']['$datetime'], UTC):%Y-%m-%d}"
 
 
-def test_aggregates_of_the_sample_equal_counts_of_its_file(db: Database[dict[str, Any]]) -> None:
+def test_aggregates_of_the_sample_equal_counts_of_its_file(system_database: Data) -> None:
     events = data_file()
     assert len(events) == EVENT_COUNT
-    assert db["event"].count_documents({"id": {"$gte": "sample:", "$lt": "sample;"}}) == EVENT_COUNT
+    assert system_database["event"].count_documents({"id": {"$gte": "sample:", "$lt": "sample;"}}) == EVENT_COUNT
     expected = Counter(f"{e['context']['project']}/{day(e)}" for e in events if e["type"] == "commit")
-    stored = {d["_id"]: d["value"] for d in db["zagg.commits_by_day"].find()}
+    stored = {d["_id"]: d["value"] for d in system_database["zagg.commits_by_day"].find()}
     assert stored == expected
     lines: Counter[str] = Counter()
     for event in events:
         if event["type"] == "commit":
             lines[f"{event['context']['project']}/{day(event)}"] += event["extra"]["insertions"]
-    shown = {d["_id"]: d["value"]["insertions"] for d in db["zagg.lines_by_day"].find()}
+    shown = {d["_id"]: d["value"]["insertions"] for d in system_database["zagg.lines_by_day"].find()}
     assert shown == {key: count for key, count in lines.items() if key in shown}
     assert shown.keys() == expected.keys()
     kinds = Counter(f"{e['context']['project']}/{e['extra']['kind']}" for e in events if e["type"] == "change")
-    assert {d["_id"]: d["value"] for d in db["zagg.changes_by_kind"].find()} == kinds
+    assert {d["_id"]: d["value"] for d in system_database["zagg.changes_by_kind"].find()} == kinds
 
 
-def test_a_second_load_of_the_sample_stores_nothing(system: System, db: Database[dict[str, Any]]) -> None:
+def test_a_second_load_of_the_sample_stores_nothing(system: System, system_database: Data) -> None:
     done = system.manage("sampledata", "load")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 of them new" in done.stdout
-    assert db["event"].count_documents({"id": {"$gte": "sample:", "$lt": "sample;"}}) == EVENT_COUNT
+    assert system_database["event"].count_documents({"id": {"$gte": "sample:", "$lt": "sample;"}}) == EVENT_COUNT
 
 
-def test_the_printed_curl_command_works(system: System, db: Database[dict[str, Any]]) -> None:
+def test_the_printed_curl_command_works(system: System, system_database: Data) -> None:
     done = subprocess.run(system.curl_line(), shell=True, capture_output=True, text=True, timeout=20, check=True)
     assert json.loads(done.stdout) == {"accepted": 1, "rejected": []}
-    eventually(lambda: db["event"].find_one({"type": "hello"}), what="the event in MongoDB")
+    eventually(lambda: system_database["event"].find_one({"type": "hello"}), what="the event in MongoDB")
 
 
 def test_the_greeting_shows_the_address_and_the_login(system: System) -> None:
@@ -97,7 +91,7 @@ def test_the_greeting_shows_the_address_and_the_login(system: System) -> None:
     assert system.folder.admin_password.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_tutorial_of_2011_works(system: System, work_folder: Path, db: Database[dict[str, Any]]) -> None:
+def test_the_tutorial_of_2011_works(system: System, work_folder: Path, system_database: Data) -> None:
     bson_receiver = system.folder.address("bson_bind_address")
     sent = system.manage("zsend", bson_receiver, stdin='{"type":"nop"}\n')
     assert sent.returncode == 0, sent.stderr
@@ -107,8 +101,8 @@ def test_the_tutorial_of_2011_works(system: System, work_folder: Path, db: Datab
     )
     done = system.manage("shell", "-c", code)
     assert done.returncode == 0, done.stderr
-    eventually(lambda: db["event"].count_documents({"type": "nop"}) == 2)
-    bare, rich = db["event"].find({"type": "nop"}).sort("_id")
+    eventually(lambda: system_database["event"].count_documents({"type": "nop"}) == 2)
+    bare, rich = system_database["event"].find({"type": "nop"}).sort("_id")
     assert list(bare) == ["_id", "timestamp", "type", "context"]
     assert bare["context"] == {}
     assert isinstance(bare["_id"], int)
@@ -135,21 +129,21 @@ def test_the_tutorial_of_2011_works(system: System, work_folder: Path, db: Datab
     assert done.returncode == 0, done.stdout + done.stderr
 
     def counts() -> dict[str, int]:
-        return {d["_id"]: d["value"] for d in db["zagg.my_agg"].find()}
+        return {d["_id"]: d["value"] for d in system_database["zagg.my_agg"].find()}
 
     def recount() -> dict[str, int]:
-        return dict(Counter(e["type"] for e in db["event"].find({}, {"type": 1})))
+        return dict(Counter(e["type"] for e in system_database["event"].find({}, {"type": 1})))
 
     first = counts()
     assert first == recount()
     assert first["nop"] == 2
     system.manage("zsend", bson_receiver, stdin='{"type":"nop"}\n')
-    eventually(lambda: db["event"].count_documents({"type": "nop"}) == 3)
+    eventually(lambda: system_database["event"].count_documents({"type": "nop"}) == 3)
     done = system.manage("aggregate", "my_agg_def")
     assert done.returncode == 0, done.stdout + done.stderr
     assert counts() == recount()
     assert counts()["nop"] == 3
-    before = {d["_id"]: d["through"] for d in db["zagg.my_agg"].find()}
+    before = {d["_id"]: d["through"] for d in system_database["zagg.my_agg"].find()}
     assert before["change"] < before["nop"], "the second run touched what had nothing new"
 
     answer = json.loads(system.get("q?foo=" + '{"c":"my_agg"}'.replace('"', "%22")))
