@@ -109,9 +109,9 @@ class _Drain:
         elapsed_s = now - (self._lifted or self._started)
         pause_s = LONGEST_PAUSE_S * (1 - elapsed_s / PAUSE_WITHIN_S)
         late = self._lifted is not None and elapsed_s > 2 * PAUSE_WITHIN_S
-        for connection in _connections(self._address, self._accepted):
+        for connection in connections(self._address, self._accepted):
             self._connected = True
-            unread = _unread_bytes(connection)
+            unread = unread_bytes(connection)
             self._unread |= unread > 0
             pauses = not unread and _silent_s(connection, now - self._heard) >= pause_s
             if late or (pauses and (self._calm or self._lifted)):
@@ -156,7 +156,7 @@ class _Drain:
         self._for_each_connection(_accept_packets)
 
     def _for_each_connection(self, change: Callable[[socket.socket], None]) -> None:
-        for connection in _connections(self._address, self._accepted):
+        for connection in connections(self._address, self._accepted):
             with contextlib.suppress(OSError):  # closed meanwhile
                 change(connection)
 
@@ -199,12 +199,7 @@ def _accept_packets(each: socket.socket) -> None:
 
 def connected(address: str, accepted: bool = True) -> bool:
     """Return whether any sender is connected, or will be in a moment."""
-    return any(True for _ in _connections(address, accepted)) or any(_acceptable(each) for each in _listeners(address))
-
-
-def unread_bytes(address: str) -> int:
-    """Return how many bytes the kernel holds that the bound socket has not taken yet."""
-    return sum(_unread_bytes(connection) for connection in _connections(address, accepted=True))
+    return any(True for _ in connections(address, accepted)) or any(_acceptable(each) for each in _listeners(address))
 
 
 def _acceptable(listener: socket.socket) -> bool:
@@ -213,7 +208,8 @@ def _acceptable(listener: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _unread_bytes(connection: socket.socket) -> int:
+def unread_bytes(connection: socket.socket) -> int:
+    """Return how many bytes the kernel holds that ZeroMQ has not taken yet."""
     with contextlib.suppress(OSError):
         return int(struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, b"\0" * 4))[0])
     return 0
@@ -223,7 +219,8 @@ def _listeners(address: str) -> Iterator[socket.socket]:
     return (each for each in _sockets(address, socket.socket.getsockname) if _is_listening(each))
 
 
-def _connections(address: str, accepted: bool) -> Iterator[socket.socket]:
+def connections(address: str, accepted: bool) -> Iterator[socket.socket]:
+    """Yield the connections of a bound or, unless `accepted`, connected socket, each until the next is asked for."""
     name_of = socket.socket.getsockname if accepted else socket.socket.getpeername
     return (each for each in _sockets(address, name_of) if not _is_listening(each))
 

@@ -13,10 +13,16 @@ PAUSE_S = 0.01
 _MADE_MEANWHILE = 166  # mongod's error code for reading a view at the moment it is created
 
 
-def eventually(condition: Callable[[], Any], within_s: float = WITHIN_S, what: str = "") -> Any:
+def eventually(
+    condition: Callable[[], Any],
+    within_s: float = WITHIN_S,
+    what: str = "",
+    sleep: Callable[[float], object] = time.sleep,
+) -> Any:
     """Return the first true value of `condition`; raise `AssertionError` with the last value after `within_s`.
 
     An `AssertionError` raised by `condition` passes through at once: it means that waiting is pointless.
+    A test whose greenlets are to run meanwhile passes `gevent.sleep`.
     """
     deadline = time.monotonic() + within_s
     found: Any = None
@@ -32,4 +38,4 @@ def eventually(condition: Callable[[], Any], within_s: float = WITHIN_S, what: s
                 return found
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within_s:g} s: {what or condition}; the last value was {found!r}")
-        time.sleep(PAUSE_S)
+        sleep(PAUSE_S)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def in_child(action: Callable[[], None], within_s: float = 60.0) -> None:
+def in_child(action: Callable[[], None]) -> None:
     """Run `action` in a forked process; fail if it fails or hangs."""
     pid = os.fork()
     if not pid:
@@ -73,14 +72,19 @@ def in_child(action: Callable[[], None], within_s: float = 60.0) -> None:
             code = 0
         finally:
             os._exit(code)
-    deadline = time.monotonic() + within_s
-    while (done := os.waitpid(pid, os.WNOHANG))[0] == 0:
-        if time.monotonic() > deadline:
+    ended: list[int] = []  # its status
+
+    def has_ended() -> bool:
+        ended.extend(status for found, status in [os.waitpid(pid, os.WNOHANG)] if found)
+        return bool(ended)
+
+    try:
+        eventually(has_ended, what="the end of the child")
+    finally:
+        if not ended:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            raise AssertionError("the child hangs")
-        time.sleep(0.01)
-    assert os.waitstatus_to_exitcode(done[1]) == 0
+    assert os.waitstatus_to_exitcode(ended[0]) == 0
 
 
 BIG = bson.encode({"type": "x", "extra": "x" * 100_000})

@@ -13,7 +13,7 @@ from ingest.exceptions import BindError
 from ingest.metrics.broker import Broker
 from ingest.metrics.wire import Batch, unpack
 from tests.support.ingest.metrics import ANYWHERE, Listener, RunningBroker
-from tests.support.waiting import eventually as wait_for
+from tests.support.waiting import eventually
 
 Closing = Callable[[Any], Any]
 
@@ -58,8 +58,8 @@ def test_a_backend_that_does_not_read_slows_no_other_and_memory_is_bounded(closi
     closing(asleep)
     publisher = closing(BarePublisher(broker.publishers))
     publisher.wait()
-    while not awake.socket.poll(20):  # the subscription that came can be that of the other
-        publisher.socket.send(b"join")
+    # The subscription that came can be that of the other.
+    eventually(lambda: publisher.socket.send(b"join") or awake.socket.poll(20))
     awake.rest()
     started = time.monotonic()
     for n in range(20_000):
@@ -84,7 +84,7 @@ def test_the_broker_publishes_its_own_count_as_a_metric(closing: Closing) -> Non
     reports = [b for b in found if isinstance(b, Batch)]
     assert {b.identity.name for b in reports} >= {"zarkov.broker.messages"}
     assert [b.sequence for b in reports] == list(range(1, len(reports) + 1))
-    wait_for(lambda: broker.service.totals.messages >= 11)  # its own among them
+    eventually(lambda: broker.service.totals.messages >= 11)  # its own among them
     assert broker.service.totals.size_bytes > 10 * len(b"info|Gauge|a|1|5|x")
 
 

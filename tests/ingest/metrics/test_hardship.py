@@ -16,7 +16,7 @@ from ingest.metrics import MetricError, RequestTimer, Zibrato, lifetime
 from ingest.metrics import publisher as publisher_module
 from ingest.metrics.wire import Batch
 from tests.support.ingest.metrics import Listener, RunningBroker, counted
-from tests.support.waiting import eventually as wait_for
+from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
 Make = Callable[..., Zibrato]
@@ -305,7 +305,7 @@ def test_wrong_options_raise_when_the_object_is_created(
     with pytest.raises(MetricError, match="source"):
         z.time_me(source="")
     z.gauge(name="g", value=1)
-    wait_for(lambda: "cannot connect to the broker" in caplog.text)
+    eventually(lambda: "cannot connect to the broker" in caplog.text)
     z.close(0)
     for wrong_setting in ("shop", {"sauce": "shop"}, {"source": ""}):
         settings.ZIBRATO = wrong_setting

@@ -21,7 +21,7 @@ from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.backend.statsd import StatsdBackend
 from tests.support.ingest.metrics import Running, RunningBroker
 from tests.support.ports import free_ports
-from tests.support.waiting import eventually as wait_for
+from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
 STATSD = REPOSITORY / "node_modules" / "statsd" / "stats.js"
@@ -48,7 +48,7 @@ def server(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         with (tmp_path / "server.log").open("ab") as log:
             process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
         started.append(process)
-        wait_for(
+        eventually(
             lambda: listens(port) or process.poll() is not None,
             within_s=60,
             what=f"{command[0]} listens: {(tmp_path / 'server.log').read_text()}",
@@ -107,12 +107,12 @@ def test_carbon_stores_what_was_measured(
     server(lines, str(shutil.which(command[0])), *command[1:])
     _, z = running(GraphiteBackend, broker, closing, zibrato, host="127.0.0.1", port=lines, prefix="z.")
     measure(z)
-    assert wait_for(lambda: fetched(folder, "z/shop/clicks/sum")) == 42
-    assert wait_for(lambda: fetched(folder, "z/shop/clicks/count")) == 3
-    assert wait_for(lambda: fetched(folder, "z/queue/last")) == -7.5
-    assert wait_for(lambda: fetched(folder, "z/page/count")) == 100
-    assert wait_for(lambda: fetched(folder, "z/page/p95")) == pytest.approx(0.95, rel=0.02)
-    assert wait_for(lambda: fetched(folder, "z/users/distinct")) == 2
+    assert eventually(lambda: fetched(folder, "z/shop/clicks/sum")) == 42
+    assert eventually(lambda: fetched(folder, "z/shop/clicks/count")) == 3
+    assert eventually(lambda: fetched(folder, "z/queue/last")) == -7.5
+    assert eventually(lambda: fetched(folder, "z/page/count")) == 100
+    assert eventually(lambda: fetched(folder, "z/page/p95")) == pytest.approx(0.95, rel=0.02)
+    assert eventually(lambda: fetched(folder, "z/users/distinct")) == 2
 
 
 def fetched(folder: Path, name: str) -> float | None:
@@ -153,10 +153,10 @@ def test_statsd_counts_what_was_measured(
     own = {"host": "127.0.0.1", "port": taking, "protocol": protocol, "prefix": "z."}
     _, z = running(StatsdBackend, broker, closing, zibrato, **own)
     measure(z)
-    wait_for(lambda: pending(managing, "counters").get("z.shop.clicks") == 42)
-    wait_for(lambda: pending(managing, "gauges").get("z.queue") == -7.5)
+    eventually(lambda: pending(managing, "counters").get("z.shop.clicks") == 42)
+    eventually(lambda: pending(managing, "gauges").get("z.queue") == -7.5)
     # Values within 1 % of each other arrived as one value with a sampling rate: fewer values, the same range.
-    timed = wait_for(lambda: pending(managing, "timers").get("z.page"))
+    timed = eventually(lambda: pending(managing, "timers").get("z.page"))
     assert 50 < len(timed) <= 100
     assert (min(timed), max(timed)) == pytest.approx((10, 1000), rel=0.01)
     assert pending(managing, "counters")["statsd.bad_lines_seen"] == 0

@@ -18,6 +18,7 @@ from ingest.metrics.identity import identity
 from ingest.metrics.outbox import Outbox
 from ingest.metrics.wire import Batch
 from tests.support.ingest.metrics import Listener, RunningBroker, counted
+from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
 Make = Callable[..., Zibrato]
@@ -114,11 +115,8 @@ def test_a_broker_that_starts_late_or_restarts_receives_what_waited(closing: Cal
     listener.until(lambda items: counted(items, "g") == 1)
     listener.close()
     first.stop()
-    deadline = time.monotonic() + 10
-    while z.statistics().waiting == 0:  # the connection's end withdraws the subscription
-        assert time.monotonic() < deadline
-        z.gauge(name="meanwhile", value=1)
-        time.sleep(0.06)
+    # The connection's end withdraws the subscription.
+    eventually(lambda: z.gauge(name="meanwhile", value=1) or z.statistics().waiting > 0)
     second = RunningBroker()
     closing(second)
     other = Listener(second.backends)

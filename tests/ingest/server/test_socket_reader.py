@@ -10,6 +10,7 @@ import zmq
 from gevent.hub import get_hub
 
 from ingest.server.socket_reader import SocketReader, bind, bound_address, drain
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -29,9 +30,7 @@ def test_a_paused_reader_does_not_spin_and_reads_everything_once_resumed(
         return bool(messages)
 
     def wait_until(count: int) -> None:
-        with gevent.Timeout(60):
-            while len(got) < count:
-                gevent.sleep(0.01)
+        eventually(lambda: len(got) >= count, sleep=gevent.sleep)
 
     with bind(context, zmq.PULL, "bson", "tcp://127.0.0.1:0") as socket, context.socket(zmq.PUSH) as sender:
         sender.connect(bound_address(socket))

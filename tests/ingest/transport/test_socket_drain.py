@@ -18,11 +18,16 @@ import zmq
 
 from ingest.server.socket_reader import bound_address
 from ingest.transport import socket_drain
-from ingest.transport.socket_drain import connected, read_all, unread_bytes
+from ingest.transport.socket_drain import connected, connections, read_all
 from tests.support.waiting import eventually
 
 HIGH_WATER_COUNT = 10
 BODY = b"." * 500
+
+
+def unread_bytes(address: str) -> int:
+    """Return how many bytes the kernel holds that the socket bound to `address` has not taken yet."""
+    return sum(map(socket_drain.unread_bytes, connections(address, accepted=True)))
 
 
 class Sender(threading.Thread):

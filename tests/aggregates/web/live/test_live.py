@@ -67,13 +67,10 @@ def hub() -> Iterator[Hub]:
     made.stop()
 
 
-def next_message(viewer: Viewer, timeout_s: float = 60.0) -> tuple[str, Any, str]:
+def next_message(viewer: Viewer) -> tuple[str, Any, str]:
     """Return kind, data and id of the next message."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        for _, event_id, message in viewer.wait(0.1):
-            return message.kind, json.loads(message.data), event_id
-    raise AssertionError("no message arrived")
+    _, event_id, message = eventually(lambda: next(viewer.wait(0.1), None), what="a message")
+    return message.kind, json.loads(message.data), event_id
 
 
 def test_a_viewer_gets_the_state_and_then_each_change(hub: Hub) -> None:
@@ -350,15 +347,16 @@ def read_until(streams: list[socket.socket], text: bytes, timeout_s: float = 90.
     seen = dict.fromkeys(left, b"")
     for number in left:
         poller.register(number, select.POLLIN)
-    deadline = time.monotonic() + timeout_s
-    while left:
-        assert time.monotonic() < deadline, f"{len(left)} of {len(streams)} streams did not send {text!r}"
+
+    def all_sent() -> bool:
         for number, _ in poller.poll(100):
-            if number in left:
-                seen[number] += left[number].recv(1 << 16)
-                if text in seen[number]:
-                    poller.unregister(number)
-                    del left[number]
+            seen[number] += left[number].recv(1 << 16)
+            if text in seen[number]:
+                poller.unregister(number)
+                del left[number]
+        return not left
+
+    eventually(all_sent, timeout_s, f"{text!r} on each of {len(streams)} streams")
 
 
 def test_the_first_read_has_the_rates_of_the_last_minute(store: Any, database: Any) -> None:

@@ -21,7 +21,7 @@ from ingest.metrics.backend.zarkov import ZarkovBackend
 from ingest.transport.socket_drain import RECEIVE_COUNT
 from tests.support.ingest.backends import Collecting, batch, made
 from tests.support.ingest.metrics import Running, RunningBroker
-from tests.support.waiting import eventually as wait_for
+from tests.support.waiting import eventually
 
 Make = Callable[..., Zibrato]
 Closing = Callable[[Any], Any]
@@ -36,7 +36,7 @@ def test_a_stopping_backend_receives_everything_that_was_forwarded(broker: Runni
         assert publisher.poll(20_000), "the backend has subscribed"
         for _ in range(3 * RECEIVE_COUNT):
             publisher.send(b"info|Counter|a|1|5|x")
-        wait_for(lambda: broker.service.totals.messages == 3 * RECEIVE_COUNT, 60)
+        eventually(lambda: broker.service.totals.messages == 3 * RECEIVE_COUNT, 60)
         backend.stop()
         publisher.close(linger=0)
     assert backend.accepted == [("a", 3 * RECEIVE_COUNT)]
@@ -49,7 +49,7 @@ def test_levels_are_matched_exactly(broker: RunningBroker, zibrato: Make, closin
     closing(Running(backend))
     for level in ("info", "information", "inf", "warn", "war|n"):
         z.send(level=level, mtype="Counter", name=level, value=1)
-    wait_for(lambda: {name for name, _ in backend.accepted} >= {"info", "war|n"})
+    eventually(lambda: {name for name, _ in backend.accepted} >= {"info", "war|n"})
     assert z.statistics().waiting == 3  # no backend subscribes to them: they were not even sent
     other = made(Collecting, "info")
     for level in ("info", "information"):
@@ -67,7 +67,7 @@ def test_a_backend_flushes_by_time_even_when_nothing_arrives(
     z = zibrato()
     z.send(mtype="Counter", name="one", value=1)
     z.flush(10)
-    wait_for(lambda: backend.accepted == [("one", 1)])
+    eventually(lambda: backend.accepted == [("one", 1)])
 
 
 def test_parcels_are_kept_until_they_are_accepted_and_pauses_double(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_a_backend_stops_receiving_while_too_much_waits_and_loses_nothing(
             backend.step(0.05)
         assert len(backend.parcels) < 20
         backend.away = False
-        wait_for(lambda: backend.step(0.05) or len(backend.accepted) == 50)
+        eventually(lambda: backend.step(0.05) or len(backend.accepted) == 50)
         assert backend.delivery_count.lost_batches == 0
     finally:
         backend.stop()

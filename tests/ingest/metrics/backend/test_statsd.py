@@ -14,7 +14,7 @@ from ingest.metrics.backend.interface import Backend
 from ingest.metrics.backend.statsd import StatsdBackend
 from tests.support.ingest.backends import RecordingServer, made
 from tests.support.ports import free_ports
-from tests.support.waiting import eventually as wait_for
+from tests.support.waiting import eventually
 
 Closing = Callable[[Any], Any]
 
@@ -41,7 +41,7 @@ def test_lines_over_tcp_count_as_delivered_only_once_statsd_has_read_them(closin
     backend.handle_message(b"info|Counter|c|100|5|x")
     backend._try_at = 0.0
     assert backend.flush()
-    wait_for(lambda: server.received)
+    eventually(lambda: server.received)
     assert server.received == [b"x.c:10|c\nx.c:100|c\n"]
 
 
@@ -59,7 +59,7 @@ def test_statsd_receives_every_type_over_udp_and_tcp(closing: Closing) -> None:
     _fill(backend)
     assert backend.flush()
     backend.end()
-    wait_for(lambda: tcp.received)
+    eventually(lambda: tcp.received)
     _check_statsd(tcp.received[0])
 
 

@@ -19,7 +19,7 @@ from ingest.metrics.wire import Batch
 from ingest.settings import IngestSettings
 from tests.support.ingest.metrics import Running, RunningBroker
 from tests.support.ingest.running import RunningIngester
-from tests.support.waiting import eventually as wait_for
+from tests.support.waiting import eventually
 
 Make = Callable[..., Zibrato]
 
@@ -45,7 +45,7 @@ def test_each_batch_is_one_event_and_single_measurements_are_merged(
         work()
         single.gauge(name="g|h", value=2)
     assert z.flush(10)
-    wait_for(lambda: database["event"].find_one({"context.name": "work"}))
+    eventually(lambda: database["event"].find_one({"context.name": "work"}))
     found = database["event"].find_one({"context.name": "work"})
     assert found["type"] == "metric"
     assert found["context"] == {
@@ -59,7 +59,7 @@ def test_each_batch_is_one_event_and_single_measurements_are_merged(
     def singles() -> int:
         return sum(event["extra"]["count"] for event in database["event"].find({"context.name": "g|h"}))
 
-    wait_for(lambda: singles() == 100)
+    eventually(lambda: singles() == 100)
 
 
 def test_batches_sent_again_are_stored_once(
@@ -71,14 +71,14 @@ def test_batches_sent_again_are_stored_once(
         for _ in range(5):
             z.gauge(name="g", value=1)
             assert z.flush(10)
-        wait_for(lambda: backend.step(0.05) or backend.delivery_count.batches == 5)
+        eventually(lambda: backend.step(0.05) or backend.delivery_count.batches == 5)
         parcels = backend.pack()
         assert backend.deliver(parcels) == backend.deliver(parcels) == 5
         again = made(broker, ingester.address("ack"), flush_s=3600)  # as after the backend was killed
         assert again.deliver(parcels) == 5
         again.stop()
-        wait_for(lambda: database["event"].count_documents({"context.name": "g"}) == 5)
-        wait_for(lambda: sum(v["duplicates"] for v in database["ingest.verdict"].find()) == 10)
+        eventually(lambda: database["event"].count_documents({"context.name": "g"}) == 5)
+        eventually(lambda: sum(v["duplicates"] for v in database["ingest.verdict"].find()) == 10)
         assert database["event"].count_documents({"context.name": "g"}) == 5
     finally:
         backend.stop()
@@ -102,11 +102,11 @@ def test_events_wait_while_the_ingester_is_down(
         z = zibrato()
         z.gauge(name="g", value=1)
         assert z.flush(10)
-        wait_for(lambda: backend.step(0.05) or backend.parcels)
+        eventually(lambda: backend.step(0.05) or backend.parcels)
         assert backend.delivered == 0
         start_ingester(dataclasses.replace(ingest_settings, ack_bind_address=address))
-        wait_for(lambda: backend.step(0.05) or backend.delivered == 1)
-        wait_for(lambda: database["event"].count_documents({"context.name": "g"}) == 1)
+        eventually(lambda: backend.step(0.05) or backend.delivered == 1)
+        eventually(lambda: database["event"].count_documents({"context.name": "g"}) == 1)
     finally:
         backend.stop()
 
@@ -122,7 +122,7 @@ def test_an_event_that_cannot_be_encoded_is_refused_alone(
         backend.gather(Batch(Identity("info", "Set", "s", "s"), 5, 1, 1, "p", 4, sketch={"hashes": [2**70]}))
         assert backend.flush()
         assert (backend.refused, backend.delivered) == (2, 2)
-        wait_for(lambda: database["event"].count_documents({"context.name": "c"}) == 2)
+        eventually(lambda: database["event"].count_documents({"context.name": "c"}) == 2)
         assert "cannot be stored" in caplog.text
     finally:
         backend.end()
@@ -143,14 +143,14 @@ def test_the_backend_follows_the_broker_and_the_ingester_to_other_ports(
     publishers = first.publishers
     z = closing(Zibrato(address=lambda: publishers, interval=0.05))
     z.gauge(name="g", value=1)
-    wait_for(lambda: database["event"].count_documents({"context.name": "g"}) == 1)
+    eventually(lambda: database["event"].count_documents({"context.name": "g"}) == 1)
     first.stop()
     ingester.stop()
     second, other = closing(RunningBroker()), start_ingester(ingest_settings)
     assert second.backends != where["broker"]
     publishers, where["broker"], where["ingester"] = second.publishers, second.backends, other.address("ack")
     z.gauge(name="g", value=2)
-    wait_for(lambda: database["event"].count_documents({"context.name": "g", "extra.sum": 2}) == 1, within_s=20)
+    eventually(lambda: database["event"].count_documents({"context.name": "g", "extra.sum": 2}) == 1, within_s=20)
 
 
 def test_the_backend_does_not_start_without_an_address(broker: RunningBroker) -> None:
