@@ -35,7 +35,7 @@ TASKS = "tests.bench.peers.mr_tasks"
 Figure = dict[str, Any]
 
 
-class World:
+class Setup:
     """A mongod with events, and a cluster of a given number of workers."""
 
     def __init__(self, folder: Path, uri: str) -> None:
@@ -46,7 +46,7 @@ class World:
         self._clusters: list[Cluster] = []
 
     def fill(self, events: int, users: int) -> None:
-        """Events with ids from 1, over a year, five projects and so many users."""
+        """Insert events with ids from 1, over one year, five projects and `users` users."""
         rng = random.Random(7)
         start = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
         for first in range(1, events + 1, 20_000):
@@ -64,13 +64,13 @@ class World:
             self.database["event.1"].insert_many(raw, ordered=False)
 
     def cluster(self, workers: int, name: str) -> Cluster:
-        """Warm workers: each has run a job."""
+        """Return a cluster with this number of ready workers."""
         cluster = Cluster(self.folder / name, self.uri, "bench", allowed_modules=[TASKS], spare_processes=1)
         self._clusters.append(cluster)
         return cluster.start(workers)
 
     def spec(self, map_name: str = "by_day_and_project", **changes: Any) -> JobSpec:
-        """The benchmarks' job."""
+        """Return the job of the benchmarks, with `changes`."""
         fields = ("context.user",) if map_name == "by_user" else mr_tasks.FIELDS
         values: dict[str, Any] = {
             "database": "bench",
@@ -95,12 +95,12 @@ class World:
 
 
 @contextmanager
-def world(events: int = EVENTS, users: int = 200_000) -> Iterator[World]:
-    """A mongod of the benchmark's own, filled."""
+def set_up(events: int = EVENTS, users: int = 200_000) -> Iterator[Setup]:
+    """Yield a mongod of the benchmark's own, filled with events."""
     folder = Path(tempfile.mkdtemp(prefix="zarkov-bench-"))
     mongod = LocalMongod(HomeFolder(folder / "home"))
     try:
-        found = World(folder, mongod.start())
+        found = Setup(folder, mongod.start())
         try:
             found.fill(events, users)
             yield found
@@ -112,21 +112,21 @@ def world(events: int = EVENTS, users: int = 200_000) -> Iterator[World]:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """How long `work` takes."""
-    begun = time.perf_counter()
+    """Return how long `work` takes."""
+    began = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - began
 
 
 def alternate(ours: Callable[[], Any], peer: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float]:
-    """Median seconds of both, in turns, after one round that does not count."""
+    """Return the median seconds of both, run in turns, after one round that does not count."""
     ours(), peer()
     pairs = [(seconds(ours), seconds(peer)) for _ in range(rounds)]
     return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)
 
 
 def rate(name: str, events: int, ours_s: float, peer_s: float, must: float) -> Figure:
-    """A figure in events per second: more is better."""
+    """Return a figure in events per second: more is better."""
     ratio = peer_s / ours_s
     return {
         "name": name,
@@ -140,8 +140,8 @@ def rate(name: str, events: int, ours_s: float, peer_s: float, must: float) -> F
 
 
 def vs_mapreduce() -> Figure:
-    """Against MongoDB's `mapReduce` command."""
-    with world() as here:
+    """Compare with MongoDB's `mapReduce` command."""
+    with set_up() as here:
         engine = here.cluster(2, "two").engine
         peer = partial(mr_sequential.run_command, here.database, mr_sequential.MAP_DAY, "peer")
         times = alternate(lambda: engine.run(here.spec(), 600), peer)
@@ -150,8 +150,8 @@ def vs_mapreduce() -> Figure:
 
 
 def vs_script() -> Figure:
-    """Against a script of two processes, written by hand."""
-    with world() as here:
+    """Compare with a hand-written script of two processes."""
+    with set_up() as here:
         engine = here.cluster(2, "two").engine
         pool = mr_script.make_pool()
         try:
@@ -165,8 +165,8 @@ def vs_script() -> Figure:
 
 
 def vs_sequential() -> Figure:
-    """Against the definition of map-reduce, in one process."""
-    with world() as here:
+    """Compare with the definition of map-reduce in one process."""
+    with set_up() as here:
         engine = here.cluster(2, "two").engine
         peer = partial(mr_sequential.run_sequential, here.database, mr_tasks.by_day_and_project, mr_tasks.add, "peer")
         times = alternate(lambda: engine.run(here.spec(), 600), peer)
@@ -175,8 +175,8 @@ def vs_sequential() -> Figure:
 
 
 def many_keys() -> Figure:
-    """200,000 distinct keys, against the `mapReduce` command."""
-    with world() as here:
+    """Compare 200,000 distinct keys with the `mapReduce` command."""
+    with set_up() as here:
         engine = here.cluster(2, "two").engine
         peer = partial(mr_sequential.run_command, here.database, mr_sequential.MAP_USER, "peer")
         times = alternate(lambda: engine.run(here.spec("by_user"), 600), peer)
@@ -185,8 +185,8 @@ def many_keys() -> Figure:
 
 
 def small_job() -> Figure:
-    """Start to end of a job over 100 new events, merged into what stands there."""
-    with world(events=50_000) as here:
+    """Measure a job over 100 new events from start to end; its results are merged into stored documents."""
+    with set_up(events=50_000) as here:
         engine = here.cluster(2, "two").engine
         output = {"": Output("zagg.ours", "reduce")}
         times = []
@@ -206,9 +206,9 @@ def small_job() -> Figure:
 
 
 def scaling() -> Figure:
-    """From one worker to two, with about 20 microseconds of Python per event."""
+    """Measure the gain of two workers over one, with about 20 microseconds of Python per event."""
     events = 200_000
-    with world(events=events) as here:
+    with set_up(events=events) as here:
         one, two = here.cluster(1, "one").engine, here.cluster(2, "two").engine
         spec = partial(here.spec, "slow_by_day_and_project", id_max=events)
         times = alternate(lambda: two.run(spec(), 600), lambda: one.run(spec(), 600))
@@ -216,18 +216,18 @@ def scaling() -> Figure:
 
 
 def _peak_bytes(pid: int) -> int:
-    """The most memory that a process ever had resident (proc(5), VmHWM)."""
+    """Return the most memory that a process ever had resident (proc(5), VmHWM)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def memory() -> Figure:
-    """The most that the router or any process of a worker takes with 2,000,000 events and 500,000 keys."""
-    with world(events=2_000_000, users=500_000) as here:
+    """Measure the most that the router or a process of a worker takes with 2,000,000 events and 500,000 keys."""
+    with set_up(events=2_000_000, users=500_000) as here:
         cluster = here.cluster(2, "two")
         status = cluster.engine.run(here.spec("by_user", id_max=2_000_000), 900)
-        hosts = [cluster.router, *cluster.workers]
-        pids = [process.pid for process in hosts if process is not None]
+        processes = [cluster.router, *cluster.workers]
+        pids = [process.pid for process in processes if process is not None]
         pids += [child.pid for worker in cluster.workers for child in cluster.executors(worker)]
         peaks = [_peak_bytes(pid) for pid in pids]
         assert status.progress["docs_in"] == 2_000_000

@@ -29,7 +29,7 @@ PER_JOB = 400
 
 
 class Chaos:
-    """Strikes once in each job, in the phase that was hit least."""
+    """Strike once in each job, in the phase that was hit least."""
 
     def __init__(self, cluster: Cluster, seed: int) -> None:
         self.cluster = cluster

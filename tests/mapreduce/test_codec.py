@@ -17,6 +17,6 @@ def test_dates_are_aware_at_every_depth_and_exact_to_the_millisecond() -> None:
 
 
 @pytest.mark.parametrize("milliseconds", [-62135596800001, -62135596800000, -1, 0, 253402300799999, 253402300800000])
-def test_dates_at_and_past_the_ends_of_python_come_back_as_they_were(milliseconds: int) -> None:
+def test_dates_at_and_beyond_the_limits_of_python_are_the_same_after_a_round_trip(milliseconds: int) -> None:
     raw = bson.encode({"d": DatetimeMS(milliseconds)})
     assert encode(decode(raw)) == raw

@@ -38,21 +38,21 @@ keys = scalars | st.dictionaries(st.text("abc", min_size=1, max_size=3), scalars
 
 
 @given(keys)
-def test_normalising_again_changes_nothing(key: Any) -> None:
+def test_normalizing_again_changes_nothing(key: Any) -> None:
     once = normalise(key)
     assert normalise(once) == once
     assert canonical(normalise(once)) == canonical(once)
 
 
 @given(keys)
-def test_a_key_that_went_through_bson_is_the_same_key(key: Any) -> None:
+def test_a_key_is_the_same_after_a_round_trip_through_bson(key: Any) -> None:
     normal = normalise(key)
     back = bson.decode(bson.encode({"k": normal}, codec_options=CODEC), CODEC)["k"]
     assert identity(back)[0] == identity(key)[0]
 
 
 @given(st.lists(st.text(), min_size=2, max_size=2))
-def test_strings_stand_in_the_order_of_their_code_points(pair: list[str]) -> None:
+def test_strings_are_ordered_by_code_points(pair: list[str]) -> None:
     assert (canonical(pair[0]) < canonical(pair[1])) == (pair[0] < pair[1])
 
 
@@ -75,7 +75,7 @@ def test_strings_stand_in_the_order_of_their_code_points(pair: list[str]) -> Non
         [{"a": 1, "b": 2.0}, {"a": 1.0, "b": 2}],
     ],
 )
-def test_what_mongodb_holds_equal_is_one_key(same: list[Any], database: Database[dict[str, Any]]) -> None:
+def test_values_that_mongodb_considers_equal_are_one_key(same: list[Any], database: Database[dict[str, Any]]) -> None:
     assert len({identity(key)[0] for key in same}) == 1
     collection = database.get_collection("keys", codec_options=CODEC)
     collection.insert_one({"_id": same[0]})
@@ -100,7 +100,9 @@ def test_what_mongodb_holds_equal_is_one_key(same: list[Any], database: Database
         (0.1, Decimal128("0.1")),
     ],
 )
-def test_what_mongodb_tells_apart_are_two_keys(one: Any, other: Any, database: Database[dict[str, Any]]) -> None:
+def test_values_that_mongodb_distinguishes_are_two_keys(
+    one: Any, other: Any, database: Database[dict[str, Any]]
+) -> None:
     assert identity(one)[0] != identity(other)[0]
     collection = database.get_collection("keys", codec_options=CODEC)
     collection.insert_many([{"_id": normalise(one)}, {"_id": normalise(other)}])
@@ -125,7 +127,7 @@ def test_what_mongodb_tells_apart_are_two_keys(one: Any, other: Any, database: D
         bson.Code("x"),
     ],
 )
-def test_what_cannot_be_an_id_is_refused_with_its_value(key: Any) -> None:
+def test_a_key_that_cannot_be_an_id_is_refused_with_its_value(key: Any) -> None:
     with pytest.raises(KeyRefusedError, match="must be") as caught:
         normalise(key)
     assert "key" in str(caught.value)

@@ -1,4 +1,4 @@
-"""What is said of a failure of MongoDB."""
+"""Messages for failures of MongoDB."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pymongo.errors import OperationFailure
 from mapreduce.store_error import as_engine_error
 
 
-def test_a_refusal_is_told_in_mongodbs_words_without_its_whole_reply() -> None:
+def test_a_refusal_is_reported_in_mongodbs_words_without_its_whole_reply() -> None:
     reply = {"ok": 0.0, "errmsg": "unknown operator: $nonsense", "code": 2, "$clusterTime": b"\xd7\x00"}
     error = as_engine_error(OperationFailure("unknown operator: $nonsense", 2, reply))
     assert str(error) == "MongoDB refused: unknown operator: $nonsense (code 2)"

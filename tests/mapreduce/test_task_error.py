@@ -1,4 +1,4 @@
-"""Whatever task code raises is told with its traceback and document, and ends no process."""
+"""Any error of task code is reported with its traceback and document, and ends no process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MuteError(Exception):
 
 
 class Hung(BaseException):
-    """As `gevent.Timeout` or `asyncio.CancelledError` are."""
+    """An error outside `Exception`, like `gevent.Timeout` or `asyncio.CancelledError`."""
 
 
 RAISED = [ValueError("b\ud800oom"), SystemExit(0), KeyboardInterrupt(), MuteError(), Hung("late"), MemoryError()]
@@ -38,7 +38,7 @@ RAISED = [ValueError("b\ud800oom"), SystemExit(0), KeyboardInterrupt(), MuteErro
 
 @pytest.fixture
 def no_interrupts() -> Iterator[None]:
-    """As in executors: Ctrl-C has no effect on them."""
+    """Ignore Ctrl-C, as executors do."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, before)
@@ -62,9 +62,9 @@ def test_a_map_may_raise_anything(raised: BaseException, tmp_path: Any) -> None:
     with pytest.raises(MapFailedError) as caught:
         mapped(raised, tmp_path, skip=False)
     assert caught.value.details["document_id"] == 7
-    told = bson.decode(bson.encode(caught.value.to_document()))
-    assert type(raised).__name__ in told["message"]
-    assert "in on_seven" in told["details"]["traceback"]
+    sent = bson.decode(bson.encode(caught.value.to_document()))
+    assert type(raised).__name__ in sent["message"]
+    assert "in on_seven" in sent["details"]["traceback"]
     assert mapped(raised, tmp_path, skip=True).skipped_ids == [7]
 
 
@@ -86,9 +86,9 @@ def test_a_reduce_may_raise_anything(raised: BaseException, tmp_path: Any) -> No
     assert caught.value.details["key"] == "k"
 
 
-def test_an_order_to_this_process_goes_through(tmp_path: Any, interruptible: None) -> None:
+def test_an_abort_and_ctrl_c_are_not_taken_for_errors_of_task_code(tmp_path: Any, interruptible: None) -> None:
     assert not is_of_task(Aborted())
-    assert not is_of_task(KeyboardInterrupt()), "Ctrl-C of a person, where it has effect"
+    assert not is_of_task(KeyboardInterrupt()), "a person pressed Ctrl-C"
     with pytest.raises(Aborted):
         mapped(Aborted(), tmp_path, skip=True)
     assert described(ValueError("x")) == "ValueError: x"
@@ -106,9 +106,9 @@ def test_an_error_is_bounded_and_can_always_be_sent() -> None:
         "splits": [1, 2],
         "n": "\ud800",
     }
-    told = bson.encode(MapReduceError("m" * 10**7 + "\ud800", details).to_document())
-    assert len(told) < 2**20
-    assert bson.decode(told)["details"]["splits"] == [1, 2]
+    sent = bson.encode(MapReduceError("m" * 10**7 + "\ud800", details).to_document())
+    assert len(sent) < 2**20
+    assert bson.decode(sent)["details"]["splits"] == [1, 2]
 
 
 def test_ids_of_skipped_documents_are_bounded_in_count_and_bytes() -> None:
@@ -133,7 +133,7 @@ def test_a_read_has_a_time_limit_on_the_server(database: Database[dict[str, Any]
             list(batches(database, source, KeyRange(0, "slow", 0, 100, hinted=hinted), limit_s))
 
 
-def test_executors_outlive_what_their_tasks_raise(
+def test_executors_survive_any_error_of_their_tasks(
     shared_cluster: Cluster, database: Database[dict[str, Any]], run_spec: Callable[..., Any]
 ) -> None:
     for name in ("leave_on_seven", "surrogate_on_seven"):

@@ -1,4 +1,4 @@
-"""What a job gives, the same by every engine."""
+"""Both engines give the same results for the same job."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_increments_add_up_and_a_repeat_changes_nothing(engine: Engine, database
     assert set(database["zagg.x"].distinct("through")) == {5_000}
 
 
-def test_a_query_selects(engine: Engine, database: Data, events: Events) -> None:
+def test_a_query_selects_documents(engine: Engine, database: Data, events: Events) -> None:
     source = Source(("event.1", "event.2"), T + "by_type", query={"type": {"$in": ["a", "b"]}, "_id": {"$ne": 8}})
     engine.run(job(database, sources=(source,)), 200)
     assert values(database) == types([e for e in events if e["type"] in "ab" and e["_id"] != 8])
@@ -70,7 +70,7 @@ def test_a_view_that_computes_is_read_whole(engine: Engine, database: Data, even
     assert values(database) == types([event for event in events if event["type"] == "a"], 0, 500)
 
 
-def test_a_projection_is_all_that_the_map_sees(engine: Engine, database: Data, events: Events) -> None:
+def test_a_map_sees_only_the_projected_fields(engine: Engine, database: Data, events: Events) -> None:
     source = Source(("event.1",), T + "by_day", fields=("timestamp", "project", "project.name"))
     engine.run(job(database, sources=(source,)), 200)
     expected = collections.Counter(f"{e['project']}/{e['timestamp']:%Y-%m-%d}" for e in events if e["_id"] <= 3_000)
@@ -92,7 +92,7 @@ def test_several_outputs_in_one_pass(engine: Engine, database: Data, events: Eve
     assert set(status.progress["outputs"]) == {"types", "days"}
 
 
-def test_outputs_that_are_not_known_before_follow_a_pattern(engine: Engine, database: Data, events: Events) -> None:
+def test_a_pattern_names_outputs_that_are_not_known_in_advance(engine: Engine, database: Data, events: Events) -> None:
     engine.run(job(database, "two_outputs", outputs={"*": Output("zagg.all.*", "merge")}), 200)
     assert values(database, "zagg.all.types") == types(events)
 
@@ -126,14 +126,14 @@ def test_a_reduce_that_is_not_associative_gets_all_values_at_once(
     assert values(database) == {"k": 1250.5}
 
 
-def test_without_a_map_documents_are_results_already(engine: Engine, database: Data) -> None:
+def test_without_a_map_documents_are_taken_as_results(engine: Engine, database: Data) -> None:
     database["one"].insert_many([{"_id": "a", "value": 1}, {"_id": "b", "value": 2}])
     database["two"].insert_many([{"_id": "a", "value": 5}])
     engine.run(job(database, sources=(Source(("one", "two"), None),)), 60)
     assert values(database) == {"a": 6, "b": 2}
 
 
-def test_without_a_reduce_each_key_may_have_one_value(engine: Engine, database: Data) -> None:
+def test_without_a_reduce_each_key_may_have_only_one_value(engine: Engine, database: Data) -> None:
     database["one"].insert_many([{"_id": "a", "value": 1}, {"_id": "b", "value": 2}])
     spec = job(database, sources=(Source(("one",), None),), reduce_name=None)
     engine.run(spec, 200)
@@ -231,7 +231,7 @@ def test_an_unknown_job_says_so(engine: Engine) -> None:
     assert engine.ping(5)
 
 
-def test_other_id_keys_cut_the_input_too(engine: Engine, database: Data) -> None:
+def test_input_can_be_split_by_another_id_key(engine: Engine, database: Data) -> None:
     database["input"].insert_many([{"at": f"t{n // 3:05d}", "pairs": [["k", 1]]} for n in range(4_000)])
     source = Source(("input",), T + "as_given", id_key="at")
     with pytest.raises(JobFailedError, match="'at' has no index"):

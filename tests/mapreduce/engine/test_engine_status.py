@@ -1,4 +1,4 @@
-"""What `/metrics` and the jobs page read of the engine."""
+"""What `/metrics` and the jobs page read about the engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_database_without_router_says_so(database: Data) -> None:
     assert list_jobs(database) == []
 
 
-def test_a_running_job_its_workers_and_what_has_ended_are_told(
+def test_the_summary_covers_a_running_job_its_workers_and_ended_jobs(
     cluster: Cluster, database: Data, events: Events, tmp_path: Path
 ) -> None:
     cluster.start(2)
@@ -35,13 +35,13 @@ def test_a_running_job_its_workers_and_what_has_ended_are_told(
     cluster.engine.submit(spec)
     in_state(cluster, spec.job_id, "map")
 
-    def told() -> Any:
-        """The summary, once the router has written that the first job is over and the second is under way."""
+    def written() -> Any:
+        """Return the summary once the router has written that the first job has ended and the second is running."""
         summary = engine_summary(database)
         under_way = summary.jobs["map"] == 1 and summary.splits == 20 and summary.busy
         return under_way and summary.ended["complete"] == 1 and summary
 
-    found = eventually(told, what="the summary")
+    found = eventually(written, what="the summary")
     assert found.router is not None
     assert cluster.router is not None
     assert found.router.endswith(f":{cluster.router.pid}")
@@ -60,7 +60,7 @@ def test_a_running_job_its_workers_and_what_has_ended_are_told(
     assert not list_jobs(database, job_id=spec.job_id)[0].running
 
 
-def test_a_router_that_has_not_written_for_long_is_not_taken_for_alive(database: Data) -> None:
+def test_a_router_that_has_not_written_for_a_while_does_not_count_as_alive(database: Data) -> None:
     database["zmr.router"].insert_one({"_id": "router", "name": "h:1", "workers": [], "totals": {}})
     database["zmr.router"].update_one({}, [{"$set": {"seen": {"$subtract": ["$$NOW", 20_000]}}}])
     found = engine_summary(database)
@@ -68,7 +68,7 @@ def test_a_router_that_has_not_written_for_long_is_not_taken_for_alive(database:
     assert found.router_quiet_s is not None and 20 <= found.router_quiet_s < 120
 
 
-def test_the_router_writes_changes_each_second_and_signs_of_life_each_five() -> None:
+def test_the_router_writes_changes_every_second_and_a_sign_of_life_every_five() -> None:
     live = StatusReport("h:1")
     worker = WorkerState("w", "h:2", 2, "", 0.0, idle=2)
     assert live.due([worker], 0.0) is not None

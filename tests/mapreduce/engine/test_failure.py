@@ -26,7 +26,7 @@ from tests.support.waiting import eventually
 
 
 def busy_worker(cluster: Cluster) -> subprocess.Popen[bytes]:
-    """A worker that does a step."""
+    """Return a worker that is working on a step."""
 
     def find() -> subprocess.Popen[bytes] | None:
         busy = [w["name"] for w in cluster.engine.config()["workers"] if w["running"]]
@@ -37,15 +37,15 @@ def busy_worker(cluster: Cluster) -> subprocess.Popen[bytes]:
 
 
 def busy_executor(cluster: Cluster) -> psutil.Process:
-    """An executor that does a step; one that stands by has no connections yet."""
+    """Return an executor that is working on a step; an idle one has no connections yet."""
     executors = cluster.executors(busy_worker(cluster))
     return max(executors, key=lambda process: len(process.net_connections()))
 
 
-@pytest.mark.parametrize("victim", ["host", "executor"])
+@pytest.mark.parametrize("victim", ["worker", "executor"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("phase", ["map", "finalize"])
-def test_a_worker_that_is_killed_or_stopped_costs_time_and_not_results(
+def test_a_killed_or_stopped_worker_costs_time_but_no_results(
     cluster: Cluster, database: Data, events: Events, tmp_path: Path, victim: str, number: signal.Signals, phase: str
 ) -> None:
     cluster.start(2)
@@ -54,28 +54,28 @@ def test_a_worker_that_is_killed_or_stopped_costs_time_and_not_results(
     cluster.engine.submit(spec)
     in_state(cluster, spec.job_id, phase)
     worker = busy_worker(cluster)
-    target = psutil.Process(worker.pid) if victim == "host" else busy_executor(cluster)
+    target = psutil.Process(worker.pid) if victim == "worker" else busy_executor(cluster)
     target.send_signal(number)
     gate.unlink()
     status = cluster.engine.wait(spec.job_id, 200)
     assert status.state == "complete", status
     assert values(database) == types(events)
-    if number == signal.SIGSTOP and victim == "host":
-        target.send_signal(signal.SIGCONT)  # what it says late changes nothing
+    if number == signal.SIGSTOP and victim == "worker":
+        target.send_signal(signal.SIGCONT)  # what it reports late changes nothing
         eventually(lambda: cluster.idle() == 2, what="the stopped worker is back")
         assert values(database) == types(events)
 
 
-def test_a_function_that_lets_no_other_thread_run_keeps_no_heartbeat_back(cluster: Cluster) -> None:
+def test_a_function_that_blocks_all_threads_delays_no_heartbeat(cluster: Cluster) -> None:
     cluster.start(1)
     (worker,) = cluster.engine.config()["workers"]
     cluster.engine.submit_call(T + "hold_interpreter", [600.0], job_id="held")
-    beats: list[float] = []  # when the router heard of the worker, one by one, while it does nothing but that
+    beats: list[float] = []  # when the router heard from the worker, which runs only this function
 
     def many_beats() -> bool:
         asked_s = time.monotonic()
         found = next(iter(cluster.engine.config()["workers"]), None)
-        if found is None:  # given up, as a worker is that the machine has no time for; nothing of it counts
+        if found is None:  # given up, because the machine was too busy to run it; its beats do not count
             beats.clear()
             return False
         assert found["worker_id"] == worker["worker_id"]
@@ -84,15 +84,15 @@ def test_a_function_that_lets_no_other_thread_run_keeps_no_heartbeat_back(cluste
             beats.append(seen_s)
         return len(beats) > LOST_AFTER_S / HEARTBEAT_S
 
-    eventually(many_beats, what="the worker lives for longer than it is waited for")
+    eventually(many_beats, what="heartbeats for longer than it takes to lose a worker")
     assert cluster.engine.cancel("held").state == "cancelled"
     eventually(lambda: cluster.idle() == 1, what="another executor is ready")
 
 
-def test_map_output_that_went_with_its_worker_is_made_again(
+def test_map_output_lost_with_its_worker_is_recomputed(
     cluster: Cluster, database: Data, events: Events, tmp_path: Path
 ) -> None:
-    """Output too big for messages lies with the workers: one is lost between map and reduce."""
+    """Output too big for messages stays with its worker, which is killed between map and reduce."""
     cluster.start(2)
     gate = tmp_path / "gate"
     spec = gated(database, gate, in_reduce=True, sources=(Source(("event.1", "event.2"), T + "wide"),))
@@ -121,10 +121,10 @@ def restart_router(cluster: Cluster) -> None:
     cluster.start_router()
 
 
-def test_a_killed_router_that_starts_again_goes_on_with_the_splits_that_are_left(
+def test_a_restarted_router_continues_with_the_remaining_splits(
     cluster: Cluster, database: Data, tmp_path: Path
 ) -> None:
-    """Half of the splits are done; both workers are held up in the other half, until the new router knows of them."""
+    """Half of the splits are done; both workers wait in the other half until the new router knows of the first."""
     cluster.start(2)
     database["event.1"].insert_many([{"_id": n, "type": "x"} for n in range(1, 41)])
     log, gate = tmp_path / "log", tmp_path / "gate"
@@ -141,21 +141,21 @@ def test_a_killed_router_that_starts_again_goes_on_with_the_splits_that_are_left
     def mapped() -> list[int]:
         return [int(line) for line in log.read_text().splitlines()]
 
-    eventually(lambda: sum(number > 20 for number in mapped()) >= 2, what="both workers are held up")
+    eventually(lambda: sum(number > 20 for number in mapped()) >= 2, what="both workers wait")
     begun = len(mapped())
     restarted = datetime.datetime.now(datetime.UTC)
     restart_router(cluster)
 
-    def told() -> bool:
-        """Whether the new router has written that it knows of the splits that are done. Nobody asks it for the job."""
+    def recorded() -> bool:
+        """Return whether the new router has recorded the finished splits; nobody asks it for the job."""
         found = database["zmr.job"].find_one({"_id": spec.job_id, "updated": {"$gt": restarted}})
         return found is not None and found["progress"]["splits_done"] == 20
 
-    eventually(told, what="the workers have told the new router what they hold")
+    eventually(recorded, what="the workers have reported to the new router what they hold")
     gate.unlink()
     eventually(lambda: values(database) == {"x": 40}, what="the job is finished, though nobody asks for it")
     assert set(mapped()) == set(range(1, 41))
-    assert min(mapped()[begun:]) > 20, "what was done is not done again"
+    assert min(mapped()[begun:]) > 20, "finished splits are not mapped again"
     assert cluster.engine.wait(spec.job_id, 200).state == "complete"
     assert values(database) == {"x": 40}
 
@@ -174,7 +174,7 @@ def test_a_router_killed_while_results_are_written_finishes_the_job(
     assert values(database) == types(events)
 
 
-def test_a_client_that_waits_outlives_a_restart_of_the_router_on_other_ports(
+def test_a_waiting_client_survives_a_restart_of_the_router_on_other_ports(
     cluster: Cluster, database: Data, events: Events, tmp_path: Path
 ) -> None:
     cluster.start(1)
@@ -192,7 +192,7 @@ def test_a_client_that_waits_outlives_a_restart_of_the_router_on_other_ports(
     assert values(database) == types(events)
 
 
-def test_a_map_that_never_returns_ends_the_job_in_error_that_names_the_split(
+def test_a_map_that_never_returns_ends_the_job_in_an_error_that_names_the_split(
     cluster: Cluster, database: Data, events: Events, tmp_path: Path
 ) -> None:
     cluster.start(2)
@@ -201,15 +201,15 @@ def test_a_map_that_never_returns_ends_the_job_in_error_that_names_the_split(
     assert status.error is not None
     assert (status.state, status.error["code"]) == ("error", "worker_failed")
     assert "ids above 0 to 100" in status.error["message"]
-    assert cluster.engine.run(job(database, id_max=4_000), 200).state == "complete"  # the workers are well
+    assert cluster.engine.run(job(database, id_max=4_000), 200).state == "complete"  # the workers still work
 
 
 @pytest.mark.parametrize("seconds", [0.05, pytest.param(20.0, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_hung_executor_is_recovered_from_within_three_typical_splits(
+def test_a_hung_executor_delays_a_job_by_at_most_three_typical_splits(
     cluster: Cluster, database: Data, seconds: float, workers: int
 ) -> None:
-    """A lone worker has its spare executor; where there are others, they help."""
+    """The only worker uses its spare executor; otherwise another worker helps."""
     cluster.values["spare_processes"] = 1
     cluster.start(workers)
     splits = 40 if seconds < 1 else 4
@@ -218,16 +218,16 @@ def test_a_hung_executor_is_recovered_from_within_three_typical_splits(
     for _ in range(5):
         took, left, typical = hang(cluster, sleepy(database, seconds), splits, seconds)
         assert values(database) == {"x": splits}
-        # One worker does what is left, and the split that hung is at hand within three typical ones.
+        # One worker does the rest, and the split that hung is repeated within the time of three typical ones.
         if left > 0 and took < (left + 3) * typical + 0.5:
             return
-        seen.append((took, left, typical))  # the machine was slower meanwhile than before
+        seen.append((took, left, typical))  # the machine has become slower meanwhile
         cluster.ready(workers)
     raise AssertionError(seen)
 
 
 def hang(cluster: Cluster, spec: JobSpec, splits: int, seconds: float) -> tuple[float, int, float]:
-    """Stop an executor in the middle of a job; return what that took, and how many splits of which length were left."""
+    """Stop an executor during a job; return the seconds to its end, the splits left, and the seconds of one split."""
     done = min(4, splits // 2)
     begun = time.monotonic()
     cluster.engine.submit(spec)
@@ -241,10 +241,10 @@ def hang(cluster: Cluster, spec: JobSpec, splits: int, seconds: float) -> tuple[
     return time.monotonic() - stopped, left, typical
 
 
-def test_a_small_job_that_hangs_on_a_lone_worker_goes_by_what_such_jobs_took(
+def test_a_small_job_that_hangs_on_the_only_worker_uses_the_durations_of_earlier_jobs(
     cluster: Cluster, database: Data, tmp_path: Path
 ) -> None:
-    """Nothing is known of its only step: without the jobs before it, it would have a minute."""
+    """Its only step has no other durations to go by: without the earlier jobs it would be given a minute."""
     cluster.values["spare_processes"] = 1
     cluster.start(1)
     database["event.1"].insert_many([{"_id": n, "type": "x"} for n in range(1, 4)])
@@ -252,18 +252,18 @@ def test_a_small_job_that_hangs_on_a_lone_worker_goes_by_what_such_jobs_took(
         assert cluster.engine.run(sleepy(database, 0.2, last), 200).state == "complete"
     spec = sleepy(database, 0.2, 3)
     cluster.engine.submit(spec)
-    eventually(lambda: any(worker["running"] for worker in cluster.engine.config()["workers"]), what="a step under way")
+    eventually(lambda: any(worker["running"] for worker in cluster.engine.config()["workers"]), what="a running step")
     busy_executor(cluster).suspend()
     began = time.monotonic()
     status = cluster.engine.wait(spec.job_id, 200)
-    assert time.monotonic() - began < 50, "it had a minute"
+    assert time.monotonic() - began < 50, "it was given a minute"
     assert status.state == "complete"
     assert status.progress["splits"] == 1
     assert values(database) == {"x": 3}
 
 
 def sleepy(database: Data, seconds: float, last: int | None = None) -> JobSpec:
-    """A job of a document per split; with `last`, a small job that adds this document."""
+    """Return a job with one document per split; with `last`, a small job that adds only this document."""
     only = {} if last is None else {"id_min": last - 1, "id_max": last, "map_job_size": 10}
     return job(
         database,
@@ -292,7 +292,7 @@ def test_cancel_frees_the_workers_and_leaves_the_output_alone(
     assert cluster.engine.cancel(spec.job_id).state == "cancelled"
 
 
-def test_an_executor_that_has_grown_leaves_and_is_replaced(cluster: Cluster) -> None:
+def test_an_executor_that_uses_too_much_memory_is_replaced(cluster: Cluster) -> None:
     cluster.values.update(worker_memory_bytes=120 * 2**20)
     cluster.start(1)
     small = cluster.engine.call(T + "grow", [1], timeout_s=200)
@@ -300,7 +300,7 @@ def test_an_executor_that_has_grown_leaves_and_is_replaced(cluster: Cluster) -> 
     assert cluster.engine.call(T + "grow", [1], timeout_s=200) != small
 
 
-def test_an_executor_is_replaced_after_so_many_steps(cluster: Cluster) -> None:
+def test_an_executor_is_replaced_after_a_number_of_steps(cluster: Cluster) -> None:
     cluster.values.update(steps_per_process=2)
     cluster.start(1)
     found = [cluster.engine.call(T + "grow", [1], timeout_s=200) for _ in range(6)]
@@ -347,7 +347,7 @@ def test_a_changed_module_that_tasks_use_runs_without_a_restart(
         assert values(database) == {"k": weight * len(events)}
 
 
-def test_executors_end_with_a_killed_host_even_when_they_are_stopped(cluster: Cluster) -> None:
+def test_executors_of_a_killed_worker_end_even_if_they_are_stopped(cluster: Cluster) -> None:
     cluster.values["processes_per_worker"] = 2
     cluster.start(1)
     executors = cluster.executors(cluster.workers[0])
@@ -357,7 +357,7 @@ def test_executors_end_with_a_killed_host_even_when_they_are_stopped(cluster: Cl
     eventually(lambda: not any(executor.is_running() for executor in executors), what="executors are gone")
 
 
-def test_a_host_that_is_asked_to_stop_ends_its_executors_and_removes_its_files(
+def test_a_worker_that_is_asked_to_stop_ends_its_executors_and_removes_its_files(
     cluster: Cluster, database: Data, events: Events, tmp_path: Path
 ) -> None:
     cluster.start(1)
@@ -377,7 +377,7 @@ def test_a_host_that_is_asked_to_stop_ends_its_executors_and_removes_its_files(
     assert cluster.engine.wait(spec.job_id, 200).state == "complete"
 
 
-def test_files_of_a_killed_host_are_removed_by_the_next(
+def test_files_of_a_killed_worker_are_removed_by_the_next_one(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sockets = Path(tempfile.mkdtemp(dir="/tmp"))  # short, because addresses of sockets are
@@ -397,11 +397,11 @@ def test_files_of_a_killed_host_are_removed_by_the_next(
         what="the old folders are gone, the new ones are there",
     )
     cluster.workers[0].terminate()
-    eventually(lambda: not folders(), what="a host that ends removes its own")
+    eventually(lambda: not folders(), what="a worker that ends removes its own")
     shutil.rmtree(sockets)
 
 
-def test_unpublished_results_go_with_their_job(
+def test_unpublished_results_are_removed_with_their_job(
     cluster: Cluster, database: Data, events: Events, tmp_path: Path
 ) -> None:
     cluster.start(1)
@@ -420,12 +420,12 @@ def test_unpublished_results_go_with_their_job(
     eventually(
         lambda: unpublished() == ["zmr.new.someone-else.zagg.x"], what="the results of the cancelled job are gone"
     )
-    database.create_collection(f"zmr.new.{spec.job_id}.zagg.x")  # written by a worker that was late
+    database.create_collection(f"zmr.new.{spec.job_id}.zagg.x")  # written by a late worker
     restart_router(cluster)
-    eventually(lambda: unpublished() == ["zmr.new.someone-else.zagg.x"], what="a new router looks for what was left")
+    eventually(lambda: unpublished() == ["zmr.new.someone-else.zagg.x"], what="a new router removes what was left")
 
 
-def test_jobs_wait_for_a_worker_that_comes_later(cluster: Cluster, database: Data, events: Events) -> None:
+def test_jobs_wait_for_a_worker_that_starts_later(cluster: Cluster, database: Data, events: Events) -> None:
     cluster.start(0)
     spec = job(database)
     cluster.engine.submit(spec)
@@ -445,7 +445,7 @@ def test_a_small_job_is_not_held_up_by_a_big_one(
     cluster.engine.cancel(big.job_id)
 
 
-def test_worker_and_router_of_different_versions_part_with_a_message(cluster: Cluster) -> None:
+def test_a_worker_of_another_version_is_refused_with_a_message(cluster: Cluster) -> None:
     cluster.start_router()
     os.environ["ZARKOV_TEST_PROTOCOL"] = "999"
     try:

@@ -1,4 +1,4 @@
-"""A job whose range of ids fits into one split is one step of one worker, and counts as every other one."""
+"""A job whose id range fits into one split is a single step, and its results are those of any other job."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def begun(job: JobState, worker: str = "w1", attempt: str = "a1", now: float = 0
         (spec(0, 10, id_key="n"), False),  # such a key may be there many times
     ],
 )
-def test_a_range_of_unique_whole_ids_says_whether_a_job_is_small(found: JobSpec, small: bool) -> None:
+def test_a_range_of_unique_integer_ids_decides_whether_a_job_is_small(found: JobSpec, small: bool) -> None:
     assert is_small(found, 1_000) is small
 
 
@@ -70,7 +70,7 @@ def test_a_small_job_is_done_after_one_step():
     assert {name: status.progress[name] for name in wanted} == wanted
 
 
-def test_a_small_job_that_was_lost_while_it_committed_is_given_to_another_worker():
+def test_a_small_job_lost_during_its_commit_is_given_to_another_worker():
     job = JobState(spec(), LIMITS, 0.0)
     begun(job)
     job.progressed("a1", 20, COMMIT, 0.1)
@@ -80,7 +80,7 @@ def test_a_small_job_that_was_lost_while_it_committed_is_given_to_another_worker
     assert job.state == COMPLETE
 
 
-def test_a_small_job_never_says_that_nothing_was_written_once_it_may_have():
+def test_a_small_job_that_may_have_written_never_reports_that_nothing_was_written():
     job = JobState(spec(), LIMITS, 0.0)
     begun(job)
     assert job.status(0.0).progress["reduces"] == 1
@@ -93,7 +93,7 @@ def test_a_small_job_whose_map_fails_ends_in_error():
     assert job.state == ERROR
 
 
-def test_a_job_that_was_planned_before_the_limit_was_raised_keeps_its_plan():
+def test_a_job_planned_before_the_limit_was_raised_keeps_its_plan():
     job = JobState(spec(), LIMITS, 0.0)
     job.planned([KeyRange(0, "event.0", 0, 500), KeyRange(0, "event.0", 500, 1_000)])
     assert begun(job) == MAP_STEP

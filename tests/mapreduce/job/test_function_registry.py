@@ -47,7 +47,7 @@ def test_a_method_is_bound_to_an_instance_made_with_the_params(registry: Registr
         "",
     ],
 )
-def test_what_the_module_does_not_define_itself_is_refused_by_router_and_worker(registry: Registry, name: str) -> None:
+def test_only_functions_that_an_allowed_module_defines_itself_are_accepted(registry: Registry, name: str) -> None:
     with pytest.raises(FunctionRefusedError, match="function"):
         registry.check(name)
     with pytest.raises(FunctionRefusedError, match="function"):
@@ -55,24 +55,24 @@ def test_what_the_module_does_not_define_itself_is_refused_by_router_and_worker(
 
 
 @pytest.mark.parametrize("name", ["add.__globals__", "Weighted.__init__", "Weighted.__class__", "Weighted.missing"])
-def test_nothing_inside_a_function_or_class_but_its_methods_is_reached(registry: Registry, name: str) -> None:
+def test_only_methods_can_be_reached_inside_a_class_or_function(registry: Registry, name: str) -> None:
     with pytest.raises(FunctionRefusedError):
         registry.resolve(f"{NAME}:{name}", {})
 
 
-def test_the_message_lists_what_there_is(registry: Registry) -> None:
+def test_the_message_lists_the_functions_of_the_module(registry: Registry) -> None:
     with pytest.raises(FunctionRefusedError, match=r"it defines .*Weighted, add,"):
         registry.check(f"{NAME}:ad")
 
 
-def test_a_class_that_cannot_be_made_is_refused_with_the_reason(registry: Registry) -> None:
+def test_a_class_that_cannot_be_instantiated_is_refused_with_the_reason(registry: Registry) -> None:
     with pytest.raises(FunctionRefusedError, match="nothing_like_it"):
         registry.resolve(f"{NAME}:Weighted.map", {"nothing_like_it": 1})
 
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A task module of its own that a test may change."""
+    """Return a task module that the test may change."""
     path = tmp_path / "zarkov_changing_tasks.py"
     path.write_text("def one(): return 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -90,7 +90,7 @@ def test_checking_runs_no_task_code(module: Path) -> None:
     assert "zarkov_changing_tasks" not in sys.modules
 
 
-def test_loaded_code_that_differs_from_the_wanted_is_refused_by_name(module: Path) -> None:
+def test_loaded_code_that_differs_from_the_required_code_is_refused_by_name(module: Path) -> None:
     registry = Registry(["zarkov_changing_tasks"])
     old = code_version("zarkov_changing_tasks")
     registry.check_code({"zarkov_changing_tasks": old})
@@ -102,7 +102,7 @@ def test_loaded_code_that_differs_from_the_wanted_is_refused_by_name(module: Pat
     registry.check_code({"zarkov_changing_tasks": old})
 
 
-def test_a_module_that_tasks_use_is_compared_once_it_is_loaded_and_never_imported_for_a_job(
+def test_a_module_that_tasks_use_is_compared_once_loaded_and_never_imported_for_a_job(
     module: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     helper = module.with_name("zarkov_changing_helper.py")
@@ -125,10 +125,10 @@ def test_a_module_that_tasks_use_is_compared_once_it_is_loaded_and_never_importe
     assert registry.versions(["zarkov_changing_tasks:x", "zarkov_changing_helper:x"]) == {
         "zarkov_changing_tasks": tasks,
         "zarkov_changing_helper": new,
-    }  # by which an executor tells that a fresh process has the wanted code
+    }  # from which an executor knows whether a new process would have the required code
 
 
-def test_a_module_whose_file_was_touched_after_the_process_began_is_left_to_a_fresh_one(
+def test_a_module_changed_after_the_process_started_is_left_to_a_new_process(
     module: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     helper = module.with_name("zarkov_changing_helper.py")
@@ -146,6 +146,6 @@ def test_a_module_that_fails_to_import_is_named_with_its_error(module: Path) -> 
         Registry(["zarkov_changing_tasks"]).resolve("zarkov_changing_tasks:one", {})
 
 
-def test_a_module_that_is_not_there_is_named(registry: Registry) -> None:
+def test_a_missing_module_is_named(registry: Registry) -> None:
     with pytest.raises(FunctionRefusedError, match="no_such_tasks"):
         Registry(["no_such_tasks"]).check("no_such_tasks:one")

@@ -1,4 +1,4 @@
-"""What comes in is looked at once, whichever way it came: as a request, a submitted description, or a record."""
+"""Every job is checked once, however it arrives: as a request, a submitted description, or a record."""
 
 from __future__ import annotations
 
@@ -124,13 +124,13 @@ def test_a_wrong_value_is_refused_by_its_name(key: str, values: list[Any]) -> No
         {"$command": "submit", "spec": {}},
     ],
 )
-def test_other_commands_are_looked_at_as_closely(request_: dict[str, Any]) -> None:
+def test_the_input_of_other_commands_is_checked_too(request_: dict[str, Any]) -> None:
     with pytest.raises(SpecError):
         parse(over_the_wire(request_))
 
 
-def test_whatever_stands_in_a_description_is_taken_or_refused_and_raises_nothing_else() -> None:
-    """In `submit`, in a record, and in a description made in Python."""
+def test_any_job_description_is_accepted_or_rejected() -> None:
+    """Cover `submit`, records, and descriptions made in Python."""
     plain = JobSpec("eye", (Source(("event.1",), "m:f", {"a": 1}),), {"": Output("zagg.x")}, "m:r", job_id="j")
     limits = JobLimits(4, 16, 16, 600.0)
     refused = 0
@@ -190,7 +190,7 @@ def test_a_filter_that_runs_code_is_refused_unless_source_is_allowed(query: dict
         assert isinstance(parse({**JOB, "query": query}, allow_source=True), SubmitRequest)
 
 
-def test_a_filter_that_compares_is_taken() -> None:
+def test_a_filter_that_compares_is_accepted() -> None:
     query = {
         "type": {"$in": ["a", Regex("^b")]},
         "$or": [{"a": {"$exists": True}}, {"b": {"$not": {"$gte": 5, "$lt": 9}}}],
@@ -203,7 +203,7 @@ def test_a_filter_that_compares_is_taken() -> None:
     assert found.spec.sources[0].query == query
 
 
-def test_each_job_id_has_a_folder_of_its_own_and_no_other_way_out(tmp_path: Path) -> None:
+def test_each_job_id_has_its_own_folder_and_reaches_no_other(tmp_path: Path) -> None:
     ids = ["a", "A", "a:b", "a_b", "a.b", "a-b", "a~b", "a:b.c", "x" * 64]
     good = [job_id for job_id in ids if job_id != "a~b"]
     assert len({job_folder(tmp_path, job_id) for job_id in good}) == len(good)
@@ -229,7 +229,7 @@ def test_the_end_of_a_job_removes_its_files_and_no_others(tmp_path: Path) -> Non
     assert sorted(path.name for path in root.iterdir()) == ["job.a_b", "lock"]
 
 
-def test_unpublished_results_have_the_name_of_one_job() -> None:
+def test_a_collection_of_unpublished_results_names_exactly_one_job() -> None:
     ids = ["a", "a.zagg.b", "a.b", "a-b", "a:b", "x" * 64]
     names = [replacement_name("zagg.x", job_id) for job_id in ids]
     assert len(set(names)) == len(ids)
@@ -250,13 +250,13 @@ def test_unpublished_results_have_the_name_of_one_job() -> None:
         (DocumentTooLarge("x"), "store_refused", False, False),
     ],
 )
-def test_only_what_passes_by_itself_is_tried_again(error: Exception, code: str, retryable: bool, moved: bool) -> None:
+def test_only_temporary_errors_are_retried(error: Exception, code: str, retryable: bool, moved: bool) -> None:
     known = as_engine_error(error)
     assert known is not None
     assert (known.code, known.retryable, may_have_moved(error)) == (code, retryable, moved)
 
 
-def test_a_refusal_shows_what_mongodb_says_and_not_its_whole_reply() -> None:
+def test_a_refusal_shows_mongodbs_message_but_not_its_whole_reply() -> None:
     reply = {"errmsg": "wrong type", "$clusterTime": {"signature": "secret"}}
     known = as_engine_error(OperationFailure("wrong type, full error: secret", 14, reply))
     assert isinstance(known, MapReduceError)

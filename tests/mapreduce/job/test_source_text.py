@@ -1,4 +1,4 @@
-"""Functions as source text: refused unless `allow_source` is on, by router and worker each for itself."""
+"""Functions as source text: refused unless `allow_source` is on, by router and worker independently."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REDUCE = "def reduce(key, values):\n    return sum(values)\n"
 
 
 def ask(cluster: Cluster, **request: Any) -> dict[str, Any]:
-    """One request as a client without the library would send it."""
+    """Send one request as a client without the library would; return the answer."""
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.set(zmq.LINGER, 0)
         socket.connect(cluster.settings.req_uri())
@@ -79,7 +79,7 @@ def test_a_worker_refuses_what_its_router_would_allow(cluster: Cluster, database
     assert "zmr.allow_source is off" in answer["status"]["error"]["message"]
 
 
-def test_a_registry_takes_no_text_unless_told() -> None:
+def test_a_registry_refuses_source_text_by_default() -> None:
     name = text_name("reduce", REDUCE)
     for use in (Registry([]).check, lambda name: Registry([]).resolve(name, {})):
         with pytest.raises(FunctionRefusedError, match="allow_source is off"):
@@ -95,7 +95,7 @@ def test_a_registry_takes_no_text_unless_told() -> None:
         ("reduce", "#" * (MAX_CHARACTERS + 1), "put it into a module"),
     ],
 )
-def test_text_that_no_request_may_carry(function: str, text: str, why: str) -> None:
+def test_text_that_no_request_may_contain_is_refused(function: str, text: str, why: str) -> None:
     with pytest.raises(SpecError, match=why):
         text_name(function, text)
 

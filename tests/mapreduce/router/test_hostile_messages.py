@@ -1,4 +1,4 @@
-"""The router outlives every message, record and result: what is wrong costs one peer or one job."""
+"""The router survives every message, record and result: a bad one costs one peer or one job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mapreduce.settings import EngineSettings
 from mapreduce.wire import message
 from tests.support.mapreduce.jobs import SPEC
 from tests.support.mapreduce.peer import HELLO, Peer
-from tests.support.mapreduce.world import World
+from tests.support.mapreduce.scheduler_harness import SchedulerHarness
 from tests.support.mongo import make_last
 from tests.support.waiting import eventually
 
@@ -38,7 +38,7 @@ def peer(make_settings: Callable[..., EngineSettings]) -> Iterator[Peer]:
     found.stop()
 
 
-def test_what_no_worker_says_costs_the_peer_and_not_the_router(peer: Peer) -> None:
+def test_an_invalid_worker_message_costs_its_sender_but_not_the_router(peer: Peer) -> None:
     base = {"job": "a", "attempt": "b"}
     for kind, header in [
         (message.FAILED, {**base, "error": "x"}),
@@ -55,20 +55,20 @@ def test_what_no_worker_says_costs_the_peer_and_not_the_router(peer: Peer) -> No
         peer.hear(socket, message.WELCOME)
         socket.send_multipart(message.pack(kind, header))
         eventually(lambda: not peer.router.scheduler.workers, what=f"{kind} {header} costs the peer")
-        # Who is a worker says hello again, because it is told that it is not known.
+        # A real worker says hello again, because the answer is that it is not known.
         socket.send_multipart(message.pack(message.BEAT, {"idle": 1, "spare": 0, "running": []}))
         assert peer.hear(socket, message.BEAT)["known"] is False
     assert peer.ask(**{"$command": "echo", "value": 1}) == {"value": 1}
 
 
 @pytest.mark.parametrize("header", [{"versions": "0.1"}, {"name": 5, "versions": {"protocol": 1}}, {"held": 5}])
-def test_another_release_is_refused_by_name_whatever_its_hello_looks_like(peer: Peer, header: dict[str, Any]) -> None:
+def test_another_release_is_refused_by_name_with_any_form_of_hello(peer: Peer, header: dict[str, Any]) -> None:
     socket = peer.socket(zmq.DEALER, "zmr.worker_bind")
     socket.send_multipart([encode({"t": "hello", **header})])
     assert peer.hear(socket, message.REFUSED)["error"]["code"] == "version_refused"
 
 
-def test_whatever_lies_among_the_records_the_router_starts_and_ends_it(
+def test_the_router_starts_with_any_job_records_and_ends_invalid_ones(
     make_settings: Callable[..., EngineSettings], database: Data
 ) -> None:
     call_ = CallSpec("good", T + "multiply", encode({"args": [1], "kwargs": {}}))
@@ -101,7 +101,7 @@ def bad_spec(database: Data) -> dict[str, Any]:
     return {**SPEC.to_document(), "database": database.name}
 
 
-def test_a_result_that_cannot_be_recorded_is_told_and_recorded_as_that(peer: Peer, database: Data) -> None:
+def test_a_result_that_cannot_be_recorded_is_reported_and_recorded_as_too_big(peer: Peer, database: Data) -> None:
     socket = peer.worker()
     client = peer.socket(zmq.REQ, "zmr.req_bind")
     client.send(
@@ -110,7 +110,7 @@ def test_a_result_that_cannot_be_recorded_is_told_and_recorded_as_that(peer: Pee
     result = {"result": "x" * 12 * MIB}
 
     def answered() -> bool:
-        """Live as a worker does, do what is given, and look for the client's answer."""
+        """Act as a worker that does its step; return whether the client has its answer."""
         socket.send_multipart(message.pack(message.BEAT, {"idle": 1, "spare": 0, "running": []}))
         while socket.poll(0):
             kind, task, _ = message.unpack(socket.recv_multipart())
@@ -123,8 +123,8 @@ def test_a_result_that_cannot_be_recorded_is_told_and_recorded_as_that(peer: Pee
         return bool(client.poll(50))
 
     eventually(answered, 120, "the answer")
-    told = bson.decode(client.recv())["status"]
-    assert (told["state"], told["error"]["code"]) == ("error", "result_too_big")
+    status = bson.decode(client.recv())["status"]
+    assert (status["state"], status["error"]["code"]) == ("error", "result_too_big")
     make_last(database)
     found = database["zmr.job"].find_one({"_id": "j"})
     assert found is not None
@@ -132,7 +132,7 @@ def test_a_result_that_cannot_be_recorded_is_told_and_recorded_as_that(peer: Pee
     assert peer.ask(**{"$command": "status", "job_id": "j"})["status"]["state"] == "error"
 
 
-def test_while_mongodb_is_away_lookups_are_told_so_and_ends_are_recorded_later(
+def test_while_mongodb_is_away_lookups_fail_and_job_ends_are_recorded_later(
     mongo_uri: str, database: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_store, "SERVER_TIMEOUT_MS", 100)
@@ -174,7 +174,7 @@ def gives(scheduler: Scheduler, now: float) -> list[AssignStep]:
     return [order for order in scheduler.step(now) if isinstance(order, AssignStep)]
 
 
-def test_an_attempt_that_ends_its_process_waits_and_lets_other_jobs_pass() -> None:
+def test_a_job_that_kills_its_process_waits_and_lets_other_jobs_go_first() -> None:
     scheduler = Scheduler("e")
     scheduler.register(WorkerState("w", "w", 1, "tcp://w", 0.0, 1), {})
     scheduler.add(JobState(call("kills"), LIMITS, 0.0))
@@ -185,7 +185,7 @@ def test_an_attempt_that_ends_its_process_waits_and_lets_other_jobs_pass() -> No
         scheduler.broken(AttemptReply("w", "kills", give.attempt_id), "its process ended", now)
         scheduler.ready("w", now)  # another process is there
         if not pauses:
-            scheduler.add(JobState(call("good"), LIMITS, 0.5))  # younger than the one that kills
+            scheduler.add(JobState(call("good"), LIMITS, 0.5))  # younger than the job that kills
             scheduler.heartbeat("w", 1, set(), now)
             (other,) = gives(scheduler, now + 2.0)
             assert other.job.job_id == "good", "a job that has cost a process goes to the end of the queue"
@@ -205,7 +205,7 @@ def test_an_attempt_that_ends_its_process_waits_and_lets_other_jobs_pass() -> No
     assert pauses[3] > 2 * pauses[1]
 
 
-def test_a_job_that_fails_in_the_schedulers_hands_ends_in_error_and_others_go_on() -> None:
+def test_a_job_on_which_the_scheduler_fails_ends_in_error_and_others_continue() -> None:
     for break_it in (
         lambda job: setattr(job.steps.timings["call"], "ceiling_s", "x"),
         lambda job: setattr(job, "steps", None),
@@ -228,26 +228,26 @@ def test_a_job_that_fails_in_the_schedulers_hands_ends_in_error_and_others_go_on
         assert good.state == COMPLETE
 
 
-def test_a_result_of_another_shape_fails_the_job_and_no_one_else() -> None:
-    world = World("w")
-    job = world.add()
-    (give,) = world.gives()
+def test_a_malformed_result_fails_its_job_and_no_other() -> None:
+    harness = SchedulerHarness("w")
+    job = harness.add()
+    (give,) = harness.gives()
     assert job.state == QUERY
-    world.answer(give, {"splits": [{"no": "range"}]})
-    assert job in [order.job for order in world.step() if isinstance(order, JobEnded)]
+    harness.answer(give, {"splits": [{"no": "range"}]})
+    assert job in [order.job for order in harness.step() if isinstance(order, JobEnded)]
     assert job.state == ERROR
 
 
-def test_progress_tells_why_an_attempt_failed_while_the_job_goes_on() -> None:
-    world = World("w")
-    job = world.add()
-    (give,) = world.gives()
-    world.fail(give, StoreUnavailableError("MongoDB is away"))
+def test_progress_shows_why_an_attempt_failed_while_the_job_continues() -> None:
+    harness = SchedulerHarness("w")
+    job = harness.add()
+    (give,) = harness.gives()
+    harness.fail(give, StoreUnavailableError("MongoDB is away"))
     assert job.state == QUERY
-    assert job.status(world.now).progress["last_failure"] == "plan 0: store_unavailable: MongoDB is away"
+    assert job.status(harness.now).progress["last_failure"] == "plan 0: store_unavailable: MongoDB is away"
 
 
-def test_whatever_a_worker_says_shows_that_it_lives(peer: Peer) -> None:
+def test_any_message_of_a_worker_is_a_sign_of_life(peer: Peer) -> None:
     socket = peer.worker()
     peer.hear(socket, message.WELCOME)
     (worker,) = peer.router.scheduler.workers.values()
@@ -257,7 +257,7 @@ def test_whatever_a_worker_says_shows_that_it_lives(peer: Peer) -> None:
     eventually(lambda: worker.seen_s > before, what="its progress is a sign of life")
 
 
-def test_an_error_of_the_wire_may_have_any_details() -> None:
+def test_an_error_from_the_wire_may_have_any_details() -> None:
     from mapreduce.exceptions import from_document
 
     assert isinstance(from_document({"code": [], "details": "x"}), MapReduceError)

@@ -1,4 +1,4 @@
-"""The router while MongoDB is away, does not answer, or comes back: what it says, and what clients are told."""
+"""The router while MongoDB is away, does not answer, or comes back: what it reports, and what clients get."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = "tests.support.mapreduce.tasks:"
 CALL = {"$command": "basic", "func_name": T + "multiply", "args": [2], "job_id": "j"}
 
 
-def test_a_router_without_mongodb_says_what_is_missing_and_takes_jobs_as_soon_as_it_is_there(
+def test_a_router_without_mongodb_says_so_and_accepts_jobs_as_soon_as_it_is_there(
     make_settings: Callable[..., EngineSettings], mongo_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_store, "SERVER_TIMEOUT_MS", 200)
@@ -55,7 +55,7 @@ def test_a_router_without_mongodb_says_what_is_missing_and_takes_jobs_as_soon_as
 
 @pytest.fixture
 def mongod(tmp_path: Path) -> Iterator[LocalMongod]:
-    """A mongod that the test may stop."""
+    """Yield a mongod that the test may stop."""
     found = LocalMongod(HomeFolder(tmp_path / "home"))
     found.start()
     yield found
@@ -63,7 +63,7 @@ def mongod(tmp_path: Path) -> Iterator[LocalMongod]:
     found.stop()
 
 
-def test_a_client_is_answered_in_time_while_mongodb_stands_still_and_what_it_asked_for_is_done_once(
+def test_a_client_is_answered_in_time_while_mongodb_hangs_and_its_job_is_recorded_once(
     make_settings: Callable[..., EngineSettings], mongod: LocalMongod, tmp_path: Path
 ) -> None:
     peer = Peer(make_settings(engine="zmq", mongo_address=HomeFolder(tmp_path / "home").mongo_uri))
@@ -78,18 +78,18 @@ def test_a_client_is_answered_in_time_while_mongodb_stands_still_and_what_it_ask
         assert error["code"] == "store_unavailable"
         assert f"has not answered for {ANSWER_WITHIN_S:g} s" in error["message"]
         process.resume()
-        eventually(lambda: "j" in peer.router.scheduler.jobs, what="the job was recorded all the same")
+        eventually(lambda: "j" in peer.router.scheduler.jobs, what="the job was recorded nevertheless")
         client.send_multipart([b"", encode({"$command": "echo", "value": 5})])
         assert client.poll(60_000)
         answer = bson.decode(client.recv_multipart()[-1])
-        assert answer == {"value": 5}, "a request that was answered is not answered again when MongoDB is back"
+        assert answer == {"value": 5}, "an answered request is not answered again once MongoDB is back"
         assert peer.ask(**CALL)["status"]["state"] == "ready"
         assert len(peer.ask(**{"$command": "jobs"})["jobs"]) == 1
     finally:
         peer.stop()
 
 
-def test_who_waits_for_a_job_goes_on_waiting_while_mongodb_is_away(
+def test_clients_keep_waiting_for_a_job_while_mongodb_is_away(
     make_settings: Callable[..., EngineSettings], database: Database[dict[str, Any]]
 ) -> None:
     database["zmr.job"].insert_one({"_id": "j", "state": "complete", "kind": "basic", "result": {"result": 4}})

@@ -1,4 +1,4 @@
-"""The request socket, spoken to with plain REQ and BSON as any client may."""
+"""The request socket, used with plain REQ and BSON as any client may."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_echo_config_jobs_and_an_unknown_job(ask: Ask) -> None:
     assert ask({"$command": "echo", "value": [1, "x"]}) == {"value": [1, "x"]}
     config = ask({"$command": "config"})
     assert config["config"]["allowed_modules"] == ["tests.support.mapreduce.tasks"]
-    # A worker that the machine had no time for comes back.
+    # A worker that was lost because the machine was busy comes back.
     eventually(lambda: [worker["slots"] for worker in ask({"$command": "config"})["workers"]] == [1, 1])
     assert ask({"$command": "status", "job_id": "nobody"})["status"]["state"] == "UNKNOWN"
     assert isinstance(ask({"$command": "jobs"})["jobs"], list)
@@ -153,7 +153,7 @@ def test_every_mistake_gets_a_code_and_a_message(
 
 
 @pytest.mark.parametrize("body", [b"", b"x", b"\x05\x00\x00\x00\x01", bson.encode({}), b"\xff" * 100])
-def test_garbage_gets_an_error_and_the_router_goes_on(ask: Ask, body: bytes) -> None:
+def test_garbage_gets_an_error_and_the_router_continues(ask: Ask, body: bytes) -> None:
     assert ask(body)["error"]["code"] == "bad_request"
     assert ask({"$command": "echo", "value": 1}) == {"value": 1}
 
@@ -187,7 +187,7 @@ def test_many_threads_share_one_engine(shared_cluster: Cluster) -> None:
     assert sorted(found) == [2 * number for number in range(20)]
 
 
-def test_calls_under_gevent_wait_together_and_hold_up_nobody(shared_cluster: Cluster) -> None:
+def test_calls_under_gevent_wait_concurrently_and_block_no_greenlet(shared_cluster: Cluster) -> None:
     program = """
 import gevent.monkey; gevent.monkey.patch_all()
 import gevent, json, sys, time
@@ -204,7 +204,7 @@ calls = [gevent.spawn(engine.call, "tests.support.mapreduce.tasks:nap", [3.0], N
 gevent.joinall(calls, raise_error=True)
 gaps = [later - earlier for earlier, later in zip(ticks, ticks[1:])]
 engine.close()
-# A call that held up the loop would do so for a nap; what is shorter by far is a busy machine.
+# A call that blocks the loop does so for a whole nap; much shorter gaps come from a busy machine.
 print("longest gap ok" if max(gaps) < 1.5 and len(ticks) > 10 else max(gaps))
 """
     values = json.dumps(shared_cluster.values)
@@ -212,7 +212,7 @@ print("longest gap ok" if max(gaps) < 1.5 and len(ticks) > 10 else max(gaps))
     assert "longest gap ok" in found.stdout, found.stdout + found.stderr
 
 
-def test_a_missing_router_is_told_fast_with_its_address(make_settings: Callable[..., EngineSettings]) -> None:
+def test_a_missing_router_is_reported_fast_with_its_address(make_settings: Callable[..., EngineSettings]) -> None:
     with ZmqEngine(make_settings(req_uri=lambda: "tcp://127.0.0.1:9")) as engine:
         assert not engine.ping(0.2)
         with pytest.raises(RouterUnreachableError, match=r"req_uri tcp://127\.0\.0\.1:9.*runrouter"):
@@ -226,7 +226,7 @@ def test_terminate_ends_the_router(cluster: Cluster) -> None:
     assert cluster.router.wait(60) == 0
 
 
-def test_a_taken_port_is_named(cluster: Cluster) -> None:
+def test_a_port_in_use_is_named(cluster: Cluster) -> None:
     cluster.start_router()
     cluster.values["addresses"] += ".second"
     second = cluster._spawn("router", cluster.values)
@@ -256,10 +256,10 @@ def test_ended_jobs_are_looked_up_in_their_records_after_a_restart(cluster: Clus
 
 
 @pytest.mark.parametrize("command", ["mapreduce", "status", "cancel"])
-def test_a_job_whose_record_alone_says_that_it_runs_is_done_by_whoever_asks(
+def test_a_job_that_runs_only_by_its_record_is_resumed_on_request(
     command: str, shared_cluster: Cluster, mongo_uri: str, ask: Ask, request_job: dict[str, Any], database: Data
 ) -> None:
-    """So it stands when MongoDB lost the end of a record in a crash: nobody would ever end it otherwise."""
+    """MongoDB can lose the end of a job in a crash; without a request nobody would ever end it again."""
     job_id = f"forgotten-{command}-{database.name}"
     assert ask({**request_job, "job_id": job_id})["status"]["state"] == "complete"
     with open_client(mongo_uri) as client:
@@ -279,7 +279,7 @@ def test_a_job_whose_record_alone_says_that_it_runs_is_done_by_whoever_asks(
     )
 
 
-def test_records_are_found_again_where_mongodb_is_now(mongo_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_found_after_mongodb_has_moved(mongo_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_store, "SERVER_TIMEOUT_MS", 200)
     addresses = ["mongodb://127.0.0.1:1/?directConnection=true", mongo_uri]
     found: list[Any] = []
@@ -298,5 +298,5 @@ def test_records_are_found_again_where_mongodb_is_now(mongo_uri: str, monkeypatc
 
 
 def test_every_command_is_tested_here() -> None:
-    told = {"mapreduce", "xmapreduce", "basic", "submit", "status", "cancel", "jobs", "config", "echo", "terminate"}
-    assert set(COMMANDS) == told
+    tested = {"mapreduce", "xmapreduce", "basic", "submit", "status", "cancel", "jobs", "config", "echo", "terminate"}
+    assert set(COMMANDS) == tested

@@ -1,4 +1,4 @@
-"""MongoDB goes away in the middle of a job: killed and started again, or stopped for a while."""
+"""MongoDB goes away in the middle of a job: killed and restarted, or stopped for a while."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVENTS = 300
 
 
 class Store:
-    """A mongod that the test may harm, and workers on it."""
+    """A mongod that the test may kill or stop, and a cluster that uses it."""
 
     def __init__(self, folder: Path) -> None:
         self.home = HomeFolder(folder / "home")
@@ -46,12 +46,12 @@ class Store:
         time.sleep(4.0)  # longer than a worker may be silent
         process.send_signal(signal.SIGCONT)
 
-    def cannot_be_read(self) -> None:
-        """The server is neither primary nor secondary, as it is for a moment after each start."""
+    def make_unreadable(self) -> None:
+        """Make the server neither primary nor secondary, as it is for a moment after each start."""
         self._order("replSetStepDown", 600, force=True)
         self._order("replSetMaintenance", 1)
 
-    def can_be_read(self) -> None:
+    def make_readable(self) -> None:
         self._order("replSetMaintenance", 0)
         self._order("replSetFreeze", 0)
 
@@ -75,7 +75,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def halves() -> Iterator[JobSpec]:
-    """Two jobs, each of which adds its half of the events."""
+    """Yield two jobs, each of which adds its half of the events."""
     for low, high in ((0, EVENTS // 2), (EVENTS // 2, EVENTS)):
         yield JobSpec(
             database="away",
@@ -94,7 +94,7 @@ EXPECTED = {f"t{n}": sum(number % 7 == n for number in range(1, EVENTS + 1)) for
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("harm", [Store.kill_and_start, Store.stop_for_a_while])
-def test_a_job_outlives_mongodb_going_away(store: Store, harm: Any) -> None:
+def test_a_job_survives_mongodb_going_away(store: Store, harm: Any) -> None:
     cluster = store.cluster.start(2)
     for spec in halves():
         cluster.engine.submit(spec)
@@ -104,14 +104,14 @@ def test_a_job_outlives_mongodb_going_away(store: Store, harm: Any) -> None:
         harm(store)
         status = cluster.engine.wait(spec.job_id, 200)
         assert status.state == "complete", status
-        again = cluster.engine.wait(cluster.engine.submit(spec), 200)  # the record of its end is there
+        again = cluster.engine.wait(cluster.engine.submit(spec), 200)  # its end is recorded
         assert again.state == "complete"
     assert store.values() == EXPECTED
 
 
 @pytest.mark.timeout(600)
-def test_connections_that_were_made_while_the_server_could_not_be_read_are_made_anew(store: Store) -> None:
-    """The driver takes them for connections without sessions as long as they live."""
+def test_connections_made_while_the_server_was_unreadable_are_replaced(store: Store) -> None:
+    """The driver treats them as connections without sessions for their whole life."""
     cluster = store.cluster.start(1)
     for number, spec in enumerate(halves()):
         cluster.engine.submit(spec)
@@ -120,14 +120,14 @@ def test_connections_that_were_made_while_the_server_could_not_be_read_are_made_
                 lambda s=spec: cluster.engine.status(s.job_id).progress.get("splits_done", 0) >= 3,
                 what="splits are done",
             )
-            store.cannot_be_read()
+            store.make_unreadable()
 
-            def met(job_id: str = spec.job_id) -> bool:
+            def was_met(job_id: str = spec.job_id) -> bool:
                 failure = cluster.engine.status(job_id).progress.get("last_failure")
                 return "Sessions are not supported" in str(failure)
 
-            eventually(met, what="a step meets such a connection")
-            store.can_be_read()
+            eventually(was_met, what="a step meets such a connection")
+            store.make_readable()
         status = cluster.engine.wait(spec.job_id, 200)
         assert status.state == "complete", status
     assert store.values() == EXPECTED

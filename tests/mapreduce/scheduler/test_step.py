@@ -36,7 +36,7 @@ def test_limits_follow_typical_durations_and_double_to_the_ceiling() -> None:
     assert timing.backup_after_s() == 30.0
 
 
-def test_short_steps_have_a_floor() -> None:
+def test_short_steps_have_a_minimum_limit() -> None:
     timing = StepTiming(ceiling_s=600.0)
     timing.add(0.001)
     assert timing.limit_s(1) == 5.0
@@ -46,7 +46,9 @@ def test_short_steps_have_a_floor() -> None:
 @pytest.mark.parametrize(
     ("typical_s", "backup_s", "say_s"), [(0.01, 0.03, 0.02), (0.1, 0.15, 0.125), (20.0, 30.0, 0.25)]
 )
-def test_a_step_that_goes_on_says_so_before_it_is_begun_again(typical_s: float, backup_s: float, say_s: float) -> None:
+def test_a_running_step_reports_progress_before_it_would_be_repeated(
+    typical_s: float, backup_s: float, say_s: float
+) -> None:
     timing = StepTiming(ceiling_s=600.0)
     assert timing.progress_every_s() == 0.25
     timing.before_s = typical_s
@@ -56,13 +58,13 @@ def test_a_step_that_goes_on_says_so_before_it_is_begun_again(typical_s: float, 
     assert timing.backup_after_s() == pytest.approx(max(3 * typical_s, 2 * typical_s + 0.02))
 
 
-def test_nothing_is_begun_twice_while_nothing_is_known_of_durations() -> None:
+def test_no_step_is_repeated_while_no_durations_are_known() -> None:
     found = steps(1)
     begin(found, "w1", 0.0, "a")
     assert offer(found, "w2", 59.0) is None
 
 
-def test_a_silent_step_is_begun_again_before_those_that_wait() -> None:
+def test_a_silent_step_is_repeated_before_waiting_steps_start() -> None:
     found = steps(3)
     found.timings[MAP_STEP].add(1.0)
     begin(found, "w1", 0.0, "a")
@@ -70,7 +72,7 @@ def test_a_silent_step_is_begun_again_before_those_that_wait() -> None:
     assert offer(found, "w2", 1.6) == 0
 
 
-def test_a_slow_step_that_shows_progress_is_begun_again_after_those_that_wait() -> None:
+def test_a_slow_step_with_progress_is_repeated_after_waiting_steps_start() -> None:
     found = steps(2)
     found.timings[MAP_STEP].add(1.0)
     begin(found, "w1", 0.0, "a")
@@ -80,7 +82,7 @@ def test_a_slow_step_that_shows_progress_is_begun_again_after_those_that_wait() 
     assert offer(found, "w3", 1.7) == 0
 
 
-def test_a_step_is_never_under_way_more_than_twice() -> None:
+def test_a_step_never_has_more_than_two_attempts_at_once() -> None:
     found = steps(1)
     found.timings[MAP_STEP].add(1.0)
     begin(found, "w1", 0.0, "a")
@@ -88,7 +90,7 @@ def test_a_step_is_never_under_way_more_than_twice() -> None:
     assert offer(found, "w3", 50.0) is None
 
 
-def test_only_so_many_are_given_out_at_once() -> None:
+def test_the_number_of_steps_at_once_is_limited() -> None:
     found = steps(5)
     begin(found, "w1", 0.0, "a")
     begin(found, "w1", 0.0, "b")
@@ -96,7 +98,7 @@ def test_only_so_many_are_given_out_at_once() -> None:
     assert offer(found, "w1", 0.0, most=3) == 2
 
 
-def test_a_step_that_failed_for_a_passing_reason_waits_longer_each_time() -> None:
+def test_a_step_that_fails_temporarily_waits_longer_each_time() -> None:
     found = steps(1)
     now, pauses = 0.0, []
     for attempt in range(4):
@@ -111,7 +113,7 @@ def test_a_step_that_failed_for_a_passing_reason_waits_longer_each_time() -> Non
     assert pauses == pytest.approx([0.2, 0.4, 0.8, 1.6])
 
 
-def test_progress_puts_off_the_limit() -> None:
+def test_progress_extends_the_limit() -> None:
     found = steps(1)
     begin(found, "w1", 0.0, "a")
     assert [a.attempt_id for a in found.overdue(61.0)] == ["a"]
@@ -121,7 +123,7 @@ def test_progress_puts_off_the_limit() -> None:
 
 
 class StepsMachine(RuleBasedStateMachine):
-    """Whatever happens, a step is waiting, paused, under way or done, and never two of these."""
+    """Check that a step is always waiting, paused, running or done, and never two of these."""
 
     def __init__(self) -> None:
         super().__init__()

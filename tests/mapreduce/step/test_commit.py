@@ -49,7 +49,7 @@ def stored(database: Data) -> dict[Any, Any]:
         ({"through": 25}, LATE),
     ],
 )
-def test_verdict(found: Any, expected: str) -> None:
+def test_the_verdict_follows_from_the_stored_stamp(found: Any, expected: str) -> None:
     assert verdict(found, (10, 20)) == expected
 
 
@@ -77,7 +77,7 @@ def test_a_repeated_commit_changes_nothing(database: Data) -> None:
     }
 
 
-def test_an_increment_is_merged_into_what_stands_there(database: Data) -> None:
+def test_an_increment_is_merged_into_the_stored_document(database: Data) -> None:
     commit(database, "j", stamped(0, 10), [("a", 1)])
     commit(database, "k", stamped(10, 20), [("a", 5), ("b", 7)])
     assert stored(database)["a"] == {"_id": "a", "value": 6, "through": 20}
@@ -98,7 +98,7 @@ def test_overlapping_ranges_are_refused_by_key(database: Data) -> None:
         commit(database, "k", stamped(5, 15), [("a", 1)])
 
 
-def test_workers_that_commit_the_same_at_once_count_it_once(database: Data) -> None:
+def test_concurrent_commits_of_the_same_results_count_once(database: Data) -> None:
     commit(database, "j", stamped(0, 10), [(n, 1) for n in range(0, 3_000, 2)])
     results = [(n, 1) for n in range(3_000)]
     barrier = threading.Barrier(4)
@@ -116,7 +116,7 @@ def test_workers_that_commit_the_same_at_once_count_it_once(database: Data) -> N
     assert {n: document["value"] for n, document in found.items()} == {n: 1 if n % 2 else 2 for n in range(3_000)}
 
 
-def test_state_keeps_what_was_reduced_and_value_the_finalized(database: Data) -> None:
+def test_state_holds_the_reduced_and_value_the_finalized_result(database: Data) -> None:
     job = stamped(0, 10, finalize=doubled)
     commit(database, "j", job, [("a", 1), ("z", 0)])
     commit(database, "k", stamped(10, 20, finalize=doubled), [("a", 2)])
@@ -136,7 +136,7 @@ def test_a_finalize_that_raises_is_named_with_its_key(database: Data) -> None:
     assert "fail_to_finalize" in caught.value.details["traceback"]
 
 
-def test_merge_puts_its_documents_over_those_that_stand_there(database: Data) -> None:
+def test_merge_overwrites_stored_documents_of_its_keys(database: Data) -> None:
     database["zagg.x"].insert_many([{"_id": "a", "value": 1, "other": 1}, {"_id": "c", "value": 3}])
     job = CommitJob(Output("zagg.x", "merge"), add, None, None)
     commit(database, "j", job, [("a", 10), ("b", 20)])
@@ -147,7 +147,7 @@ def test_merge_puts_its_documents_over_those_that_stand_there(database: Data) ->
     }
 
 
-def test_merge_with_a_stamp_leaves_alone_what_is_past_it(database: Data) -> None:
+def test_merge_with_a_stamp_keeps_newer_documents(database: Data) -> None:
     database["zagg.x"].insert_many([{"_id": "a", "value": 1, "through": 30}, {"_id": "b", "value": 1, "through": 5}])
     job = CommitJob(Output("zagg.x", "merge"), add, None, (0, 20))
     counts = commit(database, "j", job, [("a", 10), ("b", 20)])
@@ -168,7 +168,7 @@ def test_replace_shows_its_result_in_one_step(database: Data) -> None:
 
 
 @pytest.mark.parametrize("late", [[], [("a", 3)]], ids=["planner", "reducer"])
-def test_what_a_late_step_makes_anew_is_not_published(database: Data, late: list[tuple[str, int]]) -> None:
+def test_results_that_a_late_step_writes_again_are_not_published(database: Data, late: list[tuple[str, int]]) -> None:
     job = CommitJob(Output("zagg.x", "replace"), add, None, None)
     prepare_replacement(database, "j", "zagg.x")
     commit(database, "j", job, [("a", 10), ("b", 20)])
@@ -182,7 +182,7 @@ def test_what_a_late_step_makes_anew_is_not_published(database: Data, late: list
     assert [name for name in database.list_collection_names() if name.startswith("zmr.")] == [PUBLISHED]
 
 
-def test_a_planner_that_wakes_up_late_takes_no_results_away(database: Data) -> None:
+def test_a_late_planner_removes_no_results(database: Data) -> None:
     prepare_replacement(database, "j", "zagg.x")
     commit(database, "j", CommitJob(Output("zagg.x", "replace"), add, None, None), [("a", 10)])
     prepare_replacement(database, "j", "zagg.x")
@@ -190,7 +190,7 @@ def test_a_planner_that_wakes_up_late_takes_no_results_away(database: Data) -> N
     assert set(stored(database)) == {"a"}
 
 
-def test_fields_of_others_stay_when_an_increment_is_merged(database: Data) -> None:
+def test_fields_of_other_writers_are_kept_when_an_increment_is_merged(database: Data) -> None:
     commit(database, "j", stamped(0, 10), [("a", 1)])
     database["zagg.x"].update_one({"_id": "a"}, {"$set": {"dims": ["x"]}})
     commit(database, "k", stamped(10, 20), [("a", 1)])
@@ -229,7 +229,7 @@ def test_a_document_without_through_that_changed_between_the_read_and_the_write_
     database["zagg.x"].insert_one({"_id": "a", "value": 1})
 
     def overtaken(key: Any, values: Any) -> Any:
-        database["zagg.x"].update_one({"_id": "a", "value": 1}, {"$set": {"value": 100}})  # whoever wrote it before us
+        database["zagg.x"].update_one({"_id": "a", "value": 1}, {"$set": {"value": 100}})  # by another writer
         return sum(values)
 
     commit(database, "j", stamped(0, 10, reduce=overtaken), [("a", 2)])

@@ -16,7 +16,7 @@ def raw(documents: list[dict[str, object]], name: str = "firstBatch", **before: 
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(0, 9) | st.text(max_size=40)), max_size=150))
-def test_pieces_together_are_the_documents_in_order(documents: list[dict[str, object]]) -> None:
+def test_the_pieces_hold_all_documents_in_order(documents: list[dict[str, object]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cursor_reply, "PIECE_BYTES", 100)
         found = CursorReply(raw(documents, "nextBatch"), "nextBatch")
@@ -26,7 +26,7 @@ def test_pieces_together_are_the_documents_in_order(documents: list[dict[str, ob
     assert found.cursor_id == 77
 
 
-def test_a_big_batch_comes_in_pieces_of_bounded_size() -> None:
+def test_a_big_batch_is_cut_into_pieces_of_bounded_size() -> None:
     documents = [{"_id": number, "text": "x" * 100} for number in range(12_000)]
     pieces = list(CursorReply(raw(documents), "firstBatch").batches())
     assert list(chain.from_iterable(pieces)) == documents

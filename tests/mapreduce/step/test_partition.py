@@ -16,7 +16,7 @@ texts = st.text(st.characters(codec="utf-8"), max_size=6)
 
 
 @given(st.sets(texts) | st.sets(texts | st.integers(-9, 9)), st.integers(1, 5))
-def test_each_key_lies_in_its_partition_in_canonical_order(names: set[str | int], count: int) -> None:
+def test_each_partition_holds_its_keys_in_canonical_order(names: set[str | int], count: int) -> None:
     found = list(group_by_partition(names, count))
     assert sorted(canonical(name) for _, part in found for name in part) == sorted(map(canonical, names))
     assert len({index for index, _ in found}) == len(found)
@@ -44,6 +44,6 @@ def test_partitions_are_the_same_in_every_process() -> None:
 
 
 @pytest.mark.parametrize("names", [["\ud800"], ["\ud800", 1], [2**63, "a"]])
-def test_what_cannot_be_stored_is_named(names: list[str | int]) -> None:
+def test_keys_that_cannot_be_stored_are_refused(names: list[str | int]) -> None:
     with pytest.raises(KeyRefusedError):
         list(group_by_partition(names, 3))

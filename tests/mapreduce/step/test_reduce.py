@@ -20,7 +20,7 @@ keys = st.text("abc", max_size=2) | st.integers(-3, 3) | st.booleans() | st.none
 
 
 def map_output(tmp_path: Path, pairs: list[Any], **changes: Any) -> MapOutput:
-    """What one split gives; with a low `spill_bytes` in many runs."""
+    """Return the output of one split; with a low `spill_bytes` it has many runs."""
     values: dict[str, Any] = {
         "map": lambda events: events,
         "combine": None,
@@ -91,14 +91,14 @@ def test_combining_early_keeps_an_associative_map_small(tmp_path: Path) -> None:
     assert dict(reduce_runs(job(tmp_path), runs_of(output))) == {"k": 200_000}
 
 
-def test_partitions_share_the_keys_out(tmp_path: Path) -> None:
+def test_keys_are_divided_among_the_partitions(tmp_path: Path) -> None:
     output = map_output(tmp_path, [(f"k{n}", 1) for n in range(1_000)], partitions=8)
     found = [dict(reduce_runs(job(tmp_path), runs_of(output, part))) for part in range(8)]
     assert sum(map(len, found)) == 1_000
     assert min(map(len, found)) > 60
 
 
-def test_compressed_runs_read_the_same(tmp_path: Path) -> None:
+def test_compressed_runs_have_the_same_content(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path / "x.bson", compress=6, inline_bytes=0)
     names = [f"key{n:06d}" for n in range(10_000)]
     writer.write("", 0, names, [1] * len(names))
@@ -107,7 +107,7 @@ def test_compressed_runs_read_the_same(tmp_path: Path) -> None:
     assert Counter(dict(reduce_runs(job(tmp_path, memory_bytes=0), runs_of(output)))) == Counter(names)
 
 
-def test_a_reduce_that_is_not_associative_reads_its_values_once_and_as_they_come(tmp_path: Path) -> None:
+def test_a_reduce_that_is_not_associative_gets_its_values_as_a_stream(tmp_path: Path) -> None:
     def first_only(key: Any, values: Any) -> Any:
         assert iter(values) is values
         return next(values)
@@ -132,7 +132,7 @@ def test_a_failing_reduce_is_named_with_its_key(tmp_path: Path) -> None:
         list(reduce_runs(job(tmp_path, fail), runs))
 
 
-def test_a_file_that_was_cut_short_is_gone(tmp_path: Path) -> None:
+def test_a_truncated_file_counts_as_lost(tmp_path: Path) -> None:
     output = map_output(tmp_path, [(f"k{n}", "x" * 200) for n in range(2_000)])
     assert output.path is not None
     output.path.write_bytes(output.path.read_bytes()[:-10])

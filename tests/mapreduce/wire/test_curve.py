@@ -17,7 +17,7 @@ from tests.support.mapreduce.jobs import job, types, values
 from tests.support.waiting import eventually
 
 
-def test_keys_are_kept_in_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
+def test_keys_are_kept_in_a_file_that_only_its_owner_can_read(tmp_path: Path) -> None:
     path = tmp_path / "keys" / "zmr.curve"
     assert load_keys(path) is None
     keys = make_keys()
@@ -32,7 +32,7 @@ def test_keys_are_kept_in_a_file_that_only_its_owner_reads(tmp_path: Path) -> No
         load_keys(path)
 
 
-def test_a_file_that_holds_no_keys_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_keys_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "zmr.curve"
     path.write_text('{"public": "x", "secret": "y"}')
     path.chmod(0o600)
@@ -40,8 +40,8 @@ def test_a_file_that_holds_no_keys_is_refused(tmp_path: Path) -> None:
         load_keys(path)
 
 
-@pytest.mark.parametrize(("theirs", "gets_in"), [("same", True), ("other", False), ("none", False)])
-def test_only_who_has_the_keys_gets_in(theirs: str, gets_in: bool) -> None:
+@pytest.mark.parametrize(("theirs", "connects"), [("same", True), ("other", False), ("none", False)])
+def test_only_peers_with_the_keys_can_connect(theirs: str, connects: bool) -> None:
     keys = make_keys()
     other = make_keys()
     context: zmq.Context[Any] = zmq.Context()
@@ -57,15 +57,15 @@ def test_only_who_has_the_keys_gets_in(theirs: str, gets_in: bool) -> None:
         client.set(zmq.CURVE_SERVERKEY, keys.public.encode())  # it knows the server's key, and is not known there
     client.connect(f"tcp://127.0.0.1:{port}")
     client.send(b"x")
-    found = bool(server.poll(60_000 if gets_in else 500))
+    found = bool(server.poll(60_000 if connects else 500))
     server.close()
     client.close()
     authenticator.close()
     context.term()
-    assert found == gets_in
+    assert found == connects
 
 
-def test_a_cluster_with_keys_does_its_jobs_and_takes_no_client_without(
+def test_a_cluster_with_keys_runs_jobs_and_refuses_clients_without_keys(
     cluster: Cluster, database: Database[dict[str, Any]], events: list[dict[str, Any]]
 ) -> None:
     cluster.values["curve"] = asdict(make_keys())
@@ -80,7 +80,7 @@ def test_a_cluster_with_keys_does_its_jobs_and_takes_no_client_without(
         assert not engine.ping(1.0)
 
 
-def test_a_worker_with_other_keys_is_left_outside_and_says_so(cluster: Cluster) -> None:
+def test_a_worker_with_other_keys_is_refused_and_reports_it(cluster: Cluster) -> None:
     cluster.values["curve"] = asdict(make_keys())
     cluster.start_router()
     cluster.start_worker(curve=asdict(make_keys()))

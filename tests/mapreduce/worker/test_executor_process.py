@@ -1,4 +1,4 @@
-"""An executor as its host sees it: whatever becomes of its process, the host never waits for it."""
+"""An executor as its worker sees it: whatever happens to its process, the worker never waits for it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def end(child: ExecutorProcess) -> None:
     child.close()
 
 
-def test_nobody_waits_for_an_executor_that_takes_long_to_start(
+def test_no_call_waits_for_an_executor_that_starts_slowly(
     factory: ExecutorFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = tmp_path / "slow"
-    slow.write_text("#!/bin/sh\nread gate\n")  # an interpreter that has not begun yet: its input ends with the host
+    slow.write_text("#!/bin/sh\nread gate\n")  # an interpreter that has not begun yet: its input ends with the worker
     slow.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(slow))
     child = factory.spawn()
@@ -50,7 +50,7 @@ def test_nobody_waits_for_an_executor_that_takes_long_to_start(
 
 
 @pytest.mark.parametrize("order", [lambda child: child.assign(STEP, "a", 0.0), lambda child: child.abort(1.0)])
-def test_nobody_waits_for_an_executor_that_has_just_been_killed(factory: ExecutorFactory, order: Any) -> None:
+def test_no_call_waits_for_an_executor_that_was_just_killed(factory: ExecutorFactory, order: Any) -> None:
     child = factory.spawn()
     try:
         hello = eventually(lambda: list(child.receive()), what="it has started")
@@ -68,7 +68,7 @@ def test_nobody_waits_for_an_executor_that_has_just_been_killed(factory: Executo
         end(child)
 
 
-def test_an_executor_that_shuts_its_connection_is_ended(factory: ExecutorFactory) -> None:
+def test_an_executor_that_closes_its_connection_is_killed(factory: ExecutorFactory) -> None:
     child = factory.spawn()
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
@@ -78,7 +78,7 @@ def test_an_executor_that_shuts_its_connection_is_ended(factory: ExecutorFactory
         eventually(lambda: not child.socket.poll(0, zmq.POLLOUT), what="nobody is connected")
         child.assign(STEP, "a", 0.0)
         assert other.wait(60) == -9
-        assert child.attempt == "a", "what it was given is told to be lost"
+        assert child.attempt == "a", "its step is reported as lost"
     finally:
         if process.stdin is not None:
             process.stdin.close()

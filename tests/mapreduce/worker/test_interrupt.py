@@ -1,4 +1,4 @@
-"""A worker that is stopped in order says so, and Ctrl-C in its terminal does not reach its executors."""
+"""A worker that is stopped in an orderly way says so, and Ctrl-C in its terminal does not reach its executors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.mapreduce.cluster import Cluster
 from tests.support.waiting import eventually
 
 
-def test_a_worker_that_says_that_it_stops_is_no_warning_and_its_executors_are_in_another_group(
+def test_an_announced_stop_causes_no_warning_and_executors_are_in_a_process_group_of_their_own(
     mongo_uri: str, tmp_path: Path
 ) -> None:
     cluster = Cluster(tmp_path, mongo_uri, "test_zmr_interrupt")

@@ -8,10 +8,10 @@ from pathlib import Path
 from tests.support.mapreduce.cluster import REPOSITORY
 
 
-def test_workers_on_other_hosts_and_a_link_that_is_cut_and_healed(tmp_path: Path) -> None:
-    """Where network namespaces are not allowed this fails, because then nothing here shows that it works."""
+def test_workers_on_other_machines_survive_a_link_that_is_cut_and_healed(tmp_path: Path) -> None:
+    """Fail where network namespaces are not allowed: nothing else here shows that it works."""
     allowed = subprocess.run(["unshare", "-n", "true"], capture_output=True, text=True, check=False)
-    assert allowed.returncode == 0, f"`unshare -n` is not allowed here, so hosts cannot be made: {allowed.stderr}"
+    assert allowed.returncode == 0, f"`unshare -n` is not allowed here, so there are no machines: {allowed.stderr}"
     found = subprocess.run(
         [
             "unshare",
@@ -20,7 +20,7 @@ def test_workers_on_other_hosts_and_a_link_that_is_cut_and_healed(tmp_path: Path
             "--fork",
             sys.executable,
             "-m",
-            "tests.support.mapreduce.hosts",
+            "tests.support.mapreduce.machines",
             str(tmp_path),
         ],
         cwd=REPOSITORY,

@@ -1,6 +1,6 @@
-"""Run workers on several simulated hosts, with a link that is cut and healed.
+"""Run workers on several simulated machines, with a link that is cut and healed.
 
-Run it in its own network namespace: `unshare -n python -m tests.support.mapreduce.hosts FOLDER`. It prints `result
+Run it in its own network namespace: `unshare -n python -m tests.support.mapreduce.machines FOLDER`. It prints `result
 equal` at the end, and removes everything it made.
 """
 
@@ -103,14 +103,14 @@ def main(folder: Path) -> int:
     cluster: Cluster | None = None
     try:
         uri = mongod.start()
-        database: Any = open_client(uri)["hosts"]
+        database: Any = open_client(uri)["machines"]
         forward(int(uri.rsplit(":", 1)[1].split("/")[0]))
         events = make_events(5_000)
         database["event.1"].insert_many(events)
         cluster = Cluster(
             folder / "cluster",
             uri.replace("127.0.0.1", HUB),
-            "hosts",
+            "machines",
             map_job_size=100,
             req_bind=f"tcp://{HUB}:0",
             worker_bind=f"tcp://{HUB}:0",
@@ -141,7 +141,7 @@ def check(cluster: Cluster, database: Any, events: list[dict[str, Any]], machine
     expected = collections.Counter(f"{event['type']}{'.' * 4_000}{event['_id'] % 100}" for event in events)
     for round_number in range(2):
         spec = JobSpec(
-            database="hosts",
+            database="machines",
             sources=(Source(("event.1",), T + "slow_wide"),),
             outputs={"": Output("zagg.x", "replace")},
             reduce_name=T + "add",

@@ -24,7 +24,7 @@ SPEC = JobSpec(
 )
 
 
-class World:
+class SchedulerHarness:
     """A scheduler with named workers and a clock that the test moves."""
 
     def __init__(self, *workers: str, slots: int = 1) -> None:
