@@ -51,7 +51,7 @@ def test_every_answer_matches_the_document(schema: Any, server: Server, label: s
 
 def test_every_operation_is_tested(schema: Any) -> None:
     served = {result.ok().label for result in schema.get_all_operations()}
-    assert served - set(OPERATIONS) == {"GET /api/v1/live/{name}/"}  # a stream that never ends: test_live.py
+    assert served - set(OPERATIONS) == {"GET /api/v1/live/{name}/"}  # a stream that never ends: test_stream.py
     assert len(OPERATIONS) == 25
 
 
