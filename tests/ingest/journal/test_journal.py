@@ -1,9 +1,7 @@
-"""Records, segments and journals: what is on disk is read again, whatever happened to the rest."""
+"""Journals and their blocks: what is on disk is read again, whatever happened to the rest."""
 
 from __future__ import annotations
 
-import errno
-import os
 import subprocess
 import sys
 import uuid
@@ -11,109 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import bson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ingest.exceptions import JournalError, JournalFullError, JournalLockedError
-from ingest.journal.block import Block, BlockBounds, BlockReader
+from ingest.journal.block import BlockBounds, BlockReader
 from ingest.journal.journal import DAMAGED_FOLDER, Journal, StoreIdentity, journal_folders
-from ingest.journal.record import (
-    FILE_HEADER_BYTES,
-    HEADER_BYTES,
-    BadRegion,
-    Record,
-    RecordKind,
-    checksum_seed,
-    encode,
-    events_payload,
-    file_header,
-    read_events,
-    scan,
-)
+from ingest.journal.record import FILE_HEADER_BYTES, HEADER_BYTES, RecordKind, checksum_seed, encode, file_header
 from ingest.journal.segment import Segment
 from ingest.settings import JournalSettings
+from tests.support.ingest.journals import event, everything, numbers, record, reopened
 
 UUID = uuid.UUID(int=7)
 SEED = checksum_seed(UUID)
-
-
-def event(n: int, **more: Any) -> bytes:
-    return bson.encode({"type": "x", "extra": n, **more})
-
-
-def record(n: int) -> tuple[RecordKind, int, bytes]:
-    return RecordKind.EVENTS, 1, event(n)
-
-
-def numbers(block: Block | None) -> list[int]:
-    return [bson.decode(raw)["extra"] for r in (block.records if block else []) for raw in read_events(r)[0]]
-
-
-def everything(journal: Journal, **options: Any) -> list[int]:
-    reader, found = BlockReader(journal, **options), []
-    while block := reader.next_block(1_000, 2**20):
-        found += numbers(block)
-        journal.settle(block.by_segment)
-    return found
-
-
-def reopened(journal: Journal, settings: JournalSettings) -> Journal:
-    journal.release()
-    return Journal.adopt(journal.folder, settings)
-
-
-# The record format
-
-
-def segment_bytes(payloads: list[bytes]) -> bytes:
-    return file_header(UUID, 1) + b"".join(encode(RecordKind.EVENTS, n, 1, p, SEED) for n, p in enumerate(payloads, 1))
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.binary(max_size=100), min_size=1, max_size=8), st.data())
-def test_a_changed_byte_loses_one_record_and_no_other(payloads: list[bytes], data: st.DataObject) -> None:
-    content = bytearray(segment_bytes(payloads))
-    at = data.draw(st.integers(FILE_HEADER_BYTES, len(content) - 1))
-    content[at] ^= data.draw(st.integers(1, 255))
-    found = list(scan(bytes(content), SEED))
-    good = [r for r in found if isinstance(r, Record)]
-    bad = [r for r in found if isinstance(r, BadRegion)]
-    assert len(good) == len(payloads) - 1
-    assert all(payloads[r.sequence - 1] == r.payload for r in good)
-    lost = ({*range(1, len(payloads) + 1)} - {r.sequence for r in good}).pop()
-    assert len(bad) == 1 or lost == len(payloads)
-    assert all(region.torn == (lost == len(payloads)) for region in bad)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.binary(max_size=60), min_size=1, max_size=5), st.integers(0, 400), st.booleans())
-def test_a_truncated_end_loses_only_what_was_truncated(payloads: list[bytes], remove_settled: int, zeros: bool) -> None:
-    whole = segment_bytes(payloads)
-    end = max(FILE_HEADER_BYTES, len(whole) - remove_settled)
-    content = whole[:end] + b"\x00" * (500 if zeros else 0)
-    good = [r for r in scan(content, SEED) if isinstance(r, Record)]
-    assert [r.payload for r in good] == payloads[: len(good)]
-    assert sum(HEADER_BYTES + len(p) for p in payloads[: len(good) + 1]) + FILE_HEADER_BYTES > end or len(good) == len(
-        payloads
-    )
-
-
-def test_records_of_another_journal_in_reused_bytes_are_ignored() -> None:
-    foreign = encode(RecordKind.EVENTS, 9, 1, b"abc", checksum_seed(uuid.UUID(int=8)))
-    found = list(scan(segment_bytes([b"a"]) + foreign + encode(RecordKind.EVENTS, 2, 1, b"b", SEED), SEED))
-    assert [r.payload for r in found if isinstance(r, Record)] == [b"a", b"b"]
-
-
-def test_ids_are_stored_beside_their_events() -> None:
-    kind, payload = events_payload([event(1), event(2)], [None, "b"])
-    assert read_events(Record(kind, 1, 2, payload)) == ([event(1), event(2)], [None, "b"])
-    kind, payload = events_payload([event(1)], [])
-    assert read_events(Record(kind, 1, 1, payload)) == ([event(1)], [])
-
-
-# Journals
 
 
 def test_synced_records_are_read_in_order_after_adoption(journal_settings: JournalSettings) -> None:
@@ -273,132 +180,6 @@ def test_the_store_a_journal_belongs_to_is_on_disk(journal_settings: JournalSett
     assert reopened(journal, journal_settings).store_identity == StoreIdentity("s", 3)
 
 
-# Failing disks
-
-
-class FailingCalls:
-    """Make an `os` call of the segment module fail a number of times."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, code: int, times: int) -> None:
-        self.left, self.code, self.real = times, code, getattr(os, name)
-        monkeypatch.setattr(f"ingest.journal.segment.os.{name}", self)
-
-    def __call__(self, *args: Any) -> Any:
-        if self.left:
-            self.left -= 1
-            raise OSError(self.code, os.strerror(self.code))
-        return self.real(*args)
-
-
-@pytest.mark.parametrize("call", ["fdatasync", "pwrite"])
-def test_after_a_failed_write_or_sync_everything_is_written_to_another_file(
-    journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    journal = Journal.create(journal_settings)
-    journal.append([record(1)])
-    journal.sync()
-    inode = journal.segments[0].path.stat().st_ino
-    with monkeypatch.context() as patch:
-        FailingCalls(patch, call, errno.EIO, 1)
-        journal.append([record(2)])
-        journal.sync()
-    assert journal.segments[0].path.stat().st_ino != inode
-    journal.append([record(3)])
-    journal.sync()
-    assert everything(reopened(journal, journal_settings)) == [1, 2, 3]
-
-
-def test_a_sync_that_keeps_failing_raises_and_can_be_repeated(
-    journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    journal = Journal.create(journal_settings)
-    journal.append([record(1)])
-    journal.sync()
-    journal.append([record(2)])
-    with monkeypatch.context() as patch:
-        FailingCalls(patch, "fdatasync", errno.EIO, 3)
-        with pytest.raises(JournalError):
-            journal.sync()
-        assert journal.unsynced_bytes
-        assert numbers(BlockReader(journal).next_block(9, 999)) == [1]
-    journal.sync()
-    assert everything(reopened(journal, journal_settings)) == [1, 2]
-
-
-def test_a_write_that_fails_leaves_nothing_behind(
-    journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    journal = Journal.create(journal_settings)
-    journal.append([record(1)])
-    with monkeypatch.context() as patch:
-        FailingCalls(patch, "pwrite", errno.ENOSPC, 2)
-        with pytest.raises(JournalFullError):
-            journal.append([record(2)])
-    journal.append([record(3)])
-    journal.sync()
-    assert everything(reopened(journal, journal_settings)) == [1, 3]
-
-
-def test_short_writes_are_continued(journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.pwrite
-    monkeypatch.setattr("ingest.journal.segment.os.pwrite", lambda fd, data, at: real(fd, bytes(data)[:7], at))
-    journal = Journal.create(journal_settings)
-    journal.append([record(1), record(2)])
-    journal.sync()
-    assert everything(reopened(journal, journal_settings)) == [1, 2]
-
-
-def test_a_segment_that_cannot_be_created_leaves_no_file(
-    journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    journal = Journal.create(journal_settings)
-    FailingCalls(monkeypatch, "posix_fallocate", errno.ENOSPC, 1)
-    with pytest.raises(JournalFullError, match="no space"):
-        journal.append([record(1)])
-    assert not list(journal.folder.glob("*.seg"))
-    journal.append([record(1)])
-
-
-def test_a_new_segment_syncs_its_folder(journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = Journal.create(journal_settings)
-    synced: list[Path] = []
-    monkeypatch.setattr("ingest.journal.segment.sync_folder", synced.append)
-    journal.append([record(1)])
-    assert synced == [journal.folder]
-
-
-def test_every_created_or_changed_name_is_synced_to_its_folder(
-    journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[tuple[str, Path]] = []
-    sync, replace = os.fsync, Path.replace
-
-    def syncing(descriptor: int) -> None:
-        steps.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink()))
-        sync(descriptor)
-
-    def naming(path: Path, target: Path) -> Path:
-        steps.append(("name", target))
-        return replace(path, target)
-
-    monkeypatch.setattr(os, "fsync", syncing)
-    monkeypatch.setattr(Path, "replace", naming)
-    journal = Journal.create(journal_settings)
-    assert steps == [("name", journal.folder), ("sync", journal_settings.folder)]
-    steps.clear()
-    journal.set_store_identity(StoreIdentity("store", 1))
-    meta = journal.folder / "journal.json"
-    assert steps == [("sync", meta.with_name(f".journal.json.{os.getpid()}")), ("name", meta), ("sync", journal.folder)]
-    journal.append([record(1)])
-    steps.clear()
-    FailingCalls(monkeypatch, "fdatasync", errno.EIO, 1)
-    journal.sync()
-    assert steps == [("name", journal.segments[0].path), ("sync", journal.folder)]
-    steps.clear()
-    journal.sync_removals()
-    assert steps == [("sync", journal.folder)]
-
-
 # Blocks
 
 
@@ -483,12 +264,3 @@ def test_reading_a_long_journal_does_not_search_all_segments_for_each_record(tmp
     assert journal.drained
     assert journal.segments.accesses < 50 * count
     journal.release()
-
-
-def test_an_existing_segment_is_only_read(tmp_path: Path) -> None:
-    path = tmp_path / "00000003.seg"
-    path.write_bytes(b"")
-    segment = Segment.existing(path)
-    assert (segment.number, segment.closed) == (3, True)
-    with pytest.raises(JournalError):
-        segment.append([b"x"])
