@@ -33,10 +33,10 @@ class BindError(IngestError):
     code = "cannot_bind"
 
 
-class PartFailedError(IngestError):
+class IngesterFailedError(IngestError):
     """A part of the ingester failed; the process ends so that its supervisor restarts it."""
 
-    code = "part_failed"
+    code = "ingester_failed"
     retryable = True
 
 

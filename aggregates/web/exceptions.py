@@ -92,7 +92,7 @@ class UnavailableError(WebError):
     retry_after_s = 2
 
 
-class BusyError(UnavailableError):
+class IngestBusyError(UnavailableError):
     """The journal is full: the ingester accepts no more until events have been committed."""
 
     code = "busy"

@@ -19,7 +19,7 @@ from gevent.backdoor import BackdoorServer
 from gevent.event import Event
 from gevent.hub import get_hub
 
-from ingest.exceptions import JournalError, JournalLockedError, PartFailedError
+from ingest.exceptions import IngesterFailedError, JournalError, JournalLockedError
 from ingest.journal.journal import Journal, journal_folders
 from ingest.server.backdoor import open_backdoor
 from ingest.server.committer import Committer
@@ -65,7 +65,7 @@ class Ingester:
         self._stop_requested = Event()
         self._backdoor: BackdoorServer | None = None
         self._started = self._stopped = False
-        self._failure: PartFailedError | None = None
+        self._failure: IngesterFailedError | None = None
         self._loop_alive_s = time.monotonic()
 
     def start(self) -> None:
@@ -113,7 +113,7 @@ class Ingester:
     def run(self) -> None:
         """Serve until `stop` or `request_stop` is called and the load balancer, if any, has passed on everything.
 
-        Raise `PartFailedError` if a part failed, after everything else was stopped in order.
+        Raise `IngesterFailedError` if a part failed, after everything else was stopped in order.
         """
         self._stop_requested.wait()
         if self.settings.end_mark and self._journal is not None:
@@ -196,7 +196,7 @@ class Ingester:
         """End the process, since half an ingester only looks alive. Can be called from any thread."""
         log.critical("ingester failed, the process ends and must be restarted part=%s", part, exc_info=error)
         if self._failure is None:
-            self._failure = PartFailedError(f"{part} failed: {type(error).__name__}: {error!s:.300}")
+            self._failure = IngesterFailedError(f"{part} failed: {type(error).__name__}: {error!s:.300}")
         self._call(self._stop_requested.set)
 
     def _heartbeat_forever(self) -> None:

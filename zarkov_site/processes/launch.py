@@ -24,7 +24,7 @@ from zarkov_site.config.config import ROOT, Config
 from zarkov_site.exceptions import HomeError
 from zarkov_site.processes import first_use, parts
 from zarkov_site.processes.mongod import refuse_standalone
-from zarkov_site.processes.supervisor import Part, ProcessFailedError, Supervisor
+from zarkov_site.processes.supervisor import Part, PartFailedError, Supervisor
 from zarkov_site.processes.task_files import TaskFileWatch, find_task_files
 
 READY_WITHIN_S = 60.0
@@ -134,7 +134,7 @@ class Launch:
                 loader.terminate()
                 loader.wait()
         if loader.returncode:
-            raise ProcessFailedError(
+            raise PartFailedError(
                 f"loading the sample failed with exit code {loader.returncode}; see its output above. "
                 "To start without the sample, use --no-sample"
             )

@@ -37,7 +37,7 @@ _LEVEL = re.compile(r"^\S+ \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
 _QUIET = {"DEBUG", "INFO"}
 
 
-class ProcessFailedError(SiteError):
+class PartFailedError(SiteError):
     """A part failed too often, or did not become ready, or the sample could not be loaded."""
 
     code = "part_failed"
@@ -122,7 +122,7 @@ class Supervisor:
     def step(self, timeout_s: float = 0.2) -> None:
         """Wait up to `timeout_s` for messages of the children, handle them, and restart the parts that are due.
 
-        Raise `ProcessFailedError` for a part that will not be restarted.
+        Raise `PartFailedError` for a part that will not be restarted.
         """
         for message in self._messages(timeout_s):
             self._handle(message)
@@ -133,11 +133,11 @@ class Supervisor:
                 self._launch(child)
 
     def wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-        """Step until `condition` holds. Raise `ProcessFailedError`, naming `what`, after `timeout_s`."""
+        """Step until `condition` holds. Raise `PartFailedError`, naming `what`, after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
-                raise ProcessFailedError(
+                raise PartFailedError(
                     f"{what} was not ready within {timeout_s:.0f} s; see the files in {self._folder.log}"
                 )
             self.step(0.05)
@@ -231,7 +231,7 @@ class Supervisor:
         reason = f"{child.part.name} ended with {_cause(code)} after {lived_s:.1f} s"
         last_lines = "".join(f"\n    {line}" for line in child.last_lines)
         if pause_s is None:
-            raise ProcessFailedError(
+            raise PartFailedError(
                 f"{reason}, {child.policy.deaths_in_a_row} times in a row. Its last lines (all of them are in {log}):"
                 f"{last_lines}\nFix the cause, or run it alone: {shlex.join(child.part.command)}"
             )

@@ -16,13 +16,12 @@ from aggregates.web.api import exception_handler, openapi, serializers
 from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.pagination import make_cursor, read_cursor
 from aggregates.web.auth.access import INGEST
-from aggregates.web.exceptions import BadRequestError, BusyError, TooLargeError, UnavailableError
+from aggregates.web.exceptions import BadRequestError, IngestBusyError, TooLargeError, UnavailableError
 from aggregates.web.mongo import database
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
 from aggregates.web.series.time_span import read_span, read_zone
 from ingest.client import Receipt
-from ingest.exceptions import BodyError, DeliveryError
-from ingest.exceptions import BusyError as JournalBusyError
+from ingest.exceptions import BodyError, BusyError, DeliveryError
 from ingest.http import receiver
 
 MAX_BODY_BYTES = 16 * 2**20
@@ -112,8 +111,8 @@ def _receive(body: bytes) -> dict[str, Any]:
         return receiver.send(body)
     except BodyError as error:
         raise BadRequestError(str(error)) from None
-    except JournalBusyError as error:
-        raise BusyError("the journal is full: send the same again later", **_journalled(error)) from None
+    except BusyError as error:
+        raise IngestBusyError("the journal is full: send the same again later", **_journalled(error)) from None
     except DeliveryError as error:
         raise UnavailableError(str(error), **_journalled(error)) from None
 

@@ -17,12 +17,11 @@ from aggregates.services.quarantine import replay_entries
 from aggregates.web.api import openapi
 from aggregates.web.api.api_view import ApiView
 from aggregates.web.auth.access import OPERATE
-from aggregates.web.exceptions import BadRequestError, BusyError, NotFoundError, UnavailableError, WebError
+from aggregates.web.exceptions import BadRequestError, IngestBusyError, NotFoundError, UnavailableError, WebError
 from aggregates.web.mongo import database
 from aggregates.web.series.query_filter import read_number
 from aggregates.web.series.time_span import read_span, read_zone
-from ingest.exceptions import BusyError as JournalBusyError
-from ingest.exceptions import DeliveryError
+from ingest.exceptions import BusyError, DeliveryError
 from ingest.load import quarantine_replay
 from ingest.store import quarantine
 from ingest.store.quarantine import KeyFormatError, Selection
@@ -217,8 +216,8 @@ def read_selection(request: HttpRequest | Request) -> Selection:
 
 def from_replay_error(error: Exception) -> Exception:
     """Return the `WebError` for a replay that the ingester did not accept; return other errors unchanged."""
-    if isinstance(error, JournalBusyError):
-        return BusyError("the journal is full: replay again later")
+    if isinstance(error, BusyError):
+        return IngestBusyError("the journal is full: replay again later")
     if isinstance(error, DeliveryError):
         return UnavailableError(str(error))
     if isinstance(getattr(error, "code", None), str) and not isinstance(error, WebError):

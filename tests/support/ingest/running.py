@@ -9,7 +9,7 @@ import pytest
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient, ZarkovClient
-from ingest.exceptions import DeliveryError, PartFailedError
+from ingest.exceptions import DeliveryError, IngesterFailedError
 from ingest.server.ingester import Ingester
 from ingest.settings import IngestSettings
 from tests.support.waiting import WITHIN_S
@@ -37,7 +37,7 @@ class RunningIngester:
         self.ingester = Ingester(settings, **options)
         self._ready = threading.Event()
         self._error: BaseException | None = None
-        self.failure: PartFailedError | None = None  # set if one of its parts failed
+        self.failure: IngesterFailedError | None = None  # set if one of its parts failed
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         assert self._ready.wait(WITHIN_S)
@@ -57,7 +57,7 @@ class RunningIngester:
         self._ready.set()
         try:
             self.ingester.run()
-        except PartFailedError as error:
+        except IngesterFailedError as error:
             self.failure = error
         get_hub().destroy(destroy_loop=True)
 

@@ -17,7 +17,7 @@ import pytest
 from honcho.process import Process
 
 from zarkov_site.config.home import HomeFolder
-from zarkov_site.processes.supervisor import Part, ProcessFailedError, RestartPolicy, Supervisor
+from zarkov_site.processes.supervisor import Part, PartFailedError, RestartPolicy, Supervisor
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_part_that_keeps_failing_is_reported_with_its_last_lines(supervisor: S
     supervisor.start(part)
     child = supervisor._children["broken"]
     child.policy = RestartPolicy(first_pause_s=0.01, max_deaths=2)
-    with pytest.raises(ProcessFailedError) as caught:
+    with pytest.raises(PartFailedError) as caught:
         until(supervisor, lambda: False)
     message = str(caught.value)
     assert "broken ended with exit code 1" in message
