@@ -1,4 +1,4 @@
-"""Celery tasks: requested runs, scheduled runs and verifications, and the sweep that requeues lost runs."""
+"""Celery tasks: requested runs, scheduled runs and verifications, and the requeueing of lost runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run_scheduled(name: str) -> str:
 
 @shared_task(name="aggregates.schedule.verify")  # type: ignore[untyped-decorator]
 def verify(*names: str) -> str:
-    """Verify these aggregates, or every enabled one that has run; each verdict is shown on its aggregate's page."""
+    """Verify these aggregates, or every enabled one that has run; each result is shown on its aggregate's page."""
     from aggregates.models import AggDef, Run
     from aggregates.services.request import new_run
 
@@ -54,8 +54,8 @@ def verify(*names: str) -> str:
 
 
 @shared_task(name="aggregates.schedule.sweep")  # type: ignore[untyped-decorator]
-def sweep() -> int:
+def requeue_lost_runs() -> int:
     """Requeue lost runs; return how many."""
     from aggregates import services
 
-    return services.sweep()
+    return services.requeue_lost_runs()

@@ -91,7 +91,7 @@ def take_aggregates(page: Page, system: System, folder: Path) -> None:
     done(page.url.removeprefix(system.url("")))
     page.get_by_text("equal to the recount").wait_for()
     page.get_by_role("heading", name="Current state").scroll_into_view_if_needed()
-    page.locator("fieldset", has_text="Current state").last.screenshot(path=folder / "admin-verdict.png")
+    page.locator("fieldset", has_text="Current state").last.screenshot(path=folder / "admin-verification.png")
     page.goto(system.url(LIST))
     save("admin-aggregates", 520)
     page.goto(system.url("admin/aggregates/run/"))

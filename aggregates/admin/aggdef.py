@@ -18,6 +18,7 @@ from pymongo.errors import PyMongoError
 
 from aggregates import services
 from aggregates.admin.delete_view import DeletionAdminMixin
+from aggregates.admin.permission import OperatePermissionMixin
 from aggregates.admin.sparkline import sparkline, state_label
 from aggregates.admin.time_display import ago, exact, length, moment
 from aggregates.exceptions import AggregateError
@@ -28,6 +29,7 @@ from aggregates.task_modules import task_modules
 
 SPARK_RUNS = 24
 COPY_TRIES = 1000
+VERIFICATION_MARKS = {True: ("ok", "equal"), False: ("failing", "differs"), None: ("new", "not possible")}
 
 
 class AggDefForm(forms.ModelForm):
@@ -45,7 +47,7 @@ class AggDefForm(forms.ModelForm):
         }
 
 
-class VerdictFilter(admin.BooleanFieldListFilter):
+class VerificationFilter(admin.BooleanFieldListFilter):
     """Filter by the result of the last verification."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -61,17 +63,17 @@ class RebuildForm(forms.Form):
 
 
 @admin.register(AggDef)
-class AggDefAdmin(DeletionAdminMixin):
+class AggDefAdmin(OperatePermissionMixin, DeletionAdminMixin):
     """Aggregate definitions, with a list that shows state, lag and last run."""
 
     form = AggDefForm
-    list_display = ("name", "status", "lag", "verdict_mark", "recent", "last_run_ago", "kept")
-    list_filter = ("state", "enabled", "realtime", ("verdict_ok", VerdictFilter))
+    list_display = ("name", "status", "lag", "verification_mark", "recent", "last_run_ago", "kept")
+    list_filter = ("state", "enabled", "realtime", ("verified_ok", VerificationFilter))
     search_fields = ("name", "description", "task_name", "output")
     list_per_page = 50
     show_full_result_count = False
     actions = ("run_now", "run_full", "verify_now", "pause", "resume", "copy")
-    readonly_fields = ("status", "lag", "last_id", "complete", "ran", "due", "failure", "last_verdict")
+    readonly_fields = ("status", "lag", "last_id", "complete", "ran", "due", "failure", "last_verification")
     fieldsets = (
         ("What is counted", {"fields": ("name", "description", "task_name", "filter", "params")}),
         ("When", {"fields": ("enabled", "realtime", "interval_s", "crontab", "crontab_zone")}),
@@ -145,12 +147,11 @@ class AggDefAdmin(DeletionAdminMixin):
         counts = list(runs.values_list("docs_in", flat=True)[:SPARK_RUNS])
         return sparkline(counts[::-1], f"events read in the last {len(counts)} runs") if counts else "–"
 
-    @admin.display(description="verified", ordering="verdict_ok")
-    def verdict_mark(self, aggdef: AggDef) -> SafeString | str:
+    @admin.display(description="verified", ordering="verified_ok")
+    def verification_mark(self, aggdef: AggDef) -> SafeString | str:
         if aggdef.verified is None:
             return "–"
-        state = {True: "ok", False: "failing", None: "new"}[aggdef.verdict_ok]
-        words = {True: "equal", False: "differs", None: "not possible"}[aggdef.verdict_ok]
+        state, words = VERIFICATION_MARKS[aggdef.verified_ok]
         return state_label(state, f"{words}, {ago(aggdef.verified)}")
 
     @admin.display(description="full run due")
@@ -164,14 +165,11 @@ class AggDefAdmin(DeletionAdminMixin):
         return format_html("{}<pre>{}</pre>", aggdef.last_error, aggdef.last_traceback)
 
     @admin.display(description="last verification")
-    def last_verdict(self, aggdef: AggDef) -> SafeString | str:
+    def last_verification(self, aggdef: AggDef) -> SafeString | str:
         if aggdef.verified is None:
             return "never"
-        return format_html("{}, {}<pre>{}</pre>", self.verdict_mark(aggdef), exact(aggdef.verified), aggdef.verdict)
-
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Return True if the user may start, cancel and verify runs."""
-        return request.user.has_perm("aggregates.operate_aggdef")
+        mark = self.verification_mark(aggdef)
+        return format_html("{}, {}<pre>{}</pre>", mark, exact(aggdef.verified), aggdef.verification)
 
     def _start(self, request: HttpRequest, aggdefs: Any, mode: str) -> None:
         for aggdef in aggdefs:

@@ -16,6 +16,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from aggregates import services
+from aggregates.admin.permission import OperatePermissionMixin
 from aggregates.admin.sparkline import state_label
 from aggregates.admin.time_display import exact, length, moment
 from aggregates.exceptions import AggregateError
@@ -30,7 +31,7 @@ BROKER_S = 3.0  # timeout for the broker
 
 
 @admin.register(Run)
-class RunAdmin(admin.ModelAdmin):
+class RunAdmin(OperatePermissionMixin, admin.ModelAdmin):
     """Runs: what each one read, wrote and cost, and why it failed."""
 
     list_display = ("requested", "aggregate", "mode", "status", "took", "read", "written", "summary")
@@ -70,10 +71,6 @@ class RunAdmin(admin.ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return False: old runs are deleted automatically, others with their aggregate."""
         return False
-
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Return True if the user may cancel runs."""
-        return request.user.has_perm("aggregates.operate_aggdef")
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         """Return the runs of the aggregate with this name, else the run with this uid; each uses an index."""
@@ -133,7 +130,7 @@ class RunAdmin(admin.ModelAdmin):
 
     @admin.display(description="performed by")
     def performed_by(self, run: Run) -> str:
-        return run.performer_label or "–"
+        return run.holder_label or "–"
 
     @admin.display(description="state", ordering="state")
     def status(self, run: Run) -> SafeString:

@@ -24,8 +24,8 @@ class AggregateFacts:
     last_error: str
     behind: int  # readable events not yet included
     complete_through: datetime | None  # every event committed before this is included
-    verdict_ok: bool | None  # None = never verified, or could not be
-    verdict: str
+    verified_ok: bool | None  # None = never verified, or could not be
+    verification: str  # what it found, in sentences
 
 
 def conditions(facts: AggregateFacts, now: datetime, lag_s: float) -> dict[str, str]:
@@ -34,8 +34,8 @@ def conditions(facts: AggregateFacts, now: datetime, lag_s: float) -> dict[str, 
     For a paused aggregate, only a failed verification is reported: a person has stopped it on purpose.
     """
     found: dict[str, str] = {}
-    if facts.verdict_ok is False:
-        found[WRONG] = f"{facts.name} differs from the recount of its events: {_first_line(facts.verdict)}"
+    if facts.verified_ok is False:
+        found[WRONG] = f"{facts.name} differs from the recount of its events: {_first_line(facts.verification)}"
     if not facts.enabled:
         return found
     if facts.full_due:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def suspects(now: datetime, lag_s: float) -> Iterator[tuple[AggDef, AggregateFacts]]:
     """Yield each aggregate that fails, lags, is wrong, or was reported as such; lags only if `lag_s` is not 0."""
     readable = _readable() if lag_s else None
-    wanted = Q(state__in=(AggDef.State.FAILING, AggDef.State.FULL_DUE)) | Q(verdict_ok=False) | ~Q(raised_alerts=[])
+    wanted = Q(state__in=(AggDef.State.FAILING, AggDef.State.FULL_DUE)) | Q(verified_ok=False) | ~Q(raised_alerts=[])
     if readable is not None:
         late = now - timedelta(seconds=lag_s)
         wanted |= Q(enabled=True, realtime=True, last_id__lt=readable, complete_through__lt=late)
@@ -31,7 +31,7 @@ def _readable() -> int | None:
     """Return the highest readable event id; None if it cannot be determined now."""
     try:
         return int(readable_events(process_connections().run_context.store).through)
-    except Exception as error:  # noqa: BLE001 - failures and verdicts are reported even without MongoDB
+    except Exception as error:  # noqa: BLE001 - failures and verifications are reported even without MongoDB
         log.info("lags not checked error=%s", error)
         return None
 
@@ -48,6 +48,6 @@ def _facts(aggdef: AggDef, readable: int | None) -> AggregateFacts:
         last_error=aggdef.last_error,
         behind=max(readable - aggdef.last_id, 0) if readable is not None and of_events and aggdef.last_id else 0,
         complete_through=aggdef.complete_through,
-        verdict_ok=aggdef.verdict_ok,
-        verdict=aggdef.verdict,
+        verified_ok=aggdef.verified_ok,
+        verification=aggdef.verification,
     )

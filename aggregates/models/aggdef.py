@@ -155,8 +155,8 @@ class AggDef(models.Model):
     failures = models.PositiveIntegerField(default=0, editable=False)  # in a row
     skipped_count = models.PositiveBigIntegerField(default=0, editable=False)
     verified = models.DateTimeField("last verified", null=True, editable=False)
-    verdict = models.TextField("last verdict", blank=True, editable=False)
-    verdict_ok = models.BooleanField(null=True, editable=False)
+    verification = models.TextField("last verification", blank=True, editable=False)
+    verified_ok = models.BooleanField(null=True, editable=False)
     raised_alerts = models.JSONField(default=list, editable=False, db_column="told")  # kinds that have not recovered
 
     objects = AggDefQuerySet.as_manager()

@@ -92,7 +92,7 @@ class Dashboard(models.Model):
     description = models.TextField(blank=True)
     position = models.PositiveSmallIntegerField(
         default=10,
-        help_text="Smaller numbers come first. The front page shows the first chart of the first dashboard.",
+        help_text="Smaller numbers come first. The overview shows the first chart of the first dashboard.",
     )
     charts = models.ManyToManyField(Chart, through="DashboardItem", related_name="dashboards")
 

@@ -56,8 +56,8 @@ class Run(models.Model):
     created = models.DateTimeField(auto_now_add=True)
     started = models.DateTimeField(null=True, blank=True)
     finished = models.DateTimeField(null=True, blank=True)
-    seen = models.DateTimeField(null=True, blank=True)  # last sign of life of the performing process
-    performer = models.CharField(max_length=200, blank=True)
+    seen = models.DateTimeField(null=True, blank=True)  # last sign of life of its holder
+    holder = models.CharField(max_length=200, blank=True)  # the process that performs it, named as in its lease
 
     start_id = models.BigIntegerField(null=True, blank=True)  # events above this one ...
     through = models.BigIntegerField(null=True, blank=True)  # ... up to and including this one
@@ -97,10 +97,10 @@ class Run(models.Model):
         return self.state in (self.State.PLANNED, self.State.RUNNING)
 
     @property
-    def performer_label(self) -> str:
+    def holder_label(self) -> str:
         """Return the machine and process that perform it, for people."""
-        machine, _, rest = self.performer.partition("@")
-        return f"{machine}, process {rest.split('|')[1]}" if rest.count("|") > 1 else self.performer
+        machine, _, rest = self.holder.partition("@")
+        return f"{machine}, process {rest.split('|')[1]}" if rest.count("|") > 1 else self.holder
 
     @property
     def summary(self) -> str:

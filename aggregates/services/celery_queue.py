@@ -43,7 +43,7 @@ class WaitingWork:
     since: datetime
     aggdef: AggDef | None = None
     run: Run | None = None
-    queued: bool = True  # False: its message was lost, and the sweep will requeue it
+    queued: bool = True  # False: its message was lost; `requeue_lost_runs` will queue it again
 
 
 def count(client: Client) -> int:

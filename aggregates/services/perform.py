@@ -67,10 +67,10 @@ def perform_run(run: Run, *, report: Report = lambda line: None) -> Outcome | Co
     Raise `RunStateError` if another process has taken the run or it has ended, and the error of a failed run once it is
     recorded in the history and the definition.
     """
-    performer = new_holder()
+    holder = new_holder()
     now = timezone.now()
     planned = Run.objects.filter(pk=run.pk, state=Run.State.PLANNED)
-    if not planned.update(state=Run.State.RUNNING, performer=performer, started=now, seen=now):
+    if not planned.update(state=Run.State.RUNNING, holder=holder, started=now, seen=now):
         run.refresh_from_db()
         raise RunStateError(f"run {run.uid} is {run.state}: another process performs it, or it has ended")
     run.refresh_from_db()
@@ -80,10 +80,10 @@ def perform_run(run: Run, *, report: Report = lambda line: None) -> Outcome | Co
         outcome = _perform(run, aggdef, report)
     except Exception as error:
         _require_defined(run, aggdef)
-        _finish_failed(run, performer, error, time.thread_time() - before)
+        _finish_failed(run, holder, error, time.thread_time() - before)
         raise
     _require_defined(run, aggdef)
-    _finish(run, performer, outcome, time.thread_time() - before)
+    _finish(run, holder, outcome, time.thread_time() - before)
     if isinstance(outcome, Outcome) and outcome.state == "complete":
         announcer.announce_once(outcome)
     return outcome
@@ -142,13 +142,13 @@ def _retry_while_busy(work: Callable[[], Outcome], report: Report) -> Outcome:
 
 
 def verify_now(aggdef: AggDef, origin: str = Run.Origin.COMMAND) -> Comparison:
-    """Verify in this process and store the verdict in the definition. Raise what `verify` raises."""
-    _, verdict = run_now(aggdef, Run.Mode.VERIFY, origin)
-    assert isinstance(verdict, Comparison)
-    return verdict
+    """Verify in this process and store the comparison in the definition. Raise what `verify` raises."""
+    _, comparison = run_now(aggdef, Run.Mode.VERIFY, origin)
+    assert isinstance(comparison, Comparison)
+    return comparison
 
 
-def _finish(run: Run, performer: str, outcome: Outcome | Comparison, cpu_s: float) -> None:
+def _finish(run: Run, holder: str, outcome: Outcome | Comparison, cpu_s: float) -> None:
     now = timezone.now()
     fields: dict[str, Any] = {"state": Run.State.COMPLETE, "finished": now, "note": outcome.sentence(), "cpu_s": cpu_s}
     assert run.started is not None
@@ -160,23 +160,23 @@ def _finish(run: Run, performer: str, outcome: Outcome | Comparison, cpu_s: floa
     fields |= {"docs_in": counts.docs_in, "keys": counts.keys, "skipped_count": counts.skipped_count}
     if isinstance(outcome, Comparison):
         fields["error"] = "\n".join(difference.sentence() for difference in outcome.differences)
-        _keep_verdict(run.aggdef, outcome)
+        _keep_comparison(run.aggdef, outcome)
     else:
         fields["start_id"] = outcome.start if isinstance(outcome.start, int) else None
         fields["job_ids"] = list(outcome.counts.job_ids)
         position = process_connections().run_context.position_store.find_by_aggdef(run.aggdef.name)
         if position is not None:
             copy_position(run.aggdef, position, blocked=outcome.state == "blocked")
-    _store(run, performer, fields)
+    _store(run, holder, fields)
 
 
-def _keep_verdict(aggdef: AggDef, verdict: Comparison) -> None:
-    text = "\n".join([verdict.sentence(), *(difference.sentence() for difference in verdict.differences[:20])])
-    ok = None if verdict.refused else verdict.ok
-    AggDef.objects.filter(pk=aggdef.pk).update(verified=timezone.now(), verdict=text, verdict_ok=ok)
+def _keep_comparison(aggdef: AggDef, comparison: Comparison) -> None:
+    text = "\n".join([comparison.sentence(), *(difference.sentence() for difference in comparison.differences[:20])])
+    ok = None if comparison.refused else comparison.ok
+    AggDef.objects.filter(pk=aggdef.pk).update(verified=timezone.now(), verification=text, verified_ok=ok)
 
 
-def _finish_failed(run: Run, performer: str, error: Exception, cpu_s: float) -> None:
+def _finish_failed(run: Run, holder: str, error: Exception, cpu_s: float) -> None:
     cancelled = isinstance(error, RunCancelledError)
     trace = trace_of(error)
     now = timezone.now()
@@ -190,7 +190,7 @@ def _finish_failed(run: Run, performer: str, error: Exception, cpu_s: float) -> 
         "traceback": trace[:20_000],
         "code": code_version(run.aggdef),
     }
-    _store(run, performer, fields)
+    _store(run, holder, fields)
     if run.mode == Run.Mode.VERIFY:
         return
     position = _position_if_there(run.aggdef)
@@ -213,6 +213,6 @@ def _position_if_there(aggdef: AggDef) -> Any:
         return None
 
 
-def _store(run: Run, performer: str, fields: dict[str, Any]) -> None:
-    Run.objects.filter(pk=run.pk, performer=performer).update(**fields)
+def _store(run: Run, holder: str, fields: dict[str, Any]) -> None:
+    Run.objects.filter(pk=run.pk, holder=holder).update(**fields)
     run.refresh_from_db()

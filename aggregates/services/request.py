@@ -61,7 +61,7 @@ def new_run(
 def start_run(aggdef: AggDef, mode: str = "incremental", origin: str = Run.Origin.API, **options: Any) -> Run:
     """Record a run, queue it in Celery after the transaction, and return it at once, in state `planned`.
 
-    `sweep` requeues a lost request. Options and errors are those of `new_run`.
+    `requeue_lost_runs` queues a lost request again. Options and errors are those of `new_run`.
     """
     run = new_run(aggdef, mode, origin, **options)
     transaction.on_commit(lambda: enqueue(run))
@@ -69,7 +69,7 @@ def start_run(aggdef: AggDef, mode: str = "incremental", origin: str = Run.Origi
 
 
 def enqueue(run: Run) -> None:
-    """Queue the run in Celery. If the broker cannot be reached, the run stays planned and `sweep` retries."""
+    """Queue the run in Celery. If that fails, it stays planned and `requeue_lost_runs` tries again."""
     try:
         current_app.send_task(PERFORM, (run.pk,), retry=False)
     except Exception as error:  # noqa: BLE001 - every broker has its own errors; none of them loses the run
@@ -109,7 +109,7 @@ def _ask_cancel(run: Run) -> bool:
     return False
 
 
-def sweep() -> int:
+def requeue_lost_runs() -> int:
     """Requeue runs that no process works on: planned ones whose message was lost, running ones whose process died.
 
     Return how many. Planned runs whose message still waits are left alone, if the broker can list its messages.
@@ -124,16 +124,16 @@ def sweep() -> int:
                 enqueue(run)
                 found += 1
         elif _is_orphan(run, limit):
-            lost = Run.objects.filter(pk=run.pk, state=Run.State.RUNNING, performer=run.performer)
-            if lost.update(state=Run.State.PLANNED, performer=""):
-                log.warning("performer of run lost, queueing run again run=%s aggregate=%s", run.uid, run.aggdef.name)
+            lost = Run.objects.filter(pk=run.pk, state=Run.State.RUNNING, holder=run.holder)
+            if lost.update(state=Run.State.PLANNED, holder=""):
+                log.warning("holder of run lost, queueing run again run=%s aggregate=%s", run.uid, run.aggdef.name)
                 enqueue(run)
                 found += 1
     return found
 
 
 def _is_orphan(run: Run, limit: datetime) -> bool:
-    if is_dead(run.performer):
+    if is_dead(run.holder):
         return True
     if run.seen is not None and run.seen > limit:
         return False
@@ -142,6 +142,7 @@ def _is_orphan(run: Run, limit: datetime) -> bool:
 
 
 def _held(position: Position, mode: str) -> bool:
-    slot = position.live if mode == Run.Mode.VERIFY else position.build
-    slots = (slot, position.live) if mode == Run.Mode.INCREMENTAL else (slot,)
-    return any(s.holder and s.until is not None and s.until > timezone.now() for s in slots)
+    leases = [position.live] if mode in (Run.Mode.VERIFY, Run.Mode.INCREMENTAL) else []
+    leases += [position.build] if mode != Run.Mode.VERIFY else []
+    now = timezone.now()
+    return any(lease.holder and lease.until is not None and lease.until > now for lease in leases)

@@ -1,8 +1,8 @@
 """Write results to their collection so that repeating a write changes nothing.
 
 Every engine commits through `commit`. A document is written on condition that it has not changed since it was read: of
-two workers that commit the same result, one writes and the other finds it present. `verdict` decides what a job with
-the stamp (from, to) does to a document that contains ids up to `through`.
+two workers that commit the same result, one writes and the other finds it present. `decide_write` decides what a job
+with the stamp (from, to) does to a document that contains ids up to `through`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class CommitCounts:
     late: int = 0  # documents that are already past this range
 
 
-def verdict(found: Mapping[str, Any] | None, stamp: tuple[Any, Any]) -> str:
+def decide_write(found: Mapping[str, Any] | None, stamp: tuple[Any, Any]) -> str:
     """Return what to do with a result for `found`, the present document of its key (None = there is none).
 
     `IN`: it contains exactly this range. `LATE`: it is past it. `MERGE`: it ends at or before the start of this range;
@@ -327,7 +327,7 @@ def _reduce_round(
     merges: list[tuple[tuple[Any, Any], ReplaceOne[dict[str, Any]]]] = []
     for key, state in results:
         found = present.get(identity(key)[0])
-        decision = verdict(found, stamp)
+        decision = decide_write(found, stamp)
         if decision == INSERT:
             inserts.append((key, state))
         elif decision == MERGE:

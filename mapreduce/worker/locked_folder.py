@@ -1,4 +1,4 @@
-"""Folders of one process: locked while it lives (flock(2)), and swept by the next process if it was killed.
+"""Folders of one process: locked while it lives (flock(2)), and removed by the next process if it was killed.
 
 The folder of a worker contains a folder per job, whose names cannot clash with those of other files.
 """
@@ -25,7 +25,7 @@ class LockedFolder:
 
     def __init__(self, root: Path, prefix: str) -> None:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sweep(root, prefix)
+        remove_abandoned(root, prefix)
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
         # Lock the file before it gets its name, so that no other process can find it unlocked.
         unnamed = self.path / f"{_LOCK}.new"
@@ -39,7 +39,7 @@ class LockedFolder:
         os.close(self._descriptor)
 
 
-def sweep(root: Path, prefix: str) -> None:
+def remove_abandoned(root: Path, prefix: str) -> None:
     """Remove unlocked folders of this prefix; a folder without a lock file is not ours, or still being created."""
     for folder in root.glob(f"{prefix}*"):
         try:

@@ -63,8 +63,8 @@ def right(run_context: RunContext) -> Callable[[Definition], None]:
     """Return a function that asserts that an aggregate equals its recount."""
 
     def check(definition: Definition) -> None:
-        verdict = verify(run_context, definition)
-        assert verdict.ok, [d.sentence() for d in verdict.differences] or verdict.refused
+        comparison = verify(run_context, definition)
+        assert comparison.ok, [d.sentence() for d in comparison.differences] or comparison.refused
 
     return check
 

@@ -1,4 +1,4 @@
-"""Celery tasks, and the sweeper that requeues lost runs."""
+"""Celery tasks, and the requeueing of lost runs."""
 
 from __future__ import annotations
 
@@ -65,35 +65,35 @@ def test_an_unreachable_broker_loses_no_run(site, monkeypatch, django_capture_on
     assert run.state == "planned"
 
 
-def test_the_sweeper_leaves_runs_alone_that_wait_in_the_queue(queued, producer, monkeypatch):
+def test_runs_that_wait_in_the_queue_are_not_requeued(queued, producer, monkeypatch):
     run = services.new_run(services.define(name="days", task_name=TASK), "full", Run.Origin.API)
     long_ago(run)
     monkeypatch.setattr(
         celery_queue, "messages", lambda client: [QueuedMessage(celery_queue.PERFORM, (run.pk,), run.created)]
     )
-    assert services.sweep() == 0
+    assert services.requeue_lost_runs() == 0
     assert queued == []
 
 
-def test_a_sweep_that_arrives_too_late_is_dropped(site):
-    sweep = PeriodicTask.objects.get(task="aggregates.schedule.sweep")
-    assert sweep.expire_seconds == sweep.interval.every
-    PeriodicTask.objects.filter(pk=sweep.pk).update(expire_seconds=None)
+def test_a_periodic_task_that_arrives_too_late_is_dropped(site):
+    task = PeriodicTask.objects.get(task="aggregates.schedule.sweep")
+    assert task.expire_seconds == task.interval.every
+    PeriodicTask.objects.filter(pk=task.pk).update(expire_seconds=None)
     call_command("migrate", verbosity=0)
-    sweep.refresh_from_db()
-    assert sweep.expire_seconds == 15
+    task.refresh_from_db()
+    assert task.expire_seconds == 15
 
 
-def test_the_sweeper_requeues_a_run_that_the_queue_lost(queued, producer):
+def test_a_run_that_the_queue_lost_is_requeued(queued, producer):
     aggdef = services.define(name="days", task_name=TASK)
     run = services.new_run(aggdef, "full", Run.Origin.API)
-    assert services.sweep() == 0
+    assert services.requeue_lost_runs() == 0
     long_ago(run)
-    assert services.sweep() == 1
+    assert services.requeue_lost_runs() == 1
     assert queued == [run.pk]
 
 
-def test_the_sweeper_requeues_a_run_whose_performer_died(queued, producer, database):
+def test_a_run_whose_holder_died_is_requeued(queued, producer, database):
     producer.send(event())
     code = "from aggregates.run.lease_holder import new_holder; print(new_holder())"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
@@ -101,24 +101,24 @@ def test_the_sweeper_requeues_a_run_whose_performer_died(queued, producer, datab
     assert is_dead(holder)
     aggdef = services.define(name="days", task_name=TASK)
     run = services.new_run(aggdef, "full", Run.Origin.API)
-    Run.objects.filter(pk=run.pk).update(state="running", performer=holder, started=timezone.now())
+    Run.objects.filter(pk=run.pk).update(state="running", holder=holder, started=timezone.now())
     long_ago(run)
-    assert services.sweep() == 1
+    assert services.requeue_lost_runs() == 1
     celery_tasks.perform(queued[0])
     run.refresh_from_db()
     assert run.state == "complete"
     assert values(database, "days") == {"p/2011-07-01": 1}
 
 
-def test_the_sweeper_leaves_a_run_alone_that_is_in_progress(queued, producer):
+def test_a_run_in_progress_is_not_requeued(queued, producer):
     aggdef = services.define(name="days", task_name=TASK)
     services.run_now(aggdef)
     run = services.new_run(aggdef, "full", Run.Origin.API)
-    Run.objects.filter(pk=run.pk).update(state="running", performer="elsewhere@1|1|1|x", started=timezone.now())
+    Run.objects.filter(pk=run.pk).update(state="running", holder="elsewhere@1|1|1|x", started=timezone.now())
     long_ago(run)
     with process_connections().run_context.hold_lease("days", "build"):
-        assert services.sweep() == 0
-    assert services.sweep() == 1
+        assert services.requeue_lost_runs() == 0
+    assert services.requeue_lost_runs() == 1
 
 
 def test_a_scheduled_aggregate_runs_unless_it_is_still_running_or_paused(producer, database):
@@ -141,9 +141,9 @@ def test_a_scheduled_verification_records_its_result(producer, database):
     assert "equal to the recount" in celery_tasks.verify()
     database["zgen.days.1"].update_one({}, {"$set": {"value": 5}})
     assert "1 differences" in celery_tasks.verify("days")
-    assert AggDef.objects.get().verdict_ok is False
+    assert AggDef.objects.get().verified_ok is False
 
 
-def test_beat_starts_the_sweeper(site):
+def test_beat_requeues_lost_runs(site):
     call_command("migrate", verbosity=0)
     assert PeriodicTask.objects.get(task="aggregates.schedule.sweep").interval.every == 15

@@ -235,7 +235,7 @@ def test_the_queue_page_shows_running_and_waiting_runs_and_the_last_result_of_ea
     page = admin_client.get(QUEUE).content.decode()
     assert page.count("Nothing") == 2
     running = services.new_run(days, "full", "admin")
-    Run.objects.filter(pk=running.pk).update(state="running", started=running.created, performer="host@1|42|2|ab")
+    Run.objects.filter(pk=running.pk).update(state="running", started=running.created, holder="host@1|42|2|ab")
     asked = services.new_run(days, "verify", "api")
     broker_queue("perform", asked.pk)
     broker_queue("run_scheduled", "days")

@@ -29,7 +29,14 @@ TASK = "tests.support.aggregates.tasks.CountByDay"
 
 def known(**more: Any) -> AggregateFacts:
     plain: dict[str, Any] = {"name": "days", "enabled": True, "realtime": True, "failing": False, "failures": 0}
-    plain |= {"full_due": "", "last_error": "", "behind": 0, "complete_through": NOW, "verdict_ok": None, "verdict": ""}
+    plain |= {
+        "full_due": "",
+        "last_error": "",
+        "behind": 0,
+        "complete_through": NOW,
+        "verified_ok": None,
+        "verification": "",
+    }
     return AggregateFacts(**plain | more)
 
 
@@ -102,8 +109,8 @@ def fail(aggdef: AggDef, times: int = 1) -> None:
         ({"behind": 5, "complete_through": NOW - timedelta(seconds=59)}, []),
         ({"behind": 0, "complete_through": NOW - timedelta(days=9)}, []),  # no event has arrived since
         ({"behind": 5, "complete_through": NOW - timedelta(days=9), "realtime": False}, []),
-        ({"verdict_ok": False, "verdict": "days: 3 differences"}, [WRONG]),
-        ({"enabled": False, "failing": True, "failures": 9, "verdict_ok": False}, [WRONG]),
+        ({"verified_ok": False, "verification": "days: 3 differences"}, [WRONG]),
+        ({"enabled": False, "failing": True, "failures": 9, "verified_ok": False}, [WRONG]),
     ],
 )
 def test_conditions_follow_from_the_status(state: dict[str, Any], kinds: list[str]) -> None:

@@ -186,7 +186,7 @@ def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> Points:
         return int(done.stdout.count("equal to the recount")) == len(AGGREGATES)
 
     eventually(all_equal, 120, "all aggregates have run and are equal to their recount")
-    # The sweeper has requeued what killed Celery workers lost.
+    # What killed Celery workers lost has been requeued.
     eventually(lambda: stack.shell(OPEN).split()[-1] == "0", 150, "runs that were asked for are over")
     return points
 

@@ -92,11 +92,11 @@ class Service:
         store = connect(uri, DATABASE)
         try:
             with open_client(uri) as client:
-                verdict = verify(RunContext(client[DATABASE], store, None, MODULES), define("CountByDay", "days"))  # type: ignore[arg-type]
+                comparison = verify(RunContext(client[DATABASE], store, None, MODULES), define("CountByDay", "days"))  # type: ignore[arg-type]
         finally:
             store.connection.close()
-        assert verdict.ok, [d.sentence() for d in verdict.differences] or verdict.refused
-        assert verdict.through == through
+        assert comparison.ok, [d.sentence() for d in comparison.differences] or comparison.refused
+        assert comparison.through == through
 
     def stop(self) -> None:
         self.stack.stop()
@@ -205,10 +205,11 @@ def kill_celery_worker(service: Service, mode: str, point: str) -> None:
     worker.communicate(timeout=240)
     assert worker.returncode == -9
     through = service.send(2)
-    swept = service.stack.shell(
-        QUEUED + "Run.objects.update(created=timezone.now() - timedelta(minutes=5)); print(services.sweep())"
+    requeued = service.stack.shell(
+        QUEUED
+        + "Run.objects.update(created=timezone.now() - timedelta(minutes=5)); print(services.requeue_lost_runs())"
     )
-    assert int(swept.split()[-1]) >= 1  # runs left by other tests are removed with it
+    assert int(requeued.split()[-1]) >= 1  # runs left by other tests are removed with it
     other = service.at("none", "celery", *CELERY)
     try:
         ended = QUEUED + f"print(Run.objects.get(uid={uid!r}).state)"

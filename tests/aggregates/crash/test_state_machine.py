@@ -198,9 +198,9 @@ class Machine(RuleBasedStateMachine):
                 if self.run_context.position_store.get(self.run_context.position(self.definition).name).blocked:
                     assert self.cancelled
                     self.full("")  # a cancelled run requires it
-                verdict = verify(self.run_context, self.definition)
-                assert verdict.ok, [d.sentence() for d in verdict.differences] or verdict.refused
-                assert verdict.through == self.stores[0].watermark().through
+                comparison = verify(self.run_context, self.definition)
+                assert comparison.ok, [d.sentence() for d in comparison.differences] or comparison.refused
+                assert comparison.through == self.stores[0].watermark().through
         finally:
             failpoint.hook = None
             position_store.is_dead = lease_holder.is_dead  # type: ignore[attr-defined]

@@ -60,11 +60,11 @@ def test_verify_reports_a_wrong_view_and_the_next_run_restores_it(lost, run, run
         pipeline = [{"$match": {"_id": "nothing"}}] if lost == "narrowed" else []
         target = "zgen.one.1" if lost == "elsewhere" else "zgen.other.1"
         run_context.database.command({"collMod": "zagg.other", "viewOn": target, "pipeline": pipeline})
-    verdict = verify(run_context, definition)
-    assert [d.sentence() for d in verdict.differences] == [
+    comparison = verify(run_context, definition)
+    assert [d.sentence() for d in comparison.differences] == [
         "zagg.other: readers do not see zgen.other.1, the view is missing or wrong: run the aggregate to repair it"
     ]
-    assert not verdict.ok
+    assert not comparison.ok
     run_context.check_views(definition.name, now=False)
     assert values(run_context.database, "other") == {"p": 1}
     right(definition)

@@ -342,11 +342,11 @@ def test_a_verification_result_is_stored_with_its_differences(site, database):
     services.run_now(aggdef)
     assert services.verify_now(aggdef).ok
     database["zgen.days.1"].update_one({}, {"$set": {"value": 7}})
-    verdict = services.verify_now(aggdef)
-    assert verdict.difference_count == 1
+    comparison = services.verify_now(aggdef)
+    assert comparison.difference_count == 1
     aggdef.refresh_from_db()
-    assert aggdef.verdict_ok is False
-    assert "has 7, the recount has 1" in aggdef.verdict
+    assert aggdef.verified_ok is False
+    assert "has 7, the recount has 1" in aggdef.verification
 
 
 def test_a_preview_writes_nothing(site, database):

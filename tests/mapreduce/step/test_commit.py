@@ -19,9 +19,9 @@ from mapreduce.step.commit import (
     PUBLISHED,
     CommitJob,
     commit,
+    decide_write,
     prepare_replacement,
     publish,
-    verdict,
 )
 from tests.support.mapreduce.tasks import add, add_n, doubled, fail_to_finalize, spoil
 
@@ -49,8 +49,8 @@ def stored(database: Data) -> dict[Any, Any]:
         ({"through": 25}, LATE),
     ],
 )
-def test_the_verdict_follows_from_the_stored_stamp(found: Any, expected: str) -> None:
-    assert verdict(found, (10, 20)) == expected
+def test_the_decision_follows_from_the_stored_stamp(found: Any, expected: str) -> None:
+    assert decide_write(found, (10, 20)) == expected
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 100))
@@ -61,7 +61,7 @@ def test_any_repetition_of_runs_in_order_counts_each_range_once(steps: list[int]
         stamp = (at, at + step)
         for _ in range(1 + (repeat >> index) % 2):
             found = None if through is None else {"through": through}
-            if verdict(found, stamp) in (INSERT, MERGE):
+            if decide_write(found, stamp) in (INSERT, MERGE):
                 taken, through = taken + step, stamp[1]
         at += step
     assert taken == sum(steps)
