@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from aggregates.models.aggdef import AggDef
-from aggregates.models.run import new_uid
+from aggregates.run.position import new_uid
 
 
 class Alert(models.Model):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from django.db import models
 from django.db.models import Q
 
 from aggregates.models.aggdef import AggDef
-
-
-def new_uid() -> str:
-    return uuid.uuid4().hex[:20]
+from aggregates.run.position import new_uid  # the first migrations name it as `aggregates.models.run.new_uid`
 
 
 class RunQuerySet(models.QuerySet["Run"]):

@@ -19,7 +19,7 @@ from aggregates.run.jobs import EngineLike
 from aggregates.run.lease import HeldLease, Lease, LeaseRenewer
 from aggregates.run.lease_holder import this_thread
 from aggregates.run.planner import Plan, make_plan
-from aggregates.run.position import Position, SlotName
+from aggregates.run.position import LeaseKind, Position
 from aggregates.run.position_store import PositionStore
 from aggregates.run.watermark import EventSource, IdRange
 
@@ -96,13 +96,13 @@ class RunContext:
         self._checked_at.pop(name, None)
 
     @contextmanager
-    def hold_lease(self, name: str, slot: SlotName, wait_s: float = 0.0) -> Iterator[tuple[HeldLease, Position]]:
-        """Hold and renew the lease of a slot inside the block.
+    def hold_lease(self, name: str, kind: LeaseKind, wait_s: float = 0.0) -> Iterator[tuple[HeldLease, Position]]:
+        """Hold and renew the lease of this kind inside the block.
 
         Block for up to `wait_s`, and raise `LeaseHeldError` if the lease is still taken then. A waiting caller precedes
         those that do not wait, such as back-to-back realtime refreshes. The position is the one read with the lease.
         """
-        lease, position = self._acquire(name, slot, wait_s)
+        lease, position = self._acquire(name, kind, wait_s)
         try:
             failpoint.hit("leased")
             with self.lease_renewer.renewing(lease) as held_lease:
@@ -110,19 +110,19 @@ class RunContext:
         finally:
             self.position_store.release(lease)
 
-    def _acquire(self, name: str, slot: SlotName, wait_s: float) -> tuple[Lease, Position]:
+    def _acquire(self, name: str, kind: LeaseKind, wait_s: float) -> tuple[Lease, Position]:
         waiter = this_thread()  # even without waiting: the turn may be ours, from a wait that was given up
         deadline = time.monotonic() + wait_s
         renewed_at = float("-inf")
         while True:
             try:
-                return self.position_store.acquire(name, slot, waiter=waiter)
+                return self.position_store.acquire(name, kind, waiter=waiter)
             except LeaseHeldError:
                 if time.monotonic() >= deadline:
                     raise
             if time.monotonic() - renewed_at > TURN_RENEWAL_S:
                 renewed_at = time.monotonic()
-                self.position_store.request_turn(name, slot, waiter)
+                self.position_store.request_turn(name, kind, waiter)
             time.sleep(RETRY_S)  # a release is not announced
 
     def stop_check(self, held_lease: HeldLease, uid: str) -> Callable[[], None]:
@@ -138,8 +138,8 @@ class RunContext:
             if time.monotonic() - asked < CANCEL_CHECK_S:
                 return
             asked = time.monotonic()
-            slot = getattr(self.position_store.get(held_lease.lease.name), held_lease.lease.slot)
-            if slot.cancel == uid:
+            lease = held_lease.lease
+            if getattr(self.position_store.get(lease.name), lease.kind).cancel == uid:
                 raise RunCancelledError(f"run {uid} was cancelled", wrote=True)
 
         return check

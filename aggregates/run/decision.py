@@ -41,8 +41,8 @@ def next_action(
         return Decision("blocked", reason)
     if position.blocked:
         return Decision("blocked", position.due)
-    if position.step is not None:
-        return Decision("resume", "a run was interrupted", position.step.start, position.step.through)
+    if position.open_range is not None:
+        return Decision("resume", "a run was interrupted", position.open_range.start, position.open_range.through)
     if change and associative:
         return Decision("blocked", change)
     if readable.through is None or not is_above(readable.through, position.position):

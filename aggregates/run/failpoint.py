@@ -7,10 +7,10 @@ from collections.abc import Callable
 POINTS = (
     "claimed",  # the position document exists
     "leased",  # the lease is held
-    "planned",  # the step is computed, nothing is recorded
-    "recorded",  # the step is recorded, no job is submitted
+    "planned",  # the range is planned, nothing is recorded
+    "recorded",  # the range is recorded, no job is submitted
     "submitted",  # the engine has the first job
-    "jobs_done",  # all jobs of the step are complete, the position has not moved
+    "jobs_done",  # all jobs of the range are complete, the position has not moved
     "moved",  # the position has moved
     "generation_made",  # a build is recorded and its collection exists
     "copied",  # a rebuild has copied what is outside its range

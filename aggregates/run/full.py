@@ -1,7 +1,7 @@
 """Build a new generation beside the current one and switch to it atomically: full runs and rebuilds.
 
 Increments of the current generation continue during the build. Their events are added to the new generation before the
-switch; only its last, small step holds them up.
+switch; only the last, small range holds them up.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from aggregates.exceptions import EventsGoneError, RunCancelledError, RunFailedE
 from aggregates.run import failpoint, jobs
 from aggregates.run.context import RunContext
 from aggregates.run.decision import events_missing
-from aggregates.run.incremental import make_outcome, make_step, new_uid
+from aggregates.run.incremental import make_outcome, plan_range
 from aggregates.run.inputs import inputs_locked, readable_input
 from aggregates.run.lease import HeldLease
 from aggregates.run.outcome import Outcome, RunCounts
 from aggregates.run.planner import Plan
-from aggregates.run.position import Build, Position
-from aggregates.run.position_store import StepResult
+from aggregates.run.position import Build, Position, new_uid
+from aggregates.run.position_store import PositionUpdate
 from aggregates.run.rebuild import Rebuild
 from aggregates.run.watermark import ReadableInput
 
-SMALL_STEP = 20_000  # most ids in the last step before a switch
+SMALL_RANGE = 20_000  # most ids in the last range before a switch
 LIVE_WAIT_S = 120.0
-MOST_CATCH_UP_STEPS = 20  # catch-up steps after which the build switches, however far behind it is
+MOST_CATCH_UPS = 20  # ranges after which the build switches, however far behind it is
 
 
 def full_run(run_context: RunContext, definition: Definition, *, force: bool = False) -> Outcome:
@@ -129,8 +129,8 @@ class GenerationBuilder:
     def discard(self, position: Position) -> None:
         """Abandon an interrupted build; the next `drop_retired` drops its collections."""
         if position.open_build is not None:
-            if position.open_build.step is not None:
-                jobs.discard(self._run_context.engine, position.open_build.step)
+            if position.open_build.open_range is not None:
+                jobs.discard(self._run_context.engine, position.open_build.open_range)
             self._positions.discard_build(self._lease)
 
     # The work
@@ -156,9 +156,9 @@ class GenerationBuilder:
             scratch = self._positions.reserve_generation(self._lease)
             span = replace(readable.range(readable.first, build.reached), narrowing=work.narrowing(build))
             self._run_context.generations.create(position.outputs, scratch)
-            step = make_step(self._run_context, self._plan, span, scratch, readable)
+            planned = plan_range(self._run_context, self._plan, span, scratch, readable)
             self._counts += jobs.perform(
-                self._run_context.engine, step, self._run_context.stop_check(self._held_lease, build.uid)
+                self._run_context.engine, planned, self._run_context.stop_check(self._held_lease, build.uid)
             )
             work.copy(position, scratch, build, inside=True)
             build = replace(build, copied=True)
@@ -169,15 +169,15 @@ class GenerationBuilder:
             raise
 
     def _catch_up(self, build: Build) -> Build:
-        for number in range(MOST_CATCH_UP_STEPS):
-            if build.step is not None:
+        for number in range(MOST_CATCH_UPS):
+            if build.open_range is not None:
                 build = self._perform(build)
             readable = readable_input(self._run_context, self._definition)
             if build.reached is not None and not self._has_more(build, readable):
                 break
             if readable.through is None:
                 break
-            if number and readable.integral and readable.through - build.reached <= SMALL_STEP:
+            if number and readable.integral and readable.through - build.reached <= SMALL_RANGE:
                 break
             build = self._perform(self._record(build, readable))
         return build
@@ -189,26 +189,28 @@ class GenerationBuilder:
 
     def _record(self, build: Build, readable: ReadableInput) -> Build:
         start = build.base if build.reached is None else build.reached
-        step = make_step(
+        planned = plan_range(
             self._run_context, self._plan, readable.range(start, readable.through), build.generation, readable
         )
         failpoint.hit("planned")
-        build = replace(build, step=step)
+        build = replace(build, open_range=planned)
         self._positions.record_build(self._lease, build)
         failpoint.hit("recorded")
         return build
 
     def _perform(self, build: Build) -> Build:
-        step = build.step
-        assert step is not None
-        step = jobs.with_code(step, self._plan.code)
-        counts = jobs.perform(self._run_context.engine, step, self._run_context.stop_check(self._held_lease, build.uid))
+        planned = build.open_range
+        assert planned is not None
+        planned = jobs.with_code(planned, self._plan.code)
+        counts = jobs.perform(
+            self._run_context.engine, planned, self._run_context.stop_check(self._held_lease, build.uid)
+        )
         failpoint.hit("jobs_done")
         self._counts += counts
         build = replace(
             build,
-            step=None,
-            reached=step.through,
+            open_range=None,
+            reached=planned.through,
             skipped=(build.skipped + counts.skipped)[:1000],
             skipped_count=build.skipped_count + counts.skipped_count,
         )
@@ -222,10 +224,10 @@ class GenerationBuilder:
             if self._has_more(build, readable):
                 build = self._perform(self._record(build, readable))
             failpoint.hit("caught_up")
-            if position.step is not None:  # of an interrupted increment, whose generation is about to be retired
-                jobs.discard(self._run_context.engine, position.step)
+            if position.open_range is not None:  # of an interrupted increment, whose generation is about to be retired
+                jobs.discard(self._run_context.engine, position.open_range)
             complete = readable.complete_through if build.reached == readable.through else position.complete_through
-            reached = StepResult(build.reached, complete, build.skipped, build.skipped_count)
+            reached = PositionUpdate(build.reached, complete, build.skipped, build.skipped_count)
             position = self._positions.switch(self._lease, live.lease, build, reached)
             position = self._run_context.generations.switch_views(position)
         failpoint.hit("shown")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -16,23 +15,18 @@ from aggregates.run.inputs import readable_input
 from aggregates.run.lease import HeldLease, Lease
 from aggregates.run.outcome import Outcome, RunCounts
 from aggregates.run.planner import Plan
-from aggregates.run.position import Position, RunStep
-from aggregates.run.position_store import StepResult
+from aggregates.run.position import PlannedRange, Position, new_uid
+from aggregates.run.position_store import PositionUpdate
 from aggregates.run.watermark import IdRange, ReadableInput
 
 
-def new_uid() -> str:
-    """Return an id for a step, from which the ids of its jobs are derived."""
-    return uuid.uuid4().hex[:20]
-
-
-def make_step(
+def plan_range(
     run_context: RunContext, plan: Plan, span: IdRange, generation: int, readable: ReadableInput, uid: str = ""
-) -> RunStep:
-    """Return the step that adds `span` to `generation`, ready to be recorded."""
+) -> PlannedRange:
+    """Plan to add `span` to `generation`; the result is ready to be recorded."""
     uid = uid or new_uid()
     specs = plan.specs(uid, run_context.database.name, generation, span)
-    return RunStep(
+    return PlannedRange(
         uid=uid,
         start=span.start,
         through=span.through,
@@ -85,17 +79,17 @@ def _refresh_fast(
     span = readable.range(position.position, readable.through)
     if not _has_input(run_context, plan, span):
         after = run_context.position_store.skip_empty_range(
-            position, StepResult(span.through, readable.complete_through)
+            position, PositionUpdate(span.through, readable.complete_through)
         )
         counts, uid = RunCounts(), ""
     else:
-        step = make_step(run_context, plan, span, position.generation, readable)
+        planned = plan_range(run_context, plan, span, position.generation, readable)
         failpoint.hit("planned")
-        taken = run_context.position_store.acquire_for(position.name, step)
+        taken = run_context.position_store.acquire_for(position.name, planned)
         if taken is None:
             return None
-        counts, after = _perform_taken(run_context, definition, readable, step, taken[0])
-        uid = step.uid
+        counts, after = _perform_taken(run_context, definition, readable, planned, taken[0])
+        uid = planned.uid
     if after is None:
         return None
     facts = {"uid": uid, "start": span.start, "counts": counts, "code": plan.version}
@@ -103,15 +97,15 @@ def _refresh_fast(
 
 
 def _perform_taken(
-    run_context: RunContext, definition: Definition, readable: ReadableInput, step: RunStep, lease: Lease
+    run_context: RunContext, definition: Definition, readable: ReadableInput, planned: PlannedRange, lease: Lease
 ) -> tuple[RunCounts, Position | None]:
-    """Perform a step recorded under `lease`, which is released as the position advances, or here if that fails."""
+    """Add a range recorded under `lease`, which is released as the position advances, or here if that fails."""
     moved = False
     try:
         failpoint.hit("leased")
         failpoint.hit("recorded")
         with run_context.lease_renewer.renewing(lease) as held_lease:
-            found = IncrementalRun(run_context, definition, held_lease, readable).perform(step, release=True)
+            found = IncrementalRun(run_context, definition, held_lease, readable).perform(planned, release=True)
         moved = True
         return found
     finally:
@@ -180,7 +174,7 @@ class IncrementalRun:
         self._mark = readable
 
     def run(self, position: Position, plan: Plan) -> Outcome | Decision:
-        """Finish an open step, then process new events; return a decision to `build` if only that helps."""
+        """Finish an open range, then process new events; return a decision to `build` if only that helps."""
         began = time.monotonic()
         position = self._run_context.generations.switch_views(position)
         counts = RunCounts()
@@ -190,19 +184,19 @@ class IncrementalRun:
             change = change_since_full_run(position, plan.version, self._definition.fingerprint())
             decision = next_action(position, self._mark, self._definition, associative=plan.associative, change=change)
             if decision.action == "resume":
-                assert position.step is not None
-                step: RunStep | None = self.current(position, position.step, plan)
+                assert position.open_range is not None
+                planned: PlannedRange | None = self.current(position, position.open_range, plan)
             elif decision.action == "increment":
-                step = self._begin(position, plan, decision)
+                planned = self._begin(position, plan, decision)
             else:
                 break
-            if step is None:
+            if planned is None:
                 position = self._positions.get(position.name)
                 continue
-            uid = step.uid
-            done, position = self.perform(step)
+            uid = planned.uid
+            done, position = self.perform(planned)
             counts += done
-            if plan.code and step.through != self._mark.through:
+            if plan.code and planned.through != self._mark.through:
                 plan = self._plan(position)
         if uid or position.position != start:
             facts = {"uid": uid, "start": start, "counts": counts, "code": plan.version}
@@ -216,82 +210,82 @@ class IncrementalRun:
         span = self._mark.range(position.position, self._mark.through)
         return self._run_context.plan(self._definition, span, full=False)
 
-    def _begin(self, position: Position, plan: Plan, decision: Decision) -> RunStep:
+    def _begin(self, position: Position, plan: Plan, decision: Decision) -> PlannedRange:
         span = self._mark.range(decision.start, decision.through)
-        step = make_step(self._run_context, plan, span, position.generation, self._mark)
+        planned = plan_range(self._run_context, plan, span, position.generation, self._mark)
         failpoint.hit("planned")
-        self._positions.record_step(self._lease, step)
+        self._positions.record_range(self._lease, planned)
         failpoint.hit("recorded")
-        return step
+        return planned
 
-    def current(self, position: Position, step: RunStep, plan: Plan) -> RunStep | None:
-        """Return the open step in the form in which it can be resumed, replanned if the code changed before it wrote.
+    def current(self, position: Position, planned: PlannedRange, plan: Plan) -> PlannedRange | None:
+        """Return the open range in the form in which it can be resumed, replanned if the code changed before it wrote.
 
-        Return None if the step was abandoned, which leaves the aggregate waiting for a full run.
+        Return None if the range was abandoned, which leaves the aggregate waiting for a full run.
         """
-        if step.code == plan.version and step.generation == position.generation:
-            return jobs.with_code(step, plan.code)
-        states = [self._run_context.engine.status(spec.job_id) for spec in jobs.specs(step)]
+        if planned.code == plan.version and planned.generation == position.generation:
+            return jobs.with_code(planned, plan.code)
+        states = [self._run_context.engine.status(spec.job_id) for spec in jobs.specs(planned)]
         if any(status.state not in ("UNKNOWN", "error", "cancelled") for status in states) and all(
             status.state not in ("error", "cancelled") for status in states
         ):
-            return step
-        clean = not step.wrote and all(
+            return planned
+        clean = not planned.wrote and all(
             jobs.nothing_written(status) or (status.state == "UNKNOWN" and self._run_context.durable_jobs)
             for status in states
         )
-        if clean and not self._traces(step):
-            span = self._mark.range(step.start, step.through)
-            again = make_step(self._run_context, plan, span, position.generation, self._mark)
-            again = replace(again, complete_through=step.complete_through)
-            self._positions.abandon(self._lease, step)
-            self._positions.record_step(self._lease, again)
+        if clean and not self._traces(planned):
+            span = self._mark.range(planned.start, planned.through)
+            again = plan_range(self._run_context, plan, span, position.generation, self._mark)
+            again = replace(again, complete_through=planned.complete_through)
+            self._positions.abandon(self._lease, planned)
+            self._positions.record_range(self._lease, again)
             return again
-        reason = f"the code of the task was changed while a run through {step.through} was half done"
-        self._positions.abandon(self._lease, step, due=reason, blocked=True)
+        reason = f"the code of the task was changed while a run through {planned.through} was half done"
+        self._positions.abandon(self._lease, planned, due=reason, blocked=True)
         return None
 
-    def perform(self, step: RunStep, *, release: bool = False) -> tuple[RunCounts, Position]:
-        """Perform a recorded step and advance the position past it; `release` also releases the lease."""
+    def perform(self, planned: PlannedRange, *, release: bool = False) -> tuple[RunCounts, Position]:
+        """Add a recorded range and advance the position past it; `release` also releases the lease."""
         try:
             counts = jobs.perform(
-                self._run_context.engine, step, self._run_context.stop_check(self._held_lease, step.uid)
+                self._run_context.engine, planned, self._run_context.stop_check(self._held_lease, planned.uid)
             )
         except RunCancelledError as error:
-            self._cancel(step, error)
+            self._cancel(planned, error)
             raise
         except RunFailedError as error:
-            step = self._positions.record_failed_attempt(self._lease, step, wrote=error.wrote)
-            if not step.wrote and not self._traces(step):
-                self._positions.abandon(self._lease, step)
+            planned = self._positions.record_failed_attempt(self._lease, planned, wrote=error.wrote)
+            if not planned.wrote and not self._traces(planned):
+                self._positions.abandon(self._lease, planned)
             raise
         failpoint.hit("jobs_done")
-        reached = StepResult(step.through, step.complete_through, counts.skipped, counts.skipped_count)
-        position = self._positions.advance(self._lease, step, reached, release=release)
+        reached = PositionUpdate(planned.through, planned.complete_through, counts.skipped, counts.skipped_count)
+        position = self._positions.advance(self._lease, planned, reached, release=release)
         failpoint.hit("moved")
         if any(name.endswith("*") for name in position.outputs):
             position = self._run_context.generations.switch_views(position)
         return counts, position
 
-    def _traces(self, step: RunStep) -> bool:
-        """Return True if the outputs hold documents written by the step."""
+    def _traces(self, planned: PlannedRange) -> bool:
+        """Return True if the outputs hold documents written for the range."""
         return any(
-            self._run_context.database[output.collection].find_one({"through": step.through}, {"_id": 1}) is not None
-            for spec in jobs.specs(step)
+            self._run_context.database[output.collection].find_one({"through": planned.through}, {"_id": 1}) is not None
+            for spec in jobs.specs(planned)
             for output in spec.outputs.values()
             if "*" not in output.collection
         )
 
-    def _cancel(self, step: RunStep, error: RunCancelledError) -> None:
-        """Abandon a cancelled step. A full run is due unless it is certain that nothing was written."""
+    def _cancel(self, planned: PlannedRange, error: RunCancelledError) -> None:
+        """Abandon a cancelled range. A full run is due unless it is certain that nothing was written."""
         engine = self._run_context.engine
-        for spec in jobs.specs(step):
+        for spec in jobs.specs(planned):
             engine.cancel(spec.job_id)
-        states = [engine.status(spec.job_id) for spec in jobs.specs(step)]
-        clean = not step.wrote and all(status.ended and jobs.nothing_written(status) for status in states)
-        clean = clean and not self._traces(step)
-        due = "" if clean else f"the run through {step.through} was cancelled and may have written results"
-        self._positions.abandon(self._lease, step, due=due, blocked=bool(due))
+        states = [engine.status(spec.job_id) for spec in jobs.specs(planned)]
+        clean = not planned.wrote and all(status.ended and jobs.nothing_written(status) for status in states)
+        clean = clean and not self._traces(planned)
+        due = "" if clean else f"the run through {planned.through} was cancelled and may have written results"
+        self._positions.abandon(self._lease, planned, due=due, blocked=bool(due))
 
 
 def require_unblocked(position: Position) -> None:

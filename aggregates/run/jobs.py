@@ -1,4 +1,4 @@
-"""Submit the jobs of a recorded step, wait for them and count their results. Leaves positions alone."""
+"""Submit the jobs of a recorded range, wait for them and count their results. Leaves positions alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from aggregates.exceptions import RunCancelledError, RunFailedError
 from aggregates.run import failpoint
 from aggregates.run.outcome import RunCounts
-from aggregates.run.position import RunStep
+from aggregates.run.position import PlannedRange
 from mapreduce.exceptions import JobTimeoutError, MapReduceError
 from mapreduce.job.spec import CANCELLED, COMPLETE, UNKNOWN, JobSpec, JobStatus
 
@@ -29,27 +29,27 @@ class EngineLike(Protocol):
     def call(self, func_name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any: ...
 
 
-def specs(step: RunStep) -> list[JobSpec]:
-    """Return the jobs of the step's current attempt."""
+def specs(planned: PlannedRange) -> list[JobSpec]:
+    """Return the jobs of the range's current attempt."""
     return [
-        replace(spec, job_id=f"{spec.job_id}.{step.attempt}")
-        for spec in (JobSpec.from_document(document) for document in step.jobs)
+        replace(spec, job_id=f"{spec.job_id}.{planned.attempt}")
+        for spec in (JobSpec.from_document(document) for document in planned.jobs)
     ]
 
 
-def with_code(step: RunStep, code: Mapping[str, str]) -> RunStep:
-    """Return the step with the current file hashes; only code in these files that the step does not use has changed."""
+def with_code(planned: PlannedRange, code: Mapping[str, str]) -> PlannedRange:
+    """Return the range with the current file hashes; only code in these files that it does not use has changed."""
     pairs = [[module, version] for module, version in sorted(code.items())]
-    return replace(step, jobs=tuple({**job, "code": pairs} for job in step.jobs))
+    return replace(planned, jobs=tuple({**job, "code": pairs} for job in planned.jobs))
 
 
-def perform(engine: EngineLike, step: RunStep, check: Callable[[], None]) -> RunCounts:
-    """Run the step's jobs to completion and return their counts. Performing a step again uses the same job ids.
+def perform(engine: EngineLike, planned: PlannedRange, check: Callable[[], None]) -> RunCounts:
+    """Run the range's jobs to completion and return their counts. Performing them again uses the same job ids.
 
     `check` is called after each wait of `WAIT_S` and can raise to stop waiting. Raise `RunFailedError` and
     `RunCancelledError`, whose `wrote` says whether results may have been written.
     """
-    wanted = specs(step)
+    wanted = specs(planned)
     check()
     for number, spec in enumerate(wanted):
         _submit(engine, spec, wrote=number > 0)
@@ -62,14 +62,14 @@ def perform(engine: EngineLike, step: RunStep, check: Callable[[], None]) -> Run
                 engine.cancel(other.job_id)
             raise _failure(status, others=len(wanted) > 1)
         counts += _counts(status)
-    for call in step.basic:
+    for call in planned.basic:
         _call(engine, call)
     return counts
 
 
 def _submit(engine: EngineLike, spec: JobSpec, *, wrote: bool) -> None:
     try:
-        engine.submit(spec, durable=False)  # the recorded step is submitted again if the engine loses it
+        engine.submit(spec, durable=False)  # the recorded range is submitted again if the engine loses it
     except MapReduceError as error:
         if error.retryable:
             raise
@@ -125,8 +125,8 @@ def _counts(status: JobStatus) -> RunCounts:
     )
 
 
-def discard(engine: EngineLike, step: RunStep) -> None:
-    """Cancel the jobs of a step that is no longer needed."""
-    for spec in specs(step):
+def discard(engine: EngineLike, planned: PlannedRange) -> None:
+    """Cancel the jobs of a range that is no longer needed."""
+    for spec in specs(planned):
         if not engine.status(spec.job_id).ended:
             engine.cancel(spec.job_id)

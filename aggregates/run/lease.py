@@ -15,7 +15,7 @@ from typing import Any
 from pymongo.errors import PyMongoError
 
 from aggregates.exceptions import LeaseLostError
-from aggregates.run.position import SlotName
+from aggregates.run.position import LeaseKind
 
 log = logging.getLogger(__name__)
 
@@ -24,17 +24,17 @@ LEASE_S = 20.0  # without a renewal, another process may take over after this
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease on one slot of a position document, valid as long as its token is the newest."""
+    """A lease on one kind of work on a position, valid as long as its token is the newest."""
 
     name: str
-    slot: SlotName
+    kind: LeaseKind
     token: int
     holder: str
 
     @property
     def guard(self) -> dict[str, Any]:
         """Return a filter that matches only until another process takes over."""
-        return {"_id": self.name, f"{self.slot}.token": self.token}
+        return {"_id": self.name, f"{self.kind}.token": self.token}
 
 
 class HeldLease:

@@ -11,7 +11,7 @@ State = Literal["complete", "nothing", "blocked"]
 
 @dataclass(frozen=True)
 class RunCounts:
-    """Counts of what one or more steps read and wrote."""
+    """Counts of what one or more ranges of a run read and wrote."""
 
     docs_in: int = 0  # documents handed to maps
     keys: int = 0  # output documents touched

@@ -6,6 +6,7 @@ has a small document that points to it (`lead`), so that no other AggDef can cla
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -14,15 +15,20 @@ from typing import Any, Literal
 import bson
 from bson.codec_options import CodecOptions
 
-SlotName = Literal["live", "build"]
+LeaseKind = Literal["live", "build"]  # for increments, for builds
 _AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 
 
+def new_uid() -> str:
+    """Return a new random id for a run, a build or a planned range; the ids of its jobs are derived from it."""
+    return uuid.uuid4().hex[:20]
+
+
 @dataclass(frozen=True)
-class RunStep:
+class PlannedRange:
     """A fixed range of events to add to one generation, recorded before its jobs are submitted."""
 
-    uid: str  # prefix of the job ids, so that submitting a step again repeats no job
+    uid: str  # prefix of the job ids, so that submitting them again repeats no job
     start: Any  # ids above this one; None = from the beginning of an input without integer ids
     through: Any  # up to and including this one
     generation: int
@@ -31,7 +37,7 @@ class RunStep:
     basic: tuple[Mapping[str, Any], ...] = ()  # calls to make after the jobs
     attempt: int = 1
     wrote: bool = False  # a failed attempt may have written part of the results
-    complete_through: datetime | None = None  # of the position once the step is done
+    complete_through: datetime | None = None  # of the position once this is done
 
     def to_document(self) -> dict[str, Any]:
         """Return the document for MongoDB. Jobs are packed as BSON because their queries have `$` in field names."""
@@ -40,7 +46,7 @@ class RunStep:
         return document
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> RunStep:
+    def from_document(cls, document: Mapping[str, Any]) -> PlannedRange:
         """Restore from the result of `to_document`."""
         packed = bson.decode(document["jobs"], _AWARE)
         known = {each.name: document[each.name] for each in fields(cls) if each.name in document}
@@ -61,32 +67,35 @@ class Build:
     since: datetime | None = None  # rebuild: start of the span, widened to whole periods
     until: datetime | None = None
     copied: bool = False  # rebuild: the documents outside the span have been copied
-    step: RunStep | None = None
+    open_range: PlannedRange | None = None  # what is being added to it
     store: str = ""  # identity of the event store that it reads
     epoch: int = 0
     version: str = ""  # of the aggregates that it reads
-    skipped: tuple[Any, ...] = ()  # as in `Position`, for the steps done so far
+    skipped: tuple[Any, ...] = ()  # as in `Position`, for the ranges done so far
     skipped_count: int = 0
 
     def to_document(self) -> dict[str, Any]:
-        return vars(self) | {"step": self.step.to_document() if self.step else None, "skipped": list(self.skipped)}
+        document = vars(self) | {"skipped": list(self.skipped)}
+        planned = document.pop("open_range")
+        return document | {"step": planned.to_document() if planned else None}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Build:
         """Restore from the result of `to_document`."""
-        step = document["step"]
-        skipped = tuple(document["skipped"])
-        return cls(**{**document, "step": RunStep.from_document(step) if step else None, "skipped": skipped})
+        plain = dict(document)
+        planned = plain.pop("step")
+        plain["skipped"] = tuple(plain["skipped"])
+        return cls(**plain, open_range=PlannedRange.from_document(planned) if planned else None)
 
 
 @dataclass(frozen=True)
-class Slot:
-    """The lease on one of the two kinds of work: increments (`live`) or builds."""
+class LeaseState:
+    """The lease of one kind: for increments (`live`) or for builds (`build`)."""
 
     token: int = 0  # fencing token; grows with each lease, so that writes of an earlier holder are refused
     holder: str = ""
     until: datetime | None = None  # end of the lease on MongoDB's clock; None = not held
-    cancel: str = ""  # uid of the step or build that a person wants cancelled
+    cancel: str = ""  # uid of the range or build that a person wants cancelled
     turn: str = ""  # the waiter that gets the lease next, as long as it renews its turn
 
 
@@ -112,9 +121,9 @@ class Position:
     blocked: bool = False  # increments would be wrong until that full run
     skipped: tuple[Any, ...] = ()  # ids of events on which the map failed; the first 1,000
     skipped_count: int = 0
-    live: Slot = field(default_factory=Slot)
-    build: Slot = field(default_factory=Slot)
-    step: RunStep | None = None  # the open increment
+    live: LeaseState = field(default_factory=LeaseState)
+    build: LeaseState = field(default_factory=LeaseState)
+    open_range: PlannedRange | None = None  # the open increment
     open_build: Build | None = None  # the open build
     retired: tuple[tuple[int, datetime], ...] = ()  # generations to drop, each with the time it was retired
 
@@ -127,19 +136,19 @@ class Position:
             aggdef=document["aggdef"],
             outputs=tuple(document["outputs"]),
             skipped=tuple(document.get("skipped", ())),
-            live=_slot(document.get("live")),
-            build=_slot(document.get("build")),
-            step=RunStep.from_document(step) if (step := document.get("step")) else None,
+            live=_lease_state(document.get("live")),
+            build=_lease_state(document.get("build")),
+            open_range=PlannedRange.from_document(planned) if (planned := document.get("step")) else None,
             open_build=Build.from_document(open_build) if (open_build := document.get("making")) else None,
             retired=tuple((item["n"], item["at"]) for item in document.get("retired", ())),
             **plain,
         )
 
 
-_CONVERTED = {"name", "aggdef", "outputs", "skipped", "live", "build", "step", "open_build", "retired"}
+_CONVERTED = {"name", "aggdef", "outputs", "skipped", "live", "build", "open_range", "open_build", "retired"}
 _PLAIN_FIELDS = {each.name for each in fields(Position)} - _CONVERTED
 
 
-def _slot(document: Mapping[str, Any] | None) -> Slot:
+def _lease_state(document: Mapping[str, Any] | None) -> LeaseState:
     found = document or {}
-    return Slot(**{each.name: found[each.name] for each in fields(Slot) if found.get(each.name)})
+    return LeaseState(**{each.name: found[each.name] for each in fields(LeaseState) if found.get(each.name)})

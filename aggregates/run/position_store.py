@@ -15,21 +15,21 @@ from pymongo.errors import DuplicateKeyError
 from aggregates.exceptions import LeaseHeldError, LeaseLostError, OutputTakenError, UnknownAggregateError
 from aggregates.run.lease import LEASE_S, Lease
 from aggregates.run.lease_holder import is_dead, new_holder
-from aggregates.run.position import Build, Position, RunStep, SlotName
+from aggregates.run.position import Build, LeaseKind, PlannedRange, Position
 
 COLLECTION = "agg.position"
-TURN_S = 5.0  # how long a slot stays reserved for a waiter that does not renew its turn
+TURN_S = 5.0  # how long a lease stays reserved for a waiter that does not renew its turn
 MOST_SKIPPED = 1000
 DURABLE = WriteConcern(w="majority", j=True)
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """The state of a position after a step."""
+class PositionUpdate:
+    """What advances a position past a range of ids."""
 
     through: Any
     complete_through: datetime | None
-    skipped: tuple[Any, ...] = ()  # ids on which the map failed in this step, at most 1,000
+    skipped: tuple[Any, ...] = ()  # ids on which the map failed in this range, at most 1,000
     skipped_count: int = 0
 
 
@@ -126,47 +126,53 @@ class PositionStore:
     # Leases
 
     def acquire(
-        self, name: str, slot: SlotName, lease_s: float = LEASE_S, *, waiter: str = ""
+        self, name: str, kind: LeaseKind, lease_s: float = LEASE_S, *, waiter: str = ""
     ) -> tuple[Lease, Position]:
-        """Take the lease of `slot`; also from a dead holder, or once it has expired.
+        """Take the lease of this kind; also from a dead holder, or once it has expired.
 
         Raise `LeaseHeldError`, naming the holder, if another process holds the lease, or if it is the turn of another
         waiter than `waiter` (see `request_turn`).
         """
         holder = new_holder()
-        document = self._take_lease(_free(slot, waiter) | {"_id": name}, slot, holder, lease_s)
+        document = self._take_lease(_free(kind, waiter) | {"_id": name}, kind, holder, lease_s)
         if document is None:
-            current = getattr(self.get(name), slot)
+            current = getattr(self.get(name), kind)
             guard: dict[str, Any] = {}
             if current.holder and is_dead(current.holder):
-                guard = {f"{slot}.token": current.token, f"{slot}.holder": current.holder, **_turn_of(slot, waiter)}
+                guard = {f"{kind}.token": current.token, f"{kind}.holder": current.holder, **_turn_of(kind, waiter)}
             elif current.turn and is_dead(current.turn):
-                guard = {f"{slot}.turn": current.turn, **_unheld(slot)}
+                guard = {f"{kind}.turn": current.turn, **_unheld(kind)}
             if guard:
-                document = self._take_lease({"_id": name, **guard}, slot, holder, lease_s)
+                document = self._take_lease({"_id": name, **guard}, kind, holder, lease_s)
             if document is None:
                 raise LeaseHeldError(
                     f"zagg.{name} is being worked on by {current.holder or current.turn or 'another process'}"
                 )
-        return Lease(name, slot, document[slot]["token"], holder), Position.from_document(document)
+        return Lease(name, kind, document[kind]["token"], holder), Position.from_document(document)
 
-    def request_turn(self, name: str, slot: SlotName, waiter: str, turn_s: float = TURN_S) -> None:
-        """Reserve the slot for `waiter` as soon as it is free; call again within `turn_s` to keep the turn.
+    def request_turn(self, name: str, kind: LeaseKind, waiter: str, turn_s: float = TURN_S) -> None:
+        """Reserve the lease for `waiter` as soon as it is free; call again within `turn_s` to keep the turn.
 
         Do nothing while it is another waiter's turn. Taking the lease ends the turn.
         """
-        taken = {f"{slot}.turn": {"$literal": waiter}, f"{slot}.turn_until": {"$add": ["$$NOW", int(turn_s * 1000)]}}
-        self._collection.update_one({"_id": name, **_turn_of(slot, waiter)}, [{"$set": taken}])
+        taken = {f"{kind}.turn": {"$literal": waiter}, f"{kind}.turn_until": {"$add": ["$$NOW", int(turn_s * 1000)]}}
+        self._collection.update_one({"_id": name, **_turn_of(kind, waiter)}, [{"$set": taken}])
 
-    def acquire_for(self, name: str, step: RunStep, lease_s: float = LEASE_S) -> tuple[Lease, Position] | None:
-        """Take the lease of increments and record `step` in one operation.
+    def acquire_for(self, name: str, planned: PlannedRange, lease_s: float = LEASE_S) -> tuple[Lease, Position] | None:
+        """Take the lease of increments and record `planned` in one operation.
 
-        Return None if another process has the lease, a step is open, or the position has moved.
+        Return None if another process has the lease, a range is open, or the position has moved.
         """
         holder = new_holder()
-        condition = {"_id": name, "position": step.start, "generation": step.generation, "step": None, **_free("live")}
-        recorded = {"step": {"$literal": step.to_document()}}
-        document = self._take_lease({**condition, "shown": step.generation}, "live", holder, lease_s, recorded)
+        condition = {
+            "_id": name,
+            "position": planned.start,
+            "generation": planned.generation,
+            "step": None,
+            **_free("live"),
+        }
+        recorded = {"step": {"$literal": planned.to_document()}}
+        document = self._take_lease({**condition, "shown": planned.generation}, "live", holder, lease_s, recorded)
         if document is None:
             return None
         return Lease(name, "live", document["live"]["token"], holder), Position.from_document(document)
@@ -174,29 +180,29 @@ class PositionStore:
     def _take_lease(
         self,
         condition: Mapping[str, Any],
-        slot: str,
+        kind: str,
         holder: str,
         lease_s: float,
         also: Mapping[str, Any] | None = None,
     ) -> dict[str, Any] | None:
         taken = {
             **(also or {}),
-            f"{slot}.token": {"$add": [{"$ifNull": [f"${slot}.token", 0]}, 1]},
-            f"{slot}.holder": {"$literal": holder},
-            f"{slot}.until": {"$add": ["$$NOW", int(lease_s * 1000)]},
-            f"{slot}.turn": "",
+            f"{kind}.token": {"$add": [{"$ifNull": [f"${kind}.token", 0]}, 1]},
+            f"{kind}.holder": {"$literal": holder},
+            f"{kind}.until": {"$add": ["$$NOW", int(lease_s * 1000)]},
+            f"{kind}.turn": "",
         }
         return self._update(condition, [{"$set": taken}])
 
     def renew(self, lease: Lease, lease_s: float = LEASE_S) -> bool:
         """Extend the lease to `lease_s` from now; return False if it was released or another holder has taken over."""
-        until = {f"{lease.slot}.until": {"$add": ["$$NOW", int(lease_s * 1000)]}}
-        held = {**lease.guard, f"{lease.slot}.holder": lease.holder}
+        until = {f"{lease.kind}.until": {"$add": ["$$NOW", int(lease_s * 1000)]}}
+        held = {**lease.guard, f"{lease.kind}.holder": lease.holder}
         return self._collection.update_one(held, [{"$set": until}]).matched_count == 1
 
     def release(self, lease: Lease) -> None:
         """Release the lease; does nothing if another holder has taken over."""
-        self._collection.update_one(lease.guard, {"$set": {f"{lease.slot}.holder": "", f"{lease.slot}.until": None}})
+        self._collection.update_one(lease.guard, {"$set": {f"{lease.kind}.holder": "", f"{lease.kind}.until": None}})
 
     def _update(self, condition: Mapping[str, Any], update: Any) -> dict[str, Any] | None:
         """Return the document that matches `condition`, as it is after the update; None if there is none."""
@@ -212,14 +218,18 @@ class PositionStore:
 
     # Increments
 
-    def record_step(self, lease: Lease, step: RunStep) -> Position:
+    def record_range(self, lease: Lease, planned: PlannedRange) -> Position:
         """Record the open increment. Raise `LeaseLostError`; so do all methods below."""
         return self._change(
-            lease, {"$set": {"step": step.to_document()}}, {"position": step.start, "generation": step.generation}
+            lease,
+            {"$set": {"step": planned.to_document()}},
+            {"position": planned.start, "generation": planned.generation},
         )
 
-    def advance(self, lease: Lease, step: RunStep, reached: StepResult, *, release: bool = False) -> Position:
-        """Advance the position past the step and close it; `release` releases the lease in the same operation."""
+    def advance(
+        self, lease: Lease, planned: PlannedRange, reached: PositionUpdate, *, release: bool = False
+    ) -> Position:
+        """Advance the position past the range and close it; `release` releases the lease in the same operation."""
         update: dict[str, Any] = {
             "$set": {
                 "position": reached.through,
@@ -233,30 +243,30 @@ class PositionStore:
         if reached.skipped_count:
             update["$push"] = {"skipped": {"$each": list(reached.skipped), "$slice": MOST_SKIPPED}}
             update["$inc"] = {"skipped_count": reached.skipped_count}
-        return self._change(lease, update, {"position": step.start, "step.uid": step.uid})
+        return self._change(lease, update, {"position": planned.start, "step.uid": planned.uid})
 
-    def skip_empty_range(self, position: Position, reached: StepResult) -> Position | None:
+    def skip_empty_range(self, position: Position, reached: PositionUpdate) -> Position | None:
         """Advance the position past a range with no input for this aggregate.
 
-        Return None if the position has moved or a step is open. Needs no lease: a holder that has planned from the old
-        position is refused when it records its step.
+        Return None if the position has moved or a range is open. Needs no lease: a holder that has planned from the old
+        position is refused when it records its range.
         """
         unmoved = {"position": position.position, "generation": position.generation, "step": None}
         update = {"position": reached.through, "complete_through": reached.complete_through}
         document = self._update({"_id": position.name, **unmoved}, {"$set": update})
         return Position.from_document(document) if document else None
 
-    def abandon(self, lease: Lease, step: RunStep, *, due: str = "", blocked: bool = False) -> Position:
+    def abandon(self, lease: Lease, planned: PlannedRange, *, due: str = "", blocked: bool = False) -> Position:
         """Close an open increment without finishing it; `due` records why a full run is due."""
         update: dict[str, Any] = {"step": None, "live.cancel": ""}
         if due:
             update |= {"due": due, "blocked": blocked}
-        return self._change(lease, {"$set": update}, {"step.uid": step.uid})
+        return self._change(lease, {"$set": update}, {"step.uid": planned.uid})
 
-    def record_failed_attempt(self, lease: Lease, step: RunStep, *, wrote: bool) -> RunStep:
-        """Record a failed attempt and return the step for the next one."""
-        after = replace(step, attempt=step.attempt + 1, wrote=step.wrote or wrote)
-        self._change(lease, {"$set": {"step": after.to_document()}}, {"step.uid": step.uid})
+    def record_failed_attempt(self, lease: Lease, planned: PlannedRange, *, wrote: bool) -> PlannedRange:
+        """Record a failed attempt and return the range for the next one."""
+        after = replace(planned, attempt=planned.attempt + 1, wrote=planned.wrote or wrote)
+        self._change(lease, {"$set": {"step": after.to_document()}}, {"step.uid": planned.uid})
         return after
 
     def record_full_run_due(self, name: str, due: str) -> None:
@@ -279,10 +289,10 @@ class PositionStore:
         return self._change(lease, {"$set": {"making": open_build.to_document()}})
 
     def discard_build(self, lease: Lease) -> Position:
-        """Close a build without finishing it; the next sweep drops its generation."""
+        """Close a build without finishing it; the next `drop_retired` drops its generation."""
         return self._change(lease, {"$set": {"making": None, "build.cancel": ""}})
 
-    def switch(self, build: Lease, live: Lease, open_build: Build, reached: StepResult) -> Position:
+    def switch(self, build: Lease, live: Lease, open_build: Build, reached: PositionUpdate) -> Position:
         """Make the build the current generation; both leases must hold.
 
         A rebuild leaves the recorded code and definition alone, since it keeps the results outside its range.
@@ -326,31 +336,31 @@ class PositionStore:
 
     # Cancelling
 
-    def request_cancel(self, name: str, slot: SlotName, uid: str) -> bool:
-        """Ask the process that performs the step or build `uid` to stop; return False if it is not open."""
-        at = "step.uid" if slot == "live" else "making.uid"
-        return self._collection.update_one({"_id": name, at: uid}, {"$set": {f"{slot}.cancel": uid}}).matched_count == 1
+    def request_cancel(self, name: str, kind: LeaseKind, uid: str) -> bool:
+        """Ask the process that performs the range or build `uid` to stop; return False if it is not open."""
+        at = "step.uid" if kind == "live" else "making.uid"
+        return self._collection.update_one({"_id": name, at: uid}, {"$set": {f"{kind}.cancel": uid}}).matched_count == 1
 
     def now(self) -> datetime:
         """Return the time of MongoDB's clock, timezone-aware."""
         return server_time(self._collection.database)
 
 
-def _free(slot: str, waiter: str = "") -> dict[str, Any]:
-    """Return a filter: the slot is not held, and it is not another waiter's turn."""
-    return {"$and": [_unheld(slot), _turn_of(slot, waiter)]}
+def _free(kind: str, waiter: str = "") -> dict[str, Any]:
+    """Return a filter: the lease is not held, and it is not another waiter's turn."""
+    return {"$and": [_unheld(kind), _turn_of(kind, waiter)]}
 
 
-def _unheld(slot: str) -> dict[str, Any]:
-    """Return a filter: the slot is not held, or its lease has expired. ("" is true to MongoDB's `$not`.)"""
-    unheld = {"$eq": [{"$ifNull": [f"${slot}.holder", ""]}, ""]}
-    return {"$expr": {"$or": [unheld, {"$lte": [f"${slot}.until", "$$NOW"]}]}}
+def _unheld(kind: str) -> dict[str, Any]:
+    """Return a filter: the lease is not held, or has expired. ("" is true to MongoDB's `$not`.)"""
+    unheld = {"$eq": [{"$ifNull": [f"${kind}.holder", ""]}, ""]}
+    return {"$expr": {"$or": [unheld, {"$lte": [f"${kind}.until", "$$NOW"]}]}}
 
 
-def _turn_of(slot: str, waiter: str) -> dict[str, Any]:
+def _turn_of(kind: str, waiter: str) -> dict[str, Any]:
     """Return a filter: it is the turn of `waiter`, or of no one."""
-    turn = {"$ifNull": [f"${slot}.turn", ""]}
-    over = {"$lte": [f"${slot}.turn_until", "$$NOW"]}
+    turn = {"$ifNull": [f"${kind}.turn", ""]}
+    over = {"$lte": [f"${kind}.turn_until", "$$NOW"]}
     return {"$expr": {"$or": [{"$in": [turn, ["", {"$literal": waiter}]]}, over]}}
 
 

@@ -41,7 +41,7 @@ class Rebuild:
     def widen(self, position: Position, since: datetime, until: datetime) -> Span:
         """Return the smallest range around [since, until) that splits no period of an existing key."""
         require_unblocked(position)
-        if position.generation == 0 or position.step is not None:
+        if position.generation == 0 or position.open_range is not None:
             raise NotRebuildableError(f"zagg.{position.name} has an unfinished run: run it first")
         if not since < until:
             raise NotRebuildableError(f"since {since} is not before until {until}")

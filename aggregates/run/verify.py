@@ -100,7 +100,7 @@ def _verify(run_context: RunContext, definition: Definition) -> Comparison:
         if reached is not None:
             recounter.add_range(readable.range(start, reached))
         with run_context.hold_lease(name, "live", WAIT_S) as (_, latest):
-            if latest.step is not None:
+            if latest.open_range is not None:
                 reason = "a run was interrupted and is not finished: run it first"
                 return _refused(definition, latest, reason)
             if latest.position is not None and latest.position != reached:

@@ -14,11 +14,11 @@ from aggregates.models import AggDef
 from aggregates.process_connections import process_connections
 from aggregates.run.context import RunContext
 from aggregates.run.inputs import delete_id_samples
-from aggregates.run.position import Position, SlotName
+from aggregates.run.position import LeaseKind, Position
 from aggregates.services.beat_schedule import drop_schedule
 
 CLEAR_WAIT_S = 10.0
-SLOTS: tuple[SlotName, ...] = ("build", "live")
+LEASE_KINDS: tuple[LeaseKind, ...] = ("build", "live")
 
 
 def define(*, name: str, **fields: Any) -> AggDef:
@@ -90,8 +90,8 @@ def _hold(run_context: RunContext, held: contextlib.ExitStack, aggdef: AggDef, d
     position = run_context.position_store.find_by_aggdef(aggdef.name)
     if position is not None:
         try:
-            for slot in SLOTS:
-                held.enter_context(run_context.hold_lease(position.name, slot, max(deadline - time.monotonic(), 0)))
+            for kind in LEASE_KINDS:
+                held.enter_context(run_context.hold_lease(position.name, kind, max(deadline - time.monotonic(), 0)))
         except LeaseHeldError as error:
             raise LeaseHeldError(
                 f"the aggregate {aggdef.name} is in the middle of a run: cancel it, or wait until it ends ({error})"

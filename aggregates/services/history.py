@@ -142,12 +142,12 @@ def record_refreshes(aggdef: AggDef, outcomes: list[Outcome], position: Position
 
 
 def jobs_under_way(run: Run) -> list[JobListing]:
-    """Return the jobs of a run in progress, with progress about a second old; empty between two steps."""
+    """Return the jobs of a run in progress, with progress about a second old; empty between two ranges."""
     position = process_connections().run_context.position_store.find_by_aggdef(run.aggdef.name)
     if position is None or run.state != Run.State.RUNNING or run.mode == Run.Mode.VERIFY:
         return []
-    step = position.open_build.step if position.open_build else None
+    open_range = position.open_build.open_range if position.open_build else None
     if run.mode == Run.Mode.INCREMENTAL:
-        step = position.step or step  # the first run is a full one
-    ids = [spec.job_id for spec in specs(step)] if step else []
+        open_range = position.open_range or open_range  # the first run is a full one
+    ids = [spec.job_id for spec in specs(open_range)] if open_range else []
     return [job for job_id in ids for job in list_jobs(process_connections().database, 1, job_id=job_id)]

@@ -79,7 +79,7 @@ def enqueue(run: Run) -> None:
 def cancel_run(run: Run) -> Run:
     """Cancel a run: at once if it has not started, else by asking it to stop, after which it ends as cancelled.
 
-    Block for `CANCEL_WAIT_S` at most. Raise `RunStateError` if it has already ended, or has no step to cancel.
+    Block for `CANCEL_WAIT_S` at most. Raise `RunStateError` if it has already ended, or cannot be cancelled just now.
     """
     now = timezone.now()
     planned = Run.objects.filter(pk=run.pk, state=Run.State.PLANNED)
@@ -93,8 +93,8 @@ def cancel_run(run: Run) -> Run:
             raise RunStateError(f"run {run.uid} has already ended in state {run.state}: nothing to cancel")
         if _ask_cancel(run):
             return run
-        time.sleep(0.05)  # it is between two steps
-    raise RunStateError(f"run {run.uid} has no step that can be cancelled right now: try again")
+        time.sleep(0.05)  # it is between two ranges of ids
+    raise RunStateError(f"run {run.uid} is between two ranges of ids and cannot be cancelled right now: try again")
 
 
 def _ask_cancel(run: Run) -> bool:
@@ -104,8 +104,8 @@ def _ask_cancel(run: Run) -> bool:
         return False
     if position.open_build is not None and run.mode in (Run.Mode.FULL, Run.Mode.REBUILD, Run.Mode.INCREMENTAL):
         return position_store.request_cancel(position.name, "build", position.open_build.uid)
-    if position.step is not None:
-        return position_store.request_cancel(position.name, "live", position.step.uid)
+    if position.open_range is not None:
+        return position_store.request_cancel(position.name, "live", position.open_range.uid)
     return False
 
 

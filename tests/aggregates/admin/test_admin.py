@@ -377,8 +377,8 @@ def test_a_running_run_shows_the_progress_of_its_jobs_and_links_to_them(admin_cl
             return
         run = Run.objects.get()
         job = {"state": "map", "created": run.created, "progress": {"splits": 8, "splits_done": 3, "docs_in": 30_000}}
-        step = process_connections().run_context.position_store.get("days").open_build.step
-        (spec,) = specs(step)
+        planned = process_connections().run_context.position_store.get("days").open_build.open_range
+        (spec,) = specs(planned)
         database["zmr.job"].update_one({"_id": spec.job_id}, {"$set": job}, upsert=True)
         pages.append(admin_client.get(reverse("admin:aggregates_run_change", args=[run.pk])).content.decode())
         pages.append(admin_client.get(reverse("admin:aggregates_run_changelist")).content.decode())

@@ -103,8 +103,8 @@ class Machine(RuleBasedStateMachine):
         if point == self.cancelling:
             self.cancelling = ""
             position = self.run_context.position_store.find_by_aggdef(self.definition.name)
-            if position and position.step:
-                self.run_context.position_store.request_cancel(position.name, "live", position.step.uid)
+            if position and position.open_range:
+                self.run_context.position_store.request_cancel(position.name, "live", position.open_range.uid)
             if position and position.open_build:
                 self.run_context.position_store.request_cancel(position.name, "build", position.open_build.uid)
         if point == self.crashing:

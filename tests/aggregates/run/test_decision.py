@@ -177,7 +177,7 @@ def test_a_changed_helper_is_detected_and_unrelated_changes_are_not(
     sys.modules.pop("changing_helper", None)
 
 
-def test_a_step_continues_after_an_unrelated_change_in_its_file(
+def test_a_range_continues_after_an_unrelated_change_in_its_file(
     run, run_context, engine, changing, leave_half_done, right, tmp_path
 ):
     leave_half_done()
@@ -254,8 +254,8 @@ def test_a_run_whose_reduce_failed_midway_is_resumed_with_the_same_range(
         with pytest.raises(RunFailedError, match="poisoned") as caught:
             run(definition)
         assert caught.value.wrote
-    step = run_context.position_store.get("fragilereduce").step
-    assert (step.through, step.attempt, step.wrote) == (last, 3, True)
+    planned = run_context.position_store.get("fragilereduce").open_range
+    assert (planned.through, planned.attempt, planned.wrote) == (last, 3, True)
     producer.send(event("a"))
     monkeypatch.setattr(tasks, "POISON", set())
     run(definition)
@@ -273,8 +273,8 @@ def test_a_cancelled_run_that_may_have_written_requires_a_full_run(
 
     def cancel(point: str) -> None:
         if point == "submitted":
-            step = run_context.position_store.get("countbyday").step
-            engine.cancelled.update(f"{job['job_id']}.1" for job in step.jobs)
+            planned = run_context.position_store.get("countbyday").open_range
+            engine.cancelled.update(f"{job['job_id']}.1" for job in planned.jobs)
 
     with monkeypatch.context() as patch:
         patch.setattr(failpoint, "hook", cancel)

@@ -8,10 +8,10 @@ import pytest
 
 from aggregates.exceptions import LeaseHeldError, LeaseLostError
 from aggregates.run import failpoint
-from aggregates.run.incremental import make_step, refresh
+from aggregates.run.incremental import plan_range, refresh
 from aggregates.run.inputs import readable_input
 from aggregates.run.lease_holder import this_thread
-from aggregates.run.position_store import PositionStore, StepResult
+from aggregates.run.position_store import PositionStore, PositionUpdate
 from tests.support.aggregates.definitions import define, values
 from tests.support.aggregates.event_source import event
 from tests.support.waiting import eventually
@@ -41,21 +41,21 @@ def test_a_process_that_lost_the_lease_changes_nothing(run, run_context, produce
 
 
 def test_an_earlier_holder_is_refused_even_if_nothing_else_has_changed(run, run_context, producer):
-    """Only the fencing token differs: position and open step are as the earlier holder left them."""
+    """Only the fencing token differs: position and open range are as the earlier holder left them."""
     definition = define("CountByDay")
     producer.send(event())
     run(definition)
     last = producer.send(event())
     readable = readable_input(run_context, definition)
     plan = run_context.plan(definition, readable.range(1, last), full=False)
-    step = make_step(run_context, plan, readable.range(1, last), 1, readable)
+    planned = plan_range(run_context, plan, readable.range(1, last), 1, readable)
     early, _ = run_context.position_store.acquire("countbyday", "live", lease_s=0.0)
-    run_context.position_store.record_step(early, step)
+    run_context.position_store.record_range(early, planned)
     run_context.position_store.acquire("countbyday", "live")
     with pytest.raises(LeaseLostError):
-        run_context.position_store.advance(early, step, StepResult(last, None))
+        run_context.position_store.advance(early, planned, PositionUpdate(last, None))
     with pytest.raises(LeaseLostError):
-        run_context.position_store.abandon(early, step)
+        run_context.position_store.abandon(early, planned)
     builder, _ = run_context.position_store.acquire("countbyday", "build", lease_s=0.0)
     run_context.position_store.acquire("countbyday", "build")
     with pytest.raises(LeaseLostError):
