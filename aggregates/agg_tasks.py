@@ -1,4 +1,4 @@
-"""Tasks for the sample data and the front page, which also serve as examples."""
+"""Tasks for the sample data and the overview page, which also serve as examples."""
 
 from __future__ import annotations
 

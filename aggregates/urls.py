@@ -12,7 +12,7 @@ from aggregates.web.auth.login import RateLimitedLoginForm
 from aggregates.web.pages import streams, views
 
 urlpatterns = [
-    path("", views.front, name="front"),
+    path("", views.overview, name="overview"),
     path("aggregates/", views.aggregates, name="aggregates"),
     path("aggregates/<str:name>/", views.aggregate, name="aggregate"),
     path("charts/", views.charts, name="charts"),
@@ -22,7 +22,7 @@ urlpatterns = [
     path("embed/<str:token>/", views.embedded, name="embed"),
     path("embed/<str:token>/live/", streams.embedded, name="embed-live"),
     path("live/charts/", streams.charts, name="live-charts"),
-    path("live/pulse/", streams.pulse, name="live-pulse"),
+    path("live/pulse/", streams.overview, name="live-overview"),
     path("jobs/", views.jobs, name="jobs"),
     path("live/jobs/", streams.jobs, name="live-jobs"),
     path(

@@ -22,7 +22,7 @@ WAIT_S = 900.0  # for any condition: the machine may be busy
 def take(page: Page, system: System, folder: Path) -> None:
     """Open each page, wait for the element that is drawn last, and save a picture."""
     pictures = {
-        "front": ("", 900, "#latest li"),
+        "overview": ("", 900, "#latest li"),
         "chart": ("charts/commits-per-day/", 760, "canvas"),
         "dashboard": ("dashboards/open-source/", 1050, "canvas"),
         "aggregate": ("aggregates/commits_by_day/", 1100, "canvas"),

@@ -95,7 +95,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "login"
-LOGIN_REDIRECT_URL = "front"
+LOGIN_REDIRECT_URL = "overview"
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = ZARKOV.time_zone

@@ -1,4 +1,4 @@
-"""Summarize the state of the system for the front page: aggregates and their lag, quarantine, jobs."""
+"""Summarize the state of the system for the overview page: aggregates and their lag, quarantine, jobs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read(database: Database[dict[str, Any]]) -> dict[str, Any]:
     newest = stored_events.newest_id(database)
     return {
         "newest_id": newest,
-        "aggregates": aggregates(database, newest),
+        "aggregates": list_outputs(database, newest),
         "quarantine": database["quarantine"].estimated_document_count(),
         "jobs": {
             "running": database["zmr.job"].count_documents({"state": {"$in": list(RUNNING_STATES)}}, maxTimeMS=1000),
@@ -26,7 +26,7 @@ def read(database: Database[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def aggregates(database: Database[dict[str, Any]], newest: int) -> list[dict[str, Any]]:
+def list_outputs(database: Database[dict[str, Any]], newest: int) -> list[dict[str, Any]]:
     """List the outputs of up to 500 positions: definition, freshness, lag in events, and whether a run is open."""
     found = []
     now = freshness.watermark(database)

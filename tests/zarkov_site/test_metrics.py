@@ -133,7 +133,7 @@ def test_zarkov_measures_itself_and_the_dashboard_shows_it(system: System, syste
         return {d["_id"].rpartition("/")[0] for d in system_database["zagg.metric_timers"].find({}, {"_id": 1})}
 
     wanted = {
-        "request.front{method=GET,status=2xx}/web",
+        "request.overview{method=GET,status=2xx}/web",
         "zarkov.ingester.commit/ingester",
         "zarkov.aggregator.refresh/aggregator",
     }

@@ -173,6 +173,6 @@ def greeting(address: str, password_file: Path, password: str, token: str) -> st
                      -d '{event}' \\
                      {address}api/v1/events/
 
-  The front page shows that event within a second. This token ends with the next start; create a lasting one with
+  The overview shows that event within a second. This token ends with the next start; create a lasting one with
   `{program} token NAME --scope ingest`. Ctrl-C stops everything.
 """

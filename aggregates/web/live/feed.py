@@ -1,4 +1,4 @@
-"""Feeds of live channels: read a state, and make the message that leads from one state to the next. No Django here."""
+"""Feeds: read a state, and make the message that leads from one state to the next. No Django here."""
 
 from __future__ import annotations
 

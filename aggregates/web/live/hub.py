@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator, Mapping
 
 from aggregates.web.json_encoding import to_json
-from aggregates.web.live.channel import LiveChannel, SendPacing
 from aggregates.web.live.feed import Feed, Notice, StreamMessage
+from aggregates.web.live.feed_channel import FeedChannel, SendPacing
 
 
 class Hub:
@@ -17,7 +17,7 @@ class Hub:
     def __init__(self, pace: SendPacing | None = None) -> None:
         self._pace = pace or SendPacing()
         self._lock = threading.Lock()
-        self._channels: dict[Feed, LiveChannel] = {}
+        self._channels: dict[Feed, FeedChannel] = {}
         self._past_reads = 0  # of channels that have ended
 
     @property
@@ -34,18 +34,18 @@ class Hub:
         for channel in self.channels():
             channel.handle_notice(notice)
 
-    def channel(self, feed: Feed) -> LiveChannel:
+    def channel(self, feed: Feed) -> FeedChannel:
         """Return the channel of a feed, started now if there is none."""
         with self._lock:
             channel = self._channels.get(feed)
             if channel is None or channel.closed:
-                channel = self._channels[feed] = LiveChannel(
+                channel = self._channels[feed] = FeedChannel(
                     feed, secrets.token_hex(4), self._pace, self._remove_channel
                 )
                 channel.start()
             return channel
 
-    def channels(self) -> list[LiveChannel]:
+    def channels(self) -> list[FeedChannel]:
         with self._lock:
             return list(self._channels.values())
 
@@ -54,7 +54,7 @@ class Hub:
         for channel in self.channels():
             channel.stop()
 
-    def _remove_channel(self, channel: LiveChannel) -> None:
+    def _remove_channel(self, channel: FeedChannel) -> None:
         with self._lock:
             self._past_reads += channel.reads
             if self._channels.get(channel.feed) is channel:
@@ -66,7 +66,7 @@ class Viewer:
 
     def __init__(self, hub: Hub, feeds: Mapping[str, Feed], have: dict[str, int]) -> None:
         self._changed = threading.Event()
-        self._channels: dict[str, LiveChannel] = {}
+        self._channels: dict[str, FeedChannel] = {}
         for name, feed in feeds.items():
             channel = hub.channel(feed)
             while not channel.add(self._changed):

@@ -1,4 +1,4 @@
-"""Feed the front page with event rates, the latest events, and the lag of the aggregates."""
+"""Feed the overview page with event rates, the latest events, and the lag of the aggregates."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def charts(request: HttpRequest) -> HttpResponseBase:
 
 @require_GET
 @json_errors
-def pulse(request: HttpRequest) -> HttpResponseBase:
-    """Stream the state of the system for the front page."""
+def overview(request: HttpRequest) -> HttpResponseBase:
+    """Stream the state of the system for the overview page."""
     rights_of(request).require_unlimited()
     return respond(request, {"": OverviewFeed(database)}, may_continue(request, Rights.require_unlimited))
 

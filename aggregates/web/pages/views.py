@@ -1,4 +1,4 @@
-"""Render the pages: front, aggregates, charts, dashboards, jobs, and embedded charts."""
+"""Render the pages: overview, aggregates, charts, dashboards, jobs, and embedded charts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from aggregates.models import AggDef
 from aggregates.models.chart import Chart, Dashboard
-from aggregates.web import embed, overview
+from aggregates.web import embed
 from aggregates.web.auth.access import EDIT, OPERATE, rights_of
 from aggregates.web.exceptions import NotFoundError, WebError
 from aggregates.web.json_encoding import plain, to_json
 from aggregates.web.mongo import database
+from aggregates.web.overview import list_outputs
 from aggregates.web.pages import chart_figure, embedding
 from aggregates.web.pages.forms import ChartForm
 from aggregates.web.pages.page_access import error_page, page_view
@@ -27,17 +28,17 @@ MAX_SERIES = 8  # in the default chart on the page of an aggregate
 
 @require_safe
 @page_view
-def front(request: HttpRequest) -> HttpResponseBase:
+def overview(request: HttpRequest) -> HttpResponseBase:
     """Show the live state, the first chart that heads a dashboard and has data, and links to the other pages."""
     boards = list(Dashboard.objects.all()[:12])
     featured = _first_with_data(boards)
     return render(
         request,
-        "zarkov/front.html",
+        "zarkov/overview.html",
         {
             "featured": chart_figure.context(featured[0]) if featured else None,
             "featured_stream": chart_figure.stream_url(reverse("live-charts"), featured) if featured else "",
-            "section": "front",
+            "section": "overview",
             "zone": settings.ZARKOV.time_zone,
             "may_see_quarantine": _may_see_quarantine(request),
             "may_make_tokens": getattr(request.user, "is_superuser", False),
@@ -67,7 +68,7 @@ def _first_with_data(boards: list[Dashboard]) -> list[Chart]:
 @page_view
 def aggregates(request: HttpRequest) -> HttpResponseBase:
     texts = dict(AggDef.objects.exclude(description="").values_list("name", "description"))
-    reached = {item["name"]: item for item in overview.aggregates(database(), 0)}
+    reached = {item["name"]: item for item in list_outputs(database(), 0)}
     items = []
     for name in query.list_aggregates(database()):
         item = reached.get(name, {})

@@ -29,11 +29,11 @@ def _imports(path: Path) -> set[Path]:
     return found
 
 
-@pytest.mark.parametrize("entry", ["charts-page.js", "front-page.js"])
+@pytest.mark.parametrize("entry", ["charts-page.js", "overview-page.js"])
 def test_exactly_the_needed_modules_are_preloaded(entry: str) -> None:
     head = render_to_string("zarkov/modules.html")
     preloaded = {name.removeprefix("/static/") for name in re.findall(r'rel="modulepreload" href="([^"]+)"', head)}
     needed = {str(path.relative_to(FOLDER.parent)) for path in _imports(FOLDER / entry)}
     assert needed <= preloaded
-    everything = _imports(FOLDER / "charts-page.js") | _imports(FOLDER / "front-page.js")
+    everything = _imports(FOLDER / "charts-page.js") | _imports(FOLDER / "overview-page.js")
     assert preloaded == {str(path.relative_to(FOLDER.parent)) for path in everything}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from aggregates.web.exceptions import UnavailableError
-from aggregates.web.live.channel import KEPT_MESSAGES, SendPacing
 from aggregates.web.live.feed import StreamMessage
+from aggregates.web.live.feed_channel import KEPT_MESSAGES, SendPacing
 from aggregates.web.live.hub import Hub, Viewer
 from tests.support.waiting import eventually
 

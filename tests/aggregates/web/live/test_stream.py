@@ -57,7 +57,7 @@ def test_a_stream_continues_after_the_last_event_id(server: Server) -> None:
         assert (kind, data["series"][0]["set"]) == ("points", [[1704067200000.0, 2]])
 
 
-def test_a_posted_event_is_in_the_pulse_within_a_second(server: Server) -> None:
+def test_a_posted_event_is_in_the_overview_within_a_second(server: Server) -> None:
     with server.stream("live/pulse/") as stream:
         stream.next()
 

@@ -31,14 +31,14 @@ class SendPacing:
     linger_s: float = 10.0  # time for which a channel without viewers stays open, in case they reconnect
 
 
-class LiveChannel:
+class FeedChannel:
     """Read a feed each time it may have changed, once for all viewers. Any thread may call any method.
 
     Messages are numbered from 1: message n takes a viewer from version n - 1 to version n. `uid` identifies the channel
     in event ids.
     """
 
-    def __init__(self, feed: Feed, uid: str, pace: SendPacing, close: Callable[[LiveChannel], None]) -> None:
+    def __init__(self, feed: Feed, uid: str, pace: SendPacing, close: Callable[[FeedChannel], None]) -> None:
         self.feed = feed
         self.uid = uid
         self._pace = pace

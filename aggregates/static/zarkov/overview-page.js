@@ -1,4 +1,4 @@
-// The front page: live numbers, events and aggregates from the pulse stream.
+// The overview page: live numbers, events and aggregates from its stream.
 
 import { Colors, copyButtons, dotOf, make } from "./dom.js";
 import { ago, compact, exact } from "./format.js";
@@ -13,7 +13,7 @@ let plot;
 const colors = new Colors();
 let skewMs = 0; // how far the server's clock is ahead of this one
 
-function pulse(data) {
+function overview(data) {
   state = data;
   skewMs = data.now * 1000 - Date.now();
   numbers();
@@ -106,7 +106,7 @@ function aggregates() {
 }
 
 copyButtons();
-new LiveStream(root.dataset.stream, { pulse }, showStatus(document.querySelector(".live-status"))).open();
+new LiveStream(root.dataset.stream, { pulse: overview }, showStatus(document.querySelector(".live-status"))).open();
 setInterval(() => {
   if (state && !document.hidden) {
     rates();
