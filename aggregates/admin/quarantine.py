@@ -13,7 +13,7 @@ from django.urls import reverse
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from aggregates.services.quarantine import ReplayOutcome, replay_entries
+from aggregates.services.quarantine import ReplayCounts, replay_entries
 from aggregates.web.api.quarantine import from_replay_error, read_selection
 from aggregates.web.exceptions import WebError
 from aggregates.web.mongo import database, to_web_error
@@ -106,7 +106,7 @@ class QuarantineAdmin(admin.ModelAdmin):
             if what == []:
                 self.message_user(request, "Select entries first.", messages.WARNING)
             elif action.startswith("replay"):
-                self._show_outcome(request, replay_entries(database(), what, by=str(request.user)))
+                self._show_counts(request, replay_entries(database(), what, by=str(request.user)))
             elif action.startswith("delete"):
                 self.message_user(request, f"{quarantine.delete(database(), what):,} deleted.", messages.SUCCESS)
         except Exception as error:  # noqa: BLE001 - raised again unless it is of a known kind
@@ -146,9 +146,9 @@ class QuarantineAdmin(admin.ModelAdmin):
                 quarantine_replay.keep_mended(database(), key, made)
                 self.message_user(request, "Kept: a replay sends this text.", messages.SUCCESS)
             else:
-                outcome = replay_entries(database(), [key], by=str(request.user), mended=made)
-                self._show_outcome(request, outcome)
-                if not outcome.accepted:
+                counts = replay_entries(database(), [key], by=str(request.user), mended=made)
+                self._show_counts(request, counts)
+                if not counts.accepted:
                     return None
         except MendError as error:
             self.message_user(request, f"Still no event: {error}", messages.ERROR)
@@ -192,10 +192,10 @@ class QuarantineAdmin(admin.ModelAdmin):
             raise error
         self.message_user(request, str(shown), messages.ERROR)
 
-    def _show_outcome(self, request: HttpRequest, outcome: ReplayOutcome) -> None:
-        level = messages.SUCCESS if not outcome.refused else messages.WARNING
-        examples = "".join(f"; {text}" for text in dict.fromkeys(message for _, message in outcome.examples[:3]))
-        self.message_user(request, f"{outcome.sentence()}{examples}", level)
+    def _show_counts(self, request: HttpRequest, counts: ReplayCounts) -> None:
+        level = messages.SUCCESS if not counts.refused else messages.WARNING
+        examples = "".join(f"; {text}" for text in dict.fromkeys(message for _, message in counts.examples[:3]))
+        self.message_user(request, f"{counts.sentence()}{examples}", level)
 
 
 def preview(entry: dict[str, Any]) -> str:

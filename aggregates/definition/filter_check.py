@@ -11,6 +11,7 @@ from typing import Any
 from bson.regex import Regex
 
 from aggregates.exceptions import DefinitionError, known
+from mapreduce.job.value_check import is_whole
 
 COMBINE = ("$and", "$or", "$nor")
 ANY = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
@@ -66,7 +67,7 @@ def _check_operand(field: str, name: str, operand: Any, condition: Mapping[str, 
         wanted = "a string"
     elif name == "$options" and ("$regex" not in condition or not _letters(operand)):
         wanted = "some of the letters imsx, together with $regex"
-    elif name == "$size" and not (_whole(operand) and operand >= 0):
+    elif name == "$size" and not (is_whole(operand) and operand >= 0):
         wanted = "a whole number of 0 or more"
     elif name == "$mod" and not (_pair(operand) and operand[0] != 0):
         wanted = "a list of divisor and remainder"
@@ -94,12 +95,8 @@ def _letters(value: Any) -> bool:
     return isinstance(value, str) and set(value) <= set("imsx")
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _pair(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and all(_whole(each) for each in value)
+    return isinstance(value, list | tuple) and len(value) == 2 and all(is_whole(each) for each in value)
 
 
 def _unknown(name: str, *, at_field: bool) -> DefinitionError:

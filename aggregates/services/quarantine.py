@@ -22,7 +22,7 @@ TIMEOUT_S = 5.0
 
 
 @dataclass
-class ReplayOutcome:
+class ReplayCounts:
     """The counts of one replay."""
 
     accepted: int = 0  # journalled by the ingester
@@ -44,7 +44,7 @@ def replay_entries(
     *,
     by: str,
     mended: Mapping[str, Any] | None = None,
-) -> ReplayOutcome:
+) -> ReplayCounts:
     """Send quarantined entries, given by a selection or by keys, through the ingester's acknowledged socket.
 
     A selection includes replayed entries only if it says so. Replaying twice stores nothing twice. Block for about
@@ -52,21 +52,21 @@ def replay_entries(
     """
     if isinstance(what, Selection) and what.replayed is None:
         what = replace(what, replayed=False)
-    outcome = ReplayOutcome(left=quarantine.count_selected(database, what) if isinstance(what, Selection) else 0)
+    counts = ReplayCounts(left=quarantine.count_selected(database, what) if isinstance(what, Selection) else 0)
     deadline = time.monotonic() + LIMIT_S
     address = settings.ZARKOV.connect_address("ack_bind_address")
     with AcknowledgedClient(address, timeout_s=TIMEOUT_S, attempts=2, keys=settings.ZARKOV.client_keys()) as client:
         entries = quarantine.selected(database, what, MOST)
         for done in replay_all(database, client, entries, mended=mended, by=by):
-            outcome.left = max(0, outcome.left - 1)
+            counts.left = max(0, counts.left - 1)
             if done.accepted:
-                outcome.accepted += 1
+                counts.accepted += 1
             else:
-                outcome.refused += 1
-                if len(outcome.examples) < SHOWN:
-                    outcome.examples.append((key_text(done.key), done.message))
+                counts.refused += 1
+                if len(counts.examples) < SHOWN:
+                    counts.examples.append((key_text(done.key), done.message))
             if time.monotonic() > deadline:
                 break
         else:
-            outcome.left = 0
-    return outcome
+            counts.left = 0
+    return counts

@@ -44,8 +44,8 @@ class MendError(IngestError):
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
-    """The outcome of one replay."""
+class ReplayedEntry:
+    """What became of one entry that was to be replayed."""
 
     key: Mapping[str, Any]
     accepted: bool
@@ -108,7 +108,7 @@ def replay_all(
     *,
     mended: Mapping[str, Any] | None = None,
     by: str = "",
-) -> Iterator[Replay]:
+) -> Iterator[ReplayedEntry]:
     """Send entries again in batches, each as it was mended or as it is, and yield their outcomes.
 
     An event keeps its `id`, or gets one made of the entry's key, so that it is stored once however often it is
@@ -123,7 +123,7 @@ def replay_all(
             try:
                 ready.append((entry, *_event(entry, mended if mended is not None else mended_of(entry))))
             except MendError as error:
-                yield Replay(entry["_id"], False, str(error))
+                yield ReplayedEntry(entry["_id"], False, str(error))
         sent: list[Mapping[str, Any]] = []
         events: list[bytes] = []
         claimed = _claim(database, [(entry["_id"], event_id) for entry, _, event_id in ready])
@@ -133,7 +133,7 @@ def replay_all(
                 sent.append(entry)
                 events.append(raw)
             else:
-                yield Replay(
+                yield ReplayedEntry(
                     entry["_id"], False, f"it was replayed under id {under!r}: another id would store it twice"
                 )
         receipt = client.send(events)
@@ -142,7 +142,7 @@ def replay_all(
         note = {"replayed": dt.datetime.now(dt.UTC)} | ({"by": by} if by else {})
         database[QUARANTINE].update_many({"_id": {"$in": accepted}}, {"$set": note})
         for index, entry in enumerate(sent):
-            yield Replay(entry["_id"], index not in rejected, rejected.get(index, "accepted"))
+            yield ReplayedEntry(entry["_id"], index not in rejected, rejected.get(index, "accepted"))
 
 
 def _found(database: Database[Document], key: Mapping[str, Any]) -> Document:

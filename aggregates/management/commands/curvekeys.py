@@ -18,8 +18,8 @@ class Command(ZarkovCommand):
     help = (
         "Make CURVE keys, which encrypt sockets and shut out everybody else: `engine` makes one pair that router, "
         "workers and clients of the map-reduce engine share; `ingest` the ingester's, and a file for Zarkov's own "
-        "processes; `--client NAME` a file for a program that sends events. Copy the files to the machines that need "
-        "them, and restart the processes."
+        "processes; `--client NAME` a file for a producer. Copy the files to the machines that need them, and restart "
+        "the processes."
     )
     example = "manage.py curvekeys ingest --client shop"
 
@@ -38,27 +38,28 @@ class Command(ZarkovCommand):
         if options["client"] is not None:
             if which == "engine":
                 raise CommandError("--client: the engine's keys are one pair that all share; use `curvekeys ingest`")
-            self._client(options["client"], replace=force)
+            self._write_client_keys(options["client"], replace=force)
             return
         paths = {"engine": self._keys / "zmr.curve", "ingest": self._keys / "ingest.curve"}
+        write = {"engine": self._write_engine_keys, "ingest": self._write_ingest_keys}
         wanted = [which] if which else [name for name, path in paths.items() if force or not path.exists()]
         for name in wanted or ["engine"]:  # if all exist, the error names --force
-            getattr(self, f"_{name}")(paths[name], replace=force)
+            write[name](paths[name], replace=force)
 
-    def _engine(self, path: Any, *, replace: bool) -> None:
+    def _write_engine_keys(self, path: Any, *, replace: bool) -> None:
         write_keys(path, make_keys(), replace=replace)
         self.stdout.write(f"wrote {path}")
 
-    def _ingest(self, path: Any, *, replace: bool) -> None:
+    def _write_ingest_keys(self, path: Any, *, replace: bool) -> None:
         if path.exists() and not replace:
-            raise CommandError(f"{path} exists already: every sender would be locked out (--force replaces it)")
+            raise CommandError(f"{path} exists already: every producer would be locked out (--force replaces it)")
         folder = settings.ZARKOV.folder.client_keys
         keys = make_server_keys(path, folder)
         self.stdout.write(f"wrote {path}")
         for name in sorted({OWN} | {found.stem for found in folder.glob(f"*{SUFFIX}")}):
             self.stdout.write(f"wrote {make_client_keys(keys, name)}")
 
-    def _client(self, name: str, *, replace: bool) -> None:
+    def _write_client_keys(self, name: str, *, replace: bool) -> None:
         folder = settings.ZARKOV.folder.client_keys
         if not name or not set(name) <= NAME_CHARS or name.startswith("."):
             raise CommandError(f"--client {name!r} is not allowed: use letters, digits, dots, dashes and underscores")

@@ -189,15 +189,15 @@ class QuarantineReplayView(ApiView):
         except quarantine_replay.MendError as error:
             raise BadRequestError(str(error), parameter="document") from None
         try:
-            outcome = replay_entries(database(), what, by=_name(request), mended=made)
+            counts = replay_entries(database(), what, by=_name(request), mended=made)
         except Exception as error:
             raise from_replay_error(error) from error
         return Response(
             {
-                "accepted": outcome.accepted,
-                "refused_count": outcome.refused,
-                "refused": [{"key": key, "message": message} for key, message in outcome.examples],
-                "left": outcome.left,
+                "accepted": counts.accepted,
+                "refused_count": counts.refused,
+                "refused": [{"key": key, "message": message} for key, message in counts.examples],
+                "left": counts.left,
             }
         )
 

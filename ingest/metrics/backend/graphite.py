@@ -24,7 +24,7 @@ MOST_PATHS = 100_000  # paths whose type is remembered
 class GraphiteBackend(Backend):
     name = "graphite"
     help = "to graphite's carbon, in the plaintext protocol"
-    parcels_at_once = 2_000
+    payloads_at_once = 2_000
 
     @classmethod
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
@@ -37,10 +37,10 @@ class GraphiteBackend(Backend):
 
     def pack(self) -> list[Any]:
         prefix, now = self.options.own.get("prefix", ""), int(time.time())
-        parcels: list[Any] = []
+        payloads: list[Any] = []
         for name, (kind, found) in self._by_path(prefix).items():
-            parcels += [f"{name}.{key} {value!r} {now}\n".encode() for key, value in values_of(kind, found).items()]
-        return parcels
+            payloads += [f"{name}.{key} {value!r} {now}\n".encode() for key, value in values_of(kind, found).items()]
+        return payloads
 
     def _by_path(self, prefix: str) -> dict[str, tuple[str, RollupEntry]]:
         """Merge metrics of the same path and type, which differ in level or rate; see `_path` for types."""
@@ -57,10 +57,10 @@ class GraphiteBackend(Backend):
             self._types.setdefault(name, metric.type)
         return name if self._types.get(name, metric.type) == metric.type else f"{name}.{metric.type.lower()}"
 
-    def deliver(self, parcels: Sequence[Any]) -> int:
-        """Send over one connection. Parcels are accepted once carbon has read it to the end."""
+    def deliver(self, payloads: Sequence[Any]) -> int:
+        """Send over one connection. Payloads are accepted once carbon has read it to the end."""
         own = self.options.own
-        return send_stream("carbon", own["host"], own["port"], parcels)
+        return send_stream("carbon", own["host"], own["port"], payloads)
 
 
 def values_of(kind: str, found: RollupEntry) -> dict[str, float | int]:

@@ -1,9 +1,9 @@
 """The base class of backends: receive from the broker, gather, and deliver every `flush_s` without losing anything.
 
-A backend defines how gathered measurements become parcels (`pack`) and how parcels are sent (`deliver`). Parcels leave
-the queue only once `deliver` reports them as accepted; until then they are retried, with pauses that double. If too
-many wait, nothing more is received: ZeroMQ's queues fill, and the broker drops messages for this backend alone. A
-parcel that makes `deliver` fail by itself is refused, counted and logged; the others are still delivered.
+A backend defines how gathered measurements become payloads (`pack`) and how payloads are sent (`deliver`). Payloads
+leave the queue only once `deliver` reports them as accepted; until then they are retried, with pauses that double. If
+too many wait, nothing more is received: ZeroMQ's queues fill, and the broker drops messages for this backend alone. A
+payload that makes `deliver` fail by itself is refused, counted and logged; the others are still delivered.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 HIGH_WATER_COUNT = 100_000
 MOST_METRICS = 20_000  # gathered metrics, or items kept one by one, that cause an early flush
-MOST_PARCELS = 100_000  # waiting parcels at which receiving stops
+MOST_PAYLOADS = 100_000  # waiting payloads at which receiving stops
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 STOP_WITHIN_S = 2.0  # at stop, for the last delivery
 ADDRESS_CHECK_S = 1.0  # between two checks of the broker's address
@@ -49,7 +49,7 @@ class Backend(ABC):
 
     name: ClassVar[str] = ""
     help: ClassVar[str] = ""
-    parcels_at_once: ClassVar[int] = 500
+    payloads_at_once: ClassVar[int] = 500
     span_s: ClassVar[int] = 0  # length of the spans whose measurements are kept apart; 0 = from flush to flush
 
     def __init__(self, options: BackendOptions) -> None:
@@ -58,9 +58,9 @@ class Backend(ABC):
         self.options = options
         self.delivery_count = DeliveryCount()
         self.gathered = Rollup(self.span_s)
-        self.parcels: list[Any] = []
+        self.payloads: list[Any] = []
         self.delivered = 0
-        self.refused = 0  # parcels that the target system will never accept
+        self.refused = 0  # payloads that the target system will never accept
         self.unreadable = 0  # messages that are not valid measurements
         self._retry_s = 0.0
         self._socket: Any = None
@@ -87,11 +87,11 @@ class Backend(ABC):
 
     @abstractmethod
     def pack(self) -> list[Any]:
-        """Return everything gathered since the last call, as parcels in the order of delivery."""
+        """Return everything gathered since the last call, as payloads in the order of delivery."""
 
     @abstractmethod
-    def deliver(self, parcels: Sequence[Any]) -> int:
-        """Send parcels, starting with the first. Return how many were accepted or refused for good: from 1 to all.
+    def deliver(self, payloads: Sequence[Any]) -> int:
+        """Send payloads, starting with the first. Return how many were accepted or refused for good: from 1 to all.
 
         Raise `PostponedError` if none was: all are sent again later. Can block for a few seconds.
         """
@@ -142,8 +142,8 @@ class Backend(ABC):
         """Wait at most `timeout_s` for messages or the next flush or retry; then receive, and deliver what is due."""
         if time.monotonic() >= self._check_at:
             self._follow_broker()
-        full = len(self.parcels) >= MOST_PARCELS
-        due = min(self._flush_at, self._try_at if self.parcels else self._flush_at) - time.monotonic()
+        full = len(self.payloads) >= MOST_PAYLOADS
+        due = min(self._flush_at, self._try_at if self.payloads else self._flush_at) - time.monotonic()
         poller = zmq.Poller()
         if wake is not None:
             poller.register(wake, zmq.POLLIN)
@@ -155,7 +155,7 @@ class Backend(ABC):
         now = time.monotonic()
         if now >= self._flush_at or self.unpacked_count() >= MOST_METRICS:
             self.flush()
-        elif self.parcels and now >= self._try_at:
+        elif self.payloads and now >= self._try_at:
             self._deliver()
 
     def _receive(self) -> int:
@@ -196,45 +196,45 @@ class Backend(ABC):
         """Pack what was gathered, and deliver. Return True if nothing is left."""
         self._flush_at = time.monotonic() + self.options.flush_s
         try:
-            self.parcels += self.pack()
+            self.payloads += self.pack()
         except Exception:
             log.exception("gathered measurements cannot be packed and are dropped")
         if time.monotonic() >= self._try_at:
             self._deliver()
         self._log_totals()
-        return not self.parcels
+        return not self.payloads
 
     def _deliver(self) -> None:
         try:
-            while self.parcels:
+            while self.payloads:
                 accepted = self._deliver_some()
-                del self.parcels[:accepted]
+                del self.payloads[:accepted]
                 self.delivered += accepted
                 self._retry_s = 0.0
         except PostponedError as error:
             if not self._retry_s:
-                log.warning("delivery postponed parcels=%d error=%s", len(self.parcels), error)
+                log.warning("delivery postponed payloads=%d error=%s", len(self.payloads), error)
             self._retry_s = min(max(self._retry_s * 2, FIRST_RETRY_S), LONGEST_RETRY_S)
             self._try_at = time.monotonic() + self._retry_s
 
     def _deliver_some(self) -> int:
-        """Deliver some parcels. If they make `deliver` fail, deliver the first alone, or refuse it if it fails too."""
+        """Deliver some payloads. If they make `deliver` fail, deliver the first alone, or refuse it if it fails too."""
         try:
-            return self.deliver(self.parcels[: self.parcels_at_once])
+            return self.deliver(self.payloads[: self.payloads_at_once])
         except PostponedError:
             raise
-        except Exception as error:  # noqa: BLE001 - the parcel at fault is found below
+        except Exception as error:  # noqa: BLE001 - the payload at fault is found below
             fault = error
         try:
-            return self.deliver(self.parcels[:1]) if len(self.parcels) > 1 else self._refuse(fault)
+            return self.deliver(self.payloads[:1]) if len(self.payloads) > 1 else self._refuse(fault)
         except PostponedError:
             raise
-        except Exception as error:  # noqa: BLE001 - this parcel is at fault
+        except Exception as error:  # noqa: BLE001 - this payload is at fault
             return self._refuse(error)
 
     def _refuse(self, error: Exception) -> int:
         self.refused += 1
-        log.error("parcel cannot be delivered and is refused error=%r parcel=%.300r", error, self.parcels[0])
+        log.error("payload cannot be delivered and is refused error=%r payload=%.300r", error, self.payloads[0])
         return 1
 
     def _log_totals(self) -> None:
@@ -258,8 +258,8 @@ class Backend(ABC):
         while not self.flush() and time.monotonic() < deadline:
             time.sleep(0.1)
             self._try_at = 0.0
-        if self.parcels:
-            log.error("parcels dropped, the target did not accept them before the end parcels=%d", len(self.parcels))
+        if self.payloads:
+            log.error("payloads dropped, the target did not accept them before the end payloads=%d", len(self.payloads))
         self._context.term()
         self._socket = None
         self.end()

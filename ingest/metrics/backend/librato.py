@@ -37,7 +37,7 @@ REFUSALS = {400, 404, 413, 422}  # status codes that a retry of the same gauges 
 class LibratoBackend(Backend):
     name = "librato"
     help = "to Librato's metrics API, as gauges"
-    parcels_at_once = 300
+    payloads_at_once = 300
 
     @classmethod
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
@@ -81,11 +81,11 @@ class LibratoBackend(Backend):
         gauges, self._gauges = self._gauges, []
         return gauges + list(sums.values())
 
-    def deliver(self, parcels: Sequence[Any]) -> int:
+    def deliver(self, payloads: Sequence[Any]) -> int:
         """Send one request. Status 2xx means accepted, one of `REFUSALS` that a gauge is refused for good."""
         request = urllib.request.Request(
             self.options.own["url"],
-            data=json.dumps({"gauges": list(parcels)}).encode(),
+            data=json.dumps({"gauges": list(payloads)}).encode(),
             headers={"Content-Type": "application/json", "Authorization": self._login},
         )
         try:
@@ -96,18 +96,18 @@ class LibratoBackend(Backend):
                 body = error.read(500).decode(errors="replace")
             if error.code not in REFUSALS:
                 raise PostponedError(f"{self.options.own['url']} answered {error.code}: {body}") from None
-            return self._refused(parcels, body)
+            return self._refused(payloads, body)
         except OSError as error:
             raise PostponedError(f"{self.options.own['url']} cannot be reached: {error}") from None
-        return len(parcels)
+        return len(payloads)
 
-    def _refused(self, parcels: Sequence[Any], body: str) -> int:
+    def _refused(self, payloads: Sequence[Any], body: str) -> int:
         """Send refused gauges in halves, so that a bad one does not hold up the others."""
-        if len(parcels) > 1:
-            half = len(parcels) // 2
-            return self.deliver(parcels[:half])
+        if len(payloads) > 1:
+            half = len(payloads) // 2
+            return self.deliver(payloads[:half])
         self.refused += 1
-        log.warning("gauge refused for good gauge=%s answer=%s", parcels[0], body)
+        log.warning("gauge refused for good gauge=%s answer=%s", payloads[0], body)
         return 1
 
 

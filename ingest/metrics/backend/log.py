@@ -21,10 +21,10 @@ class LogBackend(Backend):
     def pack(self) -> list[Any]:
         return sorted(line(identity, gathered) for identity, _, gathered in self.gathered.collect())
 
-    def deliver(self, parcels: Sequence[Any]) -> int:
-        for text in parcels:
+    def deliver(self, payloads: Sequence[Any]) -> int:
+        for text in payloads:
             log.info("%s", text)
-        return len(parcels)
+        return len(payloads)
 
 
 def line(metric: Identity, found: RollupEntry) -> str:

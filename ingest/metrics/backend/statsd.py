@@ -44,27 +44,27 @@ class StatsdBackend(Backend):
     def pack(self) -> list[Any]:
         """Return datagrams, each of as many lines as fit."""
         prefix = self.options.own.get("prefix", "")
-        parcels: list[Any] = []
+        payloads: list[Any] = []
         size = DATAGRAM_BYTES
         for identity, _, found in self.gathered.collect():
             for line in lines(identity, found, prefix):
                 if size + len(line) + 1 > DATAGRAM_BYTES:
-                    parcels.append([])
+                    payloads.append([])
                     size = 0
-                parcels[-1].append(line)
+                payloads[-1].append(line)
                 size += len(line) + 1
-        return [b"\n".join(parcel) + b"\n" for parcel in parcels]
+        return [b"\n".join(payload) + b"\n" for payload in payloads]
 
-    def deliver(self, parcels: Sequence[Any]) -> int:
+    def deliver(self, payloads: Sequence[Any]) -> int:
         """Send in order. Over UDP, accepted only means that the port is open; a closed port shows in the next send."""
         own = self.options.own
         if own["protocol"] == "tcp":
-            return send_stream("statsd", own["host"], own["port"], parcels)
+            return send_stream("statsd", own["host"], own["port"], payloads)
         sent = 0
         try:
-            for parcel in parcels:
+            for payload in payloads:
                 connection = self._connection or self._open()
-                connection.sendall(parcel)
+                connection.sendall(payload)
                 sent += 1
         except OSError as error:
             self.end()
@@ -91,20 +91,20 @@ class StatsdBackend(Backend):
             self._connection = None
 
 
-def send_stream(server: str, host: str, port: int, parcels: Sequence[bytes]) -> int:
+def send_stream(server: str, host: str, port: int, payloads: Sequence[bytes]) -> int:
     """Send over one TCP connection. Return their number once the server has read all of them, by closing.
 
     Raise `PostponedError`, which names `server`.
     """
     try:
         with socket.create_connection((host, port), TIMEOUT_S) as connection:
-            connection.sendall(b"".join(parcels))
+            connection.sendall(b"".join(payloads))
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(4096):
                 pass
     except OSError as error:
         raise _postponed(server, host, port, error) from None
-    return len(parcels)
+    return len(payloads)
 
 
 def _postponed(server: str, host: str, port: int, error: OSError) -> PostponedError:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class ZarkovBackend(Backend):
     name = "zarkov"
     help = "into Zarkov's own event pipeline, from where they are aggregated"
-    parcels_at_once = 5_000
+    payloads_at_once = 5_000
     span_s = 1  # single measurements of one second become one event
 
     @classmethod
@@ -78,14 +78,14 @@ class ZarkovBackend(Backend):
         events, self._events = self._events, []
         return events
 
-    def deliver(self, parcels: Sequence[Any]) -> int:
+    def deliver(self, payloads: Sequence[Any]) -> int:
         """Send to the acknowledged receiver. Accepted means on the ingester's disk."""
         try:
-            receipt = self._connected().send(parcels)
+            receipt = self._connected().send(payloads)
         except DeliveryError as error:
             raise PostponedError(str(error)) from None
         self.refused += len(receipt.rejected)
-        return len(parcels)
+        return len(payloads)
 
     def end(self) -> None:
         if self._client is not None:

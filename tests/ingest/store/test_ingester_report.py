@@ -17,7 +17,7 @@ from ingest.exceptions import IngestError
 from ingest.journal.block import BlockBounds
 from ingest.journal.journal import Journal, journal_folders
 from ingest.journal.record import RecordKind
-from ingest.load.quarantine_replay import Replay, as_text, decoded, from_text, keep_mended, replay_all
+from ingest.load.quarantine_replay import ReplayedEntry, as_text, decoded, from_text, keep_mended, replay_all
 from ingest.server.counters import Counters, Counts, RateMeter
 from ingest.settings import IngestSettings
 from ingest.store.block_commit import Verdict
@@ -235,7 +235,7 @@ def test_releasing_a_block_that_was_committed_only_settles_it(store: Store) -> N
 
 def replay(
     store: Store, client: AcknowledgedClient, key: Mapping[str, Any], mended: Mapping[str, Any] | None = None
-) -> Replay:
+) -> ReplayedEntry:
     entry = store.database()["quarantine"].find_one({"_id": key})
     assert entry is not None
     return next(iter(replay_all(store.database(), client, [entry], mended=mended)))

@@ -17,7 +17,7 @@ class Collecting(Backend):
     """Deliver to a list, or refuse to."""
 
     name = "collecting"
-    parcels_at_once = 2
+    payloads_at_once = 2
 
     def connect(self) -> None:
         self.accepted: list[Any] = []
@@ -27,12 +27,12 @@ class Collecting(Backend):
     def pack(self) -> list[Any]:
         return [(identity.name, found.sum) for identity, _, found in self.gathered.collect()]
 
-    def deliver(self, parcels: Sequence[Any]) -> int:
+    def deliver(self, payloads: Sequence[Any]) -> int:
         self.attempts += 1
         if self.away:
             raise PostponedError("away")
-        self.accepted += parcels
-        return len(parcels)
+        self.accepted += payloads
+        return len(payloads)
 
 
 def made(kind: type[Backend] = Collecting, *levels: str, flush_s: float = 1e6, **own: Any) -> Any:

@@ -34,7 +34,7 @@ def test_graphite_receives_lines_which_leave_the_queue_once_it_has_read_them(clo
     server.close()
     backend.handle_message(batch("late", sum=1))
     assert not backend.flush()
-    assert len(backend.parcels) == 2
+    assert len(backend.payloads) == 2
 
 
 def test_metrics_with_the_same_graphite_path_are_merged_unless_their_types_differ() -> None:

@@ -70,7 +70,7 @@ def test_a_backend_flushes_by_time_even_when_nothing_arrives(
     eventually(lambda: backend.accepted == [("one", 1)])
 
 
-def test_parcels_are_kept_until_they_are_accepted_and_pauses_double(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_payloads_are_kept_until_they_are_accepted_and_pauses_double(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(interface.time, "monotonic", lambda: now)
     backend = made()
@@ -86,7 +86,7 @@ def test_parcels_are_kept_until_they_are_accepted_and_pauses_double(monkeypatch:
             backend.flush()
         pauses.append(now - before)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert backend.parcels == [("a", 2), ("b", 1), ("c", 1)]
+    assert backend.payloads == [("a", 2), ("b", 1), ("c", 1)]
     backend.away = False
     backend.handle_message(batch("d"))
     now += 60
@@ -97,7 +97,7 @@ def test_parcels_are_kept_until_they_are_accepted_and_pauses_double(monkeypatch:
 def test_a_backend_stops_receiving_while_too_much_waits_and_loses_nothing(
     broker: RunningBroker, zibrato: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interface, "MOST_PARCELS", 5)
+    monkeypatch.setattr(interface, "MOST_PAYLOADS", 5)
     monkeypatch.setattr(interface, "MOST_METRICS", 3)
     monkeypatch.setattr(interface, "FIRST_RETRY_S", 0.01)
     monkeypatch.setattr(interface, "LONGEST_RETRY_S", 0.01)
@@ -110,7 +110,7 @@ def test_a_backend_stops_receiving_while_too_much_waits_and_loses_nothing(
             z.send(mtype="Counter", name=f"n{n}", value=1)
             assert z.flush(10)
             backend.step(0.05)
-        assert len(backend.parcels) < 20
+        assert len(backend.payloads) < 20
         backend.away = False
         eventually(lambda: backend.step(0.05) or len(backend.accepted) == 50)
         assert backend.delivery_count.lost_batches == 0
@@ -118,14 +118,14 @@ def test_a_backend_stops_receiving_while_too_much_waits_and_loses_nothing(
         backend.stop()
 
 
-def test_a_parcel_that_cannot_be_delivered_is_refused_and_the_others_are_delivered() -> None:
+def test_a_payload_that_cannot_be_delivered_is_refused_and_the_others_are_delivered() -> None:
     backend = made()
     deliver = backend.deliver
 
-    def fails(parcels: Sequence[Any]) -> int:
-        if any(name == "bad" for name, _ in parcels):
+    def fails(payloads: Sequence[Any]) -> int:
+        if any(name == "bad" for name, _ in payloads):
             raise TypeError("not this one")
-        return int(deliver(parcels))
+        return int(deliver(payloads))
 
     backend.deliver = fails
     for name in ("a", "b", "bad", "c", "bad2", "d"):
@@ -153,7 +153,7 @@ def test_no_message_of_another_program_ends_a_backend(kind: type[Backend]) -> No
     backend.handle_message(b"info|Batch|x|" + b"[" * 200_000 + b"|1|s")
     backend.handle_message(b"info|Counter|good|1|5|x")
     assert backend.unreadable > 100
-    assert any("good" in str(parcel) for parcel in backend.pack())
+    assert any("good" in str(payload) for payload in backend.pack())
 
 
 def test_gaps_in_the_sequence_are_counted_exactly() -> None:
@@ -176,10 +176,10 @@ def test_many_separate_items_cause_an_early_flush_too(monkeypatch: pytest.Monkey
                 f"info|{type_}|t|{number}|5|x" if kind is LibratoBackend else batch(sequence=number + 1)
             )
         assert backend.unpacked_count() == 10
-        backend.parcels = [None] * interface.MOST_PARCELS  # nothing is received meanwhile
+        backend.payloads = [None] * interface.MOST_PAYLOADS  # nothing is received meanwhile
         monkeypatch.setattr(interface, "MOST_METRICS", 10)
         backend._try_at = time.monotonic() + 1000
         backend.address = backend.options.address  # as if connected
         backend.step(0)
         assert backend.unpacked_count() == 0
-        assert len(backend.parcels) == interface.MOST_PARCELS + 10
+        assert len(backend.payloads) == interface.MOST_PAYLOADS + 10

@@ -36,7 +36,7 @@ def test_lines_over_tcp_count_as_delivered_only_once_statsd_has_read_them(closin
             backend.handle_message(f"info|Counter|c|{value}|5|x")
             assert backend.flush() is delivered
             reader.join(10)
-    assert (backend.delivered, len(backend.parcels)) == (1, 1)
+    assert (backend.delivered, len(backend.payloads)) == (1, 1)
     backend.options.own["port"] = closing(server := RecordingServer()).port  # as after a restart
     backend.handle_message(b"info|Counter|c|100|5|x")
     backend._try_at = 0.0
@@ -85,4 +85,4 @@ def test_nothing_is_lost_over_tcp_while_statsd_is_down(closing: Closing) -> None
     backend = made(StatsdBackend, host="127.0.0.1", port=port, protocol="tcp", prefix="")
     _fill(backend)
     assert not backend.flush()
-    assert len(backend.parcels) == 1
+    assert len(backend.payloads) == 1

@@ -72,10 +72,10 @@ def test_batches_sent_again_are_stored_once(
             z.gauge(name="g", value=1)
             assert z.flush(10)
         eventually(lambda: backend.step(0.05) or backend.delivery_count.batches == 5)
-        parcels = backend.pack()
-        assert backend.deliver(parcels) == backend.deliver(parcels) == 5
+        payloads = backend.pack()
+        assert backend.deliver(payloads) == backend.deliver(payloads) == 5
         again = made(broker, ingester.address("ack"), flush_s=3600)  # as after the backend was killed
-        assert again.deliver(parcels) == 5
+        assert again.deliver(payloads) == 5
         again.stop()
         eventually(lambda: database["event"].count_documents({"context.name": "g"}) == 5)
         eventually(lambda: sum(v["duplicates"] for v in database["ingest.verdict"].find()) == 10)
@@ -102,7 +102,7 @@ def test_events_wait_while_the_ingester_is_down(
         z = zibrato()
         z.gauge(name="g", value=1)
         assert z.flush(10)
-        eventually(lambda: backend.step(0.05) or backend.parcels)
+        eventually(lambda: backend.step(0.05) or backend.payloads)
         assert backend.delivered == 0
         start_ingester(dataclasses.replace(ingest_settings, ack_bind_address=address))
         eventually(lambda: backend.step(0.05) or backend.delivered == 1)
