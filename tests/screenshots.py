@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import random
 import sys
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from ingest.client import ZarkovClient
 from tests.support import chromium
 from tests.support.leftovers import guard
 from tests.support.system import System, running
@@ -22,7 +26,6 @@ WAIT_S = 900.0  # for any condition: the machine may be busy
 def take(page: Page, system: System, folder: Path) -> None:
     """Open each page, wait for the element that is drawn last, and save a picture."""
     pictures = {
-        "overview": ("", 900, "#latest li"),
         "chart": ("charts/commits-per-day/", 760, "canvas"),
         "dashboard": ("dashboards/open-source/", 1050, "canvas"),
         "aggregate": ("aggregates/commits_by_day/", 1100, "canvas"),
@@ -98,6 +101,20 @@ def take_aggregates(page: Page, system: System, folder: Path) -> None:
     save("admin-runs", 560)
 
 
+def take_overview(page: Page, system: System, folder: Path) -> None:
+    """Send events of a shop for half a minute, then take a picture of the first page."""
+    page.set_viewport_size({"width": WIDTH, "height": 640})
+    page.goto(system.url(""))
+    chance = random.Random(1)
+    with contextlib.closing(ZarkovClient(system.folder.address("bson_bind_address"))) as client:
+        for second in range(35):
+            for kind, rate in (("visit", 8 + 4 * math.sin(second / 3)), ("search", 4), ("purchase", 1)):
+                for _ in range(int(chance.uniform(0.5, 1.5) * rate + chance.random())):
+                    client.event(kind, {"page": chance.choice(["/home", "/pricing", "/docs"]), "country": "DE"})
+            page.wait_for_timeout(1000)
+    page.screenshot(path=folder / "overview.png")
+
+
 def main(folder: Path) -> None:
     """Start a system with the sample, take all pictures, stop it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,6 +129,8 @@ def main(folder: Path) -> None:
         page.set_default_timeout(WAIT_S * 1000)
         take(page, system, folder)
         take_admin(page, system, folder)
+        page.context.clear_cookies()
+        take_overview(page, system, folder)
         browser.close()
 
 
