@@ -64,7 +64,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests that only `make test-long` runs or whose program is missing; the summary reports the latter."""
+    """Leave out tests that only `make test-long` runs or whose program is missing; the summary reports the latter.
+
+    Modules that take longest start first, so that no process is left with one of them at the end.
+    """
     long = os.environ.get("ZARKOV_TEST_LONG") is not None
     missing = {marker for marker, (there, _) in _NEEDED.items() if not there()}
     counts = config.stash.setdefault(_LEFT_OUT, {})
@@ -75,7 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (left_out if lacking or other_target else kept).append(item)
         for marker in lacking if not other_target else ():
             counts[marker] = counts.get(marker, 0) + 1
-    items[:] = kept
+    items[:] = sorted(kept, key=lambda item: item.get_closest_marker("early") is None)
     config.hook.pytest_deselected(items=left_out)
 
 

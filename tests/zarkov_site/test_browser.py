@@ -17,7 +17,7 @@ from tests.support.durations import assert_within
 from tests.support.system import System, running
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600), pytest.mark.early]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.support.system import System, running
 from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.early]
 Data = Database[dict[str, Any]]
 PROCESSES, THREADS = 3, 4
 PROGRAM = """

@@ -17,6 +17,8 @@ from tests.support.system import running
 from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
+pytestmark = pytest.mark.early
+
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 DEFINE = "AggDef.objects.create(name='kinds', task_name='aggregates.agg_tasks.EventsByType', realtime=True)"
 SOURCES = ("zarkov_site", "ingest", "mapreduce", "aggregates", "templates", "node_modules/uplot")

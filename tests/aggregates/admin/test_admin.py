@@ -27,6 +27,8 @@ from tests.support.aggregates.definitions import values
 from tests.support.aggregates.event_source import Producer, event
 from zarkov_site.celery import BROKER_DATABASE_SUFFIX, app, broker_url
 
+pytestmark = pytest.mark.early
+
 TASK = "tests.support.aggregates.tasks.CountByDay"
 LIST = "admin:aggregates_aggdef_changelist"
 QUEUE = "/admin/aggregates/run/queue/"

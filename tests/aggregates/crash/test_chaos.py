@@ -22,6 +22,8 @@ from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
 
+pytestmark = pytest.mark.early
+
 DATABASE = "chaos"
 AGGREGATES = {"days": "CountByDay", "both": "TwoOutputs", "mean": "Mean", "labelled": "Labelled"}
 INCREMENT = ("planned", "leased", "recorded", "submitted", "jobs_done", "moved")

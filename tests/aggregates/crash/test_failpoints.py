@@ -20,6 +20,8 @@ from tests.support.aggregates.definitions import define, values
 from tests.support.aggregates.event_source import NOON, Producer, event
 from zarkov_site.config.config import REPOSITORY
 
+pytestmark = pytest.mark.early
+
 DAY = timedelta(days=1)
 
 FIRST = [

@@ -24,6 +24,8 @@ from zarkov_site.config.config import REPOSITORY
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
 
+pytestmark = pytest.mark.early
+
 DATABASE = "victims"
 VICTIMS = ("router", "worker", "mongod")
 INCREMENT = ("planned", "leased", "recorded", "submitted", "jobs_done", "moved")

@@ -33,6 +33,8 @@ from ingest.wire.ack_request import read_request
 from tests.support.ingest.load import Load, journalled, prove
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.early
+
 MANY = 10_000  # pushed events that the kernel can hold for a load balancer that does not read
 RECEIVERS = ("BSON", "JSON", "ACK", "PUBLISH")
 

@@ -24,6 +24,8 @@ from tests.support.ingest.mongod import WAITING_FOR_MONGOD, Mongod
 from tests.support.ingest.running import ANYWHERE, RunningIngester, sums
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.early
+
 Start = Callable[..., RunningIngester]
 
 

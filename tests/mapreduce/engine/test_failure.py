@@ -24,6 +24,8 @@ from tests.support.mapreduce.cluster import Cluster
 from tests.support.mapreduce.jobs import Data, Events, T, gated, in_state, job, types, values
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.early
+
 
 def busy_worker(cluster: Cluster) -> subprocess.Popen[bytes]:
     """Return a worker that is working on a step."""

@@ -18,6 +18,8 @@ from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
 
+pytestmark = pytest.mark.early
+
 T = "tests.support.mapreduce.tasks:"
 EVENTS = 300
 

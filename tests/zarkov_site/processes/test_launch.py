@@ -27,7 +27,7 @@ from tests.support.waiting import eventually
 from zarkov_site.config.source import load
 from zarkov_site.processes.launch import Launch
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.early]
 Data = Database[dict[str, Any]]
 
 

@@ -15,6 +15,8 @@ from tests.support.durations import assert_within, seconds
 from tests.support.waiting import eventually
 from tests.support.web.server import Server
 
+pytestmark = pytest.mark.early
+
 
 def post(server: Server, data: Any, **headers: str) -> tuple[int, Any]:
     status, _, body = server.request("api/v1/events/", data, token=server.token, **headers)

@@ -14,6 +14,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.support.web.server import Server, write_aggregate
 
+pytestmark = pytest.mark.early
+
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large, HealthCheck.large_base_example]
 EXAMPLES = 40
 OPERATIONS = sorted(

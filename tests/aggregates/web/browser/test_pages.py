@@ -17,7 +17,7 @@ from tests.support.web.charts import LONG_NAME, drawn
 from tests.support.web.server import PASSWORD, Server, write_aggregate
 from zarkov_site.config.config import REPOSITORY
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.early]
 PAGES = [
     "/",
     "/aggregates/",
