@@ -25,7 +25,7 @@ DURABLE = WriteConcern(w="majority", j=True)
 
 @dataclass(frozen=True)
 class PositionUpdate:
-    """What advances a position past a range of ids."""
+    """The new state of a position, once a range of ids has been added."""
 
     through: Any
     complete_through: datetime | None

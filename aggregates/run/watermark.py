@@ -42,7 +42,7 @@ class EventSource(Protocol):
 
 @dataclass(frozen=True)
 class ReadableInput:
-    """How far an input can be read now."""
+    """The part of an input that can be read now."""
 
     through: Any  # highest readable id; None = the input is empty
     complete_through: datetime | None  # every event committed before this can be read

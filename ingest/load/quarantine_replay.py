@@ -45,7 +45,7 @@ class MendError(IngestError):
 
 @dataclass(frozen=True, slots=True)
 class ReplayedEntry:
-    """What became of one entry that was to be replayed."""
+    """The result of replaying one entry."""
 
     key: Mapping[str, Any]
     accepted: bool

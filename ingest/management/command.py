@@ -7,15 +7,8 @@ exit code.
 from __future__ import annotations
 
 import logging
-import os
-import select
-import signal
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -23,66 +16,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.utils import OperationalError, ProgrammingError
 from pymongo.errors import PyMongoError
 
+from ingest.management.stop_signal import stop_on_signals
 from ingest.metrics import own_metrics
 from ingest.metrics.wire import PUBLISHERS
 from ingest.transport.client_keys import ClientKeys
 
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 _NO_TABLES = ("no such table", "no such column", "does not exist")  # SQLite twice, PostgreSQL
-
-
-class StopSignal:
-    """A flag that SIGTERM and SIGINT set. Setting it wakes everything that waits on `fileno()`.
-
-    Can be used from any thread, and from a gevent loop that watches `fileno()`.
-    """
-
-    def __init__(self) -> None:
-        self._set = False
-        self._read_end, self._write_end = os.pipe()
-        os.set_blocking(self._write_end, False)
-
-    def __call__(self, number: int = 0, frame: FrameType | None = None) -> None:
-        """Set the flag. This is a signal handler, and can also be called directly."""
-        if not self._set:
-            self._set = True
-            os.write(self._write_end, b"x")
-
-    def is_set(self) -> bool:
-        return self._set
-
-    def fileno(self) -> int:
-        """Return a descriptor that becomes readable, and stays so, once the flag is set."""
-        return self._read_end
-
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Block the thread until the flag is set, for at most `timeout_s`. Return True if it is set."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while not self._set:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            # In slices, because only the main thread runs Python's signal handlers.
-            select.select([self._read_end], [], [], 0.5 if left is None else min(left, 0.5))
-        return self._set
-
-    def close(self) -> None:
-        """Close the descriptors; `is_set` still works."""
-        os.close(self._read_end)
-        os.close(self._write_end)
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[StopSignal]:
-    """Yield a `StopSignal` that SIGTERM and SIGINT set, and restore the previous handlers at the end."""
-    stop = StopSignal()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        stop.close()
 
 
 class ZarkovCommand(BaseCommand):

@@ -268,7 +268,7 @@ def merging() -> list[Row]:
 
 
 def idle() -> list[Row]:
-    """What the aggregator costs with 100 realtime aggregates and no events."""
+    """Measure what the aggregator uses with 100 realtime aggregates and no events."""
     with running(100) as (stack, _):
         process = psutil.Process(stack.processes["aggregator"].pid)
         time.sleep(5)  # the first runs are to be written down before anything is measured

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 from pymongo.database import Database
 
 from ingest.settings import IngestSettings, JournalSettings
@@ -63,3 +64,19 @@ def mongod(tmp_path: Path) -> Iterator[Mongod]:
 @pytest.fixture
 def ingester(start_ingester: Callable[..., RunningIngester], ingest_settings: IngestSettings) -> RunningIngester:
     return start_ingester(ingest_settings)
+
+
+@pytest.fixture
+def push() -> Iterator[Callable[..., None]]:
+    """Push messages to an address."""
+    context: zmq.Context[Any] = zmq.Context()
+
+    def send(address: str, *messages: bytes | list[bytes]) -> None:
+        with context.socket(zmq.PUSH) as socket:
+            socket.connect(address)
+            for message in messages:
+                socket.send_multipart([message] if isinstance(message, bytes) else message)
+            socket.close(linger=60_000)
+
+    yield send
+    context.term()

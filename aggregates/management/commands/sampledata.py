@@ -16,7 +16,8 @@ from tqdm import tqdm
 from aggregates.sample import load
 from aggregates.sample.content import EVENT_COUNT
 from aggregates.sample.load import Progress
-from ingest.management.command import ZarkovCommand, name_program, stop_on_signals
+from ingest.management.command import ZarkovCommand, name_program
+from ingest.management.stop_signal import stop_on_signals
 from ingest.store.store import connect
 
 PHASE_WORDS = {"send": "sent", "store": "stored", "aggregate": "aggregated"}

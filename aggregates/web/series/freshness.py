@@ -20,7 +20,7 @@ _FIELDS = {"position": 1, "complete_through": 1, "aggdef": 1, "lead": 1, "store"
 
 @dataclass(frozen=True)
 class Freshness:
-    """How current an aggregate is. All fields are None for a collection that no aggregate definition fills."""
+    """The point up to which an aggregate is current. All fields are None for a collection that no AggDef fills."""
 
     through: int | None = None  # last event id contained
     complete_through: datetime | None = None  # time up to which every committed event is contained

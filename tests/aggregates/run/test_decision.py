@@ -15,6 +15,7 @@ from aggregates.run import failpoint
 from aggregates.run.context import RunContext
 from aggregates.run.full import full_run
 from aggregates.run.incremental import accept_change, refresh
+from aggregates.run.outcome import Outcome
 from mapreduce.engine import Engine, open_engine
 from mapreduce.job.basic_job import CallSpec
 from mapreduce.job.spec import CANCELLED, JobSpec, JobStatus
@@ -131,17 +132,23 @@ def leave_half_done(
     return leave
 
 
-def test_a_changed_task_waits_for_a_full_run_and_never_mixes_old_and_new(
-    run, run_context, producer, engine, changing, save, right
-):
+@pytest.fixture
+def blocked(run: Any, producer: Producer, engine: Restarting, changing: Definition, save: Any) -> Outcome:
+    """Aggregate an event, change the code of the task, and return the outcome of the run over another event."""
     producer.send(event("a"))
     run(changing)
     save(key="event['type'].upper()")
     engine.restart()
     producer.send(event("a"))
-    outcome = run(changing)
-    assert outcome.state == "blocked"
-    assert "code of the task has changed" in outcome.due
+    outcome: Outcome = run(changing)
+    return outcome
+
+
+def test_a_changed_task_waits_for_a_full_run_and_never_mixes_old_and_new(
+    blocked, run, run_context, producer, engine, changing, save, right
+):
+    assert blocked.state == "blocked"
+    assert "code of the task has changed" in blocked.due
     assert values(run_context.database, "changing") == {"a": 1}
     done = full_run(run_context, changing)
     assert done.due == ""
@@ -344,14 +351,9 @@ def test_a_lost_definition_finds_its_position_again(run, run_context, producer, 
 
 
 def test_incremental_runs_continue_after_a_change_is_reverted(
-    run, run_context, producer, engine, changing, save, right
+    blocked, run, run_context, producer, engine, changing, save, right
 ):
-    producer.send(event("a"))
-    run(changing)
-    save(key="event['type'].upper()")
-    engine.restart()
-    producer.send(event("a"))
-    assert run(changing).state == "blocked"
+    assert blocked.state == "blocked"
     save(key="event['type']")
     engine.restart()
     outcome = run(changing)

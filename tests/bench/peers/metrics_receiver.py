@@ -56,7 +56,7 @@ def take(socket: Any, counts: Counter[str]) -> None:
 
 
 def answer(socket: Any, counts: Counter[str], name: str, question: str) -> str:
-    """Whether exactly so many have arrived, or any."""
+    """Say whether as many as `question` asks for have arrived; or any, for the question "any"."""
     if question == "any":
         socket.poll(50)
         take(socket, counts)

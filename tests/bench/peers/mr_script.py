@@ -1,4 +1,4 @@
-"""What a good programmer writes by hand: two processes, raw batches of their id ranges, map, combine, add up, write."""
+"""Count as a good programmer would by hand: two processes, raw batches of id ranges, map, combine, add up, write."""
 
 from __future__ import annotations
 

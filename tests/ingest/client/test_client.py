@@ -20,7 +20,6 @@ from tests.support.durations import assert_within, seconds
 from tests.support.ingest.running import RunningIngester, sums
 from tests.support.waiting import eventually
 
-Start = Callable[..., RunningIngester]
 NO_LISTENER = "tcp://127.0.0.1:1"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,8 @@ from ingest.settings import IngestSettings
 from ingest.wire.event import MAX_MESSAGE_BYTES
 from tests.support.child import in_child, python
 from tests.support.durations import assert_within, seconds
-from tests.support.ingest.running import RunningIngester, sums
+from tests.support.ingest.running import Start, sums
 from tests.support.waiting import eventually
-
-Start = Callable[..., RunningIngester]
 
 
 def ids(database: Database[Any]) -> list[str]:

@@ -7,7 +7,6 @@ import fcntl
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,10 @@ from ingest.client import AcknowledgedClient
 from ingest.client.spool import Spool
 from ingest.settings import IngestSettings
 from tests.support.ingest.halted import Halting
-from tests.support.ingest.running import RunningIngester
+from tests.support.ingest.running import RunningIngester, Start
 from tests.support.ingest.spooling import SPOOL_PHASES
 from tests.support.waiting import eventually
 
-Start = Callable[..., RunningIngester]
 WITHOUT_INGESTER = ("creating a file", "spooling")  # phases that need its absence; the others need one
 
 

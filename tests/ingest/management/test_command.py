@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from typing import Any
 
 import pytest
@@ -12,7 +9,7 @@ from django.core.management.base import CommandError
 from django.db.utils import OperationalError, ProgrammingError
 from pymongo.errors import ServerSelectionTimeoutError
 
-from ingest.management.command import StopSignal, ZarkovCommand, one_line, stop_on_signals
+from ingest.management.command import ZarkovCommand, one_line
 
 
 class RefusedError(Exception):
@@ -77,26 +74,6 @@ def test_a_database_without_tables_is_one_line_with_the_remedy() -> None:
 def test_the_help_ends_with_the_example() -> None:
     parser = command(lambda: None, example="manage.py x").create_parser("manage.py", "x")
     assert parser.format_help().rstrip().endswith("example: manage.py x")
-
-
-def test_a_signal_wakes_up_waiters_and_old_handlers_are_restored() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with stop_on_signals() as stop:
-        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM))
-        timer.start()
-        assert stop.wait(60)
-        timer.join()
-    assert stop.is_set()
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_a_stop_signal_can_be_set_twice_and_waiting_is_bounded() -> None:
-    stop = StopSignal()
-    assert not stop.wait(0.01)
-    stop()
-    stop()
-    assert stop.wait(0)
-    stop.close()
 
 
 @pytest.mark.parametrize(("program", "named"), [("/usr/bin/zarkov", "zarkov"), ("manage.py", "manage.py")])

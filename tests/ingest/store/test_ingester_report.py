@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,10 +26,8 @@ from ingest.store.ingester_report import advice, report, summarize
 from ingest.store.quarantine import key_text, parse_key
 from ingest.store.store import Store
 from ingest.store.verdict_compaction import compact, retire
-from tests.support.ingest.running import RunningIngester, sums
+from tests.support.ingest.running import RunningIngester, Start, sums
 from tests.support.waiting import eventually
-
-Start = Callable[..., RunningIngester]
 
 
 def verdict(store: Store, journal: str, number: int, **more: Any) -> None:

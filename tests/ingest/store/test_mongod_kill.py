@@ -7,7 +7,6 @@ import dataclasses
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,10 @@ from ingest.store.ingester_report import summarize
 from ingest.store.store import connect
 from tests.support.ingest.load import Load, Victim, journalled, prove
 from tests.support.ingest.mongod import WAITING_FOR_MONGOD, Mongod
-from tests.support.ingest.running import ANYWHERE, RunningIngester, sums
+from tests.support.ingest.running import ANYWHERE, Start, sums
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.early
-
-Start = Callable[..., RunningIngester]
 
 
 @pytest.fixture

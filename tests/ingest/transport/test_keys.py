@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,9 @@ from ingest.transport.client_keys import as_client
 from ingest.transport.notice import Subscription
 from ingest.transport.server_keys import allowed_senders, load_server_keys, make_client_keys, make_server_keys
 from tests.support import command
-from tests.support.ingest.running import RunningIngester, refusal_reason
+from tests.support.ingest.running import RunningIngester, Start, refusal_reason
 from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
-
-Start = Callable[..., RunningIngester]
 
 
 class KeyRing:

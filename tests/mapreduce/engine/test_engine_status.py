@@ -1,4 +1,4 @@
-"""What `/metrics` and the jobs page read about the engine."""
+"""The state of the engine, as `/metrics` and the jobs page show it."""
 
 from __future__ import annotations
 

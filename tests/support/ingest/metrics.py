@@ -9,9 +9,9 @@ from typing import Any
 
 import zmq
 
+from ingest.management.stop_signal import StopSignal
 from ingest.metrics.broker import Broker
 from ingest.metrics.wire import BACKENDS, PUBLISHERS, Batch, Measurement, unpack
-from tests.support.stop import StopRequest
 
 ANYWHERE = "tcp://127.0.0.1:0"
 
@@ -21,7 +21,7 @@ class Running:
 
     def __init__(self, service: Any) -> None:
         self.service = service
-        self._stop = StopRequest()
+        self._stop = StopSignal()
         self._thread = threading.Thread(target=service.run, args=(self._stop,))
         self._thread.start()
 

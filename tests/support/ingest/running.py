@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,6 +23,16 @@ def refusal_reason(client: AcknowledgedClient | ZarkovClient) -> str:
     with pytest.raises(DeliveryError) as caught:
         client.event("refused", {})
     return str(caught.value)
+
+
+def events(database: Database[Any]) -> list[dict[str, Any]]:
+    """Return the stored events in order of their ids."""
+    return list(database["event"].find(sort=[("_id", 1)]))
+
+
+def types(database: Database[Any]) -> list[str]:
+    """Return the types of the stored events in order of their ids."""
+    return [event["type"] for event in events(database)]
 
 
 def sums(database: Database[Any]) -> dict[str, int]:
@@ -73,3 +84,6 @@ class RunningIngester:
             self.ingester.request_stop()
             self._thread.join(WITHIN_S)
             assert not self._thread.is_alive()
+
+
+Start = Callable[..., RunningIngester]  # the fixture `start_ingester`: settings and options to a running ingester

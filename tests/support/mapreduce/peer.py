@@ -8,11 +8,11 @@ from typing import Any
 import bson
 import zmq
 
+from ingest.management.stop_signal import StopSignal
 from mapreduce.codec import encode
 from mapreduce.router.router import Router
 from mapreduce.settings import EngineSettings
 from mapreduce.wire import message
-from tests.support.stop import StopRequest
 
 
 class Peer:
@@ -22,7 +22,7 @@ class Peer:
         self.said: list[str] = []
         self.router = Router(settings, self.said.append)
         self.addresses = self.router.start()
-        self._stop = StopRequest()
+        self._stop = StopSignal()
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
         self.context: zmq.Context[Any] = zmq.Context()

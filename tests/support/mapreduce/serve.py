@@ -8,35 +8,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+from ingest.management.stop_signal import stop_on_signals
 from mapreduce.router.router import Router
 from mapreduce.settings import CurveKeys, EngineSettings
 from mapreduce.wire import message
 from mapreduce.worker.worker import Worker
-
-
-class Signals:
-    """A stop request that SIGTERM and SIGINT set."""
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        self._set = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._hit)
-
-    def _hit(self, *_: Any) -> None:
-        self._set = True
-        os.write(self._write, b"x")
-
-    def is_set(self) -> bool:
-        return self._set
-
-    def fileno(self) -> int:
-        return self._read
 
 
 def settings_from(values: dict[str, Any]) -> EngineSettings:
@@ -65,24 +45,24 @@ def main(role: str, text: str) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     message.PROTOCOL = int(os.environ.get("ZARKOV_TEST_PROTOCOL", message.PROTOCOL))
     values = json.loads(text)
-    stop = Signals()
     settings = settings_from(values)
-    if role == "router":
-        router = Router(settings)
-        found = router.start()
-        target = Path(values["addresses"])
-        temporary = target.with_suffix(".new")
-        temporary.write_text(json.dumps(found))
-        temporary.replace(target)
-        router.run(stop)
-        router.stop()
-    else:
-        worker = Worker(settings)
-        try:
-            worker.start()
-            worker.run(stop)
-        finally:
-            worker.stop()
+    with stop_on_signals() as stop:
+        if role == "router":
+            router = Router(settings)
+            found = router.start()
+            target = Path(values["addresses"])
+            temporary = target.with_suffix(".new")
+            temporary.write_text(json.dumps(found))
+            temporary.replace(target)
+            router.run(stop)
+            router.stop()
+        else:
+            worker = Worker(settings)
+            try:
+                worker.start()
+                worker.run(stop)
+            finally:
+                worker.stop()
     return 0
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from ingest.management.command import ZarkovCommand, stop_on_signals
+from ingest.management.command import ZarkovCommand
+from ingest.management.stop_signal import stop_on_signals
 
 
 class Command(ZarkovCommand):
