@@ -16,6 +16,7 @@ from django.conf import settings
 
 from ingest.management.command import set_up_logging
 from ingest.metrics import Zibrato, measure_tasks, own_metrics
+from zarkov_site.exceptions import HomeError
 from zarkov_site.processes import celery_transport
 from zarkov_site.processes.process import end_with_parent
 
@@ -39,11 +40,23 @@ def broker_url(mongo_address: str, database: str) -> str:
     return urlunsplit(parts._replace(path=f"/{database}{BROKER_DATABASE_SUFFIX}", query=options))
 
 
+def _own_broker_url() -> str:
+    return broker_url(settings.ZARKOV.mongo_address(), settings.ZARKOV.mongo_database)
+
+
+def _current_broker_url() -> str:
+    """Return the address of the MongoDB in use; the configured one while no local mongod runs."""
+    try:
+        return _own_broker_url()
+    except HomeError:
+        return str(app.conf.broker_url)
+
+
 def _configuration() -> dict[str, Any]:
     config = settings.ZARKOV
     outside = os.environ.get("CELERY_BROKER_URL")
     return {
-        "broker_url": outside or broker_url(config.mongo_address(), config.mongo_database),
+        "broker_url": outside or _own_broker_url(),
         "broker_transport_options": {} if outside else {"polling_interval": POLLING_INTERVAL_S},
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -62,7 +75,7 @@ def _configuration() -> dict[str, Any]:
     }
 
 
-celery_transport.install()
+celery_transport.install(None if os.environ.get("CELERY_BROKER_URL") else _current_broker_url)
 app = Celery("zarkov", fixups=["celery.fixups.django:fixup"])
 app.set_default()  # for every thread and greenlet: without it, sending a task would look for RabbitMQ
 app.add_defaults(_configuration)

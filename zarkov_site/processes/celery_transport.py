@@ -1,20 +1,37 @@
-"""Adapt Celery's MongoDB transport: a worker stops within a second, and several can start at once."""
+"""Adapt Celery's MongoDB transport: current address, stop within a second, simultaneous starts, no client left open."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from kombu import transport
 from kombu.transport import mongodb
+from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import CollectionInvalid, OperationFailure
 
 NAMESPACE_EXISTS = 48  # error code of MongoDB
 MAX_WAIT_S = 0.4  # Celery's loop would wait 2 s for a message, twice, before it checks whether to stop
 
+_current_url: Callable[[], str] | None = None
+
 
 class Channel(mongodb.Channel):
     """kombu's channel, whose collection another process may have just created."""
+
+    def _open(self, scheme: str = "mongodb://") -> Database[Any]:
+        """Connect, and close the client again if the server does not answer."""
+        if _current_url is not None:
+            self.connection.client.hostname = _current_url()
+        address, database, options = self._parse_uri(scheme=scheme)  # type: ignore[no-untyped-call]
+        client: MongoClient[Any] = MongoClient(address, **options)
+        try:
+            client.server_info()
+        except BaseException:
+            client.close()
+            raise
+        return client[database]
 
     def _create_broadcast(self, database: Database[Any]) -> None:
         try:
@@ -37,6 +54,11 @@ class Transport(mongodb.Transport):
         return super().drain_events(connection, timeout=wait_s, **kwargs)  # type: ignore[no-untyped-call]
 
 
-def install() -> None:
-    """Make kombu use this transport for `mongodb://`."""
+def install(current_url: Callable[[], str] | None = None) -> None:
+    """Make kombu use this transport for `mongodb://`, at the address that `current_url` returns, if it is given.
+
+    It is asked at each connection, since a local mongod can change its port.
+    """
+    global _current_url
+    _current_url = current_url
     transport.TRANSPORT_ALIASES["mongodb"] = f"{__name__}:Transport"

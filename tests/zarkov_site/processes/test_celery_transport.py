@@ -5,9 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from kombu.connection import Connection
+from kombu.exceptions import OperationalError
+from pymongo import MongoClient
 from pymongo.database import Database
 
+from zarkov_site.processes import celery_transport
 from zarkov_site.processes.celery_transport import Channel, Transport
+
+NOBODY = "mongodb://127.0.0.1:1/none?serverSelectionTimeoutMS=100"  # nothing listens there
+
+
+def connect() -> Connection:
+    """Return a connection that gives up after its second attempt."""
+    once_more = {"max_retries": 1, "interval_start": 0}
+    return Connection(NOBODY, transport=Transport, transport_options=once_more)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("seen_by", ["the driver", "the server"])
@@ -20,3 +32,29 @@ def test_a_channel_opens_although_another_process_creates_the_collection_at_the_
         monkeypatch.setattr(Database, "_list_collection_names", lambda *_args, **_named: [])
     assert Transport.Channel is Channel
     Channel._create_broadcast(Channel.__new__(Channel), database)
+
+
+def test_a_connection_uses_the_current_address_not_the_configured_one(
+    mongo_uri: str, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(celery_transport, "_current_url", lambda: mongo_uri.replace("/?", f"/{database.name}?"))
+    with connect() as connection:
+        opened = connection.default_channel.client
+        assert opened.name == database.name
+        assert opened.client.address == database.client.address
+        opened.client.close()
+
+
+def test_a_client_is_closed_if_its_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[MongoClient[Any]] = []
+
+    def make(*arguments: Any, **options: Any) -> MongoClient[Any]:
+        made.append(MongoClient(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(celery_transport, "_current_url", None)
+    monkeypatch.setattr(celery_transport, "MongoClient", make)
+    with connect() as connection, pytest.raises(OperationalError, match="refused"):
+        _ = connection.default_channel
+    assert made
+    assert all(client._closed for client in made)
