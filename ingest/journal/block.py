@@ -49,6 +49,15 @@ class Block:
         return self.bounds.last if self.bounds else self.records[-1].sequence
 
 
+@dataclass(frozen=True, slots=True)
+class ReturnedRecord:
+    """A record to be read again."""
+
+    record: Record
+    segment: int  # its number
+    is_open: bool  # counts as open in the journal
+
+
 class BlockReader:
     """Read one journal as blocks, in order. Not thread-safe.
 
@@ -66,8 +75,8 @@ class BlockReader:
         self._records: Iterator[Record | BadRegion] = iter(())
         self._read_end = 0
         self._ahead: Record | None = None
-        self._returned: list[tuple[Record, int]] = []  # each with its segment's number, last first
-        self._returned_from: int | None = None
+        self._returned: list[ReturnedRecord] = []  # last first
+        self._from: ReturnedRecord | None = None  # the one that is now ahead; None if that was read from the segment
         self.damaged = 0  # bad regions found so far
         self._last_sequence = 0
 
@@ -79,13 +88,11 @@ class BlockReader:
         block = Block()
         while (record := self._peek(durable_only)) is not None:
             if self._is_settled(record):
-                self._drop_ahead()
-                continue
-            if not self._fits(block, record, most_events, most_bytes):
+                self._skip_ahead()
+            elif self._fits(block, record, most_events, most_bytes):
+                self._add_ahead(block, record)
+            else:
                 break
-            number = self._number_of_segment()
-            self._drop_ahead()
-            self._add(block, record, number)
         if not block.records:
             return None
         if block.bounds:
@@ -93,14 +100,17 @@ class BlockReader:
         return block
 
     def put_back(self, block: Block, bounds: BlockBounds) -> None:
-        """Put back the records of the latest block, because its number turned out to be reserved for `bounds`."""
+        """Put back the records of the latest block, because its number turned out to be reserved for `bounds`.
+
+        They stay open in the journal: their segment may have been read to its end.
+        """
         self._reserved[bounds.first] = bounds
         numbers = [number for number, count in sorted(block.by_segment.items()) for _ in range(count)]
         if self._ahead is not None:
-            self._returned.append((self._ahead, self._number_of_segment()))
-            self._ahead = None
-        self._returned += reversed(list(zip(block.records, numbers, strict=True)))
-        self.journal.count_open({number: -count for number, count in block.by_segment.items()})
+            self._returned.append(self._from or ReturnedRecord(self._ahead, self._number_of_segment(), is_open=False))
+            self._drop_ahead()
+        for record, number in reversed(list(zip(block.records, numbers, strict=True))):
+            self._returned.append(ReturnedRecord(record, number, is_open=True))
 
     @property
     def has_more(self) -> bool:
@@ -129,21 +139,29 @@ class BlockReader:
         """Return the reserved bounds around `sequence`, for blocks whose first record is no longer readable."""
         return next((s for s in self._reserved.values() if s.first <= sequence <= s.last), None)
 
-    def _add(self, block: Block, record: Record, segment_number: int) -> None:
+    def _add_ahead(self, block: Block, record: Record) -> None:
+        number = self._number_of_segment()
+        if not (self._from and self._from.is_open):
+            self.journal.count_open({number: 1})
+        self._drop_ahead()
         block.records.append(record)
         block.count += record.count
         block.size_bytes += len(record.payload)
-        block.by_segment[segment_number] += 1
-        self.journal.count_open({segment_number: 1})
+        block.by_segment[number] += 1
+
+    def _skip_ahead(self) -> None:
+        if self._from and self._from.is_open:
+            self.journal.settle({self._from.segment: 1})
+        self._drop_ahead()
 
     def _number_of_segment(self) -> int:
-        if self._returned_from is not None:
-            return self._returned_from
+        if self._from is not None:
+            return self._from.segment
         assert self._segment is not None
         return self._segment.number
 
     def _drop_ahead(self) -> None:
-        self._ahead, self._returned_from = None, None
+        self._ahead, self._from = None, None
 
     def _is_settled(self, record: Record) -> bool:
         while self._settled and self._settled[0].last < record.sequence:
@@ -152,7 +170,8 @@ class BlockReader:
 
     def _peek(self, durable_only: bool) -> Record | None:
         if self._ahead is None and self._returned:
-            self._ahead, self._returned_from = self._returned.pop()
+            self._from = self._returned.pop()
+            self._ahead = self._from.record
         while self._ahead is None:
             found = next(self._records, None)
             if found is None:

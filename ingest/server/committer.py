@@ -129,7 +129,8 @@ class Committer:
             if work:
                 self._commit(work)
             elif self._stopping.is_set():
-                return
+                if self._signals == signals:
+                    return
             else:
                 self._wait(signals)
 

@@ -220,12 +220,30 @@ def test_a_block_that_was_put_back_is_read_again_as_it_was_reserved(journal_sett
     assert block is not None
     assert numbers(block) == [1, 2, 3]
     reader.put_back(block, BlockBounds(1, 2, 9))
+    assert journal.segments[0].open_records == 3
     again = reader.next_block(3, 2**20)
     assert again is not None
     assert (again.number, numbers(again)) == (9, [1, 2])
     assert numbers(reader.next_block(3, 2**20)) == [3, 4, 5]
     assert numbers(reader.next_block(3, 2**20)) == [6]
     assert journal.segments[0].open_records == 6
+
+
+def test_a_record_that_was_put_back_and_is_settled_meanwhile_is_no_longer_open(
+    journal_settings: JournalSettings,
+) -> None:
+    journal = Journal.create(journal_settings)
+    journal.append([record(1)])
+    journal.append([record(2)])
+    journal.sync()
+    reader = BlockReader(journal, settled=[BlockBounds(2, 2, 8)])
+    block = reader.next_block(3, 2**20)
+    assert numbers(block) == [1]
+    assert block is not None
+    reader.put_back(block, BlockBounds(1, 1, 9))
+    reader._settled.insert(0, BlockBounds(1, 1, 9))
+    assert reader.next_block(3, 2**20) is None
+    assert journal.segments[0].open_records == 0
 
 
 def test_a_block_ends_at_its_byte_limit(journal_settings: JournalSettings) -> None:

@@ -146,3 +146,26 @@ def test_a_block_that_an_earlier_owner_reserved_in_parts_is_stored_once_if_the_n
             assert work is None
     owner.finish()
     assert sorted(event["type"] for event in database["event"].find()) == ["late", "later"]
+
+
+def test_records_that_were_put_back_keep_their_segment_until_they_are_settled(
+    store: Store, owner: Owner, journal: Journal, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.append([(RecordKind.EVENTS, 1, bson.encode({"type": "later", "context": {}}))])
+    journal.sync()
+    journal.release()
+    owner.dispatcher.add(adopted := Journal.adopt(journal.folder, owner.settings), adopted=True)
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "reserve", fails)
+        with pytest.raises(AutoReconnect):
+            owner.next_work()
+    store.reserve(store.identity(), (str(journal.uuid), 1), BlockBounds(1, 1), 1)
+    assert owner.next_work() is None, "the block was put back"
+    assert [segment.open_records for segment in adopted.segments] == [2]
+    work = owner.next_work()
+    assert work is not None
+    owner.commit(work)
+    assert [segment.path.exists() for segment in adopted.segments] == [True], "its second record is not stored yet"
+    owner.finish()
+    assert sorted(event["type"] for event in database["event"].find()) == ["late", "later"]
+    assert not adopted.folder.exists()
