@@ -18,20 +18,24 @@ _current_url: Callable[[], str] | None = None
 
 
 class Channel(mongodb.Channel):
-    """kombu's channel, whose collection another process may have just created."""
+    """kombu's channel, at the current address, in collections that another process may have just created."""
+
+    def _create_client(self) -> Database[Any]:
+        """Connect and prepare the collections. Close the client again if the server does not do so."""
+        database = self._open()
+        try:
+            self._create_broadcast(database)
+            self._ensure_indexes(database)  # type: ignore[no-untyped-call]
+        except BaseException:
+            database.client.close()
+            raise
+        return database
 
     def _open(self, scheme: str = "mongodb://") -> Database[Any]:
-        """Connect, and close the client again if the server does not answer."""
-        if _current_url is not None:
-            self.connection.client.hostname = _current_url()
+        if _current_url is not None:  # in the form that kombu keeps
+            self.connection.client.hostname = _current_url().removeprefix("mongodb+")
         address, database, options = self._parse_uri(scheme=scheme)  # type: ignore[no-untyped-call]
-        client: MongoClient[Any] = MongoClient(address, **options)
-        try:
-            client.server_info()
-        except BaseException:
-            client.close()
-            raise
-        return client[database]
+        return MongoClient(address, **options)[database]
 
     def _create_broadcast(self, database: Database[Any]) -> None:
         try:

@@ -9,6 +9,7 @@ from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.errors import NotPrimaryError
 
 from zarkov_site.processes import celery_transport
 from zarkov_site.processes.celery_transport import Channel, Transport
@@ -43,6 +44,43 @@ def test_a_connection_uses_the_current_address_not_the_configured_one(
         assert opened.name == database.name
         assert opened.client.address == database.client.address
         opened.client.close()
+
+
+def test_an_address_that_dns_resolves_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    address, opened, resolved = "mongodb+srv://me:secret@cluster.example/celery", list[str](), list[str]()
+
+    def resolve(uri: str, *_arguments: Any, **_options: Any) -> dict[str, Any]:
+        resolved.append(uri)
+        return {"database": "celery", "options": {}}
+
+    def open_client(uri: str, **_options: Any) -> dict[str, None]:
+        opened.append(uri)
+        return {"celery": None}
+
+    monkeypatch.setattr("kombu.transport.mongodb.uri_parser.parse_uri", resolve)
+    monkeypatch.setattr(celery_transport, "_current_url", lambda: address)
+    monkeypatch.setattr(celery_transport, "MongoClient", open_client)
+    channel = Channel.__new__(Channel)
+    channel.connection = Transport(Connection(address))  # type: ignore[no-untyped-call]
+    channel._open()
+    assert (resolved, opened) == ([address], [address])
+
+
+def test_a_client_is_closed_if_the_collections_cannot_be_prepared(
+    mongo_uri: str, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Database[Any]] = []
+
+    def refuse(_channel: Channel, database: Database[Any]) -> None:
+        made.append(database)
+        raise NotPrimaryError("not primary")
+
+    monkeypatch.setattr(celery_transport, "_current_url", lambda: mongo_uri.replace("/?", f"/{database.name}?"))
+    monkeypatch.setattr(Channel, "_ensure_indexes", refuse)
+    with connect() as connection, pytest.raises(OperationalError, match="not primary"):
+        _ = connection.default_channel
+    assert made
+    assert all(database.client._closed for database in made)
 
 
 def test_a_client_is_closed_if_its_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
