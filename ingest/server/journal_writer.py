@@ -81,7 +81,7 @@ class JournalWriter:
         self._abandoned.set()
         self._journal.space_freed.set()
         self._thread.join(1.0)
-        return not self._thread.is_alive() and not self._waiting
+        return not self._thread.is_alive() and not self._waiting_bytes
 
     def put(self, delivery: PendingWrite) -> None:
         with self._wakeup:

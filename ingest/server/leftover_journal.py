@@ -67,7 +67,7 @@ class LeftoverJournal:
             return
         journal.lift_size_limit()
         self._journal = journal
-        writer = JournalWriter(journal, Counters())
+        writer = JournalWriter(journal, Counters(), on_failure=_log_failure)
         writer.start()
         context: zmq.Context[Any] = zmq.Context()
         readers: dict[zmq.Socket[bytes], Reader] = {}
@@ -116,3 +116,7 @@ class LeftoverJournal:
             journal.finish()
             journal.remove()
         journal.release()
+
+
+def _log_failure(part: str, error: BaseException) -> None:
+    log.error("%s has failed", part, exc_info=error)

@@ -71,8 +71,16 @@ def read_all(bound: zmq.Socket[Any], address: str, receive: Callable[[], int], *
                 time.sleep(_TURN_S)
     except zmq.ContextTerminated:
         raise
-    except (OSError, zmq.ZMQError) as error:
-        log.error("senders cannot be ended, their last messages are dropped address=%s error=%r", address, error)  # noqa: TRY400
+    except OSError as error:  # such as too many open files
+        _log_dropped(address, error)
+        while receive():
+            pass
+    except zmq.ZMQError as error:
+        _log_dropped(address, error)
+
+
+def _log_dropped(address: str, error: Exception) -> None:
+    log.error("senders cannot be ended, their last messages are dropped address=%s error=%r", address, error)
 
 
 def receive_some(source: zmq.Socket[bytes]) -> list[list[bytes]]:
@@ -96,6 +104,7 @@ class _Drain:
         self._started = self._heard = time.monotonic()
         self._can_hold = sys.platform == "linux" and address.startswith("tcp:")
         self._held: float | None = None  # since when the senders' packets are dropped
+        self._received = self._started  # when messages were received last
         self._lifted: float | None = None  # since when the queues have no limit
         self._calm = False  # whether the queues are empty and fill slowly
         if accepted:
@@ -121,11 +130,14 @@ class _Drain:
     def ended(self, received: int) -> bool:
         """Return whether nothing is left to read, after `received` messages were."""
         now = time.monotonic()
+        if received:
+            self._received = now
         if received or self._unread:
             self._heard = now
         elif now - self._heard > self._silent_s or not (self._connected or connected(self._address, self._accepted)):
             return True
-        ending_since = self._lifted or (now if self._held else self._started)  # senders that are held up send nothing
+        # Senders that are held up send nothing: what they have sent is read for as long as it arrives.
+        ending_since = self._lifted or (max(self._held, self._received) if self._held else self._started)
         if self._connected and now - ending_since > CLOSE_WITHIN_S + self._silent_s:
             log.warning("sender does not stop sending, its last messages are dropped address=%s", self._address)
             return True
@@ -142,10 +154,10 @@ class _Drain:
             self._silent_s += 2 * (now - self._held)  # TCP repeats what was dropped, at growing intervals
             self._lifted = now
         elif self._held is None and not self._calm and now - self._started > PAUSE_WITHIN_S:
-            if self._can_hold:
-                self._for_each_connection(_drop_packets)
+            if self._can_hold and self._for_each_connection(_drop_packets):
                 self._held = now
             else:
+                self._for_each_connection(_accept_packets)
                 self._lifted = now
 
     def _lift_limit(self) -> None:
@@ -155,10 +167,15 @@ class _Drain:
         self._bound.setsockopt(zmq.RCVHWM, QUEUE_COUNT)
         self._for_each_connection(_accept_packets)
 
-    def _for_each_connection(self, change: Callable[[socket.socket], None]) -> None:
+    def _for_each_connection(self, change: Callable[[socket.socket], None]) -> bool:
+        """Change all connections; return False if the system does not allow that for one of them."""
+        allowed = True
         for connection in connections(self._address, self._accepted):
-            with contextlib.suppress(OSError):  # closed meanwhile
+            try:
                 change(connection)
+            except OSError:
+                allowed = False
+        return allowed
 
 
 def _pass_io_thread(context: zmq.Context[Any]) -> None:

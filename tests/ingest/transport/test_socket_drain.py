@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket as plain
 import threading
@@ -209,6 +210,43 @@ def test_reading_may_take_longer_than_senders_have_to_end(
     try:
         eventually(lambda: sender.sent == 2_000 and unread_bytes(receiver.address) > 200 * len(BODY), 60)
         assert receiver.read_all() == list(range(2_000))
+    finally:
+        receiver.close()
+
+
+def test_senders_are_ended_where_the_system_cannot_hold_them_up(
+    start: Callable[..., Sender], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_connection: plain.socket) -> None:
+        raise OSError(errno.ENOPROTOOPT, "not supported")
+
+    monkeypatch.setattr(socket_drain, "_drop_packets", refuse)
+    receiver = Receiver("tcp://127.0.0.1:*")
+    receiver.turn_s = 0.001
+    sender = start(receiver, queue=1_000)
+    try:
+        eventually(lambda: unread_bytes(receiver.address) > 200 * len(BODY), 60)
+        receiver.read_all()
+        assert not connected(receiver.address)
+        assert sender.is_alive(), "it waits for the next listener"
+    finally:
+        receiver.close()
+
+
+def test_waiting_messages_are_read_even_if_senders_cannot_be_ended(
+    start: Callable[..., Sender], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_folder: str) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    receiver = Receiver("tcp://127.0.0.1:*")
+    sender = start(receiver, 5)
+    try:
+        eventually(lambda: sender.sent == 5 and receiver.socket.poll(0) and not unread_bytes(receiver.address), 60)
+        with monkeypatch.context() as full:
+            full.setattr("ingest.transport.socket_drain.os.listdir", refuse)
+            assert receiver.read_all() == list(range(5))
+        assert "Too many open files" in caplog.text
     finally:
         receiver.close()
 
