@@ -45,14 +45,14 @@ def send(system: System, kind: str = "hello") -> None:
     assert json.loads(done.stdout)["accepted"] == 1, done.stdout
 
 
-def test_the_front_page_shows_the_commits_of_three_projects(system: System, page: Page) -> None:
+def test_the_overview_shows_the_commits_of_three_projects(system: System, page: Page) -> None:
     page.goto(system.url())
     expect(page.get_by_role("heading", name="Commits per day")).to_be_visible()
     for project in ("celery", "gevent", "pyzmq"):
         expect(page.get_by_role("button", name=project)).to_be_visible()
 
 
-def test_the_front_page_shows_an_event_within_a_second(system: System, page: Page) -> None:
+def test_the_overview_shows_an_event_within_a_second(system: System, page: Page) -> None:
     page.goto(system.url())
     expect(page.locator("#latest li").first).to_be_visible()
     expect(page.get_by_text("Live", exact=True).first).to_be_visible()

@@ -143,17 +143,16 @@ class LocalMongod:
     def _end_orphan(self) -> None:
         """End a mongod that outlived its parent. We hold the lock, so no other process manages it."""
         data = str(self._folder.mongo / "data")
-        try:
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
             process = psutil.Process(int((self._folder.mongo / "data" / "mongod.lock").read_text()))
             if data not in process.cmdline():
                 return
             process.terminate()
-            process.wait(10)
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait(10)
-        except (OSError, ValueError, psutil.Error):
-            return
+            try:
+                process.wait(10)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(10)
 
     def _last_port(self) -> int:
         """Return the port of the last start if it is free, so that running clients find the server again; else 0."""

@@ -34,7 +34,7 @@ def manage(*arguments: str) -> tuple[str, ...]:
 
 def mongod_part() -> Part:
     """Return the part for the local mongod, which runs only if `mongo_uri` is not set."""
-    return Part("mongod", manage("runmongo"))
+    return Part("mongod", manage("runmongo"), stop_within_s=20)
 
 
 def list_parts(config: Config) -> list[Part]:
@@ -47,7 +47,7 @@ def list_parts(config: Config) -> list[Part]:
     alone = ("--pool=solo", "--loglevel=INFO", "--without-gossip", "--without-mingle", "--without-heartbeat")
     schedule = config.folder.run / "celerybeat"
     found = [
-        Part("ingester", manage("runingest"), ready_keys=INGEST_SOCKETS, stop_order=4),
+        Part("ingester", manage("runingest"), ready_keys=INGEST_SOCKETS, stop_within_s=90, stop_order=4),
         Part("broker", manage("runbroker"), ready_keys=METRIC_ADDRESSES, stop_order=2),
     ]
     if config.zmr.engine == "zmq":

@@ -28,9 +28,7 @@ from honcho.process import Process
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.exceptions import SiteError
 
-TERMINATE_WAIT_S = 90.0  # after this, processes that hang are killed; an ingester first journals its full queues
 FIRST_PARTS_WAIT_S = 4.0  # part of this time for the parts that stop first, while those that they use still run
-LAST_PART_WAIT_S = 20.0  # for the part that stops after all others
 KEPT_LINES = 12
 LOG_BYTES = 10 * 2**20  # of one part's log file; twice that is kept
 _LEVEL = re.compile(r"^\S+ \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
@@ -53,6 +51,7 @@ class Part:
     needs_tables: bool = False  # True if Django's tables must be up to date before it starts
     runs_tasks: bool = False  # True if it runs task code, which it must reload when a task file changes
     reload_signal: signal.Signals | None = None  # signal that makes it reload its code; None = it must be restarted
+    stop_within_s: float = 30.0  # after SIGTERM; then it is killed
     stop_order: int = 0  # parts with lower numbers stop first, because they need this one to finish their work
 
 
@@ -88,6 +87,7 @@ class _Child:
     started: float = 0.0  # monotonic
     restart_at: float | None = None  # monotonic; None if no start is due
     stopping: bool = False  # True while it is being stopped on purpose
+    kill_at: float | None = None  # monotonic; None unless it is being stopped for good
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
     showing: bool = False  # True if the last line of its log was shown
 
@@ -148,20 +148,21 @@ class Supervisor:
             if not child.part.runs_tasks or child.pid is None:
                 continue
             if child.part.reload_signal is not None:
-                os.kill(child.pid, child.part.reload_signal)
+                with contextlib.suppress(ProcessLookupError):  # its end is not handled yet
+                    os.kill(child.pid, child.part.reload_signal)
             else:
                 child.stopping = True
                 _signal(child.pid, signal.SIGTERM)
 
     def stop(self, last: str | None = None) -> None:
-        """Stop every child by SIGTERM, and by SIGKILL after `TERMINATE_WAIT_S`; the part `last` after all others.
+        """Stop every child by SIGTERM, and by SIGKILL after `Part.stop_within_s`; the part `last` after all others.
 
         Parts stop in order of `Part.stop_order`, so that work in progress can finish and the last measurements arrive.
         """
         others = [child for name, child in self._children.items() if name != last]
-        self._stop_children(others, TERMINATE_WAIT_S)
+        self._stop_children(others)
         if last in self._children:
-            self._stop_children([self._children[last]], LAST_PART_WAIT_S)
+            self._stop_children([self._children[last]])
 
     def running(self) -> dict[str, int]:
         """Return the process id of each running part by name."""
@@ -238,31 +239,33 @@ class Supervisor:
         self.report(f"{reason}; restarting it in {pause_s:g} s. Its last lines (more in {log}):{last_lines}")
         child.restart_at = time.monotonic() + pause_s
 
-    def _stop_children(self, children: list[_Child], wait_s: float) -> None:
+    def _stop_children(self, children: list[_Child]) -> None:
         for child in children:
             child.restart_at = None
         self._collect_ends(0.0)
         orders = sorted({child.part.stop_order for child in children if child.launched})
+        wait_s = max((child.part.stop_within_s for child in children), default=0.0)
         started, first_wait_s = time.monotonic(), min(FIRST_PARTS_WAIT_S, wait_s)
         for index, order in enumerate(orders):
             ending = [child for child in children if child.part.stop_order == order]
             for child in ending:
                 child.stopping = True  # it gets the signal when its pid arrives, if that is not known yet
+                child.kill_at = min(time.monotonic() + child.part.stop_within_s, started + wait_s)
                 if child.pid is not None:
                     _signal(child.pid, signal.SIGTERM)
             share = index / max(1, len(orders) - 1)
             self._wait_for(ending, started + first_wait_s + (wait_s - first_wait_s) * share)
-        self._wait_for(children, started + wait_s)
-        for child in children:
-            if child.pid is not None:
-                self.report(f"{child.part.name} did not end within {wait_s:g} s and is killed")
-                _kill(child.pid)
-        self._wait_for(children, time.monotonic() + 1.0)
+        self._wait_for(children, started + wait_s + 1.0)
 
     def _wait_for(self, children: list[_Child], deadline: float) -> None:
-        """Wait until all of them have ended, or until `deadline`."""
+        """Wait until all of them have ended, or until `deadline`; meanwhile kill those whose time is up."""
         while any(child.launched for child in children) and time.monotonic() < deadline:
             self._collect_ends(0.05)
+            for child in self._children.values():
+                if child.pid is not None and child.kill_at is not None and time.monotonic() >= child.kill_at:
+                    self.report(f"{child.part.name} did not end within {child.part.stop_within_s:g} s and is killed")
+                    _kill(child.pid)
+                    child.kill_at = None
 
     def _collect_ends(self, timeout_s: float) -> None:
         """Record which children have ended, without restarting any."""

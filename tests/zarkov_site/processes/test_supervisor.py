@@ -16,6 +16,7 @@ import psutil
 import pytest
 from honcho.process import Process
 
+from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.supervisor import Part, PartFailedError, RestartPolicy, Supervisor
 
@@ -78,15 +79,13 @@ def test_a_part_that_keeps_failing_is_reported_with_its_last_lines(supervisor: S
     assert "run it alone" in message
 
 
-def test_stop_ends_parts_that_handle_sigterm_and_parts_that_ignore_it(
-    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("zarkov_site.processes.supervisor.TERMINATE_WAIT_S", 0.5)
+def test_stop_ends_parts_that_handle_sigterm_and_parts_that_ignore_it(supervisor: Supervisor) -> None:
     supervisor.start(python("obedient", SLEEP))
-    supervisor.start(python("ignoring", IGNORING_SIGTERM))
+    supervisor.start(replace(python("ignoring", IGNORING_SIGTERM), stop_within_s=0.5))
     supervisor.start(python("parent", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEP!r}])"))
     apart = f"subprocess.run([sys.executable, '-c', {IGNORING_SIGTERM!r}], start_new_session=True)"
-    supervisor.start(python("hung", f"import signal, subprocess, sys; {IGNORE_SIGTERM}; {apart}"))
+    hung = python("hung", f"import signal, subprocess, sys; {IGNORE_SIGTERM}; {apart}")
+    supervisor.start(replace(hung, stop_within_s=0.5))
     logs = [supervisor._folder.log / f"{name}.log" for name in ("obedient", "ignoring", "parent", "hung")]
     until(supervisor, lambda: all(log.exists() and "awake" in log.read_text() for log in logs))
     found = [psutil.Process(pid) for pid in supervisor.running().values()]
@@ -107,7 +106,6 @@ def test_parts_stop_in_their_stop_order(
     supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zarkov_site.processes.supervisor.FIRST_PARTS_WAIT_S", 20)
-    monkeypatch.setattr("zarkov_site.processes.supervisor.TERMINATE_WAIT_S", 60)
     ended = tmp_path / "ended"
     for turn, name in ((2, "last"), (0, "first"), (1, "between"), (0, "with it")):
         end = f"def end(): time.sleep(0.3); open({str(ended)!r}, 'a').write('{name},'); sys.exit()"
@@ -138,7 +136,6 @@ def test_a_part_whose_process_id_arrives_during_the_stop_is_stopped(
     original = Supervisor._collect_ends
     monkeypatch.setattr("zarkov_site.processes.supervisor.Process", LateProcess)
     monkeypatch.setattr(Supervisor, "_collect_ends", collect_ends)
-    monkeypatch.setattr("zarkov_site.processes.supervisor.TERMINATE_WAIT_S", 60)
     supervisor.start(python("sleeper", SLEEP))
     supervisor.start(replace(python("later", SLEEP), stop_order=1))
     supervisor.stop()
@@ -184,6 +181,28 @@ def test_a_part_with_a_reload_signal_reloads_in_the_same_process(supervisor: Sup
     supervisor.reload_task_code()
     until(supervisor, lambda: "reloaded" in log.read_text())
     assert supervisor.running() == before
+
+
+def test_a_reload_of_a_part_that_has_just_ended_is_left_out(supervisor: Supervisor) -> None:
+    part = Part("web", (sys.executable, "-u", "-c", SLEEP), runs_tasks=True, reload_signal=signal.SIGHUP)
+    supervisor.start(part)
+    until(supervisor, lambda: bool(supervisor.running()))
+    ended = supervisor.running()["web"]
+    os.killpg(ended, signal.SIGKILL)
+    eventually(lambda: not psutil.pid_exists(ended), 20)
+    supervisor.reload_task_code()
+    until(supervisor, lambda: supervisor.running().get("web", ended) != ended)
+
+
+def test_a_part_that_hangs_is_killed_after_its_own_time(supervisor: Supervisor, output: io.StringIO) -> None:
+    supervisor.start(replace(python("hung", IGNORING_SIGTERM), stop_within_s=0.5))
+    slow = "def end(): time.sleep(2); print('done'); sys.exit()"
+    supervisor.start(python("slow", f"{slow}\n{CALL_END_ON_SIGTERM}; time.sleep(100)"))
+    logs = {name: supervisor._folder.log / f"{name}.log" for name in ("hung", "slow")}
+    until(supervisor, lambda: all(log.exists() and "awake" in log.read_text() for log in logs.values()))
+    supervisor.stop()
+    assert "hung did not end within 0.5 s and is killed" in output.getvalue()
+    assert "done" in logs["slow"].read_text()
 
 
 def test_log_files_are_bounded(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
