@@ -280,7 +280,7 @@ def test_the_right_to_operate_cannot_be_limited_to_some_aggregates(content: None
         AccessToken(name="x", scopes="operate", collections="a").clean()
 
 
-def test_the_front_page_links_to_quarantine_for_those_who_may_see_it(
+def test_the_overview_links_to_quarantine_for_those_who_may_see_it(
     content: None, clients: Callable[[str], Client]
 ) -> None:
     link = b'href="/admin/ingest/quarantineentry/"'

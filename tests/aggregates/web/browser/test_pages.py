@@ -30,7 +30,7 @@ PAGES = [
 ]
 
 
-def test_a_posted_event_is_shown_on_the_open_front_page_within_a_second(charts: Server, page: Page) -> None:
+def test_a_posted_event_is_shown_on_the_open_overview_within_a_second(charts: Server, page: Page) -> None:
     page.goto(charts.url())
     expect(page.locator(".live-status")).to_have_text("Live")
 

@@ -57,7 +57,7 @@ def test_a_half_width_chart_alone_in_its_row_becomes_wide(site: Any, wide: str, 
 
 
 @pytest.mark.django_db
-def test_the_front_page_features_the_first_dashboard_by_position(
+def test_the_overview_features_the_first_dashboard_by_position(
     open_site: Any, aggregate: Aggregate, client: Client
 ) -> None:
     aggregate("a", {"2024-01-01": 1})
