@@ -122,19 +122,26 @@ def test_a_block_released_while_it_is_committed_gets_new_ids_even_if_the_release
     assert store.watermark().through == work.reservation.first + 1
 
 
-def test_a_block_that_an_earlier_owner_reserved_in_parts_is_stored_once_if_the_next_reservation_fails(
-    store: Store, owner: Owner, journal: Journal, database: Database[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The earlier owner's reservation of the first of two records arrives after the journal was adopted."""
+def adopt_before_a_reservation(
+    store: Store, owner: Owner, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> Journal:
+    """Adopt the journal with a second record, and read both as a block; then its earlier owner reserves the first."""
     journal.append([(RecordKind.EVENTS, 1, bson.encode({"type": "later", "context": {}}))])
     journal.sync()
     journal.release()
-    owner.dispatcher.add(Journal.adopt(journal.folder, owner.settings), adopted=True)
+    owner.dispatcher.add(adopted := Journal.adopt(journal.folder, owner.settings), adopted=True)
     with monkeypatch.context() as broken:
         broken.setattr(Store, "reserve", fails)
         with pytest.raises(AutoReconnect):
             owner.next_work()
     store.reserve(store.identity(), (str(journal.uuid), 1), BlockBounds(1, 1), 1)
+    return adopted
+
+
+def test_a_block_that_an_earlier_owner_reserved_in_parts_is_stored_once_if_the_next_reservation_fails(
+    store: Store, owner: Owner, journal: Journal, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopt_before_a_reservation(store, owner, journal, monkeypatch)
     calls = iter([Store.reserve])
     with monkeypatch.context() as broken:
         broken.setattr(Store, "reserve", lambda *args, **named: next(calls, fails)(*args, **named))
@@ -151,15 +158,7 @@ def test_a_block_that_an_earlier_owner_reserved_in_parts_is_stored_once_if_the_n
 def test_records_that_were_put_back_keep_their_segment_until_they_are_settled(
     store: Store, owner: Owner, journal: Journal, database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal.append([(RecordKind.EVENTS, 1, bson.encode({"type": "later", "context": {}}))])
-    journal.sync()
-    journal.release()
-    owner.dispatcher.add(adopted := Journal.adopt(journal.folder, owner.settings), adopted=True)
-    with monkeypatch.context() as broken:
-        broken.setattr(Store, "reserve", fails)
-        with pytest.raises(AutoReconnect):
-            owner.next_work()
-    store.reserve(store.identity(), (str(journal.uuid), 1), BlockBounds(1, 1), 1)
+    adopted = adopt_before_a_reservation(store, owner, journal, monkeypatch)
     assert owner.next_work() is None, "the block was put back"
     assert [segment.open_records for segment in adopted.segments] == [2]
     work = owner.next_work()

@@ -24,6 +24,19 @@ from tests.support.ingest.running import Start, events, types
 from tests.support.waiting import eventually
 
 
+class LateMongod:
+    """The address of a mongod that does not run before `starts` is set."""
+
+    def __init__(self, uri: str = "") -> None:
+        self.starts = threading.Event()
+        self._uri = uri
+
+    def __call__(self) -> str:
+        if not self.starts.is_set():
+            raise ConnectionError("no mongod yet")
+        return self._uri
+
+
 def is_taken(client: AcknowledgedClient, event: dict[str, Any]) -> bool:
     try:
         return client.send([event]).accepted == 1
@@ -34,18 +47,12 @@ def is_taken(client: AcknowledgedClient, event: dict[str, Any]) -> bool:
 def test_events_wait_in_the_journal_while_mongodb_is_absent_and_then_arrive(
     start_ingester: Start, ingest_settings: IngestSettings, mongo_uri: str, database: Database[Any]
 ) -> None:
-    here = threading.Event()
-
-    def address() -> str:
-        if not here.is_set():
-            raise ConnectionError("no mongod yet")
-        return mongo_uri
-
-    running = start_ingester(dataclasses.replace(ingest_settings, mongo_address=address))
+    mongod = LateMongod(mongo_uri)
+    running = start_ingester(dataclasses.replace(ingest_settings, mongo_address=mongod))
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         assert client.send([{"type": str(n)} for n in range(100)]).accepted == 100
     assert events(database) == []
-    here.set()
+    mongod.starts.set()
     eventually(lambda: len(events(database)) == 100)
     assert types(database) == [str(n) for n in range(100)]
 
@@ -53,10 +60,7 @@ def test_events_wait_in_the_journal_while_mongodb_is_absent_and_then_arrive(
 def test_the_journal_of_a_stopped_ingester_is_committed_by_the_next(
     start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any]
 ) -> None:
-    def absent() -> str:
-        raise ConnectionError("no mongod")
-
-    first = start_ingester(dataclasses.replace(ingest_settings, mongo_address=absent))
+    first = start_ingester(dataclasses.replace(ingest_settings, mongo_address=LateMongod()))
     with AcknowledgedClient(first.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
         client.send([{"type": "a"}, {"type": "b"}, {}])
     first.stop()
@@ -108,15 +112,9 @@ def test_nothing_is_acknowledged_before_it_is_on_disk(
 def test_a_full_journal_answers_busy_and_continues_when_there_is_space(
     start_ingester: Start, ingest_settings: IngestSettings, mongo_uri: str, database: Database[Any]
 ) -> None:
-    here = threading.Event()
-
-    def address() -> str:
-        if not here.is_set():
-            raise ConnectionError("no mongod yet")
-        return mongo_uri
-
+    mongod = LateMongod(mongo_uri)
     journal = dataclasses.replace(ingest_settings.journal, segment_bytes=40_000, max_bytes=400_000)
-    running = start_ingester(dataclasses.replace(ingest_settings, mongo_address=address, journal=journal))
+    running = start_ingester(dataclasses.replace(ingest_settings, mongo_address=mongod, journal=journal))
     acknowledged: set[str] = set()
     with (
         AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=5, attempts=1) as client,
@@ -145,7 +143,7 @@ def test_a_full_journal_answers_busy_and_continues_when_there_is_space(
         with pytest.raises(QueueFullError):
             for _ in range(50_000):
                 pusher.send({"type": "b", "extra": "x" * 2_000})
-        here.set()
+        mongod.starts.set()
         eventually(lambda: is_taken(client, {"type": "last", "id": "last"}))
         pusher.close(60)  # what is under way leaves as soon as reading resumes
     with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20, attempts=1) as patient:
@@ -158,12 +156,8 @@ def test_events_pushed_before_the_end_are_journalled_even_if_the_journal_is_full
     start_ingester: Start, ingest_settings: IngestSettings, push: Callable[..., None]
 ) -> None:
     """The receivers no longer read: what was sent is in ZeroMQ's queue and in the kernel."""
-
-    def address() -> str:
-        raise ConnectionError("no mongod yet")
-
     journal = dataclasses.replace(ingest_settings.journal, segment_bytes=40_000, max_bytes=100_000)
-    running = start_ingester(dataclasses.replace(ingest_settings, mongo_address=address, journal=journal))
+    running = start_ingester(dataclasses.replace(ingest_settings, mongo_address=LateMongod(), journal=journal))
     messages = [bson.encode({"type": "pushed", "context": {"n": n}, "extra": "x" * 200}) for n in range(4_000)]
     push(running.address("bson"), *messages[:300])
     # In a journal that is at most half full, a single record of any size fits: it could take all that follows.

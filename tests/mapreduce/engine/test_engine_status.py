@@ -12,7 +12,7 @@ from mapreduce.job.spec import RUNNING_STATES, JobStatus, Output
 from mapreduce.router.status_report import AT_LEAST_S, EVERY_S, StatusReport
 from mapreduce.scheduler.worker_state import WorkerState
 from tests.support.mapreduce.cluster import Cluster
-from tests.support.mapreduce.jobs import gated, in_state, job
+from tests.support.mapreduce.jobs import job, start_gated
 from tests.support.waiting import eventually
 
 Data = Database[dict[str, Any]]
@@ -31,9 +31,7 @@ def test_the_summary_covers_a_running_job_its_workers_and_ended_jobs(
 ) -> None:
     cluster.start(2)
     assert cluster.engine.run(job(database, id_max=100), 200).state == "complete"
-    spec = gated(database, tmp_path / "gate", outputs={"": Output("zagg.y", "reduce")}, id_max=2_000)
-    cluster.engine.submit(spec)
-    in_state(cluster, spec.job_id, "map")
+    spec = start_gated(cluster, database, tmp_path / "gate", outputs={"": Output("zagg.y", "reduce")}, id_max=2_000)
 
     def written() -> Any:
         """Return the summary once the router has written that the first job has ended and the second is running."""

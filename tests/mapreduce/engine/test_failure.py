@@ -16,7 +16,7 @@ from mapreduce.exceptions import JobTimeoutError
 from mapreduce.job.spec import JobSpec, Output, Source
 from mapreduce.scheduler.worker_state import HEARTBEAT_S, LOST_AFTER_S
 from tests.support.mapreduce.cluster import Cluster
-from tests.support.mapreduce.jobs import Data, Events, T, gated, in_state, job, types, values
+from tests.support.mapreduce.jobs import Data, Events, T, gated, job, start_gated, types, values
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.early
@@ -47,9 +47,7 @@ def test_a_killed_or_stopped_worker_costs_time_but_no_results(
 ) -> None:
     cluster.start(2)
     gate = tmp_path / "gate"
-    spec = gated(database, gate, in_reduce=phase == "finalize", split_limit_s=2.0)
-    cluster.engine.submit(spec)
-    in_state(cluster, spec.job_id, phase)
+    spec = start_gated(cluster, database, gate, in_reduce=phase == "finalize", split_limit_s=2.0)
     worker = busy_worker(cluster)
     target = psutil.Process(worker.pid) if victim == "worker" else busy_executor(cluster)
     target.send_signal(number)
@@ -92,9 +90,7 @@ def test_map_output_lost_with_its_worker_is_recomputed(
     """Output too big for messages stays with its worker, which is killed between map and reduce."""
     cluster.start(2)
     gate = tmp_path / "gate"
-    spec = gated(database, gate, in_reduce=True, sources=(Source(("event.1", "event.2"), T + "wide"),))
-    cluster.engine.submit(spec)
-    in_state(cluster, spec.job_id, "finalize")
+    spec = start_gated(cluster, database, gate, in_reduce=True, sources=(Source(("event.1", "event.2"), T + "wide"),))
     cluster.kill(cluster.workers[0])
     gate.unlink()
     assert cluster.engine.wait(spec.job_id, 200).state == "complete"
@@ -162,9 +158,7 @@ def test_a_router_killed_while_results_are_written_finishes_the_job(
 ) -> None:
     cluster.start(2)
     gate = tmp_path / "gate"
-    spec = gated(database, gate, in_reduce=True)
-    cluster.engine.submit(spec)
-    in_state(cluster, spec.job_id, "finalize")
+    spec = start_gated(cluster, database, gate, in_reduce=True)
     restart_router(cluster)
     gate.unlink()
     assert cluster.engine.wait(spec.job_id, 200).state == "complete"
@@ -279,9 +273,7 @@ def test_cancel_frees_the_workers_and_leaves_the_output_alone(
 ) -> None:
     cluster.start(1)
     gate = tmp_path / "gate"
-    spec = gated(database, gate)
-    cluster.engine.submit(spec)
-    in_state(cluster, spec.job_id, "map")
+    spec = start_gated(cluster, database, gate)
     assert cluster.engine.cancel(spec.job_id).state == "cancelled"
     assert cluster.engine.status(spec.job_id).state == "cancelled"
     assert cluster.engine.run(job(database), 200).state == "complete"  # the gate is still there
@@ -295,9 +287,7 @@ def test_unpublished_results_are_removed_with_their_job(
     cluster.start(1)
     gate = tmp_path / "gate"
     output = {"": Output("zagg.x", "replace")}
-    spec = gated(database, gate, in_reduce=True, outputs=output)
-    cluster.engine.submit(spec)
-    in_state(cluster, spec.job_id, "finalize")
+    spec = start_gated(cluster, database, gate, in_reduce=True, outputs=output)
 
     def unpublished() -> list[str]:
         return database.list_collection_names(filter={"name": {"$regex": r"^zmr\.new\."}})
@@ -326,8 +316,6 @@ def test_a_small_job_is_not_held_up_by_a_big_one(
     cluster: Cluster, database: Data, events: Events, tmp_path: Path
 ) -> None:
     cluster.start(2)
-    big = gated(database, tmp_path / "gate", outputs={"": Output("zagg.big", "reduce")})
-    cluster.engine.submit(big)
-    in_state(cluster, big.job_id, "map")
+    big = start_gated(cluster, database, tmp_path / "gate", outputs={"": Output("zagg.big", "reduce")})
     assert cluster.engine.run(job(database), 200).state == "complete"
     cluster.engine.cancel(big.job_id)

@@ -13,7 +13,7 @@ import pytest
 from mapreduce.job.spec import Output, Source
 from mapreduce.wire import message
 from tests.support.mapreduce.cluster import Cluster
-from tests.support.mapreduce.jobs import Data, Events, T, gated, in_state, job, values
+from tests.support.mapreduce.jobs import Data, Events, T, job, start_gated, values
 from tests.support.waiting import eventually
 
 
@@ -87,9 +87,7 @@ def test_a_worker_that_is_asked_to_stop_ends_its_executors_and_removes_its_files
 ) -> None:
     cluster.start(1)
     gate = tmp_path / "gate"
-    spec = gated(database, gate)
-    cluster.engine.submit(spec)
-    in_state(cluster, spec.job_id, "map")
+    spec = start_gated(cluster, database, gate)
     worker = cluster.workers[0]
     executors = cluster.executors(worker)
     worker.terminate()

@@ -76,6 +76,14 @@ def gated(database: Data, gate: Path, *, in_reduce: bool = False, **changes: Any
     )
 
 
+def start_gated(cluster: Cluster, database: Data, gate: Path, *, in_reduce: bool = False, **changes: Any) -> JobSpec:
+    """Submit a `gated` job, and return it once it is where it stays."""
+    spec = gated(database, gate, in_reduce=in_reduce, **changes)
+    cluster.engine.submit(spec)
+    in_state(cluster, spec.job_id, "finalize" if in_reduce else "map")
+    return spec
+
+
 def in_state(cluster: Cluster, job_id: str, *states: str) -> None:
     eventually(
         lambda: cluster.engine.status(job_id).state in states, what=f"job in {states}: {cluster.engine.status(job_id)}"
