@@ -26,7 +26,7 @@ from urllib.parse import quote, urlsplit
 
 import psutil
 
-from tests.support.ports import free_ports
+from tests.support.ports import reserved_ports
 from tests.support.waiting import eventually
 from tests.support.web.server import Server, write_aggregate
 from zarkov_site.config.config import REPOSITORY
@@ -76,7 +76,7 @@ def query() -> Row:
 
 @contextmanager
 def _peer(running: Server) -> Iterator[str]:
-    (port,) = free_ports(1)
+    (port,) = reserved_ports()
     environ = os.environ | {
         "PEER_MONGO_URI": running.mongo_uri,  # type: ignore[attr-defined]
         "PEER_DATABASE": running.database_name,

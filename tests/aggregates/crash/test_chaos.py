@@ -17,7 +17,7 @@ from ingest.client import AcknowledgedClient
 from ingest.exceptions import IngestError
 from tests.support.aggregates.event_source import NOON, event
 from tests.support.aggregates.stack import PAUSED, Stack, crash
-from tests.support.mongo import open_client
+from tests.support.mongo import mongod_at_one_port, open_client
 from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.mongod import LocalMongod
@@ -72,7 +72,7 @@ class Stream(threading.Thread):
 
 @pytest.fixture
 def mongod(tmp_path: Path) -> Iterator[LocalMongod]:
-    started = LocalMongod(HomeFolder(tmp_path / "mongo"))
+    started = mongod_at_one_port(HomeFolder(tmp_path / "mongo"))
     yield started
     started.stop()
 

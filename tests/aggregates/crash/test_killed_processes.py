@@ -18,11 +18,10 @@ from ingest.store.store import connect
 from tests.support.aggregates.definitions import MODULES, define
 from tests.support.aggregates.event_source import NOON, Producer, event
 from tests.support.aggregates.stack import Stack, crash
-from tests.support.mongo import make_last, open_client
+from tests.support.mongo import make_last, mongod_at_one_port, open_client
 from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 from zarkov_site.config.home import HomeFolder
-from zarkov_site.processes.mongod import LocalMongod
 
 pytestmark = pytest.mark.early
 
@@ -52,7 +51,7 @@ class Service:
     """A mongod, router and worker for the module, and an aggregate."""
 
     def __init__(self, folder: Path) -> None:
-        self.mongod = LocalMongod(HomeFolder(folder / "mongo"))
+        self.mongod = mongod_at_one_port(HomeFolder(folder / "mongo"))
         self.stack = Stack(folder / "stack", "", DATABASE)
         self.stack.environment.pop("ZARKOV_MONGO_URI")
         self.stack.folder.write(self.stack.folder.mongo / "uri", self.mongod.start())

@@ -17,7 +17,7 @@ from mapreduce.exceptions import RouterUnreachableError
 from tests.support.aggregates.definitions import values
 from tests.support.aggregates.event_source import event
 from tests.support.durations import assert_within, seconds
-from tests.support.ports import free_ports
+from tests.support.ports import reserved_addresses
 from zarkov_site.config.config import REPOSITORY
 
 TASK = "tests.support.aggregates.tasks.CountByDay"
@@ -81,8 +81,7 @@ def test_aggregate_exits_2_if_the_router_stops_answering_in_the_middle_of_a_run(
 
 def test_aggregate_exits_2_within_5_s_and_names_req_uri_if_no_router_answers(site):
     services.define(name="days", task_name=TASK)
-    (port,) = free_ports(1)
-    address = f"tcp://127.0.0.1:{port}"
+    (address,) = reserved_addresses()
     zmr = site.ZARKOV.zmr.model_copy(update={"engine": "zmq", "req_uri": address})
     site.ZARKOV = site.ZARKOV.model_copy(update={"zmr": zmr})
     reset()

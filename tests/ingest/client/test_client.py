@@ -18,6 +18,7 @@ from ingest.exceptions import DeliveryError, QueueFullError
 from tests.support.child import in_child, python
 from tests.support.durations import assert_within, seconds
 from tests.support.ingest.running import RunningIngester, sums
+from tests.support.ports import reserved_ports
 from tests.support.waiting import eventually
 
 NO_LISTENER = "tcp://127.0.0.1:1"
@@ -93,7 +94,8 @@ def test_everything_has_left_after_flush_even_if_the_process_dies(listener: zmq.
 
 def test_queued_events_are_sent_to_a_restarted_listener() -> None:
     with zmq.Context() as context, context.socket(zmq.PULL) as socket:
-        port = socket.bind_to_random_port("tcp://127.0.0.1")
+        (port,) = reserved_ports()
+        assert is_bound(socket, port)
         client = ZarkovClient(f"tcp://127.0.0.1:{port}")
         client.event("first", {})
         assert bson.decode(socket.recv())["type"] == "first"

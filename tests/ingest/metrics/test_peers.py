@@ -20,7 +20,7 @@ from ingest.metrics.backend.graphite import GraphiteBackend
 from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.backend.statsd import StatsdBackend
 from tests.support.ingest.metrics import Running, RunningBroker
-from tests.support.ports import free_ports
+from tests.support.ports import reserved_ports
 from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
@@ -91,7 +91,7 @@ def test_carbon_stores_what_was_measured(
     zibrato: Make,
     closing: Closing,
 ) -> None:
-    lines, pickles, queries = free_ports(3)
+    lines, pickles, queries = reserved_ports(3)
     folder = tmp_path / "carbon"
     folder.mkdir()
     settings = {
@@ -138,7 +138,7 @@ def test_statsd_counts_what_was_measured(
     zibrato: Make,
     closing: Closing,
 ) -> None:
-    taking, managing = free_ports(2)
+    taking, managing = reserved_ports(2)
     (tmp_path / "statsd.js").write_text(
         json.dumps({
             "servers": [{"server": f"./servers/{protocol}", "address": "127.0.0.1", "port": taking}],

@@ -13,10 +13,9 @@ import pytest
 
 from mapreduce.job.spec import JobSpec, Output, Source
 from tests.support.mapreduce.cluster import Cluster
-from tests.support.mongo import open_client
+from tests.support.mongo import mongod_at_one_port, open_client
 from tests.support.waiting import eventually
 from zarkov_site.config.home import HomeFolder
-from zarkov_site.processes.mongod import LocalMongod
 
 pytestmark = pytest.mark.early
 
@@ -29,7 +28,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.home = HomeFolder(folder / "home")
-        self.mongod = LocalMongod(self.home)
+        self.mongod = mongod_at_one_port(self.home)
         self.uri = self.mongod.start()
         self.cluster = Cluster(folder / "cluster", self.uri, "away")
         with open_client(self.uri) as client:
@@ -39,7 +38,6 @@ class Store:
         self.mongod.process.kill()
         self.mongod.process.wait()
         self.mongod.stop()
-        self.mongod = LocalMongod(self.home)
         assert self.mongod.start() == self.uri
 
     def stop_for_a_while(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from tests.support.mapreduce.ready import takes_jobs
+from tests.support.ports import reserved_addresses
 from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 from zarkov_site.config.home import HomeFolder
@@ -42,6 +43,7 @@ class Stack:
     def __init__(self, folder: Path, mongo_uri: str, database: str, **environment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = HomeFolder(folder / "home")
+        request_address, worker_address = reserved_addresses(2)  # kept over restarts, as by a service
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ZARKOV_")},
             "ZARKOV_HOME": str(self.folder.root),
@@ -49,7 +51,8 @@ class Stack:
             "ZARKOV_MONGO_DATABASE": database,
             "ZARKOV_TASK_MODULES": "tests.support.aggregates.tasks",
             **{f"ZARKOV_{key}_BIND_ADDRESS": "tcp://127.0.0.1:0" for key in ("BSON", "JSON", "ACK", "PUBLISH")},
-            **{f"ZARKOV_ZMR__{key}_BIND": "tcp://127.0.0.1:0" for key in ("REQ", "WORKER")},
+            "ZARKOV_ZMR__REQ_BIND": request_address,
+            "ZARKOV_ZMR__WORKER_BIND": worker_address,
             **environment,
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -82,11 +85,14 @@ class Stack:
             command, cwd=REPOSITORY, env=self.environment, stdout=self._log, stderr=self._log, start_new_session=True
         )
         if known:
-            eventually(lambda: all(key in self.folder.addresses() for key in known), what=f"addresses of {name}")
-            if kind == "router":  # keep the ports from now on, as a service would
-                for key, variable in (("zmr.req_bind", "REQ"), ("zmr.worker_bind", "WORKER")):
-                    self.environment[f"ZARKOV_ZMR__{variable}_BIND"] = self.folder.address(key)
+            eventually(lambda: self._reachable(name, known), what=f"addresses of {name}")
+            if kind == "router":
                 eventually(lambda: takes_jobs(self.folder.address("zmr.req_bind")), what=f"{name} takes jobs")
+
+    def _reachable(self, name: str, keys: Sequence[str]) -> bool:
+        code = self.processes[name].poll()
+        assert code is None, f"{name} ended with code {code}; the end of the log:\n{self.log()[-4_000:]}"
+        return all(key in self.folder.addresses() for key in keys)
 
     def start_all(self) -> None:
         """Apply migrations, then start every process."""

@@ -14,16 +14,15 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.support.ingest.load import Victim
-from tests.support.mongo import open_client
+from tests.support.mongo import mongod_at_one_port, open_client
 from zarkov_site.config.home import HomeFolder
-from zarkov_site.processes.mongod import LocalMongod
 
 
 class Mongod:
     """A mongod that can be halted, continued and killed."""
 
     def __init__(self, folder: Path) -> None:
-        self._mongod = LocalMongod(HomeFolder(folder))
+        self._mongod = mongod_at_one_port(HomeFolder(folder))
         self.uri = self._mongod.start()
         self._client: MongoClient[dict[str, Any]] = open_client(self.uri)
         self.database: Database[dict[str, Any]] = self._client["hurt"]

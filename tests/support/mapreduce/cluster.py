@@ -18,6 +18,7 @@ from mapreduce.engine.zmq import ZmqEngine
 from mapreduce.settings import EngineSettings
 from tests.support.mapreduce.ready import takes_jobs
 from tests.support.mapreduce.serve import settings_from
+from tests.support.ports import reserved_addresses
 from tests.support.waiting import eventually
 from zarkov_site.config.config import REPOSITORY
 
@@ -28,11 +29,12 @@ class Cluster:
     def __init__(self, folder: Path, mongo_uri: str, database: str, **changes: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        request_address, worker_address = reserved_addresses(2)  # kept over restarts, as by a service
         self.values: dict[str, Any] = {
             "engine": "zmq",
             "addresses": str(folder / "addresses.json"),
-            "req_bind": "tcp://127.0.0.1:0",
-            "worker_bind": "tcp://127.0.0.1:0",
+            "req_bind": request_address,
+            "worker_bind": worker_address,
             "mongo_uri": mongo_uri,
             "mongo_database": database,
             "job_root": str(folder / "zmr"),
@@ -77,10 +79,7 @@ class Cluster:
             Path(self.values["addresses"]).unlink()
         self.router = self._spawn("router", self.values)
         eventually(self._is_bound, 120, "addresses of the router")
-        # Keep the ports from now on, so that a test can restart the router as a service would be.
-        found = json.loads(Path(self.values["addresses"]).read_text())
-        self.values.update(req_bind=found["zmr.req_bind"], worker_bind=found["zmr.worker_bind"])
-        eventually(lambda: takes_jobs(found["zmr.req_bind"], self.settings.curve), 120, "the router takes jobs")
+        eventually(lambda: takes_jobs(self.settings.req_uri(), self.settings.curve), 120, "the router takes jobs")
 
     def _is_bound(self) -> bool:
         assert self.router is not None

@@ -13,7 +13,7 @@ import pytest
 from ingest.metrics.backend.interface import Backend
 from ingest.metrics.backend.statsd import StatsdBackend
 from tests.support.ingest.backends import RecordingServer, made
-from tests.support.ports import free_ports
+from tests.support.ports import reserved_ports
 from tests.support.waiting import eventually
 
 Closing = Callable[[Any], Any]
@@ -81,7 +81,7 @@ def _check_statsd(received: bytes) -> None:
 
 
 def test_nothing_is_lost_over_tcp_while_statsd_is_down(closing: Closing) -> None:
-    (port,) = free_ports(1)
+    (port,) = reserved_ports()
     backend = made(StatsdBackend, host="127.0.0.1", port=port, protocol="tcp", prefix="")
     _fill(backend)
     assert not backend.flush()

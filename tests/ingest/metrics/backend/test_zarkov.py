@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,21 +91,21 @@ def test_events_wait_while_the_ingester_is_down(
     start_ingester: Callable[..., RunningIngester],
     ingest_settings: IngestSettings,
     database: Database[Any],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(interface, "FIRST_RETRY_S", 0.05)
     monkeypatch.setattr(zarkov, "TIMEOUT_S", 0.2)
-    first = start_ingester(ingest_settings)
-    address = first.address("ack")
-    first.stop()
-    backend = made(broker, address)
+    settings = dataclasses.replace(ingest_settings, ack_bind_address=f"ipc://{tmp_path}/ack")
+    start_ingester(settings).stop()
+    backend = made(broker, settings.ack_bind_address)
     try:
         z = zibrato()
         z.gauge(name="g", value=1)
         assert z.flush(10)
         eventually(lambda: backend.step(0.05) or backend.payloads)
         assert backend.delivered == 0
-        start_ingester(dataclasses.replace(ingest_settings, ack_bind_address=address))
+        start_ingester(settings)
         eventually(lambda: backend.step(0.05) or backend.delivered == 1)
         eventually(lambda: database["event"].count_documents({"context.name": "g"}) == 1)
     finally:
