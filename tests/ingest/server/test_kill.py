@@ -107,11 +107,9 @@ def held_back(victim: Victim, store: Store, database: Database[Any]) -> dict[str
     # A commit that had reached mongod when its sender was killed goes through.
     eventually(lambda: not closed_by_senders(database), what="mongod has read all that the killed one sent")
     own = {folder.name for folder in journal_folders(victim.journals)}
-    committed = {(v["_id"]["j"], v["_id"]["s"]) for v in store.verdicts().find({"_id.j": {"$in": [*own]}})}
-    left = [b for b in store.open_blocks() if b["j"] in own and (b["j"], b["s"]) not in committed]
-    if not left:
-        return None
-    held = left[0]
+    held = next((block for block in store.open_blocks() if block["j"] in own), None)
+    if held is None or store.verdicts().find_one({"_id": {"j": held["j"], "s": held["s"]}}):
+        return None  # committed, and only not closed yet
     behind = {"_id": {"$gt": held["first"] + held["n"]}}
     eventually(lambda: database["event"].count_documents(behind) > 40)
     eventually(lambda: store.open_blocks()[0] == held, what="all earlier blocks are closed")
