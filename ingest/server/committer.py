@@ -14,7 +14,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from pymongo.errors import ConfigurationError, InvalidOperation, PyMongoError
+from bson.binary import Binary
+from pymongo.errors import ConfigurationError, InvalidOperation, OperationFailure, PyMongoError
 
 from ingest.exceptions import IngestError
 from ingest.journal.journal import Journal
@@ -72,7 +73,7 @@ class Committer:
         self._deadline = 0.0
         self._log_limit = LogLimit(LOG_EVERY_S)
         self._threads: list[threading.Thread] = []
-        self._local = threading.local()  # `commits`: each thread's BlockCommit
+        self._local = threading.local()  # `commits`: each thread's BlockCommit; `left_session`: the one it had before
 
     def add(self, journal: Journal, *, adopted: bool) -> None:
         """Commit what is in `journal`. Adopted journals come before the one that is being written."""
@@ -206,11 +207,14 @@ class Committer:
         """Return this thread's session with MongoDB; it is replaced after the server moved.
 
         It is kept after errors of MongoDB: an unfinished transaction ends when the next one starts in the same session,
-        while another session would run into its locks for a minute.
+        while another session would run into its locks for a minute. A session that has to be replaced is ended first:
+        another thread can have closed its client in the middle of a transaction.
         """
         database = self._store.database()
         commits: BlockCommit | None = getattr(self._local, "commits", None)
         if commits is None or not commits.serves(database):
+            self._end_commits()
+            self._end_left_session()
             commits = self._local.commits = BlockCommit(database)
         return commits
 
@@ -218,8 +222,16 @@ class Committer:
         commits: BlockCommit | None = getattr(self._local, "commits", None)
         self._local.commits = None
         if commits is not None:
+            self._local.left_session = commits.session_id
             with contextlib.suppress(PyMongoError):
                 commits.close()
+
+    def _end_left_session(self) -> None:
+        left: Binary | None = getattr(self._local, "left_session", None)
+        if left is not None:
+            with contextlib.suppress(OperationFailure):  # not allowed: its locks end by themselves
+                self._store.end_sessions([left])
+            self._local.left_session = None
 
     def _wait_for_older_partition(self, reservation: Reservation) -> None:
         """Wait until every id below the block's partition is settled, so that the search for duplicates sees all."""

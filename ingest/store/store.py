@@ -233,7 +233,7 @@ class Store:
         raise StaleBlockError(f"block {number} of journal {journal} was already reserved and is settled")
 
     def end_sessions(self, sessions: Sequence[Binary]) -> None:
-        """Abort the open transactions of a dead process, which would otherwise hold their locks for a minute."""
+        """Abort open transactions of sessions that nobody uses any more; they would hold their locks for a minute."""
         if sessions:
             self.connection.client().admin.command("killSessions", [{"id": session} for session in sessions])
 

@@ -16,6 +16,8 @@ from pymongo.errors import PyMongoError
 from ingest.client import AcknowledgedClient
 from ingest.journal.journal import journal_folders
 from ingest.settings import IngestSettings, JournalSettings
+from ingest.store.block_commit import BlockCommit
+from ingest.store.connection import Connection
 from ingest.store.ingester_report import summarize
 from ingest.store.store import connect
 from tests.support.ingest.load import Load, Victim, journalled, prove
@@ -146,6 +148,31 @@ def test_connections_made_while_the_server_was_unreadable_are_replaced(
     eventually(lambda: _count(mongod, {"type": "x"}) == 1)
     assert summarize(looking).stored == 1
     looking.connection.close()
+
+
+def test_a_transaction_whose_client_is_closed_does_not_hold_up_its_own_block(
+    mongod: Mongod, settings: IngestSettings, start_ingester: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One inserter renews the client that another uses; the server would keep that transaction for ten minutes."""
+    mongod.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=600)
+    insert = BlockCommit._insert
+    clients = []
+
+    def closed_after(commit: BlockCommit, *given: Any) -> Any:
+        reply = insert(commit, *given)
+        if not clients:
+            clients.append(commit._database.client)
+            clients[0].close()
+        return reply
+
+    monkeypatch.setattr(BlockCommit, "_insert", closed_after)
+    renew = Connection.renew
+    monkeypatch.setattr(Connection, "renew", lambda self, *, force=False: renew(self, force=True))
+    running = start_ingester(settings)
+    with AcknowledgedClient(running.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
+        assert client.send([{"type": "x", "id": str(n)} for n in range(10)]).accepted == 10
+    eventually(lambda: _count(mongod, {"type": "x"}) == 10)
+    assert clients, "the client was closed in the middle"
 
 
 def _count(mongod: Mongod, query: dict[str, Any]) -> int:
