@@ -18,6 +18,7 @@ from typing import Any
 import zmq
 
 from ..exceptions import BindError
+from ..transport.kernel_socket import limit_segments
 from ..transport.socket_drain import read_all, receive_some
 from .metric_type import COUNTER
 from .own_metrics import options
@@ -84,6 +85,7 @@ class Broker:
                 f"{key} {self._wanted[key]} cannot be bound ({error}): stop what uses it, or set metrics.port"
             ) from None
         self.addresses[key] = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        limit_segments(self.addresses[key])
         return socket
 
     def run(self, stop: Any) -> None:

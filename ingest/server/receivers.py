@@ -21,7 +21,7 @@ from ingest.server.journal_writer import JournalWriter, PendingWrite
 from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
 from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_address, drain
 from ingest.settings import IngestSettings
-from ingest.transport import socket_drain
+from ingest.transport import kernel_socket, socket_drain
 from ingest.transport.notice import NOTICES
 from ingest.transport.server_keys import Authenticator
 from ingest.wire import bson_reader, reader_failure
@@ -98,7 +98,7 @@ class Receivers:
         self._pushed_at = time.monotonic()
         while not failed() and len(self._ended) < len(addresses):
             silent_s = time.monotonic() - self._pushed_at
-            if silent_s > BALANCER_WITHIN_S or not all(map(socket_drain.connected, addresses)):
+            if silent_s > BALANCER_WITHIN_S or not all(map(kernel_socket.connected, addresses)):
                 return
             gevent.sleep(0.02)
 

@@ -56,7 +56,7 @@ class Relay:
     ) -> None:
         self.pair = pair
         self.all_delivered = threading.Event()  # set at the end: the children have everything
-        self.moved = 0  # messages received and passed on at the end: it grows while there is progress
+        self.moved = 0  # at the end: it grows while the relay reads or passes on
         self._mark = mark
         self._children_ended = threading.Event()
         self._children_count = len(children)
@@ -124,7 +124,7 @@ class Relay:
         def receive() -> int:
             messages = receive_some(self._front)
             rest.extend(messages)
-            self.moved += len(messages)
+            self.moved += 1
             return len(messages)
 
         read_all(self._front, self.address, receive)

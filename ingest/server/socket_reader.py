@@ -17,6 +17,7 @@ from gevent.hub import get_hub
 
 from ingest.exceptions import BindError
 from ingest.settings import ServerKeys
+from ingest.transport.kernel_socket import limit_segments
 from ingest.transport.server_keys import as_server
 
 HIGH_WATER_COUNT = 1_000  # messages that ZeroMQ queues per sender while nothing is read
@@ -50,6 +51,7 @@ def bind(
         raise BindError(
             f"{key} = {address} cannot be bound: {error.strerror or error}; stop what uses it, or set another address"
         ) from None
+    limit_segments(bound_address(socket))
     return socket
 
 

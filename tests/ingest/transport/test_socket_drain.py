@@ -18,17 +18,21 @@ import pytest
 import zmq
 
 from ingest.server.socket_reader import bound_address
-from ingest.transport import socket_drain
-from ingest.transport.socket_drain import connected, connections, read_all
+from ingest.transport import kernel_socket, socket_drain
+from ingest.transport.kernel_socket import connected, connections
+from ingest.transport.socket_drain import read_all
 from tests.support.waiting import eventually
 
 HIGH_WATER_COUNT = 10
 BODY = b"." * 500
+GREETING = (  # of a PUSH socket (RFC 37)
+    b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48) + b"\x04\x1a\x05READY\x0bSocket-Type\0\0\0\x04PUSH"
+)
 
 
 def unread_bytes(address: str) -> int:
     """Return how many bytes the kernel holds that the socket bound to `address` has not taken yet."""
-    return sum(map(socket_drain.unread_bytes, connections(address, accepted=True)))
+    return sum(map(kernel_socket.unread_bytes, connections(address, accepted=True)))
 
 
 class Sender(threading.Thread):
@@ -166,9 +170,8 @@ def test_a_sender_is_shut_down_while_it_pauses() -> None:
     pauses_s: list[float] = []
 
     def send() -> None:
-        """Greet as a PUSH socket does (RFC 37), then send a message byte by byte until the connection is shut down."""
-        sender.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48))
-        sender.sendall(b"\x04\x1a\x05READY\x0bSocket-Type\0\0\0\x04PUSH" + b"\x02" + (10**6).to_bytes(8, "big"))
+        """Send a message byte by byte until the connection is shut down."""
+        sender.sendall(GREETING + b"\x02" + (10**6).to_bytes(8, "big"))
         before = time.monotonic()
         while not select.select([sender], [], [], 0.001)[0] or sender.recv(100):
             sender.send(b".")
@@ -222,7 +225,7 @@ def test_the_end_comes_where_the_system_cannot_hold_senders_up(
     def refuse(_connection: plain.socket) -> None:
         raise OSError(errno.ENOPROTOOPT, "not supported")
 
-    monkeypatch.setattr(socket_drain, "_drop_packets", refuse)
+    monkeypatch.setattr(kernel_socket, "drop_packets", refuse)
     receiver = Receiver("tcp://127.0.0.1:*")
     receiver.turn_s = 0.001
     sender = start(receiver, queue=1_000)
@@ -246,7 +249,7 @@ def test_waiting_messages_are_read_even_if_senders_cannot_be_ended(
     try:
         eventually(lambda: sender.sent == 5 and receiver.socket.poll(0), 60)
         with monkeypatch.context() as full:
-            full.setattr("ingest.transport.socket_drain.os.listdir", refuse)
+            full.setattr("ingest.transport.kernel_socket.os.listdir", refuse)
             found = receiver.read_all()
         assert found
         assert found == list(range(len(found))), "some may still be on their way"
@@ -287,9 +290,31 @@ def test_messages_of_closed_senders_are_read_to_the_end(start: Callable[..., Sen
         receiver.close()
 
 
-def test_a_silent_connection_that_never_closes_is_not_waited_for() -> None:
+@pytest.mark.parametrize("late_s", [0.0, 2.0])
+def test_messages_that_the_network_delivers_late_are_read(late_s: float) -> None:
+    """The sender's kernel still repeats what was lost on the way, after the sender has closed the connection."""
+    receiver = Receiver("tcp://127.0.0.1:*")
+
+    def send_late() -> None:
+        sender.sendall(GREETING)
+        while sender.recv(1000):
+            pass
+        time.sleep(late_s)
+        sender.sendall(b"".join(bytes([0, len(number)]) + number for number in (b"%d." % n for n in range(10_000))))
+        sender.close()
+
+    try:
+        with plain.create_connection(("127.0.0.1", urlsplit(receiver.address).port or 0)) as sender:
+            threading.Thread(target=send_late, daemon=True).start()
+            assert receiver.read_all() == list(range(10_000))
+    finally:
+        receiver.close()
+
+
+def test_a_silent_connection_that_never_closes_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     receiver = Receiver("tcp://127.0.0.1:*")
     with plain.create_connection(("127.0.0.1", urlsplit(receiver.address).port or 0)):
         eventually(lambda: connected(receiver.address), 20)
         assert receiver.read_all() == []
+        assert "sender is silent and does not close" in caplog.text
     receiver.close()

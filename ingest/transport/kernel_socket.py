@@ -1,0 +1,132 @@
+"""Find the kernel's sockets behind a ZeroMQ socket, and ask or change what ZeroMQ has no option for.
+
+They are found by their address among the descriptors of this process, and used through duplicates (dup(2), FIONREAD,
+TCP_INFO and TCP_MAXSEG in tcp(7), unix(7)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import select
+import socket
+import stat
+import struct
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+SEGMENT_BYTES = 4096
+_DESCRIPTORS = "/dev/fd"
+_ATTACH_FILTER = 26  # SO_ATTACH_FILTER in socket(7)
+_DETACH_FILTER = 27
+_DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction: return 0 bytes of every packet
+_LAST_RECEIVED_MS = struct.Struct("52xI")  # tcpi_last_data_recv in linux/tcp.h
+
+
+def limit_segments(address: str) -> None:
+    """Let who connects to the listener at `address` send in small segments, where the system can do so.
+
+    On loopback a segment has 64 KiB, which can be more than the window of a receiver that is held up for a while. Both
+    sides then wait for the other, the sender with pauses that become as long as it was held up.
+    """
+    if sys.platform == "linux" and address.startswith("tcp:"):
+        for listener in listeners(address):
+            with contextlib.suppress(OSError):
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
+
+
+def refuse_senders(listener: socket.socket) -> None:
+    """Let no sender connect any more, where the system can do so; they retry until a process listens again."""
+    with contextlib.suppress(OSError, ValueError):  # not Linux, or a local address without a file
+        if listener.family == socket.AF_UNIX:
+            Path(os.fsdecode(listener.getsockname())).unlink()
+        else:
+            drop_packets(listener)
+
+
+def drop_packets(each: socket.socket) -> None:
+    """Drop what arrives, until `accept_packets`; TCP repeats it. Raise `OSError` where the system cannot do so."""
+    code = ctypes.create_string_buffer(_DROP_ALL)
+    each.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(code)))
+
+
+def accept_packets(each: socket.socket) -> None:
+    each.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
+
+
+def silent_s(connection: socket.socket, default_s: float) -> float:
+    """Return for how long nothing has arrived; `default_s` where the system does not say so."""
+    try:
+        information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED_MS.size)
+        return float(_LAST_RECEIVED_MS.unpack(information)[0]) / 1000
+    except (OSError, AttributeError, struct.error):  # a local connection, or not Linux
+        return default_s
+
+
+def unread_bytes(connection: socket.socket) -> int:
+    """Return how many bytes the kernel holds that ZeroMQ has not taken yet."""
+    with contextlib.suppress(OSError):
+        return int(struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, b"\0" * 4))[0])
+    return 0
+
+
+def connected(address: str, accepted: bool = True) -> bool:
+    """Return whether any sender is connected, or will be in a moment."""
+    return any(True for _ in connections(address, accepted)) or any(_acceptable(each) for each in listeners(address))
+
+
+def _acceptable(listener: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def listeners(address: str) -> Iterator[socket.socket]:
+    """Yield the listeners of a bound socket, each until the next is asked for."""
+    return (each for each in _sockets(address, socket.socket.getsockname) if _is_listening(each))
+
+
+def connections(address: str, accepted: bool) -> Iterator[socket.socket]:
+    """Yield the connections of a bound or, unless `accepted`, connected socket, each until the next is asked for."""
+    name_of = socket.socket.getsockname if accepted else socket.socket.getpeername
+    return (each for each in _sockets(address, name_of) if not _is_listening(each))
+
+
+def _is_listening(each: socket.socket) -> bool:
+    return bool(each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _sockets(address: str, name_of: Callable[[socket.socket], object]) -> Iterator[socket.socket]:
+    """Yield duplicates of the sockets whose name is a ZeroMQ address, each open until the next is asked for."""
+    for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 - numbers are wanted
+        if (found := _duplicate(int(name))) is None:
+            continue
+        with found:
+            try:
+                matches = _matches(name_of(found), address)
+            except OSError:  # not connected, or gone
+                continue
+            if matches:
+                yield found
+
+
+def _duplicate(descriptor: int) -> socket.socket | None:
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return None
+        return socket.socket(fileno=os.dup(descriptor))
+    except OSError:  # closed meanwhile
+        return None
+
+
+def _matches(name: object, address: str) -> bool:
+    """Return whether a name is that of a ZeroMQ address; TCP is compared by port."""
+    if isinstance(name, tuple):
+        return address.startswith("tcp:") and name[1] == urlsplit(address).port
+    path = os.fsdecode(name) if isinstance(name, bytes) else name
+    return bool(path) and address == f"ipc://{path}".replace("\0", "@")
