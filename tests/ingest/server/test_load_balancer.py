@@ -31,6 +31,7 @@ from ingest.settings import IngestSettings
 from ingest.transport.notice import Subscription
 from ingest.wire.ack_request import read_request
 from tests.support.ingest.load import Load, journalled, prove
+from tests.support.ports import reserved_addresses
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.early
@@ -44,7 +45,8 @@ class Balanced:
 
     def __init__(self, uri: str, database: str, home: Path, count: int = 2) -> None:
         self.journals = home / "journal"
-        environment = os.environ | {f"ZARKOV_{receiver}_BIND_ADDRESS": "tcp://127.0.0.1:0" for receiver in RECEIVERS}
+        addresses = zip(RECEIVERS, reserved_addresses(len(RECEIVERS)), strict=True)  # kept over restarts
+        environment = os.environ | {f"ZARKOV_{receiver}_BIND_ADDRESS": address for receiver, address in addresses}
         environment |= {"ZARKOV_HOME": str(home), "ZARKOV_MONGO_URI": uri, "ZARKOV_MONGO_DATABASE": database}
         self.environment = environment
         self.command = [sys.executable, "manage.py", "runingest", "--processes", str(count)]
@@ -66,9 +68,6 @@ class Balanced:
         assert self.process.wait(100) == 0
 
     def start_again(self) -> None:
-        """Start at the same addresses."""
-        for key, address in self.addresses.items():
-            self.environment[f"ZARKOV_{key.upper()}"] = address
         self.process = subprocess.Popen(
             self.command, env=self.environment, stdout=subprocess.DEVNULL, start_new_session=True
         )
