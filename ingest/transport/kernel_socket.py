@@ -26,6 +26,7 @@ _ATTACH_FILTER = 26  # SO_ATTACH_FILTER in socket(7)
 _DETACH_FILTER = 27
 _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction: return 0 bytes of every packet
 _LAST_RECEIVED_MS = struct.Struct("52xI")  # tcpi_last_data_recv in linux/tcp.h
+_RECEIVED_BYTES = struct.Struct("128xQ")  # tcpi_bytes_received
 
 
 def limit_segments(address: str) -> None:
@@ -35,8 +36,8 @@ def limit_segments(address: str) -> None:
     sides then wait for the other, the sender with pauses that become as long as it was held up.
     """
     if sys.platform == "linux" and address.startswith("tcp:"):
-        for listener in listeners(address):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            for listener in listeners(address):
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
 
 
@@ -61,11 +62,20 @@ def accept_packets(each: socket.socket) -> None:
 
 def silent_s(connection: socket.socket, default_s: float) -> float:
     """Return for how long nothing has arrived; `default_s` where the system does not say so."""
+    milliseconds = _information(connection, _LAST_RECEIVED_MS)
+    return default_s if milliseconds is None else milliseconds / 1000
+
+
+def received_bytes(connection: socket.socket) -> int | None:
+    """Return how many bytes have arrived so far; None where the system does not say so."""
+    return _information(connection, _RECEIVED_BYTES)
+
+
+def _information(connection: socket.socket, field: struct.Struct) -> int | None:
     try:
-        information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED_MS.size)
-        return float(_LAST_RECEIVED_MS.unpack(information)[0]) / 1000
+        return int(field.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, field.size))[0])
     except (OSError, AttributeError, struct.error):  # a local connection, or not Linux
-        return default_s
+        return None
 
 
 def unread_bytes(connection: socket.socket) -> int:
@@ -77,13 +87,17 @@ def unread_bytes(connection: socket.socket) -> int:
 
 def connected(address: str, accepted: bool = True) -> bool:
     """Return whether any sender is connected, or will be in a moment."""
-    return any(True for _ in connections(address, accepted)) or any(_acceptable(each) for each in listeners(address))
+    return any(True for _ in connections(address, accepted)) or acceptable(address)
 
 
-def _acceptable(listener: socket.socket) -> bool:
+def acceptable(address: str) -> bool:
+    """Return whether a sender has connected that ZeroMQ has not accepted yet."""
     poll = select.poll()
-    poll.register(listener, select.POLLIN)
-    return bool(poll.poll(0))
+    for listener in listeners(address):
+        poll.register(listener, select.POLLIN)
+        if poll.poll(0):
+            return True
+    return False
 
 
 def listeners(address: str) -> Iterator[socket.socket]:

@@ -9,9 +9,12 @@ A connection is shut down while its sender pauses, since a sender loses the mess
 that never pauses loses this message. It is shut down only once its queue cannot become full, because ZeroMQ drops what
 is unread of a connection that is closed on both sides while its queue is full. Over TCP nobody knows how much is still
 to arrive: packets can be lost, and arrive later and all at once. So the limit of the queues is lifted. The senders are
-held up meanwhile, for less than a millisecond, with nothing left to read: a connection that is full would not be
-resumed, and one that is being closed would crash libzmq. Senders at local addresses leave nothing in between; their
-connections are shut down while the queues are empty and fill slowly.
+held up meanwhile, usually for some milliseconds, with nothing left to read: a connection that is full would not be
+resumed, and one that is being closed would crash libzmq. This comes after the handshakes, because a queue that is made
+later has the old limit; connections whose handshake takes too long are left out.
+
+Senders at local addresses leave nothing on the way, and cannot be held up; their connections are shut down while the
+queues are empty and fill slowly. One that sends faster than it is read all the time loses what its queue cannot hold.
 """
 
 from __future__ import annotations
@@ -21,23 +24,28 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import zmq
 
 from ingest.transport import kernel_socket
-from ingest.transport.kernel_socket import connected, connections, listeners, unread_bytes
+from ingest.transport.kernel_socket import connections, listeners, unread_bytes
 
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 0.35  # a sender that has paused for this long, longer than TCP waits to repeat, is between messages
 PAUSE_WITHIN_S = 0.5  # for a sender to pause, for shorter and shorter times; after twice this it is shut down anyway
-SILENT_S = 3.0  # a sender that was shut down, has not closed and is silent for this long hangs; TCP repeats 4 times
+SILENT_S = 3.5  # a sender that was shut down, has not closed and is silent for this long hangs; TCP repeats 4 times
 IO_THREAD_WITHIN_MS = 1_000  # for it to carry out what it was told
-CLOSE_WITHIN_S = 10.0  # longer than `SILENT_S`, for one that goes on sending; ZeroMQ's close at once
+CLOSE_WITHIN_S = 10.0  # and `SILENT_S`, for one that goes on sending; ZeroMQ's close at once
 RECEIVE_COUNT = 1_000  # messages received in one turn
 QUEUE_COUNT = 2**20  # messages in the queue of one sender: more than the kernel's buffers hold
+MOST_BYTES = 4 * 2**20  # received from a sender, once its queue has no limit, until it is shut down anyway
+HANDSHAKE_BYTES: dict[int, int] = {
+    zmq.NULL: 91,
+    zmq.CURVE: 551,
+}  # what a sender at least sends before its messages (RFC 37, RFC 26)
 _TURN_S = 0.002
 
 
@@ -88,10 +96,15 @@ class _Drain:
         self._address = address
         self._accepted = accepted
         self._few = int(bound.getsockopt(zmq.RCVHWM)) // 8
+        self._handshake_bytes = HANDSHAKE_BYTES.get(int(bound.getsockopt(zmq.MECHANISM)), 0) if accepted else 0
         self._silent_s = SILENT_S
         self._started = self._heard = time.monotonic()
         self._can_hold = sys.platform == "linux" and address.startswith("tcp:")
         self._held: float | None = None  # since when the senders' packets are dropped
+        self._held_bytes: dict[object, int] = {}  # received from each peer by then
+        self._held_s = 0.0  # for how long they were
+        # Bytes from peers whose handshake is not over; once the limit is lifted, these are left out.
+        self._joining: dict[object, int] = {}
         self._received = self._started  # when messages were received last
         self._lifted: float | None = None  # since when the queues have no limit
         self._calm = False  # whether the queues are empty and fill slowly
@@ -103,16 +116,25 @@ class _Drain:
         """Shut down the connections of senders that pause or have had their time, while no queue can become full."""
         self._connected = self._unread = False
         now = time.monotonic()
-        elapsed_s = now - (self._lifted or self._started)
+        repeating_s = 2 * self._held_s  # for at most this long TCP waits with repeating what was dropped
+        elapsed_s = now - (self._lifted or self._started) - min(repeating_s, PAUSE_WITHIN_S)
         pause_s = LONGEST_PAUSE_S * (1 - elapsed_s / PAUSE_WITHIN_S)
         late = self._lifted is not None and elapsed_s > 2 * PAUSE_WITHIN_S
         safe = self._lifted is not None or (self._calm and not self._can_hold)
-        for connection in connections(self._address, self._accepted):
+        if self._lifted is None:
+            self._joining.clear()
+        for connection in self._connections():
             self._connected = True
             unread = unread_bytes(connection)
             self._unread |= unread > 0
-            pauses = not unread and kernel_socket.silent_s(connection, now - self._heard) >= pause_s
-            if late or (pauses and safe):
+            silent_s = kernel_socket.silent_s(connection, now - self._heard)
+            self._heard = max(self._heard, now - silent_s)
+            received = kernel_socket.received_bytes(connection) or 0
+            peer = _peer(connection)
+            floods = self._lifted is not None and received > self._held_bytes.get(peer, received) + MOST_BYTES
+            if self._lifted is None and self._can_hold and received < self._handshake_bytes:
+                self._joining[peer] = received
+            elif late or floods or (safe and not unread and silent_s - self._held_s - repeating_s >= pause_s):
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_WR)
 
@@ -123,7 +145,7 @@ class _Drain:
             self._received = now
         if received or self._unread:
             self._heard = now
-        elif not (self._connected or connected(self._address, self._accepted)):
+        elif not (self._connected or any(True for _ in self._connections()) or kernel_socket.acceptable(self._address)):
             return True
         elif now - self._heard > self._silent_s:
             log.warning("sender is silent and does not close, what it still sends is dropped address=%s", self._address)
@@ -137,49 +159,84 @@ class _Drain:
             self._check_queues(received, now)
         return False
 
+    def _connections(self) -> Iterator[socket.socket]:
+        """Yield the connections that count, each until the next is asked for."""
+        for connection in connections(self._address, self._accepted):
+            if self._lifted is None or not self._joining or _peer(connection) not in self._joining:
+                yield connection
+
     def _check_queues(self, received: int, now: float) -> None:
         """Hold the senders up, at the latest once they have had their time; then lift the limit of the queues."""
         empty = not self._unread and not self._bound.poll(0)
         self._calm = empty and received <= self._few
         late = now - self._started > PAUSE_WITHIN_S
-        if self._held is not None:
-            if not empty:
-                self._for_each_connection(kernel_socket.drop_packets)  # of those that were just accepted too
-                return
-            self._lift_limit()
-            self._silent_s += 2 * (now - self._held)  # TCP repeats what was dropped, at growing intervals
-            self._lifted = now
-        elif self._can_hold and (self._calm or late):
-            if self._for_each_connection(kernel_socket.drop_packets):
+        if not self._can_hold:
+            if late and not self._calm:
+                log.warning("senders do not pause, what their queues cannot hold is dropped address=%s", self._address)
+                self._lifted = now
+        elif self._held is None:
+            if late or (self._calm and not self._joining and not kernel_socket.acceptable(self._address)):
                 self._held = now
-            else:
-                self._can_hold = False
-                self._for_each_connection(kernel_socket.accept_packets)
-        elif late and not self._calm:
-            self._lifted = now
+                self._hold()
+        else:
+            before = self._held_bytes
+            if self._hold() and empty and self._held_bytes == before and self._lift_limit():
+                self._lifted = time.monotonic()
+                self._held_s = self._lifted - (self._held or self._lifted)
+                self._silent_s += 2 * self._held_s  # TCP repeats what was dropped, at growing intervals
 
-    def _lift_limit(self) -> None:
-        for _ in range(2):  # ending a connection takes libzmq two; until then changing the limit crashes it
-            _pass_io_thread(self._bound.context)
-            self._bound.poll(0)
-        self._bound.setsockopt(zmq.RCVHWM, QUEUE_COUNT)
-        self._for_each_connection(kernel_socket.accept_packets)
+    def _hold(self) -> bool:
+        """Drop the packets of all senders; return False, and drop none any more, if the system does not allow that."""
+        self._held_bytes = {}
+        try:
+            for connection in self._connections():
+                kernel_socket.drop_packets(connection)
+                self._held_bytes[_peer(connection)] = kernel_socket.received_bytes(connection) or 0
+        except OSError:
+            self._give_up_holding()
+        return self._can_hold
 
-    def _for_each_connection(self, change: Callable[[socket.socket], None]) -> bool:
-        """Change all connections; return False if the system does not allow that for one of them."""
-        allowed = True
+    def _give_up_holding(self) -> None:
+        self._can_hold, self._held = False, None
+        self._joining.clear()
+        self._release()
+
+    def _release(self) -> None:
         for connection in connections(self._address, self._accepted):
-            try:
-                change(connection)
-            except OSError:
-                allowed = False
-        return allowed
+            if _peer(connection) not in self._joining:
+                with contextlib.suppress(OSError):
+                    kernel_socket.accept_packets(connection)
+
+    def _lift_limit(self) -> bool:
+        """Lift the limit of the queues and accept packets again; return False if not everything has been read."""
+        try:
+            for _ in range(2):  # ending a connection takes libzmq two; until then changing the limit crashes it
+                if not _pass_io_thread(self._bound.context) or self._bound.poll(0):
+                    return False
+            self._bound.setsockopt(zmq.RCVHWM, QUEUE_COUNT)
+        except zmq.ContextTerminated:
+            raise
+        except zmq.ZMQError:  # such as too many open files
+            self._give_up_holding()
+            return False
+        if any(self._joining.values()):
+            log.warning("sender is still connecting, what it has sent is dropped address=%s", self._address)
+        self._release()
+        return True
 
 
-def _pass_io_thread(context: zmq.Context[Any]) -> None:
-    """Return once the I/O thread of `context` has carried out what it was told before."""
+def _peer(connection: socket.socket) -> object:
+    """Return the address of the other end; None if it is gone."""
+    try:
+        return connection.getpeername()
+    except OSError:
+        return None
+
+
+def _pass_io_thread(context: zmq.Context[Any]) -> bool:
+    """Return once the I/O thread of `context` has carried out what it was told before; False if it takes too long."""
     with context.socket(zmq.PULL) as receiver, context.socket(zmq.PUSH) as sender:
         sender.setsockopt(zmq.LINGER, 0)
         sender.connect(f"tcp://127.0.0.1:{receiver.bind_to_random_port('tcp://127.0.0.1')}")
         sender.send(b"")
-        receiver.poll(IO_THREAD_WITHIN_MS)
+        return bool(receiver.poll(IO_THREAD_WITHIN_MS))
