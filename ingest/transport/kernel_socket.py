@@ -14,7 +14,6 @@ import select
 import socket
 import stat
 import struct
-import sys
 import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +34,7 @@ def limit_segments(address: str) -> None:
     On loopback a segment has 64 KiB, which can be more than the window of a receiver that is held up for a while. Both
     sides then wait for the other, the sender with pauses that become as long as it was held up.
     """
-    if sys.platform == "linux" and address.startswith("tcp:"):
+    if address.startswith("tcp:"):
         with contextlib.suppress(OSError):
             for listener in listeners(address):
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
@@ -57,6 +56,7 @@ def drop_packets(each: socket.socket) -> None:
 
 
 def accept_packets(each: socket.socket) -> None:
+    """Accept packets again. Raise `OSError` if none were dropped."""
     each.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
 
 

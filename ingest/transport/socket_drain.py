@@ -42,10 +42,8 @@ CLOSE_WITHIN_S = 10.0  # and `SILENT_S`, for one that goes on sending; ZeroMQ's 
 RECEIVE_COUNT = 1_000  # messages received in one turn
 QUEUE_COUNT = 2**20  # messages in the queue of one sender: more than the kernel's buffers hold
 MOST_BYTES = 4 * 2**20  # received from a sender, once its queue has no limit, until it is shut down anyway
-HANDSHAKE_BYTES: dict[int, int] = {
-    zmq.NULL: 91,
-    zmq.CURVE: 551,
-}  # what a sender at least sends before its messages (RFC 37, RFC 26)
+# What a sender at least sends before its messages (RFC 37, RFC 26), by mechanism.
+HANDSHAKE_BYTES: dict[int, int] = {zmq.NULL: 91, zmq.CURVE: 551}
 _TURN_S = 0.002
 
 

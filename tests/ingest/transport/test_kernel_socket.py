@@ -1,19 +1,16 @@
-"""What is changed at the kernel's sockets behind a ZeroMQ socket."""
+"""Set options of the kernel's sockets behind a ZeroMQ socket."""
 
 from __future__ import annotations
 
 import socket
-import sys
 from urllib.parse import urlsplit
 
-import pytest
 import zmq
 
 from ingest.server.socket_reader import bind, bound_address
 from ingest.transport.kernel_socket import SEGMENT_BYTES
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a listener do so")
 def test_senders_use_segments_that_are_smaller_than_the_window_of_a_receiver_that_was_held_up() -> None:
     """With larger ones, senders of small messages stayed silent for seconds after their receiver read again."""
     with zmq.Context() as context, bind(context, zmq.PULL, "bson_bind_address", "tcp://127.0.0.1:0") as receiver:

@@ -314,6 +314,18 @@ def greet(sender: plain.socket) -> None:
         answer += sender.recv(len(GREETING) - len(answer))
 
 
+def wait_until_shut_down(sender: plain.socket) -> None:
+    while sender.recv(1000):
+        pass
+
+
+def read_beside(receiver: Receiver, send: Callable[[], object]) -> list[int]:
+    """Drain while `send` runs; return the numbers that were received."""
+    threading.Thread(target=send, daemon=True).start()
+    receiver.read_all()
+    return receiver.numbers
+
+
 @pytest.mark.parametrize("late_s", [0.0, 2.0])
 def test_messages_that_the_network_delivers_late_are_read(
     connected_sender: tuple[plain.socket, Receiver], late_s: float
@@ -323,15 +335,12 @@ def test_messages_that_the_network_delivers_late_are_read(
     greet(sender)
 
     def send_late() -> None:
-        while sender.recv(1000):
-            pass
+        wait_until_shut_down(sender)
         time.sleep(late_s)
         sender.sendall(b"".join(map(number_frame, range(10_000))))
         sender.close()
 
-    threading.Thread(target=send_late, daemon=True).start()
-    receiver.read_all()
-    assert receiver.numbers == list(range(10_000))
+    assert read_beside(receiver, send_late) == list(range(10_000))
 
 
 def test_a_large_message_may_take_longer_than_a_sender_may_be_silent(
@@ -347,13 +356,10 @@ def test_a_large_message_may_take_longer_than_a_sender_may_be_silent(
         for start in range(0, len(body), 50):
             sender.sendall(body[start : start + 50])
             time.sleep(0.2)
-        while sender.recv(1000):
-            pass
+        wait_until_shut_down(sender)
         sender.close()
 
-    threading.Thread(target=send_slowly, daemon=True).start()
-    receiver.read_all()
-    assert receiver.numbers == [0]
+    assert read_beside(receiver, send_slowly) == [0]
 
 
 def test_a_sender_that_is_still_connecting_is_waited_for(connected_sender: tuple[plain.socket, Receiver]) -> None:
@@ -364,13 +370,10 @@ def test_a_sender_that_is_still_connecting_is_waited_for(connected_sender: tuple
         time.sleep(0.1)
         greet(sender)
         sender.sendall(b"".join(map(number_frame, range(10_000))))
-        while sender.recv(1000):
-            pass
+        wait_until_shut_down(sender)
         sender.close()
 
-    threading.Thread(target=join_late, daemon=True).start()
-    receiver.read_all()
-    assert receiver.numbers == list(range(10_000))
+    assert read_beside(receiver, join_late) == list(range(10_000))
 
 
 def test_a_sender_that_is_silent_and_never_closes_is_not_waited_for(
