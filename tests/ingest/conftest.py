@@ -14,6 +14,7 @@ from ingest.settings import IngestSettings, JournalSettings
 from ingest.store.store import Store, connect
 from tests.support.ingest.mongod import Mongod
 from tests.support.ingest.running import ANYWHERE, RunningIngester
+from tests.support.waiting import WITHIN_S
 
 
 @pytest.fixture
@@ -40,8 +41,14 @@ def ingest_settings(mongo_uri: str, database: Database[Any], journal_settings: J
 
 
 @pytest.fixture
-def start_ingester() -> Iterator[Callable[..., RunningIngester]]:
-    """Yield a function that starts ingesters; stop them at the end."""
+def time_to_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a stopping ingester commit everything, however slow the disk is; else the next start does the rest."""
+    monkeypatch.setattr("ingest.server.ingester.DRAIN_WITHIN_S", WITHIN_S / 3)
+
+
+@pytest.fixture
+def start_ingester(database: Database[Any]) -> Iterator[Callable[..., RunningIngester]]:
+    """Yield a function that starts ingesters; stop them at the end, before their database is dropped."""
     started: list[RunningIngester] = []
 
     def start(settings: IngestSettings, **options: Any) -> RunningIngester:

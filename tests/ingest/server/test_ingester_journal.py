@@ -58,7 +58,7 @@ def test_events_wait_in_the_journal_while_mongodb_is_absent_and_then_arrive(
 
 
 def test_the_journal_of_a_stopped_ingester_is_committed_by_the_next(
-    start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any]
+    start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], request: pytest.FixtureRequest
 ) -> None:
     first = start_ingester(dataclasses.replace(ingest_settings, mongo_address=LateMongod()))
     with AcknowledgedClient(first.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
@@ -68,6 +68,7 @@ def test_the_journal_of_a_stopped_ingester_is_committed_by_the_next(
     second = start_ingester(ingest_settings)
     eventually(lambda: len(events(database)) == 2)
     eventually(lambda: len(journal_folders(ingest_settings.journal.folder)) == 1, what="the old journal is removed")
+    request.getfixturevalue("time_to_commit")
     second.stop()
     assert journal_folders(ingest_settings.journal.folder) == []
     assert database["ingest.store"].find_one()["open"] == []
@@ -229,7 +230,7 @@ def test_a_database_restored_under_a_running_ingester_is_noticed_and_not_written
 @pytest.mark.parametrize("sync", ["interval:20", "off"])
 def test_every_sync_setting_stores_everything(
     start_ingester: Start, ingest_settings: IngestSettings, tmp_path: Path, database: Database[Any], sync: str,
-    push: Callable[..., None],
+    push: Callable[..., None], time_to_commit: None,
 ) -> None:  # fmt: skip
     settings = dataclasses.replace(ingest_settings, journal=JournalSettings(tmp_path / "j", sync=sync))
     running = start_ingester(settings)

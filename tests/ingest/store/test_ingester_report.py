@@ -100,7 +100,7 @@ def test_the_sums_are_the_same_before_and_after_compaction(store: Store) -> None
 
 def test_a_running_ingester_compacts_verdicts_and_reports(
     start_ingester: Start, ingest_settings: IngestSettings, database: Database[Any], store: Store,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, time_to_commit: None,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("ingest.server.committer.REPORT_EVERY_S", 0.1)
     journal = dataclasses.replace(ingest_settings.journal, segment_bytes=4096)
@@ -152,7 +152,7 @@ def test_a_journal_killed_between_its_last_file_and_its_folder_is_removed(
 
 
 def test_verdicts_of_a_journal_are_removed_after_its_files(
-    start_ingester: Start, ingest_settings: IngestSettings, monkeypatch: pytest.MonkeyPatch
+    start_ingester: Start, ingest_settings: IngestSettings, monkeypatch: pytest.MonkeyPatch, time_to_commit: None
 ) -> None:
     """A replay would need them if a power failure brought the files back."""
     steps: list[tuple[str, str]] = []

@@ -326,6 +326,7 @@ def test_a_pushed_message_of_65_mib_is_counted_and_kept_as_a_hash(
 @pytest.mark.parametrize("part", ["a receiver", "the journal writer", "an inserter"])
 def test_a_part_that_fails_ends_the_ingester_and_accepted_events_are_kept(
     part: str,
+    time_to_commit: None,
     start_ingester: Callable[..., RunningIngester],
     ingest_settings: IngestSettings,
     database: Database[Any],
