@@ -18,6 +18,7 @@ from ingest.exceptions import JournalError, JournalFullError
 from ingest.journal.journal import Journal
 from ingest.journal.record import MAX_PAYLOAD_BYTES, RecordKind, events_payload
 from ingest.server.counters import Counters
+from ingest.transport.awake_clock import has_ended, wait_while_moving
 from ingest.wire.batch import ReceivedBatch
 
 log = logging.getLogger(__name__)
@@ -74,10 +75,7 @@ class JournalWriter:
         with self._wakeup:
             self._stopping = True
             self._wakeup.notify()
-        before = -1
-        while self._thread.is_alive() and self._waiting_bytes != before:
-            before = self._waiting_bytes
-            self._thread.join(within_s)
+        wait_while_moving(partial(has_ended, self._thread), lambda: self._waiting_bytes, within_s)
         self._abandoned.set()
         self._journal.space_freed.set()
         self._thread.join(1.0)

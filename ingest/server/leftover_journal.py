@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import zmq
@@ -20,6 +21,7 @@ from ingest.server.journal_writer import JournalWriter, PendingWrite
 from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
 from ingest.server.socket_reader import bind, drain
 from ingest.settings import JournalSettings
+from ingest.transport.awake_clock import has_ended, wait_while_moving
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +50,7 @@ class LeftoverJournal:
 
     def finish(self, within_s: float) -> None:
         """Return once everything is on disk and the journal can be adopted, or nothing has moved for `within_s`."""
-        before: object = None
-        while self._thread.is_alive() and (moved := self._moved()) != before:
-            before = moved
-            self._thread.join(within_s)
+        wait_while_moving(partial(has_ended, self._thread), self._moved, within_s)
         self._abandoned.set()
         self._thread.join()
 

@@ -11,6 +11,7 @@ none of them reads (`ingest.server.leftover_journal`); `ingest.server.relay` exp
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import subprocess
@@ -28,6 +29,7 @@ from ingest.server.leftover_journal import LeftoverJournal
 from ingest.server.push_reader import PUSH_READERS, end_mark
 from ingest.server.relay import SOCKET_PAIRS, Relay
 from ingest.settings import IngestSettings
+from ingest.transport.awake_clock import AwakeClock, wait_while_moving
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ class LoadBalancer:
         self._folder = Path(tempfile.mkdtemp(prefix="in-", dir=run_folder if short else None))
         self._children: list[subprocess.Popen[bytes] | None] = [None] * count
         self._start_at = [0.0] * count
+        self._clock = AwakeClock(longest_step_s=2 * CHECK_EVERY_S)
         self._relays: list[Relay] = []
         self._context: zmq.Context[Any] = zmq.Context()
         receivers = [child_addresses(self._folder, number)["ack_bind_address"] for number in range(count)]
@@ -136,7 +139,7 @@ class LoadBalancer:
 
     def check_children(self) -> None:
         """Start every child that is missing, at most once in `RESTART_PAUSE_S`; kill one that hangs."""
-        now = time.monotonic()
+        now = self._clock.tick()
         for number, child in enumerate(self._children):
             if child is not None and child.poll() is None:
                 self._kill_if_hung(number, child, now)
@@ -191,14 +194,15 @@ class LoadBalancer:
         for child in self._children:
             if child is not None and child.poll() is None:
                 child.terminate()
-        deadline = time.monotonic() + CHILD_STOP_WITHIN_S
+        clock = AwakeClock()
         for number, child in enumerate(self._children):
             if child is None:
                 continue
-            try:
-                child.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                log.error(  # noqa: TRY400 - no traceback needed
+            while child.poll() is None and clock.tick() < CHILD_STOP_WITHIN_S:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(CHECK_EVERY_S / 4)
+            if child.poll() is None:
+                log.error(
                     "ingester does not stop, it is killed; its journal is adopted at the next start, pushed messages "
                     "not yet journalled are lost number=%d pid=%d", number, child.pid,
                 )  # fmt: skip
@@ -208,8 +212,8 @@ class LoadBalancer:
 
 def _all_delivered(relays: Sequence[Relay], within_s: float) -> bool:
     """Return whether everything was delivered, as soon as it was or nothing has moved for `within_s`."""
-    while waiting := [relay for relay in relays if not relay.all_delivered.is_set()]:
-        moved = sum(relay.moved for relay in relays)
-        if not waiting[0].all_delivered.wait(within_s) and moved == sum(relay.moved for relay in relays):
-            return False
-    return True
+
+    def moved() -> int:
+        return sum(relay.moved for relay in relays)
+
+    return all(wait_while_moving(relay.all_delivered.wait, moved, within_s) for relay in relays)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from ingest.server.push_reader import PUSH_READERS, Reader, without_mark
 from ingest.server.socket_reader import DRAIN_BYTES, SocketReader, bind, bound_address, drain
 from ingest.settings import IngestSettings
 from ingest.transport import kernel_socket, socket_drain
+from ingest.transport.awake_clock import AwakeClock
 from ingest.transport.notice import NOTICES
 from ingest.transport.server_keys import Authenticator
 from ingest.wire import bson_reader, reader_failure
@@ -51,7 +51,8 @@ class Receivers:
         self._pushed: dict[str, SocketReader] = {}  # those of `PUSH_READERS`, by key of the settings
         self._publisher: zmq.Socket[bytes] | None = None
         self._ended: set[zmq.Socket[bytes]] = set()  # those whose end mark the load balancer has sent
-        self._pushed_at = 0.0
+        self._clock = AwakeClock()
+        self._pushed_at = 0.0  # of this clock
 
     def bind(self) -> None:
         """Bind all sockets. Raise `BindError` if an address is taken."""
@@ -95,9 +96,9 @@ class Receivers:
     def wait_for_load_balancer(self, failed: Callable[[], bool]) -> None:
         """Keep reading until the load balancer has sent its end mark, is gone or sends nothing, or `failed()`."""
         addresses = [self.addresses[key] for key in PUSH_READERS]
-        self._pushed_at = time.monotonic()
+        self._pushed_at = self._clock.tick()
         while not failed() and len(self._ended) < len(addresses):
-            silent_s = time.monotonic() - self._pushed_at
+            silent_s = self._clock.tick() - self._pushed_at
             if silent_s > BALANCER_WITHIN_S or not all(map(kernel_socket.connected, addresses)):
                 return
             gevent.sleep(0.02)
@@ -133,7 +134,7 @@ class Receivers:
             if rest is not messages:
                 self._ended.add(socket)
             if rest:
-                self._pushed_at = time.monotonic()
+                self._pushed_at = self._clock.tick()
             batch = read(rest, self._now_ms())
             self._forward_notices(batch)
             self._put(batch)

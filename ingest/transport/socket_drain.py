@@ -30,6 +30,7 @@ from typing import Any
 import zmq
 
 from ingest.transport import kernel_socket
+from ingest.transport.awake_clock import AwakeClock
 from ingest.transport.kernel_socket import connections, listeners, unread_bytes
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def receive_some(source: zmq.Socket[bytes]) -> list[list[bytes]]:
 
 
 class _Drain:
-    """The senders of one socket while it is read for the last time. Times are of `time.monotonic`."""
+    """The senders of one socket while it is read for the last time. Times are of its `AwakeClock`."""
 
     def __init__(self, bound: zmq.Socket[Any], address: str, accepted: bool) -> None:
         self._bound = bound
@@ -96,11 +97,14 @@ class _Drain:
         self._few = int(bound.getsockopt(zmq.RCVHWM)) // 8
         self._handshake_bytes = HANDSHAKE_BYTES.get(int(bound.getsockopt(zmq.MECHANISM)), 0) if accepted else 0
         self._silent_s = SILENT_S
-        self._started = self._heard = time.monotonic()
+        self._clock = AwakeClock()
+        self._started = self._heard = self._clock.tick()
         self._can_hold = sys.platform == "linux" and address.startswith("tcp:")
         self._held: float | None = None  # since when the senders' packets are dropped
         self._held_bytes: dict[object, int] = {}  # received from each peer by then
+        self._held_at = 0.0  # the same as `_held`, of `time.monotonic`, as TCP counts
         self._held_s = 0.0  # for how long they were
+        self._resumed: dict[object, float] = {}  # since when each peer's packets arrive again
         # Bytes from peers whose handshake is not over; once the limit is lifted, these are left out.
         self._joining: dict[object, int] = {}
         self._received = self._started  # when messages were received last
@@ -113,32 +117,55 @@ class _Drain:
     def end_senders(self) -> None:
         """Shut down the connections of senders that pause or have had their time, while no queue can become full."""
         self._connected = self._unread = False
-        now = time.monotonic()
-        repeating_s = 2 * self._held_s  # for at most this long TCP waits with repeating what was dropped
-        elapsed_s = now - (self._lifted or self._started) - min(repeating_s, PAUSE_WITHIN_S)
-        pause_s = LONGEST_PAUSE_S * (1 - elapsed_s / PAUSE_WITHIN_S)
-        late = self._lifted is not None and elapsed_s > 2 * PAUSE_WITHIN_S
-        safe = self._lifted is not None or (self._calm and not self._can_hold)
+        now = self._clock.tick()
         if self._lifted is None:
             self._joining.clear()
         for connection in self._connections():
             self._connected = True
-            unread = unread_bytes(connection)
-            self._unread |= unread > 0
+            unread = unread_bytes(connection) > 0
+            self._unread |= unread
             silent_s = kernel_socket.silent_s(connection, now - self._heard)
             self._heard = max(self._heard, now - silent_s)
             received = kernel_socket.received_bytes(connection) or 0
             peer = _peer(connection)
-            floods = self._lifted is not None and received > self._held_bytes.get(peer, received) + MOST_BYTES
             if self._lifted is None and self._can_hold and received < self._handshake_bytes:
                 self._joining[peer] = received
-            elif late or floods or (safe and not unread and silent_s - self._held_s - repeating_s >= pause_s):
+                continue
+            if self._has_had_its_time(peer, received, now) or (not unread and self._pauses(peer, silent_s, now)):
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_WR)
 
+    def _has_had_its_time(self, peer: object, received: int, now: float) -> bool:
+        """Return whether a sender is to be shut down even in the middle of a message."""
+        if self._lifted is None:
+            return False
+        arrived = received - self._held_bytes.get(peer, received)
+        if arrived > 0:
+            self._resumed.setdefault(peer, now)
+        return arrived > MOST_BYTES or self._elapsed_s(peer, now) > 2 * PAUSE_WITHIN_S
+
+    def _pauses(self, peer: object, silent_s: float, now: float) -> bool:
+        """Return whether a sender that is silent for so long may be between messages, and its queue cannot get full."""
+        if self._lifted is None and (self._can_hold or not self._calm):
+            return False
+        if peer not in self._resumed:
+            silent_s -= 3 * self._held_s  # it could not be heard, and TCP waits with repeating
+        return silent_s >= LONGEST_PAUSE_S * (1 - self._elapsed_s(peer, now) / PAUSE_WITHIN_S)
+
+    def _elapsed_s(self, peer: object, now: float) -> float:
+        """Return for how long a sender has had time to pause: if it was held up, since its packets arrive again.
+
+        TCP waits for at most twice the time with repeating the first of them, and can wait once more for the next.
+        """
+        if self._lifted is None:
+            return now - self._started
+        if peer in self._resumed:
+            return now - self._resumed[peer] - LONGEST_PAUSE_S
+        return now - self._lifted - 2 * self._held_s
+
     def ended(self, received: int) -> bool:
         """Return whether nothing is left to read, after `received` messages were."""
-        now = time.monotonic()
+        now = self._clock.tick()
         if received:
             self._received = now
         if received or self._unread:
@@ -149,7 +176,9 @@ class _Drain:
             log.warning("sender is silent and does not close, what it still sends is dropped address=%s", self._address)
             return True
         # Senders that are held up send nothing: what they have sent is read for as long as it arrives.
-        ending_since = self._lifted or (max(self._held, self._received) if self._held else self._started)
+        ending_since = self._started if self._held is None else max(self._held, self._received)
+        if self._lifted is not None:
+            ending_since = self._lifted
         if self._connected and now - ending_since > CLOSE_WITHIN_S + self._silent_s:
             log.warning("sender does not stop sending, its last messages are dropped address=%s", self._address)
             return True
@@ -174,13 +203,12 @@ class _Drain:
                 self._lifted = now
         elif self._held is None:
             if late or (self._calm and not self._joining and not kernel_socket.acceptable(self._address)):
-                self._held = now
+                self._held, self._held_at = now, time.monotonic()
                 self._hold()
         else:
             before = self._held_bytes
             if self._hold() and empty and self._held_bytes == before and self._lift_limit():
-                self._lifted = time.monotonic()
-                self._held_s = self._lifted - (self._held or self._lifted)
+                self._lifted, self._held_s = self._clock.tick(), time.monotonic() - self._held_at
                 self._silent_s += 2 * self._held_s  # TCP repeats what was dropped, at growing intervals
 
     def _hold(self) -> bool:

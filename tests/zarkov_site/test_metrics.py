@@ -98,18 +98,18 @@ def test_counts_are_exact_and_losses_of_a_killed_backend_are_counted(system: Sys
     programs = Programs(system.folder.address("metrics.publishers"))
     try:
         live = programs.work(5_000)
-        eventually(lambda: total(system_database, "metric_counters", "sold", "sum") == 2 * live, 60, "the first sums")
-        eventually(lambda: total(system_database, "metric_timers", "work", "count") == live, 60, "the first timers")
+        eventually(lambda: total(system_database, "metric_counters", "sold", "sum") == 2 * live, what="the first sums")
+        eventually(lambda: total(system_database, "metric_timers", "work", "count") == live, what="the first timers")
 
         (backend,) = backends(system)
         backend.suspend()
         lost = programs.work(300)
         backend.send_signal(signal.SIGKILL)
-        eventually(lambda: any(p.pid != backend.pid for p in backends(system)), 30, "another backend")
+        eventually(lambda: any(p.pid != backend.pid for p in backends(system)), what="another backend")
         live += programs.work(1_000)  # waits until a backend receives again
 
-        eventually(lambda: total(system_database, "metric_counters", "sold", "sum") == 2 * live, 60, "the sums")
-        eventually(lambda: total(system_database, "metric_timers", "work", "count") == live, 60, "the timers")
+        eventually(lambda: total(system_database, "metric_counters", "sold", "sum") == 2 * live, what="the sums")
+        eventually(lambda: total(system_database, "metric_timers", "work", "count") == live, what="the timers")
         publishers = system_database["event"].distinct("extra.publisher", {"context.source": "shop"})
         assert len(publishers) == PROCESSES
 
@@ -118,7 +118,7 @@ def test_counts_are_exact_and_losses_of_a_killed_backend_are_counted(system: Sys
             found = system_database["zagg.metric_delivery"].find({"_id": {"$in": keys}})
             return sum(document["value"]["lost_measurements"] for document in found)
 
-        eventually(lambda: missing() == 2 * lost, 60, "the count of losses")
+        eventually(lambda: missing() == 2 * lost, what="the count of losses")
         assert total(system_database, "metric_counters", "sold", "sum") == 2 * live
     finally:
         programs.close()
@@ -137,8 +137,8 @@ def test_zarkov_measures_itself_and_the_dashboard_shows_it(system: System, syste
         "zarkov.ingester.commit/ingester",
         "zarkov.aggregator.refresh/aggregator",
     }
-    eventually(lambda: names() >= wanted, 60, "our own timers")
-    eventually(lambda: any(name.startswith("task.") and name.endswith("/celery") for name in names()), 90, "a task")
+    eventually(lambda: names() >= wanted, what="our own timers")
+    eventually(lambda: any(name.startswith("task.") and name.endswith("/celery") for name in names()), what="a task")
     assert "Timers, 95 %" in system.get("dashboards/metrics/")
     series = system.get("api/v1/series/metric_timers/?fields=p95&prefix=zarkov.ingester.commit/")
     assert '"p95"' in series

@@ -177,7 +177,7 @@ def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> Points:
         def counted() -> int:
             return sum(d["value"] for d in database["zagg.days"].find())
 
-        eventually(lambda: counted() >= stream.accepted > 0, 120, f"{stream.accepted} events counted")
+        eventually(lambda: counted() >= stream.accepted > 0, what=f"{stream.accepted} events counted")
         stored = database["event"].count_documents({})
         assert counted() == stored >= stream.accepted
         assert stored == len(database["event"].distinct("id"))
@@ -189,9 +189,9 @@ def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> Points:
         print(done.stdout, done.stderr)
         return done.returncode == 0 and int(done.stdout.count("equal to the recount")) == len(AGGREGATES)
 
-    eventually(all_equal, 120, "all aggregates have run and are equal to their recount")
+    eventually(all_equal, what="all aggregates have run and are equal to their recount")
     # What killed Celery workers lost has been requeued.
-    eventually(lambda: stack.shell(OPEN).split()[-1] == "0", 150, "runs that were asked for are over")
+    eventually(lambda: stack.shell(OPEN).split()[-1] == "0", what="runs that were asked for are over")
     return points
 
 

@@ -237,7 +237,7 @@ def test_alerts_are_sent_while_a_celery_worker_is_in_the_middle_of_a_run(
         line = next(line for line in worker.stdout if line.startswith("at "))
         assert line == "at submitted\n"  # it waits there until released
         service.stack.shell(FAIL)
-        eventually(lambda: hook.calls, 120, "the message")
+        eventually(lambda: hook.calls, what="the message")
         message, _ = hook.calls[0]
         assert (message["aggregate"], message["kind"]) == ("days", "failing")
         assert "the disk is full" in message["text"]

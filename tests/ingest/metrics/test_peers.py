@@ -50,7 +50,6 @@ def server(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         started.append(process)
         eventually(
             lambda: listens(port) or process.poll() is not None,
-            within_s=60,
             what=f"{command[0]} listens: {(tmp_path / 'server.log').read_text()}",
         )
         assert process.poll() is None, (tmp_path / "server.log").read_text()

@@ -162,10 +162,10 @@ def test_events_pushed_before_the_end_are_journalled_even_if_the_journal_is_full
     messages = [bson.encode({"type": "pushed", "context": {"n": n}, "extra": "x" * 200}) for n in range(4_000)]
     push(running.address("bson"), *messages[:300])
     # In a journal that is at most half full, a single record of any size fits: it could take all that follows.
-    eventually(lambda: running.ingester.writer._journal.size_bytes > journal.max_bytes / 2, 60)
+    eventually(lambda: running.ingester.writer._journal.size_bytes > journal.max_bytes / 2)
     push(running.address("bson"), *messages[300:])
     push(running.address("json"), *(b'{"type": "pushed", "context": {"n": %d}}' % n for n in range(4_000, 5_000)))
-    eventually(lambda: running.ingester.writer.full, 60)
+    eventually(lambda: running.ingester.writer.full)
     running.stop()
     assert journalled(journal.folder) == set(range(5_000))
 

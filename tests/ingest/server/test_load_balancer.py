@@ -32,7 +32,7 @@ from ingest.transport.notice import Subscription
 from ingest.wire.ack_request import read_request
 from tests.support.ingest.load import Load, journalled, prove
 from tests.support.ports import reserved_addresses
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN_S, eventually
 
 pytestmark = pytest.mark.early
 
@@ -54,10 +54,10 @@ class Balanced:
             self.command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
         )
         recorded = home / "run" / "addresses.json"
-        eventually(lambda: recorded.exists() or self.process.poll() is not None, 110)
+        eventually(lambda: recorded.exists() or self.process.poll() is not None)
         self.addresses: dict[str, str] = json.loads(recorded.read_text())
         self.run = home / "run"
-        eventually(lambda: len(journal_folders(self.journals)) == count, 60, "a journal each")
+        eventually(lambda: len(journal_folders(self.journals)) == count, what="a journal each")
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
@@ -65,20 +65,20 @@ class Balanced:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(100) == 0
+        assert self.process.wait(WITHIN_S) == 0
 
     def start_again(self) -> None:
         self.process = subprocess.Popen(
             self.command, env=self.environment, stdout=subprocess.DEVNULL, start_new_session=True
         )
-        assert receiver_fault(self.addresses["ack_bind_address"], None, 110) == ""
+        assert receiver_fault(self.addresses["ack_bind_address"], None, WITHIN_S) == ""
 
     def settle(self) -> None:
         """Commit what waits in journals by another start; a stop has limited time for it."""
         folders = journal_folders(self.journals)
         if folders:
             self.start_again()
-            eventually(lambda: not any(folder.exists() for folder in folders), 60, "what was left is committed")
+            eventually(lambda: not any(folder.exists() for folder in folders), what="what was left is committed")
             self.stop()
 
 
@@ -185,7 +185,7 @@ def test_senders_that_keep_sending_lose_nothing_while_ingesters_are_replaced(
         sender.start()
     for _ in range(2):
         before = [sender.count for sender in senders]
-        eventually(lambda: all(s.count > b + 300 for s, b in zip(senders, before, strict=True)), 60)  # noqa: B023
+        eventually(lambda: all(s.count > b + 300 for s, b in zip(senders, before, strict=True)))  # noqa: B023
         ingesters.stop()
         ingesters.start_again()
     for sender in senders:
@@ -203,7 +203,7 @@ def test_the_load_balancer_journals_what_stopped_children_do_not_read_and_they_j
         child.suspend()
     push(balanced.addresses["bson_bind_address"], MANY, "pushed")
     balanced.process.terminate()
-    eventually(lambda: len(journalled(balanced.journals)) > 0, 60, "a journal of the load balancer")
+    eventually(lambda: len(journalled(balanced.journals)) > 0, what="a journal of the load balancer")
     for child in children:
         child.resume()
     balanced.stop()
@@ -251,15 +251,15 @@ def test_a_killed_child_is_replaced_and_its_acknowledged_events_are_stored_once(
     try:
         for _ in range(3):
             before = len(load.acknowledged)
-            eventually(lambda before=before: len(load.acknowledged) > before + 50, 60)
+            eventually(lambda before=before: len(load.acknowledged) > before + 50)
             victim = balanced.children()[0]
             victim.kill()
             pushed |= journalled(balanced.journals)
             eventually(lambda victim=victim: victim.pid not in {c.pid for c in balanced.children()})
-            eventually(lambda: len(balanced.children()) == 2, 60, "another child")
+            eventually(lambda: len(balanced.children()) == 2, what="another child")
     finally:
         load.stop()
-    eventually(lambda: len(journal_folders(balanced.journals)) == 2, 60, "the journals of the killed are adopted")
+    eventually(lambda: len(journal_folders(balanced.journals)) == 2, what="the journals of the killed are adopted")
     pushed |= journalled(balanced.journals)
     balanced.stop()
     balanced.settle()
@@ -314,7 +314,7 @@ def test_a_child_that_does_not_answer_is_killed_and_replaced(balancer_of_fake_ch
     balancer.wait_until_ready(never)
     first = balancer.processes()[0]
     os.kill(first, signal.SIGSTOP)
-    eventually(lambda: balancer.check_children() or balancer.processes()[0] not in (first, 0), 60, "it is replaced")
+    eventually(lambda: balancer.check_children() or balancer.processes()[0] not in (first, 0), what="it is replaced")
     balancer.wait_until_ready(never)
     assert not psutil.pid_exists(first)
     assert receiver_fault(balancer.addresses["ack_bind_address"], None, 30) == ""
@@ -332,7 +332,7 @@ def test_a_health_check_measures_for_how_long_a_child_has_not_answered() -> None
             assert child.poll(60_000)
             frames = child.recv_multipart()
             child.send_multipart([*frames[:3], bson.encode({"busy": True})])
-            eventually(lambda answered=answered: health.check(answered) == 0.0, 60, "the answer is read")
+            eventually(lambda answered=answered: health.check(answered) == 0.0, what="the answer is read")
             assert health.ready
         assert health.check(40.0) == 31.0
         health.restart(50.0)
@@ -352,6 +352,6 @@ def test_a_stopped_child_is_replaced_and_its_acknowledged_events_are_stored_once
         stopped.suspend()
         for n in range(100, 200):
             assert client.send([{"type": "x", "id": f"{n}"}]).accepted == 1
-    eventually(lambda: not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE, 90, "it is killed")
-    eventually(lambda: database["event"].count_documents({}) == 200, 90)
-    eventually(lambda: len(balanced.children()) == 2, 60)
+    eventually(lambda: not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE, what="it is killed")
+    eventually(lambda: database["event"].count_documents({}) == 200)
+    eventually(lambda: len(balanced.children()) == 2)

@@ -222,7 +222,7 @@ def hang(cluster: Cluster, spec: JobSpec, splits: int, seconds: float) -> tuple[
     done = min(4, splits // 2)
     begun = time.monotonic()
     cluster.engine.submit(spec)
-    eventually(lambda: cluster.engine.status(spec.job_id).progress.get("splits_done", 0) >= done, 120, "splits done")
+    eventually(lambda: cluster.engine.status(spec.job_id).progress.get("splits_done", 0) >= done, what="splits done")
     typical = max(seconds, (time.monotonic() - begun) / done)  # on a busy machine everything takes longer
     busy_executor(cluster).suspend()
     stopped = time.monotonic()

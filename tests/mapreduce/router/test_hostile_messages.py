@@ -122,7 +122,7 @@ def test_a_result_that_cannot_be_recorded_is_reported_and_recorded_as_too_big(pe
                 socket.send_multipart(message.pack(message.HELLO, hello))
         return bool(client.poll(50))
 
-    eventually(answered, 120, "the answer")
+    eventually(answered, what="the answer")
     status = bson.decode(client.recv())["status"]
     assert (status["state"], status["error"]["code"]) == ("error", "result_too_big")
     make_last(database)

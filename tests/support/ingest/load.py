@@ -26,7 +26,7 @@ from ingest.journal.record import Record, RecordKind, checksum_seed, read_events
 from ingest.store.ingester_report import summarize
 from ingest.store.store import connect
 from tests.support.ingest.killable import HALTED, PHASES, SHARED_BYTES, TARGET
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN_S, eventually
 
 
 class Victim:
@@ -52,7 +52,7 @@ class Victim:
         eventually(lambda: self._ready.exists() or self.process.poll() is not None)
         self.addresses = json.loads(self._ready.read_text())
 
-    def kill_in(self, phase: str | None, within_s: float = 60.0) -> set[str]:
+    def kill_in(self, phase: str | None, within_s: float = WITHIN_S) -> set[str]:
         """Kill it at the start or end of `phase`, or at once if None; return the phases in which it died."""
         if phase is not None:
             with self._phases.open("r+b", buffering=0) as file:

@@ -12,6 +12,7 @@ import zmq
 from ingest.management.stop_signal import StopSignal
 from ingest.metrics.broker import Broker
 from ingest.metrics.wire import BACKENDS, PUBLISHERS, Batch, Measurement, unpack
+from tests.support.waiting import WITHIN_S
 
 ANYWHERE = "tcp://127.0.0.1:0"
 
@@ -55,15 +56,15 @@ class Listener:
             self.socket.setsockopt(zmq.SUBSCRIBE, prefix)
         self.socket.connect(address)
 
-    def message(self, within_s: float = 60.0) -> bytes:
+    def message(self, within_s: float = WITHIN_S) -> bytes:
         assert self.socket.poll(int(within_s * 1000)), "nothing arrived"
         return self.socket.recv()
 
-    def next(self, within_s: float = 60.0) -> Measurement | Batch:
+    def next(self, within_s: float = WITHIN_S) -> Measurement | Batch:
         return unpack(self.message(within_s))
 
     def until(
-        self, enough: Callable[[list[Measurement | Batch]], bool], within_s: float = 60.0
+        self, enough: Callable[[list[Measurement | Batch]], bool], within_s: float = WITHIN_S
     ) -> list[Measurement | Batch]:
         """Return everything that arrives until `enough` is true of it."""
         deadline = time.monotonic() + within_s

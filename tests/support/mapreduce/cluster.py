@@ -67,7 +67,7 @@ class Cluster:
 
     def ready(self, workers: int) -> None:
         """Wait until `workers` workers have an executor ready for each of their slots."""
-        eventually(lambda: self.idle() >= workers, 120, f"{workers} idle workers")
+        eventually(lambda: self.idle() >= workers, what=f"{workers} idle workers")
 
     def idle(self) -> int:
         spare = self.values["spare_processes"]
@@ -78,8 +78,8 @@ class Cluster:
         with contextlib.suppress(FileNotFoundError):
             Path(self.values["addresses"]).unlink()
         self.router = self._spawn("router", self.values)
-        eventually(self._is_bound, 120, "addresses of the router")
-        eventually(lambda: takes_jobs(self.settings.req_uri(), self.settings.curve), 120, "the router takes jobs")
+        eventually(self._is_bound, what="addresses of the router")
+        eventually(lambda: takes_jobs(self.settings.req_uri(), self.settings.curve), what="the router takes jobs")
 
     def _is_bound(self) -> bool:
         assert self.router is not None

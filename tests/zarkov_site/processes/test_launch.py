@@ -163,7 +163,7 @@ def test_a_run_requested_over_http_starts_at_once(system: System) -> None:
     with urllib.request.urlopen(request, timeout=5) as answer:
         assert answer.status == 202
         run = json.loads(answer.read())["run"]
-    eventually(lambda: json.loads(system.get(f"api/v1/runs/{run}/"))["state"] == "complete", 15, "the run")
+    eventually(lambda: json.loads(system.get(f"api/v1/runs/{run}/"))["state"] == "complete", what="the run")
 
 
 def test_a_killed_part_is_reported_and_restarted(system: System) -> None:
@@ -179,7 +179,7 @@ def test_a_killed_part_is_reported_and_restarted(system: System) -> None:
         done = subprocess.run(system.curl_line(), shell=True, capture_output=True, text=True, timeout=30, check=False)
         return '"accepted":1' in done.stdout.replace(" ", "")
 
-    eventually(accepted, 30, "an event is accepted again")
+    eventually(accepted, what="an event is accepted again")
 
 
 def test_ctrl_c_does_not_reach_the_process_that_loads_the_sample(
@@ -221,7 +221,7 @@ def test_ctrl_c_or_a_kill_ends_all_processes_and_the_next_start_is_quick(tmp_pat
         assert made.ready_s < max(2 * first_s, 60)
         processes = made.descendants()
         made.process.kill()
-        eventually(lambda: alive(processes) == [], 60, f"the end of all parts, {processes}")
+        eventually(lambda: alive(processes) == [], what=f"the end of all parts, {processes}")
     before = time.monotonic()
     with running(home, "--no-sample") as again:
         assert again.process.poll() is None

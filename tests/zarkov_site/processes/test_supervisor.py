@@ -189,7 +189,7 @@ def test_a_reload_of_a_part_that_has_just_ended_is_left_out(supervisor: Supervis
     until(supervisor, lambda: bool(supervisor.running()))
     ended = supervisor.running()["web"]
     os.killpg(ended, signal.SIGKILL)
-    eventually(lambda: not psutil.pid_exists(ended), 20)
+    eventually(lambda: not psutil.pid_exists(ended))
     supervisor.reload_task_code()
     until(supervisor, lambda: supervisor.running().get("web", ended) != ended)
 
