@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 ADOPT_EVERY_S = 5.0
 HEARTBEAT_S = 0.5
-WRITE_WITHIN_S = 10.0  # at stop: a disk that writes nothing for this long hangs
+WRITE_WITHIN_S = 20.0  # at stop: a disk that writes nothing for this long hangs
 DRAIN_WITHIN_S = 3.0  # at stop: what is journalled but not in MongoDB by then waits for the next start
 
 

@@ -25,7 +25,7 @@ from ingest.transport.awake_clock import has_ended, wait_while_moving
 
 log = logging.getLogger(__name__)
 
-WRITE_WITHIN_S = 10.0  # for each group of messages
+WRITE_WITHIN_S = 20.0  # for each group of messages
 _TURN_MS = 50
 _PAUSE_S = 0.01
 

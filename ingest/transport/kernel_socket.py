@@ -23,6 +23,8 @@ SEGMENT_BYTES = 4096
 _DESCRIPTORS = "/dev/fd"
 _ATTACH_FILTER = 26  # SO_ATTACH_FILTER in socket(7)
 _DETACH_FILTER = 27
+_MEMORY_INFORMATION = 55  # SO_MEMINFO in asm-generic/socket.h
+_DROPS = struct.Struct("32xI")  # SK_MEMINFO_DROPS in linux/sock_diag.h
 _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction: return 0 bytes of every packet
 _LAST_RECEIVED_MS = struct.Struct("52xI")  # tcpi_last_data_recv in linux/tcp.h
 _RECEIVED_BYTES = struct.Struct("128xQ")  # tcpi_bytes_received
@@ -75,6 +77,14 @@ def _information(connection: socket.socket, field: struct.Struct) -> int | None:
     try:
         return int(field.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, field.size))[0])
     except (OSError, AttributeError, struct.error):  # a local connection, or not Linux
+        return None
+
+
+def dropped_packets(connection: socket.socket) -> int | None:
+    """Return how many packets from the other end were dropped so far; None where the system does not say so."""
+    try:
+        return int(_DROPS.unpack(connection.getsockopt(socket.SOL_SOCKET, _MEMORY_INFORMATION, _DROPS.size))[0])
+    except (OSError, struct.error):
         return None
 
 

@@ -42,6 +42,7 @@ IO_THREAD_WITHIN_MS = 1_000  # for it to carry out what it was told
 CLOSE_WITHIN_S = 10.0  # and `SILENT_S`, for one that goes on sending; ZeroMQ's close at once
 RECEIVE_COUNT = 1_000  # messages received in one turn
 QUEUE_COUNT = 2**20  # messages in the queue of one sender: more than the kernel's buffers hold
+REPEAT_WITHIN_S = 15.0  # for TCP to repeat what was dropped, at most
 MOST_BYTES = 4 * 2**20  # received from a sender, once its queue has no limit, until it is shut down anyway
 # What a sender at least sends before its messages (RFC 37, RFC 26), by mechanism.
 HANDSHAKE_BYTES: dict[int, int] = {zmq.NULL: 91, zmq.CURVE: 551}
@@ -104,6 +105,7 @@ class _Drain:
         self._held_bytes: dict[object, int] = {}  # received from each peer by then
         self._held_at = 0.0  # the same as `_held`, of `time.monotonic`, as TCP counts
         self._held_s = 0.0  # for how long they were
+        self._repeating: set[object] = set()  # peers that repeat what was dropped
         self._resumed: dict[object, float] = {}  # since when each peer's packets arrive again
         # Bytes from peers whose handshake is not over; once the limit is lifted, these are left out.
         self._joining: dict[object, int] = {}
@@ -148,20 +150,22 @@ class _Drain:
         """Return whether a sender that is silent for so long may be between messages, and its queue cannot get full."""
         if self._lifted is None and (self._can_hold or not self._calm):
             return False
-        if peer not in self._resumed:
-            silent_s -= 3 * self._held_s  # it could not be heard, and TCP waits with repeating
+        if peer in self._repeating and peer not in self._resumed:
+            return False  # it cannot be heard
         return silent_s >= LONGEST_PAUSE_S * (1 - self._elapsed_s(peer, now) / PAUSE_WITHIN_S)
 
     def _elapsed_s(self, peer: object, now: float) -> float:
         """Return for how long a sender has had time to pause: if it was held up, since its packets arrive again.
 
-        TCP waits for at most twice the time with repeating the first of them, and can wait once more for the next.
+        Each pause of TCP before it repeats is as long as all before it. After the first packet it can pause once more.
         """
         if self._lifted is None:
             return now - self._started
         if peer in self._resumed:
             return now - self._resumed[peer] - LONGEST_PAUSE_S
-        return now - self._lifted - 2 * self._held_s
+        if peer in self._repeating:
+            return now - self._lifted - min(self._held_s, REPEAT_WITHIN_S) - PAUSE_WITHIN_S
+        return now - self._lifted
 
     def ended(self, received: int) -> bool:
         """Return whether nothing is left to read, after `received` messages were."""
@@ -232,6 +236,8 @@ class _Drain:
             if _peer(connection) not in self._joining:
                 with contextlib.suppress(OSError):
                     kernel_socket.accept_packets(connection)
+                if kernel_socket.dropped_packets(connection) != 0:
+                    self._repeating.add(_peer(connection))
 
     def _lift_limit(self) -> bool:
         """Lift the limit of the queues and accept packets again; return False if not everything has been read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(awake_clock.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(awake_clock, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def pass_s(self, seconds: float) -> bool:
         self.now += seconds
