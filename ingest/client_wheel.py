@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 SERVER_ONLY = {
     "zarkov": {"apps", "client_wheel", "log_limit", "models", "settings"},
-    "zarkov.transport": {"kernel_socket", "notice", "server_keys", "socket_drain"},
+    "zarkov.transport": {"awake_clock", "kernel_socket", "notice", "server_keys", "socket_drain"},
     "zarkov.wire": {"batch", "bson_reader", "reader_failure", "json_reader", "stored_event"},
     "zibrato": {"broker", "own_metrics"},
 }
