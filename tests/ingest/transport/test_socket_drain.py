@@ -2,112 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import select
 import socket as plain
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-import zmq
 
-from ingest.server.socket_reader import bound_address
 from ingest.transport import kernel_socket, socket_drain
-from ingest.transport.kernel_socket import connected, connections
+from ingest.transport.kernel_socket import connected
 from ingest.transport.socket_drain import read_all
+from tests.support.ingest.numbers import BODY, Receiver, Sender, unread_bytes
 from tests.support.waiting import eventually
-
-HIGH_WATER_COUNT = 10
-BODY = b"." * 500
-GREETING = (  # of a PUSH socket (RFC 37)
-    b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48) + b"\x04\x1a\x05READY\x0bSocket-Type\0\0\0\x04PUSH"
-)
-
-
-def unread_bytes(address: str) -> int:
-    """Return how many bytes the kernel holds that the socket bound to `address` has not taken yet."""
-    return sum(map(kernel_socket.unread_bytes, connections(address, accepted=True)))
-
-
-class Sender(threading.Thread):
-    """Send numbers over one connection."""
-
-    def __init__(self, address: str, most: int = 10**9, pause_s: float = 0.0, queue: int = HIGH_WATER_COUNT) -> None:
-        super().__init__(daemon=True)
-        self.context: zmq.Context[Any] = zmq.Context()
-        self.socket = self.context.socket(zmq.PUSH)
-        self.socket.setsockopt(zmq.SNDHWM, queue)
-        self.socket.connect(address)
-        self.sent = 0
-        self.refused = 0  # attempts while the queue and the kernel's buffers were full
-        self.over = threading.Event()
-        self._most = most
-        self._pause_s = pause_s
-
-    def run(self) -> None:
-        while not self.over.is_set() and self.sent < self._most:
-            try:
-                self.socket.send(b"%d" % self.sent + BODY, zmq.NOBLOCK)
-                self.sent += 1
-                if self._pause_s:
-                    self.over.wait(self._pause_s)
-            except zmq.Again:
-                self.refused += 1
-                self.over.wait(0.001)
-
-    def end(self) -> None:
-        self.over.set()
-        self.join(20)
-        self.socket.close(linger=0)
-        self.context.term()
-
-
-class Receiver:
-    """Have a small queue, so that most of what was sent is in the kernel."""
-
-    def __init__(self, address: str) -> None:
-        self._context: zmq.Context[Any] = zmq.Context()
-        self.numbers: list[int] = []
-        self.turn_s = 0.0  # how long receiving takes
-        self.bind(address)
-
-    def bind(self, address: str) -> None:
-        self.socket = self._context.socket(zmq.PULL)
-        self.socket.setsockopt(zmq.RCVHWM, HIGH_WATER_COUNT)
-        eventually(lambda: self._bound(address), what="the address is free again")
-        self.address = bound_address(self.socket)
-        kernel_socket.limit_segments(self.address)
-
-    def _bound(self, address: str) -> bool:
-        with contextlib.suppress(zmq.ZMQError):
-            self.socket.bind(address)
-            return True
-        return False
-
-    def receive(self) -> int:
-        """Receive some numbers; return how many."""
-        time.sleep(self.turn_s)
-        before = len(self.numbers)
-        with contextlib.suppress(zmq.Again):
-            while len(self.numbers) - before < HIGH_WATER_COUNT:
-                self.numbers.append(int(self.socket.recv(zmq.NOBLOCK).partition(b".")[0]))
-        return len(self.numbers) - before
-
-    def read_all(self) -> list[int]:
-        """Return the numbers that were received at the end."""
-        before = len(self.numbers)
-        read_all(self.socket, self.address, self.receive)
-        return self.numbers[before:]
-
-    def close(self) -> None:
-        self.socket.close(linger=0)
-        self._context.term()
 
 
 @pytest.fixture(params=["tcp", "ipc"])
@@ -165,32 +74,6 @@ def test_a_sender_that_pauses_keeps_the_rest_for_the_next_listener(
     eventually(lambda: unread_bytes(receiver.address) > 10 * len(BODY))
     numbers = _end_everything(receiver, [sender])
     assert numbers == list(range(sender.sent))
-
-
-def test_a_sender_is_shut_down_while_it_pauses() -> None:
-    """A message that it has written in part would be lost."""
-    receiver = Receiver("tcp://127.0.0.1:*")
-    pauses_s: list[float] = []
-
-    def send() -> None:
-        """Send a message byte by byte until the connection is shut down."""
-        greet(sender)
-        sender.sendall(b"\x02" + (10**6).to_bytes(8, "big"))
-        before = time.monotonic()
-        while not select.select([sender], [], [], 0.001)[0]:
-            sender.send(b".")
-            before, now = time.monotonic(), before
-            pauses_s.append(before - now)
-
-    with plain.create_connection(("127.0.0.1", urlsplit(receiver.address).port or 0)) as sender:
-        thread = threading.Thread(target=send)
-        thread.start()
-        eventually(lambda: len(pauses_s) > 8)
-        begun = len(pauses_s)
-        receiver.read_all()
-        thread.join(20)
-    receiver.close()
-    assert sum(pauses_s[begun:]) > 0.3 or max(pauses_s[begun:]) > 0.01
 
 
 def test_senders_that_never_pause_lose_at_most_the_message_that_they_have_written_in_part(
@@ -343,109 +226,3 @@ def test_messages_of_closed_senders_are_read_to_the_end(start: Callable[..., Sen
         assert receiver.read_all() == list(range(1_000))
     finally:
         receiver.close()
-
-
-def number_frame(number: int) -> bytes:
-    """Return a message as it is on the wire (RFC 23)."""
-    body = b"%d." % number
-    return bytes([0, len(body)]) + body
-
-
-@pytest.fixture
-def connected_sender() -> Iterator[tuple[plain.socket, Receiver]]:
-    """Yield a plain connection to a receiver, and the receiver."""
-    receiver = Receiver("tcp://127.0.0.1:*")
-    with plain.create_connection(("127.0.0.1", urlsplit(receiver.address).port or 0)) as sender:
-        yield sender, receiver
-    receiver.close()
-
-
-def greet(sender: plain.socket) -> None:
-    """Return once the handshake is over: messages come after it."""
-    sender.sendall(GREETING)
-    answer = b""
-    while len(answer) < len(GREETING):
-        answer += sender.recv(len(GREETING) - len(answer))
-
-
-def wait_until_shut_down(sender: plain.socket) -> None:
-    while sender.recv(1000):
-        pass
-
-
-def read_beside(receiver: Receiver, send: Callable[[], object]) -> list[int]:
-    """Drain while `send` runs; return the numbers that were received."""
-    threading.Thread(target=send, daemon=True).start()
-    receiver.read_all()
-    return receiver.numbers
-
-
-@pytest.mark.parametrize("late_s", [0.0, 2.0])
-def test_messages_that_the_network_delivers_late_are_read(
-    connected_sender: tuple[plain.socket, Receiver], late_s: float
-) -> None:
-    """The sender's kernel still repeats what was lost on the way, after the sender has closed the connection."""
-    sender, receiver = connected_sender
-    greet(sender)
-
-    def send_late() -> None:
-        wait_until_shut_down(sender)
-        time.sleep(late_s)
-        sender.sendall(b"".join(map(number_frame, range(10_000))))
-        sender.close()
-
-    assert read_beside(receiver, send_late) == list(range(10_000))
-
-
-def test_a_large_message_may_take_longer_than_a_sender_may_be_silent(
-    connected_sender: tuple[plain.socket, Receiver], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(socket_drain, "SILENT_S", 1.0)
-    sender, receiver = connected_sender
-    greet(sender)
-
-    def send_slowly() -> None:
-        body = b"0." + BODY
-        sender.sendall(b"\x02" + len(body).to_bytes(8, "big"))
-        for start in range(0, len(body), 50):
-            sender.sendall(body[start : start + 50])
-            time.sleep(0.2)
-        wait_until_shut_down(sender)
-        sender.close()
-
-    assert read_beside(receiver, send_slowly) == [0]
-
-
-def test_a_sender_that_is_still_connecting_is_waited_for(connected_sender: tuple[plain.socket, Receiver]) -> None:
-    """Its queue would be made with the old limit, after that of the others was lifted."""
-    sender, receiver = connected_sender
-
-    def join_late() -> None:
-        time.sleep(0.1)
-        greet(sender)
-        sender.sendall(b"".join(map(number_frame, range(10_000))))
-        wait_until_shut_down(sender)
-        sender.close()
-
-    assert read_beside(receiver, join_late) == list(range(10_000))
-
-
-def test_a_sender_that_is_silent_and_never_closes_is_not_waited_for(
-    connected_sender: tuple[plain.socket, Receiver], caplog: pytest.LogCaptureFixture
-) -> None:
-    sender, receiver = connected_sender
-    greet(sender)
-    assert receiver.read_all() == []
-    assert "sender is silent and does not close" in caplog.text
-
-
-@pytest.mark.parametrize("sent", [b"", GREETING[:64]])
-def test_a_connection_whose_handshake_does_not_end_is_left_out(
-    connected_sender: tuple[plain.socket, Receiver], caplog: pytest.LogCaptureFixture, sent: bytes
-) -> None:
-    """Such as one that only looks whether the port is open."""
-    sender, receiver = connected_sender
-    sender.sendall(sent)
-    eventually(lambda: connected(receiver.address))
-    assert receiver.read_all() == []
-    assert ("sender is still connecting" in caplog.text) == bool(sent)

@@ -163,7 +163,7 @@ def test_a_run_requested_over_http_starts_at_once(system: System) -> None:
     with urllib.request.urlopen(request, timeout=5) as answer:
         assert answer.status == 202
         run = json.loads(answer.read())["run"]
-    eventually(lambda: json.loads(system.get(f"api/v1/runs/{run}/"))["state"] == "complete", what="the run")
+    eventually(lambda: json.loads(system.get(f"api/v1/runs/{run}/"))["state"] == "complete", 15, "the run")
 
 
 def test_a_killed_part_is_reported_and_restarted(system: System) -> None:
