@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,7 @@ from aggregates.run.context import RunContext
 from aggregates.run.full import full_run
 from tests.support.aggregates.definitions import define, values
 from tests.support.aggregates.event_source import NOON, Producer, event
-from zarkov_site.config.config import REPOSITORY
+from tests.support.aggregates.run_killed_at_failpoint import run_killed_at_failpoint
 
 pytestmark = pytest.mark.early
 
@@ -85,11 +81,10 @@ def test_the_next_run_repairs_a_run_killed_at_any_point(
     if mode != "first":
         run(definition)
         producer.send(event("a"), event("c", project="r"))
-    arguments = {"uri": mongo_uri, "database": database.name, "root": str(tmp_path), "task": task, "mode": mode}
-    arguments |= {"point": point, "times": times, "since": NOON.isoformat(), "until": (NOON + DAY).isoformat()}
-    command = [sys.executable, "-m", "tests.support.aggregates.run_killed_at_failpoint", json.dumps(arguments)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    run_killed_at_failpoint(
+        uri=mongo_uri, database=database.name, root=tmp_path, task=task, mode=mode, point=point, times=times,
+        since=NOON, until=NOON + DAY,
+    )  # fmt: skip
     producer.send(event("a"))
     outcome = run(definition)
     assert outcome.state == "complete"

@@ -1,11 +1,10 @@
-"""Run an aggregate in a process that is killed at a failpoint; the argument is one JSON object."""
+"""Run an aggregate in a process that is killed at a failpoint."""
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
 import signal
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,20 +36,27 @@ def kill_at(point: str, times: int) -> None:
     failpoint.hook = reach
 
 
-def main(arguments: dict[str, Any]) -> None:
-    uri, name = arguments["uri"], arguments["database"]
+def run_killed_at_failpoint(**arguments: Any) -> None:
+    """Run in another process, which has imported everything before, until it is killed; else raise `AssertionError`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=_run, kwargs=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, f"{arguments['point']} was not reached; exit code {process.exitcode}"
+
+
+def _run(
+    uri: str, database: str, root: Path, task: str, mode: str, point: str, times: int, since: datetime, until: datetime
+) -> None:
     client: MongoClient[dict[str, Any]] = open_client(uri)
-    engine = open_engine(engine_settings(uri, name, Path(arguments["root"])))
-    run_context = RunContext(client[name], connect(uri, name), engine, MODULES, durable_jobs=False, grace_s=0)
-    definition = define(arguments["task"])
-    kill_at(arguments["point"], arguments["times"])
-    if arguments["mode"] == "full":
+    engine = open_engine(engine_settings(uri, database, root))
+    run_context = RunContext(client[database], connect(uri, database), engine, MODULES, durable_jobs=False, grace_s=0)
+    definition = define(task)
+    kill_at(point, times)
+    if mode == "full":
         full_run(run_context, definition)
-    elif arguments["mode"] == "rebuild":
-        rebuild(run_context, definition, *(datetime.fromisoformat(arguments[end]) for end in ("since", "until")))
+    elif mode == "rebuild":
+        rebuild(run_context, definition, since, until)
     elif isinstance(refresh(run_context, definition), Decision):
         full_run(run_context, definition)
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
