@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +22,13 @@ def test_flaky():
 """
 
 
+# pytest with its own plugins starts four times as quickly.
+ENVIRONMENT = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p xdist"}
+
+
 def repeat(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.repeat", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "tests.repeat", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
 def test_a_test_that_fails_now_and_then_is_found_and_its_output_kept(tmp_path: Path) -> None:
