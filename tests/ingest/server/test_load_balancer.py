@@ -27,10 +27,11 @@ from ingest.journal.journal import journal_folders
 from ingest.server.child_health import ChildHealth
 from ingest.server.load_balancer import LoadBalancer, child_addresses
 from ingest.server.relay import SOCKET_PAIRS
-from ingest.settings import IngestSettings
+from ingest.settings import IngestSettings, JournalSettings
 from ingest.transport.notice import Subscription
 from ingest.wire.ack_request import read_request
 from tests.support.ingest.load import Load, journalled, prove
+from tests.support.ingest.running import ANYWHERE, RunningIngester
 from tests.support.ports import reserved_addresses
 from tests.support.waiting import WITHIN_S, eventually
 
@@ -45,6 +46,10 @@ class Balanced:
 
     def __init__(self, uri: str, database: str, home: Path, count: int = 2) -> None:
         self.journals = home / "journal"
+        self._settings = IngestSettings(
+            **{f"{receiver.lower()}_bind_address": ANYWHERE for receiver in RECEIVERS},
+            mongo_address=lambda: uri, mongo_database=database, journal=JournalSettings(self.journals),
+        )  # fmt: skip
         addresses = zip(RECEIVERS, reserved_addresses(len(RECEIVERS)), strict=True)  # kept over restarts
         environment = os.environ | {f"ZARKOV_{receiver}_BIND_ADDRESS": address for receiver, address in addresses}
         environment |= {"ZARKOV_HOME": str(home), "ZARKOV_MONGO_URI": uri, "ZARKOV_MONGO_DATABASE": database}
@@ -74,12 +79,11 @@ class Balanced:
         assert receiver_fault(self.addresses["ack_bind_address"], None, WITHIN_S) == ""
 
     def settle(self) -> None:
-        """Commit what waits in journals by another start; a stop has limited time for it."""
-        folders = journal_folders(self.journals)
-        if folders:
-            self.start_again()
+        """Commit what waits in journals, as the next start does; a stop has limited time for it."""
+        if folders := journal_folders(self.journals):
+            next_start = RunningIngester(self._settings)
             eventually(lambda: not any(folder.exists() for folder in folders), what="what was left is committed")
-            self.stop()
+            next_start.stop()
 
 
 @pytest.fixture
