@@ -22,6 +22,7 @@ for _name in [name for name in os.environ if name.startswith("ZARKOV_") and not 
 os.environ["ZARKOV_HOME"] = str(_HOME)
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # playwright's sync interface runs an event loop
 os.environ.pop("DATABASE_URL", None)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would compile all modules again
 for _key in ("BSON_BIND_ADDRESS", "JSON_BIND_ADDRESS", "ACK_BIND_ADDRESS", "PUBLISH_BIND_ADDRESS"):
     os.environ[f"ZARKOV_{_key}"] = "tcp://127.0.0.1:0"
 for _key in ("REQ_BIND", "WORKER_BIND"):
@@ -30,12 +31,14 @@ os.environ["ZARKOV_METRICS__PORT"] = "0"
 os.environ["ZARKOV_METRICS__OWN_INTERVAL_S"] = "0"
 guard(_HOME)
 
+from django.conf import settings as django_settings  # noqa: E402
 from django.db import connections  # noqa: E402
 from hypothesis import HealthCheck  # noqa: E402
 from hypothesis import settings as hypothesis_settings  # noqa: E402
 from playwright.sync_api import Browser, expect, sync_playwright  # noqa: E402
 from pymongo import MongoClient  # noqa: E402
 from pymongo.database import Database  # noqa: E402
+from xdist.scheduler.loadscope import LoadScopeScheduling  # noqa: E402
 
 from tests.support import chromium  # noqa: E402
 from tests.support.mongo import open_client  # noqa: E402
@@ -55,6 +58,33 @@ _NEEDED = {
     ),
 }
 _LEFT_OUT = pytest.StashKey[dict[str, int]]()
+# Modules and folders that one process runs, because they share a fixture of the session that takes long to start.
+_TOGETHER = {
+    "server": (
+        "tests/aggregates/web/browser/", "tests/aggregates/web/live/test_stream.py",
+        "tests/aggregates/web/api/test_events.py", "tests/aggregates/web/api/test_refusals.py",
+        "tests/aggregates/web/test_health.py", "tests/aggregates/web/test_clients_doc.py",
+    ),
+    "system": ("tests/zarkov_site/processes/test_launch.py", "tests/zarkov_site/test_browser.py"),
+}  # fmt: skip
+
+
+class _Scheduling(LoadScopeScheduling):
+    """Give each process a module at a time, or modules that belong together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return next((name for name, paths in _TOGETHER.items() if module.startswith(paths)), module)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Use our own scheduling for `--dist loadscope`."""
+    return _Scheduling(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+def pytest_configure() -> None:
+    """Let tests in this process log in quickly: the hash of a password is slow on purpose."""
+    django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -14,16 +14,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support import chromium
 from tests.support.durations import assert_within
-from tests.support.system import System, running
+from tests.support.system import System
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600), pytest.mark.early]
-
-
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with running(tmp_path_factory.mktemp("browser") / "home") as made:
-        yield made
 
 
 @pytest.fixture

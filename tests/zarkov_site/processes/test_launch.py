@@ -13,7 +13,6 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,19 +28,6 @@ from zarkov_site.processes.launch import Launch
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.early]
 Data = Database[dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def work_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the current folder of the commands, empty except for files that a test writes."""
-    return tmp_path_factory.mktemp("work")
-
-
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory, work_folder: Path) -> Iterator[System]:
-    home = tmp_path_factory.mktemp("system") / "home"
-    with running(home, cwd=work_folder, ZARKOV_TASK_MODULES="my.tasks") as made:
-        yield made
 
 
 def data_file() -> list[dict[str, Any]]:

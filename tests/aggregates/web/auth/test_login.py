@@ -18,7 +18,6 @@ NAME, PASSWORD = "ann", "correct horse"
 @pytest.fixture(autouse=True)
 def clock(closed_site: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the clock in seconds, for tests to advance; create the user ann."""
-    closed_site.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one is slow on purpose
     now = [1_000_000_020.0]
     monkeypatch.setattr(login, "time", SimpleNamespace(time=lambda: now[0]))
     get_user_model().objects.create_superuser(NAME, "", PASSWORD)
