@@ -9,10 +9,13 @@ from mapreduce.exceptions import MapReduceError, StoreRefusedError, StoreUnavail
 
 # MongoDB's error_codes.yml: refusals caused by the server's state, permissions or disk, not by the request.
 _PASSING = {
-    6, 7, 18, 43, 63, 89, 91, 133, 150, 189, 202, 216, 234, 262, 317, 358, 384, 9001, 10107, 11600, 11602, 13388,
+    6, 7, 18, 43, 63, 89, 91, 133, 150, 189, 202, 211, 216, 234, 262, 317, 358, 384, 9001, 10107, 11600, 11602, 13388,
     13435, 13436, 14031,
 }  # fmt: skip
 _LOGIN = {13, 18, 8000}
+# KeyNotFound: a client repeats the signed cluster time that it last heard; a server that has just started may not have
+# read the key of it yet.
+_UNKNOWN_KEY = {211}
 
 
 def as_engine_error(error: BaseException) -> MapReduceError | None:
@@ -45,7 +48,7 @@ def as_engine_error(error: BaseException) -> MapReduceError | None:
 
 
 def may_have_moved(error: BaseException) -> bool:
-    """Return True if the server may have a new address or expect another login."""
+    """Return True if the server may have a new address, expect another login or not know the client's cluster time."""
     if isinstance(error, OperationFailure):
-        return error.code in _LOGIN
+        return error.code in _LOGIN | _UNKNOWN_KEY
     return isinstance(error, ConnectionFailure | ConfigurationError)

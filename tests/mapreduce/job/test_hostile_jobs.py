@@ -241,6 +241,7 @@ def test_a_collection_of_unpublished_results_names_exactly_one_job() -> None:
     [
         (AutoReconnect("gone"), "store_unavailable", True, True),
         (OperationFailure("no login", 18), "store_unavailable", True, True),
+        (OperationFailure("No keys found for HMAC", 211), "store_unavailable", True, True),
         (OperationFailure("stepped down", 189), "store_unavailable", True, False),
         (OperationFailure("bad value", 2), "store_refused", False, False),
         (OperationFailure("too big", 10334), "store_refused", False, False),
