@@ -82,8 +82,10 @@ class Balanced:
         """Commit what waits in journals, as the next start does; a stop has limited time for it."""
         if folders := journal_folders(self.journals):
             next_start = RunningIngester(self._settings)
-            eventually(lambda: not any(folder.exists() for folder in folders), what="what was left is committed")
-            next_start.stop()
+            try:
+                eventually(lambda: not any(folder.exists() for folder in folders), what="what was left is committed")
+            finally:
+                next_start.stop()
 
 
 @pytest.fixture

@@ -40,9 +40,9 @@ def run_killed_at_failpoint(**arguments: Any) -> None:
     """Run in another process, which has imported everything before, until it is killed; else raise `AssertionError`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    process = context.Process(target=_run, kwargs=arguments)
+    process = context.Process(target=_run, kwargs=arguments, daemon=True)
     process.start()
-    process.join()
+    process.join(240)
     assert process.exitcode == -signal.SIGKILL, f"{arguments['point']} was not reached; exit code {process.exitcode}"
 
 
