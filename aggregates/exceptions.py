@@ -13,120 +13,79 @@ class AggregateError(Exception):
     retryable = False
     exit_code = 1
 
+    def __init_subclass__(cls, **traits: Any) -> None:
+        """Set `code` and the other attributes that a class statement names."""
+        for name, value in traits.items():
+            setattr(cls, name, value)
 
-class TaskError(AggregateError):
+
+class TaskError(AggregateError, code="bad_task"):
     """A task cannot be found, imported or used."""
 
-    code = "bad_task"
 
-
-class TaskRefusedError(TaskError):
+class TaskRefusedError(TaskError, code="task_refused"):
     """A dotted path outside the modules that may hold tasks."""
 
-    code = "task_refused"
 
-
-class DefinitionError(AggregateError):
+class DefinitionError(AggregateError, code="bad_definition"):
     """A field of an aggregate definition has a value that is not allowed; `field` names it."""
 
-    code = "bad_definition"
-
     def __init__(self, message: str, field: str = "") -> None:
-        super().__init__(message, field)
+        super().__init__(message)
         self.field = field
 
-    def __str__(self) -> str:
-        return str(self.args[0])
 
-
-class OutputTakenError(AggregateError):
+class OutputTakenError(AggregateError, code="output_taken"):
     """The output belongs to another AggDef, or a plain collection has the name of its view."""
 
-    code = "output_taken"
 
-
-class FullRunDueError(AggregateError):
+class FullRunDueError(AggregateError, code="full_run_due"):
     """An increment would be wrong; only a full run helps. The text says why."""
 
-    code = "full_run_due"
 
-
-class EventsGoneError(AggregateError):
+class EventsGoneError(AggregateError, code="events_gone"):
     """Some events in the aggregate are no longer stored; a full run would lose them."""
 
-    code = "events_gone"
 
-
-class LeaseHeldError(AggregateError):
+class LeaseHeldError(AggregateError, code="busy", retryable=True):
     """Another process holds the lease of this output, until it is done or its lease expires."""
 
-    code = "busy"
-    retryable = True
 
-
-class LeaseLostError(AggregateError):
+class LeaseLostError(AggregateError, code="lease_lost", retryable=True):
     """Another process has taken over because this one renewed its lease too late; nothing is lost."""
 
-    code = "lease_lost"
-    retryable = True
 
-
-class NotRebuildableError(AggregateError):
+class NotRebuildableError(AggregateError, code="not_rebuildable"):
     """A range cannot be rebuilt: its ends are wrong, or the task or the state of its output does not allow it."""
 
-    code = "not_rebuildable"
 
-
-class RouterAbsentError(AggregateError):
+class RouterAbsentError(AggregateError, code="router_absent", retryable=True, exit_code=2):
     """No router answers where the configuration says it is."""
 
-    code = "router_absent"
-    retryable = True
-    exit_code = 2
 
-
-class RunFailedError(AggregateError):
+class RunFailedError(AggregateError, code="run_failed", retryable=True):
     """A job of the run failed; `traceback` is the worker's, `wrote` is True if results may be partly written."""
 
-    code = "run_failed"
-    retryable = True
-
     def __init__(self, message: str, traceback: str = "", *, wrote: bool = False) -> None:
-        super().__init__(message, traceback, wrote)
+        super().__init__(message)
         self.traceback = traceback
         self.wrote = wrote
 
-    def __str__(self) -> str:
-        return str(self.args[0])
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _run_failed, (type(self), str(self), self.traceback, self.wrote)
-
-
-class RunCancelledError(RunFailedError):
+class RunCancelledError(RunFailedError, code="run_cancelled", retryable=False):
     """A person cancelled the run."""
 
-    code = "run_cancelled"
-    retryable = False
 
-
-class RunStateError(AggregateError):
+class RunStateError(AggregateError, code="bad_run_state"):
     """A run is not in the state that the request needs."""
 
-    code = "bad_run_state"
 
-
-class AlertError(AggregateError):
+class AlertError(AggregateError, code="alert_not_sent", retryable=True):
     """A mail or webhook could not be sent; it is retried."""
 
-    code = "alert_not_sent"
-    retryable = True
 
-
-class UnknownAggregateError(AggregateError):
+class UnknownAggregateError(AggregateError, code="unknown_aggregate"):
     """No AggDef has this name, or it has no output yet; the text says which names exist."""
-
-    code = "unknown_aggregate"
 
 
 def known(names: Iterable[str], at_most: int = 12) -> str:
@@ -136,7 +95,3 @@ def known(names: Iterable[str], at_most: int = 12) -> str:
         return "none"
     more = f" and {len(ordered) - at_most} more" if len(ordered) > at_most else ""
     return ", ".join(ordered[:at_most]) + more
-
-
-def _run_failed(cls: type[RunFailedError], message: str, traceback: str, wrote: bool) -> RunFailedError:
-    return cls(message, traceback, wrote=wrote)

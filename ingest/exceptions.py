@@ -11,116 +11,79 @@ class IngestError(Exception):
     code = "ingest_error"
     retryable = False
 
+    def __init_subclass__(cls, **traits: Any) -> None:
+        """Set `code` and the other attributes that a class statement names."""
+        for name, value in traits.items():
+            setattr(cls, name, value)
+
     def __init__(self, message: str, **data: Any) -> None:
         super().__init__(message)
         self.data = data
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), str(self), self.data)
 
     def to_document(self) -> dict[str, Any]:
         """Return the form that is sent over a wire: `code`, `message` and the data."""
         return {"code": self.code, "message": str(self), **self.data}
 
 
-def _rebuild(cls: type[IngestError], message: str, data: dict[str, Any]) -> IngestError:
-    return cls(message, **data)
-
-
-class BindError(IngestError):
+class BindError(IngestError, code="cannot_bind"):
     """A socket's address is in use or cannot be bound."""
 
-    code = "cannot_bind"
 
-
-class IngesterFailedError(IngestError):
+class IngesterFailedError(IngestError, code="ingester_failed", retryable=True):
     """A part of the ingester failed; the process ends so that its supervisor restarts it."""
 
-    code = "ingester_failed"
-    retryable = True
 
-
-class JournalError(IngestError):
+class JournalError(IngestError, code="journal_error", retryable=True):
     """A journal cannot be written or read; acknowledged events are not affected."""
 
-    code = "journal_error"
-    retryable = True
 
-
-class JournalFullError(JournalError):
+class JournalFullError(JournalError, code="journal_full"):
     """The journal has reached `journal_max_bytes`, or its disk is full; committing blocks frees space."""
 
-    code = "journal_full"
 
-
-class JournalLockedError(JournalError):
+class JournalLockedError(JournalError, code="journal_locked"):
     """Another process holds the journal."""
 
-    code = "journal_locked"
 
-
-class StoreChangedError(IngestError):
+class StoreChangedError(IngestError, code="store_changed"):
     """The database is not the one that a journal or a position belongs to: it was emptied, restored or replaced."""
 
-    code = "store_changed"
 
-
-class StoreUnpreparedError(IngestError):
+class StoreUnpreparedError(IngestError, code="store_unprepared"):
     """The database has no event store yet."""
 
-    code = "store_unprepared"
 
-
-class StaleBlockError(IngestError):
+class StaleBlockError(IngestError, code="stale_block"):
     """A block's number was already used and is settled; the block needs a new one."""
 
-    code = "stale_block"
 
-
-class EventTooLargeError(IngestError):
+class EventTooLargeError(IngestError, code="event_too_big"):
     """An event exceeds the size limit of a message; nothing from the call was sent."""
 
-    code = "event_too_big"
 
-
-class BodyError(IngestError):
+class BodyError(IngestError, code="bad_request"):
     """The body of an HTTP request holds no events, or too many."""
 
-    code = "bad_request"
 
-
-class DeliveryError(IngestError):
+class DeliveryError(IngestError, code="not_acknowledged", retryable=True):
     """An acknowledged send was not answered in time; the events may have arrived, and can safely be sent again."""
 
-    code = "not_acknowledged"
-    retryable = True
 
-
-class BusyError(DeliveryError):
+class BusyError(DeliveryError, code="busy"):
     """The ingester answers but its journal is full; nothing from the request was accepted."""
 
-    code = "busy"
 
-
-class QueueFullError(DeliveryError):
+class QueueFullError(DeliveryError, code="queue_full"):
     """The client's own queue is full because no ingester accepts its events; the event was not queued."""
 
-    code = "queue_full"
 
-
-class SpoolError(DeliveryError):
+class SpoolError(DeliveryError, code="spool_failed"):
     """The client's spool cannot be used; undelivered events were not kept."""
 
-    code = "spool_failed"
 
-
-class SpoolFullError(SpoolError):
+class SpoolFullError(SpoolError, code="spool_full"):
     """The client's spool has reached its size limit; undelivered events were not kept."""
 
-    code = "spool_full"
 
-
-class KeyFileError(IngestError):
+class KeyFileError(IngestError, code="bad_keys"):
     """A CURVE key file cannot be used."""
-
-    code = "bad_keys"

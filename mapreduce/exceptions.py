@@ -17,13 +17,15 @@ class MapReduceError(Exception):
     code = "engine"
     retryable = False
 
+    def __init_subclass__(cls, **traits: Any) -> None:
+        """Set `code` and the other attributes that a class statement names."""
+        for name, value in traits.items():
+            setattr(cls, name, value)
+
     def __init__(self, message: str, details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.details = details or {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message, self.details)
 
     def to_document(self) -> dict[str, Any]:
         """Return `{code, message, details}`, bounded in size and BSON-able, for the wire and for job records."""
@@ -34,139 +36,92 @@ class MapReduceError(Exception):
         }
 
 
-class SpecError(MapReduceError):
+class SpecError(MapReduceError, code="bad_request"):
     """A request or job description is invalid; the message names the field, its value and what is allowed."""
 
-    code = "bad_request"
 
-
-class JobConflictError(MapReduceError):
+class JobConflictError(MapReduceError, code="job_conflict"):
     """A job id was submitted again with a different job."""
 
-    code = "job_conflict"
 
-
-class FunctionRefusedError(MapReduceError):
+class FunctionRefusedError(MapReduceError, code="function_refused"):
     """A function name does not resolve to something defined in an allowed module."""
 
-    code = "function_refused"
 
-
-class CodeChangedError(MapReduceError):
+class CodeChangedError(MapReduceError, code="code_changed"):
     """The source of a module on this machine differs from the version that the job was accepted with."""
-
-    code = "code_changed"
 
 
 # Errors of one worker that lacks a job's code or must not run it. The router has checked it: other workers can do it.
 REFUSALS = (CodeChangedError, FunctionRefusedError)
 
 
-class KeyRefusedError(MapReduceError):
+class KeyRefusedError(MapReduceError, code="key_refused"):
     """A map yielded a key that cannot be an `_id`."""
 
-    code = "key_refused"
 
-
-class MapFailedError(MapReduceError):
+class MapFailedError(MapReduceError, code="map_failed"):
     """The map raised or yielded something other than a pair; `details` hold the document's id and the traceback."""
 
-    code = "map_failed"
 
-
-class ReduceFailedError(MapReduceError):
+class ReduceFailedError(MapReduceError, code="reduce_failed"):
     """The reduce raised; `details` hold the key and the traceback."""
 
-    code = "reduce_failed"
 
-
-class FinalizeFailedError(MapReduceError):
+class FinalizeFailedError(MapReduceError, code="finalize_failed"):
     """The finalize raised; `details` hold the key and the traceback."""
 
-    code = "finalize_failed"
 
-
-class CallFailedError(MapReduceError):
+class CallFailedError(MapReduceError, code="call_failed"):
     """The function of a basic job raised; `details` hold the traceback."""
 
-    code = "call_failed"
 
-
-class ResultTooBigError(MapReduceError):
+class ResultTooBigError(MapReduceError, code="result_too_big"):
     """The return value of a function, or the status of a job, is too big for a job record."""
 
-    code = "result_too_big"
 
-
-class OutputRefusedError(MapReduceError):
+class OutputRefusedError(MapReduceError, code="output_refused"):
     """An output cannot be written; the message says what to change."""
 
-    code = "output_refused"
 
-
-class InputRefusedError(MapReduceError):
+class InputRefusedError(MapReduceError, code="input_refused"):
     """An input cannot be read as asked; the message says what to change."""
 
-    code = "input_refused"
 
-
-class CommitConflictError(MapReduceError):
+class CommitConflictError(MapReduceError, code="commit_conflict"):
     """An output document already contains a part of this job's range of ids: ranges overlap."""
 
-    code = "commit_conflict"
 
-
-class StoreUnavailableError(MapReduceError):
+class StoreUnavailableError(MapReduceError, code="store_unavailable", retryable=True):
     """MongoDB did not answer, or refused for a temporary reason."""
 
-    code = "store_unavailable"
-    retryable = True
 
-
-class StoreRefusedError(MapReduceError):
+class StoreRefusedError(MapReduceError, code="store_refused"):
     """MongoDB refused a read or write of a job for a permanent reason."""
 
-    code = "store_refused"
 
-
-class OutputGoneError(MapReduceError):
+class OutputGoneError(MapReduceError, code="output_gone", retryable=True):
     """Map output could not be fetched from the worker that held it; `details` list the splits."""
 
-    code = "output_gone"
-    retryable = True
 
-
-class WorkerFailedError(MapReduceError):
+class WorkerFailedError(MapReduceError, code="worker_failed"):
     """A step was lost with its worker, or ran past its time limit, as often as is allowed."""
 
-    code = "worker_failed"
 
-
-class VersionRefusedError(MapReduceError):
+class VersionRefusedError(MapReduceError, code="version_refused"):
     """Router and worker run different versions."""
 
-    code = "version_refused"
 
-
-class JobFailedError(MapReduceError):
+class JobFailedError(MapReduceError, code="job_failed"):
     """A job ended in `error` or `cancelled` instead of giving its result; `details` hold its error."""
 
-    code = "job_failed"
 
-
-class JobTimeoutError(MapReduceError):
+class JobTimeoutError(MapReduceError, code="job_timeout", retryable=True):
     """A job did not end within the caller's timeout; it goes on."""
 
-    code = "job_timeout"
-    retryable = True
 
-
-class RouterUnreachableError(MapReduceError):
+class RouterUnreachableError(MapReduceError, code="router_unreachable", retryable=True, exit_code=2):
     """No router answers at the request address; a command that fails with it exits with `exit_code`."""
-
-    code = "router_unreachable"
-    retryable = True
-    exit_code = 2
 
 
 def from_document(document: dict[str, Any]) -> MapReduceError:

@@ -1,5 +1,7 @@
 """Errors of the site layer: configuration, the home folder and the processes that `up` starts."""
 
+from typing import Any
+
 
 class SiteError(Exception):
     """Base of all errors of the site layer; the text is one line for a person."""
@@ -7,20 +9,19 @@ class SiteError(Exception):
     code = "site_error"
     retryable = False
 
+    def __init_subclass__(cls, **traits: Any) -> None:
+        """Set `code` and the other attributes that a class statement names."""
+        for name, value in traits.items():
+            setattr(cls, name, value)
 
-class ConfigError(SiteError):
+
+class ConfigError(SiteError, code="bad_config"):
     """A key or value of the configuration is not allowed; the text names key, value and what is allowed."""
 
-    code = "bad_config"
 
-
-class HomeError(SiteError):
+class HomeError(SiteError, code="home_error"):
     """The home folder is in use by another process, or something in it is missing."""
 
-    code = "home_error"
 
-
-class MongodError(SiteError):
+class MongodError(SiteError, code="mongod_error"):
     """No usable mongod was found, it did not start, or the server lacks transactions."""
-
-    code = "mongod_error"

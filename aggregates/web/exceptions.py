@@ -13,13 +13,15 @@ class WebError(Exception):
     retryable = False
     retry_after_s: int | None = None  # sent as Retry-After; None = no such header
 
+    def __init_subclass__(cls, **traits: Any) -> None:
+        """Set `code` and the other attributes that a class statement names."""
+        for name, value in traits.items():
+            setattr(cls, name, value)
+
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
         self.message = message
         self.details = details
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.message, self.details))
 
     def body(self) -> dict[str, Any]:
         """Return the JSON document of the answer."""
@@ -31,69 +33,37 @@ class WebError(Exception):
         return headers | ({"WWW-Authenticate": "Token"} if self.status == 401 else {})
 
 
-def _rebuild(kind: type[WebError], message: str, details: dict[str, Any]) -> WebError:
-    return kind(message, **details)
-
-
-class BadRequestError(WebError):
+class BadRequestError(WebError, code="bad_request"):
     """The request is not valid; the message names the parameter and what is allowed."""
 
-    code = "bad_request"
 
-
-class NotLoggedInError(WebError):
+class NotLoggedInError(WebError, code="not_authenticated", status=401):
     """The request has no login and no valid token."""
 
-    code = "not_authenticated"
-    status = 401
 
-
-class ForbiddenError(WebError):
+class ForbiddenError(WebError, code="forbidden", status=403):
     """The login or token lacks the right to do this."""
 
-    code = "forbidden"
-    status = 403
 
-
-class NotFoundError(WebError):
+class NotFoundError(WebError, code="not_found", status=404):
     """The named thing does not exist; the message lists the known names if they are few."""
 
-    code = "not_found"
-    status = 404
 
-
-class TooLargeError(WebError):
+class TooLargeError(WebError, code="too_large", status=413):
     """The request or its answer is too large to be handled at once."""
 
-    code = "too_large"
-    status = 413
 
-
-class ConflictError(WebError):
+class ConflictError(WebError, code="conflict", status=409):
     """The request cannot be carried out in the present state."""
 
-    code = "conflict"
-    status = 409
 
-
-class InternalError(WebError):
+class InternalError(WebError, code="internal_error", status=500):
     """The server has a bug."""
 
-    code = "internal_error"
-    status = 500
 
-
-class UnavailableError(WebError):
+class UnavailableError(WebError, code="unavailable", status=503, retryable=True, retry_after_s=2):
     """A part of the system that the answer needs does not respond: try again later."""
 
-    code = "unavailable"
-    status = 503
-    retryable = True
-    retry_after_s = 2
 
-
-class IngestBusyError(UnavailableError):
+class IngestBusyError(UnavailableError, code="busy", retry_after_s=5):
     """The journal is full: the ingester accepts no more until events have been committed."""
-
-    code = "busy"
-    retry_after_s = 5

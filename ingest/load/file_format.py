@@ -25,10 +25,8 @@ TYPES = ("text", "int", "float", "json")
 _FIELDS = ("type", "timestamp", "id", "context", "extra")
 
 
-class LoadError(IngestError):
+class LoadError(IngestError, code="cannot_load"):
     """A file that cannot be read, or an option that does not fit it."""
-
-    code = "cannot_load"
 
 
 @dataclass(frozen=True, slots=True)

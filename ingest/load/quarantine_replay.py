@@ -31,16 +31,12 @@ REQUEST_ENTRIES = 500
 _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 
 
-class UnknownEntryError(IngestError):
+class UnknownEntryError(IngestError, code="unknown_entry"):
     """No quarantine entry has this key."""
 
-    code = "unknown_entry"
 
-
-class MendError(IngestError):
+class MendError(IngestError, code="still_refused"):
     """The input is still not a valid event. The text says why, `data` has the code."""
-
-    code = "still_refused"
 
 
 @dataclass(frozen=True, slots=True)

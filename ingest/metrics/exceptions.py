@@ -5,6 +5,8 @@ They are separate from those of `ingest`, because the package `zibrato` of the c
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class MetricsError(Exception):
     """Base of every error raised here; its text is one line for a person and says what to do."""
@@ -12,27 +14,23 @@ class MetricsError(Exception):
     code = "metrics_error"
     retryable = False
 
+    def __init_subclass__(cls, **traits: Any) -> None:
+        """Set `code` and the other attributes that a class statement names."""
+        for name, value in traits.items():
+            setattr(cls, name, value)
 
-class MetricError(MetricsError, ValueError):
+
+class MetricError(MetricsError, ValueError, code="bad_metric"):
     """An invalid level, name, value or option; raised where a decorator is applied or an object is created."""
 
-    code = "bad_metric"
 
-
-class WireError(MetricError):
+class WireError(MetricError, code="bad_metric_message"):
     """Not a valid metrics message."""
 
-    code = "bad_metric_message"
 
-
-class PostponedError(MetricsError):
+class PostponedError(MetricsError, code="postponed", retryable=True):
     """A backend's target system did not accept what was sent. It is kept and sent again."""
 
-    code = "postponed"
-    retryable = True
 
-
-class BackendError(MetricsError):
+class BackendError(MetricsError, code="bad_backend"):
     """An unknown backend, or an invalid option of one."""
-
-    code = "bad_backend"

@@ -20,10 +20,8 @@ PREVIEW_BYTES = 2_000  # longer input is left out of lists
 _ORDER = [("time", DESCENDING), ("_id", DESCENDING)]
 
 
-class KeyFormatError(IngestError):
+class KeyFormatError(IngestError, code="bad_key"):
     """A key or a cursor is malformed."""
-
-    code = "bad_key"
 
 
 @dataclass(frozen=True, slots=True)

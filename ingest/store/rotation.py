@@ -33,10 +33,8 @@ _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.
 STALE_S = 10.0  # rotation is refused while a block has been open for longer
 
 
-class RotationError(IngestError):
+class RotationError(IngestError, code="cannot_rotate"):
     """Rotation would hold up writes or lose events that are still needed; nothing was changed."""
-
-    code = "cannot_rotate"
 
 
 @dataclass(frozen=True, slots=True)

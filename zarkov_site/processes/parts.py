@@ -21,10 +21,8 @@ METRIC_ADDRESSES = ("metrics.publishers", "metrics.backends")
 ROUTER_ADDRESSES = ("zmr.req_bind", "zmr.worker_bind")
 
 
-class PortTakenError(SiteError):
+class PortTakenError(SiteError, code="port_taken"):
     """Another process uses an address that a part of the system needs."""
-
-    code = "port_taken"
 
 
 def manage(*arguments: str) -> tuple[str, ...]:

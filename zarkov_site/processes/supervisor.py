@@ -35,10 +35,8 @@ _LEVEL = re.compile(r"^\S+ \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
 _QUIET = {"DEBUG", "INFO"}
 
 
-class PartFailedError(SiteError):
+class PartFailedError(SiteError, code="part_failed"):
     """A part failed too often, or did not become ready, or the sample could not be loaded."""
-
-    code = "part_failed"
 
 
 @dataclass(frozen=True)
