@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Entry of every command: takes `-y/--config FILE` and `--set key=value` off the line, then runs Django's."""
 
-from __future__ import annotations
-
 import sys
 
 from zarkov_site.command_line import main

@@ -1,7 +1,5 @@
 """URL patterns of this app; see docs/http-api.md."""
 
-from __future__ import annotations
-
 from django.contrib.auth.views import LoginView, LogoutView
 from django.templatetags.static import static
 from django.urls import include, path

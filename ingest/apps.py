@@ -1,7 +1,5 @@
 """Django app configuration of the `ingest` package."""
 
-from __future__ import annotations
-
 from django.apps import AppConfig
 
 

@@ -1,7 +1,5 @@
 """`python -m zarkov_site` is `manage.py` for processes that Zarkov starts itself."""
 
-from __future__ import annotations
-
 import sys
 
 from zarkov_site.command_line import main

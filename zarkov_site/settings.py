@@ -1,7 +1,5 @@
 """Django's settings, derived from the configuration object, which apps use as `settings.ZARKOV`."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

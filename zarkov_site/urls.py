@@ -1,7 +1,5 @@
 """Route `/admin/` to the admin, whose login is rate-limited, and everything else to `aggregates.urls`."""
 
-from __future__ import annotations
-
 from django.contrib import admin
 from django.urls import include, path
 

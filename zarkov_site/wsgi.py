@@ -1,7 +1,5 @@
 """The site as a WSGI application, for gunicorn and others."""
 
-from __future__ import annotations
-
 import os
 
 from django.core.wsgi import get_wsgi_application

@@ -77,8 +77,7 @@ def check_zone(name: str) -> None:
     """Raise `DefinitionError` unless this is a time zone, or empty for the configured one."""
     if name and not is_zone(name):
         raise DefinitionError(
-            f"crontab_zone {name!r} is not a time zone: use an IANA name such as Europe/Berlin",
-            "crontab_zone",
+            f"crontab_zone {name!r} is not a time zone: use an IANA name such as Europe/Berlin", "crontab_zone"
         )
 
 
@@ -103,6 +102,5 @@ def check_collection(input_name: str, own_database: str) -> None:
     own = name.startswith(_OWN) or name in _OWN_WHOLE
     if database == f"{own_database}_celery" or (database == own_database and own):
         raise DefinitionError(
-            f'inputs {input_name!r} is internal to Zarkov: read events as "event", aggregates as "zagg.name"',
-            "inputs",
+            f'inputs {input_name!r} is internal to Zarkov: read events as "event", aggregates as "zagg.name"', "inputs"
         )

@@ -13,9 +13,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     initial = True
 
-    dependencies = [
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-    ]
+    dependencies = [migrations.swappable_dependency(settings.AUTH_USER_MODEL)]
 
     operations = [
         migrations.CreateModel(
@@ -132,9 +130,7 @@ class Migration(migrations.Migration):
                 ("created", models.DateTimeField(auto_now_add=True)),
                 ("changed", models.DateTimeField(auto_now=True)),
             ],
-            options={
-                "ordering": ["title"],
-            },
+            options={"ordering": ["title"]},
         ),
         migrations.CreateModel(
             name="Dashboard",
@@ -144,9 +140,7 @@ class Migration(migrations.Migration):
                 ("title", models.CharField(max_length=120)),
                 ("description", models.TextField(blank=True)),
             ],
-            options={
-                "ordering": ["title"],
-            },
+            options={"ordering": ["title"]},
         ),
         migrations.CreateModel(
             name="TaskSwitch",
@@ -157,11 +151,7 @@ class Migration(migrations.Migration):
                 ("reason", models.CharField(blank=True, help_text="Why it is off, for the others.", max_length=300)),
                 ("changed", models.DateTimeField(auto_now=True)),
             ],
-            options={
-                "verbose_name": "task",
-                "verbose_name_plural": "registered tasks",
-                "ordering": ["task_name"],
-            },
+            options={"verbose_name": "task", "verbose_name_plural": "registered tasks", "ordering": ["task_name"]},
         ),
         migrations.CreateModel(
             name="AccessToken",
@@ -196,10 +186,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-            options={
-                "verbose_name": "token",
-                "ordering": ["-created"],
-            },
+            options={"verbose_name": "token", "ordering": ["-created"]},
         ),
         migrations.CreateModel(
             name="AggDef",
@@ -401,9 +388,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-            options={
-                "ordering": ["position", "pk"],
-            },
+            options={"ordering": ["position", "pk"]},
         ),
         migrations.AddField(
             model_name="dashboard",

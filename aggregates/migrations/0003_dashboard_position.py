@@ -4,15 +4,10 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [
-        ("aggregates", "0002_alert"),
-    ]
+    dependencies = [("aggregates", "0002_alert")]
 
     operations = [
-        migrations.AlterModelOptions(
-            name="dashboard",
-            options={"ordering": ["position", "title"]},
-        ),
+        migrations.AlterModelOptions(name="dashboard", options={"ordering": ["position", "title"]}),
         migrations.AddField(
             model_name="dashboard",
             name="position",

@@ -2,9 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [
-        ("aggregates", "0003_dashboard_position"),
-    ]
+    dependencies = [("aggregates", "0003_dashboard_position")]
 
     operations = [
         migrations.RenameField(model_name="aggdef", old_name="verdict", new_name="verification"),

@@ -1,7 +1,5 @@
 """The models of this app."""
 
-from __future__ import annotations
-
 from aggregates.models.access import AccessToken, EmbedLink
 from aggregates.models.aggdef import AggDef
 from aggregates.models.alert import Alert

@@ -182,11 +182,6 @@ class AggDef(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("aggregate", args=[self.name])
 
-    @property
-    def through(self) -> int | None:
-        """Return the last event id it contains; None before the first run, and for inputs without integer ids."""
-        return self.last_id
-
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Check and store the definition, and update its schedule.
 

@@ -15,7 +15,7 @@ from aggregates.exceptions import (
     NotRebuildableError,
     RunCancelledError,
     RunStateError,
-)
+)  # fmt: skip
 from aggregates.models import AggDef, Run
 from aggregates.process_connections import process_connections
 from aggregates.run import incremental as refreshing
@@ -149,10 +149,7 @@ def verify_now(aggdef: AggDef, origin: str = Run.Origin.COMMAND) -> Comparison:
 
 
 def _finish(run: Run, holder: str, outcome: Outcome | Comparison, cpu_s: float) -> None:
-    now = timezone.now()
-    fields: dict[str, Any] = {"state": Run.State.COMPLETE, "finished": now, "note": outcome.sentence(), "cpu_s": cpu_s}
-    assert run.started is not None
-    fields["duration_s"] = (now - run.started).total_seconds()
+    fields: dict[str, Any] = {"state": Run.State.COMPLETE, "note": outcome.sentence(), "cpu_s": cpu_s}
     fields["through"] = outcome.through if isinstance(outcome.through, int) else None
     fields["generation"] = outcome.generation
     fields["code"] = getattr(outcome, "code", "") or code_version(run.aggdef)
@@ -179,12 +176,8 @@ def _keep_comparison(aggdef: AggDef, comparison: Comparison) -> None:
 def _finish_failed(run: Run, holder: str, error: Exception, cpu_s: float) -> None:
     cancelled = isinstance(error, RunCancelledError)
     trace = trace_of(error)
-    now = timezone.now()
-    assert run.started is not None
     fields = {
         "state": Run.State.CANCELLED if cancelled else Run.State.ERROR,
-        "finished": now,
-        "duration_s": (now - run.started).total_seconds(),
         "cpu_s": cpu_s,
         "error": str(error)[:2000],
         "traceback": trace[:20_000],
@@ -214,5 +207,9 @@ def _position_if_there(aggdef: AggDef) -> Any:
 
 
 def _store(run: Run, holder: str, fields: dict[str, Any]) -> None:
-    Run.objects.filter(pk=run.pk, holder=holder).update(**fields)
+    """Record the end of a run, unless another process has taken it."""
+    assert run.started is not None
+    now = timezone.now()
+    duration_s = (now - run.started).total_seconds()
+    Run.objects.filter(pk=run.pk, holder=holder).update(finished=now, duration_s=duration_s, **fields)
     run.refresh_from_db()

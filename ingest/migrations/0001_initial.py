@@ -11,14 +11,12 @@ class Migration(migrations.Migration):
     operations = [
         migrations.CreateModel(
             name="QuarantineEntry",
-            fields=[
-                ("key", models.CharField(max_length=120, primary_key=True, serialize=False)),
-            ],
+            fields=[("key", models.CharField(max_length=120, primary_key=True, serialize=False))],
             options={
                 "verbose_name": "refused input",
                 "verbose_name_plural": "quarantine",
                 "managed": False,
                 "default_permissions": ("view", "change"),
             },
-        ),
+        )
     ]

@@ -24,16 +24,9 @@ def revoke(store: Store, block: BlockId) -> bool:
         store.end_sessions([found["session"]])
     revoked = True
     try:
-        store.verdicts().insert_one(
-            verdict_key(block)
-            | {name: found[name] for name in ("from", "to", "first")}
-            | {
-                "revoked": True,
-                "stored": 0,
-                "duplicates": 0,
-                "quarantined": 0,
-            }
-        )
+        span = {name: found[name] for name in ("from", "to", "first")}
+        counts = {"stored": 0, "duplicates": 0, "quarantined": 0}
+        store.verdicts().insert_one(verdict_key(block) | span | {"revoked": True} | counts)
     except DuplicateKeyError:
         verdict = store.verdicts().find_one(verdict_key(block))
         revoked = bool(verdict and verdict.get("revoked"))

@@ -1,7 +1,5 @@
 """List the codes of refusals, and so of quarantined input, with what each means."""
 
-from __future__ import annotations
-
 CODES = {
     "bad_bson": "the bytes are not BSON",
     "truncated_message": "the message ends inside a document",

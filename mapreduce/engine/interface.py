@@ -112,10 +112,7 @@ def completed(status: JobStatus) -> JobStatus:
     )
 
 
-_ENGINES = {
-    "zmq": ("mapreduce.engine.zmq", "ZmqEngine"),
-    "inline": ("mapreduce.engine.inline", "InlineEngine"),
-}
+_ENGINES = {"zmq": ("mapreduce.engine.zmq", "ZmqEngine"), "inline": ("mapreduce.engine.inline", "InlineEngine")}
 
 
 def open_engine(settings: EngineSettings) -> Engine:

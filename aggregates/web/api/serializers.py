@@ -1,7 +1,5 @@
 """Shapes of requests and answers for the OpenAPI document and the browsable API."""
 
-from __future__ import annotations
-
 from rest_framework import serializers
 
 

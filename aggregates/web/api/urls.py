@@ -1,7 +1,5 @@
 """URLs below `/api/v1/`."""
 
-from __future__ import annotations
-
 from django.urls import path, re_path
 
 from aggregates.web.api.aggdefs import (

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
@@ -142,25 +143,13 @@ def _by_definition(name: str, known: list[str]) -> HttpResponseBase:
 @require_safe
 @page_view
 def charts(request: HttpRequest) -> HttpResponseBase:
-    items = [
-        {
-            "title": chart.title,
-            "url": chart.get_absolute_url(),
-            "about": f"{chart.get_kind_display()} of {chart.aggregate}",
-        }
-        for chart in Chart.objects.all()
-    ]
-    return render(request, "zarkov/list.html", _list_context(request, "charts", "Charts", "chart", items))
+    return _list_page(request, Chart, lambda chart: f"{chart.get_kind_display()} of {chart.aggregate}")
 
 
 @require_safe
 @page_view
 def dashboards(request: HttpRequest) -> HttpResponseBase:
-    items = [
-        {"title": board.title, "url": board.get_absolute_url(), "about": board.description}
-        for board in Dashboard.objects.all()
-    ]
-    return render(request, "zarkov/list.html", _list_context(request, "dashboards", "Dashboards", "dashboard", items))
+    return _list_page(request, Dashboard, lambda dashboard: dashboard.description)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -168,18 +157,8 @@ def dashboards(request: HttpRequest) -> HttpResponseBase:
 def chart(request: HttpRequest, slug: str) -> HttpResponseBase:
     """Show one chart. Editors see and create its embed links."""
     found = get_object_or_404(Chart, slug=slug)
-    made, links = embedding.handle_links(request, found)
-    if made is not None:
-        return made
-    context = {
-        "section": "charts",
-        "chart": found,
-        "shown": chart_figure.context(found, large=True),
-        "stream": chart_figure.stream_url(reverse("live-charts"), [found]),
-        "own_range": chart_figure.range_button_text([found]),
-        **links,
-    }
-    return render(request, "zarkov/chart.html", context)
+    figure = {"section": "charts", "chart": found, "shown": chart_figure.context(found, large=True)}
+    return _page_with_links(request, "zarkov/chart.html", found, [found], figure)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -187,19 +166,9 @@ def chart(request: HttpRequest, slug: str) -> HttpResponseBase:
 def dashboard(request: HttpRequest, slug: str) -> HttpResponseBase:
     """Show the charts of a dashboard, fed by one stream. Editors see and create its embed links."""
     found = get_object_or_404(Dashboard, slug=slug)
-    made, links = embedding.handle_links(request, found)
-    if made is not None:
-        return made
     shown = found.ordered_charts()
-    context = {
-        "section": "dashboards",
-        "dashboard": found,
-        "figures": chart_figure.contexts(shown),
-        "stream": chart_figure.stream_url(reverse("live-charts"), shown),
-        "own_range": chart_figure.range_button_text(shown),
-        **links,
-    }
-    return render(request, "zarkov/dashboard.html", context)
+    figures = {"section": "dashboards", "dashboard": found, "figures": chart_figure.contexts(shown)}
+    return _page_with_links(request, "zarkov/dashboard.html", found, shown, figures)
 
 
 @require_safe
@@ -234,18 +203,31 @@ def _count(number: Any) -> str:
     return f"{number:,}" if isinstance(number, int) else "–"
 
 
-def _list_context(
-    request: HttpRequest, section: str, heading: str, model: str, items: list[dict[str, Any]]
-) -> dict[str, Any]:
-    may_edit = rights_of(request).may(EDIT)
-    return {
-        "section": section,
-        "heading": heading,
-        "items": items,
-        "empty": f"There is no {model} yet.",
-        "add_url": reverse(f"admin:aggregates_{model}_add") if may_edit else "",
-        "add_text": f"Create a {model}",
+def _page_with_links(
+    request: HttpRequest, template: str, found: Chart | Dashboard, shown: list[Chart], figures: dict[str, Any]
+) -> HttpResponseBase:
+    """Show charts that one stream feeds, with their embed links; redirect if the request has made one."""
+    made, links = embedding.handle_links(request, found)
+    live = {
+        "stream": chart_figure.stream_url(reverse("live-charts"), shown),
+        "own_range": chart_figure.range_button_text(shown),
     }
+    return made or render(request, template, figures | live | links)
+
+
+def _list_page(request: HttpRequest, model: type[Chart | Dashboard], about: Callable[[Any], str]) -> HttpResponse:
+    """Show all objects of `model`, with a link to create one for those who may."""
+    name = str(model._meta.model_name)
+    shown = model.objects.all()
+    context = {
+        "section": f"{name}s",
+        "heading": f"{name}s".capitalize(),
+        "items": [{"title": each.title, "url": each.get_absolute_url(), "about": about(each)} for each in shown],
+        "empty": f"There is no {name} yet.",
+        "add_url": reverse(f"admin:aggregates_{name}_add") if rights_of(request).may(EDIT) else "",
+        "add_text": f"Create a {name}",
+    }
+    return render(request, "zarkov/list.html", context)
 
 
 def _curl(request: HttpRequest, path: str) -> str:
