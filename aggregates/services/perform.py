@@ -15,7 +15,7 @@ from aggregates.exceptions import (
     NotRebuildableError,
     RunCancelledError,
     RunStateError,
-)  # fmt: skip
+)
 from aggregates.models import AggDef, Run
 from aggregates.process_connections import process_connections
 from aggregates.run import incremental as refreshing
