@@ -21,7 +21,7 @@ import pytest
 from pymongo.database import Database
 
 from aggregates.sample.content import EVENT_COUNT, FILE
-from tests.support.system import System, alive, running
+from tests.support.system import FREE_PORTS, System, alive, running
 from tests.support.waiting import eventually
 from zarkov_site.config.source import load
 from zarkov_site.processes.launch import Launch
@@ -181,7 +181,8 @@ def test_nothing_more_is_started_after_ctrl_c(tmp_path: Path, mongo_uri: str, mo
     done: list[str] = []
     monkeypatch.setattr("zarkov_site.processes.launch.call_command", lambda name, **_: done.append(name))
     monkeypatch.setattr("zarkov_site.processes.supervisor.Supervisor.start", lambda _, part: done.append(part.name))
-    config, _ = load(environ={"ZARKOV_HOME": str(tmp_path), "ZARKOV_MONGO_URI": mongo_uri})
+    environ = {"ZARKOV_HOME": str(tmp_path), "ZARKOV_MONGO_URI": mongo_uri}
+    config, _ = load(environ=FREE_PORTS | environ)  # the usual ones may belong to a `make run` beside the tests
     Launch(config, lambda: done != [], with_sample=False, output=io.StringIO()).run()
     assert done == ["initdb"]
 
