@@ -61,6 +61,10 @@ def test_a_second_load_of_the_sample_stores_nothing(system: System, system_datab
     done = system.manage("sampledata", "load")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 of them new" in done.stdout
+    # The journal keeps the order: once a later event is stored, so would the repeated ones be.
+    later = system.curl_line().replace('"hello"', '"after the second load"')
+    subprocess.run(later, shell=True, capture_output=True, text=True, timeout=90, check=True)
+    eventually(lambda: system_database["event"].find_one({"type": "after the second load"}), what="the later event")
     assert system_database["event"].count_documents({"id": {"$gte": "sample:", "$lt": "sample;"}}) == EVENT_COUNT
 
 
