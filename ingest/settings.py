@@ -18,7 +18,7 @@ class ServerKeys:
 
 @dataclass(frozen=True)
 class JournalSettings:
-    """Where journals are kept, when they are synced, and how large they and their segments get."""
+    """The folder of journals, when they are synced, and how large they and their segments get."""
 
     folder: Path  # each journal is a subfolder of this one
     segment_bytes: int = 8 * 2**20  # a segment is closed at this size

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.support.leftovers import guard
+
 # Ends with its parent, however that ends.
 _BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(1_000_000): pass"
 _lock = threading.Lock()
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time (1)")
     parser.add_argument("--busy", type=int, default=2, help="busy loops beside them (2)")
     options = parser.parse_args()
+    guard()  # the runs end with this process, however it ends
     with busy_loops(options.busy):
         failed = repeat(options.paths, options.times, options.jobs)
     sys.exit(failed > 0)

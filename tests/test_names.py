@@ -62,7 +62,8 @@ def test_the_tables_of_the_glossary_are_in_alphabetical_order() -> None:
 
 
 def test_no_folder_has_too_many_modules() -> None:
-    sizes = Counter(named(path.parent) for path in modules())
+    tests = (path for path in (REPOSITORY / "tests").rglob("*.py") if not path.name.startswith("__"))
+    sizes = Counter(named(path.parent) for path in (*modules(), *tests))
     assert {folder: count for folder, count in sizes.items() if count > MOST_MODULES} == {}
 
 

@@ -102,7 +102,7 @@ class Committer:
             thread.join(max(0.0, self._deadline + 0.5 - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    # What follows runs in the inserter threads.
+    # The rest runs in the inserter threads.
 
     def _run(self) -> None:
         try:

@@ -118,4 +118,4 @@ class LeftoverJournal:
 
 
 def _log_failure(part: str, error: BaseException) -> None:
-    log.error("%s has failed", part, exc_info=error)
+    log.error("leftover journal failed part=%s", part, exc_info=error)

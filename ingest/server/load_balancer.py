@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -208,6 +209,11 @@ class LoadBalancer:
                 )  # fmt: skip
                 child.kill()
                 child.wait()
+            elif child.returncode not in (0, -signal.SIGTERM):  # by SIGTERM a child ends that was not ready yet
+                log.warning(
+                    "ingester ended before it was told to; its journal is adopted at the next start, pushed messages "
+                    "not yet journalled are lost number=%d code=%s", number, child.returncode,
+                )  # fmt: skip
 
 
 def _all_delivered(relays: Sequence[Relay], within_s: float) -> bool:

@@ -31,7 +31,7 @@ def read_json(messages: Sequence[bytes], now_ms: int) -> ReceivedBatch:
     return batch
 
 
-# How to read each receiver of pushed messages, by key of the settings.
+# The reader of each receiver of pushed messages, by key of the settings.
 PUSH_READERS: dict[str, Reader] = {"bson_bind_address": read_bson, "json_bind_address": read_json}
 
 

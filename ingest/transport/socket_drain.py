@@ -44,7 +44,7 @@ RECEIVE_COUNT = 1_000  # messages received in one turn
 QUEUE_COUNT = 2**20  # messages in the queue of one sender: more than the kernel's buffers hold
 REPEAT_WITHIN_S = 15.0  # for TCP to repeat what was dropped, at most
 MOST_BYTES = 4 * 2**20  # received from a sender, once its queue has no limit, until it is shut down anyway
-# What a sender at least sends before its messages (RFC 37, RFC 26), by mechanism.
+# The least that a sender sends before its messages (RFC 37, RFC 26), by mechanism.
 HANDSHAKE_BYTES: dict[int, int] = {zmq.NULL: 91, zmq.CURVE: 551}
 _TURN_S = 0.002
 

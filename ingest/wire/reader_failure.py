@@ -58,4 +58,4 @@ def logged(where: str) -> Iterator[None]:
 def log_failure(where: str, error: Exception) -> None:
     """Log an internal error with its traceback, the same one at most once in `LOG_EVERY_S`."""
     if _log_limit.allows(f"{type(error).__name__} {str(error)[:60]}"):
-        log.error("internal error in %s error=%s", where, type(error).__name__, exc_info=error)
+        log.error("internal error place=%r error=%s", where, type(error).__name__, exc_info=error)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.support.mongo import open_client
 from tests.support.system import System, running
 
 
@@ -30,5 +30,5 @@ def system(tmp_path_factory: pytest.TempPathFactory, work_folder: Path) -> Itera
 @pytest.fixture(scope="module")
 def system_database(system: System) -> Iterator[Database[dict[str, Any]]]:
     """Yield the MongoDB database of the module's system."""
-    with MongoClient(system.folder.mongo_uri(), tz_aware=True) as client:
+    with open_client(system.folder.mongo_uri()) as client:
         yield client["zarkov"]

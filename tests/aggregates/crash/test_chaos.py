@@ -190,7 +190,7 @@ def chaos(stack: Stack, mongod: LocalMongod, crashes: int, seed: int) -> Points:
         return done.returncode == 0 and int(done.stdout.count("equal to the recount")) == len(AGGREGATES)
 
     eventually(all_equal, what="all aggregates have run and are equal to their recount")
-    # What killed Celery workers lost has been requeued.
+    # Runs that killed Celery workers lost have been requeued.
     eventually(lambda: stack.shell(OPEN).split()[-1] == "0", what="runs that were asked for are over")
     return points
 

@@ -16,7 +16,7 @@ from ingest.metrics import MetricError, RequestTimer, Zibrato, lifetime
 from ingest.metrics import publisher as publisher_module
 from ingest.metrics.wire import Batch
 from tests.support.ingest.metrics import Listener, RunningBroker, counted
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN_S, eventually
 from zarkov_site.config.config import REPOSITORY
 
 Make = Callable[..., Zibrato]
@@ -212,7 +212,7 @@ def test_many_publishers_end_together_and_report_what_is_lost() -> None:
     code = """
 import time
 from ingest.metrics import MetricError, RequestTimer, Zibrato, lifetime
-many = [Zibrato(port=1, exit_s=0.5) for _ in range(8)]
+many = [Zibrato(port=1, exit_s=2) for _ in range(8)]
 for z in many:
     z.gauge(name="g", value=1)
 started = time.monotonic()
@@ -221,7 +221,7 @@ print(time.monotonic() - started, sum(z.statistics().dropped_measurements for z 
 """
     done = run(code)
     spent, lost = map(float, done.stdout.split())
-    assert 0.4 < spent < 2
+    assert 1.9 < spent < 12, "16 s one after the other"
     assert lost == 8
     assert done.stderr.count("measurements dropped at exit") == done.stderr.count("measurements=1") == 8
 
@@ -249,8 +249,8 @@ def test_the_sender_sleeps_while_only_an_unsubscribed_level_waits(
     z.gauge(level="debug", name="d", value=1)
     z.gauge(level="warn", name="w", value=1)
     started = time.monotonic()
-    assert z.flush(10)
-    assert time.monotonic() - started < 5
+    assert z.flush(WITHIN_S)
+    assert time.monotonic() - started < WITHIN_S / 2
     assert listener.next().identity.name == "w"  # type: ignore[union-attr]
     turns = 0
     turn = z._publisher._turn

@@ -272,11 +272,28 @@ def test_a_killed_child_is_replaced_and_its_acknowledged_events_are_stored_once(
     prove(mongo_uri, database, load, pushed)
 
 
+def test_a_child_that_is_killed_just_before_the_stop_is_reported(
+    ingest_settings: IngestSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    waiting = [sys.executable, "-c", "import signal; signal.pause()"]
+    balancer = LoadBalancer(ingest_settings, 2, tmp_path / "run", lambda *_: waiting, os.environ)
+    balancer.check_children()
+    killed, ended = balancer._children
+    assert killed is not None
+    assert ended is not None
+    killed.kill()
+    killed.wait()
+    balancer.close()
+    assert ended.returncode == -signal.SIGTERM
+    (reported,) = [record for record in caplog.records if "ingester ended" in record.message]
+    assert "number=0 code=-9" in reported.message
+
+
 def test_the_children_of_a_killed_load_balancer_end(balanced: Balanced, database: Database[Any]) -> None:
     children = balanced.children()
     balanced.process.kill()
     balanced.process.wait()
-    assert psutil.wait_procs(children, 20)[1] == []
+    assert psutil.wait_procs(children, WITHIN_S)[1] == []
 
 
 def test_routing_frames_are_not_mistaken_for_documents() -> None:

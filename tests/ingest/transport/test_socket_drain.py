@@ -104,7 +104,7 @@ def test_reading_may_take_longer_than_senders_have_to_end(
         receiver.close()
 
 
-def test_a_time_in_which_the_process_stands_still_is_not_taken_from_senders(
+def test_a_time_in_which_the_process_is_suspended_is_not_taken_from_senders(
     start: Callable[..., Sender], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A suspended machine: once it goes on, senders still have to learn that their connection ends."""

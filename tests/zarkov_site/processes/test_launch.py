@@ -21,8 +21,9 @@ import pytest
 from pymongo.database import Database
 
 from aggregates.sample.content import EVENT_COUNT, FILE
+from tests.support.durations import assert_within
 from tests.support.system import FREE_PORTS, System, alive, running
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN_S, eventually
 from zarkov_site.config.source import load
 from zarkov_site.processes.launch import Launch
 
@@ -69,7 +70,7 @@ def test_a_second_load_of_the_sample_stores_nothing(system: System, system_datab
 
 
 def test_the_printed_curl_command_works(system: System, system_database: Data) -> None:
-    done = subprocess.run(system.curl_line(), shell=True, capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(system.curl_line(), shell=True, capture_output=True, text=True, timeout=90, check=True)
     assert json.loads(done.stdout) == {"accepted": 1, "rejected": []}
     eventually(lambda: system_database["event"].find_one({"type": "hello"}), what="the event in MongoDB")
 
@@ -150,10 +151,16 @@ def test_a_run_requested_over_http_starts_at_once(system: System) -> None:
         data=b'{"mode": "full"}',
         headers={"Authorization": f"Token {made.stdout.strip()}", "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=5) as answer:
-        assert answer.status == 202
-        run = json.loads(answer.read())["run"]
-    eventually(lambda: json.loads(system.get(f"api/v1/runs/{run}/"))["state"] == "complete", 15, "the run")
+
+    def request_and_wait() -> float:
+        begun = time.monotonic()
+        with urllib.request.urlopen(request, timeout=90) as answer:
+            assert answer.status == 202
+            run = json.loads(answer.read())["run"]
+        eventually(lambda: json.loads(system.get(f"api/v1/runs/{run}/"))["state"] == "complete", what="the run")
+        return time.monotonic() - begun
+
+    assert_within(15, request_and_wait, tries=1)
 
 
 def test_a_killed_part_is_reported_and_restarted(system: System) -> None:
@@ -204,25 +211,23 @@ def test_ctrl_c_or_a_kill_ends_all_processes_and_the_next_start_is_quick(tmp_pat
         assert len(processes) >= 8
         made.get("")  # a request to measure
         first_s = made.ready_s
-        assert made.stop() < max(first_s, 60)  # on a busy machine; what hangs is killed, see below
+        made.stop()  # what hangs is killed, see below
         assert alive(processes) == []
         assert "measurements dropped at exit" not in made.output
         assert "is killed" not in made.output
     with running(home, "--no-sample") as made:
-        assert made.ready_s < max(2 * first_s, 60)
+        assert made.ready_s < max(3 * first_s, 90)  # on a busy machine
         processes = made.descendants()
         made.process.kill()
         eventually(lambda: alive(processes) == [], what=f"the end of all parts, {processes}")
-    before = time.monotonic()
     with running(home, "--no-sample") as again:
-        assert again.process.poll() is None
-    assert time.monotonic() - before < 60
+        assert again.ready_s < max(3 * first_s, 90)
 
 
 def test_a_port_in_use_stops_the_start_and_is_reported(system: System, tmp_path: Path) -> None:
     taken = system.folder.address("bson_bind_address")
     other = System(tmp_path / "other", ZARKOV_BSON_BIND_ADDRESS=taken)
-    assert other.process.wait(30) == 1
+    assert other.process.wait(WITHIN_S) == 1
     eventually(lambda: "bson_bind_address" in other.output)
     assert f"{taken} cannot be used" in other.output
     assert "--set bson_bind_address=" in other.output

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from honcho.process import Process
 
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN_S, eventually
 from zarkov_site.config.home import HomeFolder
 from zarkov_site.processes.supervisor import Part, PartFailedError, RestartPolicy, Supervisor
 
@@ -93,8 +93,8 @@ def test_stop_ends_parts_that_handle_sigterm_and_parts_that_ignore_it(supervisor
     assert len(found) == 6
     before = time.monotonic()
     supervisor.stop(last="obedient")
-    assert time.monotonic() - before < 5
-    _, alive = psutil.wait_procs(found, 1)
+    assert time.monotonic() - before < Part("any", ()).stop_within_s
+    _, alive = psutil.wait_procs(found, WITHIN_S)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     supervisor.stop()
 
