@@ -40,16 +40,23 @@ def glossary() -> tuple[set[str], set[str]]:
     return words, set(re.findall(r"[a-z]+", listed))
 
 
-def test_every_module_is_named_with_known_words() -> None:
+def named_paths() -> list[Path]:
+    """Return all our modules, and the folders that hold them below the top packages."""
+    tops = {REPOSITORY / package for package in PACKAGES}
+    folders = {folder for path in modules() for folder in path.parents if not tops.isdisjoint(folder.parents)}
+    return sorted({*modules(), *folders})
+
+
+def test_every_module_and_package_is_named_with_known_words() -> None:
     terms, everyday = glossary()
     known = {form for word in terms | everyday for form in forms(word)}
-    unknown = {named(path): set(path.stem.split("_")) - known for path in modules()}
+    unknown = {named(path): set(path.stem.split("_")) - known for path in named_paths()}
     assert {name: words for name, words in unknown.items() if words} == {}
 
 
 def test_every_everyday_word_is_used_and_is_not_a_term() -> None:
     terms, everyday = glossary()
-    used = {form for path in modules() for word in path.stem.split("_") for form in forms(word)}
+    used = {form for path in named_paths() for word in path.stem.split("_") for form in forms(word)}
     assert everyday - used == set()
     assert everyday & terms == set()
 

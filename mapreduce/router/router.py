@@ -139,7 +139,7 @@ class Router:
                 self._send(order.worker_id, message.pack(message.ABORT, {"attempt": order.attempt_id}))
             elif isinstance(order, WorkerGone):
                 level = logging.INFO if order.why == _STOPPED else logging.WARNING
-                log.log(level, "worker gone worker=%s reason=%s", order.name, order.why)
+                log.log(level, "worker gone worker=%s reason=%r", order.name, order.why)
             elif isinstance(order, JobEnded):
                 self._ended(order.job, now)
         self.handler.expire(now)
@@ -193,7 +193,7 @@ class Router:
 
     def _refuse(self, worker_id: str, why: str, now: float) -> None:
         """Drop a peer that sent an invalid message. A real worker registers again after its next heartbeat."""
-        log.warning("worker dropped worker_id=%s reason=%s", worker_id, why)
+        log.warning("worker dropped worker_id=%s reason=%r", worker_id, why)
         self.scheduler.worker_gone(worker_id, why, now)
 
     def _handle(self, worker_id: str, kind: str, header: dict[str, Any], payload: Any, now: float) -> None:

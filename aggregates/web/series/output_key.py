@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-Step = Literal["year", "month", "week", "day", "hour", "minute", "second"]
+Unit = Literal["year", "month", "week", "day", "hour", "minute", "second"]
 
 _PERIOD = re.compile(
     r"(?P<year>\d{4})"
@@ -30,7 +30,7 @@ class Period:
     """The period at the end of a key."""
 
     ms: float  # its start, in milliseconds since 1970 (UTC)
-    step: Step  # its length, taken from the precision of the text
+    step: Unit  # its length, taken from the precision of the text
 
 
 @lru_cache(maxsize=65536)
@@ -84,8 +84,8 @@ def chart_x(key: Any, zone: str) -> Any:
     return key
 
 
-def _step(part: dict[str, str | None]) -> Step:
-    steps: tuple[Step, ...] = ("second", "minute", "hour", "day", "month")
+def _step(part: dict[str, str | None]) -> Unit:
+    steps: tuple[Unit, ...] = ("second", "minute", "hour", "day", "month")
     return next((step for step in steps if part[step] is not None), "year")
 
 

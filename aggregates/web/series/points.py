@@ -12,13 +12,13 @@ from typing import Any, Literal
 from bson import Decimal128
 
 from aggregates.web.exceptions import BadRequestError, TooLargeError
-from aggregates.web.series.output_key import Step, chart_x, complete_parts, parse_period, split_key
+from aggregates.web.series.output_key import Unit, chart_x, complete_parts, parse_period, split_key
 from aggregates.web.series.time_span import TimeSpan, first_step, steps
 
 Fill = Literal["", "gap", "zero", "previous"]
 FILLS: tuple[Fill, ...] = ("", "gap", "zero", "previous")
 MAX_FILLED_POINTS = 250_000
-_STEPS: tuple[Step, ...] = ("second", "minute", "hour", "day", "week", "month", "year")
+_STEPS: tuple[Unit, ...] = ("second", "minute", "hour", "day", "week", "month", "year")
 
 
 @dataclass
@@ -40,7 +40,7 @@ class ChartData:
     """All series of one answer."""
 
     series: list[Series]
-    step: Step | None = None  # shortest period; None if the keys are not dates
+    step: Unit | None = None  # shortest period; None if the keys are not dates
     omitted: int = 0  # series left out because of `limit`, the smallest ones
 
 
@@ -71,7 +71,7 @@ def by_dimension(
     """
     shared = complete_parts(prefix)
     found: dict[tuple[str, str], Series] = {}
-    seen_steps: set[Step] = set()
+    seen_steps: set[Unit] = set()
     for document in documents:
         key = document["_id"]
         rest = str(key)[len(shared) :] if isinstance(key, str) else key
@@ -149,7 +149,7 @@ def _filled(data: list[list[Any]], grid: list[float], fill: Fill) -> list[list[A
     return result
 
 
-def _place(key: Any, zone: str) -> tuple[str, Any, Step | None]:
+def _place(key: Any, zone: str) -> tuple[str, Any, Unit | None]:
     """Return dimensions, x, and the step if x is a time."""
     if isinstance(key, str):
         dimensions, last = split_key(key)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from aggregates.definition.fields import is_zone
 from aggregates.web.exceptions import BadRequestError
-from aggregates.web.series.output_key import Step, parse_period
+from aggregates.web.series.output_key import Unit, parse_period
 
 _RELATIVE = re.compile(r"-(\d{1,6})(s|min|h|d|w|mo|y)\Z", re.ASCII)
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -56,7 +56,7 @@ def read_zone(name: str, default: str) -> str:
     return name or default
 
 
-def steps(first_ms: float, last_ms: float, step: Step, zone: str) -> Iterator[float]:
+def steps(first_ms: float, last_ms: float, step: Unit, zone: str) -> Iterator[float]:
     """Yield the start of each period from `first_ms` (itself a start) to `last_ms`, by the calendar of `zone`.
 
     Days, weeks, months and years start at local midnight, so they are right across daylight saving changes.
@@ -73,7 +73,7 @@ def steps(first_ms: float, last_ms: float, step: Step, zone: str) -> Iterator[fl
         local = _next(local, step)
 
 
-def first_step(moment: datetime, step: Step, zone: str) -> float:
+def first_step(moment: datetime, step: Unit, zone: str) -> float:
     """Return the first start of a period of length `step` at or after `moment`, in milliseconds since 1970."""
     tzinfo = ZoneInfo(zone)
     local = moment.astimezone(tzinfo).replace(tzinfo=None)
@@ -89,7 +89,7 @@ def first_step(moment: datetime, step: Step, zone: str) -> float:
     return floor.replace(tzinfo=tzinfo).timestamp() * 1000
 
 
-def _next(local: datetime, step: Step) -> datetime:
+def _next(local: datetime, step: Unit) -> datetime:
     if step == "year":
         return local.replace(year=local.year + 1)
     if step == "month":

@@ -21,6 +21,6 @@ def test_an_announced_stop_causes_no_warning_and_executors_are_in_a_process_grou
         eventually(lambda: "worker gone" in cluster.log())
         (line,) = [line for line in cluster.log().splitlines() if "worker gone" in line]
         assert " INFO " in line
-        assert line.endswith("reason=it stopped")
+        assert line.endswith("reason='it stopped'")
     finally:
         cluster.stop()
