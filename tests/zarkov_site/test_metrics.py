@@ -77,7 +77,7 @@ class Programs:
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.close()
-            assert process.wait(20) == 0
+            assert process.wait(150) == 0
             process.stdout.close()
 
 

@@ -13,7 +13,7 @@ from ingest.exceptions import BindError
 from ingest.metrics.broker import Broker
 from ingest.metrics.wire import Batch, unpack
 from tests.support.ingest.metrics import ANYWHERE, Listener, RunningBroker
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN_S, eventually
 
 Closing = Callable[[Any], Any]
 
@@ -27,7 +27,7 @@ class BarePublisher:
         self.socket.connect(address)
 
     def wait(self) -> None:
-        assert self.socket.poll(10_000)
+        assert self.socket.poll(WITHIN_S * 1000)
         self.socket.recv()
 
     def close(self) -> None:

@@ -137,7 +137,12 @@ def test_none_means_the_default_and_types_can_be_written_as_in_2013(zibrato: Mak
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a separate program, which must end in time."""
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code, *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=True,
     )
 
 
@@ -181,7 +186,7 @@ if __name__ == "__main__":
     for _ in range(2):
         child = context.Process(target=work, args=(sys.argv[2],))
         child.start()
-        child.join(20)
+        child.join(WITHIN_S)
         assert child.exitcode == 0
 """
 

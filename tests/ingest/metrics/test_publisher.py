@@ -226,7 +226,7 @@ def test_forked_children_send_only_their_own_measurements(zibrato: Make, listen:
     for child in children:
         child.start()
     for child in children:
-        child.join(20)
+        child.join(WITHIN_S)
         assert child.exitcode == 0
     pid = os.fork()
     if not pid:

@@ -72,7 +72,7 @@ def test_the_examples_of_2013_run(zibrato: Make, listen: Listen) -> None:
     assert found["myfunct_timer", ""].identity.source == "myprog"
     assert found["counter_name", ""].identity.source == "deathstar"
     assert found["timer_name", ""].identity.source == "not_specified"
-    assert 0 < found["timer_name", ""].sum < 1
+    assert 0 < found["timer_name", ""].sum < 60
     z.close()
     assert not z.connected()
 
@@ -217,7 +217,7 @@ def test_generators_are_one_measurement_per_run_without_the_consumer(zibrato: Ma
     run = numbers()
     assert next(run) == 1
     assert run.send(9) == 9  # type: ignore[attr-defined]
-    wait.wait(0.2)  # the consumer's own time
+    wait.wait(1.5)  # the consumer's own time
     with pytest.raises(StopIteration) as end:
         next(run)
     assert end.value.value == "end"
@@ -230,7 +230,7 @@ def test_generators_are_one_measurement_per_run_without_the_consumer(zibrato: Ma
     numbers()  # never begun, never measured
     found = batches(z, listener)
     assert {key: b.count for key, b in found.items()} == {("g", ""): 3, ("g", "error"): 1}
-    assert found["g", ""].max < 0.15
+    assert found["g", ""].max < 1.5
 
 
 def test_coroutines_and_asynchronous_generators_interleave_on_one_thread(zibrato: Make, listen: Listen) -> None:

@@ -173,7 +173,7 @@ def test_a_killed_part_is_reported_and_restarted(system: System) -> None:
     eventually(lambda: [p for p in system.descendants() if "runingest" in p.cmdline() and p.pid != victims[0].pid])
 
     def accepted() -> bool:
-        done = subprocess.run(system.curl_line(), shell=True, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(system.curl_line(), shell=True, capture_output=True, text=True, timeout=90, check=False)
         return '"accepted":1' in done.stdout.replace(" ", "")
 
     eventually(accepted, what="an event is accepted again")

@@ -126,7 +126,7 @@ def test_a_part_whose_process_id_arrives_during_the_stop_is_stopped(
     class LateProcess(Process):
         def run(self, *arguments: object) -> None:
             started.append(self)
-            stopping.wait(20)
+            stopping.wait(150)
             super().run(*arguments)
 
     def collect_ends(self: Supervisor, timeout_s: float) -> None:
