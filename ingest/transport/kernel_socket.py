@@ -97,7 +97,8 @@ def unread_bytes(connection: socket.socket) -> int:
 
 def connected(address: str, accepted: bool = True) -> bool:
     """Return whether any sender is connected, or will be in a moment."""
-    return any(True for _ in connections(address, accepted)) or acceptable(address)
+    # In this order, since a sender that is accepted in between is to be seen.
+    return acceptable(address) or any(True for _ in connections(address, accepted))
 
 
 def acceptable(address: str) -> bool:

@@ -174,7 +174,7 @@ class _Drain:
             self._received = now
         if received or self._unread:
             self._heard = now
-        elif not (self._connected or any(True for _ in self._connections()) or kernel_socket.acceptable(self._address)):
+        elif not (self._connected or self._is_connecting()):
             return True
         elif now - self._heard > self._silent_s:
             log.warning("sender is silent and does not close, what it still sends is dropped address=%s", self._address)
@@ -189,6 +189,14 @@ class _Drain:
         if self._lifted is None:
             self._check_queues(received, now)
         return False
+
+    def _is_connecting(self) -> bool:
+        """Return whether a sender has connected meanwhile. One that ZeroMQ is just accepting shows up nowhere else."""
+        if kernel_socket.acceptable(self._address):
+            return True
+        with contextlib.suppress(zmq.ZMQError):  # such as too many open files
+            _pass_io_thread(self._bound.context)
+        return any(True for _ in self._connections())
 
     def _connections(self) -> Iterator[socket.socket]:
         """Yield the connections that count, each until the next is asked for."""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ingest.transport import socket_drain
+from ingest.transport import kernel_socket, socket_drain
 from ingest.transport.kernel_socket import connected
 from tests.support.ingest.numbers import BODY, Receiver
 from tests.support.waiting import eventually
@@ -29,9 +29,11 @@ def number_frame(number: int) -> bytes:
 
 @pytest.fixture
 def connected_sender() -> Iterator[tuple[plain.socket, Receiver]]:
-    """Yield a plain connection to a receiver, and the receiver."""
+    """Yield a plain connection that a receiver has accepted, and the receiver."""
     receiver = Receiver("tcp://127.0.0.1:*")
     with plain.create_connection(("127.0.0.1", urlsplit(receiver.address).port or 0)) as sender:
+        # A busy kernel can be slower with its side of the connection, which then is no longer accepted.
+        eventually(lambda: any(True for _ in kernel_socket.connections(receiver.address, True)), what="it is accepted")
         yield sender, receiver
     receiver.close()
 
@@ -135,6 +137,37 @@ def test_a_sender_that_is_still_connecting_is_waited_for(
         sender.close()
 
     assert read_beside(receiver, join_late) == list(range(10_000))
+
+
+def test_a_sender_that_is_accepted_between_two_looks_is_waited_for(
+    connected_sender: tuple[plain.socket, Receiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender, receiver = connected_sender
+    greet(sender)
+    end, acceptable, connections = socket_drain._Drain.ended, kernel_socket.acceptable, socket_drain.connections
+    about_to_end, accepted = False, False
+
+    def ended(drain: socket_drain._Drain, received: int) -> bool:
+        nonlocal about_to_end
+        about_to_end = True
+        return end(drain, received)
+
+    def look() -> bool:
+        """Return whether the sender has been accepted; it is directly after the first look at the end."""
+        nonlocal accepted
+        before, accepted = accepted, about_to_end
+        return before
+
+    monkeypatch.setattr(socket_drain._Drain, "ended", ended)
+    monkeypatch.setattr(kernel_socket, "acceptable", lambda address: acceptable(address) if look() else True)
+    monkeypatch.setattr(socket_drain, "connections", lambda *of: connections(*of) if look() else iter(()))
+
+    def send_late() -> None:
+        wait_until_shut_down(sender)
+        sender.sendall(b"".join(map(number_frame, range(100))))
+        sender.close()
+
+    assert read_beside(receiver, send_late) == list(range(100))
 
 
 def test_a_sender_that_is_silent_and_never_closes_is_not_waited_for(
