@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import threading
+import time
 import types
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -52,8 +53,10 @@ def test_the_examples_of_2013_run(zibrato: Make, listen: Listen) -> None:
 
     assert myfunctt(1) == 3
     myfunctc()
+    begun = time.perf_counter()
     with z.Time_me(level="debug", name="timer_name"):
         pass
+    most_s = time.perf_counter() - begun
     with z.Count_me(level="info", name="counter_name", source="deathstar"):
         pass
     z.gauge(level="crit", name="gauge_name", value=123)
@@ -72,7 +75,7 @@ def test_the_examples_of_2013_run(zibrato: Make, listen: Listen) -> None:
     assert found["myfunct_timer", ""].identity.source == "myprog"
     assert found["counter_name", ""].identity.source == "deathstar"
     assert found["timer_name", ""].identity.source == "not_specified"
-    assert 0 < found["timer_name", ""].sum < 60
+    assert 0 < found["timer_name", ""].sum <= most_s
     z.close()
     assert not z.connected()
 

@@ -211,17 +211,19 @@ def test_ctrl_c_or_a_kill_ends_all_processes_and_the_next_start_is_quick(tmp_pat
         assert len(processes) >= 8
         made.get("")  # a request to measure
         first_s = made.ready_s
-        made.stop()  # what hangs is killed, see below
+        assert made.stop() < max(first_s, 60)  # on a busy machine; what hangs is killed, see below
         assert alive(processes) == []
         assert "measurements dropped at exit" not in made.output
         assert "is killed" not in made.output
     with running(home, "--no-sample") as made:
-        assert made.ready_s < max(3 * first_s, 90)  # on a busy machine
+        assert made.ready_s < max(2 * first_s, 60)
         processes = made.descendants()
         made.process.kill()
         eventually(lambda: alive(processes) == [], what=f"the end of all parts, {processes}")
+    before = time.monotonic()
     with running(home, "--no-sample") as again:
-        assert again.ready_s < max(3 * first_s, 90)
+        assert again.process.poll() is None
+    assert time.monotonic() - before < max(2 * first_s, 60)
 
 
 def test_a_port_in_use_stops_the_start_and_is_reported(system: System, tmp_path: Path) -> None:
