@@ -13,7 +13,8 @@ from typing import Any
 
 from ingest.metrics.backend.interface import Backend
 from ingest.metrics.backend.rollup import RollupEntry
-from ingest.metrics.backend.statsd import path, send_stream
+from ingest.metrics.backend.statsd import send_stream
+from ingest.metrics.backend.text_protocol import path, path_prefix, plain_decimal
 from ingest.metrics.identity import Identity
 from ingest.metrics.metric_type import COUNTER, SET
 
@@ -30,7 +31,9 @@ class GraphiteBackend(Backend):
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="carbon's host")
         parser.add_argument("--port", type=int, default=PORT, help=f"carbon's port for plain text (default {PORT})")
-        parser.add_argument("--prefix", default="zibrato.", help="put before each path (default zibrato.)")
+        parser.add_argument(
+            "--prefix", type=path_prefix, default="zibrato.", help="put before each path (default zibrato.)"
+        )
 
     def connect(self) -> None:
         self._types: dict[str, str] = {}
@@ -39,7 +42,9 @@ class GraphiteBackend(Backend):
         prefix, now = self.options.own.get("prefix", ""), int(time.time())
         payloads: list[Any] = []
         for name, (kind, found) in self._by_path(prefix).items():
-            payloads += [f"{name}.{key} {value!r} {now}\n".encode() for key, value in values_of(kind, found).items()]
+            payloads += [
+                f"{name}.{key} {plain_decimal(value)} {now}\n".encode() for key, value in values_of(kind, found).items()
+            ]
         return payloads
 
     def _by_path(self, prefix: str) -> dict[str, tuple[str, RollupEntry]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ingest.metrics.backend.interface import Backend
 from ingest.metrics.backend.rollup import RollupEntry
+from ingest.metrics.backend.text_protocol import plain_decimal
 from ingest.metrics.identity import Identity
 from ingest.metrics.metric_type import COUNTER, SET
 
@@ -35,10 +36,11 @@ def line(metric: Identity, found: RollupEntry) -> str:
     parts.append(f"count={found.count}")
     if metric.type == SET:
         parts.append(f"distinct={found.distinct.estimate}")
-    elif metric.type == COUNTER or found.min is None:
-        parts.append(f"sum={found.sum:g}")
+    elif metric.type == COUNTER or found.min is None or found.max is None:
+        parts.append(f"sum={plain_decimal(found.sum, 6)}")
     else:
         p50, p95, p99 = found.sketch.quantiles([0.5, 0.95, 0.99]) if found.sketch.count else (0.0, 0.0, 0.0)
-        parts.append(f"mean={found.sum / found.count:.6g} min={found.min:.6g} max={found.max:.6g}")
-        parts.append(f"p50={p50:.6g} p95={p95:.6g} p99={p99:.6g}")
+        values = {"mean": found.sum / found.count, "min": found.min, "max": found.max}
+        values |= {"p50": p50, "p95": p95, "p99": p99}
+        parts += [f"{key}={plain_decimal(value, 6)}" for key, value in values.items()]
     return " ".join(parts)

@@ -10,21 +10,20 @@ bucket of its sketch is sent as one value, with one divided by the bucket's coun
 from __future__ import annotations
 
 import argparse
-import re
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ingest.metrics.backend.interface import Backend
 from ingest.metrics.backend.rollup import RollupEntry
+from ingest.metrics.backend.text_protocol import path, path_prefix, plain_decimal
 from ingest.metrics.exceptions import PostponedError
-from ingest.metrics.identity import NOT_SPECIFIED, Identity
+from ingest.metrics.identity import Identity
 from ingest.metrics.metric_type import COUNTER, GAUGE, SET, TIMER
 
 PORT = 8125
 DATAGRAM_BYTES = 1_400  # fits into one Ethernet packet
 TIMEOUT_S = 5.0
-_REJECTED = re.compile(r"[^A-Za-z0-9_.-]|_(?=x[0-9A-F]{2})")
 
 
 class StatsdBackend(Backend):
@@ -36,7 +35,7 @@ class StatsdBackend(Backend):
         parser.add_argument("--host", default="127.0.0.1", help="statsd's host")
         parser.add_argument("--port", type=int, default=PORT, help=f"statsd's port (default {PORT})")
         parser.add_argument("--protocol", choices=["udp", "tcp"], default="udp", help="how it listens (default udp)")
-        parser.add_argument("--prefix", default="", help="put before each name, such as shop.")
+        parser.add_argument("--prefix", type=path_prefix, default="", help="put before each name, such as shop.")
 
     def connect(self) -> None:
         self._connection: socket.socket | None = None
@@ -111,34 +110,25 @@ def _postponed(server: str, host: str, port: int, error: OSError) -> PostponedEr
     return PostponedError(f"delivery to {server} at {host}:{port} failed: {error}")
 
 
-def path(metric: Identity, prefix: str) -> str:
-    """Return the name with source and tags; characters that statsd or graphite reject become `_x` and hex bytes."""
-    parts = [metric.name] if metric.source == NOT_SPECIFIED else [metric.source, metric.name]
-    parts += [f"{key}_{value}" for key, value in metric.tags]
-    parts += ["error"] if metric.outcome else []
-    return prefix + ".".join(_REJECTED.sub(_hex_encoded, part) for part in parts)
-
-
-def _hex_encoded(found: re.Match[str]) -> str:
-    return "".join(f"_x{byte:02X}" for byte in found[0].encode())
-
-
 def lines(metric: Identity, found: RollupEntry, prefix: str) -> Iterator[bytes]:
+    """Yield the lines of one metric and flush."""
     name = path(metric, prefix)
     if metric.type == COUNTER:
-        yield f"{name}:{found.sum!r}|c{_rate(metric.rate)}".encode()
+        yield f"{name}:{plain_decimal(found.sum)}|c{_rate(metric.rate)}".encode()
     elif metric.type == GAUGE:
-        if found.last is not None and found.last < 0:
+        if found.last is None:
+            return
+        if found.last < 0:
             yield f"{name}:0|g".encode()  # statsd reads a signed value as a change
-        yield f"{name}:{found.last!r}|g".encode()
+        yield f"{name}:{plain_decimal(found.last)}|g".encode()
     elif metric.type == SET:
         for hash_ in sorted(found.distinct.hashes):
             yield f"{name}:{hash_}|s".encode()
     else:
         factor = 1000 if metric.type == TIMER else 1  # statsd's timers are in milliseconds
         for value, count in found.sketch.buckets():
-            yield f"{name}:{value * factor:.6g}|ms{_rate(metric.rate / count)}".encode()
+            yield f"{name}:{plain_decimal(value * factor, 6)}|ms{_rate(metric.rate / count)}".encode()
 
 
 def _rate(rate: float) -> str:
-    return "" if rate == 1 else f"|@{rate:.12g}"
+    return "" if rate == 1 else f"|@{plain_decimal(rate, 12)}"

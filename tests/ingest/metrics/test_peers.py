@@ -26,6 +26,8 @@ from zarkov_site.config.config import REPOSITORY
 
 STATSD = REPOSITORY / "node_modules" / "statsd" / "stats.js"
 SECONDS = [0.01 * n for n in range(1, 101)]
+POWERS = range(-12, 16)
+MANY = 25_000  # timers alike, which statsd gets as one value with a sampling rate of 0.00004
 
 Make = Callable[..., Zibrato]
 Closing = Callable[[Any], Any]
@@ -70,6 +72,15 @@ def measure(z: Zibrato) -> None:
         z.send(mtype="Timer", name="page", value=seconds)
     for user in ("ann", "bob", "ann"):
         z.set(name="users", value=user)
+    for power in POWERS:
+        z.gauge(name=f"power..{power}", value=10.0**power)
+        z.send(mtype="Counter", name=f"power.{power}.", value=10.0**power)
+    measure_many(z)
+
+
+def measure_many(z: Zibrato) -> None:
+    for _ in range(MANY):
+        z.send(mtype="Timer", name="alike", value=0.25)
     assert z.flush(20)
 
 
@@ -112,6 +123,11 @@ def test_carbon_stores_what_was_measured(
     assert eventually(lambda: fetched(folder, "z/page/count")) == 100
     assert eventually(lambda: fetched(folder, "z/page/p95")) == pytest.approx(0.95, rel=0.02)
     assert eventually(lambda: fetched(folder, "z/users/distinct")) == 2
+    assert eventually(lambda: fetched(folder, "z/alike/count")) == MANY
+    for power in POWERS:
+        assert eventually(lambda: fetched(folder, f"z/power/_x00/{power}/last")) == 10.0**power  # noqa: B023
+        assert eventually(lambda: fetched(folder, f"z/power/{power}/_x00/sum")) == 10.0**power  # noqa: B023
+    assert all(part for path in (folder / "whisper").rglob("*.wsp") for part in path.stem.split("."))
 
 
 def fetched(folder: Path, name: str) -> float | None:
@@ -128,6 +144,23 @@ def fetched(folder: Path, name: str) -> float | None:
     return sum(found) if found and name.endswith(("sum", "count")) else found[-1] if found else None
 
 
+def start_statsd(
+    server: Callable[..., subprocess.Popen[bytes]], folder: Path, protocol: str, **settings: Any
+) -> tuple[int, int]:
+    """Start statsd and return the ports for metrics and for management."""
+    taking, managing = reserved_ports(2)
+    settings = {
+        "servers": [{"server": f"./servers/{protocol}", "address": "127.0.0.1", "port": taking}],
+        "mgmt_address": "127.0.0.1", "mgmt_port": managing, "title": False, "backends": [], **settings,
+    }  # fmt: skip
+    (folder / "statsd.js").write_text(json.dumps(settings))
+    search = f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"
+    node = shutil.which("node", path=search)
+    assert node, "no node: `make setup` installs one when the machine has none"
+    server(managing, node, str(STATSD), str(folder / "statsd.js"))
+    return taking, managing
+
+
 @pytest.mark.parametrize("protocol", ["udp", "tcp"])
 def test_statsd_counts_what_was_measured(
     protocol: str,
@@ -137,18 +170,7 @@ def test_statsd_counts_what_was_measured(
     zibrato: Make,
     closing: Closing,
 ) -> None:
-    taking, managing = reserved_ports(2)
-    (tmp_path / "statsd.js").write_text(
-        json.dumps({
-            "servers": [{"server": f"./servers/{protocol}", "address": "127.0.0.1", "port": taking}],
-            "mgmt_address": "127.0.0.1", "mgmt_port": managing, "flushInterval": 3_600_000, "title": False,
-            "backends": [],
-        })
-    )  # fmt: skip
-    search = f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"
-    node = shutil.which("node", path=search)
-    assert node, "no node: `make setup` installs one when the machine has none"
-    server(managing, node, str(STATSD), str(tmp_path / "statsd.js"))
+    taking, managing = start_statsd(server, tmp_path, protocol, flushInterval=3_600_000)
     own = {"host": "127.0.0.1", "port": taking, "protocol": protocol, "prefix": "z."}
     _, z = running(StatsdBackend, broker, closing, zibrato, **own)
     measure(z)
@@ -158,7 +180,44 @@ def test_statsd_counts_what_was_measured(
     timed = eventually(lambda: pending(managing, "timers").get("z.page"))
     assert 50 < len(timed) <= 100
     assert (min(timed), max(timed)) == pytest.approx((10, 1000), rel=0.01)
-    assert pending(managing, "counters")["statsd.bad_lines_seen"] == 0
+    eventually(lambda: "z.alike" in pending(managing, "timers"))
+    gauges, counters = pending(managing, "gauges"), pending(managing, "counters")
+    assert {power: gauges[f"z.power._x00.{power}"] for power in POWERS} == {power: 10.0**power for power in POWERS}
+    assert {power: counters[f"z.power.{power}._x00"] for power in POWERS} == {power: 10.0**power for power in POWERS}
+    assert counters["statsd.bad_lines_seen"] == 0
+
+
+RECORD_COUNTS = """
+const fs = require("fs");
+exports.init = (startup, config, events) => {
+  const total = {};
+  events.on("flush", (time, metrics) => {
+    for (const [name, count] of Object.entries(metrics.timer_counters)) total[name] = (total[name] || 0) + count;
+    fs.writeFileSync(config.recordTo + ".new", JSON.stringify(total));
+    fs.renameSync(config.recordTo + ".new", config.recordTo);
+  });
+  return true;
+};
+"""
+
+
+def test_statsd_counts_many_timers_alike_that_came_as_one_value(
+    tmp_path: Path,
+    server: Callable[..., subprocess.Popen[bytes]],
+    broker: RunningBroker,
+    zibrato: Make,
+    closing: Closing,
+) -> None:
+    counts = tmp_path / "counts.json"
+    (tmp_path / "record.js").write_text(RECORD_COUNTS)
+    taking, _ = start_statsd(
+        server, tmp_path, "tcp", flushInterval=200, backends=[str(tmp_path / "record.js")], recordTo=str(counts)
+    )
+    own = {"host": "127.0.0.1", "port": taking, "protocol": "tcp", "prefix": "z."}
+    _, z = running(StatsdBackend, broker, closing, zibrato, **own)
+    measure_many(z)
+    expected = pytest.approx(MANY)
+    assert eventually(lambda: counts.exists() and json.loads(counts.read_text()).get("z.alike") == expected)
 
 
 def pending(port: int, what: str) -> dict[str, Any]:
