@@ -43,3 +43,10 @@ def encode(document: Any) -> bytes:
 def decode(data: bytes | memoryview) -> dict[str, Any]:
     """Return the single document in `data`. Raise one of `NOT_BSON`."""
     return bson.decode(data, CODEC)
+
+
+def why_not_bson(error: Exception) -> str:
+    """Return for a person why encoding raised `error`, one of `NOT_BSON`, and what to do about numbers."""
+    if isinstance(error, OverflowError):
+        return "a whole number of more than 64 bits: use a float, or bson.Decimal128 for 34 exact digits"
+    return str(error)

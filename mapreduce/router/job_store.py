@@ -24,7 +24,7 @@ from mapreduce.codec import CODEC, NOT_BSON
 from mapreduce.exceptions import MapReduceError, ResultTooBigError, StoreUnavailableError
 from mapreduce.job.spec import END_STATES, ERROR, RUNNING_STATES
 from mapreduce.job.spec_check import REPLACEMENTS
-from mapreduce.step.commit import replacement_owner
+from mapreduce.step.replacement import replacement_owner
 from mapreduce.store_error import as_engine_error, may_have_moved
 from mapreduce.task_error import described
 

@@ -8,18 +8,17 @@ with the stamp (from, to) does to a document that contains ids up to `through`.
 from __future__ import annotations
 
 import copy
-import datetime
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo import ReplaceOne, ReturnDocument, WriteConcern
+from pymongo import ReplaceOne
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
-from mapreduce.codec import CODEC, NOT_BSON, encode
+from mapreduce.codec import CODEC, NOT_BSON, encode, why_not_bson
 from mapreduce.exceptions import (
     CommitConflictError,
     FinalizeFailedError,
@@ -28,24 +27,19 @@ from mapreduce.exceptions import (
     ReduceFailedError,
 )
 from mapreduce.job.spec import COMMIT, FINALIZE, Output
-from mapreduce.job.spec_check import REPLACEMENTS
 from mapreduce.key import identity
 from mapreduce.step.map import ReduceFunction, call_reduce
+from mapreduce.step.replacement import DURABLE, replacement_name
 from mapreduce.task_error import described, is_of_task
 from mapreduce.traceback_text import task_traceback
 
-PUBLISHED = "zmr.published"  # UUIDs of the collections to be published, by unpublished name
-MARK_KEPT = datetime.timedelta(days=30)  # far longer than a job lives
-DURABLE = WriteConcern(w="majority", j=True)
 BATCH_COUNT = 10_000  # documents per lookup and write
 BATCH_BYTES = 8 * 2**20
-_REPLACEMENT = re.compile(rf"{re.escape(REPLACEMENTS)}([^.]+)\.(?:zagg|zgen)\.")
-_DOT = "~"  # replaces the dots of a job id in a collection name; job ids contain no tilde
+MAX_DOCUMENT_BYTES = 16 * 2**20  # MongoDB's limit
 _DUPLICATE_KEY = 11000
+_DOCUMENT_TOO_LARGE = 10334
 _ROUNDS = 50  # a document that changes under us this often is a sign of a fault
 _WRITTEN_AS_A_VIEW = 166
-_NAMESPACE_NOT_FOUND = 26
-_NAMESPACE_EXISTS = 48
 
 OnPhase = Callable[[str], None]
 
@@ -86,11 +80,6 @@ def decide_write(found: Mapping[str, Any] | None, stamp: tuple[Any, Any]) -> str
     if through > high:
         return LATE
     return MERGE if low is not None and through <= low else OVERLAP
-
-
-def replacement_name(collection: str, job_id: str) -> str:
-    """Return the collection that holds the results of a `replace` job until they replace `collection`."""
-    return f"{REPLACEMENTS}{job_id.replace('.', _DOT)}.{collection}"
 
 
 def commit(
@@ -135,58 +124,6 @@ def _is_a_view(name: str) -> OutputRefusedError:
     return OutputRefusedError(f"output {name} is a view: name a collection, or remove the view first")
 
 
-def publish(database: Database[dict[str, Any]], job_id: str, collection: str) -> None:
-    """Replace `collection` by the results of a `replace` job, in one step. Harmless if that is already done.
-
-    The first call records the UUID of the collection with the results before renaming it. A step that wakes up late
-    can recreate a collection of that name, empty or with some of the results: it is dropped, not published.
-    """
-    durable = database.with_options(write_concern=DURABLE)
-    name = replacement_name(collection, job_id)
-    marks: Collection[dict[str, Any]] = durable[PUBLISHED]
-    there = _identity(durable, name)
-    now = datetime.datetime.now(datetime.UTC)
-    mark = marks.find_one_and_update(
-        {"_id": name}, {"$setOnInsert": {"uuid": there, "at": now}}, upsert=True, return_document=ReturnDocument.AFTER
-    )
-    if there is None:
-        return
-    if mark is None or there != mark["uuid"]:
-        durable.drop_collection(name)
-        return
-    try:
-        durable[name].rename(collection, dropTarget=True)
-    except OperationFailure as error:
-        if error.code != _NAMESPACE_NOT_FOUND:
-            raise
-    marks.delete_many({"at": {"$lt": now - MARK_KEPT}})
-
-
-def _identity(database: Database[dict[str, Any]], name: str) -> str | None:
-    """Return MongoDB's UUID of the collection `name`, which survives a rename; None if there is no such collection."""
-    found = database.command("listCollections", filter={"name": name}, codec_options=CODEC)["cursor"]["firstBatch"]
-    return found[0]["info"]["uuid"].hex if found else None
-
-
-def prepare_replacement(database: Database[dict[str, Any]], job_id: str, collection: str) -> None:
-    """Create the collection for the results of a `replace` job, unless this job has one already.
-
-    It can be called again at any time: a planner that wakes up late removes no results.
-    """
-    name = replacement_name(collection, job_id)
-    try:
-        database.with_options(write_concern=DURABLE).create_collection(name, check_exists=False)
-    except OperationFailure as error:
-        if error.code != _NAMESPACE_EXISTS:
-            raise
-
-
-def replacement_owner(name: str) -> str | None:
-    """Return the id of the job whose unpublished results are in `name`; None for any other collection."""
-    found = _REPLACEMENT.match(name)
-    return found[1].replace(_DOT, ".") if found else None
-
-
 def _batched(results: Iterable[tuple[Any, Any]]) -> Iterator[list[tuple[Any, Any, int]]]:
     """Yield `(key, state, encoded bytes)` in batches bounded by count and bytes."""
     batch: list[tuple[Any, Any, int]] = []
@@ -208,10 +145,38 @@ def _size(key: Any, state: Any) -> int:
     try:
         return len(encode({"_id": key, "state": state}))
     except NOT_BSON as error:
-        shown = repr(state)[:200]
-        raise ReduceFailedError(
-            f"result {shown} of key {key!r} cannot be stored as BSON: {error}", {"key": key}
-        ) from error
+        raise _not_storable(key, state, why_not_bson(error)) from error
+
+
+def _not_storable(key: Any, state: Any, why: str) -> ReduceFailedError:
+    return ReduceFailedError(f"result {repr(state)[:200]} of key {key!r} cannot be stored as BSON: {why}", {"key": key})
+
+
+@contextmanager
+def _naming_the_key(documents: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """Raise `ReduceFailedError` naming the key if one of `documents` cannot be written because BSON cannot hold it.
+
+    Results are encoded only once, by the driver, so such a result shows when it is written; if it is too large, MongoDB
+    can be the one that refuses it.
+    """
+    try:
+        yield
+    except (*NOT_BSON, OperationFailure) as error:
+        if isinstance(error, OperationFailure) and error.code != _DOCUMENT_TOO_LARGE:
+            raise
+        for document in documents:
+            try:
+                size = len(encode(document))
+            except NOT_BSON as fault:
+                raise _not_storable(document["_id"], _reduced(document), why_not_bson(fault)) from error
+            if size > MAX_DOCUMENT_BYTES:
+                why = f"{size} bytes; a document has at most {MAX_DOCUMENT_BYTES}"
+                raise _not_storable(document["_id"], _reduced(document), why) from error
+        raise
+
+
+def _reduced(document: Mapping[str, Any]) -> Any:
+    return document["state"] if "state" in document else document.get("value")
 
 
 def document_for(job: CommitJob, key: Any, state: Any) -> dict[str, Any]:
@@ -254,7 +219,8 @@ def _write_over(
     """Insert absent documents and replace present ones, unless they are past our range."""
     documents = [document_for(job, key, state) for key, state, _ in batch]
     on_phase(COMMIT)
-    left = [documents[index] for index in _inserted(collection, documents)]
+    with _naming_the_key(documents):
+        left = [documents[index] for index in _inserted(collection, documents)]
     writes = []
     for document in left:
         condition: dict[str, Any] = {"_id": document["_id"]}
@@ -262,7 +228,8 @@ def _write_over(
             # `$not` also matches a document without `through`.
             condition["through"] = {"$not": {"$gt": job.stamp[1]}}
         writes.append(ReplaceOne(condition, document))
-    replaced = collection.bulk_write(writes, ordered=False).matched_count if writes else 0
+    with _naming_the_key(left):
+        replaced = collection.bulk_write(writes, ordered=False).matched_count if writes else 0
     counts.written += len(documents) - len(left) + replaced
     counts.late += len(left) - replaced
 
@@ -325,6 +292,7 @@ def _reduce_round(
     present = _present(collection, [key for key, _ in results])
     inserts: list[tuple[Any, Any]] = []
     merges: list[tuple[tuple[Any, Any], ReplaceOne[dict[str, Any]]]] = []
+    merged: list[dict[str, Any]] = []
     for key, state in results:
         found = present.get(identity(key)[0])
         decision = decide_write(found, stamp)
@@ -332,8 +300,8 @@ def _reduce_round(
             inserts.append((key, state))
         elif decision == MERGE:
             assert found is not None
-            merged = document_for(job, found["_id"], _merged_state(job, found, key, state))
-            merges.append(((key, state), ReplaceOne(_unchanged(found), _carried(found, merged))))
+            merged.append(_carried(found, document_for(job, found["_id"], _merged_state(job, found, key, state))))
+            merges.append(((key, state), ReplaceOne(_unchanged(found), merged[-1])))
         elif decision == IN:
             counts.present += 1
         elif decision == LATE:
@@ -346,8 +314,10 @@ def _reduce_round(
             )
     documents = [document_for(job, key, state) for key, state in inserts]
     on_phase(COMMIT)
-    again = [inserts[index] for index in _inserted(collection, documents)] if documents else []
-    changed = _merge_round(collection, merges)
+    with _naming_the_key(documents):
+        again = [inserts[index] for index in _inserted(collection, documents)] if documents else []
+    with _naming_the_key(merged):
+        changed = _merge_round(collection, merges)
     counts.written += len(inserts) - len(again) + len(merges) - len(changed)
     return again + changed
 
@@ -360,9 +330,8 @@ def _present(collection: Collection[dict[str, Any]], keys: list[Any]) -> dict[An
 
 
 def _merged_state(job: CommitJob, found: Mapping[str, Any], key: Any, state: Any) -> Any:
-    before = found["state"] if "state" in found else found.get("value")
     assert job.reduce is not None
-    return call_reduce(job.reduce, key, [before, state])
+    return call_reduce(job.reduce, key, [_reduced(found), state])
 
 
 def _unchanged(found: Mapping[str, Any]) -> dict[str, Any]:

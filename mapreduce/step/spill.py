@@ -13,7 +13,7 @@ from typing import Any
 
 import bson
 
-from mapreduce.codec import CODEC, NOT_BSON, decode, encode
+from mapreduce.codec import CODEC, NOT_BSON, decode, encode, why_not_bson
 from mapreduce.exceptions import KeyRefusedError, MapFailedError, OutputGoneError
 
 BATCH_BYTES = 64 * 2**10  # target size of an encoded batch: a merge holds one batch per run
@@ -140,7 +140,9 @@ def _culprit(keys: list[Any], values: list[Any], error: Exception) -> MapFailedE
             encode({"v": value})
         except NOT_BSON as fault:
             shown = repr(value)[:200]
-            return MapFailedError(f"value {shown} of key {key!r} cannot be stored as BSON: {fault}", {"key": key})
+            return MapFailedError(
+                f"value {shown} of key {key!r} cannot be stored as BSON: {why_not_bson(fault)}", {"key": key}
+            )
     return MapFailedError(f"a batch of {len(keys)} records cannot be stored as BSON: {error}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from mapreduce.codec import CODEC
 from mapreduce.job.function_registry import Registry
 from mapreduce.job.spec import REDUCE, JobSpec
-from mapreduce.step import commit, split
+from mapreduce.step import commit, replacement, split
 from mapreduce.step.map import MapCounts, MapJob, run_map, stored_pairs
 from mapreduce.step.reader import KeyRange, batches
 from mapreduce.step.reduce import ReduceJob, SortedRun, reduce_runs
@@ -72,7 +72,7 @@ class StepRunner:
         self._refuse_views()
         for output in self.spec.outputs.values():
             if output.output_type == "replace":
-                commit.prepare_replacement(self._database, self.spec.job_id, output.collection)
+                replacement.prepare_replacement(self._database, self.spec.job_id, output.collection)
         return split.plan(self._client, self.spec, self._limits.map_job_size)
 
     def map(
@@ -155,7 +155,7 @@ class StepRunner:
         """Replace the collections of outputs of type replace by the results, each in one step."""
         for output in self.spec.outputs.values():
             if output.output_type == "replace":
-                commit.publish(self._database, self.spec.job_id, output.collection)
+                replacement.publish(self._database, self.spec.job_id, output.collection)
 
     def _results(self, groups: Sequence[Bring], seen: _Seen) -> Iterator[tuple[Any, Any]]:
         job = ReduceJob(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from mapreduce.exceptions import CommitConflictError, FinalizeFailedError, OutputRefusedError
+from mapreduce.exceptions import CommitConflictError, FinalizeFailedError, OutputRefusedError, ReduceFailedError
 from mapreduce.job.spec import Output
 from mapreduce.step.commit import (
     IN,
@@ -16,14 +16,12 @@ from mapreduce.step.commit import (
     LATE,
     MERGE,
     OVERLAP,
-    PUBLISHED,
     CommitJob,
     commit,
     decide_write,
-    prepare_replacement,
-    publish,
 )
-from tests.support.mapreduce.tasks import add, add_n, doubled, fail_to_finalize, spoil
+from mapreduce.step.replacement import PUBLISHED, prepare_replacement, publish
+from tests.support.mapreduce.tasks import add, add_n, doubled, fail_to_finalize, joined, spoil
 
 Data = Database[dict[str, Any]]
 REDUCE = Output("zagg.x", "reduce")
@@ -134,6 +132,41 @@ def test_a_finalize_that_raises_is_named_with_its_key(database: Data) -> None:
     with pytest.raises(FinalizeFailedError, match=r"'a'.*cannot finalize") as caught:
         commit(database, "j", stamped(0, 10, finalize=fail_to_finalize), [("a", 1)])
     assert "fail_to_finalize" in caught.value.details["traceback"]
+
+
+def test_a_result_beyond_64_bits_is_named_with_its_key(database: Data) -> None:
+    with pytest.raises(ReduceFailedError, match=r"result 9223372036854775808 of key 'a'.* 64 bits.* float") as caught:
+        commit(database, "j", stamped(0, 10), [("b", 1), ("a", 2**63)])
+    assert caught.value.details == {"key": "a"}
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["number", "document"])
+def test_a_sum_that_outgrows_64_bits_when_it_is_merged_is_named_with_its_key(database: Data, nested: bool) -> None:
+    reduce = add_n if nested else add
+
+    def state(number: int) -> Any:
+        return {"n": number} if nested else number
+
+    commit(database, "j", stamped(0, 10, reduce=reduce), [("a", state(2**63 - 1)), ("b", state(1))])
+    with pytest.raises(ReduceFailedError, match=r"9223372036854775808.* of key 'a'.* 64 bits") as caught:
+        commit(database, "k", stamped(10, 20, reduce=reduce), [("b", state(1)), ("a", state(1))])
+    assert caught.value.details == {"key": "a"}
+    assert stored(database)["a"]["through"] == 10
+
+
+def test_results_beyond_64_bits_are_named_when_they_replace_others(database: Data) -> None:
+    job = CommitJob(Output("zagg.x", "merge"), add, None, None)
+    commit(database, "j", job, [("a", 10)])
+    with pytest.raises(ReduceFailedError, match="-9223372036854775809 of key 'a'"):
+        commit(database, "j", job, [("a", -(2**63) - 1)])
+
+
+def test_a_result_that_outgrows_a_document_is_named_with_its_key(database: Data) -> None:
+    half = ["x" * 2**20] * 9
+    commit(database, "j", stamped(0, 10, reduce=joined), [("a", half)])
+    with pytest.raises(ReduceFailedError, match=r"of key 'a'.* at most 16777216") as caught:
+        commit(database, "k", stamped(10, 20, reduce=joined), [("a", half)])
+    assert len(str(caught.value)) < 1_000
 
 
 def test_merge_overwrites_stored_documents_of_its_keys(database: Data) -> None:

@@ -47,6 +47,11 @@ def add(key, values):
     return sum(values)
 
 
+def joined(key, values):
+    """Return one list of all lists."""
+    return [item for value in values for item in value]
+
+
 def add_slowly(key, values):
     time.sleep(0.001)
     return sum(values)
