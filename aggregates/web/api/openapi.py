@@ -54,6 +54,7 @@ RANGE = [
     text("to", "End of the range, in the same forms."),
     text("tz", "Time zone of keys without an offset, such as Europe/Berlin; by default that of the configuration."),
 ]
+BOM = text("bom", "1: begin a CSV file with a byte order mark, so that Excel reads it as UTF-8.", enum=["1"])
 _FILL = OpenApiParameter(
     "fill", OpenApiTypes.STR, enum=[fill for fill in FILLS if fill], description="Value for periods without data."
 )

@@ -139,18 +139,18 @@ class ExportView(ApiView):
         400,
         404,
         503,
-        parameters=[openapi.PREFIX, *openapi.RANGE],
+        parameters=[openapi.PREFIX, *openapi.RANGE, openapi.BOM],
     )
     def get(self, request: Request, name: str, form: str) -> HttpResponseBase:
         """Export all documents. `csv`: one row per document, one column per field. `jsonl`: one document per line."""
         rights = rights_of(request)
         rights.require_name(name)
+        write, media_type = export.form_of(form, request.GET.get("bom", ""))
         asked = series_query(request, name)
         span = read_span(asked.start, asked.end, asked.zone, datetime.now(UTC))
         require_known(rights, name)
         collection = query.collection_name(name)
         rows = query.stream(database(), collection, asked.prefix, span, asked.zone) if collection else iter(())
-        write, media_type = export.FORMS[form]
         response = StreamingHttpResponse(write(rows), content_type=media_type)
         response["Content-Disposition"] = f'attachment; filename="{export.file_name(name)}.{form}"'
         for header, value in freshness.read(database(), name).headers().items():

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from bson import Decimal128
 from django.test import Client
 from pymongo.read_concern import ReadConcern
 
@@ -237,6 +238,15 @@ def test_csv_cells_are_never_formulas(open_site: Any, aggregate: Aggregate, clie
     for row in csv.reader(io.StringIO(text)):
         for cell in row:
             assert not cell.startswith(("=", "+", "@", "\t")) and (not cell.startswith("-") or cell == "-5"), cell
+
+
+def test_csv_has_a_byte_order_mark_if_asked_for(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    aggregate("e", {"größe": Decimal128("0.10")})
+    answer = client.get("/api/v1/export/e.csv", {"bom": "1"})
+    assert b"".join(answer.streaming_content).decode() == "\ufeffkey,value,more\r\ngröße,0.10,\r\n"
+    refused = client.get("/api/v1/export/e.csv", {"bom": "yes"})
+    assert (refused.status_code, refused.json()["error"]["details"]) == (400, {"parameter": "bom"})
+    assert client.get("/api/v1/export/e.jsonl", {"bom": "1"}).status_code == 400
 
 
 def test_csv_keeps_fields_that_first_appear_after_the_sample(
