@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pymongo.collection import Collection
     from pymongo.database import Database
 
-    from aggregates.period import Span
+    from aggregates.period import Pair
 
 Document = Mapping[str, Any]
 Function = Callable[..., Any]
@@ -102,7 +102,7 @@ class Task:
         """Return the value that readers see; the reduced value is kept in `state`. The default is never called."""
         return value
 
-    def period(self, key: Any) -> Span | None:
+    def period(self, key: Any) -> Pair | None:
         """Return the period of `key` as a pair of timezone-aware datetimes, or None if it has none.
 
         Tasks that define it can be rebuilt for a range of time. `aggregates.period` has functions for common keys.

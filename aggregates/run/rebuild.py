@@ -10,7 +10,7 @@ from pymongo import ReplaceOne, WriteConcern
 
 from aggregates.definition.definition import EVENT, Definition
 from aggregates.exceptions import NotRebuildableError
-from aggregates.period import Span, overlaps, union
+from aggregates.period import Pair, overlaps, union
 from aggregates.run.context import RunContext
 from aggregates.run.generation import collection_name
 from aggregates.run.incremental import require_unblocked
@@ -38,7 +38,7 @@ class Rebuild:
         self._run_context = run_context
         self._task = plan.task
 
-    def widen(self, position: Position, since: datetime, until: datetime) -> Span:
+    def widen(self, position: Position, since: datetime, until: datetime) -> Pair:
         """Return the smallest range around [since, until) that splits no period of an existing key."""
         require_unblocked(position)
         if position.generation == 0 or position.open_range is not None:
