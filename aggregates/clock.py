@@ -137,6 +137,11 @@ def _by_zone(zone: tzinfo) -> WallClock:
     return WallClock(zone if offset is None else timezone(offset) if offset else UTC)
 
 
+def clamp(moment: datetime) -> datetime:
+    """Return an aware datetime as the same instant in UTC, or the nearest that UTC can name."""
+    return wall_clock(UTC).reading(moment).replace(tzinfo=UTC)
+
+
 def _instant(reading: datetime, offset: timedelta) -> datetime:
     try:
         return (reading - offset).replace(tzinfo=UTC, fold=0)

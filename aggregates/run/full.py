@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
+from aggregates.clock import clamp
 from aggregates.definition.definition import Definition
 from aggregates.exceptions import EventsGoneError, RunCancelledError, RunFailedError
 from aggregates.run import failpoint, jobs
@@ -49,8 +50,10 @@ def full_run(run_context: RunContext, definition: Definition, *, force: bool = F
 def rebuild(run_context: RunContext, definition: Definition, since: datetime, until: datetime) -> Outcome:
     """Recompute the periods that overlap [since, until) from the stored events and keep the others as they are.
 
-    Block until done. Raise `NotRebuildableError` if the task has no `period`, and whatever `full_run` raises.
+    Keys whose period is unknown stay too, and the outcome names them. Block until done. Raise `NotRebuildableError` if
+    the task has no `period`, and whatever `full_run` raises.
     """
+    since, until = clamp(since), clamp(until)
     with _building(run_context, definition) as (held_lease, position, readable):
         plan = run_context.plan(definition, readable.range(readable.first, readable.through), full=True)
         builder = GenerationBuilder(run_context, definition, held_lease, plan)
@@ -163,7 +166,8 @@ class GenerationBuilder:
             work.copy(position, scratch, build, inside=True)
             build = replace(build, copied=True)
             self._positions.record_build(self._lease, build)
-            return self.run(build)
+            work.periods.report(position.name)
+            return replace(self.run(build), odd_keys=tuple(work.periods.odd_keys), odd_count=work.periods.odd_count)
         except (RunFailedError, RunCancelledError):
             self.discard(self._positions.get(self._lease.name))
             raise

@@ -47,6 +47,8 @@ class Outcome:
     duration_s: float = 0.0
     code: str = ""  # version of the task's code
     due: str = ""  # why a full run is due although this run succeeded
+    odd_keys: tuple[str, ...] = ()  # the first keys that a rebuild kept because `period(key)` fails on them, and how
+    odd_count: int = 0
 
     def sentence(self) -> str:
         """Return one line for a person."""
@@ -59,5 +61,11 @@ class Outcome:
         span = f"({self.start}, {self.through}]" if self.start is not None else f"through {self.through}"
         return (
             f"{self.name}: {self.mode} run over events {span}: {self.counts.docs_in} read{skipped}, "
-            f"{self.counts.keys} keys of {targets} written in {self.duration_s:.2f} s"
+            f"{self.counts.keys} keys of {targets} written in {self.duration_s:.2f} s{self._odd_sentence()}"
         )
+
+    def _odd_sentence(self) -> str:
+        if not self.odd_count:
+            return ""
+        more = ", ..." if self.odd_count > len(self.odd_keys) else ""
+        return f"; {self.odd_count} kept as they are, because period(key) fails: {', '.join(self.odd_keys)}{more}"

@@ -236,3 +236,22 @@ class Sum(Task):
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
         return sum(values)
+
+
+class ByHourInBerlin(CountByDay):
+    """Count by project and hour of a zone that changes its clocks."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield f"{event['context']['project']}/{period.hour_key(event['timestamp'], 'Europe/Berlin')}", 1
+
+    def period(self, key: str) -> period.Span:
+        return period.hour(key.rpartition("/")[2], "Europe/Berlin")
+
+
+class ByDayOfAnyYear(CountByDay):
+    """Count by project and day, with years of four digits."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield f"{event['context']['project']}/{period.day_key(event['timestamp'])}", 1
