@@ -8,14 +8,14 @@ that is skipped is an empty span. Years are written with four digits, and everyt
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Literal
+from typing import Final, Literal
 
 from aggregates.clock import MAX_READING, WallClock, wall_clock
 
 Unit = Literal["year", "month", "week", "day", "hour", "minute", "second"]
 Zone = str | tzinfo
 
-_SECONDS = {"week": 604_800, "day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
+SECONDS: Final[dict[Unit, int]] = {"week": 604_800, "day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
 _DAY = timedelta(days=1)
 
 
@@ -158,7 +158,7 @@ def _clock_span(text: str, zone: Zone, unit: Unit, count: int) -> Span:
     start = datetime.fromisoformat(text)
     if len(text) < 13 or start.second or start.microsecond:
         raise ValueError(f"{text!r} is not the start of a minute such as 2011-07-01T13:05")
-    length = timedelta(seconds=count * _SECONDS[unit])
+    length = timedelta(seconds=count * SECONDS[unit])
     if start.tzinfo is not None:
         instant = wall_clock(start.tzinfo).first(start.replace(tzinfo=None))
         return Span(instant, _later(instant, length), unit, count, wall_clock(zone).zone)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from aggregates.exceptions import TaskError
@@ -79,6 +80,9 @@ class Task:
 
     on_error: ClassVar[str] = "fail"
     """`fail` stops the run at an event on which `map` raises; `skip` skips the event and keeps its id."""
+
+    zone: str | tzinfo | None = None
+    """Zone whose clock the keys name, such as `Europe/Berlin`; None means that of the spans of `period`, else UTC."""
 
     outputs: ClassVar[Sequence[str]] = ()
     """Values of `c` that a map given to `start_xmr` yields; each is a separate output."""

@@ -18,10 +18,10 @@ from aggregates.exceptions import EventsGoneError, RunCancelledError, RunFailedE
 from aggregates.run import failpoint, jobs
 from aggregates.run.context import RunContext
 from aggregates.run.decision import events_missing
-from aggregates.run.incremental import make_outcome, plan_range
+from aggregates.run.incremental import plan_range
 from aggregates.run.inputs import inputs_locked, readable_input
 from aggregates.run.lease import HeldLease
-from aggregates.run.outcome import Outcome, RunCounts
+from aggregates.run.outcome import Outcome, RunCounts, make_outcome
 from aggregates.run.planner import Plan
 from aggregates.run.position import Build, Position, new_uid
 from aggregates.run.position_store import PositionUpdate
@@ -235,6 +235,7 @@ class GenerationBuilder:
             position = self._positions.switch(self._lease, live.lease, build, reached)
             position = self._run_context.generations.switch_views(position)
         failpoint.hit("shown")
+        self._run_context.record_key_times(position, self._plan, again=True)
         return make_outcome(
             self._definition,
             position,

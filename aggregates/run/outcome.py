@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from aggregates.definition.definition import Definition
+from aggregates.run.position import Position
+
 State = Literal["complete", "nothing", "blocked"]
 
 
@@ -69,3 +72,21 @@ class Outcome:
             return ""
         more = ", ..." if self.odd_count > len(self.odd_keys) else ""
         return f"; {self.odd_count} kept as they are, because period(key) fails: {', '.join(self.odd_keys)}{more}"
+
+
+def make_outcome(
+    definition: Definition, position: Position, state: Any, reason: str = "", mode: str = "incremental", **run: Any
+) -> Outcome:
+    """Return an outcome with the state of `position`; `run` are fields that only a run which did something has."""
+    return Outcome(
+        name=definition.name,
+        mode=mode,
+        state=state,
+        reason=reason,
+        through=position.position,
+        complete_through=position.complete_through,
+        generation=position.generation,
+        outputs=position.outputs,
+        due=position.due,
+        **run,
+    )

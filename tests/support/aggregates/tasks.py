@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from aggregates import period
@@ -255,3 +256,27 @@ class ByDayOfAnyYear(CountByDay):
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
             yield f"{event['context']['project']}/{period.day_key(event['timestamp'])}", 1
+
+
+class PlainPairs(CountByDay):
+    """Return a pair without unit or zone, as tasks did before spans had them."""
+
+    zone = "America/New_York"
+
+    def period(self, key: str) -> tuple[datetime, datetime]:
+        start, end = period.day(key.rpartition("/")[2], "America/New_York")
+        return start, end
+
+
+class OfZone(Scaled):
+    """Name the zone of its keys, which have no period."""
+
+    zone = "Asia/Tokyo"
+
+
+class HourAndDay(Task):
+    """Fill two outputs, each by a task of its own."""
+
+    def run(self, socket: Any, full: bool = False) -> None:
+        self.subtask(ByHourInBerlin).start_mr(socket, "hours", full)
+        self.subtask(CountByDay).start_mr(socket, "days", full)
