@@ -16,7 +16,7 @@ from aggregates.web.auth.access import READ, Rights, rights_of
 from aggregates.web.exceptions import BadRequestError
 from aggregates.web.mongo import database
 from aggregates.web.response import View, json_errors, json_response
-from aggregates.web.series import freshness, points, query
+from aggregates.web.series import freshness, points, query, ranking
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
 
 MAX_QUERIES = 64
@@ -55,7 +55,7 @@ def qr(request: HttpRequest) -> HttpResponse:
         sort = wanted.get("sort") or "value.rank"
         check_field(sort.removeprefix("-"), f"q-{number}.sort")
         limit = read_number(wanted.get("limit") or "", f"q-{number}.limit", 1, MAX_RANKED, MAX_RANKED)
-        answers[wanted["n"]] = query.read_ranked(database(), name, condition, sort, limit)
+        answers[wanted["n"]] = ranking.read_ranked(database(), name, condition, sort, limit)
     return json_response(answers, headers=_freshness(queries))
 
 

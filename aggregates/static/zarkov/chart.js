@@ -73,7 +73,7 @@ export class ChartView {
   }
 
   number() {
-    const series = this.state.series[0];
+    const series = this.state.series.find((each) => each.data.length);
     const [x, y] = series.data[series.data.length - 1];
     const before = series.data.length > 1 ? series.data[series.data.length - 2][1] : null;
     if (!this.big) {
@@ -83,6 +83,7 @@ export class ChartView {
       this.canvas.replaceChildren(this.big, this.trend, small);
       this.plot = this.makePlot(small, "area", true);
     }
+    this.big.title = exact(y, this.unit);
     this.big.replaceChildren(compact(y), ...(this.unit ? [make("small", {}, ` ${this.unit}`)] : []));
     this.trend.textContent = `${trendWords(y, before)} · ${moment(x, this.state.step, this.zone)}`;
     this.plot.show({ ...this.state, series: [series] });
@@ -157,9 +158,9 @@ export class ChartView {
 
 function trendWords(now, before) {
   if (before === null || before === undefined || now === null) return "no earlier value";
-  if (before === 0) return now === 0 ? "unchanged" : `${now > 0 ? "▲" : "▼"} from 0`;
-  const change = ((now - before) / Math.abs(before)) * 100;
-  if (Math.abs(change) < 0.05) return "unchanged";
+  const change = (Number(now) / Math.abs(Number(before)) - Math.sign(Number(before))) * 100;
+  if (Math.abs(change) < 0.05 || now == before) return "unchanged";
+  if (!Number.isFinite(change)) return `${now > before ? "▲" : "▼"} from ${compact(before)}`; // from 0, or nearly
   const word = Math.abs(change) >= 1000 ? compact(change) : change.toFixed(1);
   return `${change > 0 ? "▲ +" : "▼ "}${word} % compared with the previous period`;
 }

@@ -24,7 +24,7 @@ from aggregates.web.json_encoding import plain
 from aggregates.web.live.feed import SeriesFeed
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
-from aggregates.web.series import export, freshness, query
+from aggregates.web.series import export, freshness, query, ranking
 from aggregates.web.series.points import read_fill
 from aggregates.web.series.query import SeriesQuery
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
@@ -122,7 +122,7 @@ class RankedView(ApiView):
         sort = request.GET.get("sort") or "-value"
         check_field(sort.removeprefix("-"), "sort")
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 100, 20)
-        found = query.read_ranked(database(), query.collection_name(name), condition, sort, limit)
+        found = ranking.read_ranked(database(), query.collection_name(name), condition, sort, limit)
         if not found:
             require_known(rights, name)
         state = {"documents": plain(found), **freshness.read(database(), name).document()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from bson import Decimal128
 
 from aggregates.web.exceptions import BadRequestError, TooLargeError
+from aggregates.web.json_encoding import decimal_number
 from aggregates.web.series.output_key import Unit, chart_x, complete_parts, parse_period, split_key
 from aggregates.web.series.time_span import TimeSpan, first_step, steps
 
@@ -93,11 +95,13 @@ def by_dimension(
 
 
 def keep_largest(chart: ChartData, limit: int) -> None:
-    """Keep the `limit` series with the largest sums, in the same order, and count the others as omitted."""
+    """Keep the `limit` series with the largest sums, in the same order, and count the others as omitted.
+
+    A value that is no finite number adds nothing.
+    """
     if len(chart.series) <= limit:
         return
-    sums = sorted(chart.series, key=lambda series: -sum(abs(y) for _, y in series.data if y is not None))
-    kept = {id(series) for series in sums[:limit]}
+    kept = {id(series) for series in sorted(chart.series, key=_size, reverse=True)[:limit]}
     chart.omitted += len(chart.series) - limit
     chart.series = [series for series in chart.series if id(series) in kept]
 
@@ -161,14 +165,14 @@ def _place(key: Any, zone: str) -> tuple[str, Any, Unit | None]:
 
 
 def _numbers(value: Any, fields: tuple[str, ...]) -> Iterable[tuple[str, Any]]:
+    """Return the numbers in a value by field; None for one that is not finite."""
     if not isinstance(value, Mapping):
-        number = _number(value)
-        return [("value", number)] if number is not None and (not fields or "value" in fields) else []
-    if not fields:
-        pairs = ((name, _number(item)) for name, item in value.items())
+        pairs: Iterable[tuple[str, Any]] = [("value", value)] if not fields or "value" in fields else []
+    elif not fields:
+        pairs = value.items()
     else:
-        pairs = ((name, _number(_at(value, name))) for name in fields)
-    return [(name, number) for name, number in pairs if number is not None]
+        pairs = ((name, _at(value, name)) for name in fields)
+    return [(name, _finite(item)) for name, item in pairs if _is_number(item)]
 
 
 def _at(value: Any, path: str) -> Any:
@@ -181,10 +185,21 @@ def _at(value: Any, path: str) -> Any:
     return value
 
 
-def _number(value: Any) -> Any:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Decimal128) and not isinstance(value, bool)
+
+
+def _finite(value: Any) -> Any:
+    """Return a number as it is drawn and written: None, a gap, for NaN and infinities."""
     if isinstance(value, Decimal128):
-        return float(value.to_decimal())
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        return decimal_number(value)
+    return value if math.isfinite(value) else None
+
+
+def _size(series: Series) -> tuple[float, float]:
+    """Return the sum of absolute values, and a part of it that tells sums apart which no double can hold."""
+    sizes = [abs(y) for _, y in series.data if y is not None and math.isfinite(y)]
+    return sum(sizes), sum(size * 2.0**-64 for size in sizes)
 
 
 def _label(dimensions: str, name: str, prefix: str) -> str:

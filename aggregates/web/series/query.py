@@ -98,17 +98,6 @@ def read_series(database: Database[dict[str, Any]], query: SeriesQuery, now: dat
     return chart
 
 
-def read_ranked(
-    database: Database[dict[str, Any]], collection: str | None, condition: Mapping[str, Any], sort: str, limit: int
-) -> list[dict[str, Any]]:
-    """Return the first `limit` documents that match `condition`, ordered by `sort` (`-field` = largest first)."""
-    if collection is None:
-        return []
-    direction = -1 if sort.startswith("-") else 1
-    cursor = database[collection].find(dict(condition), {"state": 0}).sort([(sort.lstrip("-"), direction), ("_id", 1)])
-    return list(cursor.limit(limit).max_time_ms(QUERY_LIMIT_MS))
-
-
 def stream(
     database: Database[dict[str, Any]], collection: str, prefix: str, span: TimeSpan, zone: str
 ) -> Iterator[Any]:

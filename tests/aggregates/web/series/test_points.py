@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -80,6 +81,29 @@ def test_the_largest_series_are_kept_in_order() -> None:
     keep_largest(found, 2)
     assert [s.key for s in found.series] == ["b", "c"]
     assert found.omitted == 1
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, Decimal128("NaN"), Decimal128("-Infinity")])
+def test_a_value_that_is_not_finite_is_a_gap_and_adds_nothing_to_the_size_of_its_series(odd: Any) -> None:
+    values = {"a/2024-01-01": 1, "b/2024-01-01": odd, "b/2024-01-02": 2, "c/2024-01-01": 1000, "d/2024-01-01": 600}
+    found = chart({**values, "e/2024-01-01": odd})
+    assert [s.data for s in found.series if s.key == "b"] == [[[FIRST, None], [FIRST + DAY, 2]]]
+    keep_largest(found, 3)
+    assert [s.key for s in found.series] == ["b", "c", "d"]
+    assert found.omitted == 2
+
+
+def test_sums_that_no_double_can_hold_are_still_ranked() -> None:
+    found = chart({f"{name}/2024-01-0{day}": size for name, size in (("a", 1e308), ("b", -1.7e308)) for day in (1, 2)})
+    keep_largest(found, 1)
+    assert [s.key for s in found.series] == ["b"]
+
+
+def test_whole_decimals_are_exact_and_signalling_ones_do_no_harm() -> None:
+    values = {"a": Decimal128("9007199254740993"), "b": Decimal128("sNaN"), "c": Decimal128("1E+6000")}
+    assert {s.field: s.data[0][1] for s in chart({"2024-01-01": values}).series} == {
+        "a": 9007199254740993, "b": None, "c": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("fill", "between"), [("gap", None), ("zero", 0), ("previous", 1)])
