@@ -19,7 +19,7 @@ class CommitsByDay(Task):
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
-            yield f"{event['context']['project']}/{event['timestamp']:%Y-%m-%d}", 1
+            yield f"{event['context']['project']}/{period.day_key(event['timestamp'])}", 1
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
         return sum(values)
@@ -36,7 +36,7 @@ class LinesChangedByDay(Task):
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, dict[str, int]]]:
         for event in events:
-            key = f"{event['context']['project']}/{event['timestamp']:%Y-%m-%d}"
+            key = f"{event['context']['project']}/{period.day_key(event['timestamp'])}"
             extra = event["extra"]
             yield key, {"insertions": extra["insertions"], "deletions": extra["deletions"]}
 
@@ -88,7 +88,7 @@ class EventsByMinute(Task):
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
             kind = event["type"].replace("%", "%25").replace("/", "%2F")
-            yield f"{kind}/{event['timestamp']:%Y-%m-%dT%H:%M}", 1
+            yield f"{kind}/{period.minute_key(event['timestamp'])}", 1
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
         return sum(values)
