@@ -62,9 +62,57 @@ def test_a_range_is_exact_for_periods_of_any_length(
 ) -> None:
     keys = ["2010", "2011", "2011-06-30", "2011-07", "2011-07-01", "2011-07-02T00:00", "2011-07-02T00:01", "2012"]
     aggregate("mixed", {f"{prefix}{key}": 1 for key in keys})
-    found = series(client, "mixed", prefix=prefix, from_="2011-07-01", to="2011-07-02")
+    found = series(client, "mixed", prefix=prefix, from_="2011-07-01", to="2011-07-02T00:00")
     (data,) = points(found).values()
     assert [x for x, _ in data] == [JULY_1, JULY_1, JULY_1 + DAY]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("from=2011-07&to=2011-07", ["2011-07-01T00:00", "2011-07-01T13:00", "2011-07-01T23:00", "2011-07-31T23:00"]),
+        ("to=2011-07-01", ["2011-06-30T23:00", "2011-07-01T00:00", "2011-07-01T13:00", "2011-07-01T23:00"]),
+        ("from=2011-07-01&to=2011-07-01T13", ["2011-07-01T00:00", "2011-07-01T13:00"]),
+        ("from=2011-W26&to=2011-W26", ["2011-06-30T23:00", "2011-07-01T00:00", "2011-07-01T13:00", "2011-07-01T23:00"]),
+        ("from=2011-07-01T15:00+02:00&to=2011-07-01T15:00+0200", ["2011-07-01T13:00"]),
+        ("from=2011-07-01T15:00%2B02&to=2011-07-01+13:00", ["2011-07-01T13:00"]),
+        ("from=2011-07-01T13:00&to=2011-07-01t13:00z&tz=UTC", ["2011-07-01T13:00"]),
+        ("from=2011-08&to=2011", ["2011-08-01T00:00"]),
+    ],
+)
+def test_series_export_and_live_streams_read_a_range_alike(
+    open_site: Any, aggregate: Aggregate, client: Client, asked: str, expected: list[str]
+) -> None:
+    keys = [
+        "2011-06-30T23:00", "2011-07-01T00:00", "2011-07-01T13:00", "2011-07-01T23:00", "2011-07-31T23:00",
+        "2011-08-01T00:00",
+    ]  # fmt: skip
+    aggregate("hours", {key: number for number, key in enumerate(keys)})
+    values = [keys.index(key) for key in expected]
+    (line,) = client.get(f"/api/v1/series/hours/?{asked}").json()["series"]
+    assert [y for _, y in line["data"]] == values
+    lines = b"".join(client.get(f"/api/v1/export/hours.jsonl?{asked}").streaming_content).splitlines()
+    assert [json.loads(text)["_id"] for text in lines] == expected
+    stream = client.get(f"/api/v1/live/hours/?{asked}").streaming_content
+    text = next(part for part in stream if b"data: " in part).decode()
+    assert [y for _, y in json.loads(text.partition("data: ")[2])["series"][0]["data"]] == values
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("from=2011-08&to=2011-07", "from = '2011-08' is after to = '2011-07': swap them"),
+        ("to=20110701", "to = '20110701' could be a date or milliseconds"),
+        ("from=2011-07-01T13:00+2:00", "from = '2011-07-01T13:00 2:00' is not a point in time: use a date"),
+    ],
+)
+def test_a_range_that_cannot_be_read_is_refused_alike_everywhere(
+    open_site: Any, aggregate: Aggregate, client: Client, asked: str, message: str
+) -> None:
+    aggregate("a", {"2011-07-01": 1})
+    for path in ("series/a/", "export/a.csv", "live/a/", "events/", "quarantine/"):
+        answer = client.get(f"/api/v1/{path}?{asked}")
+        assert (answer.status_code, message in answer.json()["error"]["message"]) == (400, True), path
 
 
 def test_a_range_is_read_in_the_requested_zone(open_site: Any, aggregate: Aggregate, client: Client) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aggregates.time_reader import read_time
 from aggregates.web.exceptions import BadRequestError
-from aggregates.web.series.time_span import TimeSpan, first_step, is_zone, read_span, read_zone, steps
+from aggregates.web.series.time_span import TimeSpan, asked_span, first_step, is_zone, read_span, read_zone, steps
 
 NOW = datetime(2024, 3, 31, 15, 30, tzinfo=UTC)
 
@@ -53,6 +54,37 @@ def test_other_texts_are_refused_with_parameter_value_and_remedy(text: str) -> N
 def test_huge_ranges_start_at_the_earliest_moment(text: str) -> None:
     start = read_span(text, "", "UTC", NOW).start
     assert start is not None and start.year < 1300
+
+
+@pytest.mark.parametrize(
+    "text", ["2011", "2011-07", "2011-W27", "2011-07-01", "2011-07-01T13", "2011-07-01T13:05", "now"]
+)
+def test_the_same_text_at_both_ends_is_the_whole_of_what_it_names(text: str) -> None:
+    span, whole = read_span(text, text, "Europe/Berlin", NOW), read_time(text, "Europe/Berlin", NOW)
+    assert (span.start, span.end) == (whole.first, whole.last)
+
+
+def test_today_is_the_whole_day_and_now_an_instant() -> None:
+    midnight = datetime(2024, 3, 31, tzinfo=UTC)
+    assert read_span("today", "today", "UTC", NOW) == TimeSpan(midnight, midnight + timedelta(days=1, microseconds=-1))
+    assert read_span("-7d", "now", "UTC", NOW) == TimeSpan(NOW - timedelta(days=7), NOW)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [("2011-08", "2011-07"), ("2011-07-02", "2011-07-01"), ("now", "2024-03-30"), ("now", "-1s"), ("2099", "now")],
+)
+def test_a_span_that_ends_before_it_starts_is_refused_with_both_ends(start: str, end: str) -> None:
+    with pytest.raises(BadRequestError, match=f"from = '{start}' is after to = '{end}': swap them") as caught:
+        read_span(start, end, "UTC", NOW)
+    assert caught.value.details == {"parameter": "from"}
+
+
+def test_a_span_of_a_request_has_its_zone_or_the_configured_one() -> None:
+    given = {"from": "2011-07-01", "to": "2011-07-01 02:00"}
+    assert asked_span(given, "Europe/Berlin", NOW) == read_span(*given.values(), "Europe/Berlin", NOW)
+    assert asked_span({**given, "tz": "Asia/Kolkata"}, "UTC", NOW) == read_span(*given.values(), "Asia/Kolkata", NOW)
+    assert asked_span({}, "UTC", NOW) == TimeSpan(None, None)
 
 
 def test_a_span_includes_both_ends_and_can_be_open() -> None:
