@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -24,14 +25,20 @@ _LENGTHS = {
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    start: datetime | None  # included; None = open
-    end: datetime | None  # included; None = open
+    """A span of time, both ends included."""
+
+    start: datetime | None  # None = open
+    end: datetime | None  # None = open
+    _from_ms: float = field(init=False, repr=False, compare=False)
+    _to_ms: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_from_ms", -math.inf if self.start is None else _ms(self.start))
+        object.__setattr__(self, "_to_ms", math.inf if self.end is None else _ms(self.end))
 
     def contains(self, ms: float) -> bool:
         """Return True if `ms` (milliseconds since 1970) is in the span."""
-        if self.start is not None and ms < self.start.timestamp() * 1000:
-            return False
-        return self.end is None or ms <= self.end.timestamp() * 1000
+        return self._from_ms <= ms <= self._to_ms
 
 
 def read_span(start: str, end: str, zone: str, now: datetime) -> TimeSpan:
@@ -111,3 +118,8 @@ def _named(parameter: str, text: str, zone: str, now: datetime) -> NamedTime | N
         return read_time(text, zone, now)
     except TimeTextError as error:
         raise BadRequestError(f"{parameter} = {error}", parameter=parameter) from None
+
+
+def _ms(moment: datetime) -> float:
+    """Return milliseconds since 1970, rounded as those of keys are, so that equal instants are equal numbers."""
+    return round(moment.timestamp() * 1000, 3)

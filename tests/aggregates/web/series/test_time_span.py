@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aggregates.time_reader import read_time
 from aggregates.web.exceptions import BadRequestError
+from aggregates.web.series.output_key import parse_period
 from aggregates.web.series.time_span import TimeSpan, asked_span, first_step, is_zone, read_span, read_zone, steps
 
 NOW = datetime(2024, 3, 31, 15, 30, tzinfo=UTC)
@@ -62,6 +63,15 @@ def test_huge_ranges_start_at_the_earliest_moment(text: str) -> None:
 def test_the_same_text_at_both_ends_is_the_whole_of_what_it_names(text: str) -> None:
     span, whole = read_span(text, text, "Europe/Berlin", NOW), read_time(text, "Europe/Berlin", NOW)
     assert (span.start, span.end) == (whole.first, whole.last)
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_a_span_contains_the_instants_that_are_its_ends(moment: datetime) -> None:
+    moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    text = moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    period = parse_period(text, "UTC")
+    assert period is not None
+    assert read_span(text, text, "UTC", NOW).contains(period.ms)
 
 
 def test_today_is_the_whole_day_and_now_an_instant() -> None:
