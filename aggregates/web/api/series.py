@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 from django.conf import settings
 from django.db.models import Q
@@ -27,7 +28,7 @@ from aggregates.web.series import export, freshness, query, ranking
 from aggregates.web.series.points import read_fill
 from aggregates.web.series.query import SeriesQuery
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
-from aggregates.web.series.time_span import read_span, read_zone
+from aggregates.web.series.time_span import TimeSpan, asked_span, read_span, read_zone
 
 
 class AnyAccept(BaseContentNegotiation):
@@ -106,6 +107,7 @@ class RankedView(ApiView):
             openapi.text("sort", "Field to sort by; -FIELD puts the largest first. By default -value."),
             openapi.text("filter", 'Conditions as JSON, such as {"value": {"$gt": 10}}.'),
             openapi.PREFIX,
+            *openapi.RANGE,
             openapi.number("limit", "Maximum number of documents.", 1, 100, 20),
         ],
     )
@@ -119,7 +121,11 @@ class RankedView(ApiView):
         sort = request.GET.get("sort") or "-value"
         check_field(sort.removeprefix("-"), "sort")
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 100, 20)
-        found = ranking.read_ranked(database(), query.collection_name(name), condition, sort, limit)
+        zone = read_zone(request.GET.get("tz", ""), settings.ZARKOV.time_zone)
+        span = asked_span(request.GET, zone, datetime.now(UTC))
+        inside = None if span == TimeSpan(None, None) else partial(query.starts_inside, span=span, zone=zone)
+        collection = query.collection_name(name)
+        found = ranking.read_ranked(database(), collection, condition, sort, limit, inside=inside)
         if not found:
             require_known(rights, name)
         state = {"documents": plain(found), **freshness.read(database(), name).document()}

@@ -108,10 +108,14 @@ def stream(
     bounds = _bounds(database, collection, prefix, span)
     with database[collection].find({"_id": bounds} if bounds else {}, {"state": 0}).sort("_id", 1) as cursor:
         for document in cursor:
-            key = document["_id"]
-            period = parse_period(split_key(key)[1], zone) if isinstance(key, str) else None
-            if period is None or span.contains(period.ms):
+            if starts_inside(document["_id"], span, zone):
                 yield document
+
+
+def starts_inside(key: Any, span: TimeSpan, zone: str) -> bool:
+    """Return True if the period of a key starts in `span`. Keys that are no dates are in every span."""
+    period = parse_period(split_key(key)[1], zone) if isinstance(key, str) else None
+    return period is None or span.contains(period.ms)
 
 
 def _read(

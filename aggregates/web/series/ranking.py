@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from pymongo.database import Database
@@ -19,12 +19,19 @@ _NO_NUMBER: Final = [
 
 
 def read_ranked(
-    database: Database[dict[str, Any]], collection: str | None, condition: Mapping[str, Any], sort: str, limit: int
+    database: Database[dict[str, Any]],
+    collection: str | None,
+    condition: Mapping[str, Any],
+    sort: str,
+    limit: int,
+    *,
+    inside: Callable[[Any], bool] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the first `limit` documents that match `condition`, ordered by `sort` (`-field` = largest first).
 
     Finite numbers come first in either direction, then other values in MongoDB's order, then documents whose field is
-    NaN, infinite, null or missing. Equal values are in the order of their keys.
+    NaN, infinite, null or missing. Equal values are in the order of their keys. With `inside`, only documents count
+    for whose key it returns True.
     """
     if collection is None:
         return []
@@ -33,13 +40,13 @@ def read_ranked(
     found: dict[str, dict[str, Any]] = {}  # a document that changes between two reads is listed once
     for kind, by_field in _kinds(field):
         order = {"_id": 1} if not by_field else {field: direction} if field == "_id" else {field: direction, "_id": 1}
-        wanted = {"$and": [dict(condition), kind]}
-        cursor = database[collection].find(wanted, {"state": 0}).sort(order).limit(limit)
-        for document in cursor.max_time_ms(QUERY_LIMIT_MS):
-            found.setdefault(repr(document["_id"]), document)
-        if len(found) >= limit:
-            break
-    return list(found.values())[:limit]
+        cursor = database[collection].find({"$and": [dict(condition), kind]}, {"state": 0}).sort(order)
+        for document in (cursor if inside else cursor.limit(limit)).max_time_ms(QUERY_LIMIT_MS):
+            if inside is None or inside(document["_id"]):
+                found.setdefault(repr(document["_id"]), document)
+            if len(found) == limit:
+                return list(found.values())
+    return list(found.values())
 
 
 def _kinds(field: str) -> Iterator[tuple[dict[str, Any], bool]]:

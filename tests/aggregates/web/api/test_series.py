@@ -80,7 +80,7 @@ def test_a_range_is_exact_for_periods_of_any_length(
         ("from=2011-08&to=2011", ["2011-08-01T00:00"]),
     ],
 )
-def test_series_export_and_live_streams_read_a_range_alike(
+def test_series_export_ranked_and_live_streams_read_a_range_alike(
     open_site: Any, aggregate: Aggregate, client: Client, asked: str, expected: list[str]
 ) -> None:
     keys = [
@@ -93,6 +93,10 @@ def test_series_export_and_live_streams_read_a_range_alike(
     assert [y for _, y in line["data"]] == values
     lines = b"".join(client.get(f"/api/v1/export/hours.jsonl?{asked}").streaming_content).splitlines()
     assert [json.loads(text)["_id"] for text in lines] == expected
+    ranked = client.get(f"/api/v1/ranked/hours/?{asked}&sort=value").json()["documents"]
+    assert [document["_id"] for document in ranked] == expected
+    ranked = client.get(f"/api/v1/ranked/hours/?{asked}&limit=1").json()["documents"]
+    assert [document["_id"] for document in ranked] == expected[-1:]
     stream = client.get(f"/api/v1/live/hours/?{asked}").streaming_content
     text = next(part for part in stream if b"data: " in part).decode()
     assert [y for _, y in json.loads(text.partition("data: ")[2])["series"][0]["data"]] == values
@@ -110,7 +114,7 @@ def test_a_range_that_cannot_be_read_is_refused_alike_everywhere(
     open_site: Any, aggregate: Aggregate, client: Client, asked: str, message: str
 ) -> None:
     aggregate("a", {"2011-07-01": 1})
-    for path in ("series/a/", "export/a.csv", "live/a/", "events/", "quarantine/"):
+    for path in ("series/a/", "ranked/a/", "export/a.csv", "live/a/", "events/", "quarantine/"):
         answer = client.get(f"/api/v1/{path}?{asked}")
         assert (answer.status_code, message in answer.json()["error"]["message"]) == (400, True), path
 
