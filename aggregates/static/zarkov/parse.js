@@ -1,6 +1,6 @@
 // Parse JSON without rounding: whole numbers that no double can hold become BigInt.
 
-const LONG = /\d{16}/;
+const LONG = /[[,:]\s*-?\d{16,}\s*[,\]}]/; // the reviver is slow, so it is used only where it may be needed
 
 // A browser that does not pass the source text of a number to the reviver rounds them, as JSON.parse does.
 export function parse(text) {
