@@ -9,7 +9,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 
 from aggregates.web.api.serializers import ErrorSerializer
-from aggregates.web.series.points import FILLS
+from aggregates.web.series.fill import FILLS
 from aggregates.web.series.time_span import ALLOWED
 
 COMMON = (401, 403, 429)

@@ -25,7 +25,7 @@ from aggregates.web.live.feed import SeriesFeed
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
 from aggregates.web.series import export, freshness, query, ranking
-from aggregates.web.series.points import read_fill
+from aggregates.web.series.fill import read_fill
 from aggregates.web.series.query import SeriesQuery
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
 from aggregates.web.series.time_span import read_span, read_zone
@@ -149,7 +149,7 @@ class ExportView(ApiView):
         span = read_span(asked.start, asked.end, asked.zone, datetime.now(UTC))
         require_known(rights, name)
         collection = query.collection_name(name)
-        rows = query.stream(database(), collection, asked.prefix, span, asked.zone) if collection else iter(())
+        rows = query.stream(database(), collection, asked.prefix, span) if collection else iter(())
         write, media_type = export.FORMS[form]
         response = StreamingHttpResponse(write(rows), content_type=media_type)
         response["Content-Disposition"] = f'attachment; filename="{export.file_name(name)}.{form}"'
