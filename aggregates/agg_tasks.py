@@ -13,7 +13,7 @@ from aggregates.task import Task, register
 
 @register
 class CommitsByDay(Task):
-    """Commits of each project on each day; key `project/YYYY-MM-DD`. Filter `{"type": "commit"}`."""
+    """Commits of each project on each day (UTC); key `project/YYYY-MM-DD`. Filter `{"type": "commit"}`."""
 
     fields = ["timestamp", "context.project"]
 
@@ -30,7 +30,7 @@ class CommitsByDay(Task):
 
 @register
 class LinesChangedByDay(Task):
-    """Lines inserted and deleted in each project on each day. Filter `{"type": "commit"}`."""
+    """Lines inserted and deleted in each project on each day (UTC). Filter `{"type": "commit"}`."""
 
     fields = ["timestamp", "context.project", "extra.insertions", "extra.deletions"]
 
@@ -81,7 +81,7 @@ class EventsByType(Task):
 
 @register
 class EventsByMinute(Task):
-    """All events by type and minute; key `type/YYYY-MM-DDTHH:MM`, with `/` and `%` of the type percent-encoded."""
+    """All events by type and minute (UTC); key `type/YYYY-MM-DDTHH:MM`, `/` and `%` of the type percent-encoded."""
 
     fields = ["timestamp", "type"]
 

@@ -19,6 +19,7 @@ MIN_INSTANT: Final = MIN_READING.replace(tzinfo=UTC)
 MAX_INSTANT: Final = MAX_READING.replace(tzinfo=UTC)
 _TICK = timedelta(microseconds=1)  # the resolution of datetime
 _SECOND = timedelta(seconds=1)
+_PROBE = timedelta(days=7)
 _OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):?(\d\d)\Z", re.ASCII)
 
 
@@ -86,6 +87,20 @@ class WallClock:
         """
         return self.first(start), self.end(end)
 
+    def offsets(self, start: datetime, end: datetime) -> list[tuple[datetime, timedelta]]:
+        """Return the offsets between two instants in order, each with the instant from which it holds.
+
+        The first holds from `start`. Two changes within a week may be missed; no zone is known to have had them.
+        """
+        found = [(start, self._offset_at(start))]
+        while self.fixed_offset is None and start < end:
+            probe = min(start + _PROBE, end) if end - start > _PROBE else end
+            offset = self._offset_at(probe)
+            if offset != found[-1][1]:
+                found.append((self._change(start, probe, found[-1][1]), offset))
+            start = probe
+        return found
+
     def _offsets(self, reading: datetime) -> tuple[timedelta, timedelta]:
         """Return the offsets of the first and the second occurrence; the first is smaller only if there is none."""
         if self.fixed_offset is not None:
@@ -101,13 +116,22 @@ class WallClock:
         low, high = _instant(reading, after), _instant(reading, before)  # around the jump
         if self._offset_at(low) == after or self._offset_at(high) == before:
             return high  # a clock that does not know its own gaps, or the ends of time
+        return self._change(low, high, before)
+
+    def _change(self, low: datetime, high: datetime, before: timedelta) -> datetime:
+        """Return the whole second at which the offset `before`, which holds at `low` and not at `high`, ends."""
         while high - low > _SECOND:
             middle = low + (high - low) / 2
-            low, high = (low, middle) if self._offset_at(middle) == after else (middle, high)
+            low, high = (middle, high) if self._offset_at(middle) == before else (low, middle)
         return high.replace(microsecond=0)
 
-    def _offset_at(self, instant: datetime) -> timedelta | None:
-        return instant.astimezone(self.zone).utcoffset()
+    def _offset_at(self, instant: datetime) -> timedelta:
+        try:
+            offset = instant.astimezone(self.zone).utcoffset()
+        except OverflowError:  # at the ends of time, where the reading has no year
+            offset = self.zone.utcoffset(instant.replace(tzinfo=None))
+        assert offset is not None
+        return offset
 
 
 def wall_clock(zone: str | tzinfo) -> WallClock:

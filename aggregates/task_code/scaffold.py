@@ -36,7 +36,7 @@ class {cls}(Task):
         return sum(values)  # also gets its own results: must be associative and commutative
 
     def period(self, key: str) -> period.Span:  # omit it if keys have no period
-        return period.day(key.rpartition("/")[2])
+        return period.day(key.rpartition("/")[2])  # in UTC; day_key and day take another zone as second argument
 '''
 
 TEST = '''"""Tests of the tasks of {name}, without a database."""

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
@@ -16,7 +15,7 @@ from aggregates.web.auth.access import READ, Rights, rights_of
 from aggregates.web.exceptions import BadRequestError
 from aggregates.web.mongo import database
 from aggregates.web.response import View, json_errors, json_response
-from aggregates.web.series import freshness, points, query, ranking
+from aggregates.web.series import freshness, output_position, points, query, ranking
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
 
 MAX_QUERIES = 64
@@ -73,7 +72,8 @@ def _time_series(rights: Rights, queries: list[dict[str, Any]]) -> HttpResponse:
     for wanted in queries:
         name = _readable_collection(rights, wanted)
         documents = query.read_range(database(), name, wanted.get("b"), wanted.get("e"))
-        answers[wanted["n"]] = points.by_field(documents, settings.ZARKOV.time_zone)
+        key_time = output_position.key_time(database(), (name or "").removeprefix(query.NAMESPACE))
+        answers[wanted["n"]] = points.by_field(documents, key_time.zone)
     return json_response(answers, headers=_freshness(queries))
 
 

@@ -4,7 +4,7 @@ import { drawBars } from "./bars.js";
 import { Colors, dotOf, make } from "./dom.js";
 import { compact, exact, moment } from "./format.js";
 import { Plot } from "./plot.js";
-import { applyChange, isTime, nameOf } from "./series.js";
+import { applyChange, isTime, nameOf, zoneOf } from "./series.js";
 import { drawTable } from "./table.js";
 
 export class ChartView {
@@ -58,6 +58,7 @@ export class ChartView {
     } else {
       this.time();
     }
+    this.notes();
     this.table();
     this.summarize();
     this.figure.dataset.drawn = String(Number(this.figure.dataset.drawn ?? 0) + 1);
@@ -85,7 +86,7 @@ export class ChartView {
     }
     this.big.title = exact(y, this.unit);
     this.big.replaceChildren(compact(y), ...(this.unit ? [make("small", {}, ` ${this.unit}`)] : []));
-    this.trend.textContent = `${trendWords(y, before)} · ${moment(x, this.state.step, this.zone)}`;
+    this.trend.textContent = `${trendWords(y, before)} · ${moment(x, this.state.step, zoneOf(this.state, this.zone))}`;
     this.plot.show({ ...this.state, series: [series] });
   }
 
@@ -142,6 +143,17 @@ export class ChartView {
   table() {
     const body = this.figure.querySelector(".table-body");
     if (body && this.details?.open && this.state) drawTable(body, this.state, this);
+  }
+
+  // Say below the picture what is left out of it.
+  notes() {
+    const { outliers = 0, undated = 0 } = this.state;
+    const parts = [];
+    if (outliers) parts.push(`${outliers} ${outliers > 1 ? "values" : "value"} far from the others or between two periods`);
+    if (undated) parts.push(`${undated} ${undated > 1 ? "keys that are no dates" : "key that is no date"}`);
+    this.note?.remove();
+    this.note = parts.length ? make("p", { class: "muted left-out" }, `Not shown: ${parts.join("; ")}.`) : undefined;
+    if (this.note) (this.legend ?? this.canvas).after(this.note);
   }
 
   // One sentence for screen readers.

@@ -50,10 +50,26 @@ const byStep = {
 };
 const formatters = new Map();
 
+// A step is a unit or an ISO 8601 duration of one, such as PT5M, PT6H or P10D.
+const units = { S: "second", M: "minute", H: "hour", D: "day" };
+const lengths = { year: 31536e6, month: 26784e5, week: 6048e5, day: 864e5, hour: 36e5, minute: 6e4, second: 1e3 };
+
+function partsOf(step) {
+  const [, count, letter] = /^PT?(\d+)([SMHD])$/.exec(step) ?? [];
+  return letter ? [Number(count), units[letter]] : [1, step];
+}
+
+// Length of a step in milliseconds, 0 if it is unknown.
+export function stepMs(step) {
+  const [count, unit] = partsOf(step);
+  return count * (lengths[unit] ?? 0);
+}
+
 export function moment(ms, step, zone) {
   const name = `${step}|${zone}`;
   if (!formatters.has(name)) {
-    formatters.set(name, new Intl.DateTimeFormat(undefined, { ...(byStep[step] ?? byStep.second), timeZone: zone }));
+    const form = byStep[partsOf(step)[1]] ?? byStep.second;
+    formatters.set(name, new Intl.DateTimeFormat(undefined, { ...form, timeZone: zone }));
   }
   return formatters.get(name).format(ms);
 }

@@ -3,10 +3,9 @@
 import uPlot from "../npm/uplot/uPlot.esm.js";
 import { divisorOf, tickLabels, valueAxisWidth, valueRange, valueTicks } from "./axis.js";
 import { COLORS, Colors, colorOf, cssValue, dotOf, make } from "./dom.js";
-import { exact, moment } from "./format.js";
-import { align, nameOf, numbers, stack } from "./series.js";
+import { exact, moment, stepMs } from "./format.js";
+import { align, nameOf, numbers, stack, zoneOf } from "./series.js";
 
-const STEPS_MS = { year: 31536e6, month: 26784e5, week: 6048e5, day: 864e5, hour: 36e5, minute: 6e4, second: 1e3 };
 const [SHORTEST_MS, LONGEST_MS] = [10, 4e14]; // what zooming by keyboard can show
 const [S, MIN, H, D, Y] = [1e3, 6e4, 36e5, 864e5, 31536e6];
 // Labels of the time axis by the distance of its ticks, see uPlot's documentation of axis.values: distance, label,
@@ -74,6 +73,10 @@ export class Plot {
     if (zoomed) this.plot.setScale("x", { min, max });
   }
 
+  get zone() {
+    return zoneOf(this.state, this.options.zone);
+  }
+
   get stacked() {
     return this.options.kind === "stacked";
   }
@@ -113,16 +116,16 @@ export class Plot {
   }
 
   config() {
-    const { kind, zone, small } = this.options;
+    const { kind, small } = this.options;
     const grid = { stroke: cssValue("--grid"), width: 1 };
     const axis = { stroke: cssValue("--muted"), grid, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     const bars = kind === "bar" ? { paths: uPlot.paths.bars({ size: [0.8, 60], align: 1 }) } : {};
     const filled = kind === "area" || kind === "stacked" || kind === "bar" || small;
-    const step = STEPS_MS[this.state.step] ?? 0;
+    const step = stepMs(this.state.step);
     return {
       ...this.size(),
       ms: 1,
-      tzDate: (ms) => uPlot.tzDate(new Date(ms), zone),
+      tzDate: (ms) => uPlot.tzDate(new Date(ms), this.zone),
       padding: small ? [4, 0, 0, 0] : [this.options.unit ? 24 : 12, 20, 0, 0],
       legend: { show: false },
       cursor: {
@@ -206,7 +209,7 @@ export class Plot {
     }
     const rows = this.rowsAt(index);
     this.tooltip.replaceChildren(
-      make("strong", {}, moment(this.data[0][index], this.state.step, this.options.zone)),
+      make("strong", {}, moment(this.data[0][index], this.state.step, this.zone)),
       ...rows.slice(0, 12).map((row) => {
         return make("span", { class: "row" }, dotOf(this.colorNumbers[row.index]), make("span", {}, row.label), make("b", {}, exact(row.y, this.options.unit)));
       }),
@@ -259,7 +262,7 @@ export class Plot {
     const x = this.data[0][index];
     this.plot.setCursor({ left: this.plot.valToPos(x, "x"), top: 10 });
     const rows = this.rowsAt(index).map((row) => `${row.label} ${exact(row.y, this.options.unit)}`);
-    this.options.announce?.(`${moment(x, this.state.step, this.options.zone)}: ${rows.join(", ") || "no data"}`);
+    this.options.announce?.(`${moment(x, this.state.step, this.zone)}: ${rows.join(", ") || "no data"}`);
   }
 
   destroy() {

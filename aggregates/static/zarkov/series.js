@@ -23,6 +23,11 @@ export function isTime(state) {
   return Boolean(state.step) && first !== undefined && typeof first.data[0][0] === "number";
 }
 
+// The zone in which to name the periods: that of the viewer, but days and longer ones have the names of their own zone.
+export function zoneOf(state, zone) {
+  return state.key_zone ?? zone;
+}
+
 // First index of `data` whose x is not below `x`; data is sorted by x.
 export function lowerBound(data, x) {
   let low = 0;

@@ -10,7 +10,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 
 from aggregates.time_reader import FORMS
 from aggregates.web.api.serializers import ErrorSerializer
-from aggregates.web.series.points import FILLS
+from aggregates.web.series.fill import FILLS
 
 COMMON = (401, 403, 429)
 _DESCRIPTIONS = {

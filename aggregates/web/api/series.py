@@ -24,8 +24,8 @@ from aggregates.web.json_encoding import plain
 from aggregates.web.live.feed import SeriesFeed
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
-from aggregates.web.series import export, freshness, query, ranking
-from aggregates.web.series.points import read_fill
+from aggregates.web.series import export, freshness, output_position, query, ranking
+from aggregates.web.series.fill import read_fill
 from aggregates.web.series.query import SeriesQuery
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
 from aggregates.web.series.time_span import TimeSpan, asked_span, read_span, read_zone
@@ -121,9 +121,9 @@ class RankedView(ApiView):
         sort = request.GET.get("sort") or "-value"
         check_field(sort.removeprefix("-"), "sort")
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 100, 20)
-        zone = read_zone(request.GET.get("tz", ""), settings.ZARKOV.time_zone)
-        span = asked_span(request.GET, zone, datetime.now(UTC))
-        inside = None if span == TimeSpan(None, None) else partial(query.starts_inside, span=span, zone=zone)
+        span = asked_span(request.GET, settings.ZARKOV.time_zone, datetime.now(UTC))
+        key_zone = output_position.key_time(database(), name).zone
+        inside = None if span == TimeSpan(None, None) else partial(query.starts_inside, span=span, zone=key_zone)
         collection = query.collection_name(name)
         found = ranking.read_ranked(database(), collection, condition, sort, limit, inside=inside)
         if not found:
@@ -153,7 +153,7 @@ class ExportView(ApiView):
         span = read_span(asked.start, asked.end, asked.zone, datetime.now(UTC))
         require_known(rights, name)
         collection = query.collection_name(name)
-        rows = query.stream(database(), collection, asked.prefix, span, asked.zone) if collection else iter(())
+        rows = query.stream(database(), collection, asked.prefix, span) if collection else iter(())
         response = StreamingHttpResponse(write(rows), content_type=media_type)
         response["Content-Disposition"] = f'attachment; filename="{export.file_name(name)}.{form}"'
         for header, value in freshness.read(database(), name).headers().items():

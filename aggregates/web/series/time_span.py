@@ -1,26 +1,16 @@
-"""Parse the time spans of requests and charts, and step through calendar periods."""
+"""Parse the time spans of requests and charts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import datetime
 
 from aggregates.definition.fields import is_zone
 from aggregates.exceptions import TimeTextError
-from aggregates.period import Unit
 from aggregates.time_reader import NamedTime, read_time
 from aggregates.web.exceptions import BadRequestError
-
-_LENGTHS = {
-    "week": timedelta(days=7),
-    "day": timedelta(days=1),
-    "hour": timedelta(hours=1),
-    "minute": timedelta(minutes=1),
-    "second": timedelta(seconds=1),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,47 +58,6 @@ def read_zone(name: str, default: str) -> str:
             f"tz = {name[:60]!r} is not a time zone: use a name such as Europe/Berlin", parameter="tz"
         )
     return name or default
-
-
-def steps(first_ms: float, last_ms: float, step: Unit, zone: str) -> Iterator[float]:
-    """Yield the start of each period from `first_ms` (itself a start) to `last_ms`, by the calendar of `zone`.
-
-    Days, weeks, months and years start at local midnight, so they are right across daylight saving changes.
-    """
-    if step in ("second", "minute", "hour"):
-        fixed_ms = _LENGTHS[step].total_seconds() * 1000
-        count = int((last_ms - first_ms) // fixed_ms)
-        yield from (first_ms + index * fixed_ms for index in range(count + 1))
-        return
-    tzinfo = ZoneInfo(zone)
-    local = datetime.fromtimestamp(first_ms / 1000, tzinfo).replace(tzinfo=None)
-    while (ms := local.replace(tzinfo=tzinfo).timestamp() * 1000) <= last_ms:
-        yield ms
-        local = _next(local, step)
-
-
-def first_step(moment: datetime, step: Unit, zone: str) -> float:
-    """Return the first start of a period of length `step` at or after `moment`, in milliseconds since 1970."""
-    tzinfo = ZoneInfo(zone)
-    local = moment.astimezone(tzinfo).replace(tzinfo=None)
-    floor = local.replace(microsecond=0)
-    for name, value in (("second", 0), ("minute", 0), ("hour", 0), ("day", 1), ("month", 1)):
-        if name == step or (step == "week" and name == "day"):
-            break
-        floor = floor.replace(**{name: value})  # type: ignore[arg-type]
-    if step == "week":
-        floor -= timedelta(days=floor.weekday())
-    if floor < local:
-        floor = _next(floor, step)
-    return floor.replace(tzinfo=tzinfo).timestamp() * 1000
-
-
-def _next(local: datetime, step: Unit) -> datetime:
-    if step == "year":
-        return local.replace(year=local.year + 1)
-    if step == "month":
-        return local.replace(year=local.year + local.month // 12, month=local.month % 12 + 1)
-    return local + _LENGTHS[step]
 
 
 def _named(parameter: str, text: str, zone: str, now: datetime) -> NamedTime | None:

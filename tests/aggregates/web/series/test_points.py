@@ -1,4 +1,4 @@
-"""Series: grouping, filling, and omitted series."""
+"""Series: grouping, omitted series, and keys that are no dates."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from bson import Decimal128, Int64
 
-from aggregates.web.exceptions import BadRequestError, TooLargeError
-from aggregates.web.series.points import ChartData, by_dimension, by_field, fill_in, keep_largest, read_fill
+from aggregates.keys.key_time import KeyTime
+from aggregates.web.series.points import ChartData, by_dimension, by_field, keep_largest
 from aggregates.web.series.time_span import TimeSpan
 
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
 OPEN = TimeSpan(None, None)
 DAY = 86_400_000.0
 FIRST = datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000
@@ -24,7 +23,7 @@ def documents(values: dict[Any, Any]) -> list[dict[str, Any]]:
 
 
 def chart(values: dict[Any, Any], prefix: str = "", fields: tuple[str, ...] = (), span: TimeSpan = OPEN) -> ChartData:
-    return by_dimension(documents(values), zone="UTC", prefix=prefix, fields=fields, span=span)
+    return by_dimension(documents(values), key_time=KeyTime(), prefix=prefix, fields=fields, span=span)
 
 
 def test_answers_to_2011_queries_keep_values_unchanged() -> None:
@@ -106,27 +105,32 @@ def test_whole_decimals_are_exact_and_signalling_ones_do_no_harm() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("fill", "between"), [("gap", None), ("zero", 0), ("previous", 1)])
-def test_periods_without_data_are_filled(fill: Any, between: Any) -> None:
-    found = chart({"2024-01-01": 1, "2024-01-03": 3})
-    fill_in(found, fill, OPEN, "UTC", NOW)
-    assert found.series[0].data == [[FIRST, 1], [FIRST + DAY, between], [FIRST + 2 * DAY, 3]]
+def test_a_few_keys_that_are_no_dates_are_left_out_and_counted() -> None:
+    dated = {"2024-01-01": 3, "2024-01-02": 4, "x/2024-01-01": 6, "y/2024-01-02": 7}
+    found = chart({5: 1, "1-01-01": 2, **dated, "total": 5})
+    assert {s.key: s.data for s in found.series} == {
+        "": [[FIRST, 3], [FIRST + DAY, 4]],
+        "x": [[FIRST, 6]],
+        "y": [[FIRST + DAY, 7]],
+    }
+    assert (found.step, found.undated) == ("day", 3)
 
 
-def test_filling_covers_the_span_but_not_the_future() -> None:
-    found = chart({"2024-01-03": 3})
-    span = TimeSpan(datetime(2024, 1, 1, 12, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC))
-    fill_in(found, "zero", span, "UTC", datetime(2024, 1, 4, 5, tzinfo=UTC))
-    assert found.series[0].data == [[FIRST + DAY, 0], [FIRST + 2 * DAY, 3], [FIRST + 3 * DAY, 0]]
+def test_a_few_dates_among_other_keys_are_categories_too() -> None:
+    date = datetime(2024, 1, 1, tzinfo=UTC)
+    found = chart({17: 1, "a": 2, "b/2011": 3, date: 4, "c": 5}, prefix="")
+    assert [s.data for s in found.series] == [[[17, 1], ["a", 2], ["b/2011", 3], [date.isoformat(), 4], ["c", 5]]]
+    assert (found.step, found.undated) == (None, 0)
 
 
-def test_filling_too_many_points_is_refused() -> None:
-    found = chart({"1900-01-01T00:00:00": 1, "2100-01-01T00:00:00": 1})
-    with pytest.raises(TooLargeError, match="more than 250000 points"):
-        fill_in(found, "zero", OPEN, "UTC", NOW)
+def test_the_keys_of_an_empty_range_do_not_become_categories() -> None:
+    span = TimeSpan(datetime(2030, 1, 1, tzinfo=UTC), None)
+    found = chart({"2024-01-01": 1, "2024-01-02": 2, "total": 3}, span=span)
+    assert (found.series, found.undated) == ([], 1)
 
 
-def test_an_unknown_fill_is_refused() -> None:
-    assert read_fill("gap") == "gap"
-    with pytest.raises(BadRequestError, match="fill = 'nope' is unknown: use gap, zero or previous"):
-        read_fill("nope")
+def test_a_key_without_an_offset_is_read_in_the_zone_of_its_aggregate() -> None:
+    values = documents({"2024-07-01T13:00": 1, "2024-07-01T13:00Z": 2})
+    found = by_dimension(values, key_time=KeyTime("Europe/Berlin"), span=OPEN, shown_zone="Asia/Tokyo")
+    noon = datetime(2024, 7, 1, 12, tzinfo=UTC).timestamp() * 1000
+    assert found.series[0].data == [[noon - DAY / 24, 1], [noon + DAY / 24, 2]]

@@ -1,10 +1,8 @@
-"""Time spans: absolute and relative ranges, and calendar periods."""
+"""Time spans: absolute and relative ranges."""
 
 from __future__ import annotations
 
-import itertools
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 from aggregates.time_reader import read_time
 from aggregates.web.exceptions import BadRequestError
 from aggregates.web.series.output_key import parse_period
-from aggregates.web.series.time_span import TimeSpan, asked_span, first_step, is_zone, read_span, read_zone, steps
+from aggregates.web.series.time_span import TimeSpan, asked_span, is_zone, read_span, read_zone
 
 NOW = datetime(2024, 3, 31, 15, 30, tzinfo=UTC)
 
@@ -102,35 +100,6 @@ def test_a_span_includes_both_ends_and_can_be_open() -> None:
     inside = [1293840000000.0, 1293926400000.0]
     assert [span.contains(ms) for ms in (inside[0] - 1, *inside, inside[1] + 1)] == [False, True, True, False]
     assert TimeSpan(None, None).contains(-1e15)
-
-
-def test_days_follow_local_midnights_across_summer_time() -> None:
-    first = datetime(2024, 3, 30, tzinfo=ZoneInfo("Europe/Berlin")).timestamp() * 1000
-    days = list(steps(first, first + 3 * 86400000, "day", "Europe/Berlin"))
-    assert [(b - a) / 3600000 for a, b in itertools.pairwise(days)] == [24, 23, 24]
-
-
-def test_months_and_years_have_their_own_lengths() -> None:
-    first = datetime(2023, 12, 1, tzinfo=UTC).timestamp() * 1000
-    last = datetime(2024, 3, 1, tzinfo=UTC).timestamp() * 1000
-    months = [datetime.fromtimestamp(ms / 1000, UTC) for ms in steps(first, last, "month", "UTC")]
-    assert [(m.year, m.month) for m in months] == [(2023, 12), (2024, 1), (2024, 2), (2024, 3)]
-
-
-@pytest.mark.parametrize(
-    ("step", "moment"),
-    [
-        ("year", "2025-01-01T00:00"),
-        ("month", "2024-04-01T00:00"),
-        ("week", "2024-04-01T00:00"),
-        ("day", "2024-04-01T00:00"),
-        ("hour", "2024-03-31T16:00"),
-        ("minute", "2024-03-31T15:30"),
-    ],
-)
-def test_the_first_period_that_starts_at_or_after_a_moment_is_found(step: str, moment: str) -> None:
-    expected = datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp() * 1000
-    assert first_step(NOW, step, "UTC") == expected  # type: ignore[arg-type]
 
 
 def test_zones_are_names_of_the_time_zone_database() -> None:
