@@ -13,13 +13,13 @@ from aggregates.task import Task, register
 
 @register
 class CommitsByDay(Task):
-    """Commits of each project on each day; key `project/YYYY-MM-DD`. Filter `{"type": "commit"}`."""
+    """Commits of each project on each day (UTC); key `project/YYYY-MM-DD`. Filter `{"type": "commit"}`."""
 
     fields = ["timestamp", "context.project"]
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
-            yield f"{event['context']['project']}/{event['timestamp']:%Y-%m-%d}", 1
+            yield f"{event['context']['project']}/{period.day_key(event['timestamp'])}", 1
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
         return sum(values)
@@ -30,13 +30,13 @@ class CommitsByDay(Task):
 
 @register
 class LinesChangedByDay(Task):
-    """Lines inserted and deleted in each project on each day. Filter `{"type": "commit"}`."""
+    """Lines inserted and deleted in each project on each day (UTC). Filter `{"type": "commit"}`."""
 
     fields = ["timestamp", "context.project", "extra.insertions", "extra.deletions"]
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, dict[str, int]]]:
         for event in events:
-            key = f"{event['context']['project']}/{event['timestamp']:%Y-%m-%d}"
+            key = f"{event['context']['project']}/{period.day_key(event['timestamp'])}"
             extra = event["extra"]
             yield key, {"insertions": extra["insertions"], "deletions": extra["deletions"]}
 
@@ -81,14 +81,14 @@ class EventsByType(Task):
 
 @register
 class EventsByMinute(Task):
-    """All events by type and minute; key `type/YYYY-MM-DDTHH:MM`, with `/` and `%` of the type percent-encoded."""
+    """All events by type and minute (UTC); key `type/YYYY-MM-DDTHH:MM`, `/` and `%` of the type percent-encoded."""
 
     fields = ["timestamp", "type"]
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
             kind = event["type"].replace("%", "%25").replace("/", "%2F")
-            yield f"{kind}/{event['timestamp']:%Y-%m-%dT%H:%M}", 1
+            yield f"{kind}/{period.minute_key(event['timestamp'])}", 1
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
         return sum(values)

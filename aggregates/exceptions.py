@@ -35,6 +35,10 @@ class DefinitionError(AggregateError, code="bad_definition"):
         self.field = field
 
 
+class TimeTextError(AggregateError, code="bad_time"):
+    """A text that names no time, or more than one; the message says what to write."""
+
+
 class OutputTakenError(AggregateError, code="output_taken"):
     """The output belongs to another AggDef, or a plain collection has the name of its view."""
 

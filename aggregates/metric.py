@@ -39,7 +39,7 @@ def minute_key(timestamp: datetime, context: Mapping[str, Any]) -> str:
             + ",".join(f"{key.translate(_INSIDE)}={value.translate(_INSIDE)}" for key, value in sorted(tags.items()))
             + "}"
         )
-    return f"{name.replace('/', '%2F')}/{part(context['source'])}/{timestamp:%Y-%m-%dT%H:%MZ}"
+    return f"{name.replace('/', '%2F')}/{part(context['source'])}/{period.minute_key(timestamp)}Z"
 
 
 class MinuteTask(Task, ABC):
@@ -59,7 +59,7 @@ class MinuteTask(Task, ABC):
         """Return the state of one batch, apart from `count` and `errors`."""
 
     def period(self, key: str) -> Span:
-        return period.minute(key.rpartition("/")[2].removesuffix("Z"))
+        return period.minute(key.rpartition("/")[2])
 
 
 class DistributionTask(MinuteTask):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from aggregates.exceptions import TaskError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pymongo.collection import Collection
     from pymongo.database import Database
 
-    from aggregates.period import Span
+    from aggregates.period import Pair
 
 Document = Mapping[str, Any]
 Function = Callable[..., Any]
@@ -80,6 +81,9 @@ class Task:
     on_error: ClassVar[str] = "fail"
     """`fail` stops the run at an event on which `map` raises; `skip` skips the event and keeps its id."""
 
+    zone: str | tzinfo | None = None
+    """Zone whose clock the keys name, such as `Europe/Berlin`; None means that of the spans of `period`, else UTC."""
+
     outputs: ClassVar[Sequence[str]] = ()
     """Values of `c` that a map given to `start_xmr` yields; each is a separate output."""
 
@@ -102,7 +106,7 @@ class Task:
         """Return the value that readers see; the reduced value is kept in `state`. The default is never called."""
         return value
 
-    def period(self, key: Any) -> Span | None:
+    def period(self, key: Any) -> Pair | None:
         """Return the period of `key` as a pair of timezone-aware datetimes, or None if it has none.
 
         Tasks that define it can be rebuilt for a range of time. `aggregates.period` has functions for common keys.

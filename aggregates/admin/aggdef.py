@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import Any
 
 from django import forms
@@ -21,6 +20,7 @@ from aggregates.admin.delete_view import DeletionAdminMixin
 from aggregates.admin.permission import OperatePermissionMixin
 from aggregates.admin.sparkline import sparkline, state_label
 from aggregates.admin.time_display import ago, exact, length, moment
+from aggregates.admin.time_field import TimeField
 from aggregates.exceptions import AggregateError
 from aggregates.models import AggDef, Run
 from aggregates.process_connections import process_connections
@@ -58,8 +58,8 @@ class VerificationFilter(admin.BooleanFieldListFilter):
 class RebuildForm(forms.Form):
     """The range of a rebuild."""
 
-    since = forms.DateTimeField(help_text="UTC, such as 2011-07-01 00:00. Widened to whole periods.")
-    until = forms.DateTimeField(help_text="UTC, exclusive.")
+    since = TimeField(help_text="Such as 2011-07-01 or 2011-07-01 13:00, in UTC. Widened to whole periods.")
+    until = TimeField(help_text="The range ends where this begins.")
 
 
 @admin.register(AggDef)
@@ -249,7 +249,7 @@ class AggDefAdmin(OperatePermissionMixin, DeletionAdminMixin):
             raise PermissionDenied
         form = RebuildForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            since, until = (form.cleaned_data[name].replace(tzinfo=UTC) for name in ("since", "until"))
+            since, until = form.cleaned_data["since"], form.cleaned_data["until"]
             try:
                 run = services.start_run(aggdef, Run.Mode.REBUILD, Run.Origin.ADMIN, since=since, until=until)
             except AggregateError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from django.db.models import Q
@@ -21,8 +22,9 @@ def suspects(now: datetime, lag_s: float) -> Iterator[tuple[AggDef, AggregateFac
     readable = _readable() if lag_s else None
     wanted = Q(state__in=(AggDef.State.FAILING, AggDef.State.FULL_DUE)) | Q(verified_ok=False) | ~Q(raised_alerts=[])
     if readable is not None:
-        late = now - timedelta(seconds=lag_s)
-        wanted |= Q(enabled=True, realtime=True, last_id__lt=readable, complete_through__lt=late)
+        with suppress(OverflowError):  # a lag that long cannot be
+            late = now - timedelta(seconds=lag_s)
+            wanted |= Q(enabled=True, realtime=True, last_id__lt=readable, complete_through__lt=late)
     for aggdef in AggDef.objects.filter(wanted).iterator(chunk_size=500):
         yield aggdef, _facts(aggdef, readable)
 

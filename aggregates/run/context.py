@@ -13,8 +13,9 @@ from pymongo.database import Database
 
 from aggregates.definition.definition import Definition
 from aggregates.exceptions import LeaseHeldError, RunCancelledError, UnknownAggregateError
+from aggregates.keys.key_time import ENOUGH, tell
 from aggregates.run import failpoint
-from aggregates.run.generation import Generations
+from aggregates.run.generation import Generations, collection_name
 from aggregates.run.jobs import EngineLike
 from aggregates.run.lease import HeldLease, Lease, LeaseRenewer
 from aggregates.run.lease_holder import this_thread
@@ -22,11 +23,13 @@ from aggregates.run.planner import Plan, make_plan
 from aggregates.run.position import LeaseKind, Position
 from aggregates.run.position_store import PositionStore
 from aggregates.run.watermark import EventSource, IdRange
+from aggregates.task import Task, has_period
 
 RETRY_S = 0.02
 VIEW_CHECK_S = 5.0  # between two checks of one aggregate's views by a process that refreshes it continuously
 TURN_RENEWAL_S = 1.0  # between two renewals of our turn to take the lease next
 CANCEL_CHECK_S = 1.0  # between two checks for a request to cancel the run
+ASKED_KEYS = 100  # of each output, to learn how its keys are read
 
 
 @dataclass
@@ -78,6 +81,24 @@ class RunContext:
         with self._lock:
             self._lead_names[key] = position.name
         return position
+
+    def record_key_times(self, position: Position, plan: Plan, *, again: bool = False) -> None:
+        """Record how the keys of each output are read, if too few keys have said it; `again` asks the keys anew."""
+        known = {entry["output"]: entry for entry in position.key_times if entry["code"] == plan.version}
+        entries = []
+        for output in position.outputs:
+            entry, task = known.get(output), _saying(plan, output)
+            if again or entry is None or (has_period(type(task)) and entry["asked"] < ENOUGH):
+                told = tell(task, self._sample_keys(output, position.generation))
+                entry = {"output": output, "code": plan.version, **told.to_document()}
+            entries.append(entry)
+        if entries != list(position.key_times):
+            self.position_store.record_key_times(position.name, entries)
+
+    def _sample_keys(self, output: str, generation: int) -> Iterator[Any]:
+        for name in self.generations.expand_patterns([output], generation)[:ASKED_KEYS]:
+            pipeline = [{"$sample": {"size": ASKED_KEYS}}, {"$project": {"_id": 1}}]
+            yield from (found["_id"] for found in self.database[collection_name(name, generation)].aggregate(pipeline))
 
     def check_views(self, name: str, *, now: bool) -> None:
         """Repair views of the aggregate `name` that were dropped or changed.
@@ -143,3 +164,9 @@ class RunContext:
                 raise RunCancelledError(f"run {uid} was cancelled", wrote=True)
 
         return check
+
+
+def _saying(plan: Plan, output: str) -> Task:
+    """Return the task that says how the keys of `output` are read: the one that fills it, unless it says nothing."""
+    task = plan.tasks.get(output, plan.task)
+    return task if has_period(type(task)) or task.zone is not None else plan.task

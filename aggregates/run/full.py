@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
+from aggregates.clock import clamp
 from aggregates.definition.definition import Definition
 from aggregates.exceptions import EventsGoneError, RunCancelledError, RunFailedError
 from aggregates.run import failpoint, jobs
 from aggregates.run.context import RunContext
 from aggregates.run.decision import events_missing
-from aggregates.run.incremental import make_outcome, plan_range
+from aggregates.run.incremental import plan_range
 from aggregates.run.inputs import inputs_locked, readable_input
 from aggregates.run.lease import HeldLease
-from aggregates.run.outcome import Outcome, RunCounts
+from aggregates.run.outcome import Outcome, RunCounts, make_outcome
 from aggregates.run.planner import Plan
 from aggregates.run.position import Build, Position, new_uid
 from aggregates.run.position_store import PositionUpdate
@@ -49,8 +50,10 @@ def full_run(run_context: RunContext, definition: Definition, *, force: bool = F
 def rebuild(run_context: RunContext, definition: Definition, since: datetime, until: datetime) -> Outcome:
     """Recompute the periods that overlap [since, until) from the stored events and keep the others as they are.
 
-    Block until done. Raise `NotRebuildableError` if the task has no `period`, and whatever `full_run` raises.
+    Keys whose period is unknown stay too, and the outcome names them. Block until done. Raise `NotRebuildableError` if
+    the task has no `period`, and whatever `full_run` raises.
     """
+    since, until = clamp(since), clamp(until)
     with _building(run_context, definition) as (held_lease, position, readable):
         plan = run_context.plan(definition, readable.range(readable.first, readable.through), full=True)
         builder = GenerationBuilder(run_context, definition, held_lease, plan)
@@ -163,7 +166,8 @@ class GenerationBuilder:
             work.copy(position, scratch, build, inside=True)
             build = replace(build, copied=True)
             self._positions.record_build(self._lease, build)
-            return self.run(build)
+            work.periods.report(position.name)
+            return replace(self.run(build), odd_keys=tuple(work.periods.odd_keys), odd_count=work.periods.odd_count)
         except (RunFailedError, RunCancelledError):
             self.discard(self._positions.get(self._lease.name))
             raise
@@ -231,6 +235,7 @@ class GenerationBuilder:
             position = self._positions.switch(self._lease, live.lease, build, reached)
             position = self._run_context.generations.switch_views(position)
         failpoint.hit("shown")
+        self._run_context.record_key_times(position, self._plan, again=True)
         return make_outcome(
             self._definition,
             position,

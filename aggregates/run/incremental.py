@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
-from typing import Any
 
 from aggregates.definition.definition import Definition
-from aggregates.exceptions import FullRunDueError, RunCancelledError, RunFailedError
+from aggregates.exceptions import FullRunDueError, RunCancelledError, RunFailedError, TaskError
 from aggregates.run import failpoint, jobs
 from aggregates.run.context import RunContext
 from aggregates.run.decision import Decision, change_since_full_run, next_action
 from aggregates.run.inputs import readable_input
 from aggregates.run.lease import HeldLease, Lease
-from aggregates.run.outcome import Outcome, RunCounts
+from aggregates.run.outcome import Outcome, RunCounts, make_outcome
 from aggregates.run.planner import Plan
 from aggregates.run.position import PlannedRange, Position, new_uid
 from aggregates.run.position_store import PositionUpdate
@@ -48,6 +48,8 @@ def refresh(run_context: RunContext, definition: Definition, wait_s: float = 0.0
     readable = readable_input(run_context, definition)
     position = run_context.position(definition)
     if idle := _idle(definition, position, readable):
+        if position.generation and not position.key_times:  # of a version that did not record them
+            _record_key_times(run_context, definition, position)
         return idle
     plan = run_context.plan(definition, readable.range(position.position, readable.through), full=False)
     change = change_since_full_run(position, plan.version, definition.fingerprint())
@@ -56,10 +58,21 @@ def refresh(run_context: RunContext, definition: Definition, wait_s: float = 0.0
     decision = next_action(position, readable, definition, associative=plan.associative, change=change)
     if decision.action == "build":
         return decision
-    if decision.action == "increment" and (done := _refresh_fast(run_context, definition, position, readable, plan)):
-        return done
-    with run_context.hold_lease(position.name, "live", wait_s) as (held_lease, latest):
-        return IncrementalRun(run_context, definition, held_lease, readable).run(latest, plan)
+    done: Outcome | Decision | None = None
+    if decision.action == "increment":
+        done = _refresh_fast(run_context, definition, position, readable, plan)
+    if done is None:
+        with run_context.hold_lease(position.name, "live", wait_s) as (held_lease, latest):
+            done = IncrementalRun(run_context, definition, held_lease, readable).run(latest, plan)
+    if position.generation:
+        run_context.record_key_times(position, plan)
+    return done
+
+
+def _record_key_times(run_context: RunContext, definition: Definition, position: Position) -> None:
+    """Record how keys are read without a run; a task that cannot be used is reported by the next one."""
+    with contextlib.suppress(TaskError):
+        run_context.record_key_times(position, run_context.plan(definition, IdRange(None, None, ()), full=True))
 
 
 def accept_change(run_context: RunContext, definition: Definition) -> None:
@@ -140,24 +153,6 @@ def _idle(definition: Definition, position: Position, readable: ReadableInput) -
     if decision.action == "blocked":
         return make_outcome(definition, position, "blocked", decision.reason)
     return None
-
-
-def make_outcome(
-    definition: Definition, position: Position, state: Any, reason: str = "", mode: str = "incremental", **run: Any
-) -> Outcome:
-    """Return an outcome with the state of `position`; `run` are fields that only a run which did something has."""
-    return Outcome(
-        name=definition.name,
-        mode=mode,
-        state=state,
-        reason=reason,
-        through=position.position,
-        complete_through=position.complete_through,
-        generation=position.generation,
-        outputs=position.outputs,
-        due=position.due,
-        **run,
-    )
 
 
 class IncrementalRun:

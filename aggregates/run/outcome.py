@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from aggregates.definition.definition import Definition
+from aggregates.run.position import Position
+
 State = Literal["complete", "nothing", "blocked"]
 
 
@@ -47,6 +50,8 @@ class Outcome:
     duration_s: float = 0.0
     code: str = ""  # version of the task's code
     due: str = ""  # why a full run is due although this run succeeded
+    odd_keys: tuple[str, ...] = ()  # the first keys that a rebuild kept because `period(key)` fails on them, and how
+    odd_count: int = 0
 
     def sentence(self) -> str:
         """Return one line for a person."""
@@ -59,5 +64,29 @@ class Outcome:
         span = f"({self.start}, {self.through}]" if self.start is not None else f"through {self.through}"
         return (
             f"{self.name}: {self.mode} run over events {span}: {self.counts.docs_in} read{skipped}, "
-            f"{self.counts.keys} keys of {targets} written in {self.duration_s:.2f} s"
+            f"{self.counts.keys} keys of {targets} written in {self.duration_s:.2f} s{self._odd_sentence()}"
         )
+
+    def _odd_sentence(self) -> str:
+        if not self.odd_count:
+            return ""
+        more = ", ..." if self.odd_count > len(self.odd_keys) else ""
+        return f"; {self.odd_count} kept as they are, because period(key) fails: {', '.join(self.odd_keys)}{more}"
+
+
+def make_outcome(
+    definition: Definition, position: Position, state: Any, reason: str = "", mode: str = "incremental", **run: Any
+) -> Outcome:
+    """Return an outcome with the state of `position`; `run` are fields that only a run which did something has."""
+    return Outcome(
+        name=definition.name,
+        mode=mode,
+        state=state,
+        reason=reason,
+        through=position.position,
+        complete_through=position.complete_through,
+        generation=position.generation,
+        outputs=position.outputs,
+        due=position.due,
+        **run,
+    )

@@ -82,6 +82,7 @@ class Plan:
     basic: tuple[Mapping[str, Any], ...]  # {func_name, args, kwargs}
     code: Mapping[str, str]  # sha256 of the file by module; what workers compare
     version: str  # of the code that the run uses; other code in the same files does not count
+    tasks: Mapping[str, Task]  # by output: the task that fills it, a subtask if the task delegates
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -106,6 +107,7 @@ class Planner:
         self._definition = definition
         self._modules = tuple(modules)
         self._calls: list[MapReduceCall] = []
+        self.tasks: dict[str, Task] = {}  # by output: the first task that fills it
         self._basic: list[Mapping[str, Any]] = []
 
     def record(self, call: MapReduceCall | BasicCall) -> None:
@@ -124,6 +126,7 @@ class Planner:
             job = self._job(call)
             key = tuple(job.outputs.values())
             for output in key:
+                self.tasks.setdefault(output, call.task)
                 if owner.setdefault(output, key) != key:
                     raise TaskError(f"output zagg.{output} is filled by two jobs that differ in their other outputs")
             joined[key] = _join(joined[key], job) if key in joined else job
@@ -205,7 +208,7 @@ def make_plan(
     for job in jobs:
         named = (job.reduce_name, job.finalize_name, *(source.map_name for source in job.sources))
         roots += [_root(name) for name in named if name]
-    return Plan(task, jobs, planner.basic, source_versions(roots), task_version(roots))
+    return Plan(task, jobs, planner.basic, source_versions(roots), task_version(roots), planner.tasks)
 
 
 def _root(function: str) -> tuple[str, str]:

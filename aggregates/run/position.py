@@ -121,6 +121,7 @@ class Position:
     blocked: bool = False  # increments would be wrong until that full run
     skipped: tuple[Any, ...] = ()  # ids of events on which the map failed; the first 1,000
     skipped_count: int = 0
+    key_times: tuple[Mapping[str, Any], ...] = ()  # by output, with the code: how keys are read, see `keys.key_time`
     live: LeaseState = field(default_factory=LeaseState)
     build: LeaseState = field(default_factory=LeaseState)
     open_range: PlannedRange | None = None  # the open increment
@@ -136,6 +137,7 @@ class Position:
             aggdef=document["aggdef"],
             outputs=tuple(document["outputs"]),
             skipped=tuple(document.get("skipped", ())),
+            key_times=tuple(document.get("key_times", ())),
             live=_lease_state(document.get("live")),
             build=_lease_state(document.get("build")),
             open_range=PlannedRange.from_document(planned) if (planned := document.get("step")) else None,
@@ -145,7 +147,18 @@ class Position:
         )
 
 
-_CONVERTED = {"name", "aggdef", "outputs", "skipped", "live", "build", "open_range", "open_build", "retired"}
+_CONVERTED = {
+    "name",
+    "aggdef",
+    "outputs",
+    "skipped",
+    "key_times",
+    "live",
+    "build",
+    "open_range",
+    "open_build",
+    "retired",
+}
 _PLAIN_FIELDS = {each.name for each in fields(Position)} - _CONVERTED
 
 

@@ -279,6 +279,10 @@ class PositionStore:
             {"_id": name, "blocked": {"$ne": True}}, {"$set": {"code": code, "definition": definition, "due": ""}}
         )
 
+    def record_key_times(self, name: str, key_times: Iterable[Mapping[str, Any]]) -> None:
+        """Record how the keys of each output are read; needs no lease, since every run finds the same."""
+        self._collection.update_one({"_id": name}, {"$set": {"key_times": list(key_times)}})
+
     # Builds
 
     def reserve_generation(self, lease: Lease) -> int:

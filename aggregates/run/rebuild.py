@@ -8,9 +8,11 @@ from typing import Any
 
 from pymongo import ReplaceOne, WriteConcern
 
+from aggregates.clock import MAX_INSTANT
 from aggregates.definition.definition import EVENT, Definition
 from aggregates.exceptions import NotRebuildableError
-from aggregates.period import Span, overlaps, union
+from aggregates.keys.key_period import KeyPeriods
+from aggregates.period import Pair, overlaps, union
 from aggregates.run.context import RunContext
 from aggregates.run.generation import collection_name
 from aggregates.run.incremental import require_unblocked
@@ -23,7 +25,10 @@ DURABLE = WriteConcern(w="majority", j=True)
 
 
 class Rebuild:
-    """Perform the parts of one rebuild. Raise `NotRebuildableError` if the task does not define `period(key)`."""
+    """Perform the parts of one rebuild. Raise `NotRebuildableError` if the task does not define `period(key)`.
+
+    A key on which `period(key)` fails is kept as it is; `periods` counts and names them.
+    """
 
     def __init__(self, run_context: RunContext, definition: Definition, plan: Plan) -> None:
         if not has_period(type(plan.task)):
@@ -36,9 +41,9 @@ class Rebuild:
                 f"{definition.name} does not aggregate events in increments; every run of it is a full one"
             )
         self._run_context = run_context
-        self._task = plan.task
+        self.periods = KeyPeriods(plan.task)
 
-    def widen(self, position: Position, since: datetime, until: datetime) -> Span:
+    def widen(self, position: Position, since: datetime, until: datetime) -> Pair:
         """Return the smallest range around [since, until) that splits no period of an existing key."""
         require_unblocked(position)
         if position.generation == 0 or position.open_range is not None:
@@ -49,7 +54,7 @@ class Rebuild:
         while True:
             wider = span
             for key, _ in self._documents(position, position.generation, {"_id": 1}):
-                period = self._task.period(key)
+                period = self.periods.of(key)
                 if period is not None and overlaps(period, span):
                     wider = union(wider, period)
             if wider == span:
@@ -57,10 +62,12 @@ class Rebuild:
             span = wider
 
     def narrowing(self, build: Build) -> Mapping[str, Any]:
-        return {"timestamp": {"$gte": build.since, "$lt": build.until}}
+        """Return the condition on the events; the last instant of all is included, as nothing comes after it."""
+        end = {} if build.until == MAX_INSTANT else {"$lt": build.until}
+        return {"timestamp": {"$gte": build.since, **end}}
 
     def _inside(self, key: Any, build: Build) -> bool:
-        period = self._task.period(key)
+        period = self.periods.of(key)
         assert build.since is not None
         assert build.until is not None
         return period is not None and overlaps(period, (build.since, build.until))
@@ -69,6 +76,8 @@ class Rebuild:
         """Copy the documents inside or outside the range from the generation `source` into the new one."""
         batches: dict[str, list[ReplaceOne[dict[str, Any]]]] = {}
         for document, output in self._documents(position, source, None):
+            if not inside:
+                self.periods.note_odd(document["_id"])
             if self._inside(document["_id"], build) == inside:
                 batch = batches.setdefault(output, [])
                 batch.append(ReplaceOne({"_id": document["_id"]}, document, upsert=True))

@@ -27,12 +27,15 @@ def events() -> Iterator[dict[str, Any]]:
 
 _AGGREGATES = (
     BundledAggregate(
-        "commits_by_day", "CommitsByDay", "Commits of each project on each day; key project/date.", {"type": "commit"}
+        "commits_by_day",
+        "CommitsByDay",
+        "Commits of each project on each day (UTC); key project/date.",
+        {"type": "commit"},
     ),
     BundledAggregate(
         "lines_by_day",
         "LinesChangedByDay",
-        "Lines inserted and deleted in each project on each day; key project/date.",
+        "Lines inserted and deleted in each project on each day (UTC); key project/date.",
         {"type": "commit"},
     ),
     BundledAggregate(

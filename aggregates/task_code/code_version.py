@@ -1,7 +1,7 @@
 """Determine the version of the source files behind tasks, and reload changed ones in a running process.
 
 Files of the project count, and those of the task's own package wherever it is installed. The standard library, other
-installed packages and `aggregates.task` itself do not.
+installed packages and what tasks import from Zarkov (`aggregates.task`, `aggregates.period`) do not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aggregates.exceptions import TaskError
 from aggregates.task_code.used_code import WHOLE_MODULE, ModuleSource, UsedCode, find_used_code, parse
 
 _VERSION = "__zarkov_code_version__"  # the engine sets the same attribute
-_FRAMEWORK = frozenset({"aggregates.task"})
+_FRAMEWORK = frozenset({"aggregates.task", "aggregates.period", "aggregates.clock"})
 _LIBRARY = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _STARTED = time.time()

@@ -24,19 +24,19 @@ from aggregates.task import Task, register
 
 @register
 class {cls}(Task):
-    """Events of each type on each day; key `type/YYYY-MM-DD`."""
+    """Events of each type on each day (UTC); key `type/YYYY-MM-DD`."""
 
     fields = ["timestamp", "type"]  # what map reads; omit it to get whole events
 
     def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
         for event in events:
-            yield f"{{event['type']}}/{{event['timestamp']:%Y-%m-%d}}", 1
+            yield f"{{event['type']}}/{{period.day_key(event['timestamp'])}}", 1
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
         return sum(values)  # also gets its own results: must be associative and commutative
 
     def period(self, key: str) -> period.Span:  # omit it if keys have no period
-        return period.day(key.rpartition("/")[2])
+        return period.day(key.rpartition("/")[2])  # in UTC; day_key and day take another zone as second argument
 '''
 
 TEST = '''"""Tests of the tasks of {name}, without a database."""

@@ -59,8 +59,8 @@ def chart_feed(chart: Chart, *, start: str | None, prefix: str = "", adjustable:
     if start is None or not adjustable:
         asked = chart_query(chart)
     else:
-        read_span(start, "", chart.effective_zone, timezone.now())
         asked = chart_query(chart, start=start, end="" if start else chart.end)
+        read_span(asked.start, asked.end, asked.zone, timezone.now())
     return SeriesFeed(asked.limited_to(prefix), database)
 
 

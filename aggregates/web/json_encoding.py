@@ -12,6 +12,8 @@ from typing import Any
 from bson import Decimal128, Regex
 from bson.timestamp import Timestamp
 
+_WHOLE_DIGITS = 34  # of a Decimal128
+
 
 def to_json(value: Any) -> bytes:
     """Return `value` as JSON in UTF-8. NaN and infinities become null, dates ISO 8601 in UTC, bytes base64.
@@ -39,12 +41,26 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, Decimal128):
-        return plain(float(value.to_decimal()))
+        return decimal_number(value)
     if isinstance(value, Timestamp):
         return moment_text(value.as_datetime())
     if isinstance(value, Regex):
         return str(value.pattern)
     return str(value)
+
+
+def decimal_number(value: Decimal128) -> int | float | None:
+    """Return a decimal as the number to write: a whole number exactly, another as the nearest double.
+
+    Return None for NaN, infinities, and what no double can hold.
+    """
+    number = value.to_decimal()
+    if not number.is_finite():
+        return None
+    if number == number.to_integral_value() and number.adjusted() < _WHOLE_DIGITS:
+        return int(number)
+    nearest = float(number)
+    return nearest if math.isfinite(nearest) else None
 
 
 def moment_text(moment: datetime) -> str:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
@@ -16,7 +15,7 @@ from aggregates.web.auth.access import READ, Rights, rights_of
 from aggregates.web.exceptions import BadRequestError
 from aggregates.web.mongo import database
 from aggregates.web.response import View, json_errors, json_response
-from aggregates.web.series import freshness, points, query
+from aggregates.web.series import freshness, output_position, points, query, ranking
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
 
 MAX_QUERIES = 64
@@ -55,7 +54,7 @@ def qr(request: HttpRequest) -> HttpResponse:
         sort = wanted.get("sort") or "value.rank"
         check_field(sort.removeprefix("-"), f"q-{number}.sort")
         limit = read_number(wanted.get("limit") or "", f"q-{number}.limit", 1, MAX_RANKED, MAX_RANKED)
-        answers[wanted["n"]] = query.read_ranked(database(), name, condition, sort, limit)
+        answers[wanted["n"]] = ranking.read_ranked(database(), name, condition, sort, limit)
     return json_response(answers, headers=_freshness(queries))
 
 
@@ -73,7 +72,8 @@ def _time_series(rights: Rights, queries: list[dict[str, Any]]) -> HttpResponse:
     for wanted in queries:
         name = _readable_collection(rights, wanted)
         documents = query.read_range(database(), name, wanted.get("b"), wanted.get("e"))
-        answers[wanted["n"]] = points.by_field(documents, settings.ZARKOV.time_zone)
+        key_time = output_position.key_time(database(), (name or "").removeprefix(query.NAMESPACE))
+        answers[wanted["n"]] = points.by_field(documents, key_time.zone)
     return json_response(answers, headers=_freshness(queries))
 
 

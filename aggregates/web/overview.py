@@ -8,7 +8,7 @@ from pymongo.database import Database
 
 from aggregates.web import stored_events
 from aggregates.web.json_encoding import moment_text
-from aggregates.web.series import freshness
+from aggregates.web.series import freshness, output_position
 from mapreduce.job.spec import RUNNING_STATES
 
 
@@ -30,7 +30,7 @@ def list_outputs(database: Database[dict[str, Any]], newest: int) -> list[dict[s
     """List the outputs of up to 500 positions: definition, freshness, lag in events, and whether a run is open."""
     found = []
     now = freshness.watermark(database)
-    for document in database[freshness.POSITIONS].find({"lead": {"$exists": False}}).sort("_id", 1).limit(500):
+    for document in database[output_position.POSITIONS].find({"lead": {"$exists": False}}).sort("_id", 1).limit(500):
         current = freshness.from_position(document, now)
         through, complete = current.through, current.complete_through
         for name in document.get("outputs") or [document["_id"]]:

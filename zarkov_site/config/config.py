@@ -149,7 +149,9 @@ class Config(_Section):
         None, description="A replica set or sharded cluster; none = a local mongod is started."
     )
     mongo_database: DatabaseName = Field("zarkov", description="Database.")
-    time_zone: Zone = Field("UTC", description="Zone in which keys without a zone are read, and pages are shown.")
+    time_zone: Zone = Field(
+        "UTC", description="Zone in which pages show times, and of keys in collections that no AggDef fills."
+    )
     journal: Path | None = Field(None, description="Folder of the journals; by default `journal` in `home`.")
     journal_segment_bytes: Size = Field(8 * 2**20, ge=4096, description="Size at which a segment is closed.")
     journal_max_bytes: Size = Field(2**30, ge=2**20, description="Size at which the ingester stops reading.")

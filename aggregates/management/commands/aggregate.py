@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.utils.dateparse import parse_date, parse_datetime
 
 from aggregates import services
+from aggregates.exceptions import TimeTextError
 from aggregates.models import Run
 from aggregates.run.outcome import Outcome
 from aggregates.services.preview import Preview
+from aggregates.time_reader import read_time
 from ingest.management.command import ZarkovCommand, name_program
 
 
@@ -23,8 +24,8 @@ class Command(ZarkovCommand):
         parser.add_argument("name", help="name of the aggregate")
         parser.add_argument("--full", action="store_true", help="recompute it from all stored events")
         parser.add_argument("--force", action="store_true", help="with --full: even if events it contains are gone")
-        parser.add_argument("--since", help="recompute the periods from here on: 2011-07-01 or 2011-07-01T13:00Z")
-        parser.add_argument("--until", help="up to here, exclusive; default: now")
+        parser.add_argument("--since", help="recompute the periods from here on: 2011-07-01 or 2011-07-01T13:00Z; UTC")
+        parser.add_argument("--until", help="up to where this begins, exclusive; default: now")
         parser.add_argument(
             "--accept-change",
             action="store_true",
@@ -73,12 +74,8 @@ def _moment(text: str | None, option: str) -> datetime:
     if text is None:
         raise CommandError(f"{option} is missing: give both ends of the range, such as --since 2011-07-01")
     try:
-        moment = parse_datetime(text)
-        day = None if moment else parse_date(text)
-    except ValueError as error:
-        raise CommandError(f"{option} {text!r}: {error}") from None
-    if moment is None and day is not None:
-        moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    if moment is None:
-        raise CommandError(f"{option} {text!r} is not a time: use a form such as 2011-07-01 or 2011-07-01T13:00Z")
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return read_time(text, "UTC", datetime.now(UTC)).first
+    except TimeTextError:
+        raise CommandError(
+            f"{option} {text!r} is not a time: use a form such as 2011-07-01 or 2011-07-01T13:00+02:00"
+        ) from None

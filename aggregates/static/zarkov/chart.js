@@ -4,7 +4,7 @@ import { drawBars } from "./bars.js";
 import { Colors, dotOf, make } from "./dom.js";
 import { compact, exact, moment } from "./format.js";
 import { Plot } from "./plot.js";
-import { applyChange, isTime, nameOf } from "./series.js";
+import { applyChange, isTime, nameOf, zoneOf } from "./series.js";
 import { drawTable } from "./table.js";
 
 export class ChartView {
@@ -58,6 +58,7 @@ export class ChartView {
     } else {
       this.time();
     }
+    this.notes();
     this.table();
     this.summarize();
     this.figure.dataset.drawn = String(Number(this.figure.dataset.drawn ?? 0) + 1);
@@ -73,7 +74,7 @@ export class ChartView {
   }
 
   number() {
-    const series = this.state.series[0];
+    const series = this.state.series.find((each) => each.data.length);
     const [x, y] = series.data[series.data.length - 1];
     const before = series.data.length > 1 ? series.data[series.data.length - 2][1] : null;
     if (!this.big) {
@@ -83,8 +84,9 @@ export class ChartView {
       this.canvas.replaceChildren(this.big, this.trend, small);
       this.plot = this.makePlot(small, "area", true);
     }
+    this.big.title = exact(y, this.unit);
     this.big.replaceChildren(compact(y), ...(this.unit ? [make("small", {}, ` ${this.unit}`)] : []));
-    this.trend.textContent = `${trendWords(y, before)} · ${moment(x, this.state.step, this.zone)}`;
+    this.trend.textContent = `${trendWords(y, before)} · ${moment(x, this.state.step, zoneOf(this.state, this.zone))}`;
     this.plot.show({ ...this.state, series: [series] });
   }
 
@@ -143,6 +145,17 @@ export class ChartView {
     if (body && this.details?.open && this.state) drawTable(body, this.state, this);
   }
 
+  // Say below the picture what is left out of it.
+  notes() {
+    const { outliers = 0, undated = 0 } = this.state;
+    const parts = [];
+    if (outliers) parts.push(`${outliers} ${outliers > 1 ? "values" : "value"} far from the others or between two periods`);
+    if (undated) parts.push(`${undated} ${undated > 1 ? "keys that are no dates" : "key that is no date"}`);
+    this.note?.remove();
+    this.note = parts.length ? make("p", { class: "muted left-out" }, `Not shown: ${parts.join("; ")}.`) : undefined;
+    if (this.note) (this.legend ?? this.canvas).after(this.note);
+  }
+
   // One sentence for screen readers.
   summarize() {
     const summary = this.figure.querySelector(".summary");
@@ -157,9 +170,9 @@ export class ChartView {
 
 function trendWords(now, before) {
   if (before === null || before === undefined || now === null) return "no earlier value";
-  if (before === 0) return now === 0 ? "unchanged" : `${now > 0 ? "▲" : "▼"} from 0`;
-  const change = ((now - before) / Math.abs(before)) * 100;
-  if (Math.abs(change) < 0.05) return "unchanged";
+  const change = (Number(now) / Math.abs(Number(before)) - Math.sign(Number(before))) * 100;
+  if (Math.abs(change) < 0.05 || now == before) return "unchanged";
+  if (!Number.isFinite(change)) return `${now > before ? "▲" : "▼"} from ${compact(before)}`; // from 0, or nearly
   const word = Math.abs(change) >= 1000 ? compact(change) : change.toFixed(1);
   return `${change > 0 ? "▲ +" : "▼ "}${word} % compared with the previous period`;
 }

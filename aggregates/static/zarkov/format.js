@@ -4,19 +4,36 @@ const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFra
 const full = new Intl.NumberFormat(undefined, { maximumFractionDigits: 3 });
 const small = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 });
 const tiny = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3, notation: "scientific" });
+const READABLE = 1e21; // from here on a number in full is a row of digits that nobody counts
+const COMPACT = 1e18; // the same with the longest suffix, T
 
-// Small numbers are not rounded to 0.
-function formatNumber(value) {
+// Format a number with at most `count` significant digits.
+export function digits(value, count) {
   const size = Math.abs(value);
+  const plain = value === 0 || (size >= 0.0001 && size < READABLE);
+  const options = { maximumSignificantDigits: count, notation: plain ? "standard" : "scientific" };
+  return new Intl.NumberFormat(undefined, options).format(value);
+}
+
+// Small numbers are not rounded to 0. A whole number can be a BigInt, see parse.js.
+function formatNumber(value) {
+  if (typeof value === "bigint") return full.format(value);
+  const size = Math.abs(value);
+  if (size >= READABLE) return digits(value, 15);
   if (size >= 0.1 || value === 0) return full.format(value);
   return (size >= 0.0001 ? small : tiny).format(value);
 }
 
+// Format a number with few digits, for places where it must be short.
 export function compact(value) {
   if (value === null || value === undefined) return "–";
-  return Math.abs(value) < 10000 ? formatNumber(value) : short.format(value);
+  const number = Number(value);
+  const size = Math.abs(number);
+  if (size < 10000) return formatNumber(number);
+  return (size < COMPACT ? short : tiny).format(number);
 }
 
+// Format a number with all digits of its whole part.
 export function exact(value, unit = "") {
   if (value === null || value === undefined) return "–";
   return unit ? `${formatNumber(value)} ${unit}` : formatNumber(value);
@@ -33,10 +50,26 @@ const byStep = {
 };
 const formatters = new Map();
 
+// A step is a unit or an ISO 8601 duration of one, such as PT5M, PT6H or P10D.
+const units = { S: "second", M: "minute", H: "hour", D: "day" };
+const lengths = { year: 31536e6, month: 26784e5, week: 6048e5, day: 864e5, hour: 36e5, minute: 6e4, second: 1e3 };
+
+function partsOf(step) {
+  const [, count, letter] = /^PT?(\d+)([SMHD])$/.exec(step) ?? [];
+  return letter ? [Number(count), units[letter]] : [1, step];
+}
+
+// Length of a step in milliseconds, 0 if it is unknown.
+export function stepMs(step) {
+  const [count, unit] = partsOf(step);
+  return count * (lengths[unit] ?? 0);
+}
+
 export function moment(ms, step, zone) {
   const name = `${step}|${zone}`;
   if (!formatters.has(name)) {
-    formatters.set(name, new Intl.DateTimeFormat(undefined, { ...(byStep[step] ?? byStep.second), timeZone: zone }));
+    const form = byStep[partsOf(step)[1]] ?? byStep.second;
+    formatters.set(name, new Intl.DateTimeFormat(undefined, { ...form, timeZone: zone }));
   }
   return formatters.get(name).format(ms);
 }

@@ -1,6 +1,8 @@
 // One stream of server-sent events for a page. It is closed while the page is hidden, because browsers allow only a
 // few open connections to a site, and continues where it stopped afterwards.
 
+import { parse } from "./parse.js";
+
 const HIDDEN_MS = 5000;
 
 export class LiveStream {
@@ -53,7 +55,7 @@ export class LiveStream {
         source.addEventListener(name ? `${kind}:${name}` : kind, (event) => {
           if (event.lastEventId) this.lastId = event.lastEventId;
           this.updateStale(kind, name);
-          handler(JSON.parse(event.data), name);
+          handler(parse(event.data), name);
         });
       }
     }

@@ -3,6 +3,7 @@
 import { Colors, copyButtons, dotOf, make } from "./dom.js";
 import { ago, compact, exact } from "./format.js";
 import { LiveStream, showStatus } from "./live.js";
+import { write } from "./parse.js";
 import { Plot } from "./plot.js";
 import { nameOf } from "./series.js";
 
@@ -27,7 +28,7 @@ function numbers() {
   const lags = state.aggregates.map((item) => item.lag);
   byId("stored").textContent = exact(state.newest_id);
   byId("rate").textContent = compact(perSecond);
-  byId("lag").textContent = lags.length ? compact(Math.max(...lags)) : "–";
+  byId("lag").textContent = lags.length ? compact(Math.max(...lags.map(Number))) : "–";
   byId("quarantine").textContent = exact(state.quarantine);
   byId("jobs").textContent = exact(state.jobs.running);
   byId("jobs-failed").textContent = state.jobs.failed ? `${exact(state.jobs.failed)} failed` : "none failed";
@@ -86,7 +87,7 @@ function latest() {
 function summary(context) {
   return Object.entries(context ?? {})
     .slice(0, 4)
-    .map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`)
+    .map(([name, value]) => `${name}: ${typeof value === "object" ? write(value) : value}`)
     .join("  ·  ");
 }
 

@@ -1,13 +1,12 @@
 // Time series drawn by uPlot: lines, areas, stacked areas and bars, with zoom, hover and keyboard.
 
 import uPlot from "../npm/uplot/uPlot.esm.js";
+import { divisorOf, tickLabels, valueAxisWidth, valueRange, valueTicks } from "./axis.js";
 import { COLORS, Colors, colorOf, cssValue, dotOf, make } from "./dom.js";
-import { compact, exact, moment } from "./format.js";
-import { align, nameOf, stack } from "./series.js";
+import { exact, moment, stepMs } from "./format.js";
+import { align, nameOf, numbers, stack, zoneOf } from "./series.js";
 
-const STEPS_MS = { year: 31536e6, month: 26784e5, week: 6048e5, day: 864e5, hour: 36e5, minute: 6e4, second: 1e3 };
-// Distances of the ticks of the value axis: whole numbers above 1, because most values are counts.
-const INCREMENTS = Array.from({ length: 36 }, (_, i) => (i > 12 ? [1, 2, 2.5, 5] : [1, 2, 5]).map((n) => n * 10 ** (i - 12))).flat();
+const [SHORTEST_MS, LONGEST_MS] = [10, 4e14]; // what zooming by keyboard can show
 const [S, MIN, H, D, Y] = [1e3, 6e4, 36e5, 864e5, 31536e6];
 // Labels of the time axis by the distance of its ticks, see uPlot's documentation of axis.values: distance, label,
 // and the second line at changes of year, day or hour.
@@ -52,7 +51,12 @@ export class Plot {
       this.rebuild();
       return;
     }
+    const divisor = this.divisor;
     this.updateData();
+    if (divisor !== this.divisor) {
+      this.rebuild();
+      return;
+    }
     this.plot.setData(this.data, !this.zoomed);
     if (this.zoomed) this.plot.redraw();
   }
@@ -69,6 +73,10 @@ export class Plot {
     if (zoomed) this.plot.setScale("x", { min, max });
   }
 
+  get zone() {
+    return zoneOf(this.state, this.options.zone);
+  }
+
   get stacked() {
     return this.options.kind === "stacked";
   }
@@ -76,7 +84,10 @@ export class Plot {
   updateData() {
     const [xs, ...columns] = align(this.state.series);
     this.columns = columns;
-    this.data = [xs, ...(this.stacked ? stack(columns, this.shown) : columns)];
+    const values = columns.map(numbers);
+    this.divisor = divisorOf(values);
+    const drawn = this.divisor === 1 ? values : values.map((ys) => ys.map((y) => y && y / this.divisor));
+    this.data = [xs, ...(this.stacked ? stack(drawn, this.shown) : drawn)];
   }
 
   rebuild() {
@@ -105,16 +116,16 @@ export class Plot {
   }
 
   config() {
-    const { kind, zone, small } = this.options;
+    const { kind, small } = this.options;
     const grid = { stroke: cssValue("--grid"), width: 1 };
     const axis = { stroke: cssValue("--muted"), grid, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     const bars = kind === "bar" ? { paths: uPlot.paths.bars({ size: [0.8, 60], align: 1 }) } : {};
     const filled = kind === "area" || kind === "stacked" || kind === "bar" || small;
-    const step = STEPS_MS[this.state.step] ?? 0;
+    const step = stepMs(this.state.step);
     return {
       ...this.size(),
       ms: 1,
-      tzDate: (ms) => uPlot.tzDate(new Date(ms), zone),
+      tzDate: (ms) => uPlot.tzDate(new Date(ms), this.zone),
       padding: small ? [4, 0, 0, 0] : [this.options.unit ? 24 : 12, 20, 0, 0],
       legend: { show: false },
       cursor: {
@@ -128,7 +139,7 @@ export class Plot {
       },
       axes: [
         { ...axis, show: !small, grid: { show: false }, space: 70, size: 40, values: TIMES },
-        { ...axis, show: !small, size: valueAxisWidth, space: 44, incrs: INCREMENTS, values: (u, ticks) => ticks.map(compact) },
+        { ...axis, show: !small, ...this.valueAxis() },
       ],
       bands: this.stacked ? this.bands() : undefined,
       series: [
@@ -154,10 +165,25 @@ export class Plot {
     };
   }
 
+  // The value axis. uPlot takes the only distance of ticks that it is offered and leaves the ticks to us.
+  valueAxis() {
+    let most = 1;
+    return {
+      size: valueAxisWidth,
+      space: 44,
+      incrs: (u, axis, min, max, height, space) => {
+        most = height / space;
+        return [Number.MAX_VALUE];
+      },
+      splits: (u, axis, min, max) => valueTicks(min, max, most, this.divisor),
+      values: (u, ticks) => tickLabels(ticks.map((tick) => tick * this.divisor)),
+    };
+  }
+
   // The range of the time axis: with margins around a single moment, and space for the last bar.
   timeRange(low, high, step) {
     const xs = this.data[0];
-    if (xs.length === 1) return [xs[0] - (step || MIN), xs[0] + (step || MIN)];
+    if (xs[0] === xs[xs.length - 1]) return [xs[0] - (step || MIN), xs[0] + (step || MIN)];
     return [low, high + (this.options.kind === "bar" && !this.zoomed ? step : 0)];
   }
 
@@ -183,7 +209,7 @@ export class Plot {
     }
     const rows = this.rowsAt(index);
     this.tooltip.replaceChildren(
-      make("strong", {}, moment(this.data[0][index], this.state.step, this.options.zone)),
+      make("strong", {}, moment(this.data[0][index], this.state.step, this.zone)),
       ...rows.slice(0, 12).map((row) => {
         return make("span", { class: "row" }, dotOf(this.colorNumbers[row.index]), make("span", {}, row.label), make("b", {}, exact(row.y, this.options.unit)));
       }),
@@ -209,7 +235,7 @@ export class Plot {
   zoom(factor) {
     const { min, max } = this.plot.scales.x;
     const middle = this.plot.cursor.idx != null ? this.data[0][this.plot.cursor.idx] : (min + max) / 2;
-    const half = ((max - min) * factor) / 2;
+    const half = Math.min(Math.max((max - min) * factor, SHORTEST_MS), LONGEST_MS) / 2;
     this.plot.setScale("x", { min: middle - half, max: middle + half });
   }
 
@@ -236,26 +262,13 @@ export class Plot {
     const x = this.data[0][index];
     this.plot.setCursor({ left: this.plot.valToPos(x, "x"), top: 10 });
     const rows = this.rowsAt(index).map((row) => `${row.label} ${exact(row.y, this.options.unit)}`);
-    this.options.announce?.(`${moment(x, this.state.step, this.options.zone)}: ${rows.join(", ") || "no data"}`);
+    this.options.announce?.(`${moment(x, this.state.step, this.zone)}: ${rows.join(", ") || "no data"}`);
   }
 
   destroy() {
     this.resizer.disconnect();
     this.plot?.destroy();
   }
-}
-
-// Width of the value axis, which fits its longest number.
-function valueAxisWidth(u, words) {
-  return Math.max(44, 16 + 7 * Math.max(0, ...(words ?? []).map((word) => word?.length ?? 0)));
-}
-
-function valueRange(low, high, fromZero) {
-  if (low === null || high === null) return [0, 1];
-  const bottom = fromZero ? Math.min(low, 0) : low;
-  const top = high > bottom ? high : bottom + 1;
-  const margin = (top - bottom) * 0.06;
-  return [bottom < 0 || !fromZero ? bottom - margin : 0, top + margin];
 }
 
 function alpha(color, part) {

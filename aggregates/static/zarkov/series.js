@@ -17,9 +17,15 @@ export function nameOf(series) {
   return `${series.key}\u0000${series.field}`;
 }
 
+// Whether x is a time. Without a step the keys are no dates, even if they are numbers.
 export function isTime(state) {
   const first = state.series.find((series) => series.data.length);
-  return first !== undefined && typeof first.data[0][0] === "number";
+  return Boolean(state.step) && first !== undefined && typeof first.data[0][0] === "number";
+}
+
+// The zone in which to name the periods: that of the viewer, but days and longer ones have the names of their own zone.
+export function zoneOf(state, zone) {
+  return state.key_zone ?? zone;
 }
 
 // First index of `data` whose x is not below `x`; data is sorted by x.
@@ -79,6 +85,11 @@ export function align(seriesList) {
   return [Array.from(xs), ...columns];
 }
 
+// A column as numbers; whole numbers beyond 2^53 come as BigInt, see parse.js.
+export function numbers(ys) {
+  return ys.some((y) => typeof y === "bigint") ? ys.map((y) => (typeof y === "bigint" ? Number(y) : y)) : ys;
+}
+
 // Columns stacked on each other, without the hidden ones; missing values count as 0.
 export function stack(columns, shown) {
   const sums = new Float64Array(columns.length ? columns[0].length : 0);
@@ -86,8 +97,4 @@ export function stack(columns, shown) {
     if (!shown[index]) return ys.map(() => null);
     return Array.from(ys, (y, i) => (sums[i] += y ?? 0));
   });
-}
-
-export function totals(series) {
-  return series.data.reduce((sum, point) => sum + (point[1] ?? 0), 0);
 }

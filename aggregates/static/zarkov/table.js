@@ -2,7 +2,7 @@
 
 import { make } from "./dom.js";
 import { exact, moment } from "./format.js";
-import { align, isTime } from "./series.js";
+import { align, isTime, zoneOf } from "./series.js";
 
 const MAX_ROWS = 500;
 
@@ -28,7 +28,7 @@ export function drawTable(element, state, { zone, unit }) {
   const order = [...xs.keys()];
   if (time) order.reverse();
   for (const i of order.slice(0, MAX_ROWS)) {
-    const name = time ? moment(xs[i], state.step, zone) : String(xs[i]);
+    const name = time ? moment(xs[i], state.step, zoneOf(state, zone)) : String(xs[i]);
     body.append(
       make(
         "tr",

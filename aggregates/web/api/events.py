@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample
 from rest_framework.parsers import BaseParser
@@ -19,7 +20,7 @@ from aggregates.web.auth.access import INGEST
 from aggregates.web.exceptions import BadRequestError, IngestBusyError, TooLargeError, UnavailableError
 from aggregates.web.mongo import database
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
-from aggregates.web.series.time_span import read_span, read_zone
+from aggregates.web.series.time_span import asked_span
 from ingest.client import Receipt
 from ingest.exceptions import BodyError, BusyError, DeliveryError
 from ingest.http import receiver
@@ -135,8 +136,7 @@ def _condition(request: Request) -> dict[str, Any]:
     parts: list[dict[str, Any]] = []
     if kind := given.get("type", ""):
         parts.append({"type": kind})
-    zone = read_zone(given.get("tz", ""), "UTC")
-    span = read_span(given.get("from", ""), given.get("to", ""), zone, timezone.now())
+    span = asked_span(given, settings.ZARKOV.time_zone, timezone.now())
     if bounds := {name: moment for name, moment in (("$gte", span.start), ("$lte", span.end)) if moment}:
         parts.append({"timestamp": bounds})
     for pair in given.getlist("context")[:20]:

@@ -8,9 +8,9 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 
+from aggregates.time_reader import FORMS
 from aggregates.web.api.serializers import ErrorSerializer
-from aggregates.web.series.points import FILLS
-from aggregates.web.series.time_span import ALLOWED
+from aggregates.web.series.fill import FILLS
 
 COMMON = (401, 403, 429)
 _DESCRIPTIONS = {
@@ -50,10 +50,11 @@ def number(name: str, description: str, least: int, most: int, default: int) -> 
 _FIELDS = text("fields", "Names of fields, separated by commas; by default all numeric fields.")
 PREFIX = text("prefix", "Only keys that start with this text.")
 RANGE = [
-    text("from", f"Start of the range; {ALLOWED}."),
-    text("to", "End of the range, in the same forms."),
-    text("tz", "Time zone of keys without an offset, such as Europe/Berlin; by default that of the configuration."),
+    text("from", f"Start of the range; {FORMS}."),
+    text("to", "End of the range, in the same forms; a date ends with the last instant of what it names."),
+    text("tz", "Time zone of dates without an offset, such as Europe/Berlin; by default that of the configuration."),
 ]
+BOM = text("bom", "1: begin a CSV file with a byte order mark, so that Excel reads it as UTF-8.", enum=["1"])
 _FILL = OpenApiParameter(
     "fill", OpenApiTypes.STR, enum=[fill for fill in FILLS if fill], description="Value for periods without data."
 )

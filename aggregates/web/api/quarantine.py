@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from bson.json_util import RELAXED_JSON_OPTIONS, dumps
+from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
@@ -20,7 +21,7 @@ from aggregates.web.auth.access import OPERATE
 from aggregates.web.exceptions import BadRequestError, IngestBusyError, NotFoundError, UnavailableError, WebError
 from aggregates.web.mongo import database
 from aggregates.web.series.query_filter import read_number
-from aggregates.web.series.time_span import read_span, read_zone
+from aggregates.web.series.time_span import asked_span
 from ingest.exceptions import BusyError, DeliveryError
 from ingest.load import quarantine_replay
 from ingest.store import quarantine
@@ -205,7 +206,7 @@ class QuarantineReplayView(ApiView):
 def read_selection(request: HttpRequest | Request) -> Selection:
     """Parse the selection in a request's parameters. Raise `BadRequestError` naming the parameter."""
     given = request.GET
-    span = read_span(given.get("from", ""), given.get("to", ""), read_zone(given.get("tz", ""), "UTC"), timezone.now())
+    span = asked_span(given, settings.ZARKOV.time_zone, timezone.now())
     replayed = given.get("replayed", "")
     if replayed not in ("", "yes", "no"):
         raise BadRequestError(f"replayed = {replayed[:60]!r} is not allowed: use yes or no", parameter="replayed")

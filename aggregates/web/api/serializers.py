@@ -85,8 +85,17 @@ class SeriesAnswerSerializer(serializers.Serializer[None]):
     """All series of one query."""
 
     series = SeriesSerializer(many=True)
-    step = serializers.CharField(allow_null=True, help_text="Length of the periods: day, hour, ...")
+    step = serializers.CharField(
+        allow_null=True, help_text="Length of the periods: year to second, or an ISO 8601 duration such as PT5M."
+    )
     omitted = serializers.IntegerField(help_text="Series left out because of `limit`.")
+    outliers = serializers.IntegerField(help_text="Points left out of filled series: far from the others, or odd ones.")
+    undated = serializers.IntegerField(
+        required=False, help_text="Keys left out because they are no dates, as the others are; only if there are any."
+    )
+    key_zone = serializers.CharField(
+        required=False, help_text="Zone of days and longer periods, if it is not the one asked for."
+    )
     through = serializers.IntegerField(allow_null=True, help_text="Last event id contained.")
     complete_through = serializers.DateTimeField(allow_null=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 from django.conf import settings
 from django.db.models import Q
@@ -19,16 +20,15 @@ from aggregates.web.api import openapi, serializers
 from aggregates.web.api.api_view import ApiView, with_etag
 from aggregates.web.auth.access import Rights, rights_of
 from aggregates.web.auth.stream_access import may_continue
-from aggregates.web.exceptions import BadRequestError
 from aggregates.web.json_encoding import plain
 from aggregates.web.live.feed import SeriesFeed
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
-from aggregates.web.series import export, freshness, query
-from aggregates.web.series.points import read_fill
+from aggregates.web.series import export, freshness, output_position, query, ranking
+from aggregates.web.series.fill import read_fill
 from aggregates.web.series.query import SeriesQuery
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
-from aggregates.web.series.time_span import read_span, read_zone
+from aggregates.web.series.time_span import TimeSpan, asked_span, read_span, read_zone
 
 
 class AnyAccept(BaseContentNegotiation):
@@ -58,9 +58,7 @@ def series_query(request: HttpRequest | Request, name: str, prefix: str = "") ->
         fill=read_fill(given.get("fill", "")),
         limit=read_number(given.get("limit", ""), "limit", 1, 500, 100),
     )
-    span = read_span(found.start, found.end, found.zone, datetime.now(UTC))
-    if span.start is not None and span.end is not None and span.start > span.end:
-        raise BadRequestError(f"from = {found.start!r} is after to = {found.end!r}: swap them", parameter="from")
+    read_span(found.start, found.end, found.zone, datetime.now(UTC))
     return found.limited_to(prefix)
 
 
@@ -109,6 +107,7 @@ class RankedView(ApiView):
             openapi.text("sort", "Field to sort by; -FIELD puts the largest first. By default -value."),
             openapi.text("filter", 'Conditions as JSON, such as {"value": {"$gt": 10}}.'),
             openapi.PREFIX,
+            *openapi.RANGE,
             openapi.number("limit", "Maximum number of documents.", 1, 100, 20),
         ],
     )
@@ -122,7 +121,11 @@ class RankedView(ApiView):
         sort = request.GET.get("sort") or "-value"
         check_field(sort.removeprefix("-"), "sort")
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 100, 20)
-        found = query.read_ranked(database(), query.collection_name(name), condition, sort, limit)
+        span = asked_span(request.GET, settings.ZARKOV.time_zone, datetime.now(UTC))
+        key_zone = output_position.key_time(database(), name).zone
+        inside = None if span == TimeSpan(None, None) else partial(query.starts_inside, span=span, zone=key_zone)
+        collection = query.collection_name(name)
+        found = ranking.read_ranked(database(), collection, condition, sort, limit, inside=inside)
         if not found:
             require_known(rights, name)
         state = {"documents": plain(found), **freshness.read(database(), name).document()}
@@ -139,18 +142,18 @@ class ExportView(ApiView):
         400,
         404,
         503,
-        parameters=[openapi.PREFIX, *openapi.RANGE],
+        parameters=[openapi.PREFIX, *openapi.RANGE, openapi.BOM],
     )
     def get(self, request: Request, name: str, form: str) -> HttpResponseBase:
         """Export all documents. `csv`: one row per document, one column per field. `jsonl`: one document per line."""
         rights = rights_of(request)
         rights.require_name(name)
+        write, media_type = export.form_of(form, request.GET.get("bom", ""))
         asked = series_query(request, name)
         span = read_span(asked.start, asked.end, asked.zone, datetime.now(UTC))
         require_known(rights, name)
         collection = query.collection_name(name)
-        rows = query.stream(database(), collection, asked.prefix, span, asked.zone) if collection else iter(())
-        write, media_type = export.FORMS[form]
+        rows = query.stream(database(), collection, asked.prefix, span) if collection else iter(())
         response = StreamingHttpResponse(write(rows), content_type=media_type)
         response["Content-Disposition"] = f'attachment; filename="{export.file_name(name)}.{form}"'
         for header, value in freshness.read(database(), name).headers().items():

@@ -76,12 +76,7 @@ class SeriesFeed:
         database = self._open_database()
         current = freshness.read(database, self.query.name)
         chart = read_series(database, self.query)
-        return {
-            "series": [series.document() for series in chart.series],
-            "step": chart.step,
-            "omitted": chart.omitted,
-            **current.document(),
-        }
+        return {"series": [series.document() for series in chart.series], **chart.facts(), **current.document()}
 
     def whole(self, state: dict[str, Any]) -> StreamMessage:
         return StreamMessage("series", to_json(state))
@@ -98,7 +93,10 @@ def series_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> Stream
     """
     if before == after:
         return None
-    if [_identity(series) for series in before["series"]] != [_identity(series) for series in after["series"]]:
+    same_series = [_identity(series) for series in before["series"]] == [
+        _identity(series) for series in after["series"]
+    ]
+    if not same_series or before.keys() != after.keys():
         return StreamMessage("series", to_json(after))
     changes = []
     changed = total = 0

@@ -8,7 +8,9 @@ from django import forms
 from django.utils import timezone
 
 from aggregates.definition.fields import is_zone
+from aggregates.exceptions import TimeTextError
 from aggregates.models.chart import Chart
+from aggregates.time_reader import read_time
 from aggregates.web.exceptions import WebError
 from aggregates.web.series.query import SeriesQuery, collection_name
 from aggregates.web.series.time_span import read_span
@@ -39,13 +41,27 @@ def chart_errors(chart: Chart) -> dict[str, str]:
             faults["aggregate"] = f"{chart.aggregate!r} cannot be the name of an aggregate"
     except WebError as error:
         faults["aggregate"] = error.message
-    for name in ("start", "end"):
-        try:
-            read_span(getattr(chart, name), "", chart.effective_zone, timezone.now())
-        except WebError as error:
-            faults[name] = error.message.removeprefix("from = ")
+    faults |= _range_errors(chart)
     if chart.zone and not is_zone(chart.zone):
         faults["zone"] = f"{chart.zone!r} is not a name in the IANA time zone database, such as Europe/Berlin"
+    return faults
+
+
+def _range_errors(chart: Chart) -> dict[str, str]:
+    faults: dict[str, str] = {}
+    now, zone = timezone.now(), chart.effective_zone
+    for name in ("start", "end"):
+        text = getattr(chart, name)
+        try:
+            if text:
+                read_time(text, zone, now)
+        except TimeTextError as error:
+            faults[name] = str(error)
+    try:
+        if not faults:
+            read_span(chart.start, chart.end or "now", zone, now)
+    except WebError as error:
+        faults["start"] = error.message
     return faults
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Final
 
+from bson import Decimal128
+
+from aggregates.web.exceptions import BadRequestError
 from aggregates.web.json_encoding import plain, to_json
 
 _SAMPLE = 1000  # documents that define the columns; later ones can fill columns but not add any
 _CHUNK = 500  # rows sent at once
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets treat these as the start of a formula
+_BOM: Final = b"\xef\xbb\xbf"
+_SIGNS: Final = frozenset("=+-@")  # spreadsheets run a cell that starts with one of these, or its full-width form
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
+# Spreadsheets that guess the separator also try the semicolon and the tab; some trim blanks that are not quoted.
+_QUOTED = re.compile(r"""[",;\t\r\n]|^\s|\s$""")
+_BLANK_LETTERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # fillers that show nothing
 
 Rows = Iterable[Mapping[str, Any]]
 
@@ -21,23 +28,27 @@ Rows = Iterable[Mapping[str, Any]]
 def csv_lines(documents: Rows) -> Iterator[bytes]:
     """Yield a header and one row per document: key, then one column per field of the values (`value` for numbers).
 
-    Fields that first appear after `_SAMPLE` documents go to the last column, `more`, as JSON. Texts that a
-    spreadsheet would run as a formula are prefixed with an apostrophe (OWASP, CSV injection).
+    Fields that first appear after `_SAMPLE` documents go to the last column, `more`, as JSON. Numbers have all their
+    digits; NaN and infinities are empty cells. The form is that of RFC 4180.
     """
     rest = iter(documents)
     sample = list(islice(rest, _SAMPLE))
     columns = list(dict.fromkeys(name for document in sample for name in _fields(document)))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(["key", *(_safe(name) for name in columns), "more"])
-    for count, document in enumerate(chain(sample, rest), start=1):
+    rows = [_row(["key", *columns, "more"])]
+    for document in chain(sample, rest):
         fields = _fields(document)
         more = {name: value for name, value in fields.items() if name not in columns}
-        cells = [_cell(fields.get(name)) for name in columns]
-        writer.writerow([_cell(document["_id"]), *cells, to_json(more).decode() if more else ""])
-        if count % _CHUNK == 0:
-            yield _take(buffer)
-    yield _take(buffer)
+        cells = [document["_id"], *(fields.get(name) for name in columns), more or None]
+        rows.append(_row(cells))
+        if len(rows) >= _CHUNK:
+            yield b"".join(rows)
+            rows.clear()
+    yield b"".join(rows)
+
+
+def csv_lines_with_bom(documents: Rows) -> Iterator[bytes]:
+    """Yield the same after a byte order mark, by which Excel knows that a file is UTF-8."""
+    return chain([_BOM], csv_lines(documents))
 
 
 def json_lines(documents: Rows) -> Iterator[bytes]:
@@ -52,10 +63,18 @@ def file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:100] or "export"
 
 
-FORMS: dict[str, tuple[Callable[[Rows], Iterator[bytes]], str]] = {
-    "csv": (csv_lines, "text/csv; charset=utf-8"),
-    "jsonl": (json_lines, "application/x-ndjson"),
-}
+def form_of(form: str, bom: str) -> tuple[Callable[[Rows], Iterator[bytes]], str]:
+    """Return the writer and the media type of `form`, `csv` or `jsonl`; `bom` is the parameter of that name.
+
+    Raise `BadRequestError` if `bom` is neither empty nor 1, or given for another form than CSV.
+    """
+    if bom not in ("", "1"):
+        raise BadRequestError(f"bom = {bom[:60]!r} is not allowed: use bom=1, or leave it out", parameter="bom")
+    if form == "csv":
+        return (csv_lines_with_bom if bom else csv_lines), "text/csv; charset=utf-8"
+    if bom:
+        raise BadRequestError("bom = 1 is for CSV: JSON never begins with a byte order mark", parameter="bom")
+    return json_lines, "application/x-ndjson"
 
 
 def _fields(document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -63,19 +82,42 @@ def _fields(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {"value": value}
 
 
-def _cell(value: Any) -> Any:
-    value = plain(value)
-    if isinstance(value, dict | list):
-        return _safe(to_json(value).decode())
-    return _safe(value) if isinstance(value, str) else value
+def _row(cells: Iterable[Any]) -> bytes:
+    line = ",".join([_cell(value) for value in cells])
+    return f"{line}\r\n".encode("utf-8", "replace")
 
 
-def _safe(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Decimal128):
+        number = value.to_decimal()
+        return str(number) if number.is_finite() else ""
+    if not isinstance(value, str):
+        value = plain(value)
+        if value is None or isinstance(value, bool | int | float):
+            return "" if value is None else str(value)
+        if isinstance(value, dict | list):
+            value = to_json(value).decode()
+    text = f"'{value}" if _may_run(value) else value
+    return '"{}"'.format(text.replace('"', '""')) if _QUOTED.search(text) else text
 
 
-def _take(buffer: io.StringIO) -> bytes:
-    data = buffer.getvalue().encode("utf-8", "replace")
-    buffer.seek(0)
-    buffer.truncate()
-    return data
+def _may_run(text: str) -> bool:
+    """Return True if a spreadsheet may run this text as a formula, see "CSV Injection" of OWASP and ASVS 1.2.10.
+
+    These are texts that begin with a control character such as tab or line feed, and texts whose first visible
+    character is `=`, `+`, `-` or `@` in any width, unless they are plain numbers.
+    """
+    first = text[:1]
+    if not first or (first.isascii() and first.isalnum()):
+        return False
+    if unicodedata.category(first) == "Cc":
+        return True
+    visible = next((char for char in text if not _is_blank(char)), "")
+    return unicodedata.normalize("NFKC", visible) in _SIGNS and not _NUMBER.match(text)
+
+
+def _is_blank(char: str) -> bool:
+    """Return True for what shows nothing: spaces, controls, format characters, marks without a letter, fillers."""
+    return unicodedata.category(char)[0] in "ZCM" or char in _BLANK_LETTERS

@@ -10,12 +10,12 @@ from typing import Any, Final
 from pymongo.database import Database
 
 from aggregates.web.json_encoding import moment_text
+from aggregates.web.series import output_position
 from ingest.exceptions import StoreUnpreparedError
 from ingest.store.store import Watermark, read_watermark
 
-POSITIONS = "agg.position"  # one document per output, see docs/architecture.md
 HEADERS: Final = {"through": "X-Zarkov-Through", "complete_through": "X-Zarkov-Complete-Through"}
-_FIELDS = {"position": 1, "complete_through": 1, "aggdef": 1, "lead": 1, "store": 1, "epoch": 1}
+_FIELDS = {"position": 1, "complete_through": 1, "aggdef": 1, "store": 1, "epoch": 1}
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,8 @@ class Freshness:
 
 
 def read(database: Database[dict[str, Any]], name: str) -> Freshness:
-    """Return the freshness of the aggregate whose output is `zagg.<name>`.
-
-    If a definition has several outputs, only the first has the position; the others point to it.
-    """
-    positions = database[POSITIONS]
-    document = positions.find_one({"_id": name}, _FIELDS) or {}
-    if lead := document.get("lead"):
-        document = positions.find_one({"_id": lead}, _FIELDS) or {}
+    """Return the freshness of the aggregate whose output is `zagg.<name>`."""
+    document = output_position.find(database, name, _FIELDS)
     return from_position(document, watermark(database) if document else None)
 
 

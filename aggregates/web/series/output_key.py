@@ -1,7 +1,7 @@
 """Parse the keys of output documents: `dimension/.../period`, the period last.
 
 Periods are plain ISO 8601: `2011`, `2011-07`, `2011-W27`, `2011-07-01`, `2011-07-01T13:00`, down to fractions of a
-second, with or without an offset. Without one they are local times in the requested zone.
+second, with or without an offset. Without one they name what the clock of a zone shows, see `aggregates.clock`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Any, Literal
-from zoneinfo import ZoneInfo
+from typing import Any
 
-Unit = Literal["year", "month", "week", "day", "hour", "minute", "second"]
+from aggregates.clock import wall_clock
+from aggregates.period import Unit
 
 _PERIOD = re.compile(
     r"(?P<year>\d{4})"
@@ -29,13 +29,17 @@ _BARE_YEARS = range(1900, 2200)  # four digits outside this range are a number, 
 class Period:
     """The period at the end of a key."""
 
-    ms: float  # its start, in milliseconds since 1970 (UTC)
-    step: Unit  # its length, taken from the precision of the text
+    ms: float  # its start, in milliseconds since 1970 (UTC); the first one if that reading of the clock occurs twice
+    step: Unit  # the precision of the text, which may be finer than the period is long
+    instant: bool = False  # the text has its own offset, so that it names one of two doubled hours
 
 
 @lru_cache(maxsize=65536)
 def parse_period(text: str, zone: str) -> Period | None:
-    """Parse a period, in time zone `zone` unless it has an offset. Return None if `text` is not a date."""
+    """Parse a period, in time zone `zone` unless it has an offset. Return None if `text` is not a date.
+
+    A reading that the clock of the zone skips starts where the clock jumps over it.
+    """
     match = _PERIOD.match(text)
     if match is None:
         return None
@@ -43,17 +47,15 @@ def parse_period(text: str, zone: str) -> Period | None:
     year = int(part["year"])
     try:
         if part["week"]:
-            local = datetime.fromisocalendar(year, int(part["week"]), 1)
-            return Period(_ms(local.replace(tzinfo=ZoneInfo(zone))), "week")
+            return Period(_ms(wall_clock(zone).first(datetime.fromisocalendar(year, int(part["week"]), 1))), "week")
         if not part["month"] and year not in _BARE_YEARS:
             return None
         microsecond = int((part["fraction"] or "0")[:6].ljust(6, "0"))
         second, minute, hour = (int(part[name] or 0) for name in ("second", "minute", "hour"))
-        tzinfo = _offset(part["offset"]) or ZoneInfo(zone)
-        moment = datetime(
-            year, int(part["month"] or 1), int(part["day"] or 1), hour, minute, second, microsecond, tzinfo
-        )
-        return Period(_ms(moment), _step(part))
+        reading = datetime(year, int(part["month"] or 1), int(part["day"] or 1), hour, minute, second, microsecond)
+        offset = _offset(part["offset"])
+        instant = wall_clock(zone if offset is None else offset).first(reading)
+        return Period(_ms(instant), _step(part), offset is not None)
     except (ValueError, OverflowError):
         return None
 
@@ -69,16 +71,29 @@ def complete_parts(prefix: str) -> str:
     return prefix[: prefix.rfind("/") + 1]
 
 
-def chart_x(key: Any, zone: str) -> Any:
-    """Return the x value for a key in a chart: milliseconds if the key is or ends with a date, else the key itself.
+def key_start(key: Any, zone: str) -> float | None:
+    """Return the start of a key's period, in milliseconds since 1970; None if it neither is nor ends with a date.
 
-    Keys that are neither text, dates nor numbers become text.
+    `zone` is that whose clock the key names, unless the key is a datetime or has an offset.
     """
     if isinstance(key, str):
         period = parse_period(key.rpartition("/")[2], zone)
-        return key if period is None else period.ms
+        return None if period is None else period.ms
     if isinstance(key, datetime):
         return _ms(key if key.tzinfo else key.replace(tzinfo=UTC))
+    return None
+
+
+def chart_x(key: Any, zone: str) -> Any:
+    """Return the x value for a key in a chart: the start of its period if it has one, else the key itself.
+
+    Keys that are neither text, dates nor numbers become text.
+    """
+    start = key_start(key, zone)
+    if start is not None:
+        return start
+    if isinstance(key, str):
+        return key
     if isinstance(key, bool) or not isinstance(key, int | float):
         return str(key)
     return key

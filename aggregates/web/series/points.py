@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any
 
 from bson import Decimal128
 
-from aggregates.web.exceptions import BadRequestError, TooLargeError
-from aggregates.web.series.output_key import Unit, chart_x, complete_parts, parse_period, split_key
-from aggregates.web.series.time_span import TimeSpan, first_step, steps
+from aggregates.keys.key_time import KeyTime
+from aggregates.period import Unit
+from aggregates.web.json_encoding import decimal_number
+from aggregates.web.series import outlier
+from aggregates.web.series.granularity import DAY_MS, Granularity, measure
+from aggregates.web.series.output_key import chart_x, complete_parts, parse_period, split_key
+from aggregates.web.series.time_span import TimeSpan
 
-Fill = Literal["", "gap", "zero", "previous"]
-FILLS: tuple[Fill, ...] = ("", "gap", "zero", "previous")
-MAX_FILLED_POINTS = 250_000
 _STEPS: tuple[Unit, ...] = ("second", "minute", "hour", "day", "week", "month", "year")
 
 
@@ -40,8 +42,26 @@ class ChartData:
     """All series of one answer."""
 
     series: list[Series]
-    step: Unit | None = None  # shortest period; None if the keys are not dates
+    granularity: Granularity | None = None  # None if the keys are not dates
+    bulk: tuple[float, float] = (-math.inf, math.inf)  # times outside are outliers
     omitted: int = 0  # series left out because of `limit`, the smallest ones
+    outliers: int = 0  # points left out of a filled picture: far from the others, or not at the start of a period
+    undated: int = 0  # keys left out because they are no dates, as most others are
+    shown_zone: str = ""  # of the viewer
+
+    @property
+    def step(self) -> str | None:
+        """Return the name of the granularity; None if the keys are not dates."""
+        return self.granularity.name if self.granularity else None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the answer of the API says beside the series; what is rare is left out where there is none."""
+        found: dict[str, Any] = {"step": self.step, "omitted": self.omitted, "outliers": self.outliers}
+        if self.undated:
+            found["undated"] = self.undated
+        if (found_in := self.granularity) and found_in.length_ms >= DAY_MS and found_in.zone != self.shown_zone:
+            found["key_zone"] = found_in.zone  # in which these periods have the names that people give them
+        return found
 
 
 def by_field(documents: Iterable[Mapping[str, Any]], zone: str) -> dict[str, list[list[Any]]]:
@@ -62,113 +82,116 @@ def by_field(documents: Iterable[Mapping[str, Any]], zone: str) -> dict[str, lis
 
 
 def by_dimension(
-    documents: Iterable[Mapping[str, Any]], *, zone: str, prefix: str, fields: tuple[str, ...], span: TimeSpan
+    documents: Sequence[Mapping[str, Any]],
+    *,
+    key_time: KeyTime,
+    prefix: str = "",
+    fields: tuple[str, ...] = (),
+    span: TimeSpan,
+    shown_zone: str = "",
 ) -> ChartData:
     """Return one series per combination of dimensions and field, so that no two points of a series share a period.
 
-    Keys that end with a date become times within `span`; other keys become categories, with the rest of the key after
-    the complete parts of `prefix` as x. Without `fields`, all numeric fields are used.
+    Keys that end with a date become times within `span`, and other keys beside them are counted. If most keys are no
+    dates, all become categories, with the rest of the key after the complete parts of `prefix` as x. Without `fields`,
+    all numeric fields are used. `shown_zone` is that of the viewer, for keys that are instants.
     """
     shared = complete_parts(prefix)
     found: dict[tuple[str, str], Series] = {}
-    seen_steps: set[Unit] = set()
+    spelled: set[Unit] = set()
+    instants = False
+    undated = 0
     for document in documents:
-        key = document["_id"]
-        rest = str(key)[len(shared) :] if isinstance(key, str) else key
-        dimensions, x, step = _place(rest, zone)
-        if step is not None:
-            if not span.contains(x):
-                continue
-            seen_steps.add(step)
+        dimensions, x, step, instant = _place(_below(document["_id"], shared), key_time.zone)
+        if step is None:
+            undated += 1
+            continue
+        if not span.contains(x):
+            continue
+        spelled.add(step)
+        instants = instants or instant
         for name, y in _numbers(document.get("value"), fields):
             series = found.get((dimensions, name))
             if series is None:
                 series = found[dimensions, name] = Series(_label(dimensions, name, shared), dimensions, name)
             series.data.append([x, y])
-    for series in found.values():
-        if series.data and isinstance(series.data[0][0], int | float):
-            series.data.sort(key=itemgetter(0))
-    step = next((name for name in _STEPS if name in seen_steps), None)
-    return ChartData(list(found.values()), step)
+    if undated > len(documents) / 2:
+        return _by_category(documents, shared, fields)
+    chart = ChartData(list(found.values()), undated=undated, shown_zone=shown_zone)
+    if found:
+        finest = next(name for name in _STEPS if name in spelled)
+        _measure(chart, key_time, finest, span, instants=instants)
+    return chart
+
+
+def _by_category(documents: Iterable[Mapping[str, Any]], shared: str, fields: tuple[str, ...]) -> ChartData:
+    """Return one series for each field, with the rest of each key as x."""
+    found: dict[str, Series] = {}
+    for document in documents:
+        x = _category(_below(document["_id"], shared))
+        for name, y in _numbers(document.get("value"), fields):
+            series = found.setdefault(name, Series(_label("", name, shared), "", name))
+            series.data.append([x, y])
+    return ChartData(list(found.values()))
+
+
+def _measure(chart: ChartData, key_time: KeyTime, spelled: Unit, span: TimeSpan, *, instants: bool) -> None:
+    """Put the points in order, and set granularity and bulk of the chart; a side with a bound has no outliers."""
+    for series in chart.series:
+        series.data.sort(key=itemgetter(0))
+    if len(chart.series) == 1:
+        starts = [point[0] for point in chart.series[0].data]
+    else:
+        starts = sorted({point[0] for series in chart.series for point in series.data})
+    low, high = outlier.bulk(starts, start=span.start is None, end=span.end is None)
+    chart.bulk = starts[low], starts[high - 1]
+    chart.granularity = measure(starts[low:high], key_time, spelled, instants=instants, shown_zone=chart.shown_zone)
 
 
 def keep_largest(chart: ChartData, limit: int) -> None:
-    """Keep the `limit` series with the largest sums, in the same order, and count the others as omitted."""
+    """Keep the `limit` series with the largest sums, in the same order, and count the others as omitted.
+
+    A value that is no finite number adds nothing.
+    """
     if len(chart.series) <= limit:
         return
-    sums = sorted(chart.series, key=lambda series: -sum(abs(y) for _, y in series.data if y is not None))
-    kept = {id(series) for series in sums[:limit]}
+    kept = {id(series) for series in sorted(chart.series, key=_size, reverse=True)[:limit]}
     chart.omitted += len(chart.series) - limit
     chart.series = [series for series in chart.series if id(series) in kept]
 
 
-def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, zone: str, now: datetime) -> None:
-    """Add a point for every missing period to each series: null, 0 or the previous value, depending on `fill`.
-
-    The range runs from the start of the span (or the first point) to its end, at most `now` (or the last point).
-    Raise `TooLargeError` if that makes more than `MAX_FILLED_POINTS` points.
-    """
-    times = [point[0] for series in chart.series for point in series.data]
-    if not fill or chart.step is None or not times:
-        return
-    first = min(times)
-    if span.start is not None:
-        first = min(first, first_step(span.start, chart.step, zone))
-    last = max(times)
-    if span.end is not None:
-        last = max(last, min(span.end, now).timestamp() * 1000)
-    grid = []
-    for ms in steps(first, last, chart.step, zone):
-        grid.append(ms)
-        if len(grid) * len(chart.series) > MAX_FILLED_POINTS:
-            raise TooLargeError(
-                f"fill = {fill} would make more than {MAX_FILLED_POINTS} points: use a shorter range, or no fill"
-            )
-    for series in chart.series:
-        series.data = _filled(series.data, grid, fill)
+def _below(key: Any, shared: str) -> Any:
+    return key[len(shared) :] if isinstance(key, str) else key
 
 
-def read_fill(text: str) -> Fill:
-    """Return `text` as a fill. Raise `BadRequestError` if it is not in `FILLS`."""
-    for fill in FILLS:
-        if text == fill:
-            return fill
-    raise BadRequestError(f"fill = {text[:60]!r} is unknown: use gap, zero or previous", parameter="fill")
-
-
-def _filled(data: list[list[Any]], grid: list[float], fill: Fill) -> list[list[Any]]:
-    have = {point[0]: point[1] for point in data}
-    result: list[list[Any]] = []
-    before: Any = None
-    for ms in sorted(set(grid) | set(have)):
-        if ms in have:
-            before = have[ms]
-            result.append([ms, before])
-        else:
-            result.append([ms, {"gap": None, "zero": 0, "previous": before}[fill]])
-    return result
-
-
-def _place(key: Any, zone: str) -> tuple[str, Any, Unit | None]:
-    """Return dimensions, x, and the step if x is a time."""
+def _place(key: Any, zone: str) -> tuple[str, float, Unit | None, bool]:
+    """Return dimensions, start, precision of the form, and whether the key is an instant; no precision if no date."""
     if isinstance(key, str):
         dimensions, last = split_key(key)
         period = parse_period(last, zone)
-        return ("", key, None) if period is None else (dimensions, period.ms, period.step)
+        return _UNDATED if period is None else (dimensions, period.ms, period.step, period.instant)
     if isinstance(key, datetime):
-        return "", chart_x(key, zone), "second"
-    return "", chart_x(key, zone), None
+        return "", chart_x(key, zone), "second", True
+    return _UNDATED
+
+
+_UNDATED = ("", 0.0, None, False)
+
+
+def _category(key: Any) -> Any:
+    """Return a key as x between others that are no dates."""
+    return key if isinstance(key, str) else key.isoformat() if isinstance(key, datetime) else chart_x(key, "UTC")
 
 
 def _numbers(value: Any, fields: tuple[str, ...]) -> Iterable[tuple[str, Any]]:
+    """Return the numbers in a value by field; None for one that is not finite."""
     if not isinstance(value, Mapping):
-        number = _number(value)
-        return [("value", number)] if number is not None and (not fields or "value" in fields) else []
-    if not fields:
-        pairs = ((name, _number(item)) for name, item in value.items())
+        pairs: Iterable[tuple[str, Any]] = [("value", value)] if not fields or "value" in fields else []
+    elif not fields:
+        pairs = value.items()
     else:
-        pairs = ((name, _number(_at(value, name))) for name in fields)
-    return [(name, number) for name, number in pairs if number is not None]
+        pairs = ((name, _at(value, name)) for name in fields)
+    return [(name, _finite(item)) for name, item in pairs if _is_number(item)]
 
 
 def _at(value: Any, path: str) -> Any:
@@ -181,10 +204,21 @@ def _at(value: Any, path: str) -> Any:
     return value
 
 
-def _number(value: Any) -> Any:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Decimal128) and not isinstance(value, bool)
+
+
+def _finite(value: Any) -> Any:
+    """Return a number as it is drawn and written: None, a gap, for NaN and infinities."""
     if isinstance(value, Decimal128):
-        return float(value.to_decimal())
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        return decimal_number(value)
+    return value if math.isfinite(value) else None
+
+
+def _size(series: Series) -> tuple[float, float]:
+    """Return the sum of absolute values, and a part of it that tells sums apart which no double can hold."""
+    sizes = [abs(y) for _, y in series.data if y is not None and math.isfinite(y)]
+    return sum(sizes), sum(size * 2.0**-64 for size in sizes)
 
 
 def _label(dimensions: str, name: str, prefix: str) -> str:

@@ -12,9 +12,10 @@ from pymongo.database import Database
 
 from aggregates.web.exceptions import ForbiddenError, TooLargeError
 from aggregates.web.mongo import QUERY_LIMIT_MS
-from aggregates.web.series import points
-from aggregates.web.series.output_key import complete_parts, parse_period, split_key
-from aggregates.web.series.points import ChartData, Fill
+from aggregates.web.series import output_position, points
+from aggregates.web.series.fill import Fill, fill_in
+from aggregates.web.series.output_key import complete_parts, key_start, parse_period
+from aggregates.web.series.points import ChartData
 from aggregates.web.series.time_span import TimeSpan, read_span
 
 NAMESPACE = "zagg."
@@ -34,7 +35,7 @@ class SeriesQuery:
     prefix: str = ""  # only keys that start with it
     start: str = ""  # a text for `time_span.read_span`; empty = open
     end: str = ""  # like `start`
-    zone: str = "UTC"  # time zone of keys without an offset
+    zone: str = "UTC"  # time zone of `start` and `end`, and of the viewer; keys are read in that of their aggregate
     fill: Fill = ""  # what to put in periods without data; empty = nothing
     limit: int = 100  # maximum number of series; the largest are kept
 
@@ -92,37 +93,37 @@ def read_series(database: Database[dict[str, Any]], query: SeriesQuery, now: dat
         return ChartData([])
     bounds = _bounds(database, collection, query.prefix, span)
     documents = _read(database, collection, {"_id": bounds} if bounds else {}, {"value": 1})
-    chart = points.by_dimension(documents, zone=query.zone, prefix=query.prefix, fields=query.fields, span=span)
+    chart = points.by_dimension(
+        documents,
+        key_time=output_position.key_time(database, query.name),
+        prefix=query.prefix,
+        fields=query.fields,
+        span=span,
+        shown_zone=query.zone,
+    )
     points.keep_largest(chart, query.limit)
-    points.fill_in(chart, query.fill, span, query.zone, now)
+    fill_in(chart, query.fill, span, now)
     return chart
 
 
-def read_ranked(
-    database: Database[dict[str, Any]], collection: str | None, condition: Mapping[str, Any], sort: str, limit: int
-) -> list[dict[str, Any]]:
-    """Return the first `limit` documents that match `condition`, ordered by `sort` (`-field` = largest first)."""
-    if collection is None:
-        return []
-    direction = -1 if sort.startswith("-") else 1
-    cursor = database[collection].find(dict(condition), {"state": 0}).sort([(sort.lstrip("-"), direction), ("_id", 1)])
-    return list(cursor.limit(limit).max_time_ms(QUERY_LIMIT_MS))
-
-
-def stream(
-    database: Database[dict[str, Any]], collection: str, prefix: str, span: TimeSpan, zone: str
-) -> Iterator[Any]:
+def stream(database: Database[dict[str, Any]], collection: str, prefix: str, span: TimeSpan) -> Iterator[Any]:
     """Yield all documents of a range in order of `_id`, from one cursor; for exports of any size.
 
-    A switch of generations does not break it: the open cursor continues to read the old one.
+    A switch of generations does not break it: the open cursor continues to
+    read the old one.
     """
+    zone = output_position.key_time(database, collection.removeprefix(NAMESPACE)).zone
     bounds = _bounds(database, collection, prefix, span)
     with database[collection].find({"_id": bounds} if bounds else {}, {"state": 0}).sort("_id", 1) as cursor:
         for document in cursor:
-            key = document["_id"]
-            period = parse_period(split_key(key)[1], zone) if isinstance(key, str) else None
-            if period is None or span.contains(period.ms):
+            if starts_inside(document["_id"], span, zone):
                 yield document
+
+
+def starts_inside(key: Any, span: TimeSpan, zone: str) -> bool:
+    """Return True if the period of a key starts in `span`. Keys that are no dates are in every span."""
+    start = key_start(key, zone)
+    return start is None or span.contains(start)
 
 
 def _read(

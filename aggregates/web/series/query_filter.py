@@ -21,7 +21,7 @@ ALLOWED = ", ".join(sorted(COMPARE | COMBINE))
 def read_filter(text: str, parameter: str) -> dict[str, Any]:
     """Parse a filter from JSON. Raise `BadRequestError` naming `parameter` and what is not allowed."""
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"{parameter} is not JSON: {error}", parameter=parameter) from None
     return check_filter(document, parameter)
@@ -51,6 +51,11 @@ def read_number(text: str, parameter: str, least: int, most: int, default: int) 
             f"{parameter} = {text[:60]!r} is not a whole number from {least} to {most}", parameter=parameter
         )
     return int(text)
+
+
+def _no_constant(name: str) -> None:
+    """Refuse NaN and infinities, which Python reads and JSON has not (RFC 8259, section 6)."""
+    raise ValueError(f"{name} is no number of JSON")
 
 
 class _Checker:

@@ -131,6 +131,18 @@ def test_a_range_is_rebuilt_from_the_rebuild_page(admin_client, days, database, 
     assert values(database, "days") == {"p/2011-07-01": 1, "q/2011-07-01": 1}
 
 
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [("2011-07-01T02:00 02:00", "2011-07"), ("2011-06-30T19:00-05:00", "2011-07-01t00:00z"), ("2011-07", "2011-07")],
+)
+def test_the_rebuild_page_reads_offsets_and_the_start_of_what_a_date_names(admin_client, days, since, until):
+    where = reverse("admin:aggregates_aggdef_rebuild", args=[days.pk])
+    answer = admin_client.post(where, {"since": since, "until": until}).content.decode()
+    assert "since 2011-07-01 00:00:00+00:00 is not before until 2011-07-01 00:00:00+00:00" in answer
+    answer = admin_client.post(where, {"since": "01.07.2011", "until": "2011-08"}).content.decode()
+    assert "is not a point in time: use a date" in answer
+
+
 def test_a_range_that_ends_before_it_starts_is_refused_on_the_page(admin_client, days):
     where = reverse("admin:aggregates_aggdef_rebuild", args=[days.pk])
     answer = admin_client.post(where, {"since": "2012-07-01 00:00", "until": "2011-07-02 00:00"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socketserver
 from collections.abc import Iterator
 from datetime import timedelta
@@ -214,6 +215,14 @@ def test_a_lag_and_its_end_are_reported(days, hook):
     deliver(later)
     assert [call["event"] for call, _ in hook.calls] == ["raised", "recovered"]
     assert "2 events behind; 60 s are allowed" in hook.calls[0][0]["text"]
+
+
+@pytest.mark.parametrize("lag_s", [math.inf, 1e300])
+def test_a_lag_that_no_aggregate_can_have_is_never_reported_and_stops_nothing(channels, days, lag_s):
+    notify = channels.ZARKOV.notify.model_copy(update={"lag_s": lag_s})
+    channels.ZARKOV = channels.ZARKOV.model_copy(update={"notify": notify})
+    fail(days, 2)
+    assert record_changes() == 1
 
 
 def test_a_failed_verification_is_reported(days, database, hook):

@@ -49,6 +49,10 @@ def test_aggregate_rebuilds_a_range_and_shows_a_dry_run(producer, database):
     database["zgen.days.1"].update_one({}, {"$set": {"value": 9}})
     assert "rebuild run" in run("aggregate", "days", "--since", "2011-07-01", "--until", "2011-07-02T00:00Z")
     assert values(database, "days") == {"p/2011-07-01": 1}
+    for since, until in (("2011-06", "2011-07"), ("2011-06-30T00:00+02:00", "2011-07-01T02:00 02:00")):
+        database["zgen.days.2"].update_one({}, {"$set": {"value": 9}})
+        run("aggregate", "days", "--since", since, "--until", until)
+        assert values(database, "days") == {"p/2011-07-01": 9}, until  # where the range ends, exclusive
 
 
 @pytest.mark.parametrize(

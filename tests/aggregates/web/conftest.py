@@ -22,7 +22,7 @@ from tests.support.web.server import Server, write_aggregate
 @pytest.fixture
 def aggregate(database: Database[dict[str, Any]]) -> Callable[..., None]:
     """Return a function that writes `zagg.<name>` into the test's database."""
-    return lambda name, values, through=7: write_aggregate(database, name, values, through)
+    return lambda name, values, through=7, **more: write_aggregate(database, name, values, through, **more)
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ import re
 
 from drf_spectacular.generators import SchemaGenerator
 
+from aggregates import time_reader
 from aggregates.exceptions import AggregateError
 from aggregates.web.api.exception_handler import _CODES, from_service_error
 from aggregates.web.exceptions import WebError
-from aggregates.web.series import time_span
 from aggregates.web.series.query_filter import COMBINE, COMPARE
 from zarkov_site.config.config import REPOSITORY
 
@@ -40,5 +40,5 @@ def test_every_filter_operator_is_described() -> None:
 
 
 def test_every_form_of_a_relative_time_is_described() -> None:
-    for form in re.findall(r"-\d+[a-z]+", time_span.ALLOWED):
+    for form in re.findall(r"-\d+[a-z]+", time_reader.FORMS):
         assert f"`{form}`" in TEXT

@@ -141,6 +141,18 @@ def test_qr_applies_filter_sort_and_limit(open_site: Any, aggregate: Aggregate, 
     assert ranked(f='{"value.rank": {"$gte": 2}}') == ["c", "a"]
 
 
+def test_qr_and_ranked_give_the_largest_numbers_beside_values_that_are_none(
+    open_site: Any, aggregate: Aggregate, client: Client
+) -> None:
+    odd = {"nan": float("nan"), "inf": float("inf"), "null": None, "text": "zz"}
+    aggregate("r", {**odd, "a": 1000, "b": 600, "c": 1, "exact": 2**63 - 1})
+    for limit, expected in (("3", ["exact", "a", "b"]), ("6", ["exact", "a", "b", "c", "text", "inf"])):
+        answer = client.get("/qr", {"q-0.n": "t", "q-0.c": "r", "q-0.sort": "-value", "q-0.limit": limit}).json()["t"]
+        assert [document["_id"] for document in answer] == expected
+        assert client.get("/api/v1/ranked/r/", {"limit": limit}).json()["documents"] == answer
+    assert [document["value"] for document in answer] == [2**63 - 1, 1000, 600, 1, "zz", None]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from aggregates import period
@@ -236,3 +237,46 @@ class Sum(Task):
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
         return sum(values)
+
+
+class ByHourInBerlin(CountByDay):
+    """Count by project and hour of a zone that changes its clocks."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield f"{event['context']['project']}/{period.hour_key(event['timestamp'], 'Europe/Berlin')}", 1
+
+    def period(self, key: str) -> period.Span:
+        return period.hour(key.rpartition("/")[2], "Europe/Berlin")
+
+
+class ByDayOfAnyYear(CountByDay):
+    """Count by project and day, with years of four digits."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield f"{event['context']['project']}/{period.day_key(event['timestamp'])}", 1
+
+
+class PlainPairs(CountByDay):
+    """Return a pair without unit or zone, as tasks did before spans had them."""
+
+    zone = "America/New_York"
+
+    def period(self, key: str) -> tuple[datetime, datetime]:
+        start, end = period.day(key.rpartition("/")[2], "America/New_York")
+        return start, end
+
+
+class OfZone(Scaled):
+    """Name the zone of its keys, which have no period."""
+
+    zone = "Asia/Tokyo"
+
+
+class HourAndDay(Task):
+    """Fill two outputs, each by a task of its own."""
+
+    def run(self, socket: Any, full: bool = False) -> None:
+        self.subtask(ByHourInBerlin).start_mr(socket, "hours", full)
+        self.subtask(CountByDay).start_mr(socket, "days", full)

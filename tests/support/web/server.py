@@ -23,6 +23,7 @@ import zmq
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from aggregates.keys.key_time import KeyTime
 from tests.support.mapreduce.ready import takes_jobs
 from tests.support.mongo import open_client
 from tests.support.waiting import eventually
@@ -47,13 +48,31 @@ ANSWER_WITHIN_S = 90.0  # only catches hangs
 COMPLETE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def write_aggregate(database: Database[dict[str, Any]], name: str, values: Mapping[Any, Any], through: int = 7) -> None:
-    """Write documents into `zagg.<name>` and the position beside them, as the engine and the position store do."""
+def write_aggregate(
+    database: Database[dict[str, Any]],
+    name: str,
+    values: Mapping[Any, Any],
+    through: int = 7,
+    *,
+    key_time: KeyTime | None = None,
+) -> None:
+    """Write documents into `zagg.<name>` and the position beside them, as the engine and the position store do.
+
+    Without `key_time`, no AggDef owns the output.
+    """
     for key, value in values.items():
         database[f"zagg.{name}"].replace_one(
             {"_id": key}, {"_id": key, "value": value, "through": through}, upsert=True
         )
-    position = {"aggdef": name, "outputs": [name], "position": through, "complete_through": COMPLETE, "generation": 1}
+    position: dict[str, Any] = {
+        "aggdef": name,
+        "outputs": [name],
+        "position": through,
+        "complete_through": COMPLETE,
+        "generation": 1,
+    }
+    if key_time is not None:
+        position |= {"definition": "x", "key_times": [{"output": name, "code": "x", **key_time.to_document()}]}
     database["agg.position"].replace_one({"_id": name}, {"_id": name, **position}, upsert=True)
 
 

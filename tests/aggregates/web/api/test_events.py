@@ -194,6 +194,11 @@ def test_events_are_filtered_and_paged(server: Server, kind: str) -> None:
     assert [event["context"]["n"] for event in browse(context="n:3")["events"]] == [3]
     between = browse(**{"from": "2024-01-02", "to": "2024-01-03"})
     assert [event["context"]["n"] for event in between["events"]] == [3, 2]
+    (one,) = browse(**{"from": "2024-01-02", "to": "2024-01-02"})["events"]
+    assert one["context"]["n"] == 2
+    (one,) = browse(**{"from": "2024-01-03T02:00 02:00", "to": "2024-01-03T02:00+02:00"})["events"]
+    assert one["context"]["n"] == 3
+    assert [e["context"]["n"] for e in browse(to="2024-01-03", tz="America/New_York")["events"]] == [4, 3, 2, 1]
     assert [e["context"]["n"] for e in browse(filter='{"context.n": {"$gt": 5}}')["events"]] == [7, 6]
 
     seen, cursor = [], ""

@@ -99,7 +99,10 @@ def test_the_list_is_filtered_and_paged_newest_first(ready: Any, client: Client,
     assert keys(replayed="yes") == [key(3)]
     assert key(3) not in keys(replayed="no")
     assert keys(**{"from": "2026-01-01T00:00:04"}) == [key(9), key(8)]
-    assert keys(to="2026-01-01") == [key(1), key(0)]
+    assert keys(to="2026-01-01T00:00:00") == [key(1), key(0)]
+    assert len(keys(**{"from": "2026-01-01", "to": "2026-01-01"})) == 10
+    assert keys(to="2025-12-31") == keys(**{"from": "2026-01-02"}) == []
+    assert keys(**{"from": "2026-01-01T01:00:04 01:00", "to": "2026-01-01T01:00:04+0100"}) == [key(9), key(8)]
     counts = client.get(API + "counts/").json()["counts"]
     assert sum(each["count"] for each in counts) == 10
     assert {"code": "bad_json", "source": "ack", "replayed": True, "count": 1} in counts

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from bson import Decimal128
 from django.test import Client
 from pymongo.read_concern import ReadConcern
 
+from aggregates.keys.key_time import KeyTime
 from aggregates.services import define
 from tests.support.web.configuration import configure
 
@@ -41,6 +43,7 @@ def test_series_have_labels_data_and_freshness(open_site: Any, aggregate: Aggreg
         ],
         "step": "day",
         "omitted": 0,
+        "outliers": 0,
         "through": 99,
         "complete_through": "2026-01-02T03:04:05.000Z",
     }
@@ -61,17 +64,89 @@ def test_a_range_is_exact_for_periods_of_any_length(
 ) -> None:
     keys = ["2010", "2011", "2011-06-30", "2011-07", "2011-07-01", "2011-07-02T00:00", "2011-07-02T00:01", "2012"]
     aggregate("mixed", {f"{prefix}{key}": 1 for key in keys})
-    found = series(client, "mixed", prefix=prefix, from_="2011-07-01", to="2011-07-02")
+    found = series(client, "mixed", prefix=prefix, from_="2011-07-01", to="2011-07-02T00:00")
     (data,) = points(found).values()
     assert [x for x, _ in data] == [JULY_1, JULY_1, JULY_1 + DAY]
 
 
-def test_a_range_is_read_in_the_requested_zone(open_site: Any, aggregate: Aggregate, client: Client) -> None:
-    aggregate("hours", {f"2011-07-01T{hour:02d}:00": hour for hour in range(24)})
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("from=2011-07&to=2011-07", ["2011-07-01T00:00", "2011-07-01T13:00", "2011-07-01T23:00", "2011-07-31T23:00"]),
+        ("to=2011-07-01", ["2011-06-30T23:00", "2011-07-01T00:00", "2011-07-01T13:00", "2011-07-01T23:00"]),
+        ("from=2011-07-01&to=2011-07-01T13", ["2011-07-01T00:00", "2011-07-01T13:00"]),
+        ("from=2011-W26&to=2011-W26", ["2011-06-30T23:00", "2011-07-01T00:00", "2011-07-01T13:00", "2011-07-01T23:00"]),
+        ("from=2011-07-01T15:00+02:00&to=2011-07-01T15:00+0200", ["2011-07-01T13:00"]),
+        ("from=2011-07-01T15:00%2B02&to=2011-07-01+13:00", ["2011-07-01T13:00"]),
+        ("from=2011-07-01T13:00&to=2011-07-01t13:00z&tz=UTC", ["2011-07-01T13:00"]),
+        ("from=2011-08&to=2011", ["2011-08-01T00:00"]),
+    ],
+)
+def test_series_export_ranked_and_live_streams_read_a_range_alike(
+    open_site: Any, aggregate: Aggregate, client: Client, asked: str, expected: list[str]
+) -> None:
+    keys = [
+        "2011-06-30T23:00", "2011-07-01T00:00", "2011-07-01T13:00", "2011-07-01T23:00", "2011-07-31T23:00",
+        "2011-08-01T00:00",
+    ]  # fmt: skip
+    aggregate("hours", {key: number for number, key in enumerate(keys)})
+    values = [keys.index(key) for key in expected]
+    (line,) = client.get(f"/api/v1/series/hours/?{asked}").json()["series"]
+    assert [y for _, y in line["data"]] == values
+    lines = b"".join(client.get(f"/api/v1/export/hours.jsonl?{asked}").streaming_content).splitlines()
+    assert [json.loads(text)["_id"] for text in lines] == expected
+    ranked = client.get(f"/api/v1/ranked/hours/?{asked}&sort=value").json()["documents"]
+    assert [document["_id"] for document in ranked] == expected
+    ranked = client.get(f"/api/v1/ranked/hours/?{asked}&limit=1").json()["documents"]
+    assert [document["_id"] for document in ranked] == expected[-1:]
+    stream = client.get(f"/api/v1/live/hours/?{asked}").streaming_content
+    text = next(part for part in stream if b"data: " in part).decode()
+    assert [y for _, y in json.loads(text.partition("data: ")[2])["series"][0]["data"]] == values
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("from=2011-08&to=2011-07", "from = '2011-08' is after to = '2011-07': swap them"),
+        ("to=20110701", "to = '20110701' could be a date or milliseconds"),
+        ("from=2011-07-01T13:00+2:00", "from = '2011-07-01T13:00 2:00' is not a point in time: use a date"),
+    ],
+)
+def test_a_range_that_cannot_be_read_is_refused_alike_everywhere(
+    open_site: Any, aggregate: Aggregate, client: Client, asked: str, message: str
+) -> None:
+    aggregate("a", {"2011-07-01": 1})
+    for path in ("series/a/", "ranked/a/", "export/a.csv", "live/a/", "events/", "quarantine/"):
+        answer = client.get(f"/api/v1/{path}?{asked}")
+        assert (answer.status_code, message in answer.json()["error"]["message"]) == (400, True), path
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_a_range_is_read_in_the_requested_zone_and_keys_in_their_own(
+    open_site: Any, aggregate: Aggregate, client: Client, zone: str
+) -> None:
+    configure(open_site, time_zone=zone)
+    aggregate("hours", {f"2011-07-01T{hour:02d}:00": hour for hour in range(24)}, key_time=KeyTime("UTC", "hour"))
     found = series(client, "hours", from_="2011-07-01T10:00", to="2011-07-01T12:00", tz="Asia/Kolkata")
-    assert [y for _, y in points(found)["value"]] == [10, 11, 12]
+    assert [y for _, y in points(found)["value"]] == [5, 6]
     moved = series(client, "hours", from_="2011-07-01T10:00Z", to="2011-07-01T12:00Z", tz="Asia/Kolkata")
-    assert [y for _, y in points(moved)["value"]] == [16, 17]
+    assert [y for _, y in points(moved)["value"]] == [10, 11, 12]
+    aggregate("hours", {}, key_time=KeyTime("Asia/Kolkata", "hour"))
+    again = series(client, "hours", from_="2011-07-01T10:00", to="2011-07-01T12:00", tz="Asia/Kolkata")
+    assert [y for _, y in points(again)["value"]] == [10, 11, 12]
+
+
+def test_an_export_reads_keys_in_the_zone_of_their_aggregate(
+    open_site: Any, aggregate: Aggregate, client: Client
+) -> None:
+    hours = {f"2011-07-01T{hour:02d}:00": hour for hour in range(24)}
+    aggregate("hours", hours, key_time=KeyTime("Asia/Kolkata", "hour"))
+    aggregate("moments", {datetime(2011, 7, 1, hour, tzinfo=UTC): hour for hour in range(24)})
+    asked = {"from": "2011-07-01T10:00", "to": "2011-07-01T11:00", "tz": "UTC"}
+    for name, values in (("hours", ["16"]), ("moments", ["10", "11"])):
+        answer = client.get(f"/api/v1/export/{name}.csv", asked)
+        lines = b"".join(answer.streaming_content).decode().splitlines()
+        assert [line.split(",")[1] for line in lines[1:]] == values
 
 
 def test_iso_weeks_are_found_in_a_range(open_site: Any, aggregate: Aggregate, client: Client) -> None:
@@ -106,6 +181,24 @@ def test_fields_fill_and_limit_can_be_chosen(open_site: Any, aggregate: Aggregat
     assert found["omitted"] == 1
 
 
+def test_days_of_another_zone_than_the_viewers_say_so(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    aggregate("days", {"2011-07-01": 1, "2011-07-02": 2}, key_time=KeyTime("Europe/Berlin", "day"))
+    found = series(client, "days")
+    assert (points(found)["value"][0][0], found["key_zone"]) == (JULY_1 - 2 * DAY / 24, "Europe/Berlin")
+    assert "key_zone" not in series(client, "days", tz="Europe/Berlin")
+
+
+def test_odd_keys_do_not_take_a_chart_away(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    hours = {f"2011-07-{day:02}T{hour:02}:00": 1 for day in (1, 2) for hour in range(24)}
+    odd = {"1-01-01": 5, "total": 5, "0001-01-01T00:00": 5, "1970-01-01T00:00": 5, "9999-12-31T23:59": 5}
+    aggregate("hours", hours | odd)
+    found = series(client, "hours", fill="zero")
+    assert [y for _, y in points(found)["value"]] == [1] * 48
+    assert (found["step"], found["outliers"], found["undated"]) == ("hour", 3, 2)
+    plain = series(client, "hours")
+    assert (len(points(plain)["value"]), plain["outliers"]) == (51, 0)
+
+
 @pytest.mark.parametrize(
     "asked",
     [
@@ -129,7 +222,8 @@ def test_an_aggregate_without_results_has_no_series(open_site: Any, client: Clie
     define(name="mine", task_name="tests.support.aggregates.tasks.CountByDay", output="zagg.nothing")
     for name in ("nothing", "mine"):
         assert series(client, name) == {
-            "series": [], "step": None, "omitted": 0, "through": None, "complete_through": None,
+            "series": [], "step": None, "omitted": 0, "outliers": 0,
+            "through": None, "complete_through": None,
         }  # fmt: skip
 
 
@@ -239,6 +333,15 @@ def test_csv_cells_are_never_formulas(open_site: Any, aggregate: Aggregate, clie
             assert not cell.startswith(("=", "+", "@", "\t")) and (not cell.startswith("-") or cell == "-5"), cell
 
 
+def test_csv_has_a_byte_order_mark_if_asked_for(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    aggregate("e", {"größe": Decimal128("0.10")})
+    answer = client.get("/api/v1/export/e.csv", {"bom": "1"})
+    assert b"".join(answer.streaming_content).decode() == "\ufeffkey,value,more\r\ngröße,0.10,\r\n"
+    refused = client.get("/api/v1/export/e.csv", {"bom": "yes"})
+    assert (refused.status_code, refused.json()["error"]["details"]) == (400, {"parameter": "bom"})
+    assert client.get("/api/v1/export/e.jsonl", {"bom": "1"}).status_code == 400
+
+
 def test_csv_keeps_fields_that_first_appear_after_the_sample(
     open_site: Any, aggregate: Aggregate, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,8 +386,10 @@ def test_collections_lists_what_the_token_may_read(
         assert client.get(f"/api/v1/{path}").status_code == 403, path
 
 
-def test_the_zone_of_the_configuration_is_the_default(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+def test_the_zone_of_the_configuration_is_that_of_keys_that_no_aggdef_owns(
+    open_site: Any, aggregate: Aggregate, client: Client
+) -> None:
     configure(open_site, time_zone="America/New_York")
     aggregate("a", {"2011-07-02": 1})
     assert points(series(client, "a"))["value"] == [[1309579200000.0, 1]]
-    assert points(series(client, "a", tz="UTC"))["value"] == [[1309564800000.0, 1]]
+    assert points(series(client, "a", tz="UTC"))["value"] == [[1309579200000.0, 1]]

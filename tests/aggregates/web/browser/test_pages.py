@@ -247,6 +247,34 @@ def test_small_numbers_are_not_shown_as_0(fake_stream_page: Page) -> None:
     ]  # fmt: skip
 
 
+def test_what_is_left_out_of_a_picture_is_said_below_it(fake_stream_page: Page) -> None:
+    note = fake_stream_page.locator("figure[data-name=commits] .left-out")
+    fake_stream_page.evaluate("state => send('series:commits', state)", {**state("a"), "outliers": 1, "undated": 2})
+    expect(note).to_have_text(
+        "Not shown: 1 value far from the others or between two periods; 2 keys that are no dates."
+    )
+    fake_stream_page.evaluate("state => send('series:commits', state)", {**state("a"), "outliers": 0})
+    expect(note).to_have_count(0)
+
+
+def test_lengths_are_read_and_long_periods_are_named_in_the_zone_of_their_keys(fake_stream_page: Page) -> None:
+    written = """async () => {
+        const { moment, stepMs } = await import("/static/zarkov/format.js");
+        const { zoneOf } = await import("/static/zarkov/series.js");
+        const ms = Date.UTC(2011, 6, 1);
+        return [
+            ["day", "PT5M", "PT6H", "PT30S", "P10D", null].map(stepMs),
+            moment(ms, "day", zoneOf({ key_zone: "UTC" }, "America/New_York")),
+            ["P10D", "PT6H", "PT5M"].map((step) => moment(ms, step, zoneOf({}, "UTC"))),
+        ];
+    }"""
+    assert fake_stream_page.evaluate(written) == [
+        [86_400_000, 300_000, 21_600_000, 30_000, 864_000_000, 0],
+        "Fri, Jul 1, 2011",
+        ["Fri, Jul 1, 2011", "Jul 1, 2011, 12:00 AM", "Jul 1, 2011, 12:00 AM"],
+    ]
+
+
 def test_a_single_point_is_in_the_middle_of_its_period(fake_stream_page: Page) -> None:
     shown = """async () => {
         const { Plot } = await import("/static/zarkov/plot.js");

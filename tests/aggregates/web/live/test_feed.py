@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from pymongo.database import Database
 
-from aggregates.web.live.feed import series_change
+from aggregates.web.live.feed import SeriesFeed, series_change
+from aggregates.web.series.query import SeriesQuery
 
 _points = st.dictionaries(st.integers(0, 40), st.integers(0, 3) | st.none(), max_size=40)
 
@@ -43,3 +46,17 @@ def test_applying_a_change_gives_the_new_state_exactly(before: Any, after: Any, 
     expected = {(s["key"], s["field"]): dict(s["data"]) for s in new["series"]}
     assert by_name == expected
     assert content["through"] == new["through"]
+
+
+def test_values_that_are_not_finite_are_no_change_as_long_as_they_stay(
+    database: Database[dict[str, Any]], aggregate: Any
+) -> None:
+    aggregate("a", {"x/2011-07-01": math.nan, "x/2011-07-02": math.inf, "x/2011-07-03": 2**63 - 2})
+    feed = SeriesFeed(SeriesQuery("a"), lambda: database)
+    before = feed.read()
+    assert [y for _, y in json.loads(feed.whole(before).data)["series"][0]["data"]] == [None, None, 2**63 - 2]
+    assert feed.change(before, feed.read()) is None
+    aggregate("a", {"x/2011-07-03": 2**63 - 1})
+    change = feed.change(before, feed.read())
+    assert change is not None
+    assert [y for _, y in json.loads(change.data)["series"][0]["set"]] == [2**63 - 1]

@@ -13,8 +13,10 @@ from django.test import Client
 from aggregates.models import Chart, Dashboard, DashboardItem, EmbedLink
 from aggregates.sample import content, metric_charts
 from aggregates.web import embed
+from aggregates.web.exceptions import BadRequestError
 from aggregates.web.pages import chart_figure
 from aggregates.web.series import latest_documents
+from aggregates.web.series.chart_query import chart_errors
 
 Aggregate = Callable[..., None]
 
@@ -122,6 +124,27 @@ def test_a_chart_without_an_end_ends_now(site: Any, aggregate: Aggregate) -> Non
         assert [x for x, _ in shown[0]["data"]] == [1704067200000.0]
     chart.end = "3000-01-01"
     assert len(embed.chart_feed(chart, start=None).read()["series"][0]["data"]) == 2
+
+
+def test_a_chart_whose_range_names_a_month_shows_all_of_it(site: Any, aggregate: Aggregate) -> None:
+    aggregate("f", {"x/2024-01-31T23:00": 1, "x/2024-02-01T00:00": 2, "x/2024-02-29T23:00": 3, "x/2024-03-01T00:00": 4})
+    chart = Chart(slug="f", title="F", aggregate="f", start="2024-02", end="2024-02", zone="UTC")
+    assert [y for _, y in embed.chart_feed(chart, start=None).read()["series"][0]["data"]] == [2, 3]
+    shown = embed.chart_feed(chart, start="2024-02-29T23:00 00:00", adjustable=True).read()["series"]
+    assert [y for _, y in shown[0]["data"]] == [3, 4]
+    with pytest.raises(BadRequestError, match="from = '2999' is after to = 'now'"):
+        embed.chart_feed(chart, start="2999")
+
+
+def test_the_ends_of_a_range_are_checked_when_a_chart_is_saved(site: Any) -> None:
+    chart = Chart(slug="f", title="F", aggregate="f", start="2024-02-30", end="20240201")
+    faults = chart_errors(chart)
+    assert faults["start"].startswith("'2024-02-30' is not a point in time: use a date")
+    assert "write 2024-02-01 for the date" in faults["end"]
+    chart.start, chart.end = "2024-03", "2024-02"
+    assert chart_errors(chart) == {"start": "from = '2024-03' is after to = '2024-02': swap them"}
+    chart.start = "2024-02"
+    assert chart_errors(chart) == {}
 
 
 @pytest.mark.django_db

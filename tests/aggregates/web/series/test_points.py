@@ -1,18 +1,18 @@
-"""Series: grouping, filling, and omitted series."""
+"""Series: grouping, omitted series, and keys that are no dates."""
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from bson import Decimal128, Int64
 
-from aggregates.web.exceptions import BadRequestError, TooLargeError
-from aggregates.web.series.points import ChartData, by_dimension, by_field, fill_in, keep_largest, read_fill
+from aggregates.keys.key_time import KeyTime
+from aggregates.web.series.points import ChartData, by_dimension, by_field, keep_largest
 from aggregates.web.series.time_span import TimeSpan
 
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
 OPEN = TimeSpan(None, None)
 DAY = 86_400_000.0
 FIRST = datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000
@@ -23,7 +23,7 @@ def documents(values: dict[Any, Any]) -> list[dict[str, Any]]:
 
 
 def chart(values: dict[Any, Any], prefix: str = "", fields: tuple[str, ...] = (), span: TimeSpan = OPEN) -> ChartData:
-    return by_dimension(documents(values), zone="UTC", prefix=prefix, fields=fields, span=span)
+    return by_dimension(documents(values), key_time=KeyTime(), prefix=prefix, fields=fields, span=span)
 
 
 def test_answers_to_2011_queries_keep_values_unchanged() -> None:
@@ -82,27 +82,55 @@ def test_the_largest_series_are_kept_in_order() -> None:
     assert found.omitted == 1
 
 
-@pytest.mark.parametrize(("fill", "between"), [("gap", None), ("zero", 0), ("previous", 1)])
-def test_periods_without_data_are_filled(fill: Any, between: Any) -> None:
-    found = chart({"2024-01-01": 1, "2024-01-03": 3})
-    fill_in(found, fill, OPEN, "UTC", NOW)
-    assert found.series[0].data == [[FIRST, 1], [FIRST + DAY, between], [FIRST + 2 * DAY, 3]]
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, Decimal128("NaN"), Decimal128("-Infinity")])
+def test_a_value_that_is_not_finite_is_a_gap_and_adds_nothing_to_the_size_of_its_series(odd: Any) -> None:
+    values = {"a/2024-01-01": 1, "b/2024-01-01": odd, "b/2024-01-02": 2, "c/2024-01-01": 1000, "d/2024-01-01": 600}
+    found = chart({**values, "e/2024-01-01": odd})
+    assert [s.data for s in found.series if s.key == "b"] == [[[FIRST, None], [FIRST + DAY, 2]]]
+    keep_largest(found, 3)
+    assert [s.key for s in found.series] == ["b", "c", "d"]
+    assert found.omitted == 2
 
 
-def test_filling_covers_the_span_but_not_the_future() -> None:
-    found = chart({"2024-01-03": 3})
-    span = TimeSpan(datetime(2024, 1, 1, 12, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC))
-    fill_in(found, "zero", span, "UTC", datetime(2024, 1, 4, 5, tzinfo=UTC))
-    assert found.series[0].data == [[FIRST + DAY, 0], [FIRST + 2 * DAY, 3], [FIRST + 3 * DAY, 0]]
+def test_sums_that_no_double_can_hold_are_still_ranked() -> None:
+    found = chart({f"{name}/2024-01-0{day}": size for name, size in (("a", 1e308), ("b", -1.7e308)) for day in (1, 2)})
+    keep_largest(found, 1)
+    assert [s.key for s in found.series] == ["b"]
 
 
-def test_filling_too_many_points_is_refused() -> None:
-    found = chart({"1900-01-01T00:00:00": 1, "2100-01-01T00:00:00": 1})
-    with pytest.raises(TooLargeError, match="more than 250000 points"):
-        fill_in(found, "zero", OPEN, "UTC", NOW)
+def test_whole_decimals_are_exact_and_signalling_ones_do_no_harm() -> None:
+    values = {"a": Decimal128("9007199254740993"), "b": Decimal128("sNaN"), "c": Decimal128("1E+6000")}
+    assert {s.field: s.data[0][1] for s in chart({"2024-01-01": values}).series} == {
+        "a": 9007199254740993, "b": None, "c": None,
+    }  # fmt: skip
 
 
-def test_an_unknown_fill_is_refused() -> None:
-    assert read_fill("gap") == "gap"
-    with pytest.raises(BadRequestError, match="fill = 'nope' is unknown: use gap, zero or previous"):
-        read_fill("nope")
+def test_a_few_keys_that_are_no_dates_are_left_out_and_counted() -> None:
+    dated = {"2024-01-01": 3, "2024-01-02": 4, "x/2024-01-01": 6, "y/2024-01-02": 7}
+    found = chart({5: 1, "1-01-01": 2, **dated, "total": 5})
+    assert {s.key: s.data for s in found.series} == {
+        "": [[FIRST, 3], [FIRST + DAY, 4]],
+        "x": [[FIRST, 6]],
+        "y": [[FIRST + DAY, 7]],
+    }
+    assert (found.step, found.undated) == ("day", 3)
+
+
+def test_a_few_dates_among_other_keys_are_categories_too() -> None:
+    date = datetime(2024, 1, 1, tzinfo=UTC)
+    found = chart({17: 1, "a": 2, "b/2011": 3, date: 4, "c": 5}, prefix="")
+    assert [s.data for s in found.series] == [[[17, 1], ["a", 2], ["b/2011", 3], [date.isoformat(), 4], ["c", 5]]]
+    assert (found.step, found.undated) == (None, 0)
+
+
+def test_the_keys_of_an_empty_range_do_not_become_categories() -> None:
+    span = TimeSpan(datetime(2030, 1, 1, tzinfo=UTC), None)
+    found = chart({"2024-01-01": 1, "2024-01-02": 2, "total": 3}, span=span)
+    assert (found.series, found.undated) == ([], 1)
+
+
+def test_a_key_without_an_offset_is_read_in_the_zone_of_its_aggregate() -> None:
+    values = documents({"2024-07-01T13:00": 1, "2024-07-01T13:00Z": 2})
+    found = by_dimension(values, key_time=KeyTime("Europe/Berlin"), span=OPEN, shown_zone="Asia/Tokyo")
+    noon = datetime(2024, 7, 1, 12, tzinfo=UTC).timestamp() * 1000
+    assert found.series[0].data == [[noon - DAY / 24, 1], [noon + DAY / 24, 2]]

@@ -1,0 +1,173 @@
+"""Convert between the wall clock of a time zone and instants: readings that occur twice, never, or at the ends of time.
+
+A reading is a naive datetime, what the clock on the wall shows; an instant is an aware datetime in UTC. Where clocks
+are set back, a reading occurs twice; where they are set forward, some readings never occur (PEP 495 calls them fold and
+gap). Results are clamped to the years 1 to 9999, where datetime ends; nothing here raises `OverflowError`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo
+
+MIN_READING: Final = datetime.min
+MAX_READING: Final = datetime.max
+MIN_INSTANT: Final = MIN_READING.replace(tzinfo=UTC)
+MAX_INSTANT: Final = MAX_READING.replace(tzinfo=UTC)
+_TICK = timedelta(microseconds=1)  # the resolution of datetime
+_SECOND = timedelta(seconds=1)
+_PROBE = timedelta(days=7)
+_OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):?(\d\d)\Z", re.ASCII)
+
+
+class WallClock:
+    """The wall clock of one zone. Immutable; cheap to call, use `wall_clock` to get one."""
+
+    def __init__(self, zone: tzinfo) -> None:
+        self.zone: Final = zone
+        self.fixed_offset: Final = zone.utcoffset(None)  # None if the offset may change
+
+    @property
+    def name(self) -> str:
+        """Return the name by which `wall_clock` finds the zone: `UTC`, `Europe/Berlin`, `+02:00`."""
+        if self.fixed_offset is None:
+            return str(getattr(self.zone, "key", "UTC"))
+        return str(self.zone).removeprefix("UTC") or "UTC"
+
+    def reading(self, instant: datetime) -> datetime:
+        """Return what the clock shows at an aware datetime."""
+        try:
+            return instant.astimezone(self.zone).replace(tzinfo=None, fold=0)
+        except OverflowError:
+            return MIN_READING if instant.year < 5000 else MAX_READING
+
+    def first(self, reading: datetime) -> datetime:
+        """Return the first instant at which the clock shows `reading`.
+
+        For a reading that never occurs, the instant at which the clock jumps over it.
+        """
+        if reading <= MIN_READING:
+            return MIN_INSTANT
+        before, after = self._offsets(reading)
+        if before < after:
+            return self._jump(reading, before, after)
+        return _instant(reading, before)
+
+    def last(self, reading: datetime) -> datetime:
+        """Return the last instant at which the clock shows `reading`; like `first` unless it occurs twice."""
+        if reading >= MAX_READING:
+            return MAX_INSTANT
+        before, after = self._offsets(reading)
+        if before < after:
+            return self._jump(reading, before, after)
+        return _instant(reading, after)
+
+    def end(self, reading: datetime) -> datetime:
+        """Return the instant, exclusive, at which the clock has shown everything below `reading` for the last time.
+
+        It differs from `last` where `reading` itself occurs twice and what is before it does not.
+        """
+        if reading >= MAX_READING:
+            return MAX_INSTANT
+        if reading <= MIN_READING:
+            return MIN_INSTANT
+        inside = reading - _TICK
+        before, after = self._offsets(inside)
+        if before < after:
+            return self._jump(inside, before, after)
+        return _instant(reading, after)
+
+    def span(self, start: datetime, end: datetime) -> tuple[datetime, datetime]:
+        """Return the smallest span of instants, end exclusive, that holds all readings from `start` up to `end`.
+
+        It is empty, at the jump, if none of these readings occurs.
+        """
+        return self.first(start), self.end(end)
+
+    def offsets(self, start: datetime, end: datetime) -> list[tuple[datetime, timedelta]]:
+        """Return the offsets between two instants in order, each with the instant from which it holds.
+
+        The first holds from `start`. Two changes within a week may be missed; no zone is known to have had them.
+        """
+        found = [(start, self._offset_at(start))]
+        while self.fixed_offset is None and start < end:
+            probe = min(start + _PROBE, end) if end - start > _PROBE else end
+            offset = self._offset_at(probe)
+            if offset != found[-1][1]:
+                found.append((self._change(start, probe, found[-1][1]), offset))
+            start = probe
+        return found
+
+    def _offsets(self, reading: datetime) -> tuple[timedelta, timedelta]:
+        """Return the offsets of the first and the second occurrence; the first is smaller only if there is none."""
+        if self.fixed_offset is not None:
+            return self.fixed_offset, self.fixed_offset
+        offset = self.zone.utcoffset
+        before, after = offset(reading.replace(fold=0)), offset(reading.replace(fold=1))
+        assert before is not None
+        assert after is not None
+        return before, after
+
+    def _jump(self, reading: datetime, before: timedelta, after: timedelta) -> datetime:
+        """Return the instant at which the offset changes from `before` to `after`, which is a whole second."""
+        low, high = _instant(reading, after), _instant(reading, before)  # around the jump
+        if self._offset_at(low) == after or self._offset_at(high) == before:
+            return high  # a clock that does not know its own gaps, or the ends of time
+        return self._change(low, high, before)
+
+    def _change(self, low: datetime, high: datetime, before: timedelta) -> datetime:
+        """Return the whole second at which the offset `before`, which holds at `low` and not at `high`, ends."""
+        while high - low > _SECOND:
+            middle = low + (high - low) / 2
+            low, high = (middle, high) if self._offset_at(middle) == before else (low, middle)
+        return high.replace(microsecond=0)
+
+    def _offset_at(self, instant: datetime) -> timedelta:
+        try:
+            offset = instant.astimezone(self.zone).utcoffset()
+        except OverflowError:  # at the ends of time, where the reading has no year
+            offset = self.zone.utcoffset(instant.replace(tzinfo=None))
+        assert offset is not None
+        return offset
+
+
+def wall_clock(zone: str | tzinfo) -> WallClock:
+    """Return the clock of a zone, given by its IANA name, an offset such as `+02:00`, or a tzinfo.
+
+    Raise `zoneinfo.ZoneInfoNotFoundError` or `ValueError` for a name that is unknown.
+    """
+    return _by_name(zone) if isinstance(zone, str) else _by_zone(zone)
+
+
+@lru_cache(maxsize=1024)
+def _by_name(name: str) -> WallClock:
+    if name == "UTC":
+        return _by_zone(UTC)
+    if match := _OFFSET.match(name):
+        offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
+        return _by_zone(timezone(-offset if match[1] == "-" else offset))
+    return _by_zone(ZoneInfo(name))
+
+
+@lru_cache(maxsize=1024)
+def _by_zone(zone: tzinfo) -> WallClock:
+    name = getattr(zone, "key", None) or getattr(zone, "zone", None)  # of zoneinfo, of pytz
+    if isinstance(name, str):
+        return WallClock(UTC if name == "UTC" else ZoneInfo(name))
+    offset = zone.utcoffset(None)  # None if the zone has no name, but changes its offset
+    return WallClock(zone if offset is None else timezone(offset) if offset else UTC)
+
+
+def clamp(moment: datetime) -> datetime:
+    """Return an aware datetime as the same instant in UTC, or the nearest that UTC can name."""
+    return wall_clock(UTC).reading(moment).replace(tzinfo=UTC)
+
+
+def _instant(reading: datetime, offset: timedelta) -> datetime:
+    try:
+        return (reading - offset).replace(tzinfo=UTC, fold=0)
+    except OverflowError:
+        return MIN_INSTANT if reading.year < 5000 else MAX_INSTANT

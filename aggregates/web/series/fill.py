@@ -1,0 +1,96 @@
+"""Fill the periods of a chart that have no data, without what lies far from the bulk."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from aggregates.web.exceptions import BadRequestError, TooLargeError
+from aggregates.web.series.points import ChartData, Series
+from aggregates.web.series.time_span import TimeSpan
+
+Fill = Literal["", "gap", "zero", "previous"]
+FILLS: tuple[Fill, ...] = ("", "gap", "zero", "previous")
+MAX_FILLED_POINTS = 250_000
+
+Points = list[list[Any]]
+
+
+def read_fill(text: str) -> Fill:
+    """Return `text` as a fill. Raise `BadRequestError` if it is not in `FILLS`."""
+    for fill in FILLS:
+        if text == fill:
+            return fill
+    raise BadRequestError(f"fill = {text[:60]!r} is unknown: use gap, zero or previous", parameter="fill")
+
+
+def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, now: datetime) -> None:
+    """Add a point for every missing period to each series: null, 0 or the previous value, depending on `fill`.
+
+    The range runs from the start of the span (or the first point) to its end, at most `now` (or the last point).
+    Outliers are left out and counted: points outside the bulk of the chart, and odd ones that start no period. A series
+    of nothing else is dropped. Raise `TooLargeError` if that would make more than `MAX_FILLED_POINTS` points.
+    """
+    if not fill or chart.granularity is None:
+        return
+    _leave_out(chart, *chart.bulk)
+    if not chart.series:
+        return
+    first = min(series.data[0][0] for series in chart.series)
+    if span.start is not None:
+        first = min(first, span.start.timestamp() * 1000)
+    last = max(series.data[-1][0] for series in chart.series)
+    if span.end is not None:
+        last = max(last, min(span.end, now).timestamp() * 1000)
+    if ((last - first) // chart.granularity.length_ms + 1) * len(chart.series) > MAX_FILLED_POINTS:
+        raise TooLargeError(
+            f"fill = {fill} would make more than {MAX_FILLED_POINTS} points: use a shorter range, or no fill"
+        )
+    grid = chart.granularity.starts(first, last)
+    filled = (_Filled(series, grid, fill, strict=chart.granularity.strict) for series in chart.series)
+    kept = []
+    for one in filled:
+        chart.outliers += one.odd
+        if one.points:
+            one.series.data = one.points
+            kept.append(one.series)
+    chart.series = kept
+
+
+def _leave_out(chart: ChartData, low: float, high: float) -> None:
+    """Remove the points outside `low` to `high`, and the series of nothing else."""
+    for series in chart.series:
+        if series.data[0][0] < low or series.data[-1][0] > high:
+            inside = [point for point in series.data if low <= point[0] <= high]
+            chart.outliers += len(series.data) - len(inside)
+            series.data = inside
+    chart.series = [series for series in chart.series if series.data]
+
+
+class _Filled:
+    """The points of one series on a grid, and how many are on none of its starts."""
+
+    def __init__(self, series: Series, grid: list[float], fill: Fill, *, strict: bool) -> None:
+        self.series = series
+        have: dict[float, Any] = dict(series.data)
+        if not strict:
+            grid = sorted({*grid, *have})
+        hits = sum(map(have.__contains__, grid))
+        self.odd = len(have) - hits
+        if hits == len(grid) == len(series.data):
+            self.points = series.data
+        else:
+            self.points = _points(have, grid, fill) if hits else []
+
+
+def _points(have: dict[float, Any], grid: list[float], fill: Fill) -> Points:
+    if fill == "gap":
+        return [[ms, have.get(ms)] for ms in grid]
+    if fill == "zero":
+        return [[ms, have.get(ms, 0)] for ms in grid]
+    points: Points = []
+    before: Any = None
+    for ms in grid:
+        before = have.get(ms, before)
+        points.append([ms, before])
+    return points

@@ -1,0 +1,158 @@
+"""What the keys of an output say about time, as told by its task and recorded by runs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from aggregates import period
+from aggregates.keys.key_time import KeyTime, tell
+from aggregates.run.context import RunContext
+from aggregates.run.full import full_run, rebuild
+from aggregates.task import Task
+from tests.support.aggregates.definitions import define, values
+from tests.support.aggregates.event_source import NOON, Producer, event
+
+DAY = timedelta(days=1)
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def of(read: Any, *keys: Any, zone: Any = None) -> tuple[str, Any]:
+    """Return zone and step that a task with this `period` says for these keys."""
+
+    class Read(Task):
+        def period(self, key: Any) -> Any:
+            return read(key)
+
+    Read.zone = zone
+    told = tell(Read(), keys)
+    return told.zone, told.step
+
+
+@pytest.mark.parametrize(
+    ("read", "key", "zone", "step"),
+    [
+        (period.minute, "2011-07-01T13:05", "UTC", "minute"),
+        (lambda key: period.minute(key, count=5), "2011-07-01T13:05", "UTC", 300),
+        (lambda key: period.minute(key, count=60), "2011-07-01T13:00", "UTC", 3600),
+        (lambda key: period.hour(key, BERLIN), "2011-07-01T13:00", "Europe/Berlin", "hour"),
+        (lambda key: period.hour(key, "Asia/Tokyo", count=6), "2011-07-01T12:00", "Asia/Tokyo", 21_600),
+        (lambda key: period.day(key, "Europe/Berlin"), "2011-07-01", "Europe/Berlin", "day"),
+        (period.week, "2011-06-27", "UTC", "week"),
+        (period.month, "2011-07", "UTC", "month"),
+        (period.year, "2011", "UTC", "year"),
+    ],
+)
+def test_a_span_says_zone_and_length(read: Any, key: str, zone: str, step: Any) -> None:
+    assert of(read, key) == (zone, step)
+
+
+@pytest.mark.parametrize(
+    ("length", "step"),
+    [
+        (timedelta(seconds=1), "second"),
+        (timedelta(minutes=1), "minute"),
+        (timedelta(minutes=5), 300),
+        (timedelta(hours=1), "hour"),
+        (timedelta(hours=23), "day"),
+        (DAY, "day"),
+        (7 * DAY + timedelta(hours=1), "week"),
+        (30 * DAY, "month"),
+        (365 * DAY, "year"),
+        (10 * DAY, 864_000),
+    ],
+)
+def test_a_plain_pair_says_its_length(length: timedelta, step: Any) -> None:
+    assert of(lambda key: (NOON, NOON + length), "k") == ("UTC", step)
+
+
+def test_the_zone_of_a_plain_pair_is_that_of_the_task_else_its_own_else_utc() -> None:
+    local = datetime(2011, 7, 1, tzinfo=BERLIN)
+    assert of(lambda key: (NOON, NOON + DAY), "k", zone="Asia/Tokyo") == ("Asia/Tokyo", "day")
+    assert of(lambda key: (local, local + DAY), "k") == ("Europe/Berlin", "day")
+    assert of(lambda key: (local, local + DAY), "k", zone=ZoneInfo("Asia/Tokyo")) == ("Asia/Tokyo", "day")
+    assert of(lambda key: (NOON, NOON + DAY), "k") == ("UTC", "day")
+    assert of(lambda key: (NOON, NOON + DAY), "k", zone="Mars/Base") == ("UTC", "day")
+
+
+def test_what_most_keys_say_is_taken_and_odd_keys_say_nothing() -> None:
+    def read(key: str) -> Any:
+        if key == "odd":
+            return period.minute("1900-01-01T00:00", "Asia/Tokyo")
+        return None if key == "total" else period.hour(key, "Europe/Berlin")
+
+    hours = [f"2011-07-01T{hour:02}:00" for hour in range(3)]
+    assert of(read, "odd", *hours) == of(read, "total", "x", "", 5, *hours, "odd") == ("Europe/Berlin", "hour")
+    assert of(read, "total", "x") == ("UTC", None)
+
+
+def key_times(run_context: RunContext, name: str) -> dict[str, KeyTime]:
+    position = run_context.position_store.get(name)
+    return {entry["output"]: KeyTime.from_document(entry) for entry in position.key_times}
+
+
+@pytest.mark.parametrize(
+    ("task", "zone", "step"),
+    [
+        ("ByHourInBerlin", "Europe/Berlin", "hour"),
+        ("CountByDay", "UTC", "day"),
+        ("PlainPairs", "America/New_York", "day"),
+        ("OfZone", "Asia/Tokyo", None),
+        ("EventsOfNoZone", "UTC", None),
+        ("TotalByType", "UTC", "day"),
+    ],
+)
+def test_a_run_records_how_keys_are_read(
+    task: str, zone: str, step: Any, run, run_context: RunContext, producer: Producer
+) -> None:
+    task = "Scaled" if task == "EventsOfNoZone" else task
+    producer.send(*(event(at=NOON + n * DAY) for n in range(3)))
+    run(define(task))
+    told = key_times(run_context, task.lower())[task.lower()]
+    assert (told.zone, told.step) == (zone, step)
+
+
+def test_each_output_is_read_as_the_task_says_that_fills_it(run, run_context: RunContext, producer: Producer) -> None:
+    producer.send(event())
+    run(define("HourAndDay"))
+    told = key_times(run_context, "hours")
+    assert {name: (each.zone, each.step) for name, each in told.items()} == {
+        "hours": ("Europe/Berlin", "hour"),
+        "days": ("UTC", "day"),
+    }
+
+
+def test_an_output_of_an_older_version_is_completed_by_a_run_that_finds_nothing_to_do(
+    run, run_context: RunContext, producer: Producer
+) -> None:
+    definition = define("ByHourInBerlin")
+    producer.send(event())
+    run(definition)
+    run_context.database["agg.position"].update_one({"_id": "byhourinberlin"}, {"$unset": {"key_times": 1}})
+    assert run(definition).state == "nothing"
+    assert key_times(run_context, "byhourinberlin")["byhourinberlin"].zone == "Europe/Berlin"
+
+
+def test_one_odd_first_key_does_not_decide_for_ever(run, run_context: RunContext, producer: Producer) -> None:
+    definition = define("CountByDay")
+    producer.send(event(at=datetime(1, 1, 1, tzinfo=UTC)))
+    run(definition)
+    assert values(run_context.database, "countbyday") == {"p/1-01-01": 1}
+    assert key_times(run_context, "countbyday")["countbyday"].step is None
+    producer.send(event())
+    run(definition)
+    assert key_times(run_context, "countbyday")["countbyday"].step == "day"
+
+
+def test_full_runs_and_rebuilds_ask_again(run, run_context: RunContext, producer: Producer) -> None:
+    definition = define("CountByDay")
+    producer.send(event())
+    run(definition)
+    wrong = {"key_times": [{"output": "countbyday", "code": "x", "zone": "Asia/Tokyo", "step": "hour", "asked": 99}]}
+    for again in (full_run, lambda *of: rebuild(*of, NOON, NOON + DAY)):
+        run_context.database["agg.position"].update_one({"_id": "countbyday"}, {"$set": wrong})
+        again(run_context, definition)
+        assert key_times(run_context, "countbyday") == {"countbyday": KeyTime("UTC", "day", 1)}

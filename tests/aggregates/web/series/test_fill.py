@@ -1,0 +1,107 @@
+"""Filling: what is shown for periods without data, and what a filled picture leaves out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from aggregates.keys.key_time import KeyTime
+from aggregates.web.exceptions import BadRequestError, TooLargeError
+from aggregates.web.series.fill import Fill, fill_in, read_fill
+from aggregates.web.series.points import ChartData, by_dimension, keep_largest
+from aggregates.web.series.time_span import TimeSpan
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+OPEN = TimeSpan(None, None)
+HOUR = timedelta(hours=1)
+DAY = 86_400_000.0
+FIRST = datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000
+T0 = datetime(2011, 7, 1, 13, tzinfo=UTC)
+HOURS = {f"{T0 + n * HOUR:%Y-%m-%dT%H:00}": n + 1 for n in range(48)}
+
+
+def filled(
+    values: dict[Any, Any], fill: Fill, span: TimeSpan = OPEN, now: datetime = NOW, key_time: KeyTime | None = None
+) -> ChartData:
+    documents = [{"_id": key, "value": value} for key, value in values.items()]
+    found = by_dimension(documents, key_time=key_time or KeyTime(), span=span)
+    keep_largest(found, 100)
+    fill_in(found, fill, span, now)
+    return found
+
+
+@pytest.mark.parametrize(("fill", "between"), [("gap", None), ("zero", 0), ("previous", 1)])
+def test_periods_without_data_are_filled(fill: Any, between: Any) -> None:
+    found = filled({"2024-01-01": 1, "2024-01-03": 3, "2024-01-04": 4}, fill)
+    assert found.series[0].data == [[FIRST, 1], [FIRST + DAY, between], [FIRST + 2 * DAY, 3], [FIRST + 3 * DAY, 4]]
+
+
+def test_filling_covers_the_span_but_not_the_future() -> None:
+    span = TimeSpan(datetime(2024, 1, 1, 12, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC))
+    found = filled({"2024-01-03": 3}, "zero", span, datetime(2024, 1, 4, 5, tzinfo=UTC))
+    assert found.series[0].data == [[FIRST + DAY, 0], [FIRST + 2 * DAY, 3], [FIRST + 3 * DAY, 0]]
+
+
+def test_two_hours_are_two_points_and_two_days_forty_eight() -> None:
+    two = dict(list(HOURS.items())[:2])
+    assert [y for _, y in filled(two, "zero").series[0].data] == [1, 2]
+    assert [y for _, y in filled(HOURS, "zero").series[0].data] == list(range(1, 49))
+
+
+def test_thirty_days_of_hours_of_eight_pages_are_filled() -> None:
+    hours = [f"{T0 + n * HOUR:%Y-%m-%dT%H:00}" for n in range(720)]
+    found = filled(
+        {f"page{page}/{hour}": 1 for page in range(8) for hour in hours if hash(hour) % 3 or page == 0}, "gap"
+    )
+    assert [len(series.data) for series in found.series] == [720] * 8
+
+
+def test_a_local_year_of_hours_has_one_point_for_each_hour_of_the_clock() -> None:
+    values = {"2011-01-01T00:00": 1, "2011-12-31T23:00": 2}
+    found = filled(values, "zero", key_time=KeyTime("Europe/Berlin", "hour"))
+    assert len(found.series[0].data) == 365 * 24 - 1  # one hour is skipped, and the doubled one is one key
+
+
+@pytest.mark.parametrize("wrong", ["0001-01-01T00:00", "1970-01-01T00:00", "2000-01-01T00:00", "9999-12-31T23:59"])
+@pytest.mark.parametrize("count", [2, 48])
+def test_an_outlier_is_left_out_and_counted(wrong: str, count: int) -> None:
+    hours = dict(list(HOURS.items())[:count])
+    found = filled({wrong: 9, **hours}, "zero")
+    assert [y for _, y in found.series[0].data] == list(range(1, count + 1))
+    assert (found.step, found.outliers) == ("hour", 1)
+
+
+def test_without_a_fill_outliers_stay_and_a_range_that_asks_for_them_keeps_them() -> None:
+    values = {"2000-01-01": 9, **{f"2024-01-{day:02}": day for day in range(1, 32)}}
+    assert (len(filled(values, "").series[0].data), filled(values, "").outliers) == (32, 0)
+    asked = filled(values, "zero", TimeSpan(datetime(2000, 1, 1, tzinfo=UTC), None))
+    assert (asked.series[0].data[0], asked.outliers) == ([datetime(2000, 1, 1, tzinfo=UTC).timestamp() * 1000, 9], 0)
+
+
+def test_a_point_between_the_starts_of_periods_is_left_out_and_counted() -> None:
+    found = filled({**HOURS, "2011-07-02T13:07": 99}, "zero")
+    assert [y for _, y in found.series[0].data] == list(range(1, 49))
+    assert found.outliers == 1
+
+
+def test_a_series_of_nothing_but_outliers_is_dropped() -> None:
+    values = {f"a/{hour}": n for hour, n in HOURS.items()} | {"b/1970-01-01T00:00": 1, "c/2011-07-02T13:07": 1}
+    found = filled(values, "gap")
+    assert ([series.key for series in found.series], found.outliers) == (["a"], 2)
+
+
+def test_filling_too_many_points_is_refused_before_they_are_made() -> None:
+    with pytest.raises(TooLargeError, match="more than 250000 points"):
+        filled(
+            {"1900-01-01T00:00:00": 1, "1900-01-01T00:00:01": 2, "2100-01-01T00:00:00": 1}, "zero", TimeSpan(NOW, None)
+        )
+    with pytest.raises(TooLargeError, match="more than 250000 points"):
+        filled({"2001-01-01T00:00:00": 1, "2009-01-01T00:00:01": 1}, "zero")
+
+
+def test_an_unknown_fill_is_refused() -> None:
+    assert read_fill("gap") == "gap"
+    with pytest.raises(BadRequestError, match="fill = 'nope' is unknown: use gap, zero or previous"):
+        read_fill("nope")
