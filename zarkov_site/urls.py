@@ -13,5 +13,6 @@ urlpatterns = [
     path("", include("aggregates.urls")),
 ]
 
+handler400 = "aggregates.web.pages.page_access.bad_request"
 handler404 = "aggregates.web.pages.page_access.not_found"
 handler500 = "aggregates.web.pages.page_access.server_error"

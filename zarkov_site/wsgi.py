@@ -2,10 +2,12 @@
 
 import os
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 from zarkov_site.processes.process import end_with_parent
+from zarkov_site.proxy_headers import ProxyHeaders
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
 end_with_parent()
-application = get_wsgi_application()
+application = ProxyHeaders(get_wsgi_application(), settings.ZARKOV.proxies, settings.ZARKOV.public)
