@@ -7,7 +7,8 @@ from django.core.wsgi import get_wsgi_application
 
 from zarkov_site.processes.process import end_with_parent
 from zarkov_site.proxy_headers import ProxyHeaders
+from zarkov_site.request_body import WholeBody
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
 end_with_parent()
-application = ProxyHeaders(get_wsgi_application(), settings.ZARKOV.proxies, settings.ZARKOV.public)
+application = ProxyHeaders(WholeBody(get_wsgi_application()), settings.ZARKOV.proxies, settings.ZARKOV.public)
