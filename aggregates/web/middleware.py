@@ -67,7 +67,9 @@ class KnownHost:
         log.warning("request refused host=%s path=%s", shown, request.path_info[:200].encode("unicode_escape").decode())
         problem = f"this server is not known as {shown}: name it in the setting allowed_hosts, or as public_url"
         refuse: Callable[..., HttpResponseBase] = get_resolver().resolve_error_handler(400)
-        return refuse(request, exception=BadRequest(problem))
+        answer = refuse(request, exception=BadRequest(problem))
+        answer._has_been_logged = True  # type: ignore[attr-defined]  # else Django writes a second line
+        return answer
 
 
 def _is_open_to_any_host(request: HttpRequest) -> bool:
