@@ -1,9 +1,7 @@
 """URL patterns of this app; see docs/http-api.md."""
 
 from django.contrib.auth.views import LoginView, LogoutView
-from django.templatetags.static import static
 from django.urls import include, path
-from django.views.generic.base import RedirectView
 
 from aggregates.web import health, legacy
 from aggregates.web.auth.login import RateLimitedLoginForm
@@ -34,7 +32,7 @@ urlpatterns = [
     path("qs", legacy.qs, name="qs"),
     path("qr", legacy.qr, name="qr"),
     path("collections", legacy.collections, name="collections"),
-    path("favicon.ico", RedirectView.as_view(url=static("zarkov/icon.svg"), permanent=True)),
+    path("favicon.ico", views.icon),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("metrics", health.metrics, name="metrics"),

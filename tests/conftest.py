@@ -42,6 +42,7 @@ from xdist.scheduler.loadscope import LoadScopeScheduling  # noqa: E402
 
 from tests.support import chromium  # noqa: E402
 from tests.support.mongo import open_client  # noqa: E402
+from tests.support.web.nginx import SYSTEM_PATH  # noqa: E402
 from zarkov_site.config.home import HomeFolder  # noqa: E402
 from zarkov_site.processes.mongod import LocalMongod  # noqa: E402
 
@@ -55,6 +56,10 @@ _NEEDED = {
     "carbon": (
         lambda: shutil.which("carbon-cache") is not None,
         "no carbon-cache on PATH (apt install graphite-carbon)",
+    ),
+    "nginx": (
+        lambda: shutil.which("nginx", path=SYSTEM_PATH) is not None and shutil.which("openssl") is not None,
+        "no nginx or no openssl (apt install nginx-light openssl)",
     ),
 }
 _LEFT_OUT = pytest.StashKey[dict[str, int]]()

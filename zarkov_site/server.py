@@ -7,22 +7,35 @@ Django, pymongo or ZeroMQ. The number of workers is `WEB_CONCURRENCY`, 1 by defa
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 from zarkov_site.config.source import load
+from zarkov_site.config.value import in_url, reachable
 from zarkov_site.processes.process import end_with_parent
 
 _config, _ = load()
 _config.refuse_exposure()
 end_with_parent()
 
-bind = f"{_config.web_host}:{_config.web_port}"
+
+def _bind() -> str:
+    """Return the address for gunicorn, or an open descriptor: it takes IPv6 with a scope, fe80::1%eth0, for a name."""
+    if "%" not in _config.web_host:
+        return _config.web_address.removeprefix("tcp://")
+    listener = socket.create_server((_config.web_host, _config.web_port), family=socket.AF_INET6, backlog=2048)
+    listener.set_inheritable(True)
+    return f"fd://{listener.detach()}"
+
+
+bind = _bind()
 worker_class = "gevent"
 worker_connections = 4000  # open streams of one worker
 timeout = 60
 graceful_timeout = 1  # `up` gives every process 3 s
 keepalive = 5
 control_socket_disable = True  # it would be in the user's home directory, shared by all projects
+forwarded_allow_ips = ""  # zarkov_site.proxy_headers decides whose X-Forwarded-... headers count
 proc_name = "zarkov-web"
 accesslog = "-" if _config.verbose else None
 errorlog = "-"
@@ -60,8 +73,7 @@ _share_metrics()
 def when_ready(server: Any) -> None:
     """Record the real address, which is known now even if the port is 0."""
     host, port = server.LISTENERS[0].sock.getsockname()[:2]
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    _recorded["web"] = f"http://{reachable}:{port}"
+    _recorded["web"] = f"http://{in_url(reachable(host))}:{port}"
     _config.folder.record_addresses(_recorded)
 
 

@@ -7,6 +7,7 @@ import dj_database_url
 from django.utils.functional import SimpleLazyObject
 
 from ingest.metrics import own_metrics
+from zarkov_site.config.public_address import cookie_name
 from zarkov_site.config.source import load
 
 HERE = Path(__file__).resolve().parent
@@ -16,7 +17,7 @@ ZARKOV, ZARKOV_WARNINGS = load()
 
 SECRET_KEY = SimpleLazyObject(partial(ZARKOV.folder.secret, "django"))  # not made for commands that need none
 DEBUG = False
-ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", ZARKOV.web_host, *ZARKOV.allowed_hosts]
+ALLOWED_HOSTS = ZARKOV.hosts
 
 INSTALLED_APPS = [
     "django.contrib.admin.apps.SimpleAdminConfig",  # zarkov_site.urls imports admin modules: only the web needs them
@@ -37,10 +38,12 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "aggregates.web.metrics.request_metrics.RequestMetrics",
+    "aggregates.web.middleware.CookieScope",
     "django.middleware.security.SecurityMiddleware",
     "aggregates.web.middleware.ContentSecurityPolicy",
     "aggregates.web.middleware.CrossOrigin",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "aggregates.web.middleware.KnownHost",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -99,14 +102,24 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = ZARKOV.time_zone
 USE_TZ = True
 
-STATIC_URL = "static/"
+STATIC_URL = "/static/"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "aggregates.web.static_storage.PrefixedStaticFiles"},
+}
 # Front-end libraries are installed by npm at set-up and served below /static/npm/.
 STATICFILES_DIRS = [
     ("npm/uplot", FILES / "node_modules" / "uplot" / "dist"),
 ]
 WHITENOISE_USE_FINDERS = True
 
+# Names of our own, so that no other application on the same host overwrites a cookie. Path and Secure depend on the
+# request, see aggregates.web.middleware.
+SESSION_COOKIE_NAME = cookie_name("session", ZARKOV.public, ZARKOV.web_port)
+CSRF_COOKIE_NAME = cookie_name("csrf", ZARKOV.public, ZARKOV.web_port)
+LANGUAGE_COOKIE_NAME = cookie_name("language", ZARKOV.public, ZARKOV.web_port)
 SESSION_COOKIE_HTTPONLY = True
+CSRF_TRUSTED_ORIGINS = [ZARKOV.public.origin] if ZARKOV.public else []
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
 
@@ -138,6 +151,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["aggregates.web.api.permission.Capability"],
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "SERVERS": [{"url": ZARKOV.public_url}] if ZARKOV.public_url else [],
 }
 # Origins whose scripts may use the API with a token, such as https://wiki.example.org; "*" = all.
 CORS_ORIGINS = ZARKOV.cors_origins

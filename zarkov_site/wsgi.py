@@ -2,10 +2,13 @@
 
 import os
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 from zarkov_site.processes.process import end_with_parent
+from zarkov_site.proxy_headers import ProxyHeaders
+from zarkov_site.request_body import WholeBody
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
 end_with_parent()
-application = get_wsgi_application()
+application = ProxyHeaders(WholeBody(get_wsgi_application()), settings.ZARKOV.proxies, settings.ZARKOV.public)

@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from aggregates.models.access import SCOPES, AccessToken, EmbedLink
 from aggregates.web import embed
 from aggregates.web.auth.token_creation import make_token
+from aggregates.web.public_link import public_link
 
 
 class TokenForm(forms.ModelForm):
@@ -112,7 +113,7 @@ class EmbedLinkAdmin(admin.ModelAdmin):
         """Return the iframe, with the host of the present request in its address."""
         if link.pk is None:
             return "Save it first."
-        address = link.asked_by.build_absolute_uri(reverse("embed", args=[embed.token_of(link)]))  # type: ignore[attr-defined]
+        address = public_link(link.asked_by, reverse("embed", args=[embed.token_of(link)]))  # type: ignore[attr-defined]
         return format_html("<code>{}</code>", embed.iframe_html(link, address))
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:

@@ -1,20 +1,80 @@
-"""Add security headers to responses: Content-Security-Policy, framing, CORS."""
+"""Check the host of requests, and add to responses what protects them: security headers, CORS, scope of cookies."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from django.conf import settings
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http.request import split_domain_port, validate_host
+from django.urls import get_resolver
 
 _POLICY = (
     "default-src 'self'; script-src 'self'; style-src {style}; img-src 'self' data:; connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors {ancestors}"
 )
+_PROBES = ("/healthz", "/readyz")  # say nothing that a page of another site could not know
 _FOREIGN_PAGES = ("/admin/", "/api/")  # pages of Django and the REST framework, which use inline styles
 _CORS_PATHS = ("/api/", "/q", "/qs", "/qr", "/collections")
 _CORS_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID"
 _CORS_EXPOSED = "ETag, Retry-After, X-Zarkov-Through, X-Zarkov-Complete-Through"
+
+log = logging.getLogger(__name__)
+
+
+class CookieScope:
+    """Send cookies only where they came from: below the path of this Zarkov, and over TLS if the request used it.
+
+    So a login by plain HTTP on loopback works beside one through a proxy.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._get_response(request)
+        path = request.META.get("SCRIPT_NAME", "").rstrip("/") or "/"
+        for cookie in response.cookies.values():
+            if cookie["path"] == "/":
+                cookie["path"] = path
+            if request.is_secure():
+                cookie["secure"] = True
+        return response
+
+
+class KnownHost:
+    """Refuse a `Host` that is not ours: a page whose name was made to point here (DNS rebinding) must read nothing.
+
+    Health probes know this machine by its bare address, so they are answered under any host; metrics are, too, if the
+    request has a token, which such a page does not know.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer 400 with the host and the setting, and log one line."""
+        host = request._get_raw_host()  # type: ignore[attr-defined]
+        domain, _ = split_domain_port(host)
+        if domain and validate_host(domain, settings.ALLOWED_HOSTS):
+            return self._get_response(request)
+        if _is_open_to_any_host(request):
+            request.META["HTTP_HOST"] = "localhost"  # what follows asks for the host, too
+            return self._get_response(request)
+        shown = host[:100].encode("unicode_escape").decode()
+        log.warning("request refused host=%s path=%s", shown, request.path_info[:200].encode("unicode_escape").decode())
+        problem = f"this server is not known as {shown}: name it in the setting allowed_hosts, or as public_url"
+        refuse: Callable[..., HttpResponseBase] = get_resolver().resolve_error_handler(400)
+        answer = refuse(request, exception=BadRequest(problem))
+        answer._has_been_logged = True  # type: ignore[attr-defined]  # else Django writes a second line
+        return answer
+
+
+def _is_open_to_any_host(request: HttpRequest) -> bool:
+    has_token = request.META.get("HTTP_AUTHORIZATION", "").lower().startswith("token ")  # checked by the view
+    return request.path_info in _PROBES or (request.path_info == "/metrics" and has_token)
 
 
 class ContentSecurityPolicy:
@@ -26,7 +86,7 @@ class ContentSecurityPolicy:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self._get_response(request)
         ancestors = getattr(response, "frame_ancestors", None)
-        foreign = request.path.startswith(_FOREIGN_PAGES)
+        foreign = request.path_info.startswith(_FOREIGN_PAGES)
         response["Content-Security-Policy"] = _POLICY.format(
             style="'self' 'unsafe-inline'" if foreign else "'self'", ancestors=ancestors or "'none'"
         )
@@ -47,7 +107,7 @@ class CrossOrigin:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer the request; allowed preflights do not reach a view."""
         origin = request.META.get("HTTP_ORIGIN")
-        if origin is None or not request.path.startswith(_CORS_PATHS):
+        if origin is None or not request.path_info.startswith(_CORS_PATHS):
             return self._get_response(request)
         allowed = "*" in settings.CORS_ORIGINS or origin in settings.CORS_ORIGINS
         preflight = request.method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in request.META

@@ -7,30 +7,34 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ingest.settings import IngestSettings, JournalSettings
 from mapreduce.settings import EngineSettings
 from zarkov_site.config.home import HomeFolder
+from zarkov_site.config.public_address import WEB_PORT, PublicAddress
+from zarkov_site.config.section import MetricsConfig, NotifyConfig, Section, ZmrConfig
 from zarkov_site.config.value import (
-    LOOPBACK,
     TCP,
     TCP_NO_PORT,
     Address,
-    Addresses,
+    AllowedHosts,
     DatabaseName,
+    Host,
     HostPort,
     MongoUri,
     Names,
+    Networks,
     Port,
+    PublicUrl,
     Size,
-    SmtpUrl,
     Sync,
-    WebUrl,
-    WorkerAddress,
     Zone,
+    in_url,
+    is_loopback,
+    reachable,
 )
 from zarkov_site.exceptions import ConfigError, HomeError
 
@@ -41,98 +45,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 IS_CHECKOUT = (REPOSITORY / "manage.py").is_file()  # else installed from a wheel
 ROOT = REPOSITORY if IS_CHECKOUT else Path.cwd()  # of relative paths in the configuration
 INGEST_SOCKETS = ("bson_bind_address", "json_bind_address", "ack_bind_address", "publish_bind_address")
+LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")
 
 
-class _Section(BaseModel):
-    """A group of keys: unknown keys are errors, values are checked, and the object is immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_means_default(cls, data: Any) -> Any:
-        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _reject_boolean(cls, value: Any, info: ValidationInfo) -> Any:
-        """Raise `ValueError` for a boolean in a field of another type: YAML's true and yes would be read as 1."""
-        field = cls.model_fields.get(info.field_name or "")
-        if isinstance(value, bool) and field is not None and field.annotation is not bool:
-            raise ValueError("it must not be a boolean, as YAML reads yes and no")
-        return value
-
-
-class ZmrConfig(_Section):
-    """Keys below `zmr:`, the map-reduce engine."""
-
-    engine: Literal["zmq", "inline"] = Field("zmq", description="What runs the jobs.")
-    req_bind: Address = Field("tcp://127.0.0.1:5555", description="Where the router accepts requests.")
-    req_uri: Address | None = Field(None, description="Where clients find the router; by default where `req_bind` is.")
-    worker_bind: Address = Field("tcp://127.0.0.1:5556", description="Where the router accepts workers.")
-    worker_uri: WorkerAddress | None = Field(
-        None,
-        description="Where workers find the router; without a port: the interface that the workers' own sockets bind.",
-    )
-    local_workers: int | None = Field(
-        None, ge=1, description="Worker processes that `up` starts; none = number of CPUs."
-    )
-    processes_per_worker: int = Field(0, ge=0, description="Worker processes of one `runworker`; 0 = number of CPUs.")
-    job_root: Path | None = Field(None, description="Folder of spill files; by default `zmr` in `home`.")
-    reduce_count: int = Field(32, ge=1, le=4096, description="Reduce partitions of a job.")
-    map_job_size: int = Field(10_000, ge=1, description="Documents per split.")
-    outstanding_maps: int = Field(16, ge=1, description="Splits of one job handed out at once.")
-    outstanding_reduces: int = Field(16, ge=1, description="Reduce partitions of one job handed out at once.")
-    compress: int = Field(0, ge=0, le=9, description="zlib level of spill files; 0 = none.")
-    src_port: Port = Field(0, description="Port on which a worker serves its map output; 0 = chosen freely.")
-    sink_port: Port = Field(0, description="Of 2011; read and, unless 0, ignored with a warning.")
-    allow_source: bool = Field(
-        False,
-        description="Whether a request may carry Python source text; for trusted networks only.",
-    )
-    worker_memory_bytes: Size = Field(
-        256 * 2**20, description="Memory above which a worker process ends after its split."
-    )
-    spill_bytes: Size = Field(32 * 2**20, description="Map output held in memory before a sorted run is spilled.")
-    map_page_size: int | None = Field(None, description="Of 2011; read and ignored with a warning.")
-    request_greenlets: int | None = Field(None, description="Of 2011; read and ignored with a warning.")
-
-
-class MetricsConfig(_Section):
-    """Keys below `metrics:`, the broker of timers, counters and gauges."""
-
-    port: Annotated[int, Field(ge=0, le=65534)] = Field(
-        5550, description="Port for publishers; backends use the next one. 0 = both are chosen freely."
-    )
-    host: str = Field("127.0.0.1", min_length=1, description="Interface of the broker.")
-    own_interval_s: int = Field(
-        10,
-        ge=0,
-        le=60,
-        description="How often Zarkov's own processes send what they measure; 0 = they measure nothing.",
-    )
-
-    def address(self, place: int) -> str:
-        """Return the address at which the broker binds its socket for publishers (0) or backends (1)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp://{host}:{self.port + place if self.port else 0}"
-
-
-class NotifyConfig(_Section):
-    """Keys below `notify:`, the alerts sent if an aggregate fails, lags or is wrong."""
-
-    email: Addresses = Field([], description="Mail addresses that receive alerts; none = no mail.")
-    email_from: str = Field("zarkov@localhost", min_length=3, description="Sender of these mails.")
-    smtp_url: SmtpUrl = Field(
-        "smtp://127.0.0.1:25", description="Mail server, such as smtp://user:password@host:587 or smtps://host."
-    )
-    webhook: WebUrl | None = Field(None, description="Address to which each alert is posted as JSON; none = no calls.")
-    lag_s: float = Field(
-        300, ge=0, description="Seconds that a realtime aggregate may lag before an alert; 0 = no such alert."
-    )
-
-
-class Config(_Section):
+class Config(Section):
     """All settings, as docs/settings.md lists them. Paths are absolute once loaded.
 
     Build it with `zarkov_site.config.source.load`, whose errors name the source of each value.
@@ -143,8 +59,16 @@ class Config(_Section):
     json_bind_address: Address = Field("tcp://127.0.0.1:6544", description="PULL socket for JSON events.")
     ack_bind_address: Address = Field("tcp://127.0.0.1:6546", description="ROUTER socket, acknowledged events.")
     publish_bind_address: Address = Field("tcp://127.0.0.1:6547", description="PUB socket for notices.")
-    web_host: str = Field("127.0.0.1", min_length=1, description="Interface of the web server.")
-    web_port: Port = Field(8081, description="Port of the web server.")
+    web_host: Host = Field("127.0.0.1", description="Interface of the web server, such as 127.0.0.1, 0.0.0.0 or ::1.")
+    web_port: Port = Field(WEB_PORT, description="Port of the web server.")
+    public_url: PublicUrl | None = Field(
+        None, description="Address of the web server as browsers see it; none = they reach it without a proxy."
+    )
+    trusted_proxies: Networks | None = Field(
+        None,
+        description="Addresses and networks of proxies whose X-Forwarded-... headers are believed; "
+        "none = loopback if `public_url` is set, else nobody.",
+    )
     mongo_uri: MongoUri | None = Field(
         None, description="A replica set or sharded cluster; none = a local mongod is started."
     )
@@ -164,8 +88,8 @@ class Config(_Section):
     allow_insecure_bind: bool = Field(
         False, description="Whether sockets may listen beyond loopback without CURVE keys."
     )
-    allowed_hosts: Names = Field(
-        [], description="Host names under which the web server answers, besides loopback and `web_host`."
+    allowed_hosts: AllowedHosts = Field(
+        [], description="Host names under which the web server answers, besides loopback, `web_host`, `public_url`."
     )
     cors_origins: Names = Field(
         [], description="Sites whose scripts may read the API, such as https://wiki.example.org."
@@ -214,13 +138,13 @@ class Config(_Section):
             for prefix, file in (("zmr.", "zmr.curve"), *((key, "ingest.curve") for key in INGEST_SOCKETS))
             if (self.folder.keys / file).exists()
         ]
-        listening = self.sockets() | {"web_host": f"tcp://{self.web_host}:{self.web_port}"}
+        listening = self.sockets() | {"web_host": self.web_address}
         if self.zmr.worker_uri and TCP_NO_PORT.match(self.zmr.worker_uri):  # workers serve their map output there
             listening["zmr.worker_uri"] = f"{self.zmr.worker_uri}:{self.zmr.src_port}"
         return [
             f"{key} = {address} listens beyond loopback"
             for key, address in listening.items()
-            if (match := TCP.match(address)) and match[1] not in LOOPBACK and not key.startswith(tuple(encrypted))
+            if (match := TCP.match(address)) and not is_loopback(match[1]) and not key.startswith(tuple(encrypted))
         ]
 
     def refuse_exposure(self) -> None:
@@ -236,6 +160,30 @@ class Config(_Section):
                 else "make CURVE keys (manage.py curvekeys), or"
             )
             raise ConfigError(f"{'; '.join(found)}: {remedy} set allow_insecure_bind: true")
+
+    @property
+    def web_address(self) -> str:
+        """Return where the web server listens, as a ZeroMQ address."""
+        return f"tcp://{in_url(self.web_host)}:{self.web_port}"
+
+    @property
+    def public(self) -> PublicAddress | None:
+        """Return the parts of `public_url`, or None."""
+        return PublicAddress(self.public_url) if self.public_url else None
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Return the networks whose X-Forwarded-... headers are believed."""
+        if self.trusted_proxies is not None:
+            return tuple(self.trusted_proxies)
+        return LOOPBACK_NETWORKS if self.public_url else ()
+
+    @property
+    def hosts(self) -> list[str]:
+        """Return the values of `Host` that are answered, without port: Django's ALLOWED_HOSTS."""
+        own = in_url(self.web_host.partition("%")[0])  # browsers do not send the scope of an address
+        public = [self.public.host] if self.public else []
+        return ["localhost", "127.0.0.1", "[::1]", own, *public, *self.allowed_hosts]
 
     @property
     def folder(self) -> HomeFolder:
@@ -276,7 +224,8 @@ class Config(_Section):
         bound = self.sockets()[key]
         if bound.endswith(":0"):
             bound = self.folder.address(key)
-        return bound.replace("tcp://*:", "tcp://127.0.0.1:").replace("tcp://0.0.0.0:", "tcp://127.0.0.1:")
+        match = TCP.match(bound)
+        return f"tcp://{in_url(reachable(match[1]).strip('[]'))}:{match[2]}" if match else bound
 
     def running_address(self, key: str) -> str:
         """Return `connect_address(key)`, or an empty text if no process on this machine has recorded that socket."""

@@ -182,4 +182,15 @@ def _warnings(config: Config, layered: LayeredValues) -> list[str]:
         for key, reason in IGNORED_KEYS.items()
         if key in layered.origin and attrgetter(key)(config)
     ]
-    return found + config.exposed()
+    return found + config.exposed() + public_address_faults(config)
+
+
+def public_address_faults(config: Config) -> list[str]:
+    """Return a sentence for each setting of the public address that is allowed and yet a risk."""
+    found = [config.public.fault()] if config.public else []
+    found += [
+        f"trusted_proxies has {network}: every client can then say which address it has; name the proxies only"
+        for network in config.proxies
+        if network.endswith("/0")
+    ]
+    return [sentence for sentence in found if sentence]

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 _SIZE_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _SIZE = re.compile(r"\s*(\d+)\s*([a-zA-Z]*)\s*\Z")
-TCP = re.compile(r"tcp://(\[[0-9a-fA-F:]+\]|\*|[A-Za-z0-9_.-]+):(\d{1,5})\Z")
-TCP_NO_PORT = re.compile(r"tcp://(\[[0-9a-fA-F:]+\]|\*|[A-Za-z0-9_.-]+)\Z")
+_INTERFACE = r"(\[[0-9a-fA-F:.]+(?:%[A-Za-z0-9_.-]+)?\]|\*|[A-Za-z0-9_.-]+)"
+TCP = re.compile(rf"tcp://{_INTERFACE}:(\d{{1,5}})\Z")
+TCP_NO_PORT = re.compile(rf"tcp://{_INTERFACE}\Z")
 _IPC = re.compile(r"ipc://.+\Z")
 _HOST_PORT = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})\Z")
 _SYNC = re.compile(r"(batch|off|interval:([1-9]\d*))\Z")
 MAX_SYNC_MS = 60_000  # losing more than a minute of events is not worth the speed
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\Z")  # of a host or of an interface
+_DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*\Z")
+_LOOPBACK = frozenset({"127.0.0.1", "localhost"})
+# What Zarkov serves at its top: a path of public_url that starts with one of these could mean two things.
+OWN_PATHS = frozenset(
+    {
+        *("admin", "aggregates", "api", "charts", "collections", "dashboards", "embed", "favicon.ico", "healthz"),
+        *("jobs", "live", "login", "logout", "metrics", "q", "qr", "qs", "readyz", "static"),
+    }
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _EMAIL = re.compile(r"[^@\s,]+@[^@\s,]+\Z")
 
 
@@ -51,9 +65,107 @@ def _host_port(value: str) -> str:
     match = _HOST_PORT.match(value)
     if not match or int(match[2]) > 65535:
         raise ValueError("use HOST:PORT")
-    if match[1] not in LOOPBACK:
+    if match[1] not in _LOOPBACK:
         raise ValueError("it opens a Python prompt, so the host must be loopback, such as 127.0.0.1:6545")
     return value
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if only this machine reaches `host`, which is an address, with or without brackets, or a name."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        found = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found).is_loopback
+
+
+def reachable(host: str) -> str:
+    """Return the address at which this machine reaches a server that listens on `host`: every interface is loopback."""
+    return {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host)
+
+
+def in_url(host: str) -> str:
+    """Return `host` as it stands in an address: IPv6 in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _host(value: str) -> str:
+    """Accept a name, an IPv4 address and an IPv6 address, also in brackets, which are removed, and with a scope."""
+    bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    if ":" not in bare and bare == value and _NAME.match(value):
+        return value
+    try:
+        ipaddress.IPv6Address(bare)
+    except ValueError:
+        raise ValueError("use a name or an address without a port, such as 127.0.0.1, 0.0.0.0, ::1 or ::") from None
+    return bare
+
+
+def _interface(value: str) -> str:
+    return value if value == "*" else _host(value)
+
+
+def _allowed_host(value: str) -> str:
+    """Accept what Django's ALLOWED_HOSTS does, and IPv6 without its brackets."""
+    try:
+        return f"[{ipaddress.IPv6Address(value.strip('[]')).compressed}]"
+    except ValueError:
+        pass
+    if value != "*" and not _DOMAIN.match(value.lower().removeprefix(".")):
+        raise ValueError(
+            f"{value!r} is not a host: use names or addresses without scheme and port, such as charts.example.org, "
+            ".example.org for all names below it, or 10.1.2.3"
+        )
+    return value
+
+
+def _allowed_hosts(value: list[str]) -> list[str]:
+    return [_allowed_host(host) for host in value]
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        hint = f"; {error}" if "host bits" in str(error) else ""
+        raise ValueError(
+            f"{value!r} is not an address or a network{hint}: use addresses such as 10.0.0.7 or ::1, and networks such "
+            "as 10.0.0.0/8, never names"
+        ) from None
+
+
+def _networks(value: list[str]) -> list[str]:
+    return [_network(part) for part in value]
+
+
+def _public_url(value: str) -> str:
+    """Return the address in its normal form (RFC 3986, section 6.2): lower case, no default port, no final slash."""
+    form = "use http:// or https://, a host, and perhaps a port and a path, such as https://stats.example.org/zarkov"
+    if not value.isascii() or re.search(r"[\s\\?#@]", value):
+        raise ValueError(f"{form}; a name with other letters is written with xn--, and there is no user and no query")
+    try:
+        parts = urlsplit(value)
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        raise ValueError(form) from None
+    if parts.scheme not in _DEFAULT_PORTS or port == 0 or parts.netloc.endswith(":"):
+        raise ValueError(form)
+    try:
+        host = ipaddress.IPv6Address(host).compressed if ":" in host else host
+    except ValueError:
+        raise ValueError(form) from None
+    if ":" not in host and not _DOMAIN.match(host):
+        raise ValueError(f"{host!r} is not a host name: {form}")
+    path = parts.path.rstrip("/")
+    if not _PATH.match(path):
+        raise ValueError(f"the path {path!r} is not allowed: {form}; parts of letters, digits, and - . _ ~")
+    if (first := path[1:].partition("/")[0]) in OWN_PATHS:
+        raise ValueError(f"its path must not start with {first!r}, which is a page of Zarkov's own: choose another")
+    shown = "" if port in {None, _DEFAULT_PORTS[parts.scheme]} else f":{port}"
+    return f"{parts.scheme}://{in_url(host)}{shown}{path}"
 
 
 def _sync(value: str) -> str:
@@ -93,6 +205,11 @@ Size = Annotated[int, BeforeValidator(_size), Field(ge=1)]
 Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Names = Annotated[list[str], BeforeValidator(_names)]
+Host = Annotated[str, AfterValidator(_host)]
+Interface = Annotated[str, AfterValidator(_interface)]
+AllowedHosts = Annotated[list[str], BeforeValidator(_names), AfterValidator(_allowed_hosts)]
+Networks = Annotated[list[str], BeforeValidator(_names), AfterValidator(_networks)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
 WorkerAddress = Annotated[str, AfterValidator(_worker_address)]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 Sync = Annotated[str, AfterValidator(_sync)]

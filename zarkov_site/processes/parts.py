@@ -77,7 +77,7 @@ def child_environment(base: Mapping[str, str]) -> dict[str, str]:
 
 def refuse_taken_ports(config: Config) -> None:
     """Raise `PortTakenError` with each configured address in use, who uses it, and how to choose another."""
-    wanted = config.sockets() | {"web_port": f"tcp://{config.web_host}:{config.web_port}"}
+    wanted = config.sockets() | {"web_port": config.web_address}
     taken = [sentence for key, address in wanted.items() if (sentence := _taken(key, address))]
     if taken:
         raise PortTakenError("; ".join(taken))

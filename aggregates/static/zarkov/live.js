@@ -4,20 +4,32 @@
 import { parse } from "./parse.js";
 
 const HIDDEN_MS = 5000;
+const PAUSES_MS = [3000, 6000, 12000, 24000, 48000, 60000]; // between attempts while the server refuses or is away
+// Refusals that do not pass by themselves: it is not asked again.
+const REFUSALS = {
+  400: "Not live: the server does not understand this request",
+  401: "Not live: log in again",
+  403: "Not live: no longer allowed",
+  404: "Not live: it is no longer there",
+  410: "Not live: it is no longer there",
+};
 
 export class LiveStream {
-  // handlers: {kind: (data, name) => void}; onStatus(status): "live", "stale" (the server cannot read some of the
-  // data), "waiting" or "paused".
+  // handlers: {kind: (data, name) => void}; onStatus(status, code): "live", "stale" (the server cannot read some of the
+  // data), "waiting", "paused", or "ended" with the HTTP status of a refusal.
   constructor(url, handlers, onStatus = () => {}) {
     this.handlers = handlers;
     this.onStatus = onStatus;
     this.names = [""];
     this.lastId = "";
     this.stale = new Set(); // names of feeds
+    this.attempts = 0; // without success
+    this.ended = false;
     this.onVisibility = () => this.visibilityChanged();
     document.addEventListener("visibilitychange", this.onVisibility);
     addEventListener("pagehide", () => this.disconnect());
-    addEventListener("pageshow", (event) => event.persisted && this.connect());
+    addEventListener("pageshow", (event) => event.persisted && !this.ended && this.connect());
+    addEventListener("online", () => this.retry && this.connect());
     this.url = url;
   }
 
@@ -29,6 +41,8 @@ export class LiveStream {
   open(url = this.url) {
     if (url !== this.url) this.lastId = "";
     this.url = url;
+    this.attempts = 0;
+    this.ended = false;
     this.connect();
     return this;
   }
@@ -40,15 +54,19 @@ export class LiveStream {
 
   connect() {
     this.disconnect();
-    const address = new URL(this.url, location.href);
-    if (this.lastId) address.searchParams.set("last_event_id", this.lastId);
-    const source = new EventSource(address);
+    const source = new EventSource(this.address());
     this.stale.clear();
-    source.onopen = () => this.onStatus("live");
+    let opened = false;
+    source.onopen = () => {
+      opened = true;
+      this.attempts = 0;
+      this.onStatus("live");
+    };
     source.onerror = () => {
       this.onStatus("waiting");
-      // The browser reconnects by itself, except after an answer that is not a stream.
-      if (source.readyState === EventSource.CLOSED) this.retry = setTimeout(() => this.connect(), 3000);
+      // The browser reconnects by itself to a stream that broke, for ever; not after an answer that is not a stream.
+      if (opened && source.readyState !== EventSource.CLOSED) opened = false;
+      else this.ask();
     };
     for (const [kind, handler] of Object.entries({ problem: () => {}, ...this.handlers })) {
       for (const name of this.names) {
@@ -62,6 +80,35 @@ export class LiveStream {
     this.source = source;
   }
 
+  address() {
+    const address = new URL(this.url, location.href);
+    if (this.lastId) address.searchParams.set("last_event_id", this.lastId);
+    return address;
+  }
+
+  // Ask why there is no stream, which an EventSource does not tell: connect, ask again later, or give up.
+  async ask() {
+    this.disconnect();
+    const asking = (this.asking = new AbortController());
+    let answer;
+    try {
+      answer = await fetch(this.address(), { signal: asking.signal, headers: { Accept: "text/event-stream" } });
+    } catch {
+      // The server is away, or the browser may not read its answer.
+    }
+    if (asking.signal.aborted) return;
+    asking.abort();
+    if (answer?.ok && answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
+      this.connect();
+    } else if (answer && answer.status in REFUSALS) {
+      this.ended = true;
+      this.onStatus("ended", answer.status);
+    } else {
+      const pause = PAUSES_MS[Math.min(this.attempts++, PAUSES_MS.length - 1)];
+      this.retry = setTimeout(() => this.ask(), pause);
+    }
+  }
+
   updateStale(kind, name) {
     if (kind === "problem") this.stale.add(name);
     else if (!this.stale.delete(name)) return;
@@ -70,6 +117,8 @@ export class LiveStream {
 
   disconnect() {
     clearTimeout(this.retry);
+    this.retry = undefined;
+    this.asking?.abort();
     this.source?.close();
     this.source = undefined;
   }
@@ -81,7 +130,7 @@ export class LiveStream {
         this.disconnect();
         this.onStatus("paused");
       }, HIDDEN_MS);
-    } else if (!this.source) {
+    } else if (!this.source && !this.ended) {
       this.connect();
     }
   }
@@ -89,9 +138,9 @@ export class LiveStream {
 
 export function showStatus(element) {
   const words = { live: "Live", stale: "Not up to date: the data cannot be read", waiting: "Reconnecting …", paused: "Paused" };
-  return (status) => {
+  return (status, code) => {
     if (!element) return;
     element.dataset.status = status;
-    element.textContent = words[status];
+    element.textContent = status === "ended" ? REFUSALS[code] : words[status];
   };
 }

@@ -96,7 +96,7 @@ function aggregates() {
     make(
       "tr",
       {},
-      make("th", { scope: "row" }, make("a", { href: `/aggregates/${encodeURIComponent(item.name)}/` }, item.name)),
+      make("th", { scope: "row" }, make("a", { href: `${root.dataset.aggregates}${encodeURIComponent(item.name)}/` }, item.name)),
       make("td", { class: "number" }, item.lag ? `${exact(item.lag)} events` : "up to date"),
       make("td", {}, item.complete_through ? ago(item.complete_through, Date.now() + skewMs) : "never run"),
       make("td", {}, make("span", { class: `state ${item.running ? "running" : "calm"}` }, item.running ? "running" : "idle")),

@@ -17,6 +17,7 @@ from aggregates.web.api import exception_handler, openapi, serializers
 from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.pagination import make_cursor, read_cursor
 from aggregates.web.auth.access import INGEST
+from aggregates.web.body_limit import MAX_BODY_BYTES, MAX_DRAINED_BYTES
 from aggregates.web.exceptions import BadRequestError, IngestBusyError, TooLargeError, UnavailableError
 from aggregates.web.mongo import database
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
@@ -24,9 +25,6 @@ from aggregates.web.series.time_span import asked_span
 from ingest.client import Receipt
 from ingest.exceptions import BodyError, BusyError, DeliveryError
 from ingest.http import receiver
-
-MAX_BODY_BYTES = 16 * 2**20
-MAX_DRAINED_BYTES = 4 * MAX_BODY_BYTES
 
 
 class RawParser(BaseParser):

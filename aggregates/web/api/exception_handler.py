@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.http import Http404
 from pymongo.errors import PyMongoError
 from rest_framework import exceptions as rest
@@ -55,7 +55,9 @@ def error_body(code: str, message: str, details: Any = None) -> dict[str, Any]:
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """Return the response for an exception of a view; None leaves it to Django, which answers 500."""
-    if isinstance(error, Http404):
+    if isinstance(error, BadRequest):
+        error = BadRequestError(str(error))
+    elif isinstance(error, Http404):
         error = rest.NotFound()
     elif isinstance(error, PermissionDenied):
         error = rest.PermissionDenied()

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from aggregates.web.api.api_view import ApiView
 from aggregates.web.api.renderer import AnswerRenderer
+from aggregates.web.public_link import public_link
 from ingest import __version__
 
 
@@ -22,10 +23,10 @@ class RootView(ApiView):
     def get(self, request: Request) -> Response:
         """List the endpoints by name."""
         names = ("events", "collections", "aggdefs", "runs", "tasks", "jobs", "quarantine", "schema")
-        found = {name: request.build_absolute_uri(reverse(f"api:{name}")) for name in names}
+        found = {name: public_link(request._request, reverse(f"api:{name}")) for name in names}
         of_one = {"series": ["NAME"], "ranked": ["NAME"], "export": ["NAME", "csv"], "live": ["NAME"]}
         for name, parts in of_one.items():
-            found[name] = request.build_absolute_uri(reverse(f"api:{name}", args=parts))
+            found[name] = public_link(request._request, reverse(f"api:{name}", args=parts))
         return Response({"version": __version__, **found})
 
 

@@ -10,6 +10,8 @@ from rest_framework.request import Request
 from rest_framework.settings import api_settings
 from rest_framework.throttling import BaseThrottle
 
+from aggregates.web.auth.client_address import counted_address
+
 PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -32,7 +34,7 @@ class ScopeThrottle(BaseThrottle):
             scope = "operate"
         limit, period_s = read_rate(self.THROTTLE_RATES[scope])
         window, into_s = divmod(time.time(), period_s)
-        key = f"throttle.{scope}.{_client(request, self)}.{window:.0f}"
+        key = f"throttle.{scope}.{_client(request)}.{window:.0f}"
         cache.add(key, 0, 2 * period_s)
         try:
             count = cache.incr(key)
@@ -52,10 +54,10 @@ def read_rate(text: str) -> tuple[int, int]:
     return int(count), PERIODS_S[period[0]]
 
 
-def _client(request: Request, throttle: BaseThrottle) -> str:
+def _client(request: Request) -> str:
     """Return the client to count: the token, else the user, else the address."""
     if request.auth is not None:
         return f"token-{request.auth.pk[:24]}"
     if request.user is not None and request.user.is_authenticated:
         return f"user-{request.user.pk}"
-    return f"address-{throttle.get_ident(request)}"
+    return f"address-{counted_address(request._request)}"

@@ -11,6 +11,8 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 
+from aggregates.web.auth.client_address import counted_address
+
 MAX_WRONG_PASSWORDS: Final = 10
 WINDOW_S: Final = 60
 
@@ -40,7 +42,7 @@ class RateLimitedLoginForm(AuthenticationForm):
             raise
 
     def _key(self) -> str:
-        address = self.request.META.get("REMOTE_ADDR", "") if self.request is not None else ""
+        address = counted_address(self.request) if self.request is not None else ""
         client = f"{address} {self.cleaned_data.get('username') or ''}".lower()
         window = int(time.time() // WINDOW_S)
         return f"login.{window}.{hashlib.sha256(client.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"

@@ -53,7 +53,7 @@ def _route(request: HttpRequest) -> str:
     match = request.resolver_match
     if match is not None:
         return "/" + match.route.lstrip("/^")
-    return "static" if request.path.startswith("/static/") else "unknown"
+    return "static" if request.path_info.startswith("/static/") else "unknown"
 
 
 def registry() -> CollectorRegistry:

@@ -13,6 +13,7 @@ from aggregates.models.chart import Chart, Dashboard
 from aggregates.web import embed
 from aggregates.web.auth.access import EDIT, rights_of
 from aggregates.web.pages.forms import EmbedLinkForm
+from aggregates.web.public_link import public_link
 
 
 def handle_links(request: HttpRequest, shown: Chart | Dashboard) -> tuple[HttpResponseBase | None, dict[str, Any]]:
@@ -34,7 +35,7 @@ def handle_links(request: HttpRequest, shown: Chart | Dashboard) -> tuple[HttpRe
 
 
 def _with_address(request: HttpRequest, link: EmbedLink) -> EmbedLink:
-    address = request.build_absolute_uri(reverse("embed", args=[embed.token_of(link)]))
+    address = public_link(request, reverse("embed", args=[embed.token_of(link)]))
     link.address = address  # type: ignore[attr-defined]
     link.code = embed.iframe_html(link, address)  # type: ignore[attr-defined]
     link.blocked = embed.is_mixed_content(link, address)  # type: ignore[attr-defined]

@@ -6,11 +6,19 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import BadRequest, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 
 from aggregates.web.auth.access import rights_of
-from aggregates.web.exceptions import InternalError, NotFoundError, NotLoggedInError, WebError
+from aggregates.web.exceptions import (
+    BadRequestError,
+    InternalError,
+    NotFoundError,
+    NotLoggedInError,
+    TooLargeError,
+    WebError,
+)
 from aggregates.web.mongo import translate_errors
 from aggregates.web.response import View, error_response
 
@@ -41,6 +49,15 @@ def error_page(request: HttpRequest, error: WebError, *, bare: bool = False) -> 
     return render(request, "zarkov/error.html", context, status=error.status)
 
 
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer 400, or 413 for a form that is too large; only errors that are for people say what was wrong."""
+    if isinstance(exception, RequestDataTooBig):
+        error: WebError = TooLargeError("the form is too large")
+    else:
+        error = BadRequestError(str(exception) if isinstance(exception, BadRequest) else "the request is not valid")
+    return error_response(error) if _is_program(request) else error_page(request, error, bare=True)
+
+
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer 404 for unknown addresses: JSON for programs, a page for people."""
     error = NotFoundError(f"there is nothing at {request.path[:200]}")
@@ -54,4 +71,5 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def _is_program(request: HttpRequest) -> bool:
-    return request.path.startswith(("/api/", "/live/", "/q")) or "text/html" not in request.META.get("HTTP_ACCEPT", "")
+    accepted = request.META.get("HTTP_ACCEPT", "")
+    return request.path_info.startswith(("/api/", "/live/", "/q")) or "text/html" not in accepted

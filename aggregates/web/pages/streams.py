@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import wraps
+from typing import Any
+
 from django.http import HttpRequest, HttpResponseBase
+from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET
 
 from aggregates.models.chart import Chart
@@ -14,7 +18,7 @@ from aggregates.web.live.jobs_feed import JobsFeed
 from aggregates.web.live.overview_feed import OverviewFeed
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
-from aggregates.web.response import json_errors
+from aggregates.web.response import View, json_errors
 
 MAX_CHARTS = 40
 
@@ -59,6 +63,24 @@ def jobs(request: HttpRequest) -> HttpResponseBase:
     return respond(request, {"": JobsFeed(database)}, may_continue(request, Rights.require_unlimited))
 
 
+def readable_without_origin(view: View) -> View:
+    """Wrap a view whose signed address is the right to read it: a page in a sandboxed frame may read it, too.
+
+    Such a page has no origin, which it says with `Origin: null` (HTML Standard, section 7.1.1), and sends no cookies.
+    """
+
+    @wraps(view)
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response = view(request, *args, **kwargs)
+        if request.META.get("HTTP_ORIGIN") == "null":
+            response["Access-Control-Allow-Origin"] = "null"
+        patch_vary_headers(response, ["Origin"])
+        return response
+
+    return answer
+
+
+@readable_without_origin
 @require_GET
 @json_errors
 def embedded(request: HttpRequest, token: str) -> HttpResponseBase:

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.templatetags.static import static
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -22,9 +23,16 @@ from aggregates.web.overview import list_outputs
 from aggregates.web.pages import chart_figure, embedding
 from aggregates.web.pages.forms import ChartForm
 from aggregates.web.pages.page_access import error_page, page_view
+from aggregates.web.public_link import public_link
 from aggregates.web.series import freshness, latest_documents, query
 
 MAX_SERIES = 8  # in the default chart on the page of an aggregate
+
+
+@require_safe
+def icon(request: HttpRequest) -> HttpResponseBase:
+    """Redirect browsers that ask for the icon at its old place."""
+    return redirect(static("zarkov/icon.svg"), permanent=True)
 
 
 @require_safe
@@ -43,7 +51,7 @@ def overview(request: HttpRequest) -> HttpResponseBase:
             "zone": settings.ZARKOV.time_zone,
             "may_see_quarantine": _may_see_quarantine(request),
             "may_make_tokens": getattr(request.user, "is_superuser", False),
-            "base_url": request.build_absolute_uri("/").rstrip("/"),
+            "events_url": public_link(request, reverse("api:events")),
             "charts": Chart.objects.all()[:24],
             "dashboards": boards,
         },
@@ -233,4 +241,4 @@ def _list_page(request: HttpRequest, model: type[Chart | Dashboard], about: Call
 def _curl(request: HttpRequest, path: str) -> str:
     """Return a curl command that fetches the data of the page."""
     header = "" if settings.ZARKOV.anonymous_read else " -H 'Authorization: Token …'"
-    return f"curl{header} '{request.build_absolute_uri(path)}'"
+    return f"curl{header} '{public_link(request, path)}'"

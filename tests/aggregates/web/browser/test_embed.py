@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -12,40 +10,10 @@ from playwright.sync_api import Page, expect
 
 from tests.support.waiting import eventually
 from tests.support.web.charts import drawn
+from tests.support.web.embedding_site import Site, embed_link
 from tests.support.web.server import Server, write_aggregate
 
 pytestmark = pytest.mark.browser
-
-
-class Site:
-    """Another site with one page, whose HTML tests set."""
-
-    def __init__(self) -> None:
-        site = self
-        self.html = ""
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = site.html.encode() if self.path == "/" else b""
-                self.send_response(200)
-                self.send_header("Content-Type", "text/html; charset=utf-8")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.host = f"localhost:{self.server.server_port}"
-        self.origin = f"http://{self.host}"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
 
 
 @pytest.fixture
@@ -62,27 +30,13 @@ def wiki(site: Site, open_context: Callable[..., Any]) -> tuple[Site, Page, Any]
     return site, context.new_page(), watched
 
 
-def link(server: Server, **fields: Any) -> tuple[str, str]:
-    """Create an embed link; return its path and its key."""
-    output = server.django(f"""
-        from aggregates.models import Chart, EmbedLink
-        from aggregates.web.embed import token_of
-        fields = {fields!r}
-        fields["chart"] = Chart.objects.get(slug=fields.pop("slug", "commits"))
-        made = EmbedLink.objects.create(name="test", **fields)
-        print(token_of(made), made.key)
-    """)
-    token, key = output.split()
-    return f"embed/{token}/", key
-
-
 def frame(site: Site, server: Server, path: str) -> None:
     site.html = f'<!doctype html><title>wiki</title><iframe src="{server.url(path)}" width="800" height="500"></iframe>'
 
 
 def test_a_chart_is_drawn_and_live_in_a_page_of_another_origin(charts: Server, wiki: Any) -> None:
     site, page, _ = wiki
-    path, _ = link(charts, origins=site.origin)
+    path, _ = embed_link(charts, origins=site.origin)
     frame(site, charts, path)
     page.goto(site.origin)
     inside = page.frame_locator("iframe")
@@ -98,7 +52,7 @@ def test_a_chart_is_drawn_and_live_in_a_page_of_another_origin(charts: Server, w
 def test_a_page_of_an_unlisted_origin_cannot_frame_it(charts: Server, wiki: Any) -> None:
     site, page, watched = wiki
     watched.expected = ("frame-ancestors",)
-    path, _ = link(charts, origins="https://wiki.example.org")
+    path, _ = embed_link(charts, origins="https://wiki.example.org")
     frame(site, charts, path)
     page.goto(site.origin)
     eventually(lambda: (page.wait_for_timeout(50), watched.expected_faults)[1], what="the refusal")
@@ -116,7 +70,7 @@ def test_other_pages_can_never_be_framed(charts: Server, wiki: Any) -> None:
 
 
 def test_a_locked_prefix_limits_every_request(charts: Server, page: Page) -> None:
-    path, _ = link(charts, prefix="gevent/")
+    path, _ = embed_link(charts, prefix="gevent/")
     page.goto(charts.url(path))
     figure = drawn(page, "commits")
     expect(figure.locator(".legend button")).to_have_text(["gevent"])
@@ -128,20 +82,20 @@ def test_a_locked_prefix_limits_every_request(charts: Server, page: Page) -> Non
 
 
 def test_the_range_is_fixed_unless_viewers_may_choose(charts: Server, page: Page) -> None:
-    path, _ = link(charts, range_adjustable=False)
+    path, _ = embed_link(charts, range_adjustable=False)
     page.goto(charts.url(path))
     drawn(page, "commits")
     assert page.locator(".ranges").count() == 0
     with charts.stream(f"{path}live/?from=-1h") as stream:
         assert len(stream.next()[2]["series"]) == 3
-    free, _ = link(charts, range_adjustable=True)
+    free, _ = embed_link(charts, range_adjustable=True)
     with charts.stream(f"{free}live/?from=-1h") as stream:
         assert stream.next()[2]["series"] == []
 
 
 @pytest.mark.parametrize("change", ["expires=timezone.now()", "revoked=True"])
 def test_an_expired_or_revoked_link_shows_nothing_and_its_open_stream_ends(charts: Server, change: str) -> None:
-    path, key = link(charts)
+    path, key = embed_link(charts)
     with charts.stream(f"{path}live/") as stream:
         stream.next()
         charts.django(f"""
@@ -160,7 +114,7 @@ def test_an_expired_or_revoked_link_shows_nothing_and_its_open_stream_ends(chart
 
 
 def test_tokens_with_a_wrong_signature_are_refused(charts: Server) -> None:
-    path, _ = link(charts)
+    path, _ = embed_link(charts)
     token = path.split("/")[1]
     foreign = charts.django("""
         from django.core import signing
@@ -174,7 +128,7 @@ def test_tokens_with_a_wrong_signature_are_refused(charts: Server) -> None:
 
 
 def test_an_embedded_page_sets_no_cookie_and_needs_no_login(charts: Server) -> None:
-    path, _ = link(charts, origins="https://a.example https://b.example:8443")
+    path, _ = embed_link(charts, origins="https://a.example https://b.example:8443")
     status, headers, body = charts.request(path)
     assert status == 200
     assert "set-cookie" not in headers

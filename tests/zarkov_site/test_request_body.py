@@ -1,0 +1,225 @@
+"""Bodies of requests on a real gunicorn, byte by byte over a socket: chunked, cut off, and of two lengths at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from aggregates.web.body_limit import MAX_BODY_BYTES
+from tests.support.waiting import eventually
+from tests.support.web.server import PASSWORD, Server
+from zarkov_site.request_body import MEMORY_BYTES
+
+pytestmark = pytest.mark.early
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+@pytest.fixture(scope="module")
+def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(mongo_uri, tmp_path_factory.mktemp("bodies")) as running:
+        yield running
+
+
+@pytest.fixture
+def kind() -> str:
+    """Return a type of event that no other test sends."""
+    return f"kind-{uuid.uuid4().hex[:8]}"
+
+
+def chunks(*parts: bytes, extension: str = "", trailer: str = "") -> bytes:
+    """Return the parts as chunks, with the last one (RFC 9112, section 7.1)."""
+    encoded = b"".join(f"{len(part):x}{extension}\r\n".encode() + part + b"\r\n" for part in parts)
+    return encoded + f"0\r\n{trailer}\r\n".encode()
+
+
+class Answer:
+    """The last answer on a connection, and everything before it."""
+
+    def __init__(self, received: bytes) -> None:
+        self.received = received
+        final = received.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+        head, _, self.body = final.partition(b"\r\n\r\n")
+        self.status = int(head.split()[1]) if head else 0
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def send(server: Server, body: Iterable[bytes], *headers: str, path: str = "/api/v1/events/", version: str = "1.1",
+         method: str = "POST") -> Answer:  # fmt: skip
+    """Send one request, end our side of the connection, and return the answer."""
+    url = urlsplit(server.url())
+    lines = [f"{method} {path} HTTP/{version}", f"Host: {url.netloc}", f"Authorization: Token {server.token}",
+             "Content-Type: application/json", "Connection: close", *headers]  # fmt: skip
+    with socket.create_connection((url.hostname, url.port), timeout=90) as connection:
+        head = "\r\n".join(lines).encode() + b"\r\n\r\n"
+        with contextlib.suppress(OSError):  # an answer can come before the end
+            for part in body:
+                connection.sendall(head + part)
+                head = b""
+            connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := connection.recv(2**16):
+            received += data
+    return Answer(received)
+
+
+def stored(server: Server, kind: str) -> int:
+    """Return how many events of this type were stored, once a later one was."""
+    last = f"{kind}-last"
+    assert server.post_events({"type": last})["accepted"] == 1
+    collection = server.database["event.1"]
+    eventually(lambda: collection.count_documents({"type": last}), what="the last event")
+    return collection.count_documents({"type": kind})
+
+
+def lines(kind: str, count: int, size: int = 0) -> bytes:
+    return b"".join(json.dumps({"type": kind, "extra": "x" * size}).encode() + b"\n" for _ in range(count))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda text: [chunks(text)],
+        lambda text: [chunks(*(text[i : i + 1] for i in range(len(text))))],
+        lambda text: [chunks(text[:7], text[7:], extension=';name="a;b"; flag')],
+        lambda text: [chunks(text, trailer="X-Sum: 1\r\nX-More: 2\r\n")],
+        lambda text: (bytes([byte]) for byte in chunks(text)),
+    ],
+    ids=["one chunk", "a chunk per byte", "extensions", "trailers", "a segment per byte"],
+)
+def test_a_chunked_body_is_read_like_any_other(server: Server, kind: str, body: Any) -> None:
+    answer = send(server, body(lines(kind, 3)), CHUNKED)
+    assert (answer.status, answer.json) == (200, {"accepted": 3, "rejected": []})
+    assert stored(server, kind) == 3
+
+
+def test_a_large_chunked_body_is_read_whole(server: Server, kind: str) -> None:
+    text = lines(kind, 30, size=40_000)
+    assert len(text) > 2 * MEMORY_BYTES  # most of it is in a file
+    answer = send(server, [chunks(*(text[i : i + 50_000] for i in range(0, len(text), 50_000)))], CHUNKED)
+    assert (answer.status, answer.json["accepted"]) == (200, 30)
+
+
+def test_an_empty_chunked_body_is_empty(server: Server) -> None:
+    answer = send(server, [chunks()], CHUNKED)
+    assert (answer.status, answer.json["error"]["code"]) == (400, "bad_request")
+
+
+def test_a_chunked_body_above_16_mib_is_413(server: Server, kind: str) -> None:
+    part = b" " * 2**20
+    answer = send(server, [chunks(lines(kind, 1), *([part] * (MAX_BODY_BYTES // 2**20 + 1)))], CHUNKED)
+    assert (answer.status, answer.json["error"]["code"]) == (413, "too_large")
+    assert stored(server, kind) == 0
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5, 6, 7, 12, 40])
+def test_nothing_of_a_chunked_body_that_ends_early_is_accepted(server: Server, kind: str, cut: int) -> None:
+    whole = chunks(lines(kind, 1), lines(kind, 1))
+    answer = send(server, [whole[:-cut]], CHUNKED)
+    assert (answer.status, answer.json["error"]["code"]) == (400, "bad_request")
+    assert stored(server, kind) == 0
+
+
+def test_nothing_of_a_body_shorter_than_its_content_length_is_accepted(server: Server, kind: str) -> None:
+    text = lines(kind, 2)
+    answer = send(server, [text], f"Content-Length: {len(text) + 1}")
+    assert (answer.status, answer.json["error"]["code"]) == (400, "bad_request")
+    assert f"ended after {len(text)} of {len(text) + 1} bytes" in answer.json["error"]["message"]
+    assert stored(server, kind) == 0
+
+
+@pytest.mark.parametrize(
+    "broken", [b"zz\r\nabc\r\n0\r\n\r\n", b"-3\r\nabc\r\n0\r\n\r\n", b"3\r\nabcdef\r\n0\r\n\r\n", b"\r\n"]
+)
+def test_malformed_chunks_are_400(server: Server, broken: bytes) -> None:
+    assert send(server, [broken], CHUNKED).status == 400
+
+
+@pytest.mark.parametrize(
+    ("headers", "version", "status"),
+    [
+        (["Content-Length: 5", CHUNKED], "1.1", 400),
+        ([CHUNKED, "Content-Length: 5"], "1.1", 400),
+        ([CHUNKED, CHUNKED], "1.1", 400),
+        (["Transfer-Encoding: chunked, chunked"], "1.1", 400),
+        (["Transfer-Encoding: chunked, gzip"], "1.1", 400),
+        (["Transfer-Encoding: gzip"], "1.1", 400),
+        (["Transfer-Encoding: gzip, chunked"], "1.1", 501),
+        (["Transfer-Encoding: xchunked"], "1.1", 501),
+        ([CHUNKED], "1.0", 400),
+        (["Content-Length: 5", "Content-Length: 6"], "1.1", 400),
+    ],
+)
+def test_a_body_of_two_lengths_or_of_an_unknown_coding_is_refused(
+    server: Server, kind: str, headers: list[str], version: str, status: int
+) -> None:
+    answer = send(server, [chunks(lines(kind, 1))], *headers, version=version)
+    assert answer.status == status
+    assert stored(server, kind) == 0
+
+
+def test_a_client_that_waits_for_100_continue_is_told_to_send(server: Server, kind: str) -> None:
+    answer = send(server, [chunks(lines(kind, 1))], CHUNKED, "Expect: 100-continue")
+    assert answer.received.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert (answer.status, answer.json["accepted"]) == (200, 1)
+
+
+def test_http_1_0_needs_no_host_for_a_body_of_known_length(server: Server, kind: str) -> None:
+    text = lines(kind, 1)
+    assert send(server, [text], f"Content-Length: {len(text)}", version="1.0").json["accepted"] == 1
+
+
+def test_two_chunked_requests_share_a_connection(server: Server, kind: str) -> None:
+    url = urlsplit(server.url())
+    head = (
+        f"POST /api/v1/events/ HTTP/1.1\r\nHost: {url.netloc}\r\nAuthorization: Token {server.token}\r\n{CHUNKED}\r\n"
+    )
+    one = head.encode() + b"\r\n" + chunks(lines(kind, 1))
+    with socket.create_connection((url.hostname, url.port), timeout=90) as connection:
+        connection.sendall(one + one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+        received = b""
+        while data := connection.recv(2**16):
+            received += data
+    assert received.count(b'"accepted":1') + received.count(b'"accepted": 1') == 2
+    assert stored(server, kind) == 2
+
+
+def test_curl_sends_standard_input_chunked(server: Server, kind: str) -> None:
+    command = ["curl", "-s", "-T", "-", "-X", "POST", "-H", f"Authorization: Token {server.token}"]
+    done = subprocess.run([*command, server.url("api/v1/events/")], input=lines(kind, 2), capture_output=True,
+                          timeout=90, check=True)  # fmt: skip
+    assert json.loads(done.stdout) == {"accepted": 2, "rejected": []}
+
+
+def test_queries_logins_and_json_documents_may_be_chunked_too(server: Server) -> None:
+    form = "Content-Type: application/x-www-form-urlencoded"
+    query = chunks(b'n={"c": "no', b'thing_yet"}')
+    url = urlsplit(server.url())
+
+    def post(path: str, body: bytes, *headers: str) -> Answer:
+        plain = "\r\n".join([f"POST {path} HTTP/1.1", f"Host: {url.netloc}", CHUNKED, "Connection: close", *headers])
+        with socket.create_connection((url.hostname, url.port), timeout=90) as connection:
+            connection.sendall(plain.encode() + b"\r\n\r\n" + body)
+            received = b""
+            while data := connection.recv(2**16):
+                received += data
+        return Answer(received)
+
+    assert post("/q", query, form).json == {"n": {}}
+    cookie = f"Cookie: zarkov_csrf={'a' * 32}"
+    login = f"username=admin&password={PASSWORD.replace(' ', '+')}&csrfmiddlewaretoken={'a' * 32}".encode()
+    answer = post("/login/", chunks(login[:20], login[20:]), form, cookie)
+    assert answer.status == 302 and b"Set-Cookie: zarkov_session=" in answer.received
+    made = json.dumps({"name": f"chunked_{uuid.uuid4().hex[:8]}", "task_name": "aggregates.agg_tasks.CommitsByDay",
+                       "enabled": False}).encode()  # fmt: skip
+    assert send(server, [chunks(made[:9], made[9:])], CHUNKED, path="/api/v1/aggdefs/").status == 201

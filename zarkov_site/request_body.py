@@ -1,0 +1,124 @@
+"""Give Django the body of a request as it expects it: of known length, and whole.
+
+A WSGI application (PEP 3333) around the site. Django reads `Content-Length` bytes and nothing of a body that comes in
+chunks (RFC 9112, section 7.1); the server decodes the chunks and says so by `wsgi.input_terminated`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from tempfile import SpooledTemporaryFile
+from typing import Any
+
+from django.core.exceptions import BadRequest
+
+from aggregates.web.body_limit import MAX_BODY_BYTES, MAX_DRAINED_BYTES
+from aggregates.web.exceptions import BadRequestError, TooLargeError, WebError
+
+MEMORY_BYTES = 2**18  # of one body; what is beyond goes to a temporary file
+_STEP_BYTES = 2**16
+_STATUS = {400: "400 Bad Request", 413: "413 Content Too Large", 501: "501 Not Implemented"}
+
+Environ = dict[str, Any]
+Application = Callable[[Environ, Any], Iterable[bytes]]
+log = logging.getLogger(__name__)
+
+
+class CodingError(WebError, code="unsupported_transfer_coding", status=501):
+    """The body has a transfer coding other than `chunked` (RFC 9112, section 6.1)."""
+
+
+class WholeBody:
+    """Call `application` with a body of known length; answer 400, 413 or 501 itself for a chunked one that has none."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        """Read a chunked body, at most `MAX_BODY_BYTES`, then go on; a body of known length is only watched."""
+        coding = str(environ.get("HTTP_TRANSFER_ENCODING", "")).strip().lower()
+        if not coding or not environ.get("wsgi.input_terminated"):
+            length = str(environ.get("CONTENT_LENGTH") or "")
+            if length.isdecimal() and int(length):
+                environ["wsgi.input"] = PromisedInput(environ["wsgi.input"], int(length))
+            return self._application(environ, start_response)
+        try:
+            if coding != "chunked":
+                raise CodingError(f"Transfer-Encoding: {coding[:60]} is not supported: send chunked, or Content-Length")
+            body, length_bytes = _read_chunked(environ["wsgi.input"])
+        except WebError as error:
+            log.info("body refused path=%s reason=%s", environ.get("PATH_INFO"), error.message)
+            return _answer(error, start_response)
+        with body:
+            environ["wsgi.input"] = body
+            environ["CONTENT_LENGTH"] = str(length_bytes)
+            del environ["HTTP_TRANSFER_ENCODING"]  # what is behind us is not chunked
+            return self._application(environ, start_response)
+
+
+class PromisedInput:
+    """A body that must have `length_bytes`: where it ends before, `read` raises `BadRequest` instead of the rest.
+
+    Otherwise what was sent before a connection broke could pass for a whole request (RFC 9112, section 8).
+    """
+
+    def __init__(self, stream: Any, length_bytes: int) -> None:
+        self._stream = stream
+        self._length_bytes = self._left_bytes = length_bytes
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return at most `size` bytes; all if it is None or negative."""
+        wanted = self._left_bytes if size is None or size < 0 else min(size, self._left_bytes)
+        return self._checked(self._stream.read(wanted) if wanted else b"", wanted)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Return the bytes up to the next line feed, at most `size`."""
+        wanted = self._left_bytes if size is None or size < 0 else min(size, self._left_bytes)
+        line = self._stream.readline(wanted) if wanted else b""
+        return self._checked(line, 0 if line.endswith(b"\n") else wanted)
+
+    def __iter__(self) -> Iterable[bytes]:
+        """Yield the lines."""
+        return iter(self.readline, b"")
+
+    def _checked(self, data: bytes, wanted: int) -> bytes:
+        self._left_bytes -= len(data)
+        if len(data) < wanted:
+            got = self._length_bytes - self._left_bytes
+            raise BadRequest(f"the body ended after {got} of {self._length_bytes} bytes: send it again")
+        return data
+
+
+def _read_chunked(stream: Any) -> tuple[SpooledTemporaryFile[bytes], int]:
+    """Return a file with the decoded body, at its start, and its length.
+
+    Raise `TooLargeError`, once the rest was read, since many clients send everything before they read an answer; and
+    `BadRequestError` if the chunks are malformed or end early.
+    """
+    body = SpooledTemporaryFile[bytes](max_size=MEMORY_BYTES)
+    got = 0
+    try:
+        while data := stream.read(_STEP_BYTES):
+            got += len(data)
+            if got <= MAX_BODY_BYTES:
+                body.write(data)
+            elif got > MAX_DRAINED_BYTES:
+                break
+    except Exception as error:  # noqa: BLE001 - each server has its own; all mean that the body cannot be read
+        body.close()
+        reason = f"{type(error).__name__} {error}".strip()
+        raise BadRequestError(f"the chunked body is malformed or ended early ({reason[:100]}): send it again") from None
+    if got > MAX_BODY_BYTES:
+        body.close()
+        raise TooLargeError(f"the body has more than {MAX_BODY_BYTES} bytes: send less at once")
+    body.seek(0)
+    return body, got
+
+
+def _answer(error: WebError, start_response: Any) -> list[bytes]:
+    content = json.dumps(error.body()).encode()
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
+    start_response(_STATUS[error.status], [*headers, ("X-Content-Type-Options", "nosniff")])
+    return [content]
