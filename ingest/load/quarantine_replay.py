@@ -10,7 +10,6 @@ from typing import Any
 
 import bson
 from bson.binary import Binary
-from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 from bson.json_util import RELAXED_JSON_OPTIONS, dumps
 from bson.json_util import loads as loads_extended
@@ -26,9 +25,9 @@ from ingest.store.store import QUARANTINE
 from ingest.wire import json_reader
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_reader import read_message
+from ingest.wire.codec import PLAIN_ANY_DATE
 
 REQUEST_ENTRIES = 500
-_ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 
 
 class UnknownEntryError(IngestError, code="unknown_entry"):
@@ -53,7 +52,7 @@ def decoded(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     raw = entry.get("raw")
     if raw is None:
         return None
-    for read in (json_reader.loads, lambda raw: bson.decode(raw, _ANY_DATE)):
+    for read in (json_reader.loads, lambda raw: bson.decode(raw, PLAIN_ANY_DATE)):
         try:
             value = read(raw)
         except (ValueError, BSONError, RecursionError):
@@ -87,7 +86,7 @@ def from_text(text: str) -> dict[str, Any]:
 def mended_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what a replay sends: the kept mended document, else the input, or None if that is unreadable."""
     mended = entry.get("mended")
-    return bson.decode(mended, _ANY_DATE) if mended is not None else decoded(entry)
+    return bson.decode(mended, PLAIN_ANY_DATE) if mended is not None else decoded(entry)
 
 
 def keep_mended(database: Database[Document], key: Mapping[str, Any], document: Mapping[str, Any]) -> None:

@@ -197,6 +197,17 @@ def test_importevents_imports_the_events_of_2011_once(command: Any, database: Da
         mongo_client.drop_database(other.name)
 
 
+def test_an_import_keeps_the_bytes_of_what_an_event_holds(mongo_client: Any, database: Database[Any]) -> None:
+    held = {"b": bson.Int64(1), "a": {"$ref": "users", "$id": 1}, "list": [{"x": 1, "$id": 2, "$ref": "c"}]}
+    database["old"].insert_one({"_id": 1, "type": "x", "extra": held, "jobs": []})
+    database["old"].insert_one({"_id": 2, "value": {"extra": held, "type": "x"}})
+    plain, wrapped = (list(collection_import.read(database["old"], value=value)) for value in (False, True))
+    element = bson.encode({"extra": held})[4:-1]
+    assert plain[0].event.count(element) == wrapped[1].event.count(element) == 1
+    assert (plain[0].fault, wrapped[1].fault) == ("", "")
+    assert set(bson.decode(wrapped[1].event)) == {"extra", "type", "id"}
+
+
 def test_an_import_resumes_from_any_kind_of_id(mongo_client: Any, database: Database[Any]) -> None:
     database["old"].insert_many(
         [{"_id": key, "type": "x"} for key in (1, 2.5, "a", "b", ObjectId(), datetime(2011, 7, 1, tzinfo=UTC))]

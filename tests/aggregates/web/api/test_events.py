@@ -68,6 +68,16 @@ def test_a_list_has_a_reason_for_each_rejected_event(server: Server, kind: str) 
     ]
 
 
+def test_a_document_with_the_fields_of_a_reference_is_stored_and_shown(server: Server, kind: str) -> None:
+    reference = {"$ref": "users", "$id": 7, "seen": [{"$ref": "pages", "$id": "x", "$db": "other"}]}
+    assert post(server, {"type": kind, "context": reference, "extra": reference})[1]["accepted"] == 1
+    stored(server, kind, 1)
+    status, _, body = server.request(f"api/v1/events/?type={kind}")
+    assert status == 200
+    (event,) = json.loads(body)["events"]
+    assert (event["context"], event["extra"]) == (reference, reference)
+
+
 def test_json_lines_are_accepted_line_by_line(server: Server, kind: str) -> None:
     good = json.dumps({"type": kind}).encode()
     body = good + b"\n" + b'{"type": \n' + b"\n" + good + b"\n"
