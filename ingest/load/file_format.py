@@ -17,9 +17,10 @@ from bson.errors import BSONError
 
 from ingest.exceptions import IngestError
 from ingest.store.rotation import RotationError, read_dump
-from ingest.wire import json_reader
+from ingest.wire import json_value as json_reader
 from ingest.wire.event import MAX_MESSAGE_BYTES
 from ingest.wire.stored_event import restored
+from ingest.wire.time_text import parse_time
 
 TYPES = ("text", "int", "float", "json")
 _FIELDS = ("type", "timestamp", "id", "context", "extra")
@@ -128,7 +129,7 @@ def _encoded(value: Any, ids: _Ids, number: int) -> bytes:
     if not isinstance(value, dict):
         raise ValueError(f"a JSON {type(value).__name__}; must be an object")  # noqa: TRY004 - one kind of error
     if isinstance(value.get("timestamp"), str):
-        value["timestamp"] = json_reader.parse_iso(value["timestamp"])
+        value["timestamp"] = parse_time(value["timestamp"])
     if "id" not in value:
         value["id"] = ids.of(number)
     return bson.encode(value)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ingest.client import ZarkovClient
 from ingest.exceptions import DeliveryError, IngestError
 from ingest.management.command import ZarkovCommand, add_keys_argument, sender_keys
-from ingest.wire import json_reader
+from ingest.wire import json_value
 
 
 class Command(ZarkovCommand):
@@ -58,7 +58,7 @@ class Command(ZarkovCommand):
 
 def _as_bson(line: bytes, number: int) -> bytes:
     try:
-        value = json_reader.loads(line)
+        value = json_value.loads(line)
         if not isinstance(value, dict):
             raise CommandError(f"line {number} is a JSON {type(value).__name__}: write one object per line")
         return bson.encode(value)
