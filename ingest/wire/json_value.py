@@ -16,6 +16,7 @@ _MAY_HIDE_NAMES = ("\\", " :", "\t:", "\n:", "\r:")  # an escape, or a blank bef
 BLANKS = " \t\n\r"  # that JSON allows between its parts
 _BLANKS = re.compile(f"[{BLANKS}]*")
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 class RepeatedFieldError(RefusedValueError):
@@ -105,10 +106,16 @@ def end_of_value(text: str, start: int) -> int | None:
         return None
 
 
+def depth_change(line: bytes) -> int:
+    """Return by how many objects and lists the end of a line of JSON is nested deeper than its start."""
+    text = line.decode("utf-8", "replace")
+    return sum(_STEPS.get(token[0], 0) for token in _TOKENS.finditer(text))
+
+
 def _end_of_brackets(text: str, start: int) -> int | None:
     depth = 0
     for token in _TOKENS.finditer(text, start):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        depth += _STEPS.get(token[0], 0)
         if depth == 0:
             return token.end()
     return None
