@@ -9,7 +9,18 @@ from setuptools.command.build_py import build_py
 SERVER_ONLY = {
     "zarkov": {"apps", "client_wheel", "log_limit", "models", "settings"},
     "zarkov.transport": {"awake_clock", "kernel_socket", "notice", "server_keys", "socket_drain"},
-    "zarkov.wire": {"batch", "bson_reader", "reader_failure", "json_reader", "stored_event"},
+    "zarkov.wire": {
+        "batch",
+        "bson_reader",
+        "codec",
+        "reader_failure",
+        "json_reader",
+        "json_value",
+        "stored_event",
+        "extended_json",
+        "text_encoding",
+        "time_text",
+    },
     "zibrato": {"broker", "own_metrics"},
 }
 

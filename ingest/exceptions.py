@@ -61,6 +61,10 @@ class EventTooLargeError(IngestError, code="event_too_big"):
     """An event exceeds the size limit of a message; nothing from the call was sent."""
 
 
+class LoadError(IngestError, code="cannot_load"):
+    """A file that cannot be read, or an option that does not fit it."""
+
+
 class BodyError(IngestError, code="bad_request"):
     """The body of an HTTP request holds no events, or too many."""
 

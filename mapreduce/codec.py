@@ -1,4 +1,7 @@
-"""BSON encoding and decoding for the whole engine: dates become timezone-aware UTC, UUIDs stay UUIDs."""
+"""BSON encoding and decoding for the whole engine: dates become timezone-aware UTC, UUIDs stay UUIDs.
+
+A document stays a document: pymongo makes a `DBRef` of `{"$ref": ..., "$id": ...}`, which no map of events expects.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import bson
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion, TypeDecoder, TypeRegistry
+from bson.dbref import DBRef
 from bson.errors import BSONError
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -23,9 +27,20 @@ class _Aware(TypeDecoder):
         return _EPOCH + (value - _NAIVE_EPOCH)
 
 
+class _PlainReference(TypeDecoder):
+    """Decode `{"$ref": ..., "$id": ...}` as the dict that it is. Costs nothing beside `_Aware`."""
+
+    bson_type = DBRef
+
+    def transform_bson(self, value: DBRef) -> dict[str, Any]:
+        return dict(value.as_doc())
+
+
+PLAIN = TypeRegistry([_PlainReference()])  # for clients, whose dates the driver itself makes aware
+
 CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
     tz_aware=False,
-    type_registry=TypeRegistry([_Aware()]),
+    type_registry=TypeRegistry([_Aware(), _PlainReference()]),
     uuid_representation=UuidRepresentation.STANDARD,
     # A date that Python cannot represent must not make the other documents of the batch unreadable.
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,

@@ -13,7 +13,9 @@ from typing import IO, Any, Self
 import bson
 from bson.codec_options import CodecOptions
 
-AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
+from ingest.wire.codec import PLAIN
+
+AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, type_registry=PLAIN)
 MEMORY_BYTES = 64 * 2**20
 RECORD_BYTES = 400  # overhead of a record in Python, on top of its encoded values
 SAMPLE = 100  # every SAMPLE-th record is measured

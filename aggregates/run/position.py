@@ -15,8 +15,10 @@ from typing import Any, Literal
 import bson
 from bson.codec_options import CodecOptions
 
+from ingest.wire.codec import PLAIN
+
 LeaseKind = Literal["live", "build"]  # for increments, for builds
-_AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
+_AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, type_registry=PLAIN)
 
 
 def new_uid() -> str:

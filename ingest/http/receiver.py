@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
-import bson
-from bson.errors import BSONError
 from django.conf import settings
 
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import BodyError, DeliveryError
-from ingest.wire import json_reader
-from ingest.wire.refusal import Refusal
+from ingest.wire import json_value
+from ingest.wire.json_reader import JsonInput, decoded, encode_event, split_message
+from ingest.wire.refusal import Refusal, RefusedValueError
+from ingest.wire.text_encoding import to_text
 
 MAX_EVENTS = 100_000  # in one request
 TIMEOUT_S = 5.0
@@ -29,15 +29,19 @@ def send(body: bytes) -> dict[str, Any]:
     Block until they are on the ingester's disk. Raise `BodyError` for an empty body or too many events, `BusyError` if
     the journal is full, and `DeliveryError` if the ingester does not answer; a retry of events with ids is harmless.
     """
-    values, refused = _read(body)
+    values = _read(body)
+    refused: list[Refusal] = []
     documents: list[bytes] = []
     places: list[int] = []
-    for index, value in values:
+    raws = _OriginalItems(body)
+    for each in values:
         try:
-            documents.append(_encode(value))
-            places.append(index)
-        except _RefusedError as error:
-            refused.append(Refusal(error.code, str(error), _raw(value, body), index))
+            if each.fault is not None:
+                raise RefusedValueError(*each.fault)  # noqa: TRY301 - one place for both kinds of refusal
+            documents.append(_encode(each.value))
+            places.append(each.index)
+        except RefusedValueError as error:
+            refused.append(Refusal(error.args[0], error.args[1], each.raw or raws[each.index], each.index))
     if refused:
         _connected().refuse(refused)
     rejected = [refusal.to_wire() for refusal in refused]
@@ -49,83 +53,56 @@ def send(body: bytes) -> dict[str, Any]:
     return {"accepted": accepted, "rejected": sorted(rejected, key=lambda item: item["index"])}
 
 
-def _raw(value: Any, body: bytes) -> bytes:
-    """Return one value of `body` as JSON again, or the whole body if that is impossible."""
-    try:
-        return json.dumps(value, default=str).encode()
-    except (ValueError, RecursionError):
-        return body
+class _OriginalItems:
+    """The items of a body that is a list, as they were sent, else the whole body; found when one is asked for."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._items: list[str] | None = None
+
+    def __getitem__(self, index: int) -> bytes:
+        if self._items is None:
+            self._items = json_value.array_items(to_text(self._body)) or []
+        return self._items[index].encode() if index < len(self._items) else self._body
 
 
-class _RefusedError(Exception):
-    """A value that cannot be sent as an event. All other checks are the ingester's."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-def _read(body: bytes) -> tuple[list[tuple[int, Any]], list[Refusal]]:
-    """Return `(index, value)` for what is JSON, and refusals for what is not."""
+def _read(body: bytes) -> list[JsonInput]:
+    """Return the values in `body`; those of a list that can be decoded as a whole without their text."""
     if not body.strip():
         raise BodyError("the body is empty: send an event, a list of events, or one event per line")
     try:
-        value = json_reader.loads(body)
-    except (ValueError, RecursionError) as error:
-        return _one_by_one(body, error)
-    values = value if isinstance(value, list) else [value]
+        value = json_value.loads(body)
+    except (ValueError, RecursionError):
+        found = _one_by_one(body)
+    else:
+        many = isinstance(value, list)
+        found = [JsonInput(n, b"", item) for n, item in enumerate(value)] if many else [JsonInput(0, body, value)]
+    _check_count(found)
+    return found
+
+
+def _one_by_one(body: bytes) -> list[JsonInput]:
+    """Read the items of a list, or the lines, of a body that cannot be read as a whole, so that the good ones count."""
+    try:
+        items = json_value.array_items(to_text(body))
+    except UnicodeDecodeError:
+        items = None
+    return split_message(body) if items is None else [decoded(n, item.encode()) for n, item in enumerate(items)]
+
+
+def _check_count(values: Sequence[Any]) -> None:
     if len(values) > MAX_EVENTS:
         raise BodyError(f"{len(values)} events at once are too many: send at most {MAX_EVENTS}")
-    return list(enumerate(values)), []
-
-
-def _one_by_one(body: bytes, error: Exception) -> tuple[list[tuple[int, Any]], list[Refusal]]:
-    """Read the items of a list, or the lines, of a body that cannot be read as a whole; keep the good ones."""
-    pieces: list[bytes]
-    try:
-        value = json.loads(body)
-        pieces = [json.dumps(item).encode() for item in value] if isinstance(value, list) else []
-    except (ValueError, RecursionError):
-        pieces = [line for line in body.splitlines() if line.strip()]
-    if len(pieces) < 2 and not isinstance(error, json_reader.DateError):
-        return [], [_refusal(0, error, body)]
-    good, refused = [], []
-    for index, piece in enumerate(pieces or [body]):
-        try:
-            good.append((index, json_reader.loads(piece)))
-        except (ValueError, RecursionError) as fault:
-            refused.append(_refusal(index, fault, piece))
-    return good, refused
-
-
-def _refusal(index: int, error: Exception, raw: bytes) -> Refusal:
-    if isinstance(error, json_reader.DateError):
-        code, message = error.args
-    elif isinstance(error, RecursionError):
-        code, message = "nested_too_deep", "objects or arrays are nested too deep"
-    else:
-        code, message = "bad_json", f"not JSON in UTF-8: {error}"
-    return Refusal(code, message, raw, index)
 
 
 def _encode(value: Any) -> bytes:
-    """Return a value as BSON for the ingester to check. Raise `_RefusedError` if BSON cannot hold it."""
-    if not isinstance(value, dict):
-        raise _RefusedError("not_a_document", f"a JSON {type(value).__name__}; must be an object")
-    if "$command" in value:
-        raise _RefusedError("unknown_command", "commands are not accepted over HTTP")
-    try:
-        if isinstance(value.get("timestamp"), str):
-            value["timestamp"] = json_reader.parse_iso(value["timestamp"])
+    """Return a value as BSON for the ingester to check. Raise `RefusedValueError` if it cannot be sent as an event."""
+    if isinstance(value, dict):
+        if "$command" in value:
+            raise RefusedValueError("unknown_command", "commands are not accepted over HTTP")
         if "id" not in value:
             value["id"] = uuid.uuid4().hex  # makes the client's retry after a time-out harmless
-        return bson.encode(value)
-    except json_reader.DateError as error:
-        raise _RefusedError(*error.args) from None
-    except RecursionError:
-        raise _RefusedError("nested_too_deep", "objects or arrays are nested too deep") from None
-    except (BSONError, OverflowError, ValueError, TypeError) as error:
-        raise _RefusedError("bad_json", f"cannot be stored as BSON: {error}") from None
+    return encode_event(value)
 
 
 def _connected() -> AcknowledgedClient:

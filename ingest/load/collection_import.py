@@ -9,32 +9,51 @@ from typing import Any
 
 import bson
 from bson import ObjectId
-from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 from bson.json_util import CANONICAL_JSON_OPTIONS, dumps, loads
+from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 
 from ingest.load.file_format import NumberedEvent
+from ingest.wire.bson_element import DOCUMENT, assembled, elements, text_element
+from ingest.wire.codec import PLAIN_ANY_DATE
 
-FIELDS_OF_2011 = ("jobs", "aggregates")  # named what had read the event; positions have replaced them
-_LOSSLESS = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
+FIELDS_OF_2011 = (b"jobs", b"aggregates")  # named what had read the event; positions have replaced them
+_RAW = CodecOptions(document_class=RawBSONDocument)
+_NO_KEY = b"\x0a_id\x00"
 
 
-def as_event(document: dict[str, Any], source: str, *, value: bool = False) -> bytes:
-    """Return the document, or its field `value`, as the BSON of an event. Raise `ValueError` if that is no document.
+def as_event(raw: bytes, source: str, *, value: bool = False) -> bytes:
+    """Return a document, or its field `value`, as the BSON of an event. Raise `ValueError` if that is no document.
 
-    `_id` and the marks of 2011 are dropped. Without `id` the event gets one made of `source` and `_id`; without a
-    timestamp it gets that of an ObjectId in `_id`.
+    `_id` and the marks of 2011 are dropped; all other fields keep their bytes. Without `id` the event gets one made of
+    `source` and `_id`; without a timestamp it gets that of an ObjectId in `_id`.
     """
-    key = document.get("_id")
-    event = document.get("value") if value else document
-    if not isinstance(event, dict):
-        raise ValueError(f"value is {type(event).__name__}; must be a document")  # noqa: TRY004 - one kind of error
-    event = {name: item for name, item in event.items() if name not in ("_id", *FIELDS_OF_2011)}
-    if "timestamp" not in event and isinstance(key, ObjectId):
-        event["timestamp"] = key.generation_time.astimezone(dt.UTC)
-    event.setdefault("id", hashlib.sha256(source.encode() + b"\0" + bson.encode({"_id": key})).hexdigest()[:32])
-    return bson.encode(event, codec_options=_LOSSLESS)
+    key = _key_element(raw)
+    event = _value_of(raw) if value else raw
+    parts = {name: event[start:end] for name, start, end in elements(event) if name not in (b"_id", *FIELDS_OF_2011)}
+    if b"timestamp" not in parts and isinstance(moment := _decoded(key), ObjectId):
+        parts[b"timestamp"] = bson.encode({"timestamp": moment.generation_time.astimezone(dt.UTC)})[4:-1]
+    if b"id" not in parts:
+        parts[b"id"] = text_element("id", hashlib.sha256(source.encode() + b"\0" + assembled(key)).hexdigest()[:32])
+    return assembled(*parts.values())
+
+
+def _key_element(raw: bytes) -> bytes:
+    return next((raw[start:end] for name, start, end in elements(raw) if name == b"_id"), _NO_KEY)
+
+
+def _decoded(key: bytes) -> Any:
+    return bson.decode(assembled(key), PLAIN_ANY_DATE)["_id"]
+
+
+def _value_of(raw: bytes) -> bytes:
+    for name, start, end in elements(raw):
+        if name == b"value" and raw[start] == DOCUMENT:
+            return raw[start + len(b"?value\0") : end]
+    found = bson.decode(raw, PLAIN_ANY_DATE).get("value")
+    raise ValueError(f"value is {type(found).__name__}; must be a document")
 
 
 def read(
@@ -45,16 +64,18 @@ def read(
 
     Numbers count from 1. `on_key` is called with the `key_text` of each document before its event is yielded.
     """
-    found = collection.with_options(codec_options=_LOSSLESS).find({}).sort("_id", 1)
+    found = collection.with_options(codec_options=_RAW).find({}).sort("_id", 1)
     if after is not None:
         found = found.hint("_id_").min([("_id", loads(after)["_id"])])
     source = collection.full_name
     for number, document in enumerate(found, 1):
-        on_key(key_text(document["_id"]))
+        raw = bytes(document.raw)
+        key = _decoded(_key_element(raw))
+        on_key(key_text(key))
         try:
-            yield NumberedEvent(number, as_event(document, source, value=value))
+            yield NumberedEvent(number, as_event(raw, source, value=value))
         except (ValueError, BSONError, OverflowError) as error:
-            yield NumberedEvent(number, fault=f"_id {document['_id']!r:.80}: {error}")
+            yield NumberedEvent(number, fault=f"_id {key!r:.80}: {error}")
 
 
 def key_text(key: Any) -> str:

@@ -1,32 +1,32 @@
-"""Read the files of `loadevents`: JSON lines, BSON dumps and CSV, plain or gzip; bytes in, numbered events out."""
+"""Read the files of `loadevents`: JSON, BSON dumps and CSV, plain or packed; bytes in, numbered events out."""
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
 import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import bson
 from bson.errors import BSONError
 
-from ingest.exceptions import IngestError
+from ingest.exceptions import LoadError
+from ingest.load import json_array
+from ingest.load.column import FIELDS, Column, document_of, refuse_conflicts
+from ingest.load.csv_rows import MAX_LINE, CsvTable, Row, bounded_lines
+from ingest.load.packed_file import opened
 from ingest.store.rotation import RotationError, read_dump
-from ingest.wire import json_reader
 from ingest.wire.event import MAX_MESSAGE_BYTES
+from ingest.wire.json_reader import encode_event, fault_of_error
+from ingest.wire.json_value import BLANKS, is_one_value, loads
+from ingest.wire.refusal import RefusedValueError
 from ingest.wire.stored_event import restored
+from ingest.wire.text_encoding import BYTE_ORDER_MARK, UTF_8, encoding_of, lacks_mark
 
-TYPES = ("text", "int", "float", "json")
-_FIELDS = ("type", "timestamp", "id", "context", "extra")
-
-
-class LoadError(IngestError, code="cannot_load"):
-    """A file that cannot be read, or an option that does not fit it."""
+_PACKED = (".gz", ".bz2", ".xz")
+_START_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,54 +39,28 @@ class NumberedEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """The source of a field of an event: a column of a CSV file, or a text that is the same for all rows."""
+class FileOptions:
+    """How to read a file, as far as its content does not tell."""
 
-    field: str  # a path such as context.user
-    column: str
-    type: str = "text"
-    constant: bool = False
-
-
-def parse_mapping(texts: Sequence[str]) -> list[Column]:
-    """Parse `field=column`, `field=column:type` and `field==text`. Raise `LoadError`."""
-    found = []
-    for text in texts:
-        name, separator, column = text.partition("=")
-        if not separator or not column or name.split(".")[0] not in _FIELDS:
-            raise LoadError(
-                f"--map {text!r}: write FIELD=COLUMN, FIELD=COLUMN:TYPE or FIELD==TEXT; fields are type, timestamp, "
-                f"id, context.NAME, extra and extra.NAME, types are {', '.join(TYPES)}"
-            )
-        if column.startswith("="):
-            found.append(Column(name, column[1:], constant=True))
-            continue
-        head, _, type_ = column.rpartition(":")
-        found.append(Column(name, head, type_) if head and type_ in TYPES else Column(name, column))
-    refuse_conflicts([column.field for column in found])
-    return found
+    columns: Sequence[Column] = ()  # the sources of fields in CSV; none: the columns are named as fields
+    delimiter: str = ""  # of CSV; empty: what the header tells
+    extended: bool = True  # False: MongoDB's extended JSON stays as it is written
 
 
-def refuse_conflicts(fields: Sequence[str]) -> None:
-    """Raise `LoadError` if a field is given twice, or both as a value and as a document with fields."""
-    for index, field in enumerate(fields):
-        for other in fields[index + 1 :]:
-            if field == other:
-                raise LoadError(f"{field} is given twice: leave one of them out")
-            shorter, longer = sorted((field, other), key=len)
-            if longer.startswith(f"{shorter}."):
-                raise LoadError(f"{shorter} and {longer} exclude each other: a value has no fields; leave one out")
+def read(path: Path, options: FileOptions | None = None, *, after: int = 0) -> Iterator[NumberedEvent]:
+    """Yield the events after line `after` of a file named `.bson`, `.csv` or else (JSON), each also packed.
 
-
-def read(path: Path, columns: Sequence[Column] = (), *, after: int = 0) -> Iterator[NumberedEvent]:
-    """Yield the events after line `after` of a file named `.bson`, `.csv` or else (JSON lines), each also with `.gz`.
-
-    An event without `id` gets one made of the whole file's content and the line number (in a dump: of the stored
-    document), so that no event is stored twice if the file is loaded again, under any name. Raise `LoadError`.
+    JSON is one object per line, or one list. An event without `id` gets one made of the whole file's content and the
+    line number (in a dump: of the stored document), so that no event is stored twice if the file is loaded again, under
+    any name. Raise `LoadError`; what was yielded before stands in the file before the place that it names.
     """
-    kind = Path(path.name.removesuffix(".gz")).suffix
-    if columns and kind != ".csv":
-        raise LoadError(f"{path}: --map is for files named *.csv or *.csv.gz")
+    options = options or FileOptions()
+    name = path.name
+    for suffix in _PACKED:
+        name = name.removesuffix(suffix)
+    kind = Path(name).suffix.lower()
+    if kind != ".csv" and (options.columns or options.delimiter):
+        raise LoadError(f"{path}: --map and --delimiter are for CSV, in files named *.csv, *.csv.gz and so on")
     if path.exists() and not path.is_file():
         raise LoadError(
             f"{path} is not a regular file: it must be readable twice, to make ids that are the same in every load and "
@@ -96,69 +70,117 @@ def read(path: Path, columns: Sequence[Column] = (), *, after: int = 0) -> Itera
         if kind == ".bson":
             yield from _dump(path, after)
         elif kind == ".csv":
-            yield from _table(path, columns, after)
+            yield from _table(path, options, after)
         else:
-            yield from _lines(path, after)
+            yield from _json(path, after, options.extended)
+    except LoadError as error:
+        raise (error if str(path) in str(error) else LoadError(f"{path}: {error}")) from None
     except RotationError as error:
         raise LoadError(f"{path}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise LoadError(
+            f"{path} is not text in {error.encoding}, as its byte order mark says: {error.reason}"
+        ) from None
     except (OSError, EOFError) as error:
         raise LoadError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-
-
 def _dump(path: Path, after: int) -> Iterator[NumberedEvent]:
-    with _open(path) as file:
+    with opened(path) as file:
         for number, raw in enumerate(read_dump(file), 1):
             if number > after:
-                yield _made(number, lambda raw=raw: restored(raw))
+                yield _made(number, partial(restored, raw))
 
 
-def _lines(path: Path, after: int) -> Iterator[NumberedEvent]:
+def _json(path: Path, after: int, extended: bool) -> Iterator[NumberedEvent]:
     ids = _Ids(path)
-    with _open(path) as file:
-        for number, line in enumerate(file, 1):
-            if number > after and line.strip():
-                yield _made(number, lambda line=line, number=number: _encoded(json_reader.loads(line), ids, number))
+
+    def made(number: int, text: Any) -> NumberedEvent:
+        return _made(number, lambda: _encoded(loads(text, extended=extended), ids, number), text)
+
+    with opened(path) as file:
+        start = file.peek(_START_BYTES)[:_START_BYTES]
+        encoding = _encoding(start)
+        if _is_list(start.decode(encoding, "ignore")):
+            with _as_text(file, encoding) as text:
+                for number, item in enumerate(json_array.items(text), 1):
+                    if number > after:
+                        yield made(number, item)
+            return
+        with file if encoding == UTF_8 else _as_text(file, encoding) as source:
+            read_line: Callable[[int], Any] = source.readline
+            for number, line in bounded_lines(read_line):
+                if number <= after:
+                    continue
+                if line is None:
+                    yield NumberedEvent(number, fault=f"the line has more than {MAX_LINE} bytes")
+                elif line.strip():
+                    yield made(number, line)
+
+
+def _is_list(start: str) -> bool:
+    """Return whether a file that starts so holds a list, and not lists on lines of their own."""
+    text = start.lstrip(BYTE_ORDER_MARK + BLANKS)
+    line, _, rest = text.partition("\n")
+    return text.startswith("[") and not (rest.strip() and is_one_value(line.encode("utf-8", "ignore")))
+
+
+def _encoding(start: bytes) -> str:
+    encoding = encoding_of(start)
+    if encoding == UTF_8 and lacks_mark(start):
+        raise LoadError("looks like UTF-16 or UTF-32 without a byte order mark: convert it to UTF-8, with `iconv`")
+    return encoding
+
+
+def _as_text(file: BinaryIO, encoding: str) -> io.TextIOWrapper:
+    """Return the file as text; bytes that are not UTF-8 become surrogates, so that only their line is refused."""
+    if encoding == UTF_8:
+        return io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    return io.TextIOWrapper(file, encoding=encoding, newline="")
 
 
 def _encoded(value: Any, ids: _Ids, number: int) -> bytes:
-    if not isinstance(value, dict):
-        raise ValueError(f"a JSON {type(value).__name__}; must be an object")  # noqa: TRY004 - one kind of error
-    if isinstance(value.get("timestamp"), str):
-        value["timestamp"] = json_reader.parse_iso(value["timestamp"])
-    if "id" not in value:
-        value["id"] = ids.of(number)
-    return bson.encode(value)
+    if isinstance(value, dict):
+        if value.get("$command", "event_noval") != "event_noval":
+            raise RefusedValueError("unknown_command", "$command is not one that a file can hold; use event_noval")
+        if "id" not in value:
+            value["id"] = ids.of(number)
+    return encode_event(value)
 
 
-def _table(path: Path, columns: Sequence[Column], after: int) -> Iterator[NumberedEvent]:
+def _table(path: Path, options: FileOptions, after: int) -> Iterator[NumberedEvent]:
     ids = _Ids(path)
-    with _open(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        rows = csv.reader(text)
-        try:
-            header = next(rows, [])
-            chosen = list(columns) or [Column(name, name) for name in header]
-            places = _places(path, header, chosen)
-            for row in rows:
-                number = rows.line_num
-                if number > after and row:
-                    yield _made(number, lambda row=row, number=number: _encoded(
-                        _document(row, chosen, places, len(header)), ids, number
-                    ))  # fmt: skip
-        except csv.Error as error:
-            raise LoadError(f"{path}, line {rows.line_num}: {error}") from None
+    sources = {column.column for column in options.columns if not column.constant}
+
+    def is_wanted(header: list[str]) -> bool:
+        names = {name.split(".")[0] for name in header}
+        return sources <= set(header) if options.columns else names <= set(FIELDS)
+
+    with opened(path) as file, _as_text(file, _encoding(file.peek(_START_BYTES)[:_START_BYTES])) as text:
+        table = CsvTable(bounded_lines(text.readline), options.delimiter, is_wanted)
+        chosen = list(options.columns) or [Column(name, name) for name in table.header]
+        places = _places(path, table.header, chosen)
+        for row in table:
+            if row.number <= after:
+                continue
+            if row.fault:
+                yield NumberedEvent(row.number, fault=row.fault)
+            else:
+                yield _made(row.number, partial(_row_as_event, row, chosen, places, ids))
 
 
-def _places(path: Path, header: Sequence[str], columns: Sequence[Column]) -> dict[str, int]:
+def _row_as_event(row: Row, columns: Sequence[Column], places: Mapping[str, int], ids: _Ids) -> bytes:
+    return _encoded(document_of(row.cells, columns, places), ids, row.number)
+
+
+def _places(path: Path, header: Sequence[str], columns: Sequence[Column]) -> Mapping[str, int]:
     known = {name: place for place, name in enumerate(header)}
-    missing = [column.column for column in columns if not column.constant and column.column not in known]
-    if missing:
+    asked = [column.column for column in columns if not column.constant]
+    if missing := [name for name in asked if name not in known]:
         raise LoadError(f"{path} has no column {', '.join(missing)}; it has {', '.join(header) or 'no header'}")
-    strange = [column.field for column in columns if column.field.split(".")[0] not in _FIELDS]
+    if repeated := [name for name in asked if header.count(name) > 1]:
+        raise LoadError(f"{path} has more than one column {repeated[0]!r}: rename one in the header")
+    strange = [column.field for column in columns if column.field.split(".")[0] not in FIELDS]
     if strange:
         raise LoadError(
             f"{path}: column {strange[0]!r} is not a field of an event: map the columns with --map, "
@@ -168,44 +190,11 @@ def _places(path: Path, header: Sequence[str], columns: Sequence[Column]) -> dic
     return known
 
 
-def _document(row: Sequence[str], columns: Sequence[Column], places: Mapping[str, int], width: int) -> dict[str, Any]:
-    if len(row) != width:
-        raise ValueError(f"{len(row)} cells; the header has {width}")
-    document: dict[str, Any] = {}
-    for column in columns:
-        text = column.column if column.constant else row[places[column.column]]
-        if text == "":
-            continue
-        *parents, last = column.field.split(".")
-        target = document
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[last] = _typed(text, column)
-    if isinstance(stamp := document.get("timestamp"), str) and (seconds := _number(stamp)) is not None:
-        document["timestamp"] = json_reader.loads(json.dumps({"$datetime": seconds}))
-    return document
-
-
-def _typed(text: str, column: Column) -> Any:
-    try:
-        if column.type == "int":
-            return int(text)
-        if column.type == "float":
-            return float(text)
-    except ValueError:
-        raise ValueError(f"column {column.column}: {text[:60]!r} cannot be read as {column.type}") from None
-    return json_reader.loads(text) if column.type == "json" else text
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
 class _Ids:
-    """Make ids for the lines of a file from its whole content, which is read when the first line needs an id."""
+    """Make ids for the lines of a file from its whole content, which is read when the first line needs an id.
+
+    Of a damaged file it is the content before the damage, which is the same in every load.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -213,16 +202,26 @@ class _Ids:
 
     def of(self, number: int) -> str:
         if not self._content:
-            with _open(self._path) as file:
-                self._content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            with opened(self._path) as file:
+                try:
+                    while piece := file.read1(2**20):
+                        digest.update(piece)
+                except LoadError:
+                    pass  # the reader reports it when it comes to the place
+            self._content = digest.hexdigest()
         return hashlib.sha256(f"{self._content}\0{number}".encode()).hexdigest()[:32]
 
 
-def _made(number: int, make: Any) -> NumberedEvent:
+def _made(number: int, make: Callable[[], bytes], raw: bytes | str = b"") -> NumberedEvent:
     try:
         event = make()
-    except (ValueError, BSONError, OverflowError, RecursionError) as error:
-        return NumberedEvent(number, fault=str(error.args[-1] if error.args else error))
+    except (ValueError, RecursionError) as error:
+        text = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else raw
+        fault = str(error) if not text and len(error.args) < 2 else fault_of_error(error, text)[1]
+        return NumberedEvent(number, fault=fault)
+    except (BSONError, OverflowError) as error:
+        return NumberedEvent(number, fault=str(error))
     if len(event) > MAX_MESSAGE_BYTES:
         return NumberedEvent(
             number, fault=f"{len(event)} bytes as BSON, more than the {MAX_MESSAGE_BYTES} of a message"

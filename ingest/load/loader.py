@@ -6,15 +6,15 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ingest.client import AcknowledgedClient
-from ingest.exceptions import BusyError
+from ingest.exceptions import BusyError, LoadError
 from ingest.file_replacement import replace_file
-from ingest.load.file_format import Column, LoadError, NumberedEvent, read
+from ingest.load.file_format import FileOptions, NumberedEvent, read
 
 BATCH_EVENTS = 1_000
 BUSY_PAUSE_S = 0.2
@@ -75,7 +75,7 @@ def load_file(
     path: Path,
     result: LoadResult,
     *,
-    columns: Sequence[Column] = (),
+    options: FileOptions | None = None,
     bookmark: Bookmark | None = None,
     strict: bool = False,
     on_progress: Callable[[int], None] = lambda n: None,
@@ -87,7 +87,7 @@ def load_file(
     """
     after = int((bookmark.read() if bookmark else None) or 0)
     send_lines(
-        client, path, read(path, columns, after=after), result,
+        client, path, read(path, options or FileOptions(), after=after), result,
         save_position=bookmark.write if bookmark else None, strict=strict, on_progress=on_progress,
     )  # fmt: skip
     if bookmark:
@@ -104,9 +104,13 @@ def send_lines(
     strict: bool = False,
     on_progress: Callable[[int], None] = lambda n: None,
 ) -> None:
-    """Send lines in batches; after each, call `save_position` with its last line's number."""
+    """Send lines in batches; after each, call `save_position` with its last line's number.
+
+    If `lines` raises `LoadError`, those before are sent first.
+    """
     batch: list[NumberedEvent] = []
-    for line in lines:
+    damage: list[LoadError] = []
+    for line in _until_damage(lines, damage):
         if line.fault:
             result.refuse(source, line.number, line.fault)
             if strict:
@@ -120,6 +124,16 @@ def send_lines(
         on_progress(1)
     if batch:
         _finish(client, source, batch, result, save_position, strict)
+    if damage:
+        raise damage[0]
+
+
+def _until_damage(lines: Iterable[NumberedEvent], damage: list[LoadError]) -> Iterator[NumberedEvent]:
+    """Yield lines; an error of their source ends them and is put into `damage`."""
+    try:
+        yield from lines
+    except LoadError as error:
+        damage.append(error)
 
 
 def _finish(

@@ -10,10 +10,9 @@ from typing import Any
 
 import bson
 from bson.binary import Binary
-from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
+from bson.int64 import Int64
 from bson.json_util import RELAXED_JSON_OPTIONS, dumps
-from bson.json_util import loads as loads_extended
 from pymongo import UpdateOne
 from pymongo.database import Database
 
@@ -23,12 +22,15 @@ from ingest.store import quarantine
 from ingest.store.connection import Document
 from ingest.store.quarantine import key_text
 from ingest.store.store import QUARANTINE
-from ingest.wire import json_reader
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_reader import read_message
+from ingest.wire.codec import PLAIN_ANY_DATE
+from ingest.wire.json_reader import encode_event
+from ingest.wire.json_value import loads
+from ingest.wire.refusal import RefusedValueError
+from ingest.wire.time_text import parse_time
 
 REQUEST_ENTRIES = 500
-_ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 
 
 class UnknownEntryError(IngestError, code="unknown_entry"):
@@ -53,7 +55,7 @@ def decoded(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     raw = entry.get("raw")
     if raw is None:
         return None
-    for read in (json_reader.loads, lambda raw: bson.decode(raw, _ANY_DATE)):
+    for read in (loads, lambda raw: bson.decode(raw, PLAIN_ANY_DATE)):
         try:
             value = read(raw)
         except (ValueError, BSONError, RecursionError):
@@ -64,30 +66,47 @@ def decoded(entry: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def as_text(document: Mapping[str, Any]) -> str:
-    """Return the document as relaxed extended JSON for an edit form."""
-    return dumps(document, indent=2, ensure_ascii=False, json_options=RELAXED_JSON_OPTIONS)
+    """Return the document as extended JSON for an edit form; empty if it is nested too deep to be shown.
+
+    It is the relaxed form, except that small 64-bit integers are marked, so that `from_text` returns the same types.
+    """
+    try:
+        return dumps(_with_marked_integers(document), indent=2, ensure_ascii=False, json_options=RELAXED_JSON_OPTIONS)
+    except RecursionError:
+        return ""
+
+
+def _with_marked_integers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _with_marked_integers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_marked_integers(item) for item in value]
+    if type(value) is Int64 and -(2**31) <= value < 2**31:
+        return {"$numberLong": str(int(value))}
+    return value
 
 
 def from_text(text: str) -> dict[str, Any]:
-    """Parse the text of an edit form. Raise `MendError`."""
+    """Parse the text of an edit form, as JSON receivers do. Raise `MendError`."""
     try:
-        value = loads_extended(text)
-    except (ValueError, TypeError, BSONError) as error:
+        value = loads(text)
+        if not isinstance(value, dict):
+            raise MendError(f"a JSON {type(value).__name__}; must be an object")
+        if isinstance(value.get("timestamp"), str):
+            value["timestamp"] = parse_time(value["timestamp"])
+    except RefusedValueError as error:
+        raise MendError(error.args[1]) from None
+    except RecursionError:
+        raise MendError("objects or arrays are nested too deep") from None
+    except ValueError as error:
         raise MendError(f"not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise MendError(f"a JSON {type(value).__name__}; must be an object")
-    if isinstance(value.get("timestamp"), str):
-        try:
-            value["timestamp"] = json_reader.parse_iso(value["timestamp"])
-        except json_reader.DateError as error:
-            raise MendError(error.args[1]) from None
     return value
 
 
 def mended_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what a replay sends: the kept mended document, else the input, or None if that is unreadable."""
     mended = entry.get("mended")
-    return bson.decode(mended, _ANY_DATE) if mended is not None else decoded(entry)
+    return bson.decode(mended, PLAIN_ANY_DATE) if mended is not None else decoded(entry)
 
 
 def keep_mended(database: Database[Document], key: Mapping[str, Any], document: Mapping[str, Any]) -> None:
@@ -171,13 +190,9 @@ def _event(entry: Mapping[str, Any], mended: Mapping[str, Any] | None) -> tuple[
     document = dict(mended)
     document.setdefault("id", f"quarantine:{key_text(entry['_id'])}")
     try:
-        if isinstance(document.get("timestamp"), str):  # as JSON receivers accept it
-            document["timestamp"] = json_reader.parse_iso(document["timestamp"])
-        raw = bson.encode(document)
-    except json_reader.DateError as error:
+        raw = encode_event(document)
+    except RefusedValueError as error:
         raise MendError(f"{error.args[0]}: {error.args[1]}", fault=error.args[0]) from None
-    except (BSONError, OverflowError, ValueError) as error:
-        raise MendError(f"cannot be stored as BSON: {error}") from None
     checked = ReceivedBatch("quarantine")
     read_message(raw, checked, 0)
     if checked.refusals:

@@ -11,6 +11,8 @@ from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
+from ingest.wire.codec import PLAIN
+
 DURABLE = WriteConcern("majority", j=True)
 MAJORITY = ReadConcern("majority")
 SELECTION_TIMEOUT_S = 5.0
@@ -44,6 +46,7 @@ class Connection:
                 self._client = MongoClient(
                     self._connected_to,
                     tz_aware=True,
+                    type_registry=PLAIN,
                     serverSelectionTimeoutMS=int(self._selection_timeout_s * 1000),
                     socketTimeoutMS=int(SOCKET_TIMEOUT_S * 1000),
                 )

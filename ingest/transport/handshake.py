@@ -109,3 +109,11 @@ def connect(socket: zmq.Socket[Any], address: str, keys: ClientKeys | None) -> H
             f"{address!r} is not a ZeroMQ address ({error.strerror}): use tcp://HOST:PORT or ipc://PATH"
         ) from None
     return handshake
+
+
+def check_address(address: str) -> None:
+    """Raise `DeliveryError` if the address is not valid, as a client does at its first send."""
+    with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        if handshake := connect(socket, address, None):
+            handshake.close()

@@ -13,7 +13,7 @@ from bson.errors import InvalidBSON
 
 _INT = struct.Struct("<i")
 _LENGTH = _INT.unpack_from
-_DOCUMENT, _ARRAY, _SCOPED_CODE = 0x03, 0x04, 0x0F
+DOCUMENT, _ARRAY, _SCOPED_CODE = 0x03, 0x04, 0x0F
 _STRING, _REGEX = 0x02, 0x0B
 
 
@@ -63,7 +63,7 @@ def is_deeper(raw: bytes, most: int) -> bool:
 
     Raise `InvalidBSON` if the bytes are not BSON.
     """
-    if raw.count(_DOCUMENT) + raw.count(_ARRAY) + raw.count(_SCOPED_CODE) < most:
+    if raw.count(DOCUMENT) + raw.count(_ARRAY) + raw.count(_SCOPED_CODE) < most:
         return False  # each level needs at least one of these bytes
     try:
         return _walk_deeper(raw, most)
@@ -81,7 +81,7 @@ def _walk_deeper(raw: bytes, most: int) -> bool:
             position += 1
             continue
         value = index(b"\x00", position + 1) + 1
-        if kind in (_DOCUMENT, _ARRAY):
+        if kind in (DOCUMENT, _ARRAY):
             following, level = value + 4, level + 1
         elif kind == _SCOPED_CODE:
             following, level = value + 4 + 4 + _LENGTH(raw, value + 4)[0] + 4, level + 1

@@ -15,9 +15,10 @@ from typing import Any
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.dbref import DBRef
 
 from .batch import ReceivedBatch
-from .bson_element import assembled, elements, split
+from .bson_element import DOCUMENT, assembled, elements, split
 from .event import (
     FIELDS,
     LIMITS,
@@ -188,6 +189,8 @@ def _check_and_add(document: dict[str, Any], raw: bytes, batch: ReceivedBatch, n
             return
         event, document = _without_command(raw, document)
         limits, check_fields = EVENT_COMMANDS[command], False
+    if isinstance(document.get("context"), DBRef) and _is_document(event, b"context"):
+        document = {**document, "context": {}}  # the driver has made something else of a document with $ref and $id
     fault = fault_of(document, event, check_fields=check_fields, limits=limits)
     if fault := fault or _repetition(document, event, check_fields=check_fields):
         batch.refuse(*fault, raw, index)
@@ -209,6 +212,11 @@ def _repetition(document: Mapping[str, Any], raw: bytes, *, check_fields: bool) 
     if check_fields and (repeated := [name.decode() for name, count in names.items() if count > 1]):
         return "repeated_field", f"the event has more than one field {repeated[0]}"
     return None
+
+
+def _is_document(raw: bytes, name: bytes) -> bool:
+    """Return whether the last element called `name`, the one that decoding keeps, is a document."""
+    return [raw[start] for found, start, _ in elements(raw) if found == name][-1:] == [DOCUMENT]
 
 
 def _without_command(raw: bytes, document: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:

@@ -1,27 +1,37 @@
 """Read events from JSON messages: one object, or one per line; dates as `{"$datetime": seconds}` or ISO 8601.
 
-The HTTP receiver and the commands that read JSON use it too, so that all of them accept the same input.
+The HTTP receiver and the commands that read JSON use its parts too, so that all of them accept the same input.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import json
-import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import bson
 from bson.errors import BSONError
 
 from .batch import ReceivedBatch
-from .event import MAX_DEPTH, MAX_MESSAGE_BYTES, complete, describe_value, fault_of
+from .event import MAX_DEPTH, MAX_MESSAGE_BYTES, Fault, complete, describe_value, fault_of
+from .json_value import is_one_value, loads
 from .reader_failure import refuse_on_failure
+from .refusal import RefusedValueError
+from .text_encoding import describe_binary, is_binary, to_utf_8
+from .time_text import parse_time
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+NOT_JSON = "bad_json"
 
 
-class DateError(ValueError):
-    """An invalid or out-of-range date; `args` are code and message."""
+@dataclass(slots=True)
+class JsonInput:
+    """A part of a message that should be one JSON value: the decoded value, or why it is none."""
+
+    index: int
+    raw: bytes
+    value: Any = None
+    fault: Fault | None = None
 
 
 def read_message(message: bytes, batch: ReceivedBatch, now_ms: int) -> None:
@@ -31,108 +41,113 @@ def read_message(message: bytes, batch: ReceivedBatch, now_ms: int) -> None:
             "oversized_message", f"the message has {len(message)} bytes, more than {MAX_MESSAGE_BYTES}", message
         )
         return
-    lines = [line for line in message.splitlines() if line.strip()]
-    if len(lines) != 1 and not _is_one_value(message):
-        for index, line in enumerate(lines):
-            read_line(line, batch, now_ms, index)
-        if not lines:
-            batch.refuse("bad_json", "the message is empty", message)
-        return
-    read_line(message, batch, now_ms)
-
-
-def _is_one_value(message: bytes) -> bool:
-    """Return whether the text is a single JSON value that spans several lines. Dates are not checked."""
-    try:
-        json.loads(message)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def read_line(line: bytes, batch: ReceivedBatch, now_ms: int, index: int = 0) -> None:
-    """Read the JSON value on `line` into `batch`."""
-    refuse_on_failure(lambda: _read_line(line, batch, now_ms, index), batch, line, index)
-
-
-def _read_line(line: bytes, batch: ReceivedBatch, now_ms: int, index: int) -> None:
-    try:
-        value = loads(line)
-    except DateError as error:
-        batch.refuse(error.args[0], error.args[1], line, index)
-    except RecursionError:
-        batch.refuse("nested_too_deep", f"objects or arrays are nested deeper than {MAX_DEPTH}", line, index)
-    except ValueError as error:
-        batch.refuse("bad_json", f"not JSON in UTF-8: {error}", line, index)
-    else:
-        read_value(value, line, batch, now_ms, index)
-
-
-def read_value(value: Any, raw: bytes, batch: ReceivedBatch, now_ms: int, index: int = 0) -> None:
-    """Add a decoded JSON value to `batch`; `raw` is kept if it is refused."""
-    if not isinstance(value, dict):
-        batch.refuse("not_a_document", f"a JSON {type(value).__name__}; must be an object", raw, index)
-        return
-    command = value.pop("$command", None)
-    if command not in (None, "event_noval"):
-        batch.refuse("unknown_command", f"$command is {describe_value(command)}; use event_noval", raw, index)
-        return
-    try:
-        if isinstance(value.get("timestamp"), str):
-            value["timestamp"] = parse_iso(value["timestamp"])
-        encoded = bson.encode(value)
-    except DateError as error:
-        batch.refuse(error.args[0], error.args[1], raw, index)
-    except RecursionError:
-        batch.refuse("nested_too_deep", f"objects or arrays are nested deeper than {MAX_DEPTH}", raw, index)
-    except (BSONError, OverflowError, ValueError) as error:
-        batch.refuse("bad_json", f"cannot be stored as BSON: {error}", raw, index)
-    else:
-        if fault := fault_of(value, encoded, check_fields=command is None):
-            batch.refuse(*fault, raw, index)
+    for each in split_message(message):
+        if each.fault is not None:
+            batch.refuse(*each.fault, each.raw, each.index)
         else:
-            batch.accept(complete(encoded, value, now_ms), value.get("id"))
+            refuse_on_failure(lambda each=each: _read_value(each, batch, now_ms), batch, each.raw, each.index)  # type: ignore[misc]
 
 
-def loads(text: bytes | str) -> Any:
-    """Decode JSON; `{"$datetime": seconds}` becomes a date. Raise `ValueError`, `DateError` or `RecursionError`."""
-    if isinstance(text, bytes):
-        text = text.decode("utf-8")
-    return json.loads(text, object_hook=_hook, parse_constant=_constant, parse_float=_finite)
+def split_message(message: bytes) -> list[JsonInput]:
+    """Return the JSON values of a message, which is one value or has one per line; never none.
 
-
-def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    # float() returns infinity for numbers that are too large
-    if math.isinf(number := float(text)):
-        raise ValueError(f"{text:.40} is beyond the range of a number, about 1.8e308")
-    return number
-
-
-def _hook(value: dict[str, Any]) -> Any:
-    if "$datetime" not in value:
-        return value
-    seconds = value["$datetime"]
-    if len(value) != 1 or isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise DateError("bad_timestamp", f"{value!r:.80} is not a date: use {{'$datetime': seconds since 1970}}")
+    Adjacent lines that are no JSON stay together if there are bytes among them that no text has, so that a packed or
+    binary message can be put together from what is kept of it. A list that is broken off stays whole, too.
+    """
     try:
-        return _EPOCH + dt.timedelta(seconds=seconds)
-    except (OverflowError, ValueError):
-        raise DateError("date_out_of_range", f"{seconds!r} seconds are outside the years 1 to 9999") from None
+        text = to_utf_8(message)
+    except UnicodeDecodeError as error:
+        return [JsonInput(0, message, fault=fault_of_error(error, message))]
+    if b"\n" not in text and b"\r" not in text and text:
+        return [decoded(0, message)]
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        return [JsonInput(0, message, fault=(NOT_JSON, "the message is empty"))]
+    found = [decoded(0, lines[0])]
+    if len(lines) == 1:
+        found[0].raw = message
+        return found
+    if _is_no_json(found[0]) and (lines[0].lstrip()[:1] == b"[" or is_one_value(text)):
+        whole = decoded(0, text)
+        whole.raw = message
+        return [whole]
+    found += [decoded(index, line) for index, line in enumerate(lines[1:], 1)]
+    if any(_is_no_json(each) and is_binary(each.raw) for each in found):
+        return _with_binary_whole(text, message, found)
+    return found
 
 
-def parse_iso(text: str) -> dt.datetime:
-    """Parse an ISO 8601 date and time; without an offset it is UTC. Raise `DateError` if it is invalid."""
+def decoded(index: int, raw: bytes) -> JsonInput:
+    """Decode one value of a message, which stands at `index` in it."""
     try:
-        time = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise DateError("bad_timestamp", f"timestamp {text!r:.60} is not ISO 8601 or seconds in $datetime") from None
-    if time.tzinfo is None:
-        return time.replace(tzinfo=dt.UTC)
+        return JsonInput(index, raw, loads(raw))
+    except (ValueError, RecursionError) as error:
+        return JsonInput(index, raw, None, fault_of_error(error, raw))
+
+
+def _is_no_json(each: JsonInput) -> bool:
+    return each.fault is not None and each.fault[0] == NOT_JSON
+
+
+def _with_binary_whole(text: bytes, message: bytes, lines: Sequence[JsonInput]) -> list[JsonInput]:
+    """Join the runs of lines that are no JSON and hold binary data; each run has the bytes up to the next line."""
+    starts, position = [], 0
+    for line in text.splitlines(keepends=True):
+        if line.strip():
+            starts.append(position)
+        position += len(line)
+    starts = [0, *starts[1:], len(text)]
+    found: list[JsonInput] = []
+    for no_json, group in groupby(lines, _is_no_json):
+        run = list(group)
+        if no_json and any(is_binary(each.raw) for each in run):
+            raw = message if len(run) == len(lines) else text[starts[run[0].index] : starts[run[-1].index + 1]]
+            run = [JsonInput(run[0].index, raw, fault=(NOT_JSON, f"not JSON in UTF-8: {describe_binary(raw)}"))]
+        found += run
+    return found
+
+
+def fault_of_error(error: Exception, raw: bytes) -> Fault:
+    """Return code and message for an error of `loads` on `raw`."""
+    if isinstance(error, RefusedValueError):
+        code, message = error.args
+        return code, message
+    if isinstance(error, RecursionError):
+        return "nested_too_deep", f"objects or arrays are nested deeper than {MAX_DEPTH}"
+    return NOT_JSON, f"not JSON in UTF-8: {describe_binary(raw) if is_binary(raw) else error}"
+
+
+def _read_value(given: JsonInput, batch: ReceivedBatch, now_ms: int) -> None:
+    """Add a decoded JSON value to `batch`; its raw form is kept if it is refused."""
+    value, command = given.value, None
+    if isinstance(value, dict) and (command := value.pop("$command", None)) not in (None, "event_noval"):
+        message = f"$command is {describe_value(command)}; use event_noval"
+        batch.refuse("unknown_command", message, given.raw, given.index)
+        return
     try:
-        return time.astimezone(dt.UTC)
-    except OverflowError:
-        raise DateError("date_out_of_range", f"timestamp {text!r:.60} is outside the years 1 to 9999") from None
+        encoded = encode_event(value)
+    except RefusedValueError as error:
+        batch.refuse(error.args[0], error.args[1], given.raw, given.index)
+        return
+    if fault := fault_of(value, encoded, check_fields=command is None):
+        batch.refuse(*fault, given.raw, given.index)
+    else:
+        batch.accept(complete(encoded, value, now_ms), value.get("id"))
+
+
+def encode_event(value: Any) -> bytes:
+    """Return a decoded JSON value as the BSON of an event, whose fields are not checked yet.
+
+    A timestamp that is text becomes a date, in `value` too. Raise `RefusedValueError` if it is no object, the timestamp
+    is no time, or BSON cannot hold it.
+    """
+    if not isinstance(value, dict):
+        raise RefusedValueError("not_a_document", f"a JSON {type(value).__name__}; must be an object")
+    if isinstance(value.get("timestamp"), str):
+        value["timestamp"] = parse_time(value["timestamp"])
+    try:
+        return bson.encode(value)
+    except RecursionError:
+        raise RefusedValueError("nested_too_deep", f"objects or arrays are nested deeper than {MAX_DEPTH}") from None
+    except (BSONError, OverflowError, ValueError, TypeError) as error:
+        raise RefusedValueError(NOT_JSON, f"cannot be stored as BSON: {error}") from None

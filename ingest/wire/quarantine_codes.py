@@ -5,6 +5,7 @@ CODES = {
     "truncated_message": "the message ends inside a document",
     "oversized_message": "the message is larger than 16 MiB",
     "bad_json": "the text is not JSON in UTF-8",
+    "bad_extended_json": "a value in MongoDB's extended JSON, such as $numberLong, is malformed",
     "not_a_document": "the JSON value is not an object",
     "event_too_big": "the event is larger than 1 MiB of BSON",
     "missing_type": "the event has no type",
@@ -16,7 +17,7 @@ CODES = {
     "date_out_of_range": "a date is outside the years 1 to 9999",
     "nested_too_deep": "documents or arrays are nested deeper than 100",
     "unknown_command": "$command is not one that this socket knows",
-    "repeated_field": "the event has two top-level fields of one name",
+    "repeated_field": "the event has two top-level fields of one name, or an object in JSON has",
     "reader_failed": "the ingester itself failed on the input; its log has the traceback",
     "refused_by_store": "MongoDB refused the document",
 }

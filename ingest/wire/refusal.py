@@ -10,6 +10,10 @@ MAX_RAW_BYTES = 2**20  # of longer input only the first bytes and a hash are kep
 KEPT_BYTES = 4096  # number of those first bytes
 
 
+class RefusedValueError(ValueError):
+    """A value for which its event is refused; `args` are code and message."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """One piece of input that is not a valid event. `index` is its place in the message, `raw` its original bytes."""

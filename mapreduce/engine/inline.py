@@ -10,6 +10,7 @@ from typing import Any
 
 from pymongo import MongoClient
 
+from mapreduce.codec import PLAIN
 from mapreduce.engine.interface import Engine
 from mapreduce.exceptions import JobConflictError, MapReduceError, StoreUnavailableError
 from mapreduce.job.basic_job import CallSpec, run_call
@@ -141,7 +142,9 @@ class InlineEngine(Engine):
 
     def _connect(self) -> MongoClient[dict[str, Any]]:
         if self._client is None:
-            self._client = MongoClient(self._settings.mongo_address(), document_class=dict, tz_aware=True)
+            self._client = MongoClient(
+                self._settings.mongo_address(), document_class=dict, tz_aware=True, type_registry=PLAIN
+            )
         return self._client
 
 

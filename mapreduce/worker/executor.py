@@ -25,7 +25,7 @@ import psutil
 import zmq
 from pymongo import MongoClient
 
-from mapreduce.codec import decode, encode
+from mapreduce.codec import PLAIN, decode, encode
 from mapreduce.exceptions import CodeChangedError, MapReduceError, OutputGoneError
 from mapreduce.job.basic_job import CallSpec, run_call
 from mapreduce.job.function_registry import Registry
@@ -229,7 +229,9 @@ class Executor:
 
     def _connect(self) -> MongoClient[dict[str, Any]]:
         if self._client is None:
-            self._client = MongoClient(self._config.mongo_address, serverSelectionTimeoutMS=5_000, tz_aware=True)
+            self._client = MongoClient(
+                self._config.mongo_address, serverSelectionTimeoutMS=5_000, tz_aware=True, type_registry=PLAIN
+            )
         return self._client
 
     def _report(self, docs: int, phase: str | None) -> None:

@@ -10,18 +10,20 @@ from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from ingest.client import AcknowledgedClient
-from ingest.exceptions import DeliveryError
-from ingest.load.file_format import parse_mapping
+from ingest.exceptions import DeliveryError, LoadError
+from ingest.load.column import parse_mapping
+from ingest.load.csv_rows import read_delimiter
+from ingest.load.file_format import FileOptions
 from ingest.load.loader import LoadResult, file_bookmark, load_file
 from ingest.management.command import ZarkovCommand, add_keys_argument, sender_keys
 
 
 class Command(ZarkovCommand):
     help = (
-        "Send the events of files to the ingester and wait until they are on its disk: JSON lines, BSON dumps (*.bson, "
-        "as `rotate` makes them) and CSV (*.csv, columns named as fields or given by --map); each also as *.gz. An "
-        "interrupted load resumes where it was if the same command is run again. Events without `id` get one made of "
-        "the file's content and their line, so that none is stored twice."
+        "Send the events of files to the ingester and wait until they are on its disk: JSON lines or a JSON list, BSON "
+        "dumps (*.bson, as `rotate` makes them) and CSV (*.csv, columns named as fields or given by --map); each also "
+        "packed with gzip, bzip2 or xz. An interrupted load resumes where it was if the same command is run again. "
+        "Events without `id` get one made of the file's content and their line, so that none is stored twice."
     )
     example = "manage.py loadevents visits.csv.gz --map type==visit --map timestamp=time --map context.page=url"
 
@@ -31,8 +33,16 @@ class Command(ZarkovCommand):
         add_keys_argument(parser)
         parser.add_argument(
             "--map", action="append", default=[], metavar="FIELD=COLUMN",
-            help="CSV: the source of a field; FIELD=COLUMN:int (float, json) converts it, FIELD==TEXT is the same "
-            "for all rows",
+            help="CSV: the source of a field; FIELD=COLUMN:int (float, json, or seconds, ms, us, ns since 1970) "
+            "converts it, FIELD==TEXT is the same for all rows",
+        )  # fmt: skip
+        parser.add_argument(
+            "--delimiter", metavar="CHARACTER",
+            help="CSV: what stands between cells, or tab (default: comma, semicolon, tab or |, as the header has it)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--plain-json", action="store_true",
+            help='JSON: keep documents such as {"$numberLong": "5"} as written (default: read as numbers, dates ...)',
         )  # fmt: skip
         parser.add_argument("--strict", action="store_true", help="stop at the first bad line (default: count it)")
         parser.add_argument("--from-start", action="store_true", help="forget the position of an interrupted load")
@@ -40,7 +50,10 @@ class Command(ZarkovCommand):
     def perform(self, options: dict[str, Any]) -> int:
         """Load file after file. Return 1 if an event was refused."""
         address = options["address"] or settings.ZARKOV.connect_address("ack_bind_address")
-        columns = parse_mapping(options["map"])
+        how = FileOptions(
+            parse_mapping(options["map"]), read_delimiter(options["delimiter"]) if options["delimiter"] else "",
+            extended=not options["plain_json"],
+        )  # fmt: skip
         folder = settings.ZARKOV.folder.run / "load"
         result = LoadResult()
         with (
@@ -53,16 +66,25 @@ class Command(ZarkovCommand):
                     bookmark.remove()
                 try:
                     load_file(
-                        client, path, result, columns=columns, bookmark=bookmark, strict=options["strict"],
+                        client, path, result, options=how, bookmark=bookmark, strict=options["strict"],
                         on_progress=progress.update,
                     )  # fmt: skip
                 except DeliveryError as error:
                     raise CommandError(
                         f"{error}. {result.accepted} events were accepted; the same command resumes with {path}"
                     ) from None
+                except LoadError as error:
+                    if options["strict"] or not (result.accepted or result.rejected):
+                        raise
+                    self._show_refused(result)
+                    counts = f"{result.accepted} events were accepted before, {result.rejected} refused"
+                    raise CommandError(f"{error} ({counts})") from None
+        self._show_refused(result)
+        self.stdout.write(f"{result.accepted} events accepted, {result.rejected} refused")
+        return 1 if result.rejected else 0
+
+    def _show_refused(self, result: LoadResult) -> None:
         for example in result.examples:
             self.stderr.write(example)
         if result.rejected > len(result.examples):
             self.stderr.write(f"... and {result.rejected - len(result.examples)} more")
-        self.stdout.write(f"{result.accepted} events accepted, {result.rejected} refused")
-        return 1 if result.rejected else 0

@@ -1,4 +1,4 @@
-"""`zsend ADDRESS`: send each line of standard input to a PULL socket."""
+"""`zsend ADDRESS`: send the JSON objects of standard input to an ingester."""
 
 from __future__ import annotations
 
@@ -7,63 +7,78 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import bson
-from bson.errors import BSONError
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
-from ingest.client import ZarkovClient
+from ingest.client import AcknowledgedClient, ZarkovClient
 from ingest.exceptions import DeliveryError, IngestError
+from ingest.load.json_stream import CheckedMessage, checked_messages
+from ingest.load.loader import MOST_EXAMPLES
 from ingest.management.command import ZarkovCommand, add_keys_argument, sender_keys
-from ingest.wire import json_reader
+from ingest.transport.handshake import check_address
 
 
 class Command(ZarkovCommand):
     help = (
-        "Send each line of standard input, one JSON document per line, to a PULL socket as one message. They go as "
-        "BSON, unless --json is given or ADDRESS is that of the ingester's JSON socket."
+        "Send each JSON object of standard input, as soon as it is there, to a socket of an ingester as one message. "
+        "They go as BSON, unless --json is given or ADDRESS is that of the ingester's JSON socket. What the ingester "
+        "would refuse is not sent but reported with its line; over the acknowledged socket (--ack, or its ADDRESS), so "
+        "is what the ingester itself refused. The exit code is 1 if anything was refused."
     )
     example = """echo '{"type":"nop"}' | manage.py zsend tcp://localhost:6543"""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("address", help="ZeroMQ address, such as tcp://localhost:6543")
         parser.add_argument("key", nargs="?", help="shared key sent as first frame; @FILE reads it from a file")
-        parser.add_argument("--json", action="store_true", help="send the lines as they are, to the JSON socket")
+        parser.add_argument("--json", action="store_true", help="send the objects as they are, to the JSON socket")
+        parser.add_argument("--ack", action="store_true", help="send to the acknowledged socket, and wait for answers")
         parser.add_argument(
             "--timeout", type=float, default=5.0, metavar="SECONDS",
             help="how long to wait for a listener, for space in the queue, and at the end for delivery (5)",
         )  # fmt: skip
         add_keys_argument(parser)
 
-    def perform(self, options: dict[str, Any]) -> None:
+    def perform(self, options: dict[str, Any]) -> int:
+        """Send what comes. Return 1 if something was refused."""
         address = options["address"]
-        as_json = options["json"] or _port(address) == _port(_json_address())
-        client = ZarkovClient(
-            address, key=_key(options["key"]), keys=sender_keys(options["keys"]), timeout_s=options["timeout"]
+        as_json = options["json"] or _is_at(address, "json_bind_address")
+        waits = options["ack"] or _is_at(address, "ack_bind_address")
+        keys, timeout_s = sender_keys(options["keys"]), options["timeout"]
+        if waits and (options["key"] or options["json"]):
+            raise CommandError("a key and --json are for sockets that do not answer: leave them out")
+        client: ZarkovClient | AcknowledgedClient = (
+            AcknowledgedClient(address, keys=keys, timeout_s=timeout_s)
+            if waits
+            else ZarkovClient(address, key=_key(options["key"]), keys=keys, timeout_s=timeout_s)
         )
-        count = 0
+        check_address(address)  # even if nothing is sent
+        sent, refused = 0, 0
         try:
-            for number, line in enumerate(tqdm(sys.stdin.buffer, unit=" lines", disable=None, leave=False), 1):
-                if line.strip():
-                    client.send(line.strip() if as_json else _as_bson(line, number))
-                    count += 1
+            messages = checked_messages(sys.stdin.buffer)  # type: ignore[arg-type]
+            for message in tqdm(messages, unit=" messages", disable=None, leave=False):
+                fault = message.fault or _send(client, message, as_json=as_json)
+                sent, refused = sent + (not fault), refused + bool(fault)
+                if fault and refused <= MOST_EXAMPLES:
+                    self.stderr.write(fault)
             client.close()
         except (CommandError, IngestError) as error:
             with contextlib.suppress(DeliveryError):
                 client.close()
-            raise CommandError(f"{error} ({count} messages were sent before)") from None
-        self.stdout.write(f"{count} messages sent to {address}")
+            raise CommandError(f"{error} ({sent} messages were sent before)") from None
+        if refused > MOST_EXAMPLES:
+            self.stderr.write(f"... and {refused - MOST_EXAMPLES} more")
+        self.stdout.write(f"{sent} messages sent to {address}{f', {refused} refused' if refused else ''}")
+        return 1 if refused else 0
 
 
-def _as_bson(line: bytes, number: int) -> bytes:
-    try:
-        value = json_reader.loads(line)
-        if not isinstance(value, dict):
-            raise CommandError(f"line {number} is a JSON {type(value).__name__}: write one object per line")
-        return bson.encode(value)
-    except (ValueError, BSONError, RecursionError, OverflowError) as error:
-        raise CommandError(f"line {number} is not a JSON document: {error.args[-1]}") from None
+def _send(client: ZarkovClient | AcknowledgedClient, message: CheckedMessage, *, as_json: bool) -> str:
+    """Send one message; return why it was refused, as far as that is known."""
+    if isinstance(client, ZarkovClient):
+        client.send(message.text if as_json else message.to_bson())
+        return ""
+    refusals = client.send([message.to_bson()]).rejected
+    return f"line {message.number}: {refusals[0]['code']}: {refusals[0]['message']}" if refusals else ""
 
 
 def _key(argument: str | None) -> bytes | None:
@@ -75,10 +90,11 @@ def _key(argument: str | None) -> bytes | None:
         raise CommandError(f"key file {argument[1:]}: {error.strerror}") from None
 
 
-def _json_address() -> str:
-    """Return the address at which the JSON socket listens, also if its port was chosen freely."""
+def _is_at(address: str, receiver: str) -> bool:
+    """Return whether an address has the port of one of our receivers, also if that was chosen freely."""
     config = settings.ZARKOV
-    return str(config.running_address("json_bind_address") or config.json_bind_address)
+    own = str(config.running_address(receiver) or getattr(config, receiver))
+    return _port(address) == _port(own) != ""
 
 
 def _port(address: str) -> str:

@@ -185,3 +185,15 @@ def test_a_task_without_period_is_not_rebuilt(task, run, run_context: RunContext
     run(definition)
     with pytest.raises(NotRebuildableError):
         rebuild(run_context, definition, NOON, NOON + DAY)
+
+
+def test_a_task_reads_references_in_events_as_documents(run, run_context: RunContext, producer: Producer, right):
+    definition = define("FieldsByName")
+    producer.send(event(owner={"$ref": "users", "$id": 1}, seen=[{"$ref": "pages", "$id": {"a": 1}, "$db": "x"}]))
+    run(definition)
+    producer.send({**event(), "context": {"$ref": "users", "$id": 1}})
+    run(definition)
+    assert values(run_context.database, "fieldsbyname") == {
+        "project": 1, "owner": 1, "seen": 1, "$ref": 3, "$id": 3, "$db": 1, "a": 1,
+    }  # fmt: skip
+    right(definition)

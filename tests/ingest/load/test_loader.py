@@ -18,9 +18,10 @@ from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
 from ingest.client import Receipt
-from ingest.exceptions import DeliveryError
+from ingest.exceptions import DeliveryError, LoadError
 from ingest.load import collection_import
-from ingest.load.file_format import LoadError, NumberedEvent, parse_mapping, read
+from ingest.load.column import parse_mapping
+from ingest.load.file_format import FileOptions, NumberedEvent, read
 from ingest.load.loader import BATCH_EVENTS, Bookmark, LoadResult, file_bookmark, load_file
 from tests.support.ingest.running import RunningIngester, sums
 from tests.support.waiting import eventually
@@ -35,7 +36,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def events(path: Path, *mapping: str) -> list[dict[str, Any]]:
-    lines = list(read(path, parse_mapping(mapping)))
+    lines = list(read(path, FileOptions(parse_mapping(mapping))))
     assert [line.fault for line in lines if line.fault] == []
     return [{name: v for name, v in bson.decode(line.event, AWARE).items() if name != "id"} for line in lines]
 
@@ -71,12 +72,12 @@ def test_columns_named_as_fields_need_no_mapping(tmp_path: Path) -> None:
 def test_a_mapping_that_does_not_fit_is_refused_with_the_reason(tmp_path: Path, mapping: list[str], text: str) -> None:
     path = write(tmp_path / "x.csv", "type,n\na,1\n")
     with pytest.raises(LoadError, match=text):
-        list(read(path, parse_mapping(mapping)))
+        list(read(path, FileOptions(parse_mapping(mapping))))
 
 
 def test_bad_lines_are_numbered_and_the_others_read(tmp_path: Path) -> None:
     table = write(tmp_path / "x.csv", "type,context.n\na,1\nb\nc,x\n\nd,4\n")
-    found = list(read(table, parse_mapping(["type=type", "context.n=context.n:int"])))
+    found = list(read(table, FileOptions(parse_mapping(["type=type", "context.n=context.n:int"]))))
     assert [(line.number, line.fault) for line in found] == [
         (2, ""), (3, "1 cells; the header has 2"), (4, "column context.n: 'x' cannot be read as int"), (6, "")
     ]  # fmt: skip
@@ -197,6 +198,17 @@ def test_importevents_imports_the_events_of_2011_once(command: Any, database: Da
         mongo_client.drop_database(other.name)
 
 
+def test_an_import_keeps_the_bytes_of_what_an_event_holds(mongo_client: Any, database: Database[Any]) -> None:
+    held = {"b": bson.Int64(1), "a": {"$ref": "users", "$id": 1}, "list": [{"x": 1, "$id": 2, "$ref": "c"}]}
+    database["old"].insert_one({"_id": 1, "type": "x", "extra": held, "jobs": []})
+    database["old"].insert_one({"_id": 2, "value": {"extra": held, "type": "x"}})
+    plain, wrapped = (list(collection_import.read(database["old"], value=value)) for value in (False, True))
+    element = bson.encode({"extra": held})[4:-1]
+    assert plain[0].event.count(element) == wrapped[1].event.count(element) == 1
+    assert (plain[0].fault, wrapped[1].fault) == ("", "")
+    assert set(bson.decode(wrapped[1].event)) == {"extra", "type", "id"}
+
+
 def test_an_import_resumes_from_any_kind_of_id(mongo_client: Any, database: Database[Any]) -> None:
     database["old"].insert_many(
         [{"_id": key, "type": "x"} for key in (1, 2.5, "a", "b", ObjectId(), datetime(2011, 7, 1, tzinfo=UTC))]
@@ -229,7 +241,7 @@ def test_a_dump_keeps_dates_that_python_cannot_read(tmp_path: Path) -> None:
 def test_columns_that_exclude_each_other_are_refused(tmp_path: Path, mapping: list[str], message: str) -> None:
     path = write(tmp_path / "x.csv", "url\n/a\n")
     with pytest.raises(LoadError, match=message):
-        list(read(path, parse_mapping(["type==visit", *mapping])))
+        list(read(path, FileOptions(parse_mapping(["type==visit", *mapping]))))
     header = write(tmp_path / "y.csv", "type,context.a,context\nx,1,2\n")
     with pytest.raises(LoadError, match=r"context and context\.a exclude each other"):
         list(read(header))

@@ -71,6 +71,68 @@ def test_zsend_sends_json_lines_as_in_2011(
     eventually(lambda: types(database) == ["b", "c", "d", "e", "nop"])
 
 
+TIMES = [
+    '{"type": "iso", "timestamp": "2024-01-31T12:00:00Z"}',
+    '{"type": "our own", "timestamp": {"$datetime": 1706702400}}',
+    '{"type": "mongo", "timestamp": {"$date": {"$numberLong": "1706702400000"}}}',
+    '{\n  "type": "lines",\n  "timestamp": "2024-01-31t12:00:00z",\n  "extra": [\n    {"a": 1}\n  ]\n}',
+]
+BAD = [
+    ('{"type": "x", "timestamp": "yesterday"}', "line 2: bad_timestamp"),
+    ('{"typ": "x"}', "line 4: unknown_field"),
+    ('{"type": "x", "type": "y"}', "line 6: repeated_field"),
+    ('{"type": "x", "extra":', "line 8 is not a JSON document"),
+    ("nonsense", "line 10 is not a JSON document"),
+    ("[]", "line 12 is a JSON list"),
+]
+
+
+@pytest.mark.parametrize("receiver", ["bson_bind_address", "json_bind_address", "ack_bind_address"])
+def test_zsend_reads_what_the_json_receiver_reads(
+    addresses: dict[str, str], manage: Manage, database: Database[Any], receiver: str
+) -> None:
+    done = manage("zsend", addresses[receiver], stdin="\ufeff" + "\n".join(TIMES) + "\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"4 messages sent to {addresses[receiver]}\n"
+    eventually(lambda: types(database) == ["iso", "lines", "mongo", "our own"])
+    moments = {event["timestamp"].isoformat() for event in database["event"].find()}
+    assert {moment.removesuffix("+00:00") for moment in moments} == {"2024-01-31T12:00:00"}
+
+
+@pytest.mark.parametrize("receiver", ["bson_bind_address", "json_bind_address", "ack_bind_address"])
+def test_zsend_says_what_is_refused_and_sends_the_rest(
+    addresses: dict[str, str], manage: Manage, database: Database[Any], receiver: str
+) -> None:
+    good = '{"type": "good"}'
+    done = manage("zsend", addresses[receiver], stdin="\n".join(f"{good}\n{bad}" for bad, _ in BAD) + f"\n{good}\n")
+    assert done.returncode == 1
+    assert done.stdout == f"7 messages sent to {addresses[receiver]}, 6 refused\n"
+    assert [line.startswith(start) for line, (_, start) in zip(done.stderr.splitlines(), BAD, strict=True)] == [
+        True
+    ] * 6
+    eventually(lambda: types(database) == ["good"] * 7)
+    assert sums(database)["quarantined"] == 0
+
+
+def test_zsend_sends_each_line_as_it_comes(
+    addresses: dict[str, str], environment: dict[str, str], database: Database[Any]
+) -> None:
+    command = [sys.executable, "manage.py", "zsend", addresses["bson_bind_address"]]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, text=True) as sender:
+        assert sender.stdin is not None
+        for sent in (["a"], ["a", "b"]):
+            sender.stdin.write(f'{{"type": "{sent[-1]}"}}\n')
+            sender.stdin.flush()
+            eventually(lambda sent=sent: types(database) == sent)
+        sender.stdin.close()
+        assert sender.wait(60) == 0
+
+
+def test_zsend_sends_no_shared_key_to_the_acknowledged_socket(addresses: dict[str, str], manage: Manage) -> None:
+    done = manage("zsend", "--ack", addresses["ack_bind_address"], "secret", stdin="{}")
+    assert (done.returncode, "leave them out" in done.stderr) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin", "expected"),
     [

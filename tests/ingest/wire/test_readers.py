@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import datetime as dt
+import gzip
 import json
+import lzma
 import struct
 import time
 from typing import Any
@@ -191,6 +194,13 @@ def test_json_accepts_an_object_or_lines_and_dates() -> None:
         ('{"type":"x","timestamp":7}', "bad_timestamp"),
         ('{"type":"x","a":1}', "unknown_field"),
         ('{"$command":"agg_complete"}', "unknown_command"),
+        ('{"type":"x","type":"y"}', "repeated_field"),
+        ('{"type":"x","extra":[{"a":1,"a":1}]}', "repeated_field"),
+        ('{"type":"x","extra":{"$numberLong":"x"}}', "bad_extended_json"),
+        ('{"type":"x","extra":{"$date":"x"}}', "bad_timestamp"),
+        ('[{"type":"x"},\n{"type":"y"', "bad_json"),
+        ('{"type":"x"}'.encode("utf-16-le"), "bad_json"),
+        (b"\xff\xfe{", "bad_json"),
         ('{"type":"x","context":' + '{"a":' * 5000 + "1" + "}" * 5001, "nested_too_deep"),
         ('{"type":"x","context":' + '{"a":' * 150 + "1" + "}" * 151, "nested_too_deep"),
     ],
@@ -203,6 +213,49 @@ def test_a_bad_line_leaves_the_others_alone() -> None:
     batch = from_json('{"type":"a"}\n{"type":\n{"type":"b"}')
     assert [e["type"] for e in stored(batch)] == ["a", "b"]
     assert [(r.code, r.index, r.raw) for r in batch.refusals] == [("bad_json", 1, b'{"type":')]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_no_line_is_lost_to_a_byte_order_mark(encoding: str) -> None:
+    one, two = '{"type":"a","extra":"é"}', '{"type":"b"}'
+    for message in (one, f"{one}\n{two}\n", f"{one}\r\n\r\n\ufeff{two}", f"{{\n{one[1:]}"):
+        batch = from_json(message.encode(encoding))
+        assert codes(batch) == []
+        assert [event["type"] for event in stored(batch)] == (["a", "b"] if two in message else ["a"])
+    assert [event["extra"] for event in stored(from_json(one.encode(encoding)))] == ["é"]
+
+
+PACKED = gzip.compress(b"".join(b"%d\n" % n for n in range(5000)), mtime=0)
+
+
+@pytest.mark.parametrize(
+    ("message", "meaning"),
+    [
+        (PACKED, "packed with gzip"),
+        (bz2.compress(PACKED), "packed with bzip2"),
+        (lzma.compress(PACKED), "packed with xz"),
+        (b"\x28\xb5\x2f\xfd" + PACKED, "packed with zstd"),
+        (b"PK\x03\x04" + PACKED, "packed with zip"),
+        (bytes(range(256)) * 9, "binary data that starts with 00 01 02"),
+        (b"\n" + bytes(range(256)) * 9 + b"\r\n\r\n", "binary data"),
+        (bson.encode({"type": "x", "extra": "a\nb\nc"}), "binary data"),
+        ('{"type":"x"}\n{"type":"y"}\n'.encode("utf-16-le"), "UTF-16 or UTF-32 without a byte order mark"),
+        ('{"type":"x"}\n{"type":"y"}\n'.encode("utf-16-be"), "UTF-16 or UTF-32 without a byte order mark"),
+    ],
+)
+def test_a_binary_message_is_kept_whole(message: bytes, meaning: str) -> None:
+    batch = from_json(message)
+    assert [(refusal.code, refusal.raw, refusal.index) for refusal in batch.refusals] == [("bad_json", message, 0)]
+    assert meaning in batch.refusals[0].message
+
+
+def test_binary_data_between_good_lines_is_kept_in_one_piece() -> None:
+    good, bad = b'{"type":"a"}\n', b"nonsense\n"
+    batch = from_json(bad + good + PACKED + b"\n" + good + bad + bad + b"\x00\n")
+    assert [event["type"] for event in stored(batch)] == ["a", "a"]
+    assert [refusal.raw for refusal in batch.refusals] == [b"nonsense", PACKED + b"\n", bad + bad + b"\x00\n"]
+    lines = from_json(bad + b"{\xe9}\n" + bad)
+    assert [refusal.raw for refusal in lines.refusals] == [b"nonsense", b"{\xe9}", b"nonsense"], "text stays in lines"
 
 
 def test_large_refused_input_is_kept_as_a_hash() -> None:

@@ -280,3 +280,19 @@ class HourAndDay(Task):
     def run(self, socket: Any, full: bool = False) -> None:
         self.subtask(ByHourInBerlin).start_mr(socket, "hours", full)
         self.subtask(CountByDay).start_mr(socket, "days", full)
+
+
+class FieldsByName(Task):
+    """Count the fields at any depth of whole events by their names."""
+
+    output = "fields_by_name"
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            waiting: list[Any] = [event["context"], event["extra"]]
+            for value in waiting:
+                waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+                yield from ((name, 1) for name in value) if isinstance(value, dict) else ()
+
+    def reduce(self, key: str, values: Iterable[int]) -> int:
+        return sum(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 import sys
@@ -68,12 +69,68 @@ def test_a_list_has_a_reason_for_each_rejected_event(server: Server, kind: str) 
     ]
 
 
+def test_a_document_with_the_fields_of_a_reference_is_stored_and_shown(server: Server, kind: str) -> None:
+    reference = {"$ref": "users", "$id": 7, "seen": [{"$ref": "pages", "$id": "x", "$db": "other"}]}
+    assert post(server, {"type": kind, "context": reference, "extra": reference})[1]["accepted"] == 1
+    stored(server, kind, 1)
+    status, _, body = server.request(f"api/v1/events/?type={kind}")
+    assert status == 200
+    (event,) = json.loads(body)["events"]
+    assert (event["context"], event["extra"]) == (reference, reference)
+
+
 def test_json_lines_are_accepted_line_by_line(server: Server, kind: str) -> None:
     good = json.dumps({"type": kind}).encode()
     body = good + b"\n" + b'{"type": \n' + b"\n" + good + b"\n"
     status, receipt = post(server, body, Content_Type="application/x-ndjson")
     assert (status, receipt["accepted"]) == (200, 2)
     assert [(item["index"], item["code"]) for item in receipt["rejected"]] == [(1, "bad_json")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_no_event_is_lost_to_a_byte_order_mark(server: Server, kind: str, encoding: str) -> None:
+    one, two = (json.dumps({"type": kind, "extra": n}) for n in (1, 2))
+    for number, body in enumerate((one, f"{one}\n{two}", f"[{one}, {two}]", f"{one}\n\ufeff{two}\n"), 1):
+        status, receipt = post(server, body.encode(encoding))
+        assert (status, receipt) == (200, {"accepted": 1 if number == 1 else 2, "rejected": []})
+
+
+def test_a_list_keeps_good_events_beside_any_bad_ones_and_each_as_it_was_sent(server: Server, kind: str) -> None:
+    good = json.dumps({"type": kind})
+    bad = [
+        ('{"type": "x", "type": "y"}', "repeated_field"),
+        ('{"type": "x", "extra": {"$numberLong": "x"}}', "bad_extended_json"),
+        ('{"type": "x", "extra":   NaN}', "bad_json"),
+        ("[" * 2000 + "]" * 2000, "nested_too_deep"),
+        ('{"type": "x", "timestamp": {"$date": "soon"}}', "bad_timestamp"),
+    ]
+    body = f"[{good}, {', '.join(text for text, _ in bad)}, {good}]"
+    status, receipt = post(server, body.encode())
+    assert (status, receipt["accepted"]) == (200, 2)
+    assert [(item["index"], item["code"]) for item in receipt["rejected"]] == [
+        (index, code) for index, (_, code) in enumerate(bad, 1)
+    ]
+    raws = {text.encode() for text, _ in bad}
+    eventually(lambda: raws <= {entry["raw"] for entry in server.database["quarantine"].find({"source": "http"})})
+
+
+def test_a_packed_or_broken_body_is_refused_and_kept_whole(server: Server, kind: str) -> None:
+    packed = gzip.compress("\n".join(json.dumps({"type": kind, "extra": n}) for n in range(500)).encode())
+    broken = f'[\n{{"type": "{kind}"}},\n{{"type": "{kind}"}}\n'.encode()
+    for body, meaning in ((packed, "packed with gzip"), (broken, "not JSON")):
+        status, receipt = post(server, body)
+        assert (status, receipt["accepted"], len(receipt["rejected"])) == (400, 0, 1)
+        assert meaning in receipt["rejected"][0]["message"]
+        kept = eventually(lambda body=body: server.database["quarantine"].find_one({"raw": body}))
+        assert (kept["code"], kept["bytes"]) == ("bad_json", len(body))
+
+
+@pytest.mark.parametrize("form", ["[%s]", "%s"])
+def test_too_many_events_at_once_are_400_as_a_list_and_as_lines(server: Server, form: str) -> None:
+    body = form % ("\n" if form == "%s" else ",").join(["{}"] * 100_001)
+    status, answer = post(server, body.encode())
+    assert (status, answer["error"]["code"]) == (400, "bad_request")
+    assert "100001 events" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"7", b'{"a": 1}', b"[{}]", b"\xff\xfe", b"null", b"NaN"])

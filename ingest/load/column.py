@@ -1,0 +1,151 @@
+"""Turn the cells of a row into the fields of an event: `FIELD=COLUMN:TYPE`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ingest.exceptions import LoadError
+from ingest.wire.json_value import loads
+from ingest.wire.time_text import DateError, parse_time
+
+FIELDS = ("type", "timestamp", "id", "context", "extra")
+UNITS = {"seconds": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # of a type that counts from 1970
+TYPES = ("text", "int", "float", "json", *UNITS)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_INTEGER = re.compile(r"[+-]?\d{1,40}", re.ASCII)
+_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_COUNT = re.compile(r"(-?\d+)(?:\.(\d+))?", re.ASCII)
+# By their number of digits: the unit of counts since 1970, all from 1973 on, and the form of a date without marks.
+_UNIT_BY_DIGITS = {9: "seconds", 10: "seconds", 12: "ms", 13: "ms", 15: "us", 16: "us", 18: "ns", 19: "ns"}
+_DATE_BY_DIGITS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%f"}
+_DATE_YEARS = range(1900, 2200)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The source of a field of an event: a column of a CSV file, or a text that is the same for all rows."""
+
+    field: str  # a path such as context.user
+    column: str
+    type: str = "text"
+    constant: bool = False
+
+
+def parse_mapping(texts: Sequence[str]) -> list[Column]:
+    """Parse `field=column`, `field=column:type` and `field==text`. Raise `LoadError`."""
+    found = []
+    for text in texts:
+        name, separator, column = text.partition("=")
+        if not separator or not column or name.split(".")[0] not in FIELDS:
+            raise LoadError(
+                f"--map {text!r}: write FIELD=COLUMN, FIELD=COLUMN:TYPE or FIELD==TEXT; fields are type, timestamp, "
+                f"id, context.NAME, extra and extra.NAME, types are {', '.join(TYPES)}"
+            )
+        if column.startswith("="):
+            found.append(Column(name, column[1:], constant=True))
+            continue
+        head, _, type_ = column.rpartition(":")
+        found.append(Column(name, head, type_) if head and type_ in TYPES else Column(name, column))
+    refuse_conflicts([column.field for column in found])
+    return found
+
+
+def refuse_conflicts(fields: Sequence[str]) -> None:
+    """Raise `LoadError` if a field is given twice, or both as a value and as a document with fields."""
+    for index, field in enumerate(fields):
+        for other in fields[index + 1 :]:
+            if field == other:
+                raise LoadError(f"{field} is given twice: leave one of them out")
+            shorter, longer = sorted((field, other), key=len)
+            if longer.startswith(f"{shorter}."):
+                raise LoadError(f"{shorter} and {longer} exclude each other: a value has no fields; leave one out")
+
+
+def document_of(cells: Sequence[str], columns: Sequence[Column], places: Mapping[str, int]) -> dict[str, Any]:
+    """Return the event of a row, without empty cells. Raise `ValueError` that names the column and the cell."""
+    document: dict[str, Any] = {}
+    for column in columns:
+        text = column.column if column.constant else cells[places[column.column]]
+        if text == "":
+            continue
+        *parents, last = column.field.split(".")
+        target = document
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[last] = _typed(text, column)
+    return document
+
+
+def _typed(text: str, column: Column) -> Any:
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise _unreadable(text, column, "not UTF-8: save the file as UTF-8")
+    stripped = text.strip(" ")
+    if column.type in UNITS:
+        if counted := _COUNT.fullmatch(stripped):
+            return _since_epoch(counted, column.type, column)
+    elif column.type == "int":
+        if _INTEGER.fullmatch(stripped) and -(2**63) <= int(stripped) < 2**63:
+            return int(stripped)
+    elif column.type == "float":
+        if _FLOAT.fullmatch(stripped) and math.isfinite(float(stripped)):
+            return float(stripped)
+    elif column.type == "json":
+        try:
+            return loads(text)
+        except (ValueError, RecursionError) as error:
+            reason = error.args[-1] if len(error.args) == 2 else error
+            raise _unreadable(text, column, f"not JSON: {reason}") from None
+    elif column.field == "timestamp":
+        return _time(stripped, column)
+    else:
+        return text
+    raise _unreadable(text, column, f"cannot be read as {column.type}")
+
+
+def _unreadable(text: str, column: Column, why: str) -> ValueError:
+    shown = f"{text[:57]!r}..." if len(text) > 60 else repr(text)
+    return ValueError(f"column {column.column}: {shown} {'is ' if why.startswith('not') else ''}{why}")
+
+
+def _time(text: str, column: Column) -> dt.datetime:
+    """Return the moment of a cell: a date, or a count since 1970 whose unit its number of digits tells."""
+    counted = _COUNT.fullmatch(text)
+    if counted is None:
+        try:
+            return parse_time(text)
+        except DateError as error:
+            raise ValueError(f"column {column.column}: {error.args[1]}") from None
+    digits = len(counted[1])
+    if counted[2] is None and digits in _DATE_BY_DIGITS and (found := _date(text, _DATE_BY_DIGITS[digits])):
+        return found
+    if digits in _UNIT_BY_DIGITS and text[0] not in "-0":
+        return _since_epoch(counted, _UNIT_BY_DIGITS[digits], column)
+    raise _unreadable(
+        text, column, "is no date such as 20240131, and too short or long for seconds or milliseconds since 1970: "
+        f"write 2024-01-31T12:00:00Z, or say what it counts: --map {column.field}={column.column}:seconds (ms, us, ns)"
+    )  # fmt: skip
+
+
+def _date(text: str, form: str) -> dt.datetime | None:
+    try:
+        found = dt.datetime.strptime(text, form).replace(tzinfo=dt.UTC)
+    except ValueError:
+        return None
+    return found if found.year in _DATE_YEARS else None
+
+
+def _since_epoch(counted: re.Match[str], unit: str, column: Column) -> dt.datetime:
+    whole, fraction = int(counted[1]), counted[2]
+    try:
+        moment = _EPOCH + dt.timedelta(
+            seconds=whole // UNITS[unit], microseconds=whole % UNITS[unit] * 10**6 // UNITS[unit]
+        )
+        part = float(f"0.{fraction}") / UNITS[unit] if fraction else 0.0
+        return moment + dt.timedelta(seconds=-part if counted[1].startswith("-") else part)
+    except OverflowError:
+        raise _unreadable(counted[0], column, f"is outside the years 1 to 9999 in {unit} since 1970") from None

@@ -1,0 +1,143 @@
+"""Split the text of a CSV file into rows (RFC 4180), so that a bad row does not take its neighbours along."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ingest.exceptions import LoadError
+from ingest.wire.text_encoding import BYTE_ORDER_MARK
+
+DELIMITERS = (",", ";", "\t", "|")
+MAX_LINE = 16 * 2**20  # characters of a CSV line, bytes of a JSON line: as long as a message
+MAX_QUOTED_CHARS = 2**21  # within which a quote must be closed; an event has at most 1 MiB
+_SEPARATOR_LINE = re.compile(r"sep=(.)[\r\n]*")  # written by Excel before the header
+_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_OPEN = "a quote is opened that is not closed, or not before a delimiter"
+
+Text = TypeVar("Text", str, bytes)
+Numbered = tuple[int, Text | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row with the number of its last line; or the number of a line that is no row, and why."""
+
+    number: int
+    cells: list[str] = field(default_factory=list)
+    fault: str = ""
+
+
+def read_delimiter(text: str) -> str:
+    """Return the delimiter that an option names: one character, or `tab`. Raise `LoadError`."""
+    found = _NAMES.get(text.lower(), text)
+    if len(found) != 1 or found in '"\r\n':
+        raise LoadError(f"--delimiter {text!r}: use one character, such as ';', or tab")
+    return found
+
+
+def bounded_lines(read_line: Callable[[int], Text]) -> Iterator[Numbered[Text]]:
+    """Yield the lines of a file with their numbers; None for one that is longer than `MAX_LINE`."""
+    number = 0
+    while line := read_line(MAX_LINE + 1):
+        number += 1
+        if len(line) <= MAX_LINE:
+            yield number, line
+            continue
+        end = line[-1:]
+        while end and end not in ("\n", "\r", b"\n"):
+            end = read_line(MAX_LINE)[-1:]
+        yield number, None
+
+
+class CsvTable:
+    """The header and the rows of a CSV file. Iterate once."""
+
+    def __init__(self, lines: Iterator[Numbered[str]], delimiter: str = "", wanted: Callable[[list[str]], bool] = bool):
+        """Read the header. Without a delimiter it is the one of `DELIMITERS` whose header has most names.
+
+        Those with which the header is `wanted` are preferred. Raise `LoadError`.
+        """
+        self._source = lines
+        self._waiting: deque[Numbered[str]] = deque()
+        csv.field_size_limit(MAX_LINE)
+        first = self._header_lines()
+        if first and (named := _SEPARATOR_LINE.fullmatch(first[0])):
+            delimiter, first = delimiter or named[1], self._header_lines()
+        headers = {mark: _cells(first, mark) for mark in ([delimiter] if delimiter else DELIMITERS)}
+        fitting = {mark: cells for mark, cells in headers.items() if isinstance(cells, list)}
+        if first and not fitting:
+            raise LoadError(f"line 1, the header, cannot be read: {next(iter(headers.values()))}")
+        wanted_ones = {mark: cells for mark, cells in fitting.items() if wanted(cells)} or fitting
+        self.delimiter = max(wanted_ones, key=lambda mark: len(wanted_ones[mark]), default=DELIMITERS[0])
+        self.header: list[str] = wanted_ones.get(self.delimiter, [])
+
+    def __iter__(self) -> Iterator[Row]:
+        while (taken := self._take()) is not None:
+            number, line = taken
+            if line is None:
+                yield Row(number, fault=f"the line has more than {MAX_LINE} characters")
+                continue
+            line = line.removeprefix(BYTE_ORDER_MARK)  # that of a file which was appended
+            if line.strip("\r\n"):
+                yield self._row(number, line)
+
+    def _take(self) -> Numbered[str] | None:
+        return self._waiting.popleft() if self._waiting else next(self._source, None)
+
+    def _header_lines(self) -> list[str]:
+        found: list[str] = []
+        while (taken := self._take()) is not None and taken[1] is not None:
+            if found or taken[1].strip("\r\n"):
+                found.append(taken[1] if found else taken[1].removeprefix(BYTE_ORDER_MARK))
+                if "".join(found).count('"') % 2 == 0 or sum(map(len, found)) > MAX_QUOTED_CHARS:
+                    break
+        return found
+
+    def _row(self, number: int, line: str) -> Row:
+        if '"' not in line:
+            return self._checked(number, line.rstrip("\r\n").split(self.delimiter))
+        cells = _cells([line], self.delimiter)
+        if cells is not _OPEN:
+            return self._checked(number, cells) if isinstance(cells, list) else Row(number, fault=cells)
+        return self._long_row(number, line)
+
+    def _long_row(self, number: int, line: str) -> Row:
+        """Return the row of several lines that starts here; if there is none, refuse this line alone."""
+        ahead: list[Numbered[str]] = []
+        chars, quotes = len(line), line.count('"')
+        while chars <= MAX_QUOTED_CHARS and (taken := self._take()) is not None:
+            ahead.append(taken)
+            if taken[1] is None:
+                break
+            chars, quotes = chars + len(taken[1]), quotes + taken[1].count('"')
+            if quotes % 2 == 0:
+                cells = _cells([line, *(text or "" for _, text in ahead)], self.delimiter)
+                if isinstance(cells, list) and len(cells) == len(self.header):
+                    return self._checked(taken[0], cells)
+                if cells is not _OPEN:
+                    break
+        self._waiting.extendleft(reversed(ahead))
+        return Row(number, fault=_OPEN)
+
+    def _checked(self, number: int, cells: list[str]) -> Row:
+        if len(cells) != len(self.header):
+            return Row(number, fault=f"{len(cells)} cells; the header has {len(self.header)}")
+        if len(cells) > 1 and not any(cells):
+            return Row(number, fault="all cells are empty")
+        if cells == self.header:
+            return Row(number, fault="the header once more, as if files had been put together")
+        return Row(number, cells)
+
+
+def _cells(lines: Sequence[str], delimiter: str) -> list[str] | str:
+    """Return the cells of one row, or why there is none; `_OPEN` if more lines could make it one."""
+    try:
+        rows = list(csv.reader(lines, delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        return _OPEN if "unexpected end of data" in str(error) else f"not CSV: {error}"
+    return rows[0] if len(rows) == 1 else f"{len(rows)} rows in one"

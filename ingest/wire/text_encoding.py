@@ -1,0 +1,76 @@
+"""Turn received bytes into text, and name what bytes are that are not text.
+
+Text is UTF-8, unless a byte order mark at its start names another encoding (Unicode 15, section 23.8; RFC 8259 section
+8.1 lets a reader of JSON ignore one).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+BYTE_ORDER_MARK = "\ufeff"
+UTF_8 = "utf-8"
+# UTF-32 first: its little-endian mark starts with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_MARK_STARTS = frozenset({codecs.BOM_UTF8[:1], *(mark[:1] for mark, _ in _MARKS)})
+# The first bytes of packed files, as the command `file` knows them, and how to unpack each.
+PACKED = (
+    (b"\x1f\x8b", "gzip", "gunzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "zstd -d"),
+    (b"BZh", "bzip2", "bunzip2"),
+    (b"\xfd7zXZ\x00", "xz", "unxz"),
+    (b"\x04\x22\x4d\x18", "lz4", "lz4 -d"),
+    (b"\x1f\x9d", "compress", "uncompress"),
+    (b"PK\x03\x04", "zip", "unzip"),
+    (b"PK\x05\x06", "zip", "unzip"),
+    (b"7z\xbc\xaf\x27\x1c", "7z", "7z x"),
+)
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # bytes that no text has, whatever its encoding
+
+
+def encoding_of(start: bytes) -> str:
+    """Return the encoding that a byte order mark at the start of some bytes names; UTF-8 without one."""
+    return next((name for mark, name in _MARKS if start.startswith(mark)), UTF_8)
+
+
+def to_text(raw: bytes) -> str:
+    """Return the text without its byte order mark. Raise `UnicodeDecodeError`."""
+    if raw[:1] not in _MARK_STARTS:
+        return raw.decode()
+    return raw.decode(encoding_of(raw)).removeprefix(BYTE_ORDER_MARK)
+
+
+def to_utf_8(raw: bytes) -> bytes:
+    """Return the same bytes, or UTF-8 if a mark names another encoding. Raise `UnicodeDecodeError`."""
+    return raw if raw[:1] not in _MARK_STARTS or encoding_of(raw) is UTF_8 else to_text(raw).encode()
+
+
+def packing_of(start: bytes) -> tuple[str, str] | None:
+    """Return the name of the compression that some bytes start with, and the command that undoes it; None if none."""
+    return next(((name, command) for mark, name, command in PACKED if start.startswith(mark)), None)
+
+
+def is_binary(raw: bytes) -> bool:
+    """Return whether there are bytes that no text in UTF-8 has."""
+    return _CONTROL.search(raw) is not None
+
+
+def lacks_mark(start: bytes) -> bool:
+    """Return whether bytes look like text in UTF-16 or UTF-32 without a byte order mark: every other byte is zero."""
+    pairs = start[: len(start) // 2 * 2][:64]
+    return len(pairs) >= 4 and any(not any(half) for half in (pairs[::2], pairs[1::2])) and any(pairs)
+
+
+def describe_binary(raw: bytes) -> str:
+    """Say what binary input seems to be, and what to do about it."""
+    if packing := packing_of(raw):
+        return f"packed with {packing[0]}: unpack it before it is sent"
+    if lacks_mark(raw):
+        return "text in UTF-16 or UTF-32 without a byte order mark: send UTF-8"
+    return f"binary data that starts with {raw[:12].hex(' ')}: send text in UTF-8"

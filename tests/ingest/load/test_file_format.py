@@ -1,0 +1,222 @@
+"""Files of `loadevents`: packed and damaged ones, lists in JSON, encodings, extended JSON."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+from bson import Int64
+
+from ingest.client import Receipt
+from ingest.exceptions import LoadError
+from ingest.load import json_array
+from ingest.load.file_format import FileOptions, NumberedEvent, read
+from ingest.load.loader import LoadResult, file_bookmark, load_file
+
+LINES = [json.dumps({"type": "x", "extra": f"{n * 2654435761 % 2**32:x}" * 3}) for n in range(2_000)]
+TEXT = "".join(f"{line}\n" for line in LINES).encode()
+
+
+def until_damage(path: Path) -> tuple[list[NumberedEvent], str]:
+    """Return what a file yields, and the error that ends it."""
+    found: list[NumberedEvent] = []
+    try:
+        found.extend(iter_into(path, found))
+    except LoadError as error:
+        return found, str(error)
+    return found, ""
+
+
+def iter_into(path: Path, found: list[NumberedEvent]) -> list[NumberedEvent]:
+    for event in read(path):
+        found.append(event)
+    return []
+
+
+def extras(path: Path, **options: Any) -> list[Any]:
+    lines = list(read(path, FileOptions(**options)))
+    assert [line.fault for line in lines if line.fault] == []
+    return [bson.decode(line.event).get("extra") for line in lines]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.csv", "x"])
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, bytes])
+def test_a_packed_file_is_read_whatever_its_name(tmp_path: Path, name: str, pack: Any) -> None:
+    path = tmp_path / name
+    path.write_bytes(pack(b"type,extra\nx,1\n" if ".csv" in name else b'{"type": "x", "extra": "1"}\n'))
+    assert extras(path) == ["1"]
+
+
+def test_several_packed_members_and_padding_are_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(gzip.compress(TEXT[:20_000]) + gzip.compress(TEXT[20_000:]) + bytes(512))
+    assert len(extras(path)) == len(LINES)
+
+
+@pytest.mark.parametrize(
+    ("start", "name", "command"),
+    [(b"\x28\xb5\x2f\xfd", "zstd", "zstd -d"), (b"PK\x03\x04", "zip", "unzip"), (b"\x04\x22\x4d\x18", "lz4", "lz4 -d"),
+     (b"7z\xbc\xaf\x27\x1c", "7z", "7z x"), (b"\x1f\x9d", "compress", "uncompress")],
+)  # fmt: skip
+def test_other_compressions_are_refused_by_name(tmp_path: Path, start: bytes, name: str, command: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(start + bytes(100))
+    with pytest.raises(LoadError, match=f"is packed with {name}.*`{command}`"):
+        list(read(path))
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+
+
+PACKED = gzip.compress(TEXT, mtime=0)
+HALF = len(PACKED) // 2
+
+
+@pytest.mark.parametrize(
+    ("content", "least", "meaning"),
+    [
+        (PACKED[:HALF], 900, f"the file ends at byte {HALF}"),
+        (PACKED[:-4], 2_000, f"the file ends at byte {len(PACKED) - 4}"),
+        (flipped(PACKED, len(PACKED) - 6), 2_000, "incorrect data check"),
+        (PACKED[:HALF] + bytes(range(256)) * 64, 900, "at about byte"),
+        (PACKED + b"trailing garbage", 2_000, f"at about byte {len(PACKED) + 1}"),
+        (PACKED + PACKED[:HALF], 2_900, f"the file ends at byte {len(PACKED) + HALF}"),
+        (PACKED + flipped(PACKED, 1), 2_000, f"at about byte {len(PACKED) + 1}"),
+    ],
+    ids=["cut", "no checksum", "bad checksum", "overwritten", "garbage", "second member cut", "second member damaged"],
+)
+def test_events_before_the_damage_of_a_packed_file_are_kept_and_the_damage_is_named(
+    tmp_path: Path, content: bytes, least: int, meaning: str
+) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(content)
+    found, error = until_damage(path)
+    assert "damaged gzip" in error
+    assert meaning in error
+    assert str(path) in error
+    good = [line for line in found if not line.fault]
+    assert len(good) >= least
+    assert [bson.decode(line.event)["extra"] for line in good[:900]] == [
+        json.loads(line)["extra"] for line in LINES[:900]
+    ]
+    assert [line.event for line in until_damage(path)[0]] == [line.event for line in found], "a repeat has the same ids"
+
+
+class Collecting:
+    """A client that accepts everything and remembers the ids."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def send(self, batch: list[bytes]) -> Receipt:
+        self.ids += [bson.decode(event)["id"] for event in batch]
+        return Receipt(len(batch))
+
+
+def test_a_damaged_file_sends_what_comes_before_and_a_repeat_sends_nothing_twice(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(PACKED[:HALF])
+    bookmark, client, result = file_bookmark(tmp_path / "run", path), Collecting(), LoadResult()
+    for _ in range(2):
+        with pytest.raises(LoadError, match="damaged gzip"):
+            load_file(client, path, result, bookmark=bookmark)  # type: ignore[arg-type]
+    assert len(client.ids) == len(set(client.ids)) == result.accepted >= 900
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_json_lines_are_read_in_the_encoding_of_their_mark(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes('{"type": "x", "extra": "é"}\r\n\n{"type": "x", "extra": 2}'.encode(encoding))
+    assert extras(path) == ["é", 2]
+
+
+def test_a_mark_in_the_middle_of_a_file_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes('{"type": "x", "extra": 1}\n'.encode("utf-8-sig") * 2)
+    assert extras(path) == [1, 1]
+    path.write_bytes('{"type": "x"}\n'.encode("utf-16-be"))
+    with pytest.raises(LoadError, match="without a byte order mark"):
+        list(read(path))
+
+
+@pytest.mark.parametrize("separators", [(", ", ": "), (",\n", ":"), ("\n ,\r\n", " : ")])
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_is_read_item_by_item(tmp_path: Path, separators: Any, indent: int | None, encoding: str) -> None:
+    path = tmp_path / "x.json"
+    events = [{"type": "x", "extra": {"n": n, "list": [1, "]"]}} for n in range(50)]
+    path.write_bytes(json.dumps(events, separators=separators, indent=indent).encode(encoding))
+    assert extras(path) == [event["extra"] for event in events]
+    assert [line.number for line in read(path, after=48)] == [49, 50]
+
+
+def test_bad_items_of_a_list_leave_the_others_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(
+        b'[{"type": "a"}, 7, {"type": "b", "extra": NaN}, {"a": 1, "a": 1}, {"type": "\xff"}, {"type": "c"}]'
+    )
+    found = list(read(path))
+    assert [(line.number, bool(line.fault)) for line in found] == [
+        (1, False), (2, True), (3, True), (4, True), (5, True), (6, False),
+    ]  # fmt: skip
+    path.write_bytes(b"[]")
+    assert list(read(path)) == []
+    path.write_bytes(b'[1]\n{"type": "a"}\n')
+    assert [bool(line.fault) for line in read(path)] == [True, False], "lists on lines of their own are bad lines"
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "meaning"),
+    [
+        ('[{"type": "a"}, {"type": "b"', 1, "item 2, or the file ends inside it"),
+        ('[{"type": "a"}, {"type": }]', 1, "not JSON at item 2"),
+        ('[{"type": "a"} {"type": "b"}]', 1, "item 1 of the list is followed by '{'"),
+        ('[{"type": "a"}] [{"type": "b"}', 1, "text follows the end of the list, after item 1"),
+        ("[", 0, "item 1, or the file ends"),
+    ],
+)
+def test_a_list_that_is_broken_is_read_up_to_the_break(tmp_path: Path, text: str, count: int, meaning: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(f"\n{text}")
+    found, error = until_damage(path)
+    assert len(found) == count
+    assert meaning in error
+
+
+def test_a_list_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_array, "PIECE_CHARS", 3)
+    values = [{"a": [1, 23, "x, ]y"]}, 12345, "text", [], None]
+    assert [json.loads(text) for text in json_array.items(io.StringIO(json.dumps(values, indent=1)))] == values
+    monkeypatch.setattr(json_array, "MAX_ITEM_CHARS", 20)
+    with pytest.raises(LoadError, match="longer than 20 characters"):
+        list(json_array.items(io.StringIO(json.dumps(["x" * 100]))))
+
+
+def test_mongoexports_values_are_read_or_kept_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(
+        '{"type": "a", "timestamp": {"$date": "2024-01-31T12:00:00Z"}, "extra": {"$numberLong": "5"}}\n'
+        '{"type": "a", "extra": {"$numberLong": "x"}}\n'
+    )
+    good, bad = read(path)
+    assert type(bson.decode(good.event)["extra"]) is Int64
+    assert "$numberLong is 'x'" in bad.fault
+    path.write_text('{"type": "a", "extra": [{"$numberLong": "x"}, {"$datetime": 0}]}')
+    assert extras(path, extended=False)[0][0] == {"$numberLong": "x"}
+
+
+def test_a_line_beyond_the_bound_and_a_command_are_refused_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.load.csv_rows.MAX_LINE", 100)
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"type": "a"}\n' + "x" * 500 + '\n{"$command": "agg_complete"}\n{"type": "b"}\n')
+    assert [bool(line.fault) for line in read(path)] == [False, True, True, False]

@@ -1,0 +1,60 @@
+"""Objects of a stream: where each ends, and which the ingester would refuse."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import bson
+import pytest
+
+from ingest.exceptions import LoadError
+from ingest.load.json_stream import checked_messages
+
+
+def read(data: bytes | str) -> list[tuple[int, Any]]:
+    """Return the number of each message with its type, or with the start of its fault."""
+    raw = data.encode() if isinstance(data, str) else data
+    return [
+        (message.number, message.fault[:20] or json.loads(message.text)["type"])
+        for message in checked_messages(io.BufferedReader(io.BytesIO(raw)))  # type: ignore[arg-type]
+    ]
+
+
+def pretty(type_: str) -> str:
+    return json.dumps({"type": type_, "extra": [{"a": 1}, {"a": "} ]"}]}, indent=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"type": "a"}\n\n{"type": "b"}', [(1, "a"), (3, "b")]),
+        (f"{pretty('a')}\n{pretty('b')}\n", [(1, "a"), (12, "b")]),
+        ('{"type": "a", "extra":\n{"type": "b"}\n', [(1, "line 1 is not a JSON"), (2, "b")]),
+        ('{"type": "a"}}\n{"type": "b"}', [(1, "line 1 is not a JSON"), (2, "b")]),
+        ('{"type": "a"} {"type": "b"}\n', [(1, "line 1 is not a JSON")]),
+        ('{"type": "a", "extra": "\n{"type": "b"}', [(1, "line 1 is not a JSON"), (2, "b")]),
+        ('{"type": "a"', [(1, "line 1 is not a JSON")]),
+        ("[1]\n7\n", [(1, "line 1 is a JSON lis"), (2, "line 2 is a JSON int")]),
+        ('{"$command": "event_noval", "typ": "x", "type": "a"}', [(1, "a")]),
+        ('{"$command": "refused", "type": "a"}', [(1, "line 1: unknown_comm")]),
+        ("", []),
+    ],
+)
+def test_objects_are_told_apart(text: str, expected: Any) -> None:
+    assert read(text) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_stream_is_read_in_the_encoding_of_its_mark(encoding: str) -> None:
+    assert read('{"type": "é"}\n\ufeff{"type": "b"}\n'.encode(encoding)) == [(1, "é"), (2, "b")]
+    with pytest.raises(LoadError, match="as its byte order mark says"):
+        read('{"type": "a"}'.encode("utf-16")[:-1])
+
+
+def test_a_message_is_sent_with_its_command() -> None:
+    text = b'{"$command": "event_noval", "colour": "red", "timestamp": "2024-01-31"}'
+    (message,) = checked_messages(io.BufferedReader(io.BytesIO(text)))  # type: ignore[arg-type]
+    found = bson.decode(message.to_bson())
+    assert (found["$command"], found["timestamp"].day) == ("event_noval", 31)
