@@ -20,7 +20,7 @@ MAX_INSTANT: Final = MAX_READING.replace(tzinfo=UTC)
 _TICK = timedelta(microseconds=1)  # the resolution of datetime
 _SECOND = timedelta(seconds=1)
 _PROBE = timedelta(days=7)
-_OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):?(\d\d)\Z", re.ASCII)
+_OFFSET = re.compile(r"([+-])(\d\d):(\d\d)(?::(\d\d))?\Z", re.ASCII)
 
 
 class WallClock:
@@ -32,9 +32,9 @@ class WallClock:
 
     @property
     def name(self) -> str:
-        """Return the name by which `wall_clock` finds the zone: `UTC`, `Europe/Berlin`, `+02:00`."""
+        """Return the name by which `wall_clock` finds the zone: `UTC`, `Europe/Berlin`, `+02:00`; "" if it has none."""
         if self.fixed_offset is None:
-            return str(getattr(self.zone, "key", "UTC"))
+            return str(getattr(self.zone, "key", ""))
         return str(self.zone).removeprefix("UTC") or "UTC"
 
     def reading(self, instant: datetime) -> datetime:
@@ -147,7 +147,7 @@ def _by_name(name: str) -> WallClock:
     if name == "UTC":
         return _by_zone(UTC)
     if match := _OFFSET.match(name):
-        offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
+        offset = timedelta(hours=int(match[2]), minutes=int(match[3]), seconds=int(match[4] or 0))
         return _by_zone(timezone(-offset if match[1] == "-" else offset))
     return _by_zone(ZoneInfo(name))
 
