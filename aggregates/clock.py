@@ -19,7 +19,7 @@ MIN_INSTANT: Final = MIN_READING.replace(tzinfo=UTC)
 MAX_INSTANT: Final = MAX_READING.replace(tzinfo=UTC)
 _TICK = timedelta(microseconds=1)  # the resolution of datetime
 _SECOND = timedelta(seconds=1)
-_PROBE = timedelta(days=7)
+_PROBE = timedelta(days=3)  # shorter than any offset has lasted (Africa/Freetown, four days in 1939)
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)(?::(\d\d))?\Z", re.ASCII)
 
 
@@ -90,7 +90,7 @@ class WallClock:
     def offsets(self, start: datetime, end: datetime) -> list[tuple[datetime, timedelta]]:
         """Return the offsets between two instants in order, each with the instant from which it holds.
 
-        The first holds from `start`. Two changes within a week may be missed; no zone is known to have had them.
+        The first holds from `start`.
         """
         found = [(start, self._offset_at(start))]
         while self.fixed_offset is None and start < end:
