@@ -280,3 +280,13 @@ class HourAndDay(Task):
     def run(self, socket: Any, full: bool = False) -> None:
         self.subtask(ByHourInBerlin).start_mr(socket, "hours", full)
         self.subtask(CountByDay).start_mr(socket, "days", full)
+
+
+class ByHourAsSpelled(CountByDay):
+    """Count by project and hour, as minutes of zero, and say nothing about periods or zones."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield f"{event['context']['project']}/{event['timestamp']:%Y-%m-%dT%H:00}", 1
+
+    period = Task.period
