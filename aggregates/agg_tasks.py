@@ -81,7 +81,7 @@ class EventsByType(Task):
 
 @register
 class EventsByMinute(Task):
-    """All events by type and minute (UTC); key `type/YYYY-MM-DDTHH:MM`, `/` and `%` of the type percent-encoded."""
+    """All events by type and minute (UTC); key `type/YYYY-MM-DDTHH:MM`; `/` and `%` in a type are percent-encoded."""
 
     fields = ["timestamp", "type"]
 

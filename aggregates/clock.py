@@ -19,8 +19,8 @@ MIN_INSTANT: Final = MIN_READING.replace(tzinfo=UTC)
 MAX_INSTANT: Final = MAX_READING.replace(tzinfo=UTC)
 _TICK = timedelta(microseconds=1)  # the resolution of datetime
 _SECOND = timedelta(seconds=1)
-_PROBE = timedelta(days=7)
-_OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):?(\d\d)\Z", re.ASCII)
+_PROBE = timedelta(days=3)  # shorter than any offset has lasted (Africa/Freetown, four days in 1939)
+_OFFSET = re.compile(r"([+-])(\d\d):(\d\d)(?::(\d\d))?\Z", re.ASCII)
 
 
 class WallClock:
@@ -32,9 +32,9 @@ class WallClock:
 
     @property
     def name(self) -> str:
-        """Return the name by which `wall_clock` finds the zone: `UTC`, `Europe/Berlin`, `+02:00`."""
+        """Return the name by which `wall_clock` finds the zone: `UTC`, `Europe/Berlin`, `+02:00`; "" if it has none."""
         if self.fixed_offset is None:
-            return str(getattr(self.zone, "key", "UTC"))
+            return str(getattr(self.zone, "key", ""))
         return str(self.zone).removeprefix("UTC") or "UTC"
 
     def reading(self, instant: datetime) -> datetime:
@@ -90,7 +90,7 @@ class WallClock:
     def offsets(self, start: datetime, end: datetime) -> list[tuple[datetime, timedelta]]:
         """Return the offsets between two instants in order, each with the instant from which it holds.
 
-        The first holds from `start`. Two changes within a week may be missed; no zone is known to have had them.
+        The first holds from `start`.
         """
         found = [(start, self._offset_at(start))]
         while self.fixed_offset is None and start < end:
@@ -147,7 +147,7 @@ def _by_name(name: str) -> WallClock:
     if name == "UTC":
         return _by_zone(UTC)
     if match := _OFFSET.match(name):
-        offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
+        offset = timedelta(hours=int(match[2]), minutes=int(match[3]), seconds=int(match[4] or 0))
         return _by_zone(timezone(-offset if match[1] == "-" else offset))
     return _by_zone(ZoneInfo(name))
 

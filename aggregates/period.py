@@ -66,8 +66,8 @@ def day(text: str, zone: Zone = UTC) -> Span:
 
 
 def week(text: str, zone: Zone = UTC) -> Span:
-    """Return the seven days from `2011-06-27` on, a Monday in the keys of ZQL and `week_key`."""
-    start = datetime.strptime(text, "%Y-%m-%d")
+    """Return the seven days from `2011-06-27` on, a Monday in the keys of `week_key`; `2011-W26` is accepted too."""
+    start = datetime.fromisoformat(text) if "W" in text[:8] else datetime.strptime(text, "%Y-%m-%d")
     return _span(start, _after(start, 7), "week", zone)
 
 

@@ -10,12 +10,14 @@ from django.contrib import admin
 from django.utils import timezone
 from django.utils.timesince import timesince
 
+from aggregates.clock import wall_clock
+
 _MINUTE_S = 60
 
 
 def exact(then: datetime | None) -> str:
     """Format a moment to the second, in the configured time zone; a dash for None."""
-    return f"{timezone.localtime(then):%Y-%m-%d %H:%M:%S}" if then else "–"
+    return wall_clock(timezone.get_current_timezone()).reading(then).isoformat(" ", "seconds") if then else "–"
 
 
 def moment(field: str, label: str, ordering: str | None = None) -> Callable[[Any, Any], str]:

@@ -42,8 +42,8 @@ class KeyTime:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> KeyTime:
-        """Restore from the result of `to_document`; other fields are ignored."""
-        return cls(str(document.get("zone") or "UTC"), document.get("step"), document.get("asked", 0))
+        """Restore from the result of `to_document`; other fields are ignored. A zone unknown here is read as UTC."""
+        return cls(known_zone(document.get("zone")) or "UTC", document.get("step"), document.get("asked", 0))
 
 
 def tell(task: Task, keys: Iterable[Any]) -> KeyTime:
@@ -66,25 +66,32 @@ def _answers(task: Task, keys: Iterable[Any], own: str | None) -> Iterator[tuple
             yield _zone(span, own), _step(span)
 
 
+def known_zone(zone: Any) -> str | None:
+    """Return the name of a zone; None if it has no name, or is not in the time zone database."""
+    try:
+        return wall_clock(zone).name or None
+    except (ValueError, KeyError, OSError, TypeError, AttributeError):  # ZoneInfoNotFoundError is a KeyError
+        return None
+
+
 def _own_zone(task: Task) -> str | None:
     """Return the name of the task's own zone; None if it has none, or one that is unknown."""
-    zone = task.zone
-    if zone is None:
+    if task.zone is None:
         return None
-    try:
-        return wall_clock(zone).name
-    except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
-        log.warning("zone of task unknown, UTC is used task=%s zone=%r error=%s", type(task).__qualname__, zone, error)
-        return None
+    name = known_zone(task.zone)
+    if name is None:
+        log.warning("zone of task unknown, UTC is used task=%s zone=%r", type(task).__qualname__, task.zone)
+    return name
 
 
 def _zone(span: Pair, own: str | None) -> str:
+    """Return the zone of a span; for a plain pair, which has none, that of the task, else that of its datetimes."""
     if isinstance(span, Span):
-        return wall_clock(span.zone).name
+        return wall_clock(span.zone).name or own or "UTC"
     if own is not None:
         return own
     zone = span[0].tzinfo
-    return wall_clock(zone).name if zone is not None and getattr(zone, "key", None) else "UTC"
+    return (wall_clock(zone).name or "UTC") if zone is not None else "UTC"
 
 
 def _step(span: Pair) -> Step:

@@ -90,7 +90,8 @@ class RunContext:
             entry, task = known.get(output), _saying(plan, output)
             if again or entry is None or (has_period(type(task)) and entry["asked"] < ENOUGH):
                 told = tell(task, self._sample_keys(output, position.generation))
-                entry = {"output": output, "code": plan.version, **told.to_document()}
+                if told.asked or entry is None:  # the collection may just have been replaced
+                    entry = {"output": output, "code": plan.version, **told.to_document()}
             entries.append(entry)
         if entries != list(position.key_times):
             self.position_store.record_key_times(position.name, entries)

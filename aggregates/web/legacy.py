@@ -55,7 +55,7 @@ def qr(request: HttpRequest) -> HttpResponse:
         check_field(sort.removeprefix("-"), f"q-{number}.sort")
         limit = read_number(wanted.get("limit") or "", f"q-{number}.limit", 1, MAX_RANKED, MAX_RANKED)
         answers[wanted["n"]] = ranking.read_ranked(database(), name, condition, sort, limit)
-    return json_response(answers, headers=_freshness(queries))
+    return json_response(answers, headers=freshness.least_current(database(), _positions(queries).values()).headers())
 
 
 @_query_view
@@ -68,18 +68,24 @@ def collections(request: HttpRequest) -> HttpResponse:
 
 def _time_series(rights: Rights, queries: list[dict[str, Any]]) -> HttpResponse:
     rights.require(READ)
+    collections = [_readable_collection(rights, wanted) for wanted in queries]
+    positions = _positions(queries)
     answers = {}
-    for wanted in queries:
-        name = _readable_collection(rights, wanted)
-        documents = query.read_range(database(), name, wanted.get("b"), wanted.get("e"))
-        key_time = output_position.key_time(database(), (name or "").removeprefix(query.NAMESPACE))
-        answers[wanted["n"]] = points.by_field(documents, key_time.zone)
-    return json_response(answers, headers=_freshness(queries))
+    for wanted, collection in zip(queries, collections, strict=True):
+        documents = query.read_range(database(), collection, wanted.get("b"), wanted.get("e"))
+        name = _output(wanted)
+        answers[wanted["n"]] = points.by_field(documents, output_position.key_time(positions[name], name).zone)
+    return json_response(answers, headers=freshness.least_current(database(), positions.values()).headers())
 
 
-def _freshness(queries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    names = [q.get("p", query.NAMESPACE) + q["c"] for q in queries]
-    return freshness.least_current(database(), [name.removeprefix(query.NAMESPACE) for name in names]).headers()
+def _positions(queries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the position of each output, to be read before its documents: an answer is never older than it says."""
+    names = dict.fromkeys(_output(wanted) for wanted in queries)
+    return {name: output_position.find(database(), name) for name in names}
+
+
+def _output(wanted: Mapping[str, Any]) -> str:
+    return str(wanted.get("p", query.NAMESPACE) + wanted["c"]).removeprefix(query.NAMESPACE)
 
 
 def _readable_collection(rights: Rights, wanted: Mapping[str, Any]) -> str | None:

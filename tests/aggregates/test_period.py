@@ -49,6 +49,7 @@ def at(text: str) -> datetime:
         (period.day, "2018-02-17", "America/Sao_Paulo", "2018-02-17T02:00Z", "2018-02-18T03:00Z"),
         (period.day, "2011-12-30", "Pacific/Apia", "2011-12-30T10:00Z", "2011-12-30T10:00Z"),
         (period.week, "2011-10-24", "Europe/Berlin", "2011-10-23T22:00Z", "2011-10-30T23:00Z"),
+        (period.week, "2011-W43", "Europe/Berlin", "2011-10-23T22:00Z", "2011-10-30T23:00Z"),
         (period.month, "2011-10", "Europe/Berlin", "2011-09-30T22:00Z", "2011-10-31T23:00Z"),
         (period.year, "2011", "Europe/Berlin", "2010-12-31T23:00Z", "2011-12-31T23:00Z"),
     ],

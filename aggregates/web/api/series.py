@@ -122,13 +122,14 @@ class RankedView(ApiView):
         check_field(sort.removeprefix("-"), "sort")
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 100, 20)
         span = asked_span(request.GET, settings.ZARKOV.time_zone, datetime.now(UTC))
-        key_zone = output_position.key_time(database(), name).zone
+        position = output_position.find(database(), name)
+        key_zone = output_position.key_time(position, name).zone
         inside = None if span == TimeSpan(None, None) else partial(query.starts_inside, span=span, zone=key_zone)
         collection = query.collection_name(name)
         found = ranking.read_ranked(database(), collection, condition, sort, limit, inside=inside)
         if not found:
             require_known(rights, name)
-        state = {"documents": plain(found), **freshness.read(database(), name).document()}
+        state = {"documents": plain(found), **freshness.of_position(database(), position).document()}
         return with_etag(request, state)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from pymongo.database import Database
 
 from aggregates.web.json_encoding import to_json
-from aggregates.web.series import freshness
+from aggregates.web.series import freshness, output_position
 from aggregates.web.series.query import SeriesQuery, read_series
 
 Notice = Mapping[str, Any]
@@ -74,8 +74,9 @@ class SeriesFeed:
     def read(self) -> dict[str, Any]:
         """Return the whole answer in the form of the API."""
         database = self._open_database()
-        current = freshness.read(database, self.query.name)
-        chart = read_series(database, self.query)
+        position = output_position.find(database, self.query.name)
+        current = freshness.of_position(database, position)
+        chart = read_series(database, self.query, position)
         return {"series": [series.document() for series in chart.series], **chart.facts(), **current.document()}
 
     def whole(self, state: dict[str, Any]) -> StreamMessage:

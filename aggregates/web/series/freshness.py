@@ -15,7 +15,6 @@ from ingest.exceptions import StoreUnpreparedError
 from ingest.store.store import Watermark, read_watermark
 
 HEADERS: Final = {"through": "X-Zarkov-Through", "complete_through": "X-Zarkov-Complete-Through"}
-_FIELDS = {"position": 1, "complete_through": 1, "aggdef": 1, "store": 1, "epoch": 1}
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,12 @@ class Freshness:
 
 def read(database: Database[dict[str, Any]], name: str) -> Freshness:
     """Return the freshness of the aggregate whose output is `zagg.<name>`."""
-    document = output_position.find(database, name, _FIELDS)
-    return from_position(document, watermark(database) if document else None)
+    return of_position(database, output_position.find(database, name))
+
+
+def of_position(database: Database[dict[str, Any]], position: Mapping[str, Any]) -> Freshness:
+    """Return the freshness of an output, given its position as `output_position.find` returns it."""
+    return from_position(position, watermark(database) if position else None)
 
 
 def watermark(database: Database[dict[str, Any]]) -> Watermark | None:
@@ -67,9 +70,9 @@ def from_position(document: Mapping[str, Any], now: Watermark | None) -> Freshne
     return Freshness(through, complete, document.get("aggdef"))
 
 
-def least_current(database: Database[dict[str, Any]], names: Iterable[str]) -> Freshness:
-    """Return the freshness of an answer made of several aggregates: that of the least current one."""
-    found = [read(database, name) for name in dict.fromkeys(names)]
+def least_current(database: Database[dict[str, Any]], positions: Iterable[Mapping[str, Any]]) -> Freshness:
+    """Return the freshness of an answer made of several aggregates, given their positions: that of the oldest one."""
+    found = [of_position(database, position) for position in positions]
     through = [item.through for item in found if item.through is not None]
     complete = [item.complete_through for item in found if item.complete_through is not None]
     return Freshness(min(through, default=None), min(complete, default=None))

@@ -11,32 +11,34 @@ from pymongo.database import Database
 from aggregates.keys.key_time import KeyTime
 
 POSITIONS = "agg.position"  # one document per output, see docs/architecture.md
+_FIELDS = dict.fromkeys(
+    ("position", "complete_through", "aggdef", "store", "epoch", "definition", "key_times", "lead"), 1
+)
 
 
-def find(database: Database[dict[str, Any]], name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `fields` of the position of the output `zagg.<name>`; empty for a collection that no AggDef fills.
+def find(database: Database[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return what readers need of the position of the output `zagg.<name>`; empty if no AggDef fills it.
 
     If a definition has several outputs, only the first has the position; the others point to it. Outputs that events
     name (`start_xmr` without `outputs`) belong to the position of their pattern.
     """
     names = [name, *_patterns(name)]
-    found = {each["_id"]: each for each in database[POSITIONS].find({"_id": {"$in": names}}, {**fields, "lead": 1})}
+    found = {each["_id"]: each for each in database[POSITIONS].find({"_id": {"$in": names}}, _FIELDS)}
     document = next((found[each] for each in names if each in found), {})
     if lead := document.get("lead"):
-        document = found.get(lead) or database[POSITIONS].find_one({"_id": lead}, dict(fields)) or document
+        document = found.get(lead) or database[POSITIONS].find_one({"_id": lead}, _FIELDS) or document
     return document
 
 
-def key_time(database: Database[dict[str, Any]], name: str) -> KeyTime:
-    """Return how the keys of the output `zagg.<name>` are read.
+def key_time(position: Mapping[str, Any], name: str) -> KeyTime:
+    """Return how the keys of the output `zagg.<name>` are read, by the position that `find` has found.
 
     Without a record, keys are in UTC. Those of a collection that no run of an AggDef has filled, which leaves the
     fingerprint of its definition, are in `time_zone`, as in 2011.
     """
-    document = find(database, name, {"definition": 1, "key_times": 1})
-    if not document.get("definition"):
+    if not position.get("definition"):
         return KeyTime(settings.ZARKOV.time_zone)
-    recorded = {entry["output"]: entry for entry in document.get("key_times") or ()}
+    recorded = {entry["output"]: entry for entry in position.get("key_times") or ()}
     entry = next((recorded[each] for each in (name, *_patterns(name)) if each in recorded), None)
     return KeyTime.from_document(entry) if entry else KeyTime()
 

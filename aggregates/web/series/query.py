@@ -81,10 +81,16 @@ def read_range(
     return _read(database, collection, {"_id": bounds} if bounds else {}, {"value": 1})
 
 
-def read_series(database: Database[dict[str, Any]], query: SeriesQuery, now: datetime | None = None) -> ChartData:
+def read_series(
+    database: Database[dict[str, Any]],
+    query: SeriesQuery,
+    position: Mapping[str, Any],
+    now: datetime | None = None,
+) -> ChartData:
     """Answer `query` with one MongoDB query (plus two one-key reads if it has a range).
 
-    Raise `BadRequestError` for an invalid range and `TooLargeError` for more than `MAX_DOCUMENTS`.
+    `position` is that of the output, from `output_position.find`. Raise `BadRequestError` for an invalid range and
+    `TooLargeError` for more than `MAX_DOCUMENTS`.
     """
     now = now or datetime.now(UTC)
     span = read_span(query.start, query.end, query.zone, now)
@@ -95,7 +101,7 @@ def read_series(database: Database[dict[str, Any]], query: SeriesQuery, now: dat
     documents = _read(database, collection, {"_id": bounds} if bounds else {}, {"value": 1})
     chart = points.by_dimension(
         documents,
-        key_time=output_position.key_time(database, query.name),
+        key_time=output_position.key_time(position, query.name),
         prefix=query.prefix,
         fields=query.fields,
         span=span,
@@ -109,10 +115,10 @@ def read_series(database: Database[dict[str, Any]], query: SeriesQuery, now: dat
 def stream(database: Database[dict[str, Any]], collection: str, prefix: str, span: TimeSpan) -> Iterator[Any]:
     """Yield all documents of a range in order of `_id`, from one cursor; for exports of any size.
 
-    A switch of generations does not break it: the open cursor continues to
-    read the old one.
+    A switch of generations does not break it: the open cursor continues to read the old one.
     """
-    zone = output_position.key_time(database, collection.removeprefix(NAMESPACE)).zone
+    name = collection.removeprefix(NAMESPACE)
+    zone = output_position.key_time(output_position.find(database, name), name).zone
     bounds = _bounds(database, collection, prefix, span)
     with database[collection].find({"_id": bounds} if bounds else {}, {"state": 0}).sort("_id", 1) as cursor:
         for document in cursor:

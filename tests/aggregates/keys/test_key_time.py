@@ -89,6 +89,13 @@ def test_what_most_keys_say_is_taken_and_odd_keys_say_nothing() -> None:
     assert of(read, "total", "x") == ("UTC", None)
 
 
+def test_a_zone_that_is_unknown_here_is_read_as_utc() -> None:
+    for zone in ("Mars/Base", None, 5, ""):
+        assert KeyTime.from_document({"output": "x", "code": "y", "zone": zone, "step": "day"}) == KeyTime("UTC", "day")
+    for zone in ("UTC", "Europe/Berlin", "+05:30", "-00:44:30"):
+        assert KeyTime.from_document(KeyTime(zone, 300, 9).to_document()) == KeyTime(zone, 300, 9)
+
+
 def key_times(run_context: RunContext, name: str) -> dict[str, KeyTime]:
     position = run_context.position_store.get(name)
     return {entry["output"]: KeyTime.from_document(entry) for entry in position.key_times}

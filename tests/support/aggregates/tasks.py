@@ -296,3 +296,13 @@ class FieldsByName(Task):
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
         return sum(values)
+
+
+class ByHourAsSpelled(CountByDay):
+    """Count by project and hour, as minutes of zero, and say nothing about periods or zones."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield f"{event['context']['project']}/{event['timestamp']:%Y-%m-%dT%H:00}", 1
+
+    period = Task.period

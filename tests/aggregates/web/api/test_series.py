@@ -104,6 +104,32 @@ def test_series_export_ranked_and_live_streams_read_a_range_alike(
     assert [y for _, y in json.loads(text.partition("data: ")[2])["series"][0]["data"]] == values
 
 
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Kiritimati"])
+@pytest.mark.parametrize("fill", ["", "zero"])
+def test_ranges_reach_to_the_ends_of_time(
+    open_site: Any, aggregate: Aggregate, client: Client, zone: str, fill: str
+) -> None:
+    keys = ["0001-01-02", "0001-01-04", "2024-01-01", "9999-12-30", "9999-12-31"]
+    aggregate("ends", {key: number for number, key in enumerate(keys, start=1)}, key_time=KeyTime(zone, "day"))
+    for asked, expected in (
+        ({"to": "0001-01-02"}, [1]),
+        ({"from": "0001", "to": "0001"}, [1, 2]),
+        ({"from": "9999", "to": "9999"}, [4, 5]),
+        ({"from": "9999-12-31"}, [5]),
+        ({"from": "0001-01-01T00:00", "to": "9999-12-31T23:59:59.999999"}, [1, 2, 3, 4, 5]),
+    ):
+        answer = client.get("/api/v1/series/ends/", {**asked, "tz": zone})
+        (line,) = answer.json()["series"]
+        assert [y for _, y in line["data"]] == expected, asked
+        if len(expected) < 5:
+            (line,) = client.get("/api/v1/series/ends/", {**asked, "tz": zone, "fill": fill}).json()["series"]
+            assert [y for _, y in line["data"] if y] == expected, asked
+        exported = client.get("/api/v1/export/ends.csv", {**asked, "tz": zone})
+        assert len(b"".join(exported.streaming_content).splitlines()) == len(expected) + 1
+        for path in ("events/", "quarantine/", "ranked/ends/"):
+            assert client.get(f"/api/v1/{path}", {**asked, "tz": zone}).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [

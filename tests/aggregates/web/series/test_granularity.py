@@ -158,6 +158,19 @@ def test_days_follow_local_midnights_across_summer_time() -> None:
     assert [(b - a) / 3_600_000 for a, b in itertools.pairwise(days)] == [24, 23, 24]
 
 
+@pytest.mark.parametrize(
+    ("zone", "begin"),
+    [("Africa/Freetown", "1939-08-20"), ("America/Noronha", "2000-10-01"), ("Asia/Gaza", "2040-10-10")],
+)
+def test_an_offset_that_lasts_for_days_only_is_not_missed(zone: str, begin: str) -> None:
+    first = datetime.fromisoformat(begin).replace(tzinfo=UTC)
+    keys = [period.hour_key(first + n * HOUR, zone) for n in range(30 * 24)]
+    found = chart(keys, zone, "hour")
+    assert set(starts(found)) >= {point[0] for point in found.series[0].data}
+    days = chart([period.day_key(first + n * HOUR, zone) for n in range(30 * 24)], zone)
+    assert starts(days) == [point[0] for point in days.series[0].data]
+
+
 def test_months_and_years_have_their_own_lengths() -> None:
     months = Granularity("month", "UTC").starts(at("2023-12-01T00:00Z"), at("2024-03-01T00:00Z"))
     assert months == [at(f"{month}-01T00:00Z") for month in ("2023-12", "2024-01", "2024-02", "2024-03")]
