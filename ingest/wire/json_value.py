@@ -59,6 +59,11 @@ def _count_names(value: Any) -> int:
     return count
 
 
+def loads_as_written(text: bytes | str) -> Any:
+    """Decode JSON as `loads` does, but into nothing but JSON's own types."""
+    return _decode(_PLAIN, (to_text(text) if isinstance(text, bytes) else text).strip(BLANKS))
+
+
 def is_one_value(text: bytes) -> bool:
     """Return whether the text is a single JSON value, whatever it holds."""
     try:
