@@ -162,16 +162,16 @@ class QuarantineAdmin(admin.ModelAdmin):
 
     def _entry(self, request: HttpRequest, entry: dict[str, Any], text: str | None) -> HttpResponse:
         raw = entry.get("raw", entry.get("raw_start", b""))
-        mended = quarantine_replay.mended_of(entry)
         readable = quarantine_replay.decoded(entry)
         context = self._context(request, f"Refused: {CODES.get(entry['code'], entry['code'])}") | {
             "key": key_text(entry["_id"]),
             "entry": entry,
             "hex": hex_dump(raw[:HEX_BYTES]),
             "hex_cut": len(raw) > HEX_BYTES,
-            "plain": raw[:TEXT_BYTES].decode("utf-8", "replace"),
+            "plain": quarantine_replay.raw_text(raw[:TEXT_BYTES]),
+            "is_whole": "raw" in entry,
             "readable": quarantine_replay.as_text(readable) if readable is not None else "",
-            "text": text if text is not None else quarantine_replay.as_text(mended) if mended is not None else EMPTY,
+            "text": text if text is not None else quarantine_replay.text_to_mend(entry) or EMPTY,
             "is_mended": "mended" in entry,
         }
         return TemplateResponse(request, "admin/ingest/quarantineentry/change_form.html", context)
@@ -202,7 +202,9 @@ def preview(entry: dict[str, Any]) -> str:
     """Return the start of the input as one line of text; empty if the list leaves out its bytes."""
     raw = entry.get("raw", b"")
     document = quarantine_replay.decoded(entry) if raw else None
-    text = str(raw, "utf-8", "replace") if document is None or raw[:1] in b"{[" else quarantine_replay.as_text(document)
+    text = (
+        quarantine_replay.raw_text(raw) if document is None or raw[:1] in b"{[" else quarantine_replay.as_text(document)
+    )
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= PREVIEW_CHARS else f"{line[: PREVIEW_CHARS - 1]}…"
 

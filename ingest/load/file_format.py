@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +16,7 @@ from ingest.exceptions import LoadError
 from ingest.load import json_array
 from ingest.load.column import FIELDS, Column, document_of, refuse_conflicts
 from ingest.load.csv_rows import MAX_LINE, CsvTable, Row, bounded_lines
+from ingest.load.json_stream import joined_lines
 from ingest.load.packed_file import opened
 from ingest.store.rotation import RotationError, read_dump
 from ingest.wire.event import MAX_MESSAGE_BYTES
@@ -50,9 +51,10 @@ class FileOptions:
 def read(path: Path, options: FileOptions | None = None, *, after: int = 0) -> Iterator[NumberedEvent]:
     """Yield the events after line `after` of a file named `.bson`, `.csv` or else (JSON), each also packed.
 
-    JSON is one object per line, or one list. An event without `id` gets one made of the whole file's content and the
-    line number (in a dump: of the stored document), so that no event is stored twice if the file is loaded again, under
-    any name. Raise `LoadError`; what was yielded before stands in the file before the place that it names.
+    JSON is one object after the other, each on a line or on several, or one list. An event without `id` gets one made
+    of the whole file's content and the line number (in a dump: of the stored document), so that no event is stored
+    twice if the file is loaded again, under any name. Raise `LoadError`; what was yielded before stands in the file
+    before the place that it names.
     """
     options = options or FileOptions()
     name = path.name
@@ -109,13 +111,15 @@ def _json(path: Path, after: int, extended: bool) -> Iterator[NumberedEvent]:
             return
         with file if encoding == UTF_8 else _as_text(file, encoding) as source:
             read_line: Callable[[int], Any] = source.readline
-            for number, line in bounded_lines(read_line):
-                if number <= after:
-                    continue
-                if line is None:
+            lines = bounded_lines(read_line)
+            encoded = ((number, line.encode() if isinstance(line, str) else line) for number, line in lines)
+            for first, number, value in joined_lines(line for line in encoded if line[0] > after):
+                if value is None:
                     yield NumberedEvent(number, fault=f"the line has more than {MAX_LINE} bytes")
-                elif line.strip():
-                    yield made(number, line)
+                else:
+                    event = made(number, value)
+                    beginning = f"from line {first} on: " if event.fault and first < number else ""
+                    yield replace(event, fault=beginning + event.fault) if beginning else event
 
 
 def _is_list(start: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ingest.exceptions import LoadError
@@ -32,26 +32,37 @@ class CheckedMessage:
 
 
 def checked_messages(file: io.BufferedReader) -> Iterator[CheckedMessage]:
-    """Yield the objects of a stream, each as soon as its last line is there. Blank lines are skipped.
+    """Yield the objects of a stream, each as soon as its last line is there. Raise `LoadError`.
 
-    An object may span lines, as far as those after the first are indented or no object by themselves. Raise `LoadError`
-    for text that is not in the encoding of its byte order mark.
+    It is raised for text that is not in the encoding of its byte order mark.
     """
-    start, text, depth = 0, b"", 0
-    for number, line in enumerate(_lines(file), 1):
-        if not text and not line.strip():
-            continue
-        if text and (_is_object(line) or len(text) > MAX_MESSAGE_BYTES):
-            yield _checked(start, text)
+    for start, _, text in joined_lines(enumerate(_lines(file), 1)):
+        yield _checked(start, text or b"")
+
+
+def joined_lines(lines: Iterable[tuple[int, bytes | None]]) -> Iterator[tuple[int, int, bytes | None]]:
+    """Yield what should be one JSON value each, with the numbers of its first and last line, without blank lines.
+
+    An object may span lines, as far as those after the first are indented or no object by themselves. If it does not
+    end before another one starts, its lines are yielded as they are together. None, for a line that is too long, is
+    passed on by itself.
+    """
+    start, last, text, depth = 0, 0, b"", 0
+    for number, line in lines:
+        if text and (line is None or _is_object(line) or len(text) > MAX_MESSAGE_BYTES):
+            yield start, last, text
             text, depth = b"", 0
-        start = start if text else number
-        text += line
-        depth += depth_change(line)
-        if depth <= 0:
-            yield _checked(start, text)
-            text, depth = b"", 0
+        if line is None:
+            yield number, number, None
+        elif text or line.strip():
+            start, last = start if text else number, number
+            text += line
+            depth += depth_change(line)
+            if depth <= 0:
+                yield start, last, text
+                text, depth = b"", 0
     if text:
-        yield _checked(start, text)
+        yield start, last, text
 
 
 def _lines(file: io.BufferedReader) -> Iterator[bytes]:

@@ -28,9 +28,11 @@ from ingest.wire.codec import PLAIN_ANY_DATE
 from ingest.wire.json_reader import encode_event
 from ingest.wire.json_value import loads
 from ingest.wire.refusal import RefusedValueError
+from ingest.wire.text_encoding import describe_binary, encoding_of, is_binary
 from ingest.wire.time_text import parse_time
 
 REQUEST_ENTRIES = 500
+MAX_MENDED_BYTES = 65_536  # longer text that is no document is not put into an edit form
 
 
 class UnknownEntryError(IngestError, code="unknown_entry"):
@@ -63,6 +65,20 @@ def decoded(entry: Mapping[str, Any]) -> dict[str, Any] | None:
         if isinstance(value, dict):
             return value
     return None
+
+
+def raw_text(raw: bytes) -> str:
+    """Return input as text, with a replacement for what is none."""
+    return raw.decode(encoding_of(raw), "replace")
+
+
+def text_to_mend(entry: Mapping[str, Any]) -> str:
+    """Return the text of an edit form: what a replay would send, else the input if it is text, or an empty text."""
+    mended = mended_of(entry)
+    if mended is not None:
+        return as_text(mended)
+    raw = entry.get("raw", b"")
+    return "" if is_binary(raw) or len(raw) > MAX_MENDED_BYTES else raw_text(raw)
 
 
 def as_text(document: Mapping[str, Any]) -> str:
@@ -183,10 +199,16 @@ def _claim(database: Database[Document], ids: Sequence[tuple[Mapping[str, Any], 
     return {key_text(entry["_id"]): entry["replay_id"] for entry in found}
 
 
+def _unreadable(raw: bytes) -> str:
+    if is_binary(raw):
+        return f"the input cannot be read as a document: {describe_binary(raw)}. Download it, and load its events"
+    return "the input cannot be read as a document: write the event that it should have been"
+
+
 def _event(entry: Mapping[str, Any], mended: Mapping[str, Any] | None) -> tuple[bytes, str]:
     """Return the event to send for an entry, and its `id`. Raise `MendError` if it breaks the rules."""
     if mended is None:
-        raise MendError("the input cannot be read as a document: write the event that it should have been")
+        raise MendError(_unreadable(entry.get("raw", b"")))
     document = dict(mended)
     document.setdefault("id", f"quarantine:{key_text(entry['_id'])}")
     try:

@@ -32,6 +32,7 @@ from .event import (
     fault_of,
 )
 from .reader_failure import refuse_and_log, refuse_on_failure
+from .text_encoding import packing_of
 
 _ANY_DATE = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_MS)
 _LENGTH = struct.Struct("<i").unpack_from
@@ -86,7 +87,17 @@ def read_message(message: bytes, batch: ReceivedBatch, now_ms: int) -> None:
         _add_all(documents, raws, joined, batch, now_ms)
     if rest or not raws:
         code = "bad_bson" if not rest or _length(rest) < 5 else "truncated_message"
-        batch.refuse(code, f"{len(rest)} bytes at the end of the message are not a whole document", rest, len(raws))
+        hint = "" if raws else _other_format(rest)
+        batch.refuse(
+            code, f"{len(rest)} bytes at the end of the message are not a whole document{hint}", rest, len(raws)
+        )
+
+
+def _other_format(message: bytes) -> str:
+    """Say what a message seems to be that is not BSON at all; empty if there is no telling."""
+    if packing := packing_of(message):
+        return f": it is packed with {packing[0]}; unpack it before it is sent"
+    return ": it looks like JSON, which has a receiver of its own" if message.lstrip()[:1] in (b"{", b"[") else ""
 
 
 def _length(rest: bytes) -> int:

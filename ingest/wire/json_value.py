@@ -59,6 +59,11 @@ def _count_names(value: Any) -> int:
     return count
 
 
+def loads_as_written(text: bytes | str) -> Any:
+    """Decode JSON as `loads` does, but into nothing but JSON's own types."""
+    return _decode(_PLAIN, (to_text(text) if isinstance(text, bytes) else text).strip(BLANKS))
+
+
 def is_one_value(text: bytes) -> bool:
     """Return whether the text is a single JSON value, whatever it holds."""
     try:
@@ -108,6 +113,8 @@ def end_of_value(text: str, start: int) -> int | None:
 
 def depth_change(line: bytes) -> int:
     """Return by how many objects and lists the end of a line of JSON is nested deeper than its start."""
+    if line.count(b"{") == line.count(b"}") and line.count(b"[") == line.count(b"]"):
+        return 0  # as in most lines; otherwise those inside texts have to be left out
     text = line.decode("utf-8", "replace")
     return sum(_STEPS.get(token[0], 0) for token in _TOKENS.finditer(text))
 

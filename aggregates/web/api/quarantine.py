@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
-from bson.json_util import RELAXED_JSON_OPTIONS, dumps
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from aggregates.services.quarantine import replay_entries
 from aggregates.web.api import openapi
 from aggregates.web.api.api_view import ApiView
+from aggregates.web.api.series import AnyAccept
 from aggregates.web.auth.access import OPERATE
 from aggregates.web.exceptions import BadRequestError, IngestBusyError, NotFoundError, UnavailableError, WebError
 from aggregates.web.mongo import database
@@ -26,6 +30,8 @@ from ingest.exceptions import BusyError, DeliveryError
 from ingest.load import quarantine_replay
 from ingest.store import quarantine
 from ingest.store.quarantine import KeyFormatError, Selection
+from ingest.wire.json_value import loads_as_written
+from ingest.wire.refusal import RefusedValueError
 
 _FILTER = [
     openapi.text("code", "Only input refused for this reason, such as bad_json."),
@@ -160,8 +166,8 @@ class QuarantineEntryView(ApiView):
         if entry is None:
             raise _unknown(key)
         mended = quarantine_replay.mended_of(entry)
-        text = None if mended is None else json.loads(dumps(mended, json_options=RELAXED_JSON_OPTIONS))
-        return Response({**_entry_document(entry), "document": text})
+        text = "" if mended is None else quarantine_replay.as_text(mended)
+        return Response({**_entry_document(entry), "document": json.loads(text) if text else None})
 
     @openapi.describe({204: None}, 400, 404, 503)
     def delete(self, request: Request, key: str) -> Response:
@@ -171,8 +177,43 @@ class QuarantineEntryView(ApiView):
         return Response(status=204)
 
 
+class QuarantineRawView(ApiView):
+    content_negotiation_class = AnyAccept
+    unlimited = True
+
+    @openapi.describe({(200, "application/octet-stream"): OpenApiTypes.BINARY}, 400, 404, 503)
+    def get(self, request: Request, key: str) -> HttpResponse:
+        """Return the input as it was sent. Answer 404 if it was above 1 MiB: then only its start and hash are kept."""
+        entry = quarantine.find(database(), _key(key))
+        if entry is None:
+            raise _unknown(key)
+        if "raw" not in entry:
+            raise NotFoundError(
+                f"of the {entry.get('bytes', 0)} bytes only the start and the hash were kept, because it is above 1 MiB"
+            )
+        response = HttpResponse(bytes(entry["raw"]), content_type="application/octet-stream")
+        name = re.sub(r"[^\w.-]", "_", quarantine.key_text(entry["_id"]), flags=re.ASCII)
+        response["Content-Disposition"] = f'attachment; filename="quarantine-{name}"'
+        response["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+class DocumentParser(JSONParser):
+    """Read JSON as the receivers do, so that no second field of one name is lost; values stay as written."""
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        """Return the decoded body. Raise `ParseError`."""
+        try:
+            return loads_as_written(stream.read())
+        except RefusedValueError as error:
+            raise ParseError(error.args[1]) from None
+        except (ValueError, RecursionError) as error:
+            raise ParseError(f"the body is not JSON: {error}") from None
+
+
 class QuarantineReplayView(ApiView):
     needs = {"POST": OPERATE}
+    parser_classes = [DocumentParser]
 
     @openapi.describe({200: OutcomeSerializer}, 400, 503, request=ReplayRequest, parameters=_FILTER)
     def post(self, request: Request) -> Response:
@@ -189,6 +230,8 @@ class QuarantineReplayView(ApiView):
             made = None if mended is None else quarantine_replay.from_text(json.dumps(mended))
         except quarantine_replay.MendError as error:
             raise BadRequestError(str(error), parameter="document") from None
+        except RecursionError:
+            raise BadRequestError("document is nested too deep", parameter="document") from None
         try:
             counts = replay_entries(database(), what, by=_name(request), mended=made)
         except Exception as error:

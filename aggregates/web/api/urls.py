@@ -16,6 +16,7 @@ from aggregates.web.api.jobs import JobCancelView, JobsView, JobView
 from aggregates.web.api.quarantine import (
     QuarantineCountsView,
     QuarantineEntryView,
+    QuarantineRawView,
     QuarantineReplayView,
     QuarantineView,
 )
@@ -41,6 +42,7 @@ urlpatterns = [
     path("quarantine/counts/", QuarantineCountsView.as_view(), name="quarantine-counts"),
     path("quarantine/replay/", QuarantineReplayView.as_view(), name="quarantine-replay"),
     path("quarantine/<str:key>/", QuarantineEntryView.as_view(), name="quarantine-entry"),
+    path("quarantine/<str:key>/raw/", QuarantineRawView.as_view(), name="quarantine-raw"),
     path("collections/", CollectionsView.as_view(), name="collections"),
     path("series/<str:name>/", SeriesView.as_view(), name="series"),
     path("ranked/<str:name>/", RankedView.as_view(), name="ranked"),

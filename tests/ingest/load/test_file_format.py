@@ -200,6 +200,19 @@ def test_a_list_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         list(json_array.items(io.StringIO(json.dumps(["x" * 100]))))
 
 
+def test_objects_may_span_lines_and_one_that_is_broken_off_stands_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    event = {"type": "a", "extra": [{"n": 1}, {"n": "} ]"}]}
+    pretty = json.dumps(event, indent=1)
+    path.write_text(f'{pretty}\n\n{{"type": "b", "extra": [\n{pretty}\n{{"type": "c"}}\n')
+    found = list(read(path))
+    assert [(line.number, line.fault[:15]) for line in found] == [(11, ""), (24, "from line 13 on"), (25, "")]
+    path.write_text(f'{pretty}\n{{"type": "b", "extra":\n{{"type": "c"}}\n{pretty}')
+    found = list(read(path))
+    assert [(line.number, bool(line.fault)) for line in found] == [(11, False), (12, True), (13, False), (24, False)]
+    assert [line.number for line in read(path, after=11)] == [12, 13, 24]
+
+
 def test_mongoexports_values_are_read_or_kept_as_they_are_written(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(

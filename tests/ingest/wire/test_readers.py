@@ -144,6 +144,19 @@ def test_bytes_that_are_not_bson_are_refused(message: bytes, code: str) -> None:
     assert from_bson(good + good[:-1]).events == [good]
 
 
+@pytest.mark.parametrize(
+    ("message", "meaning"),
+    [
+        (gzip.compress(b"x" * 5000), "packed with gzip"), (b'{"type": "x"}\n{"type": "y"}', "looks like JSON"),
+        (b'[{"type": "x"}]', "looks like JSON"), (b"nonsense", "not a whole document"),
+    ],
+)  # fmt: skip
+def test_other_formats_at_the_bson_socket_are_named_and_kept_whole(message: bytes, meaning: str) -> None:
+    (refusal,) = from_bson(message).refusals
+    assert refusal.raw == message
+    assert meaning in refusal.message
+
+
 def test_two_ids_in_one_event_are_refused() -> None:
     element = b"\x02id\x00\x02\x00\x00\x00%b\x00"
     body = b"\x02type\x00\x02\x00\x00\x00x\x00" + element % b"1" + element % b"2" + b"\x00"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,7 +12,10 @@ from typing import Any
 
 import bson
 import pytest
+from bson import Decimal128, ObjectId, Regex, Timestamp
+from bson.codec_options import CodecOptions
 from bson.int64 import Int64
+from bson.raw_bson import RawBSONDocument
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.test import Client
@@ -127,6 +132,104 @@ def test_an_entry_shows_its_input_and_what_a_replay_would_send(
     assert operator.delete(f"{API}{key(1)}/").status_code == 204
     assert operator.delete(f"{API}{key(1)}/").status_code == 404
     assert database["quarantine"].count_documents({}) == 1
+
+
+def test_the_input_can_be_downloaded_as_it_was_sent(ready: Any, client: Client, database: Database[Any]) -> None:
+    packed = gzip.compress(b'{"type": "x"}\n' * 500)
+    large = {name: value for name, value in entry(1).items() if name != "raw"} | {"raw_start": b"x", "bytes": 2**21}
+    database["quarantine"].insert_many([entry(0, packed, "bad_json"), large])
+    answer = client.get(f"{API}{key(0)}/raw/", headers={"accept": "text/html"})
+    assert (answer.status_code, answer.content) == (200, packed)
+    assert answer["Content-Type"] == "application/octet-stream"
+    assert answer["Content-Disposition"] == f'attachment; filename="quarantine-{key(0)}"'
+    missing = client.get(f"{API}{key(1)}/raw/")
+    assert (missing.status_code, "2097152 bytes" in missing.json()["error"]["message"]) == (404, True)
+    assert client.get(f"{API}{key(7)}/raw/").status_code == 404
+    assert base64.b64decode(client.get(f"{API}{key(0)}/").json()["raw"]) == packed
+
+
+def test_a_packed_entry_says_what_to_do_with_it(
+    ingester: RunningIngester, operator: Client, staff: Callable[[str], Client], database: Database[Any]
+) -> None:
+    database["quarantine"].insert_one(entry(0, gzip.compress(b"x"), "bad_json"))
+    (refused,) = post(operator, {"keys": [key(0)]}).json()["refused"]
+    assert "packed with gzip" in refused["message"]
+    assert "Download it" in refused["message"]
+    shown = page_of(staff("viewer").get(reverse("admin:ingest_quarantineentry_change", args=[key(0)])))
+    assert f'href="{API}{key(0)}/raw/"' in shown
+
+
+@pytest.mark.parametrize("depth", [99, 300, 480, 500, 700, 900, 990])
+def test_deep_input_is_shown_and_refused_without_an_error_of_ours(
+    ingester: RunningIngester, operator: Client, staff: Callable[[str], Client], database: Database[Any], depth: int
+) -> None:
+    raw = b'{"type": "x", "extra": ' + b"[" * depth + b"]" * depth + b"}"
+    database["quarantine"].insert_one(entry(0, raw, "nested_too_deep"))
+    assert operator.get(f"{API}{key(0)}/").status_code == 200
+    for address in (LIST, reverse("admin:ingest_quarantineentry_change", args=[key(0)])):
+        assert "nested_too_deep" in page_of(staff_once(staff).get(address))
+    outcome = post(operator, {"keys": [key(0)]}).json()
+    assert (outcome["accepted"], outcome["refused_count"]) == ((1, 0) if depth < 100 else (0, 1))
+    given = '{"keys": ["' + key(0) + '"], "document": ' + raw.decode() + "}"
+    answer = operator.post(f"{API}replay/", given, content_type="application/json")
+    assert answer.status_code in (200, 400)
+
+
+def staff_once(staff: Callable[[str], Client]) -> Client:
+    """Return a client of a viewer, who is made at the first call."""
+    user = get_user_model().objects.filter(username="the viewer").first()
+    if user is None:
+        return staff("viewer")
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_an_event_keeps_its_types_when_it_is_edited(
+    ingester: RunningIngester, operator: Client, staff: Callable[[str], Client], database: Database[Any]
+) -> None:
+    held = {
+        "small": Int64(5), "large": Int64(2**40), "int": 7, "double": 1.0, "nan": float("nan"), "bytes": b"\x00\x01",
+        "decimal": Decimal128("0.10"), "oid": ObjectId(), "re": Regex("^a", "i"), "when": START,
+        "old": START.replace(year=1),
+        "reference": {"$ref": "users", "$id": Int64(1)}, "stamp": Timestamp(1, 2), "text": "5",
+    }  # fmt: skip
+    raw = bson.encode({"typ": "x", "type": "x", "extra": held, "timestamp": START})
+    database["quarantine"].insert_many([entry(0, raw), entry(1, raw)])
+    one = reverse("admin:ingest_quarantineentry_change", args=[key(0)])
+    text = staff("operator").get(one).context["text"].replace('"typ": "x",', "")
+    document = operator.get(f"{API}{key(1)}/").json()["document"]
+    del document["typ"]
+    assert post(operator, {"keys": [key(1)], "document": document}).json()["accepted"] == 1
+    page_of(staff_of("the operator").post(one, {"action": "replay", "text": text}, follow=True))
+    eventually(lambda: sums(database)["stored"] == 2)
+    raws = database.get_collection("event.1", codec_options=CodecOptions(document_class=RawBSONDocument)).find()
+    element = bson.encode({"extra": held})[4:-1]
+    assert [bytes(event.raw).count(element) for event in raws] == [1, 1]
+
+
+def staff_of(name: str) -> Client:
+    client = Client()
+    client.force_login(get_user_model().objects.get(username=name))
+    return client
+
+
+def test_input_that_is_text_but_no_event_is_put_into_the_form_to_be_mended(
+    ready: Any, staff: Callable[[str], Client], database: Database[Any]
+) -> None:
+    twice = b'{"type": "x", "extra": {"a": 1, "a": 2}}'
+    database["quarantine"].insert_one(entry(0, twice, "repeated_field"))
+    one = reverse("admin:ingest_quarantineentry_change", args=[key(0)])
+    client = staff("operator")
+    assert client.get(one).context["text"] == twice.decode()
+    shown = page_of(client.post(one, {"action": "keep", "text": twice.decode()}))
+    assert "more than one field" in shown
+
+
+def test_a_second_field_of_one_name_in_a_replay_request_is_400(ready: Any, operator: Client) -> None:
+    body = '{"keys": ["a.1.1"], "document": {"type": "x", "type": "y"}}'
+    answer = operator.post(f"{API}replay/", body, content_type="application/json")
+    assert (answer.status_code, "more than one field" in answer.json()["error"]["message"]) == (400, True)
 
 
 def post(client: Client, body: dict[str, Any], query: str = "") -> Any:

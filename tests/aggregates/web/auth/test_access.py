@@ -82,6 +82,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("get", "/api/v1/quarantine/", None, READERS),
     ("get", "/api/v1/quarantine/counts/", None, READERS),
     ("get", "/api/v1/quarantine/j.1.1/", None, READERS),
+    ("get", "/api/v1/quarantine/j.1.1/raw/", None, READERS),
     ("delete", "/api/v1/quarantine/j.1.1/", None, OPERATORS),
     ("post", "/api/v1/quarantine/replay/", {}, OPERATORS),
     ("get", "/admin/ingest/quarantineentry/", None, {"admin"}),
