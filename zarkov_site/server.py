@@ -23,7 +23,8 @@ def _bind() -> str:
     """Return the address for gunicorn, or an open descriptor: it takes IPv6 with a scope, fe80::1%eth0, for a name."""
     if "%" not in _config.web_host:
         return _config.web_address.removeprefix("tcp://")
-    listener = socket.create_server((_config.web_host, _config.web_port), family=socket.AF_INET6, backlog=2048)
+    *_, where = socket.getaddrinfo(_config.web_host, _config.web_port, socket.AF_INET6, socket.SOCK_STREAM)[0]
+    listener = socket.create_server(where, family=socket.AF_INET6, backlog=2048)
     listener.set_inheritable(True)
     return f"fd://{listener.detach()}"
 
@@ -73,6 +74,9 @@ _share_metrics()
 def when_ready(server: Any) -> None:
     """Record the real address, which is known now even if the port is 0."""
     host, port = server.LISTENERS[0].sock.getsockname()[:2]
+    scope = _config.web_host.partition("%")[2]
+    if scope:  # it is part of an address, as RFC 6874 writes it
+        host = f"{host.partition('%')[0]}%25{scope}"
     _recorded["web"] = f"http://{in_url(reachable(host))}:{port}"
     _config.folder.record_addresses(_recorded)
 

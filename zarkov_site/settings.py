@@ -119,6 +119,7 @@ SESSION_COOKIE_NAME = cookie_name("session", ZARKOV.public, ZARKOV.web_port)
 CSRF_COOKIE_NAME = cookie_name("csrf", ZARKOV.public, ZARKOV.web_port)
 LANGUAGE_COOKIE_NAME = cookie_name("language", ZARKOV.public, ZARKOV.web_port)
 SESSION_COOKIE_HTTPONLY = True
+CSRF_FAILURE_VIEW = "aggregates.web.pages.page_access.csrf_failure"
 CSRF_TRUSTED_ORIGINS = [ZARKOV.public.origin] if ZARKOV.public else []
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"

@@ -31,6 +31,7 @@ class AlertMessage:
     event: str  # raised or recovered
     text: str
     at: str  # ISO 8601
+    url: str = ""  # of the aggregate's page in the admin; empty without the setting public_url
 
     @property
     def subject(self) -> str:
@@ -64,7 +65,8 @@ def send_mail(message: AlertMessage, recipients: Sequence[str], sender: str, smt
     mail = EmailMessage()
     mail["Subject"], mail["From"], mail["To"] = message.subject, sender, ", ".join(recipients)
     mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(message.uid, "zarkov.local")
-    mail.set_content(f"{message.text}\n\n{message.event} at {message.at}\n")
+    link = f"\n{message.url}\n" if message.url else ""
+    mail.set_content(f"{message.text}\n\n{message.event} at {message.at}\n{link}")
     host = url.hostname or "127.0.0.1"
     try:
         kind = smtplib.SMTP_SSL if url.scheme == "smtps" else smtplib.SMTP

@@ -116,4 +116,7 @@ def _later(alert: Alert, error: str) -> dict[str, Any]:
 
 
 def _message(alert: Alert) -> AlertMessage:
-    return AlertMessage(alert.uid, alert.aggdef.name, alert.kind, alert.event, alert.text, alert.created.isoformat())
+    public_url = settings.ZARKOV.public_url
+    url = f"{public_url}/admin/aggregates/aggdef/{alert.aggdef.pk}/change/" if public_url else ""
+    at = alert.created.isoformat()
+    return AlertMessage(alert.uid, alert.aggdef.name, alert.kind, alert.event, alert.text, at, url)

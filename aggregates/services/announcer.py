@@ -9,6 +9,7 @@ import zmq
 from django.conf import settings
 
 from aggregates.run.outcome import Outcome
+from ingest.transport.address import allow_ipv6
 from ingest.transport.client_keys import ClientKeys, as_client
 from ingest.transport.notice import agg_complete
 
@@ -51,6 +52,7 @@ class Announcer:
             self._socket.setsockopt(zmq.LINGER, LINGER_MS)
             self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER_COUNT)
             as_client(self._socket, keys)
+            allow_ipv6(self._socket, address)
             self._socket.connect(address)
             self._connected = address
         return self._socket

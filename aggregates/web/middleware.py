@@ -65,7 +65,8 @@ class KnownHost:
             return self._get_response(request)
         shown = host[:100].encode("unicode_escape").decode()
         log.warning("request refused host=%s path=%s", shown, request.path_info[:200].encode("unicode_escape").decode())
-        problem = f"this server is not known as {shown}: name it in the setting allowed_hosts, or as public_url"
+        named = domain or "the name that clients use"
+        problem = f"this server is not known as {shown}: add {named} to the setting allowed_hosts, or set public_url"
         refuse: Callable[..., HttpResponseBase] = get_resolver().resolve_error_handler(400)
         answer = refuse(request, exception=BadRequest(problem))
         answer._has_been_logged = True  # type: ignore[attr-defined]  # else Django writes a second line

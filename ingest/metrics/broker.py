@@ -18,6 +18,7 @@ from typing import Any
 import zmq
 
 from ..exceptions import BindError
+from ..transport.address import allow_ipv6
 from ..transport.kernel_socket import limit_segments
 from ..transport.socket_drain import read_all, receive_some
 from .metric_type import COUNTER
@@ -77,6 +78,7 @@ class Broker:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVHWM, self._high_water_count)
         socket.setsockopt(zmq.SNDHWM, self._high_water_count)
+        allow_ipv6(socket, self._wanted[key])
         try:
             socket.bind(self._wanted[key])
         except zmq.ZMQError as error:

@@ -45,6 +45,8 @@ class BrokerConnection:
         made.setsockopt(zmq.IMMEDIATE, 1)
         made.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         made.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST_MS)
+        if "[" in address:
+            made.setsockopt(zmq.IPV6, 1)
         try:
             made.connect(address)
         except zmq.ZMQError as error:

@@ -17,6 +17,7 @@ from gevent.hub import get_hub
 
 from ingest.exceptions import BindError
 from ingest.settings import ServerKeys
+from ingest.transport.address import allow_ipv6
 from ingest.transport.kernel_socket import limit_segments
 from ingest.transport.server_keys import as_server
 
@@ -44,6 +45,7 @@ def bind(
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
     as_server(socket, curve)
+    allow_ipv6(socket, address)
     try:
         socket.bind(address.replace("tcp://localhost:", "tcp://127.0.0.1:"))
     except zmq.ZMQError as error:

@@ -14,6 +14,7 @@ from typing import Any
 import zmq
 
 from ..exceptions import DeliveryError
+from .address import allow_ipv6
 from .client_keys import ClientKeys, as_client
 
 OUTCOMES = (
@@ -98,6 +99,7 @@ def connect(socket: zmq.Socket[Any], address: str, keys: ClientKeys | None) -> H
     Raise `DeliveryError` if the address is not valid; the socket is closed then.
     """
     as_client(socket, keys)
+    allow_ipv6(socket, address)
     handshake = None if address.startswith("inproc:") else Handshake(socket, with_keys=keys is not None)
     try:
         socket.connect(address)

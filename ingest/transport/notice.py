@@ -12,6 +12,7 @@ import zmq
 from bson.errors import BSONError
 
 from . import gevent_wait
+from .address import allow_ipv6
 from .client_keys import ClientKeys, as_client
 from .handshake import Handshake
 
@@ -48,6 +49,7 @@ class Subscription:
         self._socket = gevent_wait.context().socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         as_client(self._socket, self._keys)
+        allow_ipv6(self._socket, self._address)
         self._handshake = Handshake(self._socket, with_keys=self._keys is not None)
         self._socket.setsockopt(zmq.RCVHWM, HIGH_WATER_COUNT)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")

@@ -114,6 +114,7 @@ def test_a_form_of_another_origin_is_refused(proxied: Proxied, visitor: Visitor)
     for origin in ("https://evil.example", f"http://{urlsplit(proxied.url).netloc}", "null"):
         with visitor.open(proxied.path("/login/"), b"username=admin", Origin=origin) as answer:
             assert answer.status == 403
+            assert "public_url" in answer.read().decode()
 
 
 def test_the_admin_lets_staff_in_and_links_back_to_the_site(proxied: Proxied) -> None:

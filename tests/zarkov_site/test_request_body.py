@@ -54,6 +54,14 @@ class Answer:
         return json.loads(self.body)
 
 
+def exchange(server: Server, request: bytes) -> Answer:
+    """Send bytes, and return what is answered until the server ends the connection."""
+    url = urlsplit(server.url())
+    with socket.create_connection((url.hostname, url.port), timeout=90) as connection:
+        connection.sendall(request)
+        return Answer(connection.makefile("rb").read())
+
+
 def send(server: Server, body: Iterable[bytes], *headers: str, path: str = "/api/v1/events/", version: str = "1.1",
          method: str = "POST") -> Answer:  # fmt: skip
     """Send one request, end our side of the connection, and return the answer."""
@@ -67,10 +75,7 @@ def send(server: Server, body: Iterable[bytes], *headers: str, path: str = "/api
                 connection.sendall(head + part)
                 head = b""
             connection.shutdown(socket.SHUT_WR)
-        received = b""
-        while data := connection.recv(2**16):
-            received += data
-    return Answer(received)
+        return Answer(connection.makefile("rb").read())
 
 
 def stored(server: Server, kind: str) -> int:
@@ -120,6 +125,15 @@ def test_a_chunked_body_above_16_mib_is_413(server: Server, kind: str) -> None:
     answer = send(server, [chunks(lines(kind, 1), *([part] * (MAX_BODY_BYTES // 2**20 + 1)))], CHUNKED)
     assert (answer.status, answer.json["error"]["code"]) == (413, "too_large")
     assert stored(server, kind) == 0
+
+
+def test_a_form_that_is_too_large_for_memory_is_413_too(server: Server) -> None:
+    part = b"n=" + b"x" * 2**20
+    form = "Content-Type: application/x-www-form-urlencoded"
+    url = urlsplit(server.url())
+    head = f"POST /q HTTP/1.1\r\nHost: {url.netloc}\r\n{CHUNKED}\r\n{form}\r\nConnection: close\r\n\r\n"
+    answer = exchange(server, head.encode() + chunks(part, part, part))
+    assert (answer.status, answer.json["error"]["code"]) == (413, "too_large")
 
 
 @pytest.mark.parametrize("cut", [1, 2, 5, 6, 7, 12, 40])
@@ -185,11 +199,7 @@ def test_two_chunked_requests_share_a_connection(server: Server, kind: str) -> N
         f"POST /api/v1/events/ HTTP/1.1\r\nHost: {url.netloc}\r\nAuthorization: Token {server.token}\r\n{CHUNKED}\r\n"
     )
     one = head.encode() + b"\r\n" + chunks(lines(kind, 1))
-    with socket.create_connection((url.hostname, url.port), timeout=90) as connection:
-        connection.sendall(one + one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
-        received = b""
-        while data := connection.recv(2**16):
-            received += data
+    received = exchange(server, one + one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)).received
     assert received.count(b'"accepted":1') + received.count(b'"accepted": 1') == 2
     assert stored(server, kind) == 2
 
@@ -208,12 +218,7 @@ def test_queries_logins_and_json_documents_may_be_chunked_too(server: Server) ->
 
     def post(path: str, body: bytes, *headers: str) -> Answer:
         plain = "\r\n".join([f"POST {path} HTTP/1.1", f"Host: {url.netloc}", CHUNKED, "Connection: close", *headers])
-        with socket.create_connection((url.hostname, url.port), timeout=90) as connection:
-            connection.sendall(plain.encode() + b"\r\n\r\n" + body)
-            received = b""
-            while data := connection.recv(2**16):
-                received += data
-        return Answer(received)
+        return exchange(server, plain.encode() + b"\r\n\r\n" + body)
 
     assert post("/q", query, form).json == {"n": {}}
     cookie = f"Cookie: zarkov_csrf={'a' * 32}"

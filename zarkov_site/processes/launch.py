@@ -94,7 +94,8 @@ class Launch:
         first_use.record_start(self._config.folder)
         token = first_use.ingest_token()
         address = self._config.folder.address("web").rstrip("/") + "/"
-        self._supervisor.write(greeting(address, self._config.folder.admin_password, password, token))
+        public = self._config.public_url or ""
+        self._supervisor.write(greeting(address, self._config.folder.admin_password, password, token, public))
 
     def _go_on(self) -> None:
         if self._stopped():
@@ -158,14 +159,18 @@ def _display_path(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def greeting(address: str, password_file: Path, password: str, token: str) -> str:
-    """Return the text that `up` prints once everything runs: addresses, password, and how to send an event."""
+def greeting(address: str, password_file: Path, password: str, token: str, public_url: str = "") -> str:
+    """Return the text that `up` prints once everything runs: addresses, password, and how to send an event.
+
+    The addresses are those of this machine; `public_url`, unless empty, is what others use through a proxy.
+    """
+    through_proxy = f"\n    for others  {public_url}/   through the proxy" if public_url else ""
     event = '{"type": "hello", "context": {"project": "mine"}}'
     program = Path(sys.argv[0]).name
     return f"""
   Zarkov is running.
 
-    look        {address}
+    look        {address}{through_proxy}
     charts      {address}dashboards/
     admin       {address}admin/   user admin, password {password}   (also in {password_file})
     send        curl -H "Authorization: Token {token}" \\

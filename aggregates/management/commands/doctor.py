@@ -34,6 +34,8 @@ class Command(ZarkovCommand):
 
     def perform(self, options: dict[str, Any]) -> int:
         config = settings.ZARKOV
+        for warning in settings.ZARKOV_WARNINGS:
+            self.stderr.write(f"warning: {warning}")
         store = connect(config.mongo_address, config.mongo_database)
         with contextlib.closing(store.connection):
             if options["release"]:

@@ -13,6 +13,7 @@ from django.shortcuts import render
 from aggregates.web.auth.access import rights_of
 from aggregates.web.exceptions import (
     BadRequestError,
+    ForbiddenError,
     InternalError,
     NotFoundError,
     NotLoggedInError,
@@ -55,6 +56,15 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
         error: WebError = TooLargeError("the form is too large")
     else:
         error = BadRequestError(str(exception) if isinstance(exception, BadRequest) else "the request is not valid")
+    return error_response(error) if _is_program(request) else error_page(request, error, bare=True)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer 403 for a form of another origin, which can also be a proxy that Zarkov does not know."""
+    error = ForbiddenError(
+        f"this form was refused: {reason.rstrip('.')[:200]}. Go back, reload the page and send it again; if that does "
+        "not help and this site is behind a proxy, its address must be in the setting public_url"
+    )
     return error_response(error) if _is_program(request) else error_page(request, error, bare=True)
 
 

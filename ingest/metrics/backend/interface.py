@@ -24,6 +24,7 @@ from ingest.metrics.backend.delivery_count import DeliveryCount
 from ingest.metrics.backend.rollup import Rollup
 from ingest.metrics.exceptions import BackendError, PostponedError, WireError
 from ingest.metrics.wire import Batch, Measurement, topic, unpack
+from ingest.transport.address import allow_ipv6
 from ingest.transport.socket_drain import read_all, receive_some
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ class Backend(ABC):
                 log.info("address of the broker not known yet error=%s", error)
             return
         if address != self.address:
+            allow_ipv6(self._socket, address)
             self._socket.connect(address)
             if self.address:
                 log.info("broker moved address=%s", address)

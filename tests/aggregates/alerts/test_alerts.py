@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import OperationalError
+from django.urls import reverse
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
@@ -22,7 +23,7 @@ from aggregates.models import AggDef, Alert
 from aggregates.process_connections import process_connections
 from tests.support.aggregates.event_source import Producer, event
 from tests.support.aggregates.webhook_server import served
-from zarkov_site.config.config import NotifyConfig
+from zarkov_site.config.section import NotifyConfig
 
 NOW = timezone.now()
 TASK = "tests.support.aggregates.tasks.CountByDay"
@@ -146,6 +147,16 @@ def test_a_failure_and_its_recovery_are_reported_once_by_mail_and_webhook(days, 
     assert hook.calls[1][0]["event"] == "recovered"
     assert "days runs again" in mailbox.mails[1]
     assert not Alert.objects.filter(sent=None).exists()
+
+
+def test_a_message_links_to_the_page_of_its_aggregate_if_there_is_a_public_url(days, channels, mailbox, hook):
+    channels.ZARKOV = channels.ZARKOV.model_copy(update={"public_url": "https://stats.example.org/zarkov"})
+    fail(days, 2)
+    record_changes()
+    assert deliver() == 2
+    page = reverse("admin:aggregates_aggdef_change", args=[days.pk])
+    assert hook.calls[0][0]["url"] == f"https://stats.example.org/zarkov{page}"
+    assert f"https://stats.example.org/zarkov{page}" in mailbox.mails[0].replace("=\r\n", "")
 
 
 def test_two_concurrent_checks_report_a_change_once(days, monkeypatch):

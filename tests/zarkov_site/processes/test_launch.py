@@ -25,7 +25,7 @@ from tests.support.durations import assert_within
 from tests.support.system import FREE_PORTS, System, alive, running
 from tests.support.waiting import WITHIN_S, eventually
 from zarkov_site.config.source import load
-from zarkov_site.processes.launch import Launch
+from zarkov_site.processes.launch import Launch, greeting
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.early]
 Data = Database[dict[str, Any]]
@@ -196,6 +196,13 @@ def test_nothing_more_is_started_after_ctrl_c(tmp_path: Path, mongo_uri: str, mo
     config, _ = load(environ=FREE_PORTS | environ)  # the usual ones may belong to a `make run` beside the tests
     Launch(config, lambda: done != [], with_sample=False, output=io.StringIO()).run()
     assert done == ["initdb"]
+
+
+def test_the_greeting_names_the_address_for_others_if_there_is_a_proxy() -> None:
+    local = "http://127.0.0.1:8081/"
+    assert "proxy" not in greeting(local, Path("p"), "secret", "token")
+    text = greeting(local, Path("p"), "secret", "token", "https://stats.example.org/zarkov")
+    assert f"look        {local}\n    for others  https://stats.example.org/zarkov/   through the proxy\n" in text
 
 
 def test_a_second_up_in_the_same_home_folder_is_refused(system: System) -> None:
