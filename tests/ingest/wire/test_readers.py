@@ -265,6 +265,8 @@ def test_binary_data_between_good_lines_is_kept_in_one_piece() -> None:
     batch = from_json(bad + good + PACKED + b"\n" + good + bad + bad + b"\x00\n")
     assert [event["type"] for event in stored(batch)] == ["a", "a"]
     assert [refusal.raw for refusal in batch.refusals] == [b"nonsense", PACKED + b"\n", bad + bad + b"\x00\n"]
+    log = from_json(b"[INFO] started\n" + good)
+    assert ([refusal.raw for refusal in log.refusals], len(log.events)) == ([b"[INFO] started"], 1)
     lines = from_json(bad + b"{\xe9}\n" + bad)
     assert [refusal.raw for refusal in lines.refusals] == [b"nonsense", b"{\xe9}", b"nonsense"], "text stays in lines"
 
