@@ -82,7 +82,7 @@ class CsvTable:
             if line is None:
                 yield Row(number, fault=f"the line has more than {MAX_LINE} characters")
                 continue
-            line = line.removeprefix(BYTE_ORDER_MARK)  # that of a file which was appended
+            line = line.lstrip(BYTE_ORDER_MARK)  # that of a file which was appended
             if line.strip("\r\n"):
                 yield self._row(number, line)
 
@@ -93,7 +93,7 @@ class CsvTable:
         found: list[str] = []
         while (taken := self._take()) is not None and taken[1] is not None:
             if found or taken[1].strip("\r\n"):
-                found.append(taken[1] if found else taken[1].removeprefix(BYTE_ORDER_MARK))
+                found.append(taken[1] if found else taken[1].lstrip(BYTE_ORDER_MARK))
                 if "".join(found).count('"') % 2 == 0 or sum(map(len, found)) > MAX_QUOTED_CHARS:
                     break
         return found

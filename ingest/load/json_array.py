@@ -7,6 +7,7 @@ from typing import TextIO
 
 from ingest.exceptions import LoadError
 from ingest.wire.json_value import BLANKS, end_of_value
+from ingest.wire.text_encoding import BYTE_ORDER_MARK
 
 PIECE_CHARS = 2**20
 MAX_ITEM_CHARS = 2**25  # an event has at most 1 MiB, which takes up to six times as many characters in JSON
@@ -14,7 +15,7 @@ MAX_ITEM_CHARS = 2**25  # an event has at most 1 MiB, which takes up to six time
 
 def items(file: TextIO) -> Iterator[str]:
     """Yield the text of each item. Raise `LoadError` where the text is no list any more, or ends inside it."""
-    text, number = file.read(PIECE_CHARS).lstrip(BLANKS)[1:].lstrip(BLANKS), 0
+    text, number = file.read(PIECE_CHARS).lstrip(BYTE_ORDER_MARK + BLANKS)[1:].lstrip(BLANKS), 0
     if not text.startswith("]"):
         while True:
             number += 1

@@ -69,11 +69,14 @@ def _lines(file: io.BufferedReader) -> Iterator[bytes]:
     """Yield lines in UTF-8 without their byte order marks, each as soon as it is there."""
     encoding = encoding_of(file.peek(4)[:4])
     if encoding == UTF_8:
-        yield from (line.removeprefix(_MARK) for line in file)
+        for line in file:
+            while line.startswith(_MARK):
+                line = line.removeprefix(_MARK)
+            yield line
         return
     with io.TextIOWrapper(file, encoding=encoding, newline="\n") as text:
         try:
-            yield from (line.removeprefix(BYTE_ORDER_MARK).encode() for line in text)
+            yield from (line.lstrip(BYTE_ORDER_MARK).encode() for line in text)
         except UnicodeDecodeError as error:
             raise LoadError(f"not text in {encoding}, as its byte order mark says: {error.reason}") from None
 

@@ -67,7 +67,7 @@ def split_message(message: bytes) -> list[JsonInput]:
     if len(lines) == 1:
         found[0].raw = message
         return found
-    if _is_no_json(found[0]) and (lines[0].lstrip()[:1] == b"[" or is_one_value(text)):
+    if _is_no_json(found[0]) and (_is_list_of_objects(text) or is_one_value(text)):
         whole = decoded(0, text)
         whole.raw = message
         return [whole]
@@ -75,6 +75,12 @@ def split_message(message: bytes) -> list[JsonInput]:
     if any(_is_no_json(each) and is_binary(each.raw) for each in found):
         return _with_binary_whole(text, message, found)
     return found
+
+
+def _is_list_of_objects(text: bytes) -> bool:
+    """Return whether the text starts like a list of objects, and not like a line of a log such as `[INFO] ...`."""
+    start = text.lstrip(b"\xef\xbb\xbf \t\r\n")
+    return start[:1] == b"[" and start[1:].lstrip()[:1] == b"{"
 
 
 def decoded(index: int, raw: bytes) -> JsonInput:

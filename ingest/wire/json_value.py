@@ -30,7 +30,7 @@ def loads(text: bytes | str, *, extended: bool = True) -> Any:
     value that is JSON but that no event can hold, another `ValueError` for what is not JSON in UTF-8 (or in the
     encoding that a byte order mark names), and `RecursionError`.
     """
-    text = to_text(text) if isinstance(text, bytes) else text.removeprefix(BYTE_ORDER_MARK)
+    text = to_text(text) if isinstance(text, bytes) else text.lstrip(BYTE_ORDER_MARK)
     text = text.strip(BLANKS)
     if '"$' in text or "\\u0024" in text:
         return _decode(_EXTENDED if extended else _DATES, text)

@@ -40,10 +40,10 @@ def encoding_of(start: bytes) -> str:
 
 
 def to_text(raw: bytes) -> str:
-    """Return the text without its byte order mark. Raise `UnicodeDecodeError`."""
+    """Return the text without its byte order marks. Raise `UnicodeDecodeError`."""
     if raw[:1] not in _MARK_STARTS:
         return raw.decode()
-    return raw.decode(encoding_of(raw)).removeprefix(BYTE_ORDER_MARK)
+    return raw.decode(encoding_of(raw)).lstrip(BYTE_ORDER_MARK)
 
 
 def to_utf_8(raw: bytes) -> bytes:
@@ -73,4 +73,6 @@ def describe_binary(raw: bytes) -> str:
         return f"packed with {packing[0]}: unpack it before it is sent"
     if lacks_mark(raw):
         return "text in UTF-16 or UTF-32 without a byte order mark: send UTF-8"
-    return f"binary data that starts with {raw[:12].hex(' ')}: send text in UTF-8"
+    found = _CONTROL.search(raw)
+    where = f", with byte {found[0].hex()} at position {found.start()}" if found else ""
+    return f"binary data{where}: send text in UTF-8"

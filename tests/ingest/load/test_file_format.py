@@ -153,7 +153,7 @@ def test_a_mark_in_the_middle_of_a_file_loses_nothing(tmp_path: Path) -> None:
 def test_a_list_is_read_item_by_item(tmp_path: Path, separators: Any, indent: int | None, encoding: str) -> None:
     path = tmp_path / "x.json"
     events = [{"type": "x", "extra": {"n": n, "list": [1, "]"]}} for n in range(50)]
-    path.write_bytes(json.dumps(events, separators=separators, indent=indent).encode(encoding))
+    path.write_bytes(f"\ufeff\n {json.dumps(events, separators=separators, indent=indent)}".encode(encoding))
     assert extras(path) == [event["extra"] for event in events]
     assert [line.number for line in read(path, after=48)] == [49, 50]
 

@@ -24,6 +24,7 @@ from ingest.wire.quarantine_codes import CODES
 from ingest.wire.refusal import MAX_RAW_BYTES, Refusal
 
 NOW_MS = 1_700_000_000_000
+PACKED = gzip.compress(b"".join(b"%d\n" % n for n in range(5000)), mtime=0)
 NOW = dt.datetime.fromtimestamp(NOW_MS / 1000, dt.UTC).replace(tzinfo=None)
 
 
@@ -147,7 +148,7 @@ def test_bytes_that_are_not_bson_are_refused(message: bytes, code: str) -> None:
 @pytest.mark.parametrize(
     ("message", "meaning"),
     [
-        (gzip.compress(b"x" * 5000), "packed with gzip"), (b'{"type": "x"}\n{"type": "y"}', "looks like JSON"),
+        (PACKED, "packed with gzip"), (b'{"type": "x"}\n{"type": "y"}', "looks like JSON"),
         (b'[{"type": "x"}]', "looks like JSON"), (b"nonsense", "not a whole document"),
     ],
 )  # fmt: skip
@@ -231,14 +232,11 @@ def test_a_bad_line_leaves_the_others_alone() -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_no_line_is_lost_to_a_byte_order_mark(encoding: str) -> None:
     one, two = '{"type":"a","extra":"é"}', '{"type":"b"}'
-    for message in (one, f"{one}\n{two}\n", f"{one}\r\n\r\n\ufeff{two}", f"{{\n{one[1:]}"):
+    for message in (one, f"{one}\n{two}\n", f"{one}\r\n\r\n\ufeff\ufeff{two}", f"{{\n{one[1:]}"):
         batch = from_json(message.encode(encoding))
         assert codes(batch) == []
         assert [event["type"] for event in stored(batch)] == (["a", "b"] if two in message else ["a"])
     assert [event["extra"] for event in stored(from_json(one.encode(encoding)))] == ["é"]
-
-
-PACKED = gzip.compress(b"".join(b"%d\n" % n for n in range(5000)), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +247,7 @@ PACKED = gzip.compress(b"".join(b"%d\n" % n for n in range(5000)), mtime=0)
         (lzma.compress(PACKED), "packed with xz"),
         (b"\x28\xb5\x2f\xfd" + PACKED, "packed with zstd"),
         (b"PK\x03\x04" + PACKED, "packed with zip"),
-        (bytes(range(256)) * 9, "binary data that starts with 00 01 02"),
+        (bytes(range(256)) * 9, "binary data, with byte 00 at position 0"),
         (b"\n" + bytes(range(256)) * 9 + b"\r\n\r\n", "binary data"),
         (bson.encode({"type": "x", "extra": "a\nb\nc"}), "binary data"),
         ('{"type":"x"}\n{"type":"y"}\n'.encode("utf-16-le"), "UTF-16 or UTF-32 without a byte order mark"),
@@ -267,6 +265,8 @@ def test_binary_data_between_good_lines_is_kept_in_one_piece() -> None:
     batch = from_json(bad + good + PACKED + b"\n" + good + bad + bad + b"\x00\n")
     assert [event["type"] for event in stored(batch)] == ["a", "a"]
     assert [refusal.raw for refusal in batch.refusals] == [b"nonsense", PACKED + b"\n", bad + bad + b"\x00\n"]
+    log = from_json(b"[INFO] started\n" + good)
+    assert ([refusal.raw for refusal in log.refusals], len(log.events)) == ([b"[INFO] started"], 1)
     lines = from_json(bad + b"{\xe9}\n" + bad)
     assert [refusal.raw for refusal in lines.refusals] == [b"nonsense", b"{\xe9}", b"nonsense"], "text stays in lines"
 
