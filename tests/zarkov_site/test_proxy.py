@@ -16,8 +16,9 @@ from playwright.sync_api import Browser, expect
 from aggregates.web.auth.login import MAX_WRONG_PASSWORDS
 from tests.support import chromium
 from tests.support.ports import reserved_ports
-from tests.support.web.nginx import Nginx, Visitor, other_address
+from tests.support.web.nginx import Nginx, other_address
 from tests.support.web.server import PASSWORD, Server, Stream, write_aggregate
+from tests.support.web.visitor import Visitor
 
 pytestmark = [pytest.mark.early, pytest.mark.nginx]
 
@@ -81,14 +82,14 @@ def log_in(visitor: Visitor, path: str, password: str = PASSWORD) -> tuple[int, 
 @pytest.fixture
 def visitor(proxied: Proxied) -> Visitor:
     """Return a visitor who is logged in."""
-    made = Visitor(proxied.nginx)
+    made = proxied.nginx.visitor()
     status, _, page = log_in(made, proxied.path("/login/"))
     assert status == 302, page
     return made
 
 
 def test_a_login_sets_cookies_that_are_secure_and_stay_below_the_path(proxied: Proxied) -> None:
-    visitor = Visitor(proxied.nginx)
+    visitor = proxied.nginx.visitor()
     status, headers, _ = log_in(visitor, proxied.path("/login/"))
     assert status == 302
     assert headers["Location"] == proxied.path("/")
@@ -118,7 +119,7 @@ def test_a_form_of_another_origin_is_refused(proxied: Proxied, visitor: Visitor)
 
 
 def test_the_admin_lets_staff_in_and_links_back_to_the_site(proxied: Proxied) -> None:
-    visitor = Visitor(proxied.nginx)
+    visitor = proxied.nginx.visitor()
     assert log_in(visitor, proxied.path("/admin/login/?next=" + proxied.path("/admin/")))[0] == 302
     status, _, page = visitor.get(proxied.path("/admin/"))
     assert status == 200
@@ -150,7 +151,7 @@ def test_an_embed_link_has_the_public_address_and_shows_its_chart(proxied: Proxi
     assert visitor.post(page, name="wiki", origins="https://wiki.example.org", days="1")[0] == 302
     code = re.search(r"&lt;iframe src=&quot;([^&]+)&quot;", visitor.get(page)[2])
     assert code and code[1].startswith(f"{proxied.url}/embed/")
-    stranger = Visitor(proxied.nginx)
+    stranger = proxied.nginx.visitor()
     status, headers, text = stranger.get(code[1])
     assert status == 200 and "https://wiki.example.org" in headers["Content-Security-Policy"]
     stream = re.search(r'data-stream="([^"]+)"', text)
@@ -168,7 +169,7 @@ def test_a_stream_arrives_while_it_is_open(proxied: Proxied, visitor: Visitor) -
 
 
 def test_events_are_accepted_chunked_and_of_known_length(proxied: Proxied) -> None:
-    visitor = Visitor(proxied.nginx)
+    visitor = proxied.nginx.visitor()
     line = b'{"type": "proxied"}\n'
     headers = {"Authorization": f"Token {proxied.server.token}", "Content_Type": "application/x-ndjson"}
     for body, more in ((line * 3, {}), (line * 3, {"Transfer_Encoding": "chunked"})):
@@ -178,7 +179,7 @@ def test_events_are_accepted_chunked_and_of_known_length(proxied: Proxied) -> No
 
 
 def test_wrong_passwords_are_counted_by_the_real_client(proxied: Proxied) -> None:
-    first, second = (Visitor(proxied.nginx, source) for source in ("127.0.0.5", "127.0.0.6"))
+    first, second = (proxied.nginx.visitor(source) for source in ("127.0.0.5", "127.0.0.6"))
     login = proxied.path("/login/")
     answers = [log_in(first, login, "wrong")[2] for _ in range(2 * MAX_WRONG_PASSWORDS)]  # a minute may begin
     assert any("Too many wrong passwords" in answer for answer in answers)
@@ -187,7 +188,7 @@ def test_wrong_passwords_are_counted_by_the_real_client(proxied: Proxied) -> Non
 
 @pytest.mark.parametrize("proxied", ["loopback", "another address"], indirect=True)
 def test_a_client_cannot_choose_the_address_it_is_counted_by(proxied: Proxied) -> None:
-    visitor = Visitor(proxied.nginx, "127.0.0.7")  # not a trusted proxy
+    visitor = proxied.nginx.visitor("127.0.0.7")  # not a trusted proxy
     token = re.search(r'value="(\w{64})"', visitor.get("/login/")[2])
     assert token
     body = f"username=bob&password=wrong&csrfmiddlewaretoken={token[1]}".encode()
@@ -200,7 +201,7 @@ def test_a_client_cannot_choose_the_address_it_is_counted_by(proxied: Proxied) -
 
 
 def test_a_login_past_the_proxy_works_beside_it(proxied: Proxied) -> None:
-    visitor = Visitor(proxied.nginx)
+    visitor = proxied.nginx.visitor()
     visitor.origin = proxied.server.url().rstrip("/")
     status, headers, _ = log_in(visitor, "/login/")
     assert (status, headers["Location"]) == (302, "/")

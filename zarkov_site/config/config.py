@@ -65,9 +65,7 @@ class Config(Section):
         None, description="Address of the web server as browsers see it; none = they reach it without a proxy."
     )
     trusted_proxies: Networks | None = Field(
-        None,
-        description="Addresses and networks of proxies whose X-Forwarded-... headers are believed; "
-        "none = loopback if `public_url` is set, else nobody.",
+        None, description="Proxies whose X-Forwarded-... headers are believed; none = loopback if `public_url` is set."
     )
     mongo_uri: MongoUri | None = Field(
         None, description="A replica set or sharded cluster; none = a local mongod is started."

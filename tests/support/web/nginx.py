@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import ssl
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
-from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 import psutil
 
 from tests.support.waiting import eventually
+from tests.support.web.visitor import Visitor
 from zarkov_site.config.config import REPOSITORY
 
 # What Debian's /etc/nginx/nginx.conf has around the server block; everything is written below `{folder}`.
@@ -115,9 +110,13 @@ class Nginx:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "output").read_text()
         try:
-            return Visitor(self).get("/healthz")[0] in {200, 404}
+            return self.visitor().get("/healthz")[0] in {200, 404}
         except OSError:
             return False
+
+    def visitor(self, source: str = "") -> Visitor:
+        """Return a new client that knows the certificate; it connects from the address `source`, if one is given."""
+        return Visitor(self.origin, self.certificate, source)
 
     def stop(self) -> None:
         """End nginx and its worker. May be called twice."""
@@ -125,59 +124,3 @@ class Nginx:
             self._process.terminate()
             self._process.wait(60)
             self._process = None
-
-
-class Visitor:
-    """A client of nginx with cookies of its own, that knows its certificate; it follows no redirects."""
-
-    def __init__(self, nginx: Nginx, source: str = "") -> None:
-        self.origin = nginx.origin
-        self.cookies = CookieJar()
-        trusting = ssl.create_default_context(cafile=str(nginx.certificate))
-        self._opener = urllib.request.OpenerDirector()
-        for handler in (
-            _From(source, trusting) if source else urllib.request.HTTPSHandler(context=trusting),
-            urllib.request.HTTPHandler(),
-            urllib.request.HTTPCookieProcessor(self.cookies),
-        ):
-            self._opener.add_handler(handler)
-
-    def open(self, path: str, data: bytes | None = None, **headers: str) -> Any:
-        """Return the open answer."""
-        request = urllib.request.Request(self.origin + path if path.startswith("/") else path, data)
-        for name, value in headers.items():
-            request.add_header(name.replace("_", "-"), value)
-        return self._opener.open(request, timeout=90)
-
-    def get(self, path: str, **headers: str) -> tuple[int, Any, str]:
-        """Return status, headers and text."""
-        with self.open(path, **headers) as answer:
-            return answer.status, answer.headers, answer.read().decode()
-
-    def post(self, path: str, **fields: str) -> tuple[int, Any, str]:
-        """Post a form as a browser does: with the token of the form's page, and with `Origin` and `Referer`."""
-        page = self.get(path)[2]
-        found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
-        assert found, page
-        data = urlencode({"csrfmiddlewaretoken": found[1], **fields}).encode()
-        origin = re.match(r"https?://[^/]+", self.origin + path if path.startswith("/") else path)
-        assert origin
-        with self.open(path, data, Origin=origin[0], Referer=f"{origin[0]}/") as answer:
-            return answer.status, answer.headers, answer.read().decode()
-
-
-class _From(urllib.request.HTTPSHandler):
-    """Connect from one of the addresses of loopback."""
-
-    def __init__(self, source: str, context: ssl.SSLContext) -> None:
-        super().__init__(context=context)
-        self._source, self._trusting = source, context
-
-    def https_open(self, request: urllib.request.Request) -> Any:
-        import http.client
-
-        def connect(host: str, **options: Any) -> http.client.HTTPSConnection:
-            options["context"] = self._trusting
-            return http.client.HTTPSConnection(host, source_address=(self._source, 0), **options)
-
-        return self.do_open(connect, request)  # type: ignore[arg-type]
