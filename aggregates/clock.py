@@ -106,7 +106,7 @@ class WallClock:
         if self.fixed_offset is not None:
             return self.fixed_offset, self.fixed_offset
         offset = self.zone.utcoffset
-        before, after = offset(reading.replace(fold=0)), offset(reading.replace(fold=1))
+        before, after = offset(reading.replace(fold=0) if reading.fold else reading), offset(reading.replace(fold=1))
         assert before is not None
         assert after is not None
         return before, after
