@@ -19,6 +19,7 @@ MIN_INSTANT: Final = MIN_READING.replace(tzinfo=UTC)
 MAX_INSTANT: Final = MAX_READING.replace(tzinfo=UTC)
 _TICK = timedelta(microseconds=1)  # the resolution of datetime
 _SECOND = timedelta(seconds=1)
+_FIRST_CHANGE = datetime(1800, 1, 1, tzinfo=UTC)  # no zone of the database had changed its offset before
 _PROBE = timedelta(days=3)  # shorter than any offset has lasted (Africa/Freetown, four days in 1939)
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)(?::(\d\d))?\Z", re.ASCII)
 
@@ -87,15 +88,26 @@ class WallClock:
         """
         return self.first(start), self.end(end)
 
+    def offset(self, instant: datetime) -> timedelta:
+        """Return what the clock is ahead of UTC at an aware datetime in UTC."""
+        try:
+            offset = instant.astimezone(self.zone).utcoffset()
+        except OverflowError:  # at the ends of time, where the reading has no year
+            offset = self.zone.utcoffset(instant.replace(tzinfo=None))
+        assert offset is not None
+        return offset
+
     def offsets(self, start: datetime, end: datetime) -> list[tuple[datetime, timedelta]]:
         """Return the offsets between two instants in order, each with the instant from which it holds.
 
         The first holds from `start`.
         """
-        found = [(start, self._offset_at(start))]
+        found = [(start, self.offset(start))]
+        if start < _FIRST_CHANGE < end:
+            start = _FIRST_CHANGE
         while self.fixed_offset is None and start < end:
             probe = min(start + _PROBE, end) if end - start > _PROBE else end
-            offset = self._offset_at(probe)
+            offset = self.offset(probe)
             if offset != found[-1][1]:
                 found.append((self._change(start, probe, found[-1][1]), offset))
             start = probe
@@ -106,7 +118,7 @@ class WallClock:
         if self.fixed_offset is not None:
             return self.fixed_offset, self.fixed_offset
         offset = self.zone.utcoffset
-        before, after = offset(reading.replace(fold=0)), offset(reading.replace(fold=1))
+        before, after = offset(reading.replace(fold=0) if reading.fold else reading), offset(reading.replace(fold=1))
         assert before is not None
         assert after is not None
         return before, after
@@ -114,7 +126,7 @@ class WallClock:
     def _jump(self, reading: datetime, before: timedelta, after: timedelta) -> datetime:
         """Return the instant at which the offset changes from `before` to `after`, which is a whole second."""
         low, high = _instant(reading, after), _instant(reading, before)  # around the jump
-        if self._offset_at(low) == after or self._offset_at(high) == before:
+        if self.offset(low) == after or self.offset(high) == before:
             return high  # a clock that does not know its own gaps, or the ends of time
         return self._change(low, high, before)
 
@@ -122,16 +134,8 @@ class WallClock:
         """Return the whole second at which the offset `before`, which holds at `low` and not at `high`, ends."""
         while high - low > _SECOND:
             middle = low + (high - low) / 2
-            low, high = (middle, high) if self._offset_at(middle) == before else (low, middle)
+            low, high = (middle, high) if self.offset(middle) == before else (low, middle)
         return high.replace(microsecond=0)
-
-    def _offset_at(self, instant: datetime) -> timedelta:
-        try:
-            offset = instant.astimezone(self.zone).utcoffset()
-        except OverflowError:  # at the ends of time, where the reading has no year
-            offset = self.zone.utcoffset(instant.replace(tzinfo=None))
-        assert offset is not None
-        return offset
 
 
 def wall_clock(zone: str | tzinfo) -> WallClock:

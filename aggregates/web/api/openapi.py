@@ -52,7 +52,10 @@ PREFIX = text("prefix", "Only keys that start with this text.")
 RANGE = [
     text("from", f"Start of the range; {FORMS}."),
     text("to", "End of the range, in the same forms; a date ends with the last instant of what it names."),
-    text("tz", "Time zone of dates without an offset, such as Europe/Berlin; by default that of the configuration."),
+    text(
+        "tz",
+        "Time zone of from and to, such as Europe/Berlin; by default that of the configuration. Keys have their own.",
+    ),
 ]
 BOM = text("bom", "1: begin a CSV file with a byte order mark, so that Excel reads it as UTF-8.", enum=["1"])
 _FILL = OpenApiParameter(

@@ -34,8 +34,10 @@ _COARSE: Final[tuple[Unit, ...]] = (
     "week",
 )  # units whose forms, such as 2011-W27, leave no doubt about the length
 _CHUNK = 1_000
+_SPARSE_MS = 7 * DAY_MS  # on average between starts
 _EPOCH = datetime(1970, 1, 1)
 _MS = timedelta(milliseconds=1)
+_MIN_MS: Final = (datetime.min - _EPOCH) / _MS
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ class Granularity:
             return []
         if self.step in ("year", "month"):
             return _calendar_starts(self.step, self.zone, first_ms, last_ms)
+        found = self._fixed_starts(first_ms, last_ms)
+        if first_ms <= _MIN_MS:  # the first period of all is the one that the clock shows then, or would show at first
+            shift = wall_clock(self.zone).offsets(MIN_INSTANT, MIN_INSTANT)[0][1] // _MS
+            return [_MIN_MS, *(start for start in found if start > max(_MIN_MS, _MIN_MS - shift))]
+        return found
+
+    def _fixed_starts(self, first_ms: float, last_ms: float) -> list[float]:
         offset = wall_clock(self.zone).fixed_offset
         if offset is not None:
             shift = offset // _MS
@@ -126,7 +135,8 @@ class _Measure:
         self._zone = zone
         self._instants = instants
         self._starts = starts
-        self._jumps: dict[float, int] = {}  # starts at which the clock jumps: the first reading that it skips
+        # Starts at which the clock jumps, with the first reading that it skips; the first instant of all is one too.
+        self._jumps: dict[float, float] = {_MIN_MS: -math.inf} if starts[0] <= _MIN_MS else {}
         self._readings = self._read()
         self.count = 1 if starts[0] == starts[-1] else len(starts)
         self._allowed = 0 if self.count < SEVERAL else max(1, self.count // 100)
@@ -140,6 +150,8 @@ class _Measure:
         if offset is not None:
             shift = offset // _MS
             return [start + shift for start in whole] if shift else whole
+        if starts[-1] - starts[0] > _SPARSE_MS * len(starts):
+            return [self._read_one(start) for start in whole]
         readings: list[float] = []
         shown = None
         for begin, end, shift in _stretches(self._zone, starts[0] - DAY_MS, starts[-1]):
@@ -148,6 +160,14 @@ class _Measure:
             readings += [start + shift for start in whole[bisect_left(starts, begin) : bisect_left(starts, end)]]
             shown = end + shift
         return readings
+
+    def _read_one(self, start: float) -> float:
+        """Return one reading, which is faster than to follow the zone through centuries between few starts."""
+        clock = wall_clock(self._zone)
+        before, shift = (clock.offset(_instant(at)) // _MS for at in (max(start - 1, _MIN_MS), start))
+        if before < shift:
+            self._jumps[start] = start + before
+        return start + shift
 
     def fitting(self, step: Step) -> Granularity | None:
         """Return the granularity of this step if the starts agree with it, but for a few odd ones."""
@@ -212,7 +232,7 @@ class _Measure:
             return False
         odd = 0
         for reading in self._readings:
-            day = _EPOCH + (reading // DAY_MS) * DAY_MS * _MS
+            day = _EPOCH + max(reading // DAY_MS * DAY_MS, _MIN_MS) * _MS
             odd += day.day != 1 or (step == "year" and day.month != 1)
             if odd > self._allowed:
                 return False

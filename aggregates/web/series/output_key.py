@@ -43,19 +43,23 @@ def parse_period(text: str, zone: str) -> Period | None:
     match = _PERIOD.match(text)
     if match is None:
         return None
-    part = match.groupdict()
-    year = int(part["year"])
+    year, week, month, day, hour, minute, second, fraction, offset = match.groups()
+    step: Unit
     try:
-        if part["week"]:
-            return Period(_ms(wall_clock(zone).first(datetime.fromisocalendar(year, int(part["week"]), 1))), "week")
-        if not part["month"] and year not in _BARE_YEARS:
-            return None
-        microsecond = int((part["fraction"] or "0")[:6].ljust(6, "0"))
-        second, minute, hour = (int(part[name] or 0) for name in ("second", "minute", "hour"))
-        reading = datetime(year, int(part["month"] or 1), int(part["day"] or 1), hour, minute, second, microsecond)
-        offset = _offset(part["offset"])
-        instant = wall_clock(zone if offset is None else offset).first(reading)
-        return Period(_ms(instant), _step(part), offset is not None)
+        if week:
+            reading, step = datetime.fromisocalendar(int(year), int(week), 1), "week"
+        elif not month:
+            if int(year) not in _BARE_YEARS:
+                return None
+            reading, step = datetime(int(year), 1, 1), "year"
+        else:
+            microsecond = int(fraction[:6].ljust(6, "0")) if fraction else 0
+            reading = datetime(
+                int(year), int(month), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0), microsecond
+            )
+            step = "second" if second else "minute" if minute else "hour" if hour else "day" if day else "month"
+        clock = wall_clock(zone if offset is None else _offset(offset))
+        return Period(_ms(clock.first(reading)), step, offset is not None)
     except (ValueError, OverflowError):
         return None
 
@@ -99,14 +103,7 @@ def chart_x(key: Any, zone: str) -> Any:
     return key
 
 
-def _step(part: dict[str, str | None]) -> Unit:
-    steps: tuple[Unit, ...] = ("second", "minute", "hour", "day", "month")
-    return next((step for step in steps if part[step] is not None), "year")
-
-
-def _offset(text: str | None) -> timezone | None:
-    if text is None:
-        return None
+def _offset(text: str) -> timezone:
     if text == "Z":
         return UTC
     sign = -1 if text[0] == "-" else 1

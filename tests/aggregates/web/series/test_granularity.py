@@ -139,6 +139,7 @@ WRITE = [
     period.week_key,
     period.month_key,
 ]
+STRIDE = dict.fromkeys(WRITE, HOUR / 2) | {WRITE[0]: HOUR / 4}
 
 
 @pytest.mark.parametrize("begin", ["2011-03-01", "2011-09-20", "2011-12-20", "2017-10-01", "2018-02-01"])
@@ -146,8 +147,7 @@ WRITE = [
 @pytest.mark.parametrize("write", WRITE)
 def test_every_period_of_a_zone_is_a_start_and_nothing_else(write: Any, zone: str, begin: str) -> None:
     first = datetime.fromisoformat(begin).replace(tzinfo=UTC)
-    quarters = 4 * 24 * (70 if write in WRITE[3:] else 40)
-    keys = list(dict.fromkeys(write(first + n * HOUR / 4, zone) for n in range(quarters)))
+    keys = list(dict.fromkeys(write(first + n * STRIDE[write], zone) for n in range(42 * 24 * HOUR // STRIDE[write])))
     found = chart(keys, zone)
     assert starts(found) == [point[0] for point in found.series[0].data]
     assert len(starts(found)) == len(keys)
@@ -207,6 +207,17 @@ def test_the_ends_of_time_have_starts(step: Any, zone: str) -> None:
         assert found == sorted(set(found))
         assert first <= found[0] < found[-1] <= last
     assert granularity.starts(1.0, 0.0) == []
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "+05:30", "-11:00"])
+@pytest.mark.parametrize("write", WRITE)
+@pytest.mark.parametrize("begin", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 1, tzinfo=UTC)])
+def test_the_periods_at_the_ends_of_time_are_starts(write: Any, zone: str, begin: datetime) -> None:
+    count = 31 * 24 * HOUR // STRIDE[write]
+    keys = list(dict.fromkeys(write(begin + n * STRIDE[write], zone) for n in range(count)))
+    found = chart(keys, zone)
+    assert len(keys) == len(starts(found))
+    assert starts(found) == [point[0] for point in found.series[0].data]
 
 
 @given(
