@@ -2,12 +2,14 @@
 
 Dates are those of ISO 8601. A date names everything that it leaves open: `2011-07` is the whole month, so that it can
 be both ends of a range. What people paste into addresses is read too: a `+` that arrives as a space, a space in place
-of `T`, lower case, U+2212 as minus. A time after a day and a space is a time, never an offset.
+of `T`, lower case, U+2212 as minus. A time after a day and a space is a time, never an offset. `24:00` and the leap
+second `23:59:60` UTC are the last instant of their day.
 """
 
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
@@ -85,8 +87,24 @@ def _date(text: str, zone: str) -> NamedTime:
         return _named(clock, start, _later(start, timedelta(days=7)))
     second, minute, hour = (int(part[name] or 0) for name in ("second", "minute", "hour"))
     microsecond = int((part["fraction"] or "0")[:6].ljust(6, "0"))
+    if hour == 24 or second == 60:
+        return _end_of_day(clock, datetime(year, int(part["month"] or 1), int(part["day"] or 1), 23, 59), part)
     start = datetime(year, int(part["month"] or 1), int(part["day"] or 1), hour, minute, second, microsecond)
     return _named(clock, start, _end(start, part))
+
+
+def _end_of_day(clock: WallClock, last_minute: datetime, part: dict[str, str | None]) -> NamedTime:
+    """Return the last instant of a day, named as 24:00 (ISO 8601) or by the leap second 23:59:60 UTC (RFC 3339)."""
+    hour, minute, second = (int(part[name] or 0) for name in ("hour", "minute", "second"))
+    if second == 60:
+        last_minute = last_minute.replace(hour=hour, minute=minute)
+        in_utc = clock.first(last_minute)
+        if (in_utc.hour, in_utc.minute) != (23, 59) or part["fraction"]:
+            raise ValueError(part)
+    elif minute or second or (part["fraction"] or "").strip("0"):
+        raise ValueError(part)
+    last = _named(clock, last_minute, _later(last_minute, timedelta(minutes=1))).last
+    return NamedTime(last, last)
 
 
 def _clock(part: dict[str, str | None], zone: str) -> WallClock:
@@ -150,4 +168,4 @@ def _back(now: datetime, count: int, unit: str) -> datetime:
     if months < 24:
         return MIN_INSTANT
     year, month = divmod(months, 12)
-    return now.replace(year=year, month=month + 1, day=min(now.day, 28))
+    return now.replace(year=year, month=month + 1, day=min(now.day, monthrange(year, month + 1)[1]))

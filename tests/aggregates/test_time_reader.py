@@ -18,7 +18,8 @@ TICK = timedelta(microseconds=1)
 REFUSED = [
     "", " ", "yesterday", "7d", "-7", "-7x", "--7d", "+7d", "-7d-7d", "\u22127d", "0", "7", "999", "0000",
     "1234567890123456", "2011-13", "2011-00", "2011-07-32", "2011-02-29", "2011-W00", "2010-W53", "2011-W",
-    "2011-W27-1", "2011-7-1", "2011-07-01T", "2011-07-01T24", "2011-07-01T24:00", "2011-07-01T12:60",
+    "2011-W27-1", "2011-7-1", "2011-07-01T", "2011-07-01T25", "2011-07-01T24:01", "2011-07-01T12:60",
+    "2011-07-01T24:00:01", "2011-07-01T24:00:00.5", "2011-07-01T23:59:60+02:00", "2011-07-01T23:59:61",
     "2011-07-01T12:00:60", "2011-07-01T1:00", "2011-07-01T13:00+2", "2011-07-01T13:00+24:00",
     "2011-07-01T13:00+02:60", "2011-07-01T13:00+02:0", "2011-07-01T13:00++02:00", "2011-07-01T13:00   02:00",
     "2011-07-01 13", "2011-07-01 0200", "2011-07-01 02", "2011-07-01+02", "2011-07+02:00", "2011-07 02:00",
@@ -75,7 +76,10 @@ def test_a_date_names_everything_that_it_leaves_open(text: str, first: str, afte
         ("now", NOW),
         ("-90s", NOW - timedelta(seconds=90)),
         ("-7d", NOW - timedelta(days=7)),
-        ("-1y", NOW.replace(year=2023, day=28)),
+        ("-0mo", NOW),
+        ("-1mo", NOW.replace(month=2, day=29)),
+        ("-6mo", NOW.replace(year=2023, month=9, day=30)),
+        ("-1y", NOW.replace(year=2023)),
         ("12345", utc("1970-01-01T00:00:12.345")),
         ("1309579200000", utc("2011-07-02T04:00")),
         ("100000000000000", utc("5138-11-16T09:46:40")),
@@ -86,6 +90,27 @@ def test_a_date_names_everything_that_it_leaves_open(text: str, first: str, afte
 )
 def test_other_forms_name_an_instant(text: str, moment: datetime) -> None:
     assert named(text, BERLIN) == NamedTime(moment, moment)
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "midnight"),
+    [
+        ("2011-07-01T24:00", "UTC", "2011-07-02"),
+        ("2011-07-01T24", "UTC", "2011-07-02"),
+        ("2011-07-01 24:00:00.000Z", BERLIN, "2011-07-02"),
+        ("2011-07-01T24:00", BERLIN, "2011-07-01T22:00"),
+        ("2011-12-31T24:00+02:00", "UTC", "2011-12-31T22:00"),
+        ("2016-12-31T23:59:60Z", BERLIN, "2017-01-01"),
+        ("2017-01-01T00:59:60", BERLIN, "2017-01-01"),
+        ("2016-12-31T18:59:60-05:00", "UTC", "2017-01-01"),
+    ],
+)
+def test_24_00_and_the_leap_second_are_the_last_instant_of_their_day(text: str, zone: str, midnight: str) -> None:
+    assert named(text, zone) == NamedTime(utc(midnight) - TICK, utc(midnight) - TICK)
+
+
+def test_24_00_of_the_last_day_is_the_last_instant() -> None:
+    assert named("9999-12-31T24:00").last == MAX_INSTANT
 
 
 @pytest.mark.parametrize(
