@@ -16,6 +16,7 @@ SERVER_ONLY = {
         "reader_failure",
         "json_reader",
         "json_value",
+        "number_text",
         "stored_event",
         "extended_json",
         "text_encoding",

@@ -12,6 +12,7 @@ from bson import Decimal128
 
 from aggregates.web.exceptions import BadRequestError
 from aggregates.web.json_encoding import plain, to_json
+from ingest.wire.number_text import plain_decimal
 
 _SAMPLE = 1000  # documents that define the columns; later ones can fill columns but not add any
 _CHUNK = 500  # rows sent at once
@@ -29,7 +30,7 @@ def csv_lines(documents: Rows) -> Iterator[bytes]:
     """Yield a header and one row per document: key, then one column per field of the values (`value` for numbers).
 
     Fields that first appear after `_SAMPLE` documents go to the last column, `more`, as JSON. Numbers have all their
-    digits; NaN and infinities are empty cells. The form is that of RFC 4180.
+    digits and no exponent; NaN and infinities are empty cells. The form is that of RFC 4180.
     """
     rest = iter(documents)
     sample = list(islice(rest, _SAMPLE))
@@ -92,11 +93,12 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, Decimal128):
         number = value.to_decimal()
-        return str(number) if number.is_finite() else ""
+        return plain_decimal(number) if number.is_finite() else ""
     if not isinstance(value, str):
         value = plain(value)
         if value is None or isinstance(value, bool | int | float):
-            return "" if value is None else str(value)
+            text = "" if value is None else str(value)
+            return plain_decimal(value) if isinstance(value, float) and "e" in text else text
         if isinstance(value, dict | list):
             value = to_json(value).decode()
     text = f"'{value}" if _may_run(value) else value

@@ -14,9 +14,10 @@ from typing import Any
 from ingest.metrics.backend.interface import Backend
 from ingest.metrics.backend.rollup import RollupEntry
 from ingest.metrics.backend.statsd import send_stream
-from ingest.metrics.backend.text_protocol import path, path_prefix, plain_decimal
+from ingest.metrics.backend.text_protocol import path, path_prefix
 from ingest.metrics.identity import Identity
 from ingest.metrics.metric_type import COUNTER, SET
+from ingest.wire.number_text import plain_decimal
 
 PORT = 2003
 MOST_PATHS = 100_000  # paths whose type is remembered

@@ -10,16 +10,20 @@ bucket of its sketch is sent as one value, with one divided by the bucket's coun
 from __future__ import annotations
 
 import argparse
+import logging
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ingest.metrics.backend.interface import Backend
 from ingest.metrics.backend.rollup import RollupEntry
-from ingest.metrics.backend.text_protocol import path, path_prefix, plain_decimal
+from ingest.metrics.backend.text_protocol import path, path_prefix
 from ingest.metrics.exceptions import PostponedError
 from ingest.metrics.identity import Identity
 from ingest.metrics.metric_type import COUNTER, GAUGE, SET, TIMER
+from ingest.wire.number_text import plain_decimal
+
+log = logging.getLogger(__name__)
 
 PORT = 8125
 DATAGRAM_BYTES = 1_400  # fits into one Ethernet packet
@@ -46,6 +50,7 @@ class StatsdBackend(Backend):
         payloads: list[Any] = []
         size = DATAGRAM_BYTES
         for identity, _, found in self.gathered.collect():
+            self._refuse_negative(identity, found)
             for line in lines(identity, found, prefix):
                 if size + len(line) + 1 > DATAGRAM_BYTES:
                     payloads.append([])
@@ -53,6 +58,12 @@ class StatsdBackend(Backend):
                 payloads[-1].append(line)
                 size += len(line) + 1
         return [b"\n".join(payload) + b"\n" for payload in payloads]
+
+    def _refuse_negative(self, identity: Identity, found: RollupEntry) -> None:
+        """Count what statsd takes for a bad line: times, and the values of histograms, must not be negative."""
+        if count := found.sketch.negative.total():
+            self.refused += count
+            log.warning("negative values refused, statsd has none name=%s count=%d", identity.name, count)
 
     def deliver(self, payloads: Sequence[Any]) -> int:
         """Send in order. Over UDP, accepted only means that the port is open; a closed port shows in the next send."""
@@ -111,7 +122,7 @@ def _postponed(server: str, host: str, port: int, error: OSError) -> PostponedEr
 
 
 def lines(metric: Identity, found: RollupEntry, prefix: str) -> Iterator[bytes]:
-    """Yield the lines of one metric and flush."""
+    """Yield the lines of one metric and flush, without those of negative times, which statsd cannot read."""
     name = path(metric, prefix)
     if metric.type == COUNTER:
         yield f"{name}:{plain_decimal(found.sum)}|c{_rate(metric.rate)}".encode()
@@ -127,6 +138,8 @@ def lines(metric: Identity, found: RollupEntry, prefix: str) -> Iterator[bytes]:
     else:
         factor = 1000 if metric.type == TIMER else 1  # statsd's timers are in milliseconds
         for value, count in found.sketch.buckets():
+            if value < 0:
+                continue  # counted by the caller
             yield f"{name}:{plain_decimal(value * factor, 6)}|ms{_rate(metric.rate / count)}".encode()
 
 

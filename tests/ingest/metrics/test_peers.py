@@ -67,6 +67,10 @@ def measure(z: Zibrato) -> None:
     for _ in range(3):
         z.send(mtype="Counter", name="clicks", value=14, source="shop")
     z.gauge(name="queue", value=3)
+    z.gauge(name="zero", value=5)
+    assert z.flush(20)
+    z.gauge(name="zero", value=-0.0)  # statsd reads a sign as a change
+    z.set(name="日本語" * 80, value=1)  # 2,880 characters in a path, where a file name has at most 255
     z.gauge(name="queue", value=-7.5)
     for seconds in SECONDS:
         z.send(mtype="Timer", name="page", value=seconds)
@@ -124,6 +128,8 @@ def test_carbon_stores_what_was_measured(
     assert eventually(lambda: fetched(folder, "z/page/p95")) == pytest.approx(0.95, rel=0.02)
     assert eventually(lambda: fetched(folder, "z/users/distinct")) == 2
     assert eventually(lambda: fetched(folder, "z/alike/count")) == MANY
+    long_names = eventually(lambda: list((folder / "whisper" / "z").glob("_xE6_x97_xA5*/distinct.wsp")))
+    assert len(long_names) == 1
     for power in POWERS:
         assert eventually(lambda: fetched(folder, f"z/power/_x00/{power}/last")) == 10.0**power  # noqa: B023
         assert eventually(lambda: fetched(folder, f"z/power/{power}/_x00/sum")) == 10.0**power  # noqa: B023
@@ -181,6 +187,7 @@ def test_statsd_counts_what_was_measured(
     assert 50 < len(timed) <= 100
     assert (min(timed), max(timed)) == pytest.approx((10, 1000), rel=0.01)
     eventually(lambda: "z.alike" in pending(managing, "timers"))
+    eventually(lambda: pending(managing, "gauges").get("z.zero") == 0)
     gauges, counters = pending(managing, "gauges"), pending(managing, "counters")
     assert {power: gauges[f"z.power._x00.{power}"] for power in POWERS} == {power: 10.0**power for power in POWERS}
     assert {power: counters[f"z.power.{power}._x00"] for power in POWERS} == {power: 10.0**power for power in POWERS}

@@ -86,3 +86,13 @@ def test_nothing_is_lost_over_tcp_while_statsd_is_down(closing: Closing) -> None
     _fill(backend)
     assert not backend.flush()
     assert len(backend.payloads) == 1
+
+
+def test_negative_times_are_counted_as_refused_since_statsd_has_none() -> None:
+    backend = made(StatsdBackend, host="127.0.0.1", port=1, protocol="udp", prefix="")
+    for value in (b"-1", b"-2.5", b"0", b"2"):
+        backend.handle_message(b"info|Timer|t|" + value + b"|5|not_specified")
+    (payload,) = backend.pack()
+    values = [float(line.split(b":")[1].split(b"|")[0]) for line in payload.splitlines()]
+    assert values == [0, pytest.approx(2_000, rel=0.01)]
+    assert backend.refused == 2

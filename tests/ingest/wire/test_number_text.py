@@ -1,0 +1,54 @@
+"""Numbers as text: no exponents, and nothing that reads as another number."""
+
+from __future__ import annotations
+
+import re
+import sys
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.wire.number_text import plain_decimal
+
+PLAIN = re.compile(r"-?\d+(?:\.\d+)?\Z", re.ASCII)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.0, "0"),
+        (-0.0, "0"),
+        (Decimal("1E+3"), "1000"),
+        (Decimal("-1.50"), "-1.50"),
+        (-3, "-3"),
+        (2.5, "2.5"),
+        (100.0, "100"),
+        (1e-12, "0.000000000001"),
+        (4e-05, "0.00004"),
+        (1e15, "1000000000000000"),
+        (1e16, "10000000000000000"),
+        (123456789.125, "123456789.125"),
+        (2**63, "9223372036854775808"),
+        (0.1 + 0.2, "0.30000000000000004"),
+    ],
+)
+def test_a_number_is_written_without_an_exponent(value: float | Decimal, text: str) -> None:
+    assert plain_decimal(value) == text
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**64), 2**64))
+def test_what_is_written_reads_as_the_same_number(value: float) -> None:
+    text = plain_decimal(value)
+    assert PLAIN.match(text)
+    assert type(value)(float(text) if isinstance(value, float) else int(text)) == value
+
+
+@given(st.floats(allow_nan=False), st.integers(1, 17))
+def test_fewer_digits_are_still_no_exponent(value: float, digits: int) -> None:
+    text = plain_decimal(value, digits)
+    assert PLAIN.match(text)
+    bounded = min(max(value, -sys.float_info.max), sys.float_info.max)
+    assert float(text) == float(f"{bounded:.{digits}g}")
