@@ -180,7 +180,12 @@ def _reduced(document: Mapping[str, Any]) -> Any:
 
 
 def document_for(job: CommitJob, key: Any, state: Any) -> dict[str, Any]:
-    """Return the output document of one result. Raise `FinalizeFailedError` naming the key."""
+    """Return the output document of one result. Raise `FinalizeFailedError` or `ReduceFailedError` naming the key.
+
+    Whole numbers are checked here, before anything of the batch is written: readers would see half of its results.
+    """
+    if _outgrown(state):
+        raise _not_storable(key, state, why_not_bson(OverflowError()))
     document: dict[str, Any] = {"_id": key, "value": state}
     if job.finalize is not None:
         value = _finalized(job.finalize, key, state)
@@ -190,6 +195,15 @@ def document_for(job: CommitJob, key: Any, state: Any) -> dict[str, Any]:
     if job.stamp is not None:
         document["through"] = job.stamp[1]
     return document
+
+
+def _outgrown(state: Any) -> bool:
+    """Return True if a whole number has more than 64 bits: the state itself, or a field of it."""
+    if type(state) is int:
+        return not -(2**63) <= state < 2**63
+    if type(state) is dict:
+        return any(type(value) is int and not -(2**63) <= value < 2**63 for value in state.values())
+    return False
 
 
 def _finalized(finalize: Callable[[Any, Any], Any], key: Any, state: Any) -> Any:

@@ -149,9 +149,11 @@ def test_a_sum_that_outgrows_64_bits_when_it_is_merged_is_named_with_its_key(dat
 
     commit(database, "j", stamped(0, 10, reduce=reduce), [("a", state(2**63 - 1)), ("b", state(1))])
     with pytest.raises(ReduceFailedError, match=r"9223372036854775808.* of key 'a'.* 64 bits") as caught:
-        commit(database, "k", stamped(10, 20, reduce=reduce), [("b", state(1)), ("a", state(1))])
+        commit(database, "k", stamped(10, 20, reduce=reduce), [("b", state(1)), ("a", state(1)), ("c", state(1))])
     assert caught.value.details == {"key": "a"}
     assert stored(database)["a"]["through"] == 10
+    assert set(stored(database)) == {"a", "b"}
+    assert stored(database)["b"]["through"] == 10  # readers see no half of the results
 
 
 def test_results_beyond_64_bits_are_named_when_they_replace_others(database: Data) -> None:
