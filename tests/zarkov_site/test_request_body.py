@@ -15,6 +15,7 @@ import pytest
 
 from aggregates.web.body_limit import MAX_BODY_BYTES
 from tests.support.waiting import eventually
+from tests.support.web.exchange import Answer, chunks, exchange
 from tests.support.web.server import PASSWORD, Server
 from zarkov_site.request_body import MEMORY_BYTES
 
@@ -32,34 +33,6 @@ def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def kind() -> str:
     """Return a type of event that no other test sends."""
     return f"kind-{uuid.uuid4().hex[:8]}"
-
-
-def chunks(*parts: bytes, extension: str = "", trailer: str = "") -> bytes:
-    """Return the parts as chunks, with the last one (RFC 9112, section 7.1)."""
-    encoded = b"".join(f"{len(part):x}{extension}\r\n".encode() + part + b"\r\n" for part in parts)
-    return encoded + f"0\r\n{trailer}\r\n".encode()
-
-
-class Answer:
-    """The last answer on a connection, and everything before it."""
-
-    def __init__(self, received: bytes) -> None:
-        self.received = received
-        final = received.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
-        head, _, self.body = final.partition(b"\r\n\r\n")
-        self.status = int(head.split()[1]) if head else 0
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-def exchange(server: Server, request: bytes) -> Answer:
-    """Send bytes, and return what is answered until the server ends the connection."""
-    url = urlsplit(server.url())
-    with socket.create_connection((url.hostname, url.port), timeout=90) as connection:
-        connection.sendall(request)
-        return Answer(connection.makefile("rb").read())
 
 
 def send(server: Server, body: Iterable[bytes], *headers: str, path: str = "/api/v1/events/", version: str = "1.1",
