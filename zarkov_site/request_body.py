@@ -13,9 +13,9 @@ from io import BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
-from django.core.exceptions import BadRequest
 from django.core.handlers.wsgi import WSGIRequest
 
+from aggregates.web.body_error import BrokenBodyError
 from aggregates.web.body_limit import MAX_BODY_BYTES, MAX_DRAINED_BYTES
 from aggregates.web.exceptions import BadRequestError, TooLargeError, WebError
 from aggregates.web.middleware import unknown_host
@@ -61,7 +61,7 @@ class WholeBody:
 
 
 class PromisedInput:
-    """A body that must have `length_bytes`: where it ends before, `read` raises `BadRequest` instead of the rest.
+    """A body that must have `length_bytes`: where it ends before, `read` raises `BrokenBodyError` instead of the rest.
 
     Otherwise what was sent before a connection broke could pass for a whole request (RFC 9112, section 8).
     """
@@ -73,23 +73,29 @@ class PromisedInput:
     def read(self, size: int | None = -1) -> bytes:
         """Return at most `size` bytes; all if it is None or negative."""
         wanted = self._left_bytes if size is None or size < 0 else min(size, self._left_bytes)
-        return self._checked(self._stream.read(wanted) if wanted else b"", wanted)
+        return self._checked(self._taken(self._stream.read, wanted), wanted)
 
     def readline(self, size: int | None = -1) -> bytes:
         """Return the bytes up to the next line feed, at most `size`."""
         wanted = self._left_bytes if size is None or size < 0 else min(size, self._left_bytes)
-        line = self._stream.readline(wanted) if wanted else b""
+        line = self._taken(self._stream.readline, wanted)
         return self._checked(line, 0 if line.endswith(b"\n") else wanted)
 
     def __iter__(self) -> Iterable[bytes]:
         """Yield the lines."""
         return iter(self.readline, b"")
 
+    def _taken(self, read: Callable[[int], bytes], wanted: int) -> bytes:
+        try:
+            return read(wanted) if wanted else b""
+        except OSError:
+            return b""  # a connection that was reset has ended, too
+
     def _checked(self, data: bytes, wanted: int) -> bytes:
         self._left_bytes -= len(data)
         if len(data) < wanted:
             got = self._length_bytes - self._left_bytes
-            raise BadRequest(f"the body ended after {got} of {self._length_bytes} bytes: send it again")
+            raise BrokenBodyError(f"the body ended after {got} of {self._length_bytes} bytes: send it again")
         return data
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import struct
 import subprocess
+import urllib.request
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -123,6 +125,33 @@ def test_nothing_of_a_body_shorter_than_its_content_length_is_accepted(server: S
     assert (answer.status, answer.json["error"]["code"]) == (400, "bad_request")
     assert f"ended after {len(text)} of {len(text) + 1} bytes" in answer.json["error"]["message"]
     assert stored(server, kind) == 0
+
+
+@pytest.mark.parametrize("ending", ["closed", "reset"])
+@pytest.mark.parametrize("form", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=a"])
+@pytest.mark.parametrize("path", ["/q", "/qs", "/login/", "/admin/login/"])
+def test_a_form_that_breaks_off_leaves_one_line_in_the_log(server: Server, path: str, form: str, ending: str) -> None:
+    log = server.folder.log / "web.log"
+    before = log.stat().st_size
+    url = urlsplit(server.url())
+    lines = [f"POST {path} HTTP/1.1", f"Host: {url.netloc}", f"Content-Type: {form}", "Content-Length: 500",
+             f"Cookie: zarkov_csrf={'a' * 32}", "Connection: close"]  # fmt: skip
+    with socket.create_connection((url.hostname, url.port), timeout=90) as connection:
+        connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\nn={")
+        if ending == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:
+            connection.shutdown(socket.SHUT_WR)
+            assert Answer(connection.makefile("rb").read()).status == 400
+
+    def written() -> list[str]:
+        return log.read_bytes()[before:].decode().splitlines()
+
+    eventually(written, what="a line in the log")
+    urllib.request.urlopen(server.url("healthz"), timeout=90).close()  # what follows the line would be there by now
+    (line,) = written()
+    got = 3 if ending == "closed" else 0  # a reset throws away what was not read yet
+    assert f"body refused path={path} reason=the body ended after {got} of 500 bytes" in line
 
 
 @pytest.mark.parametrize(
