@@ -44,7 +44,9 @@ def _size(value: Any) -> Any:
 
 
 def _names(value: Any) -> Any:
-    """Accept a list and "one.module, another.module"."""
+    """Accept a list, "one.module, another.module", and "[]", since an empty text means the default."""
+    if isinstance(value, str) and re.fullmatch(r"\s*\[\s*\]\s*", value):
+        return []
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -149,8 +151,13 @@ def _allowed_hosts(value: list[str]) -> list[str]:
 
 
 def _network(value: str) -> str:
+    """Return a network in its normal form; one of mapped IPv4 as IPv4, as which peers are known."""
     try:
-        return str(ipaddress.ip_network(value))
+        found = ipaddress.ip_network(value)
+        mapped = getattr(found.network_address, "ipv4_mapped", None)
+        if mapped is not None and found.prefixlen >= 96:
+            found = ipaddress.ip_network((mapped, found.prefixlen - 96))
+        return str(found)
     except ValueError as error:
         hint = f"; {error}" if "host bits" in str(error) else ""
         raise ValueError(

@@ -87,8 +87,24 @@ def test_proxies_are_believed_on_loopback_once_there_is_a_public_url_and_nowhere
     both = loaded(tmp_path, public_url="https://a", trusted_proxies="10.0.0.7, 10.1.0.0/16, fd00::/8")
     assert both.proxies == ("10.0.0.7/32", "10.1.0.0/16", "fd00::/8")
     assert loaded(tmp_path, trusted_proxies="::1").proxies == ("::1/128",)
+    assert loaded(tmp_path, public_url="https://a", trusted_proxies="[]").proxies == ()
     (tmp_path / "zarkov.yaml").write_text("public_url: https://a\ntrusted_proxies: []\n")
     assert loaded(tmp_path).proxies == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("::ffff:10.0.0.9", "10.0.0.9/32"),
+        ("::ffff:a00:9", "10.0.0.9/32"),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("FD00:0::/16", "fd00::/16"),
+        ("::/0", "::/0"),
+    ],
+)
+def test_a_proxy_in_the_form_of_ipv6_is_the_one_of_ipv4(tmp_path: Path, given: str, read: str) -> None:
+    assert loaded(tmp_path, trusted_proxies=given).proxies == (read,)
 
 
 @pytest.mark.parametrize("given", ["proxy.example.org", "10.0.0.0/33", "10.0.0", "*", "10.0.0.7:80", "localhost"])
