@@ -211,3 +211,15 @@ def test_plain_http_beyond_loopback_and_proxies_everywhere_cause_a_warning(tmp_p
     assert warnings(public_url="http://[::1]:8081") == []
     assert ["public_url = http://a is not encrypted" in text for text in warnings(public_url="http://a")] == [True]
     assert ["trusted_proxies has ::/0" in text for text in warnings(trusted_proxies="::/0")] == [True]
+
+
+def test_reading_without_a_login_at_a_public_address_causes_a_warning(tmp_path: Path) -> None:
+    def warned(public_url: str, anonymous_read: str) -> list[bool]:
+        given = {"ZARKOV_PUBLIC_URL": public_url, "ZARKOV_ANONYMOUS_READ": anonymous_read}
+        return ["reads every aggregate" in text for text in load(given, [tmp_path])[1]]
+
+    for beyond in ("https://a", "https://10.1.2.3", "https://[fd00::1]/zarkov"):
+        assert warned(beyond, "true") == [True]
+        assert warned(beyond, "false") == []
+    for loopback in ("http://localhost:8081", "http://127.0.0.1", "http://[::1]:8081", ""):
+        assert warned(loopback, "true") == []
