@@ -182,6 +182,27 @@ def test_a_body_of_two_lengths_or_of_an_unknown_coding_is_refused(
     answer = send(server, [chunks(lines(kind, 1))], *headers, version=version)
     assert answer.status == status
     assert stored(server, kind) == 0
+    if "gzip, chunked" in headers[0]:  # valid HTTP, so it is Zarkov that refuses it
+        assert answer.json["error"]["code"] == "unsupported_transfer_coding"
+    else:
+        assert b"Content-Type: text/html" in answer.received
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("GET /healthz", 400),
+        ("GET /healthz HTTP/1.1\r\nno colon", 400),
+        ("GET /healthz HTTP/1.1\r\nTransfer-Encoding: identity", 400),
+        (f"GET /{'x' * 5000} HTTP/1.1", 414),
+        (f"GET /healthz HTTP/1.1\r\nX-Long: {'x' * 9000}", 431),
+        ("GET /healthz HTTP/1.1\r\nExpect: something", 417),
+    ],
+)
+def test_what_is_no_valid_http_gets_a_short_page_of_the_server(server: Server, line: str, status: int) -> None:
+    answer = exchange(server, f"{line}\r\nHost: localhost\r\n\r\n".encode())
+    assert answer.status == status
+    assert b"Connection: close" in answer.received and b"Content-Type: text/html" in answer.received
 
 
 def test_a_client_that_waits_for_100_continue_is_told_to_send(server: Server, kind: str) -> None:
