@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from tempfile import SpooledTemporaryFile
-from typing import Any
+from typing import IO, Any
 
-from django.core.exceptions import BadRequest
+from django.core.handlers.wsgi import WSGIRequest
 
+from aggregates.web.body_error import BrokenBodyError
 from aggregates.web.body_limit import MAX_BODY_BYTES, MAX_DRAINED_BYTES
 from aggregates.web.exceptions import BadRequestError, TooLargeError, WebError
+from aggregates.web.middleware import unknown_host
 
 MEMORY_BYTES = 2**18  # of one body; what is beyond goes to a temporary file
 _STEP_BYTES = 2**16
@@ -44,6 +47,8 @@ class WholeBody:
             if length.isdecimal() and int(length):
                 environ["wsgi.input"] = PromisedInput(environ["wsgi.input"], int(length))
             return self._application(environ, start_response)
+        if unknown_host(WSGIRequest(dict(environ))) is not None:  # it will be refused, whatever the body says
+            return self._application(_with_body(environ, BytesIO(), 0), start_response)
         try:
             if coding != "chunked":
                 raise CodingError(f"Transfer-Encoding: {coding[:60]} is not supported: send chunked, or Content-Length")
@@ -52,14 +57,11 @@ class WholeBody:
             log.info("body refused path=%s reason=%s", environ.get("PATH_INFO"), error.message)
             return _answer(error, start_response)
         with body:
-            environ["wsgi.input"] = body
-            environ["CONTENT_LENGTH"] = str(length_bytes)
-            del environ["HTTP_TRANSFER_ENCODING"]  # what is behind us is not chunked
-            return self._application(environ, start_response)
+            return self._application(_with_body(environ, body, length_bytes), start_response)
 
 
 class PromisedInput:
-    """A body that must have `length_bytes`: where it ends before, `read` raises `BadRequest` instead of the rest.
+    """A body that must have `length_bytes`: where it ends before, `read` raises `BrokenBodyError` instead of the rest.
 
     Otherwise what was sent before a connection broke could pass for a whole request (RFC 9112, section 8).
     """
@@ -71,31 +73,43 @@ class PromisedInput:
     def read(self, size: int | None = -1) -> bytes:
         """Return at most `size` bytes; all if it is None or negative."""
         wanted = self._left_bytes if size is None or size < 0 else min(size, self._left_bytes)
-        return self._checked(self._stream.read(wanted) if wanted else b"", wanted)
+        return self._checked(self._taken(self._stream.read, wanted), wanted)
 
     def readline(self, size: int | None = -1) -> bytes:
         """Return the bytes up to the next line feed, at most `size`."""
         wanted = self._left_bytes if size is None or size < 0 else min(size, self._left_bytes)
-        line = self._stream.readline(wanted) if wanted else b""
+        line = self._taken(self._stream.readline, wanted)
         return self._checked(line, 0 if line.endswith(b"\n") else wanted)
 
     def __iter__(self) -> Iterable[bytes]:
         """Yield the lines."""
         return iter(self.readline, b"")
 
+    def _taken(self, read: Callable[[int], bytes], wanted: int) -> bytes:
+        try:
+            return read(wanted) if wanted else b""
+        except OSError:
+            return b""  # a connection that was reset has ended, too
+
     def _checked(self, data: bytes, wanted: int) -> bytes:
         self._left_bytes -= len(data)
         if len(data) < wanted:
             got = self._length_bytes - self._left_bytes
-            raise BadRequest(f"the body ended after {got} of {self._length_bytes} bytes: send it again")
+            raise BrokenBodyError(f"the body ended after {got} of {self._length_bytes} bytes: send it again")
         return data
+
+
+def _with_body(environ: Environ, body: IO[bytes], length_bytes: int) -> Environ:
+    """Return `environ` with another body; what is behind us is not chunked."""
+    given = {name: value for name, value in environ.items() if name != "HTTP_TRANSFER_ENCODING"}
+    return given | {"wsgi.input": body, "CONTENT_LENGTH": str(length_bytes)}
 
 
 def _read_chunked(stream: Any) -> tuple[SpooledTemporaryFile[bytes], int]:
     """Return a file with the decoded body, at its start, and its length.
 
     Raise `TooLargeError`, once the rest was read, since many clients send everything before they read an answer; and
-    `BadRequestError` if the chunks are malformed or end early.
+    `BadRequestError` if the chunks are malformed, end early, or are too small (`zarkov_site.request_limit`).
     """
     body = SpooledTemporaryFile[bytes](max_size=MEMORY_BYTES)
     got = 0
@@ -106,6 +120,9 @@ def _read_chunked(stream: Any) -> tuple[SpooledTemporaryFile[bytes], int]:
                 body.write(data)
             elif got > MAX_DRAINED_BYTES:
                 break
+    except WebError:
+        body.close()
+        raise
     except Exception as error:  # noqa: BLE001 - each server has its own; all mean that the body cannot be read
         body.close()
         reason = f"{type(error).__name__} {error}".strip()

@@ -13,6 +13,7 @@ from typing import Any
 from zarkov_site.config.source import load
 from zarkov_site.config.value import in_url, reachable
 from zarkov_site.processes.process import end_with_parent
+from zarkov_site.request_limit import close_unread, limit_chunks
 
 _config, _ = load()
 _config.refuse_exposure()
@@ -85,6 +86,17 @@ def on_exit(server: Any) -> None:
     """Remove the recorded address."""
     if _recorded and os.getpid() == server.pid:
         _config.folder.remove_addresses(_recorded)
+
+
+def pre_request(worker: Any, request: Any) -> None:
+    """Keep a body of many chunks from holding up other requests."""
+    limit_chunks(request)
+
+
+def post_request(worker: Any, request: Any, environ: dict[str, Any], response: Any) -> None:
+    """Read no more of a body than the application wanted, beyond what is soon read."""
+    if response is not None:
+        close_unread(request, response, environ["gunicorn.socket"])
 
 
 def post_worker_init(worker: Any) -> None:

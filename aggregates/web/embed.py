@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from django.core import signing
@@ -14,7 +15,7 @@ from aggregates.web.exceptions import ForbiddenError
 from aggregates.web.live.feed import SeriesFeed
 from aggregates.web.mongo import database
 from aggregates.web.series.chart_query import chart_query
-from aggregates.web.series.time_span import read_span
+from aggregates.web.series.time_span import read_span, read_zone
 
 SALT = "aggregates.web.embed"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -51,15 +52,18 @@ def frame_ancestors(link: EmbedLink) -> str:
     return " ".join(["'self'", *link.origin_list()])
 
 
-def chart_feed(chart: Chart, *, start: str | None, prefix: str = "", adjustable: bool = True) -> SeriesFeed:
-    """Return the feed of `chart`, limited to keys below `prefix`; `start` overrides its range if `adjustable`.
+def chart_feed(chart: Chart, given: Mapping[str, str], *, prefix: str = "", adjustable: bool = True) -> SeriesFeed:
+    """Return the feed of `chart`, limited to keys below `prefix`.
 
-    Raise `BadRequestError` for an invalid start.
+    `from`, `to` and `tz` of a request override the range and zone of the chart if `adjustable`; a `from` alone runs
+    until now. Raise `BadRequestError` naming the parameter.
     """
-    if start is None or not adjustable:
-        asked = chart_query(chart)
-    else:
-        asked = chart_query(chart, start=start, end="" if start else chart.end)
+    asked = chart_query(chart)
+    if adjustable and not given.keys().isdisjoint(("from", "to", "tz")):
+        start, end = given.get("from"), given.get("to")
+        if end is None and start:
+            end = ""
+        asked = chart_query(chart, start, end, read_zone(given.get("tz", ""), chart.effective_zone))
         read_span(asked.start, asked.end, asked.zone, timezone.now())
     return SeriesFeed(asked.limited_to(prefix), database)
 

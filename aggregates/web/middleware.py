@@ -56,13 +56,13 @@ class KnownHost:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer 400 with the host and the setting, and log one line."""
-        host = request._get_raw_host()  # type: ignore[attr-defined]
-        domain, _ = split_domain_port(host)
-        if domain and validate_host(domain, settings.ALLOWED_HOSTS):
+        host = unknown_host(request)
+        if host is None:
             return self._get_response(request)
         if _is_open_to_any_host(request):
             request.META["HTTP_HOST"] = "localhost"  # what follows asks for the host, too
             return self._get_response(request)
+        domain, _ = split_domain_port(host)
         shown = host[:100].encode("unicode_escape").decode()
         log.warning("request refused host=%s path=%s", shown, request.path_info[:200].encode("unicode_escape").decode())
         named = domain or "the name that clients use"
@@ -71,6 +71,13 @@ class KnownHost:
         answer = refuse(request, exception=BadRequest(problem))
         answer._has_been_logged = True  # type: ignore[attr-defined]  # else Django writes a second line
         return answer
+
+
+def unknown_host(request: HttpRequest) -> str | None:
+    """Return the host that `request` asks for if it is not one of ours, else None."""
+    host: str = request._get_raw_host()  # type: ignore[attr-defined]
+    domain, _ = split_domain_port(host)
+    return None if domain and validate_host(domain, settings.ALLOWED_HOSTS) else host
 
 
 def _is_open_to_any_host(request: HttpRequest) -> bool:

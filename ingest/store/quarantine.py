@@ -105,10 +105,12 @@ def _read_cursor(text: str) -> tuple[dt.datetime, Document]:
         raise KeyFormatError(f"cursor = {text[:60]!r} is not valid: use the one from the previous page") from None
 
 
-def counts(database: Database[Document]) -> list[Count]:
-    """Count entries by code, source and replay state, largest count first."""
+def counts(database: Database[Document], selection: Selection | None = None) -> list[Count]:
+    """Count the selected entries, by default all, by code, source and replay state, largest count first."""
+    condition = selection.condition() if selection is not None else {}
     kind = {"code": "$code", "source": "$source", "replayed": {"$gt": ["$replayed", None]}}
     steps: list[Document] = [
+        *([{"$match": condition}] if condition else []),
         {"$sort": {"code": ASCENDING, "source": ASCENDING, "replayed": ASCENDING}},  # so that only the index is read
         {"$group": {"_id": kind, "count": {"$sum": 1}}},
         {"$sort": {"count": DESCENDING, "_id": ASCENDING}},

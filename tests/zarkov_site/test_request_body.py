@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import struct
 import subprocess
+import urllib.request
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 
 from aggregates.web.body_limit import MAX_BODY_BYTES
 from tests.support.waiting import eventually
+from tests.support.web.exchange import Answer, chunks, exchange
 from tests.support.web.server import PASSWORD, Server
 from zarkov_site.request_body import MEMORY_BYTES
 
@@ -32,34 +35,6 @@ def server(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def kind() -> str:
     """Return a type of event that no other test sends."""
     return f"kind-{uuid.uuid4().hex[:8]}"
-
-
-def chunks(*parts: bytes, extension: str = "", trailer: str = "") -> bytes:
-    """Return the parts as chunks, with the last one (RFC 9112, section 7.1)."""
-    encoded = b"".join(f"{len(part):x}{extension}\r\n".encode() + part + b"\r\n" for part in parts)
-    return encoded + f"0\r\n{trailer}\r\n".encode()
-
-
-class Answer:
-    """The last answer on a connection, and everything before it."""
-
-    def __init__(self, received: bytes) -> None:
-        self.received = received
-        final = received.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
-        head, _, self.body = final.partition(b"\r\n\r\n")
-        self.status = int(head.split()[1]) if head else 0
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-def exchange(server: Server, request: bytes) -> Answer:
-    """Send bytes, and return what is answered until the server ends the connection."""
-    url = urlsplit(server.url())
-    with socket.create_connection((url.hostname, url.port), timeout=90) as connection:
-        connection.sendall(request)
-        return Answer(connection.makefile("rb").read())
 
 
 def send(server: Server, body: Iterable[bytes], *headers: str, path: str = "/api/v1/events/", version: str = "1.1",
@@ -152,6 +127,33 @@ def test_nothing_of_a_body_shorter_than_its_content_length_is_accepted(server: S
     assert stored(server, kind) == 0
 
 
+@pytest.mark.parametrize("ending", ["closed", "reset"])
+@pytest.mark.parametrize("form", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=a"])
+@pytest.mark.parametrize("path", ["/q", "/qs", "/login/", "/admin/login/"])
+def test_a_form_that_breaks_off_leaves_one_line_in_the_log(server: Server, path: str, form: str, ending: str) -> None:
+    log = server.folder.log / "web.log"
+    before = log.stat().st_size
+    url = urlsplit(server.url())
+    lines = [f"POST {path} HTTP/1.1", f"Host: {url.netloc}", f"Content-Type: {form}", "Content-Length: 500",
+             f"Cookie: zarkov_csrf={'a' * 32}", "Connection: close"]  # fmt: skip
+    with socket.create_connection((url.hostname, url.port), timeout=90) as connection:
+        connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\nn={")
+        if ending == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:
+            connection.shutdown(socket.SHUT_WR)
+            assert Answer(connection.makefile("rb").read()).status == 400
+
+    def written() -> list[str]:
+        return log.read_bytes()[before:].decode().splitlines()
+
+    eventually(written, what="a line in the log")
+    urllib.request.urlopen(server.url("healthz"), timeout=90).close()  # what follows the line would be there by now
+    (line,) = written()
+    got = 3 if ending == "closed" else 0  # a reset throws away what was not read yet
+    assert f"body refused path={path} reason=the body ended after {got} of 500 bytes" in line
+
+
 @pytest.mark.parametrize(
     "broken", [b"zz\r\nabc\r\n0\r\n\r\n", b"-3\r\nabc\r\n0\r\n\r\n", b"3\r\nabcdef\r\n0\r\n\r\n", b"\r\n"]
 )
@@ -180,6 +182,27 @@ def test_a_body_of_two_lengths_or_of_an_unknown_coding_is_refused(
     answer = send(server, [chunks(lines(kind, 1))], *headers, version=version)
     assert answer.status == status
     assert stored(server, kind) == 0
+    if "gzip, chunked" in headers[0]:  # valid HTTP, so it is Zarkov that refuses it
+        assert answer.json["error"]["code"] == "unsupported_transfer_coding"
+    else:
+        assert b"Content-Type: text/html" in answer.received
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("GET /healthz", 400),
+        ("GET /healthz HTTP/1.1\r\nno colon", 400),
+        ("GET /healthz HTTP/1.1\r\nTransfer-Encoding: identity", 400),
+        (f"GET /{'x' * 5000} HTTP/1.1", 414),
+        (f"GET /healthz HTTP/1.1\r\nX-Long: {'x' * 9000}", 431),
+        ("GET /healthz HTTP/1.1\r\nExpect: something", 417),
+    ],
+)
+def test_what_is_no_valid_http_gets_a_short_page_of_the_server(server: Server, line: str, status: int) -> None:
+    answer = exchange(server, f"{line}\r\nHost: localhost\r\n\r\n".encode())
+    assert answer.status == status
+    assert b"Connection: close" in answer.received and b"Content-Type: text/html" in answer.received
 
 
 def test_a_client_that_waits_for_100_continue_is_told_to_send(server: Server, kind: str) -> None:

@@ -34,6 +34,7 @@ from zarkov_site.config.value import (
     Zone,
     in_url,
     is_loopback,
+    names_in_requests,
     reachable,
 )
 from zarkov_site.exceptions import ConfigError, HomeError
@@ -179,9 +180,8 @@ class Config(Section):
     @property
     def hosts(self) -> list[str]:
         """Return the values of `Host` that are answered, without port: Django's ALLOWED_HOSTS."""
-        own = in_url(self.web_host.partition("%")[0])  # browsers do not send the scope of an address
         public = [self.public.host] if self.public else []
-        return ["localhost", "127.0.0.1", "[::1]", own, *public, *self.allowed_hosts]
+        return ["localhost", "127.0.0.1", "[::1]", *names_in_requests(self.web_host), *public, *self.allowed_hosts]
 
     @property
     def folder(self) -> HomeFolder:

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from zarkov_site.config.config import ROOT, Config
+from zarkov_site.config.value import is_loopback
 from zarkov_site.exceptions import ConfigError
 
 PREFIX = "ZARKOV_"
@@ -193,4 +194,9 @@ def public_address_faults(config: Config) -> list[str]:
         for network in config.proxies
         if network.endswith("/0")
     ]
+    if config.anonymous_read and config.public and not is_loopback(config.public.host):
+        found.append(
+            f"anonymous_read is on and public_url = {config.public_url} is not on loopback: whoever reaches it "
+            "reads every aggregate, event and refused input without a login; set anonymous_read: false unless all may"
+        )
     return [sentence for sentence in found if sentence]

@@ -44,7 +44,9 @@ def _size(value: Any) -> Any:
 
 
 def _names(value: Any) -> Any:
-    """Accept a list and "one.module, another.module"."""
+    """Accept a list, "one.module, another.module", and "[]", since an empty text means the default."""
+    if isinstance(value, str) and re.fullmatch(r"\s*\[\s*\]\s*", value):
+        return []
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -92,16 +94,38 @@ def in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def _ipv6(text: str) -> str:
+    """Return an IPv6 address as browsers write it: shortest, and without the form of IPv4 (WHATWG URL, section 3.5).
+
+    Raise `ValueError` if it is none. A scope is kept.
+    """
+    found = ipaddress.IPv6Address(text)
+    if found.ipv4_mapped is None:
+        return found.compressed
+    return f"::ffff:{int(found) >> 16 & 0xFFFF:x}:{int(found) & 0xFFFF:x}"  # newer Pythons write ::ffff:10.0.0.9
+
+
+def names_in_requests(host: str) -> list[str]:
+    """Return the values of `Host`, without port, of requests to a server that listens on `host`.
+
+    Browsers do not send the scope of an address; one that maps IPv4 is reached by both.
+    """
+    bare = host.partition("%")[0]
+    if ":" not in bare:
+        return [bare]
+    mapped = ipaddress.IPv6Address(bare).ipv4_mapped
+    return [in_url(bare), *([str(mapped)] if mapped else [])]
+
+
 def _host(value: str) -> str:
     """Accept a name, an IPv4 address and an IPv6 address, also in brackets, which are removed, and with a scope."""
     bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     if ":" not in bare and bare == value and _NAME.match(value):
         return value
     try:
-        ipaddress.IPv6Address(bare)
+        return _ipv6(bare)
     except ValueError:
         raise ValueError("use a name or an address without a port, such as 127.0.0.1, 0.0.0.0, ::1 or ::") from None
-    return bare
 
 
 def _interface(value: str) -> str:
@@ -111,7 +135,7 @@ def _interface(value: str) -> str:
 def _allowed_host(value: str) -> str:
     """Accept what Django's ALLOWED_HOSTS does, and IPv6 without its brackets."""
     try:
-        return f"[{ipaddress.IPv6Address(value.strip('[]')).compressed}]"
+        return f"[{_ipv6(value.strip('[]'))}]"
     except ValueError:
         pass
     if value != "*" and not _DOMAIN.match(value.lower().removeprefix(".")):
@@ -127,8 +151,13 @@ def _allowed_hosts(value: list[str]) -> list[str]:
 
 
 def _network(value: str) -> str:
+    """Return a network in its normal form; one of mapped IPv4 as IPv4, as which peers are known."""
     try:
-        return str(ipaddress.ip_network(value))
+        found = ipaddress.ip_network(value)
+        mapped = getattr(found.network_address, "ipv4_mapped", None)
+        if mapped is not None and found.prefixlen >= 96:
+            found = ipaddress.ip_network((mapped, found.prefixlen - 96))
+        return str(found)
     except ValueError as error:
         hint = f"; {error}" if "host bits" in str(error) else ""
         raise ValueError(
@@ -154,7 +183,7 @@ def _public_url(value: str) -> str:
     if parts.scheme not in _DEFAULT_PORTS or port == 0 or parts.netloc.endswith(":"):
         raise ValueError(form)
     try:
-        host = ipaddress.IPv6Address(host).compressed if ":" in host else host
+        host = _ipv6(host) if ":" in host else host
     except ValueError:
         raise ValueError(form) from None
     if ":" not in host and not _DOMAIN.match(host):

@@ -148,10 +148,10 @@ class QuarantineView(ApiView):
 class QuarantineCountsView(ApiView):
     unlimited = True
 
-    @openapi.describe({200: CountsSerializer}, 503)
+    @openapi.describe({200: CountsSerializer}, 400, 503, parameters=_FILTER)
     def get(self, request: Request) -> Response:
         """Count quarantine entries by code, source, and whether they were replayed."""
-        found = quarantine.counts(database())
+        found = quarantine.counts(database(), read_selection(request))
         return Response({"counts": [{name: getattr(each, name) for name in each.__slots__} for each in found]})
 
 

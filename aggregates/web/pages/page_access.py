@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import wraps
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 
 from aggregates.web.auth.access import rights_of
+from aggregates.web.body_error import BrokenBodyError
 from aggregates.web.exceptions import (
     BadRequestError,
     ForbiddenError,
@@ -22,6 +24,8 @@ from aggregates.web.exceptions import (
 )
 from aggregates.web.mongo import translate_errors
 from aggregates.web.response import View, error_response
+
+log = logging.getLogger(__name__)
 
 
 def page_view(view: View) -> View:
@@ -56,7 +60,12 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
         error: WebError = TooLargeError("the form is too large")
     else:
         error = BadRequestError(str(exception) if isinstance(exception, BadRequest) else "the request is not valid")
-    return error_response(error) if _is_program(request) else error_page(request, error, bare=True)
+    answer = error_response(error) if _is_program(request) else error_page(request, error, bare=True)
+    if isinstance(exception, BrokenBodyError):
+        path = request.path_info[:200].encode("unicode_escape").decode()
+        log.info("body refused path=%s reason=%s", path, exception)
+        answer._has_been_logged = True  # type: ignore[attr-defined]  # else Django writes it again, with a traceback
+    return answer
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -26,7 +26,7 @@ MAX_CHARTS = 40
 @require_GET
 @json_errors
 def charts(request: HttpRequest) -> HttpResponseBase:
-    """Stream several charts (`?chart=SLUG&chart=SLUG&from=-7d`); events are named `series:SLUG`."""
+    """Stream several charts (`?chart=SLUG&chart=SLUG&from=-7d&to=&tz=`); events are named `series:SLUG`."""
     slugs = request.GET.getlist("chart")
     if not slugs or len(slugs) > MAX_CHARTS:
         raise BadRequestError(f"chart must be given 1 to {MAX_CHARTS} times", parameter="chart")
@@ -42,8 +42,7 @@ def charts(request: HttpRequest) -> HttpResponseBase:
             rights.require_name(name)
 
     needed(rights)
-    start = request.GET.get("from")
-    feeds = {slug: embed.chart_feed(found[slug], start=start) for slug in slugs}
+    feeds = {slug: embed.chart_feed(found[slug], request.GET) for slug in slugs}
     return respond(request, feeds, may_continue(request, needed))
 
 
@@ -84,11 +83,13 @@ def readable_without_origin(view: View) -> View:
 @require_GET
 @json_errors
 def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
-    """Stream the charts of an embed link; its signature is the right to see them."""
+    """Stream the charts of an embed link; its signature is the right to see them.
+
+    `from`, `to` and `tz` mean the same as for `charts`, unless the link locks the range: then they are not read.
+    """
     link = embed.open_link(token)
-    start = request.GET.get("from")
     feeds = {
-        chart.slug: embed.chart_feed(chart, start=start, prefix=link.locked_prefix, adjustable=link.range_adjustable)
+        chart.slug: embed.chart_feed(chart, request.GET, prefix=link.locked_prefix, adjustable=link.range_adjustable)
         for chart in link.charts()
     }
     if not feeds:

@@ -16,8 +16,8 @@ from aggregates.web.series.query import SeriesQuery, collection_name
 from aggregates.web.series.time_span import read_span
 
 
-def chart_query(chart: Chart, start: str | None = None, end: str | None = None) -> SeriesQuery:
-    """Return the series query of `chart`; a viewer's own range overrides the chart's.
+def chart_query(chart: Chart, start: str | None = None, end: str | None = None, zone: str | None = None) -> SeriesQuery:
+    """Return the series query of `chart`; a viewer's own range and zone override the chart's.
 
     An open range ends now: an event dated years ahead would squeeze everything else to one side.
     """
@@ -27,7 +27,7 @@ def chart_query(chart: Chart, start: str | None = None, end: str | None = None) 
         prefix=chart.prefix,
         start=chart.start if start is None else start,
         end=(chart.end if end is None else end) or "now",
-        zone=chart.effective_zone,
+        zone=zone or chart.effective_zone,
         fill=chart.fill,  # type: ignore[arg-type]
         limit=chart.series_limit,
     )

@@ -66,7 +66,7 @@ def test_every_answer_reads_a_key_where_its_events_are(
     assert client.get("/q", query).json() == {"n": {"value": [[x, 1]]}}
     assert client.get("/qs", {"q-0.n": "n", "q-0.c": name}).json() == {"n": {"value": [[x, 1]]}}
     chart = Chart.objects.create(slug="c", title="c", aggregate=name)
-    assert xs(chart_feed(chart, start=None).read()) == [x]
+    assert xs(chart_feed(chart, {}).read()) == [x]
     for begin, found in ((start, 1), (start + timedelta(seconds=1), 0)):
         answer = client.get(f"/api/v1/export/{name}.jsonl", {"from": begin.isoformat()})
         assert len(b"".join(answer.streaming_content).splitlines()) == found  # type: ignore[attr-defined]

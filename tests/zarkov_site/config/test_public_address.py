@@ -35,6 +35,7 @@ def refusal(tmp_path: Path, **values: str) -> str:
         ("https://a/x/zar-kov_1.2~", "https://a/x/zar-kov_1.2~", "https://a", "a", "/x/zar-kov_1.2~"),
         ("http://10.1.2.3:8181", "http://10.1.2.3:8181", "http://10.1.2.3:8181", "10.1.2.3", ""),
         ("https://[FD00:0::1]:8443/z", "https://[fd00::1]:8443/z", "https://[fd00::1]:8443", "[fd00::1]", "/z"),
+        ("https://[::ffff:10.0.0.9]", "https://[::ffff:a00:9]", "https://[::ffff:a00:9]", "[::ffff:a00:9]", ""),
         ("https://[::1]", "https://[::1]", "https://[::1]", "[::1]", ""),
         ("https://xn--mnchen-3ya.example", "https://xn--mnchen-3ya.example", "https://xn--mnchen-3ya.example",
          "xn--mnchen-3ya.example", ""),
@@ -86,8 +87,24 @@ def test_proxies_are_believed_on_loopback_once_there_is_a_public_url_and_nowhere
     both = loaded(tmp_path, public_url="https://a", trusted_proxies="10.0.0.7, 10.1.0.0/16, fd00::/8")
     assert both.proxies == ("10.0.0.7/32", "10.1.0.0/16", "fd00::/8")
     assert loaded(tmp_path, trusted_proxies="::1").proxies == ("::1/128",)
+    assert loaded(tmp_path, public_url="https://a", trusted_proxies="[]").proxies == ()
     (tmp_path / "zarkov.yaml").write_text("public_url: https://a\ntrusted_proxies: []\n")
     assert loaded(tmp_path).proxies == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("::ffff:10.0.0.9", "10.0.0.9/32"),
+        ("::ffff:a00:9", "10.0.0.9/32"),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("FD00:0::/16", "fd00::/16"),
+        ("::/0", "::/0"),
+    ],
+)
+def test_a_proxy_in_the_form_of_ipv6_is_the_one_of_ipv4(tmp_path: Path, given: str, read: str) -> None:
+    assert loaded(tmp_path, trusted_proxies=given).proxies == (read,)
 
 
 @pytest.mark.parametrize("given", ["proxy.example.org", "10.0.0.0/33", "10.0.0", "*", "10.0.0.7:80", "localhost"])
@@ -120,6 +137,13 @@ def test_allowed_hosts_are_those_of_loopback_of_the_interface_and_of_the_setting
         ("::", "tcp://[::]:8081", "[::]"),
         ("fe80::1%eth0", "tcp://[fe80::1%eth0]:8081", "[fe80::1]"),
         ("[fe80::1%eth0]", "tcp://[fe80::1%eth0]:8081", "[fe80::1]"),
+        ("fd00:0:0::2", "tcp://[fd00::2]:8081", "[fd00::2]"),
+        ("0:0:0:0:0:0:0:1", "tcp://[::1]:8081", "[::1]"),
+        ("FD00::0:0A", "tcp://[fd00::a]:8081", "[fd00::a]"),
+        ("fe80:0::fc:ff:fe00:1%eth0", "tcp://[fe80::fc:ff:fe00:1%eth0]:8081", "[fe80::fc:ff:fe00:1]"),
+        ("::ffff:127.0.0.1", "tcp://[::ffff:7f00:1]:8081", "[::ffff:7f00:1]"),
+        ("::ffff:10.1.2.3", "tcp://[::ffff:a01:203]:8081", "[::ffff:a01:203]"),
+        ("::ffff:10.1.2.3", "tcp://[::ffff:a01:203]:8081", "10.1.2.3"),
         ("127.0.0.1", "tcp://127.0.0.1:8081", "127.0.0.1"),
         ("web.example.org", "tcp://web.example.org:8081", "web.example.org"),
     ],
@@ -187,3 +211,15 @@ def test_plain_http_beyond_loopback_and_proxies_everywhere_cause_a_warning(tmp_p
     assert warnings(public_url="http://[::1]:8081") == []
     assert ["public_url = http://a is not encrypted" in text for text in warnings(public_url="http://a")] == [True]
     assert ["trusted_proxies has ::/0" in text for text in warnings(trusted_proxies="::/0")] == [True]
+
+
+def test_reading_without_a_login_at_a_public_address_causes_a_warning(tmp_path: Path) -> None:
+    def warned(public_url: str, anonymous_read: str) -> list[bool]:
+        given = {"ZARKOV_PUBLIC_URL": public_url, "ZARKOV_ANONYMOUS_READ": anonymous_read}
+        return ["reads every aggregate" in text for text in load(given, [tmp_path])[1]]
+
+    for beyond in ("https://a", "https://10.1.2.3", "https://[fd00::1]/zarkov"):
+        assert warned(beyond, "true") == [True]
+        assert warned(beyond, "false") == []
+    for loopback in ("http://localhost:8081", "http://127.0.0.1", "http://[::1]:8081", ""):
+        assert warned(loopback, "true") == []

@@ -231,3 +231,24 @@ def test_a_worker_interface_beyond_loopback_counts_as_exposed(tmp_path: Path) ->
         beyond.refuse_exposure()
     config(tmp_path, {"ZARKOV_ZMR__WORKER_URI": "tcp://127.0.0.1"}).refuse_exposure()
     config(tmp_path, {"ZARKOV_ZMR__WORKER_URI": "tcp://far.example:5556"}).refuse_exposure()
+
+
+LISTS = ("trusted_proxies", "allowed_hosts", "cors_origins", "task_modules", "notify.email")
+
+
+def test_these_are_all_the_settings_that_are_lists(tmp_path: Path) -> None:
+    environ = {SET_VARIABLE: "trusted_proxies=::1"}
+    got = config(tmp_path, environ)
+    assert tuple(key for key in known_keys() if isinstance(attrgetter(key)(got), list)) == LISTS
+
+
+@pytest.mark.parametrize("key", LISTS)
+@pytest.mark.parametrize("empty", ["[]", " [ ] "])
+def test_a_list_can_be_emptied_by_every_source(tmp_path: Path, key: str, empty: str) -> None:
+    value = {"notify.email": "ops@example.org", "trusted_proxies": "10.0.0.9"}.get(key, "one.example")
+    *section, name = key.split(".")
+    given = file(tmp_path, f"{section[0]}:\n  {name}: [{value}]\n" if section else f"{name}: [{value}]\n")
+    assert attrgetter(key)(config(tmp_path, given)) != []
+    variable = f"ZARKOV_{key.upper().replace('.', '__')}"
+    assert attrgetter(key)(config(tmp_path, {**given, variable: empty})) == []
+    assert attrgetter(key)(config(tmp_path, {**given, SET_VARIABLE: f"{key}={empty}"})) == []

@@ -112,11 +112,22 @@ def test_the_list_is_filtered_and_paged_newest_first(ready: Any, client: Client,
     assert sum(each["count"] for each in counts) == 10
     assert {"code": "bad_json", "source": "ack", "replayed": True, "count": 1} in counts
 
+    def count(**given: str) -> int:
+        return sum(each["count"] for each in client.get(API + "counts/", given).json()["counts"])
 
-@pytest.mark.parametrize("given", ["cursor=x", "replayed=perhaps", "from=yesterday", "limit=0"])
+    for given in ({"code": "bad_json", "source": "ack"}, {"replayed": "yes"}, {"from": "2026-01-01T00:00:04"},
+                  {"from": "2026-01-01", "to": "2026-01-01"}, {"to": "2025-12-31"}):  # fmt: skip
+        assert count(**given) == len(keys(**given))
+
+
+@pytest.mark.parametrize(
+    "given", ["cursor=x", "replayed=perhaps", "from=yesterday", "to=yesterday", "tz=Bad/Zone", "limit=0"]
+)
 def test_an_invalid_parameter_is_400_and_named(ready: Any, client: Client, given: str) -> None:
     answer = client.get(f"{API}?{given}")
     assert answer.status_code == 400
+    if not given.startswith(("cursor", "limit")):
+        assert client.get(f"{API}counts/?{given}").json() == answer.json()
     assert given.partition("=")[0] in answer.json()["error"]["message"]
 
 

@@ -83,7 +83,7 @@ def test_a_locked_prefix_covers_whole_parts_of_keys(
     assert link.locked_prefix == locked
     aggregate("c", {f"customer-{number}/2024-01-01": 1 for number in (7, 70, 8)})
     chart = Chart(slug="c", title="C", aggregate="c", prefix="customer-")
-    shown = embed.chart_feed(chart, start=None, prefix=link.locked_prefix).read()["series"]
+    shown = embed.chart_feed(chart, {}, prefix=link.locked_prefix).read()["series"]
     assert [line["label"] for line in shown] == (
         ["customer-7"] if locked else ["customer-7", "customer-70", "customer-8"]
     )
@@ -119,21 +119,63 @@ def test_an_insecure_frame_in_a_secure_page_is_detected(site: Any, address: str,
 def test_a_chart_without_an_end_ends_now(site: Any, aggregate: Aggregate) -> None:
     aggregate("f", {"x/2024-01-01": 1, "x/2999-01-01": 1})
     chart = Chart(slug="f", title="F", aggregate="f", start="2020-01-01")
-    for start in (None, "-100y", ""):
-        shown = embed.chart_feed(chart, start=start).read()["series"]
+    for given in ({}, {"from": "-100y"}, {"from": ""}, {"to": ""}, {"from": "-100y", "to": ""}):
+        shown = embed.chart_feed(chart, given).read()["series"]
         assert [x for x, _ in shown[0]["data"]] == [1704067200000.0]
     chart.end = "3000-01-01"
-    assert len(embed.chart_feed(chart, start=None).read()["series"][0]["data"]) == 2
+    assert len(embed.chart_feed(chart, {}).read()["series"][0]["data"]) == 2
 
 
 def test_a_chart_whose_range_names_a_month_shows_all_of_it(site: Any, aggregate: Aggregate) -> None:
     aggregate("f", {"x/2024-01-31T23:00": 1, "x/2024-02-01T00:00": 2, "x/2024-02-29T23:00": 3, "x/2024-03-01T00:00": 4})
     chart = Chart(slug="f", title="F", aggregate="f", start="2024-02", end="2024-02", zone="UTC")
-    assert [y for _, y in embed.chart_feed(chart, start=None).read()["series"][0]["data"]] == [2, 3]
-    shown = embed.chart_feed(chart, start="2024-02-29T23:00 00:00", adjustable=True).read()["series"]
+    assert [y for _, y in embed.chart_feed(chart, {}).read()["series"][0]["data"]] == [2, 3]
+    shown = embed.chart_feed(chart, {"from": "2024-02-29T23:00 00:00"}, adjustable=True).read()["series"]
     assert [y for _, y in shown[0]["data"]] == [3, 4]
     with pytest.raises(BadRequestError, match="from = '2999' is after to = 'now'"):
-        embed.chart_feed(chart, start="2999")
+        embed.chart_feed(chart, {"from": "2999"})
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"from": "2024-01", "to": "2024-01"}, [1]),
+        ({"from": "2024-02", "to": "2024-02-01"}, [2]),
+        ({"to": "2024-02-01"}, [2]),
+        ({"from": "", "to": "2024-02-01"}, [1, 2]),
+        ({"from": "2024-02-01", "to": "2024-02-01", "tz": "Europe/Berlin"}, [1, 2]),
+        ({"tz": "Europe/Berlin"}, [1, 2]),
+        ({"tz": ""}, [2, 3]),
+    ],
+)
+def test_a_viewer_chooses_both_ends_and_the_zone_of_a_chart(
+    site: Any, aggregate: Aggregate, given: dict[str, str], shown: list[int]
+) -> None:
+    aggregate("f", {"x/2024-01-31T23:00": 1, "x/2024-02-01T00:00": 2, "x/2024-02-29T23:00": 3, "x/2024-03-01T00:00": 4})
+    chart = Chart(slug="f", title="F", aggregate="f", start="2024-02", end="2024-02", zone="UTC")
+    read = embed.chart_feed(chart, given).read()["series"]
+    assert [y for _, y in read[0]["data"]] == shown
+    locked = embed.chart_feed(chart, given, adjustable=False).read()["series"]
+    assert [y for _, y in locked[0]["data"]] == [2, 3]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [("to=bad", "to = 'bad'"), ("from=bad", "from = 'bad'"), ("tz=Bad/Zone", "tz = 'Bad/Zone'"),
+     ("from=2024-02&to=2024-01", "is after to")],
+)  # fmt: skip
+@pytest.mark.parametrize("of", ["page", "embed"])
+def test_a_stream_of_charts_refuses_a_range_that_it_cannot_read(
+    open_site: Any, client: Client, aggregate: Aggregate, given: str, named: str, of: str
+) -> None:
+    aggregate("f", {"x/2024-01-31": 1})
+    chart = Chart.objects.create(slug="f", title="F", aggregate="f")
+    token = embed.token_of(EmbedLink.objects.create(chart=chart))
+    address = f"/live/charts/?chart=f&{given}" if of == "page" else f"/embed/{token}/live/?{given}"
+    answer = client.get(address)
+    assert answer.status_code == 400
+    assert named in answer.json()["error"]["message"]
 
 
 def test_the_ends_of_a_range_are_checked_when_a_chart_is_saved(site: Any) -> None:
