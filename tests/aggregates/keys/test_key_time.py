@@ -11,9 +11,10 @@ import pytest
 
 from aggregates import period
 from aggregates.keys.key_time import KeyTime, tell
-from aggregates.run.context import RunContext
+from aggregates.run.context import RunContext, _keys_of_parts
 from aggregates.run.full import full_run, rebuild
 from aggregates.task import Task
+from aggregates.web.series import output_position
 from tests.support.aggregates.definitions import define, values
 from tests.support.aggregates.event_source import NOON, Producer, event
 
@@ -225,3 +226,45 @@ def test_full_runs_and_rebuilds_ask_again(run, run_context: RunContext, producer
         run_context.database["agg.position"].update_one({"_id": "countbyday"}, {"$set": wrong})
         again(run_context, definition)
         assert key_times(run_context, "countbyday") == {"countbyday": KeyTime("UTC", "day", 1)}
+
+
+@pytest.mark.parametrize("hours", [5, 400])
+def test_one_output_records_all_lengths_that_its_keys_say(
+    hours: int, run, run_context: RunContext, producer: Producer
+) -> None:
+    producer.send(*(event(at=NOON + timedelta(hours=n)) for n in range(hours)))
+    run(define("HourAndDayKeys"))
+    told = key_times(run_context, "houranddaykeys")["houranddaykeys"]
+    assert (told.step, told.others) == ("hour", ("day",))
+
+
+def test_each_output_of_a_pattern_has_a_record_of_its_own(run, run_context: RunContext, producer: Producer) -> None:
+    producer.send(*(event(at=NOON + timedelta(hours=n)) for n in range(60)))
+    definition = define("HourAndDayOutputs", "multi")
+    run(definition)
+    told = key_times(run_context, "multi.*")
+    assert {name: (each.step, each.others) for name, each in told.items()} == {
+        "multi.*": ("hour", ("day",)),
+        "multi.a": ("hour", ()),
+        "multi.b.x": ("day", ()),
+    }
+    position = output_position.find(run_context.database, "multi.b.x")
+    assert output_position.key_time(position, "multi.b.x").step == "day"
+    assert output_position.key_time(position, "multi.c").step == "hour"
+    producer.send(event(at=NOON - DAY))
+    run(definition)
+    assert key_times(run_context, "multi.*").keys() == told.keys()
+    full_run(run_context, definition)
+    assert {name: each.step for name, each in key_times(run_context, "multi.*").items()} == {
+        name: each.step for name, each in told.items()
+    }
+
+
+def test_kinds_of_keys_that_are_rare_are_asked_by_their_first_part(run_context: RunContext) -> None:
+    keys = [f"hour/{NOON + timedelta(hours=n):%Y-%m-%dT%H:00}" for n in range(5000)]
+    keys += ["2011-07-01", "2012-07-01", "date/2011-07-01", "year/2011", "1", "x"]
+    collection = run_context.database["zgen.parts.1"]
+    collection.insert_many({"_id": key} for key in [*keys, NOON, 5])
+    asked = list(_keys_of_parts(collection))
+    assert {"1", "2011-07-01", "date/2011-07-01", "year/2011", "x"} <= set(asked)
+    assert len(asked) < 20
