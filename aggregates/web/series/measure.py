@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
+from aggregates.clock import wall_clock
 from aggregates.keys import period_length
 from aggregates.keys.key_time import KeyTime
 from aggregates.keys.period_length import Step
@@ -43,15 +44,28 @@ def measure(
         return _unsaid(own, found) if key_time.others and spelled in _LEAST_S else found
     if spelled in _COARSE and (found := own.fitting(spelled)):
         return _longest([found, own.measured()]) if own.count >= SEVERAL else found
-    clocks = {key_time.zone: own}
-    for zone in other_clocks(starts, offsets, shown_zone, several=own.count >= SEVERAL) if offsets else ():
-        if zone not in clocks:
-            clocks[zone] = Spacing(starts, zone, instants=True)
-            if found := _agreeing(clocks[zone], said, key_time.step):
-                return found
+    several = own.count >= SEVERAL
+    for zone in _others(starts, key_time.zone, offsets, shown_zone, several=True) if said else ():
+        if found := _agreeing(Spacing(starts, zone, instants=True), said, key_time.step):
+            return found
     if own.count == 1:
         return own.single(spelled)
-    return _longest(clock.measured() for clock in clocks.values())
+    zones = set(_others(starts, key_time.zone, offsets, shown_zone, several=several)) - {key_time.zone}
+    return _longest([own.measured(), *(Spacing(starts, zone, instants=True).measured() for zone in sorted(zones))])
+
+
+def _others(
+    starts: Sequence[float], key_zone: str, offsets: Collection[timedelta] | None, shown_zone: str, *, several: bool
+) -> Iterable[str]:
+    """Return the zones that instants may follow: keys with offsets, datetimes, and texts in a zone without changes.
+
+    The days of such texts are not those of the viewer.
+    """
+    if offsets:
+        return other_clocks(starts, offsets, shown_zone, several=several)
+    if wall_clock(key_zone).fixed_offset is None:
+        return ()
+    return other_clocks(starts, (), "", several=several)
 
 
 def _said(key_time: KeyTime, spelled: Unit, count: int) -> list[Step]:

@@ -106,7 +106,7 @@ class Spacing:
         From `SEVERAL` starts on, it is the distance of neighbours, whatever that is, if all others agree.
         """
         whole_days = self._fits(DAY_MS, 0)
-        if whole_days and (months := self._calendar(1, (0,), self._allowed)):
+        if months := self._calendar(1, (0, *(self._samples() if self.count >= SEVERAL else ())), self._allowed):
             return self._longer(months)
         neighbours = self._neighbours() if self.count >= SEVERAL else None
         if whole_days:
@@ -119,6 +119,9 @@ class Spacing:
             apart = min((int(b - a) for a, b in pairwise(self._starts) if b > a), default=0) // 1000
             plain = (length for length in FIXED_S if length <= max(apart, 1) and self._fits(length * 1000, 0))
             return next(map(self._of_length, plain), self._finest())
+        common = math.gcd(*(int(b - a) for a, b in pairwise(self._readings)))
+        if common >= 1000 and common % 1000 == 0 and (found := self.fitting(common // 1000)):
+            return found
         for seconds in (DAY_MS // 1000, *FIXED_S):
             for anchor in (0, self._samples()[-1] % (seconds * 1000)):
                 if self._fits(seconds * 1000, anchor):
@@ -128,7 +131,7 @@ class Spacing:
     def _longer(self, months: Granularity) -> Granularity:
         """Return years, or from `SEVERAL` starts on as many months as neighbours are apart, if all starts agree."""
         if self.count >= SEVERAL:
-            anchors = self._midnights()
+            anchors = self._samples() if months.anchor_ms else self._midnights()
             numbers = [month_of(reading)[0] for reading in self._readings]
             for count in self._recurring(b - a for a, b in pairwise(numbers)):
                 if found := self._calendar(int(count), anchors, self._allowed):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from aggregates.keys.key_time import KeyTime
+from aggregates import period
+from aggregates.keys.key_time import KeyTime, tell
+from aggregates.task import Task
 from aggregates.web.series.points import ChartData, by_dimension
 from aggregates.web.series.time_span import TimeSpan
 
@@ -172,3 +176,61 @@ def test_two_doubled_hours_alone_are_hours() -> None:
 def test_dates_of_berlin_with_offsets_name_the_zone_that_explains_them() -> None:
     days = [datetime(2015, 1, 1, tzinfo=BERLIN) + n * DAY for n in range(200)]
     assert chart([day.isoformat() for day in days]).facts()["key_zone"] == "Europe/Berlin"
+
+
+@pytest.mark.parametrize("day", [1, 6, 15])
+@pytest.mark.parametrize("each", [1, 3, 12, 24])
+def test_months_of_another_day_are_measured(each: int, day: int) -> None:
+    keys = [f"{key[:8]}{day:02}" for key in months(20, each)]
+    for kept in (keys, keys[:7] + keys[9:]):
+        assert added(chart(kept)) == 20 - len(kept)
+
+
+@pytest.mark.parametrize("form", ["{:%Y-%m-%dT%H:%M}", "{:%Y-%m-%dT%H:%MZ}"])
+def test_days_of_another_zone_are_found_in_texts_of_utc(form: str) -> None:
+    days = [(datetime(2015, 3, 1, tzinfo=BERLIN) + n * DAY).astimezone(UTC) for n in range(60)]
+    assert (chart(map(form.format, days)).step, added(chart(map(form.format, days)))) == ("day", 0)
+    few = [form.format(day) for day in days[26:31]]
+    assert chart(few, KeyTime("UTC", "day")).step == "day"
+    assert chart(few).step == "hour"
+
+
+WRITTEN = {
+    **{f"PT{count}M": partial(period.minute_key, count=count) for count in (1, 4, 5, 8, 15, 36, 96, 480)},
+    **{f"PT{count}H": partial(period.hour_key, count=count) for count in (1, 2, 6, 12, 24)},
+    "day": period.day_key,
+    "week": period.week_key,
+    "month": period.month_key,
+    "year": period.year_key,
+}
+READ = {"day": period.day, "week": period.week, "month": period.month, "year": period.year}
+
+
+@pytest.mark.parametrize("begin", ["2011-03-25", "2011-10-28", "2015-12-30"])
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Australia/Lord_Howe", "America/Sao_Paulo", "+05:45"])
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_the_periods_that_a_task_says_are_filled_and_others_never_finer(kind: str, zone: str, begin: str) -> None:
+    chance = random.Random(f"{kind}{zone}{begin}")
+    count = int(kind[2:-1]) if kind.startswith("PT") else 1
+    read = READ.get(kind) or partial(period.minute if kind.endswith("M") else period.hour, count=count)
+    stride = timedelta(minutes=count if kind.endswith("M") else 60 * count) if kind not in READ else 6 * HOUR
+    first = datetime.fromisoformat(begin).replace(tzinfo=UTC)
+    size = {"week": 800, "month": 3500, "year": 20_000}.get(kind, 400)
+    keys = list(dict.fromkeys(WRITTEN[kind](first + n * stride / 2, zone) for n in range(size)))
+
+    class Said(Task):
+        def period(self, key: str) -> Any:
+            return read(key, zone)
+
+    class Plain(Said):
+        def period(self, key: str) -> Any:
+            return tuple(read(key, zone))
+
+    Plain.zone = zone
+    for length, missing in ((2, 0.0), (5, 0.3), (9, 0.1), (40, 0.6), (200, 0.3)):
+        kept = [key for key in keys[:length] if chance.random() >= missing] or keys[:1]
+        true = [key for key in keys if kept[0] <= key <= kept[-1]]
+        for task in (Said(), Plain()):
+            assert added(chart(kept, tell(task, kept))) == len(true) - len(kept)
+        if len(kept) >= 8:
+            assert added(chart(kept, KeyTime(zone))) <= len(true) - len(kept)
