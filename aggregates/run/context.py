@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from aggregates.definition.definition import Definition
@@ -30,6 +32,10 @@ VIEW_CHECK_S = 5.0  # between two checks of one aggregate's views by a process t
 TURN_RENEWAL_S = 1.0  # between two renewals of our turn to take the lease next
 CANCEL_CHECK_S = 1.0  # between two checks for a request to cancel the run
 ASKED_KEYS = 100  # of each output, to learn how its keys are read
+ASKED_PARTS = 50  # first parts of keys, such as `hour/` and `day/`, of which a key is asked in any case
+MOST_NAMES = 100  # outputs of a pattern with a record of their own
+MOST_UNSURE = 5  # of them that one run asks anew, since too few keys have said how they are read
+_AFTER = "\U0010ffff"  # sorts after every key that starts with the text before it
 
 
 @dataclass
@@ -83,23 +89,37 @@ class RunContext:
         return position
 
     def record_key_times(self, position: Position, plan: Plan, *, again: bool = False) -> None:
-        """Record how the keys of each output are read, if too few keys have said it; `again` asks the keys anew."""
-        known = {entry["output"]: entry for entry in position.key_times if entry["code"] == plan.version}
+        """Record how the keys of each output are read, if too few keys have said it; `again` asks the keys anew.
+
+        Each output of a pattern has its own record, since its keys may be others than those of most.
+        """
+        known = {entry["output"]: entry for entry in position.key_times if entry["code"] == plan.version and not again}
         entries = []
         for output in position.outputs:
-            entry, task = known.get(output), _saying(plan, output)
-            if again or entry is None or (has_period(type(task)) and entry["asked"] < ENOUGH):
-                told = tell(task, self._sample_keys(output, position.generation))
-                if told.asked or entry is None:  # the collection may just have been replaced
-                    entry = {"output": output, "code": plan.version, **told.to_document()}
-            entries.append(entry)
+            task = _saying(plan, output)
+            names = self.generations.expand_patterns([output], position.generation)[:MOST_NAMES]
+            unsure = [name for name in (output, *names) if name in known and known[name]["asked"] < ENOUGH]
+            asked = {*unsure[:MOST_UNSURE]} if has_period(type(task)) else set()
+            for name in dict.fromkeys((output, *names)):
+                entry = known.get(name)
+                if entry is None or name in asked:
+                    keys = chain.from_iterable(
+                        self._sample_keys(each, position.generation) for each in (names if name == output else [name])
+                    )
+                    told = tell(task, keys)
+                    if told.asked or entry is None:  # the collection may just have been replaced
+                        entry = {"output": name, "code": plan.version, **told.to_document()}
+                entries.append(entry)
         if entries != list(position.key_times):
             self.position_store.record_key_times(position.name, entries)
 
     def _sample_keys(self, output: str, generation: int) -> Iterator[Any]:
-        for name in self.generations.expand_patterns([output], generation)[:ASKED_KEYS]:
-            pipeline = [{"$sample": {"size": ASKED_KEYS}}, {"$project": {"_id": 1}}]
-            yield from (found["_id"] for found in self.database[collection_name(name, generation)].aggregate(pipeline))
+        collection = self.database[collection_name(output, generation)]
+        pipeline = [{"$sample": {"size": ASKED_KEYS}}, {"$project": {"_id": 1}}]
+        keys = [found["_id"] for found in collection.aggregate(pipeline)]
+        yield from keys
+        if len(keys) == ASKED_KEYS:  # there may be kinds of keys that are too few to be among them
+            yield from _keys_of_parts(collection)
 
     def check_views(self, name: str, *, now: bool) -> None:
         """Repair views of the aggregate `name` that were dropped or changed.
@@ -165,6 +185,19 @@ class RunContext:
                 raise RunCancelledError(f"run {uid} was cancelled", wrote=True)
 
         return check
+
+
+def _keys_of_parts(collection: Collection[dict[str, Any]]) -> Iterator[Any]:
+    """Yield the first keys of each first part of keys, up to a slash, by steps through the index."""
+    after = ""
+    for _ in range(ASKED_PARTS):
+        found = collection.find({"_id": {"$gt": after}}, {"_id": 1}).sort("_id", 1).limit(3)  # the first may be odd
+        keys = [document["_id"] for document in found]
+        if not keys:
+            return
+        yield from keys
+        part, slash, _rest = keys[0].partition("/")
+        after = (part + slash if slash else part[:1]) + _AFTER
 
 
 def _saying(plan: Plan, output: str) -> Task:

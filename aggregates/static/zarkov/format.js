@@ -50,13 +50,13 @@ const byStep = {
 };
 const formatters = new Map();
 
-// A step is a unit or an ISO 8601 duration of one, such as PT5M, PT6H or P10D.
-const units = { S: "second", M: "minute", H: "hour", D: "day" };
+// A step is a unit or an ISO 8601 duration of one, such as PT5M, PT6H, P10D or P3M.
+const units = { PY: "year", PM: "month", PD: "day", PTH: "hour", PTM: "minute", PTS: "second" };
 const lengths = { year: 31536e6, month: 26784e5, week: 6048e5, day: 864e5, hour: 36e5, minute: 6e4, second: 1e3 };
 
 function partsOf(step) {
-  const [, count, letter] = /^PT?(\d+)([SMHD])$/.exec(step) ?? [];
-  return letter ? [Number(count), units[letter]] : [1, step];
+  const [, mark, count, letter] = /^(PT?)(\d+)([YMDHS])$/.exec(step) ?? [];
+  return letter ? [Number(count), units[mark + letter]] : [1, step];
 }
 
 // Length of a step in milliseconds, 0 if it is unknown.

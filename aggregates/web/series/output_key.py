@@ -31,7 +31,7 @@ class Period:
 
     ms: float  # its start, in milliseconds since 1970 (UTC); the first one if that reading of the clock occurs twice
     step: Unit  # the precision of the text, which may be finer than the period is long
-    instant: bool = False  # the text has its own offset, so that it names one of two doubled hours
+    offset: timedelta | None = None  # that of the text, if it has its own: so it names one of two doubled hours
 
 
 @lru_cache(maxsize=65536)
@@ -58,8 +58,9 @@ def parse_period(text: str, zone: str) -> Period | None:
                 int(year), int(month), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0), microsecond
             )
             step = "second" if second else "minute" if minute else "hour" if hour else "day" if day else "month"
-        clock = wall_clock(zone if offset is None else _offset(offset))
-        return Period(_ms(clock.first(reading)), step, offset is not None)
+        own = None if offset is None else _offset(offset)
+        clock = wall_clock(zone if own is None else own)
+        return Period(_ms(clock.first(reading)), step, own if own is None else own.utcoffset(None))
     except (ValueError, OverflowError):
         return None
 

@@ -33,13 +33,14 @@ def find(database: Database[dict[str, Any]], name: str) -> dict[str, Any]:
 def key_time(position: Mapping[str, Any], name: str) -> KeyTime:
     """Return how the keys of the output `zagg.<name>` are read, by the position that `find` has found.
 
-    Without a record, keys are in UTC. Those of a collection that no run of an AggDef has filled, which leaves the
-    fingerprint of its definition, are in `time_zone`, as in 2011.
+    A record that keys have told precedes, then the narrowest. Without one, keys are in UTC. Those of a collection that
+    no run of an AggDef has filled, which leaves the fingerprint of its definition, are in `time_zone`, as in 2011.
     """
     if not position.get("definition"):
         return KeyTime(settings.ZARKOV.time_zone)
     recorded = {entry["output"]: entry for entry in position.get("key_times") or ()}
-    entry = next((recorded[each] for each in (name, *_patterns(name)) if each in recorded), None)
+    entries = [recorded[each] for each in (name, *_patterns(name)) if each in recorded]
+    entry = next((each for each in entries if each.get("asked")), entries[0] if entries else None)
     return KeyTime.from_document(entry) if entry else KeyTime()
 
 

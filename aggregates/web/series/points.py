@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
@@ -16,7 +16,8 @@ from aggregates.keys.key_time import KeyTime
 from aggregates.period import Unit
 from aggregates.web.json_encoding import decimal_number
 from aggregates.web.series import outlier
-from aggregates.web.series.granularity import DAY_MS, Granularity, measure
+from aggregates.web.series.granularity import DAY_MS, Granularity
+from aggregates.web.series.measure import measure
 from aggregates.web.series.output_key import chart_x, complete_parts, parse_period, split_key
 from aggregates.web.series.time_span import TimeSpan
 
@@ -99,17 +100,18 @@ def by_dimension(
     shared = complete_parts(prefix)
     found: dict[tuple[str, str], Series] = {}
     spelled: set[Unit] = set()
-    instants = False
+    offsets: set[timedelta] = set()
     undated = 0
     for document in documents:
-        dimensions, x, step, instant = _place(_below(document["_id"], shared), key_time.zone)
+        dimensions, x, step, offset = _place(_below(document["_id"], shared), key_time.zone)
         if step is None:
             undated += 1
             continue
         if not span.contains(x):
             continue
         spelled.add(step)
-        instants = instants or instant
+        if offset is not None:
+            offsets.add(offset)
         for name, y in _numbers(document.get("value"), fields):
             series = found.get((dimensions, name))
             if series is None:
@@ -120,7 +122,7 @@ def by_dimension(
     chart = ChartData(list(found.values()), undated=undated, shown_zone=shown_zone)
     if found:
         finest = next(name for name in _STEPS if name in spelled)
-        _measure(chart, key_time, finest, span, instants=instants)
+        _measure(chart, key_time, finest, span, offsets)
     return chart
 
 
@@ -135,7 +137,9 @@ def _by_category(documents: Iterable[Mapping[str, Any]], shared: str, fields: tu
     return ChartData(list(found.values()))
 
 
-def _measure(chart: ChartData, key_time: KeyTime, spelled: Unit, span: TimeSpan, *, instants: bool) -> None:
+def _measure(
+    chart: ChartData, key_time: KeyTime, spelled: Unit, span: TimeSpan, offsets: Collection[timedelta]
+) -> None:
     """Put the points in order, and set granularity and bulk of the chart; a side with a bound has no outliers."""
     for series in chart.series:
         series.data.sort(key=itemgetter(0))
@@ -145,7 +149,9 @@ def _measure(chart: ChartData, key_time: KeyTime, spelled: Unit, span: TimeSpan,
         starts = sorted({point[0] for series in chart.series for point in series.data})
     low, high = outlier.bulk(starts, start=span.start is None, end=span.end is None)
     chart.bulk = starts[low], starts[high - 1]
-    chart.granularity = measure(starts[low:high], key_time, spelled, instants=instants, shown_zone=chart.shown_zone)
+    chart.granularity = measure(
+        starts[low:high], key_time, spelled, offsets=offsets or None, shown_zone=chart.shown_zone
+    )
 
 
 def keep_largest(chart: ChartData, limit: int) -> None:
@@ -164,18 +170,18 @@ def _below(key: Any, shared: str) -> Any:
     return key[len(shared) :] if isinstance(key, str) else key
 
 
-def _place(key: Any, zone: str) -> tuple[str, float, Unit | None, bool]:
-    """Return dimensions, start, precision of the form, and whether the key is an instant; no precision if no date."""
+def _place(key: Any, zone: str) -> tuple[str, float, Unit | None, timedelta | None]:
+    """Return dimensions, start, precision of the form, and the offset of an instant; no precision if no date."""
     if isinstance(key, str):
         dimensions, last = split_key(key)
         period = parse_period(last, zone)
-        return _UNDATED if period is None else (dimensions, period.ms, period.step, period.instant)
+        return _UNDATED if period is None else (dimensions, period.ms, period.step, period.offset)
     if isinstance(key, datetime):
-        return "", chart_x(key, zone), "second", True
+        return "", chart_x(key, zone), "second", timedelta(0)
     return _UNDATED
 
 
-_UNDATED = ("", 0.0, None, False)
+_UNDATED = ("", 0.0, None, None)
 
 
 def _category(key: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,9 +11,10 @@ import pytest
 
 from aggregates import period
 from aggregates.keys.key_time import KeyTime, tell
-from aggregates.run.context import RunContext
+from aggregates.run.context import RunContext, _keys_of_parts
 from aggregates.run.full import full_run, rebuild
 from aggregates.task import Task
+from aggregates.web.series import output_position
 from tests.support.aggregates.definitions import define, values
 from tests.support.aggregates.event_source import NOON, Producer, event
 
@@ -37,7 +39,8 @@ def of(read: Any, *keys: Any, zone: Any = None) -> tuple[str, Any]:
     [
         (period.minute, "2011-07-01T13:05", "UTC", "minute"),
         (lambda key: period.minute(key, count=5), "2011-07-01T13:05", "UTC", 300),
-        (lambda key: period.minute(key, count=60), "2011-07-01T13:00", "UTC", 3600),
+        (lambda key: period.minute(key, count=60), "2011-07-01T13:00", "UTC", "hour"),
+        (lambda key: period.hour(key, count=24), "2011-07-01T00:00", "UTC", "day"),
         (lambda key: period.hour(key, BERLIN), "2011-07-01T13:00", "Europe/Berlin", "hour"),
         (lambda key: period.hour(key, "Asia/Tokyo", count=6), "2011-07-01T12:00", "Asia/Tokyo", 21_600),
         (lambda key: period.day(key, "Europe/Berlin"), "2011-07-01", "Europe/Berlin", "day"),
@@ -60,13 +63,73 @@ def test_a_span_says_zone_and_length(read: Any, key: str, zone: str, step: Any) 
         (timedelta(hours=23), "day"),
         (DAY, "day"),
         (7 * DAY + timedelta(hours=1), "week"),
-        (30 * DAY, "month"),
-        (365 * DAY, "year"),
+        (28 * DAY, 2_419_200),
+        (30 * DAY, 2_592_000),
+        (365 * DAY, 31_536_000),
         (10 * DAY, 864_000),
     ],
 )
 def test_a_plain_pair_says_its_length(length: timedelta, step: Any) -> None:
     assert of(lambda key: (NOON, NOON + length), "k") == ("UTC", step)
+
+
+def months_later(first: datetime, months: int) -> datetime:
+    number = first.year * 12 + first.month - 1 + months
+    return first.replace(year=number // 12, month=number % 12 + 1)
+
+
+@pytest.mark.parametrize("zone", [UTC, BERLIN, ZoneInfo("Asia/Tokyo")])
+@pytest.mark.parametrize("asked", [1, 2, 24])
+@pytest.mark.parametrize(
+    ("months", "step"), [(1, "month"), (2, "P2M"), (3, "P3M"), (6, "P6M"), (12, "year"), (24, "P2Y"), (120, "P10Y")]
+)
+def test_plain_pairs_of_months_are_months_in_any_number(months: int, step: str, asked: int, zone: Any) -> None:
+    first = datetime(2015, 1, 1, tzinfo=zone)
+    starts = [months_later(first, n * months) for n in range(asked)]
+    pairs = {number: (start, months_later(start, months)) for number, start in enumerate(starts)}
+    assert of(pairs.get, *pairs)[1] == step
+
+
+@pytest.mark.parametrize("months", [1, 3, 6, 12])
+def test_plain_pairs_in_utc_may_be_months_of_another_zone(months: int) -> None:
+    starts = [months_later(datetime(2015, 1, 1, tzinfo=BERLIN), n * months) for n in range(25)]
+    pairs = dict(enumerate((one.astimezone(UTC), two.astimezone(UTC)) for one, two in itertools.pairwise(starts)))
+    assert of(pairs.get, *pairs)[1] == {1: "month", 3: "P3M", 6: "P6M", 12: "year"}[months]
+
+
+@pytest.mark.parametrize("days", [1, 7, 14, 28, 30, 31, 90, 91, 182, 365, 366, 700])
+@pytest.mark.parametrize("asked", [2, 24])
+def test_plain_pairs_of_days_have_a_fixed_length(days: int, asked: int) -> None:
+    starts = [datetime(2015, 1, 15, tzinfo=UTC) + n * days * DAY for n in range(asked)]
+    pairs = {number: (start, start + days * DAY) for number, start in enumerate(starts)}
+    assert of(pairs.get, *pairs)[1] == {1: "day", 7: "week"}.get(days, days * 86_400)
+
+
+def test_a_doubled_hour_of_plain_pairs_is_no_length_of_its_own() -> None:
+    pairs = {n: (NOON + n * DAY, NOON + n * DAY + timedelta(hours=1 + (n == 50))) for n in range(100)}
+
+    class Read(Task):
+        def period(self, key: Any) -> Any:
+            return pairs[key]
+
+    assert tell(Read(), pairs) == KeyTime("UTC", "hour", 100)
+
+
+def test_the_lengths_that_other_keys_say_are_kept_beside_that_of_most() -> None:
+    class Read(Task):
+        def period(self, key: str) -> Any:
+            return period.hour(key) if "T" in key else period.day(key) if key.count("-") == 2 else period.year(key)
+
+    told = tell(
+        Read(), ["2011-07-01T13:00", "2011-07-01T14:00", "2011", "2011-07-01", "2011-07-02", "2011-07-01T15:00"]
+    )
+    assert told == KeyTime("UTC", "hour", 6, ("day", "year"))
+    assert KeyTime.from_document(told.to_document()) == told
+
+
+@pytest.mark.parametrize("step", [0, -5, True, 1.5, "P0M", "P1W", "fortnight", [], None])
+def test_a_recorded_step_of_another_version_says_nothing(step: Any) -> None:
+    assert KeyTime.from_document({"zone": "UTC", "step": step, "others": [step, "P3M"]}) == KeyTime(others=("P3M",))
 
 
 def test_the_zone_of_a_plain_pair_is_that_of_the_task_else_its_own_else_utc() -> None:
@@ -163,3 +226,45 @@ def test_full_runs_and_rebuilds_ask_again(run, run_context: RunContext, producer
         run_context.database["agg.position"].update_one({"_id": "countbyday"}, {"$set": wrong})
         again(run_context, definition)
         assert key_times(run_context, "countbyday") == {"countbyday": KeyTime("UTC", "day", 1)}
+
+
+@pytest.mark.parametrize("hours", [5, 400])
+def test_one_output_records_all_lengths_that_its_keys_say(
+    hours: int, run, run_context: RunContext, producer: Producer
+) -> None:
+    producer.send(*(event(at=NOON + timedelta(hours=n)) for n in range(hours)))
+    run(define("HourAndDayKeys"))
+    told = key_times(run_context, "houranddaykeys")["houranddaykeys"]
+    assert (told.step, told.others) == ("hour", ("day",))
+
+
+def test_each_output_of_a_pattern_has_a_record_of_its_own(run, run_context: RunContext, producer: Producer) -> None:
+    producer.send(*(event(at=NOON + timedelta(hours=n)) for n in range(60)))
+    definition = define("HourAndDayOutputs", "multi")
+    run(definition)
+    told = key_times(run_context, "multi.*")
+    assert {name: (each.step, each.others) for name, each in told.items()} == {
+        "multi.*": ("hour", ("day",)),
+        "multi.a": ("hour", ()),
+        "multi.b.x": ("day", ()),
+    }
+    position = output_position.find(run_context.database, "multi.b.x")
+    assert output_position.key_time(position, "multi.b.x").step == "day"
+    assert output_position.key_time(position, "multi.c").step == "hour"
+    producer.send(event(at=NOON - DAY))
+    run(definition)
+    assert key_times(run_context, "multi.*").keys() == told.keys()
+    full_run(run_context, definition)
+    assert {name: each.step for name, each in key_times(run_context, "multi.*").items()} == {
+        name: each.step for name, each in told.items()
+    }
+
+
+def test_kinds_of_keys_that_are_rare_are_asked_by_their_first_part(run_context: RunContext) -> None:
+    keys = [f"hour/{NOON + timedelta(hours=n):%Y-%m-%dT%H:00}" for n in range(5000)]
+    keys += ["2011-07-01", "2012-07-01", "date/2011-07-01", "year/2011", "1", "x"]
+    collection = run_context.database["zgen.parts.1"]
+    collection.insert_many({"_id": key} for key in [*keys, NOON, 5])
+    asked = list(_keys_of_parts(collection))
+    assert {"1", "2011-07-01", "date/2011-07-01", "year/2011", "x"} <= set(asked)
+    assert len(asked) < 20

@@ -282,6 +282,34 @@ class HourAndDay(Task):
         self.subtask(CountByDay).start_mr(socket, "days", full)
 
 
+class HourAndDayKeys(Task):
+    """Count by hour and by day in one output, as in 2011; `period` tells them apart by the first part of the key."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield f"hour/{period.hour_key(event['timestamp'])}", 1
+            yield f"date/{period.day_key(event['timestamp'])}", 1
+
+    def reduce(self, key: str, values: Iterable[int]) -> int:
+        return sum(values)
+
+    def period(self, key: str) -> period.Span:
+        kind, _, text = key.partition("/")
+        return period.hour(text) if kind == "hour" else period.day(text)
+
+
+class HourAndDayOutputs(HourAndDayKeys):
+    """Fill outputs of one pattern, one of them with hours and the other with days."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+        for event in events:
+            yield {"c": "a", "k": f"hour/{period.hour_key(event['timestamp'])}", "v": 1}
+            yield {"c": "b.x", "k": f"date/{period.day_key(event['timestamp'])}", "v": 1}
+
+    def run(self, socket: Any, full: bool = False) -> None:
+        self.start_xmr(socket, full, name="multi")
+
+
 class FieldsByName(Task):
     """Count the fields at any depth of whole events by their names."""
 

@@ -263,15 +263,15 @@ def test_lengths_are_read_and_long_periods_are_named_in_the_zone_of_their_keys(f
         const { zoneOf } = await import("/static/zarkov/series.js");
         const ms = Date.UTC(2011, 6, 1);
         return [
-            ["day", "PT5M", "PT6H", "PT30S", "P10D", null].map(stepMs),
+            ["day", "PT5M", "PT6H", "PT30S", "P10D", "P3M", "P2Y", null].map(stepMs),
             moment(ms, "day", zoneOf({ key_zone: "UTC" }, "America/New_York")),
-            ["P10D", "PT6H", "PT5M"].map((step) => moment(ms, step, zoneOf({}, "UTC"))),
+            ["P10D", "PT6H", "PT5M", "P3M", "P2Y"].map((step) => moment(ms, step, zoneOf({}, "UTC"))),
         ];
     }"""
     assert fake_stream_page.evaluate(written) == [
-        [86_400_000, 300_000, 21_600_000, 30_000, 864_000_000, 0],
+        [86_400_000, 300_000, 21_600_000, 30_000, 864_000_000, 3 * 31 * 86_400_000, 730 * 86_400_000, 0],
         "Fri, Jul 1, 2011",
-        ["Fri, Jul 1, 2011", "Jul 1, 2011, 12:00 AM", "Jul 1, 2011, 12:00 AM"],
+        ["Fri, Jul 1, 2011", "Jul 1, 2011, 12:00 AM", "Jul 1, 2011, 12:00 AM", "July 2011", "2011"],
     ]
 
 

@@ -105,7 +105,8 @@ def test_the_task_decides_as_long_as_the_data_agrees() -> None:
     assert chart(["2011-01-01", "2012-01-01"], step="day").step == "day"
     assert chart(["2011-07-01", "2011-07-21"], step=864_000).step == "P10D"
     assert chart([f"2011-07-{day:02}" for day in range(1, 32)], step="month").step == "day"
-    assert chart(["2011-07-01T13:07", "2011-07-01T14:07"], step="hour").step == "minute"
+    assert chart(["2011-07-01T13:07", "2011-07-01T14:07"], step="hour").step == "hour"
+    assert chart(["2011-07-01T13:07", "2011-07-01T14:08"], step="hour").step == "minute"
 
 
 def test_days_of_the_viewer_are_found_in_keys_that_are_instants() -> None:
