@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Any, Literal
 
@@ -29,20 +30,19 @@ def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, now: datetime) -> None
 
     The range runs from the start of the span (or the first point) to its end, at most `now` (or the last point).
     Outliers are left out and counted: points outside the bulk of the chart, and odd ones that start no period. A series
-    of nothing else is dropped. Raise `TooLargeError` if that would make more than `MAX_FILLED_POINTS` points.
+    of nothing else is dropped. If the picture would have more than `MAX_FILLED_POINTS` points, its bulk is taken more
+    narrowly; raise `TooLargeError` if that does not help.
     """
     if not fill or chart.granularity is None:
         return
     _leave_out(chart, *chart.bulk)
     if not chart.series:
         return
-    first = min(series.data[0][0] for series in chart.series)
-    if span.start is not None:
-        first = min(first, span.start.timestamp() * 1000)
-    last = max(series.data[-1][0] for series in chart.series)
-    if span.end is not None:
-        last = max(last, min(span.end, now).timestamp() * 1000)
-    if ((last - first) // chart.granularity.length_ms + 1) * len(chart.series) > MAX_FILLED_POINTS:
+    first, last = _range(chart, span, now)
+    if _size(chart, first, last) > MAX_FILLED_POINTS and chart.core != chart.bulk:
+        _leave_out(chart, *chart.core)
+        first, last = _range(chart, span, now)
+    if _size(chart, first, last) > MAX_FILLED_POINTS:
         raise TooLargeError(
             f"fill = {fill} would make more than {MAX_FILLED_POINTS} points: use a shorter range, or no fill"
         )
@@ -55,6 +55,22 @@ def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, now: datetime) -> None
             one.series.data = one.points
             kept.append(one.series)
     chart.series = kept
+
+
+def _range(chart: ChartData, span: TimeSpan, now: datetime) -> tuple[float, float]:
+    first = min((series.data[0][0] for series in chart.series), default=math.inf)
+    if span.start is not None:
+        first = min(first, span.start.timestamp() * 1000)
+    last = max((series.data[-1][0] for series in chart.series), default=-math.inf)
+    if span.end is not None:
+        last = max(last, min(span.end, now).timestamp() * 1000)
+    return first, last
+
+
+def _size(chart: ChartData, first: float, last: float) -> float:
+    """Return how many points the series have when they are filled from `first` to `last`."""
+    assert chart.granularity is not None
+    return ((last - first) // chart.granularity.length_ms + 1) * len(chart.series)
 
 
 def _leave_out(chart: ChartData, low: float, high: float) -> None:

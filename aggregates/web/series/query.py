@@ -106,6 +106,7 @@ def read_series(
         fields=query.fields,
         span=span,
         shown_zone=query.zone,
+        now=now,
     )
     points.keep_largest(chart, query.limit)
     fill_in(chart, query.fill, span, now)

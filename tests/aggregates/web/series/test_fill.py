@@ -26,7 +26,7 @@ def filled(
     values: dict[Any, Any], fill: Fill, span: TimeSpan = OPEN, now: datetime = NOW, key_time: KeyTime | None = None
 ) -> ChartData:
     documents = [{"_id": key, "value": value} for key, value in values.items()]
-    found = by_dimension(documents, key_time=key_time or KeyTime(), span=span)
+    found = by_dimension(documents, key_time=key_time or KeyTime(), span=span, now=now)
     keep_largest(found, 100)
     fill_in(found, fill, span, now)
     return found
@@ -84,6 +84,31 @@ def test_a_point_between_the_starts_of_periods_is_left_out_and_counted() -> None
     found = filled({**HOURS, "2011-07-02T13:07": 99}, "zero")
     assert [y for _, y in found.series[0].data] == list(range(1, 49))
     assert found.outliers == 1
+
+
+def test_outliers_never_make_a_filled_picture_too_large() -> None:
+    def starts(form: str, step: timedelta, count: int) -> list[str]:
+        return [f"{T0 + n * step:{form}}" for n in range(count)]
+
+    minutes = starts("%Y-%m-%dT%H:%M", timedelta(minutes=1), 180)
+    pages = {f"page{page}/{minute}": 1 for page in range(8) for minute in minutes}
+    for wrong in ("2011-06-02T13:00", "2011-06-30T13:00", "1970-01-01T00:00", "2011-07-28T04:05"):
+        found = filled({**pages, f"page1/{wrong}": 9}, "zero")
+        assert ([len(series.data) for series in found.series], found.outliers) == ([180] * 8, 1)
+    seconds = starts("%Y-%m-%dT%H:%M:%S", timedelta(seconds=1), 600)
+    found = filled({**dict.fromkeys(seconds, 1), "2011-06-28T13:00:00": 9}, "zero")
+    assert (len(found.series[0].data), found.outliers) == (600, 1)
+    first = filled({"2011-07-01T13:00": 20, "1970-01-01T00:00": 1}, "zero", now=T0, key_time=KeyTime("UTC", "hour"))
+    assert ([y for _, y in first.series[0].data], first.outliers) == ([20], 1)
+
+
+def test_a_small_history_is_left_out_and_counted_only_if_the_picture_would_be_too_large() -> None:
+    early = [f"2006-01-01T{hour:02}:00" for hour in range(20)]
+    late = [f"{T0 + n * HOUR:%Y-%m-%dT%H:00}" for n in range(1500)]
+    alone = filled(dict.fromkeys([*early, *late], 1), "zero")
+    assert (sum(y for _, y in alone.series[0].data), alone.outliers) == (1520, 0)
+    beside = filled({f"{page}/{hour}": 1 for page in "abcdefgh" for hour in [*early, *late]}, "zero")
+    assert ([len(series.data) for series in beside.series], beside.outliers) == ([1500] * 8, 160)
 
 
 def test_a_series_of_nothing_but_outliers_is_dropped() -> None:
