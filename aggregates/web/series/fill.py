@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Literal
 
 from aggregates.web.exceptions import BadRequestError, TooLargeError
@@ -84,7 +86,10 @@ def _leave_out(chart: ChartData, low: float, high: float) -> None:
 
 
 class _Filled:
-    """The points of one series on a grid, and how many are on none of its starts."""
+    """The points of one series on a grid, and how many are on none of its starts.
+
+    Where several have the same start, all are kept in their order, as they are without a fill.
+    """
 
     def __init__(self, series: Series, grid: list[float], fill: Fill, *, strict: bool) -> None:
         self.series = series
@@ -92,11 +97,20 @@ class _Filled:
         if not strict:
             grid = sorted({*grid, *have})
         hits = sum(map(have.__contains__, grid))
-        self.odd = len(have) - hits
         if hits == len(grid) == len(series.data):
             self.points = series.data
         else:
             self.points = _points(have, grid, fill) if hits else []
+        self.odd = len(have) - hits
+        if len(have) < len(series.data):
+            others = _others(series.data, frozenset(grid))
+            self.points = sorted([*others, *self.points], key=itemgetter(0))
+            self.odd = len(series.data) - len(others) - hits
+
+
+def _others(data: Points, starts: frozenset[float]) -> Points:
+    """Return the points at these starts that are followed by another one at the same start."""
+    return [point for point, after in pairwise(data) if point[0] == after[0] and point[0] in starts]
 
 
 def _points(have: dict[float, Any], grid: list[float], fill: Fill) -> Points:

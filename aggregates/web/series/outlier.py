@@ -36,7 +36,7 @@ class _Slice(NamedTuple):
     high: int
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         return self.high - self.low
 
 
@@ -103,7 +103,7 @@ class _Search:
         return kept
 
     def _larger(self, before: _Slice, after: _Slice) -> _Slice:
-        left, right = (part.count - self._doubtful(part) for part in (before, after))
+        left, right = (part.size - self._doubtful(part) for part in (before, after))
         return before if left > right else after
 
     def _doubtful(self, part: _Slice) -> int:
@@ -114,11 +114,11 @@ class _Search:
         """Return True if the times of `outer` beyond `inner` are few and stretch the picture enough to be outliers."""
         times = self._times
         length = self._length(inner)
-        beyond = outer.count - inner.count
+        beyond = outer.size - inner.size
         doubtful = self._doubtful(outer) - self._doubtful(inner) >= beyond
-        if (len(times) - inner.count) / len(times) > (0.5 if doubtful else MOST_SHARE) and not self._recent(inner):
+        if (len(times) - inner.size) / len(times) > (0.5 if doubtful else MOST_SHARE) and not self._recent(inner):
             return False
-        stretch = _stretch(beyond / outer.count)
+        stretch = _stretch(beyond / outer.size)
         if doubtful or not self._believe:
             stretch = max(2.0, stretch / 4)
         if times[outer.high - 1] - times[outer.low] < stretch * length:
@@ -127,7 +127,7 @@ class _Search:
         if min(pauses, default=0.0) < length * min(max(1.0, (stretch - 1) / 4), STRETCH):
             return False  # the times grow fewer step by step
         sides = (_Slice(outer.low, inner.low), _Slice(inner.high, outer.high))
-        return not self._believe or not any(self._history(side, length / inner.count) for side in sides)
+        return not self._believe or not any(self._history(side, length / inner.size) for side in sides)
 
     def _length(self, part: _Slice) -> float:
         return max(self._times[part.high - 1] - self._times[part.low], SHORTEST * self._period_ms)

@@ -111,6 +111,36 @@ def test_a_small_history_is_left_out_and_counted_only_if_the_picture_would_be_to
     assert ([len(series.data) for series in beside.series], beside.outliers) == ([1500] * 8, 160)
 
 
+@pytest.mark.parametrize("fill", ["gap", "zero"])
+@pytest.mark.parametrize(
+    ("values", "zone"),
+    [
+        ({"2026-01-01": 1, "2026-01-01T00:00": 2, "2026-01-01T00:00Z": 4, "2026-01-02": 8, "2026-01-05": 16}, "UTC"),
+        ({**HOURS, "2011-07-02": 1000, "2011-07-03": 2000}, "UTC"),
+        ({T0 + n * HOUR: 1 for n in range(20)} | {f"{T0 + n * HOUR:%Y-%m-%dT%H:00}": 2 for n in range(10)}, "UTC"),
+        ({f"2026-03-08T{h:02}:{minute}": 1 for h in range(24) for minute in ("00", 15, 30, 45)}, "America/New_York"),
+        ({f"2026-03-08T{hour:02}": hour + 1 for hour in range(24) if hour != 7}, "America/New_York"),
+        ({"a/2026-01-01": 1, "a/2026-01-01T00": 2, "a/2026-01-03": 3, "b/2026-01-02": 4}, "UTC"),
+        ({**HOURS, "2011-07-02T13:00Z": 1000, "2011-07-02T13:07": 5000, "2011-07-02T13:07Z": 6000}, "UTC"),
+        ({"1970-01-01": 1, "1970-01-01T00:00": 2} | {f"2026-01-{day:02}": 4 for day in range(1, 32)}, "UTC"),
+    ],
+)  # fmt: skip
+def test_filling_keeps_all_points_that_start_at_one_instant(values: dict[Any, int], zone: str, fill: Any) -> None:
+    plain, found = (filled(values, one, key_time=KeyTime(zone)) for one in ("", fill))
+    for series, before in zip(found.series, plain.series, strict=True):
+        assert series.data == sorted(series.data, key=lambda point: point[0])
+        assert [point for point in before.data if point in series.data] == [
+            point for point in series.data if point in before.data and point[1]
+        ]
+    kept = sum(point in series.data for series, b in zip(found.series, plain.series, strict=True) for point in b.data)
+    assert kept + found.outliers == len(values)
+
+
+def test_the_last_of_several_points_at_one_instant_goes_on_as_the_previous_one() -> None:
+    found = filled({"2026-01-01": 1, "2026-01-01T00:00": 2, "2026-01-03": 3}, "previous")
+    assert [y for _, y in found.series[0].data] == [1, 2, 2, 3]
+
+
 def test_a_series_of_nothing_but_outliers_is_dropped() -> None:
     values = {f"a/{hour}": n for hour, n in HOURS.items()} | {"b/1970-01-01T00:00": 1, "c/2011-07-02T13:07": 1}
     found = filled(values, "gap")
