@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from aggregates.web.exceptions import BadRequestError, TooLargeError
 from aggregates.web.series.points import ChartData, Series
-from aggregates.web.series.time_span import TimeSpan
+from aggregates.web.series.time_span import TimeSpan, instant_ms
 
 Fill = Literal["", "gap", "zero", "previous"]
 FILLS: tuple[Fill, ...] = ("", "gap", "zero", "previous")
@@ -62,10 +62,10 @@ def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, now: datetime) -> None
 def _range(chart: ChartData, span: TimeSpan, now: datetime) -> tuple[float, float]:
     first = min((series.data[0][0] for series in chart.series), default=math.inf)
     if span.start is not None:
-        first = min(first, span.start.timestamp() * 1000)
+        first = min(first, instant_ms(span.start))
     last = max((series.data[-1][0] for series in chart.series), default=-math.inf)
     if span.end is not None:
-        last = max(last, min(span.end, now).timestamp() * 1000)
+        last = max(last, instant_ms(min(span.end, now)))
     return first, last
 
 

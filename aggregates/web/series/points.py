@@ -19,7 +19,7 @@ from aggregates.web.json_encoding import decimal_number
 from aggregates.web.series import outlier
 from aggregates.web.series.granularity import DAY_MS, Granularity, measure
 from aggregates.web.series.output_key import chart_x, complete_parts, parse_period, split_key
-from aggregates.web.series.time_span import TimeSpan
+from aggregates.web.series.time_span import TimeSpan, instant_ms
 
 _STEPS: tuple[Unit, ...] = ("second", "minute", "hour", "day", "week", "month", "year")
 
@@ -163,7 +163,7 @@ def _set_bulk(
         start=span.start is None,
         end=span.end is None,
         period_ms=Granularity(step, "UTC").length_ms,
-        now_ms=math.inf if now is None else now.timestamp() * 1000,
+        now_ms=math.inf if now is None else instant_ms(now),
     )
     (low, high), (inner, outer) = find(), find(believe=False)
     chart.bulk = starts[low], starts[high - 1]
