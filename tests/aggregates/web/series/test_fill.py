@@ -160,3 +160,9 @@ def test_an_unknown_fill_is_refused() -> None:
     assert read_fill("gap") == "gap"
     with pytest.raises(BadRequestError, match="fill = 'nope' is unknown: use gap, zero or previous"):
         read_fill("nope")
+
+
+def test_a_range_until_now_leaves_out_a_wrong_clock_at_its_open_side() -> None:
+    values = {"2011-07-01T13:00": 20, "1970-01-01T00:00": 1}
+    found = filled(values, "zero", TimeSpan(None, T0), T0, KeyTime("UTC", "hour"))
+    assert ([y for _, y in found.series[0].data], found.outliers) == ([20], 1)
