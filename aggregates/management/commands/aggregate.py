@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,10 +22,14 @@ class Command(ZarkovCommand):
     example = "manage.py aggregate commits_by_day --full"
 
     def add_arguments(self, parser: CommandParser) -> None:
+        # Lets `--since -24h` be a value, as argparse does with negative numbers, and not an option that nobody has.
+        parser._negative_number_matcher = re.compile(r"-\d")
         parser.add_argument("name", help="name of the aggregate")
         parser.add_argument("--full", action="store_true", help="recompute it from all stored events")
         parser.add_argument("--force", action="store_true", help="with --full: even if events it contains are gone")
-        parser.add_argument("--since", help="recompute the periods from here on: 2011-07-01 or 2011-07-01T13:00Z; UTC")
+        parser.add_argument(
+            "--since", help="recompute the periods from here on: 2011-07-01, 2011-07-01T13:00Z, -24h; UTC"
+        )
         parser.add_argument("--until", help="up to where this begins, exclusive; default: now")
         parser.add_argument(
             "--accept-change",

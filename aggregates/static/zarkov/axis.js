@@ -8,6 +8,7 @@ import { compact, digits, exact } from "./format.js";
 
 const LARGEST = 2 ** 960;
 const SMALLEST = 2 ** -960;
+const LONGEST_STEP = 1e308; // the last power of ten; every larger distance of ticks is none that doubles have
 const FLAT = 2 ** -46; // values whose spread is a smaller part of their size are drawn as one
 const MARGIN = 0.06; // part of the range
 
@@ -42,7 +43,7 @@ export function valueRange(low, high, withZero) {
 // Return the ticks between `min` and `max`, at most `most`: multiples of 1, 2, 5 (or 25 and more) times a power of ten.
 // All three are divided by `divisor`, the ticks are round before that. Distances above 1 are whole numbers.
 export function valueTicks(min, max, most, divisor) {
-  const least = Math.min(((max - min) / Math.max(most, 1)) * divisor, Number.MAX_VALUE / 16);
+  const least = Math.min(((max - min) / Math.max(most, 1)) * divisor, LONGEST_STEP);
   const [factor, exponent] = distance(least);
   const step = Number(`${factor}e${exponent}`) / divisor;
   const ticks = [];

@@ -7,12 +7,12 @@ const tiny = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3, not
 const READABLE = 1e21; // from here on a number in full is a row of digits that nobody counts
 const COMPACT = 1e18; // the same with the longest suffix, T
 
-// Format a number with at most `count` significant digits.
+// Format a number with at most `count` significant digits. Adding 0 makes -0 a 0, here and below.
 export function digits(value, count) {
   const size = Math.abs(value);
   const plain = value === 0 || (size >= 0.0001 && size < READABLE);
   const options = { maximumSignificantDigits: count, notation: plain ? "standard" : "scientific" };
-  return new Intl.NumberFormat(undefined, options).format(value);
+  return new Intl.NumberFormat(undefined, options).format(value + 0);
 }
 
 // Small numbers are not rounded to 0. A whole number can be a BigInt, see parse.js.
@@ -20,7 +20,7 @@ function formatNumber(value) {
   if (typeof value === "bigint") return full.format(value);
   const size = Math.abs(value);
   if (size >= READABLE) return digits(value, 15);
-  if (size >= 0.1 || value === 0) return full.format(value);
+  if (size >= 0.1 || value === 0) return full.format(value + 0);
   return (size >= 0.0001 ? small : tiny).format(value);
 }
 

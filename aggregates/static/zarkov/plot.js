@@ -153,7 +153,11 @@ export class Plot {
             dash: this.colorNumbers[index] < COLORS ? undefined : [6, 4],
             fill: filled ? alpha(color, kind === "bar" ? 0.85 : kind === "stacked" ? 0.45 : 0.16) : undefined,
             spanGaps: false,
-            points: { show: kind === "bar" || small ? false : (u, i, from, to) => to - from < 40, size: 6 },
+            points: {
+              show: kind !== "bar" && !small && ((u, i, from, to) => to - from < 40),
+              filter: (u, i, all) => (all || kind === "bar" ? null : lonePoints(u, i)),
+              size: small ? 4 : 6,
+            },
             ...bars,
           };
         }),
@@ -269,6 +273,31 @@ export class Plot {
     this.resizer.disconnect();
     this.plot?.destroy();
   }
+}
+
+// Return the indices of visible points that no line reaches: alone between gaps. Those that would cover each other are
+// drawn once, so that many of them take no longer than the plot has places.
+function lonePoints(u, series) {
+  const [xs, ys] = [u.data[0], u.data[series]];
+  const { min, max } = u.scales.x;
+  const lone = [];
+  const places = new Set();
+  let before = null; // undefined is no gap: the line goes on
+  let at = -1; // the last point, if there was a gap before it
+  const keep = () => {
+    if (at < 0 || xs[at] < min || xs[at] > max) return;
+    const place = `${Math.round(u.valToPos(xs[at], "x"))} ${Math.round(u.valToPos(ys[at], "y"))}`;
+    if (!places.has(place)) lone.push(at);
+    places.add(place);
+  };
+  for (let i = 0; i < ys.length; i++) {
+    if (ys[i] === undefined) continue;
+    if (ys[i] === null) keep();
+    at = ys[i] !== null && before === null ? i : -1;
+    before = ys[i];
+  }
+  keep();
+  return lone.length ? lone : null;
 }
 
 function alpha(color, part) {

@@ -90,11 +90,14 @@ export function numbers(ys) {
   return ys.some((y) => typeof y === "bigint") ? ys.map((y) => (typeof y === "bigint" ? Number(y) : y)) : ys;
 }
 
-// Columns stacked on each other, without the hidden ones; missing values count as 0.
+// Columns stacked on each other, without the hidden ones. Where none has a value there is a gap; beside a value, one that
+// is missing counts as 0.
 export function stack(columns, shown) {
   const sums = new Float64Array(columns.length ? columns[0].length : 0);
+  const visible = columns.filter((ys, index) => shown[index]);
+  const gaps = Array.from(sums, (sum, i) => visible.every((ys) => ys[i] === null || ys[i] === undefined));
   return columns.map((ys, index) => {
     if (!shown[index]) return ys.map(() => null);
-    return Array.from(ys, (y, i) => (sums[i] += y ?? 0));
+    return Array.from(ys, (y, i) => (gaps[i] ? null : (sums[i] += y ?? 0)));
   });
 }

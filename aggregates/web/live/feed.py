@@ -89,8 +89,9 @@ class SeriesFeed:
 def series_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> StreamMessage | None:
     """Return the message that leads from `before` to `after`; None if they are equal.
 
-    It is `points` (`set` and `gone` per series), or `series` with everything if the series differ or most points
-    changed. Applying `set` and `gone` to the series of `before`, by `[key, field]`, gives exactly those of `after`.
+    It is `points` (`set` and `gone` per series), or `series` with everything if the series differ, most points changed,
+    or a series that changed has two points at one x. Applying `set` and `gone` to the series of `before`, by
+    `[key, field]`, gives exactly those of `after`.
     """
     if before == after:
         return None
@@ -102,9 +103,14 @@ def series_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> Stream
     changes = []
     changed = total = 0
     for old, new in zip(before["series"], after["series"], strict=True):
+        if old["data"] == new["data"]:
+            total += len(new["data"])
+            continue
         have = {point[0]: point[1] for point in old["data"]}
         new_points = [point for point in new["data"] if point[0] not in have or have[point[0]] != point[1]]
         left = {point[0] for point in new["data"]}
+        if len(have) < len(old["data"]) or len(left) < len(new["data"]):
+            return StreamMessage("series", to_json(after))
         gone = [x for x in have if x not in left]
         total += len(new["data"])
         changed += len(new_points) + len(gone)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Literal
 
 from aggregates.web.exceptions import BadRequestError, TooLargeError
 from aggregates.web.series.points import ChartData, Series
-from aggregates.web.series.time_span import TimeSpan
+from aggregates.web.series.time_span import TimeSpan, instant_ms
 
 Fill = Literal["", "gap", "zero", "previous"]
 FILLS: tuple[Fill, ...] = ("", "gap", "zero", "previous")
@@ -29,20 +32,19 @@ def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, now: datetime) -> None
 
     The range runs from the start of the span (or the first point) to its end, at most `now` (or the last point).
     Outliers are left out and counted: points outside the bulk of the chart, and odd ones that start no period. A series
-    of nothing else is dropped. Raise `TooLargeError` if that would make more than `MAX_FILLED_POINTS` points.
+    of nothing else is dropped. If the picture would have more than `MAX_FILLED_POINTS` points, its bulk is taken more
+    narrowly; raise `TooLargeError` if that does not help.
     """
     if not fill or chart.granularity is None:
         return
     _leave_out(chart, *chart.bulk)
     if not chart.series:
         return
-    first = min(series.data[0][0] for series in chart.series)
-    if span.start is not None:
-        first = min(first, span.start.timestamp() * 1000)
-    last = max(series.data[-1][0] for series in chart.series)
-    if span.end is not None:
-        last = max(last, min(span.end, now).timestamp() * 1000)
-    if ((last - first) // chart.granularity.length_ms + 1) * len(chart.series) > MAX_FILLED_POINTS:
+    first, last = _range(chart, span, now)
+    if _size(chart, first, last) > MAX_FILLED_POINTS and chart.core != chart.bulk:
+        _leave_out(chart, *chart.core)
+        first, last = _range(chart, span, now)
+    if _size(chart, first, last) > MAX_FILLED_POINTS:
         raise TooLargeError(
             f"fill = {fill} would make more than {MAX_FILLED_POINTS} points: use a shorter range, or no fill"
         )
@@ -57,6 +59,22 @@ def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, now: datetime) -> None
     chart.series = kept
 
 
+def _range(chart: ChartData, span: TimeSpan, now: datetime) -> tuple[float, float]:
+    first = min((series.data[0][0] for series in chart.series), default=math.inf)
+    if span.start is not None:
+        first = min(first, instant_ms(span.start))
+    last = max((series.data[-1][0] for series in chart.series), default=-math.inf)
+    if span.end is not None:
+        last = max(last, instant_ms(min(span.end, now)))
+    return first, last
+
+
+def _size(chart: ChartData, first: float, last: float) -> float:
+    """Return how many points the series have when they are filled from `first` to `last`."""
+    assert chart.granularity is not None
+    return ((last - first) // chart.granularity.length_ms + 1) * len(chart.series)
+
+
 def _leave_out(chart: ChartData, low: float, high: float) -> None:
     """Remove the points outside `low` to `high`, and the series of nothing else."""
     for series in chart.series:
@@ -68,7 +86,10 @@ def _leave_out(chart: ChartData, low: float, high: float) -> None:
 
 
 class _Filled:
-    """The points of one series on a grid, and how many are on none of its starts."""
+    """The points of one series on a grid, and how many are on none of its starts.
+
+    Where several have the same start, all are kept in their order, as they are without a fill.
+    """
 
     def __init__(self, series: Series, grid: list[float], fill: Fill, *, strict: bool) -> None:
         self.series = series
@@ -76,11 +97,20 @@ class _Filled:
         if not strict:
             grid = sorted({*grid, *have})
         hits = sum(map(have.__contains__, grid))
-        self.odd = len(have) - hits
         if hits == len(grid) == len(series.data):
             self.points = series.data
         else:
             self.points = _points(have, grid, fill) if hits else []
+        self.odd = len(have) - hits
+        if len(have) < len(series.data):
+            others = _others(series.data, frozenset(grid))
+            self.points = sorted([*others, *self.points], key=itemgetter(0))
+            self.odd = len(series.data) - len(others) - hits
+
+
+def _others(data: Points, starts: frozenset[float]) -> Points:
+    """Return the points at these starts that are followed by another one at the same start."""
+    return [point for point, after in pairwise(data) if point[0] == after[0] and point[0] in starts]
 
 
 def _points(have: dict[float, Any], grid: list[float], fill: Fill) -> Points:

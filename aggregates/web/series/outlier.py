@@ -1,49 +1,172 @@
 """Find the times that lie far from the bulk, such as those of a wrong clock, so that a picture can leave them out.
 
-One event of 1970 or 2036 would stretch a chart of last week over decades, and its filling beyond any bound.
+One event of 1970 or 2036 would stretch a chart of last week over decades, and its filling beyond any bound. What
+counts is how many times longer a few starts make the picture, whatever the length of a period.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from typing import Final
+from datetime import date
+from typing import Final, NamedTuple
 
-_DAY_MS: Final = 86_400_000.0
-PAUSE_MS: Final = 30 * _DAY_MS  # a shorter pause is never taken for a wrong clock
-MOST_PART: Final = 0.5  # of the bulk; more cannot be called outliers
-FARTHEST: Final = 2_000.0  # lengths of the bulk, for outliers as many as the bulk; proportionally fewer for fewer
+_HOUR_MS: Final = 3_600_000.0
+_DAY_MS: Final = 24 * _HOUR_MS
+_YEAR_MS: Final = 365 * _DAY_MS
+# Where clocks begin that were never set: FILETIME and COBOL 1601, NTP 1900, HFS 1904, Unix 1970, FAT and GPS 1980, and
+# many a clock chip 2000. Year 1 is the zero of .NET and of Go.
+_BEGINNINGS_MS: Final = tuple(
+    (date(*day) - date(1970, 1, 1)).days * _DAY_MS
+    for day in (*((year, 1, 1) for year in (1, 1601, 1900, 1904, 1970, 1980, 2000)), (1980, 1, 6))
+)
+_MARGIN_MS: Final = 1.5 * _DAY_MS  # a clock counts on from there, and zones differ
+SHORTEST: Final = 25  # periods; a picture that is shorter counts as this long
+SHARES: Final = (0.02, 0.05)  # of the starts
+STRETCH: Final = 10.0  # how many times longer SHARES of the starts may make the picture
+MOST_SHARE: Final = 0.4  # of the starts; more are no outliers
+HISTORY: Final = 10  # neighbouring starts that are believed
+_FINER: Final = 24  # times
+_SAMPLE: Final = 1_000  # gaps from which the usual one is told
 
 
-def bulk(times: Sequence[float], *, start: bool = True, end: bool = True) -> tuple[int, int]:
+class _Slice(NamedTuple):
+    low: int
+    high: int
+
+    @property
+    def size(self) -> int:
+        return self.high - self.low
+
+
+def bulk(
+    times: Sequence[float],
+    *,
+    start: bool = True,
+    end: bool = True,
+    period_ms: float = 0.0,
+    now_ms: float = math.inf,
+    believe: bool = True,
+) -> tuple[int, int]:
     """Return the slice of the ascending `times` without the outliers at its start and its end.
 
-    The bulk grows from the largest cluster between pauses. What is beyond a pause joins it unless it is few against
-    the bulk and far from it, both together: one time among 2,000 must be as far away as the bulk is long, one among 20
-    a hundred times as far. So pauses in a long history stay, and so do two clusters of like size. With `start` or `end`
-    False, that side has no outliers.
+    Times are outliers if they are few and make the picture many times longer: 2 to 5 % of them ten times, fewer less,
+    down to twice, and more ever more. A quarter of that is enough for those at which clocks begin, and for those after
+    `now_ms`. `HISTORY` neighbouring times are never outliers, nor are more than `MOST_SHARE`; but one of two or three
+    times can be the bulk by itself if it is close to now, or if the other is that of a clock's beginning.
+
+    `period_ms` is the least length of a period. With `start` or `end` False, that side has no outliers. With `believe`
+    False, for a picture that cannot be drawn otherwise, a quarter is enough for all, and histories are not believed.
     """
     count = len(times)
-    if count < 3 or times[-1] - times[0] < PAUSE_MS:
+    if count < 2 or _even(times):
         return 0, count
-    edges = [0, *_pauses(times), count]
-    low, high = max(pairwise(edges), key=lambda cluster: cluster[1] - cluster[0])
-    while True:
-        extent = max(times[high - 1] - times[low], _DAY_MS)
-        if low and not _apart(low, high - low, times[low] - times[low - 1], extent):
-            low = edges[bisect_left(edges, low) - 1]
-        elif high < count and not _apart(count - high, high - low, times[high] - times[high - 1], extent):
-            high = edges[bisect_left(edges, high) + 1]
-        else:
-            return low if start else 0, high if end else count
+    found = _Search(times, period_ms, now_ms, believe).bulk()
+    return found.low if start else 0, found.high if end else count
 
 
-def _pauses(times: Sequence[float]) -> Iterator[int]:
-    """Yield the index after each pause; from one time to the last within a pause from it, there is none."""
+def _even(times: Sequence[float]) -> bool:
+    """Return True if so many times are so evenly spread that there cannot be an outlier; this is for speed only."""
+    count = len(times)
+    if count < _SAMPLE:
+        return False
+    part, half = int(count * (0.98 - MOST_SHARE)), (times[-1] - times[0]) / 2
+    return all(times[at + part] - times[at] > half for at in range(0, count - part, count // 50))
+
+
+class _Search:
+    """The search for the bulk: the times are cut at their longest gaps first, and the larger part is kept."""
+
+    def __init__(self, times: Sequence[float], period_ms: float, now_ms: float, believe: bool) -> None:
+        self._times = times
+        usual = _usual_gap(times) if len(times) > 2 else 0.0
+        # Longer periods can be spelled with minutes or seconds; a few times far apart do not make a period long.
+        longest = period_ms * (_FINER if period_ms < _HOUR_MS else 1)
+        self._period_ms = min(max(period_ms, usual), longest) if period_ms else usual
+        self._now_ms = now_ms
+        self._believe = believe
+        before = max(_MARGIN_MS, period_ms)
+        self._clocks = [_between(times, at - before, at + _MARGIN_MS) for at in _BEGINNINGS_MS]
+        self._clocks.append(_Slice(bisect_right(times, now_ms + max(_DAY_MS, self._period_ms)), len(times)))
+
+    def bulk(self) -> _Slice:
+        times = self._times
+        kept = inner = _Slice(0, len(times))
+        if not self._period_ms:
+            return kept
+        for cut in sorted(_gaps(times, SHORTEST * self._period_ms), key=lambda at: times[at - 1] - times[at]):
+            if inner.low < cut < inner.high:
+                inner = self._larger(_Slice(inner.low, cut), _Slice(cut, inner.high))
+                if self._apart(kept, inner):
+                    kept = inner
+        return kept
+
+    def _larger(self, before: _Slice, after: _Slice) -> _Slice:
+        left, right = (part.size - self._doubtful(part) for part in (before, after))
+        return before if left > right else after
+
+    def _doubtful(self, part: _Slice) -> int:
+        """Count the times at which clocks begin, or which are still to come."""
+        return sum(max(0, min(clock.high, part.high) - max(clock.low, part.low)) for clock in self._clocks)
+
+    def _apart(self, outer: _Slice, inner: _Slice) -> bool:
+        """Return True if the times of `outer` beyond `inner` are few and stretch the picture enough to be outliers."""
+        times = self._times
+        length = self._length(inner)
+        beyond = outer.size - inner.size
+        doubtful = self._doubtful(outer) - self._doubtful(inner) >= beyond
+        if (len(times) - inner.size) / len(times) > (0.5 if doubtful else MOST_SHARE) and not self._recent(inner):
+            return False
+        stretch = _stretch(beyond / outer.size)
+        if doubtful or not self._believe:
+            stretch = max(2.0, stretch / 4)
+        if times[outer.high - 1] - times[outer.low] < stretch * length:
+            return False
+        pauses = [times[cut] - times[cut - 1] for cut in (inner.low, inner.high) if outer.low < cut < outer.high]
+        if min(pauses, default=0.0) < length * min(max(1.0, (stretch - 1) / 4), STRETCH):
+            return False  # the times grow fewer step by step
+        sides = (_Slice(outer.low, inner.low), _Slice(inner.high, outer.high))
+        return not self._believe or not any(self._history(side, length / inner.size) for side in sides)
+
+    def _length(self, part: _Slice) -> float:
+        return max(self._times[part.high - 1] - self._times[part.low], SHORTEST * self._period_ms)
+
+    def _recent(self, part: _Slice) -> bool:
+        """Return True if these are the only ones of two or three times that are close to now."""
+        times = self._times
+        if len(times) > 3 or math.isinf(self._now_ms):
+            return False
+        long = times[-1] - times[0] > _YEAR_MS or not self._believe
+        return long and abs(self._now_ms - times[part.high - 1]) <= 2 * SHORTEST * self._period_ms
+
+    def _history(self, side: _Slice, gap_ms: float) -> bool:
+        """Return True if there are `HISTORY` neighbours, at most ten times as far apart as those of the bulk."""
+        last = HISTORY - 1
+        most = 10 * last * max(gap_ms, self._period_ms)
+        return any(self._times[at + last] - self._times[at] <= most for at in range(side.low, side.high - last))
+
+
+def _stretch(share: float) -> float:
+    """Return how many times longer this share of the times must make the picture to be outliers."""
+    few, several = SHARES
+    if share <= several:
+        return 2.0 + (STRETCH - 2.0) * min(1.0, share / few)
+    return STRETCH * (share / several) ** 2
+
+
+def _usual_gap(times: Sequence[float]) -> float:
+    """Return the gap than which a quarter of the gaps are shorter."""
+    every = max(1, (len(times) - 1) // _SAMPLE)
+    gaps = sorted(times[at] - times[at - 1] for at in range(1, len(times), every))
+    return gaps[(len(gaps) - 1) // 4]
+
+
+def _gaps(times: Sequence[float], least_ms: float) -> Iterator[int]:
+    """Yield the index after each gap of at least this length."""
     at = 0
     while at < len(times) - 1:
-        last = bisect_left(times, times[at] + PAUSE_MS, at + 1) - 1
+        last = bisect_left(times, times[at] + least_ms, at + 1) - 1
         if last == at:
             at += 1
             yield at
@@ -51,7 +174,5 @@ def _pauses(times: Sequence[float]) -> Iterator[int]:
             at = last
 
 
-def _apart(beyond: int, inside: int, pause_ms: float, extent_ms: float) -> bool:
-    """Return True if the `beyond` times after a pause are few and far enough to be outliers."""
-    part = beyond / inside
-    return part <= MOST_PART and pause_ms >= extent_ms * max(1.0, FARTHEST * part)
+def _between(times: Sequence[float], low: float, high: float) -> _Slice:
+    return _Slice(bisect_left(times, low), bisect_right(times, high))

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
 from bson import Decimal128
 
 from aggregates.keys.key_time import KeyTime
+from aggregates.keys.period_length import Step
 from aggregates.period import Unit
 from aggregates.web.json_encoding import decimal_number
 from aggregates.web.series import outlier
 from aggregates.web.series.granularity import DAY_MS, Granularity
 from aggregates.web.series.measure import measure
 from aggregates.web.series.output_key import chart_x, complete_parts, parse_period, split_key
-from aggregates.web.series.time_span import TimeSpan
+from aggregates.web.series.time_span import TimeSpan, instant_ms
 
 _STEPS: tuple[Unit, ...] = ("second", "minute", "hour", "day", "week", "month", "year")
 
@@ -45,6 +47,7 @@ class ChartData:
     series: list[Series]
     granularity: Granularity | None = None  # None if the keys are not dates
     bulk: tuple[float, float] = (-math.inf, math.inf)  # times outside are outliers
+    core: tuple[float, float] = (-math.inf, math.inf)  # a narrower bulk, for when the picture would be too large
     omitted: int = 0  # series left out because of `limit`, the smallest ones
     outliers: int = 0  # points left out of a filled picture: far from the others, or not at the start of a period
     undated: int = 0  # keys left out because they are no dates, as most others are
@@ -90,12 +93,17 @@ def by_dimension(
     fields: tuple[str, ...] = (),
     span: TimeSpan,
     shown_zone: str = "",
+    now: datetime | None = None,
 ) -> ChartData:
-    """Return one series per combination of dimensions and field, so that no two points of a series share a period.
+    """Return one series per combination of dimensions and field.
+
+    Two points of a series have the same x if their keys name the same instant in two ways: `2026-01-01` and
+    `2026-01-01T00:00Z`, or an hour that the clock skips and the next. They are in the order of the documents.
 
     Keys that end with a date become times within `span`, and other keys beside them are counted. If most keys are no
     dates, all become categories, with the rest of the key after the complete parts of `prefix` as x. Without `fields`,
-    all numeric fields are used. `shown_zone` is that of the viewer, for keys that are instants.
+    all numeric fields are used. `shown_zone` is that of the viewer, for keys that are instants. Times after `now` are
+    more easily outliers.
     """
     shared = complete_parts(prefix)
     found: dict[tuple[str, str], Series] = {}
@@ -122,7 +130,9 @@ def by_dimension(
     chart = ChartData(list(found.values()), undated=undated, shown_zone=shown_zone)
     if found:
         finest = next(name for name in _STEPS if name in spelled)
-        _measure(chart, key_time, finest, span, offsets)
+        starts = _in_order(chart)
+        low, high = _set_bulk(chart, starts, key_time.step or finest, span, now)
+        chart.granularity = measure(starts[low:high], key_time, finest, offsets=offsets or None, shown_zone=shown_zone)
     return chart
 
 
@@ -137,21 +147,31 @@ def _by_category(documents: Iterable[Mapping[str, Any]], shared: str, fields: tu
     return ChartData(list(found.values()))
 
 
-def _measure(
-    chart: ChartData, key_time: KeyTime, spelled: Unit, span: TimeSpan, offsets: Collection[timedelta]
-) -> None:
-    """Put the points in order, and set granularity and bulk of the chart; a side with a bound has no outliers."""
+def _in_order(chart: ChartData) -> list[float]:
+    """Put the points in order of time, and return their times."""
     for series in chart.series:
         series.data.sort(key=itemgetter(0))
     if len(chart.series) == 1:
-        starts = [point[0] for point in chart.series[0].data]
-    else:
-        starts = sorted({point[0] for series in chart.series for point in series.data})
-    low, high = outlier.bulk(starts, start=span.start is None, end=span.end is None)
-    chart.bulk = starts[low], starts[high - 1]
-    chart.granularity = measure(
-        starts[low:high], key_time, spelled, offsets=offsets or None, shown_zone=chart.shown_zone
+        return [point[0] for point in chart.series[0].data]
+    return sorted({point[0] for series in chart.series for point in series.data})
+
+
+def _set_bulk(
+    chart: ChartData, starts: list[float], step: Step, span: TimeSpan, now: datetime | None
+) -> tuple[int, int]:
+    """Set bulk and core of the chart, and return the slice of the bulk; a side with a bound has no outliers."""
+    find = partial(
+        outlier.bulk,
+        starts,
+        start=span.start is None,
+        end=span.end is None,
+        period_ms=Granularity(step, "UTC").length_ms,
+        now_ms=math.inf if now is None else instant_ms(now),
     )
+    (low, high), (inner, outer) = find(), find(believe=False)
+    chart.bulk = starts[low], starts[high - 1]
+    chart.core = starts[max(low, inner)], starts[min(high, outer) - 1]
+    return low, high
 
 
 def keep_largest(chart: ChartData, limit: int) -> None:

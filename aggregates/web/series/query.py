@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pymongo.database import Database
@@ -21,6 +21,7 @@ from aggregates.web.series.time_span import TimeSpan, read_span
 NAMESPACE = "zagg."
 MAX_DOCUMENTS = 250_000
 _NAME = re.compile(r"[^\0$.][^\0$]*\Z")
+_MARGIN = timedelta(days=2)  # for zone offsets, and for year and month keys that start on that day
 _AFTER = "\U0010ffff"  # sorts after every key that starts with the text before it
 
 Documents = Iterable[Mapping[str, Any]]
@@ -106,6 +107,7 @@ def read_series(
         fields=query.fields,
         span=span,
         shown_zone=query.zone,
+        now=now,
     )
     points.keep_largest(chart, query.limit)
     fill_in(chart, query.fill, span, now)
@@ -161,9 +163,16 @@ def _bounds(database: Database[dict[str, Any]], collection: str, prefix: str, sp
         key = edge["_id"] if edge else None
         if not isinstance(key, str) or parse_period(key[len(parts) :], "UTC") is None or "W" in key[len(parts) :]:
             return bounds
-    margin = timedelta(days=2)  # for zone offsets, and for year and month keys that start on that day
     if span.start is not None:
-        bounds["$gte"] = max(f"{parts}{span.start - margin:%Y-%m}" if span.start.year >= 1000 else parts, prefix)
-    if span.end is not None and 1000 <= span.end.year < 9999:
-        bounds["$lt"] = min(f"{parts}{span.end + margin:%Y-%m-%d}{_AFTER}", prefix + _AFTER)
+        bounds["$gte"] = max(f"{parts}{_key_day(span.start, -_MARGIN)[:7]}", prefix)
+    if span.end is not None:
+        bounds["$lt"] = min(f"{parts}{_key_day(span.end, _MARGIN)}{_AFTER}", prefix + _AFTER)
     return bounds
+
+
+def _key_day(instant: datetime, margin: timedelta) -> str:
+    """Return the day at this distance from `instant`, as in keys; the first or the last one of all if there is none."""
+    try:
+        return (instant + margin).date().isoformat()  # unlike strftime, with four digits for every year
+    except OverflowError:
+        return (date.min if margin < timedelta(0) else date.max).isoformat()

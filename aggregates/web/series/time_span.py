@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from aggregates.definition.fields import is_zone
 from aggregates.exceptions import TimeTextError
 from aggregates.time_reader import NamedTime, read_time
 from aggregates.web.exceptions import BadRequestError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +26,8 @@ class TimeSpan:
     _to_ms: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_from_ms", -math.inf if self.start is None else _ms(self.start))
-        object.__setattr__(self, "_to_ms", math.inf if self.end is None else _ms(self.end))
+        object.__setattr__(self, "_from_ms", -math.inf if self.start is None else instant_ms(self.start))
+        object.__setattr__(self, "_to_ms", math.inf if self.end is None else instant_ms(self.end))
 
     def contains(self, ms: float) -> bool:
         """Return True if `ms` (milliseconds since 1970) is in the span."""
@@ -69,6 +72,11 @@ def _named(parameter: str, text: str, zone: str, now: datetime) -> NamedTime | N
         raise BadRequestError(f"{parameter} = {error}", parameter=parameter) from None
 
 
-def _ms(moment: datetime) -> float:
-    """Return milliseconds since 1970, rounded as those of keys are, so that equal instants are equal numbers."""
-    return round(moment.timestamp() * 1000, 3)
+def instant_ms(moment: datetime) -> float:
+    """Return milliseconds since 1970, rounded as those of keys are, so that equal instants are equal numbers.
+
+    Far from 1970 a double has no microseconds left; the last one of a day is still not the next day.
+    """
+    since = moment - _EPOCH
+    ms = round(since / _MS, 3)
+    return math.nextafter(ms, -math.inf) if ms.is_integer() and int(ms) * _MS > since else ms

@@ -55,6 +55,18 @@ def test_aggregate_rebuilds_a_range_and_shows_a_dry_run(producer, database):
         assert values(database, "days") == {"p/2011-07-01": 9}, until  # where the range ends, exclusive
 
 
+def test_the_ends_of_a_range_may_be_relative_to_now(producer, database):
+    producer.send(event())
+    services.define(name="days", task_name=TASK)
+    run("aggregate", "days")
+    database["zgen.days.1"].update_one({}, {"$set": {"value": 9}})
+    for ends in (["--since", "-24h", "--until", "-30min"], ["--since=-1y"], ["--until", "now", "--since", "-1y"]):
+        assert "rebuild run" in run("aggregate", "days", *ends)
+        assert values(database, "days") == {"p/2011-07-01": 9}, ends
+    run("aggregate", "days", "--since", "-999999d")
+    assert values(database, "days") == {"p/2011-07-01": 1}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -128,6 +128,29 @@ def test_ranges_reach_to_the_ends_of_time(
         assert len(b"".join(exported.streaming_content).splitlines()) == len(expected) + 1
         for path in ("events/", "quarantine/", "ranked/ends/"):
             assert client.get(f"/api/v1/{path}", {**asked, "tz": zone}).status_code == 200
+
+
+@pytest.mark.parametrize("year", [1, 2, 9, 99, 999, 1000, 1001, 2011, 9998, 9999])
+def test_ranges_around_the_turn_of_any_year_are_exact(
+    open_site: Any, aggregate: Aggregate, client: Client, year: int
+) -> None:
+    begin = date(year, 1, 1).toordinal()
+    days = [date.fromordinal(max(begin + shift, 1)) for shift in range(-3, 5)]
+    aggregate("turn", {f"p/{day}": 1 for day in days} | {f"p/{day}T12:00": 1 for day in days})
+
+    def count(**span: str) -> int:
+        found = series(client, "turn", prefix="p/", tz="UTC", **span)["series"]
+        return len(found[0]["data"]) if found else 0
+
+    for day in {f"{year:04}", *map(str, days)}:
+        first = f"{day}-01-01" if len(day) == 4 else day
+        after = 2 * len({other for other in days if str(other) >= first})
+        upto = 2 * len({other for other in days if str(other)[: len(day)] <= day})
+        assert (day, count(from_=day), count(to=day)) == (day, after, upto)
+    exported = client.get("/api/v1/export/turn.csv", {"from": f"{year:04}", "tz": "UTC"})
+    assert len(b"".join(exported.streaming_content).splitlines()) == 1 + 2 * len(
+        {day for day in days if day.year >= year}
+    )
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,8 @@ def test_every_value_is_inside_an_axis_whose_labels_differ(charts: Server, page:
         what = f"{name}, {kind}: {found}"
         assert found["took"] < DRAWN_S * 1000, what
         assert found["min"] < found["max"] and math.isfinite(found["max"] - found["min"]), what
-        stacked = kind == "stacked"  # where a value that is missing adds 0
-        assert len(found["places"]) == (len(values) * 2 if stacked else sum(y is not None for y in values)), what
+        lines = 2 if kind == "stacked" else 1
+        assert len(found["places"]) == lines * sum(y is not None for y in values), what
         assert all(-0.5 <= place <= found["height"] + 0.5 for place in found["places"]), what
         assert 2 <= len(found["labels"]) <= 8, what
         assert len(set(found["labels"])) == len(found["labels"]), what
@@ -104,6 +104,10 @@ def test_labels_of_usual_ranges_are_short_and_round(charts: Server, page: Page) 
     assert labels(LOWEST, HIGHEST) == ["-1E19", "-5E18", "0", "5E18", "1E19"]
     assert labels(-12345, -12360) == ["-12,360", "-12,355", "-12,350", "-12,345"]
     assert labels(1e308) == ["0", "2E307", "4E307", "6E307", "8E307", "1E308"]
+    assert labels(LARGEST) == ["0", "5E307", "1E308", "1.5E308"]
+    assert labels(-LARGEST) == ["-1E308", "0"]
+    assert labels(LARGEST, -LARGEST, 3) == ["-1E308", "0", "1E308"]
+    assert labels(1.2e308, -1.2e308) == ["-1E308", "-5E307", "0", "5E307", "1E308"]
     assert labels(0.1, 0.25) == ["0", "0.05", "0.1", "0.15", "0.2", "0.25"]
 
 
@@ -169,6 +173,16 @@ def test_the_single_number_shows_its_digits_when_pointed_at(charts: Server, page
     expect(number).to_have_attribute("title", "9,223,372,036,854,775,807")
     expect(page.locator(".trend")).to_contain_text("unchanged")
     charts.database["zagg.commits"].delete_many({"_id": {"$regex": "^big/"}})
+
+
+def test_minus_0_is_0(charts: Server, page: Page) -> None:
+    page.goto(charts.url("charts/commits/"))
+    drawn(page, "commits")
+    shown = page.evaluate("""async () => {
+        const { compact, digits, exact } = await import("/static/zarkov/format.js");
+        return [compact(-0), exact(-0, "hits"), digits(-0, 3), compact(-0.25), exact(-1e-7), compact(-12)];
+    }""")
+    assert shown == ["0", "0 hits", "0", "-0.25", "-1E-7", "-12"]
 
 
 def test_zooming_by_keyboard_ends_before_the_axis_does(charts: Server, page: Page) -> None:

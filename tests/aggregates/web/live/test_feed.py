@@ -60,3 +60,18 @@ def test_values_that_are_not_finite_are_no_change_as_long_as_they_stay(
     change = feed.change(before, feed.read())
     assert change is not None
     assert [y for _, y in json.loads(change.data)["series"][0]["set"]] == [2**63 - 1]
+
+
+def test_a_change_beside_two_points_at_one_x_sends_all_of_them() -> None:
+    def state(*data: list[int]) -> dict[str, Any]:
+        return {"series": [{"label": "", "key": "", "field": "v", "data": list(data)}], "through": len(data)}
+
+    for before, after in (
+        (state([0, 1], [0, 2]), state([0, 1], [0, 3])),
+        (state([0, 1], [0, 2]), state([0, 1], [0, 2], [1, 5])),
+        (state([0, 1]), state([0, 1], [0, 2])),
+        (state([0, 1], [0, 2]), state([0, 2])),
+    ):
+        message = series_change(before, after)
+        assert message is not None
+        assert (message.kind, json.loads(message.data)) == ("series", after)

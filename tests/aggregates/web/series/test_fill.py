@@ -26,7 +26,7 @@ def filled(
     values: dict[Any, Any], fill: Fill, span: TimeSpan = OPEN, now: datetime = NOW, key_time: KeyTime | None = None
 ) -> ChartData:
     documents = [{"_id": key, "value": value} for key, value in values.items()]
-    found = by_dimension(documents, key_time=key_time or KeyTime(), span=span)
+    found = by_dimension(documents, key_time=key_time or KeyTime(), span=span, now=now)
     keep_largest(found, 100)
     fill_in(found, fill, span, now)
     return found
@@ -86,6 +86,61 @@ def test_a_point_between_the_starts_of_periods_is_left_out_and_counted() -> None
     assert found.outliers == 1
 
 
+def test_outliers_never_make_a_filled_picture_too_large() -> None:
+    def starts(form: str, step: timedelta, count: int) -> list[str]:
+        return [f"{T0 + n * step:{form}}" for n in range(count)]
+
+    minutes = starts("%Y-%m-%dT%H:%M", timedelta(minutes=1), 180)
+    pages = {f"page{page}/{minute}": 1 for page in range(8) for minute in minutes}
+    for wrong in ("2011-06-02T13:00", "2011-06-30T13:00", "1970-01-01T00:00", "2011-07-28T04:05"):
+        found = filled({**pages, f"page1/{wrong}": 9}, "zero")
+        assert ([len(series.data) for series in found.series], found.outliers) == ([180] * 8, 1)
+    seconds = starts("%Y-%m-%dT%H:%M:%S", timedelta(seconds=1), 600)
+    found = filled({**dict.fromkeys(seconds, 1), "2011-06-28T13:00:00": 9}, "zero")
+    assert (len(found.series[0].data), found.outliers) == (600, 1)
+    first = filled({"2011-07-01T13:00": 20, "1970-01-01T00:00": 1}, "zero", now=T0, key_time=KeyTime("UTC", "hour"))
+    assert ([y for _, y in first.series[0].data], first.outliers) == ([20], 1)
+
+
+def test_a_small_history_is_left_out_and_counted_only_if_the_picture_would_be_too_large() -> None:
+    early = [f"2006-01-01T{hour:02}:00" for hour in range(20)]
+    late = [f"{T0 + n * HOUR:%Y-%m-%dT%H:00}" for n in range(1500)]
+    alone = filled(dict.fromkeys([*early, *late], 1), "zero")
+    assert (sum(y for _, y in alone.series[0].data), alone.outliers) == (1520, 0)
+    beside = filled({f"{page}/{hour}": 1 for page in "abcdefgh" for hour in [*early, *late]}, "zero")
+    assert ([len(series.data) for series in beside.series], beside.outliers) == ([1500] * 8, 160)
+
+
+@pytest.mark.parametrize("fill", ["gap", "zero"])
+@pytest.mark.parametrize(
+    ("values", "zone"),
+    [
+        ({"2026-01-01": 1, "2026-01-01T00:00": 2, "2026-01-01T00:00Z": 4, "2026-01-02": 8, "2026-01-05": 16}, "UTC"),
+        ({**HOURS, "2011-07-02": 1000, "2011-07-03": 2000}, "UTC"),
+        ({T0 + n * HOUR: 1 for n in range(20)} | {f"{T0 + n * HOUR:%Y-%m-%dT%H:00}": 2 for n in range(10)}, "UTC"),
+        ({f"2026-03-08T{h:02}:{minute}": 1 for h in range(24) for minute in ("00", 15, 30, 45)}, "America/New_York"),
+        ({f"2026-03-08T{hour:02}": hour + 1 for hour in range(24) if hour != 7}, "America/New_York"),
+        ({"a/2026-01-01": 1, "a/2026-01-01T00": 2, "a/2026-01-03": 3, "b/2026-01-02": 4}, "UTC"),
+        ({**HOURS, "2011-07-02T13:00Z": 1000, "2011-07-02T13:07": 5000, "2011-07-02T13:07Z": 6000}, "UTC"),
+        ({"1970-01-01": 1, "1970-01-01T00:00": 2} | {f"2026-01-{day:02}": 4 for day in range(1, 32)}, "UTC"),
+    ],
+)  # fmt: skip
+def test_filling_keeps_all_points_that_start_at_one_instant(values: dict[Any, int], zone: str, fill: Any) -> None:
+    plain, found = (filled(values, one, key_time=KeyTime(zone)) for one in ("", fill))
+    for series, before in zip(found.series, plain.series, strict=True):
+        assert series.data == sorted(series.data, key=lambda point: point[0])
+        assert [point for point in before.data if point in series.data] == [
+            point for point in series.data if point in before.data and point[1]
+        ]
+    kept = sum(point in series.data for series, b in zip(found.series, plain.series, strict=True) for point in b.data)
+    assert kept + found.outliers == len(values)
+
+
+def test_the_last_of_several_points_at_one_instant_goes_on_as_the_previous_one() -> None:
+    found = filled({"2026-01-01": 1, "2026-01-01T00:00": 2, "2026-01-03": 3}, "previous")
+    assert [y for _, y in found.series[0].data] == [1, 2, 2, 3]
+
+
 def test_a_series_of_nothing_but_outliers_is_dropped() -> None:
     values = {f"a/{hour}": n for hour, n in HOURS.items()} | {"b/1970-01-01T00:00": 1, "c/2011-07-02T13:07": 1}
     found = filled(values, "gap")
@@ -105,3 +160,9 @@ def test_an_unknown_fill_is_refused() -> None:
     assert read_fill("gap") == "gap"
     with pytest.raises(BadRequestError, match="fill = 'nope' is unknown: use gap, zero or previous"):
         read_fill("nope")
+
+
+def test_a_range_until_now_leaves_out_a_wrong_clock_at_its_open_side() -> None:
+    values = {"2011-07-01T13:00": 20, "1970-01-01T00:00": 1}
+    found = filled(values, "zero", TimeSpan(None, T0), T0, KeyTime("UTC", "hour"))
+    assert ([y for _, y in found.series[0].data], found.outliers) == ([20], 1)

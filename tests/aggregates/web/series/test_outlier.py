@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from aggregates.web.series.outlier import bulk
 
-HOUR = 3_600_000.0
+SECOND = 1_000.0
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+WEEK = 7 * DAY
+MONTH = 30.4 * DAY
 JULY = datetime(2011, 7, 1, tzinfo=UTC).timestamp() * 1000
 
 
-def year(number: int) -> float:
-    return (datetime(number, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1)
+def year(number: int, month: int = 1, day: int = 1) -> float:
+    return (datetime(number, month, day, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1)
 
 
 def every(step: float, count: int, start: float = JULY) -> list[float]:
     return [start + n * step for n in range(count)]
 
 
-def left_out(times: list[float]) -> list[float]:
+def left_out(times: list[float], **told: Any) -> list[float]:
     ordered = sorted(times)
-    low, high = bulk(ordered)
+    low, high = bulk(ordered, **told)
     return ordered[:low] + ordered[high:]
+
+
+def months(count: int) -> list[float]:
+    """Return the starts of this many months until November 2026."""
+    numbers = [2026 * 12 + 10 - n for n in range(count)]
+    return [year(number // 12, number % 12 + 1) for number in numbers]
 
 
 @pytest.mark.parametrize("wrong", [1, 1601, 1900, 1970, 2000, 2036, 2038, 9999])
@@ -68,3 +79,89 @@ def test_a_side_that_was_asked_for_has_no_outliers() -> None:
     times = [year(1970), *every(HOUR, 48), year(2036)]
     assert bulk(times, start=False) == (0, 49)
     assert bulk(times, end=False) == (1, 50)
+
+
+NOW = year(2026, 11, 29) + 21 * HOUR
+SCATTERED = [year(1970 + 8 * n, 3) for n in range(6)]
+
+
+def until_now(step: float, count: int) -> list[float]:
+    return [NOW - NOW % step - n * step for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("period", "times", "wrong"),
+    [
+        (SECOND, until_now(SECOND, 600), [NOW - 3 * DAY]),
+        (SECOND, until_now(SECOND, 600), [NOW - DAY]),
+        (MINUTE, until_now(MINUTE, 180), [NOW - 29 * DAY]),
+        (MINUTE, until_now(MINUTE, 180), [NOW - DAY]),
+        (HOUR, until_now(HOUR, 48), [NOW - 60 * DAY]),
+        (HOUR, until_now(HOUR, 48), [NOW + 60 * DAY]),
+        (HOUR, until_now(HOUR, 48), [year(1970), year(2036, 2, 7)]),
+        (HOUR, until_now(HOUR, 48), [year(1970 + 5 * n // 2, 3) for n in range(20)]),
+        (HOUR, until_now(HOUR, 48), [year(1970) + n * HOUR for n in range(5)]),
+        (DAY, until_now(DAY, 30), [NOW + 730 * DAY]),
+        (DAY, until_now(DAY, 30), [year(1970), year(2036, 2, 7)]),
+        (DAY, until_now(DAY, 10), SCATTERED),
+        (DAY, until_now(DAY, 10), [year(1970), year(1979, 11, 3), year(1999, 12, 31), year(2012, 7), year(2036, 2)]),
+        (WEEK, until_now(WEEK, 100), [year(1969, 12, 29), year(2036, 2, 4)]),
+        (WEEK, until_now(WEEK, 10), [year(1969, 12, 29), year(2036, 2, 4)]),
+        *((MONTH, months(count), [year(1970)]) for count in (6, 12, 22, 24, 60, 120, 240)),
+        (MONTH, months(22), [year(2000)]),
+        (MONTH, months(22), [year(2036, 2)]),
+        (MONTH, months(12), [year(1)]),
+        (365 * DAY, [year(number) for number in range(2010, 2027)], [year(1)]),
+        (MINUTE, until_now(HOUR, 2), [year(1970)]),
+    ],
+)
+def test_few_times_that_make_the_picture_many_times_longer_are_left_out(
+    period: float, times: list[float], wrong: list[float]
+) -> None:
+    assert left_out([*times, *wrong], period_ms=period, now_ms=NOW) == wrong
+
+
+@pytest.mark.parametrize("wrong", [1, 1601, 1900, 1904, 1970, 1980, 2000, 2010, 2036, 9999])
+@pytest.mark.parametrize("period", [SECOND, MINUTE, HOUR])
+def test_a_wrong_clock_in_the_first_period_of_all_is_left_out(period: float, wrong: int) -> None:
+    assert left_out([NOW, year(wrong)], period_ms=period, now_ms=NOW) == [year(wrong)]
+    assert left_out([NOW, NOW - period, year(wrong)], period_ms=period, now_ms=NOW) == [year(wrong)]
+
+
+def test_two_wrong_clocks_in_the_first_period_of_all_are_left_out() -> None:
+    wrong = [year(1970), year(2036, 2, 7)]
+    assert left_out([NOW, *wrong], period_ms=HOUR, now_ms=NOW) == wrong
+    assert left_out([NOW, *wrong], period_ms=DAY, now_ms=NOW) == wrong
+
+
+@pytest.mark.parametrize(
+    ("period", "times"),
+    [
+        (HOUR, until_now(HOUR, 3000) + every(HOUR, 40, year(2016))),
+        (DAY, [*until_now(DAY, 300), *every(DAY, 5, year(2021))]),
+        (DAY, [year(number, 6) for number in range(2000, 2027)]),
+        (DAY, sorted({NOW - int(1500 * 0.97**n) * DAY for n in range(250)})),
+        (DAY, [NOW - int(n**1.7) * DAY for n in range(150)]),
+        (DAY, [NOW - 2**n * DAY for n in range(7, 11)] + until_now(DAY, 100)),
+        (DAY, [year(n) for n in range(2000, 2020)] + until_now(MONTH, 60) + until_now(WEEK, 100) + until_now(DAY, 365)),
+        (HOUR, until_now(HOUR, 48) + every(HOUR, 48, NOW - 365 * DAY)),
+        (HOUR, until_now(HOUR, 48) + every(HOUR, 24, year(1970))),
+        (MINUTE, [NOW, NOW - 8 * HOUR]),
+        (MINUTE, [NOW, NOW - 7 * DAY]),
+        (MINUTE, [NOW, NOW - DAY, NOW - DAY - MINUTE]),
+        (HOUR, [NOW, NOW - 7 * DAY]),
+        (HOUR, [NOW, NOW - 300 * DAY]),
+        (DAY, [NOW, NOW - 700 * DAY]),
+        (DAY, [NOW, NOW - 1700 * DAY, NOW - 3700 * DAY]),
+        (HOUR, [year(2011), year(2016)]),
+    ],
+)
+def test_a_real_history_has_no_outliers_whatever_the_period(period: float, times: list[float]) -> None:
+    assert left_out(times, period_ms=period, now_ms=NOW) == []
+
+
+def test_a_small_history_is_left_out_of_a_picture_that_would_be_too_large() -> None:
+    early = every(HOUR, 40, year(2016))
+    assert left_out([*early, *until_now(HOUR, 3000)], period_ms=HOUR, now_ms=NOW, believe=False) == early
+    like = every(HOUR, 48, year(1970)) + every(HOUR, 48)
+    assert left_out(like, period_ms=HOUR, now_ms=NOW, believe=False) == []
