@@ -22,6 +22,12 @@ class PlainReference(TypeDecoder):
         return dict(value.as_doc())
 
 
-PLAIN = TypeRegistry([PlainReference()])  # for clients that read events
+PLAIN = TypeRegistry([PlainReference()])
+# What clients that read events take: no date makes them fail. Binary data that is marked as a UUID stays what it is.
+CLIENT_OPTIONS: dict[str, Any] = {
+    "tz_aware": True,
+    "type_registry": PLAIN,
+    "datetime_conversion": DatetimeConversion.DATETIME_AUTO,
+}
 # The options for bytes that were refused or come from elsewhere: any date can be read, too.
 PLAIN_ANY_DATE = CodecOptions[dict[str, Any]](type_registry=PLAIN, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
