@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import bson
 from bson.binary import Binary
 from bson.errors import BSONError
 from bson.int64 import Int64
@@ -24,7 +23,7 @@ from ingest.store.quarantine import key_text
 from ingest.store.store import QUARANTINE
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_reader import read_message
-from ingest.wire.codec import PLAIN_ANY_DATE
+from ingest.wire.codec import decode
 from ingest.wire.json_reader import encode_event
 from ingest.wire.json_value import loads
 from ingest.wire.refusal import RefusedValueError
@@ -57,7 +56,7 @@ def decoded(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     raw = entry.get("raw")
     if raw is None:
         return None
-    for read in (loads, lambda raw: bson.decode(raw, PLAIN_ANY_DATE)):
+    for read in (loads, decode):
         try:
             value = read(raw)
         except (ValueError, BSONError, RecursionError):
@@ -122,7 +121,7 @@ def from_text(text: str) -> dict[str, Any]:
 def mended_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what a replay sends: the kept mended document, else the input, or None if that is unreadable."""
     mended = entry.get("mended")
-    return bson.decode(mended, PLAIN_ANY_DATE) if mended is not None else decoded(entry)
+    return decode(mended) if mended is not None else decoded(entry)
 
 
 def keep_mended(database: Database[Document], key: Mapping[str, Any], document: Mapping[str, Any]) -> None:
