@@ -86,9 +86,10 @@ def as_text(document: Mapping[str, Any]) -> str:
     It is the relaxed form, except that small 64-bit integers are marked, so that `from_text` returns the same types.
     """
     try:
-        return dumps(_with_marked_integers(document), indent=2, ensure_ascii=False, json_options=RELAXED_JSON_OPTIONS)
+        text = dumps(_with_marked_integers(document), indent=2, ensure_ascii=False, json_options=RELAXED_JSON_OPTIONS)
     except RecursionError:
         return ""
+    return text.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair: as JSON writes it
 
 
 def _with_marked_integers(value: Any) -> Any:
