@@ -27,7 +27,7 @@ from ingest.wire.codec import decode
 from ingest.wire.json_reader import encode_event
 from ingest.wire.json_value import loads
 from ingest.wire.refusal import RefusedValueError
-from ingest.wire.text_encoding import describe_binary, encoding_of, is_binary
+from ingest.wire.text_encoding import describe_binary, encoding_of, readable_text
 from ingest.wire.time_text import parse_time
 
 REQUEST_ENTRIES = 500
@@ -77,7 +77,7 @@ def text_to_mend(entry: Mapping[str, Any]) -> str:
     if mended is not None:
         return as_text(mended)
     raw = entry.get("raw", b"")
-    return "" if is_binary(raw) or len(raw) > MAX_MENDED_BYTES else raw_text(raw)
+    return "" if len(raw) > MAX_MENDED_BYTES else readable_text(raw) or ""
 
 
 def as_text(document: Mapping[str, Any]) -> str:
@@ -200,7 +200,7 @@ def _claim(database: Database[Document], ids: Sequence[tuple[Mapping[str, Any], 
 
 
 def _unreadable(raw: bytes) -> str:
-    if is_binary(raw):
+    if readable_text(raw) is None:
         return f"the input cannot be read as a document: {describe_binary(raw)}. Download it, and load its events"
     return "the input cannot be read as a document: write the event that it should have been"
 

@@ -27,3 +27,25 @@ def test_half_of_a_surrogate_pair_is_shown_as_json_writes_it(raw: bytes) -> None
     text = text_to_mend(entry(raw))
     text.encode()
     assert from_text(text) == json.loads(raw)
+
+
+BROKEN = '{"type": "é", "extra": {"a": 1,}}'
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_text_in_any_encoding_of_unicode_is_offered_to_be_mended(encoding: str, mark: str) -> None:
+    raw = entry((mark + BROKEN).encode(encoding))
+    assert text_to_mend(raw).lstrip("\ufeff") == BROKEN
+    assert from_text(text_to_mend(raw).replace(",}", "}")) == {"type": "é", "extra": {"a": 1}}
+
+
+@pytest.mark.parametrize("raw", [b"\x1f\x8b\x08\0abc", b"\xff\xfe\0\xd8", b"\0\1\2\3" * 20, b"\xff\xfea", b"{\0\0\0\0"])
+def test_no_text_is_offered_for_binary_data(raw: bytes) -> None:
+    assert text_to_mend(entry(raw)) == ""
+
+
+def test_text_with_bytes_that_are_no_utf_8_is_offered_with_a_replacement() -> None:
+    assert text_to_mend(entry(b'{"type": "\xe9"}')) == '{"type": "\ufffd"}'
