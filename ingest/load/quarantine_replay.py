@@ -17,6 +17,7 @@ from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import IngestError
+from ingest.load.quarantine_text import read_mended
 from ingest.store import quarantine
 from ingest.store.connection import Document
 from ingest.store.quarantine import key_text
@@ -83,7 +84,8 @@ def text_to_mend(entry: Mapping[str, Any]) -> str:
 def as_text(document: Mapping[str, Any]) -> str:
     """Return the document as extended JSON for an edit form; empty if it is nested too deep to be shown.
 
-    It is the relaxed form, except that small 64-bit integers are marked, so that `from_text` returns the same types.
+    It is the relaxed form, except that small 64-bit integers are marked, so that `from_text` returns the same types
+    also without the original.
     """
     try:
         text = dumps(_with_marked_integers(document), indent=2, ensure_ascii=False, json_options=RELAXED_JSON_OPTIONS)
@@ -102,10 +104,11 @@ def _with_marked_integers(value: Any) -> Any:
     return value
 
 
-def from_text(text: str) -> dict[str, Any]:
-    """Parse the text of an edit form, as JSON receivers do. Raise `MendError`."""
+def from_text(text: str, original: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Parse the text of an edit form, as JSON receivers do; what is as in `original` stays so. Raise `MendError`."""
     try:
-        value = loads(text)
+        shown = "" if original is None else as_text(original)
+        value = loads(text) if original is None or not shown else read_mended(text, shown, original)
         if not isinstance(value, dict):
             raise MendError(f"a JSON {type(value).__name__}; must be an object")
         if isinstance(value.get("timestamp"), str):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import bson
 import pytest
+from bson import Int64, Regex
 
-from ingest.load.quarantine_replay import from_text, text_to_mend
+from ingest.load.quarantine_replay import as_text, from_text, text_to_mend
 
 
 def entry(raw: bytes) -> dict[str, Any]:
@@ -49,3 +51,41 @@ def test_no_text_is_offered_for_binary_data(raw: bytes) -> None:
 
 def test_text_with_bytes_that_are_no_utf_8_is_offered_with_a_replacement() -> None:
     assert text_to_mend(entry(b'{"type": "\xe9"}')) == '{"type": "\ufffd"}'
+
+
+LITERAL: dict[str, Any] = {
+    "long": {"$numberLong": "7"}, "re": {"$regex": "z"}, "date": {"$date": "x"}, "oid": {"$oid": "0" * 24},
+    "datetime": {"$datetime": 5}, "both": {"$ne": 1, "$regex": "z"}, "list": [{"$numberLong": "7"}, Int64(7), 7, 7.0],
+    "number": Int64(7), "pattern": Regex("z"), "reference": {"$ref": "c", "$id": Int64(1), "$db": None},
+}  # fmt: skip
+
+
+def test_what_is_not_changed_in_the_form_keeps_its_type() -> None:
+    original = {"typ": "x", "type": "x", "extra": LITERAL}
+    text = as_text(original)
+    assert bson.encode(from_text(text, original)) == bson.encode(original)
+    mended = from_text(text.replace('"typ": "x",', ""), original)
+    assert bson.encode(mended) == bson.encode({"type": "x", "extra": LITERAL})
+
+
+@pytest.mark.parametrize(
+    ("held", "old", "new", "right"),
+    [
+        ({"a": {"$numberLong": "7"}}, '"7"', '"8"', {"a": {"$numberLong": "8"}}),
+        ({"a": Int64(7)}, '"7"', '"8"', {"a": Int64(8)}),
+        ({"a": 7}, "7", "7.0", {"a": 7.0}),
+        ({"a": 1}, "1", "true", {"a": True}),
+        ({"a": 7}, "7", '{"$numberLong": "7"}', {"a": Int64(7)}),
+        ({"a": {"b": 7}}, '"b": 7', '"$numberLong": "7"', {"a": Int64(7)}),
+        ({"a": {"$date": "x"}}, '"$date"', '"day"', {"a": {"day": "x"}}),
+        ({"a": [{"$date": "x"}, 1]}, "1", "2, 3", {"a": [{"$date": "x"}, 2, 3]}),
+        ({"a": [Int64(1), {"$date": "x"}, 5]}, "5", "6", {"a": [Int64(1), {"$date": "x"}, 6]}),
+        ({"a": {"$date": "x"}, "b": 1}, '"b": 1', '"c": {"$oid": "' + "0" * 24 + '"}',
+         {"a": {"$date": "x"}, "c": bson.ObjectId("0" * 24)}),
+    ],
+)  # fmt: skip
+def test_what_is_changed_in_the_form_is_read_as_receivers_do(held: Any, old: str, new: str, right: Any) -> None:
+    original = {"type": "x", "extra": held}
+    text = as_text(original)
+    assert text.count(old) == 1
+    assert bson.encode(from_text(text.replace(old, new), original)) == bson.encode({"type": "x", "extra": right})

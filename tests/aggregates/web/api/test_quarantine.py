@@ -193,6 +193,7 @@ def test_an_event_keeps_its_types_when_it_is_edited(
         "decimal": Decimal128("0.10"), "oid": ObjectId(), "re": Regex("^a", "i"), "when": START,
         "old": START.replace(year=1),
         "reference": {"$ref": "users", "$id": Int64(1)}, "stamp": Timestamp(1, 2), "text": "5",
+        "literal": {"$numberLong": "7"}, "no date": {"$date": "x"}, "null": {"$ref": "c", "$id": 1, "$db": None},
     }  # fmt: skip
     raw = bson.encode({"typ": "x", "type": "x", "extra": held, "timestamp": START})
     database["quarantine"].insert_many([entry(0, raw), entry(1, raw)])
