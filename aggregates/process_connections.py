@@ -15,7 +15,7 @@ from pymongo.database import Database
 from aggregates.exceptions import RouterAbsentError
 from aggregates.run.context import RunContext
 from aggregates.task_modules import task_modules
-from ingest.wire.codec import PLAIN
+from ingest.wire.codec import CLIENT_OPTIONS
 
 if TYPE_CHECKING:
     from ingest.store.store import Store
@@ -55,7 +55,7 @@ class ProcessConnections:
             address = self._config.mongo_address()
             if self._client is None or address != self._address:
                 self.close()
-                self._client = MongoClient(address, tz_aware=True, appname="zarkov-aggregates", type_registry=PLAIN)
+                self._client = MongoClient(address, appname="zarkov-aggregates", **CLIENT_OPTIONS)
                 self._address = address
             return self._client[self._config.mongo_database]
 

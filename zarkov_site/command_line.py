@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from collections.abc import MutableMapping, Sequence
@@ -55,14 +56,39 @@ def console() -> int:
 def main(arguments: Sequence[str]) -> int:
     """Run one management command. Return 1, with one line on standard error, for an error in the configuration.
 
-    Ctrl-C ends it without a traceback at any time, also while modules are imported or the interpreter shuts down.
+    Ctrl-C ends it without a traceback at any time, also while modules are imported or the interpreter shuts down; so
+    does a reader of its output that has seen enough, such as `head`.
     """
     try:
-        return _run(arguments)
+        try:
+            return _run(arguments)
+        finally:
+            if sys.stdout is not None and not sys.stdout.closed:
+                sys.stdout.flush()  # here, and not when the interpreter ends
+    except BrokenPipeError:
+        if not _drop_output_without_reader():
+            raise
+        return 128 + signal.SIGPIPE  # as shells report it
     except KeyboardInterrupt:
         return 128 + signal.SIGINT  # as shells report it
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _drop_output_without_reader() -> bool:
+    """Discard further standard output and error, if nobody reads the one or the other. Return whether that is so.
+
+    Python writes the rest of its buffers when it exits, and would complain (its manual, signal, "Note on SIGPIPE").
+    """
+    outputs = select.poll()
+    for output in (1, 2):
+        outputs.register(output, 0)  # a pipe without a reader is in error
+    closed = [output for output, event in outputs.poll(0) if event & select.POLLERR]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in closed:
+        os.dup2(nowhere, output)
+    os.close(nowhere)
+    return bool(closed)
 
 
 def _run(arguments: Sequence[str]) -> int:

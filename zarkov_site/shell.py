@@ -9,12 +9,12 @@ from django.utils.functional import SimpleLazyObject
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from ingest.wire.codec import PLAIN
+from ingest.wire.codec import CLIENT_OPTIONS
 
 
 def _connect() -> Database[dict[str, Any]]:
     config = settings.ZARKOV
-    client: MongoClient[dict[str, Any]] = MongoClient(config.mongo_address(), tz_aware=True, type_registry=PLAIN)
+    client: MongoClient[dict[str, Any]] = MongoClient(config.mongo_address(), **CLIENT_OPTIONS)
     return client[config.mongo_database]
 
 

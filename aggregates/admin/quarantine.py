@@ -141,7 +141,7 @@ class QuarantineAdmin(admin.ModelAdmin):
                 quarantine.delete(database(), [key])
                 self.message_user(request, "1 deleted.", messages.SUCCESS)
                 return HttpResponseRedirect(reverse(LIST))
-            made = quarantine_replay.from_text(text)
+            made = quarantine_replay.from_text(text, quarantine_replay.mended_of(entry))
             if action == "keep":
                 quarantine_replay.keep_mended(database(), key, made)
                 self.message_user(request, "Kept: a replay sends this text.", messages.SUCCESS)

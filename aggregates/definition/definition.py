@@ -12,13 +12,16 @@ from typing import Any
 from bson import json_util
 from bson.errors import BSONError
 
-from aggregates.definition.filter_check import check_conditions
+from aggregates.definition.filter_check import check_conditions, letters_of_regex
 from aggregates.exceptions import DefinitionError
+from ingest.wire.extended_json import value_of
+from ingest.wire.refusal import RefusedValueError
 
 EVENT = "event"
 OUTPUT_PREFIX = "zagg."
 ON_ERROR = ("fail", "skip")
 NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?\Z")
+_OF_REGEX = frozenset({"$regex", "$options"})
 _COLLECTION = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+\Z")
 
 
@@ -65,17 +68,26 @@ def input_kind(name: str) -> str:
 
 
 def check_filter(value: Any) -> dict[str, Any]:
-    """Return the filter for MongoDB, with extended JSON such as `{"$date": ...}` decoded. Raise `DefinitionError`."""
+    """Return the filter for MongoDB, with extended JSON such as `{"$date": ...}` decoded. Raise `DefinitionError`.
+
+    No condition is left out: `$regex` beside other operators stays an operator, and `{"$ref": ...}` a document.
+    """
     if not isinstance(value, Mapping):
         raise DefinitionError(f'filter must be a document such as {{"type": "commit"}}, not {value!r}', "filter")
     try:
-        decoded: dict[str, Any] = json_util.loads(
-            json_util.dumps(value), json_options=json_util.JSONOptions(tz_aware=True)
-        )
+        decoded: dict[str, Any] = json.loads(json_util.dumps(value), object_hook=_filter_value)
+    except RefusedValueError as error:
+        raise DefinitionError(f"filter {value!r} is not extended JSON: {error.args[1]}", "filter") from None
     except (ValueError, TypeError, ArithmeticError, RecursionError, BSONError) as error:
         raise DefinitionError(f"filter {value!r} is not extended JSON: {error}", "filter") from None
     check_conditions(decoded)
     return decoded
+
+
+def _filter_value(document: dict[str, Any]) -> Any:
+    if "$regex" in document and not (document.keys() <= _OF_REGEX and letters_of_regex(document.get("$options", ""))):
+        return document  # operators of a query, which are checked as such
+    return value_of(document)
 
 
 def check_json(value: Any, field_name: str) -> None:

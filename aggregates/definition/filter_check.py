@@ -19,6 +19,7 @@ LISTS = ("$in", "$nin", "$all")
 OTHERS = ("$exists", "$type", "$regex", "$options", "$size", "$mod", "$elemMatch", "$not")
 ALLOWED = (*COMBINE, *ANY, *LISTS, *OTHERS)
 DEEPEST = 20
+_REFERENCE = frozenset({"$ref", "$id"})
 
 
 def check_conditions(document: Any, depth: int = 0) -> None:
@@ -65,7 +66,7 @@ def _check_operand(field: str, name: str, operand: Any, condition: Mapping[str, 
         wanted = "the name of a type"
     elif name == "$regex" and not isinstance(operand, str | Regex):
         wanted = "a string"
-    elif name == "$options" and ("$regex" not in condition or not _letters(operand)):
+    elif name == "$options" and ("$regex" not in condition or not letters_of_regex(operand)):
         wanted = "some of the letters imsx, together with $regex"
     elif name == "$size" and not (is_whole(operand) and operand >= 0):
         wanted = "a whole number of 0 or more"
@@ -87,11 +88,14 @@ def _check_operand(field: str, name: str, operand: Any, condition: Mapping[str, 
 
 
 def _operators(value: Any) -> bool:
-    """Return True for a document of operators; any other document is a literal value."""
-    return isinstance(value, Mapping) and any(str(name).startswith("$") for name in value)
+    """Return True for a document of operators; any other document, also a reference, is a literal value."""
+    if not isinstance(value, Mapping) or (value.keys() >= _REFERENCE and next(iter(value)) in _REFERENCE):
+        return False
+    return any(str(name).startswith("$") for name in value)
 
 
-def _letters(value: Any) -> bool:
+def letters_of_regex(value: Any) -> bool:
+    """Return True for options that MongoDB knows."""
     return isinstance(value, str) and set(value) <= set("imsx")
 
 

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from bson.binary import Binary
 from bson.decimal128 import Decimal128
+
+from mapreduce.codec import as_uuid
 
 RELATIVE = 1e-9
 
@@ -26,6 +29,8 @@ def equal(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(equal(a, b) for a, b in zip(one, other, strict=True))
     if isinstance(one, Decimal128) and isinstance(other, Decimal128):
         return bool(one.to_decimal() == other.to_decimal())
+    if isinstance(one, Binary) != isinstance(other, Binary):  # a task may write a UUID as either
+        one, other = (as_uuid(each) if isinstance(each, Binary) else each for each in (one, other))
     return bool(one == other)
 
 

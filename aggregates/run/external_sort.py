@@ -10,12 +10,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import IO, Any, Self
 
-import bson
-from bson.codec_options import CodecOptions
+from mapreduce.codec import decode, encode
 
-from ingest.wire.codec import PLAIN
-
-AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, type_registry=PLAIN)
 MEMORY_BYTES = 64 * 2**20
 RECORD_BYTES = 400  # overhead of a record in Python, on top of its encoded values
 SAMPLE = 100  # every SAMPLE-th record is measured
@@ -45,7 +41,7 @@ class ExternalSort:
         """Add a record; its values must be BSON-encodable, since it can be spilled."""
         self._in_memory.append((sort_key, record))
         if len(self._in_memory) % SAMPLE == 1:
-            self._record_bytes = 0.9 * self._record_bytes + 0.1 * (len(bson.encode(record)) * 2 + RECORD_BYTES)
+            self._record_bytes = 0.9 * self._record_bytes + 0.1 * (len(encode(record)) * 2 + RECORD_BYTES)
         if len(self._in_memory) * self._record_bytes > self._memory_bytes:
             self.flush()
 
@@ -56,7 +52,7 @@ class ExternalSort:
         self._in_memory.sort(key=operator.itemgetter(0))
         file = self._files.enter_context(tempfile.TemporaryFile(prefix="zarkov-verify-"))  # noqa: SIM115 - `close` does
         for (output, order), record in self._in_memory:
-            file.write(bson.encode({"o": output, "b": order, "r": record}))
+            file.write(encode({"o": output, "b": order, "r": record}))
         self._in_memory.clear()
         self._sorted_files.append(file)
 
@@ -81,5 +77,6 @@ class ExternalSort:
 
 def _read(file: IO[bytes]) -> Iterator[Record]:
     file.seek(0)
-    for document in bson.decode_file_iter(file, AWARE):
+    while head := file.read(4):
+        document = decode(head + file.read(int.from_bytes(head, "little") - 4))
         yield (document["o"], document["b"]), document["r"]

@@ -15,15 +15,16 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-import bson
+from bson.binary import Binary
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from pymongo.database import Database
 
-from aggregates.run.external_sort import AWARE, MEMORY_BYTES, RECORD_BYTES, SAMPLE, ExternalSort
+from aggregates.run.external_sort import MEMORY_BYTES, RECORD_BYTES, SAMPLE, ExternalSort
 from aggregates.run.planner import Plan, PlannedJob, PlannedSource
 from aggregates.run.watermark import IdRange
 from aggregates.task_code.registry import load_function
+from mapreduce.codec import as_uuid, decode_batches, encode, encoded
 from mapreduce.job.spec import ANY_LABEL
 
 CHUNK = 500  # values of a key after which they are reduced to one
@@ -53,6 +54,8 @@ def comparable_key(key: Any) -> Any:
         key = key.to_decimal()
     if isinstance(key, Int64):
         return int(key)
+    if isinstance(key, Binary):
+        return as_uuid(key)
     if isinstance(key, datetime.datetime):
         aware = key if key.tzinfo else key.replace(tzinfo=datetime.UTC)
         return ("date", int((aware - _EPOCH) / datetime.timedelta(milliseconds=1)))
@@ -154,8 +157,8 @@ class Recounter:
         query = {"$and": [span.condition(), dict(source.query)]} if source.query else span.condition()
         fields = _projection(source.fields, span.id_key)
         for name in span.collections:
-            cursor = database.get_collection(name, codec_options=AWARE).find(query, fields)
-            yield from cursor.sort(span.id_key, 1 if limit is None else -1).limit(limit or 0)
+            cursor = database[name].find_raw_batches(encoded(query), fields)
+            yield from decode_batches(cursor.sort(span.id_key, 1 if limit is None else -1).limit(limit or 0))
 
     def _add(self, job: PlannedJob, reduced: Callable[..., Any], output: str, key: Any, value: Any) -> None:
         groups = self._groups.setdefault(output, {})
@@ -214,7 +217,7 @@ def _size(value: Any) -> int:
     if type(value) is int or type(value) is float:
         return 16
     try:
-        return len(bson.encode({"v": value}))
+        return len(encode({"v": value}))
     except Exception:  # noqa: BLE001 - a value that cannot be stored fails with its key when it is reduced
         return 1_000
 

@@ -12,11 +12,12 @@ from aggregates.exceptions import UnknownAggregateError
 from aggregates.run.compare import equal
 from aggregates.run.context import RunContext
 from aggregates.run.decision import events_missing, store_mismatch
-from aggregates.run.external_sort import AWARE, ExternalSort, Record
+from aggregates.run.external_sort import ExternalSort, Record
 from aggregates.run.generation import collection_name
 from aggregates.run.inputs import inputs_locked, readable_input
 from aggregates.run.position import Position
 from aggregates.run.recount import Recounter, Result, key_order
+from mapreduce.codec import decode_batches
 
 MOST_DIFFERENCES = 100
 WAIT_S = 60.0
@@ -122,10 +123,8 @@ def _compare(run_context: RunContext, definition: Definition, position: Position
     views = [Difference(name, None, "view", stored=collection_name(name, position.generation)) for name in unseen]
     with ExternalSort() as stored:
         for output in run_context.generations.expand_patterns(position.outputs, position.generation):
-            collection = run_context.database.get_collection(
-                collection_name(output, position.generation), codec_options=AWARE
-            )
-            for document in collection.find({}, {"value": 1}):
+            collection = run_context.database[collection_name(output, position.generation)]
+            for document in decode_batches(collection.find_raw_batches({}, {"value": 1})):
                 key = document["_id"]
                 stored.add((output, key_order(key)), {"k": key, "v": document.get("value")})
         differences = views[:MOST_DIFFERENCES]

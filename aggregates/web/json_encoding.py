@@ -9,16 +9,19 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from bson import Decimal128, Regex
+from bson import Binary, DatetimeMS, Decimal128, Regex
 from bson.timestamp import Timestamp
+
+from mapreduce.codec import as_uuid
 
 _WHOLE_DIGITS = 34  # of a Decimal128
 
 
 def to_json(value: Any) -> bytes:
-    """Return `value` as JSON in UTF-8. NaN and infinities become null, dates ISO 8601 in UTC, bytes base64.
+    """Return `value` as JSON in UTF-8. NaN and infinities become null, bytes base64, UUIDs their text.
 
-    Keys of documents become text. Never raises for BSON types.
+    Dates become ISO 8601 in UTC; outside the years 1 to 9999, milliseconds since 1970. Keys of documents become text.
+    Never raises for BSON types.
     """
     try:
         return json.dumps(value, allow_nan=False, default=plain, ensure_ascii=False).encode("utf-8", "backslashreplace")
@@ -38,8 +41,12 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, datetime):
         return moment_text(value)
+    if isinstance(value, Binary) and (found := as_uuid(value)) is not value:
+        return str(found)
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
+    if isinstance(value, DatetimeMS):
+        return int(value)
     if isinstance(value, Decimal128):
         return decimal_number(value)
     if isinstance(value, Timestamp):

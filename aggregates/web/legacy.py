@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,7 +15,7 @@ from aggregates.web.exceptions import BadRequestError
 from aggregates.web.mongo import database
 from aggregates.web.response import View, json_errors, json_response
 from aggregates.web.series import freshness, output_position, points, query, ranking
-from aggregates.web.series.query_filter import check_field, read_filter, read_number
+from aggregates.web.series.query_filter import check_field, read_filter, read_json, read_number
 
 MAX_QUERIES = 64
 MAX_RANKED = 100
@@ -100,6 +99,8 @@ def _parameters(request: HttpRequest) -> list[tuple[str, str]]:
     merged: dict[str, str] = {}
     for source in (request.GET, request.POST):
         for name in source:
+            if len(source.getlist(name)) > 1:
+                raise BadRequestError(f"{name[:60]!r} is sent twice: send it once", parameter=name[:60])
             merged[name] = str(source[name])
     if len(merged) > MAX_QUERIES * 8:
         raise BadRequestError(f"{len(merged)} parameters: send at most {MAX_QUERIES * 8}")
@@ -107,10 +108,7 @@ def _parameters(request: HttpRequest) -> list[tuple[str, str]]:
 
 
 def _parse_query(name: str, text: str) -> dict[str, Any]:
-    try:
-        wanted = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BadRequestError(f"{name[:60]} is not JSON: {error}", parameter=name[:60]) from None
+    wanted = read_json(text, name[:60])
     if not isinstance(wanted, dict):
         raise BadRequestError(f'{name[:60]} needs a document such as {{"c": "my_agg"}}', parameter=name[:60])
     return _check_query(name, {**wanted, "n": name}, {"n", "c", "b", "e", "p"})

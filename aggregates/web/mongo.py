@@ -15,7 +15,7 @@ from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
 from aggregates.web.exceptions import BadRequestError, UnavailableError, WebError
 from ingest.store.connection import Connection
 from ingest.store.store import Store
-from ingest.wire.codec import PLAIN
+from ingest.wire.codec import CLIENT_OPTIONS
 
 QUERY_LIMIT_MS = 5_000  # time limit in MongoDB for a client's query
 _BAD_VALUE_CODES = frozenset({2, 9, 14, 73})  # BadValue, FailedToParse, TypeMismatch, InvalidNamespace
@@ -48,9 +48,8 @@ def client() -> MongoClient[dict[str, Any]]:
             _clients.clear()
             _clients[address] = MongoClient(
                 address,
-                tz_aware=True,
                 appname="zarkov-web",
-                type_registry=PLAIN,
+                **CLIENT_OPTIONS,
                 serverSelectionTimeoutMS=3000,
                 connectTimeoutMS=3000,
             )

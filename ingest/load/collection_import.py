@@ -17,7 +17,7 @@ from pymongo.collection import Collection
 
 from ingest.load.file_format import NumberedEvent
 from ingest.wire.bson_element import DOCUMENT, assembled, elements, text_element
-from ingest.wire.codec import PLAIN_ANY_DATE
+from ingest.wire.codec import decode
 
 FIELDS_OF_2011 = (b"jobs", b"aggregates")  # named what had read the event; positions have replaced them
 _RAW = CodecOptions(document_class=RawBSONDocument)
@@ -45,14 +45,14 @@ def _key_element(raw: bytes) -> bytes:
 
 
 def _decoded(key: bytes) -> Any:
-    return bson.decode(assembled(key), PLAIN_ANY_DATE)["_id"]
+    return decode(assembled(key))["_id"]
 
 
 def _value_of(raw: bytes) -> bytes:
     for name, start, end in elements(raw):
         if name == b"value" and raw[start] == DOCUMENT:
             return raw[start + len(b"?value\0") : end]
-    found = bson.decode(raw, PLAIN_ANY_DATE).get("value")
+    found = decode(raw).get("value")
     raise ValueError(f"value is {type(found).__name__}; must be a document")
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import bson
 from bson.binary import Binary
 from bson.errors import BSONError
 from bson.int64 import Int64
@@ -18,17 +17,18 @@ from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import IngestError
+from ingest.load.quarantine_text import read_mended
 from ingest.store import quarantine
 from ingest.store.connection import Document
 from ingest.store.quarantine import key_text
 from ingest.store.store import QUARANTINE
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_reader import read_message
-from ingest.wire.codec import PLAIN_ANY_DATE
+from ingest.wire.codec import decode
 from ingest.wire.json_reader import encode_event
 from ingest.wire.json_value import loads
 from ingest.wire.refusal import RefusedValueError
-from ingest.wire.text_encoding import describe_binary, encoding_of, is_binary
+from ingest.wire.text_encoding import describe_binary, encoding_of, readable_text
 from ingest.wire.time_text import parse_time
 
 REQUEST_ENTRIES = 500
@@ -57,7 +57,7 @@ def decoded(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     raw = entry.get("raw")
     if raw is None:
         return None
-    for read in (loads, lambda raw: bson.decode(raw, PLAIN_ANY_DATE)):
+    for read in (loads, decode):
         try:
             value = read(raw)
         except (ValueError, BSONError, RecursionError):
@@ -78,18 +78,20 @@ def text_to_mend(entry: Mapping[str, Any]) -> str:
     if mended is not None:
         return as_text(mended)
     raw = entry.get("raw", b"")
-    return "" if is_binary(raw) or len(raw) > MAX_MENDED_BYTES else raw_text(raw)
+    return "" if len(raw) > MAX_MENDED_BYTES else readable_text(raw) or ""
 
 
 def as_text(document: Mapping[str, Any]) -> str:
     """Return the document as extended JSON for an edit form; empty if it is nested too deep to be shown.
 
-    It is the relaxed form, except that small 64-bit integers are marked, so that `from_text` returns the same types.
+    It is the relaxed form, except that small 64-bit integers are marked, so that `from_text` returns the same types
+    also without the original.
     """
     try:
-        return dumps(_with_marked_integers(document), indent=2, ensure_ascii=False, json_options=RELAXED_JSON_OPTIONS)
+        text = dumps(_with_marked_integers(document), indent=2, ensure_ascii=False, json_options=RELAXED_JSON_OPTIONS)
     except RecursionError:
         return ""
+    return text.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair: as JSON writes it
 
 
 def _with_marked_integers(value: Any) -> Any:
@@ -102,10 +104,11 @@ def _with_marked_integers(value: Any) -> Any:
     return value
 
 
-def from_text(text: str) -> dict[str, Any]:
-    """Parse the text of an edit form, as JSON receivers do. Raise `MendError`."""
+def from_text(text: str, original: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Parse the text of an edit form, as JSON receivers do; what is as in `original` stays so. Raise `MendError`."""
     try:
-        value = loads(text)
+        shown = "" if original is None else as_text(original)
+        value = loads(text) if original is None or not shown else read_mended(text, shown, original)
         if not isinstance(value, dict):
             raise MendError(f"a JSON {type(value).__name__}; must be an object")
         if isinstance(value.get("timestamp"), str):
@@ -122,7 +125,7 @@ def from_text(text: str) -> dict[str, Any]:
 def mended_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what a replay sends: the kept mended document, else the input, or None if that is unreadable."""
     mended = entry.get("mended")
-    return bson.decode(mended, PLAIN_ANY_DATE) if mended is not None else decoded(entry)
+    return decode(mended) if mended is not None else decoded(entry)
 
 
 def keep_mended(database: Database[Document], key: Mapping[str, Any], document: Mapping[str, Any]) -> None:
@@ -200,7 +203,7 @@ def _claim(database: Database[Document], ids: Sequence[tuple[Mapping[str, Any], 
 
 
 def _unreadable(raw: bytes) -> str:
-    if is_binary(raw):
+    if readable_text(raw) is None:
         return f"the input cannot be read as a document: {describe_binary(raw)}. Download it, and load its events"
     return "the input cannot be read as a document: write the event that it should have been"
 

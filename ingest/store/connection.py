@@ -11,7 +11,7 @@ from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
-from ingest.wire.codec import PLAIN
+from ingest.wire.codec import CLIENT_OPTIONS
 
 DURABLE = WriteConcern("majority", j=True)
 MAJORITY = ReadConcern("majority")
@@ -45,8 +45,7 @@ class Connection:
                 self._connected_to = self._address()
                 self._client = MongoClient(
                     self._connected_to,
-                    tz_aware=True,
-                    type_registry=PLAIN,
+                    **CLIENT_OPTIONS,
                     serverSelectionTimeoutMS=int(self._selection_timeout_s * 1000),
                     socketTimeoutMS=int(SOCKET_TIMEOUT_S * 1000),
                 )

@@ -51,6 +51,29 @@ def to_utf_8(raw: bytes) -> bytes:
     return raw if raw[:1] not in _MARK_STARTS or encoding_of(raw) is UTF_8 else to_text(raw).encode()
 
 
+def readable_text(raw: bytes) -> str | None:
+    """Return the text that bytes hold, for a person to mend; None for binary data.
+
+    Bytes that are no UTF-8 get a replacement. Without a byte order mark, UTF-16 and UTF-32 are known by their zeros.
+    """
+    encoding = encoding_of(raw) if raw[:1] in _MARK_STARTS else UTF_8
+    if encoding is not UTF_8 or lacks_mark(raw):
+        order = "be" if raw[:1] == b"\0" else "le"  # JSON begins with a character of ASCII
+        candidates = (f"utf-32-{order}", f"utf-16-{order}") if encoding is UTF_8 else (encoding,)
+        texts = (_decoded(raw, each) for each in candidates)
+        return next((text for text in texts if text is not None), None)
+    return None if is_binary(raw) else raw.decode(UTF_8, "replace")
+
+
+def _decoded(raw: bytes, encoding: str) -> str | None:
+    """Return the text in that encoding; None if it is none, or holds characters that no text has."""
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+    return None if is_binary(text.encode()) else text.lstrip(BYTE_ORDER_MARK)
+
+
 def packing_of(start: bytes) -> tuple[str, str] | None:
     """Return the name of the compression that some bytes start with, and the command that undoes it; None if none."""
     return next(((name, command) for mark, name, command in PACKED if start.startswith(mark)), None)

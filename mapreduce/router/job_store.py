@@ -20,7 +20,7 @@ from pymongo import ASCENDING, DESCENDING, MongoClient, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from mapreduce.codec import CODEC, NOT_BSON
+from mapreduce.codec import CODEC, ENCODING, NOT_BSON
 from mapreduce.exceptions import MapReduceError, ResultTooBigError, StoreUnavailableError
 from mapreduce.job.spec import END_STATES, ERROR, RUNNING_STATES
 from mapreduce.job.spec_check import REPLACEMENTS
@@ -231,11 +231,11 @@ def insert(record: dict[str, Any], *, durable: bool = True) -> Operation:
 
     def operation(collection: Collection[dict[str, Any]]) -> dict[str, Any] | None:
         concern = WriteConcern(w="majority", j=True) if durable else WriteConcern(w=1)
-        records = collection.with_options(write_concern=concern)
+        records = collection.with_options(codec_options=ENCODING, write_concern=concern)
         try:
             records.insert_one(record)
         except DuplicateKeyError:
-            return records.find_one({"_id": record["_id"]})
+            return collection.find_one({"_id": record["_id"]})
         return None
 
     return operation
@@ -251,7 +251,7 @@ def update(job_id: str, fields: dict[str, Any], *, durable: bool) -> Operation:
         if fields.get("state") in END_STATES:
             change["$set"]["ended"] = now
             change["$unset"] = {"plan": ""}  # no longer needed, and the result may need the space
-        collection.with_options(write_concern=concern).update_one(
+        collection.with_options(codec_options=ENCODING, write_concern=concern).update_one(
             {"_id": job_id, "state": {"$nin": list(END_STATES)}}, change
         )
 

@@ -18,7 +18,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
-from mapreduce.codec import CODEC, NOT_BSON, encode, why_not_bson
+from mapreduce.codec import ENCODING, NOT_BSON, RAW, decode, decode_batches, encode, encoded, why_not_bson
 from mapreduce.exceptions import (
     CommitConflictError,
     FinalizeFailedError,
@@ -97,7 +97,7 @@ def commit(
     """
     replace = job.output.output_type == "replace"
     name = replacement_name(job.output.collection, job_id) if replace else job.output.collection
-    collection = database.get_collection(name, codec_options=CODEC, write_concern=DURABLE)
+    collection = database.get_collection(name, codec_options=ENCODING, write_concern=DURABLE)
     counts = CommitCounts()
     try:
         for batch in _batched(results):
@@ -260,7 +260,8 @@ def _inserted(collection: Collection[dict[str, Any]], documents: list[dict[str, 
         "writeConcern": collection.write_concern.document,
     }
     try:
-        reply = collection.database.command(command, codec_options=CODEC)
+        # A fault names the key that was taken, which can be any value.
+        reply = decode(collection.database.command(command, codec_options=RAW).raw)
     except DocumentTooLarge:
         half = len(documents) // 2
         if not half:
@@ -338,7 +339,8 @@ def _reduce_round(
 
 def _present(collection: Collection[dict[str, Any]], keys: list[Any]) -> dict[Any, dict[str, Any]]:
     found: dict[Any, dict[str, Any]] = {}
-    for document in collection.find({"_id": {"$in": keys}}, batch_size=BATCH_COUNT):
+    cursor = collection.find_raw_batches(encoded({"_id": {"$in": keys}}), batch_size=BATCH_COUNT)
+    for document in decode_batches(cursor):
         found[identity(document["_id"])[0]] = document
     return found
 

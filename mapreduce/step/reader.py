@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bson.codec_options import CodecOptions
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
+from mapreduce.codec import RAW
 from mapreduce.exceptions import InputRefusedError
 from mapreduce.job.spec import Source
 from mapreduce.step.cursor_reply import CursorReply
@@ -22,7 +22,6 @@ from mapreduce.step.cursor_reply import CursorReply
 BATCH_COUNT = 20_000  # documents per reply, enough for a whole split (a reply has at most 16 MiB)
 WHOLE_READS = 24  # factor on the time limit of an input that cannot be cut and is read as one split
 PROGRESS_EVERY_COUNT = 1_000  # documents between two progress reports, which also check if the step was aborted
-_RAW = CodecOptions(document_class=RawBSONDocument)
 _OUT_OF_TIME = 50  # MongoDB's code for a command that exceeded its maxTimeMS
 _BAD_VALUE = 2  # MongoDB's code for a hint that names no index
 
@@ -100,7 +99,7 @@ def _reply(
     database: Database[dict[str, Any]], source: Source, span: KeyRange, command: dict[str, Any], session: Any
 ) -> RawBSONDocument:
     try:
-        return database.command(command, codec_options=_RAW, session=session)
+        return database.command(command, codec_options=RAW, session=session)
     except OperationFailure as error:
         if error.code == _BAD_VALUE and "hint" in str(error):
             raise InputRefusedError(

@@ -11,7 +11,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from mapreduce.codec import CODEC
+from mapreduce.codec import RAW, decode
 from mapreduce.job.spec_check import REPLACEMENTS
 
 PUBLISHED = "zmr.published"  # UUIDs of the collections to be published, by unpublished name
@@ -76,5 +76,6 @@ def publish(database: Database[dict[str, Any]], job_id: str, collection: str) ->
 
 def _identity(database: Database[dict[str, Any]], name: str) -> str | None:
     """Return MongoDB's UUID of the collection `name`, which survives a rename; None if there is no such collection."""
-    found = database.command("listCollections", filter={"name": name}, codec_options=CODEC)["cursor"]["firstBatch"]
+    reply = decode(database.command("listCollections", filter={"name": name}, codec_options=RAW).raw)
+    found = reply["cursor"]["firstBatch"]
     return found[0]["info"]["uuid"].hex if found else None

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import bson
-
-from mapreduce.codec import CODEC, NOT_BSON, decode, encode, why_not_bson
+from mapreduce.codec import NOT_BSON, decode, decode_each, encode, why_not_bson
 from mapreduce.exceptions import KeyRefusedError, MapFailedError, OutputGoneError
 
 BATCH_BYTES = 64 * 2**10  # target size of an encoded batch: a merge holds one batch per run
@@ -148,5 +146,5 @@ def _culprit(keys: list[Any], values: list[Any], error: Exception) -> MapFailedE
 
 def batches(data: bytes) -> Iterator[Mapping[str, Any]]:
     """Yield the `{k, v}` batches of a segment."""
-    for document in bson.decode_iter(data, CODEC):
+    for document in decode_each(data):
         yield decode(zlib.decompress(document["z"])) if "z" in document else document

@@ -8,7 +8,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from mapreduce.codec import CODEC
+from mapreduce.codec import CODEC, encoded
 from mapreduce.exceptions import InputRefusedError
 from mapreduce.job.spec import JobSpec, Source
 from mapreduce.job.value_check import is_whole
@@ -93,7 +93,7 @@ def _ends(database: Database[dict[str, Any]], source: Source, spec: JobSpec, col
     bounds = id_filter(source.id_key, spec.id_min, spec.id_max)
     found = []
     for direction in (1, -1):
-        cursor = database[collection].find(bounds, {source.id_key: 1}).sort(source.id_key, direction).limit(1)
+        cursor = database[collection].find(encoded(bounds), {source.id_key: 1}).sort(source.id_key, direction).limit(1)
         document = next(iter(cursor), None)
         if document is None:
             return None
@@ -133,7 +133,7 @@ def _sampled_bounds(
     pipeline: list[dict[str, Any]] = [{"$sample": {"size": splits * _SAMPLES_PER_SPLIT}}]
     bounds = id_filter(source.id_key, spec.id_min, spec.id_max)
     if bounds:
-        pipeline.insert(0, {"$match": bounds})
+        pipeline.insert(0, {"$match": encoded(bounds)})
     pipeline += [{"$project": {source.id_key: 1}}, {"$sort": {source.id_key: 1}}]
     cursor = database[collection].aggregate(pipeline, allowDiskUse=True)
     ids = [_value(document, source.id_key) for document in cursor]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from ingest import __version__
 from tests.support import command
 from zarkov_site.command_line import move_options_to_environ
+from zarkov_site.config.config import REPOSITORY
 from zarkov_site.exceptions import ConfigError
 
 
@@ -102,3 +105,20 @@ def test_an_unusable_home_folder_is_reported_in_one_line(tmp_path: Path) -> None
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
         assert f"home {home} cannot be used" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["help"], ["version"], ["checkconfig"]])
+@pytest.mark.parametrize("stderr", [subprocess.PIPE, subprocess.STDOUT])
+def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path: Path, arguments: list[str], stderr: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "manage.py", *arguments], cwd=REPOSITORY, stdout=writer, stderr=stderr, timeout=60,
+            env={**os.environ, "ZARKOV_HOME": str(tmp_path)}, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert ended.returncode == 128 + signal.SIGPIPE
+    assert "Traceback" not in (ended.stderr or b"").decode()
+    assert "BrokenPipe" not in (ended.stderr or b"").decode()

@@ -227,7 +227,7 @@ class QuarantineReplayView(ApiView):
             raise BadRequestError("document is for a single key", parameter="document")
         what = [_key(key) for key in keys] if keys else read_selection(request)
         try:
-            made = None if mended is None else quarantine_replay.from_text(json.dumps(mended))
+            made = None if mended is None else quarantine_replay.from_text(json.dumps(mended), _original(keys[0]))
         except quarantine_replay.MendError as error:
             raise BadRequestError(str(error), parameter="document") from None
         except RecursionError:
@@ -283,6 +283,11 @@ def _unknown(key: str) -> NotFoundError:
 def _name(request: Request) -> str:
     token = getattr(request, "auth", None)
     return str(getattr(token, "name", "") or request.user)
+
+
+def _original(key: str) -> dict[str, Any] | None:
+    entry = quarantine.find(database(), _key(key))
+    return None if entry is None else quarantine_replay.mended_of(entry)
 
 
 def _entry_document(entry: dict[str, Any]) -> dict[str, Any]:

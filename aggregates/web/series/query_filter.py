@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from aggregates.web.exceptions import BadRequestError
+from ingest.wire.json_value import loads_as_written
+from ingest.wire.refusal import RefusedValueError
 
 COMPARE = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists"})
 COMBINE = frozenset({"$and", "$or", "$nor"})
@@ -20,11 +21,17 @@ ALLOWED = ", ".join(sorted(COMPARE | COMBINE))
 
 def read_filter(text: str, parameter: str) -> dict[str, Any]:
     """Parse a filter from JSON. Raise `BadRequestError` naming `parameter` and what is not allowed."""
+    return check_filter(read_json(text, parameter), parameter)
+
+
+def read_json(text: str, parameter: str) -> Any:
+    """Parse the JSON of a parameter. Raise `BadRequestError` for what JSON has not, and for names that stand twice."""
     try:
-        document = json.loads(text, parse_constant=_no_constant)
+        return loads_as_written(text)
+    except RefusedValueError as error:
+        raise BadRequestError(f"{parameter}: {error.args[1]}", parameter=parameter) from None
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"{parameter} is not JSON: {error}", parameter=parameter) from None
-    return check_filter(document, parameter)
 
 
 def check_filter(document: Any, parameter: str) -> dict[str, Any]:
@@ -51,11 +58,6 @@ def read_number(text: str, parameter: str, least: int, most: int, default: int) 
             f"{parameter} = {text[:60]!r} is not a whole number from {least} to {most}", parameter=parameter
         )
     return int(text)
-
-
-def _no_constant(name: str) -> None:
-    """Refuse NaN and infinities, which Python reads and JSON has not (RFC 8259, section 6)."""
-    raise ValueError(f"{name} is no number of JSON")
 
 
 class _Checker:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import uuid
 from typing import Any
 
 import pytest
-from bson import Decimal128, Int64
+from bson import Binary, DatetimeMS, Decimal128, Int64
 
+from aggregates.web import mongo
 from aggregates.web.json_encoding import to_json
 
 
@@ -36,3 +38,22 @@ def test_numbers_are_exact_or_null(value: Any, text: str, wrap: Any) -> None:
     written = to_json(wrap(value)).decode()
     assert written in (text, f'{{"a": [{text}, null]}}')
     json.loads(written, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Binary.from_uuid(uuid.UUID(int=7)), "00000000-0000-0000-0000-000000000007"),
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (Binary(b"abc", 4), "YWJj"),
+        (DatetimeMS(253_402_300_800_000), 253_402_300_800_000),
+    ],
+)
+def test_values_that_python_has_no_type_for_are_written_all_the_same(value: Any, text: Any) -> None:
+    assert json.loads(to_json({"a": [value]})) == {"a": [text]}
+
+
+def test_the_client_reads_dates_that_python_cannot_represent(site: Any, database: Any) -> None:
+    document = {"_id": 1, "at": DatetimeMS(253_402_300_800_000), "extra": Binary(b"abc", 4)}
+    database["odd"].insert_one(document)
+    assert mongo.database()["odd"].find_one() == document

@@ -85,6 +85,8 @@ def test_an_unknown_collection_is_an_empty_object(open_site: Any, client: Client
         ('{"c":{"$gt":""}}', "c must be text"),
         ('{"c":"a","b":{"$gt":""}}', "b must be text"),
         ('{"c":"a","e":7}', "e must be text"),
+        ('{"c":"a","c":"b"}', "more than one field 'c'"),
+        ('{"c":"a","b":"1","\\u0062":"2"}', "more than one field 'b'"),
     ],
 )
 def test_an_invalid_query_is_400(open_site: Any, client: Client, text: str, message: str) -> None:
@@ -92,6 +94,13 @@ def test_an_invalid_query_is_400(open_site: Any, client: Client, text: str, mess
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "bad_request"
     assert message in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("address", ["/q", "/qr"])
+def test_a_parameter_that_is_sent_twice_is_400(open_site: Any, client: Client, address: str) -> None:
+    answer = client.get(f"{address}?q-0.c=a&q-0.c=b&n=%7B%7D&n=%7B%7D")
+    assert answer.status_code == 400
+    assert "is sent twice" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("prefix", ["event", "zagg", "admin.", "zgen.", "../zagg.", " ", ""])

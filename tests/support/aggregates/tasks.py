@@ -326,6 +326,22 @@ class FieldsByName(Task):
         return sum(values)
 
 
+class ExtraByItself(Task):
+    """Count by the field `by` of whole events, as it is and by its type, and keep the last one as a value."""
+
+    output = "extra_by_itself"
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[Any, Any]]:
+        for event in events:
+            found = event["extra"]["by"]
+            yield {"type": type(found).__name__}, found
+            if not isinstance(found, dict):
+                yield found, found
+
+    def reduce(self, key: Any, values: Iterable[Any]) -> Any:
+        return list(values)[-1]
+
+
 class ByHourAsSpelled(CountByDay):
     """Count by project and hour, as minutes of zero, and say nothing about periods or zones."""
 

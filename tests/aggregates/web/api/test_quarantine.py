@@ -204,6 +204,7 @@ def test_an_event_keeps_its_types_when_it_is_edited(
         "decimal": Decimal128("0.10"), "oid": ObjectId(), "re": Regex("^a", "i"), "when": START,
         "old": START.replace(year=1),
         "reference": {"$ref": "users", "$id": Int64(1)}, "stamp": Timestamp(1, 2), "text": "5",
+        "literal": {"$numberLong": "7"}, "no date": {"$date": "x"}, "null": {"$ref": "c", "$id": 1, "$db": None},
     }  # fmt: skip
     raw = bson.encode({"typ": "x", "type": "x", "extra": held, "timestamp": START})
     database["quarantine"].insert_many([entry(0, raw), entry(1, raw)])
@@ -235,6 +236,21 @@ def test_input_that_is_text_but_no_event_is_put_into_the_form_to_be_mended(
     assert client.get(one).context["text"] == twice.decode()
     shown = page_of(client.post(one, {"action": "keep", "text": twice.decode()}))
     assert "more than one field" in shown
+
+
+def test_half_of_a_surrogate_pair_is_shown_and_can_be_mended(
+    ready: Any, client: Client, staff: Callable[[str], Client], database: Database[Any]
+) -> None:
+    raw = rb'{"type": "x", "extra": "\ud800"}'
+    database["quarantine"].insert_one(entry(0, raw, "bad_json"))
+    one = reverse("admin:ingest_quarantineentry_change", args=[key(0)])
+    operator = staff("operator")
+    text = operator.get(one).context["text"]
+    assert r"\ud800" in text
+    assert client.get(f"{API}{key(0)}/").json()["document"]["extra"] == "\ud800"
+    assert "Still no event" in page_of(operator.post(one, {"action": "keep", "text": text}))
+    mended = text.replace(r"\ud800", "ok")
+    assert "Kept" in page_of(operator.post(one, {"action": "keep", "text": mended}, follow=True))
 
 
 def test_a_second_field_of_one_name_in_a_replay_request_is_400(ready: Any, operator: Client) -> None:

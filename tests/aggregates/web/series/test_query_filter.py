@@ -71,6 +71,14 @@ def test_invalid_json_is_refused(text: str) -> None:
         read_filter(text, "f")
 
 
+@pytest.mark.parametrize(
+    "text", ['{"a": 1, "a": 2}', '{"a": {"$gt": 1, "$gt": 2}}', '{"$or": [{"a": 1, "\\u0061": 2}]}']
+)
+def test_names_that_stand_twice_are_refused(text: str) -> None:
+    with pytest.raises(BadRequestError, match="f: an object has more than one field"):
+        read_filter(text, "f")
+
+
 @pytest.mark.parametrize("name", ["$where", "", "a..b", "a.", "a\0b", "x" * 300, 7, None])
 def test_invalid_field_names_are_refused(name: Any) -> None:
     with pytest.raises(BadRequestError, match="is not a field name"):
