@@ -8,22 +8,18 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from ingest.exceptions import LoadError
+from ingest.load.line_reader import MAX_LINE, Numbered
 from ingest.wire.text_encoding import BYTE_ORDER_MARK
 
 DELIMITERS = (",", ";", "\t", "|")
-MAX_LINE = 16 * 2**20  # characters of a CSV line, bytes of a JSON line: as long as a message
 MAX_QUOTED_CHARS = 2**21  # within which a quote must be closed; an event has at most 1 MiB
 _SEPARATOR_LINE = re.compile(r"sep=(.)[\r\n]*")  # written by Excel before the header
 _NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _ENDS = "\r\n"
 _NO_ROW = -(2**31)
 _OPEN = "a quote is opened that is not closed, or not before a delimiter"
-
-Text = TypeVar("Text", str, bytes)
-Numbered = tuple[int, Text | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +37,6 @@ def read_delimiter(text: str) -> str:
     if len(found) != 1 or found in '"\r\n':
         raise LoadError(f"--delimiter {text!r}: use one character, such as ';', or tab")
     return found
-
-
-def bounded_lines(read_line: Callable[[int], Text]) -> Iterator[Numbered[Text]]:
-    """Yield the lines of a file with their numbers; None for one that is longer than `MAX_LINE`."""
-    number = 0
-    while line := read_line(MAX_LINE + 1):
-        number += 1
-        if len(line) <= MAX_LINE:
-            yield number, line
-            continue
-        end = line[-1:]
-        while end and end not in ("\n", "\r", b"\n"):
-            end = read_line(MAX_LINE)[-1:]
-        yield number, None
 
 
 @dataclass(frozen=True, slots=True)

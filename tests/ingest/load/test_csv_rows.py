@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from ingest.exceptions import LoadError
 from ingest.load.column import parse_mapping
-from ingest.load.csv_rows import DELIMITERS, MAX_LINE, CsvTable, bounded_lines, read_delimiter
+from ingest.load.csv_rows import DELIMITERS, CsvTable, read_delimiter
 from ingest.load.file_format import FileOptions, read
+from ingest.load.line_reader import MAX_LINE, bounded_lines
 
 AWARE = CodecOptions[dict[str, Any]](tz_aware=True)
 

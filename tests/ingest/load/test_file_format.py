@@ -169,8 +169,9 @@ def test_bad_items_of_a_list_leave_the_others_alone(tmp_path: Path) -> None:
     ]  # fmt: skip
     path.write_bytes(b"[]")
     assert list(read(path)) == []
-    path.write_bytes(b'[1]\n{"type": "a"}\n')
-    assert [bool(line.fault) for line in read(path)] == [True, False], "lists on lines of their own are bad lines"
+    for end in (b"\n", b"\r"):
+        path.write_bytes(b'[1]%b{"type": "a"}%b' % (end, end))
+        assert [bool(line.fault) for line in read(path)] == [True, False], "lists on lines of their own are bad lines"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,9 @@ def test_objects_may_span_lines_and_one_that_is_broken_off_stands_alone(tmp_path
     pretty = json.dumps(event, indent=1)
     path.write_text(f'{pretty}\n\n{{"type": "b", "extra": [\n{pretty}\n{{"type": "c"}}\n')
     found = list(read(path))
-    assert [(line.number, line.fault[:15]) for line in found] == [(11, ""), (24, "from line 13 on"), (25, "")]
+    assert [(line.number, line.fault[:15]) for line in found] == [(11, ""), (13, "not JSON in UTF"), (24, ""), (25, "")]
+    path.write_text(pretty.replace('"a",', '"a",,') + "\n" + pretty)
+    assert [(line.number, line.fault[:24]) for line in read(path)] == [(11, "from line 1 on: not JSON"), (22, "")]
     path.write_text(f'{pretty}\n{{"type": "b", "extra":\n{{"type": "c"}}\n{pretty}')
     found = list(read(path))
     assert [(line.number, bool(line.fault)) for line in found] == [(11, False), (12, True), (13, False), (24, False)]
@@ -229,7 +232,7 @@ def test_mongoexports_values_are_read_or_kept_as_they_are_written(tmp_path: Path
 def test_a_line_beyond_the_bound_and_a_command_are_refused_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.load.csv_rows.MAX_LINE", 100)
+    monkeypatch.setattr("ingest.load.line_reader.MAX_LINE", 100)
     path = tmp_path / "x.jsonl"
     path.write_text('{"type": "a"}\n' + "x" * 500 + '\n{"$command": "agg_complete"}\n{"type": "b"}\n')
     assert [bool(line.fault) for line in read(path)] == [False, True, True, False]
