@@ -66,7 +66,7 @@ def _checked(number: int, given: json_reader.JsonInput | None) -> CheckedMessage
     text = given.raw.strip()
     if given.fault is not None:
         return CheckedMessage(number, text, _described(number, given.fault))
-    if isinstance(given.value, dict) and given.value.get("$command") in NOTICES:
+    if isinstance(given.value, dict) and _is_notice(given.value.get("$command")):
         return CheckedMessage(number, text)
     batch = ReceivedBatch("zsend")
     json_reader.read_message(text, batch, time.time_ns() // 1_000_000)
@@ -74,6 +74,10 @@ def _checked(number: int, given: json_reader.JsonInput | None) -> CheckedMessage
         return CheckedMessage(number, text)
     refusal = batch.refusals[0]
     return CheckedMessage(number, text, _described(number, (refusal.code, refusal.message)))
+
+
+def _is_notice(command: Any) -> bool:
+    return isinstance(command, str) and command in NOTICES
 
 
 def _described(number: int, fault: Fault) -> str:
