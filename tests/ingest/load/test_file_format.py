@@ -110,6 +110,28 @@ def test_events_before_the_damage_of_a_packed_file_are_kept_and_the_damage_is_na
     assert [line.event for line in until_damage(path)[0]] == [line.event for line in found], "a repeat has the same ids"
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("good", [b"", TEXT])
+def test_the_error_of_a_damaged_file_says_from_where_on_lines_may_be_altered(
+    tmp_path: Path, pack: Any, good: bytes
+) -> None:
+    path, before = tmp_path / "x.jsonl.gz", pack(good) if good else b""
+    plain = b'{"type": "x", "extra": "0123456789"}\n' * 3_000 + TEXT
+    packed = pack(plain)
+    damages = [before + flipped(packed, len(packed) - back) for back in (6, len(packed) // 2, len(packed) // 3)]
+    for content in damages:
+        path.write_bytes(content)
+        found, error = until_damage(path)
+        assert "noticed at about byte" in error
+        altered = len(found) > (len(LINES) if good else 0)
+        assert (f"altered that were unpacked, and read, from byte {len(before)} " in error) == altered
+        assert (f"(byte {len(good)} of its content)" in error) == altered
+    path.write_bytes(pack(TEXT) + b"trailing garbage")
+    assert "may be altered" not in until_damage(path)[1], "nothing of the damaged member was read"
+    path.write_bytes(packed[:-9])
+    assert "altered" not in until_damage(path)[1], "the end is missing, and the rest is as it was"
+
+
 class Collecting:
     """A client that accepts everything and remembers the ids."""
 
