@@ -14,7 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from .event import MAX_MESSAGE_BYTES
 
 BROKEN_OFF_OBJECTS = 3  # so many whole objects in a row, without commas, stand in no JSON value, even with one mistake
-_MARK_AND_BLANKS = b"\xef\xbb\xbf \t"
+_MARK = b"\xef\xbb\xbf"
+_MARK_AND_BLANKS = _MARK + b" \t"
 _LIST_START = re.compile(rb"\[\s*(?:[\[{\"]|$|(?:-?\d[\d.eE+-]*+|true|false|null)\s*(?:,|$))")
 # A text that is not closed lasts until the end of its line.
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
@@ -40,7 +41,7 @@ class Span(Generic[Decoded]):
 def split_lines(
     lines: Iterable[tuple[int, bytes | None]], decode: Callable[[bytes], Decoded]
 ) -> Iterator[Span[Decoded]]:
-    """Yield the values of numbered lines, each as soon as its last line is there, without blank lines.
+    """Yield the values of numbered lines, each as soon as its last line is there; none for blank lines.
 
     A line that `decode` reads is a value. Another one that opens more objects or lists than it closes begins a value
     which ends where they are closed, be it JSON or not. If they never are (within `MAX_MESSAGE_BYTES`), or
@@ -50,7 +51,7 @@ def split_lines(
     """
     held: _HeldLines | None = None
     for number, line in lines:
-        if held is None and line is not None and line.strip():
+        if held is None and line is not None and not _is_blank(line):
             found = decode(line.rstrip(b"\r\n"))
             if found.fault is None or not _opens(line):
                 yield Span(number, number, found)
@@ -90,7 +91,7 @@ class _HeldLines:
         self.length += len(line)
         if depth <= 0 or self.length > MAX_MESSAGE_BYTES:
             return True
-        if not line.strip():
+        if _is_blank(line):
             return False
         previous, self.filled = self.filled, index
         if index and _may_be_event(line, self.indent):
@@ -114,7 +115,7 @@ class _HeldLines:
         """Yield the values of the lines, of which no more will come."""
         ends, start = self._ends(), 0
         while start < len(self.lines):
-            if not self.lines[start].strip():
+            if _is_blank(self.lines[start]):
                 start += 1
                 continue
             end = ends.get(start, start if not _opens(self.lines[start]) else None)
@@ -149,6 +150,10 @@ def depth_change(line: bytes) -> int:
     if b'"' not in line:
         return line.count(b"{") + line.count(b"[") - line.count(b"}") - line.count(b"]")
     return sum(_STEPS.get(token[0], 0) for token in _TOKENS.finditer(line.rstrip(b"\r\n")))
+
+
+def _is_blank(line: bytes) -> bool:
+    return line.strip() in (b"", _MARK)
 
 
 def _opens(line: bytes) -> bool:

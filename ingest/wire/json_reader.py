@@ -23,6 +23,7 @@ from .text_encoding import describe_binary, is_binary, to_utf_8
 from .time_text import parse_time
 
 NOT_JSON = "bad_json"
+_EMPTY = (NOT_JSON, "the message is empty")
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ def split_message(message: bytes) -> list[JsonInput]:
         return [decoded(0, message)]
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
-        return [JsonInput(0, message, fault=(NOT_JSON, "the message is empty"))]
+        return [JsonInput(0, message, fault=_EMPTY)]
     found: list[JsonInput] = []
     for index, line in enumerate(lines):
         each = decoded(index, line)
@@ -84,6 +85,8 @@ def _told_apart(text: bytes, message: bytes) -> list[JsonInput]:
         if span.value is not None
     ]
     found = [value for _, value in spans]
+    if not found:
+        return [JsonInput(0, message, fault=_EMPTY)]
     for index, each in enumerate(found):
         each.index = index
     if _is_no_json(found[0]) and _is_list_of_objects(text):

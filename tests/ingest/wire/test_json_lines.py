@@ -115,6 +115,7 @@ A, B, C = (f'{{"type":"{name}"}}' for name in "abc")
         (f"{A}\n[1,\n2]\n{B}", ["a", BAD, "b"]),
         (f"{A},\n{B},\n", [BAD, BAD]),
         (f"{A}\n\n  \n{B}\n\n", ["a", "b"]),
+        (f"\ufeff\n{A}\n\ufeff\n{pretty('b')}\n\ufeff\n", ["a", "b"]),
     ],
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
