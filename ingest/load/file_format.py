@@ -60,18 +60,20 @@ def read(path: Path, options: FileOptions | None = None, *, after: int = 0) -> I
     before the place that it names.
     """
     options = options or FileOptions()
-    name = path.name
+    name = path.name.lower()
     for suffix in _PACKED:
         name = name.removesuffix(suffix)
-    kind = Path(name).suffix.lower()
-    if kind != ".csv" and (options.columns or options.delimiter):
-        raise LoadError(f"{path}: --map and --delimiter are for CSV, in files named *.csv, *.csv.gz and so on")
+    kind = Path(name).suffix
     if path.exists() and not path.is_file():
         raise LoadError(
             f"{path} is not a regular file: it must be readable twice, to make ids that are the same in every load and "
             "to resume after an interruption. Save it as a file first"
         )
     try:
+        if kind != ".csv" and (options.columns or options.delimiter):
+            with opened(path):
+                pass  # it raises for another compression, as of *.csv.zst, which is what has to be said first
+            raise LoadError("--map and --delimiter are for CSV, in files named *.csv, *.csv.gz and so on")  # noqa: TRY301 - raised as the other errors of the file are
         if kind == ".bson":
             yield from _dump(path, after)
         elif kind == ".csv":
@@ -164,6 +166,8 @@ def _table(path: Path, options: FileOptions, after: int) -> Iterator[NumberedEve
 
     with opened(path) as file, _as_text(file, _encoding(file.peek(_START_BYTES)[:_START_BYTES])) as text:
         table = CsvTable(bounded_lines(text.readline), options.delimiter, is_wanted)
+        if not table.header:
+            return  # an empty file has no events, in CSV as in JSON
         chosen = list(options.columns) or [Column(name, name) for name in table.header]
         places = _places(path, table.header, chosen)
         for row in table:

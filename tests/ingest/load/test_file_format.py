@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from bson import Int64
 from ingest.client import Receipt
 from ingest.exceptions import LoadError
 from ingest.load import json_array
+from ingest.load.column import parse_mapping
 from ingest.load.file_format import FileOptions, NumberedEvent, read
 from ingest.load.loader import LoadResult, file_bookmark, load_file
 
@@ -63,13 +65,45 @@ def test_several_packed_members_and_padding_are_one_file(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("start", "name", "command"),
     [(b"\x28\xb5\x2f\xfd", "zstd", "zstd -d"), (b"PK\x03\x04", "zip", "unzip"), (b"\x04\x22\x4d\x18", "lz4", "lz4 -d"),
-     (b"7z\xbc\xaf\x27\x1c", "7z", "7z x"), (b"\x1f\x9d", "compress", "uncompress")],
+     (b"7z\xbc\xaf\x27\x1c", "7z", "7z x"), (b"\x1f\x9d", "compress", "uncompress"), (b"LZIP\x01", "lzip", "lzip -d"),
+     (b"\x89LZO\x00", "lzop", "lzop -d"), (b"Rar!\x1a\x07", "rar", "unrar x"),
+     *((zlib.compress(TEXT, level), "zlib", "pigz -dz") for level in (0, 6, 9)),
+     (lzma.compress(TEXT, lzma.FORMAT_ALONE), "lzma", "unlzma")],
 )  # fmt: skip
-def test_other_compressions_are_refused_by_name(tmp_path: Path, start: bytes, name: str, command: str) -> None:
-    path = tmp_path / "x.jsonl"
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "csv.zst"])
+def test_other_compressions_are_refused_by_name(
+    tmp_path: Path, start: bytes, name: str, command: str, suffix: str
+) -> None:
+    path = tmp_path / f"x.{suffix}"
     path.write_bytes(start + bytes(100))
     with pytest.raises(LoadError, match=f"is packed with {name}.*`{command}`"):
-        list(read(path))
+        list(read(path, FileOptions(parse_mapping(["type=a"] if "csv" in suffix else []))))
+
+
+@pytest.mark.parametrize("length", [0x5D, 0x178, 0x9C78, 0xDA78])
+def test_a_dump_whose_length_looks_like_a_mark_of_a_compression_is_read(tmp_path: Path, length: int) -> None:
+    event = {"type": "x", "id": "1", "extra": ""}
+    event["extra"] = "x" * (length - len(bson.encode(event)))
+    path = tmp_path / "x.bson"
+    path.write_bytes(bson.encode(event))
+    assert path.stat().st_size == length
+    assert extras(path) == [event["extra"]]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf\r\n", "\ufeff".encode("utf-16-le")])
+def test_an_empty_file_has_no_events(tmp_path: Path, content: bytes) -> None:
+    for name, mapping in (("x.csv", ["type=kind"]), ("x.csv", []), ("x.jsonl", [])):
+        (tmp_path / name).write_bytes(content)
+        assert list(read(tmp_path / name, FileOptions(parse_mapping(mapping)))) == []
+
+
+def test_options_for_csv_are_refused_for_other_files_whatever_the_case_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "X.CSV.GZ").write_bytes(gzip.compress(b"kind\nx\n"))
+    (tmp_path / "x.txt").write_bytes(b"kind\nx\n")
+    options = FileOptions(parse_mapping(["type=kind"]))
+    assert [line.fault for line in read(tmp_path / "X.CSV.GZ", options)] == [""]
+    with pytest.raises(LoadError, match="--map and --delimiter are for CSV"):
+        list(read(tmp_path / "x.txt", options))
 
 
 def flipped(data: bytes, place: int) -> bytes:
