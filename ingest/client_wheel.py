@@ -14,6 +14,7 @@ SERVER_ONLY = {
         "bson_reader",
         "codec",
         "reader_failure",
+        "json_lines",
         "json_reader",
         "json_value",
         "number_text",

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from ingest.exceptions import LoadError
+from ingest.load.line_reader import MAX_LINE, Numbered
 from ingest.wire.text_encoding import BYTE_ORDER_MARK
 
 DELIMITERS = (",", ";", "\t", "|")
-MAX_LINE = 16 * 2**20  # characters of a CSV line, bytes of a JSON line: as long as a message
 MAX_QUOTED_CHARS = 2**21  # within which a quote must be closed; an event has at most 1 MiB
 _SEPARATOR_LINE = re.compile(r"sep=(.)[\r\n]*")  # written by Excel before the header
 _NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_ENDS = "\r\n"
+_NO_ROW = -(2**31)
 _OPEN = "a quote is opened that is not closed, or not before a delimiter"
-
-Text = TypeVar("Text", str, bytes)
-Numbered = tuple[int, Text | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +39,12 @@ def read_delimiter(text: str) -> str:
     return found
 
 
-def bounded_lines(read_line: Callable[[int], Text]) -> Iterator[Numbered[Text]]:
-    """Yield the lines of a file with their numbers; None for one that is longer than `MAX_LINE`."""
-    number = 0
-    while line := read_line(MAX_LINE + 1):
-        number += 1
-        if len(line) <= MAX_LINE:
-            yield number, line
-            continue
-        end = line[-1:]
-        while end and end not in ("\n", "\r", b"\n"):
-            end = read_line(MAX_LINE)[-1:]
-        yield number, None
+@dataclass(frozen=True, slots=True)
+class _LookAhead:
+    """The end of the lines that were read from an open quote on, without a row that fits the header."""
+
+    end: int  # the number of the last line
+    cells: int = _NO_ROW  # how many cells of a row end after the line with the quote; `_NO_ROW` if no row ends there
 
 
 class CsvTable:
@@ -64,11 +57,12 @@ class CsvTable:
         """
         self._source = lines
         self._waiting: deque[Numbered[str]] = deque()
+        self._looked = _LookAhead(0)
         csv.field_size_limit(MAX_LINE)
         first = self._header_lines()
         if first and (named := _SEPARATOR_LINE.fullmatch(first[0])):
             delimiter, first = delimiter or named[1], self._header_lines()
-        headers = {mark: _cells(first, mark) for mark in ([delimiter] if delimiter else DELIMITERS)}
+        headers = {mark: _all_cells(first, mark) for mark in ([delimiter] if delimiter else DELIMITERS)}
         fitting = {mark: cells for mark, cells in headers.items() if isinstance(cells, list)}
         if first and not fitting:
             raise LoadError(f"line 1, the header, cannot be read: {next(iter(headers.values()))}")
@@ -91,10 +85,12 @@ class CsvTable:
 
     def _header_lines(self) -> list[str]:
         found: list[str] = []
+        chars, quotes = 0, 0
         while (taken := self._take()) is not None and taken[1] is not None:
             if found or taken[1].strip("\r\n"):
                 found.append(taken[1] if found else taken[1].lstrip(BYTE_ORDER_MARK))
-                if "".join(found).count('"') % 2 == 0 or sum(map(len, found)) > MAX_QUOTED_CHARS:
+                chars, quotes = chars + len(found[-1]), quotes + found[-1].count('"')
+                if quotes % 2 == 0 or chars > MAX_QUOTED_CHARS:
                     break
         return found
 
@@ -107,22 +103,31 @@ class CsvTable:
         return self._long_row(number, line)
 
     def _long_row(self, number: int, line: str) -> Row:
-        """Return the row of several lines that starts here; if there is none, refuse this line alone."""
+        """Return the row of several lines that starts here; if there is none, refuse this line alone.
+
+        The lines after it are read once, and once more where a row starts that the look ahead did not begin with: at
+        the end of this line, both are inside quotes, and so find the same end.
+        """
+        own = len(_cells([f'{line.rstrip(_ENDS)}"'], self.delimiter))
+        if number < self._looked.end and self._looked.cells + own != len(self.header):
+            return Row(number, fault=_OPEN)
         ahead: list[Numbered[str]] = []
-        chars, quotes = len(line), line.count('"')
+        cells = _cells(itertools.chain([line], self._texts_ahead(len(line), ahead)), self.delimiter)
+        if isinstance(cells, list) and len(cells) == len(self.header):
+            return self._checked(ahead[-1][0], cells)
+        after = len(cells) - own if isinstance(cells, list) else _NO_ROW
+        self._looked = _LookAhead(ahead[-1][0] if ahead else number, after)
+        self._waiting.extendleft(reversed(ahead))
+        return Row(number, fault=_OPEN)
+
+    def _texts_ahead(self, chars: int, ahead: list[Numbered[str]]) -> Iterator[str]:
+        """Yield the following lines, within `MAX_QUOTED_CHARS`, and note in `ahead` what was taken."""
         while chars <= MAX_QUOTED_CHARS and (taken := self._take()) is not None:
             ahead.append(taken)
             if taken[1] is None:
-                break
-            chars, quotes = chars + len(taken[1]), quotes + taken[1].count('"')
-            if quotes % 2 == 0:
-                cells = _cells([line, *(text or "" for _, text in ahead)], self.delimiter)
-                if isinstance(cells, list) and len(cells) == len(self.header):
-                    return self._checked(taken[0], cells)
-                if cells is not _OPEN:
-                    break
-        self._waiting.extendleft(reversed(ahead))
-        return Row(number, fault=_OPEN)
+                return
+            chars += len(taken[1])
+            yield taken[1]
 
     def _checked(self, number: int, cells: list[str]) -> Row:
         if len(cells) != len(self.header):
@@ -134,10 +139,19 @@ class CsvTable:
         return Row(number, cells)
 
 
-def _cells(lines: Sequence[str], delimiter: str) -> list[str] | str:
-    """Return the cells of one row, or why there is none; `_OPEN` if more lines could make it one."""
+def _cells(lines: Iterable[str], delimiter: str) -> list[str] | str:
+    """Return the cells of the first row, or why there is none; `_OPEN` if more lines could make it one.
+
+    No line is taken after the one with which the row ends.
+    """
     try:
-        rows = list(csv.reader(lines, delimiter=delimiter, strict=True))
+        return next(csv.reader(lines, delimiter=delimiter, strict=True), [])
     except csv.Error as error:
         return _OPEN if "unexpected end of data" in str(error) else f"not CSV: {error}"
-    return rows[0] if len(rows) == 1 else f"{len(rows)} rows in one"
+
+
+def _all_cells(lines: Iterable[str], delimiter: str) -> list[str] | str:
+    """Return the cells of the row that all lines together are, or why they are none."""
+    left = iter(lines)
+    cells = _cells(left, delimiter)
+    return cells if next(left, None) is None else "several rows in one, with a quote that is not closed"

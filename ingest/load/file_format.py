@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,13 +16,15 @@ from bson.errors import BSONError
 from ingest.exceptions import LoadError
 from ingest.load import json_array
 from ingest.load.column import FIELDS, Column, document_of, refuse_conflicts
-from ingest.load.csv_rows import MAX_LINE, CsvTable, Row, bounded_lines
-from ingest.load.json_stream import joined_lines
+from ingest.load.csv_rows import CsvTable, Row
+from ingest.load.json_stream import json_lines
+from ingest.load.line_reader import MAX_LINE, bounded_lines
 from ingest.load.packed_file import opened
 from ingest.store.rotation import RotationError, read_dump
 from ingest.wire.event import MAX_MESSAGE_BYTES
-from ingest.wire.json_reader import encode_event, fault_of_error
-from ingest.wire.json_value import BLANKS, is_one_value, loads
+from ingest.wire.json_lines import split_lines
+from ingest.wire.json_reader import JsonInput, decoded, encode_event, fault_of_error
+from ingest.wire.json_value import BLANKS, is_one_value
 from ingest.wire.refusal import RefusedValueError
 from ingest.wire.stored_event import restored
 from ingest.wire.text_encoding import BYTE_ORDER_MARK, UTF_8, encoding_of, lacks_mark
@@ -57,18 +60,20 @@ def read(path: Path, options: FileOptions | None = None, *, after: int = 0) -> I
     before the place that it names.
     """
     options = options or FileOptions()
-    name = path.name
+    name = path.name.lower()
     for suffix in _PACKED:
         name = name.removesuffix(suffix)
-    kind = Path(name).suffix.lower()
-    if kind != ".csv" and (options.columns or options.delimiter):
-        raise LoadError(f"{path}: --map and --delimiter are for CSV, in files named *.csv, *.csv.gz and so on")
+    kind = Path(name).suffix
     if path.exists() and not path.is_file():
         raise LoadError(
             f"{path} is not a regular file: it must be readable twice, to make ids that are the same in every load and "
             "to resume after an interruption. Save it as a file first"
         )
     try:
+        if kind != ".csv" and (options.columns or options.delimiter):
+            with opened(path):
+                pass  # it raises for another compression, as of *.csv.zst, which is what has to be said first
+            raise LoadError("--map and --delimiter are for CSV, in files named *.csv, *.csv.gz and so on")  # noqa: TRY301 - raised as the other errors of the file are
         if kind == ".bson":
             yield from _dump(path, after)
         elif kind == ".csv":
@@ -96,10 +101,7 @@ def _dump(path: Path, after: int) -> Iterator[NumberedEvent]:
 
 def _json(path: Path, after: int, extended: bool) -> Iterator[NumberedEvent]:
     ids = _Ids(path)
-
-    def made(number: int, text: Any) -> NumberedEvent:
-        return _made(number, lambda: _encoded(loads(text, extended=extended), ids, number), text)
-
+    decode = partial(decoded, 0, extended=extended)
     with opened(path) as file:
         start = file.peek(_START_BYTES)[:_START_BYTES]
         encoding = _encoding(start)
@@ -107,26 +109,28 @@ def _json(path: Path, after: int, extended: bool) -> Iterator[NumberedEvent]:
             with _as_text(file, encoding) as text:
                 for number, item in enumerate(json_array.items(text), 1):
                     if number > after:
-                        yield made(number, item)
+                        yield _of_value(number, decode(item.encode("utf-8", "surrogateescape")), ids)
             return
-        with file if encoding == UTF_8 else _as_text(file, encoding) as source:
-            read_line: Callable[[int], Any] = source.readline
-            lines = bounded_lines(read_line)
-            encoded = ((number, line.encode() if isinstance(line, str) else line) for number, line in lines)
-            for first, number, value in joined_lines(line for line in encoded if line[0] > after):
-                if value is None:
-                    yield NumberedEvent(number, fault=f"the line has more than {MAX_LINE} bytes")
-                else:
-                    event = made(number, value)
-                    beginning = f"from line {first} on: " if event.fault and first < number else ""
-                    yield replace(event, fault=beginning + event.fault) if beginning else event
+        for span in split_lines((line for line in json_lines(file) if line[0] > after), decode):
+            if span.value is None:
+                yield NumberedEvent(span.last, fault=f"the line has more than {MAX_LINE} bytes")
+            else:
+                event = _of_value(span.last, span.value, ids)
+                beginning = f"from line {span.first} on: " if event.fault and span.first < span.last else ""
+                yield replace(event, fault=beginning + event.fault) if beginning else event
+
+
+def _of_value(number: int, given: JsonInput, ids: _Ids) -> NumberedEvent:
+    if given.fault is not None:
+        return NumberedEvent(number, fault=given.fault[1])
+    return _made(number, lambda: _encoded(given.value, ids, number), given.raw)
 
 
 def _is_list(start: str) -> bool:
     """Return whether a file that starts so holds a list, and not lists on lines of their own."""
     text = start.lstrip(BYTE_ORDER_MARK + BLANKS)
-    line, _, rest = text.partition("\n")
-    return text.startswith("[") and not (rest.strip() and is_one_value(line.encode("utf-8", "ignore")))
+    line, *rest = re.split(r"[\r\n]+", text, maxsplit=1)
+    return text.startswith("[") and not ("".join(rest).strip() and is_one_value(line.encode("utf-8", "ignore")))
 
 
 def _encoding(start: bytes) -> str:
@@ -162,6 +166,8 @@ def _table(path: Path, options: FileOptions, after: int) -> Iterator[NumberedEve
 
     with opened(path) as file, _as_text(file, _encoding(file.peek(_START_BYTES)[:_START_BYTES])) as text:
         table = CsvTable(bounded_lines(text.readline), options.delimiter, is_wanted)
+        if not table.header:
+            return  # an empty file has no events, in CSV as in JSON
         chosen = list(options.columns) or [Column(name, name) for name in table.header]
         places = _places(path, table.header, chosen)
         for row in table:
@@ -217,12 +223,11 @@ class _Ids:
         return hashlib.sha256(f"{self._content}\0{number}".encode()).hexdigest()[:32]
 
 
-def _made(number: int, make: Callable[[], bytes], raw: bytes | str = b"") -> NumberedEvent:
+def _made(number: int, make: Callable[[], bytes], raw: bytes = b"") -> NumberedEvent:
     try:
         event = make()
     except (ValueError, RecursionError) as error:
-        text = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else raw
-        fault = str(error) if not text and len(error.args) < 2 else fault_of_error(error, text)[1]
+        fault = str(error) if not raw and len(error.args) < 2 else fault_of_error(error, raw)[1]
         return NumberedEvent(number, fault=fault)
     except (BSONError, OverflowError) as error:
         return NumberedEvent(number, fault=str(error))

@@ -28,8 +28,8 @@ _DAMAGE = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 def opened(path: Path) -> Iterator[io.BufferedReader[Any]]:
     """Open a plain, gzip, bzip2 or xz file. Raise `LoadError` for another compression.
 
-    Reading raises `LoadError`, with the position, where a packed file is damaged or ends too early, after everything
-    before that place has been read.
+    Reading raises `LoadError`, with the position, where a packed file is noticed to be damaged or ends too early, after
+    everything before that place has been read. What was read of a damaged member may be altered, which the error says.
     """
     with path.open("rb") as file:
         packing = packing_of(file.peek(_START_BYTES)[:_START_BYTES])
@@ -71,6 +71,7 @@ def _unpacked(path: Path, file: BinaryIO, name: str) -> Iterator[bytes]:
     waiting, unpacked_bytes = b"", 0
     while True:
         member = _UNPACKERS[name]()
+        member_place, unpacked_before = file.tell() - len(waiting), unpacked_bytes
         while not member.eof:
             waiting = waiting or file.read(PIECE_BYTES)
             if not waiting:
@@ -85,8 +86,10 @@ def _unpacked(path: Path, file: BinaryIO, name: str) -> Iterator[bytes]:
                 rescued = _rescued(before, waiting)
                 yield from rescued
                 place = file.tell() - len(waiting) + len(rescued)
+                is_read = unpacked_bytes > unpacked_before or any(rescued)
+                advice = _doubt(member_place, unpacked_before) if is_read else _ADVICE
                 raise LoadError(
-                    f"{path}: damaged {name} at about byte {place} of the file ({error}). {_ADVICE}"
+                    f"{path}: damaged {name}, noticed at about byte {place} of the file ({error}). {advice}"
                 ) from None
             waiting = member.unused_data if member.eof else b""
             unpacked_bytes += len(piece)
@@ -97,6 +100,14 @@ def _unpacked(path: Path, file: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 _ADVICE = "What stands before it was read: mend the file, and load the lines that follow"
+
+
+def _doubt(place: int, unpacked_bytes: int) -> str:
+    """Say what may be wrong of what was read: a damaged bit may be noticed late, at last by the checksum at the end."""
+    return (
+        f"The damage may stand earlier, and lines may be altered that were unpacked, and read, from byte {place} of "
+        f"the file on (byte {unpacked_bytes} of its content): get the file once more, and compare these events with it"
+    )
 
 
 def _rescued(member: Any, waiting: bytes) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Read events from JSON messages: one object, or one per line; dates as `{"$datetime": seconds}` or ISO 8601.
+"""Read events from JSON messages: objects, each on a line or on several; dates as `{"$datetime": seconds}` or ISO 8601.
 
 The HTTP receiver and the commands that read JSON use its parts too, so that all of them accept the same input.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 import bson
@@ -15,13 +15,15 @@ from bson.errors import BSONError
 
 from .batch import ReceivedBatch
 from .event import MAX_DEPTH, MAX_MESSAGE_BYTES, Fault, complete, describe_value, fault_of
-from .json_value import is_one_value, loads
+from .json_lines import split_lines
+from .json_value import loads
 from .reader_failure import refuse_on_failure
 from .refusal import RefusedValueError
 from .text_encoding import describe_binary, is_binary, to_utf_8
 from .time_text import parse_time
 
 NOT_JSON = "bad_json"
+_EMPTY = (NOT_JSON, "the message is empty")
 
 
 @dataclass(slots=True)
@@ -49,7 +51,7 @@ def read_message(message: bytes, batch: ReceivedBatch, now_ms: int) -> None:
 
 
 def split_message(message: bytes) -> list[JsonInput]:
-    """Return the JSON values of a message, which is one value or has one per line; never none.
+    """Return the JSON values of a message, which are told apart by `split_lines`; never none.
 
     Adjacent lines that are no JSON stay together if there are bytes among them that no text has, so that a packed or
     binary message can be put together from what is kept of it. A list that is broken off stays whole, too.
@@ -62,18 +64,38 @@ def split_message(message: bytes) -> list[JsonInput]:
         return [decoded(0, message)]
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
-        return [JsonInput(0, message, fault=(NOT_JSON, "the message is empty"))]
-    found = [decoded(0, lines[0])]
-    if len(lines) == 1:
+        return [JsonInput(0, message, fault=_EMPTY)]
+    found: list[JsonInput] = []
+    for index, line in enumerate(lines):
+        each = decoded(index, line)
+        if each.fault is not None:
+            return _told_apart(text, message)
+        found.append(each)
+    if len(found) == 1:
         found[0].raw = message
-        return found
-    if _is_no_json(found[0]) and (_is_list_of_objects(text) or is_one_value(text)):
-        whole = decoded(0, text)
-        whole.raw = message
-        return [whole]
-    found += [decoded(index, line) for index, line in enumerate(lines[1:], 1)]
-    if any(_is_no_json(each) and is_binary(each.raw) for each in found):
-        return _with_binary_whole(text, message, found)
+    return found
+
+
+def _told_apart(text: bytes, message: bytes) -> list[JsonInput]:
+    """Return the values of a message of which not every line is one."""
+    lines = text.splitlines(keepends=True)
+    spans = [
+        (span.first, span.value)
+        for span in split_lines(enumerate(lines), lambda raw: decoded(0, raw))
+        if span.value is not None
+    ]
+    found = [value for _, value in spans]
+    if not found:
+        return [JsonInput(0, message, fault=_EMPTY)]
+    for index, each in enumerate(found):
+        each.index = index
+    if _is_no_json(found[0]) and _is_list_of_objects(text):
+        return [decoded(0, message)]
+    if len(found) == 1:
+        found[0].raw = message
+    elif any(_is_no_json(each) and is_binary(each.raw) for each in found):
+        starts = [0, *accumulate(map(len, lines))]
+        return _with_binary_whole(text, message, found, [0, *(starts[first] for first, _ in spans[1:]), len(text)])
     return found
 
 
@@ -83,10 +105,10 @@ def _is_list_of_objects(text: bytes) -> bool:
     return start[:1] == b"[" and start[1:].lstrip()[:1] == b"{"
 
 
-def decoded(index: int, raw: bytes) -> JsonInput:
-    """Decode one value of a message, which stands at `index` in it."""
+def decoded(index: int, raw: bytes, *, extended: bool = True) -> JsonInput:
+    """Decode one value of a message, which stands at `index` in it, as `loads` does."""
     try:
-        return JsonInput(index, raw, loads(raw))
+        return JsonInput(index, raw, loads(raw, extended=extended))
     except (ValueError, RecursionError) as error:
         return JsonInput(index, raw, None, fault_of_error(error, raw))
 
@@ -95,19 +117,15 @@ def _is_no_json(each: JsonInput) -> bool:
     return each.fault is not None and each.fault[0] == NOT_JSON
 
 
-def _with_binary_whole(text: bytes, message: bytes, lines: Sequence[JsonInput]) -> list[JsonInput]:
-    """Join the runs of lines that are no JSON and hold binary data; each run has the bytes up to the next line."""
-    starts, position = [], 0
-    for line in text.splitlines(keepends=True):
-        if line.strip():
-            starts.append(position)
-        position += len(line)
-    starts = [0, *starts[1:], len(text)]
+def _with_binary_whole(
+    text: bytes, message: bytes, values: Sequence[JsonInput], starts: Sequence[int]
+) -> list[JsonInput]:
+    """Join the runs of values that are no JSON and hold binary data; each run has the bytes up to the next value."""
     found: list[JsonInput] = []
-    for no_json, group in groupby(lines, _is_no_json):
+    for no_json, group in groupby(values, _is_no_json):
         run = list(group)
         if no_json and any(is_binary(each.raw) for each in run):
-            raw = message if len(run) == len(lines) else text[starts[run[0].index] : starts[run[-1].index + 1]]
+            raw = message if len(run) == len(values) else text[starts[run[0].index] : starts[run[-1].index + 1]]
             run = [JsonInput(run[0].index, raw, fault=(NOT_JSON, f"not JSON in UTF-8: {describe_binary(raw)}"))]
         found += run
     return found

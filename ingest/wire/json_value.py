@@ -111,14 +111,6 @@ def end_of_value(text: str, start: int) -> int | None:
         return None
 
 
-def depth_change(line: bytes) -> int:
-    """Return by how many objects and lists the end of a line of JSON is nested deeper than its start."""
-    if line.count(b"{") == line.count(b"}") and line.count(b"[") == line.count(b"]"):
-        return 0  # as in most lines; otherwise those inside texts have to be left out
-    text = line.decode("utf-8", "replace")
-    return sum(_STEPS.get(token[0], 0) for token in _TOKENS.finditer(text))
-
-
 def _end_of_brackets(text: str, start: int) -> int | None:
     depth = 0
     for token in _TOKENS.finditer(text, start):

@@ -30,6 +30,14 @@ PACKED = (
     (b"PK\x03\x04", "zip", "unzip"),
     (b"PK\x05\x06", "zip", "unzip"),
     (b"7z\xbc\xaf\x27\x1c", "7z", "7z x"),
+    (b"LZIP", "lzip", "lzip -d"),
+    (b"\x89LZO\x00", "lzop", "lzop -d"),
+    (b"Rar!\x1a\x07", "rar", "unrar x"),
+)
+# Those with short marks. The length of a BSON document may look like one, but then the fourth byte is zero.
+_PACKED_SHORTLY = (
+    (re.compile(rb"x[\x01\x9c\xda].[^\0]", re.DOTALL), "zlib", "pigz -dz"),
+    (re.compile(rb"\]\0\0[^\0]"), "lzma", "unlzma"),
 )
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # bytes that no text has, whatever its encoding
 
@@ -76,7 +84,10 @@ def _decoded(raw: bytes, encoding: str) -> str | None:
 
 def packing_of(start: bytes) -> tuple[str, str] | None:
     """Return the name of the compression that some bytes start with, and the command that undoes it; None if none."""
-    return next(((name, command) for mark, name, command in PACKED if start.startswith(mark)), None)
+    for mark, name, command in PACKED:
+        if start.startswith(mark):
+            return name, command
+    return next(((name, command) for mark, name, command in _PACKED_SHORTLY if mark.match(start)), None)
 
 
 def is_binary(raw: bytes) -> bool:

@@ -61,7 +61,7 @@ def _parse(text: str) -> dt.datetime:
         clock = dt.time(0 if whole else hour, minute, 59 if leap else second, tzinfo=_zone(part))
         found = dt.datetime.combine(dt.date.fromisoformat(part["date"]), clock)
     except ValueError:
-        raise (_out_of_range if part["date"].startswith("0000") else _malformed)(text) from None
+        raise (_out_of_range if part["date"].startswith("0000") else _nonexistent)(text) from None
     try:
         if whole:
             return found + _DAY
@@ -90,6 +90,10 @@ def _after_leap_second(before: dt.datetime, text: str) -> dt.datetime:
 
 def _malformed(text: str) -> DateError:
     return DateError("bad_timestamp", f"timestamp {text!r:.60} is not ISO 8601, such as 2011-07-01T13:00:00Z")
+
+
+def _nonexistent(text: str) -> DateError:
+    return DateError("bad_timestamp", f"timestamp {text!r:.60} names a day, a time or an offset that does not exist")
 
 
 def _out_of_range(text: str) -> DateError:

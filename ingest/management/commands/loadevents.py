@@ -48,14 +48,14 @@ class Command(ZarkovCommand):
         parser.add_argument("--from-start", action="store_true", help="forget the position of an interrupted load")
 
     def perform(self, options: dict[str, Any]) -> int:
-        """Load file after file. Return 1 if an event was refused."""
+        """Load file after file. Return 1 if an event was refused; raise if a file could not be read (to its end)."""
         address = options["address"] or settings.ZARKOV.connect_address("ack_bind_address")
         how = FileOptions(
             parse_mapping(options["map"]), read_delimiter(options["delimiter"]) if options["delimiter"] else "",
             extended=not options["plain_json"],
         )  # fmt: skip
         folder = settings.ZARKOV.folder.run / "load"
-        result = LoadResult()
+        result, unread = LoadResult(), list[LoadError]()
         with (
             AcknowledgedClient(address, keys=sender_keys(options["keys"])) as client,
             tqdm(unit=" events", disable=None if options["verbosity"] else True) as progress,
@@ -74,13 +74,16 @@ class Command(ZarkovCommand):
                         f"{error}. {result.accepted} events were accepted; the same command resumes with {path}"
                     ) from None
                 except LoadError as error:
-                    if options["strict"] or not (result.accepted or result.rejected):
+                    if options["strict"]:
                         raise
-                    self._show_refused(result)
-                    counts = f"{result.accepted} events were accepted before, {result.rejected} refused"
-                    raise CommandError(f"{error} ({counts})") from None
+                    unread.append(error)
         self._show_refused(result)
-        self.stdout.write(f"{result.accepted} events accepted, {result.rejected} refused")
+        counts = f"{result.accepted} events accepted, {result.rejected} refused"
+        if unread:
+            for failure in unread[:-1]:
+                self.stderr.write(str(failure))
+            raise CommandError(f"{unread[-1]} ({counts})")
+        self.stdout.write(counts)
         return 1 if result.rejected else 0
 
     def _show_refused(self, result: LoadResult) -> None:

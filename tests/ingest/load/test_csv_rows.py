@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from ingest.exceptions import LoadError
 from ingest.load.column import parse_mapping
-from ingest.load.csv_rows import DELIMITERS, MAX_LINE, CsvTable, bounded_lines, read_delimiter
+from ingest.load.csv_rows import DELIMITERS, CsvTable, read_delimiter
 from ingest.load.file_format import FileOptions, read
+from ingest.load.line_reader import MAX_LINE, bounded_lines
 
 AWARE = CodecOptions[dict[str, Any]](tz_aware=True)
 
@@ -106,6 +107,10 @@ def test_a_long_cell_is_read_and_one_beyond_the_bound_is_refused_alone(tmp_path:
         ('a,"b\nc,d\ne,f\n', [(2, "a quote is opened th"), (3, ["c", "d"]), (4, ["e", "f"])]),
         ('a,"b\nc,"d"\ne,f\n', [(2, "a quote is opened th"), (3, ["c", "d"]), (4, ["e", "f"])]),
         ('a,"b\nc,"d\ne,f\n', [(2, "a quote is opened th"), (3, "a quote is opened th"), (4, ["e", "f"])]),
+        ('6" pipe,"b\n1,2\na,"b\nc"\nd,e\n', [(2, "a quote is opened th"), (3, ["1", "2"]), (5, ["a", "b\nc"]),
+                                               (6, ["d", "e"])]),
+        ('6",x,"b\nc,",d\ne,f\n', [(2, "a quote is opened th"), (3, "a quote is opened th"), (4, ["e", "f"])]),
+        ('6",x,"b\n",c"\n', [(2, "a quote is opened th"), (3, "1 cells; the header ")]),
         ('a,"b\n\nc"\nd,e\n', [(4, ["a", "b\n\nc"]), (5, ["d", "e"])]),
         ('a,"b"x\nc,d\n', [(2, "not CSV: ',' expecte"), (3, ["c", "d"])]),
         ('a,5" disk\nc,d\n', [(2, ["a", '5" disk']), (3, ["c", "d"])]),
@@ -118,6 +123,35 @@ def test_a_long_cell_is_read_and_one_beyond_the_bound_is_refused_alone(tmp_path:
 )  # fmt: skip
 def test_a_bad_row_leaves_the_rows_beside_it_alone(text: str, expected: Any) -> None:
     assert rows(f"x,y\n{text}") == expected
+
+
+LINES = 30_000
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("header", "start", "line", "good"),
+    [
+        ("a,b", '6" pipe,"broken\n', "12345,67890\n", LINES),
+        ("a,b", "", '6",pipe,"b\n', 0),
+        ("a,b,c", "", '6",pipe,"b\n', 0),
+        ("a,b,c", "", 'x,",","\n', 0),
+        ("a,b", "", 'x,"y\nx,y\n', LINES),
+    ],
+    ids=["never closed", "inside quotes again", "closed at the end", "closed too early", "every other one"],
+)
+def test_the_time_for_rows_with_open_quotes_grows_with_their_number(
+    header: str, start: str, line: str, good: int
+) -> None:
+    assert sum(not row.fault for row in table(f"{header}\n{start}{line * LINES}")) == good
+
+
+@pytest.mark.timeout(20)
+def test_an_open_quote_in_the_header_is_refused_in_time() -> None:
+    with pytest.raises(LoadError, match="the header, cannot be read"):
+        table('"a,b\n' + "1,2\n" * 400_000)
+    with pytest.raises(LoadError, match="the header, cannot be read: several rows in one"):
+        table('5" disk,b\n1,2\n"3",4\n')
 
 
 CELL = st.text(st.sampled_from('ab",;\n\t é'), max_size=6)

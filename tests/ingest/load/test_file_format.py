@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from bson import Int64
 from ingest.client import Receipt
 from ingest.exceptions import LoadError
 from ingest.load import json_array
+from ingest.load.column import parse_mapping
 from ingest.load.file_format import FileOptions, NumberedEvent, read
 from ingest.load.loader import LoadResult, file_bookmark, load_file
 
@@ -63,13 +65,45 @@ def test_several_packed_members_and_padding_are_one_file(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("start", "name", "command"),
     [(b"\x28\xb5\x2f\xfd", "zstd", "zstd -d"), (b"PK\x03\x04", "zip", "unzip"), (b"\x04\x22\x4d\x18", "lz4", "lz4 -d"),
-     (b"7z\xbc\xaf\x27\x1c", "7z", "7z x"), (b"\x1f\x9d", "compress", "uncompress")],
+     (b"7z\xbc\xaf\x27\x1c", "7z", "7z x"), (b"\x1f\x9d", "compress", "uncompress"), (b"LZIP\x01", "lzip", "lzip -d"),
+     (b"\x89LZO\x00", "lzop", "lzop -d"), (b"Rar!\x1a\x07", "rar", "unrar x"),
+     *((zlib.compress(TEXT, level), "zlib", "pigz -dz") for level in (0, 6, 9)),
+     (lzma.compress(TEXT, lzma.FORMAT_ALONE), "lzma", "unlzma")],
 )  # fmt: skip
-def test_other_compressions_are_refused_by_name(tmp_path: Path, start: bytes, name: str, command: str) -> None:
-    path = tmp_path / "x.jsonl"
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "csv.zst"])
+def test_other_compressions_are_refused_by_name(
+    tmp_path: Path, start: bytes, name: str, command: str, suffix: str
+) -> None:
+    path = tmp_path / f"x.{suffix}"
     path.write_bytes(start + bytes(100))
     with pytest.raises(LoadError, match=f"is packed with {name}.*`{command}`"):
-        list(read(path))
+        list(read(path, FileOptions(parse_mapping(["type=a"] if "csv" in suffix else []))))
+
+
+@pytest.mark.parametrize("length", [0x5D, 0x178, 0x9C78, 0xDA78])
+def test_a_dump_whose_length_looks_like_a_mark_of_a_compression_is_read(tmp_path: Path, length: int) -> None:
+    event = {"type": "x", "id": "1", "extra": ""}
+    event["extra"] = "x" * (length - len(bson.encode(event)))
+    path = tmp_path / "x.bson"
+    path.write_bytes(bson.encode(event))
+    assert path.stat().st_size == length
+    assert extras(path) == [event["extra"]]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf\r\n", "\ufeff".encode("utf-16-le")])
+def test_an_empty_file_has_no_events(tmp_path: Path, content: bytes) -> None:
+    for name, mapping in (("x.csv", ["type=kind"]), ("x.csv", []), ("x.jsonl", [])):
+        (tmp_path / name).write_bytes(content)
+        assert list(read(tmp_path / name, FileOptions(parse_mapping(mapping)))) == []
+
+
+def test_options_for_csv_are_refused_for_other_files_whatever_the_case_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "X.CSV.GZ").write_bytes(gzip.compress(b"kind\nx\n"))
+    (tmp_path / "x.txt").write_bytes(b"kind\nx\n")
+    options = FileOptions(parse_mapping(["type=kind"]))
+    assert [line.fault for line in read(tmp_path / "X.CSV.GZ", options)] == [""]
+    with pytest.raises(LoadError, match="--map and --delimiter are for CSV"):
+        list(read(tmp_path / "x.txt", options))
 
 
 def flipped(data: bytes, place: int) -> bytes:
@@ -108,6 +142,28 @@ def test_events_before_the_damage_of_a_packed_file_are_kept_and_the_damage_is_na
         json.loads(line)["extra"] for line in LINES[:900]
     ]
     assert [line.event for line in until_damage(path)[0]] == [line.event for line in found], "a repeat has the same ids"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("good", [b"", TEXT])
+def test_the_error_of_a_damaged_file_says_from_where_on_lines_may_be_altered(
+    tmp_path: Path, pack: Any, good: bytes
+) -> None:
+    path, before = tmp_path / "x.jsonl.gz", pack(good) if good else b""
+    plain = b'{"type": "x", "extra": "0123456789"}\n' * 3_000 + TEXT
+    packed = pack(plain)
+    damages = [before + flipped(packed, len(packed) - back) for back in (6, len(packed) // 2, len(packed) // 3)]
+    for content in damages:
+        path.write_bytes(content)
+        found, error = until_damage(path)
+        assert "noticed at about byte" in error
+        altered = len(found) > (len(LINES) if good else 0)
+        assert (f"altered that were unpacked, and read, from byte {len(before)} " in error) == altered
+        assert (f"(byte {len(good)} of its content)" in error) == altered
+    path.write_bytes(pack(TEXT) + b"trailing garbage")
+    assert "may be altered" not in until_damage(path)[1], "nothing of the damaged member was read"
+    path.write_bytes(packed[:-9])
+    assert "altered" not in until_damage(path)[1], "the end is missing, and the rest is as it was"
 
 
 class Collecting:
@@ -169,8 +225,9 @@ def test_bad_items_of_a_list_leave_the_others_alone(tmp_path: Path) -> None:
     ]  # fmt: skip
     path.write_bytes(b"[]")
     assert list(read(path)) == []
-    path.write_bytes(b'[1]\n{"type": "a"}\n')
-    assert [bool(line.fault) for line in read(path)] == [True, False], "lists on lines of their own are bad lines"
+    for end in (b"\n", b"\r"):
+        path.write_bytes(b'[1]%b{"type": "a"}%b' % (end, end))
+        assert [bool(line.fault) for line in read(path)] == [True, False], "lists on lines of their own are bad lines"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +263,9 @@ def test_objects_may_span_lines_and_one_that_is_broken_off_stands_alone(tmp_path
     pretty = json.dumps(event, indent=1)
     path.write_text(f'{pretty}\n\n{{"type": "b", "extra": [\n{pretty}\n{{"type": "c"}}\n')
     found = list(read(path))
-    assert [(line.number, line.fault[:15]) for line in found] == [(11, ""), (24, "from line 13 on"), (25, "")]
+    assert [(line.number, line.fault[:15]) for line in found] == [(11, ""), (13, "not JSON in UTF"), (24, ""), (25, "")]
+    path.write_text(pretty.replace('"a",', '"a",,') + "\n" + pretty)
+    assert [(line.number, line.fault[:24]) for line in read(path)] == [(11, "from line 1 on: not JSON"), (22, "")]
     path.write_text(f'{pretty}\n{{"type": "b", "extra":\n{{"type": "c"}}\n{pretty}')
     found = list(read(path))
     assert [(line.number, bool(line.fault)) for line in found] == [(11, False), (12, True), (13, False), (24, False)]
@@ -229,7 +288,7 @@ def test_mongoexports_values_are_read_or_kept_as_they_are_written(tmp_path: Path
 def test_a_line_beyond_the_bound_and_a_command_are_refused_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.load.csv_rows.MAX_LINE", 100)
+    monkeypatch.setattr("ingest.load.line_reader.MAX_LINE", 100)
     path = tmp_path / "x.jsonl"
     path.write_text('{"type": "a"}\n' + "x" * 500 + '\n{"$command": "agg_complete"}\n{"type": "b"}\n')
     assert [bool(line.fault) for line in read(path)] == [False, True, True, False]

@@ -39,6 +39,11 @@ def pretty(type_: str) -> str:
         ("[1]\n7\n", [(1, "line 1 is a JSON lis"), (2, "line 2 is a JSON int")]),
         ('{"$command": "event_noval", "typ": "x", "type": "a"}', [(1, "a")]),
         ('{"$command": "refused", "type": "a"}', [(1, "line 1: unknown_comm")]),
+        *(
+            (f'{{"type":"a","$command":{value}}}\n{{"type":"b"}}', [(1, "line 1: unknown_comm"), (2, "b")])
+            for value in ('["x"]', '{"a":1}', "7", "true", '{"$oid":"5f8f8c8e8f8f8c8e8f8f8c8e"}')
+        ),
+        ('{"type":"a","$command":null}\r{"type":"b"}\r', [(1, "a"), (2, "b")]),
         ("", []),
     ],
 )

@@ -152,6 +152,19 @@ def command(settings: Any, mongo_uri: str, database: Database[Any], tmp_path: Pa
     return run
 
 
+def test_loadevents_goes_on_after_a_file_that_cannot_be_read(
+    command: Any, database: Database[Any], tmp_path: Path
+) -> None:
+    good = [write(tmp_path / f"{name}.jsonl", f'{{"type": "{name}"}}\n') for name in "ab"]
+    broken = write(tmp_path / "broken.json", '[{"type": "first"}, {"type"')
+    with pytest.raises(CommandError, match=r"broken\.json: .*ends inside it.* \(3 events accepted, 0 refused\)"):
+        command("loadevents", str(tmp_path / "none"), str(good[0]), str(broken), str(good[1]))
+    eventually(lambda: sorted(e["type"] for e in database["event"].find()) == ["a", "b", "first"])
+    with pytest.raises(CommandError, match="No such file"):
+        command("loadevents", str(tmp_path / "none"), str(write(tmp_path / "c.jsonl", '{"type": "c"}\n')), strict=True)
+    assert database["event"].count_documents({"type": "c"}) == 0
+
+
 def test_loadevents_counts_bad_lines_and_strict_stops_at_the_first(
     command: Any, database: Database[Any], tmp_path: Path
 ) -> None:

@@ -223,6 +223,11 @@ def test_json_that_is_not_an_event_is_refused(message: bytes | str, code: str | 
     assert codes(from_json(message)) == ([code] if code else [])
 
 
+@pytest.mark.parametrize("message", ["", "\n", " \r\n", "\ufeff", "\ufeff\n\n"])
+def test_an_empty_message_is_refused_once(message: str) -> None:
+    assert codes(from_json(message)) == ["bad_json"]
+
+
 def test_a_bad_line_leaves_the_others_alone() -> None:
     batch = from_json('{"type":"a"}\n{"type":\n{"type":"b"}')
     assert [e["type"] for e in stored(batch)] == ["a", "b"]

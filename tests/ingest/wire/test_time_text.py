@@ -70,6 +70,12 @@ def test_what_is_no_time_is_refused_with_the_text(text: str) -> None:
     assert repr(text)[:20] in message
 
 
+@pytest.mark.parametrize("text", ["2024-02-30", "2024-13-01", "2024-01-31T25:00", "2024-W54-1", "20240230T1200Z"])
+def test_the_refusal_of_a_day_or_time_that_does_not_exist_says_so(text: str) -> None:
+    with pytest.raises(DateError, match="does not exist"):
+        parse_time(text)
+
+
 @pytest.mark.parametrize(
     "text",
     ["0000-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00", "9999-12-31T24:00:00Z", "9999-12-31T23:59:60Z",

@@ -1,0 +1,176 @@
+"""Split lines of text into JSON values. Sockets, HTTP, files and zsend use it, so that all find the same ones.
+
+A value begins with a line and ends with one (JSON Lines, and objects that span lines). JSON has no line breaks inside
+texts (RFC 8259 section 7), so each line tells by how much it changes the depth of nesting, whatever stands before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from .event import MAX_MESSAGE_BYTES
+
+BROKEN_OFF_OBJECTS = 3  # so many whole objects in a row, without commas, stand in no JSON value, even with one mistake
+_MARK = b"\xef\xbb\xbf"
+_MARK_AND_BLANKS = _MARK + b" \t"
+_LIST_START = re.compile(rb"\[\s*(?:[\[{\"]|$|(?:-?\d[\d.eE+-]*+|true|false|null)\s*(?:,|$))")
+# A text that is not closed lasts until the end of its line.
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
+
+
+class _Decoded(Protocol):
+    fault: Any
+
+
+Decoded = TypeVar("Decoded", bound=_Decoded)
+
+
+@dataclass(frozen=True, slots=True)
+class Span(Generic[Decoded]):
+    """Lines that should be one JSON value. `value` is None for a line that was too long to be read."""
+
+    first: int  # the number of the first line
+    last: int
+    value: Decoded | None
+
+
+def split_lines(
+    lines: Iterable[tuple[int, bytes | None]], decode: Callable[[bytes], Decoded]
+) -> Iterator[Span[Decoded]]:
+    """Yield the values of numbered lines, each as soon as its last line is there; none for blank lines.
+
+    A line that `decode` reads is a value. Another one that opens more objects or lists than it closes begins a value
+    which ends where they are closed, be it JSON or not. If they never are (within `MAX_MESSAGE_BYTES`), or
+    `BROKEN_OFF_OBJECTS` whole objects follow each other inside it, it was broken off: it ends before the next whole
+    object that is indented no further than it is. None, for a line that is too long, ends a value too. The time grows
+    with the length of the lines.
+    """
+    held: _HeldLines | None = None
+    for number, line in lines:
+        if held is None and line is not None and not _is_blank(line):
+            found = decode(line.rstrip(b"\r\n"))
+            if found.fault is None or not _opens(line):
+                yield Span(number, number, found)
+                continue
+            held = _HeldLines(_indent(line))
+        if held is not None and (line is None or held.add(number, line)):
+            yield from held.values(decode)
+            held = None
+        if line is None:
+            yield Span(number, number, None)
+    if held is not None:
+        yield from held.values(decode)
+
+
+@dataclass(slots=True)
+class _HeldLines:
+    """Lines from one on that opens a value, until it is known where the value ends."""
+
+    indent: int  # of the first line
+    lines: list[bytes] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)  # after each line
+    length: int = 0
+    filled: int = -1  # index of the last line that is not blank
+    # Objects that may be events of their own: those that are open as (index, depth before, filled line before), and by
+    # depth the last line of those that are whole and how many of them follow each other.
+    open: list[tuple[int, int, int]] = field(default_factory=list)
+    whole: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, number: int, line: bytes) -> bool:
+        """Take a line. Return whether the value ends here, or was broken off before."""
+        index, before = len(self.lines), self.depths[-1] if self.depths else 0
+        depth = before + depth_change(line)
+        self.lines.append(line)
+        self.numbers.append(number)
+        self.depths.append(depth)
+        self.length += len(line)
+        if depth <= 0 or self.length > MAX_MESSAGE_BYTES:
+            return True
+        if _is_blank(line):
+            return False
+        previous, self.filled = self.filled, index
+        if index and _may_be_event(line, self.indent):
+            self.open.append((index, before, previous))
+        return self._is_broken_off(index, depth)
+
+    def _is_broken_off(self, index: int, depth: int) -> bool:
+        while self.open and self.open[-1][1] > depth:
+            self.open.pop()
+        if not self.open or self.open[-1][1] != depth:
+            return False
+        _, _, previous = self.open.pop()
+        if not _ends_object(self.lines[index]):
+            return False
+        last, count = self.whole.get(depth, (-1, 0))
+        count = count + 1 if last == previous else 1
+        self.whole[depth] = index, count
+        return count >= BROKEN_OFF_OBJECTS
+
+    def values(self, decode: Callable[[bytes], Decoded]) -> Iterator[Span[Decoded]]:
+        """Yield the values of the lines, of which no more will come."""
+        ends, start = self._ends(), 0
+        while start < len(self.lines):
+            if _is_blank(self.lines[start]):
+                start += 1
+                continue
+            end = ends.get(start, start if not _opens(self.lines[start]) else None)
+            after = end + 1 if end is not None else self._next_whole(start, ends)
+            raw = b"".join(self.lines[start:after])
+            yield Span(self.numbers[start], self.numbers[after - 1], decode(raw.rstrip(b"\r\n")))
+            start = after
+
+    def _ends(self) -> dict[int, int]:
+        """Return, by the index of each line, that of the first one after which nothing is open that it opened."""
+        ends: dict[int, int] = {}
+        waiting: list[tuple[int, int]] = []  # index and the depth before it, which rises
+        before = 0
+        for index, depth in enumerate(self.depths):
+            waiting.append((index, before))
+            while waiting and waiting[-1][1] >= depth:
+                ends[waiting.pop()[0]] = index
+            before = depth
+        return ends
+
+    def _next_whole(self, start: int, ends: dict[int, int]) -> int:
+        indent = _indent(self.lines[start])
+        for index in range(start + 1, len(self.lines)):
+            end = ends.get(index)
+            if end is not None and _may_be_event(self.lines[index], indent) and _ends_object(self.lines[end]):
+                return index
+        return len(self.lines)
+
+
+def depth_change(line: bytes) -> int:
+    """Return by how many objects and lists the end of a line of JSON is nested deeper than its start."""
+    if b'"' not in line:
+        return line.count(b"{") + line.count(b"[") - line.count(b"}") - line.count(b"]")
+    return sum(_STEPS.get(token[0], 0) for token in _TOKENS.finditer(line.rstrip(b"\r\n")))
+
+
+def _is_blank(line: bytes) -> bool:
+    return line.strip() in (b"", _MARK)
+
+
+def _opens(line: bytes) -> bool:
+    """Return whether an object or list begins here that does not end in this line; lines of a log open none."""
+    start = line.lstrip(_MARK_AND_BLANKS)
+    return (start[:1] == b"{" or _LIST_START.match(start) is not None) and depth_change(line) > 0
+
+
+def _indent(line: bytes) -> int:
+    blanks = line[: len(line) - len(line.lstrip(_MARK_AND_BLANKS))]
+    return blanks.count(b" ") + blanks.count(b"\t")
+
+
+def _may_be_event(line: bytes, indent: int) -> bool:
+    """Return whether an object starts with this line that is indented by no more than `indent`."""
+    return line.lstrip(_MARK_AND_BLANKS)[:1] == b"{" and _indent(line) <= indent
+
+
+def _ends_object(line: bytes) -> bool:
+    return line.rstrip()[-1:] == b"}"
