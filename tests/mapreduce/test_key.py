@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from mapreduce.codec import CODEC
+from mapreduce.codec import ENCODING, decode, encode
 from mapreduce.exceptions import KeyRefusedError
 from mapreduce.key import canonical, identity, normalise
 
@@ -47,7 +47,7 @@ def test_normalizing_again_changes_nothing(key: Any) -> None:
 @given(keys)
 def test_a_key_is_the_same_after_a_round_trip_through_bson(key: Any) -> None:
     normal = normalise(key)
-    back = bson.decode(bson.encode({"k": normal}, codec_options=CODEC), CODEC)["k"]
+    back = decode(encode({"k": normal}))["k"]
     assert identity(back)[0] == identity(key)[0]
 
 
@@ -77,7 +77,7 @@ def test_strings_are_ordered_by_code_points(pair: list[str]) -> None:
 )
 def test_values_that_mongodb_considers_equal_are_one_key(same: list[Any], database: Database[dict[str, Any]]) -> None:
     assert len({identity(key)[0] for key in same}) == 1
-    collection = database.get_collection("keys", codec_options=CODEC)
+    collection = database.get_collection("keys", codec_options=ENCODING)
     collection.insert_one({"_id": same[0]})
     for key in same:
         assert collection.count_documents({"_id": key}) == 1
@@ -104,7 +104,7 @@ def test_values_that_mongodb_distinguishes_are_two_keys(
     one: Any, other: Any, database: Database[dict[str, Any]]
 ) -> None:
     assert identity(one)[0] != identity(other)[0]
-    collection = database.get_collection("keys", codec_options=CODEC)
+    collection = database.get_collection("keys", codec_options=ENCODING)
     collection.insert_many([{"_id": normalise(one)}, {"_id": normalise(other)}])
 
 
