@@ -42,7 +42,7 @@ _PASTED = str.maketrans("tzw\u2212", "TZW-")
 
 @dataclass(frozen=True, slots=True)
 class NamedTime:
-    """What a text names. Both ends are included; they are the same if it names an instant."""
+    """Hold the first and last instant that a text names, both included; they are equal if it names one instant."""
 
     first: datetime  # aware, in UTC, like `last`
     last: datetime

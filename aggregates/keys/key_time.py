@@ -27,7 +27,7 @@ MOST_STEPS: Final = 8  # of one output that are recorded; the rarest are left ou
 
 @dataclass(frozen=True)
 class KeyTime:
-    """How the keys of one output are read."""
+    """Say in which zone the keys of one output are read, and how long their periods are."""
 
     zone: str = "UTC"  # a name for `wall_clock`
     step: Step | None = None  # length of the periods of most keys; None if the task does not say it

@@ -34,7 +34,7 @@ CANCEL_CHECK_S = 1.0  # between two checks for a request to cancel the run
 ASKED_KEYS = 100  # of each output, to learn how its keys are read
 ASKED_PARTS = 50  # first parts of keys, such as `hour/` and `day/`, of which a key is asked in any case
 MOST_NAMES = 100  # outputs of a pattern with a record of their own
-MOST_UNSURE = 5  # of them that one run asks anew, since too few keys have said how they are read
+MOST_UNSURE = 5  # outputs whose keys one run asks once more, because too few of them have answered yet
 _AFTER = "\U0010ffff"  # sorts after every key that starts with the text before it
 
 
@@ -89,7 +89,7 @@ class RunContext:
         return position
 
     def record_key_times(self, position: Position, plan: Plan, *, again: bool = False) -> None:
-        """Record how the keys of each output are read, if too few keys have said it; `again` asks the keys anew.
+        """Record the key time of each output that has none yet, or one from too few keys; `again` asks all outputs.
 
         Each output of a pattern has its own record, since its keys may be others than those of most.
         """

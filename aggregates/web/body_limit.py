@@ -1,4 +1,4 @@
-"""How large the body of a request may be, however it is sent."""
+"""Limit the size of request bodies, whether they come with a length or in chunks."""
 
 MAX_BODY_BYTES = 16 * 2**20
 MAX_DRAINED_BYTES = 4 * MAX_BODY_BYTES  # of one that is too large: many clients send all before they read an answer

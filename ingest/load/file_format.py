@@ -44,7 +44,7 @@ class NumberedEvent:
 
 @dataclass(frozen=True, slots=True)
 class FileOptions:
-    """How to read a file, as far as its content does not tell."""
+    """Hold the options that say how to read a file where its content does not."""
 
     columns: Sequence[Column] = ()  # the sources of fields in CSV; none: the columns are named as fields
     delimiter: str = ""  # of CSV; empty: what the header tells

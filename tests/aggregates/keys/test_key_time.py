@@ -1,4 +1,4 @@
-"""What the keys of an output say about time, as told by its task and recorded by runs."""
+"""The key time of an output: what its task says, and what runs record."""
 
 from __future__ import annotations
 

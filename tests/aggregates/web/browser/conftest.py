@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request
 
 from tests.support import chromium
 from tests.support.web.charts import LONG_NAME
+from tests.support.web.embedding_site import Site
 from tests.support.web.server import PASSWORD, Server, write_aggregate
 
 MONTHS = [f"{year}-{month:02d}" for year in range(2020, 2025) for month in range(1, 13)]
@@ -106,3 +107,18 @@ def admin_page(open_context: Callable[..., tuple[BrowserContext, Watched]], char
     opened.get_by_role("main").get_by_role("button", name="Log in").click()
     opened.wait_for_url(charts.url())
     return opened
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """Yield another site, which embeds charts."""
+    made = Site()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def wiki(site: Site, open_context: Callable[..., Any]) -> tuple[Site, Page, Any]:
+    """Return the other site, a visitor's page, and the record of the visitor's browser."""
+    context, watched = open_context(site.host)
+    return site, context.new_page(), watched

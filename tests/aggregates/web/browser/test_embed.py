@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,20 +13,6 @@ from tests.support.web.embedding_site import Site, embed_link
 from tests.support.web.server import Server, write_aggregate
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    made = Site()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def wiki(site: Site, open_context: Callable[..., Any]) -> tuple[Site, Page, Any]:
-    """Return the other site, a visitor's page, and the record of the visitor's browser."""
-    context, watched = open_context(site.host)
-    return site, context.new_page(), watched
 
 
 def frame(site: Site, server: Server, path: str) -> None:

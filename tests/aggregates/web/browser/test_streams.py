@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.support.waiting import eventually
-from tests.support.web.embedding_site import Site, embed_link
+from tests.support.web.embedding_site import embed_link
 from tests.support.web.server import Server, write_aggregate
 
 pytestmark = pytest.mark.browser
@@ -21,20 +21,6 @@ window.pauses = [];
 const later = window.setTimeout.bind(window);
 window.setTimeout = (action, ms) => later(action, ms >= 1000 ? window.pauses.push(ms) && 1 : ms);
 """
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    made = Site()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def wiki(site: Site, open_context: Callable[..., Any]) -> tuple[Site, Page, Any]:
-    """Return the other site, a visitor's page, and the record of the visitor's browser."""
-    context, watched = open_context(site.host)
-    return site, context.new_page(), watched
 
 
 def streams(page: Page) -> list[str]:

@@ -1,4 +1,4 @@
-"""How long periods are whose keys say it in other ways than most: several lengths, calendars, instants, few keys."""
+"""The length of periods in unusual keys: several lengths in one output, quarters, instants, very few keys."""
 
 from __future__ import annotations
 
