@@ -75,10 +75,10 @@ def test_every_answer_reads_a_key_where_its_events_are(
 
 def test_the_last_day_of_a_site_in_new_york_has_the_numbers_of_just_now(producer: Producer, client: Client) -> None:
     now = datetime.now(UTC)
-    producer.send(event(at=now - 2 * HOUR), event(at=now - 5 * HOUR))
+    producer.send(event(at=now - 2 * HOUR), event(at=now - 3 * HOUR), event(at=now - 5 * HOUR))
     run("ByHourAsSpelled")
     found = read(client, "series/byhourasspelled/", from_="-24h", to="now", fill="zero")
-    assert sum(y for _, y in found["series"][0]["data"]) == 2
+    assert sum(y for _, y in found["series"][0]["data"]) == 3
     assert found["step"] == "hour"
     assert 23 <= len(found["series"][0]["data"]) <= 25
 
