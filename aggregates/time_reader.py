@@ -75,6 +75,13 @@ def read_time(text: str, zone: str, now: datetime) -> NamedTime:
         raise TimeTextError(f"{text[:60]!r} is not a point in time: {FORMS}") from None
 
 
+def names_days(text: str) -> bool:
+    """Return True if `text` names whole days: a date without a time, or today."""
+    given = text.strip()
+    match = _DATE.match(given.translate(_PASTED))
+    return given == "today" or (match is not None and not match["hour"])
+
+
 def _date(text: str, zone: str) -> NamedTime:
     match = _DATE.match(text)
     if match is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Q
@@ -26,9 +27,10 @@ from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
 from aggregates.web.series import export, freshness, output_position, query, ranking
 from aggregates.web.series.fill import read_fill
+from aggregates.web.series.key_span import KeySpan, read_key_span
 from aggregates.web.series.query import SeriesQuery
 from aggregates.web.series.query_filter import check_field, read_filter, read_number
-from aggregates.web.series.time_span import TimeSpan, asked_span, read_span, read_zone
+from aggregates.web.series.time_span import read_span, read_zone
 
 
 class AnyAccept(BaseContentNegotiation):
@@ -69,6 +71,14 @@ def require_known(rights: Rights, name: str) -> None:
         return
     readable = [other for other in found if rights.may_read(other)]
     raise UnknownAggregateError(f"there is no aggregate {name[:120]!r}; known aggregates: {known(readable)}")
+
+
+def _key_span(request: Request, name: str, position: Mapping[str, Any]) -> KeySpan:
+    """Return the span that `from`, `to` and `tz` name, for the keys of an output. Raise `BadRequestError`."""
+    given = request.GET
+    zone = read_zone(given.get("tz", ""), settings.ZARKOV.time_zone)
+    key_time = output_position.key_time(position, name)
+    return read_key_span(given.get("from", ""), given.get("to", ""), zone, key_time, datetime.now(UTC))
 
 
 class CollectionsView(ApiView):
@@ -121,10 +131,9 @@ class RankedView(ApiView):
         sort = request.GET.get("sort") or "-value"
         check_field(sort.removeprefix("-"), "sort")
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 100, 20)
-        span = asked_span(request.GET, settings.ZARKOV.time_zone, datetime.now(UTC))
         position = output_position.find(database(), name)
-        key_zone = output_position.key_time(position, name).zone
-        inside = None if span == TimeSpan(None, None) else partial(query.starts_inside, span=span, zone=key_zone)
+        span = _key_span(request, name, position)
+        inside = None if span.is_open else span.contains
         collection = query.collection_name(name)
         found = ranking.read_ranked(database(), collection, condition, sort, limit, inside=inside)
         if not found:
@@ -151,7 +160,7 @@ class ExportView(ApiView):
         rights.require_name(name)
         write, media_type = export.form_of(form, request.GET.get("bom", ""))
         asked = series_query(request, name)
-        span = read_span(asked.start, asked.end, asked.zone, datetime.now(UTC))
+        span = _key_span(request, name, output_position.find(database(), name))
         require_known(rights, name)
         collection = query.collection_name(name)
         rows = query.stream(database(), collection, asked.prefix, span) if collection else iter(())

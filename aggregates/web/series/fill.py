@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from aggregates.web.exceptions import BadRequestError, TooLargeError
 from aggregates.web.series.points import ChartData, Series
-from aggregates.web.series.time_span import TimeSpan, instant_ms
+from aggregates.web.series.time_span import instant_ms
 
 Fill = Literal["", "gap", "zero", "previous"]
 FILLS: tuple[Fill, ...] = ("", "gap", "zero", "previous")
@@ -27,10 +27,10 @@ def read_fill(text: str) -> Fill:
     raise BadRequestError(f"fill = {text[:60]!r} is unknown: use gap, zero or previous", parameter="fill")
 
 
-def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, now: datetime) -> None:
+def fill_in(chart: ChartData, fill: Fill, now: datetime) -> None:
     """Add a point for every missing period to each series: null, 0 or the previous value, depending on `fill`.
 
-    The range runs from the start of the span (or the first point) to its end, at most `now` (or the last point).
+    The range runs from the start of the chart's span (or the first point) to its end, at most `now` (or the last one).
     Outliers are left out and counted: points outside the bulk of the chart, and odd ones that start no period. A series
     of nothing else is dropped. If the picture would have more than `MAX_FILLED_POINTS` points, its bulk is taken more
     narrowly; raise `TooLargeError` if that does not help.
@@ -40,10 +40,10 @@ def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, now: datetime) -> None
     _leave_out(chart, *chart.bulk)
     if not chart.series:
         return
-    first, last = _range(chart, span, now)
+    first, last = _range(chart, now)
     if _size(chart, first, last) > MAX_FILLED_POINTS and chart.core != chart.bulk:
         _leave_out(chart, *chart.core)
-        first, last = _range(chart, span, now)
+        first, last = _range(chart, now)
     if _size(chart, first, last) > MAX_FILLED_POINTS:
         raise TooLargeError(
             f"fill = {fill} would make more than {MAX_FILLED_POINTS} points: use a shorter range, or no fill"
@@ -59,7 +59,8 @@ def fill_in(chart: ChartData, fill: Fill, span: TimeSpan, now: datetime) -> None
     chart.series = kept
 
 
-def _range(chart: ChartData, span: TimeSpan, now: datetime) -> tuple[float, float]:
+def _range(chart: ChartData, now: datetime) -> tuple[float, float]:
+    span = chart.span
     first = min((series.data[0][0] for series in chart.series), default=math.inf)
     if span.start is not None:
         first = min(first, instant_ms(span.start))

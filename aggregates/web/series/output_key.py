@@ -76,16 +76,15 @@ def complete_parts(prefix: str) -> str:
     return prefix[: prefix.rfind("/") + 1]
 
 
-def key_start(key: Any, zone: str) -> float | None:
-    """Return the start of a key's period, in milliseconds since 1970; None if it neither is nor ends with a date.
+def key_period(key: Any, zone: str) -> Period | None:
+    """Return the period of a key; None if it neither is nor ends with a date.
 
     `zone` is that whose clock the key names, unless the key is a datetime or has an offset.
     """
     if isinstance(key, str):
-        period = parse_period(key.rpartition("/")[2], zone)
-        return None if period is None else period.ms
+        return parse_period(key.rpartition("/")[2], zone)
     if isinstance(key, datetime):
-        return _ms(key if key.tzinfo else key.replace(tzinfo=UTC))
+        return Period(_ms(key if key.tzinfo else key.replace(tzinfo=UTC)), "second", timedelta(0))
     return None
 
 
@@ -94,9 +93,9 @@ def chart_x(key: Any, zone: str) -> Any:
 
     Keys that are neither text, dates nor numbers become text.
     """
-    start = key_start(key, zone)
-    if start is not None:
-        return start
+    period = key_period(key, zone)
+    if period is not None:
+        return period.ms
     if isinstance(key, str):
         return key
     if isinstance(key, bool) or not isinstance(key, int | float):

@@ -13,15 +13,15 @@ from typing import Any
 
 from bson import Decimal128
 
-from aggregates.keys.key_time import KeyTime
 from aggregates.keys.period_length import Step
 from aggregates.period import Unit
 from aggregates.web.json_encoding import decimal_number
 from aggregates.web.series import outlier
 from aggregates.web.series.granularity import DAY_MS, Granularity
+from aggregates.web.series.key_span import KeySpan
 from aggregates.web.series.measure import measure
 from aggregates.web.series.output_key import chart_x, complete_parts, parse_period, split_key
-from aggregates.web.series.time_span import TimeSpan, instant_ms
+from aggregates.web.series.time_span import OPEN, TimeSpan, instant_ms
 
 _STEPS: tuple[Unit, ...] = ("second", "minute", "hour", "day", "week", "month", "year")
 
@@ -46,6 +46,7 @@ class ChartData:
 
     series: list[Series]
     granularity: Granularity | None = None  # None if the keys are not dates
+    span: TimeSpan = OPEN  # that was asked for
     bulk: tuple[float, float] = (-math.inf, math.inf)  # times outside are outliers
     core: tuple[float, float] = (-math.inf, math.inf)  # a narrower bulk, for when the picture would be too large
     omitted: int = 0  # series left out because of `limit`, the smallest ones
@@ -88,10 +89,9 @@ def by_field(documents: Iterable[Mapping[str, Any]], zone: str) -> dict[str, lis
 def by_dimension(
     documents: Sequence[Mapping[str, Any]],
     *,
-    key_time: KeyTime,
+    span: KeySpan,
     prefix: str = "",
     fields: tuple[str, ...] = (),
-    span: TimeSpan,
     shown_zone: str = "",
     now: datetime | None = None,
 ) -> ChartData:
@@ -100,22 +100,24 @@ def by_dimension(
     Two points of a series have the same x if their keys name the same instant in two ways: `2026-01-01` and
     `2026-01-01T00:00Z`, or an hour that the clock skips and the next. They are in the order of the documents.
 
-    Keys that end with a date become times within `span`, and other keys beside them are counted. If most keys are no
-    dates, all become categories, with the rest of the key after the complete parts of `prefix` as x. Without `fields`,
-    all numeric fields are used. `shown_zone` is that of the viewer, for keys that are instants. Times after `now` are
-    more easily outliers.
+    Keys that end with a date become times within `span`, which also says how they are read, and other keys beside them
+    are counted. If most keys are no dates, all become categories, with the rest of the key after the complete parts of
+    `prefix` as x. Without `fields`, all numeric fields are used. `shown_zone` is that of the viewer, for keys that are
+    instants. Times after `now` are more easily outliers.
     """
     shared = complete_parts(prefix)
+    zone = span.key_time.zone
+    inside = {unit: span.of(unit).contains for unit in _STEPS}
     found: dict[tuple[str, str], Series] = {}
     spelled: set[Unit] = set()
     offsets: set[timedelta] = set()
     undated = 0
     for document in documents:
-        dimensions, x, step, offset = _place(_below(document["_id"], shared), key_time.zone)
+        dimensions, x, step, offset = _place(_below(document["_id"], shared), zone)
         if step is None:
             undated += 1
             continue
-        if not span.contains(x):
+        if not inside[step](x):
             continue
         spelled.add(step)
         if offset is not None:
@@ -131,7 +133,9 @@ def by_dimension(
     if found:
         finest = next(name for name in _STEPS if name in spelled)
         starts = _in_order(chart)
-        low, high = _set_bulk(chart, starts, key_time.step or finest, span, now)
+        chart.span = span.of(finest)
+        key_time = span.key_time
+        low, high = _set_bulk(chart, starts, key_time.step or finest, now)
         chart.granularity = measure(starts[low:high], key_time, finest, offsets=offsets or None, shown_zone=shown_zone)
     return chart
 
@@ -156,15 +160,13 @@ def _in_order(chart: ChartData) -> list[float]:
     return sorted({point[0] for series in chart.series for point in series.data})
 
 
-def _set_bulk(
-    chart: ChartData, starts: list[float], step: Step, span: TimeSpan, now: datetime | None
-) -> tuple[int, int]:
+def _set_bulk(chart: ChartData, starts: list[float], step: Step, now: datetime | None) -> tuple[int, int]:
     """Set bulk and core of the chart, and return the slice of the bulk; a side with a bound has no outliers."""
     find = partial(
         outlier.bulk,
         starts,
-        start=span.start is None,
-        end=span.end is None,
+        start=chart.span.start is None,
+        end=chart.span.end is None,
         period_ms=Granularity(step, "UTC").length_ms,
         now_ms=math.inf if now is None else instant_ms(now),
     )

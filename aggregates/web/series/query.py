@@ -14,9 +14,10 @@ from aggregates.web.exceptions import ForbiddenError, TooLargeError
 from aggregates.web.mongo import QUERY_LIMIT_MS
 from aggregates.web.series import output_position, points
 from aggregates.web.series.fill import Fill, fill_in
-from aggregates.web.series.output_key import complete_parts, key_start, parse_period
+from aggregates.web.series.key_span import KeySpan, read_key_span
+from aggregates.web.series.output_key import complete_parts, parse_period
 from aggregates.web.series.points import ChartData
-from aggregates.web.series.time_span import TimeSpan, read_span
+from aggregates.web.series.time_span import TimeSpan
 
 NAMESPACE = "zagg."
 MAX_DOCUMENTS = 250_000
@@ -94,15 +95,15 @@ def read_series(
     `TooLargeError` for more than `MAX_DOCUMENTS`.
     """
     now = now or datetime.now(UTC)
-    span = read_span(query.start, query.end, query.zone, now)
+    key_time = output_position.key_time(position, query.name)
+    span = read_key_span(query.start, query.end, query.zone, key_time, now)
     collection = collection_name(query.name)
     if collection is None:
         return ChartData([])
-    bounds = _bounds(database, collection, query.prefix, span)
+    bounds = _bounds(database, collection, query.prefix, span.outer())
     documents = _read(database, collection, {"_id": bounds} if bounds else {}, {"value": 1})
     chart = points.by_dimension(
         documents,
-        key_time=output_position.key_time(position, query.name),
         prefix=query.prefix,
         fields=query.fields,
         span=span,
@@ -110,28 +111,20 @@ def read_series(
         now=now,
     )
     points.keep_largest(chart, query.limit)
-    fill_in(chart, query.fill, span, now)
+    fill_in(chart, query.fill, now)
     return chart
 
 
-def stream(database: Database[dict[str, Any]], collection: str, prefix: str, span: TimeSpan) -> Iterator[Any]:
+def stream(database: Database[dict[str, Any]], collection: str, prefix: str, span: KeySpan) -> Iterator[Any]:
     """Yield all documents of a range in order of `_id`, from one cursor; for exports of any size.
 
     A switch of generations does not break it: the open cursor continues to read the old one.
     """
-    name = collection.removeprefix(NAMESPACE)
-    zone = output_position.key_time(output_position.find(database, name), name).zone
-    bounds = _bounds(database, collection, prefix, span)
+    bounds = _bounds(database, collection, prefix, span.outer())
     with database[collection].find({"_id": bounds} if bounds else {}, {"state": 0}).sort("_id", 1) as cursor:
         for document in cursor:
-            if starts_inside(document["_id"], span, zone):
+            if span.contains(document["_id"]):
                 yield document
-
-
-def starts_inside(key: Any, span: TimeSpan, zone: str) -> bool:
-    """Return True if the period of a key starts in `span`. Keys that are no dates are in every span."""
-    start = key_start(key, zone)
-    return start is None or span.contains(start)
 
 
 def _read(

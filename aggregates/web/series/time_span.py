@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from aggregates.definition.fields import is_zone
 from aggregates.exceptions import TimeTextError
-from aggregates.time_reader import NamedTime, read_time
+from aggregates.time_reader import NamedTime, names_days, read_time
 from aggregates.web.exceptions import BadRequestError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,6 +35,9 @@ class TimeSpan:
         return self._from_ms <= ms <= self._to_ms
 
 
+OPEN: Final = TimeSpan(None, None)
+
+
 def read_span(start: str, end: str, zone: str, now: datetime) -> TimeSpan:
     """Parse a span from two texts, relative to `now`; an empty text leaves that side open.
 
@@ -41,11 +45,19 @@ def read_span(start: str, end: str, zone: str, now: datetime) -> TimeSpan:
     without an offset are read in `zone`. Raise `BadRequestError` naming the parameter (`from` or `to`), the value and
     what is allowed, also if the span would end before it starts.
     """
-    first, last = _named("from", start, zone, now), _named("to", end, zone, now)
-    span = TimeSpan(first.first if first else None, last.last if last else None)
+    span = _span(_named("from", start, zone, now), _named("to", end, zone, now))
     if span.start is not None and span.end is not None and span.start > span.end:
         raise BadRequestError(f"from = {start[:60]!r} is after to = {end[:60]!r}: swap them", parameter="from")
     return span
+
+
+def read_days(start: str, end: str, zone: str, day_zone: str, now: datetime) -> TimeSpan:
+    """Parse a span as `read_span` does, but read dates without a time, and `today`, in `day_zone`.
+
+    One that ends before it starts contains nothing: the dates may be in order in `zone`.
+    """
+    first, last = (day_zone if names_days(text) else zone for text in (start, end))
+    return _span(_named("from", start, first, now), _named("to", end, last, now))
 
 
 def asked_span(given: Mapping[str, str], default_zone: str, now: datetime) -> TimeSpan:
@@ -61,6 +73,10 @@ def read_zone(name: str, default: str) -> str:
             f"tz = {name[:60]!r} is not a time zone: use a name such as Europe/Berlin", parameter="tz"
         )
     return name or default
+
+
+def _span(first: NamedTime | None, last: NamedTime | None) -> TimeSpan:
+    return TimeSpan(first.first if first else None, last.last if last else None)
 
 
 def _named(parameter: str, text: str, zone: str, now: datetime) -> NamedTime | None:

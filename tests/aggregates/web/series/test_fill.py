@@ -10,11 +10,11 @@ import pytest
 from aggregates.keys.key_time import KeyTime
 from aggregates.web.exceptions import BadRequestError, TooLargeError
 from aggregates.web.series.fill import Fill, fill_in, read_fill
+from aggregates.web.series.key_span import KeySpan
 from aggregates.web.series.points import ChartData, by_dimension, keep_largest
-from aggregates.web.series.time_span import TimeSpan
+from aggregates.web.series.time_span import OPEN, TimeSpan
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-OPEN = TimeSpan(None, None)
 HOUR = timedelta(hours=1)
 DAY = 86_400_000.0
 FIRST = datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000
@@ -26,9 +26,9 @@ def filled(
     values: dict[Any, Any], fill: Fill, span: TimeSpan = OPEN, now: datetime = NOW, key_time: KeyTime | None = None
 ) -> ChartData:
     documents = [{"_id": key, "value": value} for key, value in values.items()]
-    found = by_dimension(documents, key_time=key_time or KeyTime(), span=span, now=now)
+    found = by_dimension(documents, span=KeySpan(span, span, key_time or KeyTime()), now=now)
     keep_largest(found, 100)
-    fill_in(found, fill, span, now)
+    fill_in(found, fill, now)
     return found
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from aggregates import period
 from aggregates.keys.key_time import KeyTime
 from aggregates.web.series.granularity import Granularity
+from aggregates.web.series.key_span import KeySpan
 from aggregates.web.series.points import ChartData, by_dimension
-from aggregates.web.series.time_span import TimeSpan
+from aggregates.web.series.time_span import OPEN
 
 HOUR = timedelta(hours=1)
 T0 = datetime(2011, 7, 1, 13, tzinfo=UTC)
@@ -25,7 +26,7 @@ ZONES = ["UTC", "Europe/Berlin", "Australia/Lord_Howe", "America/Sao_Paulo", "As
 
 def chart(keys: Iterable[Any], zone: str = "UTC", step: Any = None, shown: str = "UTC") -> ChartData:
     documents = [{"_id": key, "value": 1} for key in dict.fromkeys(keys)]
-    return by_dimension(documents, key_time=KeyTime(zone, step), span=TimeSpan(None, None), shown_zone=shown)
+    return by_dimension(documents, span=KeySpan(OPEN, OPEN, KeyTime(zone, step)), shown_zone=shown)
 
 
 def starts(found: ChartData) -> list[float]:

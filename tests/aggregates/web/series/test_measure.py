@@ -14,8 +14,9 @@ import pytest
 from aggregates import period
 from aggregates.keys.key_time import KeyTime, tell
 from aggregates.task import Task
+from aggregates.web.series.key_span import KeySpan
 from aggregates.web.series.points import ChartData, by_dimension
-from aggregates.web.series.time_span import TimeSpan
+from aggregates.web.series.time_span import OPEN
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -24,7 +25,7 @@ MIXED = KeyTime("UTC", "hour", 100, ("day", "week", "month"))
 
 def chart(keys: Iterable[Any], key_time: KeyTime | None = None, shown: str = "UTC") -> ChartData:
     documents = [{"_id": key, "value": 1} for key in keys]
-    return by_dimension(documents, key_time=key_time or KeyTime(), span=TimeSpan(None, None), shown_zone=shown)
+    return by_dimension(documents, span=KeySpan(OPEN, OPEN, key_time or KeyTime()), shown_zone=shown)
 
 
 def added(found: ChartData) -> int:

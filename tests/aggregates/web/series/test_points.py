@@ -10,10 +10,10 @@ import pytest
 from bson import Decimal128, Int64
 
 from aggregates.keys.key_time import KeyTime
+from aggregates.web.series.key_span import KeySpan
 from aggregates.web.series.points import ChartData, by_dimension, by_field, keep_largest
-from aggregates.web.series.time_span import TimeSpan
+from aggregates.web.series.time_span import OPEN, TimeSpan
 
-OPEN = TimeSpan(None, None)
 DAY = 86_400_000.0
 FIRST = datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000
 
@@ -23,7 +23,7 @@ def documents(values: dict[Any, Any]) -> list[dict[str, Any]]:
 
 
 def chart(values: dict[Any, Any], prefix: str = "", fields: tuple[str, ...] = (), span: TimeSpan = OPEN) -> ChartData:
-    return by_dimension(documents(values), key_time=KeyTime(), prefix=prefix, fields=fields, span=span)
+    return by_dimension(documents(values), span=KeySpan(span, span, KeyTime()), prefix=prefix, fields=fields)
 
 
 def test_answers_to_2011_queries_keep_values_unchanged() -> None:
@@ -131,6 +131,6 @@ def test_the_keys_of_an_empty_range_do_not_become_categories() -> None:
 
 def test_a_key_without_an_offset_is_read_in_the_zone_of_its_aggregate() -> None:
     values = documents({"2024-07-01T13:00": 1, "2024-07-01T13:00Z": 2})
-    found = by_dimension(values, key_time=KeyTime("Europe/Berlin"), span=OPEN, shown_zone="Asia/Tokyo")
+    found = by_dimension(values, span=KeySpan(OPEN, OPEN, KeyTime("Europe/Berlin")), shown_zone="Asia/Tokyo")
     noon = datetime(2024, 7, 1, 12, tzinfo=UTC).timestamp() * 1000
     assert found.series[0].data == [[noon - DAY / 24, 1], [noon + DAY / 24, 2]]
