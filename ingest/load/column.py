@@ -20,10 +20,11 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _INTEGER = re.compile(r"[+-]?\d{1,40}", re.ASCII)
 _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COUNT = re.compile(r"(-?\d+)(?:\.(\d+))?", re.ASCII)
-# By their number of digits: the unit of counts since 1970, all from 1973 on, and the form of a date without marks.
+# By their number of digits: the unit of counts since 1970, all from 1973 on.
 _UNIT_BY_DIGITS = {9: "seconds", 10: "seconds", 12: "ms", 13: "ms", 15: "us", 16: "us", 18: "ns", 19: "ns"}
-_DATE_BY_DIGITS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%f"}
-_DATE_YEARS = range(1900, 2200)
+_DATE_DIGITS = frozenset((8, 12, 14, 17))  # to the day, minute, second and millisecond
+_HOUR_DIGITS = 10
+_YEARS = range(1900, 2200)  # with which digits are a date, whether it exists or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,17 @@ def _time(text: str, column: Column) -> dt.datetime:
         except DateError as error:
             raise ValueError(f"column {column.column}: {error.args[1]}") from None
     digits = len(counted[1])
-    if counted[2] is None and digits in _DATE_BY_DIGITS and (found := _date(text, _DATE_BY_DIGITS[digits])):
-        return found
+    if counted[2] is None and text[0] != "-" and int(text[:4]) in _YEARS:
+        if digits in _DATE_DIGITS:
+            try:
+                return _date(text)
+            except DateError as error:
+                raise _unreadable(text, column, f"is no date: {error.args[1]}") from None
+        if digits == _HOUR_DIGITS and _names_hour(text):
+            raise _unreadable(
+                text, column, "could be a date with its hour or seconds since 1970: write "
+                f"{_marked(text)}:00, or say what it counts: --map {column.field}={column.column}:seconds"
+            )  # fmt: skip
     if digits in _UNIT_BY_DIGITS and text[0] not in "-0":
         return _since_epoch(counted, _UNIT_BY_DIGITS[digits], column)
     raise _unreadable(
@@ -131,12 +141,24 @@ def _time(text: str, column: Column) -> dt.datetime:
     )  # fmt: skip
 
 
-def _date(text: str, form: str) -> dt.datetime | None:
+def _date(digits: str) -> dt.datetime:
+    """Return the moment of a date without marks, read as the same one with marks is. Raise `DateError`."""
+    return parse_time(_marked(digits))
+
+
+def _marked(digits: str) -> str:
+    """Return `20240131153059250` as `2024-01-31T15:30:59.250`, or as much of it as there are digits."""
+    ends = ((8, 10, "T"), (10, 12, ":"), (12, 14, ":"), (14, 17, "."))
+    times = "".join(f"{mark}{digits[start:end]}" for start, end, mark in ends if start < len(digits))
+    return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}{times}"
+
+
+def _names_hour(digits: str) -> bool:
     try:
-        found = dt.datetime.strptime(text, form).replace(tzinfo=dt.UTC)
-    except ValueError:
-        return None
-    return found if found.year in _DATE_YEARS else None
+        _date(digits)
+    except DateError:
+        return False
+    return True
 
 
 def _since_epoch(counted: re.Match[str], unit: str, column: Column) -> dt.datetime:

@@ -58,6 +58,7 @@ class CsvTable:
         self._source = lines
         self._waiting: deque[Numbered[str]] = deque()
         self._looked = _LookAhead(0)
+        self._damage: Exception | None = None  # raised after the rows that stand before it
         csv.field_size_limit(MAX_LINE)
         first = self._header_lines()
         if first and (named := _SEPARATOR_LINE.fullmatch(first[0])):
@@ -69,6 +70,8 @@ class CsvTable:
         wanted_ones = {mark: cells for mark, cells in fitting.items() if wanted(cells)} or fitting
         self.delimiter = max(wanted_ones, key=lambda mark: len(wanted_ones[mark]), default=DELIMITERS[0])
         self.header: list[str] = wanted_ones.get(self.delimiter, [])
+        if self._damage is not None and not self.header:
+            raise self._damage
 
     def __iter__(self) -> Iterator[Row]:
         while (taken := self._take()) is not None:
@@ -79,9 +82,17 @@ class CsvTable:
             line = line.lstrip(BYTE_ORDER_MARK)  # that of a file which was appended
             if line.strip("\r\n"):
                 yield self._row(number, line)
+        if self._damage is not None:
+            raise self._damage
 
     def _take(self) -> Numbered[str] | None:
-        return self._waiting.popleft() if self._waiting else next(self._source, None)
+        if self._waiting:
+            return self._waiting.popleft()
+        try:
+            return next(self._source, None)
+        except (LoadError, UnicodeDecodeError) as error:
+            self._damage = error
+            return None
 
     def _header_lines(self) -> list[str]:
         found: list[str] = []

@@ -18,7 +18,7 @@ from ingest.load import json_array
 from ingest.load.column import FIELDS, Column, document_of, refuse_conflicts
 from ingest.load.csv_rows import CsvTable, Row
 from ingest.load.json_stream import json_lines
-from ingest.load.line_reader import MAX_LINE, bounded_lines
+from ingest.load.line_reader import MAX_LINE, bounded_lines, text_pieces
 from ingest.load.packed_file import opened
 from ingest.store.rotation import RotationError, read_dump
 from ingest.wire.event import MAX_MESSAGE_BYTES
@@ -106,10 +106,9 @@ def _json(path: Path, after: int, extended: bool) -> Iterator[NumberedEvent]:
         start = file.peek(_START_BYTES)[:_START_BYTES]
         encoding = _encoding(start)
         if _is_list(start.decode(encoding, "ignore")):
-            with _as_text(file, encoding) as text:
-                for number, item in enumerate(json_array.items(text), 1):
-                    if number > after:
-                        yield _of_value(number, decode(item.encode("utf-8", "surrogateescape")), ids)
+            for number, item in enumerate(json_array.items(text_pieces(file, encoding)), 1):
+                if number > after:
+                    yield _of_value(number, decode(item.encode("utf-8", "surrogateescape")), ids)
             return
         for span in split_lines((line for line in json_lines(file) if line[0] > after), decode):
             if span.value is None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
+
+from ingest.wire.text_encoding import UTF_8
 
 MAX_LINE = 16 * 2**20  # characters of a CSV line, bytes of a JSON line: as long as a message
 PIECE_BYTES = 2**16
@@ -28,6 +31,17 @@ def bounded_lines(read_line: Callable[[int], str]) -> Iterator[Numbered[str]]:
         while end and end not in ("\n", "\r"):
             end = read_line(MAX_LINE)[-1:]
         yield number, None
+
+
+def text_pieces(file: io.BufferedReader[Any], encoding: str) -> Iterator[str]:
+    """Yield the text of a file in pieces, each as soon as it is there; bytes that are not UTF-8 become surrogates.
+
+    Raise `UnicodeDecodeError` for text that is not in another encoding.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)("surrogateescape" if encoding == UTF_8 else "strict")
+    while piece := file.read1(PIECE_BYTES):
+        yield decoder.decode(piece)
+    yield decoder.decode(b"", final=True)
 
 
 def byte_lines(file: io.BufferedReader[Any]) -> Iterator[Numbered[bytes]]:

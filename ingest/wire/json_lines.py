@@ -22,6 +22,9 @@ _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 
 
+_Line = tuple[int, bytes | None]
+
+
 class _Decoded(Protocol):
     fault: Any
 
@@ -38,19 +41,18 @@ class Span(Generic[Decoded]):
     value: Decoded | None
 
 
-def split_lines(
-    lines: Iterable[tuple[int, bytes | None]], decode: Callable[[bytes], Decoded]
-) -> Iterator[Span[Decoded]]:
+def split_lines(lines: Iterable[_Line], decode: Callable[[bytes], Decoded]) -> Iterator[Span[Decoded]]:
     """Yield the values of numbered lines, each as soon as its last line is there; none for blank lines.
 
     A line that `decode` reads is a value. Another one that opens more objects or lists than it closes begins a value
     which ends where they are closed, be it JSON or not. If they never are (within `MAX_MESSAGE_BYTES`), or
     `BROKEN_OFF_OBJECTS` whole objects follow each other inside it, it was broken off: it ends before the next whole
-    object that is indented no further than it is. None, for a line that is too long, ends a value too. The time grows
-    with the length of the lines.
+    object that is indented no further than it is. None, for a line that is too long, ends a value too. What `lines`
+    raises is raised after the values of the lines before. The time grows with the length of the lines.
     """
     held: _HeldLines | None = None
-    for number, line in lines:
+    damage: list[Exception] = []
+    for number, line in _until_damage(lines, damage):
         if held is None and line is not None and not _is_blank(line):
             found = decode(line.rstrip(b"\r\n"))
             if found.fault is None or not _opens(line):
@@ -64,6 +66,15 @@ def split_lines(
             yield Span(number, number, None)
     if held is not None:
         yield from held.values(decode)
+    if damage:
+        raise damage[0]
+
+
+def _until_damage(lines: Iterable[_Line], damage: list[Exception]) -> Iterator[_Line]:
+    try:
+        yield from lines
+    except Exception as error:  # noqa: BLE001 - whatever the source raises is raised after the lines before it
+        damage.append(error)
 
 
 @dataclass(slots=True)

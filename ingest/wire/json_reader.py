@@ -143,17 +143,19 @@ def fault_of_error(error: Exception, raw: bytes) -> Fault:
 
 def _read_value(given: JsonInput, batch: ReceivedBatch, now_ms: int) -> None:
     """Add a decoded JSON value to `batch`; its raw form is kept if it is refused."""
-    value, command = given.value, None
-    if isinstance(value, dict) and (command := value.pop("$command", None)) not in (None, "event_noval"):
-        message = f"$command is {describe_value(command)}; use event_noval"
-        batch.refuse("unknown_command", message, given.raw, given.index)
-        return
+    value, check_fields = given.value, True
+    if isinstance(value, dict) and "$command" in value:
+        if (command := value.pop("$command")) != "event_noval":
+            message = f"$command is {describe_value(command)}; use event_noval"
+            batch.refuse("unknown_command", message, given.raw, given.index)
+            return
+        check_fields = False
     try:
         encoded = encode_event(value)
     except RefusedValueError as error:
         batch.refuse(error.args[0], error.args[1], given.raw, given.index)
         return
-    if fault := fault_of(value, encoded, check_fields=command is None):
+    if fault := fault_of(value, encoded, check_fields=check_fields):
         batch.refuse(*fault, given.raw, given.index)
     else:
         batch.accept(complete(encoded, value, now_ms), value.get("id"))

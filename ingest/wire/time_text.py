@@ -45,7 +45,7 @@ def parse_time(text: str) -> dt.datetime:
 def _is_usual(text: str) -> bool:
     """Return whether it has the form of most times in UTC; these need no regular expression, which takes longer."""
     end = _USUAL_ENDS.get(len(text))
-    return end is not None and text.endswith(end) and text[10] == "T" and text[16] == ":"
+    return end is not None and text.endswith(end) and text[10] == "T" and text[16] == ":" and text[19] in "Z+.,"
 
 
 def _parse(text: str) -> dt.datetime:
@@ -57,7 +57,7 @@ def _parse(text: str) -> dt.datetime:
     fraction = int(part["fraction"][:6].ljust(6, "0"))
     try:
         whole = hour == 24 and not minute and not second and not fraction
-        leap = minute == 59 and second == 60
+        leap = second == 60
         clock = dt.time(0 if whole else hour, minute, 59 if leap else second, tzinfo=_zone(part))
         found = dt.datetime.combine(dt.date.fromisoformat(part["date"]), clock)
     except ValueError:

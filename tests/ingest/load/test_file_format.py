@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import json
 import lzma
 import zlib
@@ -15,12 +14,10 @@ import bson
 import pytest
 from bson import Int64
 
-from ingest.client import Receipt
 from ingest.exceptions import LoadError
 from ingest.load import json_array
 from ingest.load.column import parse_mapping
 from ingest.load.file_format import FileOptions, NumberedEvent, read
-from ingest.load.loader import LoadResult, file_bookmark, load_file
 
 LINES = [json.dumps({"type": "x", "extra": f"{n * 2654435761 % 2**32:x}" * 3}) for n in range(2_000)]
 TEXT = "".join(f"{line}\n" for line in LINES).encode()
@@ -106,87 +103,6 @@ def test_options_for_csv_are_refused_for_other_files_whatever_the_case_of_their_
         list(read(tmp_path / "x.txt", options))
 
 
-def flipped(data: bytes, place: int) -> bytes:
-    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
-
-
-PACKED = gzip.compress(TEXT, mtime=0)
-HALF = len(PACKED) // 2
-
-
-@pytest.mark.parametrize(
-    ("content", "least", "meaning"),
-    [
-        (PACKED[:HALF], 900, f"the file ends at byte {HALF}"),
-        (PACKED[:-4], 2_000, f"the file ends at byte {len(PACKED) - 4}"),
-        (flipped(PACKED, len(PACKED) - 6), 2_000, "incorrect data check"),
-        (PACKED[:HALF] + bytes(range(256)) * 64, 900, "at about byte"),
-        (PACKED + b"trailing garbage", 2_000, f"at about byte {len(PACKED) + 1}"),
-        (PACKED + PACKED[:HALF], 2_900, f"the file ends at byte {len(PACKED) + HALF}"),
-        (PACKED + flipped(PACKED, 1), 2_000, f"at about byte {len(PACKED) + 1}"),
-    ],
-    ids=["cut", "no checksum", "bad checksum", "overwritten", "garbage", "second member cut", "second member damaged"],
-)
-def test_events_before_the_damage_of_a_packed_file_are_kept_and_the_damage_is_named(
-    tmp_path: Path, content: bytes, least: int, meaning: str
-) -> None:
-    path = tmp_path / "x.jsonl.gz"
-    path.write_bytes(content)
-    found, error = until_damage(path)
-    assert "damaged gzip" in error
-    assert meaning in error
-    assert str(path) in error
-    good = [line for line in found if not line.fault]
-    assert len(good) >= least
-    assert [bson.decode(line.event)["extra"] for line in good[:900]] == [
-        json.loads(line)["extra"] for line in LINES[:900]
-    ]
-    assert [line.event for line in until_damage(path)[0]] == [line.event for line in found], "a repeat has the same ids"
-
-
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
-@pytest.mark.parametrize("good", [b"", TEXT])
-def test_the_error_of_a_damaged_file_says_from_where_on_lines_may_be_altered(
-    tmp_path: Path, pack: Any, good: bytes
-) -> None:
-    path, before = tmp_path / "x.jsonl.gz", pack(good) if good else b""
-    plain = b'{"type": "x", "extra": "0123456789"}\n' * 3_000 + TEXT
-    packed = pack(plain)
-    damages = [before + flipped(packed, len(packed) - back) for back in (6, len(packed) // 2, len(packed) // 3)]
-    for content in damages:
-        path.write_bytes(content)
-        found, error = until_damage(path)
-        assert "noticed at about byte" in error
-        altered = len(found) > (len(LINES) if good else 0)
-        assert (f"altered that were unpacked, and read, from byte {len(before)} " in error) == altered
-        assert (f"(byte {len(good)} of its content)" in error) == altered
-    path.write_bytes(pack(TEXT) + b"trailing garbage")
-    assert "may be altered" not in until_damage(path)[1], "nothing of the damaged member was read"
-    path.write_bytes(packed[:-9])
-    assert "altered" not in until_damage(path)[1], "the end is missing, and the rest is as it was"
-
-
-class Collecting:
-    """A client that accepts everything and remembers the ids."""
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-
-    def send(self, batch: list[bytes]) -> Receipt:
-        self.ids += [bson.decode(event)["id"] for event in batch]
-        return Receipt(len(batch))
-
-
-def test_a_damaged_file_sends_what_comes_before_and_a_repeat_sends_nothing_twice(tmp_path: Path) -> None:
-    path = tmp_path / "x.jsonl.gz"
-    path.write_bytes(PACKED[:HALF])
-    bookmark, client, result = file_bookmark(tmp_path / "run", path), Collecting(), LoadResult()
-    for _ in range(2):
-        with pytest.raises(LoadError, match="damaged gzip"):
-            load_file(client, path, result, bookmark=bookmark)  # type: ignore[arg-type]
-    assert len(client.ids) == len(set(client.ids)) == result.accepted >= 900
-
-
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_json_lines_are_read_in_the_encoding_of_their_mark(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "x.jsonl"
@@ -237,6 +153,7 @@ def test_bad_items_of_a_list_leave_the_others_alone(tmp_path: Path) -> None:
         ('[{"type": "a"}, {"type": }]', 1, "not JSON at item 2"),
         ('[{"type": "a"} {"type": "b"}]', 1, "item 1 of the list is followed by '{'"),
         ('[{"type": "a"}] [{"type": "b"}', 1, "text follows the end of the list, after item 1"),
+        ('[{"type": "a"}', 1, "not closed: the file ends after item 1"),
         ("[", 0, "item 1, or the file ends"),
     ],
 )
@@ -251,10 +168,10 @@ def test_a_list_that_is_broken_is_read_up_to_the_break(tmp_path: Path, text: str
 def test_a_list_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_array, "PIECE_CHARS", 3)
     values = [{"a": [1, 23, "x, ]y"]}, 12345, "text", [], None]
-    assert [json.loads(text) for text in json_array.items(io.StringIO(json.dumps(values, indent=1)))] == values
+    assert [json.loads(text) for text in json_array.items(json.dumps(values, indent=1))] == values
     monkeypatch.setattr(json_array, "MAX_ITEM_CHARS", 20)
     with pytest.raises(LoadError, match="longer than 20 characters"):
-        list(json_array.items(io.StringIO(json.dumps(["x" * 100]))))
+        list(json_array.items(json.dumps(["x" * 100])))
 
 
 def test_objects_may_span_lines_and_one_that_is_broken_off_stands_alone(tmp_path: Path) -> None:

@@ -41,9 +41,9 @@ def pretty(type_: str) -> str:
         ('{"$command": "refused", "type": "a"}', [(1, "line 1: unknown_comm")]),
         *(
             (f'{{"type":"a","$command":{value}}}\n{{"type":"b"}}', [(1, "line 1: unknown_comm"), (2, "b")])
-            for value in ('["x"]', '{"a":1}', "7", "true", '{"$oid":"5f8f8c8e8f8f8c8e8f8f8c8e"}')
+            for value in ('["x"]', '{"a":1}', "7", "true", "null", '{"$oid":"5f8f8c8e8f8f8c8e8f8f8c8e"}')
         ),
-        ('{"type":"a","$command":null}\r{"type":"b"}\r', [(1, "a"), (2, "b")]),
+        ('{"type":"a","$command":"event_noval"}\r{"type":"b"}\r', [(1, "a"), (2, "b")]),
         ("", []),
     ],
 )
