@@ -12,6 +12,7 @@ from django.conf import settings
 from ingest.client import AcknowledgedClient
 from ingest.exceptions import BodyError, DeliveryError
 from ingest.wire import json_value
+from ingest.wire.event import fault_of
 from ingest.wire.json_reader import JsonInput, decoded, encode_event, split_message
 from ingest.wire.refusal import Refusal, RefusedValueError
 from ingest.wire.text_encoding import to_text
@@ -96,13 +97,19 @@ def _check_count(values: Sequence[Any]) -> None:
 
 
 def _encode(value: Any) -> bytes:
-    """Return a value as BSON for the ingester to check. Raise `RefusedValueError` if it cannot be sent as an event."""
+    """Return a value as the BSON of an event. Raise `RefusedValueError` if the ingester would refuse it.
+
+    It would keep what it refuses as BSON with an `id`; here it can still be kept as it was sent.
+    """
     if isinstance(value, dict):
         if "$command" in value:
             raise RefusedValueError("unknown_command", "commands are not accepted over HTTP")
         if "id" not in value:
             value["id"] = uuid.uuid4().hex  # makes the client's retry after a time-out harmless
-    return encode_event(value)
+    event = encode_event(value)
+    if fault := fault_of(value, event):
+        raise RefusedValueError(*fault)
+    return event
 
 
 def _connected() -> AcknowledgedClient:

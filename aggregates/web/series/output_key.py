@@ -14,6 +14,7 @@ from typing import Any
 
 from aggregates.clock import wall_clock
 from aggregates.period import Unit
+from aggregates.web.series.time_span import instant_ms
 
 _PERIOD = re.compile(
     r"(?P<year>\d{4})"
@@ -60,7 +61,7 @@ def parse_period(text: str, zone: str) -> Period | None:
             step = "second" if second else "minute" if minute else "hour" if hour else "day" if day else "month"
         own = None if offset is None else _offset(offset)
         clock = wall_clock(zone if own is None else own)
-        return Period(_ms(clock.first(reading)), step, own if own is None else own.utcoffset(None))
+        return Period(instant_ms(clock.first(reading)), step, own if own is None else own.utcoffset(None))
     except (ValueError, OverflowError):
         return None
 
@@ -84,7 +85,7 @@ def key_period(key: Any, zone: str) -> Period | None:
     if isinstance(key, str):
         return parse_period(key.rpartition("/")[2], zone)
     if isinstance(key, datetime):
-        return Period(_ms(key if key.tzinfo else key.replace(tzinfo=UTC)), "second", timedelta(0))
+        return Period(instant_ms(key if key.tzinfo else key.replace(tzinfo=UTC)), "second", timedelta(0))
     return None
 
 
@@ -108,7 +109,3 @@ def _offset(text: str) -> timezone:
         return UTC
     sign = -1 if text[0] == "-" else 1
     return timezone(sign * timedelta(hours=int(text[1:3]), minutes=int(text[-2:])))
-
-
-def _ms(moment: datetime) -> float:
-    return float(round(moment.timestamp() * 1000, 3))

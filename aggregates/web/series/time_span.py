@@ -15,6 +15,7 @@ from aggregates.web.exceptions import BadRequestError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
+_LAST = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,18 @@ def read_days(start: str, end: str, zone: str, day_zone: str, now: datetime) -> 
 
 
 def asked_span(given: Mapping[str, str], default_zone: str, now: datetime) -> TimeSpan:
-    """Return the span that the parameters `from`, `to` and `tz` of a request name. Raise `BadRequestError`."""
+    """Return the span that the parameters `from`, `to` and `tz` of a request name, for dates that MongoDB has stored.
+
+    These are cut to milliseconds, so that the first one in the span is never before it. Raise `BadRequestError`.
+    """
     zone = read_zone(given.get("tz", ""), default_zone)
-    return read_span(given.get("from", ""), given.get("to", ""), zone, now)
+    span = read_span(given.get("from", ""), given.get("to", ""), zone, now)
+    return span if span.start is None else TimeSpan(_next_millisecond(span.start), span.end)
+
+
+def _next_millisecond(moment: datetime) -> datetime:
+    rest = moment.microsecond % 1000
+    return moment if not rest or moment > _LAST else moment + timedelta(microseconds=1000 - rest)
 
 
 def read_zone(name: str, default: str) -> str:

@@ -47,6 +47,8 @@ class Command(ZarkovCommand):
         keys, timeout_s = sender_keys(options["keys"]), options["timeout"]
         if waits and (options["key"] or options["json"]):
             raise CommandError("a key and --json are for sockets that do not answer: leave them out")
+        if options["json"] and _is_at(address, "bson_bind_address"):
+            raise CommandError(f"{address} is the ingester's BSON socket, leave --json out")
         client: ZarkovClient | AcknowledgedClient = (
             AcknowledgedClient(address, keys=keys, timeout_s=timeout_s)
             if waits

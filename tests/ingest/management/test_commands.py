@@ -128,6 +128,11 @@ def test_zsend_sends_each_line_as_it_comes(
         assert sender.wait(60) == 0
 
 
+def test_zsend_sends_no_json_to_the_bson_socket(addresses: dict[str, str], manage: Manage) -> None:
+    done = manage("zsend", "--json", addresses["bson_bind_address"], stdin='{"type": "x"}')
+    assert (done.returncode, "BSON socket, leave --json out" in done.stderr) == (1, True), done.stderr
+
+
 def test_zsend_sends_no_shared_key_to_the_acknowledged_socket(addresses: dict[str, str], manage: Manage) -> None:
     done = manage("zsend", "--ack", addresses["ack_bind_address"], "secret", stdin="{}")
     assert (done.returncode, "leave them out" in done.stderr) == (1, True)

@@ -103,6 +103,10 @@ def test_a_list_keeps_good_events_beside_any_bad_ones_and_each_as_it_was_sent(se
         ('{"type": "x", "extra":   NaN}', "bad_json"),
         ("[" * 2000 + "]" * 2000, "nested_too_deep"),
         ('{"type": "x", "timestamp": {"$date": "soon"}}', "bad_timestamp"),
+        ('{"typ":  "x"}', "unknown_field"),
+        ('{"type":  5}', "bad_type"),
+        ('{"type":  "x", "id": 7}', "bad_id"),
+        (f'{{"type":  "x", "extra": {"[" * 150 + "]" * 150}}}', "nested_too_deep"),
     ]
     body = f"[{good}, {', '.join(text for text, _ in bad)}, {good}]"
     status, receipt = post(server, body.encode())

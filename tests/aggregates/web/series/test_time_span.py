@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aggregates.time_reader import read_time
@@ -64,6 +64,7 @@ def test_the_same_text_at_both_ends_is_the_whole_of_what_it_names(text: str) -> 
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
+@example(datetime(881, 1, 1, microsecond=87_000, tzinfo=UTC))
 def test_a_span_contains_the_instants_that_are_its_ends(moment: datetime) -> None:
     moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
     text = moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
@@ -93,6 +94,14 @@ def test_a_span_of_a_request_has_its_zone_or_the_configured_one() -> None:
     assert asked_span(given, "Europe/Berlin", NOW) == read_span(*given.values(), "Europe/Berlin", NOW)
     assert asked_span({**given, "tz": "Asia/Kolkata"}, "UTC", NOW) == read_span(*given.values(), "Asia/Kolkata", NOW)
     assert asked_span({}, "UTC", NOW) == TimeSpan(None, None)
+
+
+def test_a_span_of_stored_dates_begins_with_no_earlier_millisecond() -> None:
+    given = {"from": "2012-02-29T24:00", "to": "2012-03-01T00:00:00.0005"}
+    span = asked_span(given, "UTC", NOW)
+    assert span.start == datetime(2012, 3, 1, tzinfo=UTC)
+    assert span.end == datetime(2012, 3, 1, microsecond=599, tzinfo=UTC)
+    assert asked_span({"from": "9999-12-31T24:00"}, "UTC", NOW).start == datetime.max.replace(tzinfo=UTC)
 
 
 def test_a_span_includes_both_ends_and_can_be_open() -> None:
