@@ -91,8 +91,18 @@ def packing_of(start: bytes) -> tuple[str, str] | None:
 
 
 def is_binary(raw: bytes) -> bool:
-    """Return whether there are bytes that no text in UTF-8 has."""
-    return _CONTROL.search(raw) is not None
+    """Return whether there are bytes that no text has, or those with which packed data starts and that are no UTF-8."""
+    if _CONTROL.search(raw) is not None:
+        return True
+    return packing_of(raw) is not None and not _is_utf_8(raw)
+
+
+def _is_utf_8(raw: bytes) -> bool:
+    try:
+        raw.decode(UTF_8)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def lacks_mark(start: bytes) -> bool:
