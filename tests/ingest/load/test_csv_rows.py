@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.exceptions import LoadError
+from ingest.load import csv_rows
 from ingest.load.column import parse_mapping
 from ingest.load.csv_rows import DELIMITERS, CsvTable, read_delimiter
 from ingest.load.file_format import FileOptions, read
-from ingest.load.line_reader import MAX_LINE, bounded_lines
+from ingest.load.line_reader import MAX_LINE, Numbered, bounded_lines
 
 AWARE = CodecOptions[dict[str, Any]](tz_aware=True)
 
@@ -109,8 +110,8 @@ def test_a_long_cell_is_read_and_one_beyond_the_bound_is_refused_alone(tmp_path:
         ('a,"b\nc,"d\ne,f\n', [(2, "a quote is opened th"), (3, "a quote is opened th"), (4, ["e", "f"])]),
         ('6" pipe,"b\n1,2\na,"b\nc"\nd,e\n', [(2, "a quote is opened th"), (3, ["1", "2"]), (5, ["a", "b\nc"]),
                                                (6, ["d", "e"])]),
-        ('6",x,"b\nc,",d\ne,f\n', [(2, "a quote is opened th"), (3, "a quote is opened th"), (4, ["e", "f"])]),
-        ('6",x,"b\n",c"\n', [(2, "a quote is opened th"), (3, "1 cells; the header ")]),
+        ('6",x,"b\nc,",d\ne,f\n', [(3, "from line 2 on: 4 ce"), (4, ["e", "f"])]),
+        ('6",x,"b\n",c"\n', [(3, "from line 2 on: 4 ce")]),
         ('a,"b\n\nc"\nd,e\n', [(4, ["a", "b\n\nc"]), (5, ["d", "e"])]),
         ('a,"b"x\nc,d\n', [(2, "not CSV: ',' expecte"), (3, ["c", "d"])]),
         ('a,5" disk\nc,d\n', [(2, ["a", '5" disk']), (3, ["c", "d"])]),
@@ -123,6 +124,46 @@ def test_a_long_cell_is_read_and_one_beyond_the_bound_is_refused_alone(tmp_path:
 )  # fmt: skip
 def test_a_bad_row_leaves_the_rows_beside_it_alone(text: str, expected: Any) -> None:
     assert rows(f"x,y\n{text}") == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "last_line", "fault"),
+    [
+        ('"hello\nfoo,7\nbar",1,2\n', 5, "3 cells; the header has 2"),
+        ('"hello\nfoo,7\nbar"\n', 5, "1 cells; the header has 2"),
+        ('1,"hello\nfoo,7\n\n""x"",5\n6,7","8\n9,10"\n', 8, "3 cells; the header has 2"),
+        ('"\n","\n",""\n', 5, "3 cells; the header has 2"),
+        ('"x\n' + "foo,7\n" * 400_000 + '",1\n', 400_004, "a cell has 2400002 characters, more than 2097152"),
+    ],
+)
+@pytest.mark.timeout(20)
+def test_a_row_of_several_lines_is_refused_as_a_whole(row: str, last_line: int, fault: str) -> None:
+    found = list(table(f"a,b\nok,1\n{row}last,3\n"))
+    assert [(each.number, each.cells, each.fault) for each in found] == [
+        (2, ["ok", "1"], ""), (last_line, [], f"from line 3 on: {fault}"), (last_line + 1, ["last", "3"], "")
+    ]  # fmt: skip
+
+
+def test_an_open_quote_is_followed_for_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_rows, "MAX_LOOK_AHEAD_CHARS", 100)
+    taken = 0
+
+    def lines() -> Any:
+        nonlocal taken
+        for number, line in enumerate(["a,b\n", 'x,"y\n', *["1,2\n"] * 500, '3,4",5\n'], 1):
+            taken = number
+            yield number, line
+
+    found = iter(CsvTable(lines()))
+    assert next(found).fault.startswith("a quote is opened")
+    assert taken < 30
+    assert [row.fault for row in found] == [""] * 500 + ["3 cells; the header has 2"]
+
+
+def test_a_line_that_is_too_long_ends_the_search_for_the_end_of_a_quote() -> None:
+    lines: list[Numbered[str]] = [(1, "a,b\n"), (2, 'x,"y\r'), (3, "1,2\r\n"), (4, None), (5, "3,4")]
+    found = [(row.number, row.cells or row.fault[:10]) for row in CsvTable(iter(lines))]
+    assert found == [(2, "a quote is"), (3, ["1", "2"]), (4, "the line h"), (5, ["3", "4"])]
 
 
 LINES = 30_000
