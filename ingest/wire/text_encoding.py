@@ -11,6 +11,7 @@ import re
 
 BYTE_ORDER_MARK = "\ufeff"
 UTF_8 = "utf-8"
+_AS_WINDOWS_1252 = "zarkov-windows-1252"  # the error handler for bytes that are no UTF-8
 # UTF-32 first: its little-endian mark starts with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -62,7 +63,8 @@ def to_utf_8(raw: bytes) -> bytes:
 def readable_text(raw: bytes) -> str | None:
     """Return the text that bytes hold, for a person to mend; None for binary data.
 
-    Bytes that are no UTF-8 get a replacement. Without a byte order mark, UTF-16 and UTF-32 are known by their zeros.
+    Bytes that are no UTF-8 are read as Windows-1252, which holds Latin-1, and its undefined ones are written as escapes
+    of JSON. Without a byte order mark, UTF-16 and UTF-32 are known by their zeros.
     """
     encoding = encoding_of(raw) if raw[:1] in _MARK_STARTS else UTF_8
     if encoding is not UTF_8 or lacks_mark(raw):
@@ -70,7 +72,25 @@ def readable_text(raw: bytes) -> str | None:
         candidates = (f"utf-32-{order}", f"utf-16-{order}") if encoding is UTF_8 else (encoding,)
         texts = (_decoded(raw, each) for each in candidates)
         return next((text for text in texts if text is not None), None)
-    return None if is_binary(raw) else raw.decode(UTF_8, "replace")
+    return None if is_binary(raw) else raw.decode(UTF_8, _AS_WINDOWS_1252)
+
+
+def is_read_as_windows_1252(raw: bytes) -> bool:
+    """Return whether `readable_text` takes some of the bytes for Windows-1252."""
+    is_unicode = (raw[:1] in _MARK_STARTS and encoding_of(raw) is not UTF_8) or lacks_mark(raw)
+    return not is_unicode and not is_binary(raw) and not _is_utf_8(raw)
+
+
+def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
+    """Decode the bytes at which UTF-8 failed, for `codecs.register_error`."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    found = error.object[error.start : error.end]
+    return "".join(map(_WINDOWS_1252.__getitem__, found)), error.end
+
+
+_WINDOWS_1252 = [bytes([code]).decode("cp1252", "ignore") or f"\\u{code:04x}" for code in range(256)]
+codecs.register_error(_AS_WINDOWS_1252, _as_windows_1252)
 
 
 def _decoded(raw: bytes, encoding: str) -> str | None:
