@@ -283,6 +283,18 @@ def test_a_date_of_digits_that_does_not_exist_is_refused_with_the_cell(tmp_path:
     assert f"column timestamp: {cell!r} is no date: " in str(fault)
 
 
+@pytest.mark.parametrize("cell", ["", '""', " ", '"  "'])
+@pytest.mark.parametrize("type_", ["", ":text", ":seconds", ":ms", ":json"])
+def test_an_empty_time_is_refused_and_other_empty_cells_are_left_out(tmp_path: Path, cell: str, type_: str) -> None:
+    path = write(tmp_path / "x.csv", f"type,timestamp,extra\na,{cell},1\nb,1706702400,\n")
+    for mapping in ([], ["type=type", f"timestamp=timestamp{type_}", "extra=extra"]):
+        (number, fault), (_, good) = loaded(path, *mapping)
+        assert (number, str(fault).partition(":")[0]) == (2, "column timestamp")
+        assert "the time is empty: fill it in" in str(fault) or " " in cell
+        assert set(good) == {"type", "timestamp"}
+    assert set(loaded(path, "type=type")[0][1]) == {"type"}, "without a column for it, it is the time of loading"
+
+
 @pytest.mark.parametrize(
     ("unit", "cell", "moment"),
     [
