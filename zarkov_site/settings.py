@@ -37,6 +37,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "aggregates.web.middleware.HeadWithoutBody",
     "aggregates.web.metrics.request_metrics.RequestMetrics",
     "aggregates.web.middleware.CookieScope",
     "django.middleware.security.SecurityMiddleware",

@@ -1,4 +1,4 @@
-"""Check the host of requests, and add to responses what protects them: security headers, CORS, scope of cookies."""
+"""Check the host of requests, and give responses their headers: security, CORS, scope of cookies; no body for HEAD."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.http.request import split_domain_port, validate_host
 from django.urls import get_resolver
 
@@ -22,6 +22,23 @@ _CORS_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID"
 _CORS_EXPOSED = "ETag, Retry-After, X-Zarkov-Through, X-Zarkov-Complete-Through"
 
 log = logging.getLogger(__name__)
+
+
+class HeadWithoutBody:
+    """Send no body in answers to HEAD, only the length that it would have (RFC 9110, section 9.3.2)."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._get_response(request)
+        if request.method == "HEAD":
+            if isinstance(response, StreamingHttpResponse):
+                response.streaming_content = ()
+            elif isinstance(response, HttpResponse):
+                response.setdefault("Content-Length", str(len(response.content)))
+                response.content = b""
+        return response
 
 
 class CookieScope:

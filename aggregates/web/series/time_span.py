@@ -77,12 +77,16 @@ def _next_millisecond(moment: datetime) -> datetime:
 
 
 def read_zone(name: str, default: str) -> str:
-    """Return `name` if it is a time zone, `default` if it is empty. Raise `BadRequestError` otherwise."""
-    if name and not is_zone(name):
+    """Return `name` if it is a time zone, `default` if it is empty. Raise `BadRequestError` otherwise.
+
+    A `+`, as in `Etc/GMT+5`, may arrive as a space.
+    """
+    found = name.replace(" ", "+")
+    if found and not is_zone(found):
         raise BadRequestError(
             f"tz = {name[:60]!r} is not a time zone: use a name such as Europe/Berlin", parameter="tz"
         )
-    return name or default
+    return found or default
 
 
 def _span(first: NamedTime | None, last: NamedTime | None) -> TimeSpan:

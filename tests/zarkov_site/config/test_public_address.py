@@ -211,6 +211,11 @@ def test_plain_http_beyond_loopback_and_proxies_everywhere_cause_a_warning(tmp_p
     assert warnings(public_url="http://[::1]:8081") == []
     assert ["public_url = http://a is not encrypted" in text for text in warnings(public_url="http://a")] == [True]
     assert ["trusted_proxies has ::/0" in text for text in warnings(trusted_proxies="::/0")] == [True]
+    beyond = {"public_url": "https://a", "web_host": "192.0.2.5", "allow_insecure_bind": "true"}
+    unnamed = [text for text in warnings(**beyond) if "trusted_proxies does not name the proxy" in text]
+    assert len(unnamed) == 1 and "web_host = 192.0.2.5" in unnamed[0]
+    for named in ("192.0.2.9", "[]"):
+        assert [text for text in warnings(**beyond, trusted_proxies=named) if "does not name" in text] == []
 
 
 def test_reading_without_a_login_at_a_public_address_causes_a_warning(tmp_path: Path) -> None:
