@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.http.request import split_domain_port, validate_host
+from django.middleware.common import CommonMiddleware
 from django.urls import get_resolver
 
 _POLICY = (
@@ -38,6 +39,20 @@ class HeadWithoutBody:
             elif isinstance(response, HttpResponse):
                 response.setdefault("Content-Length", str(len(response.content)))
                 response.content = b""
+        return response
+
+
+class SlashAtEnd(CommonMiddleware):
+    """Redirect to addresses that end with a slash, in a way that keeps the method and the body.
+
+    Many clients repeat a POST as GET after 301, so that events would be lost behind a status of 200. They repeat it
+    as it was after 308, or fail (RFC 9110, section 15.4.9).
+    """
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = super().__call__(request)  # type: ignore[assignment]
+        if response.status_code == 301 and request.method not in ("GET", "HEAD"):
+            response.status_code = 308
         return response
 
 

@@ -145,6 +145,12 @@ def test_a_request_without_a_valid_event_is_400(server: Server, body: bytes) -> 
     assert receipt["error"]["code"] == "no_valid_event"
 
 
+def test_events_sent_to_an_address_without_its_slash_are_not_lost_behind_a_redirect(server: Server, kind: str) -> None:
+    status, headers, _ = server.request("api/v1/events", {"type": kind}, token=server.token)
+    assert (status, headers["location"]) == (308, "/api/v1/events/")
+    assert server.request(f"api/v1/events?type={kind}", token=server.token)[0] == 200, "GET is redirected and repeated"
+
+
 def test_an_empty_body_is_400(server: Server) -> None:
     status, answer = post(server, b"")
     assert (status, answer["error"]["code"]) == (400, "bad_request")
