@@ -326,6 +326,22 @@ class FieldsByName(Task):
         return sum(values)
 
 
+class CountByItself(Task):
+    """Count by the field `by` of events, as it is and inside a document and a list; only text has a period."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[Any, int]]:
+        for event in events:
+            found = event["extra"]["by"]
+            yield found, 1
+            yield {"in": found, "all": [found, {"deep": found}]}, 1
+
+    def reduce(self, key: Any, values: Iterable[int]) -> int:
+        return sum(values)
+
+    def period(self, key: Any) -> period.Span | None:
+        return period.day(key) if isinstance(key, str) else None
+
+
 class ExtraByItself(Task):
     """Count by the field `by` of whole events, as it is and by its type, and keep the last one as a value."""
 
