@@ -95,5 +95,5 @@ def _is_aligned(pair: Pair, count: int) -> bool:
 def _local(moment: datetime, like: datetime) -> datetime:
     try:
         return moment.astimezone(like.tzinfo).replace(tzinfo=None, fold=0)
-    except OverflowError:
+    except (OverflowError, ValueError, NotImplementedError):  # the latter two of a tzinfo that knows no summer time
         return moment.replace(tzinfo=None, fold=0)

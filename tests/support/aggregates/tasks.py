@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+from dateutil import tz
 
 from aggregates import period
 from aggregates.task import Task, register
+from tests.support.aggregates.zones import of_file
 
 
 class CountByDay(Task):
@@ -248,6 +251,22 @@ class ByHourInBerlin(CountByDay):
 
     def period(self, key: str) -> period.Span:
         return period.hour(key.rpartition("/")[2], "Europe/Berlin")
+
+
+class PlainPairsOfDateutil(ByHourInBerlin):
+    """Say the same hours as plain pairs in a zone of dateutil, which cannot be hashed."""
+
+    def period(self, key: str) -> Any:
+        start = datetime.fromisoformat(key.rpartition("/")[2]).replace(tzinfo=tz.gettz("Europe/Berlin"))
+        return start, start + timedelta(hours=1)
+
+
+class PlainPairsWithoutName(ByHourInBerlin):
+    """Say the same hours as plain pairs in a zone that tells no name."""
+
+    def period(self, key: str) -> Any:
+        start = datetime.fromisoformat(key.rpartition("/")[2]).replace(tzinfo=of_file("Europe/Berlin"))
+        return start, start + timedelta(hours=1)
 
 
 class ByDayOfAnyYear(CountByDay):
