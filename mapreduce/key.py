@@ -155,6 +155,17 @@ def canonical(key: Any) -> bytes:
     return scalar(key) if scalar else canonical(_normal(key))
 
 
+def as_written(key: Any) -> Any:
+    """Return a key, which was normalised and encoded, as it was before: `Int64` is for tasks an ordinary number."""
+    kind = type(key)
+    if kind is str or kind is int or (kind is dict and not any(type(item) in _ENLARGED for item in key.values())):
+        return key
+    return normalise(key)
+
+
+_ENLARGED = frozenset({Int64, dict, list})
+
+
 def _sized(part: bytes) -> bytes:
     return struct.pack(">I", len(part)) + part
 
