@@ -106,5 +106,5 @@ def _is_aligned(pair: Pair, count: int, shift: timedelta) -> bool:
 def _day(moment: datetime, like: datetime, shift: timedelta) -> date:
     try:
         return (moment.astimezone(like.tzinfo).replace(tzinfo=None, fold=0) + shift).date()
-    except OverflowError:
+    except (OverflowError, ValueError, NotImplementedError):  # the latter two of a tzinfo that knows no summer time
         return moment.date()
