@@ -24,7 +24,7 @@ from aggregates.web.pages import chart_figure, embedding
 from aggregates.web.pages.forms import ChartForm
 from aggregates.web.pages.page_access import error_page, page_view
 from aggregates.web.public_link import public_link
-from aggregates.web.series import freshness, latest_documents, query
+from aggregates.web.series import freshness, key_range, latest_documents, query
 
 MAX_SERIES = 8  # in the default chart on the page of an aggregate
 
@@ -67,7 +67,7 @@ def _first_with_data(boards: list[Dashboard]) -> list[Chart]:
     for board in boards:
         for chart in board.ordered_charts()[:1]:
             collection = query.collection_name(chart.aggregate)
-            shown = {"_id": query.starts_with(chart.prefix)} if chart.prefix else {}
+            shown = {"_id": key_range.starts_with(chart.prefix)} if chart.prefix else {}
             if collection and database()[collection].find_one(shown, {"_id": 1}):
                 return [chart]
     return []

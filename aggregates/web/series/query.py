@@ -5,25 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo.database import Database
 
 from aggregates.web.exceptions import ForbiddenError, TooLargeError
 from aggregates.web.mongo import QUERY_LIMIT_MS
-from aggregates.web.series import output_position, points
+from aggregates.web.series import key_range, output_position, points
 from aggregates.web.series.fill import Fill, fill_in
 from aggregates.web.series.key_span import KeySpan, read_key_span
-from aggregates.web.series.output_key import complete_parts, parse_period
 from aggregates.web.series.points import ChartData
-from aggregates.web.series.time_span import TimeSpan
 
 NAMESPACE = "zagg."
 MAX_DOCUMENTS = 250_000
 _NAME = re.compile(r"[^\0$.][^\0$]*\Z")
-_MARGIN = timedelta(days=2)  # for zone offsets, and for year and month keys that start on that day
-_AFTER = "\U0010ffff"  # sorts after every key that starts with the text before it
 
 Documents = Iterable[Mapping[str, Any]]
 
@@ -59,11 +55,6 @@ def collection_name(name: str, prefix: str = NAMESPACE) -> str | None:
     return full if possible else None
 
 
-def starts_with(prefix: str) -> dict[str, str]:
-    """Return the condition that a key starts with `prefix`, in a form that uses the index."""
-    return {"$gte": prefix, "$lt": prefix + _AFTER}
-
-
 def list_aggregates(database: Database[dict[str, Any]]) -> list[str]:
     """List all aggregates that can be read, without `zagg.`, in alphabetical order."""
     found = database.list_collection_names(filter={"name": {"$regex": r"^zagg\."}})
@@ -89,7 +80,7 @@ def read_series(
     position: Mapping[str, Any],
     now: datetime | None = None,
 ) -> ChartData:
-    """Answer `query` with one MongoDB query (plus two one-key reads if it has a range).
+    """Answer `query` with one MongoDB query (plus three for one key each if it has a range).
 
     `position` is that of the output, from `output_position.find`. Raise `BadRequestError` for an invalid range and
     `TooLargeError` for more than `MAX_DOCUMENTS`.
@@ -100,7 +91,7 @@ def read_series(
     collection = collection_name(query.name)
     if collection is None:
         return ChartData([])
-    condition = _condition(database, collection, query.prefix, span.outer())
+    condition = key_range.condition(database, collection, query.prefix, span.outer())
     documents = _read(database, collection, condition, {"value": 1})
     chart = points.by_dimension(
         documents,
@@ -120,7 +111,7 @@ def stream(database: Database[dict[str, Any]], collection: str, prefix: str, spa
 
     A switch of generations does not break it: the open cursor continues to read the old one.
     """
-    condition = _condition(database, collection, prefix, span.outer())
+    condition = key_range.condition(database, collection, prefix, span.outer())
     with database[collection].find(condition, {"state": 0}).sort("_id", 1) as cursor:
         for document in cursor:
             if span.contains(document["_id"]):
@@ -138,46 +129,3 @@ def _read(
             collection=collection,
         )
     return documents
-
-
-def _condition(database: Database[dict[str, Any]], collection: str, prefix: str, span: TimeSpan) -> dict[str, Any]:
-    """Return the condition for keys below `prefix`, narrowed by the span if dates directly follow the prefix.
-
-    It can cover a little more than the span, never less: the caller checks each period.
-    """
-    parts = complete_parts(prefix)
-    below: dict[str, Any] = {"_id": starts_with(prefix)} if prefix else {}
-    if span.start is None and span.end is None:
-        return below
-    for direction in (1, -1):
-        edge = database[collection].find_one(below, {"_id": 1}, sort=[("_id", direction)], max_time_ms=QUERY_LIMIT_MS)
-        key = edge["_id"] if edge else None
-        if not isinstance(key, str) or parse_period(key[len(parts) :], "UTC") is None or "W" in key[len(parts) :]:
-            return below
-    low = prefix if span.start is None else max(f"{parts}{_key_day(span.start, -_MARGIN)[:7]}", prefix)
-    if span.end is None:
-        return {"_id": {"$gte": low, "$lt": prefix + _AFTER}}
-    last = _key_day(span.end, _MARGIN)
-    ranges = [("", last), *_weeks_after(last)]
-    bounds = [(max(parts + first, low), min(f"{parts}{end}{_AFTER}", prefix + _AFTER)) for first, end in ranges]
-    return {"$or": [{"_id": {"$gte": first, "$lt": end}} for first, end in bounds]}
-
-
-def _weeks_after(day: str) -> list[tuple[str, str]]:
-    """Return the ranges of week keys that start until a day but sort after it, as all weeks do after the year's dates.
-
-    The first week of a year can start in the year before.
-    """
-    year, week, _ = date.fromisoformat(day).isocalendar()
-    if year < int(day[:4]):
-        return []
-    first = [(f"{day[:4]}-W", f"{day[:4]}-W")] if year > int(day[:4]) else []
-    return [*first, (f"{year:04}-W", f"{year:04}-W{week:02}")]
-
-
-def _key_day(instant: datetime, margin: timedelta) -> str:
-    """Return the day at this distance from `instant`, as in keys; the first or the last one of all if there is none."""
-    try:
-        return (instant + margin).date().isoformat()  # unlike strftime, with four digits for every year
-    except OverflowError:
-        return (date.min if margin < timedelta(0) else date.max).isoformat()

@@ -1,15 +1,18 @@
-"""Ranges of outputs that have keys of weeks between dates, after which they sort in their year."""
+"""Ranges of outputs whose keys are not in order of time: weeks, and dimensions that begin like dates."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 from pymongo.read_concern import ReadConcern
+
+from aggregates.web.series import key_range
+from aggregates.web.series.time_span import TimeSpan
 
 pytestmark = pytest.mark.django_db
 Aggregate = Callable[..., None]
@@ -67,3 +70,51 @@ def test_a_range_reads_the_weeks_of_its_last_year_only(
     profile = database.get_collection("system.profile", read_concern=ReadConcern("local"))  # is not replicated
     entries = list(profile.find({"ns": f"{database.name}.zagg.mixed", "op": "query"}))
     assert sum(entry["docsExamined"] for entry in entries) < 60
+
+
+@pytest.mark.parametrize("prefix", ["", "a/"])
+@pytest.mark.parametrize(
+    ("keys", "asked", "expected"),
+    [
+        (["2010-01-01", "2011-rest/2011-07-01", "2012-01-01"], "2011-07", ["2011-rest/2011-07-01"]),
+        (["2009-01-01", "2021/2021-07-01", "2026-01-01"], "2021-07-01", ["2021/2021-07-01"]),
+        (
+            ["2025-01-01", "2025-03-01/2026-11-03", "2025-11-02/x/2026-11-04", "2026-11-03", "2026-12-01"],
+            "2026-11",
+            ["2025-03-01/2026-11-03", "2025-11-02/x/2026-11-04", "2026-11-03"],
+        ),
+    ],
+)
+def test_dimensions_that_begin_like_dates_are_in_a_range_by_their_period(
+    open_site: Any, aggregate: Aggregate, client: Client, prefix: str, keys: list[str], asked: str, expected: list[str]
+) -> None:
+    aggregate("mixed", {f"{prefix}{key}": 1 for key in keys})
+    span = {"from": asked, "to": asked, "prefix": prefix}
+    rows = b"".join(client.get("/api/v1/export/mixed.jsonl", span).streaming_content).splitlines()  # type: ignore[attr-defined]
+    assert [json.loads(row)["_id"] for row in rows] == [f"{prefix}{key}" for key in expected]
+    shown = client.get("/api/v1/series/mixed/", span).json()["series"]
+    assert sum(len(line["data"]) for line in shown) == len(expected)
+
+
+def test_a_search_for_dimensions_that_took_long_is_not_repeated_at_once(
+    aggregate: Aggregate, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aggregate("days", dict.fromkeys(DATES, 1))
+    span = TimeSpan(datetime(2025, 1, 1, tzinfo=UTC), None)
+
+    def narrowed() -> bool:
+        return key_range.condition(database, "zagg.days", "", span) != {}
+
+    assert narrowed()
+    database["zagg.days"].insert_one({"_id": "2025-sale/2026-01-01", "value": 1})
+    assert not narrowed(), "a quick search is made each time"
+    database["zagg.days"].delete_one({"_id": "2025-sale/2026-01-01"})
+    noted: dict[Any, float] = {}
+    monkeypatch.setattr(key_range, "_no_dimensions_until", noted)
+    monkeypatch.setattr(key_range, "_QUICK_S", 0.0)
+    monkeypatch.setattr(key_range, "_REST", 1e9)
+    assert narrowed()
+    database["zagg.days"].insert_one({"_id": "2025-sale/2026-01-01", "value": 1})
+    assert narrowed()
+    noted.clear()
+    assert not narrowed()
