@@ -22,7 +22,7 @@ from ingest.load.line_reader import MAX_LINE, bounded_lines, text_pieces
 from ingest.load.packed_file import opened
 from ingest.store.rotation import RotationError, read_dump
 from ingest.wire.event import MAX_MESSAGE_BYTES
-from ingest.wire.json_lines import split_lines
+from ingest.wire.json_lines import depth_change, split_lines, starts_list
 from ingest.wire.json_reader import JsonInput, decoded, encode_event, fault_of_error
 from ingest.wire.json_value import BLANKS, is_one_value
 from ingest.wire.refusal import RefusedValueError
@@ -126,10 +126,12 @@ def _of_value(number: int, given: JsonInput, ids: _Ids) -> NumberedEvent:
 
 
 def _is_list(start: str) -> bool:
-    """Return whether a file that starts so holds a list, and not lists on lines of their own."""
-    text = start.lstrip(BYTE_ORDER_MARK + BLANKS)
-    line, *rest = re.split(r"[\r\n]+", text, maxsplit=1)
-    return text.startswith("[") and not ("".join(rest).strip() and is_one_value(line.encode("utf-8", "ignore")))
+    """Return whether a file that starts so holds a list, and not lines, be they lists or those of a log."""
+    text, *rest = re.split(r"[\r\n]+", start.lstrip(BYTE_ORDER_MARK + BLANKS), maxsplit=1)
+    line = text.encode("utf-8", "ignore")
+    if "".join(rest).strip():
+        return starts_list(line) and depth_change(line) > 0
+    return starts_list(line) or (line.startswith(b"[") and is_one_value(line))
 
 
 def _encoding(start: bytes) -> str:

@@ -165,6 +165,18 @@ def test_a_list_that_is_broken_is_read_up_to_the_break(tmp_path: Path, text: str
     assert meaning in error
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["[INFO] start", "[2024-01-31 12:00:00] boot", "[12:00:00] boot", "[1706702400.5] boot", "[1234] boot", "[] boot",
+     '["INFO"] boot', "[true] boot", "[-] boot", "[::1] GET /", "[7]", "[]"],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_line_of_a_log_before_json_lines_is_refused_alone(tmp_path: Path, line: str, encoding: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(f'\n{line}\n{{"type": "a"}}\n[WARN] slow\n{{"type": "b"}}\n'.encode(encoding))
+    assert [(each.number, bool(each.fault)) for each in read(path)] == [(2, True), (3, False), (4, True), (5, False)]
+
+
 def test_a_list_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_array, "PIECE_CHARS", 3)
     values = [{"a": [1, 23, "x, ]y"]}, 12345, "text", [], None]
