@@ -16,7 +16,7 @@ from ingest.wire.batch import ReceivedBatch
 from ingest.wire.event import Fault
 from ingest.wire.json_lines import split_lines
 from ingest.wire.json_value import loads
-from ingest.wire.text_encoding import UTF_8, encoding_of
+from ingest.wire.text_encoding import TAR_HEADER_BYTES, UTF_8, encoding_of, is_binary, packing_of
 
 _START_BYTES = 4
 
@@ -37,8 +37,11 @@ class CheckedMessage:
 def checked_messages(file: io.BufferedReader[Any]) -> Iterator[CheckedMessage]:
     """Yield the objects of a stream, each as soon as its last line is there. Raise `LoadError`.
 
-    It is raised for text that is not in the encoding of its byte order mark.
+    It is raised for a packed stream, and for text that is not in the encoding of its byte order mark.
     """
+    start = file.peek(TAR_HEADER_BYTES)[:TAR_HEADER_BYTES]
+    if is_binary(start) and (packing := packing_of(start)):
+        raise LoadError(f"the input is packed with {packing[0]}: unpack it first, with `{packing[1]}`")
     try:
         for span in split_lines(json_lines(file), lambda raw: json_reader.decoded(0, raw)):
             yield _checked(span.first, span.value)

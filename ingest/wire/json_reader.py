@@ -19,7 +19,7 @@ from .json_lines import split_lines
 from .json_value import loads
 from .reader_failure import refuse_on_failure
 from .refusal import RefusedValueError
-from .text_encoding import describe_binary, is_binary, to_utf_8
+from .text_encoding import describe_binary, is_binary, packing_of, to_utf_8
 from .time_text import parse_time
 
 NOT_JSON = "bad_json"
@@ -78,6 +78,9 @@ def split_message(message: bytes) -> list[JsonInput]:
 
 def _told_apart(text: bytes, message: bytes) -> list[JsonInput]:
     """Return the values of a message of which not every line is one."""
+    # Lines of a tar archive may be events, but the first one of each file in it follows its header.
+    if is_binary(message) and packing_of(message):
+        return [JsonInput(0, message, fault=(NOT_JSON, f"not JSON in UTF-8: {describe_binary(message)}"))]
     lines = text.splitlines(keepends=True)
     spans = [
         (span.first, span.value)

@@ -39,6 +39,8 @@ _PACKED_SHORTLY = (
     (re.compile(rb"x[\x01\x9c\xda].[^\0]", re.DOTALL), "zlib", "pigz -dz"),
     (re.compile(rb"\]\0\0[^\0]"), "lzma", "unlzma"),
 )
+TAR_HEADER_BYTES = 512
+_TAR_CHECKSUM = slice(148, 156)
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # bytes that no text has, whatever its encoding
 
 
@@ -83,11 +85,28 @@ def _decoded(raw: bytes, encoding: str) -> str | None:
 
 
 def packing_of(start: bytes) -> tuple[str, str] | None:
-    """Return the name of the compression that some bytes start with, and the command that undoes it; None if none."""
+    """Return the name of the packing that some bytes start with, and the command that undoes it; None if none.
+
+    It takes the first `TAR_HEADER_BYTES` to tell a tar archive, and 8 for all others.
+    """
     for mark, name, command in PACKED:
         if start.startswith(mark):
             return name, command
-    return next(((name, command) for mark, name, command in _PACKED_SHORTLY if mark.match(start)), None)
+    found = next(((name, command) for mark, name, command in _PACKED_SHORTLY if mark.match(start)), None)
+    return found or (("tar", "tar xf") if _is_tar(start) else None)
+
+
+def _is_tar(start: bytes) -> bool:
+    """Return whether bytes start like a tar archive: with a header of 512 bytes that has the right checksum.
+
+    All kinds of tar have it, also those without `ustar` at byte 257: the sum of all bytes of the header, with blanks in
+    place of the checksum itself, as octal digits (POSIX.1-2017, pax, "ustar Interchange Format").
+    """
+    header = start[:TAR_HEADER_BYTES]
+    digits = header[_TAR_CHECKSUM].strip(b" \0")
+    if len(header) < TAR_HEADER_BYTES or not re.fullmatch(rb"[0-7]{1,7}", digits):
+        return False
+    return sum(header) - sum(header[_TAR_CHECKSUM]) + 8 * ord(" ") == int(digits, 8)
 
 
 def is_binary(raw: bytes) -> bool:

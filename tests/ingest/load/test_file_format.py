@@ -18,6 +18,7 @@ from ingest.exceptions import LoadError
 from ingest.load import json_array
 from ingest.load.column import parse_mapping
 from ingest.load.file_format import FileOptions, NumberedEvent, read
+from tests.support.ingest.tar_archive import KINDS, tar_of
 
 LINES = [json.dumps({"type": "x", "extra": f"{n * 2654435761 % 2**32:x}" * 3}) for n in range(2_000)]
 TEXT = "".join(f"{line}\n" for line in LINES).encode()
@@ -75,6 +76,21 @@ def test_other_compressions_are_refused_by_name(
     path.write_bytes(start + bytes(100))
     with pytest.raises(LoadError, match=f"is packed with {name}.*`{command}`"):
         list(read(path, FileOptions(parse_mapping(["type=a"] if "csv" in suffix else []))))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "bson"])
+def test_tar_archives_are_refused_by_name_before_anything_is_read(tmp_path: Path, kind: str, suffix: str) -> None:
+    path = tmp_path / f"x.{suffix}"
+    archive = tar_of(kind, TEXT, TEXT)
+    for pack, name in ((bytes, "tar"), (gzip.compress, "tar within gzip"), (bz2.compress, "tar within bzip2"),
+                       (lzma.compress, "tar within xz")):  # fmt: skip
+        path.write_bytes(pack(archive))
+        with pytest.raises(LoadError, match=f"is packed with {name}, which cannot be read: .* `tar xf`"):
+            next(read(path))
+    path.write_bytes(gzip.compress(b"PK\x03\x04" + bytes(100)))
+    with pytest.raises(LoadError, match=r"is packed with zip within gzip, .* `gunzip` and `unzip`"):
+        next(read(path))
 
 
 @pytest.mark.parametrize("length", [0x5D, 0x178, 0x9C78, 0xDA78])

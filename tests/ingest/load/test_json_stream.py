@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from ingest.exceptions import LoadError
 from ingest.load.json_stream import checked_messages
+from tests.support.ingest.tar_archive import KINDS, tar_of
 
 
 def read(data: bytes | str) -> list[tuple[int, Any]]:
@@ -49,6 +51,19 @@ def pretty(type_: str) -> str:
 )
 def test_objects_are_told_apart(text: str, expected: Any) -> None:
     assert read(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("packed", "name"),
+    [
+        (gzip.compress(b'{"type": "a"}\n', mtime=0), "gzip"),
+        *((tar_of(kind, b'{"type": "a"}\n' * 2), "tar") for kind in KINDS),
+    ],
+)
+def test_a_packed_stream_is_refused_before_anything_is_sent(packed: bytes, name: str) -> None:
+    with pytest.raises(LoadError, match=f"the input is packed with {name}: unpack it first"):
+        read(packed)
+    assert read(b'BZhello\n{"type": "a"}') == [(1, "line 1 is not a JSON"), (2, "a")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
