@@ -27,7 +27,14 @@ from ingest.wire.json_reader import JsonInput, decoded, encode_event, fault_of_e
 from ingest.wire.json_value import BLANKS, is_one_value
 from ingest.wire.refusal import RefusedValueError
 from ingest.wire.stored_event import restored
-from ingest.wire.text_encoding import BYTE_ORDER_MARK, UTF_8, encoding_of, lacks_mark
+from ingest.wire.text_encoding import (
+    BYTE_ORDER_MARK,
+    UTF_8,
+    decoding_errors,
+    encoding_of,
+    escaped_bytes,
+    lacks_mark,
+)
 
 _PACKED = (".gz", ".bz2", ".xz")
 _START_BYTES = 4096
@@ -84,10 +91,6 @@ def read(path: Path, options: FileOptions | None = None, *, after: int = 0) -> I
         raise (error if str(path) in str(error) else LoadError(f"{path}: {error}")) from None
     except RotationError as error:
         raise LoadError(f"{path}: {error}") from None
-    except UnicodeDecodeError as error:
-        raise LoadError(
-            f"{path} is not text in {error.encoding}, as its byte order mark says: {error.reason}"
-        ) from None
     except (OSError, EOFError) as error:
         raise LoadError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -108,7 +111,7 @@ def _json(path: Path, after: int, extended: bool) -> Iterator[NumberedEvent]:
         if _is_list(start.decode(encoding, "ignore")):
             for number, item in enumerate(json_array.items(text_pieces(file, encoding)), 1):
                 if number > after:
-                    yield _of_value(number, decode(item.encode("utf-8", "surrogateescape")), ids)
+                    yield _of_value(number, decode(escaped_bytes(item)), ids)
             return
         for span in split_lines((line for line in json_lines(file) if line[0] > after), decode):
             if span.value is None:
@@ -142,10 +145,9 @@ def _encoding(start: bytes) -> str:
 
 
 def _as_text(file: BinaryIO, encoding: str) -> io.TextIOWrapper:
-    """Return the file as text; bytes that are not UTF-8 become surrogates, so that only their line is refused."""
-    if encoding == UTF_8:
-        return io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    return io.TextIOWrapper(file, encoding=encoding, newline="")
+    """Return the file as text; what is none in its encoding becomes surrogates, so that only its line is refused."""
+    name = "utf-8-sig" if encoding == UTF_8 else encoding
+    return io.TextIOWrapper(file, encoding=name, errors=decoding_errors(encoding), newline="")
 
 
 def _encoded(value: Any, ids: _Ids, number: int) -> bytes:

@@ -126,6 +126,28 @@ def test_json_lines_are_read_in_the_encoding_of_their_mark(tmp_path: Path, encod
     assert extras(path) == ["é", 2]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("form", ["\ufeff{}", "\ufeff[{}]", "\ufeff[\n{}\n]\n"])
+def test_half_of_a_surrogate_pair_takes_no_neighbour_along(tmp_path: Path, encoding: str, form: str) -> None:
+    path = tmp_path / "x.json"
+    good, bad = '{"type": "a"}', '{"type": "\ud83d"}'
+    text = form.format(("," if "[" in form else "\n").join([*[good] * 3_000, bad, *[good] * 3_000]))
+    path.write_bytes(text.encode(encoding, "surrogatepass"))
+    found = list(read(path))
+    faults = [(each.number, each.fault) for each in found if each.fault]
+    assert faults == [(3_001, "not JSON in UTF-8: half of a surrogate pair at byte 10")]
+    assert len(found) == 6_001
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_byte_too_few_or_too_many_takes_the_last_line_along(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "x.jsonl"
+    whole = '{"type": "a"}\n{"type": "b"}'.encode(encoding)
+    for content in (whole[:-1], whole + b"\n", whole + b"\0"):
+        path.write_bytes(content)
+        assert [bool(each.fault) for each in read(path)] == [False, True]
+
+
 def test_a_mark_in_the_middle_of_a_file_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes('{"type": "x", "extra": 1}\n'.encode("utf-8-sig") * 2)

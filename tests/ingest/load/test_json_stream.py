@@ -69,8 +69,18 @@ def test_a_packed_stream_is_refused_before_anything_is_sent(packed: bytes, name:
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_a_stream_is_read_in_the_encoding_of_its_mark(encoding: str) -> None:
     assert read('{"type": "é"}\n\ufeff{"type": "b"}\n'.encode(encoding)) == [(1, "é"), (2, "b")]
-    with pytest.raises(LoadError, match="as its byte order mark says"):
-        read('{"type": "a"}'.encode("utf-16")[:-1])
+    whole = '{"type": "a"}\n{"type": "b"}'.encode("utf-16")
+    assert read(whole[:-1]) == [(1, "a"), (2, "line 2 is not a JSON")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("half", ["\ud83d", "\ude00", "\ude00\ud83d"])
+def test_half_of_a_surrogate_pair_takes_no_other_line_along(encoding: str, half: str) -> None:
+    good, bad = '{"type": "a"}\n', f'{{"type": "{half}"}}\n'
+    text = f"\ufeff{good * 3_000}{bad}{good * 3_000}{bad}"
+    found = read(text.encode(encoding, "surrogatepass"))
+    assert [number for number, said in found if said != "a"] == [3_001, 6_002]
+    assert len(found) == 6_002
 
 
 def test_a_message_is_sent_with_its_command() -> None:

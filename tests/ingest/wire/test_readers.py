@@ -246,6 +246,21 @@ def test_no_line_is_lost_to_a_byte_order_mark(encoding: str) -> None:
     assert [event["extra"] for event in stored(from_json(one.encode(encoding)))] == ["é"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_half_of_a_surrogate_pair_takes_no_other_line_along(encoding: str) -> None:
+    good, bad = '{"type":"a"}\n', '{"type":"\ud83d"}'
+    batch = from_json(f"\ufeff{good}{bad}\n{good}".encode(encoding, "surrogatepass"))
+    assert [event["type"] for event in stored(batch)] == ["a", "a"]
+    (refusal,) = batch.refusals
+    assert (refusal.index, refusal.raw) == (1, bad.encode("utf-8", "surrogatepass"))
+    assert refusal.message == "not JSON in UTF-8: half of a surrogate pair at byte 9"
+    alone = f"\ufeff{bad}\n".encode(encoding, "surrogatepass")
+    assert [refusal.raw for refusal in from_json(alone).refusals] == [alone]
+    if encoding != "utf-8":
+        odd = from_json(f"\ufeff{good}{bad}".encode(encoding, "surrogatepass")[:-1])
+        assert ([event["type"] for event in stored(odd)], len(odd.refusals)) == (["a"], 1)
+
+
 @pytest.mark.parametrize(
     ("message", "meaning"),
     [
