@@ -12,6 +12,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from aggregates.exceptions import DefinitionError, known
+from ingest.wire.text_check import fault_of_texts
+from mapreduce.exceptions import SpecError
+from mapreduce.job.value_check import path
 
 FIELDS = (  # what people set, besides the name
     "description", "task_name", "params", "inputs", "id_key", "settle_s", "filter", "output", "realtime", "interval_s",
@@ -50,8 +53,12 @@ def check_plain(fields: Mapping[str, Any]) -> None:
     number = isinstance(settle, int | float) and not isinstance(settle, bool) and math.isfinite(settle)
     if not (number and 0 <= settle <= LONGEST_S):
         raise DefinitionError(f"settle_s must be a number of seconds from 0 to {LONGEST_S}, not {settle!r}", "settle_s")
-    if not fields["id_key"] or fields["id_key"].startswith("$") or "\0" in fields["id_key"]:
-        raise DefinitionError(f"id_key must be the name of a field, such as _id, not {fields['id_key']!r}", "id_key")
+    try:
+        path("id_key", fields["id_key"])
+    except SpecError:
+        raise DefinitionError(
+            f"id_key must be the name of a field, such as _id, not {fields['id_key']!r}", "id_key"
+        ) from None
 
 
 def _check_text(name: str, value: Any, longest: int | None) -> None:
@@ -61,6 +68,13 @@ def _check_text(name: str, value: Any, longest: int | None) -> None:
         raise DefinitionError(
             f"{name} {value[:40]!r}... has {len(value)} characters: at most {longest} are allowed", name
         )
+    check_texts(name, value)
+
+
+def check_texts(name: str, value: Any) -> None:
+    """Raise `DefinitionError` if a text or name in a value of JSON cannot be kept in MongoDB or Django's database."""
+    if fault := fault_of_texts(value, nul_in_values=False):
+        raise DefinitionError(f"{name}: {fault}, which cannot be stored", name)
 
 
 @lru_cache(maxsize=1024)

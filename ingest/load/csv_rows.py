@@ -90,7 +90,7 @@ class CsvTable:
             return self._waiting.popleft()
         try:
             return next(self._source, None)
-        except (LoadError, UnicodeDecodeError) as error:
+        except LoadError as error:
             self._damage = error
             return None
 

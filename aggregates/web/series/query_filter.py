@@ -10,6 +10,7 @@ from typing import Any
 from aggregates.web.exceptions import BadRequestError
 from ingest.wire.json_value import loads_as_written
 from ingest.wire.refusal import RefusedValueError
+from ingest.wire.text_check import fault_of_texts
 
 COMPARE = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists"})
 COMBINE = frozenset({"$and", "$or", "$nor"})
@@ -25,13 +26,19 @@ def read_filter(text: str, parameter: str) -> dict[str, Any]:
 
 
 def read_json(text: str, parameter: str) -> Any:
-    """Parse the JSON of a parameter. Raise `BadRequestError` for what JSON has not, and for names that stand twice."""
+    """Parse the JSON of a parameter. Raise `BadRequestError` for what JSON has not, and for names that stand twice.
+
+    It is raised for names and texts that BSON cannot hold, too.
+    """
     try:
-        return loads_as_written(text)
+        found = loads_as_written(text)
     except RefusedValueError as error:
         raise BadRequestError(f"{parameter}: {error.args[1]}", parameter=parameter) from None
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"{parameter} is not JSON: {error}", parameter=parameter) from None
+    if fault := fault_of_texts(found):
+        raise BadRequestError(f"{parameter}: {fault}", parameter=parameter)
+    return found
 
 
 def check_filter(document: Any, parameter: str) -> dict[str, Any]:

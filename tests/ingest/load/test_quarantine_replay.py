@@ -49,8 +49,11 @@ def test_no_text_is_offered_for_binary_data(raw: bytes) -> None:
     assert text_to_mend(entry(raw)) == ""
 
 
-def test_text_with_bytes_that_are_no_utf_8_is_offered_with_a_replacement() -> None:
+def test_what_is_no_text_in_its_encoding_is_offered_with_a_replacement() -> None:
     assert text_to_mend(entry(b'{"type": "\xe9"}')) == '{"type": "\ufffd"}'
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+        raw = '\ufeff{"type": "\ud83d"}'.encode(encoding, "surrogatepass")
+        assert text_to_mend(entry(raw)) == '{"type": "\ufffd"}'
 
 
 LITERAL: dict[str, Any] = {
