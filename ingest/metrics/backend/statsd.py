@@ -22,7 +22,7 @@ from ingest.metrics.backend.text_protocol import path, path_prefix
 from ingest.metrics.exceptions import PostponedError
 from ingest.metrics.identity import Identity
 from ingest.metrics.metric_type import COUNTER, GAUGE, HISTOGRAM, SET, TIMER
-from ingest.wire.number_text import plain_decimal
+from ingest.wire.number_text import plain_decimal, whole_number
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class StatsdBackend(Backend):
     @classmethod
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="statsd's host")
-        parser.add_argument("--port", type=int, default=PORT, help=f"statsd's port (default {PORT})")
+        parser.add_argument("--port", type=whole_number, default=PORT, help=f"statsd's port (default {PORT})")
         parser.add_argument("--protocol", choices=["udp", "tcp"], default="udp", help="how it listens (default udp)")
         parser.add_argument("--prefix", type=path_prefix, default="", help="put before each name, such as shop.")
 
