@@ -16,6 +16,7 @@ from django.urls import resolve
 from aggregates.models import Chart
 from aggregates.web.output_address import output_address
 from tests.support.web.configuration import configure
+from tests.support.web.server import Server, write_aggregate
 
 pytestmark = pytest.mark.django_db
 
@@ -119,3 +120,13 @@ def test_a_login_returns_to_an_output_whose_name_means_something_in_an_address(
     database["zagg.a#b"].insert_one({"_id": "2011-07-01", "value": 1})
     page = client.get("/aggregates/a%23b/").content.decode()
     assert "?next=/aggregates/a%2523b/%23make" in page
+
+
+def test_a_real_server_finds_outputs_by_their_encoded_names(server: Server) -> None:
+    for number, name in enumerate(("a/b", "a/./b", "/", "a//b", "a\nb", "a?b#c", "100%", "é;+*", "x" * 180)):
+        write_aggregate(server.database, name, {"2011-07-01": number}, through=1)
+        status, _, body = server.request(f"api/v1/series/{quote(name, safe='')}/")
+        assert (status, json.loads(body)["series"][0]["data"][0][1]) == (200, number), name
+        assert server.request(f"aggregates/{quote(name, safe='')}/")[0] == 200, name
+        assert server.request(f"api/v1/export/{quote(name, safe='')}.csv")[2].startswith(b"key,value"), name
+    assert server.request("aggregates/")[0] == 200
