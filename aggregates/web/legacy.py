@@ -19,7 +19,7 @@ from aggregates.web.series.query_filter import check_field, read_filter, read_js
 
 MAX_QUERIES = 64
 MAX_RANKED = 100
-_PART = re.compile(r"q-(\d{1,4})\.([a-z]+)\Z")
+_PART = re.compile(r"q-([0-9]{1,4})\.([a-z]+)\Z")
 
 
 def _query_view(view: View) -> View:

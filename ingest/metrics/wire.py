@@ -7,7 +7,6 @@ else. The value of a message of type Batch is a JSON object with the measurement
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,8 +125,8 @@ def unpack(message: bytes | str) -> Measurement | Batch:
 
 
 def _epoch(found: str) -> int:
-    seconds = float(found)
-    if not math.isfinite(seconds) or not 0 <= seconds < 253_402_300_800:  # year 10000
+    seconds = number("epoch", found)
+    if not 0 <= seconds < 253_402_300_800:  # year 10000
         raise WireError(f"{found!r} is not a number of seconds since 1970")
     return int(seconds)
 

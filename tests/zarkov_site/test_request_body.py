@@ -135,7 +135,7 @@ def test_a_form_that_breaks_off_leaves_one_line_in_the_log(server: Server, path:
     before = log.stat().st_size
     url = urlsplit(server.url())
     lines = [f"POST {path} HTTP/1.1", f"Host: {url.netloc}", f"Content-Type: {form}", "Content-Length: 500",
-             f"Cookie: zarkov_csrf={'a' * 32}", "Connection: close"]  # fmt: skip
+             f"Cookie: {server.cookie_name('csrf')}={'a' * 32}", "Connection: close"]  # fmt: skip
     with socket.create_connection((url.hostname, url.port), timeout=90) as connection:
         connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\nn={")
         if ending == "reset":
@@ -244,10 +244,10 @@ def test_queries_logins_and_json_documents_may_be_chunked_too(server: Server) ->
         return exchange(server, plain.encode() + b"\r\n\r\n" + body)
 
     assert post("/q", query, form).json == {"n": {}}
-    cookie = f"Cookie: zarkov_csrf={'a' * 32}"
+    cookie = f"Cookie: {server.cookie_name('csrf')}={'a' * 32}"
     login = f"username=admin&password={PASSWORD.replace(' ', '+')}&csrfmiddlewaretoken={'a' * 32}".encode()
     answer = post("/login/", chunks(login[:20], login[20:]), form, cookie)
-    assert answer.status == 302 and b"Set-Cookie: zarkov_session=" in answer.received
+    assert answer.status == 302 and f"Set-Cookie: {server.cookie_name('session')}=".encode() in answer.received
     made = json.dumps({"name": f"chunked_{uuid.uuid4().hex[:8]}", "task_name": "aggregates.agg_tasks.CommitsByDay",
                        "enabled": False}).encode()  # fmt: skip
     assert send(server, [chunks(made[:9], made[9:])], CHUNKED, path="/api/v1/aggdefs/").status == 201

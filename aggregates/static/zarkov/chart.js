@@ -103,6 +103,12 @@ export class ChartView {
     });
   }
 
+  // Name times in another zone, or in the chart's own if there is none.
+  setZone(zone) {
+    this.zone = zone ?? this.figure.dataset.zone;
+    this.clear();
+  }
+
   // Draw the same data as another kind.
   setKind(kind) {
     this.kind = this.figure.dataset.kind = kind;

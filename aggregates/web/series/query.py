@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from django.conf import settings
 from pymongo.database import Database
 
 from aggregates.web.exceptions import ForbiddenError, TooLargeError
@@ -19,7 +20,8 @@ from aggregates.web.series.points import ChartData
 
 NAMESPACE = "zagg."
 MAX_DOCUMENTS = 250_000
-_NAME = re.compile(r"[^\0$.][^\0$]*\Z")
+_NAME = re.compile(r"[^\0$.\ud800-\udfff][^\0$\ud800-\udfff]*\Z")
+_NAMESPACE_BYTES = 255  # of a database and a collection with the dot between them (MongoDB manual, Limits)
 
 Documents = Iterable[Mapping[str, Any]]
 
@@ -43,16 +45,18 @@ class SeriesQuery:
 
 
 def collection_name(name: str, prefix: str = NAMESPACE) -> str | None:
-    """Return the collection named `prefix + name`, or None if MongoDB does not allow that name.
+    """Return the collection named `prefix + name`, or None if MongoDB or its driver does not allow that name.
 
-    Raise `ForbiddenError` outside `zagg.`.
+    The driver refuses dots at the end and two in a row. Raise `ForbiddenError` outside `zagg.`.
     """
     full = prefix + name
     if not full.startswith(NAMESPACE):
         raise ForbiddenError(f"{full[:120]!r} is outside {NAMESPACE}", collection=full[:120])
     rest = full[len(NAMESPACE) :]
-    possible = _NAME.match(rest) and ".." not in rest and not rest.endswith(".") and len(full.encode()) <= 200
-    return full if possible else None
+    if not _NAME.match(rest) or ".." in rest or rest.endswith(".") or rest.startswith("system."):
+        return None
+    fits = len(f"{settings.ZARKOV.mongo_database}.{full}".encode()) <= _NAMESPACE_BYTES
+    return full if fits else None
 
 
 def list_aggregates(database: Database[dict[str, Any]]) -> list[str]:

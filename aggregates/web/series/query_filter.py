@@ -9,6 +9,7 @@ from typing import Any
 
 from aggregates.web.exceptions import BadRequestError
 from ingest.wire.json_value import loads_as_written
+from ingest.wire.number_text import decimal_number
 from ingest.wire.refusal import RefusedValueError
 from ingest.wire.text_check import fault_of_texts
 
@@ -17,6 +18,7 @@ COMBINE = frozenset({"$and", "$or", "$nor"})
 MAX_DEPTH = 8
 MAX_TERMS = 200
 _FIELD = re.compile(r"[^$\0.][^$\0]*\Z")
+_DIGITS = re.compile(r"[0-9]{1,12}\Z")
 ALLOWED = ", ".join(sorted(COMPARE | COMBINE))
 
 
@@ -60,7 +62,7 @@ def read_number(text: str, parameter: str, least: int, most: int, default: int) 
     """Parse a whole number from `least` to `most`; empty = `default`. Raise `BadRequestError`."""
     if not text:
         return default
-    if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) <= most:
+    if not _DIGITS.match(text) or not least <= int(text) <= most:
         raise BadRequestError(
             f"{parameter} = {text[:60]!r} is not a whole number from {least} to {most}", parameter=parameter
         )
@@ -119,7 +121,8 @@ class _Checker:
 
     def _moment(self, seconds: Any) -> datetime:
         try:
-            return datetime.fromtimestamp(float(seconds), UTC)
+            found = decimal_number(seconds) if isinstance(seconds, str) else float(seconds)
+            return datetime.fromtimestamp(found, UTC)
         except (TypeError, ValueError, OverflowError, OSError):
             raise self._refused(f"$datetime needs seconds since 1970, not {seconds!r}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from typing import Any
 
 import pytest
@@ -105,6 +106,15 @@ def test_an_impossible_batch_is_refused_before_it_reaches_an_aggregate(wrong: di
         unpack(batch_message(right))
     with pytest.raises(WireError):
         unpack(batch_message(wrong))
+
+
+@pytest.mark.parametrize("text", ["1_000", "\u0663", "\uff11", " 5", "5 ", "nan", "inf", "0x1F", "", "-1", "1e300"])
+def test_values_and_times_that_are_no_plain_decimals_are_refused_with_the_text(text: str) -> None:
+    with pytest.raises(WireError, match=re.escape(repr(text))):
+        unpack(f"info|Gauge|n|1|{text}|x")
+    if text not in {"-1", "1e300"}:
+        with pytest.raises(WireError, match=re.escape(repr(text))):
+            unpack(f"info|Gauge|n|{text}|5|x")
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: f"info|Batch|a|{t}|5|x".encode()))

@@ -175,6 +175,20 @@ def test_a_yaml_boolean_is_not_a_port(tmp_path: Path) -> None:
     assert "web_port: True is not allowed" in refusal(tmp_path, file(tmp_path, "web_port: yes"))
 
 
+@pytest.mark.parametrize("text", ["1_000", "\u0663", "\uff11\uff12", "0x1F"])
+@pytest.mark.parametrize("key", ["web_port", "notify.lag_s", "zmr.map_job_size", "journal_max_bytes"])
+def test_a_number_with_other_marks_than_digits_is_refused_with_its_text(key: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(key)) as caught:
+        load({SET_VARIABLE: f"{key}={text}"}, [])
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "Infinity"])
+def test_a_duration_is_finite(text: str) -> None:
+    with pytest.raises(ConfigError, match="lag_s"):
+        load({SET_VARIABLE: f"notify.lag_s={text}"}, [])
+
+
 @pytest.mark.parametrize("text", ["web_port: [", "- 1\n- 2", "web_port: {a: 1}", "zmr: {nope: 1}", "zmr: 3"])
 def test_an_invalid_file_is_reported_by_name(tmp_path: Path, text: str) -> None:
     assert "given.yaml" in refusal(tmp_path, file(tmp_path, text))
