@@ -102,3 +102,10 @@ def test_one_longer_period_that_no_task_was_asked_for_yet_does_not_make_the_grid
     keys = keys_of("quarters that begin on a Monday")
     found = filled(keys, KeyTime("UTC", 91 * 86_400, 20), "zero")
     assert (found.step, len(found.series[0].data)) == ("P91D", len(keys))
+
+
+def test_a_shorter_period_that_no_task_was_asked_for_yet_does_not_make_the_grid_one_of_days() -> None:
+    keys = keys_of("half months")
+    for step in ("varies/1296000/1296000", 15 * 86_400, 16 * 86_400):
+        found = filled(keys, KeyTime("UTC", step, 20), "zero")
+        assert len(found.series[0].data) == len(keys)
