@@ -93,18 +93,16 @@ def _agreeing(clock: Spacing, said: Sequence[Step], usual: Step | None) -> Granu
 
 
 def _uneven(clock: Spacing, said: Sequence[Step], usual: Step | None) -> Granularity | None:
-    """Return periods that vary if the starts lie at no grid of the usual length, but are never much nearer than that.
+    """Return periods that vary if the starts lie at no grid that keys say, but are never much nearer than these say.
 
-    Such as 13 weeks and, in a year whose keys nobody had asked yet, 14. Only for days and more that are no months.
+    Such as 13 weeks and, in a year whose keys nobody had asked yet, 14. Only for days and more.
     """
-    if (
-        usual is None
-        or usual not in said
-        or period_length.months(usual)
-        or period_length.seconds(usual) < _LEAST_S["day"]
-    ):
+    if usual is None or not said:
         return None
-    return clock.fitting(period_length.of_varying(period_length.seconds(usual), period_length.seconds(usual)))
+    shortest = min(period_length.least_s(step) or period_length.seconds(step) for step in said)
+    if shortest < _LEAST_S["day"]:
+        return None
+    return clock.fitting(period_length.of_varying(period_length.seconds(usual), shortest))
 
 
 def _unsaid(clock: Spacing, said: Granularity) -> Granularity:
