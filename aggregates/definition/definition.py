@@ -12,7 +12,7 @@ from typing import Any
 from bson import json_util
 from bson.errors import BSONError
 
-from aggregates.definition.fields import check_texts
+from aggregates.definition.fields import check_storable
 from aggregates.definition.filter_check import check_conditions, letters_of_regex
 from aggregates.exceptions import DefinitionError
 from ingest.wire.extended_json import value_of
@@ -82,7 +82,7 @@ def check_filter(value: Any) -> dict[str, Any]:
     """
     if not isinstance(value, Mapping):
         raise DefinitionError(f'filter must be a document such as {{"type": "commit"}}, not {value!r}', "filter")
-    check_texts("filter", value)
+    check_storable("filter", value)
     try:
         decoded: dict[str, Any] = json.loads(json_util.dumps(value), object_hook=_filter_value)
     except RefusedValueError as error:
@@ -142,5 +142,5 @@ def check_params(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(k, str) and k.isidentifier() for k in value):
         raise DefinitionError(f'params must be an object such as {{"project": "celery"}}, not {value!r}', "params")
     check_json(value, "params")
-    check_texts("params", value)
+    check_storable("params", value)
     return dict(value)

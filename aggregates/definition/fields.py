@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from aggregates.exceptions import DefinitionError, known
 from ingest.wire.text_check import fault_of_texts
+from mapreduce.codec import NOT_BSON, encode, why_not_bson
 from mapreduce.exceptions import SpecError
 from mapreduce.job.value_check import path
 
@@ -68,13 +69,17 @@ def _check_text(name: str, value: Any, longest: int | None) -> None:
         raise DefinitionError(
             f"{name} {value[:40]!r}... has {len(value)} characters: at most {longest} are allowed", name
         )
-    check_texts(name, value)
+    check_storable(name, value)
 
 
-def check_texts(name: str, value: Any) -> None:
-    """Raise `DefinitionError` if a text or name in a value of JSON cannot be kept in MongoDB or Django's database."""
+def check_storable(name: str, value: Any) -> None:
+    """Raise `DefinitionError` if a text, name or number of JSON cannot be kept in MongoDB or Django's database."""
     if fault := fault_of_texts(value, nul_in_values=False):
         raise DefinitionError(f"{name}: {fault}, which cannot be stored", name)
+    try:
+        encode({name: value})
+    except NOT_BSON as error:
+        raise DefinitionError(f"{name} has {why_not_bson(error)}", name) from None
 
 
 @lru_cache(maxsize=1024)

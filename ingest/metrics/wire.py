@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from . import value_check
@@ -73,11 +74,17 @@ def pack_measurement(measurement: Measurement) -> str:
         measurement.level,
         measurement.type,
         measurement.name,
-        str(measurement.value),
+        _plain(measurement.value),
         str(measurement.epoch),
         measurement.source,
     )
     return "|".join(map(encode, fields))
+
+
+def _plain(value: float | str) -> str:
+    """Return a value as text, numbers without an exponent: a reader of 2013 may know none."""
+    found = str(value)
+    return format(Decimal(found), "f") if isinstance(value, float) and "e" in found else found
 
 
 def pack_batch(batch: Batch) -> bytes:

@@ -95,9 +95,13 @@ def test_an_aggregate_with_such_a_text_is_refused_and_not_stored(client: Client,
         ("id_key", "a.$b"),
         ("id_key", "a."),
         ("output", "n" * 101),
+        ("filter", {"context.v": {"$lt": 2**63}}),
+        ("filter", {"type": {"$in": ["a", -(2**63) - 1]}}),
+        ("params", {"n": 10**30}),
+        ("params", {"n": [{"deep": 2**64}]}),
     ],
 )
-def test_names_that_mongodb_cannot_have_are_refused(client: Client, field: str, value: Any) -> None:
+def test_names_and_numbers_that_mongodb_cannot_have_are_refused(client: Client, field: str, value: Any) -> None:
     asked = json.dumps({"name": "other", "task_name": TASK, field: value})
     assert_refused(client.post("/api/v1/aggdefs/", asked, content_type="application/json"), field)
 

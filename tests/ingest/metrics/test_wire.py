@@ -49,6 +49,8 @@ def test_a_batch_is_unpacked_as_it_was_packed(data: st.DataObject) -> None:
 
 def test_the_format_is_that_of_2013_and_only_three_characters_are_encoded() -> None:
     assert pack_measurement(Measurement("info", "Gauge", "a b/ü", 0, 5, "x")) == "info|Gauge|a b/ü|0|5|x"
+    for value, plain in ((4e-5, "0.00004"), (-1.25e-9, "-0.00000000125"), (1e22, "1" + "0" * 22), (12, "12")):
+        assert pack_measurement(Measurement("info", "Gauge", "a", value, 5, "x")) == f"info|Gauge|a|{plain}|5|x"
     assert pack_measurement(Measurement("info", "Gauge", "50%|\n", 1.5, 5, "x")) == "info|Gauge|50%25%7C%0A|1.5|5|x"
     assert unpack(b"info|counter|deaths|5|1300000000|deathstar") == Measurement(
         "info", "Counter", "deaths", 5, 1300000000, "deathstar"
