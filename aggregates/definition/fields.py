@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from aggregates.exceptions import DefinitionError, known
+from ingest.time_zone import is_zone, zone_advice
 
 FIELDS = (  # what people set, besides the name
     "description", "task_name", "params", "inputs", "id_key", "settle_s", "filter", "output", "realtime", "interval_s",
@@ -63,22 +62,10 @@ def _check_text(name: str, value: Any, longest: int | None) -> None:
         )
 
 
-@lru_cache(maxsize=1024)
-def is_zone(name: str) -> bool:
-    """Return True if `name` is in the IANA time zone database."""
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError; folders of the database an OSError
-        return False
-    return True
-
-
 def check_zone(name: str) -> None:
     """Raise `DefinitionError` unless this is a time zone, or empty for the configured one."""
     if name and not is_zone(name):
-        raise DefinitionError(
-            f"crontab_zone {name!r} is not a time zone: use an IANA name such as Europe/Berlin", "crontab_zone"
-        )
+        raise DefinitionError(f"crontab_zone {name!r} is not a time zone: use {zone_advice(name)}", "crontab_zone")
 
 
 FOREIGN = ("admin", "config", "local")  # MongoDB's own databases: users, shards, oplog
