@@ -48,7 +48,7 @@ class WallClock:
     def reading(self, instant: datetime) -> datetime:
         """Return what the clock shows at an aware datetime."""
         try:
-            return instant.astimezone(self.zone).replace(tzinfo=None, fold=0)
+            return self._local(instant).replace(tzinfo=None, fold=0)
         except OverflowError:
             return MIN_READING if instant.year < 5000 else MAX_READING
 
@@ -98,7 +98,7 @@ class WallClock:
     def offset(self, instant: datetime) -> timedelta:
         """Return what the clock is ahead of UTC at an aware datetime in UTC."""
         try:
-            offset = instant.astimezone(self.zone).utcoffset()
+            offset = self._local(instant).utcoffset()
         except OverflowError:  # at the ends of time, where the reading has no year
             offset = self._offset_at(instant.replace(tzinfo=None))
         assert offset is not None
@@ -129,6 +129,14 @@ class WallClock:
         assert before is not None
         assert after is not None
         return before, after
+
+    def _local(self, instant: datetime) -> datetime:
+        try:
+            return instant.astimezone(self.zone)
+        except (NotImplementedError, ValueError):  # a tzinfo without `dst`, which Python needs for this
+            reading = instant.astimezone(UTC).replace(tzinfo=None)
+            near = reading + (self._offset_at(reading) or timedelta(0))
+            return (reading + (self._offset_at(near) or timedelta(0))).replace(tzinfo=self.zone)
 
     def _offset_at(self, reading: datetime) -> timedelta | None:
         if isinstance(self.zone, ZoneInfo):

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from aggregates.exceptions import DefinitionError, known
+from ingest.time_zone import is_zone, zone_advice
 from ingest.wire.text_check import fault_of_texts
 from mapreduce.codec import NOT_BSON, encode, why_not_bson
 from mapreduce.exceptions import SpecError
@@ -82,22 +81,10 @@ def check_storable(name: str, value: Any) -> None:
         raise DefinitionError(f"{name} has {why_not_bson(error)}", name) from None
 
 
-@lru_cache(maxsize=1024)
-def is_zone(name: str) -> bool:
-    """Return True if `name` is in the IANA time zone database."""
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError; folders of the database an OSError
-        return False
-    return True
-
-
 def check_zone(name: str) -> None:
     """Raise `DefinitionError` unless this is a time zone, or empty for the configured one."""
     if name and not is_zone(name):
-        raise DefinitionError(
-            f"crontab_zone {name!r} is not a time zone: use an IANA name such as Europe/Berlin", "crontab_zone"
-        )
+        raise DefinitionError(f"crontab_zone {name!r} is not a time zone: use {zone_advice(name)}", "crontab_zone")
 
 
 FOREIGN = ("admin", "config", "local")  # MongoDB's own databases: users, shards, oplog

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregates.clock import MAX_INSTANT, MIN_INSTANT, wall_clock
-from tests.support.aggregates.zones import Fixed, OfPytz, Summer, of_file
+from tests.support.aggregates.zones import Fixed, OfPytz, Summer, WithoutDst, of_file
 
 ZONES = [
     "UTC",
@@ -127,7 +127,9 @@ def test_a_fixed_offset_is_found_again_by_its_name(zone: tzinfo, name: str) -> N
     assert wall_clock(name).fixed_offset == clock.fixed_offset == at("2011-07-01").replace(tzinfo=zone).utcoffset()
 
 
-@pytest.mark.parametrize("zone", [of_file("Europe/Berlin"), Summer(), tz.tzstr("CET-1CEST,M3.5.0,M10.5.0/3")])
+@pytest.mark.parametrize(
+    "zone", [of_file("Europe/Berlin"), Summer(), WithoutDst(), tz.tzstr("CET-1CEST,M3.5.0,M10.5.0/3")]
+)
 def test_a_zone_without_a_name_keeps_its_own_rules(zone: tzinfo) -> None:
     clock = wall_clock(zone)
     assert clock.name == ""

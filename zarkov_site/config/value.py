@@ -6,9 +6,10 @@ import ipaddress
 import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field
+
+from ingest.time_zone import is_zone, zone_advice
 
 _SIZE_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _SIZE = re.compile(r"\s*(\d+)\s*([a-zA-Z]*)\s*\Z", re.ASCII)
@@ -205,10 +206,8 @@ def _sync(value: str) -> str:
 
 
 def _zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("use a name in the IANA time zone database, such as UTC or Europe/Berlin") from None
+    if not is_zone(value):
+        raise ValueError(f"use {zone_advice(value)}")
     return value
 
 

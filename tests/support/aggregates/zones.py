@@ -36,6 +36,13 @@ class Summer(tzinfo):
         return timedelta(hours=dt is not None and 4 <= dt.month <= 9)
 
 
+class WithoutDst(tzinfo):
+    """The same offsets, from a class that defines nothing else."""
+
+    def utcoffset(self, dt: datetime | None) -> timedelta:
+        return Summer().utcoffset(dt)
+
+
 class Fixed(tzinfo):
     """A fixed offset that answers nothing but that, and nothing without a date."""
 

@@ -149,6 +149,8 @@ def test_exposed_sockets_can_be_allowed(tmp_path: Path) -> None:
         ({"ZARKOV_BSON_BIND_ADDRESS": "localhost:1"}, ["bson_bind_address: 'localhost:1'", "tcp://HOST:PORT"]),
         ({"ZARKOV_BSON_BIND_ADDRESS": "tcp://h:70000"}, ["tcp://h:70000", "tcp://HOST:PORT"]),
         ({"ZARKOV_TIME_ZONE": "Mars/Base"}, ["time_zone: 'Mars/Base'", "Europe/Berlin"]),
+        ({"ZARKOV_TIME_ZONE": "localtime"}, ["time_zone: 'localtime'", "ZARKOV_TIME_ZONE", "such as UTC"]),
+        ({"ZARKOV_TIME_ZONE": "right/Asia/Tokyo"}, ["time_zone: 'right/Asia/Tokyo'", "use Asia/Tokyo"]),
         ({"ZARKOV_MONGO_URI": "localhost"}, ["mongo_uri: 'localhost'", "mongodb://"]),
         ({"ZARKOV_MONGO_DATABASE": "a.b"}, ["mongo_database: 'a.b'"]),
         ({"ZARKOV_JOURNAL_MAX_BYTES": "2 XiB"}, ["journal_max_bytes: '2 XiB'"]),
