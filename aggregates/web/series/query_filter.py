@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ COMBINE = frozenset({"$and", "$or", "$nor"})
 MAX_DEPTH = 8
 MAX_TERMS = 200
 _FIELD = re.compile(r"[^$\0.][^$\0]*\Z")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # a pair has become one character; UTF-8 has none (RFC 3629)
 _DIGITS = re.compile(r"[0-9]{1,12}\Z")
 ALLOWED = ", ".join(sorted(COMPARE | COMBINE))
 
@@ -29,7 +31,13 @@ def read_filter(text: str, parameter: str) -> dict[str, Any]:
 def read_json(text: str, parameter: str) -> Any:
     """Parse the JSON of a parameter. Raise `BadRequestError` for what JSON has not, and for names that stand twice."""
     try:
-        return loads_as_written(text)
+        found = loads_as_written(text)
+        if "\\u" in text and _LONE_SURROGATE.search(json.dumps(found, default=str, ensure_ascii=False)):
+            raise BadRequestError(
+                f"{parameter}: half of a pair of surrogates is no character: write both, such as \\ud83d\\ude00",
+                parameter=parameter,
+            )
+        return found
     except RefusedValueError as error:
         raise BadRequestError(f"{parameter}: {error.args[1]}", parameter=parameter) from None
     except (ValueError, RecursionError) as error:

@@ -67,7 +67,11 @@ def asked_span(given: Mapping[str, str], default_zone: str, now: datetime) -> Ti
 
 
 def read_zone(name: str, default: str) -> str:
-    """Return `name` if it is a time zone, `default` if it is empty. Raise `BadRequestError` otherwise."""
+    """Return `name` if it is a time zone, `default` if it is empty. Raise `BadRequestError` otherwise.
+
+    A "+" in an address arrives as a space, and no time zone has one: `Etc/GMT+5`.
+    """
+    name = name.replace(" ", "+")
     if name and not is_zone(name):
         raise BadRequestError(
             f"tz = {name[:60]!r} is not a time zone: use a name such as Europe/Berlin", parameter="tz"

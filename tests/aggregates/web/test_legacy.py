@@ -226,3 +226,17 @@ def test_values_without_a_json_form_are_converted(open_site: Any, aggregate: Agg
 def test_only_get_and_post_are_allowed(open_site: Any, client: Client) -> None:
     assert client.delete("/q").status_code == 405
     assert client.put("/collections").status_code == 405
+
+
+def test_null_in_a_query_is_the_same_as_nothing(open_site: Any, aggregate: Aggregate, client: Client) -> None:
+    aggregate("a", {"2024-01-01": 1})
+    plain = client.get("/q", {"x": json.dumps({"c": "a"})}).json()
+    nothing = client.get("/q", {"x": json.dumps({"c": "a", "b": None, "e": None, "p": None})})
+    assert (nothing.status_code, nothing.json()) == (200, plain)
+
+
+@pytest.mark.parametrize("part", ["b", "c", "p"])
+def test_half_a_surrogate_in_a_query_is_refused(open_site: Any, client: Client, part: str) -> None:
+    asked = json.dumps({"c": "a", "p": "zagg."} | {part: "zagg.\ud800"})
+    answer = client.get("/q", {"x": asked})
+    assert (answer.status_code, "surrogates" in answer.json()["error"]["message"]) == (400, True)

@@ -105,6 +105,7 @@ def test_a_span_includes_both_ends_and_can_be_open() -> None:
 def test_zones_are_names_of_the_time_zone_database() -> None:
     assert is_zone("Europe/Berlin") and not is_zone("Europe") and not is_zone("../etc/passwd") and not is_zone("Mars")
     assert read_zone("", "UTC") == "UTC"
+    assert read_zone("Etc/GMT 5", "UTC") == "Etc/GMT+5"
     with pytest.raises(BadRequestError, match="tz = 'Mars'"):
         read_zone("Mars", "UTC")
 
