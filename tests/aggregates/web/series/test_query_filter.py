@@ -88,6 +88,15 @@ def test_numbers_in_addresses_are_digits_within_their_limits(text: str) -> None:
     assert read_number("007", "limit", 1, 500, 100) == 7
 
 
+@pytest.mark.parametrize(
+    "text", ['{"a": "\\ud800"}', '{"\\udfff": 1}', '{"a": {"$in": ["x\\ud83d"]}}', '{"a": "\\ude00\\ud83d"}']
+)
+def test_half_a_pair_of_surrogates_is_refused(text: str) -> None:
+    with pytest.raises(BadRequestError, match="f: .*half of a surrogate pair"):
+        read_filter(text, "f")
+    assert read_filter('{"a": "\\ud83d\\ude00", "b": "\\\\ud800"}', "f") == {"a": "\U0001f600", "b": "\\ud800"}
+
+
 @pytest.mark.parametrize("name", ["$where", "", "a..b", "a.", "a\0b", "x" * 300, 7, None])
 def test_invalid_field_names_are_refused(name: Any) -> None:
     with pytest.raises(BadRequestError, match="is not a field name"):
