@@ -3,14 +3,18 @@
 A reading is a naive datetime, what the clock on the wall shows; an instant is an aware datetime in UTC. Where clocks
 are set back, a reading occurs twice; where they are set forward, some readings never occur (PEP 495 calls them fold and
 gap). Results are clamped to the years 1 to 9999, where datetime ends; nothing here raises `OverflowError`.
+
+Any tzinfo will do. One that tells a name of the time zone database is that zone, one that never changes its offset is
+that offset; another keeps its own rules, but has no name by which other processes could find it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 MIN_READING: Final = datetime.min
@@ -21,7 +25,8 @@ _TICK = timedelta(microseconds=1)  # the resolution of datetime
 _SECOND = timedelta(seconds=1)
 _FIRST_CHANGE = datetime(1800, 1, 1, tzinfo=UTC)  # no zone of the database had changed its offset before
 _PROBE = timedelta(days=3)  # shorter than any offset has lasted (Africa/Freetown, four days in 1939)
-_OFFSET = re.compile(r"([+-])(\d\d):(\d\d)(?::(\d\d))?\Z", re.ASCII)
+_OFFSET = re.compile(r"([+-])(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{6}))?)?\Z", re.ASCII)
+_SAMPLES = tuple(datetime(year, month, 1, 12) for year in range(1850, 2050, 5) for month in range(1, 13))
 
 
 class WallClock:
@@ -29,19 +34,21 @@ class WallClock:
 
     def __init__(self, zone: tzinfo) -> None:
         self.zone: Final = zone
-        self.fixed_offset: Final = zone.utcoffset(None)  # None if the offset may change
+        self.fixed_offset: Final = zone.utcoffset(None) if isinstance(zone, timezone) else None  # None: it may change
 
     @property
     def name(self) -> str:
         """Return the name by which `wall_clock` finds the zone: `UTC`, `Europe/Berlin`, `+02:00`; "" if it has none."""
+        if isinstance(self.zone, ZoneInfo):
+            return self.zone.key or ""
         if self.fixed_offset is None:
-            return str(getattr(self.zone, "key", ""))
+            return ""
         return str(self.zone).removeprefix("UTC") or "UTC"
 
     def reading(self, instant: datetime) -> datetime:
         """Return what the clock shows at an aware datetime."""
         try:
-            return instant.astimezone(self.zone).replace(tzinfo=None, fold=0)
+            return self._local(instant).replace(tzinfo=None, fold=0)
         except OverflowError:
             return MIN_READING if instant.year < 5000 else MAX_READING
 
@@ -91,9 +98,9 @@ class WallClock:
     def offset(self, instant: datetime) -> timedelta:
         """Return what the clock is ahead of UTC at an aware datetime in UTC."""
         try:
-            offset = instant.astimezone(self.zone).utcoffset()
+            offset = self._local(instant).utcoffset()
         except OverflowError:  # at the ends of time, where the reading has no year
-            offset = self.zone.utcoffset(instant.replace(tzinfo=None))
+            offset = self._offset_at(instant.replace(tzinfo=None))
         assert offset is not None
         return offset
 
@@ -117,11 +124,24 @@ class WallClock:
         """Return the offsets of the first and the second occurrence; the first is smaller only if there is none."""
         if self.fixed_offset is not None:
             return self.fixed_offset, self.fixed_offset
-        offset = self.zone.utcoffset
+        offset = self._offset_at
         before, after = offset(reading.replace(fold=0) if reading.fold else reading), offset(reading.replace(fold=1))
         assert before is not None
         assert after is not None
         return before, after
+
+    def _local(self, instant: datetime) -> datetime:
+        try:
+            return instant.astimezone(self.zone)
+        except (NotImplementedError, ValueError):  # a tzinfo without `dst`, which Python needs for this
+            reading = instant.astimezone(UTC).replace(tzinfo=None)
+            near = reading + (self._offset_at(reading) or timedelta(0))
+            return (reading + (self._offset_at(near) or timedelta(0))).replace(tzinfo=self.zone)
+
+    def _offset_at(self, reading: datetime) -> timedelta | None:
+        if isinstance(self.zone, ZoneInfo):
+            return self.zone.utcoffset(reading)
+        return reading.replace(tzinfo=self.zone).utcoffset()  # other classes may want to see themselves in it
 
     def _jump(self, reading: datetime, before: timedelta, after: timedelta) -> datetime:
         """Return the instant at which the offset changes from `before` to `after`, which is a whole second."""
@@ -139,11 +159,16 @@ class WallClock:
 
 
 def wall_clock(zone: str | tzinfo) -> WallClock:
-    """Return the clock of a zone, given by its IANA name, an offset such as `+02:00`, or a tzinfo.
+    """Return the clock of a zone, given by its IANA name, an offset such as `+02:00`, or any tzinfo.
 
-    Raise `zoneinfo.ZoneInfoNotFoundError` or `ValueError` for a name that is unknown.
+    Raise `zoneinfo.ZoneInfoNotFoundError` or `ValueError` for a name that is unknown, and whatever a tzinfo raises.
     """
-    return _by_name(zone) if isinstance(zone, str) else _by_zone(zone)
+    if isinstance(zone, str):
+        return _by_name(zone)
+    try:
+        return _by_zone(zone)
+    except TypeError:  # not hashable, as those of dateutil
+        return _by_identity(_Identity(zone))
 
 
 @lru_cache(maxsize=1024)
@@ -151,18 +176,62 @@ def _by_name(name: str) -> WallClock:
     if name == "UTC":
         return _by_zone(UTC)
     if match := _OFFSET.match(name):
-        offset = timedelta(hours=int(match[2]), minutes=int(match[3]), seconds=int(match[4] or 0))
+        hours, minutes, seconds, microseconds = (int(part or 0) for part in match.groups()[1:])
+        offset = timedelta(hours=hours, minutes=minutes, seconds=seconds, microseconds=microseconds)
         return _by_zone(timezone(-offset if match[1] == "-" else offset))
     return _by_zone(ZoneInfo(name))
 
 
 @lru_cache(maxsize=1024)
 def _by_zone(zone: tzinfo) -> WallClock:
-    name = getattr(zone, "key", None) or getattr(zone, "zone", None)  # of zoneinfo, of pytz
-    if isinstance(name, str):
-        return WallClock(UTC if name == "UTC" else ZoneInfo(name))
-    offset = zone.utcoffset(None)  # None if the zone has no name, but changes its offset
+    return _clock_of(zone)
+
+
+class _Identity:
+    """A tzinfo that is looked up as the object it is."""
+
+    def __init__(self, zone: tzinfo) -> None:
+        self.zone = zone
+
+    def __hash__(self) -> int:
+        return id(self.zone)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.zone is other.zone
+
+
+@lru_cache(maxsize=1024)
+def _by_identity(identity: _Identity) -> WallClock:
+    return _clock_of(identity.zone)
+
+
+def _clock_of(zone: tzinfo) -> WallClock:
+    for name in _names(zone):
+        try:
+            return WallClock(UTC if name == "UTC" else ZoneInfo(name))
+        except (ValueError, KeyError, OSError):  # no name of the database; ZoneInfoNotFoundError is a KeyError
+            continue
+    offset = _fixed_offset(zone)
     return WallClock(zone if offset is None else timezone(offset) if offset else UTC)
+
+
+def _names(zone: tzinfo) -> Iterator[str]:
+    """Yield what may be the name of a zone: that of zoneinfo, of pytz, and of the file that dateutil has read."""
+    for attribute in ("key", "zone", "_filename"):
+        name: Any = getattr(zone, attribute, None)
+        if isinstance(name, str):
+            yield name.rpartition("/zoneinfo/")[2].removeprefix("posix/")  # `posix/` are the same zones once more
+
+
+def _fixed_offset(zone: tzinfo) -> timedelta | None:
+    """Return the offset of a zone that always has the same; None if it changes.
+
+    Only `datetime.timezone` is believed without a date: others answer with their standard time, or with zero.
+    """
+    if isinstance(zone, timezone):
+        return zone.utcoffset(None)
+    offsets = {sample.replace(tzinfo=zone).utcoffset() for sample in _SAMPLES}
+    return offsets.pop() if len(offsets) == 1 else None
 
 
 def clamp(moment: datetime) -> datetime:

@@ -10,7 +10,7 @@ from aggregates.web.pages import streams, views
 urlpatterns = [
     path("", views.overview, name="overview"),
     path("aggregates/", views.aggregates, name="aggregates"),
-    path("aggregates/<str:name>/", views.aggregate, name="aggregate"),
+    path("aggregates/<output:name>/", views.aggregate, name="aggregate"),
     path("charts/", views.charts, name="charts"),
     path("charts/<slug:slug>/", views.chart, name="chart"),
     path("dashboards/", views.dashboards, name="dashboards"),

@@ -18,6 +18,7 @@ SERVER_ONLY = {
         "json_reader",
         "json_value",
         "number_text",
+        "text_check",
         "stored_event",
         "extended_json",
         "text_encoding",

@@ -10,7 +10,7 @@ import datetime
 import math
 import struct
 import uuid
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping
 from decimal import Context
 from typing import Any
 
@@ -18,6 +18,7 @@ from bson.binary import Binary
 from bson.code import Code
 from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
+from bson.int64 import Int64
 from bson.max_key import MaxKey
 from bson.min_key import MinKey
 from bson.objectid import ObjectId
@@ -57,7 +58,7 @@ def _normal(value: Any) -> Any:
         return _date(value)
     if isinstance(value, bytes | uuid.UUID):
         return _binary(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {_field(name): _normal(item) for name, item in value.items()}
     if isinstance(value, list | tuple):  # inside a document only
         return [_normal(item) for item in value]
@@ -73,7 +74,7 @@ def _text(value: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise KeyRefusedError(f"key {value!r}: must be text that can be encoded as UTF-8") from None
-    return str(value)
+    return str.__str__(value)  # of a subclass such as an enumeration its text, which is what BSON stores
 
 
 def _field(name: Any) -> str:
@@ -138,7 +139,8 @@ def _binary(value: bytes | uuid.UUID) -> Any:
 def canonical(key: Any) -> bytes:
     """Return bytes that are equal exactly if the normalised keys are equal, and that define a total order of keys.
 
-    Strings sort by code point. The order is the engine's, not MongoDB's.
+    Strings sort by code point. The order is the engine's, not MongoDB's. `key` is normalised, or was when it was
+    encoded: BSON gives whole numbers beyond 32 bits back as `Int64`.
     """
     kind = type(key)
     if kind is str:
@@ -149,14 +151,27 @@ def canonical(key: Any) -> bytes:
         return b"{" + b"".join(_sized(name.encode()) + _sized(canonical(item)) for name, item in key.items())
     if kind is list:
         return b"[" + b"".join(_sized(canonical(item)) for item in key)
-    return _SCALARS[kind](key)  # type: ignore[no-any-return]
+    scalar = _SCALARS.get(kind) or next((_SCALARS[base] for base in kind.__mro__ if base in _SCALARS), None)
+    return scalar(key) if scalar else canonical(_normal(key))
+
+
+def as_written(key: Any) -> Any:
+    """Return a key, which was normalised and encoded, as it was before: `Int64` is for tasks an ordinary number."""
+    kind = type(key)
+    if kind is str or kind is int or (kind is dict and not any(type(item) in _ENLARGED for item in key.values())):
+        return key
+    return normalise(key)
+
+
+_ENLARGED = frozenset({Int64, dict, list})
 
 
 def _sized(part: bytes) -> bytes:
     return struct.pack(">I", len(part)) + part
 
 
-_SCALARS: dict[type, Any] = {
+_SCALARS: dict[type, Callable[[Any], bytes]] = {
+    Int64: lambda key: canonical(int(key)),
     type(None): lambda _: b"0",
     bool: lambda key: b"T" if key else b"F",
     float: lambda key: b"D" + struct.pack(">d", key),

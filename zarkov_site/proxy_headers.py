@@ -7,6 +7,7 @@ these headers is removed.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -18,6 +19,8 @@ _HEADERS = (FOR, PROTO, HOST, PREFIX, "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED
 _WITH_PORT = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|(\d+\.\d+\.\d+\.\d+))(?::\d+)?\Z")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+log = logging.getLogger(__name__)
+
 Environ = dict[str, Any]
 Application = Callable[[Environ, Any], Iterable[bytes]]
 
@@ -29,6 +32,7 @@ class ProxyHeaders:
         self._application = application
         self._networks = [ipaddress.ip_network(network) for network in proxies]
         self._public = public
+        self._warned = False  # of a peer that may be a proxy which nobody has named
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         """Change `environ` in place, so that the server's access log has the real client, too."""
@@ -36,6 +40,8 @@ class ProxyHeaders:
         trusted = peer is not None and self._trusts(peer)
         given = {name: str(environ.pop(name, "")) for name in _HEADERS}
         by_proxy = trusted and any(given.values())
+        if not trusted and given[FOR] and self._is_public(environ):
+            self._warn(peer)
         if trusted:
             hops = self._client(environ, given[FOR])
             if host := _said(given[HOST], hops):
@@ -43,6 +49,14 @@ class ProxyHeaders:
             self._scheme(environ, _said(given[PROTO], hops).lower())
         self._path(environ, by_proxy=by_proxy)
         return self._application(environ, start_response)
+
+    def _warn(self, peer: Address | None) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "forwarded headers ignored peer=%s: if it is your proxy, add it to the setting trusted_proxies, else "
+                "all clients count as one and cookies are not Secure", peer,
+            )  # fmt: skip
 
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
@@ -71,7 +85,8 @@ class ProxyHeaders:
             environ["wsgi.url_scheme"] = self._public.scheme
 
     def _is_public(self, environ: Environ) -> bool:
-        assert self._public is not None
+        if self._public is None:
+            return False
         default = {"http": ":80", "https": ":443"}[self._public.scheme]
         return str(environ.get("HTTP_HOST", "")).lower().removesuffix(default) == self._public.authority
 

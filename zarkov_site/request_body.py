@@ -1,4 +1,4 @@
-"""Give Django the body of a request as it expects it: of known length, and whole.
+"""Give Django the body of a request as it expects it: of known length, whole, and in UTF-8.
 
 A WSGI application (PEP 3333) around the site. Django reads `Content-Length` bytes and nothing of a body that comes in
 chunks (RFC 9112, section 7.1); the server decodes the chunks and says so by `wsgi.input_terminated`.
@@ -6,6 +6,7 @@ chunks (RFC 9112, section 7.1); the server decodes the chunks and says so by `ws
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
 from django.core.handlers.wsgi import WSGIRequest
+from django.utils.http import parse_header_parameters
 
 from aggregates.web.body_error import BrokenBodyError
 from aggregates.web.body_limit import MAX_BODY_BYTES, MAX_DRAINED_BYTES
@@ -22,6 +24,7 @@ from aggregates.web.middleware import unknown_host
 
 MEMORY_BYTES = 2**18  # of one body; what is beyond goes to a temporary file
 _STEP_BYTES = 2**16
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _STATUS = {400: "400 Bad Request", 413: "413 Content Too Large", 501: "501 Not Implemented"}
 
 Environ = dict[str, Any]
@@ -58,6 +61,36 @@ class WholeBody:
             return _answer(error, start_response)
         with body:
             return self._application(_with_body(environ, body, length_bytes), start_response)
+
+
+class TextInUtf8:
+    """Call `application` with a request whose address and text are UTF-8; answer 400 itself for a form that is not.
+
+    Django reads the address, too, in the `charset` of the body: some make texts of it that are no Unicode, and with
+    others, such as `hex`, it fails. An address has no such encoding (RFC 3986, section 2.5), and JSON is UTF-8 or names
+    its encoding by a byte order mark.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        """Leave out a `charset` that is not UTF-8."""
+        kind, parameters = parse_header_parameters(environ.get("CONTENT_TYPE") or "")
+        charset = parameters.get("charset", "utf-8")
+        if not _is_other_than_utf_8(charset):
+            return self._application(environ, start_response)
+        if kind in _FORMS:
+            error = BadRequestError(f"charset={charset[:60]} is not read in a form: send UTF-8", parameter="charset")
+            return _answer(error, start_response)
+        return self._application(environ | {"CONTENT_TYPE": kind}, start_response)
+
+
+def _is_other_than_utf_8(charset: str) -> bool:
+    try:
+        return codecs.lookup(charset).name not in ("utf-8", "ascii")
+    except LookupError:
+        return False  # Django leaves an unknown one out, too
 
 
 class PromisedInput:

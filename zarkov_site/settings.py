@@ -37,6 +37,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "aggregates.web.middleware.HeadWithoutBody",
     "aggregates.web.metrics.request_metrics.RequestMetrics",
     "aggregates.web.middleware.CookieScope",
     "django.middleware.security.SecurityMiddleware",
@@ -45,7 +46,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "aggregates.web.middleware.KnownHost",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "aggregates.web.middleware.SlashAtEnd",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -115,9 +116,10 @@ WHITENOISE_USE_FINDERS = True
 
 # Names of our own, so that no other application on the same host overwrites a cookie. Path and Secure depend on the
 # request, see aggregates.web.middleware.
-SESSION_COOKIE_NAME = cookie_name("session", ZARKOV.public, ZARKOV.web_port)
-CSRF_COOKIE_NAME = cookie_name("csrf", ZARKOV.public, ZARKOV.web_port)
-LANGUAGE_COOKIE_NAME = cookie_name("language", ZARKOV.public, ZARKOV.web_port)
+_cookie_name = partial(cookie_name, public=ZARKOV.public, web_port=ZARKOV.web_port, home=ZARKOV.folder.root)
+SESSION_COOKIE_NAME = _cookie_name("session")
+CSRF_COOKIE_NAME = _cookie_name("csrf")
+LANGUAGE_COOKIE_NAME = _cookie_name("language")
 SESSION_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "aggregates.web.pages.page_access.csrf_failure"
 CSRF_TRUSTED_ORIGINS = [ZARKOV.public.origin] if ZARKOV.public else []

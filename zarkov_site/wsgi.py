@@ -7,8 +7,10 @@ from django.core.wsgi import get_wsgi_application
 
 from zarkov_site.processes.process import end_with_parent
 from zarkov_site.proxy_headers import ProxyHeaders
-from zarkov_site.request_body import WholeBody
+from zarkov_site.request_body import TextInUtf8, WholeBody
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zarkov_site.settings")
 end_with_parent()
-application = ProxyHeaders(WholeBody(get_wsgi_application()), settings.ZARKOV.proxies, settings.ZARKOV.public)
+application = ProxyHeaders(
+    TextInUtf8(WholeBody(get_wsgi_application())), settings.ZARKOV.proxies, settings.ZARKOV.public
+)

@@ -12,10 +12,12 @@ from typing import Any
 from bson import json_util
 from bson.errors import BSONError
 
+from aggregates.definition.fields import check_storable
 from aggregates.definition.filter_check import check_conditions, letters_of_regex
 from aggregates.exceptions import DefinitionError
 from ingest.wire.extended_json import value_of
 from ingest.wire.refusal import RefusedValueError
+from mapreduce.job.value_check import DATABASE_BYTES, NAMESPACE_BYTES
 
 EVENT = "event"
 OUTPUT_PREFIX = "zagg."
@@ -54,6 +56,12 @@ def check_inputs(inputs: Any) -> tuple[str, ...]:
             raise DefinitionError(
                 f'inputs {name!r} is not allowed: use "event", "database.collection" or "zagg.name"', "inputs"
             )
+        if len(name) > NAMESPACE_BYTES or len(name.partition(".")[0]) > DATABASE_BYTES:
+            raise DefinitionError(
+                f"inputs {name[:80]!r}... is too long: MongoDB allows {DATABASE_BYTES} characters for a database, and "
+                f"{NAMESPACE_BYTES} with the collection",
+                "inputs",
+            )
     kinds = {input_kind(name) for name in names}
     if len(kinds) > 1:
         raise DefinitionError(f"inputs {list(names)}: events, collections and aggregates do not mix", "inputs")
@@ -74,6 +82,7 @@ def check_filter(value: Any) -> dict[str, Any]:
     """
     if not isinstance(value, Mapping):
         raise DefinitionError(f'filter must be a document such as {{"type": "commit"}}, not {value!r}', "filter")
+    check_storable("filter", value)
     try:
         decoded: dict[str, Any] = json.loads(json_util.dumps(value), object_hook=_filter_value)
     except RefusedValueError as error:
@@ -133,4 +142,5 @@ def check_params(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(k, str) and k.isidentifier() for k in value):
         raise DefinitionError(f'params must be an object such as {{"project": "celery"}}, not {value!r}', "params")
     check_json(value, "params")
+    check_storable("params", value)
     return dict(value)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from aggregates.exceptions import DefinitionError, known
+from ingest.time_zone import is_zone, zone_advice
+from ingest.wire.text_check import fault_of_texts
+from mapreduce.codec import NOT_BSON, encode, why_not_bson
+from mapreduce.exceptions import SpecError
+from mapreduce.job.value_check import path
 
 FIELDS = (  # what people set, besides the name
     "description", "task_name", "params", "inputs", "id_key", "settle_s", "filter", "output", "realtime", "interval_s",
@@ -50,8 +53,12 @@ def check_plain(fields: Mapping[str, Any]) -> None:
     number = isinstance(settle, int | float) and not isinstance(settle, bool) and math.isfinite(settle)
     if not (number and 0 <= settle <= LONGEST_S):
         raise DefinitionError(f"settle_s must be a number of seconds from 0 to {LONGEST_S}, not {settle!r}", "settle_s")
-    if not fields["id_key"] or fields["id_key"].startswith("$") or "\0" in fields["id_key"]:
-        raise DefinitionError(f"id_key must be the name of a field, such as _id, not {fields['id_key']!r}", "id_key")
+    try:
+        path("id_key", fields["id_key"])
+    except SpecError:
+        raise DefinitionError(
+            f"id_key must be the name of a field, such as _id, not {fields['id_key']!r}", "id_key"
+        ) from None
 
 
 def _check_text(name: str, value: Any, longest: int | None) -> None:
@@ -61,24 +68,23 @@ def _check_text(name: str, value: Any, longest: int | None) -> None:
         raise DefinitionError(
             f"{name} {value[:40]!r}... has {len(value)} characters: at most {longest} are allowed", name
         )
+    check_storable(name, value)
 
 
-@lru_cache(maxsize=1024)
-def is_zone(name: str) -> bool:
-    """Return True if `name` is in the IANA time zone database."""
+def check_storable(name: str, value: Any) -> None:
+    """Raise `DefinitionError` if a text, name or number of JSON cannot be kept in MongoDB or Django's database."""
+    if fault := fault_of_texts(value, nul_in_values=False):
+        raise DefinitionError(f"{name}: {fault}, which cannot be stored", name)
     try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError; folders of the database an OSError
-        return False
-    return True
+        encode({name: value})
+    except NOT_BSON as error:
+        raise DefinitionError(f"{name} has {why_not_bson(error)}", name) from None
 
 
 def check_zone(name: str) -> None:
     """Raise `DefinitionError` unless this is a time zone, or empty for the configured one."""
     if name and not is_zone(name):
-        raise DefinitionError(
-            f"crontab_zone {name!r} is not a time zone: use an IANA name such as Europe/Berlin", "crontab_zone"
-        )
+        raise DefinitionError(f"crontab_zone {name!r} is not a time zone: use {zone_advice(name)}", "crontab_zone")
 
 
 FOREIGN = ("admin", "config", "local")  # MongoDB's own databases: users, shards, oplog

@@ -6,6 +6,7 @@ import logging
 from datetime import datetime
 from typing import Any
 
+from aggregates.clock import clamp
 from aggregates.period import Pair
 from aggregates.task import Task
 
@@ -22,12 +23,26 @@ def period_of(task: Task, key: Any) -> Pair | None:
     found = task.period(key)
     if found is None:
         return None
-    start, end = found
-    if not (isinstance(start, datetime) and isinstance(end, datetime)) or start.tzinfo is None or end.tzinfo is None:
+    if not all(isinstance(each, datetime) and each.utcoffset() is not None for each in (*found,)) or len(found) != 2:
         raise ValueError(f"period({key!r}) is {found!r:.200}, not a pair of timezone-aware datetimes")
+    start, end = in_utc(found)
     if end < start:
         raise ValueError(f"period({key!r}) ends before it starts: {found!r:.200}")
     return found
+
+
+def in_utc(pair: Pair) -> Pair:
+    """Return the instants of a pair, in UTC.
+
+    Python compares datetimes of one tzinfo as their clock shows them, which goes back where clocks are set back.
+    """
+    return clamp(pair[0]), clamp(pair[1])
+
+
+def is_empty(pair: Pair) -> bool:
+    """Return True if a pair holds no instant."""
+    start, end = in_utc(pair)
+    return start == end
 
 
 class KeyPeriods:
@@ -39,9 +54,10 @@ class KeyPeriods:
         self.odd_count = 0
 
     def of(self, key: Any) -> Pair | None:
-        """Return the period of `key`; None if it has none, or if the task fails on it."""
+        """Return the period of `key`, in UTC; None if it has none, or if the task fails on it."""
         try:
-            return period_of(self._task, key)
+            found = period_of(self._task, key)
+            return None if found is None else in_utc(found)
         except Exception:  # noqa: BLE001 - code of the task can raise anything
             return None
 

@@ -10,19 +10,22 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Any, Final
 
 from aggregates.clock import wall_clock
-from aggregates.keys.key_period import period_of
+from aggregates.keys.key_period import is_empty, period_of
 from aggregates.keys.pair_length import PairLengths
 from aggregates.keys.period_length import Step, known, months, of_months, of_seconds
 from aggregates.period import SECONDS, Pair, Span
 from aggregates.task import Task, has_period
+from ingest.log_limit import LogLimit
 
 log = logging.getLogger(__name__)
 
 ENOUGH: Final = 20  # keys that agree on average well enough to ask no further ones
 MOST_STEPS: Final = 8  # of one output that are recorded; the rarest are left out
+_warnings = LogLimit(every_s=86_400)  # of zones of tasks: every refresh asks again
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class KeyTime:
 
     zone: str = "UTC"  # a name for `wall_clock`
     step: Step | None = None  # length of the periods of most keys; None if the task does not say it
-    asked: int = 0  # keys that it was told from
+    asked: int = 0  # keys that it was told from; keys with the same plain pair count once
     others: tuple[Step, ...] = ()  # lengths of the periods of other keys, such as days in an output of hours
 
     def to_document(self) -> dict[str, Any]:
@@ -56,13 +59,15 @@ def tell(task: Task, keys: Iterable[Any]) -> KeyTime:
     spans = list(_spans(task, keys)) if has_period(type(task)) else []
     if not spans:
         return KeyTime(own or "UTC")
-    pairs = PairLengths(span for span in spans if not isinstance(span, Span))
+    plain = [span for span in spans if not isinstance(span, Span)]
+    pairs = PairLengths(plain)
     found = Counter(
-        (_zone(span, own), _of_span(span) if isinstance(span, Span) else pairs.step(span)) for span in spans
+        (_zone(task, span, own), _of_span(span) if isinstance(span, Span) else pairs.step(span)) for span in spans
     )
     (zone, step), _ = found.most_common(1)[0]
     others = dict.fromkeys(each for (_, each), _ in found.most_common() if each != step)
-    return KeyTime(zone, step, found.total(), tuple(others)[: MOST_STEPS - 1])
+    asked = len(spans) - len(plain) + len({*plain})  # many keys of one period do not say whether others are as long
+    return KeyTime(zone, step, asked, tuple(others)[: MOST_STEPS - 1])
 
 
 def _spans(task: Task, keys: Iterable[Any]) -> Iterator[Pair]:
@@ -71,7 +76,7 @@ def _spans(task: Task, keys: Iterable[Any]) -> Iterator[Pair]:
             span = period_of(task, key)
         except Exception:  # noqa: BLE001 - code of the task can raise anything; a rebuild names these keys
             continue
-        if span is not None and (isinstance(span, Span) or span[0] < span[1]):
+        if span is not None and (isinstance(span, Span) or not is_empty(span)):
             yield span
 
 
@@ -79,7 +84,7 @@ def known_zone(zone: Any) -> str | None:
     """Return the name of a zone; None if it has no name, or is not in the time zone database."""
     try:
         return wall_clock(zone).name or None
-    except (ValueError, KeyError, OSError, TypeError, AttributeError):  # ZoneInfoNotFoundError is a KeyError
+    except Exception:  # noqa: BLE001 - a tzinfo is code of the task, which can raise anything
         return None
 
 
@@ -89,18 +94,35 @@ def _own_zone(task: Task) -> str | None:
         return None
     name = known_zone(task.zone)
     if name is None:
-        log.warning("zone of task unknown, UTC is used task=%s zone=%r", type(task).__qualname__, task.zone)
+        _warn_of(task, task.zone)
     return name
 
 
-def _zone(span: Pair, own: str | None) -> str:
+def _zone(task: Task, span: Pair, own: str | None) -> str:
     """Return the zone of a span; for a plain pair, which has none, that of the task, else that of its datetimes."""
-    if isinstance(span, Span):
-        return wall_clock(span.zone).name or own or "UTC"
-    if own is not None:
+    if own is not None and not isinstance(span, Span):
         return own
-    zone = span[0].tzinfo
-    return (wall_clock(zone).name or "UTC") if zone is not None else "UTC"
+    zone = span.zone if isinstance(span, Span) else span[0].tzinfo
+    name = known_zone(zone) or own
+    if name is None:
+        _warn_of(task, zone)
+    return name or "UTC"
+
+
+def _warn_of(task: Task, zone: str | tzinfo | None) -> None:
+    """Log, at most once a day, that a zone has no name by which pages and other processes could find it."""
+    kind = "" if isinstance(zone, str) else f" of {type(zone).__module__}.{type(zone).__qualname__}"
+    try:
+        shown = repr(zone)
+    except Exception:  # noqa: BLE001 - as above
+        shown = "?"
+    if _warnings.allows(f"{type(task).__module__}.{type(task).__qualname__}{kind or shown}"):
+        log.warning(
+            "zone of keys is not in the time zone database, UTC is used: name one, by "
+            'zoneinfo.ZoneInfo("Europe/Berlin") in period(key) or by zone = "Europe/Berlin" task=%s zone=%.200s',
+            type(task).__qualname__,
+            f"{shown}{kind}",
+        )
 
 
 def _of_span(span: Span) -> Step:

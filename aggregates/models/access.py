@@ -16,7 +16,7 @@ from aggregates.models.chart import Chart, Dashboard
 
 SCOPES = ("ingest", "read", "operate")
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
-_ORIGIN = re.compile(rf"https?://(\*\.{_LABEL}\.)?{_LABEL}(\.{_LABEL})*(:(?P<port>\d{{1,5}}))?\Z")
+_ORIGIN = re.compile(rf"https?://(\*\.{_LABEL}\.)?{_LABEL}(\.{_LABEL})*(:(?P<port>[0-9]{{1,5}}))?\Z")
 
 
 def _words(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from django.urls import reverse
 
-from aggregates.definition.fields import is_zone
+from ingest.time_zone import is_zone
 
 _FIELDS = RegexValidator(
     r"\A[^,$\s]+(\s*,\s*[^,$\s]+)*\Z", "Names of fields with commas between them, such as: insertions, deletions"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import operator
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -16,8 +17,9 @@ from fractions import Fraction
 from typing import Any
 
 from bson.binary import Binary
+from bson.code import Code
+from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
-from bson.int64 import Int64
 from pymongo.database import Database
 
 from aggregates.run.external_sort import MEMORY_BYTES, RECORD_BYTES, SAMPLE, ExternalSort
@@ -52,13 +54,19 @@ def comparable_key(key: Any) -> Any:
         return ("bool", key)
     if isinstance(key, Decimal128):
         key = key.to_decimal()
-    if isinstance(key, Int64):
-        return int(key)
+    if isinstance(key, str) and not isinstance(key, Code):
+        return str.__str__(key)  # of an enumeration, too, the text that is stored
+    if isinstance(key, int):
+        return int(key)  # of an `Int64`, too
     if isinstance(key, Binary):
-        return as_uuid(key)
+        return bytes(key) if key.subtype == 0 else as_uuid(key)
+    if isinstance(key, uuid.UUID):
+        return uuid.UUID(int=key.int)
+    if isinstance(key, DatetimeMS):
+        return ("date", int(key))
     if isinstance(key, datetime.datetime):
         aware = key if key.tzinfo else key.replace(tzinfo=datetime.UTC)
-        return ("date", int((aware - _EPOCH) / datetime.timedelta(milliseconds=1)))
+        return ("date", (aware - _EPOCH) // datetime.timedelta(milliseconds=1))
     if isinstance(key, Mapping):
         return ("document", tuple((name, comparable_key(value)) for name, value in key.items()))
     if isinstance(key, list | tuple):

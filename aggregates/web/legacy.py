@@ -19,7 +19,7 @@ from aggregates.web.series.query_filter import check_field, read_filter, read_js
 
 MAX_QUERIES = 64
 MAX_RANKED = 100
-_PART = re.compile(r"q-(\d{1,4})\.([a-z]+)\Z")
+_PART = re.compile(r"q-([0-9]{1,4})\.([a-z]+)\Z")
 
 
 def _query_view(view: View) -> View:
@@ -136,4 +136,4 @@ def _check_query(name: str, wanted: dict[str, Any], known: set[str]) -> dict[str
             raise BadRequestError(f"{name[:60]}: {key} must be text, not {value!r:.60}", parameter=name[:60])
     if not wanted.get("c"):
         raise BadRequestError(f"{name[:60]}: c is missing: the name of the aggregate", parameter=name[:60])
-    return wanted
+    return {key: value for key, value in wanted.items() if value is not None}

@@ -1,20 +1,24 @@
-"""Check the host of requests, and add to responses what protects them: security headers, CORS, scope of cookies."""
+"""Check the host of requests, and give responses their headers: security, CORS, scope of cookies; no body for HEAD."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.http.request import split_domain_port, validate_host
+from django.middleware.common import CommonMiddleware
 from django.urls import get_resolver
 
 _POLICY = (
     "default-src 'self'; script-src 'self'; style-src {style}; img-src 'self' data:; connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors {ancestors}"
 )
+_IPV6_HOST = re.compile(r"\[([0-9a-fA-F:.]+)(?:%[A-Za-z0-9_.%-]+)?\](:[0-9]+)?\Z")
 _PROBES = ("/healthz", "/readyz")  # say nothing that a page of another site could not know
 _FOREIGN_PAGES = ("/admin/", "/api/")  # pages of Django and the REST framework, which use inline styles
 _CORS_PATHS = ("/api/", "/q", "/qs", "/qr", "/collections")
@@ -22,6 +26,37 @@ _CORS_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID"
 _CORS_EXPOSED = "ETag, Retry-After, X-Zarkov-Through, X-Zarkov-Complete-Through"
 
 log = logging.getLogger(__name__)
+
+
+class HeadWithoutBody:
+    """Send no body in answers to HEAD, only the length that it would have (RFC 9110, section 9.3.2)."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._get_response(request)
+        if request.method == "HEAD":
+            if isinstance(response, StreamingHttpResponse):
+                response.streaming_content = ()
+            elif isinstance(response, HttpResponse):
+                response.setdefault("Content-Length", str(len(response.content)))
+                response.content = b""
+        return response
+
+
+class SlashAtEnd(CommonMiddleware):
+    """Redirect to addresses that end with a slash, in a way that keeps the method and the body.
+
+    Many clients repeat a POST as GET after 301, so that events would be lost behind a status of 200. They repeat it
+    as it was after 308, or fail (RFC 9110, section 15.4.9).
+    """
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = super().__call__(request)  # type: ignore[assignment]
+        if response.status_code == 301 and request.method not in ("GET", "HEAD"):
+            response.status_code = 308
+        return response
 
 
 class CookieScope:
@@ -56,6 +91,7 @@ class KnownHost:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer 400 with the host and the setting, and log one line."""
+        _use_allowed_form(request)
         host = unknown_host(request)
         if host is None:
             return self._get_response(request)
@@ -78,6 +114,28 @@ def unknown_host(request: HttpRequest) -> str | None:
     host: str = request._get_raw_host()  # type: ignore[attr-defined]
     domain, _ = split_domain_port(host)
     return None if domain and validate_host(domain, settings.ALLOWED_HOSTS) else host
+
+
+def _use_allowed_form(request: HttpRequest) -> None:
+    """Write an IPv6 address in `Host` as ALLOWED_HOSTS has it, for all that compares texts afterwards.
+
+    Browsers send the shortest form (WHATWG URL, section 3.5), other programs what was typed, some with the scope, which
+    only means something on the client's machine. An address that maps IPv4 is that of IPv4.
+    """
+    match = _IPV6_HOST.match(request.META.get("HTTP_HOST", ""))
+    if match is None or (asked := _address(match[1])) is None:
+        return
+    same = [entry for entry in settings.ALLOWED_HOSTS if _address(entry.strip("[]")) == asked]
+    if same:  # that of IPv6 if there are two
+        request.META["HTTP_HOST"] = max(same, key=lambda entry: entry.startswith("[")) + (match[2] or "")
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def _is_open_to_any_host(request: HttpRequest) -> bool:

@@ -15,7 +15,7 @@ from ingest.wire import json_value
 from ingest.wire.event import fault_of
 from ingest.wire.json_reader import JsonInput, decoded, encode_event, split_message
 from ingest.wire.refusal import Refusal, RefusedValueError
-from ingest.wire.text_encoding import to_text
+from ingest.wire.text_encoding import escaped_bytes, to_escaped_text, to_text
 
 MAX_EVENTS = 100_000  # in one request
 TIMEOUT_S = 5.0
@@ -84,11 +84,8 @@ def _read(body: bytes) -> list[JsonInput]:
 
 def _one_by_one(body: bytes) -> list[JsonInput]:
     """Read the items of a list, or the lines, of a body that cannot be read as a whole, so that the good ones count."""
-    try:
-        items = json_value.array_items(to_text(body))
-    except UnicodeDecodeError:
-        items = None
-    return split_message(body) if items is None else [decoded(n, item.encode()) for n, item in enumerate(items)]
+    items = json_value.array_items(to_escaped_text(body))
+    return split_message(body) if items is None else [decoded(n, escaped_bytes(item)) for n, item in enumerate(items)]
 
 
 def _check_count(values: Sequence[Any]) -> None:

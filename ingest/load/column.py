@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from ingest.exceptions import LoadError
 from ingest.wire.json_value import loads
+from ingest.wire.number_text import decimal_number, whole_number
 from ingest.wire.time_text import DateError, parse_time
 
 FIELDS = ("type", "timestamp", "id", "context", "extra")
 UNITS = {"seconds": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # of a type that counts from 1970
 TYPES = ("text", "int", "float", "json", *UNITS)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_INTEGER = re.compile(r"[+-]?\d{1,40}", re.ASCII)
-_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COUNT = re.compile(r"(-?\d+)(?:\.(\d+))?", re.ASCII)
 # By their number of digits: the unit of counts since 1970, all from 1973 on.
 _UNIT_BY_DIGITS = {9: "seconds", 10: "seconds", 12: "ms", 13: "ms", 15: "us", 16: "us", 18: "ns", 19: "ns"}
@@ -98,11 +97,12 @@ def _typed(text: str, column: Column) -> Any:
         if counted := _COUNT.fullmatch(stripped):
             return _since_epoch(counted, column.type, column)
     elif column.type == "int":
-        if _INTEGER.fullmatch(stripped) and -(2**63) <= int(stripped) < 2**63:
-            return int(stripped)
+        with suppress(ValueError):
+            if -(2**63) <= (number := whole_number(stripped)) < 2**63:
+                return number
     elif column.type == "float":
-        if _FLOAT.fullmatch(stripped) and math.isfinite(float(stripped)):
-            return float(stripped)
+        with suppress(ValueError):
+            return decimal_number(stripped)
     elif column.type == "json":
         try:
             return loads(text)

@@ -109,7 +109,7 @@ class CsvTable:
             self._again.pop()
         try:
             return next(self._source, None)
-        except (LoadError, UnicodeDecodeError) as error:
+        except LoadError as error:
             self._damage = error
             return None
 

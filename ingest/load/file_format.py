@@ -22,12 +22,19 @@ from ingest.load.line_reader import MAX_LINE, bounded_lines, text_pieces
 from ingest.load.packed_file import opened
 from ingest.store.rotation import RotationError, read_dump
 from ingest.wire.event import MAX_MESSAGE_BYTES
-from ingest.wire.json_lines import split_lines
+from ingest.wire.json_lines import depth_change, split_lines, starts_list
 from ingest.wire.json_reader import JsonInput, decoded, encode_event, fault_of_error
 from ingest.wire.json_value import BLANKS, is_one_value
 from ingest.wire.refusal import RefusedValueError
 from ingest.wire.stored_event import restored
-from ingest.wire.text_encoding import BYTE_ORDER_MARK, UTF_8, encoding_of, lacks_mark
+from ingest.wire.text_encoding import (
+    BYTE_ORDER_MARK,
+    UTF_8,
+    decoding_errors,
+    encoding_of,
+    escaped_bytes,
+    lacks_mark,
+)
 
 _PACKED = (".gz", ".bz2", ".xz")
 _START_BYTES = 4096
@@ -84,10 +91,6 @@ def read(path: Path, options: FileOptions | None = None, *, after: int = 0) -> I
         raise (error if str(path) in str(error) else LoadError(f"{path}: {error}")) from None
     except RotationError as error:
         raise LoadError(f"{path}: {error}") from None
-    except UnicodeDecodeError as error:
-        raise LoadError(
-            f"{path} is not text in {error.encoding}, as its byte order mark says: {error.reason}"
-        ) from None
     except (OSError, EOFError) as error:
         raise LoadError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -108,7 +111,7 @@ def _json(path: Path, after: int, extended: bool) -> Iterator[NumberedEvent]:
         if _is_list(start.decode(encoding, "ignore")):
             for number, item in enumerate(json_array.items(text_pieces(file, encoding)), 1):
                 if number > after:
-                    yield _of_value(number, decode(item.encode("utf-8", "surrogateescape")), ids)
+                    yield _of_value(number, decode(escaped_bytes(item)), ids)
             return
         for span in split_lines((line for line in json_lines(file) if line[0] > after), decode):
             if span.value is None:
@@ -126,10 +129,12 @@ def _of_value(number: int, given: JsonInput, ids: _Ids) -> NumberedEvent:
 
 
 def _is_list(start: str) -> bool:
-    """Return whether a file that starts so holds a list, and not lists on lines of their own."""
-    text = start.lstrip(BYTE_ORDER_MARK + BLANKS)
-    line, *rest = re.split(r"[\r\n]+", text, maxsplit=1)
-    return text.startswith("[") and not ("".join(rest).strip() and is_one_value(line.encode("utf-8", "ignore")))
+    """Return whether a file that starts so holds a list, and not lines, be they lists or those of a log."""
+    text, *rest = re.split(r"[\r\n]+", start.lstrip(BYTE_ORDER_MARK + BLANKS), maxsplit=1)
+    line = text.encode("utf-8", "ignore")
+    if "".join(rest).strip():
+        return starts_list(line) and depth_change(line) > 0
+    return starts_list(line) or (line.startswith(b"[") and is_one_value(line))
 
 
 def _encoding(start: bytes) -> str:
@@ -140,10 +145,9 @@ def _encoding(start: bytes) -> str:
 
 
 def _as_text(file: BinaryIO, encoding: str) -> io.TextIOWrapper:
-    """Return the file as text; bytes that are not UTF-8 become surrogates, so that only their line is refused."""
-    if encoding == UTF_8:
-        return io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    return io.TextIOWrapper(file, encoding=encoding, newline="")
+    """Return the file as text; what is none in its encoding becomes surrogates, so that only its line is refused."""
+    name = "utf-8-sig" if encoding == UTF_8 else encoding
+    return io.TextIOWrapper(file, encoding=name, errors=decoding_errors(encoding), newline="")
 
 
 def _encoded(value: Any, ids: _Ids, number: int) -> bytes:

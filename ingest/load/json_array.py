@@ -57,7 +57,7 @@ class _Reader:
         while wanted > 0 and self._damage is None:
             try:
                 piece = next(self._pieces, None)
-            except (LoadError, UnicodeDecodeError) as error:
+            except LoadError as error:
                 self._damage = error
                 break
             if piece is None:

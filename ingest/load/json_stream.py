@@ -16,7 +16,15 @@ from ingest.wire.batch import ReceivedBatch
 from ingest.wire.event import Fault
 from ingest.wire.json_lines import split_lines
 from ingest.wire.json_value import loads
-from ingest.wire.text_encoding import UTF_8, encoding_of
+from ingest.wire.text_encoding import (
+    TAR_HEADER_BYTES,
+    UTF_8,
+    decoding_errors,
+    encoding_of,
+    escaped_bytes,
+    is_binary,
+    packing_of,
+)
 
 _START_BYTES = 4
 
@@ -37,27 +45,27 @@ class CheckedMessage:
 def checked_messages(file: io.BufferedReader[Any]) -> Iterator[CheckedMessage]:
     """Yield the objects of a stream, each as soon as its last line is there. Raise `LoadError`.
 
-    It is raised for text that is not in the encoding of its byte order mark.
+    It is raised for a packed stream.
     """
-    try:
-        for span in split_lines(json_lines(file), lambda raw: json_reader.decoded(0, raw)):
-            yield _checked(span.first, span.value)
-    except UnicodeDecodeError as error:
-        raise LoadError(f"not text in {error.encoding}, as its byte order mark says: {error.reason}") from None
+    start = file.peek(TAR_HEADER_BYTES)[:TAR_HEADER_BYTES]
+    if is_binary(start) and (packing := packing_of(start)):
+        raise LoadError(f"the input is packed with {packing[0]}: unpack it first, with `{packing[1]}`")
+    for span in split_lines(json_lines(file), lambda raw: json_reader.decoded(0, raw)):
+        yield _checked(span.first, span.value)
 
 
 def json_lines(file: io.BufferedReader[Any]) -> Iterator[Numbered[bytes]]:
     """Yield the numbered lines of a file in UTF-8, each as soon as it is there; None for one above `MAX_LINE`.
 
-    Raise `UnicodeDecodeError` for text that is not in the encoding of its byte order mark.
+    What is no text in the encoding of its byte order mark is no UTF-8 in its line.
     """
     encoding = encoding_of(file.peek(_START_BYTES)[:_START_BYTES])
     if encoding == UTF_8:
         yield from byte_lines(file)
         return
-    with io.TextIOWrapper(file, encoding=encoding, newline="") as text:
+    with io.TextIOWrapper(file, encoding=encoding, errors=decoding_errors(encoding), newline="") as text:
         for number, line in bounded_lines(text.readline):
-            yield number, line.encode() if line is not None else None
+            yield number, escaped_bytes(line) if line is not None else None
 
 
 def _checked(number: int, given: json_reader.JsonInput | None) -> CheckedMessage:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from ingest.wire.text_encoding import UTF_8
+from ingest.wire.text_encoding import decoding_errors
 
 MAX_LINE = 16 * 2**20  # characters of a CSV line, bytes of a JSON line: as long as a message
 PIECE_BYTES = 2**16
@@ -34,11 +34,8 @@ def bounded_lines(read_line: Callable[[int], str]) -> Iterator[Numbered[str]]:
 
 
 def text_pieces(file: io.BufferedReader[Any], encoding: str) -> Iterator[str]:
-    """Yield the text of a file in pieces, each as soon as it is there; bytes that are not UTF-8 become surrogates.
-
-    Raise `UnicodeDecodeError` for text that is not in another encoding.
-    """
-    decoder = codecs.getincrementaldecoder(encoding)("surrogateescape" if encoding == UTF_8 else "strict")
+    """Yield the text of a file in pieces, each as soon as it is there; what is no text becomes surrogates."""
+    decoder = codecs.getincrementaldecoder(encoding)(decoding_errors(encoding))
     while piece := file.read1(PIECE_BYTES):
         yield decoder.decode(piece)
     yield decoder.decode(b"", final=True)

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ingest.exceptions import LoadError
-from ingest.wire.text_encoding import packing_of
+from ingest.wire.text_encoding import TAR_HEADER_BYTES, packing_of
 
 PIECE_BYTES = 16_384  # unpacked in one step
-_START_BYTES = 8
 _UNPACKERS: dict[str, Callable[[], Any]] = {
     "gzip": lambda: zlib.decompressobj(wbits=31),  # 31: with the header and the checksum of RFC 1952
     "bzip2": bz2.BZ2Decompressor,
@@ -26,13 +25,13 @@ _DAMAGE = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader[Any]]:
-    """Open a plain, gzip, bzip2 or xz file. Raise `LoadError` for another compression.
+    """Open a plain, gzip, bzip2 or xz file. Raise `LoadError` for another packing, also of what was unpacked.
 
     Reading raises `LoadError`, with the position, where a packed file is noticed to be damaged or ends too early, after
     everything before that place has been read. What was read of a damaged member may be altered, which the error says.
     """
     with path.open("rb") as file:
-        packing = packing_of(file.peek(_START_BYTES)[:_START_BYTES])
+        packing = _packing(file)
         if packing is None:
             yield file
             return
@@ -40,7 +39,17 @@ def opened(path: Path) -> Iterator[io.BufferedReader[Any]]:
         if name not in _UNPACKERS:
             raise LoadError(f"{path} is packed with {name}, which cannot be read: unpack it first, with `{command}`")
         with io.BufferedReader(_Pieces(_unpacked(path, file, name))) as unpacked:
+            if inner := _packing(unpacked):
+                commands = inner[1] if inner[0] == "tar" else f"{command}` and `{inner[1]}"  # tar unpacks both
+                raise LoadError(
+                    f"{path} is packed with {inner[0]} within {name}, which cannot be read: unpack it first, with "
+                    f"`{commands}`"
+                )
             yield unpacked
+
+
+def _packing(file: io.BufferedReader[Any]) -> tuple[str, str] | None:
+    return packing_of(file.peek(TAR_HEADER_BYTES)[:TAR_HEADER_BYTES])
 
 
 class _Pieces(io.RawIOBase):

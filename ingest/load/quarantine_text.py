@@ -7,7 +7,8 @@ https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/), so the te
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import Any
 
 from ingest.wire.extended_json import holds_value
@@ -34,11 +35,35 @@ def _kept(written: Any, shown: Any, original: Any) -> Any:
             for name, item in written.items()
         }
     if isinstance(written, list) and isinstance(original, list):
-        known = min(len(written), len(original))
+        places = _places(written, shown)
         return [
-            _kept(written[n], shown[n], original[n]) if n < known else _read(written[n]) for n in range(len(written))
+            _read(item) if place is None else _kept(item, shown[place], original[place])
+            for item, place in zip(written, places, strict=True)
         ]
     return _read(written)
+
+
+def _places(written: list[Any], shown: list[Any]) -> list[int | None]:
+    """Return for each item the index of the shown one that it is, or was made of; None for one that was added.
+
+    Items before the first change and after the last one are known by their order; between them one that is alike in
+    both is the same, wherever it stands, and those that are left were changed, in order.
+    """
+    new, old = ([json.dumps(item) for item in items] for items in (written, shown))
+    start = _alike_count(zip(new, old, strict=False))
+    rest = min(len(new), len(old)) - start
+    end = min(rest, _alike_count(zip(reversed(new), reversed(old), strict=False)))
+    left: dict[str, list[int]] = {}
+    for index in reversed(range(start, len(old) - end)):
+        left.setdefault(old[index], []).append(index)
+    middle = [left[text].pop() if left.get(text) else None for text in new[start : len(new) - end]]
+    changed = iter(sorted(index for indexes in left.values() for index in indexes))
+    middle = [next(changed, None) if index is None else index for index in middle]
+    return [*range(start), *middle, *range(len(old) - end, len(old))]
+
+
+def _alike_count(pairs: Iterable[tuple[str, str]]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _names_for_values(document: Mapping[str, Any]) -> set[str]:

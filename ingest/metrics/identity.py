@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,10 @@ TEXT_LENGTH = 256
 MOST_TAGS = 64
 LEAST_RATE = 1e-9  # one measurement then counts for a billion calls
 NOT_SPECIFIED = "not_specified"  # the source if none is given, as in 2013
+
+# As `ingest.wire.number_text` reads them, which programs that only measure do not have.
+_WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 Tags = tuple[tuple[str, str], ...]
 
@@ -59,12 +64,12 @@ def text(argument: str, value: Any) -> str:
 
 
 def number(argument: str, value: Any) -> float | int:
-    """Return `value` as an int or a finite float; text such as "5" is parsed, as in 2013. Raise `MetricError`."""
-    if isinstance(value, str):
-        try:
-            value = int(value) if value.strip().lstrip("+-").isdigit() else float(value)
-        except ValueError:
-            raise MetricError(f"{argument}: {safe_repr(value)} is not a number") from None
+    """Return `value` as an int or a finite float; text such as "5" is parsed, as in 2013. Raise `MetricError`.
+
+    Text is a decimal of the digits 0 to 9. Other forms that Python reads, such as `1_000`, are none to other readers.
+    """
+    if isinstance(value, str | bytes | bytearray):
+        value = _number_of_text(argument, value)
     if isinstance(value, int) and abs(value) < 2**63:
         return int(value)
     try:
@@ -74,6 +79,14 @@ def number(argument: str, value: Any) -> float | int:
     if not math.isfinite(found):
         raise MetricError(f"{argument}: {safe_repr(value)} is not allowed: use a finite number")
     return found
+
+
+def _number_of_text(argument: str, value: str | bytes | bytearray) -> float | int:
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        return float(value)
+    raise MetricError(f"{argument}: {safe_repr(value)} is not a number")
 
 
 def _tags(tags: Mapping[str, Any] | None) -> Tags:

@@ -7,10 +7,10 @@ else. The value of a message of type Batch is a JSON object with the measurement
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from . import value_check
@@ -74,11 +74,17 @@ def pack_measurement(measurement: Measurement) -> str:
         measurement.level,
         measurement.type,
         measurement.name,
-        str(measurement.value),
+        _plain(measurement.value),
         str(measurement.epoch),
         measurement.source,
     )
     return "|".join(map(encode, fields))
+
+
+def _plain(value: float | str) -> str:
+    """Return a value as text, numbers without an exponent: a reader of 2013 may know none."""
+    found = str(value)
+    return format(Decimal(found), "f") if isinstance(value, float) and "e" in found else found
 
 
 def pack_batch(batch: Batch) -> bytes:
@@ -126,8 +132,8 @@ def unpack(message: bytes | str) -> Measurement | Batch:
 
 
 def _epoch(found: str) -> int:
-    seconds = float(found)
-    if not math.isfinite(seconds) or not 0 <= seconds < 253_402_300_800:  # year 10000
+    seconds = number("epoch", found)
+    if not 0 <= seconds < 253_402_300_800:  # year 10000
         raise WireError(f"{found!r} is not a number of seconds since 1970")
     return int(seconds)
 

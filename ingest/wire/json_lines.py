@@ -163,14 +163,18 @@ def depth_change(line: bytes) -> int:
     return sum(_STEPS.get(token[0], 0) for token in _TOKENS.finditer(line.rstrip(b"\r\n")))
 
 
+def starts_list(line: bytes) -> bool:
+    """Return whether a list of JSON with items starts here, and not a line of a log such as `[INFO] start`."""
+    return _LIST_START.match(line.lstrip(_MARK_AND_BLANKS)) is not None
+
+
 def _is_blank(line: bytes) -> bool:
     return line.strip() in (b"", _MARK)
 
 
 def _opens(line: bytes) -> bool:
     """Return whether an object or list begins here that does not end in this line; lines of a log open none."""
-    start = line.lstrip(_MARK_AND_BLANKS)
-    return (start[:1] == b"{" or _LIST_START.match(start) is not None) and depth_change(line) > 0
+    return (line.lstrip(_MARK_AND_BLANKS)[:1] == b"{" or starts_list(line)) and depth_change(line) > 0
 
 
 def _indent(line: bytes) -> int:

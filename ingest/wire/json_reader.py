@@ -5,6 +5,7 @@ The HTTP receiver and the commands that read JSON use its parts too, so that all
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
@@ -23,6 +24,7 @@ from .text_encoding import describe_binary, is_binary, packing_of, to_utf_8
 from .time_text import parse_time
 
 NOT_JSON = "bad_json"
+_HALF_OF_PAIR = re.compile(rb"\xed[\xa0-\xbf]")  # as UTF-8 would encode it
 _EMPTY = (NOT_JSON, "the message is empty")
 
 
@@ -56,12 +58,9 @@ def split_message(message: bytes) -> list[JsonInput]:
     A packed message stays whole, as does a list that is broken off. So do adjacent lines without objects if there are
     bytes among them that no text has: some lines of binary data are JSON by chance, such as a single digit.
     """
-    try:
-        text = to_utf_8(message)
-    except UnicodeDecodeError as error:
-        return [JsonInput(0, message, fault=fault_of_error(error, message))]
+    text = to_utf_8(message)
     if b"\n" not in text and b"\r" not in text and text:
-        return [decoded(0, message)]
+        return [_whole(text, message)]
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return [JsonInput(0, message, fault=_EMPTY)]
@@ -78,8 +77,9 @@ def split_message(message: bytes) -> list[JsonInput]:
 
 def _told_apart(text: bytes, message: bytes) -> list[JsonInput]:
     """Return the values of a message of which not every line is one."""
-    if packing_of(text) and is_binary(text):
-        return [JsonInput(0, message, fault=(NOT_JSON, f"not JSON in UTF-8: {describe_binary(text)}"))]
+    # Lines of it may be events: those of a tar archive but for the first, and what a packer stored as it was.
+    if is_binary(message) and packing_of(message):
+        return [JsonInput(0, message, fault=(NOT_JSON, f"not JSON in UTF-8: {describe_binary(message)}"))]
     lines = text.splitlines(keepends=True)
     spans = [
         (span.first, span.value)
@@ -92,12 +92,19 @@ def _told_apart(text: bytes, message: bytes) -> list[JsonInput]:
     for index, each in enumerate(found):
         each.index = index
     if _is_no_json(found[0]) and _is_list_of_objects(text):
-        return [decoded(0, message)]
+        return [_whole(text, message)]
     if len(found) == 1:
         found[0].raw = message
     elif any(_is_no_json(each) and is_binary(each.raw) for each in found):
         starts = [0, *accumulate(map(len, lines))]
         return _with_binary_whole(text, message, found, [0, *(starts[first] for first, _ in spans[1:]), len(text)])
+    return found
+
+
+def _whole(text: bytes, message: bytes) -> JsonInput:
+    """Decode a message that is one value; what is kept of it is what was sent, and not its text in UTF-8."""
+    found = decoded(0, text)
+    found.raw = message
     return found
 
 
@@ -147,6 +154,8 @@ def fault_of_error(error: Exception, raw: bytes) -> Fault:
         return code, message
     if isinstance(error, RecursionError):
         return "nested_too_deep", f"objects or arrays are nested deeper than {MAX_DEPTH}"
+    if isinstance(error, UnicodeDecodeError) and _HALF_OF_PAIR.match(error.object, error.start):
+        return NOT_JSON, f"not JSON in UTF-8: half of a surrogate pair at byte {error.start}"
     return NOT_JSON, f"not JSON in UTF-8: {describe_binary(raw) if is_binary(raw) else error}"
 
 

@@ -1,12 +1,30 @@
-"""Write numbers as text that every reader takes for the same number."""
+"""Read and write numbers as text that every reader takes for the same number."""
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from decimal import Decimal
 from typing import Final
 
 LARGEST: Final = sys.float_info.max
+_WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def whole_number(text: str) -> int:
+    """Return the number of ASCII digits. Raise `ValueError` for other forms that `int` reads, such as `1_000`."""
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(f"{text[:60]!r} is not a whole number of digits 0 to 9")
+    return int(text)
+
+
+def decimal_number(text: str) -> float:
+    """Return the double nearest to a finite decimal. Raise `ValueError` for what else `float` reads: `1_000`, `nan`."""
+    if not _DECIMAL.fullmatch(text) or not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:60]!r} is not a finite number of digits 0 to 9")
+    return number
 
 
 def plain_decimal(value: float | Decimal, digits: int = 0) -> str:

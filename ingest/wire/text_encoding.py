@@ -12,6 +12,7 @@ import re
 BYTE_ORDER_MARK = "\ufeff"
 UTF_8 = "utf-8"
 _AS_WINDOWS_1252 = "zarkov-windows-1252"  # the error handler for bytes that are no UTF-8
+_ESCAPED = "zarkov.escaped"  # name of an error handler
 # UTF-32 first: its little-endian mark starts with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -40,6 +41,8 @@ _PACKED_SHORTLY = (
     (re.compile(rb"x[\x01\x9c\xda].[^\0]", re.DOTALL), "zlib", "pigz -dz"),
     (re.compile(rb"\]\0\0[^\0]"), "lzma", "unlzma"),
 )
+TAR_HEADER_BYTES = 512
+_TAR_CHECKSUM = slice(148, 156)
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # bytes that no text has, whatever its encoding
 
 
@@ -56,21 +59,55 @@ def to_text(raw: bytes) -> str:
 
 
 def to_utf_8(raw: bytes) -> bytes:
-    """Return the same bytes, or UTF-8 if a mark names another encoding. Raise `UnicodeDecodeError`."""
-    return raw if raw[:1] not in _MARK_STARTS or encoding_of(raw) is UTF_8 else to_text(raw).encode()
+    """Return the same bytes, or UTF-8 if a mark names another encoding; what is no text there is no UTF-8 either."""
+    return raw if raw[:1] not in _MARK_STARTS or encoding_of(raw) is UTF_8 else escaped_bytes(to_escaped_text(raw))
+
+
+def to_escaped_text(raw: bytes) -> str:
+    """Return the text as `to_text` does, with surrogates for what is none; `escaped_bytes` makes bytes of them."""
+    encoding = encoding_of(raw)
+    return raw.decode(encoding, decoding_errors(encoding)).lstrip(BYTE_ORDER_MARK)
+
+
+def escaped_bytes(text: str) -> bytes:
+    """Return text that was decoded with `decoding_errors` as UTF-8; only what could not be read is no UTF-8."""
+    return text.encode(UTF_8, "surrogateescape")
+
+
+def decoding_errors(encoding: str) -> str:
+    """Return the error handler with which text is read so that one mistake does not take its neighbours along."""
+    return "surrogateescape" if encoding == UTF_8 else _ESCAPED
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Replace what UTF-16 or UTF-32 cannot be, such as half of a surrogate pair, by escapes of what it is in UTF-8.
+
+    An error handler of `codecs`. Bytes that are no code unit, such as a single one at the end, become such halves too.
+    """
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    try:
+        found, end = codecs.lookup_error("surrogatepass")(error)
+    except UnicodeDecodeError:
+        found, end = "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
+    return str(found).encode(UTF_8, "surrogatepass").decode("ascii", "surrogateescape"), end
+
+
+codecs.register_error(_ESCAPED, _escaped)
 
 
 def readable_text(raw: bytes) -> str | None:
     """Return the text that bytes hold, for a person to mend; None for binary data.
 
     Bytes that are no UTF-8 are read as Windows-1252, which holds Latin-1, and its undefined ones are written as escapes
-    of JSON. Without a byte order mark, UTF-16 and UTF-32 are known by their zeros.
+    of JSON. What is no text in another encoding gets a replacement. Without a byte order mark, UTF-16 and UTF-32 are
+    known by their zeros.
     """
     encoding = encoding_of(raw) if raw[:1] in _MARK_STARTS else UTF_8
     if encoding is not UTF_8 or lacks_mark(raw):
         order = "be" if raw[:1] == b"\0" else "le"  # JSON begins with a character of ASCII
-        candidates = (f"utf-32-{order}", f"utf-16-{order}") if encoding is UTF_8 else (encoding,)
-        texts = (_decoded(raw, each) for each in candidates)
+        guesses = [(f"utf-32-{order}", "strict"), (f"utf-16-{order}", "strict")]
+        texts = (_decoded(raw, *each) for each in (guesses if encoding is UTF_8 else [(encoding, "replace")]))
         return next((text for text in texts if text is not None), None)
     return None if is_binary(raw) else raw.decode(UTF_8, _AS_WINDOWS_1252)
 
@@ -93,21 +130,40 @@ _WINDOWS_1252 = [bytes([code]).decode("cp1252", "ignore") or f"\\u{code:04x}" fo
 codecs.register_error(_AS_WINDOWS_1252, _as_windows_1252)
 
 
-def _decoded(raw: bytes, encoding: str) -> str | None:
+def _decoded(raw: bytes, encoding: str, errors: str) -> str | None:
     """Return the text in that encoding; None if it is none, or holds characters that no text has."""
     try:
-        text = raw.decode(encoding)
+        text = raw.decode(encoding, errors)
     except UnicodeDecodeError:
         return None
-    return None if is_binary(text.encode()) else text.lstrip(BYTE_ORDER_MARK)
+    text = text.lstrip(BYTE_ORDER_MARK)
+    is_unread = text != "" and not text.strip("\ufffd")
+    return None if is_unread or is_binary(text.encode()) else text
 
 
 def packing_of(start: bytes) -> tuple[str, str] | None:
-    """Return the name of the compression that some bytes start with, and the command that undoes it; None if none."""
+    """Return the name of the packing that some bytes start with, and the command that undoes it; None if none.
+
+    It takes the first `TAR_HEADER_BYTES` to tell a tar archive, and 8 for all others.
+    """
     for mark, name, command in PACKED:
         if start.startswith(mark):
             return name, command
-    return next(((name, command) for mark, name, command in _PACKED_SHORTLY if mark.match(start)), None)
+    found = next(((name, command) for mark, name, command in _PACKED_SHORTLY if mark.match(start)), None)
+    return found or (("tar", "tar xf") if _is_tar(start) else None)
+
+
+def _is_tar(start: bytes) -> bool:
+    """Return whether bytes start like a tar archive: with a header of 512 bytes that has the right checksum.
+
+    All kinds of tar have it, also those without `ustar` at byte 257: the sum of all bytes of the header, with blanks in
+    place of the checksum itself, as octal digits (POSIX.1-2017, pax, "ustar Interchange Format").
+    """
+    header = start[:TAR_HEADER_BYTES]
+    digits = header[_TAR_CHECKSUM].strip(b" \0")
+    if len(header) < TAR_HEADER_BYTES or not re.fullmatch(rb"[0-7]{1,7}", digits):
+        return False
+    return sum(header) - sum(header[_TAR_CHECKSUM]) + 8 * ord(" ") == int(digits, 8)
 
 
 def is_binary(raw: bytes) -> bool:

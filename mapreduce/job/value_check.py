@@ -18,6 +18,7 @@ from mapreduce.task_error import too_deep
 
 SYSTEM_DATABASES = ("admin", "config", "local")
 NAMESPACE_BYTES = 255  # MongoDB's limit for `database.collection`
+DATABASE_BYTES = 63  # and for a database
 JOB_ID_CHARACTERS = 64  # job ids are parts of collection and folder names
 LONGEST_S = 86_400.0
 DEPTH = 100  # nesting limit of documents; MongoDB refuses deeper filters
@@ -69,8 +70,8 @@ def is_label(value: Any) -> bool:
 
 def database(value: Any, key: str = "database") -> str:
     """Accept the name of a database that is not one of MongoDB's own."""
-    if not is_text(value) or not value or _DATABASE_NEVER & set(value) or len(value.encode()) > 63:
-        raise SpecError(f"{key} {shown(value)}: must be the name of a MongoDB database, 1 to 63 bytes")
+    if not is_text(value) or not value or _DATABASE_NEVER & set(value) or len(value.encode()) > DATABASE_BYTES:
+        raise SpecError(f"{key} {shown(value)}: must be the name of a MongoDB database, 1 to {DATABASE_BYTES} bytes")
     if value.lower() in SYSTEM_DATABASES:
         raise SpecError(f"{key} {value!r} is MongoDB's own ({', '.join(SYSTEM_DATABASES)})")
     return str(value)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mapreduce.exceptions import ReduceFailedError
-from mapreduce.key import canonical
+from mapreduce.key import as_written, canonical
 from mapreduce.step.map import ReduceFunction, call_reduce
 from mapreduce.step.spill import MapOutput, RunSlice, RunWriter, batches, read_file
 
@@ -100,7 +100,7 @@ def _in_memory(job: ReduceJob, runs: Sequence[SortedRun]) -> Iterator[tuple[Any,
                     groups[code].append(value)
     while groups:
         name, values = groups.popitem()
-        key = keys[name] if type(name) is bytes else name
+        key = as_written(keys[name]) if type(name) is bytes else name
         yield key, call_reduce(job.reduce or _only, key, values if job.associative else iter(values))
 
 
@@ -117,7 +117,8 @@ def _merged(job: ReduceJob, runs: Sequence[SortedRun]) -> Iterator[tuple[Any, An
         while len(runs) > FAN_IN:
             runs = [_merge_to_file(job, runs[at : at + FAN_IN], scratch) for at in range(0, len(runs), FAN_IN)]
         for _, records in itertools.groupby(_records(runs), key=operator.itemgetter(0)):
-            _, key, first = next(records)
+            _, decoded, first = next(records)
+            key = as_written(decoded)
             values = itertools.chain([first], map(operator.itemgetter(2), records))  # noqa: B031 - read once, in order
             yield key, call_reduce(job.reduce or _only, key, _folded(job, key, values) if job.associative else values)
     finally:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
+from dateutil import tz
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregates.clock import MAX_INSTANT, MIN_INSTANT, wall_clock
+from tests.support.aggregates.zones import Fixed, OfPytz, Summer, WithoutDst, of_file
 
 ZONES = [
     "UTC",
@@ -86,3 +89,60 @@ def test_a_clock_is_found_by_name_offset_or_tzinfo() -> None:
     assert wall_clock(timezone(timedelta(hours=-3, minutes=-30))).name == wall_clock("-03:30").name == "-03:30"
     with pytest.raises(ZoneInfoNotFoundError):
         wall_clock("Mars/Base")
+
+
+BERLIN = [
+    ZoneInfo("Europe/Berlin"),
+    ZoneInfo("posix/Europe/Berlin") if Path("/usr/share/zoneinfo/posix").exists() else ZoneInfo("Europe/Berlin"),
+    tz.gettz("Europe/Berlin"),
+    OfPytz("Europe/Berlin"),
+]
+
+
+@pytest.mark.parametrize("zone", BERLIN, ids=lambda zone: type(zone).__module__)
+def test_a_tzinfo_that_tells_a_name_of_the_database_is_that_zone(zone: tzinfo) -> None:
+    clock = wall_clock(zone)
+    assert clock.name == "Europe/Berlin"
+    assert clock.first(at("2011-10-30T02:30")) == at("2011-10-30T00:30Z")
+    assert clock.last(at("2011-10-30T02:30")) == at("2011-10-30T01:30Z")
+
+
+@pytest.mark.parametrize(
+    ("zone", "name"),
+    [
+        (tz.tzutc(), "UTC"),
+        (tz.gettz("UTC"), "UTC"),
+        (tz.tzoffset("CET", 3600), "+01:00"),
+        (tz.tzoffset(None, -12_600), "-03:30"),
+        (Fixed(timedelta(hours=5, minutes=45)), "+05:45"),
+        (Fixed(timedelta(0)), "UTC"),
+        (timezone(timedelta(minutes=53, seconds=28)), "+00:53:28"),
+        (timezone(-timedelta(minutes=53, seconds=28, microseconds=5)), "-00:53:28.000005"),
+        (timezone(timedelta(hours=2), "EET"), "+02:00"),
+    ],
+)
+def test_a_fixed_offset_is_found_again_by_its_name(zone: tzinfo, name: str) -> None:
+    clock = wall_clock(zone)
+    assert clock.name == name
+    assert wall_clock(name).fixed_offset == clock.fixed_offset == at("2011-07-01").replace(tzinfo=zone).utcoffset()
+
+
+@pytest.mark.parametrize(
+    "zone", [of_file("Europe/Berlin"), Summer(), WithoutDst(), tz.tzstr("CET-1CEST,M3.5.0,M10.5.0/3")]
+)
+def test_a_zone_without_a_name_keeps_its_own_rules(zone: tzinfo) -> None:
+    clock = wall_clock(zone)
+    assert clock.name == ""
+    assert clock.fixed_offset is None
+    for month, hours in ((1, 1), (7, 2)):
+        reading = datetime(2011, month, 15, 12)
+        instant = reading.replace(tzinfo=UTC) - timedelta(hours=hours)
+        assert clock.first(reading) == clock.last(reading) == instant
+        assert clock.reading(instant) == reading
+        assert clock.offset(instant) == timedelta(hours=hours)
+    assert wall_clock(zone) is clock
+
+
+def test_a_zone_that_once_had_another_offset_is_no_fixed_offset() -> None:
+    assert wall_clock(of_file("Asia/Kolkata")).fixed_offset is None
+    assert wall_clock(of_file("Etc/GMT-5")).name == "+05:00"

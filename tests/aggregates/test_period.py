@@ -10,11 +10,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from dateutil import tz
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregates import period
 from aggregates.clock import MAX_INSTANT, MIN_INSTANT
+from tests.support.aggregates.zones import OfPytz, of_file
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Sao_Paulo", "Pacific/Apia"]
 PAIRS: list[tuple[Callable[..., str], Callable[..., period.Span]]] = [
@@ -144,3 +146,12 @@ def test_an_empty_span_overlaps_nothing() -> None:
     assert not period.overlaps(around, skipped)
     assert period.overlaps(around, period.hour("2011-03-27T03:00", "Europe/Berlin"))
     assert period.union(skipped, around) == around
+
+
+@pytest.mark.parametrize("zone", [tz.gettz("Europe/Berlin"), OfPytz("Europe/Berlin"), of_file("Europe/Berlin")])
+def test_all_functions_take_any_tzinfo(zone: Any) -> None:
+    for instant in (datetime(2011, 7, 1, 22, 5, tzinfo=UTC), datetime(2011, 10, 30, 1, 30, tzinfo=UTC)):
+        for unit in ("minute", "hour", "day", "week", "month", "year"):
+            key = getattr(period, f"{unit}_key")(instant, zone)
+            assert key == getattr(period, f"{unit}_key")(instant, "Europe/Berlin")
+            assert tuple(getattr(period, unit)(key, zone)) == tuple(getattr(period, unit)(key, "Europe/Berlin"))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import collections
 import datetime
+import enum
 import math
 import re
 import uuid
@@ -12,13 +14,15 @@ from bson.binary import Binary
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
 from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.database import Database
 
+from aggregates.run.recount import key_order
 from mapreduce.codec import ENCODING, decode, encode
 from mapreduce.exceptions import KeyRefusedError
-from mapreduce.key import canonical, identity, normalise
+from mapreduce.key import as_written, canonical, identity, normalise
 
 UTC = datetime.UTC
 
@@ -49,6 +53,67 @@ def test_a_key_is_the_same_after_a_round_trip_through_bson(key: Any) -> None:
     normal = normalise(key)
     back = decode(encode({"k": normal}))["k"]
     assert identity(back)[0] == identity(key)[0]
+
+
+@given(keys)
+def test_a_key_that_bson_gives_back_is_the_key_that_was_written(key: Any) -> None:
+    normal = normalise(key)
+    back = decode(encode({"k": normal}))["k"]
+    assert canonical(back) == canonical(normal)
+    assert as_written(back) == normal
+    assert type(as_written(back)) is type(normal)
+
+
+@pytest.mark.parametrize("key", [2**40, {"a": 2**40}, {"a": {"b": 2**40}}, {"a": [1, 2**40]}])
+def test_numbers_in_keys_that_bson_gives_back_are_ordinary_numbers(key: Any) -> None:
+    assert "Int64" not in shown_types(as_written(decode(encode({"k": key}))["k"]))
+
+
+def shown_types(value: Any) -> str:
+    """Return the names of the types of a value and of what it holds."""
+    held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return " ".join([type(value).__name__, *map(shown_types, held)])
+
+
+class Colour(str, enum.Enum):  # noqa: UP042 - `str()` of a member is its name
+    RED = "red"
+
+
+class Number(enum.IntEnum):
+    FIVE = 5
+
+
+class OwnUuid(uuid.UUID):
+    pass
+
+
+class OwnId(ObjectId):
+    pass
+
+
+class Share(float):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("key", "same"),
+    [
+        (Int64(2**40), 2**40),
+        (Number.FIVE, 5),
+        (Colour.RED, "red"),
+        (Share(0.5), 0.5),
+        (OwnUuid(int=5), uuid.UUID(int=5)),
+        (OwnId("0123456789abcdef01234567"), ObjectId("0123456789abcdef01234567")),
+        (bson.SON([("a", Int64(2**40))]), {"a": 2**40}),
+        (collections.OrderedDict(a=[Int64(1)]), {"a": [1]}),
+        (RawBSONDocument(bson.encode({"a": {"b": 2**40}})), {"a": {"b": 2**40}}),
+    ],
+)
+def test_a_key_of_a_subclass_is_what_bson_stores(key: Any, same: Any) -> None:
+    assert identity(key)[0] == identity(same)[0]
+    assert canonical(key) == canonical(same)
+    assert encode({"k": normalise(key)}) == encode({"k": same})
+    assert key_order(key) == key_order(same)
 
 
 @given(st.lists(st.text(), min_size=2, max_size=2))

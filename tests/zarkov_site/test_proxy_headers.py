@@ -62,6 +62,19 @@ def test_the_scheme_is_that_of_the_public_url_if_the_proxy_passes_its_host_only(
     assert seen()["wsgi.url_scheme"] == "http"
 
 
+def test_a_proxy_that_is_not_named_causes_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    site = ProxyHeaders(lambda _environ, _start: [], PROXIES, PublicAddress(PUBLIC))
+    public, forwarded = {"HTTP_HOST": "stats.example.org"}, {"HTTP_X_FORWARDED_FOR": "203.0.113.9"}
+    usual = {"REMOTE_ADDR": "192.0.2.1", "HTTP_HOST": "192.0.2.5:8081", "wsgi.url_scheme": "http"}
+    for environ in (usual | public, usual | forwarded, usual | public | forwarded | {"REMOTE_ADDR": "127.0.0.1"}):
+        site(environ, None)
+    assert caplog.messages == []
+    for _ in range(2):
+        site(usual | public | forwarded, None)
+    (message,) = caplog.messages
+    assert "headers ignored peer=192.0.2.1" in message and "trusted_proxies" in message
+
+
 def test_of_several_proxies_the_one_next_to_the_client_says_scheme_and_host() -> None:
     chain = {"x_forwarded_for": "203.0.113.9, 10.1.2.3", "x_forwarded_proto": "https, http"}
     assert seen(**chain, x_forwarded_host="a.example, b.example")["wsgi.url_scheme"] == "https"

@@ -7,6 +7,8 @@ import json
 import socket
 import struct
 import subprocess
+import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Iterable, Iterator
@@ -135,7 +137,7 @@ def test_a_form_that_breaks_off_leaves_one_line_in_the_log(server: Server, path:
     before = log.stat().st_size
     url = urlsplit(server.url())
     lines = [f"POST {path} HTTP/1.1", f"Host: {url.netloc}", f"Content-Type: {form}", "Content-Length: 500",
-             f"Cookie: zarkov_csrf={'a' * 32}", "Connection: close"]  # fmt: skip
+             f"Cookie: {server.cookie_name('csrf')}={'a' * 32}", "Connection: close"]  # fmt: skip
     with socket.create_connection((url.hostname, url.port), timeout=90) as connection:
         connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\nn={")
         if ending == "reset":
@@ -244,10 +246,57 @@ def test_queries_logins_and_json_documents_may_be_chunked_too(server: Server) ->
         return exchange(server, plain.encode() + b"\r\n\r\n" + body)
 
     assert post("/q", query, form).json == {"n": {}}
-    cookie = f"Cookie: zarkov_csrf={'a' * 32}"
+    cookie = f"Cookie: {server.cookie_name('csrf')}={'a' * 32}"
     login = f"username=admin&password={PASSWORD.replace(' ', '+')}&csrfmiddlewaretoken={'a' * 32}".encode()
     answer = post("/login/", chunks(login[:20], login[20:]), form, cookie)
-    assert answer.status == 302 and b"Set-Cookie: zarkov_session=" in answer.received
+    assert answer.status == 302 and f"Set-Cookie: {server.cookie_name('session')}=".encode() in answer.received
     made = json.dumps({"name": f"chunked_{uuid.uuid4().hex[:8]}", "task_name": "aggregates.agg_tasks.CommitsByDay",
                        "enabled": False}).encode()  # fmt: skip
     assert send(server, [chunks(made[:9], made[9:])], CHUNKED, path="/api/v1/aggdefs/").status == 201
+
+
+def asked(server: Server, path: str, content_type: str, body: bytes | None = None) -> tuple[int, Any]:
+    headers = {"Authorization": f"Token {server.token}", "Content-Type": content_type}
+    request = urllib.request.Request(server.url(path), body, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+# What each charset makes of the bytes: half of a surrogate pair, or an error.
+CHARSETS = [("unicode_escape", "%5Cud800"), ("raw_unicode_escape", "%5Cud800"), ("utf-7", "%2B2AA-"), ("hex", "00"),
+            ("undefined", "a"), ("rot13", "a"), ("idna", "a"), ("utf-16-le", "%00%D8"), ("utf-8", "%ED%A0%80"),
+            ("latin-1", "%E9"), ("nonsense", "a")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("charset", "text"), CHARSETS)
+def test_an_address_is_utf_8_whatever_the_charset_of_the_body(server: Server, charset: str, text: str) -> None:
+    for path in ("/api/v1/events/?type={}", "/api/v1/events/?context=a:{}", "/api/v1/quarantine/?code={}",
+                 "/qs?q-0.n=x&q-0.c=visits&q-0.b={}"):  # fmt: skip
+        assert asked(server, path.format(text), f"text/plain; charset={charset}")[0] == 200, path
+
+
+@pytest.mark.parametrize(("charset", "text"), CHARSETS)
+def test_a_form_is_utf_8_or_refused_by_name(server: Server, charset: str, text: str) -> None:
+    value = urllib.parse.unquote_to_bytes(text)
+    part = b'--B\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    names = {b"q-0.n": b"x", b"q-0.c": b"visits", b"q-0.b": value}
+    multipart = b"".join(part % item for item in names.items()) + b"--B--\r\n"
+    form = f"q-0.n=x&q-0.c=visits&q-0.b={text}".encode()
+    for kind, body in (("multipart/form-data; boundary=B", multipart), ("application/x-www-form-urlencoded", form)):
+        status, answer = asked(server, "/qs", f"{kind}; charset={charset}", body)
+        if charset in ("utf-8", "nonsense"):
+            assert status == 200, answer
+        else:
+            assert (status, answer["error"]["details"]) == (400, {"parameter": "charset"})
+
+
+def test_events_are_read_whatever_charset_is_said(server: Server, kind: str) -> None:
+    body = json.dumps({"type": kind}).encode()
+    for charset in ("utf-8", "latin-1", "utf-16", "hex", "nonsense"):
+        status, receipt = asked(server, "/api/v1/events/", f"application/json; charset={charset}", body)
+        assert (status, receipt["accepted"]) == (200, 1)
+    assert asked(server, "/api/v1/events/", "text/plain; charset=utf-16", body.decode().encode("utf-16"))[0] == 200

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from zarkov_site.config.value import is_loopback
 
 WEB_PORT = 8081  # unless the configuration says another
+_PLAIN_PATH = re.compile(r"(/[A-Za-z][A-Za-z0-9]*)*\Z")  # whose parts are told apart by `_`, and from ports
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,23 @@ class PublicAddress:
         )
 
 
-def cookie_name(word: str, public: PublicAddress | None, web_port: int) -> str:
-    """Return the name of a cookie: our own, and another one for each Zarkov on one host.
+def cookie_name(word: str, public: PublicAddress | None, web_port: int, home: Path) -> str:
+    """Return the name of a cookie: our own, and another one for each Zarkov on one host, the same after every start.
 
     Browsers send a cookie to every port of its host, and that of `/` below every path (RFC 6265, section 8.5). So the
-    name has the port and the path of `public_url`, else `web_port`, unless that is the usual one or any free one.
+    name has the port and the path of `public_url`, and `web_port` unless it is the usual one, since a login on loopback
+    beside the proxy is possible too. What does not tell installations apart like this is told by a hash: a free port
+    (0) by that of the folder `home`, a path by that of `public_url` if other paths become the same name.
     """
+    distinct = []
     if public is not None:
-        distinct = f"{urlsplit(public.url).port or ''}{public.prefix}"
-    else:
-        distinct = "" if web_port in {0, WEB_PORT} else str(web_port)
-    return f"zarkov_{word}" + (re.sub(r"[^A-Za-z0-9]+", "_", f"_{distinct}") if distinct else "")
+        distinct += [str(urlsplit(public.url).port or ""), *public.prefix.split("/")]
+        distinct += ["at"] if web_port not in {0, WEB_PORT} else []
+        if not _PLAIN_PATH.match(public.prefix):
+            distinct.append(_short_hash(public.url))
+    distinct.append(_short_hash(str(home)) if web_port == 0 else "" if web_port == WEB_PORT else str(web_port))
+    return "_".join([f"zarkov_{word}", *(re.sub(r"[^A-Za-z0-9]+", "_", part) for part in distinct if part)])
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from zarkov_site.config.value import Address, Addresses, Interface, Port, Size, SmtpUrl, WebUrl, WorkerAddress, in_url
 
+_NUMBERS = (int, float, int | None)  # types of fields
+
 
 class Section(BaseModel):
     """A group of keys: unknown keys are errors, values are checked, and the object is immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -27,6 +29,15 @@ class Section(BaseModel):
         field = cls.model_fields.get(info.field_name or "")
         if isinstance(value, bool) and field is not None and field.annotation is not bool:
             raise ValueError("it must not be a boolean, as YAML reads yes and no")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _reject_marks_in_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Raise `ValueError` for a text such as `1_000` in a field of numbers, which only some programs read."""
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, str) and field is not None and field.annotation in _NUMBERS and "_" in value:
+            raise ValueError("a number is written with digits and no marks between them, such as 1000")
         return value
 
 

@@ -185,4 +185,10 @@ def public_address_faults(config: Config) -> list[str]:
             f"anonymous_read is on and public_url = {config.public_url} is not on loopback: whoever reaches it "
             "reads every aggregate, event and refused input without a login; set anonymous_read: false unless all may"
         )
+    if config.public_url and config.trusted_proxies is None and not is_loopback(config.web_host):
+        found.append(
+            f"web_host = {config.web_host} is not on loopback, and trusted_proxies does not name the proxy of "
+            f"public_url = {config.public_url}: all its clients would count as one, and cookies would not be Secure; "
+            "name its address, or set trusted_proxies: [] if there is none"
+        )
     return [sentence for sentence in found if sentence]

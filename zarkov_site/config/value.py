@@ -6,18 +6,19 @@ import ipaddress
 import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from ingest.time_zone import is_zone, zone_advice
+
 _SIZE_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_SIZE = re.compile(r"\s*(\d+)\s*([a-zA-Z]*)\s*\Z")
+_SIZE = re.compile(r"\s*(\d+)\s*([a-zA-Z]*)\s*\Z", re.ASCII)
 _INTERFACE = r"(\[[0-9a-fA-F:.]+(?:%[A-Za-z0-9_.-]+)?\]|\*|[A-Za-z0-9_.-]+)"
-TCP = re.compile(rf"tcp://{_INTERFACE}:(\d{{1,5}})\Z")
+TCP = re.compile(rf"tcp://{_INTERFACE}:(\d{{1,5}})\Z", re.ASCII)
 TCP_NO_PORT = re.compile(rf"tcp://{_INTERFACE}\Z")
 _IPC = re.compile(r"ipc://.+\Z")
-_HOST_PORT = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})\Z")
-_SYNC = re.compile(r"(batch|off|interval:([1-9]\d*))\Z")
+_HOST_PORT = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})\Z", re.ASCII)
+_SYNC = re.compile(r"(batch|off|interval:([1-9]\d{0,8}))\Z", re.ASCII)
 MAX_SYNC_MS = 60_000  # losing more than a minute of events is not worth the speed
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\Z")  # of a host or of an interface
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -205,10 +206,8 @@ def _sync(value: str) -> str:
 
 
 def _zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("use a name in the IANA time zone database, such as UTC or Europe/Berlin") from None
+    if not is_zone(value):
+        raise ValueError(f"use {zone_advice(value)}")
     return value
 
 

@@ -90,7 +90,7 @@ class Command(ZarkovCommand):
 
     def _release(self, store: Store, name: str) -> int:
         journal, _, number = name.rpartition(":")
-        if not journal or not number.isdigit():
+        if not journal or not (number.isascii() and number.isdigit()):
             raise CommandError(f"--release {name} is not a block: use JOURNAL:NUMBER as `manage.py doctor` names it")
         block = (journal, int(number))
         if held := next((each for each in summarize(store).blockers if each.block == block and each.alive), None):

@@ -14,6 +14,7 @@ from aggregates.services.retention import lowest_position
 from ingest.management.command import ZarkovCommand
 from ingest.store.rotation import RotationError, rotate
 from ingest.store.store import connect
+from ingest.wire.number_text import whole_number
 
 
 class Command(ZarkovCommand):
@@ -27,7 +28,7 @@ class Command(ZarkovCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("folder", metavar="DIR", type=Path)
         parser.add_argument(
-            "--keep", type=int, default=2, metavar="N", help="partitions that stay, the new one included (2)"
+            "--keep", type=whole_number, default=2, metavar="N", help="partitions that stay, the new one included (2)"
         )
 
     def perform(self, options: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from aggregates.task_modules import task_modules
 from ingest.management.command import ZarkovCommand
+from ingest.wire.number_text import whole_number
 from mapreduce.worker.worker import Worker
 
 
@@ -19,7 +20,9 @@ class Command(ZarkovCommand):
     binds = True
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--processes", type=int, help="steps done at once (default: zmr.processes_per_worker)")
+        parser.add_argument(
+            "--processes", type=whole_number, help="steps done at once (default: zmr.processes_per_worker)"
+        )
 
     def perform(self, options: dict[str, Any]) -> None:
         """Work until a signal arrives, or until a router of another version is found."""

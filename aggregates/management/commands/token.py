@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 
 from aggregates.web.auth.token_creation import make_token
 from ingest.management.command import ZarkovCommand
+from ingest.wire.number_text import whole_number
 
 
 class Command(ZarkovCommand):
@@ -18,7 +19,7 @@ class Command(ZarkovCommand):
         parser.add_argument("name", help="what the token is for; a user of this name owns it")
         parser.add_argument("--scope", default="read", help="ingest, read, operate, separated by commas")
         parser.add_argument("--collections", default="", help="aggregates it may read, such as commits_by_day,shop.*")
-        parser.add_argument("--days", type=int, default=None, help="days until it expires; by default never")
+        parser.add_argument("--days", type=whole_number, default=None, help="days until it expires; by default never")
 
     def perform(self, options: dict[str, Any]) -> None:
         lists = (options[key].split(",") for key in ("scope", "collections"))

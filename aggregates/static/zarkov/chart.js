@@ -6,6 +6,7 @@ import { compact, exact, moment } from "./format.js";
 import { Plot } from "./plot.js";
 import { applyChange, isTime, nameOf, zoneOf } from "./series.js";
 import { drawTable } from "./table.js";
+import { zoneNote } from "./zone.js";
 
 export class ChartView {
   // `figure` has data-kind, data-zone, data-unit, data-title and contains .canvas, .legend, .table-body, .announce.
@@ -103,6 +104,12 @@ export class ChartView {
     });
   }
 
+  // Name times in another zone, or in the chart's own if there is none.
+  setZone(zone) {
+    this.zone = zone ?? this.figure.dataset.zone;
+    this.clear();
+  }
+
   // Draw the same data as another kind.
   setKind(kind) {
     this.kind = this.figure.dataset.kind = kind;
@@ -145,14 +152,17 @@ export class ChartView {
     if (body && this.details?.open && this.state) drawTable(body, this.state, this);
   }
 
-  // Say below the picture what is left out of it.
+  // Say below the picture what is left out of it, and if its times are those of another zone.
   notes() {
     const { outliers = 0, undated = 0 } = this.state;
     const parts = [];
     if (outliers) parts.push(`${outliers} ${outliers > 1 ? "values" : "value"} far from the others or between two periods`);
     if (undated) parts.push(`${undated} ${undated > 1 ? "keys that are no dates" : "key that is no date"}`);
     this.note?.remove();
-    this.note = parts.length ? make("p", { class: "muted left-out" }, `Not shown: ${parts.join("; ")}.`) : undefined;
+    const sentences = parts.length ? [`Not shown: ${parts.join("; ")}.`] : [];
+    if (isTime(this.state)) sentences.push(zoneNote(zoneOf(this.state, this.zone)));
+    const text = sentences.filter(Boolean).join(" ");
+    this.note = text ? make("p", { class: "muted left-out" }, text) : undefined;
     if (this.note) (this.legend ?? this.canvas).after(this.note);
   }
 

@@ -1,5 +1,7 @@
 // Format numbers, moments and durations for people.
 
+import { dateTimeFormat } from "./zone.js";
+
 const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const full = new Intl.NumberFormat(undefined, { maximumFractionDigits: 3 });
 const small = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 });
@@ -69,7 +71,7 @@ export function moment(ms, step, zone) {
   const name = `${step}|${zone}`;
   if (!formatters.has(name)) {
     const form = byStep[partsOf(step)[1]] ?? byStep.second;
-    formatters.set(name, new Intl.DateTimeFormat(undefined, { ...form, timeZone: zone }));
+    formatters.set(name, dateTimeFormat(form, zone));
   }
   return formatters.get(name).format(ms);
 }

@@ -15,8 +15,8 @@ const REFUSALS = {
 };
 
 export class LiveStream {
-  // handlers: {kind: (data, name) => void}; onStatus(status, code): "live", "stale" (the server cannot read some of the
-  // data), "waiting", "paused", or "ended" with the HTTP status of a refusal.
+  // handlers: {kind: (data, name) => void}; onStatus(status, code, body): "live", "stale" (the server cannot read some of the
+  // data), "waiting", "paused", or "ended" with the HTTP status of a refusal and what the server said, if anything.
   constructor(url, handlers, onStatus = () => {}) {
     this.handlers = handlers;
     this.onStatus = onStatus;
@@ -97,12 +97,14 @@ export class LiveStream {
       // The server is away, or the browser may not read its answer.
     }
     if (asking.signal.aborted) return;
+    const said = answer && answer.status in REFUSALS ? await answer.json().catch(() => undefined) : undefined;
+    if (asking.signal.aborted) return;
     asking.abort();
     if (answer?.ok && answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
       this.connect();
     } else if (answer && answer.status in REFUSALS) {
       this.ended = true;
-      this.onStatus("ended", answer.status);
+      this.onStatus("ended", answer.status, said);
     } else {
       const pause = PAUSES_MS[Math.min(this.attempts++, PAUSES_MS.length - 1)];
       this.retry = setTimeout(() => this.ask(), pause);

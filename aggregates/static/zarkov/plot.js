@@ -5,6 +5,7 @@ import { divisorOf, tickLabels, valueAxisWidth, valueRange, valueTicks } from ".
 import { COLORS, Colors, colorOf, cssValue, dotOf, make } from "./dom.js";
 import { exact, moment, stepMs } from "./format.js";
 import { align, nameOf, numbers, stack, zoneOf } from "./series.js";
+import { readableZone } from "./zone.js";
 
 const [SHORTEST_MS, LONGEST_MS] = [10, 4e14]; // what zooming by keyboard can show
 const [S, MIN, H, D, Y] = [1e3, 6e4, 36e5, 864e5, 31536e6];
@@ -125,7 +126,7 @@ export class Plot {
     return {
       ...this.size(),
       ms: 1,
-      tzDate: (ms) => uPlot.tzDate(new Date(ms), this.zone),
+      tzDate: (ms) => uPlot.tzDate(new Date(ms), readableZone(this.zone)),
       padding: small ? [4, 0, 0, 0] : [this.options.unit ? 24 : 12, 20, 0, 0],
       legend: { show: false },
       cursor: {

@@ -45,6 +45,13 @@ class AggDefSerializer(serializers.ModelSerializer[AggDef]):
     params = serializers.DictField(required=False)
     filter = serializers.DictField(required=False)
 
+    def to_internal_value(self, data: Any) -> Any:
+        """Refuse numbers as text, which the fields would read as Python does: `1_000`, other scripts."""
+        for name in ("interval_s", "settle_s"):
+            if isinstance(data, dict) and isinstance(given := data.get(name), str):
+                raise serializers.ValidationError({name: [f"{given[:60]!r} is a text: write a number without quotes."]})
+        return super().to_internal_value(data)
+
 
 class AggDefsSerializer(serializers.Serializer[None]):
     """All aggregate definitions."""

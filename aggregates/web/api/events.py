@@ -70,7 +70,7 @@ class EventsView(ApiView):
         with an `id` are never stored twice.
         """
         length = request.META.get("CONTENT_LENGTH") or "0"
-        if length.isdigit() and int(length) > MAX_BODY_BYTES:
+        if length.isascii() and length.isdigit() and int(length) > MAX_BODY_BYTES:
             _drain(request, int(length))
             raise TooLargeError(f"the body has {length} bytes, more than {MAX_BODY_BYTES}: send fewer events at once")
         body = request.data

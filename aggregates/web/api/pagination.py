@@ -22,7 +22,7 @@ def read_cursor(text: str) -> int | None:
     try:
         plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
         kind, _, number = plain.partition(":")
-        if kind == "id" and number.isdigit() and int(number) < 2**63:
+        if kind == "id" and number.isdecimal() and int(number) < 2**63:
             return int(number)
     except ValueError:
         pass

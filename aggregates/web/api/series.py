@@ -25,7 +25,7 @@ from aggregates.web.json_encoding import plain
 from aggregates.web.live.feed import SeriesFeed
 from aggregates.web.live.stream import respond
 from aggregates.web.mongo import database
-from aggregates.web.series import export, freshness, output_position, query, ranking
+from aggregates.web.series import export, freshness, key_range, output_position, query, ranking
 from aggregates.web.series.fill import read_fill
 from aggregates.web.series.key_span import KeySpan, read_key_span
 from aggregates.web.series.query import SeriesQuery
@@ -127,7 +127,7 @@ class RankedView(ApiView):
         rights.require_name(name)
         condition = read_filter(request.GET.get("filter") or "{}", "filter")
         if prefix := request.GET.get("prefix", ""):
-            condition = {"$and": [condition, {"_id": query.starts_with(prefix)}]}
+            condition = {"$and": [condition, {"_id": key_range.starts_with(prefix)}]}
         sort = request.GET.get("sort") or "-value"
         check_field(sort.removeprefix("-"), "sort")
         limit = read_number(request.GET.get("limit", ""), "limit", 1, 100, 20)

@@ -44,9 +44,9 @@ urlpatterns = [
     path("quarantine/<str:key>/", QuarantineEntryView.as_view(), name="quarantine-entry"),
     path("quarantine/<str:key>/raw/", QuarantineRawView.as_view(), name="quarantine-raw"),
     path("collections/", CollectionsView.as_view(), name="collections"),
-    path("series/<str:name>/", SeriesView.as_view(), name="series"),
-    path("ranked/<str:name>/", RankedView.as_view(), name="ranked"),
-    re_path(r"^export/(?P<name>[^/]+)\.(?P<form>csv|jsonl)$", ExportView.as_view(), name="export"),
-    path("live/<str:name>/", LiveView.as_view(), name="live"),
+    path("series/<output:name>/", SeriesView.as_view(), name="series"),
+    path("ranked/<output:name>/", RankedView.as_view(), name="ranked"),
+    re_path(r"^export/(?P<name>[^\0]+)\.(?P<form>csv|jsonl)$", ExportView.as_view(), name="export"),
+    path("live/<output:name>/", LiveView.as_view(), name="live"),
     path("schema/", SchemaView.as_view(), name="schema"),
 ]

@@ -61,7 +61,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     else:
         error = BadRequestError(str(exception) if isinstance(exception, BadRequest) else "the request is not valid")
     answer = error_response(error) if _is_program(request) else error_page(request, error, bare=True)
-    if isinstance(exception, BrokenBodyError):
+    if isinstance(exception, BrokenBodyError | RequestDataTooBig):
         path = request.path_info[:200].encode("unicode_escape").decode()
         log.info("body refused path=%s reason=%s", path, exception)
         answer._has_been_logged = True  # type: ignore[attr-defined]  # else Django writes it again, with a traceback
@@ -70,9 +70,12 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Answer 403 for a form of another origin, which can also be a proxy that Zarkov does not know."""
+    cause = "its address must be in the setting public_url"
+    if "null" in reason:  # Django's reason then quotes the header: browsers send `Origin: null` without a referrer
+        cause = "it must not add Referrer-Policy: no-referrer, which makes browsers hide the address of this page"
     error = ForbiddenError(
         f"this form was refused: {reason.rstrip('.')[:200]}. Go back, reload the page and send it again; if that does "
-        "not help and this site is behind a proxy, its address must be in the setting public_url"
+        f"not help and this site is behind a proxy, {cause}"
     )
     return error_response(error) if _is_program(request) else error_page(request, error, bare=True)
 

@@ -19,12 +19,13 @@ from aggregates.web.auth.access import EDIT, OPERATE, rights_of
 from aggregates.web.exceptions import NotFoundError, WebError
 from aggregates.web.json_encoding import plain, to_json
 from aggregates.web.mongo import database
+from aggregates.web.output_address import output_address
 from aggregates.web.overview import list_outputs
 from aggregates.web.pages import chart_figure, embedding
 from aggregates.web.pages.forms import ChartForm
 from aggregates.web.pages.page_access import error_page, page_view
 from aggregates.web.public_link import public_link
-from aggregates.web.series import freshness, latest_documents, query
+from aggregates.web.series import freshness, key_range, latest_documents, query
 
 MAX_SERIES = 8  # in the default chart on the page of an aggregate
 
@@ -67,7 +68,7 @@ def _first_with_data(boards: list[Dashboard]) -> list[Chart]:
     for board in boards:
         for chart in board.ordered_charts()[:1]:
             collection = query.collection_name(chart.aggregate)
-            shown = {"_id": query.starts_with(chart.prefix)} if chart.prefix else {}
+            shown = {"_id": key_range.starts_with(chart.prefix)} if chart.prefix else {}
             if collection and database()[collection].find_one(shown, {"_id": 1}):
                 return [chart]
     return []
@@ -83,7 +84,7 @@ def aggregates(request: HttpRequest) -> HttpResponseBase:
         item = reached.get(name, {})
         through = item.get("through")
         about = texts.get(item.get("aggdef") or name) or (f"through event {through:,}" if through is not None else "")
-        items.append({"title": name, "url": reverse("aggregate", args=[name]), "about": about})
+        items.append({"title": name, "url": output_address("aggregate", name), "about": about})
     context = {
         "section": "aggregates",
         "heading": "Aggregates",
@@ -126,9 +127,10 @@ def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
             for item in documents
         ],
         "order": order,
-        "stream": f"{reverse('api:live', args=[name])}?limit={MAX_SERIES}",
+        "stream": f"{output_address('api:live', name)}?limit={MAX_SERIES}",
         "shown": {"name": "", "kind": "line", "zone": settings.ZARKOV.time_zone, "title": name, "size": "large"},
-        "curl": _curl(request, f"{reverse('api:series', args=[name])}?limit={MAX_SERIES}"),
+        "curl": _curl(request, f"{output_address('api:series', name)}?limit={MAX_SERIES}"),
+        "exports": {form: output_address("api:export", name, form) for form in ("csv", "jsonl")},
         "may_edit": rights.may(EDIT),
         "form": form,
     }
@@ -145,7 +147,7 @@ def _by_definition(name: str, known: list[str]) -> HttpResponseBase:
         raise NotFoundError(
             f"the aggregate {name!r} has not run yet: use manage.py aggregate {name}, or Run now in the admin"
         )
-    return redirect("aggregate", name=output)
+    return redirect(output_address("aggregate", output))
 
 
 @require_safe
@@ -165,7 +167,12 @@ def dashboards(request: HttpRequest) -> HttpResponseBase:
 def chart(request: HttpRequest, slug: str) -> HttpResponseBase:
     """Show one chart. Editors see and create its embed links."""
     found = get_object_or_404(Chart, slug=slug)
-    figure = {"section": "charts", "chart": found, "shown": chart_figure.context(found, large=True)}
+    figure = {
+        "section": "charts",
+        "chart": found,
+        "shown": chart_figure.context(found, large=True),
+        "numbers_url": output_address("aggregate", found.aggregate),
+    }
     return _page_with_links(request, "zarkov/chart.html", found, [found], figure)
 
 

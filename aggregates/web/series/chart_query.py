@@ -7,13 +7,13 @@ from typing import Any
 from django import forms
 from django.utils import timezone
 
-from aggregates.definition.fields import is_zone
 from aggregates.exceptions import TimeTextError
 from aggregates.models.chart import Chart
 from aggregates.time_reader import read_time
 from aggregates.web.exceptions import WebError
 from aggregates.web.series.query import SeriesQuery, collection_name
 from aggregates.web.series.time_span import read_span
+from ingest.time_zone import is_zone, zone_advice
 
 
 def chart_query(chart: Chart, start: str | None = None, end: str | None = None, zone: str | None = None) -> SeriesQuery:
@@ -43,7 +43,7 @@ def chart_errors(chart: Chart) -> dict[str, str]:
         faults["aggregate"] = error.message
     faults |= _range_errors(chart)
     if chart.zone and not is_zone(chart.zone):
-        faults["zone"] = f"{chart.zone!r} is not a name in the IANA time zone database, such as Europe/Berlin"
+        faults["zone"] = f"{chart.zone!r} is not a time zone: use {zone_advice(chart.zone)}"
     return faults
 
 

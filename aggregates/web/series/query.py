@@ -5,25 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
+from django.conf import settings
 from pymongo.database import Database
 
 from aggregates.web.exceptions import ForbiddenError, TooLargeError
 from aggregates.web.mongo import QUERY_LIMIT_MS
-from aggregates.web.series import output_position, points
+from aggregates.web.series import key_range, output_position, points
 from aggregates.web.series.fill import Fill, fill_in
 from aggregates.web.series.key_span import KeySpan, read_key_span
-from aggregates.web.series.output_key import complete_parts, parse_period
 from aggregates.web.series.points import ChartData
-from aggregates.web.series.time_span import TimeSpan
 
 NAMESPACE = "zagg."
 MAX_DOCUMENTS = 250_000
-_NAME = re.compile(r"[^\0$.][^\0$]*\Z")
-_MARGIN = timedelta(days=2)  # for zone offsets, and for year and month keys that start on that day
-_AFTER = "\U0010ffff"  # sorts after every key that starts with the text before it
+_NAME = re.compile(r"[^\0$.\ud800-\udfff][^\0$\ud800-\udfff]*\Z")
+_NAMESPACE_BYTES = 255  # of a database and a collection with the dot between them (MongoDB manual, Limits)
 
 Documents = Iterable[Mapping[str, Any]]
 
@@ -47,21 +45,18 @@ class SeriesQuery:
 
 
 def collection_name(name: str, prefix: str = NAMESPACE) -> str | None:
-    """Return the collection named `prefix + name`, or None if MongoDB does not allow that name.
+    """Return the collection named `prefix + name`, or None if MongoDB or its driver does not allow that name.
 
-    Raise `ForbiddenError` outside `zagg.`.
+    The driver refuses dots at the end and two in a row. Raise `ForbiddenError` outside `zagg.`.
     """
     full = prefix + name
     if not full.startswith(NAMESPACE):
         raise ForbiddenError(f"{full[:120]!r} is outside {NAMESPACE}", collection=full[:120])
     rest = full[len(NAMESPACE) :]
-    possible = _NAME.match(rest) and ".." not in rest and not rest.endswith(".") and len(full.encode()) <= 200
-    return full if possible else None
-
-
-def starts_with(prefix: str) -> dict[str, str]:
-    """Return the condition that a key starts with `prefix`, in a form that uses the index."""
-    return {"$gte": prefix, "$lt": prefix + _AFTER}
+    if not _NAME.match(rest) or ".." in rest or rest.endswith(".") or rest.startswith("system."):
+        return None
+    fits = len(f"{settings.ZARKOV.mongo_database}.{full}".encode()) <= _NAMESPACE_BYTES
+    return full if fits else None
 
 
 def list_aggregates(database: Database[dict[str, Any]]) -> list[str]:
@@ -89,7 +84,7 @@ def read_series(
     position: Mapping[str, Any],
     now: datetime | None = None,
 ) -> ChartData:
-    """Answer `query` with one MongoDB query (plus two one-key reads if it has a range).
+    """Answer `query` with one MongoDB query (plus three for one key each if it has a range).
 
     `position` is that of the output, from `output_position.find`. Raise `BadRequestError` for an invalid range and
     `TooLargeError` for more than `MAX_DOCUMENTS`.
@@ -100,8 +95,8 @@ def read_series(
     collection = collection_name(query.name)
     if collection is None:
         return ChartData([])
-    bounds = _bounds(database, collection, query.prefix, span.outer())
-    documents = _read(database, collection, {"_id": bounds} if bounds else {}, {"value": 1})
+    condition = key_range.condition(database, collection, query.prefix, span.outer())
+    documents = _read(database, collection, condition, {"value": 1})
     chart = points.by_dimension(
         documents,
         prefix=query.prefix,
@@ -120,8 +115,8 @@ def stream(database: Database[dict[str, Any]], collection: str, prefix: str, spa
 
     A switch of generations does not break it: the open cursor continues to read the old one.
     """
-    bounds = _bounds(database, collection, prefix, span.outer())
-    with database[collection].find({"_id": bounds} if bounds else {}, {"state": 0}).sort("_id", 1) as cursor:
+    condition = key_range.condition(database, collection, prefix, span.outer())
+    with database[collection].find(condition, {"state": 0}).sort("_id", 1) as cursor:
         for document in cursor:
             if span.contains(document["_id"]):
                 yield document
@@ -138,34 +133,3 @@ def _read(
             collection=collection,
         )
     return documents
-
-
-def _bounds(database: Database[dict[str, Any]], collection: str, prefix: str, span: TimeSpan) -> dict[str, Any]:
-    """Return bounds of `_id` for keys below `prefix`, narrowed by the span if dates directly follow the prefix.
-
-    They can cover a little more than the span, never less: the caller checks each period.
-    """
-    parts = complete_parts(prefix)
-    bounds: dict[str, Any] = dict(starts_with(prefix)) if prefix else {}
-    if span.start is None and span.end is None:
-        return bounds
-    for direction in (1, -1):
-        edge = database[collection].find_one(
-            {"_id": bounds} if bounds else {}, {"_id": 1}, sort=[("_id", direction)], max_time_ms=QUERY_LIMIT_MS
-        )
-        key = edge["_id"] if edge else None
-        if not isinstance(key, str) or parse_period(key[len(parts) :], "UTC") is None or "W" in key[len(parts) :]:
-            return bounds
-    if span.start is not None:
-        bounds["$gte"] = max(f"{parts}{_key_day(span.start, -_MARGIN)[:7]}", prefix)
-    if span.end is not None:
-        bounds["$lt"] = min(f"{parts}{_key_day(span.end, _MARGIN)}{_AFTER}", prefix + _AFTER)
-    return bounds
-
-
-def _key_day(instant: datetime, margin: timedelta) -> str:
-    """Return the day at this distance from `instant`, as in keys; the first or the last one of all if there is none."""
-    try:
-        return (instant + margin).date().isoformat()  # unlike strftime, with four digits for every year
-    except OverflowError:
-        return (date.min if margin < timedelta(0) else date.max).isoformat()

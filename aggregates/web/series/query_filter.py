@@ -9,13 +9,16 @@ from typing import Any
 
 from aggregates.web.exceptions import BadRequestError
 from ingest.wire.json_value import loads_as_written
+from ingest.wire.number_text import decimal_number
 from ingest.wire.refusal import RefusedValueError
+from ingest.wire.text_check import fault_of_texts
 
 COMPARE = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists"})
 COMBINE = frozenset({"$and", "$or", "$nor"})
 MAX_DEPTH = 8
 MAX_TERMS = 200
 _FIELD = re.compile(r"[^$\0.][^$\0]*\Z")
+_DIGITS = re.compile(r"[0-9]{1,12}\Z")
 ALLOWED = ", ".join(sorted(COMPARE | COMBINE))
 
 
@@ -25,13 +28,19 @@ def read_filter(text: str, parameter: str) -> dict[str, Any]:
 
 
 def read_json(text: str, parameter: str) -> Any:
-    """Parse the JSON of a parameter. Raise `BadRequestError` for what JSON has not, and for names that stand twice."""
+    """Parse the JSON of a parameter. Raise `BadRequestError` for what JSON has not, and for names that stand twice.
+
+    It is raised for names and texts that BSON cannot hold, too.
+    """
     try:
-        return loads_as_written(text)
+        found = loads_as_written(text)
     except RefusedValueError as error:
         raise BadRequestError(f"{parameter}: {error.args[1]}", parameter=parameter) from None
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"{parameter} is not JSON: {error}", parameter=parameter) from None
+    if fault := fault_of_texts(found):
+        raise BadRequestError(f"{parameter}: {fault}", parameter=parameter)
+    return found
 
 
 def check_filter(document: Any, parameter: str) -> dict[str, Any]:
@@ -53,7 +62,7 @@ def read_number(text: str, parameter: str, least: int, most: int, default: int) 
     """Parse a whole number from `least` to `most`; empty = `default`. Raise `BadRequestError`."""
     if not text:
         return default
-    if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) <= most:
+    if not _DIGITS.match(text) or not least <= int(text) <= most:
         raise BadRequestError(
             f"{parameter} = {text[:60]!r} is not a whole number from {least} to {most}", parameter=parameter
         )
@@ -112,7 +121,8 @@ class _Checker:
 
     def _moment(self, seconds: Any) -> datetime:
         try:
-            return datetime.fromtimestamp(float(seconds), UTC)
+            found = decimal_number(seconds) if isinstance(seconds, str) else float(seconds)
+            return datetime.fromtimestamp(found, UTC)
         except (TypeError, ValueError, OverflowError, OSError):
             raise self._refused(f"$datetime needs seconds since 1970, not {seconds!r}") from None
 

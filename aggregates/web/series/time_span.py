@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from aggregates.definition.fields import is_zone
 from aggregates.exceptions import TimeTextError
 from aggregates.time_reader import NamedTime, names_days, read_time
 from aggregates.web.exceptions import BadRequestError
+from ingest.time_zone import is_zone, zone_advice
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
@@ -77,12 +77,14 @@ def _next_millisecond(moment: datetime) -> datetime:
 
 
 def read_zone(name: str, default: str) -> str:
-    """Return `name` if it is a time zone, `default` if it is empty. Raise `BadRequestError` otherwise."""
-    if name and not is_zone(name):
-        raise BadRequestError(
-            f"tz = {name[:60]!r} is not a time zone: use a name such as Europe/Berlin", parameter="tz"
-        )
-    return name or default
+    """Return `name` if it is a time zone, `default` if it is empty. Raise `BadRequestError` otherwise.
+
+    A `+`, as in `Etc/GMT+5`, may arrive as a space.
+    """
+    found = name.replace(" ", "+")
+    if found and not is_zone(found):
+        raise BadRequestError(f"tz = {name[:60]!r} is not a time zone: use {zone_advice(name)}", parameter="tz")
+    return found or default
 
 
 def _span(first: NamedTime | None, last: NamedTime | None) -> TimeSpan:

@@ -15,6 +15,7 @@ from ingest.metrics.backend.backend_lookup import GROUP, backend_names, load_bac
 from ingest.metrics.backend.interface import Backend, BackendOptions
 from ingest.metrics.exceptions import BackendError
 from ingest.metrics.wire import BACKENDS
+from ingest.wire.number_text import decimal_number
 
 COMMON_OPTIONS = {"name", "levels", "flush", "broker"}
 
@@ -54,7 +55,9 @@ class Command(ZarkovCommand):
         """Add the common options, and those of the backend if it is known."""
         parser.add_argument("name", metavar="NAME", help="which backend")
         parser.add_argument("--levels", help="exactly these levels, separated by commas (default: all)")
-        parser.add_argument("--flush", type=float, default=60.0, metavar="SECONDS", help="pause between deliveries")
+        parser.add_argument(
+            "--flush", type=decimal_number, default=60.0, metavar="SECONDS", help="pause between deliveries"
+        )
         parser.add_argument(
             "--broker", metavar="ADDRESS", help="the broker's socket for backends (default: configured)"
         )

@@ -17,6 +17,7 @@ from ingest.management.command import ZarkovCommand, measure_own
 from ingest.server.ingester import Ingester
 from ingest.server.load_balancer import LoadBalancer, child_settings
 from ingest.settings import IngestSettings
+from ingest.wire.number_text import whole_number
 
 END_WITH_PARENT = "ZARKOV_END_WITH_PARENT"  # the child asks the kernel for SIGTERM when its parent ends
 
@@ -35,7 +36,7 @@ class Command(ZarkovCommand):
         )
         parser.add_argument(
             "--processes",
-            type=int,
+            type=whole_number,
             default=1,
             metavar="N",
             help="ingesters behind a load balancer that binds the addresses and shares the input out (default 1)",

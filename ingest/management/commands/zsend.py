@@ -17,6 +17,7 @@ from ingest.load.json_stream import CheckedMessage, checked_messages
 from ingest.load.loader import MOST_EXAMPLES
 from ingest.management.command import ZarkovCommand, add_keys_argument, sender_keys
 from ingest.transport.handshake import check_address
+from ingest.wire.number_text import decimal_number
 
 
 class Command(ZarkovCommand):
@@ -34,7 +35,7 @@ class Command(ZarkovCommand):
         parser.add_argument("--json", action="store_true", help="send the objects as they are, to the JSON socket")
         parser.add_argument("--ack", action="store_true", help="send to the acknowledged socket, and wait for answers")
         parser.add_argument(
-            "--timeout", type=float, default=5.0, metavar="SECONDS",
+            "--timeout", type=decimal_number, default=5.0, metavar="SECONDS",
             help="how long to wait for a listener, for space in the queue, and at the end for delivery (5)",
         )  # fmt: skip
         add_keys_argument(parser)

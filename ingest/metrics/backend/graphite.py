@@ -17,7 +17,7 @@ from ingest.metrics.backend.statsd import send_stream
 from ingest.metrics.backend.text_protocol import path, path_prefix
 from ingest.metrics.identity import Identity
 from ingest.metrics.metric_type import COUNTER, SET
-from ingest.wire.number_text import plain_decimal
+from ingest.wire.number_text import plain_decimal, whole_number
 
 PORT = 2003
 MOST_PATHS = 100_000  # paths whose type is remembered
@@ -31,7 +31,9 @@ class GraphiteBackend(Backend):
     @classmethod
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="carbon's host")
-        parser.add_argument("--port", type=int, default=PORT, help=f"carbon's port for plain text (default {PORT})")
+        parser.add_argument(
+            "--port", type=whole_number, default=PORT, help=f"carbon's port for plain text (default {PORT})"
+        )
         parser.add_argument(
             "--prefix", type=path_prefix, default="zibrato.", help="put before each path (default zibrato.)"
         )

@@ -15,19 +15,21 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ingest.log_limit import LogLimit
 from ingest.metrics.backend.interface import Backend
 from ingest.metrics.backend.rollup import RollupEntry
 from ingest.metrics.backend.text_protocol import path, path_prefix
 from ingest.metrics.exceptions import PostponedError
 from ingest.metrics.identity import Identity
-from ingest.metrics.metric_type import COUNTER, GAUGE, SET, TIMER
-from ingest.wire.number_text import plain_decimal
+from ingest.metrics.metric_type import COUNTER, GAUGE, HISTOGRAM, SET, TIMER
+from ingest.wire.number_text import plain_decimal, whole_number
 
 log = logging.getLogger(__name__)
 
 PORT = 8125
 DATAGRAM_BYTES = 1_400  # fits into one Ethernet packet
 TIMEOUT_S = 5.0
+WARNING_EVERY_S = 3600.0  # for values of one metric; `refused` counts them all
 
 
 class StatsdBackend(Backend):
@@ -37,12 +39,13 @@ class StatsdBackend(Backend):
     @classmethod
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="statsd's host")
-        parser.add_argument("--port", type=int, default=PORT, help=f"statsd's port (default {PORT})")
+        parser.add_argument("--port", type=whole_number, default=PORT, help=f"statsd's port (default {PORT})")
         parser.add_argument("--protocol", choices=["udp", "tcp"], default="udp", help="how it listens (default udp)")
         parser.add_argument("--prefix", type=path_prefix, default="", help="put before each name, such as shop.")
 
     def connect(self) -> None:
         self._connection: socket.socket | None = None
+        self._warnings = LogLimit(WARNING_EVERY_S)
 
     def pack(self) -> list[Any]:
         """Return datagrams, each of as many lines as fit."""
@@ -61,8 +64,10 @@ class StatsdBackend(Backend):
 
     def _refuse_negative(self, identity: Identity, found: RollupEntry) -> None:
         """Count what statsd takes for a bad line: times, and the values of histograms, must not be negative."""
-        if count := found.sketch.negative.total():
-            self.refused += count
+        if identity.type not in {TIMER, HISTOGRAM} or not (count := found.sketch.negative.total()):
+            return
+        self.refused += count
+        if self._warnings.allows(identity.name):
             log.warning("negative values refused, statsd has none name=%s count=%d", identity.name, count)
 
     def deliver(self, payloads: Sequence[Any]) -> int:

@@ -8,15 +8,19 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from dateutil import tz
 
 from aggregates import period
+from aggregates.keys import key_time
 from aggregates.keys.key_time import KeyTime, tell
 from aggregates.run.context import RunContext, _keys_of_parts
 from aggregates.run.full import full_run, rebuild
 from aggregates.task import Task
 from aggregates.web.series import output_position
+from ingest.log_limit import LogLimit
 from tests.support.aggregates.definitions import define, values
 from tests.support.aggregates.event_source import NOON, Producer, event
+from tests.support.aggregates.zones import Broken, Fixed, OfPytz, Summer, of_file
 
 DAY = timedelta(days=1)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -141,6 +145,43 @@ def test_the_zone_of_a_plain_pair_is_that_of_the_task_else_its_own_else_utc() ->
     assert of(lambda key: (NOON, NOON + DAY), "k", zone="Mars/Base") == ("UTC", "day")
 
 
+@pytest.mark.parametrize("make", ["pair", "span", "task"])
+@pytest.mark.parametrize(
+    ("zone", "name"),
+    [
+        (tz.gettz("Europe/Berlin"), "Europe/Berlin"),
+        (OfPytz("Europe/Berlin"), "Europe/Berlin"),
+        (tz.tzutc(), "UTC"),
+        (tz.tzoffset(None, 7200), "+02:00"),
+        (Fixed(timedelta(minutes=53, seconds=28)), "+00:53:28"),
+        (of_file("Europe/Berlin"), None),
+        (Summer(), None),
+        (tz.tzstr("CET-1CEST"), None),
+        (Broken(), None),
+    ],
+)
+def test_any_tzinfo_says_its_zone_or_that_it_cannot_and_what_to_do(
+    zone: Any, name: str | None, make: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_time, "_warnings", LogLimit(every_s=60))
+    local = datetime(2011, 7, 1, tzinfo=zone)
+
+    def read(key: Any) -> Any:
+        if make == "task":
+            return NOON, NOON + DAY
+        return (local, local + DAY) if make == "pair" else period.day("2011-07-01", zone)
+
+    told = [of(read, "k", "l", zone=zone if make == "task" else None) for _ in range(3)]
+    step = None if isinstance(zone, Broken) and make != "task" else "day"
+    assert told == [(name or "UTC", step)] * 3
+    warnings = [record.getMessage() for record in caplog.records]
+    if name is None and step:
+        (warning,) = warnings
+        assert 'zone = "Europe/Berlin"' in warning and type(zone).__name__ in warning and "task=" in warning
+    else:
+        assert not warnings
+
+
 def test_what_most_keys_say_is_taken_and_odd_keys_say_nothing() -> None:
     def read(key: str) -> Any:
         if key == "odd":
@@ -170,6 +211,8 @@ def key_times(run_context: RunContext, name: str) -> dict[str, KeyTime]:
         ("ByHourInBerlin", "Europe/Berlin", "hour"),
         ("CountByDay", "UTC", "day"),
         ("PlainPairs", "America/New_York", "day"),
+        ("PlainPairsOfDateutil", "Europe/Berlin", "hour"),
+        ("PlainPairsWithoutName", "UTC", "hour"),
         ("OfZone", "Asia/Tokyo", None),
         ("EventsOfNoZone", "UTC", None),
         ("TotalByType", "UTC", "day"),

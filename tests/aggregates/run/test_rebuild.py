@@ -18,9 +18,10 @@ FIRST = datetime(1, 1, 1, tzinfo=UTC)
 LAST = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("task", ["ByHourInBerlin", "PlainPairsOfDateutil", "PlainPairsWithoutName"])
 @pytest.mark.parametrize("begin", [0, 1])
-def test_a_rebuild_of_one_of_two_hours_counts_both(run, run_context: RunContext, producer, right, begin: int):
-    definition = define("ByHourInBerlin")
+def test_a_rebuild_of_one_of_two_hours_counts_both(run, run_context: RunContext, producer, right, begin: int, task):
+    definition = define(task, "byhourinberlin")
     change = datetime(2011, 10, 30, tzinfo=UTC)
     producer.send(event(at=change), event(at=change + HOUR), event(at=change + 1.5 * HOUR), event(at=change + 2 * HOUR))
     run(definition)

@@ -11,6 +11,7 @@ from typing import Any
 import bson
 import pytest
 import zmq
+from django.core.wsgi import get_wsgi_application
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -49,6 +50,22 @@ def test_without_mongodb_a_server_is_healthy_but_not_ready_and_answers_503(
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable"), path
         assert int(answer["Retry-After"]) > 0
     assert client.get("/metrics").content.decode().count("zarkov_mongodb_up 0.0") == 1
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/", "/api/v1/collections/", "/nothing", "/live/"])
+def test_head_has_the_length_of_an_answer_and_no_body(open_site: Any, client: Client, path: str) -> None:
+    """The test client takes bodies away itself, as gunicorn does with a warning for each; so the site is asked."""
+    sent: list[Any] = []
+    found = []
+    for method in ("HEAD", "GET"):
+        environ = client._base_environ(PATH_INFO=path, REQUEST_METHOD=method)
+        answer = get_wsgi_application()(environ, lambda status, headers: sent.append((status, dict(headers))))
+        found.append(b"".join(answer) if method == "HEAD" else b"")
+        answer.close()
+    (status, headers), (as_got, with_body) = sent
+    assert (found[0], status) == (b"", as_got)
+    assert headers.get("Content-Type") == with_body.get("Content-Type")
+    assert path in ("/", "/metrics") or headers.get("Content-Length") == with_body.get("Content-Length")
 
 
 def test_readiness_includes_the_ingester_that_receives_posted_events(open_site: Any, client: Client) -> None:

@@ -35,6 +35,27 @@ def test_hosts_of_the_settings_are_answered(open_site: Any, client: Client, host
     assert client.get("/collections", HTTP_HOST=host).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("allowed", "host"),
+    [
+        ("[::1]", "[0:0:0:0:0:0:0:1]:8081"), ("[::1]", "[0::0001]"), ("[::1]", "[::1%lo]:8081"),
+        ("[::1]", "[::1%25lo]"), ("[::1]", "[::1]:8081"),
+        ("[::ffff:7f00:1]", "[::ffff:127.0.0.1]:8081"), ("[::ffff:a00:9]", "[::FFFF:10.0.0.9]"),
+        ("127.0.0.1", "[::ffff:127.0.0.1]:8081"), ("[fe80::1]", "[fe80::1%eth0]:8081"), ("[fe80::ab]", "[FE80::AB]"),
+    ],
+)  # fmt: skip
+def test_an_address_of_ipv6_is_known_in_every_form(
+    open_site: Any, client: Client, settings: Any, allowed: str, host: str
+) -> None:
+    settings.ALLOWED_HOSTS = [allowed]
+    assert client.get("/collections", HTTP_HOST=host).status_code == 200
+    root = client.get("/api/v1/", HTTP_HOST=host).json()
+    port = ":8081" if host.endswith(":8081") else ""
+    assert root["collections"] == f"http://{allowed}{port}/api/v1/collections/"
+    for other in ("[::2]", "[::ffff:10.0.0.1]", "[::1%]", "[::1%lo/x]", "[::1]x", "[::g]", "[1.2.3.4]"):
+        assert client.get("/collections", HTTP_HOST=other).status_code == 400, other
+
+
 @pytest.mark.parametrize("host", FOREIGN)
 def test_everything_else_is_refused_in_one_line_that_names_the_setting(
     open_site: Any, client: Client, caplog: pytest.LogCaptureFixture, host: str

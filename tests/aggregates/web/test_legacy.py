@@ -53,6 +53,14 @@ def test_bounds_are_inclusive_and_optional(open_site: Any, aggregate: Aggregate,
     assert keys(b="", e="") == ["x/1", "x/2", "x/3"]
 
 
+def test_a_part_of_a_query_that_is_null_is_as_if_it_were_absent(
+    open_site: Any, aggregate: Aggregate, client: Client
+) -> None:
+    aggregate("a", {"x": 1})
+    asked = json.dumps({"c": "a", "b": None, "e": None, "p": None})
+    assert client.get("/q", {"n": asked}).json() == {"n": {"value": [["x", 1]]}}
+
+
 def test_several_queries_have_answers_by_their_names(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("a", {"x": 1})
     aggregate("b.c", {"y": 2})

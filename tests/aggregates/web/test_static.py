@@ -37,3 +37,12 @@ def test_exactly_the_needed_modules_are_preloaded(entry: str) -> None:
     assert needed <= preloaded
     everything = _imports(FOLDER / "charts-page.js") | _imports(FOLDER / "overview-page.js")
     assert preloaded == {str(path.relative_to(FOLDER.parent)) for path in everything}
+
+
+def test_times_are_formatted_in_zones_by_one_module_which_cannot_throw() -> None:
+    others = [path for path in FOLDER.glob("*.js") if path.name != "zone.js"]
+    assert not [
+        path.name for path in others if re.search(r"DateTimeFormat\(undefined|timeZone|toLocale", path.read_text())
+    ]
+    shown = {path.name: re.findall(r"uPlot\.tzDate\(.*", path.read_text()) for path in others}
+    assert all("readableZone(" in call for calls in shown.values() for call in calls)

@@ -203,5 +203,12 @@ def test_other_encodings_are_refused_with_what_to_do(tmp_path: Path) -> None:
     assert good == {"type": "b", "extra": "c"}
     with pytest.raises(LoadError, match=r"without a byte order mark: convert it to UTF-8"):
         loaded(write(tmp_path / "y.csv", "type,extra\na,b\n".encode("utf-16-le")))
-    with pytest.raises(LoadError, match="is not text in utf-16"):
-        loaded(write(tmp_path / "z.csv", "type,extra\na,b\n".encode("utf-16")[:-1]))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_a_row_with_half_of_a_surrogate_pair_is_refused_alone(tmp_path: Path, encoding: str) -> None:
+    good = "a,b\n" * 5_000
+    text = f"\ufefftype,extra\n{good}a,\ud83d\n\udfff,b\n{good}a,"
+    found = loaded(write(tmp_path / "x.csv", text.encode(encoding, "surrogatepass") + b"\n"))
+    assert [number for number, value in found if isinstance(value, str)] == [5_002, 5_003, 10_004]
+    assert len(found) == 10_003

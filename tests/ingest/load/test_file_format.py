@@ -23,6 +23,7 @@ from ingest.load.column import parse_mapping
 from ingest.load.file_format import FileOptions, NumberedEvent, read
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_reader import read_messages
+from tests.support.ingest.tar_archive import KINDS, tar_of
 
 LINES = [json.dumps({"type": "x", "extra": f"{n * 2654435761 % 2**32:x}" * 3}) for n in range(2_000)]
 TEXT = "".join(f"{line}\n" for line in LINES).encode()
@@ -82,6 +83,21 @@ def test_other_compressions_are_refused_by_name(
         list(read(path, FileOptions(parse_mapping(["type=a"] if "csv" in suffix else []))))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "bson"])
+def test_tar_archives_are_refused_by_name_before_anything_is_read(tmp_path: Path, kind: str, suffix: str) -> None:
+    path = tmp_path / f"x.{suffix}"
+    archive = tar_of(kind, TEXT, TEXT)
+    for pack, name in ((bytes, "tar"), (gzip.compress, "tar within gzip"), (bz2.compress, "tar within bzip2"),
+                       (lzma.compress, "tar within xz")):  # fmt: skip
+        path.write_bytes(pack(archive))
+        with pytest.raises(LoadError, match=f"is packed with {name}, which cannot be read: .* `tar xf`"):
+            next(read(path))
+    path.write_bytes(gzip.compress(b"PK\x03\x04" + bytes(100)))
+    with pytest.raises(LoadError, match=r"is packed with zip within gzip, .* `gunzip` and `unzip`"):
+        next(read(path))
+
+
 @pytest.mark.parametrize("length", [0x5D, 0x178, 0x9C78, 0xDA78])
 def test_a_dump_whose_length_looks_like_a_mark_of_a_compression_is_read(tmp_path: Path, length: int) -> None:
     event = {"type": "x", "id": "1", "extra": ""}
@@ -113,6 +129,28 @@ def test_json_lines_are_read_in_the_encoding_of_their_mark(tmp_path: Path, encod
     path = tmp_path / "x.jsonl"
     path.write_bytes('{"type": "x", "extra": "é"}\r\n\n{"type": "x", "extra": 2}'.encode(encoding))
     assert extras(path) == ["é", 2]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("form", ["\ufeff{}", "\ufeff[{}]", "\ufeff[\n{}\n]\n"])
+def test_half_of_a_surrogate_pair_takes_no_neighbour_along(tmp_path: Path, encoding: str, form: str) -> None:
+    path = tmp_path / "x.json"
+    good, bad = '{"type": "a"}', '{"type": "\ud83d"}'
+    text = form.format(("," if "[" in form else "\n").join([*[good] * 3_000, bad, *[good] * 3_000]))
+    path.write_bytes(text.encode(encoding, "surrogatepass"))
+    found = list(read(path))
+    faults = [(each.number, each.fault) for each in found if each.fault]
+    assert faults == [(3_001, "not JSON in UTF-8: half of a surrogate pair at byte 10")]
+    assert len(found) == 6_001
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_byte_too_few_or_too_many_takes_the_last_line_along(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "x.jsonl"
+    whole = '{"type": "a"}\n{"type": "b"}'.encode(encoding)
+    for content in (whole[:-1], whole + b"\n", whole + b"\0"):
+        path.write_bytes(content)
+        assert [bool(each.fault) for each in read(path)] == [False, True]
 
 
 def test_a_mark_in_the_middle_of_a_file_loses_nothing(tmp_path: Path) -> None:
@@ -168,6 +206,18 @@ def test_a_list_that_is_broken_is_read_up_to_the_break(tmp_path: Path, text: str
     found, error = until_damage(path)
     assert len(found) == count
     assert meaning in error
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[INFO] start", "[2024-01-31 12:00:00] boot", "[12:00:00] boot", "[1706702400.5] boot", "[1234] boot", "[] boot",
+     '["INFO"] boot', "[true] boot", "[-] boot", "[::1] GET /", "[7]", "[]"],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_line_of_a_log_before_json_lines_is_refused_alone(tmp_path: Path, line: str, encoding: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(f'\n{line}\n{{"type": "a"}}\n[WARN] slow\n{{"type": "b"}}\n'.encode(encoding))
+    assert [(each.number, bool(each.fault)) for each in read(path)] == [(2, True), (3, False), (4, True), (5, False)]
 
 
 def test_a_list_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

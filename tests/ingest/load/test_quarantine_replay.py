@@ -7,7 +7,7 @@ from typing import Any
 
 import bson
 import pytest
-from bson import Int64, Regex
+from bson import Int64, ObjectId, Regex
 
 from ingest.load.quarantine_replay import (
     as_text,
@@ -87,11 +87,42 @@ def test_no_other_input_is_said_to_be_windows_1252(raw: bytes) -> None:
     assert not is_offered_as_windows_1252({"_id": {}, "code": "bad_json", "raw_start": raw})
 
 
+def test_half_of_a_surrogate_pair_in_utf_16_is_offered_with_a_replacement() -> None:
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+        raw = '\ufeff{"type": "\ud83d"}'.encode(encoding, "surrogatepass")
+        assert text_to_mend(entry(raw)) == '{"type": "\ufffd"}'
+
+
 LITERAL: dict[str, Any] = {
     "long": {"$numberLong": "7"}, "re": {"$regex": "z"}, "date": {"$date": "x"}, "oid": {"$oid": "0" * 24},
     "datetime": {"$datetime": 5}, "both": {"$ne": 1, "$regex": "z"}, "list": [{"$numberLong": "7"}, Int64(7), 7, 7.0],
     "number": Int64(7), "pattern": Regex("z"), "reference": {"$ref": "c", "$id": Int64(1), "$db": None},
 }  # fmt: skip
+
+
+ITEMS: list[Any] = [{"$numberLong": "7"}, Int64(7), "a", {"n": {"$numberLong": "7"}, "b": 1}, {"$oid": "0" * 24}, 7]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda items: ["x", *items], ["x", *ITEMS]),
+        (lambda items: [*items, "x"], [*ITEMS, "x"]),
+        (lambda items: [*items[:2], "x", *items[2:]], [*ITEMS[:2], "x", *ITEMS[2:]]),
+        (lambda items: items[2:], ITEMS[2:]),
+        (lambda items: [*items[:2], *items[3:]], [*ITEMS[:2], *ITEMS[3:]]),
+        (lambda items: [*items[:2], *items[3:], "x", items[4]], [*ITEMS[:2], *ITEMS[3:], "x", ObjectId("0" * 24)]),
+        (lambda items: [*items[:3], {**items[3], "b": 2}, *items[4:]], [*ITEMS[:3], {**ITEMS[3], "b": 2}, *ITEMS[4:]]),
+        (lambda items: [*items[:3], {**items[3], "b": 2}], [*ITEMS[:3], {**ITEMS[3], "b": 2}]),
+        (lambda items: [items[4], items[3]], [ITEMS[4], ITEMS[3]]),
+        (lambda items: [], []),
+    ],
+)
+def test_items_of_a_list_keep_their_types_when_others_come_and_go(change: Any, expected: list[Any]) -> None:
+    original = {"type": "x", "extra": ITEMS}
+    document = json.loads(as_text(original))
+    mended = from_text(json.dumps({**document, "extra": change(document["extra"])}), original)
+    assert bson.encode(mended) == bson.encode({"type": "x", "extra": expected})
 
 
 def test_what_is_not_changed_in_the_form_keeps_its_type() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from typing import Any
 
 import pytest
@@ -48,6 +49,8 @@ def test_a_batch_is_unpacked_as_it_was_packed(data: st.DataObject) -> None:
 
 def test_the_format_is_that_of_2013_and_only_three_characters_are_encoded() -> None:
     assert pack_measurement(Measurement("info", "Gauge", "a b/ü", 0, 5, "x")) == "info|Gauge|a b/ü|0|5|x"
+    for value, plain in ((4e-5, "0.00004"), (-1.25e-9, "-0.00000000125"), (1e22, "1" + "0" * 22), (12, "12")):
+        assert pack_measurement(Measurement("info", "Gauge", "a", value, 5, "x")) == f"info|Gauge|a|{plain}|5|x"
     assert pack_measurement(Measurement("info", "Gauge", "50%|\n", 1.5, 5, "x")) == "info|Gauge|50%25%7C%0A|1.5|5|x"
     assert unpack(b"info|counter|deaths|5|1300000000|deathstar") == Measurement(
         "info", "Counter", "deaths", 5, 1300000000, "deathstar"
@@ -105,6 +108,15 @@ def test_an_impossible_batch_is_refused_before_it_reaches_an_aggregate(wrong: di
         unpack(batch_message(right))
     with pytest.raises(WireError):
         unpack(batch_message(wrong))
+
+
+@pytest.mark.parametrize("text", ["1_000", "\u0663", "\uff11", " 5", "5 ", "nan", "inf", "0x1F", "", "-1", "1e300"])
+def test_values_and_times_that_are_no_plain_decimals_are_refused_with_the_text(text: str) -> None:
+    with pytest.raises(WireError, match=re.escape(repr(text))):
+        unpack(f"info|Gauge|n|1|{text}|x")
+    if text not in {"-1", "1e300"}:
+        with pytest.raises(WireError, match=re.escape(repr(text))):
+            unpack(f"info|Gauge|n|{text}|5|x")
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: f"info|Batch|a|{t}|5|x".encode()))

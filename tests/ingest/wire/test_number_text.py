@@ -10,8 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.wire.number_text import plain_decimal
+from ingest.metrics.exceptions import MetricError
+from ingest.metrics.identity import number
+from ingest.wire.number_text import decimal_number, plain_decimal, whole_number
 
+NO_NUMBERS = [
+    "", " 1", "1 ", "1\n", "1_000", "0x1F", "1e400", "nan", "NaN", "inf", "-Infinity", "\u0663", "\uff11\uff12",
+    "\u00b2", "1.5\u0663", "+-1", "--1", ".", "e5", "1e", "1,5", "1\0", "\u22121",
+]  # fmt: skip
 PLAIN = re.compile(r"-?\d+(?:\.\d+)?\Z", re.ASCII)
 
 
@@ -52,3 +58,20 @@ def test_fewer_digits_are_still_no_exponent(value: float, digits: int) -> None:
     assert PLAIN.match(text)
     bounded = min(max(value, -sys.float_info.max), sys.float_info.max)
     assert float(text) == float(f"{bounded:.{digits}g}")
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS)
+def test_text_that_only_python_reads_is_no_number(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a"):
+        whole_number(text)
+    with pytest.raises(ValueError, match="is not a finite number"):
+        decimal_number(text)
+    with pytest.raises(MetricError, match=r"is not a number|use a finite number"):
+        number("value", text)
+
+
+@pytest.mark.parametrize("text", ["0", "-0", "+5", "007", "1.", ".5", "-1.25e-3", "1E5", "9" * 30, "1e-400"])
+def test_ascii_decimals_are_numbers_for_files_and_measurements_alike(text: str) -> None:
+    assert decimal_number(text) == float(text) == number("value", text)
+    if text.lstrip("+-").isdecimal():
+        assert whole_number(text) == int(text)

@@ -22,6 +22,7 @@ from ingest.wire.batch import ReceivedBatch
 from ingest.wire.event import MAX_EVENT_BYTES
 from ingest.wire.quarantine_codes import CODES
 from ingest.wire.refusal import MAX_RAW_BYTES, Refusal
+from tests.support.ingest.tar_archive import KINDS, tar_of
 
 NOW_MS = 1_700_000_000_000
 PACKED = gzip.compress(b"".join(b"%d\n" % n for n in range(5000)), mtime=0)
@@ -148,7 +149,8 @@ def test_bytes_that_are_not_bson_are_refused(message: bytes, code: str) -> None:
 @pytest.mark.parametrize(
     ("message", "meaning"),
     [
-        (PACKED, "packed with gzip"), (b'{"type": "x"}\n{"type": "y"}', "looks like JSON"),
+        (PACKED, "packed with gzip"), (tar_of("gnu", bson.encode(GOOD)), "packed with tar"),
+        (b'{"type": "x"}\n{"type": "y"}', "looks like JSON"),
         (b'[{"type": "x"}]', "looks like JSON"), (b"nonsense", "not a whole document"),
     ],
 )  # fmt: skip
@@ -244,6 +246,21 @@ def test_no_line_is_lost_to_a_byte_order_mark(encoding: str) -> None:
     assert [event["extra"] for event in stored(from_json(one.encode(encoding)))] == ["é"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_half_of_a_surrogate_pair_takes_no_other_line_along(encoding: str) -> None:
+    good, bad = '{"type":"a"}\n', '{"type":"\ud83d"}'
+    batch = from_json(f"\ufeff{good}{bad}\n{good}".encode(encoding, "surrogatepass"))
+    assert [event["type"] for event in stored(batch)] == ["a", "a"]
+    (refusal,) = batch.refusals
+    assert (refusal.index, refusal.raw) == (1, bad.encode("utf-8", "surrogatepass"))
+    assert refusal.message == "not JSON in UTF-8: half of a surrogate pair at byte 9"
+    alone = f"\ufeff{bad}\n".encode(encoding, "surrogatepass")
+    assert [refusal.raw for refusal in from_json(alone).refusals] == [alone]
+    if encoding != "utf-8":
+        odd = from_json(f"\ufeff{good}{bad}".encode(encoding, "surrogatepass")[:-1])
+        assert ([event["type"] for event in stored(odd)], len(odd.refusals)) == (["a"], 1)
+
+
 @pytest.mark.parametrize(
     ("message", "meaning"),
     [
@@ -252,6 +269,7 @@ def test_no_line_is_lost_to_a_byte_order_mark(encoding: str) -> None:
         (lzma.compress(PACKED), "packed with xz"),
         (b"\x28\xb5\x2f\xfd" + PACKED, "packed with zstd"),
         (b"PK\x03\x04" + PACKED, "packed with zip"),
+        *((tar_of(kind, b'{"type":"x"}\n' * 9, b'{"type":"y"}\n' * 9), "packed with tar") for kind in KINDS),
         (bytes(range(256)) * 9, "binary data, with byte 00 at position 0"),
         (b"\n" + bytes(range(256)) * 9 + b"\r\n\r\n", "binary data"),
         (bson.encode({"type": "x", "extra": "a\nb\nc"}), "binary data"),
@@ -301,6 +319,7 @@ def test_binary_data_between_good_lines_is_kept_in_one_piece() -> None:
     batch = from_json(bad + good + PACKED + b"\n" + good + bad + bad + b"\x00\n")
     assert [event["type"] for event in stored(batch)] == ["a", "a"]
     assert [refusal.raw for refusal in batch.refusals] == [b"nonsense", PACKED + b"\n", bad + bad + b"\x00\n"]
+    assert len(from_json(b"BZhello\n" + good).events) == 1, "text is not packed"
     log = from_json(b"[INFO] started\n" + good)
     assert ([refusal.raw for refusal in log.refusals], len(log.events)) == ([b"[INFO] started"], 1)
     lines = from_json(bad + b"{\xe9}\n" + bad)

@@ -242,7 +242,8 @@ def test_input_can_be_split_by_another_id_key(engine: Engine, database: Data) ->
     assert status.progress["splits"] > 3
 
 
-keys = st.text("ab", max_size=2) | st.integers(-2, 2) | st.floats(-1, 1, width=16) | st.booleans() | st.none()
+big = st.sampled_from([2**31, -(2**31) - 1, 2**53 + 1, Int64(2**63 - 1), 5e9])
+keys = st.text("ab", max_size=2) | st.integers(-2, 2) | big | st.floats(-1, 1, width=16) | st.booleans() | st.none()
 pairs = st.tuples(keys, st.integers(-100, 100)).map(list)
 
 

@@ -16,7 +16,15 @@ from mapreduce.step.reduce import ReduceJob, SortedRun, reduce_runs
 from mapreduce.step.spill import MapOutput, RunWriter
 from tests.support.mapreduce.tasks import add, gather
 
-keys = st.text("abc", max_size=2) | st.integers(-3, 3) | st.booleans() | st.none()
+big = st.sampled_from([2**31, -(2**31) - 1, 2**40, 2**63 - 1, -(2**63)])  # BSON gives them back as Int64
+keys = (
+    st.text("abc", max_size=2)
+    | st.integers(-3, 3)
+    | big
+    | st.booleans()
+    | st.none()
+    | st.dictionaries(st.just("a"), big | st.lists(big, max_size=1))
+)
 
 
 def map_output(tmp_path: Path, pairs: list[Any], **changes: Any) -> MapOutput:
@@ -66,6 +74,21 @@ def test_merging_from_runs_equals_grouping_in_memory(
         streamed = sorted(reduce_runs(job(tmp_path, memory_bytes=0), runs), key=repr)
     assert streamed == sorted(reduce_runs(job(tmp_path), runs), key=repr)
     assert not list(tmp_path.glob("scratch*"))
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 2**20])
+def test_a_reduce_sees_the_key_that_the_map_yielded(tmp_path: Path, memory_bytes: int) -> None:
+    seen = []
+
+    def noting(key: Any, values: list[int]) -> int:
+        seen.append(key)
+        return sum(values)
+
+    given_keys = [2**40, {"a": -(2**40)}]
+    runs = [run for n in range(2) for run in runs_of(map_output(tmp_path, [(key, n) for key in given_keys]))]
+    found = list(reduce_runs(job(tmp_path, noting, memory_bytes=memory_bytes), runs))
+    assert sorted(found, key=repr) == [(2**40, 1), ({"a": -(2**40)}, 1)]
+    assert {type(key if isinstance(key, int) else key["a"]) for key in seen} == {int}
 
 
 def test_a_map_that_yields_more_than_memory_holds_writes_sorted_runs(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+from dateutil import tz
 
 from aggregates import period
 from aggregates.task import Task, register
+from tests.support.aggregates.zones import of_file
 
 
 class CountByDay(Task):
@@ -250,6 +253,22 @@ class ByHourInBerlin(CountByDay):
         return period.hour(key.rpartition("/")[2], "Europe/Berlin")
 
 
+class PlainPairsOfDateutil(ByHourInBerlin):
+    """Say the same hours as plain pairs in a zone of dateutil, which cannot be hashed."""
+
+    def period(self, key: str) -> Any:
+        start = datetime.fromisoformat(key.rpartition("/")[2]).replace(tzinfo=tz.gettz("Europe/Berlin"))
+        return start, start + timedelta(hours=1)
+
+
+class PlainPairsWithoutName(ByHourInBerlin):
+    """Say the same hours as plain pairs in a zone that tells no name."""
+
+    def period(self, key: str) -> Any:
+        start = datetime.fromisoformat(key.rpartition("/")[2]).replace(tzinfo=of_file("Europe/Berlin"))
+        return start, start + timedelta(hours=1)
+
+
 class ByDayOfAnyYear(CountByDay):
     """Count by project and day, with years of four digits."""
 
@@ -266,6 +285,19 @@ class PlainPairs(CountByDay):
     def period(self, key: str) -> tuple[datetime, datetime]:
         start, end = period.day(key.rpartition("/")[2], "America/New_York")
         return start, end
+
+
+class ByHalfMonth(CountByDay):
+    """Count by periods that begin on the 1st and on the 16th, as plain pairs."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield f"{event['timestamp']:%Y-%m}-{1 if event['timestamp'].day < 16 else 16:02}", 1
+
+    def period(self, key: str) -> tuple[datetime, datetime]:
+        start, end = period.month(key[:7])
+        middle = start.replace(day=16)
+        return (start, middle) if key.endswith("01") else (middle, end)
 
 
 class OfZone(Scaled):
@@ -324,6 +356,22 @@ class FieldsByName(Task):
 
     def reduce(self, key: str, values: Iterable[int]) -> int:
         return sum(values)
+
+
+class CountByItself(Task):
+    """Count by the field `by` of events, as it is and inside a document and a list; only text has a period."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[Any, int]]:
+        for event in events:
+            found = event["extra"]["by"]
+            yield found, 1
+            yield {"in": found, "all": [found, {"deep": found}]}, 1
+
+    def reduce(self, key: Any, values: Iterable[int]) -> int:
+        return sum(values)
+
+    def period(self, key: Any) -> period.Span | None:
+        return period.day(key) if isinstance(key, str) else None
 
 
 class ExtraByItself(Task):

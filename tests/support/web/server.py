@@ -230,6 +230,10 @@ class Server:
         assert not failed, output
         return str(output)
 
+    def cookie_name(self, word: str) -> str:
+        """Return the name of the cookie `session` or `csrf`."""
+        return self.django(f"from django.conf import settings; print(settings.{word.upper()}_COOKIE_NAME)").strip()
+
     def make_token(self, name: str, scopes: str) -> str:
         """Return a new token, made by the command."""
         return self.django(f"""

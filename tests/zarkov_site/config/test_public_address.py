@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -191,16 +192,36 @@ def test_every_interface_is_reached_on_loopback(tmp_path: Path) -> None:
     ("public", "port", "name"),
     [
         (None, 8081, "zarkov_session"),
-        (None, 0, "zarkov_session"),
+        (None, 0, "zarkov_session_969855c7"),
         (None, 8082, "zarkov_session_8082"),
-        ("https://a", 8082, "zarkov_session"),
+        ("https://a", 8081, "zarkov_session"),
+        ("https://a", 8082, "zarkov_session_at_8082"),
+        ("https://a:8082", 8081, "zarkov_session_8082"),
+        ("https://a/zarkov", 0, "zarkov_session_zarkov_969855c7"),
         ("https://a:8443", 8081, "zarkov_session_8443"),
         ("https://a/zarkov", 8081, "zarkov_session_zarkov"),
-        ("https://a:8443/x/y-z", 8081, "zarkov_session_8443_x_y_z"),
+        ("https://a:8443/x/y", 8081, "zarkov_session_8443_x_y"),
+        ("https://a:8443/x/y-z", 8081, "zarkov_session_8443_x_y_z_0f267cee"),
+        ("https://a/8443", 8081, "zarkov_session_8443_82c0c432"),
     ],
 )
 def test_each_zarkov_on_one_host_has_cookies_of_its_own(public: str | None, port: int, name: str) -> None:
-    assert cookie_name("session", PublicAddress(public) if public else None, port) == name
+    assert cookie_name("session", PublicAddress(public) if public else None, port, Path("/srv/zarkov")) == name
+
+
+def test_no_two_zarkovs_of_one_host_or_of_one_machine_share_a_cookie() -> None:
+    def name(public: str | None, port: int, home: str = "/srv/a") -> str:
+        return cookie_name("session", PublicAddress(public) if public else None, port, Path(home))
+
+    paths = ["", "/x", "/y", "/x-y", "/x_y", "/x.y", "/x~y", "/x/y", "/X/Y", "/8082", "/at/8082", "/at"]
+    of_one_host = [name(f"https://a{port}{path}", 8081) for port in ("", ":8082", ":8443") for path in paths]
+    assert len(set(of_one_host)) == len(of_one_host)
+    of_one_machine = [
+        name("https://a", 8081), name("https://b", 8082), name(None, 8083), name("https://c/x", 8084),
+        name(None, 0), name(None, 0, "/srv/b"), name("https://a", 0, "/srv/c"), name("https://d:1/x_y", 8085),
+    ]  # fmt: skip
+    assert len(set(of_one_machine)) == len(of_one_machine)
+    assert all(re.fullmatch(r"[A-Za-z0-9_]+", each) for each in of_one_host + of_one_machine)
 
 
 def test_plain_http_beyond_loopback_and_proxies_everywhere_cause_a_warning(tmp_path: Path) -> None:
@@ -211,6 +232,11 @@ def test_plain_http_beyond_loopback_and_proxies_everywhere_cause_a_warning(tmp_p
     assert warnings(public_url="http://[::1]:8081") == []
     assert ["public_url = http://a is not encrypted" in text for text in warnings(public_url="http://a")] == [True]
     assert ["trusted_proxies has ::/0" in text for text in warnings(trusted_proxies="::/0")] == [True]
+    beyond = {"public_url": "https://a", "web_host": "192.0.2.5", "allow_insecure_bind": "true"}
+    unnamed = [text for text in warnings(**beyond) if "trusted_proxies does not name the proxy" in text]
+    assert len(unnamed) == 1 and "web_host = 192.0.2.5" in unnamed[0]
+    for named in ("192.0.2.9", "[]"):
+        assert [text for text in warnings(**beyond, trusted_proxies=named) if "does not name" in text] == []
 
 
 def test_reading_without_a_login_at_a_public_address_causes_a_warning(tmp_path: Path) -> None:

@@ -149,6 +149,8 @@ def test_exposed_sockets_can_be_allowed(tmp_path: Path) -> None:
         ({"ZARKOV_BSON_BIND_ADDRESS": "localhost:1"}, ["bson_bind_address: 'localhost:1'", "tcp://HOST:PORT"]),
         ({"ZARKOV_BSON_BIND_ADDRESS": "tcp://h:70000"}, ["tcp://h:70000", "tcp://HOST:PORT"]),
         ({"ZARKOV_TIME_ZONE": "Mars/Base"}, ["time_zone: 'Mars/Base'", "Europe/Berlin"]),
+        ({"ZARKOV_TIME_ZONE": "localtime"}, ["time_zone: 'localtime'", "ZARKOV_TIME_ZONE", "such as UTC"]),
+        ({"ZARKOV_TIME_ZONE": "right/Asia/Tokyo"}, ["time_zone: 'right/Asia/Tokyo'", "use Asia/Tokyo"]),
         ({"ZARKOV_MONGO_URI": "localhost"}, ["mongo_uri: 'localhost'", "mongodb://"]),
         ({"ZARKOV_MONGO_DATABASE": "a.b"}, ["mongo_database: 'a.b'"]),
         ({"ZARKOV_JOURNAL_MAX_BYTES": "2 XiB"}, ["journal_max_bytes: '2 XiB'"]),
@@ -173,6 +175,20 @@ def test_a_mistake_is_reported_with_key_value_source_and_allowed_values(
 
 def test_a_yaml_boolean_is_not_a_port(tmp_path: Path) -> None:
     assert "web_port: True is not allowed" in refusal(tmp_path, file(tmp_path, "web_port: yes"))
+
+
+@pytest.mark.parametrize("text", ["1_000", "\u0663", "\uff11\uff12", "0x1F"])
+@pytest.mark.parametrize("key", ["web_port", "notify.lag_s", "zmr.map_job_size", "journal_max_bytes"])
+def test_a_number_with_other_marks_than_digits_is_refused_with_its_text(key: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(key)) as caught:
+        load({SET_VARIABLE: f"{key}={text}"}, [])
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "Infinity"])
+def test_a_duration_is_finite(text: str) -> None:
+    with pytest.raises(ConfigError, match="lag_s"):
+        load({SET_VARIABLE: f"notify.lag_s={text}"}, [])
 
 
 @pytest.mark.parametrize("text", ["web_port: [", "- 1\n- 2", "web_port: {a: 1}", "zmr: {nope: 1}", "zmr: 3"])

@@ -118,6 +118,18 @@ def test_a_list_keeps_good_events_beside_any_bad_ones_and_each_as_it_was_sent(se
     eventually(lambda: raws <= {entry["raw"] for entry in server.database["quarantine"].find({"source": "http"})})
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("form", ["\ufeff{0}\n{1}\n{0}", "\ufeff[{0}, {1}, {0}]"])
+def test_half_of_a_surrogate_pair_takes_no_neighbour_along(server: Server, kind: str, encoding: str, form: str) -> None:
+    good, bad = (json.dumps({"type": kind, "extra": extra}, ensure_ascii=False) for extra in ("\U0001f600", "\ud83d"))
+    status, receipt = post(server, form.format(good, bad).encode(encoding, "surrogatepass"))
+    assert (status, receipt["accepted"]) == (200, 2)
+    assert [(item["index"], item["code"]) for item in receipt["rejected"]] == [(1, "bad_json")]
+    assert "half of a surrogate pair" in receipt["rejected"][0]["message"]
+    raw = bad.encode("utf-8", "surrogatepass")
+    eventually(lambda: server.database["quarantine"].find_one({"source": "http", "raw": raw}))
+
+
 def test_a_packed_or_broken_body_is_refused_and_kept_whole(server: Server, kind: str) -> None:
     packed = gzip.compress("\n".join(json.dumps({"type": kind, "extra": n}) for n in range(500)).encode())
     broken = f'[\n{{"type": "{kind}"}},\n{{"type": "{kind}"}}\n'.encode()
@@ -144,6 +156,12 @@ def test_a_request_without_a_valid_event_is_400(server: Server, body: bytes) -> 
     assert status == 400
     assert receipt["accepted"] == 0
     assert receipt["error"]["code"] == "no_valid_event"
+
+
+def test_events_sent_to_an_address_without_its_slash_are_not_lost_behind_a_redirect(server: Server, kind: str) -> None:
+    status, headers, _ = server.request("api/v1/events", {"type": kind}, token=server.token)
+    assert (status, headers["location"]) == (308, "/api/v1/events/")
+    assert server.request(f"api/v1/events?type={kind}", token=server.token)[0] == 200, "GET is redirected and repeated"
 
 
 def test_an_empty_body_is_400(server: Server) -> None:

@@ -68,7 +68,9 @@ def test_a_locked_prefix_limits_every_request(charts: Server, page: Page) -> Non
 
 def test_the_range_is_fixed_unless_viewers_may_choose(charts: Server, page: Page) -> None:
     path, _ = embed_link(charts, range_adjustable=False)
-    page.goto(charts.url(path))
+    with page.expect_request(lambda request: "/live/" in request.url) as asked:
+        page.goto(charts.url(f"{path}?from=-1h&tz=Mars"))
+    assert "?" not in asked.value.url
     drawn(page, "commits")
     assert page.locator(".ranges").count() == 0
     with charts.stream(f"{path}live/?from=-1h") as stream:

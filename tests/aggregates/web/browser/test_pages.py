@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 
 from tests.support.durations import assert_within
 from tests.support.web.charts import LONG_NAME, drawn
+from tests.support.web.embedding_site import embed_link
 from tests.support.web.server import PASSWORD, Server, write_aggregate
 from zarkov_site.config.config import REPOSITORY
 
@@ -176,6 +177,65 @@ def test_the_chosen_range_is_in_the_address(charts: Server, page: Page) -> None:
     expect(page.get_by_role("button", name="All")).to_have_attribute("aria-pressed", "false")
     page.get_by_role("button", name="All").click()
     page.wait_for_url("**/charts/commits/")
+
+
+@pytest.mark.parametrize("path", ["charts/lines/", "aggregates/lines/", "dashboards/all/", "embed"])
+def test_a_page_shows_the_range_of_its_address(charts: Server, page: Page, path: str) -> None:
+    if path == "embed":
+        path, _ = embed_link(charts, range_adjustable=True)
+    name = "" if path.startswith("aggregates") else "commits" if path.startswith("embed") else "lines"
+    with page.expect_request(lambda request: "live/" in request.url) as asked:
+        page.goto(charts.url(f"{path}?from=2021-03&to=2021-05&tz=Asia/Tokyo"))
+    assert {"from=2021-03", "to=2021-05", "tz=Asia%2FTokyo"} <= set(asked.value.url.partition("?")[2].split("&"))
+    figure = drawn(page, name)
+    expect(page.locator(".ranges .chosen")).to_have_text("2021-03 – 2021-05, Asia/Tokyo")
+    expect(page.locator(".ranges [aria-pressed=true]")).to_have_count(0)
+    figure.get_by_text("Data as a table").click()
+    expect(figure.locator("tbody tr")).to_have_count(3)
+    page.get_by_role("button", name="All").click()
+    page.wait_for_url(f"**/{path}")
+    expect(figure.locator("tbody tr")).not_to_have_count(3)
+    expect(page.locator(".ranges .chosen")).to_have_count(0)
+    expect(page.get_by_role("button", name="All")).to_have_attribute("aria-pressed", "true")
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("from=2024-10", "from 2024-10"),
+        ("to=2020-02", "until 2020-02"),
+        ("tz=Asia/Tokyo", "Asia/Tokyo"),
+        ("from=-5y&tz=UTC", "from -5y, UTC"),
+        ("from=2011-07-01T00:00+02:00&to=now", "2011-07-01T00:00 02:00 – now"),
+    ],
+)
+def test_a_range_without_a_button_is_shown_in_words(charts: Server, page: Page, query: str, shown: str) -> None:
+    page.goto(charts.url(f"charts/commits/?{query}"))
+    expect(page.locator(".live-status")).to_have_text("Live")
+    expect(page.locator(".ranges .chosen")).to_have_text(shown)
+    page.get_by_role("button", name="1 y").click()
+    page.wait_for_url("**/charts/commits/?from=-1y")
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("from=yesterday", "'yesterday' is not a point in time"),
+        ("from=2021&to=2020", "2021"),
+        ("tz=Mars", "tz = 'Mars' is not a time zone"),
+    ],
+)
+def test_a_page_says_what_is_wrong_with_the_range_of_its_address(
+    open_context: Any, charts: Server, query: str, message: str
+) -> None:
+    context, watched = open_context()
+    watched.expected = ("400",)
+    page = context.new_page()
+    page.goto(charts.url(f"charts/commits/?{query}"))
+    expect(page.get_by_role("alert")).to_contain_text(message)
+    page.get_by_role("button", name="All").click()
+    drawn(page, "commits")
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 # Replaces the browser's EventSource: the test sends its messages.

@@ -169,7 +169,7 @@ def test_an_open_stream_ends_once_access_is_withdrawn(server: Server, access: st
     if access == "token":
         headers = {"Authorization": f"Token {server.make_token('leaver', 'read')}"}
     else:
-        headers = {"Cookie": f"zarkov_session={server.django(LOG_IN).strip()}"}
+        headers = {"Cookie": f"{server.cookie_name('session')}={server.django(LOG_IN).strip()}"}
     with server.stream("api/v1/live/live_f/", **headers) as stream:
         assert stream.next()[0] == "series"
         server.django(f"{LEAVING}\n{end}")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregates.web.exceptions import BadRequestError
-from aggregates.web.series.query_filter import COMBINE, COMPARE, check_field, check_filter, read_filter
+from aggregates.web.series.query_filter import COMBINE, COMPARE, check_field, check_filter, read_filter, read_number
 
 
 def test_comparisons_and_combinations_are_accepted() -> None:
@@ -77,6 +77,24 @@ def test_invalid_json_is_refused(text: str) -> None:
 def test_names_that_stand_twice_are_refused(text: str) -> None:
     with pytest.raises(BadRequestError, match="f: an object has more than one field"):
         read_filter(text, "f")
+
+
+@pytest.mark.parametrize(
+    "text", ["1_0", "\u0663", "\u00b2", " 5", "+5", "5.0", "0", "501", "0" * 12 + "999", "9" * 5000]
+)
+def test_numbers_in_addresses_are_digits_within_their_limits(text: str) -> None:
+    with pytest.raises(BadRequestError, match="is not a whole number from 1 to 500"):
+        read_number(text, "limit", 1, 500, 100)
+    assert read_number("007", "limit", 1, 500, 100) == 7
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": "\\ud800"}', '{"\\udfff": 1}', '{"a": {"$in": ["x\\ud83d"]}}', '{"a": "\\ude00\\ud83d"}']
+)
+def test_half_a_pair_of_surrogates_is_refused(text: str) -> None:
+    with pytest.raises(BadRequestError, match=r"f: .*half of a surrogate pair"):
+        read_filter(text, "f")
+    assert read_filter('{"a": "\\ud83d\\ude00", "b": "\\\\ud800"}', "f") == {"a": "\U0001f600", "b": "\\ud800"}
 
 
 @pytest.mark.parametrize("name", ["$where", "", "a..b", "a.", "a\0b", "x" * 300, 7, None])

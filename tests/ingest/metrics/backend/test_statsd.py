@@ -96,3 +96,22 @@ def test_negative_times_are_counted_as_refused_since_statsd_has_none() -> None:
     values = [float(line.split(b":")[1].split(b"|")[0]) for line in payload.splitlines()]
     assert values == [0, pytest.approx(2_000, rel=0.01)]
     assert backend.refused == 2
+
+
+def test_negative_gauges_and_counters_are_delivered_and_not_refused(caplog: pytest.LogCaptureFixture) -> None:
+    backend = made(StatsdBackend, host="127.0.0.1", port=1, protocol="udp", prefix="")
+    for line in (b"Gauge|g|-0.5", b"Counter|c|-2", b"Set|s|-1"):
+        backend.handle_message(b"info|" + line + b"|5|not_specified")
+    (payload,) = backend.pack()
+    assert payload.startswith(b"g:0|g\ng:-0.5|g\nc:-2|c\ns:")
+    assert (backend.refused, caplog.messages) == (0, [])
+
+
+def test_values_refused_again_and_again_are_counted_each_time_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    backend = made(StatsdBackend, host="127.0.0.1", port=1, protocol="udp", prefix="")
+    for _ in range(3):
+        for name in (b"a", b"b"):
+            backend.handle_message(b"info|Histogram|" + name + b"|-1|5|not_specified")
+        backend.pack()
+    assert backend.refused == 6
+    assert caplog.messages == [f"negative values refused, statsd has none name={name} count=1" for name in ("a", "b")]
