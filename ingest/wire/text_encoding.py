@@ -43,6 +43,7 @@ _PACKED_SHORTLY = (
 )
 TAR_HEADER_BYTES = 512
 _TAR_CHECKSUM = slice(148, 156)
+_UNREAD = re.compile("[\ud800-\udfff\ufffd]+")  # what stands for bytes that are no text
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # bytes that no text has, whatever its encoding
 
 
@@ -100,14 +101,15 @@ def readable_text(raw: bytes) -> str | None:
     """Return the text that bytes hold, for a person to mend; None for binary data.
 
     Bytes that are no UTF-8 are read as Windows-1252, which holds Latin-1, and its undefined ones are written as escapes
-    of JSON. What is no text in another encoding gets a replacement. Without a byte order mark, UTF-16 and UTF-32 are
-    known by their zeros.
+    of JSON, as are halves of surrogate pairs in UTF-16 and UTF-32; only a byte too many gets a replacement. Without a
+    byte order mark, UTF-16 and UTF-32 are known by their zeros.
     """
     encoding = encoding_of(raw) if raw[:1] in _MARK_STARTS else UTF_8
     if encoding is not UTF_8 or lacks_mark(raw):
         order = "be" if raw[:1] == b"\0" else "le"  # JSON begins with a character of ASCII
         guesses = [(f"utf-32-{order}", "strict"), (f"utf-16-{order}", "strict")]
-        texts = (_decoded(raw, *each) for each in (guesses if encoding is UTF_8 else [(encoding, "replace")]))
+        known = [(encoding, "surrogatepass"), (encoding, "replace")]
+        texts = (_decoded(raw, *each) for each in (guesses if encoding is UTF_8 else known))
         return next((text for text in texts if text is not None), None)
     return None if is_binary(raw) else raw.decode(UTF_8, _AS_WINDOWS_1252)
 
@@ -137,8 +139,9 @@ def _decoded(raw: bytes, encoding: str, errors: str) -> str | None:
     except UnicodeDecodeError:
         return None
     text = text.lstrip(BYTE_ORDER_MARK)
-    is_unread = text != "" and not text.strip("\ufffd")
-    return None if is_unread or is_binary(text.encode()) else text
+    is_unread = text != "" and not _UNREAD.sub("", text)
+    shown = text.encode(UTF_8, "backslashreplace")  # half of a surrogate pair: as JSON writes it
+    return None if is_unread or is_binary(shown) else shown.decode()
 
 
 def packing_of(start: bytes) -> tuple[str, str] | None:

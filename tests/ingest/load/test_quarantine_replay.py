@@ -87,10 +87,12 @@ def test_no_other_input_is_said_to_be_windows_1252(raw: bytes) -> None:
     assert not is_offered_as_windows_1252({"_id": {}, "code": "bad_json", "raw_start": raw})
 
 
-def test_half_of_a_surrogate_pair_in_utf_16_is_offered_with_a_replacement() -> None:
+def test_half_of_a_surrogate_pair_in_utf_16_is_offered_as_json_writes_it() -> None:
     for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
         raw = '\ufeff{"type": "\ud83d"}'.encode(encoding, "surrogatepass")
-        assert text_to_mend(entry(raw)) == '{"type": "\ufffd"}'
+        assert text_to_mend(entry(raw)) == r'{"type": "\ud83d"}'
+        assert not is_offered_as_windows_1252(entry(raw))
+    assert text_to_mend(entry('{"type": "x"}'.encode("utf-16") + b"x")) == '{"type": "x"}\ufffd'
 
 
 LITERAL: dict[str, Any] = {
