@@ -19,8 +19,8 @@ from ingest.load.file_format import FileOptions, NumberedEvent, read
 
 BATCH_EVENTS = 1_000
 _LOADED_AGAIN = (
-    "Once it is mended, load the lines that were not read: of the whole file, events without an `id` would be stored "
-    "once more, because the id that they get is made from its content"
+    "Once it is mended, load the lines that were not read: of the whole file, events that have neither `id` nor `_id` "
+    "would be stored once more, because the id that they get is made from its content"
 )
 BUSY_PAUSE_S = 0.2
 MOST_EXAMPLES = 10

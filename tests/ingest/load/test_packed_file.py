@@ -133,7 +133,7 @@ def test_a_mended_file_of_the_same_name_size_and_time_is_read_from_its_start(
     path = tmp_path / name
     path.write_bytes(damaged)
     before, client = path.stat(), Collecting()
-    with pytest.raises(LoadError, match=r"load the lines that were not read.*events without an `id`.*once more"):
+    with pytest.raises(LoadError, match=r"load the lines that were not read.*neither `id` nor `_id`.*once more"):
         load_file(client, path, LoadResult(), bookmark=file_bookmark(tmp_path / "run", path))  # type: ignore[arg-type]
     assert client.ids
     path.write_bytes(whole)
