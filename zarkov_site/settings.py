@@ -136,7 +136,7 @@ REST_FRAMEWORK = {
         "aggregates.web.api.renderer.AnswerRenderer",
         "rest_framework.renderers.BrowsableAPIRenderer",
     ],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["aggregates.web.api.json_body.UniqueNamesParser"],
     "DEFAULT_THROTTLE_CLASSES": ["aggregates.web.api.throttling.ScopeThrottle"],
     "DEFAULT_THROTTLE_RATES": {"api": "6000/min", "ingest": "60000/min", "live": "3000/min", "operate": "300/min"},
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

@@ -173,6 +173,7 @@ class QuarantineAdmin(admin.ModelAdmin):
             "readable": quarantine_replay.as_text(readable) if readable is not None else "",
             "text": text if text is not None else quarantine_replay.text_to_mend(entry) or EMPTY,
             "is_mended": "mended" in entry,
+            "is_windows_1252": quarantine_replay.is_offered_as_windows_1252(entry),
         }
         return TemplateResponse(request, "admin/ingest/quarantineentry/change_form.html", context)
 

@@ -14,6 +14,7 @@ from aggregates.definition.lineage import read_aggregates
 from aggregates.exceptions import AggregateError, DefinitionError
 from aggregates.models import AggDef
 from aggregates.services.define import define
+from ingest import yaml_text
 
 
 def export_definitions() -> str:
@@ -72,7 +73,7 @@ def _below(output: str, other: str) -> bool:
 
 def _read(text: str) -> dict[str, dict[str, Any]]:
     try:
-        content = yaml.safe_load(text)
+        content = yaml_text.loads(text)
     except yaml.YAMLError as error:
         raise DefinitionError(f"the file is not YAML: {' '.join(str(error).split())}") from None
     found = content.get("aggregates") if isinstance(content, Mapping) else None

@@ -67,11 +67,19 @@ def refuse_conflicts(fields: Sequence[str]) -> None:
 
 
 def document_of(cells: Sequence[str], columns: Sequence[Column], places: Mapping[str, int]) -> dict[str, Any]:
-    """Return the event of a row, without empty cells. Raise `ValueError` that names the column and the cell."""
+    """Return the event of a row, without empty cells. Raise `ValueError` that names the column and the cell.
+
+    An empty timestamp is refused: without one, the event would get the time of loading, which is none of the row's.
+    """
     document: dict[str, Any] = {}
     for column in columns:
         text = column.column if column.constant else cells[places[column.column]]
         if text == "":
+            if column.field == "timestamp" and not column.constant:
+                raise ValueError(
+                    f"column {column.column}: the time is empty: fill it in, or load such rows without a column for "
+                    "timestamp, which stores them with the time of loading"
+                )
             continue
         *parents, last = column.field.split(".")
         target = document

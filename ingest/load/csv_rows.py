@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ingest.exceptions import LoadError
-from ingest.load.line_reader import MAX_LINE, Numbered
+from ingest.load.line_reader import MAX_LINE, Numbered, bounded_lines
 from ingest.wire.text_encoding import BYTE_ORDER_MARK
 
 DELIMITERS = (",", ";", "\t", "|")
-MAX_QUOTED_CHARS = 2**21  # within which a quote must be closed; an event has at most 1 MiB
+MAX_QUOTED_CHARS = 2**21  # of a cell that spans lines, and of a header; an event has at most 1 MiB
+MAX_LOOK_AHEAD_CHARS = MAX_LINE  # within which a quote must be closed
 _SEPARATOR_LINE = re.compile(r"sep=(.)[\r\n]*")  # written by Excel before the header
 _NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _ENDS = "\r\n"
-_NO_ROW = -(2**31)
 _OPEN = "a quote is opened that is not closed, or not before a delimiter"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row with the number of its last line; or the number of a line that is no row, and why."""
+    """A row with the number of its last line; with a `fault`, it is none, and its lines are refused."""
 
     number: int
     cells: list[str] = field(default_factory=list)
@@ -39,12 +39,29 @@ def read_delimiter(text: str) -> str:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _LookAhead:
-    """The end of the lines that were read from an open quote on, without a row that fits the header."""
+    """The lines that were taken from an open quote on, as one text, in which many short ones need little memory."""
 
-    end: int  # the number of the last line
-    cells: int = _NO_ROW  # how many cells of a row end after the line with the quote; `_NO_ROW` if no row ends there
+    first: int  # the number of the line before them
+    last: int
+    text: io.StringIO = field(default_factory=lambda: io.StringIO(newline=""))
+    too_long: int | None = None  # the number of the last one if it was too long to be read
+
+    def add(self, number: int, line: str | None) -> None:
+        self.last = number
+        if line is None:
+            self.too_long = number
+        else:
+            self.text.write(line)
+
+    def lines(self) -> Iterator[Numbered[str]]:
+        """Yield the lines again."""
+        self.text.seek(0)
+        for number, line in bounded_lines(self.text.readline):
+            yield self.first + number, line
+        if self.too_long is not None:
+            yield self.too_long, None
 
 
 class CsvTable:
@@ -56,8 +73,8 @@ class CsvTable:
         Those with which the header is `wanted` are preferred. Raise `LoadError`.
         """
         self._source = lines
-        self._waiting: deque[Numbered[str]] = deque()
-        self._looked = _LookAhead(0)
+        self._again: list[Iterator[Numbered[str]]] = []  # lines to be read once more, the next ones last
+        self._open_until = 0  # the number of the line up to which a quote was followed that is not closed
         self._damage: Exception | None = None  # raised after the rows that stand before it
         csv.field_size_limit(MAX_LINE)
         first = self._header_lines()
@@ -86,8 +103,10 @@ class CsvTable:
             raise self._damage
 
     def _take(self) -> Numbered[str] | None:
-        if self._waiting:
-            return self._waiting.popleft()
+        while self._again:
+            if (again := next(self._again[-1], None)) is not None:
+                return again
+            self._again.pop()
         try:
             return next(self._source, None)
         except LoadError as error:
@@ -114,27 +133,28 @@ class CsvTable:
         return self._long_row(number, line)
 
     def _long_row(self, number: int, line: str) -> Row:
-        """Return the row of several lines that starts here; if there is none, refuse this line alone.
+        """Return the row of several lines that starts here, or why it is none; without one, refuse this line alone.
 
         The lines after it are read once, and once more where a row starts that the look ahead did not begin with: at
         the end of this line, both are inside quotes, and so find the same end.
         """
-        own = len(_cells([f'{line.rstrip(_ENDS)}"'], self.delimiter))
-        if number < self._looked.end and self._looked.cells + own != len(self.header):
+        if number < self._open_until:
             return Row(number, fault=_OPEN)
-        ahead: list[Numbered[str]] = []
+        ahead = _LookAhead(number, number)
         cells = _cells(itertools.chain([line], self._texts_ahead(len(line), ahead)), self.delimiter)
-        if isinstance(cells, list) and len(cells) == len(self.header):
-            return self._checked(ahead[-1][0], cells)
-        after = len(cells) - own if isinstance(cells, list) else _NO_ROW
-        self._looked = _LookAhead(ahead[-1][0] if ahead else number, after)
-        self._waiting.extendleft(reversed(ahead))
+        if isinstance(cells, list):
+            row = self._checked(ahead.last, cells)
+            if (longest := max(map(len, cells))) > MAX_QUOTED_CHARS:
+                row = Row(ahead.last, fault=f"a cell has {longest} characters, more than {MAX_QUOTED_CHARS}")
+            return replace(row, fault=f"from line {number} on: {row.fault}") if row.fault else row
+        self._open_until = ahead.last
+        self._again.append(ahead.lines())
         return Row(number, fault=_OPEN)
 
-    def _texts_ahead(self, chars: int, ahead: list[Numbered[str]]) -> Iterator[str]:
-        """Yield the following lines, within `MAX_QUOTED_CHARS`, and note in `ahead` what was taken."""
-        while chars <= MAX_QUOTED_CHARS and (taken := self._take()) is not None:
-            ahead.append(taken)
+    def _texts_ahead(self, chars: int, ahead: _LookAhead) -> Iterator[str]:
+        """Yield the following lines, within `MAX_LOOK_AHEAD_CHARS`, and note in `ahead` what was taken."""
+        while chars <= MAX_LOOK_AHEAD_CHARS and (taken := self._take()) is not None:
+            ahead.add(*taken)
             if taken[1] is None:
                 return
             chars += len(taken[1])

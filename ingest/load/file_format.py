@@ -62,9 +62,9 @@ def read(path: Path, options: FileOptions | None = None, *, after: int = 0) -> I
     """Yield the events after line `after` of a file named `.bson`, `.csv` or else (JSON), each also packed.
 
     JSON is one object after the other, each on a line or on several, or one list. An event without `id` gets one made
-    of the whole file's content and the line number (in a dump: of the stored document), so that no event is stored
-    twice if the file is loaded again, under any name. Raise `LoadError`; what was yielded before stands in the file
-    before the place that it names.
+    of the whole file's content and the line number, so that no event is stored twice if the file is loaded again, under
+    any name. Documents with an `_id`, in dumps and as mongoexport writes them, are stored ones: see `restored`. Raise
+    `LoadError`; what was yielded before stands in the file before the place that it names.
     """
     options = options or FileOptions()
     name = path.name.lower()
@@ -154,6 +154,9 @@ def _encoded(value: Any, ids: _Ids, number: int) -> bytes:
     if isinstance(value, dict):
         if value.get("$command", "event_noval") != "event_noval":
             raise RefusedValueError("unknown_command", "$command is not one that a file can hold; use event_noval")
+        if "_id" in value:
+            value.pop("$command", None)
+            return restored(encode_event(value))
         if "id" not in value:
             value["id"] = ids.of(number)
     return encode_event(value)

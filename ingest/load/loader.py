@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ from ingest.file_replacement import replace_file
 from ingest.load.file_format import FileOptions, NumberedEvent, read
 
 BATCH_EVENTS = 1_000
+_LOADED_AGAIN = (
+    "Once it is mended, load the lines that were not read: of the whole file, events without an `id` would be stored "
+    "once more, because the id that they get is made from its content"
+)
 BUSY_PAUSE_S = 0.2
 MOST_EXAMPLES = 10
 
@@ -42,7 +47,7 @@ class Bookmark:
     """
 
     def __init__(self, folder: Path, name: str, identity: Any) -> None:
-        self._path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
+        self._path = folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.json"
         self._content = {"name": name, "identity": identity}
 
     def read(self) -> Any:
@@ -82,16 +87,22 @@ def load_file(
 ) -> None:
     """Send every event of a file (see `ingest.load.file_format.read`), waiting while the ingester is busy.
 
-    With a bookmark, an interrupted load resumes where it was. Bad lines are counted; with `strict`, the first one ends
-    the load. Raise `LoadError` and `DeliveryError`.
+    With a bookmark, an interrupted load resumes where it was. Of a file that cannot be read to its end, what stands
+    before is sent, and the next load begins at its start: a mended file may have the same size and time. Bad lines are
+    counted; with `strict`, the first one ends the load. Raise `LoadError` and `DeliveryError`.
     """
     after = int((bookmark.read() if bookmark else None) or 0)
+    accepted_before = result.accepted
+    damage: list[LoadError] = []
+    lines = _until_damage(read(path, options or FileOptions(), after=after), damage)
     send_lines(
-        client, path, read(path, options or FileOptions(), after=after), result,
+        client, path, lines, result,
         save_position=bookmark.write if bookmark else None, strict=strict, on_progress=on_progress,
     )  # fmt: skip
     if bookmark:
         bookmark.remove()
+    if damage:
+        raise LoadError(f"{damage[0]}. {_LOADED_AGAIN}") if after or result.accepted > accepted_before else damage[0]
 
 
 def send_lines(
@@ -104,13 +115,9 @@ def send_lines(
     strict: bool = False,
     on_progress: Callable[[int], None] = lambda n: None,
 ) -> None:
-    """Send lines in batches; after each, call `save_position` with its last line's number.
-
-    If `lines` raises `LoadError`, those before are sent first.
-    """
+    """Send lines in batches; after each, call `save_position` with its last line's number."""
     batch: list[NumberedEvent] = []
-    damage: list[LoadError] = []
-    for line in _until_damage(lines, damage):
+    for line in lines:
         if line.fault:
             result.refuse(source, line.number, line.fault)
             if strict:
@@ -124,8 +131,6 @@ def send_lines(
         on_progress(1)
     if batch:
         _finish(client, source, batch, result, save_position, strict)
-    if damage:
-        raise damage[0]
 
 
 def _until_damage(lines: Iterable[NumberedEvent], damage: list[LoadError]) -> Iterator[NumberedEvent]:

@@ -28,7 +28,7 @@ from ingest.wire.codec import decode
 from ingest.wire.json_reader import encode_event
 from ingest.wire.json_value import loads
 from ingest.wire.refusal import RefusedValueError
-from ingest.wire.text_encoding import describe_binary, encoding_of, readable_text
+from ingest.wire.text_encoding import describe_binary, encoding_of, is_read_as_windows_1252, readable_text
 from ingest.wire.time_text import parse_time
 
 REQUEST_ENTRIES = 500
@@ -79,6 +79,11 @@ def text_to_mend(entry: Mapping[str, Any]) -> str:
         return as_text(mended)
     raw = entry.get("raw", b"")
     return "" if len(raw) > MAX_MENDED_BYTES else readable_text(raw) or ""
+
+
+def is_offered_as_windows_1252(entry: Mapping[str, Any]) -> bool:
+    """Return whether `text_to_mend` takes bytes of the input that are no UTF-8 for Windows-1252, which is a guess."""
+    return mended_of(entry) is None and bool(text_to_mend(entry)) and is_read_as_windows_1252(entry["raw"])
 
 
 def as_text(document: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ exit code.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from ingest.metrics.wire import PUBLISHERS
 from ingest.transport.client_keys import ClientKeys
 
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # as Python reads such bytes of a file system (PEP 383)
 _NO_TABLES = ("no such table", "no such column", "does not exist")  # SQLite twice, PostgreSQL
 
 
@@ -56,12 +58,12 @@ class ZarkovCommand(BaseCommand):
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
         except CommandError as error:
-            error.args = (name_program(str(error)),)
+            error.args = (printable(name_program(str(error))),)
             raise
         except Exception as error:
             if options.get("traceback") or not is_known(error):
                 raise
-            raise CommandError(one_line(error), returncode=getattr(error, "exit_code", 1)) from error
+            raise CommandError(printable(one_line(error)), returncode=getattr(error, "exit_code", 1)) from error
         if code:
             sys.exit(code)
 
@@ -127,6 +129,11 @@ def one_line(error: Exception) -> str:
     elif isinstance(error, OperationalError | ProgrammingError):
         text = f"Django's database: {text}"
     return name_program(f"{text}: run `manage.py migrate`" if _lacks_tables(error) else text)
+
+
+def printable(text: str) -> str:
+    """Return the text with bytes that are not UTF-8, such as those of a file's name, as `\\xe4`."""
+    return _NOT_UTF_8.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", text)
 
 
 def name_program(text: str) -> str:

@@ -55,8 +55,8 @@ def read_message(message: bytes, batch: ReceivedBatch, now_ms: int) -> None:
 def split_message(message: bytes) -> list[JsonInput]:
     """Return the JSON values of a message, which are told apart by `split_lines`; never none.
 
-    Adjacent lines that are no JSON stay together if there are bytes among them that no text has, so that a packed or
-    binary message can be put together from what is kept of it. A list that is broken off stays whole, too.
+    A packed message stays whole, as does a list that is broken off. So do adjacent lines without objects if there are
+    bytes among them that no text has: some lines of binary data are JSON by chance, such as a single digit.
     """
     text = to_utf_8(message)
     if b"\n" not in text and b"\r" not in text and text:
@@ -126,14 +126,21 @@ def _is_no_json(each: JsonInput) -> bool:
     return each.fault is not None and each.fault[0] == NOT_JSON
 
 
+def _may_be_binary(each: JsonInput) -> bool:
+    """Return whether a value may be a piece of binary data: it is no object of JSON, or has no field."""
+    if each.fault is not None:
+        return _is_no_json(each) or not each.raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+    return not isinstance(each.value, dict) or not each.value
+
+
 def _with_binary_whole(
     text: bytes, message: bytes, values: Sequence[JsonInput], starts: Sequence[int]
 ) -> list[JsonInput]:
-    """Join the runs of values that are no JSON and hold binary data; each run has the bytes up to the next value."""
+    """Join the runs of values between objects that hold binary data; each run has the bytes up to the next value."""
     found: list[JsonInput] = []
-    for no_json, group in groupby(values, _is_no_json):
+    for joinable, group in groupby(values, _may_be_binary):
         run = list(group)
-        if no_json and any(is_binary(each.raw) for each in run):
+        if joinable and any(_is_no_json(each) and is_binary(each.raw) for each in run):
             raw = message if len(run) == len(values) else text[starts[run[0].index] : starts[run[-1].index + 1]]
             run = [JsonInput(run[0].index, raw, fault=(NOT_JSON, f"not JSON in UTF-8: {describe_binary(raw)}"))]
         found += run

@@ -11,7 +11,9 @@ import re
 
 BYTE_ORDER_MARK = "\ufeff"
 UTF_8 = "utf-8"
-_ESCAPED = "zarkov.escaped"  # name of an error handler
+_ESCAPED = "zarkov.escaped"  # names of error handlers
+_AS_WINDOWS_1252 = "zarkov.windows-1252"
+_HALVES = re.compile("[\ud800-\udfff]")
 # UTF-32 first: its little-endian mark starts with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -98,27 +100,47 @@ codecs.register_error(_ESCAPED, _escaped)
 def readable_text(raw: bytes) -> str | None:
     """Return the text that bytes hold, for a person to mend; None for binary data.
 
-    What is no text in its encoding gets a replacement. Without a byte order mark, UTF-16 and UTF-32 are known by their
-    zeros.
+    Bytes that are no UTF-8 are read as Windows-1252, which holds Latin-1. What is no text there, nor in the encoding of
+    a byte order mark, becomes an escape of JSON. Without a mark, UTF-16 and UTF-32 are known by their zeros.
     """
-    encoding = encoding_of(raw) if raw[:1] in _MARK_STARTS else UTF_8
-    if encoding is not UTF_8 or lacks_mark(raw):
+    if raw[:1] in _MARK_STARTS and encoding_of(raw) is not UTF_8:
+        return _read(escaped_bytes(to_escaped_text(raw)).decode(UTF_8, "surrogatepass"))
+    if lacks_mark(raw):
         order = "be" if raw[:1] == b"\0" else "le"  # JSON begins with a character of ASCII
-        guesses = [(f"utf-32-{order}", "strict"), (f"utf-16-{order}", "strict")]
-        texts = (_decoded(raw, *each) for each in (guesses if encoding is UTF_8 else [(encoding, "replace")]))
-        return next((text for text in texts if text is not None), None)
-    return None if is_binary(raw) else raw.decode(UTF_8, "replace")
+        return next(filter(None, (_decoded(raw, f"{name}-{order}") for name in ("utf-32", "utf-16"))), None)
+    return None if is_binary(raw) else raw.decode(UTF_8, _AS_WINDOWS_1252)
 
 
-def _decoded(raw: bytes, encoding: str, errors: str) -> str | None:
-    """Return the text in that encoding; None if it is none, or holds characters that no text has."""
+def is_read_as_windows_1252(raw: bytes) -> bool:
+    """Return whether `readable_text` takes some of the bytes for Windows-1252."""
+    is_unicode = (raw[:1] in _MARK_STARTS and encoding_of(raw) is not UTF_8) or lacks_mark(raw)
+    return not is_unicode and not is_binary(raw) and not _is_utf_8(raw)
+
+
+def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
+    """Decode the bytes at which UTF-8 failed, for `codecs.register_error`."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    found = error.object[error.start : error.end]
+    return "".join(map(_WINDOWS_1252.__getitem__, found)), error.end
+
+
+_WINDOWS_1252 = [bytes([code]).decode("cp1252", "ignore") or f"\\u{code:04x}" for code in range(256)]
+codecs.register_error(_AS_WINDOWS_1252, _as_windows_1252)
+
+
+def _decoded(raw: bytes, encoding: str) -> str | None:
     try:
-        text = raw.decode(encoding, errors)
+        return _read(raw.decode(encoding))
     except UnicodeDecodeError:
         return None
-    text = text.lstrip(BYTE_ORDER_MARK)
-    is_unread = text != "" and not text.strip("\ufffd")
-    return None if is_unread or is_binary(text.encode()) else text
+
+
+def _read(text: str) -> str | None:
+    """Return text with escapes of JSON for halves of surrogate pairs; None if it holds characters that no text has."""
+    if not _HALVES.sub("", text) or is_binary(text.encode(UTF_8, "surrogatepass")):
+        return None
+    return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text.lstrip(BYTE_ORDER_MARK))
 
 
 def packing_of(start: bytes) -> tuple[str, str] | None:
@@ -147,8 +169,18 @@ def _is_tar(start: bytes) -> bool:
 
 
 def is_binary(raw: bytes) -> bool:
-    """Return whether there are bytes that no text in UTF-8 has."""
-    return _CONTROL.search(raw) is not None
+    """Return whether there are bytes that no text has, or those with which packed data starts and that are no UTF-8."""
+    if _CONTROL.search(raw) is not None:
+        return True
+    return packing_of(raw) is not None and not _is_utf_8(raw)
+
+
+def _is_utf_8(raw: bytes) -> bool:
+    try:
+        raw.decode(UTF_8)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def lacks_mark(start: bytes) -> bool:

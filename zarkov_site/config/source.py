@@ -13,6 +13,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ingest import yaml_text
 from zarkov_site.config.config import ROOT, Config
 from zarkov_site.config.value import is_loopback
 from zarkov_site.exceptions import ConfigError
@@ -27,21 +28,6 @@ IGNORED_KEYS = {
     "zmr.request_greenlets": "the router answers all requests from one loop now",
     "zmr.sink_port": "reduces fetch map output from src_port; nothing is pushed to them",
 }
-
-
-class UniqueKeyLoader(yaml.SafeLoader):
-    """A YAML loader that rejects duplicate keys, because the last one would silently win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the node as a dict. Raise `ConstructorError` with the line of the second key."""
-        seen: dict[str, int] = {}
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value} is given twice, first in line {seen[key.value]}", key.start_mark
-                )
-            seen[str(key.value)] = key.start_mark.line + 1
-        return super().construct_mapping(node, deep)
 
 
 @dataclass
@@ -109,7 +95,7 @@ def _read_file(layered: LayeredValues, name: str | None, folders: Sequence[Path]
     if path is None:
         return
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)
+        content = yaml_text.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"configuration file {path}: {error.strerror}; name a file that can be read") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -12,8 +12,6 @@ from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
-from rest_framework.exceptions import ParseError
-from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -30,8 +28,6 @@ from ingest.exceptions import BusyError, DeliveryError
 from ingest.load import quarantine_replay
 from ingest.store import quarantine
 from ingest.store.quarantine import KeyFormatError, Selection
-from ingest.wire.json_value import loads_as_written
-from ingest.wire.refusal import RefusedValueError
 
 _FILTER = [
     openapi.text("code", "Only input refused for this reason, such as bad_json."),
@@ -198,22 +194,8 @@ class QuarantineRawView(ApiView):
         return response
 
 
-class DocumentParser(JSONParser):
-    """Read JSON as the receivers do, so that no second field of one name is lost; values stay as written."""
-
-    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
-        """Return the decoded body. Raise `ParseError`."""
-        try:
-            return loads_as_written(stream.read())
-        except RefusedValueError as error:
-            raise ParseError(error.args[1]) from None
-        except (ValueError, RecursionError) as error:
-            raise ParseError(f"the body is not JSON: {error}") from None
-
-
 class QuarantineReplayView(ApiView):
     needs = {"POST": OPERATE}
-    parser_classes = [DocumentParser]
 
     @openapi.describe({200: OutcomeSerializer}, 400, 503, request=ReplayRequest, parameters=_FILTER)
     def post(self, request: Request) -> Response:

@@ -15,7 +15,7 @@ from ingest.load.column import parse_mapping
 from ingest.load.csv_rows import read_delimiter
 from ingest.load.file_format import FileOptions
 from ingest.load.loader import LoadResult, file_bookmark, load_file
-from ingest.management.command import ZarkovCommand, add_keys_argument, sender_keys
+from ingest.management.command import ZarkovCommand, add_keys_argument, printable, sender_keys
 
 
 class Command(ZarkovCommand):
@@ -81,13 +81,13 @@ class Command(ZarkovCommand):
         counts = f"{result.accepted} events accepted, {result.rejected} refused"
         if unread:
             for failure in unread[:-1]:
-                self.stderr.write(str(failure))
+                self.stderr.write(printable(str(failure)))
             raise CommandError(f"{unread[-1]} ({counts})")
         self.stdout.write(counts)
         return 1 if result.rejected else 0
 
     def _show_refused(self, result: LoadResult) -> None:
         for example in result.examples:
-            self.stderr.write(example)
+            self.stderr.write(printable(example))
         if result.rejected > len(result.examples):
             self.stderr.write(f"... and {result.rejected - len(result.examples)} more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 
 import pytest
@@ -152,6 +153,26 @@ def test_a_file_may_list_readers_first_and_each_error_names_its_aggregate(site):
                     f"task_name: {TASK}, task_name", "task_name"
                 )
             )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("  d: {task_name: T, filter: {type: a, type: b}}", "the key type is given twice, first in line 2"),
+        ("  d: {task_name: T, filter: {context: {type: a, 'type': b}}}", "the key type is given twice"),
+        ("  d: {task_name: T}\n  e: {task_name: T}\n  d: {task_name: U}", "the key d is given twice, first in line 2"),
+        ("  1: {task_name: T}\n  '1': {task_name: U}", "the key 1 is given twice"),
+        ("  0x1: {task_name: T}\n  1: {task_name: U}", "the key 1 is given twice"),
+        ("  d: {task_name: T, params: {a: 1, <<: {b: 2}, a: 3}}", "the key a is given twice"),
+        ("  ? [d]\n  : {task_name: T}", "found unhashable key"),
+        ("  d: {task_name: T, description: 2011-13-45}", "a value cannot be read: month must be in 1..12"),
+        (f"  d: {'[' * 9000}", "it is nested too deep"),
+    ],
+)
+def test_a_file_with_a_key_that_stands_twice_is_refused_with_the_key(site, text: str, why: str):
+    with pytest.raises(DefinitionError, match=f"the file is not YAML: .*{re.escape(why)}"):
+        services.import_definitions(f"aggregates:\n{text}\n")
+    assert not AggDef.objects.exists()
 
 
 def test_a_task_outside_the_allowed_modules_is_refused_on_save_with_the_remedy(site):

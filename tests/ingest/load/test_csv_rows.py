@@ -8,24 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import bson
 import pytest
-from bson.codec_options import CodecOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.exceptions import LoadError
-from ingest.load.column import parse_mapping
+from ingest.load import csv_rows
 from ingest.load.csv_rows import DELIMITERS, CsvTable, read_delimiter
-from ingest.load.file_format import FileOptions, read
-from ingest.load.line_reader import MAX_LINE, bounded_lines
-
-AWARE = CodecOptions[dict[str, Any]](tz_aware=True)
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
+from ingest.load.line_reader import MAX_LINE, Numbered, bounded_lines
+from tests.support.ingest.csv_file import loaded, write
 
 
 def table(text: str, delimiter: str = "") -> CsvTable:
@@ -35,14 +26,6 @@ def table(text: str, delimiter: str = "") -> CsvTable:
 def rows(text: str) -> list[tuple[int, Any]]:
     """Return the number of each row with its cells, or with the start of its fault."""
     return [(row.number, row.fault[:20] if row.fault else row.cells) for row in table(text)]
-
-
-def loaded(path: Path, *mapping: str, delimiter: str = "") -> list[tuple[int, dict[str, Any] | str]]:
-    found = read(path, FileOptions(parse_mapping(mapping), delimiter))
-    return [
-        (line.number, line.fault or {k: v for k, v in bson.decode(line.event, AWARE).items() if k != "id"})
-        for line in found
-    ]
 
 
 @pytest.mark.parametrize("mark", DELIMITERS)
@@ -109,8 +92,8 @@ def test_a_long_cell_is_read_and_one_beyond_the_bound_is_refused_alone(tmp_path:
         ('a,"b\nc,"d\ne,f\n', [(2, "a quote is opened th"), (3, "a quote is opened th"), (4, ["e", "f"])]),
         ('6" pipe,"b\n1,2\na,"b\nc"\nd,e\n', [(2, "a quote is opened th"), (3, ["1", "2"]), (5, ["a", "b\nc"]),
                                                (6, ["d", "e"])]),
-        ('6",x,"b\nc,",d\ne,f\n', [(2, "a quote is opened th"), (3, "a quote is opened th"), (4, ["e", "f"])]),
-        ('6",x,"b\n",c"\n', [(2, "a quote is opened th"), (3, "1 cells; the header ")]),
+        ('6",x,"b\nc,",d\ne,f\n', [(3, "from line 2 on: 4 ce"), (4, ["e", "f"])]),
+        ('6",x,"b\n",c"\n', [(3, "from line 2 on: 4 ce")]),
         ('a,"b\n\nc"\nd,e\n', [(4, ["a", "b\n\nc"]), (5, ["d", "e"])]),
         ('a,"b"x\nc,d\n', [(2, "not CSV: ',' expecte"), (3, ["c", "d"])]),
         ('a,5" disk\nc,d\n', [(2, ["a", '5" disk']), (3, ["c", "d"])]),
@@ -123,6 +106,46 @@ def test_a_long_cell_is_read_and_one_beyond_the_bound_is_refused_alone(tmp_path:
 )  # fmt: skip
 def test_a_bad_row_leaves_the_rows_beside_it_alone(text: str, expected: Any) -> None:
     assert rows(f"x,y\n{text}") == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "last_line", "fault"),
+    [
+        ('"hello\nfoo,7\nbar",1,2\n', 5, "3 cells; the header has 2"),
+        ('"hello\nfoo,7\nbar"\n', 5, "1 cells; the header has 2"),
+        ('1,"hello\nfoo,7\n\n""x"",5\n6,7","8\n9,10"\n', 8, "3 cells; the header has 2"),
+        ('"\n","\n",""\n', 5, "3 cells; the header has 2"),
+        ('"x\n' + "foo,7\n" * 400_000 + '",1\n', 400_004, "a cell has 2400002 characters, more than 2097152"),
+    ],
+)
+@pytest.mark.timeout(20)
+def test_a_row_of_several_lines_is_refused_as_a_whole(row: str, last_line: int, fault: str) -> None:
+    found = list(table(f"a,b\nok,1\n{row}last,3\n"))
+    assert [(each.number, each.cells, each.fault) for each in found] == [
+        (2, ["ok", "1"], ""), (last_line, [], f"from line 3 on: {fault}"), (last_line + 1, ["last", "3"], "")
+    ]  # fmt: skip
+
+
+def test_an_open_quote_is_followed_for_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_rows, "MAX_LOOK_AHEAD_CHARS", 100)
+    taken = 0
+
+    def lines() -> Any:
+        nonlocal taken
+        for number, line in enumerate(["a,b\n", 'x,"y\n', *["1,2\n"] * 500, '3,4",5\n'], 1):
+            taken = number
+            yield number, line
+
+    found = iter(CsvTable(lines()))
+    assert next(found).fault.startswith("a quote is opened")
+    assert taken < 30
+    assert [row.fault for row in found] == [""] * 500 + ["3 cells; the header has 2"]
+
+
+def test_a_line_that_is_too_long_ends_the_search_for_the_end_of_a_quote() -> None:
+    lines: list[Numbered[str]] = [(1, "a,b\n"), (2, 'x,"y\r'), (3, "1,2\r\n"), (4, None), (5, "3,4")]
+    found = [(row.number, row.cells or row.fault[:10]) for row in CsvTable(iter(lines))]
+    assert found == [(2, "a quote is"), (3, ["1", "2"]), (4, "the line h"), (5, ["3", "4"])]
 
 
 LINES = 30_000
@@ -189,114 +212,3 @@ def test_a_row_with_half_of_a_surrogate_pair_is_refused_alone(tmp_path: Path, en
     found = loaded(write(tmp_path / "x.csv", text.encode(encoding, "surrogatepass") + b"\n"))
     assert [number for number, value in found if isinstance(value, str)] == [5_002, 5_003, 10_004]
     assert len(found) == 10_003
-
-
-@pytest.mark.parametrize(
-    ("cell", "moment"),
-    [
-        ("20240131", "2024-01-31"),
-        ("202401311530", "2024-01-31T15:30"),
-        ("20240131153059", "2024-01-31T15:30:59"),
-        ("20240131153059250", "2024-01-31T15:30:59.250"),
-        ("202401312400", "2024-02-01"),
-        ("20240131240000", "2024-02-01"),
-        ("20240131240000000", "2024-02-01"),
-        ("20161231235960", "2017-01-01"),
-        ("190001010000", "1900-01-01"),
-        ("219912312359", "2199-12-31T23:59"),
-        ("189912311200", "1976-01-08T01:25:11.200"),
-        ("220001010000", "1976-12-21T07:23:30"),
-        ("1706702400", "2024-01-31T12:00"),
-        ("2024013199", "2034-02-20T01:53:19"),
-        ("1706702400.25", "2024-01-31T12:00:00.250"),
-        ("946684800", "2000-01-01"),
-        ("1706702400250", "2024-01-31T12:00:00.250"),
-        ("946684800000", "2000-01-01"),
-        ("1706702400250000", "2024-01-31T12:00:00.250"),
-        ("1706702400250000000", "2024-01-31T12:00:00.250"),
-        ("2024-01-31T12:00:00z", "2024-01-31T12:00"),
-        (" 2024-01-31 ", "2024-01-31"),
-    ],
-)
-def test_a_date_of_digits_is_read_by_their_number(tmp_path: Path, cell: str, moment: str) -> None:
-    path = write(tmp_path / "x.csv", f"type,timestamp\na,{cell}\n")
-    expected = datetime.fromisoformat(moment).replace(tzinfo=UTC)
-    assert loaded(path) == [(2, {"type": "a", "timestamp": expected})]
-
-
-@pytest.mark.parametrize(
-    "cell",
-    ["0", "7", "2024", "202401", "240131", "1234567", "12345678", "99999999", "12345678901", "-1706702400",
-     "2024013115", "2030123100", "-20240131", "-202401311530", "0000000000", "12345678901234", "12345678901234567890",
-     "1.7e9", "1_706_702_400", "１７０６７０２４００", "NaN",
-     "31.01.2024", "1/31/2024"],
-)  # fmt: skip
-def test_a_date_of_digits_that_could_mean_several_things_is_refused(tmp_path: Path, cell: str) -> None:
-    ((number, fault),) = loaded(write(tmp_path / "x.csv", f"type,timestamp\na,{cell}\n"))
-    assert number == 2
-    assert "column timestamp: " in str(fault)
-    assert cell in str(fault)
-    assert "2011-07-01T13:00:00Z" in str(fault) or ":seconds" in str(fault)
-
-
-@pytest.mark.parametrize(
-    "cell",
-    ["20241331", "20240230", "20240100", "202401311560", "202401312401", "202413011200", "20240131240001",
-     "20240131125960", "20240131235961", "20240131240000123", "20240132120000123", "20241331120000123"],
-)  # fmt: skip
-def test_a_date_of_digits_that_does_not_exist_is_refused_with_the_cell(tmp_path: Path, cell: str) -> None:
-    ((_, fault),) = loaded(write(tmp_path / "x.csv", f"type,timestamp\na,{cell}\n"))
-    assert f"column timestamp: {cell!r} is no date: " in str(fault)
-
-
-@pytest.mark.parametrize(
-    ("unit", "cell", "moment"),
-    [
-        ("seconds", "0", "1970-01-01"), ("seconds", "-86400.5", "1969-12-30T23:59:59.500"),
-        ("ms", "20240131", "1970-01-01T05:37:20.131"), ("us", "1500000", "1970-01-01T00:00:01.500"),
-        ("ns", "1500000000", "1970-01-01T00:00:01.500"), ("ms", "-1", "1969-12-31T23:59:59.999"),
-    ],
-)  # fmt: skip
-def test_a_unit_of_time_can_be_named(tmp_path: Path, unit: str, cell: str, moment: str) -> None:
-    path = write(tmp_path / "x.csv", f"when\n{cell}\nx\n1e5\n{'9' * 25}\n")
-    found = loaded(path, "type==a", f"timestamp=when:{unit}")
-    assert found[0] == (2, {"type": "a", "timestamp": datetime.fromisoformat(moment).replace(tzinfo=UTC)})
-    assert [f"read as {unit}" in str(fault) for _, fault in found[1:3]] == [True, True]
-    assert "outside the years" in str(found[3][1])
-
-
-@pytest.mark.parametrize(
-    "cell", ["NaN", "nan", "inf", "-Infinity", "1e999", "1_000", "１２", "0x1F", "1,5", "--1", "1 2"]
-)
-@pytest.mark.parametrize("type_", ["int", "float"])
-def test_a_number_that_json_would_refuse_is_refused(tmp_path: Path, cell: str, type_: str) -> None:
-    path = write(tmp_path / "x.csv", f'n\n"{cell}"\n3\n')
-    (_, fault), (_, good) = loaded(path, "type==a", f"extra=n:{type_}")
-    assert fault == f"column n: {cell!r} cannot be read as {type_}"
-    assert good == {"type": "a", "extra": 3}
-
-
-def test_numbers_of_every_size_keep_their_type(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.csv", "i;f\n-9223372036854775808;1.5e-3\n+7; .5 \n9223372036854775808;1.\n")
-    found = loaded(path, "type==a", "context.i=i:int", "context.f=f:float")
-    assert [event["context"] for _, event in found[:2] if isinstance(event, dict)] == [
-        {"i": -(2**63), "f": 0.0015}, {"i": 7, "f": 0.5},
-    ]  # fmt: skip
-    assert found[2][1] == "column i: '9223372036854775808' cannot be read as int"
-
-
-def test_bad_json_in_a_cell_names_the_column_and_the_value(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "x.csv", 'j\n{"\n"{""a"": 1, ""a"": 2}"\n"{""$numberLong"": ""5""}"\n'.replace('{"\n', '"{"\n')
-    )
-    bad, twice, good = loaded(path, "type==a", "extra=j:json")
-    assert str(bad[1]).startswith("column j: '{' is not JSON: ")
-    assert str(twice[1]).startswith(
-        """column j: '{"a": 1, "a": 2}' is not JSON: an object has more than one field 'a'"""
-    )
-    assert good[1] == {"type": "a", "extra": 5}
-
-
-def test_a_mapped_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match="more than one column 'n'"):
-        loaded(write(tmp_path / "x.csv", "n,n\n1,2\n"), "type=n")

@@ -7,17 +7,22 @@ import gzip
 import json
 import lzma
 import zlib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import bson
 import pytest
-from bson import Int64
+from bson import Int64, ObjectId, json_util
+from bson.codec_options import CodecOptions
+from bson.json_util import CANONICAL_JSON_OPTIONS, RELAXED_JSON_OPTIONS
 
 from ingest.exceptions import LoadError
 from ingest.load import json_array
 from ingest.load.column import parse_mapping
 from ingest.load.file_format import FileOptions, NumberedEvent, read
+from ingest.wire.batch import ReceivedBatch
+from ingest.wire.bson_reader import read_messages
 from tests.support.ingest.tar_archive import KINDS, tar_of
 
 LINES = [json.dumps({"type": "x", "extra": f"{n * 2654435761 % 2**32:x}" * 3}) for n in range(2_000)]
@@ -250,6 +255,53 @@ def test_mongoexports_values_are_read_or_kept_as_they_are_written(tmp_path: Path
     assert "$numberLong is 'x'" in bad.fault
     path.write_text('{"type": "a", "extra": [{"$numberLong": "x"}, {"$datetime": 0}]}')
     assert extras(path, extended=False)[0][0] == {"$numberLong": "x"}
+
+
+OID = ObjectId("507f1f77bcf86cd799439011")
+OF_2011 = {"jobs": [], "aggregates": ["visits"]}  # marks that the system of 2011 added to events
+
+
+@pytest.mark.parametrize("key", [OID, Int64(2**40), "text", {"a": Int64(1)}])
+@pytest.mark.parametrize("own_id", [{}, {"id": "mine"}])
+@pytest.mark.parametrize("form", ["canonical", "relaxed"])
+@pytest.mark.parametrize("array", [False, True])
+def test_what_mongoexport_writes_is_read_as_a_dump_is(
+    tmp_path: Path, key: Any, own_id: dict[str, str], form: str, array: bool
+) -> None:
+    moment = datetime(2024, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)
+    stored = {"_id": key, "timestamp": moment, "type": "x", "context": {"n": Int64(2**40), "i": 5}, **own_id, **OF_2011}
+    other = {"_id": Int64(8), "type": 7}  # as event_noval may have stored it
+    how = CANONICAL_JSON_OPTIONS if form == "canonical" else RELAXED_JSON_OPTIONS
+    texts = [json_util.dumps(each, json_options=how, separators=(",", ":")) for each in (stored, other)]
+    exported, dump = tmp_path / "x.json", tmp_path / "x.bson"
+    exported.write_text(f"[{','.join(texts)}]\n" if array else "".join(f"{text}\n" for text in texts))
+    dump.write_bytes(bson.encode(stored) + bson.encode(other))
+    read_ones, dumped = list(read(exported)), list(read(dump))
+    assert [line.fault for line in read_ones] == ["", ""]
+    assert [bson.decode(line.event).keys() for line in read_ones] == [bson.decode(line.event).keys() for line in dumped]
+    if form == "canonical":
+        assert [line.event for line in read_ones] == [line.event for line in dumped]
+    else:
+        again = tmp_path / "again.json"
+        again.write_text("\n".join(reversed(texts)))
+        assert {line.event for line in read(again)} == {line.event for line in read_ones}
+    batch = ReceivedBatch("ack")
+    read_messages([line.event for line in read_ones], batch, 0)
+    assert batch.refusals == []
+    first = bson.decode(batch.events[0], CodecOptions(tz_aware=True))
+    assert {name: first[name] for name in stored if name != "_id"} == {n: v for n, v in stored.items() if n != "_id"}
+
+
+def test_an_id_of_mongodb_that_is_malformed_is_refused_with_its_value(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(
+        '{"_id":{"$oid":"507f"},"type":"x"}\n{"_id":1,"type":"x","timestamp":"soon"}\n'
+        '{"$command":"event_noval","_id":1,"type":"x","timestamp":"2024-01-31"}\n'
+    )
+    bad, soon, good = read(path)
+    assert "$oid is '507f'" in bad.fault
+    assert "soon" in soon.fault
+    assert list(bson.decode(good.event)) == ["$command", "type", "timestamp", "id"]
 
 
 def test_a_line_beyond_the_bound_and_a_command_are_refused_alone(

@@ -183,6 +183,18 @@ def test_loadevents_counts_bad_lines_and_strict_stops_at_the_first(
     eventually(lambda: loaded() == ["a", "b"])
 
 
+def test_loadevents_reads_a_file_whose_name_is_not_utf_8(command: Any, database: Database[Any], tmp_path: Path) -> None:
+    name = os.fsdecode(b"n\xe4me.jsonl")
+    path = write(tmp_path / name, '{"type": "a"}\n{"typ": "b"}\n')
+    printed, error = command("loadevents", str(path))
+    assert printed == "1 events accepted, 1 refused\n"
+    assert r"n\xe4me.jsonl, 2: unknown_field" in error
+    with pytest.raises(CommandError, match=r"n\\xe4me\.jsonl, 2: .*--strict stops here"):
+        command("loadevents", str(path), strict=True)
+    with pytest.raises(CommandError, match=r"n\\xe4me\.jsonl1: No such file"):
+        command("loadevents", f"{path}1")
+
+
 def test_importevents_imports_the_events_of_2011_once(command: Any, database: Database[Any], mongo_client: Any) -> None:
     other = mongo_client[f"{database.name}_2011"]
     try:

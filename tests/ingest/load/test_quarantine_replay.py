@@ -9,7 +9,13 @@ import bson
 import pytest
 from bson import Int64, ObjectId, Regex
 
-from ingest.load.quarantine_replay import as_text, from_text, text_to_mend
+from ingest.load.quarantine_replay import (
+    as_text,
+    from_text,
+    is_offered_as_windows_1252,
+    text_to_mend,
+)
+from ingest.wire.json_reader import encode_event
 
 
 def entry(raw: bytes) -> dict[str, Any]:
@@ -49,11 +55,45 @@ def test_no_text_is_offered_for_binary_data(raw: bytes) -> None:
     assert text_to_mend(entry(raw)) == ""
 
 
-def test_what_is_no_text_in_its_encoding_is_offered_with_a_replacement() -> None:
-    assert text_to_mend(entry(b'{"type": "\xe9"}')) == '{"type": "\ufffd"}'
-    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
-        raw = '\ufeff{"type": "\ud83d"}'.encode(encoding, "surrogatepass")
-        assert text_to_mend(entry(raw)) == '{"type": "\ufffd"}'
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_what_is_no_text_in_its_encoding_is_offered_as_escapes_that_are_refused_again(encoding: str) -> None:
+    raw = '\ufeff{"type": "é\ud83d"}'.encode(encoding, "surrogatepass")
+    assert text_to_mend(entry(raw)) == r'{"type": "é\ud83d"}'
+    with pytest.raises(ValueError, match="surrogate"):
+        encode_event(from_text(text_to_mend(entry(raw))))
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b'{"type": "caf\xe9"}', '{"type": "café"}'),
+        (b'{"type": "\x8012 \x96 \xdcber"}', '{"type": "€12 – Über"}'),
+        (b'{"type": "caf\xc3\xa9 caf\xe9"}', '{"type": "café café"}'),
+        (b'{"type": "\x81\x9d"}', r'{"type": "\u0081\u009d"}'),
+        (b'{"type": "\xef\xbf\xbd\xff"}', '{"type": "\ufffdÿ"}'),
+    ],
+)
+def test_bytes_that_are_no_utf_8_are_offered_as_windows_1252_and_said_to_be(raw: bytes, text: str) -> None:
+    assert text_to_mend(entry(raw)) == text
+    assert is_offered_as_windows_1252(entry(raw))
+    assert from_text(text_to_mend(entry(raw))) == json.loads(text)
+    assert not is_offered_as_windows_1252(entry(raw) | {"mended": bson.encode({"type": "x"})})
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"{broken",
+        "{é".encode(),
+        "{é".encode("utf-16"),
+        '{"é'.encode("utf-16-le"),
+        b"\x1f\x8b\x08\0\xe9",
+        b"\xe9" * 2**17,
+    ],
+)
+def test_no_other_input_is_said_to_be_windows_1252(raw: bytes) -> None:
+    assert not is_offered_as_windows_1252(entry(raw))
+    assert not is_offered_as_windows_1252({"_id": {}, "code": "bad_json", "raw_start": raw})
 
 
 LITERAL: dict[str, Any] = {

@@ -69,6 +69,23 @@ def test_an_invalid_definition_is_refused_with_the_field(client: Client, body: A
         assert message in answer.json()["error"]["message"]
 
 
+def test_a_name_that_stands_twice_in_a_body_is_refused(client: Client) -> None:
+    define(name="mine", task_name=TASK, filter={"type": "a"})
+    twice = '{"type": "a", "type": "b"}'
+    bodies = [
+        ("POST", "aggdefs/", f'{{"name": "other", "task_name": "{TASK}", "filter": {twice}}}', "type"),
+        ("POST", "aggdefs/", f'{{"name": "other", "task_name": "{TASK}", "name": "another"}}', "name"),
+        ("PATCH", "aggdefs/mine/", f'{{"filter": {twice}}}', "type"),
+        ("POST", "aggdefs/mine/run/", '{"mode": "full", "mode": "auto"}', "mode"),
+        ("PUT", "aggdefs/mine/", f'{{"task_name": "{TASK}", "filter": {twice}}}', "type"),
+    ]
+    for method, path, body, name in bodies:
+        answer = client.generic(method, f"/api/v1/{path}", body, content_type="application/json")
+        assert (answer.status_code, f"more than one field '{name}'" in answer.content.decode()) == (400, True), body
+    assert [(each.name, each.filter) for each in AggDef.objects.all()] == [("mine", {"type": "a"})]
+    assert not Run.objects.exists()
+
+
 def test_an_existing_name_is_409_and_a_name_cannot_be_changed(client: Client) -> None:
     post(client, "aggdefs/", {"name": "mine", "task_name": TASK})
     assert post(client, "aggdefs/", {"name": "mine", "task_name": TASK}).status_code == 409

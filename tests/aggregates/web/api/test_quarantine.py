@@ -365,6 +365,20 @@ def test_an_operator_mends_and_replays_in_the_admin(
     eventually(lambda: sums(database)["duplicates"] == 1)
 
 
+def test_text_in_latin_1_is_offered_as_such_and_the_form_says_so(
+    staff: Callable[[str], Client], database: Database[Any]
+) -> None:
+    database["quarantine"].insert_many(
+        [entry(0, b'{"type": "caf\xe9"}', "bad_json"), entry(1, b'{"type": "x",}', "bad_json")]
+    )
+    client = staff("operator")
+    latin, other = (
+        page_of(client.get(reverse("admin:ingest_quarantineentry_change", args=[key(n)]))) for n in range(2)
+    )
+    assert "{&quot;type&quot;: &quot;café&quot;}" in latin
+    assert ("shown as Windows-1252" in latin, "shown as Windows-1252" in other) == (True, False)
+
+
 def test_a_viewer_can_read_and_cannot_change_quarantine(
     staff: Callable[[str], Client], database: Database[Any]
 ) -> None:
