@@ -147,9 +147,10 @@ export class ChartView {
 
   // Say below the picture what is left out of it.
   notes() {
-    const { outliers = 0, undated = 0 } = this.state;
+    const { outliers = 0, later = 0, undated = 0 } = this.state;
     const parts = [];
     if (outliers) parts.push(`${outliers} ${outliers > 1 ? "values" : "value"} far from the others or between two periods`);
+    if (later) parts.push(`${later} ${later > 1 ? "values" : "value"} after now`);
     if (undated) parts.push(`${undated} ${undated > 1 ? "keys that are no dates" : "key that is no date"}`);
     this.note?.remove();
     this.note = parts.length ? make("p", { class: "muted left-out" }, `Not shown: ${parts.join("; ")}.`) : undefined;

@@ -126,7 +126,7 @@ def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
             for item in documents
         ],
         "order": order,
-        "stream": f"{reverse('api:live', args=[name])}?limit={MAX_SERIES}",
+        "stream": f"{reverse('api:live', args=[name])}?limit={MAX_SERIES}&bulk=1",
         "shown": {"name": "", "kind": "line", "zone": settings.ZARKOV.time_zone, "title": name, "size": "large"},
         "curl": _curl(request, f"{reverse('api:series', args=[name])}?limit={MAX_SERIES}"),
         "may_edit": rights.may(EDIT),

@@ -19,7 +19,8 @@ from aggregates.web.series.time_span import read_span
 def chart_query(chart: Chart, start: str | None = None, end: str | None = None, zone: str | None = None) -> SeriesQuery:
     """Return the series query of `chart`; a viewer's own range and zone override the chart's.
 
-    An open range ends now: an event dated years ahead would squeeze everything else to one side.
+    An open range ends now: an event dated years ahead would squeeze everything else to one side. So would one of 1970;
+    outliers are left out, with a fill and without, but for tables, which show as much with them.
     """
     return SeriesQuery(
         name=chart.aggregate,
@@ -29,6 +30,7 @@ def chart_query(chart: Chart, start: str | None = None, end: str | None = None, 
         end=(chart.end if end is None else end) or "now",
         zone=zone or chart.effective_zone,
         fill=chart.fill,  # type: ignore[arg-type]
+        bulk=not chart.fill and chart.kind != Chart.Kind.TABLE,
         limit=chart.series_limit,
     )
 

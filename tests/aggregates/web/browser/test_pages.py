@@ -6,6 +6,7 @@ import itertools
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,27 @@ def test_what_is_left_out_of_a_picture_is_said_below_it(fake_stream_page: Page) 
     )
     fake_stream_page.evaluate("state => send('series:commits', state)", {**state("a"), "outliers": 0})
     expect(note).to_have_count(0)
+
+
+def test_wrong_dates_do_not_take_the_picture_away(charts: Server, page: Page) -> None:
+    today = datetime.now(UTC).date()
+    days = {f"{today - timedelta(days=ago)}": ago for ago in range(20)}
+    write_aggregate(charts.database, "dated", {**days, "1970-01-01": 9, "9999-12-31": 9, "9999-12-30": 9})
+    charts.django("""
+        from aggregates.models import Chart
+        Chart.objects.get_or_create(slug="dated", title="Dated", aggregate="dated", kind="line")
+    """)
+    odd = "1 value far from the others or between two periods"
+    for address, name, left_out in (
+        ("aggregates/dated/", "", f"Not shown: {odd}; 2 values after now."),
+        ("aggregates/dated/?from=-30d", "", "Not shown: 2 values after now."),
+        ("charts/dated/", "dated", f"Not shown: {odd}."),
+    ):
+        page.goto(charts.url(address))
+        figure = drawn(page, name)
+        expect(figure.locator(".left-out")).to_have_text(left_out)
+        figure.get_by_text("Data as a table").click()
+        expect(figure.locator("tbody tr")).to_have_count(20)
 
 
 def test_lengths_are_read_and_long_periods_are_named_in_the_zone_of_their_keys(fake_stream_page: Page) -> None:
