@@ -2,7 +2,7 @@
 
 import { drawBars } from "./bars.js";
 import { Colors, dotOf, make } from "./dom.js";
-import { compact, exact, moment } from "./format.js";
+import { compact, exact, moment, zoneBeside } from "./format.js";
 import { Plot } from "./plot.js";
 import { applyChange, isTime, nameOf, zoneOf } from "./series.js";
 import { drawTable } from "./table.js";
@@ -86,7 +86,8 @@ export class ChartView {
     }
     this.big.title = exact(y, this.unit);
     this.big.replaceChildren(compact(y), ...(this.unit ? [make("small", {}, ` ${this.unit}`)] : []));
-    this.trend.textContent = `${trendWords(y, before)} · ${moment(x, this.state.step, zoneOf(this.state, this.zone))}`;
+    const [step, zone] = [this.state.step, zoneOf(this.state, this.zone)];
+    this.trend.textContent = `${trendWords(y, before)} · ${moment(x, step, zone)} ${zoneBeside(step, zone)}`.trimEnd();
     this.plot.show({ ...this.state, series: [series] });
   }
 

@@ -3,7 +3,7 @@
 import uPlot from "../npm/uplot/uPlot.esm.js";
 import { divisorOf, tickLabels, valueAxisWidth, valueRange, valueTicks } from "./axis.js";
 import { COLORS, Colors, colorOf, cssValue, dotOf, make } from "./dom.js";
-import { exact, moment, stepMs } from "./format.js";
+import { exact, moment, stepMs, zoneBeside } from "./format.js";
 import { align, nameOf, numbers, stack, zoneOf } from "./series.js";
 import { timeAxis } from "./time-axis.js";
 
@@ -202,7 +202,7 @@ export class Plot {
     }
     const rows = this.rowsAt(index);
     this.tooltip.replaceChildren(
-      make("strong", {}, moment(this.data[0][index], this.state.step, this.zone)),
+      make("strong", {}, `${moment(this.data[0][index], this.state.step, this.zone)} ${zoneBeside(this.state.step, this.zone)}`),
       ...rows.slice(0, 12).map((row) => {
         return make("span", { class: "row" }, dotOf(this.colorNumbers[row.index]), make("span", {}, row.label), make("b", {}, exact(row.y, this.options.unit)));
       }),

@@ -279,6 +279,29 @@ def test_wrong_dates_do_not_take_the_picture_away(charts: Server, page: Page) ->
         expect(figure.locator("tbody tr")).to_have_count(20)
 
 
+def test_times_in_charts_name_their_zone_and_days_do_not(charts: Server, page: Page) -> None:
+    write_aggregate(charts.database, "zoned", {f"2024-07-01T{hour:02}:00": hour for hour in range(12)})
+    charts.django("""
+        from aggregates.models import Chart
+        for kind in ("line", "number"):
+            Chart.objects.create(
+                slug=f"zoned-{kind}", title="Zoned", aggregate="zoned", kind=kind, zone="Asia/Kathmandu"
+            )
+    """)
+    page.goto(charts.url("charts/zoned-line/"))
+    figure = drawn(page, "zoned-line")
+    figure.get_by_text("Data as a table").click()
+    expect(figure.locator("thead th").first).to_have_text("Period (Asia/Kathmandu)")
+    figure.locator(".u-over").hover()
+    expect(figure.locator(".tooltip strong")).to_contain_text("Asia/Kathmandu")
+    page.goto(charts.url("charts/zoned-number/"))
+    expect(drawn(page, "zoned-number").locator(".trend")).to_contain_text("Jul 1, 2024, 04:45 PM Asia/Kathmandu")
+    page.goto(charts.url("charts/lines/"))
+    figure = drawn(page, "lines")
+    figure.get_by_text("Data as a table").click()
+    expect(figure.locator("thead th").first).to_have_text("Period")
+
+
 def test_lengths_are_read_and_long_periods_are_named_in_the_zone_of_their_keys(fake_stream_page: Page) -> None:
     written = """async () => {
         const { moment, stepMs } = await import("/static/zarkov/format.js");

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.test import Client
+from django.utils import timezone
 
 from aggregates.models import Chart, Dashboard, DashboardItem, EmbedLink
 from aggregates.sample import content, metric_charts
@@ -211,3 +213,11 @@ def test_a_link_is_created_on_the_page_of_its_chart_or_dashboard(
     assert "frame-ancestors 'self' https://wiki.example.org" in shown["Content-Security-Policy"]
     assert "The chart" in shown.content.decode()
     assert "Browsers show no http://" in page  # the test's own server is http://testserver
+
+
+def test_the_end_of_an_embed_link_names_its_zone(open_site: Any, admin_client: Client) -> None:
+    chart = Chart.objects.create(slug="f", title="F", aggregate="f")
+    EmbedLink.objects.create(chart=chart, name="wiki", expires=datetime(2999, 1, 1, 4, tzinfo=UTC))
+    with timezone.override("America/New_York"):
+        page = admin_client.get("/charts/f/").content.decode()
+    assert "until 2998-12-31 23:00 America/New_York" in page
