@@ -124,8 +124,25 @@ def test_a_chart_without_an_end_ends_now(site: Any, aggregate: Aggregate) -> Non
     for given in ({}, {"from": "-100y"}, {"from": ""}, {"to": ""}, {"from": "-100y", "to": ""}):
         shown = embed.chart_feed(chart, given).read()["series"]
         assert [x for x, _ in shown[0]["data"]] == [1704067200000.0]
+        assert embed.chart_feed(chart, given).read()["later"] == 1
+    with pytest.raises(BadRequestError, match="is after to"):
+        embed.chart_feed(chart, {"from": "2998"})
     chart.end = "3000-01-01"
     assert len(embed.chart_feed(chart, {}).read()["series"][0]["data"]) == 2
+
+
+@pytest.mark.parametrize(("kind", "fill"), [("line", "gap"), ("table", "")])
+def test_filled_charts_and_tables_end_now_too(site: Any, aggregate: Aggregate, kind: str, fill: str) -> None:
+    aggregate("f", {"x/2024-01": 1, "x/2024-03": 1, "x/2999-01": 1})
+    chart = Chart(slug="f", title="F", aggregate="f", kind=kind, fill=fill)
+    [shown] = embed.chart_feed(chart, {}).read()["series"]
+    assert [x for x, y in shown["data"] if y] == [1704067200000.0, 1709251200000.0]
+
+
+def test_a_chart_of_nothing_but_the_future_shows_it(site: Any, aggregate: Aggregate) -> None:
+    aggregate("f", {"x/2998-01-01": 1, "x/2999-01-01": 1})
+    answer = embed.chart_feed(Chart(slug="f", title="F", aggregate="f"), {}).read()
+    assert (len(answer["series"][0]["data"]), "later" in answer) == (2, False)
 
 
 def test_a_chart_whose_range_names_a_month_shows_all_of_it(site: Any, aggregate: Aggregate) -> None:
