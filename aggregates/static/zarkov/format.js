@@ -76,6 +76,11 @@ export function moment(ms, step, zone) {
   return formatters.get(name).format(ms);
 }
 
+// Return the zone to name beside periods of this step; none for days and longer ones, which show no time.
+export function zoneBeside(step, zone) {
+  return stepMs(step) < lengths.day ? zone : "";
+}
+
 export function ago(iso, now = Date.now()) {
   const seconds = Math.round((now - Date.parse(iso)) / 1000);
   if (!Number.isFinite(seconds)) return "–";

@@ -87,6 +87,10 @@ def test_odd_keys_do_not_take_a_chart_away(open_site: Any, aggregate: Aggregate,
     assert (found["step"], found["outliers"], found["undated"]) == ("hour", 3, 2)
     plain = series(client, "hours")
     assert (len(points(plain)["value"]), plain["outliers"]) == (51, 0)
+    bulk = series(client, "hours", bulk="1")
+    assert [y for _, y in points(bulk)["value"]] == [1] * 48
+    assert (bulk["outliers"], bulk["later"], bulk["undated"]) == (2, 1, 2)
+    assert "later" not in series(client, "hours", bulk="1", to="9999")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +102,7 @@ def test_odd_keys_do_not_take_a_chart_away(open_site: Any, aggregate: Aggregate,
         {"fill": "magic"},
         {"limit": "0"},
         {"limit": "x"},
+        {"bulk": "yes"},
         {"fields": "$where"},
     ],
 )
