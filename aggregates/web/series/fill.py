@@ -31,9 +31,10 @@ def fill_in(chart: ChartData, fill: Fill, now: datetime) -> None:
     """Add a point for every missing period to each series: null, 0 or the previous value, depending on `fill`.
 
     The range runs from the start of the chart's span (or the first point) to its end, at most `now` (or the last one).
-    Outliers are left out and counted: points outside the bulk of the chart, and odd ones that start no period. A series
-    of nothing else is dropped. If the picture would have more than `MAX_FILLED_POINTS` points, its bulk is taken more
-    narrowly; raise `TooLargeError` if that does not help.
+    Of varying periods only those are known, and so can be missing, that another series has. Outliers are left out and
+    counted: points outside the bulk of the chart, and odd ones that start no period. A series of nothing else is
+    dropped. If the picture would have more than `MAX_FILLED_POINTS` points, its bulk is taken more narrowly; raise
+    `TooLargeError` if that does not help.
     """
     if not fill or chart.granularity is None:
         return
@@ -73,6 +74,8 @@ def _range(chart: ChartData, now: datetime) -> tuple[float, float]:
 def _size(chart: ChartData, first: float, last: float) -> float:
     """Return how many points the series have when they are filled from `first` to `last`."""
     assert chart.granularity is not None
+    if chart.granularity.varies:
+        return len(chart.granularity.starts(first, last)) * len(chart.series)
     return ((last - first) // chart.granularity.length_ms + 1) * len(chart.series)
 
 

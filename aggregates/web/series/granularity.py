@@ -6,7 +6,7 @@ Times are milliseconds since 1970; a *reading* is what the clock shows, as milli
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -32,10 +32,11 @@ class Granularity:
     instants: bool = False  # the keys tell doubled hours apart, so that each of them is a period
     anchor_ms: int = 0  # a reading at which a period starts, if not at the clock's own hours, or in January
     strict: bool = True  # a time that starts no period is odd; False if the data has no common length
+    listed: tuple[float, ...] = ()  # the only starts that are known, ascending, if the length of periods varies
 
     @property
     def length_ms(self) -> int:
-        """Return the length of a period, on average."""
+        """Return the length of a period, on average, or a typical one if it varies."""
         return period_length.seconds(self.step) * 1000
 
     @property
@@ -43,10 +44,17 @@ class Granularity:
         """Return the unit, or an ISO 8601 duration such as `PT5M`, `PT6H`, `P10D` or `P3M`."""
         return period_length.name(self.step)
 
+    @property
+    def varies(self) -> bool:
+        """Return True if the length of periods varies, so that only those are known which the data has."""
+        return bool(period_length.least_s(self.step))
+
     def starts(self, first_ms: float, last_ms: float) -> list[float]:
-        """List the starts of all periods from `first_ms` to `last_ms`, both included, ascending."""
+        """List the starts of all known periods from `first_ms` to `last_ms`, both included, ascending."""
         if last_ms < first_ms:
             return []
+        if self.varies:
+            return list(self.listed[bisect_left(self.listed, first_ms) : bisect_right(self.listed, last_ms)])
         if months := period_length.months(self.step):
             return self._calendar_starts(months, first_ms, last_ms)
         found = self._fixed_starts(first_ms, last_ms)

@@ -50,6 +50,8 @@ def measure(
             return found
     if own.count == 1:
         return own.single(spelled)
+    if found := _longer_at_times(own, said, key_time.step):
+        return found
     zones = set(_others(starts, key_time.zone, offsets, shown_zone, several=several)) - {key_time.zone}
     return _longest([own.measured(), *(Spacing(starts, zone, instants=True).measured() for zone in sorted(zones))])
 
@@ -71,10 +73,13 @@ def _others(
 def _said(key_time: KeyTime, spelled: Unit, count: int) -> list[Step]:
     """Return the steps that keys of the output say, the longest first, without those that such keys cannot have.
 
-    A date names no hour. A single start agrees with every step, so that what most keys say is the first for it.
+    A date names no hour, and where keys name months or weeks their lengths do not vary. A single start agrees with
+    every step, so that what most keys say is the first for it.
     """
     steps = [*([] if key_time.step is None else [key_time.step]), *key_time.others]
     steps = [step for step in steps if period_length.seconds(step) >= _LEAST_S.get(spelled, 0)]
+    if spelled in _COARSE:
+        steps = [step for step in steps if not period_length.least_s(step)]
     return steps if count == 1 else sorted(steps, key=period_length.seconds, reverse=True)
 
 
@@ -87,12 +92,27 @@ def _agreeing(clock: Spacing, said: Sequence[Step], usual: Step | None) -> Granu
     return None
 
 
+def _longer_at_times(clock: Spacing, said: Sequence[Step], usual: Step | None) -> Granularity | None:
+    """Return periods that vary if the starts lie at no grid of the usual length, but are never nearer than that.
+
+    Such as 13 weeks and, in a year whose keys nobody had asked yet, 14. Only for days and more that are no months.
+    """
+    if (
+        usual is None
+        or usual not in said
+        or period_length.months(usual)
+        or period_length.seconds(usual) < _LEAST_S["day"]
+    ):
+        return None
+    return clock.fitting(period_length.of_varying(period_length.seconds(usual), period_length.seconds(usual)))
+
+
 def _unsaid(clock: Spacing, said: Granularity) -> Granularity:
     """Return a longer granularity that no key has been heard to say, where the said one would leave most periods empty.
 
     Only for an output whose keys say several: the longest of them are so few that they may not have been asked.
     """
-    if clock.count < SEVERAL or clock.extent_ms < 2 * clock.count * said.length_ms:
+    if said.varies or clock.count < SEVERAL or clock.extent_ms < 2 * clock.count * said.length_ms:
         return said
     found = clock.measured()
     return found if found.length_ms > said.length_ms and clock.fitting(found.step, exact=True) else said

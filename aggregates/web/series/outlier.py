@@ -26,7 +26,10 @@ SHORTEST: Final = 25  # periods; a picture that is shorter counts as this long
 SHARES: Final = (0.02, 0.05)  # of the starts
 STRETCH: Final = 10.0  # how many times longer SHARES of the starts may make the picture
 MOST_SHARE: Final = 0.4  # of the starts; more are no outliers
-HISTORY: Final = 10  # neighbouring starts that are believed
+MOST_STRETCH: Final = 100.0  # that `HISTORY` starts and more need, whatever their share
+HISTORY: Final = 10  # neighbouring starts that can be believed
+BELIEVED_STRETCH: Final = 100.0  # how many times more periods than starts a picture with such a history may have
+BELIEVED_PART: Final = 0.5  # of the bulk; a history that is as large is believed anyhow
 _FINER: Final = 24  # times
 _SAMPLE: Final = 1_000  # gaps from which the usual one is told
 
@@ -53,8 +56,10 @@ def bulk(
 
     Times are outliers if they are few and make the picture many times longer: 2 to 5 % of them ten times, fewer less,
     down to twice, and more ever more. A quarter of that is enough for those at which clocks begin, and for those after
-    `now_ms`. `HISTORY` neighbouring times are never outliers, nor are more than `MOST_SHARE`; but one of two or three
-    times can be the bulk by itself if it is close to now, or if the other is that of a clock's beginning.
+    `now_ms`. More than `MOST_SHARE` are never outliers; but one of two or three times can be the bulk by itself if it
+    is close to now, or if the other is that of a clock's beginning. `HISTORY` neighbouring times are a history, which
+    is believed as long as the picture has at most `BELIEVED_STRETCH` periods for each start, a quarter of that if it
+    begins where clocks do; and if it is half as large as the bulk.
 
     `period_ms` is the least length of a period. With `start` or `end` False, that side has no outliers. With `believe`
     False, for a picture that cannot be drawn otherwise, a quarter is enough for all, and histories are not believed.
@@ -80,7 +85,7 @@ class _Search:
 
     def __init__(self, times: Sequence[float], period_ms: float, now_ms: float, believe: bool) -> None:
         self._times = times
-        usual = _usual_gap(times) if len(times) > 2 else 0.0
+        self._usual_ms = usual = _usual_gap(times) if len(times) > 2 else 0.0
         # Longer periods can be spelled with minutes or seconds; a few times far apart do not make a period long.
         longest = period_ms * (_FINER if period_ms < _HOUR_MS else 1)
         self._period_ms = min(max(period_ms, usual), longest) if period_ms else usual
@@ -116,18 +121,23 @@ class _Search:
         length = self._length(inner)
         beyond = outer.size - inner.size
         doubtful = self._doubtful(outer) - self._doubtful(inner) >= beyond
-        if (len(times) - inner.size) / len(times) > (0.5 if doubtful else MOST_SHARE) and not self._recent(inner):
+        pauses = [times[cut] - times[cut - 1] for cut in (inner.low, inner.high) if outer.low < cut < outer.high]
+        pause = min(pauses, default=0.0)
+        share = (len(times) - inner.size) / len(times)
+        if beyond >= HISTORY and share <= 0.5 and pause >= length and self._too_long(outer, inner):
+            return True
+        if share > (0.5 if doubtful else MOST_SHARE) and not self._recent(inner):
             return False
         stretch = _stretch(beyond / outer.size)
+        if beyond >= HISTORY:
+            stretch = min(stretch, MOST_STRETCH)
         if doubtful or not self._believe:
             stretch = max(2.0, stretch / 4)
         if times[outer.high - 1] - times[outer.low] < stretch * length:
             return False
-        pauses = [times[cut] - times[cut - 1] for cut in (inner.low, inner.high) if outer.low < cut < outer.high]
-        if min(pauses, default=0.0) < length * min(max(1.0, (stretch - 1) / 4), STRETCH):
+        if pause < length * min(max(1.0, (stretch - 1) / 4), STRETCH):
             return False  # the times grow fewer step by step
-        sides = (_Slice(outer.low, inner.low), _Slice(inner.high, outer.high))
-        return not self._believe or not any(self._history(side, length / inner.size) for side in sides)
+        return not self._believe or not any(self._worth(group, inner) for group in self._histories(outer, inner))
 
     def _length(self, part: _Slice) -> float:
         return max(self._times[part.high - 1] - self._times[part.low], SHORTEST * self._period_ms)
@@ -140,11 +150,52 @@ class _Search:
         long = times[-1] - times[0] > _YEAR_MS or not self._believe
         return long and abs(self._now_ms - times[part.high - 1]) <= 2 * SHORTEST * self._period_ms
 
-    def _history(self, side: _Slice, gap_ms: float) -> bool:
-        """Return True if there are `HISTORY` neighbours, at most ten times as far apart as those of the bulk."""
-        last = HISTORY - 1
-        most = 10 * last * max(gap_ms, self._period_ms)
-        return any(self._times[at + last] - self._times[at] <= most for at in range(side.low, side.high - last))
+    def _too_long(self, outer: _Slice, inner: _Slice) -> bool:
+        """Return True if small histories are all that is beyond the bulk, and no picture with them is worth it."""
+        times = self._times
+        if not self._filled(outer) > BELIEVED_STRETCH / 4:
+            return False
+        groups = list(self._histories(outer, inner))
+        most = BELIEVED_STRETCH / (4 if all(map(self._begins, groups)) else 1)
+        return (
+            sum(group.size for group in groups) == outer.size - inner.size
+            and all(group.size < BELIEVED_PART * inner.size for group in groups)
+            and self._filled(outer) > most
+            and times[outer.high - 1] - times[outer.low] >= 2 * self._length(inner)
+        )
+
+    def _filled(self, part: _Slice) -> float:
+        """Return how many periods the picture of a part has for each start."""
+        return (self._times[part.high - 1] - self._times[part.low]) / (part.size * max(self._usual_ms, self._period_ms))
+
+    def _worth(self, group: _Slice, inner: _Slice) -> bool:
+        """Return True if a history is large enough to be believed, or does not make the picture of both too long."""
+        if group.size >= BELIEVED_PART * inner.size:
+            return True
+        low, high = min(group.low, inner.low), max(group.high, inner.high)
+        most = BELIEVED_STRETCH / (4 if self._begins(group) else 1)
+        gap_ms = max(self._length(inner) / inner.size, self._period_ms)
+        return self._times[high - 1] - self._times[low] <= most * (high - low) * gap_ms
+
+    def _histories(self, outer: _Slice, inner: _Slice) -> Iterator[_Slice]:
+        """Yield groups of `HISTORY` or more neighbours beyond the bulk, at most ten times as far apart as in it."""
+        times, last = self._times, HISTORY - 1
+        most = 10 * last * max(self._length(inner) / inner.size, self._period_ms)
+        for side in (_Slice(outer.low, inner.low), _Slice(inner.high, outer.high)):
+            at = side.low
+            while at < side.high - last:
+                end = at + last
+                while end < side.high and times[end] - times[end - last] <= most:
+                    end += 1
+                if end == at + last:
+                    at += 1
+                    continue
+                yield _Slice(at, end)
+                at = end
+
+    def _begins(self, group: _Slice) -> bool:
+        """Return True if a group starts where clocks begin, or in the future."""
+        return any(clock.low <= group.low < clock.high for clock in self._clocks)
 
 
 def _stretch(share: float) -> float:

@@ -64,6 +64,8 @@ class ChartData:
         found: dict[str, Any] = {"step": self.step, "omitted": self.omitted, "outliers": self.outliers}
         if self.undated:
             found["undated"] = self.undated
+        if self.granularity and self.granularity.varies:
+            found["step_varies"] = True
         if (found_in := self.granularity) and found_in.length_ms >= DAY_MS and found_in.zone != self.shown_zone:
             found["key_zone"] = found_in.zone  # in which these periods have the names that people give them
         return found

@@ -20,6 +20,7 @@ FIXED_S: Final = (*(60 * minutes for minutes in _MINUTES), 30, 20, 15, 10, 5, 3,
 SEVERAL: Final = 8  # starts from which on a single odd one is not believed
 _LONGEST_REST_MS: Final = 28 * DAY_MS  # from the start of a month; later days are not in every month
 _CHUNK = 1_000
+_CHANGE_MS = 3_600_000  # by which clocks are set forward or back at most
 _SPARSE_MS = 7 * DAY_MS  # on average between starts
 _MS = timedelta(milliseconds=1)
 
@@ -77,6 +78,8 @@ class Spacing:
         Periods may also start off the hours of the clock, or in other months than January.
         """
         allowed = 0 if exact else self._allowed
+        if least_s := period_length.least_s(step):
+            return self._varying(step, least_s * 1000, allowed)
         if months := period_length.months(step):
             anchors = self._samples() if self.count >= SEVERAL or not exact else self._midnights()
             return self._calendar(months, (0, *anchors), allowed)
@@ -90,6 +93,14 @@ class Spacing:
             if self._fits(length, anchor, allowed):
                 return self._of_length(length // 1000, anchor)
         return None
+
+    def _varying(self, step: Step, least_ms: int, allowed: int) -> Granularity | None:
+        """Return the starts themselves as all that is known, if they are as far apart as the shortest period is."""
+        least_ms -= min(_CHANGE_MS, least_ms // 2)
+        near = sum(0 < after - before < least_ms for before, after in pairwise(self._starts))
+        if near > 2 * allowed:
+            return None
+        return Granularity(step, self._zone, self._instants, listed=tuple(dict.fromkeys(self._starts)))
 
     def single(self, spelled: Step) -> Granularity:
         """Return the granularity of a single start: as it is spelled, but for hours written with minutes of zero."""

@@ -64,6 +64,13 @@ def test_a_local_year_of_hours_has_one_point_for_each_hour_of_the_clock() -> Non
     assert len(found.series[0].data) == 365 * 24 - 1  # one hour is skipped, and the doubled one is one key
 
 
+def test_a_wrong_clock_that_runs_on_is_left_out_and_counted() -> None:
+    wrong = {f"2000-01-01T{hour:02}:00": 9 for hour in range(12)}
+    found = filled({**wrong, **HOURS}, "zero")
+    assert [y for _, y in found.series[0].data] == list(range(1, len(HOURS) + 1))
+    assert (found.step, found.outliers) == ("hour", 12)
+
+
 @pytest.mark.parametrize("wrong", ["0001-01-01T00:00", "1970-01-01T00:00", "2000-01-01T00:00", "9999-12-31T23:59"])
 @pytest.mark.parametrize("count", [2, 48])
 def test_an_outlier_is_left_out_and_counted(wrong: str, count: int) -> None:

@@ -165,3 +165,70 @@ def test_a_small_history_is_left_out_of_a_picture_that_would_be_too_large() -> N
     assert left_out([*early, *until_now(HOUR, 3000)], period_ms=HOUR, now_ms=NOW, believe=False) == early
     like = every(HOUR, 48, year(1970)) + every(HOUR, 48)
     assert left_out(like, period_ms=HOUR, now_ms=NOW, believe=False) == []
+
+
+ROLLOVER = NOW - 1024 * WEEK  # what a receiver of GPS says that counts its weeks with ten bits
+
+
+@pytest.mark.parametrize(
+    ("period", "times", "wrong"),
+    [
+        (HOUR, until_now(HOUR, 168), every(HOUR, 12, year(2000))),
+        (HOUR, until_now(HOUR, 168), every(HOUR, 30, ROLLOVER)),
+        (HOUR, until_now(HOUR, 48), every(HOUR, 12, year(1970))),
+        (HOUR, until_now(HOUR, 3000), every(HOUR, 40, year(2000))),
+        (DAY, until_now(DAY, 30), every(DAY, 10, year(1970))),
+        (DAY, until_now(DAY, 30), every(DAY, 10, ROLLOVER)),
+        (DAY, until_now(DAY, 30), every(DAY, 14, year(1970))),
+        (WEEK, until_now(WEEK, 30), every(WEEK, 12, year(1970))),
+        (MONTH, until_now(MONTH, 24), every(MONTH, 11, year(1))),
+        (365 * DAY, [year(number) for number in range(1990, 2027)], [year(number) for number in range(9985, 9999)]),
+        *(
+            (period, until_now(period, count), every(period, 12, at))
+            for period in (SECOND, MINUTE, HOUR)
+            for count in (30, 168, 720)
+            for at in (year(1), year(1970), year(1980, 1, 6), year(2000), ROLLOVER, year(2036, 2, 7), year(2061))
+        ),
+    ],
+)
+def test_a_wrong_clock_that_runs_on_is_left_out(period: float, times: list[float], wrong: list[float]) -> None:
+    assert left_out([*times, *wrong], period_ms=period, now_ms=NOW) == wrong
+
+
+@pytest.mark.parametrize("count", [168, 720, 1500])
+@pytest.mark.parametrize("period", [SECOND, MINUTE, HOUR])
+@pytest.mark.parametrize(
+    "begins",
+    [
+        [year(1970), ROLLOVER],
+        [year(1970), year(2036, 2, 7)],
+        [year(2036, 2, 7), year(2061)],
+        [year(1970), year(1980, 1, 6), year(2000), ROLLOVER, year(2036, 2, 7)],
+    ],
+)
+def test_several_wrong_clocks_that_run_on_are_left_out(period: float, count: int, begins: list[float]) -> None:
+    wrong = [time for begin in begins for time in every(period, 16, begin)]
+    assert left_out([*until_now(period, count), *wrong], period_ms=period, now_ms=NOW) == wrong
+
+
+def test_wrong_clocks_are_left_out_before_a_small_history_that_stays() -> None:
+    early, times = every(HOUR, 40, year(2016)), until_now(HOUR, 3000)
+    for wrong in ([year(1970)], every(HOUR, 12, year(1601))):
+        assert left_out([*wrong, *early, *times], period_ms=HOUR, now_ms=NOW) == wrong
+
+
+@pytest.mark.parametrize(
+    ("period", "times"),
+    [
+        (HOUR, until_now(HOUR, 48) + every(HOUR, 12, NOW - 200 * DAY)),
+        (DAY, until_now(DAY, 30) + every(DAY, 10, NOW - 3600 * DAY)),
+        (DAY, until_now(DAY, 400) + every(DAY, 10, year(2000))),
+        (WEEK, until_now(WEEK, 52) + every(WEEK, 10, year(2010))),
+        (MONTH, until_now(MONTH, 24) + every(MONTH, 10, year(1990))),
+        (DAY, until_now(30 * DAY, 100) + every(30 * DAY, 12, year(2001))),
+    ],
+)
+def test_a_small_history_stays_that_does_not_make_the_picture_a_hundred_times_longer(
+    period: float, times: list[float]
+) -> None:
+    assert left_out(times, period_ms=period, now_ms=NOW) == []
