@@ -31,7 +31,7 @@ class KeyTime:
 
     zone: str = "UTC"  # a name for `wall_clock`
     step: Step | None = None  # length of the periods of most keys; None if the task does not say it
-    asked: int = 0  # keys that it was told from
+    asked: int = 0  # keys that it was told from; keys with the same plain pair count once
     others: tuple[Step, ...] = ()  # lengths of the periods of other keys, such as days in an output of hours
 
     def to_document(self) -> dict[str, Any]:
@@ -56,13 +56,15 @@ def tell(task: Task, keys: Iterable[Any]) -> KeyTime:
     spans = list(_spans(task, keys)) if has_period(type(task)) else []
     if not spans:
         return KeyTime(own or "UTC")
-    pairs = PairLengths(span for span in spans if not isinstance(span, Span))
+    plain = [span for span in spans if not isinstance(span, Span)]
+    pairs = PairLengths(plain)
     found = Counter(
         (_zone(span, own), _of_span(span) if isinstance(span, Span) else pairs.step(span)) for span in spans
     )
     (zone, step), _ = found.most_common(1)[0]
     others = dict.fromkeys(each for (_, each), _ in found.most_common() if each != step)
-    return KeyTime(zone, step, found.total(), tuple(others)[: MOST_STEPS - 1])
+    asked = len(spans) - len(plain) + len({*plain})  # many keys of one period do not say whether others are as long
+    return KeyTime(zone, step, asked, tuple(others)[: MOST_STEPS - 1])
 
 
 def _spans(task: Task, keys: Iterable[Any]) -> Iterator[Pair]:

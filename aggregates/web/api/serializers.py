@@ -88,6 +88,9 @@ class SeriesAnswerSerializer(serializers.Serializer[None]):
     step = serializers.CharField(
         allow_null=True, help_text="Length of the periods: year to second, or an ISO 8601 duration such as PT5M."
     )
+    step_varies = serializers.BooleanField(
+        required=False, help_text="True if the task says that lengths vary; `step` is a typical one then."
+    )
     omitted = serializers.IntegerField(help_text="Series left out because of `limit`.")
     outliers = serializers.IntegerField(help_text="Points left out of filled series: far from the others, or odd ones.")
     undated = serializers.IntegerField(

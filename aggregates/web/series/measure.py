@@ -53,7 +53,7 @@ def measure(
         return found
     if own.count == 1:
         return own.single(spelled)
-    if found := _longer_at_times(own, said, key_time.step):
+    if found := _uneven(own, said, key_time.step):
         return found
     zones = sorted({*others(several=several)} - {key_time.zone})
     return _longest_measured([own, *(Spacing(starts, zone, True) for zone in zones)])
@@ -121,19 +121,17 @@ def _agreeing(clock: Spacing, said: Sequence[Step], usual: Step | None) -> Granu
     return None
 
 
-def _longer_at_times(clock: Spacing, said: Sequence[Step], usual: Step | None) -> Granularity | None:
-    """Return periods that vary if the starts lie at no grid of the usual length, but are never nearer than that.
+def _uneven(clock: Spacing, said: Sequence[Step], usual: Step | None) -> Granularity | None:
+    """Return periods that vary if the starts lie at no grid that keys say, but are never much nearer than these say.
 
-    Such as 13 weeks and, in a year whose keys nobody had asked yet, 14. Only for days and more that are no months.
+    Such as 13 weeks and, in a year whose keys nobody had asked yet, 14. Only for days and more.
     """
-    if (
-        usual is None
-        or usual not in said
-        or period_length.months(usual)
-        or period_length.seconds(usual) < _LEAST_S["day"]
-    ):
+    if usual is None or not said:
         return None
-    return clock.fitting(period_length.of_varying(period_length.seconds(usual), period_length.seconds(usual)))
+    shortest = min(period_length.least_s(step) or period_length.seconds(step) for step in said)
+    if shortest < _LEAST_S["day"]:
+        return None
+    return clock.fitting(period_length.of_varying(period_length.seconds(usual), shortest))
 
 
 def _unsaid(clock: Spacing, said: Granularity) -> Granularity:

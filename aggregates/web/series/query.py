@@ -100,8 +100,8 @@ def read_series(
     collection = collection_name(query.name)
     if collection is None:
         return ChartData([])
-    bounds = _bounds(database, collection, query.prefix, span.outer())
-    documents = _read(database, collection, {"_id": bounds} if bounds else {}, {"value": 1})
+    condition = _condition(database, collection, query.prefix, span.outer())
+    documents = _read(database, collection, condition, {"value": 1})
     chart = points.by_dimension(
         documents,
         prefix=query.prefix,
@@ -119,8 +119,8 @@ def stream(database: Database[dict[str, Any]], collection: str, prefix: str, spa
 
     A switch of generations does not break it: the open cursor continues to read the old one.
     """
-    bounds = _bounds(database, collection, prefix, span.outer())
-    with database[collection].find({"_id": bounds} if bounds else {}, {"state": 0}).sort("_id", 1) as cursor:
+    condition = _condition(database, collection, prefix, span.outer())
+    with database[collection].find(condition, {"state": 0}).sort("_id", 1) as cursor:
         for document in cursor:
             if span.contains(document["_id"]):
                 yield document
@@ -139,27 +139,39 @@ def _read(
     return documents
 
 
-def _bounds(database: Database[dict[str, Any]], collection: str, prefix: str, span: TimeSpan) -> dict[str, Any]:
-    """Return bounds of `_id` for keys below `prefix`, narrowed by the span if dates directly follow the prefix.
+def _condition(database: Database[dict[str, Any]], collection: str, prefix: str, span: TimeSpan) -> dict[str, Any]:
+    """Return the condition for keys below `prefix`, narrowed by the span if dates directly follow the prefix.
 
-    They can cover a little more than the span, never less: the caller checks each period.
+    It can cover a little more than the span, never less: the caller checks each period.
     """
     parts = complete_parts(prefix)
-    bounds: dict[str, Any] = dict(starts_with(prefix)) if prefix else {}
+    below: dict[str, Any] = {"_id": starts_with(prefix)} if prefix else {}
     if span.start is None and span.end is None:
-        return bounds
+        return below
     for direction in (1, -1):
-        edge = database[collection].find_one(
-            {"_id": bounds} if bounds else {}, {"_id": 1}, sort=[("_id", direction)], max_time_ms=QUERY_LIMIT_MS
-        )
+        edge = database[collection].find_one(below, {"_id": 1}, sort=[("_id", direction)], max_time_ms=QUERY_LIMIT_MS)
         key = edge["_id"] if edge else None
         if not isinstance(key, str) or parse_period(key[len(parts) :], "UTC") is None or "W" in key[len(parts) :]:
-            return bounds
-    if span.start is not None:
-        bounds["$gte"] = max(f"{parts}{_key_day(span.start, -_MARGIN)[:7]}", prefix)
-    if span.end is not None:
-        bounds["$lt"] = min(f"{parts}{_key_day(span.end, _MARGIN)}{_AFTER}", prefix + _AFTER)
-    return bounds
+            return below
+    low = prefix if span.start is None else max(f"{parts}{_key_day(span.start, -_MARGIN)[:7]}", prefix)
+    if span.end is None:
+        return {"_id": {"$gte": low, "$lt": prefix + _AFTER}}
+    last = _key_day(span.end, _MARGIN)
+    ranges = [("", last), *_weeks_after(last)]
+    bounds = [(max(parts + first, low), min(f"{parts}{end}{_AFTER}", prefix + _AFTER)) for first, end in ranges]
+    return {"$or": [{"_id": {"$gte": first, "$lt": end}} for first, end in bounds]}
+
+
+def _weeks_after(day: str) -> list[tuple[str, str]]:
+    """Return the ranges of week keys that start until a day but sort after it, as all weeks do after the year's dates.
+
+    The first week of a year can start in the year before.
+    """
+    year, week, _ = date.fromisoformat(day).isocalendar()
+    if year < int(day[:4]):
+        return []
+    first = [(f"{day[:4]}-W", f"{day[:4]}-W")] if year > int(day[:4]) else []
+    return [*first, (f"{year:04}-W", f"{year:04}-W{week:02}")]
 
 
 def _key_day(instant: datetime, margin: timedelta) -> str:

@@ -22,7 +22,7 @@ SEVERAL: Final = 8  # starts from which on a single odd one is not believed
 _LONGEST_REST_MS: Final = 28 * DAY_MS  # from the start of a month; later days are not in every month
 _LEAST_CHANGED_MS: Final = 3_600_000  # the shortest periods that a change of the clock moves, by half an hour or more
 _CHUNK = 1_000
-_CHANGE_MS = 3_600_000  # by which clocks are set forward or back at most
+_SHORTER = 2 / 3  # of the shortest varying length that is known: what a shorter one can have that nobody has asked for
 _SPARSE_MS = 7 * DAY_MS  # on average between starts
 _MS = timedelta(milliseconds=1)
 
@@ -105,9 +105,8 @@ class Spacing:
         return None
 
     def _varying(self, step: Step, least_ms: int, allowed: int) -> Granularity | None:
-        """Return the starts themselves as all that is known, if they are as far apart as the shortest period is."""
-        least_ms -= min(_CHANGE_MS, least_ms // 2)
-        near = sum(0 < after - before < least_ms for before, after in pairwise(self._starts))
+        """Return the starts themselves as all that is known, if none are much nearer than the shortest period."""
+        near = sum(0 < after - before < _SHORTER * least_ms for before, after in pairwise(self._starts))
         if near > 2 * allowed:
             return None
         return Granularity(step, self._zone, self._instants, listed=tuple(dict.fromkeys(self._starts)))

@@ -119,3 +119,9 @@ def test_changes_of_clocks_and_windows_that_overlap_are_no_varying_lengths() -> 
     step = told(rolling).step
     assert step is not None
     assert not period_length.least_s(step)
+
+
+def test_many_keys_of_one_plain_pair_are_not_enough_to_ask_no_further_ones() -> None:
+    pairs = tiled(VARYING["half months"])
+    assert told([pairs[0]] * 50) == KeyTime("UTC", 15 * DAY_S, 1)
+    assert told(pairs[:30] * 2).asked == 30

@@ -106,6 +106,18 @@ def test_each_output_and_each_output_of_a_pattern_has_its_own_reading(
     assert xs(read(client, "series/pertype.x/")) == [ms(datetime(2011, 7, 2, tzinfo=UTC))]
 
 
+def test_half_months_are_filled_with_no_day_between_them(producer: Producer, client: Client) -> None:
+    for count in (2, 20):
+        producer.send(*(event(at=T0 + n * 15 * DAY) for n in range(count)))
+        run("ByHalfMonth")
+        plain = read(client, "series/byhalfmonth/")
+        for fill in ("gap", "zero", "previous"):
+            found = read(client, "series/byhalfmonth/", fill=fill, from_="2011-01-01", to="2026")
+            assert found["series"] == plain["series"]
+            assert found["step"] in ("P15D", "P16D")
+    assert plain["step_varies"] is True
+
+
 FIRST = datetime(1, 1, 1, tzinfo=UTC)
 LAST = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 

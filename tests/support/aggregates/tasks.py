@@ -268,6 +268,19 @@ class PlainPairs(CountByDay):
         return start, end
 
 
+class ByHalfMonth(CountByDay):
+    """Count by periods that begin on the 1st and on the 16th, as plain pairs."""
+
+    def map(self, events: Iterator[dict[str, Any]]) -> Iterable[tuple[str, int]]:
+        for event in events:
+            yield f"{event['timestamp']:%Y-%m}-{1 if event['timestamp'].day < 16 else 16:02}", 1
+
+    def period(self, key: str) -> tuple[datetime, datetime]:
+        start, end = period.month(key[:7])
+        middle = start.replace(day=16)
+        return (start, middle) if key.endswith("01") else (middle, end)
+
+
 class OfZone(Scaled):
     """Name the zone of its keys, which have no period."""
 

@@ -102,3 +102,20 @@ def test_one_longer_period_that_no_task_was_asked_for_yet_does_not_make_the_grid
     keys = keys_of("quarters that begin on a Monday")
     found = filled(keys, KeyTime("UTC", 91 * 86_400, 20), "zero")
     assert (found.step, len(found.series[0].data)) == ("P91D", len(keys))
+
+
+def test_a_shorter_period_that_no_task_was_asked_for_yet_does_not_make_the_grid_one_of_days() -> None:
+    keys = keys_of("half months")
+    for step in ("varies/1296000/1296000", 15 * 86_400, 16 * 86_400):
+        found = filled(keys, KeyTime("UTC", step, 20), "zero")
+        assert len(found.series[0].data) == len(keys)
+
+
+@pytest.mark.parametrize("kind", ["billing periods", "moon months", "months that begin on their last day"])
+def test_what_looked_like_months_in_two_keys_is_not_filled_by_days(kind: str) -> None:
+    found = filled(keys_of(kind), KeyTime("UTC", "month", 2), "zero")
+    assert len(found.series[0].data) == len(keys_of(kind))
+    assert (
+        len(filled(["2026-01-01", "2026-02-01", "2026-05-01"], KeyTime("UTC", "month", 2), "zero").series[0].data) == 5
+    )
+    assert filled(["2026-01-01", "2026-01-02", "2026-01-05"], KeyTime("UTC", "month", 2), "zero").step == "day"
