@@ -75,6 +75,20 @@ def test_a_wrong_clock_that_runs_on_is_left_out_and_counted() -> None:
     assert (found.step, found.outliers) == ("hour", 12)
 
 
+def test_the_newest_points_after_a_long_pause_are_shown_alone_only_if_both_parts_would_be_too_many() -> None:
+    before, now = (
+        [f"2020-01-{1 + n // 24:02}T{n % 24:02}:00" for n in range(720)],
+        datetime(2026, 11, 29, 20, tzinfo=UTC),
+    )
+    resumed = [f"{now - n * HOUR:%Y-%m-%dT%H:00}" for n in range(3)]
+    one = filled(dict.fromkeys([*before, *resumed], 1), "zero", now=now)
+    assert (len(one.series[0].data), sum(y for _, y in one.series[0].data), one.outliers) == (60_597, 723, 0)
+    values = {f"{page}/{hour}": 1 for page in "abcdefgh" for hour in [*before, *resumed]}
+    for span in (OPEN, TimeSpan(None, now)):
+        many = filled(values, "zero", span, now)
+        assert ([[y for _, y in series.data] for series in many.series], many.outliers) == ([[1, 1, 1]] * 8, 8 * 720)
+
+
 @pytest.mark.parametrize("wrong", ["0001-01-01T00:00", "1970-01-01T00:00", "2000-01-01T00:00", "9999-12-31T23:59"])
 @pytest.mark.parametrize("count", [2, 48])
 def test_an_outlier_is_left_out_and_counted(wrong: str, count: int) -> None:
