@@ -1,6 +1,6 @@
 // Format numbers, moments and durations for people.
 
-import { dateTimeFormat } from "./zone.js";
+import { dateTimeFormat, readableZone } from "./zone.js";
 
 const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const full = new Intl.NumberFormat(undefined, { maximumFractionDigits: 3 });
@@ -78,7 +78,7 @@ export function moment(ms, step, zone) {
 
 // Return the zone to name beside periods of this step; none for days and longer ones, which show no time.
 export function zoneBeside(step, zone) {
-  return stepMs(step) < lengths.day ? zone : "";
+  return stepMs(step) < lengths.day ? readableZone(zone) : "";
 }
 
 export function ago(iso, now = Date.now()) {

@@ -107,8 +107,7 @@ def read_series(
         shown_zone=query.zone,
         now=now,
     )
-    points.keep_largest(chart, query.limit)
-    fill_in(chart, query.fill, now)
+    fill_in(chart, query.fill, now, limit=query.limit)
     return chart
 
 

@@ -71,6 +71,19 @@ def test_fields_fill_and_limit_can_be_chosen(open_site: Any, aggregate: Aggregat
     assert found["omitted"] == 1
 
 
+def test_a_wrong_clock_takes_the_place_of_no_series_that_is_shown(
+    open_site: Any, aggregate: Aggregate, client: Client
+) -> None:
+    real = {f"{name}/2011-07-{day:02}T{hour:02}:00": 1 for name in "abc" for day in (1, 2) for hour in range(24)}
+    aggregate("lim", {**real, "d/1970-01-01T00:00": 1_000_000})
+    for limit, labels in (("1", "a"), ("3", "abc"), ("100", "abc")):
+        found = series(client, "lim", fill="zero", limit=limit)
+        assert "".join(points(found)) == labels
+        assert (found["omitted"], found["outliers"]) == (3 - len(labels), 1)
+    found = series(client, "lim", limit="1")
+    assert (list(points(found)), found["omitted"], found["outliers"]) == (["d"], 3, 0)
+
+
 def test_days_of_another_zone_than_the_viewers_say_so(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("days", {"2011-07-01": 1, "2011-07-02": 2}, key_time=KeyTime("Europe/Berlin", "day"))
     found = series(client, "days")
