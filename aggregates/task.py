@@ -109,6 +109,8 @@ class Task:
     def period(self, key: Any) -> Pair | None:
         """Return the period of `key` as a pair of timezone-aware datetimes, or None if it has none.
 
+        The first is inside the period and the second is not: a day ends with the next midnight, not a second before.
+
         Tasks that define it can be rebuilt for a range of time. `aggregates.period` has functions for common keys.
         """
         return None

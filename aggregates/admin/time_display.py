@@ -16,8 +16,11 @@ _MINUTE_S = 60
 
 
 def exact(then: datetime | None) -> str:
-    """Format a moment to the second, in the configured time zone; a dash for None."""
-    return wall_clock(timezone.get_current_timezone()).reading(then).isoformat(" ", "seconds") if then else "–"
+    """Format a moment to the second in the configured time zone, and name the zone; a dash for None."""
+    if then is None:
+        return "–"
+    reading = wall_clock(timezone.get_current_timezone()).reading(then)
+    return f"{reading.isoformat(' ', 'seconds')} {timezone.get_current_timezone_name()}"
 
 
 def moment(field: str, label: str, ordering: str | None = None) -> Callable[[Any, Any], str]:

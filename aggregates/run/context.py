@@ -88,12 +88,15 @@ class RunContext:
             self._lead_names[key] = position.name
         return position
 
-    def record_key_times(self, position: Position, plan: Plan, *, again: bool = False) -> None:
+    def record_key_times(self, definition: Definition, position: Position, plan: Plan, *, again: bool = False) -> None:
         """Record the key time of each output that has none yet, or one from too few keys; `again` asks all outputs.
 
-        Each output of a pattern has its own record, since its keys may be others than those of most.
+        Each output of a pattern has its own record, since its keys may be others than those of most. A record of other
+        code, or of another definition, whose parameters may name another zone, is made anew.
         """
-        known = {entry["output"]: entry for entry in position.key_times if entry["code"] == plan.version and not again}
+        told_by = {"code": plan.version, "definition": definition.fingerprint()}
+        valid = [] if again else [entry for entry in position.key_times if told_by.items() <= entry.items()]
+        known = {entry["output"]: entry for entry in valid}
         entries = []
         for output in position.outputs:
             task = _saying(plan, output)
@@ -108,7 +111,7 @@ class RunContext:
                     )
                     told = tell(task, keys)
                     if told.asked or entry is None:  # the collection may just have been replaced
-                        entry = {"output": name, "code": plan.version, **told.to_document()}
+                        entry = {"output": name, **told_by, **told.to_document()}
                 entries.append(entry)
         if entries != list(position.key_times):
             self.position_store.record_key_times(position.name, entries)

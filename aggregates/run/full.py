@@ -235,7 +235,7 @@ class GenerationBuilder:
             position = self._positions.switch(self._lease, live.lease, build, reached)
             position = self._run_context.generations.switch_views(position)
         failpoint.hit("shown")
-        self._run_context.record_key_times(position, self._plan, again=True)
+        self._run_context.record_key_times(self._definition, position, self._plan, again=True)
         return make_outcome(
             self._definition,
             position,

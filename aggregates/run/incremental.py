@@ -64,22 +64,29 @@ def refresh(run_context: RunContext, definition: Definition, wait_s: float = 0.0
     if done is None:
         with run_context.hold_lease(position.name, "live", wait_s) as (held_lease, latest):
             done = IncrementalRun(run_context, definition, held_lease, readable).run(latest, plan)
-    if position.generation:
-        run_context.record_key_times(position, plan)
+    if position.generation and not (change and position.key_times):  # a change says nothing about the old results
+        run_context.record_key_times(definition, position, plan)
     return done
 
 
 def _record_key_times(run_context: RunContext, definition: Definition, position: Position) -> None:
     """Record how keys are read without a run; a task that cannot be used is reported by the next one."""
     with contextlib.suppress(TaskError):
-        run_context.record_key_times(position, run_context.plan(definition, IdRange(None, None, ()), full=True))
+        plan = run_context.plan(definition, IdRange(None, None, ()), full=True)
+        run_context.record_key_times(definition, position, plan)
 
 
 def accept_change(run_context: RunContext, definition: Definition) -> None:
-    """Let increments continue after a change of task or definition: a person confirms that the results are right."""
+    """Let increments continue after a change of task or definition: a person confirms that the results are right.
+
+    How keys are read is recorded again at once, since the change may be that of a zone. Nothing changes if the results
+    are half those of another run.
+    """
     readable, position = readable_input(run_context, definition), run_context.position(definition)
     plan = run_context.plan(definition, readable.range(position.position, readable.through), full=False)
     run_context.position_store.accept_change(position.name, plan.version, definition.fingerprint())
+    if position.generation and not position.blocked:
+        run_context.record_key_times(definition, position, plan)
 
 
 def _refresh_fast(

@@ -123,7 +123,7 @@ class Position:
     blocked: bool = False  # increments would be wrong until that full run
     skipped: tuple[Any, ...] = ()  # ids of events on which the map failed; the first 1,000
     skipped_count: int = 0
-    key_times: tuple[Mapping[str, Any], ...] = ()  # by output, with the code: how keys are read, see `keys.key_time`
+    key_times: tuple[Mapping[str, Any], ...] = ()  # by output: how keys are read, and by which code and definition
     live: LeaseState = field(default_factory=LeaseState)
     build: LeaseState = field(default_factory=LeaseState)
     open_range: PlannedRange | None = None  # the open increment

@@ -64,7 +64,7 @@ def chart_feed(chart: Chart, given: Mapping[str, str], *, prefix: str = "", adju
         if end is None and start:
             end = ""
         asked = chart_query(chart, start, end, read_zone(given.get("tz", ""), chart.effective_zone))
-        read_span(asked.start, asked.end, asked.zone, timezone.now())
+        read_span(asked.start, asked.end or "now", asked.zone, timezone.now())
     return SeriesFeed(asked.limited_to(prefix), database)
 
 

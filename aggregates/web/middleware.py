@@ -19,6 +19,7 @@ _POLICY = (
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors {ancestors}"
 )
 _IPV6_HOST = re.compile(r"\[([0-9a-fA-F:.]+)(?:%[A-Za-z0-9_.%-]+)?\](:[0-9]+)?\Z")
+_PAST_PREFIX = "_direct"  # ends the names of cookies for requests past the path of public_url
 _PROBES = ("/healthz", "/readyz")  # say nothing that a page of another site could not know
 _FOREIGN_PAGES = ("/admin/", "/api/")  # pages of Django and the REST framework, which use inline styles
 _CORS_PATHS = ("/api/", "/q", "/qs", "/qr", "/collections")
@@ -62,21 +63,36 @@ class SlashAtEnd(CommonMiddleware):
 class CookieScope:
     """Send cookies only where they came from: below the path of this Zarkov, and over TLS if the request used it.
 
-    So a login by plain HTTP on loopback works beside one through a proxy.
+    So a login by plain HTTP on loopback works beside one through a proxy. Where that one is below a path, cookies of
+    requests that are not have other names: a browser would send them there too, and the old could hide the new.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        response = self._get_response(request)
         path = request.META.get("SCRIPT_NAME", "").rstrip("/") or "/"
-        for cookie in response.cookies.values():
+        public = settings.ZARKOV.public
+        past_prefix = path == "/" and public is not None and public.prefix != ""
+        if past_prefix:
+            for name in _cookie_names():
+                request.COOKIES.pop(name, None)
+                if (value := request.COOKIES.pop(f"{name}{_PAST_PREFIX}", None)) is not None:
+                    request.COOKIES[name] = value
+        response = self._get_response(request)
+        for name, cookie in list(response.cookies.items()):
             if cookie["path"] == "/":
                 cookie["path"] = path
             if request.is_secure():
                 cookie["secure"] = True
+            if past_prefix and name in _cookie_names():
+                cookie.set(f"{name}{_PAST_PREFIX}", cookie.value, cookie.coded_value)
+                response.cookies[cookie.key] = response.cookies.pop(name)
         return response
+
+
+def _cookie_names() -> tuple[str, str]:
+    return settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME
 
 
 class KnownHost:

@@ -77,7 +77,7 @@ def split_message(message: bytes) -> list[JsonInput]:
 
 def _told_apart(text: bytes, message: bytes) -> list[JsonInput]:
     """Return the values of a message of which not every line is one."""
-    # Lines of it may be events: those of a tar archive but for the first, and what a packer stored as it was.
+    # Lines of a tar archive may be events, but the first one of each file in it follows its header.
     if is_binary(message) and packing_of(message):
         return [JsonInput(0, message, fault=(NOT_JSON, f"not JSON in UTF-8: {describe_binary(message)}"))]
     lines = text.splitlines(keepends=True)

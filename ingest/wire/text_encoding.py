@@ -11,8 +11,9 @@ import re
 
 BYTE_ORDER_MARK = "\ufeff"
 UTF_8 = "utf-8"
-_AS_WINDOWS_1252 = "zarkov-windows-1252"  # the error handler for bytes that are no UTF-8
-_ESCAPED = "zarkov.escaped"  # name of an error handler
+_ESCAPED = "zarkov.escaped"  # names of error handlers
+_AS_WINDOWS_1252 = "zarkov.windows-1252"
+_HALVES = re.compile("[\ud800-\udfff]")
 # UTF-32 first: its little-endian mark starts with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -43,7 +44,6 @@ _PACKED_SHORTLY = (
 )
 TAR_HEADER_BYTES = 512
 _TAR_CHECKSUM = slice(148, 156)
-_UNREAD = re.compile("[\ud800-\udfff\ufffd]+")  # what stands for bytes that are no text
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # bytes that no text has, whatever its encoding
 
 
@@ -100,17 +100,14 @@ codecs.register_error(_ESCAPED, _escaped)
 def readable_text(raw: bytes) -> str | None:
     """Return the text that bytes hold, for a person to mend; None for binary data.
 
-    Bytes that are no UTF-8 are read as Windows-1252, which holds Latin-1, and its undefined ones are written as escapes
-    of JSON, as are halves of surrogate pairs in UTF-16 and UTF-32; only a byte too many gets a replacement. Without a
-    byte order mark, UTF-16 and UTF-32 are known by their zeros.
+    Bytes that are no UTF-8 are read as Windows-1252, which holds Latin-1. What is no text there, nor in the encoding of
+    a byte order mark, becomes an escape of JSON. Without a mark, UTF-16 and UTF-32 are known by their zeros.
     """
-    encoding = encoding_of(raw) if raw[:1] in _MARK_STARTS else UTF_8
-    if encoding is not UTF_8 or lacks_mark(raw):
+    if raw[:1] in _MARK_STARTS and encoding_of(raw) is not UTF_8:
+        return _read(escaped_bytes(to_escaped_text(raw)).decode(UTF_8, "surrogatepass"))
+    if lacks_mark(raw):
         order = "be" if raw[:1] == b"\0" else "le"  # JSON begins with a character of ASCII
-        guesses = [(f"utf-32-{order}", "strict"), (f"utf-16-{order}", "strict")]
-        known = [(encoding, "surrogatepass"), (encoding, "replace")]
-        texts = (_decoded(raw, *each) for each in (guesses if encoding is UTF_8 else known))
-        return next((text for text in texts if text is not None), None)
+        return next(filter(None, (_decoded(raw, f"{name}-{order}") for name in ("utf-32", "utf-16"))), None)
     return None if is_binary(raw) else raw.decode(UTF_8, _AS_WINDOWS_1252)
 
 
@@ -132,16 +129,18 @@ _WINDOWS_1252 = [bytes([code]).decode("cp1252", "ignore") or f"\\u{code:04x}" fo
 codecs.register_error(_AS_WINDOWS_1252, _as_windows_1252)
 
 
-def _decoded(raw: bytes, encoding: str, errors: str) -> str | None:
-    """Return the text in that encoding; None if it is none, or holds characters that no text has."""
+def _decoded(raw: bytes, encoding: str) -> str | None:
     try:
-        text = raw.decode(encoding, errors)
+        return _read(raw.decode(encoding))
     except UnicodeDecodeError:
         return None
-    text = text.lstrip(BYTE_ORDER_MARK)
-    is_unread = text != "" and not _UNREAD.sub("", text)
-    shown = text.encode(UTF_8, "backslashreplace")  # half of a surrogate pair: as JSON writes it
-    return None if is_unread or is_binary(shown) else shown.decode()
+
+
+def _read(text: str) -> str | None:
+    """Return text with escapes of JSON for halves of surrogate pairs; None if it holds characters that no text has."""
+    if not _HALVES.sub("", text) or is_binary(text.encode(UTF_8, "surrogatepass")):
+        return None
+    return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text.lstrip(BYTE_ORDER_MARK))
 
 
 def packing_of(start: bytes) -> tuple[str, str] | None:

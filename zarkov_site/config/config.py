@@ -73,7 +73,7 @@ class Config(Section):
     )
     mongo_database: DatabaseName = Field("zarkov", description="Database.")
     time_zone: Zone = Field(
-        "UTC", description="Zone in which pages show times, by its IANA name; also of keys that no AggDef fills."
+        "UTC", description="Zone in which times are shown and ranges are read, unless something else is said."
     )
     journal: Path | None = Field(None, description="Folder of the journals; by default `journal` in `home`.")
     journal_segment_bytes: Size = Field(8 * 2**20, ge=4096, description="Size at which a segment is closed.")

@@ -2,7 +2,7 @@
 
 import { drawBars } from "./bars.js";
 import { Colors, dotOf, make } from "./dom.js";
-import { compact, exact, moment } from "./format.js";
+import { compact, exact, moment, zoneBeside } from "./format.js";
 import { Plot } from "./plot.js";
 import { applyChange, isTime, nameOf, zoneOf } from "./series.js";
 import { drawTable } from "./table.js";
@@ -87,7 +87,8 @@ export class ChartView {
     }
     this.big.title = exact(y, this.unit);
     this.big.replaceChildren(compact(y), ...(this.unit ? [make("small", {}, ` ${this.unit}`)] : []));
-    this.trend.textContent = `${trendWords(y, before)} · ${moment(x, this.state.step, zoneOf(this.state, this.zone))}`;
+    const [step, zone] = [this.state.step, zoneOf(this.state, this.zone)];
+    this.trend.textContent = `${trendWords(y, before)} · ${moment(x, step, zone)} ${zoneBeside(step, zone)}`.trimEnd();
     this.plot.show({ ...this.state, series: [series] });
   }
 
@@ -154,9 +155,10 @@ export class ChartView {
 
   // Say below the picture what is left out of it, and if its times are those of another zone.
   notes() {
-    const { outliers = 0, undated = 0 } = this.state;
+    const { outliers = 0, later = 0, undated = 0 } = this.state;
     const parts = [];
     if (outliers) parts.push(`${outliers} ${outliers > 1 ? "values" : "value"} far from the others or between two periods`);
+    if (later) parts.push(`${later} ${later > 1 ? "values" : "value"} after now`);
     if (undated) parts.push(`${undated} ${undated > 1 ? "keys that are no dates" : "key that is no date"}`);
     this.note?.remove();
     const sentences = parts.length ? [`Not shown: ${parts.join("; ")}.`] : [];

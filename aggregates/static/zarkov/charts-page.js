@@ -3,6 +3,7 @@
 import { ChartView } from "./chart.js";
 import { copyButtons, make } from "./dom.js";
 import { LiveStream, showStatus } from "./live.js";
+import { readableZone } from "./zone.js";
 
 const root = document.querySelector("[data-charts]") ?? document.querySelector("[data-stream]");
 const views = new Map([...document.querySelectorAll("figure.chart")].map((figure) => [figure.dataset.name ?? "", new ChartView(figure)]));
@@ -63,16 +64,7 @@ function show(range) {
   const words = [from && to ? `${from} – ${to}` : from ? `from ${from}` : to ? `until ${to}` : "", tz].filter(Boolean).join(", ");
   document.querySelector(".ranges .chosen")?.remove();
   if (!chosen && words) buttons[0]?.parentElement.append(make("span", { class: "chosen" }, words));
-  for (const view of views.values()) view.setZone(isZone(tz) ? tz : undefined);
-}
-
-function isZone(name) {
-  if (!name) return false;
-  try {
-    return Boolean(new Intl.DateTimeFormat(undefined, { timeZone: name }));
-  } catch {
-    return false;
-  }
+  for (const view of views.values()) view.setZone(tz && readableZone(tz) === tz ? tz : undefined);
 }
 
 // In the form for a new chart, the preview follows the choices.

@@ -1,6 +1,6 @@
 // Format numbers, moments and durations for people.
 
-import { dateTimeFormat } from "./zone.js";
+import { dateTimeFormat, readableZone } from "./zone.js";
 
 const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const full = new Intl.NumberFormat(undefined, { maximumFractionDigits: 3 });
@@ -74,6 +74,11 @@ export function moment(ms, step, zone) {
     formatters.set(name, dateTimeFormat(form, zone));
   }
   return formatters.get(name).format(ms);
+}
+
+// Return the zone to name beside periods of this step; none for days and longer ones, which show no time.
+export function zoneBeside(step, zone) {
+  return stepMs(step) < lengths.day ? readableZone(zone) : "";
 }
 
 export function ago(iso, now = Date.now()) {

@@ -3,23 +3,12 @@
 import uPlot from "../npm/uplot/uPlot.esm.js";
 import { divisorOf, tickLabels, valueAxisWidth, valueRange, valueTicks } from "./axis.js";
 import { COLORS, Colors, colorOf, cssValue, dotOf, make } from "./dom.js";
-import { exact, moment, stepMs } from "./format.js";
+import { exact, moment, stepMs, zoneBeside } from "./format.js";
 import { align, nameOf, numbers, stack, zoneOf } from "./series.js";
-import { readableZone } from "./zone.js";
+import { timeAxis } from "./time-axis.js";
 
 const [SHORTEST_MS, LONGEST_MS] = [10, 4e14]; // what zooming by keyboard can show
-const [S, MIN, H, D, Y] = [1e3, 6e4, 36e5, 864e5, 31536e6];
-// Labels of the time axis by the distance of its ticks, see uPlot's documentation of axis.values: distance, label,
-// and the second line at changes of year, day or hour.
-const TIMES = [
-  [Y, "{YYYY}", null, null, null, null, null, null, 1],
-  [D * 28, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
-  [D, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
-  [H, "{HH}:00", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
-  [MIN, "{HH}:{mm}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
-  [S, "{HH}:{mm}:{ss}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
-  [1, "{ss}.{fff}", "\n{D} {MMM} {HH}:{mm}", null, null, null, null, null, 1],
-];
+const MINUTE_MS = 6e4;
 
 export class Plot {
   // options: {kind, zone, unit, label, small, colors, announce(text)}
@@ -126,7 +115,6 @@ export class Plot {
     return {
       ...this.size(),
       ms: 1,
-      tzDate: (ms) => uPlot.tzDate(new Date(ms), readableZone(this.zone)),
       padding: small ? [4, 0, 0, 0] : [this.options.unit ? 24 : 12, 20, 0, 0],
       legend: { show: false },
       cursor: {
@@ -139,7 +127,7 @@ export class Plot {
         y: { range: (u, low, high) => valueRange(low, high, filled || low >= 0) },
       },
       axes: [
-        { ...axis, show: !small, grid: { show: false }, space: 70, size: 40, values: TIMES },
+        { ...axis, show: !small, grid: { show: false }, ...timeAxis(() => this.zone) },
         { ...axis, show: !small, ...this.valueAxis() },
       ],
       bands: this.stacked ? this.bands() : undefined,
@@ -188,7 +176,7 @@ export class Plot {
   // The range of the time axis: with margins around a single moment, and space for the last bar.
   timeRange(low, high, step) {
     const xs = this.data[0];
-    if (xs[0] === xs[xs.length - 1]) return [xs[0] - (step || MIN), xs[0] + (step || MIN)];
+    if (xs[0] === xs[xs.length - 1]) return [xs[0] - (step || MINUTE_MS), xs[0] + (step || MINUTE_MS)];
     return [low, high + (this.options.kind === "bar" && !this.zoomed ? step : 0)];
   }
 
@@ -214,7 +202,7 @@ export class Plot {
     }
     const rows = this.rowsAt(index);
     this.tooltip.replaceChildren(
-      make("strong", {}, moment(this.data[0][index], this.state.step, this.zone)),
+      make("strong", {}, `${moment(this.data[0][index], this.state.step, this.zone)} ${zoneBeside(this.state.step, this.zone)}`),
       ...rows.slice(0, 12).map((row) => {
         return make("span", { class: "row" }, dotOf(this.colorNumbers[row.index]), make("span", {}, row.label), make("b", {}, exact(row.y, this.options.unit)));
       }),

@@ -1,7 +1,7 @@
 // The numbers of a chart as a table, newest first.
 
 import { make } from "./dom.js";
-import { exact, moment } from "./format.js";
+import { exact, moment, zoneBeside } from "./format.js";
 import { align, isTime, zoneOf } from "./series.js";
 
 const MAX_ROWS = 500;
@@ -18,10 +18,11 @@ export function drawTable(element, state, { zone, unit }) {
       return xs.map((x) => have.get(x));
     });
   }
+  const beside = time && zoneBeside(state.step, zoneOf(state, zone));
   const head = make(
     "tr",
     {},
-    make("th", { scope: "col" }, time ? "Period" : "Key"),
+    make("th", { scope: "col" }, time ? `Period${beside ? ` (${beside})` : ""}` : "Key"),
     ...state.series.map((series) => make("th", { scope: "col", class: "number" }, series.label)),
   );
   const body = make("tbody");

@@ -3,9 +3,9 @@
 const readable = new Map(); // by zone
 
 // A DateTimeFormat in a zone; undefined if the browser does not know it.
-function formatter(form, zone) {
+function formatter(form, zone, locale) {
   try {
-    return new Intl.DateTimeFormat(undefined, { ...form, timeZone: zone });
+    return new Intl.DateTimeFormat(locale, { ...form, timeZone: zone });
   } catch {
     return undefined;
   }
@@ -35,9 +35,9 @@ export function readableZone(zone) {
   return readable.get(zone);
 }
 
-// Format moments in any zone. Never throws.
-export function dateTimeFormat(form, zone) {
-  return formatter(form, readableZone(zone)) ?? new Intl.DateTimeFormat(undefined, form);
+// Format moments in any zone, as the browser's language does it or `locale`. Never throws.
+export function dateTimeFormat(form, zone, locale = undefined) {
+  return formatter(form, readableZone(zone), locale) ?? new Intl.DateTimeFormat(locale, form);
 }
 
 // A sentence for people if times are not shown in the zone itself, else "".

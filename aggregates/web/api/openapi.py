@@ -66,5 +66,6 @@ SERIES = [
     PREFIX,
     *RANGE,
     _FILL,
+    number("bulk", "1: leave out outliers, and without `to` what comes after now, as pages do.", 0, 1, 0),
     number("limit", "Maximum number of series; the largest are kept.", 1, 500, 100),
 ]

@@ -92,7 +92,12 @@ class SeriesAnswerSerializer(serializers.Serializer[None]):
         required=False, help_text="True if the task says that lengths vary; `step` is a typical one then."
     )
     omitted = serializers.IntegerField(help_text="Series left out because of `limit`.")
-    outliers = serializers.IntegerField(help_text="Points left out of filled series: far from the others, or odd ones.")
+    outliers = serializers.IntegerField(
+        help_text="Points left out because of `fill` or `bulk`: far from the others, or odd ones."
+    )
+    later = serializers.IntegerField(
+        required=False, help_text="Points after now, left out because of `bulk`; only if there are any."
+    )
     undated = serializers.IntegerField(
         required=False, help_text="Keys left out because they are no dates, as the others are; only if there are any."
     )

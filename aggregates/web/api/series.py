@@ -58,6 +58,7 @@ def series_query(request: HttpRequest | Request, name: str, prefix: str = "") ->
         end=given.get("to", ""),
         zone=read_zone(given.get("tz", ""), settings.ZARKOV.time_zone),
         fill=read_fill(given.get("fill", "")),
+        bulk=bool(read_number(given.get("bulk", ""), "bulk", 0, 1, 0)),
         limit=read_number(given.get("limit", ""), "limit", 1, 500, 100),
     )
     read_span(found.start, found.end, found.zone, datetime.now(UTC))

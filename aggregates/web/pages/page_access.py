@@ -72,7 +72,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Answer 403 for a form of another origin, which can also be a proxy that Zarkov does not know."""
     cause = "its address must be in the setting public_url"
     if "null" in reason:  # Django's reason then quotes the header: browsers send `Origin: null` without a referrer
-        cause = "it must not add Referrer-Policy: no-referrer, which makes browsers hide the address of this page"
+        cause += ", and it must not add Referrer-Policy: no-referrer, which makes browsers hide where a form comes from"
     error = ForbiddenError(
         f"this form was refused: {reason.rstrip('.')[:200]}. Go back, reload the page and send it again; if that does "
         f"not help and this site is behind a proxy, {cause}"

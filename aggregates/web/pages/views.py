@@ -127,7 +127,7 @@ def aggregate(request: HttpRequest, name: str) -> HttpResponseBase:
             for item in documents
         ],
         "order": order,
-        "stream": f"{output_address('api:live', name)}?limit={MAX_SERIES}",
+        "stream": f"{output_address('api:live', name)}?limit={MAX_SERIES}&bulk=1",
         "shown": {"name": "", "kind": "line", "zone": settings.ZARKOV.time_zone, "title": name, "size": "large"},
         "curl": _curl(request, f"{output_address('api:series', name)}?limit={MAX_SERIES}"),
         "exports": {form: output_address("api:export", name, form) for form in ("csv", "jsonl")},

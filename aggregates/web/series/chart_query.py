@@ -19,16 +19,19 @@ from ingest.time_zone import is_zone, zone_advice
 def chart_query(chart: Chart, start: str | None = None, end: str | None = None, zone: str | None = None) -> SeriesQuery:
     """Return the series query of `chart`; a viewer's own range and zone override the chart's.
 
-    An open range ends now: an event dated years ahead would squeeze everything else to one side.
+    An open range ends now: an event dated years ahead would squeeze everything else to one side. So would one of 1970;
+    outliers are left out, with a fill and without, but for tables, which show as much with them.
     """
+    bulk = not chart.fill and chart.kind != Chart.Kind.TABLE
     return SeriesQuery(
         name=chart.aggregate,
         fields=chart.field_list(),
         prefix=chart.prefix,
         start=chart.start if start is None else start,
-        end=(chart.end if end is None else end) or "now",
+        end=(chart.end if end is None else end) or ("" if bulk else "now"),  # a bulk ends now and counts what is later
         zone=zone or chart.effective_zone,
         fill=chart.fill,  # type: ignore[arg-type]
+        bulk=bulk,
         limit=chart.series_limit,
     )
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import datetime
+from functools import cache, partial
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, Literal
 
 from aggregates.web.exceptions import BadRequestError, TooLargeError
-from aggregates.web.series.points import ChartData, Series
+from aggregates.web.series.granularity import Granularity
+from aggregates.web.series.points import ChartData, keep_largest
 from aggregates.web.series.time_span import instant_ms
 
 Fill = Literal["", "gap", "zero", "previous"]
@@ -27,7 +30,7 @@ def read_fill(text: str) -> Fill:
     raise BadRequestError(f"fill = {text[:60]!r} is unknown: use gap, zero or previous", parameter="fill")
 
 
-def fill_in(chart: ChartData, fill: Fill, now: datetime) -> None:
+def fill_in(chart: ChartData, fill: Fill, now: datetime, *, limit: int | None = None) -> None:
     """Add a point for every missing period to each series: null, 0 or the previous value, depending on `fill`.
 
     The range runs from the start of the chart's span (or the first point) to its end, at most `now` (or the last one).
@@ -35,29 +38,55 @@ def fill_in(chart: ChartData, fill: Fill, now: datetime) -> None:
     counted: points outside the bulk of the chart, and odd ones that start no period. A series of nothing else is
     dropped. If the picture would have more than `MAX_FILLED_POINTS` points, its bulk is taken more narrowly; raise
     `TooLargeError` if that does not help.
+
+    Of what remains, the `limit` largest series are kept, as without a fill; outliers of the others are not counted.
     """
     if not fill or chart.granularity is None:
+        if limit is not None:
+            keep_largest(chart, limit)
         return
-    _leave_out(chart, *chart.bulk)
-    if not chart.series:
-        return
-    first, last = _range(chart, now)
-    if _size(chart, first, last) > MAX_FILLED_POINTS and chart.core != chart.bulk:
-        _leave_out(chart, *chart.core)
-        first, last = _range(chart, now)
-    if _size(chart, first, last) > MAX_FILLED_POINTS:
+    for low, high in dict.fromkeys((chart.bulk, chart.core)):
+        picture = _within(chart, low, high, chart.granularity, limit)
+        first, last = _range(picture, now)
+        if _size(picture, first, last) <= MAX_FILLED_POINTS:
+            break
+    else:
         raise TooLargeError(
             f"fill = {fill} would make more than {MAX_FILLED_POINTS} points: use a shorter range, or no fill"
         )
-    grid = chart.granularity.starts(first, last)
-    filled = (_Filled(series, grid, fill, strict=chart.granularity.strict) for series in chart.series)
-    kept = []
-    for one in filled:
-        chart.outliers += one.odd
-        if one.points:
-            one.series.data = one.points
-            kept.append(one.series)
-    chart.series = kept
+    chart.series, chart.omitted, chart.outliers = picture.series, picture.omitted, picture.outliers
+    grid = chart.granularity.starts(first, last) if chart.series else []
+    for series in chart.series:
+        filled = _Filled(series.data, grid, fill, strict=chart.granularity.strict)
+        series.data = filled.points
+        chart.outliers += filled.odd
+
+
+def _within(chart: ChartData, low: float, high: float, granularity: Granularity, limit: int | None) -> ChartData:
+    """Return the chart without points outside `low` to `high`, and without series that start no period inside.
+
+    Only then the `limit` largest series are chosen, so that outliers never take the place of others.
+    """
+    starts_period = cache(partial(_starts_period, granularity))
+    picture = replace(chart, series=[])
+    beyond: dict[int, int] = {}  # how many points were left out, by the id of the series
+    for series in chart.series:
+        data = series.data
+        if data[0][0] < low or data[-1][0] > high:
+            data = [point for point in data if low <= point[0] <= high]
+        if any(starts_period(ms) for ms, _ in data):
+            picture.series.append(kept := replace(series, data=data))
+            beyond[id(kept)] = len(series.data) - len(data)
+        else:
+            picture.outliers += len(series.data)
+    if limit is not None:
+        keep_largest(picture, limit)
+    picture.outliers += sum(beyond[id(series)] for series in picture.series)
+    return picture
+
+
+def _starts_period(granularity: Granularity, ms: float) -> bool:
+    return not granularity.strict or bool(granularity.starts(ms, ms))
 
 
 def _range(chart: ChartData, now: datetime) -> tuple[float, float]:
@@ -79,37 +108,23 @@ def _size(chart: ChartData, first: float, last: float) -> float:
     return ((last - first) // chart.granularity.length_ms + 1) * len(chart.series)
 
 
-def _leave_out(chart: ChartData, low: float, high: float) -> None:
-    """Remove the points outside `low` to `high`, and the series of nothing else."""
-    for series in chart.series:
-        if series.data[0][0] < low or series.data[-1][0] > high:
-            inside = [point for point in series.data if low <= point[0] <= high]
-            chart.outliers += len(series.data) - len(inside)
-            series.data = inside
-    chart.series = [series for series in chart.series if series.data]
-
-
 class _Filled:
     """The points of one series on a grid, and how many are on none of its starts.
 
     Where several have the same start, all are kept in their order, as they are without a fill.
     """
 
-    def __init__(self, series: Series, grid: list[float], fill: Fill, *, strict: bool) -> None:
-        self.series = series
-        have: dict[float, Any] = dict(series.data)
+    def __init__(self, data: Points, grid: list[float], fill: Fill, *, strict: bool) -> None:
+        have = {point[0]: point[1] for point in data}
         if not strict:
             grid = sorted({*grid, *have})
         hits = sum(map(have.__contains__, grid))
-        if hits == len(grid) == len(series.data):
-            self.points = series.data
-        else:
-            self.points = _points(have, grid, fill) if hits else []
+        self.points = data if hits == len(grid) == len(data) else _points(have, grid, fill)
         self.odd = len(have) - hits
-        if len(have) < len(series.data):
-            others = _others(series.data, frozenset(grid))
+        if len(have) < len(data):
+            others = _others(data, frozenset(grid))
             self.points = sorted([*others, *self.points], key=itemgetter(0))
-            self.odd = len(series.data) - len(others) - hits
+            self.odd = len(data) - len(others) - hits
 
 
 def _others(data: Points, starts: frozenset[float]) -> Points:

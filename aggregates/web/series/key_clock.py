@@ -9,16 +9,20 @@ import zoneinfo
 from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta, timezone
 from functools import cache
+from itertools import pairwise
 from typing import Final
 
 from aggregates.clock import wall_clock
 from aggregates.web.series.granularity import DAY_MS, instant_at
 
-_LOCAL_MS: Final = tuple(DAY_MS // count for count in (1, 2, 3, 4, 6, 8))  # periods that start at local midnight
-_CHANGES_MS: Final = (1_800_000, 3_600_000)  # by which clocks are set forward and back
+_LOCAL_MS: Final = tuple(DAY_MS // count for count in (1, 2, 3, 4, 6, 8, 12, 24))  # that start at local midnight
+_LEAST_CHANGE_MS: Final = 1_800_000
+_MOST_CHANGE_MS: Final = 3 * 3_600_000  # by which clocks have been set forward and back (Antarctica/Casey)
+_MOST_RESTS: Final = 4  # standard and summer time, and both again after a zone has moved
 _AHEAD_MS: Final = 14 * 3_600_000  # of UTC, at most
 _BEHIND_MS: Final = 12 * 3_600_000
-_SAMPLES: Final = 64  # starts that a zone has to explain
+_SAMPLES: Final = 64  # starts that a zone has to explain, besides the next ones and those around changes
+_MS: Final = timedelta(milliseconds=1)
 _FIRST_ZONES: Final = (  # of zones that change their clocks alike, the one that is named
     "Europe/Berlin",
     "Europe/London",
@@ -44,17 +48,23 @@ def other_clocks(
         yield shown_zone
     if len(offsets) == 1:
         yield wall_clock(timezone(next(iter(offsets)))).name
-    samples = [int(starts[i * (len(starts) - 1) // _SAMPLES]) for i in range(_SAMPLES + 1)]
-    times = {start % DAY_MS for start in samples}
+    last = len(starts) - 1
+    chosen = [i * last // _SAMPLES for i in range(_SAMPLES + 1)]
+    times = {int(starts[at]) % DAY_MS for at in chosen}
     if several and len(times) == 1:
         yield from _fixed(times.pop())
     if several or len(offsets) > 1:
+        nearby = sorted({*chosen, *(min(at + 1, last) for at in chosen)})
         for length in _LOCAL_MS:
-            rests = sorted({start % length for start in samples})
-            if len(rests) == 2 and (rests[1] - rests[0] in _CHANGES_MS or rests[0] - rests[1] + length in _CHANGES_MS):
-                if zone := _changing(samples, offsets, length):
+            if _may_change(starts, nearby, length):
+                if zone := _changing(starts, nearby, offsets, length):
                     yield zone
                 return
+
+
+def may_be_changed(rest: int, length: int) -> bool:
+    """Return True if a start this long after that of a period may be one itself, once the clock was changed."""
+    return rest != 0 and rest % _LEAST_CHANGE_MS == 0 and min(rest, length - rest) <= _MOST_CHANGE_MS
 
 
 def _fixed(time_ms: int) -> Iterator[str]:
@@ -64,25 +74,69 @@ def _fixed(time_ms: int) -> Iterator[str]:
             yield wall_clock(timezone(timedelta(milliseconds=offset_ms))).name
 
 
-def _changing(samples: Sequence[int], offsets: Collection[timedelta], length: int) -> str | None:
-    """Return the zone whose changes explain why periods of a local length seem to start at two times of the day.
+def _may_change(starts: Sequence[float], chosen: Sequence[int], length: int) -> bool:
+    """Return True if periods of a local length may start at several times, because their clock changes."""
+    rests = sorted({int(starts[at]) % length for at in chosen})
+    if not 1 < len(rests) <= _MOST_RESTS:
+        return False
+    longest = max(later - rest for rest, later in pairwise((*rests, rests[0] + length)))
+    if length - longest > _MOST_CHANGE_MS:
+        return False
+    apart = [int(starts[later]) - int(starts[at]) for at, later in pairwise(chosen)]
+    return length == DAY_MS or 2 * sum(each % length == 0 for each in apart) > len(apart)
+
+
+def _changing(
+    starts: Sequence[float], chosen: Sequence[int], offsets: Collection[timedelta], length: int
+) -> str | None:
+    """Return the zone whose changes explain why periods of a local length seem to start at several times of the day.
 
     One in which they start at midnight is preferred. None if there is no such zone.
     """
     second: str | None = None
+    samples = [(int(starts[at]), instant_at(int(starts[at]))) for at in _telling(starts, chosen, length)]
+    first, begin = samples[0]
     for zone in _zones():
-        rest: int | None = None
-        for start in samples:
-            offset = wall_clock(zone).offset(instant_at(start))
-            found = (start + offset // timedelta(milliseconds=1)) % length
-            if (rest is not None and found != rest) or (len(offsets) > 1 and offset not in offsets):
+        clock = wall_clock(zone)
+        rest = (first + clock.offset(begin) // _MS) % length
+        if second is not None and rest:
+            continue
+        for start, instant in samples:
+            shown = clock.offset(instant)
+            odd = (start + shown // _MS - rest) % length
+            if odd:  # unless the clock jumps over the start of the period
+                offset, shown = shown, clock.offset(instant_at(start - 1))
+                if odd > (offset - shown) // _MS:
+                    break
+            if len(offsets) > 1 and shown not in offsets:
                 break
-            rest = found
         else:
+            if length == DAY_MS and any(clock.first(clock.reading(instant)) < instant for _, instant in samples):
+                continue  # a day has started when the clock showed this for the first time
             if rest == 0:
                 return zone
-            second = second or zone
+            second = zone
     return second
+
+
+def _telling(starts: Sequence[float], chosen: Sequence[int], length: int) -> list[int]:
+    """Return the indexes of starts by which to tell zones apart, those next to changes of the clock first.
+
+    Changes are searched between the chosen starts. The first index is that of a start with the same rest as the next
+    one, at which no clock jumps, so that its rest is the right one.
+    """
+    around: list[int] = []
+    same = chosen[0]
+    for low, high in pairwise(chosen):
+        rest = int(starts[low]) % length
+        if int(starts[high]) % length == rest:
+            same = low
+            continue
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if int(starts[middle]) % length == rest else (low, middle)
+        around += (low, high)
+    return list(dict.fromkeys((same, *around, *chosen)))
 
 
 @cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from aggregates.clock import wall_clock
@@ -40,20 +41,48 @@ def measure(
     """
     own = Spacing(starts, key_time.zone, offsets is not None)
     said = _said(key_time, spelled, own.count)
-    if found := _agreeing(own, said, key_time.step):
-        return _unsaid(own, found) if key_time.others and spelled in _LEAST_S else found
-    if spelled in _COARSE and (found := own.fitting(spelled)):
-        return _longest([found, own.measured()]) if own.count >= SEVERAL else found
     several = own.count >= SEVERAL
-    for zone in _others(starts, key_time.zone, offsets, shown_zone, several=True) if said else ():
-        if found := _agreeing(Spacing(starts, zone, instants=True), said, key_time.step):
-            return found
+    others = partial(_others, starts, key_time.zone, offsets, shown_zone)
+    found = _agreeing(own, said, key_time.step)
+    if found and not own.hides_a_change(found):
+        return _unsaid(own, found) if key_time.others and spelled in _LEAST_S else found
+    if not found and spelled in _COARSE and (found := own.fitting(spelled)):
+        return _longest([found, own.measured()]) if several else found
+    clocks = (Spacing(starts, zone, True) for zone in (others(several=True) if said else ()))
+    if found := _elsewhere(found, clocks, said, key_time.step):
+        return found
     if own.count == 1:
         return own.single(spelled)
     if found := _uneven(own, said, key_time.step):
         return found
-    zones = set(_others(starts, key_time.zone, offsets, shown_zone, several=several)) - {key_time.zone}
-    return _longest([own.measured(), *(Spacing(starts, zone, instants=True).measured() for zone in sorted(zones))])
+    zones = sorted({*others(several=several)} - {key_time.zone})
+    return _longest_measured([own, *(Spacing(starts, zone, True) for zone in zones)])
+
+
+def _elsewhere(
+    found: Granularity | None, clocks: Iterable[Spacing], said: Sequence[Step], usual: Step | None
+) -> Granularity | None:
+    """Return the first granularity, not shorter than the one `found`, by whose clock no change hides in odd starts.
+
+    If there is none, return what was found, or else the first that was found here.
+    """
+    for clock in clocks:
+        other = _agreeing(clock, said, usual)
+        if other and (found is None or other.length_ms >= found.length_ms):
+            if not clock.hides_a_change(other):
+                return other
+            found = found or other
+    return found
+
+
+def _longest_measured(clocks: Sequence[Spacing]) -> Granularity:
+    """Return the longest granularity; of several, the first by whose clock no change hides in odd starts."""
+    measured = [(clock.measured(), clock) for clock in clocks]
+    longest = _longest(found for found, _ in measured)
+    equal = [(found, clock) for found, clock in measured if found.strict and found.length_ms == longest.length_ms]
+    if len(equal) > 1:
+        return next((found for found, clock in equal if not clock.hides_a_change(found)), longest)
+    return longest
 
 
 def _others(

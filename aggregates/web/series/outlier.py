@@ -21,6 +21,7 @@ _BEGINNINGS_MS: Final = tuple(
     (date(*day) - date(1970, 1, 1)).days * _DAY_MS
     for day in (*((year, 1, 1) for year in (1, 1601, 1900, 1904, 1970, 1980, 2000)), (1980, 1, 6))
 )
+_RECENT_MS: Final = 7 * _DAY_MS
 _MARGIN_MS: Final = 1.5 * _DAY_MS  # a clock counts on from there, and zones differ
 SHORTEST: Final = 25  # periods; a picture that is shorter counts as this long
 SHARES: Final = (0.02, 0.05)  # of the starts
@@ -61,14 +62,31 @@ def bulk(
     is believed as long as the picture has at most `BELIEVED_STRETCH` periods for each start, a quarter of that if it
     begins where clocks do; and if it is half as large as the bulk.
 
+    The last times until now are kept in any case, if they are of the last days or the last 50 periods: an output that
+    resumes after a pause shows its newest numbers, although they are few, and a wrong clock hardly ever writes these.
+
     `period_ms` is the least length of a period. With `start` or `end` False, that side has no outliers. With `believe`
-    False, for a picture that cannot be drawn otherwise, a quarter is enough for all, and histories are not believed.
+    False, for a picture that cannot be drawn otherwise, a quarter is enough for all, and histories are not believed;
+    what precedes the last times until now is left out then, if these would be outliers beside it.
     """
     count = len(times)
     if count < 2 or _even(times):
         return 0, count
     found = _Search(times, period_ms, now_ms, believe).bulk()
+    until = _until_now(times, period_ms, now_ms)
+    if found.high < until:
+        low = found.low
+        if not believe:
+            low = found.high + bulk(times[found.high : until], period_ms=period_ms, now_ms=now_ms, believe=False)[0]
+        found = _Slice(low, until)
     return found.low if start else 0, found.high if end else count
+
+
+def _until_now(times: Sequence[float], period_ms: float, now_ms: float) -> int:
+    """Return the index after the last time until now; 0 if that is long ago."""
+    until = bisect_right(times, now_ms + max(period_ms, _HOUR_MS))
+    since = now_ms - max(_RECENT_MS, 2 * SHORTEST * period_ms)
+    return until if until and math.isfinite(now_ms) and times[until - 1] >= since else 0
 
 
 def _even(times: Sequence[float]) -> bool:

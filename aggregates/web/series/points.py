@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -50,7 +51,8 @@ class ChartData:
     bulk: tuple[float, float] = (-math.inf, math.inf)  # times outside are outliers
     core: tuple[float, float] = (-math.inf, math.inf)  # a narrower bulk, for when the picture would be too large
     omitted: int = 0  # series left out because of `limit`, the smallest ones
-    outliers: int = 0  # points left out of a filled picture: far from the others, or not at the start of a period
+    outliers: int = 0  # points left out of a picture: far from the others, or not at the start of a period
+    later: int = 0  # points left out of a picture that ends now
     undated: int = 0  # keys left out because they are no dates, as most others are
     shown_zone: str = ""  # of the viewer
 
@@ -62,6 +64,8 @@ class ChartData:
     def facts(self) -> dict[str, Any]:
         """Return what the answer of the API says beside the series; what is rare is left out where there is none."""
         found: dict[str, Any] = {"step": self.step, "omitted": self.omitted, "outliers": self.outliers}
+        if self.later:
+            found["later"] = self.later
         if self.undated:
             found["undated"] = self.undated
         if self.granularity and self.granularity.varies:
@@ -94,6 +98,7 @@ def by_dimension(
     span: KeySpan,
     prefix: str = "",
     fields: tuple[str, ...] = (),
+    bulk: bool = False,
     shown_zone: str = "",
     now: datetime | None = None,
 ) -> ChartData:
@@ -105,7 +110,8 @@ def by_dimension(
     Keys that end with a date become times within `span`, which also says how they are read, and other keys beside them
     are counted. If most keys are no dates, all become categories, with the rest of the key after the complete parts of
     `prefix` as x. Without `fields`, all numeric fields are used. `shown_zone` is that of the viewer, for keys that are
-    instants. Times after `now` are more easily outliers.
+    instants. Times after `now` are more easily outliers. With `bulk`, outliers are left out and counted, and so is what
+    comes after `now` if the span has no end, unless it is everything.
     """
     shared = complete_parts(prefix)
     zone = span.key_time.zone
@@ -137,8 +143,14 @@ def by_dimension(
         starts = _in_order(chart)
         chart.span = span.of(finest)
         key_time = span.key_time
+        if bulk and now is not None:
+            starts = _end_now(chart, starts, instant_ms(now))
+        if not starts:
+            return chart
         low, high = _set_bulk(chart, starts, key_time.step or finest, now)
         chart.granularity = measure(starts[low:high], key_time, finest, offsets=offsets or None, shown_zone=shown_zone)
+    if bulk:
+        chart.outliers += _cut(chart, *chart.bulk)
     return chart
 
 
@@ -176,6 +188,30 @@ def _set_bulk(chart: ChartData, starts: list[float], step: Step, now: datetime |
     chart.bulk = starts[low], starts[high - 1]
     chart.core = starts[max(low, inner)], starts[min(high, outer) - 1]
     return low, high
+
+
+def _end_now(chart: ChartData, starts: list[float], now_ms: float) -> list[float]:
+    """Leave out and count the points after now, if the span includes now and has no end; return the other `starts`.
+
+    A chart of nothing but the future keeps it, unless it was asked for what comes before, too.
+    """
+    begin = None if chart.span.start is None else instant_ms(chart.span.start)
+    if chart.span.end is not None or (starts[0] if begin is None else begin) > now_ms:
+        return starts
+    chart.later = _cut(chart, -math.inf, now_ms)
+    return starts[: bisect_right(starts, now_ms)]
+
+
+def _cut(chart: ChartData, low: float, high: float) -> int:
+    """Remove the points outside `low` to `high`, and the series of nothing else; return how many points these were."""
+    count = 0
+    for series in chart.series:
+        if series.data[0][0] < low or series.data[-1][0] > high:
+            inside = [point for point in series.data if low <= point[0] <= high]
+            count += len(series.data) - len(inside)
+            series.data = inside
+    chart.series = [series for series in chart.series if series.data]
+    return count
 
 
 def keep_largest(chart: ChartData, limit: int) -> None:

@@ -37,6 +37,7 @@ class SeriesQuery:
     end: str = ""  # like `start`
     zone: str = "UTC"  # time zone of `start` and `end`, and of the viewer; keys are read in that of their aggregate
     fill: Fill = ""  # what to put in periods without data; empty = nothing
+    bulk: bool = False  # leave out outliers without a fill, too, and what comes after now if there is no `end`
     limit: int = 100  # maximum number of series; the largest are kept
 
     def limited_to(self, prefix: str) -> SeriesQuery:
@@ -101,12 +102,12 @@ def read_series(
         documents,
         prefix=query.prefix,
         fields=query.fields,
+        bulk=query.bulk,
         span=span,
         shown_zone=query.zone,
         now=now,
     )
-    points.keep_largest(chart, query.limit)
-    fill_in(chart, query.fill, now)
+    fill_in(chart, query.fill, now, limit=query.limit)
     return chart
 
 

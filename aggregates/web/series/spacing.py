@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from typing import Final
@@ -14,11 +14,13 @@ from aggregates.clock import wall_clock
 from aggregates.keys import period_length
 from aggregates.keys.period_length import Step
 from aggregates.web.series.granularity import DAY_MS, MIN_MS, Granularity, instant_at, month_of, stretches
+from aggregates.web.series.key_clock import may_be_changed
 
 _MINUTES = (720, 480, 360, 240, 180, 120, 60, 30, 20, 15, 10, 5, 3, 2, 1)
 FIXED_S: Final = (*(60 * minutes for minutes in _MINUTES), 30, 20, 15, 10, 5, 3, 2, 1)
 SEVERAL: Final = 8  # starts from which on a single odd one is not believed
 _LONGEST_REST_MS: Final = 28 * DAY_MS  # from the start of a month; later days are not in every month
+_LEAST_CHANGED_MS: Final = 3_600_000  # the shortest periods that a change of the clock moves, by half an hour or more
 _CHUNK = 1_000
 _SHORTER = 2 / 3  # of the shortest varying length that is known: what a shorter one can have that nobody has asked for
 _SPARSE_MS = 7 * DAY_MS  # on average between starts
@@ -34,6 +36,8 @@ class Spacing:
         self._starts = starts
         # Starts at which the clock jumps, with the first reading that it skips; the first instant of all is one too.
         self._jumps: dict[float, float] = {MIN_MS: -math.inf} if starts[0] <= MIN_MS else {}
+        # Starts at readings that the clock shows for the second time: there starts no day, and nothing longer.
+        self._repeats: set[float] = set()
         self._answers: dict[tuple[int, int, int], bool] = {}  # of `_fits`, which looks at all starts
         self._readings = self._read()
         self.count = 1 if starts[0] == starts[-1] else len(starts)
@@ -58,9 +62,12 @@ class Spacing:
         readings: list[float] = []
         shown = None
         for begin, end, shift in stretches(self._zone, starts[0] - DAY_MS, starts[-1]):
+            inside = whole[bisect_left(starts, begin) : bisect_left(starts, end)]
             if shown is not None and begin + shift > shown:
                 self._jumps[float(begin)] = shown
-            readings += [start + shift for start in whole[bisect_left(starts, begin) : bisect_left(starts, end)]]
+            elif shown is not None:
+                self._repeats.update(inside[: bisect_left(inside, shown - shift)])
+            readings += [start + shift for start in inside]
             shown = end + shift
         return readings
 
@@ -70,6 +77,9 @@ class Spacing:
         before, shift = (clock.offset(instant_at(at)) // _MS for at in (max(start - 1, MIN_MS), start))
         if before < shift:
             self._jumps[start] = start + before
+        early = clock.offset(instant_at(start - DAY_MS / 4)) // _MS
+        if early > shift and clock.offset(instant_at(start + shift - early)) // _MS == early:
+            self._repeats.add(start)
         return start + shift
 
     def fitting(self, step: Step, *, exact: bool = False) -> Granularity | None:
@@ -138,6 +148,19 @@ class Spacing:
                     return self._of_length(seconds, anchor)
         return self._finest()
 
+    def hides_a_change(self, found: Granularity) -> bool:
+        """Return True if some starts are odd by what was found, and that of another clock may have been changed there.
+
+        Where it was, one day or month after the change is odd, as a wrong one would be.
+        """
+        if found.length_ms < _LEAST_CHANGED_MS or self.fitting(found.step, exact=True):
+            return False
+        if wall_clock(self._zone).fixed_offset is None:
+            return True
+        length = min(found.length_ms, DAY_MS)
+        rests = {int(reading - found.anchor_ms) % length for reading in self._readings}
+        return any(may_be_changed(rest, length) for rest in rests)
+
     def _longer(self, months: Granularity) -> Granularity:
         """Return years, or from `SEVERAL` starts on as many months as neighbours are apart, if all starts agree."""
         if self.count >= SEVERAL:
@@ -190,6 +213,7 @@ class Spacing:
             odd += self._odd(at, length, anchor)
             if odd > allowed:
                 return False
+        self._answers[length, anchor, 0] = odd == 0
         return True
 
     def _odd(self, at: int, length: int, anchor: int) -> int:
@@ -200,10 +224,15 @@ class Spacing:
         else:
             rests = [reading % length for reading in readings]
         odd = len(rests) - rests.count(0)
+        if self._repeats and self._instants and length % DAY_MS == 0:
+            odd += sum(not rest for start, rest in self._chunk(at, rests) if start in self._repeats)
         if odd and self._jumps:
-            for start, reading, rest in zip(self._starts[at : at + _CHUNK], readings, rests, strict=True):
+            for (start, rest), reading in zip(self._chunk(at, rests), readings, strict=True):
                 odd -= bool(rest) and reading - rest >= self._jumps.get(start, math.inf)
         return odd
+
+    def _chunk(self, at: int, rests: Sequence[float]) -> Iterator[tuple[float, float]]:
+        return zip(self._starts[at : at + _CHUNK], rests, strict=True)
 
     def _calendar(self, months: int, anchors: Iterable[int], allowed: int) -> Granularity | None:
         """Return periods of so many months that start as at one of the anchors, if the starts agree."""

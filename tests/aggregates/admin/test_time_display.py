@@ -1,4 +1,4 @@
-"""Moments in the admin: in the zone of the site, to the ends of time."""
+"""Moments in the admin: in the zone of the site, which they name, to the ends of time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from aggregates.admin.time_display import exact
 @pytest.mark.parametrize(
     ("moment", "shown"),
     [
-        (datetime(2011, 7, 1, 12, tzinfo=UTC), "2011-07-01 08:00:00"),
-        (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01 00:00:00"),
-        (datetime.max.replace(tzinfo=UTC), "9999-12-31 18:59:59"),
+        (datetime(2011, 7, 1, 12, tzinfo=UTC), "2011-07-01 08:00:00 America/New_York"),
+        (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01 00:00:00 America/New_York"),
+        (datetime.max.replace(tzinfo=UTC), "9999-12-31 18:59:59 America/New_York"),
         (None, "–"),
     ],
 )

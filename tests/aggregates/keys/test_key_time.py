@@ -15,6 +15,7 @@ from aggregates.keys import key_time
 from aggregates.keys.key_time import KeyTime, tell
 from aggregates.run.context import RunContext, _keys_of_parts
 from aggregates.run.full import full_run, rebuild
+from aggregates.run.incremental import accept_change
 from aggregates.task import Task
 from aggregates.web.series import output_position
 from ingest.log_limit import LogLimit
@@ -258,6 +259,62 @@ def test_one_odd_first_key_does_not_decide_for_ever(run, run_context: RunContext
     producer.send(event())
     run(definition)
     assert key_times(run_context, "countbyday")["countbyday"].step == "day"
+
+
+@pytest.mark.parametrize(("task", "parameter"), [("OfZoneInParams", "zone"), ("DaysOfZoneInParams", "tz")])
+def test_a_zone_of_the_parameters_is_read_as_soon_as_the_change_is_accepted(
+    task: str, parameter: str, run, run_context: RunContext, producer: Producer
+) -> None:
+    name = task.lower()
+    before, after = define(task), define(task, params={parameter: "Europe/Berlin"})
+    producer.send(*(event(at=NOON + n * DAY) for n in range(30)))
+    run(before)
+    assert run(after).state == "nothing"
+    producer.send(event())
+    assert run(after).state == "blocked"
+    assert key_times(run_context, name)[name].zone == "UTC"  # as long as the results are those of the old definition
+    accept_change(run_context, after)
+    assert key_times(run_context, name)[name].zone == "Europe/Berlin"
+    assert run(after).state == "complete"
+    assert key_times(run_context, name)[name].zone == "Europe/Berlin"
+
+
+def test_a_zone_that_was_recorded_without_its_definition_is_read_until_a_run_asks_again(
+    run, run_context: RunContext, producer: Producer
+) -> None:
+    definition = define("OfZoneInParams", params={"zone": "Europe/Berlin"})
+    name = definition.output
+    producer.send(event())
+    run(definition)
+    (entry,) = run_context.position_store.get(name).key_times
+    older = {each: value for each, value in entry.items() if each != "definition"} | {"zone": "Asia/Tokyo"}
+    run_context.database["agg.position"].update_one({"_id": name}, {"$set": {"key_times": [older]}})
+    position = output_position.find(run_context.database, name)
+    assert output_position.key_time(position, name).zone == "Asia/Tokyo"
+    producer.send(event())
+    assert run(definition).state == "complete"
+    assert run_context.position_store.get(name).key_times == (entry,)
+
+
+def test_results_of_an_older_version_get_a_key_time_although_a_change_is_due(
+    run, run_context: RunContext, producer: Producer
+) -> None:
+    producer.send(event())
+    run(define("OfZoneInParams"))
+    run_context.database["agg.position"].update_one({"_id": "ofzoneinparams"}, {"$unset": {"key_times": 1}})
+    producer.send(event())
+    assert run(define("OfZoneInParams", params={"zone": "Europe/Berlin"})).state == "blocked"
+    assert key_times(run_context, "ofzoneinparams").keys() == {"ofzoneinparams"}
+
+
+def test_an_accepted_change_of_half_written_results_leaves_their_key_time(
+    run, run_context: RunContext, producer: Producer
+) -> None:
+    producer.send(event())
+    run(define("OfZoneInParams"))
+    run_context.database["agg.position"].update_one({"_id": "ofzoneinparams"}, {"$set": {"blocked": True}})
+    accept_change(run_context, define("OfZoneInParams", params={"zone": "Europe/Berlin"}))
+    assert key_times(run_context, "ofzoneinparams")["ofzoneinparams"].zone == "UTC"
 
 
 def test_full_runs_and_rebuilds_ask_again(run, run_context: RunContext, producer: Producer) -> None:

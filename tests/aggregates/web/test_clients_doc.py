@@ -7,21 +7,20 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.waiting import eventually
+from tests.support.web.node import NODE
 from tests.support.web.server import Server
 from zarkov_site.config.config import REPOSITORY
 
 BLOCK = re.compile(r"^```(\w+) (runs|needs=\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SEARCH = f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"  # `make setup` installs Node if there is none
 RUNTIMES = {
     "python": [sys.executable, "-W", "error", "-c"],
     "sh": ["sh", "-ec"],
-    "js": [shutil.which("node", path=SEARCH) or "node", "-e"],
+    "js": [NODE, "-e"],
     "perl": ["perl", "-Mstrict", "-Mwarnings", "-e"],
     "php": ["php", "-r"],
 }

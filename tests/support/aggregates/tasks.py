@@ -306,6 +306,26 @@ class OfZone(Scaled):
     zone = "Asia/Tokyo"
 
 
+class OfZoneInParams(Scaled):
+    """Take the zone of its keys, which have no period, as a parameter."""
+
+    def __init__(self, zone: str | None = None) -> None:
+        Task.__init__(self, zone=zone)
+        self.factor = 1
+        self.zone = zone
+
+
+class DaysOfZoneInParams(CountByDay):
+    """Take the zone of its days as a parameter."""
+
+    def __init__(self, tz: str = "UTC") -> None:
+        super().__init__(tz=tz)
+        self.tz = tz
+
+    def period(self, key: str) -> period.Span:
+        return period.day(key.rpartition("/")[2], self.tz)
+
+
 class HourAndDay(Task):
     """Fill two outputs, each by a task of its own."""
 

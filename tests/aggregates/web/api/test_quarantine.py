@@ -20,6 +20,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from pymongo.database import Database
 
 from ingest.client import AcknowledgedClient
@@ -168,6 +169,26 @@ def test_a_packed_entry_says_what_to_do_with_it(
     assert "Download it" in refused["message"]
     shown = page_of(staff("viewer").get(reverse("admin:ingest_quarantineentry_change", args=[key(0)])))
     assert f'href="{API}{key(0)}/raw/"' in shown
+
+
+def test_pages_of_the_admin_name_the_zone_of_their_times(
+    ready: Any, staff: Callable[[str], Client], database: Database[Any]
+) -> None:
+    replayed = {"replayed": START + timedelta(hours=6), "by": "operator"}
+    database["quarantine"].insert_one(entry(0) | replayed)
+    viewer = staff("viewer")
+    with timezone.override("America/New_York"):
+        shown = page_of(viewer.get(LIST))
+        one = page_of(viewer.get(reverse("admin:ingest_quarantineentry_change", args=[key(0)])))
+        runs = page_of(viewer.get("/admin/aggregates/run/"))
+    assert ">2025-12-31 19:00:00</a>" in shown
+    assert ">Time (America/New_York)</th>" in shown
+    assert ">Replayed (America/New_York)</th>" in shown
+    assert "2025-12-31 19:00:00 America/New_York through receiver json" in one
+    assert "2026-01-01 01:00:00 America/New_York by operator" in one
+    for page in (shown, one, runs):
+        assert "Times in America/New_York" in page
+        assert "UTC" not in page
 
 
 @pytest.mark.parametrize("depth", [99, 300, 480, 500, 700, 900, 990])

@@ -71,6 +71,19 @@ def test_fields_fill_and_limit_can_be_chosen(open_site: Any, aggregate: Aggregat
     assert found["omitted"] == 1
 
 
+def test_a_wrong_clock_takes_the_place_of_no_series_that_is_shown(
+    open_site: Any, aggregate: Aggregate, client: Client
+) -> None:
+    real = {f"{name}/2011-07-{day:02}T{hour:02}:00": 1 for name in "abc" for day in (1, 2) for hour in range(24)}
+    aggregate("lim", {**real, "d/1970-01-01T00:00": 1_000_000})
+    for limit, labels in (("1", "a"), ("3", "abc"), ("100", "abc")):
+        found = series(client, "lim", fill="zero", limit=limit)
+        assert "".join(points(found)) == labels
+        assert (found["omitted"], found["outliers"]) == (3 - len(labels), 1)
+    found = series(client, "lim", limit="1")
+    assert (list(points(found)), found["omitted"], found["outliers"]) == (["d"], 3, 0)
+
+
 def test_days_of_another_zone_than_the_viewers_say_so(open_site: Any, aggregate: Aggregate, client: Client) -> None:
     aggregate("days", {"2011-07-01": 1, "2011-07-02": 2}, key_time=KeyTime("Europe/Berlin", "day"))
     found = series(client, "days")
@@ -87,6 +100,10 @@ def test_odd_keys_do_not_take_a_chart_away(open_site: Any, aggregate: Aggregate,
     assert (found["step"], found["outliers"], found["undated"]) == ("hour", 3, 2)
     plain = series(client, "hours")
     assert (len(points(plain)["value"]), plain["outliers"]) == (51, 0)
+    bulk = series(client, "hours", bulk="1")
+    assert [y for _, y in points(bulk)["value"]] == [1] * 48
+    assert (bulk["outliers"], bulk["later"], bulk["undated"]) == (2, 1, 2)
+    assert "later" not in series(client, "hours", bulk="1", to="9999")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +115,7 @@ def test_odd_keys_do_not_take_a_chart_away(open_site: Any, aggregate: Aggregate,
         {"fill": "magic"},
         {"limit": "0"},
         {"limit": "x"},
+        {"bulk": "yes"},
         {"fields": "$where"},
     ],
 )

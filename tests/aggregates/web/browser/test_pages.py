@@ -6,6 +6,7 @@ import itertools
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +316,50 @@ def test_what_is_left_out_of_a_picture_is_said_below_it(fake_stream_page: Page) 
     )
     fake_stream_page.evaluate("state => send('series:commits', state)", {**state("a"), "outliers": 0})
     expect(note).to_have_count(0)
+
+
+def test_wrong_dates_do_not_take_the_picture_away(charts: Server, page: Page) -> None:
+    today = datetime.now(UTC).date()
+    days = {f"{today - timedelta(days=ago)}": ago for ago in range(20)}
+    write_aggregate(charts.database, "dated", {**days, "1970-01-01": 9, "9999-12-31": 9, "9999-12-30": 9})
+    charts.django("""
+        from aggregates.models import Chart
+        Chart.objects.get_or_create(slug="dated", title="Dated", aggregate="dated", kind="line")
+    """)
+    odd = "1 value far from the others or between two periods"
+    for address, name, left_out in (
+        ("aggregates/dated/", "", f"Not shown: {odd}; 2 values after now."),
+        ("aggregates/dated/?from=-30d", "", "Not shown: 2 values after now."),
+        ("charts/dated/", "dated", f"Not shown: {odd}; 2 values after now."),
+    ):
+        page.goto(charts.url(address))
+        figure = drawn(page, name)
+        expect(figure.locator(".left-out")).to_have_text(left_out)
+        figure.get_by_text("Data as a table").click()
+        expect(figure.locator("tbody tr")).to_have_count(20)
+
+
+def test_times_in_charts_name_their_zone_and_days_do_not(charts: Server, page: Page) -> None:
+    write_aggregate(charts.database, "zoned", {f"2024-07-01T{hour:02}:00": hour for hour in range(12)})
+    charts.django("""
+        from aggregates.models import Chart
+        for kind in ("line", "number"):
+            Chart.objects.create(
+                slug=f"zoned-{kind}", title="Zoned", aggregate="zoned", kind=kind, zone="Asia/Kathmandu"
+            )
+    """)
+    page.goto(charts.url("charts/zoned-line/"))
+    figure = drawn(page, "zoned-line")
+    figure.get_by_text("Data as a table").click()
+    expect(figure.locator("thead th").first).to_have_text("Period (Asia/Kathmandu)")
+    figure.locator(".u-over").hover()
+    expect(figure.locator(".tooltip strong")).to_contain_text("Asia/Kathmandu")
+    page.goto(charts.url("charts/zoned-number/"))
+    expect(drawn(page, "zoned-number").locator(".trend")).to_contain_text("Jul 1, 2024, 04:45 PM Asia/Kathmandu")
+    page.goto(charts.url("charts/lines/"))
+    figure = drawn(page, "lines")
+    figure.get_by_text("Data as a table").click()
+    expect(figure.locator("thead th").first).to_have_text("Period")
 
 
 def test_lengths_are_read_and_long_periods_are_named_in_the_zone_of_their_keys(fake_stream_page: Page) -> None:

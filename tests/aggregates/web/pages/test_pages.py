@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.test import Client
+from django.utils import timezone
 
 from aggregates.models import Chart, Dashboard, DashboardItem, EmbedLink
 from aggregates.sample import content, metric_charts
@@ -122,8 +124,25 @@ def test_a_chart_without_an_end_ends_now(site: Any, aggregate: Aggregate) -> Non
     for given in ({}, {"from": "-100y"}, {"from": ""}, {"to": ""}, {"from": "-100y", "to": ""}):
         shown = embed.chart_feed(chart, given).read()["series"]
         assert [x for x, _ in shown[0]["data"]] == [1704067200000.0]
+        assert embed.chart_feed(chart, given).read()["later"] == 1
+    with pytest.raises(BadRequestError, match="is after to"):
+        embed.chart_feed(chart, {"from": "2998"})
     chart.end = "3000-01-01"
     assert len(embed.chart_feed(chart, {}).read()["series"][0]["data"]) == 2
+
+
+@pytest.mark.parametrize(("kind", "fill"), [("line", "gap"), ("table", "")])
+def test_filled_charts_and_tables_end_now_too(site: Any, aggregate: Aggregate, kind: str, fill: str) -> None:
+    aggregate("f", {"x/2024-01": 1, "x/2024-03": 1, "x/2999-01": 1})
+    chart = Chart(slug="f", title="F", aggregate="f", kind=kind, fill=fill)
+    [shown] = embed.chart_feed(chart, {}).read()["series"]
+    assert [x for x, y in shown["data"] if y] == [1704067200000.0, 1709251200000.0]
+
+
+def test_a_chart_of_nothing_but_the_future_shows_it(site: Any, aggregate: Aggregate) -> None:
+    aggregate("f", {"x/2998-01-01": 1, "x/2999-01-01": 1})
+    answer = embed.chart_feed(Chart(slug="f", title="F", aggregate="f"), {}).read()
+    assert (len(answer["series"][0]["data"]), "later" in answer) == (2, False)
 
 
 def test_a_chart_whose_range_names_a_month_shows_all_of_it(site: Any, aggregate: Aggregate) -> None:
@@ -211,3 +230,11 @@ def test_a_link_is_created_on_the_page_of_its_chart_or_dashboard(
     assert "frame-ancestors 'self' https://wiki.example.org" in shown["Content-Security-Policy"]
     assert "The chart" in shown.content.decode()
     assert "Browsers show no http://" in page  # the test's own server is http://testserver
+
+
+def test_the_end_of_an_embed_link_names_its_zone(open_site: Any, admin_client: Client) -> None:
+    chart = Chart.objects.create(slug="f", title="F", aggregate="f")
+    EmbedLink.objects.create(chart=chart, name="wiki", expires=datetime(2999, 1, 1, 4, tzinfo=UTC))
+    with timezone.override("America/New_York"):
+        page = admin_client.get("/charts/f/").content.decode()
+    assert "until 2998-12-31 23:00 America/New_York" in page

@@ -11,7 +11,7 @@ from aggregates.keys.key_time import KeyTime
 from aggregates.web.exceptions import BadRequestError, TooLargeError
 from aggregates.web.series.fill import Fill, fill_in, read_fill
 from aggregates.web.series.key_span import KeySpan
-from aggregates.web.series.points import ChartData, by_dimension, keep_largest
+from aggregates.web.series.points import ChartData, by_dimension
 from aggregates.web.series.time_span import OPEN, TimeSpan
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -23,12 +23,16 @@ HOURS = {f"{T0 + n * HOUR:%Y-%m-%dT%H:00}": n + 1 for n in range(48)}
 
 
 def filled(
-    values: dict[Any, Any], fill: Fill, span: TimeSpan = OPEN, now: datetime = NOW, key_time: KeyTime | None = None
+    values: dict[Any, Any],
+    fill: Fill,
+    span: TimeSpan = OPEN,
+    now: datetime = NOW,
+    key_time: KeyTime | None = None,
+    limit: int = 100,
 ) -> ChartData:
     documents = [{"_id": key, "value": value} for key, value in values.items()]
     found = by_dimension(documents, span=KeySpan(span, span, key_time or KeyTime()), now=now)
-    keep_largest(found, 100)
-    fill_in(found, fill, now)
+    fill_in(found, fill, now, limit=limit)
     return found
 
 
@@ -69,6 +73,20 @@ def test_a_wrong_clock_that_runs_on_is_left_out_and_counted() -> None:
     found = filled({**wrong, **HOURS}, "zero")
     assert [y for _, y in found.series[0].data] == list(range(1, len(HOURS) + 1))
     assert (found.step, found.outliers) == ("hour", 12)
+
+
+def test_the_newest_points_after_a_long_pause_are_shown_alone_only_if_both_parts_would_be_too_many() -> None:
+    before, now = (
+        [f"2020-01-{1 + n // 24:02}T{n % 24:02}:00" for n in range(720)],
+        datetime(2026, 11, 29, 20, tzinfo=UTC),
+    )
+    resumed = [f"{now - n * HOUR:%Y-%m-%dT%H:00}" for n in range(3)]
+    one = filled(dict.fromkeys([*before, *resumed], 1), "zero", now=now)
+    assert (len(one.series[0].data), sum(y for _, y in one.series[0].data), one.outliers) == (60_597, 723, 0)
+    values = {f"{page}/{hour}": 1 for page in "abcdefgh" for hour in [*before, *resumed]}
+    for span in (OPEN, TimeSpan(None, now)):
+        many = filled(values, "zero", span, now)
+        assert ([[y for _, y in series.data] for series in many.series], many.outliers) == ([[1, 1, 1]] * 8, 8 * 720)
 
 
 @pytest.mark.parametrize("wrong", ["0001-01-01T00:00", "1970-01-01T00:00", "2000-01-01T00:00", "9999-12-31T23:59"])
@@ -152,6 +170,44 @@ def test_a_series_of_nothing_but_outliers_is_dropped() -> None:
     values = {f"a/{hour}": n for hour, n in HOURS.items()} | {"b/1970-01-01T00:00": 1, "c/2011-07-02T13:07": 1}
     found = filled(values, "gap")
     assert ([series.key for series in found.series], found.outliers) == (["a"], 2)
+
+
+LARGEST_WRONG = {f"{name}/{hour}": 1 for name in "abc" for hour in HOURS} | {
+    "d/1970-01-01T00:00": 1_000_000,
+    "e/2011-07-02T13:07": 1_000_000,
+}
+
+
+@pytest.mark.parametrize(("limit", "shown", "omitted"), [(1, "a", 2), (2, "ab", 1), (3, "abc", 0), (100, "abc", 0)])
+@pytest.mark.parametrize("fill", ["gap", "zero", "previous"])
+def test_series_of_nothing_but_outliers_take_the_place_of_no_other(
+    fill: Any, limit: int, shown: str, omitted: int
+) -> None:
+    found = filled(LARGEST_WRONG, fill, limit=limit)
+    assert "".join(series.key for series in found.series) == shown
+    assert (found.omitted, found.outliers) == (omitted, 2)
+
+
+def test_without_a_fill_the_largest_series_are_kept_whatever_their_times() -> None:
+    found = filled(LARGEST_WRONG, "", limit=1)
+    assert ([series.key for series in found.series], found.omitted, found.outliers) == (["d"], 4, 0)
+
+
+def test_an_outlier_does_not_make_its_series_larger_and_is_counted_only_if_that_is_shown() -> None:
+    values = {f"{name}/{hour}": size for name, size in (("a", 1), ("b", 2)) for hour in HOURS} | {
+        "a/1970-01-01": 99_999
+    }
+    one, both = (filled(values, "zero", limit=limit) for limit in (1, 2))
+    assert ([series.key for series in one.series], one.omitted, one.outliers) == (["b"], 1, 0)
+    assert ([series.key for series in both.series], both.omitted, both.outliers) == (["a", "b"], 0, 1)
+
+
+def test_a_small_history_that_is_too_far_away_takes_the_place_of_no_other_series() -> None:
+    early = {f"early/2006-01-01T{hour:02}:00": 1_000_000 for hour in range(20)}
+    late = {f"{page}/{T0 + n * HOUR:%Y-%m-%dT%H:00}": 1 for page in "abcdefgh" for n in range(1500)}
+    found = filled({**early, **late}, "zero", limit=6)
+    assert "".join(series.key for series in found.series) == "abcdef"
+    assert (found.omitted, found.outliers) == (2, 20)
 
 
 def test_filling_too_many_points_is_refused_before_they_are_made() -> None:

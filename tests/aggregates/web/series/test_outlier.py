@@ -232,3 +232,45 @@ def test_a_small_history_stays_that_does_not_make_the_picture_a_hundred_times_lo
     period: float, times: list[float]
 ) -> None:
     assert left_out(times, period_ms=period, now_ms=NOW) == []
+
+
+PAUSED = [
+    (HOUR, every(HOUR, 720, year(2020)), until_now(HOUR, 3)),
+    (HOUR, every(HOUR, 720, year(2020)), until_now(HOUR, 1)),
+    (HOUR, every(HOUR, 720, year(2020)), until_now(HOUR, 20)),
+    (HOUR, every(HOUR, 720, year(2020)), [time - 3 * DAY for time in until_now(HOUR, 3)]),
+    (HOUR, every(HOUR, 720, year(1970)), until_now(HOUR, 3)),
+    (SECOND, every(SECOND, 600, NOW - 30 * DAY), until_now(SECOND, 3)),
+    (MINUTE, every(MINUTE, 1440, year(2026)), until_now(MINUTE, 12)),
+    (DAY, every(DAY, 400, year(2015)), until_now(DAY, 5)),
+    (WEEK, every(WEEK, 50, year(1990)), until_now(WEEK, 2)),
+    (MONTH, every(MONTH, 24, year(1950)), [year(2026, 11)]),
+]
+
+
+@pytest.mark.parametrize(("period", "before", "resumed"), PAUSED)
+def test_the_newest_times_after_a_long_pause_are_kept_with_what_precedes_them(
+    period: float, before: list[float], resumed: list[float]
+) -> None:
+    assert left_out([*before, *resumed], period_ms=period, now_ms=NOW) == []
+    wrong = [year(1), year(9999)]
+    assert left_out([*before, *resumed, *wrong], period_ms=period, now_ms=NOW) == wrong
+
+
+@pytest.mark.parametrize(("period", "before", "resumed"), PAUSED)
+def test_what_precedes_the_newest_times_is_left_out_of_a_picture_that_would_be_too_large(
+    period: float, before: list[float], resumed: list[float]
+) -> None:
+    told: dict[str, Any] = {"period_ms": period, "now_ms": NOW, "believe": False}
+    assert left_out([*before, *resumed], **told) == before
+    assert left_out([*before, *resumed, year(9999)], **told) == [*before, year(9999)]
+    assert left_out([*before, *every(period, 2, before[-1] + 100 * period), *resumed], **told)[: len(before)] == before
+    assert left_out([*before, *resumed], **told, start=False) == []
+    assert left_out([*before, *resumed], **told, end=False) == before
+
+
+@pytest.mark.parametrize("late", [NOW - 60 * DAY, NOW + 60 * DAY])
+def test_times_that_are_not_of_now_are_outliers_after_a_pause_as_before_one(late: float) -> None:
+    hours = every(HOUR, 720, year(2020))
+    assert left_out([*hours, late], period_ms=HOUR, now_ms=NOW) == [late]
+    assert left_out([*hours, NOW], period_ms=HOUR) == [NOW]  # nobody said that this is now

@@ -26,6 +26,12 @@ def chart(values: dict[Any, Any], prefix: str = "", fields: tuple[str, ...] = ()
     return by_dimension(documents(values), span=KeySpan(span, span, KeyTime()), prefix=prefix, fields=fields)
 
 
+def bulk_of(values: dict[Any, Any], span: TimeSpan = OPEN) -> ChartData:
+    """Return the chart of a page at noon of 2024-01-30."""
+    now = datetime(2024, 1, 30, 12, tzinfo=UTC)
+    return by_dimension(documents(values), span=KeySpan(span, span, KeyTime()), bulk=True, now=now)
+
+
 def test_answers_to_2011_queries_keep_values_unchanged() -> None:
     answer = by_field(documents({"a/2024-01-01": 3, "b": {"x": None, "y": [1]}, "c": "text"}), "UTC")
     assert answer == {"value": [[FIRST, 3], ["c", "text"]], "x": [["b", None]], "y": [["b", [1]]]}
@@ -134,3 +140,58 @@ def test_a_key_without_an_offset_is_read_in_the_zone_of_its_aggregate() -> None:
     found = by_dimension(values, span=KeySpan(OPEN, OPEN, KeyTime("Europe/Berlin")), shown_zone="Asia/Tokyo")
     noon = datetime(2024, 7, 1, 12, tzinfo=UTC).timestamp() * 1000
     assert found.series[0].data == [[noon - DAY / 24, 1], [noon + DAY / 24, 2]]
+
+
+DAYS = {f"2024-01-{day:02d}": day for day in range(1, 31)}
+
+
+@pytest.mark.parametrize("odd", ["9999-12-31", "2036-02-07", "2024-02-01", "2024-01-31"])
+def test_a_picture_ends_now_and_counts_what_is_later(odd: str) -> None:
+    found = bulk_of({**DAYS, odd: 1})
+    assert [y for _, y in found.series[0].data] == list(DAYS.values())
+    assert (found.later, found.outliers, found.step) == (1, 0, "day")
+    assert found.facts()["later"] == 1
+
+
+def test_a_history_after_now_is_left_out_too() -> None:
+    later = {f"2036-02-{day:02d}": 1 for day in range(1, 29)}
+    found = bulk_of({**DAYS, **later})
+    assert (len(found.series[0].data), found.later) == (30, 28)
+
+
+@pytest.mark.parametrize("odd", ["1970-01-01", "0001-01-01", "1924-01-01"])
+def test_a_picture_leaves_out_outliers_before_it_and_counts_them(odd: str) -> None:
+    found = bulk_of({odd: 1, **DAYS})
+    assert len(found.series[0].data) == 30
+    assert (found.later, found.outliers) == (0, 1)
+    assert "later" not in found.facts()
+    assert len(chart({odd: 1, **DAYS}).series[0].data) == 31  # all, unless asked for the bulk
+
+
+def test_series_of_nothing_but_wrong_dates_are_left_out_and_counted() -> None:
+    found = bulk_of({**{f"a/{day}": y for day, y in DAYS.items()}, "b/1970-01-01": 9, "c/9999-12-31": 9})
+    assert [series.label for series in found.series] == ["a"]
+    assert (found.later, found.outliers) == (1, 1)
+
+
+def test_a_picture_of_nothing_but_the_future_or_the_past_is_whole() -> None:
+    for year in ("2036", "1987"):
+        days = {f"{year}-02-{day:02d}": day for day in range(1, 29)}
+        found = bulk_of(days)
+        assert (len(found.series[0].data), found.later, found.outliers) == (28, 0, 0)
+
+
+def test_a_range_that_reaches_now_has_no_future_and_one_that_starts_later_is_whole() -> None:
+    later = {"9999-12-31": 1}
+    last_month = TimeSpan(datetime(2024, 1, 1, tzinfo=UTC), None)
+    found = bulk_of(later, last_month)
+    assert (found.series, found.later, found.step) == ([], 1, None)
+    for span in (
+        TimeSpan(datetime(2030, 1, 1, tzinfo=UTC), None),
+        TimeSpan(None, datetime(9999, 12, 31, 23, tzinfo=UTC)),
+    ):
+        assert (len(bulk_of(later, span).series), bulk_of(later, span).later) == (1, 0)
+
+
+def test_the_bulk_of_keys_that_are_no_dates_is_everything() -> None:
+    assert bulk_of({"py": 3, "rst": 4}).series[0].data == [["py", 3], ["rst", 4]]
