@@ -168,7 +168,7 @@ def test_metrics_count_requests_by_route_and_never_by_address(open_site: Any, cl
     def count(*labels: str) -> float:
         return numbers(client.get("/metrics").content.decode()).get(("zarkov_http_requests_total", *labels), 0)
 
-    series = ("GET", "/api/v1/series/<str:name>/", "404")
+    series = ("GET", "/api/v1/series/<output:name>/", "404")
     before = count(*series)
     client.get("/api/v1/series/some-name/")
     assert count(*series) == before + 1

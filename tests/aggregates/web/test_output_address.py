@@ -79,7 +79,7 @@ def check_addresses(client: Client, name: str) -> None:
     assert found["data"] == [[1309478400000.0, 1]]
     assert get(client, output_address("api:ranked", name)).json()["documents"][0]["value"] == 1
     stream = unescape(re.search(r'data-stream="([^"]+)"', page)[1])  # type: ignore[index]
-    assert stream == f"{output_address('api:live', name)}?limit=8"
+    assert stream == f"{output_address('api:live', name)}?limit=8&bulk=1"
     assert resolve(unquote(urlsplit(stream).path)).kwargs == {"name": name}
     asked = {"q": json.dumps({"c": name})}
     assert client.get("/q", asked).json()["q"], name
