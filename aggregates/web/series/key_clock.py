@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta, timezone
 from functools import cache
 from itertools import pairwise
@@ -19,6 +20,7 @@ _LOCAL_MS: Final = tuple(DAY_MS // count for count in (1, 2, 3, 4, 6, 8, 12, 24)
 _LEAST_CHANGE_MS: Final = 1_800_000
 _MOST_CHANGE_MS: Final = 3 * 3_600_000  # by which clocks have been set forward and back (Antarctica/Casey)
 _MOST_RESTS: Final = 4  # standard and summer time, and both again after a zone has moved
+_MOST_ODD: Final = 2  # of the samples, which no zone has to explain
 _AHEAD_MS: Final = 14 * 3_600_000  # of UTC, at most
 _BEHIND_MS: Final = 12 * 3_600_000
 _SAMPLES: Final = 64  # starts that a zone has to explain, besides the next ones and those around changes
@@ -76,14 +78,24 @@ def _fixed(time_ms: int) -> Iterator[str]:
 
 def _may_change(starts: Sequence[float], chosen: Sequence[int], length: int) -> bool:
     """Return True if periods of a local length may start at several times, because their clock changes."""
-    rests = sorted({int(starts[at]) % length for at in chosen})
-    if not 1 < len(rests) <= _MOST_RESTS:
-        return False
-    longest = max(later - rest for rest, later in pairwise((*rests, rests[0] + length)))
-    if length - longest > _MOST_CHANGE_MS:
+    counts = Counter(int(starts[at]) % length for at in chosen)
+    rests = set(counts)
+    if not _near(rests, length):
+        often = {rest for rest, count in counts.items() if count > 1}
+        rests = often if len(rests) - len(often) <= _MOST_ODD else rests
+    if len(rests) < 2 or not _near(rests, length):
         return False
     apart = [int(starts[later]) - int(starts[at]) for at, later in pairwise(chosen)]
     return length == DAY_MS or 2 * sum(each % length == 0 for each in apart) > len(apart)
+
+
+def _near(rests: Iterable[int], length: int) -> bool:
+    """Return True if there are few times, and all are so near to each other that one clock may have shown the same."""
+    ordered = sorted(rests)
+    if not 0 < len(ordered) <= _MOST_RESTS:
+        return False
+    longest = max(later - rest for rest, later in pairwise((*ordered, ordered[0] + length)))
+    return length - longest <= _MOST_CHANGE_MS
 
 
 def _changing(
@@ -91,32 +103,34 @@ def _changing(
 ) -> str | None:
     """Return the zone whose changes explain why periods of a local length seem to start at several times of the day.
 
-    One in which they start at midnight is preferred. None if there is no such zone.
+    One that explains all starts is preferred, then one in which they start at midnight. None if there is no such zone.
     """
-    second: str | None = None
     samples = [(int(starts[at]), instant_at(int(starts[at]))) for at in _telling(starts, chosen, length)]
     first, begin = samples[0]
+    found: str | None = None
+    best = (1 + (_MOST_ODD if len(starts) > 2 * _MOST_ODD else 0), False)
     for zone in _zones():
         clock = wall_clock(zone)
         rest = (first + clock.offset(begin) // _MS) % length
-        if second is not None and rest:
-            continue
+        rank = 0, rest != 0
         for start, instant in samples:
+            if rank >= best:
+                break
             shown = clock.offset(instant)
             odd = (start + shown // _MS - rest) % length
             if odd:  # unless the clock jumps over the start of the period
-                offset, shown = shown, clock.offset(instant_at(start - 1))
-                if odd > (offset - shown) // _MS:
-                    break
-            if len(offsets) > 1 and shown not in offsets:
-                break
-        else:
-            if length == DAY_MS and any(clock.first(clock.reading(instant)) < instant for _, instant in samples):
-                continue  # a day has started when the clock showed this for the first time
-            if rest == 0:
-                return zone
-            second = zone
-    return second
+                after, shown = shown, clock.offset(instant_at(start - 1))
+                odd = max(0, odd - max(0, (after - shown) // _MS))
+            if odd or (len(offsets) > 1 and shown not in offsets):
+                rank = rank[0] + 1, rank[1]
+        if length == DAY_MS and rank < best:  # a day has started when the clock showed this for the first time
+            repeats = sum(clock.first(clock.reading(instant)) < instant for _, instant in samples)
+            rank = rank[0] + repeats, rank[1]
+        if rank < best:
+            best, found = rank, zone
+        if best == (0, False):
+            break
+    return found
 
 
 def _telling(starts: Sequence[float], chosen: Sequence[int], length: int) -> list[int]:

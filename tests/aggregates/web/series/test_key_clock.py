@@ -143,6 +143,17 @@ def test_hours_of_a_local_clock_keep_their_length(
         assert whole(keys, step, key_time, viewer)
 
 
+@pytest.mark.parametrize("odd", [timedelta(minutes=7), timedelta(hours=1), timedelta(hours=13)])
+@pytest.mark.parametrize("zone", ["Africa/Casablanca", "Asia/Beirut", "America/Santiago", "Europe/Berlin"])
+def test_one_odd_start_hides_no_clock(zone: str, odd: timedelta) -> None:
+    for at in (20, 100, 199):
+        starts = midnights(zone, "day", datetime(2021, 10, 28, tzinfo=UTC), 200, 0)
+        keys = [f"{start.astimezone(UTC):%Y-%m-%dT%H:%M}" for start in (*starts, starts[at].astimezone(UTC) + odd)]
+        for form in (sorted(keys), [datetime.fromisoformat(f"{key}Z") for key in sorted(keys)]):
+            found = filled(form, KeyTime(), "UTC")
+            assert (found.step, found.outliers, len(found.series[0].data)) == ("day", 1, 200)
+
+
 def test_an_odd_start_that_no_change_explains_stays_odd() -> None:
     hours = [datetime(2026, 11, 1, tzinfo=UTC) + n * timedelta(hours=1) for n in range(300)]
     days = [datetime(2026, 1, 1, tzinfo=UTC) + n * DAY for n in range(300)]
