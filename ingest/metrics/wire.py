@@ -84,7 +84,10 @@ def pack_measurement(measurement: Measurement) -> str:
 def _plain(value: float | str) -> str:
     """Return a value as text, numbers without an exponent: a reader of 2013 may know none."""
     found = str(value)
-    return format(Decimal(found), "f") if isinstance(value, float) and "e" in found else found
+    if not isinstance(value, float) or "e" not in found:
+        return found
+    plain = format(Decimal(found), "f")
+    return plain if "." in plain else f"{plain}.0"  # without it, it would be read as another, whole number
 
 
 def pack_batch(batch: Batch) -> bytes:

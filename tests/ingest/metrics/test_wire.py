@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.metrics.exceptions import WireError
@@ -20,6 +20,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 numbers = st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=False)
 
 
+@example("a", "Gauge", "b", 4.228845666938986e16, 5, "c")
 @given(texts, st.sampled_from(["Timer", "Counter", "Gauge"]), texts, numbers, st.integers(0, 2**33), texts)
 def test_a_single_measurement_is_unpacked_as_it_was_packed(
     level: str, kind: str, name: str, value: float, epoch: int, source: str
@@ -49,7 +50,7 @@ def test_a_batch_is_unpacked_as_it_was_packed(data: st.DataObject) -> None:
 
 def test_the_format_is_that_of_2013_and_only_three_characters_are_encoded() -> None:
     assert pack_measurement(Measurement("info", "Gauge", "a b/ü", 0, 5, "x")) == "info|Gauge|a b/ü|0|5|x"
-    for value, plain in ((4e-5, "0.00004"), (-1.25e-9, "-0.00000000125"), (1e22, "1" + "0" * 22), (12, "12")):
+    for value, plain in ((4e-5, "0.00004"), (-1.25e-9, "-0.00000000125"), (1e22, "1" + "0" * 22 + ".0"), (12, "12")):
         assert pack_measurement(Measurement("info", "Gauge", "a", value, 5, "x")) == f"info|Gauge|a|{plain}|5|x"
     assert pack_measurement(Measurement("info", "Gauge", "50%|\n", 1.5, 5, "x")) == "info|Gauge|50%25%7C%0A|1.5|5|x"
     assert unpack(b"info|counter|deaths|5|1300000000|deathstar") == Measurement(
