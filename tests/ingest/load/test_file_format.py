@@ -20,29 +20,14 @@ from bson.json_util import CANONICAL_JSON_OPTIONS, RELAXED_JSON_OPTIONS
 from ingest.exceptions import LoadError
 from ingest.load import json_array
 from ingest.load.column import parse_mapping
-from ingest.load.file_format import FileOptions, NumberedEvent, read
+from ingest.load.file_format import FileOptions, read
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_reader import read_messages
+from tests.support.ingest.damaged_file import until_damage
 from tests.support.ingest.tar_archive import KINDS, tar_of
 
 LINES = [json.dumps({"type": "x", "extra": f"{n * 2654435761 % 2**32:x}" * 3}) for n in range(2_000)]
 TEXT = "".join(f"{line}\n" for line in LINES).encode()
-
-
-def until_damage(path: Path) -> tuple[list[NumberedEvent], str]:
-    """Return what a file yields, and the error that ends it."""
-    found: list[NumberedEvent] = []
-    try:
-        found.extend(iter_into(path, found))
-    except LoadError as error:
-        return found, str(error)
-    return found, ""
-
-
-def iter_into(path: Path, found: list[NumberedEvent]) -> list[NumberedEvent]:
-    for event in read(path):
-        found.append(event)
-    return []
 
 
 def extras(path: Path, **options: Any) -> list[Any]:

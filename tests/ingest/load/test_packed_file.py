@@ -15,28 +15,13 @@ import pytest
 
 from ingest.client import Receipt
 from ingest.exceptions import LoadError
-from ingest.load.file_format import NumberedEvent, read
+from ingest.load.file_format import read
 from ingest.load.loader import LoadResult, file_bookmark, load_file
 from ingest.load.packed_file import opened
+from tests.support.ingest.damaged_file import until_damage
 
 LINES = [json.dumps({"type": "x", "extra": f"{n * 2654435761 % 2**32:x}" * 3}) for n in range(2_000)]
 TEXT = "".join(f"{line}\n" for line in LINES).encode()
-
-
-def until_damage(path: Path) -> tuple[list[NumberedEvent], str]:
-    """Return what a file yields, and the error that ends it."""
-    found: list[NumberedEvent] = []
-    try:
-        found.extend(iter_into(path, found))
-    except LoadError as error:
-        return found, str(error)
-    return found, ""
-
-
-def iter_into(path: Path, found: list[NumberedEvent]) -> list[NumberedEvent]:
-    for event in read(path):
-        found.append(event)
-    return []
 
 
 def flipped(data: bytes, place: int) -> bytes:
