@@ -75,8 +75,12 @@ class TextInUtf8:
         self._application = application
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        """Leave out a `charset` that is not UTF-8."""
-        kind, parameters = parse_header_parameters(environ.get("CONTENT_TYPE") or "")
+        """Leave out a `charset` that is not UTF-8, and parameters that cannot be read."""
+        given = str(environ.get("CONTENT_TYPE") or "")
+        try:
+            kind, parameters = parse_header_parameters(given)
+        except (LookupError, ValueError):  # of a parameter such as charset*=nonsense''x (RFC 2231, section 4)
+            return self._application(environ | {"CONTENT_TYPE": given.partition(";")[0].strip()}, start_response)
         charset = parameters.get("charset", "utf-8")
         if not _is_other_than_utf_8(charset):
             return self._application(environ, start_response)

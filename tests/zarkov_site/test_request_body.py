@@ -279,6 +279,15 @@ def test_an_address_is_utf_8_whatever_the_charset_of_the_body(server: Server, ch
         assert asked(server, path.format(text), f"text/plain; charset={charset}")[0] == 200, path
 
 
+@pytest.mark.parametrize(
+    "parameter", ["charset*=bogus''utf-8", "x*=hex''%ff", "charset*=utf-16''%ff", "charset*='", "*=''"]
+)
+def test_a_parameter_that_cannot_be_read_is_left_out(server: Server, parameter: str) -> None:
+    for kind in ("application/json", "application/x-www-form-urlencoded", "multipart/form-data"):
+        status, _ = asked(server, "/q", f"{kind}; {parameter}", b"")
+        assert status == (400 if kind == "multipart/form-data" else 200), (kind, parameter)
+
+
 @pytest.mark.parametrize(("charset", "text"), CHARSETS)
 def test_a_form_is_utf_8_or_refused_by_name(server: Server, charset: str, text: str) -> None:
     value = urllib.parse.unquote_to_bytes(text)
