@@ -53,7 +53,8 @@ function remember(range) {
 function remembered() {
   const given = new URLSearchParams(location.search);
   const named = buttons.length ? RANGE.filter((name) => given.has(name)) : [];
-  return Object.fromEntries(named.map((name) => [name, given.get(name)]));
+  const text = (name) => (name === "tz" ? given.get(name).replaceAll(" ", "+") : given.get(name)); // as the server reads Etc/GMT+5
+  return Object.fromEntries(named.map((name) => [name, text(name)]));
 }
 
 // Press the button of a range; in words, if there is none for it.

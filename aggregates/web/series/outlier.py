@@ -67,18 +67,18 @@ def bulk(
 
     `period_ms` is the least length of a period. With `start` or `end` False, that side has no outliers. With `believe`
     False, for a picture that cannot be drawn otherwise, a quarter is enough for all, and histories are not believed;
-    what precedes the last times until now is left out then, if these would be outliers beside it.
+    of times until now only the newest are kept then, if pauses make the picture too long for them, however many the
+    others are.
     """
     count = len(times)
-    if count < 2 or _even(times):
+    if count < 2:
         return 0, count
-    found = _Search(times, period_ms, now_ms, believe).bulk()
+    found = _Slice(0, count) if _even(times) else _Search(times, period_ms, now_ms, believe).bulk()
     until = _until_now(times, period_ms, now_ms)
-    if found.high < until:
-        low = found.low
-        if not believe:
-            low = found.high + bulk(times[found.high : until], period_ms=period_ms, now_ms=now_ms, believe=False)[0]
-        found = _Slice(low, until)
+    if until and not believe:
+        found = _newest(times, found.high if found.high < until else min(found.low, until - 1), until, period_ms)
+    elif found.high < until:
+        found = _Slice(found.low, until)
     return found.low if start else 0, found.high if end else count
 
 
@@ -87,6 +87,13 @@ def _until_now(times: Sequence[float], period_ms: float, now_ms: float) -> int:
     until = bisect_right(times, now_ms + max(period_ms, _HOUR_MS))
     since = now_ms - max(_RECENT_MS, 2 * SHORTEST * period_ms)
     return until if until and math.isfinite(now_ms) and times[until - 1] >= since else 0
+
+
+def _newest(times: Sequence[float], low: int, high: int, period_ms: float) -> _Slice:
+    """Return the slice after the last of the longest pauses that stretch it beyond what is believed of a history."""
+    while times[high - 1] - times[low] > BELIEVED_STRETCH * (high - low) * period_ms > 0:
+        low = max(range(low + 1, high), key=lambda at: times[at] - times[at - 1])
+    return _Slice(low, high)
 
 
 def _even(times: Sequence[float]) -> bool:

@@ -206,6 +206,7 @@ def test_a_page_shows_the_range_of_its_address(charts: Server, page: Page, path:
         ("from=2024-10", "from 2024-10"),
         ("to=2020-02", "until 2020-02"),
         ("tz=Asia/Tokyo", "Asia/Tokyo"),
+        ("tz=Etc/GMT+5", "Etc/GMT+5"),
         ("from=-5y&tz=UTC", "from -5y, UTC"),
         ("from=2011-07-01T00:00+02:00&to=now", "2011-07-01T00:00 02:00 – now"),
     ],

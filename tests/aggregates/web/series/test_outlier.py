@@ -274,3 +274,21 @@ def test_times_that_are_not_of_now_are_outliers_after_a_pause_as_before_one(late
     hours = every(HOUR, 720, year(2020))
     assert left_out([*hours, late], period_ms=HOUR, now_ms=NOW) == [late]
     assert left_out([*hours, NOW], period_ms=HOUR) == [NOW]  # nobody said that this is now
+
+
+@pytest.mark.parametrize(
+    ("period", "others", "newest"),
+    [
+        (HOUR, every(HOUR, 9, year(1970)), until_now(HOUR, 5)),
+        (HOUR, every(HOUR, 9, year(1970)), until_now(HOUR, 1)),
+        (HOUR, [*every(HOUR, 40, year(1970)), *every(HOUR, 40, year(2000))], until_now(HOUR, 5)),
+        (HOUR, every(HOUR, 9, year(2062)), until_now(HOUR, 2)),
+        (MINUTE, every(MINUTE, 100, NOW - 365 * DAY), until_now(MINUTE, 90)),
+        (MINUTE, every(MINUTE, 1_000, NOW - 365 * DAY), until_now(MINUTE, 1_000)),
+    ],
+)
+def test_of_a_picture_that_would_be_too_large_the_newest_times_are_kept_however_many_the_others_are(
+    period: float, others: list[float], newest: list[float]
+) -> None:
+    told: dict[str, Any] = {"period_ms": period, "now_ms": NOW, "believe": False}
+    assert left_out(sorted([*others, *newest]), **told) == others
