@@ -133,17 +133,22 @@ def unknown_host(request: HttpRequest) -> str | None:
 
 
 def _use_allowed_form(request: HttpRequest) -> None:
-    """Write an IPv6 address in `Host` as ALLOWED_HOSTS has it, for all that compares texts afterwards.
+    """Write an IPv6 address in `Host`, and in its `Origin`, as ALLOWED_HOSTS has it, for all that compares texts later.
 
     Browsers send the shortest form (WHATWG URL, section 3.5), other programs what was typed, some with the scope, which
     only means something on the client's machine. An address that maps IPv4 is that of IPv4.
     """
-    match = _IPV6_HOST.match(request.META.get("HTTP_HOST", ""))
+    given = request.META.get("HTTP_HOST", "")
+    match = _IPV6_HOST.match(given)
     if match is None or (asked := _address(match[1])) is None:
         return
     same = [entry for entry in settings.ALLOWED_HOSTS if _address(entry.strip("[]")) == asked]
     if same:  # that of IPv6 if there are two
-        request.META["HTTP_HOST"] = max(same, key=lambda entry: entry.startswith("[")) + (match[2] or "")
+        found = max(same, key=lambda entry: entry.startswith("[")) + (match[2] or "")
+        request.META["HTTP_HOST"] = found
+        scheme, separator, host = request.META.get("HTTP_ORIGIN", "").partition("://")
+        if host == given:
+            request.META["HTTP_ORIGIN"] = f"{scheme}{separator}{found}"
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

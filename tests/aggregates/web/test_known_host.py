@@ -52,6 +52,11 @@ def test_an_address_of_ipv6_is_known_in_every_form(
     root = client.get("/api/v1/", HTTP_HOST=host).json()
     port = ":8081" if host.endswith(":8081") else ""
     assert root["collections"] == f"http://{allowed}{port}/api/v1/collections/"
+    browser = Client(enforce_csrf_checks=True)
+    token = browser.get("/login/", HTTP_HOST=host).context["csrf_token"]
+    form = {"username": "nobody", "password": "wrong", "csrfmiddlewaretoken": str(token)}
+    for origin, status in ((f"http://{host}", 200), ("http://[::2]:8081", 403)):
+        assert browser.post("/login/", form, HTTP_HOST=host, HTTP_ORIGIN=origin).status_code == status
     for other in ("[::2]", "[::ffff:10.0.0.1]", "[::1%]", "[::1%lo/x]", "[::1]x", "[::g]", "[1.2.3.4]"):
         assert client.get("/collections", HTTP_HOST=other).status_code == 400, other
 
