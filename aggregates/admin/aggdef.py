@@ -17,6 +17,7 @@ from pymongo.errors import PyMongoError
 
 from aggregates import services
 from aggregates.admin.delete_view import DeletionAdminMixin
+from aggregates.admin.form_field import ExactFloatField, ExactIntegerField, ExactJSONField
 from aggregates.admin.permission import OperatePermissionMixin
 from aggregates.admin.sparkline import sparkline, state_label
 from aggregates.admin.time_display import ago, exact, length, moment
@@ -44,6 +45,11 @@ class AggDefForm(forms.ModelForm):
             "filter": forms.Textarea(attrs={"rows": 3, "cols": 70, "spellcheck": "false"}),
             "params": forms.Textarea(attrs={"rows": 2, "cols": 70, "spellcheck": "false"}),
             "inputs": forms.TextInput(attrs={"size": 70, "spellcheck": "false"}),
+        }
+        field_classes = {
+            **dict.fromkeys(("filter", "params", "inputs"), ExactJSONField),
+            "interval_s": ExactIntegerField,
+            "settle_s": ExactFloatField,
         }
 
 

@@ -14,7 +14,8 @@ from ingest.time_zone import is_zone, zone_advice
 from ingest.wire.text_check import fault_of_texts
 from mapreduce.codec import NOT_BSON, encode, why_not_bson
 from mapreduce.exceptions import SpecError
-from mapreduce.job.value_check import path
+from mapreduce.job.value_check import DEPTH, path
+from mapreduce.task_error import too_deep
 
 FIELDS = (  # what people set, besides the name
     "description", "task_name", "params", "inputs", "id_key", "settle_s", "filter", "output", "realtime", "interval_s",
@@ -75,6 +76,8 @@ def check_storable(name: str, value: Any) -> None:
     """Raise `DefinitionError` if a text, name or number of JSON cannot be kept in MongoDB or Django's database."""
     if fault := fault_of_texts(value, nul_in_values=False):
         raise DefinitionError(f"{name}: {fault}, which cannot be stored", name)
+    if too_deep(value, DEPTH):
+        raise DefinitionError(f"{name} is nested deeper than {DEPTH} levels", name)
     try:
         encode({name: value})
     except NOT_BSON as error:

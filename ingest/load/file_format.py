@@ -21,7 +21,8 @@ from ingest.load.json_stream import json_lines
 from ingest.load.line_reader import MAX_LINE, bounded_lines, text_pieces
 from ingest.load.packed_file import opened
 from ingest.store.rotation import RotationError, read_dump
-from ingest.wire.event import MAX_MESSAGE_BYTES
+from ingest.wire.event import FIELDS as EVENT_FIELDS
+from ingest.wire.event import MAX_MESSAGE_BYTES, fault_of
 from ingest.wire.json_lines import depth_change, split_lines, starts_list
 from ingest.wire.json_reader import JsonInput, decoded, encode_event, fault_of_error
 from ingest.wire.json_value import BLANKS, is_one_value
@@ -156,7 +157,10 @@ def _encoded(value: Any, ids: _Ids, number: int) -> bytes:
             raise RefusedValueError("unknown_command", "$command is not one that a file can hold; use event_noval")
         if "_id" in value:
             value.pop("$command", None)
-            return restored(encode_event(value))
+            event = encode_event(value)
+            if fault := fault_of({name: value[name] for name in EVENT_FIELDS & value.keys()}, b""):
+                raise RefusedValueError(*fault)
+            return restored(event)
         if "id" not in value:
             value["id"] = ids.of(number)
     return encode_event(value)

@@ -107,8 +107,11 @@ export class ChartView {
 
   // Name times in another zone, or in the chart's own if there is none.
   setZone(zone) {
-    this.zone = zone ?? this.figure.dataset.zone;
+    const named = zone ?? this.figure.dataset.zone;
+    if (named === this.zone) return;
+    this.zone = named;
     this.clear();
+    if (this.state) this.draw();
   }
 
   // Draw the same data as another kind.

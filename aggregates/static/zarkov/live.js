@@ -38,8 +38,9 @@ export class LiveStream {
     return this;
   }
 
+  // Begin anew: everything is sent once more, also what is here already.
   open(url = this.url) {
-    if (url !== this.url) this.lastId = "";
+    this.lastId = "";
     this.url = url;
     this.attempts = 0;
     this.ended = false;

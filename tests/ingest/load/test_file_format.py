@@ -255,7 +255,7 @@ def test_what_mongoexport_writes_is_read_as_a_dump_is(
 ) -> None:
     moment = datetime(2024, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)
     stored = {"_id": key, "timestamp": moment, "type": "x", "context": {"n": Int64(2**40), "i": 5}, **own_id, **OF_2011}
-    other = {"_id": Int64(8), "type": 7}  # as event_noval may have stored it
+    other = {"_id": Int64(8), "type": "y", "more": [7]}  # as event_noval may have stored it
     how = CANONICAL_JSON_OPTIONS if form == "canonical" else RELAXED_JSON_OPTIONS
     texts = [json_util.dumps(each, json_options=how, separators=(",", ":")) for each in (stored, other)]
     exported, dump = tmp_path / "x.json", tmp_path / "x.bson"
@@ -275,6 +275,16 @@ def test_what_mongoexport_writes_is_read_as_a_dump_is(
     assert batch.refusals == []
     first = bson.decode(batch.events[0], CodecOptions(tz_aware=True))
     assert {name: first[name] for name in stored if name != "_id"} == {n: v for n, v in stored.items() if n != "_id"}
+
+
+def test_what_mongoexport_writes_of_another_collection_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(
+        '{"_id":"x","foo":1}\n{"_id":3,"type":5}\n{"_id":4,"type":"x","context":[]}\n{"_id":5,"type":"x","foo":1}\n'
+    )
+    words = ["has no type", "must be text of 1 to", "must be a document", ""]
+    assert [word in line.fault for line, word in zip(read(path), words, strict=True)] == [True] * 4
+    assert [bool(line.fault) for line in read(path)] == [True, True, True, False]
 
 
 def test_an_id_of_mongodb_that_is_malformed_is_refused_with_its_value(tmp_path: Path) -> None:

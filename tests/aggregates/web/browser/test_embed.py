@@ -73,8 +73,8 @@ def test_the_range_is_fixed_unless_viewers_may_choose(charts: Server, page: Page
     assert "?" not in asked.value.url
     drawn(page, "commits")
     assert page.locator(".ranges").count() == 0
-    with charts.stream(f"{path}live/?from=-1h") as stream:
-        assert len(stream.next()[2]["series"]) == 3
+    with charts.stream(f"{path}live/") as plain, charts.stream(f"{path}live/?from=-1h") as stream:
+        assert stream.next()[2]["series"] == plain.next()[2]["series"] != []
     free, _ = embed_link(charts, range_adjustable=True)
     with charts.stream(f"{free}live/?from=-1h") as stream:
         assert stream.next()[2]["series"] == []

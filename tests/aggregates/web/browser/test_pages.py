@@ -201,6 +201,20 @@ def test_a_page_shows_the_range_of_its_address(charts: Server, page: Page, path:
 
 
 @pytest.mark.parametrize(
+    "path", ["charts/commits/", "charts/commits/?from=-1y", "aggregates/lines/", "dashboards/all/"]
+)
+def test_a_click_on_the_range_that_is_shown_keeps_the_charts(charts: Server, page: Page, path: str) -> None:
+    page.goto(charts.url(path))
+    drawn = page.locator("figure.chart[data-drawn]")
+    expect(page.locator(".live-status")).to_have_text("Live")
+    for _ in range(2):
+        with page.expect_request(lambda request: "live" in request.url):
+            page.locator(".ranges button[aria-pressed=true]").click()
+        expect(page.locator(".live-status")).to_have_text("Live")
+        expect(drawn.locator("canvas, table, .number, .empty").first).to_be_visible()
+
+
+@pytest.mark.parametrize(
     ("query", "shown"),
     [
         ("from=2024-10", "from 2024-10"),
