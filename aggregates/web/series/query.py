@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import bson
 from django.conf import settings
 from pymongo.database import Database
 
@@ -126,8 +127,10 @@ def stream(database: Database[dict[str, Any]], collection: str, prefix: str, spa
 def _read(
     database: Database[dict[str, Any]], collection: str, condition: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    cursor = database[collection].find(condition, fields, batch_size=20_000).sort("_id", 1)
-    documents = list(cursor.limit(MAX_DOCUMENTS + 1).max_time_ms(QUERY_LIMIT_MS))
+    # In raw batches: with a type decoder, the driver makes a raw document of each one first, which takes twice as long.
+    cursor = database[collection].find_raw_batches(condition, fields, batch_size=20_000).sort("_id", 1)
+    batches: Iterable[Any] = cursor.limit(MAX_DOCUMENTS + 1).max_time_ms(QUERY_LIMIT_MS)
+    documents = [document for batch in batches for document in bson.decode_all(batch, database.codec_options)]
     if len(documents) > MAX_DOCUMENTS:
         raise TooLargeError(
             f"more than {MAX_DOCUMENTS} documents of {collection}: use a shorter range, or the export",
