@@ -91,8 +91,8 @@ class RunContext:
     def record_key_times(self, definition: Definition, position: Position, plan: Plan, *, again: bool = False) -> None:
         """Record the key time of each output that has none yet, or one from too few keys; `again` asks all outputs.
 
-        Each output of a pattern has its own record, since its keys may be others than those of most. A record of other
-        code, or of another definition, whose parameters may name another zone, is made anew.
+        Each output of a pattern has its own record, since its keys may be others than those of most. A record is
+        replaced if the code or the definition has changed since, because either may name another zone.
         """
         told_by = {"code": plan.version, "definition": definition.fingerprint()}
         valid = [] if again else [entry for entry in position.key_times if told_by.items() <= entry.items()]

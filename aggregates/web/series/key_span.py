@@ -1,8 +1,8 @@
 """Tell which keys are in the span that a request asks for.
 
-A period is in a span if it starts there. A date that `from` or `to` names is a date of the viewer's zone, but for days
-and longer periods, which nothing can cut anew: they have the names that the zone of the keys gives them, so that
-`from=2026-07` begins with the key `2026-07-01` wherever the viewer is.
+A period is in a span if it starts there. For hours and shorter periods, a date in `from` or `to` is one of the viewer's
+zone. For days and longer periods it is one of the zone of the keys, in which they begin and end: `from=2026-07` begins
+with the key `2026-07-01` wherever the viewer is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What BSON can hold is found to be storable, and nothing else."""
+"""The check of texts accepts exactly those that BSON can hold."""
 
 from __future__ import annotations
 

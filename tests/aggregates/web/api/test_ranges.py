@@ -16,22 +16,13 @@ from aggregates.keys.key_time import KeyTime
 from aggregates.models.chart import Chart
 from aggregates.web.embed import chart_feed
 from tests.support.web.configuration import configure
+from tests.support.web.series_answer import points, series
 
 pytestmark = pytest.mark.django_db
 Aggregate = Callable[..., None]
 JULY_1 = 1309478400000.0
 HOUR = 3_600_000.0
 DAY = 86_400_000.0
-
-
-def series(client: Client, name: str, **asked: str) -> Any:
-    answer = client.get(f"/api/v1/series/{name}/", {key.rstrip("_"): value for key, value in asked.items()})
-    assert answer.status_code == 200, answer.content
-    return answer.json()
-
-
-def points(answer: Any) -> dict[str, list[Any]]:
-    return {item["label"]: item["data"] for item in answer["series"]}
 
 
 @pytest.mark.parametrize("prefix", ["", "x/"])

@@ -16,21 +16,12 @@ from django.test import Client
 from aggregates.keys.key_time import KeyTime
 from aggregates.services import define
 from tests.support.web.configuration import configure
+from tests.support.web.series_answer import points, series
 
 pytestmark = pytest.mark.django_db
 Aggregate = Callable[..., None]
 JULY_1 = 1309478400000.0
 DAY = 86_400_000.0
-
-
-def series(client: Client, name: str, **asked: str) -> Any:
-    answer = client.get(f"/api/v1/series/{name}/", {key.rstrip("_"): value for key, value in asked.items()})
-    assert answer.status_code == 200, answer.content
-    return answer.json()
-
-
-def points(answer: Any) -> dict[str, list[Any]]:
-    return {item["label"]: item["data"] for item in answer["series"]}
 
 
 def test_series_have_labels_data_and_freshness(open_site: Any, aggregate: Aggregate, client: Client) -> None:
