@@ -91,8 +91,16 @@ def _until_now(times: Sequence[float], period_ms: float, now_ms: float) -> int:
 
 def _newest(times: Sequence[float], low: int, high: int, period_ms: float) -> _Slice:
     """Return the slice after the last of the longest pauses that stretch it beyond what is believed of a history."""
-    while times[high - 1] - times[low] > BELIEVED_STRETCH * (high - low) * period_ms > 0:
-        low = max(range(low + 1, high), key=lambda at: times[at] - times[at - 1])
+    usual = max(period_ms, min(_usual_gap(times[low:high]), _DAY_MS))  # periods may be spelled with seconds
+
+    def stretched() -> bool:
+        return times[high - 1] - times[low] > BELIEVED_STRETCH * (high - low) * usual > 0
+
+    if stretched():
+        for cut in sorted(range(low + 1, high), key=lambda at: times[at - 1] - times[at]):
+            low = max(low, cut)
+            if not stretched():
+                break
     return _Slice(low, high)
 
 
@@ -110,7 +118,7 @@ class _Search:
 
     def __init__(self, times: Sequence[float], period_ms: float, now_ms: float, believe: bool) -> None:
         self._times = times
-        self._usual_ms = usual = _usual_gap(times) if len(times) > 2 else 0.0
+        self._usual_ms = usual = _usual_gap(times)
         # Longer periods can be spelled with minutes or seconds; a few times far apart do not make a period long.
         longest = period_ms * (_FINER if period_ms < _HOUR_MS else 1)
         self._period_ms = min(max(period_ms, usual), longest) if period_ms else usual
@@ -232,7 +240,9 @@ def _stretch(share: float) -> float:
 
 
 def _usual_gap(times: Sequence[float]) -> float:
-    """Return the gap than which a quarter of the gaps are shorter."""
+    """Return the gap than which a quarter of the gaps are shorter; 0 if there are fewer than two."""
+    if len(times) < 3:
+        return 0.0
     every = max(1, (len(times) - 1) // _SAMPLE)
     gaps = sorted(times[at] - times[at - 1] for at in range(1, len(times), every))
     return gaps[(len(gaps) - 1) // 4]

@@ -292,3 +292,38 @@ def test_of_a_picture_that_would_be_too_large_the_newest_times_are_kept_however_
 ) -> None:
     told: dict[str, Any] = {"period_ms": period, "now_ms": NOW, "believe": False}
     assert left_out(sorted([*others, *newest]), **told) == others
+
+
+@pytest.mark.parametrize("spelled", [SECOND, MINUTE, HOUR])
+def test_hours_until_now_are_kept_however_finely_they_are_spelled(spelled: float) -> None:
+    told: dict[str, Any] = {"period_ms": spelled, "now_ms": NOW, "believe": False}
+    early, hours = every(HOUR, 20, year(1970)), until_now(HOUR, 500)
+    assert left_out([*early, *hours], **told) == early
+    assert left_out(hours, **told) == []
+
+
+class Counted(list[float]):
+    """Times that count how often one of them is read."""
+
+    reads = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        self.reads += 1
+        return super().__getitem__(at)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [NOW - SECOND * at**2.2 for at in range(5_000, -1, -1)],
+        [NOW - SECOND * (5_000 - at) ** 0.5 * at for at in range(5_000, -1, -1)],
+        until_now(HOUR, 5_000),
+        [time for day in every(40 * DAY, 250, NOW - 250 * 40 * DAY) for time in every(HOUR, 20, day + 39 * DAY)],
+    ],
+    ids=["denser", "both", "hours", "bursts"],
+)
+@pytest.mark.parametrize("believe", [True, False])
+def test_each_of_many_times_is_read_a_few_times_only(times: list[float], believe: bool) -> None:
+    counted = Counted(sorted(times))
+    bulk(counted, period_ms=SECOND, now_ms=NOW, believe=believe)
+    assert counted.reads < 100 * len(times)
