@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from ingest.exceptions import LoadError
@@ -57,13 +59,13 @@ def parse_mapping(texts: Sequence[str]) -> list[Column]:
 
 def refuse_conflicts(fields: Sequence[str]) -> None:
     """Raise `LoadError` if a field is given twice, or both as a value and as a document with fields."""
-    for index, field in enumerate(fields):
-        for other in fields[index + 1 :]:
-            if field == other:
-                raise LoadError(f"{field} is given twice: leave one of them out")
-            shorter, longer = sorted((field, other), key=len)
-            if longer.startswith(f"{shorter}."):
-                raise LoadError(f"{shorter} and {longer} exclude each other: a value has no fields; leave one out")
+    given = Counter(fields)
+    for field, count in given.items():
+        if count > 1:
+            raise LoadError(f"{field} is given twice: leave one of them out")
+        parents = accumulate(field.split(".")[:-1], "{}.{}".format)
+        if parent := next((each for each in parents if each in given), None):
+            raise LoadError(f"{parent} and {field} exclude each other: a value has no fields; leave one out")
 
 
 def document_of(cells: Sequence[str], columns: Sequence[Column], places: Mapping[str, int]) -> dict[str, Any]:

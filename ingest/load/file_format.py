@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -186,11 +187,15 @@ def _table(path: Path, options: FileOptions, after: int) -> Iterator[NumberedEve
             if row.fault:
                 yield NumberedEvent(row.number, fault=row.fault)
             else:
-                yield _made(row.number, partial(_row_as_event, row, chosen, places, ids))
+                make = partial(_row_as_event, row, chosen, places, ids, mapped=bool(options.columns))
+                yield _made(row.number, make)
 
 
-def _row_as_event(row: Row, columns: Sequence[Column], places: Mapping[str, int], ids: _Ids) -> bytes:
-    return _encoded(document_of(row.cells, columns, places), ids, row.number)
+def _row_as_event(row: Row, columns: Sequence[Column], places: Mapping[str, int], ids: _Ids, *, mapped: bool) -> bytes:
+    document = document_of(row.cells, columns, places)
+    if mapped and "id" not in document:
+        document["id"] = ids.of(row.number, str(document.get("type", "")))
+    return _encoded(document, ids, row.number)
 
 
 def _places(path: Path, header: Sequence[str], columns: Sequence[Column]) -> Mapping[str, int]:
@@ -198,7 +203,8 @@ def _places(path: Path, header: Sequence[str], columns: Sequence[Column]) -> Map
     asked = [column.column for column in columns if not column.constant]
     if missing := [name for name in asked if name not in known]:
         raise LoadError(f"{path} has no column {', '.join(missing)}; it has {', '.join(header) or 'no header'}")
-    if repeated := [name for name in asked if header.count(name) > 1]:
+    counts = Counter(header)
+    if repeated := [name for name in asked if counts[name] > 1]:
         raise LoadError(f"{path} has more than one column {repeated[0]!r}: rename one in the header")
     strange = [column.field for column in columns if column.field.split(".")[0] not in FIELDS]
     if strange:
@@ -220,7 +226,8 @@ class _Ids:
         self._path = path
         self._content = ""
 
-    def of(self, number: int) -> str:
+    def of(self, number: int, event_type: str = "") -> str:
+        """Return the id of a line. With a type, that of an event which a mapping makes of it: there may be several."""
         if not self._content:
             digest = hashlib.sha256()
             with opened(self._path) as file:
@@ -230,7 +237,8 @@ class _Ids:
                 except LoadError:
                     pass  # the reader reports it when it comes to the place
             self._content = digest.hexdigest()
-        return hashlib.sha256(f"{self._content}\0{number}".encode()).hexdigest()[:32]
+        line = f"{self._content}\0{number}" + (f"\0{event_type}" if event_type else "")
+        return hashlib.sha256(line.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _made(number: int, make: Callable[[], bytes], raw: bytes = b"") -> NumberedEvent:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from ingest.exceptions import LoadError
 from ingest.wire.json_value import BLANKS, end_of_value
@@ -10,6 +12,8 @@ from ingest.wire.text_encoding import BYTE_ORDER_MARK
 
 PIECE_CHARS = 2**20
 MAX_ITEM_CHARS = 2**25  # an event has at most 1 MiB, which takes up to six times as many characters in JSON
+_BLANKS: Final = re.compile(f"[{BLANKS}]*")
+_BEFORE_LIST: Final = re.compile(f"[{BYTE_ORDER_MARK}{BLANKS}]*")
 
 
 def items(pieces: Iterable[str]) -> Iterator[str]:
@@ -19,39 +23,51 @@ def items(pieces: Iterable[str]) -> Iterator[str]:
     items before it.
     """
     file = _Reader(pieces)
-    text, number = file.read(PIECE_CHARS).lstrip(BYTE_ORDER_MARK + BLANKS)[1:].lstrip(BLANKS), 0
-    if not text.startswith("]"):
-        while True:
-            number += 1
-            text, end = _with_whole_item(file, text, number)
-            yield text[:end]
-            text = text[end:].lstrip(BLANKS)
-            while not text:
-                if not (text := file.read(1)):
-                    raise LoadError(f"the list is not closed: the file ends after item {number}")
-                text = text.lstrip(BLANKS)
-            mark, text = text[0], text[1:]
-            if mark == "]":
-                break
-            if mark != ",":
-                raise LoadError(f"item {number} of the list is followed by {mark!r}; must be a comma or the end")
-    else:
-        text = text[1:]
-    if (text + file.read(PIECE_CHARS)).strip(BLANKS):
+    file.next_mark(_BEFORE_LIST)
+    file.at += 1
+    number = 0
+    mark = file.next_mark()
+    while mark != "]":
+        number += 1
+        yield _whole_item(file, number)
+        mark = file.next_mark()
+        if not mark:
+            raise LoadError(f"the list is not closed: the file ends after item {number}")
+        if mark == ",":
+            file.at += 1
+        elif mark != "]":
+            raise LoadError(f"item {number} of the list is followed by {mark!r}; must be a comma or the end")
+    file.at += 1
+    if file.next_mark():
         raise LoadError(f"text follows the end of the list, after item {number}: split the file there")
 
 
 class _Reader:
-    """Text that is read as far as it is needed."""
+    """Text that is read as far as it is needed. What stands before `at` was used."""
 
     def __init__(self, pieces: Iterable[str]) -> None:
         self._pieces = iter(pieces)
         self._damage: Exception | None = None
+        self.text = ""
+        self.at = 0
 
-    def read(self, wanted: int) -> str:
-        """Return the text that follows, at least `wanted` characters unless it ends before; nothing at the end.
+    def next_mark(self, blanks: re.Pattern[str] = _BLANKS) -> str:
+        """Go to the next character that is not blank, and return it; nothing at the end."""
+        while True:
+            self.at = self._after(blanks, self.at)
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if not self.read(1):
+                return ""
 
-        What the source raises is raised by the call after the one that returned the last text.
+    def is_followed(self, end: int) -> bool:
+        """Return whether more than blanks was read after `end`."""
+        return self._after(_BLANKS, end) < len(self.text)
+
+    def read(self, wanted: int) -> bool:
+        """Read at least `wanted` characters more, unless the text ends before. Return False at the end.
+
+        What the source raises is raised by the call after the one that read the last text.
         """
         found: list[str] = []
         while wanted > 0 and self._damage is None:
@@ -66,23 +82,30 @@ class _Reader:
             wanted -= len(piece)
         if not found and self._damage is not None:
             raise self._damage
-        return "".join(found)
+        self.text, self.at = "".join([self.text[self.at :], *found]), 0
+        return bool(found)
+
+    def _after(self, blanks: re.Pattern[str], start: int) -> int:
+        match = blanks.match(self.text, start)
+        assert match is not None
+        return match.end()
 
 
-def _with_whole_item(file: _Reader, text: str, number: int) -> tuple[str, int]:
-    """Return the text from the start of an item on, read so far that the item is whole, and its end.
+def _whole_item(file: _Reader, number: int) -> str:
+    """Return the item that starts at `file.at`, read so far that it is whole, and go to its end.
 
     A number, a word or a text that nothing follows could go on; an object or list could not.
     """
     wanted = PIECE_CHARS
     while True:
-        text = text.lstrip(BLANKS)
-        end = end_of_value(text, 0) if text else None
-        if end is not None and (text[end - 1] in "]}" or text[end:].lstrip(BLANKS)):
-            return text, end
-        if len(text) > MAX_ITEM_CHARS:
+        file.next_mark()
+        end = end_of_value(file.text, file.at) if file.at < len(file.text) else None
+        if end is not None and (file.text[end - 1] in "]}" or file.is_followed(end)):
+            start, file.at = file.at, end
+            return file.text[start:end]
+        if len(file.text) - file.at > MAX_ITEM_CHARS:
             raise LoadError(f"item {number} of the list is no JSON, or longer than {MAX_ITEM_CHARS} characters")
-        piece = file.read(wanted)
-        if not piece:
-            raise LoadError(f"the list is not JSON at item {number}, or the file ends inside it: {text[:60]!r}")
-        text, wanted = text + piece, 2 * wanted
+        if not file.read(wanted):
+            shown = file.text[file.at : file.at + 60]
+            raise LoadError(f"the list is not JSON at item {number}, or the file ends inside it: {shown!r}")
+        wanted *= 2

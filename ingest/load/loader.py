@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +44,30 @@ class Bookmark:
     """Keep the position of an unfinished load in a file.
 
     The position belongs to the content named by `identity`; with another identity the load starts at the beginning.
+    `how` says how the content is read: both parts of a load must be read alike. Both are values of JSON.
     """
 
-    def __init__(self, folder: Path, name: str, identity: Any) -> None:
+    def __init__(self, folder: Path, name: str, identity: Any, how: Any = None) -> None:
         self._path = folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.json"
-        self._content = {"name": name, "identity": identity}
+        self._content = {"name": name, "identity": identity, "how": how}
 
     def read(self) -> Any:
-        """Return the position after which to resume, or None to start at the beginning."""
+        """Return the position after which to resume, or None to start at the beginning.
+
+        Raise `LoadError` if the part before it was read in another way.
+        """
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found.get("position") if found.get("identity") == self._content["identity"] else None
+        if found.get("identity") != self._content["identity"]:
+            return None
+        if found.get("how") != self._content["how"]:
+            raise LoadError(
+                f"{self._content['name']}: the load that was interrupted read it with other options: give the same "
+                "ones to resume it, or --from-start to begin anew (what it has stored stays as it is)"
+            )
+        return found.get("position")
 
     def write(self, position: Any) -> None:
         """Record that everything up to and including `position` is on the ingester's disk."""
@@ -67,11 +78,12 @@ class Bookmark:
         self._path.unlink(missing_ok=True)
 
 
-def file_bookmark(folder: Path, path: Path) -> Bookmark | None:
+def file_bookmark(folder: Path, path: Path, options: FileOptions | None = None) -> Bookmark | None:
     """Return the bookmark of a file, or None if there is no such file, which reading it will report."""
     with contextlib.suppress(OSError):
         found = path.stat()
-        return Bookmark(folder, str(path.resolve()), [found.st_size, found.st_mtime_ns])
+        how = json.loads(json.dumps(asdict(options or FileOptions())))  # as it is read back
+        return Bookmark(folder, str(path.resolve()), [found.st_size, found.st_mtime_ns], how)
     return None
 
 

@@ -61,7 +61,7 @@ class Command(ZarkovCommand):
             tqdm(unit=" events", disable=None if options["verbosity"] else True) as progress,
         ):
             for path in options["files"]:
-                bookmark = file_bookmark(folder, path)
+                bookmark = file_bookmark(folder, path, how)
                 if bookmark and options["from_start"]:
                     bookmark.remove()
                 try:

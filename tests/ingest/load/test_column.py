@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from ingest.exceptions import LoadError
+from ingest.load.column import refuse_conflicts
+from tests.support.durations import assert_within
 from tests.support.ingest.csv_file import loaded, write
 
 
@@ -132,3 +135,17 @@ def test_bad_json_in_a_cell_names_the_column_and_the_value(tmp_path: Path) -> No
 def test_a_mapped_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="more than one column 'n'"):
         loaded(write(tmp_path / "x.csv", "n,n\n1,2\n"), "type=n")
+
+
+def test_many_columns_are_compared_in_time_that_grows_with_their_number() -> None:
+    fields = ["type", *(f"context.c{number}" for number in range(50_000))]
+
+    def compare() -> float:
+        own = time.process_time()  # not the clock: the machine may be busy with other tests
+        refuse_conflicts(fields)
+        return time.process_time() - own
+
+    assert_within(2.0, compare, tries=1)
+    for conflict in ("context", "context.c7.d", "context.c9"):
+        with pytest.raises(LoadError, match=conflict):
+            refuse_conflicts([*fields, conflict])

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import time
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from ingest.load.column import parse_mapping
 from ingest.load.file_format import FileOptions, read
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_reader import read_messages
+from tests.support.durations import assert_within
 from tests.support.ingest.damaged_file import until_damage
 from tests.support.ingest.tar_archive import KINDS, tar_of
 
@@ -203,6 +205,17 @@ def test_a_line_of_a_log_before_json_lines_is_refused_alone(tmp_path: Path, line
     path = tmp_path / "x.jsonl"
     path.write_bytes(f'\n{line}\n{{"type": "a"}}\n[WARN] slow\n{{"type": "b"}}\n'.encode(encoding))
     assert [(each.number, bool(each.fault)) for each in read(path)] == [(2, True), (3, False), (4, True), (5, False)]
+
+
+def test_a_list_of_many_small_items_is_read_without_copying_what_follows_each() -> None:
+    text = ",\n".join(["{}"] * 200_000)
+
+    def read_all() -> float:
+        own = time.process_time()  # not the clock: the machine may be busy with other tests
+        assert sum(1 for _ in json_array.items([f"[{text}]"])) == 200_000
+        return time.process_time() - own
+
+    assert_within(4.0, read_all, tries=1)
 
 
 def test_a_list_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,39 @@ def test_a_position_belongs_to_one_content(tmp_path: Path) -> None:
     assert Bookmark(tmp_path, "x", [1]).read() == 7
     assert Bookmark(tmp_path, "x", [2]).read() is None
     assert Bookmark(tmp_path, "y", [1]).read() is None
+    with pytest.raises(LoadError, match="x: the load that was interrupted read it with other options"):
+        Bookmark(tmp_path, "x", [1], {"delimiter": ";"}).read()
+
+
+def test_a_load_is_resumed_with_the_options_that_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("type,n\n" + "a,1\n" * 2000)
+    as_text, as_number = (FileOptions(parse_mapping(["type=type", f"context.n={n}"])) for n in ("n", "n:int"))
+    interrupted = file_bookmark(tmp_path / "load", path, as_text)
+    assert interrupted is not None
+    with pytest.raises(DeliveryError):
+        load_file(Dying(1), path, LoadResult(), options=as_text, bookmark=interrupted)  # type: ignore[arg-type]
+    other = file_bookmark(tmp_path / "load", path, as_number)
+    same = file_bookmark(tmp_path / "load", path, as_text)
+    assert other is not None
+    assert same is not None
+    with pytest.raises(LoadError, match="other options"):
+        other.read()
+    assert same.read() == BATCH_EVENTS + 1  # the first line is the header
+    other.remove()
+    assert same.read() is None
+
+
+def test_a_row_is_an_event_of_each_type_that_mappings_make_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("page,n\n/,1\n/,1\n")
+
+    def ids(*mapping: str) -> list[str]:
+        return [bson.decode(each.event)["id"] for each in read(path, FileOptions(parse_mapping(mapping)))]
+
+    visits, clicks = ids("type==visit", "context.page=page"), ids("type==click", "context.page=page")
+    assert len({*visits, *clicks}) == 4
+    assert ids("type==visit", "context.n=n:int") == visits
 
 
 @pytest.fixture
