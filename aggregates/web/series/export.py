@@ -34,7 +34,7 @@ def csv_lines(documents: Rows) -> Iterator[bytes]:
     """
     rest = iter(documents)
     sample = list(islice(rest, _SAMPLE))
-    columns = list(dict.fromkeys(name for document in sample for name in _fields(document)))
+    columns = dict.fromkeys(name for document in sample for name in _fields(document))
     rows = [_row(["key", *columns, "more"])]
     for document in chain(sample, rest):
         fields = _fields(document)

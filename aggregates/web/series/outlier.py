@@ -127,6 +127,7 @@ class _Search:
         before = max(_MARGIN_MS, period_ms)
         self._clocks = [_between(times, at - before, at + _MARGIN_MS) for at in _BEGINNINGS_MS]
         self._clocks.append(_Slice(bisect_right(times, now_ms + max(_DAY_MS, self._period_ms)), len(times)))
+        self._clocks = [clock for clock in self._clocks if clock.size > 0]
 
     def bulk(self) -> _Slice:
         times = self._times
@@ -152,12 +153,14 @@ class _Search:
         """Return True if the times of `outer` beyond `inner` are few and stretch the picture enough to be outliers."""
         times = self._times
         length = self._length(inner)
-        beyond = outer.size - inner.size
-        doubtful = self._doubtful(outer) - self._doubtful(inner) >= beyond
         pauses = [times[cut] - times[cut - 1] for cut in (inner.low, inner.high) if outer.low < cut < outer.high]
         pause = min(pauses, default=0.0)
+        if pause < length:  # as at most of many cuts
+            return False
+        beyond = outer.size - inner.size
+        doubtful = self._doubtful(outer) - self._doubtful(inner) >= beyond
         share = (len(times) - inner.size) / len(times)
-        if beyond >= HISTORY and share <= 0.5 and pause >= length and self._too_long(outer, inner):
+        if beyond >= HISTORY and share <= 0.5 and self._too_long(outer, inner):
             return True
         if share > (0.5 if doubtful else MOST_SHARE) and not self._recent(inner):
             return False

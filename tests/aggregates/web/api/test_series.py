@@ -8,10 +8,14 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
-from bson import Decimal128
+from bson import Binary, Code, DatetimeMS, Decimal128, Int64, MinKey, ObjectId, Timestamp
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
 from django.test import Client
+from pymongo.database import Database
 
 from aggregates.keys.key_time import KeyTime
 from aggregates.services import define
@@ -251,6 +255,33 @@ def test_json_lines_contain_the_whole_documents_of_the_range(
         {"_id": "x/2011-07-03", "value": 3, "through": 7},
         {"_id": "x/2011-07-04", "value": 4, "through": 7},
     ]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        Code("x"), Code("f()", {"a": 1}), ObjectId("6b0ce4a69b919859f7b9996f"), Binary(b"\0"), UUID(int=1), 1.5,
+        Int64(2**40), Decimal128("1.50"), Timestamp(1, 2), datetime(2011, 7, 9, tzinfo=UTC), DatetimeMS(2**60),
+        {"a": 1}, MinKey(),
+        True, None, {"$ref": "users", "$id": 1},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_key_of_any_type_is_answered_beside_others(
+    open_site: Any, database: Database[Any], client: Client, key: Any
+) -> None:
+    binary = CodecOptions[dict[str, Any]](uuid_representation=UuidRepresentation.STANDARD)
+    days = [{"_id": f"2011-07-{day:02}", "value": {"n": day}} for day in range(1, 4)]
+    database.get_collection("zagg.odd", binary).insert_many([*days, {"_id": key, "value": {"n": 9}}])
+    assert [y for _, y in points(series(client, "odd"))["n"]][:3] == [1, 2, 3]
+    for asked in ({}, {"from": "2011"}):
+        ranked = client.get("/api/v1/ranked/odd/", {**asked, "sort": "-value.n"}).json()["documents"]
+        assert [found["value"]["n"] for found in ranked] == [9, 3, 2, 1]
+        for form in ("csv", "jsonl"):
+            exported = client.get(f"/api/v1/export/odd.{form}", asked)
+            lines = b"".join(exported.streaming_content).splitlines()
+            assert len(lines) == (5 if form == "csv" else 4)
+    assert len(client.get("/q", {"n": '{"c": "odd"}'}).json()["n"]["n"]) == 4
 
 
 def test_names_with_dots_and_non_ascii_letters_are_found(open_site: Any, aggregate: Aggregate, client: Client) -> None:

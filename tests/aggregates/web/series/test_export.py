@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import time
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from aggregates.web.exceptions import BadRequestError
 from aggregates.web.series.export import csv_lines, form_of
+from tests.support.durations import assert_within
 
 SIGNS = ["=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\ufe66", "\ufe62", "\ufe63", "\ufe6b"]
 BLANKS = [
@@ -123,3 +125,14 @@ def test_another_value_of_bom_is_refused(bom: str) -> None:
 def test_json_lines_have_no_byte_order_mark() -> None:
     with pytest.raises(BadRequestError, match="bom = 1 is for CSV"):
         form_of("jsonl", "1")
+
+
+def test_many_fields_are_written_in_time_that_grows_with_their_number() -> None:
+    wide = [{"_id": number, "value": dict.fromkeys(map(str, range(30_000)), 1)} for number in range(3)]
+
+    def write() -> float:
+        own = time.process_time()  # not the clock: the machine may be busy with other tests
+        list(csv_lines(wide))
+        return time.process_time() - own
+
+    assert_within(2.0, write, tries=1)
