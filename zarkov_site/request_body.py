@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
@@ -75,26 +75,35 @@ class TextInUtf8:
         self._application = application
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        """Leave out a `charset` that is not UTF-8, and parameters that cannot be read."""
+        """Leave out the `charset`, of which Django knows one spelling of UTF-8 only, and what cannot be read."""
         given = str(environ.get("CONTENT_TYPE") or "")
         try:
             kind, parameters = parse_header_parameters(given)
         except (LookupError, ValueError):  # of a parameter such as charset*=nonsense''x (RFC 2231, section 4)
             return self._application(environ | {"CONTENT_TYPE": given.partition(";")[0].strip()}, start_response)
-        charset = parameters.get("charset", "utf-8")
-        if not _is_other_than_utf_8(charset):
+        charset = parameters.pop("charset", None)
+        if charset is None:
             return self._application(environ, start_response)
-        if kind in _FORMS:
+        if kind not in _FORMS:
+            return self._application(environ | {"CONTENT_TYPE": kind}, start_response)
+        if _is_other_than_utf_8(charset):
             error = BadRequestError(f"charset={charset[:60]} is not read in a form: send UTF-8", parameter="charset")
             return _answer(error, start_response)
-        return self._application(environ | {"CONTENT_TYPE": kind}, start_response)
+        return self._application(environ | {"CONTENT_TYPE": "; ".join([kind, *_quoted(parameters)])}, start_response)
 
 
 def _is_other_than_utf_8(charset: str) -> bool:
     try:
         return codecs.lookup(charset).name not in ("utf-8", "ascii")
-    except LookupError:
+    except (LookupError, ValueError):
         return False  # Django leaves an unknown one out, too
+
+
+def _quoted(parameters: dict[str, str]) -> Iterator[str]:
+    """Yield parameters as they are written in a header (RFC 9110, section 5.6.6)."""
+    for name, value in parameters.items():
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        yield f'{name}="{escaped}"'
 
 
 class PromisedInput:

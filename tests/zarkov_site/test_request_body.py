@@ -269,7 +269,8 @@ def asked(server: Server, path: str, content_type: str, body: bytes | None = Non
 # What each charset makes of the bytes: half of a surrogate pair, or an error.
 CHARSETS = [("unicode_escape", "%5Cud800"), ("raw_unicode_escape", "%5Cud800"), ("utf-7", "%2B2AA-"), ("hex", "00"),
             ("undefined", "a"), ("rot13", "a"), ("idna", "a"), ("utf-16-le", "%00%D8"), ("utf-8", "%ED%A0%80"),
-            ("latin-1", "%E9"), ("nonsense", "a")]  # fmt: skip
+            ("latin-1", "%E9"), ("nonsense", "a"), ("utf8", "%C3%A9"), ('"UTF8"', "a"), ("us-ascii", "a"),
+            ("cp65001", "a"), ("U8", "%F0%9F%98%80")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("charset", "text"), CHARSETS)
@@ -288,6 +289,19 @@ def test_a_parameter_that_cannot_be_read_is_left_out(server: Server, parameter: 
         assert status == (400 if kind == "multipart/form-data" else 200), (kind, parameter)
 
 
+@pytest.mark.parametrize("boundary", ["B", '"a b(c)"', "'()+_,-./:=?"])
+def test_a_boundary_is_kept_beside_a_charset(server: Server, boundary: str) -> None:
+    mark = boundary.strip('"')
+    body = f'--{mark}\r\nContent-Disposition: form-data; name="n"\r\n\r\n{{"c": "é"}}\r\n--{mark}--\r\n'.encode()
+    status, answer = asked(server, "/q", f"multipart/form-data; charset=utf8; boundary={boundary}", body)
+    assert (status, list(answer)) == (200, ["n"])
+
+
+def test_a_form_whose_parts_cannot_be_told_apart_says_so(server: Server) -> None:
+    status, answer = asked(server, "/q", "multipart/form-data; boundary=", b"x")
+    assert (status, "boundary" in answer["error"]["message"]) == (400, True)
+
+
 @pytest.mark.parametrize(("charset", "text"), CHARSETS)
 def test_a_form_is_utf_8_or_refused_by_name(server: Server, charset: str, text: str) -> None:
     value = urllib.parse.unquote_to_bytes(text)
@@ -297,7 +311,7 @@ def test_a_form_is_utf_8_or_refused_by_name(server: Server, charset: str, text: 
     form = f"q-0.n=x&q-0.c=visits&q-0.b={text}".encode()
     for kind, body in (("multipart/form-data; boundary=B", multipart), ("application/x-www-form-urlencoded", form)):
         status, answer = asked(server, "/qs", f"{kind}; charset={charset}", body)
-        if charset in ("utf-8", "nonsense"):
+        if charset in ("utf-8", "nonsense", "utf8", '"UTF8"', "us-ascii", "cp65001", "U8"):
             assert status == 200, answer
         else:
             assert (status, answer["error"]["details"]) == (400, {"parameter": "charset"})

@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 
 from aggregates.web.auth.access import rights_of
@@ -59,9 +60,10 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if isinstance(exception, RequestDataTooBig):
         error: WebError = TooLargeError("the form is too large")
     else:
-        error = BadRequestError(str(exception) if isinstance(exception, BadRequest) else "the request is not valid")
+        told = isinstance(exception, BadRequest | MultiPartParserError)
+        error = BadRequestError(str(exception) if told else "the request is not valid")
     answer = error_response(error) if _is_program(request) else error_page(request, error, bare=True)
-    if isinstance(exception, BrokenBodyError | RequestDataTooBig):
+    if isinstance(exception, BrokenBodyError | MultiPartParserError | RequestDataTooBig):
         path = request.path_info[:200].encode("unicode_escape").decode()
         log.info("body refused path=%s reason=%s", path, exception)
         answer._has_been_logged = True  # type: ignore[attr-defined]  # else Django writes it again, with a traceback
