@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
+from aggregates.admin.form_field import ExactIntegerField
 from aggregates.models.access import SCOPES, AccessToken, EmbedLink
 from aggregates.web import embed
 from aggregates.web.auth.token_creation import make_token
@@ -28,7 +29,7 @@ class TokenForm(forms.ModelForm):
         widget=forms.CheckboxSelectMultiple,
         initial=["read"],
     )
-    days = forms.IntegerField(
+    days = ExactIntegerField(
         label="Valid for (days)", min_value=1, max_value=36500, required=False, help_text="Empty = no expiry."
     )
 

@@ -6,15 +6,21 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.db import models
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from aggregates.admin.form_field import ExactIntegerField
 from aggregates.models.chart import Chart, Dashboard, DashboardItem
 from aggregates.web.exceptions import WebError
 from aggregates.web.mongo import database, translate_errors
 from aggregates.web.series import query
 from aggregates.web.series.chart_query import CheckedChartForm
+
+EXACT_NUMBERS: dict[type[models.Field[Any, Any]], dict[str, Any]] = {
+    models.PositiveSmallIntegerField: {"form_class": ExactIntegerField}
+}
 
 
 class ChartAdminForm(CheckedChartForm):
@@ -54,6 +60,7 @@ class ShownAdmin(admin.ModelAdmin):
     """The common part of charts and dashboards: each has a page, which is shown after a change."""
 
     prepopulated_fields = {"slug": ("title",)}
+    formfield_overrides = EXACT_NUMBERS
 
     def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
         return HttpResponseRedirect(obj.get_absolute_url())
@@ -84,6 +91,7 @@ class DashboardItemInline(admin.TabularInline):
     model = DashboardItem
     extra = 1
     autocomplete_fields = ("chart",)
+    formfield_overrides = EXACT_NUMBERS
 
 
 @admin.register(Dashboard)

@@ -60,7 +60,10 @@ class QuarantineAdmin(admin.ModelAdmin):
         return self.has_change_permission(request)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """Show the list, or act on many entries. Answers 503 with a message if MongoDB is unavailable."""
+        """Show the list, or act on many entries.
+
+        Answer 400 with a message for a filter that cannot be read, 503 if MongoDB does not answer.
+        """
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
         try:
@@ -68,7 +71,9 @@ class QuarantineAdmin(admin.ModelAdmin):
         except (WebError, PyMongoError) as error:
             shown = to_web_error(error) if isinstance(error, PyMongoError) else error
             context = self._context(request, "Quarantine") | {"failure": str(shown)}
-            return TemplateResponse(request, "admin/ingest/quarantineentry/change_list.html", context, status=503)
+            return TemplateResponse(
+                request, "admin/ingest/quarantineentry/change_list.html", context, status=shown.status
+            )
 
     def _list(self, request: HttpRequest) -> HttpResponse:
         selection = read_selection(request)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import bson
-from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 from bson.json_util import CANONICAL_JSON_OPTIONS, dumps, loads
@@ -18,6 +15,7 @@ from pymongo.collection import Collection
 from ingest.load.file_format import NumberedEvent
 from ingest.wire.bson_element import DOCUMENT, assembled, elements, text_element
 from ingest.wire.codec import decode
+from ingest.wire.stored_event import timestamp_of
 
 FIELDS_OF_2011 = (b"jobs", b"aggregates")  # named what had read the event; positions have replaced them
 _RAW = CodecOptions(document_class=RawBSONDocument)
@@ -33,8 +31,8 @@ def as_event(raw: bytes, source: str, *, value: bool = False) -> bytes:
     key = _key_element(raw)
     event = _value_of(raw) if value else raw
     parts = {name: event[start:end] for name, start, end in elements(event) if name not in (b"_id", *FIELDS_OF_2011)}
-    if b"timestamp" not in parts and isinstance(moment := _decoded(key), ObjectId):
-        parts[b"timestamp"] = bson.encode({"timestamp": moment.generation_time.astimezone(dt.UTC)})[4:-1]
+    if b"timestamp" not in parts and (moment := timestamp_of(key)):
+        parts[b"timestamp"] = moment
     if b"id" not in parts:
         parts[b"id"] = text_element("id", hashlib.sha256(source.encode() + b"\0" + assembled(key)).hexdigest()[:32])
     return assembled(*parts.values())

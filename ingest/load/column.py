@@ -23,8 +23,8 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _COUNT = re.compile(r"(-?\d+)(?:\.(\d+))?", re.ASCII)
 # By their number of digits: the unit of counts since 1970, all from 1973 on.
 _UNIT_BY_DIGITS = {9: "seconds", 10: "seconds", 12: "ms", 13: "ms", 15: "us", 16: "us", 18: "ns", 19: "ns"}
-_DATE_DIGITS = frozenset((8, 12, 14, 17))  # to the day, minute, second and millisecond
 _HOUR_DIGITS = 10
+_DATE_DIGITS = frozenset((8, 12, 14, 17))  # to the day, minute, second and millisecond
 _YEARS = range(1900, 2200)  # with which digits are a date, whether it exists or not
 
 
@@ -138,10 +138,12 @@ def _time(text: str, column: Column) -> dt.datetime:
                 return _date(text)
             except DateError as error:
                 raise _unreadable(text, column, f"is no date: {error.args[1]}") from None
-        if digits == _HOUR_DIGITS and _names_hour(text):
+        if digits in _UNIT_BY_DIGITS and _names_time(text):
+            unit, date = _UNIT_BY_DIGITS[digits], _marked(text[: _even(digits)])
+            rest = ":00" if digits == _HOUR_DIGITS else f".{text[14:]}" if digits > 14 else ""
             raise _unreadable(
-                text, column, "could be a date with its hour or seconds since 1970: write "
-                f"{_marked(text)}:00, or say what it counts: --map {column.field}={column.column}:seconds"
+                text, column, f"could be a date with its time or {unit} since 1970: write {date}{rest}, or say what it "
+                f"counts: --map {column.field}={column.column}:{unit}"
             )  # fmt: skip
     if digits in _UNIT_BY_DIGITS and text[0] not in "-0":
         return _since_epoch(counted, _UNIT_BY_DIGITS[digits], column)
@@ -163,9 +165,17 @@ def _marked(digits: str) -> str:
     return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}{times}"
 
 
-def _names_hour(digits: str) -> bool:
+def _even(count: int) -> int:
+    """Return how many of so many digits are those of a date to the hour, minute or second."""
+    return min(count, 14) // 2 * 2
+
+
+def _names_time(digits: str) -> bool:
+    """Return whether the digits begin with a date and its hour, minute and second, as far as there are so many."""
+    if len(digits) < _HOUR_DIGITS:
+        return False
     try:
-        _date(digits)
+        _date(digits[: _even(len(digits))])
     except DateError:
         return False
     return True

@@ -39,6 +39,7 @@ from ingest.wire.text_encoding import (
 )
 
 _PACKED = (".gz", ".bz2", ".xz")
+_TABLES = (".csv", ".tsv")
 _START_BYTES = 4096
 
 
@@ -61,7 +62,7 @@ class FileOptions:
 
 
 def read(path: Path, options: FileOptions | None = None, *, after: int = 0) -> Iterator[NumberedEvent]:
-    """Yield the events after line `after` of a file named `.bson`, `.csv` or else (JSON), each also packed.
+    """Yield the events after line `after` of a file named `.bson`, `.csv`, `.tsv` or else (JSON), each also packed.
 
     JSON is one object after the other, each on a line or on several, or one list. An event without `id` gets one made
     of the whole file's content and the line number, so that no event is stored twice if the file is loaded again, under
@@ -79,13 +80,13 @@ def read(path: Path, options: FileOptions | None = None, *, after: int = 0) -> I
             "to resume after an interruption. Save it as a file first"
         )
     try:
-        if kind != ".csv" and (options.columns or options.delimiter):
+        if kind not in _TABLES and (options.columns or options.delimiter):
             with opened(path):
                 pass  # it raises for another compression, as of *.csv.zst, which is what has to be said first
             raise LoadError("--map and --delimiter are for CSV, in files named *.csv, *.csv.gz and so on")  # noqa: TRY301 - raised as the other errors of the file are
         if kind == ".bson":
             yield from _dump(path, after)
-        elif kind == ".csv":
+        elif kind in _TABLES:
             yield from _table(path, options, after)
         else:
             yield from _json(path, after, options.extended)

@@ -75,7 +75,10 @@ def _refused(name: str, value: Any, wanted: str) -> RefusedValueError:
 def _date(document: Mapping[str, Any]) -> dt.datetime:
     value = document["$date"]
     if isinstance(value, str):
-        return parse_time(value)
+        try:
+            return parse_time(value)
+        except DateError as error:
+            raise DateError(error.args[0], f"$date: {error.args[1]}") from None
     if isinstance(value, bool) or not isinstance(value, int):  # Int64, of $numberLong, is an int
         raise DateError("bad_timestamp", f"$date is {value!r:.60}: it takes ISO 8601 or milliseconds since 1970")
     try:

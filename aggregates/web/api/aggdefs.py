@@ -46,10 +46,12 @@ class AggDefSerializer(serializers.ModelSerializer[AggDef]):
     filter = serializers.DictField(required=False)
 
     def to_internal_value(self, data: Any) -> Any:
-        """Refuse numbers as text, which the fields would read as Python does: `1_000`, other scripts."""
+        """Refuse what the fields would read as a number, as Python does: true, and texts such as `1_000`."""
         for name in ("interval_s", "settle_s"):
-            if isinstance(data, dict) and isinstance(given := data.get(name), str):
-                raise serializers.ValidationError({name: [f"{given[:60]!r} is a text: write a number without quotes."]})
+            given = data.get(name) if isinstance(data, dict) else None
+            if isinstance(given, str | bool):
+                shown, kind = (f"{given!r:.60}", "text") if isinstance(given, str) else (str(given).lower(), "boolean")
+                raise serializers.ValidationError({name: [f"{shown} is a {kind}: write a number without quotes."]})
         return super().to_internal_value(data)
 
 

@@ -21,9 +21,9 @@ from ingest.management.command import ZarkovCommand, add_keys_argument, printabl
 class Command(ZarkovCommand):
     help = (
         "Send the events of files to the ingester and wait until they are on its disk: JSON lines or a JSON list, BSON "
-        "dumps (*.bson, as `rotate` makes them) and CSV (*.csv, columns named as fields or given by --map); each also "
-        "packed with gzip, bzip2 or xz. An interrupted load resumes where it was if the same command is run again. "
-        "Events without `id` get one made of the file's content and their line, so that none is stored twice."
+        "dumps (*.bson, as `rotate` makes them) and CSV (*.csv, *.tsv, columns named as fields or given by --map); "
+        "each also packed with gzip, bzip2 or xz. An interrupted load resumes where it was if the same command is run "
+        "again. Events without `id` get one made of the file's content and their line, so that none is stored twice."
     )
     example = "manage.py loadevents visits.csv.gz --map type==visit --map timestamp=time --map context.page=url"
 

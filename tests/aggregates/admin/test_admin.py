@@ -179,6 +179,17 @@ def test_an_invalid_value_is_refused_at_its_field(field, value, words, admin_cli
     assert not AggDef.objects.filter(name="new").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "field"), [("chart", "series_limit"), ("dashboard", "position"), ("accesstoken", "days")]
+)
+@pytest.mark.parametrize("text", ["1_0", "\u0665", "\uff15"])
+def test_a_number_is_one_of_the_digits_0_to_9_in_every_form(admin_client, site, kind, field, text):
+    answer = admin_client.post(reverse(f"admin:aggregates_{kind}_add"), {field: text})
+    assert "not a whole number of digits 0 to 9" in " ".join(answer.context["adminform"].form.errors[field])
+    answer = admin_client.post(reverse(f"admin:aggregates_{kind}_add"), {field: " 5 "})
+    assert field not in answer.context["adminform"].form.errors
+
+
 def test_the_task_page_shows_source_users_errors_and_switches(admin_client, days, site, tmp_path, monkeypatch):
     (tmp_path / "broken_tasks.py").write_text("import no_such_module_anywhere\n")
     monkeypatch.syspath_prepend(tmp_path)

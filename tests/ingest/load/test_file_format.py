@@ -207,6 +207,14 @@ def test_a_line_of_a_log_before_json_lines_is_refused_alone(tmp_path: Path, line
     assert [(each.number, bool(each.fault)) for each in read(path)] == [(2, True), (3, False), (4, True), (5, False)]
 
 
+@pytest.mark.parametrize("name", ["x.tsv", "x.tsv.gz"])
+def test_a_file_of_values_separated_by_tabs_is_csv(tmp_path: Path, name: str) -> None:
+    text = b"type\tcontext.a\nx\t1,2\n"
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    (line,) = read(tmp_path / name)
+    assert bson.decode(line.event)["context"] == {"a": "1,2"}
+
+
 def test_a_list_of_many_small_items_is_read_without_copying_what_follows_each() -> None:
     text = ",\n".join(["{}"] * 200_000)
 
@@ -288,6 +296,16 @@ def test_what_mongoexport_writes_is_read_as_a_dump_is(
     assert batch.refusals == []
     first = bson.decode(batch.events[0], CodecOptions(tz_aware=True))
     assert {name: first[name] for name in stored if name != "_id"} == {n: v for n, v in stored.items() if n != "_id"}
+
+
+def test_a_document_without_a_timestamp_gets_the_time_of_its_object_id_in_dumps_and_exports(tmp_path: Path) -> None:
+    stored = [{"_id": OID, "type": "x"}, {"_id": "text", "type": "x"}]
+    dump, exported = tmp_path / "x.bson", tmp_path / "x.json"
+    dump.write_bytes(b"".join(map(bson.encode, stored)))
+    exported.write_text("\n".join(map(json_util.dumps, stored)))
+    for path in (dump, exported):
+        events = [bson.decode(line.event, CodecOptions(tz_aware=True)) for line in read(path)]
+        assert [event.get("timestamp") for event in events] == [OID.generation_time, None]
 
 
 def test_what_mongoexport_writes_of_another_collection_is_refused(tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ def test_a_definition_is_created_read_changed_and_deleted(client: Client) -> Non
         ({"name": "x", "task_name": TASK, "interval_s": 0}, 400, "interval_s"),
         ({"name": "x", "task_name": TASK, "interval_s": "1_000"}, 400, "interval_s"),
         ({"name": "x", "task_name": TASK, "settle_s": "\u0661\u0660"}, 400, "settle_s"),
+        ({"name": "x", "task_name": TASK, "settle_s": True}, 400, "settle_s"),
+        ({"name": "x", "task_name": TASK, "interval_s": True}, 400, "interval_s"),
         ({"name": "x", "task_name": TASK, "interval_s": 5, "crontab": "* * * * *"}, 400, "crontab"),
         ({"name": "x", "task_name": TASK, "realtime": "perhaps"}, 400, "realtime"),
         ([], 400, ""),

@@ -216,9 +216,15 @@ def test_the_admin_reports_that_no_ingester_is_running(staff: Callable[[str], Cl
     assert "No ingester is running" in shown
 
 
+def test_a_filter_that_cannot_be_read_is_400_with_the_reason(ready: Any, admin_client: Client) -> None:
+    answer = admin_client.get(LIST, {"from": "bogus"})
+    assert (answer.status_code, "bogus" in answer.content.decode()) == (400, True)
+
+
 def test_the_admin_reports_that_mongodb_does_not_answer(ready: Any, admin_client: Client) -> None:
     configure(ready, mongo_uri="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200")
-    assert "MongoDB does not answer" in admin_client.get(LIST).content.decode()
+    answer = admin_client.get(LIST)
+    assert (answer.status_code, "MongoDB does not answer" in answer.content.decode()) == (503, True)
 
 
 @pytest.fixture
