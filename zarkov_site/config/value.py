@@ -21,6 +21,7 @@ _HOST_PORT = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})\Z", re.ASCII)
 _SYNC = re.compile(r"(batch|off|interval:([1-9]\d{0,8}))\Z", re.ASCII)
 MAX_SYNC_MS = 60_000  # losing more than a minute of events is not worth the speed
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\Z")  # of a host or of an interface
+_ENDS_IN_NUMBER = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\Z")
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*\Z")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
@@ -133,13 +134,28 @@ def _interface(value: str) -> str:
     return value if value == "*" else _host(value)
 
 
+def _is_host(text: str) -> bool:
+    """Return whether `text` is a name, or an IPv4 address as browsers send it.
+
+    What ends in a number is an address to them, which they write with four (WHATWG URL, section 3.5): `127.1` never
+    arrives as that.
+    """
+    if not _ENDS_IN_NUMBER.search(text):
+        return _DOMAIN.match(text) is not None
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _allowed_host(value: str) -> str:
     """Accept what Django's ALLOWED_HOSTS does, and IPv6 without its brackets."""
     try:
         return f"[{_ipv6(value.strip('[]'))}]"
     except ValueError:
         pass
-    if value != "*" and not _DOMAIN.match(value.lower().removeprefix(".")):
+    if value != "*" and not _is_host(value.lower().removeprefix(".")):
         raise ValueError(
             f"{value!r} is not a host: use names or addresses without scheme and port, such as charts.example.org, "
             ".example.org for all names below it, or 10.1.2.3"
@@ -187,7 +203,7 @@ def _public_url(value: str) -> str:
         host = _ipv6(host) if ":" in host else host
     except ValueError:
         raise ValueError(form) from None
-    if ":" not in host and not _DOMAIN.match(host):
+    if ":" not in host and not _is_host(host):
         raise ValueError(f"{host!r} is not a host name: {form}")
     path = parts.path.rstrip("/")
     if not _PATH.match(path):

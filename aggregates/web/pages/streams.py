@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.cache import patch_vary_headers
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from aggregates.models.chart import Chart
 from aggregates.web import embed
@@ -23,7 +23,7 @@ from aggregates.web.response import View, json_errors
 MAX_CHARTS = 40
 
 
-@require_GET
+@require_safe
 @json_errors
 def charts(request: HttpRequest) -> HttpResponseBase:
     """Stream several charts (`?chart=SLUG&chart=SLUG&from=-7d&to=&tz=`); events are named `series:SLUG`."""
@@ -46,7 +46,7 @@ def charts(request: HttpRequest) -> HttpResponseBase:
     return respond(request, feeds, may_continue(request, needed))
 
 
-@require_GET
+@require_safe
 @json_errors
 def overview(request: HttpRequest) -> HttpResponseBase:
     """Stream the state of the system for the overview page."""
@@ -54,7 +54,7 @@ def overview(request: HttpRequest) -> HttpResponseBase:
     return respond(request, {"": OverviewFeed(database)}, may_continue(request, Rights.require_unlimited))
 
 
-@require_GET
+@require_safe
 @json_errors
 def jobs(request: HttpRequest) -> HttpResponseBase:
     """Stream the engine's state and newest jobs."""
@@ -80,7 +80,7 @@ def readable_without_origin(view: View) -> View:
 
 
 @readable_without_origin
-@require_GET
+@require_safe
 @json_errors
 def embedded(request: HttpRequest, token: str) -> HttpResponseBase:
     """Stream the charts of an embed link; its signature is the right to see them.

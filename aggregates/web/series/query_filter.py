@@ -54,7 +54,7 @@ def check_filter(document: Any, parameter: str) -> dict[str, Any]:
 def check_field(name: Any, parameter: str) -> str:
     """Return `name` if it is a dotted field path. Raise `BadRequestError` for operators and empty names."""
     if not isinstance(name, str) or not _FIELD.match(name) or len(name) > 256 or ".." in name or name.endswith("."):
-        raise BadRequestError(f"{parameter}: {name!r} is not a field name", parameter=parameter)
+        raise BadRequestError(f"{parameter}: {name!r:.300} is not a field name", parameter=parameter)
     return name
 
 

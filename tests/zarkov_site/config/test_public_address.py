@@ -59,7 +59,8 @@ def test_a_public_url_is_read_in_its_normal_form(
         "https://a#x", "https://a b", "https://a\\b", "https://a:0", "https://a:70000", "https://a:x", "https://a:",
         "https://-a.example", "https://a..example", "https://a_b", "https://*.example.org", "https://münchen.example",
         "https://[::1", "https://[zz::1]", "https://a/../b", "https://a/b//c", "https://a/b%20c", "https://a/b c",
-        "//a/b", "https://a/.", "https://a/b;c",
+        "//a/b", "https://a/.", "https://a/b;c", "https://127.1", "https://2130706433", "https://256.1.1.1",
+        "https://0x7f.1", "https://a.1", "https://010.0.0.1",
     ],
 )  # fmt: skip
 def test_a_malformed_public_url_is_reported_with_what_is_allowed(tmp_path: Path, given: str) -> None:
