@@ -45,7 +45,7 @@ def fill_in(chart: ChartData, fill: Fill, now: datetime, *, limit: int | None = 
         if limit is not None:
             keep_largest(chart, limit)
         return
-    for low, high in dict.fromkeys((chart.bulk, chart.core)):
+    for low, high in chart.bounds():
         picture = _within(chart, low, high, chart.granularity, limit)
         first, last = _range(picture, now)
         if _size(picture, first, last) <= MAX_FILLED_POINTS:

@@ -23,8 +23,8 @@ _MARGIN: Final = timedelta(days=2)  # for zone offsets, and for year and month k
 _AFTER: Final = "\U0010ffff"  # sorts after every key that starts with the text before it
 # All keys are searched for dimensions, about a million in a second. A search that takes longer than this is repeated
 # only after a multiple of its time, so that an output of very many keys is not busy with it.
-_QUICK_S: Final = 0.02
-_REST: Final = 100
+_QUICK_S: Final = 0.1
+_REST: Final = 20
 _MOST_NOTED: Final = 1_000
 
 _no_dimensions_until: dict[tuple[str, str, str], float] = {}  # by database, collection and prefix: a monotonic time

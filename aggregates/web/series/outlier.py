@@ -71,7 +71,7 @@ def bulk(
     others are.
     """
     count = len(times)
-    if count < 2:
+    if count < 2 or not (start or end):
         return 0, count
     found = _Slice(0, count) if _even(times) else _Search(times, period_ms, now_ms, believe).bulk()
     until = _until_now(times, period_ms, now_ms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -41,6 +41,10 @@ class Series:
         return {"label": self.label, "key": self.key, "field": self.field, "data": self.data}
 
 
+def _everything() -> tuple[float, float]:
+    return -math.inf, math.inf
+
+
 @dataclass
 class ChartData:
     """All series of one answer."""
@@ -49,12 +53,17 @@ class ChartData:
     granularity: Granularity | None = None  # None if the keys are not dates
     span: TimeSpan = OPEN  # that was asked for
     bulk: tuple[float, float] = (-math.inf, math.inf)  # times outside are outliers
-    core: tuple[float, float] = (-math.inf, math.inf)  # a narrower bulk, for when the picture would be too large
+    core: Callable[[], tuple[float, float]] = _everything  # a narrower bulk, for when the picture would be too large
     omitted: int = 0  # series left out because of `limit`, the smallest ones
     outliers: int = 0  # points left out of a picture: far from the others, or not at the start of a period
     later: int = 0  # points left out of a picture that ends now
     undated: int = 0  # keys left out because they are no dates, as most others are
     shown_zone: str = ""  # of the viewer
+
+    def bounds(self) -> Iterator[tuple[float, float]]:
+        """Yield the bulk, and then the core, which is only found if it is asked for."""
+        yield self.bulk
+        yield self.core()
 
     @property
     def step(self) -> str | None:
@@ -175,7 +184,10 @@ def _in_order(chart: ChartData) -> list[float]:
 
 
 def _set_bulk(chart: ChartData, starts: list[float], step: Step, now: datetime | None) -> tuple[int, int]:
-    """Set bulk and core of the chart, and return the slice of the bulk; a side with a bound has no outliers."""
+    """Set bulk and core of the chart, and return the slice of the bulk; a side with a bound has no outliers.
+
+    Of many starts both take a second, so the core is only found if it is needed.
+    """
     find = partial(
         outlier.bulk,
         starts,
@@ -184,9 +196,14 @@ def _set_bulk(chart: ChartData, starts: list[float], step: Step, now: datetime |
         period_ms=Granularity(step, "UTC").length_ms,
         now_ms=math.inf if now is None else instant_ms(now),
     )
-    (low, high), (inner, outer) = find(), find(believe=False)
+    low, high = find()
     chart.bulk = starts[low], starts[high - 1]
-    chart.core = starts[max(low, inner)], starts[min(high, outer) - 1]
+
+    def core() -> tuple[float, float]:
+        inner, outer = find(believe=False)
+        return starts[max(low, inner)], starts[min(high, outer) - 1]
+
+    chart.core = core
     return low, high
 
 
