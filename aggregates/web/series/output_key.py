@@ -68,7 +68,7 @@ def parse_period(text: str, zone: str) -> Period | None:
 
 def split_key(key: str) -> tuple[str, str]:
     """Return the dimensions (all parts but the last, joined by `/`) and the last part."""
-    head, _, last = str(key).rpartition("/")  # BSON has code, too, which the driver reads as a kind of text
+    head, _, last = (key if type(key) is str else str(key)).rpartition("/")  # BSON's code is a kind of text, too
     return head, last
 
 
@@ -83,7 +83,7 @@ def key_period(key: Any, zone: str) -> Period | None:
     `zone` is that whose clock the key names, unless the key is a datetime or has an offset.
     """
     if isinstance(key, str):
-        return parse_period(split_key(key)[1], zone)
+        return parse_period((key if type(key) is str else str(key)).rpartition("/")[2], zone)
     if isinstance(key, datetime):
         return Period(instant_ms(key if key.tzinfo else key.replace(tzinfo=UTC)), "second", timedelta(0))
     return None

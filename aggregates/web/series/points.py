@@ -93,7 +93,7 @@ def by_field(documents: Iterable[Mapping[str, Any]], zone: str) -> dict[str, lis
     for document in documents:
         x = chart_x(document["_id"], zone)
         value = document.get("value")
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             for name, item in value.items():
                 result.setdefault(name, []).append([x, item])
         else:
