@@ -13,6 +13,8 @@ from ingest.wire.text_encoding import BYTE_ORDER_MARK
 PIECE_CHARS = 2**20
 MAX_ITEM_CHARS = 2**25  # an event has at most 1 MiB, which takes up to six times as many characters in JSON
 _BLANKS: Final = re.compile(f"[{BLANKS}]*")
+_AFTER_ITEM: Final = f",]{BLANKS}"
+_LONGEST_LINK: Final = 2  # of the parts of a number: `e+`
 _BEFORE_LIST: Final = re.compile(f"[{BYTE_ORDER_MARK}{BLANKS}]*")
 
 
@@ -60,9 +62,15 @@ class _Reader:
             if not self.read(1):
                 return ""
 
-    def is_followed(self, end: int) -> bool:
-        """Return whether more than blanks was read after `end`."""
-        return self._after(_BLANKS, end) < len(self.text)
+    def is_end(self, end: int) -> bool:
+        """Return whether the value that ends there cannot go on in text that was not read yet.
+
+        A number or a word that nothing follows can, and so can `1` if `.` or `e+` follows.
+        """
+        if self.text[end - 1] in '"]}':
+            return True
+        followed = self._after(_BLANKS, end) < len(self.text)
+        return followed and (self.text[end] in _AFTER_ITEM or len(self.text) - end > _LONGEST_LINK)
 
     def read(self, wanted: int) -> bool:
         """Read at least `wanted` characters more, unless the text ends before. Return False at the end.
@@ -92,15 +100,12 @@ class _Reader:
 
 
 def _whole_item(file: _Reader, number: int) -> str:
-    """Return the item that starts at `file.at`, read so far that it is whole, and go to its end.
-
-    A number, a word or a text that nothing follows could go on; an object or list could not.
-    """
+    """Return the item that starts at `file.at`, read so far that it is whole, and go to its end."""
     wanted = PIECE_CHARS
     while True:
         file.next_mark()
         end = end_of_value(file.text, file.at) if file.at < len(file.text) else None
-        if end is not None and (file.text[end - 1] in "]}" or file.is_followed(end)):
+        if end is not None and file.is_end(end):
             start, file.at = file.at, end
             return file.text[start:end]
         if len(file.text) - file.at > MAX_ITEM_CHARS:

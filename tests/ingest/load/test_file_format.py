@@ -226,6 +226,16 @@ def test_a_list_of_many_small_items_is_read_without_copying_what_follows_each() 
     assert_within(4.0, read_all, tries=1)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("blanks", ["", " ", "\n \n"])
+def test_no_item_is_cut_where_a_piece_ends(monkeypatch: pytest.MonkeyPatch, size: int, blanks: str) -> None:
+    monkeypatch.setattr(json_array, "PIECE_CHARS", size)
+    items = ["1", "-0.5", "1.5e+30", "2E-7", "12e3", "true", "null", '"a, ]"', '""', '"\\""', "[]", '{"a": [1.25, {}]}']
+    text = f"[{blanks}{f'{blanks},{blanks}'.join(items)}{blanks}]{blanks}"
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    assert [item.strip() for item in json_array.items(pieces)] == items
+
+
 def test_a_list_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_array, "PIECE_CHARS", 3)
     values = [{"a": [1, 23, "x, ]y"]}, 12345, "text", [], None]
