@@ -64,8 +64,8 @@ class Bookmark:
             return None
         if found.get("how") != self._content["how"]:
             raise LoadError(
-                f"{self._content['name']}: the load that was interrupted read it with other options: give the same "
-                "ones to resume it, or --from-start to begin anew (what it has stored stays as it is)"
+                f"{self._content['name']}: an interrupted load used other options: use the same options to resume it, "
+                "or --from-start to load the whole file; events that are stored already do not change"
             )
         return found.get("position")
 

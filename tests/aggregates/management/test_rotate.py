@@ -16,8 +16,7 @@ from aggregates.process_connections import process_connections
 from aggregates.services.retention import lowest_position
 from ingest.client import AcknowledgedClient
 from ingest.load.loader import LoadResult, load_file
-from ingest.settings import IngestSettings, JournalSettings
-from tests.support.ingest.running import ANYWHERE, RunningIngester
+from tests.support.ingest.running import RunningIngester, running_anywhere
 from tests.support.waiting import eventually
 
 TASK = "tests.support.aggregates.tasks.CountByDay"
@@ -25,13 +24,7 @@ TASK = "tests.support.aggregates.tasks.CountByDay"
 
 @pytest.fixture
 def ingester(site: Any, mongo_uri: str, database: Database[Any], tmp_path: Path) -> Iterator[RunningIngester]:
-    running = RunningIngester(
-        IngestSettings(
-            bson_bind_address=ANYWHERE, json_bind_address=ANYWHERE, ack_bind_address=ANYWHERE,
-            publish_bind_address=ANYWHERE, mongo_address=lambda: mongo_uri, mongo_database=database.name,
-            journal=JournalSettings(tmp_path / "journal"),
-        )
-    )  # fmt: skip
+    running = running_anywhere(mongo_uri, database.name, tmp_path / "journal")
     yield running
     running.stop()
 

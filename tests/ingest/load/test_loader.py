@@ -133,7 +133,7 @@ def test_a_position_belongs_to_one_content(tmp_path: Path) -> None:
     assert Bookmark(tmp_path, "x", [1]).read() == 7
     assert Bookmark(tmp_path, "x", [2]).read() is None
     assert Bookmark(tmp_path, "y", [1]).read() is None
-    with pytest.raises(LoadError, match="x: the load that was interrupted read it with other options"):
+    with pytest.raises(LoadError, match="x: an interrupted load used other options"):
         Bookmark(tmp_path, "x", [1], {"delimiter": ";"}).read()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pymongo.database import Database
 from ingest.client import AcknowledgedClient, ZarkovClient
 from ingest.exceptions import DeliveryError, IngesterFailedError
 from ingest.server.ingester import Ingester
-from ingest.settings import IngestSettings
+from ingest.settings import IngestSettings, JournalSettings
 from tests.support.waiting import WITHIN_S
 
 ANYWHERE = "tcp://127.0.0.1:0"
@@ -87,3 +88,14 @@ class RunningIngester:
 
 
 Start = Callable[..., RunningIngester]  # the fixture `start_ingester`: settings and options to a running ingester
+
+
+def running_anywhere(mongo_uri: str, database: str, journal: Path) -> RunningIngester:
+    """Run an ingester on free ports."""
+    return RunningIngester(
+        IngestSettings(
+            bson_bind_address=ANYWHERE, json_bind_address=ANYWHERE, ack_bind_address=ANYWHERE,
+            publish_bind_address=ANYWHERE, mongo_address=lambda: mongo_uri, mongo_database=database,
+            journal=JournalSettings(journal),
+        )
+    )  # fmt: skip

@@ -12,8 +12,7 @@ from django.contrib.auth.models import Group
 from django.test import Client
 from pymongo.database import Database
 
-from ingest.settings import IngestSettings, JournalSettings
-from tests.support.ingest.running import ANYWHERE, RunningIngester
+from tests.support.ingest.running import ANYWHERE, RunningIngester, running_anywhere
 from tests.support.web.configuration import configure
 
 
@@ -31,13 +30,7 @@ def ready(open_site: Any, database: Database[Any]) -> Any:
 @pytest.fixture
 def ingester(ready: Any, mongo_uri: str, database: Database[Any], tmp_path: Path) -> Iterator[RunningIngester]:
     """Yield a real ingester whose addresses the site knows."""
-    running = RunningIngester(
-        IngestSettings(
-            bson_bind_address=ANYWHERE, json_bind_address=ANYWHERE, ack_bind_address=ANYWHERE,
-            publish_bind_address=ANYWHERE, mongo_address=lambda: mongo_uri, mongo_database=database.name,
-            journal=JournalSettings(tmp_path / "journal"),
-        )
-    )  # fmt: skip
+    running = running_anywhere(mongo_uri, database.name, tmp_path / "journal")
     ready.ZARKOV.folder.record_addresses(running.ingester.addresses)
     yield running
     running.stop()
