@@ -21,8 +21,8 @@ from aggregates.web.series.time_span import TimeSpan
 
 _MARGIN: Final = timedelta(days=2)  # for zone offsets, and for year and month keys that start on that day
 _AFTER: Final = "\U0010ffff"  # sorts after every key that starts with the text before it
-# All keys are searched for dimensions, two million and more in a second. A search that takes longer than this is repeated
-# only after a multiple of its time, so that an output of very many keys is not busy with it.
+# All keys are searched for dimensions, two million and more in a second. A search that takes longer than this is
+# repeated only after a multiple of its time, so that an output of very many keys is not busy with it.
 _QUICK_S: Final = 0.1
 _REST: Final = 20
 _MOST_NOTED: Final = 1_000
