@@ -29,7 +29,7 @@ from aggregates.services.history import record_realtime_failure, record_refreshe
 from aggregates.services.notice_listener import NoticeListener
 from aggregates.services.perform import make_current
 from ingest.metrics import own_metrics
-from ingest.transport.notice import COMMITTED
+from ingest.wire.command_check import COMMITTED
 
 log = logging.getLogger(__name__)
 

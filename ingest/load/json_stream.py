@@ -13,6 +13,7 @@ from ingest.load.line_reader import MAX_LINE, Numbered, bounded_lines, byte_line
 from ingest.transport.notice import NOTICES
 from ingest.wire import json_reader
 from ingest.wire.batch import ReceivedBatch
+from ingest.wire.command_check import command_fault
 from ingest.wire.event import Fault
 from ingest.wire.json_lines import split_lines
 from ingest.wire.json_value import loads
@@ -75,7 +76,8 @@ def _checked(number: int, given: json_reader.JsonInput | None) -> CheckedMessage
     if given.fault is not None:
         return CheckedMessage(number, text, _described(number, given.fault))
     if isinstance(given.value, dict) and _is_notice(given.value.get("$command")):
-        return CheckedMessage(number, text)
+        wrong = command_fault(given.value)
+        return CheckedMessage(number, text, _described(number, ("bad_command", wrong)) if wrong else "")
     batch = ReceivedBatch("zsend")
     json_reader.read_message(text, batch, time.time_ns() // 1_000_000)
     if not batch.refusals:

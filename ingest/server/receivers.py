@@ -25,8 +25,9 @@ from ingest.transport.awake_clock import AwakeClock
 from ingest.transport.notice import NOTICES
 from ingest.transport.server_keys import Authenticator
 from ingest.wire import bson_reader, reader_failure
-from ingest.wire.ack_request import OWN_SOURCE, REFUSED, read_request, refusals
+from ingest.wire.ack_request import OWN_SOURCE, read_request, refusals
 from ingest.wire.batch import ReceivedBatch
+from ingest.wire.command_check import REFUSED
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import bson
 import zmq
-from bson.errors import BSONError
 
+from ..log_limit import LogLimit
+from ..wire.command_check import AGG_COMPLETE, COMMITTED, command_fault
 from . import gevent_wait
 from .address import allow_ipv6
 from .client_keys import ClientKeys, as_client
@@ -18,11 +19,12 @@ from .handshake import Handshake
 
 log = logging.getLogger(__name__)
 
-COMMITTED = "committed"
-AGG_COMPLETE = "agg_complete"
 NOTICES = frozenset({AGG_COMPLETE})  # those that a receiver accepts from others and publishes
 HIGH_WATER_COUNT = 1_000  # notices queued for a slow subscriber
+KNOWN = NOTICES | {COMMITTED}
 RECONNECT_S = 5.0  # pause before reconnecting after a refusal
+LOG_EVERY_S = 30.0
+_log_limit = LogLimit(LOG_EVERY_S)
 
 Notice = dict[str, Any]
 
@@ -56,13 +58,26 @@ class Subscription:
         self._socket.connect(self._address)
 
     def receive(self, timeout_s: float | None = None) -> Notice | None:
-        """Return the next notice; None if none arrives within `timeout_s` or the message is not BSON."""
+        """Return the next notice; None if none arrives within `timeout_s`.
+
+        A message that is no notice, or one with a missing or wrong field, counts as none: it is logged, with a limit.
+        """
         if not self._wait(math.inf if timeout_s is None else timeout_s):
             return None
         try:
-            return bson.decode(self._socket.recv(zmq.NOBLOCK))
-        except (BSONError, zmq.Again):
+            message = self._socket.recv(zmq.NOBLOCK)
+        except zmq.Again:
             return None
+        try:
+            notice = bson.decode(message)
+            fault = command_fault(notice) or ("" if notice["$command"] in KNOWN else "it is for receivers only")
+        except Exception as error:  # noqa: BLE001 - untrusted bytes: the decoder can fail in any way
+            fault = f"not BSON: {error!r:.200}"
+        if not fault:
+            return notice
+        if _log_limit.allows(self._address):
+            log.warning("message is no notice and is ignored address=%s error=%s", self._address, fault)
+        return None
 
     def _wait(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s

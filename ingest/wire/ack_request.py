@@ -13,10 +13,9 @@ from typing import Any
 import bson
 from bson.errors import BSONError
 
-from .quarantine_codes import CODES
+from .command_check import REFUSED
 from .refusal import Refusal
 
-REFUSED = "refused"
 OWN_SOURCE = "ack"
 MAX_SOURCE_CHARS = 32
 _SOURCE_ELEMENT = b"\x02$source\x00"
@@ -69,15 +68,9 @@ def refused_document(refusal: Refusal) -> bytes:
 
 
 def refusals(commands: Iterable[Mapping[str, Any]]) -> list[Refusal]:
-    """Return the refusals among the commands of a request; anything else is ignored."""
+    """Return the refusals among the commands of a request, which were checked when they were read."""
     return [
         Refusal(command["code"], command["message"][:1000], bytes(command["raw"]))
         for command in commands
-        if command["$command"] == REFUSED and _is_refusal(command)
+        if command["$command"] == REFUSED
     ]
-
-
-def _is_refusal(command: Mapping[str, Any]) -> bool:
-    code = command.get("code")
-    texts = type(code) is str and type(command.get("message")) is str
-    return texts and code in CODES and isinstance(command.get("raw"), bytes)

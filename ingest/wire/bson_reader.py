@@ -19,6 +19,7 @@ from bson.dbref import DBRef
 
 from .batch import ReceivedBatch
 from .bson_element import DOCUMENT, assembled, elements, split
+from .command_check import command_fault
 from .event import (
     FIELDS,
     LIMITS,
@@ -191,8 +192,10 @@ def _check_and_add(document: dict[str, Any], raw: bytes, batch: ReceivedBatch, n
         if is_text and command in batch.known_commands:
             if fault := depth_fault_of(raw):
                 batch.refuse(*fault, raw, index)
-                return
-            batch.commands.append(document)
+            elif wrong := command_fault(document):
+                batch.refuse("bad_command", wrong, raw, index)
+            else:
+                batch.commands.append(document)
             return
         if not is_text or command not in EVENT_COMMANDS:
             known = ", ".join((*EVENT_COMMANDS, *sorted(batch.known_commands)))

@@ -17,6 +17,7 @@ CODES = {
     "date_out_of_range": "a date is outside the years 1 to 9999",
     "nested_too_deep": "documents or arrays are nested deeper than 100",
     "unknown_command": "$command is not one that this socket knows",
+    "bad_command": "a command that is no event lacks a field, or one has a wrong value",
     "repeated_field": "the event has two top-level fields of one name, or an object in JSON has",
     "reader_failed": "the ingester itself failed on the input; its log has the traceback",
     "refused_by_store": "MongoDB refused the document",

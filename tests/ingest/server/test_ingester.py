@@ -91,8 +91,9 @@ def test_input_that_another_receiver_refused_is_kept_under_its_name(
         client.refuse([Refusal("bad_json", "not JSON", b"{oops"), Refusal("no such code", "", b"")])
         assert client.send([{"typ": "b"}, {"type": "a"}]).rejected[0]["index"] == 0
     push(ingester.address("bson"), refused_document(Refusal("bad_json", "", b"forged")))
-    kept = eventually(lambda: (found := list(database["quarantine"].find())) and len(found) == 3 and found)
-    assert {(q["code"], q["source"]) for q in kept} >= {("bad_json", "http"), ("unknown_field", "http")}
+    kept = eventually(lambda: (found := list(database["quarantine"].find())) and len(found) == 4 and found)
+    from_http = {("bad_json", "http"), ("unknown_field", "http"), ("bad_command", "http")}
+    assert {(q["code"], q["source"]) for q in kept} >= from_http
     assert b"{oops" in {q["raw"] for q in kept}
     assert [q["code"] for q in kept if q["source"] == "bson"] == ["unknown_command"]
     eventually(lambda: len(events(database)) == 1)
@@ -140,6 +141,29 @@ def test_notices_report_what_can_be_read_and_those_of_aggregates_are_forwarded(
     committed = [n for n in found if n["$command"] == "committed"]
     assert [n["through"] for n in committed] == sorted(n["through"] for n in committed)
     assert all(n["count"] > 0 for n in committed)
+    subscription.close()
+
+
+def test_a_malformed_notice_is_kept_in_quarantine_and_not_published(
+    ingester: RunningIngester, database: Database[Any], push: Callable[..., None]
+) -> None:
+    poison = bson.encode({"$command": "agg_complete", "name": ["x"]})
+    subscription = notice.Subscription(ingester.address("publish"))
+    found: list[dict[str, Any]] = []
+
+    def published() -> bool:
+        push(ingester.address("bson"), poison, notice.agg_complete("daily", 7, 3))
+        while got := subscription.receive(0.05):
+            found.append(got)
+        return any(n["$command"] == "agg_complete" for n in found)
+
+    eventually(published)
+    kept = eventually(lambda: list(database["quarantine"].find()))
+    assert {(q["code"], q["raw"]) for q in kept} == {("bad_command", poison)}
+    assert "name of agg_complete is list" in kept[0]["message"]
+    with AcknowledgedClient(ingester.address("ack"), connect_timeout_s=20, timeout_s=20) as client:
+        assert [r["code"] for r in client.send([bson.decode(poison)]).rejected] == ["bad_command"]
+    assert all(n["name"] == "daily" for n in found if n["$command"] == "agg_complete")
     subscription.close()
 
 

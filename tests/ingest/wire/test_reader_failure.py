@@ -21,9 +21,10 @@ from ingest.log_limit import LogLimit
 from ingest.settings import IngestSettings
 from ingest.transport.notice import NOTICES
 from ingest.wire import bson_reader, json_reader, reader_failure
-from ingest.wire.ack_request import REFUSED, read_request, refusals
+from ingest.wire.ack_request import read_request, refusals
 from ingest.wire.batch import ReceivedBatch
 from ingest.wire.bson_element import elements, has_element
+from ingest.wire.command_check import REFUSED
 from ingest.wire.event import MAX_DEPTH, MAX_EVENT_BYTES, describe_value
 from tests.support.ingest import bson_shapes as shapes
 from tests.support.ingest.bson_shapes import shaped, shaped_request

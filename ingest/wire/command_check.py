@@ -1,0 +1,63 @@
+"""Check the fields of the commands that other processes send: documents with `$command` that are no events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bson.int64 import Int64
+
+from .event import MAX_TEXT_CHARS, describe_value
+from .quarantine_codes import CODES
+
+MAX_COUNT = 2**63 - 1
+COMMITTED = "committed"
+AGG_COMPLETE = "agg_complete"
+REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """The values that a field may have: a predicate, and the same in words."""
+
+    holds: Callable[[Any], bool]
+    allowed: str
+
+
+def _is_name(value: Any) -> bool:
+    return type(value) is str and 1 <= len(value) <= MAX_TEXT_CHARS
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) in (int, Int64) and 0 <= value <= MAX_COUNT
+
+
+_NAME = _Field(_is_name, f"text of 1 to {MAX_TEXT_CHARS} characters")
+_COUNT = _Field(_is_count, "a whole number from 0")
+
+FIELDS: Mapping[str, Mapping[str, _Field]] = {
+    COMMITTED: {"through": _COUNT, "count": _COUNT},
+    AGG_COMPLETE: {"name": _NAME, "through": _COUNT, "docs": _COUNT},
+    REFUSED: {
+        "code": _Field(lambda value: type(value) is str and value in CODES, "a quarantine code"),
+        "message": _Field(lambda value: type(value) is str, "text"),
+        "raw": _Field(lambda value: isinstance(value, bytes), "binary data"),
+    },
+}
+
+
+def command_fault(command: Mapping[str, Any]) -> str:
+    """Return what is wrong with a command: unknown, or a field is missing, unknown or has a wrong value; else empty."""
+    name = command.get("$command")
+    known = FIELDS.get(name) if type(name) is str else None  # bson.Code is a str too, but not hashable
+    if known is None:
+        return f"$command is {describe_value(name)}; use {', '.join(FIELDS)}"
+    for field, allowed in known.items():
+        if field not in command:
+            return f"{name} has no {field}: give it {allowed.allowed}"
+        if not allowed.holds(command[field]):
+            return f"{field} of {name} is {describe_value(command[field])}: use {allowed.allowed}"
+    if unknown := command.keys() - known.keys() - {"$command"}:
+        return f"{name} has an unknown field {describe_value(min(unknown))}: use {', '.join(known)}"
+    return ""
